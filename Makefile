@@ -1,0 +1,50 @@
+# make quickstart   the whole way on synthetic garments, in a virtual environment of its own
+# make test         the tests
+# make lint         style and formatting
+# make lock         pin the versions in setup.py anew
+
+VENV ?= .venv
+# The first of these that is a Python TensorFlow 2.15 runs on; override with PYTHON=/path/to/python.
+PYTHON ?= $(shell for p in python3 python3.11 python3.10 python3.9 python; do \
+	  $$p -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null \
+	  && { echo $$p; break; }; done)
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: quickstart test lint format lock install clean
+
+quickstart: install
+	$(BIN)/python tools/run_pipeline.py --flagfile=flags/quickstart.flags
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.lock setup.py pyproject.toml
+	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))'; then \
+	  echo "apparel_embed needs Python 3.9, 3.10 or 3.11 (TensorFlow 2.15 runs on no other);" \
+	       "found: $$( $(or $(PYTHON),python3) --version 2>&1 )." \
+	       "Install one, or name it: make PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; \
+	fi
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock: install
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.9 --all-extras --no-header \
+	  --no-emit-index-url --output-file requirements.lock setup.py
+
+clean:
+	rm -rf $(VENV)

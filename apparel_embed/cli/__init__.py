@@ -1,0 +1,1 @@
+"""Flags of the binaries, and the configurations made from them."""

@@ -1,0 +1,1 @@
+"""Manifests, prepared datasets, synthetic garments and the input pipeline."""

@@ -1,0 +1,1 @@
+"""Evaluation of all models on the same queries."""

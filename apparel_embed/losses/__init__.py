@@ -1,0 +1,1 @@
+"""Losses: triplets for specialists, regression for the student."""

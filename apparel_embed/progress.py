@@ -1,0 +1,22 @@
+"""Progress bars that are quiet when nobody watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress_bar(
+    iterable: Iterable[Any] | None = None, *, total: int | None = None, what: str, unit: str
+) -> tqdm:
+    """Returns a bar with rate and time left on stderr; nothing where stderr is no terminal.
+
+    Args:
+      iterable: what to walk through; without it call `update` on the bar.
+      total: number of units to come, if the iterable has no length.
+      what: the work in one or two words, shown before the bar.
+      unit: name of one unit, e.g. "images".
+    """
+    return tqdm(iterable, total=total, desc=what, unit=f" {unit}", disable=None, dynamic_ncols=True)

@@ -1,0 +1,1 @@
+"""Training of specialists and student, and the targets between them."""

@@ -1,0 +1,50 @@
+"""Package definition of apparel_embed; exact versions are in requirements.lock."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (HERE / "apparel_embed/__init__.py").read_text(), re.MULTILINE
+).group(1)
+
+SERVING = ["tensorflow-serving-api==2.15.1"]
+SEARCH = ["pymilvus<2.6", "milvus-lite", "setuptools<81"]
+BEAM = ["apache-beam"]
+DEV = ["hypothesis", "pytest", "pytest-cov", "ruff", "wheel"]
+
+setup(
+    name="apparel_embed",
+    version=VERSION,
+    description="One embedding model for every apparel vertical, learnt from one specialist each.",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["apparel_embed", "apparel_embed.*"]),
+    package_data={"apparel_embed": ["py.typed"]},
+    python_requires=">=3.9,<3.12",
+    install_requires=[
+        "absl-py",
+        "array-record",
+        "keras-cv==0.9.0",
+        "matplotlib",
+        "numpy<2",
+        # Pillow 11.3 is the first with AVIF built in.
+        "Pillow>=11.3",
+        "pyarrow",
+        "rich",
+        "scipy",
+        # TensorBoard 2.15 imports pkg_resources, which setuptools 81 drops.
+        "setuptools<81",
+        # The last pair of releases that works together.
+        "tensorflow==2.15.1",
+        "tensorflow-addons==0.23.0",
+        # keras-cv imports tensorflow-datasets, whose later releases need another protobuf.
+        "tensorflow-datasets<4.9.5",
+        "tensorflow-metadata<1.16",
+        "tqdm",
+    ],
+    extras_require={"serving": SERVING, "search": SEARCH, "beam": BEAM, "dev": DEV},
+)
