@@ -1,0 +1,153 @@
+"""How sure a mean over queries is: bootstrap over items.
+
+Queries of one item are alike, so items are drawn, not queries; an item drawn brings all its
+queries. Intervals are those of percentiles (Efron and Tibshirani, "An Introduction to the
+Bootstrap", 1993, chapter 13).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from apparel_embed.errors import UserError
+
+# Draws held in memory at once. Part of the result: another value draws in another order.
+_DRAWS_AT_ONCE = 1 << 22
+
+
+def bootstrap_interval(
+    values: np.ndarray,
+    items: np.ndarray,
+    seed: int = 0,
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Returns the interval of the mean over queries, items drawn with replacement.
+
+    Args:
+      values: [n] one number per query, n at least 1.
+      items: [n] the item of each query.
+      seed: the same seed gives the same interval, whatever the order of queries.
+      resamples: number of resamples, at least 1.
+      confidence: share of resampled means inside the interval, between 0 and 1.
+
+    Returns:
+      Lower and upper end.
+
+    Raises:
+      UserError: no values, lengths that differ, or a number out of range.
+    """
+    one = np.zeros(np.shape(values), np.int64)
+    return stratified_bootstrap_interval(
+        values, items, one, seed, resamples=resamples, confidence=confidence
+    )
+
+
+def stratified_bootstrap_interval(
+    values: np.ndarray,
+    items: np.ndarray,
+    strata: np.ndarray,
+    seed: int = 0,
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Returns the interval of the mean over strata of each stratum's mean over queries.
+
+    Items are drawn inside each stratum (a vertical), so every resample holds all of them.
+
+    Args:
+      values: [n] one number per query, n at least 1.
+      items: [n] the item of each query; the same id in two strata means two items.
+      strata: [n] the stratum of each query.
+      seed: the same seed gives the same interval, whatever the order of queries.
+      resamples: number of resamples, at least 1.
+      confidence: share of resampled means inside the interval, between 0 and 1.
+
+    Returns:
+      Lower and upper end.
+
+    Raises:
+      UserError: no values, lengths that differ, or a number out of range.
+    """
+    values, items, strata = np.asarray(values, np.float64), np.asarray(items), np.asarray(strata)
+    if not (values.ndim == 1 and values.shape == items.shape == strata.shape):
+        raise UserError(
+            f"values {values.shape}, items {items.shape} and strata {strata.shape} must be "
+            "one-dimensional and of the same length"
+        )
+    if not len(values):
+        raise UserError("no values to resample; at least one query is needed")
+    if not np.isfinite(values).all():
+        raise UserError(f"{(~np.isfinite(values)).sum()} values are NaN or infinite")
+    if resamples < 1:
+        raise UserError(f"resamples is {resamples}; allowed is 1 or more")
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence is {confidence}; allowed is between 0 and 1, without the ends")
+    generator = np.random.default_rng(seed)
+    names = np.unique(strata)
+    means = np.zeros(resamples)
+    for name in names:
+        inside = strata == name
+        means += _resampled_means(values[inside], items[inside], resamples, generator)
+    low, high = np.quantile(means / len(names), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def paired_difference_interval(
+    values_a: np.ndarray,
+    values_b: np.ndarray,
+    items: np.ndarray,
+    seed: int = 0,
+    *,
+    strata: np.ndarray | None = None,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Returns the interval of mean(a) - mean(b) of two models on the same queries.
+
+    Both models see the same drawn items, so what makes an item hard for both cancels out. If the
+    interval leaves out zero, one model is better beyond chance.
+
+    Args:
+      values_a: [n] one number per query of the first model.
+      values_b: [n] one number per query of the second, in the same order.
+      items: [n] the item of each query.
+      seed: the same seed gives the same interval, whatever the order of queries.
+      strata: [n] the stratum (vertical) of each query: compares means over strata; None: compares
+        means over queries.
+      resamples: number of resamples, at least 1.
+      confidence: share of resampled differences inside the interval, between 0 and 1.
+
+    Returns:
+      Lower and upper end of the difference.
+
+    Raises:
+      UserError: no values, lengths that differ, or a number out of range.
+    """
+    a, b = np.asarray(values_a, np.float64), np.asarray(values_b, np.float64)
+    if a.shape != b.shape:
+        raise UserError(f"{a.shape} values of one model and {b.shape} of the other: not paired")
+    if strata is None:
+        strata = np.zeros(a.shape, np.int64)
+    return stratified_bootstrap_interval(
+        a - b, items, strata, seed, resamples=resamples, confidence=confidence
+    )
+
+
+def _resampled_means(
+    values: np.ndarray, items: np.ndarray, resamples: int, generator: np.random.Generator
+) -> np.ndarray:
+    _, codes = np.unique(items, return_inverse=True)
+    counts = np.bincount(codes)
+    # Sorted, so that sums are rounded alike whatever the order of queries.
+    order = np.lexsort((values, codes))
+    sums = np.bincount(codes[order], weights=values[order])
+    means = np.empty(resamples)
+    at_once = max(1, _DRAWS_AT_ONCE // len(counts))
+    for start in range(0, resamples, at_once):
+        some = slice(start, min(start + at_once, resamples))
+        drawn = generator.integers(len(counts), size=(some.stop - some.start, len(counts)))
+        means[some] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return means
