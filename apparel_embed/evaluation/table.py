@@ -1,0 +1,154 @@
+"""The rows of `summary.json` as tables of plain text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from apparel_embed.errors import UserError
+from apparel_embed.evaluation.protocol import ALL, MERGED, WITHIN
+
+MODEL_ORDER = (
+    "colour_histogram",
+    "frozen_backbone",
+    "combined",
+    "specialists",
+    "grouped_specialists",
+    "unified",
+)
+DASH = "-"
+# Wide enough for any table: rich then gives every column the width its text needs.
+_NO_LIMIT = 10_000
+_NEEDED = (
+    "model", "scope", "vertical", "queries", "r_at_1", "r_at_1_low", "r_at_1_high", "r_at_5",
+    "map_at_r", "parameters", "models_to_deploy",
+)  # fmt: skip
+
+_Rows = dict[tuple[str, str, str], dict]
+
+
+def render_tables(rows: Sequence[dict], width: int | None = None) -> str:
+    """Returns two tables: what each model reaches and costs, and R@1 within each vertical.
+
+    The text is ASCII as far as names are, in the manner of Markdown, so it may be pasted anywhere.
+
+    Args:
+      rows: rows of `summary.json`; models and verticals may be missing.
+      width: characters per line, at least 40; longer cells are folded. None: as wide as needed.
+
+    Returns:
+      Lines without trailing blanks.
+
+    Raises:
+      UserError: no rows, a row without a needed field, or two rows of the same thing.
+    """
+    if width is not None and width < 40:
+        raise UserError(f"width is {width}; allowed is 40 or more")
+    by_key = _by_key(rows)
+    models = ordered_models(row["model"] for row in rows)
+    console = Console(
+        file=io.StringIO(),
+        width=width or _NO_LIMIT,
+        color_system=None,
+        force_terminal=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    console.print("Mean over verticals; 95 % intervals over items in brackets")
+    console.print(_gap_table(by_key, models))
+    console.print("R@1 within each vertical")
+    console.print(_vertical_table(by_key, models))
+    text = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    return text.strip("\n") + "\n"
+
+
+def ordered_models(names: Iterable[str]) -> list[str]:
+    """Returns each name once: baselines, ladder and student in order, then others as they come."""
+    unique = list(dict.fromkeys(names))
+    known = [name for name in MODEL_ORDER if name in unique]
+    return known + [name for name in unique if name not in MODEL_ORDER]
+
+
+def human_count(count: int) -> str:
+    """Returns a count in three digits: `950`, `12.3 k`, `1.20 M`, `1.50 G`."""
+    if count < 1000:
+        return str(count)
+    for unit in ("k", "M", "G"):
+        count /= 1000
+        # 999.5 would print as 1000.
+        if count < 999.5 or unit == "G":
+            break
+    digits = 2 if count < 9.995 else 1 if count < 99.95 else 0
+    return f"{count:.{digits}f} {unit}"
+
+
+def _by_key(rows: Sequence[dict]) -> _Rows:
+    if not rows:
+        raise UserError("the summary has no rows: no model was evaluated")
+    by_key: _Rows = {}
+    for number, row in enumerate(rows):
+        missing = [field for field in _NEEDED if field not in row]
+        if missing:
+            raise UserError(f"row {number} of the summary lacks {', '.join(missing)}")
+        key = (row["model"], row["scope"], row["vertical"])
+        if key in by_key:
+            raise UserError(f"the summary has two rows of {' / '.join(key)}")
+        by_key[key] = row
+    return by_key
+
+
+def _gap_table(rows: _Rows, models: Sequence[str]) -> Table:
+    table = _table("model")
+    for header in ("R@1 within", "R@5", "mAP@R", "R@1 merged", "parameters", "models to deploy"):
+        table.add_column(header, justify="right", overflow="fold")
+    for model in models:
+        within = rows.get((model, WITHIN, ALL))
+        merged = rows.get((model, MERGED, ALL))
+        cost = within or merged or next(row for key, row in rows.items() if key[0] == model)
+        table.add_row(
+            model,
+            _with_interval(within),
+            _share(within, "r_at_5"),
+            _share(within, "map_at_r"),
+            _share(merged, "r_at_1"),
+            human_count(cost["parameters"]),
+            str(cost["models_to_deploy"]),
+        )
+    return table
+
+
+def _vertical_table(rows: _Rows, models: Sequence[str]) -> Table:
+    table = _table("vertical")
+    for header in ("queries", *models):
+        table.add_column(header, justify="right", overflow="fold")
+    within = {key: row for key, row in rows.items() if key[1] == WITHIN}
+    verticals = sorted({key[2] for key in within} - {ALL})
+    for vertical in (*verticals, ALL):
+        of_models = [within.get((model, WITHIN, vertical)) for model in models]
+        counts = sorted({row["queries"] for row in of_models if row})
+        # Models evaluated on different queries must not look comparable.
+        queries = " / ".join(map(str, counts)) or DASH
+        table.add_row(vertical, queries, *(_share(row, "r_at_1") for row in of_models))
+    return table
+
+
+def _table(first: str) -> Table:
+    table = Table(box=box.MARKDOWN)
+    # Room is taken from the figures first, which fold at blanks; names have none.
+    table.add_column(first, overflow="fold", no_wrap=True)
+    return table
+
+
+def _share(row: dict | None, field: str) -> str:
+    return DASH if row is None or row[field] is None else f"{row[field]:.3f}"
+
+
+def _with_interval(row: dict | None) -> str:
+    if row is None or row["r_at_1"] is None:
+        return DASH
+    return f"{row['r_at_1']:.3f} [{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}]"

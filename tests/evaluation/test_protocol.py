@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from apparel_embed.errors import UserError
+from apparel_embed.evaluation.protocol import (
+    Difference,
+    EvaluationSet,
+    compare_models,
+    evaluate_model,
+    query_outcomes,
+)
+
+FIELDS = [
+    "model", "scope", "vertical", "queries", "gallery", "r_at_1", "r_at_1_low", "r_at_1_high",
+    "r_at_5", "r_at_10", "r_at_20", "map_at_r", "parameters", "models_to_deploy",
+]  # fmt: skip
+
+
+def make_set(rows):
+    """An evaluation set of rows (item, vertical, role), and their records 10, 11, 12 ..."""
+    items, verticals, roles = (np.array(column) for column in zip(*rows))
+    return EvaluationSet(
+        records=10 + np.arange(len(rows)),
+        items=items,
+        verticals=verticals,
+        is_query=roles != "gallery",
+        is_gallery=roles != "query",
+    )
+
+
+def at_angles(degrees):
+    radians = np.deg2rad(np.asarray(degrees, float))
+    return np.stack([np.cos(radians), np.sin(radians)], axis=1)
+
+
+def by_key(rows):
+    return {(row["scope"], row["vertical"]): row for row in rows}
+
+
+# Two bags whose queries are right, two tops of which one is wrong within its vertical; a bag lies
+# between the tops, so that the merged gallery misleads the other one as well. Hats have no answer.
+SMALL = make_set(
+    [
+        ("b1", "bags", "query"), ("b1", "bags", "gallery"),
+        ("b2", "bags", "query"), ("b2", "bags", "gallery"),
+        ("t1", "tops", "query"), ("t1", "tops", "gallery"),
+        ("t2", "tops", "query"), ("t2", "tops", "gallery"),
+        ("h1", "hats", "query"), ("h2", "hats", "gallery"),
+        ("b3", "bags", "gallery"),
+    ]
+)  # fmt: skip
+ANGLES = at_angles([0, 1, 20, 21, 60, 64, 67, 75, 100, 101, 62])
+
+
+def evaluate(embeddings=ANGLES, pictures=SMALL, **options):
+    options = {"parameters": 1000, "models_to_deploy": 1, **options}
+    return evaluate_model("unified", embeddings, pictures, **options)
+
+
+def test_rows_have_the_fields_of_the_summary_in_order_and_survive_json():
+    rows = evaluate()
+    assert all(list(row) == FIELDS for row in rows)
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    assert {row["model"] for row in rows} == {"unified"}
+    assert {(row["parameters"], row["models_to_deploy"]) for row in rows} == {(1000, 1)}
+
+
+def test_each_scope_lists_every_vertical_and_then_all():
+    assert [(row["scope"], row["vertical"]) for row in evaluate()] == [
+        (scope, vertical)
+        for scope in ("within", "merged")
+        for vertical in ("bags", "hats", "tops", "ALL")
+    ]
+
+
+def test_figures_worked_out_by_hand():
+    rows = by_key(evaluate())
+    # Query t1 at 60 sees t1 at 64 first within tops; t2 at 67 sees 64 (t1) before 75 (t2).
+    assert rows["within", "bags"]["r_at_1"] == 1.0
+    assert rows["within", "tops"]["r_at_1"] == 0.5
+    assert rows["within", "tops"]["r_at_5"] == 1.0
+    assert rows["within", "tops"]["map_at_r"] == 0.5
+    assert rows["within", "ALL"]["r_at_1"] == 0.75
+    # Merged, b3 at 62 comes before t1 at 64 for the query at 60.
+    assert rows["merged", "bags"]["r_at_1"] == 1.0
+    assert rows["merged", "tops"]["r_at_1"] == 0.0
+    assert rows["merged", "tops"]["r_at_5"] == 1.0
+    assert rows["merged", "ALL"]["r_at_1"] == 0.5
+
+
+def test_queries_and_gallery_are_counted():
+    rows = by_key(evaluate())
+    counts = {key: (row["queries"], row["gallery"]) for key, row in rows.items()}
+    assert counts == {
+        ("within", "bags"): (2, 3), ("within", "hats"): (0, 1), ("within", "tops"): (2, 2),
+        ("within", "ALL"): (4, 5),
+        ("merged", "bags"): (2, 6), ("merged", "hats"): (0, 6), ("merged", "tops"): (2, 6),
+        ("merged", "ALL"): (4, 6),
+    }  # fmt: skip
+
+
+def test_a_vertical_without_an_answer_has_no_figures_and_does_not_lower_the_mean():
+    row = by_key(evaluate())["within", "hats"]
+    measured = [name for name in FIELDS if name.startswith("r_at") or name == "map_at_r"]
+    assert len(measured) == 7
+    assert [row[name] for name in measured] == [None] * 7
+    assert by_key(evaluate())["within", "ALL"]["r_at_5"] == 1.0
+
+
+def test_intervals_hold_the_mean_and_resample_inside_verticals():
+    rows = by_key(evaluate())
+    assert (rows["within", "bags"]["r_at_1_low"], rows["within", "bags"]["r_at_1_high"]) == (1, 1)
+    assert (rows["within", "tops"]["r_at_1_low"], rows["within", "tops"]["r_at_1_high"]) == (0, 1)
+    # Bags stay at 1 in every resample, so the mean of both cannot fall below 1/2.
+    assert (rows["within", "ALL"]["r_at_1_low"], rows["within", "ALL"]["r_at_1_high"]) == (0.5, 1)
+
+
+def test_every_vertical_weighs_the_same_in_all():
+    rows = [("x", "big", "both")] * 9 + [("y", "big", "both")] * 9
+    rows += [("p", "small", "query"), ("p", "small", "gallery"), ("q", "small", "gallery")]
+    embeddings = np.concatenate([at_angles([0] * 9 + [90] * 9), at_angles([0, 90, 1])])
+    row = by_key(evaluate(embeddings, make_set(rows), scopes=("within",)))["within", "ALL"]
+    assert row["r_at_1"] == 0.5 and row["queries"] == 19
+
+
+def test_within_verticals_their_spaces_may_overlap():
+    rows = [(f"{vertical}{item}", vertical, "both") for vertical in "abc" for item in "12" * 2]
+    embeddings = np.tile(np.eye(2), (6, 1))
+    result = by_key(evaluate(embeddings, make_set(rows)))
+    assert result["within", "ALL"]["r_at_1"] == 1.0
+    assert result["merged", "ALL"]["r_at_1"] < 1.0
+
+
+def test_the_same_seed_gives_the_same_rows_in_any_order_of_pictures():
+    random = np.random.default_rng(0)
+    size = 200
+    pictures = [(f"i{n % 50}", "ab"[n % 2], "both") for n in range(size)]
+    embeddings = (
+        random.normal(size=(size, 4)) + 2 * random.normal(size=(50, 4))[np.arange(size) % 50]
+    )
+    first = make_set(pictures)
+    order = random.permutation(size)
+    shuffled = EvaluationSet(
+        first.records[order], first.items[order], first.verticals[order],
+        first.is_query[order], first.is_gallery[order],
+    )  # fmt: skip
+    rows, again = evaluate(embeddings, first, seed=3), evaluate(embeddings[order], shuffled, seed=3)
+    for row, other in zip(rows, again):
+        assert row == {**other, "map_at_r": pytest.approx(other["map_at_r"])}
+    assert evaluate(embeddings, first, seed=4) != rows
+
+
+def test_a_model_compared_with_itself_differs_by_nothing():
+    outcomes = query_outcomes(ANGLES, SMALL)
+    differences = compare_models(outcomes, query_outcomes(ANGLES, SMALL))
+    assert list(differences) == ["ALL", "bags", "tops"]
+    assert differences["ALL"] == Difference("ALL", 4, 0.0, 0.0, 0.0)
+    assert not differences["ALL"].is_clear
+
+
+def test_a_better_model_is_told_from_a_worse_one():
+    random = np.random.default_rng(1)
+    count = 300
+    pictures = make_set([(f"i{n % 100}", "ab"[n % 2], "both") for n in range(count)])
+    centres = random.normal(size=(100, 8))[np.arange(count) % 100]
+    good = query_outcomes(centres + 0.3 * random.normal(size=(count, 8)), pictures)
+    bad = query_outcomes(centres + 1.0 * random.normal(size=(count, 8)), pictures)
+    found = compare_models(good, bad)
+    means = [
+        np.mean([one.verticals[name].recall[1].mean() for name in "ab"]) for one in (good, bad)
+    ]
+    assert found["ALL"].difference == pytest.approx(means[0] - means[1])
+    assert 0 < found["ALL"].low < found["ALL"].difference < found["ALL"].high
+    assert found["ALL"].is_clear and found["ALL"].queries == 300
+    back = compare_models(bad, good)["ALL"]
+    assert back.difference == -found["ALL"].difference and back.high < 0 and back.is_clear
+    alone = found["a"]
+    assert alone.queries == 150
+    assert alone.difference == pytest.approx(
+        good.verticals["a"].recall[1].mean() - bad.verticals["a"].recall[1].mean()
+    )
+
+
+def test_scopes_can_be_compared():
+    found = compare_models(query_outcomes(ANGLES, SMALL), query_outcomes(ANGLES, SMALL, "merged"))
+    assert found["ALL"].difference == 0.25 and found["tops"].difference == 0.5
+    same = compare_models(
+        query_outcomes(ANGLES, SMALL), query_outcomes(ANGLES, SMALL, "merged"), k=5
+    )
+    assert same["ALL"].difference == 0.0
+
+
+def test_models_judged_on_different_queries_are_not_compared():
+    other = make_set([("b1", "bags", "both"), ("b1", "bags", "both")])
+    with pytest.raises(UserError, match="same queries"):
+        compare_models(query_outcomes(ANGLES, SMALL), query_outcomes(ANGLES[:2], other))
+    one = query_outcomes(ANGLES, SMALL)
+    with pytest.raises(UserError, match="recall@2 was not measured"):
+        compare_models(one, one, k=2)
+
+
+def test_nothing_to_evaluate_is_told():
+    alone = make_set([("a", "x", "both"), ("b", "x", "both"), ("a", "y", "query")])
+    with pytest.raises(UserError, match=r"none of 3 queries .* among 2 gallery"):
+        query_outcomes(np.eye(3), alone)
+    with pytest.raises(UserError, match="none of 0 queries"):
+        query_outcomes(np.zeros((0, 2)), EvaluationSet([], [], [], [], []))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scopes": ("inside",)}, "scope 'inside' is unknown; allowed are within, merged"),
+        ({"embeddings": ANGLES[:5]}, "for 11 pictures"),
+        ({"embeddings": ANGLES * np.nan}, "NaN"),
+        ({"embeddings": ANGLES * 0}, "all zero"),
+        ({"parameters": -1}, "unified: parameters is -1"),
+        ({"models_to_deploy": -2}, "unified: models_to_deploy is -2"),
+    ],
+)
+def test_wrong_input_is_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        evaluate(**options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"records": [1, 2, 1]}, "record 1 is in the evaluation set twice"),
+        ({"items": ["a", "b"]}, "items of shape"),
+        ({"is_query": [[True]] * 3}, "is_query of shape"),
+        ({"verticals": ["x", "ALL", "y"]}, "named 'ALL'"),
+    ],
+)
+def test_an_evaluation_set_that_cannot_be_is_refused(change, message):
+    good = {
+        "records": [1, 2, 3], "items": ["a", "b", "c"], "verticals": ["x", "x", "y"],
+        "is_query": [True] * 3, "is_gallery": [True] * 3,
+    }  # fmt: skip
+    assert len(EvaluationSet(**good)) == 3
+    with pytest.raises(UserError, match=message):
+        EvaluationSet(**{**good, **change})

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+
+from apparel_embed.errors import UserError
+from apparel_embed.evaluation.table import human_count, ordered_models, render_tables
+
+
+def row(model, scope="within", vertical="ALL", r_at_1=0.5, **more):
+    return {
+        "model": model, "scope": scope, "vertical": vertical, "queries": 40, "gallery": 80,
+        "r_at_1": r_at_1, "r_at_1_low": None if r_at_1 is None else r_at_1 - 0.0625,
+        "r_at_1_high": None if r_at_1 is None else r_at_1 + 0.0625, "r_at_5": 0.875,
+        "r_at_10": 0.9, "r_at_20": 0.95, "map_at_r": 0.375,
+        "parameters": 1_230_000, "models_to_deploy": 1, **more,
+    }  # fmt: skip
+
+
+def cells(text, first):
+    """The cells of the table line whose first cell is `first`."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    (found,) = [line[1:] for line in lines if line[0] == first]
+    return found
+
+
+def test_the_gap_table_holds_the_figures_of_each_model():
+    text = render_tables(
+        [
+            row("unified", r_at_1=0.75),
+            row("unified", scope="merged", r_at_1=0.625),
+            row("specialists", r_at_1=0.8, parameters=6_150_000, models_to_deploy=5),
+        ]
+    )
+    assert cells(text, "model")[:6] == [
+        "R@1 within", "R@5", "mAP@R", "R@1 merged", "parameters", "models to deploy",
+    ]  # fmt: skip
+    assert cells(text, "unified") == [
+        "0.750 [0.688, 0.812]", "0.875", "0.375", "0.625", "1.23 M", "1",
+    ]  # fmt: skip
+    assert cells(text, "specialists") == [
+        "0.800 [0.738, 0.863]", "0.875", "0.375", "-", "6.15 M", "5",
+    ]  # fmt: skip
+
+
+def test_the_table_of_verticals_has_a_column_per_model_and_the_number_of_queries():
+    text = render_tables(
+        [
+            row("unified", vertical="tops", r_at_1=0.25, queries=7),
+            row("specialists", vertical="tops", r_at_1=0.3, queries=7),
+            row("unified", vertical="bags", r_at_1=0.5, queries=9),
+            row("unified", vertical="hats", r_at_1=None, queries=0),
+            row("unified", r_at_1=0.375, queries=16),
+            row("unified", scope="merged", vertical="tops", r_at_1=0.1, queries=7),
+        ]
+    )
+    assert cells(text, "vertical") == ["queries", "specialists", "unified"]
+    assert cells(text, "tops") == ["7", "0.300", "0.250"]
+    assert cells(text, "bags") == ["9", "-", "0.500"]
+    assert cells(text, "hats") == ["0", "-", "-"]
+    assert cells(text, "ALL") == ["16", "-", "0.375"]
+    assert text.index("| bags") < text.index("| hats") < text.index("| tops") < text.index("| ALL")
+
+
+def test_models_judged_on_different_queries_show_both_numbers():
+    text = render_tables(
+        [row("unified", vertical="tops", queries=7), row("combined", vertical="tops", queries=9)]
+    )
+    assert cells(text, "tops")[0] == "7 / 9"
+
+
+def test_models_come_in_the_order_of_the_ladder_and_others_last():
+    names = ["zeta", "unified", "alpha", "colour_histogram", "combined", "zeta", "specialists"]
+    assert ordered_models(names) == [
+        "colour_histogram", "combined", "specialists", "unified", "zeta", "alpha",
+    ]  # fmt: skip
+    text = render_tables([row(name) for name in dict.fromkeys(names)])
+    assert cells(text, "vertical") == ["queries", *ordered_models(names)]
+
+
+def test_a_model_known_only_merged_still_has_its_line():
+    text = render_tables([row("unified", scope="merged", r_at_1=0.625)])
+    assert cells(text, "unified") == ["-", "-", "-", "0.625", "1.23 M", "1"]
+    text = render_tables([row("unified", vertical="tops")])
+    assert cells(text, "unified") == ["-", "-", "-", "-", "1.23 M", "1"]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0"), (999, "999"), (1000, "1.00 k"), (12_345, "12.3 k"), (99_960, "100 k"),
+        (999_499, "999 k"), (999_600, "1.00 M"), (1_234_567, "1.23 M"), (25_600_000, "25.6 M"),
+        (1_500_000_000, "1.50 G"), (2_500_000_000_000, "2500 G"),
+    ],
+)  # fmt: skip
+def test_counts_are_told_in_three_digits(count, text):
+    assert human_count(count) == text
+
+
+def test_the_text_is_plain_whatever_the_names_and_the_terminal(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "20")
+    text = render_tables([row("[bold]mine[/bold]", vertical="a :smile: [red]"), row("unified")])
+    assert "[bold]mine[/bold]" in text and "a :smile: [red]" in text
+    assert "\x1b" not in text and text.isascii()
+    assert all(line == line.rstrip() for line in text.splitlines())
+    assert text.endswith("|\n")
+
+
+def test_lines_keep_to_the_width_and_lose_no_figure():
+    rows = [row("grouped_specialists", r_at_1=0.75), row("unified")]
+    text = render_tables(rows, width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert max(map(len, render_tables(rows).splitlines())) > 80
+    for figure in ("grouped_specialists", "0.750", "[0.688,", "0.812]", "0.375", "1.23 M"):
+        assert figure in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "no rows"),
+        ([row("unified"), {"model": "x", "scope": "within"}], "row 1 .* lacks vertical, queries"),
+        ([row("unified"), row("unified")], "two rows of unified / within / ALL"),
+    ],
+)
+def test_a_summary_that_cannot_be_shown_is_refused(rows, message):
+    with pytest.raises(UserError, match=message):
+        render_tables(rows)
+    with pytest.raises(UserError, match="width is 39"):
+        render_tables([row("unified")], width=39)
