@@ -9,14 +9,28 @@ from tqdm import tqdm
 
 
 def progress_bar(
-    iterable: Iterable[Any] | None = None, *, total: int | None = None, what: str, unit: str
+    iterable: Iterable[Any] | None = None,
+    *,
+    total: int | None = None,
+    initial: int = 0,
+    what: str,
+    unit: str,
 ) -> tqdm:
     """Returns a bar with rate and time left on stderr; nothing where stderr is no terminal.
 
     Args:
       iterable: what to walk through; without it call `update` on the bar.
-      total: number of units to come, if the iterable has no length.
+      total: number of units in all, if the iterable has no length.
+      initial: units that were done before.
       what: the work in one or two words, shown before the bar.
       unit: name of one unit, e.g. "images".
     """
-    return tqdm(iterable, total=total, desc=what, unit=f" {unit}", disable=None, dynamic_ncols=True)
+    return tqdm(
+        iterable,
+        total=total,
+        initial=initial,
+        desc=what,
+        unit=f" {unit}",
+        disable=None,
+        dynamic_ncols=True,
+    )

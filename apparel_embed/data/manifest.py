@@ -1,0 +1,336 @@
+"""Reading and checking manifests: one row per picture, from CSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from apparel_embed.errors import UserError
+
+REQUIRED_COLUMNS = ("image", "item_id", "vertical")
+BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")
+SPLITS = ("train", "val", "test")
+ROLES = ("query", "gallery", "both")
+# The prepared dataset numbers its records in a column of this name.
+RESERVED_COLUMN = "record"
+
+_PARQUET_SUFFIXES = (".parquet", ".pq")
+
+
+def read_manifest(path: str | os.PathLike[str]) -> pa.Table:
+    """Reads a manifest and checks every value in it.
+
+    Args:
+      path: a CSV file (UTF-8, commas, a header line) or a Parquet file (`.parquet`, `.pq`).
+        Columns `image`, `item_id`, `vertical`; optional `split` (train, val, test; default
+        train), `role` (query, gallery, both; default both) and the box `x_min`, `y_min`,
+        `x_max`, `y_max` (pixels of the upright picture, all four or none); others are kept.
+
+    Returns:
+      A table in the file's order. All columns are strings, an empty cell is "", but for the box,
+      which is float64 and null where there is none. `split`, `role` and the box are always there.
+
+    Raises:
+      UserError: the file cannot be read or a value is wrong; the message names file, row,
+        column, value and what is allowed. Row N is line N of a CSV file (the header is line 1),
+        or the N-th row of a Parquet file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such manifest")
+    if path.is_dir():
+        raise UserError(f"{path}: is a directory; a manifest is a CSV or Parquet file")
+    table = _read_parquet(path) if _is_parquet(path) else _read_csv(path)
+    if not table.num_rows:
+        raise UserError(f"{path}: the manifest is empty; at least one row is needed")
+    table = _with_defaults(table)
+    _check_texts(path, table)
+    table = _with_box(path, table)
+    _check_items(path, table)
+    return table
+
+
+def rows_in_file(path: str | os.PathLike[str], indices: Sequence[int]) -> list[int]:
+    """Returns where rows of the table stand in the file, as error messages count them.
+
+    Args:
+      path: the manifest.
+      indices: row indices of the table, from 0.
+
+    Returns:
+      For CSV the line on which each row begins (blank lines and line ends within quotes
+      count), for Parquet the index plus 1.
+    """
+    if _is_parquet(Path(path)):
+        return [int(index) + 1 for index in indices]
+    wanted = {int(index) for index in indices}
+    last = max(wanted, default=-1)
+    lines: dict[int, int] = {}
+    for index, (line, _) in enumerate(_csv_rows(Path(path))):
+        if index - 1 in wanted:
+            lines[index - 1] = line
+        if index - 1 >= last:
+            break
+    return [lines[int(index)] for index in indices]
+
+
+def hold_out(table: pa.Table, fraction: float, by: str = "item_id", seed: int = 0) -> pa.Table:
+    """Moves a part of the training groups to the validation split.
+
+    In each vertical the given fraction of the groups moves, rounded, but at least one and never
+    all of them: a vertical with a single group keeps it in `train`.
+
+    Args:
+      table: a manifest as `read_manifest` returns it, without `val` rows.
+      fraction: share of the groups of `train` to move, in (0, 1).
+      by: the column whose distinct values are the groups, e.g. `item_id`.
+      seed: another seed gives another choice; the order of the rows has no influence.
+
+    Returns:
+      The table with some `train` replaced by `val`.
+
+    Raises:
+      UserError: `fraction` is out of range, there are `val` rows already, the column is missing
+        or empty in a row, or it would put one item into both splits.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f"val fraction {fraction} is not allowed; it must lie between 0 and 1")
+    if by not in table.column_names:
+        raise UserError(f"no column {by!r}; there are {', '.join(table.column_names)}")
+    if pc.any(pc.equal(table["split"], "val")).as_py():
+        raise UserError("the manifest has val rows already; hold out nothing or remove them")
+    train = table.filter(pc.equal(table["split"], "train"))
+    groups = train[by].cast(pa.string())
+    if pc.any(pc.equal(pc.fill_null(groups, ""), "")).as_py():
+        raise UserError(f"column {by!r} is empty in some training rows; each needs a group")
+    pairs = pa.table({"item_id": train["item_id"], "vertical": train["vertical"], "group": groups})
+    _check_groups_keep_items(pairs, by)
+    moved = _chosen_groups(pairs, fraction, seed)
+    moves = pc.and_(
+        pc.equal(table["split"], "train"),
+        pc.is_in(table[by].cast(pa.string()), value_set=pa.array(moved, pa.string())),
+    )
+    split = pc.if_else(moves, "val", table["split"])
+    return table.set_column(table.column_names.index("split"), "split", split)
+
+
+def _check_groups_keep_items(pairs: pa.Table, by: str) -> None:
+    """Raises a UserError if an item has rows in two groups."""
+    counts = pairs.group_by("item_id").aggregate([("group", "count_distinct")])
+    torn = counts.filter(pc.greater(counts["group_count_distinct"], 1))
+    if torn.num_rows:
+        item = pc.min(torn["item_id"]).as_py()
+        values = pairs.filter(pc.equal(pairs["item_id"], item))["group"].unique().to_pylist()
+        raise UserError(
+            f"item_id {item!r} has {by} {values[0]!r} and {values[1]!r}; to hold out by {by}, "
+            "all pictures of an item must have the same"
+        )
+
+
+def _chosen_groups(pairs: pa.Table, fraction: float, seed: int) -> list[str]:
+    """Returns the groups to hold out, drawn vertical by vertical."""
+    # A group may span verticals (a shop, a day); it is drawn with the first of them by name.
+    homes = pairs.group_by(["group", "vertical"]).aggregate([])
+    homes = homes.sort_by([("group", "ascending"), ("vertical", "ascending")])
+    groups = homes["group"].to_numpy().astype(str)
+    verticals = homes["vertical"].to_numpy().astype(str)
+    first = np.ones(len(groups), bool)
+    first[1:] = groups[1:] != groups[:-1]
+    groups, verticals = groups[first], verticals[first]
+    random = np.random.default_rng(seed)
+    chosen: list[str] = []
+    for vertical in np.unique(verticals):
+        here = groups[verticals == vertical]
+        count = min(max(1, round(fraction * len(here))), len(here) - 1)
+        chosen += random.permutation(here)[:count].tolist()
+    return chosen
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() in _PARQUET_SUFFIXES
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    """Returns a Parquet manifest with every column as text."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
+    _check_header(path, table.column_names)
+    for number, field in enumerate(table.schema):
+        try:
+            column = table.column(number).cast(pa.string())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise UserError(
+                f"{path}: column {field.name!r} is {field.type}; texts and numbers are allowed"
+            ) from error
+        table = table.set_column(number, field.name, pc.fill_null(column, ""))
+    return table.replace_schema_metadata(None)
+
+
+def _read_csv(path: Path) -> pa.Table:
+    """Returns a CSV manifest with every column as text."""
+    header = next(_csv_rows(path), (0, []))[1]
+    if not header:
+        raise UserError(f"{path}: the manifest is empty; a header line and rows are needed")
+    _check_header(path, header)
+    try:
+        return pyarrow.csv.read_csv(
+            path,
+            read_options=pyarrow.csv.ReadOptions(block_size=1 << 24),
+            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        for line, cells in _csv_rows(path):
+            if len(cells) != len(header):
+                raise UserError(
+                    f"{path}: row {line}: {len(cells)} cells, but the header has {len(header)}"
+                ) from error
+        raise UserError(f"{path}: cannot be read as CSV: {error}") from error
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yields (line on which the row begins, cells) of a CSV file, header first, no blank lines."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            line = 1
+            for cells in reader:
+                if cells:
+                    yield line, cells
+                line = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text; save the manifest as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read as CSV: {error}") from error
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    """Raises a UserError if a column is missing, there twice, or has a reserved name."""
+    for name in header:
+        if list(header).count(name) > 1:
+            raise UserError(f"{path}: column {name!r} is there twice; names must differ")
+    found = f"found: {', '.join(header)}"
+    for name in REQUIRED_COLUMNS:
+        if name not in header:
+            raise UserError(f"{path}: no column {name!r}; {found} (separated by commas)")
+    if RESERVED_COLUMN in header:
+        raise UserError(f"{path}: column {RESERVED_COLUMN!r} has a reserved name; rename it")
+    box = [name for name in BOX_COLUMNS if name in header]
+    if box and len(box) < len(BOX_COLUMNS):
+        missing = ", ".join(name for name in BOX_COLUMNS if name not in header)
+        raise UserError(
+            f"{path}: column {box[0]!r} without {missing}; a box needs all of "
+            f"{', '.join(BOX_COLUMNS)}; {found}"
+        )
+
+
+def _with_defaults(table: pa.Table) -> pa.Table:
+    """Returns the table with `split` and `role`, empty cells filled."""
+    for name, default in (("split", "train"), ("role", "both")):
+        if name in table.column_names:
+            column = table[name]
+            filled = pc.if_else(pc.equal(column, ""), default, column)
+            table = table.set_column(table.column_names.index(name), name, filled)
+        else:
+            table = table.append_column(name, pa.repeat(pa.scalar(default), table.num_rows))
+    return table
+
+
+def _check_texts(path: Path, table: pa.Table) -> None:
+    """Raises a UserError for an empty required cell or an unknown split or role."""
+    for name in REQUIRED_COLUMNS:
+        blank = pc.equal(pc.utf8_trim_whitespace(table[name]), "")
+        _refuse(path, table, name, blank, "a non-empty text is needed")
+    for name, allowed in (("split", SPLITS), ("role", ROLES)):
+        unknown = pc.invert(pc.is_in(table[name], value_set=pa.array(allowed)))
+        _refuse(path, table, name, unknown, f"allowed: {', '.join(allowed)}")
+
+
+def _with_box(path: Path, table: pa.Table) -> pa.Table:
+    """Returns the table with the box as checked float64 columns."""
+    if BOX_COLUMNS[0] not in table.column_names:
+        for name in BOX_COLUMNS:
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.float64()))
+        return table
+    texts = {name: pc.utf8_trim_whitespace(table[name]) for name in BOX_COLUMNS}
+    blank = {name: pc.equal(text, "") for name, text in texts.items()}
+    none = pc.and_(pc.and_(blank["x_min"], blank["y_min"]), pc.and_(blank["x_max"], blank["y_max"]))
+    numbers = {}
+    for name, text in texts.items():
+        partial = pc.and_not(blank[name], none)
+        _refuse(path, table, name, partial, "a box needs all four numbers, or none")
+        numbers[name] = _to_numbers(path, table, name, pc.if_else(none, None, text))
+    for low, high in (("x_min", "x_max"), ("y_min", "y_max")):
+        flat = pc.fill_null(pc.less_equal(numbers[high], numbers[low]), False)
+        _refuse(path, table, high, flat, f"it must be greater than {low}")
+    for name, column in numbers.items():
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table
+
+
+def _to_numbers(path: Path, table: pa.Table, name: str, text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns texts as float64, nulls kept; refuses what is no finite number."""
+    try:
+        numbers = text.cast(pa.float64())
+    except pa.ArrowInvalid:
+        wrong = pa.array(
+            [value is not None and not _is_number(value) for value in text.to_pylist()]
+        )
+        _refuse(path, table, name, wrong, "a number of pixels is needed")
+        raise
+    infinite = pc.invert(pc.fill_null(pc.is_finite(numbers), True))
+    _refuse(path, table, name, infinite, "a finite number of pixels is needed")
+    return numbers
+
+
+def _is_number(text: str) -> bool:
+    try:
+        pa.scalar(text).cast(pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _check_items(path: Path, table: pa.Table) -> None:
+    """Raises a UserError if an item is in two verticals or in two splits."""
+    for name, reason in (
+        ("vertical", "an item belongs to one vertical"),
+        ("split", "all pictures of an item must be in one split"),
+    ):
+        counts = table.group_by("item_id").aggregate([(name, "count_distinct")])
+        torn = counts.filter(pc.greater(counts[f"{name}_count_distinct"], 1))
+        if not torn.num_rows:
+            continue
+        among = pc.is_in(table["item_id"], value_set=torn["item_id"].combine_chunks())
+        item = table["item_id"][pc.index(among, True).as_py()].as_py()
+        rows = np.flatnonzero(pc.equal(table["item_id"], item).to_numpy())
+        values = table[name].take(pa.array(rows)).to_pylist()
+        other = next(i for i, value in enumerate(values) if value != values[0])
+        first_row, other_row = rows_in_file(path, [rows[0], rows[other]])
+        raise UserError(
+            f"{path}: row {other_row}: column {name!r}: {values[other]!r}, but item_id {item!r} "
+            f"has {values[0]!r} in row {first_row}; {reason}"
+        )
+
+
+def _refuse(
+    path: Path, table: pa.Table, column: str, wrong: pa.ChunkedArray | pa.Array, allowed: str
+) -> None:
+    """Raises a UserError for the first row where `wrong` is true."""
+    index = pc.index(wrong, True).as_py()
+    if index >= 0:
+        (row,) = rows_in_file(path, [index])
+        value = table[column][index].as_py()
+        raise UserError(f"{path}: row {row}: column {column!r}: {value!r}; {allowed}")

@@ -1,0 +1,127 @@
+"""Preparing many pictures at once, by several processes, in order and in bounded memory."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import multiprocessing
+import os
+import re
+import signal
+import threading
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from apparel_embed.data.pictures import (
+    Box,
+    Picture,
+    PictureSettings,
+    RejectedPicture,
+    prepare_picture,
+)
+from apparel_embed.errors import UserError
+
+# Enough to keep every process busy while the oldest task is waited for; bounds the memory.
+_TASKS_PER_PROCESS = 4
+
+# Images as in the manifest, each with its box or None.
+PictureTask = list[tuple[str, "Box | None"]]
+
+
+def image_path(image: str, directory: str | os.PathLike[str]) -> Path:
+    """Returns the path of a manifest's `image`.
+
+    Args:
+      image: a path, absolute or relative to `directory`, or a `file://` URI.
+      directory: where the manifest lies.
+
+    Raises:
+      RejectedPicture: a URI of another scheme or of another host.
+    """
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", image)
+    if not scheme:
+        return Path(directory, image)
+    uri = urllib.parse.urlsplit(image)
+    if scheme[1].lower() != "file":
+        raise RejectedPicture(f"{scheme[1]}:// is not supported; copy the pictures to local files")
+    if uri.netloc not in ("", "localhost"):
+        raise RejectedPicture(f"file:// URI of another host, {uri.netloc}")
+    return Path(urllib.parse.unquote(image[len("file://") + len(uri.netloc) :]))
+
+
+def prepare_pictures(
+    tasks: Iterable[PictureTask],
+    directory: str | os.PathLike[str],
+    settings: PictureSettings,
+    processes: int = 0,
+) -> Iterator[Picture | str]:
+    """Prepares pictures by several processes.
+
+    Args:
+      tasks: lists of pictures; one process does one list at a time.
+      directory: where relative paths begin.
+      settings: see `prepare_picture`.
+      processes: how many, 0 for one per core.
+
+    Yields:
+      The prepared picture, or the reason why it was rejected, in the order of `tasks`.
+
+    Raises:
+      UserError: a process died.
+    """
+    work = functools.partial(_prepare_task, settings, str(directory))
+    processes = processes or _cores()
+    # Spawned, since the parent may hold TensorFlow, whose threads do not survive a fork.
+    executor = ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    pending: collections.deque[Future[list[Picture | str]]] = collections.deque()
+    try:
+        for task in tasks:
+            pending.append(executor.submit(work, task))
+            if len(pending) >= processes * _TASKS_PER_PROCESS:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker process died, most likely for want of memory; finished shards are kept: "
+            "run the same command again with fewer --processes or lower --max_pixels"
+        ) from error
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _cores() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _prepare_task(
+    settings: PictureSettings, directory: str, pictures: PictureTask
+) -> list[Picture | str]:
+    """Returns each picture prepared, or why it was rejected. Runs in the workers."""
+    results: list[Picture | str] = []
+    for image, box in pictures:
+        try:
+            results.append(prepare_picture(image_path(image, directory), settings, box))
+        except RejectedPicture as error:
+            results.append(str(error))
+    return results
+
+
+def _start_worker() -> None:
+    """Makes a worker end with its parent, even a killed one, and leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

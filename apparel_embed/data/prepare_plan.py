@@ -1,0 +1,123 @@
+"""What a prepared dataset is made from, and whether a directory was made from the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from apparel_embed.data.picture_pool import image_path
+from apparel_embed.data.pictures import LARGEST_MAX_PIXELS, RejectedPicture
+from apparel_embed.data.prepared import SCHEMA_VERSION
+from apparel_embed.errors import UserError
+from apparel_embed.files import fingerprint_files, read_json
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareConfig:
+    """What to prepare, and how.
+
+    Attributes:
+      manifest: CSV or Parquet file, see `read_manifest`.
+      output: directory to make.
+      max_side: longest side of a prepared picture in pixels, 1 to 8192.
+      crop_margin: added on each side of a box, as a fraction of the box's side, 0 to 10.
+      jpeg_quality: 1 to 100.
+      max_pixels: larger pictures are rejected undecoded, 1 to 178956970.
+      val_fraction: share of the training groups to hold out as `val`, in [0, 1); 0 for none.
+      val_group_column: groups to hold out are the distinct values of this column.
+      seed: of the choice of the held-out groups, at least 0.
+      shard_records: rows of the manifest per shard, at least 1.
+    """
+
+    manifest: str | os.PathLike[str]
+    output: str | os.PathLike[str]
+    max_side: int = 256
+    crop_margin: float = 0.1
+    jpeg_quality: int = 92
+    max_pixels: int = 100_000_000
+    val_fraction: float = 0.0
+    val_group_column: str = "item_id"
+    seed: int = 0
+    shard_records: int = 4096
+
+    def __post_init__(self) -> None:
+        """Raises a UserError if a number is out of range."""
+        for name, low, high in (
+            ("max_side", 1, 8192),
+            ("crop_margin", 0, 10),
+            ("jpeg_quality", 1, 100),
+            ("max_pixels", 1, LARGEST_MAX_PIXELS),
+            ("seed", 0, 2**32 - 1),
+            ("shard_records", 1, 1_000_000),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UserError(f"--{name}={value} is not allowed; it must be in [{low}, {high}]")
+        if not 0 <= self.val_fraction < 1:
+            raise UserError(
+                f"--val_fraction={self.val_fraction} is not allowed; it must be in [0, 1)"
+            )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The values on which the result depends, beside manifest and pictures."""
+        values = dataclasses.asdict(self)
+        del values["manifest"], values["output"]
+        return values
+
+
+def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
+    """Returns all that decides what the dataset will contain, as JSON."""
+    directory = Path(config.manifest).parent
+    sizes = np.empty(table.num_rows, "<i8")
+    for row, image in enumerate(table["image"].to_numpy()):
+        try:
+            sizes[row] = os.stat(image_path(image, directory)).st_size
+        except (OSError, ValueError, RejectedPicture):
+            sizes[row] = -1
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "settings": config.settings,
+        "manifest_sha256": fingerprint_files([Path(config.manifest)]),
+        # The sizes alone: to read every picture once more would take as long as the work itself.
+        "picture_sizes_sha256": hashlib.sha256(sizes.tobytes()).hexdigest(),
+    }
+
+
+def check_same(directory: Path, there: dict[str, Any], plan: dict[str, Any]) -> None:
+    """Raises a UserError that names what differs between a directory and the plan."""
+    differences = []
+    if there.get("schema_version") != plan["schema_version"]:
+        differences.append(
+            f"schema_version is {there.get('schema_version')} there, {plan['schema_version']} now"
+        )
+    old, new = there.get("settings", {}), plan["settings"]
+    differences += [
+        f"{name} is {old.get(name)} there, {new[name]} now"
+        for name in new
+        if old.get(name) != new[name]
+    ]
+    if there.get("manifest_sha256") != plan["manifest_sha256"]:
+        differences.append("the manifest is another")
+    elif there.get("picture_sizes_sha256") != plan["picture_sizes_sha256"]:
+        differences.append("picture files have changed")
+    if differences:
+        raise UserError(
+            f"{directory} was made from something else: {'; '.join(differences)}; "
+            "give another --output or remove it"
+        )
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """Returns the plan in plan.json or dataset.json; an empty one if it cannot be read."""
+    try:
+        value = read_json(path)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,280 @@
+"""Reading a prepared dataset: pictures by record number, and what is known about each."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from array_record.python import array_record_module
+
+from apparel_embed.data.manifest import ROLES, SPLITS
+from apparel_embed.errors import UserError
+from apparel_embed.files import read_json
+
+SCHEMA_VERSION = 1
+DATASET_FILE = "dataset.json"
+INDEX_FILE = "index.parquet"
+REJECTS_FILE = "rejects.csv"
+
+
+# Single records are read in any order: reading ahead would only waste the disk.
+_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+
+
+def shard_name(shard: int, shards: int) -> str:
+    """Returns the file name of shard `shard` (from 0) of `shards`."""
+    return f"records-{shard:05d}-of-{shards:05d}.array_record"
+
+
+def partial_directory(directory: str | os.PathLike[str]) -> Path:
+    """Returns where a dataset is written until it is whole."""
+    path = Path(directory)
+    return path.with_name(f"{path.name}.partial")
+
+
+class PreparedDataset:
+    """A finished prepared dataset, open for reading; made by `open`.
+
+    Safe to use from several threads.
+
+    Attributes:
+      directory: where the dataset lies.
+      fingerprint: SHA-256 (hex) over the contents of all shards and of the index.
+      index: one row per record, in record order: `record` (int64) and the manifest's columns.
+      verticals: names of the verticals, sorted.
+      info: the contents of dataset.json: counts, settings, shards.
+    """
+
+    def __init__(self, directory: Path, info: dict[str, Any], index: pa.Table):
+        self.directory = directory
+        self.fingerprint: str = info["fingerprint"]
+        self.index = index
+        self.info = info
+        self.verticals: tuple[str, ...] = tuple(sorted(info["counts"]))
+        self._shards = [directory / shard["file"] for shard in info["shards"]]
+        # _starts[i] is the first record of shard i; the last entry is the number of records.
+        self._starts = np.cumsum([0] + [shard["records"] for shard in info["shards"]])
+        self._readers: dict[int, Any] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str]) -> PreparedDataset:
+        """Opens a prepared dataset and checks that all its files are there and whole.
+
+        Args:
+          directory: what was given to `tools/prepare_dataset.py` as --output.
+
+        Raises:
+          UserError: there is no such directory, it is no prepared dataset or not finished, it
+            has another schema version, or a file is missing or of another size than written.
+        """
+        directory = Path(directory)
+        _check_directory(directory)
+        info = _read_info(directory / DATASET_FILE)
+        for shard in info["shards"]:
+            path = directory / shard["file"]
+            if not path.is_file():
+                raise UserError(f"{path}: missing, though {DATASET_FILE} lists it; prepare again")
+            size = path.stat().st_size
+            if size != shard["bytes"]:
+                raise UserError(
+                    f"{path}: has {size} bytes instead of {shard['bytes']}: truncated or changed; "
+                    "prepare again"
+                )
+        try:
+            index = pq.read_table(directory / INDEX_FILE)
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"{directory / INDEX_FILE}: cannot be read: {error}") from error
+        listed = sum(shard["records"] for shard in info["shards"])
+        if not index.num_rows == info["records"] == listed:
+            raise UserError(
+                f"{directory}: {INDEX_FILE} has {index.num_rows} records, the shards {listed}, "
+                f"{DATASET_FILE} {info['records']}: they must be equal; prepare again"
+            )
+        return cls(directory, info, index)
+
+    def __len__(self) -> int:
+        return self.index.num_rows
+
+    @property
+    def reject_count(self) -> int:
+        """Number of pictures of the manifest that could not be prepared."""
+        return self.info["rejects"]
+
+    def column(self, name: str) -> np.ndarray:
+        """Returns one column of the index in record order.
+
+        Args:
+          name: `record`, `x_min` ... or any column of the manifest.
+
+        Returns:
+          An array [len(self)]: int64 for `record`, float64 for the box (NaN where there is
+          none), else objects of type str.
+
+        Raises:
+          UserError: the manifest had no such column.
+        """
+        if name not in self.index.column_names:
+            raise UserError(
+                f"{self.directory}: no column {name!r}; "
+                f"there are {', '.join(self.index.column_names)}"
+            )
+        return self.index[name].to_numpy()
+
+    def select(
+        self,
+        *,
+        split: str | None = None,
+        verticals: Sequence[str] | None = None,
+        roles: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """Returns the records that satisfy all conditions given.
+
+        Args:
+          split: `train`, `val` or `test`; None for all.
+          verticals: names of verticals; None for all.
+          roles: some of `query`, `gallery`, `both`; None for all. The queries of a split are
+            the records with role `query` or `both`.
+
+        Returns:
+          int64 record numbers, ascending.
+
+        Raises:
+          UserError: a split, vertical or role that is not known.
+        """
+        chosen = np.ones(len(self), bool)
+        conditions = (
+            ("split", None if split is None else (split,), SPLITS),
+            ("vertical", verticals, self.verticals),
+            ("role", roles, ROLES),
+        )
+        for column, wanted, known in conditions:
+            if wanted is None:
+                continue
+            if isinstance(wanted, str):
+                raise TypeError(f"{column}: a sequence of names is needed, not {wanted!r}")
+            for value in wanted:
+                if value not in known:
+                    raise UserError(
+                        f"{self.directory}: unknown {column} {value!r}; "
+                        f"there are {', '.join(known)}"
+                    )
+            chosen &= np.isin(self.column(column).astype(str), np.asarray(wanted, dtype=str))
+        return np.flatnonzero(chosen).astype(np.int64)
+
+    def read_images(self, records: Sequence[int]) -> list[bytes]:
+        """Returns pictures as JPEG bytes.
+
+        Args:
+          records: record numbers in [0, len(self)), in any order, repeats allowed.
+
+        Returns:
+          One JPEG file (sRGB) per entry of `records`, in the same order.
+
+        Raises:
+          IndexError: a record number is out of range.
+          UserError: a shard is damaged; the message names file and record.
+        """
+        wanted = np.asarray(records, np.int64).reshape(-1)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
+            raise IndexError(f"records must be in [0, {len(self)})")
+        images: list[bytes] = [b""] * wanted.size
+        shard_of = np.searchsorted(self._starts, wanted, side="right") - 1
+        for shard in np.unique(shard_of):
+            places = np.flatnonzero(shard_of == shard)
+            for place, image in zip(places, self._read_shard(int(shard), wanted[places])):
+                images[place] = image
+        return images
+
+    def _read_shard(self, shard: int, records: np.ndarray) -> list[bytes]:
+        """Returns the pictures of `records`, all of which are in `shard`."""
+        # Imported when the first picture is read: the workers of prepare import this module
+        # too, and need not wait for TensorFlow.
+        from tensorflow.train import Example
+
+        positions = [int(record - self._starts[shard]) for record in records]
+        try:
+            reader = self._reader(shard)
+            with self._lock:
+                found = reader.read(positions)
+        except (RuntimeError, ValueError, IndexError) as error:
+            self._raise_damaged(shard, records, error)
+        images = []
+        for record, serialised in zip(records, found):
+            try:
+                features = Example.FromString(serialised).features.feature
+                stored = features["record"].int64_list.value[0]
+                image = features["image"].bytes_list.value[0]
+            except Exception as error:
+                raise self._damaged(shard, int(record), error) from error
+            if stored != record:
+                raise self._damaged(shard, int(record), f"it holds record {stored}")
+            images.append(image)
+        return images
+
+    def _reader(self, shard: int) -> Any:
+        """Returns the open reader of `shard`."""
+        with self._lock:
+            if shard not in self._readers:
+                self._readers[shard] = array_record_module.ArrayRecordReader(
+                    str(self._shards[shard]), _READER_OPTIONS
+                )
+            return self._readers[shard]
+
+    def _raise_damaged(self, shard: int, records: np.ndarray, error: Exception) -> None:
+        """Raises a UserError that names the first of `records` that cannot be read alone."""
+        for record in records:
+            try:
+                # A reader that failed stays in its failed state, hence a new one per record.
+                reader = array_record_module.ArrayRecordReader(
+                    str(self._shards[shard]), _READER_OPTIONS
+                )
+                reader.read([int(record - self._starts[shard])])
+            except (RuntimeError, ValueError, IndexError) as single:
+                raise self._damaged(shard, int(record), single) from single
+        raise self._damaged(shard, int(records[0]), error) from error
+
+    def _damaged(self, shard: int, record: int, error: object) -> UserError:
+        """Returns the error that says which record of which file is damaged."""
+        reason = " ".join(str(error).split())
+        return UserError(
+            f"{self._shards[shard]}: record {record} is damaged ({reason}); prepare again"
+        )
+
+
+def _check_directory(directory: Path) -> None:
+    """Raises a UserError unless `directory` looks like a finished prepared dataset."""
+    if (directory / DATASET_FILE).is_file() and not directory.name.endswith(".partial"):
+        return
+    partial = partial_directory(directory)
+    if directory.name.endswith(".partial") or (not directory.exists() and partial.is_dir()):
+        raise UserError(f"{directory}: is still partial; run prepare again to finish it")
+    if not directory.exists():
+        raise UserError(f"{directory}: directory does not exist")
+    if not directory.is_dir():
+        raise UserError(f"{directory}: is a file; a prepared dataset is a directory")
+    raise UserError(f"{directory}: not a prepared dataset: it has no {DATASET_FILE}")
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    """Returns the contents of dataset.json, checked for version and fields."""
+    try:
+        info = read_json(path)
+        version = info["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not the {DATASET_FILE} of a prepared dataset") from error
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema_version is {version!r}, this release reads {SCHEMA_VERSION}; "
+            "prepare again"
+        )
+    missing = {"fingerprint", "counts", "records", "rejects", "shards"} - set(info)
+    if missing:
+        raise UserError(f"{path}: misses {', '.join(sorted(missing))}; prepare again")
+    return info

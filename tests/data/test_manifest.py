@@ -1,0 +1,256 @@
+import csv
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apparel_embed.data.manifest import hold_out, read_manifest, rows_in_file
+from apparel_embed.errors import UserError
+
+HEADER = "image,item_id,vertical"
+
+
+def write(tmp_path, text, name="manifest.csv", encoding="utf-8"):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+    return path
+
+
+def test_defaults_types_and_leading_zeros(tmp_path):
+    table = read_manifest(write(tmp_path, f"{HEADER}\na.jpg,007,tops\nb.jpg,7,tops\n"))
+    assert table.column_names == [
+        *("image", "item_id", "vertical", "split", "role"),
+        *("x_min", "y_min", "x_max", "y_max"),
+    ]
+    assert table["item_id"].to_pylist() == ["007", "7"]
+    assert table["split"].to_pylist() == ["train", "train"]
+    assert table["role"].to_pylist() == ["both", "both"]
+    assert table.schema.field("x_min").type == pa.float64()
+    assert table["x_min"].to_pylist() == [None, None]
+    assert table.schema.field("split").type == pa.string()
+
+
+def test_all_columns_and_extra_ones_are_kept_as_text(tmp_path):
+    table = read_manifest(
+        write(
+            tmp_path,
+            f"shop,{HEADER},split,role,x_min,y_min,x_max,y_max\n"
+            "0012,a.jpg,1,tops,val,query,-1.5,2,30,4e1\n"
+            ",b.jpg,2,tops,,, , ,,\n",
+        )
+    )
+    assert table["shop"].to_pylist() == ["0012", ""]
+    assert table["split"].to_pylist() == ["val", "train"]
+    assert table["role"].to_pylist() == ["query", "both"]
+    assert table["x_min"].to_pylist() == [-1.5, None]
+    assert table["y_max"].to_pylist() == [40.0, None]
+
+
+def test_texts_that_look_like_null_or_numbers_stay(tmp_path):
+    ids = ["NA", "null", "nan", "1e3", "true", "2020-01-01", "None"]
+    rows = "".join(f"{i}.jpg,{item},tops\n" for i, item in enumerate(ids))
+    assert read_manifest(write(tmp_path, f"{HEADER}\n{rows}"))["item_id"].to_pylist() == ids
+
+
+def test_bom_windows_line_ends_and_blank_lines(tmp_path):
+    text = f"{HEADER},split\r\na.jpg,1,tops,train\r\n\r\nb.jpg,2,tops,test\r\n\r\n"
+    table = read_manifest(write(tmp_path, text, encoding="utf-8-sig"))
+    assert table["image"].to_pylist() == ["a.jpg", "b.jpg"]
+    assert table["split"].to_pylist() == ["train", "test"]
+
+
+def test_csv_and_parquet_give_the_same_table(tmp_path):
+    path = write(
+        tmp_path,
+        f"{HEADER},x_min,y_min,x_max,y_max,price\na.jpg,7,tops,0.1,0,10,10,5\nb.jpg,8,bags,,,,,\n",
+    )
+    typed = pa.table(
+        {
+            "image": ["a.jpg", "b.jpg"],
+            "item_id": pa.array([7, 8], pa.int64()),
+            "vertical": pa.array(["tops", "bags"]).dictionary_encode(),
+            "x_min": pa.array([0.1, None], pa.float64()),
+            "y_min": pa.array([0, None], pa.int32()),
+            "x_max": pa.array([10.0, None], pa.float64()),
+            "y_max": ["10", None],
+            "price": pa.array([5, None], pa.int64()),
+        }
+    )
+    pq.write_table(typed, tmp_path / "manifest.parquet")
+    assert read_manifest(tmp_path / "manifest.parquet").equals(read_manifest(path))
+
+
+ROW = "a.jpg,1,tops"
+BOX = f"{HEADER},x_min,y_min,x_max,y_max"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the manifest is empty"),
+        ("\n\n", "the manifest is empty"),
+        (f"{HEADER}\n", "the manifest is empty; at least one row"),
+        ("image,item_id\na,1\n", "no column 'vertical'; found: image, item_id"),
+        ("image;item_id;vertical\na;1;tops\n", r"no column 'image'.*separated by commas"),
+        (f"{HEADER},image\n{ROW},b\n", "column 'image' is there twice"),
+        (f"{HEADER},record\n{ROW},b\n", "column 'record' has a reserved name"),
+        (f"{HEADER}\n{ROW}\n,2,tops\n", "row 3: column 'image': ''; a non-empty text"),
+        (f"{HEADER}\n{ROW}\nb.jpg, ,tops\n", "row 3: column 'item_id': ' '; a non-empty text"),
+        (f"{HEADER}\n\n\n{ROW}\nb.jpg,2,\n", "row 5: column 'vertical': ''; a non-empty text"),
+        (
+            f'{HEADER},split\n"a\nb.jpg",1,tops,train\nb.jpg,2,tops,dev\n',
+            "row 4: column 'split': 'dev'; allowed: train, val, test",
+        ),
+        (
+            f"{HEADER},role\n{ROW},Query\n",
+            "row 2: column 'role': 'Query'; allowed: query, gallery, both",
+        ),
+        (f"{HEADER},x_min\n{ROW},1\n", "column 'x_min' without y_min, x_max, y_max"),
+        (f"{BOX}\n{ROW},1,2,3,\n", "row 2: column 'y_max': ''; a box needs all four"),
+        (f"{BOX}\n{ROW},,,,\nb,2,tops,,,9,\n", "row 3: column 'x_min': ''; a box needs all four"),
+        (f"{BOX}\n{ROW},1,2,wide,4\n", "row 2: column 'x_max': 'wide'; a number of pixels"),
+        (f'{BOX}\n{ROW},1,2,"3,5",4\n', "row 2: column 'x_max': '3,5'; a number of pixels"),
+        (f"{BOX}\n{ROW},1,nan,3,4\n", "row 2: column 'y_min': 'nan'; a finite number"),
+        (f"{BOX}\n{ROW},1,2,inf,4\n", "row 2: column 'x_max': 'inf'; a finite number"),
+        (f"{BOX}\n{ROW},,,,\nb,2,tops,5,2,5,4\n", "row 3: column 'x_max': '5'; .* than x_min"),
+        (f"{BOX}\n{ROW},1,20,3,4\n", "row 2: column 'y_max': '4'; it must be greater than y_min"),
+        (f"{HEADER}\n{ROW}\nb.jpg,2\n", "row 3: 2 cells, but the header has 3"),
+        (f"{HEADER}\n{ROW}\nb.jpg,2,tops,x\n", "row 3: 4 cells, but the header has 3"),
+        (
+            f"{HEADER}\n{ROW}\nb.jpg,2,bags\nc.jpg,1,bags\n",
+            "row 4: column 'vertical': 'bags', but item_id '1' has 'tops' in row 2",
+        ),
+        (
+            f"{HEADER},split\n{ROW},\nb.jpg,1,tops,test\n",
+            "row 3: column 'split': 'test', but item_id '1' has 'train' in row 2",
+        ),
+        (f"{HEADER}\n{ROW}\n".encode("utf-16"), "is not UTF-8"),
+        (f"{HEADER}\nä.jpg,1,tops\n".encode("latin-1"), "is not UTF-8"),
+    ],
+)
+def test_errors_name_file_row_column_value_and_what_is_allowed(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(UserError, match=message) as caught:
+        read_manifest(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_parquet_errors_count_rows_from_one(tmp_path):
+    path = tmp_path / "m.parquet"
+    pq.write_table(
+        pa.table({"image": ["a", "b"], "item_id": [1, None], "vertical": ["t"] * 2}), path
+    )
+    with pytest.raises(UserError, match="row 2: column 'item_id': ''"):
+        read_manifest(path)
+    pq.write_table(pa.table({"image": [["a"]], "item_id": [1], "vertical": ["t"]}), path)
+    with pytest.raises(UserError, match=r"column 'image' is list.*texts and numbers"):
+        read_manifest(path)
+    path.write_text("no parquet")
+    with pytest.raises(UserError, match="cannot be read as Parquet"):
+        read_manifest(path)
+
+
+def test_path_errors(tmp_path):
+    with pytest.raises(UserError, match="no such manifest"):
+        read_manifest(tmp_path / "none.csv")
+    with pytest.raises(UserError, match="is a directory"):
+        read_manifest(tmp_path)
+
+
+def test_rows_in_file_counts_lines(tmp_path):
+    path = write(tmp_path, f'{HEADER}\n\na,1,t\n"b\n\nb",2,t\n\nc,3,t\n')
+    assert read_manifest(path)["image"].to_pylist() == ["a", "b\n\nb", "c"]
+    assert rows_in_file(path, [2, 0, 1]) == [8, 3, 4]
+    assert rows_in_file(path, []) == []
+
+
+TEXT = st.text(
+    st.characters(blacklist_categories=("Cs",), blacklist_characters="\0\r\n"), min_size=1
+).filter(lambda text: text.strip())
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(st.lists(st.tuples(TEXT, TEXT, st.text("0123456789 ,\"'", min_size=1)), min_size=1))
+def test_any_text_survives_the_way_through_csv(tmp_path_factory, rows):
+    rows = [(image, item, extra) for image, item, extra in rows if item.strip()]
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(["image", "item_id", "vertical", "extra"])
+    writer.writerows([image, item, "tops", extra] for image, item, extra in rows)
+    path = write(tmp_path_factory.mktemp("csv"), file.getvalue())
+    table = read_manifest(path)
+    for name, values in zip(("image", "item_id", "extra"), zip(*rows)):
+        assert table[name].to_pylist() == list(values)
+
+
+def manifest(items, verticals=("tops", "bags"), **extra):
+    """`items` items per vertical, two pictures each."""
+    names = [f"{vertical}-{i}" for vertical in verticals for i in range(items) for _ in range(2)]
+    columns = {
+        "image": [f"{i}.jpg" for i in range(len(names))],
+        "item_id": names,
+        "vertical": [name.split("-")[0] for name in names],
+        "split": ["train"] * len(names),
+    }
+    columns.update(extra)
+    return pa.table(columns)
+
+
+def held_out(table):
+    return set(table.filter(pa.compute.equal(table["split"], "val"))["item_id"].to_pylist())
+
+
+def test_hold_out_takes_the_fraction_of_each_vertical_and_whole_items():
+    table = manifest(20)
+    result = hold_out(table, 0.25)
+    items = held_out(result)
+    assert sorted(item.split("-")[0] for item in items) == ["bags"] * 5 + ["tops"] * 5
+    split = result["split"].to_numpy().astype(str)
+    names = result["item_id"].to_numpy().astype(str)
+    np.testing.assert_array_equal(split == "val", np.isin(names, list(items)))
+    assert result.drop_columns("split").equals(table.drop_columns("split"))
+
+
+def test_hold_out_is_deterministic_and_ignores_the_order_of_rows():
+    table = manifest(20)
+    assert hold_out(table, 0.3, seed=4).equals(hold_out(table, 0.3, seed=4))
+    backwards = table.take(list(range(table.num_rows))[::-1])
+    assert held_out(hold_out(backwards, 0.3, seed=4)) == held_out(hold_out(table, 0.3, seed=4))
+    assert held_out(hold_out(table, 0.3, seed=5)) != held_out(hold_out(table, 0.3, seed=4))
+
+
+def test_hold_out_takes_at_least_one_and_never_all():
+    for fraction in (0.001, 0.999):
+        items = held_out(hold_out(manifest(2), fraction))
+        assert sorted(item.split("-")[0] for item in items) == ["bags", "tops"]
+    assert held_out(hold_out(manifest(1), 0.9)) == set()
+
+
+def test_hold_out_leaves_test_rows_and_holds_out_by_other_columns():
+    table = manifest(
+        10, split=["train"] * 20 + ["test"] * 20, day=[f"d{i // 4}" for i in range(40)]
+    )
+    result = hold_out(table, 0.4, by="day")
+    assert result["split"].to_pylist()[20:] == ["test"] * 20
+    moved = result.filter(pa.compute.equal(result["split"], "val"))
+    assert len(set(moved["day"].to_pylist())) == 2 and moved.num_rows == 8
+
+
+def test_hold_out_refuses_what_cannot_be_done():
+    table = manifest(4)
+    for fraction in (0, 1, -0.5, 2, float("nan")):
+        with pytest.raises(UserError, match="must lie between 0 and 1"):
+            hold_out(table, fraction)
+    with pytest.raises(UserError, match=r"no column 'day'.*there are image"):
+        hold_out(table, 0.5, by="day")
+    with pytest.raises(UserError, match="has val rows already"):
+        hold_out(hold_out(table, 0.5), 0.5)
+    with pytest.raises(UserError, match="column 'day' is empty"):
+        hold_out(manifest(1, day=["a", "", "a", "a"]), 0.5, by="day")
+    with pytest.raises(UserError, match="item_id 'tops-0' has day 'a' and 'b'"):
+        hold_out(manifest(1, day=["a", "b", "c", "c"]), 0.5, by="day")

@@ -1,0 +1,397 @@
+import io
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, features
+
+from apparel_embed.data.pictures import (
+    PictureSettings,
+    RejectedPicture,
+    crop_rectangle,
+    prepare_picture,
+)
+
+SETTINGS = PictureSettings(max_side=64, crop_margin=0.0, jpeg_quality=95)
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def encode(image, kind, **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def prepared(source, settings=SETTINGS, box=None):
+    picture = prepare_picture(source, settings, box)
+    image = Image.open(io.BytesIO(picture.jpeg))
+    assert (image.format, image.mode) == ("JPEG", "RGB")
+    assert image.size == (picture.width, picture.height)
+    return np.asarray(image).astype(int)
+
+
+def assert_colour(pixel, colour, tolerance=6):
+    assert np.abs(np.asarray(pixel) - colour).max() <= tolerance, pixel
+
+
+def quarters():
+    """Red, green above blue, white; 48 wide, 32 high."""
+    pixels = np.zeros((32, 48, 3), np.uint8)
+    pixels[:16, :24], pixels[:16, 24:], pixels[16:, :24], pixels[16:, 24:] = RED, GREEN, BLUE, WHITE
+    return Image.fromarray(pixels)
+
+
+def assert_quarters(pixels):
+    height, width = pixels.shape[:2]
+    top, bottom, left, right = height // 4, 3 * height // 4, width // 4, 3 * width // 4
+    for (y, x), colour in {
+        (top, left): RED,
+        (top, right): GREEN,
+        (bottom, left): BLUE,
+        (bottom, right): WHITE,
+    }.items():
+        assert_colour(pixels[y, x], colour)
+
+
+# How a camera held in each of the eight ways would have stored the picture.
+STORED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("orientation", sorted(STORED))
+def test_every_exif_orientation_ends_upright(orientation, kind):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    method = STORED[orientation]
+    stored = quarters() if method is None else quarters().transpose(method)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = prepared(encode(stored, kind, exif=exif.tobytes()))
+    assert pixels.shape == (32, 48, 3)
+    assert_quarters(pixels)
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 8, 3])
+def test_box_is_in_upright_pixels_even_of_a_jpeg_decoded_at_reduced_size(orientation):
+    large = quarters().resize((1200, 800), Image.Resampling.NEAREST)
+    method = STORED[orientation]
+    stored = large if method is None else large.transpose(method)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(stored, "JPEG", exif=exif.tobytes())
+    settings = PictureSettings(max_side=32, crop_margin=0.0)
+    green = prepared(data, settings, (640, 20, 1180, 380))
+    assert green.shape == (21, 32, 3)
+    assert_colour(green[10, 16], GREEN)
+    assert_colour(green[-1, 0], GREEN, 12)
+    assert_quarters(prepared(data, settings))
+
+
+def test_broken_exif_is_ignored():
+    data = encode(quarters(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
+    assert_quarters(prepared(data))
+
+
+def test_orientation_out_of_range_is_ignored():
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    assert_quarters(prepared(encode(quarters(), "JPEG", exif=exif.tobytes())))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"quality": 95, "subsampling": 0}),
+        ("JPEG", {"quality": 95, "progressive": True}),
+        ("PNG", {}),
+        ("BMP", {}),
+        ("GIF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("WEBP", {"lossless": True}),
+        ("PPM", {}),
+        ("TGA", {}),
+        ("JPEG2000", {}),
+        pytest.param(
+            "AVIF",
+            {"quality": 95, "subsampling": "4:4:4"},
+            marks=pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF"),
+        ),
+    ],
+)
+def test_formats_keep_size_and_colours(kind, options):
+    pixels = prepared(encode(quarters(), kind, **options))
+    assert pixels.shape == (32, 48, 3)
+    assert_quarters(pixels)
+
+
+def test_greyscale_one_bit_and_palette():
+    grey = prepared(encode(Image.new("L", (8, 8), 100), "PNG"))
+    assert_colour(grey[4, 4], (100, 100, 100))
+    bit = prepared(encode(Image.new("1", (8, 8), 1), "PNG"))
+    assert_colour(bit[4, 4], WHITE)
+    assert_quarters(prepared(encode(quarters().quantize(8), "PNG")))
+
+
+def test_cmyk_jpeg_keeps_its_colours():
+    assert_quarters(prepared(encode(quarters().convert("CMYK"), "JPEG", quality=98)))
+
+
+def test_16_bit_grey_is_scaled_not_clipped():
+    values = np.zeros((8, 24), np.uint16)
+    values[:, 8:16], values[:, 16:] = 32896, 65535
+    for kind in ("PNG", "TIFF", "PPM"):
+        pixels = prepared(encode(Image.fromarray(values), kind))
+        assert_colour(pixels[4, 4], (0, 0, 0))
+        assert_colour(pixels[4, 12], (128, 128, 128))
+        assert_colour(pixels[4, 20], WHITE)
+
+
+def test_16_bit_grey_with_a_transparent_value_is_white_there():
+    values = np.full((8, 16), 20000, np.uint16)
+    values[:, 8:] = 1234
+    data = encode(Image.fromarray(values), "PNG")
+    chunk = b"tRNS" + struct.pack(">H", 1234)
+
+    where = data.index(b"IDAT") - 4
+    inserted = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    pixels = prepared(data[:where] + inserted + data[where:])
+    assert_colour(pixels[4, 2], (78, 78, 78))
+    assert_colour(pixels[4, 14], WHITE)
+
+
+def test_float_pixels_are_rejected():
+    with pytest.raises(RejectedPicture, match="floating-point"):
+        prepare_picture(encode(Image.new("F", (4, 4), 0.5), "TIFF"), SETTINGS)
+
+
+def test_transparency_is_white_whatever_the_hidden_colour():
+    rgba = Image.new("RGBA", (16, 8), (*BLUE, 255))
+    rgba.paste((0, 0, 0, 0), (8, 0, 16, 8))
+    for kind in ("PNG", "WEBP"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        pixels = prepared(encode(rgba, kind, **options))
+        assert_colour(pixels[4, 2], BLUE)
+        assert_colour(pixels[4, 13], WHITE)
+
+
+def test_half_transparent_black_is_mid_grey():
+    pixels = prepared(encode(Image.new("RGBA", (8, 8), (0, 0, 0, 128)), "PNG"))
+    assert_colour(pixels[4, 4], (127, 127, 127))
+
+
+def test_transparent_border_leaves_no_dark_fringe_when_shrunk():
+    rgba = Image.new("RGBA", (256, 256), (0, 0, 0, 0))
+    rgba.paste((255, 255, 255, 255), (63, 63, 191, 191))
+    assert prepared(encode(rgba, "PNG")).min() >= 250
+
+
+def test_grey_with_alpha_and_palette_with_alpha():
+    grey_alpha = Image.new("LA", (16, 8), (50, 255))
+    grey_alpha.paste((0, 0), (8, 0, 16, 8))
+    palette = Image.new("P", (16, 8), 0)
+    palette.putpalette([50, 50, 50, 0, 0, 0])
+    palette.paste(1, (8, 0, 16, 8))
+    for data in (
+        encode(grey_alpha, "PNG"),
+        encode(palette, "PNG", transparency=b"\xff\x00"),
+        encode(palette, "GIF", transparency=1),
+    ):
+        pixels = prepared(data)
+        assert_colour(pixels[4, 2], (50, 50, 50))
+        assert_colour(pixels[4, 13], WHITE)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
+def test_of_an_animation_the_first_frame_is_taken(kind):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, GREEN, BLUE)]
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert_colour(prepared(data)[8, 8], RED, 8)
+
+
+def wide_gamut_profile():
+    """An sRGB profile in which the red and green primaries have changed places."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = struct.unpack_from(">I", profile, 128)[0]
+    entries = {bytes(profile[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(count)}
+    red, green = entries[b"rXYZ"], entries[b"gXYZ"]
+    profile[red : red + 4], profile[green : green + 4] = b"gXYZ", b"rXYZ"
+    return bytes(profile)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_icc_profile_is_converted_to_srgb(kind):
+    image = Image.new("RGB", (8, 8), RED)
+    pixels = prepared(encode(image, kind, icc_profile=wide_gamut_profile()))
+    assert_colour(pixels[4, 4], GREEN)
+
+
+def test_icc_profile_is_used_for_pictures_with_alpha_too():
+    image = Image.new("RGBA", (16, 8), (*RED, 255))
+    image.paste((0, 0, 0, 0), (8, 0, 16, 8))
+    pixels = prepared(encode(image, "PNG", icc_profile=wide_gamut_profile()))
+    assert_colour(pixels[4, 2], GREEN)
+    assert_colour(pixels[4, 13], WHITE)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_broken_or_unfitting_icc_profile_is_ignored(mode):
+    plain = encode(quarters().convert(mode), "JPEG", quality=95)
+    expected = prepared(plain)
+    for profile in (b"garbage", b"\0" * 200):
+        data = encode(quarters().convert(mode), "JPEG", quality=95, icc_profile=profile)
+        np.testing.assert_array_equal(prepared(data), expected)
+    if mode != "RGB":
+        data = encode(
+            quarters().convert(mode), "JPEG", quality=95, icc_profile=wide_gamut_profile()
+        )
+        np.testing.assert_array_equal(prepared(data), expected)
+
+
+def test_result_has_no_metadata():
+    exif = Image.Exif()
+    exif[0x010E] = "secret"
+    data = encode(
+        quarters(),
+        "JPEG",
+        exif=exif.tobytes(),
+        comment=b"secret",
+        icc_profile=wide_gamut_profile(),
+        dpi=(300, 300),
+    )
+    picture = prepare_picture(data, SETTINGS)
+    assert b"secret" not in picture.jpeg
+    info = Image.open(io.BytesIO(picture.jpeg)).info
+    assert set(info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((1, 1), (1, 1)),
+        ((64, 64), (64, 64)),
+        ((20, 10), (20, 10)),
+        ((128, 96), (64, 48)),
+        ((3000, 1), (64, 1)),
+        ((1, 3000), (1, 64)),
+        ((4000, 3000), (64, 48)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_longest_side_is_bounded_and_never_enlarged(size, expected, kind):
+    pixels = prepared(encode(Image.new("RGB", size, (10, 200, 90)), kind))
+    assert pixels.shape == (expected[1], expected[0], 3)
+    assert_colour(pixels[0, 0], (10, 200, 90))
+
+
+def test_shrinking_averages_instead_of_skipping_pixels():
+    board = (np.indices((512, 512)).sum(0) % 2 * 255).astype(np.uint8)
+    for kind in ("PNG", "JPEG"):
+        pixels = prepared(encode(Image.fromarray(board), kind))
+        assert np.abs(pixels[4:-4, 4:-4] - 127).max() < 12
+
+
+def test_box_crops_with_margin_clipped_to_the_picture():
+    assert crop_rectangle((100, 80), (10, 20, 30, 60), 0.1) == (8, 16, 32, 64)
+    assert crop_rectangle((100, 80), (-50, -50, 30, 1e6), 0.0) == (0, 0, 30, 80)
+    assert crop_rectangle((100, 80), (99.5, 79.5, 99.6, 79.6), 0.0) == (99, 79, 100, 80)
+    assert crop_rectangle((100, 80), None, 0.5) == (0, 0, 100, 80)
+
+
+@pytest.mark.parametrize(
+    "box", [(48, 0, 60, 10), (0, 32, 10, 40), (-9, 0, 0, 10), (0, -9, 10, 0), (99, 99, 100, 100)]
+)
+def test_box_wholly_outside_is_rejected(box):
+    for kind in ("PNG", "JPEG"):
+        with pytest.raises(RejectedPicture, match=r"box .* outside the picture of 48x32 pixels"):
+            prepare_picture(encode(quarters(), kind), SETTINGS, box)
+
+
+def test_crop_is_exact_when_nothing_is_shrunk():
+    pixels = prepared(encode(quarters(), "PNG"), box=(24, 16, 48, 32))
+    assert pixels.shape == (16, 24, 3)
+    assert pixels.min() >= 250
+
+
+def chunk(kind, body):
+
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def test_bomb_is_rejected_from_its_header_alone():
+    header = struct.pack(">IIBBBBB", 12000, 12000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    with pytest.raises(RejectedPicture, match="12000x12000 pixels are more than the 100000000"):
+        prepare_picture(bomb, SETTINGS)
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    with pytest.raises(RejectedPicture, match="more than 100000000 pixels"):
+        prepare_picture(bomb, SETTINGS)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"])
+def test_truncated_pictures_are_rejected_with_a_stable_reason(kind):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    data = encode(Image.fromarray(noise), kind)
+    reasons = set()
+    for _ in range(2):
+        with pytest.raises(RejectedPicture) as caught:
+            prepare_picture(data[: len(data) // 2], SETTINGS)
+        reasons.add(str(caught.value))
+    (reason,) = reasons
+    assert "0x" not in reason and "\n" not in reason
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"image,item_id\n", "not a picture"),
+        (b"\xff\xd8\xff", "not a picture|truncated"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+        (b"\0" * 100, "not a picture|truncated"),
+    ],
+)
+def test_what_is_no_picture_is_rejected(data, reason):
+    with pytest.raises(RejectedPicture, match=reason):
+        prepare_picture(data, SETTINGS)
+
+
+def test_paths_that_are_no_files_are_rejected(tmp_path):
+    with pytest.raises(RejectedPicture, match="no such file"):
+        prepare_picture(tmp_path / "none.jpg", SETTINGS)
+    with pytest.raises(RejectedPicture, match="is a directory"):
+        prepare_picture(tmp_path, SETTINGS)
+    with pytest.raises(RejectedPicture, match="cannot be opened"):
+        prepare_picture("nul\0byte.jpg", SETTINGS)
+    with pytest.raises(RejectedPicture, match="cannot be opened"):
+        prepare_picture("x" * 5000, SETTINGS)
+    empty = tmp_path / "empty.jpg"
+    empty.touch()
+    with pytest.raises(RejectedPicture, match="empty file"):
+        prepare_picture(empty, SETTINGS)
+
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(RejectedPicture, match="no regular file"):
+        prepare_picture(tmp_path / "pipe.jpg", SETTINGS)
+
+
+def test_name_does_not_matter_and_path_equals_bytes(tmp_path):
+    path = tmp_path / "really-a-png.jpg"
+    path.write_bytes(encode(quarters(), "PNG"))
+    assert prepare_picture(path, SETTINGS) == prepare_picture(path.read_bytes(), SETTINGS)

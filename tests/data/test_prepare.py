@@ -1,0 +1,366 @@
+import csv
+import fcntl
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from apparel_embed.data import picture_pool
+from apparel_embed.data import prepare as module
+from apparel_embed.data.picture_pool import image_path
+from apparel_embed.data.pictures import RejectedPicture
+from apparel_embed.data.prepare import PrepareConfig, prepare
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.errors import UserError
+
+TOOL = Path(__file__).parents[2] / "tools" / "prepare_dataset.py"
+HEADER = "image,item_id,vertical"
+
+
+def make_pictures(directory, count, side=24):
+    """Writes noisy pictures and a manifest of them; returns the manifest."""
+    random = np.random.default_rng(0)
+    lines = [HEADER]
+    for i in range(count):
+        pixels = random.integers(0, 255, (side, side, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(directory / f"{i}.png")
+        lines.append(f"{i}.png,{i // 2:03d},{('tops', 'bags')[i // 2 % 2]}")
+    manifest = directory / "manifest.csv"
+    manifest.write_text("\n".join(lines) + "\n")
+    return manifest
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def rejects(directory):
+    with open(directory / "rejects.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A manifest of 20 pictures, two of them unusable, and the dataset made of it at one go."""
+    directory = tmp_path_factory.mktemp("small")
+    manifest = make_pictures(directory, 20)
+    (directory / "3.png").write_bytes(b"broken")
+    (directory / "17.png").unlink()
+    prepare(PrepareConfig(manifest, directory / "whole", shard_records=2), processes=1)
+    return manifest
+
+
+def test_result_is_the_same_bytes_for_two_processes(small, tmp_path):
+    prepare(PrepareConfig(small, tmp_path / "two", shard_records=2), processes=2)
+    assert contents(tmp_path / "two") == contents(small.parent / "whole")
+    assert not (tmp_path / "two.partial").exists()
+
+
+def test_killed_half_way_and_called_again_it_gives_the_same_bytes(small, tmp_path):
+    output, partial = tmp_path / "killed", tmp_path / "killed.partial"
+    command = [sys.executable, TOOL, f"--manifest={small}", f"--output={output}"]
+    command += ["--shard_records=2", "--processes=1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(partial.glob("progress/*.json")) and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert partial.exists() and not output.exists()
+    with pytest.raises(UserError, match="still partial"):
+        PreparedDataset.open(output)
+    first = partial / "records-00000-of-00010.array_record"
+    before = first.stat().st_mtime_ns, first.stat().st_ino
+    (partial / ".records-00001.left.array_record").write_bytes(b"half")
+    prepare(PrepareConfig(small, output, shard_records=2), processes=2)
+    kept = output / first.name
+    assert (kept.stat().st_mtime_ns, kept.stat().st_ino) == before
+    assert contents(output) == contents(small.parent / "whole")
+    assert not partial.exists()
+
+
+def test_failure_between_shards_keeps_the_finished_ones(small, tmp_path, monkeypatch):
+    write_shard = module._write_shard
+    written = []
+
+    def fail_at_third(path, *arguments):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        return write_shard(path, *arguments)
+
+    config = PrepareConfig(small, tmp_path / "out", shard_records=2)
+    monkeypatch.setattr(module, "_write_shard", fail_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(config, 1)
+    with pytest.raises(UserError, match=r"out\.partial was made .*max_side is 256 there, 9 now"):
+        prepare(PrepareConfig(small, tmp_path / "out", max_side=9, shard_records=2), 1)
+    monkeypatch.setattr(
+        module,
+        "_write_shard",
+        lambda path, *rest: written.append(path.name) or write_shard(path, *rest),
+    )
+    prepare(config, 1)
+    assert written == [f"records-{i:05d}-of-00010.array_record" for i in range(10)]
+    assert contents(tmp_path / "out") == contents(small.parent / "whole")
+
+
+def test_records_are_the_surviving_rows_in_manifest_order(small):
+    dataset = PreparedDataset.open(small.parent / "whole")
+    names = [f"{i}.png" for i in range(20) if i not in (3, 17)]
+    assert dataset.column("image").tolist() == names
+    assert dataset.column("record").tolist() == list(range(18))
+    assert dataset.info["records"] == 18 and dataset.reject_count == 2
+    assert dataset.info["counts"] == {"bags": {"train": 9}, "tops": {"train": 9}}
+    assert len(dataset.read_images(range(18))) == 18
+    reasons = rejects(small.parent / "whole")
+    assert [(r["image"], r["row"]) for r in reasons] == [("3.png", "5"), ("17.png", "19")]
+    assert reasons[0]["reason"].startswith("not a picture")
+    assert reasons[1]["reason"] == "no such file"
+
+
+def test_finished_output_is_skipped_untouched(small, caplog):
+    output = small.parent / "whole"
+    before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
+    with caplog.at_level("INFO"):
+        dataset = prepare(PrepareConfig(small, output, shard_records=2), processes=1)
+    assert "already prepared" in caplog.text
+    assert len(dataset) == 18
+    assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before
+
+
+def test_finished_output_of_something_else_is_refused(small, tmp_path):
+    output = small.parent / "whole"
+    with pytest.raises(UserError, match="jpeg_quality is 92 there, 50 now; give another --out"):
+        prepare(PrepareConfig(small, output, jpeg_quality=50, shard_records=2))
+    other = small.with_name("other.csv")
+    other.write_text(small.read_text().replace("19.png,009", "19.png,010"))
+    with pytest.raises(UserError, match="the manifest is another"):
+        prepare(PrepareConfig(other, output, shard_records=2))
+    moved = make_pictures(tmp_path, 20)
+    with pytest.raises(UserError, match="picture files have changed"):
+        prepare(PrepareConfig(moved, output, shard_records=2))
+
+
+def test_output_that_is_no_dataset_is_refused_and_left_alone(small, tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="exists and is no prepared dataset"):
+        prepare(PrepareConfig(small, tmp_path))
+    (tmp_path / "new.partial").mkdir()
+    (tmp_path / "new.partial" / "notes.txt").write_text("precious")
+    with pytest.raises(UserError, match=r"new\.partial exists and was not made by prepare"):
+        prepare(PrepareConfig(small, tmp_path / "new"))
+    assert (tmp_path / "new.partial" / "notes.txt").read_text() == "precious"
+    with pytest.raises(UserError, match="cannot be made"):
+        prepare(PrepareConfig(small, tmp_path / "thesis.txt" / "out"))
+
+
+def children(pid):
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in listed]
+
+
+def is_running(pid):
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_workers_end_with_a_killed_parent(tmp_path):
+    manifest = make_pictures(tmp_path, 4, side=200)
+    header, *rows = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([header, *rows * 200]) + "\n")
+    command = [sys.executable, TOOL, f"--manifest={manifest}", f"--output={tmp_path / 'out'}"]
+    process = subprocess.Popen(
+        [*command, "--processes=2", "--shard_records=16"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not list((tmp_path / "out.partial").glob("progress/*.json")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    for _ in range(1000):
+        if not any(is_running(worker) for worker in workers):
+            return
+        time.sleep(0.01)
+    pytest.fail("workers outlive their parent")
+
+
+def test_death_of_a_worker_is_an_error_that_says_what_to_do(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(picture_pool, "_start_worker", os.abort)
+    with pytest.raises(UserError, match=r"a worker process died.*fewer --processes"):
+        prepare(PrepareConfig(small, tmp_path / "out"), 1)
+    monkeypatch.undo()
+    assert len(prepare(PrepareConfig(small, tmp_path / "out"), 1)) == 18
+
+
+def test_full_disk_is_an_error_that_says_what_to_do(small, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import resource, signal, sys\n"
+        "from apparel_embed.data.prepare import PrepareConfig, prepare\n"
+        "from apparel_embed.errors import UserError\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))\n"
+        "    try:\n"
+        "        prepare(PrepareConfig(*sys.argv[1:]), 1)\n"
+        "    except UserError as error:\n"
+        "        print(error)\n"
+    )
+    command = [sys.executable, script, small, tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "array_record: cannot be written (" in done.stdout
+    assert "make room and run the same command again" in done.stdout
+    assert [path.name for path in (tmp_path / "out.partial").iterdir()] == ["plan.json"]
+
+
+def test_second_writer_of_the_same_output_is_refused(small, tmp_path):
+    partial = tmp_path / "out.partial"
+    partial.mkdir()
+    handle = os.open(partial, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(UserError, match="another process is writing it"):
+            prepare(PrepareConfig(small, tmp_path / "out"))
+    finally:
+        os.close(handle)
+
+
+def test_whole_directory_that_was_not_renamed_yet_is_finished(small, tmp_path):
+    prepare(PrepareConfig(small, tmp_path / "out", shard_records=2), 1)
+    os.replace(tmp_path / "out", tmp_path / "out.partial")
+    with pytest.raises(UserError, match=r"out\.partial was made from something else"):
+        prepare(PrepareConfig(small, tmp_path / "out", shard_records=3), 1)
+    prepare(PrepareConfig(small, tmp_path / "out", shard_records=2), 1)
+    assert contents(tmp_path / "out") == contents(small.parent / "whole")
+
+
+def test_paths_boxes_hostile_files_and_val_in_one_dataset(tmp_path, caplog):
+    (tmp_path / "with space").mkdir()
+    split = np.zeros((40, 40, 3), np.uint8)
+    split[:, 20:] = 255
+    Image.fromarray(split).save(tmp_path / "with space" / "ü.png")
+    (tmp_path / "empty.jpg").touch()
+    uri = (tmp_path / "with space" / "ü.png").as_uri()
+    absolute = tmp_path / "with space" / "ü.png"
+    lines = [
+        f"{HEADER},x_min,y_min,x_max,y_max",
+        "with space/ü.png,1,tops,,,,",
+        f"{absolute},2,tops,20,0,40,40",
+        f"{uri},3,tops,0,0,20,20",
+        "empty.jpg,4,tops,,,,",
+        "with space,5,tops,,,,",
+        "gs://bucket/a.jpg,6,tops,,,,",
+        "manifest.csv,7,tops,,,,",
+        "with space/ü.png,8,tops,50,50,60,60",
+        "with space/ü.png,9,tops,,,,",
+    ]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines), "utf-8")
+    config = PrepareConfig(
+        tmp_path / "manifest.csv", tmp_path / "out", crop_margin=0, val_fraction=0.2
+    )
+    dataset = prepare(config, 1)
+    assert dataset.column("item_id").tolist() == ["1", "2", "3", "9"]
+    assert "5 of 9 pictures were rejected" in caplog.text
+    assert [(r["row"], r["reason"].split(":")[0]) for r in rejects(tmp_path / "out")] == [
+        ("5", "empty file"),
+        ("6", "is a directory"),
+        ("7", "gs"),
+        ("8", "not a picture, or of an unknown format"),
+        ("9", "box 50,50,60,60 lies outside the picture of 40x40 pixels"),
+    ]
+    images = [Image.open(io.BytesIO(data)) for data in dataset.read_images(range(4))]
+    assert [image.size for image in images] == [(40, 40), (20, 40), (20, 20), (40, 40)]
+    assert images[1].convert("L").getextrema()[0] >= 250
+    assert images[2].convert("L").getextrema()[1] <= 5
+
+
+def test_val_groups_are_held_out(tmp_path):
+    manifest = make_pictures(tmp_path, 16)
+    config = PrepareConfig(manifest, tmp_path / "out", val_fraction=0.5, shard_records=5)
+    dataset = prepare(config, 1)
+    assert dataset.info["counts"] == {
+        "bags": {"train": 4, "val": 4},
+        "tops": {"train": 4, "val": 4},
+    }
+    val = set(dataset.column("item_id")[dataset.select(split="val")])
+    assert not val & set(dataset.column("item_id")[dataset.select(split="train")])
+
+
+def test_shard_without_any_usable_picture(tmp_path):
+    manifest = make_pictures(tmp_path, 6)
+    for i in (2, 3):
+        (tmp_path / f"{i}.png").write_bytes(b"")
+    dataset = prepare(PrepareConfig(manifest, tmp_path / "out", shard_records=2), 1)
+    assert [shard["records"] for shard in dataset.info["shards"]] == [2, 0, 2]
+    assert len(set(dataset.read_images([0, 1, 2, 3]))) == 4
+
+
+def test_nothing_left_is_an_error_and_can_be_mended(tmp_path):
+    manifest = make_pictures(tmp_path, 3)
+    for i in range(3):
+        (tmp_path / f"{i}.png").rename(tmp_path / f"away-{i}.png")
+    config = PrepareConfig(manifest, tmp_path / "out")
+    with pytest.raises(UserError, match=r"none of the 3 pictures .* no such file \(3\)"):
+        prepare(config, 1)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
+    assert (tmp_path / "out.rejects.csv").read_text().count("no such file") == 3
+    for i in range(3):
+        (tmp_path / f"away-{i}.png").rename(tmp_path / f"{i}.png")
+    assert len(prepare(config, 1)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("max_side", 0), ("crop_margin", -0.1), ("jpeg_quality", 101), ("max_pixels", 10**12)),
+        *(("val_fraction", 1.0), ("val_fraction", float("nan")), ("seed", -1)),
+        ("shard_records", 0),
+    ],
+)
+def test_wrong_numbers_are_refused(name, value):
+    with pytest.raises(UserError, match=rf"--{name}={value} is not allowed; it must be in \["):
+        PrepareConfig("m.csv", "out", **{name: value})
+
+
+def test_image_paths(tmp_path):
+    assert image_path("a/b c.jpg", "/data") == Path("/data/a/b c.jpg")
+    assert image_path("/x/a.jpg", "/data") == Path("/x/a.jpg")
+    assert image_path("file:///x/a%20b%23.jpg", "/data") == Path("/x/a b#.jpg")
+    assert image_path("file://localhost/x.jpg", "/data") == Path("/x.jpg")
+    assert image_path("100%20.jpg", "/data") == Path("/data/100%20.jpg")
+    for uri in ("http://shop/a.jpg", "s3://bucket/a", "gs://b/a"):
+        with pytest.raises(RejectedPicture, match=f"{uri.split(':')[0]}:// is not supported"):
+            image_path(uri, "/data")
+    with pytest.raises(RejectedPicture, match="another host"):
+        image_path("file://server/a.jpg", "/data")
+
+
+def test_tool_tells_what_it_wrote_and_mistakes_in_one_line(small, tmp_path):
+    def run(*options):
+        command = [sys.executable, TOOL, f"--manifest={small}", "--processes=1", *options]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    done = run(f"--output={small.parent / 'whole'}", "--shard_records=2")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"{small.parent / 'whole'}: 18 pictures, 2 rejected\n")
+    wrong = run(f"--output={small.parent}")
+    assert wrong.returncode == 1
+    assert wrong.stderr.strip().splitlines() == [
+        f"prepare_dataset.py: --output={small.parent} exists and is no prepared dataset; "
+        "give another --output"
+    ]
