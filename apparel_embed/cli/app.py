@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import logging as python_logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from apparel_embed.errors import UserError
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Returns the arguments left after flags; ends with one line if a flag is wrong."""
+    binary = os.path.basename(argv[0])
     try:
         rest = flags.FLAGS(list(argv))
     except flags.Error as error:
         line = " ".join(str(error).split())
-        sys.exit(f"{os.path.basename(argv[0])}: {line} (--help lists the flags)")
+        sys.exit(f"{binary}: {line} (--help lists the flags)")
     if len(rest) > 1:
         sys.exit(
-            f"{os.path.basename(argv[0])}: unexpected argument {rest[1]!r}; "
+            f"{binary}: unexpected argument {rest[1]!r}; "
             "everything is given as --flag=value (--help lists the flags)"
         )
     return rest
@@ -32,13 +35,14 @@ def run(main: Callable[[], None]) -> None:
     Args:
       main: the binary's work, called without arguments.
     """
-    # TensorFlow's C++ side prints pages about CPUs and missing GPUs at its default level.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
     def body(argv: Sequence[str]) -> None:
+        # Python's own handler in place of absl's: tqdm knows how to write its lines above a bar.
+        python_logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
         logging.set_verbosity(logging.INFO)
         try:
-            main()
+            with logging_redirect_tqdm():
+                main()
         except UserError as error:
             sys.exit(f"{os.path.basename(argv[0])}: {error}")
 

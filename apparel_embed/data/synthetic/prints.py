@@ -1,0 +1,208 @@
+"""Prints and colours: a vector of numbers in [0, 1] becomes the surface of a garment."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+PRINT_NAMES = (
+    "family", "hue", "tone", "accent_hue", "accent_tone", "scale", "angle", "share",
+)  # fmt: skip
+
+# Half width of the soft edge of a motif, in periods: keeps fine prints free of moire.
+_EDGE = 0.06
+
+Field = np.ndarray
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A print with its palette.
+
+    Attributes:
+      family: name in `FAMILIES`.
+      palette: uint8 [3, 3], ground, accent and second accent in RGB.
+      period: size of one repeat in garment units; a garment is about 2 units long.
+      angle: turn of the print in radians.
+      share: part of a repeat that the accent takes, in [0.2, 0.6].
+    """
+
+    family: str
+    palette: np.ndarray
+    period: float
+    angle: float
+    share: float
+
+
+def _rise(value: Field, threshold: float | Field) -> Field:
+    return np.clip((value - threshold) / (2 * _EDGE) + 0.5, 0.0, 1.0)
+
+
+def _saw(value: Field) -> Field:
+    """Distance from the middle of the repeat: 0.5 in the middle, 0 at its borders."""
+    return 0.5 - np.abs(value - np.floor(value) - 0.5)
+
+
+def _bars(value: Field, share: float) -> Field:
+    return _rise(_saw(value) * 2.0, 1.0 - share)
+
+
+def _cell(u: Field, v: Field) -> tuple[Field, Field]:
+    """Coordinates in [-0.5, 0.5] inside brick-laid cells."""
+    row = np.floor(v)
+    shifted = u + 0.5 * (row % 2)
+    return shifted - np.floor(shifted) - 0.5, v - row - 0.5
+
+
+def _none(u: Field) -> Field:
+    return np.zeros_like(u)
+
+
+def _solid(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    return _none(u), _none(u)
+
+
+def _stripes(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    return _bars(v, share), _none(u)
+
+
+def _double_stripes(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    return _bars(v, share), _bars(v + 0.5, 0.16)
+
+
+def _gingham(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    return 0.5 * (_bars(u, 0.5) + _bars(v, 0.5)), _none(u)
+
+
+def _tartan(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    wide = 0.5 * (_bars(u, share) + _bars(v, share))
+    return wide, np.maximum(_bars(u + 0.5, 0.12), _bars(v + 0.5, 0.12))
+
+
+def _windowpane(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    return np.maximum(_bars(u, 0.2), _bars(v, 0.2)), _none(u)
+
+
+def _dots(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    x, y = _cell(u, v)
+    return _rise(0.22 + 0.3 * share - np.hypot(x, y), 0.0), _none(u)
+
+
+def _rings(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    x, y = _cell(u, v)
+    radius = np.hypot(x, y)
+    return _rise(0.13 - np.abs(radius - 0.3), 0.0), _rise(0.12 - radius, 0.0)
+
+
+def _chevron(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    return _bars(v + 1.2 * _saw(u * 0.5), share), _none(u)
+
+
+def _argyle(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    x, y = u * 0.6 + v * 0.4, u * 0.6 - v * 0.4
+    diamond = _bars(x, 0.5) * _bars(y, 0.5) + (1 - _bars(x, 0.5)) * (1 - _bars(y, 0.5))
+    return diamond, np.maximum(_bars(x + 0.25, 0.1), _bars(y + 0.25, 0.1))
+
+
+def _floral(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    x, y = _cell(u * 0.8, v * 0.8)
+    radius = np.hypot(x, y)
+    petal = 0.26 + 0.16 * np.cos(5.0 * np.arctan2(y, x))
+    return _rise(petal - radius, 0.0), _rise(0.13 - radius, 0.0)
+
+
+def _camouflage(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    x, y = u * 2.6, v * 2.6
+    first = np.sin(x + 1.3 * np.sin(0.7 * y)) + np.sin(1.1 * y + 1.7 * np.sin(0.6 * x + 1.0))
+    second = np.sin(0.8 * x + 2.0 + 1.5 * np.sin(0.9 * y)) + np.sin(0.9 * y - 1.2 * np.sin(x))
+    return _rise(first, 0.2), _rise(second, 0.7)
+
+
+def _leopard(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    x, y = _cell(u + 0.18 * np.sin(2.1 * v), v + 0.18 * np.sin(2.7 * u))
+    radius = np.hypot(x, y * 1.25)
+    gap = np.cos(np.arctan2(y, x) * 2.0 + np.floor(v) * 1.7 + np.floor(u))
+    return _rise(0.34 - radius, 0.0) * _rise(radius, 0.2) * _rise(gap, -0.6), _rise(
+        0.18 - radius, 0.0
+    )
+
+
+def _zebra(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    return _bars(v + 0.35 * np.sin(1.9 * u) + 0.15 * np.sin(4.3 * u + 1.0), share), _none(u)
+
+
+def _ombre(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    return 0.5 + 0.5 * np.sin(np.pi * v * 0.5), _none(u)
+
+
+def _blocks(u: Field, v: Field, share: float) -> tuple[Field, Field]:
+    return _rise(np.sin(np.pi * v * 0.45), 0.0), _bars(v * 0.45 + 0.5, 0.16)
+
+
+FAMILIES: Mapping[str, Callable[[Field, Field, float], tuple[Field, Field]]] = {
+    "solid": _solid,
+    "stripes": _stripes,
+    "double_stripes": _double_stripes,
+    "gingham": _gingham,
+    "tartan": _tartan,
+    "windowpane": _windowpane,
+    "dots": _dots,
+    "rings": _rings,
+    "chevron": _chevron,
+    "argyle": _argyle,
+    "floral": _floral,
+    "camouflage": _camouflage,
+    "leopard": _leopard,
+    "zebra": _zebra,
+    "ombre": _ombre,
+    "blocks": _blocks,
+}
+
+# Saturation and value of the colours in a palette: vivid, dark, pastel, pale, black-ish, mid.
+_TONES = ((0.85, 0.9), (0.7, 0.42), (0.35, 0.97), (0.06, 0.94), (0.15, 0.16), (0.55, 0.68))
+
+
+def _colour(hue: float, tone: float) -> tuple[float, float, float]:
+    index = min(int(tone * len(_TONES)), len(_TONES) - 1)
+    saturation, value = _TONES[index]
+    return colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
+
+
+def surface(vector: np.ndarray) -> Surface:
+    """Returns the print with parameters `vector` [len(PRINT_NAMES)], each in [0, 1]."""
+    p = dict(zip(PRINT_NAMES, np.clip(vector, 0.0, 1.0)))
+    names = list(FAMILIES)
+    family = names[min(int(p["family"] * len(names)), len(names) - 1)]
+    ground = int(min(p["tone"] * len(_TONES), len(_TONES) - 1))
+    # The accent never has the ground's tone, so every print shows, also in grey light.
+    step = 1 + int(min(p["accent_tone"] * (len(_TONES) - 1), len(_TONES) - 2))
+    accent = ((ground + step) % len(_TONES) + 0.5) / len(_TONES)
+    second = ((ground + step % (len(_TONES) - 1) + 1) % len(_TONES) + 0.5) / len(_TONES)
+    palette = [
+        _colour(p["hue"], p["tone"]),
+        _colour(p["hue"] + p["accent_hue"], accent),
+        _colour(p["hue"] + p["accent_hue"] + 0.4, second),
+    ]
+    return Surface(
+        family=family,
+        palette=np.round(np.array(palette) * 255).astype(np.uint8),
+        period=0.2 * 3.0 ** float(p["scale"]),
+        angle=np.pi * (np.floor(float(p["angle"]) * 3.999) / 4.0),
+        share=0.25 + 0.35 * float(p["share"]),
+    )
+
+
+def paint(look: Surface, x: Field, y: Field) -> np.ndarray:
+    """Returns the RGB surface, uint8 [..., 3], at garment coordinates `x`, `y`."""
+    cosine, sine = np.cos(look.angle) / look.period, np.sin(look.angle) / look.period
+    u, v = x * cosine + y * sine, y * cosine - x * sine
+    accent, second = FAMILIES[look.family](u, v, look.share)
+    ground, first, last = look.palette.astype(np.float32)
+    levels = np.linspace(0.0, 1.0, 256, dtype=np.float32)[:, None]
+    ramp = np.round(ground + (first - ground) * levels).astype(np.uint8)
+    rgb = ramp[np.round(accent * 255).astype(np.uint8)]
+    rgb[second > 0.5] = last.astype(np.uint8)
+    return rgb

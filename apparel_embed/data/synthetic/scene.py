@@ -1,0 +1,266 @@
+"""Pictures of items: the shop's (gallery) and the street's (query)."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from apparel_embed.data.synthetic.outlines import OUTLINES
+from apparel_embed.data.synthetic.prints import PRINT_NAMES, paint, surface
+from apparel_embed.data.synthetic.shapes import Part
+from apparel_embed.data.synthetic.world import CUES, OUTLINE, Item, stream
+
+GALLERY, QUERY = "gallery", "query"
+ROLES = (GALLERY, QUERY)
+
+# Pictures are drawn this many times larger and shrunk, which smooths the edges.
+_OVERSAMPLING = 3
+
+# How far the parameters of one item's identity stray from picture to picture.
+_JITTER = 0.02
+
+# The street behind the garment: number of things (the last excluded), blur relative to the frame,
+# brightness, and how far a colour channel strays from grey. With more contrast than this a small
+# network of a few hundred steps does not find the outlines any more.
+_CLUTTER = (3, 8)
+_DEFOCUS = (0.04, 0.08)
+_STREET_GREY = (155.0, 240.0)
+_STREET_TINT = 15.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one picture shows.
+
+    Attributes:
+      outline: parameters of the cut, in the order of `OUTLINES[vertical].names`.
+      print: parameters of the print, in the order of `PRINT_NAMES`.
+    """
+
+    outline: np.ndarray
+    print: np.ndarray
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How a picture is taken; ranges are the half widths of uniform draws.
+
+    Attributes:
+      turn: rotation in radians.
+      size: least and greatest size relative to the frame.
+      stretch: relative difference between width and height.
+      shift: displacement relative to half the frame.
+      gain: brightness, as a power of two.
+      cast: gain per colour channel, as a power of two.
+      slant: change of brightness across the frame.
+      noise: greatest standard deviation of the noise, in grey levels.
+      blur: greatest blur radius in pixels of a 96 pixel picture.
+      occluders: greatest number of things in front.
+      quality: least and greatest JPEG quality.
+    """
+
+    turn: float
+    size: tuple[float, float]
+    stretch: float
+    shift: float
+    gain: float
+    cast: float
+    slant: float
+    noise: float
+    blur: float
+    occluders: int
+    quality: tuple[int, int]
+
+
+CONDITIONS = {
+    GALLERY: Conditions(0.05, (0.86, 0.96), 0.03, 0.03, 0.06, 0.02, 0.04, 1.0, 0.0, 0, (88, 95)),
+    QUERY: Conditions(0.17, (0.76, 0.92), 0.05, 0.09, 0.4, 0.45, 0.2, 8.0, 0.6, 1, (50, 85)),
+}
+
+
+def look_of(item: Item, rng: np.random.Generator) -> Look:
+    """Returns what a picture of `item` shows: its identity, and the rest drawn anew."""
+    identity = item.identity + rng.uniform(-_JITTER, _JITTER, len(item.identity))
+    names = OUTLINES[item.vertical].names
+    outline, pattern = rng.random(len(names)), rng.random(len(PRINT_NAMES))
+    if CUES[item.vertical] == OUTLINE:
+        return Look(np.clip(identity, 0.0, 1.0), pattern)
+    return Look(outline, item.identity)
+
+
+def _bend(parts: list[Part], rng: np.random.Generator, amount: float) -> list[Part]:
+    """Returns the parts waved sideways and lengthwise, as cloth and posture do."""
+    wave = rng.uniform(0.6, 1.6, 2)
+    phase = rng.uniform(0.0, 2 * np.pi, 2)
+    height = rng.uniform(-amount, amount, 2)
+    bent = []
+    for part in parts:
+        x, y = part.points.T
+        across = x + height[0] * np.sin(wave[0] * np.pi * y + phase[0])
+        down = y + height[1] * np.sin(wave[1] * np.pi * x + phase[1])
+        bent.append(Part(np.stack([across, down], axis=1), part.fill))
+    return bent
+
+
+def _placement(
+    rng: np.random.Generator, how: Conditions, side: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns matrix [2, 2] and offset [2] from garment units to pixels of a frame `side` wide."""
+    turn = rng.uniform(-how.turn, how.turn)
+    size = rng.uniform(*how.size)
+    stretch = rng.uniform(-how.stretch, how.stretch)
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    shear = np.array([[1.0, rng.uniform(-how.stretch, how.stretch)], [0.0, 1.0]])
+    matrix = rotation @ shear @ np.diag([size * (1 + stretch), size * (1 - stretch)]) * side / 2
+    offset = side / 2 * (1 + rng.uniform(-how.shift, how.shift, 2))
+    return matrix, offset
+
+
+def _masks(
+    parts: list[Part], matrix: np.ndarray, offset: np.ndarray, side: int
+) -> tuple[dict[str, Image.Image], Image.Image]:
+    """Returns a mask per fill and one of the seams, all of size side x side."""
+    masks = {fill: Image.new("L", (side, side), 0) for fill in ("body", "trim", "glass")}
+    seams = Image.new("L", (side, side), 0)
+    pens = {fill: ImageDraw.Draw(mask) for fill, mask in masks.items()}
+    seam_pen = ImageDraw.Draw(seams)
+    width = max(1, round(side * 0.013))
+    for part in parts:
+        corners = [tuple(corner) for corner in part.points @ matrix.T + offset]
+        cloth = ImageChops.lighter(masks["body"], masks["trim"]) if part.fill == "cut" else None
+        for fill, pen in pens.items():
+            pen.polygon(corners, fill=255 if fill == part.fill else 0)
+        seam_pen.polygon(corners, fill=0)
+        seam_pen.line([*corners, corners[0]], fill=255, width=width, joint="curve")
+        if part.fill == "cut":
+            seams.paste(0, mask=ImageChops.invert(cloth))
+    return masks, seams
+
+
+def _blob(rng: np.random.Generator, centre: np.ndarray, radius: float, side: int) -> list[tuple]:
+    """Returns the corners of a random thing in pixels: round, boxy or like a star."""
+    count = int(rng.integers(3, 12))
+    angle = np.linspace(0.0, 2 * np.pi, count, endpoint=False) + rng.uniform(0.0, 2 * np.pi)
+    reach = radius * rng.uniform(0.5, 1.2, count)
+    stretch = rng.uniform(0.5, 1.5)
+    x = (centre[0] + stretch * reach * np.cos(angle)) * side
+    y = (centre[1] + reach / stretch * np.sin(angle)) * side
+    return list(zip(x.tolist(), y.tolist()))
+
+
+def _rgb(rng: np.random.Generator) -> tuple[int, int, int]:
+    return tuple(int(level) for level in rng.integers(10, 250, 3))
+
+
+def _muted(rng: np.random.Generator) -> tuple[int, int, int]:
+    """Returns a colour as walls and pavements have."""
+    grey = rng.uniform(*_STREET_GREY)
+    return tuple(int(level) for level in grey + rng.uniform(-_STREET_TINT, _STREET_TINT, 3))
+
+
+def _shop(rng: np.random.Generator, side: int) -> Image.Image:
+    grey = rng.integers(225, 253) + rng.integers(-4, 4, 3)
+    return Image.new("RGB", (side, side), tuple(int(level) for level in np.minimum(grey, 255)))
+
+
+def _street(rng: np.random.Generator, side: int) -> Image.Image:
+    """Returns a wall, a floor and things of many colours, out of focus."""
+    # Drawn small, because a blurred picture has no fine detail to lose.
+    small = max(side // _OVERSAMPLING, 1)
+    image = Image.new("RGB", (small, small), _muted(rng))
+    pen = ImageDraw.Draw(image)
+    pen.rectangle([0, rng.uniform(0.5, 0.9) * small, small, small], fill=_muted(rng))
+    for _ in range(int(rng.integers(*_CLUTTER))):
+        pen.polygon(_blob(rng, rng.random(2), rng.uniform(0.08, 0.3), small), fill=_muted(rng))
+    image = image.filter(ImageFilter.GaussianBlur(small * rng.uniform(*_DEFOCUS)))
+    return image.resize((side, side), Image.Resampling.BILINEAR)
+
+
+def _occlude(image: Image.Image, rng: np.random.Generator, most: int) -> None:
+    """Paints things in front of the garment, from the rim of the frame inwards."""
+    side = image.width
+    pen = ImageDraw.Draw(image)
+    for _ in range(int(rng.integers(0, most + 1))):
+        angle = rng.uniform(0.0, 2 * np.pi)
+        centre = 0.5 + rng.uniform(0.3, 0.5) * np.array([np.cos(angle), np.sin(angle)])
+        pen.polygon(_blob(rng, centre, rng.uniform(0.08, 0.2), side), fill=_rgb(rng))
+
+
+def _expose(image: Image.Image, rng: np.random.Generator, how: Conditions) -> Image.Image:
+    """Returns the picture under the light, lens and sensor of `how`."""
+    side = image.width
+    if how.blur:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.0, how.blur) * side / 96))
+    values = np.asarray(image, np.float32)
+    gain = 2.0 ** (rng.uniform(-how.gain, how.gain) + rng.uniform(-how.cast, how.cast, 3))
+    slope = rng.uniform(-how.slant, how.slant, 2)
+    axis = np.linspace(-1.0, 1.0, side)
+    light = 1.0 + slope[0] * axis[None, :] + slope[1] * axis[:, None]
+    noise = rng.standard_normal(values.shape, dtype=np.float32) * rng.uniform(0.0, how.noise)
+    lit = values * (light[..., None] * gain).astype(np.float32) + noise
+    return Image.fromarray(np.clip(np.round(lit), 0, 255).astype(np.uint8))
+
+
+def _cloth(
+    look: Look, rng: np.random.Generator, matrix: np.ndarray, offset: np.ndarray, side: int
+) -> tuple[Image.Image, np.ndarray]:
+    """Returns the printed cloth over the whole frame, with folds, and the palette."""
+    (a, b), (c, d) = matrix
+    # By hand: a linear algebra library would start threads for these four numbers.
+    inverse = np.array([[d, -b], [-c, a]], np.float32) / np.float32(a * d - b * c)
+    axis = np.arange(side, dtype=np.float32) + 0.5
+    dx, dy = (axis - offset[0].astype(np.float32))[None, :], (axis - np.float32(offset[1]))[:, None]
+    x = inverse[0, 0] * dx + inverse[0, 1] * dy
+    y = inverse[1, 0] * dx + inverse[1, 1] * dy
+    phase = rng.uniform(0.0, 1.0, 2)
+    seen = surface(look.print)
+    rgb = paint(seen, x + np.float32(phase[0]), y + np.float32(phase[1]))
+    depth = np.float32(rng.uniform(0.03, 0.12))
+    fold = 1.0 - depth * (1.0 + np.sin(x * np.float32(rng.uniform(6.0, 12.0)) + np.sin(y * 2.0)))
+    return Image.fromarray((rgb * fold[..., None]).astype(np.uint8)), seen.palette
+
+
+def draw(vertical: str, look: Look, role: str, size: int, rng: np.random.Generator) -> Image.Image:
+    """Returns a picture of a garment.
+
+    Args:
+      vertical: name in `OUTLINES`.
+      look: its cut and print.
+      role: "gallery" for the shop's picture, "query" for one from the street.
+      size: side in pixels.
+      rng: draws everything else.
+    """
+    how = CONDITIONS[role]
+    side = size * _OVERSAMPLING
+    amount = 0.03 if CUES[vertical] == OUTLINE else 0.14
+    parts = _bend(OUTLINES[vertical].parts(look.outline), rng, amount)
+    matrix, offset = _placement(rng, how, side)
+    masks, seams = _masks(parts, matrix, offset, side)
+    cloth, palette = _cloth(look, rng, matrix, offset, side)
+    image = _shop(rng, side) if role == GALLERY else _street(rng, side)
+    glass = _rgb(rng)
+    image.paste(glass, mask=masks["glass"].point(lambda level: level * 0.4))
+    image.paste(cloth, mask=masks["body"])
+    trim = tuple(int(level) for level in palette[1] * 0.85)
+    image.paste(trim, mask=masks["trim"])
+    image.paste(tuple(int(level) for level in palette[0] * 0.15), mask=seams)
+    if how.occluders:
+        _occlude(image, rng, how.occluders)
+    return _expose(image.reduce(_OVERSAMPLING), rng, how)
+
+
+def encode(image: Image.Image, role: str, rng: np.random.Generator) -> bytes:
+    """Returns the picture as JPEG of the quality usual for `role`."""
+    low, high = CONDITIONS[role].quality
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=int(rng.integers(low, high + 1)))
+    return buffer.getvalue()
+
+
+def picture(seed: int, item: Item, role: str, number: int, size: int) -> bytes:
+    """Returns JPEG bytes of picture `number` of `item` in `role`; a function of its arguments."""
+    rng = stream(seed, item.vertical, item.item_id, role, number)
+    return encode(draw(item.vertical, look_of(item, rng), role, size, rng), role, rng)

@@ -1,0 +1,177 @@
+"""The synthetic world: its verticals, what identity means in each, and its items."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from apparel_embed.data.synthetic.outlines import OUTLINES
+from apparel_embed.data.synthetic.prints import FAMILIES, PRINT_NAMES
+from apparel_embed.errors import UserError
+
+OUTLINE, PRINT = "outline", "print"
+
+# What makes two pictures show the same item. Where it is the outline, print and colour are drawn
+# anew for every picture; where it is the print, the cut is.
+CUES: Mapping[str, str] = {
+    "dress": OUTLINE,
+    "top": PRINT,
+    "bag": PRINT,
+    "eyewear": OUTLINE,
+    "footwear": PRINT,
+    "trousers": PRINT,
+    "skirt": OUTLINE,
+    "headwear": OUTLINE,
+}
+
+SPLITS = ("train", "val", "test")
+
+# Candidates drawn per item that is kept: the more, the farther apart the items lie.
+_CANDIDATES = 16
+
+# Least and greatest value of every number in a configuration.
+LIMITS: Mapping[str, tuple[int, int]] = {
+    "seed": (0, 2**63 - 1),
+    "train_items": (0, 2000),
+    "val_items": (0, 2000),
+    "test_items": (0, 2000),
+    "gallery_per_item": (1, 1000),
+    "query_per_item": (1, 1000),
+    "image_size": (32, 1024),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticConfig:
+    """What to draw; equal configurations give equal bytes.
+
+    Attributes:
+      seed: any whole number from 0.
+      verticals: names in `CUES`.
+      train_items: items per vertical in split train; likewise val and test.
+      val_items: see `train_items`.
+      test_items: see `train_items`.
+      gallery_per_item: shop pictures per item.
+      query_per_item: street pictures per item.
+      image_size: side of the square pictures in pixels.
+
+    Raises:
+      UserError: if a value is out of range; names the value and what is allowed.
+    """
+
+    seed: int = 0
+    verticals: tuple[str, ...] = tuple(CUES)
+    train_items: int = 60
+    val_items: int = 15
+    test_items: int = 40
+    gallery_per_item: int = 2
+    query_per_item: int = 3
+    image_size: int = 96
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "verticals", tuple(self.verticals))
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                raise UserError(f"{name}={value!r}: must be a whole number from {low} to {high}")
+        if not self.verticals:
+            raise UserError(f"verticals: none given; choose from {', '.join(CUES)}")
+        for name in self.verticals:
+            if name not in CUES:
+                raise UserError(f"verticals: no vertical {name!r}; choose from {', '.join(CUES)}")
+        if len(set(self.verticals)) < len(self.verticals):
+            raise UserError(f"verticals: named twice in {','.join(self.verticals)}")
+        if self.items == 0:
+            raise UserError("train_items, val_items, test_items: all are 0, nothing to draw")
+
+    @property
+    def items(self) -> int:
+        """Items per vertical, all splits together."""
+        return self.train_items + self.val_items + self.test_items
+
+    @property
+    def pictures(self) -> int:
+        """Pictures in all."""
+        return len(self.verticals) * self.items * (self.gallery_per_item + self.query_per_item)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the settings as a JSON value."""
+        return {**dataclasses.asdict(self), "verticals": list(self.verticals)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One garment.
+
+    Attributes:
+      item_id: name that no other item of the dataset has.
+      vertical: its vertical.
+      split: train, val or test.
+      identity: float64 vector in [0, 1]; outline or print parameters, as the vertical's cue says.
+    """
+
+    item_id: str
+    vertical: str
+    split: str
+    identity: np.ndarray
+
+
+def stream(seed: int, *names: str | int) -> np.random.Generator:
+    """Returns the random stream of a thing, the same on every machine and in every process."""
+    text = "/".join(str(part) for part in (seed, *names))
+    key = int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:16], "little")
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def identity_size(vertical: str) -> int:
+    """Returns the length of the identity vectors of a vertical."""
+    return len(PRINT_NAMES) if CUES[vertical] == PRINT else len(OUTLINES[vertical].names)
+
+
+def visible(vertical: str, identities: np.ndarray) -> np.ndarray:
+    """Returns identities [n, size] in coordinates whose distance is how different items look."""
+    if CUES[vertical] == OUTLINE:
+        return identities
+    p = dict(zip(PRINT_NAMES, identities.T))
+    family = np.minimum((p["family"] * len(FAMILIES)).astype(int), len(FAMILIES) - 1)
+    turn = 2 * np.pi * p["hue"]
+    return np.concatenate(
+        [
+            0.8 * np.eye(len(FAMILIES))[family],
+            np.stack([0.5 * np.cos(turn), 0.5 * np.sin(turn)], axis=1),
+            np.stack([0.8 * p["tone"], 0.4 * p["accent_tone"], 0.3 * p["accent_hue"]], axis=1),
+            np.stack([0.5 * p["scale"], 0.3 * p["angle"]], axis=1),
+        ],
+        axis=1,
+    )
+
+
+def spread(points: np.ndarray, count: int) -> np.ndarray:
+    """Returns indices of `count` points, each the farthest from those taken before it."""
+    chosen = np.empty(count, np.int64)
+    nearest = np.full(len(points), np.inf)
+    chosen[0] = 0
+    for place in range(1, count):
+        gap = np.square(points - points[chosen[place - 1]]).sum(axis=1)
+        nearest = np.minimum(nearest, gap)
+        chosen[place] = int(np.argmax(nearest))
+    return chosen
+
+
+def items_of(config: SyntheticConfig, vertical: str) -> list[Item]:
+    """Returns the items of a vertical in the order of their ids, well spread over its space."""
+    rng = stream(config.seed, vertical, "items")
+    candidates = rng.random((_CANDIDATES * config.items + 32, identity_size(vertical)))
+    kept = spread(visible(vertical, candidates), config.items)
+    # Farthest points come first; mixed, every split covers the whole space.
+    kept = kept[rng.permutation(config.items)]
+    sizes = (config.train_items, config.val_items, config.test_items)
+    splits = [split for split, size in zip(SPLITS, sizes) for _ in range(size)]
+    return [
+        Item(f"{vertical}-{number:04d}", vertical, split, candidates[index])
+        for number, (split, index) in enumerate(zip(splits, kept))
+    ]

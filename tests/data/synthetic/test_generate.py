@@ -1,0 +1,178 @@
+"""The written dataset: bytes, manifest, refusal to overwrite, and the binary."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from apparel_embed.data.synthetic.generate import generate
+from apparel_embed.data.synthetic.world import CUES, SyntheticConfig
+from apparel_embed.errors import UserError
+
+TINY = SyntheticConfig(
+    verticals=("dress", "bag"), train_items=2, val_items=1, test_items=2, image_size=32
+)
+TOOL = Path(__file__).parents[3] / "tools" / "make_synthetic_dataset.py"
+
+
+def _bytes(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    output = tmp_path_factory.mktemp("synthetic") / "out"
+    result = generate(TINY, output)
+    assert not result.skipped
+    return output
+
+
+def _rows(root: Path) -> list[dict[str, str]]:
+    with open(root / "manifest.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_bytes_do_not_depend_on_the_number_of_processes(dataset, tmp_path):
+    result = generate(TINY, tmp_path / "two", processes=2)
+    assert result.pictures == 50
+    assert _bytes(tmp_path / "two") == _bytes(dataset)
+
+
+def test_another_seed_gives_other_pictures(dataset, tmp_path):
+    other = SyntheticConfig(**{**TINY.to_json(), "seed": 1})
+    generate(other, tmp_path / "other")
+    mine, theirs = _bytes(dataset), _bytes(tmp_path / "other")
+    assert all(mine[name] != theirs[name] for name in mine if name.endswith(".jpg"))
+
+
+def test_manifest_names_every_picture_once_with_its_columns(dataset):
+    rows = _rows(dataset)
+    assert list(rows[0]) == ["image", "item_id", "vertical", "split", "role", "cue"]
+    assert rows[0] == {
+        "image": "images/dress/dress-0000_gallery0.jpg",
+        "item_id": "dress-0000",
+        "vertical": "dress",
+        "split": "train",
+        "role": "gallery",
+        "cue": "outline",
+    }
+    on_disk = {str(p.relative_to(dataset)) for p in dataset.rglob("*.jpg")}
+    assert sorted(on_disk) == sorted(row["image"] for row in rows)
+    assert all(row["cue"] == CUES[row["vertical"]] for row in rows)
+    roles = [row["role"] for row in rows]
+    assert (roles.count("gallery"), roles.count("query")) == (20, 30)
+
+
+def test_no_item_is_in_two_splits(dataset):
+    of_item: dict[str, set[str]] = {}
+    for row in _rows(dataset):
+        of_item.setdefault(row["item_id"], set()).add(row["split"])
+    assert {len(splits) for splits in of_item.values()} == {1}
+    assert sum(splits == {"test"} for splits in of_item.values()) == 4
+
+
+def test_world_tells_settings_and_cues(dataset):
+    world = json.loads((dataset / "world.json").read_text("utf-8"))
+    assert world["cues"] == {"dress": "outline", "bag": "print"}
+    assert world["settings"] == TINY.to_json()
+
+
+def test_contact_sheet_opens_and_is_small(dataset):
+    with Image.open(dataset / "contact_sheet.png") as sheet:
+        assert sheet.format == "PNG"
+        sheet.load()
+        assert sheet.width > 5 * 64 and sheet.height > 2 * 64
+    assert (dataset / "contact_sheet.png").stat().st_size < 1_000_000
+
+
+def test_the_same_settings_again_draw_nothing(dataset):
+    before = {p: p.stat().st_mtime_ns for p in dataset.rglob("*")}
+    assert generate(TINY, dataset).skipped
+    assert {p: p.stat().st_mtime_ns for p in dataset.rglob("*")} == before
+
+
+def test_a_dataset_with_other_settings_is_not_overwritten(dataset):
+    before = _bytes(dataset)
+    with pytest.raises(UserError, match="test_items is 2 there, 3 asked for"):
+        generate(SyntheticConfig(**{**TINY.to_json(), "test_items": 3}), dataset)
+    assert _bytes(dataset) == before
+
+
+def test_foreign_files_are_not_overwritten(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="holds no synthetic dataset"):
+        generate(TINY, tmp_path)
+    with pytest.raises(UserError, match="is a file"):
+        generate(TINY, tmp_path / "thesis.txt")
+    with pytest.raises(UserError, match="cannot be written"):
+        generate(TINY, tmp_path / "thesis.txt" / "out")
+    assert _bytes(tmp_path) == {"thesis.txt": b"precious"}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"settings": 3}', "null"])
+def test_a_broken_world_file_is_refused_in_words(tmp_path, content):
+    (tmp_path / "world.json").write_text(content)
+    with pytest.raises(UserError, match="name a"):
+        generate(TINY, tmp_path)
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr("apparel_embed.data.synthetic.generate.contact_sheet", fail)
+    with pytest.raises(RuntimeError, match="power cut"):
+        generate(TINY, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_process_is_too_few(tmp_path):
+    with pytest.raises(UserError, match="processes=0: must be at least 1"):
+        generate(TINY, tmp_path / "out", processes=0)
+
+
+def _tool(*flags: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(TOOL), *flags], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_binary_draws_and_says_what_comes_next(tmp_path):
+    flags = [
+        f"--output={tmp_path / 'out'}",
+        "--synthetic_verticals=bag",
+        "--synthetic_train_items=1",
+        "--synthetic_val_items=0",
+        "--synthetic_test_items=1",
+        "--synthetic_image_size=32",
+        "--processes=1",
+    ]
+    done = _tool(*flags)
+    assert done.returncode == 0, done.stderr
+    assert f"10 pictures: {tmp_path / 'out' / 'manifest.csv'}" in done.stdout
+    again = _tool(*flags)
+    assert again.returncode == 0
+    assert "there already" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--synthetic_test_items=-1", "test_items"),
+        ("--synthetic_image_size=big", "image_size"),
+        ("--processes=-1", "processes"),
+        ("--synthetic_verticals=dress,sock", "no vertical 'sock'"),
+        ("--synthetic_verticals=", "verticals: none given"),
+    ],
+)
+def test_the_binary_answers_a_wrong_flag_with_one_line(tmp_path, flag, message):
+    done = _tool(f"--output={tmp_path / 'out'}", flag)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,40 @@
+"""Prepares the pictures of a manifest for training: decoded, upright, cropped, shrunk.
+
+    python tools/prepare_dataset.py --manifest=data/manifest.csv --output=data/prepared
+
+The manifest is CSV or Parquet with one row per picture: `image` (a path relative to the manifest,
+an absolute path or a file:// URI), `item_id` and `vertical`; optional `split` (train, val, test),
+`role` (query, gallery, both) and a box `x_min,y_min,x_max,y_max`. Pictures that cannot be used are
+listed in rejects.csv and the rest go on. Stopped half-way, the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import flags
+
+from apparel_embed.cli import app
+from apparel_embed.cli.data_flags import PrepareFlags, ProcessesFlag
+from apparel_embed.data.prepare import prepare
+
+_MANIFEST = flags.DEFINE_string("manifest", None, "manifest, CSV or Parquet", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "directory to make", required=True)
+_PREPARE = PrepareFlags()
+_PROCESSES = ProcessesFlag()
+
+
+def main() -> None:
+    """Prepares the dataset and tells what came of it."""
+    config = _PREPARE.config(Path(_MANIFEST.value), Path(_OUTPUT.value))
+    dataset = prepare(config, processes=_PROCESSES.value)
+    print(f"{dataset.directory}: {len(dataset)} pictures, {dataset.reject_count} rejected")
+    for vertical, splits in dataset.info["counts"].items():
+        print(f"  {vertical}: {', '.join(f'{split} {n}' for split, n in splits.items())}")
+    print(
+        f"Next: python tools/train_specialist.py --run_dir=runs/mine --prepared={dataset.directory}"
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)
