@@ -1,0 +1,1 @@
+"""Pictures of a prepared dataset as model input, and their embeddings."""

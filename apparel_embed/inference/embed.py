@@ -1,0 +1,39 @@
+"""Embeddings of records by a model."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.inference.image_store import decoded_batches
+
+
+class Embedder:
+    """Embeds pictures by a model; its graph is traced once and used again.
+
+    Args:
+      model: from float32 [batch, size, size, 3] to [batch, dim].
+    """
+
+    def __init__(self, model: tf.keras.Model) -> None:
+        self._image_size = model.input_shape[1]
+        self._dim = model.output_shape[-1]
+        signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)
+
+        @tf.function(input_signature=[signature])
+        def embed(images: tf.Tensor) -> tf.Tensor:
+            return model(tf.cast(images, tf.float32), training=False)
+
+        self._embed = embed
+
+    def __call__(self, batches: tf.data.Dataset | list[tf.Tensor]) -> np.ndarray:
+        """Embeds batches of uint8 [batch, size, size, 3]: float32 [n, dim]."""
+        parts = [self._embed(images).numpy() for images in batches]
+        return np.concatenate([np.zeros([0, self._dim], np.float32), *parts])
+
+    def records(
+        self, dataset: PreparedDataset, records: np.ndarray, batch_size: int = 64
+    ) -> np.ndarray:
+        """Embeds records of a dataset, in their order: float32 [n, dim]."""
+        return self(decoded_batches(dataset, records, self._image_size, batch_size))

@@ -1,0 +1,189 @@
+"""The backbones one can choose, built without a network.
+
+The sized aliases of keras-cv (`MobileNetV3SmallBackbone()` and so on) ask the network for their
+configuration even without weights; here the generic classes are built with the sizes written out.
+A new backbone is one function and one line in `BACKBONES`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras_cv
+import tensorflow as tf
+
+from apparel_embed.errors import UserError
+from apparel_embed.models.small_cnn import small_cnn_backbone
+
+InputShape = tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """How to build a backbone and what it wants to see.
+
+    Attributes:
+      build: makes the backbone for an input shape, with random weights.
+      scale: factor that the pixels (0..255) are multiplied by.
+      offset: added after `scale`.
+      presets: names of keras-cv weights that fit it.
+    """
+
+    build: Callable[[InputShape], tf.keras.Model]
+    scale: float = 1 / 255
+    offset: float = 0.0
+    presets: tuple[str, ...] = ()
+
+
+def _efficientnet_lite_b0(shape: InputShape) -> tf.keras.Model:
+    return keras_cv.models.EfficientNetLiteBackbone(
+        include_rescaling=False,
+        width_coefficient=1.0,
+        depth_coefficient=1.0,
+        stackwise_kernel_sizes=[3, 3, 5, 3, 5, 5, 3],
+        stackwise_num_repeats=[1, 2, 2, 3, 3, 4, 1],
+        stackwise_input_filters=[32, 16, 24, 40, 80, 112, 192],
+        stackwise_output_filters=[16, 24, 40, 80, 112, 192, 320],
+        stackwise_expansion_ratios=[1, 6, 6, 6, 6, 6, 6],
+        stackwise_strides=[1, 2, 2, 2, 1, 2, 1],
+        input_shape=shape,
+    )
+
+
+def _efficientnet_v2_b0(shape: InputShape) -> tf.keras.Model:
+    return keras_cv.models.EfficientNetV2Backbone(
+        include_rescaling=False,
+        width_coefficient=1.0,
+        depth_coefficient=1.0,
+        stackwise_kernel_sizes=[3, 3, 3, 3, 3, 3],
+        stackwise_num_repeats=[1, 2, 2, 3, 5, 8],
+        stackwise_input_filters=[32, 16, 32, 48, 96, 112],
+        stackwise_output_filters=[16, 32, 48, 96, 112, 192],
+        stackwise_expansion_ratios=[1, 4, 4, 4, 6, 6],
+        stackwise_squeeze_and_excite_ratios=[0, 0, 0, 0.25, 0.25, 0.25],
+        stackwise_strides=[1, 2, 2, 2, 1, 2],
+        stackwise_conv_types=["fused", "fused", "fused", "unfused", "unfused", "unfused"],
+        input_shape=shape,
+    )
+
+
+def _mobilenet_v3_small(shape: InputShape) -> tf.keras.Model:
+    return keras_cv.models.MobileNetV3Backbone(
+        stackwise_expansion=[1, 72 / 16, 88 / 24, 4, 6, 6, 3, 3, 6, 6, 6],
+        stackwise_filters=[16, 24, 24, 40, 40, 40, 48, 48, 96, 96, 96],
+        stackwise_kernel_size=[3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 5],
+        stackwise_stride=[2, 2, 1, 2, 1, 1, 1, 1, 2, 1, 1],
+        stackwise_se_ratio=[0.25, None, None] + 8 * [0.25],
+        stackwise_activation=3 * ["relu"] + 8 * ["hard_swish"],
+        include_rescaling=False,
+        input_shape=shape,
+    )
+
+
+def _mobilenet_v3_large(shape: InputShape) -> tf.keras.Model:
+    return keras_cv.models.MobileNetV3Backbone(
+        stackwise_expansion=[1, 4, 3, 3, 3, 3, 6, 2.5, 2.3, 2.3, 6, 6, 6, 6, 6],
+        stackwise_filters=[16, 24, 24, 40, 40, 40, 80, 80, 80, 80, 112, 112, 160, 160, 160],
+        stackwise_kernel_size=[3, 3, 3, 5, 5, 5, 3, 3, 3, 3, 3, 3, 5, 5, 5],
+        stackwise_stride=[1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1],
+        stackwise_se_ratio=3 * [None] + 3 * [0.25] + 4 * [None] + 5 * [0.25],
+        stackwise_activation=6 * ["relu"] + 9 * ["hard_swish"],
+        include_rescaling=False,
+        input_shape=shape,
+    )
+
+
+def _resnet18(shape: InputShape) -> tf.keras.Model:
+    return keras_cv.models.ResNetBackbone(
+        stackwise_filters=[64, 128, 256, 512],
+        stackwise_blocks=[2, 2, 2, 2],
+        stackwise_strides=[1, 2, 2, 2],
+        block_type="basic_block",
+        include_rescaling=False,
+        input_shape=shape,
+    )
+
+
+def _resnet50(shape: InputShape) -> tf.keras.Model:
+    return keras_cv.models.ResNetBackbone(
+        stackwise_filters=[64, 128, 256, 512],
+        stackwise_blocks=[3, 4, 6, 3],
+        stackwise_strides=[1, 2, 2, 2],
+        block_type="block",
+        include_rescaling=False,
+        input_shape=shape,
+    )
+
+
+def _resnet50_v2(shape: InputShape) -> tf.keras.Model:
+    return keras_cv.models.ResNetV2Backbone(
+        stackwise_filters=[64, 128, 256, 512],
+        stackwise_blocks=[3, 4, 6, 3],
+        stackwise_strides=[1, 2, 2, 2],
+        block_type="block",
+        include_rescaling=False,
+        input_shape=shape,
+    )
+
+
+BACKBONES: dict[str, Backbone] = {
+    "small_cnn": Backbone(small_cnn_backbone, scale=1 / 127.5, offset=-1.0),
+    # (pixel - 127) / 128, as its ImageNet weights were trained.
+    "efficientnet_lite_b0": Backbone(_efficientnet_lite_b0, scale=1 / 128, offset=-127 / 128),
+    "efficientnet_v2_b0": Backbone(_efficientnet_v2_b0, presets=("efficientnetv2_b0_imagenet",)),
+    "mobilenet_v3_small": Backbone(_mobilenet_v3_small, presets=("mobilenet_v3_small_imagenet",)),
+    "mobilenet_v3_large": Backbone(_mobilenet_v3_large, presets=("mobilenet_v3_large_imagenet",)),
+    "resnet18": Backbone(_resnet18),
+    "resnet50": Backbone(_resnet50, presets=("resnet50_imagenet",)),
+    "resnet50_v2": Backbone(_resnet50_v2, presets=("resnet50_v2_imagenet",)),
+}
+
+
+@contextlib.contextmanager
+def without_keras_warnings() -> Iterator[None]:
+    """Silences what Keras warns of while weights are saved or loaded.
+
+    Both walk through `dir(backbone)`, and keras-cv's backbones then read each of their attributes,
+    even those that Keras says will go.
+    """
+    with warnings.catch_warnings():
+        for name in ("state_updates", "updates"):
+            warnings.filterwarnings("ignore", rf".*\.{name}` will be removed", UserWarning)
+        yield
+
+
+def load_initial_weights(backbone: tf.keras.Model, name: str, init_weights: str) -> None:
+    """Loads weights into a backbone: from a file, or from a keras-cv preset over the network.
+
+    Args:
+      backbone: a model built by the registry.
+      name: its name in `BACKBONES`.
+      init_weights: path of a Keras weights file (`*.h5`), a preset name, or "none".
+
+    Raises:
+      UserError: if there is no such file or preset, or the weights do not fit.
+    """
+    if init_weights == "none":
+        return
+    presets = BACKBONES[name].presets
+    if init_weights in presets:
+        preset = keras_cv.models.Backbone.from_preset(init_weights)
+        backbone.set_weights(preset.get_weights())
+        return
+    if not Path(init_weights).is_file():
+        allowed = ", ".join(("none", "a weights file", *presets))
+        raise UserError(
+            f"--init_weights={init_weights}: no such file; allowed for {name}: {allowed}"
+        )
+    try:
+        with without_keras_warnings():
+            backbone.load_weights(init_weights)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--init_weights={init_weights}: not the weights of backbone {name}: {reason}"
+        ) from error

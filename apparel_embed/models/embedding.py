@@ -1,0 +1,162 @@
+"""The embedding model: backbone, pooling, projection, unit length."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import tensorflow as tf
+
+from apparel_embed.errors import UserError
+from apparel_embed.files import atomic_path, read_json, write_json
+from apparel_embed.models.backbones import (
+    BACKBONES,
+    load_initial_weights,
+    without_keras_warnings,
+)
+
+POOLINGS = ("average", "gem")
+_CONFIG_FILE = "model.json"
+_WEIGHTS_FILE = "model.weights.h5"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """What an embedding model is made of.
+
+    Attributes:
+      backbone: a name in `BACKBONES`.
+      image_size: height and width of the input, in pixels.
+      embedding_dim: length of the embedding.
+      pooling: "average" or "gem".
+      batch_norm_momentum: of every batch norm; the usual 0.99 leaves the moving statistics wrong
+        after a few hundred steps.
+    """
+
+    backbone: str = "small_cnn"
+    image_size: int = 64
+    embedding_dim: int = 64
+    pooling: str = "average"
+    batch_norm_momentum: float = 0.9
+
+
+@tf.keras.utils.register_keras_serializable("apparel_embed")
+class GeMPooling(tf.keras.layers.Layer):
+    """Generalised-mean pooling over height and width, with a learnt exponent.
+
+    `(mean x^p)^(1/p)` of the positive part of x, per channel (Radenovic et al. 2018, "Fine-tuning
+    CNN Image Retrieval with No Human Annotation"). p = 1 is the average, large p the maximum.
+    """
+
+    def __init__(self, initial_exponent: float = 3.0, epsilon: float = 1e-6, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.initial_exponent = initial_exponent
+        self.epsilon = epsilon
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Makes the exponent."""
+        self.exponent = self.add_weight(
+            "exponent", (), initializer=tf.keras.initializers.Constant(self.initial_exponent)
+        )
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Maps a feature map [batch, h, w, c] to [batch, c]."""
+        powers = tf.pow(tf.maximum(inputs, self.epsilon), self.exponent)
+        return tf.pow(tf.reduce_mean(powers, axis=(1, 2)), 1.0 / self.exponent)
+
+    def get_config(self) -> dict:
+        """Returns the arguments of the constructor."""
+        return {
+            **super().get_config(),
+            "initial_exponent": self.initial_exponent,
+            "epsilon": self.epsilon,
+        }
+
+
+def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf.keras.Model:
+    """Returns a Keras model from pictures to embeddings of unit length.
+
+    Args:
+      config: what to build.
+      init_weights: initial weights of the backbone, as in `load_initial_weights`.
+
+    Returns:
+      A model from float32 [batch, image_size, image_size, 3] with values 0..255 (RGB) to float32
+      [batch, embedding_dim]. Its layers "backbone", "pooling" and "projection" can be asked for
+      by name.
+
+    Raises:
+      UserError: if the configuration names an unknown backbone or pooling.
+
+    Example:
+      >>> model = build_embedding_model(ModelConfig(image_size=32, embedding_dim=8))
+      >>> model(tf.zeros([2, 32, 32, 3])).shape
+      TensorShape([2, 8])
+    """
+    if config.backbone not in BACKBONES:
+        raise UserError(f"backbone {config.backbone!r}: allowed are {', '.join(BACKBONES)}")
+    if config.pooling not in POOLINGS:
+        raise UserError(f"pooling {config.pooling!r}: allowed are {', '.join(POOLINGS)}")
+    entry = BACKBONES[config.backbone]
+    shape = (config.image_size, config.image_size, 3)
+    backbone = entry.build(shape)
+    load_initial_weights(backbone, config.backbone, init_weights)
+    for layer in backbone.submodules:
+        if isinstance(layer, tf.keras.layers.BatchNormalization):
+            layer.momentum = config.batch_norm_momentum
+    backbone._name = "backbone"
+
+    inputs = tf.keras.Input(shape, name="images")
+    x = tf.keras.layers.Rescaling(entry.scale, entry.offset, name="rescaling")(inputs)
+    x = backbone(x)
+    if config.pooling == "gem":
+        x = GeMPooling(name="pooling")(x)
+    else:
+        x = tf.keras.layers.GlobalAveragePooling2D(name="pooling")(x)
+    x = tf.keras.layers.Dense(config.embedding_dim, name="projection")(x)
+    # float32 whatever the policy: distances between near neighbours do not survive 16 bits.
+    outputs = tf.keras.layers.UnitNormalization(axis=-1, dtype="float32", name="embedding")(x)
+    return tf.keras.Model(inputs, outputs, name="embedding_model")
+
+
+def frozen_feature_model(model: tf.keras.Model) -> tf.keras.Model:
+    """Returns the model cut after pooling, its features scaled to unit length: a baseline."""
+    pooled = model.get_layer("pooling").output
+    outputs = tf.keras.layers.UnitNormalization(axis=-1, dtype="float32")(pooled)
+    return tf.keras.Model(model.input, outputs, name="frozen_features")
+
+
+def save_embedding_model(directory: Path, model: tf.keras.Model, config: ModelConfig) -> None:
+    """Writes configuration and weights into `directory`, each file atomically."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with atomic_path(directory / _WEIGHTS_FILE) as temporary:
+        # Keras decides the format by the suffix, which a temporary name must share.
+        weights = temporary.with_name(f"{temporary.name}.weights.h5")
+        try:
+            with without_keras_warnings():
+                model.save_weights(weights)
+            weights.replace(temporary)
+        finally:
+            weights.unlink(missing_ok=True)
+    write_json(directory / _CONFIG_FILE, dataclasses.asdict(config))
+
+
+def load_embedding_model(directory: Path) -> tuple[tf.keras.Model, ModelConfig]:
+    """Reads what `save_embedding_model` wrote.
+
+    Raises:
+      UserError: if the directory holds no model, or one that cannot be read.
+    """
+    for name in (_CONFIG_FILE, _WEIGHTS_FILE):
+        if not (directory / name).is_file():
+            raise UserError(f"{directory}: no embedding model here ({name} is missing)")
+    try:
+        config = ModelConfig(**read_json(directory / _CONFIG_FILE))
+        model = build_embedding_model(config)
+        with without_keras_warnings():
+            model.load_weights(directory / _WEIGHTS_FILE)
+    except (OSError, TypeError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{directory}: the model cannot be read: {reason}") from error
+    return model, config
