@@ -1,0 +1,149 @@
+"""Embeddings of a split by every model that is compared, and the summary made from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.baselines import colour_histograms
+from apparel_embed.evaluation.protocol import (
+    MERGED,
+    WITHIN,
+    EvaluationSet,
+    compare_models,
+    evaluate_model,
+    query_outcomes,
+)
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.models.embedding import (
+    ModelConfig,
+    build_embedding_model,
+    frozen_feature_model,
+    load_embedding_model,
+)
+
+_READ_AHEAD = 256
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Embedded:
+    """The embeddings that one model, or one set of specialists, gives a split.
+
+    Attributes:
+      embeddings: float32 [n, dim], in the order of the evaluation set.
+      parameters: of all models together.
+      models_to_deploy: number of models that a search needs in production.
+      one_space: whether pictures of different verticals may be compared.
+    """
+
+    embeddings: np.ndarray
+    parameters: int
+    models_to_deploy: int
+    one_space: bool
+
+
+def embed_by_histogram(dataset: PreparedDataset, records: np.ndarray) -> Embedded:
+    """Embeds by colour alone, the plainest baseline."""
+    parts = [
+        colour_histograms(dataset.read_images(records[start : start + _READ_AHEAD]))
+        for start in range(0, len(records), _READ_AHEAD)
+    ]
+    return Embedded(np.concatenate(parts), parameters=0, models_to_deploy=0, one_space=True)
+
+
+def embed_by_frozen_backbone(
+    dataset: PreparedDataset, records: np.ndarray, config: ModelConfig, init_weights: str, seed: int
+) -> Embedded:
+    """Embeds by the pooled features of the backbone with its initial weights.
+
+    With `init_weights="none"` these are features of random weights.
+    """
+    tf.keras.backend.clear_session()
+    tf.keras.utils.set_random_seed(seed)
+    model = frozen_feature_model(build_embedding_model(config, init_weights))
+    embeddings = Embedder(model).records(dataset, records)
+    return Embedded(embeddings, model.count_params(), models_to_deploy=1, one_space=True)
+
+
+def embed_by_model(dataset: PreparedDataset, records: np.ndarray, directory: Path) -> Embedded:
+    """Embeds by one trained model."""
+    tf.keras.backend.clear_session()
+    model, _ = load_embedding_model(directory)
+    embeddings = Embedder(model).records(dataset, records)
+    return Embedded(embeddings, model.count_params(), models_to_deploy=1, one_space=True)
+
+
+def embed_by_specialists(
+    dataset: PreparedDataset,
+    pictures: EvaluationSet,
+    specialists: Mapping[tuple[str, ...], Path],
+) -> Embedded:
+    """Embeds every picture by the specialist of its vertical.
+
+    Args:
+      dataset: a prepared dataset.
+      pictures: of which every vertical has a specialist.
+      specialists: directory of the model by the verticals of its group.
+
+    Returns:
+      Embeddings in as many spaces as there are specialists.
+    """
+    rows: np.ndarray | None = None
+    parameters = 0
+    for verticals, directory in specialists.items():
+        mine = np.flatnonzero(np.isin(pictures.verticals.astype(str), list(verticals)))
+        part = embed_by_model(dataset, pictures.records[mine], directory)
+        if rows is None:
+            rows = np.zeros([len(pictures), part.embeddings.shape[1]], np.float32)
+        rows[mine] = part.embeddings
+        parameters += part.parameters
+    return Embedded(rows, parameters, len(specialists), one_space=len(specialists) == 1)
+
+
+def summarise(
+    models: Mapping[str, Embedded],
+    pictures: EvaluationSet,
+    comparisons: Sequence[tuple[str, str]],
+    seed: int,
+) -> dict:
+    """Returns the content of `summary.json`.
+
+    Args:
+      models: what is compared, by name.
+      pictures: the evaluation set that all have embedded.
+      comparisons: pairs of names whose difference in R@1 within the vertical is to be told.
+      seed: of the bootstrap.
+
+    Returns:
+      `rows` as in the contract, and `comparisons`: per pair the difference of the means over
+      verticals with its 95 % interval.
+    """
+    rows = []
+    for name, model in models.items():
+        rows += evaluate_model(
+            name,
+            model.embeddings,
+            pictures,
+            scopes=(WITHIN, MERGED) if model.one_space else (WITHIN,),
+            parameters=model.parameters,
+            models_to_deploy=model.models_to_deploy,
+            seed=seed,
+        )
+    differences = []
+    for first, second in comparisons:
+        if first in models and second in models:
+            by_vertical = compare_models(
+                query_outcomes(models[first].embeddings, pictures),
+                query_outcomes(models[second].embeddings, pictures),
+                seed=seed,
+            )
+            differences += [
+                {"model": first, "minus": second, **dataclasses.asdict(difference)}
+                for difference in by_vertical.values()
+            ]
+    return {"rows": rows, "comparisons": differences}

@@ -1,0 +1,143 @@
+"""The run directory: stages that are skipped when done and go on when interrupted.
+
+A stage lives in `<run>/<stage>/`. While it is at work the directory is called
+`<run>/<stage>.partial/`; it is renamed when whole. `stage.json` holds what made it: flags and
+fingerprints of its inputs, which together are its own fingerprint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from apparel_embed.errors import UserError
+from apparel_embed.files import fingerprint_json, read_json, write_json
+
+STAGE_FILE = "stage.json"
+SCHEMA_VERSION = 1
+_PACKAGES = ("apparel_embed", "tensorflow", "tensorflow-addons", "keras-cv", "numpy", "Pillow")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A finished stage.
+
+    Attributes:
+      directory: where its files are.
+      fingerprint: of everything that made it.
+      flags: the settings it was made with.
+      result: what it reports, JSON values.
+      skipped: whether it was found finished instead of being run.
+    """
+
+    directory: Path
+    fingerprint: str
+    flags: Mapping[str, Any]
+    result: Mapping[str, Any]
+    skipped: bool = True
+
+    @property
+    def name(self) -> str:
+        """Name of the stage: that of its directory."""
+        return self.directory.name
+
+
+def open_stage(directory: Path) -> Stage:
+    """Reads a finished stage.
+
+    Raises:
+      UserError: if there is none, or it is not finished.
+    """
+    if not (directory / STAGE_FILE).is_file():
+        partial = directory.with_name(f"{directory.name}.partial")
+        remedy = "it is not finished, run it again" if partial.is_dir() else "no stage is there"
+        raise UserError(f"{directory}: {remedy}")
+    try:
+        record = read_json(directory / STAGE_FILE)
+        return Stage(directory, record["fingerprint"], record["flags"], record["result"])
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{directory / STAGE_FILE}: not a stage file ({error})") from error
+
+
+def run_stage(
+    directory: Path,
+    *,
+    flags: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    work: Callable[[Path], Mapping[str, Any]],
+) -> Stage:
+    """Runs a stage, or finds it finished.
+
+    Args:
+      directory: `<run>/<stage>`.
+      flags: settings that decide the result, JSON values.
+      inputs: fingerprint of each input by its name.
+      work: does the stage's work in the directory it is given, which holds what an interrupted
+        call left there, and returns the result as JSON values.
+
+    Returns:
+      The finished stage.
+
+    Raises:
+      UserError: if the stage, finished or begun, was made with other flags or inputs: nothing
+        is overwritten.
+    """
+    made_of = {"flags": dict(flags), "inputs": dict(inputs)}
+    fingerprint = fingerprint_json(made_of)
+    if directory.exists():
+        _refuse_other(directory, made_of)
+        logging.info("%s: finished before, skipped", directory)
+        return open_stage(directory)
+    partial = directory.with_name(f"{directory.name}.partial")
+    if partial.exists():
+        _refuse_other(partial, made_of)
+        logging.info("%s: going on", directory)
+    partial.mkdir(parents=True, exist_ok=True)
+    write_json(partial / STAGE_FILE, made_of)
+    start = time.monotonic()
+    result = work(partial)
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "stage": directory.name,
+        **made_of,
+        "fingerprint": fingerprint,
+        "versions": _versions(),
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - start, 1),
+        "result": dict(result),
+    }
+    write_json(partial / STAGE_FILE, record)
+    partial.rename(directory)
+    return dataclasses.replace(open_stage(directory), skipped=False)
+
+
+def _refuse_other(directory: Path, made_of: Mapping[str, Any]) -> None:
+    """Raises if the directory was made of something else, naming what differs."""
+    remedy = "remove that directory or name another --run_dir"
+    try:
+        record = read_json(directory / STAGE_FILE)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory}: is there but is not a stage ({error}); {remedy}") from error
+    for part in ("flags", "inputs"):
+        old, new = record.get(part, {}), made_of[part]
+        for key in sorted({*old, *new}):
+            if old.get(key) != new.get(key):
+                raise UserError(
+                    f"{directory}: was made with {key}={old.get(key)!r}, now it is "
+                    f"{new.get(key)!r}; {remedy}"
+                )
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+    }

@@ -1,0 +1,112 @@
+"""A specialist: an embedding model of one group of verticals, trained with triplets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import logging
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.data.sampler import PKSampler
+from apparel_embed.errors import UserError
+from apparel_embed.inference.image_store import ImageStore
+from apparel_embed.losses.triplet import triplet_semihard_loss
+from apparel_embed.models.embedding import ModelConfig, build_embedding_model
+from apparel_embed.training.input import InputConfig, triplet_batches
+from apparel_embed.training.loop import LoopConfig, TrainingLoop
+from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.strategy import make_strategy, start_afresh
+from apparel_embed.training.validation import make_validation
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecialistConfig:
+    """How a triplet model is trained.
+
+    Attributes:
+      model: what to train.
+      init_weights: initial weights of the backbone, as in `load_initial_weights`.
+      items_per_batch: P.
+      pictures_per_item: K.
+      min_pictures: items with fewer pictures are left out.
+      margin: of the triplet loss.
+      optimization: the optimiser and number of steps.
+      input: how training input is made.
+      loop: how often to validate, log and save.
+      strategy: a name for `make_strategy`.
+    """
+
+    model: ModelConfig
+    optimization: OptimizationConfig
+    init_weights: str = "none"
+    items_per_batch: int = 16
+    pictures_per_item: int = 4
+    min_pictures: int = 2
+    margin: float = 0.3
+    input: InputConfig = InputConfig()
+    loop: LoopConfig = LoopConfig()
+    strategy: str = "auto"
+
+
+def train_specialist(
+    dataset: PreparedDataset,
+    verticals: Sequence[str],
+    config: SpecialistConfig,
+    directory: Path,
+    what: str,
+) -> dict:
+    """Trains a triplet model and writes it to `directory/model`.
+
+    Args:
+      dataset: a prepared dataset with a train split.
+      verticals: those of its group.
+      config: how to train.
+      directory: of the stage, may hold what an interrupted training left.
+      what: name of the model, for progress and messages.
+
+    Returns:
+      What the stage reports: parameters, kept step, validation R@1, last loss.
+
+    Raises:
+      UserError: if the verticals have too few items for triplets.
+    """
+    records = dataset.select(split="train", verticals=verticals)
+    seed = config.optimization.seed
+    start_afresh(seed)
+    strategy = make_strategy(config.strategy)
+    try:
+        sampler = PKSampler.from_items(
+            dataset.column("item_id")[records],
+            items_per_batch=config.items_per_batch,
+            pictures_per_item=config.pictures_per_item,
+            min_pictures=config.min_pictures,
+            seed=seed,
+        )
+    except UserError as error:
+        raise UserError(f"{what} ({', '.join(verticals)}), split train: {error}") from error
+    store = ImageStore(dataset, records, config.model.image_size, config.input.cache_gib)
+    validate = make_validation(dataset, verticals, config.model.image_size)
+    if validate is None:
+        logging.info("%s: split val answers no query; the last weights are kept", what)
+    loop = TrainingLoop(
+        build_model=lambda: build_embedding_model(config.model, config.init_weights),
+        model_config=config.model,
+        batches=triplet_batches(store, sampler, config.input, config.optimization.steps),
+        loss=triplet_semihard_loss(config.margin),
+        validate=validate,
+        optimization=config.optimization,
+        config=config.loop,
+        strategy=strategy,
+        directory=directory,
+        what=what,
+    )
+    result = loop.run()
+    return {
+        "verticals": list(verticals),
+        "train_pictures": len(records),
+        "train_items": len(sampler.positions),
+        "parameters": loop.model.count_params(),
+        **result,
+    }

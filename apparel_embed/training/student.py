@@ -1,0 +1,106 @@
+"""The student: one model that learns to reproduce the specialists' embeddings."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.data.sampler import EpochSampler
+from apparel_embed.errors import UserError
+from apparel_embed.inference.image_store import ImageStore
+from apparel_embed.losses.regression import mean_squared_error
+from apparel_embed.models.embedding import ModelConfig, build_embedding_model
+from apparel_embed.training.input import InputConfig, target_batches
+from apparel_embed.training.loop import LoopConfig, TrainingLoop
+from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.strategy import make_strategy, start_afresh
+from apparel_embed.training.validation import make_validation
+
+
+@dataclasses.dataclass(frozen=True)
+class StudentConfig:
+    """How the student is trained.
+
+    Attributes:
+      model: what to train; its embedding has the length of the targets.
+      init_weights: initial weights of the backbone, as in `load_initial_weights`.
+      batch_size: pictures a batch.
+      optimization: the optimiser and number of steps.
+      input: how training input is made.
+      loop: how often to validate, log and save.
+      strategy: a name for `make_strategy`.
+    """
+
+    model: ModelConfig
+    optimization: OptimizationConfig
+    init_weights: str = "none"
+    batch_size: int = 64
+    input: InputConfig = InputConfig()
+    loop: LoopConfig = LoopConfig()
+    strategy: str = "auto"
+
+
+def train_student(
+    dataset: PreparedDataset,
+    records: np.ndarray,
+    targets: np.ndarray,
+    config: StudentConfig,
+    directory: Path,
+    what: str = "unified",
+) -> dict:
+    """Trains a student and writes it to `directory/model`.
+
+    Every picture with a target is used; whether its item has other pictures does not matter.
+
+    Args:
+      dataset: the prepared dataset that the targets are of.
+      records: int64 [n] record numbers.
+      targets: float32 [n, dim], the embedding that a specialist gives each record.
+      config: how to train.
+      directory: of the stage, may hold what an interrupted training left.
+      what: name of the model, for progress and messages.
+
+    Returns:
+      What the stage reports: parameters, kept step, validation R@1, last loss.
+
+    Raises:
+      UserError: if targets and model have embeddings of different lengths, or there are none.
+    """
+    if not len(records):
+        raise UserError(f"{what}: there are no targets to learn from")
+    if targets.shape[1] != config.model.embedding_dim:
+        raise UserError(
+            f"{what}: the targets have {targets.shape[1]} dimensions, --embedding_dim is "
+            f"{config.model.embedding_dim}; they must be equal"
+        )
+    seed = config.optimization.seed
+    start_afresh(seed)
+    strategy = make_strategy(config.strategy)
+    store = ImageStore(dataset, records, config.model.image_size, config.input.cache_gib)
+    sampler = EpochSampler.over(len(records), batch_size=config.batch_size, seed=seed)
+    verticals = sorted(set(dataset.column("vertical")[records]))
+    validate = make_validation(dataset, verticals, config.model.image_size)
+    if validate is None:
+        logging.info("%s: split val answers no query; the last weights are kept", what)
+    loop = TrainingLoop(
+        build_model=lambda: build_embedding_model(config.model, config.init_weights),
+        model_config=config.model,
+        batches=target_batches(store, targets, sampler, config.input, config.optimization.steps),
+        loss=mean_squared_error,
+        validate=validate,
+        optimization=config.optimization,
+        config=config.loop,
+        strategy=strategy,
+        directory=directory,
+        what=what,
+    )
+    result = loop.run()
+    return {
+        "train_pictures": len(records),
+        "parameters": loop.model.count_params(),
+        **result,
+    }

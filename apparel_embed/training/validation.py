@@ -1,0 +1,45 @@
+"""Validation during training: R@1 within each vertical on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.errors import UserError
+from apparel_embed.evaluation.protocol import query_outcomes
+from apparel_embed.evaluation.split import evaluation_set
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.inference.image_store import decoded_batches
+
+_BATCH = 64
+
+
+def make_validation(
+    dataset: PreparedDataset, verticals: Sequence[str], image_size: int, split: str = "val"
+) -> Callable[[Embedder], float] | None:
+    """Returns a function from a model's embedder to R@1 within each vertical, mean over verticals.
+
+    Args:
+      dataset: a prepared dataset.
+      verticals: those to validate on.
+      image_size: side of the model's input, in pixels.
+      split: name of the split.
+
+    Returns:
+      The function, or None where the split has no query with an answer.
+    """
+    pictures = evaluation_set(dataset, split, verticals)
+    try:
+        # Whether a query has an answer does not depend on the embeddings.
+        query_outcomes(np.ones([len(pictures), 1], np.float32), pictures)
+    except UserError:
+        return None
+    batches = list(decoded_batches(dataset, pictures.records, image_size, _BATCH))
+
+    def validate(embedder: Embedder) -> float:
+        outcomes = query_outcomes(embedder(batches), pictures)
+        return float(np.mean([one.recall[1].mean() for one in outcomes.answered().values()]))
+
+    return validate
