@@ -14,7 +14,8 @@ INSTALLED := $(VENV)/installed
 .PHONY: quickstart test lint format lock install clean
 
 quickstart: install
-	$(BIN)/python tools/run_pipeline.py --flagfile=flags/quickstart.flags
+	# Level 3: TensorFlow otherwise complains of CUDA libraries on machines that have none.
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tools/run_pipeline.py --flagfile=flags/quickstart.flags
 
 test: install
 	$(BIN)/python -m pytest

@@ -1,0 +1,65 @@
+"""Flags that name a run, its dataset and its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.errors import UserError
+from apparel_embed.runs import Stage, open_stage
+
+
+class RunFlags:
+    """The run directory and the prepared dataset in it."""
+
+    def __init__(self) -> None:
+        self._run_dir = flags.DEFINE_string("run_dir", None, "directory of the run", required=True)
+        self._prepared = flags.DEFINE_string(
+            "prepared", None, "prepared dataset; by default <run_dir>/prepared"
+        )
+
+    @property
+    def run_dir(self) -> Path:
+        """Directory of the run."""
+        return Path(self._run_dir.value)
+
+    def dataset(self) -> PreparedDataset:
+        """Opens the prepared dataset."""
+        return PreparedDataset.open(self._prepared.value or self.run_dir / "prepared")
+
+    def stage(self, name: str) -> Stage | None:
+        """Opens a finished stage; None for the name "none"."""
+        return None if name == "none" else open_stage(self.run_dir / name)
+
+
+class SpecialistsFlag:
+    """The specialists that targets and evaluation speak of."""
+
+    def __init__(self) -> None:
+        self._specialists = flags.DEFINE_list(
+            "specialists",
+            [],
+            "comma-separated stages of specialists; by default all finished specialist-* stages "
+            "of the run",
+        )
+
+    def stages(self, run: RunFlags) -> Sequence[Stage]:
+        """Opens the stages.
+
+        Raises:
+          UserError: if one is missing or there is none.
+        """
+        names = self._specialists.value or sorted(
+            path.name
+            for path in run.run_dir.glob("specialist-*")
+            if not path.name.endswith(".partial")
+        )
+        if not names:
+            raise UserError(
+                f"{run.run_dir}: has no finished specialist-* stage; train one with "
+                "tools/train_specialist.py"
+            )
+        return [open_stage(run.run_dir / name) for name in names]

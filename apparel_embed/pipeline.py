@@ -1,0 +1,126 @@
+"""The whole way: from a manifest, or synthetic garments, to one served embedding model."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from absl import logging
+
+from apparel_embed.data.prepare import PrepareConfig, prepare
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.data.synthetic.generate import generate
+from apparel_embed.data.synthetic.world import SyntheticConfig
+from apparel_embed.errors import UserError
+from apparel_embed.runs import Stage
+from apparel_embed.stages import (
+    COMBINED,
+    MODEL_VERSION,
+    evaluation_stage,
+    export_stage,
+    specialist_stage,
+    student_stage,
+    targets_stage,
+)
+from apparel_embed.training.specialist import SpecialistConfig
+from apparel_embed.training.student import StudentConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """What the whole way is made of.
+
+    Attributes:
+      run_dir: where everything goes.
+      synthetic: garments to draw and prepare, or None where `prepare` names a manifest.
+      prepare: how to prepare; its output is a directory of the run.
+      specialist: how each specialist is trained. The combined model is trained alike, for as many
+        steps as all specialists together.
+      student: how the student is trained.
+      align: whether targets are rotated onto the combined model's space.
+      split: to evaluate on.
+      processes: for work on pictures.
+    """
+
+    run_dir: Path
+    synthetic: SyntheticConfig | None
+    prepare: PrepareConfig
+    specialist: SpecialistConfig
+    student: StudentConfig
+    align: bool = True
+    split: str = "test"
+    processes: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineResult:
+    """Where the results are.
+
+    Attributes:
+      dataset: the prepared dataset.
+      evaluation: stage with `summary.json` and `tables.txt`.
+      saved_model: the SavedModel's directory.
+    """
+
+    dataset: PreparedDataset
+    evaluation: Stage
+    saved_model: Path
+
+
+def run_pipeline(config: PipelineConfig) -> PipelineResult:
+    """Walks the whole way; what is finished is skipped, what was interrupted goes on.
+
+    Raises:
+      UserError: if data or flags are wrong, or the run was made with other flags.
+    """
+    dataset = _data(config)
+    run_dir, verticals = config.run_dir, dataset.verticals
+    if len(verticals) < 2:
+        raise UserError(
+            f"{dataset.directory}: has one vertical only ({', '.join(verticals)}); "
+            "with one vertical its specialist is all you need: tools/train_specialist.py"
+        )
+    specialists = []
+    for number, vertical in enumerate(verticals, start=1):
+        logging.info("specialist %d of %d: %s", number, len(verticals), vertical)
+        specialists.append(specialist_stage(run_dir, dataset, [vertical], config.specialist))
+    combined = specialist_stage(
+        run_dir, dataset, verticals, _combined(config.specialist, len(verticals)), COMBINED
+    )
+    targets = targets_stage(run_dir, dataset, specialists, combined if config.align else None)
+    student = student_stage(run_dir, dataset, targets, config.student)
+    evaluation = evaluation_stage(
+        run_dir,
+        dataset,
+        split=config.split,
+        specialists=specialists,
+        combined=combined,
+        student=student,
+        init_weights=config.specialist.init_weights,
+        seed=config.specialist.optimization.seed,
+    )
+    export = export_stage(run_dir, student)
+    return PipelineResult(dataset, evaluation, export.directory / MODEL_VERSION)
+
+
+def _data(config: PipelineConfig) -> PreparedDataset:
+    if config.synthetic is None:
+        return prepare(config.prepare, processes=config.processes)
+    drawn = generate(config.synthetic, config.run_dir / "synthetic", config.processes)
+    logging.info("synthetic garments: %s", drawn.contact_sheet)
+    return prepare(
+        dataclasses.replace(config.prepare, manifest=drawn.manifest), processes=config.processes
+    )
+
+
+def _combined(config: SpecialistConfig, specialists: int) -> SpecialistConfig:
+    """Returns the training of the combined model: all specialists' steps in one."""
+    steps = config.optimization.steps * specialists
+    frozen = config.optimization.frozen_steps * specialists
+    return dataclasses.replace(
+        config,
+        optimization=dataclasses.replace(config.optimization, steps=steps, frozen_steps=frozen),
+        loop=dataclasses.replace(
+            config.loop, validate_every=config.loop.validate_every * specialists
+        ),
+    )

@@ -1,0 +1,52 @@
+"""Fixtures that several parts of the suite share."""
+
+from __future__ import annotations
+
+import colorsys
+import csv
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+VERTICALS = ("dresses", "bags")
+SPLIT_OF_ITEM = ("train",) * 4 + ("val",) * 2 + ("test",) * 2
+PICTURES_PER_ITEM = 4
+SIDE = 32
+
+
+def _picture(hue: float, random: np.random.Generator) -> np.ndarray:
+    """Returns a noisy picture of one hue: uint8 [SIDE, SIDE, 3]."""
+    colour = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.8, 0.8))
+    noisy = colour + random.normal(0, 12, (SIDE, SIDE, 3))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def tiny_prepared(tmp_path_factory: pytest.TempPathFactory):
+    """A prepared dataset: 2 verticals of 8 items (4 train, 2 val, 2 test) with 4 pictures each.
+
+    Items differ by their hue, so that a model can tell them apart after a few steps. The
+    manifest is beside the dataset, `manifest.csv`; treat both as read-only.
+    """
+    from apparel_embed.data.prepare import prepare
+    from apparel_embed.data.prepare_plan import PrepareConfig
+
+    directory = tmp_path_factory.mktemp("tiny")
+    random = np.random.default_rng(0)
+    rows = []
+    items = len(VERTICALS) * len(SPLIT_OF_ITEM)
+    for index in range(items):
+        vertical = VERTICALS[index % len(VERTICALS)]
+        split = SPLIT_OF_ITEM[index // len(VERTICALS)]
+        for view in range(PICTURES_PER_ITEM):
+            name = f"{vertical}_{index}_{view}.png"
+            Image.fromarray(_picture(index / items, random)).save(directory / name)
+            rows.append([name, f"item{index}", vertical, split])
+    with open(directory / "manifest.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["image", "item_id", "vertical", "split"], *rows])
+    config = PrepareConfig(manifest=directory / "manifest.csv", output=directory / "prepared")
+    return prepare(config, processes=1)

@@ -1,0 +1,180 @@
+"""The whole way, tiny: every stage for real, nothing learnt that is worth having."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.embeddings import read_embeddings
+
+ROOT = Path(__file__).parents[1]
+FLAGS = [
+    "--synthetic_verticals=dress,bag",
+    "--synthetic_train_items=6",
+    "--synthetic_val_items=3",
+    "--synthetic_test_items=4",
+    "--synthetic_image_size=48",
+    "--processes=1",
+    "--image_size=32",
+    "--embedding_dim=8",
+    "--items_per_batch=4",
+    "--pictures_per_item=2",
+    "--specialist_steps=4",
+    "--student_steps=4",
+    "--student_batch_size=8",
+    "--validate_every=2",
+]
+
+
+def run(tool, *arguments):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("pipeline") / "run"
+    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return run_dir, done
+
+
+def test_the_summary_has_every_model_scope_and_vertical(walked):
+    run_dir, _ = walked
+    summary = json.loads((run_dir / "evaluation/summary.json").read_text())
+
+    found = {(row["model"], row["scope"], row["vertical"]) for row in summary["rows"]}
+    one_space = ["colour_histogram", "frozen_backbone", "combined", "unified"]
+    verticals = ["bag", "dress", "ALL"]
+    expected = {(m, s, v) for m in one_space for s in ("within", "merged") for v in verticals}
+    expected |= {
+        (m, "within", v) for m in ("specialists", "grouped_specialists") for v in verticals
+    }
+    assert found == expected
+    for row in summary["rows"]:
+        assert row["queries"] == (24 if row["vertical"] == "ALL" else 12)
+        assert 0 <= row["r_at_1_low"] <= row["r_at_1"] <= row["r_at_1_high"] <= 1
+        assert row["r_at_1"] <= row["r_at_5"] <= row["r_at_10"] <= row["r_at_20"]
+
+
+def test_the_student_costs_one_model_and_the_specialists_one_each(walked):
+    run_dir, _ = walked
+    rows = json.loads((run_dir / "evaluation/summary.json").read_text())["rows"]
+    cost = {row["model"]: (row["parameters"], row["models_to_deploy"]) for row in rows}
+
+    assert cost["specialists"][1] == 2
+    assert cost["unified"][1] == 1
+    assert cost["specialists"][0] == 2 * cost["unified"][0]
+    assert cost["combined"] == cost["unified"]
+
+
+def test_the_combined_model_trains_for_all_specialists_steps(walked):
+    run_dir, _ = walked
+    record = json.loads((run_dir / "combined/stage.json").read_text())
+
+    assert record["flags"]["optimization"]["steps"] == 8
+    assert record["flags"]["verticals"] == ["bag", "dress"]
+
+
+def test_targets_are_the_specialists_embeddings_but_for_a_rotation(walked):
+    run_dir, _ = walked
+    dataset = PreparedDataset.open(run_dir / "prepared")
+    records, targets = read_embeddings(run_dir / "targets/targets.parquet")
+
+    np.testing.assert_array_equal(records, dataset.select(split="train"))
+    np.testing.assert_allclose(np.linalg.norm(targets, axis=1), 1.0, atol=1e-5)
+    report = json.loads((run_dir / "targets/stage.json").read_text())["result"]["specialists"]
+    for entry in report:
+        assert entry["cosine_after"] > entry["cosine_before"]
+
+
+def test_the_end_tells_the_table_and_where_everything_is(walked):
+    run_dir, done = walked
+
+    assert "unified" in done.stdout
+    assert f"SavedModel:   {run_dir}/saved_model/1" in done.stdout
+    assert f"tensorboard --logdir={run_dir}" in done.stdout
+    assert (run_dir / "evaluation/tables.txt").read_text().strip() in done.stdout
+
+
+def test_the_saved_model_gives_the_embeddings_of_the_evaluation(walked, tmp_path):
+    run_dir, _ = walked
+    dataset = PreparedDataset.open(run_dir / "prepared")
+    records, expected = read_embeddings(run_dir / "evaluation/embeddings/unified.parquet")
+    for number, image in enumerate(dataset.read_images(records[:5])):
+        (tmp_path / f"{number}.jpg").write_bytes(image)
+    script = f"""
+import sys
+sys.modules["apparel_embed"] = None
+import numpy as np, pathlib, tensorflow as tf
+paths = sorted(pathlib.Path({str(tmp_path)!r}).glob("*.jpg"))
+images = [path.read_bytes() for path in paths]
+images.insert(2, b"not a picture")
+model = tf.saved_model.load({str(run_dir / "saved_model/1")!r})
+found = model.signatures["serving_default"](tf.constant(images))
+np.savez({str(tmp_path / "found.npz")!r}, **{{name: one.numpy() for name, one in found.items()}})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+    found = np.load(tmp_path / "found.npz")
+    np.testing.assert_array_equal(found["valid"], [True, True, False, True, True, True])
+    np.testing.assert_array_equal(found["embedding"][2], 0.0)
+    np.testing.assert_allclose(found["embedding"][found["valid"]], expected[:5], atol=1e-5)
+
+
+def test_a_second_call_skips_every_stage_and_changes_nothing(walked):
+    run_dir, _ = walked
+    before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
+    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS)
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    # Two specialists, combined, targets, student, evaluation, export.
+    assert done.stderr.count("finished before, skipped") == 7
+    after = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_changed_flag_under_an_old_run_is_refused_in_one_line(walked):
+    run_dir, _ = walked
+    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, "--margin=0.7")
+
+    assert done.returncode == 1
+    assert "margin" in done.stderr.splitlines()[-1]
+    assert "name another --run_dir" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_the_single_binaries_find_what_the_pipeline_left(walked):
+    run_dir, _ = walked
+    for tool, arguments in (
+        ("export_targets.py", []),
+        ("evaluate.py", []),
+        ("export_saved_model.py", []),
+    ):
+        done = run(tool, f"--run_dir={run_dir}", *arguments)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert "skipped" in done.stderr
+
+
+def test_a_group_of_verticals_is_trained_by_its_own_binary(walked):
+    run_dir, _ = walked
+    training = [f for f in FLAGS if not f.startswith(("--synthetic", "--processes", "--student"))]
+    done = run("train_specialist.py", f"--run_dir={run_dir}", "--verticals=dress,bag", *training)
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (run_dir / "specialist-bag+dress/model/model.weights.h5").is_file()
+
+    done = run("train_specialist.py", f"--run_dir={run_dir}", "--verticals=dress,hat", *training)
+    assert done.returncode == 1
+    assert "hat" in done.stderr.splitlines()[-1]
+    assert "bag, dress" in done.stderr.splitlines()[-1]

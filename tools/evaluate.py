@@ -1,0 +1,47 @@
+r"""Evaluates all models of a run on the same queries.
+
+    python tools/evaluate.py --run_dir=runs/mine --prepared=data/prepared
+
+Writes <run_dir>/evaluation/summary.json, the same as a table, and each model's embeddings.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from apparel_embed.cli import app
+from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
+from apparel_embed.cli.training_flags import InitWeightsFlag
+from apparel_embed.stages import COMBINED, STUDENT, SUMMARY_FILE, TABLES_FILE, evaluation_stage
+
+_RUN = RunFlags()
+_SPECIALISTS = SpecialistsFlag()
+_COMBINED = flags.DEFINE_string(
+    "combined", COMBINED, "stage of the triplet model on all verticals, or none"
+)
+_STUDENT = flags.DEFINE_string("student", STUDENT, "stage of the student, or none")
+_SPLIT = flags.DEFINE_enum("split", "test", ["val", "test"], "split to evaluate on")
+_SEED = flags.DEFINE_integer("seed", 0, "seed of the bootstrap (0 or more)", lower_bound=0)
+_INIT_WEIGHTS = InitWeightsFlag()
+
+
+def main() -> None:
+    """Evaluates, and prints the tables."""
+    stage = evaluation_stage(
+        _RUN.run_dir,
+        _RUN.dataset(),
+        split=_SPLIT.value,
+        specialists=_SPECIALISTS.stages(_RUN),
+        combined=_RUN.stage(_COMBINED.value),
+        student=_RUN.stage(_STUDENT.value),
+        init_weights=_INIT_WEIGHTS.value,
+        seed=_SEED.value,
+    )
+    print((stage.directory / TABLES_FILE).read_text("utf-8"))
+    print(f"Summary:     {stage.directory / SUMMARY_FILE}")
+    print(f"Embeddings:  {stage.directory / 'embeddings'}")
+    print(f"Next:        python tools/export_saved_model.py --run_dir={_RUN.run_dir}")
+
+
+if __name__ == "__main__":
+    app.run(main)

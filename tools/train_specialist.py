@@ -1,0 +1,48 @@
+r"""Trains an embedding model on a group of verticals, with triplets and semi-hard negatives.
+
+    python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
+      --verticals=dress,skirt
+
+The model is written to <run_dir>/specialist-dress+skirt/model. One model on all verticals, for
+comparison and as the reference that targets are aligned to:
+
+    python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
+      --verticals=all --stage=combined
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from apparel_embed.cli import app
+from apparel_embed.cli.run_flags import RunFlags
+from apparel_embed.cli.training_flags import ModelFlags, SpecialistFlags, TrainingFlags
+from apparel_embed.stages import specialist_stage
+
+_RUN = RunFlags()
+_VERTICALS = flags.DEFINE_list(
+    "verticals", None, "comma-separated verticals of the group, or all", required=True
+)
+_STAGE = flags.DEFINE_string(
+    "stage", None, "name of the stage; by default specialist-<verticals joined by +>"
+)
+_MODEL = ModelFlags()
+_TRAINING = TrainingFlags()
+_SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
+
+
+def main() -> None:
+    """Trains the specialist and says where it is."""
+    dataset = _RUN.dataset()
+    verticals = dataset.verticals if _VERTICALS.value == ["all"] else _VERTICALS.value
+    stage = specialist_stage(_RUN.run_dir, dataset, verticals, _SPECIALIST.config(), _STAGE.value)
+    score = stage.result["validation_r_at_1"]
+    print(f"Model:        {stage.directory / 'model'}")
+    print(f"Kept:         step {stage.result['kept_step']}", end="")
+    print("" if score is None else f", validation R@1 {score:.3f}")
+    print(f"TensorBoard:  tensorboard --logdir={_RUN.run_dir}")
+    print(f"Next:         python tools/export_targets.py --run_dir={_RUN.run_dir}")
+
+
+if __name__ == "__main__":
+    app.run(main)
