@@ -12,6 +12,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.synthetic.generate import generate
 from apparel_embed.data.synthetic.world import SyntheticConfig
 from apparel_embed.errors import UserError
+from apparel_embed.models.backbones import check_initial_weights
 from apparel_embed.runs import Stage
 from apparel_embed.stages import (
     COMBINED,
@@ -73,6 +74,8 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
     Raises:
       UserError: if data or flags are wrong, or the run was made with other flags.
     """
+    for training in (config.specialist, config.student):
+        check_initial_weights(training.model.backbone, training.init_weights)
     dataset = _data(config)
     run_dir, verticals = config.run_dir, dataset.verticals
     if len(verticals) < 2:

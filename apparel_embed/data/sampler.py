@@ -121,7 +121,13 @@ class EpochSampler:
 
     @classmethod
     def over(cls, count: int, *, batch_size: int, seed: int) -> EpochSampler:
-        """Makes a sampler; a batch larger than the dataset shrinks to it."""
+        """Makes a sampler; a batch larger than the dataset shrinks to it.
+
+        Raises:
+          UserError: if there are no pictures.
+        """
+        if not count:
+            raise UserError("there are no pictures to train on; at least 1 is needed")
         return cls(count, min(batch_size, count), seed)
 
     @property

@@ -25,7 +25,8 @@ class Embedder:
         def embed(images: tf.Tensor) -> tf.Tensor:
             return model(tf.cast(images, tf.float32), training=False)
 
-        self._embed = embed
+        # Traced here and now, once; TensorFlow else warns that every Embedder traces anew.
+        self._embed = embed.get_concrete_function()
 
     def __call__(self, batches: tf.data.Dataset | list[tf.Tensor]) -> np.ndarray:
         """Embeds batches of uint8 [batch, size, size, 3]: float32 [n, dim]."""

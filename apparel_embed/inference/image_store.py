@@ -63,7 +63,8 @@ class ImageStore:
         if len(records) * image_size * image_size * 3 <= cache_gib * 2**30:
             batches = decoded_batches(dataset, self._records, image_size, _READ_AHEAD)
             with tf.device("CPU"):
-                self._cached = tf.concat(list(batches), axis=0)
+                none = tf.zeros([0, image_size, image_size, 3], tf.uint8)
+                self._cached = tf.concat([none, *batches], axis=0)
 
     def __len__(self) -> int:
         return len(self._records)

@@ -156,6 +156,21 @@ def without_keras_warnings() -> Iterator[None]:
         yield
 
 
+def check_initial_weights(name: str, init_weights: str) -> None:
+    """Raises a UserError if initial weights are neither "none", a preset nor a file.
+
+    Args:
+      name: of the backbone in `BACKBONES`.
+      init_weights: as in `load_initial_weights`.
+    """
+    presets = BACKBONES[name].presets
+    if init_weights not in ("none", *presets) and not Path(init_weights).is_file():
+        allowed = ", ".join(("none", "a weights file", *presets))
+        raise UserError(
+            f"--init_weights={init_weights}: no such file; allowed for {name}: {allowed}"
+        )
+
+
 def load_initial_weights(backbone: tf.keras.Model, name: str, init_weights: str) -> None:
     """Loads weights into a backbone: from a file, or from a keras-cv preset over the network.
 
@@ -167,18 +182,13 @@ def load_initial_weights(backbone: tf.keras.Model, name: str, init_weights: str)
     Raises:
       UserError: if there is no such file or preset, or the weights do not fit.
     """
+    check_initial_weights(name, init_weights)
     if init_weights == "none":
         return
-    presets = BACKBONES[name].presets
-    if init_weights in presets:
+    if init_weights in BACKBONES[name].presets:
         preset = keras_cv.models.Backbone.from_preset(init_weights)
         backbone.set_weights(preset.get_weights())
         return
-    if not Path(init_weights).is_file():
-        allowed = ", ".join(("none", "a weights file", *presets))
-        raise UserError(
-            f"--init_weights={init_weights}: no such file; allowed for {name}: {allowed}"
-        )
     try:
         with without_keras_warnings():
             backbone.load_weights(init_weights)

@@ -50,8 +50,12 @@ class ServingModule(tf.Module):
         Returns:
           `embedding` float32 [batch, dim], of unit length.
         """
-        squares = fit_square(images, self._size)
-        return {"embedding": self.model(tf.cast(squares, tf.float32), training=False)}
+        count = tf.shape(images)[0]
+        # Convolutions fail on a batch of none: a stand-in makes it one.
+        missing = tf.maximum(1 - count, 0)
+        squares = fit_square(tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]]), self._size)
+        embeddings = self.model(tf.cast(squares, tf.float32), training=False)
+        return {"embedding": embeddings[:count]}
 
 
 def export_saved_model(model: tf.keras.Model, directory: Path) -> None:

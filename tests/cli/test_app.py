@@ -1,3 +1,6 @@
+import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,19 +71,100 @@ def test_a_defect_keeps_its_traceback():
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.parametrize("tool", TOOLS)
-def test_every_flag_of_every_binary_has_a_help_text(tool):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / tool), "--helpxml"], capture_output=True, text=True
-    )
-    import xml.etree.ElementTree as ElementTree
+# Every binary in one process: each would load TensorFlow anew. For each its flags, and what it says
+# to wrong values of them.
+EXAMINE = """
+import json, runpy, sys
+from absl import flags
+from apparel_embed.cli import app
 
-    tree = ElementTree.fromstring(done.stdout)
-    own = [
-        flag
-        for flag in tree.iter("flag")
-        if "absl" not in flag.findtext("file") and flag.findtext("name") != "flagfile"
-    ]
-    assert own
-    for flag in own:
-        assert len(flag.findtext("meaning") or "") > 10, flag.findtext("name")
+found = {}
+for tool in sys.argv[1:]:
+    before = set(flags.FLAGS)
+    runpy.run_path(tool)
+    names = sorted(set(flags.FLAGS) - before)
+    found[tool] = {
+        name: (flags.FLAGS[name].flag_type(), flags.FLAGS[name].help) for name in names
+    }
+    if tool.endswith("run_pipeline.py"):
+        said = {}
+        for wrong in json.load(sys.stdin):
+            flags.FLAGS.unparse_flags()
+            try:
+                app.parse_flags([tool, "--run_dir=run", wrong])
+            except SystemExit as error:
+                said[wrong] = error.code
+            flags.FLAGS[wrong[2:].split("=")[0]].unparse()
+    for name in names:
+        delattr(flags.FLAGS, name)
+print(json.dumps([found, said]))
+"""
+
+WRONG = {
+    "--image_size=8": "[32, 1024]",
+    "--margin=0": "allowed is above 0, to 2",
+    "--margin=3": "2",
+    "--backbone=vgg": "efficientnet_lite_b0",
+    "--augment_zoom=2": "[0, 0.9]",
+    "--specialist_steps=0": "positive integer",
+    "--student_learning_rate=fast": "float",
+    "--strategy=tpu": "mirrored",
+    "--val_fraction=1.5": "[0, 0.9]",
+}
+
+
+@pytest.fixture(scope="module")
+def examined():
+    done = subprocess.run(
+        [sys.executable, "-c", EXAMINE, *(str(ROOT / "tools" / tool) for tool in TOOLS)],
+        input=json.dumps(list(WRONG)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_every_flag_of_every_binary_says_what_it_is_and_every_number_its_range(examined):
+    found, _ = examined
+
+    assert len(found) == len(TOOLS)
+    for tool, flags in found.items():
+        assert flags, tool
+        for name, (kind, meaning) in flags.items():
+            assert len(meaning) > 10, f"{tool} --{name}"
+            if kind in ("int", "float"):
+                assert re.search(r"\d", meaning), f"{tool} --{name}: no range in {meaning!r}"
+
+
+@pytest.mark.parametrize(("argument", "said"), WRONG.items())
+def test_a_wrong_value_of_a_flag_ends_with_one_line_of_what_is_allowed(examined, argument, said):
+    _, messages = examined
+
+    assert said in messages[argument]
+    assert argument.split("=")[0].strip("-") in messages[argument]
+    assert len(messages[argument].splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--synthetic_verticals=dress,sock", "choose from dress"),
+        ("--manifest=nowhere.csv", "nowhere.csv"),
+        ("--init_weights=nowhere.h5", "a weights file"),
+    ],
+)
+def test_a_wrong_input_of_the_pipeline_ends_with_one_line_before_anything_is_made(
+    argument, said, tmp_path
+):
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/run_pipeline.py", f"--run_dir={tmp_path / 'run'}", argument],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+
+    assert done.returncode == 1
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()

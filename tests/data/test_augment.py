@@ -1,0 +1,153 @@
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from apparel_embed.data.augment import AugmentConfig, Augmenter
+
+NOTHING = AugmentConfig(flip=False, zoom=0.0, translation=0.0)
+EVERYTHING = AugmentConfig(
+    flip=True,
+    rotation=15.0,
+    zoom=0.2,
+    translation=0.1,
+    brightness=0.2,
+    contrast=0.3,
+    saturation=0.4,
+    hue=0.1,
+    erase=0.3,
+)
+EACH = {
+    "flip": True,
+    "rotation": 20.0,
+    "zoom": 0.3,
+    "translation": 0.2,
+    "brightness": 0.3,
+    "contrast": 0.5,
+    "saturation": 0.5,
+    "hue": 0.3,
+    "erase": 0.5,
+}
+SEED = tf.constant([3, 4])
+
+
+def pictures(count=6, side=16):
+    """Smooth coloured pictures, all alike: what differs after augmentation differs by chance."""
+    y, x = np.mgrid[0:side, 0:side] / (side - 1)
+    one = np.stack([40 + 180 * x, 60 + 120 * y, 200 - 150 * x * y], axis=-1)
+    return tf.constant(np.repeat(one[np.newaxis], count, axis=0), tf.float32)
+
+
+def test_same_seed_gives_the_same_bits_and_another_seed_other_pictures():
+    augment = Augmenter(EVERYTHING)
+    first = augment(pictures(), SEED)
+    np.testing.assert_array_equal(augment(pictures(), SEED), first)
+    for other in ([3, 5], [4, 4]):
+        assert np.abs(augment(pictures(), tf.constant(other)) - first).max() > 1
+
+
+def test_two_augmenters_agree_whatever_the_global_seed_and_what_ran_before():
+    first = Augmenter(EVERYTHING)(pictures(), SEED)
+    tf.random.set_seed(987)
+    tf.random.uniform([3])
+    second = Augmenter(EVERYTHING)
+    second(pictures(), tf.constant([0, 0]))
+    np.testing.assert_array_equal(second(pictures(), SEED), first)
+
+
+def test_another_process_agrees():
+    script = (
+        "import sys, numpy as np, tensorflow as tf\n"
+        "from apparel_embed.data.augment import AugmentConfig, Augmenter\n"
+        "tf.random.set_seed(5)\n"
+        "images = tf.reshape(tf.range(2 * 8 * 8 * 3, dtype=tf.float32) % 256, [2, 8, 8, 3])\n"
+        "config = AugmentConfig(rotation=10.0, brightness=0.2, contrast=0.2, erase=0.4)\n"
+        "out = Augmenter(config)(images, tf.constant([1, 2])).numpy()\n"
+        "sys.stdout.write('result:' + out.tobytes().hex())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    images = tf.reshape(tf.range(2 * 8 * 8 * 3, dtype=tf.float32) % 256, [2, 8, 8, 3])
+    config = AugmentConfig(rotation=10.0, brightness=0.2, contrast=0.2, erase=0.4)
+    here = Augmenter(config)(images, tf.constant([1, 2])).numpy()
+    assert done.stdout.split("result:")[1] == here.tobytes().hex()
+
+
+def test_a_tf_function_gives_the_same_pictures_and_follows_the_seed():
+    augment = Augmenter(AugmentConfig(brightness=0.2))
+    graph = tf.function(lambda images, seed: augment(images, seed))
+    for seed in (SEED, tf.constant([8, 9])):
+        np.testing.assert_allclose(graph(pictures(), seed), augment(pictures(), seed), atol=1e-2)
+    assert np.abs(graph(pictures(), SEED) - graph(pictures(), tf.constant([8, 9]))).max() > 1
+
+
+def test_a_tf_data_pipeline_gives_the_same_pictures():
+    augment = Augmenter(EVERYTHING)
+    seeds = tf.constant([[1, 0], [1, 1], [1, 0]])
+    eager = [augment(pictures(4), seed).numpy() for seed in seeds]
+    mapped = tf.data.Dataset.from_tensor_slices(seeds).map(
+        lambda seed: augment(pictures(4), seed), num_parallel_calls=2
+    )
+    for expected, streamed in zip(eager, mapped):
+        np.testing.assert_allclose(streamed, expected, atol=1e-2)
+    np.testing.assert_array_equal(eager[0], eager[2])
+    assert np.abs(eager[0] - eager[1]).max() > 1
+    streamed = list(mapped.as_numpy_iterator())
+    np.testing.assert_array_equal(streamed[0], streamed[2])
+
+
+def test_values_stay_in_range_and_shape_is_kept():
+    random = tf.random.stateless_uniform([8, 20, 20, 3], [1, 1], 0, 255)
+    config = dataclasses.replace(EVERYTHING, brightness=0.9, contrast=0.9, saturation=1.0, hue=1.0)
+    for seed in range(4):
+        out = Augmenter(config)(random, tf.constant([seed, 0])).numpy()
+        assert out.shape == random.shape
+        assert out.dtype == np.float32
+        assert np.isfinite(out).all()
+        assert out.min() >= 0
+        assert out.max() <= 255
+
+
+def test_nothing_switched_on_changes_nothing():
+    images = pictures()
+    np.testing.assert_array_equal(Augmenter(NOTHING)(images, SEED), images)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_each_augmentation_alone_changes_each_picture_in_its_own_way(name):
+    assert set(EACH) == {field.name for field in dataclasses.fields(AugmentConfig)}
+    images = pictures(16)
+    out = Augmenter(dataclasses.replace(NOTHING, **{name: EACH[name]}))(images, SEED).numpy()
+    changed = np.abs(out - images).max(axis=(1, 2, 3)) > 1
+    assert changed.sum() >= 4
+    distinct = len(np.unique(out.round(2).reshape(16, -1), axis=0))
+    assert distinct == 2 if name == "flip" else distinct >= 8
+
+
+@pytest.mark.parametrize("name", [name for name in EACH if name != "flip"])
+def test_a_tiny_strength_changes_little(name):
+    weak = {"rotation": 0.1, "erase": 0.01}.get(name, 0.002)
+    images = pictures(8)
+    out = Augmenter(dataclasses.replace(NOTHING, **{name: weak}))(images, SEED)
+    assert np.abs(out - images).mean() < 2
+
+
+def test_about_half_of_the_pictures_are_mirrored_and_the_others_left_alone():
+    images = pictures(400, side=4)
+    out = Augmenter(AugmentConfig(zoom=0.0, translation=0.0))(images, SEED).numpy()
+    same = (out == images.numpy()).all(axis=(1, 2, 3))
+    mirrored = (out == images.numpy()[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (same ^ mirrored).all()
+    assert 150 <= mirrored.sum() <= 250
+
+
+def test_brightness_shifts_all_pixels_of_a_picture_alike_both_ways_up_to_the_limit():
+    images = tf.fill([200, 4, 4, 3], 128.0)
+    out = Augmenter(dataclasses.replace(NOTHING, brightness=0.2))(images, SEED).numpy()
+    shift = out - 128
+    assert (np.ptp(shift, axis=(1, 2, 3)) < 1e-3).all()
+    assert -51.1 <= shift.min() < -40
+    assert 40 < shift.max() <= 51.1

@@ -1,0 +1,248 @@
+import dataclasses
+import json
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apparel_embed.errors import UserError
+from apparel_embed.models.embedding import (
+    GeMPooling,
+    ModelConfig,
+    build_embedding_model,
+    frozen_feature_model,
+    load_embedding_model,
+    save_embedding_model,
+)
+
+SMALL = ModelConfig(image_size=32, embedding_dim=8)
+
+
+def pictures(count=3, size=32, seed=1):
+    return tf.random.stateless_uniform([count, size, size, 3], [seed, 2], 0, 255)
+
+
+@pytest.fixture
+def bfloat16_policy():
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    yield
+    tf.keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.mark.parametrize("pooling", ["average", "gem"])
+def test_embeddings_have_unit_length(pooling):
+    config = dataclasses.replace(SMALL, pooling=pooling)
+    embeddings = build_embedding_model(config)(pictures())
+    assert embeddings.shape == (3, 8)
+    assert embeddings.dtype == tf.float32
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["average", "gem"])
+def test_embeddings_are_float32_of_unit_length_under_mixed_precision(bfloat16_policy, pooling):
+    model = build_embedding_model(dataclasses.replace(SMALL, pooling=pooling))
+    assert model.get_layer("projection").compute_dtype == "bfloat16"
+    for one in (model, frozen_feature_model(model)):
+        embeddings = one(pictures())
+        assert embeddings.dtype == tf.float32
+        np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
+
+
+def test_an_embedding_does_not_depend_on_its_neighbours():
+    model = build_embedding_model(SMALL)
+    images = pictures(4)
+    together = model(images, training=False)
+    for index in range(4):
+        alone = model(images[index : index + 1], training=False)
+        np.testing.assert_allclose(together[index], alone[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "nested"), [("small_cnn", False), ("efficientnet_v2_b0", True), ("resnet18", False)]
+)
+def test_momentum_is_set_on_every_batch_norm(name, nested):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = build_embedding_model(
+            dataclasses.replace(SMALL, backbone=name, batch_norm_momentum=0.7)
+        )
+    backbone = model.get_layer("backbone")
+    norms = [p for p in backbone.submodules if isinstance(p, tf.keras.layers.BatchNormalization)]
+    assert {norm.momentum for norm in norms} == {0.7}
+    # Each batch norm in use owns one moving mean, also those inside of blocks.
+    means = sum("moving_mean" in weight.name for weight in backbone.weights)
+    assert sum(norm.built for norm in norms) == means
+    shallow = sum(norm in backbone.layers for norm in norms)
+    assert (shallow < means) == nested
+
+
+def test_momentum_governs_the_moving_mean():
+    model = build_embedding_model(dataclasses.replace(SMALL, batch_norm_momentum=0.5))
+    norm = model.get_layer("backbone").get_layer("stage0_norm")
+    convolution = model.get_layer("backbone").get_layer("stage0_conv")
+    images = pictures()
+    mean = tf.reduce_mean(convolution(images / 127.5 - 1), axis=(0, 1, 2))
+    model(images, training=True)
+    np.testing.assert_allclose(norm.moving_mean, 0.5 * mean, rtol=1e-4, atol=1e-6)
+
+
+maps = st.integers(0, 2**31 - 1).map(
+    lambda seed: np.random.default_rng(seed).uniform(0.01, 5, [2, 3, 4, 5]).astype(np.float32)
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(maps)
+def test_gem_with_exponent_one_is_the_average(features):
+    pooled = GeMPooling(initial_exponent=1.0)(features)
+    np.testing.assert_allclose(pooled, features.mean(axis=(1, 2)), rtol=1e-5)
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(maps, st.floats(15, 40))
+def test_gem_with_large_exponent_is_near_the_maximum(features, exponent):
+    pooled = GeMPooling(initial_exponent=exponent)(features).numpy()
+    maximum = features.max(axis=(1, 2))
+    # (1/n sum x^p)^(1/p) lies between max * n^(-1/p) and max.
+    assert (pooled <= maximum * (1 + 1e-4)).all()
+    assert (pooled >= maximum * 12 ** (-1 / exponent) * (1 - 1e-4)).all()
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(maps, st.floats(1, 8), st.floats(1.05, 3))
+def test_gem_grows_with_the_exponent(features, exponent, factor):
+    low = GeMPooling(initial_exponent=exponent)(features).numpy()
+    high = GeMPooling(initial_exponent=exponent * factor)(features).numpy()
+    assert (high >= low * (1 - 1e-4)).all()
+
+
+def test_gem_has_finite_gradients_where_features_are_zero_and_can_be_restored():
+    layer = GeMPooling(initial_exponent=2.0)
+    features = tf.constant([[[[0.0, 3.0]], [[0.0, 4.0]]]])
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        pooled = layer(features)
+    gradients = tape.gradient(pooled, [features, layer.exponent])
+    np.testing.assert_allclose(pooled, [[1e-6, np.sqrt(12.5)]], rtol=1e-4)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    assert GeMPooling.from_config(layer.get_config()).initial_exponent == 2.0
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SMALL,
+        ModelConfig("mobilenet_v3_small", 32, 5, pooling="gem", batch_norm_momentum=0.8),
+    ],
+)
+def test_saved_model_comes_back_exactly_and_quietly(tmp_path, config):
+    model = build_embedding_model(config)
+    model(pictures(), training=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_embedding_model(tmp_path / "model", model, config)
+        loaded, loaded_config = load_embedding_model(tmp_path / "model")
+    assert loaded_config == config
+    np.testing.assert_array_equal(
+        loaded(pictures(), training=False), model(pictures(), training=False)
+    )
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "model.json",
+        "model.weights.h5",
+    ]
+
+
+class FailingModel:
+    """Stands for a model on a disk that fills up while it is written."""
+
+    def save_weights(self, path):
+        path.write_bytes(b"half of it")
+        raise OSError("no space left on device")
+
+
+def test_failed_save_keeps_the_older_model_and_leaves_nothing_behind(tmp_path):
+    model = build_embedding_model(SMALL)
+    save_embedding_model(tmp_path, model, SMALL)
+    with pytest.raises(OSError, match="no space left"):
+        save_embedding_model(tmp_path, FailingModel(), SMALL)
+    assert len(list(tmp_path.iterdir())) == 2
+    loaded, _ = load_embedding_model(tmp_path)
+    np.testing.assert_array_equal(loaded(pictures()), model(pictures()))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("saved")
+    save_embedding_model(directory, build_embedding_model(SMALL), SMALL)
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("missing", ["model.json", "model.weights.h5"])
+def test_missing_file_is_named(tmp_path, saved, missing):
+    for name, content in saved.items():
+        if name != missing:
+            (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        load_embedding_model(tmp_path)
+    assert str(error.value) == f"{tmp_path}: no embedding model here ({missing} is missing)"
+
+
+CONFIG = dataclasses.asdict(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("model.json", b"{", "Expecting"),
+        ("model.json", b"[1, 2]", "must be a mapping"),
+        ("model.json", b"\xff\xfe", "decode"),
+        ("model.json", json.dumps({**CONFIG, "colour": 1}).encode(), "colour"),
+        ("model.json", json.dumps({**CONFIG, "backbone": "vgg"}).encode(), "small_cnn"),
+        ("model.json", json.dumps({**CONFIG, "image_size": "x"}).encode(), "cannot be read"),
+        ("model.json", json.dumps({**CONFIG, "embedding_dim": 9}).encode(), "(?i)shape"),
+        ("model.weights.h5", b"", "model cannot be read"),
+        ("model.weights.h5", b"text\n", "model cannot be read"),
+    ],
+)
+def test_broken_file_is_one_line_that_names_the_directory(tmp_path, saved, name, content, reason):
+    for good, old in saved.items():
+        (tmp_path / good).write_bytes(content if good == name else old)
+    with pytest.raises(UserError, match=reason) as error:
+        load_embedding_model(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path}: the model cannot be read: ")
+    assert "\n" not in str(error.value)
+
+
+def test_truncated_weights_are_refused(tmp_path, saved):
+    for name, content in saved.items():
+        (tmp_path / name).write_bytes(content if name == "model.json" else content[:-2000])
+    with pytest.raises(UserError, match="the model cannot be read"):
+        load_embedding_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [("backbone", "vgg16", "small_cnn, efficientnet_lite_b0"), ("pooling", "max", "average, gem")],
+)
+def test_unknown_name_is_refused_with_what_is_allowed(field, value, allowed):
+    with pytest.raises(UserError) as error:
+        build_embedding_model(dataclasses.replace(SMALL, **{field: value}))
+    assert f"{field} '{value}': allowed are {allowed}" in str(error.value)
+
+
+def test_frozen_features_are_the_pooled_features_at_unit_length():
+    model = build_embedding_model(SMALL)
+    features = frozen_feature_model(model)(pictures())
+    pooled = tf.keras.Model(model.input, model.get_layer("pooling").output)(pictures()).numpy()
+    assert features.shape == (3, 192)
+    np.testing.assert_allclose(
+        features, pooled / np.linalg.norm(pooled, axis=1, keepdims=True), atol=1e-5
+    )
+
+
+def test_a_model_on_pixels_with_the_wrong_number_of_channels_fails():
+    with pytest.raises(ValueError, match="expected shape"):
+        build_embedding_model(SMALL)(tf.zeros([1, 32, 32, 4]))
