@@ -39,6 +39,7 @@ class PipelineConfig:
         steps as all specialists together.
       student: how the student is trained.
       align: whether targets are rotated onto the combined model's space.
+      start_from_combined: whether the student starts from the combined model's weights.
       split: to evaluate on.
       processes: for work on pictures.
     """
@@ -49,6 +50,7 @@ class PipelineConfig:
     specialist: SpecialistConfig
     student: StudentConfig
     align: bool = True
+    start_from_combined: bool = True
     split: str = "test"
     processes: int = 1
 
@@ -91,7 +93,13 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
         run_dir, dataset, verticals, _combined(config.specialist, len(verticals)), COMBINED
     )
     targets = targets_stage(run_dir, dataset, specialists, combined if config.align else None)
-    student = student_stage(run_dir, dataset, targets, config.student)
+    student = student_stage(
+        run_dir,
+        dataset,
+        targets,
+        config.student,
+        combined if config.start_from_combined else None,
+    )
     evaluation = evaluation_stage(
         run_dir,
         dataset,

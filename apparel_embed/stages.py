@@ -18,7 +18,7 @@ from apparel_embed.evaluation.models import (
     summarise,
 )
 from apparel_embed.evaluation.split import evaluation_set
-from apparel_embed.evaluation.table import render_tables
+from apparel_embed.evaluation.table import render_comparisons, render_tables
 from apparel_embed.files import fingerprint_files, write_json
 from apparel_embed.models.embedding import ModelConfig, load_embedding_model
 from apparel_embed.runs import Stage, run_stage
@@ -114,19 +114,42 @@ def targets_stage(
 
 
 def student_stage(
-    run_dir: Path, dataset: PreparedDataset, targets: Stage, config: StudentConfig
+    run_dir: Path,
+    dataset: PreparedDataset,
+    targets: Stage,
+    config: StudentConfig,
+    start: Stage | None = None,
 ) -> Stage:
-    """Trains the student on exported targets; the model is in `<stage>/model`."""
+    """Trains the student on exported targets; the model is in `<stage>/model`.
+
+    Args:
+      run_dir: the run's directory.
+      dataset: a prepared dataset.
+      targets: the stage that exported them.
+      config: how to train.
+      start: the stage of the model whose weights the student starts from, or None.
+    """
     flags, inputs = _made_of(config, dataset)
 
     def work(directory: Path) -> dict[str, Any]:
         records, embeddings = read_embeddings(targets.directory / TARGETS_FILE)
-        return train_student(dataset, records, embeddings, config, directory)
+        return train_student(
+            dataset,
+            records,
+            embeddings,
+            config,
+            directory,
+            start=start.directory / "model" if start else None,
+        )
 
     return run_stage(
         run_dir / STUDENT,
-        flags=flags,
-        inputs={**inputs, targets.name: targets.fingerprint},
+        flags={"start": start.name if start else "none", **flags},
+        inputs={
+            **inputs,
+            targets.name: targets.fingerprint,
+            **({start.name: start.fingerprint} if start else {}),
+        },
         work=work,
     )
 
@@ -191,8 +214,15 @@ def evaluation_stage(
             write_embeddings(path, pictures.records, model.embeddings)
         summary = summarise(models, pictures, COMPARISONS, seed)
         write_json(directory / SUMMARY_FILE, summary)
-        tables = render_tables(summary["rows"], width=120)
-        (directory / TABLES_FILE).write_text(tables, "utf-8")
+        text = "\n".join(
+            (
+                render_tables(summary["rows"], width=120),
+                "Differences in R@1 within, mean over verticals, paired over the same queries\n",
+                render_comparisons(summary["comparisons"]),
+                "",
+            )
+        )
+        (directory / TABLES_FILE).write_text(text, "utf-8")
         return {"models": list(models), "pictures": len(pictures)}
 
     return run_stage(

@@ -8,29 +8,25 @@ student need not learn a different map for each vertical; distances within a gro
 
 from __future__ import annotations
 
-from absl import flags
-
 from apparel_embed.cli import app
-from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
-from apparel_embed.stages import COMBINED, TARGETS_FILE, targets_stage
+from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag, align_to_flag
+from apparel_embed.stages import TARGETS_FILE, targets_stage
 
 _RUN = RunFlags()
 _SPECIALISTS = SpecialistsFlag()
-_ALIGN_TO = flags.DEFINE_string(
-    "align_to", COMBINED, "stage of the model onto whose space targets are rotated, or none"
-)
+_ALIGN_TO = align_to_flag()
 
 
 def main() -> None:
     """Exports the targets and says where they are."""
     stage = targets_stage(
-        _RUN.run_dir, _RUN.dataset(), _SPECIALISTS.stages(_RUN), _RUN.stage(_ALIGN_TO.value)
+        _RUN.run_dir, _RUN.dataset(), _SPECIALISTS.stages(_RUN), _ALIGN_TO.stage(_RUN)
     )
     print(f"Targets:  {stage.directory / TARGETS_FILE} ({stage.result['pictures']} pictures)")
     for entry in stage.result["specialists"]:
         if "cosine_after" in entry:
             print(
-                f"  {', '.join(entry['verticals'])}: mean cosine to {_ALIGN_TO.value} "
+                f"  {', '.join(entry['verticals'])}: mean cosine to the reference "
                 f"{entry['cosine_before']:.2f} before the rotation, {entry['cosine_after']:.2f} "
                 "after"
             )

@@ -8,12 +8,13 @@ It learns from all pictures that have a target, also from items seen only once.
 from __future__ import annotations
 
 from apparel_embed.cli import app
-from apparel_embed.cli.run_flags import RunFlags
+from apparel_embed.cli.run_flags import RunFlags, student_start_flag
 from apparel_embed.cli.training_flags import ModelFlags, StudentFlags, TrainingFlags
 from apparel_embed.runs import open_stage
 from apparel_embed.stages import TARGETS, student_stage
 
 _RUN = RunFlags()
+_START = student_start_flag()
 _MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
 _STUDENT = StudentFlags(_MODEL, _TRAINING)
@@ -22,7 +23,9 @@ _STUDENT = StudentFlags(_MODEL, _TRAINING)
 def main() -> None:
     """Trains the student and says where it is."""
     targets = open_stage(_RUN.run_dir / TARGETS)
-    stage = student_stage(_RUN.run_dir, _RUN.dataset(), targets, _STUDENT.config())
+    stage = student_stage(
+        _RUN.run_dir, _RUN.dataset(), targets, _STUDENT.config(), _START.stage(_RUN)
+    )
     score = stage.result["validation_r_at_1"]
     print(f"Model:        {stage.directory / 'model'}")
     print(f"Kept:         step {stage.result['kept_step']}", end="")

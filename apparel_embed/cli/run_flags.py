@@ -10,6 +10,7 @@ from absl import flags
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.runs import Stage, open_stage
+from apparel_embed.stages import COMBINED
 
 
 class RunFlags:
@@ -33,6 +34,42 @@ class RunFlags:
     def stage(self, name: str) -> Stage | None:
         """Opens a finished stage; None for the name "none"."""
         return None if name == "none" else open_stage(self.run_dir / name)
+
+
+class CombinedUseFlag:
+    """Whether the combined model serves a purpose: a flag of the value "combined" or "none".
+
+    Args:
+      name: of the flag.
+      what: the purpose, for its help text.
+    """
+
+    def __init__(self, name: str, what: str) -> None:
+        self._use = flags.DEFINE_enum(name, COMBINED, [COMBINED, "none"], what)
+
+    @property
+    def used(self) -> bool:
+        """Whether the combined model is used."""
+        return self._use.value == COMBINED
+
+    def stage(self, run: RunFlags) -> Stage | None:
+        """Opens the combined model's stage if it is used."""
+        return run.stage(self._use.value)
+
+
+def align_to_flag() -> CombinedUseFlag:
+    """Returns the flag that says onto which model's space targets are rotated."""
+    return CombinedUseFlag(
+        "align_to", "model onto whose space the specialists' are rotated for the student"
+    )
+
+
+def student_start_flag() -> CombinedUseFlag:
+    """Returns the flag that says from which model's weights the student starts."""
+    return CombinedUseFlag(
+        "student_start",
+        "model from whose weights the student starts; none starts from --init_weights",
+    )
 
 
 class SpecialistsFlag:

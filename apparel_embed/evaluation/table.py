@@ -67,6 +67,28 @@ def render_tables(rows: Sequence[dict], width: int | None = None) -> str:
     return text.strip("\n") + "\n"
 
 
+def render_comparisons(comparisons: Sequence[dict]) -> str:
+    """Returns one line per pair of models: the difference of their mean R@1 within the vertical.
+
+    Args:
+      comparisons: entries of `summary.json`; those of single verticals are left out.
+
+    Returns:
+      Lines such as `unified - specialists: -0.012 [-0.031, +0.008], may be chance`.
+    """
+    lines = []
+    for entry in comparisons:
+        if entry["vertical"] != ALL:
+            continue
+        clear = entry["low"] > 0 or entry["high"] < 0
+        lines.append(
+            f"{entry['model']} - {entry['minus']}: {entry['difference']:+.3f} "
+            f"[{entry['low']:+.3f}, {entry['high']:+.3f}], "
+            + ("clear" if clear else "may be chance")
+        )
+    return "\n".join(lines)
+
+
 def ordered_models(names: Iterable[str]) -> list[str]:
     """Returns each name once: baselines, ladder and student in order, then others as they come."""
     unique = list(dict.fromkeys(names))

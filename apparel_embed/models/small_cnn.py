@@ -8,11 +8,15 @@ import tensorflow as tf
 def small_cnn_backbone(
     input_shape: tuple[int, int, int], filters: tuple[int, ...] = (32, 64, 128, 192)
 ) -> tf.keras.Model:
-    """Returns a plain CNN: per stage a strided 3x3 convolution, batch norm and ReLU.
+    """Returns a small residual CNN.
+
+    Each stage halves height and width by a strided 3x3 convolution; all but the first, where
+    pictures are large, add a residual one. Depth pays more than width: a student must fit as many
+    functions as there are specialists.
 
     Args:
       input_shape: height, width and channels of the input, in pixels.
-      filters: channels of each stage; every stage halves height and width.
+      filters: channels of each stage.
 
     Returns:
       A functional model from images to a feature map [batch, h, w, filters[-1]].
@@ -20,9 +24,17 @@ def small_cnn_backbone(
     inputs = tf.keras.Input(input_shape)
     x = inputs
     for stage, channels in enumerate(filters):
-        x = tf.keras.layers.Conv2D(
-            channels, 3, strides=2, padding="same", use_bias=False, name=f"stage{stage}_conv"
-        )(x)
-        x = tf.keras.layers.BatchNormalization(name=f"stage{stage}_norm")(x)
-        x = tf.keras.layers.ReLU(name=f"stage{stage}_relu")(x)
+        x = _convolution(x, channels, strides=2, name=f"stage{stage}_down")
+        x = tf.keras.layers.ReLU(name=f"stage{stage}_down_relu")(x)
+        if stage > 0:
+            residual = _convolution(x, channels, strides=1, name=f"stage{stage}_residual")
+            x = tf.keras.layers.Add(name=f"stage{stage}_add")([x, residual])
+            x = tf.keras.layers.ReLU(name=f"stage{stage}_relu")(x)
     return tf.keras.Model(inputs, x, name="small_cnn")
+
+
+def _convolution(x: tf.Tensor, channels: int, *, strides: int, name: str) -> tf.Tensor:
+    x = tf.keras.layers.Conv2D(
+        channels, 3, strides=strides, padding="same", use_bias=False, name=f"{name}_conv"
+    )(x)
+    return tf.keras.layers.BatchNormalization(name=f"{name}_norm")(x)

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from apparel_embed.data.prepared import PreparedDataset
@@ -13,7 +14,7 @@ from apparel_embed.data.sampler import EpochSampler
 from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.regression import mean_squared_error
-from apparel_embed.models.embedding import ModelConfig, build_embedding_model
+from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
 from apparel_embed.training.input import InputConfig, target_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig
@@ -51,6 +52,7 @@ def train_student(
     config: StudentConfig,
     directory: Path,
     what: str = "unified",
+    start: Path | None = None,
 ) -> dict:
     """Trains a student and writes it to `directory/model`.
 
@@ -63,12 +65,15 @@ def train_student(
       config: how to train.
       directory: of the stage, may hold what an interrupted training left.
       what: name of the model, for progress and messages.
+      start: directory of a trained model whose weights the student starts from, or None for
+        fresh weights. Where targets are aligned to that model's space, it starts close to them.
 
     Returns:
       What the stage reports: parameters, kept step, validation R@1, last loss.
 
     Raises:
-      UserError: if targets and model have embeddings of different lengths, or there are none.
+      UserError: if targets and model have embeddings of different lengths, there are none, or
+        the model to start from is built differently.
     """
     if not len(records):
         raise UserError(f"{what}: there are no targets to learn from")
@@ -87,7 +92,7 @@ def train_student(
     if validate is None:
         logging.info("%s: split val answers no query; the last weights are kept", what)
     loop = TrainingLoop(
-        build_model=lambda: build_embedding_model(config.model, config.init_weights),
+        build_model=lambda: _initial_model(config, start),
         model_config=config.model,
         batches=target_batches(store, targets, sampler, config.input, config.optimization.steps),
         loss=mean_squared_error,
@@ -104,3 +109,15 @@ def train_student(
         "parameters": loop.model.count_params(),
         **result,
     }
+
+
+def _initial_model(config: StudentConfig, start: Path | None) -> tf.keras.Model:
+    if start is None:
+        return build_embedding_model(config.model, config.init_weights)
+    model, built = load_embedding_model(start)
+    if built != config.model:
+        raise UserError(
+            f"the student cannot start from {start}, which is another model: {built}, not "
+            f"{config.model}"
+        )
+    return model

@@ -3,7 +3,12 @@ from __future__ import annotations
 import pytest
 
 from apparel_embed.errors import UserError
-from apparel_embed.evaluation.table import human_count, ordered_models, render_tables
+from apparel_embed.evaluation.table import (
+    human_count,
+    ordered_models,
+    render_comparisons,
+    render_tables,
+)
 
 
 def row(model, scope="within", vertical="ALL", r_at_1=0.5, **more):
@@ -128,3 +133,22 @@ def test_a_summary_that_cannot_be_shown_is_refused(rows, message):
         render_tables(rows)
     with pytest.raises(UserError, match="width is 39"):
         render_tables([row("unified")], width=39)
+
+
+def test_comparisons_of_the_mean_say_whether_they_may_be_chance():
+    def entry(vertical, difference, low, high):
+        values = {"vertical": vertical, "difference": difference, "low": low, "high": high}
+        return {"model": "unified", "minus": "combined", **values}
+
+    text = render_comparisons(
+        [
+            entry("ALL", -0.012, -0.031, 0.008),
+            entry("bag", 0.5, 0.4, 0.6),
+            entry("ALL", 0.05, 0.01, 0.09),
+        ]
+    )
+
+    assert text.splitlines() == [
+        "unified - combined: -0.012 [-0.031, +0.008], may be chance",
+        "unified - combined: +0.050 [+0.010, +0.090], clear",
+    ]

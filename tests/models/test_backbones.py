@@ -9,7 +9,7 @@ from apparel_embed.errors import UserError
 from apparel_embed.models.backbones import BACKBONES, load_initial_weights
 
 PARAMETERS = {
-    "small_cnn": 315_872,
+    "small_cnn": 833_504,
     "efficientnet_lite_b0": 3_413_024,
     "efficientnet_v2_b0": 5_919_312,
     "mobilenet_v3_small": 939_120,

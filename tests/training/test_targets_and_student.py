@@ -1,0 +1,217 @@
+"""From specialists to a student, on a tiny dataset whose items differ by hue."""
+
+import dataclasses
+import logging
+
+import numpy as np
+import pytest
+
+from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.errors import UserError
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.models.embedding import (
+    ModelConfig,
+    build_embedding_model,
+    load_embedding_model,
+    save_embedding_model,
+)
+from apparel_embed.training.input import InputConfig
+from apparel_embed.training.loop import LoopConfig
+from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.specialist import SpecialistConfig, train_specialist
+from apparel_embed.training.strategy import start_afresh
+from apparel_embed.training.student import StudentConfig, train_student
+from apparel_embed.training.targets import Teacher, compute_targets
+from apparel_embed.training.validation import make_validation
+
+MODEL = ModelConfig(image_size=32, embedding_dim=8)
+STILL = InputConfig(augment=AugmentConfig(flip=False, zoom=0.0, translation=0.0))
+
+
+def write_model(directory, seed, config=MODEL):
+    start_afresh(seed)
+    model = build_embedding_model(config)
+    save_embedding_model(directory, model, config)
+    return model
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("teachers")
+    for seed, name in enumerate(("bags", "dresses", "reference")):
+        write_model(directory / name, seed)
+    return directory
+
+
+def both(teachers):
+    return [Teacher((name,), teachers / name) for name in ("bags", "dresses")]
+
+
+def student_config(steps, **changes):
+    optimization = OptimizationConfig(steps=steps, learning_rate=5e-3)
+    config = StudentConfig(
+        MODEL, optimization, batch_size=16, input=STILL, loop=LoopConfig(validate_every=steps)
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def test_every_training_picture_gets_the_embedding_of_its_verticals_specialist(
+    tiny_prepared, teachers
+):
+    records, targets, report = compute_targets(tiny_prepared, both(teachers), reference=None)
+
+    np.testing.assert_array_equal(records, tiny_prepared.select(split="train"))
+    verticals = tiny_prepared.column("vertical")[records]
+    for seed, name in enumerate(("bags", "dresses")):
+        start_afresh(seed)
+        expected = Embedder(build_embedding_model(MODEL)).records(
+            tiny_prepared, records[verticals == name]
+        )
+        np.testing.assert_allclose(targets[verticals == name], expected, atol=1e-6)
+    assert [entry["pictures"] for entry in report] == [16, 16]
+
+
+def test_alignment_turns_each_specialist_towards_the_reference_and_keeps_its_distances(
+    tiny_prepared, teachers
+):
+    records, raw, _ = compute_targets(tiny_prepared, both(teachers), reference=None)
+    _, aligned, report = compute_targets(
+        tiny_prepared, both(teachers), reference=teachers / "reference"
+    )
+
+    verticals = tiny_prepared.column("vertical")[records]
+    for name in ("bags", "dresses"):
+        mine = verticals == name
+        np.testing.assert_allclose(
+            aligned[mine] @ aligned[mine].T, raw[mine] @ raw[mine].T, atol=1e-4
+        )
+    for entry in report:
+        assert entry["cosine_after"] > entry["cosine_before"]
+        assert entry["cosine_after"] > 0.9
+
+
+def test_a_vertical_with_two_specialists_is_refused(tiny_prepared, teachers):
+    overlap = [Teacher(("bags",), teachers / "bags"), Teacher(("bags",), teachers / "dresses")]
+
+    with pytest.raises(UserError, match="'bags' belongs to two specialists"):
+        compute_targets(tiny_prepared, overlap, reference=None)
+
+
+@pytest.mark.parametrize("as_reference", [True, False])
+def test_embeddings_of_different_lengths_are_refused(
+    tiny_prepared, teachers, tmp_path, as_reference
+):
+    write_model(tmp_path / "long", 0, dataclasses.replace(MODEL, embedding_dim=16))
+    some = [Teacher(("bags",), teachers / "bags")]
+    other = None
+    if as_reference:
+        other = tmp_path / "long"
+    else:
+        some.append(Teacher(("dresses",), tmp_path / "long"))
+
+    with pytest.raises(UserError, match=r"differ in length .*8.*16"):
+        compute_targets(tiny_prepared, some, reference=other)
+
+
+def test_the_student_comes_close_to_its_targets(tiny_prepared, teachers, tmp_path):
+    records, targets, _ = compute_targets(
+        tiny_prepared, both(teachers), reference=teachers / "reference"
+    )
+    result = train_student(tiny_prepared, records, targets, student_config(150), tmp_path)
+
+    # For unit vectors the loss is (2 - 2 cos) / dim.
+    assert 1 - result["last_loss"] * 8 / 2 > 0.9
+    assert result["train_pictures"] == 32
+
+
+def test_a_student_that_starts_from_a_model_starts_with_its_weights(
+    tiny_prepared, teachers, tmp_path
+):
+    records, targets, _ = compute_targets(tiny_prepared, both(teachers), reference=None)
+    config = student_config(
+        1, optimization=OptimizationConfig(steps=1, learning_rate=0.0, weight_decay=0.0)
+    )
+    train_student(tiny_prepared, records, targets, config, tmp_path, start=teachers / "reference")
+
+    kept, _ = load_embedding_model(tmp_path / "model")
+    start, _ = load_embedding_model(teachers / "reference")
+    for ours, expected in zip(kept.trainable_variables, start.trainable_variables):
+        np.testing.assert_array_equal(ours.numpy(), expected.numpy())
+
+
+def test_a_student_cannot_start_from_a_model_built_differently(tiny_prepared, teachers, tmp_path):
+    records, targets, _ = compute_targets(tiny_prepared, both(teachers), reference=None)
+    config = student_config(1, model=dataclasses.replace(MODEL, pooling="gem"))
+
+    with pytest.raises(UserError, match=r"cannot start from .*reference.*average.*gem"):
+        train_student(
+            tiny_prepared, records, targets, config, tmp_path, start=teachers / "reference"
+        )
+
+
+def test_targets_of_another_length_than_the_student_are_refused(tiny_prepared, tmp_path):
+    with pytest.raises(UserError, match="targets have 3 dimensions, --embedding_dim is 8"):
+        train_student(
+            tiny_prepared, np.array([0]), np.ones([1, 3], np.float32), student_config(1), tmp_path
+        )
+
+
+def test_a_student_without_targets_is_refused(tiny_prepared, tmp_path):
+    none = np.zeros([0], np.int64), np.zeros([0, 8], np.float32)
+    with pytest.raises(UserError, match="no targets"):
+        train_student(tiny_prepared, *none, student_config(1), tmp_path)
+
+
+def test_a_specialist_learns_to_tell_items_apart(tiny_prepared, tmp_path):
+    config = SpecialistConfig(
+        MODEL,
+        OptimizationConfig(steps=40, learning_rate=3e-3),
+        items_per_batch=4,
+        pictures_per_item=4,
+        input=STILL,
+        loop=LoopConfig(validate_every=40),
+    )
+    result = train_specialist(tiny_prepared, ["bags"], config, tmp_path, "bags")
+
+    assert result["train_items"] == 4
+    assert result["validation_r_at_1"] == 1.0
+    assert result["last_loss"] < 0.2
+
+
+def test_a_specialist_without_enough_items_names_the_verticals_and_the_bound(
+    tiny_prepared, tmp_path
+):
+    config = SpecialistConfig(MODEL, OptimizationConfig(steps=1), min_pictures=5)
+
+    with pytest.raises(UserError, match=r"lone \(bags\), split train: 0 of 4 items have 5"):
+        train_specialist(tiny_prepared, ["bags"], config, tmp_path, "lone")
+
+
+def test_a_split_that_answers_no_query_gives_no_validation(tiny_prepared):
+    assert make_validation(tiny_prepared, ["bags"], 32, split="val") is not None
+    lonely = _OnePicturePerItem(tiny_prepared)
+    assert make_validation(lonely, ["bags"], 32, split="val") is None
+
+
+class _OnePicturePerItem:
+    """The dataset with every picture an item of its own."""
+
+    def __init__(self, dataset):
+        self._dataset = dataset
+
+    def column(self, name):
+        if name == "item_id":
+            return np.arange(len(self._dataset)).astype(str).astype(object)
+        return self._dataset.column(name)
+
+    def __getattr__(self, name):
+        return getattr(self._dataset, name)
+
+
+def test_progress_is_quiet_where_nobody_watches(tiny_prepared, teachers, tmp_path, capfd):
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    records, targets, _ = compute_targets(tiny_prepared, both(teachers), reference=None)
+    capfd.readouterr()
+    train_student(tiny_prepared, records, targets, student_config(2), tmp_path)
+
+    assert "images" not in capfd.readouterr().err
