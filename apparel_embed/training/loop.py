@@ -13,6 +13,7 @@ from absl import logging
 
 from apparel_embed.errors import UserError
 from apparel_embed.inference.embed import Embedder
+from apparel_embed.models.backbones import without_keras_warnings
 from apparel_embed.models.embedding import ModelConfig, save_embedding_model
 from apparel_embed.progress import progress_bar
 from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
@@ -133,7 +134,8 @@ class TrainingLoop:
                 if done % self._config.validate_every == 0 or done == last:
                     self._keep_best(done)
                 if done % self._config.checkpoint_every == 0 and done < last:
-                    self._checkpoints.save(done)
+                    with without_keras_warnings():
+                        self._checkpoints.save(done)
             if bar is not None:
                 bar.close()
         summaries.close()
