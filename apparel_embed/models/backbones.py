@@ -97,37 +97,20 @@ def _mobilenet_v3_large(shape: InputShape) -> tf.keras.Model:
     )
 
 
-def _resnet18(shape: InputShape) -> tf.keras.Model:
-    return keras_cv.models.ResNetBackbone(
-        stackwise_filters=[64, 128, 256, 512],
-        stackwise_blocks=[2, 2, 2, 2],
-        stackwise_strides=[1, 2, 2, 2],
-        block_type="basic_block",
-        include_rescaling=False,
-        input_shape=shape,
-    )
+def _resnet(
+    kind: type, blocks: list[int], block_type: str
+) -> Callable[[InputShape], tf.keras.Model]:
+    def build(shape: InputShape) -> tf.keras.Model:
+        return kind(
+            stackwise_filters=[64, 128, 256, 512],
+            stackwise_blocks=blocks,
+            stackwise_strides=[1, 2, 2, 2],
+            block_type=block_type,
+            include_rescaling=False,
+            input_shape=shape,
+        )
 
-
-def _resnet50(shape: InputShape) -> tf.keras.Model:
-    return keras_cv.models.ResNetBackbone(
-        stackwise_filters=[64, 128, 256, 512],
-        stackwise_blocks=[3, 4, 6, 3],
-        stackwise_strides=[1, 2, 2, 2],
-        block_type="block",
-        include_rescaling=False,
-        input_shape=shape,
-    )
-
-
-def _resnet50_v2(shape: InputShape) -> tf.keras.Model:
-    return keras_cv.models.ResNetV2Backbone(
-        stackwise_filters=[64, 128, 256, 512],
-        stackwise_blocks=[3, 4, 6, 3],
-        stackwise_strides=[1, 2, 2, 2],
-        block_type="block",
-        include_rescaling=False,
-        input_shape=shape,
-    )
+    return build
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -137,9 +120,15 @@ BACKBONES: dict[str, Backbone] = {
     "efficientnet_v2_b0": Backbone(_efficientnet_v2_b0, presets=("efficientnetv2_b0_imagenet",)),
     "mobilenet_v3_small": Backbone(_mobilenet_v3_small, presets=("mobilenet_v3_small_imagenet",)),
     "mobilenet_v3_large": Backbone(_mobilenet_v3_large, presets=("mobilenet_v3_large_imagenet",)),
-    "resnet18": Backbone(_resnet18),
-    "resnet50": Backbone(_resnet50, presets=("resnet50_imagenet",)),
-    "resnet50_v2": Backbone(_resnet50_v2, presets=("resnet50_v2_imagenet",)),
+    "resnet18": Backbone(_resnet(keras_cv.models.ResNetBackbone, [2, 2, 2, 2], "basic_block")),
+    "resnet50": Backbone(
+        _resnet(keras_cv.models.ResNetBackbone, [3, 4, 6, 3], "block"),
+        presets=("resnet50_imagenet",),
+    ),
+    "resnet50_v2": Backbone(
+        _resnet(keras_cv.models.ResNetV2Backbone, [3, 4, 6, 3], "block"),
+        presets=("resnet50_v2_imagenet",),
+    ),
 }
 
 
