@@ -76,6 +76,7 @@ def test_a_defect_keeps_its_traceback():
 EXAMINE = """
 import json, runpy, sys
 from absl import flags
+import apparel_embed.pipeline  # Brings the flags that libraries define, which are not ours.
 from apparel_embed.cli import app
 
 found = {}

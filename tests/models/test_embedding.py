@@ -81,8 +81,8 @@ def test_momentum_is_set_on_every_batch_norm(name, nested):
 
 def test_momentum_governs_the_moving_mean():
     model = build_embedding_model(dataclasses.replace(SMALL, batch_norm_momentum=0.5))
-    norm = model.get_layer("backbone").get_layer("stage0_norm")
-    convolution = model.get_layer("backbone").get_layer("stage0_conv")
+    norm = model.get_layer("backbone").get_layer("stage0_down_norm")
+    convolution = model.get_layer("backbone").get_layer("stage0_down_conv")
     images = pictures()
     mean = tf.reduce_mean(convolution(images / 127.5 - 1), axis=(0, 1, 2))
     model(images, training=True)
