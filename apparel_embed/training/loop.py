@@ -117,16 +117,20 @@ class TrainingLoop:
         with summaries.as_default():
             bar = None
             train_step = None
+            pictures = 0
             for step, batch in zip(range(first, last), dataset):
                 if train_step is None or step == self._optimization.frozen_steps:
                     train_step = self._make_step(step < self._optimization.frozen_steps)
                 loss, size = train_step(batch)
                 if bar is None:
-                    size = int(size)
+                    pictures = int(size)
                     bar = progress_bar(
-                        total=last * size, initial=first * size, what=self._what, unit="images"
+                        total=last * pictures,
+                        initial=first * pictures,
+                        what=self._what,
+                        unit="images",
                     )
-                bar.update(size)
+                bar.update(pictures)
                 done = step + 1
                 self._step.assign(done)
                 if done % self._config.log_every == 0 or done == last:

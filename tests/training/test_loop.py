@@ -1,4 +1,6 @@
 import dataclasses
+import io
+import sys
 
 import numpy as np
 import pytest
@@ -150,6 +152,22 @@ def test_scalars_are_written_for_tensorboard(tmp_path):
     assert found["loss"] == [1, 2, 3, 4, 5, 6]
     assert found["validation/r_at_1"] == [2, 4, 6]
     assert "learning_rate" in found
+
+
+def test_a_terminal_sees_images_rate_loss_and_best(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    make_loop(tmp_path, validate=lambda embedder: 0.25).run()
+
+    end = terminal.getvalue().split("\r")[-1]
+    assert "tiny" in end
+    assert "48/48" in end
+    assert "images/s" in end
+    assert "best=" in end
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
