@@ -193,7 +193,9 @@ class TrainingLoop:
         rate = bar.format_dict["rate"]
         if rate:
             tf.summary.scalar("images_per_second", rate, step)
-        bar.set_postfix(loss=f"{value:.4f}", best=f"{float(self._best):.3f}", refresh=False)
+        best = float(self._best)
+        shown = {"best_r_at_1": f"{best:.3f}"} if best >= 0 else {}
+        bar.set_postfix(loss=f"{value:.4f}", **shown, refresh=False)
         return value
 
     def _keep_best(self, step: int) -> None:

@@ -167,7 +167,7 @@ def test_a_terminal_sees_images_rate_loss_and_best(tmp_path, monkeypatch):
     assert "tiny" in end
     assert "48/48" in end
     assert "images/s" in end
-    assert "best=" in end
+    assert "best_r_at_1=0.250" in end
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
