@@ -38,8 +38,6 @@ SUMMARY_FILE = "summary.json"
 TABLES_FILE = "tables.txt"
 COMPARISONS = (("unified", "specialists"), ("unified", "combined"), ("specialists", "combined"))
 
-Groups = Sequence[tuple[str, ...]]
-
 
 def specialist_name(verticals: Sequence[str]) -> str:
     """Returns the name of the stage that trains a group's specialist."""

@@ -143,7 +143,12 @@ def summarise(
                 seed=seed,
             )
             differences += [
-                {"model": first, "minus": second, **dataclasses.asdict(difference)}
+                {
+                    "model": first,
+                    "minus": second,
+                    **dataclasses.asdict(difference),
+                    "is_clear": difference.is_clear,
+                }
                 for difference in by_vertical.values()
             ]
     return {"rows": rows, "comparisons": differences}

@@ -80,11 +80,10 @@ def render_comparisons(comparisons: Sequence[dict]) -> str:
     for entry in comparisons:
         if entry["vertical"] != ALL:
             continue
-        clear = entry["low"] > 0 or entry["high"] < 0
         lines.append(
             f"{entry['model']} - {entry['minus']}: {entry['difference']:+.3f} "
             f"[{entry['low']:+.3f}, {entry['high']:+.3f}], "
-            + ("clear" if clear else "may be chance")
+            + ("clear" if entry["is_clear"] else "may be chance")
         )
     return "\n".join(lines)
 

@@ -137,8 +137,8 @@ def test_a_summary_that_cannot_be_shown_is_refused(rows, message):
 
 def test_comparisons_of_the_mean_say_whether_they_may_be_chance():
     def entry(vertical, difference, low, high):
-        values = {"vertical": vertical, "difference": difference, "low": low, "high": high}
-        return {"model": "unified", "minus": "combined", **values}
+        values = {"difference": difference, "low": low, "high": high, "is_clear": low > 0}
+        return {"model": "unified", "minus": "combined", "vertical": vertical, **values}
 
     text = render_comparisons(
         [

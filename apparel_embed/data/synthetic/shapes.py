@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FILLS = ("body", "trim", "glass", "cut")
-
 
 @dataclass(frozen=True)
 class Part:
