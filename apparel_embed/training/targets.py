@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
@@ -50,7 +49,7 @@ def compute_targets(
       UserError: if two teachers claim a vertical, or their embeddings differ in length.
     """
     _check_disjoint(teachers)
-    reference_model = load_embedding_model(reference)[0] if reference else None
+    embed_reference = Embedder(load_embedding_model(reference)[0]) if reference else None
     parts, report = [], []
     dims: dict[int, Teacher] = {}
     for teacher in progress_bar(teachers, what="targets", unit="specialists"):
@@ -58,8 +57,8 @@ def compute_targets(
         embeddings = _embed(teacher.model_directory, dataset, records)
         dims.setdefault(embeddings.shape[1], teacher)
         entry = {"verticals": list(teacher.verticals), "pictures": len(records)}
-        if reference_model is not None:
-            expected = Embedder(reference_model).records(dataset, records)
+        if embed_reference is not None:
+            expected = embed_reference.records(dataset, records)
             dims.setdefault(expected.shape[1], Teacher(("the reference",), reference))
             _check_dims(dims)
             entry["cosine_before"] = mean_cosine(embeddings, expected)
@@ -75,7 +74,6 @@ def compute_targets(
 
 
 def _embed(directory: Path, dataset: PreparedDataset, records: np.ndarray) -> np.ndarray:
-    tf.keras.backend.clear_session()
     model, _ = load_embedding_model(directory)
     return Embedder(model).records(dataset, records)
 
