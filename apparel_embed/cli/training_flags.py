@@ -9,6 +9,8 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.losses.distances import DISTANCES
+from apparel_embed.losses.registry import LOSSES, LossConfig, is_margin
 from apparel_embed.models.backbones import BACKBONES
 from apparel_embed.models.embedding import POOLINGS, ModelConfig
 from apparel_embed.training.input import InputConfig
@@ -204,14 +206,7 @@ class SpecialistFlags:
             "item seen once counts, its positives being augmentations of one picture",
             lower_bound=1,
         )
-        self._margin = flags.DEFINE_float(
-            "margin",
-            default.margin,
-            "margin of the triplet loss, a difference of distances between unit vectors "
-            "(above 0, to 2)",
-            upper_bound=2.0,
-        )
-        flags.register_validator("margin", lambda value: value > 0, "allowed is above 0, to 2")
+        self._loss = _define_loss_flags(default.loss)
 
     def config(self) -> SpecialistConfig:
         """Returns the configuration of a specialist's training."""
@@ -222,7 +217,7 @@ class SpecialistFlags:
             items_per_batch=self._items_per_batch.value,
             pictures_per_item=self._pictures_per_item.value,
             min_pictures=self._min_pictures.value,
-            margin=self._margin.value,
+            loss=LossConfig(**{name: flag.value for name, flag in self._loss.items()}),
             input=self._training.input(),
             loop=self._training.loop(),
             strategy=self._training.strategy,
@@ -283,6 +278,34 @@ class _ScheduleFlags:
             learning_rate=self._learning_rate.value,
             frozen_steps=self._frozen_steps.value,
         )
+
+
+def _define_loss_flags(default: LossConfig) -> dict[str, flags.FlagHolder]:
+    allowed = ", ".join(f"{limit:g} with {name}" for name, limit in DISTANCES.items())
+    holders = {
+        "name": flags.DEFINE_enum(
+            "loss",
+            default.name,
+            list(LOSSES),
+            "loss of triplet models; tfa_semi_hard is TensorFlow Addons' own semi-hard loss, whose "
+            "memory grows with the batch's cube",
+        ),
+        "margin": flags.DEFINE_float(
+            "margin",
+            default.margin,
+            "by how much a negative should be farther than a positive, between unit vectors "
+            f"(above 0, to {allowed})",
+        ),
+        "distance": flags.DEFINE_enum(
+            "distance", default.distance, list(DISTANCES), "distance that the loss measures"
+        ),
+    }
+    flags.register_multi_flags_validator(
+        ["margin", "distance"],
+        lambda values: is_margin(values["margin"], values["distance"]),
+        f"--margin: allowed is above 0, to {allowed}",
+    )
+    return holders
 
 
 def _define_augment_flags() -> dict[str, flags.FlagHolder]:

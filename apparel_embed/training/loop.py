@@ -13,12 +13,11 @@ from absl import logging
 
 from apparel_embed.errors import UserError
 from apparel_embed.inference.embed import Embedder
+from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.models.backbones import without_keras_warnings
 from apparel_embed.models.embedding import ModelConfig, save_embedding_model
 from apparel_embed.progress import progress_bar
 from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
-
-Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,15 +38,15 @@ class LoopConfig:
 class TrainingLoop:
     """Trains a model on batches that are a pure function of the step, and keeps the best.
 
-    The loss sees the embeddings of all replicas: N replicas with a batch of B / N each give the
-    loss and the gradients of one device with a batch of B.
+    With a loss of the whole batch, N replicas with a batch of B / N each give the loss and the
+    gradients of one device with a batch of B.
 
     Args:
       build_model: makes the model; called once, in the strategy's scope.
       model_config: written beside the weights.
       batches: from the first step to a dataset of (images float32 [B, size, size, 3], labels or
         targets [B, ...]), one element a step.
-      loss: from (labels or targets, embeddings) of the whole batch to a scalar.
+      loss: from the replica's (labels or targets, embeddings) to the whole batch's scalar.
       validate: from an embedder to R@1, or None where nothing can be validated; the last weights
         are kept then.
       optimization: the optimiser and number of steps.
@@ -63,7 +62,7 @@ class TrainingLoop:
         build_model: Callable[[], tf.keras.Model],
         model_config: ModelConfig,
         batches: Callable[[int], tf.data.Dataset],
-        loss: Loss,
+        loss: WholeBatchLoss,
         validate: Callable[[Embedder], float] | None,
         optimization: OptimizationConfig,
         config: LoopConfig,
@@ -156,18 +155,11 @@ class TrainingLoop:
         strategy, model, optimizer = self._strategy, self.model, self._optimizer
 
         def replica_step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            context = tf.distribute.get_replica_context()
             with tf.GradientTape() as tape:
                 embeddings = model(images, training=True)
-                if strategy.num_replicas_in_sync > 1:
-                    embeddings = context.all_gather(embeddings, axis=0)
-                    labels = context.all_gather(labels, axis=0)
                 loss = self._loss(labels, embeddings)
-                # Every replica computes the whole loss, and gathering sums its gradients over
-                # the replicas, as the optimiser does again.
-                scaled = loss / strategy.num_replicas_in_sync
             variables = model.trainable_variables
-            gradients = tape.gradient(scaled, variables)
+            gradients = tape.gradient(loss, variables)
             optimizer.apply_gradients(zip(gradients, variables))
             return loss, tf.shape(embeddings)[0]
 
@@ -176,7 +168,7 @@ class TrainingLoop:
             loss, size = strategy.run(replica_step, args=batch)
             return (
                 strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None),
-                strategy.experimental_local_results(size)[0],
+                strategy.reduce(tf.distribute.ReduceOp.SUM, size, axis=None),
             )
 
         return train_step

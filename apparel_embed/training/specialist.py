@@ -12,7 +12,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import PKSampler
 from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore
-from apparel_embed.losses.triplet import triplet_semihard_loss
+from apparel_embed.losses.registry import LossConfig, make_loss
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.training.input import InputConfig, triplet_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
@@ -31,7 +31,7 @@ class SpecialistConfig:
       items_per_batch: P.
       pictures_per_item: K.
       min_pictures: items with fewer pictures are left out.
-      margin: of the triplet loss.
+      loss: over triplets or pairs of a batch.
       optimization: the optimiser and number of steps.
       input: how training input is made.
       loop: how often to validate, log and save.
@@ -44,7 +44,7 @@ class SpecialistConfig:
     items_per_batch: int = 16
     pictures_per_item: int = 4
     min_pictures: int = 2
-    margin: float = 0.3
+    loss: LossConfig = LossConfig()
     input: InputConfig = InputConfig()
     loop: LoopConfig = LoopConfig()
     strategy: str = "auto"
@@ -94,7 +94,7 @@ def train_specialist(
         build_model=lambda: build_embedding_model(config.model, config.init_weights),
         model_config=config.model,
         batches=triplet_batches(store, sampler, config.input, config.optimization.steps),
-        loss=triplet_semihard_loss(config.margin),
+        loss=make_loss(config.loss),
         validate=validate,
         optimization=config.optimization,
         config=config.loop,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 
 STRATEGIES = ("auto", "one", "mirrored")
 
 
+@functools.cache
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """Returns a distribution strategy.
+    """Returns a distribution strategy, the same one for all of a process's trainings.
+
+    TensorFlow tells collective operations apart by numbers that each strategy counts anew: those of
+    a second one, of other shapes, would be taken for the first one's and fail.
 
     Args:
       name: "one" for the default device; "mirrored" for all GPUs (all logical CPU devices where

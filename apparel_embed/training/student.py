@@ -13,6 +13,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import EpochSampler
 from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore
+from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.losses.regression import mean_squared_error
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
 from apparel_embed.training.input import InputConfig, target_batches
@@ -95,7 +96,7 @@ def train_student(
         build_model=lambda: _initial_model(config, start),
         model_config=config.model,
         batches=target_batches(store, targets, sampler, config.input, config.optimization.steps),
-        loss=mean_squared_error,
+        loss=WholeBatchLoss(mean_squared_error),
         validate=validate,
         optimization=config.optimization,
         config=config.loop,

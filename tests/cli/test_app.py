@@ -103,8 +103,10 @@ print(json.dumps([found, said]))
 
 WRONG = {
     "--image_size=8": "[32, 1024]",
-    "--margin=0": "allowed is above 0, to 2",
-    "--margin=3": "2",
+    "--margin=0": "allowed is above 0, to 2 with L2",
+    "--margin=2.5": "4 with squared-L2",
+    "--loss=contrastive": "lifted_structure",
+    "--distance=cosine": "squared-L2",
     "--backbone=vgg": "efficientnet_lite_b0",
     "--augment_zoom=2": "[0, 0.9]",
     "--specialist_steps=0": "positive integer",

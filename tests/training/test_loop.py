@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from apparel_embed.errors import UserError
-from apparel_embed.losses.triplet import triplet_semihard_loss
+from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
@@ -35,7 +35,7 @@ def make_loop(directory, *, steps=6, strategy="one", validate=None, loss=None, *
         build_model=lambda: build_embedding_model(MODEL),
         model_config=MODEL,
         batches=batches_of(8, steps),
-        loss=loss or triplet_semihard_loss(0.3),
+        loss=loss or TripletSemiHardLoss(0.3),
         validate=validate,
         optimization=OptimizationConfig(steps=steps, seed=3, **optimization),
         config=LoopConfig(validate_every=2, checkpoint_every=2, log_every=1),

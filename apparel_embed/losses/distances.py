@@ -1,0 +1,167 @@
+"""Distances between embeddings of a batch, defined as TensorFlow Addons defines them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Union
+
+import tensorflow as tf
+
+DISTANCES = {"L2": 2.0, "squared-L2": 4.0, "angular": 2.0}
+"""Names of the distances, each with the greatest value it takes between unit vectors."""
+
+Distance = Union[str, Callable[[tf.Tensor], tf.Tensor]]
+"""One of `DISTANCES`, or a function from embeddings [batch, dim] to distances [batch, batch]."""
+
+
+def check_distance(distance: Distance) -> Distance:
+    """Returns the distance if it is one.
+
+    Args:
+      distance: a name in `DISTANCES` or a callable.
+
+    Raises:
+      ValueError: if it is neither.
+    """
+    if callable(distance) or distance in DISTANCES:
+        return distance
+    raise ValueError(
+        f"distance_metric {distance!r} is unknown; allowed are {', '.join(DISTANCES)} "
+        "and a function from embeddings [batch, dim] to distances [batch, batch]"
+    )
+
+
+def check_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns labels [batch] and embeddings [batch, dim] as tensors.
+
+    Args:
+      labels: [batch] or [batch, 1], item of each picture.
+      embeddings: float [batch, dim].
+
+    Raises:
+      ValueError: if their shapes are none of these, as far as they are known.
+    """
+    labels, embeddings = tf.convert_to_tensor(labels), tf.convert_to_tensor(embeddings)
+    right = embeddings.shape.rank in (2, None) and embeddings.dtype.is_floating
+    right &= labels.shape.rank in (1, None) or (labels.shape.rank == 2 and labels.shape[1] in (1, None))
+    if right and None not in (labels.shape.rank, embeddings.shape.rank):
+        right = labels.shape[:1].is_compatible_with(embeddings.shape[:1])
+    if not right:
+        raise ValueError(
+            f"labels {labels.dtype.name} {labels.shape} and embeddings {embeddings.dtype.name} "
+            f"{embeddings.shape}; allowed are labels [batch] or [batch, 1] and floating-point "
+            "embeddings [batch, dim]"
+        )
+    return tf.reshape(labels, [-1]), embeddings
+
+
+def in_full_precision(embeddings: tf.Tensor) -> tf.Tensor:
+    """Returns embeddings in float32, or in float64 if that is what they are."""
+    return embeddings if embeddings.dtype == tf.float64 else tf.cast(embeddings, tf.float32)
+
+
+def margin_as(dtype: tf.DType, margin: float | tf.Tensor) -> tf.Tensor:
+    """Returns a margin in a type, a Python number with all of its digits."""
+    return tf.cast(tf.convert_to_tensor(margin, dtype_hint=dtype), dtype)
+
+
+def points_of(embeddings: tf.Tensor, distance: str) -> tf.Tensor:
+    """Returns the points between which `distances_to` measures: unit vectors if angular.
+
+    Args:
+      embeddings: float32 or float64 [batch, dim].
+      distance: a name in `DISTANCES`.
+    """
+    return tf.math.l2_normalize(embeddings, axis=-1) if distance == "angular" else embeddings
+
+
+def squared_lengths(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the squared lengths of points [batch, dim] as a column and as a row.
+
+    Both are sums of the same numbers, but not rounded alike. TFA subtracts from the one and the
+    other, so between equal pictures it measures a rounding error, and we the same one.
+    """
+    return (
+        tf.reduce_sum(tf.square(points), axis=1, keepdims=True),
+        tf.reduce_sum(tf.square(tf.transpose(points)), axis=0, keepdims=True),
+    )
+
+
+def distances_from_products(
+    products: tf.Tensor,
+    row_lengths: tf.Tensor,
+    column_lengths: tf.Tensor,
+    same: tf.Tensor,
+    distance: str,
+) -> tf.Tensor:
+    """Returns the distances between some points and all points of a batch.
+
+    Args:
+      products: float [rows, batch], scalar products of the points.
+      row_lengths: float [rows, 1], squared lengths of the points in the rows.
+      column_lengths: float [1, batch], squared lengths of all points.
+      same: bool [rows, batch], true where both are the same picture.
+      distance: a name in `DISTANCES`.
+
+    Returns:
+      float [rows, batch]: "L2" |x - y|, "squared-L2" its square, "angular" 1 - cosine; none is
+      negative, and of the first two a picture's distance to itself is 0.
+    """
+    zero = tf.zeros([], products.dtype)
+    if distance == "angular":
+        return tf.maximum(1.0 - products, zero)
+    squared = tf.maximum(row_lengths + column_lengths - 2.0 * products, zero)
+    return tf.where(same, zero, tf.sqrt(squared) if distance == "L2" else squared)
+
+
+def pull_strengths(
+    weights: tf.Tensor, distances: tf.Tensor, products: tf.Tensor, distance: str
+) -> tf.Tensor:
+    """Returns how strongly each pair of points pulls, given what its distance weighs in the loss.
+
+    With s the strengths, the loss's gradient by point i is the sum over j of
+    `(s[i, j] + s[j, i]) * (x[i] - x[j])`; for "angular" it is that of `-(s[i, j] + s[j, i]) * x[j]`.
+    At a distance of 0, where the root has no derivative, nothing pulls; nor where rounding made a
+    cosine greater than 1.
+
+    Args:
+      weights: float [rows, batch], derivatives of the loss by the distances.
+      distances: float [rows, batch], from `distances_from_products`.
+      products: float [rows, batch], what they were made from.
+      distance: a name in `DISTANCES`.
+    """
+    if distance == "angular":
+        return tf.where(products <= 1.0, weights, 0.0)
+    apart = distances > 0
+    if distance == "L2":
+        return tf.where(apart, weights / tf.where(apart, distances, 1.0), 0.0)
+    return tf.where(apart, 2.0 * weights, 0.0)
+
+
+def pairwise_distances(embeddings: tf.Tensor, distance: Distance) -> tf.Tensor:
+    """Returns the distances between all embeddings of a batch, whose gradient is always finite.
+
+    Args:
+      embeddings: float32 or float64 [batch, dim].
+      distance: one of `DISTANCES` or a callable, which is called on the embeddings.
+
+    Returns:
+      float [batch, batch].
+
+    Example:
+      >>> pairwise_distances(tf.constant([[0.0, 3.0], [4.0, 0.0]]), "L2").numpy()
+      array([[0., 5.],
+             [5., 0.]], dtype=float32)
+    """
+    if callable(distance):
+        return distance(embeddings)
+    points = points_of(embeddings, distance)
+    rows, columns = squared_lengths(points)
+    products = tf.matmul(points, points, transpose_b=True)
+    same = tf.eye(tf.shape(points)[0], dtype=tf.bool)
+    if distance != "L2":
+        return distances_from_products(products, rows, columns, same, distance)
+    squared = distances_from_products(products, rows, columns, same, "squared-L2")
+    # The root of 0 has an infinite derivative, which times 0 is NaN: it is never taken.
+    apart = squared > 0
+    return tf.where(apart, tf.sqrt(tf.where(apart, squared, 1.0)), 0.0)

@@ -1,0 +1,157 @@
+"""The losses as Keras losses: serialisable, and of the whole batch on any number of replicas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from apparel_embed.losses.distances import Distance, check_distance
+from apparel_embed.losses.hard import hard_triplet_loss
+from apparel_embed.losses.lifted_structure import lifted_structure_loss
+from apparel_embed.losses.replicas import gather_replicas
+from apparel_embed.losses.semi_hard import semi_hard_triplet_loss
+
+_NONE = tf.keras.losses.Reduction.NONE
+
+
+class WholeBatchLoss(tf.keras.losses.Loss):
+    """A loss that is no mean over pictures, but of the batch that all replicas hold together.
+
+    In a replica it gathers the batch, so that N replicas with B / N pictures each give the value
+    and, summed over the replicas, the gradients of one device with B, in `model.fit` as in a loop
+    of one's own. The value must not be divided by the number of replicas: its reduction is NONE.
+
+    Args:
+      function: from labels [batch, ...] and embeddings [batch, dim] to a scalar.
+      name: shown in logs.
+    """
+
+    def __init__(
+        self, function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], name: str | None = None
+    ) -> None:
+        super().__init__(reduction=_NONE, name=name)
+        self._function = function
+
+    @tf.autograph.experimental.do_not_convert
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Returns the loss of labels [batch, ...] and embeddings [batch, dim], a scalar."""
+        return self._function(*gather_replicas(y_true, y_pred))
+
+
+class _MarginLoss(WholeBatchLoss):
+    """What losses with a margin and a distance share: their arguments, and how these are saved."""
+
+    def __init__(
+        self,
+        function: Callable[..., tf.Tensor],
+        margin: float,
+        distance_metric: Distance,
+        name: str | None,
+        reduction: str,
+        **options: bool,
+    ) -> None:
+        if reduction != _NONE:
+            raise ValueError(
+                f"reduction {reduction!r}: allowed is {_NONE!r}, as pairs cannot be summed by picture"
+            )
+        margin = float(margin)
+        if not 0 <= margin < math.inf:
+            raise ValueError(f"margin {margin}; allowed are numbers of 0 and above")
+        check_distance(distance_metric)
+        self._options = {"margin": margin, "distance_metric": distance_metric, **options}
+        super().__init__(
+            lambda labels, embeddings: function(labels, embeddings, **self._options), name
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make the same loss; a function must be known to Keras."""
+        distance = self._options["distance_metric"]
+        if callable(distance):
+            distance = tf.keras.saving.serialize_keras_object(distance)
+        return {**super().get_config(), **self._options, "distance_metric": distance}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> _MarginLoss:
+        """Returns the loss whose `get_config` this is."""
+        distance = config["distance_metric"]
+        if isinstance(distance, dict):
+            distance = tf.keras.saving.deserialize_keras_object(distance)
+        return cls(**{**config, "distance_metric": distance})
+
+
+@tf.keras.saving.register_keras_serializable(package="apparel_embed")
+class TripletSemiHardLoss(_MarginLoss):
+    """Triplet loss with semi-hard negatives: TFA's of the same name, without its cubic memory.
+
+    See `semi_hard_triplet_loss`. Labels are items, [batch] or [batch, 1].
+
+    Args:
+      margin: by how much a negative should be farther than a positive, 0 or more.
+      distance_metric: "L2", "squared-L2", "angular" or a function from embeddings [batch, dim] to
+        distances [batch, batch]; embeddings should have unit length for the named ones.
+      name: shown in logs.
+      reduction: NONE, the only one that a loss of pairs can have.
+
+    Example:
+      >>> model.compile("adam", loss=TripletSemiHardLoss(margin=0.3))
+    """
+
+    def __init__(
+        self,
+        margin: float = 1.0,
+        distance_metric: Distance = "L2",
+        name: str | None = None,
+        reduction: str = _NONE,
+    ) -> None:
+        super().__init__(semi_hard_triplet_loss, margin, distance_metric, name, reduction)
+
+
+@tf.keras.saving.register_keras_serializable(package="apparel_embed")
+class TripletHardLoss(_MarginLoss):
+    """Triplet loss with each anchor's farthest positive and nearest negative, as TFA's.
+
+    See `hard_triplet_loss`. Labels are items, [batch] or [batch, 1].
+
+    Args:
+      margin: by how much a negative should be farther than a positive, 0 or more.
+      soft: log(1 + exp(.)) instead of a margin.
+      distance_metric: as of `TripletSemiHardLoss`.
+      name: shown in logs.
+      reduction: NONE, the only one that a loss of pairs can have.
+    """
+
+    def __init__(
+        self,
+        margin: float = 1.0,
+        soft: bool = False,
+        distance_metric: Distance = "L2",
+        name: str | None = None,
+        reduction: str = _NONE,
+    ) -> None:
+        super().__init__(hard_triplet_loss, margin, distance_metric, name, reduction, soft=soft)
+
+
+@tf.keras.saving.register_keras_serializable(package="apparel_embed")
+class LiftedStructLoss(_MarginLoss):
+    """Lifted structured loss, which weighs all negatives of a positive pair, as TFA's.
+
+    See `lifted_structure_loss`. Labels are items, [batch] or [batch, 1].
+
+    Args:
+      margin: by how much a negative should be farther than a positive, 0 or more.
+      distance_metric: as of `TripletSemiHardLoss`.
+      name: shown in logs.
+      reduction: NONE, the only one that a loss of pairs can have.
+    """
+
+    def __init__(
+        self,
+        margin: float = 1.0,
+        distance_metric: Distance = "L2",
+        name: str | None = None,
+        reduction: str = _NONE,
+    ) -> None:
+        super().__init__(lifted_structure_loss, margin, distance_metric, name, reduction)

@@ -1,0 +1,47 @@
+"""Batches that the tests of losses share."""
+
+import numpy as np
+import tensorflow as tf
+from hypothesis import strategies as st
+
+BATCH_SIZES = (2, 5, 12, 17, 33)
+"""Few, as the semi-hard loss is compiled for each."""
+
+KINDS = ("normal", "unit", "clusters", "repeated", "grid")
+
+
+def value_and_gradient(loss, labels, embeddings):
+    """The loss and its gradient by the embeddings, as numpy."""
+    embeddings = tf.convert_to_tensor(embeddings)
+    with tf.GradientTape() as tape:
+        tape.watch(embeddings)
+        value = loss(labels, embeddings)
+    return value.numpy(), tape.gradient(value, embeddings).numpy()
+
+
+def make_batch(seed, size, items, dim, kind):
+    """Labels int64 [size] of up to so many items, and float32 embeddings [size, dim]."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, items, size)
+    embeddings = random.normal(size=(size, dim))
+    if kind == "clusters":
+        embeddings = random.normal(size=(items, dim))[labels] + 0.5 * embeddings
+    if kind == "repeated":
+        embeddings = embeddings[random.integers(0, size, size)]
+    if kind == "grid":
+        embeddings = np.round(embeddings)
+    if kind in ("unit", "clusters"):
+        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return labels, embeddings.astype(np.float32)
+
+
+def batches(kinds=KINDS, sizes=BATCH_SIZES, dims=(2, 7)):
+    """Hypothesis strategy of batches: few or many items, on a sphere or not, with ties or not."""
+    return st.builds(
+        make_batch,
+        seed=st.integers(0, 2**31 - 1),
+        size=st.sampled_from(sizes),
+        items=st.sampled_from([1, 2, 3, 8, 1000]),
+        dim=st.sampled_from(dims),
+        kind=st.sampled_from(kinds),
+    )

@@ -1,0 +1,281 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from loss_batches import batches, make_batch, value_and_gradient
+
+from apparel_embed.losses import semi_hard
+from apparel_embed.losses.addons import addons_semi_hard_triplet_loss
+from apparel_embed.losses.semi_hard import semi_hard_triplet_loss
+
+METRICS = ("L2", "squared-L2", "angular")
+MARGINS = st.sampled_from([0.01, 0.3, 1.0, 5.0])
+
+
+def absolute_products(embeddings):
+    return tf.abs(tf.matmul(embeddings, embeddings, transpose_b=True))
+
+
+def ours(margin=1.0, metric="L2"):
+    return lambda labels, embeddings: semi_hard_triplet_loss(labels, embeddings, margin, metric)
+
+
+def addons(margin=1.0, metric="L2"):
+    return lambda labels, embeddings: addons_semi_hard_triplet_loss(
+        labels, embeddings, margin, metric
+    )
+
+
+def reference(labels, embeddings, margin):
+    """The definition, pair by pair."""
+    distance = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=-1)
+    losses = []
+    for a, p in np.argwhere(labels[:, None] == labels):
+        if a != p:
+            negatives = distance[a][labels != labels[a]]
+            farther = negatives[negatives > distance[a, p]]
+            negative = farther.min() if farther.size else negatives.max()
+            losses.append(max(0.0, margin + distance[a, p] - negative))
+    return np.mean(losses)
+
+
+def assert_agrees_where_addons_is_finite(batch, margin, metric, loss=None):
+    labels, embeddings = batch
+    value, gradient = value_and_gradient(loss or ours(margin, metric), labels, embeddings)
+    expected, expected_gradient = value_and_gradient(addons(margin, metric), labels, embeddings)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+    if np.isfinite(expected):
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
+    if np.isfinite(expected_gradient).all():
+        # The relative part is for near-zero vectors, whose direction turns by a million times.
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-5)
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(batches(), MARGINS, st.sampled_from([*METRICS, absolute_products]))
+def test_value_and_gradient_are_those_of_addons_with_and_without_ties(batch, margin, metric):
+    assert_agrees_where_addons_is_finite(batch, margin, metric)
+
+
+@settings(derandomize=True, deadline=None, max_examples=80)
+@given(
+    batches(sizes=range(1, 41)), st.floats(0.0, 8.0), st.sampled_from([*METRICS, absolute_products])
+)
+def test_value_and_gradient_are_those_of_addons_where_nothing_is_compiled(batch, margin, metric):
+    # As where there is a GPU; any batch size and margin, as none costs a compilation.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+        assert_agrees_where_addons_is_finite(batch, margin, metric)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    batches(kinds=("normal", "clusters", "grid"), sizes=(33,), dims=(7,)),
+    MARGINS,
+    st.sampled_from(METRICS),
+    st.sampled_from([1, 100, 231, 33 * 32]),
+)
+def test_blocks_of_rows_add_up_to_the_whole(batch, margin, metric, block_size):
+    # One row at a time; three; seven, the last block reaching back; all but one. Products of other
+    # shapes are rounded otherwise, so that no two pictures must lie all but together.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(semi_hard, "_BLOCK_SIZE", block_size)
+        assert_agrees_where_addons_is_finite(batch, margin, metric)
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(batches(kinds=("normal", "unit"), sizes=(12,)), MARGINS)
+def test_value_is_that_of_the_definition(batch, margin):
+    labels, embeddings = batch
+    counts = np.unique(labels, return_counts=True)[1]
+    if counts.max() > 1 and len(counts) > 1:
+        value = float(semi_hard_triplet_loss(labels, embeddings, margin))
+        assert value == pytest.approx(reference(labels, embeddings, margin), abs=1e-5)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("pictures", [1, 2, 15, 16, 17, 18, 33, 96])
+def test_items_with_any_number_of_pictures(pictures, metric):
+    # 16 positives of an anchor are looked at in one go.
+    _, embeddings = make_batch(pictures, 96, 1, 5, "unit")
+    labels = np.random.default_rng(0).permutation(np.arange(96) // pictures)
+    assert_agrees_where_addons_is_finite((labels, embeddings), 0.4, metric)
+
+
+def on_circle(*degrees):
+    angles = np.deg2rad(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def test_value_worked_out_by_hand():
+    # d(0, 60) = 1; the only negative of either is at 180: d = 2 and d(60, 180) = sqrt(3).
+    value = semi_hard_triplet_loss(np.array([0, 0, 1]), on_circle(0, 60, 180), margin=1.2)
+    assert float(value) == pytest.approx((0.2 + (2.2 - 3**0.5)) / 2, abs=1e-5)
+
+
+def test_nearest_of_the_farther_negatives_is_taken():
+    # From 0: positive at distance 1, negatives nearer (30), farther (90: sqrt 2) and farthest.
+    # From 60: positive at 1, negatives 30 and 90 nearer, 180 farther: sqrt 3.
+    embeddings = on_circle(0, 60, 30, 90, 180)
+    value = semi_hard_triplet_loss(np.array([0, 0, 1, 2, 3]), embeddings, margin=0.8)
+    assert float(value) == pytest.approx((1.8 - 2**0.5 + 1.8 - 3**0.5) / 2, abs=1e-5)
+
+
+def test_farthest_negative_is_taken_where_none_is_farther_than_the_positive():
+    embeddings = on_circle(0, 180, 60)
+    value = semi_hard_triplet_loss(np.array([7, 7, 9]), embeddings, margin=0.5)
+    assert float(value) == pytest.approx(((2.5 - 1) + (2.5 - 3**0.5)) / 2, abs=1e-5)
+
+
+def test_is_zero_where_items_are_far_apart_and_falls_along_its_gradient_where_not():
+    labels = np.array([0, 0, 1, 1])
+    assert float(semi_hard_triplet_loss(labels, on_circle(0, 1, 180, 181), 0.3)) == 0
+    embeddings = on_circle(0, 40, 20, 60)
+    value, gradient = value_and_gradient(ours(0.3), labels, embeddings)
+    assert float(ours(0.3)(labels, embeddings - 0.05 * gradient)) < value
+
+
+NOTHING_TO_LEARN = {
+    "all distinct": (np.arange(6), np.eye(6, 3, dtype=np.float32)),
+    "one picture": (np.zeros(1, int), np.ones((1, 3), np.float32)),
+    "one zero vector": (np.zeros(1, int), np.zeros((1, 3), np.float32)),
+    "no picture": (np.zeros(0, int), np.zeros((0, 3), np.float32)),
+}
+
+
+@pytest.mark.parametrize("metric", [*METRICS, absolute_products])
+@pytest.mark.parametrize("batch", NOTHING_TO_LEARN.values(), ids=NOTHING_TO_LEARN.keys())
+def test_a_batch_without_positives_gives_0_and_a_gradient_of_0(batch, metric):
+    value, gradient = value_and_gradient(ours(1.0, metric), *batch)
+    assert value == 0
+    assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("vector", [[0.0, 0.0], [0.6, 0.8], [1e-30, 1e-30]])
+@pytest.mark.parametrize("items", [1, 4])
+def test_identical_pictures_and_zero_vectors_give_the_margin_and_a_finite_gradient(
+    metric, vector, items
+):
+    embeddings = np.tile(np.array(vector, np.float32), (8, 1))
+    value, gradient = value_and_gradient(ours(0.5, metric), np.arange(8) % items, embeddings)
+    assert value == pytest.approx(0.5, abs=1e-6)
+    assert np.isfinite(gradient).all()
+
+
+def test_one_item_without_negatives_learns_to_be_one_point():
+    labels, (_, embeddings) = np.zeros(12, int), make_batch(0, 12, 1, 4, "unit")
+    value, gradient = value_and_gradient(ours(0.5), labels, embeddings)
+    distance = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=-1)
+    assert value == pytest.approx(0.5 + distance.sum() / (12 * 11), abs=1e-5)
+    assert float(ours(0.5)(labels, embeddings - 0.01 * gradient)) < value
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_half_precision_is_computed_with_in_float32(kind):
+    labels, embeddings = make_batch(5, 33, 8, 7, "unit")
+    half = tf.cast(embeddings, kind)
+    value, gradient = value_and_gradient(ours(0.3), labels, half)
+    expected, expected_gradient = value_and_gradient(ours(0.3), labels, tf.cast(half, tf.float32))
+    assert value.dtype == gradient.dtype == half.dtype
+    # Rounded at the end, and only then.
+    assert float(value) == float(tf.cast(expected, kind))
+    np.testing.assert_array_equal(
+        gradient.astype(np.float32), tf.cast(tf.cast(expected_gradient, kind), tf.float32)
+    )
+
+
+def test_float16_neither_overflows_nor_loses_small_distances():
+    # Squared lengths of 90,000 are beyond float16, whose greatest number is 65,504.
+    embeddings = tf.constant([[300.0, 0.0], [300.25, 0.0], [301.0, 0.0]], tf.float16)
+    value, gradient = value_and_gradient(ours(1.0), np.array([0, 0, 1]), embeddings)
+    assert float(value) == pytest.approx((0.25 + 0.5) / 2, abs=1e-3)
+    assert np.isfinite(gradient).all()
+
+
+def test_float64_stays_float64():
+    labels, embeddings = make_batch(6, 12, 3, 4, "unit")
+    value, gradient = value_and_gradient(ours(0.3), labels, embeddings.astype(np.float64))
+    assert value.dtype == gradient.dtype == np.float64
+    expected = reference(labels, embeddings.astype(np.float64), 0.3)
+    assert value == pytest.approx(expected, abs=1e-13)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_embedding_that_is_no_number_is_not_hidden(bad):
+    labels, embeddings = make_batch(7, 12, 3, 4, "unit")
+    embeddings[4, 1] = bad
+    assert np.isnan(semi_hard_triplet_loss(labels, embeddings))
+
+
+def test_labels_may_be_columns_of_any_integer_floats_or_strings():
+    labels, embeddings = make_batch(8, 12, 3, 4, "unit")
+    expected = float(semi_hard_triplet_loss(labels, embeddings))
+    for same in (
+        labels[:, None],
+        labels.astype(np.int8),
+        (labels + 2**40).astype(np.int64),
+        -labels.astype(np.float32),
+        np.array([f"sku-{label}" for label in labels]),
+    ):
+        assert float(semi_hard_triplet_loss(same, embeddings)) == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("labels", "embeddings", "said"),
+    [
+        (np.zeros(3, int), np.zeros((4, 2), np.float32), r"\(3,\).*\(4, 2\)"),
+        (np.zeros((4, 2), int), np.zeros((4, 2), np.float32), r"\[batch, 1\]"),
+        (np.zeros(4, int), np.zeros((4, 2, 2), np.float32), r"\[batch, dim\]"),
+        (np.zeros(4, int), np.zeros((4, 2), int), "floating-point"),
+    ],
+)
+def test_wrong_shapes_and_types_say_what_is_allowed(labels, embeddings, said):
+    with pytest.raises(ValueError, match=said):
+        semi_hard_triplet_loss(labels, embeddings)
+
+
+def test_an_unknown_distance_says_what_is_allowed():
+    labels, embeddings = make_batch(0, 5, 2, 2, "unit")
+    with pytest.raises(ValueError, match="'cosine' is unknown; allowed are L2, squared-L2, angular"):
+        semi_hard_triplet_loss(labels, embeddings, 1.0, "cosine")
+
+
+@pytest.mark.parametrize("metric", [*METRICS, absolute_products])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_one_graph_takes_batches_of_any_size(metric, jit_compile):
+    traced = []
+
+    @tf.function(
+        jit_compile=jit_compile,
+        input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, 4])],
+    )
+    def step(labels, embeddings):
+        traced.append(True)
+        with tf.GradientTape() as tape:
+            tape.watch(embeddings)
+            value = semi_hard_triplet_loss(labels, embeddings, 0.3, metric)
+        return value, tape.gradient(value, embeddings)
+
+    for size in (1, 12, 33):
+        labels, embeddings = make_batch(size, size, 4, 4, "unit")
+        value, gradient = step(labels, embeddings)
+        expected, expected_gradient = value_and_gradient(ours(0.3, metric), labels, embeddings)
+        np.testing.assert_allclose(value, expected, atol=1e-6)
+        np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
+    assert len(traced) == 1
+
+
+def test_blocks_work_in_a_graph_of_any_batch_size_and_under_xla(monkeypatch):
+    monkeypatch.setattr(semi_hard, "_BLOCK_SIZE", 231)
+    labels, embeddings = make_batch(3, 33, 8, 4, "unit")
+    expected = addons_semi_hard_triplet_loss(labels, embeddings, 0.3, "L2")
+    for jit_compile in (False, True):
+        step = tf.function(
+            lambda labels, embeddings: semi_hard_triplet_loss(labels, embeddings, 0.3),
+            jit_compile=jit_compile,
+            input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, None])],
+        )
+        np.testing.assert_allclose(step(labels, embeddings), expected, atol=1e-6)
