@@ -43,7 +43,9 @@ def check_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf
     """
     labels, embeddings = tf.convert_to_tensor(labels), tf.convert_to_tensor(embeddings)
     right = embeddings.shape.rank in (2, None) and embeddings.dtype.is_floating
-    right &= labels.shape.rank in (1, None) or (labels.shape.rank == 2 and labels.shape[1] in (1, None))
+    right &= labels.shape.rank in (1, None) or (
+        labels.shape.rank == 2 and labels.shape[1] in (1, None)
+    )
     if right and None not in (labels.shape.rank, embeddings.shape.rank):
         right = labels.shape[:1].is_compatible_with(embeddings.shape[:1])
     if not right:
@@ -119,9 +121,9 @@ def pull_strengths(
 ) -> tf.Tensor:
     """Returns how strongly each pair of points pulls, given what its distance weighs in the loss.
 
-    With s the strengths, the loss's gradient by point i is the sum over j of
-    `(s[i, j] + s[j, i]) * (x[i] - x[j])`; for "angular" it is that of `-(s[i, j] + s[j, i]) * x[j]`.
-    At a distance of 0, where the root has no derivative, nothing pulls; nor where rounding made a
+    With s the strengths and t[i, j] = s[i, j] + s[j, i], the loss's gradient by point i is the sum
+    over j of `t[i, j] * (x[i] - x[j])`; for "angular" it is the sum of `-t[i, j] * x[j]`. At
+    a distance of 0, where the root has no derivative, nothing pulls; nor where rounding made a
     cosine greater than 1.
 
     Args:

@@ -55,7 +55,7 @@ class _MarginLoss(WholeBatchLoss):
     ) -> None:
         if reduction != _NONE:
             raise ValueError(
-                f"reduction {reduction!r}: allowed is {_NONE!r}, as pairs cannot be summed by picture"
+                f"reduction {reduction!r}: allowed is {_NONE!r}, as there is no loss of a picture"
             )
         margin = float(margin)
         if not 0 <= margin < math.inf:

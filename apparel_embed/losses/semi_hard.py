@@ -164,5 +164,3 @@ def _shape(points: tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
     """Returns batch and dim, as numbers where they are known when a graph is made."""
     static, dynamic = points.shape, tf.shape(points)
     return tuple(dynamic[axis] if static[axis] is None else static[axis] for axis in (0, 1))
-
-

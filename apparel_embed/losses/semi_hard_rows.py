@@ -301,7 +301,7 @@ def _reduce_folded(folded: tf.Tensor, combine: Callable, reduce: Callable) -> tf
 
 
 def _next_greater(folded: tf.Tensor, thresholds: tf.Tensor) -> tf.Tensor:
-    """Returns for each of a row's thresholds [rows, n] the row's next greater value, or infinity."""
+    """Returns for each of the thresholds [rows, n] its row's next greater value, or infinity."""
     thresholds = thresholds[:, :, tf.newaxis]
     nowhere = tf.constant(float("inf"), folded.dtype)
     next_greater = nowhere

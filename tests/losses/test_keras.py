@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_addons as tfa
+from loss_batches import make_batch, value_and_gradient
+
+from apparel_embed.losses.hard import hard_triplet_loss
+from apparel_embed.losses.keras import (
+    LiftedStructLoss,
+    TripletHardLoss,
+    TripletSemiHardLoss,
+    WholeBatchLoss,
+)
+from apparel_embed.losses.lifted_structure import lifted_structure_loss
+from apparel_embed.losses.semi_hard import semi_hard_triplet_loss
+
+LABELS, EMBEDDINGS = make_batch(0, 17, 4, 7, "unit")
+CLASSES = (TripletSemiHardLoss, TripletHardLoss, LiftedStructLoss)
+
+
+@tf.keras.saving.register_keras_serializable(package="tests")
+def absolute_products(embeddings):
+    return tf.abs(tf.matmul(embeddings, embeddings, transpose_b=True))
+
+
+@pytest.mark.parametrize(
+    ("loss", "function"),
+    [
+        (TripletSemiHardLoss, semi_hard_triplet_loss),
+        (TripletHardLoss, hard_triplet_loss),
+        (LiftedStructLoss, lifted_structure_loss),
+    ],
+)
+def test_a_loss_is_its_function_with_the_same_defaults(loss, function):
+    assert float(loss()(LABELS, EMBEDDINGS)) == float(function(LABELS, EMBEDDINGS))
+    assert float(loss(0.2)(LABELS, EMBEDDINGS)) == float(function(LABELS, EMBEDDINGS, 0.2))
+
+
+@pytest.mark.parametrize("metric", ["L2", "squared-L2", "angular", absolute_products])
+def test_semi_hard_takes_the_place_of_addons_in_its_arguments_and_results(metric):
+    arguments = {"margin": 0.4, "distance_metric": metric, "name": "mine"}
+    ours, theirs = (
+        loss(**arguments) for loss in (TripletSemiHardLoss, tfa.losses.TripletSemiHardLoss)
+    )
+    assert (ours.name, ours.reduction) == (theirs.name, theirs.reduction)
+    for mine, expected in zip(
+        value_and_gradient(ours, LABELS, EMBEDDINGS), value_and_gradient(theirs, LABELS, EMBEDDINGS)
+    ):
+        np.testing.assert_allclose(mine, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", CLASSES)
+@pytest.mark.parametrize("metric", ["squared-L2", absolute_products])
+def test_configuration_survives_json_and_makes_the_same_loss(loss, metric):
+    first = loss(margin=0.25, distance_metric=metric, name="mine")
+    config = json.loads(json.dumps(first.get_config()))
+    second = loss.from_config(config)
+    assert second.get_config() == first.get_config()
+    assert second.name == "mine"
+    assert float(second(LABELS, EMBEDDINGS)) == float(first(LABELS, EMBEDDINGS))
+
+
+def test_soft_is_kept_in_the_configuration():
+    again = TripletHardLoss.from_config(TripletHardLoss(soft=True).get_config())
+    assert float(again(LABELS, EMBEDDINGS)) == float(
+        hard_triplet_loss(LABELS, EMBEDDINGS, soft=True)
+    )
+
+
+@pytest.mark.parametrize("loss", CLASSES)
+def test_keras_loads_a_compiled_model_with_its_loss(loss, tmp_path):
+    model = tf.keras.Sequential([tf.keras.layers.Dense(3, input_shape=(7,))])
+    model.compile("sgd", loss=loss(margin=0.25))
+    model.save(tmp_path / "model.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
+    assert type(loaded.loss) is loss
+    assert loaded.loss.get_config() == model.loss.get_config()
+
+
+@pytest.mark.parametrize("loss", CLASSES)
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_a_model_learns_with_it_in_any_precision_and_with_a_short_last_batch(loss, precision):
+    tf.keras.utils.set_random_seed(0)
+    policy = tf.keras.mixed_precision.Policy(precision)
+    model = tf.keras.Sequential(
+        [
+            tf.keras.layers.Dense(8, "relu", dtype=policy),
+            tf.keras.layers.Dense(4, dtype=policy),
+        ]
+    )
+    model.compile(tf.keras.optimizers.Adam(0.02), loss=loss(margin=0.3))
+    labels, pictures = make_batch(1, 65, 4, 7, "clusters")
+    # The last batch is one picture, which has no positive.
+    history = model.fit(pictures, labels, batch_size=32, epochs=15, verbose=0).history["loss"]
+    assert np.isfinite(history).all()
+    assert history[-1] < history[0]
+
+
+@pytest.mark.parametrize("loss", CLASSES)
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"margin": -0.1}, "margin -0.1; allowed are numbers of 0 and above"),
+        ({"margin": float("nan")}, "margin nan"),
+        ({"distance_metric": "cosine"}, "'cosine' is unknown; allowed are L2, squared-L2, angular"),
+        ({"reduction": "sum"}, "reduction 'sum': allowed is 'none'"),
+    ],
+)
+def test_a_wrong_argument_says_what_is_allowed(loss, arguments, said):
+    with pytest.raises(ValueError, match=said):
+        loss(**arguments)
+
+
+def test_whole_batch_loss_is_its_function_on_one_device():
+    loss = WholeBatchLoss(lambda labels, embeddings: tf.reduce_sum(embeddings), "sum")
+    assert loss.name == "sum"
+    assert float(loss(LABELS, EMBEDDINGS)) == pytest.approx(EMBEDDINGS.sum(), rel=1e-6)

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_addons as tfa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from loss_batches import batches, make_batch, value_and_gradient
+
+from apparel_embed.losses.lifted_structure import lifted_structure_loss
+
+METRICS = ("L2", "squared-L2", "angular")
+
+
+def reference(labels, embeddings, margin):
+    """The definition, pair by pair, in float64."""
+    distance = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=-1)
+    losses = []
+    for i, j in np.argwhere(labels[:, None] == labels):
+        if i != j:
+            exponents = [margin - distance[k][labels != labels[i]] for k in (i, j)]
+            violation = np.log(np.exp(np.concatenate(exponents)).sum()) + distance[i, j]
+            losses.append(max(0.0, violation) ** 2 / 2)
+    return np.mean(losses)
+
+
+# Where distances are equal TFA's gradient is off by up to some hundredths (a difference quotient
+# tells), so that batches with equal pictures are left to the tests below.
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(batches(("normal", "unit", "clusters")), st.floats(0.0, 5.0))
+def test_value_and_gradient_are_those_of_addons(batch, margin):
+    labels, embeddings = batch
+    value, gradient = value_and_gradient(
+        lambda *batch: lifted_structure_loss(*batch, margin), labels, embeddings
+    )
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+    items = len(set(labels))
+    if items in (1, len(labels)):
+        assert value == 0
+        assert (gradient == 0).all()
+        return
+    expected, expected_gradient = value_and_gradient(
+        lambda *batch: tfa.losses.lifted_struct_loss(*batch, margin), labels, embeddings
+    )
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-5)
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(batches(("repeated", "grid"), sizes=(12,)), st.floats(0.0, 2.0))
+def test_value_is_that_of_the_definition_with_equal_pictures_too(batch, margin):
+    labels, embeddings = batch
+    value, gradient = value_and_gradient(
+        lambda *batch: lifted_structure_loss(*batch, margin), labels, embeddings
+    )
+    assert np.isfinite(gradient).all()
+    if len(set(labels)) not in (1, len(labels)):
+        expected = reference(labels, embeddings.astype(np.float64), margin)
+        # Equal pictures are apart by the root of a rounding error.
+        assert value == pytest.approx(expected, abs=5e-3)
+
+
+def test_gradient_is_the_difference_quotient_where_distances_are_equal():
+    labels = np.array([0, 0, 0, 1, 1, 1, 0])
+    embeddings = np.array([[1, 0], [0, -2], [0, 0], [1, 1], [0.5, 0], [0, -1], [-1, 0]], np.float64)
+    loss = lambda labels, embeddings: lifted_structure_loss(labels, embeddings, 0.7)  # noqa: E731
+    _, gradient = value_and_gradient(loss, labels, embeddings)
+    for place in np.ndindex(embeddings.shape):
+        step = np.zeros_like(embeddings)
+        step[place] = 1e-5
+        change = loss(labels, embeddings + step) - loss(labels, embeddings - step)
+        assert gradient[place] == pytest.approx(float(change) / 2e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32", "float64"])
+def test_hostile_batches_give_finite_values_and_gradients(metric, kind):
+    for labels, embeddings in (
+        (np.arange(4) // 2, np.zeros((4, 3))),
+        (np.arange(4) // 2, 200 * np.ones((4, 3))),
+        (np.zeros(4, int), np.ones((4, 3))),
+        (np.zeros(1, int), np.ones((1, 3))),
+        (np.zeros(0, int), np.ones((0, 3))),
+    ):
+        value, gradient = value_and_gradient(
+            lambda *batch: lifted_structure_loss(*batch, distance_metric=metric),
+            labels,
+            tf.cast(embeddings, kind),
+        )
+        assert value.dtype == gradient.dtype == tf.as_dtype(kind).as_numpy_dtype
+        assert np.isfinite(float(value))
+        assert np.isfinite(gradient.astype(np.float64)).all()
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_one_graph_takes_batches_of_any_size(jit_compile):
+    step = tf.function(
+        lambda labels, embeddings: lifted_structure_loss(labels, embeddings, 0.3),
+        jit_compile=jit_compile,
+        input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, None])],
+    )
+    for size in (1, 12, 33):
+        labels, embeddings = make_batch(size, size, 4, 7, "normal")
+        expected = lifted_structure_loss(labels, embeddings, 0.3)
+        np.testing.assert_allclose(step(labels, embeddings), expected, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,49 @@
+import pytest
+from loss_batches import make_batch
+
+from apparel_embed.losses.hard import hard_triplet_loss
+from apparel_embed.losses.keras import TripletSemiHardLoss
+from apparel_embed.losses.lifted_structure import lifted_structure_loss
+from apparel_embed.losses.registry import LOSSES, LossConfig, make_loss
+from apparel_embed.losses.semi_hard import semi_hard_triplet_loss
+
+LABELS, EMBEDDINGS = make_batch(0, 17, 4, 7, "unit")
+
+
+def test_ours_is_the_default():
+    assert type(make_loss(LossConfig())) is TripletSemiHardLoss
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("semi_hard", semi_hard_triplet_loss),
+        ("tfa_semi_hard", semi_hard_triplet_loss),
+        ("hard", hard_triplet_loss),
+        ("lifted_structure", lifted_structure_loss),
+    ],
+)
+@pytest.mark.parametrize("distance", ["L2", "squared-L2", "angular"])
+def test_a_name_gives_its_loss_with_margin_and_distance(name, function, distance):
+    loss = make_loss(LossConfig(name, margin=0.4, distance=distance))
+    expected = function(LABELS, EMBEDDINGS, margin=0.4, distance_metric=distance)
+    assert float(loss(LABELS, EMBEDDINGS)) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_all_names_are_tried():
+    assert set(LOSSES) == {"semi_hard", "tfa_semi_hard", "hard", "lifted_structure"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"name": "contrastive"}, "loss 'contrastive' is unknown; allowed are semi_hard, hard"),
+        ({"distance": "cosine"}, "distance 'cosine' is unknown; allowed are L2"),
+        ({"margin": 0.0}, "margin 0.0; allowed is above 0, to 2 with distance L2"),
+        ({"margin": 4.5, "distance": "squared-L2"}, "to 4 with distance squared-L2"),
+        ({"margin": float("nan")}, "margin nan"),
+    ],
+)
+def test_a_wrong_configuration_says_what_is_allowed(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        LossConfig(**arguments)
