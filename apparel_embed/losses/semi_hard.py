@@ -25,6 +25,7 @@ from apparel_embed.losses.semi_hard_rows import Anchors, ItemIndex, mine
 _BLOCK_SIZE = 2**22
 
 
+@tf.autograph.experimental.do_not_convert  # There is nothing to convert, which takes time.
 def semi_hard_triplet_loss(
     labels: tf.Tensor,
     embeddings: tf.Tensor,
@@ -148,12 +149,13 @@ def _mine_in_blocks(
         )
         return number + 1, value + block_value, tf.ensure_shape(pulls, extended.shape)
 
-    _, value, pulls = tf.while_loop(
-        lambda number, *_: number * rows < batch,
-        block,
-        (0, tf.zeros([], points.dtype), tf.zeros_like(extended)),
-        parallel_iterations=1,
-    )
+    nothing = (0, tf.zeros([], points.dtype), tf.zeros_like(extended))
+    if isinstance(batch, int) and rows == batch:
+        _, value, pulls = block(*nothing)
+    else:
+        _, value, pulls = tf.while_loop(
+            lambda number, *_: number * rows < batch, block, nothing, parallel_iterations=1
+        )
     to_others, strengths = pulls[:, :-1], pulls[:, -1:]
     if distance == "angular":
         return value, -to_others

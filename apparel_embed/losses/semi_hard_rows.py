@@ -171,7 +171,9 @@ def _look_at_rows(
     return sums.value, _strengths(sums.weights, rows.distances, anchors, distance), ends, tied
 
 
-_look_at_rows_compiled = tf.function(_look_at_rows, jit_compile=True, reduce_retracing=True)
+_look_at_rows_compiled = tf.function(
+    _look_at_rows, jit_compile=True, reduce_retracing=True, autograph=False
+)
 
 
 def _strengths(

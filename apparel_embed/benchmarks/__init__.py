@@ -1,0 +1,1 @@
+"""Benchmarks: how fast and how large, as ratios measured in one run."""

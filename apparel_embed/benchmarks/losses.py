@@ -1,0 +1,235 @@
+"""The semi-hard loss beside other implementations and beside what it cannot do without."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import logging
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from apparel_embed.errors import UserError
+from apparel_embed.progress import progress_bar
+
+OURS, ADDONS, PYTORCH, FLOOR = "apparel_embed", "tfa", "pytorch_metric_learning", "floor"
+IMPLEMENTATIONS = (OURS, ADDONS, PYTORCH, FLOOR)
+
+# Bytes that an implementation needs for each of batch * batch * batch, measured at a batch of 512.
+_BYTES_PER_CUBE = {ADDONS: 19.0, PYTORCH: 2.0}
+_HERE = Path(__file__).parent
+
+
+@dataclasses.dataclass(frozen=True)
+class LossBenchmark:
+    """What to measure.
+
+    Attributes:
+      batch_sizes: B, pictures in a batch.
+      pictures_per_item: K, of every item.
+      implementations: some of `IMPLEMENTATIONS`.
+      dim: length of an embedding.
+      margin: of the loss.
+      rounds: how often each implementation is started; they take turns, as machines have moods.
+      seconds: how long each is repeated once started, three times at least.
+      pytorch_environment: directory of the virtual environment for `PYTORCH`, made if missing.
+      seed: of embeddings and order.
+    """
+
+    batch_sizes: Sequence[int]
+    pictures_per_item: int
+    implementations: Sequence[str]
+    dim: int
+    margin: float
+    rounds: int
+    seconds: float
+    pytorch_environment: Path
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What was measured of an implementation, or why nothing was.
+
+    Attributes:
+      seconds: median of one loss with its gradient, or None.
+      peak_mb: peak memory above the idle process in 10^6 bytes, or None.
+      why_not: why there is no measurement, or "".
+    """
+
+    seconds: float | None = None
+    peak_mb: float | None = None
+    why_not: str = ""
+
+
+Results = dict[int, dict[str, Measurement]]
+
+
+def run_loss_benchmark(config: LossBenchmark) -> Results:
+    """Measures each implementation at each batch size, each in a process of its own.
+
+    Returns:
+      By batch size, by implementation, the median of the rounds.
+
+    Raises:
+      UserError: if a batch is not made of whole items or PyTorch cannot be installed.
+    """
+    for size in config.batch_sizes:
+        if size % config.pictures_per_item:
+            raise UserError(
+                f"a batch of {size} is not made of items with {config.pictures_per_item} pictures: "
+                "allowed are multiples"
+            )
+    python = sys.executable
+    if PYTORCH in config.implementations:
+        python = _python_with_pytorch(config.pytorch_environment)
+    results: Results = {}
+    bar = progress_bar(
+        total=len(config.batch_sizes) * config.rounds * len(config.implementations),
+        what="losses",
+        unit="runs",
+    )
+    for size in config.batch_sizes:
+        rounds: dict[str, list[Measurement]] = {name: [] for name in config.implementations}
+        for _ in range(config.rounds):
+            for name, found in rounds.items():
+                if not (found and found[-1].why_not):
+                    bar.set_postfix(batch=size, implementation=name)
+                    found.append(_run_one(config, size, name, python))
+                bar.update(1)
+        results[size] = {name: _median(found) for name, found in rounds.items()}
+    bar.close()
+    return results
+
+
+def table_of(results: Results, config: LossBenchmark) -> str:
+    """Returns the results as a table for people."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("batch", "implementation", "ms", "peak MB", "of the floor", "of ours"):
+        table.add_column(heading, justify="left" if heading == "implementation" else "right")
+    for size, found in results.items():
+        for name, measured in found.items():
+            if measured.seconds is None:
+                table.add_row(f"{size:,}", name, measured.why_not)
+                continue
+            ratios = (
+                ratio(measured.seconds, found[other].seconds) if other in found else None
+                for other in (FLOOR, OURS)
+            )
+            table.add_row(
+                f"{size:,}",
+                name,
+                f"{1000 * measured.seconds:,.2f}",
+                "" if measured.peak_mb is None else f"{measured.peak_mb:,.0f}",
+                *("" if value is None else f"{value:,.2f}" for value in ratios),
+            )
+        table.add_section()
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(
+            f"Semi-hard loss and gradient, {config.pictures_per_item} pictures an item, "
+            f"{config.dim} dimensions, margin {config.margin:g}; medians."
+        )
+        console.print(table)
+        if PYTORCH in config.implementations:
+            console.print(
+                "pytorch_metric_learning makes a triplet of every semi-hard negative of a pair, "
+                "not of the nearest only, and averages over those with a loss."
+            )
+    return capture.get()
+
+
+def summary_of(results: Results) -> list[dict[str, float | int | None]]:
+    """Returns the results for machines: per batch size the ratios, None where one is missing."""
+
+    def seconds(found: dict[str, Measurement], name: str) -> float | None:
+        return found[name].seconds if name in found else None
+
+    return [
+        {
+            "batch_size": size,
+            "speedup_vs_tfa": ratio(seconds(found, ADDONS), seconds(found, OURS)),
+            "speedup_vs_pytorch_metric_learning": ratio(
+                seconds(found, PYTORCH), seconds(found, OURS)
+            ),
+            "peak_mb": found[OURS].peak_mb if OURS in found else None,
+            "times_floor": ratio(seconds(found, OURS), seconds(found, FLOOR)),
+            "milliseconds": {
+                name: None if measured.seconds is None else 1000 * measured.seconds
+                for name, measured in found.items()
+            },
+        }
+        for size, found in results.items()
+    ]
+
+
+def ratio(dividend: float | None, divisor: float | None) -> float | None:
+    """Returns how many times the one is the other, None where either is missing."""
+    return None if dividend is None or divisor is None else dividend / divisor
+
+
+def _run_one(config: LossBenchmark, size: int, name: str, python: str) -> Measurement:
+    needed = _BYTES_PER_CUBE.get(name, 0.0) * size**3
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > available:
+        return Measurement(why_not=f"needs about {needed / 1e9:,.0f} GB of memory")
+    task = {
+        "implementation": name,
+        "batch_size": size,
+        **{
+            field: getattr(config, field)
+            for field in ("pictures_per_item", "dim", "margin", "seconds", "seed")
+        },
+    }
+    if name == PYTORCH:
+        command = [python, str(_HERE / "loss_pytorch.py")]
+    else:
+        command = [sys.executable, "-m", "apparel_embed.benchmarks.loss_tensorflow"]
+    done = subprocess.run([*command, json.dumps(task)], capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        logging.warning("%s, batch of %d: %s", name, size, lines[-1])
+        return Measurement(why_not=f"failed: {lines[-1][:60]}")
+    return Measurement(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _median(found: Sequence[Measurement]) -> Measurement:
+    failed = [measured for measured in found if measured.why_not]
+    if failed:
+        return failed[0]
+    peaks = [measured.peak_mb for measured in found if measured.peak_mb is not None]
+    return Measurement(
+        seconds=statistics.median(measured.seconds for measured in found),
+        peak_mb=max(peaks) if peaks else None,
+    )
+
+
+def _python_with_pytorch(directory: Path) -> str:
+    """Returns the interpreter of an environment with pytorch-metric-learning, made if missing."""
+    python = directory / "bin" / "python"
+    whole = directory / "installed"
+    if not whole.exists():
+        logging.info("installing pytorch-metric-learning into %s", directory)
+        venv.create(directory, with_pip=True, clear=True)
+        packages = ["torch", "pytorch-metric-learning==2.9.0", "numpy<2"]
+        done = subprocess.run(
+            [str(python), "-m", "pip", "install", "--quiet", *packages],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise UserError(
+                f"pytorch-metric-learning could not be installed into {directory}: "
+                f"{done.stderr.strip().splitlines()[-1]}; --implementations without "
+                f"{PYTORCH} leaves it out"
+            )
+        whole.touch()
+    return str(python)

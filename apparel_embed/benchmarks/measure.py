@@ -1,0 +1,51 @@
+"""Time and peak memory of one function, in a process that does nothing else.
+
+Needs nothing but the standard library, so that it runs in environments without the package.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+
+
+def measure(call: Callable[[], object], *, seconds: float) -> dict[str, float | None]:
+    """Returns how long a call takes once warm, and what it needs beyond the idle process.
+
+    Args:
+      call: what to measure; returns when its work is done.
+      seconds: how long to repeat it, three times at least.
+
+    Returns:
+      "seconds", the median; and "peak_mb", the highest memory of all calls (the first one, which
+      compiles, too) above that before them, in 10^6 bytes; None where Linux's /proc is missing.
+    """
+    idle = _memory("VmRSS")
+    if idle is not None:
+        _CLEAR.write_text("5")  # Sets the peak back to the present.
+    call()
+    call()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < seconds:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    peak = _memory("VmHWM")
+    return {
+        "seconds": statistics.median(times),
+        "peak_mb": None if idle is None or peak is None else (peak - idle) / 1e6,
+    }
+
+
+def _memory(what: str) -> float | None:
+    """Returns the process's memory in bytes, now ("VmRSS") or at its peak ("VmHWM")."""
+    if not _STATUS.exists():
+        return None
+    found = re.search(rf"{what}:\s+(\d+) kB", _STATUS.read_text())
+    return 1024.0 * int(found.group(1)) if found else None

@@ -1,0 +1,79 @@
+r"""Times the semi-hard triplet loss and its gradient, and says what memory they need.
+
+    python tools/benchmark_losses.py --batch_sizes=256,512,1024,4096,8192 --pictures_per_item=4
+
+Beside it TensorFlow Addons' (where it fits into memory), pytorch-metric-learning's semi-hard miner
+with TripletMarginLoss, installed into an environment of its own, and the floor: the products of all
+pairs of embeddings and their gradient alone. Each runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from apparel_embed.benchmarks.losses import (
+    IMPLEMENTATIONS,
+    LossBenchmark,
+    run_loss_benchmark,
+    summary_of,
+    table_of,
+)
+from apparel_embed.cli import app
+
+_BATCH_SIZES = flags.DEFINE_list(
+    "batch_sizes", ["256", "512", "1024", "4096", "8192"], "pictures in a batch, each 2 to 65536"
+)
+flags.register_validator(
+    "batch_sizes",
+    lambda values: (
+        bool(values) and all(value.isdecimal() and 2 <= int(value) <= 65536 for value in values)
+    ),
+    "allowed are whole numbers from 2 to 65536, with commas between them",
+)
+_PICTURES_PER_ITEM = flags.DEFINE_integer(
+    "pictures_per_item", 4, "pictures of each item in a batch (1 or more)", lower_bound=1
+)
+_IMPLEMENTATIONS = flags.DEFINE_multi_enum(
+    "implementation", list(IMPLEMENTATIONS), list(IMPLEMENTATIONS), "what to measure; repeat it"
+)
+_DIM = flags.DEFINE_integer("dim", 64, "length of an embedding (1 or more)", lower_bound=1)
+_MARGIN = flags.DEFINE_float("margin", 0.3, "margin of the loss (0 to 2)", 0.0, 2.0)
+_ROUNDS = flags.DEFINE_integer(
+    "rounds", 3, "how often each is started, in turns (1 or more)", lower_bound=1
+)
+_SECONDS = flags.DEFINE_float(
+    "seconds", 2.0, "how long each is repeated once started, in seconds (0 or more)", 0.0
+)
+_ENVIRONMENT = flags.DEFINE_string(
+    "pytorch_environment",
+    "~/.cache/apparel_embed/pytorch_metric_learning",
+    "directory of the virtual environment for pytorch_metric_learning, made where it is missing",
+)
+_SEED = flags.DEFINE_integer("seed", 0, "seed of the embeddings (0 or more)", lower_bound=0)
+_JSON = flags.DEFINE_bool("json", False, "print one JSON object on the last line")
+
+
+def main() -> None:
+    """Measures, and prints a table."""
+    config = LossBenchmark(
+        batch_sizes=[int(size) for size in _BATCH_SIZES.value],
+        pictures_per_item=_PICTURES_PER_ITEM.value,
+        implementations=_IMPLEMENTATIONS.value,
+        dim=_DIM.value,
+        margin=_MARGIN.value,
+        rounds=_ROUNDS.value,
+        seconds=_SECONDS.value,
+        pytorch_environment=Path(_ENVIRONMENT.value).expanduser(),
+        seed=_SEED.value,
+    )
+    results = run_loss_benchmark(config)
+    print(table_of(results, config))
+    if _JSON.value:
+        print(json.dumps({"sizes": summary_of(results)}))
+
+
+if __name__ == "__main__":
+    app.run(main)
