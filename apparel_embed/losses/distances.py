@@ -167,3 +167,25 @@ def pairwise_distances(embeddings: tf.Tensor, distance: Distance) -> tf.Tensor:
     # The root of 0 has an infinite derivative, which times 0 is NaN: it is never taken.
     apart = squared > 0
     return tf.where(apart, tf.sqrt(tf.where(apart, squared, 1.0)), 0.0)
+
+
+def compare_all(
+    labels: tf.Tensor, embeddings: tf.Tensor, distance: Distance
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns how every picture of a batch stands to every other.
+
+    Args:
+      labels: [batch], item of each picture.
+      embeddings: float [batch, dim]; float16 and bfloat16 are computed with in float32.
+      distance: one of `DISTANCES` or a callable.
+
+    Returns:
+      Distances, float [batch, batch]; bool [batch, batch], whether both are of one item; and the
+      same without the diagonal, which tells the positives.
+
+    Raises:
+      ValueError: if the distance is unknown.
+    """
+    distances = pairwise_distances(in_full_precision(embeddings), check_distance(distance))
+    same_item = labels[:, tf.newaxis] == labels
+    return distances, same_item, same_item & ~tf.eye(tf.shape(labels)[0], dtype=tf.bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -42,15 +43,19 @@ class WholeBatchLoss(tf.keras.losses.Loss):
 
 
 class _MarginLoss(WholeBatchLoss):
-    """What losses with a margin and a distance share: their arguments, and how these are saved."""
+    """What losses with a margin and a distance share: their arguments, and how these are saved.
+
+    A subclass names its function, from labels, embeddings and the arguments to a scalar.
+    """
+
+    _function_with_arguments: Callable[..., tf.Tensor]
 
     def __init__(
         self,
-        function: Callable[..., tf.Tensor],
-        margin: float,
-        distance_metric: Distance,
-        name: str | None,
-        reduction: str,
+        margin: float = 1.0,
+        distance_metric: Distance = "L2",
+        name: str | None = None,
+        reduction: str = _NONE,
         **options: bool,
     ) -> None:
         if reduction != _NONE:
@@ -61,17 +66,15 @@ class _MarginLoss(WholeBatchLoss):
         if not 0 <= margin < math.inf:
             raise ValueError(f"margin {margin}; allowed are numbers of 0 and above")
         check_distance(distance_metric)
-        self._options = {"margin": margin, "distance_metric": distance_metric, **options}
-        super().__init__(
-            lambda labels, embeddings: function(labels, embeddings, **self._options), name
-        )
+        self._arguments = {"margin": margin, "distance_metric": distance_metric, **options}
+        super().__init__(functools.partial(self._function_with_arguments, **self._arguments), name)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make the same loss; a function must be known to Keras."""
-        distance = self._options["distance_metric"]
+        distance = self._arguments["distance_metric"]
         if callable(distance):
             distance = tf.keras.saving.serialize_keras_object(distance)
-        return {**super().get_config(), **self._options, "distance_metric": distance}
+        return {**super().get_config(), **self._arguments, "distance_metric": distance}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> _MarginLoss:
@@ -99,14 +102,7 @@ class TripletSemiHardLoss(_MarginLoss):
       >>> model.compile("adam", loss=TripletSemiHardLoss(margin=0.3))
     """
 
-    def __init__(
-        self,
-        margin: float = 1.0,
-        distance_metric: Distance = "L2",
-        name: str | None = None,
-        reduction: str = _NONE,
-    ) -> None:
-        super().__init__(semi_hard_triplet_loss, margin, distance_metric, name, reduction)
+    _function_with_arguments = staticmethod(semi_hard_triplet_loss)
 
 
 @tf.keras.saving.register_keras_serializable(package="apparel_embed")
@@ -123,6 +119,8 @@ class TripletHardLoss(_MarginLoss):
       reduction: NONE, the only one that a loss of pairs can have.
     """
 
+    _function_with_arguments = staticmethod(hard_triplet_loss)
+
     def __init__(
         self,
         margin: float = 1.0,
@@ -131,7 +129,7 @@ class TripletHardLoss(_MarginLoss):
         name: str | None = None,
         reduction: str = _NONE,
     ) -> None:
-        super().__init__(hard_triplet_loss, margin, distance_metric, name, reduction, soft=soft)
+        super().__init__(margin, distance_metric, name, reduction, soft=soft)
 
 
 @tf.keras.saving.register_keras_serializable(package="apparel_embed")
@@ -147,11 +145,4 @@ class LiftedStructLoss(_MarginLoss):
       reduction: NONE, the only one that a loss of pairs can have.
     """
 
-    def __init__(
-        self,
-        margin: float = 1.0,
-        distance_metric: Distance = "L2",
-        name: str | None = None,
-        reduction: str = _NONE,
-    ) -> None:
-        super().__init__(lifted_structure_loss, margin, distance_metric, name, reduction)
+    _function_with_arguments = staticmethod(lifted_structure_loss)

@@ -7,10 +7,8 @@ import tensorflow as tf
 from apparel_embed.losses.distances import (
     Distance,
     check_batch,
-    check_distance,
-    in_full_precision,
+    compare_all,
     margin_as,
-    pairwise_distances,
 )
 
 
@@ -40,11 +38,8 @@ def lifted_structure_loss(
     Raises:
       ValueError: if shapes or distance are none of these.
     """
-    check_distance(distance_metric)
     labels, embeddings = check_batch(labels, embeddings)
-    distances = pairwise_distances(in_full_precision(embeddings), distance_metric)
-    same_item = labels[:, tf.newaxis] == labels
-    positive = same_item & ~tf.eye(tf.shape(labels)[0], dtype=tf.bool)
+    distances, same_item, positive = compare_all(labels, embeddings, distance_metric)
     # Instead of -infinity, the logarithm of no negatives, whose gradient would be NaN.
     nothing = tf.constant(-1e9, distances.dtype)
     closeness = tf.where(same_item, nothing, margin_as(distances.dtype, margin) - distances)

@@ -19,7 +19,8 @@ from apparel_embed.losses.distances import (
     points_of,
     squared_lengths,
 )
-from apparel_embed.losses.semi_hard_rows import Anchors, ItemIndex, mine
+from apparel_embed.losses.semi_hard_mining import mine
+from apparel_embed.losses.semi_hard_rows import Anchors, ItemIndex
 
 # Numbers in a block of rows, of which about ten are held: larger ones are faster, up to a point.
 _BLOCK_SIZE = 2**22

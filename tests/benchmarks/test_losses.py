@@ -77,9 +77,8 @@ def test_the_summary_holds_ratios_and_none_where_there_is_nothing_to_compare():
 
 def test_the_table_shows_times_ratios_and_why_something_is_missing():
     table = table_of(RESULTS, config_of(implementations=[OURS, ADDONS, PYTORCH, FLOOR]))
-    row = {
-        line.split()[1]: line.split()[2:] for line in table.splitlines() if line.startswith("   ")
-    }
+    cells = [line.split() for line in table.splitlines() if line.strip().startswith("8 ")]
+    row = {name: rest for _, name, *rest in cells}
     assert row["apparel_embed"] == ["2.00", "10", "2.00", "1.00"]
     assert row["tfa"] == ["500.00", "90", "500.00", "250.00"]
     assert " ".join(row["pytorch_metric_learning"]) == "needs about 9 GB of memory"

