@@ -22,8 +22,11 @@ from apparel_embed.losses.distances import (
 from apparel_embed.losses.semi_hard_mining import mine
 from apparel_embed.losses.semi_hard_rows import Anchors, ItemIndex
 
-# Numbers in a block of rows, of which about ten are held: larger ones are faster, up to a point.
-_BLOCK_SIZE = 2**22
+# Numbers in a block of rows, of which about ten are held; but a block has some rows at least.
+_BLOCK_SIZE = 2**18
+_LEAST_ROWS = 128
+# Blocks at work at the same time: what is compiled keeps one core busy, and a part of another.
+_BLOCKS_AT_ONCE = 2
 
 
 @tf.autograph.experimental.do_not_convert  # There is nothing to convert, which takes time.
@@ -124,9 +127,11 @@ def _mine_in_blocks(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the sum over the pairs and its gradient by the points, a block of rows at a time."""
     batch, dim = _shape(points)
-    rows = tf.clip_by_value(_BLOCK_SIZE // tf.maximum(batch, 1), 1, tf.maximum(batch, 1))
     if isinstance(batch, int):
-        rows = max(1, min(batch, _BLOCK_SIZE // max(batch, 1)))
+        rows = max(1, min(batch, max(_BLOCK_SIZE // max(batch, 1), _LEAST_ROWS)))
+    else:
+        rows = tf.maximum(_BLOCK_SIZE // tf.maximum(batch, 1), _LEAST_ROWS)
+        rows = tf.maximum(tf.minimum(rows, batch), 1)
     row_lengths, column_lengths = squared_lengths(points)
     # The column of ones makes matrix products that sum the strengths, too.
     extended = tf.concat([points, tf.ones_like(row_lengths)], axis=1)
@@ -155,7 +160,10 @@ def _mine_in_blocks(
         _, value, pulls = block(*nothing)
     else:
         _, value, pulls = tf.while_loop(
-            lambda number, *_: number * rows < batch, block, nothing, parallel_iterations=1
+            lambda number, *_: number * rows < batch,
+            block,
+            nothing,
+            parallel_iterations=_BLOCKS_AT_ONCE,
         )
     to_others, strengths = pulls[:, :-1], pulls[:, -1:]
     if distance == "angular":

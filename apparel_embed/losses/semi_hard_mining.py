@@ -7,7 +7,6 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from apparel_embed.losses.semi_hard_rows import (
-    POSITIVES_AT_ONCE,
     Anchors,
     ItemIndex,
     Pairs,
@@ -20,10 +19,14 @@ from apparel_embed.losses.semi_hard_rows import (
     strengths_of,
     sum_where,
 )
-from apparel_embed.losses.semi_hard_ties import (
-    strengths_with_ties,
-    strengths_with_ties_compiled,
-)
+from apparel_embed.losses.semi_hard_ties import strengths_with_ties
+
+# Positives of an anchor looked at in one go: more make longer code for batches of small items.
+_POSITIVES_AT_ONCE = 11
+# Parts that rows are folded into.
+_FOLDS = 16
+# Anchors with ties that are looked at again in one go.
+_TIED_AT_ONCE = 8
 
 
 class _Sums(NamedTuple):
@@ -34,8 +37,7 @@ class _Sums(NamedTuple):
       weights: float [rows, batch], derivatives of the value by the distances, without those by the
         farthest negatives in pairs that have none beyond the positive.
       inside: float [rows, 1], the number of these pairs.
-      tied: bool scalar, whether the weights are wrong as a distance to a positive is one to a
-        negative, too.
+      tied: bool [rows, 1], whether the weights are wrong as a positive is as far as a negative.
     """
 
     value: tf.Tensor
@@ -62,40 +64,46 @@ def mine(
     # XLA for GPUs needs libraries that many installations lack: there it is for the user to ask,
     # with jit_compile on the training step.
     compiled = not tf.config.list_physical_devices("GPU")
-    look = _value_and_strengths_compiled if compiled else _value_and_strengths
-    share = strengths_with_ties_compiled if compiled else strengths_with_ties
+    look = _look_at_all_compiled if compiled else _look_at_all
     value, strengths, tied = look(anchors, index, margin, distance)
-    # Rare, and for another pass over the pairs.
-    return value, tf.cond(tied, lambda: share(anchors, index, margin, distance), lambda: strengths)
+    return value, tf.cond(
+        tf.reduce_any(tied),
+        lambda: _look_again(strengths, tied, anchors, index, margin, distance),
+        lambda: strengths,
+    )
 
 
-def _value_and_strengths(
+def _look_at_all(
     anchors: Anchors, index: ItemIndex, margin: tf.Tensor, distance: str | None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns value and strengths, and whether ties make the latter wrong."""
-    rows = make_rows(anchors, index, distance)
+    """Returns value, strengths, and bool [rows, 1], where ties make the latter wrong."""
+    rows = make_rows(anchors, index, distance, _FOLDS)
     nothing = _Sums(
         value=tf.zeros([], margin.dtype),
         weights=tf.zeros_like(rows.distances),
         inside=tf.zeros_like(rows.farthest),
-        tied=tf.constant(False),
+        tied=tf.zeros_like(rows.farthest, tf.bool),
     )
     sums = over_all_pairs(
-        rows, index, margin, lambda sums, pairs: _add_pairs(sums, pairs, rows), nothing
+        rows,
+        _POSITIVES_AT_ONCE,
+        index,
+        margin,
+        lambda sums, pairs: _add_pairs(sums, pairs, rows),
+        nothing,
     )
     farthest = farthest_negatives(rows)
-    count = sum_where(farthest, tf.ones_like(rows.keys))
-    share = tf.math.divide_no_nan(sums.inside, count)
+    share = tf.math.divide_no_nan(sums.inside, sum_where(farthest, tf.ones_like(rows.distances)))
     weights = sums.weights - tf.where(farthest, share, 0.0)
     to_self = tf.gather(rows.distances, rows.anchors, batch_dims=1)
-    tied = sums.tied | tf.reduce_any(to_self == rows.farthest)
+    tied = rows.has_negatives & (sums.tied | (to_self == rows.farthest))
     if distance not in ("L2", "squared-L2"):  # Of which the smallest, 0, has no derivative.
-        tied |= tf.reduce_any((rows.farthest == rows.smallest) & (sums.inside > 0))
+        tied |= (rows.farthest == rows.smallest) & (sums.inside > 0)
     return sums.value, strengths_of(weights, rows.distances, anchors, distance), tied
 
 
-_value_and_strengths_compiled = tf.function(
-    _value_and_strengths, jit_compile=True, reduce_retracing=True, autograph=False
+_look_at_all_compiled = tf.function(
+    _look_at_all, jit_compile=True, reduce_retracing=True, autograph=False
 )
 
 
@@ -104,19 +112,56 @@ def _add_pairs(sums: _Sums, pairs: Pairs, rows: Rows) -> _Sums:
     zero = tf.zeros([], sums.value.dtype)
     # Written so that NaN stays NaN and is noticed.
     hinge = tf.where(pairs.violation < 0, zero, pairs.violation)
+    weights = add_at(sums.weights, pairs.positives, pairs.active)
     key = pairs.to_negative - rows.greatest
     count = count_keys(rows, key)
     share = tf.math.divide_no_nan(tf.where(pairs.is_outside, pairs.active, zero), count)
-    weights = add_at(sums.weights, pairs.positives, pairs.active)
-    for i in range(POSITIVES_AT_ONCE):
-        chosen = rows.keys == key[:, i : i + 1]
-        weights -= tf.where(chosen, share[:, i : i + 1], zero)
-    # Several have the key, and it does not tell whether all of them are beyond the positive.
-    mixed = (pairs.to_positive - rows.greatest == key) & (count > 1)
-    tied = pairs.valid & (mixed | (pairs.to_positive == rows.farthest))
+    for i in range(_POSITIVES_AT_ONCE):
+        one = slice(i, i + 1)
+        weights -= tf.where(rows.keys == key[:, one], share[:, one], zero)
+    # Where several have the positive's key, it does not tell which of them are beyond.
+    tied = (pairs.to_positive - rows.greatest == key) & (count > 1)
+    tied = pairs.valid & (tied | (pairs.to_positive == rows.farthest))
     return _Sums(
         value=sums.value + tf.reduce_sum(tf.where(pairs.valid, hinge, zero)),
         weights=weights,
         inside=sums.inside + sum_where(~pairs.is_outside, pairs.active),
-        tied=sums.tied | tf.reduce_any(tied),
+        tied=sums.tied | tf.reduce_any(tied, axis=1, keepdims=True),
     )
+
+
+def _look_again(
+    strengths: tf.Tensor,
+    tied: tf.Tensor,
+    anchors: Anchors,
+    index: ItemIndex,
+    margin: tf.Tensor,
+    distance: str | None,
+) -> tf.Tensor:
+    """Returns the strengths with those of tied anchors set right, a few anchors at a time."""
+    tied = tied[:, 0]
+    tied_first = tf.argsort(tf.cast(tied, tf.int32), direction="DESCENDING")
+    count = tf.reduce_sum(tf.cast(tied, tf.int32))
+    last = tf.shape(tied)[0] - 1
+
+    def some(begin: tf.Tensor, strengths: tf.Tensor) -> tuple:
+        # Beyond the last anchor there is that one again.
+        these = tf.gather(tied_first, tf.minimum(begin + tf.range(_TIED_AT_ONCE), last))
+        part = strengths_with_ties(_gather_anchors(anchors, these), index, margin, distance)
+        strengths = tf.tensor_scatter_nd_update(strengths, these[:, tf.newaxis], part)
+        return begin + _TIED_AT_ONCE, strengths
+
+    _, strengths = tf.while_loop(
+        lambda begin, _: begin < count, some, (0, strengths), parallel_iterations=1
+    )
+    return strengths
+
+
+def _gather_anchors(anchors: Anchors, chosen: tf.Tensor) -> Anchors:
+    """Returns some of the anchors, by their positions."""
+    per_anchor = {
+        name: None if values is None else tf.gather(values, chosen)
+        for name, values in anchors._asdict().items()
+        if name != "all_lengths"
+    }
+    return anchors._replace(**per_anchor)

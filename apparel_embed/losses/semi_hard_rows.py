@@ -13,12 +13,6 @@ import tensorflow as tf
 
 from apparel_embed.losses.distances import distances_from_products, pull_strengths
 
-POSITIVES_AT_ONCE = 16
-"""Positives of an anchor looked at in one go: more make longer code for batches of small items."""
-
-# Parts a row is folded into, element by element, before it is reduced.
-_FOLDS = 16
-
 
 class ItemIndex(NamedTuple):
     """Where the pictures of each item are in a batch.
@@ -70,6 +64,7 @@ class Rows(NamedTuple):
       keys: float [rows, batch], the negatives' distances less the greatest one: TFA compares these,
         and rounding makes some of them equal that were not.
       folded_keys: float [rows, folds, ...], the same folded.
+      has_negatives: bool [rows, 1].
     """
 
     anchors: tf.Tensor
@@ -83,6 +78,7 @@ class Rows(NamedTuple):
     greatest: tf.Tensor
     keys: tf.Tensor
     folded_keys: tf.Tensor
+    has_negatives: tf.Tensor
 
 
 class Pairs(NamedTuple):
@@ -107,13 +103,15 @@ class Pairs(NamedTuple):
     active: tf.Tensor
 
 
-def make_rows(anchors: Anchors, index: ItemIndex, distance: str | None) -> Rows:
+def make_rows(anchors: Anchors, index: ItemIndex, distance: str | None, folds: int) -> Rows:
     """Returns the rows of some anchors.
 
     Args:
       anchors: the anchors and what tells their distances.
       index: where the items are.
       distance: a name in `DISTANCES`, or None if the anchors hold distances.
+      folds: parts a row is folded into, which are reduced element by element; as compilers
+        vectorise that, but not a minimum along a row, more are faster but longer code.
     """
     pictures = anchors.pictures[:, tf.newaxis]
     distances = anchors.products
@@ -127,10 +125,10 @@ def make_rows(anchors: Anchors, index: ItemIndex, distance: str | None) -> Rows:
     else:
         smallest = tf.reduce_min(distances, axis=1, keepdims=True)
     nowhere = tf.constant(float("-inf"), distances.dtype)
-    greatest = _reduce_folded(_fold(distances, nowhere), tf.maximum, tf.reduce_max)
+    greatest = _reduce_folded(_fold(distances, nowhere, folds), tf.maximum, tf.reduce_max)
     start = tf.gather(index.start, pictures)
     negatives = tf.where(start != index.start, distances, nowhere)
-    folded = _fold(negatives, nowhere)
+    folded = _fold(negatives, nowhere, folds)
     farthest = _reduce_folded(folded, tf.maximum, tf.reduce_max)
     keys = negatives - greatest
     return Rows(
@@ -144,39 +142,51 @@ def make_rows(anchors: Anchors, index: ItemIndex, distance: str | None) -> Rows:
         smallest=smallest,
         greatest=greatest,
         keys=keys,
-        folded_keys=_fold(keys, nowhere),
+        folded_keys=_fold(keys, nowhere, folds),
+        has_negatives=farthest > nowhere,
     )
 
 
-def find_pairs(rows: Rows, rank: tf.Tensor, index: ItemIndex, margin: tf.Tensor) -> Pairs:
-    """Returns the pairs of all anchors with the next `POSITIVES_AT_ONCE` of their positives.
+def find_pairs(
+    rows: Rows, rank: tf.Tensor, at_once: int, index: ItemIndex, margin: tf.Tensor
+) -> Pairs:
+    """Returns the pairs of all anchors with the next few of their positives.
 
     Args:
       rows: the anchors.
       rank: int32 scalar, number of the first of these positives among those of its item.
+      at_once: how many.
       index: where the items are.
       margin: scalar of the distances' type.
     """
-    ranks = rows.start + rank + tf.range(POSITIVES_AT_ONCE)
+    ranks = rows.start + rank + tf.range(at_once)
     positives = tf.gather(index.order, tf.minimum(ranks, tf.shape(rows.distances)[1] - 1))
     valid = (ranks < rows.end) & (positives != rows.anchors)
     to_positive = tf.gather(rows.distances, positives, batch_dims=1)
     outside = _next_greater(rows.folded, to_positive)
     is_outside = outside < float("inf")
     to_negative = tf.where(is_outside, outside, rows.farthest)
-    violation = margin + (to_positive - to_negative)
+    # Taken off and added again as TFA does, whose rounding decides about pairs at the margin.
+    taken_off = tf.where(is_outside, rows.greatest, rows.smallest)
+    violation = margin + (to_positive - ((to_negative - taken_off) + taken_off))
     # At 0, too, TFA has a gradient.
     active = tf.cast(valid & (violation >= 0), margin.dtype)
     return Pairs(positives, valid, to_positive, is_outside, to_negative, violation, active)
 
 
 def over_all_pairs(
-    rows: Rows, index: ItemIndex, margin: tf.Tensor, add: Callable, nothing: tuple
+    rows: Rows,
+    at_once: int,
+    index: ItemIndex,
+    margin: tf.Tensor,
+    add: Callable,
+    nothing: tuple,
 ) -> tuple:
     """Returns the sums of all pairs of some anchors.
 
     Args:
       rows: the anchors.
+      at_once: positives of an anchor looked at in one go.
       index: where the items are.
       margin: scalar of the distances' type.
       add: from sums and `Pairs` to the sums with these pairs.
@@ -186,8 +196,8 @@ def over_all_pairs(
     _, sums = tf.while_loop(
         lambda rank, _: rank < most,
         lambda rank, sums: (
-            rank + POSITIVES_AT_ONCE,
-            add(sums, find_pairs(rows, rank, index, margin)),
+            rank + at_once,
+            add(sums, find_pairs(rows, rank, at_once, index, margin)),
         ),
         (0, nothing),
     )
@@ -219,22 +229,27 @@ def sum_where(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.where(mask, values, 0.0), axis=1, keepdims=True)
 
 
-def _fold(rows: tf.Tensor, fill: tf.Tensor) -> tf.Tensor:
-    """Returns rows [rows, batch] as [rows, folds, ...], filled up where they fall short.
+def count_keys(rows: Rows, keys: tf.Tensor) -> tf.Tensor:
+    """Returns for each of the keys [rows, n] how many negatives have it, as floats."""
+    keys = keys[:, :, tf.newaxis]
+    one, count = tf.ones([], keys.dtype), tf.zeros([], keys.dtype)
+    for part in range(rows.folded_keys.shape[1]):
+        count += tf.where(rows.folded_keys[:, tf.newaxis, part] == keys, one, 0.0)
+    return tf.reduce_sum(count, axis=2)
 
-    Compilers vectorise what is done to many parts of a row, element by element, but not a minimum
-    along it; of a folded row little is left for the latter.
-    """
+
+def _fold(rows: tf.Tensor, fill: tf.Tensor, folds: int) -> tf.Tensor:
+    """Returns rows [rows, batch] as [rows, folds, ...], filled up where they fall short."""
     count, batch = tf.shape(rows)[0], tf.shape(rows)[1]
-    missing = -batch % _FOLDS
+    missing = -batch % folds
     filled = tf.pad(rows, [[0, 0], [0, missing]], constant_values=fill)
-    return tf.reshape(filled, [count, _FOLDS, (batch + missing) // _FOLDS])
+    return tf.reshape(filled, [count, folds, (batch + missing) // folds])
 
 
 def _reduce_folded(folded: tf.Tensor, combine: Callable, reduce: Callable) -> tf.Tensor:
     """Returns [rows, 1], each row's parts combined element by element and then reduced."""
     result = folded[:, 0]
-    for part in range(1, _FOLDS):
+    for part in range(1, folded.shape[1]):
         result = combine(result, folded[:, part])
     return reduce(result, axis=1, keepdims=True)
 
@@ -244,16 +259,7 @@ def _next_greater(folded: tf.Tensor, thresholds: tf.Tensor) -> tf.Tensor:
     thresholds = thresholds[:, :, tf.newaxis]
     nowhere = tf.constant(float("inf"), folded.dtype)
     next_greater = nowhere
-    for part in range(_FOLDS):
+    for part in range(folded.shape[1]):
         values = folded[:, tf.newaxis, part]
         next_greater = tf.minimum(next_greater, tf.where(values > thresholds, values, nowhere))
     return tf.reduce_min(next_greater, axis=2)
-
-
-def count_keys(rows: Rows, keys: tf.Tensor) -> tf.Tensor:
-    """Returns for each of the keys [rows, n] how many negatives have it, as floats."""
-    keys = keys[:, :, tf.newaxis]
-    one, count = tf.ones([], keys.dtype), tf.zeros([], keys.dtype)
-    for part in range(_FOLDS):
-        count += tf.where(rows.folded_keys[:, tf.newaxis, part] == keys, one, 0.0)
-    return tf.reduce_sum(count, axis=2)

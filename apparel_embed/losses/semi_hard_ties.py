@@ -15,7 +15,6 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from apparel_embed.losses.semi_hard_rows import (
-    POSITIVES_AT_ONCE,
     Anchors,
     ItemIndex,
     Pairs,
@@ -27,6 +26,9 @@ from apparel_embed.losses.semi_hard_rows import (
     strengths_of,
     sum_where,
 )
+
+# Positives of an anchor looked at in one go: more take more memory, [rows, positives, batch].
+_POSITIVES_AT_ONCE = 16
 
 
 class _Sums(NamedTuple):
@@ -60,10 +62,11 @@ def strengths_with_ties(
       float [rows, batch], strengths as in `pull_strengths` (or the derivatives by the distances,
       if no distance is named).
     """
-    rows = make_rows(anchors, index, distance)
+    rows = make_rows(anchors, index, distance, folds=1)
     none = tf.zeros_like(rows.farthest)
     sums = over_all_pairs(
         rows,
+        _POSITIVES_AT_ONCE,
         index,
         margin,
         lambda sums, pairs: _add_pairs(sums, pairs, rows),
@@ -77,11 +80,6 @@ def strengths_with_ties(
     return strengths_of(weights, rows.distances, anchors, distance)
 
 
-strengths_with_ties_compiled = tf.function(
-    strengths_with_ties, jit_compile=True, reduce_retracing=True, autograph=False
-)
-
-
 def _add_pairs(sums: _Sums, pairs: Pairs, rows: Rows) -> _Sums:
     """Returns the sums with those of some pairs."""
     zero = tf.zeros([], pairs.active.dtype)
@@ -90,14 +88,12 @@ def _add_pairs(sums: _Sums, pairs: Pairs, rows: Rows) -> _Sums:
     shared = tf.where(is_greatest, zero, outside)
     weights = add_at(sums.weights, pairs.positives, pairs.active)
     key = pairs.to_negative - rows.greatest
-    for i in range(POSITIVES_AT_ONCE):
-        one = slice(i, i + 1)
-        chosen = (rows.keys == key[:, one]) & (rows.negatives > pairs.to_positive[:, one])
-        count = sum_where(chosen, tf.ones_like(rows.keys))
-        share = tf.math.divide_no_nan(shared[:, one], count)
-        weights -= tf.where(chosen, share, zero)
+    chosen = rows.keys[:, tf.newaxis] == key[:, :, tf.newaxis]
+    chosen &= rows.negatives[:, tf.newaxis] > pairs.to_positive[:, :, tf.newaxis]
+    chosen = tf.cast(chosen, zero.dtype)
+    share = tf.math.divide_no_nan(shared, tf.reduce_sum(chosen, axis=2))
     return _Sums(
-        weights=weights,
+        weights=weights - tf.linalg.matvec(chosen, share, transpose_a=True),
         at_greatest=sums.at_greatest + sum_where(is_greatest, outside),
         inside=sums.inside + sum_where(~pairs.is_outside, pairs.active),
     )
