@@ -12,6 +12,8 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.synthetic.generate import generate
 from apparel_embed.data.synthetic.world import SyntheticConfig
 from apparel_embed.errors import UserError
+from apparel_embed.grouping.search import SearchConfig
+from apparel_embed.grouping.stage import grouping_stage
 from apparel_embed.models.backbones import check_initial_weights
 from apparel_embed.runs import Stage
 from apparel_embed.stages import (
@@ -19,6 +21,7 @@ from apparel_embed.stages import (
     MODEL_VERSION,
     evaluation_stage,
     export_stage,
+    single_specialists,
     specialist_stage,
     student_stage,
     targets_stage,
@@ -35,8 +38,9 @@ class PipelineConfig:
       run_dir: where everything goes.
       synthetic: garments to draw and prepare, or None where `prepare` names a manifest.
       prepare: how to prepare; its output is a directory of the run.
-      specialist: how each specialist is trained. The combined model is trained alike, for as many
-        steps as all specialists together.
+      specialist: how the specialist of one vertical is trained. That of a group is trained alike,
+        for as many steps as its verticals' specialists together; so is the combined model.
+      grouping: how verticals are grouped.
       student: how the student is trained.
       align: whether targets are rotated onto the combined model's space.
       start_from_combined: whether the student starts from the combined model's weights.
@@ -49,6 +53,7 @@ class PipelineConfig:
     prepare: PrepareConfig
     specialist: SpecialistConfig
     student: StudentConfig
+    grouping: SearchConfig = SearchConfig()
     align: bool = True
     start_from_combined: bool = True
     split: str = "test"
@@ -85,14 +90,19 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
             f"{dataset.directory}: has one vertical only ({', '.join(verticals)}); "
             "with one vertical its specialist is all you need: tools/train_specialist.py"
         )
-    specialists = []
-    for number, vertical in enumerate(verticals, start=1):
-        logging.info("specialist %d of %d: %s", number, len(verticals), vertical)
-        specialists.append(specialist_stage(run_dir, dataset, [vertical], config.specialist))
+    grouping = grouping_stage(run_dir, dataset, config.grouping, config.specialist)
+    grouped = []
+    for number, group in enumerate(grouping.result["groups"], start=1):
+        logging.info(
+            "specialist %d of %d: %s", number, len(grouping.result["groups"]), " + ".join(group)
+        )
+        grouped.append(
+            specialist_stage(run_dir, dataset, group, config.specialist.for_verticals(len(group)))
+        )
     combined = specialist_stage(
-        run_dir, dataset, verticals, _combined(config.specialist, len(verticals)), COMBINED
+        run_dir, dataset, verticals, config.specialist.for_verticals(len(verticals)), COMBINED
     )
-    targets = targets_stage(run_dir, dataset, specialists, combined if config.align else None)
+    targets = targets_stage(run_dir, dataset, grouped, combined if config.align else None)
     student = student_stage(
         run_dir,
         dataset,
@@ -104,7 +114,8 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
         run_dir,
         dataset,
         split=config.split,
-        specialists=specialists,
+        specialists=single_specialists(run_dir, verticals),
+        grouped=grouped,
         combined=combined,
         student=student,
         init_weights=config.specialist.init_weights,
@@ -121,17 +132,4 @@ def _data(config: PipelineConfig) -> PreparedDataset:
     logging.info("synthetic garments: %s", drawn.contact_sheet)
     return prepare(
         dataclasses.replace(config.prepare, manifest=drawn.manifest), processes=config.processes
-    )
-
-
-def _combined(config: SpecialistConfig, specialists: int) -> SpecialistConfig:
-    """Returns the training of the combined model: all specialists' steps in one."""
-    steps = config.optimization.steps * specialists
-    frozen = config.optimization.frozen_steps * specialists
-    return dataclasses.replace(
-        config,
-        optimization=dataclasses.replace(config.optimization, steps=steps, frozen_steps=frozen),
-        loop=dataclasses.replace(
-            config.loop, validate_every=config.loop.validate_every * specialists
-        ),
     )

@@ -35,6 +35,7 @@ class Stage:
       fingerprint: of everything that made it.
       flags: the settings it was made with.
       result: what it reports, JSON values.
+      seconds: that its work took; of a stage that was interrupted, its last part.
       skipped: whether it was found finished instead of being run.
     """
 
@@ -42,6 +43,7 @@ class Stage:
     fingerprint: str
     flags: Mapping[str, Any]
     result: Mapping[str, Any]
+    seconds: float
     skipped: bool = True
 
     @property
@@ -62,7 +64,13 @@ def open_stage(directory: Path) -> Stage:
         raise UserError(f"{directory}: {remedy}")
     try:
         record = read_json(directory / STAGE_FILE)
-        return Stage(directory, record["fingerprint"], record["flags"], record["result"])
+        return Stage(
+            directory,
+            record["fingerprint"],
+            record["flags"],
+            record["result"],
+            record["seconds"],
+        )
     except (ValueError, KeyError) as error:
         raise UserError(f"{directory / STAGE_FILE}: not a stage file ({error})") from error
 

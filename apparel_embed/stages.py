@@ -19,9 +19,9 @@ from apparel_embed.evaluation.models import (
 )
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import render_comparisons, render_tables
-from apparel_embed.files import fingerprint_files, write_json
+from apparel_embed.files import fingerprint_files, fingerprint_json, write_json
 from apparel_embed.models.embedding import ModelConfig, load_embedding_model
-from apparel_embed.runs import Stage, run_stage
+from apparel_embed.runs import Stage, open_stage, run_stage
 from apparel_embed.serving.saved_model import export_saved_model
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 from apparel_embed.training.student import StudentConfig, train_student
@@ -36,12 +36,27 @@ MODEL_VERSION = "1"
 TARGETS_FILE = "targets.parquet"
 SUMMARY_FILE = "summary.json"
 TABLES_FILE = "tables.txt"
-COMPARISONS = (("unified", "specialists"), ("unified", "combined"), ("specialists", "combined"))
+COMPARISONS = (
+    ("unified", "specialists"),
+    ("unified", "grouped_specialists"),
+    ("unified", "combined"),
+    ("grouped_specialists", "specialists"),
+    ("specialists", "combined"),
+)
+# Names of stages are names of directories, which have at most 255 bytes.
+_LONGEST_NAME = 150
 
 
 def specialist_name(verticals: Sequence[str]) -> str:
-    """Returns the name of the stage that trains a group's specialist."""
-    return "specialist-" + "+".join(sorted(verticals))
+    """Returns the name of the stage that trains a group's specialist.
+
+    Of many verticals it is cut, and ends in a fingerprint of their names.
+    """
+    name = "specialist-" + "+".join(sorted(verticals))
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    start = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return f"{start}-{fingerprint_json(sorted(verticals))[:12]}"
 
 
 def specialist_stage(
@@ -67,13 +82,21 @@ def specialist_stage(
     # Asks for nothing but tells of an unknown vertical before a directory is made.
     dataset.select(verticals=verticals)
     name = name or specialist_name(verticals)
-    flags, inputs = _made_of(config, dataset)
+    flags, inputs = made_of(config, dataset)
     return run_stage(
         run_dir / name,
         flags={"verticals": verticals, **flags},
         inputs=inputs,
         work=lambda directory: train_specialist(dataset, verticals, config, directory, name),
     )
+
+
+def single_specialists(run_dir: Path, verticals: Sequence[str]) -> list[Stage]:
+    """Returns the finished stages of every vertical's own specialist, or none if one is missing."""
+    directories = [run_dir / specialist_name([vertical]) for vertical in verticals]
+    if not all(directory.is_dir() for directory in directories):
+        return []
+    return [open_stage(directory) for directory in directories]
 
 
 def targets_stage(
@@ -127,7 +150,7 @@ def student_stage(
       config: how to train.
       start: the stage of the model whose weights the student starts from, or None.
     """
-    flags, inputs = _made_of(config, dataset)
+    flags, inputs = made_of(config, dataset)
 
     def work(directory: Path) -> dict[str, Any]:
         records, embeddings = read_embeddings(targets.directory / TARGETS_FILE)
@@ -158,6 +181,7 @@ def evaluation_stage(
     *,
     split: str,
     specialists: Sequence[Stage],
+    grouped: Sequence[Stage],
     combined: Stage | None,
     student: Stage | None,
     init_weights: str,
@@ -172,16 +196,22 @@ def evaluation_stage(
       run_dir: the run's directory.
       dataset: a prepared dataset.
       split: to evaluate on, "val" or "test".
-      specialists: finished stages that together know every vertical once, or none.
+      specialists: finished stages, one for each vertical, or none.
+      grouped: finished stages that together know every vertical once, those of the student's
+        teachers, or none.
       combined: the stage of the triplet model on all verticals.
       student: the stage of the student.
       init_weights: initial weights of the frozen backbone to compare with, as in
         `load_initial_weights`; its architecture is that of the first stage given.
       seed: of the bootstrap.
     """
-    groups = {tuple(s.flags["verticals"]): s.directory / "model" for s in specialists}
-    _check_cover(groups, dataset)
-    stages = [stage for stage in (*specialists, combined, student) if stage]
+    sets = {
+        name: {tuple(s.flags["verticals"]): s.directory / "model" for s in some}
+        for name, some in (("specialists", specialists), ("grouped_specialists", grouped))
+    }
+    for groups in sets.values():
+        _check_cover(groups, dataset)
+    stages = [stage for stage in (*specialists, *grouped, combined, student) if stage]
     if not stages:
         raise UserError("there is no model to evaluate: name specialists, combined or student")
     architecture = ModelConfig(**stages[0].flags["model"])
@@ -198,11 +228,11 @@ def evaluation_stage(
             models["combined"] = embed_by_model(
                 dataset, pictures.records, combined.directory / "model"
             )
-        if groups:
-            by_groups = embed_by_specialists(dataset, pictures, groups)
-            if all(len(verticals) == 1 for verticals in groups):
-                models["specialists"] = by_groups
-            models["grouped_specialists"] = by_groups
+        for name, groups in sets.items():
+            if groups == sets["specialists"] and name != "specialists":
+                models[name] = models["specialists"]
+            elif groups:
+                models[name] = embed_by_specialists(dataset, pictures, groups)
         if student:
             models["unified"] = embed_by_model(
                 dataset, pictures.records, student.directory / "model"
@@ -251,10 +281,15 @@ def export_stage(run_dir: Path, model: Stage) -> Stage:
     )
 
 
-def _made_of(
+def made_of(
     config: SpecialistConfig | StudentConfig, dataset: PreparedDataset
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Returns the flags and input fingerprints that decide the result of a training."""
+    """Returns the flags and input fingerprints that decide the result of a training.
+
+    Args:
+      config: of the training.
+      dataset: a prepared dataset.
+    """
     flags = dataclasses.asdict(config)
     # Where weights are, how often to look up and what to keep in memory change no result.
     del flags["init_weights"], flags["input"]["cache_gib"]

@@ -12,7 +12,14 @@ from absl import flags
 from apparel_embed.cli import app
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.training_flags import InitWeightsFlag
-from apparel_embed.stages import COMBINED, STUDENT, SUMMARY_FILE, TABLES_FILE, evaluation_stage
+from apparel_embed.stages import (
+    COMBINED,
+    STUDENT,
+    SUMMARY_FILE,
+    TABLES_FILE,
+    evaluation_stage,
+    single_specialists,
+)
 
 _RUN = RunFlags()
 _SPECIALISTS = SpecialistsFlag()
@@ -27,11 +34,13 @@ _INIT_WEIGHTS = InitWeightsFlag()
 
 def main() -> None:
     """Evaluates, and prints the tables."""
+    dataset = _RUN.dataset()
     stage = evaluation_stage(
         _RUN.run_dir,
-        _RUN.dataset(),
+        dataset,
         split=_SPLIT.value,
-        specialists=_SPECIALISTS.stages(_RUN),
+        specialists=single_specialists(_RUN.run_dir, dataset.verticals),
+        grouped=_SPECIALISTS.stages(_RUN),
         combined=_RUN.stage(_COMBINED.value),
         student=_RUN.stage(_STUDENT.value),
         init_weights=_INIT_WEIGHTS.value,

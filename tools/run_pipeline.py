@@ -20,6 +20,7 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.data_flags import PrepareFlags, ProcessesFlag, SyntheticFlags
+from apparel_embed.cli.grouping_flags import GroupingFlags
 from apparel_embed.cli.run_flags import align_to_flag, student_start_flag
 from apparel_embed.cli.training_flags import (
     ModelFlags,
@@ -34,6 +35,7 @@ _RUN_DIR = flags.DEFINE_string("run_dir", None, "directory of the run", required
 _MANIFEST = flags.DEFINE_string(
     "manifest", None, "manifest, CSV or Parquet; without one, synthetic garments are drawn"
 )
+_GROUPING = GroupingFlags()
 _ALIGN_TO = align_to_flag()
 _STUDENT_START = student_start_flag()
 _SPLIT = flags.DEFINE_enum("split", "test", ["val", "test"], "split to evaluate on")
@@ -56,6 +58,7 @@ def main() -> None:
             prepare=_PREPARE.config(Path(_MANIFEST.value or ""), run_dir / "prepared"),
             specialist=_SPECIALIST.config(),
             student=_STUDENT.config(),
+            grouping=_GROUPING.config(),
             align=_ALIGN_TO.used,
             start_from_combined=_STUDENT_START.used,
             split=_SPLIT.value,

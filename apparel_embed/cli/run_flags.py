@@ -10,7 +10,7 @@ from absl import flags
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.runs import Stage, open_stage
-from apparel_embed.stages import COMBINED
+from apparel_embed.stages import COMBINED, specialist_name
 
 
 class RunFlags:
@@ -73,14 +73,15 @@ def student_start_flag() -> CombinedUseFlag:
 
 
 class SpecialistsFlag:
-    """The specialists that targets and evaluation speak of."""
+    """The specialists that are the student's teachers, and that evaluation speaks of."""
 
     def __init__(self) -> None:
         self._specialists = flags.DEFINE_list(
             "specialists",
             [],
-            "comma-separated stages of specialists; by default all finished specialist-* stages "
-            "of the run",
+            "comma-separated stages of specialists that together know every vertical once; by "
+            "default those of the groups in the run's grouping-* stage, if there is one, else all "
+            "finished specialist-* stages",
         )
 
     def stages(self, run: RunFlags) -> Sequence[Stage]:
@@ -89,14 +90,31 @@ class SpecialistsFlag:
         Raises:
           UserError: if one is missing or there is none.
         """
-        names = self._specialists.value or sorted(
-            path.name
-            for path in run.run_dir.glob("specialist-*")
-            if not path.name.endswith(".partial")
-        )
+        names = self._specialists.value or _names_by_groups(run.run_dir)
+        names = names or _finished(run.run_dir, "specialist-*")
         if not names:
             raise UserError(
                 f"{run.run_dir}: has no finished specialist-* stage; train one with "
                 "tools/train_specialist.py"
             )
         return [open_stage(run.run_dir / name) for name in names]
+
+
+def _finished(run_dir: Path, pattern: str) -> list[str]:
+    """Returns the names of the run's finished stages that match a pattern, sorted."""
+    return sorted(path.name for path in run_dir.glob(pattern) if path.suffix != ".partial")
+
+
+def _names_by_groups(run_dir: Path) -> list[str]:
+    """Returns the stages of the groups' specialists, or none if no groups were made."""
+    groupings = _finished(run_dir, "grouping-*")
+    if len(groupings) > 1:
+        raise UserError(
+            f"{run_dir}: has several groupings ({', '.join(groupings)}); name the specialists to "
+            "use with --specialists"
+        )
+    return [
+        specialist_name(group)
+        for name in groupings
+        for group in open_stage(run_dir / name).result["groups"]
+    ]

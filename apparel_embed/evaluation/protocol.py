@@ -90,6 +90,12 @@ class Outcomes:
         """Returns the verticals in which at least one query has an answer."""
         return {name: metrics for name, metrics in self.verticals.items() if len(metrics)}
 
+    def only(self, verticals: Sequence[str]) -> Outcomes:
+        """Returns the outcomes of some verticals' queries."""
+        return dataclasses.replace(
+            self, verticals={name: self.verticals[name] for name in verticals}
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
@@ -99,8 +105,8 @@ class Difference:
       vertical: the vertical, or "ALL" for the mean over verticals.
       queries: number of queries both answered.
       difference: first minus second, -1 to 1.
-      low: lower end of the 95 % interval.
-      high: upper end of the 95 % interval.
+      low: lower end of the interval.
+      high: upper end of the interval.
     """
 
     vertical: str
@@ -233,7 +239,12 @@ def summary_rows(outcomes: Outcomes, seed: int = 0) -> list[dict]:
 
 
 def compare_models(
-    first: Outcomes, second: Outcomes, *, k: int = 1, seed: int = 0
+    first: Outcomes,
+    second: Outcomes,
+    *,
+    k: int = 1,
+    seed: int = 0,
+    confidence: float = 0.95,
 ) -> dict[str, Difference]:
     """Compares recall@k of two models on the same queries.
 
@@ -242,6 +253,7 @@ def compare_models(
       second: outcomes of the other on the same evaluation set, of any scope.
       k: one of 1, 5, 10, 20.
       seed: of the bootstrap.
+      confidence: of the intervals, between 0 and 1.
 
     Returns:
       "ALL" (difference of the means over verticals) and every vertical that has an answered query.
@@ -270,6 +282,7 @@ def compare_models(
             _joined(part, lambda metrics: metrics.items),
             seed,
             strata=_strata(part),
+            confidence=confidence,
         )
         queries = sum(len(metrics) for metrics in part.values())
         difference = float(np.mean(by_vertical))

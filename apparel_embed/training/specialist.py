@@ -49,6 +49,18 @@ class SpecialistConfig:
     loop: LoopConfig = LoopConfig()
     strategy: str = "auto"
 
+    def for_verticals(self, count: int) -> SpecialistConfig:
+        """Returns the training of a model for so many verticals: all their specialists' steps."""
+        return dataclasses.replace(
+            self,
+            optimization=dataclasses.replace(
+                self.optimization,
+                steps=self.optimization.steps * count,
+                frozen_steps=self.optimization.frozen_steps * count,
+            ),
+            loop=dataclasses.replace(self.loop, validate_every=self.loop.validate_every * count),
+        )
+
 
 def train_specialist(
     dataset: PreparedDataset,

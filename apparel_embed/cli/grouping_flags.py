@@ -1,0 +1,90 @@
+"""Flags of the search for groups of verticals."""
+
+from __future__ import annotations
+
+from absl import flags
+
+from apparel_embed.grouping.decision import Rule
+from apparel_embed.grouping.search import SearchConfig
+from apparel_embed.grouping.strategies import STRATEGIES, StrategyConfig, parse_groups
+from apparel_embed.grouping.trials import Budget
+
+
+class GroupingFlags:
+    """How verticals are grouped.
+
+    Args:
+      default: the strategy if none is named.
+    """
+
+    def __init__(self, default: str = "each") -> None:
+        rule, strategy = Rule(), StrategyConfig()
+        self._strategy = flags.DEFINE_enum(
+            "grouping",
+            default,
+            list(STRATEGIES),
+            "which verticals share a specialist: each its own, all one, given by --groups, or "
+            "searched: greedy tries to add one vertical after the other, affinity clusters "
+            "verticals by how their specialists transfer and confirms the clusters by training",
+        )
+        self._groups = flags.DEFINE_list(
+            "groups",
+            [],
+            "comma-separated groups of --grouping=given, verticals joined by +, such as "
+            "dress+skirt,bag; verticals left out are on their own",
+        )
+        self._tolerance = flags.DEFINE_float(
+            "grouping_tolerance",
+            rule.tolerance,
+            "by how much validation R@1 of a vertical may fall in a group, below that of its own "
+            "specialist (0 to 1)",
+            lower_bound=0.0,
+            upper_bound=1.0,
+        )
+        self._confidence = flags.DEFINE_float(
+            "grouping_confidence",
+            rule.confidence,
+            "how sure it must be, for each vertical of a group, that it falls by less than the "
+            "tolerance (0.51 to 0.999)",
+            lower_bound=0.51,
+            upper_bound=0.999,
+        )
+        self._threshold = flags.DEFINE_float(
+            "affinity_threshold",
+            strategy.affinity_threshold,
+            "least mean affinity of verticals that --grouping=affinity tries together (-1 to 1): 1 "
+            "is a specialist as good as a vertical's own, 0 one as good as an untrained network",
+            lower_bound=-1.0,
+            upper_bound=1.0,
+        )
+        self._trainings = flags.DEFINE_integer(
+            "budget_trainings",
+            None,
+            "trainings that the search may take (1 or more), finished ones included; by default "
+            "as many as it wants",
+            lower_bound=1,
+        )
+        self._minutes = flags.DEFINE_float(
+            "budget_minutes",
+            None,
+            "minutes of training that the search may take (0.1 or more), finished ones included; "
+            "by default as many as it wants",
+            lower_bound=0.1,
+        )
+        flags.register_multi_flags_validator(
+            ["grouping", "groups"],
+            lambda values: (values["grouping"] == "given") == bool(values["groups"]),
+            "--groups: needed with --grouping=given, and with no other",
+        )
+
+    def config(self) -> SearchConfig:
+        """Returns the configuration of the search."""
+        return SearchConfig(
+            strategy=StrategyConfig(
+                name=self._strategy.value,
+                given=parse_groups(self._groups.value),
+                affinity_threshold=self._threshold.value,
+            ),
+            rule=Rule(tolerance=self._tolerance.value, confidence=self._confidence.value),
+            budget=Budget(trainings=self._trainings.value, minutes=self._minutes.value),
+        )

@@ -1,0 +1,1 @@
+"""Which verticals can share a specialist."""

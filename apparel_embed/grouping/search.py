@@ -1,0 +1,117 @@
+"""The search for groups of verticals that can share a specialist, whatever the strategy."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from absl import logging
+
+from apparel_embed.evaluation.protocol import Outcomes
+from apparel_embed.grouping.bench import Bench
+from apparel_embed.grouping.decision import Decision, Rule
+from apparel_embed.grouping.strategies import STRATEGIES, Groups, StrategyConfig, format_groups
+from apparel_embed.grouping.trials import Budget, BudgetEnded, Trainer, Trial
+
+SCHEMA_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """How groups are found.
+
+    Attributes:
+      strategy: what to try.
+      rule: when a group is accepted.
+      budget: how much to train.
+    """
+
+    strategy: StrategyConfig = StrategyConfig()
+    rule: Rule = Rule()
+    budget: Budget = Budget()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+      groups: a partition of the verticals.
+      complete: whether the strategy came to its end within the budget.
+      record: the content of `groups.json`.
+    """
+
+    groups: Groups
+    complete: bool
+    record: dict[str, Any]
+
+
+def search_groups(trainer: Trainer, config: SearchConfig) -> SearchResult:
+    """Returns the groups that a strategy finds.
+
+    Args:
+      trainer: trains and validates.
+      config: how to search.
+
+    Raises:
+      UserError: if given groups do not fit the dataset.
+    """
+    bench = Bench(trainer, config.rule, config.budget)
+    groups: Groups = ()
+    complete = True
+    try:
+        for better in STRATEGIES[config.strategy.name](bench, config.strategy):
+            groups = better
+    except BudgetEnded:
+        complete = False
+        logging.info("grouping: the budget is spent; the groups found so far are taken")
+    logging.info("grouping: %s", format_groups(groups))
+    return SearchResult(groups, complete, _record(bench, config, groups, complete))
+
+
+def _record(bench: Bench, config: SearchConfig, groups: Groups, complete: bool) -> dict[str, Any]:
+    affinity = None
+    if bench.affinity is not None:
+        affinity = {
+            vertical: {other: round(float(value), 4) for other, value in zip(bench.verticals, row)}
+            for vertical, row in zip(bench.verticals, bench.affinity)
+        }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "strategy": config.strategy.name,
+        "groups": [list(group) for group in groups],
+        "complete": complete,
+        "rule": dataclasses.asdict(config.rule),
+        "budget": dataclasses.asdict(config.budget),
+        "trained_seconds": round(sum(trial.seconds for trial in bench.trials), 1),
+        "trained_steps": sum(trial.steps for trial in bench.trials),
+        "trials": [_trial(trial) for trial in bench.trials],
+        "decisions": [_decision(decision) for decision in bench.decisions],
+        "affinity": affinity,
+    }
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    return {
+        "verticals": list(trial.verticals),
+        "stage": trial.stage,
+        "steps": trial.steps,
+        "seconds": trial.seconds,
+        "r_at_1": _recalls(trial.outcomes),
+    }
+
+
+def _recalls(outcomes: Outcomes) -> dict[str, float]:
+    return {
+        vertical: float(metrics.recall[1].mean())
+        for vertical, metrics in outcomes.answered().items()
+    }
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    return {
+        "group": list(decision.group),
+        "accepted": decision.accepted,
+        "why": decision.why,
+        "evidence": [dataclasses.asdict(one) for one in decision.evidence],
+    }

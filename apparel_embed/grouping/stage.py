@@ -1,0 +1,58 @@
+"""The search as a stage of the run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.files import write_json
+from apparel_embed.grouping.search import SearchConfig, search_groups
+from apparel_embed.grouping.training import StageTrainer
+from apparel_embed.runs import Stage, run_stage
+from apparel_embed.stages import made_of
+from apparel_embed.training.specialist import SpecialistConfig
+
+GROUPS_FILE = "groups.json"
+
+
+def grouping_stage(
+    run_dir: Path, dataset: PreparedDataset, search: SearchConfig, training: SpecialistConfig
+) -> Stage:
+    """Finds the groups; `<stage>/groups.json` tells them with every trial and its evidence.
+
+    The trials are stages of their own, `specialist-<verticals>`: another search of the same run
+    finds them finished, and so does whatever trains the groups' specialists.
+
+    Args:
+      run_dir: the run's directory.
+      dataset: a prepared dataset.
+      search: how to find them.
+      training: how the specialist of one vertical is trained.
+
+    Returns:
+      The stage, whose result holds `groups`, lists of verticals, and `complete`.
+
+    Raises:
+      UserError: if groups given do not fit the dataset, or the stage was made with other flags.
+    """
+    flags, inputs = made_of(training, dataset)
+
+    def work(directory: Path) -> dict[str, Any]:
+        found = search_groups(StageTrainer(run_dir, dataset, training), search)
+        write_json(directory / GROUPS_FILE, found.record)
+        return {"groups": found.record["groups"], "complete": found.complete}
+
+    return run_stage(
+        run_dir / f"grouping-{search.strategy.name}",
+        flags={
+            "groups": [list(group) for group in search.strategy.given],
+            "affinity_threshold": search.strategy.affinity_threshold,
+            "rule": dataclasses.asdict(search.rule),
+            "budget": dataclasses.asdict(search.budget),
+            **flags,
+        },
+        inputs=inputs,
+        work=work,
+    )

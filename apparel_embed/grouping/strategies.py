@@ -1,0 +1,143 @@
+"""Strategies: which groups to try, in what order.
+
+A strategy is a generator of partitions of the verticals, each at least as good as the one before,
+so that a search may be ended at any time; the last one is the answer. It asks a `Bench` for trials
+and decisions, and stops where the bench raises `BudgetEnded`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from apparel_embed.errors import UserError
+from apparel_embed.grouping.affinity import clusters, members, transfer_affinity
+from apparel_embed.grouping.bench import Bench
+from apparel_embed.grouping.trials import Group
+
+Groups = tuple[Group, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class StrategyConfig:
+    """Which strategy, and its settings.
+
+    Attributes:
+      name: one of `STRATEGIES`.
+      given: the groups of strategy `given`; empty otherwise.
+      affinity_threshold: least mean affinity of the verticals that strategy `affinity` tries to
+        train together, -1 to 1: 1 is a specialist as good as a vertical's own, 0 one that is no
+        better than an untrained network.
+
+    Raises:
+      UserError: if a value is out of range.
+    """
+
+    name: str = "each"
+    given: Groups = ()
+    affinity_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.name not in STRATEGIES:
+            raise UserError(f"grouping {self.name!r} is unknown; allowed: {', '.join(STRATEGIES)}")
+        if (self.name == "given") != bool(self.given):
+            raise UserError(
+                "grouping given needs groups, and no other takes them; "
+                f"grouping is {self.name}, groups are {format_groups(self.given) or 'none'}"
+            )
+        if not -1 <= self.affinity_threshold <= 1:
+            raise UserError(f"affinity_threshold is {self.affinity_threshold}; allowed is -1 to 1")
+
+
+def parse_groups(texts: Sequence[str]) -> Groups:
+    """Returns the groups in texts like "dress+skirt"; spaces around names do not count."""
+    return tuple(tuple(sorted(name.strip() for name in text.split("+"))) for text in texts)
+
+
+def format_groups(groups: Sequence[Group]) -> str:
+    """Returns groups as they are given in a flag: "dress+skirt,bag"."""
+    return ",".join("+".join(group) for group in groups)
+
+
+def _each(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
+    yield _alone(bench.verticals)
+
+
+def _all(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
+    yield (tuple(bench.verticals),)
+
+
+def _given(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
+    yield with_all_verticals(config.given, bench.verticals)
+
+
+def _greedy(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
+    """Tries to add each vertical to a group that the first one left begins."""
+    left, groups = list(bench.verticals), []
+    yield _alone(left)
+    while left:
+        group: Group = (left.pop(0),)
+        for vertical in tuple(left):
+            larger = tuple(sorted((*group, vertical)))
+            if bench.judge(larger).accepted:
+                group = larger
+                left.remove(vertical)
+                yield (*groups, group, *_alone(left))
+        groups.append(group)
+
+
+def _affinity(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
+    """Clusters verticals by how their specialists transfer, then confirms clusters by training.
+
+    A cluster that is not accepted falls into its two halves, and so on.
+    """
+    verticals = bench.verticals
+    yield _alone(verticals)
+    own = {vertical: bench.trial((vertical,)) for vertical in verticals}
+    affinity = transfer_affinity(verticals, own, bench.untrained())
+    bench.report_affinity(affinity)
+    open_nodes = clusters(verticals, affinity, config.affinity_threshold)
+    accepted: list[Group] = []
+    while open_nodes:
+        node = open_nodes.pop(0)
+        group = members(node, verticals)
+        if len(group) == 1 or bench.judge(group).accepted:
+            accepted.append(group)
+            grouped = {vertical for one in accepted for vertical in one}
+            yield (*accepted, *_alone([name for name in verticals if name not in grouped]))
+        else:
+            open_nodes = [node.left, node.right, *open_nodes]
+
+
+Strategy = Callable[[Bench, StrategyConfig], Iterator[Groups]]
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "each": _each,
+    "all": _all,
+    "given": _given,
+    "greedy": _greedy,
+    "affinity": _affinity,
+}
+"""Strategies by name: one specialist each; one for all; groups given; or groups searched for."""
+
+
+def with_all_verticals(groups: Groups, verticals: Sequence[str]) -> Groups:
+    """Returns given groups with every vertical that they leave out on its own.
+
+    Raises:
+      UserError: if a vertical is unknown or in two groups.
+    """
+    named = [vertical for group in groups for vertical in group]
+    for vertical in named:
+        if vertical not in verticals:
+            raise UserError(
+                f"groups {format_groups(groups)}: no vertical {vertical!r}; "
+                f"the dataset has {', '.join(verticals)}"
+            )
+        if named.count(vertical) > 1:
+            raise UserError(f"groups {format_groups(groups)}: {vertical} is named twice")
+    return (*groups, *_alone([vertical for vertical in verticals if vertical not in named]))
+
+
+def _alone(verticals: Sequence[str]) -> Groups:
+    return tuple((vertical,) for vertical in verticals)

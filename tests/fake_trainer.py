@@ -1,0 +1,64 @@
+"""A trainer that trains nothing: what its models find is known beforehand."""
+
+import numpy as np
+
+from apparel_embed.evaluation.protocol import Outcomes
+from apparel_embed.grouping.trials import Trial
+from apparel_embed.retrieval.metrics import QueryMetrics
+
+ITEMS, QUERIES_PER_ITEM = 40, 3
+
+
+def outcomes_of(recalls, items=ITEMS):
+    """Outcomes of so many items per vertical; the first ones are found, as far as recall goes."""
+    verticals = {}
+    for vertical, recall in recalls.items():
+        names = np.repeat([f"{vertical}{number}" for number in range(items)], QUERIES_PER_ITEM)
+        hits = (np.arange(len(names)) < round(recall * len(names))).astype(float)
+        verticals[vertical] = QueryMetrics(
+            np.arange(len(names)), names, dict.fromkeys((1, 5, 10, 20), hits), hits, 0
+        )
+    return Outcomes("within", verticals, dict.fromkeys(recalls, items), items * len(recalls))
+
+
+class FakeTrainer:
+    """Verticals of one family do each other no harm; those of another take `harm` off.
+
+    Args:
+      families: tuples of verticals.
+      own: R@1 of a vertical's own specialist.
+      harm: what a group with another family loses.
+      fail_at: number of the training during which the process dies, or None.
+    """
+
+    def __init__(self, families, own=0.8, harm=0.3, fail_at=None, finished=None):
+        self.family = {name: number for number, group in enumerate(families) for name in group}
+        self.verticals = sorted(self.family)
+        self.own, self.harm, self.fail_at = own, harm, fail_at
+        self.finished = {} if finished is None else finished
+        self.trained = []
+
+    def recall(self, group, vertical):
+        """R@1 on a vertical of a model trained on a group."""
+        families = {self.family[name] for name in group}
+        if self.family[vertical] not in families:
+            return 0.1
+        return self.own - (self.harm if len(families) > 1 else 0.0)
+
+    def train(self, verticals):
+        if verticals not in self.finished:
+            if len(self.trained) == self.fail_at:
+                raise KeyboardInterrupt
+            self.trained.append(verticals)
+            recalls = {name: self.recall(verticals, name) for name in self.verticals}
+            self.finished[verticals] = Trial(
+                verticals=verticals,
+                stage="specialist-" + "+".join(verticals),
+                outcomes=outcomes_of(recalls),
+                steps=10 * len(verticals),
+                seconds=60.0 * len(verticals),
+            )
+        return self.finished[verticals]
+
+    def untrained(self):
+        return outcomes_of(dict.fromkeys(self.verticals, 0.1))

@@ -1,0 +1,234 @@
+import dataclasses
+import json
+
+import pytest
+from fake_trainer import FakeTrainer, outcomes_of
+
+from apparel_embed.errors import UserError
+from apparel_embed.grouping.decision import Rule
+from apparel_embed.grouping.search import SearchConfig, search_groups
+from apparel_embed.grouping.strategies import StrategyConfig, parse_groups
+from apparel_embed.grouping.table import render_search
+from apparel_embed.grouping.trials import Budget
+
+FAMILIES = (("bag", "top", "trousers"), ("dress", "eyewear"), ("socks",))
+SEARCHES = pytest.mark.parametrize("strategy", ["greedy", "affinity"])
+
+
+def search(trainer, strategy, budget=None, rule=None, **settings):
+    config = SearchConfig(StrategyConfig(strategy, **settings), rule or Rule(), budget or Budget())
+    return search_groups(trainer, config)
+
+
+@SEARCHES
+def test_families_that_do_each_other_no_harm_are_found(strategy):
+    found = search(FakeTrainer(FAMILIES), strategy)
+
+    assert sorted(found.groups) == sorted(FAMILIES)
+    assert found.complete
+
+
+@pytest.mark.parametrize("families", [[(c,) for c in "abcd"], [tuple("abcd")]])
+@SEARCHES
+def test_all_alone_and_all_together_are_found_too(strategy, families):
+    assert sorted(search(FakeTrainer(families), strategy).groups) == sorted(families)
+
+
+def test_affinity_trains_fewer_steps_than_greedy():
+    steps = {
+        strategy: search(FakeTrainer(FAMILIES), strategy).record["trained_steps"]
+        for strategy in ("greedy", "affinity")
+    }
+
+    # 6 alone, then 3 + 2 together; greedy tries what does not get along as well.
+    assert steps["affinity"] == 6 * 10 + 5 * 10
+    assert steps["greedy"] > 1.5 * steps["affinity"]
+
+
+@SEARCHES
+def test_a_harm_within_the_tolerance_is_accepted_and_one_beyond_it_is_not(strategy):
+    tolerant, strict = Rule(tolerance=0.6), Rule(tolerance=0.05)
+    # Affinity does not try what transfers badly, unless told to.
+    settings = {"affinity_threshold": -1.0}
+
+    together = search(FakeTrainer(FAMILIES), strategy, rule=tolerant, **settings)
+    apart = search(FakeTrainer(FAMILIES), strategy, rule=strict, **settings)
+
+    assert together.groups == (("bag", "dress", "eyewear", "socks", "top", "trousers"),)
+    assert sorted(apart.groups) == sorted(FAMILIES)
+
+
+@SEARCHES
+def test_a_tie_is_accepted_with_a_tolerance_and_not_without_one(strategy):
+    # Both models find the very same: the interval is [0, 0], which is above -0.05 but not above 0.
+    tied = search(FakeTrainer([("a", "b")]), strategy)
+    strict = search(FakeTrainer([("a", "b")]), strategy, rule=Rule(tolerance=0.0))
+
+    assert tied.groups == (("a", "b"),)
+    assert strict.groups == (("a",), ("b",))
+    assert tied.record["decisions"][0]["evidence"][0]["low"] == 0
+
+
+@SEARCHES
+def test_affinities_that_tie_give_the_same_groups_whatever_the_order_of_verticals(strategy):
+    forward, backward = FakeTrainer([tuple("abcd")]), FakeTrainer([tuple("abcd")])
+    backward.verticals = list("dcba")
+
+    assert search(forward, strategy).record == search(backward, strategy).record
+
+
+@SEARCHES
+def test_nothing_is_trained_twice(strategy):
+    trainer = FakeTrainer(FAMILIES)
+    search(trainer, strategy)
+
+    assert len(set(trainer.trained)) == len(trainer.trained)
+
+
+@SEARCHES
+@pytest.mark.parametrize("at", range(8))
+def test_a_killed_search_goes_on_and_comes_to_the_same_end(strategy, at):
+    whole = search(FakeTrainer(FAMILIES), strategy)
+    killed = FakeTrainer(FAMILIES, fail_at=at)
+    with pytest.raises(KeyboardInterrupt):
+        search(killed, strategy)
+    resumed = FakeTrainer(FAMILIES, finished=killed.finished)
+    found = search(resumed, strategy)
+
+    assert found.record == whole.record
+    assert not set(killed.trained) & set(resumed.trained)
+
+
+@SEARCHES
+@pytest.mark.parametrize("trainings", range(1, 20))
+def test_a_budget_of_trainings_is_kept_and_gives_a_partition(strategy, trainings):
+    trainer = FakeTrainer(FAMILIES)
+    found = search(trainer, strategy, Budget(trainings=trainings))
+
+    whole = len(search(FakeTrainer(FAMILIES), strategy).record["trials"])
+    assert len(trainer.trained) == min(trainings, whole)
+    assert found.complete == (trainings >= whole)
+    assert sorted(name for group in found.groups for name in group) == trainer.verticals
+    # What was found by then is right, if not all there is.
+    for group in found.groups:
+        assert any(set(group) <= set(family) for family in FAMILIES)
+
+
+@SEARCHES
+def test_more_budget_never_gives_more_groups(strategy):
+    counts = [
+        len(search(FakeTrainer(FAMILIES), strategy, Budget(trainings=number)).groups)
+        for number in range(1, 20)
+    ]
+
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] == 6
+    assert counts[-1] == 3
+
+
+def test_minutes_end_after_the_training_during_which_they_run_out():
+    # A vertical takes a minute.
+    trainer = FakeTrainer(FAMILIES)
+    found = search(trainer, "greedy", Budget(minutes=3.5))
+
+    # bag, dress, bag + dress: 4 minutes.
+    assert trainer.trained == [("bag",), ("dress",), ("bag", "dress")]
+    assert not found.complete
+    assert found.groups == tuple((name,) for name in trainer.verticals)
+
+
+def test_a_group_that_falls_apart_under_confirmation_is_split_and_its_halves_are_tried():
+    # a, b and c, d transfer to each other, but only the pairs get along.
+    trainer = FakeTrainer([("a", "b"), ("c", "d")])
+    trainer.recall = lambda group, vertical: (
+        0.8 if len(group) < 3 and {*group, vertical} not in ({"a", "c"}, {"b", "d"}) else 0.4
+    )
+    found = search(trainer, "affinity", affinity_threshold=0.3)
+
+    assert found.groups == (("a", "b"), ("c", "d"))
+    assert [decision["accepted"] for decision in found.record["decisions"]] == [False, True, True]
+
+
+def test_a_vertical_without_validation_queries_stays_alone():
+    trainer = FakeTrainer([("a", "b"), ("c",)])
+    train = trainer.train
+
+    def without_c(verticals):
+        trial = train(verticals)
+        recalls = {name: trainer.recall(verticals, name) for name in "ab"}
+        silent = outcomes_of(recalls)
+        empty = next(iter(outcomes_of({"c": 0.0}, items=0).verticals.values()))
+        verticals_with_c = {**silent.verticals, "c": empty}
+        return dataclasses.replace(
+            trial, outcomes=dataclasses.replace(silent, verticals=verticals_with_c)
+        )
+
+    trainer.train = without_c
+    found = search(trainer, "greedy")
+
+    assert found.groups == (("a", "b"), ("c",))
+    why = {tuple(one["group"]): one["why"] for one in found.record["decisions"]}
+    assert why["a", "b", "c"] == "no validation query in c"
+
+
+def test_each_all_and_given_train_nothing():
+    for strategy, settings, groups in (
+        ("each", {}, (("a",), ("b",), ("c",))),
+        ("all", {}, (("a", "b", "c"),)),
+        ("given", {"given": parse_groups(["c + a"])}, (("a", "c"), ("b",))),
+    ):
+        trainer = FakeTrainer([("a", "b", "c")])
+        assert search(trainer, strategy, **settings).groups == groups
+        assert trainer.trained == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["a+x"], "groups a.x: no vertical 'x'; the dataset has a, b, c"),
+        (["a+b", "b"], "groups a.b,b: b is named twice"),
+    ],
+)
+def test_groups_given_that_do_not_fit_say_why(given, said):
+    with pytest.raises(UserError, match=said):
+        search(FakeTrainer([("a", "b", "c")]), "given", given=parse_groups(given))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Rule(tolerance=-0.1), "tolerance is -0.1; allowed is 0 to 1"),
+        (lambda: Rule(confidence=1.0), "confidence is 1.0; allowed is above 0.5 and below 1"),
+        (lambda: Budget(trainings=0), "budget of trainings is 0; allowed is above 0"),
+        (lambda: Budget(minutes=float("nan")), "budget of minutes is nan"),
+        (lambda: StrategyConfig("best"), "'best' is unknown; allowed: each, all, given, greedy"),
+        (lambda: StrategyConfig("given"), "needs groups"),
+        (lambda: StrategyConfig("greedy", given=(("a",),)), "groups are a"),
+        (lambda: StrategyConfig(affinity_threshold=2.0), "allowed is -1 to 1"),
+    ],
+)
+def test_settings_out_of_range_say_what_is_allowed(make, said):
+    with pytest.raises(UserError, match=said):
+        make()
+
+
+def test_the_record_tells_every_trial_and_its_evidence():
+    record = json.loads(json.dumps(search(FakeTrainer([("a", "b"), ("c",)]), "affinity").record))
+
+    assert record["groups"] == [["a", "b"], ["c"]]
+    assert [trial["verticals"] for trial in record["trials"]] == [["a"], ["b"], ["c"], ["a", "b"]]
+    assert record["trials"][3]["r_at_1"]["a"] == pytest.approx(0.8)
+    (decision,) = record["decisions"]
+    assert decision["group"] == ["a", "b"]
+    assert [one["queries"] for one in decision["evidence"]] == [120, 120]
+    assert record["affinity"]["a"] == {"a": 1.0, "b": 1.0, "c": 0.0}
+    assert record["trained_seconds"] == 300.0
+
+
+def test_the_table_says_what_decided_and_whether_the_budget_was_spent():
+    text = render_search(search(FakeTrainer(FAMILIES), "greedy", Budget(trainings=5)).record)
+
+    assert "bag + dress" in text
+    assert "-0.300 [" in text
+    assert "5 trainings" in text
+    assert "budget was spent" in text

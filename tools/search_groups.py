@@ -1,0 +1,38 @@
+r"""Finds which verticals can share a specialist.
+
+    python tools/search_groups.py --run_dir=runs/mine --prepared=data/prepared \
+      --grouping=affinity --budget_minutes=60
+
+Groups are tried by training, and accepted if no vertical falls below its own specialist on split
+val. Writes <run_dir>/grouping-affinity/groups.json: the groups, every trial, and why each was
+accepted or not. Called again after an interruption it goes on where it was; no training is done
+twice, also not by tools/run_pipeline.py with the same flags.
+"""
+
+from __future__ import annotations
+
+from apparel_embed.cli import app
+from apparel_embed.cli.grouping_flags import GroupingFlags
+from apparel_embed.cli.run_flags import RunFlags
+from apparel_embed.cli.training_flags import ModelFlags, SpecialistFlags, TrainingFlags
+from apparel_embed.files import read_json
+from apparel_embed.grouping.stage import GROUPS_FILE, grouping_stage
+from apparel_embed.grouping.table import render_search
+
+_RUN = RunFlags()
+_GROUPING = GroupingFlags(default="affinity")
+_MODEL = ModelFlags()
+_TRAINING = TrainingFlags()
+_SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
+
+
+def main() -> None:
+    """Searches, and says what was found."""
+    stage = grouping_stage(_RUN.run_dir, _RUN.dataset(), _GROUPING.config(), _SPECIALIST.config())
+    print(render_search(read_json(stage.directory / GROUPS_FILE)))
+    print(f"Groups:  {stage.directory / GROUPS_FILE}")
+    print(f"Next:    python tools/export_targets.py --run_dir={_RUN.run_dir}")
+
+
+if __name__ == "__main__":
+    app.run(main)
