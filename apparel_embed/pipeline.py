@@ -19,6 +19,7 @@ from apparel_embed.stages import (
     MODEL_VERSION,
     evaluation_stage,
     export_stage,
+    report_stage,
     specialist_stage,
     student_stage,
     targets_stage,
@@ -42,6 +43,7 @@ class PipelineConfig:
       start_from_combined: whether the student starts from the combined model's weights.
       split: to evaluate on.
       processes: for work on pictures.
+      measure_speed: whether the report measures images per second.
     """
 
     run_dir: Path
@@ -53,6 +55,7 @@ class PipelineConfig:
     start_from_combined: bool = True
     split: str = "test"
     processes: int = 1
+    measure_speed: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +66,13 @@ class PipelineResult:
       dataset: the prepared dataset.
       evaluation: stage with `summary.json` and `tables.txt`.
       saved_model: the SavedModel's directory.
+      report: stage with `index.html`.
     """
 
     dataset: PreparedDataset
     evaluation: Stage
     saved_model: Path
+    report: Stage
 
 
 def run_pipeline(config: PipelineConfig) -> PipelineResult:
@@ -111,7 +116,17 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
         seed=config.specialist.optimization.seed,
     )
     export = export_stage(run_dir, student)
-    return PipelineResult(dataset, evaluation, export.directory / MODEL_VERSION)
+    report = report_stage(
+        run_dir,
+        dataset,
+        evaluation,
+        specialists=specialists,
+        combined=combined,
+        student=student,
+        export=export,
+        measure_speed=config.measure_speed,
+    )
+    return PipelineResult(dataset, evaluation, export.directory / MODEL_VERSION, report)
 
 
 def _data(config: PipelineConfig) -> PreparedDataset:
