@@ -35,7 +35,9 @@ def map_section(inputs: ReportInputs) -> Section:
         )
     verticals = inputs.pictures.verticals[chosen]
     names = [str(name) for name in np.unique(verticals)]
-    figure = new_figure(5.6 * len(shown), 5.6 + 0.25 * (-(-len(names) // 6)))
+    width = 5.6 * len(shown)
+    columns = _legend_columns(names, width)
+    figure = new_figure(width, 5.6 + 0.25 * (-(-len(names) // columns)))
     for axis, model in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown):
         points = flattened(inputs.embeddings[model][chosen])
         _draw(axis, points, verticals, names, model)
@@ -44,7 +46,7 @@ def map_section(inputs: ReportInputs) -> Section:
         handles,
         labels,
         loc="outside lower center",
-        ncols=min(6, len(labels)),
+        ncols=columns,
         frameon=False,
         markerscale=2,
     )
@@ -81,20 +83,24 @@ def flattened(embeddings: np.ndarray) -> np.ndarray:
     """Returns a map of embeddings by t-SNE.
 
     Args:
-      embeddings: float32 [n, dim], n at least 2, not all equal.
+      embeddings: float32 [n, dim], n at least 4, dim at least 2, not all equal.
 
     Returns:
       float32 [n, 2].
     """
     points = unit_length(embeddings)
-    if points.shape[1] == 2:
-        return points
     tsne = TSNE(
         perplexity=min(30.0, (len(points) - 1) / 3), init="pca", random_state=_SEED, n_jobs=1
     )
     # Sums of several threads are rounded differently each time, and t-SNE magnifies that.
     with threadpool_limits(1):
         return tsne.fit_transform(points)
+
+
+def _legend_columns(names: Sequence[str], width: float) -> int:
+    """Returns how many columns of names, with their marks, go into a width in inches."""
+    longest = max(len(literal(name)) for name in names)
+    return max(1, min(6, len(names), int(width / (0.5 + 0.1 * longest))))
 
 
 def _draw(

@@ -58,13 +58,14 @@ def ranks_section(inputs: ReportInputs) -> Section:
         for number, vertical in enumerate(sorted(shown))
     )
     caption = (
-        f"Of each vertical three queries of {names[0]} by their average precision at R (of equals "
-        "the smaller record number): the highest is good, the lowest bad, the lower median "
-        f"typical. Right are their {_HITS} nearest gallery pictures within the vertical, nearest "
-        "first: ✓ and a green frame where it is the query's item, ✗ and red where it is not."
+        f"For each vertical three queries, chosen by the average precision at R of {names[0]}, "
+        "which looks at the R nearest where R pictures are right: good has the highest, bad the "
+        "lowest, typical the lower median; of equals the smaller record number is taken. Beside "
+        f"each query are its {_HITS} nearest gallery pictures within the vertical, nearest first: "
+        "✓ and a green frame for a picture of the query's item, ✗ and a red frame for another."
     )
     if len(names) > 1:
-        caption += f" Below, the same query under {names[1]}."
+        caption += f" Below it is the same query under {names[1]}."
     if len(shown) < len(answered):
         caption += f" Shown are the {len(shown)} of {len(answered)} verticals with most queries."
     if silent:

@@ -27,6 +27,16 @@ def test_of_a_step_logged_before_and_after_an_interruption_the_later_counts(tmp_
     assert (found.steps.tolist(), found.values.tolist()) == ([10, 20, 30], [4.0, 2.5, 2.0])
 
 
+def test_of_an_event_file_that_ends_in_the_middle_all_before_is_read(tmp_path):
+    write_scalars(tmp_path, "loss", {step: step / 4 for step in range(1, 101)})
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    found = read_scalars(tmp_path, ("loss",))["loss"]
+
+    assert 30 < len(found) < 70
+    np.testing.assert_array_equal(found.values, found.steps / 4)
+
+
 def test_where_nothing_was_logged_nothing_is_read(tmp_path):
     assert len(read_scalars(tmp_path / "none", ("loss",))["loss"]) == 0
 

@@ -78,7 +78,7 @@ def test_without_student_the_combined_model_leads(nasty_run, tmp_path):
 
     found = section.parts[0].queries[0].lists
     assert [one.model for one in found] == ["combined", "specialists"]
-    assert "three queries of combined" in section.caption
+    assert "average precision at R of combined" in section.caption
 
 
 def test_one_query_alone_is_shown_once_and_never_finds_itself(tmp_path):
