@@ -105,15 +105,7 @@ def run_stage(
             return open_stage(directory)
         _refuse_unless(renewed, directory, difference)
         logging.info("%s: %s; made anew", directory, difference)
-    if partial.exists():
-        difference = _difference(partial, made_of)
-        if difference is None:
-            logging.info("%s: going on", directory)
-        else:
-            _refuse_unless(renewed, partial, difference)
-            shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
-    write_json(partial / STAGE_FILE, made_of)
+    _begin(partial, made_of, renewed)
     start = time.monotonic()
     result = work(partial)
     record = {
@@ -132,6 +124,19 @@ def run_stage(
         shutil.rmtree(directory)
     partial.rename(directory)
     return dataclasses.replace(open_stage(directory), skipped=False)
+
+
+def _begin(partial: Path, made_of: Mapping[str, Any], renewed: bool) -> None:
+    """Makes the directory of a stage at work, or finds the one to go on with."""
+    if partial.exists():
+        difference = _difference(partial, made_of)
+        if difference is None:
+            logging.info("%s: going on", partial)
+        else:
+            _refuse_unless(renewed, partial, difference)
+            shutil.rmtree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    write_json(partial / STAGE_FILE, made_of)
 
 
 def _difference(directory: Path, made_of: Mapping[str, Any]) -> str | None:
