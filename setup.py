@@ -23,11 +23,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["apparel_embed", "apparel_embed.*"]),
-    package_data={"apparel_embed": ["py.typed"]},
+    package_data={"apparel_embed": ["py.typed", "report/templates/*.html"]},
     python_requires=">=3.9,<3.12",
     install_requires=[
         "absl-py",
         "array-record",
+        # The page of the report: names of verticals and items are escaped by default.
+        "jinja2",
         "keras-cv==0.9.0",
         "matplotlib",
         "numpy<2",
@@ -35,15 +37,20 @@ setup(
         "Pillow>=11.3",
         "pyarrow",
         "rich",
+        # t-SNE, for the report's map of embeddings.
+        "scikit-learn",
         "scipy",
         # TensorBoard 2.15 imports pkg_resources, which setuptools 81 drops.
         "setuptools<81",
+        "tensorboard",
         # The last pair of releases that works together.
         "tensorflow==2.15.1",
         "tensorflow-addons==0.23.0",
         # keras-cv imports tensorflow-datasets, whose later releases need another protobuf.
         "tensorflow-datasets<4.9.5",
         "tensorflow-metadata<1.16",
+        # One thread for t-SNE, whose result else changes from call to call.
+        "threadpoolctl",
         "tqdm",
     ],
     extras_require={"serving": SERVING, "search": SEARCH, "beam": BEAM, "dev": DEV},

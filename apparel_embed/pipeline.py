@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
@@ -21,6 +22,7 @@ from apparel_embed.stages import (
     MODEL_VERSION,
     evaluation_stage,
     export_stage,
+    report_stage,
     single_specialists,
     specialist_stage,
     student_stage,
@@ -46,6 +48,7 @@ class PipelineConfig:
       start_from_combined: whether the student starts from the combined model's weights.
       split: to evaluate on.
       processes: for work on pictures.
+      measure_speed: whether the report measures images per second.
     """
 
     run_dir: Path
@@ -58,6 +61,7 @@ class PipelineConfig:
     start_from_combined: bool = True
     split: str = "test"
     processes: int = 1
+    measure_speed: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +72,13 @@ class PipelineResult:
       dataset: the prepared dataset.
       evaluation: stage with `summary.json` and `tables.txt`.
       saved_model: the SavedModel's directory.
+      report: stage with `index.html`.
     """
 
     dataset: PreparedDataset
     evaluation: Stage
     saved_model: Path
+    report: Stage
 
 
 def run_pipeline(config: PipelineConfig) -> PipelineResult:
@@ -90,15 +96,36 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
             f"{dataset.directory}: has one vertical only ({', '.join(verticals)}); "
             "with one vertical its specialist is all you need: tools/train_specialist.py"
         )
-    grouping = grouping_stage(run_dir, dataset, config.grouping, config.specialist)
+    models = _train(config, dataset)
+    evaluation = evaluation_stage(
+        run_dir,
+        dataset,
+        split=config.split,
+        **models,
+        init_weights=config.specialist.init_weights,
+        seed=config.specialist.optimization.seed,
+    )
+    export = export_stage(run_dir, models["student"])
+    report = report_stage(
+        run_dir,
+        dataset,
+        evaluation,
+        **models,
+        export=export,
+        measure_speed=config.measure_speed,
+    )
+    return PipelineResult(dataset, evaluation, export.directory / MODEL_VERSION, report)
+
+
+def _train(config: PipelineConfig, dataset: PreparedDataset) -> dict[str, Any]:
+    """Trains all models; returns their stages as evaluation and report take them."""
+    run_dir, verticals = config.run_dir, dataset.verticals
+    groups = grouping_stage(run_dir, dataset, config.grouping, config.specialist).result["groups"]
     grouped = []
-    for number, group in enumerate(grouping.result["groups"], start=1):
-        logging.info(
-            "specialist %d of %d: %s", number, len(grouping.result["groups"]), " + ".join(group)
-        )
-        grouped.append(
-            specialist_stage(run_dir, dataset, group, config.specialist.for_verticals(len(group)))
-        )
+    for number, group in enumerate(groups, start=1):
+        logging.info("specialist %d of %d: %s", number, len(groups), " + ".join(group))
+        training = config.specialist.for_verticals(len(group))
+        grouped.append(specialist_stage(run_dir, dataset, group, training))
     combined = specialist_stage(
         run_dir, dataset, verticals, config.specialist.for_verticals(len(verticals)), COMBINED
     )
@@ -110,19 +137,12 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
         config.student,
         combined if config.start_from_combined else None,
     )
-    evaluation = evaluation_stage(
-        run_dir,
-        dataset,
-        split=config.split,
-        specialists=single_specialists(run_dir, verticals),
-        grouped=grouped,
-        combined=combined,
-        student=student,
-        init_weights=config.specialist.init_weights,
-        seed=config.specialist.optimization.seed,
-    )
-    export = export_stage(run_dir, student)
-    return PipelineResult(dataset, evaluation, export.directory / MODEL_VERSION)
+    return {
+        "specialists": single_specialists(run_dir, verticals),
+        "grouped": grouped,
+        "combined": combined,
+        "student": student,
+    }
 
 
 def _data(config: PipelineConfig) -> PreparedDataset:

@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import platform
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from apparel_embed.files import fingerprint_json, read_json, write_json
 
 STAGE_FILE = "stage.json"
 SCHEMA_VERSION = 1
+_REMEDY = "remove that directory or name another --run_dir"
 _PACKAGES = ("apparel_embed", "tensorflow", "tensorflow-addons", "keras-cv", "numpy", "Pillow")
 
 
@@ -81,6 +83,7 @@ def run_stage(
     flags: Mapping[str, Any],
     inputs: Mapping[str, str],
     work: Callable[[Path], Mapping[str, Any]],
+    renewed: bool = False,
 ) -> Stage:
     """Runs a stage, or finds it finished.
 
@@ -90,26 +93,27 @@ def run_stage(
       inputs: fingerprint of each input by its name.
       work: does the stage's work in the directory it is given, which holds what an interrupted
         call left there, and returns the result as JSON values.
+      renewed: whether a stage that was made with other flags or inputs is made anew and takes the
+        old one's place: for what only shows other stages' results, and is quickly made.
 
     Returns:
       The finished stage.
 
     Raises:
-      UserError: if the stage, finished or begun, was made with other flags or inputs: nothing
-        is overwritten.
+      UserError: if the stage, finished or begun, was made with other flags or inputs and is not
+        to be renewed: nothing else is overwritten.
     """
     made_of = {"flags": dict(flags), "inputs": dict(inputs)}
     fingerprint = fingerprint_json(made_of)
-    if directory.exists():
-        _refuse_other(directory, made_of)
-        logging.info("%s: finished before, skipped", directory)
-        return open_stage(directory)
     partial = directory.with_name(f"{directory.name}.partial")
-    if partial.exists():
-        _refuse_other(partial, made_of)
-        logging.info("%s: going on", directory)
-    partial.mkdir(parents=True, exist_ok=True)
-    write_json(partial / STAGE_FILE, made_of)
+    if directory.exists():
+        difference = _difference(directory, made_of)
+        if difference is None:
+            logging.info("%s: finished before, skipped", directory)
+            return open_stage(directory)
+        _refuse_unless(renewed, directory, difference)
+        logging.info("%s: %s; made anew", directory, difference)
+    _begin(partial, made_of, renewed)
     start = time.monotonic()
     result = work(partial)
     record = {
@@ -123,25 +127,47 @@ def run_stage(
         "result": dict(result),
     }
     write_json(partial / STAGE_FILE, record)
+    if directory.exists():
+        # The old one stays until the new one is whole.
+        shutil.rmtree(directory)
     partial.rename(directory)
     return dataclasses.replace(open_stage(directory), skipped=False)
 
 
-def _refuse_other(directory: Path, made_of: Mapping[str, Any]) -> None:
-    """Raises if the directory was made of something else, naming what differs."""
-    remedy = "remove that directory or name another --run_dir"
+def _begin(partial: Path, made_of: Mapping[str, Any], renewed: bool) -> None:
+    """Makes the directory of a stage at work, or finds the one to go on with."""
+    if partial.exists():
+        difference = _difference(partial, made_of)
+        if difference is None:
+            logging.info("%s: going on", partial)
+        else:
+            _refuse_unless(renewed, partial, difference)
+            shutil.rmtree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    write_json(partial / STAGE_FILE, made_of)
+
+
+def _difference(directory: Path, made_of: Mapping[str, Any]) -> str | None:
+    """Returns in what a stage was made differently, or None.
+
+    Raises:
+      UserError: if the directory is no stage.
+    """
     try:
         record = read_json(directory / STAGE_FILE)
     except (OSError, ValueError) as error:
-        raise UserError(f"{directory}: is there but is not a stage ({error}); {remedy}") from error
+        raise UserError(f"{directory}: is there but is not a stage ({error}); {_REMEDY}") from error
     for part in ("flags", "inputs"):
         old, new = record.get(part, {}), made_of[part]
         for key in sorted({*old, *new}):
             if old.get(key) != new.get(key):
-                raise UserError(
-                    f"{directory}: was made with {key}={old.get(key)!r}, now it is "
-                    f"{new.get(key)!r}; {remedy}"
-                )
+                return f"was made with {key}={old.get(key)!r}, now it is {new.get(key)!r}"
+    return None
+
+
+def _refuse_unless(renewed: bool, directory: Path, difference: str) -> None:
+    if not renewed:
+        raise UserError(f"{directory}: {difference}; {_REMEDY}")
 
 
 def _versions() -> dict[str, str]:

@@ -21,6 +21,8 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import render_comparisons, render_tables
 from apparel_embed.files import fingerprint_files, fingerprint_json, write_json
 from apparel_embed.models.embedding import ModelConfig, load_embedding_model
+from apparel_embed.report.build import write_report
+from apparel_embed.report.inputs import Training, load_inputs
 from apparel_embed.runs import Stage, open_stage, run_stage
 from apparel_embed.serving.saved_model import export_saved_model
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
@@ -32,6 +34,7 @@ TARGETS = "targets"
 STUDENT = "student"
 EVALUATION = "evaluation"
 SAVED_MODEL = "saved_model"
+REPORT = "report"
 MODEL_VERSION = "1"
 TARGETS_FILE = "targets.parquet"
 SUMMARY_FILE = "summary.json"
@@ -278,6 +281,72 @@ def export_stage(run_dir: Path, model: Stage) -> Stage:
         flags={"model": model.name},
         inputs={model.name: model.fingerprint},
         work=work,
+    )
+
+
+def report_stage(
+    run_dir: Path,
+    dataset: PreparedDataset,
+    evaluation: Stage,
+    *,
+    specialists: Sequence[Stage],
+    grouped: Sequence[Stage],
+    combined: Stage | None,
+    student: Stage | None,
+    export: Stage | None,
+    measure_speed: bool,
+) -> Stage:
+    """Writes `index.html`, readable offline, and its figures as PNG files beside it.
+
+    The report only shows what other stages have found, so it is made anew when they change.
+
+    Args:
+      run_dir: the run's directory.
+      dataset: the prepared dataset that was evaluated.
+      evaluation: the stage to report.
+      specialists: one for each vertical, if evaluated.
+      grouped: those of the groups, if evaluated.
+      combined: the stage of the combined model, if evaluated.
+      student: the stage of the student, if evaluated.
+      export: the stage of the SavedModel, or None.
+      measure_speed: whether to measure images per second, which differ from call to call.
+    """
+    sets = {"specialists": specialists}
+    if any(len(stage.flags["verticals"]) > 1 for stage in grouped):
+        sets["grouped_specialists"] = grouped
+    trainings = [
+        Training("+".join(stage.flags["verticals"]), name, stage)
+        for name, stages in sets.items()
+        for stage in stages
+    ]
+    alone = {"combined": combined, "unified": student}
+    trainings += [Training(name, name, stage) for name, stage in alone.items() if stage]
+    saved_models = {
+        name: export.directory / MODEL_VERSION
+        for name, stage in alone.items()
+        if export and stage and export.flags["model"] == stage.name
+    }
+
+    def work(directory: Path) -> dict[str, Any]:
+        inputs = load_inputs(
+            dataset, evaluation, SUMMARY_FILE, trainings, saved_models, measure_speed
+        )
+        return write_report(inputs, directory)
+
+    stages = [
+        evaluation,
+        *(training.stage for training in trainings),
+        *([export] if export else []),
+    ]
+    return run_stage(
+        run_dir / REPORT,
+        flags={"measure_speed": measure_speed},
+        inputs={
+            "prepared": dataset.fingerprint,
+            **{one.name: one.fingerprint for one in stages if one},
+        },
+        work=work,
+        renewed=True,
     )
 
 

@@ -1,12 +1,14 @@
 """The whole way, tiny: every stage for real, nothing learnt that is worth having."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from report_runs import Page, is_drawn
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.embeddings import read_embeddings
@@ -100,6 +102,7 @@ def test_the_end_tells_the_table_and_where_everything_is(walked):
 
     assert "unified" in done.stdout
     assert f"SavedModel:   {run_dir}/saved_model/1" in done.stdout
+    assert f"Report:       {run_dir}/report/index.html" in done.stdout
     assert f"tensorboard --logdir={run_dir}" in done.stdout
     assert (run_dir / "evaluation/tables.txt").read_text().strip() in done.stdout
 
@@ -132,14 +135,35 @@ np.savez({str(tmp_path / "found.npz")!r}, **{{name: one.numpy() for name, one in
     np.testing.assert_allclose(found["embedding"][found["valid"]], expected[:5], atol=1e-5)
 
 
+def test_the_report_shows_the_numbers_of_the_summary_and_needs_nothing_else(walked):
+    run_dir, _ = walked
+    text = (run_dir / "report/index.html").read_text("utf-8")
+    tables = Page(text).tables
+    summary = json.loads((run_dir / "evaluation/summary.json").read_text())
+    rows = {(row["model"], row["scope"], row["vertical"]): row for row in summary["rows"]}
+
+    models = ["colour_histogram", "frozen_backbone", "combined", "specialists", "unified"]
+    assert [line[0] for line in tables[0][1:]] == models
+    for model, r_at_1, *_ in tables[0][1:]:
+        row = rows[model, "within", "ALL"]
+        low, high = row["r_at_1_low"], row["r_at_1_high"]
+        assert r_at_1 == f"{row['r_at_1']:.3f} [{low:.3f}, {high:.3f}]"
+    trainings = [line[0] for line in tables[-1][1:]]
+    assert trainings == ["bag", "dress", "combined", "unified"]
+    assert "http://" not in text
+    assert "https://" not in text
+    for name in ("gap", "map", "losses", "validation", "ranks-00", "ranks-01"):
+        assert is_drawn((run_dir / f"report/{name}.png").read_bytes())
+
+
 def test_a_second_call_skips_every_stage_and_changes_nothing(walked):
     run_dir, _ = walked
     before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
     done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS)
 
     assert done.returncode == 0, done.stderr[-3000:]
-    # Two specialists, combined, targets, student, evaluation, export.
-    assert done.stderr.count("finished before, skipped") == 7
+    # Two specialists, combined, targets, student, evaluation, export, report.
+    assert done.stderr.count("finished before, skipped") == 8
     after = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
     assert after == before
 
@@ -164,6 +188,22 @@ def test_the_single_binaries_find_what_the_pipeline_left(walked):
         done = run(tool, f"--run_dir={run_dir}", *arguments)
         assert done.returncode == 0, done.stderr[-2000:]
         assert "skipped" in done.stderr
+
+
+def test_the_report_is_made_anew_for_other_flags_and_then_the_same_at_each_call(walked):
+    run_dir, _ = walked
+    report = run_dir / "report"
+    written = []
+    for _ in range(2):
+        done = run("evaluate.py", f"--run_dir={run_dir}", "--nomeasure_speed")
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert f"Report:      {report}/index.html" in done.stdout
+        names = sorted(path.name for path in report.iterdir() if path.name != "stage.json")
+        written.append({name: (report / name).read_bytes() for name in names})
+        assert b"images / s" not in written[-1]["index.html"]
+        shutil.rmtree(report)
+
+    assert written[0] == written[1]
 
 
 def test_a_group_of_verticals_is_trained_by_its_own_binary(walked):

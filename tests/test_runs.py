@@ -7,9 +7,9 @@ from apparel_embed.errors import UserError
 from apparel_embed.runs import open_stage, run_stage
 
 
-def make(directory, work=lambda directory: {"answer": 42}, flags=None, inputs=None):
+def make(directory, work=lambda directory: {"answer": 42}, flags=None, inputs=None, **more):
     return run_stage(
-        directory, flags=flags or {"steps": 1}, inputs=inputs or {"data": "abc"}, work=work
+        directory, flags=flags or {"steps": 1}, inputs=inputs or {"data": "abc"}, work=work, **more
     )
 
 
@@ -91,12 +91,48 @@ def test_a_stage_made_of_something_else_is_refused_and_kept(tmp_path, finished, 
     assert (tmp_path / name / "result.txt").read_text() == "precious"
 
 
-def test_a_directory_that_is_no_stage_is_refused(tmp_path):
+def test_a_stage_to_be_renewed_is_made_anew_when_its_inputs_change_and_only_then(tmp_path):
+    counter = []
+    make(tmp_path / "one", write_and_count(counter), renewed=True)
+    (tmp_path / "one" / "old.txt").write_text("of the old inputs")
+    kept = make(tmp_path / "one", write_and_count(counter), renewed=True)
+    assert kept.skipped
+    assert (tmp_path / "one" / "old.txt").is_file()
+
+    new = make(tmp_path / "one", write_and_count(counter), inputs={"data": "xyz"}, renewed=True)
+
+    assert new.result == {"answer": 2}
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
+        "result.txt",
+        "stage.json",
+    ]
+    assert open_stage(tmp_path / "one").fingerprint == new.fingerprint != kept.fingerprint
+
+
+def test_a_stage_to_be_renewed_keeps_the_old_one_until_the_new_one_is_whole(tmp_path):
+    def interrupted(directory):
+        (directory / "half.txt").write_text("half")
+        raise KeyboardInterrupt
+
+    make(tmp_path / "one", write_and_count([]), renewed=True)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "one", interrupted, inputs={"data": "xyz"}, renewed=True)
+    assert (tmp_path / "one" / "result.txt").read_text() == "whole"
+
+    # Of yet other inputs: nothing of the interrupted one may stay.
+    make(tmp_path / "one", write_and_count([]), inputs={"data": "other"}, renewed=True)
+
+    assert not (tmp_path / "one" / "half.txt").exists()
+    assert not (tmp_path / "one.partial").exists()
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_directory_that_is_no_stage_is_refused(tmp_path, renewed):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "thesis.txt").write_text("precious")
 
     with pytest.raises(UserError, match="is not a stage"):
-        make(tmp_path / "one")
+        make(tmp_path / "one", renewed=renewed)
 
     assert (tmp_path / "one" / "thesis.txt").read_text() == "precious"
 

@@ -2,7 +2,8 @@ r"""Evaluates all models of a run on the same queries.
 
     python tools/evaluate.py --run_dir=runs/mine --prepared=data/prepared
 
-Writes <run_dir>/evaluation/summary.json, the same as a table, and each model's embeddings.
+Writes <run_dir>/evaluation/summary.json, the same as a table, each model's embeddings, and
+<run_dir>/report/index.html, which shows all that is known of the run.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
+from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag, measure_speed_flag
 from apparel_embed.cli.training_flags import InitWeightsFlag
+from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.stages import (
     COMBINED,
+    SAVED_MODEL,
     STUDENT,
     SUMMARY_FILE,
     TABLES_FILE,
     evaluation_stage,
+    report_stage,
     single_specialists,
 )
 
@@ -30,25 +34,38 @@ _STUDENT = flags.DEFINE_string("student", STUDENT, "stage of the student, or non
 _SPLIT = flags.DEFINE_enum("split", "test", ["val", "test"], "split to evaluate on")
 _SEED = flags.DEFINE_integer("seed", 0, "seed of the bootstrap (0 or more)", lower_bound=0)
 _INIT_WEIGHTS = InitWeightsFlag()
+_MEASURE_SPEED = measure_speed_flag()
 
 
 def main() -> None:
-    """Evaluates, and prints the tables."""
+    """Evaluates, prints the tables, and writes the report."""
     dataset = _RUN.dataset()
+    models = {
+        "specialists": single_specialists(_RUN.run_dir, dataset.verticals),
+        "grouped": _SPECIALISTS.stages(_RUN),
+        "combined": _RUN.stage(_COMBINED.value),
+        "student": _RUN.stage(_STUDENT.value),
+    }
     stage = evaluation_stage(
         _RUN.run_dir,
         dataset,
         split=_SPLIT.value,
-        specialists=single_specialists(_RUN.run_dir, dataset.verticals),
-        grouped=_SPECIALISTS.stages(_RUN),
-        combined=_RUN.stage(_COMBINED.value),
-        student=_RUN.stage(_STUDENT.value),
+        **models,
         init_weights=_INIT_WEIGHTS.value,
         seed=_SEED.value,
+    )
+    report = report_stage(
+        _RUN.run_dir,
+        dataset,
+        stage,
+        **models,
+        export=_RUN.stage_if_finished(SAVED_MODEL),
+        measure_speed=_MEASURE_SPEED.value,
     )
     print((stage.directory / TABLES_FILE).read_text("utf-8"))
     print(f"Summary:     {stage.directory / SUMMARY_FILE}")
     print(f"Embeddings:  {stage.directory / 'embeddings'}")
+    print(f"Report:      {report.directory / PAGE_FILE}")
     print(f"Next:        python tools/export_saved_model.py --run_dir={_RUN.run_dir}")
 
 

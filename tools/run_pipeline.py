@@ -4,7 +4,8 @@ r"""Walks the whole way from pictures to one served embedding model.
 
 draws synthetic garments, trains one specialist per vertical and, for comparison, one combined
 model on all; exports the specialists' embeddings; trains one student on them; evaluates all on
-the same queries; exports the student as a SavedModel. With your own pictures:
+the same queries; exports the student as a SavedModel; and writes a report of it all. With your
+own pictures:
 
     python tools/run_pipeline.py --manifest=data/manifest.csv --run_dir=runs/mine \
       --backbone=efficientnet_lite_b0 --image_size=160
@@ -21,7 +22,7 @@ from absl import flags
 from apparel_embed.cli import app
 from apparel_embed.cli.data_flags import PrepareFlags, ProcessesFlag, SyntheticFlags
 from apparel_embed.cli.grouping_flags import GroupingFlags
-from apparel_embed.cli.run_flags import align_to_flag, student_start_flag
+from apparel_embed.cli.run_flags import align_to_flag, measure_speed_flag, student_start_flag
 from apparel_embed.cli.training_flags import (
     ModelFlags,
     SpecialistFlags,
@@ -29,6 +30,7 @@ from apparel_embed.cli.training_flags import (
     TrainingFlags,
 )
 from apparel_embed.pipeline import PipelineConfig, run_pipeline
+from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.stages import SUMMARY_FILE, TABLES_FILE
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "directory of the run", required=True)
@@ -39,6 +41,7 @@ _GROUPING = GroupingFlags()
 _ALIGN_TO = align_to_flag()
 _STUDENT_START = student_start_flag()
 _SPLIT = flags.DEFINE_enum("split", "test", ["val", "test"], "split to evaluate on")
+_MEASURE_SPEED = measure_speed_flag()
 _PROCESSES = ProcessesFlag()
 _SYNTHETIC = SyntheticFlags()
 _PREPARE = PrepareFlags()
@@ -63,6 +66,7 @@ def main() -> None:
             start_from_combined=_STUDENT_START.used,
             split=_SPLIT.value,
             processes=_PROCESSES.value,
+            measure_speed=_MEASURE_SPEED.value,
         )
     )
     evaluation = result.evaluation.directory
@@ -70,6 +74,7 @@ def main() -> None:
     print(f"Summary:      {evaluation / SUMMARY_FILE}")
     print(f"Embeddings:   {evaluation / 'embeddings'}")
     print(f"SavedModel:   {result.saved_model}")
+    print(f"Report:       {result.report.directory / PAGE_FILE}")
     print(f"TensorBoard:  tensorboard --logdir={run_dir}")
 
 

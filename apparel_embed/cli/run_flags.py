@@ -35,6 +35,20 @@ class RunFlags:
         """Opens a finished stage; None for the name "none"."""
         return None if name == "none" else open_stage(self.run_dir / name)
 
+    def stage_if_finished(self, name: str) -> Stage | None:
+        """Opens a stage; None where it is not there, or not finished."""
+        directory = self.run_dir / name
+        return open_stage(directory) if directory.is_dir() else None
+
+
+def measure_speed_flag() -> flags.FlagHolder[bool]:
+    """Returns the flag that says whether the report measures how fast models are."""
+    return flags.DEFINE_bool(
+        "measure_speed",
+        True,
+        "measure images per second for the report; without, the same inputs give the same report",
+    )
+
 
 class CombinedUseFlag:
     """Whether the combined model serves a purpose: a flag of the value "combined" or "none".

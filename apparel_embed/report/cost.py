@@ -1,0 +1,118 @@
+"""What each model costs: parameters, files, and pictures a second."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.table import DASH, human_count
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.inference.image_store import decoded_batches
+from apparel_embed.models.embedding import load_embedding_model
+from apparel_embed.report.inputs import ReportInputs
+from apparel_embed.report.parts import Section, Table
+
+_BATCH = 64
+_SECONDS = 1.0
+
+
+def cost_section(inputs: ReportInputs) -> Section:
+    """Returns the table of what each model costs to deploy."""
+    row_of = {row["model"]: row for row in inputs.summary["rows"]}
+    header = ["model", "parameters", "models to deploy", "model files", "SavedModel"]
+    if inputs.measure_speed:
+        header.append("images / s, here and now")
+    body = []
+    for model in inputs.models:
+        directories = [
+            training.stage.directory / "model"
+            for training in inputs.trainings
+            if training.model == model
+        ]
+        exported = inputs.saved_models.get(model)
+        cells = [
+            model,
+            human_count(row_of[model]["parameters"]),
+            str(row_of[model]["models_to_deploy"]),
+            _size(directories),
+            _size([exported] if exported else []),
+        ]
+        if inputs.measure_speed:
+            cells.append(_speed(inputs, directories))
+        body.append(tuple(cells))
+    table = Table(_caption(inputs), tuple(header), tuple(body))
+    return Section(
+        "cost",
+        "What it costs",
+        "Parameters and files are of all models that have to be deployed together.",
+        (table,),
+    )
+
+
+def images_per_second(
+    model: Path, dataset: PreparedDataset, records: np.ndarray, seconds: float = _SECONDS
+) -> float:
+    """Measures how fast a stored model embeds pictures that are decoded already.
+
+    Args:
+      model: its directory.
+      dataset: where the pictures are.
+      records: [n] of which the first fill the batch, at least 1.
+      seconds: to measure for, at least; a first batch is not counted.
+    """
+    tf.keras.backend.clear_session()
+    loaded, config = load_embedding_model(model)
+    embed = Embedder(loaded)
+    batch = list(decoded_batches(dataset, records[:_BATCH], config.image_size, _BATCH))
+    pictures = len(embed(batch))
+    rounds = 0
+    start = time.perf_counter()
+    while not rounds or time.perf_counter() - start < seconds:
+        embed(batch)
+        rounds += 1
+    return rounds * pictures / (time.perf_counter() - start)
+
+
+def _caption(inputs: ReportInputs) -> str:
+    caption = (
+        "Model files are weights and configuration as training stored them; the SavedModel, as far "
+        "as exported, adds preprocessing."
+    )
+    if not inputs.measure_speed:
+        return caption
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes")
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    where = f"{os.cpu_count()} CPUs and {gpus} GPUs"
+    return (
+        f"{caption} Images a second were measured on this machine ({where}) at {now}, for "
+        f"{_SECONDS:g} s with a batch of {min(_BATCH, len(inputs.pictures))} decoded pictures: "
+        "they differ from report to report. A picture passes through one specialist only, so the "
+        "speed of specialists is that of one of them."
+    )
+
+
+def _size(paths: Sequence[Path]) -> str:
+    """Returns the bytes of all files below directories."""
+    files = [file for path in paths for file in path.rglob("*") if file.is_file()]
+    return human_bytes(sum(file.stat().st_size for file in files)) if files else DASH
+
+
+def human_bytes(count: int) -> str:
+    """Returns a number of bytes: `12 B`, `3.4 MB`."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
+
+
+def _speed(inputs: ReportInputs, directories: Sequence[Path]) -> str:
+    if not directories:
+        return DASH
+    return f"{images_per_second(directories[0], inputs.dataset, inputs.pictures.records):,.0f}"

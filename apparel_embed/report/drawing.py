@@ -1,0 +1,64 @@
+"""What all figures share: colours, text that is taken literally, and PNG files.
+
+Matplotlib's object-oriented interface only: no figure outlives its function, nothing is global.
+"""
+
+from __future__ import annotations
+
+import io
+
+from matplotlib.figure import Figure
+
+_DPI = 110
+_LONGEST_NAME = 28
+# Okabe and Ito's colours, told apart with any colour vision; the markers differ too.
+_STYLES = {
+    "colour_histogram": ("#8c8c8c", "v"),
+    "frozen_backbone": ("#56b4e9", "^"),
+    "combined": ("#e69f00", "s"),
+    "specialists": ("#009e73", "D"),
+    "grouped_specialists": ("#cc79a7", "P"),
+    "unified": ("#0072b2", "o"),
+}
+_OTHER_STYLE = ("#000000", "X")
+_COLOURS = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000", "#b0a000",
+)  # fmt: skip
+_MARKERS = "os^DvPX*"
+
+
+def model_style(model: str) -> tuple[str, str]:
+    """Returns colour and marker of a model, the same in every figure."""
+    return _STYLES.get(model, _OTHER_STYLE)
+
+
+def vertical_style(number: int) -> tuple[str, str]:
+    """Returns colour and marker of a vertical by its number from 0; 64 differ."""
+    return (
+        _COLOURS[number % len(_COLOURS)],
+        _MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)],
+    )
+
+
+def literal(text: str) -> str:
+    """Returns text that matplotlib shows as it is, cut where it is too long for a label.
+
+    A pair of dollars would be read as a formula, a line break would spoil the layout.
+    """
+    text = " ".join(text.split())
+    if len(text) > _LONGEST_NAME:
+        text = text[: _LONGEST_NAME - 1] + "…"
+    return text.replace("$", r"\$")
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Returns an empty figure of a size in inches that lays itself out."""
+    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """Returns a figure as PNG; the same drawing gives the same bytes."""
+    buffer = io.BytesIO()
+    # Neither the version of matplotlib nor the time belongs into a result.
+    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    return buffer.getvalue()

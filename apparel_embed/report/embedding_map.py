@@ -1,0 +1,126 @@
+"""The space of embeddings in two dimensions, coloured by vertical."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+from apparel_embed.report.drawing import literal, new_figure, png_bytes, vertical_style
+from apparel_embed.report.inputs import UNIFIED, ReportInputs
+from apparel_embed.report.parts import Picture, Section, counted
+from apparel_embed.retrieval.neighbours import unit_length
+
+_MOST_PICTURES = 2000
+# Of fewer a map tells nothing.
+_FEWEST_PICTURES = 8
+_SEED = 0
+
+
+def map_section(inputs: ReportInputs) -> Section:
+    """Returns maps of the specialists' spaces and of the student's, side by side."""
+    title = "The space of embeddings"
+    shown = [name for name in (inputs.experts, UNIFIED) if name in inputs.embeddings]
+    chosen = sampled(len(inputs.pictures), _MOST_PICTURES)
+    distinct = [len(np.unique(inputs.embeddings[name][chosen], axis=0)) for name in shown]
+    if not shown or min(distinct) < _FEWEST_PICTURES:
+        return Section(
+            "map",
+            title,
+            "No map: it needs specialists or a student, and at least "
+            f"{_FEWEST_PICTURES} pictures with different embeddings.",
+        )
+    verticals = inputs.pictures.verticals[chosen]
+    names = [str(name) for name in np.unique(verticals)]
+    width = 5.6 * len(shown)
+    columns = _legend_columns(names, width)
+    figure = new_figure(width, 5.6 + 0.25 * (-(-len(names) // columns)))
+    for axis, model in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown):
+        points = flattened(inputs.embeddings[model][chosen])
+        _draw(axis, points, verticals, names, model)
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        markerscale=2,
+    )
+    separate = (
+        f" Each vertical of {inputs.experts} has a space of its own, or shares one with its group: "
+        "there, verticals may overlap freely, and how near two of them lie means nothing."
+        if inputs.experts
+        else ""
+    )
+    picture = Picture(
+        "map",
+        f"{counted(len(chosen), 'picture')} of the {len(inputs.pictures):,} of split "
+        f"{inputs.split}, coloured by vertical; each map is a t-SNE of its own, so positions in "
+        f"one say nothing about the other.{separate}",
+        png_bytes(figure),
+    )
+    return Section(
+        "map",
+        title,
+        "Pictures that a model holds to be similar lie close. Distances between clusters, and "
+        "their sizes, mean little in such a map.",
+        (picture,),
+    )
+
+
+def sampled(count: int, most: int) -> np.ndarray:
+    """Returns rising positions below `count`, at most `most`, the same at every call."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(_SEED).choice(count, most, replace=False))
+
+
+def flattened(embeddings: np.ndarray) -> np.ndarray:
+    """Returns a map of embeddings by t-SNE.
+
+    Args:
+      embeddings: float32 [n, dim], n at least 4, dim at least 2, not all equal.
+
+    Returns:
+      float32 [n, 2].
+    """
+    points = unit_length(embeddings)
+    tsne = TSNE(
+        perplexity=min(30.0, (len(points) - 1) / 3), init="pca", random_state=_SEED, n_jobs=1
+    )
+    # Sums of several threads are rounded differently each time, and t-SNE magnifies that.
+    with threadpool_limits(1):
+        return tsne.fit_transform(points)
+
+
+def _legend_columns(names: Sequence[str], width: float) -> int:
+    """Returns how many columns of names, with their marks, go into a width in inches."""
+    longest = max(len(literal(name)) for name in names)
+    return max(1, min(6, len(names), int(width / (0.5 + 0.1 * longest))))
+
+
+def _draw(
+    axis: Axes, points: np.ndarray, verticals: np.ndarray, names: Sequence[str], model: str
+) -> None:
+    for number, name in enumerate(names):
+        colour, marker = vertical_style(number)
+        mine = points[verticals == name]
+        axis.scatter(
+            mine[:, 0],
+            mine[:, 1],
+            s=14 if len(points) <= 600 else 8,
+            color=colour,
+            marker=marker,
+            linewidths=0,
+            alpha=0.75,
+            # A name with a leading underscore would be left out of the legend.
+            label=literal(f"\u200b{name}" if name.startswith("_") else name),
+        )
+    axis.set_title(model, fontsize=11)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.set_aspect("equal", adjustable="datalim")

@@ -1,0 +1,184 @@
+"""The gap between models: recall with intervals per vertical, and paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from apparel_embed.evaluation.protocol import ALL, MERGED, SCOPES, WITHIN
+from apparel_embed.evaluation.table import DASH
+from apparel_embed.report.drawing import literal, model_style, new_figure, png_bytes
+from apparel_embed.report.inputs import ReportInputs
+from apparel_embed.report.parts import Part, Picture, Section, Table, counted
+
+_Rows = Mapping[tuple[str, str, str], Mapping[str, Any]]
+_SHARES = (("R@5", "r_at_5"), ("R@10", "r_at_10"), ("R@20", "r_at_20"), ("mAP@R", "map_at_r"))
+_WHERE = {
+    WITHIN: "searching the gallery of the query's vertical (within)",
+    MERGED: "searching the gallery of all verticals (merged)",
+}
+
+
+def gap_section(inputs: ReportInputs) -> Section:
+    """Returns the tables and the figure of the gap between models."""
+    rows = {(row["model"], row["scope"], row["vertical"]): row for row in inputs.summary["rows"]}
+    verticals = sorted({key[2] for key in rows} - {ALL})
+    parts: list[Part] = [_mean_table(rows, inputs.models), _figure(rows, inputs.models, verticals)]
+    parts += [_vertical_table(rows, inputs.models, verticals, scope) for scope in SCOPES]
+    parts += _comparisons(inputs.summary["comparisons"])
+    return Section(
+        "gap",
+        "The gap between models",
+        "R@k is the share of queries with a picture of the same item among the k nearest gallery "
+        "pictures, the query's own picture left out. Only queries that have a match in the "
+        "gallery count. Intervals in brackets are 95 % bootstrap over items. ALL is the mean over "
+        "verticals. Models with a space per vertical cannot be searched merged.",
+        tuple(parts),
+    )
+
+
+def share(value: float | None) -> str:
+    """Returns a share in three digits, a dash where there is none."""
+    return DASH if value is None else f"{value:.3f}"
+
+
+def _with_interval(row: Mapping[str, Any] | None) -> str:
+    if row is None or row["r_at_1"] is None:
+        return DASH
+    return f"{row['r_at_1']:.3f} [{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}]"
+
+
+def _behind(rows: _Rows, models: Sequence[str], scope: str) -> str:
+    """Returns how many queries and gallery pictures stand behind the means of a scope."""
+    of_scope = [rows[key] for key in ((model, scope, ALL) for model in models) if key in rows]
+    if not of_scope:
+        return "no model has one space for all verticals"
+    # Every model of an evaluation answers the same queries.
+    queries = counted(of_scope[0]["queries"], "query", "queries")
+    return f"{queries} and {counted(of_scope[0]['gallery'], 'gallery picture')}"
+
+
+def _mean_table(rows: _Rows, models: Sequence[str]) -> Table:
+    body = []
+    for model in models:
+        within, merged = (rows.get((model, scope, ALL)) for scope in SCOPES)
+        shares = [DASH if within is None else share(within[field]) for _, field in _SHARES]
+        body.append((model, _with_interval(within), *shares, _with_interval(merged)))
+    return Table(
+        f"Means over verticals. Within: {_behind(rows, models, WITHIN)}; merged: "
+        f"{_behind(rows, models, MERGED)}. R@5 to mAP@R are within.",
+        ("model", "R@1 within", *(name for name, _ in _SHARES), "R@1 merged"),
+        tuple(body),
+    )
+
+
+def _vertical_table(
+    rows: _Rows, models: Sequence[str], verticals: Sequence[str], scope: str
+) -> Table:
+    shown = [model for model in models if any(key[:2] == (model, scope) for key in rows)]
+    body = []
+    for vertical in (*verticals, ALL):
+        of_models = [rows.get((model, scope, vertical)) for model in shown]
+        known = next((row for row in of_models if row), None)
+        queries, gallery = (
+            f"{known[name]:,}" if known else DASH for name in ("queries", "gallery")
+        )
+        body.append((vertical, queries, gallery, *map(_with_interval, of_models)))
+    return Table(
+        f"R@1 of each vertical, {_WHERE[scope]}: {_behind(rows, models, scope)}.",
+        ("vertical", "queries", "gallery", *shown),
+        tuple(body),
+    )
+
+
+def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[Table]:
+    if not comparisons:
+        return []
+    body = tuple(
+        (
+            f"{entry['model']} - {entry['minus']}",
+            entry["vertical"],
+            f"{entry['queries']:,}",
+            f"{entry['difference']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]",
+            "clear" if entry["is_clear"] else "may be chance",
+        )
+        for entry in comparisons
+    )
+    most = max(entry["queries"] for entry in comparisons)
+    caption = (
+        "Differences in R@1 within, paired over the same "
+        f"{counted(most, 'query', 'queries')}. A difference is clear where its 95 % interval "
+        "leaves out zero; of many that are chance, one in twenty looks clear."
+    )
+    return [Table(caption, ("models", "vertical", "queries", "difference", ""), body)]
+
+
+def _figure(rows: _Rows, models: Sequence[str], verticals: Sequence[str]) -> Picture:
+    lines = (ALL, *verticals)
+    scopes = [scope for scope in SCOPES if any(key[1] == scope for key in rows)]
+    height = 1.3 + len(lines) * max(0.4, 0.14 * len(models))
+    figure = new_figure(5.6 * len(scopes), height)
+    axes = figure.subplots(1, len(scopes), sharex=True, sharey=True, squeeze=False)[0]
+    for axis, scope in zip(axes, scopes):
+        _draw_scope(axis, rows, models, lines, scope)
+        axis.set_title(f"R@1 {scope}", fontsize=11)
+        axis.set_xlabel("R@1, 95 % interval")
+    axes[0].set_yticks(range(len(lines)), [literal(name) for name in lines])
+    axes[0].set_ylim(len(lines) - 0.5, -0.5)
+    axes[0].set_xlim(*_limits(rows))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False
+    )
+    behind = "; ".join(f"{scope}, {_behind(rows, models, scope)}" for scope in scopes)
+    return Picture(
+        "gap",
+        f"R@1 with 95 % intervals of each model, mean (ALL) and per vertical: {behind}. "
+        "Verticals without an answered query have no dots.",
+        png_bytes(figure),
+    )
+
+
+def _draw_scope(
+    axis: Axes, rows: _Rows, models: Sequence[str], lines: Sequence[str], scope: str
+) -> None:
+    for line in range(0, len(lines), 2):
+        axis.axhspan(line - 0.5, line + 0.5, color="#f2f2f2", zorder=0)
+    for number, model in enumerate(models):
+        found = [
+            (line, row)
+            for line, row in enumerate(rows.get((model, scope, name)) for name in lines)
+            if row and row["r_at_1"] is not None
+        ]
+        if not found:
+            continue
+        colour, marker = model_style(model)
+        offset = (number - (len(models) - 1) / 2) * 0.8 / len(models)
+        values = [row["r_at_1"] for _, row in found]
+        # Rounding may put an end of an interval beyond its middle by a bit.
+        below = [max(0.0, row["r_at_1"] - row["r_at_1_low"]) for _, row in found]
+        above = [max(0.0, row["r_at_1_high"] - row["r_at_1"]) for _, row in found]
+        axis.errorbar(
+            values,
+            [line + offset for line, _ in found],
+            xerr=[below, above],
+            fmt=marker,
+            color=colour,
+            markersize=5,
+            linewidth=1.4,
+            label=model,
+        )
+    axis.grid(axis="x", color="#d0d0d0", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.tick_params(axis="y", length=0)
+
+
+def _limits(rows: _Rows) -> tuple[float, float]:
+    """Returns limits at whole tenths around all intervals."""
+    known = [row for row in rows.values() if row["r_at_1"] is not None]
+    low = math.floor(min(row["r_at_1_low"] for row in known) * 10) / 10
+    high = math.ceil(max(row["r_at_1_high"] for row in known) * 10) / 10
+    return max(0.0, low) - 0.02, min(1.0, high) + 0.02

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from report_runs import make_run
+
+from apparel_embed.report.cost import cost_section, human_bytes
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (3_460_000, "3.5 MB"), (2e9, "2.0 GB")],
+)
+def test_bytes_are_told_in_units(count, said):
+    assert human_bytes(int(count)) == said
+
+
+def test_files_and_counts_are_those_of_the_run(nasty_run, tmp_path):
+    saved_model = tmp_path / "1"
+    (saved_model / "variables").mkdir(parents=True)
+    (saved_model / "saved_model.pb").write_bytes(bytes(1500))
+    (saved_model / "variables/data").write_bytes(bytes(500))
+    (table,) = cost_section(nasty_run.inputs(saved_models={"unified": saved_model})).parts
+    rows = {line[0]: line[1:] for line in table.rows}
+    model = nasty_run.trainings[0].stage.directory / "model"
+    size = sum(path.stat().st_size for path in model.iterdir())
+
+    assert table.header == (
+        "model", "parameters", "models to deploy", "model files", "SavedModel",
+    )  # fmt: skip
+    assert rows["colour_histogram"] == ("0", "0", "-", "-")
+    assert rows["frozen_backbone"] == ("1.00 k", "1", "-", "-")
+    assert rows["specialists"] == ("4.00 k", "4", human_bytes(4 * size), "-")
+    assert rows["unified"] == ("1.00 k", "1", human_bytes(size), "2.0 kB")
+
+
+def test_speed_is_measured_when_asked_for_and_told_to_be_of_here_and_now(nasty_run):
+    (table,) = cost_section(nasty_run.inputs(measure_speed=True)).parts
+    rows = {line[0]: line[-1] for line in table.rows}
+
+    assert table.header[-1] == "images / s, here and now"
+    assert rows["colour_histogram"] == rows["frozen_backbone"] == "-"
+    for model in ("combined", "specialists", "unified"):
+        assert re.fullmatch(r"[\d,]+", rows[model]) and rows[model] != "0"
+    assert "measured on this machine" in table.caption
+    assert "a batch of 35 decoded pictures" in table.caption
+
+
+def test_a_run_without_student_has_costs_of_the_others(nasty_run, tmp_path):
+    run = make_run(tmp_path / "run", nasty_run.dataset, student=False)
+    (table,) = cost_section(run.inputs()).parts
+
+    assert [line[0] for line in table.rows][-2:] == ["combined", "specialists"]

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+from report_runs import STEPS, is_drawn, make_run, write_scalars
+
+from apparel_embed.report.curves import curves_section, read_scalars
+
+
+def test_all_logged_numbers_are_read_however_many(tmp_path):
+    write_scalars(tmp_path, "loss", {step: step / 4 for step in range(1, 801)})
+    found = read_scalars(tmp_path, ("loss", "other"))
+
+    np.testing.assert_array_equal(found["loss"].steps, np.arange(1, 801))
+    np.testing.assert_array_equal(found["loss"].values, np.arange(1, 801) / 4)
+    assert len(found["other"]) == 0
+
+
+def test_of_a_step_logged_before_and_after_an_interruption_the_later_counts(tmp_path):
+    write_scalars(tmp_path / "a", "loss", {10: 4.0, 20: 3.0})
+    write_scalars(tmp_path / "b", "loss", {20: 2.5, 30: 2.0})
+    for number, part in enumerate("ab"):
+        (file,) = (tmp_path / part).iterdir()
+        # As of two calls, one a second after the other.
+        file.rename(tmp_path / f"events.out.tfevents.{1700000000 + number}.host.1.0.v2")
+    found = read_scalars(tmp_path, ("loss",))["loss"]
+
+    assert (found.steps.tolist(), found.values.tolist()) == ([10, 20, 30], [4.0, 2.5, 2.0])
+
+
+def test_of_an_event_file_that_ends_in_the_middle_all_before_is_read(tmp_path):
+    write_scalars(tmp_path, "loss", {step: step / 4 for step in range(1, 101)})
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    found = read_scalars(tmp_path, ("loss",))["loss"]
+
+    assert 30 < len(found) < 70
+    np.testing.assert_array_equal(found.values, found.steps / 4)
+
+
+def test_where_nothing_was_logged_nothing_is_read(tmp_path):
+    assert len(read_scalars(tmp_path / "none", ("loss",))["loss"]) == 0
+
+
+def test_every_training_is_in_the_table_with_what_it_reported(nasty_run):
+    table, *_ = curves_section(nasty_run.inputs()).parts
+    (hats,) = [line for line in table.rows if line[0] == "hats"]
+
+    names = [*nasty_run.dataset.verticals, "combined", "unified"]
+    assert [line[0] for line in table.rows] == names
+    assert hats == ("hats", "12", str(STEPS), "10", "0", "0.250", "0.0500")
+    # All queries of val that have an answer, as in test.
+    assert table.rows[-1][4] == "33"
+
+
+def test_losses_and_validation_are_drawn_the_same_each_time(nasty_run):
+    first, second = (curves_section(nasty_run.inputs()).parts[1:] for _ in range(2))
+
+    assert [picture.name for picture in first] == ["losses", "validation"]
+    assert [picture.png for picture in first] == [picture.png for picture in second]
+    assert all(is_drawn(picture.png) for picture in first)
+    assert "12 training pictures" in first[0].caption
+    assert "33 validation queries" in first[1].caption
+
+
+def test_a_run_without_event_files_says_so_in_place_of_curves(nasty_run, tmp_path):
+    run = make_run(tmp_path / "run", nasty_run.dataset, events=False)
+    section = curves_section(run.inputs())
+
+    assert [part.kind for part in section.parts] == ["table"]
+    assert "No event files" in section.caption

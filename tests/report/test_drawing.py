@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+from matplotlib.text import Text
+from report_runs import is_drawn
+
+from apparel_embed.evaluation.table import MODEL_ORDER
+from apparel_embed.report.drawing import (
+    literal,
+    model_style,
+    new_figure,
+    png_bytes,
+    vertical_style,
+)
+
+
+@pytest.mark.parametrize("name", ["$x$", "100 $", r"a $\frac$ b", "<b>&", "two\nlines", "{}%s"])
+def test_a_name_is_drawn_as_it_is_and_never_as_a_formula(name):
+    text = literal(name)
+    shown, is_formula = Text()._preprocess_math(text)
+
+    assert not is_formula
+    assert shown == " ".join(name.split())
+    figure = new_figure(3, 1)
+    figure.text(0.1, 0.5, text)
+    assert is_drawn(png_bytes(figure))
+
+
+def test_a_long_name_is_cut():
+    assert literal("x" * 100) == "x" * 27 + "…"
+    assert literal("x" * 28) == "x" * 28
+
+
+def test_every_model_has_its_own_colour_and_marker():
+    styles = [model_style(model) for model in (*MODEL_ORDER, "another")]
+
+    assert len({colour for colour, _ in styles}) == len({mark for _, mark in styles}) == 7
+
+
+def test_fifty_verticals_can_be_told_apart():
+    assert len({vertical_style(number) for number in range(50)}) == 50

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+
+from report_runs import SILENT, is_drawn, make_run
+
+from apparel_embed.report.gap import gap_section
+
+
+def tables(section):
+    return [part for part in section.parts if part.kind == "table"]
+
+
+def with_interval(row):
+    if row["r_at_1"] is None:
+        return "-"
+    return f"{row['r_at_1']:.3f} [{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}]"
+
+
+def test_every_number_of_the_tables_is_that_of_the_summary(nasty_run):
+    summary = json.loads((nasty_run.evaluation.directory / "summary.json").read_text())
+    rows = {(row["model"], row["scope"], row["vertical"]): row for row in summary["rows"]}
+    means, within, merged, _ = tables(gap_section(nasty_run.inputs()))
+
+    assert [line[0] for line in means.rows] == [
+        "colour_histogram", "frozen_backbone", "combined", "specialists", "unified",
+    ]  # fmt: skip
+    for model, r_at_1, r_at_5, r_at_10, r_at_20, map_at_r, r_at_1_merged in means.rows:
+        row = rows[model, "within", "ALL"]
+        assert r_at_1 == with_interval(row)
+        names = ("r_at_5", "r_at_10", "r_at_20", "map_at_r")
+        assert [r_at_5, r_at_10, r_at_20, map_at_r] == [f"{row[name]:.3f}" for name in names]
+        other = rows.get((model, "merged", "ALL"))
+        assert r_at_1_merged == ("-" if model == "specialists" else with_interval(other))
+    for scope, table in (("within", within), ("merged", merged)):
+        models = table.header[3:]
+        assert ("specialists" in models) == (scope == "within")
+        assert [line[0] for line in table.rows] == [*nasty_run.dataset.verticals, "ALL"]
+        for vertical, queries, gallery, *cells in table.rows:
+            expected = [rows[model, scope, vertical] for model in models]
+            assert cells == [with_interval(row) for row in expected]
+            assert (int(queries), int(gallery)) == (expected[0]["queries"], expected[0]["gallery"])
+
+
+def test_a_vertical_without_an_answered_query_has_no_numbers(nasty_run):
+    _, within, _, _ = tables(gap_section(nasty_run.inputs()))
+    (line,) = [line for line in within.rows if line[0] == SILENT]
+
+    assert line[1:] == ("0", "2", "-", "-", "-", "-", "-")
+
+
+def test_every_paired_difference_of_the_summary_is_in_the_table(nasty_run):
+    summary = json.loads((nasty_run.evaluation.directory / "summary.json").read_text())
+    *_, differences = tables(gap_section(nasty_run.inputs()))
+
+    assert len(differences.rows) == len(summary["comparisons"]) == 2 * 4
+    for line, entry in zip(differences.rows, summary["comparisons"]):
+        assert line[:3] == (
+            f"{entry['model']} - {entry['minus']}", entry["vertical"], str(entry["queries"]),
+        )  # fmt: skip
+        numbers = f"{entry['difference']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
+        assert line[3] == numbers
+        assert line[4] == ("clear" if entry["is_clear"] else "may be chance")
+
+
+def test_the_captions_tell_the_number_of_queries_and_gallery_pictures(nasty_run):
+    section = gap_section(nasty_run.inputs())
+    # 4 and 3 items of 3 pictures, 3 of 4, each a query; merged, 2 hats more are searched.
+    for part in section.parts[:3]:
+        assert "33 queries and 33 gallery pictures" in part.caption
+    assert "33 queries and 35 gallery pictures" in section.parts[3].caption
+    assert "33 queries" in section.parts[4].caption
+
+
+def test_the_figure_is_drawn_and_the_same_each_time(nasty_run):
+    first, second = (gap_section(nasty_run.inputs()).parts[1].png for _ in range(2))
+
+    assert is_drawn(first)
+    assert first == second
+
+
+def test_groups_of_several_verticals_have_a_line_of_their_own(nasty_run, tmp_path):
+    names = list(nasty_run.dataset.verticals)
+    run = make_run(tmp_path / "run", nasty_run.dataset, groups=[names[:2], names[2:]])
+    means, within, *_ = tables(gap_section(run.inputs()))
+
+    assert [line[0] for line in means.rows][3:] == ["grouped_specialists", "unified"]
+    assert "grouped_specialists" in within.header
+
+
+def test_a_run_without_student_has_a_gap_all_the_same(nasty_run, tmp_path):
+    run = make_run(tmp_path / "run", nasty_run.dataset, student=False)
+    section = gap_section(run.inputs())
+
+    # No pair of models is left to compare.
+    assert len(tables(section)) == 3
+    assert is_drawn(section.parts[1].png)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_runs import SILENT, is_drawn, make_dataset, make_run
+
+from apparel_embed.evaluation.protocol import query_outcomes
+from apparel_embed.report.parts import Hit, RankedQuery, RankList
+from apparel_embed.report.ranks import chosen_queries, ranks_section
+from apparel_embed.report.ranks_figure import rank_lists_picture
+from apparel_embed.retrieval.metrics import QueryMetrics
+
+
+def metrics(precision, records=None):
+    count = len(precision)
+    records = np.arange(count) if records is None else np.array(records)
+    return QueryMetrics(records, np.array(["x"] * count), {}, np.array(precision), 0)
+
+
+@pytest.mark.parametrize(
+    ("precision", "records", "expected"),
+    [
+        ([0.5, 0.1, 0.9, 0.3, 0.7], None, [("good", 2), ("typical", 0), ("bad", 1)]),
+        # Of equals the smaller record number.
+        ([1.0, 0.5, 1.0, 0.5], [9, 8, 7, 6], [("good", 2), ("typical", 1), ("bad", 3)]),
+        ([0.2, 0.8], None, [("good", 1), ("typical and bad", 0)]),
+        ([0.4], None, [("good and typical and bad", 0)]),
+    ],
+)
+def test_good_typical_and_bad_are_the_best_the_median_and_the_worst(precision, records, expected):
+    assert chosen_queries(metrics(precision, records)) == expected
+
+
+def test_right_and_wrong_are_as_the_metrics_say(nasty_run):
+    inputs = nasty_run.inputs()
+    outcomes = {
+        name: query_outcomes(inputs.embeddings[name], inputs.pictures)
+        for name in ("unified", "specialists")
+    }
+    section = ranks_section(inputs)
+    wrong = 0
+
+    for part in section.parts:
+        for query in part.queries:
+            assert [found.model for found in query.lists] == ["unified", "specialists"]
+            for found in query.lists:
+                expected = outcomes[found.model].verticals[part.vertical]
+                (at,) = np.flatnonzero(expected.records == query.record)
+                right = [hit.right for hit in found.hits]
+                assert right == [hit.item == query.item for hit in found.hits]
+                assert right[0] == expected.recall[1][at]
+                assert any(right[:5]) == expected.recall[5][at]
+                assert found.average_precision == expected.average_precision_at_r[at]
+                # 9 or 12 pictures in the gallery, the query's own never found.
+                assert len(found.hits) == min(10, outcomes["unified"].gallery[part.vertical] - 1)
+                wrong += not right[0]
+    assert wrong
+
+
+def test_every_vertical_with_an_answer_is_there_and_the_silent_one_is_named(nasty_run):
+    section = ranks_section(nasty_run.inputs())
+
+    verticals = [part.vertical for part in section.parts]
+    assert verticals == [name for name in nasty_run.dataset.verticals if name != SILENT]
+    assert f"Without a query that has an answer: {SILENT}." in section.caption
+    assert all(is_drawn(part.picture.png) for part in section.parts)
+    (bags,) = [part for part in section.parts if part.vertical == "_bags"]
+    assert "3 queries chosen of 12 that have an answer" in bags.caption
+    assert "12 gallery pictures" in bags.caption
+
+
+def test_without_student_the_combined_model_leads(nasty_run, tmp_path):
+    run = make_run(tmp_path / "run", nasty_run.dataset, student=False)
+    section = ranks_section(run.inputs())
+
+    found = section.parts[0].queries[0].lists
+    assert [one.model for one in found] == ["combined", "specialists"]
+    assert "average precision at R of combined" in section.caption
+
+
+def test_one_query_alone_is_shown_once_and_never_finds_itself(tmp_path):
+    dataset = make_dataset(
+        tmp_path / "data", [("a", "bags", 2), ("b", "bags", 1)], roles=("both", "gallery")
+    )
+    section = ranks_section(make_run(tmp_path / "run", dataset).inputs())
+
+    # Item b asks too, but has no other picture.
+    (part,) = section.parts
+    (query,) = part.queries
+    assert query.label == "good and typical and bad"
+    assert query.item == "a-test"
+    assert "1 query chosen of 1 that have an answer, searching 3 gallery pictures" in part.caption
+    for found in query.lists:
+        assert sorted(hit.item for hit in found.hits) == ["a-test", "b-test"]
+
+
+def test_frames_are_green_where_right_and_red_where_wrong():
+    buffer = io.BytesIO()
+    Image.new("RGB", (72, 72), "white").save(buffer, "JPEG")
+    grey = buffer.getvalue()
+
+    def colours(right):
+        hits = (Hit(grey, "a", right),)
+        query = RankedQuery("good", grey, 0, "a", (RankList("unified", 1.0, hits),))
+        png = rank_lists_picture("ranks", "bags", [query], "").png
+        with Image.open(io.BytesIO(png)) as picture:
+            return {colour for _, colour in picture.convert("RGB").getcolors(1 << 24)}
+
+    green, red = (0x1A, 0x8F, 0x4C), (0xC6, 0x28, 0x28)
+    assert green in colours(True) and red not in colours(True)
+    assert red in colours(False) and green not in colours(False)
+
+
+def test_thumbnails_are_small_jpegs_of_one_size(nasty_run):
+    query = ranks_section(nasty_run.inputs()).parts[0].queries[0]
+    for content in (query.jpeg, *(hit.jpeg for hit in query.lists[0].hits)):
+        with Image.open(io.BytesIO(content)) as picture:
+            assert (picture.format, picture.size) == ("JPEG", (72, 72))
+        assert len(content) < 8000
