@@ -1,0 +1,119 @@
+"""A search with real, tiny trainings."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apparel_embed.errors import UserError
+from apparel_embed.grouping.decision import Rule
+from apparel_embed.grouping.search import SearchConfig
+from apparel_embed.grouping.stage import GROUPS_FILE, grouping_stage
+from apparel_embed.grouping.strategies import StrategyConfig
+from apparel_embed.grouping.training import StageTrainer
+from apparel_embed.grouping.trials import Budget
+from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.stages import specialist_name
+from apparel_embed.training.loop import LoopConfig
+from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.specialist import SpecialistConfig
+
+ROOT = Path(__file__).parents[2]
+TRAINING = SpecialistConfig(
+    ModelConfig(image_size=32, embedding_dim=4),
+    OptimizationConfig(steps=2),
+    items_per_batch=4,
+    pictures_per_item=2,
+    loop=LoopConfig(validate_every=2),
+)
+ANYTHING = SearchConfig(StrategyConfig("greedy"), Rule(tolerance=1.0))
+
+
+@pytest.fixture(scope="module")
+def searched(tiny_prepared, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("searched")
+    return run_dir, grouping_stage(run_dir, tiny_prepared, ANYTHING, TRAINING)
+
+
+def test_trials_are_stages_with_steps_for_each_of_their_verticals(searched):
+    run_dir, stage = searched
+    record = json.loads((stage.directory / GROUPS_FILE).read_text())
+
+    assert stage.result == {"groups": [["bags", "dresses"]], "complete": True}
+    assert record["groups"] == stage.result["groups"]
+    steps = {trial["stage"]: trial["steps"] for trial in record["trials"]}
+    assert steps == {
+        "specialist-bags": 2,
+        "specialist-dresses": 2,
+        "specialist-bags+dresses": 4,
+    }
+    for name, count in steps.items():
+        made = json.loads((run_dir / name / "stage.json").read_text())
+        assert made["flags"]["optimization"]["steps"] == count
+
+
+def test_a_trial_is_validated_on_every_vertical_and_found_again(searched, tiny_prepared):
+    run_dir, _ = searched
+    trainer = StageTrainer(run_dir, tiny_prepared, TRAINING)
+    before = (run_dir / "specialist-bags/stage.json").read_bytes()
+    trial = trainer.train(("bags",))
+
+    assert sorted(trial.outcomes.answered()) == ["bags", "dresses"]
+    assert trial.seconds == json.loads(before)["seconds"]
+    assert (run_dir / "specialist-bags/stage.json").read_bytes() == before
+    found = trainer.untrained().answered()["dresses"]
+    np.testing.assert_array_equal(found.records, trial.outcomes.answered()["dresses"].records)
+
+
+def test_a_search_whose_stage_was_lost_takes_the_finished_trials(searched, tiny_prepared, caplog):
+    run_dir, stage = searched
+    record = (stage.directory / GROUPS_FILE).read_text()
+    stage.directory.rename(run_dir / "lost")
+    caplog.set_level("INFO", logger="absl")
+    again = grouping_stage(run_dir, tiny_prepared, ANYTHING, TRAINING)
+
+    assert (again.directory / GROUPS_FILE).read_text() == record
+    assert caplog.text.count("finished before, skipped") == 3
+
+
+def test_another_budget_or_rule_is_refused_and_named(searched, tiny_prepared):
+    run_dir, _ = searched
+    for changed, said in (
+        (SearchConfig(ANYTHING.strategy, ANYTHING.rule, Budget(trainings=1)), "budget="),
+        (SearchConfig(ANYTHING.strategy, Rule(tolerance=0.1)), "rule="),
+    ):
+        with pytest.raises(UserError, match=said):
+            grouping_stage(run_dir, tiny_prepared, changed, TRAINING)
+
+
+def test_the_names_of_many_verticals_fit_into_a_directory_and_differ():
+    verticals = [f"vertical number {number}" for number in range(50)]
+    one, other = specialist_name(verticals), specialist_name(verticals[:-1])
+
+    assert len(one.encode()) < 200
+    assert one != other
+    assert one == specialist_name(verticals[::-1])
+
+
+def test_the_binary_searches_and_says_where_the_groups_are(tiny_prepared, tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable, str(ROOT / "tools/search_groups.py"), f"--run_dir={tmp_path}",
+            f"--prepared={tiny_prepared.directory}", "--grouping=affinity",
+            "--budget_trainings=1", "--image_size=32", "--embedding_dim=4",
+            "--specialist_steps=2", "--items_per_batch=4", "--pictures_per_item=2",
+        ],
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "The budget was spent" in done.stdout
+    assert json.loads((tmp_path / "grouping-affinity/groups.json").read_text())["groups"] == [
+        ["bags"],
+        ["dresses"],
+    ]
+    assert "grouping: trial 1: bags" in done.stderr
