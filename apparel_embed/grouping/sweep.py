@@ -1,0 +1,247 @@
+"""The curve of the sweet spot: accuracy against the number of verticals that share a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.errors import UserError
+from apparel_embed.evaluation.models import embed_by_model
+from apparel_embed.evaluation.protocol import query_outcomes
+from apparel_embed.evaluation.split import evaluation_set
+from apparel_embed.files import write_json
+from apparel_embed.grouping.strategies import Groups, format_groups
+from apparel_embed.grouping.trials import Group
+from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
+from apparel_embed.retrieval.bootstrap import stratified_bootstrap_interval
+from apparel_embed.retrieval.metrics import QueryMetrics
+from apparel_embed.runs import Stage, run_stage
+from apparel_embed.stages import made_of, specialist_stage, student_stage, targets_stage
+from apparel_embed.training.specialist import SpecialistConfig
+from apparel_embed.training.student import StudentConfig
+
+TRIPLET, UNIFIED = "triplet", "unified"
+SCHEMA_VERSION = 1
+PER_VERTICAL, PER_MODEL = "per_vertical", "per_model"
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """What the curve is made of.
+
+    Attributes:
+      sizes: numbers of verticals that share a model, each 1 or more; those beyond the dataset's
+        are the dataset's.
+      partitions: random partitions of the verticals at each size between one and all.
+      seeds: of the trainings; each trains everything.
+      steps: "per_vertical", a model's steps grow with its verticals, so that every picture is seen
+        as often; "per_model", every model has the same number of steps.
+      unified: whether a student of the specialists is trained for every group, too.
+      split: to evaluate on.
+
+    Raises:
+      UserError: if a value is out of range.
+    """
+
+    sizes: tuple[int, ...] = (1, 2, 4, 8)
+    partitions: int = 2
+    seeds: tuple[int, ...] = (0,)
+    steps: str = PER_VERTICAL
+    unified: bool = True
+    split: str = "test"
+
+    def __post_init__(self) -> None:
+        for name in ("sizes", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise UserError(f"{name} are {values}; at least one is needed, each once")
+        if min(self.sizes) < 1 or min(self.seeds) < 0 or self.partitions < 1:
+            raise UserError(
+                f"sizes {self.sizes}, seeds {self.seeds}, partitions {self.partitions}; allowed "
+                "are sizes and partitions of 1 or more, seeds of 0 or more"
+            )
+        if self.steps not in (PER_VERTICAL, PER_MODEL):
+            raise UserError(f"steps {self.steps!r}; allowed are {PER_VERTICAL}, {PER_MODEL}")
+
+
+def partitions_of(verticals: Sequence[str], size: int, count: int, seed: int) -> list[Groups]:
+    """Returns random partitions of the verticals into groups of about a size.
+
+    Every partition has all verticals, so that sizes are compared on the same queries.
+
+    Args:
+      verticals: names.
+      size: most verticals in a group; groups are as equal as they can be.
+      count: partitions to draw; there is one only if all verticals are alone or together.
+      seed: of the draw.
+    """
+    if size == 1 or size >= len(verticals):
+        count = 1
+    partitions = []
+    for number in range(count):
+        order = np.random.default_rng([seed, size, number]).permutation(len(verticals))
+        parts = np.array_split(order, -(-len(verticals) // size))
+        groups = [tuple(sorted(verticals[place] for place in part)) for part in parts]
+        partitions.append(tuple(sorted(groups)))
+    return partitions
+
+
+def sweep_stage(
+    run_dir: Path,
+    dataset: PreparedDataset,
+    sweep: SweepConfig,
+    training: SpecialistConfig,
+    student: StudentConfig,
+) -> Stage:
+    """Trains models of groups of each size, and writes `sweep.json` and the curve as a figure.
+
+    Models are stages in `<run>/sweep-models/seed<seed>/`, trained once.
+
+    Args:
+      run_dir: the run's directory.
+      dataset: a prepared dataset.
+      sweep: what to train.
+      training: how the specialist of one vertical is trained; its seed is the sweep's.
+      student: how the student of all verticals is trained; that of a group has its share of steps.
+
+    Raises:
+      UserError: if the split answers no query, or a stage was made with other flags.
+    """
+    flags, inputs = made_of(training, dataset)
+    student_flags, _ = made_of(student, dataset)
+
+    def work(directory: Path) -> dict[str, Any]:
+        record = run_sweep(run_dir / "sweep-models", dataset, sweep, training, student)
+        write_json(directory / SWEEP_FILE, record)
+        (directory / CURVE_FILE).write_bytes(draw_curve(record))
+        return {"rows": record["rows"]}
+
+    settings = dataclasses.asdict(sweep)
+    return run_stage(
+        run_dir / "sweep",
+        flags={
+            **{name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()},
+            "specialist": flags,
+            "student": student_flags if sweep.unified else None,
+        },
+        inputs=inputs,
+        work=work,
+    )
+
+
+def run_sweep(
+    models_dir: Path,
+    dataset: PreparedDataset,
+    sweep: SweepConfig,
+    training: SpecialistConfig,
+    student: StudentConfig,
+) -> dict[str, Any]:
+    """Returns the content of `sweep.json`; its arguments are those of `sweep_stage`."""
+    sizes = sorted({min(size, len(dataset.verticals)) for size in sweep.sizes})
+    rows = []
+    for size in sizes:
+        found: dict[str, list[_Found]] = {TRIPLET: [], UNIFIED: []}
+        for seed in sweep.seeds:
+            models = _Models(models_dir / f"seed{seed}", dataset, sweep, training, student, seed)
+            for groups in partitions_of(dataset.verticals, size, sweep.partitions, seed):
+                logging.info("sweep: size %d, seed %d: %s", size, seed, format_groups(groups))
+                found[TRIPLET].append(models.evaluated(groups, models.triplet))
+                if sweep.unified and size > 1:
+                    found[UNIFIED].append(models.evaluated(groups, models.unified))
+        rows += [_row(name, size, repeats) for name, repeats in found.items() if repeats]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "split": sweep.split,
+        "seeds": list(sweep.seeds),
+        "steps": sweep.steps,
+        "verticals": len(dataset.verticals),
+        "rows": rows,
+    }
+
+
+# What the models of one partition find: metrics of each vertical's queries.
+_Found = dict[str, QueryMetrics]
+
+
+class _Models:
+    """Trains and evaluates the models of one seed."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        dataset: PreparedDataset,
+        sweep: SweepConfig,
+        training: SpecialistConfig,
+        student: StudentConfig,
+        seed: int,
+    ) -> None:
+        self._run_dir, self._dataset, self._sweep = run_dir, dataset, sweep
+        self._training, self._student = _seeded(training, seed), _seeded(student, seed)
+        self._pictures = evaluation_set(dataset, sweep.split)
+
+    def triplet(self, group: Group) -> Stage:
+        """Returns the triplet model of a group."""
+        count = len(group) if self._sweep.steps == PER_VERTICAL else 1
+        return specialist_stage(
+            self._run_dir, self._dataset, group, self._training.for_verticals(count)
+        )
+
+    def unified(self, group: Group) -> Stage:
+        """Returns the student of a group, aligned to its triplet model and started from it."""
+        reference = self.triplet(group)
+        run_dir = self._run_dir / reference.name.replace("specialist", "unified", 1)
+        teachers = [self.triplet((vertical,)) for vertical in group]
+        targets = targets_stage(run_dir, self._dataset, teachers, reference)
+        optimization = self._student.optimization
+        steps = max(1, round(optimization.steps * len(group) / len(self._dataset.verticals)))
+        config = dataclasses.replace(
+            self._student, optimization=dataclasses.replace(optimization, steps=steps)
+        )
+        return student_stage(run_dir, self._dataset, targets, config, reference)
+
+    def evaluated(self, groups: Groups, model_of: Callable[[Group], Stage]) -> _Found:
+        """Returns what the models of all groups find, each within its verticals."""
+        found = {}
+        for group in groups:
+            model = embed_by_model(
+                self._dataset, self._pictures.records, model_of(group).directory / "model"
+            )
+            outcomes = query_outcomes(model.embeddings, self._pictures)
+            answered = outcomes.answered()
+            found.update({name: answered[name] for name in group if name in answered})
+        return found
+
+
+def _seeded(
+    config: SpecialistConfig | StudentConfig, seed: int
+) -> SpecialistConfig | StudentConfig:
+    optimization = dataclasses.replace(config.optimization, seed=seed)
+    return dataclasses.replace(config, optimization=optimization)
+
+
+def _row(model: str, size: int, repeats: Sequence[_Found]) -> dict[str, Any]:
+    """Returns the mean over repeats, with its interval over items, and the mean of each repeat."""
+    verticals = sorted(repeats[0])
+    hits = {v: np.mean([found[v].recall[1] for found in repeats], axis=0) for v in verticals}
+    low, high = stratified_bootstrap_interval(
+        np.concatenate([hits[v] for v in verticals]),
+        np.concatenate([repeats[0][v].items for v in verticals]),
+        np.repeat(verticals, [len(hits[v]) for v in verticals]),
+    )
+    return {
+        "model": model,
+        "size": size,
+        "queries": sum(len(values) for values in hits.values()),
+        "r_at_1": float(np.mean([hits[v].mean() for v in verticals])),
+        "r_at_1_low": low,
+        "r_at_1_high": high,
+        "repeats": [
+            float(np.mean([found[v].recall[1].mean() for v in verticals])) for found in repeats
+        ],
+    }

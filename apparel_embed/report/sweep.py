@@ -1,0 +1,54 @@
+"""The curve of the sweet spot as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.ticker import NullLocator
+
+from apparel_embed.report.drawing import model_style, new_figure, png_bytes
+
+SWEEP_FILE = "sweep.json"
+CURVE_FILE = "curve.png"
+_NAMES = {
+    "triplet": ("combined", "triplet model of a group"),
+    "unified": ("unified", "student of the group's specialists"),
+}
+# Side by side, so that intervals at one size do not cover each other.
+_SHIFT = 1.03
+
+
+def draw_curve(sweep: Mapping[str, Any]) -> bytes:
+    """Returns R@1 within the vertical against the number of verticals of a model, as PNG.
+
+    Args:
+      sweep: content of `sweep.json`.
+    """
+    figure = new_figure(7, 4.5)
+    axes = figure.subplots()
+    sizes = sorted({row["size"] for row in sweep["rows"]})
+    for number, (name, (style, label)) in enumerate(_NAMES.items()):
+        rows = [row for row in sweep["rows"] if row["model"] == name]
+        if not rows:
+            continue
+        colour, marker = model_style(style)
+        shift = _SHIFT ** (1 if number else -1)
+        places = [row["size"] * shift for row in rows]
+        means = [row["r_at_1"] for row in rows]
+        below = [row["r_at_1"] - row["r_at_1_low"] for row in rows]
+        above = [row["r_at_1_high"] - row["r_at_1"] for row in rows]
+        axes.errorbar(
+            places, means, [below, above], color=colour, marker=marker, capsize=3, label=label
+        )
+        for place, row in zip(places, rows):
+            repeats = row["repeats"]
+            axes.plot([place * shift] * len(repeats), repeats, ".", color=colour, alpha=0.5)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("verticals that share a model")
+    axes.set_ylabel("R@1 within the vertical, mean over verticals")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return png_bytes(figure)

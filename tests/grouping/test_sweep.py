@@ -1,0 +1,113 @@
+import io
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from apparel_embed.errors import UserError
+from apparel_embed.grouping.sweep import SweepConfig, partitions_of, sweep_stage
+from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
+from apparel_embed.training.loop import LoopConfig
+from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.specialist import SpecialistConfig
+from apparel_embed.training.student import StudentConfig
+
+MODEL = ModelConfig(image_size=32, embedding_dim=4)
+LOOP = LoopConfig(validate_every=2)
+TRAINING = SpecialistConfig(
+    MODEL, OptimizationConfig(steps=2), items_per_batch=4, pictures_per_item=2, loop=LOOP
+)
+STUDENT = StudentConfig(MODEL, OptimizationConfig(steps=4), batch_size=8, loop=LOOP)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 25), st.integers(1, 4), st.integers(0, 5))
+def test_partitions_hold_every_vertical_once_in_groups_of_nearly_the_size(n, size, count, seed):
+    verticals = [f"v{number}" for number in range(n)]
+    found = partitions_of(verticals, size, count, seed)
+
+    assert len(found) == (1 if size == 1 or size >= n else count)
+    for groups in found:
+        assert sorted(name for group in groups for name in group) == sorted(verticals)
+        lengths = [len(group) for group in groups]
+        assert max(lengths) <= size
+        assert max(lengths) - min(lengths) <= 1
+    assert found == partitions_of(verticals, size, count, seed)
+
+
+def test_partitions_differ_by_number_and_seed():
+    verticals = list("abcdefgh")
+    first, second = partitions_of(verticals, 4, 2, 0)
+
+    assert first != second
+    assert partitions_of(verticals, 4, 1, 1) != [first]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sizes": ()}, r"sizes are \(\); at least one"),
+        ({"sizes": (2, 2)}, r"sizes are \(2, 2\); .* each once"),
+        ({"sizes": (0, 2)}, r"sizes \(0, 2\)"),
+        ({"seeds": (-1,)}, r"seeds \(-1,\)"),
+        ({"partitions": 0}, "partitions 0"),
+        ({"steps": "many"}, "steps 'many'; allowed are per_vertical, per_model"),
+    ],
+)
+def test_settings_out_of_range_say_what_is_allowed(changes, said):
+    with pytest.raises(UserError, match=said):
+        SweepConfig(**changes)
+
+
+@pytest.fixture(scope="module")
+def swept(tiny_prepared, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("swept")
+    config = SweepConfig(sizes=(1, 8), partitions=3, seeds=(0, 1))
+    return run_dir, sweep_stage(run_dir, tiny_prepared, config, TRAINING, STUDENT)
+
+
+def test_every_size_has_triplet_models_and_sizes_above_one_a_student(swept):
+    _, stage = swept
+    record = json.loads((stage.directory / SWEEP_FILE).read_text())
+
+    found = [(row["size"], row["model"], len(row["repeats"])) for row in record["rows"]]
+    # Of two verticals there is one partition alone and one together, for each of two seeds.
+    assert found == [(1, "triplet", 2), (2, "triplet", 2), (2, "unified", 2)]
+    for row in record["rows"]:
+        assert row["queries"] == 16
+        assert row["r_at_1"] == pytest.approx(np.mean(row["repeats"]))
+        assert row["r_at_1_low"] <= row["r_at_1"] <= row["r_at_1_high"]
+
+
+def test_models_of_groups_have_the_steps_of_their_verticals_and_their_seed(swept):
+    run_dir, _ = swept
+    for seed in (0, 1):
+        models = run_dir / f"sweep-models/seed{seed}"
+        for name, steps in (
+            ("specialist-bags", 2),
+            ("specialist-bags+dresses", 4),
+            ("unified-bags+dresses/student", 4),
+        ):
+            flags = json.loads((models / name / "stage.json").read_text())["flags"]
+            assert flags["optimization"]["steps"] == steps
+            assert flags["optimization"]["seed"] == seed
+
+
+def test_the_curve_is_a_picture_that_is_not_blank(swept):
+    _, stage = swept
+    image = Image.open(io.BytesIO((stage.directory / CURVE_FILE).read_bytes()))
+
+    assert image.size[0] > 500
+    assert len(image.convert("RGB").getcolors(1 << 20)) > 50
+
+
+def test_steps_per_model_are_the_same_for_all(tiny_prepared, tmp_path):
+    config = SweepConfig(sizes=(2,), steps="per_model", unified=False, split="val")
+    sweep_stage(tmp_path, tiny_prepared, config, TRAINING, STUDENT)
+
+    made = tmp_path / "sweep-models/seed0/specialist-bags+dresses/stage.json"
+    assert json.loads(made.read_text())["flags"]["optimization"]["steps"] == 2

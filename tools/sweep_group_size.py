@@ -1,0 +1,96 @@
+r"""Draws accuracy against the number of verticals that share a triplet model: the sweet spot.
+
+    python tools/sweep_group_size.py --run_dir=runs/mine --sizes=1,2,4,8 --partitions=2 \
+      --seeds=0,1,2
+
+At each size the verticals are split at random into groups of that size, and a triplet model is
+trained for each group, beside a student of the group's specialists. Every size is measured on all
+verticals' queries. Writes <run_dir>/sweep/sweep.json and curve.png; models are trained once, in
+<run_dir>/sweep-models.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from apparel_embed.cli import app
+from apparel_embed.cli.run_flags import RunFlags
+from apparel_embed.cli.training_flags import (
+    ModelFlags,
+    SpecialistFlags,
+    StudentFlags,
+    TrainingFlags,
+)
+from apparel_embed.grouping.sweep import PER_MODEL, PER_VERTICAL, SweepConfig, sweep_stage
+from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
+
+_RUN = RunFlags()
+_DEFAULT = SweepConfig()
+
+
+def _is_list_of_numbers(values: list[str], least: int) -> bool:
+    return bool(values) and all(value.isdecimal() and int(value) >= least for value in values)
+
+
+_SIZES = flags.DEFINE_list(
+    "sizes", [str(size) for size in _DEFAULT.sizes], "numbers of verticals that share a model"
+)
+flags.register_validator(
+    "sizes", lambda values: _is_list_of_numbers(values, 1), "allowed are whole numbers from 1"
+)
+_SEEDS = flags.DEFINE_list(
+    "seeds", [str(seed) for seed in _DEFAULT.seeds], "seeds of the trainings; --seed is not used"
+)
+flags.register_validator(
+    "seeds", lambda values: _is_list_of_numbers(values, 0), "allowed are whole numbers from 0"
+)
+_PARTITIONS = flags.DEFINE_integer(
+    "partitions",
+    _DEFAULT.partitions,
+    "random partitions of the verticals at each size (1 or more)",
+    lower_bound=1,
+)
+_STEPS = flags.DEFINE_enum(
+    "sweep_steps",
+    _DEFAULT.steps,
+    [PER_VERTICAL, PER_MODEL],
+    "per_vertical: a model's steps grow with its verticals; per_model: all have as many",
+)
+_UNIFIED = flags.DEFINE_bool(
+    "unified", _DEFAULT.unified, "train a student of the specialists of each group, too"
+)
+_SPLIT = flags.DEFINE_enum("split", _DEFAULT.split, ["val", "test"], "split to evaluate on")
+_MODEL = ModelFlags()
+_TRAINING = TrainingFlags()
+_SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
+_STUDENT = StudentFlags(_MODEL, _TRAINING)
+
+
+def main() -> None:
+    """Trains, evaluates and says where the curve is."""
+    stage = sweep_stage(
+        _RUN.run_dir,
+        _RUN.dataset(),
+        SweepConfig(
+            sizes=tuple(int(size) for size in _SIZES.value),
+            partitions=_PARTITIONS.value,
+            seeds=tuple(int(seed) for seed in _SEEDS.value),
+            steps=_STEPS.value,
+            unified=_UNIFIED.value,
+            split=_SPLIT.value,
+        ),
+        _SPECIALIST.config(),
+        _STUDENT.config(),
+    )
+    for row in stage.result["rows"]:
+        print(
+            f"{row['size']:3d} verticals, {row['model']:8s} R@1 {row['r_at_1']:.3f} "
+            f"[{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}] over {row['queries']} queries, "
+            f"{len(row['repeats'])} repeats"
+        )
+    print(f"Figures:  {stage.directory / SWEEP_FILE}")
+    print(f"Curve:    {stage.directory / CURVE_FILE}")
+
+
+if __name__ == "__main__":
+    app.run(main)
