@@ -34,6 +34,7 @@ TARGETS = "targets"
 STUDENT = "student"
 EVALUATION = "evaluation"
 SAVED_MODEL = "saved_model"
+SWEEP = "sweep"
 REPORT = "report"
 MODEL_VERSION = "1"
 TARGETS_FILE = "targets.parquet"
@@ -327,9 +328,17 @@ def report_stage(
         if export and stage and export.flags["model"] == stage.name
     }
 
+    sweep = open_stage(run_dir / SWEEP) if (run_dir / SWEEP).is_dir() else None
+
     def work(directory: Path) -> dict[str, Any]:
         inputs = load_inputs(
-            dataset, evaluation, SUMMARY_FILE, trainings, saved_models, measure_speed
+            dataset,
+            evaluation,
+            SUMMARY_FILE,
+            trainings,
+            saved_models,
+            measure_speed,
+            sweep.directory if sweep else None,
         )
         return write_report(inputs, directory)
 
@@ -337,6 +346,7 @@ def report_stage(
         evaluation,
         *(training.stage for training in trainings),
         *([export] if export else []),
+        *([sweep] if sweep else []),
     ]
     return run_stage(
         run_dir / REPORT,

@@ -22,7 +22,7 @@ from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
 from apparel_embed.retrieval.bootstrap import stratified_bootstrap_interval
 from apparel_embed.retrieval.metrics import QueryMetrics
 from apparel_embed.runs import Stage, run_stage
-from apparel_embed.stages import made_of, specialist_stage, student_stage, targets_stage
+from apparel_embed.stages import SWEEP, made_of, specialist_stage, student_stage, targets_stage
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 
@@ -124,7 +124,7 @@ def sweep_stage(
 
     settings = dataclasses.asdict(sweep)
     return run_stage(
-        run_dir / "sweep",
+        run_dir / SWEEP,
         flags={
             **{name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()},
             "specialist": flags,

@@ -15,10 +15,11 @@ from apparel_embed.report.gap import gap_section
 from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.page import render_page
 from apparel_embed.report.ranks import ranks_section
+from apparel_embed.report.sweep import sweep_section
 
 PAGE_FILE = "index.html"
 # In the order shown. A new section is a function and a line here.
-SECTIONS = (gap_section, cost_section, ranks_section, map_section, curves_section)
+SECTIONS = (gap_section, cost_section, sweep_section, ranks_section, map_section, curves_section)
 
 
 def write_report(inputs: ReportInputs, directory: Path) -> dict[str, list[str]]:

@@ -54,6 +54,7 @@ class ReportInputs:
       trainings: behind the models.
       saved_models: directory of the SavedModel by name of the model, as far as exported.
       measure_speed: whether to measure images per second, which no two reports share.
+      sweep: directory with the curve of group sizes, or None.
     """
 
     run: str
@@ -65,6 +66,7 @@ class ReportInputs:
     trainings: Sequence[Training]
     saved_models: Mapping[str, Path]
     measure_speed: bool
+    sweep: Path | None = None
 
     @property
     def models(self) -> list[str]:
@@ -84,6 +86,7 @@ def load_inputs(
     trainings: Sequence[Training],
     saved_models: Mapping[str, Path],
     measure_speed: bool,
+    sweep: Path | None = None,
 ) -> ReportInputs:
     """Reads what an evaluation has left.
 
@@ -94,6 +97,7 @@ def load_inputs(
       trainings: behind the models.
       saved_models: directory of the SavedModel by name of the model.
       measure_speed: whether the report should measure images per second.
+      sweep: directory with the curve of group sizes, or None.
 
     Raises:
       UserError: if a file is missing, broken or of other pictures than the split.
@@ -120,6 +124,7 @@ def load_inputs(
         trainings=tuple(trainings),
         saved_models=dict(saved_models),
         measure_speed=measure_speed,
+        sweep=sweep,
     )
 
 

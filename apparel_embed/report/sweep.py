@@ -1,4 +1,4 @@
-"""The curve of the sweet spot as a figure."""
+"""The curve of the sweet spot as a figure, and as a section of the report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 from matplotlib.ticker import NullLocator
 
+from apparel_embed.files import read_json
 from apparel_embed.report.drawing import model_style, new_figure, png_bytes
+from apparel_embed.report.inputs import ReportInputs
+from apparel_embed.report.parts import Picture, Section, counted
 
 SWEEP_FILE = "sweep.json"
 CURVE_FILE = "curve.png"
@@ -17,6 +20,24 @@ _NAMES = {
 }
 # Side by side, so that intervals at one size do not cover each other.
 _SHIFT = 1.03
+
+
+def sweep_section(inputs: ReportInputs) -> Section:
+    """Returns the curve of group sizes, if the run has one."""
+    name, title = "curve", "How many verticals can share a model"
+    if inputs.sweep is None:
+        return Section(
+            name, title, "Not drawn yet: run tools/sweep_group_size.py, then this again."
+        )
+    sweep = read_json(inputs.sweep / SWEEP_FILE)
+    least = min(row["queries"] for row in sweep["rows"])
+    caption = (
+        f"R@1 within the vertical on split {sweep['split']}, mean over "
+        f"{counted(sweep['verticals'], 'vertical')}, {counted(least, 'query', 'queries')} at each "
+        "size, with 95 % intervals over items; dots are single repeats (a seed and a partition of "
+        f"the verticals). Seeds: {', '.join(map(str, sweep['seeds']))}."
+    )
+    return Section(name, title, "", (Picture("curve", caption, draw_curve(sweep)),))
 
 
 def draw_curve(sweep: Mapping[str, Any]) -> bytes:

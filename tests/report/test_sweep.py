@@ -1,0 +1,46 @@
+import dataclasses
+import json
+
+from report_runs import is_drawn
+
+from apparel_embed.report.sweep import SWEEP_FILE, draw_curve, sweep_section
+
+ROW = {"queries": 36, "r_at_1": 0.5, "r_at_1_low": 0.4, "r_at_1_high": 0.7, "repeats": [0.4, 0.6]}
+SWEEP = {
+    "split": "test",
+    "seeds": [3, 5],
+    "verticals": 4,
+    "rows": [
+        {"model": "triplet", "size": 1, **ROW},
+        {"model": "triplet", "size": 4, **ROW},
+        {"model": "unified", "size": 4, **ROW, "r_at_1": 0.6},
+    ],
+}
+
+
+def test_a_run_without_a_curve_says_how_to_draw_one(nasty_run):
+    section = sweep_section(nasty_run.inputs())
+
+    assert section.parts == ()
+    assert "tools/sweep_group_size.py" in section.caption
+
+
+def test_the_caption_tells_queries_verticals_and_seeds(nasty_run, tmp_path):
+    (tmp_path / SWEEP_FILE).write_text(json.dumps(SWEEP))
+    section = sweep_section(dataclasses.replace(nasty_run.inputs(), sweep=tmp_path))
+
+    (picture,) = section.parts
+    assert is_drawn(picture.png)
+    assert "4 verticals, 36 queries at each size" in picture.caption
+    assert "Seeds: 3, 5." in picture.caption
+
+
+def test_the_curve_is_the_same_twice_and_another_for_other_values():
+    other = {**SWEEP, "rows": [{**row, "r_at_1": 0.45} for row in SWEEP["rows"]]}
+
+    assert draw_curve(SWEEP) == draw_curve(SWEEP)
+    assert draw_curve(SWEEP) != draw_curve(other)
+
+
+def test_a_curve_of_one_size_and_one_kind_of_model_is_drawn():
+    assert is_drawn(draw_curve({**SWEEP, "rows": SWEEP["rows"][:1]}))
