@@ -97,7 +97,9 @@ def _look_at_all(
     weights = sums.weights - tf.where(farthest, share, 0.0)
     to_self = tf.gather(rows.distances, rows.anchors, batch_dims=1)
     tied = rows.has_negatives & (sums.tied | (to_self == rows.farthest))
-    if distance not in ("L2", "squared-L2"):  # Of which the smallest, 0, has no derivative.
+    if distance in ("L2", "squared-L2"):  # A distance of 0 has no derivative to be shared.
+        tied &= rows.farthest > 0
+    else:
         tied |= (rows.farthest == rows.smallest) & (sums.inside > 0)
     return sums.value, strengths_of(weights, rows.distances, anchors, distance), tied
 

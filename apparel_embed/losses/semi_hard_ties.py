@@ -28,7 +28,7 @@ from apparel_embed.losses.semi_hard_rows import (
 )
 
 # Positives of an anchor looked at in one go: more take more memory, [rows, positives, batch].
-_POSITIVES_AT_ONCE = 16
+_POSITIVES_AT_ONCE = 4
 
 
 class _Sums(NamedTuple):
