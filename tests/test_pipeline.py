@@ -162,8 +162,8 @@ def test_a_second_call_skips_every_stage_and_changes_nothing(walked):
     done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS)
 
     assert done.returncode == 0, done.stderr[-3000:]
-    # Two specialists, combined, targets, student, evaluation, export, report.
-    assert done.stderr.count("finished before, skipped") == 8
+    # Grouping, two specialists, combined, targets, student, evaluation, export, report.
+    assert done.stderr.count("finished before, skipped") == 9
     after = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
     assert after == before
 
@@ -218,3 +218,28 @@ def test_a_group_of_verticals_is_trained_by_its_own_binary(walked):
     assert done.returncode == 1
     assert "hat" in done.stderr.splitlines()[-1]
     assert "bag, dress" in done.stderr.splitlines()[-1]
+
+
+def test_verticals_given_as_a_group_share_a_specialist_that_teaches_the_student(tmp_path):
+    flags = [flag for flag in FLAGS if not flag.startswith("--synthetic_verticals")]
+    flags += ["--synthetic_verticals=dress,bag,skirt", "--nomeasure_speed"]
+    groups = ["--grouping=given", "--groups=dress+skirt"]
+    done = run("run_pipeline.py", f"--run_dir={tmp_path}", *flags, *groups)
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    grouping = json.loads((tmp_path / "grouping-given/groups.json").read_text())
+    assert grouping["groups"] == [["dress", "skirt"], ["bag"]]
+    report = json.loads((tmp_path / "targets/stage.json").read_text())["result"]["specialists"]
+    assert [entry["verticals"] for entry in report] == [["dress", "skirt"], ["bag"]]
+    group = json.loads((tmp_path / "specialist-dress+skirt/stage.json").read_text())
+    assert group["flags"]["optimization"]["steps"] == 8
+    rows = json.loads((tmp_path / "evaluation/summary.json").read_text())["rows"]
+    deployed = {row["model"]: row["models_to_deploy"] for row in rows}
+    assert deployed["grouped_specialists"] == 2
+    # Not every vertical has a specialist of its own.
+    assert "specialists" not in deployed
+    assert "grouped_specialists" in (tmp_path / "report/index.html").read_text()
+
+    again = run("evaluate.py", f"--run_dir={tmp_path}", "--nomeasure_speed")
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert "evaluation: finished before, skipped" in again.stderr
