@@ -1,4 +1,4 @@
-r"""Trains one student that reproduces the specialists' embeddings, with MSE.
+r"""Trains one student that reproduces the specialists' embeddings.
 
     python tools/train_student.py --run_dir=runs/mine --prepared=data/prepared
 

@@ -11,6 +11,7 @@ from absl import flags
 from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.losses.distances import DISTANCES
 from apparel_embed.losses.registry import LOSSES, LossConfig, is_margin
+from apparel_embed.losses.regression import REGRESSION_LOSSES, SMOOTH_L1_DELTA
 from apparel_embed.models.backbones import BACKBONES
 from apparel_embed.models.embedding import POOLINGS, ModelConfig
 from apparel_embed.training.input import InputConfig
@@ -237,6 +238,14 @@ class StudentFlags:
             "pictures in a batch of the student (1 or more)",
             lower_bound=1,
         )
+        self._loss = flags.DEFINE_enum(
+            "student_loss",
+            default.loss,
+            list(REGRESSION_LOSSES),
+            "how the student's distance to its targets is measured: mse, squared error; cosine, 1 "
+            "- cosine; smooth_l1, squared error up to a difference of "
+            f"{SMOOTH_L1_DELTA:g} in a dimension and absolute beyond",
+        )
 
     def config(self) -> StudentConfig:
         """Returns the configuration of the student's training."""
@@ -245,6 +254,7 @@ class StudentFlags:
             init_weights=self._model.init_weights,
             optimization=self._schedule.optimization(self._training),
             batch_size=self._batch_size.value,
+            loss=self._loss.value,
             input=self._training.input(),
             loop=self._training.loop(),
             strategy=self._training.strategy,

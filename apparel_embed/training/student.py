@@ -13,8 +13,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import EpochSampler
 from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore
-from apparel_embed.losses.keras import WholeBatchLoss
-from apparel_embed.losses.regression import mean_squared_error
+from apparel_embed.losses.regression import make_regression_loss
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
 from apparel_embed.training.input import InputConfig, target_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
@@ -31,6 +30,7 @@ class StudentConfig:
       model: what to train; its embedding has the length of the targets.
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
       batch_size: pictures a batch.
+      loss: how the distance to the targets is measured, one of `REGRESSION_LOSSES`.
       optimization: the optimiser and number of steps.
       input: how training input is made.
       loop: how often to validate, log and save.
@@ -41,6 +41,7 @@ class StudentConfig:
     optimization: OptimizationConfig
     init_weights: str = "none"
     batch_size: int = 64
+    loss: str = "mse"
     input: InputConfig = InputConfig()
     loop: LoopConfig = LoopConfig()
     strategy: str = "auto"
@@ -73,8 +74,8 @@ def train_student(
       What the stage reports: parameters, kept step, validation R@1, last loss.
 
     Raises:
-      UserError: if targets and model have embeddings of different lengths, there are none, or
-        the model to start from is built differently.
+      UserError: if targets and model have embeddings of different lengths, there are none, the
+        model to start from is built differently, or a name in the configuration is unknown.
     """
     if not len(records):
         raise UserError(f"{what}: there are no targets to learn from")
@@ -96,7 +97,7 @@ def train_student(
         build_model=lambda: _initial_model(config, start),
         model_config=config.model,
         batches=target_batches(store, targets, sampler, config.input, config.optimization.steps),
-        loss=WholeBatchLoss(mean_squared_error),
+        loss=make_regression_loss(config.loss),
         validate=validate,
         optimization=config.optimization,
         config=config.loop,

@@ -111,6 +111,7 @@ WRONG = {
     "--augment_zoom=2": "[0, 0.9]",
     "--specialist_steps=0": "positive integer",
     "--student_learning_rate=fast": "float",
+    "--student_loss=l1": "mse|cosine|smooth_l1",
     "--strategy=tpu": "mirrored",
     "--val_fraction=1.5": "[0, 0.9]",
 }

@@ -215,3 +215,26 @@ def test_progress_is_quiet_where_nobody_watches(tiny_prepared, teachers, tmp_pat
     train_student(tiny_prepared, records, targets, student_config(2), tmp_path)
 
     assert "images" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("loss", "cosine_of"),
+    [("cosine", lambda value: 1 - value), ("smooth_l1", lambda value: 1 - value * 8)],
+)
+def test_the_student_comes_close_to_its_targets_by_each_loss(
+    tiny_prepared, teachers, tmp_path, loss, cosine_of
+):
+    records, targets, _ = compute_targets(
+        tiny_prepared, both(teachers), reference=teachers / "reference"
+    )
+    config = student_config(100, loss=loss)
+    result = train_student(tiny_prepared, records, targets, config, tmp_path)
+
+    # While differences stay below delta, smooth_l1 is half the squared error, (1 - cos) / dim.
+    assert cosine_of(result["last_loss"]) > 0.9
+
+
+def test_targets_that_are_not_numbers_end_the_training_with_the_step(tiny_prepared, tmp_path):
+    targets = np.full([4, 8], np.nan, np.float32)
+    with pytest.raises(UserError, match="the loss is nan at step"):
+        train_student(tiny_prepared, np.arange(4), targets, student_config(1), tmp_path)
