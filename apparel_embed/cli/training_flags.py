@@ -9,6 +9,7 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.data.sampler import VERTICAL_WEIGHTS
 from apparel_embed.losses.distances import DISTANCES
 from apparel_embed.losses.registry import LOSSES, LossConfig, is_margin
 from apparel_embed.losses.regression import REGRESSION_LOSSES, SMOOTH_L1_DELTA
@@ -238,6 +239,13 @@ class StudentFlags:
             "pictures in a batch of the student (1 or more)",
             lower_bound=1,
         )
+        self._vertical_weights = flags.DEFINE_enum(
+            "student_vertical_weights",
+            default.vertical_weights,
+            list(VERTICAL_WEIGHTS),
+            "how often the student sees a vertical: as often as it has pictures, all verticals "
+            "equally often, or by the square root of their numbers of pictures",
+        )
         self._loss = flags.DEFINE_enum(
             "student_loss",
             default.loss,
@@ -254,6 +262,7 @@ class StudentFlags:
             init_weights=self._model.init_weights,
             optimization=self._schedule.optimization(self._training),
             batch_size=self._batch_size.value,
+            vertical_weights=self._vertical_weights.value,
             loss=self._loss.value,
             input=self._training.input(),
             loop=self._training.loop(),

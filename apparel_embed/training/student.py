@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl import logging
 
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.data.sampler import EpochSampler
+from apparel_embed.data.sampler import EpochSampler, WeightedSampler
 from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.regression import make_regression_loss
@@ -30,6 +30,8 @@ class StudentConfig:
       model: what to train; its embedding has the length of the targets.
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
       batch_size: pictures a batch.
+      vertical_weights: how often the pictures of each vertical are seen, one of
+        `VERTICAL_WEIGHTS`.
       loss: how the distance to the targets is measured, one of `REGRESSION_LOSSES`.
       optimization: the optimiser and number of steps.
       input: how training input is made.
@@ -41,6 +43,7 @@ class StudentConfig:
     optimization: OptimizationConfig
     init_weights: str = "none"
     batch_size: int = 64
+    vertical_weights: str = "pictures"
     loss: str = "mse"
     input: InputConfig = InputConfig()
     loop: LoopConfig = LoopConfig()
@@ -88,9 +91,9 @@ def train_student(
     start_afresh(seed)
     strategy = make_strategy(config.strategy)
     store = ImageStore(dataset, records, config.model.image_size, config.input.cache_gib)
-    sampler = EpochSampler.over(len(records), batch_size=config.batch_size, seed=seed)
-    verticals = sorted(set(dataset.column("vertical")[records]))
-    validate = make_validation(dataset, verticals, config.model.image_size)
+    verticals = dataset.column("vertical")[records]
+    sampler = _sampler(verticals, config)
+    validate = make_validation(dataset, sorted(set(verticals)), config.model.image_size)
     if validate is None:
         logging.info("%s: split val answers no query; the last weights are kept", what)
     loop = TrainingLoop(
@@ -111,6 +114,20 @@ def train_student(
         "parameters": loop.model.count_params(),
         **result,
     }
+
+
+def _sampler(verticals: np.ndarray, config: StudentConfig) -> EpochSampler | WeightedSampler:
+    """Returns what makes batches of pictures whose verticals [n] are given."""
+    seed = config.optimization.seed
+    if config.vertical_weights == "pictures":
+        # Every picture exactly once an epoch, which no rounding of weights can upset.
+        return EpochSampler.over(len(verticals), batch_size=config.batch_size, seed=seed)
+    return WeightedSampler.of_verticals(
+        verticals.astype(str),
+        weights=config.vertical_weights,
+        batch_size=config.batch_size,
+        seed=seed,
+    )
 
 
 def _initial_model(config: StudentConfig, start: Path | None) -> tf.keras.Model:

@@ -112,6 +112,7 @@ WRONG = {
     "--specialist_steps=0": "positive integer",
     "--student_learning_rate=fast": "float",
     "--student_loss=l1": "mse|cosine|smooth_l1",
+    "--student_vertical_weights=even": "pictures|equal|sqrt",
     "--strategy=tpu": "mirrored",
     "--val_fraction=1.5": "[0, 0.9]",
 }

@@ -16,7 +16,7 @@ from apparel_embed.models.embedding import (
     save_embedding_model,
 )
 from apparel_embed.training.input import InputConfig
-from apparel_embed.training.loop import LoopConfig
+from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 from apparel_embed.training.strategy import start_afresh
@@ -238,3 +238,35 @@ def test_targets_that_are_not_numbers_end_the_training_with_the_step(tiny_prepar
     targets = np.full([4, 8], np.nan, np.float32)
     with pytest.raises(UserError, match="the loss is nan at step"):
         train_student(tiny_prepared, np.arange(4), targets, student_config(1), tmp_path)
+
+
+def test_the_student_sees_a_lone_picture_in_half_of_each_batch_with_equal_weights(
+    tiny_prepared, tmp_path, monkeypatch
+):
+    verticals = tiny_prepared.column("vertical")
+    records = tiny_prepared.select(split="train")
+    bags, dresses = (records[verticals[records] == name] for name in ("bags", "dresses"))
+    records = np.append(bags[:1], dresses[:9])
+    # The lone picture's target tells it apart.
+    targets = np.tile(np.eye(8, dtype=np.float32)[0], [10, 1])
+    targets[0] = np.eye(8)[1]
+    seen = []
+    monkeypatch.setattr(TrainingLoop, "run", lambda loop: seen.extend(loop._batches(0)) or {})
+    for weights, share in (("pictures", 1), ("sqrt", 2.5), ("equal", 5)):
+        seen.clear()
+        train_student(
+            tiny_prepared,
+            records,
+            targets,
+            student_config(4, vertical_weights=weights, batch_size=10),
+            tmp_path,
+        )
+        shown = [int(np.sum(batch_targets[:, 1])) for _, batch_targets in seen]
+        assert len(shown) == 4
+        assert all(abs(count - share) < 1 for count in shown), (weights, shown)
+
+
+def test_unknown_weights_of_verticals_are_refused(tiny_prepared, tmp_path):
+    config = student_config(1, vertical_weights="even")
+    with pytest.raises(UserError, match="--student_vertical_weights=even: allowed are pictures"):
+        train_student(tiny_prepared, np.arange(4), np.eye(4, 8), config, tmp_path)
