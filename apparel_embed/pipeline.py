@@ -25,6 +25,11 @@ from apparel_embed.stages import (
     report_stage,
     single_specialists,
     specialist_stage,
+)
+from apparel_embed.student_stages import (
+    UNALIGNED_STUDENT,
+    UNALIGNED_TARGETS,
+    find_reference,
     student_stage,
     targets_stage,
 )
@@ -44,7 +49,7 @@ class PipelineConfig:
         for as many steps as its verticals' specialists together; so is the combined model.
       grouping: how verticals are grouped.
       student: how the student is trained.
-      align: whether targets are rotated onto the combined model's space.
+      align_to: onto whose space targets are rotated, one of `REFERENCES`.
       start_from_combined: whether the student starts from the combined model's weights.
       split: to evaluate on.
       processes: for work on pictures.
@@ -57,7 +62,7 @@ class PipelineConfig:
     specialist: SpecialistConfig
     student: StudentConfig
     grouping: SearchConfig = SearchConfig()
-    align: bool = True
+    align_to: str = COMBINED
     start_from_combined: bool = True
     split: str = "test"
     processes: int = 1
@@ -129,20 +134,37 @@ def _train(config: PipelineConfig, dataset: PreparedDataset) -> dict[str, Any]:
     combined = specialist_stage(
         run_dir, dataset, verticals, config.specialist.for_verticals(len(verticals)), COMBINED
     )
-    targets = targets_stage(run_dir, dataset, grouped, combined if config.align else None)
-    student = student_stage(
-        run_dir,
-        dataset,
-        targets,
-        config.student,
-        combined if config.start_from_combined else None,
-    )
     return {
         "specialists": single_specialists(run_dir, verticals),
         "grouped": grouped,
         "combined": combined,
-        "student": student,
+        "student": _train_student(config, dataset, grouped, combined),
     }
+
+
+def _train_student(
+    config: PipelineConfig, dataset: PreparedDataset, specialists: list[Stage], combined: Stage
+) -> Stage:
+    """Exports targets and trains the student on them; returns its stage.
+
+    To align targets to a student there must be one: an earlier one, trained alike on targets
+    that are not aligned.
+    """
+    run_dir = config.run_dir
+    start = combined if config.start_from_combined else None
+    if config.align_to == "student":
+        unaligned = targets_stage(run_dir, dataset, specialists, None, name=UNALIGNED_TARGETS)
+        student_stage(run_dir, dataset, unaligned, config.student, start, name=UNALIGNED_STUDENT)
+    reference = find_reference(
+        config.align_to,
+        run_dir,
+        dataset,
+        specialists,
+        init_weights=config.specialist.init_weights,
+        seed=config.specialist.optimization.seed,
+    )
+    targets = targets_stage(run_dir, dataset, specialists, reference)
+    return student_stage(run_dir, dataset, targets, config.student, start)
 
 
 def _data(config: PipelineConfig) -> PreparedDataset:

@@ -218,3 +218,47 @@ def test_a_group_of_verticals_is_trained_by_its_own_binary(walked):
     assert done.returncode == 1
     assert "hat" in done.stderr.splitlines()[-1]
     assert "bag, dress" in done.stderr.splitlines()[-1]
+
+
+def walked_from_specialists(walked, to):
+    """Copies a run up to its triplet models, from where other flags may go on."""
+    for directory in walked[0].iterdir():
+        if directory.name.startswith(("prepared", "specialist-", "combined", "grouping", "synth")):
+            shutil.copytree(directory, to / directory.name)
+    return to
+
+
+def test_targets_are_aligned_to_an_earlier_student_by_pipeline_and_binaries_alike(walked, tmp_path):
+    run_dir = walked_from_specialists(walked, tmp_path / "run")
+    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, "--align_to=student")
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    targets = json.loads((run_dir / "targets/stage.json").read_text())
+    assert targets["flags"]["align_to"] == "student-unaligned"
+    for entry in targets["result"]["specialists"]:
+        assert entry["cosine_after"] > entry["cosine_before"]
+    earlier, last = (
+        json.loads((run_dir / name / "stage.json").read_text())
+        for name in ("student-unaligned", "student")
+    )
+    assert "targets-unaligned" in earlier["inputs"]
+    assert "targets" in last["inputs"]
+    assert earlier["flags"] == last["flags"]
+    for arguments in (["--align_to=none", "--stage=targets-unaligned"], ["--align_to=student"]):
+        done = run("export_targets.py", f"--run_dir={run_dir}", *arguments)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert "skipped" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("align_to", "recorded"), [("frozen", "frozen"), ("first", "specialist-bag")]
+)
+def test_targets_are_aligned_where_there_is_no_combined_model(walked, tmp_path, align_to, recorded):
+    run_dir = walked_from_specialists(walked, tmp_path / "run")
+    shutil.rmtree(run_dir / "combined")
+    done = run("export_targets.py", f"--run_dir={run_dir}", f"--align_to={align_to}")
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    targets = json.loads((run_dir / "targets/stage.json").read_text())
+    assert targets["flags"]["align_to"] == recorded
+    assert all(entry["cosine_after"] > 0 for entry in targets["result"]["specialists"])

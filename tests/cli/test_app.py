@@ -113,6 +113,7 @@ WRONG = {
     "--student_learning_rate=fast": "float",
     "--student_loss=l1": "mse|cosine|smooth_l1",
     "--student_vertical_weights=even": "pictures|equal|sqrt",
+    "--align_to=teacher": "combined|none|frozen|first|student",
     "--strategy=tpu": "mirrored",
     "--val_fraction=1.5": "[0, 0.9]",
 }
