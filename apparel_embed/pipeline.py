@@ -35,6 +35,7 @@ from apparel_embed.student_stages import (
 )
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
+from apparel_embed.training.targets import TargetsConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,7 @@ class PipelineConfig:
       grouping: how verticals are grouped.
       student: how the student is trained.
       align_to: onto whose space targets are rotated, one of `REFERENCES`.
+      targets: how targets are made.
       start_from_combined: whether the student starts from the combined model's weights.
       split: to evaluate on.
       processes: for work on pictures.
@@ -63,6 +65,7 @@ class PipelineConfig:
     student: StudentConfig
     grouping: SearchConfig = SearchConfig()
     align_to: str = COMBINED
+    targets: TargetsConfig = TargetsConfig()
     start_from_combined: bool = True
     split: str = "test"
     processes: int = 1
@@ -153,7 +156,9 @@ def _train_student(
     run_dir = config.run_dir
     start = combined if config.start_from_combined else None
     if config.align_to == "student":
-        unaligned = targets_stage(run_dir, dataset, specialists, None, name=UNALIGNED_TARGETS)
+        unaligned = targets_stage(
+            run_dir, dataset, specialists, None, config.targets, UNALIGNED_TARGETS
+        )
         student_stage(run_dir, dataset, unaligned, config.student, start, name=UNALIGNED_STUDENT)
     reference = find_reference(
         config.align_to,
@@ -163,7 +168,7 @@ def _train_student(
         init_weights=config.specialist.init_weights,
         seed=config.specialist.optimization.seed,
     )
-    targets = targets_stage(run_dir, dataset, specialists, reference)
+    targets = targets_stage(run_dir, dataset, specialists, reference, config.targets)
     return student_stage(run_dir, dataset, targets, config.student, start)
 
 

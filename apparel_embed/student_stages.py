@@ -15,7 +15,7 @@ from apparel_embed.runs import Stage, open_stage, run_stage
 from apparel_embed.stages import COMBINED, STUDENT, made_of, weights_input
 from apparel_embed.training.references import FrozenBackbone
 from apparel_embed.training.student import StudentConfig, train_student
-from apparel_embed.training.targets import Teacher, compute_targets
+from apparel_embed.training.targets import TargetsConfig, Teacher, compute_targets
 
 TARGETS = "targets"
 TARGETS_FILE = "targets.parquet"
@@ -74,6 +74,7 @@ def targets_stage(
     dataset: PreparedDataset,
     specialists: Sequence[Stage],
     reference: Stage | FrozenBackbone | None,
+    config: TargetsConfig = TargetsConfig(),
     name: str = TARGETS,
 ) -> Stage:
     """Exports the student's targets to `<stage>/targets.parquet`.
@@ -84,6 +85,7 @@ def targets_stage(
       specialists: finished stages whose verticals do not overlap.
       reference: onto whose space specialists' are rotated: the stage of a model, the frozen
         backbone, or None.
+      config: how targets are made.
       name: of the stage.
     """
     teachers = [Teacher(tuple(s.flags["verticals"]), s.directory / "model") for s in specialists]
@@ -94,13 +96,14 @@ def targets_stage(
             dataset,
             teachers,
             reference=reference.directory / "model" if isinstance(reference, Stage) else reference,
+            config=config,
         )
         write_embeddings(directory / TARGETS_FILE, records, targets)
         return {"pictures": len(records), "dim": targets.shape[1], "specialists": report}
 
     return run_stage(
         run_dir / name,
-        flags=flags,
+        flags={**flags, **_targets_flags(config)},
         inputs={
             "prepared": dataset.fingerprint,
             **{stage.name: stage.fingerprint for stage in specialists},
@@ -151,6 +154,14 @@ def student_stage(
         },
         work=work,
     )
+
+
+def _targets_flags(config: TargetsConfig) -> dict[str, Any]:
+    """Returns the flags that decide targets: how views are made only where there are some."""
+    flags = dataclasses.asdict(config)
+    if config.views == 1:
+        del flags["augment"], flags["seed"]
+    return flags
 
 
 def _made_of_reference(

@@ -256,9 +256,12 @@ def test_targets_are_aligned_to_an_earlier_student_by_pipeline_and_binaries_alik
 def test_targets_are_aligned_where_there_is_no_combined_model(walked, tmp_path, align_to, recorded):
     run_dir = walked_from_specialists(walked, tmp_path / "run")
     shutil.rmtree(run_dir / "combined")
-    done = run("export_targets.py", f"--run_dir={run_dir}", f"--align_to={align_to}")
+    arguments = [f"--align_to={align_to}", "--target_views=2", "--seed=5"]
+    done = run("export_targets.py", f"--run_dir={run_dir}", *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
 
     targets = json.loads((run_dir / "targets/stage.json").read_text())
     assert targets["flags"]["align_to"] == recorded
+    assert (targets["flags"]["views"], targets["flags"]["seed"]) == (2, 5)
+    assert targets["flags"]["augment"]["flip"] is True
     assert all(entry["cosine_after"] > 0 for entry in targets["result"]["specialists"])

@@ -17,19 +17,21 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag, align_to_flag
-from apparel_embed.cli.training_flags import InitWeightsFlag
+from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
+from apparel_embed.cli.target_flags import TargetFlags
+from apparel_embed.cli.training_flags import AugmentFlags, InitWeightsFlag
 from apparel_embed.student_stages import TARGETS, TARGETS_FILE, find_reference, targets_stage
 
 _RUN = RunFlags()
 _SPECIALISTS = SpecialistsFlag()
-_ALIGN_TO = align_to_flag()
+_TARGETS = TargetFlags()
+_AUGMENT = AugmentFlags()
 _STAGE = flags.DEFINE_string("stage", TARGETS, "name of the stage")
 _INIT_WEIGHTS = InitWeightsFlag()
 _SEED = flags.DEFINE_integer(
     "seed",
     0,
-    "seed of the random weights of --align_to=frozen (0 to 2^31 - 1)",
+    "seed of views, and of the random weights of --align_to=frozen (0 to 2^31 - 1)",
     lower_bound=0,
     upper_bound=2**31 - 1,
 )
@@ -39,14 +41,15 @@ def main() -> None:
     """Exports the targets and says where they are."""
     dataset, specialists = _RUN.dataset(), _SPECIALISTS.stages(_RUN)
     reference = find_reference(
-        _ALIGN_TO.value,
+        _TARGETS.align_to,
         _RUN.run_dir,
         dataset,
         specialists,
         init_weights=_INIT_WEIGHTS.value,
         seed=_SEED.value,
     )
-    stage = targets_stage(_RUN.run_dir, dataset, specialists, reference, name=_STAGE.value)
+    config = _TARGETS.config(_AUGMENT.config(), _SEED.value)
+    stage = targets_stage(_RUN.run_dir, dataset, specialists, reference, config, _STAGE.value)
     print(f"Targets:  {stage.directory / TARGETS_FILE} ({stage.result['pictures']} pictures)")
     for entry in stage.result["specialists"]:
         if "cosine_after" in entry:

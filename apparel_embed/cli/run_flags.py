@@ -11,7 +11,6 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.runs import Stage, open_stage
 from apparel_embed.stages import COMBINED, specialist_name
-from apparel_embed.student_stages import REFERENCES
 
 
 class RunFlags:
@@ -48,17 +47,6 @@ def measure_speed_flag() -> flags.FlagHolder[bool]:
         "measure_speed",
         True,
         "measure images per second for the report; without, the same inputs give the same report",
-    )
-
-
-def align_to_flag() -> flags.FlagHolder[str]:
-    """Returns the flag that says onto whose space targets are rotated."""
-    said = "; ".join(f"{name}, {what}" for name, what in REFERENCES.items())
-    return flags.DEFINE_enum(
-        "align_to",
-        COMBINED,
-        list(REFERENCES),
-        f"space onto which the specialists' are rotated for the student: {said}",
     )
 
 

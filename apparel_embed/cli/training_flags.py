@@ -92,6 +92,37 @@ class ModelFlags:
         return self._init_weights.value
 
 
+class AugmentFlags:
+    """How pictures are augmented."""
+
+    def __init__(self) -> None:
+        default = AugmentConfig()
+        self._flags: dict[str, flags.FlagHolder] = {
+            "flip": flags.DEFINE_bool("augment_flip", default.flip, "mirror half of the pictures")
+        }
+        for name, what, upper in (
+            ("rotation", "largest angle either way, in degrees", 180.0),
+            ("zoom", "largest change of size either way, as a fraction of the side", 0.9),
+            ("translation", "largest shift either way, as a fraction of the side", 0.9),
+            ("brightness", "largest change either way, as a fraction of the value range", 1.0),
+            ("contrast", "largest relative change either way", 1.0),
+            ("saturation", "largest change either way, 1 from grey to full", 1.0),
+            ("hue", "largest turn either way, 1 is half the colour circle", 1.0),
+            ("erase", "largest side of an erased rectangle, as a fraction of the side", 1.0),
+        ):
+            self._flags[name] = flags.DEFINE_float(
+                f"augment_{name}",
+                getattr(default, name),
+                f"{what} (0 to {upper:g}, 0 is off)",
+                lower_bound=0.0,
+                upper_bound=upper,
+            )
+
+    def config(self) -> AugmentConfig:
+        """Returns the configuration of augmentation."""
+        return AugmentConfig(**{name: flag.value for name, flag in self._flags.items()})
+
+
 class TrainingFlags:
     """What the trainings of specialists and student share."""
 
@@ -146,7 +177,7 @@ class TrainingFlags:
             "anew each time",
             lower_bound=0.0,
         )
-        self._augment = _define_augment_flags()
+        self._augment = AugmentFlags()
 
     @property
     def strategy(self) -> str:
@@ -174,8 +205,7 @@ class TrainingFlags:
 
     def input(self) -> InputConfig:
         """Returns the configuration of training input."""
-        augment = AugmentConfig(**{name: flag.value for name, flag in self._augment.items()})
-        return InputConfig(augment=augment, cache_gib=self._cache_gib.value)
+        return InputConfig(augment=self._augment.config(), cache_gib=self._cache_gib.value)
 
     def loop(self) -> LoopConfig:
         """Returns the configuration of the loop."""
@@ -324,29 +354,4 @@ def _define_loss_flags(default: LossConfig) -> dict[str, flags.FlagHolder]:
         lambda values: is_margin(values["margin"], values["distance"]),
         f"--margin: allowed is above 0, to {allowed}",
     )
-    return holders
-
-
-def _define_augment_flags() -> dict[str, flags.FlagHolder]:
-    default = AugmentConfig()
-    holders: dict[str, flags.FlagHolder] = {
-        "flip": flags.DEFINE_bool("augment_flip", default.flip, "mirror half of the pictures")
-    }
-    for name, what, upper in (
-        ("rotation", "largest angle either way, in degrees", 180.0),
-        ("zoom", "largest change of size either way, as a fraction of the side", 0.9),
-        ("translation", "largest shift either way, as a fraction of the side", 0.9),
-        ("brightness", "largest change either way, as a fraction of the value range", 1.0),
-        ("contrast", "largest relative change either way", 1.0),
-        ("saturation", "largest change either way, 1 from grey to full", 1.0),
-        ("hue", "largest turn either way, 1 is half the colour circle", 1.0),
-        ("erase", "largest side of an erased rectangle, as a fraction of the side", 1.0),
-    ):
-        holders[name] = flags.DEFINE_float(
-            f"augment_{name}",
-            getattr(default, name),
-            f"{what} (0 to {upper:g}, 0 is off)",
-            lower_bound=0.0,
-            upper_bound=upper,
-        )
     return holders

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
-from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.progress import progress_bar
 from apparel_embed.training.alignment import alignment_rotation, mean_cosine
 from apparel_embed.training.references import FrozenBackbone, reference_embeddings
+from apparel_embed.training.views import embed_views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +26,27 @@ class Teacher:
     model_directory: Path
 
 
+@dataclasses.dataclass(frozen=True)
+class TargetsConfig:
+    """How targets are made.
+
+    Attributes:
+      views: of each picture over which its target is averaged; the first is the picture itself.
+      augment: how further views are made.
+      seed: of further views.
+    """
+
+    views: int = 1
+    augment: AugmentConfig = AugmentConfig()
+    seed: int = 0
+
+
 def compute_targets(
     dataset: PreparedDataset,
     teachers: Sequence[Teacher],
     *,
     reference: Path | FrozenBackbone | None,
+    config: TargetsConfig = TargetsConfig(),
     split: str = "train",
 ) -> tuple[np.ndarray, np.ndarray, list[dict]]:
     """Embeds every picture of a split with the specialist of its group.
@@ -39,7 +56,9 @@ def compute_targets(
       teachers: specialists whose verticals do not overlap; pictures of other verticals get no
         target.
       reference: onto whose space each specialist's is rotated: directory of a model, or the
-        frozen backbone; None leaves them as they are.
+        frozen backbone; None leaves them as they are. It sees pictures as they are, whatever the
+        number of views.
+      config: how targets are made.
       split: the split to embed.
 
     Returns:
@@ -47,13 +66,13 @@ def compute_targets(
       mean cosine to the reference before and after the rotation.
 
     Raises:
-      UserError: if two teachers claim a vertical, or embeddings differ in length or are not
-        finite.
+      UserError: if two teachers claim a vertical, embeddings differ in length or are not finite,
+        or a value of the configuration is out of range.
     """
     _check_disjoint(teachers)
     groups = [dataset.select(split=split, verticals=teacher.verticals) for teacher in teachers]
     bar = progress_bar(teachers, what="targets", unit="specialists")
-    parts = [_embed(one.model_directory, dataset, group) for one, group in zip(bar, groups)]
+    parts = [_embed(one.model_directory, dataset, group, config) for one, group in zip(bar, groups)]
     _check_parts([("+".join(one.verticals), part) for one, part in zip(teachers, parts)])
     report = [
         {"verticals": list(one.verticals), "pictures": len(group)}
@@ -77,9 +96,18 @@ def _align(embeddings: np.ndarray, expected: np.ndarray, entry: dict) -> np.ndar
     return aligned
 
 
-def _embed(directory: Path, dataset: PreparedDataset, records: np.ndarray) -> np.ndarray:
+def _embed(
+    directory: Path, dataset: PreparedDataset, records: np.ndarray, config: TargetsConfig
+) -> np.ndarray:
     model, _ = load_embedding_model(directory)
-    return Embedder(model).records(dataset, records)
+    return embed_views(
+        model,
+        dataset,
+        records,
+        count=config.views,
+        augment=config.augment,
+        seed=config.seed,
+    )
 
 
 def _check_disjoint(teachers: Sequence[Teacher]) -> None:
