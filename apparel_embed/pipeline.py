@@ -151,14 +151,13 @@ def _train_student(
     """Exports targets and trains the student on them; returns its stage.
 
     To align targets to a student there must be one: an earlier one, trained alike on targets
-    that are not aligned.
+    that are neither aligned nor kept apart, so that its space is as long as the specialists'.
     """
     run_dir = config.run_dir
     start = combined if config.start_from_combined else None
     if config.align_to == "student":
-        unaligned = targets_stage(
-            run_dir, dataset, specialists, None, config.targets, UNALIGNED_TARGETS
-        )
+        plain = dataclasses.replace(config.targets, separation=0.0)
+        unaligned = targets_stage(run_dir, dataset, specialists, None, plain, UNALIGNED_TARGETS)
         student_stage(run_dir, dataset, unaligned, config.student, start, name=UNALIGNED_STUDENT)
     reference = find_reference(
         config.align_to,
@@ -169,7 +168,13 @@ def _train_student(
         seed=config.specialist.optimization.seed,
     )
     targets = targets_stage(run_dir, dataset, specialists, reference, config.targets)
-    return student_stage(run_dir, dataset, targets, config.student, start)
+    model = config.student.model
+    # One dimension for each group, if they are kept apart.
+    dim = model.embedding_dim + (len(specialists) if config.targets.separation else 0)
+    training = dataclasses.replace(
+        config.student, model=dataclasses.replace(model, embedding_dim=dim)
+    )
+    return student_stage(run_dir, dataset, targets, training, start)
 
 
 def _data(config: PipelineConfig) -> PreparedDataset:

@@ -162,8 +162,8 @@ def test_a_second_call_skips_every_stage_and_changes_nothing(walked):
     done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS)
 
     assert done.returncode == 0, done.stderr[-3000:]
-    # Two specialists, combined, targets, student, evaluation, export, report.
-    assert done.stderr.count("finished before, skipped") == 8
+    # Two specialists, grouping, combined, targets, student, evaluation, export, report.
+    assert done.stderr.count("finished before, skipped") == 9
     after = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
     assert after == before
 
@@ -230,7 +230,8 @@ def walked_from_specialists(walked, to):
 
 def test_targets_are_aligned_to_an_earlier_student_by_pipeline_and_binaries_alike(walked, tmp_path):
     run_dir = walked_from_specialists(walked, tmp_path / "run")
-    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, "--align_to=student")
+    apart = "--separate_groups=0.5"
+    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, "--align_to=student", apart)
     assert done.returncode == 0, done.stderr[-3000:]
 
     targets = json.loads((run_dir / "targets/stage.json").read_text())
@@ -243,11 +244,20 @@ def test_targets_are_aligned_to_an_earlier_student_by_pipeline_and_binaries_alik
     )
     assert "targets-unaligned" in earlier["inputs"]
     assert "targets" in last["inputs"]
+    assert earlier["flags"]["model"].pop("embedding_dim") == 8
+    # Two groups.
+    assert last["flags"]["model"].pop("embedding_dim") == 8 + 2
     assert earlier["flags"] == last["flags"]
-    for arguments in (["--align_to=none", "--stage=targets-unaligned"], ["--align_to=student"]):
+    _, unified = read_embeddings(run_dir / "evaluation/embeddings/unified.parquet")
+    assert unified.shape[1] == 10
+    for arguments in (
+        ["--align_to=none", "--stage=targets-unaligned"],
+        ["--align_to=student", apart],
+    ):
         done = run("export_targets.py", f"--run_dir={run_dir}", *arguments)
         assert done.returncode == 0, done.stderr[-2000:]
         assert "skipped" in done.stderr
+    assert f"--run_dir={run_dir} --embedding_dim=10" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,8 @@ def main() -> None:
                 f"{entry['cosine_before']:.2f} before the rotation, {entry['cosine_after']:.2f} "
                 "after"
             )
-    print(f"Next:     python tools/train_student.py --run_dir={_RUN.run_dir}")
+    further = f" --embedding_dim={stage.result['dim']}" if config.separation else ""
+    print(f"Next:     python tools/train_student.py --run_dir={_RUN.run_dir}{further}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from absl import flags
 
 from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.student_stages import REFERENCES
+from apparel_embed.training.separation import MOST_SEPARATION
 from apparel_embed.training.targets import TargetsConfig
 from apparel_embed.training.views import MOST_VIEWS
 
@@ -30,6 +31,14 @@ class TargetFlags:
             lower_bound=1,
             upper_bound=MOST_VIEWS,
         )
+        self._separation = flags.DEFINE_float(
+            "separate_groups",
+            default.separation,
+            "how far the targets of different groups are kept apart, by further dimensions, one "
+            f"for each group (0 to {MOST_SEPARATION:g}, 0 is off)",
+            lower_bound=0.0,
+            upper_bound=MOST_SEPARATION,
+        )
 
     @property
     def align_to(self) -> str:
@@ -43,4 +52,9 @@ class TargetFlags:
           augment: how views are made.
           seed: of views.
         """
-        return TargetsConfig(views=self._views.value, augment=augment, seed=seed)
+        return TargetsConfig(
+            views=self._views.value,
+            augment=augment,
+            seed=seed,
+            separation=self._separation.value,
+        )

@@ -14,7 +14,12 @@ from apparel_embed.data.sampler import EpochSampler, WeightedSampler
 from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.regression import make_regression_loss
-from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
+from apparel_embed.models.embedding import (
+    ModelConfig,
+    build_embedding_model,
+    load_embedding_model,
+    widen_embedding_model,
+)
 from apparel_embed.training.input import InputConfig, target_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig
@@ -72,6 +77,7 @@ def train_student(
       what: name of the model, for progress and messages.
       start: directory of a trained model whose weights the student starts from, or None for
         fresh weights. Where targets are aligned to that model's space, it starts close to them.
+        A shorter embedding than the student's is taken to be zero in the further dimensions.
 
     Returns:
       What the stage reports: parameters, kept step, validation R@1, last loss.
@@ -134,6 +140,10 @@ def _initial_model(config: StudentConfig, start: Path | None) -> tf.keras.Model:
     if start is None:
         return build_embedding_model(config.model, config.init_weights)
     model, built = load_embedding_model(start)
+    dim = config.model.embedding_dim
+    # Targets whose groups are kept apart have further dimensions, in which a start has nothing.
+    if dataclasses.replace(built, embedding_dim=dim) == config.model and dim > built.embedding_dim:
+        return widen_embedding_model(model, built, dim)
     if built != config.model:
         raise UserError(
             f"the student cannot start from {start}, which is another model: {built}, not "

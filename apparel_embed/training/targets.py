@@ -15,6 +15,7 @@ from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.progress import progress_bar
 from apparel_embed.training.alignment import alignment_rotation, mean_cosine
 from apparel_embed.training.references import FrozenBackbone, reference_embeddings
+from apparel_embed.training.separation import separate_groups
 from apparel_embed.training.views import embed_views
 
 
@@ -34,11 +35,13 @@ class TargetsConfig:
       views: of each picture over which its target is averaged; the first is the picture itself.
       augment: how further views are made.
       seed: of further views.
+      separation: strength by which groups are kept apart, as in `separate_groups`; 0 is off.
     """
 
     views: int = 1
     augment: AugmentConfig = AugmentConfig()
     seed: int = 0
+    separation: float = 0.0
 
 
 def compute_targets(
@@ -63,7 +66,8 @@ def compute_targets(
 
     Returns:
       Record numbers int64 [n] in rising order, targets float32 [n, dim], and per teacher the
-      mean cosine to the reference before and after the rotation.
+      mean cosine to the reference before and after the rotation. Where groups are kept apart,
+      targets are longer than embeddings by the number of teachers.
 
     Raises:
       UserError: if two teachers claim a vertical, embeddings differ in length or are not finite,
@@ -83,6 +87,7 @@ def compute_targets(
         _check_parts([("the specialists", parts[0]), *(("the reference", e) for e in expected)])
         for index, entry in enumerate(report):
             parts[index] = _align(parts[index], expected[index], entry)
+    parts = separate_groups(parts, config.separation)
     records = np.concatenate(groups)
     order = np.argsort(records)
     return records[order], np.concatenate(parts)[order], report

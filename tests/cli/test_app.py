@@ -115,6 +115,7 @@ WRONG = {
     "--student_vertical_weights=even": "pictures|equal|sqrt",
     "--align_to=teacher": "combined|none|frozen|first|student",
     "--target_views=17": "[1, 16]",
+    "--separate_groups=1": "[0.0, 0.99]",
     "--strategy=tpu": "mirrored",
     "--val_fraction=1.5": "0.9]",
 }
