@@ -86,13 +86,7 @@ def train_student(
       UserError: if targets and model have embeddings of different lengths, there are none, the
         model to start from is built differently, or a name in the configuration is unknown.
     """
-    if not len(records):
-        raise UserError(f"{what}: there are no targets to learn from")
-    if targets.shape[1] != config.model.embedding_dim:
-        raise UserError(
-            f"{what}: the targets have {targets.shape[1]} dimensions, --embedding_dim is "
-            f"{config.model.embedding_dim}; they must be equal"
-        )
+    _check_targets(targets, config, what)
     seed = config.optimization.seed
     start_afresh(seed)
     strategy = make_strategy(config.strategy)
@@ -120,6 +114,16 @@ def train_student(
         "parameters": loop.model.count_params(),
         **result,
     }
+
+
+def _check_targets(targets: np.ndarray, config: StudentConfig, what: str) -> None:
+    if not len(targets):
+        raise UserError(f"{what}: there are no targets to learn from")
+    if targets.shape[1] != config.model.embedding_dim:
+        raise UserError(
+            f"{what}: the targets have {targets.shape[1]} dimensions, --embedding_dim is "
+            f"{config.model.embedding_dim}; they must be equal"
+        )
 
 
 def _sampler(verticals: np.ndarray, config: StudentConfig) -> EpochSampler | WeightedSampler:
