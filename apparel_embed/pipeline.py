@@ -25,11 +25,17 @@ from apparel_embed.stages import (
     report_stage,
     single_specialists,
     specialist_stage,
+)
+from apparel_embed.student_stages import (
+    UNALIGNED_STUDENT,
+    UNALIGNED_TARGETS,
+    find_reference,
     student_stage,
     targets_stage,
 )
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
+from apparel_embed.training.targets import TargetsConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +50,8 @@ class PipelineConfig:
         for as many steps as its verticals' specialists together; so is the combined model.
       grouping: how verticals are grouped.
       student: how the student is trained.
-      align: whether targets are rotated onto the combined model's space.
+      align_to: onto whose space targets are rotated, one of `REFERENCES`.
+      targets: how targets are made.
       start_from_combined: whether the student starts from the combined model's weights.
       split: to evaluate on.
       processes: for work on pictures.
@@ -57,7 +64,8 @@ class PipelineConfig:
     specialist: SpecialistConfig
     student: StudentConfig
     grouping: SearchConfig = SearchConfig()
-    align: bool = True
+    align_to: str = COMBINED
+    targets: TargetsConfig = TargetsConfig()
     start_from_combined: bool = True
     split: str = "test"
     processes: int = 1
@@ -129,20 +137,44 @@ def _train(config: PipelineConfig, dataset: PreparedDataset) -> dict[str, Any]:
     combined = specialist_stage(
         run_dir, dataset, verticals, config.specialist.for_verticals(len(verticals)), COMBINED
     )
-    targets = targets_stage(run_dir, dataset, grouped, combined if config.align else None)
-    student = student_stage(
-        run_dir,
-        dataset,
-        targets,
-        config.student,
-        combined if config.start_from_combined else None,
-    )
     return {
         "specialists": single_specialists(run_dir, verticals),
         "grouped": grouped,
         "combined": combined,
-        "student": student,
+        "student": _train_student(config, dataset, grouped, combined),
     }
+
+
+def _train_student(
+    config: PipelineConfig, dataset: PreparedDataset, specialists: list[Stage], combined: Stage
+) -> Stage:
+    """Exports targets and trains the student on them; returns its stage.
+
+    To align targets to a student there must be one: an earlier one, trained alike on targets
+    that are neither aligned nor kept apart, so that its space is as long as the specialists'.
+    """
+    run_dir = config.run_dir
+    start = combined if config.start_from_combined else None
+    if config.align_to == "student":
+        plain = dataclasses.replace(config.targets, separation=0.0)
+        unaligned = targets_stage(run_dir, dataset, specialists, None, plain, UNALIGNED_TARGETS)
+        student_stage(run_dir, dataset, unaligned, config.student, start, name=UNALIGNED_STUDENT)
+    reference = find_reference(
+        config.align_to,
+        run_dir,
+        dataset,
+        specialists,
+        init_weights=config.specialist.init_weights,
+        seed=config.specialist.optimization.seed,
+    )
+    targets = targets_stage(run_dir, dataset, specialists, reference, config.targets)
+    model = config.student.model
+    # One dimension for each group, if they are kept apart.
+    dim = model.embedding_dim + (len(specialists) if config.targets.separation else 0)
+    training = dataclasses.replace(
+        config.student, model=dataclasses.replace(model, embedding_dim=dim)
+    )
+    return student_stage(run_dir, dataset, targets, training, start)
 
 
 def _data(config: PipelineConfig) -> PreparedDataset:

@@ -9,7 +9,7 @@ from typing import Any
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
-from apparel_embed.evaluation.embeddings import read_embeddings, write_embeddings
+from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.evaluation.models import (
     embed_by_frozen_backbone,
     embed_by_histogram,
@@ -26,18 +26,15 @@ from apparel_embed.report.inputs import Training, load_inputs
 from apparel_embed.runs import Stage, open_stage, run_stage
 from apparel_embed.serving.saved_model import export_saved_model
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
-from apparel_embed.training.student import StudentConfig, train_student
-from apparel_embed.training.targets import Teacher, compute_targets
+from apparel_embed.training.student import StudentConfig
 
 COMBINED = "combined"
-TARGETS = "targets"
 STUDENT = "student"
 EVALUATION = "evaluation"
 SAVED_MODEL = "saved_model"
 SWEEP = "sweep"
 REPORT = "report"
 MODEL_VERSION = "1"
-TARGETS_FILE = "targets.parquet"
 SUMMARY_FILE = "summary.json"
 TABLES_FILE = "tables.txt"
 COMPARISONS = (
@@ -101,82 +98,6 @@ def single_specialists(run_dir: Path, verticals: Sequence[str]) -> list[Stage]:
     if not all(directory.is_dir() for directory in directories):
         return []
     return [open_stage(directory) for directory in directories]
-
-
-def targets_stage(
-    run_dir: Path,
-    dataset: PreparedDataset,
-    specialists: Sequence[Stage],
-    reference: Stage | None,
-) -> Stage:
-    """Exports the student's targets to `<stage>/targets.parquet`.
-
-    Args:
-      run_dir: the run's directory.
-      dataset: a prepared dataset.
-      specialists: finished stages whose verticals do not overlap.
-      reference: the stage of the model onto whose space specialists' are rotated, or None.
-    """
-    teachers = [Teacher(tuple(s.flags["verticals"]), s.directory / "model") for s in specialists]
-
-    def work(directory: Path) -> dict[str, Any]:
-        records, targets, report = compute_targets(
-            dataset, teachers, reference=reference.directory / "model" if reference else None
-        )
-        write_embeddings(directory / TARGETS_FILE, records, targets)
-        return {"pictures": len(records), "dim": targets.shape[1], "specialists": report}
-
-    return run_stage(
-        run_dir / TARGETS,
-        flags={"align_to": reference.name if reference else "none"},
-        inputs={
-            "prepared": dataset.fingerprint,
-            **{stage.name: stage.fingerprint for stage in specialists},
-            **({reference.name: reference.fingerprint} if reference else {}),
-        },
-        work=work,
-    )
-
-
-def student_stage(
-    run_dir: Path,
-    dataset: PreparedDataset,
-    targets: Stage,
-    config: StudentConfig,
-    start: Stage | None = None,
-) -> Stage:
-    """Trains the student on exported targets; the model is in `<stage>/model`.
-
-    Args:
-      run_dir: the run's directory.
-      dataset: a prepared dataset.
-      targets: the stage that exported them.
-      config: how to train.
-      start: the stage of the model whose weights the student starts from, or None.
-    """
-    flags, inputs = made_of(config, dataset)
-
-    def work(directory: Path) -> dict[str, Any]:
-        records, embeddings = read_embeddings(targets.directory / TARGETS_FILE)
-        return train_student(
-            dataset,
-            records,
-            embeddings,
-            config,
-            directory,
-            start=start.directory / "model" if start else None,
-        )
-
-    return run_stage(
-        run_dir / STUDENT,
-        flags={"start": start.name if start else "none", **flags},
-        inputs={
-            **inputs,
-            targets.name: targets.fingerprint,
-            **({start.name: start.fingerprint} if start else {}),
-        },
-        work=work,
-    )
 
 
 def evaluation_stage(
@@ -263,7 +184,7 @@ def evaluation_stage(
         inputs={
             "prepared": dataset.fingerprint,
             **{stage.name: stage.fingerprint for stage in stages},
-            **_weights_input(init_weights),
+            **weights_input(init_weights),
         },
         work=work,
     )
@@ -373,11 +294,16 @@ def made_of(
     # Where weights are, how often to look up and what to keep in memory change no result.
     del flags["init_weights"], flags["input"]["cache_gib"]
     del flags["loop"]["log_every"], flags["loop"]["checkpoint_every"]
-    inputs = {"prepared": dataset.fingerprint, **_weights_input(config.init_weights)}
+    inputs = {"prepared": dataset.fingerprint, **weights_input(config.init_weights)}
     return flags, inputs
 
 
-def _weights_input(init_weights: str) -> dict[str, str]:
+def weights_input(init_weights: str) -> dict[str, str]:
+    """Returns the fingerprint of initial weights as an input of a stage: by content, not by path.
+
+    Args:
+      init_weights: as in `load_initial_weights`.
+    """
     path = Path(init_weights)
     return {"init_weights": fingerprint_files([path]) if path.is_file() else init_weights}
 

@@ -243,3 +243,60 @@ def test_verticals_given_as_a_group_share_a_specialist_that_teaches_the_student(
     again = run("evaluate.py", f"--run_dir={tmp_path}", "--nomeasure_speed")
     assert again.returncode == 0, again.stderr[-2000:]
     assert "evaluation: finished before, skipped" in again.stderr
+
+
+def walked_from_specialists(walked, to):
+    """Copies a run up to its triplet models, from where other flags may go on."""
+    for directory in walked[0].iterdir():
+        if directory.name.startswith(("prepared", "specialist-", "combined", "grouping", "synth")):
+            shutil.copytree(directory, to / directory.name)
+    return to
+
+
+def test_targets_are_aligned_to_an_earlier_student_by_pipeline_and_binaries_alike(walked, tmp_path):
+    run_dir = walked_from_specialists(walked, tmp_path / "run")
+    apart = "--separate_groups=0.5"
+    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, "--align_to=student", apart)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    targets = json.loads((run_dir / "targets/stage.json").read_text())
+    assert targets["flags"]["align_to"] == "student-unaligned"
+    for entry in targets["result"]["specialists"]:
+        assert entry["cosine_after"] > entry["cosine_before"]
+    earlier, last = (
+        json.loads((run_dir / name / "stage.json").read_text())
+        for name in ("student-unaligned", "student")
+    )
+    assert "targets-unaligned" in earlier["inputs"]
+    assert "targets" in last["inputs"]
+    assert earlier["flags"]["model"].pop("embedding_dim") == 8
+    # Two groups.
+    assert last["flags"]["model"].pop("embedding_dim") == 8 + 2
+    assert earlier["flags"] == last["flags"]
+    _, unified = read_embeddings(run_dir / "evaluation/embeddings/unified.parquet")
+    assert unified.shape[1] == 10
+    for arguments in (
+        ["--align_to=none", "--stage=targets-unaligned"],
+        ["--align_to=student", apart],
+    ):
+        done = run("export_targets.py", f"--run_dir={run_dir}", *arguments)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert "skipped" in done.stderr
+    assert f"--run_dir={run_dir} --embedding_dim=10" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("align_to", "recorded"), [("frozen", "frozen"), ("first", "specialist-bag")]
+)
+def test_targets_are_aligned_where_there_is_no_combined_model(walked, tmp_path, align_to, recorded):
+    run_dir = walked_from_specialists(walked, tmp_path / "run")
+    shutil.rmtree(run_dir / "combined")
+    arguments = [f"--align_to={align_to}", "--target_views=2", "--seed=5"]
+    done = run("export_targets.py", f"--run_dir={run_dir}", *arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    targets = json.loads((run_dir / "targets/stage.json").read_text())
+    assert targets["flags"]["align_to"] == recorded
+    assert (targets["flags"]["views"], targets["flags"]["seed"]) == (2, 5)
+    assert targets["flags"]["augment"]["flip"] is True
+    assert all(entry["cosine_after"] > 0 for entry in targets["result"]["specialists"])

@@ -2,26 +2,54 @@ r"""Embeds every training picture with its group's specialist: what the student 
 
     python tools/export_targets.py --run_dir=runs/mine --prepared=data/prepared
 
-Each specialist's space is first rotated onto that of a reference model (--align_to), so that the
+Each specialist's space is first rotated onto that of a reference (--align_to), so that the
 student need not learn a different map for each vertical; distances within a group do not change.
+With --align_to=student the reference is an earlier student:
+
+    python tools/export_targets.py --run_dir=runs/mine --align_to=none --stage=targets-unaligned
+    python tools/train_student.py --run_dir=runs/mine --targets=targets-unaligned \
+      --stage=student-unaligned
+    python tools/export_targets.py --run_dir=runs/mine --align_to=student
 """
 
 from __future__ import annotations
 
+from absl import flags
+
 from apparel_embed.cli import app
-from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag, align_to_flag
-from apparel_embed.stages import TARGETS_FILE, targets_stage
+from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
+from apparel_embed.cli.target_flags import TargetFlags
+from apparel_embed.cli.training_flags import AugmentFlags, InitWeightsFlag
+from apparel_embed.student_stages import TARGETS, TARGETS_FILE, find_reference, targets_stage
 
 _RUN = RunFlags()
 _SPECIALISTS = SpecialistsFlag()
-_ALIGN_TO = align_to_flag()
+_TARGETS = TargetFlags()
+_AUGMENT = AugmentFlags()
+_STAGE = flags.DEFINE_string("stage", TARGETS, "name of the stage")
+_INIT_WEIGHTS = InitWeightsFlag()
+_SEED = flags.DEFINE_integer(
+    "seed",
+    0,
+    "seed of views, and of the random weights of --align_to=frozen (0 to 2^31 - 1)",
+    lower_bound=0,
+    upper_bound=2**31 - 1,
+)
 
 
 def main() -> None:
     """Exports the targets and says where they are."""
-    stage = targets_stage(
-        _RUN.run_dir, _RUN.dataset(), _SPECIALISTS.stages(_RUN), _ALIGN_TO.stage(_RUN)
+    dataset, specialists = _RUN.dataset(), _SPECIALISTS.stages(_RUN)
+    reference = find_reference(
+        _TARGETS.align_to,
+        _RUN.run_dir,
+        dataset,
+        specialists,
+        init_weights=_INIT_WEIGHTS.value,
+        seed=_SEED.value,
     )
+    config = _TARGETS.config(_AUGMENT.config(), _SEED.value)
+    stage = targets_stage(_RUN.run_dir, dataset, specialists, reference, config, _STAGE.value)
     print(f"Targets:  {stage.directory / TARGETS_FILE} ({stage.result['pictures']} pictures)")
     for entry in stage.result["specialists"]:
         if "cosine_after" in entry:
@@ -30,7 +58,8 @@ def main() -> None:
                 f"{entry['cosine_before']:.2f} before the rotation, {entry['cosine_after']:.2f} "
                 "after"
             )
-    print(f"Next:     python tools/train_student.py --run_dir={_RUN.run_dir}")
+    further = f" --embedding_dim={stage.result['dim']}" if config.separation else ""
+    print(f"Next:     python tools/train_student.py --run_dir={_RUN.run_dir}{further}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from absl import flags
 from apparel_embed.cli import app
 from apparel_embed.cli.data_flags import PrepareFlags, ProcessesFlag, SyntheticFlags
 from apparel_embed.cli.grouping_flags import GroupingFlags
-from apparel_embed.cli.run_flags import align_to_flag, measure_speed_flag, student_start_flag
+from apparel_embed.cli.run_flags import StudentStartFlag, measure_speed_flag
+from apparel_embed.cli.target_flags import TargetFlags
 from apparel_embed.cli.training_flags import (
     ModelFlags,
     SpecialistFlags,
@@ -38,8 +39,8 @@ _MANIFEST = flags.DEFINE_string(
     "manifest", None, "manifest, CSV or Parquet; without one, synthetic garments are drawn"
 )
 _GROUPING = GroupingFlags()
-_ALIGN_TO = align_to_flag()
-_STUDENT_START = student_start_flag()
+_TARGETS = TargetFlags()
+_STUDENT_START = StudentStartFlag()
 _SPLIT = flags.DEFINE_enum("split", "test", ["val", "test"], "split to evaluate on")
 _MEASURE_SPEED = measure_speed_flag()
 _PROCESSES = ProcessesFlag()
@@ -62,8 +63,9 @@ def main() -> None:
             specialist=_SPECIALIST.config(),
             student=_STUDENT.config(),
             grouping=_GROUPING.config(),
-            align=_ALIGN_TO.used,
-            start_from_combined=_STUDENT_START.used,
+            align_to=_TARGETS.align_to,
+            targets=_TARGETS.config(_TRAINING.input().augment, _TRAINING.seed),
+            start_from_combined=_STUDENT_START.from_combined,
             split=_SPLIT.value,
             processes=_PROCESSES.value,
             measure_speed=_MEASURE_SPEED.value,

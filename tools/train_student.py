@@ -1,4 +1,4 @@
-r"""Trains one student that reproduces the specialists' embeddings, with MSE.
+r"""Trains one student that reproduces the specialists' embeddings.
 
     python tools/train_student.py --run_dir=runs/mine --prepared=data/prepared
 
@@ -7,14 +7,19 @@ It learns from all pictures that have a target, also from items seen only once.
 
 from __future__ import annotations
 
+from absl import flags
+
 from apparel_embed.cli import app
-from apparel_embed.cli.run_flags import RunFlags, student_start_flag
+from apparel_embed.cli.run_flags import RunFlags, StudentStartFlag
 from apparel_embed.cli.training_flags import ModelFlags, StudentFlags, TrainingFlags
 from apparel_embed.runs import open_stage
-from apparel_embed.stages import TARGETS, student_stage
+from apparel_embed.stages import STUDENT
+from apparel_embed.student_stages import TARGETS, student_stage
 
 _RUN = RunFlags()
-_START = student_start_flag()
+_TARGETS = flags.DEFINE_string("targets", TARGETS, "stage of the targets to learn")
+_STAGE = flags.DEFINE_string("stage", STUDENT, "name of the student's stage")
+_START = StudentStartFlag()
 _MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
 _STUDENT = StudentFlags(_MODEL, _TRAINING)
@@ -22,9 +27,14 @@ _STUDENT = StudentFlags(_MODEL, _TRAINING)
 
 def main() -> None:
     """Trains the student and says where it is."""
-    targets = open_stage(_RUN.run_dir / TARGETS)
+    targets = open_stage(_RUN.run_dir / _TARGETS.value)
     stage = student_stage(
-        _RUN.run_dir, _RUN.dataset(), targets, _STUDENT.config(), _START.stage(_RUN)
+        _RUN.run_dir,
+        _RUN.dataset(),
+        targets,
+        _STUDENT.config(),
+        _START.stage(_RUN),
+        name=_STAGE.value,
     )
     score = stage.result["validation_r_at_1"]
     print(f"Model:        {stage.directory / 'model'}")

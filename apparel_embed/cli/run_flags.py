@@ -50,40 +50,25 @@ def measure_speed_flag() -> flags.FlagHolder[bool]:
     )
 
 
-class CombinedUseFlag:
-    """Whether the combined model serves a purpose: a flag of the value "combined" or "none".
+class StudentStartFlag:
+    """The model from whose weights the student starts."""
 
-    Args:
-      name: of the flag.
-      what: the purpose, for its help text.
-    """
-
-    def __init__(self, name: str, what: str) -> None:
-        self._use = flags.DEFINE_enum(name, COMBINED, [COMBINED, "none"], what)
+    def __init__(self) -> None:
+        self._start = flags.DEFINE_enum(
+            "student_start",
+            COMBINED,
+            [COMBINED, "none"],
+            "model from whose weights the student starts; none starts from --init_weights",
+        )
 
     @property
-    def used(self) -> bool:
-        """Whether the combined model is used."""
-        return self._use.value == COMBINED
+    def from_combined(self) -> bool:
+        """Whether it is the combined model."""
+        return self._start.value == COMBINED
 
     def stage(self, run: RunFlags) -> Stage | None:
-        """Opens the combined model's stage if it is used."""
-        return run.stage(self._use.value)
-
-
-def align_to_flag() -> CombinedUseFlag:
-    """Returns the flag that says onto which model's space targets are rotated."""
-    return CombinedUseFlag(
-        "align_to", "model onto whose space the specialists' are rotated for the student"
-    )
-
-
-def student_start_flag() -> CombinedUseFlag:
-    """Returns the flag that says from which model's weights the student starts."""
-    return CombinedUseFlag(
-        "student_start",
-        "model from whose weights the student starts; none starts from --init_weights",
-    )
+        """Opens the model's stage; None without."""
+        return run.stage(self._start.value)
 
 
 class SpecialistsFlag:

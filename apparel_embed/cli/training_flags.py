@@ -9,8 +9,10 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.data.sampler import VERTICAL_WEIGHTS
 from apparel_embed.losses.distances import DISTANCES
 from apparel_embed.losses.registry import LOSSES, LossConfig, is_margin
+from apparel_embed.losses.regression import REGRESSION_LOSSES, SMOOTH_L1_DELTA
 from apparel_embed.models.backbones import BACKBONES
 from apparel_embed.models.embedding import POOLINGS, ModelConfig
 from apparel_embed.training.input import InputConfig
@@ -90,6 +92,37 @@ class ModelFlags:
         return self._init_weights.value
 
 
+class AugmentFlags:
+    """How pictures are augmented."""
+
+    def __init__(self) -> None:
+        default = AugmentConfig()
+        self._flags: dict[str, flags.FlagHolder] = {
+            "flip": flags.DEFINE_bool("augment_flip", default.flip, "mirror half of the pictures")
+        }
+        for name, what, upper in (
+            ("rotation", "largest angle either way, in degrees", 180.0),
+            ("zoom", "largest change of size either way, as a fraction of the side", 0.9),
+            ("translation", "largest shift either way, as a fraction of the side", 0.9),
+            ("brightness", "largest change either way, as a fraction of the value range", 1.0),
+            ("contrast", "largest relative change either way", 1.0),
+            ("saturation", "largest change either way, 1 from grey to full", 1.0),
+            ("hue", "largest turn either way, 1 is half the colour circle", 1.0),
+            ("erase", "largest side of an erased rectangle, as a fraction of the side", 1.0),
+        ):
+            self._flags[name] = flags.DEFINE_float(
+                f"augment_{name}",
+                getattr(default, name),
+                f"{what} (0 to {upper:g}, 0 is off)",
+                lower_bound=0.0,
+                upper_bound=upper,
+            )
+
+    def config(self) -> AugmentConfig:
+        """Returns the configuration of augmentation."""
+        return AugmentConfig(**{name: flag.value for name, flag in self._flags.items()})
+
+
 class TrainingFlags:
     """What the trainings of specialists and student share."""
 
@@ -144,7 +177,7 @@ class TrainingFlags:
             "anew each time",
             lower_bound=0.0,
         )
-        self._augment = _define_augment_flags()
+        self._augment = AugmentFlags()
 
     @property
     def strategy(self) -> str:
@@ -172,8 +205,7 @@ class TrainingFlags:
 
     def input(self) -> InputConfig:
         """Returns the configuration of training input."""
-        augment = AugmentConfig(**{name: flag.value for name, flag in self._augment.items()})
-        return InputConfig(augment=augment, cache_gib=self._cache_gib.value)
+        return InputConfig(augment=self._augment.config(), cache_gib=self._cache_gib.value)
 
     def loop(self) -> LoopConfig:
         """Returns the configuration of the loop."""
@@ -237,6 +269,21 @@ class StudentFlags:
             "pictures in a batch of the student (1 or more)",
             lower_bound=1,
         )
+        self._vertical_weights = flags.DEFINE_enum(
+            "student_vertical_weights",
+            default.vertical_weights,
+            list(VERTICAL_WEIGHTS),
+            "how often the student sees a vertical: as often as it has pictures, all verticals "
+            "equally often, or by the square root of their numbers of pictures",
+        )
+        self._loss = flags.DEFINE_enum(
+            "student_loss",
+            default.loss,
+            list(REGRESSION_LOSSES),
+            "how the student's distance to its targets is measured: mse, squared error; cosine, 1 "
+            "- cosine; smooth_l1, squared error up to a difference of "
+            f"{SMOOTH_L1_DELTA:g} in a dimension and absolute beyond",
+        )
 
     def config(self) -> StudentConfig:
         """Returns the configuration of the student's training."""
@@ -245,6 +292,8 @@ class StudentFlags:
             init_weights=self._model.init_weights,
             optimization=self._schedule.optimization(self._training),
             batch_size=self._batch_size.value,
+            vertical_weights=self._vertical_weights.value,
+            loss=self._loss.value,
             input=self._training.input(),
             loop=self._training.loop(),
             strategy=self._training.strategy,
@@ -305,29 +354,4 @@ def _define_loss_flags(default: LossConfig) -> dict[str, flags.FlagHolder]:
         lambda values: is_margin(values["margin"], values["distance"]),
         f"--margin: allowed is above 0, to {allowed}",
     )
-    return holders
-
-
-def _define_augment_flags() -> dict[str, flags.FlagHolder]:
-    default = AugmentConfig()
-    holders: dict[str, flags.FlagHolder] = {
-        "flip": flags.DEFINE_bool("augment_flip", default.flip, "mirror half of the pictures")
-    }
-    for name, what, upper in (
-        ("rotation", "largest angle either way, in degrees", 180.0),
-        ("zoom", "largest change of size either way, as a fraction of the side", 0.9),
-        ("translation", "largest shift either way, as a fraction of the side", 0.9),
-        ("brightness", "largest change either way, as a fraction of the value range", 1.0),
-        ("contrast", "largest relative change either way", 1.0),
-        ("saturation", "largest change either way, 1 from grey to full", 1.0),
-        ("hue", "largest turn either way, 1 is half the colour circle", 1.0),
-        ("erase", "largest side of an erased rectangle, as a fraction of the side", 1.0),
-    ):
-        holders[name] = flags.DEFINE_float(
-            f"augment_{name}",
-            getattr(default, name),
-            f"{what} (0 to {upper:g}, 0 is off)",
-            lower_bound=0.0,
-            upper_bound=upper,
-        )
     return holders

@@ -6,6 +6,7 @@ So that a resumed training sees exactly the batches that one never interrupted w
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -143,3 +144,71 @@ class EpochSampler:
         )
         start = offset * self.batch_size
         return tf.ensure_shape(order[start : start + self.batch_size], [self.batch_size])
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightedSampler:
+    """Batches that show some pictures more often than others: as often as their weights say.
+
+    An epoch has as many places as there are pictures, filled by systematic sampling (Madow 1949,
+    "On the Theory of Systematic Sampling, II"): the weights, scaled to sum up to the number of
+    places, lie end to end, and place i takes the picture that covers i + u, with one u for the
+    epoch, uniform in [0, 1). A picture of scaled weight w comes floor(w) or ceil(w) times, w times
+    on average, and the same holds for neighbours together, such as those of one vertical.
+
+    Attributes:
+      places: which places of an epoch make the batch of a step.
+      order: int64 [count] positions, so that those which belong together are neighbours.
+      ends: float64 [count], where the weight of each of `order` ends; the last is `count`.
+    """
+
+    places: EpochSampler
+    order: np.ndarray
+    ends: np.ndarray
+
+    @classmethod
+    def of_verticals(
+        cls, verticals: np.ndarray, *, weights: str, batch_size: int, seed: int
+    ) -> WeightedSampler:
+        """Makes a sampler that shares an epoch out to verticals, and evenly within each.
+
+        Args:
+          verticals: [n] vertical of each picture.
+          weights: one of `VERTICAL_WEIGHTS`.
+          batch_size: pictures a batch; one larger than the dataset shrinks to it.
+          seed: any integer.
+
+        Raises:
+          UserError: if there are no pictures, or the weights are unknown.
+        """
+        if weights not in VERTICAL_WEIGHTS:
+            allowed = ", ".join(VERTICAL_WEIGHTS)
+            raise UserError(f"--student_vertical_weights={weights}: allowed are {allowed}")
+        places = EpochSampler.over(len(verticals), batch_size=batch_size, seed=seed)
+        _, codes, counts = np.unique(verticals, return_inverse=True, return_counts=True)
+        order = np.argsort(codes, kind="stable")
+        each = VERTICAL_WEIGHTS[weights](counts.astype(np.float64)) / counts
+        ends = np.cumsum(each[codes[order]])
+        return cls(places, order.astype(np.int64), ends * (len(verticals) / ends[-1]))
+
+    @property
+    def seed(self) -> int:
+        """The seed that it was made with."""
+        return self.places.seed
+
+    def batch(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns positions int64 [batch_size] of the batch of a step; works in a graph."""
+        epoch = step // self.places.steps_per_epoch
+        start = tf.random.stateless_uniform((), [self.seed + 1, epoch], dtype=tf.float64)
+        covered = tf.cast(self.places.batch(step), tf.float64) + start
+        found = tf.searchsorted(tf.constant(self.ends), covered, side="right", out_type=tf.int64)
+        # The last end may be rounded below the last place.
+        return tf.gather(tf.constant(self.order), tf.minimum(found, len(self.order) - 1))
+
+
+VERTICAL_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "pictures": lambda counts: counts,
+    "equal": np.ones_like,
+    "sqrt": np.sqrt,
+}
+"""From the verticals' numbers of pictures to the shares in which they are seen, by name."""

@@ -22,7 +22,8 @@ from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
 from apparel_embed.retrieval.bootstrap import stratified_bootstrap_interval
 from apparel_embed.retrieval.metrics import QueryMetrics
 from apparel_embed.runs import Stage, run_stage
-from apparel_embed.stages import SWEEP, made_of, specialist_stage, student_stage, targets_stage
+from apparel_embed.stages import SWEEP, made_of, specialist_stage
+from apparel_embed.student_stages import student_stage, targets_stage
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from apparel_embed.errors import UserError
@@ -125,6 +126,27 @@ def frozen_feature_model(model: tf.keras.Model) -> tf.keras.Model:
     pooled = model.get_layer("pooling").output
     outputs = tf.keras.layers.UnitNormalization(axis=-1, dtype="float32")(pooled)
     return tf.keras.Model(model.input, outputs, name="frozen_features")
+
+
+def widen_embedding_model(
+    model: tf.keras.Model, config: ModelConfig, embedding_dim: int
+) -> tf.keras.Model:
+    """Returns a model whose embeddings are those of another with zeros appended.
+
+    Args:
+      model: built by `build_embedding_model`.
+      config: what it is made of.
+      embedding_dim: length of the new embedding, that of the old one or more.
+    """
+    wide = build_embedding_model(dataclasses.replace(config, embedding_dim=embedding_dim))
+    # All weights but the projection's have the same shapes.
+    wide.set_weights(
+        [
+            np.pad(old, [(0, after - before) for before, after in zip(old.shape, new.shape)])
+            for old, new in zip(model.get_weights(), wide.get_weights())
+        ]
+    )
+    return wide
 
 
 def save_embedding_model(directory: Path, model: tf.keras.Model, config: ModelConfig) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from apparel_embed.data.augment import AugmentConfig, Augmenter
-from apparel_embed.data.sampler import EpochSampler, PKSampler
+from apparel_embed.data.sampler import EpochSampler, PKSampler, WeightedSampler
 from apparel_embed.inference.image_store import ImageStore
 
 # Folded into the seed, so that augmentation does not share its random numbers with the sampler.
@@ -43,7 +43,7 @@ def triplet_batches(
 def target_batches(
     store: ImageStore,
     targets: np.ndarray,
-    sampler: EpochSampler,
+    sampler: EpochSampler | WeightedSampler,
     config: InputConfig,
     steps: int,
 ) -> Callable[[int], tf.data.Dataset]:

@@ -10,12 +10,16 @@ import tensorflow as tf
 from absl import logging
 
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.data.sampler import EpochSampler
+from apparel_embed.data.sampler import EpochSampler, WeightedSampler
 from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore
-from apparel_embed.losses.keras import WholeBatchLoss
-from apparel_embed.losses.regression import mean_squared_error
-from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
+from apparel_embed.losses.regression import make_regression_loss
+from apparel_embed.models.embedding import (
+    ModelConfig,
+    build_embedding_model,
+    load_embedding_model,
+    widen_embedding_model,
+)
 from apparel_embed.training.input import InputConfig, target_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig
@@ -31,6 +35,9 @@ class StudentConfig:
       model: what to train; its embedding has the length of the targets.
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
       batch_size: pictures a batch.
+      vertical_weights: how often the pictures of each vertical are seen, one of
+        `VERTICAL_WEIGHTS`.
+      loss: how the distance to the targets is measured, one of `REGRESSION_LOSSES`.
       optimization: the optimiser and number of steps.
       input: how training input is made.
       loop: how often to validate, log and save.
@@ -41,6 +48,8 @@ class StudentConfig:
     optimization: OptimizationConfig
     init_weights: str = "none"
     batch_size: int = 64
+    vertical_weights: str = "pictures"
+    loss: str = "mse"
     input: InputConfig = InputConfig()
     loop: LoopConfig = LoopConfig()
     strategy: str = "auto"
@@ -68,35 +77,30 @@ def train_student(
       what: name of the model, for progress and messages.
       start: directory of a trained model whose weights the student starts from, or None for
         fresh weights. Where targets are aligned to that model's space, it starts close to them.
+        A shorter embedding than the student's is taken to be zero in the further dimensions.
 
     Returns:
       What the stage reports: parameters, kept step, validation R@1, last loss.
 
     Raises:
-      UserError: if targets and model have embeddings of different lengths, there are none, or
-        the model to start from is built differently.
+      UserError: if targets and model have embeddings of different lengths, there are none, the
+        model to start from is built differently, or a name in the configuration is unknown.
     """
-    if not len(records):
-        raise UserError(f"{what}: there are no targets to learn from")
-    if targets.shape[1] != config.model.embedding_dim:
-        raise UserError(
-            f"{what}: the targets have {targets.shape[1]} dimensions, --embedding_dim is "
-            f"{config.model.embedding_dim}; they must be equal"
-        )
+    _check_targets(targets, config, what)
     seed = config.optimization.seed
     start_afresh(seed)
     strategy = make_strategy(config.strategy)
     store = ImageStore(dataset, records, config.model.image_size, config.input.cache_gib)
-    sampler = EpochSampler.over(len(records), batch_size=config.batch_size, seed=seed)
-    verticals = sorted(set(dataset.column("vertical")[records]))
-    validate = make_validation(dataset, verticals, config.model.image_size)
+    verticals = dataset.column("vertical")[records]
+    sampler = _sampler(verticals, config)
+    validate = make_validation(dataset, sorted(set(verticals)), config.model.image_size)
     if validate is None:
         logging.info("%s: split val answers no query; the last weights are kept", what)
     loop = TrainingLoop(
         build_model=lambda: _initial_model(config, start),
         model_config=config.model,
         batches=target_batches(store, targets, sampler, config.input, config.optimization.steps),
-        loss=WholeBatchLoss(mean_squared_error),
+        loss=make_regression_loss(config.loss),
         validate=validate,
         optimization=config.optimization,
         config=config.loop,
@@ -112,10 +116,38 @@ def train_student(
     }
 
 
+def _check_targets(targets: np.ndarray, config: StudentConfig, what: str) -> None:
+    if not len(targets):
+        raise UserError(f"{what}: there are no targets to learn from")
+    if targets.shape[1] != config.model.embedding_dim:
+        raise UserError(
+            f"{what}: the targets have {targets.shape[1]} dimensions, --embedding_dim is "
+            f"{config.model.embedding_dim}; they must be equal"
+        )
+
+
+def _sampler(verticals: np.ndarray, config: StudentConfig) -> EpochSampler | WeightedSampler:
+    """Returns what makes batches of pictures whose verticals [n] are given."""
+    seed = config.optimization.seed
+    if config.vertical_weights == "pictures":
+        # Every picture exactly once an epoch, which no rounding of weights can upset.
+        return EpochSampler.over(len(verticals), batch_size=config.batch_size, seed=seed)
+    return WeightedSampler.of_verticals(
+        verticals.astype(str),
+        weights=config.vertical_weights,
+        batch_size=config.batch_size,
+        seed=seed,
+    )
+
+
 def _initial_model(config: StudentConfig, start: Path | None) -> tf.keras.Model:
     if start is None:
         return build_embedding_model(config.model, config.init_weights)
     model, built = load_embedding_model(start)
+    dim = config.model.embedding_dim
+    # Targets whose groups are kept apart have further dimensions, in which a start has nothing.
+    if dataclasses.replace(built, embedding_dim=dim) == config.model and dim > built.embedding_dim:
+        return widen_embedding_model(model, built, dim)
     if built != config.model:
         raise UserError(
             f"the student cannot start from {start}, which is another model: {built}, not "

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
-from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.progress import progress_bar
 from apparel_embed.training.alignment import alignment_rotation, mean_cosine
+from apparel_embed.training.references import FrozenBackbone, reference_embeddings
+from apparel_embed.training.separation import separate_groups
+from apparel_embed.training.views import embed_views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +27,29 @@ class Teacher:
     model_directory: Path
 
 
+@dataclasses.dataclass(frozen=True)
+class TargetsConfig:
+    """How targets are made.
+
+    Attributes:
+      views: of each picture over which its target is averaged; the first is the picture itself.
+      augment: how further views are made.
+      seed: of further views.
+      separation: strength by which groups are kept apart, as in `separate_groups`; 0 is off.
+    """
+
+    views: int = 1
+    augment: AugmentConfig = AugmentConfig()
+    seed: int = 0
+    separation: float = 0.0
+
+
 def compute_targets(
     dataset: PreparedDataset,
     teachers: Sequence[Teacher],
     *,
-    reference: Path | None,
+    reference: Path | FrozenBackbone | None,
+    config: TargetsConfig = TargetsConfig(),
     split: str = "train",
 ) -> tuple[np.ndarray, np.ndarray, list[dict]]:
     """Embeds every picture of a split with the specialist of its group.
@@ -37,45 +58,61 @@ def compute_targets(
       dataset: a prepared dataset.
       teachers: specialists whose verticals do not overlap; pictures of other verticals get no
         target.
-      reference: directory of the model onto whose space each specialist's is rotated, or None to
-        leave them as they are.
+      reference: onto whose space each specialist's is rotated: directory of a model, or the
+        frozen backbone; None leaves them as they are. It sees pictures as they are, whatever the
+        number of views.
+      config: how targets are made.
       split: the split to embed.
 
     Returns:
       Record numbers int64 [n] in rising order, targets float32 [n, dim], and per teacher the
-      mean cosine to the reference before and after the rotation.
+      mean cosine to the reference before and after the rotation. Where groups are kept apart,
+      targets are longer than embeddings by the number of teachers.
 
     Raises:
-      UserError: if two teachers claim a vertical, or their embeddings differ in length.
+      UserError: if two teachers claim a vertical, embeddings differ in length or are not finite,
+        or a value of the configuration is out of range.
     """
     _check_disjoint(teachers)
-    embed_reference = Embedder(load_embedding_model(reference)[0]) if reference else None
-    parts, report = [], []
-    dims: dict[int, Teacher] = {}
-    for teacher in progress_bar(teachers, what="targets", unit="specialists"):
-        records = dataset.select(split=split, verticals=teacher.verticals)
-        embeddings = _embed(teacher.model_directory, dataset, records)
-        dims.setdefault(embeddings.shape[1], teacher)
-        entry = {"verticals": list(teacher.verticals), "pictures": len(records)}
-        if embed_reference is not None:
-            expected = embed_reference.records(dataset, records)
-            dims.setdefault(expected.shape[1], Teacher(("the reference",), reference))
-            _check_dims(dims)
-            entry["cosine_before"] = mean_cosine(embeddings, expected)
-            embeddings = embeddings @ alignment_rotation(embeddings, expected)
-            entry["cosine_after"] = mean_cosine(embeddings, expected)
-        _check_dims(dims)
-        parts.append((records, embeddings))
-        report.append(entry)
-    records = np.concatenate([part[0] for part in parts])
-    targets = np.concatenate([part[1] for part in parts])
+    groups = [dataset.select(split=split, verticals=teacher.verticals) for teacher in teachers]
+    bar = progress_bar(teachers, what="targets", unit="specialists")
+    parts = [_embed(one.model_directory, dataset, group, config) for one, group in zip(bar, groups)]
+    _check_parts([("+".join(one.verticals), part) for one, part in zip(teachers, parts)])
+    report = [
+        {"verticals": list(one.verticals), "pictures": len(group)}
+        for one, group in zip(teachers, groups)
+    ]
+    if reference is not None:
+        expected = reference_embeddings(reference, dataset, groups, parts[0].shape[1])
+        _check_parts([("the specialists", parts[0]), *(("the reference", e) for e in expected)])
+        for index, entry in enumerate(report):
+            parts[index] = _align(parts[index], expected[index], entry)
+    parts = separate_groups(parts, config.separation)
+    records = np.concatenate(groups)
     order = np.argsort(records)
-    return records[order], targets[order], report
+    return records[order], np.concatenate(parts)[order], report
 
 
-def _embed(directory: Path, dataset: PreparedDataset, records: np.ndarray) -> np.ndarray:
+def _align(embeddings: np.ndarray, expected: np.ndarray, entry: dict) -> np.ndarray:
+    """Returns embeddings rotated onto those expected, and notes in `entry` what it brought."""
+    aligned = embeddings @ alignment_rotation(embeddings, expected)
+    entry["cosine_before"] = mean_cosine(embeddings, expected)
+    entry["cosine_after"] = mean_cosine(aligned, expected)
+    return aligned
+
+
+def _embed(
+    directory: Path, dataset: PreparedDataset, records: np.ndarray, config: TargetsConfig
+) -> np.ndarray:
     model, _ = load_embedding_model(directory)
-    return Embedder(model).records(dataset, records)
+    return embed_views(
+        model,
+        dataset,
+        records,
+        count=config.views,
+        augment=config.augment,
+        seed=config.seed,
+    )
 
 
 def _check_disjoint(teachers: Sequence[Teacher]) -> None:
@@ -90,7 +127,16 @@ def _check_disjoint(teachers: Sequence[Teacher]) -> None:
             owner[vertical] = teacher.model_directory
 
 
-def _check_dims(dims: dict[int, Teacher]) -> None:
+def _check_parts(parts: Sequence[tuple[str, np.ndarray]]) -> None:
+    """Raises a UserError unless embeddings [n, dim], named, are finite and of one length."""
+    for name, embeddings in parts:
+        bad = int(np.sum(~np.isfinite(embeddings).all(axis=1)))
+        if bad:
+            raise UserError(
+                f"{name}: {bad} of {len(embeddings)} embeddings are not finite numbers; its "
+                "training has failed, or its weights are damaged"
+            )
+    dims = {embeddings.shape[1]: name for name, embeddings in reversed(parts)}
     if len(dims) > 1:
-        said = "; ".join(f"{', '.join(t.verticals)}: {dim}" for dim, t in dims.items())
+        said = "; ".join(f"{name}: {dim}" for dim, name in sorted(dims.items()))
         raise UserError(f"embeddings differ in length ({said}); all must have the same")

@@ -108,11 +108,16 @@ WRONG = {
     "--loss=contrastive": "lifted_structure",
     "--distance=cosine": "squared-L2",
     "--backbone=vgg": "efficientnet_lite_b0",
-    "--augment_zoom=2": "[0, 0.9]",
+    "--augment_zoom=2": "0.9]",
     "--specialist_steps=0": "positive integer",
     "--student_learning_rate=fast": "float",
+    "--student_loss=l1": "mse|cosine|smooth_l1",
+    "--student_vertical_weights=even": "pictures|equal|sqrt",
+    "--align_to=teacher": "combined|none|frozen|first|student",
+    "--target_views=17": "[1, 16]",
+    "--separate_groups=1": "[0.0, 0.99]",
     "--strategy=tpu": "mirrored",
-    "--val_fraction=1.5": "[0, 0.9]",
+    "--val_fraction=1.5": "0.9]",
 }
 
 

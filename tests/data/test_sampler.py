@@ -4,7 +4,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apparel_embed.data.sampler import EpochSampler, PKSampler
+from apparel_embed.data.sampler import (
+    VERTICAL_WEIGHTS,
+    EpochSampler,
+    PKSampler,
+    WeightedSampler,
+)
 from apparel_embed.errors import UserError
 
 
@@ -137,3 +142,80 @@ def test_epoch_sampler_is_a_function_of_seed_and_step_only():
 def test_epoch_sampler_without_pictures_is_refused():
     with pytest.raises(UserError, match="no pictures"):
         EpochSampler.over(0, batch_size=4, seed=0)
+
+
+def weighted(verticals, weights, batch_size=4, seed=0):
+    return WeightedSampler.of_verticals(
+        np.asarray(verticals), weights=weights, batch_size=batch_size, seed=seed
+    )
+
+
+def an_epoch(one, epoch):
+    steps = range(epoch * one.places.steps_per_epoch, (epoch + 1) * one.places.steps_per_epoch)
+    return np.concatenate([one.batch(tf.constant(step, tf.int64)).numpy() for step in steps])
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(
+    st.lists(st.integers(1, 30), min_size=1, max_size=5),
+    st.sampled_from(list(VERTICAL_WEIGHTS)),
+    st.integers(0, 3),
+    st.integers(-5, 100),
+)
+def test_an_epoch_shows_verticals_and_their_pictures_as_often_as_weights_say(
+    sizes, weights, epoch, seed
+):
+    verticals = np.random.default_rng(abs(seed)).permutation(
+        np.repeat(np.arange(len(sizes)), sizes)
+    )
+    total = len(verticals)
+    one = weighted(verticals, weights, batch_size=total, seed=seed)
+    seen = np.bincount(an_epoch(one, epoch), minlength=total)
+
+    shares = {"pictures": np.array(sizes), "equal": np.ones(len(sizes)), "sqrt": np.sqrt(sizes)}
+    expected = total * shares[weights] / shares[weights].sum()
+    assert seen.sum() == total
+    for vertical, size in enumerate(sizes):
+        mine = seen[verticals == vertical]
+        assert abs(mine.sum() - expected[vertical]) < 1 + 1e-6
+        assert np.abs(mine - expected[vertical] / size).max() < 1 + 1e-6
+
+
+def test_a_vertical_with_one_picture_is_seen_as_often_as_one_with_ninety_nine():
+    one = weighted(["bag"] + 99 * ["dress"], "equal", batch_size=10)
+    for epoch in range(3):
+        assert (an_epoch(one, epoch) == 0).sum() == 50
+
+
+def test_by_the_square_root_nine_times_the_pictures_are_seen_three_times_as_often():
+    one = weighted(4 * ["bag"] + 36 * ["dress"], "sqrt")
+    assert (an_epoch(one, 0) < 4).sum() == 10
+
+
+def test_pictures_seen_less_than_once_an_epoch_all_have_their_turn():
+    one = weighted(["bag"] + 19 * ["dress"], "equal")
+    seen = np.concatenate([an_epoch(one, epoch) for epoch in range(20)])
+    assert set(seen) == set(range(20))
+
+
+def test_a_weighted_batch_is_a_function_of_seed_and_step_only():
+    verticals = 3 * ["bag"] + 30 * ["dress"]
+    first, again = weighted(verticals, "equal", seed=7), weighted(verticals, "equal", seed=7)
+    assert first.seed == 7
+    tf.random.set_seed(99)
+    graph = tf.function(again.batch)
+    for step in (4, 0, 1000):
+        step = tf.constant(step, tf.int64)
+        np.testing.assert_array_equal(first.batch(step), graph(step))
+        assert first.batch(step).shape == (4,)
+    others = [weighted(verticals, "equal", seed=8), weighted(verticals, "sqrt", seed=7)]
+    for other in others:
+        assert not np.array_equal(an_epoch(first, 0), an_epoch(other, 0))
+    assert not np.array_equal(an_epoch(first, 0), an_epoch(first, 1))
+
+
+def test_unknown_weights_say_what_is_allowed_and_no_pictures_are_refused():
+    with pytest.raises(UserError, match="weights=even: allowed are pictures, equal, sqrt"):
+        weighted(["bag"], "even")
+    with pytest.raises(UserError, match="no pictures"):
+        weighted([], "equal")

@@ -1,0 +1,60 @@
+"""Flags of the student's targets."""
+
+from __future__ import annotations
+
+from absl import flags
+
+from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.student_stages import REFERENCES
+from apparel_embed.training.separation import MOST_SEPARATION
+from apparel_embed.training.targets import TargetsConfig
+from apparel_embed.training.views import MOST_VIEWS
+
+
+class TargetFlags:
+    """Onto what targets are aligned, and how they are made."""
+
+    def __init__(self) -> None:
+        default = TargetsConfig()
+        said = "; ".join(f"{name}, {what}" for name, what in REFERENCES.items())
+        self._align_to = flags.DEFINE_enum(
+            "align_to",
+            next(iter(REFERENCES)),
+            list(REFERENCES),
+            f"space onto which the specialists' are rotated for the student: {said}",
+        )
+        self._views = flags.DEFINE_integer(
+            "target_views",
+            default.views,
+            "views of a picture over which its target is averaged: the picture itself and others "
+            f"augmented as --augment_* say (1 to {MOST_VIEWS})",
+            lower_bound=1,
+            upper_bound=MOST_VIEWS,
+        )
+        self._separation = flags.DEFINE_float(
+            "separate_groups",
+            default.separation,
+            "how far the targets of different groups are kept apart, by further dimensions, one "
+            f"for each group (0 to {MOST_SEPARATION:g}, 0 is off)",
+            lower_bound=0.0,
+            upper_bound=MOST_SEPARATION,
+        )
+
+    @property
+    def align_to(self) -> str:
+        """A name in `REFERENCES`."""
+        return self._align_to.value
+
+    def config(self, augment: AugmentConfig, seed: int) -> TargetsConfig:
+        """Returns the configuration of targets.
+
+        Args:
+          augment: how views are made.
+          seed: of views.
+        """
+        return TargetsConfig(
+            views=self._views.value,
+            augment=augment,
+            seed=seed,
+            separation=self._separation.value,
+        )

@@ -1,0 +1,188 @@
+"""The stages that lead from specialists to the student: targets, their alignment, training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.errors import UserError
+from apparel_embed.evaluation.embeddings import read_embeddings, write_embeddings
+from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.runs import Stage, open_stage, run_stage
+from apparel_embed.stages import COMBINED, STUDENT, made_of, weights_input
+from apparel_embed.training.references import FrozenBackbone
+from apparel_embed.training.student import StudentConfig, train_student
+from apparel_embed.training.targets import TargetsConfig, Teacher, compute_targets
+
+TARGETS = "targets"
+TARGETS_FILE = "targets.parquet"
+UNALIGNED_TARGETS = "targets-unaligned"
+UNALIGNED_STUDENT = "student-unaligned"
+REFERENCES = {
+    "combined": "the combined model",
+    "none": "leaves them as they are",
+    "frozen": "principal components of the features of the backbone with its initial weights",
+    "first": "the specialist of the vertical with most training pictures",
+    "student": f"an earlier student, trained on targets that are not aligned ({UNALIGNED_STUDENT})",
+}
+"""What specialists' spaces can be rotated onto, by name, with what it is."""
+
+
+def find_reference(
+    align_to: str,
+    run_dir: Path,
+    dataset: PreparedDataset,
+    specialists: Sequence[Stage],
+    *,
+    init_weights: str,
+    seed: int,
+) -> Stage | FrozenBackbone | None:
+    """Returns the reference of a name, as `targets_stage` takes it.
+
+    Args:
+      align_to: one of `REFERENCES`.
+      run_dir: the run's directory, where the stages of models are.
+      dataset: a prepared dataset.
+      specialists: finished stages of the student's teachers.
+      init_weights: initial weights of the frozen backbone, as in `load_initial_weights`; its
+        architecture is that of the first specialist.
+      seed: of the frozen backbone's weights, where these are random.
+
+    Raises:
+      UserError: if the name is unknown, or its stage is not there.
+    """
+    if align_to not in REFERENCES:
+        raise UserError(f"--align_to={align_to}: allowed are {', '.join(REFERENCES)}")
+    if align_to == "none":
+        return None
+    if align_to == "frozen":
+        return FrozenBackbone(ModelConfig(**specialists[0].flags["model"]), init_weights, seed)
+    if align_to == "first":
+        return _with_most_pictures(dataset, specialists)
+    name = {"combined": COMBINED, "student": UNALIGNED_STUDENT}[align_to]
+    try:
+        return open_stage(run_dir / name)
+    except UserError as error:
+        raise UserError(f"--align_to={align_to} needs another stage: {error}") from error
+
+
+def targets_stage(
+    run_dir: Path,
+    dataset: PreparedDataset,
+    specialists: Sequence[Stage],
+    reference: Stage | FrozenBackbone | None,
+    config: TargetsConfig = TargetsConfig(),
+    name: str = TARGETS,
+) -> Stage:
+    """Exports the student's targets to `<stage>/targets.parquet`.
+
+    Args:
+      run_dir: the run's directory.
+      dataset: a prepared dataset.
+      specialists: finished stages whose verticals do not overlap.
+      reference: onto whose space specialists' are rotated: the stage of a model, the frozen
+        backbone, or None.
+      config: how targets are made.
+      name: of the stage.
+    """
+    teachers = [Teacher(tuple(s.flags["verticals"]), s.directory / "model") for s in specialists]
+    flags, inputs = _made_of_reference(reference)
+
+    def work(directory: Path) -> dict[str, Any]:
+        records, targets, report = compute_targets(
+            dataset,
+            teachers,
+            reference=reference.directory / "model" if isinstance(reference, Stage) else reference,
+            config=config,
+        )
+        write_embeddings(directory / TARGETS_FILE, records, targets)
+        return {"pictures": len(records), "dim": targets.shape[1], "specialists": report}
+
+    return run_stage(
+        run_dir / name,
+        flags={**flags, **_targets_flags(config)},
+        inputs={
+            "prepared": dataset.fingerprint,
+            **{stage.name: stage.fingerprint for stage in specialists},
+            **inputs,
+        },
+        work=work,
+    )
+
+
+def student_stage(
+    run_dir: Path,
+    dataset: PreparedDataset,
+    targets: Stage,
+    config: StudentConfig,
+    start: Stage | None = None,
+    name: str = STUDENT,
+) -> Stage:
+    """Trains the student on exported targets; the model is in `<stage>/model`.
+
+    Args:
+      run_dir: the run's directory.
+      dataset: a prepared dataset.
+      targets: the stage that exported them.
+      config: how to train.
+      start: the stage of the model whose weights the student starts from, or None.
+      name: of the stage.
+    """
+    flags, inputs = made_of(config, dataset)
+
+    def work(directory: Path) -> dict[str, Any]:
+        records, embeddings = read_embeddings(targets.directory / TARGETS_FILE)
+        return train_student(
+            dataset,
+            records,
+            embeddings,
+            config,
+            directory,
+            start=start.directory / "model" if start else None,
+        )
+
+    return run_stage(
+        run_dir / name,
+        flags={"start": start.name if start else "none", **flags},
+        inputs={
+            **inputs,
+            targets.name: targets.fingerprint,
+            **({start.name: start.fingerprint} if start else {}),
+        },
+        work=work,
+    )
+
+
+def _targets_flags(config: TargetsConfig) -> dict[str, Any]:
+    """Returns the flags that decide targets: how views are made only where there are some."""
+    flags = dataclasses.asdict(config)
+    if config.views == 1:
+        del flags["augment"], flags["seed"]
+    return flags
+
+
+def _made_of_reference(
+    reference: Stage | FrozenBackbone | None,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the flags and input fingerprints by which a reference decides targets."""
+    if reference is None:
+        return {"align_to": "none"}, {}
+    if isinstance(reference, Stage):
+        return {"align_to": reference.name}, {reference.name: reference.fingerprint}
+    flags = dataclasses.asdict(reference)
+    # By content, not by path.
+    inputs = weights_input(flags.pop("init_weights"))
+    return {"align_to": "frozen", "frozen": flags}, inputs
+
+
+def _with_most_pictures(dataset: PreparedDataset, specialists: Sequence[Stage]) -> Stage:
+    """Returns the specialist of the vertical with most training pictures; of equals the first."""
+    count = {
+        vertical: len(dataset.select(split="train", verticals=[vertical]))
+        for stage in specialists
+        for vertical in stage.flags["verticals"]
+    }
+    return max(specialists, key=lambda stage: max(count[v] for v in stage.flags["verticals"]))
