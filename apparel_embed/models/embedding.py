@@ -139,10 +139,12 @@ def widen_embedding_model(
       embedding_dim: length of the new embedding, that of the old one or more.
     """
     wide = build_embedding_model(dataclasses.replace(config, embedding_dim=embedding_dim))
-    # All weights but the projection's have the same shapes.
+    # All weights but the projection's have the same shapes; a scalar cannot be padded at all.
     wide.set_weights(
         [
-            np.pad(old, [(0, after - before) for before, after in zip(old.shape, new.shape)])
+            old
+            if old.shape == new.shape
+            else np.pad(old, [(0, after - before) for before, after in zip(old.shape, new.shape)])
             for old, new in zip(model.get_weights(), wide.get_weights())
         ]
     )

@@ -16,6 +16,7 @@ from apparel_embed.models.embedding import (
     frozen_feature_model,
     load_embedding_model,
     save_embedding_model,
+    widen_embedding_model,
 )
 
 SMALL = ModelConfig(image_size=32, embedding_dim=8)
@@ -246,3 +247,15 @@ def test_frozen_features_are_the_pooled_features_at_unit_length():
 def test_a_model_on_pixels_with_the_wrong_number_of_channels_fails():
     with pytest.raises(ValueError, match="expected shape"):
         build_embedding_model(SMALL)(tf.zeros([1, 32, 32, 4]))
+
+
+@pytest.mark.parametrize("pooling", ["average", "gem"])
+def test_a_widened_model_embeds_as_before_with_zeros_appended(pooling):
+    config = ModelConfig(image_size=32, embedding_dim=4, pooling=pooling)
+    model = build_embedding_model(config)
+    images = np.random.default_rng(0).uniform(0, 255, [3, 32, 32, 3]).astype(np.float32)
+
+    wide = widen_embedding_model(model, config, 7)(images).numpy()
+
+    np.testing.assert_allclose(wide[:, :4], model(images).numpy(), atol=1e-6)
+    np.testing.assert_array_equal(wide[:, 4:], 0)
