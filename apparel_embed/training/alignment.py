@@ -8,7 +8,7 @@ reference space their targets agree wherever they can, and the student has less 
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import eigh, orthogonal_procrustes
+from scipy.linalg import orthogonal_procrustes
 
 
 def alignment_rotation(embeddings: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -31,27 +31,3 @@ def alignment_rotation(embeddings: np.ndarray, reference: np.ndarray) -> np.ndar
 def mean_cosine(first: np.ndarray, second: np.ndarray) -> float:
     """Returns the mean cosine between rows of unit length of two arrays [n, dim]."""
     return float(np.mean(np.sum(first * second, axis=1)))
-
-
-def principal_directions(features: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean and the directions along which features vary most.
-
-    Principal component analysis, Hotelling 1933, "Analysis of a complex of statistical variables
-    into principal components".
-
-    Args:
-      features: float [n, length], n at least 1.
-      dim: number of directions, 1 or more.
-
-    Returns:
-      The mean float64 [length], and float64 [length, dim] whose columns are orthonormal, the
-      greatest variance first; columns beyond `length` are zero.
-    """
-    features = features.astype(np.float64)
-    mean = features.mean(axis=0)
-    length = features.shape[1]
-    kept = min(dim, length)
-    # Of the scatter, not of the features: as many numbers as the square of their length.
-    scatter = (features - mean).T @ (features - mean)
-    _, vectors = eigh(scatter, subset_by_index=(length - kept, length - 1))
-    return mean, np.pad(vectors[:, ::-1], ((0, 0), (0, dim - kept)))

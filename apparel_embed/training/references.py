@@ -7,17 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import normalize
 
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.inference.embed import Embedder
-from apparel_embed.models.embedding import (
-    ModelConfig,
-    build_embedding_model,
-    frozen_feature_model,
-    load_embedding_model,
-)
-from apparel_embed.training.alignment import principal_directions
-from apparel_embed.training.strategy import start_afresh
+from apparel_embed.evaluation.models import embed_by_frozen_backbone, embed_by_model
+from apparel_embed.models.embedding import ModelConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,20 +50,28 @@ def reference_embeddings(
     Returns:
       Of each group float32 [n, dim]. A picture whose features are the mean is zero.
     """
+    records = np.concatenate(groups)
     if isinstance(reference, Path):
-        model, _ = load_embedding_model(reference)
+        embeddings = embed_by_model(dataset, records, reference).embeddings
     else:
-        start_afresh(reference.seed)
-        model = build_embedding_model(reference.model, reference.init_weights)
-        model = frozen_feature_model(model)
-    embedder = Embedder(model)
-    embedded = [embedder.records(dataset, records) for records in groups]
-    if isinstance(reference, Path):
-        return embedded
-    mean, directions = principal_directions(np.concatenate(embedded), dim)
-    return [_to_unit_length((features - mean) @ directions) for features in embedded]
+        embeddings = _principal_components(
+            embed_by_frozen_backbone(
+                dataset, records, reference.model, reference.init_weights, reference.seed
+            ).embeddings,
+            dim,
+        )
+    return np.split(embeddings, np.cumsum([len(group) for group in groups])[:-1])
 
 
-def _to_unit_length(rows: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+def _principal_components(features: np.ndarray, dim: int) -> np.ndarray:
+    """Returns features [n, length] as float32 [n, dim] of unit length; zeros beyond what there is.
+
+    The directions come of the scatter, which is as large as the square of the features' length, and
+    not of the features.
+    """
+    if len(features) == 1:  # It is the mean.
+        return np.zeros([1, dim], np.float32)
+    kept = min(dim, *features.shape)
+    pca = PCA(kept, svd_solver="covariance_eigh")
+    components = normalize(pca.fit_transform(features.astype(np.float64)))
+    return np.pad(components, ((0, 0), (0, dim - kept))).astype(np.float32)
