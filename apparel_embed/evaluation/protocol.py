@@ -166,6 +166,16 @@ def query_outcomes(
     return outcomes
 
 
+def answered_queries(evaluation_set: EvaluationSet) -> dict[str, int]:
+    """Returns how many queries have an answer within each vertical; nothing if none has one."""
+    try:
+        # Whether a query has an answer does not depend on the embeddings.
+        outcomes = query_outcomes(np.ones([len(evaluation_set), 1], np.float32), evaluation_set)
+    except UserError:
+        return {}
+    return {vertical: len(metrics) for vertical, metrics in outcomes.verticals.items()}
+
+
 def evaluate_model(
     model: str,
     embeddings: np.ndarray,

@@ -56,7 +56,7 @@ class Bench:
           BudgetEnded: if the budget does not allow the trials it takes.
         """
         own = {vertical: self.trial((vertical,)) for vertical in group}
-        decision = decide(self.trial(group), own, self._rule)
+        decision = decide(own, self.trial, self._rule)
         self.decisions.append(decision)
         logging.info(
             "grouping: %s %s: %s",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.protocol import Difference, compare_models
@@ -69,26 +70,28 @@ class Decision:
         )
 
 
-def decide(group: Trial, own: dict[str, Trial], rule: Rule) -> Decision:
+def decide(own: Mapping[str, Trial], train: Callable[[Group], Trial], rule: Rule) -> Decision:
     """Returns whether a group may share a specialist.
 
     Args:
-      group: trial of the group.
-      own: trial of each of its verticals alone.
+      own: of each of its verticals the trial alone.
+      train: makes the trial of the group; not called if a vertical has no validation query.
       rule: when to accept.
     """
-    answered = group.outcomes.answered()
-    missing = tuple(vertical for vertical in group.verticals if vertical not in answered)
+    verticals = tuple(own)
+    missing = tuple(name for name in verticals if name not in own[name].outcomes.answered())
+    if missing:
+        return Decision(verticals, False, (), missing, rule.tolerance)
+    group = train(verticals)
     evidence = []
-    for vertical in group.verticals:
-        if vertical not in missing:
-            differences = compare_models(
-                group.outcomes.only([vertical]),
-                own[vertical].outcomes.only([vertical]),
-                seed=rule.seed,
-                # Its lower end is that of the one-sided interval.
-                confidence=2 * rule.confidence - 1,
-            )
-            evidence.append(differences[vertical])
-    accepted = not missing and all(one.low > -rule.tolerance for one in evidence)
-    return Decision(group.verticals, accepted, tuple(evidence), missing, rule.tolerance)
+    for vertical in verticals:
+        differences = compare_models(
+            group.outcomes.only([vertical]),
+            own[vertical].outcomes.only([vertical]),
+            seed=rule.seed,
+            # Its lower end is that of the one-sided interval.
+            confidence=2 * rule.confidence - 1,
+        )
+        evidence.append(differences[vertical])
+    accepted = all(one.low > -rule.tolerance for one in evidence)
+    return Decision(verticals, accepted, tuple(evidence), (), rule.tolerance)

@@ -12,7 +12,7 @@ from absl import logging
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
-from apparel_embed.evaluation.models import embed_by_model
+from apparel_embed.evaluation.models import embed_by_specialists
 from apparel_embed.evaluation.protocol import query_outcomes
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.files import write_json
@@ -208,15 +208,9 @@ class _Models:
 
     def evaluated(self, groups: Groups, model_of: Callable[[Group], Stage]) -> _Found:
         """Returns what the models of all groups find, each within its verticals."""
-        found = {}
-        for group in groups:
-            model = embed_by_model(
-                self._dataset, self._pictures.records, model_of(group).directory / "model"
-            )
-            outcomes = query_outcomes(model.embeddings, self._pictures)
-            answered = outcomes.answered()
-            found.update({name: answered[name] for name in group if name in answered})
-        return found
+        directories = {group: model_of(group).directory / "model" for group in groups}
+        model = embed_by_specialists(self._dataset, self._pictures, directories)
+        return query_outcomes(model.embeddings, self._pictures).answered()
 
 
 def _seeded(

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.errors import UserError
 from apparel_embed.evaluation.models import embed_by_frozen_backbone, embed_by_model
-from apparel_embed.evaluation.protocol import Outcomes, query_outcomes
+from apparel_embed.evaluation.protocol import Outcomes, answered_queries, query_outcomes
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.grouping.trials import Group, Trial
 from apparel_embed.stages import specialist_stage
@@ -26,7 +27,7 @@ class StageTrainer:
       config: how the specialist of one vertical is trained.
 
     Raises:
-      UserError: if the validation split answers no query.
+      UserError: by `train`, before anything is trained, if split val answers no query.
     """
 
     def __init__(self, run_dir: Path, dataset: PreparedDataset, config: SpecialistConfig) -> None:
@@ -42,6 +43,11 @@ class StageTrainer:
 
     def train(self, verticals: Group) -> Trial:
         """Returns the trial of a group, trained now or found finished."""
+        if not answered_queries(self._pictures):
+            raise UserError(
+                f"{self._dataset.directory}: split val answers no query, so that no group can be "
+                "judged; hold items back for it, or give the groups (--grouping=given)"
+            )
         config = self._config.for_verticals(len(verticals))
         stage = specialist_stage(self._run_dir, self._dataset, verticals, config)
         model = embed_by_model(self._dataset, self._pictures.records, stage.directory / "model")

@@ -12,9 +12,7 @@ import tensorflow as tf
 from matplotlib.axes import Axes
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 
-from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
-from apparel_embed.evaluation.protocol import query_outcomes
+from apparel_embed.evaluation.protocol import answered_queries
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import DASH
 from apparel_embed.report.drawing import literal, model_style, new_figure, png_bytes
@@ -79,7 +77,7 @@ def curves_section(inputs: ReportInputs) -> Section:
         (training, read_scalars(training.stage.directory / "tensorboard", (_LOSS, _VALIDATION)))
         for training in trainings
     ]
-    queries = _validation_queries(inputs.dataset)
+    queries = answered_queries(evaluation_set(inputs.dataset, "val"))
     table = _table(trainings, queries)
     losses = [(training, scalars[_LOSS]) for training, scalars in logged]
     validations = [(training, scalars[_VALIDATION]) for training, scalars in logged]
@@ -89,7 +87,7 @@ def curves_section(inputs: ReportInputs) -> Section:
             Picture(
                 "losses",
                 "Loss of a batch against steps, as logged. Specialists and the combined model "
-                "have a triplet loss, the student the mean squared distance to its targets: their "
+                "have a triplet loss, the student a distance to its targets: their "
                 f"scales differ. {_trained_on(trainings)}.",
                 _panels(losses, "loss", _draw_loss),
             )
@@ -111,17 +109,6 @@ def curves_section(inputs: ReportInputs) -> Section:
         "What was trained for this run, and how it went." + missing,
         (table, *pictures),
     )
-
-
-def _validation_queries(dataset: PreparedDataset) -> dict[str, int]:
-    """Returns the number of validation queries that have an answer, by vertical."""
-    pictures = evaluation_set(dataset, "val")
-    try:
-        # Whether a query has an answer does not depend on the embeddings.
-        outcomes = query_outcomes(np.ones([len(pictures), 1], np.float32), pictures)
-    except UserError:
-        return {}
-    return {name: len(metrics) for name, metrics in outcomes.verticals.items()}
 
 
 def _table(trainings: Sequence[Training], queries: dict[str, int]) -> Table:

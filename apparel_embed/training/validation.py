@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
-from apparel_embed.evaluation.protocol import query_outcomes
+from apparel_embed.evaluation.protocol import answered_queries, query_outcomes
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
@@ -31,10 +30,7 @@ def make_validation(
       The function, or None where the split has no query with an answer.
     """
     pictures = evaluation_set(dataset, split, verticals)
-    try:
-        # Whether a query has an answer does not depend on the embeddings.
-        query_outcomes(np.ones([len(pictures), 1], np.float32), pictures)
-    except UserError:
+    if not answered_queries(pictures):
         return None
     batches = list(decoded_batches(dataset, pictures.records, image_size, _BATCH))
 

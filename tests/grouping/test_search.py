@@ -169,6 +169,8 @@ def test_a_vertical_without_validation_queries_stays_alone():
     assert found.groups == (("a", "b"), ("c",))
     why = {tuple(one["group"]): one["why"] for one in found.record["decisions"]}
     assert why["a", "b", "c"] == "no validation query in c"
+    # Nothing could be seen of that group: it was not trained.
+    assert trainer.trained == [("a",), ("b",), ("a", "b"), ("c",)]
 
 
 def test_each_all_and_given_train_nothing():

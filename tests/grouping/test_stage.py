@@ -89,6 +89,28 @@ def test_another_budget_or_rule_is_refused_and_named(searched, tiny_prepared):
             grouping_stage(run_dir, tiny_prepared, changed, TRAINING)
 
 
+def test_without_validation_queries_nothing_is_trained_and_the_remedy_is_told(
+    tiny_prepared, tmp_path
+):
+    trainer = StageTrainer(tmp_path, _WithoutValidation(tiny_prepared), TRAINING)
+    with pytest.raises(UserError, match=r"split val answers no query.*--grouping=given"):
+        trainer.train(("bags",))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+class _WithoutValidation:
+    """The dataset, of whose split val nothing is there."""
+
+    def __init__(self, dataset):
+        self.directory = dataset.directory
+        self.verticals = dataset.verticals
+        self.column = dataset.column
+
+    def select(self, split, verticals=None):
+        return np.zeros(0, np.int64)
+
+
 def test_the_names_of_many_verticals_fit_into_a_directory_and_differ():
     verticals = [f"vertical number {number}" for number in range(50)]
     one, other = specialist_name(verticals), specialist_name(verticals[:-1])
