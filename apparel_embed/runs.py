@@ -77,6 +77,15 @@ def open_stage(directory: Path) -> Stage:
         raise UserError(f"{directory / STAGE_FILE}: not a stage file ({error})") from error
 
 
+def find_stage(directory: Path) -> Stage | None:
+    """Reads a finished stage; None where it is not there, or not finished.
+
+    Raises:
+      UserError: if the directory is no stage.
+    """
+    return open_stage(directory) if directory.is_dir() else None
+
+
 def run_stage(
     directory: Path,
     *,

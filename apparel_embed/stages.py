@@ -23,7 +23,7 @@ from apparel_embed.files import fingerprint_files, fingerprint_json, write_json
 from apparel_embed.models.embedding import ModelConfig, load_embedding_model
 from apparel_embed.report.build import write_report
 from apparel_embed.report.inputs import Training, load_inputs
-from apparel_embed.runs import Stage, open_stage, run_stage
+from apparel_embed.runs import Stage, find_stage, run_stage
 from apparel_embed.serving.saved_model import export_saved_model
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 from apparel_embed.training.student import StudentConfig
@@ -94,10 +94,8 @@ def specialist_stage(
 
 def single_specialists(run_dir: Path, verticals: Sequence[str]) -> list[Stage]:
     """Returns the finished stages of every vertical's own specialist, or none if one is missing."""
-    directories = [run_dir / specialist_name([vertical]) for vertical in verticals]
-    if not all(directory.is_dir() for directory in directories):
-        return []
-    return [open_stage(directory) for directory in directories]
+    stages = [find_stage(run_dir / specialist_name([vertical])) for vertical in verticals]
+    return stages if all(stages) else []
 
 
 def evaluation_stage(
@@ -249,7 +247,7 @@ def report_stage(
         if export and stage and export.flags["model"] == stage.name
     }
 
-    sweep = open_stage(run_dir / SWEEP) if (run_dir / SWEEP).is_dir() else None
+    sweep = find_stage(run_dir / SWEEP)
 
     def work(directory: Path) -> dict[str, Any]:
         inputs = load_inputs(
@@ -263,12 +261,7 @@ def report_stage(
         )
         return write_report(inputs, directory)
 
-    stages = [
-        evaluation,
-        *(training.stage for training in trainings),
-        *([export] if export else []),
-        *([sweep] if sweep else []),
-    ]
+    stages = [evaluation, *(training.stage for training in trainings), export, sweep]
     return run_stage(
         run_dir / REPORT,
         flags={"measure_speed": measure_speed},

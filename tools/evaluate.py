@@ -14,6 +14,7 @@ from apparel_embed.cli import app
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag, measure_speed_flag
 from apparel_embed.cli.training_flags import InitWeightsFlag
 from apparel_embed.report.build import PAGE_FILE
+from apparel_embed.runs import find_stage
 from apparel_embed.stages import (
     COMBINED,
     SAVED_MODEL,
@@ -59,7 +60,7 @@ def main() -> None:
         dataset,
         stage,
         **models,
-        export=_RUN.stage_if_finished(SAVED_MODEL),
+        export=find_stage(_RUN.run_dir / SAVED_MODEL),
         measure_speed=_MEASURE_SPEED.value,
     )
     print((stage.directory / TABLES_FILE).read_text("utf-8"))

@@ -35,11 +35,6 @@ class RunFlags:
         """Opens a finished stage; None for the name "none"."""
         return None if name == "none" else open_stage(self.run_dir / name)
 
-    def stage_if_finished(self, name: str) -> Stage | None:
-        """Opens a stage; None where it is not there, or not finished."""
-        directory = self.run_dir / name
-        return open_stage(directory) if directory.is_dir() else None
-
 
 def measure_speed_flag() -> flags.FlagHolder[bool]:
     """Returns the flag that says whether the report measures how fast models are."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from rich.filesize import decimal
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.table import DASH, human_count
@@ -101,15 +102,7 @@ def _caption(inputs: ReportInputs) -> str:
 def _size(paths: Sequence[Path]) -> str:
     """Returns the bytes of all files below directories."""
     files = [file for path in paths for file in path.rglob("*") if file.is_file()]
-    return human_bytes(sum(file.stat().st_size for file in files)) if files else DASH
-
-
-def human_bytes(count: int) -> str:
-    """Returns a number of bytes: `12 B`, `3.4 MB`."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"
+    return decimal(sum(file.stat().st_size for file in files)) if files else DASH
 
 
 def _speed(inputs: ReportInputs, directories: Sequence[Path]) -> str:
