@@ -7,7 +7,7 @@ from absl import flags
 from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.student_stages import REFERENCES
 from apparel_embed.training.separation import MOST_SEPARATION
-from apparel_embed.training.targets import TargetsConfig
+from apparel_embed.training.targets import ALIGN_ON, TargetsConfig
 from apparel_embed.training.views import MOST_VIEWS
 
 
@@ -22,6 +22,13 @@ class TargetFlags:
             next(iter(REFERENCES)),
             list(REFERENCES),
             f"space onto which the specialists' are rotated for the student: {said}",
+        )
+        self._align_on = flags.DEFINE_enum(
+            "align_on",
+            default.align_on,
+            list(ALIGN_ON),
+            "pictures that a specialist's rotation is worked out from: those of its own group, or "
+            "those of all groups, which all specialists embed then",
         )
         self._views = flags.DEFINE_integer(
             "target_views",
@@ -57,4 +64,5 @@ class TargetFlags:
             augment=augment,
             seed=seed,
             separation=self._separation.value,
+            align_on=self._align_on.value,
         )

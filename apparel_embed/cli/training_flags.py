@@ -284,6 +284,12 @@ class StudentFlags:
             "- cosine; smooth_l1, squared error up to a difference of "
             f"{SMOOTH_L1_DELTA:g} in a dimension and absolute beyond",
         )
+        self._standardise = flags.DEFINE_bool(
+            "standardise_targets",
+            default.standardise,
+            "measure that distance as if targets were equally wide in all dimensions; with mse and "
+            "smooth_l1",
+        )
 
     def config(self) -> StudentConfig:
         """Returns the configuration of the student's training."""
@@ -294,6 +300,7 @@ class StudentFlags:
             batch_size=self._batch_size.value,
             vertical_weights=self._vertical_weights.value,
             loss=self._loss.value,
+            standardise=self._standardise.value,
             input=self._training.input(),
             loop=self._training.loop(),
             strategy=self._training.strategy,

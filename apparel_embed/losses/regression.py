@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from apparel_embed.errors import UserError
@@ -17,6 +18,8 @@ SMOOTH_L1_DELTA = 0.1
 """Where `smooth_l1` goes over from squared to absolute. Unit vectors at right angles in 64
 dimensions differ by 0.18 in each (root of the mean square), so that 1, a usual value, would leave
 nothing but half the squared error."""
+
+_LEAST_DEVIATION = 0.1
 
 
 def mean_squared_error(targets: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
@@ -69,18 +72,52 @@ def smooth_l1(targets: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
     )
 
 
-def make_regression_loss(name: str) -> WholeBatchLoss:
+def standardising_scale(targets: np.ndarray) -> np.ndarray:
+    """Returns factors that give all dimensions of targets the same standard deviation.
+
+    A dimension along which targets hardly differ then counts as much as any other. A difference of
+    two vectors does not see the mean, so nothing is taken off.
+
+    Args:
+      targets: float [n, dim].
+
+    Returns:
+      float32 [dim]: the deviation over all dimensions (root of the mean variance) divided by each
+      one's. They are 10 at the most, so that a dimension that says nothing stays quiet, and all 1
+      where no two targets differ.
+    """
+    deviations = targets.astype(np.float64).std(axis=0)
+    usual = np.sqrt(np.mean(deviations**2))
+    if usual == 0:
+        return np.ones(targets.shape[1], np.float32)
+    return (usual / np.maximum(deviations, _LEAST_DEVIATION * usual)).astype(np.float32)
+
+
+def make_regression_loss(name: str, scale: np.ndarray | None = None) -> WholeBatchLoss:
     """Returns a loss of (targets, embeddings), both [batch, dim], over all replicas' pictures.
 
     Args:
       name: one of `REGRESSION_LOSSES`.
+      scale: float32 [dim], by which each dimension of both is multiplied first; None for 1.
 
     Raises:
-      UserError: if there is no such loss.
+      UserError: if there is no such loss, or it is the cosine, whose angles a scale would bend.
     """
     if name not in REGRESSION_LOSSES:
         raise UserError(f"--student_loss={name}: allowed are {', '.join(REGRESSION_LOSSES)}")
-    return WholeBatchLoss(REGRESSION_LOSSES[name], name)
+    loss = REGRESSION_LOSSES[name]
+    if scale is None:
+        return WholeBatchLoss(loss, name)
+    if name == "cosine":
+        raise UserError(
+            "--standardise_targets with --student_loss=cosine: allowed are mse and smooth_l1, as "
+            "other scales of dimensions make other angles"
+        )
+
+    def scaled(targets: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+        return loss(*(value * scale for value in _in_float32(targets, embeddings)))
+
+    return WholeBatchLoss(scaled, name)
 
 
 def _in_float32(*values: tf.Tensor) -> list[tf.Tensor]:

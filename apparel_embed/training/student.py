@@ -13,7 +13,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import EpochSampler, WeightedSampler
 from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore
-from apparel_embed.losses.regression import make_regression_loss
+from apparel_embed.losses.regression import make_regression_loss, standardising_scale
 from apparel_embed.models.embedding import (
     ModelConfig,
     build_embedding_model,
@@ -38,6 +38,8 @@ class StudentConfig:
       vertical_weights: how often the pictures of each vertical are seen, one of
         `VERTICAL_WEIGHTS`.
       loss: how the distance to the targets is measured, one of `REGRESSION_LOSSES`.
+      standardise: whether that distance takes all dimensions of the targets as equally wide, see
+        `standardising_scale`.
       optimization: the optimiser and number of steps.
       input: how training input is made.
       loop: how often to validate, log and save.
@@ -50,6 +52,7 @@ class StudentConfig:
     batch_size: int = 64
     vertical_weights: str = "pictures"
     loss: str = "mse"
+    standardise: bool = False
     input: InputConfig = InputConfig()
     loop: LoopConfig = LoopConfig()
     strategy: str = "auto"
@@ -87,6 +90,8 @@ def train_student(
         model to start from is built differently, or a name in the configuration is unknown.
     """
     _check_targets(targets, config, what)
+    scale = standardising_scale(targets) if config.standardise else None
+    loss = make_regression_loss(config.loss, scale)
     seed = config.optimization.seed
     start_afresh(seed)
     strategy = make_strategy(config.strategy)
@@ -100,7 +105,7 @@ def train_student(
         build_model=lambda: _initial_model(config, start),
         model_config=config.model,
         batches=target_batches(store, targets, sampler, config.input, config.optimization.steps),
-        loss=make_regression_loss(config.loss),
+        loss=loss,
         validate=validate,
         optimization=config.optimization,
         config=config.loop,

@@ -18,6 +18,9 @@ from apparel_embed.training.references import FrozenBackbone, reference_embeddin
 from apparel_embed.training.separation import separate_groups
 from apparel_embed.training.views import embed_views
 
+ALIGN_ON = ("group", "all")
+"""Pictures that a specialist's rotation is worked out from: its own group's, or those of all."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
@@ -36,12 +39,14 @@ class TargetsConfig:
       augment: how further views are made.
       seed: of further views.
       separation: strength by which groups are kept apart, as in `separate_groups`; 0 is off.
+      align_on: the pictures that a specialist's rotation is worked out from, one of `ALIGN_ON`.
     """
 
     views: int = 1
     augment: AugmentConfig = AugmentConfig()
     seed: int = 0
     separation: float = 0.0
+    align_on: str = "group"
 
 
 def compute_targets(
@@ -74,10 +79,24 @@ def compute_targets(
         or a value of the configuration is out of range.
     """
     _check_disjoint(teachers)
+    if config.align_on not in ALIGN_ON:
+        raise UserError(f"--align_on={config.align_on}: allowed are {', '.join(ALIGN_ON)}")
     groups = [dataset.select(split=split, verticals=teacher.verticals) for teacher in teachers]
+    records = np.concatenate(groups)
+    # Of each group, where its pictures stand among all.
+    places = np.split(np.arange(len(records)), np.cumsum([len(group) for group in groups])[:-1])
+    if reference is None or config.align_on == "group":
+        anchors = places
+    else:
+        anchors = [np.arange(len(records))] * len(teachers)
     bar = progress_bar(teachers, what="targets", unit="specialists")
-    parts = [_embed(one.model_directory, dataset, group, config) for one, group in zip(bar, groups)]
-    _check_parts([("+".join(one.verticals), part) for one, part in zip(teachers, parts)])
+    seen = [
+        _embed(one.model_directory, dataset, records[anchor], config)
+        for one, anchor in zip(bar, anchors)
+    ]
+    _check_parts([("+".join(one.verticals), part) for one, part in zip(teachers, seen)])
+    # A group's own pictures, among those that its specialist has seen.
+    parts = [part[np.isin(anchor, own)] for part, anchor, own in zip(seen, anchors, places)]
     report = [
         {"verticals": list(one.verticals), "pictures": len(group)}
         for one, group in zip(teachers, groups)
@@ -85,20 +104,15 @@ def compute_targets(
     if reference is not None:
         expected = reference_embeddings(reference, dataset, groups, parts[0].shape[1])
         _check_parts([("the specialists", parts[0]), *(("the reference", e) for e in expected)])
+        everywhere = np.concatenate(expected)
         for index, entry in enumerate(report):
-            parts[index] = _align(parts[index], expected[index], entry)
+            rotation = alignment_rotation(seen[index], everywhere[anchors[index]])
+            entry["cosine_before"] = mean_cosine(parts[index], expected[index])
+            parts[index] = parts[index] @ rotation
+            entry["cosine_after"] = mean_cosine(parts[index], expected[index])
     parts = separate_groups(parts, config.separation)
-    records = np.concatenate(groups)
     order = np.argsort(records)
     return records[order], np.concatenate(parts)[order], report
-
-
-def _align(embeddings: np.ndarray, expected: np.ndarray, entry: dict) -> np.ndarray:
-    """Returns embeddings rotated onto those expected, and notes in `entry` what it brought."""
-    aligned = embeddings @ alignment_rotation(embeddings, expected)
-    entry["cosine_before"] = mean_cosine(embeddings, expected)
-    entry["cosine_after"] = mean_cosine(aligned, expected)
-    return aligned
 
 
 def _embed(

@@ -114,6 +114,7 @@ WRONG = {
     "--student_loss=l1": "mse|cosine|smooth_l1",
     "--student_vertical_weights=even": "pictures|equal|sqrt",
     "--align_to=teacher": "combined|none|frozen|first|student",
+    "--align_on=some": "group|all",
     "--target_views=17": "[1, 16]",
     "--separate_groups=1": "[0.0, 0.99]",
     "--strategy=tpu": "mirrored",

@@ -12,6 +12,7 @@ from apparel_embed.losses.regression import (
     make_regression_loss,
     mean_squared_error,
     smooth_l1,
+    standardising_scale,
 )
 
 each_loss = pytest.mark.parametrize("loss", REGRESSION_LOSSES.values(), ids=list(REGRESSION_LOSSES))
@@ -113,3 +114,28 @@ def test_a_name_gives_its_loss():
 def test_an_unknown_name_says_what_is_allowed():
     with pytest.raises(UserError, match="--student_loss=l1: allowed are mse, cosine, smooth_l1"):
         make_regression_loss("l1")
+
+
+def test_standardised_dimensions_count_alike_and_quiet_ones_stay_quiet():
+    # Deviations 3, 1 and 0: the usual one is sqrt(10 / 3).
+    targets = np.array([[3.0, 1.0, 7.0], [-3.0, -1.0, 7.0]])
+    usual = np.sqrt(10 / 3)
+    scale = standardising_scale(targets)
+    assert scale.dtype == np.float32
+    np.testing.assert_allclose(scale, [usual / 3, usual / 1, 10], rtol=1e-6)
+
+    loss = make_regression_loss("mse", scale)
+    first = float(loss(tf.constant([[3.0, 0, 0]]), tf.constant([[0.0, 0, 0]])))
+    second = float(loss(tf.constant([[0.0, 1, 0]]), tf.constant([[0.0, 0, 0]])))
+    assert first == pytest.approx(second) == pytest.approx(usual**2 / 3)
+
+
+def test_targets_of_equal_width_or_all_alike_keep_their_scale():
+    assert standardising_scale(np.array([[1.0, 0.0], [0.0, 1.0]])) == pytest.approx(1)
+    assert standardising_scale(np.ones([4, 3])) == pytest.approx(1)
+    assert standardising_scale(np.ones([1, 3])) == pytest.approx(1)
+
+
+def test_angles_are_not_standardised():
+    with pytest.raises(UserError, match=r"--student_loss=cosine: allowed are mse and smooth_l1"):
+        make_regression_loss("cosine", np.ones(3, np.float32))

@@ -15,6 +15,7 @@ from apparel_embed.models.embedding import (
     load_embedding_model,
     save_embedding_model,
 )
+from apparel_embed.training.alignment import alignment_rotation
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig
@@ -22,7 +23,7 @@ from apparel_embed.training.references import FrozenBackbone, reference_embeddin
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 from apparel_embed.training.strategy import start_afresh
 from apparel_embed.training.student import StudentConfig, train_student
-from apparel_embed.training.targets import Teacher, compute_targets
+from apparel_embed.training.targets import TargetsConfig, Teacher, compute_targets
 from apparel_embed.training.validation import make_validation
 
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
@@ -97,6 +98,34 @@ def test_alignment_turns_each_specialist_towards_the_reference_and_keeps_its_dis
     if kind == "first":
         np.testing.assert_allclose(
             aligned[verticals == "bags"], raw[verticals == "bags"], atol=1e-4
+        )
+
+
+def test_rotations_can_be_worked_out_from_the_pictures_of_all_groups(tiny_prepared, teachers):
+    config = TargetsConfig(align_on="all")
+    records, targets, report = compute_targets(
+        tiny_prepared, both(teachers), reference=teachers / "bags", config=config
+    )
+
+    verticals = tiny_prepared.column("vertical")[records]
+    bags, dresses = (
+        Embedder(load_embedding_model(teachers / name)[0]).records(tiny_prepared, records)
+        for name in ("bags", "dresses")
+    )
+    expected = np.where(
+        (verticals == "bags")[:, np.newaxis], bags, dresses @ alignment_rotation(dresses, bags)
+    )
+    np.testing.assert_allclose(targets, expected, atol=1e-4)
+    own = verticals == "dresses"
+    of_its_group = dresses[own] @ alignment_rotation(dresses[own], bags[own])
+    assert np.abs(of_its_group - expected[own]).max() > 1e-3
+    assert report[0]["cosine_after"] == pytest.approx(1, abs=1e-5)
+
+
+def test_unknown_pictures_to_align_on_are_refused(tiny_prepared, teachers):
+    with pytest.raises(UserError, match="--align_on=some: allowed are group, all"):
+        compute_targets(
+            tiny_prepared, both(teachers), reference=None, config=TargetsConfig(align_on="some")
         )
 
 
@@ -302,6 +331,17 @@ def test_the_student_comes_close_to_its_targets_by_each_loss(
 
     # While differences stay below delta, smooth_l1 is half the squared error, (1 - cos) / dim.
     assert cosine_of(result["last_loss"]) > 0.9
+
+
+def test_the_student_comes_close_to_standardised_targets(tiny_prepared, teachers, tmp_path):
+    records, targets, _ = compute_targets(
+        tiny_prepared, both(teachers), reference=teachers / "reference"
+    )
+    config = student_config(150, standardise=True)
+    train_student(tiny_prepared, records, targets, config, tmp_path)
+
+    embedded = Embedder(load_embedding_model(tmp_path / "model")[0]).records(tiny_prepared, records)
+    assert np.mean(np.sum(embedded * targets, axis=1)) > 0.9
 
 
 def test_targets_that_are_not_numbers_end_the_training_with_the_step(tiny_prepared, tmp_path):
