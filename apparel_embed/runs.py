@@ -39,6 +39,7 @@ class Stage:
       result: what it reports, JSON values.
       seconds: that its work took; of a stage that was interrupted, its last part.
       skipped: whether it was found finished instead of being run.
+      inputs: fingerprint of each input by its name.
     """
 
     directory: Path
@@ -47,6 +48,7 @@ class Stage:
     result: Mapping[str, Any]
     seconds: float
     skipped: bool = True
+    inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -72,6 +74,7 @@ def open_stage(directory: Path) -> Stage:
             record["flags"],
             record["result"],
             record["seconds"],
+            inputs=record["inputs"],
         )
     except (ValueError, KeyError) as error:
         raise UserError(f"{directory / STAGE_FILE}: not a stage file ({error})") from error

@@ -105,16 +105,7 @@ def make_run(
             embeddings.astype(np.float32), 1000 * deployed, deployed, name not in experts
         )
 
-    def evaluate(stage: Path) -> dict:
-        for name, model in models.items():
-            path = stage / "embeddings" / f"{name}.parquet"
-            write_embeddings(path, pictures.records, model.embeddings)
-        write_json(stage / "summary.json", summarise(models, pictures, COMPARISONS, seed=0))
-        return {}
-
-    evaluation = run_stage(
-        directory / "evaluation", flags={"split": "test", "seed": 0}, inputs={}, work=evaluate
-    )
+    evaluation = make_evaluation(directory, dataset, models)
     trainings = [
         make_training(directory, f"specialist-{number}", "+".join(group), experts[0], group, events)
         for number, group in enumerate(groups)
@@ -123,6 +114,32 @@ def make_run(
         verticals = list(dataset.verticals)
         trainings.append(make_training(directory, name, name, name, verticals, events))
     return Run(directory, dataset, evaluation, trainings)
+
+
+def make_evaluation(
+    directory: Path,
+    dataset: PreparedDataset,
+    models: dict[str, Embedded],
+    *,
+    split: str = "test",
+    training_seed: int = 0,
+) -> Stage:
+    """Makes the evaluation of a run from the embeddings that models are said to give."""
+    pictures = evaluation_set(dataset, split)
+
+    def evaluate(stage: Path) -> dict:
+        for name, model in models.items():
+            path = stage / "embeddings" / f"{name}.parquet"
+            write_embeddings(path, pictures.records, model.embeddings)
+        write_json(stage / "summary.json", summarise(models, pictures, COMPARISONS, seed=0))
+        return {}
+
+    return run_stage(
+        directory / "evaluation",
+        flags={"split": split, "seed": 0},
+        inputs={"prepared": dataset.fingerprint, "student": f"of seed {training_seed}"},
+        work=evaluate,
+    )
 
 
 def make_training(

@@ -1,9 +1,10 @@
-"""The rows of `summary.json` as tables of plain text."""
+"""The rows of `summary.json` and `comparison.json` as tables of plain text."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -23,6 +24,7 @@ MODEL_ORDER = (
 DASH = "-"
 # Wide enough for any table: rich then gives every column the width its text needs.
 _NO_LIMIT = 10_000
+_MOST_RUNS_SHOWN = 5
 _NEEDED = (
     "model", "scope", "vertical", "queries", "r_at_1", "r_at_1_low", "r_at_1_high", "r_at_5",
     "map_at_r", "parameters", "models_to_deploy",
@@ -46,25 +48,14 @@ def render_tables(rows: Sequence[dict], width: int | None = None) -> str:
     Raises:
       UserError: no rows, a row without a needed field, or two rows of the same thing.
     """
-    if width is not None and width < 40:
-        raise UserError(f"width is {width}; allowed is 40 or more")
+    console = _console(width)
     by_key = _by_key(rows)
     models = ordered_models(row["model"] for row in rows)
-    console = Console(
-        file=io.StringIO(),
-        width=width or _NO_LIMIT,
-        color_system=None,
-        force_terminal=False,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
     console.print("Mean over verticals; 95 % intervals over items in brackets")
     console.print(_gap_table(by_key, models))
     console.print("R@1 within each vertical")
     console.print(_vertical_table(by_key, models))
-    text = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
-    return text.strip("\n") + "\n"
+    return _text(console)
 
 
 def render_comparisons(comparisons: Sequence[dict]) -> str:
@@ -81,11 +72,43 @@ def render_comparisons(comparisons: Sequence[dict]) -> str:
         if entry["vertical"] != ALL:
             continue
         lines.append(
-            f"{entry['model']} - {entry['minus']}: {entry['difference']:+.3f} "
-            f"[{entry['low']:+.3f}, {entry['high']:+.3f}], "
+            f"{entry['model']} - {entry['minus']}: {_signed(entry['difference'])} "
+            f"[{_signed(entry['low'])}, {_signed(entry['high'])}], "
             + ("clear" if entry["is_clear"] else "may be chance")
         )
     return "\n".join(lines)
+
+
+def render_runs(record: Mapping[str, Any], width: int | None = None) -> str:
+    """Returns what several runs found together: the runs, a table of models, and differences.
+
+    Args:
+      record: content of `comparison.json`.
+      width: characters per line, at least 40; longer cells are folded. None: as wide as needed.
+
+    Returns:
+      Lines without trailing blanks.
+
+    Raises:
+      UserError: width out of range.
+    """
+    console = _console(width)
+    runs, rows = record["runs"], record["rows"]
+    datasets = list(dict.fromkeys(run["dataset"] for run in runs))
+    console.print(f"{len(runs)} runs, split {record['split']}")
+    for run in runs:
+        console.print(f"  {run['run']} (dataset {1 + datasets.index(run['dataset'])})")
+    console.print(
+        "\nMean over verticals and datasets, runs of one dataset averaged; 95 % intervals over "
+        "items in brackets"
+    )
+    console.print(_runs_table(rows))
+    if record["comparisons"]:
+        console.print("Differences in R@1 within, paired over the same queries\n")
+    for entry in record["comparisons"]:
+        single = _each(entry["difference_runs"], _signed)
+        console.print(f"{render_comparisons([entry])}; single runs {single}")
+    return _text(console)
 
 
 def ordered_models(names: Iterable[str]) -> list[str]:
@@ -158,6 +181,49 @@ def _vertical_table(rows: _Rows, models: Sequence[str]) -> Table:
     return table
 
 
+def _runs_table(rows: Sequence[dict]) -> Table:
+    table = _table("model")
+    for header in ("R@1 within", "std", "single runs", "R@5", "mAP@R", "R@1 merged"):
+        table.add_column(header, justify="right", overflow="fold")
+    by_key = {(row["model"], row["scope"]): row for row in rows}
+    for model in ordered_models(row["model"] for row in rows):
+        within, merged = by_key[model, WITHIN], by_key.get((model, MERGED))
+        table.add_row(
+            model,
+            _with_interval(within),
+            _share(within, "r_at_1_std"),
+            _each(within["r_at_1_runs"], "{:.3f}".format),
+            _share(within, "r_at_5"),
+            _share(within, "map_at_r"),
+            _share(merged, "r_at_1"),
+        )
+    return table
+
+
+def _console(width: int | None) -> Console:
+    """Returns a console that writes plain text into memory.
+
+    Raises:
+      UserError: width out of range.
+    """
+    if width is not None and width < 40:
+        raise UserError(f"width is {width}; allowed is 40 or more")
+    return Console(
+        file=io.StringIO(),
+        width=width or _NO_LIMIT,
+        color_system=None,
+        force_terminal=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def _text(console: Console) -> str:
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
 def _table(first: str) -> Table:
     table = Table(box=box.MARKDOWN)
     # Room is taken from the figures first, which fold at blanks; names have none.
@@ -167,6 +233,18 @@ def _table(first: str) -> Table:
 
 def _share(row: dict | None, field: str) -> str:
     return DASH if row is None or row[field] is None else f"{row[field]:.3f}"
+
+
+def _signed(value: float) -> str:
+    # Adding 0 takes the sign off a value that is rounded to -0.
+    return f"{round(value, 3) + 0.0:+.3f}"
+
+
+def _each(values: Sequence[float], text_of: Callable[[float], str]) -> str:
+    """Returns the value of every run, or the range of many."""
+    if len(values) > _MOST_RUNS_SHOWN:
+        return f"{text_of(min(values))} .. {text_of(max(values))}"
+    return " ".join(map(text_of, values))
 
 
 def _with_interval(row: dict | None) -> str:

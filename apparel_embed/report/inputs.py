@@ -10,17 +10,13 @@ from typing import Any
 import numpy as np
 
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
-from apparel_embed.evaluation.embeddings import read_embeddings
+from apparel_embed.evaluation.finished import GROUPED, SPECIALISTS, FinishedEvaluation
 from apparel_embed.evaluation.protocol import EvaluationSet
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import ordered_models
-from apparel_embed.files import read_json
 from apparel_embed.runs import Stage
 
 COMBINED = "combined"
-SPECIALISTS = "specialists"
-GROUPED = "grouped_specialists"
 UNIFIED = "unified"
 
 
@@ -104,42 +100,20 @@ def load_inputs(
     """
     split = evaluation.flags["split"]
     pictures = evaluation_set(dataset, split)
-    summary = _read_summary(evaluation.directory / summary_file)
-    embeddings = {}
-    for name in ordered_models(row["model"] for row in summary["rows"]):
-        path = evaluation.directory / "embeddings" / f"{name}.parquet"
-        records, embeddings[name] = read_embeddings(path)
-        if not np.array_equal(records, pictures.records):
-            raise UserError(
-                f"{path}: holds {len(records)} records which are not the {len(pictures)} of "
-                f"split {split}; evaluate again"
-            )
+    finished = FinishedEvaluation.open(evaluation.directory, split, pictures, summary_file)
+    once_more = GROUPED if finished.groups_are_single else None
+    rows = [row for row in finished.rows if row["model"] != once_more]
     return ReportInputs(
         run=evaluation.directory.resolve().parent.name,
         split=split,
         dataset=dataset,
         pictures=pictures,
-        summary=summary,
-        embeddings=embeddings,
+        summary={"rows": rows, "comparisons": list(finished.comparisons)},
+        embeddings={
+            name: finished.embeddings(name) for name in finished.models if name != once_more
+        },
         trainings=tuple(trainings),
         saved_models=dict(saved_models),
         measure_speed=measure_speed,
         sweep=sweep,
     )
-
-
-def _read_summary(path: Path) -> dict[str, Any]:
-    try:
-        summary = read_json(path)
-        rows, comparisons = summary["rows"], summary["comparisons"]
-        deployed = {row["model"]: row["models_to_deploy"] for row in rows}
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; evaluate again") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not the summary of an evaluation ({error!r})") from error
-    if not rows:
-        raise UserError(f"{path}: has no rows: no model was evaluated")
-    # As many groups as verticals: each is one vertical.
-    if SPECIALISTS in deployed and deployed.get(GROUPED) == deployed[SPECIALISTS]:
-        rows = [row for row in rows if row["model"] != GROUPED]
-    return {"rows": rows, "comparisons": comparisons}

@@ -7,6 +7,7 @@ from apparel_embed.evaluation.table import (
     human_count,
     ordered_models,
     render_comparisons,
+    render_runs,
     render_tables,
 )
 
@@ -145,10 +146,61 @@ def test_comparisons_of_the_mean_say_whether_they_may_be_chance():
             entry("ALL", -0.012, -0.031, 0.008),
             entry("bag", 0.5, 0.4, 0.6),
             entry("ALL", 0.05, 0.01, 0.09),
+            entry("ALL", -0.0004, -0.0001, -0.0),
         ]
     )
 
     assert text.splitlines() == [
         "unified - combined: -0.012 [-0.031, +0.008], may be chance",
         "unified - combined: +0.050 [+0.010, +0.090], clear",
+        # Not -0.000: a zero has no sign of its own.
+        "unified - combined: +0.000 [+0.000, +0.000], may be chance",
     ]
+
+
+def several(runs, **more):
+    rows = [
+        {
+            "model": model, "scope": scope, "strata": 2, "queries": 40, "r_at_1": 0.75,
+            "r_at_1_low": 0.6875, "r_at_1_high": 0.8125, "r_at_5": 0.875, "r_at_10": 0.9,
+            "r_at_20": 0.95, "map_at_r": 0.375, "r_at_1_runs": runs, "r_at_1_std": 0.0625,
+        }
+        for model, scope in (
+            ("unified", "within"), ("unified", "merged"), ("specialists", "within"),
+        )
+    ]  # fmt: skip
+    difference = {
+        "model": "unified", "minus": "specialists", "vertical": "ALL", "queries": 40,
+        "difference": 0.125, "low": 0.0625, "high": 0.25, "is_clear": True,
+        "difference_runs": [one - 0.625 for one in runs], "difference_std": 0.0625,
+    }  # fmt: skip
+    names = [{"run": f"runs/s{n}", "dataset": "ab"[n > 1]} for n in range(len(runs))]
+    return {"split": "test", "runs": names, "rows": rows, "comparisons": [difference], **more}
+
+
+def test_several_runs_show_each_runs_figures_beside_their_mean():
+    text = render_runs(several([0.5, 0.75, 1.0]), width=120)
+
+    assert cells(text, "model")[:6] == [
+        "R@1 within", "std", "single runs", "R@5", "mAP@R", "R@1 merged",
+    ]  # fmt: skip
+    assert cells(text, "unified")[:6] == [
+        "0.750 [0.688, 0.812]", "0.062", "0.500 0.750 1.000", "0.875", "0.375", "0.750",
+    ]  # fmt: skip
+    assert cells(text, "specialists")[5] == "-"
+    assert text.startswith("3 runs, split test\n")
+    for line in (
+        "  runs/s1 (dataset 1)",
+        "  runs/s2 (dataset 2)",
+        "unified - specialists: +0.125 [+0.062, +0.250], clear; single runs -0.125 +0.125 +0.375",
+    ):
+        assert line in text.splitlines()
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_of_many_runs_the_range_is_shown():
+    text = render_runs(several([0.5, 0.25, 0.75, 0.5, 0.5, 0.625]))
+
+    assert cells(text, "unified")[2] == "0.250 .. 0.750"
+    assert text.endswith("clear; single runs -0.375 .. +0.125\n")
+    assert "Differences" not in render_runs(several([0.5, 0.75], comparisons=[]))

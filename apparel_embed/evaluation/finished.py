@@ -1,0 +1,99 @@
+"""What a finished evaluation has left on disk: its summary, and each model's embeddings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from apparel_embed.errors import UserError
+from apparel_embed.evaluation.embeddings import read_embeddings
+from apparel_embed.evaluation.protocol import SCOPES, EvaluationSet
+from apparel_embed.evaluation.table import ordered_models
+from apparel_embed.files import read_json
+
+SPECIALISTS = "specialists"
+GROUPED = "grouped_specialists"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FinishedEvaluation:
+    """A finished evaluation; made by `open`.
+
+    Attributes:
+      directory: of the evaluation.
+      split: that was evaluated.
+      pictures: of the split.
+      rows: of the summary.
+      comparisons: of the summary.
+    """
+
+    directory: Path
+    split: str
+    pictures: EvaluationSet
+    rows: tuple[Mapping[str, Any], ...]
+    comparisons: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def open(
+        cls, directory: Path, split: str, pictures: EvaluationSet, summary_file: str
+    ) -> FinishedEvaluation:
+        """Reads the summary of an evaluation.
+
+        Args:
+          directory: of the evaluation.
+          split: that was evaluated.
+          pictures: of the split.
+          summary_file: name of the summary in the directory.
+
+        Raises:
+          UserError: if there is no summary, or it is none.
+        """
+        path = directory / summary_file
+        try:
+            summary = read_json(path)
+            rows, comparisons = summary["rows"], summary["comparisons"]
+            for row in rows:
+                _ = row["model"], row["scope"], row["models_to_deploy"]
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: no such file; evaluate again") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not the summary of an evaluation ({error!r})") from error
+        if not rows:
+            raise UserError(f"{path}: has no rows: no model was evaluated")
+        return cls(directory, split, pictures, tuple(rows), tuple(comparisons))
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models, baselines first."""
+        return ordered_models(row["model"] for row in self.rows)
+
+    @property
+    def groups_are_single(self) -> bool:
+        """Whether `grouped_specialists` is `specialists` once more: its groups are verticals."""
+        deployed = {row["model"]: row["models_to_deploy"] for row in self.rows}
+        # As many groups as verticals: each is one vertical.
+        return SPECIALISTS in deployed and deployed.get(GROUPED) == deployed[SPECIALISTS]
+
+    def scopes(self, model: str) -> list[str]:
+        """Returns the scopes in which a model was evaluated: "merged" with one space only."""
+        found = {row["scope"] for row in self.rows if row["model"] == model}
+        return [scope for scope in SCOPES if scope in found]
+
+    def embeddings(self, model: str) -> np.ndarray:
+        """Returns the embeddings of a model: float32 [n, dim], in the order of `pictures`.
+
+        Raises:
+          UserError: if the file is missing, broken or of other pictures than the split.
+        """
+        path = self.directory / "embeddings" / f"{model}.parquet"
+        records, embeddings = read_embeddings(path)
+        if not np.array_equal(records, self.pictures.records):
+            raise UserError(
+                f"{path}: holds {len(records)} records which are not the {len(self.pictures)} of "
+                f"split {self.split}; evaluate again"
+            )
+        return embeddings
