@@ -1,4 +1,4 @@
-"""Targets: what the specialist of its group says of every training picture."""
+"""Targets: what the specialist of its group says of every picture the student learns from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.models.embedding import load_embedding_model
@@ -36,12 +37,14 @@ class TargetsConfig:
       augment: how further views are made.
       seed: of further views.
       separation: strength by which groups are kept apart, as in `separate_groups`; 0 is off.
+      unlabelled: whether pictures of split unlabelled get targets, as those of split train do.
     """
 
     views: int = 1
     augment: AugmentConfig = AugmentConfig()
     seed: int = 0
     separation: float = 0.0
+    unlabelled: bool = True
 
 
 def compute_targets(
@@ -50,9 +53,10 @@ def compute_targets(
     *,
     reference: Path | FrozenBackbone | None,
     config: TargetsConfig = TargetsConfig(),
-    split: str = "train",
 ) -> tuple[np.ndarray, np.ndarray, list[dict]]:
-    """Embeds every picture of a split with the specialist of its group.
+    """Embeds every picture of split train, and what is unlabelled, with its group's specialist.
+
+    Rotations are those that bring all pictures embedded, labelled or not, closest to the reference.
 
     Args:
       dataset: a prepared dataset.
@@ -61,26 +65,26 @@ def compute_targets(
       reference: onto whose space each specialist's is rotated: directory of a model, or the
         frozen backbone; None leaves them as they are. It sees pictures as they are, whatever the
         number of views.
-      config: how targets are made.
-      split: the split to embed.
+      config: how targets are made, and whether of unlabelled pictures too.
 
     Returns:
-      Record numbers int64 [n] in rising order, targets float32 [n, dim], and per teacher the
-      mean cosine to the reference before and after the rotation. Where groups are kept apart,
-      targets are longer than embeddings by the number of teachers.
+      Record numbers int64 [n] in rising order, targets float32 [n, dim], and per teacher its
+      verticals, the number of pictures, how many of them are unlabelled, and the mean cosine to
+      the reference before and after the rotation. Where groups are kept apart, targets are longer
+      than embeddings by the number of teachers.
 
     Raises:
       UserError: if two teachers claim a vertical, embeddings differ in length or are not finite,
         or a value of the configuration is out of range.
     """
     _check_disjoint(teachers)
-    groups = [dataset.select(split=split, verticals=teacher.verticals) for teacher in teachers]
+    groups, unlabelled = zip(*(_pictures_of(one, dataset, config) for one in teachers))
     bar = progress_bar(teachers, what="targets", unit="specialists")
     parts = [_embed(one.model_directory, dataset, group, config) for one, group in zip(bar, groups)]
     _check_parts([("+".join(one.verticals), part) for one, part in zip(teachers, parts)])
     report = [
-        {"verticals": list(one.verticals), "pictures": len(group)}
-        for one, group in zip(teachers, groups)
+        {"verticals": list(one.verticals), "pictures": len(group), "unlabelled": count}
+        for one, group, count in zip(teachers, groups, unlabelled)
     ]
     if reference is not None:
         expected = reference_embeddings(reference, dataset, groups, parts[0].shape[1])
@@ -91,6 +95,17 @@ def compute_targets(
     records = np.concatenate(groups)
     order = np.argsort(records)
     return records[order], np.concatenate(parts)[order], report
+
+
+def _pictures_of(
+    teacher: Teacher, dataset: PreparedDataset, config: TargetsConfig
+) -> tuple[np.ndarray, int]:
+    """Returns the records that a teacher embeds, rising, and how many of them are unlabelled."""
+    records = dataset.select(split="train", verticals=teacher.verticals)
+    if not config.unlabelled:
+        return records, 0
+    further = dataset.select(split=UNLABELLED, verticals=teacher.verticals)
+    return np.sort(np.concatenate([records, further])), len(further)
 
 
 def _align(embeddings: np.ndarray, expected: np.ndarray, entry: dict) -> np.ndarray:
