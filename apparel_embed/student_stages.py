@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.embeddings import read_embeddings, write_embeddings
@@ -99,11 +100,16 @@ def targets_stage(
             config=config,
         )
         write_embeddings(directory / TARGETS_FILE, records, targets)
-        return {"pictures": len(records), "dim": targets.shape[1], "specialists": report}
+        return {
+            "pictures": len(records),
+            "unlabelled": sum(entry["unlabelled"] for entry in report),
+            "dim": targets.shape[1],
+            "specialists": report,
+        }
 
     return run_stage(
         run_dir / name,
-        flags={**flags, **_targets_flags(config)},
+        flags={**flags, **_targets_flags(config, dataset)},
         inputs={
             "prepared": dataset.fingerprint,
             **{stage.name: stage.fingerprint for stage in specialists},
@@ -156,11 +162,16 @@ def student_stage(
     )
 
 
-def _targets_flags(config: TargetsConfig) -> dict[str, Any]:
-    """Returns the flags that decide targets: how views are made only where there are some."""
+def _targets_flags(config: TargetsConfig, dataset: PreparedDataset) -> dict[str, Any]:
+    """Returns the flags that decide targets.
+
+    How views are made, and whether unlabelled pictures are used, only where there are some.
+    """
     flags = dataclasses.asdict(config)
     if config.views == 1:
         del flags["augment"], flags["seed"]
+    if not len(dataset.select(split=UNLABELLED)):
+        del flags["unlabelled"]
     return flags
 
 

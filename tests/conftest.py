@@ -50,3 +50,26 @@ def tiny_prepared(tmp_path_factory: pytest.TempPathFactory):
         csv.writer(file).writerows([["image", "item_id", "vertical", "split"], *rows])
     config = PrepareConfig(manifest=directory / "manifest.csv", output=directory / "prepared")
     return prepare(config, processes=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_unlabelled(tiny_prepared, tmp_path_factory: pytest.TempPathFactory):
+    """The same pictures as `tiny_prepared`, record by record, but that some have lost their label.
+
+    Items 0 and 1, the first of each vertical, are unlabelled: 8 of the 32 training pictures.
+    """
+    from apparel_embed.data.prepare import prepare
+    from apparel_embed.data.prepare_plan import PrepareConfig
+
+    source, directory = tiny_prepared.directory.parent, tmp_path_factory.mktemp("unlabelled")
+    with open(source / "manifest.csv", encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    with open(directory / "manifest.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for name, item, vertical, split in rows:
+            known = [item, vertical, split]
+            lost = ["", vertical, "unlabelled"]
+            writer.writerow([source / name, *(lost if item in ("item0", "item1") else known)])
+    config = PrepareConfig(manifest=directory / "manifest.csv", output=directory / "prepared")
+    return prepare(config, processes=1)

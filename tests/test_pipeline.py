@@ -223,7 +223,7 @@ def test_a_group_of_verticals_is_trained_by_its_own_binary(walked):
 def test_verticals_given_as_a_group_share_a_specialist_that_teaches_the_student(tmp_path):
     flags = [flag for flag in FLAGS if not flag.startswith("--synthetic_verticals")]
     flags += ["--synthetic_verticals=dress,bag,skirt", "--nomeasure_speed"]
-    groups = ["--grouping=given", "--groups=dress+skirt"]
+    groups = ["--grouping=given", "--groups=dress+skirt", "--synthetic_unlabelled_items=2"]
     done = run("run_pipeline.py", f"--run_dir={tmp_path}", *flags, *groups)
 
     assert done.returncode == 0, done.stderr[-3000:]
@@ -231,8 +231,14 @@ def test_verticals_given_as_a_group_share_a_specialist_that_teaches_the_student(
     assert grouping["groups"] == [["dress", "skirt"], ["bag"]]
     report = json.loads((tmp_path / "targets/stage.json").read_text())["result"]["specialists"]
     assert [entry["verticals"] for entry in report] == [["dress", "skirt"], ["bag"]]
+    # 6 items of 5 pictures, and 2 without label.
+    assert [entry["pictures"] for entry in report] == [80, 40]
+    assert [entry["unlabelled"] for entry in report] == [20, 10]
+    student = json.loads((tmp_path / "student/stage.json").read_text())["result"]
+    assert (student["train_pictures"], student["unlabelled_pictures"]) == (120, 30)
     group = json.loads((tmp_path / "specialist-dress+skirt/stage.json").read_text())
     assert group["flags"]["optimization"]["steps"] == 8
+    assert group["result"]["train_pictures"] == 60
     rows = json.loads((tmp_path / "evaluation/summary.json").read_text())["rows"]
     deployed = {row["model"]: row["models_to_deploy"] for row in rows}
     assert deployed["grouped_specialists"] == 2
@@ -243,6 +249,15 @@ def test_verticals_given_as_a_group_share_a_specialist_that_teaches_the_student(
     again = run("evaluate.py", f"--run_dir={tmp_path}", "--nomeasure_speed")
     assert again.returncode == 0, again.stderr[-2000:]
     assert "evaluation: finished before, skipped" in again.stderr
+
+    for arguments, said in (
+        ([], "120 pictures, 30 of them unlabelled"),
+        (["--nouse_unlabelled", "--stage=targets-labelled"], "90 pictures"),
+    ):
+        done = run("export_targets.py", f"--run_dir={tmp_path}", *arguments)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert f"({said})" in done.stdout
+        assert ("skipped" in done.stderr) == (not arguments)
 
 
 def walked_from_specialists(walked, to):

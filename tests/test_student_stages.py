@@ -2,13 +2,16 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
+from apparel_embed import student_stages
 from apparel_embed.errors import UserError
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.runs import Stage, run_stage
 from apparel_embed.student_stages import REFERENCES, find_reference
 from apparel_embed.training.references import FrozenBackbone
+from apparel_embed.training.targets import TargetsConfig
 
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
 
@@ -63,6 +66,37 @@ def test_models_are_found_by_their_stage_and_missed_by_name(tmp_path, name, stag
 
     made = run_stage(tmp_path / stage, flags={}, inputs={}, work=lambda directory: {})
     assert find(name, tmp_path).fingerprint == made.fingerprint
+
+
+def test_flags_tell_of_unlabelled_pictures_only_where_there_are_some(
+    tiny_prepared, tiny_unlabelled, tmp_path, monkeypatch
+):
+    asked = []
+
+    def compute(dataset, teachers, *, reference, config):
+        asked.append(config.unlabelled)
+        report = [{"unlabelled": 3 * config.unlabelled}, {"unlabelled": config.unlabelled}]
+        return np.arange(5), np.eye(5, 8, dtype=np.float32), report
+
+    monkeypatch.setattr(student_stages, "compute_targets", compute)
+
+    def stage(dataset, name, used):
+        config = TargetsConfig(unlabelled=used)
+        return student_stages.targets_stage(tmp_path, dataset, [], None, config, name)
+
+    used, left_out = (stage(tiny_unlabelled, f"some-{use}", use) for use in (True, False))
+    assert used.flags == {**left_out.flags, "unlabelled": True}
+    assert left_out.flags["unlabelled"] is False
+    assert used.fingerprint != left_out.fingerprint
+    assert (used.result["unlabelled"], left_out.result["unlabelled"]) == (4, 0)
+    assert used.result["pictures"] == 5
+    # What an earlier release made is found finished.
+    none = stage(tiny_prepared, "none", True)
+    assert none.flags == {"align_to": "none", "views": 1, "separation": 0.0}
+    assert stage(tiny_prepared, "none", False).skipped
+    assert asked == [True, False, True]
+    with pytest.raises(UserError, match="was made with unlabelled=True, now it is False"):
+        stage(tiny_unlabelled, "some-True", False)
 
 
 def test_an_unknown_reference_says_what_is_allowed(tmp_path):

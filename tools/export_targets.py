@@ -2,6 +2,8 @@ r"""Embeds every training picture with its group's specialist: what the student 
 
     python tools/export_targets.py --run_dir=runs/mine --prepared=data/prepared
 
+Pictures of split unlabelled are embedded too, unless --nouse_unlabelled says otherwise.
+
 Each specialist's space is first rotated onto that of a reference (--align_to), so that the
 student need not learn a different map for each vertical; distances within a group do not change.
 With --align_to=student the reference is an earlier student:
@@ -50,7 +52,11 @@ def main() -> None:
     )
     config = _TARGETS.config(_AUGMENT.config(), _SEED.value)
     stage = targets_stage(_RUN.run_dir, dataset, specialists, reference, config, _STAGE.value)
-    print(f"Targets:  {stage.directory / TARGETS_FILE} ({stage.result['pictures']} pictures)")
+    # A stage of an earlier release does not tell, and had none.
+    unlabelled = stage.result.get("unlabelled", 0)
+    among = f", {unlabelled} of them unlabelled" if unlabelled else ""
+    pictures = f"{stage.result['pictures']} pictures{among}"
+    print(f"Targets:  {stage.directory / TARGETS_FILE} ({pictures})")
     for entry in stage.result["specialists"]:
         if "cosine_after" in entry:
             print(

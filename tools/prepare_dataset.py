@@ -3,9 +3,10 @@
     python tools/prepare_dataset.py --manifest=data/manifest.csv --output=data/prepared
 
 The manifest is CSV or Parquet with one row per picture: `image` (a path relative to the manifest,
-an absolute path or a file:// URI), `item_id` and `vertical`; optional `split` (train, val, test),
-`role` (query, gallery, both) and a box `x_min,y_min,x_max,y_max`. Pictures that cannot be used are
-listed in rejects.csv and the rest go on. Stopped half-way, the same command goes on where it was.
+an absolute path or a file:// URI), `item_id` and `vertical`; optional `split` (train, val, test,
+unlabelled), `role` (query, gallery, both) and a box `x_min,y_min,x_max,y_max`. Only in split
+unlabelled `item_id` may be empty. Pictures that cannot be used are listed in rejects.csv and the
+rest go on. Stopped half-way, the same command goes on where it was.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ class SyntheticFlags:
             ("train_items", "items per vertical in split train"),
             ("val_items", "items per vertical in split val"),
             ("test_items", "items per vertical in split test"),
+            ("unlabelled_items", "items per vertical in split unlabelled, without item_id"),
             ("gallery_per_item", "shop pictures per item"),
             ("query_per_item", "street pictures per item"),
             ("image_size", "side of the drawn pictures in pixels"),

@@ -12,7 +12,7 @@ from apparel_embed.training.views import MOST_VIEWS
 
 
 class TargetFlags:
-    """Onto what targets are aligned, and how they are made."""
+    """Onto what targets are aligned, how they are made, and of which pictures."""
 
     def __init__(self) -> None:
         default = TargetsConfig()
@@ -46,6 +46,12 @@ class TargetFlags:
             lower_bound=0.0,
             upper_bound=MOST_SEPARATION,
         )
+        self._unlabelled = flags.DEFINE_bool(
+            "use_unlabelled",
+            default.unlabelled,
+            "whether the student learns from pictures of split unlabelled too; makes no "
+            "difference where there are none",
+        )
 
     @property
     def align_to(self) -> str:
@@ -65,4 +71,5 @@ class TargetFlags:
             seed=seed,
             separation=self._separation.value,
             align_on=self._align_on.value,
+            unlabelled=self._unlabelled.value,
         )

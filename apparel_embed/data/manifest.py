@@ -17,7 +17,9 @@ from apparel_embed.errors import UserError
 
 REQUIRED_COLUMNS = ("image", "item_id", "vertical")
 BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")
-SPLITS = ("train", "val", "test")
+# Pictures without labels: of a vertical, but perhaps of no known item.
+UNLABELLED = "unlabelled"
+SPLITS = ("train", "val", "test", UNLABELLED)
 ROLES = ("query", "gallery", "both")
 # The prepared dataset numbers its records in a column of this name.
 RESERVED_COLUMN = "record"
@@ -30,9 +32,10 @@ def read_manifest(path: str | os.PathLike[str]) -> pa.Table:
 
     Args:
       path: a CSV file (UTF-8, commas, a header line) or a Parquet file (`.parquet`, `.pq`).
-        Columns `image`, `item_id`, `vertical`; optional `split` (train, val, test; default
-        train), `role` (query, gallery, both; default both) and the box `x_min`, `y_min`,
-        `x_max`, `y_max` (pixels of the upright picture, all four or none); others are kept.
+        Columns `image`, `item_id`, `vertical`; optional `split` (train, val, test, unlabelled;
+        default train), `role` (query, gallery, both; default both) and the box `x_min`, `y_min`,
+        `x_max`, `y_max` (pixels of the upright picture, all four or none); others are kept. In
+        split unlabelled `item_id` may be empty, and `role` means nothing.
 
     Returns:
       A table in the file's order. All columns are strings, an empty cell is "", but for the box,
@@ -55,6 +58,7 @@ def read_manifest(path: str | os.PathLike[str]) -> pa.Table:
     _check_texts(path, table)
     table = _with_box(path, table)
     _check_items(path, table)
+    _check_unlabelled(path, table)
     return table
 
 
@@ -249,13 +253,22 @@ def _with_defaults(table: pa.Table) -> pa.Table:
 
 
 def _check_texts(path: Path, table: pa.Table) -> None:
-    """Raises a UserError for an empty required cell or an unknown split or role."""
-    for name in REQUIRED_COLUMNS:
-        blank = pc.equal(pc.utf8_trim_whitespace(table[name]), "")
-        _refuse(path, table, name, blank, "a non-empty text is needed")
+    """Raises a UserError for an unknown split or role or an empty required cell."""
+    # Splits first: of a misspelt one that an item_id is missing would be the lesser half.
     for name, allowed in (("split", SPLITS), ("role", ROLES)):
         unknown = pc.invert(pc.is_in(table[name], value_set=pa.array(allowed)))
         _refuse(path, table, name, unknown, f"allowed: {', '.join(allowed)}")
+    for name in REQUIRED_COLUMNS:
+        blank, allowed = _is_blank(table[name]), "a non-empty text is needed"
+        if name == "item_id":
+            blank = pc.and_not(blank, pc.equal(table["split"], UNLABELLED))
+            allowed += f"; only split {UNLABELLED} may go without"
+        _refuse(path, table, name, blank, allowed)
+
+
+def _is_blank(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns of texts whether there is nothing in them but white space."""
+    return pc.equal(pc.utf8_trim_whitespace(texts), "")
 
 
 def _with_box(path: Path, table: pa.Table) -> pa.Table:
@@ -305,11 +318,12 @@ def _is_number(text: str) -> bool:
 
 def _check_items(path: Path, table: pa.Table) -> None:
     """Raises a UserError if an item is in two verticals or in two splits."""
+    known = table.filter(pc.invert(_is_blank(table["item_id"])))
     for name, reason in (
         ("vertical", "an item belongs to one vertical"),
         ("split", "all pictures of an item must be in one split"),
     ):
-        counts = table.group_by("item_id").aggregate([(name, "count_distinct")])
+        counts = known.group_by("item_id").aggregate([(name, "count_distinct")])
         torn = counts.filter(pc.greater(counts[f"{name}_count_distinct"], 1))
         if not torn.num_rows:
             continue
@@ -323,6 +337,25 @@ def _check_items(path: Path, table: pa.Table) -> None:
             f"{path}: row {other_row}: column {name!r}: {values[other]!r}, but item_id {item!r} "
             f"has {values[0]!r} in row {first_row}; {reason}"
         )
+
+
+def _check_unlabelled(path: Path, table: pa.Table) -> None:
+    """Raises a UserError if a vertical with unlabelled rows has nothing to train a specialist on.
+
+    The specialist says what such a picture is to look like to the student.
+    """
+    trained = table.filter(pc.equal(table["split"], "train"))["vertical"].combine_chunks()
+    untold = pc.and_not(
+        pc.equal(table["split"], UNLABELLED), pc.is_in(table["vertical"], value_set=trained)
+    )
+    _refuse(
+        path,
+        table,
+        "vertical",
+        untold,
+        f"this vertical has rows of split {UNLABELLED} but none of split train, and so no "
+        "specialist to learn from",
+    )
 
 
 def _refuse(

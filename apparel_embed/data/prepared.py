@@ -137,7 +137,8 @@ class PreparedDataset:
         """Returns the records that satisfy all conditions given.
 
         Args:
-          split: `train`, `val` or `test`; None for all.
+          split: `train`, `val`, `test` or `unlabelled`; None for all. What is unlabelled may
+            have an empty `item_id`.
           verticals: names of verticals; None for all.
           roles: some of `query`, `gallery`, `both`; None for all. The queries of a split are
             the records with role `query` or `both`.

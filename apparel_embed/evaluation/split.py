@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.errors import UserError
 from apparel_embed.evaluation.protocol import EvaluationSet
 
 
@@ -19,8 +21,10 @@ def evaluation_set(
       verticals: those to take, or None for all.
 
     Raises:
-      UserError: unknown split or vertical.
+      UserError: unknown split or vertical, or a split that tells of no items.
     """
+    if split == UNLABELLED:
+        raise UserError(f"split {UNLABELLED} tells of no items to find; evaluate on val or test")
     records = dataset.select(split=split, verticals=verticals)
     roles = dataset.column("role")[records]
     return EvaluationSet(

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import EpochSampler, WeightedSampler
 from apparel_embed.errors import UserError
@@ -69,7 +70,8 @@ def train_student(
 ) -> dict:
     """Trains a student and writes it to `directory/model`.
 
-    Every picture with a target is used; whether its item has other pictures does not matter.
+    Every picture with a target is used; whether its item is known, or has other pictures, does
+    not matter.
 
     Args:
       dataset: the prepared dataset that the targets are of.
@@ -83,7 +85,8 @@ def train_student(
         A shorter embedding than the student's is taken to be zero in the further dimensions.
 
     Returns:
-      What the stage reports: parameters, kept step, validation R@1, last loss.
+      What the stage reports: pictures and how many of them are unlabelled, parameters, kept step,
+      validation R@1, last loss.
 
     Raises:
       UserError: if targets and model have embeddings of different lengths, there are none, the
@@ -116,6 +119,7 @@ def train_student(
     result = loop.run()
     return {
         "train_pictures": len(records),
+        "unlabelled_pictures": int(np.sum(dataset.column("split")[records] == UNLABELLED)),
         "parameters": loop.model.count_params(),
         **result,
     }

@@ -1,4 +1,4 @@
-"""Targets: what the specialist of its group says of every training picture."""
+"""Targets: what the specialist of its group says of every picture the student learns from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.models.embedding import load_embedding_model
@@ -40,6 +41,7 @@ class TargetsConfig:
       seed: of further views.
       separation: strength by which groups are kept apart, as in `separate_groups`; 0 is off.
       align_on: the pictures that a specialist's rotation is worked out from, one of `ALIGN_ON`.
+      unlabelled: whether pictures of split unlabelled get targets, as those of split train do.
     """
 
     views: int = 1
@@ -47,6 +49,7 @@ class TargetsConfig:
     seed: int = 0
     separation: float = 0.0
     align_on: str = "group"
+    unlabelled: bool = True
 
 
 def compute_targets(
@@ -55,9 +58,10 @@ def compute_targets(
     *,
     reference: Path | FrozenBackbone | None,
     config: TargetsConfig = TargetsConfig(),
-    split: str = "train",
 ) -> tuple[np.ndarray, np.ndarray, list[dict]]:
-    """Embeds every picture of a split with the specialist of its group.
+    """Embeds every picture of split train, and what is unlabelled, with its group's specialist.
+
+    Rotations are those that bring all pictures embedded, labelled or not, closest to the reference.
 
     Args:
       dataset: a prepared dataset.
@@ -66,13 +70,13 @@ def compute_targets(
       reference: onto whose space each specialist's is rotated: directory of a model, or the
         frozen backbone; None leaves them as they are. It sees pictures as they are, whatever the
         number of views.
-      config: how targets are made.
-      split: the split to embed.
+      config: how targets are made, and whether of unlabelled pictures too.
 
     Returns:
-      Record numbers int64 [n] in rising order, targets float32 [n, dim], and per teacher the
-      mean cosine to the reference before and after the rotation. Where groups are kept apart,
-      targets are longer than embeddings by the number of teachers.
+      Record numbers int64 [n] in rising order, targets float32 [n, dim], and per teacher its
+      verticals, the number of pictures, how many of them are unlabelled, and the mean cosine to
+      the reference before and after the rotation. Where groups are kept apart, targets are longer
+      than embeddings by the number of teachers.
 
     Raises:
       UserError: if two teachers claim a vertical, embeddings differ in length or are not finite,
@@ -81,14 +85,12 @@ def compute_targets(
     _check_disjoint(teachers)
     if config.align_on not in ALIGN_ON:
         raise UserError(f"--align_on={config.align_on}: allowed are {', '.join(ALIGN_ON)}")
-    groups = [dataset.select(split=split, verticals=teacher.verticals) for teacher in teachers]
+    groups, unlabelled = zip(*(_pictures_of(one, dataset, config) for one in teachers))
     records = np.concatenate(groups)
     # Of each group, where its pictures stand among all.
     places = np.split(np.arange(len(records)), np.cumsum([len(group) for group in groups])[:-1])
-    if reference is None or config.align_on == "group":
-        anchors = places
-    else:
-        anchors = [np.arange(len(records))] * len(teachers)
+    on_all = reference is not None and config.align_on == "all"
+    anchors = [np.arange(len(records))] * len(teachers) if on_all else places
     bar = progress_bar(teachers, what="targets", unit="specialists")
     seen = [
         _embed(one.model_directory, dataset, records[anchor], config)
@@ -98,8 +100,8 @@ def compute_targets(
     # A group's own pictures, among those that its specialist has seen.
     parts = [part[np.isin(anchor, own)] for part, anchor, own in zip(seen, anchors, places)]
     report = [
-        {"verticals": list(one.verticals), "pictures": len(group)}
-        for one, group in zip(teachers, groups)
+        {"verticals": list(one.verticals), "pictures": len(group), "unlabelled": count}
+        for one, group, count in zip(teachers, groups, unlabelled)
     ]
     if reference is not None:
         expected = reference_embeddings(reference, dataset, groups, parts[0].shape[1])
@@ -107,12 +109,31 @@ def compute_targets(
         everywhere = np.concatenate(expected)
         for index, entry in enumerate(report):
             rotation = alignment_rotation(seen[index], everywhere[anchors[index]])
-            entry["cosine_before"] = mean_cosine(parts[index], expected[index])
-            parts[index] = parts[index] @ rotation
-            entry["cosine_after"] = mean_cosine(parts[index], expected[index])
+            parts[index] = _rotate(parts[index], rotation, expected[index], entry)
     parts = separate_groups(parts, config.separation)
     order = np.argsort(records)
     return records[order], np.concatenate(parts)[order], report
+
+
+def _pictures_of(
+    teacher: Teacher, dataset: PreparedDataset, config: TargetsConfig
+) -> tuple[np.ndarray, int]:
+    """Returns the records that a teacher embeds, rising, and how many of them are unlabelled."""
+    records = dataset.select(split="train", verticals=teacher.verticals)
+    if not config.unlabelled:
+        return records, 0
+    further = dataset.select(split=UNLABELLED, verticals=teacher.verticals)
+    return np.sort(np.concatenate([records, further])), len(further)
+
+
+def _rotate(
+    embeddings: np.ndarray, rotation: np.ndarray, expected: np.ndarray, entry: dict
+) -> np.ndarray:
+    """Returns embeddings rotated, and notes in `entry` how near to those expected it brought."""
+    rotated = embeddings @ rotation
+    entry["cosine_before"] = mean_cosine(embeddings, expected)
+    entry["cosine_after"] = mean_cosine(rotated, expected)
+    return rotated
 
 
 def _embed(

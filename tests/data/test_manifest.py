@@ -12,6 +12,7 @@ from apparel_embed.data.manifest import hold_out, read_manifest, rows_in_file
 from apparel_embed.errors import UserError
 
 HEADER = "image,item_id,vertical"
+U = "unlabelled"
 
 
 def write(tmp_path, text, name="manifest.csv", encoding="utf-8"):
@@ -54,6 +55,40 @@ def test_texts_that_look_like_null_or_numbers_stay(tmp_path):
     ids = ["NA", "null", "nan", "1e3", "true", "2020-01-01", "None"]
     rows = "".join(f"{i}.jpg,{item},tops\n" for i, item in enumerate(ids))
     assert read_manifest(write(tmp_path, f"{HEADER}\n{rows}"))["item_id"].to_pylist() == ids
+
+
+def test_only_unlabelled_rows_may_go_without_item_id(tmp_path):
+    text = (
+        f"{HEADER},split,role\n"
+        "a.jpg,1,tops,,\n"
+        "b.jpg,2,bags,train,\n"
+        "c.jpg,,tops,unlabelled,\n"
+        "d.jpg,,bags,unlabelled,query\n"
+        "e.jpg, ,tops,unlabelled,gallery\n"
+        "f.jpg, ,bags,unlabelled,\n"
+        "g.jpg,3,bags,unlabelled,\n"
+        "h.jpg,3,bags,unlabelled,\n"
+    )
+    table = read_manifest(write(tmp_path, text))
+    assert table["item_id"].to_pylist() == ["1", "2", "", "", " ", " ", "3", "3"]
+    assert table["split"].to_pylist() == ["train"] * 2 + ["unlabelled"] * 6
+    assert table["vertical"].to_pylist() == ["tops", "bags"] * 2 + ["tops"] + ["bags"] * 3
+
+
+def test_unlabelled_rows_of_parquet_have_null_for_item_id(tmp_path):
+    columns = {
+        "image": ["a.jpg", "b.jpg", "c.jpg"],
+        "item_id": pa.array([7, None, None], pa.int64()),
+        "vertical": ["tops"] * 3,
+        "split": ["train", "unlabelled", "unlabelled"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "manifest.parquet")
+    table = read_manifest(tmp_path / "manifest.parquet")
+    assert table["item_id"].to_pylist() == ["7", "", ""]
+    columns["split"][2] = None
+    pq.write_table(pa.table(columns), tmp_path / "manifest.parquet")
+    with pytest.raises(UserError, match=r"row 3: column 'item_id': ''; .* only split unlabelled"):
+        read_manifest(tmp_path / "manifest.parquet")
 
 
 def test_bom_windows_line_ends_and_blank_lines(tmp_path):
@@ -103,7 +138,49 @@ BOX = f"{HEADER},x_min,y_min,x_max,y_max"
         (f"{HEADER}\n\n\n{ROW}\nb.jpg,2,\n", "row 5: column 'vertical': ''; a non-empty text"),
         (
             f'{HEADER},split\n"a\nb.jpg",1,tops,train\nb.jpg,2,tops,dev\n',
-            "row 4: column 'split': 'dev'; allowed: train, val, test",
+            "row 4: column 'split': 'dev'; allowed: train, val, test, unlabelled",
+        ),
+        *(
+            (
+                f"{HEADER},split\n{ROW},\nb.jpg,,tops,unlabelled\nc.jpg,,tops,{split}\n",
+                "row 4: column 'item_id': ''; a non-empty text is needed; only split unlabelled "
+                "may go without",
+            )
+            for split in ("train", "val", "test", "")
+        ),
+        # Not that its item_id is missing.
+        *(
+            (
+                f"{HEADER},split\n{ROW},\nb.jpg,,tops,{split}\n",
+                f"row 3: column 'split': '{split}'; allowed: train, val, test, unlabelled",
+            )
+            for split in ("unlabeled", "Unlabelled", "unlabelled ")
+        ),
+        (
+            f"{HEADER},split\n{ROW},\nb.jpg,,,unlabelled\n",
+            "row 3: column 'vertical': ''; a non-empty text",
+        ),
+        (
+            f"{HEADER},split\n{ROW},test\nb.jpg,2,tops,\nc.jpg,1,tops,unlabelled\n",
+            "row 4: column 'split': 'unlabelled', but item_id '1' has 'test' in row 2",
+        ),
+        (
+            f"{HEADER},split\n{ROW},\nb.jpg,2,bags,\nc.jpg,3,tops,unlabelled\n"
+            "d.jpg,3,bags,unlabelled\n",
+            "row 5: column 'vertical': 'bags', but item_id '3' has 'tops' in row 4",
+        ),
+        (
+            f"{HEADER},split\n{ROW},\n\nb.jpg,,tops,unlabelled\nc.jpg,,bags,unlabelled\n",
+            "row 5: column 'vertical': 'bags'; this vertical has rows of split unlabelled but "
+            "none of split train, and so no specialist",
+        ),
+        (
+            f"{HEADER},split\n{ROW},\nb.jpg,2,bags,test\nc.jpg,,bags,unlabelled\n",
+            "row 4: column 'vertical': 'bags'; this vertical has .* none of split train",
+        ),
+        (
+            f"{HEADER},split\na.jpg,,tops,unlabelled\n",
+            "row 2: column 'vertical': 'tops'; this vertical has .* none of split train",
         ),
         (
             f"{HEADER},role\n{ROW},Query\n",
@@ -229,6 +306,16 @@ def test_hold_out_takes_at_least_one_and_never_all():
         items = held_out(hold_out(manifest(2), fraction))
         assert sorted(item.split("-")[0] for item in items) == ["bags", "tops"]
     assert held_out(hold_out(manifest(1), 0.9)) == set()
+
+
+def test_hold_out_leaves_unlabelled_rows_as_they_are():
+    table = manifest(
+        4, item_id=[f"i{i // 2}" for i in range(12)] + [""] * 4, split=["train"] * 12 + [U] * 4
+    )
+    split = hold_out(table, 0.5)["split"].to_pylist()
+    assert split[12:] == [U] * 4
+    # 2 of the 4 tops' items, 1 of the 2 bags'.
+    assert (split[:8].count("val"), split[8:12].count("val")) == (4, 2)
 
 
 def test_hold_out_leaves_test_rows_and_holds_out_by_other_columns():

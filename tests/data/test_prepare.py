@@ -19,6 +19,7 @@ from apparel_embed.data.pictures import RejectedPicture
 from apparel_embed.data.prepare import PrepareConfig, prepare
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
+from apparel_embed.evaluation.split import evaluation_set
 
 TOOL = Path(__file__).parents[2] / "tools" / "prepare_dataset.py"
 HEADER = "image,item_id,vertical"
@@ -299,6 +300,34 @@ def test_val_groups_are_held_out(tmp_path):
     }
     val = set(dataset.column("item_id")[dataset.select(split="val")])
     assert not val & set(dataset.column("item_id")[dataset.select(split="train")])
+
+
+def test_unlabelled_pictures_are_prepared_without_item_id(tmp_path):
+    manifest = make_pictures(tmp_path, 12)
+    lines = manifest.read_text().splitlines()
+    rows = [f"{line},train" for line in lines[1:9]]
+    rows += [f"{8 + i}.png,,{('tops', 'bags')[i % 2]},unlabelled" for i in range(4)]
+    manifest.write_text("\n".join([f"{HEADER},split", *rows]) + "\n")
+    (tmp_path / "9.png").write_bytes(b"broken")
+    config = PrepareConfig(manifest, tmp_path / "out", val_fraction=0.5, shard_records=5)
+    dataset = prepare(config, 1)
+
+    assert dataset.info["counts"] == {
+        "bags": {"train": 2, "unlabelled": 1, "val": 2},
+        "tops": {"train": 2, "unlabelled": 2, "val": 2},
+    }
+    assert dataset.select(split="unlabelled").tolist() == [8, 9, 10]
+    assert dataset.select(split="unlabelled", verticals=["bags"]).tolist() == [10]
+    assert dataset.column("item_id")[8:].tolist() == [""] * 3
+    assert dataset.column("image")[8:].tolist() == ["8.png", "10.png", "11.png"]
+    for record, name in ((8, "8.png"), (10, "11.png")):
+        (jpeg,) = dataset.read_images([record])
+        with Image.open(io.BytesIO(jpeg)) as found, Image.open(tmp_path / name) as original:
+            shift = np.subtract(np.asarray(found, float).mean(), np.asarray(original).mean())
+            assert abs(shift) < 2
+    assert [row["image"] for row in rejects(tmp_path / "out")] == ["9.png"]
+    with pytest.raises(UserError, match=r"unlabelled tells of no items .* val or test"):
+        evaluation_set(dataset, "unlabelled")
 
 
 def test_shard_without_any_usable_picture(tmp_path):

@@ -74,6 +74,92 @@ def test_every_training_picture_gets_the_embedding_of_its_verticals_specialist(
     assert [entry["pictures"] for entry in report] == [16, 16]
 
 
+def test_unlabelled_pictures_get_the_embedding_of_their_verticals_specialist_too(
+    tiny_prepared, tiny_unlabelled, teachers
+):
+    records, targets, report = compute_targets(tiny_unlabelled, both(teachers), reference=None)
+
+    unlabelled = tiny_unlabelled.select(split="unlabelled")
+    train = tiny_unlabelled.select(split="train")
+    assert (len(unlabelled), len(train)) == (8, 24)
+    np.testing.assert_array_equal(records, np.sort(np.append(train, unlabelled)))
+    verticals = tiny_unlabelled.column("vertical")[unlabelled]
+    assert sorted(verticals) == ["bags"] * 4 + ["dresses"] * 4
+    mine = targets[np.isin(records, unlabelled)]
+    for name in VERTICALS:
+        model, _ = load_embedding_model(teachers / name)
+        expected = Embedder(model).records(tiny_unlabelled, unlabelled[verticals == name])
+        np.testing.assert_allclose(mine[verticals == name], expected, atol=1e-6)
+    for entry in report:
+        assert (entry["pictures"], entry["unlabelled"]) == (16, 4)
+    # As if they had kept their labels.
+    kept, as_labelled, report = compute_targets(tiny_prepared, both(teachers), reference=None)
+    np.testing.assert_array_equal(kept, records)
+    np.testing.assert_allclose(as_labelled, targets, atol=1e-6)
+    assert [entry["unlabelled"] for entry in report] == [0, 0]
+
+
+def test_unlabelled_pictures_are_left_out_if_asked_to(tiny_unlabelled, teachers):
+    left_out = TargetsConfig(unlabelled=False)
+    records, targets, report = compute_targets(
+        tiny_unlabelled, both(teachers), reference=None, config=left_out
+    )
+    np.testing.assert_array_equal(records, tiny_unlabelled.select(split="train"))
+    everything, theirs, _ = compute_targets(tiny_unlabelled, both(teachers), reference=None)
+    np.testing.assert_allclose(targets, theirs[np.isin(everything, records)], atol=1e-6)
+    for entry in report:
+        assert (entry["pictures"], entry["unlabelled"]) == (12, 0)
+
+
+def test_rotations_are_those_of_labelled_and_unlabelled_pictures_together(
+    tiny_prepared, tiny_unlabelled, teachers
+):
+    reference = teachers / "reference"
+    _, as_labelled, _ = compute_targets(tiny_prepared, both(teachers), reference=reference)
+    records, targets, report = compute_targets(tiny_unlabelled, both(teachers), reference=reference)
+    np.testing.assert_allclose(targets, as_labelled, atol=1e-4)
+    train, fewer, _ = compute_targets(
+        tiny_unlabelled,
+        both(teachers),
+        reference=reference,
+        config=TargetsConfig(unlabelled=False),
+    )
+    assert np.abs(fewer - targets[np.isin(records, train)]).max() > 1e-3
+    for entry in report:
+        assert entry["cosine_after"] > entry["cosine_before"]
+
+
+def test_the_student_learns_unlabelled_pictures_and_specialists_see_none(
+    tiny_unlabelled, teachers, tmp_path, monkeypatch
+):
+    seen = []
+
+    def run(loop):
+        seen.extend(loop._batches(0))
+        # Validated as ever: split val answers all queries.
+        assert loop._validate is not None
+        return {}
+
+    monkeypatch.setattr(TrainingLoop, "run", run)
+    records, targets, _ = compute_targets(tiny_unlabelled, both(teachers), reference=None)
+    config = student_config(2)
+    result = train_student(tiny_unlabelled, records, targets, config, tmp_path / "student")
+    # An epoch shows each target once.
+    shown = np.concatenate([batch_targets for _, batch_targets in seen])
+    np.testing.assert_array_equal(np.sort(shown, axis=0), np.sort(targets, axis=0))
+    assert (result["train_pictures"], result["unlabelled_pictures"]) == (32, 8)
+
+    config = SpecialistConfig(
+        MODEL,
+        OptimizationConfig(steps=1),
+        items_per_batch=3,
+        pictures_per_item=4,
+        input=STILL,
+    )
+    result = train_specialist(tiny_unlabelled, ["bags"], config, tmp_path / "bags", "bags")
+    assert (result["train_pictures"], result["train_items"]) == (12, 3)
+
+
 @pytest.mark.parametrize("kind", ["model", "frozen", "first"])
 def test_alignment_turns_each_specialist_towards_the_reference_and_keeps_its_distances(
     tiny_prepared, teachers, kind
@@ -220,7 +306,7 @@ def test_the_student_comes_close_to_its_targets(tiny_prepared, teachers, tmp_pat
 
     # For unit vectors the loss is (2 - 2 cos) / dim.
     assert 1 - result["last_loss"] * 8 / 2 > 0.9
-    assert result["train_pictures"] == 32
+    assert (result["train_pictures"], result["unlabelled_pictures"]) == (32, 0)
 
 
 def test_a_student_that_starts_from_a_model_starts_with_its_weights(

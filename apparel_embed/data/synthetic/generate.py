@@ -14,7 +14,7 @@ from typing import Any
 
 from apparel_embed.data.synthetic.contact_sheet import contact_sheet
 from apparel_embed.data.synthetic.scene import GALLERY, QUERY, picture
-from apparel_embed.data.synthetic.world import CUES, Item, SyntheticConfig, items_of
+from apparel_embed.data.synthetic.world import CUES, UNLABELLED, Item, SyntheticConfig, items_of
 from apparel_embed.errors import UserError
 from apparel_embed.files import read_json, write_json
 from apparel_embed.progress import progress_bar
@@ -98,8 +98,9 @@ def _write_manifest(path: Path, config: SyntheticConfig, items: list[Item]) -> N
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for item in items:
+            item_id = "" if item.split == UNLABELLED else item.item_id
             for name, role, _ in image_names(config, item):
-                row = (name, item.item_id, item.vertical, item.split, role, CUES[item.vertical])
+                row = (name, item_id, item.vertical, item.split, role, CUES[item.vertical])
                 writer.writerow(row)
 
 
@@ -191,8 +192,13 @@ def _write(config: SyntheticConfig, root: Path, processes: int) -> None:
     jobs = [_Job(config, item, root) for item in everything]
     _draw_all(jobs, min(processes, len(jobs)), config.pictures)
     _write_manifest(root / MANIFEST, config, everything)
+    # The sheet shows items, and what is unlabelled tells of none.
     rows = {
-        vertical: [[root / name for name, _, _ in image_names(config, item)] for item in group]
+        vertical: [
+            [root / name for name, _, _ in image_names(config, item)]
+            for item in group
+            if item.split != UNLABELLED
+        ]
         for vertical, group in items.items()
     }
     contact_sheet(rows, CUES).save(root / SHEET, optimize=True)

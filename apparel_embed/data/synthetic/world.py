@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ CUES: Mapping[str, str] = {
     "headwear": OUTLINE,
 }
 
-SPLITS = ("train", "val", "test")
+UNLABELLED = "unlabelled"
+SPLITS = ("train", "val", "test", UNLABELLED)
 
 # Candidates drawn per item that is kept: the more, the farther apart the items lie.
 _CANDIDATES = 16
@@ -39,6 +40,7 @@ LIMITS: Mapping[str, tuple[int, int]] = {
     "train_items": (0, 2000),
     "val_items": (0, 2000),
     "test_items": (0, 2000),
+    "unlabelled_items": (0, 2000),
     "gallery_per_item": (1, 1000),
     "query_per_item": (1, 1000),
     "image_size": (32, 1024),
@@ -55,6 +57,8 @@ class SyntheticConfig:
       train_items: items per vertical in split train; likewise val and test.
       val_items: see `train_items`.
       test_items: see `train_items`.
+      unlabelled_items: further items per vertical, whose pictures tell of no item. However many
+        they are, the other items and their pictures are the same.
       gallery_per_item: shop pictures per item.
       query_per_item: street pictures per item.
       image_size: side of the square pictures in pixels.
@@ -68,6 +72,7 @@ class SyntheticConfig:
     train_items: int = 60
     val_items: int = 15
     test_items: int = 40
+    unlabelled_items: int = 0
     gallery_per_item: int = 2
     query_per_item: int = 3
     image_size: int = 96
@@ -85,13 +90,23 @@ class SyntheticConfig:
                 raise UserError(f"verticals: no vertical {name!r}; choose from {', '.join(CUES)}")
         if len(set(self.verticals)) < len(self.verticals):
             raise UserError(f"verticals: named twice in {','.join(self.verticals)}")
-        if self.items == 0:
+        if self.labelled_items == 0:
             raise UserError("train_items, val_items, test_items: all are 0, nothing to draw")
+        if self.unlabelled_items and not self.train_items:
+            raise UserError(
+                f"unlabelled_items={self.unlabelled_items} without train_items: no specialist "
+                "could tell anything of them; at least one is needed"
+            )
+
+    @property
+    def labelled_items(self) -> int:
+        """Items per vertical whose pictures tell which item they show."""
+        return self.train_items + self.val_items + self.test_items
 
     @property
     def items(self) -> int:
         """Items per vertical, all splits together."""
-        return self.train_items + self.val_items + self.test_items
+        return self.labelled_items + self.unlabelled_items
 
     @property
     def pictures(self) -> int:
@@ -110,7 +125,7 @@ class Item:
     Attributes:
       item_id: name that no other item of the dataset has.
       vertical: its vertical.
-      split: train, val or test.
+      split: train, val, test or unlabelled.
       identity: float64 vector in [0, 1]; outline or print parameters, as the vertical's cue says.
     """
 
@@ -150,28 +165,58 @@ def visible(vertical: str, identities: np.ndarray) -> np.ndarray:
     )
 
 
-def spread(points: np.ndarray, count: int) -> np.ndarray:
-    """Returns indices of `count` points, each the farthest from those taken before it."""
+def spread(points: np.ndarray, count: int, before: Iterable[np.ndarray] = ()) -> np.ndarray:
+    """Returns indices of points, each the farthest from those taken before it.
+
+    Args:
+      points: float64 [n, size].
+      count: how many to take, at most n.
+      before: float64 [size] each, what counts as taken already; if nothing does, the first of
+        `points` is taken first.
+
+    Returns:
+      int64 [count], in the order taken.
+    """
     chosen = np.empty(count, np.int64)
     nearest = np.full(len(points), np.inf)
-    chosen[0] = 0
-    for place in range(1, count):
-        gap = np.square(points - points[chosen[place - 1]]).sum(axis=1)
-        nearest = np.minimum(nearest, gap)
+    for point in before:
+        nearest = np.minimum(nearest, np.square(points - point).sum(axis=1))
+    for place in range(count):
         chosen[place] = int(np.argmax(nearest))
+        gap = np.square(points - points[chosen[place]]).sum(axis=1)
+        nearest = np.minimum(nearest, gap)
     return chosen
 
 
 def items_of(config: SyntheticConfig, vertical: str) -> list[Item]:
     """Returns the items of a vertical in the order of their ids, well spread over its space."""
-    rng = stream(config.seed, vertical, "items")
-    candidates = rng.random((_CANDIDATES * config.items + 32, identity_size(vertical)))
-    kept = spread(visible(vertical, candidates), config.items)
-    # Farthest points come first; mixed, every split covers the whole space.
-    kept = kept[rng.permutation(config.items)]
-    sizes = (config.train_items, config.val_items, config.test_items)
+    identities = _labelled_identities(config, vertical)
+    identities = np.concatenate([identities, _unlabelled_identities(config, vertical, identities)])
+    sizes = (config.train_items, config.val_items, config.test_items, config.unlabelled_items)
     splits = [split for split, size in zip(SPLITS, sizes) for _ in range(size)]
     return [
-        Item(f"{vertical}-{number:04d}", vertical, split, candidates[index])
-        for number, (split, index) in enumerate(zip(splits, kept))
+        Item(f"{vertical}-{number:04d}", vertical, split, identity)
+        for number, (split, identity) in enumerate(zip(splits, identities))
     ]
+
+
+def _labelled_identities(config: SyntheticConfig, vertical: str) -> np.ndarray:
+    """Returns float64 [labelled items, size]."""
+    count = config.labelled_items
+    rng = stream(config.seed, vertical, "items")
+    candidates = rng.random((_CANDIDATES * count + 32, identity_size(vertical)))
+    kept = spread(visible(vertical, candidates), count)
+    # Farthest points come first; mixed, every split covers the whole space.
+    return candidates[kept[rng.permutation(count)]]
+
+
+def _unlabelled_identities(
+    config: SyntheticConfig, vertical: str, labelled: np.ndarray
+) -> np.ndarray:
+    """Returns float64 [unlabelled items, size], far from those labelled and from each other."""
+    count = config.unlabelled_items
+    # A stream of their own: the labelled items do not depend on how many there are.
+    rng = stream(config.seed, vertical, UNLABELLED)
+    candidates = rng.random((_CANDIDATES * count + 32, identity_size(vertical)))
+    kept = spread(visible(vertical, candidates), count, before=visible(vertical, labelled))
+    return candidates[kept]

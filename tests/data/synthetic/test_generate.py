@@ -1,6 +1,7 @@
 """The written dataset: bytes, manifest, refusal to overwrite, and the binary."""
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from apparel_embed.data.manifest import read_manifest
 from apparel_embed.data.synthetic.generate import generate
 from apparel_embed.data.synthetic.world import CUES, SyntheticConfig
 from apparel_embed.errors import UserError
@@ -73,6 +75,23 @@ def test_no_item_is_in_two_splits(dataset):
         of_item.setdefault(row["item_id"], set()).add(row["split"])
     assert {len(splits) for splits in of_item.values()} == {1}
     assert sum(splits == {"test"} for splits in of_item.values()) == 4
+
+
+def test_unlabelled_items_are_rows_without_item_id_and_change_nothing_else(dataset, tmp_path):
+    result = generate(dataclasses.replace(TINY, unlabelled_items=2), tmp_path / "more")
+    assert result.pictures == 70
+    rows = _rows(tmp_path / "more")
+    further = [row for row in rows if row["split"] == "unlabelled"]
+    assert [row for row in rows if row not in further] == _rows(dataset)
+    assert {row["item_id"] for row in further} == {""}
+    assert [row["vertical"] for row in further] == ["dress"] * 10 + ["bag"] * 10
+    assert read_manifest(result.manifest).num_rows == 70
+    less, more = _bytes(dataset), _bytes(tmp_path / "more")
+    assert sorted(set(more) - set(less)) == sorted(row["image"] for row in further)
+    assert len({more[row["image"]] for row in further}) == 20
+    # The contact sheet too, whose items are fewer than fit.
+    same = set(less) - {"manifest.csv", "world.json"}
+    assert {name: more[name] for name in same} == {name: less[name] for name in same}
 
 
 def test_world_tells_settings_and_cues(dataset):

@@ -1,5 +1,6 @@
 """The synthetic world: cues, items far apart, settings that are checked."""
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -37,6 +38,33 @@ def test_splits_have_the_sizes_asked_for_and_no_item_twice(vertical):
 
 
 @pytest.mark.parametrize("vertical", CUES)
+def test_unlabelled_items_come_last_and_leave_the_others_as_they_are(vertical):
+    labelled = items_of(SMALL, vertical)
+    more = items_of(dataclasses.replace(SMALL, unlabelled_items=10), vertical)
+    assert [item.split for item in more[24:]] == ["unlabelled"] * 10
+    assert [item.item_id for item in more[24:]] == [f"{vertical}-{n:04d}" for n in range(24, 34)]
+    for ours, theirs in zip(labelled, more):
+        assert (ours.item_id, ours.split) == (theirs.item_id, theirs.split)
+        np.testing.assert_array_equal(ours.identity, theirs.identity)
+    # None looks like an item that is searched for.
+    points = visible(vertical, np.stack([item.identity for item in more]))
+    gaps = np.linalg.norm(points[24:, None] - points[None], axis=-1)
+    gaps[np.arange(10), np.arange(24, 34)] = np.inf
+    assert gaps.min() > 0.4
+
+
+@pytest.mark.parametrize(
+    ("vertical", "expected"), [("dress", "984176c5a40a2b19"), ("bag", "2782a41631c7f9d6")]
+)
+def test_items_are_those_of_earlier_releases(vertical, expected):
+    digest = hashlib.sha256()
+    for item in items_of(SMALL, vertical):
+        digest.update(f"{item.item_id} {item.vertical} {item.split} ".encode())
+        digest.update(item.identity.tobytes())
+    assert digest.hexdigest()[:16] == expected
+
+
+@pytest.mark.parametrize("vertical", CUES)
 def test_items_lie_farther_apart_than_random_ones(vertical):
     def closest(identities: np.ndarray) -> float:
         points = visible(vertical, identities)
@@ -55,6 +83,8 @@ def test_items_lie_farther_apart_than_random_ones(vertical):
 def test_spread_takes_the_farthest_point_next():
     line = np.array([[0.0], [0.1], [1.0], [0.6], [0.5]])
     np.testing.assert_array_equal(spread(line, 3), [0, 2, 4])
+    np.testing.assert_array_equal(spread(line, 2, before=np.array([[0.95], [0.2]])), [3, 0])
+    assert len(spread(line, 0)) == 0
 
 
 def test_streams_depend_on_every_part_of_their_name_and_on_no_process():
@@ -75,6 +105,11 @@ def test_streams_depend_on_every_part_of_their_name_and_on_no_process():
         ({"seed": -1}, "seed=-1: must be a whole number from 0"),
         ({"train_items": -3}, "train_items=-3: must be a whole number from 0"),
         ({"test_items": 2.5}, "test_items=2.5: must be a whole number"),
+        (
+            {"unlabelled_items": 2001},
+            "unlabelled_items=2001: must be a whole number from 0 to 2000",
+        ),
+        ({"train_items": 0, "unlabelled_items": 3}, "unlabelled_items=3 without train_items"),
         ({"val_items": True}, "val_items=True: must be a whole number"),
         ({"gallery_per_item": 0}, "gallery_per_item=0: must be a whole number from 1"),
         ({"query_per_item": 0}, "query_per_item=0: must be a whole number from 1"),
