@@ -13,7 +13,7 @@ import importlib.metadata
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,9 @@ def run_stage(
     inputs: Mapping[str, str],
     work: Callable[[Path], Mapping[str, Any]],
     renewed: bool = False,
+    twins: Sequence[Path] = (),
 ) -> Stage:
-    """Runs a stage, or finds it finished.
+    """Runs a stage, or finds it finished, by its own or another name.
 
     Args:
       directory: `<run>/<stage>`.
@@ -107,6 +108,8 @@ def run_stage(
         call left there, and returns the result as JSON values.
       renewed: whether a stage that was made with other flags or inputs is made anew and takes the
         old one's place: for what only shows other stages' results, and is quickly made.
+      twins: directories where the same work may have been done by another name. The first finished
+        stage among them that was made with the same flags and inputs is copied.
 
     Returns:
       The finished stage.
@@ -125,6 +128,11 @@ def run_stage(
             return open_stage(directory)
         _refuse_unless(renewed, directory, difference)
         logging.info("%s: %s; made anew", directory, difference)
+    elif not partial.exists():
+        for twin in twins:
+            if (twin / STAGE_FILE).is_file() and _difference(twin, made_of) is None:
+                logging.info("%s: the same as %s, copied", directory, twin)
+                return _copy(open_stage(twin), directory)
     _begin(partial, made_of, renewed)
     start = time.monotonic()
     result = work(partial)
@@ -144,6 +152,17 @@ def run_stage(
         shutil.rmtree(directory)
     partial.rename(directory)
     return dataclasses.replace(open_stage(directory), skipped=False)
+
+
+def _copy(twin: Stage, directory: Path) -> Stage:
+    """Copies a finished stage aside, and gives the copy its name when it is whole."""
+    aside = directory.with_name(f".{directory.name}.copy")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(twin.directory, aside)
+    record = read_json(aside / STAGE_FILE)
+    write_json(aside / STAGE_FILE, {**record, "stage": directory.name})
+    aside.rename(directory)
+    return open_stage(directory)
 
 
 def _begin(partial: Path, made_of: Mapping[str, Any], renewed: bool) -> None:

@@ -66,8 +66,12 @@ def specialist_stage(
     verticals: Sequence[str],
     config: SpecialistConfig,
     name: str | None = None,
+    twins_in: Sequence[Path] = (),
 ) -> Stage:
     """Trains the specialist of a group; the model is in `<stage>/model`.
+
+    No training is done twice: one of the same verticals that is finished by the name of a group's
+    specialist, or of the combined model, is copied.
 
     Args:
       run_dir: the run's directory.
@@ -75,6 +79,7 @@ def specialist_stage(
       verticals: those of the group.
       config: how to train.
       name: of the stage; by default made from the verticals.
+      twins_in: further runs' directories in which the same training may be finished.
 
     Raises:
       UserError: if a vertical is unknown, or the stage was made with other flags or inputs.
@@ -84,11 +89,13 @@ def specialist_stage(
     dataset.select(verticals=verticals)
     name = name or specialist_name(verticals)
     flags, inputs = made_of(config, dataset)
+    names = (specialist_name(verticals), COMBINED)
     return run_stage(
         run_dir / name,
         flags={"verticals": verticals, **flags},
         inputs=inputs,
         work=lambda directory: train_specialist(dataset, verticals, config, directory, name),
+        twins=[place / one for place in (run_dir, *twins_in) for one in names],
     )
 
 

@@ -126,6 +126,31 @@ def test_a_stage_to_be_renewed_keeps_the_old_one_until_the_new_one_is_whole(tmp_
     assert not (tmp_path / "one.partial").exists()
 
 
+def test_work_done_by_another_name_is_copied_and_not_done_again(tmp_path):
+    counter = []
+    make(tmp_path / "one", write_and_count(counter))
+    # What a copy that was interrupted left.
+    (tmp_path / ".two.copy").mkdir()
+    twins = [tmp_path / "none", tmp_path / "one"]
+    two = make(tmp_path / "two", write_and_count(counter), twins=twins)
+
+    assert counter == ["one.partial"]
+    assert (two.name, two.result, two.skipped) == ("two", {"answer": 1}, True)
+    assert json.loads((two.directory / "stage.json").read_text())["stage"] == "two"
+    assert (two.directory / "result.txt").read_text() == "whole"
+    assert (tmp_path / "one" / "result.txt").read_text() == "whole"
+    assert not (tmp_path / ".two.copy").exists()
+
+
+@pytest.mark.parametrize("change", [{"flags": {"steps": 2}}, {"inputs": {"data": "xyz"}}])
+def test_work_done_with_other_flags_or_inputs_is_not_copied(tmp_path, change):
+    counter = []
+    make(tmp_path / "one", write_and_count(counter))
+    make(tmp_path / "two", write_and_count(counter), twins=[tmp_path / "one"], **change)
+
+    assert counter == ["one.partial", "two.partial"]
+
+
 @pytest.mark.parametrize("renewed", [False, True])
 def test_a_directory_that_is_no_stage_is_refused(tmp_path, renewed):
     (tmp_path / "one").mkdir()

@@ -23,7 +23,8 @@ def grouping_stage(
     """Finds the groups; `<stage>/groups.json` tells them with every trial and its evidence.
 
     The trials are stages of their own, `specialist-<verticals>`: another search of the same run
-    finds them finished, and so does whatever trains the groups' specialists.
+    finds them finished, and so does whatever trains the groups' specialists. A search with another
+    rule or budget takes this one's place: it decides anew, and trains what is missing.
 
     Args:
       run_dir: the run's directory.
@@ -35,7 +36,7 @@ def grouping_stage(
       The stage, whose result holds `groups`, lists of verticals, and `complete`.
 
     Raises:
-      UserError: if groups given do not fit the dataset, or the stage was made with other flags.
+      UserError: if groups given do not fit the dataset, or a trial was made with other flags.
     """
     flags, inputs = made_of(training, dataset)
 
@@ -55,4 +56,5 @@ def grouping_stage(
         },
         inputs=inputs,
         work=work,
+        renewed=True,
     )

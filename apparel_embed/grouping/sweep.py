@@ -102,7 +102,8 @@ def sweep_stage(
 ) -> Stage:
     """Trains models of groups of each size, and writes `sweep.json` and the curve as a figure.
 
-    Models are stages in `<run>/sweep-models/seed<seed>/`, trained once.
+    Models are stages in `<run>/sweep-models/seed<seed>/`, trained once; those that the run itself
+    has trained alike, with the same seed, are copied.
 
     Args:
       run_dir: the run's directory.
@@ -118,7 +119,7 @@ def sweep_stage(
     student_flags, _ = made_of(student, dataset)
 
     def work(directory: Path) -> dict[str, Any]:
-        record = run_sweep(run_dir / "sweep-models", dataset, sweep, training, student)
+        record = run_sweep(run_dir, dataset, sweep, training, student)
         write_json(directory / SWEEP_FILE, record)
         (directory / CURVE_FILE).write_bytes(draw_curve(record))
         return {"rows": record["rows"]}
@@ -137,7 +138,7 @@ def sweep_stage(
 
 
 def run_sweep(
-    models_dir: Path,
+    run_dir: Path,
     dataset: PreparedDataset,
     sweep: SweepConfig,
     training: SpecialistConfig,
@@ -149,7 +150,7 @@ def run_sweep(
     for size in sizes:
         found: dict[str, list[_Found]] = {TRIPLET: [], UNIFIED: []}
         for seed in sweep.seeds:
-            models = _Models(models_dir / f"seed{seed}", dataset, sweep, training, student, seed)
+            models = _Models(run_dir, dataset, sweep, training, student, seed)
             for groups in partitions_of(dataset.verticals, size, sweep.partitions, seed):
                 logging.info("sweep: size %d, seed %d: %s", size, seed, format_groups(groups))
                 found[TRIPLET].append(models.evaluated(groups, models.triplet))
@@ -182,7 +183,8 @@ class _Models:
         student: StudentConfig,
         seed: int,
     ) -> None:
-        self._run_dir, self._dataset, self._sweep = run_dir, dataset, sweep
+        self._own_dir, self._run_dir = run_dir, run_dir / "sweep-models" / f"seed{seed}"
+        self._dataset, self._sweep = dataset, sweep
         self._training, self._student = _seeded(training, seed), _seeded(student, seed)
         self._pictures = evaluation_set(dataset, sweep.split)
 
@@ -190,7 +192,11 @@ class _Models:
         """Returns the triplet model of a group."""
         count = len(group) if self._sweep.steps == PER_VERTICAL else 1
         return specialist_stage(
-            self._run_dir, self._dataset, group, self._training.for_verticals(count)
+            self._run_dir,
+            self._dataset,
+            group,
+            self._training.for_verticals(count),
+            twins_in=[self._own_dir],
         )
 
     def unified(self, group: Group) -> Stage:

@@ -56,7 +56,7 @@ class StageTrainer:
             stage=stage.name,
             outcomes=query_outcomes(model.embeddings, self._pictures),
             steps=config.optimization.steps,
-            seconds=stage.seconds,
+            seconds=stage.result["trained_seconds"],
         )
 
     def untrained(self) -> Outcomes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +89,7 @@ class TrainingLoop:
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._best = tf.Variable(-1.0, dtype=tf.float64, trainable=False)
         self._best_step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self._checkpoints = tf.train.CheckpointManager(
             tf.train.Checkpoint(
                 model=self.model,
@@ -95,6 +97,7 @@ class TrainingLoop:
                 step=self._step,
                 best=self._best,
                 best_step=self._best_step,
+                seconds=self._seconds,
             ),
             str(directory / "checkpoints"),
             max_to_keep=2,
@@ -104,9 +107,11 @@ class TrainingLoop:
         """Trains to the end, from the last checkpoint if there is one.
 
         Returns:
-          The kept model's step and validation R@1 (None without validation) and the last loss.
+          The kept model's step and validation R@1 (None without validation), the last loss, and the
+          seconds that all steps took, those before an interruption too.
         """
         self._checkpoints.restore_or_initialize()
+        began = time.monotonic() - float(self._seconds)
         first, last = int(self._step), self._optimization.steps
         if first:
             logging.info("%s: going on from step %d of %d", self._what, first, last)
@@ -137,6 +142,7 @@ class TrainingLoop:
                 if done % self._config.validate_every == 0 or done == last:
                     self._keep_best(done)
                 if done % self._config.checkpoint_every == 0 and done < last:
+                    self._seconds.assign(time.monotonic() - began)
                     with without_keras_warnings():
                         self._checkpoints.save(done)
             if bar is not None:
@@ -147,6 +153,7 @@ class TrainingLoop:
             "kept_step": int(self._best_step),
             "validation_r_at_1": float(self._best) if self._validate else None,
             "last_loss": loss_value,
+            "trained_seconds": round(time.monotonic() - began, 1),
         }
 
     def _make_step(self, frozen: bool) -> Callable:

@@ -1,5 +1,6 @@
 """A search with real, tiny trainings."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def test_a_trial_is_validated_on_every_vertical_and_found_again(searched, tiny_p
     trial = trainer.train(("bags",))
 
     assert sorted(trial.outcomes.answered()) == ["bags", "dresses"]
-    assert trial.seconds == json.loads(before)["seconds"]
+    assert trial.seconds == json.loads(before)["result"]["trained_seconds"]
     assert (run_dir / "specialist-bags/stage.json").read_bytes() == before
     found = trainer.untrained().answered()["dresses"]
     np.testing.assert_array_equal(found.records, trial.outcomes.answered()["dresses"].records)
@@ -79,14 +80,30 @@ def test_a_search_whose_stage_was_lost_takes_the_finished_trials(searched, tiny_
     assert caplog.text.count("finished before, skipped") == 3
 
 
-def test_another_budget_or_rule_is_refused_and_named(searched, tiny_prepared):
+def test_a_search_with_another_budget_or_rule_decides_anew_on_the_same_trials(
+    searched, tiny_prepared, caplog
+):
     run_dir, _ = searched
-    for changed, said in (
-        (SearchConfig(ANYTHING.strategy, ANYTHING.rule, Budget(trainings=1)), "budget="),
-        (SearchConfig(ANYTHING.strategy, Rule(tolerance=0.1)), "rule="),
-    ):
-        with pytest.raises(UserError, match=said):
-            grouping_stage(run_dir, tiny_prepared, changed, TRAINING)
+    trials = {path: path.read_bytes() for path in run_dir.glob("specialist-*/stage.json")}
+    cases = (
+        (Budget(trainings=1), [["bags"], ["dresses"]], False),
+        (Budget(), [["bags", "dresses"]], True),
+    )
+    for budget, groups, complete in cases:
+        changed = SearchConfig(ANYTHING.strategy, ANYTHING.rule, budget)
+        stage = grouping_stage(run_dir, tiny_prepared, changed, TRAINING)
+        assert stage.result == {"groups": groups, "complete": complete}
+
+    assert {path: path.read_bytes() for path in trials} == trials
+
+
+def test_a_search_of_models_trained_otherwise_is_refused(searched, tiny_prepared):
+    run_dir, _ = searched
+    other = dataclasses.replace(TRAINING, min_pictures=1)
+    with pytest.raises(UserError, match="specialist-bags: was made with min_pictures=2, now it"):
+        grouping_stage(run_dir, tiny_prepared, ANYTHING, other)
+    # The old groups stay until there are new ones.
+    assert (run_dir / "grouping-greedy" / GROUPS_FILE).is_file()
 
 
 def test_without_validation_queries_nothing_is_trained_and_the_remedy_is_told(

@@ -11,6 +11,7 @@ from apparel_embed.errors import UserError
 from apparel_embed.grouping.sweep import SweepConfig, partitions_of, sweep_stage
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
+from apparel_embed.stages import COMBINED, specialist_stage
 from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
@@ -95,6 +96,22 @@ def test_models_of_groups_have_the_steps_of_their_verticals_and_their_seed(swept
             flags = json.loads((models / name / "stage.json").read_text())["flags"]
             assert flags["optimization"]["steps"] == steps
             assert flags["optimization"]["seed"] == seed
+
+
+def test_a_model_that_the_run_has_trained_alike_is_not_trained_again(tiny_prepared, tmp_path):
+    own = specialist_stage(tmp_path, tiny_prepared, ["bags"], TRAINING)
+    both = specialist_stage(
+        tmp_path, tiny_prepared, tiny_prepared.verticals, TRAINING.for_verticals(2), COMBINED
+    )
+    config = SweepConfig(sizes=(1, 2), seeds=(0, 1), unified=False, split="val")
+    sweep_stage(tmp_path, tiny_prepared, config, TRAINING, STUDENT)
+
+    for stage, name in ((own, "specialist-bags"), (both, "specialist-bags+dresses")):
+        trained = json.loads((stage.directory / "stage.json").read_text())["finished"]
+        for seed in (0, 1):
+            made = tmp_path / f"sweep-models/seed{seed}" / name / "stage.json"
+            copied = json.loads(made.read_text())["finished"] == trained
+            assert copied == (seed == 0)
 
 
 def test_the_curve_is_a_picture_that_is_not_blank(swept):

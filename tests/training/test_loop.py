@@ -1,6 +1,8 @@
 import dataclasses
 import io
+import itertools
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -77,11 +79,23 @@ def test_an_interrupted_training_ends_with_the_same_bits(tmp_path):
         np.testing.assert_array_equal(ours, expected)
 
 
+def test_seconds_before_an_interruption_count(tmp_path, monkeypatch):
+    # A clock that goes on by a second whenever somebody looks at it.
+    clock = types.SimpleNamespace(monotonic=itertools.count(100.0).__next__)
+    monkeypatch.setattr("apparel_embed.training.loop.time", clock)
+    with pytest.raises(KeyboardInterrupt):
+        make_loop(tmp_path, validate=InterruptAtStep(2)).run()
+    result = make_loop(tmp_path, validate=InterruptAtStep(-1)).run()
+
+    # One to the checkpoint of step 2; then one to that of step 4 and one to the end.
+    assert result["trained_seconds"] == 3
+
+
 def test_the_same_seed_gives_the_same_bits_and_checkpoints_go_when_done(tmp_path):
     first, second = make_loop(tmp_path / "a"), make_loop(tmp_path / "b")
     results = first.run(), second.run()
 
-    assert results[0] == results[1]
+    assert {**results[0], "trained_seconds": 0} == {**results[1], "trained_seconds": 0}
     for ours, expected in zip(weights(first), weights(second)):
         np.testing.assert_array_equal(ours, expected)
     assert not (tmp_path / "a/checkpoints").exists()
