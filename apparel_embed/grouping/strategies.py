@@ -35,7 +35,7 @@ class StrategyConfig:
 
     name: str = "each"
     given: Groups = ()
-    affinity_threshold: float = 0.5
+    affinity_threshold: float = 0.1
 
     def __post_init__(self) -> None:
         if self.name not in STRATEGIES:

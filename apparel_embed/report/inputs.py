@@ -71,8 +71,8 @@ class ReportInputs:
 
     @property
     def experts(self) -> str | None:
-        """The model of several spaces: specialists, else those of groups, or None."""
-        return next((name for name in (SPECIALISTS, GROUPED) if name in self.models), None)
+        """The model of several spaces: the student's teachers, or None."""
+        return next((name for name in (GROUPED, SPECIALISTS) if name in self.models), None)
 
 
 def load_inputs(
