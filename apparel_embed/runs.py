@@ -12,8 +12,9 @@ import datetime
 import importlib.metadata
 import platform
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def run_stage(
     flags: Mapping[str, Any],
     inputs: Mapping[str, str],
     work: Callable[[Path], Mapping[str, Any]],
-    renewed: bool = False,
+    renewed: bool | Collection[str] = False,
     twins: Sequence[Path] = (),
 ) -> Stage:
     """Runs a stage, or finds it finished, by its own or another name.
@@ -107,7 +108,8 @@ def run_stage(
       work: does the stage's work in the directory it is given, which holds what an interrupted
         call left there, and returns the result as JSON values.
       renewed: whether a stage that was made with other flags or inputs is made anew and takes the
-        old one's place: for what only shows other stages' results, and is quickly made.
+        old one's place, or names of the flags of which this holds: for what only tells of other
+        stages' results, and can be made again from them.
       twins: directories where the same work may have been done by another name. The first finished
         stage among them that was made with the same flags and inputs is copied.
 
@@ -122,15 +124,15 @@ def run_stage(
     fingerprint = fingerprint_json(made_of)
     partial = directory.with_name(f"{directory.name}.partial")
     if directory.exists():
-        difference = _difference(directory, made_of)
-        if difference is None:
+        differences = _differences(directory, made_of)
+        if not differences:
             logging.info("%s: finished before, skipped", directory)
             return open_stage(directory)
-        _refuse_unless(renewed, directory, difference)
-        logging.info("%s: %s; made anew", directory, difference)
+        _refuse_unless(renewed, directory, differences)
+        logging.info("%s: %s; made anew", directory, "; ".join(differences.values()))
     elif not partial.exists():
         for twin in twins:
-            if (twin / STAGE_FILE).is_file() and _difference(twin, made_of) is None:
+            if (twin / STAGE_FILE).is_file() and not _differences(twin, made_of):
                 logging.info("%s: the same as %s, copied", directory, twin)
                 return _copy(open_stage(twin), directory)
     _begin(partial, made_of, renewed)
@@ -147,39 +149,46 @@ def run_stage(
         "result": dict(result),
     }
     write_json(partial / STAGE_FILE, record)
+    old = directory.with_name(f".{directory.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
-        # The old one stays until the new one is whole.
-        shutil.rmtree(directory)
+        # The old one stays until the new one is whole, and goes at once and not file by file.
+        directory.rename(old)
     partial.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
     return dataclasses.replace(open_stage(directory), skipped=False)
 
 
 def _copy(twin: Stage, directory: Path) -> Stage:
     """Copies a finished stage aside, and gives the copy its name when it is whole."""
-    aside = directory.with_name(f".{directory.name}.copy")
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(twin.directory, aside)
-    record = read_json(aside / STAGE_FILE)
-    write_json(aside / STAGE_FILE, {**record, "stage": directory.name})
-    aside.rename(directory)
+    aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        shutil.copytree(twin.directory, aside, dirs_exist_ok=True)
+        record = read_json(aside / STAGE_FILE)
+        write_json(aside / STAGE_FILE, {**record, "stage": directory.name})
+        aside.rename(directory)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be copied from {twin.directory} ({error})") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return open_stage(directory)
 
 
-def _begin(partial: Path, made_of: Mapping[str, Any], renewed: bool) -> None:
+def _begin(partial: Path, made_of: Mapping[str, Any], renewed: bool | Collection[str]) -> None:
     """Makes the directory of a stage at work, or finds the one to go on with."""
     if partial.exists():
-        difference = _difference(partial, made_of)
-        if difference is None:
+        differences = _differences(partial, made_of)
+        if not differences:
             logging.info("%s: going on", partial)
         else:
-            _refuse_unless(renewed, partial, difference)
+            _refuse_unless(renewed, partial, differences)
             shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
     write_json(partial / STAGE_FILE, made_of)
 
 
-def _difference(directory: Path, made_of: Mapping[str, Any]) -> str | None:
-    """Returns in what a stage was made differently, or None.
+def _differences(directory: Path, made_of: Mapping[str, Any]) -> dict[str, str]:
+    """Returns in what a stage was made differently: by name of the flag or input, a sentence.
 
     Raises:
       UserError: if the directory is no stage.
@@ -188,17 +197,21 @@ def _difference(directory: Path, made_of: Mapping[str, Any]) -> str | None:
         record = read_json(directory / STAGE_FILE)
     except (OSError, ValueError) as error:
         raise UserError(f"{directory}: is there but is not a stage ({error}); {_REMEDY}") from error
+    found = {}
     for part in ("flags", "inputs"):
         old, new = record.get(part, {}), made_of[part]
         for key in sorted({*old, *new}):
             if old.get(key) != new.get(key):
-                return f"was made with {key}={old.get(key)!r}, now it is {new.get(key)!r}"
-    return None
+                found[key] = f"was made with {key}={old.get(key)!r}, now it is {new.get(key)!r}"
+    return found
 
 
-def _refuse_unless(renewed: bool, directory: Path, difference: str) -> None:
-    if not renewed:
-        raise UserError(f"{directory}: {difference}; {_REMEDY}")
+def _refuse_unless(
+    renewed: bool | Collection[str], directory: Path, differences: Mapping[str, str]
+) -> None:
+    for name, difference in differences.items():
+        if not (renewed if isinstance(renewed, bool) else name in renewed):
+            raise UserError(f"{directory}: {difference}; {_REMEDY}")
 
 
 def _versions() -> dict[str, str]:

@@ -294,6 +294,9 @@ def made_of(
     # Where weights are, how often to look up and what to keep in memory change no result.
     del flags["init_weights"], flags["input"]["cache_gib"]
     del flags["loop"]["log_every"], flags["loop"]["checkpoint_every"]
+    if not flags.get("standardise", True):
+        # Off, a student is the one that was trained before there was a choice.
+        del flags["standardise"]
     inputs = {"prepared": dataset.fingerprint, **weights_input(config.init_weights)}
     return flags, inputs
 

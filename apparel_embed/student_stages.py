@@ -109,7 +109,7 @@ def targets_stage(
 
     return run_stage(
         run_dir / name,
-        flags={**flags, **_targets_flags(config, dataset)},
+        flags={**flags, **_targets_flags(config, dataset, reference is not None)},
         inputs={
             "prepared": dataset.fingerprint,
             **{stage.name: stage.fingerprint for stage in specialists},
@@ -162,12 +162,17 @@ def student_stage(
     )
 
 
-def _targets_flags(config: TargetsConfig, dataset: PreparedDataset) -> dict[str, Any]:
+def _targets_flags(
+    config: TargetsConfig, dataset: PreparedDataset, aligned: bool
+) -> dict[str, Any]:
     """Returns the flags that decide targets.
 
-    How views are made, and whether unlabelled pictures are used, only where there are some.
+    How views are made, and whether unlabelled pictures are used, only where there are some; on what
+    to align only where it is another thing than usual and there is something to align to.
     """
     flags = dataclasses.asdict(config)
+    if config.align_on == TargetsConfig.align_on or not aligned:
+        del flags["align_on"]
     if config.views == 1:
         del flags["augment"], flags["seed"]
     if not len(dataset.select(split=UNLABELLED)):

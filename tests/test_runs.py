@@ -129,8 +129,6 @@ def test_a_stage_to_be_renewed_keeps_the_old_one_until_the_new_one_is_whole(tmp_
 def test_work_done_by_another_name_is_copied_and_not_done_again(tmp_path):
     counter = []
     make(tmp_path / "one", write_and_count(counter))
-    # What a copy that was interrupted left.
-    (tmp_path / ".two.copy").mkdir()
     twins = [tmp_path / "none", tmp_path / "one"]
     two = make(tmp_path / "two", write_and_count(counter), twins=twins)
 
@@ -139,7 +137,7 @@ def test_work_done_by_another_name_is_copied_and_not_done_again(tmp_path):
     assert json.loads((two.directory / "stage.json").read_text())["stage"] == "two"
     assert (two.directory / "result.txt").read_text() == "whole"
     assert (tmp_path / "one" / "result.txt").read_text() == "whole"
-    assert not (tmp_path / ".two.copy").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
 @pytest.mark.parametrize("change", [{"flags": {"steps": 2}}, {"inputs": {"data": "xyz"}}])
@@ -149,6 +147,45 @@ def test_work_done_with_other_flags_or_inputs_is_not_copied(tmp_path, change):
     make(tmp_path / "two", write_and_count(counter), twins=[tmp_path / "one"], **change)
 
     assert counter == ["one.partial", "two.partial"]
+
+
+def test_a_copy_that_fails_leaves_nothing_behind_and_says_why(tmp_path, monkeypatch):
+    make(tmp_path / "one", write_and_count([]))
+
+    def full(source, target, **more):
+        (target / "half.txt").write_text("half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("shutil.copytree", full)
+    with pytest.raises(UserError, match=r"two: cannot be copied from .*one \(no space left"):
+        make(tmp_path / "two", twins=[tmp_path / "one"])
+
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_stage_that_has_begun_goes_on_though_a_twin_is_finished(tmp_path):
+    counter = []
+    make(tmp_path / "one", write_and_count(counter))
+    (tmp_path / "two.partial").mkdir()
+    made_of = {"flags": {"steps": 1}, "inputs": {"data": "abc"}}
+    (tmp_path / "two.partial/stage.json").write_text(json.dumps(made_of))
+    make(tmp_path / "two", write_and_count(counter), twins=[tmp_path / "one"])
+
+    assert counter == ["one.partial", "two.partial"]
+
+
+def test_only_the_flags_named_let_a_stage_be_renewed(tmp_path):
+    counter = []
+    first = make(tmp_path / "one", write_and_count(counter), flags={"a": 1, "b": 1})
+    second = make(
+        tmp_path / "one", write_and_count(counter), flags={"a": 2, "b": 1}, renewed=("a",)
+    )
+    assert (first.result, second.result) == ({"answer": 1}, {"answer": 2})
+
+    with pytest.raises(UserError, match="was made with b=1, now it is 2"):
+        make(tmp_path / "one", write_and_count(counter), flags={"a": 3, "b": 2}, renewed=("a",))
+    assert open_stage(tmp_path / "one").result == {"answer": 2}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one"]
 
 
 @pytest.mark.parametrize("renewed", [False, True])

@@ -36,7 +36,8 @@ def grouping_stage(
       The stage, whose result holds `groups`, lists of verticals, and `complete`.
 
     Raises:
-      UserError: if groups given do not fit the dataset, or a trial was made with other flags.
+      UserError: if groups given do not fit the dataset, or differ from those given before, or the
+        stage or a trial was made by another way of training.
     """
     flags, inputs = made_of(training, dataset)
 
@@ -56,5 +57,5 @@ def grouping_stage(
         },
         inputs=inputs,
         work=work,
-        renewed=True,
+        renewed=("rule", "budget", "affinity_threshold"),
     )

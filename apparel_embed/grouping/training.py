@@ -56,7 +56,8 @@ class StageTrainer:
             stage=stage.name,
             outcomes=query_outcomes(model.embeddings, self._pictures),
             steps=config.optimization.steps,
-            seconds=stage.result["trained_seconds"],
+            # Stages of an earlier release know their last part only.
+            seconds=stage.result.get("trained_seconds", stage.seconds),
         )
 
     def untrained(self) -> Outcomes:

@@ -19,6 +19,7 @@ SMOOTH_L1_DELTA = 0.1
 dimensions differ by 0.18 in each (root of the mean square), so that 1, a usual value, would leave
 nothing but half the squared error."""
 
+COSINE = "cosine"
 _LEAST_DEVIATION = 0.1
 
 
@@ -101,18 +102,13 @@ def make_regression_loss(name: str, scale: np.ndarray | None = None) -> WholeBat
       scale: float32 [dim], by which each dimension of both is multiplied first; None for 1.
 
     Raises:
-      UserError: if there is no such loss, or it is the cosine, whose angles a scale would bend.
+      UserError: if there is no such loss.
     """
     if name not in REGRESSION_LOSSES:
         raise UserError(f"--student_loss={name}: allowed are {', '.join(REGRESSION_LOSSES)}")
     loss = REGRESSION_LOSSES[name]
     if scale is None:
         return WholeBatchLoss(loss, name)
-    if name == "cosine":
-        raise UserError(
-            "--standardise_targets with --student_loss=cosine: allowed are mse and smooth_l1, as "
-            "other scales of dimensions make other angles"
-        )
 
     def scaled(targets: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
         return loss(*(value * scale for value in _in_float32(targets, embeddings)))
@@ -126,7 +122,7 @@ def _in_float32(*values: tf.Tensor) -> list[tf.Tensor]:
 
 REGRESSION_LOSSES: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
     "mse": mean_squared_error,
-    "cosine": cosine_distance,
+    COSINE: cosine_distance,
     "smooth_l1": smooth_l1,
 }
 """Losses by name, each a function of targets and embeddings [batch, dim] to a scalar."""

@@ -14,7 +14,11 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import EpochSampler, WeightedSampler
 from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore
-from apparel_embed.losses.regression import make_regression_loss, standardising_scale
+from apparel_embed.losses.regression import (
+    COSINE,
+    make_regression_loss,
+    standardising_scale,
+)
 from apparel_embed.models.embedding import (
     ModelConfig,
     build_embedding_model,
@@ -45,6 +49,9 @@ class StudentConfig:
       input: how training input is made.
       loop: how often to validate, log and save.
       strategy: a name for `make_strategy`.
+
+    Raises:
+      UserError: if the loss is one whose targets cannot be standardised, and they are to be.
     """
 
     model: ModelConfig
@@ -57,6 +64,14 @@ class StudentConfig:
     input: InputConfig = InputConfig()
     loop: LoopConfig = LoopConfig()
     strategy: str = "auto"
+
+    def __post_init__(self) -> None:
+        # Now, and not when specialists have been trained for it.
+        if self.standardise and self.loss == COSINE:
+            raise UserError(
+                f"--standardise_targets with --student_loss={COSINE}: allowed are mse and "
+                "smooth_l1, as other scales of dimensions make other angles"
+            )
 
 
 def train_student(

@@ -97,13 +97,41 @@ def test_a_search_with_another_budget_or_rule_decides_anew_on_the_same_trials(
     assert {path: path.read_bytes() for path in trials} == trials
 
 
-def test_a_search_of_models_trained_otherwise_is_refused(searched, tiny_prepared):
-    run_dir, _ = searched
+def test_a_search_of_models_trained_otherwise_is_refused_and_overwrites_nothing(
+    searched, tiny_prepared
+):
+    run_dir, stage = searched
+    before = (stage.directory / "stage.json").read_bytes()
     other = dataclasses.replace(TRAINING, min_pictures=1)
-    with pytest.raises(UserError, match="specialist-bags: was made with min_pictures=2, now it"):
-        grouping_stage(run_dir, tiny_prepared, ANYTHING, other)
-    # The old groups stay until there are new ones.
-    assert (run_dir / "grouping-greedy" / GROUPS_FILE).is_file()
+    changed = dataclasses.replace(ANYTHING, rule=Rule(tolerance=0.5))
+    with pytest.raises(UserError, match="grouping-greedy: was made with min_pictures=2, now it"):
+        grouping_stage(run_dir, tiny_prepared, changed, other)
+
+    assert (stage.directory / "stage.json").read_bytes() == before
+
+
+def test_other_groups_given_are_refused(tiny_prepared, tmp_path):
+    def given(*groups):
+        return SearchConfig(StrategyConfig("given", groups))
+
+    made = grouping_stage(tmp_path, tiny_prepared, given(("bags", "dresses")), TRAINING)
+    with pytest.raises(UserError, match=r"grouping-given: was made with groups=\[\['bags', 'dres"):
+        grouping_stage(tmp_path, tiny_prepared, given(("bags",)), TRAINING)
+
+    assert made.result["groups"] == [["bags", "dresses"]]
+
+
+def test_a_trial_of_an_earlier_release_has_the_seconds_of_its_stage(searched, tiny_prepared):
+    run_dir, _ = searched
+    path = run_dir / "specialist-bags/stage.json"
+    record = json.loads(path.read_text())
+    try:
+        older = {**record, "seconds": 77.0, "result": {**record["result"]}}
+        del older["result"]["trained_seconds"]
+        path.write_text(json.dumps(older))
+        assert StageTrainer(run_dir, tiny_prepared, TRAINING).train(("bags",)).seconds == 77.0
+    finally:
+        path.write_text(json.dumps(record))
 
 
 def test_without_validation_queries_nothing_is_trained_and_the_remedy_is_told(

@@ -134,8 +134,3 @@ def test_targets_of_equal_width_or_all_alike_keep_their_scale():
     assert standardising_scale(np.array([[1.0, 0.0], [0.0, 1.0]])) == pytest.approx(1)
     assert standardising_scale(np.ones([4, 3])) == pytest.approx(1)
     assert standardising_scale(np.ones([1, 3])) == pytest.approx(1)
-
-
-def test_angles_are_not_standardised():
-    with pytest.raises(UserError, match=r"--student_loss=cosine: allowed are mse and smooth_l1"):
-        make_regression_loss("cosine", np.ones(3, np.float32))

@@ -430,6 +430,11 @@ def test_the_student_comes_close_to_standardised_targets(tiny_prepared, teachers
     assert np.mean(np.sum(embedded * targets, axis=1)) > 0.9
 
 
+def test_angles_are_not_standardised_which_is_told_before_anything_is_trained():
+    with pytest.raises(UserError, match=r"--student_loss=cosine: allowed are mse and smooth_l1"):
+        student_config(1, standardise=True, loss="cosine")
+
+
 def test_targets_that_are_not_numbers_end_the_training_with_the_step(tiny_prepared, tmp_path):
     targets = np.full([4, 8], np.nan, np.float32)
     with pytest.raises(UserError, match="the loss is nan at step"):

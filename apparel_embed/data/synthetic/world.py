@@ -114,8 +114,11 @@ class SyntheticConfig:
         return len(self.verticals) * self.items * (self.gallery_per_item + self.query_per_item)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the settings as a JSON value."""
-        return {**dataclasses.asdict(self), "verticals": list(self.verticals)}
+        """Returns the settings as a JSON value; what is unlabelled only where something is."""
+        settings = {**dataclasses.asdict(self), "verticals": list(self.verticals)}
+        if not self.unlabelled_items:
+            del settings["unlabelled_items"]
+        return settings
 
 
 @dataclasses.dataclass(frozen=True)
