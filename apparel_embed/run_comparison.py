@@ -10,7 +10,7 @@ from absl import logging
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
-from apparel_embed.evaluation.finished import GROUPED, FinishedEvaluation
+from apparel_embed.evaluation.finished import FinishedEvaluation
 from apparel_embed.evaluation.protocol import SCOPES, WITHIN, Outcomes, query_outcomes
 from apparel_embed.evaluation.several_runs import difference_over_runs, row_over_runs
 from apparel_embed.evaluation.split import evaluation_set
@@ -48,6 +48,9 @@ def compare_runs(
     stages = _open_stages(run_dirs)
     datasets = [_dataset_of(stage, prepared) for stage in stages]
     evaluations = [_evaluation_of(*both) for both in zip(stages, datasets)]
+    if all(one.groups_are_single for one in evaluations):
+        # If they are in some runs only, they are the groups that were found there.
+        evaluations = [one.without_repetition() for one in evaluations]
     scopes = _common_scopes(run_dirs, evaluations)
     fingerprints = [dataset.fingerprint for dataset in datasets]
     found: dict[str, dict[str, list[Outcomes]]] = {}
@@ -155,9 +158,6 @@ def _common_scopes(
 ) -> dict[str, list[str]]:
     """Returns the models that all runs have, each with the scopes that all runs have of it."""
     models = ordered_models(name for one in evaluations for name in one.models)
-    if all(one.groups_are_single for one in evaluations):
-        # The same as the specialists, in every run.
-        models.remove(GROUPED)
     common = {}
     for model in models:
         of_runs = [one.scopes(model) for one in evaluations]

@@ -47,7 +47,8 @@ class Runs:
         self.directory = directory
         items = [(f"i{number}", ("bags", "tops")[number % 2], 2) for number in range(12)]
         self.dataset = make_dataset(directory / "data", items)
-        self.anew = make_dataset(directory / "data-new", items[:6] + items[8:])
+        # Named alike, but other pictures.
+        self.anew = make_dataset(directory / "data-new", items[:6] + items[8:], seed=1)
         self.models = {}
         for name, dataset, seed in (
             ("s0", self.dataset, 1), ("s1", self.dataset, 2), ("new", self.anew, 3),
@@ -181,7 +182,11 @@ def test_grouped_specialists_are_left_out_where_they_are_the_specialists_once_mo
     names = ("specialists", "grouped_specialists", "unified")
     run_dirs = [new_runs.add(f"g{seed}", new_runs.dataset, seed, names=names) for seed in (5, 6)]
 
-    assert {model for model, _ in by_key(compare_runs(run_dirs))} == {"specialists", "unified"}
+    record = compare_runs(run_dirs)
+    assert {model for model, _ in by_key(record)} == {"specialists", "unified"}
+    assert [(one["model"], one["minus"]) for one in record["comparisons"]] == [
+        ("unified", "specialists")
+    ]
 
     # Where one run found groups, the other's single verticals are what it found, too.
     summary = run_dirs[0] / "evaluation/summary.json"
