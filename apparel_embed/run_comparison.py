@@ -17,6 +17,7 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import ordered_models, render_runs
 from apparel_embed.files import atomic_path, write_json
 from apparel_embed.runs import Stage, open_stage
+from apparel_embed.runs_alike import check_settings
 from apparel_embed.stages import COMPARISONS, EVALUATION, SUMMARY_FILE
 
 SCHEMA_VERSION = 1
@@ -43,7 +44,8 @@ def compare_runs(
 
     Raises:
       UserError: fewer than two runs, one given twice, one without a finished evaluation or with
-        another dataset than was evaluated, runs of different splits, or no model in common.
+        another dataset than was evaluated, runs of different splits or settings, or no model
+        in common.
     """
     stages = _open_stages(run_dirs)
     datasets = [_dataset_of(stage, prepared) for stage in stages]
@@ -131,6 +133,7 @@ def _open_stages(run_dirs: Sequence[Path]) -> list[Stage]:
     if len(set(splits.values())) > 1:
         told = ", ".join(f"{run_dir} on {split}" for run_dir, split in splits.items())
         raise UserError(f"--runs were evaluated on different splits ({told}); allowed is one split")
+    check_settings(run_dirs, stages)
     return stages
 
 

@@ -19,6 +19,7 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import render_runs
 from apparel_embed.files import read_json
 from apparel_embed.run_comparison import compare_runs, write_comparison
+from apparel_embed.runs import run_stage
 
 ROOT = Path(__file__).parents[1]
 NOISE = {"combined": 0.9, "specialists": 0.6, "unified": 0.7}
@@ -244,6 +245,22 @@ def test_runs_that_cannot_be_taken_together_are_refused(new_runs):
     ):
         with pytest.raises(UserError, match=said):
             compare_runs(run_dirs)
+
+
+def made_with(run_dir, **flags):
+    return run_stage(run_dir / "combined", flags=flags, inputs={}, work=lambda directory: {})
+
+
+def test_runs_that_were_trained_differently_are_refused(new_runs):
+    trainings = {"a": {"steps": 9, "seed": 0}, "b": {"steps": 9, "seed": 1}, "c": {"steps": 8}}
+    for name, flags in trainings.items():
+        stage = made_with(new_runs.directory / name, **flags)
+        new_runs.add(name, new_runs.dataset, 1, behind=[stage])
+
+    compare_runs(new_runs["a", "b"])
+    said = r"stage combined was made with steps=9 in .*/a, but 8 in .*/c; allowed"
+    with pytest.raises(UserError, match=said):
+        compare_runs(new_runs["a", "b", "c"])
 
 
 def test_embeddings_of_other_pictures_are_refused(new_runs):

@@ -1,0 +1,90 @@
+"""Whether runs may be taken together."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from apparel_embed.errors import UserError
+from apparel_embed.runs import STAGE_FILE, Stage, open_stage
+
+_INIT_WEIGHTS = "init_weights"
+_NO_STAGES = ("prepared", _INIT_WEIGHTS)
+_NOT_SET = "nothing"
+
+
+def check_settings(run_dirs: Sequence[Path], evaluations: Sequence[Stage]) -> None:
+    """Checks that the evaluated models were made alike but for seeds and groups of verticals.
+
+    Settings are those of all stages that an evaluation was made from. A search may find other
+    groups in each run: only stages that two runs both have are compared.
+
+    Args:
+      run_dirs: directories of runs.
+      evaluations: the evaluation of each.
+
+    Raises:
+      UserError: two runs in which a setting of a stage differs.
+    """
+    of_runs = [
+        {name: _settings(stage) for name, stage in {one.name: one, **_stages_behind(one)}.items()}
+        for one in evaluations
+    ]
+    for (run, ours), (other, theirs) in itertools.combinations(zip(run_dirs, of_runs), 2):
+        for stage in (name for name in ours if name in theirs):
+            for setting in sorted({*ours[stage], *theirs[stage]}):
+                values = [one[stage].get(setting, _NOT_SET) for one in (ours, theirs)]
+                if values[0] != values[1]:
+                    raise UserError(
+                        f"--runs: stage {stage} was made with {setting}={values[0]} in {run}, but "
+                        f"{values[1]} in {other}; allowed are runs alike but for seeds and groups"
+                    )
+
+
+def _stages_behind(stage: Stage) -> dict[str, Stage]:
+    """Returns the stages of the same run that a stage was made from, and those behind them."""
+    behind = {}
+    for name, fingerprint in stage.inputs.items():
+        directory = stage.directory.parent / name
+        if name in _NO_STAGES:
+            continue
+        found = open_stage(directory) if (directory / STAGE_FILE).is_file() else None
+        if found and found.fingerprint == fingerprint:
+            behind.update({name: found, **_stages_behind(found)})
+        else:
+            logging.warning(
+                "%s: not there as %s was made from it; its settings are not compared",
+                directory,
+                stage.directory,
+            )
+    return behind
+
+
+def _settings(stage: Stage) -> dict[str, Any]:
+    """Returns what a stage was made with but for seeds, and for what depends on groups."""
+    settings = _flat(stage.flags)
+    if _INIT_WEIGHTS in stage.inputs:
+        settings[_INIT_WEIGHTS] = stage.inputs[_INIT_WEIGHTS]
+    settings.pop("verticals", None)
+    if "start" in settings:
+        # A student's: the length of specialists' embeddings, and one for each group kept apart.
+        settings.pop("model.embedding_dim", None)
+    if settings.get("align_to", "").startswith("specialist-"):
+        # The group of the first specialist may differ.
+        settings["align_to"] = "first"
+    return settings
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested settings as `outer.inner`, without seeds."""
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        elif name != "seed":
+            flat[prefix + name] = value
+    return flat
