@@ -17,7 +17,7 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import ordered_models, render_runs
 from apparel_embed.files import atomic_path, write_json
 from apparel_embed.runs import Stage, open_stage
-from apparel_embed.runs_alike import check_settings
+from apparel_embed.runs_alike import check_settings, check_verticals
 from apparel_embed.stages import COMPARISONS, EVALUATION, SUMMARY_FILE
 
 SCHEMA_VERSION = 1
@@ -44,8 +44,8 @@ def compare_runs(
 
     Raises:
       UserError: fewer than two runs, one given twice, one without a finished evaluation or with
-        another dataset than was evaluated, runs of different splits or settings, or no model
-        in common.
+        another dataset than was evaluated, runs of different splits or settings, datasets of
+        different verticals, or no model in common.
     """
     stages = _open_stages(run_dirs)
     datasets = [_dataset_of(stage, prepared) for stage in stages]
@@ -63,6 +63,8 @@ def compare_runs(
             embeddings = evaluation.embeddings(model)
             for scope, outcomes in found[model].items():
                 outcomes.append(query_outcomes(embeddings, evaluation.pictures, scope))
+        for outcomes in found[model].values():
+            check_verticals(run_dirs, outcomes)
     return {
         "schema_version": SCHEMA_VERSION,
         "split": evaluations[0].split,

@@ -10,6 +10,7 @@ from typing import Any
 from absl import logging
 
 from apparel_embed.errors import UserError
+from apparel_embed.evaluation.protocol import Outcomes
 from apparel_embed.runs import STAGE_FILE, Stage, open_stage
 
 _INIT_WEIGHTS = "init_weights"
@@ -43,6 +44,26 @@ def check_settings(run_dirs: Sequence[Path], evaluations: Sequence[Stage]) -> No
                         f"--runs: stage {stage} was made with {setting}={values[0]} in {run}, but "
                         f"{values[1]} in {other}; allowed are runs alike but for seeds and groups"
                     )
+
+
+def check_verticals(run_dirs: Sequence[Path], outcomes: Sequence[Outcomes]) -> None:
+    """Checks that queries were answered in the same verticals in all runs.
+
+    Args:
+      run_dirs: directories of runs.
+      outcomes: of one model in each of them.
+
+    Raises:
+      UserError: two runs with an answer in different verticals.
+    """
+    answered = [sorted(one.answered()) for one in outcomes]
+    for run, verticals in zip(run_dirs, answered):
+        if verticals != answered[0]:
+            raise UserError(
+                f"--runs: {run_dirs[0]} has answers in the verticals {', '.join(answered[0])}, but "
+                f"{run} in {', '.join(verticals)}; allowed are datasets of the same verticals, as "
+                "they else do not weigh the same"
+            )
 
 
 def _stages_behind(stage: Stage) -> dict[str, Stage]:

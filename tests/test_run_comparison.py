@@ -263,6 +263,23 @@ def test_runs_that_were_trained_differently_are_refused(new_runs):
         compare_runs(new_runs["a", "b", "c"])
 
 
+def test_datasets_with_answers_in_other_verticals_are_refused(new_runs):
+    # A hat has one picture of each split: its query has no answer.
+    items = [("i0", "bags", 2), ("i1", "tops", 2), ("hat", "hats", 1)]
+    silent = make_dataset(new_runs.directory / "silent", items, seed=2)
+    items[0] = ("i0", "bags", 1)
+    fewer = make_dataset(new_runs.directory / "fewer", items, seed=3)
+    new_runs.add("silent-run", silent, 1)
+    new_runs.add("fewer-run", fewer, 1)
+
+    rows = compare_runs(new_runs["s0", "silent-run"])["rows"]
+    for row in rows:
+        assert row["r_at_1"] == pytest.approx(np.mean(row["r_at_1_runs"]))
+    said = r"s0 has answers in the verticals bags, tops, but .*fewer-run in tops; allowed are"
+    with pytest.raises(UserError, match=said):
+        compare_runs(new_runs["s0", "silent-run", "fewer-run"])
+
+
 def test_embeddings_of_other_pictures_are_refused(new_runs):
     s0, new = (run / "evaluation/embeddings/unified.parquet" for run in new_runs["s0", "new"])
     shutil.copy(new, s0)
