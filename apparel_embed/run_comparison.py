@@ -17,7 +17,7 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import ordered_models, render_runs
 from apparel_embed.files import atomic_path, write_json
 from apparel_embed.runs import Stage, open_stage
-from apparel_embed.runs_alike import check_settings, check_verticals
+from apparel_embed.runs_alike import check_pictures, check_settings, check_verticals
 from apparel_embed.stages import COMPARISONS, EVALUATION, SUMMARY_FILE
 
 SCHEMA_VERSION = 1
@@ -44,11 +44,12 @@ def compare_runs(
 
     Raises:
       UserError: fewer than two runs, one given twice, one without a finished evaluation or with
-        another dataset than was evaluated, runs of different splits or settings, datasets of
-        different verticals, or no model in common.
+        another dataset than was evaluated, runs of different splits or settings, different
+        datasets with pictures in common or other verticals, or no model in common.
     """
     stages = _open_stages(run_dirs)
     datasets = [_dataset_of(stage, prepared) for stage in stages]
+    check_pictures(run_dirs, datasets, stages[0].flags["split"])
     evaluations = [_evaluation_of(*both) for both in zip(stages, datasets)]
     if all(one.groups_are_single for one in evaluations):
         # If they are in some runs only, they are the groups that were found there.

@@ -1,4 +1,4 @@
-"""Whether runs may be taken together."""
+"""Whether runs may be taken together: made alike, and either of the same pictures or of others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from absl import logging
 
+from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.protocol import Outcomes
 from apparel_embed.runs import STAGE_FILE, Stage, open_stage
@@ -16,6 +17,8 @@ from apparel_embed.runs import STAGE_FILE, Stage, open_stage
 _INIT_WEIGHTS = "init_weights"
 _NO_STAGES = ("prepared", _INIT_WEIGHTS)
 _NOT_SET = "nothing"
+# Datasets that share pictures mostly share all of them.
+_PICTURES_COMPARED = 64
 
 
 def check_settings(run_dirs: Sequence[Path], evaluations: Sequence[Stage]) -> None:
@@ -66,6 +69,44 @@ def check_verticals(run_dirs: Sequence[Path], outcomes: Sequence[Outcomes]) -> N
             )
 
 
+def check_pictures(
+    run_dirs: Sequence[Path], datasets: Sequence[PreparedDataset], split: str
+) -> None:
+    """Checks that different datasets have no picture of the evaluated split in common.
+
+    Names alone do not tell: garments drawn with another seed have the same. Of pictures whose
+    name and item are in both datasets, some are read and compared.
+
+    Args:
+      run_dirs: directories of runs.
+      datasets: the dataset of each.
+      split: that was evaluated.
+
+    Raises:
+      UserError: two runs whose datasets differ, but share pictures.
+    """
+    fingerprints = [one.fingerprint for one in datasets]
+    distinct = [
+        (run, one, _records_by_name(one, split))
+        for number, (run, one) in enumerate(zip(run_dirs, datasets))
+        if one.fingerprint not in fingerprints[:number]
+    ]
+    for (run, ours, names), (other, theirs, other_names) in itertools.combinations(distinct, 2):
+        shared = sorted(names.keys() & other_names.keys())
+        # So many at most, spread over all.
+        some = shared[:: -(-len(shared) // _PICTURES_COMPARED) or 1]
+        pictures = ours.read_images([names[name] for name in some])
+        other_pictures = theirs.read_images([other_names[name] for name in some])
+        for (image, _), picture, other_picture in zip(some, pictures, other_pictures):
+            if picture == other_picture:
+                raise UserError(
+                    f"--runs: {run} and {other} were evaluated on different datasets that share "
+                    f"pictures of split {split}, such as {image}; allowed are datasets without "
+                    "pictures in common, or one for all: evaluate both on one prepared dataset and "
+                    "name it with --prepared"
+                )
+
+
 def _stages_behind(stage: Stage) -> dict[str, Stage]:
     """Returns the stages of the same run that a stage was made from, and those behind them."""
     behind = {}
@@ -109,3 +150,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif name != "seed":
             flat[prefix + name] = value
     return flat
+
+
+def _records_by_name(dataset: PreparedDataset, split: str) -> dict[tuple[str, str], int]:
+    """Returns the record of each picture of a split by its image and item."""
+    records = dataset.select(split=split)
+    images, items = (dataset.column(name)[records] for name in ("image", "item_id"))
+    return dict(zip(zip(images, items), records.tolist()))

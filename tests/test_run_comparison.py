@@ -280,6 +280,22 @@ def test_datasets_with_answers_in_other_verticals_are_refused(new_runs):
         compare_runs(new_runs["s0", "silent-run", "fewer-run"])
 
 
+def test_runs_on_two_datasets_of_the_same_pictures_are_refused(new_runs):
+    # Prepared twice: with further pictures, or without some.
+    items = [(f"i{number}", ("bags", "tops")[number % 2], 2) for number in range(12)]
+    again = make_dataset(new_runs.directory / "again", [*items[:9], ("j", "tops", 2)])
+    assert again.fingerprint != new_runs.dataset.fingerprint
+    new_runs.add("again-run", again, 4)
+    said = (
+        r"s0 and .*again-run were evaluated on different datasets that share pictures of split "
+        r"test, such as 0_test_0\.png; .* on one prepared dataset and name it with --prepared"
+    )
+
+    with pytest.raises(UserError, match=said):
+        compare_runs(new_runs["s0", "s1", "new", "again-run"])
+    compare_runs(new_runs["new", "again-run"])
+
+
 def test_embeddings_of_other_pictures_are_refused(new_runs):
     s0, new = (run / "evaluation/embeddings/unified.parquet" for run in new_runs["s0", "new"])
     shutil.copy(new, s0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 
@@ -9,7 +10,7 @@ from report_runs import make_dataset
 from apparel_embed.errors import UserError
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.runs import run_stage
-from apparel_embed.runs_alike import check_settings
+from apparel_embed.runs_alike import check_pictures, check_settings
 from apparel_embed.stages import COMBINED, EVALUATION, STUDENT, made_of, specialist_name
 from apparel_embed.student_stages import TARGETS
 from apparel_embed.training.optimization import OptimizationConfig
@@ -169,3 +170,45 @@ def test_a_stage_that_is_gone_or_was_made_anew_is_not_compared_and_named(runs, c
         gone = run.directory.parent / STUDENT
         assert f"{gone}: not there as {run.directory} was made from it" in caplog.text
     assert anew.directory.is_dir()
+
+
+def test_a_picture_in_two_datasets_is_refused(dataset, tmp_path):
+    items = [("i0", "bags", 2), *((f"other{number}", "bags", 2) for number in range(1, 70))]
+    other = make_dataset(tmp_path / "data", items)
+    run_dirs = [tmp_path / name for name in "aba"]
+    said = r"/a and .*/b were .* share pictures of split test, such as 0_test_0\.png; allowed"
+
+    with pytest.raises(UserError, match=said):
+        check_pictures(run_dirs, [dataset, other, dataset], "test")
+
+
+def test_pictures_of_the_same_name_may_differ(dataset, tmp_path):
+    items = [(f"i{number}", "bags", 2) for number in range(70)]
+    # The first item is black on the left in all datasets, on the right it differs.
+    other = make_dataset(tmp_path / "data", items, seed=1)
+    assert other.index["image"] == dataset.index["image"]
+    assert other.index["item_id"] == dataset.index["item_id"]
+
+    check_pictures([tmp_path / "a", tmp_path / "b"], [dataset, other], "test")
+
+
+def test_of_many_pictures_some_are_compared_all_over(dataset, tmp_path, monkeypatch):
+    # 140 pictures in test: every third is read. Only the last one is the same.
+    items = [(f"i{number}", "bags", 2) for number in range(70)]
+    other = make_dataset(tmp_path / "data", items, seed=1)
+    read, seen = type(other).read_images, []
+
+    def read_images(self, records):
+        seen.append(len(records))
+        images = read(self, records)
+        return [*images[:-1], b"the same"]
+
+    monkeypatch.setattr(type(other), "read_images", read_images)
+    with pytest.raises(UserError, match="share pictures"):
+        check_pictures([tmp_path / "a", tmp_path / "b"], [dataset, other], "test")
+    assert seen == [47, 47]
+
+
+def test_runs_of_one_dataset_share_their_pictures_by_right(dataset):
+    for count in (2, 3):
+        check_pictures([dataset.directory] * count, list(itertools.repeat(dataset, count)), "val")
