@@ -10,13 +10,14 @@ from absl import logging
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
-from apparel_embed.evaluation.finished import GROUPED, FinishedEvaluation
+from apparel_embed.evaluation.finished import FinishedEvaluation
 from apparel_embed.evaluation.protocol import SCOPES, WITHIN, Outcomes, query_outcomes
 from apparel_embed.evaluation.several_runs import difference_over_runs, row_over_runs
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import ordered_models, render_runs
 from apparel_embed.files import atomic_path, write_json
 from apparel_embed.runs import Stage, open_stage
+from apparel_embed.runs_alike import check_pictures, check_settings, check_verticals
 from apparel_embed.stages import COMPARISONS, EVALUATION, SUMMARY_FILE
 
 SCHEMA_VERSION = 1
@@ -43,11 +44,16 @@ def compare_runs(
 
     Raises:
       UserError: fewer than two runs, one given twice, one without a finished evaluation or with
-        another dataset than was evaluated, runs of different splits, or no model in common.
+        another dataset than was evaluated, runs of different splits or settings, different
+        datasets with pictures in common or other verticals, or no model in common.
     """
     stages = _open_stages(run_dirs)
     datasets = [_dataset_of(stage, prepared) for stage in stages]
+    check_pictures(run_dirs, datasets, stages[0].flags["split"])
     evaluations = [_evaluation_of(*both) for both in zip(stages, datasets)]
+    if all(one.groups_are_single for one in evaluations):
+        # If they are in some runs only, they are the groups that were found there.
+        evaluations = [one.without_repetition() for one in evaluations]
     scopes = _common_scopes(run_dirs, evaluations)
     fingerprints = [dataset.fingerprint for dataset in datasets]
     found: dict[str, dict[str, list[Outcomes]]] = {}
@@ -58,6 +64,8 @@ def compare_runs(
             embeddings = evaluation.embeddings(model)
             for scope, outcomes in found[model].items():
                 outcomes.append(query_outcomes(embeddings, evaluation.pictures, scope))
+        for outcomes in found[model].values():
+            check_verticals(run_dirs, outcomes)
     return {
         "schema_version": SCHEMA_VERSION,
         "split": evaluations[0].split,
@@ -128,6 +136,7 @@ def _open_stages(run_dirs: Sequence[Path]) -> list[Stage]:
     if len(set(splits.values())) > 1:
         told = ", ".join(f"{run_dir} on {split}" for run_dir, split in splits.items())
         raise UserError(f"--runs were evaluated on different splits ({told}); allowed is one split")
+    check_settings(run_dirs, stages)
     return stages
 
 
@@ -155,9 +164,6 @@ def _common_scopes(
 ) -> dict[str, list[str]]:
     """Returns the models that all runs have, each with the scopes that all runs have of it."""
     models = ordered_models(name for one in evaluations for name in one.models)
-    if all(one.groups_are_single for one in evaluations):
-        # The same as the specialists, in every run.
-        models.remove(GROUPED)
     common = {}
     for model in models:
         of_runs = [one.scopes(model) for one in evaluations]

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import html.parser
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,11 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.files import write_json
 from apparel_embed.report.inputs import Training, load_inputs
 from apparel_embed.runs import Stage, run_stage
+from apparel_embed.stages import COMPARISONS
 
 NASTY = '<script src="x">&</script>'
 DOLLARS = "$_under$ 100 %"
 SILENT = "hats"
-COMPARISONS = (("unified", "specialists"), ("unified", "combined"))
 STEPS = 20
 
 
@@ -49,7 +50,10 @@ class Run:
 
 
 def make_dataset(
-    directory: Path, items: list[tuple[str, str, int]], roles: tuple[str, ...] = ("both",)
+    directory: Path,
+    items: list[tuple[str, str, int]],
+    roles: tuple[str, ...] = ("both",),
+    seed: int = 0,
 ) -> PreparedDataset:
     """Prepares pictures of a split test, and the same again as val and train.
 
@@ -57,9 +61,10 @@ def make_dataset(
       directory: where to.
       items: item id, vertical and number of pictures.
       roles: of the pictures of an item in turn.
+      seed: of what is in the pictures; their names are the same.
     """
     directory.mkdir()
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     rows = []
     for number, (item, vertical, pictures) in enumerate(items):
         for split in ("train", "val", "test"):
@@ -123,8 +128,18 @@ def make_evaluation(
     *,
     split: str = "test",
     training_seed: int = 0,
+    behind: Sequence[Stage] = (),
 ) -> Stage:
-    """Makes the evaluation of a run from the embeddings that models are said to give."""
+    """Makes the evaluation of a run from the embeddings that models are said to give.
+
+    Args:
+      directory: of the run.
+      dataset: a prepared dataset.
+      models: by name.
+      split: that is evaluated.
+      training_seed: tells apart runs that have no stages behind them.
+      behind: the stages that models are said to come from.
+    """
     pictures = evaluation_set(dataset, split)
 
     def evaluate(stage: Path) -> dict:
@@ -137,7 +152,11 @@ def make_evaluation(
     return run_stage(
         directory / "evaluation",
         flags={"split": split, "seed": 0},
-        inputs={"prepared": dataset.fingerprint, "student": f"of seed {training_seed}"},
+        inputs={
+            "prepared": dataset.fingerprint,
+            "student": f"of seed {training_seed}",
+            **{stage.name: stage.fingerprint for stage in behind},
+        },
         work=evaluate,
     )
 

@@ -19,6 +19,7 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import render_runs
 from apparel_embed.files import read_json
 from apparel_embed.run_comparison import compare_runs, write_comparison
+from apparel_embed.runs import run_stage
 
 ROOT = Path(__file__).parents[1]
 NOISE = {"combined": 0.9, "specialists": 0.6, "unified": 0.7}
@@ -47,7 +48,8 @@ class Runs:
         self.directory = directory
         items = [(f"i{number}", ("bags", "tops")[number % 2], 2) for number in range(12)]
         self.dataset = make_dataset(directory / "data", items)
-        self.anew = make_dataset(directory / "data-new", items[:6] + items[8:])
+        # Named alike, but other pictures.
+        self.anew = make_dataset(directory / "data-new", items[:6] + items[8:], seed=1)
         self.models = {}
         for name, dataset, seed in (
             ("s0", self.dataset, 1), ("s1", self.dataset, 2), ("new", self.anew, 3),
@@ -181,7 +183,11 @@ def test_grouped_specialists_are_left_out_where_they_are_the_specialists_once_mo
     names = ("specialists", "grouped_specialists", "unified")
     run_dirs = [new_runs.add(f"g{seed}", new_runs.dataset, seed, names=names) for seed in (5, 6)]
 
-    assert {model for model, _ in by_key(compare_runs(run_dirs))} == {"specialists", "unified"}
+    record = compare_runs(run_dirs)
+    assert {model for model, _ in by_key(record)} == {"specialists", "unified"}
+    assert [(one["model"], one["minus"]) for one in record["comparisons"]] == [
+        ("unified", "specialists")
+    ]
 
     # Where one run found groups, the other's single verticals are what it found, too.
     summary = run_dirs[0] / "evaluation/summary.json"
@@ -239,6 +245,55 @@ def test_runs_that_cannot_be_taken_together_are_refused(new_runs):
     ):
         with pytest.raises(UserError, match=said):
             compare_runs(run_dirs)
+
+
+def made_with(run_dir, **flags):
+    return run_stage(run_dir / "combined", flags=flags, inputs={}, work=lambda directory: {})
+
+
+def test_runs_that_were_trained_differently_are_refused(new_runs):
+    trainings = {"a": {"steps": 9, "seed": 0}, "b": {"steps": 9, "seed": 1}, "c": {"steps": 8}}
+    for name, flags in trainings.items():
+        stage = made_with(new_runs.directory / name, **flags)
+        new_runs.add(name, new_runs.dataset, 1, behind=[stage])
+
+    compare_runs(new_runs["a", "b"])
+    said = r"stage combined was made with steps=9 in .*/a, but 8 in .*/c; allowed"
+    with pytest.raises(UserError, match=said):
+        compare_runs(new_runs["a", "b", "c"])
+
+
+def test_datasets_with_answers_in_other_verticals_are_refused(new_runs):
+    # A hat has one picture of each split: its query has no answer.
+    items = [("i0", "bags", 2), ("i1", "tops", 2), ("hat", "hats", 1)]
+    silent = make_dataset(new_runs.directory / "silent", items, seed=2)
+    items[0] = ("i0", "bags", 1)
+    fewer = make_dataset(new_runs.directory / "fewer", items, seed=3)
+    new_runs.add("silent-run", silent, 1)
+    new_runs.add("fewer-run", fewer, 1)
+
+    rows = compare_runs(new_runs["s0", "silent-run"])["rows"]
+    for row in rows:
+        assert row["r_at_1"] == pytest.approx(np.mean(row["r_at_1_runs"]))
+    said = r"s0 has answers in the verticals bags, tops, but .*fewer-run in tops; allowed are"
+    with pytest.raises(UserError, match=said):
+        compare_runs(new_runs["s0", "silent-run", "fewer-run"])
+
+
+def test_runs_on_two_datasets_of_the_same_pictures_are_refused(new_runs):
+    # Prepared twice: with further pictures, or without some.
+    items = [(f"i{number}", ("bags", "tops")[number % 2], 2) for number in range(12)]
+    again = make_dataset(new_runs.directory / "again", [*items[:9], ("j", "tops", 2)])
+    assert again.fingerprint != new_runs.dataset.fingerprint
+    new_runs.add("again-run", again, 4)
+    said = (
+        r"s0 and .*again-run were evaluated on different datasets that share pictures of split "
+        r"test, such as 0_test_0\.png; .* on one prepared dataset and name it with --prepared"
+    )
+
+    with pytest.raises(UserError, match=said):
+        compare_runs(new_runs["s0", "s1", "new", "again-run"])
+    compare_runs(new_runs["new", "again-run"])
 
 
 def test_embeddings_of_other_pictures_are_refused(new_runs):

@@ -58,6 +58,8 @@ class FinishedEvaluation:
             rows, comparisons = summary["rows"], summary["comparisons"]
             for row in rows:
                 _ = row["model"], row["scope"], row["models_to_deploy"]
+            for one in comparisons:
+                _ = one["model"], one["minus"]
         except FileNotFoundError as error:
             raise UserError(f"{path}: no such file; evaluate again") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -77,6 +79,18 @@ class FinishedEvaluation:
         deployed = {row["model"]: row["models_to_deploy"] for row in self.rows}
         # As many groups as verticals: each is one vertical.
         return SPECIALISTS in deployed and deployed.get(GROUPED) == deployed[SPECIALISTS]
+
+    def without_repetition(self) -> FinishedEvaluation:
+        """Returns the same without `grouped_specialists` where it is `specialists` once more."""
+        if not self.groups_are_single:
+            return self
+        return dataclasses.replace(
+            self,
+            rows=tuple(row for row in self.rows if row["model"] != GROUPED),
+            comparisons=tuple(
+                one for one in self.comparisons if GROUPED not in (one["model"], one["minus"])
+            ),
+        )
 
     def scopes(self, model: str) -> list[str]:
         """Returns the scopes in which a model was evaluated: "merged" with one space only."""

@@ -2,8 +2,9 @@
 
 Runs of one dataset have the same queries: each query's outcome is averaged over them. Queries of
 different datasets have nothing in common: every vertical of every dataset is a stratum. A figure is
-the mean over strata, so a dataset weighs the same however many runs it has. Intervals are over
-items, with the trainings as they are; how much trainings differ is seen in the figures of each run.
+the mean over strata: where all datasets have answers in the same verticals, it is the mean over
+datasets, each weighing the same however many runs it has. Intervals are over items, with the
+trainings as they are; how much trainings differ is seen in the figures of each run.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def row_over_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str], seed: i
     Returns:
       scope, strata, queries and metrics as in `summary.json`, the mean over strata with its
       interval; `r_at_1_runs`, the mean over verticals of each run in the order given; and their
-      standard deviation `r_at_1_std`. Plain Python values.
+      standard deviation `r_at_1_std`, the spread over runs: over trainings, and over data as well
+      where datasets differ. Plain Python values.
 
     Raises:
       UserError: fewer than two runs, or as `pool_runs`.
@@ -105,7 +107,7 @@ def difference_over_runs(
     Returns:
       vertical ("ALL"), queries, difference, low, high and `is_clear` as in `summary.json`;
       `difference_runs`, the difference in each run in the order given; and their standard deviation
-      `difference_std`. Plain Python values.
+      `difference_std`, as that of `row_over_runs`. Plain Python values.
 
     Raises:
       UserError: fewer than two runs, models that did not answer the same queries, or as

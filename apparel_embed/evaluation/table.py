@@ -102,6 +102,8 @@ def render_runs(record: Mapping[str, Any], width: int | None = None) -> str:
         "\nMean over verticals and datasets, runs of one dataset averaged; 95 % intervals over "
         "items in brackets"
     )
+    differ = "trainings and data" if len(datasets) > 1 else "trainings"
+    console.print(f"std of runs: standard deviation of single runs, whose {differ} differ")
     console.print(_runs_table(rows))
     if record["comparisons"]:
         console.print("Differences in R@1 within, paired over the same queries\n")
@@ -183,7 +185,7 @@ def _vertical_table(rows: _Rows, models: Sequence[str]) -> Table:
 
 def _runs_table(rows: Sequence[dict]) -> Table:
     table = _table("model")
-    for header in ("R@1 within", "std", "single runs", "R@5", "mAP@R", "R@1 merged"):
+    for header in ("R@1 within", "std of runs", "single runs", "R@5", "mAP@R", "R@1 merged"):
         table.add_column(header, justify="right", overflow="fold")
     by_key = {(row["model"], row["scope"]): row for row in rows}
     for model in ordered_models(row["model"] for row in rows):

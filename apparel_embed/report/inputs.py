@@ -101,17 +101,14 @@ def load_inputs(
     split = evaluation.flags["split"]
     pictures = evaluation_set(dataset, split)
     finished = FinishedEvaluation.open(evaluation.directory, split, pictures, summary_file)
-    once_more = GROUPED if finished.groups_are_single else None
-    rows = [row for row in finished.rows if row["model"] != once_more]
+    finished = finished.without_repetition()
     return ReportInputs(
         run=evaluation.directory.resolve().parent.name,
         split=split,
         dataset=dataset,
         pictures=pictures,
-        summary={"rows": rows, "comparisons": list(finished.comparisons)},
-        embeddings={
-            name: finished.embeddings(name) for name in finished.models if name != once_more
-        },
+        summary={"rows": list(finished.rows), "comparisons": list(finished.comparisons)},
+        embeddings={name: finished.embeddings(name) for name in finished.models},
         trainings=tuple(trainings),
         saved_models=dict(saved_models),
         measure_speed=measure_speed,

@@ -182,7 +182,7 @@ def test_several_runs_show_each_runs_figures_beside_their_mean():
     text = render_runs(several([0.5, 0.75, 1.0]), width=120)
 
     assert cells(text, "model")[:6] == [
-        "R@1 within", "std", "single runs", "R@5", "mAP@R", "R@1 merged",
+        "R@1 within", "std of runs", "single runs", "R@5", "mAP@R", "R@1 merged",
     ]  # fmt: skip
     assert cells(text, "unified")[:6] == [
         "0.750 [0.688, 0.812]", "0.062", "0.500 0.750 1.000", "0.875", "0.375", "0.750",
@@ -192,10 +192,17 @@ def test_several_runs_show_each_runs_figures_beside_their_mean():
     for line in (
         "  runs/s1 (dataset 1)",
         "  runs/s2 (dataset 2)",
+        "std of runs: standard deviation of single runs, whose trainings and data differ",
         "unified - specialists: +0.125 [+0.062, +0.250], clear; single runs -0.125 +0.125 +0.375",
     ):
         assert line in text.splitlines()
     assert max(map(len, text.splitlines())) <= 120
+
+
+def test_runs_of_one_dataset_differ_by_their_trainings_alone():
+    text = render_runs(several([0.5, 0.75]))
+
+    assert "\nstd of runs: standard deviation of single runs, whose trainings differ\n" in text
 
 
 def test_of_many_runs_the_range_is_shown():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from report_runs import SILENT, is_drawn, make_run
@@ -53,8 +54,14 @@ def test_every_paired_difference_of_the_summary_is_in_the_table(nasty_run):
     summary = json.loads((nasty_run.evaluation.directory / "summary.json").read_text())
     *_, differences = tables(gap_section(nasty_run.inputs()))
 
-    assert len(differences.rows) == len(summary["comparisons"]) == 2 * 4
-    for line, entry in zip(differences.rows, summary["comparisons"]):
+    # The groups are single verticals: grouped_specialists is specialists once more.
+    once = [
+        one
+        for one in summary["comparisons"]
+        if "grouped_specialists" not in (one["model"], one["minus"])
+    ]
+    assert len(differences.rows) == len(once) == 3 * 4 < len(summary["comparisons"])
+    for line, entry in zip(differences.rows, once):
         assert line[:3] == (
             f"{entry['model']} - {entry['minus']}", entry["vertical"], str(entry["queries"]),
         )  # fmt: skip
@@ -82,16 +89,24 @@ def test_the_figure_is_drawn_and_the_same_each_time(nasty_run):
 def test_groups_of_several_verticals_have_a_line_of_their_own(nasty_run, tmp_path):
     names = list(nasty_run.dataset.verticals)
     run = make_run(tmp_path / "run", nasty_run.dataset, groups=[names[:2], names[2:]])
-    means, within, *_ = tables(gap_section(run.inputs()))
+    means, within, *_, differences = tables(gap_section(run.inputs()))
 
     assert [line[0] for line in means.rows][3:] == ["grouped_specialists", "unified"]
     assert "grouped_specialists" in within.header
+    assert "unified - grouped_specialists" in {line[0] for line in differences.rows}
 
 
 def test_a_run_without_student_has_a_gap_all_the_same(nasty_run, tmp_path):
     run = make_run(tmp_path / "run", nasty_run.dataset, student=False)
     section = gap_section(run.inputs())
 
-    # No pair of models is left to compare.
-    assert len(tables(section)) == 3
+    *_, differences = tables(section)
+    assert {line[0] for line in differences.rows} == {"specialists - combined"}
     assert is_drawn(section.parts[1].png)
+
+
+def test_without_a_pair_of_models_there_is_no_table_of_differences(nasty_run):
+    inputs = nasty_run.inputs()
+    alone = dataclasses.replace(inputs, summary={**inputs.summary, "comparisons": []})
+
+    assert len(tables(gap_section(alone))) == 3

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import itertools
+import logging
+import shutil
+
+import pytest
+from report_runs import make_dataset
+
+from apparel_embed.errors import UserError
+from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.runs import run_stage
+from apparel_embed.runs_alike import check_pictures, check_settings
+from apparel_embed.stages import COMBINED, EVALUATION, STUDENT, made_of, specialist_name
+from apparel_embed.student_stages import TARGETS
+from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.specialist import SpecialistConfig
+from apparel_embed.training.student import StudentConfig
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    items = [(f"i{number}", "bags", 2) for number in range(70)]
+    return make_dataset(tmp_path_factory.mktemp("alike") / "data", items)
+
+
+class MadeRuns:
+    """Makes the stage files of runs, with the flags of real ones, and nothing else."""
+
+    def __init__(self, directory, dataset):
+        self.directory, self.dataset = directory, dataset
+
+    def make(
+        self,
+        name,
+        seed,
+        groups=("bags", "hats", "tops"),
+        steps=10,
+        learning_rate=1e-3,
+        init_weights="none",
+        **targets,
+    ):
+        """Returns the evaluation of a run whose groups are given as names joined by +."""
+        run_dir = self.directory / name
+        optimization = OptimizationConfig(steps=steps, seed=seed)
+        specialist = SpecialistConfig(ModelConfig(), optimization, init_weights=init_weights)
+        verticals = sorted("+".join(groups).split("+"))
+        stages = []
+        for group in (*groups, "+".join(verticals)):
+            members = group.split("+")
+            flags, inputs = made_of(specialist.for_verticals(len(members)), self.dataset)
+            stage = specialist_name(members) if len(stages) < len(groups) else COMBINED
+            stages.append(self._stage(run_dir / stage, {"verticals": members, **flags}, inputs))
+        flags = {"align_to": COMBINED, "views": 2, "separation": 0.0, "seed": seed, **targets}
+        target = self._stage(
+            run_dir / TARGETS, flags, {one.name: one.fingerprint for one in stages}
+        )
+        dim = 64 + (len(groups) if targets.get("separation") else 0)
+        optimization = OptimizationConfig(steps=steps, seed=seed, learning_rate=learning_rate)
+        student = StudentConfig(ModelConfig(embedding_dim=dim), optimization)
+        flags, inputs = made_of(student, self.dataset)
+        inputs = {**inputs, TARGETS: target.fingerprint, COMBINED: stages[-1].fingerprint}
+        stages.append(self._stage(run_dir / STUDENT, {"start": COMBINED, **flags}, inputs))
+        return self._stage(
+            run_dir / EVALUATION,
+            {"split": "test", "seed": seed},
+            {
+                "prepared": self.dataset.fingerprint,
+                **{one.name: one.fingerprint for one in stages},
+                "init_weights": init_weights,
+            },
+        )
+
+    def check(self, *evaluations):
+        check_settings([one.directory.parent for one in evaluations], evaluations)
+
+    def _stage(self, directory, flags, inputs):
+        return run_stage(directory, flags=flags, inputs=inputs, work=lambda directory: {})
+
+
+@pytest.fixture
+def runs(tmp_path, dataset):
+    return MadeRuns(tmp_path, dataset)
+
+
+def test_runs_may_differ_by_seeds(runs, caplog):
+    frozen = {"align_to": "frozen", "frozen": {"model": {"image_size": 64}, "seed": 3}}
+    other_frozen = {**frozen, "frozen": {**frozen["frozen"], "seed": 4}}
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        runs.check(*(runs.make(f"s{seed}", seed) for seed in range(3)))
+        runs.check(runs.make("f3", 3, **frozen), runs.make("f4", 4, **other_frozen))
+
+    assert not caplog.text
+
+
+def test_runs_may_differ_by_the_groups_that_were_found_and_what_comes_of_them(runs):
+    # The length of the student, and onto which group's space the others are rotated.
+    runs.check(
+        runs.make("a", 0, ("bags", "hats+tops"), separation=0.5, align_to="specialist-bags"),
+        runs.make(
+            "b", 1, ("bags+hats+tops",), separation=0.5, align_to="specialist-bags+hats+tops"
+        ),
+        runs.make("c", 2, separation=0.5, align_to="specialist-tops"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"steps": 20}, r"specialist-bags was made with optimization.steps=10 in .*, but 20 in"),
+        (
+            {"steps": 20, "groups": ("bags+hats", "tops")},
+            r"specialist-tops was made with optimization.steps=10 in .*, but 20 in",
+        ),
+        (
+            {"steps": 20, "groups": ("bags+hats+tops",)},
+            r"combined was made with optimization.steps=30 in .*, but 60 in",
+        ),
+        (
+            {"learning_rate": 0.5},
+            r"student was made with optimization.learning_rate=0.001 in .*, but 0.5 in",
+        ),
+        ({"views": 1}, r"targets was made with views=2 in .*, but 1 in"),
+        ({"align_to": "specialist-bags"}, r"with align_to=combined in .*, but first in"),
+        ({"unlabelled": True}, r"targets was made with unlabelled=nothing in .*, but True in"),
+        ({"init_weights": "imagenet"}, r"was made with init_weights=none in .*, but imagenet in"),
+    ],
+)
+def test_a_setting_that_differs_is_told_with_stage_runs_and_values(runs, options, said):
+    alike = [runs.make("s0", 0), runs.make("s1", 1)]
+    other = runs.make("other", 2, **options)
+    end = "; allowed are runs alike but for seeds and groups"
+
+    for run in (alike, alike[::-1]):
+        first = run[0].directory.parent.name
+        with pytest.raises(UserError, match=rf"--runs: stage .*{said} .*other{end}") as refused:
+            runs.check(*run, other)
+        assert f"/{first}, but " in str(refused.value)
+
+
+def test_stages_that_only_two_of_the_runs_have_are_compared(runs):
+    evaluations = [
+        runs.make("s0", 0, ("bags+hats+tops",)),
+        runs.make("s1", 1),
+        runs.make("s2", 2, ("bags+hats", "tops")),
+    ]
+    # Only the specialist of tops was trained otherwise, and the first run has none.
+    shutil.rmtree(evaluations[2].directory.parent / "specialist-tops")
+    runs.check(*evaluations)
+    stage = runs._stage(
+        evaluations[2].directory.parent / "specialist-tops", {"verticals": ["tops"]}, {}
+    )
+    evaluations[2].inputs["specialist-tops"] = stage.fingerprint
+
+    with pytest.raises(
+        UserError, match=r"specialist-tops was made with .* in .*s1, but .* in .*s2"
+    ):
+        runs.check(*evaluations)
+
+
+def test_a_stage_that_is_gone_or_was_made_anew_is_not_compared_and_named(runs, caplog):
+    first, second = runs.make("s0", 0), runs.make("s1", 1)
+    for run in (first, second):
+        shutil.rmtree(run.directory.parent / STUDENT)
+    anew = runs._stage(second.directory.parent / STUDENT, {"start": "none"}, {})
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        runs.check(first, second)
+
+    for run in (first, second):
+        gone = run.directory.parent / STUDENT
+        assert f"{gone}: not there as {run.directory} was made from it" in caplog.text
+    assert anew.directory.is_dir()
+
+
+def test_a_picture_in_two_datasets_is_refused(dataset, tmp_path):
+    items = [("i0", "bags", 2), *((f"other{number}", "bags", 2) for number in range(1, 70))]
+    other = make_dataset(tmp_path / "data", items)
+    run_dirs = [tmp_path / name for name in "aba"]
+    said = r"/a and .*/b were .* share pictures of split test, such as 0_test_0\.png; allowed"
+
+    with pytest.raises(UserError, match=said):
+        check_pictures(run_dirs, [dataset, other, dataset], "test")
+
+
+def test_pictures_of_the_same_name_may_differ(dataset, tmp_path):
+    items = [(f"i{number}", "bags", 2) for number in range(70)]
+    # The first item is black on the left in all datasets, on the right it differs.
+    other = make_dataset(tmp_path / "data", items, seed=1)
+    assert other.index["image"] == dataset.index["image"]
+    assert other.index["item_id"] == dataset.index["item_id"]
+
+    check_pictures([tmp_path / "a", tmp_path / "b"], [dataset, other], "test")
+
+
+def test_of_many_pictures_some_are_compared_all_over(dataset, tmp_path, monkeypatch):
+    # 140 pictures in test: every third is read. Only the last one is the same.
+    items = [(f"i{number}", "bags", 2) for number in range(70)]
+    other = make_dataset(tmp_path / "data", items, seed=1)
+    read, seen = type(other).read_images, []
+
+    def read_images(self, records):
+        seen.append(len(records))
+        images = read(self, records)
+        return [*images[:-1], b"the same"]
+
+    monkeypatch.setattr(type(other), "read_images", read_images)
+    with pytest.raises(UserError, match="share pictures"):
+        check_pictures([tmp_path / "a", tmp_path / "b"], [dataset, other], "test")
+    assert seen == [47, 47]
+
+
+def test_runs_of_one_dataset_share_their_pictures_by_right(dataset):
+    for count in (2, 3):
+        check_pictures([dataset.directory] * count, list(itertools.repeat(dataset, count)), "val")
