@@ -69,7 +69,8 @@ def test_killed_half_way_and_called_again_it_gives_the_same_bytes(small, tmp_pat
     command = [sys.executable, TOOL, f"--manifest={small}", f"--output={output}"]
     command += ["--shard_records=2", "--processes=1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list(partial.glob("progress/*.json")) and process.poll() is None:
+    # A file that is still being written begins with a dot.
+    while not list(partial.glob("progress/[0-9]*.json")) and process.poll() is None:
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
