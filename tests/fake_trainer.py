@@ -6,7 +6,8 @@ from apparel_embed.evaluation.protocol import Outcomes
 from apparel_embed.grouping.trials import Trial
 from apparel_embed.retrieval.metrics import QueryMetrics
 
-ITEMS, QUERIES_PER_ITEM = 40, 3
+# A tie of fewer than 45 items shows nothing at the default tolerance.
+ITEMS, QUERIES_PER_ITEM = 60, 3
 
 
 def outcomes_of(recalls, items=ITEMS):
@@ -29,12 +30,13 @@ class FakeTrainer:
       own: R@1 of a vertical's own specialist.
       harm: what a group with another family loses.
       fail_at: number of the training during which the process dies, or None.
+      items: number of validation items of each vertical.
     """
 
-    def __init__(self, families, own=0.8, harm=0.3, fail_at=None, finished=None):
+    def __init__(self, families, own=0.8, harm=0.3, fail_at=None, finished=None, items=ITEMS):
         self.family = {name: number for number, group in enumerate(families) for name in group}
         self.verticals = sorted(self.family)
-        self.own, self.harm, self.fail_at = own, harm, fail_at
+        self.own, self.harm, self.fail_at, self.items = own, harm, fail_at, items
         self.finished = {} if finished is None else finished
         self.trained = []
 
@@ -54,11 +56,11 @@ class FakeTrainer:
             self.finished[verticals] = Trial(
                 verticals=verticals,
                 stage="specialist-" + "+".join(verticals),
-                outcomes=outcomes_of(recalls),
+                outcomes=outcomes_of(recalls, self.items),
                 steps=10 * len(verticals),
                 seconds=60.0 * len(verticals),
             )
         return self.finished[verticals]
 
     def untrained(self):
-        return outcomes_of(dict.fromkeys(self.verticals, 0.1))
+        return outcomes_of(dict.fromkeys(self.verticals, 0.1), self.items)

@@ -90,25 +90,31 @@ def hold_out(table: pa.Table, fraction: float, by: str = "item_id", seed: int = 
     """Moves a part of the training groups to the validation split.
 
     In each vertical the given fraction of the groups moves, rounded, but at least one and never
-    all of them: a vertical with a single group keeps it in `train`.
+    all of them: a vertical with a single group keeps it in `train`. Rows of split unlabelled whose
+    group is held out are left out: they have no item to validate with, and a student that learnt
+    from them would have its checkpoint chosen by garments it has seen.
 
     Args:
-      table: a manifest as `read_manifest` returns it, without `val` rows.
+      table: a manifest as `read_manifest` returns it, without `val` rows; its rows may be numbered
+        in a column `RESERVED_COLUMN`.
       fraction: share of the groups of `train` to move, in (0, 1).
       by: the column whose distinct values are the groups, e.g. `item_id`.
       seed: another seed gives another choice; the order of the rows has no influence.
 
     Returns:
-      The table with some `train` replaced by `val`.
+      The table with some `train` replaced by `val`, without the unlabelled rows of their groups.
+      The other rows keep their order.
 
     Raises:
       UserError: `fraction` is out of range, there are `val` rows already, the column is missing
-        or empty in a row, or it would put one item into both splits.
+        or empty in a training row, it would put one item into both splits, or it would leave a
+        vertical with unlabelled rows none of split train (groups may span verticals).
     """
     if not 0 < fraction < 1:
         raise UserError(f"val fraction {fraction} is not allowed; it must lie between 0 and 1")
-    if by not in table.column_names:
-        raise UserError(f"no column {by!r}; there are {', '.join(table.column_names)}")
+    names = [name for name in table.column_names if name != RESERVED_COLUMN]
+    if by not in names:
+        raise UserError(f"no column {by!r}; there are {', '.join(names)}")
     if pc.any(pc.equal(table["split"], "val")).as_py():
         raise UserError("the manifest has val rows already; hold out nothing or remove them")
     train = table.filter(pc.equal(table["split"], "train"))
@@ -118,12 +124,19 @@ def hold_out(table: pa.Table, fraction: float, by: str = "item_id", seed: int = 
     pairs = pa.table({"item_id": train["item_id"], "vertical": train["vertical"], "group": groups})
     _check_groups_keep_items(pairs, by)
     moved = _chosen_groups(pairs, fraction, seed)
-    moves = pc.and_(
-        pc.equal(table["split"], "train"),
-        pc.is_in(table[by].cast(pa.string()), value_set=pa.array(moved, pa.string())),
-    )
-    split = pc.if_else(moves, "val", table["split"])
-    return table.set_column(table.column_names.index("split"), "split", split)
+    # An empty cell is no group, and so in none of them.
+    held = pc.is_in(table[by].cast(pa.string()), value_set=pa.array(moved, pa.string()))
+    split = pc.if_else(pc.and_(pc.equal(table["split"], "train"), held), "val", table["split"])
+    table = table.set_column(table.column_names.index("split"), "split", split)
+    table = table.filter(pc.invert(pc.and_(pc.equal(split, UNLABELLED), held)))
+    untaught = table.filter(_is_untaught(table))
+    if untaught.num_rows:
+        raise UserError(
+            f"vertical {untaught['vertical'][0].as_py()!r} has rows of split {UNLABELLED}, but to "
+            f"hold out by {by!r} leaves it none of split train, and so no specialist to learn "
+            "from; hold out by another column or with another seed"
+        )
+    return table
 
 
 def _check_groups_keep_items(pairs: pa.Table, by: str) -> None:
@@ -340,21 +353,25 @@ def _check_items(path: Path, table: pa.Table) -> None:
 
 
 def _check_unlabelled(path: Path, table: pa.Table) -> None:
-    """Raises a UserError if a vertical with unlabelled rows has nothing to train a specialist on.
-
-    The specialist says what such a picture is to look like to the student.
-    """
-    trained = table.filter(pc.equal(table["split"], "train"))["vertical"].combine_chunks()
-    untold = pc.and_not(
-        pc.equal(table["split"], UNLABELLED), pc.is_in(table["vertical"], value_set=trained)
-    )
+    """Raises a UserError if a vertical with unlabelled rows has none to train a specialist on."""
     _refuse(
         path,
         table,
         "vertical",
-        untold,
+        _is_untaught(table),
         f"this vertical has rows of split {UNLABELLED} but none of split train, and so no "
         "specialist to learn from",
+    )
+
+
+def _is_untaught(table: pa.Table) -> pa.ChunkedArray:
+    """Returns of rows whether they are unlabelled and their vertical has none of split train.
+
+    The vertical's specialist says what such a picture is to look like to the student.
+    """
+    trained = table.filter(pc.equal(table["split"], "train"))["vertical"].combine_chunks()
+    return pc.and_not(
+        pc.equal(table["split"], UNLABELLED), pc.is_in(table["vertical"], value_set=trained)
     )
 
 

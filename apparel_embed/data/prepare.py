@@ -23,7 +23,13 @@ import pyarrow.parquet as pq
 from absl import logging
 from array_record.python import array_record_module
 
-from apparel_embed.data.manifest import BOX_COLUMNS, hold_out, read_manifest, rows_in_file
+from apparel_embed.data.manifest import (
+    BOX_COLUMNS,
+    RESERVED_COLUMN,
+    hold_out,
+    read_manifest,
+    rows_in_file,
+)
 from apparel_embed.data.picture_pool import PictureTask, prepare_pictures
 from apparel_embed.data.pictures import Picture, PictureSettings
 from apparel_embed.data.prepare_plan import PrepareConfig, check_same, make_plan, read_plan
@@ -63,9 +69,7 @@ def prepare(config: PrepareConfig, processes: int = 0) -> PreparedDataset:
     """
     if processes < 0:
         raise UserError(f"--processes={processes} is not allowed; it must be at least 0")
-    table = read_manifest(config.manifest)
-    if config.val_fraction:
-        table = hold_out(table, config.val_fraction, config.val_group_column, config.seed)
+    table, rows = _read_rows(config)
     plan = make_plan(config, table)
     output = Path(config.output)
     if _is_finished(output, plan):
@@ -80,11 +84,29 @@ def prepare(config: PrepareConfig, processes: int = 0) -> PreparedDataset:
         if (partial / DATASET_FILE).exists():
             check_same(partial, read_plan(partial / DATASET_FILE), plan)
         else:
-            _write_dataset(partial, plan, table, config, processes)
+            _write_dataset(partial, plan, table, rows, config, processes)
         shutil.rmtree(partial / _PROGRESS_DIRECTORY, ignore_errors=True)
         (partial / _PLAN_FILE).unlink(missing_ok=True)
         os.replace(partial, output)
     return PreparedDataset.open(output)
+
+
+def _read_rows(config: PrepareConfig) -> tuple[pa.Table, np.ndarray]:
+    """Returns the manifest's rows to prepare, and at which index each stands in the manifest."""
+    table = read_manifest(config.manifest)
+    rows = np.arange(table.num_rows)
+    if not config.val_fraction:
+        return table, rows
+    numbered = table.append_column(RESERVED_COLUMN, pa.array(rows))
+    numbered = hold_out(numbered, config.val_fraction, config.val_group_column, config.seed)
+    left_out = table.num_rows - numbered.num_rows
+    if left_out:
+        logging.info(
+            "%d unlabelled pictures are left out: their %s is held out for split val",
+            left_out,
+            config.val_group_column,
+        )
+    return numbered.drop_columns([RESERVED_COLUMN]), numbered[RESERVED_COLUMN].to_numpy()
 
 
 def _is_finished(output: Path, plan: dict[str, Any]) -> bool:
@@ -114,12 +136,17 @@ def _only_writer(partial: Path) -> Iterator[None]:
 
 
 def _write_dataset(
-    partial: Path, plan: dict[str, Any], table: pa.Table, config: PrepareConfig, processes: int
+    partial: Path,
+    plan: dict[str, Any],
+    table: pa.Table,
+    rows: np.ndarray,
+    config: PrepareConfig,
+    processes: int,
 ) -> None:
     """Fills `partial`, keeping what an earlier run finished; writes dataset.json last."""
     _start_or_resume(partial, plan)
     rejects = _write_shards(partial, table, config, processes)
-    _write_rejects(partial / REJECTS_FILE, config, table, rejects)
+    _write_rejects(partial / REJECTS_FILE, config, table, rows, rejects)
     if len(rejects) == table.num_rows:
         kept = partial.with_name(f"{Path(config.output).name}.{REJECTS_FILE}")
         os.replace(partial / REJECTS_FILE, kept)
@@ -283,14 +310,18 @@ def _progress(partial: Path, shard: int) -> dict[str, Any] | None:
 
 
 def _write_rejects(
-    path: Path, config: PrepareConfig, table: pa.Table, rejects: dict[int, str]
+    path: Path,
+    config: PrepareConfig,
+    table: pa.Table,
+    rows: np.ndarray,
+    rejects: dict[int, str],
 ) -> None:
     """Writes rejects.csv; its rows are counted as in the manifest's error messages."""
     indices = sorted(rejects)
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "row", "reason"])
-        for index, row in zip(indices, rows_in_file(config.manifest, indices)):
+        for index, row in zip(indices, rows_in_file(config.manifest, rows[indices])):
             writer.writerow([table["image"][index].as_py(), row, rejects[index]])
 
 

@@ -26,7 +26,9 @@ def transfer_affinity(
     """Returns how much of a specialist's worth remains when two verticals swap theirs.
 
     Of vertical j under the specialist of i: (R@1 - untrained) / (R@1 of j's own - untrained), cut
-    to -1 to 1; the affinity is the mean of both directions.
+    to -1 to 1; the affinity is the mean of both directions. A vertical in which nothing is known to
+    be learnt, for want of queries or of a gain, has no affinity to any other: the share of its gain
+    that another specialist keeps does not exist, and half an affinity would spoil a cluster.
 
     Args:
       verticals: names, n of them.
@@ -34,18 +36,20 @@ def transfer_affinity(
       untrained: outcomes of a model that has learnt nothing.
 
     Returns:
-      float64 [n, n], symmetric, -1 to 1, ones on the diagonal; 0 where a vertical has no query.
+      float64 [n, n], symmetric, -1 to 1, ones on the diagonal.
     """
     count = len(verticals)
     one_way = np.zeros([count, count])
+    learnt = np.zeros(count, bool)
     for j, target in enumerate(verticals):
         floor, best = _recall(untrained, target), _recall(own[target].outcomes, target)
         if floor is None or best is None or best - floor < _LEAST_GAIN:
             continue
+        learnt[j] = True
         for i, source in enumerate(verticals):
             found = _recall(own[source].outcomes, target)
             one_way[i, j] = np.clip((found - floor) / (best - floor), -1.0, 1.0)
-    affinity = (one_way + one_way.T) / 2
+    affinity = np.where(np.outer(learnt, learnt), (one_way + one_way.T) / 2, 0.0)
     np.fill_diagonal(affinity, 1.0)
     return affinity
 

@@ -318,6 +318,53 @@ def test_hold_out_leaves_unlabelled_rows_as_they_are():
     assert (split[:8].count("val"), split[8:12].count("val")) == (4, 2)
 
 
+def test_hold_out_leaves_out_unlabelled_rows_of_the_groups_it_holds_out():
+    # Styles of two items each, of which one picture is unlabelled; some have no style or their own.
+    names = [f"i{i}" for i in range(8)]
+    table = pa.table(
+        {
+            "image": [f"{i}.jpg" for i in range(14)],
+            "item_id": [*names, *[""] * 6],
+            "vertical": ["tops"] * 14,
+            "split": ["train"] * 8 + [U] * 6,
+            "style": [*"aabbccdd", *"abcd", "", "z"],
+        }
+    )
+    result = hold_out(table, 0.5, by="style")
+    held = set(result.filter(pa.compute.equal(result["split"], "val"))["style"].to_pylist())
+
+    assert len(held) == 2
+    left = [row["style"] for row in result.to_pylist() if row["split"] == U]
+    assert left == [style for style in [*"abcd", "", "z"] if style not in held]
+    # All labelled rows are there, and all rows in the order they were in.
+    assert result["item_id"].to_pylist()[:8] == names
+    numbers = [int(image.split(".")[0]) for image in result["image"].to_pylist()]
+    assert numbers == sorted(numbers) and len(numbers) == 12
+
+
+def test_hold_out_refuses_to_leave_unlabelled_rows_without_a_specialist():
+    # Shop s is drawn with those of bags, and is the only one of tops.
+    table = pa.table(
+        {
+            "image": [f"{i}.jpg" for i in range(5)],
+            "item_id": ["1", "2", "3", "4", ""],
+            "vertical": ["bags", "bags", "bags", "tops", "tops"],
+            "split": ["train"] * 4 + [U],
+            "shop": ["s", "t", "u", "s", ""],
+        }
+    )
+    same_shop = table.set_column(4, "shop", pa.array(["s", "t", "u", "s", "s"]))
+    labelled = table.slice(0, 4)
+    moves = [hold_out(labelled, 0.3, "shop", seed)["split"][3].as_py() for seed in range(10)]
+    moved, stayed = moves.index("val"), moves.index("train")
+
+    assert hold_out(table, 0.3, "shop", stayed)["split"].to_pylist()[3:] == ["train", U]
+    with pytest.raises(UserError, match=r"'tops' has rows of .* hold out by 'shop' leaves it none"):
+        hold_out(table, 0.3, "shop", moved)
+    # Those of the same shop are left out: nothing remains that lacks a specialist.
+    assert hold_out(same_shop, 0.3, "shop", moved).num_rows == 4
+
+
 def test_hold_out_leaves_test_rows_and_holds_out_by_other_columns():
     table = manifest(
         10, split=["train"] * 20 + ["test"] * 20, day=[f"d{i // 4}" for i in range(40)]
@@ -333,8 +380,10 @@ def test_hold_out_refuses_what_cannot_be_done():
     for fraction in (0, 1, -0.5, 2, float("nan")):
         with pytest.raises(UserError, match="must lie between 0 and 1"):
             hold_out(table, fraction)
-    with pytest.raises(UserError, match=r"no column 'day'.*there are image"):
-        hold_out(table, 0.5, by="day")
+    numbered = table.append_column("record", pa.array(range(table.num_rows)))
+    for by in ("day", "record"):
+        with pytest.raises(UserError, match=rf"no column '{by}'; there are image.*, split$"):
+            hold_out(numbered, 0.5, by=by)
     with pytest.raises(UserError, match="has val rows already"):
         hold_out(hold_out(table, 0.5), 0.5)
     with pytest.raises(UserError, match="column 'day' is empty"):

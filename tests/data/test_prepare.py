@@ -69,7 +69,8 @@ def test_killed_half_way_and_called_again_it_gives_the_same_bytes(small, tmp_pat
     command = [sys.executable, TOOL, f"--manifest={small}", f"--output={output}"]
     command += ["--shard_records=2", "--processes=1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list(partial.glob("progress/*.json")) and process.poll() is None:
+    # A file that is still being written begins with a dot.
+    while not list(partial.glob("progress/[0-9]*.json")) and process.poll() is None:
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -328,6 +329,33 @@ def test_unlabelled_pictures_are_prepared_without_item_id(tmp_path):
     assert [row["image"] for row in rejects(tmp_path / "out")] == ["9.png"]
     with pytest.raises(UserError, match=r"unlabelled tells of no items .* val or test"):
         evaluation_set(dataset, "unlabelled")
+
+
+def test_unlabelled_pictures_of_held_out_groups_are_left_out_and_told_of(tmp_path, caplog):
+    manifest = make_pictures(tmp_path, 12)
+    lines = manifest.read_text().splitlines()
+    # Every style has a picture without label, before those with one.
+    rows = [f"{i}.png,,{('tops', 'bags')[i % 2]},unlabelled,s{i}" for i in range(4)]
+    rows += [f"{line},train,s{i // 2}" for i, line in enumerate(lines[5:13])]
+    manifest.write_text("\n".join([f"{HEADER},split,style", *rows]) + "\n")
+    (tmp_path / "11.png").write_bytes(b"broken")
+    config = PrepareConfig(
+        manifest, tmp_path / "out", val_fraction=0.5, val_group_column="style", shard_records=5
+    )
+    with caplog.at_level("INFO"):
+        dataset = prepare(config, 1)
+
+    assert "2 unlabelled pictures are left out: their style is held out" in caplog.text
+    styles, val = dataset.column("style"), dataset.select(split="val")
+    held = set(styles[val])
+    assert set(styles[dataset.select(split="unlabelled")]) == {"s0", "s1", "s2", "s3"} - held
+    assert len(dataset) == 9
+    assert dataset.column("record").tolist() == list(range(9))
+    # Rows are counted as in the file, with those left out.
+    assert [(r["image"], r["row"]) for r in rejects(tmp_path / "out")] == [("11.png", "13")]
+    with caplog.at_level("INFO"):
+        assert len(prepare(config, 1)) == 9
+    assert "already prepared" in caplog.text
 
 
 def test_shard_without_any_usable_picture(tmp_path):
