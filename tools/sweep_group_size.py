@@ -54,7 +54,8 @@ _STEPS = flags.DEFINE_enum(
     "sweep_steps",
     _DEFAULT.steps,
     [PER_VERTICAL, PER_MODEL],
-    "per_vertical: a model's steps grow with its verticals; per_model: all have as many",
+    "per_vertical: a model's steps grow with its verticals, to --student_steps for a student of "
+    "all; per_model: every triplet model has --specialist_steps, every student --student_steps",
 )
 _UNIFIED = flags.DEFINE_bool(
     "unified", _DEFAULT.unified, "train a student of the specialists of each group, too"

@@ -42,7 +42,8 @@ class SweepConfig:
       partitions: random partitions of the verticals at each size between one and all.
       seeds: of the trainings; each trains everything.
       steps: "per_vertical", a model's steps grow with its verticals, so that every picture is seen
-        as often; "per_model", every model has the same number of steps.
+        as often; "per_model", all triplet models have the steps of one vertical's specialist, and
+        all students those of the student of all verticals.
       unified: whether a student of the specialists is trained for every group, too.
       split: to evaluate on.
 
@@ -110,7 +111,8 @@ def sweep_stage(
       dataset: a prepared dataset.
       sweep: what to train.
       training: how the specialist of one vertical is trained; its seed is the sweep's.
-      student: how the student of all verticals is trained; that of a group has its share of steps.
+      student: how the student of all verticals is trained; that of a group has its share of steps
+        where steps are "per_vertical".
 
     Raises:
       UserError: if the split answers no query, or a stage was made with other flags.
@@ -205,11 +207,9 @@ class _Models:
         run_dir = self._run_dir / reference.name.replace("specialist", "unified", 1)
         teachers = [self.triplet((vertical,)) for vertical in group]
         targets = targets_stage(run_dir, self._dataset, teachers, reference)
-        optimization = self._student.optimization
-        steps = max(1, round(optimization.steps * len(group) / len(self._dataset.verticals)))
-        config = dataclasses.replace(
-            self._student, optimization=dataclasses.replace(optimization, steps=steps)
-        )
+        total = len(self._dataset.verticals)
+        count = len(group) if self._sweep.steps == PER_VERTICAL else total
+        config = self._student.for_verticals(count, total)
         return student_stage(run_dir, self._dataset, targets, config, reference)
 
     def evaluated(self, groups: Groups, model_of: Callable[[Group], Stage]) -> _Found:

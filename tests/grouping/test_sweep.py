@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 
@@ -6,8 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from report_runs import make_dataset
 
+from apparel_embed import stages, student_stages
 from apparel_embed.errors import UserError
+from apparel_embed.evaluation.models import Embedded
+from apparel_embed.grouping import sweep
 from apparel_embed.grouping.sweep import SweepConfig, partitions_of, sweep_stage
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
@@ -122,9 +127,70 @@ def test_the_curve_is_a_picture_that_is_not_blank(swept):
     assert len(image.convert("RGB").getcolors(1 << 20)) > 50
 
 
-def test_steps_per_model_are_the_same_for_all(tiny_prepared, tmp_path):
-    config = SweepConfig(sizes=(2,), steps="per_model", unified=False, split="val")
-    sweep_stage(tmp_path, tiny_prepared, config, TRAINING, STUDENT)
+@pytest.fixture
+def untrained(monkeypatch):
+    """Leaves out the work of trainings, and finds what chance does; names what would be trained."""
+    trained = []
 
-    made = tmp_path / "sweep-models/seed0/specialist-bags+dresses/stage.json"
-    assert json.loads(made.read_text())["flags"]["optimization"]["steps"] == 2
+    def train_specialist(dataset, verticals, config, directory, what):
+        trained.append(what)
+        return {}
+
+    def compute_targets(dataset, teachers, *, reference, config):
+        return np.arange(3), np.eye(3, 4, dtype=np.float32), [{"unlabelled": 0}]
+
+    def train_student(dataset, records, targets, config, directory, start):
+        trained.append(directory.parent.name)
+        return {}
+
+    def embed(dataset, pictures, directories):
+        embeddings = np.random.default_rng(0).normal(size=[len(pictures), 4])
+        return Embedded(embeddings.astype(np.float32), 0, len(directories), False)
+
+    monkeypatch.setattr(stages, "train_specialist", train_specialist)
+    monkeypatch.setattr(student_stages, "compute_targets", compute_targets)
+    monkeypatch.setattr(student_stages, "train_student", train_student)
+    monkeypatch.setattr(sweep, "embed_by_specialists", embed)
+    return trained
+
+
+@pytest.fixture(scope="module")
+def of_four(tmp_path_factory):
+    """A dataset of 4 verticals with 2 items each."""
+    items = [(f"{name}{number}", name, 2) for name in "abcd" for number in range(2)]
+    return make_dataset(tmp_path_factory.mktemp("four") / "data", items)
+
+
+@pytest.mark.parametrize(
+    ("steps", "triplet", "unified"),
+    [
+        # Steps, frozen steps and steps between validations of a pair of four verticals.
+        ("per_vertical", (20, 6, 4), (20, 15, 5)),
+        ("per_model", (10, 3, 2), (40, 30, 10)),
+    ],
+)
+def test_models_of_groups_have_their_share_of_steps_or_all_the_same(
+    of_four, tmp_path, untrained, steps, triplet, unified
+):
+    training = dataclasses.replace(
+        TRAINING, optimization=OptimizationConfig(steps=10, frozen_steps=3)
+    )
+    student = dataclasses.replace(
+        STUDENT,
+        optimization=OptimizationConfig(steps=40, frozen_steps=30),
+        loop=LoopConfig(validate_every=10),
+    )
+    config = SweepConfig(sizes=(2,), partitions=1, steps=steps)
+    sweep_stage(tmp_path, of_four, config, training, student)
+
+    (groups,) = partitions_of(of_four.verticals, 2, 1, 0)
+    for group in map("+".join, groups):
+        for name, expected in (
+            (f"specialist-{group}", triplet),
+            (f"unified-{group}/student", unified),
+        ):
+            made = tmp_path / "sweep-models/seed0" / name / "stage.json"
+            flags = json.loads(made.read_text())["flags"]
+            optimization = flags["optimization"]
+            found = (optimization["steps"], optimization["frozen_steps"])
+            assert (*found, flags["loop"]["validate_every"]) == expected
