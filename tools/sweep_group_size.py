@@ -47,7 +47,8 @@ flags.register_validator(
 _PARTITIONS = flags.DEFINE_integer(
     "partitions",
     _DEFAULT.partitions,
-    "random partitions of the verticals at each size (1 or more)",
+    "different random partitions of the verticals at each size (1 or more); where there are fewer, "
+    "as at sizes one and all, each of them",
     lower_bound=1,
 )
 _STEPS = flags.DEFINE_enum(

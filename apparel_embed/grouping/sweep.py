@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from apparel_embed.training.student import StudentConfig
 TRIPLET, UNIFIED = "triplet", "unified"
 SCHEMA_VERSION = 1
 PER_VERTICAL, PER_MODEL = "per_vertical", "per_model"
+# For each partition wanted. If all there are are wanted, one is missed with probability e^-100.
+_MOST_DRAWS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,8 @@ class SweepConfig:
     Attributes:
       sizes: numbers of verticals that share a model, each 1 or more; those beyond the dataset's
         are the dataset's.
-      partitions: random partitions of the verticals at each size between one and all.
+      partitions: different random partitions of the verticals at each size; where there are fewer,
+        as at sizes one and all, each of them.
       seeds: of the trainings; each trains everything.
       steps: "per_vertical", a model's steps grow with its verticals, so that every picture is seen
         as often; "per_model", all triplet models have the steps of one vertical's specialist, and
@@ -73,25 +77,43 @@ class SweepConfig:
 
 
 def partitions_of(verticals: Sequence[str], size: int, count: int, seed: int) -> list[Groups]:
-    """Returns random partitions of the verticals into groups of about a size.
+    """Returns different random partitions of the verticals into groups of about a size.
 
     Every partition has all verticals, so that sizes are compared on the same queries.
 
     Args:
       verticals: names.
       size: most verticals in a group; groups are as equal as they can be.
-      count: partitions to draw; there is one only if all verticals are alone or together.
+      count: partitions to draw; all there are if there are fewer, one only if all verticals are
+        alone or together.
       seed: of the draw.
     """
-    if size == 1 or size >= len(verticals):
-        count = 1
-    partitions = []
-    for number in range(count):
+    number_of_groups = _number_of_groups(len(verticals), size)
+    count = min(count, _number_of_partitions(len(verticals), number_of_groups))
+    # In the order drawn.
+    partitions: dict[Groups, None] = {}
+    for number in range(_MOST_DRAWS * count):
         order = np.random.default_rng([seed, size, number]).permutation(len(verticals))
-        parts = np.array_split(order, -(-len(verticals) // size))
+        parts = np.array_split(order, number_of_groups)
         groups = [tuple(sorted(verticals[place] for place in part)) for part in parts]
-        partitions.append(tuple(sorted(groups)))
-    return partitions
+        partitions[tuple(sorted(groups))] = None
+        if len(partitions) == count:
+            break
+    return list(partitions)
+
+
+def _number_of_groups(verticals: int, size: int) -> int:
+    """Returns how many groups verticals make if no group has more than a size."""
+    return -(-verticals // size)
+
+
+def _number_of_partitions(verticals: int, groups: int) -> int:
+    """Returns in how many ways verticals can be parted into groups that are as equal as can be."""
+    small, larger = divmod(verticals, groups)
+    orders = math.factorial(small) ** (groups - larger) * math.factorial(small + 1) ** larger
+    return math.factorial(verticals) // (
+        orders * math.factorial(groups - larger) * math.factorial(larger)
+    )
 
 
 def sweep_stage(

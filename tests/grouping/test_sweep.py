@@ -13,6 +13,7 @@ from apparel_embed import stages, student_stages
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.models import Embedded
 from apparel_embed.grouping import sweep
+from apparel_embed.grouping.strategies import format_groups
 from apparel_embed.grouping.sweep import SweepConfig, partitions_of, sweep_stage
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
@@ -36,13 +37,40 @@ def test_partitions_hold_every_vertical_once_in_groups_of_nearly_the_size(n, siz
     verticals = [f"v{number}" for number in range(n)]
     found = partitions_of(verticals, size, count, seed)
 
-    assert len(found) == (1 if size == 1 or size >= n else count)
+    assert len(set(found)) == len(found) <= count
+    assert len(found) == 1 if size == 1 or size >= n else len(found) >= min(count, 3)
     for groups in found:
         assert sorted(name for group in groups for name in group) == sorted(verticals)
         lengths = [len(group) for group in groups]
         assert max(lengths) <= size
         assert max(lengths) - min(lengths) <= 1
     assert found == partitions_of(verticals, size, count, seed)
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "there_are"),
+    # Pairs; pairs and one alone; two threes; a three and two pairs.
+    [(4, 2, 3), (5, 2, 15), (6, 4, 10), (7, 3, 105)],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_partitions_are_different_ones_and_at_most_all_there_are(n, size, there_are, seed):
+    verticals = [f"v{number}" for number in range(n)]
+    found = partitions_of(verticals, size, 1000, seed)
+
+    assert len(set(found)) == len(found) == there_are
+    for count in range(1, 4):
+        assert partitions_of(verticals, size, count, seed) == found[:count]
+
+
+def test_the_first_partition_of_a_seed_is_that_of_earlier_releases():
+    verticals = list("abcdefgh")
+
+    for size, firsts in (
+        (4, ["a+c+f+g,b+d+e+h", "a+c+e+h,b+d+f+g"]),
+        (3, ["a+b+d,c+f+g,e+h", "a+c+d,b+g,e+f+h"]),
+    ):
+        found = [partitions_of(verticals, size, 2, seed)[0] for seed in (0, 1)]
+        assert [format_groups(groups) for groups in found] == firsts
 
 
 def test_partitions_differ_by_number_and_seed():
