@@ -40,8 +40,9 @@ class SweepConfig:
     """What the curve is made of.
 
     Attributes:
-      sizes: numbers of verticals that share a model, each 1 or more; those beyond the dataset's
-        are the dataset's.
+      sizes: most verticals that share a model, each 1 or more; those beyond the dataset's are the
+        dataset's. Groups are as equal as can be: of 6 verticals, size 4 makes two groups of 3.
+        Sizes that make as many groups are the same experiment, which is done once.
       partitions: different random partitions of the verticals at each size; where there are fewer,
         as at sizes one and all, each of them.
       seeds: of the trainings; each trains everything.
@@ -169,9 +170,9 @@ def run_sweep(
     student: StudentConfig,
 ) -> dict[str, Any]:
     """Returns the content of `sweep.json`; its arguments are those of `sweep_stage`."""
-    sizes = sorted({min(size, len(dataset.verticals)) for size in sweep.sizes})
+    total = len(dataset.verticals)
     rows = []
-    for size in sizes:
+    for size in _different_sizes(sweep.sizes, total):
         found: dict[str, list[_Found]] = {TRIPLET: [], UNIFIED: []}
         for seed in sweep.seeds:
             models = _Models(run_dir, dataset, sweep, training, student, seed)
@@ -180,15 +181,35 @@ def run_sweep(
                 found[TRIPLET].append(models.evaluated(groups, models.triplet))
                 if sweep.unified and size > 1:
                     found[UNIFIED].append(models.evaluated(groups, models.unified))
-        rows += [_row(name, size, repeats) for name, repeats in found.items() if repeats]
+        group_size = total / _number_of_groups(total, size)
+        rows += [
+            _row(name, size, group_size, repeats) for name, repeats in found.items() if repeats
+        ]
     return {
         "schema_version": SCHEMA_VERSION,
         "split": sweep.split,
         "seeds": list(sweep.seeds),
         "steps": sweep.steps,
-        "verticals": len(dataset.verticals),
+        "verticals": total,
         "rows": rows,
     }
+
+
+def _different_sizes(sizes: Sequence[int], verticals: int) -> list[int]:
+    """Returns the sizes, rising, and of those that make as many groups the least."""
+    different: dict[int, int] = {}
+    for size in sorted(sizes):
+        groups = _number_of_groups(verticals, size)
+        if groups in different:
+            logging.info(
+                "sweep: size %d makes as many groups of %d verticals as size %d, which is taken",
+                size,
+                verticals,
+                different[groups],
+            )
+        else:
+            different[groups] = min(size, verticals)
+    return list(different.values())
 
 
 # What the models of one partition find: metrics of each vertical's queries.
@@ -248,7 +269,7 @@ def _seeded(
     return dataclasses.replace(config, optimization=optimization)
 
 
-def _row(model: str, size: int, repeats: Sequence[_Found]) -> dict[str, Any]:
+def _row(model: str, size: int, group_size: float, repeats: Sequence[_Found]) -> dict[str, Any]:
     """Returns the mean over repeats, with its interval over items, and the mean of each repeat."""
     verticals = sorted(repeats[0])
     hits = {v: np.mean([found[v].recall[1] for found in repeats], axis=0) for v in verticals}
@@ -260,6 +281,7 @@ def _row(model: str, size: int, repeats: Sequence[_Found]) -> dict[str, Any]:
     return {
         "model": model,
         "size": size,
+        "group_size": group_size,
         "queries": sum(len(values) for values in hits.values()),
         "r_at_1": float(np.mean([hits[v].mean() for v in verticals])),
         "r_at_1_low": low,

@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_every_size_has_triplet_models_and_sizes_above_one_a_student(swept):
     _, stage = swept
     record = json.loads((stage.directory / SWEEP_FILE).read_text())
 
-    found = [(row["size"], row["model"], len(row["repeats"])) for row in record["rows"]]
+    found = [(row["group_size"], row["model"], len(row["repeats"])) for row in record["rows"]]
     # Of two verticals there is one partition alone and one together, for each of two seeds.
     assert found == [(1, "triplet", 2), (2, "triplet", 2), (2, "unified", 2)]
     for row in record["rows"]:
@@ -187,6 +188,25 @@ def of_four(tmp_path_factory):
     """A dataset of 4 verticals with 2 items each."""
     items = [(f"{name}{number}", name, 2) for name in "abcd" for number in range(2)]
     return make_dataset(tmp_path_factory.mktemp("four") / "data", items)
+
+
+def test_a_size_is_told_as_groups_are_and_one_that_makes_as_many_is_no_other(
+    of_four, tmp_path, untrained, caplog
+):
+    # No more than 3 of 4 verticals together are two pairs.
+    config = SweepConfig(sizes=(3, 2, 4, 9), partitions=1, unified=False)
+    with caplog.at_level(logging.INFO):
+        stage = sweep_stage(tmp_path, of_four, config, TRAINING, STUDENT)
+
+    rows = stage.result["rows"]
+    assert [(row["size"], row["group_size"]) for row in rows] == [(2, 2.0), (4, 4.0)]
+    assert len(untrained) == 3
+    assert "size 3 makes as many groups of 4 verticals as size 2, which is taken" in caplog.text
+    assert "size 9 makes as many groups of 4 verticals as size 4" in caplog.text
+
+    config = dataclasses.replace(config, sizes=(3,))
+    (row,) = sweep_stage(tmp_path / "other", of_four, config, TRAINING, STUDENT).result["rows"]
+    assert (row["size"], row["group_size"]) == (3, 2.0)
 
 
 @pytest.mark.parametrize(
