@@ -14,7 +14,7 @@ from absl import logging
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.models import embed_by_specialists
-from apparel_embed.evaluation.protocol import query_outcomes
+from apparel_embed.evaluation.protocol import answered_queries, query_outcomes
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.files import write_json
 from apparel_embed.grouping.strategies import Groups, format_groups
@@ -138,8 +138,14 @@ def sweep_stage(
         where steps are "per_vertical".
 
     Raises:
-      UserError: if the split answers no query, or a stage was made with other flags.
+      UserError: before anything is trained, if the split answers no query; if a stage was made with
+        other flags.
     """
+    if not answered_queries(evaluation_set(dataset, sweep.split)):
+        raise UserError(
+            f"{dataset.directory}: split {sweep.split} answers no query, so that no model can be "
+            "measured; hold items back for it, or name another (--split)"
+        )
     flags, inputs = made_of(training, dataset)
     student_flags, _ = made_of(student, dataset)
 

@@ -209,6 +209,17 @@ def test_a_size_is_told_as_groups_are_and_one_that_makes_as_many_is_no_other(
     assert (row["size"], row["group_size"]) == (3, 2.0)
 
 
+def test_a_split_that_answers_no_query_is_refused_before_anything_is_trained(tmp_path, untrained):
+    # Of one picture, an item can be asked for but not found.
+    dataset = make_dataset(tmp_path / "data", [(f"item{name}", name, 1) for name in "ab"])
+    run_dir = tmp_path / "run"
+
+    with pytest.raises(UserError, match=r"data/prepared: split test answers no query.*--split"):
+        sweep_stage(run_dir, dataset, SweepConfig(), TRAINING, STUDENT)
+    assert untrained == []
+    assert not run_dir.exists()
+
+
 @pytest.mark.parametrize(
     ("steps", "triplet", "unified"),
     [
