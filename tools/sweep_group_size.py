@@ -8,6 +8,9 @@ triplet model is trained for each group, beside a student of the group's special
 equal as can be: of 6 verticals, size 4 makes two groups of 3, and the curve has them at 3. Every
 size is measured on all verticals' queries. Writes <run_dir>/sweep/sweep.json and curve.png; models
 are trained once, in <run_dir>/sweep-models.
+
+Students learn from pictures of split unlabelled too, which no triplet model sees, unless
+--nouse_unlabelled says otherwise.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.run_flags import RunFlags
+from apparel_embed.cli.target_flags import unlabelled_flag
 from apparel_embed.cli.training_flags import (
     ModelFlags,
     SpecialistFlags,
@@ -65,6 +69,7 @@ _STEPS = flags.DEFINE_enum(
 _UNIFIED = flags.DEFINE_bool(
     "unified", _DEFAULT.unified, "train a student of the specialists of each group, too"
 )
+_UNLABELLED = unlabelled_flag()
 _SPLIT = flags.DEFINE_enum("split", _DEFAULT.split, ["val", "test"], "split to evaluate on")
 _MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
@@ -83,6 +88,7 @@ def main() -> None:
             seeds=tuple(int(seed) for seed in _SEEDS.value),
             steps=_STEPS.value,
             unified=_UNIFIED.value,
+            unlabelled=_UNLABELLED.value,
             split=_SPLIT.value,
         ),
         _SPECIALIST.config(),

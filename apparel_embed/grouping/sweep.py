@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.models import embed_by_specialists
@@ -27,6 +28,7 @@ from apparel_embed.stages import SWEEP, made_of, specialist_stage
 from apparel_embed.student_stages import student_stage, targets_stage
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
+from apparel_embed.training.targets import TargetsConfig
 
 TRIPLET, UNIFIED = "triplet", "unified"
 SCHEMA_VERSION = 1
@@ -50,6 +52,8 @@ class SweepConfig:
         as often; "per_model", all triplet models have the steps of one vertical's specialist, and
         all students those of the student of all verticals.
       unified: whether a student of the specialists is trained for every group, too.
+      unlabelled: whether students learn from pictures of split unlabelled too, as in
+        `TargetsConfig`; triplet models see none.
       split: to evaluate on.
 
     Raises:
@@ -61,6 +65,7 @@ class SweepConfig:
     seeds: tuple[int, ...] = (0,)
     steps: str = PER_VERTICAL
     unified: bool = True
+    unlabelled: bool = True
     split: str = "test"
 
     def __post_init__(self) -> None:
@@ -156,6 +161,8 @@ def sweep_stage(
         return {"rows": record["rows"]}
 
     settings = dataclasses.asdict(sweep)
+    if not sweep.unified or not len(dataset.select(split=UNLABELLED)):
+        del settings["unlabelled"]
     return run_stage(
         run_dir / SWEEP,
         flags={
@@ -255,7 +262,8 @@ class _Models:
         reference = self.triplet(group)
         run_dir = self._run_dir / reference.name.replace("specialist", "unified", 1)
         teachers = [self.triplet((vertical,)) for vertical in group]
-        targets = targets_stage(run_dir, self._dataset, teachers, reference)
+        made = TargetsConfig(unlabelled=self._sweep.unlabelled)
+        targets = targets_stage(run_dir, self._dataset, teachers, reference, made)
         total = len(self._dataset.verticals)
         count = len(group) if self._sweep.steps == PER_VERTICAL else total
         config = self._student.for_verticals(count, total)

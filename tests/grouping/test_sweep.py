@@ -220,6 +220,31 @@ def test_a_split_that_answers_no_query_is_refused_before_anything_is_trained(tmp
     assert not run_dir.exists()
 
 
+@pytest.mark.parametrize("used", [True, False])
+def test_students_learn_from_unlabelled_pictures_unless_told_otherwise(
+    tiny_unlabelled, tmp_path, untrained, used
+):
+    config = SweepConfig(sizes=(2,), unlabelled=used)
+    stage = sweep_stage(tmp_path, tiny_unlabelled, config, TRAINING, STUDENT)
+
+    made = tmp_path / "sweep-models/seed0/unified-bags+dresses/targets/stage.json"
+    assert json.loads(made.read_text())["flags"]["unlabelled"] is used
+    assert stage.flags["unlabelled"] is used
+
+
+def test_flags_tell_of_unlabelled_pictures_only_where_a_student_may_learn_from_them(
+    tiny_prepared, tiny_unlabelled, tmp_path, untrained
+):
+    for dataset, unified in ((tiny_prepared, True), (tiny_unlabelled, False)):
+        run_dir = tmp_path / f"unified-{unified}"
+        config = SweepConfig(sizes=(2,), unified=unified)
+        stage = sweep_stage(run_dir, dataset, config, TRAINING, STUDENT)
+        assert "unlabelled" not in stage.flags
+
+        other = dataclasses.replace(config, unlabelled=False)
+        assert sweep_stage(run_dir, dataset, other, TRAINING, STUDENT).skipped
+
+
 @pytest.mark.parametrize(
     ("steps", "triplet", "unified"),
     [
