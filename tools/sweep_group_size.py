@@ -7,7 +7,8 @@ At each size the verticals are split at random into as few groups as have at mos
 triplet model is trained for each group, beside a student of the group's specialists. Groups are as
 equal as can be: of 6 verticals, size 4 makes two groups of 3, and the curve has them at 3. Every
 size is measured on all verticals' queries. Writes <run_dir>/sweep/sweep.json and curve.png; models
-are trained once, in <run_dir>/sweep-models.
+are trained once, in <run_dir>/sweep-models. With other --sizes, --partitions, --seeds or another
+--split the curve is drawn anew, and only models that are not there are trained.
 
 Students learn from pictures of split unlabelled too, which no triplet model sees, unless
 --nouse_unlabelled says otherwise.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ from apparel_embed.errors import UserError
 from apparel_embed.evaluation.models import embed_by_specialists
 from apparel_embed.evaluation.protocol import answered_queries, query_outcomes
 from apparel_embed.evaluation.split import evaluation_set
-from apparel_embed.files import write_json
+from apparel_embed.files import read_json, write_json
 from apparel_embed.grouping.strategies import Groups, format_groups
 from apparel_embed.grouping.trials import Group
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
 from apparel_embed.retrieval.bootstrap import stratified_bootstrap_interval
 from apparel_embed.retrieval.metrics import QueryMetrics
-from apparel_embed.runs import Stage, run_stage
+from apparel_embed.runs import STAGE_FILE, Stage, run_stage
 from apparel_embed.stages import SWEEP, made_of, specialist_stage
 from apparel_embed.student_stages import student_stage, targets_stage
 from apparel_embed.training.specialist import SpecialistConfig
@@ -33,6 +33,8 @@ from apparel_embed.training.targets import TargetsConfig
 TRIPLET, UNIFIED = "triplet", "unified"
 SCHEMA_VERSION = 1
 PER_VERTICAL, PER_MODEL = "per_vertical", "per_model"
+# Flags that say which models are measured on what: a sweep with others is made of models it keeps.
+_RENEWABLE = ("partitions", "seeds", "sizes", "split")
 # For each partition wanted. If all there are are wanted, one is missed with probability e^-100.
 _MOST_DRAWS = 100
 
@@ -132,7 +134,8 @@ def sweep_stage(
     """Trains models of groups of each size, and writes `sweep.json` and the curve as a figure.
 
     Models are stages in `<run>/sweep-models/seed<seed>/`, trained once; those that the run itself
-    has trained alike, with the same seed, are copied.
+    has trained alike, with the same seed, are copied. A sweep of other sizes, partitions, seeds or
+    another split is made anew, and trains only the models that are not there.
 
     Args:
       run_dir: the run's directory.
@@ -163,16 +166,38 @@ def sweep_stage(
     settings = dataclasses.asdict(sweep)
     if not sweep.unified or not len(dataset.select(split=UNLABELLED)):
         del settings["unlabelled"]
+    stage_flags = {
+        **{name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()},
+        "specialist": flags,
+        "student": student_flags if sweep.unified else None,
+    }
     return run_stage(
         run_dir / SWEEP,
-        flags={
-            **{name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()},
-            "specialist": flags,
-            "student": student_flags if sweep.unified else None,
-        },
+        flags=stage_flags,
         inputs=inputs,
         work=work,
+        renewed=_is_renewable(run_dir, {"flags": stage_flags, "inputs": inputs}),
     )
+
+
+def _is_renewable(run_dir: Path, made_of: Mapping[str, Any]) -> bool:
+    """Returns whether a sweep, finished or begun, was made alike but for `_RENEWABLE` flags."""
+    expected = _without_renewable(made_of)
+    for name in (SWEEP, f"{SWEEP}.partial"):
+        try:
+            record = read_json(run_dir / name / STAGE_FILE)
+        except FileNotFoundError:
+            continue
+        except ValueError:
+            return False
+        if _without_renewable(record) != expected:
+            return False
+    return True
+
+
+def _without_renewable(made_of: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    flags = {name: v for name, v in made_of.get("flags", {}).items() if name not in _RENEWABLE}
+    return flags, dict(made_of.get("inputs", {}))
 
 
 def run_sweep(

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import io
 import json
@@ -183,6 +184,19 @@ def untrained(monkeypatch):
     return trained
 
 
+def swept_once(run_dir, dataset, config, training, finished, monkeypatch):
+    """Sweeps to the end, or until the curve is to be drawn."""
+
+    def interrupted(record):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, contextlib.ExitStack() as stack:
+        if not finished:
+            patch.setattr(sweep, "draw_curve", interrupted)
+            stack.enter_context(pytest.raises(KeyboardInterrupt))
+        sweep_stage(run_dir, dataset, config, training, STUDENT)
+
+
 @pytest.fixture(scope="module")
 def of_four(tmp_path_factory):
     """A dataset of 4 verticals with 2 items each."""
@@ -243,6 +257,55 @@ def test_flags_tell_of_unlabelled_pictures_only_where_a_student_may_learn_from_t
 
         other = dataclasses.replace(config, unlabelled=False)
         assert sweep_stage(run_dir, dataset, other, TRAINING, STUDENT).skipped
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "trained"),
+    [
+        ({"split": "val"}, 0),
+        ({"sizes": (4,)}, 0),
+        ({"sizes": (2, 4)}, 2),
+        ({"partitions": 2, "sizes": (1, 2, 4)}, 4),
+        ({"seeds": (0, 1)}, 5),
+    ],
+)
+def test_another_curve_of_the_same_trainings_trains_only_what_is_missing(
+    of_four, tmp_path, untrained, monkeypatch, finished, changes, trained
+):
+    config = SweepConfig(sizes=(1, 4), partitions=1, unified=False)
+    swept_once(tmp_path, of_four, config, TRAINING, finished, monkeypatch)
+    del untrained[:]
+    other = dataclasses.replace(config, **changes)
+    stage = sweep_stage(tmp_path, of_four, other, TRAINING, STUDENT)
+
+    assert len(untrained) == trained
+    assert not stage.skipped
+    assert stage.flags["sizes"] == list(other.sizes)
+    assert sweep_stage(tmp_path, of_four, other, TRAINING, STUDENT).skipped
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("changes", [{}, {"seeds": (1,)}, {"split": "val"}])
+def test_a_curve_of_other_trainings_is_refused_and_the_old_one_kept(
+    of_four, tmp_path, untrained, monkeypatch, finished, changes
+):
+    config = SweepConfig(sizes=(4,), unified=False)
+    swept_once(tmp_path, of_four, config, TRAINING, finished, monkeypatch)
+    made = tmp_path / ("sweep" if finished else "sweep.partial") / "stage.json"
+    before = made.read_bytes()
+    del untrained[:]
+    other = dataclasses.replace(config, **changes)
+
+    for training, steps in (
+        (dataclasses.replace(TRAINING, optimization=OptimizationConfig(steps=3)), other.steps),
+        (TRAINING, "per_model"),
+    ):
+        with pytest.raises(UserError, match=r"was made with .*; remove that directory"):
+            one = dataclasses.replace(other, steps=steps)
+            sweep_stage(tmp_path, of_four, one, training, STUDENT)
+    assert untrained == []
+    assert made.read_bytes() == before
 
 
 @pytest.mark.parametrize(
