@@ -3,10 +3,15 @@ r"""Draws accuracy against the number of verticals that share a triplet model: t
     python tools/sweep_group_size.py --run_dir=runs/mine --sizes=1,2,4,8 --partitions=2 \
       --seeds=0,1,2
 
-At each size the verticals are split at random into groups of that size, and a triplet model is
-trained for each group, beside a student of the group's specialists. Every size is measured on all
-verticals' queries. Writes <run_dir>/sweep/sweep.json and curve.png; models are trained once, in
-<run_dir>/sweep-models.
+At each size the verticals are split at random into as few groups as have at most that many, and a
+triplet model is trained for each group, beside a student of the group's specialists. Groups are as
+equal as can be: of 6 verticals, size 4 makes two groups of 3, and the curve has them at 3. Every
+size is measured on all verticals' queries. Writes <run_dir>/sweep/sweep.json and curve.png; models
+are trained once, in <run_dir>/sweep-models. With other --sizes, --partitions, --seeds or another
+--split the curve is drawn anew, and only models that are not there are trained.
+
+Students learn from pictures of split unlabelled too, which no triplet model sees, unless
+--nouse_unlabelled says otherwise.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.run_flags import RunFlags
+from apparel_embed.cli.target_flags import unlabelled_flag
 from apparel_embed.cli.training_flags import (
     ModelFlags,
     SpecialistFlags,
@@ -22,7 +28,7 @@ from apparel_embed.cli.training_flags import (
     TrainingFlags,
 )
 from apparel_embed.grouping.sweep import PER_MODEL, PER_VERTICAL, SweepConfig, sweep_stage
-from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
+from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, group_size
 
 _RUN = RunFlags()
 _DEFAULT = SweepConfig()
@@ -33,7 +39,10 @@ def _is_list_of_numbers(values: list[str], least: int) -> bool:
 
 
 _SIZES = flags.DEFINE_list(
-    "sizes", [str(size) for size in _DEFAULT.sizes], "numbers of verticals that share a model"
+    "sizes",
+    [str(size) for size in _DEFAULT.sizes],
+    "most verticals that share a model; groups are as equal as can be, and sizes that make as many "
+    "groups are one",
 )
 flags.register_validator(
     "sizes", lambda values: _is_list_of_numbers(values, 1), "allowed are whole numbers from 1"
@@ -47,18 +56,21 @@ flags.register_validator(
 _PARTITIONS = flags.DEFINE_integer(
     "partitions",
     _DEFAULT.partitions,
-    "random partitions of the verticals at each size (1 or more)",
+    "different random partitions of the verticals at each size (1 or more); where there are fewer, "
+    "as at sizes one and all, each of them",
     lower_bound=1,
 )
 _STEPS = flags.DEFINE_enum(
     "sweep_steps",
     _DEFAULT.steps,
     [PER_VERTICAL, PER_MODEL],
-    "per_vertical: a model's steps grow with its verticals; per_model: all have as many",
+    "per_vertical: a model's steps grow with its verticals, to --student_steps for a student of "
+    "all; per_model: every triplet model has --specialist_steps, every student --student_steps",
 )
 _UNIFIED = flags.DEFINE_bool(
     "unified", _DEFAULT.unified, "train a student of the specialists of each group, too"
 )
+_UNLABELLED = unlabelled_flag()
 _SPLIT = flags.DEFINE_enum("split", _DEFAULT.split, ["val", "test"], "split to evaluate on")
 _MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
@@ -77,6 +89,7 @@ def main() -> None:
             seeds=tuple(int(seed) for seed in _SEEDS.value),
             steps=_STEPS.value,
             unified=_UNIFIED.value,
+            unlabelled=_UNLABELLED.value,
             split=_SPLIT.value,
         ),
         _SPECIALIST.config(),
@@ -84,7 +97,7 @@ def main() -> None:
     )
     for row in stage.result["rows"]:
         print(
-            f"{row['size']:3d} verticals, {row['model']:8s} R@1 {row['r_at_1']:.3f} "
+            f"{group_size(row):5.4g} verticals, {row['model']:8s} R@1 {row['r_at_1']:.3f} "
             f"[{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}] over {row['queries']} queries, "
             f"{len(row['repeats'])} repeats"
         )

@@ -11,6 +11,16 @@ from apparel_embed.training.targets import ALIGN_ON, TargetsConfig
 from apparel_embed.training.views import MOST_VIEWS
 
 
+def unlabelled_flag() -> flags.FlagHolder[bool]:
+    """Returns the flag that says whether targets are made of unlabelled pictures, too."""
+    return flags.DEFINE_bool(
+        "use_unlabelled",
+        TargetsConfig().unlabelled,
+        "whether the student learns from pictures of split unlabelled too; makes no difference "
+        "where there are none",
+    )
+
+
 class TargetFlags:
     """Onto what targets are aligned, how they are made, and of which pictures."""
 
@@ -46,12 +56,7 @@ class TargetFlags:
             lower_bound=0.0,
             upper_bound=MOST_SEPARATION,
         )
-        self._unlabelled = flags.DEFINE_bool(
-            "use_unlabelled",
-            default.unlabelled,
-            "whether the student learns from pictures of split unlabelled too; makes no "
-            "difference where there are none",
-        )
+        self._unlabelled = unlabelled_flag()
 
     @property
     def align_to(self) -> str:

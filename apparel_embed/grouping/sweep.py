@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.models import embed_by_specialists
-from apparel_embed.evaluation.protocol import query_outcomes
+from apparel_embed.evaluation.protocol import answered_queries, query_outcomes
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.files import write_json
 from apparel_embed.grouping.strategies import Groups, format_groups
@@ -26,10 +28,15 @@ from apparel_embed.stages import SWEEP, made_of, specialist_stage
 from apparel_embed.student_stages import student_stage, targets_stage
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
+from apparel_embed.training.targets import TargetsConfig
 
 TRIPLET, UNIFIED = "triplet", "unified"
 SCHEMA_VERSION = 1
 PER_VERTICAL, PER_MODEL = "per_vertical", "per_model"
+# Flags that say which models are measured on what: a sweep with others is made of models it keeps.
+_RENEWABLE = ("partitions", "seeds", "sizes", "split")
+# For each partition wanted. If all there are are wanted, one is missed with probability e^-100.
+_MOST_DRAWS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +44,18 @@ class SweepConfig:
     """What the curve is made of.
 
     Attributes:
-      sizes: numbers of verticals that share a model, each 1 or more; those beyond the dataset's
-        are the dataset's.
-      partitions: random partitions of the verticals at each size between one and all.
+      sizes: most verticals that share a model, each 1 or more; those beyond the dataset's are the
+        dataset's. Groups are as equal as can be: of 6 verticals, size 4 makes two groups of 3.
+        Sizes that make as many groups are the same experiment, which is done once.
+      partitions: different random partitions of the verticals at each size; where there are fewer,
+        as at sizes one and all, each of them.
       seeds: of the trainings; each trains everything.
       steps: "per_vertical", a model's steps grow with its verticals, so that every picture is seen
-        as often; "per_model", every model has the same number of steps.
+        as often; "per_model", all triplet models have the steps of one vertical's specialist, and
+        all students those of the student of all verticals.
       unified: whether a student of the specialists is trained for every group, too.
+      unlabelled: whether students learn from pictures of split unlabelled too, as in
+        `TargetsConfig`; triplet models see none.
       split: to evaluate on.
 
     Raises:
@@ -55,6 +67,7 @@ class SweepConfig:
     seeds: tuple[int, ...] = (0,)
     steps: str = PER_VERTICAL
     unified: bool = True
+    unlabelled: bool = True
     split: str = "test"
 
     def __post_init__(self) -> None:
@@ -72,25 +85,43 @@ class SweepConfig:
 
 
 def partitions_of(verticals: Sequence[str], size: int, count: int, seed: int) -> list[Groups]:
-    """Returns random partitions of the verticals into groups of about a size.
+    """Returns different random partitions of the verticals into groups of about a size.
 
     Every partition has all verticals, so that sizes are compared on the same queries.
 
     Args:
       verticals: names.
       size: most verticals in a group; groups are as equal as they can be.
-      count: partitions to draw; there is one only if all verticals are alone or together.
+      count: partitions to draw; all there are if there are fewer, one only if all verticals are
+        alone or together.
       seed: of the draw.
     """
-    if size == 1 or size >= len(verticals):
-        count = 1
-    partitions = []
-    for number in range(count):
+    number_of_groups = _number_of_groups(len(verticals), size)
+    count = min(count, _number_of_partitions(len(verticals), number_of_groups))
+    # In the order drawn.
+    partitions: dict[Groups, None] = {}
+    for number in range(_MOST_DRAWS * count):
         order = np.random.default_rng([seed, size, number]).permutation(len(verticals))
-        parts = np.array_split(order, -(-len(verticals) // size))
+        parts = np.array_split(order, number_of_groups)
         groups = [tuple(sorted(verticals[place] for place in part)) for part in parts]
-        partitions.append(tuple(sorted(groups)))
-    return partitions
+        partitions[tuple(sorted(groups))] = None
+        if len(partitions) == count:
+            break
+    return list(partitions)
+
+
+def _number_of_groups(verticals: int, size: int) -> int:
+    """Returns how many groups verticals make if no group has more than a size."""
+    return -(-verticals // size)
+
+
+def _number_of_partitions(verticals: int, groups: int) -> int:
+    """Returns in how many ways verticals can be parted into groups that are as equal as can be."""
+    small, larger = divmod(verticals, groups)
+    orders = math.factorial(small) ** (groups - larger) * math.factorial(small + 1) ** larger
+    return math.factorial(verticals) // (
+        orders * math.factorial(groups - larger) * math.factorial(larger)
+    )
 
 
 def sweep_stage(
@@ -103,18 +134,26 @@ def sweep_stage(
     """Trains models of groups of each size, and writes `sweep.json` and the curve as a figure.
 
     Models are stages in `<run>/sweep-models/seed<seed>/`, trained once; those that the run itself
-    has trained alike, with the same seed, are copied.
+    has trained alike, with the same seed, are copied. A sweep of other sizes, partitions, seeds or
+    another split is made anew, and trains only the models that are not there.
 
     Args:
       run_dir: the run's directory.
       dataset: a prepared dataset.
       sweep: what to train.
       training: how the specialist of one vertical is trained; its seed is the sweep's.
-      student: how the student of all verticals is trained; that of a group has its share of steps.
+      student: how the student of all verticals is trained; that of a group has its share of steps
+        where steps are "per_vertical".
 
     Raises:
-      UserError: if the split answers no query, or a stage was made with other flags.
+      UserError: before anything is trained, if the split answers no query; if a stage was made with
+        other flags.
     """
+    if not answered_queries(evaluation_set(dataset, sweep.split)):
+        raise UserError(
+            f"{dataset.directory}: split {sweep.split} answers no query, so that no model can be "
+            "measured; hold items back for it, or name another (--split)"
+        )
     flags, inputs = made_of(training, dataset)
     student_flags, _ = made_of(student, dataset)
 
@@ -125,15 +164,19 @@ def sweep_stage(
         return {"rows": record["rows"]}
 
     settings = dataclasses.asdict(sweep)
+    if not sweep.unified or not len(dataset.select(split=UNLABELLED)):
+        del settings["unlabelled"]
+    stage_flags = {
+        **{name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()},
+        "specialist": flags,
+        "student": student_flags if sweep.unified else None,
+    }
     return run_stage(
         run_dir / SWEEP,
-        flags={
-            **{name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()},
-            "specialist": flags,
-            "student": student_flags if sweep.unified else None,
-        },
+        flags=stage_flags,
         inputs=inputs,
         work=work,
+        renewed=_RENEWABLE,
     )
 
 
@@ -145,9 +188,9 @@ def run_sweep(
     student: StudentConfig,
 ) -> dict[str, Any]:
     """Returns the content of `sweep.json`; its arguments are those of `sweep_stage`."""
-    sizes = sorted({min(size, len(dataset.verticals)) for size in sweep.sizes})
+    total = len(dataset.verticals)
     rows = []
-    for size in sizes:
+    for size in _different_sizes(sweep.sizes, total):
         found: dict[str, list[_Found]] = {TRIPLET: [], UNIFIED: []}
         for seed in sweep.seeds:
             models = _Models(run_dir, dataset, sweep, training, student, seed)
@@ -156,15 +199,35 @@ def run_sweep(
                 found[TRIPLET].append(models.evaluated(groups, models.triplet))
                 if sweep.unified and size > 1:
                     found[UNIFIED].append(models.evaluated(groups, models.unified))
-        rows += [_row(name, size, repeats) for name, repeats in found.items() if repeats]
+        group_size = total / _number_of_groups(total, size)
+        rows += [
+            _row(name, size, group_size, repeats) for name, repeats in found.items() if repeats
+        ]
     return {
         "schema_version": SCHEMA_VERSION,
         "split": sweep.split,
         "seeds": list(sweep.seeds),
         "steps": sweep.steps,
-        "verticals": len(dataset.verticals),
+        "verticals": total,
         "rows": rows,
     }
+
+
+def _different_sizes(sizes: Sequence[int], verticals: int) -> list[int]:
+    """Returns the sizes, rising, and of those that make as many groups the least."""
+    different: dict[int, int] = {}
+    for size in sorted(sizes):
+        groups = _number_of_groups(verticals, size)
+        if groups in different:
+            logging.info(
+                "sweep: size %d makes as many groups of %d verticals as size %d, which is taken",
+                size,
+                verticals,
+                different[groups],
+            )
+        else:
+            different[groups] = min(size, verticals)
+    return list(different.values())
 
 
 # What the models of one partition find: metrics of each vertical's queries.
@@ -204,12 +267,11 @@ class _Models:
         reference = self.triplet(group)
         run_dir = self._run_dir / reference.name.replace("specialist", "unified", 1)
         teachers = [self.triplet((vertical,)) for vertical in group]
-        targets = targets_stage(run_dir, self._dataset, teachers, reference)
-        optimization = self._student.optimization
-        steps = max(1, round(optimization.steps * len(group) / len(self._dataset.verticals)))
-        config = dataclasses.replace(
-            self._student, optimization=dataclasses.replace(optimization, steps=steps)
-        )
+        made = TargetsConfig(unlabelled=self._sweep.unlabelled)
+        targets = targets_stage(run_dir, self._dataset, teachers, reference, made)
+        total = len(self._dataset.verticals)
+        count = len(group) if self._sweep.steps == PER_VERTICAL else total
+        config = self._student.for_verticals(count, total)
         return student_stage(run_dir, self._dataset, targets, config, reference)
 
     def evaluated(self, groups: Groups, model_of: Callable[[Group], Stage]) -> _Found:
@@ -226,7 +288,7 @@ def _seeded(
     return dataclasses.replace(config, optimization=optimization)
 
 
-def _row(model: str, size: int, repeats: Sequence[_Found]) -> dict[str, Any]:
+def _row(model: str, size: int, group_size: float, repeats: Sequence[_Found]) -> dict[str, Any]:
     """Returns the mean over repeats, with its interval over items, and the mean of each repeat."""
     verticals = sorted(repeats[0])
     hits = {v: np.mean([found[v].recall[1] for found in repeats], axis=0) for v in verticals}
@@ -238,6 +300,7 @@ def _row(model: str, size: int, repeats: Sequence[_Found]) -> dict[str, Any]:
     return {
         "model": model,
         "size": size,
+        "group_size": group_size,
         "queries": sum(len(values) for values in hits.values()),
         "r_at_1": float(np.mean([hits[v].mean() for v in verticals])),
         "r_at_1_low": low,

@@ -40,22 +40,28 @@ def sweep_section(inputs: ReportInputs) -> Section:
     return Section(name, title, "", (Picture("curve", caption, draw_curve(sweep)),))
 
 
+def group_size(row: Mapping[str, Any]) -> float:
+    """Returns the mean number of verticals of the groups that a row of `sweep.json` is of."""
+    # A sweep of an earlier release tells only the size asked for.
+    return row.get("group_size", row["size"])
+
+
 def draw_curve(sweep: Mapping[str, Any]) -> bytes:
-    """Returns R@1 within the vertical against the number of verticals of a model, as PNG.
+    """Returns R@1 within the vertical against the mean number of verticals of a model, as PNG.
 
     Args:
       sweep: content of `sweep.json`.
     """
     figure = new_figure(7, 4.5)
     axes = figure.subplots()
-    sizes = sorted({row["size"] for row in sweep["rows"]})
+    sizes = sorted({group_size(row) for row in sweep["rows"]})
     for number, (name, (style, label)) in enumerate(_NAMES.items()):
         rows = [row for row in sweep["rows"] if row["model"] == name]
         if not rows:
             continue
         colour, marker = model_style(style)
         shift = _SHIFT ** (1 if number else -1)
-        places = [row["size"] * shift for row in rows]
+        places = [group_size(row) * shift for row in rows]
         means = [row["r_at_1"] for row in rows]
         below = [row["r_at_1"] - row["r_at_1_low"] for row in rows]
         above = [row["r_at_1_high"] - row["r_at_1"] for row in rows]
@@ -66,9 +72,9 @@ def draw_curve(sweep: Mapping[str, Any]) -> bytes:
             repeats = row["repeats"]
             axes.plot([place * shift] * len(repeats), repeats, ".", color=colour, alpha=0.5)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.set_xticks(sizes, [f"{round(size, 2):g}" for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("verticals that share a model")
+    axes.set_xlabel("verticals that share a model, mean over groups")
     axes.set_ylabel("R@1 within the vertical, mean over verticals")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -73,6 +73,27 @@ class StudentConfig:
                 "smooth_l1, as other scales of dimensions make other angles"
             )
 
+    def for_verticals(self, count: int, total: int) -> StudentConfig:
+        """Returns the training of a student of some verticals: their share of all verticals' steps.
+
+        The backbone is trained for a step at least if it is trained in the whole, and for none if
+        it is not.
+
+        Args:
+          count: verticals of the student, 1 or more.
+          total: verticals that this configuration is for.
+        """
+        whole = self.optimization
+        steps = max(1, round(whole.steps * count / total))
+        frozen = round(whole.frozen_steps * count / total)
+        frozen = min(frozen, steps - 1) if whole.frozen_steps < whole.steps else max(frozen, steps)
+        validate_every = max(1, round(self.loop.validate_every * count / total))
+        return dataclasses.replace(
+            self,
+            optimization=dataclasses.replace(whole, steps=steps, frozen_steps=frozen),
+            loop=dataclasses.replace(self.loop, validate_every=validate_every),
+        )
+
 
 def train_student(
     dataset: PreparedDataset,

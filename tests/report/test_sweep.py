@@ -1,8 +1,10 @@
 import dataclasses
 import json
 
+import pytest
 from report_runs import is_drawn
 
+from apparel_embed.report import sweep
 from apparel_embed.report.sweep import SWEEP_FILE, draw_curve, sweep_section
 
 ROW = {"queries": 36, "r_at_1": 0.5, "r_at_1_low": 0.4, "r_at_1_high": 0.7, "repeats": [0.4, 0.6]}
@@ -40,6 +42,20 @@ def test_the_curve_is_the_same_twice_and_another_for_other_values():
 
     assert draw_curve(SWEEP) == draw_curve(SWEEP)
     assert draw_curve(SWEEP) != draw_curve(other)
+
+
+def test_the_curve_is_at_the_mean_size_of_groups_not_at_that_asked_for(monkeypatch):
+    figures = []
+    monkeypatch.setattr(sweep, "png_bytes", figures.append)
+    # Of 8 verticals, size 3 makes groups of 3, 3 and 2.
+    rows = [{**SWEEP["rows"][0], "size": 3, "group_size": 8 / 3}, SWEEP["rows"][1]]
+    draw_curve({**SWEEP, "rows": rows})
+
+    (axes,) = figures[0].axes
+    # A row of an earlier release has only the size asked for.
+    assert list(axes.get_xticks()) == [8 / 3, 4]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["2.67", "4"]
+    assert list(axes.lines[0].get_xdata()) == pytest.approx([8 / 3, 4], rel=0.05)
 
 
 def test_a_curve_of_one_size_and_one_kind_of_model_is_drawn():

@@ -309,6 +309,35 @@ def test_the_student_comes_close_to_its_targets(tiny_prepared, teachers, tmp_pat
     assert (result["train_pictures"], result["unlabelled_pictures"]) == (32, 0)
 
 
+@pytest.mark.parametrize(
+    ("whole", "count", "total", "share"),
+    [
+        # Steps, frozen steps and steps between validations.
+        ((400, 100, 40), 2, 8, (100, 25, 10)),
+        ((400, 100, 40), 8, 8, (400, 100, 40)),
+        ((10, 0, 3), 1, 3, (3, 0, 1)),
+        ((4, 1, 2), 1, 8, (1, 0, 1)),
+        # Rounded alike, but the backbone is trained.
+        ((10, 9, 1), 1, 4, (2, 1, 1)),
+        # It is in none of them.
+        ((10, 10, 1), 1, 4, (2, 2, 1)),
+        ((2, 2, 1), 1, 8, (1, 1, 1)),
+    ],
+)
+def test_a_student_of_some_verticals_has_their_share_of_all_that_counts_steps(
+    whole, count, total, share
+):
+    def config(steps, frozen_steps, validate_every):
+        return StudentConfig(
+            MODEL,
+            OptimizationConfig(steps=steps, frozen_steps=frozen_steps, seed=3),
+            batch_size=16,
+            loop=LoopConfig(validate_every=validate_every, checkpoint_every=7),
+        )
+
+    assert config(*whole).for_verticals(count, total) == config(*share)
+
+
 def test_a_student_that_starts_from_a_model_starts_with_its_weights(
     tiny_prepared, teachers, tmp_path
 ):
