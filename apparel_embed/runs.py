@@ -161,6 +161,7 @@ def run_stage(
 
 def _copy(twin: Stage, directory: Path) -> Stage:
     """Copies a finished stage aside, and gives the copy its name when it is whole."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
         shutil.copytree(twin.directory, aside, dirs_exist_ok=True)

@@ -130,14 +130,14 @@ def test_work_done_by_another_name_is_copied_and_not_done_again(tmp_path):
     counter = []
     make(tmp_path / "one", write_and_count(counter))
     twins = [tmp_path / "none", tmp_path / "one"]
-    two = make(tmp_path / "two", write_and_count(counter), twins=twins)
+    two = make(tmp_path / "deep" / "two", write_and_count(counter), twins=twins)
 
     assert counter == ["one.partial"]
     assert (two.name, two.result, two.skipped) == ("two", {"answer": 1}, True)
     assert json.loads((two.directory / "stage.json").read_text())["stage"] == "two"
     assert (two.directory / "result.txt").read_text() == "whole"
     assert (tmp_path / "one" / "result.txt").read_text() == "whole"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["two"]
 
 
 @pytest.mark.parametrize("change", [{"flags": {"steps": 2}}, {"inputs": {"data": "xyz"}}])
