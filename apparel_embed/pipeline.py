@@ -52,6 +52,8 @@ class PipelineConfig:
       student: how the student is trained.
       align_to: onto whose space targets are rotated, one of `REFERENCES`.
       targets: how targets are made.
+      compare_specialists: whether the specialist of every vertical is trained to compare with, also
+        where the groups' specialists are the teachers.
       start_from_combined: whether the student starts from the combined model's weights.
       split: to evaluate on.
       processes: for work on pictures.
@@ -66,6 +68,7 @@ class PipelineConfig:
     grouping: SearchConfig = SearchConfig()
     align_to: str = COMBINED
     targets: TargetsConfig = TargetsConfig()
+    compare_specialists: bool = False
     start_from_combined: bool = True
     split: str = "test"
     processes: int = 1
@@ -134,6 +137,10 @@ def _train(config: PipelineConfig, dataset: PreparedDataset) -> dict[str, Any]:
         logging.info("specialist %d of %d: %s", number, len(groups), " + ".join(group))
         training = config.specialist.for_verticals(len(group))
         grouped.append(specialist_stage(run_dir, dataset, group, training))
+    if config.compare_specialists:
+        for vertical in verticals:
+            logging.info("specialist to compare with: %s", vertical)
+            specialist_stage(run_dir, dataset, [vertical], config.specialist)
     combined = specialist_stage(
         run_dir, dataset, verticals, config.specialist.for_verticals(len(verticals)), COMBINED
     )

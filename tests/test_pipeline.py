@@ -260,6 +260,22 @@ def test_verticals_given_as_a_group_share_a_specialist_that_teaches_the_student(
         assert ("skipped" in done.stderr) == (not arguments)
 
 
+def test_one_group_of_all_is_the_combined_model_trained_once_and_specialists_compare(tmp_path):
+    flags = [*FLAGS, "--nomeasure_speed", "--grouping=all", "--compare_specialists"]
+    done = run("run_pipeline.py", f"--run_dir={tmp_path}", *flags)
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = json.loads((tmp_path / "evaluation/summary.json").read_text())["rows"]
+    found = {row["model"]: row for row in rows if row["vertical"] == "ALL"}
+    assert found["specialists"]["models_to_deploy"] == 2
+    assert found["grouped_specialists"]["models_to_deploy"] == 1
+    assert found["grouped_specialists"]["r_at_1"] == found["combined"]["r_at_1"]
+    stages = [tmp_path / name / "stage.json" for name in ("combined", "specialist-bag+dress")]
+    combined, group = (json.loads(path.read_text()) for path in stages)
+    # The group came first; the other is a copy, by its own name.
+    assert combined == {**group, "stage": "combined"}
+
+
 def walked_from_specialists(walked, to):
     """Copies a run up to its triplet models, from where other flags may go on."""
     for directory in walked[0].iterdir():

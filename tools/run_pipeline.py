@@ -39,6 +39,11 @@ _MANIFEST = flags.DEFINE_string(
     "manifest", None, "manifest, CSV or Parquet; without one, synthetic garments are drawn"
 )
 _GROUPING = GroupingFlags()
+_COMPARE_SPECIALISTS = flags.DEFINE_bool(
+    "compare_specialists",
+    False,
+    "train one specialist per vertical to compare with, whatever the groups; searches do anyway",
+)
 _TARGETS = TargetFlags()
 _STUDENT_START = StudentStartFlag()
 _SPLIT = flags.DEFINE_enum("split", "test", ["val", "test"], "split to evaluate on")
@@ -63,6 +68,7 @@ def main() -> None:
             specialist=_SPECIALIST.config(),
             student=_STUDENT.config(),
             grouping=_GROUPING.config(),
+            compare_specialists=_COMPARE_SPECIALISTS.value,
             align_to=_TARGETS.align_to,
             targets=_TARGETS.config(_TRAINING.input().augment, _TRAINING.seed),
             start_from_combined=_STUDENT_START.from_combined,
