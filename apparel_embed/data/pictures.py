@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
 import re
 import stat
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +72,23 @@ class Picture:
     width: int
 
 
+@dataclass(frozen=True, eq=False)
+class OpenedPicture:
+    """A picture as it is prepared, before it is encoded.
+
+    Attributes:
+      image: upright, cropped, shrunk sRGB.
+      format: of the file, by Pillow's name, e.g. "JPEG".
+      size: width and height of the whole upright picture in pixels.
+      crop: left, top, right, bottom of what was kept of it.
+    """
+
+    image: Image.Image
+    format: str
+    size: tuple[int, int]
+    crop: tuple[int, int, int, int]
+
+
 def prepare_picture(
     source: bytes | str | os.PathLike[str], settings: PictureSettings, box: Box | None = None
 ) -> Picture:
@@ -89,18 +108,53 @@ def prepare_picture(
     Raises:
       RejectedPicture: no usable picture; the message says why.
     """
+    with _rejecting(settings):
+        return _encode(open_picture(source, settings, box).image, settings.jpeg_quality)
+
+
+def open_picture(
+    source: bytes | str | os.PathLike[str], settings: PictureSettings, box: Box | None = None
+) -> OpenedPicture:
+    """Does all that `prepare_picture` does, but for encoding the result.
+
+    Args:
+      source: the bytes of a picture file, or its path.
+      settings: sizes; the quality has no influence.
+      box: x_min, y_min, x_max, y_max in pixels of the upright picture; None for all of it.
+
+    Raises:
+      RejectedPicture: no usable picture; the message says why.
+    """
     if isinstance(source, bytes):
         if not source:
             raise RejectedPicture("empty file")
         file = io.BytesIO(source)
     else:
         file = _check_file(Path(source))
+    with _rejecting(settings), Image.open(file, formats=FORMATS) as image:
+        return _prepare(image, settings, box)
+
+
+def read_picture_file(path: str | os.PathLike[str]) -> bytes:
+    """Returns what is in a picture's file.
+
+    Raises:
+      RejectedPicture: no such file, or one that cannot be read; the message says why.
+    """
+    try:
+        return _check_file(Path(path)).read_bytes()
+    except OSError as error:
+        raise RejectedPicture(f"cannot be read: {_one_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _rejecting(settings: PictureSettings) -> Iterator[None]:
+    """Turns whatever goes wrong with a picture into a RejectedPicture."""
     try:
         with warnings.catch_warnings():
             # Pillow warns of odd metadata and of sizes that max_pixels already bounds.
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=FORMATS) as image:
-                return _encode(_prepare(image, settings, box), settings.jpeg_quality)
+            yield
     except RejectedPicture:
         raise
     except Image.UnidentifiedImageError as error:
@@ -168,7 +222,7 @@ def _check_file(path: Path) -> Path:
     return path
 
 
-def _prepare(image: Image.Image, settings: PictureSettings, box: Box | None) -> Image.Image:
+def _prepare(image: Image.Image, settings: PictureSettings, box: Box | None) -> OpenedPicture:
     """Returns the upright, cropped, shrunk sRGB picture."""
     width, height = image.size
     if width * height > settings.max_pixels:
@@ -176,7 +230,7 @@ def _prepare(image: Image.Image, settings: PictureSettings, box: Box | None) -> 
             f"{width}x{height} pixels are more than the {settings.max_pixels} allowed"
         )
     upright, full_size = _decode(image, settings, box)
-    left, top, right, bottom = crop_rectangle(full_size, box, settings.crop_margin)
+    kept = left, top, right, bottom = crop_rectangle(full_size, box, settings.crop_margin)
     scale = min(1.0, settings.max_side / max(right - left, bottom - top))
     target = (
         max(1, round((right - left) * scale)),
@@ -185,7 +239,8 @@ def _prepare(image: Image.Image, settings: PictureSettings, box: Box | None) -> 
     x_scale, y_scale = (have / full for have, full in zip(upright.size, full_size))
     crop = (left * x_scale, top * y_scale, right * x_scale, bottom * y_scale)
     small = _resizable(upright).resize(target, Image.Resampling.LANCZOS, box=crop)
-    return _on_white(small, image.info.get("icc_profile"))
+    upright_srgb = _on_white(small, image.info.get("icc_profile"))
+    return OpenedPicture(upright_srgb, image.format or "", full_size, kept)
 
 
 def _decode(
