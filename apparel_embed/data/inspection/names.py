@@ -28,8 +28,8 @@ def _without_zeros(names: pa.Array) -> pa.Array:
 # What may set two names apart without meaning to, each with what takes it away.
 _FOLDS = {
     "case": pc.utf8_lower,
-    "white space or invisible marks": _without_space,
     "leading zeros or a trailing .0": _without_zeros,
+    "white space or invisible marks": _without_space,
     "Unicode form": lambda names: pc.utf8_normalize(names, "NFKC"),
 }
 

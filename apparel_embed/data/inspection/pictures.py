@@ -1,0 +1,263 @@
+"""The pictures of a manifest, opened once: which can be used, and how large they are."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from apparel_embed.data.columns import codes_of
+from apparel_embed.data.inspection.copies import Looks
+from apparel_embed.data.inspection.examine import HASH_WORDS, PARTS, Asked, Seen
+from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding
+from apparel_embed.data.inspection.labels import first_rows
+from apparel_embed.data.manifest import BOX_COLUMNS
+from apparel_embed.wording import counted
+
+# Compressed white paper has less, a thread on it has more.
+_BLANK_CONTRAST = 3.0
+# A box rounded up to whole pixels does no harm.
+_OVERHANG = 1.0
+_MISSING = "no such file"
+# How often the longer side is longer.
+_LONG_SHAPE = 4.0
+SIDE_CLASSES = (1, 64, 128, 256, 512, 1024, 2048, 4096)
+# Width by height.
+SHAPE_CLASSES = (0, 0.25, 0.5, 0.7, 0.9, 1.1, 1.5, 2, 4)
+
+
+def distinct_pictures(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the rows that show the same file cropped by the same box as an earlier one.
+
+    Args:
+      table: a manifest as `read_manifest` returns it.
+
+    Returns:
+      Rows of pictures not seen before, int64, ascending; and for every row the first row of its
+      picture, int64 [n].
+    """
+    # Names of 10 million pictures do not fit an array of short offsets.
+    codes, _ = codes_of(table["image"].cast(pa.large_string()))
+    first = first_rows(codes)[codes]
+    again = np.flatnonzero(np.bincount(codes, minlength=1)[codes] > 1)
+    if len(again) and table[BOX_COLUMNS[0]].null_count < table.num_rows:
+        part = table.take(pa.array(again))
+        # No box is one, too: null becomes NaN, which sorts and compares as 0 once told apart.
+        boxes = np.stack([part[name].to_numpy() for name in BOX_COLUMNS])
+        keys = np.stack([codes[again], *np.nan_to_num(boxes, nan=-np.inf)])
+        _, firsts, numbers = np.unique(keys, axis=1, return_index=True, return_inverse=True)
+        first[again] = again[firsts[numbers.reshape(-1)]]
+    return np.flatnonzero(first == np.arange(len(first))), first
+
+
+def ask_for(table: pa.Table, rows: np.ndarray, thumbnails: Iterable[int]) -> Sequence[Asked]:
+    """Returns what pictures to open.
+
+    Args:
+      table: the manifest.
+      rows: int64, which rows of it.
+      thumbnails: rows of which a thumbnail is wanted.
+    """
+    part = table.select(["image", *BOX_COLUMNS]).take(pa.array(rows))
+    wanted = set(thumbnails)
+    columns = [column.to_pylist() for column in part.columns]
+    return [
+        Asked(image, None if box[0] is None else tuple(box), row in wanted)
+        for row, image, *box in zip(rows.tolist(), *columns)
+    ]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opened:
+    """What is known of m pictures.
+
+    Attributes:
+      rows: int64 [m], ascending: the row of each in the manifest.
+      reasons: of those that cannot be used, by place.
+      formats: number of pictures of each format.
+      sizes: int32 [m, 2], width and height of the whole picture; 0 where it cannot be used.
+      crop_sizes: int32 [m, 2], the same of what is kept of it.
+      overhangs: float32 [m], pixels by which the box reaches beyond the picture.
+      looks: how they look.
+      thumbnails: JPEG by row, of those that were wanted and can be used.
+    """
+
+    rows: np.ndarray
+    reasons: dict[int, str]
+    formats: dict[str, int]
+    sizes: np.ndarray
+    crop_sizes: np.ndarray
+    overhangs: np.ndarray
+    looks: Looks
+    thumbnails: dict[int, bytes]
+
+    @classmethod
+    def collect(cls, rows: np.ndarray, results: Iterable[Seen | str]) -> Opened:
+        """Collects what is known of pictures in arrays, as it comes.
+
+        Args:
+          rows: int64 [m], ascending.
+          results: of each picture.
+        """
+        total = len(rows)
+        found = cls(
+            rows=rows,
+            reasons={},
+            formats={},
+            sizes=np.zeros((total, 2), np.int32),
+            crop_sizes=np.zeros((total, 2), np.int32),
+            overhangs=np.zeros(total, np.float32),
+            looks=Looks(
+                rows=rows,
+                content=np.zeros((total, 2), np.uint64),
+                outlines=np.zeros((total, HASH_WORDS), np.uint64),
+                colours=np.zeros((total, PARTS, PARTS, 3), np.uint8),
+                # What cannot be used has nothing to compare, either.
+                is_blank=np.ones(total, bool),
+            ),
+            thumbnails={},
+        )
+        formats: collections.Counter[str] = collections.Counter()
+        known_reasons: dict[str, str] = {}
+        for place, result in enumerate(results):
+            if isinstance(result, str):
+                # Millions of missing pictures share one text.
+                found.reasons[place] = known_reasons.setdefault(result, result)
+                continue
+            formats[result.format] += 1
+            found.sizes[place] = result.size
+            found.crop_sizes[place] = result.crop_size
+            found.overhangs[place] = result.overhang
+            found.looks.content[place] = np.frombuffer(result.content, np.uint64)
+            found.looks.outlines[place] = result.outlines
+            found.looks.colours[place] = result.colours
+            found.looks.is_blank[place] = result.contrast < _BLANK_CONTRAST
+            if result.thumbnail:
+                found.thumbnails[int(rows[place])] = result.thumbnail
+        found.formats.update(sorted(formats.items(), key=lambda entry: (-entry[1], entry[0])))
+        return found
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Which pictures can be used, bool [m]."""
+        return self.sizes[:, 0] > 0
+
+    def count_reasons(self) -> dict[str, int]:
+        """Returns how often each reason is, the most frequent first; numbers in it left out."""
+        counts = collections.Counter(_kind(reason) for reason in self.reasons.values())
+        return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
+
+    def count_sides(self) -> dict[str, int]:
+        """Returns how many pictures, cropped, have a longer side of so many pixels."""
+        sides = self.crop_sizes[self.usable].max(axis=1)
+        return _histogram(sides, SIDE_CLASSES)
+
+    def count_shapes(self) -> dict[str, int]:
+        """Returns how many pictures, cropped, have so much width by height."""
+        width, height = self.crop_sizes[self.usable].T
+        return _histogram(width / height, SHAPE_CLASSES)
+
+
+def check_pictures(opened: Opened, min_side: int) -> Iterator[Finding]:
+    """Yields what is to be said of pictures one by one.
+
+    Args:
+      opened: what is known of them.
+      min_side: a picture, cropped, whose longer side has fewer pixels is small.
+    """
+    total, usable = len(opened.rows), opened.usable
+    places = np.array(sorted(opened.reasons), np.int64)
+    reasons = np.array([opened.reasons[place] for place in places.tolist()], object)
+    missing = reasons == _MISSING
+    for code, chosen, what, advice in (
+        ("missing_pictures", missing, "no file", "Check `image`: paths begin at the manifest."),
+        ("broken_pictures", ~missing, "a file that cannot be used", "Replace or remove them."),
+    ):
+        if chosen.any():
+            count = int(chosen.sum())
+            yield Finding(
+                code,
+                # Half of them: likely a wrong path, and not what was meant to be trained on.
+                ERROR if count * 2 >= total else WARNING,
+                count,
+                f"{counted(count, 'picture')} of {total:,} with {what}: left out by prepare.",
+                advice,
+                rows=opened.rows[places[chosen]],
+                details=reasons[chosen].tolist(),
+            )
+    sides = opened.crop_sizes.max(axis=1)
+    shape = sides / np.maximum(opened.crop_sizes.min(axis=1), 1)
+    beyond = opened.overhangs
+    for code, severity, chosen, what, advice, detail in (
+        (
+            "box_beyond_picture",
+            WARNING,
+            usable & (beyond > _OVERHANG),
+            "with a box that reaches beyond the picture.",
+            "Check the boxes: pixels of the upright picture at its full size.",
+            lambda place: f"by {beyond[place]:.0f} px of {_size(opened.sizes[place])}",
+        ),
+        (
+            "small_pictures",
+            WARNING,
+            usable & (sides < min_side),
+            f"whose longer side, cropped, has fewer than {min_side} pixels.",
+            "Find larger ones, or train at a small --image_size.",
+            lambda place: _size(opened.crop_sizes[place]),
+        ),
+        (
+            "long_pictures",
+            NOTE,
+            usable & (shape > _LONG_SHAPE),
+            f"more than {_LONG_SHAPE:g} times as long as wide, or as wide as long.",
+            "Look whether they show one garment.",
+            lambda place: _size(opened.crop_sizes[place]),
+        ),
+        (
+            "blank_pictures",
+            WARNING,
+            usable & opened.looks.is_blank,
+            "of one colour: nothing can be seen on " + "{them}.",
+            "Remove them; often they stand for pictures that could not be loaded.",
+            lambda place: _size(opened.crop_sizes[place]),
+        ),
+    ):
+        found = np.flatnonzero(chosen)
+        if len(found):
+            yield Finding(
+                code,
+                severity,
+                len(found),
+                f"{counted(len(found), 'picture')} "
+                + what.format(them="it" if len(found) == 1 else "them"),
+                advice,
+                rows=opened.rows[found],
+                details=[detail(place) for place in found.tolist()],
+            )
+
+
+def _size(size: np.ndarray) -> str:
+    return f"{size[0]}x{size[1]} px"
+
+
+def _kind(reason: str) -> str:
+    """Returns what pictures rejected for the same cause have in common."""
+    head = reason.split(":")[0]
+    if head.startswith("box "):
+        return "box outside the picture"
+    return "too many pixels" if "pixels are more than" in head else head
+
+
+def _histogram(values: np.ndarray, classes: Sequence[float]) -> dict[str, int]:
+    """Returns how many values are in each class, given by its least; from the first to the last."""
+    numbers = np.searchsorted(classes, values, side="right") - 1
+    counts = np.bincount(numbers, minlength=len(classes))
+    names = [f"{low:g} to {high:g}" for low, high in zip(classes, classes[1:])]
+    names.append(f"{classes[-1]:g} or more")
+    filled = np.flatnonzero(counts)
+    if not len(filled):
+        return {}
+    return {names[i]: int(counts[i]) for i in range(filled[0], filled[-1] + 1)}
