@@ -57,7 +57,7 @@ class InspectConfig:
     # none was farther than this from its original, in outlines or colours; but for two garments
     # that the shop sells in two colours under one photograph, recoloured ones were.
     hash_distance: int = 10
-    colour_distance: int = 5
+    colour_distance: int = 4
     min_side: int = 64
     min_pictures: int = 2
     # What shows a tie of two models within 0.05 of R@1 with confidence 0.9: the search for groups

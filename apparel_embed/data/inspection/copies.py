@@ -23,6 +23,8 @@ RELATIONS = ACROSS_SPLITS, ACROSS_ITEMS, ANSWER, WITHIN_ITEM = (
     "answer",
     "within_item",
 )
+# Of these a pair concerns both its ends.
+_MUTUAL = (ACROSS_ITEMS, WITHIN_ITEM)
 _UNRELATED = -1
 # A pair of any look and relation is of less interest than one of this.
 _WORST_SCORE = np.iinfo(np.int32).max
@@ -83,10 +85,12 @@ class Copies:
             return (np.empty(0, np.int64),) * 3
         partner, score = self._closest[look, relation]
         rows = np.flatnonzero(partner >= 0)
-        others = partner[rows].astype(np.int64)
-        if relation in (ACROSS_ITEMS, WITHIN_ITEM):
-            rows, others = np.unique([np.maximum(rows, others), np.minimum(rows, others)], axis=1)
-        return rows, others, np.minimum(score[rows], score[others])
+        others, scores = partner[rows].astype(np.int64), score[rows].astype(np.int64)
+        if relation in _MUTUAL:
+            ends = np.maximum(rows, others), np.minimum(rows, others)
+            (rows, others), first = np.unique(ends, axis=1, return_index=True)
+            scores = scores[first]
+        return rows, others, scores
 
     def _relate(self, row: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Returns what rows have to do with others, places in RELATIONS or _UNRELATED."""
@@ -162,88 +166,101 @@ def find_copies(copies: Copies, looks: Looks, hash_distance: int, colour_distanc
     return find_close(looks.outlines[seen], hash_distance, found)
 
 
-# What each is called, how bad it is, what it says and what to do; None where it is as it should be.
+_LEAK = (
+    "among pictures that are learnt from or that weights are chosen by: figures will be too good."
+)
+_SPLIT_BY_GARMENT = "Put all pictures of a garment into one split, by a column that names garments."
+_SAME_LABEL = "models learn to tell apart what is the same."
+_EASY = "any model finds it."
+_FEWER = "there are fewer views than it seems."
+# Looks and relations that are of interest: how bad, what is to be said, what to do.
 _MEANINGS = {
     (EXACT, ACROSS_SPLITS): (
         ERROR,
-        "of val or test {are} exact copies of pictures that are learnt from or that weights are "
-        "chosen by: figures will be too good.",
-        "Put all pictures of a garment into one split, by a column that names the garment.",
+        f"of val or test {{have}} an exact copy {_LEAK}",
+        _SPLIT_BY_GARMENT,
     ),
     (NEAR, ACROSS_SPLITS): (
         ERROR,
-        "of val or test {are} near-copies of pictures that are learnt from or that weights are "
-        "chosen by: figures will be too good.",
-        "Put all pictures of a garment into one split, by a column that names the garment.",
+        f"of val or test {{have}} a near-copy {_LEAK}",
+        _SPLIT_BY_GARMENT,
     ),
     (EXACT, ACROSS_ITEMS): (
         ERROR,
-        "{are} the same as one of another item: models learn to tell apart what is the same.",
+        f"{{have}} an exact copy under another item: {_SAME_LABEL}",
         "Give both the same item_id, or remove the wrong one.",
     ),
     (NEAR, ACROSS_ITEMS): (
         WARNING,
-        "look the same as one of another item: models learn to tell apart what is the same.",
+        f"{{have}} a near-copy under another item: {_SAME_LABEL}",
         "Look at the pairs; give both the same item_id, or remove the wrong one.",
     ),
     (EXACT, ANSWER): (
         WARNING,
-        "that {are} queries have an exact copy as their answer: any model finds it.",
-        "Remove the copies, or let `role` keep one of them out of the gallery.",
+        f"{{ask}} and {{have}} an exact copy as the answer: {_EASY}",
+        "Remove the copies, or let `role` keep them apart.",
     ),
     (NEAR, ANSWER): (
         WARNING,
-        "that {are} queries have a near-copy as their answer: any model finds it.",
-        "Remove the copies, or let `role` keep one of them out of the gallery.",
+        f"{{ask}} and {{have}} a near-copy as the answer: {_EASY}",
+        "Remove the copies, or let `role` keep them apart.",
     ),
     (EXACT, WITHIN_ITEM): (
         NOTE,
-        "{are} exact copies within their item: there are fewer views than it seems.",
+        f"{{have}} an exact copy within the item: {_FEWER}",
         "Remove the copies.",
     ),
     (NEAR, WITHIN_ITEM): (
         NOTE,
-        "{are} near-copies within their item: there are fewer views than it seems.",
+        f"{{have}} a near-copy within the item: {_FEWER}",
         "Remove those that add nothing.",
     ),
     (RECOLOURED, ACROSS_SPLITS): (
         WARNING,
-        "of val or test {are} like pictures that are learnt from or that weights are chosen by, "
-        "but for colour or light: the same garment may be in two splits.",
+        "of val or test {have} a like but for colour or light among pictures that are learnt from "
+        "or that weights are chosen by: the same garment may be in two splits.",
         "If so, split by a column that names the garment in all its colours.",
     ),
     (RECOLOURED, ACROSS_ITEMS): (
         NOTE,
-        "{are} like one of another item but for colour or light, as where a garment is sold in "
+        "{have} a like under another item but for colour or light, as where a garment is sold in "
         "several colours.",
         "Nothing, if a colour is an item of its own; else give both the same item_id.",
     ),
 }
+# Findings about two pictures.
+PAIR_CODES = frozenset("_".join(key) for key in _MEANINGS)
 
 
 def copy_findings(copies: Copies) -> Iterator[Finding]:
-    """Yields what is to be said of copies."""
+    """Yields what is to be said of copies, of each kind the most alike first."""
     for (look, relation), (severity, what, advice) in _MEANINGS.items():
         rows, others, scores = copies.pairs(look, relation)
         if not len(rows):
             continue
-        both = relation in (ACROSS_ITEMS, WITHIN_ITEM)
-        pictures = len(np.unique([rows, others])) if both else len(rows)
+        order = np.argsort(scores, kind="stable")
+        rows, others, scores = rows[order], others[order], scores[order]
+        pictures = len(np.unique([rows, others])) if relation in _MUTUAL else len(rows)
+        verbs = {"have": "has", "ask": "asks"} if pictures == 1 else {"have": "have", "ask": "ask"}
         yield Finding(
             f"{look}_{relation}",
             severity,
             pictures,
-            f"{counted(pictures, 'picture')} {what.format(are='is' if pictures == 1 else 'are')}",
+            f"{counted(pictures, 'picture')} {what.format(**verbs)}",
             advice,
             rows=rows,
             others=others,
-            details=[
-                ""
-                if look == EXACT
-                else f"{bits} of 256 bits of outlines differ, colours by {levels} of 255"
-                for bits, levels in zip(*(part.tolist() for part in np.divmod(scores, _LEVELS)))
-            ],
+            details=_differences(scores) if look != EXACT else "",
         )
+
+
+def _differences(scores: np.ndarray) -> list[str]:
+    """Returns in words how far pairs are apart."""
+    bits, levels = np.divmod(scores, _LEVELS)
+    return [
+        f"outlines differ in {bit} of 256 bits, colours by {level} of 255"
+        for bit, level in zip(bits.tolist(), levels.tolist())
+    ]
 
 
 def crowded_finding(crowded: int) -> Finding:

@@ -44,12 +44,13 @@ def distinct_pictures(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     first = first_rows(codes)[codes]
     again = np.flatnonzero(np.bincount(codes, minlength=1)[codes] > 1)
     if len(again) and table[BOX_COLUMNS[0]].null_count < table.num_rows:
-        part = table.take(pa.array(again))
-        # No box is one, too: null becomes NaN, which sorts and compares as 0 once told apart.
-        boxes = np.stack([part[name].to_numpy() for name in BOX_COLUMNS])
-        keys = np.stack([codes[again], *np.nan_to_num(boxes, nan=-np.inf)])
-        _, firsts, numbers = np.unique(keys, axis=1, return_index=True, return_inverse=True)
-        first[again] = again[firsts[numbers.reshape(-1)]]
+        part = table.select(BOX_COLUMNS).take(pa.array(again))
+        # No box is one, too.
+        boxes = [np.nan_to_num(column.to_numpy(), nan=-np.inf) for column in part.columns]
+        order = np.lexsort([*boxes, codes[again]])
+        keys = np.stack([codes[again], *boxes])[:, order]
+        starts = np.append(True, (keys[:, 1:] != keys[:, :-1]).any(axis=0))
+        first[again[order]] = again[order[np.flatnonzero(starts)[np.cumsum(starts) - 1]]]
     return np.flatnonzero(first == np.arange(len(first))), first
 
 
@@ -245,7 +246,7 @@ def _size(size: np.ndarray) -> str:
 
 def _kind(reason: str) -> str:
     """Returns what pictures rejected for the same cause have in common."""
-    head = reason.split(":")[0]
+    head = reason.split(": ")[0]
     if head.startswith("box "):
         return "box outside the picture"
     return "too many pixels" if "pixels are more than" in head else head
