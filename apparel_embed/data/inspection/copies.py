@@ -217,13 +217,13 @@ _MEANINGS = {
     ),
     (RECOLOURED, ACROSS_SPLITS): (
         WARNING,
-        "of val or test {have} a like but for colour or light among pictures that are learnt from "
-        "or that weights are chosen by: the same garment may be in two splits.",
+        "of val or test {look} like ones that are learnt from or that weights are chosen by, but "
+        "for colour or light: the same garment may be in two splits.",
         "If so, split by a column that names the garment in all its colours.",
     ),
     (RECOLOURED, ACROSS_ITEMS): (
         NOTE,
-        "{have} a like under another item but for colour or light, as where a garment is sold in "
+        "{look} like one of another item but for colour or light, as where a garment is sold in "
         "several colours.",
         "Nothing, if a colour is an item of its own; else give both the same item_id.",
     ),
@@ -241,7 +241,12 @@ def copy_findings(copies: Copies) -> Iterator[Finding]:
         order = np.argsort(scores, kind="stable")
         rows, others, scores = rows[order], others[order], scores[order]
         pictures = len(np.unique([rows, others])) if relation in _MUTUAL else len(rows)
-        verbs = {"have": "has", "ask": "asks"} if pictures == 1 else {"have": "have", "ask": "ask"}
+        ending = "s" if pictures == 1 else ""
+        verbs = {
+            "have": "has" if pictures == 1 else "have",
+            "ask": f"ask{ending}",
+            "look": f"look{ending}",
+        }
         yield Finding(
             f"{look}_{relation}",
             severity,

@@ -95,10 +95,23 @@ class Inspection:
 
     def describe(self, row: int) -> str:
         """Returns in one line where a row is and what it says."""
-        image, item, vertical, split = (
-            self.table[name][row].as_py() for name in ("image", "item_id", "vertical", "split")
-        )
-        return f"row {self.file_rows[row]}: {image} ({item or 'no item'}, {vertical}, {split})"
+        image, item, vertical, split = self.cells_of(row)
+        return f"row {self.file_rows[row]}: {image} ({item}, {vertical}, {split})"
+
+    def cells_of(self, row: int) -> tuple[str, str, str, str]:
+        """Returns image, item, vertical and split of a row."""
+        names = ("image", "item_id", "vertical", "split")
+        image, item, vertical, split = (self.table[name][row].as_py() for name in names)
+        return image, item if item.strip() else "no item", vertical, split
+
+    def example(self, finding: Finding) -> str:
+        """Returns the first row that a finding is about, in one line; "" without rows."""
+        if not len(finding.rows):
+            return ""
+        text = self.describe(finding.rows[0])
+        if finding.others is not None:
+            text += f" and {self.describe(finding.others[0])}"
+        return ": ".join(filter(None, (text, finding.detail(0))))
 
 
 def inspect(config: InspectConfig, processes: int = 0) -> Inspection:
