@@ -42,7 +42,7 @@ class PairPicture:
 
     Attributes:
       item: its id.
-      place: vertical, split and row.
+      place: row, vertical and split.
       image: as in the manifest.
       uri: the picture, as a data URI.
     """
@@ -177,10 +177,11 @@ def verticals_table(inspection: Inspection) -> Table:
             for split in SPLITS
             if any(cell.split == split for cell in cells)
         ]
-    least = inspection.config.min_pictures
     return Table(
-        "Rows of the manifest are pictures; median and most are of an item. Queries without an "
-        "answer have no other gallery picture of their item; they count where models are judged.",
+        "Median and most: pictures of an item. Query, gallery, both: pictures by role. Few "
+        f"pictures: items with fewer than {inspection.config.min_pictures}. No answer: "
+        "queries without another gallery picture of their item. Items answered: those that have a "
+        "query with one.",
         (
             "vertical",
             "split",
@@ -191,8 +192,8 @@ def verticals_table(inspection: Inspection) -> Table:
             "query",
             "gallery",
             "both",
-            f"items < {least} pictures",
-            "queries without answer",
+            "few pictures",
+            "no answer",
             "items answered",
         ),
         tuple(_cell_texts(cell) for cell in cells),
@@ -211,7 +212,7 @@ def _cell_texts(cell: Cell) -> tuple[str, ...]:
         f"{cell.gallery_only:,}",
         f"{cell.both:,}",
         f"{cell.few_pictures:,}",
-        _DASH if cell.unanswered is None else f"{cell.unanswered:,} of {cell.queries:,}",
+        _DASH if cell.unanswered is None else f"{cell.unanswered:,}",
         _DASH if cell.answered_items is None else f"{cell.answered_items:,}",
     )
 
@@ -286,7 +287,7 @@ def _pair(inspection: Inspection, pair: ShownPair) -> PairPictures:
     pictures = []
     for row, thumbnail in zip((pair.row, pair.other), pair.thumbnails):
         image, item, vertical, split = inspection.cells_of(row)
-        place = f"{vertical}, {split}, row {inspection.file_rows[row]}"
+        place = f"row {inspection.file_rows[row]}, {vertical}, {split}"
         pictures.append(PairPicture(item, place, image, data_uri(thumbnail, "jpeg")))
     return PairPictures(tuple(pictures), pair.detail)
 
@@ -335,12 +336,12 @@ def _pictures_section(inspection: Inspection) -> InspectionSection:
         parts += [
             _bars("Formats", "format", {"pictures": opened.formats}),
             _bars(
-                "Longer side in pixels, cropped to the box where there is one",
+                "Longer side in pixels, cropped to the box",
                 "pixels",
                 {"pictures": opened.count_sides()},
             ),
             _bars(
-                "Shape: width divided by height, cropped likewise",
+                "Shape, cropped to the box",
                 "width / height",
                 {"pictures": opened.count_shapes()},
             ),

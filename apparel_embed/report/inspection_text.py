@@ -25,8 +25,11 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     console.print(Text(", ".join(f"{name} {value}" for name, value in head)))
     part = verticals_table(inspection)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(part.header):
-        table.add_column(name, justify="left" if number < 2 else "right", overflow="fold")
+    table.add_column(part.header[0], overflow="fold")
+    table.add_column(part.header[1], no_wrap=True)
+    for name in part.header[2:]:
+        # Words below one another leave room for names; figures are never folded.
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in part.rows:
         # As text: brackets in a name are no markup.
         table.add_row(*(Text(cell) for cell in row))

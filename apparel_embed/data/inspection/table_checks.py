@@ -64,7 +64,8 @@ def _check_training(
             f"{counted(len(hopeless), 'vertical')} of split train, {some_names(hopeless)}: fewer "
             f"than {_LEAST_ITEMS} items with {counted(config.min_pictures, 'picture')} or more, so "
             "no triplets.",
-            "Add items or pictures, merge the vertical into another, or leave it out.",
+            "Add items or pictures, merge the vertical into another, leave it out, or train with "
+            "--min_pictures=1.",
         )
     pictures = labels.pictures_of_items
     few = np.flatnonzero((pictures > 0) & (pictures < config.min_pictures))
