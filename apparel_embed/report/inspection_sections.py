@@ -364,7 +364,8 @@ def _sheets_section(inspection: Inspection) -> InspectionSection:
         return InspectionSection(name, title, "No pictures were asked for, or there are no items.")
     caption = (
         "Items drawn at random, a row each: gallery pictures first (bar on the left), then queries "
-        "(bar on the right); a cross is a picture that cannot be used."
+        "(bar on the right), with both bars where a picture is both; a cross is a picture that "
+        "cannot be used."
     )
     if len(inspection.labels.verticals) > MOST_SHEETS:
         caption += f" Only the {MOST_SHEETS} largest verticals are shown."

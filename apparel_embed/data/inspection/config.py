@@ -53,9 +53,10 @@ class InspectConfig:
     seed: int = 0
     crop_margin: float = 0.1
     max_pixels: int = 100_000_000
-    # Of 662 catalogue photographs saved anew (JPEG of quality 30, WebP) or at a third of their size
-    # none was farther than this from its original, in outlines or colours; but for two garments
-    # that the shop sells in two colours under one photograph, recoloured ones were.
+    # 477 photographs of garments were saved anew (JPEG of quality 60 and 30, WebP of 60) and at a
+    # half and a third of their size: 99.5 % of these copies are within both distances. Of 1.4
+    # million pairs of different photographs two are, of garments that a shop sells in two colours
+    # and shows by one photograph; 145 more, of one garment in two colours, have the same outlines.
     hash_distance: int = 10
     colour_distance: int = 4
     min_side: int = 64
