@@ -79,7 +79,7 @@ def test_sizes_and_reasons_are_tables(text):
     tables = {table[0][0]: table[1:] for table in Page(text).tables}
     assert tables["reason"] == [["no such file", "1"], ["truncated or damaged", "1"]]
     bars = re.findall(
-        r'<th scope="row">([^<]+)</th><td><span class="bar" style="width: ([\d.]+)px"></span>(\d+)<',
+        r'<th scope="row">([^<]+)</th><td><span class="bar" style="width: ([\d.]+)px"></span>(\d+)',
         text,
     )
     assert bars[-6:] == [
