@@ -59,7 +59,7 @@ def write_hostile(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     pattern(1).save(directory / "a.png")
     pattern(2).save(directory / "b.png")
-    pattern(1).save(directory / "a_anew.jpg", quality=60)
+    pattern(1).save(directory / "a_anew.jpg", quality=90)
     (directory / "b_copy.png").write_bytes((directory / "b.png").read_bytes())
     whole = (directory / "a.png").read_bytes()
     (directory / "truncated.png").write_bytes(whole[: len(whole) // 2])

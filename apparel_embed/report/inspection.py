@@ -37,9 +37,10 @@ def write_inspection(inspection: Inspection, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output={directory} cannot be made: {error.strerror}") from error
+    manifest = Path(inspection.config.manifest).absolute()
     page = render(
         "inspection.html",
-        title=f"Health of {Path(inspection.config.manifest).name}",
+        title=f"Health of {manifest.parent.name}/{manifest.name}",
         facts=facts(inspection),
         sections=inspection_sections(inspection),
     )

@@ -197,13 +197,13 @@ _MEANINGS = {
     ),
     (EXACT, ANSWER): (
         WARNING,
-        f"{{ask}} and {{have}} an exact copy as the answer: {_EASY}",
-        "Remove the copies, or let `role` keep them apart.",
+        f"{{have}} an exact copy as answer: {_EASY}",
+        "Remove the copies, or let column role keep them apart.",
     ),
     (NEAR, ANSWER): (
         WARNING,
-        f"{{ask}} and {{have}} a near-copy as the answer: {_EASY}",
-        "Remove the copies, or let `role` keep them apart.",
+        f"{{have}} a near-copy as answer: {_EASY}",
+        "Remove the copies, or let column role keep them apart.",
     ),
     (EXACT, WITHIN_ITEM): (
         NOTE,
@@ -241,17 +241,14 @@ def copy_findings(copies: Copies) -> Iterator[Finding]:
         order = np.argsort(scores, kind="stable")
         rows, others, scores = rows[order], others[order], scores[order]
         pictures = len(np.unique([rows, others])) if relation in _MUTUAL else len(rows)
-        ending = "s" if pictures == 1 else ""
-        verbs = {
-            "have": "has" if pictures == 1 else "have",
-            "ask": f"ask{ending}",
-            "look": f"look{ending}",
-        }
+        one = pictures == 1
+        verbs = {"have": "has" if one else "have", "look": "looks" if one else "look"}
+        nouns = ("query", "queries") if relation == ANSWER else ("picture",)
         yield Finding(
             f"{look}_{relation}",
             severity,
             pictures,
-            f"{counted(pictures, 'picture')} {what.format(**verbs)}",
+            f"{counted(pictures, *nouns)} {what.format(**verbs)}",
             advice,
             rows=rows,
             others=others,

@@ -169,75 +169,104 @@ def check_pictures(opened: Opened, min_side: int) -> Iterator[Finding]:
       opened: what is known of them.
       min_side: a picture, cropped, whose longer side has fewer pixels is small.
     """
-    total, usable = len(opened.rows), opened.usable
+    yield from _check_unusable(opened)
+    sides = opened.crop_sizes.max(axis=1)
+    shape = sides / np.maximum(opened.crop_sizes.min(axis=1), 1)
+    beyond = opened.overhangs > _OVERHANG
+    yield from _check_odd(
+        opened,
+        "box_beyond_picture",
+        WARNING,
+        beyond,
+        "with a box that reaches beyond the picture.",
+        "Check the boxes: pixels of the upright picture at its full size.",
+        [
+            f"by {overhang:.0f} px of {_size(size)}"
+            for overhang, size in zip(opened.overhangs[beyond], opened.sizes[beyond])
+        ],
+    )
+    yield from _check_odd(
+        opened,
+        "small_pictures",
+        WARNING,
+        sides < min_side,
+        f"whose longer side, cropped, has fewer than {min_side} pixels.",
+        "Find larger ones, or train at a small --image_size.",
+    )
+    yield from _check_odd(
+        opened,
+        "long_pictures",
+        NOTE,
+        shape > _LONG_SHAPE,
+        f"more than {_LONG_SHAPE:g} times as long as wide, or as wide as long.",
+        "Look whether they show one garment.",
+    )
+    yield from _check_odd(
+        opened,
+        "blank_pictures",
+        WARNING,
+        opened.looks.is_blank,
+        "of one colour, with nothing to be seen.",
+        "Remove them; often they stand for pictures that could not be loaded.",
+    )
+
+
+def _check_unusable(opened: Opened) -> Iterator[Finding]:
+    """Yields what is to be said of pictures that cannot be used."""
+    total = len(opened.rows)
     places = np.array(sorted(opened.reasons), np.int64)
     reasons = np.array([opened.reasons[place] for place in places.tolist()], object)
     missing = reasons == _MISSING
     for code, chosen, what, advice in (
-        ("missing_pictures", missing, "no file", "Check `image`: paths begin at the manifest."),
-        ("broken_pictures", ~missing, "a file that cannot be used", "Replace or remove them."),
+        ("missing_pictures", missing, "missing", "Check the paths in column image."),
+        ("broken_pictures", ~missing, "broken", "Replace or remove them."),
     ):
-        if chosen.any():
-            count = int(chosen.sum())
+        count = int(chosen.sum())
+        if count:
             yield Finding(
                 code,
                 # Half of them: likely a wrong path, and not what was meant to be trained on.
                 ERROR if count * 2 >= total else WARNING,
                 count,
-                f"{counted(count, 'picture')} of {total:,} with {what}: left out by prepare.",
+                f"{count:,} of {counted(total, 'picture')} {'is' if count == 1 else 'are'} {what}: "
+                "prepare leaves them out.",
                 advice,
                 rows=opened.rows[places[chosen]],
                 details=reasons[chosen].tolist(),
             )
-    sides = opened.crop_sizes.max(axis=1)
-    shape = sides / np.maximum(opened.crop_sizes.min(axis=1), 1)
-    beyond = opened.overhangs
-    for code, severity, chosen, what, advice, detail in (
-        (
-            "box_beyond_picture",
-            WARNING,
-            usable & (beyond > _OVERHANG),
-            "with a box that reaches beyond the picture.",
-            "Check the boxes: pixels of the upright picture at its full size.",
-            lambda place: f"by {beyond[place]:.0f} px of {_size(opened.sizes[place])}",
-        ),
-        (
-            "small_pictures",
-            WARNING,
-            usable & (sides < min_side),
-            f"whose longer side, cropped, has fewer than {min_side} pixels.",
-            "Find larger ones, or train at a small --image_size.",
-            lambda place: _size(opened.crop_sizes[place]),
-        ),
-        (
-            "long_pictures",
-            NOTE,
-            usable & (shape > _LONG_SHAPE),
-            f"more than {_LONG_SHAPE:g} times as long as wide, or as wide as long.",
-            "Look whether they show one garment.",
-            lambda place: _size(opened.crop_sizes[place]),
-        ),
-        (
-            "blank_pictures",
-            WARNING,
-            usable & opened.looks.is_blank,
-            "of one colour: nothing can be seen on " + "{them}.",
-            "Remove them; often they stand for pictures that could not be loaded.",
-            lambda place: _size(opened.crop_sizes[place]),
-        ),
-    ):
-        found = np.flatnonzero(chosen)
-        if len(found):
-            yield Finding(
-                code,
-                severity,
-                len(found),
-                f"{counted(len(found), 'picture')} "
-                + what.format(them="it" if len(found) == 1 else "them"),
-                advice,
-                rows=opened.rows[found],
-                details=[detail(place) for place in found.tolist()],
-            )
+
+
+def _check_odd(
+    opened: Opened,
+    code: str,
+    severity: str,
+    odd: np.ndarray,
+    what: str,
+    advice: str,
+    details: Sequence[str] | None = None,
+) -> Iterator[Finding]:
+    """Yields what is to be said of pictures that can be used but are odd, if there are any.
+
+    Args:
+      opened: what is known of all pictures.
+      code: of the finding.
+      severity: of the finding.
+      odd: bool [m], whatever it says of pictures that cannot be used.
+      what: follows their number.
+      advice: of the finding.
+      details: of each odd picture; by default its size, cropped.
+    """
+    found = np.flatnonzero(opened.usable & odd)
+    if len(found):
+        yield Finding(
+            code,
+            severity,
+            len(found),
+            f"{counted(len(found), 'picture')} {what}",
+            advice,
+            rows=opened.rows[found],
+            details=details or [_size(size) for size in opened.crop_sizes[found]],
+        )
 
 
 def _size(size: np.ndarray) -> str:

@@ -53,7 +53,7 @@ def _check_training(
             ERROR,
             1,
             "There are no pictures of split train, and so nothing to learn from.",
-            "Fill the column `split`, or leave it out: it is train by default.",
+            "Fill column split, or leave it out: it is train by default.",
         )
     hopeless = [cell.vertical for cell in trained if cell.items - cell.few_pictures < _LEAST_ITEMS]
     if hopeless:
@@ -144,8 +144,8 @@ def _check_queries(
                 sum(cell.pictures for cell in here),
                 f"Split {split}: no query has another gallery picture of its item, so it cannot be "
                 "evaluated.",
-                "Give items of this split two pictures or more, and let `role` name queries and "
-                "gallery.",
+                "Give items of this split two pictures or more, and let column role name queries "
+                "and gallery.",
             )
         elif silent:
             yield Finding(

@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 
 COPIES = {
-    "low_quality.jpg": lambda image: (image, {"quality": 30}),
+    "low_quality.jpg": lambda image: (image, {"quality": 50}),
     "other_format.webp": lambda image: (image, {"quality": 60}),
     "third.jpg": lambda image: (image.resize((100, 133)), {"quality": 80}),
     "lossless.png": lambda image: (image, {}),
