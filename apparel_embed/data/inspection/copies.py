@@ -271,7 +271,7 @@ def crowded_finding(crowded: int) -> Finding:
         "many_alike",
         NOTE,
         crowded,
-        f"{counted(crowded, 'picture')} are like more than {MOST_NEIGHBOURS:,} others, of which "
-        "not all were compared.",
-        "Remove placeholders, and inspect again.",
+        f"{counted(crowded, 'picture')} with hashes that agree in part with more than "
+        f"{MOST_NEIGHBOURS:,} others, of which not all were compared: copies may be missing.",
+        "Remove placeholders or lower --hash_distance, and inspect again.",
     )

@@ -7,8 +7,9 @@ import dataclasses
 import functools
 import hashlib
 import io
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import imagehash
 import numpy as np
@@ -113,7 +114,8 @@ def look_at(picture: Asked, directory: str | os.PathLike[str], settings: Picture
 
 
 def look_at_all(
-    pictures: Sequence[Asked],
+    pictures: Iterable[Asked],
+    total: int,
     directory: str | os.PathLike[str],
     settings: PictureSettings,
     processes: int = 0,
@@ -122,6 +124,7 @@ def look_at_all(
 
     Args:
       pictures: which ones.
+      total: how many.
       directory: where relative paths begin.
       settings: as in prepare, but for the side and the quality.
       processes: how many, 0 for one per core.
@@ -132,15 +135,13 @@ def look_at_all(
     Raises:
       UserError: a process died.
     """
-    tasks = (
-        pictures[start : start + _PICTURES_PER_TASK]
-        for start in range(0, len(pictures), _PICTURES_PER_TASK)
-    )
+    rest = iter(pictures)
+    tasks = iter(lambda: list(itertools.islice(rest, _PICTURES_PER_TASK)), [])
     work = functools.partial(_look_at_task, settings, str(directory))
     stream = run_tasks(
         work, tasks, processes, if_killed="try fewer --processes or a lower --max_pixels"
     )
-    bar = progress_bar(total=len(pictures), what="inspect", unit="pictures")
+    bar = progress_bar(total=total, what="inspect", unit="pictures")
     with bar, contextlib.closing(stream) as results:
         for result in results:
             yield result

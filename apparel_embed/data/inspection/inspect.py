@@ -195,7 +195,8 @@ def _open(
         rows = np.union1d(random.choice(distinct, config.sample, replace=False), shown)
     asked = ask_for(table, rows, shown.tolist())
     directory = Path(config.manifest).parent
-    return Opened.collect(rows, look_at_all(asked, directory, _settings(config), processes))
+    results = look_at_all(asked, len(rows), directory, _settings(config), processes)
+    return Opened.collect(rows, results)
 
 
 def _thumbnails_of(sheet: Sheet, opened: Opened, first: np.ndarray) -> dict[int, bytes]:
@@ -215,15 +216,16 @@ def _show_pairs(
         total = len(finding.rows)
         # From the surest to the least sure, so that the threshold can be judged, too.
         for place in np.unique(np.linspace(0, total - 1, _SHOWN_PAIRS).round().astype(int)):
-            ends = np.array([finding.rows[place], finding.others[place]])
-            thumbnails = []
-            for asked in ask_for(table, ends, ends.tolist()):
+            row, other = int(finding.rows[place]), int(finding.others[place])
+            ends = np.sort([row, other])
+            thumbnails = {}
+            for end, asked in zip(ends.tolist(), ask_for(table, ends, ends.tolist())):
                 with contextlib.suppress(RejectedPicture):
-                    thumbnails.append(look_at(asked, directory, _settings(config)).thumbnail)
+                    thumbnails[end] = look_at(asked, directory, _settings(config)).thumbnail
+            # Rows of one file that cannot be opened are copies, too.
             if len(thumbnails) == len(ends):
-                row, other = ends.tolist()
-                detail = finding.detail(int(place))
-                yield ShownPair(finding.code, row, other, detail, tuple(thumbnails))
+                both = thumbnails[row], thumbnails[other]
+                yield ShownPair(finding.code, row, other, finding.detail(int(place)), both)
 
 
 def _file_rows(path: Path, total: int) -> np.ndarray:

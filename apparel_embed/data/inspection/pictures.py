@@ -22,6 +22,7 @@ _BLANK_CONTRAST = 3.0
 # A box rounded up to whole pixels does no harm.
 _OVERHANG = 1.0
 _MISSING = "no such file"
+_ROWS_AT_ONCE = 1 << 14
 # How often the longer side is longer.
 _LONG_SHAPE = 4.0
 SIDE_CLASSES = (1, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -54,21 +55,23 @@ def distinct_pictures(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(first == np.arange(len(first))), first
 
 
-def ask_for(table: pa.Table, rows: np.ndarray, thumbnails: Iterable[int]) -> Sequence[Asked]:
-    """Returns what pictures to open.
+def ask_for(table: pa.Table, rows: np.ndarray, thumbnails: Iterable[int]) -> Iterator[Asked]:
+    """Yields what pictures to open, in bounded memory.
 
     Args:
       table: the manifest.
-      rows: int64, which rows of it.
+      rows: int64, ascending: which rows of it.
       thumbnails: rows of which a thumbnail is wanted.
     """
-    part = table.select(["image", *BOX_COLUMNS]).take(pa.array(rows))
     wanted = set(thumbnails)
-    columns = [column.to_pylist() for column in part.columns]
-    return [
-        Asked(image, None if box[0] is None else tuple(box), row in wanted)
-        for row, image, *box in zip(rows.tolist(), *columns)
-    ]
+    table = table.select(["image", *BOX_COLUMNS])
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[start : start + _ROWS_AT_ONCE]
+        # Of a slice: to take rows from the whole table would copy it each time.
+        part = table.slice(some[0], some[-1] - some[0] + 1).take(pa.array(some - some[0]))
+        columns = [column.to_pylist() for column in part.columns]
+        for row, image, *box in zip(some.tolist(), *columns):
+            yield Asked(image, None if box[0] is None else tuple(box), row in wanted)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

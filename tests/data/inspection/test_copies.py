@@ -173,4 +173,4 @@ def test_pictures_of_later_rows_are_told_by_their_rows_the_most_alike_first(tmp_
 def test_codes_are_distinct_and_crowds_are_told():
     assert "exact_across_splits" in PAIR_CODES
     assert f"{RECOLOURED}_{WITHIN_ITEM}" not in PAIR_CODES
-    assert crowded_finding(1234).what.startswith("1,234 pictures are like more than 1,000 others")
+    assert crowded_finding(1234).what.startswith("1,234 pictures with hashes that agree")

@@ -108,9 +108,8 @@ def test_many_are_told_in_order_with_the_reason_of_those_that_cannot_be_used(tmp
     (tmp_path / "truncated.png").write_bytes((tmp_path / "Grüße 1.png").read_bytes()[:2000])
     (tmp_path / "text.jpg").write_text("no picture")
     names = ["missing.jpg", "Grüße 1.png", "truncated.png", "text.jpg", "http://shop/a.jpg"]
-    found = list(
-        look_at_all([Asked(name, None) for name in names] * 4, tmp_path, SETTINGS, processes=1)
-    )
+    asked = [Asked(name, None) for name in names] * 4
+    found = list(look_at_all(iter(asked), len(asked), tmp_path, SETTINGS, processes=1))
     assert len(found) == 20
     assert found[0] == "no such file"
     assert found[1].format == "PNG"

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from inspected import HEADER, table_of
 
+from apparel_embed.data.inspection import pictures
 from apparel_embed.data.inspection.examine import Seen
 from apparel_embed.data.inspection.pictures import (
     Opened,
@@ -58,10 +59,19 @@ def test_what_is_opened_has_its_box_and_a_thumbnail_where_wanted(tmp_path):
     label = ("a", "tops", "train", "both")
     rows = [("x.jpg", *label, "0", "1", "10", "20"), ("y.jpg", *label, "", "", "", "")]
     table = table_of(tmp_path, rows, BOXED)
-    asked = ask_for(table, np.array([0, 1]), [1])
+    asked = list(ask_for(table, np.array([0, 1]), [1]))
     assert [one.image for one in asked] == ["x.jpg", "y.jpg"]
     assert [one.box for one in asked] == [(0.0, 1.0, 10.0, 20.0), None]
     assert [one.thumbnail for one in asked] == [False, True]
+
+
+def test_pictures_of_more_rows_than_are_read_at_once_are_asked_for_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "_ROWS_AT_ONCE", 2)
+    table = table_of(tmp_path, [(f"{n}.jpg", "a", "tops", "train", "both") for n in range(9)])
+    asked = list(ask_for(table, np.array([1, 2, 4, 7, 8]), [4]))
+    assert [one.image for one in asked] == ["1.jpg", "2.jpg", "4.jpg", "7.jpg", "8.jpg"]
+    assert [one.thumbnail for one in asked] == [False, False, True, False, False]
+    assert list(ask_for(table, np.array([], np.int64), [])) == []
 
 
 def opened(*results):
