@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
 import re
 import stat
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,24 +91,54 @@ def prepare_picture(
     Raises:
       RejectedPicture: no usable picture; the message says why.
     """
-    if isinstance(source, bytes):
-        if not source:
-            raise RejectedPicture("empty file")
-        file = io.BytesIO(source)
-    else:
-        file = _check_file(Path(source))
+    file = _source_file(source)
+    with _rejections(settings.max_pixels), warnings.catch_warnings():
+        # Pillow warns of odd metadata and of sizes that max_pixels already bounds.
+        warnings.simplefilter("ignore")
+        with Image.open(file, formats=FORMATS) as image:
+            return _encode(_prepare(image, settings, box), settings.jpeg_quality)
+
+
+def picture_size(source: bytes | str | os.PathLike[str]) -> tuple[int, int]:
+    """Returns width and height in pixels of a picture turned upright, from the file's head alone.
+
+    Fit for threads. Pillow may warn of odd metadata.
+
+    Args:
+      source: the bytes of a picture file, or its path.
+
+    Raises:
+      RejectedPicture: no picture; the message says why.
+    """
+    file = _source_file(source)
+    with _rejections(LARGEST_MAX_PIXELS), Image.open(file, formats=FORMATS) as image:
+        width, height = image.size
+        # Without EXIF in its head a PNG may have some at its end, for which Pillow decodes it all.
+        if image.format == "PNG" and "exif" not in image.info:
+            return width, height
+        return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+def _source_file(source: bytes | str | os.PathLike[str]) -> io.BytesIO | Path:
+    """Returns what Pillow is to open; rejects what has nothing in it."""
+    if not isinstance(source, bytes):
+        return _check_file(Path(source))
+    if not source:
+        raise RejectedPicture("empty file")
+    return io.BytesIO(source)
+
+
+@contextlib.contextmanager
+def _rejections(max_pixels: int) -> Iterator[None]:
+    """Turns what Pillow raises into a rejection that says why."""
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd metadata and of sizes that max_pixels already bounds.
-            warnings.simplefilter("ignore")
-            with Image.open(file, formats=FORMATS) as image:
-                return _encode(_prepare(image, settings, box), settings.jpeg_quality)
+        yield
     except RejectedPicture:
         raise
     except Image.UnidentifiedImageError as error:
         raise RejectedPicture("not a picture, or of an unknown format") from error
     except Image.DecompressionBombError as error:
-        raise RejectedPicture(f"more than {settings.max_pixels} pixels") from error
+        raise RejectedPicture(f"more than {max_pixels} pixels") from error
     except MemoryError as error:
         raise RejectedPicture("not enough memory to decode it") from error
     except Exception as error:

@@ -1,0 +1,183 @@
+"""Checks of a dataset's rows beyond those of any manifest: pictures, duplicates, boxes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from apparel_embed.data.importers.derive import ERROR
+from apparel_embed.data.importers.paths import is_missing, similar_file
+from apparel_embed.data.manifest import BOX_COLUMNS, Places
+from apparel_embed.data.picture_pool import image_path
+from apparel_embed.data.pictures import RejectedPicture, picture_size
+from apparel_embed.errors import UserError
+from apparel_embed.progress import progress_bar
+
+# Annotators count pixels from 0 or from 1, and round.
+BOX_TOLERANCE = 1.0
+
+_Checked = tuple[pa.Table, tuple[str, ...]]
+
+
+def compare_counts(found: Mapping[str, int], published: Mapping[str, int]) -> tuple[str, ...]:
+    """Returns a line for each count that differs from the published one, with both numbers."""
+    return tuple(
+        f"{name}: found {found.get(name, 0):,}, published {count:,}"
+        for name, count in published.items()
+        if found.get(name, 0) != count
+    )
+
+
+def check_missing(table: pa.Table, root: Path, places: Places, missing: str) -> _Checked:
+    """Returns the rows whose pictures are there, and a note on the others.
+
+    Args:
+      table: rows with clean paths.
+      root: the dataset's root.
+      places: tells where rows stand.
+      missing: "error", or "skip" to leave rows without a picture out.
+
+    Raises:
+      UserError: a picture is missing and none may be, or all are missing.
+    """
+    gone = is_missing(table["image"], root)
+    count = pc.sum(gone).as_py() or 0
+    if not count:
+        return table, ()
+    index = pc.index(gone, True).as_py()
+    image = table["image"][index].as_py()
+    if missing == ERROR or count == table.num_rows:
+        other = similar_file(root, image)
+        raise UserError(
+            f"{places(table, [index])[0]}: column 'image': {image!r}; no such file in {root}"
+            + (f", but there is {other!r}" if other else "")
+            + f" ({count} of {table.num_rows} rows have no picture)"
+            + ("" if count == table.num_rows else "; --missing=skip leaves them out")
+        )
+    share = f"{count:,} of {table.num_rows:,} rows"
+    note = f"left out: {share} whose picture is missing ({image} ...)"
+    return table.filter(pc.invert(gone)), (note,)
+
+
+def check_duplicates(table: pa.Table, places: Places, duplicates: str) -> _Checked:
+    """Returns the table without rows that are there already, and a note on them.
+
+    A row is a duplicate of an earlier one with the same picture, box and item.
+
+    Args:
+      table: checked rows of a manifest.
+      places: tells where rows stand.
+      duplicates: "error", or "skip" to keep the first of each.
+
+    Raises:
+      UserError: there is a duplicate and none may be.
+    """
+    keys = ["image", "item_id", *BOX_COLUMNS]
+    numbered = table.select(keys).append_column("row", pa.array(np.arange(table.num_rows)))
+    firsts = numbered.group_by(keys).aggregate([("row", "min")])["row_min"]
+    count = table.num_rows - len(firsts)
+    if not count:
+        return table, ()
+    is_first = np.zeros(table.num_rows, bool)
+    is_first[firsts.to_numpy()] = True
+    if duplicates != ERROR:
+        note = f"left out: {count:,} rows of a picture, box and item that are there already"
+        return table.filter(pa.array(is_first)), (note,)
+    index = int(np.argmin(is_first))
+    row = table.slice(index, 1)
+    same = pa.chunked_array([pa.repeat(pa.scalar(True), index)])
+    for name in keys:
+        value = row[name][0]
+        column = table[name].slice(0, index)
+        same = pc.and_(same, pc.equal(column, value) if value.is_valid else column.is_null())
+    first, place = places(table, [pc.index(same, True).as_py(), index])
+    raise UserError(
+        f"{place}: column 'image': {row['image'][0].as_py()!r}; {first.seen_from(place)} has the "
+        f"same picture, box and item ({count} of {table.num_rows} rows are such duplicates); "
+        "--duplicates=skip keeps the first of each"
+    )
+
+
+def check_boxes(table: pa.Table, root: Path, places: Places) -> tuple[str, ...]:
+    """Checks that every box lies inside its picture, give or take a pixel; returns notes.
+
+    The sizes are read from the heads of the files, by threads. Pictures that cannot be read are
+    passed over and counted; preparing lists them.
+
+    Args:
+      table: checked rows of a manifest, with clean paths.
+      root: the dataset's root.
+      places: tells where rows stand.
+
+    Raises:
+      UserError: a box reaches out of its picture.
+    """
+    rows = np.flatnonzero(table["x_min"].is_valid().to_numpy())
+    boxed = table.select(["image", *BOX_COLUMNS]).take(pa.array(rows))
+    images = boxed["image"].unique()
+    if not len(images):
+        return ()
+    sizes = np.array(_sizes(images.to_pylist(), root), float)
+    width, height = sizes[pc.index_in(boxed["image"], value_set=images).to_numpy()].T
+    # Comparisons with NaN, for what could not be read, are false.
+    outside = {
+        "x_min": boxed["x_min"].to_numpy() < -BOX_TOLERANCE,
+        "y_min": boxed["y_min"].to_numpy() < -BOX_TOLERANCE,
+        "x_max": boxed["x_max"].to_numpy() > width + BOX_TOLERANCE,
+        "y_max": boxed["y_max"].to_numpy() > height + BOX_TOLERANCE,
+    }
+    wrong = np.any(list(outside.values()), axis=0)
+    if wrong.any():
+        index = int(np.argmax(wrong))
+        name = next(name for name, values in outside.items() if values[index])
+        (place,) = places(table, [rows[index]])
+        raise UserError(
+            f"{place}: column {name!r}: {boxed[name][index].as_py():g}; the box reaches out of "
+            f"{boxed['image'][index].as_py()!r}, which has {width[index]:g}x{height[index]:g} "
+            f"pixels ({wrong.sum()} of {len(wrong)} boxes do); --nocheck_boxes leaves them to "
+            "preparing, which crops to the part inside"
+        )
+    unread = int(np.isnan(sizes[:, 0]).sum())
+    return (f"{unread:,} pictures with a box could not be read",) if unread else ()
+
+
+def check_parents(table: pa.Table, by: str) -> tuple[str, ...]:
+    """Returns a note if some groups were in several splits before anything was split.
+
+    Args:
+      table: rows of a manifest after splitting.
+      by: the column whose values are the groups.
+    """
+    labelled = table.filter(pc.is_in(table["split"], value_set=pa.array(["train", "val", "test"])))
+    labelled = labelled.filter(pc.not_equal(labelled[by], ""))
+    counts = labelled.group_by(by).aggregate([("split", "count_distinct")])
+    torn = counts.filter(pc.greater(counts["split_count_distinct"], 1))
+    if not torn.num_rows:
+        return ()
+    return (
+        f"{torn.num_rows} of {counts.num_rows} values of {by} are in several of the splits that "
+        f"the data came with ({pc.min(torn[by]).as_py()} ...)",
+    )
+
+
+def _sizes(images: list[str], root: Path) -> list[tuple[float, float]]:
+    """Returns width and height of pictures; NaN where they cannot be read."""
+
+    def size(image: str) -> tuple[float, float]:
+        try:
+            return picture_size(image_path(image, root))
+        except RejectedPicture:
+            return float("nan"), float("nan")
+
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        # Pillow warns of odd metadata; here and not in the threads, as filters are for all of them.
+        warnings.simplefilter("ignore")
+        sizes = pool.map(size, images)
+        bar = progress_bar(sizes, total=len(images), what="check boxes", unit="images")
+        return list(bar)
