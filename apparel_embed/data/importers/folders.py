@@ -56,11 +56,14 @@ def convert(root: Path, options: FoldersOptions | None = None) -> Imported:
             items += [_name(item)] * len(found.pictures)
             verticals += [named or folder] * len(found.pictures)
     if not images:
-        layout = "<item>/<picture>" if named else "<vertical>/<item>/<picture>"
-        found = "; ".join([f"{root}: no pictures found as {layout}", *left_out.notes()])
-        raise UserError(
-            found + ("" if named else "; are folders items? Then name their --vertical")
-        )
+        layout, hint = "<item>/<picture>", ""
+        if not named:
+            layout, hint = (
+                f"<vertical>/{layout}",
+                "; where they are <item>/<picture>, give --vertical",
+            )
+        found = f"{root}: no pictures as {layout}{hint}"
+        raise UserError("; ".join([found, *left_out.notes()]))
     ids, shared = _unique_ids(pa.array(items), pa.array(verticals))
     table = pa.table(
         {
