@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from apparel_embed.data.columns import codes_of, find_torn, ranked_codes_of
 from apparel_embed.errors import UserError
 
 REQUIRED_COLUMNS = ("image", "item_id", "vertical")
@@ -167,7 +168,9 @@ def hold_out(
         raise UserError(f"no column {by!r}; there are {', '.join(names)}")
     if pc.any(pc.equal(table["split"], into)).as_py():
         raise UserError(f"the manifest has {into} rows already; hold out nothing or remove them")
-    train = table.filter(pc.equal(table["split"], "train"))
+    # Not whole rows: of many the paths alone are large.
+    columns = table.select(sorted({"item_id", "vertical", by}))
+    train = columns.filter(pc.equal(table["split"], "train"))
     groups = train[by].cast(pa.string())
     if pc.any(pc.equal(pc.fill_null(groups, ""), "")).as_py():
         raise UserError(f"column {by!r} is empty in some training rows; each needs a group")
@@ -175,7 +178,7 @@ def hold_out(
     _check_groups_keep_items(pairs, by)
     moved = _chosen_groups(pairs, fraction, seed)
     # An empty cell is no group, and so in none of them.
-    held = pc.is_in(table[by].cast(pa.string()), value_set=pa.array(moved, pa.string()))
+    held = pc.is_in(table[by].cast(pa.string()), value_set=moved)
     split = pc.if_else(pc.and_(pc.equal(table["split"], "train"), held), into, table["split"])
     table = table.set_column(table.column_names.index("split"), "split", split)
     table = table.filter(pc.invert(pc.and_(pc.equal(split, UNLABELLED), held)))
@@ -191,10 +194,12 @@ def hold_out(
 
 def _check_groups_keep_items(pairs: pa.Table, by: str) -> None:
     """Raises a UserError if an item has rows in two groups."""
-    counts = pairs.group_by("item_id").aggregate([("group", "count_distinct")])
-    torn = counts.filter(pc.greater(counts["group_count_distinct"], 1))
-    if torn.num_rows:
-        item = pc.min(torn["item_id"]).as_py()
+    if by == "item_id":
+        return
+    items, ids = codes_of(pairs["item_id"])
+    torn = find_torn(items, codes_of(pairs["group"])[0])
+    if torn.size:
+        item = pc.min(ids.take(pa.array(items[torn]))).as_py()
         values = pairs.filter(pc.equal(pairs["item_id"], item))["group"].unique().to_pylist()
         raise UserError(
             f"item_id {item!r} has {by} {values[0]!r} and {values[1]!r}; to hold out by {by}, "
@@ -202,23 +207,20 @@ def _check_groups_keep_items(pairs: pa.Table, by: str) -> None:
         )
 
 
-def _chosen_groups(pairs: pa.Table, fraction: float, seed: int) -> list[str]:
+def _chosen_groups(pairs: pa.Table, fraction: float, seed: int) -> pa.Array:
     """Returns the groups to hold out, drawn vertical by vertical."""
     # A group may span verticals (a shop, a day); it is drawn with the first of them by name.
-    homes = pairs.group_by(["group", "vertical"]).aggregate([])
-    homes = homes.sort_by([("group", "ascending"), ("vertical", "ascending")])
-    groups = homes["group"].to_numpy().astype(str)
-    verticals = homes["vertical"].to_numpy().astype(str)
-    first = np.ones(len(groups), bool)
-    first[1:] = groups[1:] != groups[:-1]
-    groups, verticals = groups[first], verticals[first]
+    groups, names = ranked_codes_of(pairs["group"])
+    verticals, _ = ranked_codes_of(pairs["vertical"])
+    home = np.full(len(names), np.iinfo(np.int32).max, np.int32)
+    np.minimum.at(home, groups, verticals)
     random = np.random.default_rng(seed)
-    chosen: list[str] = []
-    for vertical in np.unique(verticals):
-        here = groups[verticals == vertical]
+    chosen = [np.empty(0, np.int64)]
+    for vertical in np.unique(home):
+        here = np.flatnonzero(home == vertical)
         count = min(max(1, round(fraction * len(here))), len(here) - 1)
-        chosen += random.permutation(here)[:count].tolist()
-    return chosen
+        chosen.append(random.permutation(here)[:count])
+    return names.take(pa.array(np.concatenate(chosen)))
 
 
 def is_parquet(path: Path) -> bool:
@@ -345,7 +347,7 @@ def _check_texts(places: Places, table: pa.Table) -> None:
         _refuse(places, table, name, blank, allowed)
 
 
-def _is_blank(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+def _is_blank(texts: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
     """Returns of texts whether there is nothing in them but white space."""
     return pc.equal(pc.utf8_trim_whitespace(texts), "")
 
@@ -407,24 +409,24 @@ def _is_number(text: str) -> bool:
 
 def _check_items(places: Places, table: pa.Table) -> None:
     """Raises a UserError if an item is in two verticals or in two splits."""
-    known = table.filter(pc.invert(_is_blank(table["item_id"])))
+    items, ids = codes_of(table["item_id"])
+    known = np.flatnonzero(~_is_blank(ids).to_numpy(zero_copy_only=False)[items])
     for name, reason in (
         ("vertical", "an item belongs to one vertical"),
         ("split", "all pictures of an item must be in one split"),
     ):
-        counts = known.group_by("item_id").aggregate([(name, "count_distinct")])
-        torn = counts.filter(pc.greater(counts[f"{name}_count_distinct"], 1))
-        if not torn.num_rows:
+        values, names = codes_of(table[name])
+        torn = known[find_torn(items[known], values[known])]
+        if not torn.size:
             continue
-        among = pc.is_in(table["item_id"], value_set=torn["item_id"].combine_chunks())
-        item = table["item_id"][pc.index(among, True).as_py()].as_py()
-        rows = np.flatnonzero(pc.equal(table["item_id"], item).to_numpy())
-        values = table[name].take(pa.array(rows)).to_pylist()
-        other = next(i for i, value in enumerate(values) if value != values[0])
-        first, place = places(table, [rows[0], rows[other]])
+        # The item that begins first in the table, and the first of its rows that does not fit.
+        row = np.flatnonzero(np.isin(items, items[torn]))[0]
+        other_row = torn[items[torn] == items[row]][0]
+        first, place = places(table, [row, other_row])
+        one, other = (names[values[index]].as_py() for index in (row, other_row))
         raise UserError(
-            f"{place}: column {name!r}: {values[other]!r}, but item_id {item!r} has "
-            f"{values[0]!r} in {first.seen_from(place)}; {reason}"
+            f"{place}: column {name!r}: {other!r}, but item_id {ids[items[row]].as_py()!r} has "
+            f"{one!r} in {first.seen_from(place)}; {reason}"
         )
 
 
@@ -445,7 +447,7 @@ def _is_untaught(table: pa.Table) -> pa.ChunkedArray:
 
     The vertical's specialist says what such a picture is to look like to the student.
     """
-    trained = table.filter(pc.equal(table["split"], "train"))["vertical"].combine_chunks()
+    trained = table["vertical"].filter(pc.equal(table["split"], "train")).unique()
     return pc.and_not(
         pc.equal(table["split"], UNLABELLED), pc.is_in(table["vertical"], value_set=trained)
     )
