@@ -8,12 +8,15 @@ from typing import Any
 
 from absl import flags
 
+from apparel_embed.data.importers.deepfashion_in_shop import InShopOptions
 from apparel_embed.data.importers.derive import ERROR, SKIP, DeriveOptions
 from apparel_embed.data.importers.folders import FoldersOptions
 from apparel_embed.data.importers.importing import ImportConfig
 from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.data.importers.splitting import SplitOptions
+from apparel_embed.data.importers.street2shop import Street2ShopOptions
 from apparel_embed.data.importers.table import TableOptions
+from apparel_embed.data.verticals import parse_mapping
 from apparel_embed.errors import UserError
 
 
@@ -75,8 +78,24 @@ class _LayoutFlags:
             None,
             "--format=folders and table: the vertical of all rows; folders are then items",
         )
+        self._images = flags.DEFINE_string(
+            "images",
+            None,
+            "--format=deepfashion_in_shop and street2shop: directory of the pictures below --root, "
+            "by default img (the other is img_highres) and images",
+        )
+        self._separate_genders = flags.DEFINE_bool(
+            "separate_genders",
+            True,
+            "--format=deepfashion_in_shop: whether clothes of men and women are verticals apart",
+        )
         # The layouts that each flag is for.
-        self._meant_for = {"table": ("table",), "vertical": ("folders", "table")}
+        self._meant_for = {
+            "table": ("table",),
+            "vertical": ("folders", "table"),
+            "images": ("deepfashion_in_shop", "street2shop"),
+            "separate_genders": ("deepfashion_in_shop",),
+        }
 
     def options(self) -> Any:
         """Returns the options of the chosen layout; None if it has none.
@@ -97,6 +116,11 @@ class _LayoutFlags:
         if name == "table":
             table = self._table.value
             return TableOptions(None if table is None else Path(table), self._vertical.value)
+        images = {} if self._images.value is None else {"images": self._images.value}
+        if name == "deepfashion_in_shop":
+            return InShopOptions(separate_genders=self._separate_genders.value, **images)
+        if name == "street2shop":
+            return Street2ShopOptions(**images)
         return None
 
 
@@ -130,8 +154,8 @@ class _DeriveFlags:
             column: flags.DEFINE_list(
                 f"map_{column}s",
                 [],
-                f"comma-separated other names of {column}s, e.g. {example}; several may become "
-                "one, and what has no other name is left out",
+                f"comma-separated {column}s that get another name, each old:new, e.g. {example}; "
+                f"those that get the same are merged, and old: leaves that {column}'s rows out",
             )
             for column, example in (
                 ("vertical", "blouses:tops,t-shirts:tops,umbrellas:"),
@@ -146,14 +170,13 @@ class _DeriveFlags:
             pattern=self._pattern.value,
             pattern_column=self._pattern_column.value,
             unmatched=self._unmatched.value,
-            columns=_pairs("columns", self._columns.value),
+            columns=_sources(self._columns.value),
         )
 
     def mappings(self) -> dict[str, Mapping[str, str]]:
         """Returns other names of verticals, roles and splits."""
         return {
-            f"{column}s": _pairs(f"map_{column}s", flag.value)
-            for column, flag in self._maps.items()
+            f"{column}s": parse_mapping(flag.value, column) for column, flag in self._maps.items()
         }
 
 
@@ -235,18 +258,22 @@ class _SplitFlags:
         )
 
 
-def _pairs(flag: str, values: Sequence[str]) -> dict[str, str]:
-    """Returns `name:value` texts as a mapping.
+def _sources(values: Sequence[str]) -> dict[str, str]:
+    """Returns what columns are made of, by their names, from `name:source` texts.
 
     Raises:
       UserError: a colon is missing, or a name is there twice.
     """
-    pairs: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for text in values:
-        name, colon, value = text.partition(":")
-        if not colon or not name.strip():
-            raise UserError(f"--{flag}: {text!r} is not allowed; write NAME:VALUE or NAME:")
-        if name.strip() in pairs:
-            raise UserError(f"--{flag}: {name.strip()!r} is there twice; names must differ")
-        pairs[name.strip()] = value.strip()
-    return pairs
+        # A template may hold colons.
+        name, colon, source = (part.strip() for part in text.partition(":"))
+        if not colon or not name:
+            raise UserError(
+                f"--columns: {text!r} is not allowed; each is name:column, name:template, or name: "
+                "to leave that column out"
+            )
+        if name in sources:
+            raise UserError(f"--columns: {name!r} is there twice; name each column once")
+        sources[name] = source
+    return sources

@@ -181,7 +181,9 @@ def hold_out(
     held = pc.is_in(table[by].cast(pa.string()), value_set=moved)
     split = pc.if_else(pc.and_(pc.equal(table["split"], "train"), held), into, table["split"])
     table = table.set_column(table.column_names.index("split"), "split", split)
-    table = table.filter(pc.invert(pc.and_(pc.equal(split, UNLABELLED), held)))
+    left_out = pc.and_(pc.equal(split, UNLABELLED), held)
+    if pc.any(left_out).as_py():
+        table = table.filter(pc.invert(left_out))
     untaught = table.filter(_is_untaught(table))
     if untaught.num_rows:
         raise UserError(

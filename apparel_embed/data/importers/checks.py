@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.data.columns import codes_of, find_torn
 from apparel_embed.data.importers.derive import ERROR
 from apparel_embed.data.importers.paths import is_missing, similar_file
-from apparel_embed.data.manifest import BOX_COLUMNS, Places
+from apparel_embed.data.manifest import BOX_COLUMNS, UNLABELLED, Places
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import RejectedPicture, picture_size
 from apparel_embed.errors import UserError
@@ -78,28 +79,19 @@ def check_duplicates(table: pa.Table, places: Places, duplicates: str) -> _Check
     Raises:
       UserError: there is a duplicate and none may be.
     """
-    keys = ["image", "item_id", *BOX_COLUMNS]
-    numbered = table.select(keys).append_column("row", pa.array(np.arange(table.num_rows)))
-    firsts = numbered.group_by(keys).aggregate([("row", "min")])["row_min"]
-    count = table.num_rows - len(firsts)
-    if not count:
+    firsts = _first_rows(table)
+    is_first = firsts == np.arange(table.num_rows)
+    if is_first.all():
         return table, ()
-    is_first = np.zeros(table.num_rows, bool)
-    is_first[firsts.to_numpy()] = True
+    count = int((~is_first).sum())
     if duplicates != ERROR:
         note = f"left out: {count:,} rows of a picture, box and item that are there already"
         return table.filter(pa.array(is_first)), (note,)
     index = int(np.argmin(is_first))
-    row = table.slice(index, 1)
-    same = pa.chunked_array([pa.repeat(pa.scalar(True), index)])
-    for name in keys:
-        value = row[name][0]
-        column = table[name].slice(0, index)
-        same = pc.and_(same, pc.equal(column, value) if value.is_valid else column.is_null())
-    first, place = places(table, [pc.index(same, True).as_py(), index])
+    first, place = places(table, [firsts[index], index])
     raise UserError(
-        f"{place}: column 'image': {row['image'][0].as_py()!r}; {first.seen_from(place)} has the "
-        f"same picture, box and item ({count} of {table.num_rows} rows are such duplicates); "
+        f"{place}: column 'image': {table['image'][index].as_py()!r}; {first.seen_from(place)} has "
+        f"the same picture, box and item ({count} of {table.num_rows} rows are such duplicates); "
         "--duplicates=skip keeps the first of each"
     )
 
@@ -154,16 +146,36 @@ def check_parents(table: pa.Table, by: str) -> tuple[str, ...]:
       table: rows of a manifest after splitting.
       by: the column whose values are the groups.
     """
-    labelled = table.filter(pc.is_in(table["split"], value_set=pa.array(["train", "val", "test"])))
+    labelled = table.select([by, "split"]).filter(pc.not_equal(table["split"], UNLABELLED))
     labelled = labelled.filter(pc.not_equal(labelled[by], ""))
-    counts = labelled.group_by(by).aggregate([("split", "count_distinct")])
-    torn = counts.filter(pc.greater(counts["split_count_distinct"], 1))
-    if not torn.num_rows:
+    groups, names = codes_of(labelled[by])
+    torn = names.take(
+        pa.array(np.unique(groups[find_torn(groups, codes_of(labelled["split"])[0])]))
+    )
+    if not len(torn):
         return ()
     return (
-        f"{torn.num_rows} of {counts.num_rows} values of {by} are in several of the splits that "
-        f"the data came with ({pc.min(torn[by]).as_py()} ...)",
+        f"{len(torn):,} of {len(names):,} values of {by} are in several of the splits that the "
+        f"data came with ({torn[0].as_py()} ...)",
     )
+
+
+def _first_rows(table: pa.Table) -> np.ndarray:
+    """Returns for each row the first one with the same picture, box and item, int64 [rows]."""
+    first = np.arange(table.num_rows)
+    images, _ = codes_of(table["image"])
+    # Most datasets have no picture twice, and are done here.
+    rows = np.flatnonzero(np.bincount(images)[images] > 1)
+    groups = images[rows].astype(np.int64)
+    for name in ("item_id", *BOX_COLUMNS):
+        column = table[name].take(pa.array(rows))
+        # No box has NaN in it.
+        codes, values = codes_of(pc.fill_null(column, np.nan) if column.null_count else column)
+        # Numbered anew each time, so that no product is too large.
+        groups = np.unique(groups * len(values) + codes, return_inverse=True)[1]
+    _, firsts, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    first[rows] = rows[firsts[inverse]]
+    return first
 
 
 def _sizes(images: list[str], root: Path) -> list[tuple[float, float]]:

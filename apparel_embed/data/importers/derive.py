@@ -1,4 +1,4 @@
-"""Saying what the columns of a dataset mean: patterns, templates, and other names for values."""
+"""Saying what the columns of a dataset mean: patterns, other names, and templates."""
 
 from __future__ import annotations
 
@@ -54,52 +54,6 @@ def derive(
     if options.columns:
         table = _with_columns(table, options.columns)
     return table, notes
-
-
-def map_values(
-    table: pa.Table, column: str, mapping: Mapping[str, str], flag: str
-) -> tuple[pa.Table, tuple[str, ...]]:
-    """Gives values of a column other names, in one step; rows of a value without one are left out.
-
-    Args:
-      table: any rows.
-      column: the column, strings.
-      mapping: the other name of a value, "" to leave its rows out; other values stay.
-      flag: the flag that says so, for messages.
-
-    Returns:
-      The table, and notes on rows left out and on values that are in no row.
-
-    Raises:
-      UserError: no row is left.
-    """
-    if not mapping:
-        return table, ()
-    old = pa.array(mapping.keys(), pa.string())
-    new = pa.array(mapping.values(), pa.string())
-    found = pc.index_in(table[column], value_set=old)
-    values = pc.coalesce(new.take(found.combine_chunks()), table[column])
-    counts = dict(zip(*_value_counts(table[column])))
-    notes = [
-        f"left out by {flag}: {counts[value]} rows of {column} {value!r}"
-        for value, name in mapping.items()
-        if not name and value in counts
-    ]
-    absent = [repr(value) for value in mapping if value not in counts]
-    if absent:
-        present = ", ".join(map(repr, sorted(counts)))
-        notes.append(f"{flag} names what no row has: {', '.join(absent)}; there are {present}")
-    dropped = pc.and_(found.is_valid(), pc.equal(values, ""))
-    table = table.set_column(table.column_names.index(column), column, values)
-    table = table.filter(pc.invert(dropped))
-    if not table.num_rows:
-        raise UserError(f"{flag} leaves out every row; at least one is needed")
-    return table, tuple(notes)
-
-
-def _value_counts(column: pa.ChunkedArray) -> tuple[list[str], list[int]]:
-    counts = column.value_counts()
-    return counts.field("values").to_pylist(), counts.field("counts").to_pylist()
 
 
 def _with_groups(

@@ -56,14 +56,10 @@ def convert(root: Path, options: FoldersOptions | None = None) -> Imported:
             items += [_name(item)] * len(found.pictures)
             verticals += [named or folder] * len(found.pictures)
     if not images:
-        layout, hint = "<item>/<picture>", ""
+        layout = "<item>/<picture>"
         if not named:
-            layout, hint = (
-                f"<vertical>/{layout}",
-                "; where they are <item>/<picture>, give --vertical",
-            )
-        found = f"{root}: no pictures as {layout}{hint}"
-        raise UserError("; ".join([found, *left_out.notes()]))
+            layout = f"<vertical>/{layout} (where they are {layout}, give --vertical)"
+        raise UserError("; ".join([f"{root}: no pictures as {layout}", *left_out.notes()]))
     ids, shared = _unique_ids(pa.array(items), pa.array(verticals))
     table = pa.table(
         {

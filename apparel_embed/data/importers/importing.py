@@ -16,9 +16,9 @@ from apparel_embed.data.importers.checks import (
     check_missing,
     compare_counts,
 )
-from apparel_embed.data.importers.derive import ERROR, DeriveOptions, derive, map_values
+from apparel_embed.data.importers.derive import ERROR, DeriveOptions, derive
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
-from apparel_embed.data.importers.paths import clean_paths, is_uri, relative_to_manifest
+from apparel_embed.data.importers.paths import clean_paths, is_remote, relative_to_manifest
 from apparel_embed.data.importers.registry import format_of
 from apparel_embed.data.importers.splitting import SplitOptions, split, untested
 from apparel_embed.data.importers.writing import check_output, manifest_table, write_manifest
@@ -29,6 +29,7 @@ from apparel_embed.data.manifest import (
     Place,
     check_rows,
 )
+from apparel_embed.data.verticals import map_values
 from apparel_embed.errors import UserError
 
 
@@ -136,8 +137,10 @@ def _rows(
     ):
         if mapping and column not in table.column_names:
             raise UserError(f"--map_{column}s: the dataset has no column {column!r} to map")
-        table, more = map_values(table, column, mapping, f"--map_{column}s")
-        notes += more
+        before = table.num_rows
+        table = map_values(table, column, mapping)
+        if table.num_rows < before:
+            notes += (f"left out: {before - table.num_rows:,} rows by --map_{column}s",)
     table, more = check_missing(clean_paths(table), root, places, missing)
     notes += more
     table = check_rows(table, places)
@@ -145,7 +148,7 @@ def _rows(
     notes += more
     if config.check_boxes:
         notes += check_boxes(table, root, places)
-    return table, notes
+    return table.drop_columns([SOURCE_FILE, SOURCE_ROW]), notes
 
 
 def _without_nulls(table: pa.Table) -> pa.Table:
@@ -182,11 +185,7 @@ def _check_columns(table: pa.Table, root: Path) -> None:
 
 def _remote(table: pa.Table) -> tuple[str, ...]:
     """Returns a note if pictures are not on this machine."""
-    remote = pc.and_(
-        is_uri(table["image"]),
-        pc.invert(pc.match_substring_regex(table["image"], "(?i)^file://")),
-    )
-    count = pc.sum(remote).as_py() or 0
+    count = pc.sum(is_remote(table["image"])).as_py()
     if not count:
         return ()
     return (

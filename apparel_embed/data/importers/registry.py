@@ -8,8 +8,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from apparel_embed.data.importers import folders, table
-from apparel_embed.data.importers.derive import ERROR
+from apparel_embed.data.importers import (
+    deepfashion2,
+    deepfashion_consumer_to_shop,
+    deepfashion_in_shop,
+    folders,
+    stanford_online_products,
+    street2shop,
+    table,
+)
+from apparel_embed.data.importers.derive import ERROR, SKIP
 from apparel_embed.data.importers.imported import Imported
 from apparel_embed.errors import UserError
 
@@ -37,6 +45,13 @@ def _benchmark(module: ModuleType, layout: str, missing: str = ERROR) -> Format:
 
 
 FORMATS: Mapping[str, Format] = {
+    "deepfashion_in_shop": _benchmark(deepfashion_in_shop, "Eval/list_eval_partition.txt, img/"),
+    "deepfashion_consumer_to_shop": _benchmark(
+        deepfashion_consumer_to_shop, "Eval/list_eval_partition.txt, img/"
+    ),
+    "deepfashion2": _benchmark(deepfashion2, "train/annos/, train/image/, validation/"),
+    "street2shop": _benchmark(street2shop, "meta/json/, images/", missing=SKIP),
+    "stanford_online_products": _benchmark(stanford_online_products, "Ebay_train.txt"),
     "folders": Format(folders.convert, "<vertical>/<item>/<picture>"),
     "table": Format(table.convert, "any table of pictures, or pictures with telling names"),
 }

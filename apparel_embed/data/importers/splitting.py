@@ -55,8 +55,13 @@ def split(table: pa.Table, options: SplitOptions) -> tuple[pa.Table, tuple[str, 
       The table, and notes on what the user should know.
 
     Raises:
-      UserError: see `hold_out`.
+      UserError: there is no such column, or see `hold_out`.
     """
+    if options.by not in table.column_names:
+        raise UserError(
+            f"--split_by={options.by}: no column {options.by!r}; there are "
+            f"{', '.join(table.column_names)}"
+        )
     before = table.num_rows
     taught = 1.0
     for name, fraction in (("test", options.test_fraction), ("val", options.val_fraction)):

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW
 from apparel_embed.data.manifest import BOX_COLUMNS, REQUIRED_COLUMNS, is_parquet
 from apparel_embed.errors import UserError
 from apparel_embed.files import atomic_path
@@ -30,8 +29,8 @@ def manifest_table(table: pa.Table) -> pa.Table:
     known = [*REQUIRED_COLUMNS, "split", "role"]
     if table["x_min"].null_count < table.num_rows:
         known += BOX_COLUMNS
-    hidden = {*known, *BOX_COLUMNS, SOURCE_FILE, SOURCE_ROW}
-    return table.select([*known, *(name for name in table.column_names if name not in hidden)])
+    others = (name for name in table.column_names if name not in (*known, *BOX_COLUMNS))
+    return table.select([*known, *others])
 
 
 def write_manifest(table: pa.Table, path: Path) -> bool:
@@ -47,13 +46,12 @@ def write_manifest(table: pa.Table, path: Path) -> bool:
     Raises:
       UserError: something else is there, or it cannot be written.
     """
-    # The bytes are not to depend on how the rows happen to be cut into chunks.
-    table = table.combine_chunks()
     there = path.exists()
     try:
         with atomic_path(path) as temporary:
             if is_parquet(path):
-                pq.write_table(table, temporary, compression="zstd")
+                # The bytes are not to depend on how the rows happen to be cut into chunks.
+                pq.write_table(table.combine_chunks(), temporary, compression="zstd")
             else:
                 pyarrow.csv.write_csv(table, temporary)
             if there and not filecmp.cmp(temporary, path, shallow=False):
