@@ -29,7 +29,7 @@ _Checked = tuple[pa.Table, tuple[str, ...]]
 def compare_counts(found: Mapping[str, int], published: Mapping[str, int]) -> tuple[str, ...]:
     """Returns a line for each count that differs from the published one, with both numbers."""
     return tuple(
-        f"{name}: found {found.get(name, 0):,}, published {count:,}"
+        f"{name}: {found.get(name, 0):,} found, but {count:,} published"
         for name, count in published.items()
         if found.get(name, 0) != count
     )
@@ -61,8 +61,8 @@ def check_missing(table: pa.Table, root: Path, places: Places, missing: str) -> 
             + f" ({count} of {table.num_rows} rows have no picture)"
             + ("" if count == table.num_rows else "; --missing=skip leaves them out")
         )
-    share = f"{count:,} of {table.num_rows:,} rows"
-    note = f"left out: {share} whose picture is missing ({image} ...)"
+    share = f"{count:,} of {table.num_rows:,}"
+    note = f"left out: rows whose picture is missing: {share} (e.g. {image})"
     return table.filter(pc.invert(gone)), (note,)
 
 
@@ -85,7 +85,7 @@ def check_duplicates(table: pa.Table, places: Places, duplicates: str) -> _Check
         return table, ()
     count = int((~is_first).sum())
     if duplicates != ERROR:
-        note = f"left out: {count:,} rows of a picture, box and item that are there already"
+        note = f"left out: rows of a picture, box and item that are there already: {count:,}"
         return table.filter(pa.array(is_first)), (note,)
     index = int(np.argmin(is_first))
     first, place = places(table, [firsts[index], index])
@@ -136,7 +136,11 @@ def check_boxes(table: pa.Table, root: Path, places: Places) -> tuple[str, ...]:
             "preparing, which crops to the part inside"
         )
     unread = int(np.isnan(sizes[:, 0]).sum())
-    return (f"{unread:,} pictures with a box could not be read",) if unread else ()
+    return (
+        (f"pictures with a box that cannot be read: {unread:,}; preparing lists them",)
+        if unread
+        else ()
+    )
 
 
 def check_parents(table: pa.Table, by: str) -> tuple[str, ...]:
@@ -155,8 +159,8 @@ def check_parents(table: pa.Table, by: str) -> tuple[str, ...]:
     if not len(torn):
         return ()
     return (
-        f"{len(torn):,} of {len(names):,} values of {by} are in several of the splits that the "
-        f"data came with ({torn[0].as_py()} ...)",
+        f"values of {by} that the data came with in several splits: {len(torn):,} of "
+        f"{len(names):,} (e.g. {torn[0].as_py()})",
     )
 
 

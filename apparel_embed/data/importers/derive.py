@@ -77,7 +77,7 @@ def _with_groups(
                 f"({missed} of {table.num_rows} rows do not)"
                 + ("" if missed == table.num_rows else "; --unmatched=skip leaves them out")
             )
-        notes = (f"left out: {missed} rows that do not match --pattern ({example} ...)",)
+        notes = (f"left out: rows that do not match --pattern: {missed:,} (e.g. {example})",)
         table = table.filter(pc.invert(unmatched))
         matches = matches.filter(pc.invert(unmatched))
     for name in names:

@@ -51,7 +51,7 @@ def convert(root: Path, options: FoldersOptions | None = None) -> Imported:
         for item in _folders(root, folder, left_out):
             found = list_folder(root, item, left_out)
             for deeper in found.folders:
-                left_out.add("folder in an item's folder", deeper)
+                left_out.add("folders in items' folders", deeper)
             images += found.pictures
             items += [_name(item)] * len(found.pictures)
             verticals += [named or folder] * len(found.pictures)
@@ -78,7 +78,7 @@ def _folders(root: Path, folder: str, left_out: LeftOut) -> list[str]:
     """Returns the folders in a folder; counts the pictures beside them."""
     found = list_folder(root, folder, left_out)
     for picture in found.pictures:
-        left_out.add("picture outside of the items' folders", picture)
+        left_out.add("pictures outside of items' folders", picture)
     return found.folders
 
 
@@ -98,6 +98,6 @@ def _unique_ids(items: pa.Array, verticals: pa.Array) -> tuple[pa.Array, tuple[s
     ids = pc.if_else(pc.is_in(items, value_set=shared), longer, items)
     example = ids[pc.index(pc.not_equal(ids, items), True).as_py()].as_py()
     return ids, (
-        f"items of {len(shared)} names are in several verticals; they are different ones, and "
-        f"their ids begin with the vertical ({example})",
+        f"names of items that are in several verticals: {len(shared):,}; they are different items, "
+        f"and their ids begin with the vertical (e.g. {example})",
     )

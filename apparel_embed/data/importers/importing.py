@@ -140,7 +140,7 @@ def _rows(
         before = table.num_rows
         table = map_values(table, column, mapping)
         if table.num_rows < before:
-            notes += (f"left out: {before - table.num_rows:,} rows by --map_{column}s",)
+            notes += (f"left out: rows by --map_{column}s: {before - table.num_rows:,}",)
     table, more = check_missing(clean_paths(table), root, places, missing)
     notes += more
     table = check_rows(table, places)
@@ -189,6 +189,6 @@ def _remote(table: pa.Table) -> tuple[str, ...]:
     if not count:
         return ()
     return (
-        f"{count:,} pictures are URLs, which preparing does not download: fetch them, and name the "
-        "files with a template, e.g. --pattern='(?P<file>[^/]+)$' --columns=image:pictures/{file}",
+        f"pictures that are URLs, which preparing does not download: {count:,}; fetch them, and "
+        "name the files by a template, e.g. --pattern='(?P<file>[^/]+)$' --columns=image:{file}",
     )

@@ -73,7 +73,7 @@ def split(table: pa.Table, options: SplitOptions) -> tuple[pa.Table, tuple[str, 
     notes = check_parents(table, options.by)
     lost = before - table.num_rows
     if lost:
-        notes += (f"left out: {lost:,} unlabelled rows whose {options.by} is held out",)
+        notes += (f"left out: unlabelled rows whose {options.by} is held out: {lost:,}",)
     return table, notes
 
 

@@ -84,7 +84,7 @@ def _read_delimited(path: Path) -> TableFile:
     unnamed = [number for number, name in enumerate(table.column_names) if not name.strip()]
     for number in reversed(unnamed):
         table = table.remove_column(number)
-    notes = (f"left out: {len(unnamed)} column without a name",) if unnamed else ()
+    notes = (f"left out: columns without a name: {len(unnamed)}",) if unnamed else ()
     return TableFile(table, rows, notes)
 
 
@@ -108,6 +108,7 @@ def _read_parquet(path: Path) -> TableFile:
     try:
         file = pq.ParquetFile(path)
         table, notes = _flat(file.read())
+        table.validate(full=True)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {_one_line(error)}") from error
     return TableFile(as_texts(path, table), np.arange(1, table.num_rows + 1), notes)
@@ -121,6 +122,8 @@ def _read_json_lines(path: Path) -> TableFile:
             # Texts that look like dates have become dates, and would be written another way.
             fields = [pa.field(f.name, pa.string()) for f in table.schema if f.name in dates]
             table = _read_json(path, pa.schema(fields))
+        # Texts that are not UTF-8 are found only so.
+        table.validate(full=True)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _json_error(path, error) from error
     table, notes = _flat(table)

@@ -25,14 +25,14 @@ class LeftOut:
         self._examples: dict[str, str] = {}
 
     def add(self, reason: str, path: str) -> None:
-        """Counts one; `reason` completes "3 left out: ..."."""
+        """Counts one; `reason` says what it is one of, in the plural."""
         self._counts[reason] += 1
         self._examples.setdefault(reason, path)
 
     def notes(self) -> tuple[str, ...]:
-        """Returns a line for each reason, e.g. "2 left out: hidden (.DS_Store ...)"."""
+        """Returns a line for each reason, e.g. "left out: hidden files: 2 (e.g. .DS_Store)"."""
         return tuple(
-            f"{count} left out: {reason} ({self._examples[reason]}{' ...' if count > 1 else ''})"
+            f"left out: {reason}: {count:,} (e.g. {self._examples[reason]})"
             for reason, count in sorted(self._counts.items())
         )
 
@@ -83,7 +83,7 @@ def pictures_below(root: Path, left_out: LeftOut) -> list[str]:
         folder = waiting.pop()
         status = os.stat(root / folder)
         if (status.st_dev, status.st_ino) in seen:
-            left_out.add("link to a folder that was found already", folder)
+            left_out.add("links to folders that were found already", folder)
             continue
         seen.add((status.st_dev, status.st_ino))
         found = list_folder(root, folder, left_out)
@@ -101,13 +101,13 @@ def _sort_in(entry: os.DirEntry[str], path: str, root: Path, found: Folder, left
             f"{root}: the name {os.fsencode(path)!r} is not UTF-8; rename the file or folder"
         ) from error
     if entry.name.startswith(".") or entry.name in _NOT_OURS:
-        left_out.add("hidden", path)
+        left_out.add("hidden files and folders", path)
     elif entry.is_dir():
         found.folders.append(path)
     elif os.path.splitext(entry.name)[1].lower() in _picture_suffixes():
         found.pictures.append(path)
     else:
-        left_out.add("no picture, by its name", path)
+        left_out.add("files that are no pictures, by their names", path)
 
 
 @functools.cache
