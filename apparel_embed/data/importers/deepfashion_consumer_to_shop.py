@@ -145,12 +145,12 @@ def _refuse_torn(
     torn = np.flatnonzero(values != values[first])
     if not len(torn):
         return
-    index = int(torn[0])
-    there = int(first[index])
+    rows = both[SOURCE_ROW]
+    there, index = sorted((int(first[torn[0]]), int(torn[0])), key=lambda row: rows[row].as_py())
     raise UserError(
-        f"{listed.path}: row {both[SOURCE_ROW][index]}: column {column!r}: "
+        f"{listed.path}: row {rows[index]}: column {column!r}: "
         f"{both[column][index].as_py()!r}, but {both['name'][index]} has "
-        f"{both[column][there].as_py()!r} in row {both[SOURCE_ROW][there]}; {reason}"
+        f"{both[column][there].as_py()!r} in row {rows[there]}; {reason}"
     )
 
 
@@ -165,5 +165,5 @@ def _boxes(root: Path, names: pa.ChunkedArray) -> tuple[pa.Table, int, list[str]
     in_pair = pc.is_in(listed.table["image_name"], value_set=names.combine_chunks())
     others = len(in_pair) - pc.sum(in_pair, min_count=0).as_py()
     if others:
-        notes.append(f"{others} pictures of {listed.path} are in no pair; they were left out")
+        notes.append(f"{listed.path}: pictures in no pair, left out: {others}")
     return boxes, others, notes
