@@ -5,10 +5,10 @@
     img/DRESSES/Dress/id_00000001/comsumer_01.jpg     (so spelt; or Img/img/...)
 
 Layout, columns and published counts are those of the README that comes with the dataset (239,557
-pictures, 195,540 pairs) and of the dataset's page (33,881 items); that the first picture of a pair
-is the consumer's is what public readers of the list rely on. The dataset itself was not at hand:
-the README calls the first line of the pairs' list the number of images, so that both this and the
-number of pairs are accepted there.
+pictures, 195,540 pairs); that the first picture of a pair is the consumer's is what public readers
+of the list rely on. The number of items, 33,881, is said to be that of the dataset's page, which
+could not be reached. The dataset itself was not at hand either: the README calls the first line of
+the pairs' list the number of images, so that both this and the number of pairs are accepted there.
 
 A picture is in many pairs and is one row all the same. Consumers' pictures are queries, shops' are
 the gallery. The README of version 1.1 searches the shop pictures of `test`, as an evaluation
