@@ -106,13 +106,13 @@ def convert(root: Path, options: None = None) -> Imported:
     counts["verticals"] = pc.count_distinct(table["vertical"]).as_py()
     counts["items"] = pc.count_distinct(table["item_id"]).as_py()
     if flat:
-        notes.append(f"{flat} garments were left out: their boxes have no area")
+        notes.append(f"garments whose box has no area, left out: {flat}")
     torn = table.group_by("pair").aggregate([("vertical", "count_distinct")])
     torn = pc.sum(pc.greater(torn["vertical_count_distinct"], 1), min_count=0).as_py()
     if torn:
         notes.append(
-            f"{torn} garments have another category in one picture than in another; "
-            "each became one item per category"
+            "garments whose category differs between pictures, made one item for each "
+            f"category: {torn}"
         )
     return Imported(table.drop_columns(["pair"]), counts, tuple(notes))
 
@@ -172,7 +172,7 @@ def _read_picture(path: Path) -> _Picture:
     if not isinstance(value, dict):
         raise UserError(f"{path}: {_shown(value)}; an object with pair_id, source, item1 is needed")
     source = value.get("source")
-    if source not in _ROLES:
+    if not isinstance(source, str) or source not in _ROLES:
         raise UserError(f"{path}: source: {_shown(source)}; allowed: {', '.join(_ROLES)}")
     pair_id = _whole_number(path, "pair_id", value.get("pair_id"))
     items = {key: item for key, item in value.items() if re.fullmatch(r"item[0-9]+", key)}

@@ -5,10 +5,10 @@
     img/DRESSES/Dress/id_00000001/comsumer_01.jpg     (so spelt; or Img/img/...)
 
 Layout, columns and published counts are those of the README that comes with the dataset (239,557
-pictures, 195,540 pairs) and of the dataset's page (33,881 items); that the first picture of a pair
-is the consumer's is what public readers of the list rely on. The dataset itself was not at hand:
-the README calls the first line of the pairs' list the number of images, so that both this and the
-number of pairs are accepted there.
+pictures, 195,540 pairs); that the first picture of a pair is the consumer's is what public readers
+of the list rely on. The number of items, 33,881, is said to be that of the dataset's page, which
+could not be reached. The dataset itself was not at hand either: the README calls the first line of
+the pairs' list the number of images, so that both this and the number of pairs are accepted there.
 
 A picture is in many pairs and is one row all the same. Consumers' pictures are queries, shops' are
 the gallery. The README of version 1.1 searches the shop pictures of `test`, as an evaluation
@@ -145,12 +145,12 @@ def _refuse_torn(
     torn = np.flatnonzero(values != values[first])
     if not len(torn):
         return
-    index = int(torn[0])
-    there = int(first[index])
+    rows = both[SOURCE_ROW]
+    there, index = sorted((int(first[torn[0]]), int(torn[0])), key=lambda row: rows[row].as_py())
     raise UserError(
-        f"{listed.path}: row {both[SOURCE_ROW][index]}: column {column!r}: "
+        f"{listed.path}: row {rows[index]}: column {column!r}: "
         f"{both[column][index].as_py()!r}, but {both['name'][index]} has "
-        f"{both[column][there].as_py()!r} in row {both[SOURCE_ROW][there]}; {reason}"
+        f"{both[column][there].as_py()!r} in row {rows[there]}; {reason}"
     )
 
 
@@ -165,5 +165,5 @@ def _boxes(root: Path, names: pa.ChunkedArray) -> tuple[pa.Table, int, list[str]
     in_pair = pc.is_in(listed.table["image_name"], value_set=names.combine_chunks())
     others = len(in_pair) - pc.sum(in_pair, min_count=0).as_py()
     if others:
-        notes.append(f"{others} pictures of {listed.path} are in no pair; they were left out")
+        notes.append(f"{listed.path}: pictures in no pair, left out: {others}")
     return boxes, others, notes

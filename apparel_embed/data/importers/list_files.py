@@ -181,9 +181,9 @@ def boxes_of(images: pa.ChunkedArray, listed: ListFile, column: str) -> tuple[pa
     found = pc.index_in(images, value_set=value_set)
     notes = []
     if found.null_count:
-        notes.append(f"{found.null_count} pictures are not in {listed.path}; they have no box")
+        notes.append(f"{listed.path}: pictures that it has no box for: {found.null_count}")
     if flat:
-        notes.append(f"{flat} boxes of {listed.path} have no area; those pictures have no box")
+        notes.append(f"{listed.path}: boxes without area, left out: {flat}")
     return boxes.take(found), notes
 
 
@@ -232,9 +232,10 @@ def _check_rows(path: Path, body: pa.Table, table: pa.Table, columns: Mapping[st
     if index < 0:
         return
     line, row = body["line"][index].as_py(), body[SOURCE_ROW][index]
+    shown = line if len(line) <= 120 else f"{line[:117]}..."
     pictures = [name for name, is_picture in columns.items() if is_picture]
     raise UserError(
-        f"{path}: row {row}: {line!r}: {len(line.split())} words, but {len(columns)} columns are "
+        f"{path}: row {row}: {shown!r}: {len(line.split())} words, but {len(columns)} columns are "
         f"needed: {' '.join(columns)}, where {' and '.join(pictures)} "
         "must end in .jpg or the like"
     )

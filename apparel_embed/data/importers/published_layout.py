@@ -87,13 +87,14 @@ def find_pictures(root: Path, folder: str, inside: Sequence[str]) -> str:
     )
 
 
-def to_vertical(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+def to_vertical(texts: pa.ChunkedArray) -> pa.Array:
     """Returns names of verticals: lower case, and `_` between words.
 
     Other signs would clash with the lists of groups that flags hold (`dress+skirt,bag`).
     """
-    words = pc.replace_substring_regex(pc.utf8_lower(texts), r"[^\pL\pN]+", "_")
-    return pc.utf8_trim(words, "_")
+    coded = texts.combine_chunks().dictionary_encode()
+    words = pc.replace_substring_regex(pc.utf8_lower(coded.dictionary), r"[^\pL\pN]+", "_")
+    return pc.utf8_trim(words, "_").take(coded.indices)
 
 
 def picture_sizes(root: Path, images: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

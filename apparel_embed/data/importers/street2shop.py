@@ -120,7 +120,7 @@ def convert(root: Path, options: Street2ShopOptions | None = None) -> Imported:
         lost = listed - _photos(there, role)
         if lost:
             notes.append(
-                f"{lost} of {listed} {kind} pictures are not below {folder}; they were left out"
+                f"{kind} pictures that are not below {folder}, left out: {lost} of {listed}"
             )
     if not there.num_rows:
         raise UserError(f"{root / folder}: none of the listed pictures is there, by its number")
@@ -201,7 +201,7 @@ def _leave_out(
     """Returns the rows that are not `wrong`; notes how many were."""
     count = pc.sum(wrong, min_count=0).as_py()
     if count:
-        notes.append(f"{what}: {count} were left out")
+        notes.append(f"{what}, left out: {count}")
     return table.filter(pc.invert(wrong))
 
 

@@ -17,6 +17,8 @@ from PIL import Image
 
 TRAIN_ITEMS = 4
 TEST_ITEMS = 2
+# Of Street2Shop: the street picture of bag 6 and a shop picture of bag 1.
+DEAD_PHOTOS = (16, 23)
 
 
 class _Painter:
@@ -144,9 +146,9 @@ def make_street2shop(root: Path) -> None:
     """Makes Street2Shop: bags and dresses, products 1 to 7 of each.
 
     Products 1 to 4 are in train pairs, 5 and 6 in test pairs, 7 in none; each has a street picture
-    (not 7) and two shop pictures, 40x44 pixels. Numbers of street pictures are 11 to 16 for bags and
-    111 to 116 for dresses, those of shop pictures 21, 22 to 27, 28 ... The address of a shop
-    picture of bag 1 is dead, and that of the street picture of bag 6.
+    (but for 7) and two shop pictures, 40x44 pixels. Street pictures are number 11 to 16 for bags
+    and 111 to 116 for dresses, shop pictures 22, 23 to 34, 35 and 122, 123 to 134, 135. Two
+    pictures, `DEAD_PHOTOS`, could not be downloaded.
     """
     painter = _Painter(14)
     for part, vertical in enumerate(("bags", "dresses")):
@@ -165,10 +167,6 @@ def make_street2shop(root: Path) -> None:
                     painter.draw(path, 7 * part + product, (40, 44))
         for name, entries in lists.items():
             write_json(root / "meta" / "json" / f"{name}_{vertical}.json", entries)
-
-
-# A street picture of bag 6 and a shop picture of bag 1.
-DEAD_PHOTOS = (16, 23)
 
 
 def make_stanford_online_products(root: Path) -> None:
