@@ -113,8 +113,9 @@ def picture_size(source: bytes | str | os.PathLike[str]) -> tuple[int, int]:
     file = _source_file(source)
     with _rejections(LARGEST_MAX_PIXELS), Image.open(file, formats=FORMATS) as image:
         width, height = image.size
-        # Without EXIF in its head a PNG may have some at its end, for which Pillow decodes it all.
-        if image.format == "PNG" and "exif" not in image.info:
+        # Pillow turns TIFF itself. Without EXIF in its head a PNG may have some at its end, for
+        # which Pillow would decode it all.
+        if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
             return width, height
         return (height, width) if _orientation(image) >= 5 else (width, height)
 

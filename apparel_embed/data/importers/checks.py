@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +12,9 @@ import pyarrow.compute as pc
 from apparel_embed.data.columns import codes_of, find_torn
 from apparel_embed.data.importers.derive import ERROR
 from apparel_embed.data.importers.paths import is_missing, similar_file
+from apparel_embed.data.importers.picture_sizes import picture_sizes
 from apparel_embed.data.manifest import BOX_COLUMNS, UNLABELLED, Places
-from apparel_embed.data.picture_pool import image_path
-from apparel_embed.data.pictures import RejectedPicture, picture_size
 from apparel_embed.errors import UserError
-from apparel_embed.progress import progress_bar
 
 # Annotators count pixels from 0 or from 1, and round.
 BOX_TOLERANCE = 1.0
@@ -115,8 +111,9 @@ def check_boxes(table: pa.Table, root: Path, places: Places) -> tuple[str, ...]:
     images = boxed["image"].unique()
     if not len(images):
         return ()
-    sizes = np.array(_sizes(images.to_pylist(), root), float)
-    width, height = sizes[pc.index_in(boxed["image"], value_set=images).to_numpy()].T
+    widths, heights = picture_sizes(root, images.to_pylist())
+    which = pc.index_in(boxed["image"], value_set=images).to_numpy()
+    width, height = widths[which], heights[which]
     # Comparisons with NaN, for what could not be read, are false.
     outside = {
         "x_min": boxed["x_min"].to_numpy() < -BOX_TOLERANCE,
@@ -133,14 +130,12 @@ def check_boxes(table: pa.Table, root: Path, places: Places) -> tuple[str, ...]:
             f"{place}: column {name!r}: {boxed[name][index].as_py():g}; the box reaches out of "
             f"{boxed['image'][index].as_py()!r}, which has {width[index]:g}x{height[index]:g} "
             f"pixels ({wrong.sum()} of {len(wrong)} boxes do); --nocheck_boxes leaves them to "
-            "preparing, which crops to the part inside"
+            "preparing, which takes the part inside and rejects what has none"
         )
-    unread = int(np.isnan(sizes[:, 0]).sum())
-    return (
-        (f"pictures with a box that cannot be read: {unread:,}; preparing lists them",)
-        if unread
-        else ()
-    )
+    unread = int(np.isnan(widths).sum())
+    if not unread:
+        return ()
+    return (f"pictures with a box that cannot be read: {unread:,}; preparing lists them",)
 
 
 def check_parents(table: pa.Table, by: str) -> tuple[str, ...]:
@@ -180,20 +175,3 @@ def _first_rows(table: pa.Table) -> np.ndarray:
     _, firsts, inverse = np.unique(groups, return_index=True, return_inverse=True)
     first[rows] = rows[firsts[inverse]]
     return first
-
-
-def _sizes(images: list[str], root: Path) -> list[tuple[float, float]]:
-    """Returns width and height of pictures; NaN where they cannot be read."""
-
-    def size(image: str) -> tuple[float, float]:
-        try:
-            return picture_size(image_path(image, root))
-        except RejectedPicture:
-            return float("nan"), float("nan")
-
-    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        # Pillow warns of odd metadata; here and not in the threads, as filters are for all of them.
-        warnings.simplefilter("ignore")
-        sizes = pool.map(size, images)
-        bar = progress_bar(sizes, total=len(images), what="check boxes", unit="images")
-        return list(bar)

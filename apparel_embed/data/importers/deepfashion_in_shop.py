@@ -33,12 +33,12 @@ import pyarrow.compute as pc
 
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
 from apparel_embed.data.importers.list_files import boxes_of, read_list
+from apparel_embed.data.importers.picture_sizes import picture_sizes
 from apparel_embed.data.importers.published_layout import (
     check_root,
     find_file,
     find_optional_file,
     find_pictures,
-    picture_sizes,
     to_vertical,
 )
 from apparel_embed.data.manifest import BOX_COLUMNS

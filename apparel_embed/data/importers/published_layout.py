@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import ExifTags, Image
 
 from apparel_embed.errors import UserError
-from apparel_embed.progress import progress_bar
-
-# Reading headers waits for the disk, not for the processor.
-_READERS = 16
-_TURNED_BY_A_QUARTER = (5, 6, 7, 8)
 
 
 def check_root(root: Path) -> None:
@@ -95,30 +87,3 @@ def to_vertical(texts: pa.ChunkedArray) -> pa.Array:
     coded = texts.combine_chunks().dictionary_encode()
     words = pc.replace_substring_regex(pc.utf8_lower(coded.dictionary), r"[^\pL\pN]+", "_")
     return pc.utf8_trim(words, "_").take(coded.indices)
-
-
-def picture_sizes(root: Path, images: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns widths and heights of pictures in pixels, upright; NaN where one cannot be read.
-
-    Args:
-      root: where relative paths begin.
-      images: paths; only the files' headers are read.
-    """
-    sizes = np.full((len(images), 2), np.nan)
-    with ThreadPoolExecutor(_READERS) as readers:
-        found = readers.map(_picture_size, [root / image for image in images])
-        bar = progress_bar(found, total=len(images), what="sizes", unit="images")
-        for index, size in enumerate(bar):
-            sizes[index] = size
-    return sizes[:, 0], sizes[:, 1]
-
-
-def _picture_size(path: Path) -> tuple[float, float]:
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED_BY_A_QUARTER
-    except Exception:
-        # Pillow raises whatever a format makes it trip over; `prepare` tells what is wrong.
-        return np.nan, np.nan
-    return (height, width) if turned else (width, height)

@@ -1,13 +1,10 @@
-import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
 
 from apparel_embed.data.importers.published_layout import (
     check_root,
     find_file,
     find_pictures,
-    picture_sizes,
     to_vertical,
 )
 from apparel_embed.errors import UserError
@@ -68,15 +65,3 @@ def test_verticals_are_lower_case_words_that_group_lists_can_hold():
     assert found.to_pylist() == [
         *("women_blouses_shirts", "short_sleeve_top", "a_b_c_d", "été_robe", "x", "äö"),
     ]
-
-
-def test_sizes_are_upright_and_unknown_where_there_is_no_picture(tmp_path):
-    Image.new("RGB", (30, 44)).save(tmp_path / "a.jpg")
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (30, 44)).save(tmp_path / "turned.jpg", exif=exif)
-    (tmp_path / "bad.jpg").write_bytes(b"no picture")
-    names = ["a.jpg", "turned.jpg", "bad.jpg", "none.jpg"]
-    widths, heights = picture_sizes(tmp_path, names)
-    np.testing.assert_array_equal(widths, [30, 44, np.nan, np.nan])
-    np.testing.assert_array_equal(heights, [44, 30, np.nan, np.nan])
