@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 def codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
@@ -20,6 +21,22 @@ def codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     values = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], column.type)
     indices = [chunk.indices.to_numpy() for chunk in encoded.chunks]
     return np.concatenate([np.empty(0, np.int32), *indices]), values
+
+
+def ranked_codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """Numbers the distinct values of a column in their order, texts by code points.
+
+    Args:
+      column: n values, none of them null.
+
+    Returns:
+      The number of each row's value, int32 [n], and the values, sorted.
+    """
+    codes, values = codes_of(column)
+    order = pc.sort_indices(values)
+    ranks = np.empty(len(values), np.int32)
+    ranks[order.to_numpy()] = np.arange(len(values), dtype=np.int32)
+    return ranks[codes], values.take(order)
 
 
 def find_torn(items: np.ndarray, values: np.ndarray) -> np.ndarray:

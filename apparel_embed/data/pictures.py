@@ -108,7 +108,7 @@ def prepare_picture(
     Raises:
       RejectedPicture: no usable picture; the message says why.
     """
-    with _rejecting(settings):
+    with _rejections(settings.max_pixels):
         return _encode(open_picture(source, settings, box).image, settings.jpeg_quality)
 
 
@@ -125,14 +125,12 @@ def open_picture(
     Raises:
       RejectedPicture: no usable picture; the message says why.
     """
-    if isinstance(source, bytes):
-        if not source:
-            raise RejectedPicture("empty file")
-        file = io.BytesIO(source)
-    else:
-        file = _check_file(Path(source))
-    with _rejecting(settings), Image.open(file, formats=FORMATS) as image:
-        return _prepare(image, settings, box)
+    file = _source_file(source)
+    with _rejections(settings.max_pixels), warnings.catch_warnings():
+        # Pillow warns of odd metadata and of sizes that max_pixels already bounds.
+        warnings.simplefilter("ignore")
+        with Image.open(file, formats=FORMATS) as image:
+            return _prepare(image, settings, box)
 
 
 def read_picture_file(path: str | os.PathLike[str]) -> bytes:
@@ -147,20 +145,47 @@ def read_picture_file(path: str | os.PathLike[str]) -> bytes:
         raise RejectedPicture(f"cannot be read: {_one_line(error)}") from error
 
 
+def picture_size(source: bytes | str | os.PathLike[str]) -> tuple[int, int]:
+    """Returns width and height in pixels of a picture turned upright, from the file's head alone.
+
+    Fit for threads. Pillow may warn of odd metadata.
+
+    Args:
+      source: the bytes of a picture file, or its path.
+
+    Raises:
+      RejectedPicture: no picture; the message says why.
+    """
+    file = _source_file(source)
+    with _rejections(LARGEST_MAX_PIXELS), Image.open(file, formats=FORMATS) as image:
+        width, height = image.size
+        # Pillow turns TIFF itself. Without EXIF in its head a PNG may have some at its end, for
+        # which Pillow would decode it all.
+        if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+            return width, height
+        return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+def _source_file(source: bytes | str | os.PathLike[str]) -> io.BytesIO | Path:
+    """Returns what Pillow is to open; rejects what has nothing in it."""
+    if not isinstance(source, bytes):
+        return _check_file(Path(source))
+    if not source:
+        raise RejectedPicture("empty file")
+    return io.BytesIO(source)
+
+
 @contextlib.contextmanager
-def _rejecting(settings: PictureSettings) -> Iterator[None]:
-    """Turns whatever goes wrong with a picture into a RejectedPicture."""
+def _rejections(max_pixels: int) -> Iterator[None]:
+    """Turns what Pillow raises into a rejection that says why."""
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd metadata and of sizes that max_pixels already bounds.
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except RejectedPicture:
         raise
     except Image.UnidentifiedImageError as error:
         raise RejectedPicture("not a picture, or of an unknown format") from error
     except Image.DecompressionBombError as error:
-        raise RejectedPicture(f"more than {settings.max_pixels} pixels") from error
+        raise RejectedPicture(f"more than {max_pixels} pixels") from error
     except MemoryError as error:
         raise RejectedPicture("not enough memory to decode it") from error
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Verticals of a manifest renamed, merged or left out."""
+"""Verticals of a manifest, or other values, renamed, merged or left out."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from apparel_embed.data.columns import codes_of, find_torn
 from apparel_embed.errors import UserError
 
 
-def parse_mapping(entries: Sequence[str]) -> dict[str, str]:
-    """Reads what verticals are to become.
+def parse_mapping(entries: Sequence[str], column: str = "vertical") -> dict[str, str]:
+    """Reads what verticals, or values of another column, are to become.
 
     Args:
       entries: each `old:new`; what is after the last colon is the new name, nothing there leaves
         the vertical out.
+      column: what they are values of; the flag is named after it.
 
     Returns:
       New names by old ones, "" for what is left out.
@@ -30,11 +31,11 @@ def parse_mapping(entries: Sequence[str]) -> dict[str, str]:
         old, colon, new = (part.strip() for part in entry.rpartition(":"))
         if not colon or not old:
             raise UserError(
-                f"--map_verticals: {entry!r} is not allowed; each is old:new, or old: to leave "
-                "that vertical out"
+                f"--map_{column}s: {entry!r} is not allowed; each is old:new, or old: to leave "
+                f"that {column} out"
             )
         if old in mapping:
-            raise UserError(f"--map_verticals: {old!r} is there twice; name each vertical once")
+            raise UserError(f"--map_{column}s: {old!r} is there twice; name each {column} once")
         mapping[old] = new
     return mapping
 
@@ -60,25 +61,45 @@ def map_verticals(table: pa.Table, mapping: Mapping[str, str]) -> pa.Table:
     """
     if not mapping:
         return table
-    codes, names = codes_of(table["vertical"])
+    table = map_values(table, "vertical", mapping)
+    _check_items(table)
+    return table
+
+
+def map_values(table: pa.Table, column: str, mapping: Mapping[str, str]) -> pa.Table:
+    """Renames values of a column, merges those that get the same name, and leaves some out.
+
+    As `map_verticals`, for any column, and whatever becomes of the items.
+
+    Args:
+      table: at least that column, strings without nulls.
+      column: its name in the singular; the flag in messages is named after it.
+      mapping: new names by old ones.
+
+    Raises:
+      UserError: a value that the table does not have, or no row is left.
+    """
+    if not mapping:
+        return table
+    codes, names = codes_of(table[column])
     known = names.to_pylist()
     for old in mapping:
         if old not in known:
             raise UserError(
-                f"--map_verticals: no vertical {old!r}; there are {', '.join(sorted(known))}"
+                f"--map_{column}s: no {column} {old!r}; there are {', '.join(sorted(known))}"
             )
     targets = [mapping.get(name, name) for name in known]
-    kept = np.array([bool(target) for target in targets])
-    column = pa.array(targets, names.type).take(pa.array(codes))
-    table = table.set_column(table.column_names.index("vertical"), "vertical", column)
+    # What was empty before is not what is left out.
+    kept = np.array([bool(target) or name not in mapping for name, target in zip(known, targets)])
+    mapped = pa.array(targets, names.type).take(pa.array(codes))
+    table = table.set_column(table.column_names.index(column), column, mapped)
     if not kept.all():
         table = table.filter(pa.array(kept[codes]))
     if not table.num_rows:
         raise UserError(
-            f"--map_verticals leaves no row: all verticals ({', '.join(sorted(known))}) are left "
+            f"--map_{column}s leaves no row: all {column}s ({', '.join(sorted(known))}) are left "
             "out; keep at least one"
         )
-    _check_items(table)
     return table
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
-from apparel_embed.data.columns import codes_of, find_torn
+from apparel_embed.data.columns import codes_of, find_torn, ranked_codes_of
 
 
 def test_values_are_numbered_as_they_come_over_all_chunks():
@@ -24,3 +24,13 @@ def test_rows_with_another_value_than_their_items_first_are_found():
     assert find_torn(items, values).tolist() == [4, 6]
     assert find_torn(items, items).tolist() == []
     assert find_torn(np.empty(0, int), np.empty(0, int)).tolist() == []
+
+
+def test_ranked_values_are_numbered_in_their_order():
+    column = pa.chunked_array([["é", "B"], [], ["a", "é"], ["Z", "10", "9"]])
+    codes, values = ranked_codes_of(column)
+    assert values.to_pylist() == sorted(set(column.to_pylist()))
+    assert [values[code].as_py() for code in codes] == column.to_pylist()
+    codes, values = ranked_codes_of(pa.chunked_array([[30, -5, 30]]))
+    assert (codes.tolist(), values.to_pylist()) == ([1, 0, 1], [-5, 30])
+    assert ranked_codes_of(pa.chunked_array([], pa.string()))[0].tolist() == []
