@@ -43,6 +43,25 @@ def measure(call: Callable[[], object], *, seconds: float) -> dict[str, float | 
     }
 
 
+def measure_once(call: Callable[[], object]) -> dict[str, float | None]:
+    """Returns how long a single call takes, and the memory of the process until its end.
+
+    Args:
+      call: what to measure; returns when its work is done.
+
+    Returns:
+      "seconds"; and "peak_mb", the highest memory of the process during the call, with all that
+      was there before, in 10^6 bytes; None where Linux's /proc is missing.
+    """
+    if _memory("VmRSS") is not None:
+        _CLEAR.write_text("5")  # Sets the peak back to the present.
+    start = time.perf_counter()
+    call()
+    seconds = time.perf_counter() - start
+    peak = _memory("VmHWM")
+    return {"seconds": seconds, "peak_mb": None if peak is None else peak / 1e6}
+
+
 def _memory(what: str) -> float | None:
     """Returns the process's memory in bytes, now ("VmRSS") or at its peak ("VmHWM")."""
     if not _STATUS.exists():

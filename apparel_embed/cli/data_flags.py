@@ -10,6 +10,7 @@ from absl import flags
 from apparel_embed.data.pictures import LARGEST_MAX_PIXELS
 from apparel_embed.data.prepare import PrepareConfig
 from apparel_embed.data.synthetic.world import CUES, LIMITS, SyntheticConfig
+from apparel_embed.data.verticals import parse_mapping
 
 
 class ProcessesFlag:
@@ -67,6 +68,27 @@ class SyntheticFlags:
         return SyntheticConfig(verticals=tuple(self._verticals.value), **counts)
 
 
+class MapVerticalsFlag:
+    """Other names for verticals."""
+
+    def __init__(self) -> None:
+        self._entries = flags.DEFINE_list(
+            "map_verticals",
+            [],
+            "comma-separated verticals that get another name, each old:new; those that get the "
+            "same are merged, and old: without a new name leaves that vertical's rows out",
+        )
+
+    @property
+    def value(self) -> dict[str, str]:
+        """New names by old ones.
+
+        Raises:
+          UserError: an entry that is not allowed.
+        """
+        return parse_mapping(self._entries.value)
+
+
 class PrepareFlags:
     """How the pictures of a manifest are prepared."""
 
@@ -119,6 +141,7 @@ class PrepareFlags:
             default.val_group_column,
             "column of the manifest whose values are the groups that --val_fraction holds out",
         )
+        self._map_verticals = MapVerticalsFlag()
 
     def config(self, manifest: Path, output: Path) -> PrepareConfig:
         """Returns what to prepare."""
@@ -127,5 +150,6 @@ class PrepareFlags:
             manifest=manifest,
             output=output,
             val_group_column=self._val_group_column.value,
+            map_verticals=self._map_verticals.value,
             **numbers,
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from apparel_embed.data.columns import codes_of, find_torn, ranked_codes_of
 from apparel_embed.errors import UserError
 
 REQUIRED_COLUMNS = ("image", "item_id", "vertical")
@@ -25,6 +28,30 @@ ROLES = ("query", "gallery", "both")
 RESERVED_COLUMN = "record"
 
 _PARQUET_SUFFIXES = (".parquet", ".pq")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a row stands, for error messages.
+
+    Attributes:
+      file: the file that it is in.
+      row: the row in the file as people count it; None where a file has no rows.
+    """
+
+    file: str
+    row: int | None
+
+    def __str__(self) -> str:
+        return self.file if self.row is None else f"{self.file}: row {self.row}"
+
+    def seen_from(self, other: Place) -> str:
+        """Returns the place in words, without the file if another place is in the same."""
+        return f"row {self.row}" if self.file == other.file and self.row is not None else str(self)
+
+
+# Returns the places of some rows of a table, given by their indices.
+Places = Callable[[pa.Table, Sequence[int]], "list[Place]"]
 
 
 def read_manifest(path: str | os.PathLike[str]) -> pa.Table:
@@ -51,34 +78,55 @@ def read_manifest(path: str | os.PathLike[str]) -> pa.Table:
         raise UserError(f"{path}: no such manifest")
     if path.is_dir():
         raise UserError(f"{path}: is a directory; a manifest is a CSV or Parquet file")
-    table = _read_parquet(path) if _is_parquet(path) else _read_csv(path)
+    table = _read_parquet(path) if is_parquet(path) else read_csv(path)
+    _check_header(path, table.column_names)
     if not table.num_rows:
         raise UserError(f"{path}: the manifest is empty; at least one row is needed")
+    return check_rows(table, functools.partial(_places_in_file, path))
+
+
+def check_rows(table: pa.Table, places: Places) -> pa.Table:
+    """Checks every value of a manifest's rows, wherever they come from.
+
+    Args:
+      table: at least one row, columns as in a manifest. All are strings, "" where a cell is empty,
+        but for the box, which may be float64, null where there is none.
+      places: tells where rows of the table stand.
+
+    Returns:
+      The table with `split`, `role` and the box as `read_manifest` returns them.
+
+    Raises:
+      UserError: a value is wrong; the message names file, row, column, value and what is allowed.
+    """
     table = _with_defaults(table)
-    _check_texts(path, table)
-    table = _with_box(path, table)
-    _check_items(path, table)
-    _check_unlabelled(path, table)
+    _check_texts(places, table)
+    table = _with_box(places, table)
+    _check_items(places, table)
+    _check_unlabelled(places, table)
     return table
 
 
-def rows_in_file(path: str | os.PathLike[str], indices: Sequence[int]) -> list[int]:
+def rows_in_file(
+    path: str | os.PathLike[str], indices: Sequence[int], delimiter: str = ","
+) -> list[int]:
     """Returns where rows of the table stand in the file, as error messages count them.
 
     Args:
       path: the manifest.
       indices: row indices of the table, from 0.
+      delimiter: what separates the cells of a CSV file.
 
     Returns:
       For CSV the line on which each row begins (blank lines and line ends within quotes
       count), for Parquet the index plus 1.
     """
-    if _is_parquet(Path(path)):
+    if is_parquet(Path(path)):
         return [int(index) + 1 for index in indices]
     wanted = {int(index) for index in indices}
     last = max(wanted, default=-1)
     lines: dict[int, int] = {}
-    for index, (line, _) in enumerate(_csv_rows(Path(path))):
+    for index, (line, _) in enumerate(csv_rows(Path(path), delimiter)):
         if index - 1 in wanted:
             lines[index - 1] = line
         if index - 1 >= last:
@@ -86,38 +134,43 @@ def rows_in_file(path: str | os.PathLike[str], indices: Sequence[int]) -> list[i
     return [lines[int(index)] for index in indices]
 
 
-def hold_out(table: pa.Table, fraction: float, by: str = "item_id", seed: int = 0) -> pa.Table:
-    """Moves a part of the training groups to the validation split.
+def hold_out(
+    table: pa.Table, fraction: float, by: str = "item_id", seed: int = 0, into: str = "val"
+) -> pa.Table:
+    """Moves a part of the training groups to the validation split, or to the test split.
 
     In each vertical the given fraction of the groups moves, rounded, but at least one and never
     all of them: a vertical with a single group keeps it in `train`. Rows of split unlabelled whose
-    group is held out are left out: they have no item to validate with, and a student that learnt
-    from them would have its checkpoint chosen by garments it has seen.
+    group is held out are left out: they have no item to evaluate with, and a student that learnt
+    from them would be judged by garments it has seen.
 
     Args:
-      table: a manifest as `read_manifest` returns it, without `val` rows; its rows may be numbered
-        in a column `RESERVED_COLUMN`.
+      table: a manifest as `read_manifest` returns it, without rows of split `into`; its rows may be
+        numbered in a column `RESERVED_COLUMN`.
       fraction: share of the groups of `train` to move, in (0, 1).
       by: the column whose distinct values are the groups, e.g. `item_id`.
       seed: another seed gives another choice; the order of the rows has no influence.
+      into: the split to move to, `val` or `test`.
 
     Returns:
-      The table with some `train` replaced by `val`, without the unlabelled rows of their groups.
+      The table with some `train` replaced by `into`, without the unlabelled rows of their groups.
       The other rows keep their order.
 
     Raises:
-      UserError: `fraction` is out of range, there are `val` rows already, the column is missing
+      UserError: `fraction` is out of range, the split has rows already, the column is missing
         or empty in a training row, it would put one item into both splits, or it would leave a
         vertical with unlabelled rows none of split train (groups may span verticals).
     """
     if not 0 < fraction < 1:
-        raise UserError(f"val fraction {fraction} is not allowed; it must lie between 0 and 1")
+        raise UserError(f"{into} fraction {fraction} is not allowed; it must lie between 0 and 1")
     names = [name for name in table.column_names if name != RESERVED_COLUMN]
     if by not in names:
         raise UserError(f"no column {by!r}; there are {', '.join(names)}")
-    if pc.any(pc.equal(table["split"], "val")).as_py():
-        raise UserError("the manifest has val rows already; hold out nothing or remove them")
-    train = table.filter(pc.equal(table["split"], "train"))
+    if pc.any(pc.equal(table["split"], into)).as_py():
+        raise UserError(f"the manifest has {into} rows already; hold out nothing or remove them")
+    # Not whole rows: of many the paths alone are large.
+    columns = table.select(sorted({"item_id", "vertical", by}))
+    train = columns.filter(pc.equal(table["split"], "train"))
     groups = train[by].cast(pa.string())
     if pc.any(pc.equal(pc.fill_null(groups, ""), "")).as_py():
         raise UserError(f"column {by!r} is empty in some training rows; each needs a group")
@@ -125,10 +178,12 @@ def hold_out(table: pa.Table, fraction: float, by: str = "item_id", seed: int = 
     _check_groups_keep_items(pairs, by)
     moved = _chosen_groups(pairs, fraction, seed)
     # An empty cell is no group, and so in none of them.
-    held = pc.is_in(table[by].cast(pa.string()), value_set=pa.array(moved, pa.string()))
-    split = pc.if_else(pc.and_(pc.equal(table["split"], "train"), held), "val", table["split"])
+    held = pc.is_in(table[by].cast(pa.string()), value_set=moved)
+    split = pc.if_else(pc.and_(pc.equal(table["split"], "train"), held), into, table["split"])
     table = table.set_column(table.column_names.index("split"), "split", split)
-    table = table.filter(pc.invert(pc.and_(pc.equal(split, UNLABELLED), held)))
+    left_out = pc.and_(pc.equal(split, UNLABELLED), held)
+    if pc.any(left_out).as_py():
+        table = table.filter(pc.invert(left_out))
     untaught = table.filter(_is_untaught(table))
     if untaught.num_rows:
         raise UserError(
@@ -141,10 +196,12 @@ def hold_out(table: pa.Table, fraction: float, by: str = "item_id", seed: int = 
 
 def _check_groups_keep_items(pairs: pa.Table, by: str) -> None:
     """Raises a UserError if an item has rows in two groups."""
-    counts = pairs.group_by("item_id").aggregate([("group", "count_distinct")])
-    torn = counts.filter(pc.greater(counts["group_count_distinct"], 1))
-    if torn.num_rows:
-        item = pc.min(torn["item_id"]).as_py()
+    if by == "item_id":
+        return
+    items, ids = codes_of(pairs["item_id"])
+    torn = find_torn(items, codes_of(pairs["group"])[0])
+    if torn.size:
+        item = pc.min(ids.take(pa.array(items[torn]))).as_py()
         values = pairs.filter(pc.equal(pairs["item_id"], item))["group"].unique().to_pylist()
         raise UserError(
             f"item_id {item!r} has {by} {values[0]!r} and {values[1]!r}; to hold out by {by}, "
@@ -152,26 +209,24 @@ def _check_groups_keep_items(pairs: pa.Table, by: str) -> None:
         )
 
 
-def _chosen_groups(pairs: pa.Table, fraction: float, seed: int) -> list[str]:
+def _chosen_groups(pairs: pa.Table, fraction: float, seed: int) -> pa.Array:
     """Returns the groups to hold out, drawn vertical by vertical."""
     # A group may span verticals (a shop, a day); it is drawn with the first of them by name.
-    homes = pairs.group_by(["group", "vertical"]).aggregate([])
-    homes = homes.sort_by([("group", "ascending"), ("vertical", "ascending")])
-    groups = homes["group"].to_numpy().astype(str)
-    verticals = homes["vertical"].to_numpy().astype(str)
-    first = np.ones(len(groups), bool)
-    first[1:] = groups[1:] != groups[:-1]
-    groups, verticals = groups[first], verticals[first]
+    groups, names = ranked_codes_of(pairs["group"])
+    verticals, _ = ranked_codes_of(pairs["vertical"])
+    home = np.full(len(names), np.iinfo(np.int32).max, np.int32)
+    np.minimum.at(home, groups, verticals)
     random = np.random.default_rng(seed)
-    chosen: list[str] = []
-    for vertical in np.unique(verticals):
-        here = groups[verticals == vertical]
+    chosen = [np.empty(0, np.int64)]
+    for vertical in np.unique(home):
+        here = np.flatnonzero(home == vertical)
         count = min(max(1, round(fraction * len(here))), len(here) - 1)
-        chosen += random.permutation(here)[:count].tolist()
-    return chosen
+        chosen.append(random.permutation(here)[:count])
+    return names.take(pa.array(np.concatenate(chosen)))
 
 
-def _is_parquet(path: Path) -> bool:
+def is_parquet(path: Path) -> bool:
+    """Returns whether the file is Parquet, by its name."""
     return path.suffix.lower() in _PARQUET_SUFFIXES
 
 
@@ -181,7 +236,15 @@ def _read_parquet(path: Path) -> pa.Table:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
-    _check_header(path, table.column_names)
+    return as_texts(path, table)
+
+
+def as_texts(path: Path, table: pa.Table) -> pa.Table:
+    """Returns the table with every column as text, "" for null.
+
+    Raises:
+      UserError: a column holds something else than texts and numbers.
+    """
     for number, field in enumerate(table.schema):
         try:
             column = table.column(number).cast(pa.string())
@@ -193,23 +256,30 @@ def _read_parquet(path: Path) -> pa.Table:
     return table.replace_schema_metadata(None)
 
 
-def _read_csv(path: Path) -> pa.Table:
-    """Returns a CSV manifest with every column as text."""
-    header = next(_csv_rows(path), (0, []))[1]
+def read_csv(path: Path, delimiter: str = ",") -> pa.Table:
+    """Returns a CSV file with every column as text.
+
+    Args:
+      path: the file: UTF-8, a header line.
+      delimiter: what separates cells, one character.
+
+    Raises:
+      UserError: it cannot be read; the message names the row where the number of cells is wrong.
+    """
+    header = next(csv_rows(path, delimiter), (0, []))[1]
     if not header:
-        raise UserError(f"{path}: the manifest is empty; a header line and rows are needed")
-    _check_header(path, header)
+        raise UserError(f"{path}: is empty; a header line and rows are needed")
     try:
         return pyarrow.csv.read_csv(
             path,
             read_options=pyarrow.csv.ReadOptions(block_size=1 << 24),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False
             ),
         )
     except pa.ArrowInvalid as error:
-        for line, cells in _csv_rows(path):
+        for line, cells in csv_rows(path, delimiter):
             if len(cells) != len(header):
                 raise UserError(
                     f"{path}: row {line}: {len(cells)} cells, but the header has {len(header)}"
@@ -217,18 +287,18 @@ def _read_csv(path: Path) -> pa.Table:
         raise UserError(f"{path}: cannot be read as CSV: {error}") from error
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Yields (line on which the row begins, cells) of a CSV file, header first, no blank lines."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, delimiter=delimiter)
             line = 1
             for cells in reader:
                 if cells:
                     yield line, cells
                 line = reader.line_num + 1
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text; save the manifest as CSV in UTF-8") from error
+        raise UserError(f"{path}: is not UTF-8 text; save it as CSV in UTF-8") from error
     except csv.Error as error:
         raise UserError(f"{path}: cannot be read as CSV: {error}") from error
 
@@ -265,59 +335,69 @@ def _with_defaults(table: pa.Table) -> pa.Table:
     return table
 
 
-def _check_texts(path: Path, table: pa.Table) -> None:
+def _check_texts(places: Places, table: pa.Table) -> None:
     """Raises a UserError for an unknown split or role or an empty required cell."""
     # Splits first: of a misspelt one that an item_id is missing would be the lesser half.
     for name, allowed in (("split", SPLITS), ("role", ROLES)):
         unknown = pc.invert(pc.is_in(table[name], value_set=pa.array(allowed)))
-        _refuse(path, table, name, unknown, f"allowed: {', '.join(allowed)}")
+        _refuse(places, table, name, unknown, f"allowed: {', '.join(allowed)}")
     for name in REQUIRED_COLUMNS:
         blank, allowed = _is_blank(table[name]), "a non-empty text is needed"
         if name == "item_id":
             blank = pc.and_not(blank, pc.equal(table["split"], UNLABELLED))
             allowed += f"; only split {UNLABELLED} may go without"
-        _refuse(path, table, name, blank, allowed)
+        _refuse(places, table, name, blank, allowed)
 
 
-def _is_blank(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+def _is_blank(texts: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
     """Returns of texts whether there is nothing in them but white space."""
     return pc.equal(pc.utf8_trim_whitespace(texts), "")
 
 
-def _with_box(path: Path, table: pa.Table) -> pa.Table:
+def _with_box(places: Places, table: pa.Table) -> pa.Table:
     """Returns the table with the box as checked float64 columns."""
     if BOX_COLUMNS[0] not in table.column_names:
         for name in BOX_COLUMNS:
             table = table.append_column(name, pa.nulls(table.num_rows, pa.float64()))
         return table
-    texts = {name: pc.utf8_trim_whitespace(table[name]) for name in BOX_COLUMNS}
-    blank = {name: pc.equal(text, "") for name, text in texts.items()}
+    cells = {name: _trimmed(table[name]) for name in BOX_COLUMNS}
+    blank = {name: cell.is_null() for name, cell in cells.items()}
     none = pc.and_(pc.and_(blank["x_min"], blank["y_min"]), pc.and_(blank["x_max"], blank["y_max"]))
     numbers = {}
-    for name, text in texts.items():
+    for name, cell in cells.items():
         partial = pc.and_not(blank[name], none)
-        _refuse(path, table, name, partial, "a box needs all four numbers, or none")
-        numbers[name] = _to_numbers(path, table, name, pc.if_else(none, None, text))
+        _refuse(places, table, name, partial, "a box needs all four numbers, or none")
+        numbers[name] = _to_numbers(places, table, name, cell)
     for low, high in (("x_min", "x_max"), ("y_min", "y_max")):
         flat = pc.fill_null(pc.less_equal(numbers[high], numbers[low]), False)
-        _refuse(path, table, high, flat, f"it must be greater than {low}")
+        _refuse(places, table, high, flat, f"it must be greater than {low}")
     for name, column in numbers.items():
         table = table.set_column(table.column_names.index(name), name, column)
     return table
 
 
-def _to_numbers(path: Path, table: pa.Table, name: str, text: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Returns texts as float64, nulls kept; refuses what is no finite number."""
+def _trimmed(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns texts without white space around them, null where nothing is left; numbers as is."""
+    if not pa.types.is_string(cells.type):
+        return cells
+    texts = pc.utf8_trim_whitespace(cells)
+    return pc.if_else(pc.equal(texts, ""), None, texts)
+
+
+def _to_numbers(
+    places: Places, table: pa.Table, name: str, text: pa.ChunkedArray
+) -> pa.ChunkedArray:
+    """Returns texts or numbers as float64, nulls kept; refuses what is no finite number."""
     try:
         numbers = text.cast(pa.float64())
     except pa.ArrowInvalid:
         wrong = pa.array(
             [value is not None and not _is_number(value) for value in text.to_pylist()]
         )
-        _refuse(path, table, name, wrong, "a number of pixels is needed")
+        _refuse(places, table, name, wrong, "a number of pixels is needed")
         raise
     infinite = pc.invert(pc.fill_null(pc.is_finite(numbers), True))
-    _refuse(path, table, name, infinite, "a finite number of pixels is needed")
+    _refuse(places, table, name, infinite, "a finite number of pixels is needed")
     return numbers
 
 
@@ -329,33 +409,33 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _check_items(path: Path, table: pa.Table) -> None:
+def _check_items(places: Places, table: pa.Table) -> None:
     """Raises a UserError if an item is in two verticals or in two splits."""
-    known = table.filter(pc.invert(_is_blank(table["item_id"])))
+    items, ids = codes_of(table["item_id"])
+    known = np.flatnonzero(~_is_blank(ids).to_numpy(zero_copy_only=False)[items])
     for name, reason in (
         ("vertical", "an item belongs to one vertical"),
         ("split", "all pictures of an item must be in one split"),
     ):
-        counts = known.group_by("item_id").aggregate([(name, "count_distinct")])
-        torn = counts.filter(pc.greater(counts[f"{name}_count_distinct"], 1))
-        if not torn.num_rows:
+        values, names = codes_of(table[name])
+        torn = known[find_torn(items[known], values[known])]
+        if not torn.size:
             continue
-        among = pc.is_in(table["item_id"], value_set=torn["item_id"].combine_chunks())
-        item = table["item_id"][pc.index(among, True).as_py()].as_py()
-        rows = np.flatnonzero(pc.equal(table["item_id"], item).to_numpy())
-        values = table[name].take(pa.array(rows)).to_pylist()
-        other = next(i for i, value in enumerate(values) if value != values[0])
-        first_row, other_row = rows_in_file(path, [rows[0], rows[other]])
+        # The item that begins first in the table, and the first of its rows that does not fit.
+        row = np.flatnonzero(np.isin(items, items[torn]))[0]
+        other_row = torn[items[torn] == items[row]][0]
+        first, place = places(table, [row, other_row])
+        one, other = (names[values[index]].as_py() for index in (row, other_row))
         raise UserError(
-            f"{path}: row {other_row}: column {name!r}: {values[other]!r}, but item_id {item!r} "
-            f"has {values[0]!r} in row {first_row}; {reason}"
+            f"{place}: column {name!r}: {other!r}, but item_id {ids[items[row]].as_py()!r} has "
+            f"{one!r} in {first.seen_from(place)}; {reason}"
         )
 
 
-def _check_unlabelled(path: Path, table: pa.Table) -> None:
+def _check_unlabelled(places: Places, table: pa.Table) -> None:
     """Raises a UserError if a vertical with unlabelled rows has none to train a specialist on."""
     _refuse(
-        path,
+        places,
         table,
         "vertical",
         _is_untaught(table),
@@ -369,18 +449,23 @@ def _is_untaught(table: pa.Table) -> pa.ChunkedArray:
 
     The vertical's specialist says what such a picture is to look like to the student.
     """
-    trained = table.filter(pc.equal(table["split"], "train"))["vertical"].combine_chunks()
+    trained = table["vertical"].filter(pc.equal(table["split"], "train")).unique()
     return pc.and_not(
         pc.equal(table["split"], UNLABELLED), pc.is_in(table["vertical"], value_set=trained)
     )
 
 
 def _refuse(
-    path: Path, table: pa.Table, column: str, wrong: pa.ChunkedArray | pa.Array, allowed: str
+    places: Places, table: pa.Table, column: str, wrong: pa.ChunkedArray | pa.Array, allowed: str
 ) -> None:
     """Raises a UserError for the first row where `wrong` is true."""
     index = pc.index(wrong, True).as_py()
     if index >= 0:
-        (row,) = rows_in_file(path, [index])
+        (place,) = places(table, [index])
         value = table[column][index].as_py()
-        raise UserError(f"{path}: row {row}: column {column!r}: {value!r}; {allowed}")
+        raise UserError(f"{place}: column {column!r}: {value!r}; {allowed}")
+
+
+def _places_in_file(path: Path, _: pa.Table, indices: Sequence[int]) -> list[Place]:
+    """Returns the places of a manifest's rows; the table is what was read from it."""
+    return [Place(str(path), row) for row in rows_in_file(path, indices)]

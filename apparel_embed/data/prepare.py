@@ -41,6 +41,7 @@ from apparel_embed.data.prepared import (
     partial_directory,
     shard_name,
 )
+from apparel_embed.data.verticals import map_verticals
 from apparel_embed.errors import UserError
 from apparel_embed.files import atomic_path, fingerprint_files, read_json, write_json
 from apparel_embed.progress import progress_bar
@@ -94,19 +95,18 @@ def prepare(config: PrepareConfig, processes: int = 0) -> PreparedDataset:
 def _read_rows(config: PrepareConfig) -> tuple[pa.Table, np.ndarray]:
     """Returns the manifest's rows to prepare, and at which index each stands in the manifest."""
     table = read_manifest(config.manifest)
-    rows = np.arange(table.num_rows)
-    if not config.val_fraction:
-        return table, rows
-    numbered = table.append_column(RESERVED_COLUMN, pa.array(rows))
-    numbered = hold_out(numbered, config.val_fraction, config.val_group_column, config.seed)
-    left_out = table.num_rows - numbered.num_rows
-    if left_out:
-        logging.info(
-            "%d unlabelled pictures are left out: their %s is held out for split val",
-            left_out,
-            config.val_group_column,
-        )
-    return numbered.drop_columns([RESERVED_COLUMN]), numbered[RESERVED_COLUMN].to_numpy()
+    table = table.append_column(RESERVED_COLUMN, pa.array(np.arange(table.num_rows)))
+    table = map_verticals(table, config.map_verticals)
+    if config.val_fraction:
+        known = table.num_rows
+        table = hold_out(table, config.val_fraction, config.val_group_column, config.seed)
+        if table.num_rows < known:
+            logging.info(
+                "%d unlabelled pictures are left out: their %s is held out for split val",
+                known - table.num_rows,
+                config.val_group_column,
+            )
+    return table.drop_columns([RESERVED_COLUMN]), table[RESERVED_COLUMN].to_numpy()
 
 
 def _is_finished(output: Path, plan: dict[str, Any]) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ class PrepareConfig:
       val_group_column: groups to hold out are the distinct values of this column.
       seed: of the choice of the held-out groups, at least 0.
       shard_records: rows of the manifest per shard, at least 1.
+      map_verticals: other names for verticals of the manifest, see `map_verticals`.
     """
 
     manifest: str | os.PathLike[str]
@@ -45,6 +48,7 @@ class PrepareConfig:
     val_group_column: str = "item_id"
     seed: int = 0
     shard_records: int = 4096
+    map_verticals: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises a UserError if a number is out of range."""
@@ -69,6 +73,9 @@ class PrepareConfig:
         """The values on which the result depends, beside manifest and pictures."""
         values = dataclasses.asdict(self)
         del values["manifest"], values["output"]
+        if not values["map_verticals"]:
+            # Without other names a dataset is the one that was prepared before there was a choice.
+            del values["map_verticals"]
         return values
 
 
@@ -76,7 +83,11 @@ def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
     """Returns all that decides what the dataset will contain, as JSON."""
     directory = Path(config.manifest).parent
     sizes = np.empty(table.num_rows, "<i8")
-    for row, image in enumerate(table["image"].to_numpy()):
+    # Chunk by chunk: of millions of paths Python's strings take several times as much.
+    images = itertools.chain.from_iterable(
+        chunk.to_pylist() for chunk in table["image"].iterchunks()
+    )
+    for row, image in enumerate(images):
         try:
             sizes[row] = os.stat(image_path(image, directory)).st_size
         except (OSError, ValueError, RejectedPicture):
@@ -99,9 +110,9 @@ def check_same(directory: Path, there: dict[str, Any], plan: dict[str, Any]) -> 
         )
     old, new = there.get("settings", {}), plan["settings"]
     differences += [
-        f"{name} is {old.get(name)} there, {new[name]} now"
-        for name in new
-        if old.get(name) != new[name]
+        f"{name} is {old.get(name)} there, {new.get(name)} now"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
     ]
     if there.get("manifest_sha256") != plan["manifest_sha256"]:
         differences.append("the manifest is another")

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from array_record.python import array_record_module
 
+from apparel_embed.data.columns import ranked_codes_of
 from apparel_embed.data.manifest import ROLES, SPLITS
 from apparel_embed.errors import UserError
 from apparel_embed.files import read_json
@@ -120,12 +122,23 @@ class PreparedDataset:
         Raises:
           UserError: the manifest had no such column.
         """
-        if name not in self.index.column_names:
-            raise UserError(
-                f"{self.directory}: no column {name!r}; "
-                f"there are {', '.join(self.index.column_names)}"
-            )
-        return self.index[name].to_numpy()
+        return self._column(name).to_numpy()
+
+    def codes(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a column of texts as numbers, which take little memory and time.
+
+        Args:
+          name: `item_id`, `vertical` ... or any other column of texts.
+
+        Returns:
+          int32 [len(self)], the number of each record's text among all different ones, sorted; and
+          these texts.
+
+        Raises:
+          UserError: the manifest had no such column.
+        """
+        codes, texts = ranked_codes_of(self._column(name))
+        return codes, texts.to_numpy(zero_copy_only=False)
 
     def select(
         self,
@@ -149,7 +162,7 @@ class PreparedDataset:
         Raises:
           UserError: a split, vertical or role that is not known.
         """
-        chosen = np.ones(len(self), bool)
+        chosen = pa.chunked_array([pa.repeat(pa.scalar(True), len(self))])
         conditions = (
             ("split", None if split is None else (split,), SPLITS),
             ("vertical", verticals, self.verticals),
@@ -166,8 +179,9 @@ class PreparedDataset:
                         f"{self.directory}: unknown {column} {value!r}; "
                         f"there are {', '.join(known)}"
                     )
-            chosen &= np.isin(self.column(column).astype(str), np.asarray(wanted, dtype=str))
-        return np.flatnonzero(chosen).astype(np.int64)
+            matches = pc.is_in(self.index[column], value_set=pa.array(wanted, pa.string()))
+            chosen = pc.and_(chosen, matches)
+        return np.flatnonzero(chosen.to_numpy()).astype(np.int64)
 
     def read_images(self, records: Sequence[int]) -> list[bytes]:
         """Returns pictures as JPEG bytes.
@@ -192,6 +206,15 @@ class PreparedDataset:
             for place, image in zip(places, self._read_shard(int(shard), wanted[places])):
                 images[place] = image
         return images
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        """Returns a column of the index, or raises a UserError."""
+        if name not in self.index.column_names:
+            raise UserError(
+                f"{self.directory}: no column {name!r}; "
+                f"there are {', '.join(self.index.column_names)}"
+            )
+        return self.index[name]
 
     def _read_shard(self, shard: int, records: np.ndarray) -> list[bytes]:
         """Returns the pictures of `records`, all of which are in `shard`."""

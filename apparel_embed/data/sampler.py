@@ -9,8 +9,10 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 
+from apparel_embed.data.columns import ranked_codes_of
 from apparel_embed.errors import UserError
 
 
@@ -23,13 +25,17 @@ class PKSampler:
     (augmented differently).
 
     Attributes:
-      positions: int64 [items, most_pictures], positions of each item's pictures, padded with -1.
+      positions: int64 [n], positions of the pictures, those of an item side by side.
+      starts: int64 [items], where in `positions` those of each item begin.
+      counts: int64 [items], pictures of each item, at least 1.
       items_per_batch: P.
       pictures_per_item: K.
       seed: any integer.
     """
 
     positions: np.ndarray
+    starts: np.ndarray
+    counts: np.ndarray
     items_per_batch: int
     pictures_per_item: int
     seed: int
@@ -47,7 +53,7 @@ class PKSampler:
         """Makes a sampler.
 
         Args:
-          items: [n] item of each picture.
+          items: [n] item of each picture, texts or numbers.
           items_per_batch: P; where fewer items are usable, all of them make the batch.
           pictures_per_item: K, at least 2.
           seed: any integer.
@@ -57,24 +63,32 @@ class PKSampler:
         Raises:
           UserError: if fewer than two items are usable: there would be no negatives.
         """
-        _, codes, counts = np.unique(items, return_inverse=True, return_counts=True)
-        order = np.argsort(codes, kind="stable")
+        order, counts = _grouped(items)
         starts = np.cumsum(counts) - counts
-        columns = np.arange(len(items)) - np.repeat(starts, counts)
-        positions = np.full((len(counts), counts.max(initial=1)), -1, np.int64)
-        positions[codes[order], columns] = order
-        positions = positions[counts >= min_pictures]
-        if len(positions) < 2:
+        usable = np.flatnonzero(counts >= min_pictures)
+        if len(usable) < 2:
             raise UserError(
-                f"{len(positions)} of {len(counts)} items have {min_pictures} pictures or more; "
+                f"{len(usable)} of {len(counts)} items have {min_pictures} pictures or more; "
                 "triplets need at least 2 such items"
             )
-        return cls(positions, min(items_per_batch, len(positions)), pictures_per_item, seed)
+        return cls(
+            order,
+            starts[usable],
+            counts[usable],
+            min(items_per_batch, len(usable)),
+            pictures_per_item,
+            seed,
+        )
+
+    @property
+    def item_count(self) -> int:
+        """Number of usable items."""
+        return len(self.counts)
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches that show every item once (but for less than a batch)."""
-        return len(self.positions) // self.items_per_batch
+        return self.item_count // self.items_per_batch
 
     def batch(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the batch of a step; works in a graph.
@@ -87,20 +101,22 @@ class PKSampler:
         """
         epoch, offset = step // self.steps_per_epoch, step % self.steps_per_epoch
         items = tf.random.experimental.stateless_shuffle(
-            tf.range(len(self.positions)), seed=[self.seed, epoch]
+            tf.range(self.item_count), seed=[self.seed, epoch]
         )
         items = tf.cast(items, tf.int32)
         start = tf.cast(offset, tf.int32) * self.items_per_batch
         items = items[start : start + self.items_per_batch]
-        rows = tf.gather(tf.constant(self.positions), items)
-        present = rows >= 0
-        keys = tf.random.stateless_uniform(tf.shape(rows), seed=[self.seed + 1, step])
+        starts = tf.gather(tf.constant(self.starts), items)[:, tf.newaxis]
+        counts = tf.gather(tf.constant(self.counts), items)[:, tf.newaxis]
+        # As many columns as the largest of all items has pictures, whatever the batch: a batch of
+        # other items would draw other numbers else.
+        most = int(self.counts.max())
+        keys = tf.random.stateless_uniform((self.items_per_batch, most), seed=[self.seed + 1, step])
+        present = tf.range(most, dtype=tf.int64)[tf.newaxis] < counts
         shuffled = tf.argsort(tf.where(present, keys, 2.0), axis=1)
-        counts = tf.reduce_sum(tf.cast(present, tf.int32), axis=1, keepdims=True)
-        columns = tf.gather(
-            shuffled, tf.range(self.pictures_per_item)[tf.newaxis] % counts, batch_dims=1
-        )
-        pictures = tf.gather(rows, columns, batch_dims=1)
+        turns = tf.range(self.pictures_per_item, dtype=tf.int64)[tf.newaxis] % counts
+        columns = tf.gather(shuffled, turns, batch_dims=1)
+        pictures = tf.gather(tf.constant(self.positions), starts + tf.cast(columns, tf.int64))
         labels = tf.repeat(items, self.pictures_per_item)
         size = self.items_per_batch * self.pictures_per_item
         return tf.ensure_shape(tf.reshape(pictures, [-1]), [size]), tf.ensure_shape(labels, [size])
@@ -185,11 +201,10 @@ class WeightedSampler:
             allowed = ", ".join(VERTICAL_WEIGHTS)
             raise UserError(f"--student_vertical_weights={weights}: allowed are {allowed}")
         places = EpochSampler.over(len(verticals), batch_size=batch_size, seed=seed)
-        _, codes, counts = np.unique(verticals, return_inverse=True, return_counts=True)
-        order = np.argsort(codes, kind="stable")
+        order, counts = _grouped(verticals)
         each = VERTICAL_WEIGHTS[weights](counts.astype(np.float64)) / counts
-        ends = np.cumsum(each[codes[order]])
-        return cls(places, order.astype(np.int64), ends * (len(verticals) / ends[-1]))
+        ends = np.cumsum(np.repeat(each, counts))
+        return cls(places, order, ends * (len(verticals) / ends[-1]))
 
     @property
     def seed(self) -> int:
@@ -212,3 +227,17 @@ VERTICAL_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "sqrt": np.sqrt,
 }
 """From the verticals' numbers of pictures to the shares in which they are seen, by name."""
+
+
+def _grouped(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Groups positions by value.
+
+    Args:
+      values: [n], texts or numbers.
+
+    Returns:
+      int64 [n], positions in the order of their values, rising within a value; and how many there
+      are of each value, int64.
+    """
+    codes, _ = ranked_codes_of(pa.chunked_array([pa.array(values)]))
+    return np.argsort(codes, kind="stable"), np.bincount(codes)

@@ -90,7 +90,7 @@ def train_specialist(
     strategy = make_strategy(config.strategy)
     try:
         sampler = PKSampler.from_items(
-            dataset.column("item_id")[records],
+            dataset.codes("item_id")[0][records],
             items_per_batch=config.items_per_batch,
             pictures_per_item=config.pictures_per_item,
             min_pictures=config.min_pictures,
@@ -118,7 +118,7 @@ def train_specialist(
     return {
         "verticals": list(verticals),
         "train_pictures": len(records),
-        "train_items": len(sampler.positions),
+        "train_items": sampler.item_count,
         "parameters": loop.model.count_params(),
         **result,
     }

@@ -135,9 +135,11 @@ def train_student(
     start_afresh(seed)
     strategy = make_strategy(config.strategy)
     store = ImageStore(dataset, records, config.model.image_size, config.input.cache_gib)
-    verticals = dataset.column("vertical")[records]
+    codes, names = dataset.codes("vertical")
+    verticals = codes[records]
     sampler = _sampler(verticals, config)
-    validate = make_validation(dataset, sorted(set(verticals)), config.model.image_size)
+    taught = names[np.unique(verticals)].tolist()
+    validate = make_validation(dataset, taught, config.model.image_size)
     if validate is None:
         logging.info("%s: split val answers no query; the last weights are kept", what)
     loop = TrainingLoop(
@@ -155,7 +157,7 @@ def train_student(
     result = loop.run()
     return {
         "train_pictures": len(records),
-        "unlabelled_pictures": int(np.sum(dataset.column("split")[records] == UNLABELLED)),
+        "unlabelled_pictures": int(np.isin(records, dataset.select(split=UNLABELLED)).sum()),
         "parameters": loop.model.count_params(),
         **result,
     }
@@ -172,13 +174,13 @@ def _check_targets(targets: np.ndarray, config: StudentConfig, what: str) -> Non
 
 
 def _sampler(verticals: np.ndarray, config: StudentConfig) -> EpochSampler | WeightedSampler:
-    """Returns what makes batches of pictures whose verticals [n] are given."""
+    """Returns what makes batches of pictures whose verticals [n] are given, as numbers."""
     seed = config.optimization.seed
     if config.vertical_weights == "pictures":
         # Every picture exactly once an epoch, which no rounding of weights can upset.
         return EpochSampler.over(len(verticals), batch_size=config.batch_size, seed=seed)
     return WeightedSampler.of_verticals(
-        verticals.astype(str),
+        verticals,
         weights=config.vertical_weights,
         batch_size=config.batch_size,
         seed=seed,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from apparel_embed.benchmarks.measure import measure
+from apparel_embed.benchmarks.measure import measure, measure_once
 
 
 def test_the_peak_is_that_of_the_call_above_what_was_there_before():
@@ -18,3 +18,15 @@ def test_a_call_is_repeated_three_times_at_least_once_it_is_warm():
     found = measure(lambda: calls.append(True), seconds=0.0)
     assert len(calls) == 2 + 3
     assert 0 <= found["seconds"] < 1
+
+
+def test_measured_once_a_call_is_made_once_and_the_peak_is_that_of_the_process():
+    calls = []
+    before = np.ones(30_000_000, np.uint8)
+    found = measure_once(lambda: calls.append(np.ones(80_000_000, np.uint8).sum()))
+    assert len(calls) == 1
+    assert found["seconds"] > 0
+    if found["peak_mb"] is None:
+        pytest.skip("no /proc here")
+    assert found["peak_mb"] > 110 - 5
+    assert before.all()

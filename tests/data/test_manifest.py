@@ -126,8 +126,8 @@ BOX = f"{HEADER},x_min,y_min,x_max,y_max"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "the manifest is empty"),
-        ("\n\n", "the manifest is empty"),
+        ("", "is empty; a header line"),
+        ("\n\n", "is empty; a header line"),
         (f"{HEADER}\n", "the manifest is empty; at least one row"),
         ("image,item_id\na,1\n", "no column 'vertical'; found: image, item_id"),
         ("image;item_id;vertical\na;1;tops\n", r"no column 'image'.*separated by commas"),

@@ -11,6 +11,7 @@ from apparel_embed.data.pictures import (
     PictureSettings,
     RejectedPicture,
     crop_rectangle,
+    picture_size,
     prepare_picture,
 )
 
@@ -395,3 +396,30 @@ def test_name_does_not_matter_and_path_equals_bytes(tmp_path):
     path = tmp_path / "really-a-png.jpg"
     path.write_bytes(encode(quarters(), "PNG"))
     assert prepare_picture(path, SETTINGS) == prepare_picture(path.read_bytes(), SETTINGS)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 5, 8])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_size_is_that_of_the_prepared_picture(kind, orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.new("RGB", (30, 20)), kind, exif=exif)
+    (tmp_path / "picture").write_bytes(data)
+    height, width = prepared(data).shape[:2]
+    assert (width, height) == ((30, 20) if orientation < 5 else (20, 30))
+    assert picture_size(data) == picture_size(tmp_path / "picture") == (width, height)
+
+
+def test_size_needs_the_head_of_the_file_only():
+    noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8)
+    for kind in ("JPEG", "PNG"):
+        data = encode(Image.fromarray(noise), kind)
+        assert picture_size(data[: len(data) // 2]) == (80, 60)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"), [(b"", "empty file"), (b"no picture", "not a picture")]
+)
+def test_what_is_no_picture_has_no_size(data, reason):
+    with pytest.raises(RejectedPicture, match=reason):
+        picture_size(data)

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import fcntl
 import io
 import os
@@ -356,6 +357,47 @@ def test_unlabelled_pictures_of_held_out_groups_are_left_out_and_told_of(tmp_pat
     with caplog.at_level("INFO"):
         assert len(prepare(config, 1)) == 9
     assert "already prepared" in caplog.text
+
+
+def test_verticals_get_other_names_or_are_left_out(tmp_path):
+    manifest = make_pictures(tmp_path, 12)
+    lines = manifest.read_text().splitlines()
+    rows = [line.replace("bags", ("purses", "umbrellas")[i < 6]) for i, line in enumerate(lines)]
+    manifest.write_text("\n".join(rows) + "\n")
+    (tmp_path / "6.png").write_bytes(b"broken")
+    config = PrepareConfig(
+        manifest,
+        tmp_path / "out",
+        map_verticals={"purses": "bags", "umbrellas": ""},
+        val_fraction=0.5,
+        shard_records=3,
+    )
+    dataset = prepare(config, 1)
+
+    counts = dataset.info["counts"]
+    assert {vertical: sum(splits.values()) for vertical, splits in counts.items()} == {
+        "bags": 3,
+        "tops": 6,
+    }
+    # The validation split is drawn from the verticals by their new names: an item of each.
+    assert [
+        len(set(dataset.column("item_id")[dataset.select(split="val", verticals=[v])]))
+        for v in ("bags", "tops")
+    ] == [1, 2]
+    assert dataset.column("image").tolist() == [f"{i}.png" for i in (0, 1, 4, 5, 7, 8, 9, 10, 11)]
+    # Rows are counted as in the file, with those left out.
+    assert [(r["image"], r["row"]) for r in rejects(tmp_path / "out")] == [("6.png", "8")]
+    assert dataset.info["settings"]["map_verticals"] == {"purses": "bags", "umbrellas": ""}
+    same = dataclasses.replace(config, map_verticals={"umbrellas": "", "purses": "bags"})
+    assert prepare(same, 1).fingerprint == dataset.fingerprint
+    for other in ({}, {"purses": "bags"}):
+        with pytest.raises(UserError, match=r"map_verticals is \{'purses': .* there, .* now"):
+            prepare(dataclasses.replace(config, map_verticals=other), 1)
+
+
+def test_without_other_names_settings_are_those_of_a_release_that_had_none(small):
+    settings = PreparedDataset.open(small.parent / "whole").info["settings"]
+    assert "map_verticals" not in settings
 
 
 def test_shard_without_any_usable_picture(tmp_path):

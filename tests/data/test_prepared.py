@@ -53,6 +53,16 @@ def test_columns_are_in_record_order(original):
         dataset.column("price")
 
 
+def test_texts_are_numbered_in_their_order(original):
+    dataset = PreparedDataset.open(original)
+    for name in ("vertical", "item_id", "image"):
+        codes, texts = dataset.codes(name)
+        assert texts.tolist() == sorted(set(dataset.column(name)))
+        assert texts[codes].tolist() == dataset.column(name).tolist()
+    with pytest.raises(UserError, match="no column 'price'; there are record, image"):
+        dataset.codes("price")
+
+
 def test_images_are_read_in_the_order_asked_across_shards_with_repeats(original):
     dataset = PreparedDataset.open(original)
     wanted = [9, 0, 4, 4, 7, 1, 9]

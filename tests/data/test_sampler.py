@@ -88,6 +88,23 @@ def test_items_with_too_few_pictures_are_left_out():
     assert set(items[batch(sampler(items, 9, min_pictures=1), 0)[0]]) == {"a", "b", "c", "d"}
 
 
+def test_an_item_with_most_of_the_pictures_does_not_make_the_others_large():
+    items = np.concatenate([np.zeros(20_000, int), np.repeat(np.arange(1, 10_001), 2)])
+    one = sampler(items, 3, 4)
+    held = (one.positions, one.starts, one.counts)
+    assert sum(part.nbytes for part in held) <= 3 * 8 * len(items)
+    check_batch(one, items, *batch(one, 5), 3, 4)
+
+
+def test_texts_and_their_numbers_give_the_same_batches():
+    texts = np.random.default_rng(0).permutation(np.repeat(["10", "9", "Z", "a", "é"], 3))
+    numbers = np.unique(texts, return_inverse=True)[1]
+    for step in range(3):
+        for kind in (texts.astype(object), numbers):
+            for one, other in zip(batch(sampler(texts), step), batch(sampler(kind), step)):
+                np.testing.assert_array_equal(one, other)
+
+
 def test_a_batch_is_a_function_of_seed_and_step_only():
     items = np.repeat(np.arange(9), 4)
     first, again = sampler(items, seed=7), sampler(items, seed=7)

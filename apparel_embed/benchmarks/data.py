@@ -1,0 +1,171 @@
+"""Work on manifests of many rows beside what none of it can do without: reading the file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from apparel_embed.errors import UserError
+from apparel_embed.progress import progress_bar
+
+READ_CSV, READ_PARQUET = "read_csv", "read_parquet"
+TASKS = {
+    READ_CSV: ("pyarrow reads the CSV file", READ_CSV),
+    "load_csv": ("read_manifest of it: every value checked", READ_CSV),
+    READ_PARQUET: ("pyarrow reads the Parquet file", READ_PARQUET),
+    "load_parquet": ("read_manifest of it: every value checked", READ_PARQUET),
+    "split": ("hold_out: a tenth of the items to val", READ_PARQUET),
+    "open": ("PreparedDataset.open, and a select by split, verticals, roles", READ_PARQUET),
+    "sampler": ("PKSampler of all training pictures, and its first batch", READ_PARQUET),
+}
+"""What is measured, by name: what it does, and the floor that it is compared with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataBenchmark:
+    """What to measure.
+
+    Attributes:
+      rows: numbers of rows of the manifests, each at least 100.
+      pictures_per_item: rows with the same item.
+      boxes: whether every row has a box.
+      rounds: how often each task is started; they take turns, as machines have moods.
+      directory: where the manifests are written, and removed again; None for the system's place
+        for temporary files. Ten million rows take about 1.2 GB.
+      seed: of the manifests.
+    """
+
+    rows: Sequence[int]
+    pictures_per_item: int
+    boxes: bool
+    rounds: int
+    directory: Path | None
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What was measured of a task.
+
+    Attributes:
+      seconds: median of the rounds.
+      peak_mb: highest memory of its process in 10^6 bytes, all in all; None where it is not known.
+    """
+
+    seconds: float
+    peak_mb: float | None
+
+
+Results = dict[int, dict[str, Measurement]]
+
+
+def run_data_benchmark(config: DataBenchmark) -> Results:
+    """Measures each task at each number of rows, each in a process of its own.
+
+    Returns:
+      By number of rows, by task, the median of the rounds.
+
+    Raises:
+      UserError: if the directory cannot be written to, or a task fails.
+    """
+    results: Results = {}
+    bar = progress_bar(
+        total=len(config.rows) * (1 + config.rounds * len(TASKS)), what="manifests", unit="tasks"
+    )
+    try:
+        for rows in config.rows:
+            with tempfile.TemporaryDirectory(dir=config.directory) as directory:
+                bar.set_postfix(rows=rows, task="make")
+                _run_one(config, rows, "make", directory)
+                bar.update(1)
+                found: dict[str, list[Measurement]] = {name: [] for name in TASKS}
+                for _ in range(config.rounds):
+                    for name, measured in found.items():
+                        bar.set_postfix(rows=rows, task=name)
+                        measured.append(_run_one(config, rows, name, directory))
+                        bar.update(1)
+            results[rows] = {name: _median(measured) for name, measured in found.items()}
+    except OSError as error:
+        raise UserError(
+            f"--directory={config.directory}: cannot be written to: {error.strerror}"
+        ) from error
+    finally:
+        bar.close()
+    return results
+
+
+def table_of(results: Results, config: DataBenchmark) -> str:
+    """Returns the results as a table for people."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("rows", "task", "seconds", "peak MB", "times the floor", "what it does"):
+        text = heading in ("task", "what it does")
+        table.add_column(heading, justify="left" if text else "right")
+    for rows, found in results.items():
+        for name, measured in found.items():
+            what, floor = TASKS[name]
+            table.add_row(
+                f"{rows:,}",
+                name,
+                f"{measured.seconds:,.2f}",
+                "" if measured.peak_mb is None else f"{measured.peak_mb:,.0f}",
+                f"{measured.seconds / found[floor].seconds:,.1f}",
+                what,
+            )
+        table.add_section()
+    console = Console(width=140)
+    with console.capture() as capture:
+        console.print(
+            f"Manifests with {config.pictures_per_item} pictures an item, "
+            f"{'with' if config.boxes else 'without'} boxes; medians of {config.rounds}."
+        )
+        console.print(table)
+    return capture.get()
+
+
+def summary_of(results: Results) -> list[dict[str, object]]:
+    """Returns the results for machines: per number of rows seconds, memory and ratios by task."""
+    return [
+        {
+            "rows": rows,
+            "seconds": {name: measured.seconds for name, measured in found.items()},
+            "peak_mb": {name: measured.peak_mb for name, measured in found.items()},
+            "times_floor": {
+                name: measured.seconds / found[TASKS[name][1]].seconds
+                for name, measured in found.items()
+            },
+        }
+        for rows, found in results.items()
+    ]
+
+
+def _run_one(config: DataBenchmark, rows: int, name: str, directory: str) -> Measurement:
+    task = {
+        "name": name,
+        "directory": directory,
+        "rows": rows,
+        **{field: getattr(config, field) for field in ("pictures_per_item", "boxes", "seed")},
+    }
+    command = [sys.executable, "-m", "apparel_embed.benchmarks.data_tasks", json.dumps(task)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise UserError(f"task {name} with {rows:,} rows failed: {lines[-1]}")
+    return Measurement(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _median(found: Sequence[Measurement]) -> Measurement:
+    peaks = [measured.peak_mb for measured in found if measured.peak_mb is not None]
+    return Measurement(
+        seconds=statistics.median(measured.seconds for measured in found),
+        peak_mb=max(peaks) if peaks else None,
+    )

@@ -1,0 +1,55 @@
+"""Whole columns of a table at a time: texts as codes, and items that have two values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """Numbers the distinct values of a column in the order in which they come.
+
+    Args:
+      column: n values, none of them null.
+
+    Returns:
+      The number of each row's value, int32 [n], and the values.
+    """
+    encoded = column.dictionary_encode()
+    # Every chunk has the same dictionary, but a column without chunks has none.
+    values = encoded.chunk(0).dictionary if encoded.num_chunks else pa.array([], column.type)
+    indices = [chunk.indices.to_numpy() for chunk in encoded.chunks]
+    return np.concatenate([np.empty(0, np.int32), *indices]), values
+
+
+def ranked_codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """Numbers the distinct values of a column in their order, texts by code points.
+
+    Args:
+      column: n values, none of them null.
+
+    Returns:
+      The number of each row's value, int32 [n], and the values, sorted.
+    """
+    codes, values = codes_of(column)
+    order = pc.sort_indices(values)
+    ranks = np.empty(len(values), np.int32)
+    ranks[order.to_numpy()] = np.arange(len(values), dtype=np.int32)
+    return ranks[codes], values.take(order)
+
+
+def find_torn(items: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Finds the rows whose value is another than that in the first row of their item.
+
+    Args:
+      items: int [n], an item's number, from 0.
+      values: [n], of whatever kind.
+
+    Returns:
+      Row numbers int64, ascending; none where every item has one value only.
+    """
+    first = np.empty(items.max(initial=-1) + 1, np.int64)
+    # Of rows with the same item the last one written stays.
+    first[items[::-1]] = np.arange(len(items))[::-1]
+    return np.flatnonzero(values != values[first[items]])

@@ -1,0 +1,194 @@
+"""From a dataset on disk to a manifest: convert, name, check, split, write."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from apparel_embed.data.importers.checks import (
+    check_boxes,
+    check_duplicates,
+    check_missing,
+    compare_counts,
+)
+from apparel_embed.data.importers.derive import ERROR, DeriveOptions, derive
+from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
+from apparel_embed.data.importers.paths import clean_paths, is_remote, relative_to_manifest
+from apparel_embed.data.importers.registry import format_of
+from apparel_embed.data.importers.splitting import SplitOptions, split, untested
+from apparel_embed.data.importers.writing import check_output, manifest_table, write_manifest
+from apparel_embed.data.manifest import (
+    BOX_COLUMNS,
+    REQUIRED_COLUMNS,
+    RESERVED_COLUMN,
+    Place,
+    check_rows,
+)
+from apparel_embed.data.verticals import map_values
+from apparel_embed.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportConfig:
+    """What to import, and how.
+
+    Attributes:
+      format: the name of a layout, see `registry.FORMATS`.
+      root: the dataset's directory.
+      output: the manifest to write, CSV or Parquet by its ending.
+      options: what the layout itself is told; None for its defaults.
+      derive: what columns are made of.
+      verticals: other names of verticals, "" to leave a vertical out.
+      roles: the same for roles.
+      splits: the same for splits.
+      missing: "error" or "skip" for rows whose picture is missing; None for the layout's default.
+      duplicates: "error", or "skip" to keep the first of rows with the same picture, box and item.
+      check_boxes: whether boxes are compared with their pictures' sizes.
+      strict: whether it is an error if counts differ from the published ones.
+      split: shares to hold out.
+    """
+
+    format: str
+    root: Path
+    output: Path
+    options: Any = None
+    derive: DeriveOptions = dataclasses.field(default_factory=DeriveOptions)
+    verticals: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    missing: str | None = None
+    duplicates: str = ERROR
+    check_boxes: bool = True
+    strict: bool = False
+    split: SplitOptions = dataclasses.field(default_factory=SplitOptions)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportResult:
+    """What came of an import.
+
+    Attributes:
+      table: the manifest's rows.
+      warnings: counts that differ from the published ones.
+      notes: what was left out and what else the user should know, a line each.
+      is_new: False if the same manifest was there already.
+    """
+
+    table: pa.Table
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    is_new: bool
+
+
+def import_dataset(config: ImportConfig) -> ImportResult:
+    """Writes the manifest of a dataset; pictures stay where they are.
+
+    The manifest names them relative to itself where they lie beside or below it, else by absolute
+    paths. The same dataset and settings give the same bytes.
+
+    Args:
+      config: what to import.
+
+    Raises:
+      UserError: something in the dataset or the settings is wrong; the message names the dataset's
+        own file and row. Nothing was written then.
+    """
+    layout = format_of(config.format)
+    root, output = Path(config.root), Path(config.output)
+    if not root.is_dir():
+        raise UserError(f"--root={root} is no directory; name the one that holds the dataset")
+    check_output(output)
+    imported = layout.convert(root, config.options)
+    warnings = compare_counts(imported.counts, layout.published)
+    if warnings and config.strict:
+        raise UserError(f"{root}: {'; '.join(warnings)}; without --strict this is a warning")
+    table, notes = _rows(imported, config, config.missing or layout.missing)
+    table, more = split(table, config.split)
+    notes += more + untested(table) + _remote(table)
+    images = relative_to_manifest(table["image"], root, output)
+    table = table.set_column(table.column_names.index("image"), "image", images)
+    table = manifest_table(table)
+    return ImportResult(table, warnings, notes, write_manifest(table, output))
+
+
+def _rows(
+    imported: Imported, config: ImportConfig, missing: str
+) -> tuple[pa.Table, tuple[str, ...]]:
+    """Returns the checked rows of a manifest, and notes on what was left out."""
+    root = Path(config.root)
+
+    def places(table: pa.Table, indices: Sequence[int]) -> list[Place]:
+        sources = table.select([SOURCE_FILE, SOURCE_ROW]).take(pa.array(indices)).to_pylist()
+        return [Place(str(root / row[SOURCE_FILE]), row[SOURCE_ROW]) for row in sources]
+
+    notes = imported.notes
+    table, more = derive(_without_nulls(imported.table), config.derive, places)
+    notes += more
+    _check_columns(table, root)
+    for column, mapping in (
+        ("vertical", config.verticals),
+        ("role", config.roles),
+        ("split", config.splits),
+    ):
+        if mapping and column not in table.column_names:
+            raise UserError(f"--map_{column}s: the dataset has no column {column!r} to map")
+        before = table.num_rows
+        table = map_values(table, column, mapping)
+        if table.num_rows < before:
+            notes += (f"left out: rows by --map_{column}s: {before - table.num_rows:,}",)
+    table, more = check_missing(clean_paths(table), root, places, missing)
+    notes += more
+    table = check_rows(table, places)
+    table, more = check_duplicates(table, places, config.duplicates)
+    notes += more
+    if config.check_boxes:
+        notes += check_boxes(table, root, places)
+    return table.drop_columns([SOURCE_FILE, SOURCE_ROW]), notes
+
+
+def _without_nulls(table: pa.Table) -> pa.Table:
+    """Returns the table with "" for texts that are null."""
+    for number, field in enumerate(table.schema):
+        if pa.types.is_string(field.type) and table.column(number).null_count:
+            filled = pc.fill_null(table.column(number), "")
+            table = table.set_column(number, field.name, filled)
+    return table
+
+
+def _check_columns(table: pa.Table, root: Path) -> None:
+    """Raises a UserError if a column is missing or has a name that is not allowed."""
+    names = [name for name in table.column_names if name not in (SOURCE_FILE, SOURCE_ROW)]
+    for name in REQUIRED_COLUMNS:
+        if name not in names:
+            hint = " or --vertical=NAME" if name == "vertical" else ""
+            raise UserError(
+                f"{root}: no column {name!r}; there are {', '.join(names)}; say what it is made of "
+                f"by --columns={name}:COLUMN, by a group (?P<{name}>...) of --pattern{hint}"
+            )
+    if RESERVED_COLUMN in names:
+        raise UserError(
+            f"{root}: column {RESERVED_COLUMN!r} has a reserved name; rename it by "
+            f"--columns=NAME:{RESERVED_COLUMN} or leave it out by --columns={RESERVED_COLUMN}:"
+        )
+    missing = [name for name in BOX_COLUMNS if name not in names]
+    if 0 < len(missing) < len(BOX_COLUMNS):
+        raise UserError(
+            f"{root}: no column {missing[0]!r}; a box needs all of {', '.join(BOX_COLUMNS)}; there "
+            f"are {', '.join(names)}"
+        )
+
+
+def _remote(table: pa.Table) -> tuple[str, ...]:
+    """Returns a note if pictures are not on this machine."""
+    count = pc.sum(is_remote(table["image"])).as_py()
+    if not count:
+        return ()
+    return (
+        f"pictures that are URLs, which preparing does not download: {count:,}; fetch them, and "
+        "name the files by a template, e.g. --pattern='(?P<file>[^/]+)$' --columns=image:{file}",
+    )

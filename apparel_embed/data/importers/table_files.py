@@ -1,0 +1,197 @@
+"""Reading tables of any kind as texts: CSV, TSV, JSON lines and Parquet."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from apparel_embed.data.manifest import as_texts, read_csv, rows_in_file
+from apparel_embed.errors import UserError
+
+# In the order in which they win where a header has as many of one as of another.
+_DELIMITERS = (",", ";", "\t", "|")
+
+
+@dataclasses.dataclass(frozen=True)
+class TableFile:
+    """A table as texts.
+
+    Attributes:
+      table: every column as text, "" where there is nothing.
+      rows: int64 [rows], where each row stands in the file: the line for texts, counted from 1,
+        the number of the row for Parquet.
+      notes: what was left out.
+    """
+
+    table: pa.Table
+    rows: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+def read_table_file(path: Path) -> TableFile:
+    """Reads a table by the ending of its name.
+
+    `.csv`, `.tsv`, `.tab` and `.txt` are texts in UTF-8 with a header line, their cells separated
+    by tabs (`.tsv`, `.tab`) or by the comma, semicolon, tab or bar that is most frequent in the
+    header; `.jsonl` and `.ndjson` have one JSON object a line; `.parquet` and `.pq` are Parquet.
+    Columns that hold lists, objects or bytes and columns without a name are left out.
+
+    Raises:
+      UserError: the file cannot be read; the message names the row where that is known.
+    """
+    readers: dict[str, Callable[[Path], TableFile]] = {
+        ".csv": _read_delimited,
+        ".txt": _read_delimited,
+        ".tsv": _read_delimited,
+        ".tab": _read_delimited,
+        ".jsonl": _read_json_lines,
+        ".ndjson": _read_json_lines,
+        ".parquet": _read_parquet,
+        ".pq": _read_parquet,
+    }
+    if not path.exists():
+        raise UserError(f"{path}: no such table")
+    reader = readers.get(path.suffix.lower())
+    if reader is None or path.is_dir():
+        raise UserError(f"{path}: no table by its name; allowed: {', '.join(readers)}")
+    read = reader(path)
+    names = read.table.column_names
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{path}: column {name!r} is there twice; names must differ")
+    if not read.table.num_rows:
+        raise UserError(f"{path}: the table is empty; at least one row is needed")
+    return read
+
+
+def _read_delimited(path: Path) -> TableFile:
+    delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else _delimiter(path)
+    table = read_csv(path, delimiter)
+    count = table.num_rows
+    if _count_lines(path) == count + 1:
+        rows = np.arange(2, count + 2)
+    else:  # There are blank lines, or line ends within cells.
+        rows = np.array(rows_in_file(path, range(count), delimiter), np.int64)
+    # Where a data frame was written, its row numbers are a column without a name.
+    unnamed = [number for number, name in enumerate(table.column_names) if not name.strip()]
+    for number in reversed(unnamed):
+        table = table.remove_column(number)
+    notes = (f"left out: columns without a name: {len(unnamed)}",) if unnamed else ()
+    return TableFile(table, rows, notes)
+
+
+def _delimiter(path: Path) -> str:
+    """Returns the most frequent one in the header line."""
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        header = next((line for line in file if line.strip()), "")
+    return max(_DELIMITERS, key=re.sub('"[^"]*"', "", header).count)
+
+
+def _count_lines(path: Path) -> int:
+    ends, last = 0, b"\n"
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            ends += block.count(b"\n")
+            last = block[-1:]
+    return ends + (last != b"\n")
+
+
+def _read_parquet(path: Path) -> TableFile:
+    try:
+        file = pq.ParquetFile(path)
+        table, notes = _flat(file.read())
+        table.validate(full=True)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as Parquet: {_one_line(error)}") from error
+    return TableFile(as_texts(path, table), np.arange(1, table.num_rows + 1), notes)
+
+
+def _read_json_lines(path: Path) -> TableFile:
+    try:
+        table = _read_json(path, None)
+        dates = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
+        if dates:
+            # Texts that look like dates have become dates, and would be written another way.
+            fields = [pa.field(f.name, pa.string()) for f in table.schema if f.name in dates]
+            table = _read_json(path, pa.schema(fields))
+        # Texts that are not UTF-8 are found only so.
+        table.validate(full=True)
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise _json_error(path, error) from error
+    table, notes = _flat(table)
+    if _count_lines(path) == table.num_rows:
+        rows = np.arange(1, table.num_rows + 1)
+    else:
+        rows = np.fromiter((line for line, _ in _json_texts(path)), np.int64)
+    return TableFile(as_texts(path, table), rows, notes)
+
+
+def _read_json(path: Path, schema: pa.Schema | None) -> pa.Table:
+    return pyarrow.json.read_json(
+        path,
+        read_options=pyarrow.json.ReadOptions(block_size=1 << 24),
+        parse_options=pyarrow.json.ParseOptions(explicit_schema=schema),
+    )
+
+
+def _json_error(path: Path, error: Exception) -> UserError:
+    """Returns what is wrong with JSON lines, with the line, which pyarrow counts in blocks."""
+    kinds: dict[str, tuple[type, int]] = {}
+    try:
+        for line, text in _json_texts(path):
+            try:
+                value = json.loads(text)
+            except ValueError as reason:
+                return UserError(f"{path}: row {line}: is no JSON: {reason}")
+            if not isinstance(value, dict):
+                return UserError(f"{path}: row {line}: is no JSON object; one a line is needed")
+            for name, cell in value.items():
+                kind = float if type(cell) is int else type(cell)
+                before, first = kinds.setdefault(name, (kind, line))
+                if cell is not None and kind is not before and before is not type(None):
+                    return UserError(
+                        f"{path}: row {line}: column {name!r}: {cell!r}, which is of another kind "
+                        f"than in row {first}; write all of them as texts"
+                    )
+                if before is type(None):
+                    kinds[name] = (kind, line)
+    except UnicodeDecodeError:
+        return UserError(f"{path}: is not UTF-8 text; save it in UTF-8")
+    if not kinds:
+        return UserError(f"{path}: the table is empty; at least one row is needed")
+    return UserError(f"{path}: cannot be read as JSON lines: {_one_line(error)}")
+
+
+def _json_texts(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields number and text of the lines that are not blank."""
+    with open(path, encoding="utf-8-sig") as file:
+        for number, text in enumerate(file, 1):
+            if text.strip():
+                yield number, text
+
+
+def _flat(table: pa.Table) -> tuple[pa.Table, tuple[str, ...]]:
+    """Returns the columns that can be texts, and a note on the others."""
+    others = [
+        field.name
+        for field in table.schema
+        if pa.types.is_nested(field.type)
+        or pa.types.is_binary(field.type)
+        or pa.types.is_large_binary(field.type)
+    ]
+    if not others:
+        return table, ()
+    names = ", ".join(others)
+    return table.drop_columns(others), (f"left out: columns of lists, objects or bytes: {names}",)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

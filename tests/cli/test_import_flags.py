@@ -1,0 +1,94 @@
+import pytest
+from absl import flags
+
+from apparel_embed.cli import import_flags
+from apparel_embed.data.importers.deepfashion_in_shop import InShopOptions
+from apparel_embed.data.importers.folders import FoldersOptions
+from apparel_embed.data.importers.splitting import SplitOptions
+from apparel_embed.data.importers.street2shop import Street2ShopOptions
+from apparel_embed.data.importers.table import TableOptions
+from apparel_embed.errors import UserError
+
+
+@pytest.fixture
+def config(monkeypatch):
+    """Makes the configuration from arguments, with flags of its own."""
+    values = flags.FlagValues()
+    monkeypatch.setattr(flags, "FLAGS", values)
+    for kind in ("string", "enum", "list", "bool", "integer", "float"):
+        define = getattr(flags, f"DEFINE_{kind}")
+
+        def own(*arguments, _define=define, **options):
+            return _define(*arguments, flag_values=values, **options)
+
+        monkeypatch.setattr(flags, f"DEFINE_{kind}", own)
+    defined = import_flags.ImportFlags()
+
+    def parse(*arguments):
+        values(["import_dataset.py", "--root=shop", "--output=m.csv", *arguments])
+        return defined.config()
+
+    return parse
+
+
+def test_flags_become_the_configuration(config):
+    found = config(
+        "--format=table",
+        "--table=x.csv",
+        "--columns=image:photo, item_id:{style}:{colour} ,note:",
+        r"--pattern=(?P<a>\d{1,2})",
+        "--map_verticals=blouses:tops,umbrellas:",
+        "--map_roles=front:gallery",
+        "--split_by=style",
+        "--val_fraction=0.1",
+        "--split_seed=3",
+        "--missing=skip",
+        "--nocheck_boxes",
+    )
+    assert found.options.table.name == "x.csv"
+    assert found.derive.columns == {"image": "photo", "item_id": "{style}:{colour}", "note": ""}
+    assert found.derive.pattern == r"(?P<a>\d{1,2})"
+    assert found.verticals == {"blouses": "tops", "umbrellas": ""}
+    assert found.roles == {"front": "gallery"}
+    assert found.splits == {}
+    assert found.split == SplitOptions(val_fraction=0.1, by="style", seed=3)
+    assert (found.missing, found.duplicates, found.check_boxes) == ("skip", "error", False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["--format=table", "--vertical=shoes"], TableOptions(None, "shoes")),
+        (["--format=folders"], FoldersOptions()),
+        (["--format=folders", "--vertical=shoes"], FoldersOptions("shoes")),
+        (["--format=deepfashion_in_shop"], InShopOptions()),
+        (
+            ["--format=deepfashion_in_shop", "--images=img_highres", "--noseparate_genders"],
+            InShopOptions("img_highres", separate_genders=False),
+        ),
+        (["--format=street2shop", "--images=photos"], Street2ShopOptions("photos")),
+        (["--format=deepfashion2"], None),
+    ],
+)
+def test_each_layout_gets_its_own_options(config, arguments, options):
+    assert config(*arguments).options == options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format=folders", "--table=x.csv"], "--table is not allowed with --format=folders"),
+        (["--format=deepfashion2", "--images=x"], "it is for deepfashion_in_shop, street2shop"),
+        (["--format=table", "--vertical= "], "--vertical= is not allowed"),
+        (["--format=table", "--columns=photo"], "'photo' is not allowed; each is name:column"),
+        (["--format=table", "--columns=:photo"], "':photo' is not allowed"),
+        (["--format=table", "--columns=a:b,a:c"], "'a' is there twice"),
+        (["--format=table", "--map_roles=front"], "--map_roles: 'front' is not allowed"),
+        (["--format=table", "--map_splits=a:b,a:c"], "--map_splits: 'a' is there twice; name each"),
+        (["--format=deepfashion_in_shop", "--images=x"], "allowed: img, img_highres"),
+        (["--format=table", "--val_fraction=0.6", "--test_fraction=0.4"], "nothing to train on"),
+    ],
+)
+def test_flags_that_contradict_or_are_wrong_are_refused(config, arguments, message):
+    with pytest.raises(UserError, match=message):
+        config(*arguments)

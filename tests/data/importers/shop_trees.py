@@ -1,0 +1,39 @@
+"""Miniature shops: folders of pictures, and pictures whose names tell what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+
+LUMA_PATTERN = (
+    r"(?P<style_id>(?P<kind>[a-z]+)\d+)-(?P<colour>[a-z]+)_(?P<view>[a-z]+\d*)\.(?i:jpg)$"
+)
+LUMA_COLUMNS = {"item_id": "{style_id}-{colour}", "vertical": "kind", "role": "{view}"}
+LUMA_VERTICALS = {"mh": "hoodies", "wh": "hoodies", "msh": "shorts", "ms": "tees"}
+LUMA_ROLES = {"main": "gallery", "alt1": "query", "back": "query"}
+
+
+def draw(root: Path, names: Iterable[str], size: tuple[int, int] = (8, 6)) -> None:
+    """Writes pictures of `size`, width and height; the kind by the ending of the name."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, "teal").save(path)
+
+
+def make_luma(root: Path, styles: int = 3) -> list[str]:
+    """Makes the shop's `styles` styles of each kind in two colours; returns the pictures' names.
+
+    The first colour has a main view, a back and a detail, the other the main view alone.
+    """
+    names = [
+        f"images/{kind}{style:02}-{colour}_{view}.jpg"
+        for kind in LUMA_VERTICALS
+        for style in range(1, styles + 1)
+        for colour, views in (("gray", ("main", "back", "alt1")), ("red", ("main",)))
+        for view in views
+    ]
+    draw(root, names)
+    return names

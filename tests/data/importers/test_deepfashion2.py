@@ -1,0 +1,178 @@
+import json
+import re
+
+import pyarrow as pa
+import pytest
+from data.importers.published_trees import deepfashion2_garment, make_deepfashion2, write_json
+
+from apparel_embed.data.importers.deepfashion2 import PUBLISHED, convert
+from apparel_embed.errors import UserError
+
+FIRST = "train/annos/000001.json"
+
+
+@pytest.fixture
+def root(tmp_path):
+    make_deepfashion2(tmp_path)
+    return tmp_path
+
+
+def change(path, **fields):
+    """Sets fields of an annotation; those of a garment by a dictionary, None removes."""
+    annotation = json.loads(path.read_text())
+    for name, value in fields.items():
+        if isinstance(value, dict) and name in annotation:
+            value = {k: v for k, v in {**annotation[name], **value}.items() if v is not None}
+        annotation[name] = value
+    write_json(path, {name: value for name, value in annotation.items() if value is not None})
+
+
+def fails(root, message):
+    with pytest.raises(UserError) as raised:
+        convert(root)
+    assert message in str(raised.value)
+    assert str(raised.value).startswith(str(root))
+    assert "\n" not in str(raised.value)
+
+
+def test_every_garment_with_a_style_is_a_row(root):
+    found = convert(root)
+    assert found.notes == ()
+    rows = found.table.to_pylist()
+    assert len(rows) == 24
+    assert rows[1] == {
+        "image": "train/image/000001.jpg",
+        "item_id": "train-1-2-trousers",
+        "vertical": "trousers",
+        "split": "train",
+        "role": "query",
+        "x_min": 8.0,
+        "y_min": 22.0,
+        "x_max": 40.0,
+        "y_max": 46.0,
+        "source_file": FIRST,
+        "source_row": None,
+    }
+    assert rows[2]["role"] == "gallery"
+    assert rows[2]["item_id"] == rows[0]["item_id"] == "train-1-1-short_sleeve_top"
+    assert rows[-1]["item_id"] == "validation-2-2-trousers"
+    assert rows[-1]["split"] == "test"
+    assert found.table.schema.field("source_row").type == pa.int64()
+    assert all((root / row["image"]).is_file() for row in rows)
+
+
+def test_the_same_pair_number_is_another_item_in_another_split(root):
+    items = convert(root).table["item_id"].unique().to_pylist()
+    assert {"train-1-2-trousers", "validation-1-2-trousers"} <= set(items)
+
+
+def test_counts_have_the_names_of_the_published_ones(root):
+    counts = convert(root).counts
+    assert counts == {
+        "verticals": 2,
+        "items": 12,
+        "train pictures": 8,
+        "train garments": 20,
+        "validation pictures": 4,
+        "validation garments": 10,
+    }
+    assert set(PUBLISHED) <= set(counts)
+
+
+def test_a_garment_of_two_categories_is_an_item_of_each_and_is_told(root):
+    change(root / FIRST, item2={"category_name": "skirt"})
+    found = convert(root)
+    items = found.table["item_id"].to_pylist()
+    assert (items[1], items[3]) == ("train-1-2-skirt", "train-1-2-trousers")
+    assert found.notes == (
+        "garments whose category differs between pictures, made one item for each category: 1",
+    )
+
+
+def test_garments_follow_their_numbers_and_those_without_area_are_told(root):
+    extra = deepfashion2_garment(9, "skirt", 3, [1, 1, 9, 9])
+    flat = deepfashion2_garment(9, "skirt", 4, [5, 5, 5, 9])
+    change(root / FIRST, item10=extra, item3=flat, item4={**extra, "style": 5})
+    found = convert(root)
+    assert found.table["item_id"].to_pylist()[:4] == [
+        *("train-1-1-short_sleeve_top", "train-1-2-trousers", "train-1-5-skirt", "train-1-3-skirt"),
+    ]
+    assert found.notes == ("garments whose box has no area, left out: 1",)
+    assert found.counts["train garments"] == 23
+
+
+def test_a_bom_and_other_files_make_no_difference(root):
+    expected = convert(root).table
+    path = root / FIRST
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    (root / "train" / "annos" / ".DS_Store").write_bytes(b"\0")
+    assert convert(root).table.equals(expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"source": "street"}, "source: 'street'; allowed: user, shop"),
+        ({"source": None}, "source: missing; allowed: user, shop"),
+        ({"source": ["user"]}, "source: ['user']; allowed: user, shop"),
+        ({"pair_id": "1"}, "pair_id: '1'; a whole number is needed"),
+        ({"pair_id": None}, "pair_id: missing; a whole number is needed"),
+        ({"item1": {"style": None}}, "item1.style: missing; a whole number is needed"),
+        ({"item1": {"style": 1.5}}, "item1.style: 1.5; a whole number is needed"),
+        ({"item1": {"style": True}}, "item1.style: True; a whole number is needed"),
+        ({"item2": {"category_name": " "}}, "item2.category_name: ' '; a name is needed"),
+        ({"item2": {"bounding_box": [1, 2, 3]}}, "item2.bounding_box: [1, 2, 3]; 4 numbers of"),
+        ({"item2": {"bounding_box": [1, 2, 3, "4"]}}, "item2.bounding_box: [1, 2, 3, '4']; 4"),
+        (
+            {"item2": {"bounding_box": [1, 2, 3, float("nan")]}},
+            "item2.bounding_box: [1, 2, 3, nan]; 4 n",
+        ),
+        ({"item2": {"bounding_box": None}}, "item2.bounding_box: missing; 4 numbers of pixels"),
+        ({"item3": [1]}, "item3: [1]; an object with style and box is needed"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_file(root, fields, message):
+    change(root / FIRST, **fields)
+    fails(root, f"{root / FIRST}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"source": "user", "pair_id": 1, "ite', "is no JSON, or cut short: "),
+        (b"", "is no JSON, or cut short: "),
+        (b"\xff\xfe\xfd", "is no JSON, or cut short: "),
+        (b"[" * 100_000, "is no JSON, or cut short: "),
+        (b"[1]", "[1]; an object with pair_id, source, item1 is needed"),
+    ],
+)
+def test_a_broken_file_is_named(root, content, message):
+    (root / FIRST).write_bytes(content)
+    fails(root, f"{root / FIRST}: {message}")
+
+
+def test_a_zip_that_waits_for_its_password_is_told(tmp_path):
+    (tmp_path / "train.zip").touch()
+    with pytest.raises(UserError) as raised:
+        convert(tmp_path)
+    assert str(raised.value) == (
+        f"{tmp_path}: no train/annos, where the annotations are. {tmp_path}/train.zip is not "
+        f"unpacked: unzip it in {tmp_path}, with the password that the dataset's authors send "
+        "those who ask them for access"
+    )
+
+
+def test_what_is_missing_is_named(root):
+    for path in (root / "validation" / "annos").iterdir():
+        path.unlink()
+    fails(root, "validation/annos: no *.json; it was not copied or unpacked whole")
+    (root / "validation" / "annos").rmdir()
+    found = convert(root)
+    assert found.notes == (f"{root}: no validation/annos: there is no split test",)
+    assert found.table["split"].unique().to_pylist() == ["train"]
+    (root / "validation.zip").touch()
+    fails(root, "validation.zip is not unpacked: unzip it in")
+    (root / "validation.zip").unlink()
+    (root / "train").rename(root / "training")
+    with pytest.raises(UserError, match=re.escape(f"{root}: no train/annos, where the")):
+        convert(root)

@@ -1,0 +1,76 @@
+import pytest
+from data.importers.shop_trees import draw
+
+from apparel_embed.data.importers.folders import FoldersOptions, convert
+from apparel_embed.errors import UserError
+
+
+def rows(imported):
+    table = imported.table
+    return list(zip(*(table[name].to_pylist() for name in ("image", "item_id", "vertical"))))
+
+
+def test_folders_name_verticals_and_items(tmp_path):
+    draw(tmp_path, ["tops/2/b.jpg", "tops/1/a.png", "bags/007/x y.jpg", "bags/007/ä.jpg"])
+    imported = convert(tmp_path)
+
+    assert rows(imported) == [
+        ("bags/007/x y.jpg", "007", "bags"),
+        ("bags/007/ä.jpg", "007", "bags"),
+        ("tops/1/a.png", "1", "tops"),
+        ("tops/2/b.jpg", "2", "tops"),
+    ]
+    assert imported.counts == {"pictures": 4, "items": 3}
+    assert imported.notes == ()
+    assert imported.table["source_file"].to_pylist() == imported.table["image"].to_pylist()
+    assert imported.table["source_row"].to_pylist() == [None] * 4
+
+
+def test_items_of_one_name_in_two_verticals_get_ids_that_differ(tmp_path):
+    draw(tmp_path, ["tops/1/a.jpg", "tops/2/a.jpg", "bags/1/a.jpg", "bags/1/b.jpg"])
+    imported = convert(tmp_path)
+
+    assert imported.table["item_id"].to_pylist() == ["bags/1", "bags/1", "tops/1", "2"]
+    assert imported.counts["items"] == 3
+    assert imported.notes == (
+        "names of items that are in several verticals: 1; they are different items, and their ids "
+        "begin with the vertical (e.g. bags/1)",
+    )
+
+
+def test_with_one_vertical_named_folders_are_items(tmp_path):
+    draw(tmp_path, ["1/a.jpg", "2/a.jpg"])
+    imported = convert(tmp_path, FoldersOptions(vertical="shoes"))
+
+    assert rows(imported) == [("1/a.jpg", "1", "shoes"), ("2/a.jpg", "2", "shoes")]
+
+
+def test_what_lies_elsewhere_is_left_out_and_counted(tmp_path):
+    draw(
+        tmp_path,
+        ["tops/1/a.jpg", "tops/1/worn/b.jpg", "tops/c.jpg", "d.jpg", "tops/1/.e.jpg", ".f/1/g.jpg"],
+    )
+    (tmp_path / "tops" / "1" / "price.txt").write_text("5")
+    (tmp_path / "empty").mkdir()
+    imported = convert(tmp_path)
+
+    assert imported.table["image"].to_pylist() == ["tops/1/a.jpg"]
+    assert imported.notes == (
+        "left out: files that are no pictures, by their names: 1 (e.g. tops/1/price.txt)",
+        "left out: folders in items' folders: 1 (e.g. tops/1/worn)",
+        "left out: hidden files and folders: 2 (e.g. .f)",
+        "left out: pictures outside of items' folders: 2 (e.g. d.jpg)",
+    )
+
+
+def test_no_pictures_is_an_error_that_tells_of_the_other_layout(tmp_path):
+    draw(tmp_path, ["1/a.jpg", "2/a.jpg"])
+    with pytest.raises(
+        UserError, match=r"no pictures as <vertical>.*give --vertical.*pictures outs"
+    ):
+        convert(tmp_path)
+    deeper = tmp_path / "deeper"
+    draw(deeper, ["1/b/c.jpg", "2/b/c.jpg"])
+    message = r"no pictures as <item>/<picture>; .*folders in items' folders: 2"
+    with pytest.raises(UserError, match=message):
+        convert(deeper, FoldersOptions(vertical="shoes"))

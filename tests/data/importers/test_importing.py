@@ -1,0 +1,386 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from data.importers import published_trees
+from data.importers.shop_trees import (
+    LUMA_COLUMNS,
+    LUMA_PATTERN,
+    LUMA_ROLES,
+    LUMA_VERTICALS,
+    draw,
+    make_luma,
+)
+
+from apparel_embed.data.importers.derive import DeriveOptions
+from apparel_embed.data.importers.folders import FoldersOptions
+from apparel_embed.data.importers.importing import ImportConfig, import_dataset
+from apparel_embed.data.importers.registry import FORMATS
+from apparel_embed.data.importers.splitting import SplitOptions
+from apparel_embed.data.importers.table import TableOptions
+from apparel_embed.data.manifest import read_manifest
+from apparel_embed.errors import UserError
+
+TOOL = Path(__file__).parents[3] / "tools" / "import_dataset.py"
+TREES = {
+    "deepfashion_in_shop": published_trees.make_in_shop,
+    "deepfashion_consumer_to_shop": published_trees.make_consumer_to_shop,
+    "deepfashion2": published_trees.make_deepfashion2,
+    "street2shop": published_trees.make_street2shop,
+    "stanford_online_products": published_trees.make_stanford_online_products,
+}
+
+
+def import_table(root, text, name="list.csv", encoding="utf-8", **changes):
+    """Imports a table of pictures in `root`."""
+    (root / name).write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+    options = TableOptions(root / name)
+    config = ImportConfig("table", root, root / "manifest.csv", options)
+    return import_dataset(dataclasses.replace(config, **changes))
+
+
+def luma_config(root, output):
+    return ImportConfig(
+        "table",
+        root,
+        output,
+        derive=DeriveOptions(pattern=LUMA_PATTERN, columns=LUMA_COLUMNS),
+        verticals=LUMA_VERTICALS,
+        roles=LUMA_ROLES,
+        split=SplitOptions(test_fraction=0.3, by="style_id"),
+    )
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A directory of pictures, 8 wide and 6 high, for lists that are written beside it."""
+    root = tmp_path_factory.mktemp("shop")
+    draw(root, ["a.jpg", "b.jpg", "c d/ä.jpg", "e.jpg"])
+    return root
+
+
+@pytest.fixture
+def shop(pictures, tmp_path):
+    """A fresh directory with links to the pictures."""
+    for path in pictures.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    return tmp_path
+
+
+def test_pictures_with_telling_names_become_items_verticals_and_roles(tmp_path):
+    names = make_luma(tmp_path)
+    (tmp_path / "images" / "list.txt").write_text("no picture")
+    result = import_dataset(luma_config(tmp_path, tmp_path / "manifest.csv"))
+
+    table = read_manifest(tmp_path / "manifest.csv")
+    rows = {row["image"]: row for row in table.to_pylist()}
+    assert sorted(rows) == sorted(names)
+    gray = rows["images/msh02-gray_back.jpg"]
+    assert {name: gray[name] for name in ("item_id", "style_id", "vertical", "role", "view")} == {
+        "item_id": "msh02-gray",
+        "style_id": "msh02",
+        "vertical": "shorts",
+        "role": "query",
+        "view": "back",
+    }
+    # mh and wh are one vertical.
+    assert sorted(pc.unique(table["vertical"]).to_pylist()) == ["hoodies", "shorts", "tees"]
+    tested = table.filter(pc.equal(table["split"], "test"))
+    # A style of each three, but two of the six hoodies; both of its colours.
+    assert pc.count_distinct(tested["style_id"]).as_py() == 4
+    assert pc.count_distinct(tested["item_id"]).as_py() == 8
+    assert result.notes == (
+        "left out: files that are no pictures, by their names: 1 (e.g. images/list.txt)",
+    )
+
+
+def test_the_same_data_give_the_same_bytes_and_nothing_else_is_overwritten(tmp_path):
+    make_luma(tmp_path)
+    config = luma_config(tmp_path, tmp_path / "manifest.csv")
+    assert import_dataset(config).is_new
+    first = config.output.read_bytes()
+    assert not import_dataset(config).is_new
+    assert config.output.read_bytes() == first
+    import_dataset(dataclasses.replace(config, output=tmp_path / "again.csv"))
+    assert (tmp_path / "again.csv").read_bytes() == first
+
+    other = dataclasses.replace(config, split=SplitOptions(test_fraction=0.6, by="style_id"))
+    with pytest.raises(UserError, match=r"manifest.csv exists and holds something else"):
+        import_dataset(other)
+    assert config.output.read_bytes() == first
+
+
+def test_the_same_table_in_any_kind_of_file_gives_the_same_manifest(shop):
+    rows = [
+        {"photo": "a.jpg", "sku": "007", "category": "tops", "x_min": 0, "price": "5"},
+        {"photo": "c d/ä.jpg", "sku": "8", "category": "bags", "x_min": None, "price": ""},
+    ]
+    for row in rows:
+        box = [5, 1, 4] if row["x_min"] == 0 else [None] * 3
+        row.update(zip(("x_max", "y_min", "y_max"), box))
+    columns = {"image": "photo", "item_id": "sku", "vertical": "category"}
+    names = list(rows[0])
+    lines = [[("" if row[name] is None else str(row[name])) for name in names] for row in rows]
+    texts = {
+        f"{number}.{kind}": line_end.join(mark.join(line) for line in [names, *lines])
+        for number, (kind, mark, line_end) in enumerate(
+            [("csv", ",", "\n"), ("csv", ";", "\r\n"), ("tsv", "\t", "\n")]
+        )
+    }
+    texts["3.jsonl"] = "\n".join(json.dumps(row) for row in rows)
+    found = {}
+    for name, text in texts.items():
+        output = shop / f"manifest-{name}.csv"
+        import_table(shop, text, name, derive=DeriveOptions(columns=columns), output=output)
+        found[name] = output.read_bytes()
+    pq.write_table(pa.Table.from_pylist(rows), shop / "4.parquet")
+    import_dataset(
+        ImportConfig(
+            "table",
+            shop,
+            shop / "manifest-4.csv",
+            TableOptions(shop / "4.parquet"),
+            DeriveOptions(columns=columns),
+        )
+    )
+    found["4.parquet"] = (shop / "manifest-4.csv").read_bytes()
+    assert len(set(found.values())) == 1
+    table = read_manifest(shop / "manifest-4.csv")
+    assert table["image"].to_pylist() == ["a.jpg", "c d/ä.jpg"]
+    assert table["item_id"].to_pylist() == ["007", "8"]
+    assert table["x_max"].to_pylist() == [5.0, None]
+    assert table["price"].to_pylist() == ["5", ""]
+
+
+def test_paths_of_every_kind_are_found_and_written_as_the_manifest_needs_them(shop, pictures):
+    text = (
+        "\ufeffimage,item_id,vertical,split\r\n"
+        f"{pictures}/a.jpg,1,tops,train\r\n"
+        f"{shop}/b.jpg,1,tops,train\r\n"
+        ".\\c d\\ä.jpg,2,tops,train\r\n"
+        "https://cdn.shop/e.jpg,3,tops,test\r\n"
+    )
+    result = import_table(shop, text)
+    written = read_manifest(shop / "manifest.csv")["image"].to_pylist()
+    assert written == [f"{pictures}/a.jpg", "b.jpg", "c d/ä.jpg", "https://cdn.shop/e.jpg"]
+    assert result.notes[0].startswith("pictures that are URLs, which preparing does not")
+
+
+BOX = "image,item_id,vertical,x_min,y_min,x_max,y_max\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,item_id,vertical\na.jpg,1,tops\nb.jpg,2,bags,x\n", "row 3: 4 cells"),
+        ("image,item_id,vertical\na.jpg,1,tops\nb.j", "row 3: 1 cells, but the header has 3"),
+        (
+            "image,item_id,vertical\na.jpg,1,tops\n\nnone.jpg,2,bags\n",
+            "row 4: column 'image': 'none.jpg'; no such file in",
+        ),
+        (
+            "image,item_id,vertical\r\na.jpg,1,tops\r\n/none/b.jpg,2,bags\r\n",
+            "row 3: column 'image': '/none/b.jpg'; no such file in",
+        ),
+        (
+            "\ufeffimage,item_id,vertical\nb.jpg,1,tops\nC d/Ä.jpg,2,tops\n",
+            "row 3: column 'image': 'C d/Ä.jpg'; no such file in",
+        ),
+        (
+            f"{BOX}a.jpg,1,tops,,,,\nb.jpg,2,bags,1,1,20,5\n",
+            "row 3: column 'x_max': 20; the box reaches out of 'b.jpg', which has 8x6 pixels",
+        ),
+        (
+            f"{BOX}a.jpg,1,tops,3,1,3,5\n",
+            "row 2: column 'x_max': '3'; it must be greater than x_min",
+        ),
+        (f"{BOX}a.jpg,1,tops,3,1,5,\n", "row 2: column 'y_max': .*; a box needs all four numbers"),
+        (
+            "image,item_id,vertical\na.jpg,1,tops\nb.jpg,1,tops\n./a.jpg,1,tops\n",
+            "row 4: column 'image': 'a.jpg'; row 2 has the same picture, box and item",
+        ),
+        (
+            "image,item_id,vertical\na.jpg,1,tops\nb.jpg,2,bags\ne.jpg,1,bags\n",
+            "row 4: column 'vertical': 'bags', but item_id '1' has 'tops' in row 2; an item",
+        ),
+        (
+            "image,item_id,vertical,split\na.jpg,1,tops,train\nb.jpg,2,tops,dev\n",
+            "row 3: column 'split': 'dev'; allowed: train, val, test, unlabelled",
+        ),
+        (
+            "image,item_id,vertical,role\na.jpg,1,tops,query\nb.jpg,2,tops,shop\n",
+            "row 3: column 'role': 'shop'; allowed: query, gallery, both",
+        ),
+        (
+            "image,item_id,vertical,split\na.jpg,1,tops,train\nb.jpg,1,tops,test\n",
+            "row 3: column 'split': 'test', but item_id '1' has 'train' in row 2",
+        ),
+        ("image,item_id,vertical\na.jpg,,tops\n", "row 2: column 'item_id': ''; a non-empty"),
+        ("image,item_id,vertical\n,1,tops\n", "row 2: column 'image': ''; a non-empty"),
+        ("image,item_id,vertical\na.jpg,1,tops\n".encode("utf-16"), "is not UTF-8"),
+    ],
+)
+def test_broken_tables_give_one_line_with_file_and_row_and_no_manifest(shop, text, message):
+    with pytest.raises(UserError, match=message) as caught:
+        import_table(shop, text)
+    assert str(caught.value).startswith(f"{shop}/list.csv: ")
+    assert "\n" not in str(caught.value)
+    assert not (shop / "manifest.csv").exists()
+
+
+def test_broken_rows_of_files_are_told_by_the_file(tmp_path):
+    make_luma(tmp_path, styles=1)
+    draw(tmp_path, ["images/mh01-gray_side.jpg"])
+    with pytest.raises(UserError, match=r"^\S*/images/mh01-gray_side.jpg: column 'role': 'side'; "):
+        import_dataset(luma_config(tmp_path, tmp_path / "manifest.csv"))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("photo,item_id,vertical", "no column 'image'; there are photo, item_id, vertical; say"),
+        ("image,item_id,kind", r"no column 'vertical'; .*, or --vertical=NAME|of --pattern or --v"),
+        ("image,item_id,vertical,record", r"column 'record' has a reserved name; rename it by --c"),
+        ("image,item_id,vertical,x_min", "no column 'y_min'; a box needs all of x_min, y_min"),
+    ],
+)
+def test_columns_that_are_missing_or_not_allowed_are_told_with_the_flag_to_use(
+    shop, header, message
+):
+    row = ",".join(["a.jpg", "1", "tops", "9"][: header.count(",") + 1])
+    with pytest.raises(UserError, match=message):
+        import_table(shop, f"{header}\n{row}\n")
+
+
+def test_what_may_be_skipped_is_skipped_and_told(shop):
+    text = (
+        "image,item_id,vertical\na.jpg,1,blouses\na.jpg,1,blouses\nnone.jpg,2,tops\nb.jpg,2,tops\n"
+        "e.jpg,3,umbrellas\n"
+    )
+    result = import_table(
+        shop,
+        text,
+        missing="skip",
+        duplicates="skip",
+        verticals={"blouses": "tops", "umbrellas": ""},
+    )
+    assert read_manifest(shop / "manifest.csv").select(["image", "vertical"]).to_pylist() == [
+        {"image": "a.jpg", "vertical": "tops"},
+        {"image": "b.jpg", "vertical": "tops"},
+    ]
+    assert result.notes == (
+        "left out: rows by --map_verticals: 1",
+        "left out: rows whose picture is missing: 1 of 4 (e.g. none.jpg)",
+        "left out: rows of a picture, box and item that are there already: 1",
+        "no row is of split test, so no model can be evaluated; --test_fraction makes one",
+    )
+
+
+def test_a_mapping_of_a_column_that_is_not_there_is_refused(shop):
+    with pytest.raises(UserError, match="--map_roles: the dataset has no column 'role' to map"):
+        import_table(shop, "image,item_id,vertical\na.jpg,1,tops\n", roles={"a": "query"})
+
+
+def test_boxes_are_left_unchecked_where_the_user_says_so(shop):
+    import_table(shop, f"{BOX}a.jpg,1,tops,1,1,20,5\n", check_boxes=False)
+    assert read_manifest(shop / "manifest.csv")["x_max"].to_pylist() == [20.0]
+
+
+def test_one_vertical_may_be_named_for_all_rows(shop):
+    text = "image,item_id\na.jpg,1\nb.jpg,2\n"
+    import_table(shop, text, options=TableOptions(shop / "list.csv", vertical="shoes"))
+    assert read_manifest(shop / "manifest.csv")["vertical"].to_pylist() == ["shoes", "shoes"]
+
+
+def test_folders_go_with_patterns_and_mappings(tmp_path):
+    draw(tmp_path, ["mugs/1/shop_1.jpg", "mugs/1/street_1.jpg", "tops/1/shop_1.jpg"])
+    config = ImportConfig(
+        "folders",
+        tmp_path,
+        tmp_path / "m.csv",
+        FoldersOptions(),
+        DeriveOptions(pattern="/(?P<role>[a-z]+)_[^/]*$"),
+        verticals={"mugs": "cups"},
+        roles={"shop": "gallery", "street": "query"},
+    )
+    import_dataset(config)
+    table = read_manifest(tmp_path / "m.csv")
+    assert table["item_id"].to_pylist() == ["mugs/1", "mugs/1", "tops/1"]
+    assert table["vertical"].to_pylist() == ["cups", "cups", "tops"]
+    assert table["role"].to_pylist() == ["gallery", "query", "gallery"]
+
+
+def test_wrong_settings_are_refused_first(tmp_path):
+    with pytest.raises(UserError, match="--format=zip is not allowed; allowed: deepfashion_in"):
+        import_dataset(ImportConfig("zip", tmp_path, tmp_path / "m.csv"))
+    with pytest.raises(UserError, match="none is no directory"):
+        import_dataset(ImportConfig("folders", tmp_path / "none", tmp_path / "m.csv"))
+    with pytest.raises(UserError, match=r"must end in .csv or .parquet"):
+        import_dataset(ImportConfig("folders", tmp_path, tmp_path / "m.txt"))
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_published_datasets_are_compared_with_their_published_counts(tmp_path, name):
+    root = tmp_path / name
+    TREES[name](root)
+    config = ImportConfig(name, root, tmp_path / "manifest.parquet")
+    result = import_dataset(config)
+
+    table = read_manifest(tmp_path / "manifest.parquet")
+    assert set(table["split"].to_pylist()) >= {"train", "test"}
+    assert all((tmp_path / image).is_file() for image in table["image"].to_pylist())
+    assert all(image.startswith(f"{name}/") for image in table["image"].to_pylist())
+    (first, count), *_ = FORMATS[name].published.items()
+    assert len(result.warnings) > 1
+    assert any(
+        line.startswith(f"{first}: ") and line.endswith(f"found, but {count:,} published")
+        for line in result.warnings
+    )
+    message = f"found, but {count:,} published.*; without --strict this is a warning"
+    with pytest.raises(UserError, match=message):
+        import_dataset(dataclasses.replace(config, strict=True))
+
+
+def test_every_format_is_tried(tmp_path):
+    assert {*TREES, "folders", "table"} == set(FORMATS)
+
+
+def run_tool(*arguments):
+    return subprocess.run([sys.executable, TOOL, *arguments], capture_output=True, text=True)
+
+
+def test_the_binary_tells_what_it_wrote_and_what_to_run_next(tmp_path):
+    make_luma(tmp_path)
+    output = tmp_path / "manifest.csv"
+    done = run_tool(
+        "--format=table",
+        f"--root={tmp_path}",
+        f"--output={output}",
+        f"--pattern={LUMA_PATTERN}",
+        "--columns=" + ",".join(f"{name}:{source}" for name, source in LUMA_COLUMNS.items()),
+        "--map_verticals=" + ",".join(f"{old}:{new}" for old, new in LUMA_VERTICALS.items()),
+        "--map_roles=" + ",".join(f"{old}:{new}" for old, new in LUMA_ROLES.items()),
+        "--split_by=style_id",
+        "--test_fraction=0.3",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"{output}: 48 rows",
+        "| vertical | train items | train rows | test items | test rows |",
+        "|----------|-------------|------------|------------|-----------|",
+        "| hoodies  |           8 |         16 |          4 |         8 |",
+        "| shorts   |           4 |          8 |          2 |         4 |",
+        "| tees     |           4 |          8 |          2 |         4 |",
+        "| ALL      |          16 |         32 |          8 |        16 |",
+        f"Next: python tools/inspect_dataset.py --manifest={output}",
+        f"then: python tools/run_pipeline.py --manifest={output} --run_dir=runs/mine",
+    ]
+    # The same by the library.
+    import_dataset(luma_config(tmp_path, tmp_path / "again.csv"))
+    assert (tmp_path / "again.csv").read_bytes() == output.read_bytes()

@@ -1,0 +1,86 @@
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from data.importers.shop_trees import draw
+
+from apparel_embed.data.importers.paths import (
+    clean_paths,
+    is_missing,
+    relative_to_manifest,
+    similar_file,
+)
+
+
+def texts(*values):
+    return pa.chunked_array([list(values[:1]), list(values[1:])], pa.string())
+
+
+@pytest.mark.parametrize(
+    ("given", "clean"),
+    [
+        ("./a//b.jpg", "a/b.jpg"),
+        ("././a/././b.jpg", "a/b.jpg"),
+        ("../a./b.jpg", "../a./b.jpg"),
+        (r"a\b c\d.jpg", "a/b c/d.jpg"),
+        ("//srv/a.jpg", "/srv/a.jpg"),
+        ("https://x//a/./b.jpg", "https://x//a/./b.jpg"),
+        ("file:///a/b.jpg", "file:///a/b.jpg"),
+        ("a.b/c.jpg", "a.b/c.jpg"),
+        ("", ""),
+    ],
+)
+def test_one_spelling_for_each_path(given, clean):
+    table = pa.table({"image": [given, "x.jpg"], "source_row": [1, 2]})
+    assert clean_paths(table)["image"].to_pylist() == [clean, "x.jpg"]
+
+
+def test_a_backslash_in_a_files_own_name_stays():
+    table = pa.table({"image": [r"a\b.jpg"], "source_row": pa.array([None], pa.int64())})
+    assert clean_paths(table)["image"].to_pylist() == [r"a\b.jpg"]
+
+
+def test_missing_are_paths_of_no_file(tmp_path):
+    draw(tmp_path, ["a.jpg", "b c/ä.jpg", "b c/d.jpg"])
+    (tmp_path / "e.jpg").mkdir()
+    os.symlink(tmp_path / "a.jpg", tmp_path / "link.jpg")
+    os.symlink(tmp_path / "gone", tmp_path / "dead.jpg")
+    with open(os.path.join(os.fsencode(tmp_path), b"\xff.jpg"), "wb"):
+        pass
+    here = ["a.jpg", "b c/ä.jpg", "link.jpg", f"{tmp_path}/a.jpg", "b c/../a.jpg"]
+    here += [f"file://{tmp_path}/b%20c/d.jpg", "https://x/y.jpg", "s3://x/y.jpg", "", "a.jpg"]
+    gone = ["A.jpg", "none/a.jpg", "e.jpg", "dead.jpg", f"{tmp_path}/b.jpg", "file:///none.jpg"]
+    gone += ["a.jpg/b.jpg", "nul\0.jpg"]
+    images = texts(*here, *gone)
+
+    missing = is_missing(images, tmp_path).to_pylist()
+
+    assert missing == [False] * len(here) + [True] * len(gone)
+
+
+def test_a_file_is_found_that_differs_in_case_or_unicode_form(tmp_path):
+    draw(tmp_path, ["x/Café.JPG"])
+    assert similar_file(tmp_path, "x/CAFE\u0301.jpg") == "Café.JPG"
+    assert similar_file(tmp_path, "x/cafe.jpg") is None
+    assert similar_file(tmp_path, "none/cafe.jpg") is None
+
+
+def test_images_are_relative_to_the_manifest_where_they_lie_below_it(tmp_path, monkeypatch):
+    uri, outside = "https://x/a.jpg", "/else/where.jpg"
+    images = texts("a/b.jpg", uri, outside, f"{tmp_path}/shop/c.jpg", "../up.jpg")
+
+    def named(manifest, root=tmp_path / "shop"):
+        return relative_to_manifest(images, Path(root), Path(manifest)).to_pylist()
+
+    assert named(tmp_path / "shop" / "m.csv") == ["a/b.jpg", uri, outside, "c.jpg", "../up.jpg"]
+    below = ["shop/a/b.jpg", uri, outside, "shop/c.jpg", "shop/../up.jpg"]
+    assert named(tmp_path / "m.csv") == below
+    full = [f"{tmp_path}/shop/a/b.jpg", uri, outside, f"{tmp_path}/shop/c.jpg"]
+    full.append(f"{tmp_path}/shop/../up.jpg")
+    assert named(tmp_path / "other" / "m.csv") == full
+    # A name that only begins alike is another directory.
+    assert named(tmp_path / "sho" / "m.csv") == full
+    monkeypatch.chdir(tmp_path)
+    assert named("m.csv", "shop") == below
+    assert named("other/m.csv", "./shop") == full

@@ -1,0 +1,204 @@
+import json
+import re
+
+import pyarrow as pa
+import pytest
+from data.importers.published_trees import make_street2shop, write_json
+
+from apparel_embed.data.importers.street2shop import PUBLISHED, Street2ShopOptions, convert
+from apparel_embed.errors import UserError
+
+META = "meta/json"
+DEAD = (
+    "street pictures that are not below images, left out: 1 of 12",
+    "shop pictures that are not below images, left out: 1 of 28",
+)
+
+
+@pytest.fixture
+def root(tmp_path):
+    make_street2shop(tmp_path)
+    return tmp_path
+
+
+def entries(root, name):
+    return json.loads((root / META / f"{name}.json").read_text())
+
+
+def fails(root, message, options=None):
+    with pytest.raises(UserError, match=re.escape(message)) as raised:
+        convert(root, options)
+    assert str(raised.value).startswith(str(root))
+    assert "\n" not in str(raised.value)
+
+
+def test_street_pictures_have_boxes_and_shop_pictures_none(root):
+    rows = convert(root).table.to_pylist()
+    assert rows[0] == {
+        "image": "images/000000011.jpeg",
+        "item_id": "bags-1",
+        "vertical": "bags",
+        "split": "train",
+        "role": "query",
+        "x_min": 5.0,
+        "y_min": 4.0,
+        "x_max": 35.0,
+        "y_max": 40.0,
+        "source_file": f"{META}/train_pairs_bags.json",
+        "source_row": 0,
+    }
+    assert rows[-1] == {
+        "image": "images/000000135.jpeg",
+        "item_id": "dresses-7",
+        "vertical": "dresses",
+        "split": "test",
+        "role": "gallery",
+        "x_min": None,
+        "y_min": None,
+        "x_max": None,
+        "y_max": None,
+        "source_file": f"{META}/retrieval_dresses.json",
+        "source_row": 13,
+    }
+    assert convert(root).table.schema.field("source_row").type == pa.int64()
+    assert all((root / row["image"]).is_file() for row in rows)
+
+
+def test_products_of_training_pairs_are_train_and_all_others_test(root):
+    rows = convert(root).table.to_pylist()
+    splits = {(row["item_id"], row["split"]) for row in rows}
+    assert splits == {
+        (f"{vertical}-{product}", "train" if product <= 4 else "test")
+        for vertical in ("bags", "dresses")
+        for product in range(1, 8)
+    }
+
+
+def test_missing_pictures_are_counted_and_left_out(root):
+    found = convert(root)
+    assert found.notes == DEAD
+    assert found.counts == {
+        "street pictures": 12,
+        "shop pictures": 28,
+        "pairs": 12,
+        "verticals": 2,
+        "items": 14,
+    }
+    assert set(PUBLISHED) <= set(found.counts)
+    assert found.table.num_rows == 38
+
+
+def test_pictures_are_found_by_number_whatever_a_downloader_named_them(root):
+    names = {11: "bags/11.JPEG", 12: "bags/0000000012", 13: "13.png", 111: "x y/000000111.jpg"}
+    for number, name in names.items():
+        (root / "images" / name).parent.mkdir(exist_ok=True)
+        (root / "images" / f"{number:09}.jpeg").rename(root / "images" / name)
+    for name in ("errors.txt", "1e3.jpg", "a11.jpg", "11.tar.gz"):
+        (root / "images" / name).touch()
+    images = {row["image"] for row in convert(root).table.to_pylist()}
+    assert {f"images/{name}" for name in names.values()} <= images
+    assert len(images) == 38
+
+
+def test_of_two_files_of_a_number_the_first_counts(root):
+    (root / "images" / "a").mkdir()
+    for name in ("000000011.png", "a/11.jpg", "11.jpeg"):
+        (root / "images" / name).write_bytes((root / "images/000000011.jpeg").read_bytes())
+    assert convert(root).table["image"][0].as_py() == "images/000000011.jpeg"
+
+
+def test_pictures_may_be_in_another_directory(root):
+    (root / "images").rename(root / "downloaded")
+    found = convert(root, Street2ShopOptions(images="downloaded"))
+    assert found.table["image"][0].as_py() == "downloaded/000000011.jpeg"
+
+
+def test_lists_may_be_unpacked_twice_over(root):
+    (root / "meta").rename(root / "inner")
+    (root / "meta").mkdir()
+    (root / "inner").rename(root / "meta" / "meta")
+    found = convert(root)
+    assert found.table["source_file"][0].as_py() == "meta/meta/json/train_pairs_bags.json"
+
+
+def test_a_photo_of_two_products_is_two_rows(root):
+    pairs = entries(root, "train_pairs_bags")
+    other = {**pairs[0], "product": 2, "bbox": {"left": 0, "top": 1, "width": 2.5, "height": 3}}
+    write_json(root / META / "train_pairs_bags.json", [*pairs, other])
+    found = convert(root)
+    rows = [row for row in found.table.to_pylist() if row["image"] == "images/000000011.jpeg"]
+    assert [(row["item_id"], row["x_max"], row["y_max"]) for row in rows] == [
+        *(("bags-1", 35.0, 40.0), ("bags-2", 2.5, 4.0)),
+    ]
+    assert found.counts["street pictures"] == 12
+    assert found.counts["pairs"] == 13
+
+
+def test_entries_that_cannot_be_used_are_left_out_and_told(root):
+    train, test = entries(root, "train_pairs_bags"), entries(root, "test_pairs_bags")
+    flat = {**train[1], "bbox": {"left": 3, "top": 1, "width": 0, "height": 3}}
+    torn = {**train[2], "product": test[0]["product"]}
+    write_json(root / META / "train_pairs_bags.json", [*train, train[0], flat, torn])
+    shop = entries(root, "retrieval_bags")
+    write_json(root / META / "retrieval_bags.json", [*shop, shop[-1]])
+    found = convert(root)
+    assert found.notes == (
+        "bags: training pairs of products of test pairs, left out: 1",
+        "bags: pairs whose box has no area, left out: 1",
+        "bags: entries that are there twice, left out: 2",
+        *DEAD,
+    )
+    assert found.table.num_rows == 38
+    assert found.counts["pairs"] == 15
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("retrieval_bags", {"photo": 1}, "a list of objects is needed, with photo, product"),
+        (
+            "retrieval_bags",
+            [{"photo": 1, "product": 1}, 2],
+            "element 1: 2; an object with photo, p",
+        ),
+        ("retrieval_bags", [{"photo": 1}], "element 0: product: None; a whole number, 0 or more"),
+        ("retrieval_bags", [{"photo": "1", "product": 1}], "element 0: photo: '1'; a whole number"),
+        ("retrieval_bags", [{"photo": -1, "product": 1}], "element 0: photo: -1; a whole number"),
+        ("test_pairs_bags", [{"photo": 1, "product": 1}], "element 0: bbox: None; left, top, wid"),
+        (
+            "test_pairs_bags",
+            [{"photo": 1, "product": 1, "bbox": {"left": 1, "top": 2, "width": 3}}],
+            "element 0: bbox: {'left': 1, 'top': 2, 'width': 3}; left, top, width, height in ",
+        ),
+        (
+            "test_pairs_bags",
+            [{"photo": 1, "product": 1, "bbox": dict.fromkeys(("left", "top", "width"), "1")}],
+            "element 0: bbox: {'left': '1', 'top': '1', 'width': '1'}; left, top, width, height",
+        ),
+    ],
+)
+def test_a_wrong_element_is_named_with_its_file(root, name, value, message):
+    write_json(root / META / f"{name}.json", value)
+    fails(root, f"{root / META / name}.json: {message}")
+
+
+def test_a_truncated_list_is_named(root):
+    path = root / META / "train_pairs_bags.json"
+    path.write_text(path.read_text()[:-9])
+    fails(root, f"{path}: is no JSON, or cut short: ")
+    path.unlink()
+    fails(root, f"{path}: cannot be read: No such file or directory")
+
+
+def test_what_is_missing_is_named(root):
+    for path in (root / "images").iterdir():
+        path.unlink()
+    fails(root, f"{root}/images: none of the listed pictures is there, by its number")
+    (root / "images").rmdir()
+    fails(root, "images: no such directory; the dataset comes as addresses, photos/photos.txt: ")
+    (root / "meta").rename(root / "lists")
+    (root / "meta.zip").touch()
+    fails(
+        root, "no meta/json/retrieval_<vertical>.json, the dataset's lists; is this the directory"
+    )
+    fails(root, "meta.zip is not unpacked")

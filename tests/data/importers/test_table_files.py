@@ -1,0 +1,144 @@
+import csv
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apparel_embed.data.importers.table_files import read_table_file
+from apparel_embed.errors import UserError
+
+ROWS = [{"photo": "a b.jpg", "sku": "007"}, {"photo": "ä.jpg", "sku": "1e3"}]
+
+
+def write(tmp_path, name, text, encoding="utf-8"):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "photo,sku\na b.jpg,007\nä.jpg,1e3\n"),
+        ("t.csv", "photo;sku\na b.jpg;007\nä.jpg;1e3\n"),
+        ("t.CSV", '"photo";"sku"\r\n"a b.jpg";"007"\r\n"ä.jpg";"1e3"\r\n'),
+        ("t.txt", "photo|sku\na b.jpg|007\nä.jpg|1e3"),
+        ("t.tsv", "photo\tsku\na b.jpg\t007\nä.jpg\t1e3\n"),
+        ("t.csv", "photo\tsku\na b.jpg\t007\nä.jpg\t1e3\n"),
+        ("t.csv", "\ufeffphoto,sku\r\na b.jpg,007\r\nä.jpg,1e3"),
+        ("t.jsonl", "\n".join(map(json.dumps, ROWS))),
+        ("t.ndjson", "\ufeff" + "\r\n".join(map(json.dumps, ROWS)) + "\r\n"),
+    ],
+)
+def test_all_kinds_give_the_same_texts(tmp_path, name, text):
+    read = read_table_file(write(tmp_path, name, text))
+
+    assert read.table.to_pylist() == ROWS
+    first = 1 if "json" in name else 2
+    assert read.rows.tolist() == [first, first + 1]
+    assert read.notes == ()
+
+
+def test_parquet_gives_the_same_texts(tmp_path):
+    table = pa.table({"photo": ["a.jpg", None], "sku": [7, 8], "bytes": [b"\xff", b""]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    read = read_table_file(tmp_path / "t.parquet")
+
+    assert read.table.to_pylist() == [{"photo": "a.jpg", "sku": "7"}, {"photo": "", "sku": "8"}]
+    assert read.rows.tolist() == [1, 2]
+    assert read.notes == ("left out: columns of lists, objects or bytes: bytes",)
+
+
+def test_a_comma_in_a_quoted_name_does_not_count_as_delimiter(tmp_path):
+    read = read_table_file(write(tmp_path, "t.csv", '"name, long, wide";sku\na;1\n'))
+    assert read.table.column_names == ["name, long, wide", "sku"]
+
+
+def test_rows_are_lines_also_where_lines_are_blank_or_cells_hold_several(tmp_path):
+    text = 'photo,sku\n\n"a\n\nb.jpg",1\n\nc.jpg,2\n'
+    assert read_table_file(write(tmp_path, "t.csv", text)).rows.tolist() == [3, 7]
+    lines = "\n".join(["", json.dumps(ROWS[0]), "  ", json.dumps(ROWS[1]), ""])
+    assert read_table_file(write(tmp_path, "t.jsonl", lines)).rows.tolist() == [2, 4]
+
+
+def test_a_column_without_a_name_is_left_out(tmp_path):
+    read = read_table_file(write(tmp_path, "t.csv", ",photo\n0,a.jpg\n1,b.jpg\n"))
+    assert read.table.to_pylist() == [{"photo": "a.jpg"}, {"photo": "b.jpg"}]
+    assert read.notes == ("left out: columns without a name: 1",)
+
+
+def test_json_keeps_texts_that_look_like_dates_and_leaves_out_lists(tmp_path):
+    rows = [
+        {"sku": 7, "day": "2020-01-01", "sale": True, "sizes": ["S"], "shop": {"id": 1}},
+        {"sku": None, "day": "2021-02-03 10:00:00"},
+    ]
+    read = read_table_file(write(tmp_path, "t.jsonl", "\n".join(map(json.dumps, rows))))
+    assert read.table.to_pylist() == [
+        {"sku": "7", "day": "2020-01-01", "sale": "true"},
+        {"sku": "", "day": "2021-02-03 10:00:00", "sale": ""},
+    ]
+    assert read.notes == ("left out: columns of lists, objects or bytes: sizes, shop",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "", "is empty; a header line"),
+        ("t.csv", "a,b\n", "the table is empty"),
+        ("t.csv", "a,b\n1,2\n\n1,2,3\n", "row 4: 3 cells, but the header has 2"),
+        ("t.csv", "a,a\n1,2\n", "column 'a' is there twice"),
+        ("t.csv", "a,b\nä,1\n".encode("latin-1"), "is not UTF-8"),
+        ("t.csv", "a,b\n1,2\n".encode("utf-16"), "is not UTF-8"),
+        ("t.jsonl", "", "the table is empty"),
+        ("t.jsonl", '{"a": 1}\n{"a": \n', "row 2: is no JSON"),
+        ("t.jsonl", '{"a": 1}\n\n[1]\n', "row 3: is no JSON object"),
+        ("t.jsonl", '[{"a": 1}]', "row 1: is no JSON object"),
+        (
+            "t.jsonl",
+            '{"a": null}\n{"a": 1}\n{"a": 1.5}\n{"a": "x"}\n',
+            "row 4: column 'a': 'x', which is of another kind than in row 2",
+        ),
+        ("t.jsonl", '{"a": "ä"}\n'.encode("latin-1"), "is not UTF-8"),
+        ("t.parquet", "no parquet", "cannot be read as Parquet"),
+        ("t.xlsx", "PK", "no table by its name; allowed: .csv"),
+    ],
+)
+def test_errors_name_file_and_row_in_one_line(tmp_path, name, text, message):
+    path = write(tmp_path, name, text)
+    with pytest.raises(UserError, match=message) as caught:
+        read_table_file(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"none.csv: no such table"):
+        read_table_file(tmp_path / "none.csv")
+    (tmp_path / "dir.csv").mkdir()
+    with pytest.raises(UserError, match="no table by its name"):
+        read_table_file(tmp_path / "dir.csv")
+
+
+# A cell alone on a line that is empty is no row; surrogates are no text.
+TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0\r"), max_size=9)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(rows=st.lists(st.tuples(TEXT, TEXT), min_size=1), delimiter=st.sampled_from(",;\t|"))
+def test_any_text_survives_and_rows_are_the_lines_on_which_they_begin(
+    tmp_path_factory, rows, delimiter
+):
+    file = io.StringIO()
+    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    lines = []
+    for row in [("photo", "sku"), *rows]:
+        lines.append(file.getvalue().count("\n") + 1)
+        writer.writerow(row)
+    path = write(tmp_path_factory.mktemp("csv"), "t.csv", file.getvalue())
+    read = read_table_file(path)
+    assert list(zip(read.table["photo"].to_pylist(), read.table["sku"].to_pylist())) == rows
+    assert read.rows.tolist() == lines[1:]

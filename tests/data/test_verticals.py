@@ -1,0 +1,82 @@
+import pyarrow as pa
+import pytest
+
+from apparel_embed.data.verticals import map_verticals, parse_mapping
+from apparel_embed.errors import UserError
+
+
+def table_of(verticals, items=None):
+    """Two chunks, as read from a file of several blocks."""
+    items = items or [str(number) for number in range(len(verticals))]
+    table = pa.table({"shop": verticals, "item_id": items, "vertical": verticals})
+    return pa.concat_tables([table.slice(0, 1), table.slice(1)])
+
+
+def test_entries_are_read_as_old_and_new_names():
+    entries = ["blouses:tops", " t-shirts : tops ", "umbrellas:", "women:dresses:dress"]
+    assert parse_mapping(entries) == {
+        "blouses": "tops",
+        "t-shirts": "tops",
+        "umbrellas": "",
+        "women:dresses": "dress",
+    }
+    assert parse_mapping([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (["tops"], "'tops' is not allowed; each is old:new, or old: to leave that vertical out"),
+        ([":tops"], "':tops' is not allowed"),
+        ([""], "'' is not allowed"),
+        (["a:b", "a:c"], "'a' is there twice; name each vertical once"),
+    ],
+)
+def test_wrong_entries_are_refused(entries, message):
+    with pytest.raises(UserError, match=message):
+        parse_mapping(entries)
+
+
+def test_verticals_are_renamed_merged_and_left_out_and_rows_keep_their_order():
+    table = table_of(["blouses", "umbrellas", "tops", "t-shirts", "bags", "blouses"])
+    found = map_verticals(table, {"blouses": "tops", "t-shirts": "tops", "umbrellas": ""})
+    assert found["vertical"].to_pylist() == ["tops", "tops", "tops", "bags", "tops"]
+    assert found["shop"].to_pylist() == ["blouses", "tops", "t-shirts", "bags", "blouses"]
+    assert found["item_id"].to_pylist() == ["0", "2", "3", "4", "5"]
+    assert found.schema == table.schema
+
+
+def test_names_are_mapped_all_at_once():
+    found = map_verticals(table_of(["a", "b", "c"]), {"a": "b", "b": "a", "c": "c"})
+    assert found["vertical"].to_pylist() == ["b", "a", "c"]
+
+
+def test_without_a_mapping_the_table_is_the_same():
+    table = table_of(["a", "b"])
+    assert map_verticals(table, {}) is table
+
+
+def test_an_unknown_name_is_refused_with_those_that_there_are():
+    with pytest.raises(UserError, match=r"no vertical 'top'; there are bags, tops$"):
+        map_verticals(table_of(["tops", "bags"]), {"bags": "tops", "top": ""})
+
+
+def test_nothing_left_is_refused():
+    with pytest.raises(UserError, match=r"leaves no row: all verticals \(bags, tops\) are left"):
+        map_verticals(table_of(["tops", "bags"]), {"bags": "", "tops": ""})
+
+
+def test_an_item_in_two_verticals_is_refused_unless_they_merge_or_are_left_out():
+    table = table_of(["tops", "bags", "blouses", "tops"], ["7", "8", "7", "9"])
+    message = "item_id '7' would be in the verticals 'tops' and 'blouses'; an item belongs to one"
+    with pytest.raises(UserError, match=message):
+        map_verticals(table, {"bags": "purses"})
+    for new in ("tops", ""):
+        found = map_verticals(table, {"blouses": new})
+        assert set(found["vertical"].to_pylist()) == {"tops", "bags"}
+
+
+def test_rows_without_an_item_may_be_in_any_vertical():
+    table = table_of(["tops", "bags", "bags", "tops"], ["", "", " ", " "])
+    found = map_verticals(table, {"bags": "purses"})
+    assert found["vertical"].to_pylist() == ["tops", "purses", "purses", "tops"]

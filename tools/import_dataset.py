@@ -1,0 +1,54 @@
+r"""Writes the manifest of a dataset on disk; pictures stay where they are.
+
+A folder per item in a folder per vertical, `<vertical>/<item>/<picture>`:
+
+    python tools/import_dataset.py --format=folders --root=photos --output=photos/manifest.csv \
+      --test_fraction=0.2 --val_fraction=0.1
+
+Any CSV, TSV, JSON lines or Parquet file:
+
+    python tools/import_dataset.py --format=table --table=export.csv --root=photos \
+      --output=photos/manifest.csv --columns=image:photo,item_id:sku,vertical:category \
+      --map_verticals=blouses:tops,t-shirts:tops,umbrellas: --test_fraction=0.2
+
+Pictures whose names tell what they show, such as mh01-black_main.jpg; styles stay together:
+
+    python tools/import_dataset.py --format=table --root=photos --output=photos/manifest.csv \
+      --pattern='(?P<style_id>(?P<kind>[a-z]+)\d+)-(?P<colour>[a-z]+)_(?P<view>[a-z]+)' \
+      --columns='item_id:{style_id}-{colour},vertical:kind,role:view' \
+      --map_verticals=mh:hoodies,wh:hoodies --map_roles=main:gallery,back:query \
+      --split_by=style_id --test_fraction=0.3
+
+Published datasets need --format and --root alone; their counts are compared with the published
+ones. What is wrong is told with the dataset's own file and row, and nothing is written then.
+"""
+
+from __future__ import annotations
+
+from absl import logging
+
+from apparel_embed.cli import app
+from apparel_embed.cli.import_flags import ImportFlags
+from apparel_embed.data.importers.importing import import_dataset
+from apparel_embed.data.importers.summary import render_counts
+
+_IMPORT = ImportFlags()
+
+
+def main() -> None:
+    """Imports, and tells what came of it."""
+    result = import_dataset(_IMPORT.config())
+    for warning in result.warnings:
+        logging.warning("%s", warning)
+    for note in result.notes:
+        print(note)
+    if not result.is_new:
+        print("The same manifest is there already; nothing has changed.")
+    print(f"{_IMPORT.output}: {result.table.num_rows:,} rows")
+    print(render_counts(result.table))
+    print(f"Next: python tools/inspect_dataset.py --manifest={_IMPORT.output}")
+    print(f"then: python tools/run_pipeline.py --manifest={_IMPORT.output} --run_dir=runs/mine")
+
+
+if __name__ == "__main__":
+    app.run(main)
