@@ -19,8 +19,9 @@ Pictures whose names tell what they show, such as mh01-black_main.jpg; styles st
       --map_verticals=mh:hoodies,wh:hoodies --map_roles=main:gallery,back:query \
       --split_by=style_id --test_fraction=0.3
 
-Published datasets need --format and --root alone; their counts are compared with the published
-ones. What is wrong is told with the dataset's own file and row, and nothing is written then.
+Published datasets need --format, --root and --output alone; their counts are compared with the
+published ones. What is wrong is told with the dataset's own file and row, and then nothing is
+written.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ def _with_groups(
     pattern = options.pattern or ""
     names = _group_names(pattern)
     searched = options.pattern_column or _source_of_images(table, options.columns)
-    _need(table, searched, "--pattern_column" if options.pattern_column else "--pattern")
+    by_default = "--pattern (--pattern_column names another)"
+    _need(table, searched, "--pattern_column" if options.pattern_column else by_default)
     matches = pc.extract_regex(table[searched], pattern).combine_chunks()
     unmatched = matches.is_null()
     missed = pc.sum(unmatched).as_py() or 0

@@ -66,6 +66,11 @@ def split(table: pa.Table, options: SplitOptions) -> tuple[pa.Table, tuple[str, 
     taught = 1.0
     for name, fraction in (("test", options.test_fraction), ("val", options.val_fraction)):
         if fraction:
+            if pc.any(pc.equal(table["split"], name)).as_py():
+                raise UserError(
+                    f"--{name}_fraction={fraction} is not allowed: the dataset has rows of split "
+                    f"{name} already, and they stay"
+                )
             table = hold_out(table, fraction / taught, options.by, options.seed, into=name)
             taught -= fraction
     if taught == 1:

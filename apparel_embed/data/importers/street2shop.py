@@ -240,7 +240,7 @@ def _what_is_wrong(entry: Any, schema: pa.Schema) -> str | None:
         return f"{entry!r}; an object with {', '.join(schema.names)} is needed"
     for name in ("photo", "product"):
         value = entry.get(name)
-        if not isinstance(value, int) or not 0 <= value < 2**63:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
             return f"{name}: {value!r}; a whole number, 0 or more, is needed"
     if "bbox" in schema.names:
         box = entry.get("bbox")

@@ -134,7 +134,10 @@ def test_wrong_columns_are_refused(columns, message):
 
 
 def test_a_pattern_of_a_column_that_is_not_there_is_refused():
-    with pytest.raises(UserError, match=r"^--pattern: no column 'image'; there are url"):
+    with pytest.raises(
+        UserError,
+        match=r"^--pattern \(--pattern_column names another\): no column 'image'; there are url",
+    ):
         derived(table_of(url=["x"]), pattern="(?P<a>x)")
     with pytest.raises(UserError, match=r"^--pattern_column: no column 'sku'; there are url"):
         derived(table_of(url=["x"]), pattern="(?P<a>x)", pattern_column="sku")

@@ -110,7 +110,9 @@ def test_a_split_that_is_there_is_not_made_anew():
     train = table_of([("tops", style, 1, 1) for style in range(10)])
     test = table_of([("tops", style, 1, 1) for style in range(10, 14)], splits="test")
     table = pa.concat_tables([train, test])
-    with pytest.raises(UserError, match="the manifest has test rows already"):
+    with pytest.raises(
+        UserError, match=r"--test_fraction=0.5 is not allowed: the dataset has rows of"
+    ):
         split(table, SplitOptions(test_fraction=0.5))
     found, _ = split(table, SplitOptions(val_fraction=0.2, by="style_id"))
     assert [groups_in(found, name, "tops") for name in ("train", "val", "test")] == [8, 2, 4]
