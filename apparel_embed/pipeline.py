@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from apparel_embed.errors import UserError
 from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.grouping.stage import grouping_stage
 from apparel_embed.models.backbones import check_initial_weights
+from apparel_embed.previous_run import previous_stage
 from apparel_embed.runs import Stage
 from apparel_embed.stages import (
     COMBINED,
     MODEL_VERSION,
+    STUDENT,
     evaluation_stage,
     export_stage,
     report_stage,
@@ -54,7 +57,8 @@ class PipelineConfig:
       targets: how targets are made.
       compare_specialists: whether the specialist of every vertical is trained to compare with, also
         where the groups' specialists are the teachers.
-      start_from_combined: whether the student starts from the combined model's weights.
+      start_from_combined: whether the student starts from the combined model's weights, else as its
+        configuration says.
       split: to evaluate on.
       processes: for work on pictures.
       measure_speed: whether the report measures images per second.
@@ -100,6 +104,7 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
     """
     for training in (config.specialist, config.student):
         check_initial_weights(training.model.backbone, training.init_weights)
+    _check_previous_run(config)
     dataset = _data(config)
     run_dir, verticals = config.run_dir, dataset.verticals
     if len(verticals) < 2:
@@ -126,6 +131,17 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
         measure_speed=config.measure_speed,
     )
     return PipelineResult(dataset, evaluation, export.directory / MODEL_VERSION, report)
+
+
+def _check_previous_run(config: PipelineConfig) -> None:
+    """Raises a UserError if trainings cannot start from the earlier run, before any has begun."""
+    specialist, student = config.specialist, config.student
+    if specialist.init_from:
+        previous_stage(specialist.init_from, (COMBINED,), specialist.model, config.run_dir)
+    if student.init_from:
+        # Where groups are kept apart, their number is not known yet, and adds to the length.
+        most = math.inf if config.targets.separation else student.model.embedding_dim
+        previous_stage(student.init_from, (STUDENT,), student.model, config.run_dir, most)
 
 
 def _train(config: PipelineConfig, dataset: PreparedDataset) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from absl import logging
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.protocol import Outcomes
+from apparel_embed.previous_run import INIT_FROM, STARTED_FROM
 from apparel_embed.runs import STAGE_FILE, Stage, open_stage
 
 _INIT_WEIGHTS = "init_weights"
@@ -108,15 +109,22 @@ def check_pictures(
 
 
 def _stages_behind(stage: Stage) -> dict[str, Stage]:
-    """Returns the stages of the same run that a stage was made from, and those behind them."""
+    """Returns the stages that a stage was made from, and those behind them, by name.
+
+    Names of stages of an earlier run, from whose models trainings started, begin with `INIT_FROM`.
+    """
     behind = {}
     for name, fingerprint in stage.inputs.items():
-        directory = stage.directory.parent / name
         if name in _NO_STAGES:
             continue
+        earlier = stage.result.get(STARTED_FROM) if name == INIT_FROM else None
+        directory = Path(earlier) if earlier else stage.directory.parent / name
         found = open_stage(directory) if (directory / STAGE_FILE).is_file() else None
         if found and found.fingerprint == fingerprint:
-            behind.update({name: found, **_stages_behind(found)})
+            further = {found.name: found, **_stages_behind(found)}
+            # Stages of an earlier run have the same names.
+            prefix = f"{INIT_FROM}/" if earlier else ""
+            behind.update({prefix + one: behind_it for one, behind_it in further.items()})
         else:
             logging.warning(
                 "%s: not there as %s was made from it; its settings are not compared",

@@ -21,6 +21,12 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import render_comparisons, render_tables
 from apparel_embed.files import fingerprint_files, fingerprint_json, write_json
 from apparel_embed.models.embedding import ModelConfig, load_embedding_model
+from apparel_embed.previous_run import (
+    model_of,
+    previous_input,
+    previous_result,
+    previous_stage,
+)
 from apparel_embed.report.build import write_report
 from apparel_embed.report.inputs import Training, load_inputs
 from apparel_embed.runs import Stage, find_stage, run_stage
@@ -73,6 +79,10 @@ def specialist_stage(
     No training is done twice: one of the same verticals that is finished by the name of a group's
     specialist, or of the combined model, is copied.
 
+    Where the configuration names an earlier run (`init_from`), it starts from that run's specialist
+    of the same verticals, or from its combined model where there is none; the combined model starts
+    from the combined one.
+
     Args:
       run_dir: the run's directory.
       dataset: a prepared dataset.
@@ -82,7 +92,8 @@ def specialist_stage(
       twins_in: further runs' directories in which the same training may be finished.
 
     Raises:
-      UserError: if a vertical is unknown, or the stage was made with other flags or inputs.
+      UserError: if a vertical is unknown, the stage was made with other flags or inputs, or there
+        is nothing to start from in the earlier run.
     """
     verticals = sorted(verticals)
     # Asks for nothing but tells of an unknown vertical before a directory is made.
@@ -90,11 +101,22 @@ def specialist_stage(
     name = name or specialist_name(verticals)
     flags, inputs = made_of(config, dataset)
     names = (specialist_name(verticals), COMBINED)
+    start = None
+    if config.init_from:
+        roles = (COMBINED,) if name == COMBINED else names
+        start = previous_stage(config.init_from, roles, config.model, run_dir)
+
+    def work(directory: Path) -> dict[str, Any]:
+        result = train_specialist(
+            dataset, verticals, config, directory, name, model_of(start, name)
+        )
+        return {**result, **previous_result(start)}
+
     return run_stage(
         run_dir / name,
         flags={"verticals": verticals, **flags},
-        inputs=inputs,
-        work=lambda directory: train_specialist(dataset, verticals, config, directory, name),
+        inputs={**inputs, **previous_input(start)},
+        work=work,
         twins=[place / one for place in (run_dir, *twins_in) for one in names],
     )
 
@@ -292,7 +314,7 @@ def made_of(
     """
     flags = dataclasses.asdict(config)
     # Where weights are, how often to look up and what to keep in memory change no result.
-    del flags["init_weights"], flags["input"]["cache_gib"]
+    del flags["init_weights"], flags["init_from"], flags["input"]["cache_gib"]
     del flags["loop"]["log_every"], flags["loop"]["checkpoint_every"]
     if not flags.get("standardise", True):
         # Off, a student is the one that was trained before there was a choice.

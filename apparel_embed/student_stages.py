@@ -12,6 +12,13 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.embeddings import read_embeddings, write_embeddings
 from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.previous_run import (
+    INIT_FROM,
+    model_of,
+    previous_input,
+    previous_result,
+    previous_stage,
+)
 from apparel_embed.runs import Stage, open_stage, run_stage
 from apparel_embed.stages import COMBINED, STUDENT, made_of, weights_input
 from apparel_embed.training.references import FrozenBackbone
@@ -134,27 +141,33 @@ def student_stage(
       dataset: a prepared dataset.
       targets: the stage that exported them.
       config: how to train.
-      start: the stage of the model whose weights the student starts from, or None.
+      start: the stage of this run with the model whose weights the student starts from, or None:
+        then it starts from the student of the earlier run that the configuration names, if any.
       name: of the stage.
+
+    Raises:
+      UserError: if the stage was made with other flags or inputs, or there is nothing to start from
+        in the earlier run.
     """
     flags, inputs = made_of(config, dataset)
+    previous = None
+    if config.init_from and not start:
+        # Of groups that are kept apart there may have been fewer.
+        most = config.model.embedding_dim
+        previous = previous_stage(config.init_from, (STUDENT,), config.model, run_dir, most)
 
     def work(directory: Path) -> dict[str, Any]:
         records, embeddings = read_embeddings(targets.directory / TARGETS_FILE)
-        return train_student(
-            dataset,
-            records,
-            embeddings,
-            config,
-            directory,
-            start=start.directory / "model" if start else None,
-        )
+        model = start.directory / "model" if start else model_of(previous, name)
+        result = train_student(dataset, records, embeddings, config, directory, start=model)
+        return {**result, **previous_result(previous)}
 
     return run_stage(
         run_dir / name,
-        flags={"start": start.name if start else "none", **flags},
+        flags={"start": start.name if start else INIT_FROM if previous else "none", **flags},
         inputs={
             **inputs,
+            **previous_input(previous),
             targets.name: targets.fingerprint,
             **({start.name: start.fingerprint} if start else {}),
         },

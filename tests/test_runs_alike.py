@@ -9,7 +9,8 @@ from report_runs import make_dataset
 
 from apparel_embed.errors import UserError
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.runs import run_stage
+from apparel_embed.previous_run import INIT_FROM, previous_input, previous_result
+from apparel_embed.runs import open_stage, run_stage
 from apparel_embed.runs_alike import check_pictures, check_settings
 from apparel_embed.stages import COMBINED, EVALUATION, STUDENT, made_of, specialist_name
 from apparel_embed.student_stages import TARGETS
@@ -170,6 +171,32 @@ def test_a_stage_that_is_gone_or_was_made_anew_is_not_compared_and_named(runs, c
         gone = run.directory.parent / STUDENT
         assert f"{gone}: not there as {run.directory} was made from it" in caplog.text
     assert anew.directory.is_dir()
+
+
+def test_runs_that_started_from_earlier_ones_are_compared_with_those(runs, caplog):
+    def second_step(name, seed, **first):
+        noisy = runs.make(f"noisy-{name}", seed, **first)
+        start = open_stage(noisy.directory.parent / COMBINED)
+        stage = run_stage(
+            runs.directory / name / STUDENT,
+            flags={"start": INIT_FROM},
+            inputs=previous_input(start),
+            work=lambda directory: previous_result(start),
+        )
+        inputs = {stage.name: stage.fingerprint}
+        return runs._stage(runs.directory / name / EVALUATION, {"seed": seed}, inputs)
+
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        alike = [second_step("s0", 0), second_step("s1", 1)]
+        runs.check(*alike)
+    assert not caplog.text
+    with pytest.raises(
+        UserError,
+        match=r"stage init_from/combined was made with optimization.steps=30 in .*, but 60 in",
+    ):
+        runs.check(*alike, second_step("other", 2, steps=20))
+    with pytest.raises(UserError, match=r"made with init_weights=none in .*, but imagenet in"):
+        runs.check(*alike, second_step("weights", 3, init_weights="imagenet"))
 
 
 def test_a_picture_in_two_datasets_is_refused(dataset, tmp_path):

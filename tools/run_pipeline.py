@@ -10,7 +10,8 @@ own pictures:
     python tools/run_pipeline.py --manifest=data/manifest.csv --run_dir=runs/mine \
       --backbone=efficientnet_lite_b0 --image_size=160
 
-Called again it skips what is finished and goes on where it was interrupted.
+Called again it skips what is finished and goes on where it was interrupted. With --init_from=runs/x
+trainings start from the models of an earlier run, e.g. one on more, but noisy pictures.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def main() -> None:
             compare_specialists=_COMPARE_SPECIALISTS.value,
             align_to=_TARGETS.align_to,
             targets=_TARGETS.config(_TRAINING.input().augment, _TRAINING.seed),
-            start_from_combined=_STUDENT_START.from_combined,
+            start_from_combined=_STUDENT_START.from_combined(_MODEL.init_from),
             split=_SPLIT.value,
             processes=_PROCESSES.value,
             measure_speed=_MEASURE_SPEED.value,

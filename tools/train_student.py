@@ -33,7 +33,7 @@ def main() -> None:
         _RUN.dataset(),
         targets,
         _STUDENT.config(),
-        _START.stage(_RUN),
+        _START.stage(_RUN, _MODEL.init_from),
         name=_STAGE.value,
     )
     score = stage.result["validation_r_at_1"]

@@ -50,16 +50,21 @@ def measure_once(call: Callable[[], object]) -> dict[str, float | None]:
       call: what to measure; returns when its work is done.
 
     Returns:
-      "seconds"; and "peak_mb", the highest memory of the process during the call, with all that
-      was there before, in 10^6 bytes; None where Linux's /proc is missing.
+      "seconds"; "cpu_seconds", those that all cores together worked; and "peak_mb", the highest
+      memory of the process during the call, with all that was there before, in 10^6 bytes; None
+      where Linux's /proc is missing.
     """
     if _memory("VmRSS") is not None:
         _CLEAR.write_text("5")  # Sets the peak back to the present.
-    start = time.perf_counter()
+    start, start_of_work = time.perf_counter(), time.process_time()
     call()
-    seconds = time.perf_counter() - start
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_of_work
     peak = _memory("VmHWM")
-    return {"seconds": seconds, "peak_mb": None if peak is None else peak / 1e6}
+    return {
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "peak_mb": None if peak is None else peak / 1e6,
+    }
 
 
 def _memory(what: str) -> float | None:

@@ -51,19 +51,24 @@ class StudentStartFlag:
     def __init__(self) -> None:
         self._start = flags.DEFINE_enum(
             "student_start",
-            COMBINED,
-            [COMBINED, "none"],
-            "model from whose weights the student starts; none starts from --init_weights",
+            "auto",
+            ["auto", COMBINED, "none"],
+            "model from whose weights the student starts: combined, that of this run; none, the "
+            "student of --init_from, or --init_weights; auto, combined where there is no "
+            "--init_from, else none",
         )
 
-    @property
-    def from_combined(self) -> bool:
-        """Whether it is the combined model."""
-        return self._start.value == COMBINED
+    def from_combined(self, init_from: Path | None) -> bool:
+        """Returns whether it is the combined model.
 
-    def stage(self, run: RunFlags) -> Stage | None:
-        """Opens the model's stage; None without."""
-        return run.stage(self._start.value)
+        Args:
+          init_from: directory of an earlier run whose models trainings start from, or None.
+        """
+        return self._start.value == COMBINED or (self._start.value == "auto" and not init_from)
+
+    def stage(self, run: RunFlags, init_from: Path | None) -> Stage | None:
+        """Opens the stage of the combined model; None if it is not that model."""
+        return run.stage(COMBINED) if self.from_combined(init_from) else None
 
 
 class SpecialistsFlag:

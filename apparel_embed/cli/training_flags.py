@@ -6,6 +6,8 @@ configurations after parsing.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from absl import flags
 
 from apparel_embed.data.augment import AugmentConfig
@@ -75,6 +77,14 @@ class ModelFlags:
             upper_bound=0.9999,
         )
         self._init_weights = InitWeightsFlag()
+        self._init_from = flags.DEFINE_string(
+            "init_from",
+            None,
+            "directory of a finished run, with the same --backbone, --pooling and --embedding_dim, "
+            "from whose models trainings start instead of --init_weights: specialists from those "
+            "of the same verticals, or else from the combined model, the combined model from the "
+            "combined one, and the student from the student",
+        )
 
     def config(self) -> ModelConfig:
         """Returns the model's configuration."""
@@ -90,6 +100,11 @@ class ModelFlags:
     def init_weights(self) -> str:
         """Initial weights of the backbone."""
         return self._init_weights.value
+
+    @property
+    def init_from(self) -> Path | None:
+        """Directory of an earlier run to start from, if there is one."""
+        return Path(self._init_from.value) if self._init_from.value else None
 
 
 class AugmentFlags:
@@ -245,6 +260,7 @@ class SpecialistFlags:
         return SpecialistConfig(
             model=self._model.config(),
             init_weights=self._model.init_weights,
+            init_from=self._model.init_from,
             optimization=self._schedule.optimization(self._training),
             items_per_batch=self._items_per_batch.value,
             pictures_per_item=self._pictures_per_item.value,
@@ -296,6 +312,7 @@ class StudentFlags:
         return StudentConfig(
             model=self._model.config(),
             init_weights=self._model.init_weights,
+            init_from=self._model.init_from,
             optimization=self._schedule.optimization(self._training),
             batch_size=self._batch_size.value,
             vertical_weights=self._vertical_weights.value,

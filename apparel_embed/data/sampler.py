@@ -106,8 +106,9 @@ class PKSampler:
         items = tf.cast(items, tf.int32)
         start = tf.cast(offset, tf.int32) * self.items_per_batch
         items = items[start : start + self.items_per_batch]
-        starts = tf.gather(tf.constant(self.starts), items)[:, tf.newaxis]
-        counts = tf.gather(tf.constant(self.counts), items)[:, tf.newaxis]
+        all_positions, all_starts, all_counts = _tensors(self.positions, self.starts, self.counts)
+        starts = tf.gather(all_starts, items)[:, tf.newaxis]
+        counts = tf.gather(all_counts, items)[:, tf.newaxis]
         # As many columns as the largest of all items has pictures, whatever the batch: a batch of
         # other items would draw other numbers else.
         most = int(self.counts.max())
@@ -116,7 +117,7 @@ class PKSampler:
         shuffled = tf.argsort(tf.where(present, keys, 2.0), axis=1)
         turns = tf.range(self.pictures_per_item, dtype=tf.int64)[tf.newaxis] % counts
         columns = tf.gather(shuffled, turns, batch_dims=1)
-        pictures = tf.gather(tf.constant(self.positions), starts + tf.cast(columns, tf.int64))
+        pictures = tf.gather(all_positions, starts + tf.cast(columns, tf.int64))
         labels = tf.repeat(items, self.pictures_per_item)
         size = self.items_per_batch * self.pictures_per_item
         return tf.ensure_shape(tf.reshape(pictures, [-1]), [size]), tf.ensure_shape(labels, [size])
@@ -216,9 +217,10 @@ class WeightedSampler:
         epoch = step // self.places.steps_per_epoch
         start = tf.random.stateless_uniform((), [self.seed + 1, epoch], dtype=tf.float64)
         covered = tf.cast(self.places.batch(step), tf.float64) + start
-        found = tf.searchsorted(tf.constant(self.ends), covered, side="right", out_type=tf.int64)
+        order, ends = _tensors(self.order, self.ends)
+        found = tf.searchsorted(ends, covered, side="right", out_type=tf.int64)
         # The last end may be rounded below the last place.
-        return tf.gather(tf.constant(self.order), tf.minimum(found, len(self.order) - 1))
+        return tf.gather(order, tf.minimum(found, len(self.order) - 1))
 
 
 VERTICAL_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -241,3 +243,9 @@ def _grouped(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     codes, _ = ranked_codes_of(pa.chunked_array([pa.array(values)]))
     return np.argsort(codes, kind="stable"), np.bincount(codes)
+
+
+def _tensors(*arrays: np.ndarray) -> list[tf.Tensor]:
+    """Returns arrays as tensors outside the graph, which else would copy them time and again."""
+    with tf.init_scope(), tf.device("CPU"):
+        return [tf.constant(array) for array in arrays]

@@ -10,8 +10,9 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.files import write_json
 from apparel_embed.grouping.search import SearchConfig, search_groups
 from apparel_embed.grouping.training import StageTrainer
+from apparel_embed.previous_run import previous_input, previous_stage
 from apparel_embed.runs import Stage, run_stage
-from apparel_embed.stages import made_of
+from apparel_embed.stages import COMBINED, made_of
 from apparel_embed.training.specialist import SpecialistConfig
 
 GROUPS_FILE = "groups.json"
@@ -40,6 +41,10 @@ def grouping_stage(
         stage or a trial was made by another way of training.
     """
     flags, inputs = made_of(training, dataset)
+    if training.init_from:
+        # Of what trials start from, the one model that every run has.
+        start = previous_stage(training.init_from, (COMBINED,), training.model, run_dir)
+        inputs.update(previous_input(start))
 
     def work(directory: Path) -> dict[str, Any]:
         found = search_groups(StageTrainer(run_dir, dataset, training), search)

@@ -20,11 +20,12 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.files import write_json
 from apparel_embed.grouping.strategies import Groups, format_groups
 from apparel_embed.grouping.trials import Group
+from apparel_embed.previous_run import previous_input, previous_stage
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
 from apparel_embed.retrieval.bootstrap import stratified_bootstrap_interval
 from apparel_embed.retrieval.metrics import QueryMetrics
 from apparel_embed.runs import Stage, run_stage
-from apparel_embed.stages import SWEEP, made_of, specialist_stage
+from apparel_embed.stages import COMBINED, SWEEP, made_of, specialist_stage
 from apparel_embed.student_stages import student_stage, targets_stage
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
@@ -156,6 +157,10 @@ def sweep_stage(
         )
     flags, inputs = made_of(training, dataset)
     student_flags, _ = made_of(student, dataset)
+    if training.init_from:
+        # Students start from the triplet model of their verticals, and those from what they find.
+        start = previous_stage(training.init_from, (COMBINED,), training.model, run_dir)
+        inputs.update(previous_input(start))
 
     def work(directory: Path) -> dict[str, Any]:
         record = run_sweep(run_dir, dataset, sweep, training, student)

@@ -128,17 +128,15 @@ def frozen_feature_model(model: tf.keras.Model) -> tf.keras.Model:
     return tf.keras.Model(model.input, outputs, name="frozen_features")
 
 
-def widen_embedding_model(
-    model: tf.keras.Model, config: ModelConfig, embedding_dim: int
-) -> tf.keras.Model:
-    """Returns a model whose embeddings are those of another with zeros appended.
+def widen_embedding_model(model: tf.keras.Model, config: ModelConfig) -> tf.keras.Model:
+    """Returns a model with the weights of another; its embeddings may be longer, by zeros.
 
     Args:
-      model: built by `build_embedding_model`.
-      config: what it is made of.
-      embedding_dim: length of the new embedding, that of the old one or more.
+      model: built by `build_embedding_model`, with the backbone and pooling of `config` and at most
+        as long an embedding.
+      config: what the new model is made of.
     """
-    wide = build_embedding_model(dataclasses.replace(config, embedding_dim=embedding_dim))
+    wide = build_embedding_model(config)
     # All weights but the projection's have the same shapes; a scalar cannot be padded at all.
     wide.set_weights(
         [
@@ -149,6 +147,40 @@ def widen_embedding_model(
         ]
     )
     return wide
+
+
+def start_embedding_model(
+    config: ModelConfig, init_weights: str = "none", start: Path | None = None
+) -> tf.keras.Model:
+    """Returns the model that a training begins with.
+
+    Args:
+      config: what to train.
+      init_weights: initial weights of the backbone, as in `load_initial_weights`.
+      start: directory of a trained model whose weights it has instead, or None. That may have seen
+        pictures of another size, and its embedding may be shorter: it is taken to be zero in the
+        further dimensions.
+
+    Raises:
+      UserError: if the trained model has another backbone or pooling, or a longer embedding.
+    """
+    if start is None:
+        return build_embedding_model(config, init_weights)
+    model, built = load_embedding_model(start)
+    if built == config:
+        return model
+    for name, differs in (
+        ("backbone", built.backbone != config.backbone),
+        ("pooling", built.pooling != config.pooling),
+        ("embedding_dim", built.embedding_dim > config.embedding_dim),
+    ):
+        if differs:
+            raise UserError(
+                f"cannot start from {start}: it has {name} {getattr(built, name)}, not "
+                f"{getattr(config, name)}; backbone and pooling must be equal, and its embedding "
+                "not longer"
+            )
+    return widen_embedding_model(model, config)
 
 
 def save_embedding_model(directory: Path, model: tf.keras.Model, config: ModelConfig) -> None:

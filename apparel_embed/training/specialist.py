@@ -13,7 +13,7 @@ from apparel_embed.data.sampler import PKSampler
 from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.registry import LossConfig, make_loss
-from apparel_embed.models.embedding import ModelConfig, build_embedding_model
+from apparel_embed.models.embedding import ModelConfig, start_embedding_model
 from apparel_embed.training.input import InputConfig, triplet_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig
@@ -28,6 +28,8 @@ class SpecialistConfig:
     Attributes:
       model: what to train.
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
+      init_from: directory of an earlier run from one of whose models a stage starts instead, or
+        None.
       items_per_batch: P.
       pictures_per_item: K.
       min_pictures: items with fewer pictures are left out.
@@ -41,6 +43,7 @@ class SpecialistConfig:
     model: ModelConfig
     optimization: OptimizationConfig
     init_weights: str = "none"
+    init_from: Path | None = None
     items_per_batch: int = 16
     pictures_per_item: int = 4
     min_pictures: int = 2
@@ -68,6 +71,7 @@ def train_specialist(
     config: SpecialistConfig,
     directory: Path,
     what: str,
+    start: Path | None = None,
 ) -> dict:
     """Trains a triplet model and writes it to `directory/model`.
 
@@ -77,12 +81,15 @@ def train_specialist(
       config: how to train.
       directory: of the stage, may hold what an interrupted training left.
       what: name of the model, for progress and messages.
+      start: directory of a trained model whose weights it starts from, or None for those of the
+        configuration.
 
     Returns:
       What the stage reports: parameters, kept step, validation R@1, last loss.
 
     Raises:
-      UserError: if the verticals have too few items for triplets.
+      UserError: if the verticals have too few items for triplets, or the model to start from is
+        built differently.
     """
     records = dataset.select(split="train", verticals=verticals)
     seed = config.optimization.seed
@@ -103,7 +110,7 @@ def train_specialist(
     if validate is None:
         logging.info("%s: split val answers no query; the last weights are kept", what)
     loop = TrainingLoop(
-        build_model=lambda: build_embedding_model(config.model, config.init_weights),
+        build_model=lambda: start_embedding_model(config.model, config.init_weights, start),
         model_config=config.model,
         batches=triplet_batches(store, sampler, config.input, config.optimization.steps),
         loss=make_loss(config.loss),

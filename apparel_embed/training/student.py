@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
 from apparel_embed.data.manifest import UNLABELLED
@@ -19,12 +18,7 @@ from apparel_embed.losses.regression import (
     make_regression_loss,
     standardising_scale,
 )
-from apparel_embed.models.embedding import (
-    ModelConfig,
-    build_embedding_model,
-    load_embedding_model,
-    widen_embedding_model,
-)
+from apparel_embed.models.embedding import ModelConfig, start_embedding_model
 from apparel_embed.training.input import InputConfig, target_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig
@@ -39,6 +33,7 @@ class StudentConfig:
     Attributes:
       model: what to train; its embedding has the length of the targets.
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
+      init_from: directory of an earlier run whose student a stage starts from instead, or None.
       batch_size: pictures a batch.
       vertical_weights: how often the pictures of each vertical are seen, one of
         `VERTICAL_WEIGHTS`.
@@ -57,6 +52,7 @@ class StudentConfig:
     model: ModelConfig
     optimization: OptimizationConfig
     init_weights: str = "none"
+    init_from: Path | None = None
     batch_size: int = 64
     vertical_weights: str = "pictures"
     loss: str = "mse"
@@ -117,8 +113,9 @@ def train_student(
       directory: of the stage, may hold what an interrupted training left.
       what: name of the model, for progress and messages.
       start: directory of a trained model whose weights the student starts from, or None for
-        fresh weights. Where targets are aligned to that model's space, it starts close to them.
-        A shorter embedding than the student's is taken to be zero in the further dimensions.
+        those of the configuration. Where targets are aligned to that model's space, it starts close
+        to them. A shorter embedding than the student's is taken to be zero in the further
+        dimensions, such as those of targets whose groups are kept apart.
 
     Returns:
       What the stage reports: pictures and how many of them are unlabelled, parameters, kept step,
@@ -143,7 +140,7 @@ def train_student(
     if validate is None:
         logging.info("%s: split val answers no query; the last weights are kept", what)
     loop = TrainingLoop(
-        build_model=lambda: _initial_model(config, start),
+        build_model=lambda: start_embedding_model(config.model, config.init_weights, start),
         model_config=config.model,
         batches=target_batches(store, targets, sampler, config.input, config.optimization.steps),
         loss=loss,
@@ -185,19 +182,3 @@ def _sampler(verticals: np.ndarray, config: StudentConfig) -> EpochSampler | Wei
         batch_size=config.batch_size,
         seed=seed,
     )
-
-
-def _initial_model(config: StudentConfig, start: Path | None) -> tf.keras.Model:
-    if start is None:
-        return build_embedding_model(config.model, config.init_weights)
-    model, built = load_embedding_model(start)
-    dim = config.model.embedding_dim
-    # Targets whose groups are kept apart have further dimensions, in which a start has nothing.
-    if dataclasses.replace(built, embedding_dim=dim) == config.model and dim > built.embedding_dim:
-        return widen_embedding_model(model, built, dim)
-    if built != config.model:
-        raise UserError(
-            f"the student cannot start from {start}, which is another model: {built}, not "
-            f"{config.model}"
-        )
-    return model

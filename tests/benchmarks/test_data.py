@@ -30,7 +30,7 @@ def test_every_task_is_measured_and_nothing_is_left_behind(tmp_path):
     found = run_data_benchmark(config_of(directory=tmp_path))[400]
     assert list(found) == list(TASKS)
     for measured in found.values():
-        assert measured.seconds > 0
+        assert measured.seconds > 0 and measured.cpu_seconds > 0
         assert measured.peak_mb is None or measured.peak_mb > 10
     assert list(tmp_path.iterdir()) == []
 
@@ -53,7 +53,8 @@ def test_a_manifest_has_its_rows_and_items_in_no_order():
 
 RESULTS = {
     100: {
-        name: Measurement(2.0 * number, 10.0 * number) for number, name in enumerate(TASKS, start=1)
+        name: Measurement(3.0 * number, 2.0 * number, 10.0 * number)
+        for number, name in enumerate(TASKS, start=1)
     }
 }
 
@@ -61,7 +62,7 @@ RESULTS = {
 def test_the_summary_compares_each_with_reading_the_same_file():
     (found,) = summary_of(RESULTS)
     assert found["rows"] == 100
-    assert found["seconds"]["load_csv"] == 4.0
+    assert (found["seconds"]["load_csv"], found["cpu_seconds"]["load_csv"]) == (6.0, 4.0)
     assert found["peak_mb"]["split"] == 50.0
     assert found["times_floor"]["read_csv"] == found["times_floor"]["read_parquet"] == 1.0
     assert found["times_floor"]["load_csv"] == pytest.approx(2)
@@ -72,6 +73,6 @@ def test_the_summary_compares_each_with_reading_the_same_file():
 def test_the_table_shows_every_task():
     table = table_of(RESULTS, config_of(boxes=False))
     assert "4 pictures an item, without boxes" in table
-    rows = {line.split()[1]: line.split()[2:5] for line in table.splitlines() if " 100 " in line}
+    rows = {line.split()[1]: line.split()[2:6] for line in table.splitlines() if " 100 " in line}
     assert list(rows) == list(TASKS)
-    assert rows["split"] == ["10.00", "50", "1.7"]
+    assert rows["split"] == ["15.00", "10.00", "50", "1.7"]

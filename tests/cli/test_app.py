@@ -161,6 +161,8 @@ def test_a_wrong_value_of_a_flag_ends_with_one_line_of_what_is_allowed(examined,
         ("--synthetic_verticals=dress,sock", "choose from dress"),
         ("--manifest=nowhere.csv", "nowhere.csv"),
         ("--init_weights=nowhere.h5", "a weights file"),
+        ("--init_from=nowhere", "no such directory; name that of a finished run"),
+        ("--map_verticals=tops", "each is old:new"),
     ],
 )
 def test_a_wrong_input_of_the_pipeline_ends_with_one_line_before_anything_is_made(

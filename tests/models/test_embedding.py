@@ -16,6 +16,7 @@ from apparel_embed.models.embedding import (
     frozen_feature_model,
     load_embedding_model,
     save_embedding_model,
+    start_embedding_model,
     widen_embedding_model,
 )
 
@@ -255,7 +256,39 @@ def test_a_widened_model_embeds_as_before_with_zeros_appended(pooling):
     model = build_embedding_model(config)
     images = np.random.default_rng(0).uniform(0, 255, [3, 32, 32, 3]).astype(np.float32)
 
-    wide = widen_embedding_model(model, config, 7)(images).numpy()
+    wide = widen_embedding_model(model, dataclasses.replace(config, embedding_dim=7))
+    wide = wide(images).numpy()
 
     np.testing.assert_allclose(wide[:, :4], model(images).numpy(), atol=1e-6)
     np.testing.assert_array_equal(wide[:, 4:], 0)
+
+
+def test_a_start_is_a_trained_model_for_pictures_of_any_size(tmp_path):
+    config = ModelConfig(image_size=32, embedding_dim=4)
+    model = build_embedding_model(config)
+    save_embedding_model(tmp_path, model, config)
+    larger = dataclasses.replace(config, image_size=48, batch_norm_momentum=0.5)
+    started = start_embedding_model(larger, start=tmp_path)
+
+    assert started.input_shape == (None, 48, 48, 3)
+    for ours, theirs in zip(started.get_weights(), model.get_weights()):
+        np.testing.assert_array_equal(ours, theirs)
+    norms = [
+        one for one in started.submodules if isinstance(one, tf.keras.layers.BatchNormalization)
+    ]
+    assert {norm.momentum for norm in norms} == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("backbone", "resnet18", "backbone small_cnn, not resnet18"),
+        ("pooling", "gem", "pooling average, not gem"),
+        ("embedding_dim", 3, "embedding_dim 4, not 3"),
+    ],
+)
+def test_a_start_of_another_shape_is_refused_with_both_values(tmp_path, field, value, said):
+    config = ModelConfig(image_size=32, embedding_dim=4)
+    save_embedding_model(tmp_path, build_embedding_model(config), config)
+    with pytest.raises(UserError, match=f"cannot start from {tmp_path}: it has {said}; backbone"):
+        start_embedding_model(dataclasses.replace(config, **{field: value}), start=tmp_path)
