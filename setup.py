@@ -28,6 +28,8 @@ setup(
     install_requires=[
         "absl-py",
         "array-record",
+        # Perceptual hashes: pictures that are saved anew or made smaller are found again.
+        "imagehash",
         # The page of the report: names of verticals and items are escaped by default.
         "jinja2",
         "keras-cv==0.9.0",

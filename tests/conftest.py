@@ -73,3 +73,15 @@ def tiny_unlabelled(tiny_prepared, tmp_path_factory: pytest.TempPathFactory):
             writer.writerow([source / name, *(lost if item in ("item0", "item1") else known)])
     config = PrepareConfig(manifest=directory / "manifest.csv", output=directory / "prepared")
     return prepare(config, processes=1)
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory):
+    """The inspection of a dataset in which much is wrong, see `inspected.write_hostile`."""
+    from inspected import write_hostile
+
+    from apparel_embed.data.inspection.config import InspectConfig
+    from apparel_embed.data.inspection.inspect import inspect
+
+    manifest = write_hostile(tmp_path_factory.mktemp("hostile"))
+    return inspect(InspectConfig(manifest), processes=2)

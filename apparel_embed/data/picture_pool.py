@@ -10,10 +10,11 @@ import re
 import signal
 import threading
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import TypeVar
 
 from apparel_embed.data.pictures import (
     Box,
@@ -29,6 +30,9 @@ _TASKS_PER_PROCESS = 4
 
 # Images as in the manifest, each with its box or None.
 PictureTask = list[tuple[str, "Box | None"]]
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
 
 
 def image_path(image: str, directory: str | os.PathLike[str]) -> Path:
@@ -73,12 +77,42 @@ def prepare_pictures(
       UserError: a process died.
     """
     work = functools.partial(_prepare_task, settings, str(directory))
+    return run_tasks(
+        work,
+        tasks,
+        processes,
+        if_killed="finished shards are kept: run the same command again with fewer --processes or "
+        "lower --max_pixels",
+    )
+
+
+def run_tasks(
+    work: Callable[[_Task], list[_Result]],
+    tasks: Iterable[_Task],
+    processes: int = 0,
+    *,
+    if_killed: str,
+) -> Iterator[_Result]:
+    """Works on tasks by several processes, in bounded memory.
+
+    Args:
+      work: makes the results of one task; a function of a module, or a `functools.partial` of one.
+      tasks: one process does one at a time.
+      processes: how many, 0 for one per core.
+      if_killed: what the user may do when a process dies.
+
+    Yields:
+      The results, in the order of `tasks`.
+
+    Raises:
+      UserError: a process died.
+    """
     processes = processes or _cores()
     # Spawned, since the parent may hold TensorFlow, whose threads do not survive a fork.
     executor = ProcessPoolExecutor(
         processes, multiprocessing.get_context("spawn"), initializer=_start_worker
     )
-    pending: collections.deque[Future[list[Picture | str]]] = collections.deque()
+    pending: collections.deque[Future[list[_Result]]] = collections.deque()
     try:
         for task in tasks:
             pending.append(executor.submit(work, task))
@@ -88,8 +122,7 @@ def prepare_pictures(
             yield from pending.popleft().result()
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker process died, most likely for want of memory; finished shards are kept: "
-            "run the same command again with fewer --processes or lower --max_pixels"
+            f"a worker process died, most likely for want of memory; {if_killed}"
         ) from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)

@@ -72,6 +72,23 @@ class Picture:
     width: int
 
 
+@dataclass(frozen=True, eq=False)
+class OpenedPicture:
+    """A picture as it is prepared, before it is encoded.
+
+    Attributes:
+      image: upright, cropped, shrunk sRGB.
+      format: of the file, by Pillow's name, e.g. "JPEG".
+      size: width and height of the whole upright picture in pixels.
+      crop: left, top, right, bottom of what was kept of it.
+    """
+
+    image: Image.Image
+    format: str
+    size: tuple[int, int]
+    crop: tuple[int, int, int, int]
+
+
 def prepare_picture(
     source: bytes | str | os.PathLike[str], settings: PictureSettings, box: Box | None = None
 ) -> Picture:
@@ -91,12 +108,41 @@ def prepare_picture(
     Raises:
       RejectedPicture: no usable picture; the message says why.
     """
+    with _rejecting(settings.max_pixels):
+        return _encode(open_picture(source, settings, box).image, settings.jpeg_quality)
+
+
+def open_picture(
+    source: bytes | str | os.PathLike[str], settings: PictureSettings, box: Box | None = None
+) -> OpenedPicture:
+    """Does all that `prepare_picture` does, but for encoding the result.
+
+    Args:
+      source: the bytes of a picture file, or its path.
+      settings: sizes; the quality has no influence.
+      box: x_min, y_min, x_max, y_max in pixels of the upright picture; None for all of it.
+
+    Raises:
+      RejectedPicture: no usable picture; the message says why.
+    """
     file = _source_file(source)
-    with _rejections(settings.max_pixels), warnings.catch_warnings():
+    with _rejecting(settings.max_pixels), warnings.catch_warnings():
         # Pillow warns of odd metadata and of sizes that max_pixels already bounds.
         warnings.simplefilter("ignore")
         with Image.open(file, formats=FORMATS) as image:
-            return _encode(_prepare(image, settings, box), settings.jpeg_quality)
+            return _prepare(image, settings, box)
+
+
+def read_picture_file(path: str | os.PathLike[str]) -> bytes:
+    """Returns what is in a picture's file.
+
+    Raises:
+      RejectedPicture: no such file, or one that cannot be read; the message says why.
+    """
+    try:
+        return _check_file(Path(path)).read_bytes()
+    except OSError as error:
+        raise RejectedPicture(f"cannot be read: {_one_line(error)}") from error
 
 
 def picture_size(source: bytes | str | os.PathLike[str]) -> tuple[int, int]:
@@ -111,7 +157,7 @@ def picture_size(source: bytes | str | os.PathLike[str]) -> tuple[int, int]:
       RejectedPicture: no picture; the message says why.
     """
     file = _source_file(source)
-    with _rejections(LARGEST_MAX_PIXELS), Image.open(file, formats=FORMATS) as image:
+    with _rejecting(LARGEST_MAX_PIXELS), Image.open(file, formats=FORMATS) as image:
         width, height = image.size
         # Pillow turns TIFF itself. Without EXIF in its head a PNG may have some at its end, for
         # which Pillow would decode it all.
@@ -130,8 +176,8 @@ def _source_file(source: bytes | str | os.PathLike[str]) -> io.BytesIO | Path:
 
 
 @contextlib.contextmanager
-def _rejections(max_pixels: int) -> Iterator[None]:
-    """Turns what Pillow raises into a rejection that says why."""
+def _rejecting(max_pixels: int) -> Iterator[None]:
+    """Turns whatever goes wrong with a picture into a RejectedPicture."""
     try:
         yield
     except RejectedPicture:
@@ -201,7 +247,7 @@ def _check_file(path: Path) -> Path:
     return path
 
 
-def _prepare(image: Image.Image, settings: PictureSettings, box: Box | None) -> Image.Image:
+def _prepare(image: Image.Image, settings: PictureSettings, box: Box | None) -> OpenedPicture:
     """Returns the upright, cropped, shrunk sRGB picture."""
     width, height = image.size
     if width * height > settings.max_pixels:
@@ -209,7 +255,7 @@ def _prepare(image: Image.Image, settings: PictureSettings, box: Box | None) -> 
             f"{width}x{height} pixels are more than the {settings.max_pixels} allowed"
         )
     upright, full_size = _decode(image, settings, box)
-    left, top, right, bottom = crop_rectangle(full_size, box, settings.crop_margin)
+    kept = left, top, right, bottom = crop_rectangle(full_size, box, settings.crop_margin)
     scale = min(1.0, settings.max_side / max(right - left, bottom - top))
     target = (
         max(1, round((right - left) * scale)),
@@ -218,7 +264,8 @@ def _prepare(image: Image.Image, settings: PictureSettings, box: Box | None) -> 
     x_scale, y_scale = (have / full for have, full in zip(upright.size, full_size))
     crop = (left * x_scale, top * y_scale, right * x_scale, bottom * y_scale)
     small = _resizable(upright).resize(target, Image.Resampling.LANCZOS, box=crop)
-    return _on_white(small, image.info.get("icc_profile"))
+    upright_srgb = _on_white(small, image.info.get("icc_profile"))
+    return OpenedPicture(upright_srgb, image.format or "", full_size, kept)
 
 
 def _decode(

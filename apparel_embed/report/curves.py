@@ -18,7 +18,8 @@ from apparel_embed.evaluation.table import DASH
 from apparel_embed.report.drawing import literal, model_style, new_figure, png_bytes
 from apparel_embed.report.gap import share
 from apparel_embed.report.inputs import ReportInputs, Training
-from apparel_embed.report.parts import Picture, Section, Table, counted
+from apparel_embed.report.parts import Picture, Section, Table
+from apparel_embed.wording import counted
 
 _LOSS = "loss"
 _VALIDATION = "validation/r_at_1"

@@ -12,7 +12,8 @@ from apparel_embed.evaluation.protocol import ALL, MERGED, SCOPES, WITHIN
 from apparel_embed.evaluation.table import DASH
 from apparel_embed.report.drawing import literal, model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs
-from apparel_embed.report.parts import Part, Picture, Section, Table, counted
+from apparel_embed.report.parts import Part, Picture, Section, Table
+from apparel_embed.wording import counted
 
 _Rows = Mapping[tuple[str, str, str], Mapping[str, Any]]
 _SHARES = (("R@5", "r_at_5"), ("R@10", "r_at_10"), ("R@20", "r_at_20"), ("mAP@R", "map_at_r"))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from apparel_embed.report.html import render
 from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.parts import Section
 from apparel_embed.report.ranks_figure import RIGHT, WRONG
@@ -18,16 +17,9 @@ def render_page(inputs: ReportInputs, sections: Sequence[Section]) -> str:
       inputs: that the sections were made from.
       sections: in the order shown.
     """
-    environment = Environment(
-        loader=PackageLoader("apparel_embed.report"),
-        # Names of verticals and items are the user's: nothing of them may become markup.
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
-        run=inputs.run,
+    return render(
+        "report.html",
+        title=f"Report of {inputs.run}",
         facts=_facts(inputs),
         sections=sections,
         right=RIGHT,

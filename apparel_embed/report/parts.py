@@ -153,8 +153,3 @@ class Section:
 def data_uri(content: bytes, image_type: str) -> str:
     """Returns a picture as a data URI; `image_type` is "png" or "jpeg"."""
     return f"data:image/{image_type};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """Returns a count with its noun: `1 query`, `1,200 queries`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

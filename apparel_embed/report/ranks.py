@@ -17,11 +17,11 @@ from apparel_embed.report.parts import (
     RankList,
     RankLists,
     Section,
-    counted,
 )
 from apparel_embed.report.ranks_figure import rank_lists_picture
 from apparel_embed.retrieval.metrics import QueryMetrics
 from apparel_embed.retrieval.neighbours import nearest
+from apparel_embed.wording import counted
 
 _HITS = 10
 # Bounds the size of the page: about 100 kB each.

@@ -10,7 +10,8 @@ from matplotlib.ticker import NullLocator
 from apparel_embed.files import read_json
 from apparel_embed.report.drawing import model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs
-from apparel_embed.report.parts import Picture, Section, counted
+from apparel_embed.report.parts import Picture, Section
+from apparel_embed.wording import counted
 
 SWEEP_FILE = "sweep.json"
 CURVE_FILE = "curve.png"

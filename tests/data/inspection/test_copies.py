@@ -1,0 +1,176 @@
+import numpy as np
+import pytest
+from inspected import labels_of
+
+from apparel_embed.data.inspection.copies import (
+    ACROSS_ITEMS,
+    ACROSS_SPLITS,
+    ANSWER,
+    EXACT,
+    NEAR,
+    PAIR_CODES,
+    RECOLOURED,
+    RELATIONS,
+    WITHIN_ITEM,
+    Copies,
+    Looks,
+    copy_findings,
+    crowded_finding,
+    find_copies,
+)
+
+# Two of each: the relation, then the rows of the only pair of it.
+RELATED = {
+    "of two splits": (
+        ("a", "tops", "train", "both"),
+        ("b", "tops", "test", "both"),
+        {ACROSS_SPLITS: [(1, 0)]},
+    ),
+    "weights chosen by one, judged by the other": (
+        ("a", "tops", "test", "both"),
+        ("b", "tops", "val", "both"),
+        {ACROSS_SPLITS: [(0, 1)]},
+    ),
+    "unlabelled, which is learnt from too": (
+        ("", "tops", "unlabelled", "both"),
+        ("b", "tops", "test", "both"),
+        {ACROSS_SPLITS: [(1, 0)]},
+    ),
+    "of two items": (
+        ("a", "tops", "train", "both"),
+        ("b", "bags", "train", "both"),
+        {ACROSS_ITEMS: [(1, 0)]},
+    ),
+    "a query and its answer": (
+        ("a", "tops", "test", "gallery"),
+        ("a", "tops", "test", "query"),
+        {ANSWER: [(1, 0)]},
+    ),
+    "each the other's answer": (
+        ("a", "tops", "test", "both"),
+        ("a", "tops", "test", "both"),
+        {ANSWER: [(0, 1), (1, 0)]},
+    ),
+    "of one item that is learnt from": (
+        ("a", "tops", "train", "query"),
+        ("a", "tops", "train", "gallery"),
+        {WITHIN_ITEM: [(1, 0)]},
+    ),
+    "two gallery pictures of an item": (
+        ("a", "tops", "test", "gallery"),
+        ("a", "tops", "test", "gallery"),
+        {WITHIN_ITEM: [(1, 0)]},
+    ),
+    "of no known item": (
+        ("", "tops", "unlabelled", "both"),
+        ("b", "tops", "train", "both"),
+        {},
+    ),
+}
+# So that every vertical may have unlabelled rows.
+REST = ("rest", "tops", "train", "both")
+
+
+@pytest.mark.parametrize("case", RELATED)
+def test_what_two_pictures_have_to_do_with_each_other(case, tmp_path):
+    *rows, expected = RELATED[case]
+    copies = Copies(labels_of(tmp_path, [*rows, REST]))
+    copies.offer(EXACT, (np.array([0]), np.array([1])), np.array([0]))
+    found = {
+        relation: list(zip(*(ends.tolist() for ends in copies.pairs(EXACT, relation)[:2])))
+        for relation in RELATIONS
+    }
+    assert {relation: pairs for relation, pairs in found.items() if pairs} == expected
+
+
+def test_of_many_copies_each_row_keeps_the_one_most_like_it(tmp_path):
+    labels = labels_of(tmp_path, [(name, "tops", "train", "both") for name in "abcd"])
+    copies = Copies(labels)
+    copies.offer(NEAR, (np.array([0, 0, 2]), np.array([1, 2, 3])), np.array([7, 5, 9]))
+    copies.offer(NEAR, (np.array([1, 3]), np.array([2, 0])), np.array([7, 9]))
+    rows, others, scores = copies.pairs(NEAR, ACROSS_ITEMS)
+    # 0-2 for both its ends; 1 and 3 are as close to two others, of which the earlier counts.
+    assert list(zip(rows.tolist(), others.tolist(), scores.tolist())) == [
+        (1, 0, 7),
+        (2, 0, 5),
+        (3, 0, 9),
+    ]
+
+
+def looks(total, **changes):
+    """Pictures that are all different, but for what is changed."""
+    random = np.random.default_rng(0)
+    values = {
+        "rows": np.arange(total),
+        "content": random.integers(0, 2**63, (total, 2)).astype(np.uint64),
+        "outlines": random.integers(0, 2**63, (total, 4)).astype(np.uint64),
+        "colours": random.integers(0, 256, (total, 8, 8, 3)).astype(np.uint8),
+        "is_blank": np.zeros(total, bool),
+    }
+    return Looks(**{**values, **changes})
+
+
+def found_in(labels, pictures, hash_distance=10, colour_distance=4):
+    copies = Copies(labels)
+    find_copies(copies, pictures, hash_distance, colour_distance)
+    return {finding.code: finding for finding in copy_findings(copies)}
+
+
+def test_exact_near_and_recoloured_pictures_are_told_apart(tmp_path):
+    labels = labels_of(tmp_path, [(name, "tops", "train", "both") for name in "abcdefgh"])
+    pictures = looks(8)
+    pictures.outlines[1::2] = pictures.outlines[::2]
+    pictures.colours[1::2] = pictures.colours[::2]
+    # 0 and 1 are one file; 2 and 3 differ by little, 4 and 5 by colour, 6 and 7 by outlines.
+    pictures.content[1] = pictures.content[0]
+    pictures.colours[2:6, 0, 0, 0] = (100, 104, 100, 105)
+    pictures.outlines[3, 0] ^= np.uint64(0b1111111111)
+    pictures.outlines[7, 0] ^= np.uint64(0b11111111111)
+    found = found_in(labels, pictures)
+    assert {code: (one.rows.tolist(), one.others.tolist()) for code, one in found.items()} == {
+        "exact_across_items": ([1], [0]),
+        "near_across_items": ([3], [2]),
+        "recoloured_across_items": ([5], [4]),
+    }
+    assert [one.severity for one in found.values()] == ["error", "warning", "note"]
+    assert found["near_across_items"].count == 2
+    assert found["near_across_items"].detail(0) == (
+        "outlines differ in 10 of 256 bits, colours by 4 of 255"
+    )
+    assert found["exact_across_items"].what.startswith("2 pictures have an exact copy under")
+    assert "near_across_items" not in found_in(labels, pictures, hash_distance=9)
+    assert found_in(labels, pictures, colour_distance=3)["recoloured_across_items"].count == 4
+
+
+def test_blank_pictures_are_not_compared(tmp_path):
+    labels = labels_of(tmp_path, [(name, "tops", "train", "both") for name in "ab"])
+    same = looks(2)
+    same.content[1], same.outlines[1], same.colours[1] = (
+        same.content[0],
+        same.outlines[0],
+        same.colours[0],
+    )
+    assert set(found_in(labels, same)) == {"exact_across_items"}
+    same.is_blank[:] = True
+    assert found_in(labels, same) == {}
+
+
+def test_pictures_of_later_rows_are_told_by_their_rows_the_most_alike_first(tmp_path):
+    labels = labels_of(
+        tmp_path,
+        [(str(number), "tops", "train" if number < 3 else "test", "both") for number in range(6)],
+    )
+    pictures = looks(4, rows=np.array([0, 1, 4, 5]))
+    pictures.outlines[2:] = pictures.outlines[:2]
+    pictures.outlines[2, 0] ^= np.uint64(1)
+    pictures.colours[2:] = pictures.colours[:2]
+    finding = found_in(labels, pictures)["near_across_splits"]
+    assert (finding.rows.tolist(), finding.others.tolist()) == ([5, 4], [1, 0])
+    assert finding.severity == "error"
+    assert finding.what.startswith("2 pictures of val or test have a near-copy among")
+
+
+def test_codes_are_distinct_and_crowds_are_told():
+    assert "exact_across_splits" in PAIR_CODES
+    assert f"{RECOLOURED}_{WITHIN_ITEM}" not in PAIR_CODES
+    assert crowded_finding(1234).what.startswith("1,234 pictures with hashes that agree")

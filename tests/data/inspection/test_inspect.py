@@ -1,0 +1,184 @@
+import dataclasses
+import io
+
+import pyarrow.parquet as pq
+import pytest
+from inspected import NASTY, pattern, write_manifest
+from PIL import Image
+
+from apparel_embed.data.inspection.config import LIMITS, InspectConfig
+from apparel_embed.data.inspection.inspect import inspect
+from apparel_embed.data.manifest import read_manifest
+from apparel_embed.errors import UserError
+
+
+def lines_of(inspection, code):
+    """Returns the lines of the manifest of a finding, each with the other one if there is one."""
+    (finding,) = (one for one in inspection.findings if one.code == code)
+    lines = inspection.file_rows[finding.rows].tolist()
+    if finding.others is None:
+        return lines
+    return list(zip(lines, inspection.file_rows[finding.others].tolist()))
+
+
+def codes_of(inspection):
+    return {finding.code for finding in inspection.findings}
+
+
+def test_all_that_is_wrong_is_found_in_its_row_and_nothing_else(hostile):
+    assert {code: lines_of(hostile, code) for code in codes_of(hostile)} == {
+        "untrainable_vertical": [],
+        "exact_across_splits": [(5, 3)],
+        "exact_across_items": [(11, 10)],
+        "near_across_items": [(4, 2)],
+        "near_answer": [(14, 15)],
+        "recoloured_across_items": [(13, 12)],
+        "missing_pictures": [6],
+        "broken_pictures": [7],
+        "small_pictures": [8],
+        "blank_pictures": [9],
+        "items_with_few_pictures": [10, 11, 12, 13, 16],
+        "item_ids_alike": [(16, 2)],
+        "unanswered_queries": [5],
+        "vertical_without_answers": [],
+        "no_val_split": [],
+    }
+
+
+def test_the_worst_is_told_first(hostile):
+    severities = [finding.severity for finding in hostile.findings]
+    assert severities == sorted(severities, key=["error", "warning", "note"].index)
+    assert hostile.has_finding("error") and hostile.has_finding("note")
+
+
+def test_severities_count_as_bad_as_worse_ones(hostile):
+    errors = tuple(one for one in hostile.findings if one.severity == "error")
+    notes = tuple(one for one in hostile.findings if one.severity == "note")
+    assert dataclasses.replace(hostile, findings=errors).has_finding("warning")
+    assert not dataclasses.replace(hostile, findings=notes).has_finding("warning")
+    assert not dataclasses.replace(hostile, findings=()).has_finding("note")
+
+
+def test_an_example_names_rows_pictures_and_labels(hostile):
+    (finding,) = (one for one in hostile.findings if one.code == "exact_across_splits")
+    assert hostile.example(finding) == (
+        "row 5: b_copy.png (item3, tops, test) and row 3: b.png (Item1, tops, train)"
+    )
+    (finding,) = (one for one in hostile.findings if one.code == "small_pictures")
+    assert hostile.example(finding) == "row 8: small.png (item2, tops, train): 30x40 px"
+
+
+def test_pairs_are_shown_with_both_pictures(hostile):
+    pairs = {pair.code: pair for pair in hostile.pairs}
+    assert set(pairs) == {
+        code for code in codes_of(hostile) if code.split("_")[0] in ("exact", "near", "recoloured")
+    }
+    pair = pairs["recoloured_across_items"]
+    sizes = [Image.open(io.BytesIO(thumbnail)).size for thumbnail in pair.thumbnails]
+    assert sizes == [(72, 96), (72, 96)]
+
+
+def test_every_vertical_has_a_contact_sheet(hostile):
+    assert [sheet.vertical for sheet, _ in hostile.sheets] == ["bags", "tops"]
+    assert NASTY in [item.item for item in hostile.sheets[0][0].items]
+    for sheet, jpeg in hostile.sheets:
+        assert Image.open(io.BytesIO(jpeg)).size[1] == 96 * len(sheet.items)
+
+
+def test_a_second_row_of_the_same_picture_is_opened_once(hostile):
+    assert (hostile.table.num_rows, hostile.distinct, len(hostile.opened.rows)) == (15, 14, 14)
+
+
+def test_the_table_alone_tells_what_it_can(hostile):
+    found = inspect(dataclasses.replace(hostile.config, pictures=False))
+    assert codes_of(found) == {
+        "untrainable_vertical",
+        "exact_across_items",
+        "items_with_few_pictures",
+        "item_ids_alike",
+        "unanswered_queries",
+        "vertical_without_answers",
+        "no_val_split",
+    }
+    assert (found.opened, found.pairs, found.sheets) == (None, (), ())
+
+
+def test_a_sample_opens_so_many_and_those_shown(hostile):
+    config = dataclasses.replace(hostile.config, sample=3, sheet_items=0)
+    found = inspect(config, processes=1)
+    assert len(found.opened.rows) == 3
+    again = inspect(config, processes=1)
+    assert found.opened.rows.tolist() == again.opened.rows.tolist()
+    shown = inspect(dataclasses.replace(config, sheet_items=20), processes=1)
+    assert len(shown.opened.rows) == 14
+    # More than there are is all of them.
+    assert len(inspect(dataclasses.replace(config, sample=99), processes=1).opened.rows) == 14
+
+
+def test_one_row_is_enough(tmp_path):
+    pattern(0).save(tmp_path / "a.png")
+    manifest = write_manifest(tmp_path / "manifest.csv", [("a.png", "1", "tops", "train", "both")])
+    found = inspect(InspectConfig(manifest), processes=1)
+    assert codes_of(found) == {
+        "untrainable_vertical",
+        "items_with_few_pictures",
+        "no_val_split",
+        "no_test_split",
+    }
+    assert len(found.sheets) == 1
+
+
+def test_where_no_picture_can_be_opened_there_is_still_a_report(tmp_path):
+    rows = [(f"{number}.png", "1", "tops", "train", "both") for number in range(3)]
+    found = inspect(InspectConfig(write_manifest(tmp_path / "m.csv", rows)), processes=1)
+    assert lines_of(found, "missing_pictures") == [2, 3, 4]
+    (finding,) = (one for one in found.findings if one.code == "missing_pictures")
+    assert finding.severity == "error"
+    assert found.opened.formats == {}
+
+
+def test_garments_in_one_picture_are_compared_by_their_boxes(tmp_path):
+    pattern(0, (400, 300)).save(tmp_path / "street.png")
+    pattern(0, (400, 300)).crop((0, 0, 200, 300)).save(tmp_path / "left.png")
+    header = ("image", "item_id", "vertical", "x_min", "y_min", "x_max", "y_max")
+    rows = [
+        ("street.png", "1", "tops", 0, 0, 200, 300),
+        ("street.png", "2", "tops", 200, 0, 400, 300),
+        ("street.png", "3", "tops", 195, 5, 420, 300),
+        ("left.png", "4", "tops", "", "", "", ""),
+    ]
+    manifest = write_manifest(tmp_path / "manifest.csv", rows, header)
+    found = inspect(InspectConfig(manifest, crop_margin=0), processes=1)
+    assert lines_of(found, "near_across_items") == [(5, 2)]
+    assert lines_of(found, "box_beyond_picture") == [4]
+    assert found.distinct == 4
+
+
+def test_rows_are_counted_as_in_the_file(tmp_path):
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text(
+        'image,item_id,vertical,note\r\n\r\na.png,1,tops,"two\r\nlines"\r\nb.png,1,tops,\r\n'
+    )
+    config = InspectConfig(manifest, pictures=False)
+    assert inspect(config).file_rows.tolist() == [3, 5]
+    table = read_manifest(manifest)
+    pq.write_table(table, tmp_path / "manifest.parquet")
+    config = InspectConfig(tmp_path / "manifest.parquet", pictures=False)
+    assert inspect(config).file_rows.tolist() == [1, 2]
+    # Without an end to its last line.
+    manifest.write_text("image,item_id,vertical\na.png,1,tops\nb.png,1,tops")
+    assert inspect(InspectConfig(manifest, pictures=False)).file_rows.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_numbers_out_of_range_are_refused_with_the_range(name):
+    low, high = LIMITS[name]
+    for value in (low - 1, high + 1):
+        with pytest.raises(UserError, match=rf"--{name}={value} .*\[{low}, {high}\]"):
+            InspectConfig("manifest.csv", **{name: value})
+
+
+def test_a_wrong_manifest_is_one_line_with_its_row(tmp_path):
+    manifest = write_manifest(tmp_path / "m.csv", [("a.png", "1", "tops", "training", "both")])
+    with pytest.raises(UserError, match=r"row 2: column 'split': 'training'"):
+        inspect(InspectConfig(manifest))

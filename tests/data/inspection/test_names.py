@@ -1,0 +1,66 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apparel_embed.data.inspection.names import check_names, find_alike
+
+
+def alike(*names):
+    found = find_alike(pa.array(names, pa.large_string()))
+    return list(zip(found.names.tolist(), found.firsts.tolist(), found.reasons))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        ("Dress", "dress", "case"),
+        ("007", "7", "leading zeros"),
+        ("7", "7.0", "trailing .0"),
+        ("0", "00", "leading zeros"),
+        ("mini skirt", "miniskirt", "white space"),
+        ("sku1", "sku1 ", "white space"),
+        ("sku1", "sku\u200b1", "invisible"),
+        ("café", "cafe\u0301", "Unicode form"),
+        ("A7", "\uff21\uff17", "Unicode form"),
+        ("Ärmel", "ärmel ", "several"),
+    ],
+)
+def test_names_that_mean_the_same_are_found_with_the_reason(first, second, reason):
+    ((name, other, why),) = alike(first, second)
+    assert (name, other) == (1, 0)
+    assert reason in why
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("7", "70"), ("a-0.5", "a-0.05"), ("dress", "dresses"), ("x", "y"), ("1.5", "15"), ("0", "o")],
+)
+def test_names_that_differ_are_left_alone(first, second):
+    assert alike(first, second) == []
+
+
+def test_each_name_is_like_the_first_of_its_kind():
+    assert [(name, first) for name, first, _ in alike("b", "A", "a", "B", "B ", "c")] == [
+        (2, 1),
+        (3, 0),
+        (4, 0),
+    ]
+
+
+@given(st.lists(st.text(max_size=6), unique=True, max_size=20))
+def test_no_text_stops_it(names):
+    found = find_alike(pa.array(names, pa.large_string()))
+    assert (found.firsts < found.names).all()
+    assert len(found.reasons) == len(found.names)
+
+
+def test_a_finding_names_both_and_their_rows():
+    names, rows = pa.array(["Bags", "tops", "bags"]), np.array([3, 5, 8])
+    (finding,) = check_names(names, rows, column="vertical")
+    assert (finding.code, finding.severity, finding.count) == ("verticals_alike", "error", 1)
+    assert (finding.rows.tolist(), finding.others.tolist()) == ([8], [3])
+    assert finding.detail(0) == "'bags' is like 'Bags' but for case"
+    assert check_names(names, rows, column="item_id")[0].severity == "warning"
+    assert check_names(pa.array(["a", "b"]), rows, column="vertical") == []

@@ -1,0 +1,109 @@
+import pytest
+from inspected import labels_of
+
+from apparel_embed.data.inspection.config import InspectConfig
+from apparel_embed.data.inspection.counts import count_cells
+from apparel_embed.data.inspection.table_checks import check_table
+from apparel_embed.grouping.decision import Rule, items_to_show
+
+
+def found_in(tmp_path, rows, **settings):
+    config = InspectConfig("manifest.csv", **settings)
+    labels = labels_of(tmp_path, rows)
+    answered = labels.answered()
+    cells = count_cells(labels, answered, config.min_pictures)
+    return {f"{one.code}": one for one in check_table(labels, answered, cells, config)}
+
+
+def items(names, vertical, split, pictures=2):
+    return [(name, vertical, split, "both") for name in names for _ in range(pictures)]
+
+
+SOUND = [
+    *items("ab", "tops", "train"),
+    *items("cd", "tops", "val"),
+    *items("ef", "tops", "test"),
+]
+
+
+def test_a_sound_table_has_no_findings(tmp_path):
+    assert found_in(tmp_path, SOUND, min_val_items=2) == {}
+
+
+def test_items_seen_once_in_train_are_counted_and_listed(tmp_path):
+    rows = [*SOUND, *items("xy", "tops", "train", 1), *items("z", "tops", "test", 3)]
+    finding = found_in(tmp_path, rows, min_val_items=2)["items_with_few_pictures"]
+    assert (finding.severity, finding.count) == ("warning", 2)
+    assert finding.rows.tolist() == [12, 13]
+    assert finding.what.startswith("2 items of 4 in split train (50%) have fewer than 2 pictures")
+    assert "--min_pictures=1" in finding.advice
+    assert "items_with_few_pictures" not in found_in(
+        tmp_path, rows, min_val_items=2, min_pictures=1
+    )
+
+
+def test_a_vertical_with_one_usable_item_cannot_be_trained(tmp_path):
+    rows = [*SOUND, *items("g", "bags", "train"), *items("h", "bags", "train", 1)]
+    finding = found_in(tmp_path, rows)["untrainable_vertical"]
+    assert (finding.severity, finding.count) == ("error", 1)
+    assert "1 vertical of split train, bags:" in finding.what
+
+
+def test_missing_splits_are_told(tmp_path):
+    found = found_in(tmp_path, items("ab", "tops", "train"))
+    assert {code: one.severity for code, one in found.items()} == {
+        "no_val_split": "note",
+        "no_test_split": "warning",
+    }
+    found = found_in(tmp_path, items("ab", "tops", "test"))
+    assert found["no_train_split"].severity == "error"
+    # That no vertical is learnt is said already.
+    assert "vertical_without_train" not in found
+
+
+def test_verticals_missing_from_a_split_are_named(tmp_path):
+    found = found_in(tmp_path, [*SOUND, *items("gh", "bags", "train"), *items("i", "hats", "val")])
+    assert "1 vertical without pictures of split test: bags." in found["vertical_without_test"].what
+    assert "bags" in found["vertical_without_val"].what
+    assert "hats" in found["vertical_without_train"].what
+
+
+def test_queries_without_an_answer_are_counted_and_listed(tmp_path):
+    rows = [*SOUND, *items("xyz", "tops", "test", 1), ("q", "bags", "test", "query")]
+    found = found_in(tmp_path, rows, min_val_items=2)
+    finding = found["unanswered_queries"]
+    assert (finding.severity, finding.count) == ("warning", 4)
+    assert finding.rows.tolist() == [12, 13, 14, 15]
+    assert finding.what.startswith("4 queries of 8 in split test (50%)")
+    assert "bags" in found["vertical_without_answers"].what
+
+
+def test_a_split_without_any_answer_is_an_error(tmp_path):
+    rows = [*items("ab", "tops", "train"), *items("cd", "tops", "test", 1)]
+    found = found_in(tmp_path, rows)
+    assert found["split_without_answers"].severity == "error"
+    assert "vertical_without_answers" not in found
+
+
+def test_gallery_pictures_alone_are_no_evaluation(tmp_path):
+    rows = [*items("ab", "tops", "train"), *[("c", "tops", "test", "gallery")] * 2]
+    assert "split_without_answers" in found_in(tmp_path, rows)
+
+
+def test_verticals_with_few_validation_items_are_named_with_their_number(tmp_path):
+    finding = found_in(tmp_path, SOUND)["few_validation_items"]
+    assert (finding.severity, finding.count) == ("warning", 1)
+    assert "tops 2" in finding.what and "45" in finding.what
+    assert "few_validation_items" not in found_in(tmp_path, SOUND, min_val_items=2)
+
+
+def test_the_default_number_of_validation_items_is_what_the_search_for_groups_needs():
+    rule = Rule()
+    needed = items_to_show(rule.tolerance, rule.confidence)
+    assert InspectConfig("manifest.csv").min_val_items == needed
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_a_single_item_is_no_crash(tmp_path, pictures):
+    found = found_in(tmp_path, items("a", "tops", "train", pictures))
+    assert "untrainable_vertical" in found
