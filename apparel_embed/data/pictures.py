@@ -108,7 +108,7 @@ def prepare_picture(
     Raises:
       RejectedPicture: no usable picture; the message says why.
     """
-    with _rejections(settings.max_pixels):
+    with _rejecting(settings.max_pixels):
         return _encode(open_picture(source, settings, box).image, settings.jpeg_quality)
 
 
@@ -126,7 +126,7 @@ def open_picture(
       RejectedPicture: no usable picture; the message says why.
     """
     file = _source_file(source)
-    with _rejections(settings.max_pixels), warnings.catch_warnings():
+    with _rejecting(settings.max_pixels), warnings.catch_warnings():
         # Pillow warns of odd metadata and of sizes that max_pixels already bounds.
         warnings.simplefilter("ignore")
         with Image.open(file, formats=FORMATS) as image:
@@ -157,7 +157,7 @@ def picture_size(source: bytes | str | os.PathLike[str]) -> tuple[int, int]:
       RejectedPicture: no picture; the message says why.
     """
     file = _source_file(source)
-    with _rejections(LARGEST_MAX_PIXELS), Image.open(file, formats=FORMATS) as image:
+    with _rejecting(LARGEST_MAX_PIXELS), Image.open(file, formats=FORMATS) as image:
         width, height = image.size
         # Pillow turns TIFF itself. Without EXIF in its head a PNG may have some at its end, for
         # which Pillow would decode it all.
@@ -176,8 +176,8 @@ def _source_file(source: bytes | str | os.PathLike[str]) -> io.BytesIO | Path:
 
 
 @contextlib.contextmanager
-def _rejections(max_pixels: int) -> Iterator[None]:
-    """Turns what Pillow raises into a rejection that says why."""
+def _rejecting(max_pixels: int) -> Iterator[None]:
+    """Turns whatever goes wrong with a picture into a RejectedPicture."""
     try:
         yield
     except RejectedPicture:

@@ -378,7 +378,7 @@ def test_the_binary_tells_what_it_wrote_and_what_to_run_next(tmp_path):
         "| shorts   |           4 |          8 |          2 |         4 |",
         "| tees     |           4 |          8 |          2 |         4 |",
         "| ALL      |          16 |         32 |          8 |        16 |",
-        f"Next: python tools/inspect_dataset.py --manifest={output}",
+        f"Next: python tools/inspect_dataset.py --manifest={output} --output=data/health",
         f"then: python tools/run_pipeline.py --manifest={output} --run_dir=runs/mine",
     ]
     # The same by the library.
