@@ -18,7 +18,8 @@ quickstart: install
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tools/run_pipeline.py --flagfile=flags/quickstart.flags
 
 test: install
-	$(BIN)/python -m pytest
+	# A process per core, up to 4: each loads TensorFlow. Files stay whole for what their tests share.
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lint: install
 	$(BIN)/ruff check .
