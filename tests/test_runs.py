@@ -153,6 +153,7 @@ def test_a_copy_that_fails_leaves_nothing_behind_and_says_why(tmp_path, monkeypa
     make(tmp_path / "one", write_and_count([]))
 
     def full(source, target, **more):
+        target.mkdir()
         (target / "half.txt").write_text("half")
         raise OSError("no space left on device")
 
