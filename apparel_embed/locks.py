@@ -47,9 +47,11 @@ def only_writer(directory: Path, lock: Path | None = None) -> Iterator[None]:
         os.pwrite(handle, json.dumps(_myself()).encode(), 0)
         yield
     finally:
-        # Removed while held: whoever opened it before finds below that it is no longer the file.
-        path.unlink(missing_ok=True)
-        os.close(handle)
+        try:
+            # While it is held: who opened it before will find that it is no longer the file.
+            path.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
 
 
 def refuse_if_held(path: Path, directory: Path) -> None:
