@@ -142,6 +142,8 @@ class Checkpoints:
                 progress, arrays = self._read(step)
                 if progress.best_step not in (0, step):
                     self._read(progress.best_step)
+            except UserError:
+                raise
             except _DAMAGE as error:
                 logging.warning(
                     "%s: checkpoint %s is damaged (%s); it is left out",
@@ -165,6 +167,8 @@ class Checkpoints:
         self.wait()
         try:
             _, arrays = self._read(progress.best_step)
+        except UserError:
+            raise
         except _DAMAGE as error:
             raise UserError(
                 f"{self._path(progress.best_step)}: the best weights of {self._what} cannot be "
@@ -224,13 +228,11 @@ class Checkpoints:
         }
         if found != known:
             differ = min(n for n in {*found, *known} if found.get(n) != known.get(n))
-            error = UserError(
+            raise UserError(
                 f"{self._path(step)}: was written by another release: {differ} is "
                 f"{found.get(differ)}, now {known.get(differ)}; remove {self._directory} to train "
                 f"{self._what} from the start"
             )
-            # Whole, but nothing to fall back from: those before it are no different.
-            raise error
         return progress, arrays
 
     def _assign(self, arrays: Mapping[str, np.ndarray]) -> None:
