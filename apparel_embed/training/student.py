@@ -25,10 +25,11 @@ from apparel_embed.models.embedding import (
     load_embedding_model,
     widen_embedding_model,
 )
-from apparel_embed.training.input import InputConfig, target_batches
+from apparel_embed.training.execution import ExecutionConfig
+from apparel_embed.training.input import InputConfig, augmentation, target_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig
-from apparel_embed.training.strategy import make_strategy, start_afresh
+from apparel_embed.training.strategy import batch_share, make_strategy, start_afresh
 from apparel_embed.training.validation import make_validation
 
 
@@ -49,6 +50,7 @@ class StudentConfig:
       input: how training input is made.
       loop: how often to validate, log and save.
       strategy: a name for `make_strategy`.
+      execution: how steps are computed.
 
     Raises:
       UserError: if the loss is one whose targets cannot be standardised, and they are to be.
@@ -64,6 +66,7 @@ class StudentConfig:
     input: InputConfig = InputConfig()
     loop: LoopConfig = LoopConfig()
     strategy: str = "auto"
+    execution: ExecutionConfig = ExecutionConfig()
 
     def __post_init__(self) -> None:
         # Now, and not when specialists have been trained for it.
@@ -134,7 +137,7 @@ def train_student(
     seed = config.optimization.seed
     start_afresh(seed)
     strategy = make_strategy(config.strategy)
-    store = ImageStore(dataset, records, config.model.image_size, config.input.cache_gib)
+    store = ImageStore(dataset, records, config.model.image_size, config.input.cache_gib, what)
     verticals = dataset.column("vertical")[records]
     sampler = _sampler(verticals, config)
     validate = make_validation(dataset, sorted(set(verticals)), config.model.image_size)
@@ -143,7 +146,7 @@ def train_student(
     loop = TrainingLoop(
         build_model=lambda: _initial_model(config, start),
         model_config=config.model,
-        batches=target_batches(store, targets, sampler, config.input, config.optimization.steps),
+        batches=target_batches(store, targets, sampler, config.optimization.steps, batch_share(strategy)),
         loss=loss,
         validate=validate,
         optimization=config.optimization,
@@ -151,6 +154,8 @@ def train_student(
         strategy=strategy,
         directory=directory,
         what=what,
+        augment=augmentation(config.input),
+        execution=config.execution,
     )
     result = loop.run()
     return {
