@@ -99,13 +99,13 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
       UserError: if data or flags are wrong, the run was made with other flags, or another process
         works on it.
     """
+    for training in (config.specialist, config.student):
+        check_initial_weights(training.model.backbone, training.init_weights)
     with only_run(config.run_dir):
         return _run_pipeline(config)
 
 
 def _run_pipeline(config: PipelineConfig) -> PipelineResult:
-    for training in (config.specialist, config.student):
-        check_initial_weights(training.model.backbone, training.init_weights)
     dataset = _data(config)
     run_dir, verticals = config.run_dir, dataset.verticals
     if len(verticals) < 2:

@@ -114,10 +114,17 @@ def only_run(run_dir: Path) -> Iterator[None]:
     Raises:
       UserError: if another process holds the run or makes a stage of it; it is told which.
     """
-    with disk_errors_told(run_dir), only_writer(run_dir, run_dir / _RUN_LOCK):
-        for path in sorted(run_dir.glob(".*.lock")):
-            refuse_if_held(path, run_dir / path.name[1 : -len(".lock")])
-        yield
+    is_new = not run_dir.exists()
+    try:
+        with disk_errors_told(run_dir), only_writer(run_dir, run_dir / _RUN_LOCK):
+            for path in sorted(run_dir.glob(".*.lock")):
+                refuse_if_held(path, run_dir / path.name[1 : -len(".lock")])
+            yield
+    finally:
+        if is_new:
+            # Made for the lock: nothing else may be there of a run that was refused its flags.
+            with contextlib.suppress(OSError):
+                run_dir.rmdir()
 
 
 def run_stage(

@@ -352,6 +352,12 @@ def test_who_has_the_run_makes_its_stages_and_a_second_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
+def test_a_run_that_comes_to_nothing_leaves_no_directory(tmp_path):
+    with pytest.raises(UserError, match="wrong flag"), only_run(tmp_path / "run"):
+        raise UserError("wrong flag")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_single_stages_and_whole_runs_exclude_each_other(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getpid", lambda: 7)
     with only_run(tmp_path):

@@ -27,6 +27,8 @@ def build():
         [tf.keras.layers.Conv2D(8, 3, strides=2), tf.keras.layers.ReLU()], name="backbone"
     )
     x = tf.keras.layers.Flatten()(backbone(inputs / 255.0))
+    # What is dropped depends on the place in the whole batch, not in the replica's.
+    x = tf.keras.layers.Dropout(0.3)(x)
     x = tf.keras.layers.Dense(8)(x)
     return tf.keras.Model(inputs, tf.keras.layers.UnitNormalization()(x))
 
