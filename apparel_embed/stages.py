@@ -320,8 +320,13 @@ def made_of(
     del flags["init_weights"], flags["init_from"], flags["input"]["cache_gib"]
     for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
         del flags["loop"][name]
+    flags["execution"] = config.execution.decisive()
+    # What is as it was before there was a choice makes no other training.
+    if not flags["execution"]:
+        del flags["execution"]
+    if flags["optimization"]["scale_learning_rate"] == "none":
+        del flags["optimization"]["scale_learning_rate"]
     if not flags.get("standardise", True):
-        # Off, a student is the one that was trained before there was a choice.
         del flags["standardise"]
     inputs = {"prepared": dataset.fingerprint, **weights_input(config.init_weights)}
     return flags, inputs

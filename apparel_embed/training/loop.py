@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
@@ -16,12 +18,17 @@ from apparel_embed.errors import UserError
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.interruption import Deferral, deferred
 from apparel_embed.losses.keras import WholeBatchLoss
+from apparel_embed.models.batch_norm import synchronise
 from apparel_embed.models.embedding import ModelConfig, save_embedding_model
+from apparel_embed.models.precision import layer_precision
 from apparel_embed.progress import progress_bar
 from apparel_embed.training import checkpoints
 from apparel_embed.training.checkpoints import Checkpoints
 from apparel_embed.training.dropout import StepRandomness
+from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
+from apparel_embed.training.profiling import Profiler
+from apparel_embed.training.step import make_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +62,8 @@ class TrainingLoop:
     Args:
       build_model: makes the model; called once, in the strategy's scope.
       model_config: written beside the weights.
-      batches: from the first step to a dataset of (images float32 [B, size, size, 3], labels or
-        targets [B, ...]), one element a step.
+      batches: from the first step to a dataset of (inputs, labels or targets [B, ...]), of each
+        step one element for each replica of this process.
       loss: from the replica's (labels or targets, embeddings) to the whole batch's scalar.
       validate: from an embedder to R@1, or None where nothing can be validated; the last weights
         are kept then.
@@ -65,6 +72,11 @@ class TrainingLoop:
       strategy: from `make_strategy`.
       directory: of the stage, may hold what an interrupted training left.
       what: shown before the progress bar.
+      augment: from a batch's inputs to images float32 [B, size, size, 3]; by default they are that.
+      execution: how steps are computed.
+
+    Raises:
+      UserError: if steps cannot be computed so on the strategy's replicas.
     """
 
     def __init__(
@@ -80,9 +92,12 @@ class TrainingLoop:
         strategy: tf.distribute.Strategy,
         directory: Path,
         what: str,
+        augment: Callable[[Any], tf.Tensor] = tf.identity,
+        execution: ExecutionConfig = ExecutionConfig(),
     ) -> None:
+        replicas = strategy.num_replicas_in_sync
+        execution.check(replicas)
         self._batches = batches
-        self._loss = loss
         self._validate = validate
         self._optimization = optimization
         self._config = config
@@ -91,12 +106,27 @@ class TrainingLoop:
         self._what = what
         self._model_config = model_config
         with strategy.scope():
-            self.model = build_model()
-            self._optimizer = make_optimizer(optimization)
+            with layer_precision(execution.precision):
+                self.model = build_model()
+            if execution.sync_batch_norm and replicas > 1:
+                synchronise(self.model)
+            self._optimizer = make_optimizer(
+                optimization, replicas=replicas, scale_loss=execution.precision == "float16"
+            )
             # All slots exist from the start, also while the backbone is frozen.
             self._optimizer.build(self.model.trainable_variables)
         self._embedder = Embedder(self.model)
-        self._randomness = StepRandomness(self.model, optimization.seed)
+        self._make_train_step = functools.partial(
+            make_step,
+            model=self.model,
+            optimizer=self._optimizer,
+            loss=loss,
+            augment=augment,
+            randomness=StepRandomness(self.model, optimization.seed),
+            strategy=strategy,
+            execution=execution,
+        )
+        self._profile_steps = execution.profile_steps
         self._writes = is_chief(strategy)
         # To save, all processes that train together have to do the same: one's signal is no reason.
         self._alone = strategy.cluster_resolver is None
@@ -155,16 +185,20 @@ class TrainingLoop:
         """Does the steps that are left."""
         first, last = self._progress.step, self._optimization.steps
         config = self._config
-        dataset = self._strategy.experimental_distribute_dataset(self._batches(first))
+        dataset = self._strategy.distribute_datasets_from_function(
+            lambda context: self._batches(first)
+        )
+        profiler = Profiler(self._profile_steps, self._directory / "tensorboard", self._what)
         train_step = None
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, profiler:
             bar = None
             pictures = 0
             for step, batch in zip(range(first, last), dataset):
                 if train_step is None or step == self._optimization.frozen_steps:
                     train_step = self._make_step(step < self._optimization.frozen_steps)
                 done = step + 1
-                loss, size = train_step(batch, tf.constant(done, tf.int64))
+                with profiler.step(step):
+                    loss, size = train_step(batch, tf.constant(done, tf.int64))
                 if bar is None:
                     pictures = int(size)
                     bar = progress_bar(
@@ -196,34 +230,14 @@ class TrainingLoop:
     def _make_step(self, frozen: bool) -> Callable:
         """Traces one step, of all weights or of all but the backbone's."""
         self.model.get_layer("backbone").trainable = not frozen
-        strategy, model, optimizer = self._strategy, self.model, self._optimizer
-
-        def replica_step(
-            images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            self._randomness.start(step)
-            with tf.GradientTape() as tape:
-                embeddings = model(images, training=True)
-                loss = self._loss(labels, embeddings)
-            variables = model.trainable_variables
-            gradients = tape.gradient(loss, variables)
-            optimizer.apply_gradients(zip(gradients, variables))
-            # One number that is finite if all are, from one pass over each gradient.
-            norms = [tf.nn.l2_loss(one) for one in gradients if one is not None]
-            failed = tf.logical_not(tf.math.is_finite(tf.add_n([loss, *norms])))
-            return loss, tf.shape(embeddings)[0], tf.cast(failed, tf.int32)
+        step_of_all = self._make_train_step()
 
         @tf.function
         def train_step(batch: tuple, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            loss, size, failed = strategy.run(replica_step, args=(*batch, step))
-            total = tf.distribute.ReduceOp.SUM
-            failures = strategy.reduce(total, failed, axis=None)
+            loss, size, failures = step_of_all(batch, step)
             if_first = tf.where(failures > 0, step, tf.zeros_like(step))
             self._failed.assign(tf.where(self._failed > 0, self._failed, if_first))
-            return (
-                strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None),
-                strategy.reduce(total, size, axis=None),
-            )
+            return loss, size
 
         return train_step
 
