@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
 from absl import flags
 
 from apparel_embed.cli.data_flags import PictureFlags, ProcessesFlag
+from apparel_embed.data.locations import is_uri
 from apparel_embed.errors import UserError
 from apparel_embed.inference.bulk import BulkConfig, Embed, Run, bulk_embed, run_here
 from apparel_embed.inference.bulk_beam import BeamConfig, run_on_beam
@@ -78,15 +80,21 @@ class EmbedFlags:
         # wait for TensorFlow.
         from apparel_embed.serving.loading import load_picture_embedder, model_fingerprint
 
+        model = self._as_seen_by_workers(self._model.value)
+        load = functools.partial(load_picture_embedder, model)
         config = BulkConfig(
             source=self._source(),
-            model_fingerprint=model_fingerprint(self._model.value),
-            output=self._output.value.rstrip("/"),
+            model_fingerprint=model_fingerprint(model),
+            output=self._as_seen_by_workers(self._output.value),
             batch_size=self._batch_size.value,
         )
-        return config.output, bulk_embed(
-            config, self._run(functools.partial(load_picture_embedder, self._model.value))
-        )
+        return config.output, bulk_embed(config, self._run(load))
+
+    def _as_seen_by_workers(self, location: str) -> str:
+        """Returns a path from the root on: workers of Beam start in a directory of their own."""
+        if self._runner.value == LOCAL or is_uri(location):
+            return location.rstrip("/")
+        return os.path.abspath(location)
 
     def _source(self) -> SourceConfig:
         given = [kind for kind in SOURCES if self._sources[kind].value]
@@ -97,7 +105,7 @@ class EmbedFlags:
             )
         return SourceConfig(
             kind=given[0],
-            location=self._sources[given[0]].value.rstrip("/"),
+            location=self._as_seen_by_workers(self._sources[given[0]].value),
             settings=self._picture.settings(),
             shard_pictures=self._shard_pictures.value,
         )

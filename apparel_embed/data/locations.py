@@ -20,6 +20,11 @@ from apparel_embed.files import atomic_path
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/*(.*)", re.DOTALL)
 
 
+def is_uri(location: str) -> bool:
+    """Returns whether a location is a URI, not a path."""
+    return bool(_URI.match(location))
+
+
 def is_remote(location: str) -> bool:
     """Returns whether a path or URI leads off this machine's file system."""
     found = _URI.match(location)
@@ -43,7 +48,7 @@ def locate(location: str) -> tuple[fs.FileSystem, str]:
 
 def beside(location: str, directory: str) -> str:
     """Returns a location as seen from a directory: an absolute path or URI stays what it is."""
-    if _URI.match(location) or location.startswith("/"):
+    if is_uri(location) or location.startswith("/"):
         return location
     return f"{directory.rstrip('/')}/{location}" if directory else location
 

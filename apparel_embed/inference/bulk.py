@@ -130,7 +130,10 @@ def bulk_embed(config: BulkConfig, run: Run) -> dict[str, Any]:
         return finished
     if config.work != config.output and Path(config.output).exists():
         raise UserError(f"{config.output}: exists and is no bulk embedding; name another --output")
-    if _read_json(config.work, SUMMARY_FILE) is None:
+    summary = _read_json(config.work, SUMMARY_FILE)
+    if summary is not None:
+        _check_same(config.work, summary, plan)
+    else:
         pictures = _begin(config, plan, source)
         shards = -(-pictures // config.source.shard_pictures)
         found = _file_names(config.work)
