@@ -16,7 +16,7 @@ from apparel_embed.errors import UserError
 from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.grouping.stage import grouping_stage
 from apparel_embed.models.backbones import check_initial_weights
-from apparel_embed.runs import Stage
+from apparel_embed.runs import Stage, only_run
 from apparel_embed.stages import (
     COMBINED,
     MODEL_VERSION,
@@ -96,8 +96,14 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
     """Walks the whole way; what is finished is skipped, what was interrupted goes on.
 
     Raises:
-      UserError: if data or flags are wrong, or the run was made with other flags.
+      UserError: if data or flags are wrong, the run was made with other flags, or another process
+        works on it.
     """
+    with only_run(config.run_dir):
+        return _run_pipeline(config)
+
+
+def _run_pipeline(config: PipelineConfig) -> PipelineResult:
     for training in (config.specialist, config.student):
         check_initial_weights(training.model.backbone, training.init_weights)
     dataset = _data(config)

@@ -20,11 +20,13 @@ from apparel_embed.evaluation.models import (
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import render_comparisons, render_tables
 from apparel_embed.files import fingerprint_files, fingerprint_json, write_json
+from apparel_embed.inference.damage import telling_damage
 from apparel_embed.models.embedding import ModelConfig, load_embedding_model
 from apparel_embed.report.build import write_report
 from apparel_embed.report.inputs import Training, load_inputs
 from apparel_embed.runs import Stage, find_stage, run_stage
 from apparel_embed.serving.saved_model import export_saved_model
+from apparel_embed.training.checkpoints import DIRECTORY as CHECKPOINTS
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 from apparel_embed.training.student import StudentConfig
 
@@ -94,8 +96,12 @@ def specialist_stage(
         run_dir / name,
         flags={"verticals": verticals, **flags},
         inputs=inputs,
-        work=lambda directory: train_specialist(dataset, verticals, config, directory, name),
+        work=telling_damage(
+            dataset,
+            lambda directory: train_specialist(dataset, verticals, config, directory, name),
+        ),
         twins=[place / one for place in (run_dir, *twins_in) for one in names],
+        scratch=[CHECKPOINTS],
     )
 
 
@@ -191,7 +197,7 @@ def evaluation_stage(
             **{stage.name: stage.fingerprint for stage in stages},
             **weights_input(init_weights),
         },
-        work=work,
+        work=telling_damage(dataset, work),
     )
 
 
@@ -276,7 +282,7 @@ def report_stage(
             "prepared": dataset.fingerprint,
             **{one.name: one.fingerprint for one in stages if one},
         },
-        work=work,
+        work=telling_damage(dataset, work),
         renewed=True,
     )
 
@@ -293,7 +299,8 @@ def made_of(
     flags = dataclasses.asdict(config)
     # Where weights are, how often to look up and what to keep in memory change no result.
     del flags["init_weights"], flags["input"]["cache_gib"]
-    del flags["loop"]["log_every"], flags["loop"]["checkpoint_every"]
+    for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
+        del flags["loop"][name]
     if not flags.get("standardise", True):
         # Off, a student is the one that was trained before there was a choice.
         del flags["standardise"]

@@ -162,12 +162,23 @@ class TrainingFlags:
         )
         self._loop = {
             name: flags.DEFINE_integer(
-                name, getattr(loop, name), f"steps between {what} (1 or more)", lower_bound=1
+                name, getattr(loop, name), f"{what} (1 or more)", lower_bound=1
             )
             for name, what in (
-                ("validate_every", "validations, of which the best one's weights are kept"),
-                ("checkpoint_every", "checkpoints that an interrupted training goes on from"),
-                ("log_every", "TensorBoard scalars"),
+                (
+                    "validate_every",
+                    "steps between validations, of which the best one's weights are kept",
+                ),
+                (
+                    "checkpoint_every",
+                    "steps between checkpoints that an interrupted training goes on from",
+                ),
+                ("log_every", "steps between TensorBoard scalars"),
+                (
+                    "keep_checkpoints",
+                    "newest checkpoints that a training keeps until it is finished, beside that "
+                    "of the best weights",
+                ),
             )
         }
         self._cache_gib = flags.DEFINE_float(

@@ -88,7 +88,7 @@ def prepare_pictures(
     else:
         # Spawned, since the parent may hold TensorFlow, whose threads do not survive a fork.
         executor = ProcessPoolExecutor(
-            processes, multiprocessing.get_context("spawn"), initializer=_start_worker
+            processes, multiprocessing.get_context("spawn"), initializer=start_worker
         )
     pending: collections.deque[Future[list[Picture | str]]] = collections.deque()
     try:
@@ -132,7 +132,7 @@ def _prepare_task(
     return results
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """Makes a worker end with its parent, even a killed one, and leave Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

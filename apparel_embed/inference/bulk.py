@@ -33,6 +33,7 @@ from apparel_embed.inference.bulk_sources import (
     SourceConfig,
     open_source,
 )
+from apparel_embed.locks import only_writer
 from apparel_embed.progress import progress_bar
 
 SUMMARY_FILE = "embed.json"
@@ -103,8 +104,8 @@ def bulk_embed(config: BulkConfig, run: Run) -> dict[str, Any]:
       what it was made of.
 
     Raises:
-      UserError: source or model are wrong, or output or its partial directory were made from
-        something else.
+      UserError: source or model are wrong, output or its partial directory were made from
+        something else, or another process writes to it.
     """
     for name, value in (
         ("batch_size", config.batch_size),
@@ -112,6 +113,16 @@ def bulk_embed(config: BulkConfig, run: Run) -> dict[str, Any]:
     ):
         if value < 1:
             raise UserError(f"--{name}={value}: allowed is 1 or more")
+    lock: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if not is_remote(config.output):
+        # Of a store no lock is known: there two at a time do the same work twice.
+        config = dataclasses.replace(config, output=locate(config.output)[1])
+        lock = only_writer(Path(config.output))
+    with lock:
+        return _embed(config, run)
+
+
+def _embed(config: BulkConfig, run: Run) -> dict[str, Any]:
     source = open_source(config.source)
     prepared = config.source.kind == PREPARED
     plan = {
@@ -166,7 +177,9 @@ def run_here(
       processes: that prepare pictures, 0 for one per core; they do not change the result.
     """
     source, embed = open_source(config.source), load()
-    total = sum(source.rows(config.work, shard).num_rows for shard in todo)
+    # Only the last of all shards may have fewer.
+    last = source.rows(config.work, todo[-1]).num_rows
+    total = (len(todo) - 1) * config.source.shard_pictures + last
     bar = progress_bar(total=total, what="embed", unit="images")
     stream = source.pictures(config.work, todo, processes, threads=False)
     with bar, contextlib.closing(stream) as pictures:

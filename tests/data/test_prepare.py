@@ -1,5 +1,4 @@
 import csv
-import fcntl
 import io
 import os
 import signal
@@ -20,6 +19,7 @@ from apparel_embed.data.prepare import PrepareConfig, prepare
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.split import evaluation_set
+from apparel_embed.locks import only_writer
 
 TOOL = Path(__file__).parents[2] / "tools" / "prepare_dataset.py"
 HEADER = "image,item_id,vertical"
@@ -202,7 +202,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
 
 
 def test_death_of_a_worker_is_an_error_that_says_what_to_do(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(picture_pool, "_start_worker", os.abort)
+    monkeypatch.setattr(picture_pool, "start_worker", os.abort)
     with pytest.raises(UserError, match=r"a worker process died.*fewer --processes"):
         prepare(PrepareConfig(small, tmp_path / "out"), 1)
     monkeypatch.undo()
@@ -230,16 +230,11 @@ def test_full_disk_is_an_error_that_says_what_to_do(small, tmp_path):
     assert [path.name for path in (tmp_path / "out.partial").iterdir()] == ["plan.json"]
 
 
-def test_second_writer_of_the_same_output_is_refused(small, tmp_path):
-    partial = tmp_path / "out.partial"
-    partial.mkdir()
-    handle = os.open(partial, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        with pytest.raises(UserError, match="another process is writing it"):
-            prepare(PrepareConfig(small, tmp_path / "out"))
-    finally:
-        os.close(handle)
+def test_second_writer_of_the_same_output_is_refused_and_told_who_the_first_is(small, tmp_path):
+    said = rf"out: process {os.getpid()} on host .* is writing"
+    with only_writer(tmp_path / "out"), pytest.raises(UserError, match=said):
+        prepare(PrepareConfig(small, tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_whole_directory_that_was_not_renamed_yet_is_finished(small, tmp_path):

@@ -303,6 +303,18 @@ def test_rows_are_written_on_the_way_and_few_pictures_are_held(
     assert pq.read_metadata(file).num_row_groups == 4
 
 
+def test_a_second_writer_is_refused(tiny_prepared, embed, tmp_path):
+    config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
+
+    def meanwhile(*args):
+        with pytest.raises(UserError, match=r"out: .*process"):
+            bulk_embed(config, here(embed))
+        return here(embed)(*args)
+
+    bulk_embed(config, meanwhile)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_damaged_plan_is_told(tiny_prepared, embed, tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "plan.json").write_text("{")
