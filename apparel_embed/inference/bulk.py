@@ -214,9 +214,11 @@ def embed_shard(
     reasons: dict[int, str] = {}
     told = 0
     schema = source.schema.append(pa.field(EMBEDDING, pa.list_(pa.float32(), embed.dim)))
+    # Texts repeat themselves; numbers that are nearly all different would only cost space.
+    texts = [field.name for field in source.schema if pa.types.is_string(field.type)]
     batches = _batches(pictures, rows.num_rows, config.batch_size, reasons)
     with write_aside(f"{config.work}/{shard_name(shard, shards)}") as file:
-        with pq.ParquetWriter(file, schema, use_dictionary=source.schema.names) as writer:
+        with pq.ParquetWriter(file, schema, use_dictionary=texts or False) as writer:
             group = _RowGroup(writer, rows)
             for (places, _), (embeddings, valid) in _in_flight(lambda b: embed(b[1]), batches):
                 good = valid & np.isfinite(embeddings).all(axis=1)
