@@ -102,6 +102,7 @@ def specialist_stage(
         ),
         twins=[place / one for place in (run_dir, *twins_in) for one in names],
         scratch=[CHECKPOINTS],
+        together=True,
     )
 
 

@@ -178,6 +178,7 @@ def sweep_stage(
         inputs=inputs,
         work=telling_damage(dataset, work),
         renewed=_RENEWABLE,
+        together=True,
     )
 
 

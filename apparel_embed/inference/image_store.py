@@ -1,6 +1,4 @@
-"""Pictures of chosen records as model input: streamed in order, or read in any order, from memory
-where they fit.
-"""
+"""Pictures of chosen records as model input: streamed, or in any order and kept where they fit."""
 
 from __future__ import annotations
 
@@ -49,9 +47,7 @@ def decoded_batches(
     return (
         encoded.prefetch(1)
         .unbatch()
-        .map(
-            lambda one: decode_to_square(one, image_size), num_parallel_calls=decoding_threads()
-        )
+        .map(lambda one: decode_to_square(one, image_size), num_parallel_calls=decoding_threads())
         .batch(batch_size)
         .prefetch(tf.data.AUTOTUNE)
     )

@@ -39,9 +39,7 @@ def make_step(
       gradients were no finite numbers.
     """
 
-    def learn(
-        images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def learn(images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         randomness.start(step)
         return _learn(model, optimizer, loss, images, labels)
 

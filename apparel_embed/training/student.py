@@ -146,7 +146,9 @@ def train_student(
     loop = TrainingLoop(
         build_model=lambda: _initial_model(config, start),
         model_config=config.model,
-        batches=target_batches(store, targets, sampler, config.optimization.steps, batch_share(strategy)),
+        batches=target_batches(
+            store, targets, sampler, config.optimization.steps, batch_share(strategy)
+        ),
         loss=loss,
         validate=validate,
         optimization=config.optimization,
@@ -154,7 +156,7 @@ def train_student(
         strategy=strategy,
         directory=directory,
         what=what,
-        augment=augmentation(config.input),
+        augment=augmentation(config.input, strategy),
         execution=config.execution,
     )
     result = loop.run()
