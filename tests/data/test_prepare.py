@@ -177,7 +177,10 @@ def is_running(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-def test_workers_end_with_a_killed_parent(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)]
+)
+def test_workers_end_with_a_parent_that_is_killed_or_stopped(tmp_path, number, status):
     manifest = make_pictures(tmp_path, 4, side=200)
     header, *rows = manifest.read_text().splitlines()
     manifest.write_text("\n".join([header, *rows * 200]) + "\n")
@@ -185,20 +188,30 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     process = subprocess.Popen(
         [*command, "--processes=2", "--shard_records=16"],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    while not list((tmp_path / "out.partial").glob("progress/*.json")):
+    partial = tmp_path / "out.partial"
+    while not list(partial.glob("progress/[0-9]*.json")):
         assert process.poll() is None
         time.sleep(0.001)
     workers = children(process.pid)
     assert len(workers) >= 2
-    process.kill()
-    process.wait()
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == status
+    assert "Traceback" not in said
     for _ in range(1000):
         if not any(is_running(worker) for worker in workers):
-            return
+            break
         time.sleep(0.01)
-    pytest.fail("workers outlive their parent")
+    else:
+        pytest.fail("workers outlive their parent")
+    assert list(partial.glob("progress/[0-9]*.json"))
+    if number == signal.SIGTERM:
+        assert said.endswith("stopped by SIGTERM; the same command goes on where it was\n")
+        # Stopped in order, it leaves no half files.
+        assert [path.name for path in partial.rglob(".*")] == []
 
 
 def test_death_of_a_worker_is_an_error_that_says_what_to_do(small, tmp_path, monkeypatch):
