@@ -9,6 +9,7 @@ from typing import Any
 
 from absl import logging
 
+from apparel_embed.cluster import is_chief, wait_for
 from apparel_embed.data.prepare import PrepareConfig, prepare
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.synthetic.generate import generate
@@ -207,6 +208,10 @@ def _train_student(
 
 
 def _data(config: PipelineConfig) -> PreparedDataset:
+    if not is_chief():
+        directory = Path(config.prepare.output)
+        wait_for(lambda: directory if directory.is_dir() else None, str(directory))
+        return PreparedDataset.open(directory)
     if config.synthetic is None:
         return prepare(config.prepare, processes=config.processes)
     drawn = generate(config.synthetic, config.run_dir / "synthetic", config.processes)

@@ -14,6 +14,7 @@ import datetime
 import importlib.metadata
 import platform
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 from absl import logging
 
+from apparel_embed.cluster import is_chief, wait_for
 from apparel_embed.errors import UserError
 from apparel_embed.files import (
     disk_errors_told,
@@ -109,11 +111,14 @@ def only_run(run_dir: Path) -> Iterator[None]:
     """Holds a run for a process that makes many of its stages, such as the pipeline.
 
     Who makes a single stage need not: `run_stage` is refused while another process holds the run,
-    or makes the same stage.
+    or makes the same stage. Of several processes that train together the chief holds it for all.
 
     Raises:
       UserError: if another process holds the run or makes a stage of it; it is told which.
     """
+    if not is_chief():
+        yield
+        return
     is_new = not run_dir.exists()
     try:
         with disk_errors_told(run_dir), only_writer(run_dir, run_dir / _RUN_LOCK):
@@ -136,8 +141,12 @@ def run_stage(
     renewed: bool | Collection[str] = False,
     twins: Sequence[Path] = (),
     scratch: Sequence[str] = (),
+    together: bool = False,
 ) -> Stage:
     """Runs a stage, or finds it finished, by its own or another name.
+
+    Of several processes that train together the chief runs it. The others wait until it is
+    finished, or do the work too, in a directory aside that goes.
 
     Args:
       directory: `<run>/<stage>`.
@@ -151,6 +160,7 @@ def run_stage(
       twins: directories where the same work may have been done by another name. The first finished
         stage among them that was made with the same flags and inputs is copied.
       scratch: names of directories in the stage's that only an interrupted call has use for.
+      together: whether all processes have to do the work, as trainings.
 
     Returns:
       The finished stage.
@@ -166,6 +176,8 @@ def run_stage(
     if finished:
         logging.info("%s: finished before, skipped", directory)
         return finished
+    if not is_chief():
+        return _follow(directory, made_of, work if together else None, renewed, twins)
     with disk_errors_told(directory), only_writer(directory):
         refuse_if_held(directory.parent / _RUN_LOCK, directory.parent)
         # Another process may have finished it in between.
@@ -216,6 +228,39 @@ def _make(
     return dataclasses.replace(open_stage(directory), skipped=False)
 
 
+def _follow(
+    directory: Path,
+    made_of: Mapping[str, Any],
+    work: Callable[[Path], Mapping[str, Any]] | None,
+    renewed: bool | Collection[str],
+    twins: Sequence[Path],
+) -> Stage:
+    """Does the chief's work with it, if there is some, and returns the stage once it is finished.
+
+    Whether there is some is seen from what was there before: the chief finishes no work that all
+    have to do without this process.
+    """
+    partial = _partial(directory)
+    if work is not None and _is_to_be_done(partial, made_of, twins):
+        # Looked at once more: the chief may just have given it its name.
+        finished = _find_finished(directory, made_of, True)
+        if finished:
+            return finished
+        with tempfile.TemporaryDirectory() as aside:
+            # All have to go on from the same checkpoint.
+            if partial.is_dir():
+                shutil.copytree(partial, aside, dirs_exist_ok=True)
+            work(Path(aside))
+    return wait_for(lambda: _find_finished(directory, made_of, True), str(directory))
+
+
+def _is_to_be_done(partial: Path, made_of: Mapping[str, Any], twins: Sequence[Path]) -> bool:
+    """Returns whether a chief does a stage's work, and does not copy or only rename it."""
+    if not (partial / STAGE_FILE).is_file():
+        return _find_twin(made_of, twins) is None
+    return "result" not in _read_record(partial)
+
+
 def _find_finished(
     directory: Path, made_of: Mapping[str, Any], renewed: bool | Collection[str]
 ) -> Stage | None:
@@ -235,10 +280,17 @@ def _find_finished(
 
 def _copy_twin(directory: Path, made_of: Mapping[str, Any], twins: Sequence[Path]) -> Stage | None:
     """Copies the first finished stage that is made of the same; None if there is none."""
+    twin = _find_twin(made_of, twins)
+    if twin is None:
+        return None
+    logging.info("%s: the same as %s, copied", directory, twin)
+    return _copy(open_stage(twin), directory)
+
+
+def _find_twin(made_of: Mapping[str, Any], twins: Sequence[Path]) -> Path | None:
     for twin in twins:
         if (twin / STAGE_FILE).is_file() and not _differences(twin, made_of):
-            logging.info("%s: the same as %s, copied", directory, twin)
-            return _copy(open_stage(twin), directory)
+            return twin
     return None
 
 

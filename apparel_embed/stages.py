@@ -121,6 +121,7 @@ def specialist_stage(
         work=telling_damage(dataset, work),
         twins=[place / one for place in (run_dir, *twins_in) for one in names],
         scratch=[CHECKPOINTS],
+        together=True,
     )
 
 

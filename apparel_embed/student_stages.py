@@ -175,6 +175,7 @@ def student_stage(
         },
         work=telling_damage(dataset, work),
         scratch=[CHECKPOINTS],
+        together=True,
     )
 
 

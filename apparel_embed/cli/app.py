@@ -44,6 +44,8 @@ def run(main: Callable[[], None]) -> None:
         # Python's own handler in place of absl's: tqdm knows how to write its lines above a bar.
         python_logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
         logging.set_verbosity(logging.INFO)
+        # TensorFlow tells of each collective operation that it traces, several hundred times.
+        python_logging.getLogger("tensorflow").setLevel(python_logging.WARNING)
         binary = os.path.basename(argv[0])
         try:
             with stopped_by_sigterm(), logging_redirect_tqdm():

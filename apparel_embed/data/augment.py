@@ -45,8 +45,8 @@ class AugmentConfig:
     erase: float = 0.0
 
 
-# Random numbers of a picture for each augmentation. All are drawn, also for what is switched off, so
-# that one augmentation more does not change the others.
+# Random numbers of a picture for each augmentation. All are drawn, also for what is switched off:
+# one augmentation more does not change the others.
 _DRAWS = {
     "flip": 1,
     "rotation": 1,

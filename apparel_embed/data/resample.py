@@ -1,8 +1,8 @@
 """Mirroring, zooming and shifting batches of pictures in one go.
 
 A library's layers each make a general projective transform of their own, which takes ten times as
-long (64 px: 0.38 ms a picture against 0.03) and blurs a picture once for each. These three need none:
-rows and columns are moved independently of each other.
+long (64 px: 0.38 ms a picture against 0.03) and blurs a picture once for each. These three need
+none: rows and columns are moved independently of each other.
 """
 
 from __future__ import annotations

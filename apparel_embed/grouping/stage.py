@@ -64,4 +64,5 @@ def grouping_stage(
         inputs=inputs,
         work=telling_damage(dataset, work),
         renewed=("rule", "budget", "affinity_threshold"),
+        together=True,
     )

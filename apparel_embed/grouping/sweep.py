@@ -183,6 +183,7 @@ def sweep_stage(
         inputs=inputs,
         work=telling_damage(dataset, work),
         renewed=_RENEWABLE,
+        together=True,
     )
 
 

@@ -1,6 +1,4 @@
-"""Pictures of chosen records as model input: streamed in order, or read in any order, from memory
-where they fit.
-"""
+"""Pictures of chosen records as model input: streamed, or in any order and kept where they fit."""
 
 from __future__ import annotations
 

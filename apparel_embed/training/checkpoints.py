@@ -85,8 +85,6 @@ class Checkpoints:
       model: whose weights a training is after.
       optimizer: its optimiser, with all its slots.
       keep: how many of the newest to keep, 1 or more. The best is kept besides.
-      writes: whether this process writes them. Of several that train together one does; the
-        others have to take part in `save` all the same, as reading a variable may be common work.
       what: name of the training, for messages.
     """
 
@@ -97,13 +95,11 @@ class Checkpoints:
         model: tf.keras.Model,
         optimizer: tf.keras.optimizers.Optimizer,
         keep: int,
-        writes: bool,
         what: str,
     ) -> None:
         self._directory = directory
         self._variables = named_variables({_MODEL: model, "optimizer": optimizer})
         self._keep = keep
-        self._writes = writes
         self._what = what
         # Of each checkpoint known to be whole, the step of its best weights.
         self._whole: dict[int, int] = {}
@@ -187,9 +183,8 @@ class Checkpoints:
         """
         arrays = {name: variable.numpy() for name, variable in self._variables.items()}
         self.wait()
-        if self._writes:
-            progress = dataclasses.replace(progress)
-            self._pending = self._executor.submit(self._write, progress, arrays)
+        progress = dataclasses.replace(progress)
+        self._pending = self._executor.submit(self._write, progress, arrays)
 
     def wait(self) -> None:
         """Returns when everything is written.

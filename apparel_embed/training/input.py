@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from apparel_embed.data.augment import AugmentConfig, Augmenter
 from apparel_embed.data.sampler import EpochSampler, PKSampler, WeightedSampler
+from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore, decoding_threads
 from apparel_embed.training.strategy import BatchShare
 
@@ -41,8 +42,23 @@ class InputConfig:
     cache_gib: float = 4.0
 
 
-def augmentation(config: InputConfig) -> Callable[[tuple[tf.Tensor, tf.Tensor]], tf.Tensor]:
-    """Returns what makes images float32 [batch, size, size, 3] out of a batch's inputs."""
+def augmentation(
+    config: InputConfig, strategy: tf.distribute.Strategy
+) -> Callable[[tuple[tf.Tensor, tf.Tensor]], tf.Tensor]:
+    """Returns what makes images float32 [batch, size, size, 3] out of a batch's inputs.
+
+    Args:
+      config: how training input is made.
+      strategy: on whose replicas it is to work.
+
+    Raises:
+      UserError: if it cannot work there.
+    """
+    if config.augment.rotation and isinstance(strategy, tf.distribute.TPUStrategy):
+        raise UserError(
+            f"--augment_rotation={config.augment.rotation:g} with --strategy=tpu: allowed is 0, as "
+            "TensorFlow turns no pictures on a TPU"
+        )
     augmenter = Augmenter(config.augment)
     return lambda inputs: augmenter.apply(*inputs)
 

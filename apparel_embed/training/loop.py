@@ -70,7 +70,8 @@ class TrainingLoop:
       optimization: the optimiser and number of steps.
       config: how often to validate, log and save.
       strategy: from `make_strategy`.
-      directory: of the stage, may hold what an interrupted training left.
+      directory: of the stage, may hold what an interrupted training left. Of several processes that
+        train together each has its own, for to read a variable may be common work: all write.
       what: shown before the progress bar.
       augment: from a batch's inputs to images float32 [B, size, size, 3]; by default they are that.
       execution: how steps are computed.
@@ -127,7 +128,6 @@ class TrainingLoop:
             execution=execution,
         )
         self._profile_steps = execution.profile_steps
-        self._writes = is_chief(strategy)
         # To save, all processes that train together have to do the same: one's signal is no reason.
         self._alone = strategy.cluster_resolver is None
         self._progress = checkpoints.Progress()
@@ -155,13 +155,9 @@ class TrainingLoop:
             model=self.model,
             optimizer=self._optimizer,
             keep=self._config.keep_checkpoints,
-            writes=self._writes,
             what=self._what,
         )
-        if self._writes:
-            summaries = tf.summary.create_file_writer(str(self._directory / "tensorboard"))
-        else:
-            summaries = tf.summary.create_noop_writer()
+        summaries = tf.summary.create_file_writer(str(self._directory / "tensorboard"))
         with deferred() as signals, kept, contextlib.closing(summaries), summaries.as_default():
             self._progress = kept.restore()
             self._began = time.monotonic() - self._progress.seconds
@@ -287,17 +283,6 @@ class TrainingLoop:
 
     def _finish(self, kept: Checkpoints) -> None:
         """Writes the model with the best weights."""
-        if self._writes:
-            if self._progress.best_step != self._optimization.steps:
-                kept.restore_best(self._progress)
-            save_embedding_model(self._directory / "model", self.model, self._model_config)
-
-
-def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Returns whether this process is the one that writes, of those that train together."""
-    resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.task_type:
-        return True
-    chiefs = resolver.cluster_spec().as_dict().get("chief")
-    leader = "chief" if chiefs else "worker"
-    return resolver.task_type == leader and not resolver.task_id
+        if self._progress.best_step != self._optimization.steps:
+            kept.restore_best(self._progress)
+        save_embedding_model(self._directory / "model", self.model, self._model_config)

@@ -123,7 +123,7 @@ def train_specialist(
         strategy=strategy,
         directory=directory,
         what=what,
-        augment=augmentation(config.input),
+        augment=augmentation(config.input, strategy),
         execution=config.execution,
     )
     result = loop.run()

@@ -1,16 +1,23 @@
-"""Where training runs, and with which random numbers."""
+"""Where training runs, and with which random numbers.
+
+A strategy's replicas each take a part of every batch, and give together what one device gives with
+the whole: the losses gather the parts (`apparel_embed.losses.replicas`), batch norm takes the
+statistics of all, and random numbers are drawn for the whole batch and divided like it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 
 import tensorflow as tf
 
+from apparel_embed import cluster
 from apparel_embed.errors import UserError
 
-STRATEGIES = ("auto", "one", "mirrored")
+STRATEGIES = ("auto", "one", "mirrored", "multi_worker", "tpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +70,29 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     """Returns a distribution strategy, the same one for all of a process's trainings.
 
     TensorFlow tells collective operations apart by numbers that each strategy counts anew: those of
-    a second one, of other shapes, would be taken for the first one's and fail.
+    a second one, of other shapes, would be taken for the first one's and fail. And it wants several
+    processes to have met before it does anything else: binaries call this first.
 
     Args:
       name: "one" for the default device; "mirrored" for all GPUs (all logical CPU devices where
-        there is no GPU); "auto" for mirrored if there is more than one GPU, else one.
+        there is no GPU); "multi_worker" for the GPUs, or the CPU, of all processes that TF_CONFIG
+        names; "tpu" for the TPU that TPU_NAME names, or this machine's own; "auto" for multi_worker
+        if TF_CONFIG names more than one process, else mirrored if there is more than one GPU, else
+        one.
+
+    Raises:
+      UserError: if TF_CONFIG names no cluster, or there is no TPU.
     """
+    named = cluster.read_cluster() if name in ("auto", "multi_worker") else None
+    if name == "multi_worker" and named is None:
+        raise UserError(
+            f"--strategy=multi_worker: {cluster.VARIABLE} is not set, which tells each process who "
+            "they all are; tools/launch_local.py sets it"
+        )
+    if name == "multi_worker" or (named is not None and len(named.workers) > 1):
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "tpu":
+        return _tpu_strategy()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = gpus or tf.config.list_logical_devices("CPU")
@@ -76,10 +100,30 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
+def _tpu_strategy() -> tf.distribute.Strategy:
+    # Not tried on a TPU: there was none.
+    address = os.environ.get("TPU_NAME", "local")
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(address)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"--strategy=tpu: there is no TPU at {address!r} ({reason[:200]}); TPU_NAME names it"
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)
+
+
 def batch_share(strategy: tf.distribute.Strategy) -> BatchShare:
-    """Returns the replicas that this process feeds."""
+    """Returns the replicas that this process feeds: of several processes its own, else all."""
     replicas = strategy.num_replicas_in_sync
-    return BatchShare(0, replicas, replicas)
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return BatchShare(0, replicas, replicas)
+    named = cluster.read_cluster()
+    # Of one process there may be no TF_CONFIG, and processes have equally many.
+    own = replicas // len(named.workers)
+    return BatchShare(named.index * own, own, replicas)
 
 
 def start_afresh(seed: int) -> None:

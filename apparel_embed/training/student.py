@@ -155,7 +155,7 @@ def train_student(
         strategy=strategy,
         directory=directory,
         what=what,
-        augment=augmentation(config.input),
+        augment=augmentation(config.input, strategy),
         execution=config.execution,
     )
     result = loop.run()

@@ -19,7 +19,7 @@ from apparel_embed.training.optimization import OptimizationConfig, make_optimiz
 class Training:
     """A model and its optimiser, whose variables count the steps."""
 
-    def __init__(self, directory, *, keep=2, writes=True, units=4):
+    def __init__(self, directory, *, keep=2, units=4):
         inputs = tf.keras.Input([3])
         norm = tf.keras.layers.BatchNormalization()
         self.model = tf.keras.Model(inputs, norm(tf.keras.layers.Dense(units)(inputs)))
@@ -30,7 +30,6 @@ class Training:
             model=self.model,
             optimizer=self.optimizer,
             keep=keep,
-            writes=writes,
             what="tiny",
         )
         self.progress = Progress()
@@ -270,13 +269,6 @@ def test_no_checkpoint_holds_numbers_that_are_none(tmp_path, value):
     again = Training(tmp_path)
     with again.checkpoints as checkpoints:
         assert checkpoints.restore().step == 10
-
-
-def test_who_does_not_write_takes_part_and_writes_nothing(tmp_path):
-    training = Training(tmp_path / "none", writes=False)
-    with training.checkpoints:
-        training.save(10)
-    assert not (tmp_path / "none").exists()
 
 
 @contextlib.contextmanager
