@@ -391,9 +391,7 @@ def _to_numbers(
     try:
         numbers = text.cast(pa.float64())
     except pa.ArrowInvalid:
-        wrong = pa.array(
-            [value is not None and not _is_number(value) for value in text.to_pylist()]
-        )
+        wrong = pa.array(np.arange(len(text)) == _first_no_number(text))
         _refuse(places, table, name, wrong, "a number of pixels is needed")
         raise
     infinite = pc.invert(pc.fill_null(pc.is_finite(numbers), True))
@@ -401,9 +399,22 @@ def _to_numbers(
     return numbers
 
 
-def _is_number(text: str) -> bool:
+def _first_no_number(text: pa.ChunkedArray) -> int:
+    """Returns where the first text stands that is no number, of texts of which one is none."""
+    # By halves: to look at each of millions would take minutes.
+    start, count = 0, len(text)
+    while count > 1:
+        half = count // 2
+        if _are_numbers(text.slice(start, half)):
+            start, count = start + half, count - half
+        else:
+            count = half
+    return start
+
+
+def _are_numbers(text: pa.ChunkedArray) -> bool:
     try:
-        pa.scalar(text).cast(pa.float64())
+        text.cast(pa.float64())
     except pa.ArrowInvalid:
         return False
     return True
