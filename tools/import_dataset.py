@@ -47,7 +47,8 @@ def main() -> None:
         print("The same manifest is there already; nothing has changed.")
     print(f"{_IMPORT.output}: {result.table.num_rows:,} rows")
     print(render_counts(result.table))
-    print(f"Next: python tools/inspect_dataset.py --manifest={_IMPORT.output}")
+    health = _IMPORT.output.parent / "health"
+    print(f"Next: python tools/inspect_dataset.py --manifest={_IMPORT.output} --output={health}")
     print(f"then: python tools/run_pipeline.py --manifest={_IMPORT.output} --run_dir=runs/mine")
 
 

@@ -31,7 +31,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _list_own_flags_in_help(main_module: str) -> None:
-    """Makes --help list the flags of `apparel_embed.cli` too: absl lists the main module's alone."""
+    """Makes --help list the flags of `apparel_embed.cli`; absl lists the main module's alone."""
     for module, defined in flags.FLAGS.flags_by_module_dict().items():
         if module.startswith(f"{__package__}."):
             for flag in defined:

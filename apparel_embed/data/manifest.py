@@ -37,17 +37,20 @@ class Place:
     Attributes:
       file: the file that it is in.
       row: the row in the file as people count it; None where a file has no rows.
+      unit: what the file has in place of rows.
     """
 
     file: str
     row: int | None
+    unit: str = "row"
 
     def __str__(self) -> str:
-        return self.file if self.row is None else f"{self.file}: row {self.row}"
+        return self.file if self.row is None else f"{self.file}: {self.unit} {self.row}"
 
     def seen_from(self, other: Place) -> str:
         """Returns the place in words, without the file if another place is in the same."""
-        return f"row {self.row}" if self.file == other.file and self.row is not None else str(self)
+        is_near = self.file == other.file and self.row is not None
+        return f"{self.unit} {self.row}" if is_near else str(self)
 
 
 # Returns the places of some rows of a table, given by their indices.
@@ -172,8 +175,13 @@ def hold_out(
     columns = table.select(sorted({"item_id", "vertical", by}))
     train = columns.filter(pc.equal(table["split"], "train"))
     groups = train[by].cast(pa.string())
-    if pc.any(pc.equal(pc.fill_null(groups, ""), "")).as_py():
-        raise UserError(f"column {by!r} is empty in some training rows; each needs a group")
+    ungrouped = pc.index(pc.equal(pc.fill_null(groups, ""), ""), True).as_py()
+    if ungrouped >= 0:
+        index = pc.indices_nonzero(pc.equal(table["split"], "train"))[ungrouped].as_py()
+        raise UserError(
+            f"column {by!r} is empty in some training rows, e.g. that of image "
+            f"{table['image'][index].as_py()!r}; each needs a group"
+        )
     pairs = pa.table({"item_id": train["item_id"], "vertical": train["vertical"], "group": groups})
     _check_groups_keep_items(pairs, by)
     moved = _chosen_groups(pairs, fraction, seed)
@@ -289,18 +297,30 @@ def read_csv(path: Path, delimiter: str = ",") -> pa.Table:
 
 def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Yields (line on which the row begins, cells) of a CSV file, header first, no blank lines."""
+    line = 1
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter)
-            line = 1
             for cells in reader:
                 if cells:
                     yield line, cells
                 line = reader.line_num + 1
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text; save it as CSV in UTF-8") from error
+        row = undecodable_row(path)
+        raise UserError(f"{path}: row {row}: is not UTF-8 text; save it as CSV in UTF-8") from error
     except csv.Error as error:
-        raise UserError(f"{path}: cannot be read as CSV: {error}") from error
+        raise UserError(f"{path}: row {line}: cannot be read as CSV: {error}") from error
+
+
+def undecodable_row(path: Path) -> int | None:
+    """Returns the first line of a file that is not UTF-8, counted from 1; None if all are."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return None
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:

@@ -7,13 +7,14 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from apparel_embed.data.manifest import as_texts, read_csv, rows_in_file
+from apparel_embed.data.manifest import as_texts, read_csv, rows_in_file, undecodable_row
 from apparel_embed.errors import UserError
 
 # In the order in which they win where a header has as many of one as of another.
@@ -148,7 +149,7 @@ def _json_error(path: Path, error: Exception) -> UserError:
     try:
         for line, text in _json_texts(path):
             try:
-                value = json.loads(text)
+                value = json.loads(text, object_pairs_hook=_without_repeats)
             except ValueError as reason:
                 return UserError(f"{path}: row {line}: is no JSON: {reason}")
             if not isinstance(value, dict):
@@ -164,10 +165,20 @@ def _json_error(path: Path, error: Exception) -> UserError:
                 if before is type(None):
                     kinds[name] = (kind, line)
     except UnicodeDecodeError:
-        return UserError(f"{path}: is not UTF-8 text; save it in UTF-8")
+        row = undecodable_row(path)
+        return UserError(f"{path}: row {row}: is not UTF-8 text; save it in UTF-8")
     if not kinds:
         return UserError(f"{path}: the table is empty; at least one row is needed")
     return UserError(f"{path}: cannot be read as JSON lines: {_one_line(error)}")
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object; raises a ValueError if a name is there twice."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return dict(pairs)
 
 
 def _json_texts(path: Path) -> Iterator[tuple[int, str]]:
