@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from apparel_embed.data.importers.imported import SOURCE_ROW
-from apparel_embed.data.manifest import BOX_COLUMNS, undecodable_row
+from apparel_embed.data.manifest import BOX_COLUMNS
+from apparel_embed.data.text_tables import undecodable_row
 from apparel_embed.errors import UserError
 
 _BLOCK = 1 << 24
