@@ -28,7 +28,6 @@ from apparel_embed.data.manifest import (
     RESERVED_COLUMN,
     hold_out,
     read_manifest,
-    rows_in_file,
 )
 from apparel_embed.data.picture_pool import PictureTask, prepare_pictures
 from apparel_embed.data.pictures import Picture, PictureSettings
@@ -41,6 +40,7 @@ from apparel_embed.data.prepared import (
     partial_directory,
     shard_name,
 )
+from apparel_embed.data.text_tables import rows_in_file
 from apparel_embed.data.verticals import map_verticals
 from apparel_embed.errors import UserError
 from apparel_embed.files import atomic_path, fingerprint_files, read_json, write_json

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apparel_embed.data.manifest import hold_out, read_manifest, rows_in_file
+from apparel_embed.data.manifest import hold_out, read_manifest
 from apparel_embed.errors import UserError
 
 HEADER = "image,item_id,vertical"
@@ -246,13 +246,6 @@ def test_path_errors(tmp_path):
         read_manifest(tmp_path / "none.csv")
     with pytest.raises(UserError, match="is a directory"):
         read_manifest(tmp_path)
-
-
-def test_rows_in_file_counts_lines(tmp_path):
-    path = write(tmp_path, f'{HEADER}\n\na,1,t\n"b\n\nb",2,t\n\nc,3,t\n')
-    assert read_manifest(path)["image"].to_pylist() == ["a", "b\n\nb", "c"]
-    assert rows_in_file(path, [2, 0, 1]) == [8, 3, 4]
-    assert rows_in_file(path, []) == []
 
 
 TEXT = st.text(
