@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,15 +55,20 @@ COMPARISONS = (
 )
 # Names of stages are names of directories, which have at most 255 bytes.
 _LONGEST_NAME = 150
+# Signs in a vertical's name that part directories, or the verticals of a group.
+_NOT_IN_NAMES = re.compile(r"[/\\+]")
 
 
 def specialist_name(verticals: Sequence[str]) -> str:
     """Returns the name of the stage that trains a group's specialist.
 
-    Of many verticals it is cut, and ends in a fingerprint of their names.
+    It is that of one directory, and of no other group: of many verticals it is cut, a sign that
+    would lead elsewhere becomes "_", and it ends in a fingerprint of their names then.
     """
-    name = "specialist-" + "+".join(sorted(verticals))
-    if len(name.encode()) <= _LONGEST_NAME:
+    words = (_NOT_IN_NAMES.sub("_", vertical) for vertical in sorted(verticals))
+    name = "specialist-" + "+".join(words)
+    is_plain = not any(_NOT_IN_NAMES.search(vertical) for vertical in verticals)
+    if is_plain and len(name.encode()) <= _LONGEST_NAME:
         return name
     start = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
     return f"{start}-{fingerprint_json(sorted(verticals))[:12]}"

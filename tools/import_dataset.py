@@ -26,6 +26,8 @@ written.
 
 from __future__ import annotations
 
+import shlex
+
 from absl import logging
 
 from apparel_embed.cli import app
@@ -47,9 +49,10 @@ def main() -> None:
         print("The same manifest is there already; nothing has changed.")
     print(f"{_IMPORT.output}: {result.table.num_rows:,} rows")
     print(render_counts(result.table))
-    inspect = f"--manifest={_IMPORT.output} --output=data/health"
-    print(f"Next: python tools/inspect_dataset.py {inspect}")
-    print(f"then: python tools/run_pipeline.py --manifest={_IMPORT.output} --run_dir=runs/mine")
+    manifest = shlex.quote(str(_IMPORT.output))
+    health = shlex.quote(str(_IMPORT.output.parent / "health"))
+    print(f"Next: python tools/inspect_dataset.py --manifest={manifest} --output={health}")
+    print(f"then: python tools/run_pipeline.py --manifest={manifest} --run_dir=runs/mine")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from apparel_embed.interruption import INTERRUPTED, Stopped, stopped_by_sigterm
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Returns the arguments left after flags; ends with one line if a flag is wrong."""
     binary = os.path.basename(argv[0])
+    _list_own_flags_in_help(argv[0])
     try:
         rest = flags.FLAGS(list(argv))
     except flags.Error as error:
@@ -28,6 +29,14 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
             "everything is given as --flag=value (--help lists the flags)"
         )
     return rest
+
+
+def _list_own_flags_in_help(main_module: str) -> None:
+    """Makes --help list the flags of `apparel_embed.cli`; absl lists the main module's alone."""
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if module.startswith(f"{__package__}."):
+            for flag in defined:
+                flags.FLAGS.register_key_flag_for_module(main_module, flag)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from apparel_embed.data.columns import codes_of, find_torn, ranked_codes_of
+from apparel_embed.data.text_tables import is_parquet, read_csv, read_parquet, rows_in_file
 from apparel_embed.errors import UserError
 
 REQUIRED_COLUMNS = ("image", "item_id", "vertical")
@@ -27,8 +25,6 @@ ROLES = ("query", "gallery", "both")
 # The prepared dataset numbers its records in a column of this name.
 RESERVED_COLUMN = "record"
 
-_PARQUET_SUFFIXES = (".parquet", ".pq")
-
 
 @dataclasses.dataclass(frozen=True)
 class Place:
@@ -37,17 +33,20 @@ class Place:
     Attributes:
       file: the file that it is in.
       row: the row in the file as people count it; None where a file has no rows.
+      unit: what the file has in place of rows.
     """
 
     file: str
     row: int | None
+    unit: str = "row"
 
     def __str__(self) -> str:
-        return self.file if self.row is None else f"{self.file}: row {self.row}"
+        return self.file if self.row is None else f"{self.file}: {self.unit} {self.row}"
 
     def seen_from(self, other: Place) -> str:
         """Returns the place in words, without the file if another place is in the same."""
-        return f"row {self.row}" if self.file == other.file and self.row is not None else str(self)
+        is_near = self.file == other.file and self.row is not None
+        return f"{self.unit} {self.row}" if is_near else str(self)
 
 
 # Returns the places of some rows of a table, given by their indices.
@@ -78,7 +77,7 @@ def read_manifest(path: str | os.PathLike[str]) -> pa.Table:
         raise UserError(f"{path}: no such manifest")
     if path.is_dir():
         raise UserError(f"{path}: is a directory; a manifest is a CSV or Parquet file")
-    table = _read_parquet(path) if is_parquet(path) else read_csv(path)
+    table = read_parquet(path) if is_parquet(path) else read_csv(path)
     _check_header(path, table.column_names)
     if not table.num_rows:
         raise UserError(f"{path}: the manifest is empty; at least one row is needed")
@@ -105,33 +104,6 @@ def check_rows(table: pa.Table, places: Places) -> pa.Table:
     _check_items(places, table)
     _check_unlabelled(places, table)
     return table
-
-
-def rows_in_file(
-    path: str | os.PathLike[str], indices: Sequence[int], delimiter: str = ","
-) -> list[int]:
-    """Returns where rows of the table stand in the file, as error messages count them.
-
-    Args:
-      path: the manifest.
-      indices: row indices of the table, from 0.
-      delimiter: what separates the cells of a CSV file.
-
-    Returns:
-      For CSV the line on which each row begins (blank lines and line ends within quotes
-      count), for Parquet the index plus 1.
-    """
-    if is_parquet(Path(path)):
-        return [int(index) + 1 for index in indices]
-    wanted = {int(index) for index in indices}
-    last = max(wanted, default=-1)
-    lines: dict[int, int] = {}
-    for index, (line, _) in enumerate(csv_rows(Path(path), delimiter)):
-        if index - 1 in wanted:
-            lines[index - 1] = line
-        if index - 1 >= last:
-            break
-    return [lines[int(index)] for index in indices]
 
 
 def hold_out(
@@ -172,8 +144,13 @@ def hold_out(
     columns = table.select(sorted({"item_id", "vertical", by}))
     train = columns.filter(pc.equal(table["split"], "train"))
     groups = train[by].cast(pa.string())
-    if pc.any(pc.equal(pc.fill_null(groups, ""), "")).as_py():
-        raise UserError(f"column {by!r} is empty in some training rows; each needs a group")
+    ungrouped = pc.index(pc.equal(pc.fill_null(groups, ""), ""), True).as_py()
+    if ungrouped >= 0:
+        index = pc.indices_nonzero(pc.equal(table["split"], "train"))[ungrouped].as_py()
+        raise UserError(
+            f"column {by!r} is empty in some training rows, e.g. that of image "
+            f"{table['image'][index].as_py()!r}; each needs a group"
+        )
     pairs = pa.table({"item_id": train["item_id"], "vertical": train["vertical"], "group": groups})
     _check_groups_keep_items(pairs, by)
     moved = _chosen_groups(pairs, fraction, seed)
@@ -223,84 +200,6 @@ def _chosen_groups(pairs: pa.Table, fraction: float, seed: int) -> pa.Array:
         count = min(max(1, round(fraction * len(here))), len(here) - 1)
         chosen.append(random.permutation(here)[:count])
     return names.take(pa.array(np.concatenate(chosen)))
-
-
-def is_parquet(path: Path) -> bool:
-    """Returns whether the file is Parquet, by its name."""
-    return path.suffix.lower() in _PARQUET_SUFFIXES
-
-
-def _read_parquet(path: Path) -> pa.Table:
-    """Returns a Parquet manifest with every column as text."""
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
-    return as_texts(path, table)
-
-
-def as_texts(path: Path, table: pa.Table) -> pa.Table:
-    """Returns the table with every column as text, "" for null.
-
-    Raises:
-      UserError: a column holds something else than texts and numbers.
-    """
-    for number, field in enumerate(table.schema):
-        try:
-            column = table.column(number).cast(pa.string())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise UserError(
-                f"{path}: column {field.name!r} is {field.type}; texts and numbers are allowed"
-            ) from error
-        table = table.set_column(number, field.name, pc.fill_null(column, ""))
-    return table.replace_schema_metadata(None)
-
-
-def read_csv(path: Path, delimiter: str = ",") -> pa.Table:
-    """Returns a CSV file with every column as text.
-
-    Args:
-      path: the file: UTF-8, a header line.
-      delimiter: what separates cells, one character.
-
-    Raises:
-      UserError: it cannot be read; the message names the row where the number of cells is wrong.
-    """
-    header = next(csv_rows(path, delimiter), (0, []))[1]
-    if not header:
-        raise UserError(f"{path}: is empty; a header line and rows are needed")
-    try:
-        return pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(block_size=1 << 24),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        for line, cells in csv_rows(path, delimiter):
-            if len(cells) != len(header):
-                raise UserError(
-                    f"{path}: row {line}: {len(cells)} cells, but the header has {len(header)}"
-                ) from error
-        raise UserError(f"{path}: cannot be read as CSV: {error}") from error
-
-
-def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """Yields (line on which the row begins, cells) of a CSV file, header first, no blank lines."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter)
-            line = 1
-            for cells in reader:
-                if cells:
-                    yield line, cells
-                line = reader.line_num + 1
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text; save it as CSV in UTF-8") from error
-    except csv.Error as error:
-        raise UserError(f"{path}: cannot be read as CSV: {error}") from error
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
@@ -391,9 +290,7 @@ def _to_numbers(
     try:
         numbers = text.cast(pa.float64())
     except pa.ArrowInvalid:
-        wrong = pa.array(
-            [value is not None and not _is_number(value) for value in text.to_pylist()]
-        )
+        wrong = pa.array(np.arange(len(text)) == _first_no_number(text))
         _refuse(places, table, name, wrong, "a number of pixels is needed")
         raise
     infinite = pc.invert(pc.fill_null(pc.is_finite(numbers), True))
@@ -401,9 +298,22 @@ def _to_numbers(
     return numbers
 
 
-def _is_number(text: str) -> bool:
+def _first_no_number(text: pa.ChunkedArray) -> int:
+    """Returns where the first text stands that is no number, of texts of which one is none."""
+    # By halves: to look at each of millions would take minutes.
+    start, count = 0, len(text)
+    while count > 1:
+        half = count // 2
+        if _are_numbers(text.slice(start, half)):
+            start, count = start + half, count - half
+        else:
+            count = half
+    return start
+
+
+def _are_numbers(text: pa.ChunkedArray) -> bool:
     try:
-        pa.scalar(text).cast(pa.float64())
+        text.cast(pa.float64())
     except pa.ArrowInvalid:
         return False
     return True

@@ -27,7 +27,6 @@ from apparel_embed.data.manifest import (
     RESERVED_COLUMN,
     hold_out,
     read_manifest,
-    rows_in_file,
 )
 from apparel_embed.data.picture_pool import PictureTask, prepare_pictures
 from apparel_embed.data.pictures import Picture, PictureSettings
@@ -40,6 +39,7 @@ from apparel_embed.data.prepared import (
     partial_directory,
     shard_name,
 )
+from apparel_embed.data.text_tables import rows_in_file
 from apparel_embed.data.verticals import map_verticals
 from apparel_embed.errors import UserError
 from apparel_embed.files import (

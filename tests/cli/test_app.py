@@ -108,6 +108,16 @@ def test_a_signal_ends_a_binary_in_order_with_a_status_of_its_own(number, status
     assert err == f"-c: {said}; the same command goes on where it was\n"
 
 
+def test_help_lists_the_flags_that_a_binary_has_from_the_library_but_none_of_others():
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/import_dataset.py", "--help"], capture_output=True, text=True
+    )
+
+    assert "--map_verticals: " in done.stdout
+    assert "--split_by: " in done.stdout
+    assert "--verbosity" not in done.stdout
+
+
 # Every binary in one process: each would load TensorFlow anew. For each its flags, and what it says
 # to wrong values of them.
 EXAMINE = """

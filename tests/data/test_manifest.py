@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apparel_embed.data.manifest import hold_out, read_manifest, rows_in_file
+from apparel_embed.data.manifest import hold_out, read_manifest
 from apparel_embed.errors import UserError
 
 HEADER = "image,item_id,vertical"
@@ -217,6 +217,15 @@ def test_errors_name_file_row_column_value_and_what_is_allowed(tmp_path, text, m
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("wrong", [[0], [6], [3, 4], [2, 5, 6], range(7)])
+def test_of_several_texts_that_are_no_numbers_the_first_is_named(tmp_path, wrong):
+    lines = [f"{i}.jpg,{i},tops,{'many' if i in wrong else '1' if i % 3 else ''}" for i in range(7)]
+    boxed = [line + (",2,3,4" if line[-1] != "," else ",,,") for line in lines]
+    path = write(tmp_path, "\n".join([f"{HEADER},x_min,y_min,x_max,y_max", *boxed]))
+    with pytest.raises(UserError, match=rf"row {min(wrong) + 2}: column 'x_min': 'many'; a number"):
+        read_manifest(path)
+
+
 def test_parquet_errors_count_rows_from_one(tmp_path):
     path = tmp_path / "m.parquet"
     pq.write_table(
@@ -237,13 +246,6 @@ def test_path_errors(tmp_path):
         read_manifest(tmp_path / "none.csv")
     with pytest.raises(UserError, match="is a directory"):
         read_manifest(tmp_path)
-
-
-def test_rows_in_file_counts_lines(tmp_path):
-    path = write(tmp_path, f'{HEADER}\n\na,1,t\n"b\n\nb",2,t\n\nc,3,t\n')
-    assert read_manifest(path)["image"].to_pylist() == ["a", "b\n\nb", "c"]
-    assert rows_in_file(path, [2, 0, 1]) == [8, 3, 4]
-    assert rows_in_file(path, []) == []
 
 
 TEXT = st.text(

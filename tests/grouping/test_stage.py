@@ -165,6 +165,15 @@ def test_the_names_of_many_verticals_fit_into_a_directory_and_differ():
     assert one == specialist_name(verticals[::-1])
 
 
+def test_signs_that_part_directories_or_verticals_make_no_other_name_or_place():
+    assert specialist_name(["tops", "bags"]) == "specialist-bags+tops"
+    names = [["a", "b"], ["a+b"], ["a/b"], ["a\\b"], ["a_b"], ["../../a"], ["a"]]
+    found = {specialist_name(verticals) for verticals in names}
+
+    assert len(found) == len(names)
+    assert not any("/" in name or "\\" in name for name in found)
+
+
 def test_the_binary_searches_and_says_where_the_groups_are(tiny_prepared, tmp_path):
     done = subprocess.run(
         [

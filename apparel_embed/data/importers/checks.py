@@ -51,9 +51,12 @@ def check_missing(table: pa.Table, root: Path, places: Places, missing: str) -> 
     image = table["image"][index].as_py()
     if missing == ERROR or count == table.num_rows:
         other = similar_file(root, image)
+        if other == image.rpartition("/")[2]:
+            hint = ", but something else of that name, such as a directory or a broken link"
+        else:
+            hint = f", but there is {other!r}" if other else ""
         raise UserError(
-            f"{places(table, [index])[0]}: column 'image': {image!r}; no such file in {root}"
-            + (f", but there is {other!r}" if other else "")
+            f"{places(table, [index])[0]}: column 'image': {image!r}; no such file in {root}{hint}"
             + f" ({count} of {table.num_rows} rows have no picture)"
             + ("" if count == table.num_rows else "; --missing=skip leaves them out")
         )

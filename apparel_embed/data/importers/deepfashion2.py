@@ -24,8 +24,6 @@ counts more than was released). The dataset itself was not at hand.
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +34,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
-from apparel_embed.data.importers.published_layout import check_root, to_vertical, zip_hint
+from apparel_embed.data.importers.published_layout import (
+    check_root,
+    is_finite_number,
+    read_annotations,
+    to_vertical,
+    zip_hint,
+)
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.errors import UserError
 from apparel_embed.progress import progress_bar
@@ -152,7 +156,8 @@ def _rows(pictures: Sequence[_Picture], folder: str, split: str) -> pa.Table:
 
 def _read_pictures(directory: Path) -> list[_Picture]:
     """Returns what the files of a directory say, sorted by their names."""
-    paths = sorted(directory.glob("*.json"))
+    # Archives made on macOS hold a hidden `._000001.json` for each file.
+    paths = sorted(path for path in directory.glob("*.json") if not path.name.startswith("."))
     if not paths:
         raise UserError(f"{directory}: no *.json; it was not copied or unpacked whole")
     with ThreadPoolExecutor(_READERS) as readers:
@@ -163,12 +168,7 @@ def _read_pictures(directory: Path) -> list[_Picture]:
 
 def _read_picture(path: Path) -> _Picture:
     """Returns what one file says; raises a UserError if it is not as documented."""
-    try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is no JSON, or cut short: {error}") from error
+    value = read_annotations(path)
     if not isinstance(value, dict):
         raise UserError(f"{path}: {_shown(value)}; an object with pair_id, source, item1 is needed")
     source = value.get("source")
@@ -189,10 +189,15 @@ def _garments(path: Path, key: str, item: Any) -> Iterator[_Garment]:
     if style <= 0:
         return
     category = item.get("category_name")
-    if not isinstance(category, str) or not category.strip():
+    # Half of a surrogate pair is a text for JSON, but none that could be written to a manifest.
+    if not isinstance(category, str) or not category.strip() or not category.isprintable():
         raise UserError(f"{path}: {key}.category_name: {_shown(category)}; a name is needed")
     box = item.get("bounding_box")
-    if not isinstance(box, list) or len(box) != len(BOX_COLUMNS) or not all(map(_is_number, box)):
+    if (
+        not isinstance(box, list)
+        or len(box) != len(BOX_COLUMNS)
+        or not all(map(is_finite_number, box))
+    ):
         raise UserError(
             f"{path}: {key}.bounding_box: {_shown(box)}; 4 numbers of pixels are needed"
         )
@@ -205,10 +210,6 @@ def _whole_number(path: Path, name: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise UserError(f"{path}: {name}: {_shown(value)}; a whole number is needed")
     return value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _shown(value: Any) -> str:

@@ -26,11 +26,17 @@ from apparel_embed.data.manifest import (
     BOX_COLUMNS,
     REQUIRED_COLUMNS,
     RESERVED_COLUMN,
+    ROLES,
+    SPLITS,
     Place,
+    Places,
     check_rows,
 )
 from apparel_embed.data.verticals import map_values
 from apparel_embed.errors import UserError
+
+# Of unknown roles or splits an error lists no more than a line holds.
+_MOST_VALUES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,12 +130,16 @@ def _rows(
 
     def places(table: pa.Table, indices: Sequence[int]) -> list[Place]:
         sources = table.select([SOURCE_FILE, SOURCE_ROW]).take(pa.array(indices)).to_pylist()
-        return [Place(str(root / row[SOURCE_FILE]), row[SOURCE_ROW]) for row in sources]
+        return [_place(root, row[SOURCE_FILE], row[SOURCE_ROW]) for row in sources]
 
     notes = imported.notes
+    if not imported.table.num_rows:
+        raise UserError("; ".join([f"{root}: no picture that a row could be made of", *notes]))
     table, more = derive(_without_nulls(imported.table), config.derive, places)
     notes += more
-    _check_columns(table, root)
+    (first,) = places(table, [0])
+    # Of files without rows each is a row itself, and none of them has the columns.
+    _check_columns(table, str(root) if first.row is None else first.file)
     for column, mapping in (
         ("vertical", config.verticals),
         ("role", config.roles),
@@ -141,6 +151,7 @@ def _rows(
         table = map_values(table, column, mapping)
         if table.num_rows < before:
             notes += (f"left out: rows by --map_{column}s: {before - table.num_rows:,}",)
+    _check_values(table, places)
     table, more = check_missing(clean_paths(table), root, places, missing)
     notes += more
     table = check_rows(table, places)
@@ -149,6 +160,11 @@ def _rows(
     if config.check_boxes:
         notes += check_boxes(table, root, places)
     return table.drop_columns([SOURCE_FILE, SOURCE_ROW]), notes
+
+
+def _place(root: Path, file: str, row: int | None) -> Place:
+    """Returns where a row of a dataset stands."""
+    return Place(str(root / file), row, "element" if file.endswith(".json") else "row")
 
 
 def _without_nulls(table: pa.Table) -> pa.Table:
@@ -160,26 +176,51 @@ def _without_nulls(table: pa.Table) -> pa.Table:
     return table
 
 
-def _check_columns(table: pa.Table, root: Path) -> None:
-    """Raises a UserError if a column is missing or has a name that is not allowed."""
+def _check_columns(table: pa.Table, source: str) -> None:
+    """Raises a UserError if a column is missing or has a name that is not allowed.
+
+    Args:
+      table: rows of a dataset, with their sources.
+      source: the file or directory that the columns are from, as errors name it.
+    """
     names = [name for name in table.column_names if name not in (SOURCE_FILE, SOURCE_ROW)]
     for name in REQUIRED_COLUMNS:
         if name not in names:
             hint = " or --vertical=NAME" if name == "vertical" else ""
             raise UserError(
-                f"{root}: no column {name!r}; there are {', '.join(names)}; say what it is made of "
-                f"by --columns={name}:COLUMN, by a group (?P<{name}>...) of --pattern{hint}"
+                f"{source}: no column {name!r}; there are {', '.join(names)}; say what it is made "
+                f"of by --columns={name}:COLUMN, by a group (?P<{name}>...) of --pattern{hint}"
             )
     if RESERVED_COLUMN in names:
         raise UserError(
-            f"{root}: column {RESERVED_COLUMN!r} has a reserved name; rename it by "
+            f"{source}: column {RESERVED_COLUMN!r} has a reserved name; rename it by "
             f"--columns=NAME:{RESERVED_COLUMN} or leave it out by --columns={RESERVED_COLUMN}:"
         )
     missing = [name for name in BOX_COLUMNS if name not in names]
     if 0 < len(missing) < len(BOX_COLUMNS):
         raise UserError(
-            f"{root}: no column {missing[0]!r}; a box needs all of {', '.join(BOX_COLUMNS)}; there "
-            f"are {', '.join(names)}"
+            f"{source}: no column {missing[0]!r}; a box needs all of {', '.join(BOX_COLUMNS)}; "
+            f"there are {', '.join(names)}"
+        )
+
+
+def _check_values(table: pa.Table, places: Places) -> None:
+    """Raises a UserError for a role or split that is none, with the flag that would map it."""
+    for column, allowed in (("split", SPLITS), ("role", ROLES)):
+        if column not in table.column_names:
+            continue
+        # An empty cell gets the default.
+        unknown = pc.invert(pc.is_in(table[column], value_set=pa.array(["", *allowed])))
+        index = pc.index(unknown, True).as_py()
+        if index < 0:
+            continue
+        (place,) = places(table, [index])
+        values = sorted(table[column].filter(unknown).unique().to_pylist())
+        shown = ", ".join(values[:_MOST_VALUES]) + (" ..." if len(values) > _MOST_VALUES else "")
+        raise UserError(
+            f"{place}: column {column!r}: {table[column][index].as_py()!r}; allowed: "
+            f"{', '.join(allowed)}; to map: {shown} (--map_{column}s=old:new, or old: to leave its "
+            "rows out)"
         )
 
 

@@ -8,6 +8,7 @@ at the first word that ends like a picture's name, every other column is one wor
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pyarrow.csv
 
 from apparel_embed.data.importers.imported import SOURCE_ROW
 from apparel_embed.data.manifest import BOX_COLUMNS
+from apparel_embed.data.text_tables import undecodable_row
 from apparel_embed.errors import UserError
 
 _BLOCK = 1 << 24
@@ -125,8 +127,10 @@ def read_list(
     kept = pc.not_equal(lines, "")
     body = pa.table({"line": lines, SOURCE_ROW: numbers}).slice(1 + counted)
     body = body.filter(kept.slice(1 + counted))
-    if counted and not head[0].isdecimal():
-        raise UserError(f"{path}: row 1: {head[0]!r}; the number of rows is expected")
+    if counted and not re.fullmatch("[0-9]{1,18}", head[0]):
+        raise UserError(f"{path}: row 1: {_shown(head[0])}; the number of rows is expected")
+    if not body.num_rows:
+        raise UserError(f"{path}: no row follows the names of the columns; the file is cut short")
     table = _split_rows(body, columns)
     if counted and int(head[0]) != body.num_rows:
         whole = table.filter(pc.is_valid(table[next(iter(columns))]))
@@ -205,12 +209,15 @@ def _read_lines(path: Path) -> pa.ChunkedArray:
     except pa.ArrowInvalid as error:
         if not path.stat().st_size:
             raise UserError(f"{path}: is empty; it was not copied or unpacked whole") from error
+        row = undecodable_row(path)
+        if row is not None:
+            raise UserError(f"{path}: row {row}: is not UTF-8 text") from error
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
-                try:
-                    line.decode("utf-8")
-                except UnicodeDecodeError:
-                    raise UserError(f"{path}: row {number}: is not UTF-8 text") from error
+                if len(line) > _BLOCK:
+                    raise UserError(
+                        f"{path}: row {number}: {len(line):,} bytes; at most {_BLOCK:,} are allowed"
+                    ) from error
         raise UserError(f"{path}: cannot be read as text: {error}") from error
 
 
@@ -232,13 +239,16 @@ def _check_rows(path: Path, body: pa.Table, table: pa.Table, columns: Mapping[st
     if index < 0:
         return
     line, row = body["line"][index].as_py(), body[SOURCE_ROW][index]
-    shown = line if len(line) <= 120 else f"{line[:117]}..."
     pictures = [name for name, is_picture in columns.items() if is_picture]
     raise UserError(
-        f"{path}: row {row}: {shown!r}: {len(line.split())} words, but {len(columns)} columns are "
-        f"needed: {' '.join(columns)}, where {' and '.join(pictures)} "
+        f"{path}: row {row}: {_shown(line)}: {len(line.split())} words, but {len(columns)} columns "
+        f"are needed: {' '.join(columns)}, where {' and '.join(pictures)} "
         "must end in .jpg or the like"
     )
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 120 else f"{text[:117]}...")
 
 
 def _to_numbers(listed: ListFile, column: str) -> pa.ChunkedArray:

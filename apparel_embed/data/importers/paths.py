@@ -69,7 +69,10 @@ def is_missing(images: pa.ChunkedArray, root: Path) -> pa.ChunkedArray:
 
 
 def similar_file(root: Path, image: str) -> str | None:
-    """Returns a file beside a missing one that differs in case or Unicode form only."""
+    """Returns what is beside a missing file and differs from it in case or Unicode form at most.
+
+    What has the very name is a directory, a pipe, or a link that leads nowhere.
+    """
     folder, _, name = image.rpartition("/")
     with contextlib.suppress(OSError):
         for other in sorted(os.listdir(root / folder)):

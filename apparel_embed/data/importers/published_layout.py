@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -77,6 +80,30 @@ def find_pictures(root: Path, folder: str, inside: Sequence[str]) -> str:
         f"{root}: no pictures: there is neither {folder}/{inside[0]} nor Img/{folder}/{inside[0]}."
         + zip_hint(root, [folder])
     )
+
+
+def read_annotations(path: Path) -> Any:
+    """Returns the value in a JSON file of annotations.
+
+    Raises:
+      UserError: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is no JSON, or cut short: {error}") from error
+
+
+def is_finite_number(value: Any) -> bool:
+    """Returns whether a value of a JSON file is a number that a float can hold."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def to_vertical(texts: pa.ChunkedArray) -> pa.Array:

@@ -28,8 +28,6 @@ left out.
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +38,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
-from apparel_embed.data.importers.published_layout import check_root, zip_hint
+from apparel_embed.data.importers.published_layout import (
+    check_root,
+    is_finite_number,
+    read_annotations,
+    zip_hint,
+)
+from apparel_embed.data.importers.walk import check_name
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.errors import UserError
 
@@ -94,8 +98,8 @@ def convert(root: Path, options: Street2ShopOptions | None = None) -> Imported:
       the gallery, in the lists' order.
 
     Raises:
-      UserError: a list is missing or not as documented, or there is no picture at all; the message
-        names file and element.
+      UserError: a list is missing or not as documented, a picture's name is not UTF-8, or there is
+        no picture at all; the message names file and element.
     """
     check_root(root)
     meta = _find_meta(root)
@@ -217,12 +221,7 @@ def _is_repeated(table: pa.Table, keys: list[str]) -> pa.Array:
 def _read_list(root: Path, name: str, schema: pa.Schema) -> pa.Table:
     """Returns a JSON list of objects as a table, with `source_file` and `source_row`."""
     path = root / name
-    try:
-        entries = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is no JSON, or cut short: {error}") from error
+    entries = read_annotations(path)
     if not isinstance(entries, list):
         raise UserError(f"{path}: a list of objects is needed, with {', '.join(schema.names)}")
     for index, entry in enumerate(entries):
@@ -245,7 +244,7 @@ def _what_is_wrong(entry: Any, schema: pa.Schema) -> str | None:
     if "bbox" in schema.names:
         box = entry.get("bbox")
         numbers = [box.get(name) for name in _BOX_FIELDS] if isinstance(box, dict) else [None]
-        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers):
+        if not all(map(is_finite_number, numbers)):
             return f"bbox: {box!r}; {', '.join(_BOX_FIELDS)} in pixels are needed"
     return None
 
@@ -266,6 +265,8 @@ def _downloaded(root: Path, folder: str) -> tuple[pa.Array, pa.Array]:
         for file in files
     )
     relative = [os.path.relpath(path, root).replace(os.sep, "/") for path in paths]
+    for path in relative:
+        check_name(root, path)
     names = pa.array(relative, pa.string())
     number = pc.extract_regex(names, r"(?:^|/)0*(?P<number>[0-9]{1,18})(?:\.[A-Za-z0-9]+)?$")
     is_picture = pc.is_valid(number)

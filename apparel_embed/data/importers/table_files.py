@@ -7,13 +7,20 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from apparel_embed.data.manifest import as_texts, read_csv, rows_in_file
+from apparel_embed.data.text_tables import (
+    all_rows_in_file,
+    as_texts,
+    count_lines,
+    read_csv,
+    undecodable_row,
+)
 from apparel_embed.errors import UserError
 
 # In the order in which they win where a header has as many of one as of another.
@@ -75,11 +82,7 @@ def read_table_file(path: Path) -> TableFile:
 def _read_delimited(path: Path) -> TableFile:
     delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else _delimiter(path)
     table = read_csv(path, delimiter)
-    count = table.num_rows
-    if _count_lines(path) == count + 1:
-        rows = np.arange(2, count + 2)
-    else:  # There are blank lines, or line ends within cells.
-        rows = np.array(rows_in_file(path, range(count), delimiter), np.int64)
+    rows = all_rows_in_file(path, table.num_rows, delimiter)
     # Where a data frame was written, its row numbers are a column without a name.
     unnamed = [number for number, name in enumerate(table.column_names) if not name.strip()]
     for number in reversed(unnamed):
@@ -93,15 +96,6 @@ def _delimiter(path: Path) -> str:
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         header = next((line for line in file if line.strip()), "")
     return max(_DELIMITERS, key=re.sub('"[^"]*"', "", header).count)
-
-
-def _count_lines(path: Path) -> int:
-    ends, last = 0, b"\n"
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            ends += block.count(b"\n")
-            last = block[-1:]
-    return ends + (last != b"\n")
 
 
 def _read_parquet(path: Path) -> TableFile:
@@ -127,7 +121,7 @@ def _read_json_lines(path: Path) -> TableFile:
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _json_error(path, error) from error
     table, notes = _flat(table)
-    if _count_lines(path) == table.num_rows:
+    if count_lines(path) == table.num_rows:
         rows = np.arange(1, table.num_rows + 1)
     else:
         rows = np.fromiter((line for line, _ in _json_texts(path)), np.int64)
@@ -148,7 +142,7 @@ def _json_error(path: Path, error: Exception) -> UserError:
     try:
         for line, text in _json_texts(path):
             try:
-                value = json.loads(text)
+                value = json.loads(text, object_pairs_hook=_without_repeats)
             except ValueError as reason:
                 return UserError(f"{path}: row {line}: is no JSON: {reason}")
             if not isinstance(value, dict):
@@ -164,10 +158,20 @@ def _json_error(path: Path, error: Exception) -> UserError:
                 if before is type(None):
                     kinds[name] = (kind, line)
     except UnicodeDecodeError:
-        return UserError(f"{path}: is not UTF-8 text; save it in UTF-8")
+        row = undecodable_row(path)
+        return UserError(f"{path}: row {row}: is not UTF-8 text; save it in UTF-8")
     if not kinds:
         return UserError(f"{path}: the table is empty; at least one row is needed")
     return UserError(f"{path}: cannot be read as JSON lines: {_one_line(error)}")
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object; raises a ValueError if a name is there twice."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return dict(pairs)
 
 
 def _json_texts(path: Path) -> Iterator[tuple[int, str]]:

@@ -92,22 +92,34 @@ def pictures_below(root: Path, left_out: LeftOut) -> list[str]:
     return sorted(pictures)
 
 
-def _sort_in(entry: os.DirEntry[str], path: str, root: Path, found: Folder, left_out: LeftOut):
-    """Puts an entry where it belongs."""
+def check_name(root: Path, path: str) -> None:
+    """Raises a UserError if a path below the root is not UTF-8, as manifests are."""
     try:
-        entry.name.encode("utf-8")
+        path.encode("utf-8")
     except UnicodeEncodeError as error:
         raise UserError(
             f"{root}: the name {os.fsencode(path)!r} is not UTF-8; rename the file or folder"
         ) from error
+
+
+def _sort_in(entry: os.DirEntry[str], path: str, root: Path, found: Folder, left_out: LeftOut):
+    """Puts an entry where it belongs."""
+    check_name(root, path)
     if entry.name.startswith(".") or entry.name in _NOT_OURS:
         left_out.add("hidden files and folders", path)
-    elif entry.is_dir():
+    elif _is_folder(entry):
         found.folders.append(path)
     elif os.path.splitext(entry.name)[1].lower() in _picture_suffixes():
         found.pictures.append(path)
     else:
         left_out.add("files that are no pictures, by their names", path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # A link to itself.
+        return False
 
 
 @functools.cache

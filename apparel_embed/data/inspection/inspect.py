@@ -33,8 +33,9 @@ from apparel_embed.data.inspection.pictures import (
 )
 from apparel_embed.data.inspection.sheets import Sheet, choose_sheets, draw_sheet
 from apparel_embed.data.inspection.table_checks import check_table
-from apparel_embed.data.manifest import read_manifest, rows_in_file
+from apparel_embed.data.manifest import read_manifest
 from apparel_embed.data.pictures import PictureSettings, RejectedPicture
+from apparel_embed.data.text_tables import all_rows_in_file
 
 _SHOWN_PAIRS = 8
 
@@ -147,7 +148,7 @@ def inspect(config: InspectConfig, processes: int = 0) -> Inspection:
     return Inspection(
         config=config,
         table=table,
-        file_rows=_file_rows(Path(config.manifest), table.num_rows),
+        file_rows=all_rows_in_file(Path(config.manifest), table.num_rows),
         labels=labels,
         distinct=len(distinct),
         cells=cells,
@@ -226,18 +227,3 @@ def _show_pairs(
             if len(thumbnails) == len(ends):
                 both = thumbnails[row], thumbnails[other]
                 yield ShownPair(finding.code, row, other, finding.detail(int(place)), both)
-
-
-def _file_rows(path: Path, total: int) -> np.ndarray:
-    """Returns where all rows of a manifest stand in its file, see `rows_in_file`."""
-    if rows_in_file(path, [0]) == [1]:
-        # Parquet; a CSV file begins with its header.
-        return np.arange(1, total + 1)
-    feeds, last = 0, b""
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 24), b""):
-            feeds, last = feeds + block.count(b"\n"), block[-1:]
-    if feeds == total + (last == b"\n"):
-        # A line each: no line ends within quotes, no blank lines.
-        return np.arange(2, total + 2)
-    return np.array(rows_in_file(path, range(total)))

@@ -106,6 +106,8 @@ def test_a_bom_and_other_files_make_no_difference(root):
     path = root / FIRST
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     (root / "train" / "annos" / ".DS_Store").write_bytes(b"\0")
+    # As macOS packs it into archives.
+    (root / "train" / "annos" / "._000001.json").write_bytes(b"\0\5\x16\7")
     assert convert(root).table.equals(expected)
 
 
@@ -121,6 +123,8 @@ def test_a_bom_and_other_files_make_no_difference(root):
         ({"item1": {"style": 1.5}}, "item1.style: 1.5; a whole number is needed"),
         ({"item1": {"style": True}}, "item1.style: True; a whole number is needed"),
         ({"item2": {"category_name": " "}}, "item2.category_name: ' '; a name is needed"),
+        ({"item2": {"category_name": "\ud800"}}, "item2.category_name: '\\ud800'; a name is"),
+        ({"item2": {"bounding_box": [10**400, 2, 3, 4]}}, "item2.bounding_box: [1000"),
         ({"item2": {"bounding_box": [1, 2, 3]}}, "item2.bounding_box: [1, 2, 3]; 4 numbers of"),
         ({"item2": {"bounding_box": [1, 2, 3, "4"]}}, "item2.bounding_box: [1, 2, 3, '4']; 4"),
         (

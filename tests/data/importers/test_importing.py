@@ -189,6 +189,10 @@ BOX = "image,item_id,vertical,x_min,y_min,x_max,y_max\n"
             "row 3: column 'image': '/none/b.jpg'; no such file in",
         ),
         (
+            "image,item_id,vertical\na.jpg,1,tops\nc d,2,tops\n",
+            "row 3: column 'image': 'c d'; no such file in .*, but something else of that name",
+        ),
+        (
             "\ufeffimage,item_id,vertical\nb.jpg,1,tops\nC d/Ä.jpg,2,tops\n",
             "row 3: column 'image': 'C d/Ä.jpg'; no such file in",
         ),
@@ -237,7 +241,10 @@ def test_broken_tables_give_one_line_with_file_and_row_and_no_manifest(shop, tex
 def test_broken_rows_of_files_are_told_by_the_file(tmp_path):
     make_luma(tmp_path, styles=1)
     draw(tmp_path, ["images/mh01-gray_side.jpg"])
-    with pytest.raises(UserError, match=r"^\S*/images/mh01-gray_side.jpg: column 'role': 'side'; "):
+    told = (
+        r"^\S*/images/mh01-gray_side.jpg: column 'role': 'side'; .*; to map: side \(--map_roles=old"
+    )
+    with pytest.raises(UserError, match=told):
         import_dataset(luma_config(tmp_path, tmp_path / "manifest.csv"))
 
 
@@ -254,8 +261,9 @@ def test_columns_that_are_missing_or_not_allowed_are_told_with_the_flag_to_use(
     shop, header, message
 ):
     row = ",".join(["a.jpg", "1", "tops", "9"][: header.count(",") + 1])
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         import_table(shop, f"{header}\n{row}\n")
+    assert str(caught.value).startswith(f"{shop}/list.csv: ")
 
 
 def test_what_may_be_skipped_is_skipped_and_told(shop):
@@ -347,6 +355,26 @@ def test_published_datasets_are_compared_with_their_published_counts(tmp_path, n
         import_dataset(dataclasses.replace(config, strict=True))
 
 
+def test_a_row_of_a_json_list_is_an_element_of_it_in_all_errors(tmp_path):
+    published_trees.make_street2shop(tmp_path)
+    path = tmp_path / "meta/json/train_pairs_bags.json"
+    pairs = json.loads(path.read_text())
+    pairs[1]["bbox"]["left"] = 900
+    published_trees.write_json(path, pairs)
+    with pytest.raises(UserError, match=r"^\S*bags.json: element 1: column 'x_max': 930; the box"):
+        import_dataset(ImportConfig("street2shop", tmp_path, tmp_path / "manifest.csv"))
+
+
+def test_a_dataset_without_a_row_makes_no_manifest(tmp_path):
+    for folder in ("train", "validation"):
+        published_trees.write_json(
+            tmp_path / folder / "annos/000001.json", {"source": "user", "pair_id": 1}
+        )
+    with pytest.raises(UserError, match=f"^{tmp_path}: no picture that a row could be made of$"):
+        import_dataset(ImportConfig("deepfashion2", tmp_path, tmp_path / "manifest.csv"))
+    assert not (tmp_path / "manifest.csv").exists()
+
+
 def test_every_format_is_tried(tmp_path):
     assert {*TREES, "folders", "table"} == set(FORMATS)
 
@@ -378,7 +406,7 @@ def test_the_binary_tells_what_it_wrote_and_what_to_run_next(tmp_path):
         "| shorts   |           4 |          8 |          2 |         4 |",
         "| tees     |           4 |          8 |          2 |         4 |",
         "| ALL      |          16 |         32 |          8 |        16 |",
-        f"Next: python tools/inspect_dataset.py --manifest={output} --output=data/health",
+        f"Next: python tools/inspect_dataset.py --manifest={output} --output={tmp_path / 'health'}",
         f"then: python tools/run_pipeline.py --manifest={output} --run_dir=runs/mine",
     ]
     # The same by the library.

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apparel_embed.data.importers import list_files
 from apparel_embed.data.importers.list_files import boxes_of, listed_boxes, read_list
 from apparel_embed.errors import UserError
 
@@ -102,11 +103,19 @@ def test_what_is_written_is_read(tmp_path_factory, rows, pad):
         (f"1\n{HEADER}\n{'a' * 999} 1 train\n", f"row 3: '{'a' * 117}...': 3 words"),
         (b"1\n" + HEADER.encode() + b"\n\xff.jpg 1 train\n", "row 3: is not UTF-8 text"),
         ("1\n".encode("utf-16"), "row 1: is not UTF-8 text"),
+        (f"0\n{HEADER}\n", "no row follows the names of the columns"),
+        (f"{'9' * 5000}\n{HEADER}\na.jpg 1 train\n", "row 1: '999"),
         (f"1\n{HEADER}\na\x1f.jpg 1 train\n", "cannot be read as text"),
     ],
 )
 def test_a_broken_list_names_its_row_and_what_is_needed(tmp_path, text, message):
     fails(tmp_path, text, message)
+
+
+def test_a_line_without_end_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(list_files, "_BLOCK", 64)
+    text = f"1\n{HEADER}\na.jpg 1 {'x' * 200}\n"
+    fails(tmp_path, text, "row 3: 209 bytes; at most 64 are allowed")
 
 
 def test_a_list_without_count_begins_with_its_columns(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 
 import pyarrow as pa
@@ -188,6 +189,12 @@ def test_a_truncated_list_is_named(root):
     fails(root, f"{path}: is no JSON, or cut short: ")
     path.unlink()
     fails(root, f"{path}: cannot be read: No such file or directory")
+
+
+def test_a_picture_whose_name_is_no_text_is_refused(root):
+    with open(os.path.join(os.fsencode(root / "images"), b"99\xff.jpg"), "wb"):
+        pass
+    fails(root, r"the name b'images/99\xff.jpg' is not UTF-8; rename")
 
 
 def test_what_is_missing_is_named(root):

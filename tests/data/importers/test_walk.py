@@ -28,10 +28,12 @@ def test_a_folder_is_listed_in_order_and_what_is_hidden_or_no_picture_is_counted
 def test_pictures_are_found_at_any_depth_once_and_in_order(tmp_path):
     draw(tmp_path, ["b/c/2.jpg", "b/1.jpg", "a.jpg", "b c/ä.jpg"])
     os.symlink(tmp_path / "b", tmp_path / "b" / "c" / "loop")
+    os.symlink("self", tmp_path / "self")
     left_out = LeftOut()
 
     assert pictures_below(tmp_path, left_out) == ["a.jpg", "b c/ä.jpg", "b/1.jpg", "b/c/2.jpg"]
     assert left_out.notes() == (
+        "left out: files that are no pictures, by their names: 1 (e.g. self)",
         "left out: links to folders that were found already: 1 (e.g. b/c/loop)",
     )
 
