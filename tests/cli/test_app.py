@@ -164,7 +164,7 @@ WRONG = {
     "--align_on=some": "group|all",
     "--target_views=17": "[1, 16]",
     "--separate_groups=1": "[0.0, 0.99]",
-    "--strategy=tpu": "mirrored",
+    "--strategy=horovod": "mirrored",
     "--keep_checkpoints=0": "positive integer",
     "--val_fraction=1.5": "0.9]",
 }
