@@ -3,11 +3,10 @@
 import os
 import signal
 import socket
-import time
 
 import numpy as np
 import pytest
-from tiny_run import AT_WORK, contents, duration, log_of, start, walk
+from tiny_run import STAGES, contents, duration, log_of, start, wait_for, walk
 
 # So many times is the run ended in the suite; APPAREL_EMBED_KILLS=22 does it twice in every stage.
 _KILLS = int(os.environ.get("APPAREL_EMBED_KILLS", "4"))
@@ -26,16 +25,8 @@ def whole(tmp_path_factory):
 
 def stages():
     """Returns in which stage to end the run each time, in the order of the run."""
-    names = list(AT_WORK) if len(_FEW) < _KILLS else list(_FEW)
-    return sorted((names[kill % len(names)] for kill in range(_KILLS)), key=list(AT_WORK).index)
-
-
-def wait_for(run_dir, stage, process):
-    """Waits until a stage is at work, or finished, or the run has ended."""
-    while process.is_alive():
-        if (run_dir / AT_WORK[stage]).exists() or (run_dir / stage).exists():
-            return
-        time.sleep(0.005)
+    names = STAGES if len(_FEW) < _KILLS else _FEW
+    return sorted((names[kill % len(names)] for kill in range(_KILLS)), key=STAGES.index)
 
 
 def end_in(run_dir, stage, seconds, number):

@@ -3,9 +3,11 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
 import tempfile
 
 import pytest
+from disks import own_disk
 
 from apparel_embed.errors import UserError
 from apparel_embed.files import atomic_path
@@ -388,3 +390,16 @@ def test_a_full_disk_is_told_and_what_is_there_stays(tmp_path, error):
     assert (tmp_path / "one.partial" / "half.txt").read_text() == "half"
     assert make(tmp_path / "one").result == {"answer": 42}
     assert not lock_path(tmp_path / "one").exists()
+
+
+def test_a_read_only_run_can_be_read_and_is_not_written_to(tmp_path):
+    with own_disk(tmp_path / "disk", "size=1m"):
+        disk = tmp_path / "disk"
+        make(disk / "one")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+
+        assert make(disk / "one").skipped
+        for call in (lambda: make(disk / "two"), only_run(disk).__enter__):
+            with pytest.raises(UserError, match=r"Read-only file system; .*name a place that can"):
+                call()
+        assert [path.name for path in disk.iterdir()] == ["one"]

@@ -5,22 +5,24 @@ import json
 import multiprocessing
 import os
 import sys
-from pathlib import Path
+import time
 
-# Which stages a run has, in their order; each is at work while the path is there.
-AT_WORK = {
-    "synthetic": ".synthetic.aside",
-    "prepared": "prepared.partial",
-    "specialist-bag": "specialist-bag.partial",
-    "specialist-dress": "specialist-dress.partial",
-    "grouping-affinity": "grouping-affinity.partial",
-    "combined": "combined.partial",
-    "targets": "targets.partial",
-    "student": "student.partial",
-    "evaluation": "evaluation.partial",
-    "saved_model": "saved_model.partial",
-    "report": "report.partial",
-}
+from apparel_embed.locks import lock_path
+
+STAGES = (
+    "synthetic",
+    "prepared",
+    "specialist-bag",
+    "specialist-dress",
+    "grouping-affinity",
+    "combined",
+    "targets",
+    "student",
+    "evaluation",
+    "saved_model",
+    "report",
+)
+"""Directories that a run makes, in the order in which they are finished."""
 
 
 def _config(run_dir):
@@ -28,6 +30,7 @@ def _config(run_dir):
     from apparel_embed.data.synthetic.world import SyntheticConfig
     from apparel_embed.grouping.search import SearchConfig
     from apparel_embed.grouping.strategies import StrategyConfig
+    from apparel_embed.losses.registry import LossConfig
     from apparel_embed.models.embedding import ModelConfig
     from apparel_embed.pipeline import PipelineConfig
     from apparel_embed.training.loop import LoopConfig
@@ -37,7 +40,7 @@ def _config(run_dir):
 
     training = {
         "model": ModelConfig(image_size=32, embedding_dim=8),
-        "optimization": OptimizationConfig(steps=12, frozen_steps=3),
+        "optimization": OptimizationConfig(steps=10, frozen_steps=2),
         "loop": LoopConfig(validate_every=4, checkpoint_every=3, log_every=1),
     }
     return PipelineConfig(
@@ -46,7 +49,10 @@ def _config(run_dir):
             verticals=("dress", "bag"), train_items=6, val_items=3, test_items=4, image_size=48
         ),
         prepare=PrepareConfig("", run_dir / "prepared", shard_records=40),
-        specialist=SpecialistConfig(items_per_batch=4, pictures_per_item=2, **training),
+        # Not the default, which takes a while to compile in every process.
+        specialist=SpecialistConfig(
+            items_per_batch=4, pictures_per_item=2, loss=LossConfig("hard"), **training
+        ),
         student=StudentConfig(batch_size=8, **training),
         grouping=SearchConfig(strategy=StrategyConfig(name="affinity")),
         measure_speed=False,
@@ -76,6 +82,16 @@ def start(run_dir):
     process = context.Process(target=_walk, args=(run_dir, log_of(run_dir)))
     process.start()
     return process
+
+
+def wait_for(run_dir, stage, process):
+    """Waits until a process has a stage at work; it may have ended, or found it finished."""
+    lock = lock_path(run_dir / stage)
+    while process.is_alive() and not (run_dir / stage).exists():
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            if json.loads(lock.read_text())["process"] == process.pid:
+                return
+        time.sleep(0.002)
 
 
 def log_of(run_dir):
@@ -135,5 +151,5 @@ def _arrays(path):
 def duration(run_dir, stage):
     """Returns how long a stage of a finished run took, in seconds."""
     with contextlib.suppress(FileNotFoundError):
-        return json.loads((Path(run_dir) / stage / "stage.json").read_text())["seconds"]
+        return json.loads((run_dir / stage / "stage.json").read_text())["seconds"]
     return 0.5

@@ -1,15 +1,12 @@
 import contextlib
 import dataclasses
-import os
-import resource
-import shutil
-import subprocess
 import threading
 import zipfile
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from disks import largest_file, own_disk
 
 from apparel_embed.errors import UserError
 from apparel_embed.training.checkpoints import Checkpoints, Progress, named_variables
@@ -271,31 +268,6 @@ def test_no_checkpoint_holds_numbers_that_are_none(tmp_path, value):
         assert checkpoints.restore().step == 10
 
 
-@contextlib.contextmanager
-def largest_file(size):
-    """No file may grow beyond so many bytes: what a full disk is to a writer."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@contextlib.contextmanager
-def small_disk(directory, *options):
-    """A file system of its own, or a skipped test where none can be mounted."""
-    directory.mkdir(exist_ok=True)
-    mount = shutil.which("mount")
-    command = [mount, "-t", "tmpfs", *options, "tmpfs", str(directory)]
-    if os.geteuid() or not mount or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(directory)], check=True)
-
-
 def check_that_the_last_good_one_is_kept(directory):
     assert steps_in(directory) == ["step-00000010.npz"]
     training = Training(directory)
@@ -319,7 +291,7 @@ def test_a_file_that_cannot_grow_is_told_and_the_last_good_one_is_kept(tmp_path)
 
 def test_a_full_disk_is_told_and_the_last_good_one_is_kept(tmp_path):
     disk = tmp_path / "disk"
-    with small_disk(disk, "-o", "size=64k"):
+    with own_disk(disk, "size=64k"):
         training = Training(disk)
         said = r"step-00000020\.npz: No space left on device; .* kept: make room"
         with pytest.raises(UserError, match=said), training.checkpoints as checkpoints:
@@ -336,7 +308,7 @@ def test_a_full_disk_is_told_and_the_last_good_one_is_kept(tmp_path):
 
 def test_a_directory_that_is_read_only_is_told(tmp_path):
     disk = tmp_path / "disk"
-    with small_disk(disk, "-o", "ro"):
+    with own_disk(disk, "ro"):
         training = Training(disk / "checkpoints")
         said = r"Read-only file system; .*name a place that can be written"
         with pytest.raises(UserError, match=said), training.checkpoints:
