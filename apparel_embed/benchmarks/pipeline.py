@@ -22,6 +22,8 @@ MEANINGS = {
     "student_pass_vs_classification": "a student's pass over one of classification, time",
     "embed_vs_model": "bulk embedding of a prepared dataset over the model alone, throughput",
     "embed_manifest_vs_model": "the same of a manifest of photographs",
+    "embed_cpu_vs_model": "the first by time of the processor, which other programs disturb less",
+    "embed_manifest_cpu_vs_model": "the second by time of the processor",
     "knn_vs_faiss": "faiss's flat index over exact search, time",
     "knn_peak_gb": "highest memory of the process that searches, GB",
 }

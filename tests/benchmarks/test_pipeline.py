@@ -62,6 +62,7 @@ def test_bulk_embedding_is_measured_beside_the_model(monkeypatch):
     found = embedding.measure_embedding(1)
     assert set(found) == {
         "embed_vs_model", "embed_manifest_vs_model",
+        "embed_cpu_vs_model", "embed_manifest_cpu_vs_model",
         "model_seconds", "embed_seconds", "embed_manifest_seconds",
     }  # fmt: skip
     assert all(np.isfinite(value) and value > 0 for value in found.values())
