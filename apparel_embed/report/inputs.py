@@ -107,7 +107,11 @@ def load_inputs(
         split=split,
         dataset=dataset,
         pictures=pictures,
-        summary={"rows": list(finished.rows), "comparisons": list(finished.comparisons)},
+        summary={
+            "rows": list(finished.rows),
+            "comparisons": list(finished.comparisons),
+            "routing": list(finished.routing),
+        },
         embeddings={name: finished.embeddings(name) for name in finished.models},
         trainings=tuple(trainings),
         saved_models=dict(saved_models),

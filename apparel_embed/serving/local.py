@@ -10,8 +10,7 @@ import tensorflow as tf
 
 from apparel_embed.errors import UserError
 from apparel_embed.serving.embeddings import Embeddings
-
-VERTICALS_FILE = "verticals.txt"
+from apparel_embed.serving.saved_model import read_verticals
 
 
 class LocalModel:
@@ -43,8 +42,7 @@ class LocalModel:
             reason = str(error).splitlines()[0]
             raise UserError(f"{directory}: the SavedModel cannot be used: {reason}") from error
         self._batch_size = batch_size
-        labels = directory / "assets" / VERTICALS_FILE
-        self._verticals = tuple(labels.read_text("utf-8").split("\n")) if labels.is_file() else ()
+        self._verticals = read_verticals(directory)
 
     @property
     def verticals(self) -> tuple[str, ...]:
@@ -68,7 +66,5 @@ class LocalModel:
         ]
         if not found:
             found = [self._serve(image_bytes=tf.zeros([0], tf.string))]
-        joined = {
-            name: np.concatenate([one[name].numpy() for one in found]) for name in found[0]
-        }
+        joined = {name: np.concatenate([one[name].numpy() for one in found]) for name in found[0]}
         return Embeddings(joined["embedding"], joined["valid"], joined.get("vertical"))
