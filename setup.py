@@ -13,7 +13,7 @@ VERSION = re.search(
 SERVING = ["tensorflow-serving-api==2.15.1"]
 SEARCH = ["pymilvus<2.6", "milvus-lite", "setuptools<81"]
 BEAM = ["apache-beam"]
-DEV = ["hypothesis", "pytest", "pytest-cov", "ruff", "wheel"]
+DEV = ["hypothesis", "pytest", "pytest-cov", "pyyaml", "ruff", "wheel"]
 
 setup(
     name="apparel_embed",
@@ -23,7 +23,14 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["apparel_embed", "apparel_embed.*"]),
-    package_data={"apparel_embed": ["py.typed", "report/templates/*.html", "serving/templates/*"]},
+    package_data={
+        "apparel_embed": [
+            "py.typed",
+            "report/templates/*.html",
+            "serving/templates/*",
+            "serving/templates/kit/*",
+        ]
+    },
     python_requires=">=3.9,<3.12",
     install_requires=[
         "absl-py",

@@ -22,7 +22,7 @@ from apparel_embed.serving.headers import (
 )
 
 LARGEST_MAX_PIXELS = 100_000_000
-"""A transparent PNG of so many pixels takes about 2 GB to decode."""
+"""A transparent PNG of so many pixels takes about 1.6 GB to decode."""
 
 # A JPEG is decoded at a half, a quarter or an eighth as long as its longest side keeps so many
 # pixels, and twice those that the model sees: faster, in less memory, and the filter that follows
