@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from apparel_embed.errors import UserError
+from apparel_embed.serving.decoding import DECODED_AT_ONCE
 from apparel_embed.serving.warm_up import BATCH_SIZES, MODEL_NAME
 
 IMAGE = "tensorflow/serving:2.15.1"
@@ -55,7 +56,9 @@ def write_serving_kit(
         "models": str(saved_model.resolve().parent),
         "version": saved_model.name,
         "batch_sizes": BATCH_SIZES,
-        "memory_gib": _MEMORY_GIB + math.ceil(_BATCHES_AT_ONCE * largest_gib),
+        "memory_gib": _MEMORY_GIB + math.ceil(_BATCHES_AT_ONCE * DECODED_AT_ONCE * largest_gib),
+        "batches_at_once": _BATCHES_AT_ONCE,
+        "decoded_at_once": DECODED_AT_ONCE,
         "bytes_per_pixel": _BYTES_PER_PIXEL,
         "dim": dim,
         "max_pixels": max_pixels,
