@@ -10,6 +10,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.files import read_json
@@ -99,6 +101,7 @@ def export_stage(
     for version in reversed(versions):
         found = _find_version(base / str(version))
         if found and (found.flags, found.inputs) == (flags, inputs):
+            logging.info("%s: finished before, skipped", found.directory)
             return found
     number = max(versions, default=0) + 1
     return run_stage(base / str(number), flags=flags, inputs=inputs, work=work, renewed=True)

@@ -34,7 +34,7 @@ _MOST_SCANS = 32
 _MOST_BYTES = 32 * 2**20
 # Each takes memory; what more cores could do, requests at the same time have them do.
 DECODED_AT_ONCE = 4
-"""Pictures of a request."""
+"""Pictures of one request."""
 
 
 def decode_each(encoded: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
