@@ -13,7 +13,7 @@ VERSION = re.search(
 SERVING = ["tensorflow-serving-api==2.15.1"]
 SEARCH = ["pymilvus<2.6", "milvus-lite", "setuptools<81"]
 BEAM = ["apache-beam"]
-DEV = ["hypothesis", "pytest", "pytest-cov", "pytest-xdist", "ruff", "wheel"]
+DEV = ["hypothesis", "pytest", "pytest-cov", "pytest-xdist", "pyyaml", "ruff", "wheel"]
 
 setup(
     name="apparel_embed",
@@ -23,7 +23,14 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["apparel_embed", "apparel_embed.*"]),
-    package_data={"apparel_embed": ["py.typed", "report/templates/*.html"]},
+    package_data={
+        "apparel_embed": [
+            "py.typed",
+            "report/templates/*.html",
+            "serving/templates/*",
+            "serving/templates/kit/*",
+        ]
+    },
     python_requires=">=3.9,<3.12",
     install_requires=[
         "absl-py",
@@ -38,6 +45,8 @@ setup(
         # Pillow 11.3 is the first with AVIF built in.
         "Pillow>=11.3",
         "pyarrow",
+        # The client's REST side; urllib3 does the retries.
+        "requests",
         "rich",
         # t-SNE, for the report's map of embeddings.
         "scikit-learn",
@@ -54,6 +63,7 @@ setup(
         # One thread for t-SNE, whose result else changes from call to call.
         "threadpoolctl",
         "tqdm",
+        "urllib3>=2",
     ],
     extras_require={"serving": SERVING, "search": SEARCH, "beam": BEAM, "dev": DEV},
 )

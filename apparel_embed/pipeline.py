@@ -20,12 +20,12 @@ from apparel_embed.grouping.stage import grouping_stage
 from apparel_embed.models.backbones import check_initial_weights
 from apparel_embed.previous_run import previous_stage
 from apparel_embed.runs import Stage, only_run
+from apparel_embed.serving.saved_model import ExportConfig
+from apparel_embed.serving_stages import export_stage, vertical_head_stage
 from apparel_embed.stages import (
     COMBINED,
-    MODEL_VERSION,
     STUDENT,
     evaluation_stage,
-    export_stage,
     report_stage,
     single_specialists,
     specialist_stage,
@@ -63,6 +63,8 @@ class PipelineConfig:
       split: to evaluate on.
       processes: for work on pictures.
       measure_speed: whether the report measures images per second.
+      vertical_head: whether the served model tells a picture's vertical.
+      export: how the SavedModel is exported.
     """
 
     run_dir: Path
@@ -78,6 +80,8 @@ class PipelineConfig:
     split: str = "test"
     processes: int = 1
     measure_speed: bool = True
+    vertical_head: bool = False
+    export: ExportConfig = ExportConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +124,9 @@ def _run_pipeline(config: PipelineConfig) -> PipelineResult:
             "with one vertical its specialist is all you need: tools/train_specialist.py"
         )
     models = _train(config, dataset)
+    head = (
+        vertical_head_stage(run_dir, dataset, models["student"]) if config.vertical_head else None
+    )
     evaluation = evaluation_stage(
         run_dir,
         dataset,
@@ -127,8 +134,9 @@ def _run_pipeline(config: PipelineConfig) -> PipelineResult:
         **models,
         init_weights=config.specialist.init_weights,
         seed=config.specialist.optimization.seed,
+        vertical_head=head,
     )
-    export = export_stage(run_dir, models["student"])
+    export = export_stage(run_dir, dataset, models["student"], config.export, vertical_head=head)
     report = report_stage(
         run_dir,
         dataset,
@@ -137,7 +145,7 @@ def _run_pipeline(config: PipelineConfig) -> PipelineResult:
         export=export,
         measure_speed=config.measure_speed,
     )
-    return PipelineResult(dataset, evaluation, export.directory / MODEL_VERSION, report)
+    return PipelineResult(dataset, evaluation, export.directory, report)
 
 
 def _check_previous_run(config: PipelineConfig) -> None:

@@ -16,13 +16,14 @@ from apparel_embed.evaluation.models import (
     embed_by_histogram,
     embed_by_model,
     embed_by_specialists,
+    route_by_head,
     summarise,
 )
 from apparel_embed.evaluation.split import evaluation_set
-from apparel_embed.evaluation.table import render_comparisons, render_tables
+from apparel_embed.evaluation.table import render_comparisons, render_routing, render_tables
 from apparel_embed.files import fingerprint_files, fingerprint_json, write_json
 from apparel_embed.inference.damage import telling_damage
-from apparel_embed.models.embedding import ModelConfig, load_embedding_model
+from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.previous_run import (
     model_of,
     previous_input,
@@ -32,7 +33,6 @@ from apparel_embed.previous_run import (
 from apparel_embed.report.build import write_report
 from apparel_embed.report.inputs import Training, load_inputs
 from apparel_embed.runs import Stage, find_stage, run_stage
-from apparel_embed.serving.saved_model import export_saved_model
 from apparel_embed.training.checkpoints import DIRECTORY as CHECKPOINTS
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 from apparel_embed.training.student import StudentConfig
@@ -40,10 +40,9 @@ from apparel_embed.training.student import StudentConfig
 COMBINED = "combined"
 STUDENT = "student"
 EVALUATION = "evaluation"
-SAVED_MODEL = "saved_model"
 SWEEP = "sweep"
+COMPRESSION = "compression"
 REPORT = "report"
-MODEL_VERSION = "1"
 SUMMARY_FILE = "summary.json"
 TABLES_FILE = "tables.txt"
 COMPARISONS = (
@@ -148,6 +147,7 @@ def evaluation_stage(
     student: Stage | None,
     init_weights: str,
     seed: int,
+    vertical_head: Stage | None = None,
 ) -> Stage:
     """Evaluates all models on the same queries.
 
@@ -166,6 +166,7 @@ def evaluation_stage(
       init_weights: initial weights of the frozen backbone to compare with, as in
         `load_initial_weights`; its architecture is that of the first stage given.
       seed: of the bootstrap.
+      vertical_head: the stage of the student's vertical head, to evaluate searches that it routes.
     """
     sets = {
         name: {tuple(s.flags["verticals"]): s.directory / "model" for s in some}
@@ -203,12 +204,25 @@ def evaluation_stage(
             path = directory / "embeddings" / f"{name}.parquet"
             write_embeddings(path, pictures.records, model.embeddings)
         summary = summarise(models, pictures, COMPARISONS, seed)
+        if student and vertical_head:
+            rows, routing = route_by_head(
+                "unified",
+                models["unified"],
+                dataset,
+                pictures,
+                student.directory / "model",
+                vertical_head.directory,
+                seed,
+            )
+            summary["rows"] += rows
+            summary["routing"] = [routing]
         write_json(directory / SUMMARY_FILE, summary)
         text = "\n".join(
             (
                 render_tables(summary["rows"], width=120),
                 "Differences in R@1 within, mean over verticals, paired over the same queries\n",
                 render_comparisons(summary["comparisons"]),
+                *render_routing(summary),
                 "",
             )
         )
@@ -220,26 +234,10 @@ def evaluation_stage(
         flags={"split": split, "seed": seed},
         inputs={
             "prepared": dataset.fingerprint,
-            **{stage.name: stage.fingerprint for stage in stages},
+            **{stage.name: stage.fingerprint for stage in (*stages, vertical_head) if stage},
             **weights_input(init_weights),
         },
         work=telling_damage(dataset, work),
-    )
-
-
-def export_stage(run_dir: Path, model: Stage) -> Stage:
-    """Exports a model as `<stage>/1/`, a version directory as TensorFlow Serving wants it."""
-
-    def work(directory: Path) -> dict[str, Any]:
-        embedding_model, config = load_embedding_model(model.directory / "model")
-        export_saved_model(embedding_model, directory / MODEL_VERSION)
-        return dataclasses.asdict(config)
-
-    return run_stage(
-        run_dir / SAVED_MODEL,
-        flags={"model": model.name},
-        inputs={model.name: model.fingerprint},
-        work=work,
     )
 
 
@@ -267,7 +265,7 @@ def report_stage(
       grouped: those of the groups, if evaluated.
       combined: the stage of the combined model, if evaluated.
       student: the stage of the student, if evaluated.
-      export: the stage of the SavedModel, or None.
+      export: the stage of a version of the SavedModel, or None.
       measure_speed: whether to measure images per second, which differ from call to call.
     """
     sets = {"specialists": specialists}
@@ -281,12 +279,12 @@ def report_stage(
     alone = {"combined": combined, "unified": student}
     trainings += [Training(name, name, stage) for name, stage in alone.items() if stage]
     saved_models = {
-        name: export.directory / MODEL_VERSION
+        name: export.directory
         for name, stage in alone.items()
         if export and stage and export.flags["model"] == stage.name
     }
 
-    sweep = find_stage(run_dir / SWEEP)
+    sweep, compression = (find_stage(run_dir / name) for name in (SWEEP, COMPRESSION))
 
     def work(directory: Path) -> dict[str, Any]:
         inputs = load_inputs(
@@ -297,16 +295,19 @@ def report_stage(
             saved_models,
             measure_speed,
             sweep.directory if sweep else None,
+            compression.directory if compression else None,
         )
         return write_report(inputs, directory)
 
-    stages = [evaluation, *(training.stage for training in trainings), export, sweep]
+    stages = [evaluation, *(training.stage for training in trainings), sweep, compression]
     return run_stage(
         run_dir / REPORT,
         flags={"measure_speed": measure_speed},
         inputs={
             "prepared": dataset.fingerprint,
             **{one.name: one.fingerprint for one in stages if one},
+            # By what it is, and not by the number of its version.
+            **({"saved_model": export.fingerprint} if export else {}),
         },
         work=telling_damage(dataset, work),
         renewed=True,

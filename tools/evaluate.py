@@ -12,12 +12,12 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag, measure_speed_flag
+from apparel_embed.cli.serving_flags import vertical_head_flag
 from apparel_embed.cli.training_flags import InitWeightsFlag
 from apparel_embed.report.build import PAGE_FILE
-from apparel_embed.runs import find_stage
+from apparel_embed.serving_stages import SAVED_MODEL, latest_saved_model, vertical_head_stage
 from apparel_embed.stages import (
     COMBINED,
-    SAVED_MODEL,
     STUDENT,
     SUMMARY_FILE,
     TABLES_FILE,
@@ -36,6 +36,7 @@ _SPLIT = flags.DEFINE_enum("split", "test", ["val", "test"], "split to evaluate 
 _SEED = flags.DEFINE_integer("seed", 0, "seed of the bootstrap (0 or more)", lower_bound=0)
 _INIT_WEIGHTS = InitWeightsFlag()
 _MEASURE_SPEED = measure_speed_flag()
+_VERTICAL_HEAD = vertical_head_flag()
 
 
 def main() -> None:
@@ -47,6 +48,9 @@ def main() -> None:
         "combined": _RUN.stage(_COMBINED.value),
         "student": _RUN.stage(_STUDENT.value),
     }
+    student, head = models["student"], None
+    if student and _VERTICAL_HEAD.value:
+        head = vertical_head_stage(_RUN.run_dir, dataset, student)
     stage = evaluation_stage(
         _RUN.run_dir,
         dataset,
@@ -54,13 +58,14 @@ def main() -> None:
         **models,
         init_weights=_INIT_WEIGHTS.value,
         seed=_SEED.value,
+        vertical_head=head,
     )
     report = report_stage(
         _RUN.run_dir,
         dataset,
         stage,
         **models,
-        export=find_stage(_RUN.run_dir / SAVED_MODEL),
+        export=latest_saved_model(_RUN.run_dir / SAVED_MODEL),
         measure_speed=_MEASURE_SPEED.value,
     )
     print((stage.directory / TABLES_FILE).read_text("utf-8"))

@@ -1,9 +1,12 @@
 r"""Exports a model as a SavedModel: encoded pictures in, embeddings out.
 
-    python tools/export_saved_model.py --run_dir=runs/mine
+    python tools/export_saved_model.py --run_dir=runs/mine --vertical_head --serving_kit=serving
 
 Signatures: `serving_default` takes `image_bytes` (JPEG, PNG, GIF or BMP of any size) and gives
-`embedding` and `valid`; `embed_images` takes decoded `images`.
+`embedding` and `valid`, with --vertical_head also `vertical` and `vertical_name`; `embed_images`
+takes decoded `images`. It becomes the next version in <run_dir>/saved_model, or in --output; what
+was exported before stays. With --serving_kit a directory is written that serves it by TensorFlow
+Serving.
 """
 
 from __future__ import annotations
@@ -13,19 +16,42 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
+from apparel_embed.cli.run_flags import RunFlags
+from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
 from apparel_embed.runs import open_stage
-from apparel_embed.stages import MODEL_VERSION, STUDENT, export_stage
+from apparel_embed.serving_stages import export_stage, serving_kit, vertical_head_stage
+from apparel_embed.stages import STUDENT
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "directory of the run", required=True)
+_RUN = RunFlags()
 _STAGE = flags.DEFINE_string("stage", STUDENT, "stage whose model to export")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "directory of the versions; by default <run_dir>/saved_model"
+)
+_SERVING_KIT = flags.DEFINE_string(
+    "serving_kit", None, "directory to write that serves the model by TensorFlow Serving, or none"
+)
+_VERTICAL_HEAD = vertical_head_flag()
+_EXPORT = ExportFlags()
 
 
 def main() -> None:
     """Exports the model and says where it is."""
-    run_dir = Path(_RUN_DIR.value)
-    stage = export_stage(run_dir, open_stage(run_dir / _STAGE.value))
-    saved_model = stage.directory / MODEL_VERSION
+    dataset, model = _RUN.dataset(), open_stage(_RUN.run_dir / _STAGE.value)
+    head = vertical_head_stage(_RUN.run_dir, dataset, model) if _VERTICAL_HEAD.value else None
+    stage = export_stage(
+        _RUN.run_dir,
+        dataset,
+        model,
+        _EXPORT.config(),
+        vertical_head=head,
+        base=Path(_OUTPUT.value) if _OUTPUT.value else None,
+    )
+    saved_model = stage.directory
+    if _SERVING_KIT.value:
+        serving_kit(stage, Path(_SERVING_KIT.value))
     print(f"SavedModel:  {saved_model}")
+    if _SERVING_KIT.value:
+        print(f"Serving kit: {Path(_SERVING_KIT.value) / 'README.md'}")
     print(f"Next:        saved_model_cli show --dir {saved_model} --all")
 
 

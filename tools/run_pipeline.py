@@ -24,6 +24,7 @@ from apparel_embed.cli import app
 from apparel_embed.cli.data_flags import PrepareFlags, ProcessesFlag, SyntheticFlags
 from apparel_embed.cli.grouping_flags import GroupingFlags
 from apparel_embed.cli.run_flags import StudentStartFlag, measure_speed_flag
+from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
 from apparel_embed.cli.target_flags import TargetFlags
 from apparel_embed.cli.training_flags import (
     ModelFlags,
@@ -49,6 +50,8 @@ _TARGETS = TargetFlags()
 _STUDENT_START = StudentStartFlag()
 _SPLIT = flags.DEFINE_enum("split", "test", ["val", "test"], "split to evaluate on")
 _MEASURE_SPEED = measure_speed_flag()
+_VERTICAL_HEAD = vertical_head_flag()
+_EXPORT = ExportFlags()
 _PROCESSES = ProcessesFlag()
 _SYNTHETIC = SyntheticFlags()
 _PREPARE = PrepareFlags()
@@ -77,6 +80,8 @@ def main() -> None:
             split=_SPLIT.value,
             processes=_PROCESSES.value,
             measure_speed=_MEASURE_SPEED.value,
+            vertical_head=_VERTICAL_HEAD.value,
+            export=_EXPORT.config(),
         )
     )
     evaluation = result.evaluation.directory

@@ -29,6 +29,7 @@ class FinishedEvaluation:
       pictures: of the split.
       rows: of the summary.
       comparisons: of the summary.
+      routing: of the summary; none where no vertical head was evaluated.
     """
 
     directory: Path
@@ -36,6 +37,7 @@ class FinishedEvaluation:
     pictures: EvaluationSet
     rows: tuple[Mapping[str, Any], ...]
     comparisons: tuple[Mapping[str, Any], ...]
+    routing: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def open(
@@ -66,7 +68,8 @@ class FinishedEvaluation:
             raise UserError(f"{path}: not the summary of an evaluation ({error!r})") from error
         if not rows:
             raise UserError(f"{path}: has no rows: no model was evaluated")
-        return cls(directory, split, pictures, tuple(rows), tuple(comparisons))
+        routing = tuple(summary.get("routing", ()))
+        return cls(directory, split, pictures, tuple(rows), tuple(comparisons), routing)
 
     @property
     def models(self) -> list[str]:

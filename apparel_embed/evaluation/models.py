@@ -19,6 +19,7 @@ from apparel_embed.evaluation.protocol import (
     evaluate_model,
     query_outcomes,
 )
+from apparel_embed.evaluation.routing import evaluate_routing
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import (
     ModelConfig,
@@ -26,6 +27,7 @@ from apparel_embed.models.embedding import (
     frozen_feature_model,
     load_embedding_model,
 )
+from apparel_embed.models.vertical_head import VerticalHead, feature_model
 
 _READ_AHEAD = 256
 
@@ -103,6 +105,43 @@ def embed_by_specialists(
         rows[mine] = part.embeddings
         parameters += part.parameters
     return Embedded(rows, parameters, len(specialists), one_space=len(specialists) == 1)
+
+
+def route_by_head(
+    name: str,
+    model: Embedded,
+    dataset: PreparedDataset,
+    pictures: EvaluationSet,
+    directory: Path,
+    head_directory: Path,
+    seed: int,
+) -> tuple[list[dict], dict]:
+    """Evaluates searches in the verticals that a model's vertical head predicts.
+
+    Args:
+      name: of the model.
+      model: what it made of the pictures.
+      dataset: a prepared dataset.
+      pictures: the evaluation set.
+      directory: of the model.
+      head_directory: of its vertical head.
+      seed: of the bootstrap.
+
+    Returns:
+      As `evaluate_routing`.
+    """
+    tf.keras.backend.clear_session()
+    loaded, _ = load_embedding_model(directory)
+    head = VerticalHead.load(head_directory)
+    features = Embedder(feature_model(loaded)).records(dataset, pictures.records)
+    return evaluate_routing(
+        name,
+        model.embeddings,
+        head.predict(features),
+        pictures,
+        parameters=model.parameters + head.weights.size + head.bias.size,
+        seed=seed,
+    )
 
 
 def summarise(

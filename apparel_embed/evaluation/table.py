@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apparel_embed.errors import UserError
-from apparel_embed.evaluation.protocol import ALL, MERGED, WITHIN
+from apparel_embed.evaluation.protocol import ALL, MERGED, ROUTED, WITHIN
 
 MODEL_ORDER = (
     "colour_histogram",
@@ -77,6 +77,27 @@ def render_comparisons(comparisons: Sequence[dict]) -> str:
             + ("clear" if entry["is_clear"] else "may be chance")
         )
     return "\n".join(lines)
+
+
+def render_routing(summary: Mapping[str, Any]) -> list[str]:
+    """Returns lines that tell what routing by a vertical head costs; none if there is no head.
+
+    Args:
+      summary: the content of `summary.json`.
+    """
+    lines = []
+    for routing in summary.get("routing", []):
+        by_key = _by_key(summary["rows"])
+        row, difference = by_key[routing["model"], ROUTED, ALL], routing["r_at_1_difference"]
+        lines += [
+            "",
+            f"{routing['model']}, searching the vertical that its head predicts: R@1 "
+            f"{_with_interval(row)}, {_signed(difference['difference'])} "
+            f"[{_signed(difference['low'])}, {_signed(difference['high'])}] against the known "
+            f"vertical; the head is right for {routing['accuracy']:.3f} "
+            f"[{routing['accuracy_low']:.3f}, {routing['accuracy_high']:.3f}] of queries",
+        ]
+    return lines
 
 
 def render_runs(record: Mapping[str, Any], width: int | None = None) -> str:

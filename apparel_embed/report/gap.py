@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from apparel_embed.evaluation.protocol import ALL, MERGED, SCOPES, WITHIN
+from apparel_embed.evaluation.protocol import ALL, MERGED, ROUTED, SCOPES, WITHIN
 from apparel_embed.evaluation.table import DASH
 from apparel_embed.report.drawing import literal, model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs
@@ -30,6 +30,7 @@ def gap_section(inputs: ReportInputs) -> Section:
     parts: list[Part] = [_mean_table(rows, inputs.models), _figure(rows, inputs.models, verticals)]
     parts += [_vertical_table(rows, inputs.models, verticals, scope) for scope in SCOPES]
     parts += _comparisons(inputs.summary["comparisons"])
+    parts += [_routing(rows, one) for one in inputs.summary.get("routing", ())]
     return Section(
         "gap",
         "The gap between models",
@@ -115,6 +116,32 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[Table]:
         "leaves out zero; of many that are chance, one in twenty looks clear."
     )
     return [Table(caption, ("models", "vertical", "queries", "difference", ""), body)]
+
+
+def _routing(rows: _Rows, routing: Mapping[str, Any]) -> Table:
+    model, accuracies = routing["model"], {row["vertical"]: row for row in routing["verticals"]}
+    body = []
+    for vertical in (*accuracies, ALL):
+        accuracy = routing if vertical == ALL else accuracies[vertical]
+        low, high = accuracy["accuracy_low"], accuracy["accuracy_high"]
+        body.append(
+            (
+                vertical,
+                f"{accuracy['queries']:,}",
+                f"{accuracy['accuracy']:.3f} [{low:.3f}, {high:.3f}]",
+                _with_interval(rows[model, ROUTED, vertical]),
+                _with_interval(rows[model, WITHIN, vertical]),
+            )
+        )
+    difference = routing["r_at_1_difference"]
+    return Table(
+        f"Searches by {model} in the vertical that its vertical head predicts for the query "
+        "(routed), and in the one that is known. R@1 routed is lower by "
+        f"{-difference['difference']:.3f} [{-difference['high']:.3f}, {-difference['low']:.3f}], "
+        f"paired over {counted(routing['queries'], 'query', 'queries')}.",
+        ("vertical", "queries", "accuracy of the head", "R@1 routed", "R@1 within"),
+        tuple(body),
+    )
 
 
 def _figure(rows: _Rows, models: Sequence[str], verticals: Sequence[str]) -> Picture:

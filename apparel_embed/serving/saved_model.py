@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
 from apparel_embed.errors import UserError
-from apparel_embed.models.preprocessing import decode_to_square, fit_square
+from apparel_embed.models.preprocessing import fit_square
+from apparel_embed.models.vertical_head import VerticalHead, feature_model
+from apparel_embed.serving.decoding import LARGEST_MAX_PIXELS, decode_each
+from apparel_embed.serving.warm_up import write_warm_up_requests
+
+VERTICALS_FILE = "verticals.txt"
+MODEL_CARD_FILE = "model_card.md"
+DEFAULT_MAX_PIXELS = 25_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """How a model is exported.
+
+    Attributes:
+      max_pixels: pictures of more are refused before they are decoded, 1 to LARGEST_MAX_PIXELS.
+      warm_up: whether requests are stored that TensorFlow Serving replays when it loads the model;
+        needs tensorflow-serving-api.
+    """
+
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    warm_up: bool = True
 
 
 class ServingModule(tf.Module):
@@ -16,12 +40,19 @@ class ServingModule(tf.Module):
 
     Args:
       model: from float32 [batch, size, size, 3], values 0..255, to embeddings [batch, dim].
+      max_pixels: pictures of more are refused before they are decoded.
+      head: adds scores of verticals; the embedding stays as it is.
     """
 
-    def __init__(self, model: tf.keras.Model) -> None:
+    def __init__(
+        self, model: tf.keras.Model, max_pixels: int, head: VerticalHead | None = None
+    ) -> None:
         super().__init__()
         self.model = model
+        self._both = tf.keras.Model(model.input, [model.output, feature_model(model).output])
         self._size = model.input_shape[1]
+        self._max_pixels = max_pixels
+        self._head = head
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def embed_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -32,13 +63,21 @@ class ServingModule(tf.Module):
 
         Returns:
           `embedding` float32 [batch, dim], of unit length, and `valid` bool [batch]: false, with
-          an embedding of zeros, where the bytes are no picture.
+          an embedding of zeros, where the bytes are no picture. With a head `vertical` float32
+          [batch, verticals], probabilities, or zeros where the bytes are no picture, and
+          `vertical_name` string [batch, verticals], whose they are.
         """
-        images, valid = _decode_each(image_bytes, self._size)
-        embeddings = self.model(tf.cast(images, tf.float32), training=False)
-        embeddings = tf.where(valid[:, tf.newaxis], embeddings, tf.zeros_like(embeddings))
+        images, valid = decode_each(image_bytes, self._size, self._max_pixels)
+        embeddings, features = self._both(tf.cast(images, tf.float32), training=False)
+        found = {"embedding": _zeros_unless(valid, embeddings), "valid": valid}
+        if self._head:
+            logits = tf.matmul(tf.cast(features, tf.float32), self._head.weights) + self._head.bias
+            found["vertical"] = _zeros_unless(valid, tf.nn.softmax(logits))
+            # With every answer, in the manner of TensorFlow's classification signatures: a client
+            # cannot be out of step with the model.
+            found["vertical_name"] = tf.tile([self._head.verticals], [tf.shape(images)[0], 1])
         count = tf.shape(image_bytes)[0]
-        return {"embedding": embeddings[:count], "valid": valid[:count]}
+        return {name: values[:count] for name, values in found.items()}
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
     def embed_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -58,56 +97,82 @@ class ServingModule(tf.Module):
         return {"embedding": embeddings[:count]}
 
 
-def export_saved_model(model: tf.keras.Model, directory: Path) -> None:
+def export_saved_model(
+    model: tf.keras.Model,
+    directory: Path,
+    config: ExportConfig = ExportConfig(),
+    *,
+    head: VerticalHead | None = None,
+    verticals: Sequence[str] = (),
+    model_card: str = "",
+) -> None:
     """Writes a SavedModel with the signatures `serving_default` and `embed_images`.
 
     Args:
       model: an embedding model.
       directory: where to; TensorFlow Serving wants its name to be a version number.
+      config: how to export.
+      head: a head that adds scores of verticals, or None.
+      verticals: names of the verticals that the model knows, for the asset `verticals.txt`; those
+        of the head where there is one.
+      model_card: text of the asset `model_card.md`; none is written if it is empty.
 
     Raises:
-      UserError: if the directory exists.
+      UserError: if the directory exists, or the configuration cannot be.
     """
     if directory.exists():
         raise UserError(f"{directory}: exists; name another directory, e.g. the next version")
-    module = ServingModule(model)
     partial = directory.with_name(f"{directory.name}.partial")
     # What an interrupted export left would stay beside the new files.
     shutil.rmtree(partial, ignore_errors=True)
-    tf.saved_model.save(
-        module,
-        str(partial),
-        signatures={
-            "serving_default": module.embed_bytes,
-            "embed_images": module.embed_images,
-        },
-    )
+    write_saved_model(model, partial, config, head=head, verticals=verticals, model_card=model_card)
     partial.rename(directory)
 
 
-def _decode_each(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes pictures one by one, so that a broken one harms no other.
+def write_saved_model(
+    model: tf.keras.Model,
+    directory: Path,
+    config: ExportConfig,
+    *,
+    head: VerticalHead | None,
+    verticals: Sequence[str],
+    model_card: str,
+) -> None:
+    """Writes the files of a SavedModel into a directory that nobody looks at yet.
 
-    A decoding op fails the whole batch. Inside a tf.data pipeline the failure can be confined:
-    each picture is a dataset of its own, which is empty if decoding fails, followed by a
-    stand-in that takes the place of a picture that is missing.
-
-    Returns:
-      uint8 [batch, size, size, 3] and bool [batch], false for stand-ins. An empty request gives
-      one stand-in, as convolutions fail on a batch of none.
+    Args and errors are those of `export_saved_model`, but that the directory may exist.
     """
-    stand_in = tf.data.Dataset.from_tensors(
-        (tf.zeros([size, size, 3], tf.uint8), tf.constant(False))
-    )
-
-    def one(bytes_of_one: tf.Tensor) -> tf.data.Dataset:
-        decoded = tf.data.Dataset.from_tensors(bytes_of_one).map(
-            lambda encoded: (decode_to_square(encoded, size), tf.constant(True))
+    if not 1 <= config.max_pixels <= LARGEST_MAX_PIXELS:
+        raise UserError(f"max_pixels is {config.max_pixels}; allowed is 1 to {LARGEST_MAX_PIXELS}")
+    module = ServingModule(model, config.max_pixels, head)
+    assets = {
+        VERTICALS_FILE: "".join(f"{name}\n" for name in (head.verticals if head else verticals)),
+        MODEL_CARD_FILE: model_card,
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        module.assets = []
+        for name, text in assets.items():
+            if text:
+                path = Path(temporary) / name
+                path.write_text(text, "utf-8")
+                module.assets.append(tf.saved_model.Asset(str(path)))
+        tf.saved_model.save(
+            module,
+            str(directory),
+            signatures={
+                "serving_default": module.embed_bytes,
+                "embed_images": module.embed_images,
+            },
         )
-        return decoded.ignore_errors(log_warning=False).concatenate(stand_in).take(1)
+    if config.warm_up:
+        write_warm_up_requests(directory, image_size=model.input_shape[1])
 
-    pictures = tf.data.Dataset.from_tensor_slices(image_bytes).interleave(
-        one, cycle_length=16, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
-    count = tf.maximum(tf.shape(image_bytes, out_type=tf.int64)[0], 1)
-    return pictures.concatenate(stand_in).batch(count).take(1).get_single_element()
+
+def read_verticals(directory: Path) -> tuple[str, ...]:
+    """Returns the verticals that a SavedModel knows, in the order of its scores; () if unknown."""
+    path = directory / "assets" / VERTICALS_FILE
+    return tuple(path.read_text("utf-8").split("\n")[:-1]) if path.is_file() else ()
+
+
+def _zeros_unless(valid: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    return tf.where(valid[:, tf.newaxis], values, tf.zeros_like(values))

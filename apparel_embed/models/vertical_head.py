@@ -1,0 +1,59 @@
+"""The vertical head: from a model's pooled features to the probability of every vertical."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from apparel_embed.errors import UserError
+from apparel_embed.files import atomic_path
+
+_FILE = "vertical_head.npz"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class VerticalHead:
+    """A linear classifier of verticals; its scores are `softmax(features @ weights + bias)`.
+
+    Attributes:
+      verticals: names, in the order of the scores; no line ends in them.
+      weights: float32 [features, verticals].
+      bias: float32 [verticals].
+    """
+
+    verticals: tuple[str, ...]
+    weights: np.ndarray
+    bias: np.ndarray
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Returns the most probable vertical of pooled features [n, features]: str [n]."""
+        logits = features @ self.weights + self.bias
+        return np.array(self.verticals, dtype=object)[logits.argmax(axis=1)]
+
+    def save(self, directory: Path) -> None:
+        """Writes the head into a directory."""
+        with atomic_path(directory / _FILE) as temporary, open(temporary, "wb") as file:
+            np.savez(file, verticals=np.array(self.verticals), weights=self.weights, bias=self.bias)
+
+    @classmethod
+    def load(cls, directory: Path) -> VerticalHead:
+        """Reads what `save` wrote.
+
+        Raises:
+          UserError: if the directory holds no head.
+        """
+        path = directory / _FILE
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                verticals = tuple(map(str, stored["verticals"]))
+                return cls(verticals, stored["weights"], stored["bias"])
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{path}: no vertical head here ({error})") from error
+
+
+def feature_model(model: tf.keras.Model) -> tf.keras.Model:
+    """Returns an embedding model cut after pooling: what a vertical head looks at."""
+    return tf.keras.Model(model.input, model.get_layer("pooling").output, name="features")

@@ -1,0 +1,217 @@
+"""Decoding of pictures by strangers inside the graph: within bounds, upright, on white.
+
+`prepare` makes the pictures that models are trained on by Pillow; here the same is made of the
+formats that TensorFlow decodes. What cannot be made right fails, for the caller to confine the
+failure to the one picture.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import tensorflow as tf
+
+from apparel_embed.models.preprocessing import fit_square
+from apparel_embed.serving.headers import (
+    big_endian,
+    gif_first_frame,
+    jpeg_orientation,
+    little_endian,
+    png_orientation,
+    read_bytes,
+)
+
+LARGEST_MAX_PIXELS = 100_000_000
+"""A transparent PNG of so many pixels takes about 1.6 GB to decode."""
+
+# A JPEG is decoded at a half, a quarter or an eighth as long as its longest side keeps so many
+# pixels, and twice those that the model sees: faster, in less memory, and the filter that follows
+# hides the difference. Prepared pictures are usually smaller: decoded as in evaluation.
+_ENOUGH_PIXELS = 640
+_RATIOS = (1, 2, 4, 8)
+# Progressive JPEGs have about ten scans. Each may be a few bytes and costs a pass over all pixels.
+_MOST_SCANS = 32
+_MOST_BYTES = 32 * 2**20
+# Each takes memory; what more cores could do, requests at the same time have them do.
+DECODED_AT_ONCE = 4
+"""Pictures of one request."""
+
+
+def decode_each(encoded: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes pictures one by one, so that a broken one harms no other.
+
+    A decoding op that fails, fails the whole batch. Inside a tf.data pipeline the failure can be
+    confined: pictures that fail are left out, and the others find their places by their numbers.
+
+    Args:
+      encoded: string [batch]; each JPEG (grey, RGB or CMYK), PNG, GIF (its first frame) or BMP (8,
+        24 or 32 bits, not compressed).
+      size: side of the square that they are fitted into, in pixels.
+      max_pixels: pictures of more are refused before they are decoded.
+
+    Returns:
+      uint8 [batch, size, size, 3] and bool [batch], false (and black) where there is no picture, or
+      one that is broken, too large, or of a kind that would come out wrong. An empty request gives
+      one row, as convolutions fail on a batch of none.
+    """
+    count = tf.shape(encoded)[0]
+    encoded = tf.where(tf.strings.length(encoded) <= _MOST_BYTES, encoded, b"")
+    pictures = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded, _kinds(encoded))).map(
+        lambda number, one, kind: (number, _decode_to_square(one, kind, size, max_pixels)),
+        num_parallel_calls=DECODED_AT_ONCE,
+        deterministic=True,
+    )
+    # One that always is there, behind the last.
+    stand_in = tf.data.Dataset.from_tensors((count, tf.zeros([size, size, 3], tf.uint8)))
+    numbers, images = (
+        pictures.ignore_errors(log_warning=False)
+        .concatenate(stand_in)
+        .batch(tf.cast(count + 1, tf.int64))
+        .get_single_element()
+    )
+    places, rows = numbers[:, tf.newaxis], tf.maximum(count, 1)
+    images = tf.scatter_nd(places, tf.cast(images, tf.int32), [count + 1, size, size, 3])
+    valid = tf.scatter_nd(places, tf.cast(numbers < count, tf.int32), [count + 1])
+    return tf.cast(images[:rows], tf.uint8), valid[:rows] > 0
+
+
+def _kinds(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns what pictures are, string [batch], by their first bytes: the index of a decoder.
+
+    For all at once: in TensorFlow many small steps take longer than decoding a small picture.
+    """
+    head = tf.io.decode_raw(tf.strings.substr(encoded, 0, 22), tf.uint8, fixed_length=22)
+
+    def starts(magic: bytes) -> tf.Tensor:
+        return tf.cast(tf.reduce_all(head[:, : len(magic)] == list(magic), axis=1), tf.int32)
+
+    # Most JPEGs have a JFIF segment of 16 bytes, then tables: nothing that could turn them.
+    is_plain = starts(b"\xff\xd8\xff\xe0\0\x10") * tf.cast(head[:, 21] < 0xE0, tf.int32)
+    # What is of no other kind is decoded as JPEG, and fails there.
+    return is_plain + 2 * starts(b"\x89PNG") + 3 * starts(b"GIF8") + 4 * starts(b"BM")
+
+
+def _decode_to_square(encoded: tf.Tensor, kind: tf.Tensor, size: int, max_pixels: int) -> tf.Tensor:
+    """Decodes one picture, upright and on white, into a white square: uint8 [size, size, 3]."""
+
+    def turned_jpeg(one: tf.Tensor) -> tf.Tensor:
+        return _turn_upright(_decode_jpeg(one, size, max_pixels), jpeg_orientation(one))
+
+    decoders = (
+        turned_jpeg,
+        functools.partial(_decode_jpeg, size=size, max_pixels=max_pixels),
+        functools.partial(_decode_png, max_pixels=max_pixels),
+        functools.partial(_decode_gif, max_pixels=max_pixels),
+        functools.partial(_decode_bmp, max_pixels=max_pixels),
+    )
+    # As `tf.switch_case`, which however puts all decoders into one graph and walks through those
+    # not taken as well: slower than decoding a small picture.
+    signature = [tf.TensorSpec([], tf.string)]
+    (image,) = tf.raw_ops.StatelessCase(
+        branch_index=kind,
+        input=[encoded],
+        Tout=[tf.uint8],
+        branches=[tf.function(one, signature).get_concrete_function() for one in decoders],
+        output_shapes=[[None, None, 3]],
+    )
+    image.set_shape([None, None, 3])
+    return fit_square(image, size)
+
+
+def _decode_jpeg(encoded: tf.Tensor, size: int, max_pixels: int) -> tf.Tensor:
+    sides = tf.image.extract_jpeg_shape(encoded)[:2]
+    values = tf.io.decode_raw(encoded, tf.uint8)
+    scans = tf.math.count_nonzero((values[:-1] == 0xFF) & (values[1:] == 0xDA))
+    is_small = tf.reduce_prod(tf.cast(sides, tf.int64)) <= max_pixels
+    encoded = _only_if(is_small & (scans <= _MOST_SCANS), encoded)
+    enough = max(_ENOUGH_PIXELS, 2 * size)
+    larger = tf.reduce_max(sides) >= [ratio * enough for ratio in _RATIOS[1:]]
+    return tf.switch_case(
+        tf.math.count_nonzero(larger, dtype=tf.int32),
+        [
+            functools.partial(tf.io.decode_jpeg, encoded, channels=3, ratio=ratio)
+            for ratio in _RATIOS
+        ],
+    )
+
+
+def _decode_png(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    header = read_bytes(encoded, 0, 26)
+    width, height = big_endian(header[16:20]), big_endian(header[20:24])
+    encoded = _only_if(_is_within(height, width, max_pixels), encoded)
+    image = tf.io.decode_png(encoded, channels=4)
+    colour, alpha = image[..., :3], image[..., 3:]
+    # Where a picture has no alpha, TensorFlow fills in the largest number of the picture's bits.
+    opaque = tf.bitwise.left_shift(1, tf.minimum(header[24], 8)) - 1
+    on_white = tf.cond(
+        tf.reduce_all(alpha == tf.cast(opaque, tf.uint8)),
+        lambda: colour,
+        lambda: _compose(colour, alpha),
+    )
+    return _turn_upright(on_white, png_orientation(encoded))
+
+
+def _decode_gif(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    header = read_bytes(encoded, 0, 10)
+    width, height = little_endian(header[6:8]), little_endian(header[8:10])
+    encoded = _only_if(_is_within(height, width, max_pixels), encoded)
+    frame, is_whole = gif_first_frame(encoded)
+    return tf.io.decode_gif(_only_if(is_whole, frame))[0]
+
+
+def _decode_bmp(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    header = read_bytes(encoded, 0, 34)
+    header_size = little_endian(header[14:18])
+    width, height = (_signed(little_endian(header[at : at + 4])) for at in (18, 22))
+    bits, compression = little_endian(header[28:30]), little_endian(header[30:34])
+    is_plain = (compression == 0) & (header_size >= 40) & (header_size <= 124)
+    is_plain &= (bits == 8) | (bits == 24) | (bits == 32)
+    encoded = _only_if(is_plain & _is_within(tf.abs(height), width, max_pixels), encoded)
+    image = tf.io.decode_bmp(encoded)
+
+    def by_palette() -> tf.Tensor:
+        start = 14 + tf.cast(header_size, tf.int32)
+        colours = tf.reshape(read_bytes(encoded, start, 4 * 256), [256, 4])
+        return tf.gather(tf.cast(colours[:, 2::-1], tf.uint8), tf.cast(image[..., 0], tf.int32))
+
+    return tf.cond(bits == 8, by_palette, lambda: image[..., :3])
+
+
+def _is_within(height: tf.Tensor, width: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Returns whether a picture has pixels, and not too many; sides are below 2^31."""
+    return (height > 0) & (width > 0) & (height * width <= max_pixels)
+
+
+def _only_if(condition: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
+    """Returns the bytes, or none, which no decoder takes.
+
+    Other than by an assertion, no decoder can start before the condition is known.
+    """
+    return tf.where(condition, encoded, b"")
+
+
+def _signed(number: tf.Tensor) -> tf.Tensor:
+    """Returns the number of 32 bits with a sign that was read as one without."""
+    return number - tf.where(number >= 1 << 31, tf.constant(1 << 32, tf.int64), 0)
+
+
+def _compose(colour: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+    """Returns a picture on white: uint8 [height, width, 3] of colour and alpha [..., 1].
+
+    In 16 bits, which hold 255 * 255 + 127, and not in more: pictures may be large.
+    """
+    colour, alpha = tf.cast(colour, tf.uint16), tf.cast(alpha, tf.uint16)
+    return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+
+
+def _turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Returns the picture as it is to be looked at, by its EXIF orientation (1 to 8)."""
+
+    def turned() -> tf.Tensor:
+        # 5 to 8 have rows and columns exchanged; then it is mirrored along none, one or both.
+        laid = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+        rows = tf.reduce_any(orientation == [3, 4, 7, 8])
+        columns = tf.reduce_any(orientation == [2, 3, 6, 7])
+        return tf.reverse(laid, tf.boolean_mask([0, 1], tf.stack([rows, columns])))
+
+    return tf.cond(orientation > 1, turned, lambda: image)

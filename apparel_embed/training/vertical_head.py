@@ -1,0 +1,92 @@
+"""Training of the vertical head, after the student and without changing it.
+
+The student is trained to place pictures inside their vertical, and its embedding has room for
+little else: verticals may overlap in it. The features before the projection still tell them apart,
+so a linear classifier of these is all it takes. It is trained when the student is finished: trained
+together, it would pull at the features and change the embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from apparel_embed.data.manifest import UNLABELLED
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.errors import UserError
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.models.embedding import load_embedding_model
+from apparel_embed.models.vertical_head import VerticalHead, feature_model
+
+# Inverse strength of the regularisation; the one of highest accuracy on val is taken, without
+# pictures there the middle one.
+_STRENGTHS = (0.01, 0.1, 1.0)
+_ITERATIONS = 300
+
+
+def train_vertical_head(
+    dataset: PreparedDataset, model: Path
+) -> tuple[VerticalHead, Mapping[str, Any]]:
+    """Fits a multinomial logistic regression of the vertical on a model's pooled features.
+
+    Args:
+      dataset: a prepared dataset; splits train and unlabelled are learnt from, val is chosen by.
+      model: directory of the embedding model.
+
+    Returns:
+      The head, and what to report of it.
+
+    Raises:
+      UserError: if there are training pictures of fewer than two verticals.
+    """
+    tf.keras.backend.clear_session()
+    loaded, _ = load_embedding_model(model)
+    embedder = Embedder(feature_model(loaded))
+    records = np.concatenate([dataset.select(split=split) for split in ("train", UNLABELLED)])
+    labels = dataset.column("vertical")[records].astype(str)
+    verticals = np.unique(labels)
+    if len(verticals) < 2:
+        raise UserError(
+            f"{dataset.directory}: has training pictures of {len(verticals)} verticals; a vertical "
+            "head needs two or more"
+        )
+    scaler = StandardScaler()
+    features = scaler.fit_transform(embedder.records(dataset, records))
+    val = dataset.select(split="val")
+    val = val[np.isin(dataset.column("vertical")[val].astype(str), verticals)]
+    val_features = scaler.transform(embedder.records(dataset, val)) if len(val) else None
+    val_labels = dataset.column("vertical")[val].astype(str)
+
+    best, accuracy = None, -1.0
+    for strength in _STRENGTHS if len(val) else (_STRENGTHS[1],):
+        found = LogisticRegression(C=strength, max_iter=_ITERATIONS).fit(features, labels)
+        right = 0.0 if val_features is None else found.score(val_features, val_labels)
+        if right > accuracy:
+            best, accuracy = found, right
+    report = {
+        "train_pictures": len(records),
+        "val_pictures": len(val),
+        "strength": best.C,
+        "train_accuracy": float(best.score(features, labels)),
+        "validation_accuracy": float(accuracy) if len(val) else None,
+    }
+    return _head(best, scaler), report
+
+
+def _head(regression: LogisticRegression, scaler: StandardScaler) -> VerticalHead:
+    """Returns the head, the scaling of features put into its weights."""
+    weights, bias = regression.coef_.T, regression.intercept_
+    if len(regression.classes_) == 2:
+        # scikit-learn keeps only what speaks for the second class.
+        weights, bias = np.hstack([0 * weights, weights]), np.append(0 * bias, bias)
+    weights = weights / scaler.scale_[:, np.newaxis]
+    bias = bias - scaler.mean_ @ weights
+    return VerticalHead(
+        tuple(map(str, regression.classes_)), weights.astype(np.float32), bias.astype(np.float32)
+    )
