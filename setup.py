@@ -11,9 +11,28 @@ VERSION = re.search(
 ).group(1)
 
 SERVING = ["tensorflow-serving-api==2.15.1"]
-SEARCH = ["pymilvus<2.6", "milvus-lite", "setuptools<81"]
+SEARCH = [
+    "pymilvus<2.6",
+    "milvus-lite",
+    "setuptools<81",
+    # The search service, its server, its uploads and its metrics.
+    "fastapi",
+    "uvicorn",
+    "python-multipart",
+    "prometheus-client",
+]
 BEAM = ["apache-beam"]
-DEV = ["hypothesis", "pytest", "pytest-cov", "ruff", "wheel"]
+DEV = [
+    "hypothesis",
+    # Asks the search service, in tests and in tools/benchmark_search.py.
+    "httpx",
+    # Drives the system's Chromium in the test of the search page; it downloads no browser.
+    "playwright",
+    "pytest",
+    "pytest-cov",
+    "ruff",
+    "wheel",
+]
 
 setup(
     name="apparel_embed",
@@ -23,7 +42,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["apparel_embed", "apparel_embed.*"]),
-    package_data={"apparel_embed": ["py.typed", "report/templates/*.html", "serving/templates/*"]},
+    package_data={"apparel_embed": ["py.typed", "report/templates/*.html", "serving/templates/*", "search/page/*"]},
     python_requires=">=3.9,<3.12",
     install_requires=[
         "absl-py",
