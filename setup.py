@@ -11,9 +11,31 @@ VERSION = re.search(
 ).group(1)
 
 SERVING = ["tensorflow-serving-api==2.15.1"]
-SEARCH = ["pymilvus<2.6", "milvus-lite", "setuptools<81"]
+SEARCH = [
+    "pymilvus<2.6",
+    "milvus-lite",
+    "setuptools<81",
+    # The search service, its server, its uploads and its metrics.
+    "fastapi",
+    "uvicorn",
+    "python-multipart",
+    "prometheus-client",
+]
 BEAM = ["apache-beam"]
-DEV = ["hypothesis", "pytest", "pytest-cov", "pytest-xdist", "pyyaml", "ruff", "wheel"]
+DEV = [
+    "hypothesis",
+    # Asks the search service, in tests and in tools/benchmark_search.py.
+    "httpx",
+    # Drives the system's Chromium in the test of the search page; it downloads no browser.
+    "playwright",
+    "pytest",
+    "pytest-cov",
+    "pytest-xdist",
+    # Reads the manifests of Kubernetes and Docker that are written, in tests.
+    "pyyaml",
+    "ruff",
+    "wheel",
+]
 
 setup(
     name="apparel_embed",
@@ -27,6 +49,7 @@ setup(
         "apparel_embed": [
             "py.typed",
             "report/templates/*.html",
+            "search/page/*",
             "serving/templates/*",
             "serving/templates/kit/*",
         ]

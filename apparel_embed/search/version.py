@@ -1,0 +1,113 @@
+"""What an index consists of: versions of the model, pictures, and hits."""
+
+from __future__ import annotations
+
+import dataclasses
+
+INDEX_KINDS = ("FLAT", "IVF_FLAT", "HNSW")
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexSettings:
+    """How vectors are kept.
+
+    Attributes:
+      kind: `FLAT` (every vector is looked at), `IVF_FLAT` or `HNSW`.
+      hnsw_m: links of a vector in HNSW, 2 to 2048.
+      hnsw_ef_construction: candidates while HNSW is built, 1 or more.
+      hnsw_ef: candidates of a search in HNSW; at least as many as hits are asked for are taken.
+      ivf_lists: clusters of IVF_FLAT, 1 to 65536.
+      ivf_probes: clusters that a search looks through.
+    """
+
+    kind: str = "FLAT"
+    hnsw_m: int = 16
+    hnsw_ef_construction: int = 200
+    hnsw_ef: int = 128
+    ivf_lists: int = 128
+    ivf_probes: int = 32
+
+    def build_parameters(self) -> dict[str, int]:
+        """Returns Milvus's parameters of building."""
+        return {
+            "FLAT": {},
+            "IVF_FLAT": {"nlist": self.ivf_lists},
+            "HNSW": {"M": self.hnsw_m, "efConstruction": self.hnsw_ef_construction},
+        }[self.kind]
+
+    def search_parameters(self, k: int) -> dict[str, int]:
+        """Returns Milvus's parameters of a search for k hits."""
+        return {
+            "FLAT": {},
+            "IVF_FLAT": {"nprobe": self.ivf_probes},
+            "HNSW": {"ef": max(self.hnsw_ef, k)},
+        }[self.kind]
+
+
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """One model's collection.
+
+    Attributes:
+      model: fingerprint of the model.
+      dim: length of an embedding.
+      complete: whether it was filled to the end at least once.
+      pictures_of: fingerprint of what `record` counts in, such as a prepared dataset; "" if none.
+      verticals: names, sorted.
+      pictures: how many there are.
+      settings: how vectors are kept.
+    """
+
+    model: str
+    dim: int
+    complete: bool = False
+    pictures_of: str = ""
+    verticals: tuple[str, ...] = ()
+    pictures: int = 0
+    settings: IndexSettings = IndexSettings()
+
+    @property
+    def collection(self) -> str:
+        """Name of the collection."""
+        return collection_name(self.model)
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexedPicture:
+    """A picture as it is kept beside its embedding.
+
+    Attributes:
+      key: identifies the picture: 32 hexadecimal digits.
+      picture: path or URI, as the manifest has it.
+      item: id of the garment.
+      vertical: name.
+      record: number in the prepared dataset, or -1.
+    """
+
+    key: str
+    picture: str
+    item: str
+    vertical: str
+    record: int = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+    """A picture that was found.
+
+    Attributes:
+      picture: which.
+      distance: Euclidean between unit vectors, 0 to 2.
+    """
+
+    picture: IndexedPicture
+    distance: float
+
+
+def collection_name(model: str) -> str:
+    """Returns the name of a model's collection.
+
+    Args:
+      model: its fingerprint, hexadecimal.
+    """
+    return f"pictures_{model[:32]}"
