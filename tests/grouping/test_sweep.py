@@ -162,7 +162,7 @@ def untrained(monkeypatch):
     """Leaves out the work of trainings, and finds what chance does; names what would be trained."""
     trained = []
 
-    def train_specialist(dataset, verticals, config, directory, what):
+    def train_specialist(dataset, verticals, config, directory, what, start=None):
         trained.append(what)
         return {}
 
