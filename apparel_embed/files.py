@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from apparel_embed.errors import UserError
+
+# What a disk may say, and what helps. Libraries written in C++ keep the words and lose the number.
+_REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EFBIG: "raise the limit (ulimit -f)",
+    errno.EROFS: "name a place that can be written",
+    errno.EACCES: "see to the permissions",
+    errno.EPERM: "see to the permissions",
+    errno.ENOTDIR: "name a place that can be written",
+    errno.EIO: "look after the disk",
+}
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` when the block ends well.
 
-    A reader never sees half a file, and a crash leaves an older `path` as it was.
+    A reader never sees half a file, and a crash leaves an older `path` as it was, be it of the
+    process or of the machine.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,9 +45,74 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
+        # A new name must not reach the disk before what it stands for.
+        _sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a directory, have reached the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(directory: Path) -> None:
+    """Waits until all files below a directory have reached the disk, and the directory itself."""
+    for path in [*directory.rglob("*"), directory]:
+        _sync(path)
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Removes what `atomic_path` left below a directory when its process was killed.
+
+    Args:
+      directory: one that nobody writes to. Nothing of value in it may have a name with a dot first.
+    """
+    for path in directory.rglob(".*"):
+        if path.is_file():
+            path.unlink()
+
+
+def remove_tree(directory: Path) -> None:
+    """Removes a directory, which loses its name before its files go: it is whole or not there."""
+    aside = directory.with_name(f".{directory.name}.removed")
+    shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        directory.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def disk_errors_told(directory: str | os.PathLike[str]) -> Iterator[None]:
+    """Makes one line of what goes wrong because of the disk, whichever library says so.
+
+    Args:
+      directory: where the block writes to; named where the error does not name a file.
+
+    Raises:
+      UserError: in place of an error that says that the disk is full, is read-only or fails.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        text = str(error)
+        for known, remedy in _REMEDIES.items():
+            reason = os.strerror(known)
+            if number == known or reason in text:
+                place = getattr(error, "filename", None) or directory
+                raise UserError(
+                    f"{place}: {reason}; what was finished is kept: {remedy}, and run the same "
+                    "command again"
+                ) from error
+        raise
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

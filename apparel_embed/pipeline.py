@@ -9,6 +9,7 @@ from typing import Any
 
 from absl import logging
 
+from apparel_embed.cluster import is_chief, wait_for
 from apparel_embed.data.prepare import PrepareConfig, prepare
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.synthetic.generate import generate
@@ -18,7 +19,7 @@ from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.grouping.stage import grouping_stage
 from apparel_embed.models.backbones import check_initial_weights
 from apparel_embed.previous_run import previous_stage
-from apparel_embed.runs import Stage
+from apparel_embed.runs import Stage, only_run
 from apparel_embed.stages import (
     COMBINED,
     MODEL_VERSION,
@@ -100,11 +101,17 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
     """Walks the whole way; what is finished is skipped, what was interrupted goes on.
 
     Raises:
-      UserError: if data or flags are wrong, or the run was made with other flags.
+      UserError: if data or flags are wrong, the run was made with other flags, or another process
+        works on it.
     """
     for training in (config.specialist, config.student):
         check_initial_weights(training.model.backbone, training.init_weights)
     _check_previous_run(config)
+    with only_run(config.run_dir):
+        return _run_pipeline(config)
+
+
+def _run_pipeline(config: PipelineConfig) -> PipelineResult:
     dataset = _data(config)
     run_dir, verticals = config.run_dir, dataset.verticals
     if len(verticals) < 2:
@@ -201,6 +208,10 @@ def _train_student(
 
 
 def _data(config: PipelineConfig) -> PreparedDataset:
+    if not is_chief():
+        directory = Path(config.prepare.output)
+        wait_for(lambda: directory if directory.is_dir() else None, str(directory))
+        return PreparedDataset.open(directory)
     if config.synthetic is None:
         return prepare(config.prepare, processes=config.processes)
     drawn = generate(config.synthetic, config.run_dir / "synthetic", config.processes)

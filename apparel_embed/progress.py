@@ -15,6 +15,7 @@ def progress_bar(
     initial: int = 0,
     what: str,
     unit: str,
+    delay: float = 0.0,
 ) -> tqdm:
     """Returns a bar with rate and time left on stderr; nothing where stderr is no terminal.
 
@@ -24,6 +25,7 @@ def progress_bar(
       initial: units that were done before.
       what: the work in one or two words, shown before the bar.
       unit: name of one unit, e.g. "images".
+      delay: seconds for which nothing is shown; work that is done by then goes unseen.
     """
     return tqdm(
         iterable,
@@ -31,6 +33,7 @@ def progress_bar(
         initial=initial,
         desc=what,
         unit=f" {unit}",
+        delay=delay,
         disable=None,
         dynamic_ncols=True,
     )

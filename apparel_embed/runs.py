@@ -2,11 +2,13 @@
 
 A stage lives in `<run>/<stage>/`. While it is at work the directory is called
 `<run>/<stage>.partial/`; it is renamed when whole. `stage.json` holds what made it: flags and
-fingerprints of its inputs, which together are its own fingerprint.
+fingerprints of its inputs, which together are its own fingerprint. A process may be killed between
+any two lines of this file: what it leaves is then finished, gone on with or begun anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -14,18 +16,30 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import logging
 
+from apparel_embed.cluster import is_chief, wait_for
 from apparel_embed.errors import UserError
-from apparel_embed.files import fingerprint_json, read_json, write_json
+from apparel_embed.files import (
+    disk_errors_told,
+    fingerprint_json,
+    read_json,
+    remove_temporaries,
+    remove_tree,
+    sync_tree,
+    write_json,
+)
+from apparel_embed.locks import only_writer, refuse_if_held
 
 STAGE_FILE = "stage.json"
 SCHEMA_VERSION = 1
 _REMEDY = "remove that directory or name another --run_dir"
+# Beside those of its stages, which are named after them.
+_RUN_LOCK = ".run.lock"
 _PACKAGES = ("apparel_embed", "tensorflow", "tensorflow-addons", "keras-cv", "numpy", "Pillow")
 
 
@@ -63,12 +77,12 @@ def open_stage(directory: Path) -> Stage:
     Raises:
       UserError: if there is none, or it is not finished.
     """
-    if not (directory / STAGE_FILE).is_file():
-        partial = directory.with_name(f"{directory.name}.partial")
+    if not directory.is_dir():
+        partial = _partial(directory)
         remedy = "it is not finished, run it again" if partial.is_dir() else "no stage is there"
         raise UserError(f"{directory}: {remedy}")
+    record = _read_record(directory)
     try:
-        record = read_json(directory / STAGE_FILE)
         return Stage(
             directory,
             record["fingerprint"],
@@ -77,8 +91,10 @@ def open_stage(directory: Path) -> Stage:
             record["seconds"],
             inputs=record["inputs"],
         )
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{directory / STAGE_FILE}: not a stage file ({error})") from error
+    except KeyError as error:
+        raise UserError(
+            f"{directory / STAGE_FILE}: not that of a finished stage, {error} is missing; {_REMEDY}"
+        ) from error
 
 
 def find_stage(directory: Path) -> Stage | None:
@@ -90,6 +106,32 @@ def find_stage(directory: Path) -> Stage | None:
     return open_stage(directory) if directory.is_dir() else None
 
 
+@contextlib.contextmanager
+def only_run(run_dir: Path) -> Iterator[None]:
+    """Holds a run for a process that makes many of its stages, such as the pipeline.
+
+    Who makes a single stage need not: `run_stage` is refused while another process holds the run,
+    or makes the same stage. Of several processes that train together the chief holds it for all.
+
+    Raises:
+      UserError: if another process holds the run or makes a stage of it; it is told which.
+    """
+    if not is_chief():
+        yield
+        return
+    is_new = not run_dir.exists()
+    try:
+        with disk_errors_told(run_dir), only_writer(run_dir, run_dir / _RUN_LOCK):
+            for path in sorted(run_dir.glob(".*.lock")):
+                refuse_if_held(path, run_dir / path.name[1 : -len(".lock")])
+            yield
+    finally:
+        if is_new:
+            # Made for the lock: nothing else may be there of a run that was refused its flags.
+            with contextlib.suppress(OSError):
+                run_dir.rmdir()
+
+
 def run_stage(
     directory: Path,
     *,
@@ -98,8 +140,13 @@ def run_stage(
     work: Callable[[Path], Mapping[str, Any]],
     renewed: bool | Collection[str] = False,
     twins: Sequence[Path] = (),
+    scratch: Sequence[str] = (),
+    together: bool = False,
 ) -> Stage:
     """Runs a stage, or finds it finished, by its own or another name.
+
+    Of several processes that train together the chief runs it. The others wait until it is
+    finished, or do the work too, in a directory aside that goes.
 
     Args:
       directory: `<run>/<stage>`.
@@ -112,44 +159,66 @@ def run_stage(
         stages' results, and can be made again from them.
       twins: directories where the same work may have been done by another name. The first finished
         stage among them that was made with the same flags and inputs is copied.
+      scratch: names of directories in the stage's that only an interrupted call has use for.
+      together: whether all processes have to do the work, as trainings.
 
     Returns:
       The finished stage.
 
     Raises:
       UserError: if the stage, finished or begun, was made with other flags or inputs and is not
-        to be renewed: nothing else is overwritten.
+        to be renewed: nothing else is overwritten. If another process is making it, or has the
+        run for itself. If the disk is full, read-only or fails.
     """
     made_of = {"flags": dict(flags), "inputs": dict(inputs)}
-    fingerprint = fingerprint_json(made_of)
-    partial = directory.with_name(f"{directory.name}.partial")
+    # Without a lock first: a finished stage can be read where nothing can be written.
+    finished = _find_finished(directory, made_of, renewed)
+    if finished:
+        logging.info("%s: finished before, skipped", directory)
+        return finished
+    if not is_chief():
+        return _follow(directory, made_of, work if together else None, renewed, twins)
+    with disk_errors_told(directory), only_writer(directory):
+        refuse_if_held(directory.parent / _RUN_LOCK, directory.parent)
+        # Another process may have finished it in between.
+        finished = _find_finished(directory, made_of, renewed)
+        if not finished and not directory.exists() and not _partial(directory).exists():
+            finished = _copy_twin(directory, made_of, twins)
+        return finished or _make(directory, made_of, work, renewed, scratch)
+
+
+def _make(
+    directory: Path,
+    made_of: Mapping[str, Any],
+    work: Callable[[Path], Mapping[str, Any]],
+    renewed: bool | Collection[str],
+    scratch: Sequence[str],
+) -> Stage:
+    """Does a stage's work, or what an interrupted call has left of it."""
+    partial, old = _partial(directory), directory.with_name(f".{directory.name}.old")
     if directory.exists():
-        differences = _differences(directory, made_of)
-        if not differences:
-            logging.info("%s: finished before, skipped", directory)
-            return open_stage(directory)
-        _refuse_unless(renewed, directory, differences)
-        logging.info("%s: %s; made anew", directory, "; ".join(differences.values()))
-    elif not partial.exists():
-        for twin in twins:
-            if (twin / STAGE_FILE).is_file() and not _differences(twin, made_of):
-                logging.info("%s: the same as %s, copied", directory, twin)
-                return _copy(open_stage(twin), directory)
-    _begin(partial, made_of, renewed)
-    start = time.monotonic()
-    result = work(partial)
-    record = {
-        "schema_version": SCHEMA_VERSION,
-        "stage": directory.name,
-        **made_of,
-        "fingerprint": fingerprint,
-        "versions": _versions(),
-        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - start, 1),
-        "result": dict(result),
-    }
-    write_json(partial / STAGE_FILE, record)
-    old = directory.with_name(f".{directory.name}.old")
+        differences = _differences(directory, made_of).values()
+        logging.info("%s: %s; made anew", directory, "; ".join(differences))
+    _begin(partial, old, made_of, renewed)
+    # It is whole but for its name if the process was killed just then.
+    if "result" not in _read_record(partial):
+        start = time.monotonic()
+        result = work(partial)
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "stage": directory.name,
+            **made_of,
+            "fingerprint": fingerprint_json(made_of),
+            "versions": _versions(),
+            "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - start, 1),
+            "result": dict(result),
+        }
+        sync_tree(partial)
+        write_json(partial / STAGE_FILE, record)
+    for name in scratch:
+        remove_tree(partial / name)
+    remove_temporaries(partial)
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
         # The old one stays until the new one is whole, and goes at once and not file by file.
@@ -159,14 +228,81 @@ def run_stage(
     return dataclasses.replace(open_stage(directory), skipped=False)
 
 
+def _follow(
+    directory: Path,
+    made_of: Mapping[str, Any],
+    work: Callable[[Path], Mapping[str, Any]] | None,
+    renewed: bool | Collection[str],
+    twins: Sequence[Path],
+) -> Stage:
+    """Does the chief's work with it, if there is some, and returns the stage once it is finished.
+
+    Whether there is some is seen from what was there before: the chief finishes no work that all
+    have to do without this process.
+    """
+    partial = _partial(directory)
+    if work is not None and _is_to_be_done(partial, made_of, twins):
+        # Looked at once more: the chief may just have given it its name.
+        finished = _find_finished(directory, made_of, True)
+        if finished:
+            return finished
+        with tempfile.TemporaryDirectory() as aside:
+            # All have to go on from the same checkpoint.
+            if partial.is_dir():
+                shutil.copytree(partial, aside, dirs_exist_ok=True)
+            work(Path(aside))
+    return wait_for(lambda: _find_finished(directory, made_of, True), str(directory))
+
+
+def _is_to_be_done(partial: Path, made_of: Mapping[str, Any], twins: Sequence[Path]) -> bool:
+    """Returns whether a chief does a stage's work, and does not copy or only rename it."""
+    if not (partial / STAGE_FILE).is_file():
+        return _find_twin(made_of, twins) is None
+    return "result" not in _read_record(partial)
+
+
+def _find_finished(
+    directory: Path, made_of: Mapping[str, Any], renewed: bool | Collection[str]
+) -> Stage | None:
+    """Returns a stage if it is finished and made of the same; None if it is to be made.
+
+    Raises:
+      UserError: if it is made of something else, and not to be renewed.
+    """
+    if not directory.exists():
+        return None
+    differences = _differences(directory, made_of)
+    if not differences:
+        return open_stage(directory)
+    _refuse_unless(renewed, directory, differences)
+    return None
+
+
+def _copy_twin(directory: Path, made_of: Mapping[str, Any], twins: Sequence[Path]) -> Stage | None:
+    """Copies the first finished stage that is made of the same; None if there is none."""
+    twin = _find_twin(made_of, twins)
+    if twin is None:
+        return None
+    logging.info("%s: the same as %s, copied", directory, twin)
+    return _copy(open_stage(twin), directory)
+
+
+def _find_twin(made_of: Mapping[str, Any], twins: Sequence[Path]) -> Path | None:
+    for twin in twins:
+        if (twin / STAGE_FILE).is_file() and not _differences(twin, made_of):
+            return twin
+    return None
+
+
 def _copy(twin: Stage, directory: Path) -> Stage:
     """Copies a finished stage aside, and gives the copy its name when it is whole."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    aside = directory.with_name(f".{directory.name}.copy")
+    shutil.rmtree(aside, ignore_errors=True)
     try:
-        shutil.copytree(twin.directory, aside, dirs_exist_ok=True)
+        shutil.copytree(twin.directory, aside)
         record = read_json(aside / STAGE_FILE)
         write_json(aside / STAGE_FILE, {**record, "stage": directory.name})
+        sync_tree(aside)
         aside.rename(directory)
     except OSError as error:
         raise UserError(f"{directory}: cannot be copied from {twin.directory} ({error})") from error
@@ -175,17 +311,44 @@ def _copy(twin: Stage, directory: Path) -> Stage:
     return open_stage(directory)
 
 
-def _begin(partial: Path, made_of: Mapping[str, Any], renewed: bool | Collection[str]) -> None:
+def _begin(
+    partial: Path, old: Path, made_of: Mapping[str, Any], renewed: bool | Collection[str]
+) -> None:
     """Makes the directory of a stage at work, or finds the one to go on with."""
-    if partial.exists():
+    remove_temporaries(partial)
+    # An empty one was left by a process that was killed as it began.
+    if partial.is_file() or (partial.is_dir() and any(partial.iterdir())):
         differences = _differences(partial, made_of)
         if not differences:
             logging.info("%s: going on", partial)
-        else:
-            _refuse_unless(renewed, partial, differences)
-            shutil.rmtree(partial)
+            return
+        _refuse_unless(renewed, partial, differences)
+        shutil.rmtree(old, ignore_errors=True)
+        partial.rename(old)
     partial.mkdir(parents=True, exist_ok=True)
     write_json(partial / STAGE_FILE, made_of)
+
+
+def _partial(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}.partial")
+
+
+def _read_record(directory: Path) -> dict[str, Any]:
+    """Returns the content of a stage file.
+
+    Raises:
+      UserError: if it cannot be read, or is no stage file.
+    """
+    path = directory / STAGE_FILE
+    try:
+        record = read_json(path)
+        if not isinstance(record.get("flags"), dict) or not isinstance(record.get("inputs"), dict):
+            raise ValueError("flags and inputs are missing")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path}: cannot be read, so {directory} is not a stage ({error}); {_REMEDY}"
+        ) from error
+    return record
 
 
 def _differences(directory: Path, made_of: Mapping[str, Any]) -> dict[str, str]:
@@ -194,13 +357,10 @@ def _differences(directory: Path, made_of: Mapping[str, Any]) -> dict[str, str]:
     Raises:
       UserError: if the directory is no stage.
     """
-    try:
-        record = read_json(directory / STAGE_FILE)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{directory}: is there but is not a stage ({error}); {_REMEDY}") from error
+    record = _read_record(directory)
     found = {}
     for part in ("flags", "inputs"):
-        old, new = record.get(part, {}), made_of[part]
+        old, new = record[part], made_of[part]
         for key in sorted({*old, *new}):
             if old.get(key) != new.get(key):
                 found[key] = f"was made with {key}={old.get(key)!r}, now it is {new.get(key)!r}"

@@ -21,6 +21,7 @@ from apparel_embed.evaluation.models import (
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import render_comparisons, render_tables
 from apparel_embed.files import fingerprint_files, fingerprint_json, write_json
+from apparel_embed.inference.damage import telling_damage
 from apparel_embed.models.embedding import ModelConfig, load_embedding_model
 from apparel_embed.previous_run import (
     model_of,
@@ -32,6 +33,7 @@ from apparel_embed.report.build import write_report
 from apparel_embed.report.inputs import Training, load_inputs
 from apparel_embed.runs import Stage, find_stage, run_stage
 from apparel_embed.serving.saved_model import export_saved_model
+from apparel_embed.training.checkpoints import DIRECTORY as CHECKPOINTS
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 from apparel_embed.training.student import StudentConfig
 
@@ -122,8 +124,10 @@ def specialist_stage(
         run_dir / name,
         flags={"verticals": verticals, **flags},
         inputs={**inputs, **previous_input(start)},
-        work=work,
+        work=telling_damage(dataset, work),
         twins=[place / one for place in (run_dir, *twins_in) for one in names],
+        scratch=[CHECKPOINTS],
+        together=True,
     )
 
 
@@ -219,7 +223,7 @@ def evaluation_stage(
             **{stage.name: stage.fingerprint for stage in stages},
             **weights_input(init_weights),
         },
-        work=work,
+        work=telling_damage(dataset, work),
     )
 
 
@@ -304,7 +308,7 @@ def report_stage(
             "prepared": dataset.fingerprint,
             **{one.name: one.fingerprint for one in stages if one},
         },
-        work=work,
+        work=telling_damage(dataset, work),
         renewed=True,
     )
 
@@ -321,9 +325,15 @@ def made_of(
     flags = dataclasses.asdict(config)
     # Where weights are, how often to look up and what to keep in memory change no result.
     del flags["init_weights"], flags["init_from"], flags["input"]["cache_gib"]
-    del flags["loop"]["log_every"], flags["loop"]["checkpoint_every"]
+    for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
+        del flags["loop"][name]
+    flags["execution"] = config.execution.decisive()
+    # What is as it was before there was a choice makes no other training.
+    if not flags["execution"]:
+        del flags["execution"]
+    if flags["optimization"]["scale_learning_rate"] == "none":
+        del flags["optimization"]["scale_learning_rate"]
     if not flags.get("standardise", True):
-        # Off, a student is the one that was trained before there was a choice.
         del flags["standardise"]
     inputs = {"prepared": dataset.fingerprint, **weights_input(config.init_weights)}
     return flags, inputs

@@ -11,6 +11,7 @@ from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.embeddings import read_embeddings, write_embeddings
+from apparel_embed.inference.damage import telling_damage
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.previous_run import (
     INIT_FROM,
@@ -21,6 +22,7 @@ from apparel_embed.previous_run import (
 )
 from apparel_embed.runs import Stage, open_stage, run_stage
 from apparel_embed.stages import COMBINED, STUDENT, made_of, weights_input
+from apparel_embed.training.checkpoints import DIRECTORY as CHECKPOINTS
 from apparel_embed.training.references import FrozenBackbone
 from apparel_embed.training.student import StudentConfig, train_student
 from apparel_embed.training.targets import TargetsConfig, Teacher, compute_targets
@@ -122,7 +124,7 @@ def targets_stage(
             **{stage.name: stage.fingerprint for stage in specialists},
             **inputs,
         },
-        work=work,
+        work=telling_damage(dataset, work),
     )
 
 
@@ -171,7 +173,9 @@ def student_stage(
             targets.name: targets.fingerprint,
             **({start.name: start.fingerprint} if start else {}),
         },
-        work=work,
+        work=telling_damage(dataset, work),
+        scratch=[CHECKPOINTS],
+        together=True,
     )
 
 

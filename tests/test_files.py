@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import stat
@@ -9,9 +10,13 @@ from hypothesis import strategies as st
 from apparel_embed.errors import UserError
 from apparel_embed.files import (
     atomic_path,
+    disk_errors_told,
     fingerprint_files,
     fingerprint_json,
     read_json,
+    remove_temporaries,
+    remove_tree,
+    sync_tree,
     write_json,
 )
 from apparel_embed.progress import progress_bar
@@ -109,6 +114,71 @@ def test_fingerprint_of_files_depends_on_contents_order_and_borders(tmp_path):
     assert fingerprint("a", "b") == fingerprint("same_as_a", "b")
     different = [("a", "b"), ("b", "a"), ("c",), ("c", "d"), ("a",), ("d",), ()]
     assert len({fingerprint(*names) for names in different}) == len(different)
+
+
+def test_content_reaches_the_disk_before_the_name(tmp_path, monkeypatch):
+    done = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, n=name, c=call: (done.append(n), c(*a))[1])
+    write_json(tmp_path / "file.json", 1)
+    assert done == ["fsync", "replace"]
+
+    done.clear()
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "file").write_text("x")
+    sync_tree(tmp_path)
+    assert done == ["fsync"] * 4
+
+
+def test_what_killed_writers_left_goes_and_nothing_else(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in (".file.json.abc", "deep/.model.x.h5", "file.json", "deep/model.h5"):
+        (tmp_path / name).write_text("x")
+    remove_temporaries(tmp_path)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["deep", "file.json", "model.h5"]
+    remove_temporaries(tmp_path / "none")
+
+
+def test_a_tree_loses_its_name_first(tmp_path, monkeypatch):
+    def killed(path, **more):
+        if path.exists():
+            raise KeyboardInterrupt
+
+    (tmp_path / "tree" / "deep").mkdir(parents=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", killed)
+        remove_tree(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
+
+    remove_tree(tmp_path / "tree")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "run/model.h5"),
+            "run/model.h5: No space left on device; what was finished is kept: make room, and run",
+        ),
+        (RuntimeError("write failed: errno = 28, No space left on device"), "out: No space left"),
+        (OSError(errno.EROFS, "Read-only file system"), "out: Read-only .* that can be written"),
+        (PermissionError(errno.EACCES, "Permission denied", "out/x"), "out/x: .*the permissions"),
+    ],
+)
+def test_what_the_disk_says_is_told_in_one_line(error, said):
+    with pytest.raises(UserError, match=said), disk_errors_told("out"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error", [UserError("row 3: No space left on device"), OSError("no tape"), KeyboardInterrupt()]
+)
+def test_what_is_no_fault_of_the_disk_stays_what_it_is(error):
+    with pytest.raises(type(error)) as caught, disk_errors_told("out"):
+        raise error
+    assert caught.value is error
 
 
 def test_user_error_is_a_value_error_with_its_message():

@@ -1,10 +1,18 @@
 import contextlib
 import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
 
 import pytest
+from disks import own_disk
 
 from apparel_embed.errors import UserError
-from apparel_embed.runs import open_stage, run_stage
+from apparel_embed.files import atomic_path
+from apparel_embed.locks import lock_path, only_writer
+from apparel_embed.runs import only_run, open_stage, run_stage
 
 
 def make(directory, work=lambda directory: {"answer": 42}, flags=None, inputs=None, **more):
@@ -153,6 +161,7 @@ def test_a_copy_that_fails_leaves_nothing_behind_and_says_why(tmp_path, monkeypa
     make(tmp_path / "one", write_and_count([]))
 
     def full(source, target, **more):
+        target.mkdir()
         (target / "half.txt").write_text("half")
         raise OSError("no space left on device")
 
@@ -202,3 +211,195 @@ def test_a_directory_that_is_no_stage_is_refused(tmp_path, renewed):
 def test_a_missing_stage_is_told(tmp_path):
     with pytest.raises(UserError, match="no stage is there"):
         open_stage(tmp_path / "none")
+
+
+class Killed(BaseException):
+    """SIGKILL, for a process whose blocks are left nevertheless."""
+
+
+@contextlib.contextmanager
+def killed_at(monkeypatch, call):
+    """Ends the block at the given change of the disk; from then on nothing changes any more."""
+    calls = 0
+
+    def mortal(function):
+        def change(*arguments, **more):
+            nonlocal calls
+            calls += 1
+            if calls > call:
+                raise Killed
+            return function(*arguments, **more)
+
+        return change
+
+    with monkeypatch.context() as patch:
+        for module, names in (
+            (os, ("replace", "rename", "unlink", "rmdir", "mkdir")),
+            (pathlib.Path, ("rename", "unlink", "mkdir", "write_text", "chmod")),
+            (shutil, ("rmtree", "copytree")),
+            (tempfile, ("mkstemp",)),
+        ):
+            for name in names:
+                patch.setattr(module, name, mortal(getattr(module, name)))
+        yield
+
+
+def work_with_scratch(directory):
+    (directory / "scratch").mkdir(exist_ok=True)
+    (directory / "scratch" / "step.npz").write_text("half way")
+    with atomic_path(directory / "result.txt") as temporary:
+        temporary.write_text("whole")
+    return {"answer": 42}
+
+
+@pytest.mark.parametrize("case", ["new", "renewed", "renewed half", "twin"])
+def test_killed_anywhere_a_stage_is_whole_after_the_next_call(tmp_path, monkeypatch, case):
+    # Both take longer than all the rest, and change nothing here.
+    monkeypatch.setattr("apparel_embed.runs._versions", dict)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    survived = False
+    call = 0
+    while not survived:
+        run = tmp_path / str(call)
+        more = {"scratch": ["scratch"]}
+        if case.startswith("renewed"):
+            make(run / "one", write_and_count([]), inputs={"data": "old"}, renewed=True)
+            more["renewed"] = True
+        if case == "renewed half":
+            with contextlib.suppress(KeyboardInterrupt):
+                make(run / "one", lambda _: interrupt(), inputs={"data": "half"}, renewed=True)
+        if case == "twin":
+            make(run / "other", work_with_scratch, **more)
+            more["twins"] = [run / "other"]
+        try:
+            with killed_at(monkeypatch, call):
+                make(run / "one", work_with_scratch, **more)
+            survived = True
+        except Killed:
+            if case.startswith("renewed"):
+                # The old one, or what takes its place, is there at any time.
+                whole = [run / name / "stage.json" for name in ("one", "one.partial")]
+                records = [json.loads(path.read_text()) for path in whole if path.is_file()]
+                assert any("result" in record for record in records)
+            make(run / "one", work_with_scratch, **more)
+        stage = open_stage(run / "one")
+        assert stage.result == {"answer": 42}
+        assert stage.inputs == {"data": "abc"}
+        assert sorted(path.name for path in (run / "one").iterdir()) == ["result.txt", "stage.json"]
+        # What a process killed at its very end leaves is hidden, and nobody minds it.
+        left = {"one", ".one.lock", ".one.old"} | ({"other"} if case == "twin" else set())
+        assert {path.name for path in run.iterdir()} <= left
+        call += 1
+    # As many as there are changes; fewer, and the changes are made by other calls than those above.
+    assert call > (5 if case == "twin" else 12)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["one", "one.partial"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"flags": 3}', "\x00"])
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_stage_file_that_cannot_be_read_is_named_and_nothing_is_touched(
+    tmp_path, name, content, renewed
+):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "stage.json").write_text(content)
+    (tmp_path / name / "model.h5").write_text("precious")
+
+    said = rf"{name}/stage.json: cannot be read.*; remove that directory or name another --run_dir"
+    with pytest.raises(UserError, match=said):
+        make(tmp_path / "one", renewed=renewed)
+
+    assert (tmp_path / name / "model.h5").read_text() == "precious"
+    if name == "one":
+        with pytest.raises(UserError, match=r"stage\.json: cannot be read"):
+            open_stage(tmp_path / "one")
+
+
+def test_a_finished_stage_can_be_found_where_nothing_can_be_written(tmp_path, monkeypatch):
+    make(tmp_path / "one")
+
+    with killed_at(monkeypatch, 0):
+        assert make(tmp_path / "one").skipped
+
+
+def test_a_stage_that_another_process_makes_is_refused(tmp_path):
+    with (
+        only_writer(tmp_path / "one"),
+        pytest.raises(UserError, match=f"one: process {os.getpid()}"),
+    ):
+        make(tmp_path / "one")
+    assert make(tmp_path / "one").result == {"answer": 42}
+
+
+def test_one_stage_finished_by_another_process_in_between_is_not_made_again(tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def late(directory):
+        with only_writer(directory):
+            monkeypatch.undo()
+        make(directory)
+        yield
+
+    monkeypatch.setattr("apparel_embed.runs.only_writer", late)
+    assert make(tmp_path / "one", lambda directory: {"answer": 43}).result == {"answer": 42}
+
+
+def test_who_has_the_run_makes_its_stages_and_a_second_is_refused(tmp_path):
+    with only_run(tmp_path):
+        make(tmp_path / "one")
+        with pytest.raises(UserError, match=f"{tmp_path}: process {os.getpid()} on host"):
+            only_run(tmp_path).__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_run_that_comes_to_nothing_leaves_no_directory(tmp_path):
+    with pytest.raises(UserError, match="wrong flag"), only_run(tmp_path / "run"):
+        raise UserError("wrong flag")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_single_stages_and_whole_runs_exclude_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    with only_run(tmp_path):
+        monkeypatch.undo()
+        with pytest.raises(UserError, match=f"{tmp_path}: process 7 on host"):
+            make(tmp_path / "one")
+
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    with only_writer(tmp_path / "one"):
+        monkeypatch.undo()
+        with pytest.raises(UserError, match=f"{tmp_path}/one: process 7 on host"):
+            only_run(tmp_path).__enter__()
+        # Stages side by side are nothing to each other.
+        make(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, os.strerror(28)), RuntimeError(f"h5py: errno = 28, {os.strerror(28)}")]
+)
+def test_a_full_disk_is_told_and_what_is_there_stays(tmp_path, error):
+    def work(directory):
+        (directory / "half.txt").write_text("half")
+        raise error
+
+    with pytest.raises(UserError, match=r"one: No space left on device; .*make room"):
+        make(tmp_path / "one", work)
+
+    assert (tmp_path / "one.partial" / "half.txt").read_text() == "half"
+    assert make(tmp_path / "one").result == {"answer": 42}
+    assert not lock_path(tmp_path / "one").exists()
+
+
+def test_a_read_only_run_can_be_read_and_is_not_written_to(tmp_path):
+    with own_disk(tmp_path / "disk", "size=1m"):
+        disk = tmp_path / "disk"
+        make(disk / "one")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+
+        assert make(disk / "one").skipped
+        for call in (lambda: make(disk / "two"), only_run(disk).__enter__):
+            with pytest.raises(UserError, match=r"Read-only file system; .*name a place that can"):
+                call()
+        assert [path.name for path in disk.iterdir()] == ["one"]

@@ -60,6 +60,7 @@ _STUDENT = StudentFlags(_MODEL, _TRAINING)
 
 def main() -> None:
     """Runs the pipeline and says what came of it."""
+    _TRAINING.start()
     run_dir = Path(_RUN_DIR.value)
     result = run_pipeline(
         PipelineConfig(

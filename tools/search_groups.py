@@ -28,6 +28,7 @@ _SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
 
 def main() -> None:
     """Searches, and says what was found."""
+    _TRAINING.start()
     stage = grouping_stage(_RUN.run_dir, _RUN.dataset(), _GROUPING.config(), _SPECIALIST.config())
     print(render_search(read_json(stage.directory / GROUPS_FILE)))
     print(f"Groups:  {stage.directory / GROUPS_FILE}")

@@ -80,6 +80,7 @@ _STUDENT = StudentFlags(_MODEL, _TRAINING)
 
 def main() -> None:
     """Trains, evaluates and says where the curve is."""
+    _TRAINING.start()
     stage = sweep_stage(
         _RUN.run_dir,
         _RUN.dataset(),

@@ -33,6 +33,7 @@ _SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
 
 def main() -> None:
     """Trains the specialist and says where it is."""
+    _TRAINING.start()
     dataset = _RUN.dataset()
     verticals = dataset.verticals if _VERTICALS.value == ["all"] else _VERTICALS.value
     stage = specialist_stage(_RUN.run_dir, dataset, verticals, _SPECIALIST.config(), _STAGE.value)

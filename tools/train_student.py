@@ -27,6 +27,7 @@ _STUDENT = StudentFlags(_MODEL, _TRAINING)
 
 def main() -> None:
     """Trains the student and says where it is."""
+    _TRAINING.start()
     targets = open_stage(_RUN.run_dir / _TARGETS.value)
     stage = student_stage(
         _RUN.run_dir,

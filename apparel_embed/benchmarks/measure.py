@@ -67,6 +67,12 @@ def measure_once(call: Callable[[], object]) -> dict[str, float | None]:
     }
 
 
+def peak_gb() -> float | None:
+    """Returns the highest memory of this process until now, in 10^9 bytes; None without /proc."""
+    peak = _memory("VmHWM")
+    return None if peak is None else peak / 1e9
+
+
 def _memory(what: str) -> float | None:
     """Returns the process's memory in bytes, now ("VmRSS") or at its peak ("VmHWM")."""
     if not _STATUS.exists():

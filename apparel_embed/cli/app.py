@@ -11,6 +11,7 @@ from absl import app, flags, logging
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from apparel_embed.errors import UserError
+from apparel_embed.interruption import INTERRUPTED, Stopped, stopped_by_sigterm
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -41,6 +42,9 @@ def _list_own_flags_in_help(main_module: str) -> None:
 def run(main: Callable[[], None]) -> None:
     """Runs `main` after parsing flags; a `UserError` becomes one line and exit status 1.
 
+    SIGTERM ends it with status 75, Ctrl-C with 130, each when its blocks are left: what can go on
+    later is saved by then.
+
     Args:
       main: the binary's work, called without arguments.
     """
@@ -49,10 +53,23 @@ def run(main: Callable[[], None]) -> None:
         # Python's own handler in place of absl's: tqdm knows how to write its lines above a bar.
         python_logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
         logging.set_verbosity(logging.INFO)
+        # TensorFlow tells of each collective operation that it traces, several hundred times.
+        python_logging.getLogger("tensorflow").setLevel(python_logging.WARNING)
+        binary = os.path.basename(argv[0])
         try:
-            with logging_redirect_tqdm():
+            with stopped_by_sigterm(), logging_redirect_tqdm():
                 main()
         except UserError as error:
-            sys.exit(f"{os.path.basename(argv[0])}: {error}")
+            sys.exit(f"{binary}: {error}")
+        except Stopped as stop:
+            _say_stopped(binary, "SIGTERM")
+            sys.exit(stop.code)
+        except KeyboardInterrupt:
+            _say_stopped(binary, "Ctrl-C")
+            sys.exit(INTERRUPTED)
 
     app.run(body, flags_parser=parse_flags)
+
+
+def _say_stopped(binary: str, what: str) -> None:
+    print(f"{binary}: stopped by {what}; the same command goes on where it was", file=sys.stderr)

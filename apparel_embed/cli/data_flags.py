@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
 from absl import flags
 
-from apparel_embed.data.pictures import LARGEST_MAX_PIXELS
+from apparel_embed.data.pictures import LARGEST_MAX_PIXELS, PictureSettings
 from apparel_embed.data.prepare import PrepareConfig
 from apparel_embed.data.synthetic.world import CUES, LIMITS, SyntheticConfig
 from apparel_embed.data.verticals import parse_mapping
@@ -89,11 +90,11 @@ class MapVerticalsFlag:
         return parse_mapping(self._entries.value)
 
 
-class PrepareFlags:
-    """How the pictures of a manifest are prepared."""
+class PictureFlags:
+    """How a single picture is prepared."""
 
     def __init__(self) -> None:
-        default = PrepareConfig(manifest="", output="")
+        default = PictureSettings()
         self._numbers = {}
         for name, define, what, low, high in (
             (
@@ -118,6 +119,28 @@ class PrepareFlags:
                 1,
                 LARGEST_MAX_PIXELS,
             ),
+        ):
+            self._numbers[name] = define(
+                name,
+                getattr(default, name),
+                f"{what} ({low} to {high})",
+                lower_bound=low,
+                upper_bound=high,
+            )
+
+    def settings(self) -> PictureSettings:
+        """Returns how to prepare a picture."""
+        return PictureSettings(**{name: flag.value for name, flag in self._numbers.items()})
+
+
+class PrepareFlags:
+    """How the pictures of a manifest are prepared."""
+
+    def __init__(self) -> None:
+        default = PrepareConfig(manifest="", output="")
+        self._picture = PictureFlags()
+        self._numbers = {}
+        for name, define, what, low, high in (
             (
                 "val_fraction",
                 flags.DEFINE_float,
@@ -151,5 +174,6 @@ class PrepareFlags:
             output=output,
             val_group_column=self._val_group_column.value,
             map_verticals=self._map_verticals.value,
+            **dataclasses.asdict(self._picture.settings()),
             **numbers,
         )

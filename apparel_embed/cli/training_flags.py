@@ -6,10 +6,12 @@ configurations after parsing.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from absl import flags
 
+from apparel_embed.cluster import read_cluster
 from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.data.sampler import VERTICAL_WEIGHTS
 from apparel_embed.losses.distances import DISTANCES
@@ -17,11 +19,17 @@ from apparel_embed.losses.registry import LOSSES, LossConfig, is_margin
 from apparel_embed.losses.regression import REGRESSION_LOSSES, SMOOTH_L1_DELTA
 from apparel_embed.models.backbones import BACKBONES
 from apparel_embed.models.embedding import POOLINGS, ModelConfig
+from apparel_embed.models.precision import PRECISIONS
+from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.loop import LoopConfig
-from apparel_embed.training.optimization import OPTIMIZERS, OptimizationConfig
+from apparel_embed.training.optimization import (
+    LEARNING_RATE_SCALES,
+    OPTIMIZERS,
+    OptimizationConfig,
+)
 from apparel_embed.training.specialist import SpecialistConfig
-from apparel_embed.training.strategy import STRATEGIES
+from apparel_embed.training.strategy import STRATEGIES, make_strategy
 from apparel_embed.training.student import StudentConfig
 
 
@@ -155,10 +163,20 @@ class TrainingFlags:
             "auto",
             list(STRATEGIES),
             "one: the default device; mirrored: all GPUs, each with its part of the batch; "
-            "auto: mirrored where there is more than one GPU",
+            "multi_worker: those of all processes that TF_CONFIG names (tools/launch_local.py); "
+            "tpu: the TPU that TPU_NAME names; auto: multi_worker where TF_CONFIG names more than "
+            "one process, else mirrored where there is more than one GPU",
         )
+        self._execution = _ExecutionFlags()
         self._optimizer = flags.DEFINE_enum(
             "optimizer", optimization.optimizer, list(OPTIMIZERS), "optimiser"
+        )
+        self._scale_learning_rate = flags.DEFINE_enum(
+            "scale_learning_rate",
+            optimization.scale_learning_rate,
+            list(LEARNING_RATE_SCALES),
+            "how learning rates grow with the number of replicas: not (the batch does not grow "
+            "either, it is divided between them), with it, or with its square root",
         )
         self._weight_decay = flags.DEFINE_float(
             "weight_decay",
@@ -177,22 +195,43 @@ class TrainingFlags:
         )
         self._loop = {
             name: flags.DEFINE_integer(
-                name, getattr(loop, name), f"steps between {what} (1 or more)", lower_bound=1
+                name, getattr(loop, name), f"{what} (1 or more)", lower_bound=1
             )
             for name, what in (
-                ("validate_every", "validations, of which the best one's weights are kept"),
-                ("checkpoint_every", "checkpoints that an interrupted training goes on from"),
-                ("log_every", "TensorBoard scalars"),
+                (
+                    "validate_every",
+                    "steps between validations, of which the best one's weights are kept",
+                ),
+                (
+                    "checkpoint_every",
+                    "steps between checkpoints that an interrupted training goes on from",
+                ),
+                ("log_every", "steps between TensorBoard scalars"),
+                (
+                    "keep_checkpoints",
+                    "newest checkpoints that a training keeps until it is finished, beside that "
+                    "of the best weights",
+                ),
             )
         }
         self._cache_gib = flags.DEFINE_float(
             "cache_gib",
             InputConfig().cache_gib,
-            "memory for decoded training pictures in GiB (0 or more); what does not fit is decoded "
-            "anew each time",
+            "memory for training pictures in GiB (0 or more): decoded ones, or where these do not "
+            "fit encoded ones, which are decoded each time; what fits neither way is read each "
+            "time, too",
             lower_bound=0.0,
         )
         self._augment = AugmentFlags()
+
+    def start(self) -> None:
+        """Meets the other processes, if there are some: to be called before anything else.
+
+        Raises:
+          UserError: if the strategy cannot be had here.
+        """
+        if read_cluster() is not None or self._strategy.value in ("multi_worker", "tpu"):
+            make_strategy(self._strategy.value)
 
     @property
     def strategy(self) -> str:
@@ -216,7 +255,12 @@ class TrainingFlags:
             warmup_fraction=self._warmup_fraction.value,
             frozen_steps=frozen_steps,
             seed=self._seed.value,
+            scale_learning_rate=self._scale_learning_rate.value,
         )
+
+    def execution(self) -> ExecutionConfig:
+        """Returns how steps are computed."""
+        return self._execution.config()
 
     def input(self) -> InputConfig:
         """Returns the configuration of training input."""
@@ -225,6 +269,57 @@ class TrainingFlags:
     def loop(self) -> LoopConfig:
         """Returns the configuration of the loop."""
         return LoopConfig(**{name: flag.value for name, flag in self._loop.items()})
+
+
+class _ExecutionFlags:
+    """How steps are computed."""
+
+    def __init__(self) -> None:
+        default = ExecutionConfig()
+        self._precision = flags.DEFINE_enum(
+            "precision",
+            default.precision,
+            list(PRECISIONS),
+            "in which the backbone computes while it is trained; weights, embeddings and losses "
+            "are float32 in all",
+        )
+        self._jit_compile = flags.DEFINE_bool(
+            "jit_compile",
+            default.jit_compile,
+            "compile training steps by XLA, which takes up to minutes at the start; one replica",
+        )
+        self._sync_batch_norm = flags.DEFINE_bool(
+            "sync_batch_norm",
+            default.sync_batch_norm,
+            "several replicas: batch norm by the statistics of the whole batch, as on one device; "
+            "without, by those of each replica's part, which is faster and gives other results",
+        )
+        self._profile_steps = flags.DEFINE_string(
+            "profile_steps",
+            None,
+            "steps of every training to profile for TensorBoard, first:end, such as 10:20 (counted "
+            "from 0, without the end)",
+        )
+        flags.register_validator(
+            "profile_steps",
+            lambda value: value is None or _is_range(value),
+            "allowed are two whole numbers with a colon, the second the greater one, as in 10:20",
+        )
+
+    def config(self) -> ExecutionConfig:
+        """Returns the configuration."""
+        steps = self._profile_steps.value
+        return ExecutionConfig(
+            precision=self._precision.value,
+            jit_compile=self._jit_compile.value,
+            sync_batch_norm=self._sync_batch_norm.value,
+            profile_steps=tuple(map(int, steps.split(":"))) if steps else None,
+        )
+
+
+def _is_range(text: str) -> bool:
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    return found is not None and int(found[1]) < int(found[2])
 
 
 class SpecialistFlags:
@@ -269,6 +364,7 @@ class SpecialistFlags:
             input=self._training.input(),
             loop=self._training.loop(),
             strategy=self._training.strategy,
+            execution=self._training.execution(),
         )
 
 
@@ -321,6 +417,7 @@ class StudentFlags:
             input=self._training.input(),
             loop=self._training.loop(),
             strategy=self._training.strategy,
+            execution=self._training.execution(),
         )
 
 

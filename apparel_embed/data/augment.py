@@ -1,16 +1,21 @@
-"""Augmentation by keras-cv's batched layers, as a pure function of pictures and seed.
+"""Augmentation as a pure function of pictures and random numbers.
 
-keras-cv's layers draw from stateful generators, so that a resumed training would see other
-pictures than one never interrupted. Here the layers draw from stateless random numbers instead:
-the same pictures and the same seed give the same result, in any process and at any step.
+The numbers are drawn apart from the pictures, a row for each, so that a batch can be drawn on the
+host, split among replicas and augmented where it is trained on. keras-cv's layers would draw from
+stateful generators, by which a resumed training would see other pictures than one never
+interrupted; here they are told what to do instead.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import keras_cv
+import numpy as np
 import tensorflow as tf
+
+from apparel_embed.data.resample import resample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,36 +45,23 @@ class AugmentConfig:
     erase: float = 0.0
 
 
-class _Randomness:
-    """Stateless random numbers with the call that keras-cv's layers make of their generator.
+# Random numbers of a picture for each augmentation. All are drawn, also for what is switched off:
+# one augmentation more does not change the others.
+_DRAWS = {
+    "flip": 1,
+    "rotation": 1,
+    "zoom": 1,
+    "translation": 2,
+    "brightness": 1,
+    "contrast": 1,
+    "saturation": 1,
+    "hue": 1,
+    "erase": 4,
+}
+_ENDS = dict(zip(_DRAWS, np.cumsum(list(_DRAWS.values())).tolist()))
 
-    `seed` is set, while a graph is traced, to the tensor from which the next numbers derive.
-    """
-
-    def __init__(self) -> None:
-        self.seed: tf.Tensor | None = None
-        self._draws = 0
-
-    def start(self, seed: tf.Tensor) -> None:
-        self.seed = seed
-        self._draws = 0
-
-    def uniform(self, shape, minval=0, maxval=1, dtype=tf.float32):
-        self._draws += 1
-        seed = tf.random.experimental.stateless_fold_in(self.seed, self._draws)
-        return tf.random.stateless_uniform(shape, seed, minval, maxval, dtype)
-
-
-class _Factor(keras_cv.core.FactorSampler):
-    """A factor drawn uniformly from [lower, upper] out of a `_Randomness`."""
-
-    def __init__(self, randomness: _Randomness, lower: float, upper: float) -> None:
-        self._randomness = randomness
-        self._lower = lower
-        self._upper = upper
-
-    def __call__(self, shape=(), dtype="float32"):
-        return self._randomness.uniform(shape, self._lower, self._upper, tf.as_dtype(dtype))
+# Images float32 [batch, height, width, 3] and random numbers float32 [batch, own draws], 0..1.
+_Change = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Augmenter:
@@ -82,68 +74,120 @@ class Augmenter:
     """
 
     def __init__(self, config: AugmentConfig) -> None:
-        self._randomness = _Randomness()
-        self._layers = _layers(config, self._randomness)
-        for layer in self._layers:
-            # The attribute where keras-cv documents a layer's source of random numbers to be.
-            layer._random_generator = self._randomness
+        self._config = config
+        self._changes = _changes(config)
 
     def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Augments a batch.
 
         Args:
-          images: float32 [batch, height, width, 3], values 0..255.
+          images: uint8 or float32 [batch, height, width, 3], values 0..255.
           seed: int [2]; the same seed gives the same result.
 
         Returns:
           float32 of the same shape, values 0..255.
         """
-        self._randomness.start(seed)
-        for layer in self._layers:
-            images = layer(images)
+        return self.apply(images, self.draw(seed, tf.shape(images)[0]))
+
+    @staticmethod
+    def draw(seed: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
+        """Returns the random numbers that so many pictures are augmented by: a row for each."""
+        return tf.random.stateless_uniform([count, sum(_DRAWS.values())], seed)
+
+    def apply(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """Augments pictures, each by its own random numbers, whatever others are beside it.
+
+        Args:
+          images: uint8 or float32 [batch, height, width, 3], values 0..255.
+          draws: float32 [batch, ...], made by `draw`.
+
+        Returns:
+          float32 of the same shape, values 0..255.
+        """
+        images = self._move(images, draws)
+        for name, change in self._changes.items():
+            images = change(images, _own(draws, name))
         return tf.clip_by_value(images, 0.0, 255.0)
 
+    def _move(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        config = self._config
+        if not (config.flip or config.zoom or config.translation):
+            return tf.cast(images, tf.float32)
+        return resample(
+            images,
+            (_own(draws, "flip")[:, 0] < 0.5) & config.flip,
+            1.0 + _both_ways(_own(draws, "zoom")[:, 0], config.zoom),
+            _both_ways(_own(draws, "translation"), config.translation),
+        )
 
-def _layers(config: AugmentConfig, randomness: _Randomness) -> list[tf.keras.layers.Layer]:
-    """Returns the layers that are switched on, geometry before colour."""
 
-    def around(middle: float, strength: float) -> _Factor:
-        return _Factor(randomness, middle - strength, middle + strength)
+def _own(draws: tf.Tensor, name: str) -> tf.Tensor:
+    return draws[:, _ENDS[name] - _DRAWS[name] : _ENDS[name]]
 
+
+def _both_ways(draws: tf.Tensor, strength: float) -> tf.Tensor:
+    """Maps numbers in 0..1 to -strength..strength."""
+    return strength * (2.0 * draws - 1.0)
+
+
+def _changes(config: AugmentConfig) -> dict[str, _Change]:
+    """Returns what is switched on beside mirroring, zooming and shifting, in its order.
+
+    keras-cv's layers do the work. What a layer is made with only says how strong it might be if it
+    drew itself; its seed keeps it from asking for TensorFlow's global generator.
+    """
     layers = keras_cv.layers
-    # "nearest" continues both the white of a shop picture and the background of a street picture.
-    fill = {"fill_mode": "nearest"}
-    # Never drawn from; without it a layer asks for TensorFlow's global generator.
-    seed = {"seed": 1}
-    result = []
-    if config.flip:
-        result.append(layers.RandomFlip("horizontal", **seed))
+    # float32 whatever the policy of the model.
+    same = {"seed": 1, "dtype": "float32"}
+    changes: dict[str, _Change] = {}
     if config.rotation:
-        result.append(layers.RandomRotation(config.rotation / 360, **fill, **seed))
-    if config.zoom:
-        result.append(layers.RandomZoom(config.zoom, **fill, **seed))
-    if config.translation:
-        result.append(
-            layers.RandomTranslation(config.translation, config.translation, **fill, **seed)
+        # "nearest" continues both the white of a shop picture and the background of a street one.
+        rotation = layers.RandomRotation(1.0, fill_mode="nearest", **same)
+        most = config.rotation / 180 * np.pi
+        changes["rotation"] = lambda images, draws: rotation.augment_images(
+            images, transformations={"angles": _both_ways(draws[:, 0], most)}
         )
     if config.brightness:
-        result.append(layers.RandomBrightness(around(0, config.brightness), **seed))
+        brightness = layers.RandomBrightness(1.0, **same)
+        changes["brightness"] = lambda images, draws: brightness.augment_images(
+            images, transformations=_both_ways(draws, 255 * config.brightness)[:, None, None]
+        )
     if config.contrast:
-        contrast = layers.RandomContrast(value_range=(0, 255), factor=config.contrast, **seed)
-        contrast.factor = around(1, config.contrast)
-        result.append(contrast)
+        contrast = layers.RandomContrast(value_range=(0, 255), factor=1.0, **same)
+        changes["contrast"] = lambda images, draws: contrast.augment_images(
+            images, transformations=1.0 + _both_ways(draws, config.contrast)[:, None, None]
+        )
     if config.saturation:
+        saturation = layers.RandomSaturation(1.0, **same)
         # keras-cv's factor is 0 for grey, 0.5 for unchanged, 1 for full saturation.
-        result.append(
-            layers.RandomSaturation(around(0.5, 0.5 * min(config.saturation, 0.99)), **seed)
+        most_saturated = 0.5 * min(config.saturation, 0.99)
+        changes["saturation"] = lambda images, draws: saturation.augment_images(
+            images, transformations=0.5 + _both_ways(draws[:, 0], most_saturated)
         )
     if config.hue:
-        result.append(
-            layers.RandomHue(_Factor(randomness, 0, config.hue), value_range=(0, 255), **seed)
+        hue = layers.RandomHue(1.0, value_range=(0, 255), **same)
+        # keras-cv turns by parts of the whole circle.
+        changes["hue"] = lambda images, draws: hue.augment_images(
+            images, transformations=_both_ways(draws[:, 0], 0.5 * config.hue)
         )
     if config.erase:
-        side = _Factor(randomness, 0, config.erase)
-        result.append(
-            layers.RandomCutout(side, side, fill_mode="constant", fill_value=127.5, **seed)
+        cutout = layers.RandomCutout(1.0, 1.0, fill_mode="constant", fill_value=127.5, **same)
+        changes["erase"] = lambda images, draws: cutout.augment_images(
+            images, transformations=_rectangles(tf.shape(images), draws, config.erase)
         )
-    return result
+    return changes
+
+
+def _rectangles(shape: tf.Tensor, draws: tf.Tensor, most: float) -> dict[str, tf.Tensor]:
+    """Returns rectangles as keras-cv takes them, from numbers [batch, 4] in 0..1."""
+    height, width = tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
+
+    def pixels(values: tf.Tensor) -> tf.Tensor:
+        return tf.cast(values, tf.int32)
+
+    return {
+        "centers_x": pixels(draws[:, 0] * width),
+        "centers_y": pixels(draws[:, 1] * height),
+        "rectangles_height": pixels(tf.math.ceil(most * draws[:, 2] * height)),
+        "rectangles_width": pixels(tf.math.ceil(most * draws[:, 3] * width)),
+    }

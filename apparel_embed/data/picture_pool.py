@@ -11,11 +11,12 @@ import signal
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
+from apparel_embed.data.locations import is_remote
 from apparel_embed.data.pictures import (
     Box,
     Picture,
@@ -61,6 +62,9 @@ def prepare_pictures(
     directory: str | os.PathLike[str],
     settings: PictureSettings,
     processes: int = 0,
+    *,
+    threads: bool = False,
+    fetch: Callable[[str], bytes] | None = None,
 ) -> Iterator[Picture | str]:
     """Prepares pictures by several processes.
 
@@ -69,6 +73,10 @@ def prepare_pictures(
       directory: where relative paths begin.
       settings: see `prepare_picture`.
       processes: how many, 0 for one per core.
+      threads: take threads of this process instead, where others share the cores between
+        processes already.
+      fetch: returns the bytes of a picture that a URI leads off this machine to, or raises
+        RejectedPicture; without it such URIs are rejected.
 
     Yields:
       The prepared picture, or the reason why it was rejected, in the order of `tasks`.
@@ -76,11 +84,12 @@ def prepare_pictures(
     Raises:
       UserError: a process died.
     """
-    work = functools.partial(_prepare_task, settings, str(directory))
+    work = functools.partial(_prepare_task, settings, str(directory), fetch)
     return run_tasks(
         work,
         tasks,
         processes,
+        threads=threads,
         if_killed="finished shards are kept: run the same command again with fewer --processes or "
         "lower --max_pixels",
     )
@@ -91,6 +100,7 @@ def run_tasks(
     tasks: Iterable[_Task],
     processes: int = 0,
     *,
+    threads: bool = False,
     if_killed: str,
 ) -> Iterator[_Result]:
     """Works on tasks by several processes, in bounded memory.
@@ -99,6 +109,7 @@ def run_tasks(
       work: makes the results of one task; a function of a module, or a `functools.partial` of one.
       tasks: one process does one at a time.
       processes: how many, 0 for one per core.
+      threads: take threads of this process instead.
       if_killed: what the user may do when a process dies.
 
     Yields:
@@ -108,10 +119,14 @@ def run_tasks(
       UserError: a process died.
     """
     processes = processes or _cores()
-    # Spawned, since the parent may hold TensorFlow, whose threads do not survive a fork.
-    executor = ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
+    executor: Executor
+    if threads:
+        executor = ThreadPoolExecutor(processes)
+    else:
+        # Spawned, since the parent may hold TensorFlow, whose threads do not survive a fork.
+        executor = ProcessPoolExecutor(
+            processes, multiprocessing.get_context("spawn"), initializer=start_worker
+        )
     pending: collections.deque[Future[list[_Result]]] = collections.deque()
     try:
         for task in tasks:
@@ -136,19 +151,24 @@ def _cores() -> int:
 
 
 def _prepare_task(
-    settings: PictureSettings, directory: str, pictures: PictureTask
+    settings: PictureSettings,
+    directory: str,
+    fetch: Callable[[str], bytes] | None,
+    pictures: PictureTask,
 ) -> list[Picture | str]:
     """Returns each picture prepared, or why it was rejected. Runs in the workers."""
     results: list[Picture | str] = []
     for image, box in pictures:
         try:
-            results.append(prepare_picture(image_path(image, directory), settings, box))
+            far = fetch is not None and is_remote(image)
+            source = fetch(image) if far else image_path(image, directory)
+            results.append(prepare_picture(source, settings, box))
         except RejectedPicture as error:
             results.append(str(error))
     return results
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """Makes a worker end with its parent, even a killed one, and leave Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import csv
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -43,7 +42,15 @@ from apparel_embed.data.prepared import (
 from apparel_embed.data.text_tables import rows_in_file
 from apparel_embed.data.verticals import map_verticals
 from apparel_embed.errors import UserError
-from apparel_embed.files import atomic_path, fingerprint_files, read_json, write_json
+from apparel_embed.files import (
+    atomic_path,
+    disk_errors_told,
+    fingerprint_files,
+    read_json,
+    sync_tree,
+    write_json,
+)
+from apparel_embed.locks import only_writer
 from apparel_embed.progress import progress_bar
 
 # JPEG does not compress further; single records are to be read without their neighbours.
@@ -76,12 +83,16 @@ def prepare(config: PrepareConfig, processes: int = 0) -> PreparedDataset:
     if _is_finished(output, plan):
         logging.info("%s: already prepared", output)
         return PreparedDataset.open(output)
-    partial = partial_directory(output)
     try:
-        partial.mkdir(parents=True, exist_ok=True)
+        output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output={output} cannot be made: {error.strerror}") from error
-    with _only_writer(partial):
+    partial = partial_directory(output)
+    with disk_errors_told(output), only_writer(output):
+        # Another process may have finished it in between.
+        if _is_finished(output, plan):
+            return PreparedDataset.open(output)
+        partial.mkdir(exist_ok=True)
         if (partial / DATASET_FILE).exists():
             check_same(partial, read_plan(partial / DATASET_FILE), plan)
         else:
@@ -119,20 +130,6 @@ def _is_finished(output: Path, plan: dict[str, Any]) -> bool:
         )
     check_same(output, read_plan(output / DATASET_FILE), plan)
     return True
-
-
-@contextlib.contextmanager
-def _only_writer(partial: Path) -> Iterator[None]:
-    """Holds a lock on the directory, which ends with the process however that ends."""
-    handle = os.open(partial, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{partial}: another process is writing it; wait for it") from error
-        yield
-    finally:
-        os.close(handle)
 
 
 def _write_dataset(
@@ -176,6 +173,7 @@ def _write_dataset(
         "counts": _counts(index),
         "shards": [{name: s[name] for name in ("file", "records", "bytes")} for s in shards],
     }
+    sync_tree(partial)
     write_json(partial / DATASET_FILE, info)
 
 

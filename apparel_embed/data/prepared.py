@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 DATASET_FILE = "dataset.json"
 INDEX_FILE = "index.parquet"
 REJECTS_FILE = "rejects.csv"
-
+_READ_AT_ONCE = 256
 
 # Single records are read in any order: reading ahead would only waste the disk.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
@@ -215,6 +215,15 @@ class PreparedDataset:
                 f"there are {', '.join(self.index.column_names)}"
             )
         return self.index[name]
+
+    def check_records(self) -> None:
+        """Reads every record, which takes as long as reading all shards once.
+
+        Raises:
+          UserError: a shard is damaged; the message names file and record.
+        """
+        for start in range(0, len(self), _READ_AT_ONCE):
+            self.read_images(range(start, min(start + _READ_AT_ONCE, len(self))))
 
     def _read_shard(self, shard: int, records: np.ndarray) -> list[bytes]:
         """Returns the pictures of `records`, all of which are in `shard`."""

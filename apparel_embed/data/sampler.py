@@ -86,6 +86,11 @@ class PKSampler:
         return len(self.counts)
 
     @property
+    def batch_size(self) -> int:
+        """P * K, pictures a batch."""
+        return self.items_per_batch * self.pictures_per_item
+
+    @property
     def steps_per_epoch(self) -> int:
         """Number of batches that show every item once (but for less than a batch)."""
         return self.item_count // self.items_per_batch
@@ -99,13 +104,15 @@ class PKSampler:
         Returns:
           Positions of pictures int64 [P * K] and labels int32 [P * K] (row of the item).
         """
-        epoch, offset = step // self.steps_per_epoch, step % self.steps_per_epoch
-        items = tf.random.experimental.stateless_shuffle(
-            tf.range(self.item_count), seed=[self.seed, epoch]
-        )
-        items = tf.cast(items, tf.int32)
-        start = tf.cast(offset, tf.int32) * self.items_per_batch
-        items = items[start : start + self.items_per_batch]
+        return self.batch_of(self.epoch_order(step // self.steps_per_epoch), step)
+
+    def epoch_order(self, epoch: tf.Tensor) -> tf.Tensor:
+        """Returns all items in the order of an epoch, int32; takes long where there are many."""
+        return _shuffled(tf.range(self.item_count), self.seed, epoch)
+
+    def batch_of(self, order: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what `batch` does, of a step whose epoch's order is at hand."""
+        items = _slice(order, step % self.steps_per_epoch, self.items_per_batch)
         all_positions, all_starts, all_counts = _tensors(self.positions, self.starts, self.counts)
         starts = tf.gather(all_starts, items)[:, tf.newaxis]
         counts = tf.gather(all_counts, items)[:, tf.newaxis]
@@ -119,8 +126,8 @@ class PKSampler:
         columns = tf.gather(shuffled, turns, batch_dims=1)
         pictures = tf.gather(all_positions, starts + tf.cast(columns, tf.int64))
         labels = tf.repeat(items, self.pictures_per_item)
-        size = self.items_per_batch * self.pictures_per_item
-        return tf.ensure_shape(tf.reshape(pictures, [-1]), [size]), tf.ensure_shape(labels, [size])
+        size = [self.batch_size]
+        return tf.ensure_shape(tf.reshape(pictures, [-1]), size), tf.ensure_shape(labels, size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,12 +162,15 @@ class EpochSampler:
 
     def batch(self, step: tf.Tensor) -> tf.Tensor:
         """Returns positions int64 [batch_size] of the batch of a step; works in a graph."""
-        epoch, offset = step // self.steps_per_epoch, step % self.steps_per_epoch
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(self.count, dtype=tf.int64), seed=[self.seed, epoch]
-        )
-        start = offset * self.batch_size
-        return tf.ensure_shape(order[start : start + self.batch_size], [self.batch_size])
+        return self.batch_of(self.epoch_order(step // self.steps_per_epoch), step)
+
+    def epoch_order(self, epoch: tf.Tensor) -> tf.Tensor:
+        """Returns all positions in the order of an epoch; takes long where there are many."""
+        return _shuffled(tf.range(self.count, dtype=tf.int64), self.seed, epoch)
+
+    def batch_of(self, order: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Returns what `batch` does, of a step whose epoch's order is at hand."""
+        return _slice(order, step % self.steps_per_epoch, self.batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,13 +224,41 @@ class WeightedSampler:
 
     def batch(self, step: tf.Tensor) -> tf.Tensor:
         """Returns positions int64 [batch_size] of the batch of a step; works in a graph."""
-        epoch = step // self.places.steps_per_epoch
+        return self.batch_of(self.epoch_order(step // self.steps_per_epoch), step)
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures a batch."""
+        return self.places.batch_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches that fill every place once (but for less than a batch)."""
+        return self.places.steps_per_epoch
+
+    def epoch_order(self, epoch: tf.Tensor) -> tf.Tensor:
+        """Returns all places in the order of an epoch; takes long where there are many."""
+        return self.places.epoch_order(epoch)
+
+    def batch_of(self, order: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Returns what `batch` does, of a step whose epoch's order is at hand."""
+        epoch = step // self.steps_per_epoch
         start = tf.random.stateless_uniform((), [self.seed + 1, epoch], dtype=tf.float64)
-        covered = tf.cast(self.places.batch(step), tf.float64) + start
-        order, ends = _tensors(self.order, self.ends)
+        covered = tf.cast(self.places.batch_of(order, step), tf.float64) + start
+        positions, ends = _tensors(self.order, self.ends)
         found = tf.searchsorted(ends, covered, side="right", out_type=tf.int64)
         # The last end may be rounded below the last place.
-        return tf.gather(order, tf.minimum(found, len(self.order) - 1))
+        return tf.gather(positions, tf.minimum(found, len(self.order) - 1))
+
+
+def _shuffled(values: tf.Tensor, seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    return tf.random.experimental.stateless_shuffle(values, seed=[seed, epoch])
+
+
+def _slice(order: tf.Tensor, offset: tf.Tensor, size: int) -> tf.Tensor:
+    """Returns the part of an epoch's order that makes its batch number `offset`."""
+    start = tf.cast(offset, order.dtype) * size
+    return tf.ensure_shape(order[start : start + size], [size])
 
 
 VERTICAL_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

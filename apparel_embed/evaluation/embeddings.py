@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -58,7 +59,8 @@ def read_embeddings(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarra
 
     Args:
       path: a Parquet file with columns `record` (int64) and `embedding`
-        (fixed_size_list<float32>[dim]); further columns are ignored.
+        (fixed_size_list<float32>[dim]); further columns are ignored. Or a directory of such files,
+        `embeddings-*.parquet`, as `tools/embed.py` makes of a prepared dataset.
 
     Returns:
       Records [n] int64, rising, and embeddings [n, dim] float32 in the same order.
@@ -67,9 +69,13 @@ def read_embeddings(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarra
       UserError: there is no such file, or it breaks the contract.
     """
     try:
-        schema = pq.read_schema(path)
-        _check_schema(path, schema)
-        table = pq.read_table(path, columns=["record", "embedding"], partitioning=None)
+        files = _files_of(path)
+        for file in files:
+            schema = pq.read_schema(file)
+            _check_schema(file, schema)
+        columns = ["record", "embedding"]
+        parts = [pq.read_table(file, columns=columns, partitioning=None) for file in files]
+        table = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file of embeddings") from error
     except (pa.ArrowException, OSError) as error:
@@ -86,6 +92,17 @@ def read_embeddings(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarra
     empty = np.zeros(0, np.float32)
     flat = np.concatenate([empty, *(chunk.to_numpy() for chunk in numbers)])
     return _in_order(path, record_column.to_numpy(), flat.reshape(-1, dim))
+
+
+def _files_of(path: str | os.PathLike[str]) -> list[Path]:
+    if not Path(path).is_dir():
+        return [Path(path)]
+    files = sorted(Path(path).glob("embeddings-*.parquet"))
+    if not files:
+        raise UserError(
+            f"{path}: cannot be read as Parquet: a directory without embeddings-*.parquet"
+        )
+    return files
 
 
 def _check_schema(path: str | os.PathLike[str], schema: pa.Schema) -> None:

@@ -10,6 +10,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.files import write_json
 from apparel_embed.grouping.search import SearchConfig, search_groups
 from apparel_embed.grouping.training import StageTrainer
+from apparel_embed.inference.damage import telling_damage
 from apparel_embed.previous_run import previous_input, previous_stage
 from apparel_embed.runs import Stage, run_stage
 from apparel_embed.stages import COMBINED, made_of
@@ -61,6 +62,7 @@ def grouping_stage(
             **flags,
         },
         inputs=inputs,
-        work=work,
+        work=telling_damage(dataset, work),
         renewed=("rule", "budget", "affinity_threshold"),
+        together=True,
     )

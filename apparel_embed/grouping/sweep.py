@@ -20,6 +20,7 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.files import write_json
 from apparel_embed.grouping.strategies import Groups, format_groups
 from apparel_embed.grouping.trials import Group
+from apparel_embed.inference.damage import telling_damage
 from apparel_embed.previous_run import previous_input, previous_stage
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
 from apparel_embed.retrieval.bootstrap import stratified_bootstrap_interval
@@ -180,8 +181,9 @@ def sweep_stage(
         run_dir / SWEEP,
         flags=stage_flags,
         inputs=inputs,
-        work=work,
+        work=telling_damage(dataset, work),
         renewed=_RENEWABLE,
+        together=True,
     )
 
 

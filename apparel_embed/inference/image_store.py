@@ -1,16 +1,28 @@
-"""Pictures of chosen records as model input, decoded once and kept where they fit in memory."""
+"""Pictures of chosen records as model input: streamed, or in any order and kept where they fit."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.models.preprocessing import decode_to_square
+from apparel_embed.progress import progress_bar
 
 _READ_AHEAD = 256
+# What a picture in memory takes beside its bytes.
+_BYTES_BESIDE = 64
+
+
+def decoding_threads() -> int:
+    """Returns how many pictures or batches are decoded at a time: one for each core."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def decoded_batches(
@@ -27,44 +39,69 @@ def decoded_batches(
     Returns:
       A dataset of uint8 [batch, image_size, image_size, 3].
     """
-
-    def image_bytes() -> Iterator[bytes]:
-        for start in range(0, len(records), _READ_AHEAD):
-            yield from dataset.read_images(records[start : start + _READ_AHEAD])
-
+    # Python hands over hundreds of pictures at a time; the rest is TensorFlow's own threads' work.
+    encoded = tf.data.Dataset.from_generator(
+        lambda: _encoded_parts(dataset, records),
+        output_signature=tf.TensorSpec([None], tf.string),
+    )
     return (
-        tf.data.Dataset.from_generator(image_bytes, output_signature=tf.TensorSpec((), tf.string))
-        .map(lambda one: decode_to_square(one, image_size), num_parallel_calls=tf.data.AUTOTUNE)
+        encoded.prefetch(1)
+        .unbatch()
+        .map(lambda one: decode_to_square(one, image_size), num_parallel_calls=decoding_threads())
         .batch(batch_size)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
 class ImageStore:
-    """Random access to decoded pictures, from inside a graph.
+    """Random access to pictures, from inside a graph.
 
-    Where all of them fit into `cache_gib`, they are decoded once and kept; otherwise each batch
-    reads and decodes its own.
+    What fits into `cache_gib` is kept: the decoded pictures of all records, or else the encoded
+    ones, of which each batch decodes its own. If neither fit, each batch reads its own from the
+    dataset. All three give the same pictures.
 
     Args:
       dataset: where the pictures are.
       records: int64 [n] record numbers; positions in the store count along them.
       image_size: side of the square they are fitted into, in pixels.
-      cache_gib: memory for decoded pictures, in GiB.
+      cache_gib: memory for pictures, in GiB.
+      what: for whom they are, shown before the progress bar.
     """
 
     def __init__(
-        self, dataset: PreparedDataset, records: np.ndarray, image_size: int, cache_gib: float
+        self,
+        dataset: PreparedDataset,
+        records: np.ndarray,
+        image_size: int,
+        cache_gib: float,
+        what: str = "pictures",
     ) -> None:
         self._dataset = dataset
         self._records = np.asarray(records, np.int64)
         self._image_size = image_size
-        self._cached: tf.Tensor | None = None
-        if len(records) * image_size * image_size * 3 <= cache_gib * 2**30:
-            batches = decoded_batches(dataset, self._records, image_size, _READ_AHEAD)
-            with tf.device("CPU"):
-                none = tf.zeros([0, image_size, image_size, 3], tf.uint8)
-                self._cached = tf.concat([none, *batches], axis=0)
+        self._decoded: tf.Variable | None = None
+        self._encoded: tf.Variable | None = None
+        decoded = len(records) * image_size * image_size * 3 / 2**30
+        encoded = len(records) * _encoded_bytes(dataset) / 2**30
+        bar = progress_bar(total=len(records), what=f"{what}: into memory", unit="images")
+        if decoded <= cache_gib:
+            shape = [image_size, image_size, 3]
+            parts = decoded_batches(dataset, self._records, image_size, _READ_AHEAD)
+            self._decoded = _kept(parts, len(records), shape, tf.uint8, bar)
+        elif encoded <= cache_gib:
+            parts = _encoded_parts(dataset, self._records)
+            self._encoded = _kept(parts, len(records), [], tf.string, bar)
+        else:
+            logging.info(
+                "%s: %d pictures take %.3g GiB decoded and %.3g encoded, more than "
+                "--cache_gib=%g: each batch reads its own from the dataset",
+                what,
+                len(records),
+                decoded,
+                encoded,
+                cache_gib,
+            )
+        bar.close()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -78,15 +115,80 @@ class ImageStore:
         Returns:
           uint8 [batch, image_size, image_size, 3].
         """
-        if self._cached is not None:
-            return tf.gather(self._cached, positions)
+        return self.decode(self.read(positions))
+
+    def read(self, positions: tf.Tensor) -> tf.Tensor:
+        """Returns the pictures at some positions as they are kept, for `decode`.
+
+        This half of `gather` is quick, but has a state, so that TensorFlow calls it in order.
+        """
+        if self._decoded is not None:
+            return tf.gather(self._decoded, positions)
+        if self._encoded is not None:
+            return tf.gather(self._encoded, positions)
         image_bytes = tf.numpy_function(self._read, [positions], tf.string, stateful=False)
         image_bytes.set_shape(positions.shape)
+        return image_bytes
+
+    def decode(self, kept: tf.Tensor) -> tf.Tensor:
+        """Returns pictures that were read.
+
+        This half of `gather` takes the time, and may be called for many batches at once.
+
+        Args:
+          kept: [batch, ...], from `read`.
+
+        Returns:
+          uint8 [batch, image_size, image_size, 3].
+        """
+        if kept.dtype == tf.uint8:
+            return kept
         return tf.map_fn(
             lambda one: decode_to_square(one, self._image_size),
-            image_bytes,
+            kept,
             fn_output_signature=tf.TensorSpec((self._image_size, self._image_size, 3), tf.uint8),
         )
 
     def _read(self, positions: np.ndarray) -> np.ndarray:
-        return np.array(self._dataset.read_images(self._records[positions]), dtype=object)
+        return _as_array(self._dataset.read_images(self._records[positions]))
+
+
+def _encoded_parts(dataset: PreparedDataset, records: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields encoded pictures, a few hundred at a time."""
+    for start in range(0, len(records), _READ_AHEAD):
+        yield _as_array(dataset.read_images(records[start : start + _READ_AHEAD]))
+
+
+def _as_array(pictures: list[bytes]) -> np.ndarray:
+    # As objects: numpy's own strings lose zeros at their end.
+    return np.array(pictures, dtype=object)
+
+
+def _encoded_bytes(dataset: PreparedDataset) -> float:
+    """Returns how much memory an encoded picture takes on average."""
+    whole = sum(shard["bytes"] for shard in dataset.info["shards"])
+    return whole / max(len(dataset), 1) + _BYTES_BESIDE
+
+
+def _kept(
+    parts: tf.data.Dataset | Iterator[np.ndarray],
+    count: int,
+    shape: list[int],
+    dtype: tf.DType,
+    bar,
+) -> tf.Variable:
+    """Returns parts that follow each other as one variable.
+
+    A variable and no tensor: of a tensor that a pipeline uses, TensorFlow makes a copy in the
+    pipeline's graph, which takes as much memory again and seconds for each GiB.
+    """
+    with tf.device("CPU"):
+        kept = tf.Variable(tf.zeros([count, *shape], dtype), trainable=False)
+        start = 0
+        for part in parts:
+            end = start + len(part)
+            # In place; an assignment to a slice would first read, that is copy, the whole.
+            kept.scatter_update(tf.IndexedSlices(part, tf.range(start, end)))
+            bar.update(end - start)
+            start = end
+    return kept

@@ -25,7 +25,8 @@ def gather_replicas(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return labels, embeddings
-    labels = context.all_gather(tf.convert_to_tensor(labels), axis=0)
+    # An identity, as the argument of a graph is on no device, which several processes want to know.
+    labels = context.all_gather(tf.identity(labels), axis=0)
 
     @tf.custom_gradient
     def gather(own: tf.Tensor) -> tuple:

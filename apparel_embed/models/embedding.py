@@ -15,6 +15,7 @@ from apparel_embed.models.backbones import (
     load_initial_weights,
     without_keras_warnings,
 )
+from apparel_embed.models.batch_norm import set_momentum
 
 POOLINGS = ("average", "gem")
 _CONFIG_FILE = "model.json"
@@ -103,21 +104,21 @@ def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf
     shape = (config.image_size, config.image_size, 3)
     backbone = entry.build(shape)
     load_initial_weights(backbone, config.backbone, init_weights)
-    for layer in backbone.submodules:
-        if isinstance(layer, tf.keras.layers.BatchNormalization):
-            layer.momentum = config.batch_norm_momentum
+    set_momentum(backbone, config.batch_norm_momentum)
     backbone._name = "backbone"
 
-    inputs = tf.keras.Input(shape, name="images")
-    x = tf.keras.layers.Rescaling(entry.scale, entry.offset, name="rescaling")(inputs)
+    # All but the backbone in float32 whatever the policy: it costs next to nothing, and distances
+    # between near neighbours do not survive 16 bits.
+    whole = {"dtype": "float32"}
+    inputs = tf.keras.Input(shape, name="images", **whole)
+    x = tf.keras.layers.Rescaling(entry.scale, entry.offset, name="rescaling", **whole)(inputs)
     x = backbone(x)
     if config.pooling == "gem":
-        x = GeMPooling(name="pooling")(x)
+        x = GeMPooling(name="pooling", **whole)(x)
     else:
-        x = tf.keras.layers.GlobalAveragePooling2D(name="pooling")(x)
-    x = tf.keras.layers.Dense(config.embedding_dim, name="projection")(x)
-    # float32 whatever the policy: distances between near neighbours do not survive 16 bits.
-    outputs = tf.keras.layers.UnitNormalization(axis=-1, dtype="float32", name="embedding")(x)
+        x = tf.keras.layers.GlobalAveragePooling2D(name="pooling", **whole)(x)
+    x = tf.keras.layers.Dense(config.embedding_dim, name="projection", **whole)(x)
+    outputs = tf.keras.layers.UnitNormalization(axis=-1, name="embedding", **whole)(x)
     return tf.keras.Model(inputs, outputs, name="embedding_model")
 
 

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from apparel_embed.errors import UserError
-from apparel_embed.retrieval.neighbours import nearest, require_directions
+from apparel_embed.progress import progress_bar
+from apparel_embed.retrieval.neighbours import NearestSearch, require_directions
 
 # Queries searched at once, and neighbours held at once: bound memory, change no result.
-_QUERIES_AT_ONCE = 4096
-_NEIGHBOURS_AT_ONCE = 1 << 22
+_QUERIES_AT_ONCE = 1 << 15
+_NEIGHBOURS_AT_ONCE = 1 << 21
+# A search that is over by then needs no progress bar.
+_SECONDS_UNSEEN = 5.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +81,10 @@ def retrieval_metrics(
     """Searches the gallery with every query and judges what is found.
 
     A query never finds its own record. Queries without another picture of their item in the
-    gallery are left out. recall@k is 1 if a picture of the item is among the k nearest.
+    gallery are left out. recall@k is 1 if a picture of the item is among the k nearest. Of what is
+    found only the metrics are kept: memory grows with the number of queries and with that of
+    gallery pictures, never with their product.
+
     mAP@R is that of Musgrave et al., "A Metric Learning Reality Check" (2020): with R
     the number of gallery pictures of the query's item, 1/R times the sum over i <= R of the
     precision at i where the i-th picture is right, and 0 where it is not.
@@ -109,23 +115,23 @@ def retrieval_metrics(
 
     recall = {k: np.zeros(len(query_items)) for k in ks}
     precision = np.zeros(len(query_items))
+    search = NearestSearch(gallery_embeddings, gallery_records)
+    query_embeddings = np.asarray(query_embeddings)
+    bar = progress_bar(total=len(answered), what="search", unit="queries", delay=_SECONDS_UNSEEN)
     # Few items may have many pictures: in order of R, only their queries need a long list.
     order = answered[np.argsort(matches[answered], kind="stable")]
     while len(order):
         longest = max(max(ks), int(matches[order[:_QUERIES_AT_ONCE][-1]]))
         some = order[: min(_QUERIES_AT_ONCE, max(1, _NEIGHBOURS_AT_ONCE // longest))]
         order = order[len(some) :]
-        positions, _ = nearest(
-            np.asarray(query_embeddings)[some],
-            gallery_embeddings,
-            max(max(ks), int(matches[some].max())),
-            query_records[some],
-            gallery_records,
-        )
+        wanted = max(max(ks), int(matches[some].max()))
+        positions, _ = search.nearest(query_embeddings[some], wanted, query_records[some])
         right = (gallery_codes[positions] == query_codes[some, None]) & (positions >= 0)
         precision[some] = average_precision_at_r(right, matches[some])
         for k in ks:
             recall[k][some] = right[:, :k].any(axis=1)
+        bar.update(len(some))
+    bar.close()
     return QueryMetrics(
         records=query_records[answered],
         items=query_items[answered],

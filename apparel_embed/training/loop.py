@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import math
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
 from apparel_embed.errors import UserError
 from apparel_embed.inference.embed import Embedder
+from apparel_embed.interruption import Deferral, deferred
 from apparel_embed.losses.keras import WholeBatchLoss
-from apparel_embed.models.backbones import without_keras_warnings
+from apparel_embed.models.batch_norm import synchronise
 from apparel_embed.models.embedding import ModelConfig, save_embedding_model
+from apparel_embed.models.precision import layer_precision
 from apparel_embed.progress import progress_bar
+from apparel_embed.training import checkpoints
+from apparel_embed.training.checkpoints import Checkpoints
+from apparel_embed.training.dropout import StepRandomness
+from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
+from apparel_embed.training.profiling import Profiler
+from apparel_embed.training.step import make_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +39,14 @@ class LoopConfig:
       validate_every: between validations; the best of them is kept.
       checkpoint_every: between checkpoints that an interrupted training goes on from.
       log_every: between TensorBoard scalars.
+      keep_checkpoints: how many of the newest checkpoints are kept, beside that of the best
+        weights.
     """
 
     validate_every: int = 100
     checkpoint_every: int = 100
     log_every: int = 10
+    keep_checkpoints: int = 2
 
 
 class TrainingLoop:
@@ -42,19 +55,29 @@ class TrainingLoop:
     With a loss of the whole batch, N replicas with a batch of B / N each give the loss and the
     gradients of one device with a batch of B.
 
+    SIGTERM and SIGINT wait until the step, and a validation under way, are done and a checkpoint is
+    written. On a CPU a training that was interrupted, by whatever, ends with the same bits as one
+    that was not.
+
     Args:
       build_model: makes the model; called once, in the strategy's scope.
       model_config: written beside the weights.
-      batches: from the first step to a dataset of (images float32 [B, size, size, 3], labels or
-        targets [B, ...]), one element a step.
+      batches: from the first step to a dataset of (inputs, labels or targets [B, ...]), of each
+        step one element for each replica of this process.
       loss: from the replica's (labels or targets, embeddings) to the whole batch's scalar.
       validate: from an embedder to R@1, or None where nothing can be validated; the last weights
         are kept then.
       optimization: the optimiser and number of steps.
       config: how often to validate, log and save.
       strategy: from `make_strategy`.
-      directory: of the stage, may hold what an interrupted training left.
+      directory: of the stage, may hold what an interrupted training left. Of several processes that
+        train together each has its own, for to read a variable may be common work: all write.
       what: shown before the progress bar.
+      augment: from a batch's inputs to images float32 [B, size, size, 3]; by default they are that.
+      execution: how steps are computed.
+
+    Raises:
+      UserError: if steps cannot be computed so on the strategy's replicas.
     """
 
     def __init__(
@@ -70,9 +93,12 @@ class TrainingLoop:
         strategy: tf.distribute.Strategy,
         directory: Path,
         what: str,
+        augment: Callable[[Any], tf.Tensor] = tf.identity,
+        execution: ExecutionConfig = ExecutionConfig(),
     ) -> None:
+        replicas = strategy.num_replicas_in_sync
+        execution.check(replicas)
         self._batches = batches
-        self._loss = loss
         self._validate = validate
         self._optimization = optimization
         self._config = config
@@ -81,27 +107,37 @@ class TrainingLoop:
         self._what = what
         self._model_config = model_config
         with strategy.scope():
-            self.model = build_model()
-            self._optimizer = make_optimizer(optimization)
+            with layer_precision(execution.precision):
+                self.model = build_model()
+            if execution.sync_batch_norm and replicas > 1:
+                synchronise(self.model)
+            self._optimizer = make_optimizer(
+                optimization, replicas=replicas, scale_loss=execution.precision == "float16"
+            )
             # All slots exist from the start, also while the backbone is frozen.
             self._optimizer.build(self.model.trainable_variables)
         self._embedder = Embedder(self.model)
-        self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._best = tf.Variable(-1.0, dtype=tf.float64, trainable=False)
-        self._best_step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
-        self._checkpoints = tf.train.CheckpointManager(
-            tf.train.Checkpoint(
-                model=self.model,
-                optimizer=self._optimizer,
-                step=self._step,
-                best=self._best,
-                best_step=self._best_step,
-                seconds=self._seconds,
-            ),
-            str(directory / "checkpoints"),
-            max_to_keep=2,
+        self._make_train_step = functools.partial(
+            make_step,
+            model=self.model,
+            optimizer=self._optimizer,
+            loss=loss,
+            augment=augment,
+            randomness=StepRandomness(self.model, optimization.seed),
+            strategy=strategy,
+            execution=execution,
         )
+        self._profile_steps = execution.profile_steps
+        # To save, all processes that train together have to do the same: one's signal is no reason.
+        self._alone = strategy.cluster_resolver is None
+        self._progress = checkpoints.Progress()
+        # Of the first step whose loss or gradient was no finite number; 0 while there is none.
+        self._failed = tf.Variable(0, dtype=tf.int64, trainable=False)
+        # A CPU has done a step when the call returns, and to look costs nothing; other devices
+        # would have to be waited for. Nothing is saved without a look.
+        on_cpu = all(one.device_type == "CPU" for one in tf.config.list_logical_devices())
+        self._look_every = 1 if on_cpu else config.log_every
+        self._began = 0.0
 
     def run(self) -> dict[str, float | int | None]:
         """Trains to the end, from the last checkpoint if there is one.
@@ -109,23 +145,56 @@ class TrainingLoop:
         Returns:
           The kept model's step and validation R@1 (None without validation), the last loss, and the
           seconds that all steps took, those before an interruption too.
+
+        Raises:
+          UserError: if the loss or its gradient is no finite number, naming the step, or a
+            checkpoint cannot be written; those before are kept.
         """
-        self._checkpoints.restore_or_initialize()
-        began = time.monotonic() - float(self._seconds)
-        first, last = int(self._step), self._optimization.steps
-        if first:
-            logging.info("%s: going on from step %d of %d", self._what, first, last)
+        kept = Checkpoints(
+            self._directory / checkpoints.DIRECTORY,
+            model=self.model,
+            optimizer=self._optimizer,
+            keep=self._config.keep_checkpoints,
+            what=self._what,
+        )
         summaries = tf.summary.create_file_writer(str(self._directory / "tensorboard"))
-        dataset = self._strategy.experimental_distribute_dataset(self._batches(first))
-        loss_value = math.nan
-        with summaries.as_default():
+        with deferred() as signals, kept, contextlib.closing(summaries), summaries.as_default():
+            self._progress = kept.restore()
+            self._began = time.monotonic() - self._progress.seconds
+            if self._progress.step:
+                logging.info(
+                    "%s: going on from step %d of %d",
+                    self._what,
+                    self._progress.step,
+                    self._optimization.steps,
+                )
+            self._train(kept, signals)
+            self._finish(kept)
+        return {
+            "kept_step": self._progress.best_step,
+            "validation_r_at_1": self._progress.best if self._validate else None,
+            "last_loss": self._progress.last_loss,
+            "trained_seconds": round(time.monotonic() - self._began, 1),
+        }
+
+    def _train(self, kept: Checkpoints, signals: Deferral) -> None:
+        """Does the steps that are left."""
+        first, last = self._progress.step, self._optimization.steps
+        config = self._config
+        dataset = self._strategy.distribute_datasets_from_function(
+            lambda context: self._batches(first)
+        )
+        profiler = Profiler(self._profile_steps, self._directory / "tensorboard", self._what)
+        train_step = None
+        with contextlib.ExitStack() as stack, profiler:
             bar = None
-            train_step = None
             pictures = 0
             for step, batch in zip(range(first, last), dataset):
                 if train_step is None or step == self._optimization.frozen_steps:
                     train_step = self._make_step(step < self._optimization.frozen_steps)
-                loss, size = train_step(batch)
+                done = step + 1
+                with profiler.step(step):
+                    loss, size = train_step(batch, tf.constant(done, tf.int64))
                 if bar is None:
                     pictures = int(size)
                     bar = progress_bar(
@@ -134,83 +203,86 @@ class TrainingLoop:
                         what=self._what,
                         unit="images",
                     )
+                    stack.callback(bar.close)
                 bar.update(pictures)
-                done = step + 1
-                self._step.assign(done)
-                if done % self._config.log_every == 0 or done == last:
-                    loss_value = self._log(done, loss, bar)
-                if done % self._config.validate_every == 0 or done == last:
-                    self._keep_best(done)
-                if done % self._config.checkpoint_every == 0 and done < last:
-                    self._seconds.assign(time.monotonic() - began)
-                    with without_keras_warnings():
-                        self._checkpoints.save(done)
-            if bar is not None:
-                bar.close()
-        summaries.close()
-        shutil.rmtree(self._directory / "checkpoints", ignore_errors=True)
-        return {
-            "kept_step": int(self._best_step),
-            "validation_r_at_1": float(self._best) if self._validate else None,
-            "last_loss": loss_value,
-            "trained_seconds": round(time.monotonic() - began, 1),
-        }
+                self._progress.step = done
+                logs = done % config.log_every == 0 or done == last
+                validates = done % config.validate_every == 0 or done == last
+                saves = done % config.checkpoint_every == 0 or done == last
+                if logs or validates or saves or done % self._look_every == 0:
+                    self._check(loss)
+                if logs:
+                    self._log(done, loss, bar)
+                if validates and self._validated(done):
+                    saves = True
+                if saves or (signals.requested and self._alone):
+                    self._save(kept)
+                kept.check()
+                if signals.requested:
+                    kept.wait()
+                    logging.info("%s: stopped at step %d of %d", self._what, done, last)
+                    signals.obey()
 
     def _make_step(self, frozen: bool) -> Callable:
         """Traces one step, of all weights or of all but the backbone's."""
         self.model.get_layer("backbone").trainable = not frozen
-        strategy, model, optimizer = self._strategy, self.model, self._optimizer
-
-        def replica_step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            with tf.GradientTape() as tape:
-                embeddings = model(images, training=True)
-                loss = self._loss(labels, embeddings)
-            variables = model.trainable_variables
-            gradients = tape.gradient(loss, variables)
-            optimizer.apply_gradients(zip(gradients, variables))
-            return loss, tf.shape(embeddings)[0]
+        step_of_all = self._make_train_step()
 
         @tf.function
-        def train_step(batch: tuple) -> tuple[tf.Tensor, tf.Tensor]:
-            loss, size = strategy.run(replica_step, args=batch)
-            return (
-                strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None),
-                strategy.reduce(tf.distribute.ReduceOp.SUM, size, axis=None),
-            )
+        def train_step(batch: tuple, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            loss, size, failures = step_of_all(batch, step)
+            if_first = tf.where(failures > 0, step, tf.zeros_like(step))
+            self._failed.assign(tf.where(self._failed > 0, self._failed, if_first))
+            return loss, size
 
         return train_step
 
-    def _log(self, step: int, loss: tf.Tensor, bar) -> float:
-        value = float(loss)
-        if not math.isfinite(value):
+    def _check(self, loss: tf.Tensor) -> None:
+        """Raises a UserError if a step since the last look has failed."""
+        step = int(self._failed)
+        if step:
+            value = float(loss)
+            told = "the gradient is not finite" if math.isfinite(value) else f"the loss is {value}"
             raise UserError(
-                f"{self._what}: the loss is {value} at step {step}; "
-                "a smaller learning rate or a longer warm-up may help"
+                f"{self._what}: {told} at step {step}; checkpoints before it are kept; a smaller "
+                "learning rate or a longer warm-up may help"
             )
+
+    def _log(self, step: int, loss: tf.Tensor, bar) -> None:
+        value = self._progress.last_loss = float(loss)
         tf.summary.scalar("loss", value, step)
         tf.summary.scalar("learning_rate", self._optimizer.learning_rate, step)
         rate = bar.format_dict["rate"]
         if rate:
             tf.summary.scalar("images_per_second", rate, step)
-        best = float(self._best)
+        best = self._progress.best
         shown = {"best_r_at_1": f"{best:.3f}"} if best >= 0 else {}
         bar.set_postfix(loss=f"{value:.4f}", **shown, refresh=False)
-        return value
 
-    def _keep_best(self, step: int) -> None:
-        """Validates and keeps the weights if they are the best so far (or nothing can tell)."""
+    def _validated(self, step: int) -> bool:
+        """Validates; returns whether these weights are the best so far (or nothing can tell)."""
         if self._validate is None:
-            if step == self._optimization.steps:
-                self._keep(step)
-            return
-        value = self._validate(self._embedder)
-        tf.summary.scalar("validation/r_at_1", value, step)
-        logging.info("%s: step %d, validation R@1 %.3f", self._what, step, value)
-        # Of equals the later: its learning rate is lower and its moving statistics are better.
-        if value >= float(self._best):
-            self._best.assign(value)
-            self._keep(step)
+            better = step == self._optimization.steps
+        else:
+            value = self._validate(self._embedder)
+            tf.summary.scalar("validation/r_at_1", value, step)
+            logging.info("%s: step %d, validation R@1 %.3f", self._what, step, value)
+            # Of equals the later: its learning rate is lower, its moving statistics are better.
+            better = value >= self._progress.best
+            if better:
+                self._progress.best = value
+        if better:
+            self._progress.best_step = step
+        return better
 
-    def _keep(self, step: int) -> None:
-        self._best_step.assign(step)
+    def _save(self, kept: Checkpoints) -> None:
+        """Has a checkpoint written of all that was done, and what was logged until then."""
+        self._progress.seconds = time.monotonic() - self._began
+        tf.summary.flush()
+        kept.save(self._progress)
+
+    def _finish(self, kept: Checkpoints) -> None:
+        """Writes the model with the best weights."""
+        if self._progress.best_step != self._optimization.steps:
+            kept.restore_best(self._progress)
         save_embedding_model(self._directory / "model", self.model, self._model_config)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
 OPTIMIZERS = ("adamw", "sgd")
+LEARNING_RATE_SCALES: dict[str, Callable[[int], float]] = {
+    "none": lambda replicas: 1.0,
+    "linear": float,
+    "sqrt": math.sqrt,
+}
+"""From the number of replicas to the factor of the learning rate, by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,11 +24,14 @@ class OptimizationConfig:
     Attributes:
       steps: number of steps in all.
       optimizer: "adamw" or "sgd" (Nesterov momentum 0.9).
-      learning_rate: at its peak.
+      learning_rate: at its peak, on one replica.
       weight_decay: decoupled, relative to the learning rate; not for biases and norms.
       warmup_fraction: part of the steps during which the learning rate rises from 0, 0..1.
       frozen_steps: first steps that train all but the backbone.
       seed: of initial weights, batches and augmentation.
+      scale_learning_rate: how the learning rate grows with the number of replicas, one of
+        `LEARNING_RATE_SCALES`. The batch is the same on any number of replicas, and so is the
+        learning rate that fits it.
     """
 
     steps: int
@@ -30,15 +41,25 @@ class OptimizationConfig:
     warmup_fraction: float = 0.1
     frozen_steps: int = 0
     seed: int = 0
+    scale_learning_rate: str = "none"
 
 
-def make_optimizer(config: OptimizationConfig) -> tf.keras.optimizers.Optimizer:
-    """Returns the optimiser with linear warm-up and cosine decay to 0."""
+def make_optimizer(
+    config: OptimizationConfig, *, replicas: int = 1, scale_loss: bool = False
+) -> tf.keras.optimizers.Optimizer:
+    """Returns the optimiser with linear warm-up and cosine decay to 0.
+
+    Args:
+      config: how weights are moved.
+      replicas: number of replicas that train together.
+      scale_loss: whether to wrap it into a `LossScaleOptimizer`, as float16 needs.
+    """
     warmup = round(config.steps * config.warmup_fraction)
+    peak = config.learning_rate * LEARNING_RATE_SCALES[config.scale_learning_rate](replicas)
     schedule = tf.keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else config.learning_rate,
+        initial_learning_rate=0.0 if warmup else peak,
         decay_steps=max(config.steps - warmup, 1),
-        warmup_target=config.learning_rate if warmup else None,
+        warmup_target=peak if warmup else None,
         warmup_steps=warmup,
     )
     if config.optimizer == "sgd":
@@ -48,4 +69,4 @@ def make_optimizer(config: OptimizationConfig) -> tf.keras.optimizers.Optimizer:
     else:
         optimizer = tf.keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "exponent"])
-    return optimizer
+    return tf.keras.mixed_precision.LossScaleOptimizer(optimizer) if scale_loss else optimizer

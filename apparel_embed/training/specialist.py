@@ -14,10 +14,11 @@ from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.registry import LossConfig, make_loss
 from apparel_embed.models.embedding import ModelConfig, start_embedding_model
-from apparel_embed.training.input import InputConfig, triplet_batches
+from apparel_embed.training.execution import ExecutionConfig
+from apparel_embed.training.input import InputConfig, augmentation, triplet_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig
-from apparel_embed.training.strategy import make_strategy, start_afresh
+from apparel_embed.training.strategy import batch_share, make_strategy, start_afresh
 from apparel_embed.training.validation import make_validation
 
 
@@ -38,6 +39,7 @@ class SpecialistConfig:
       input: how training input is made.
       loop: how often to validate, log and save.
       strategy: a name for `make_strategy`.
+      execution: how steps are computed.
     """
 
     model: ModelConfig
@@ -51,6 +53,7 @@ class SpecialistConfig:
     input: InputConfig = InputConfig()
     loop: LoopConfig = LoopConfig()
     strategy: str = "auto"
+    execution: ExecutionConfig = ExecutionConfig()
 
     def for_verticals(self, count: int) -> SpecialistConfig:
         """Returns the training of a model for so many verticals: all their specialists' steps."""
@@ -105,14 +108,14 @@ def train_specialist(
         )
     except UserError as error:
         raise UserError(f"{what} ({', '.join(verticals)}), split train: {error}") from error
-    store = ImageStore(dataset, records, config.model.image_size, config.input.cache_gib)
+    store = ImageStore(dataset, records, config.model.image_size, config.input.cache_gib, what)
     validate = make_validation(dataset, verticals, config.model.image_size)
     if validate is None:
         logging.info("%s: split val answers no query; the last weights are kept", what)
     loop = TrainingLoop(
         build_model=lambda: start_embedding_model(config.model, config.init_weights, start),
         model_config=config.model,
-        batches=triplet_batches(store, sampler, config.input, config.optimization.steps),
+        batches=triplet_batches(store, sampler, config.optimization.steps, batch_share(strategy)),
         loss=make_loss(config.loss),
         validate=validate,
         optimization=config.optimization,
@@ -120,6 +123,8 @@ def train_specialist(
         strategy=strategy,
         directory=directory,
         what=what,
+        augment=augmentation(config.input, strategy),
+        execution=config.execution,
     )
     result = loop.run()
     return {

@@ -1,12 +1,68 @@
-"""Where training runs, and with which random numbers."""
+"""Where training runs, and with which random numbers.
+
+A strategy's replicas each take a part of every batch, and give together what one device gives with
+the whole: the losses gather the parts (`apparel_embed.losses.replicas`), batch norm takes the
+statistics of all, and random numbers are drawn for the whole batch and divided like it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import os
+from collections.abc import Callable
 
 import tensorflow as tf
 
-STRATEGIES = ("auto", "one", "mirrored")
+from apparel_embed import cluster
+from apparel_embed.errors import UserError
+
+STRATEGIES = ("auto", "one", "mirrored", "multi_worker", "tpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchShare:
+    """The replicas that one process feeds, out of all between which a batch is divided.
+
+    Attributes:
+      first: number of the process's first replica, from 0.
+      replicas: number of the process's replicas.
+      of: number of all replicas.
+    """
+
+    first: int = 0
+    replicas: int = 1
+    of: int = 1
+
+    def check(self, batch_size: int) -> None:
+        """Raises a UserError if some replica would have no picture of a batch."""
+        if batch_size < self.of:
+            raise UserError(
+                f"a batch of {batch_size} pictures cannot be divided between {self.of} replicas; "
+                "each needs at least 1"
+            )
+
+    def part(self, batch_size: int, replica: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns what takes a replica's part out of something [batch_size, ...].
+
+        Parts follow each other and differ in length by one at most.
+
+        Args:
+          batch_size: pictures of the whole batch.
+          replica: int64, number of the replica among the process's own.
+        """
+        if self.of == 1:
+            return tf.identity
+        begin = batch_size * (self.first + replica) // self.of
+        end = batch_size * (self.first + replica + 1) // self.of
+
+        def take(values: tf.Tensor) -> tf.Tensor:
+            own = values[begin:end]
+            if batch_size % self.of == 0:
+                own = tf.ensure_shape(own, [batch_size // self.of, *values.shape[1:]])
+            return own
+
+        return take
 
 
 @functools.cache
@@ -14,17 +70,60 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     """Returns a distribution strategy, the same one for all of a process's trainings.
 
     TensorFlow tells collective operations apart by numbers that each strategy counts anew: those of
-    a second one, of other shapes, would be taken for the first one's and fail.
+    a second one, of other shapes, would be taken for the first one's and fail. And it wants several
+    processes to have met before it does anything else: binaries call this first.
 
     Args:
       name: "one" for the default device; "mirrored" for all GPUs (all logical CPU devices where
-        there is no GPU); "auto" for mirrored if there is more than one GPU, else one.
+        there is no GPU); "multi_worker" for the GPUs, or the CPU, of all processes that TF_CONFIG
+        names; "tpu" for the TPU that TPU_NAME names, or this machine's own; "auto" for multi_worker
+        if TF_CONFIG names more than one process, else mirrored if there is more than one GPU, else
+        one.
+
+    Raises:
+      UserError: if TF_CONFIG names no cluster, or there is no TPU.
     """
+    named = cluster.read_cluster() if name in ("auto", "multi_worker") else None
+    if name == "multi_worker" and named is None:
+        raise UserError(
+            f"--strategy=multi_worker: {cluster.VARIABLE} is not set, which tells each process who "
+            "they all are; tools/launch_local.py sets it"
+        )
+    if name == "multi_worker" or (named is not None and len(named.workers) > 1):
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "tpu":
+        return _tpu_strategy()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = gpus or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     return tf.distribute.get_strategy()
+
+
+def _tpu_strategy() -> tf.distribute.Strategy:
+    # Not tried on a TPU: there was none.
+    address = os.environ.get("TPU_NAME", "local")
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(address)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"--strategy=tpu: there is no TPU at {address!r} ({reason[:200]}); TPU_NAME names it"
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def batch_share(strategy: tf.distribute.Strategy) -> BatchShare:
+    """Returns the replicas that this process feeds: of several processes its own, else all."""
+    replicas = strategy.num_replicas_in_sync
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return BatchShare(0, replicas, replicas)
+    named = cluster.read_cluster()
+    # Of one process there may be no TF_CONFIG, and processes have equally many.
+    own = replicas // len(named.workers)
+    return BatchShare(named.index * own, own, replicas)
 
 
 def start_afresh(seed: int) -> None:

@@ -19,10 +19,11 @@ from apparel_embed.losses.regression import (
     standardising_scale,
 )
 from apparel_embed.models.embedding import ModelConfig, start_embedding_model
-from apparel_embed.training.input import InputConfig, target_batches
+from apparel_embed.training.execution import ExecutionConfig
+from apparel_embed.training.input import InputConfig, augmentation, target_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig
-from apparel_embed.training.strategy import make_strategy, start_afresh
+from apparel_embed.training.strategy import batch_share, make_strategy, start_afresh
 from apparel_embed.training.validation import make_validation
 
 
@@ -44,6 +45,7 @@ class StudentConfig:
       input: how training input is made.
       loop: how often to validate, log and save.
       strategy: a name for `make_strategy`.
+      execution: how steps are computed.
 
     Raises:
       UserError: if the loss is one whose targets cannot be standardised, and they are to be.
@@ -60,6 +62,7 @@ class StudentConfig:
     input: InputConfig = InputConfig()
     loop: LoopConfig = LoopConfig()
     strategy: str = "auto"
+    execution: ExecutionConfig = ExecutionConfig()
 
     def __post_init__(self) -> None:
         # Now, and not when specialists have been trained for it.
@@ -131,7 +134,7 @@ def train_student(
     seed = config.optimization.seed
     start_afresh(seed)
     strategy = make_strategy(config.strategy)
-    store = ImageStore(dataset, records, config.model.image_size, config.input.cache_gib)
+    store = ImageStore(dataset, records, config.model.image_size, config.input.cache_gib, what)
     codes, names = dataset.codes("vertical")
     verticals = codes[records]
     sampler = _sampler(verticals, config)
@@ -142,7 +145,9 @@ def train_student(
     loop = TrainingLoop(
         build_model=lambda: start_embedding_model(config.model, config.init_weights, start),
         model_config=config.model,
-        batches=target_batches(store, targets, sampler, config.input, config.optimization.steps),
+        batches=target_batches(
+            store, targets, sampler, config.optimization.steps, batch_share(strategy)
+        ),
         loss=loss,
         validate=validate,
         optimization=config.optimization,
@@ -150,6 +155,8 @@ def train_student(
         strategy=strategy,
         directory=directory,
         what=what,
+        augment=augmentation(config.input, strategy),
+        execution=config.execution,
     )
     result = loop.run()
     return {

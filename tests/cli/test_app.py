@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,42 @@ def test_a_defect_keeps_its_traceback():
     assert "Traceback" in done.stderr
 
 
+WAITING = """
+import time
+from apparel_embed.cli import app
+
+def main():
+    try:
+        print("at work", flush=True)
+        time.sleep(60)
+    finally:
+        print("blocks are left")
+
+app.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [(signal.SIGTERM, 75, "stopped by SIGTERM"), (signal.SIGINT, 130, "stopped by Ctrl-C")],
+)
+def test_a_signal_ends_a_binary_in_order_with_a_status_of_its_own(number, status, said):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout.readline() == "at work\n"
+    process.send_signal(number)
+    out, err = process.communicate()
+
+    assert process.returncode == status
+    assert out == "blocks are left\n"
+    assert err == f"-c: {said}; the same command goes on where it was\n"
+
+
 def test_help_lists_the_flags_that_a_binary_has_from_the_library_but_none_of_others():
     done = subprocess.run(
         [sys.executable, ROOT / "tools/import_dataset.py", "--help"], capture_output=True, text=True
@@ -127,7 +164,8 @@ WRONG = {
     "--align_on=some": "group|all",
     "--target_views=17": "[1, 16]",
     "--separate_groups=1": "[0.0, 0.99]",
-    "--strategy=tpu": "mirrored",
+    "--strategy=horovod": "mirrored",
+    "--keep_checkpoints=0": "positive integer",
     "--val_fraction=1.5": "0.9]",
 }
 

@@ -1,6 +1,5 @@
 import csv
 import dataclasses
-import fcntl
 import io
 import os
 import signal
@@ -21,6 +20,7 @@ from apparel_embed.data.prepare import PrepareConfig, prepare
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.split import evaluation_set
+from apparel_embed.locks import only_writer
 
 TOOL = Path(__file__).parents[2] / "tools" / "prepare_dataset.py"
 HEADER = "image,item_id,vertical"
@@ -178,7 +178,10 @@ def is_running(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-def test_workers_end_with_a_killed_parent(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)]
+)
+def test_workers_end_with_a_parent_that_is_killed_or_stopped(tmp_path, number, status):
     manifest = make_pictures(tmp_path, 4, side=200)
     header, *rows = manifest.read_text().splitlines()
     manifest.write_text("\n".join([header, *rows * 200]) + "\n")
@@ -186,24 +189,34 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     process = subprocess.Popen(
         [*command, "--processes=2", "--shard_records=16"],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    while not list((tmp_path / "out.partial").glob("progress/*.json")):
+    partial = tmp_path / "out.partial"
+    while not list(partial.glob("progress/[0-9]*.json")):
         assert process.poll() is None
         time.sleep(0.001)
     workers = children(process.pid)
     assert len(workers) >= 2
-    process.kill()
-    process.wait()
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == status
+    assert "Traceback" not in said
     for _ in range(1000):
         if not any(is_running(worker) for worker in workers):
-            return
+            break
         time.sleep(0.01)
-    pytest.fail("workers outlive their parent")
+    else:
+        pytest.fail("workers outlive their parent")
+    assert list(partial.glob("progress/[0-9]*.json"))
+    if number == signal.SIGTERM:
+        assert said.endswith("stopped by SIGTERM; the same command goes on where it was\n")
+        # Stopped in order, it leaves no half files.
+        assert [path.name for path in partial.rglob(".*")] == []
 
 
 def test_death_of_a_worker_is_an_error_that_says_what_to_do(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(picture_pool, "_start_worker", os.abort)
+    monkeypatch.setattr(picture_pool, "start_worker", os.abort)
     with pytest.raises(UserError, match=r"a worker process died.*fewer --processes"):
         prepare(PrepareConfig(small, tmp_path / "out"), 1)
     monkeypatch.undo()
@@ -231,16 +244,11 @@ def test_full_disk_is_an_error_that_says_what_to_do(small, tmp_path):
     assert [path.name for path in (tmp_path / "out.partial").iterdir()] == ["plan.json"]
 
 
-def test_second_writer_of_the_same_output_is_refused(small, tmp_path):
-    partial = tmp_path / "out.partial"
-    partial.mkdir()
-    handle = os.open(partial, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        with pytest.raises(UserError, match="another process is writing it"):
-            prepare(PrepareConfig(small, tmp_path / "out"))
-    finally:
-        os.close(handle)
+def test_second_writer_of_the_same_output_is_refused_and_told_who_the_first_is(small, tmp_path):
+    said = rf"out: process {os.getpid()} on host .* is writing"
+    with only_writer(tmp_path / "out"), pytest.raises(UserError, match=said):
+        prepare(PrepareConfig(small, tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_whole_directory_that_was_not_renamed_yet_is_finished(small, tmp_path):

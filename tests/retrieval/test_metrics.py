@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from apparel_embed.errors import UserError
 from apparel_embed.retrieval import metrics as metrics_module
+from apparel_embed.retrieval import neighbours
 from apparel_embed.retrieval.metrics import (
     average_precision_at_r,
     mean_metrics,
@@ -219,3 +222,17 @@ def test_items_that_do_not_fit_are_refused():
             np.eye(2), np.array(["a", "b"]), np.array([0, 1]),
             np.eye(2), np.array(["a"]), np.array([4, 5]),
         )  # fmt: skip
+
+
+def test_what_was_found_is_not_kept(monkeypatch):
+    monkeypatch.setattr(neighbours, "_PAIRS_FOR_THREADS", 1 << 60)
+    monkeypatch.setattr(metrics_module, "_QUERIES_AT_ONCE", 512)
+    random = np.random.default_rng(8)
+    items, records = np.repeat(np.arange(50), 120), np.arange(6000)
+    embeddings = random.normal(size=(6000, 4)).astype(np.float32)
+    tracemalloc.start()
+    retrieval_metrics(embeddings, items, records, embeddings, items, records)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The 119 neighbours of all queries would have 8.6 MB, their products 144 MB.
+    assert peak < 30e6

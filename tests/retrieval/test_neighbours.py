@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
@@ -7,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apparel_embed.errors import UserError
-from apparel_embed.retrieval.neighbours import nearest, unit_length
+from apparel_embed.retrieval import neighbours
+from apparel_embed.retrieval.neighbours import NearestSearch, nearest, unit_length
+from apparel_embed.retrieval.tiles import DeviceTiles, HostTiles
 
 
 def sort_everything(queries, gallery, k, query_records, gallery_records):
@@ -186,3 +190,103 @@ def test_blocks_without_rows_are_refused():
     one = np.ones((1, 2))
     with pytest.raises(UserError, match="both must be at least 1"):
         nearest(one, one, 1, np.array([0]), np.array([1]), gallery_block=0)
+
+
+def clustered(seed, count, dim, clusters, spread):
+    """Embeddings in clusters, some of them twice, and record numbers, some of them twice."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(clusters, dim))
+    embeddings = centres[random.integers(0, clusters, count)]
+    embeddings = (embeddings + spread * random.normal(size=(count, dim))).astype(np.float32)
+    embeddings[count // 2 : count // 2 + count // 8] = embeddings[: count // 8]
+    return embeddings, random.integers(0, count, count)
+
+
+class CoarseTiles(HostTiles):
+    """Multiplies as GPUs do that keep 11 bits of a factor."""
+
+    query_block, gallery_block, input_rounding = 16, 32, 2.0**-11
+
+    def load(self, vectors):
+        mantissa, exponent = np.frexp(vectors)
+        return np.ldexp(np.round(mantissa * 2.0**11) / 2.0**11, exponent).astype(np.float32)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-3, 1e-7])
+@pytest.mark.parametrize("tiles", [CoarseTiles, lambda: DeviceTiles("CPU:0")])
+def test_no_device_changes_a_bit_however_coarse_its_products(monkeypatch, tiles, spread):
+    embeddings, records = clustered(1, 150, 12, 5, spread)
+    expected = nearest(embeddings, embeddings, 9, records, records)
+    monkeypatch.setattr(neighbours, "make_tiles", lambda device: tiles())
+    got = nearest(embeddings, embeddings, 9, records, records, query_block=40, gallery_block=50)
+    np.testing.assert_array_equal(got[0], expected[0])
+    np.testing.assert_array_equal(got[1], expected[1])
+    np.testing.assert_array_equal(
+        got[0], sort_everything(embeddings, embeddings, 9, records, records)[0]
+    )
+
+
+def test_a_device_is_asked_for_by_its_tensorflow_name():
+    embeddings, records = clustered(2, 60, 8, 4, 0.1)
+    expected = nearest(embeddings, embeddings, 4, records, records)
+    got = nearest(embeddings, embeddings, 4, records, records, device="CPU:0")
+    np.testing.assert_array_equal(got[0], expected[0])
+    np.testing.assert_array_equal(got[1], expected[1])
+
+
+@pytest.mark.parametrize("order", ["random", "from far to near", "from near to far"])
+def test_threads_and_the_order_of_the_gallery_change_nothing(monkeypatch, order):
+    embeddings, records = clustered(3, 400, 16, 20, 0.3)
+    if order != "random":
+        away = np.argsort(
+            np.linalg.norm(unit_length(embeddings) - unit_length(embeddings[:1]), axis=1)
+        )
+        embeddings = embeddings[away if order == "from near to far" else away[::-1]]
+    expected = sort_everything(embeddings[:50], embeddings, 6, records[:50], records)
+    for least in (0, 1 << 60):
+        monkeypatch.setattr(neighbours, "_PAIRS_FOR_THREADS", least)
+        got = nearest(
+            embeddings[:50], embeddings, 6, records[:50], records, query_block=7, gallery_block=64
+        )
+        np.testing.assert_array_equal(got[0], expected[0])
+        np.testing.assert_allclose(got[1], expected[1], atol=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 80), st.integers(1, 90))
+@settings(derandomize=True, deadline=None, max_examples=60)
+def test_agrees_with_a_full_sort_whatever_the_blocks_doubles_and_own_records(seed, q, g, k):
+    random = np.random.default_rng(seed)
+    gallery, gallery_records = clustered(seed, g, 3, 1 + g // 4, random.choice([1.0, 1e-5, 0.0]))
+    queries, query_records = clustered(seed, q, 3, 1 + g // 4, 0.0)
+    blocks = {"query_block": random.integers(1, 40), "gallery_block": random.integers(1, 40)}
+    got = nearest(queries, gallery, k, query_records, gallery_records, **blocks)
+    expected = sort_everything(queries, gallery, k, query_records, gallery_records)
+    np.testing.assert_array_equal(got[0], expected[0])
+    np.testing.assert_allclose(got[1], expected[1], atol=1e-6)
+
+
+def test_a_gallery_made_ready_once_answers_for_every_k():
+    # Most embeddings are equal: how many of them a search needs to look at depends on k.
+    embeddings, records = clustered(4, 90, 4, 3, 0.0)
+    search = NearestSearch(embeddings, records)
+    for k in (1, 30, 5, 200, 1):
+        expected = sort_everything(embeddings[:20], embeddings, k, records[:20], records)
+        got = search.nearest(embeddings[:20], k, records[:20])
+        np.testing.assert_array_equal(got[0], expected[0])
+
+
+def test_memory_does_not_grow_with_the_number_of_pairs(monkeypatch):
+    # Each thread has a block of its own.
+    monkeypatch.setattr(neighbours, "_PAIRS_FOR_THREADS", 1 << 60)
+    random = np.random.default_rng(6)
+    embeddings, records = random.normal(size=(8000, 8)).astype(np.float32), np.arange(8000)
+    tracemalloc.start()
+    nearest(embeddings[:2000], embeddings, 20, records[:2000], records)
+    _, few = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    nearest(embeddings, embeddings, 20, records, records)
+    _, many = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The result of 6,000 queries more has 6000 * 20 * 12 bytes; their pairs would have 192 MB.
+    assert many - few < 10e6
+    assert many < 64e6

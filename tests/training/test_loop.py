@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import itertools
+import signal
 import sys
 import types
 
@@ -9,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from apparel_embed.errors import UserError
+from apparel_embed.interruption import Stopped, stopped_by_sigterm
 from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
@@ -18,29 +20,54 @@ from apparel_embed.training.strategy import make_strategy, start_afresh
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
 
 
-def batches_of(batch_size, steps):
-    """Four items that differ by brightness and colour; a batch is a function of the step."""
+def batches_of(batch_size, steps, broken_from=None):
+    """Four items that differ by brightness and colour; a batch is a function of the step.
+
+    From step `broken_from` on (counted from 1) labels are negative.
+    """
 
     def one(step):
         labels = tf.range(batch_size, dtype=tf.int32) // 2
         seed = tf.stack([step, step])
         noise = tf.random.stateless_uniform([batch_size, 32, 32, 3], seed, 0.0, 60.0)
         base = tf.cast(labels, tf.float32)[:, None, None, None] * tf.constant([40.0, 10.0, 25.0])
+        if broken_from is not None:
+            labels = tf.where(step + 1 >= broken_from, -1, labels)
         return base + noise, labels
 
     return lambda first: tf.data.Dataset.range(first, steps).map(one)
 
 
-def make_loop(directory, *, steps=6, strategy="one", validate=None, loss=None, **optimization):
+def dropping_model():
+    """The model with dropout before its projection."""
+    model = build_embedding_model(MODEL)
+    projection, embedding = model.get_layer("projection"), model.get_layer("embedding")
+    x = tf.keras.layers.Dropout(0.5)(model.get_layer("pooling").output)
+    return tf.keras.Model(model.input, embedding(projection(x)))
+
+
+def make_loop(
+    directory,
+    *,
+    steps=6,
+    strategy="one",
+    validate=None,
+    loss=None,
+    build=lambda: build_embedding_model(MODEL),
+    broken_from=None,
+    log_every=1,
+    checkpoint_every=2,
+    **optimization,
+):
     start_afresh(3)
     return TrainingLoop(
-        build_model=lambda: build_embedding_model(MODEL),
+        build_model=build,
         model_config=MODEL,
-        batches=batches_of(8, steps),
+        batches=batches_of(8, steps, broken_from),
         loss=loss or TripletSemiHardLoss(0.3),
         validate=validate,
         optimization=OptimizationConfig(steps=steps, seed=3, **optimization),
-        config=LoopConfig(validate_every=2, checkpoint_every=2, log_every=1),
+        config=LoopConfig(validate_every=2, checkpoint_every=checkpoint_every, log_every=log_every),
         strategy=make_strategy(strategy),
         directory=directory,
         what="tiny",
@@ -52,7 +79,7 @@ def weights(loop):
 
 
 class InterruptAtStep:
-    """A loss that fails like a killed process at the given call of the traced step."""
+    """A validation that fails like a killed process at the given call."""
 
     def __init__(self, at):
         self.at = at
@@ -65,18 +92,88 @@ class InterruptAtStep:
         return 0.5
 
 
-def test_an_interrupted_training_ends_with_the_same_bits(tmp_path):
-    whole = make_loop(tmp_path / "whole", validate=InterruptAtStep(-1))
-    whole.run()
+def checkpoints_in(directory):
+    return sorted(path.name for path in (directory / "checkpoints").iterdir())
 
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Result and final weights of a training with dropout that nothing has interrupted."""
+    directory = tmp_path_factory.mktemp("whole")
+    loop = make_loop(directory, validate=InterruptAtStep(-1), build=dropping_model)
+    return loop.run(), weights(loop)
+
+
+def assert_ends_alike(directory, uninterrupted):
+    expected, bits = uninterrupted
+    loop = make_loop(directory, validate=InterruptAtStep(-1), build=dropping_model)
+    result = loop.run()
+
+    assert {**result, "trained_seconds": 0} == {**expected, "trained_seconds": 0}
+    for ours, others in zip(weights(loop), bits):
+        np.testing.assert_array_equal(ours, others)
+
+
+def test_an_interrupted_training_ends_with_the_same_bits(tmp_path, uninterrupted):
     # Validation comes before the checkpoint of the same step: steps 3 and 4 are done twice.
     with pytest.raises(KeyboardInterrupt):
-        make_loop(tmp_path / "cut", validate=InterruptAtStep(2)).run()
-    cut = make_loop(tmp_path / "cut", validate=InterruptAtStep(-1))
-    cut.run()
+        make_loop(tmp_path, validate=InterruptAtStep(2), build=dropping_model).run()
+    assert checkpoints_in(tmp_path) == ["step-00000002.npz"]
 
-    for ours, expected in zip(weights(cut), weights(whole)):
-        np.testing.assert_array_equal(ours, expected)
+    assert_ends_alike(tmp_path, uninterrupted)
+
+
+def stopped(directory, number, **options):
+    """Runs a training that gets a signal during the validation of step 2; returns what it raises.
+
+    Wherever a signal comes, it waits for the end of the step.
+    """
+
+    def validate(embedder):
+        signal.raise_signal(number)
+        return 0.5
+
+    loop = make_loop(directory, validate=validate, **options)
+    with pytest.raises(BaseException) as caught, stopped_by_sigterm():
+        loop.run()
+    return caught.value
+
+
+def test_after_sigterm_a_training_goes_on_from_that_step_to_the_same_bits(tmp_path, uninterrupted):
+    error = stopped(tmp_path, signal.SIGTERM, build=dropping_model, checkpoint_every=100)
+
+    assert isinstance(error, Stopped)
+    assert checkpoints_in(tmp_path) == ["step-00000002.npz"]
+    assert_ends_alike(tmp_path, uninterrupted)
+
+
+def test_ctrl_c_at_the_last_step_leaves_no_step_to_be_done_again(tmp_path):
+    assert isinstance(stopped(tmp_path, signal.SIGINT, steps=2), KeyboardInterrupt)
+    assert not (tmp_path / "model").exists()
+    result = make_loop(tmp_path, steps=2, validate=InterruptAtStep(1)).run()
+
+    assert (result["kept_step"], result["validation_r_at_1"]) == (2, 0.5)
+    assert result["last_loss"] > 0
+    assert (tmp_path / "model").is_dir()
+
+
+def test_best_weights_from_before_an_interruption_are_the_ones_kept(tmp_path):
+    values = iter([0.9, 0.1])
+    with pytest.raises(StopIteration):
+        make_loop(tmp_path, steps=8, validate=lambda embedder: next(values)).run()
+    assert checkpoints_in(tmp_path) == ["step-00000002.npz", "step-00000004.npz"]
+    result = make_loop(tmp_path, steps=8, validate=lambda embedder: 0.2).run()
+
+    assert (result["kept_step"], result["validation_r_at_1"]) == (2, 0.9)
+    # The best one, and the newest two.
+    assert checkpoints_in(tmp_path) == [f"step-0000000{step}.npz" for step in (2, 6, 8)]
+    kept, _ = load_embedding_model(tmp_path / "model")
+    with np.load(tmp_path / "checkpoints/step-00000002.npz") as file:
+        best = [file[name] for name in file.files if name.startswith("model/")]
+    described = [
+        sorted((one.shape, one.sum()) for one in some) for some in (kept.get_weights(), best)
+    ]
+    assert described[0] == described[1]
 
 
 def test_seconds_before_an_interruption_count(tmp_path, monkeypatch):
@@ -87,18 +184,17 @@ def test_seconds_before_an_interruption_count(tmp_path, monkeypatch):
         make_loop(tmp_path, validate=InterruptAtStep(2)).run()
     result = make_loop(tmp_path, validate=InterruptAtStep(-1)).run()
 
-    # One to the checkpoint of step 2; then one to that of step 4 and one to the end.
-    assert result["trained_seconds"] == 3
+    # One to the checkpoint of step 2; then one each to those of steps 4 and 6, one to the end.
+    assert result["trained_seconds"] == 4
 
 
-def test_the_same_seed_gives_the_same_bits_and_checkpoints_go_when_done(tmp_path):
+def test_the_same_seed_gives_the_same_bits(tmp_path):
     first, second = make_loop(tmp_path / "a"), make_loop(tmp_path / "b")
     results = first.run(), second.run()
 
     assert {**results[0], "trained_seconds": 0} == {**results[1], "trained_seconds": 0}
     for ours, expected in zip(weights(first), weights(second)):
         np.testing.assert_array_equal(ours, expected)
-    assert not (tmp_path / "a/checkpoints").exists()
 
 
 def test_the_best_validation_is_kept_and_of_equals_the_later(tmp_path):
@@ -113,6 +209,7 @@ def test_the_best_validation_is_kept_and_of_equals_the_later(tmp_path):
     result = loop.run()
 
     assert result["kept_step"] == 6
+    assert checkpoints_in(tmp_path) == ["step-00000006.npz", "step-00000008.npz"]
     assert result["validation_r_at_1"] == 0.7
     kept, _ = load_embedding_model(tmp_path / "model")
     for ours, expected in zip(kept.get_weights(), snapshots[2]):
@@ -148,11 +245,53 @@ def test_after_frozen_steps_the_backbone_moves(tmp_path):
     assert not np.array_equal(loop.model.get_layer("backbone").get_weights()[0], before[0])
 
 
-def test_a_loss_that_is_no_number_stops_at_once_and_names_the_step(tmp_path):
-    with pytest.raises(UserError, match="tiny: the loss is nan at step 1"):
-        make_loop(
-            tmp_path, loss=lambda labels, embeddings: tf.reduce_sum(embeddings) * float("nan")
-        ).run()
+def nan_for_negative_labels(labels, embeddings):
+    return tf.where(labels[0] < 0, np.nan, tf.reduce_mean(embeddings[:, 0]))
+
+
+def test_a_loss_that_is_no_number_names_the_step_and_the_last_good_checkpoint_loads(tmp_path):
+    loop = make_loop(tmp_path, loss=nan_for_negative_labels, broken_from=3, log_every=100)
+    # On a device that would have to be waited for it is seen later, yet before anything is saved.
+    loop._look_every = 100
+    with pytest.raises(UserError, match="tiny: the loss is nan at step 3; checkpoints before it"):
+        loop.run()
+    assert checkpoints_in(tmp_path) == ["step-00000002.npz"]
+
+    with pytest.raises(UserError, match="tiny: the loss is nan at step 5"):
+        make_loop(tmp_path, loss=nan_for_negative_labels, broken_from=5, log_every=100).run()
+    assert checkpoints_in(tmp_path) == ["step-00000002.npz", "step-00000004.npz"]
+
+    loop = make_loop(tmp_path, loss=nan_for_negative_labels)
+    loop.run()
+    assert all(np.isfinite(weight).all() for weight in weights(loop))
+
+
+def test_a_gradient_that_is_no_number_stops_too(tmp_path):
+    def loss(labels, embeddings):
+        total = tf.reduce_sum(embeddings)
+        # 0, where the root has no gradient.
+        return tf.sqrt(total - tf.stop_gradient(total))
+
+    with pytest.raises(UserError, match="tiny: the gradient is not finite at step 1; check"):
+        make_loop(tmp_path, loss=loss).run()
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training_in_words(tmp_path, monkeypatch):
+    savez = np.savez
+
+    def full(path, **arrays):
+        if arrays["progress"].startswith('{"step": 4'):
+            raise OSError(28, "No space left on device")
+        savez(path, **arrays)
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(UserError, match=r"step-00000004\.npz: No space left on device"):
+        make_loop(tmp_path, steps=50).run()
+    assert checkpoints_in(tmp_path) == ["step-00000002.npz"]
+    monkeypatch.undo()
+    result = make_loop(tmp_path).run()
+    assert result["kept_step"] == 6
 
 
 def test_scalars_are_written_for_tensorboard(tmp_path):

@@ -7,16 +7,17 @@ import dataclasses
 import multiprocessing
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from apparel_embed.data.picture_pool import start_worker
 from apparel_embed.data.synthetic.contact_sheet import contact_sheet
 from apparel_embed.data.synthetic.scene import GALLERY, QUERY, picture
 from apparel_embed.data.synthetic.world import CUES, UNLABELLED, Item, SyntheticConfig, items_of
 from apparel_embed.errors import UserError
 from apparel_embed.files import read_json, write_json
+from apparel_embed.locks import only_writer
 from apparel_embed.progress import progress_bar
 
 MANIFEST = "manifest.csv"
@@ -88,7 +89,7 @@ def _draw_all(jobs: list[_Job], processes: int, total: int) -> None:
                 bar.update(_draw_item(job))
             return
         # Spawned, not forked: the caller may have TensorFlow's threads running.
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        with multiprocessing.get_context("spawn").Pool(processes, start_worker) as pool:
             for count in pool.imap_unordered(_draw_item, jobs, chunksize=4):
                 bar.update(count)
 
@@ -172,16 +173,16 @@ def generate(config: SyntheticConfig, output: Path, processes: int = 1) -> Synth
 
 def _write_whole(config: SyntheticConfig, output: Path, processes: int) -> None:
     """Writes aside and renames, so that `output` is never half a dataset."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        _write(config, aside, processes)
-        umask = os.umask(0)
-        os.umask(umask)
-        aside.chmod(0o777 & ~umask)
-        os.replace(aside, output)
-    finally:
+    with only_writer(output):
+        aside = output.with_name(f".{output.name}.aside")
+        # What a process that was killed has left.
         shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        try:
+            _write(config, aside, processes)
+            os.replace(aside, output)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write(config: SyntheticConfig, root: Path, processes: int) -> None:

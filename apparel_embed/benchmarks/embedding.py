@@ -1,0 +1,117 @@
+"""Bulk embedding beside the model alone, on one constant batch."""
+
+from __future__ import annotations
+
+import csv
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.prepare import prepare
+from apparel_embed.data.prepare_plan import PrepareConfig
+from apparel_embed.inference.bulk import BulkConfig, bulk_embed, run_here
+from apparel_embed.inference.bulk_sources import MANIFEST, PREPARED, SourceConfig
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.models.embedding import ModelConfig, build_embedding_model
+from apparel_embed.serving.loading import PictureEmbedder
+from apparel_embed.serving.saved_model import ServingModule
+
+MODEL = ModelConfig(backbone="efficientnet_v2_b0", image_size=224)
+_BATCH = 32
+_PICTURES = 32
+# Of a photograph as a shop has it, in pixels; prepared it has 192 x 256.
+_WIDTH, _HEIGHT = 600, 800
+_DIFFERENT = 32
+_ROUNDS = 3
+
+
+def measure_embedding(scale: int = 1, seed: int = 0) -> dict[str, float]:
+    """Embeds pictures in bulk and, in turns, one constant batch as many times as that makes.
+
+    Args:
+      scale: 32 pictures times this: 1 or more. One batch has 32.
+      seed: of pictures and weights.
+
+    Returns:
+      `embed_vs_model`, the throughput of bulk embedding of a prepared dataset over that of the
+      model alone, and `embed_manifest_vs_model`, the same of a manifest of photographs, which are
+      decoded, shrunk and encoded on the way; `embed_cpu_vs_model`, `embed_manifest_cpu_vs_model`,
+      the same by time of the processor, which other programs disturb less; and `embed_seconds`,
+      `embed_manifest_seconds` and `model_seconds` of one picture.
+    """
+    tf.keras.utils.set_random_seed(seed)
+    model = build_embedding_model(MODEL)
+    module = ServingModule(model)
+    dim = model.output_shape[-1]
+    embed = PictureEmbedder(module, module.embed_bytes.get_concrete_function(), dim)
+    alone = Embedder(model)
+    random = np.random.default_rng(seed)
+    side = MODEL.image_size
+    batch = tf.constant(random.integers(0, 256, (_BATCH, side, side, 3), np.uint8))
+    count = _PICTURES * scale
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        manifest = write_photographs(directory, count, random)
+        prepared = prepare(PrepareConfig(manifest, directory / "prepared"), processes=1)
+        sides: dict[str, Callable[[], object]] = {
+            "model": lambda: alone([batch] * (count // _BATCH)),
+            "embed": lambda: _embed(directory, PREPARED, prepared.directory, embed),
+            "embed_manifest": lambda: _embed(directory, MANIFEST, manifest, embed),
+        }
+        embed(prepared.read_images(range(_BATCH)))
+        alone([batch])
+        times: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
+        for _ in range(_ROUNDS):
+            for side, work in sides.items():
+                start = time.perf_counter(), _processor_seconds()
+                work()
+                end = time.perf_counter(), _processor_seconds()
+                times[side].append((end[0] - start[0], end[1] - start[1]))
+    median = {
+        side: [statistics.median(values) / count for values in zip(*measured)]
+        for side, measured in times.items()
+    }
+    found: dict[str, float] = {}
+    for side in ("embed", "embed_manifest"):
+        found[f"{side}_vs_model"] = median["model"][0] / median[side][0]
+        found[f"{side}_cpu_vs_model"] = median["model"][1] / median[side][1]
+    return {**found, **{f"{side}_seconds": value[0] for side, value in median.items()}}
+
+
+def _processor_seconds() -> float:
+    """Returns what this process and those it has ended have used of all cores."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _embed(directory: Path, kind: str, location: Path, embed: PictureEmbedder) -> None:
+    source = SourceConfig(kind, str(location), PictureSettings(), shard_pictures=16384)
+    output = directory / "embeddings"
+    config = BulkConfig(source, "benchmark", str(output), _BATCH)
+    bulk_embed(config, lambda *todo: run_here(*todo, load=lambda: embed))
+    shutil.rmtree(output)
+
+
+def write_photographs(directory: Path, count: int, random: np.random.Generator) -> Path:
+    """Writes some photographs, and a manifest that names each as often as is needed."""
+    for number in range(_DIFFERENT):
+        coarse = random.integers(0, 256, (_HEIGHT // 20, _WIDTH // 20, 3), np.uint8)
+        smooth = Image.fromarray(coarse).resize((_WIDTH, _HEIGHT), Image.Resampling.BICUBIC)
+        grain = random.normal(0, 4, (_HEIGHT, _WIDTH, 3))
+        pixels = np.clip(np.asarray(smooth) + grain, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(directory / f"{number}.jpg", quality=85)
+    manifest = directory / "manifest.csv"
+    with open(manifest, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "item_id", "vertical"])
+        writer.writerows([f"{row % _DIFFERENT}.jpg", row, "dress"] for row in range(count))
+    return manifest

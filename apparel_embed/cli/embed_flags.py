@@ -1,0 +1,121 @@
+"""Flags of bulk embedding, and what is made from them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from apparel_embed.cli.data_flags import PictureFlags, ProcessesFlag
+from apparel_embed.data.locations import is_uri
+from apparel_embed.errors import UserError
+from apparel_embed.inference.bulk import BulkConfig, Embed, Run, bulk_embed, run_here
+from apparel_embed.inference.bulk_beam import BeamConfig, run_on_beam
+from apparel_embed.inference.bulk_sources import SOURCES, SourceConfig
+
+LOCAL = "local"
+
+
+class EmbedFlags:
+    """What to embed, by what, where to, and by whom."""
+
+    def __init__(self) -> None:
+        self._model = flags.DEFINE_string(
+            "model",
+            None,
+            "a SavedModel's directory, or a stage of a run such as runs/mine/student",
+            required=True,
+        )
+        self._output = flags.DEFINE_string(
+            "output", None, "directory to make: a path, or gs://, s3:// or hdfs://", required=True
+        )
+        self._sources = {
+            "prepared": flags.DEFINE_string("prepared", None, "prepared dataset to embed"),
+            "manifest": flags.DEFINE_string(
+                "manifest",
+                None,
+                "CSV or Parquet file to embed, with a column image and, if wanted, a box; further "
+                "columns are kept",
+            ),
+            "pictures": flags.DEFINE_string(
+                "pictures", None, "directory whose pictures, in any depth, to embed"
+            ),
+        }
+        self._batch_size = flags.DEFINE_integer(
+            "batch_size", 64, "pictures in a batch (1 to 4096)", lower_bound=1, upper_bound=4096
+        )
+        self._shard_pictures = flags.DEFINE_integer(
+            "shard_pictures",
+            16384,
+            "pictures in a file of the result, and what an interruption costs at most (1 to "
+            "10000000)",
+            lower_bound=1,
+            upper_bound=10_000_000,
+        )
+        self._runner = flags.DEFINE_string(
+            "runner",
+            LOCAL,
+            "who embeds: local is this process; DirectRunner, FlinkRunner, SparkRunner, "
+            "DataflowRunner ... is an Apache Beam pipeline",
+        )
+        self._beam_options = flags.DEFINE_multi_string(
+            "beam_option",
+            [],
+            "an option of Beam or its runner, e.g. --beam_option=--flink_master=host:8081; repeat "
+            "it",
+        )
+        self._picture = PictureFlags()
+        self._processes = ProcessesFlag()
+
+    def run(self) -> tuple[str, dict[str, Any]]:
+        """Embeds; returns where to, and the summary.
+
+        Raises:
+          UserError: a flag, or what it names, is wrong.
+        """
+        # Imported here: the processes that prepare pictures import this module too, and need not
+        # wait for TensorFlow.
+        from apparel_embed.serving.loading import load_picture_embedder, model_fingerprint
+
+        model = self._as_seen_by_workers(self._model.value)
+        load = functools.partial(load_picture_embedder, model)
+        config = BulkConfig(
+            source=self._source(),
+            model_fingerprint=model_fingerprint(model),
+            output=self._as_seen_by_workers(self._output.value),
+            batch_size=self._batch_size.value,
+        )
+        return config.output, bulk_embed(config, self._run(load))
+
+    def _as_seen_by_workers(self, location: str) -> str:
+        """Returns a path from the root on: workers of Beam start in a directory of their own."""
+        if self._runner.value == LOCAL or is_uri(location):
+            return location.rstrip("/")
+        return os.path.abspath(location)
+
+    def _source(self) -> SourceConfig:
+        given = [kind for kind in SOURCES if self._sources[kind].value]
+        if len(given) != 1:
+            raise UserError(
+                f"{' and '.join(f'--{kind}' for kind in given) or 'nothing'} is given; exactly one "
+                f"of {', '.join(f'--{kind}' for kind in SOURCES)} is needed"
+            )
+        return SourceConfig(
+            kind=given[0],
+            location=self._as_seen_by_workers(self._sources[given[0]].value),
+            settings=self._picture.settings(),
+            shard_pictures=self._shard_pictures.value,
+        )
+
+    def _run(self, load: Callable[[], Embed]) -> Run:
+        if self._runner.value == LOCAL:
+            if self._beam_options.value:
+                raise UserError("--beam_option is for Beam; name a --runner such as DirectRunner")
+            return functools.partial(run_here, load=load, processes=self._processes.value)
+        beam_config = BeamConfig(
+            self._runner.value, tuple(self._beam_options.value), threads=self._processes.value
+        )
+        return functools.partial(run_on_beam, load=load, beam_config=beam_config)

@@ -1,0 +1,116 @@
+"""Files on this machine, or in a store that a URI names: `gs://`, `s3://`, `hdfs://`."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import urllib.parse
+import uuid
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import pyarrow as pa
+from pyarrow import fs
+
+from apparel_embed.data.pictures import RejectedPicture
+from apparel_embed.errors import UserError
+from apparel_embed.files import atomic_path
+
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/*(.*)", re.DOTALL)
+
+
+def is_uri(location: str) -> bool:
+    """Returns whether a location is a URI, not a path."""
+    return bool(_URI.match(location))
+
+
+def is_remote(location: str) -> bool:
+    """Returns whether a path or URI leads off this machine's file system."""
+    found = _URI.match(location)
+    return bool(found) and found[1].lower() != "file"
+
+
+def locate(location: str) -> tuple[fs.FileSystem, str]:
+    """Returns the file system that a path or URI lies in, and its path there.
+
+    Raises:
+      UserError: a URI of an unknown kind, or a store that does not answer.
+    """
+    found = _URI.match(location)
+    if not found:
+        return fs.LocalFileSystem(), location
+    if found[1].lower() == "file":
+        return fs.LocalFileSystem(), "/" + urllib.parse.unquote(found[3])
+    system, root = _connect(f"{found[1]}://{found[2]}")
+    return system, f"{root.rstrip('/')}/{found[3]}"
+
+
+def beside(location: str, directory: str) -> str:
+    """Returns a location as seen from a directory: an absolute path or URI stays what it is."""
+    if is_uri(location) or location.startswith("/"):
+        return location
+    return f"{directory.rstrip('/')}/{location}" if directory else location
+
+
+def read_picture(uri: str) -> bytes:
+    """Returns the bytes of a picture in a store.
+
+    Raises:
+      RejectedPicture: it cannot be read.
+    """
+    try:
+        system, path = locate(uri)
+        with system.open_input_stream(path) as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise RejectedPicture("no such file") from error
+    except (OSError, pa.ArrowException, UserError) as error:
+        raise RejectedPicture(f"cannot be read: {' '.join(str(error).split())}") from error
+
+
+@contextlib.contextmanager
+def write_aside(location: str) -> Iterator[BinaryIO]:
+    """Yields a file to write to, which gets its name when the block ends well.
+
+    Raises:
+      UserError: the place is not to be written to.
+    """
+    if is_remote(location):
+        system, path = locate(location)
+        directory, _, name = path.rpartition("/")
+        temporary = f"{directory}/.{name}.{uuid.uuid4().hex}"
+        with _told(location):
+            system.create_dir(directory, recursive=True)
+            with system.open_output_stream(temporary) as file:
+                yield file
+            system.move(temporary, path)
+        return
+    path = locate(location)[1]
+    with _told(location), atomic_path(path) as temporary, open(temporary, "wb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _told(location: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{location}: cannot be written ({reason}); what is finished is kept: mend it and run "
+            "the same command again"
+        ) from error
+
+
+@functools.lru_cache(maxsize=16)
+def _connect(root: str) -> tuple[fs.FileSystem, str]:
+    """Returns a store and where `root` is in it; one connection serves all its files."""
+    try:
+        return fs.FileSystem.from_uri(root)
+    except (OSError, ImportError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{root}: cannot be reached ({reason}); allowed are paths, file://, gs://, s3:// and "
+            "hdfs://"
+        ) from error

@@ -1,0 +1,42 @@
+"""Damaged pictures told in words, wherever TensorFlow meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import tensorflow as tf
+from absl import logging
+
+from apparel_embed.data.prepared import PreparedDataset
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+def telling_damage(
+    dataset: PreparedDataset, work: Callable[[Argument], Result]
+) -> Callable[[Argument], Result]:
+    """Returns work that names the damaged record when it fails of one.
+
+    A record is read deep in an input pipeline, whose errors are TensorFlow's and name none. When
+    there is one, the records are read once more, one by one.
+
+    Args:
+      dataset: whose pictures the work reads.
+      work: any function of one argument.
+
+    Returns:
+      The same function, which raises a UserError with shard and record if one is damaged, and else
+      what went wrong.
+    """
+
+    def careful_work(argument: Argument) -> Result:
+        try:
+            return work(argument)
+        except tf.errors.OpError:
+            logging.info("%s: looking for a damaged record", dataset.directory)
+            dataset.check_records()
+            raise
+
+    return careful_work

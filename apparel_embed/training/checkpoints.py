@@ -1,0 +1,262 @@
+"""Checkpoints of a training: taken at a step, written in the background, whole or not at all.
+
+A checkpoint is one file, `step-<step>.npz`: every variable of model and optimiser, and how far the
+training has come. The numbers that batches, augmentation and dropout are drawn by are functions of
+the seed and the step, so that there is no further random state to keep.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import json
+import math
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from apparel_embed.errors import UserError
+from apparel_embed.files import atomic_path, disk_errors_told
+
+DIRECTORY = "checkpoints"
+"""Where a training keeps them, in its stage's directory."""
+_PROGRESS = "progress"
+_MODEL = "model"
+_NAME = re.compile(r"step-(\d+)\.npz")
+_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, FileNotFoundError)
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+      step: steps done.
+      best: validation metric of the best weights so far; -1 before there is one.
+      best_step: step of the best weights; 0 before there is one.
+      seconds: that all steps took, those before an interruption too.
+      last_loss: the one logged last.
+    """
+
+    step: int = 0
+    best: float = -1.0
+    best_step: int = 0
+    seconds: float = 0.0
+    last_loss: float = math.nan
+
+
+def named_variables(root: Mapping[str, Any]) -> dict[str, tf.Variable]:
+    """Returns all variables that objects hold, by the path that leads to each.
+
+    Args:
+      root: models, optimisers and whatever else TensorFlow tracks, by name.
+    """
+    found: dict[str, tf.Variable] = {}
+    seen: set[int] = set()
+    waiting = collections.deque(root.items())
+    while waiting:
+        path, node = waiting.popleft()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, tf.Variable):
+            found[path] = node
+        else:
+            children = tf.train.TrackableView.children(node)
+            waiting.extend((f"{path}/{name}", child) for name, child in children.items())
+    return found
+
+
+class Checkpoints:
+    """The checkpoints of one training: the newest ones, and that with the best weights.
+
+    To be used in a `with` block, at whose end the last one is whole.
+
+    Args:
+      directory: where they are kept; made when there is one to keep.
+      model: whose weights a training is after.
+      optimizer: its optimiser, with all its slots.
+      keep: how many of the newest to keep, 1 or more. The best is kept besides.
+      what: name of the training, for messages.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        model: tf.keras.Model,
+        optimizer: tf.keras.optimizers.Optimizer,
+        keep: int,
+        what: str,
+    ) -> None:
+        self._directory = directory
+        self._variables = named_variables({_MODEL: model, "optimizer": optimizer})
+        self._keep = keep
+        self._what = what
+        # Of each checkpoint known to be whole, the step of its best weights.
+        self._whole: dict[int, int] = {}
+        self._executor = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
+        self._pending: concurrent.futures.Future[None] | None = None
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        try:
+            self.wait()
+        except Exception as late:
+            # Where an error is under way, that came first.
+            if error is None:
+                raise
+            logging.error("%s", late)
+        finally:
+            self._executor.shutdown()
+
+    def restore(self) -> Progress:
+        """Sets all variables to those of the newest checkpoint that is whole.
+
+        One that is damaged, or whose best one is, is told in the log; the one before counts then.
+
+        Returns:
+          How far the training had come; the start, with all variables as they are, if there is no
+          checkpoint.
+
+        Raises:
+          UserError: if a checkpoint is whole but of another model or optimiser.
+        """
+        newest = None
+        for step in sorted(self._steps(), reverse=True):
+            try:
+                progress, arrays = self._read(step)
+                if progress.best_step not in (0, step):
+                    self._read(progress.best_step)
+            except UserError:
+                raise
+            except _DAMAGE as error:
+                logging.warning(
+                    "%s: checkpoint %s is damaged (%s); it is left out",
+                    self._what,
+                    self._path(step),
+                    _line(error),
+                )
+                continue
+            self._whole[step] = progress.best_step
+            if newest is None:
+                self._assign(arrays)
+                newest = progress
+        return newest or Progress()
+
+    def restore_best(self, progress: Progress) -> None:
+        """Sets the model's variables to those of the best step.
+
+        Raises:
+          UserError: if its checkpoint is damaged.
+        """
+        self.wait()
+        try:
+            _, arrays = self._read(progress.best_step)
+        except UserError:
+            raise
+        except _DAMAGE as error:
+            raise UserError(
+                f"{self._path(progress.best_step)}: the best weights of {self._what} cannot be "
+                f"read ({_line(error)}); run the same command again, it goes back "
+                "to a checkpoint before them"
+            ) from error
+        self._assign({n: a for n, a in arrays.items() if n.startswith(f"{_MODEL}/")})
+
+    def save(self, progress: Progress) -> None:
+        """Takes a checkpoint of all variables as they are now, and has it written.
+
+        Returns when the variables are copied. Waits for the one before, if that is not written yet.
+
+        Raises:
+          UserError: if the one before could not be written.
+        """
+        arrays = {name: variable.numpy() for name, variable in self._variables.items()}
+        self.wait()
+        progress = dataclasses.replace(progress)
+        self._pending = self._executor.submit(self._write, progress, arrays)
+
+    def wait(self) -> None:
+        """Returns when everything is written.
+
+        Raises:
+          UserError: if a checkpoint could not be written, or holds numbers that are none; those
+            before it are kept.
+        """
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def check(self) -> None:
+        """Raises at once what `wait` would raise, if that is known already."""
+        if self._pending is not None and self._pending.done():
+            self.wait()
+
+    def _steps(self) -> list[int]:
+        if not self._directory.is_dir():
+            return []
+        names = (_NAME.fullmatch(path.name) for path in self._directory.iterdir())
+        return [int(name[1]) for name in names if name]
+
+    def _path(self, step: int) -> Path:
+        return self._directory / f"step-{step:08d}.npz"
+
+    def _read(self, step: int) -> tuple[Progress, dict[str, np.ndarray]]:
+        """Reads a checkpoint; the file's own checksums tell whether it is what was written."""
+        with np.load(self._path(step)) as file:
+            arrays = {name: file[name] for name in file.files}
+        progress = Progress(**json.loads(str(arrays.pop(_PROGRESS))))
+        found = {name: (array.dtype, array.shape) for name, array in arrays.items()}
+        known = {
+            name: (np.dtype(variable.dtype.as_numpy_dtype), tuple(variable.shape))
+            for name, variable in self._variables.items()
+        }
+        if found != known:
+            differ = min(n for n in {*found, *known} if found.get(n) != known.get(n))
+            raise UserError(
+                f"{self._path(step)}: was written by another release: {differ} is "
+                f"{found.get(differ)}, now {known.get(differ)}; remove {self._directory} to train "
+                f"{self._what} from the start"
+            )
+        return progress, arrays
+
+    def _assign(self, arrays: Mapping[str, np.ndarray]) -> None:
+        for name, array in arrays.items():
+            self._variables[name].assign(array)
+
+    def _write(self, progress: Progress, arrays: Mapping[str, np.ndarray]) -> None:
+        path = self._path(progress.step)
+        for name, array in arrays.items():
+            if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
+                raise UserError(
+                    f"{self._what}: {name} holds numbers that are not finite at step "
+                    f"{progress.step}; {path.name} is not written, the checkpoints before are kept"
+                )
+        with disk_errors_told(path):
+            with atomic_path(path) as temporary:
+                np.savez(
+                    temporary, **arrays, **{_PROGRESS: json.dumps(dataclasses.asdict(progress))}
+                )
+            self._whole[progress.step] = progress.best_step
+            self._remove_old()
+
+    def _remove_old(self) -> None:
+        newest = sorted(self._whole)[-self._keep :]
+        needed = {*newest, *(self._whole[step] for step in newest)}
+        self._whole = {step: best for step, best in self._whole.items() if step in needed}
+        for step in set(self._steps()) - needed:
+            self._path(step).unlink()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,37 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from apparel_embed.models.embedding import ModelConfig, build_embedding_model, save_embedding_model
+
+ROOT = Path(__file__).parents[2]
+
+
+def embed(*arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / "tools/embed.py", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+    )
+
+
+@pytest.mark.slow
+def test_the_binary_embeds_a_directory_and_says_where_the_result_is(tiny_prepared, tmp_path):
+    config = ModelConfig(image_size=24, embedding_dim=8)
+    model = tmp_path / "run" / "student"
+    save_embedding_model(model / "model", build_embedding_model(config), config)
+    pictures = tiny_prepared.directory.parent
+    output = tmp_path / "out"
+    arguments = [f"--model={model}", f"--pictures={pictures}/", f"--output={output}/"]
+    done = embed(*arguments, "--processes=1")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"Embeddings:  {output} (64 pictures, 8 dimensions)" in done.stdout
+    assert pq.read_table(output / "embeddings-00000-of-00001.parquet").num_rows == 64
+    done = embed(*arguments, "--manifest=m.csv")
+    assert done.returncode == 1
+    assert "--manifest and --pictures is given; exactly one of" in done.stderr.splitlines()[-1]

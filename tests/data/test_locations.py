@@ -1,0 +1,79 @@
+import pytest
+from pyarrow import fs
+
+from apparel_embed.data import locations
+from apparel_embed.data.locations import beside, is_remote, locate, read_picture, write_aside
+from apparel_embed.data.pictures import RejectedPicture
+from apparel_embed.errors import UserError
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A store that URIs of scheme shop:// lead to; returns the directory that plays it."""
+    directory = tmp_path / "store"
+    directory.mkdir()
+    system = fs.SubTreeFileSystem(str(directory), fs.LocalFileSystem())
+    monkeypatch.setattr(locations, "_connect", lambda root: (system, root.partition("://")[2]))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("a/b.jpg", "a/b.jpg"),
+        ("/a/b.jpg", "/a/b.jpg"),
+        ("file:///a/%C3%BC%20b.jpg", "/a/ü b.jpg"),
+    ],
+)
+def test_paths_and_file_uris_lie_on_this_machine(location, path):
+    assert not is_remote(location)
+    assert isinstance(locate(location)[0], fs.LocalFileSystem)
+    assert locate(location)[1] == path
+
+
+def test_other_uris_lie_in_a_store_and_names_there_are_taken_as_they_are(shop):
+    assert is_remote("shop://bucket/a/%20b.jpg")
+    assert locate("shop://bucket/a/%20b.jpg")[1] == "bucket/a/%20b.jpg"
+
+
+@pytest.mark.parametrize(
+    ("location", "seen"),
+    [("a.jpg", "gs://b/c/a.jpg"), ("/a.jpg", "/a.jpg"), ("s3://b/a.jpg", "s3://b/a.jpg")],
+)
+def test_relative_locations_begin_at_the_directory(location, seen):
+    assert beside(location, "gs://b/c/") == seen
+
+
+def test_a_picture_is_read_from_a_store(shop):
+    (shop / "b").mkdir()
+    (shop / "b" / "a.jpg").write_bytes(b"picture")
+    assert read_picture("shop://b/a.jpg") == b"picture"
+    with pytest.raises(RejectedPicture, match=r"^no such file$"):
+        read_picture("shop://b/none.jpg")
+
+
+def test_an_unknown_store_rejects_the_picture_and_says_what_is_allowed():
+    with pytest.raises(RejectedPicture, match=r"http://shop: cannot be reached.*allowed.*gs://"):
+        read_picture("http://shop/a.jpg")
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_file_appears_when_it_is_whole_and_an_older_one_outlives_a_failure(
+    shop, tmp_path, remote
+):
+    location = "shop://b/c/file" if remote else str(tmp_path / "b/c/file")
+    path = (shop if remote else tmp_path) / "b/c/file"
+    with write_aside(location) as file:
+        file.write(b"old")
+        assert not path.exists()
+    with pytest.raises(KeyError), write_aside(location) as file:
+        file.write(b"new")
+        raise KeyError
+    assert path.read_bytes() == b"old"
+
+
+def test_what_cannot_be_written_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    told = r"file/a: cannot be written.*run the same command again"
+    with pytest.raises(UserError, match=told), write_aside(str(tmp_path / "file" / "a")) as file:
+        file.write(b"")

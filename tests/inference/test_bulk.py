@@ -1,0 +1,324 @@
+import csv
+import dataclasses
+import functools
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.errors import UserError
+from apparel_embed.evaluation.embeddings import read_embeddings
+from apparel_embed.inference import bulk
+from apparel_embed.inference.bulk import BulkConfig, bulk_embed, embed_shard, run_here
+from apparel_embed.inference.bulk_sources import SourceConfig, open_source
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.models.embedding import ModelConfig, build_embedding_model
+from apparel_embed.serving.loading import PictureEmbedder
+from apparel_embed.serving.saved_model import ServingModule
+
+SIZE, DIM = 24, 8
+PICTURES = 64
+
+
+@pytest.fixture(scope="module")
+def model():
+    tf.keras.utils.set_random_seed(0)
+    return build_embedding_model(ModelConfig(image_size=SIZE, embedding_dim=DIM))
+
+
+@pytest.fixture(scope="module")
+def embed(model):
+    module = ServingModule(model)
+    return PictureEmbedder(module, module.embed_bytes.get_concrete_function(), DIM)
+
+
+def configure(output, kind, location, **changed):
+    source = {"shard_pictures": 20, "settings": PictureSettings()}
+    source.update({name: changed.pop(name) for name in list(changed) if name in source})
+    return BulkConfig(
+        source=SourceConfig(kind, str(location), **source),
+        **{"model_fingerprint": "model", "output": str(output), "batch_size": 8, **changed},
+    )
+
+
+def here(embed):
+    return functools.partial(run_here, load=lambda: embed, processes=1)
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def rejects(directory):
+    with open(directory / "rejects.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def rows(directory):
+    files = sorted(directory.glob("embeddings-*.parquet"))
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def embedded(tiny_prepared, embed, tmp_path_factory):
+    """The embeddings of the prepared dataset, in four shards."""
+    output = tmp_path_factory.mktemp("bulk") / "out"
+    summary = bulk_embed(configure(output, "prepared", tiny_prepared.directory), here(embed))
+    return output, summary
+
+
+def test_a_prepared_dataset_gives_what_evaluation_computes(embedded, tiny_prepared, model):
+    output, summary = embedded
+    records, embeddings = read_embeddings(output)
+    assert records.tolist() == list(range(PICTURES))
+    expected = Embedder(model).records(tiny_prepared, records, batch_size=8)
+    np.testing.assert_allclose(embeddings, expected, atol=1e-6)
+    assert (summary["pictures"], summary["embedded"], summary["rejected"]) == (
+        PICTURES,
+        PICTURES,
+        0,
+    )
+    assert summary["dim"] == DIM
+    assert [shard["rows"] for shard in summary["shards"]] == [20, 20, 20, 4]
+    assert sorted(contents(output)) == sorted(
+        ["embed.json", "rejects.csv", *(shard["file"] for shard in summary["shards"])]
+    )
+    assert json.loads((output / "embed.json").read_text()) == summary
+    assert pq.read_schema(output / summary["shards"][0]["file"]).names == ["record", "embedding"]
+
+
+@pytest.mark.slow
+def test_a_manifest_and_a_directory_give_the_same_bits_and_keep_their_columns(
+    embedded, tiny_prepared, embed, tmp_path
+):
+    _, expected = read_embeddings(embedded[0])
+    source = tiny_prepared.directory.parent
+    bulk_embed(configure(tmp_path / "m", "manifest", source / "manifest.csv"), here(embed))
+    found = rows(tmp_path / "m")
+    assert list(found[0]) == ["image", "item_id", "vertical", "split", "embedding"]
+    assert [row["image"] for row in found] == tiny_prepared.column("image").tolist()
+    assert [row["item_id"] for row in found] == tiny_prepared.column("item_id").tolist()
+    np.testing.assert_array_equal(np.float32([row["embedding"] for row in found]), expected)
+    summary = bulk_embed(configure(tmp_path / "d", "pictures", source), here(embed))
+    assert summary["embedded"] == PICTURES
+    by_name = {row["image"]: row["embedding"] for row in rows(tmp_path / "d")}
+    assert list(by_name) == sorted(tiny_prepared.column("image"))
+    np.testing.assert_allclose([by_name[row["image"]] for row in found], expected, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_bad_pictures_are_listed_and_harm_no_other(tiny_prepared, embed, embedded, tmp_path):
+    _, expected = read_embeddings(embedded[0])
+    shutil.copytree(tiny_prepared.directory.parent, tmp_path / "data")
+    names = tiny_prepared.column("image")
+    (tmp_path / "data" / names[3]).write_bytes(b"no picture")
+    (tmp_path / "data" / names[21]).unlink()
+    manifest = tmp_path / "data" / "manifest.csv"
+    config = configure(tmp_path / "out", "manifest", manifest)
+    summary = bulk_embed(config, here(embed))
+    assert (summary["embedded"], summary["rejected"]) == (PICTURES - 2, 2)
+    assert rejects(tmp_path / "out") == [
+        {"image": names[3], "reason": "not a picture, or of an unknown format"},
+        {"image": names[21], "reason": "no such file"},
+    ]
+    good = np.delete(np.arange(PICTURES), [3, 21])
+    found = np.float32([row["embedding"] for row in rows(tmp_path / "out")])
+    np.testing.assert_allclose(found, expected[good], atol=1e-6)
+
+
+def test_what_the_model_cannot_embed_is_listed_too(tiny_prepared, embed, tmp_path, monkeypatch):
+    read = PreparedDataset.read_images
+
+    def with_damage(self, records):
+        if 41 in records:
+            raise UserError("shard: record 41 is damaged")
+        return [
+            b"junk" if record == 7 else image for record, image in zip(records, read(self, records))
+        ]
+
+    class Poisoned:
+        dim = DIM
+
+        def __call__(self, pictures):
+            embeddings, valid = embed(pictures)
+            if len(pictures) == 4:
+                embeddings[0, 0] = np.nan
+            return embeddings, valid
+
+    monkeypatch.setattr(PreparedDataset, "read_images", with_damage)
+    config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
+    summary = bulk_embed(config, here(Poisoned()))
+    names = tiny_prepared.column("image")
+    # Batches of 8, 8 and 4; the damaged record leaves its last batch one shorter.
+    assert rejects(tmp_path / "out") == [
+        {"image": names[7], "reason": "cannot be decoded"},
+        {"image": names[16], "reason": "the model's embedding is not finite"},
+        {"image": names[36], "reason": "the model's embedding is not finite"},
+        {"image": names[41], "reason": "shard: record 41 is damaged"},
+        {"image": names[60], "reason": "the model's embedding is not finite"},
+    ]
+    assert summary["embedded"] == PICTURES - 5
+    assert len(read_embeddings(tmp_path / "out")[0]) == PICTURES - 5
+
+
+def test_pictures_that_are_all_bad_leave_an_empty_result(
+    tiny_prepared, embed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(PreparedDataset, "read_images", lambda self, records: [b""] * len(records))
+    config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
+    summary = bulk_embed(config, here(embed))
+    assert (summary["embedded"], summary["rejected"], summary["dim"]) == (0, PICTURES, DIM)
+    assert read_embeddings(tmp_path / "out")[1].shape == (0, DIM)
+
+
+class Failing:
+    """Embeds some batches and fails then."""
+
+    dim = DIM
+
+    def __init__(self, embed, batches):
+        self.embed, self.left, self.done = embed, batches, 0
+
+    def __call__(self, pictures):
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("power cut")
+        self.done += 1
+        return self.embed(pictures)
+
+
+@pytest.mark.parametrize("batches", [0, 2, 3, 5, 9])
+def test_interrupted_at_any_batch_the_same_call_goes_on_to_the_same_bytes(
+    embedded, tiny_prepared, embed, tmp_path, batches
+):
+    config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
+    failing = Failing(embed, batches)
+    with pytest.raises(RuntimeError, match="power cut"):
+        bulk_embed(config, here(failing))
+    partial = tmp_path / "out.partial"
+    assert partial.is_dir() and not (tmp_path / "out").exists()
+    done = len(list(partial.glob("embeddings-*")))
+    # Three batches a shard, of which the one after the last that was whole may be on its way.
+    assert done == batches // 3
+    # What a process leaves that has no time to tidy up.
+    (partial / ".embeddings-00001-of-00004.parquet.abc").write_bytes(b"half")
+    again = Failing(embed, 100)
+    bulk_embed(config, here(again))
+    assert again.done == 10 - 3 * done
+    assert contents(tmp_path / "out") == contents(embedded[0])
+    assert not partial.exists()
+
+
+def test_a_finished_one_is_not_done_again(embedded, tiny_prepared):
+    output, summary = embedded
+    config = configure(output, "prepared", tiny_prepared.directory)
+    assert bulk_embed(config, here(Failing(None, 0))) == summary
+
+
+def test_all_shards_done_but_no_summary_yet_needs_no_model(
+    embedded, tiny_prepared, embed, tmp_path, monkeypatch
+):
+    config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
+    for step in ("_summarise", "_publish"):
+        with monkeypatch.context() as patch:
+            patch.setattr(bulk, step, lambda *args: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                bulk_embed(config, here(embed))
+        embed = Failing(None, 0)
+    bulk_embed(config, here(embed))
+    assert contents(tmp_path / "out") == contents(embedded[0])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"batch_size": 16}, "was made with batch_size 8, now it is 16"),
+        ({"shard_pictures": 10}, "was made with shard_pictures 20, now it is 10"),
+        ({"model_fingerprint": "other"}, "was made with model 'model', now it is 'other'"),
+        ({"kind": "pictures"}, "was made with source"),
+        ({"batch_size": 0}, "--batch_size=0: allowed is 1 or more"),
+    ],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_was_made_from_something_else_is_refused(
+    embedded, tiny_prepared, tmp_path, changed, message, finished
+):
+    output = embedded[0]
+    if not finished:
+        output = tmp_path / "out"
+        shutil.copytree(embedded[0], tmp_path / "out.partial")
+    changed = dict(changed)
+    kind = changed.pop("kind", "prepared")
+    location = tiny_prepared.directory if kind == "prepared" else tiny_prepared.directory.parent
+    before = contents(embedded[0])
+    with pytest.raises(UserError, match=message):
+        bulk_embed(configure(output, kind, location, **changed), here(Failing(None, 0)))
+    assert contents(embedded[0]) == before
+
+
+def test_an_output_that_is_something_else_is_refused(tiny_prepared, embed, tmp_path):
+    (tmp_path / "out").mkdir()
+    config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
+    with pytest.raises(UserError, match="out: exists and is no bulk embedding"):
+        bulk_embed(config, here(embed))
+
+
+def test_a_directory_without_pictures_is_refused(tmp_path, embed):
+    (tmp_path / "pictures").mkdir()
+    config = configure(tmp_path / "out", "pictures", tmp_path / "pictures")
+    with pytest.raises(UserError, match="pictures: there are no pictures in it"):
+        bulk_embed(config, here(embed))
+
+
+def test_rows_are_written_on_the_way_and_few_pictures_are_held(
+    tiny_prepared, embed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(bulk, "_ROWS_PER_GROUP", 16)
+    config = configure(tmp_path / "out", "prepared", tiny_prepared.directory, shard_pictures=64)
+    source = open_source(config.source)
+    (tmp_path / "out.partial").mkdir()
+    taken = embedded_so_far = most = 0
+
+    def pictures():
+        nonlocal taken, most
+        for picture in source.pictures(config.work, [0], 1, threads=True):
+            taken += 1
+            most = max(most, taken - embedded_so_far)
+            yield picture
+
+    def tell(count):
+        nonlocal embedded_so_far
+        embedded_so_far += count
+
+    embed_shard(config, source, 0, 1, pictures(), embed, tell)
+    assert embedded_so_far == taken == PICTURES
+    # Batches of 8: two at work, one waiting, and one being gathered.
+    assert most <= 4 * 8
+    (file,) = (tmp_path / "out.partial").glob("*.parquet")
+    assert pq.read_metadata(file).num_row_groups == 4
+
+
+def test_a_second_writer_is_refused(tiny_prepared, embed, tmp_path):
+    config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
+
+    def meanwhile(*args):
+        with pytest.raises(UserError, match=r"out: .*process"):
+            bulk_embed(config, here(embed))
+        return here(embed)(*args)
+
+    bulk_embed(config, meanwhile)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_damaged_plan_is_told(tiny_prepared, embed, tmp_path):
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "plan.json").write_text("{")
+    config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
+    with pytest.raises(UserError, match=r"plan.json: is damaged"):
+        bulk_embed(config, here(embed))
+    assert dataclasses.replace(config, output="gs://b/out").work == "gs://b/out"

@@ -1,0 +1,76 @@
+"""A run that is stopped or killed at any moment, called again, ends with the same bits."""
+
+import os
+import signal
+import socket
+
+import numpy as np
+import pytest
+from tiny_run import STAGES, contents, duration, log_of, start, wait_for, walk
+
+# So many times is the run ended in the suite; APPAREL_EMBED_KILLS=22 does it twice in every stage.
+_KILLS = int(os.environ.get("APPAREL_EMBED_KILLS", "4"))
+_FEW = ("prepared", "specialist-dress", "student", "evaluation")
+# By turns. The second is not noticed before it comes, the first may let a step end.
+_SIGNALS = (signal.SIGTERM, signal.SIGKILL)
+_STATUS = {signal.SIGTERM: 75, signal.SIGKILL: -signal.SIGKILL}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    walk(run_dir)
+    return run_dir
+
+
+def stages():
+    """Returns in which stage to end the run each time, in the order of the run."""
+    names = STAGES if len(_FEW) < _KILLS else _FEW
+    return sorted((names[kill % len(names)] for kill in range(_KILLS)), key=STAGES.index)
+
+
+def end_in(run_dir, stage, seconds, number):
+    """Starts the run, and sends a signal that long after a stage began; returns the status."""
+    process = start(run_dir)
+    wait_for(run_dir, stage, process)
+    process.join(seconds)
+    if process.is_alive():
+        os.kill(process.pid, number)
+    process.join()
+    return process.exitcode
+
+
+def test_a_run_that_is_ended_in_every_stage_comes_to_the_same_bits(whole, tmp_path):
+    random = np.random.default_rng(0)
+    run_dir = tmp_path / "run"
+    ended = []
+    for index, stage in enumerate(stages()):
+        number = _SIGNALS[(index + 1) % 2]
+        seconds = random.uniform(0, duration(whole, stage))
+        status = end_in(run_dir, stage, seconds, number)
+        print(f"{stage} + {seconds:.2f} s, {number.name}: {status}")
+        ended.append(status == _STATUS[number])
+        # It may have come to its end before.
+        assert ended[-1] or status == 0
+    walk(run_dir)
+
+    assert sum(ended) >= 0.75 * _KILLS
+    assert "Traceback" not in log_of(run_dir).read_text()
+    ours, expected = contents(run_dir), contents(whole)
+    assert sorted(ours) == sorted(expected)
+    assert [name for name in expected if ours[name] != expected[name]] == []
+
+
+def test_a_second_pipeline_on_the_same_run_is_refused_at_once_and_the_first_goes_on(tmp_path):
+    run_dir = tmp_path / "run"
+    first = start(run_dir)
+    wait_for(run_dir, "synthetic", first)
+    second = start(run_dir)
+    second.join()
+    alive = first.is_alive()
+    first.kill()
+    first.join()
+
+    assert (alive, second.exitcode) == (True, 1)
+    said = f"{run_dir}: process {first.pid} on host {socket.gethostname()} ("
+    assert said in log_of(run_dir).read_text()

@@ -1,0 +1,155 @@
+"""A whole run, tiny, in processes that can be killed."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import sys
+import time
+
+from apparel_embed.locks import lock_path
+
+STAGES = (
+    "synthetic",
+    "prepared",
+    "specialist-bag",
+    "specialist-dress",
+    "grouping-affinity",
+    "combined",
+    "targets",
+    "student",
+    "evaluation",
+    "saved_model",
+    "report",
+)
+"""Directories that a run makes, in the order in which they are finished."""
+
+
+def _config(run_dir):
+    from apparel_embed.data.prepare import PrepareConfig
+    from apparel_embed.data.synthetic.world import SyntheticConfig
+    from apparel_embed.grouping.search import SearchConfig
+    from apparel_embed.grouping.strategies import StrategyConfig
+    from apparel_embed.losses.registry import LossConfig
+    from apparel_embed.models.embedding import ModelConfig
+    from apparel_embed.pipeline import PipelineConfig
+    from apparel_embed.training.loop import LoopConfig
+    from apparel_embed.training.optimization import OptimizationConfig
+    from apparel_embed.training.specialist import SpecialistConfig
+    from apparel_embed.training.student import StudentConfig
+
+    training = {
+        "model": ModelConfig(image_size=32, embedding_dim=8),
+        "optimization": OptimizationConfig(steps=10, frozen_steps=2),
+        "loop": LoopConfig(validate_every=4, checkpoint_every=3, log_every=1),
+    }
+    return PipelineConfig(
+        run_dir=run_dir,
+        synthetic=SyntheticConfig(
+            verticals=("dress", "bag"), train_items=6, val_items=3, test_items=4, image_size=48
+        ),
+        prepare=PrepareConfig("", run_dir / "prepared", shard_records=40),
+        # Not the default, which takes a while to compile in every process.
+        specialist=SpecialistConfig(
+            items_per_batch=4, pictures_per_item=2, loss=LossConfig("hard"), **training
+        ),
+        student=StudentConfig(batch_size=8, **training),
+        grouping=SearchConfig(strategy=StrategyConfig(name="affinity")),
+        measure_speed=False,
+    )
+
+
+def _walk(run_dir, log):
+    """Walks the whole way; ends as the binary does. Runs in a process of its own."""
+    with open(log, "a") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    from apparel_embed.errors import UserError
+    from apparel_embed.interruption import stopped_by_sigterm
+    from apparel_embed.pipeline import run_pipeline
+
+    try:
+        with stopped_by_sigterm():
+            run_pipeline(_config(run_dir))
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def start(run_dir):
+    """Starts the run in a process that need not import TensorFlow: one that has it is forked."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["apparel_embed.pipeline"])
+    process = context.Process(target=_walk, args=(run_dir, log_of(run_dir)))
+    process.start()
+    return process
+
+
+def wait_for(run_dir, stage, process):
+    """Waits until a process has a stage at work; it may have ended, or found it finished."""
+    lock = lock_path(run_dir / stage)
+    while process.is_alive() and not (run_dir / stage).exists():
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            if json.loads(lock.read_text())["process"] == process.pid:
+                return
+        time.sleep(0.002)
+
+
+def log_of(run_dir):
+    return run_dir.with_name(f"{run_dir.name}.log")
+
+
+def walk(run_dir):
+    """Walks the whole way to its end."""
+    process = start(run_dir)
+    process.join()
+    assert process.exitcode == 0, log_of(run_dir).read_text()[-3000:]
+
+
+def contents(run_dir):
+    """Returns all that a run has found, by the names of files: nothing of when and how long."""
+    from apparel_embed.report.curves import read_scalars
+
+    found = {}
+    for path in sorted(run_dir.rglob("*")):
+        name = str(path.relative_to(run_dir))
+        if path.name == "stage.json":
+            record = json.loads(path.read_text())
+            for varies in ("seconds", "finished"):
+                del record[varies]
+            record["result"].pop("trained_seconds", None)
+            found[name] = record
+        elif path.name == "groups.json":
+            found[name] = {k: v for k, v in json.loads(path.read_text()).items() if k == "groups"}
+        elif path.name == "tensorboard":
+            scalars = read_scalars(path, ("loss", "validation/r_at_1", "learning_rate"))
+            found[name] = {
+                key: dict(zip(one.steps.tolist(), one.values.tolist()))
+                for key, one in scalars.items()
+            }
+        elif path.suffix == ".h5":
+            found[name] = _arrays(path)
+        elif path.is_file() and "tensorboard" not in path.parts and "saved_model" not in path.parts:
+            found[name] = path.read_bytes()
+    return found
+
+
+def _arrays(path):
+    """Returns the bytes of all arrays in an HDF5 file, by their names."""
+    import h5py
+
+    arrays = {}
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = item[()].tobytes()
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return arrays
+
+
+def duration(run_dir, stage):
+    """Returns how long a stage of a finished run took, in seconds."""
+    with contextlib.suppress(FileNotFoundError):
+        return json.loads((run_dir / stage / "stage.json").read_text())["seconds"]
+    return 0.5

@@ -1,0 +1,315 @@
+import contextlib
+import dataclasses
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from disks import largest_file, own_disk
+
+from apparel_embed.errors import UserError
+from apparel_embed.training.checkpoints import Checkpoints, Progress, named_variables
+from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
+
+
+class Training:
+    """A model and its optimiser, whose variables count the steps."""
+
+    def __init__(self, directory, *, keep=2, units=4):
+        inputs = tf.keras.Input([3])
+        norm = tf.keras.layers.BatchNormalization()
+        self.model = tf.keras.Model(inputs, norm(tf.keras.layers.Dense(units)(inputs)))
+        self.optimizer = make_optimizer(OptimizationConfig(steps=100))
+        self.optimizer.build(self.model.trainable_variables)
+        self.checkpoints = Checkpoints(
+            directory,
+            model=self.model,
+            optimizer=self.optimizer,
+            keep=keep,
+            what="tiny",
+        )
+        self.progress = Progress()
+
+    @property
+    def variables(self):
+        return [*self.model.variables, *self.optimizer.variables]
+
+    def set(self, value):
+        for number, variable in enumerate(self.variables):
+            variable.assign(tf.fill(variable.shape, tf.cast(value + number, variable.dtype)))
+
+    def save(self, step, best_step=0):
+        self.set(step)
+        self.progress = Progress(step, step / 100, best_step, step * 1.5, 1 / step)
+        self.checkpoints.save(self.progress)
+
+    def is_at(self, step):
+        return all(
+            np.all(variable.numpy() == step + number)
+            for number, variable in enumerate(self.variables)
+        )
+
+
+def saved(directory, *steps, best=None, keep=2):
+    """Writes checkpoints; `best` tells the step of the best weights at some of them."""
+    training = Training(directory, keep=keep)
+    with training.checkpoints:
+        for step in steps:
+            training.save(step, (best or {}).get(step, 0))
+    return training
+
+
+def steps_in(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def path_of(directory, step):
+    return directory / f"step-{step:08d}.npz"
+
+
+def test_every_variable_and_the_progress_come_back(tmp_path):
+    saved(tmp_path, 10)
+    training = Training(tmp_path)
+    with training.checkpoints as checkpoints:
+        progress = checkpoints.restore()
+
+    assert dataclasses.asdict(progress) == {
+        "step": 10,
+        "best": 0.1,
+        "best_step": 0,
+        "seconds": 15.0,
+        "last_loss": 0.1,
+    }
+    assert training.is_at(10)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_no_variable_of_model_or_optimiser_is_forgotten(scaled):
+    model = tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=[3])])
+    optimizer = make_optimizer(OptimizationConfig(steps=100))
+    if scaled:
+        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+    optimizer.build(model.trainable_variables)
+    found = named_variables({"model": model, "optimizer": optimizer})
+
+    ids = {id(variable) for variable in found.values()}
+    assert ids >= {id(variable) for variable in [*model.variables, *optimizer.variables]}
+    assert any("loss_scale" in name for name in found) == scaled
+    assert sum(name.startswith("model/") for name in found) == len(model.variables)
+
+
+def test_without_checkpoints_everything_stays_as_it_is(tmp_path):
+    training = Training(tmp_path / "none")
+    training.set(3)
+    with training.checkpoints as checkpoints:
+        assert checkpoints.restore().step == 0
+    assert training.is_at(3)
+    assert not (tmp_path / "none").exists()
+
+
+def test_it_is_written_in_the_background_as_it_was_at_the_step(tmp_path, monkeypatch):
+    ready = threading.Event()
+    savez = np.savez
+
+    def slow(*arguments, **arrays):
+        assert ready.wait(60)
+        savez(*arguments, **arrays)
+
+    monkeypatch.setattr(np, "savez", slow)
+    training = Training(tmp_path)
+    with training.checkpoints as checkpoints:
+        training.save(10)
+        # The training goes on before anything is written.
+        training.set(11)
+        training.progress.step = 11
+        assert list(tmp_path.glob("step*")) == []
+        ready.set()
+        checkpoints.wait()
+        assert steps_in(tmp_path) == ["step-00000010.npz"]
+
+    again = Training(tmp_path)
+    with again.checkpoints as checkpoints:
+        assert checkpoints.restore().step == 10
+    assert again.is_at(10)
+
+
+def test_the_newest_are_kept_and_the_best_of_each_of_them(tmp_path):
+    saved(tmp_path, 10, 20, 30, 40, 50, keep=2)
+    assert steps_in(tmp_path) == ["step-00000040.npz", "step-00000050.npz"]
+
+    best = tmp_path / "best"
+    saved(best, 10, 20, 30, 40, 50, best={10: 10, 20: 10, 30: 10, 40: 40, 50: 40}, keep=2)
+    assert steps_in(best) == ["step-00000040.npz", "step-00000050.npz"]
+
+    older = tmp_path / "older"
+    saved(older, 10, 20, 30, 40, best={10: 10, 20: 20, 30: 20, 40: 20}, keep=1)
+    assert steps_in(older) == ["step-00000020.npz", "step-00000040.npz"]
+
+
+def test_what_an_interrupted_training_kept_is_known_to_the_next(tmp_path):
+    saved(tmp_path, 10, 20, 30, best={10: 10, 20: 10, 30: 10})
+    training = Training(tmp_path)
+    with training.checkpoints as checkpoints:
+        checkpoints.restore()
+        training.save(40, best_step=10)
+    assert steps_in(tmp_path) == [f"step-000000{step}.npz" for step in (10, 30, 40)]
+
+
+def test_the_best_weights_come_back_into_the_model_alone(tmp_path):
+    saved(tmp_path, 10, 20, best={10: 10, 20: 10})
+    training = Training(tmp_path)
+    with training.checkpoints as checkpoints:
+        progress = checkpoints.restore()
+        checkpoints.restore_best(progress)
+
+    weights = len(training.model.variables)
+    for number, variable in enumerate(training.variables):
+        assert np.all(variable.numpy() == number + (10 if number < weights else 20))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def fill_with_text(path):
+    path.write_text("no archive")
+
+
+def remove_a_member(path):
+    with zipfile.ZipFile(path) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    members.pop("progress.npy")
+    with zipfile.ZipFile(path, "w") as new:
+        for name, data in members.items():
+            new.writestr(name, data)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty, fill_with_text, remove_a_member])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_counts(tmp_path, caplog, damage):
+    saved(tmp_path, 10, 20)
+    damage(path_of(tmp_path, 20))
+    training = Training(tmp_path)
+    with training.checkpoints as checkpoints:
+        assert checkpoints.restore().step == 10
+        assert training.is_at(10)
+        assert f"checkpoint {path_of(tmp_path, 20)} is damaged (" in caplog.text
+        # Not even now does the damaged one count as one of the newest.
+        training.save(15)
+        checkpoints.wait()
+    assert steps_in(tmp_path) == ["step-00000010.npz", "step-00000015.npz"]
+
+
+def test_where_all_are_damaged_the_training_starts_anew(tmp_path, caplog):
+    saved(tmp_path, 10, 20)
+    for step in (10, 20):
+        truncate(path_of(tmp_path, step))
+    training = Training(tmp_path)
+    training.set(0)
+    with training.checkpoints as checkpoints:
+        assert checkpoints.restore().step == 0
+    assert training.is_at(0)
+    assert caplog.text.count("is damaged") == 2
+
+
+def test_a_checkpoint_whose_best_weights_are_lost_does_not_count(tmp_path, caplog):
+    saved(tmp_path, 10, 20, 30, best={10: 10, 20: 20, 30: 20})
+    truncate(path_of(tmp_path, 20))
+    training = Training(tmp_path, keep=3)
+    with training.checkpoints as checkpoints:
+        assert checkpoints.restore().step == 0
+    path_of(tmp_path, 20).unlink()
+    with Training(tmp_path).checkpoints as checkpoints:
+        assert checkpoints.restore().step == 0
+    assert "No such file" in caplog.text
+
+
+def test_best_weights_that_are_damaged_in_between_are_named(tmp_path):
+    training = saved(tmp_path, 10, 20, best={10: 10, 20: 10})
+    truncate(path_of(tmp_path, 10))
+    said = r"step-00000010\.npz: the best weights of tiny cannot be read .*same command again"
+    with pytest.raises(UserError, match=said):
+        training.checkpoints.restore_best(training.progress)
+
+
+def test_a_checkpoint_of_another_model_is_refused_and_kept(tmp_path):
+    saved(tmp_path, 10)
+    training = Training(tmp_path, units=5)
+    said = r"step-00000010\.npz: was written by another release: model/.*\(4,\).*\(5,\).*; remove"
+    with pytest.raises(UserError, match=said), training.checkpoints as checkpoints:
+        checkpoints.restore()
+    assert steps_in(tmp_path) == ["step-00000010.npz"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_no_checkpoint_holds_numbers_that_are_none(tmp_path, value):
+    training = Training(tmp_path)
+    said = (
+        r"tiny: model/\S*kernel holds numbers that are not finite at step 20; step-00000020.npz is"
+    )
+    with pytest.raises(UserError, match=said), training.checkpoints:
+        training.save(10)
+        training.set(20)
+        training.model.layers[1].kernel.assign(tf.fill([3, 4], value))
+        training.checkpoints.save(Progress(20))
+    assert steps_in(tmp_path) == ["step-00000010.npz"]
+    again = Training(tmp_path)
+    with again.checkpoints as checkpoints:
+        assert checkpoints.restore().step == 10
+
+
+def check_that_the_last_good_one_is_kept(directory):
+    assert steps_in(directory) == ["step-00000010.npz"]
+    training = Training(directory)
+    with training.checkpoints as checkpoints:
+        assert checkpoints.restore().step == 10
+    assert training.is_at(10)
+
+
+def test_a_file_that_cannot_grow_is_told_and_the_last_good_one_is_kept(tmp_path):
+    training = Training(tmp_path)
+    said = r"step-00000020\.npz: File too large; what was finished is kept: raise the limit"
+    with pytest.raises(UserError, match=said), training.checkpoints as checkpoints:
+        training.save(10)
+        checkpoints.wait()
+        with largest_file(1000):
+            training.save(20)
+            while checkpoints._pending is not None:
+                checkpoints.check()
+    check_that_the_last_good_one_is_kept(tmp_path)
+
+
+def test_a_full_disk_is_told_and_the_last_good_one_is_kept(tmp_path):
+    disk = tmp_path / "disk"
+    with own_disk(disk, "size=64k"):
+        training = Training(disk)
+        said = r"step-00000020\.npz: No space left on device; .* kept: make room"
+        with pytest.raises(UserError, match=said), training.checkpoints as checkpoints:
+            training.save(10)
+            checkpoints.wait()
+            (disk / "filler").write_bytes(b"x" * (64 * 1024 - 3 * 4096))
+            with contextlib.suppress(OSError):
+                (disk / "more").write_bytes(b"x" * 65536)
+            training.save(20)
+        for name in ("filler", "more"):
+            (disk / name).unlink()
+        check_that_the_last_good_one_is_kept(disk)
+
+
+def test_a_directory_that_is_read_only_is_told(tmp_path):
+    disk = tmp_path / "disk"
+    with own_disk(disk, "ro"):
+        training = Training(disk / "checkpoints")
+        said = r"Read-only file system; .*name a place that can be written"
+        with pytest.raises(UserError, match=said), training.checkpoints:
+            training.save(10)

@@ -1,0 +1,37 @@
+r"""Embeds any number of pictures into Parquet files.
+
+    python tools/embed.py --model=runs/mine/saved_model --manifest=catalogue.csv --output=embeddings
+
+Instead of --manifest, --pictures=DIRECTORY takes all pictures in it, and --prepared=DIRECTORY a
+prepared dataset. --model is a SavedModel or a stage of a run, such as runs/mine/student. Pictures
+that cannot be embedded are listed in <output>/rejects.csv. Interrupted, the same command goes on.
+
+Where one machine is not enough, the same work is an Apache Beam pipeline:
+
+    python tools/embed.py ... --runner=DirectRunner
+    python tools/embed.py ... --runner=FlinkRunner --beam_option=--flink_master=host:8081
+
+Its workers need this package, and must see pictures, model and output under the same names.
+"""
+
+from __future__ import annotations
+
+from apparel_embed.cli import app
+from apparel_embed.cli.embed_flags import EmbedFlags
+from apparel_embed.inference.bulk import REJECTS_FILE
+
+_EMBED = EmbedFlags()
+
+
+def main() -> None:
+    """Embeds the pictures and says where the embeddings are."""
+    output, found = _EMBED.run()
+    print(f"Embeddings:  {output} ({found['embedded']} pictures, {found['dim']} dimensions)")
+    if found["rejected"]:
+        print(f"Rejected:    {found['rejected']} pictures, see {output}/{REJECTS_FILE}")
+    first = f"{output}/{found['shards'][0]['file']}"
+    print(f"Next:        pyarrow.parquet.read_table('{first}')")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,48 @@
+r"""Starts several processes on this machine that train together, to try --strategy=multi_worker.
+
+    python tools/launch_local.py --workers=2 -- python tools/train_specialist.py \
+      --strategy=multi_worker --run_dir=runs/mine --verticals=dress,skirt
+
+Each process gets the same command, and TF_CONFIG in its environment, which says who they all are
+and which of them it is. Their lines are printed with their names before them. Worker 0, the chief,
+alone writes to the run directory. If one fails, all are ended. docs/kubernetes/train_job.yaml shows
+the same on a cluster.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+from absl import flags
+
+from apparel_embed.cli import app
+from apparel_embed.errors import UserError
+from apparel_embed.launch import launch_local
+
+_WORKERS = flags.DEFINE_integer(
+    "workers", 2, "processes to start (1 to 64)", lower_bound=1, upper_bound=64
+)
+_GRACE_SECONDS = flags.DEFINE_float(
+    "grace_seconds",
+    10.0,
+    "how long the others may take to end when one has failed, before they are killed, in seconds "
+    "(0 to 3600)",
+    lower_bound=0.0,
+    upper_bound=3600.0,
+)
+
+
+def main(command: list[str]) -> None:
+    """Runs the command in all processes."""
+    if not command:
+        raise UserError("there is no command: give it behind --, as in -- python tools/...")
+    launch_local(command, _WORKERS.value, _GRACE_SECONDS.value)
+
+
+if __name__ == "__main__":
+    # What follows the first -- is no flag of this binary.
+    _PLACE = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    _COMMAND = sys.argv[_PLACE + 1 :]
+    del sys.argv[_PLACE:]
+    app.run(functools.partial(main, _COMMAND))
