@@ -5,12 +5,18 @@ from __future__ import annotations
 import colorsys
 import csv
 import os
+import signal
 
 import numpy as np
 import pytest
+from absl import logging
 from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# As binaries have it, whichever test comes first in a process.
+logging.set_verbosity(logging.INFO)
+# A shell has what it starts in the background ignore Ctrl-C, and so what the tests start, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 VERTICALS = ("dresses", "bags")
 SPLIT_OF_ITEM = ("train",) * 4 + ("val",) * 2 + ("test",) * 2

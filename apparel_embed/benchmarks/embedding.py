@@ -60,7 +60,7 @@ def measure_embedding(scale: int = 1, seed: int = 0) -> dict[str, float]:
     count = _PICTURES * scale
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        manifest = _write_pictures(directory, count, random)
+        manifest = write_photographs(directory, count, random)
         prepared = prepare(PrepareConfig(manifest, directory / "prepared"), processes=1)
         sides: dict[str, Callable[[], object]] = {
             "model": lambda: alone([batch] * (count // _BATCH)),
@@ -101,7 +101,7 @@ def _embed(directory: Path, kind: str, location: Path, embed: PictureEmbedder) -
     shutil.rmtree(output)
 
 
-def _write_pictures(directory: Path, count: int, random: np.random.Generator) -> Path:
+def write_photographs(directory: Path, count: int, random: np.random.Generator) -> Path:
     """Writes some photographs, and a manifest that names each as often as is needed."""
     for number in range(_DIFFERENT):
         coarse = random.integers(0, 256, (_HEIGHT // 20, _WIDTH // 20, 3), np.uint8)

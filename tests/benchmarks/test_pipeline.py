@@ -67,3 +67,19 @@ def test_bulk_embedding_is_measured_beside_the_model(monkeypatch):
     }  # fmt: skip
     assert all(np.isfinite(value) and value > 0 for value in found.values())
     assert found["embed_vs_model"] == found["model_seconds"] / found["embed_seconds"]
+
+
+@pytest.mark.slow
+def test_training_input_is_measured_beside_decoding_and_a_constant_batch(monkeypatch):
+    from apparel_embed.benchmarks import training_input
+    from apparel_embed.models.embedding import ModelConfig
+
+    tiny = {"MODEL": ModelConfig(image_size=32, embedding_dim=8), "PICTURES": 40, "_STEPS": 2}
+    for name, value in {**tiny, "_ROUNDS": 1}.items():
+        monkeypatch.setattr(training_input, name, value)
+    found = training_input.measure_input(1)
+    assert set(found) == {
+        "input_vs_ceiling", "step_vs_constant_batch", "step_decoding_vs_constant_batch",
+        "student_pass_vs_classification", "input_seconds", "step_seconds",
+    }  # fmt: skip
+    assert all(np.isfinite(value) and value > 0 for value in found.values())

@@ -1,0 +1,97 @@
+"""Trains a small model for ten steps by a strategy; also a program of its own.
+
+    python replica_training.py <strategy> <devices> <prepared dataset> <output>
+
+The number of devices is set before TensorFlow starts, so that each needs a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from apparel_embed.cluster import is_chief
+from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.data.sampler import PKSampler
+from apparel_embed.inference.image_store import ImageStore
+from apparel_embed.losses.keras import TripletSemiHardLoss
+from apparel_embed.models.batch_norm import set_momentum
+from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.training.input import InputConfig, augmentation, triplet_batches
+from apparel_embed.training.loop import LoopConfig, TrainingLoop
+from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.strategy import batch_share, make_strategy, start_afresh
+from apparel_embed.training.validation import make_validation
+
+STEPS = 10
+SIDE = 16
+
+
+def build() -> tf.keras.Model:
+    """Returns a model with batch norm and dropout, which depend on the whole batch."""
+    layers = tf.keras.layers
+    inputs = tf.keras.Input((SIDE, SIDE, 3))
+    backbone = tf.keras.Sequential(name="backbone")
+    for filters in (8, 16):
+        backbone.add(layers.Conv2D(filters, 3, strides=2, use_bias=False))
+        backbone.add(layers.BatchNormalization())
+        backbone.add(layers.ReLU())
+    x = layers.Flatten()(backbone(inputs / 255.0))
+    x = layers.Dense(8)(layers.Dropout(0.3)(x))
+    model = tf.keras.Model(inputs, layers.UnitNormalization()(x))
+    set_momentum(model, 0.9)
+    return model
+
+
+def train(name: str, prepared: Path, directory: Path) -> dict[str, np.ndarray]:
+    """Returns the weights, and under "losses" the last loss and the best validation."""
+    start_afresh(0)
+    strategy = make_strategy(name)
+    dataset = PreparedDataset.open(prepared)
+    records = dataset.select(split="train")
+    sampler = PKSampler.from_items(
+        dataset.column("item_id")[records], items_per_batch=6, pictures_per_item=2, seed=0
+    )
+    store = ImageStore(dataset, records, SIDE, 1.0)
+    loop = TrainingLoop(
+        build_model=build,
+        model_config=ModelConfig(),
+        batches=triplet_batches(store, sampler, STEPS, batch_share(strategy)),
+        loss=TripletSemiHardLoss(0.5),
+        validate=make_validation(dataset, dataset.verticals, SIDE),
+        optimization=OptimizationConfig(STEPS, optimizer="sgd", learning_rate=0.02),
+        config=LoopConfig(validate_every=5, checkpoint_every=4),
+        strategy=strategy,
+        directory=directory,
+        what=name,
+        augment=augmentation(InputConfig(AugmentConfig(brightness=0.1, erase=0.3)), strategy),
+    )
+    untrained = [weight.copy() for weight in loop.model.get_weights()]
+    result = loop.run()
+    moved = [np.abs(a - b).max() for a, b in zip(loop.model.get_weights(), untrained)]
+    return {
+        "losses": np.array([result["last_loss"], result["validation_r_at_1"]]),
+        "moved": np.array(max(moved)),
+        **{variable.name: variable.numpy() for variable in loop.model.variables},
+    }
+
+
+def main() -> None:
+    """Trains by the arguments; of several processes the chief alone writes to the output."""
+    strategy, devices, prepared, output = sys.argv[1:]
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    logical = int(devices) * [tf.config.LogicalDeviceConfiguration()]
+    tf.config.set_logical_device_configuration(cpu, logical)
+    assert make_strategy(strategy).num_replicas_in_sync > 1
+    directory = Path(output) if is_chief() else Path(f"{output}-{os.getpid()}")
+    directory.mkdir()
+    np.savez(directory / "found.npz", **train(strategy, Path(prepared), directory))
+
+
+if __name__ == "__main__":
+    main()
