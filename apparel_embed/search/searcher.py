@@ -1,0 +1,253 @@
+"""From an uploaded picture to hits: crop, embed, route to a vertical, ask the index."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from absl import logging
+
+from apparel_embed.data.pictures import Box, PictureSettings, prepare_picture
+from apparel_embed.errors import UserError
+from apparel_embed.search.build import model_fingerprint
+from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.version import Hit, IndexedPicture, Version
+from apparel_embed.serving.embeddings import Embeddings
+
+_KNOWN_PICTURES = 10_000
+
+
+class Embedder(Protocol):
+    """A SavedModel in this process, or a client of a server."""
+
+    @property
+    def verticals(self) -> tuple[str, ...]:
+        """Names of the verticals, in the order of scores."""
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+
+    def embed(self, pictures: Sequence[bytes]) -> Embeddings:
+        """Embeds encoded pictures."""
+
+
+class NoGarment(Exception):
+    """The model could not embed a picture."""
+
+
+class UnknownPicture(Exception):
+    """No picture of the index has this key."""
+
+
+class UnknownVertical(Exception):
+    """The index has no such vertical; the message lists those there are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+      hits: nearest first.
+      vertical: that was searched in; None for all.
+      predicted: whether the model chose that vertical.
+      scores: (vertical, probability), most probable first; () if the model has none.
+      seconds: by step: `prepare`, `embed`, `search`.
+    """
+
+    hits: list[Hit]
+    vertical: str | None
+    predicted: bool
+    scores: tuple[tuple[str, float], ...]
+    seconds: dict[str, float]
+
+
+class Searcher:
+    """Searches by picture; may be called from several threads.
+
+    Args:
+      index: where to search.
+      version: whose embeddings `embedder` makes; complete.
+      embedder: a model, here or elsewhere.
+      settings: how pictures are prepared, the same as those of the index were.
+    """
+
+    def __init__(
+        self,
+        index: VectorIndex,
+        version: Version,
+        embedder: Embedder,
+        settings: PictureSettings,
+    ) -> None:
+        self.index = index
+        self.version = version
+        self._embedder = embedder
+        self._settings = settings
+        # Pictures of recent hits are asked for next: these need not ask the index again.
+        self._recent: collections.OrderedDict[str, IndexedPicture] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the model may tell a picture's vertical."""
+        return bool(self._embedder.verticals)
+
+    def search_bytes(
+        self,
+        encoded: bytes,
+        k: int,
+        *,
+        box: Box | None = None,
+        vertical: str | None = None,
+        all_verticals: bool = False,
+    ) -> Found:
+        """Finds items like the one in a picture.
+
+        Args:
+          encoded: a picture of any format that `prepare_picture` knows.
+          k: how many items.
+          box: where the garment is, in pixels of the upright picture; None for all of it.
+          vertical: to search in; None for the one the model predicts, or all if it cannot.
+          all_verticals: search in all, whatever is predicted.
+
+        Raises:
+          RejectedPicture: no usable picture.
+          NoGarment: the model could not embed it.
+          UnknownVertical: the index has no such vertical.
+        """
+        self._check(vertical)
+        start = time.perf_counter()
+        picture = prepare_picture(encoded, self._settings, box)
+        prepared = time.perf_counter()
+        embeddings, valid, all_scores = self._embedder.embed([picture.jpeg])
+        embedded = time.perf_counter()
+        if not valid[0]:
+            raise NoGarment("the model can make nothing of this picture")
+        scores = self._ranked(None if all_scores is None else all_scores[0])
+        predicted = vertical is None and not all_verticals and bool(scores)
+        if predicted:
+            vertical = scores[0][0]
+        hits = self._hits(embeddings[0], k, None if all_verticals else vertical)
+        return Found(
+            hits,
+            None if all_verticals else vertical,
+            predicted,
+            scores,
+            {
+                "prepare": prepared - start,
+                "embed": embedded - prepared,
+                "search": time.perf_counter() - embedded,
+            },
+        )
+
+    def search_key(
+        self, key: str, k: int, *, vertical: str | None = None, all_verticals: bool = False
+    ) -> Found:
+        """Finds items like one of the index, which itself is left out.
+
+        Args:
+          key: of the picture.
+          k: how many items.
+          vertical: to search in; None for that of the picture.
+          all_verticals: search in all.
+
+        Raises:
+          UnknownPicture: no picture has this key.
+          UnknownVertical: the index has no such vertical.
+        """
+        self._check(vertical)
+        start = time.perf_counter()
+        found = self.index.picture(self.version, key)
+        if found is None:
+            raise UnknownPicture(f"no picture {key[:32]!r} in the index")
+        picture, embedding = found
+        vertical = None if all_verticals else (vertical or picture.vertical)
+        hits = self._hits(embedding, k, vertical, without=key)
+        return Found(hits, vertical, False, (), {"search": time.perf_counter() - start})
+
+    def picture(self, key: str) -> IndexedPicture | None:
+        """Returns what is known of a picture of the index; None if it is not there."""
+        with self._lock:
+            if key in self._recent:
+                return self._recent[key]
+        found = self.index.picture(self.version, key)
+        return found[0] if found else None
+
+    def _hits(
+        self, embedding: np.ndarray, k: int, vertical: str | None, without: str = ""
+    ) -> list[Hit]:
+        hits = self.index.search(
+            self.version, embedding, k, vertical=vertical, by_item=True, without=without
+        )
+        with self._lock:
+            for hit in hits:
+                self._recent[hit.picture.key] = hit.picture
+                self._recent.move_to_end(hit.picture.key)
+            while len(self._recent) > _KNOWN_PICTURES:
+                self._recent.popitem(last=False)
+        return hits
+
+    def _check(self, vertical: str | None) -> None:
+        if vertical is not None and vertical not in self.version.verticals:
+            raise UnknownVertical(
+                f"unknown vertical {vertical[:100]!r}; there are {', '.join(self.version.verticals)}"
+            )
+
+    def _ranked(self, scores: np.ndarray | None) -> tuple[tuple[str, float], ...]:
+        """Returns the scores of verticals that the index has, most probable first."""
+        if scores is None:
+            return ()
+        known = [
+            (name, float(score))
+            for name, score in zip(self._embedder.verticals, scores)
+            if name in self.version.verticals
+        ]
+        return tuple(sorted(known, key=lambda pair: -pair[1]))
+
+
+def answering_version(index: VectorIndex, saved_model: Path) -> Version:
+    """Returns the version that answers, if a model's embeddings may be compared with it.
+
+    Raises:
+      UserError: if none answers, or one of another model.
+    """
+    current = index.current()
+    if current is None:
+        raise UserError("no version of the index is whole; fill it with tools/build_index.py")
+    if model_fingerprint(saved_model) != current.model:
+        raise UserError(
+            f"{saved_model}: is not the model whose pictures the index answers with "
+            f"({current.model[:16]}); name that with --saved_model, or index this one's"
+        )
+    return current
+
+
+def answering_model(index: VectorIndex, base: Path) -> Path:
+    """Returns the version of a SavedModel whose pictures the index answers with.
+
+    Args:
+      index: whose current version is looked at.
+      base: directory of the model's versions.
+
+    Raises:
+      UserError: if there is none.
+    """
+    current = index.current()
+    paths = [path for path in base.glob("*") if path.name.isdecimal()]
+    for path in sorted(paths, key=lambda path: -int(path.name)):
+        if current and model_fingerprint(path) == current.model:
+            logging.info("model %s", path)
+            return path
+    if current is None:
+        raise UserError("no version of the index is whole; fill it with tools/build_index.py")
+    raise UserError(
+        f"{base}: has no version of the model whose pictures the index answers with "
+        f"({current.model[:16]}); index one with tools/build_index.py"
+    )
