@@ -55,6 +55,8 @@ setup(
         # Pillow 11.3 is the first with AVIF built in.
         "Pillow>=11.3",
         "pyarrow",
+        # The client's REST side; urllib3 does the retries.
+        "requests",
         "rich",
         # t-SNE, for the report's map of embeddings.
         "scikit-learn",
@@ -71,6 +73,7 @@ setup(
         # One thread for t-SNE, whose result else changes from call to call.
         "threadpoolctl",
         "tqdm",
+        "urllib3>=2",
     ],
     extras_require={"serving": SERVING, "search": SEARCH, "beam": BEAM, "dev": DEV},
 )

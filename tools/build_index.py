@@ -1,7 +1,7 @@
 r"""Fills the index that pictures are searched in, and switches to it when it is whole.
 
     python tools/build_index.py --run_dir=runs/mine
-    python tools/build_index.py --run_dir=runs/mine --embeddings=runs/mine/evaluation/embeddings/unified.parquet
+    python tools/build_index.py --run_dir=runs/mine --embeddings=embeddings/unified.parquet
     python tools/build_index.py --run_dir=runs/mine --bulk=catalogue.parquet
 
 Without --embeddings and --bulk it embeds the prepared dataset's gallery with the SavedModel. Called
@@ -33,8 +33,8 @@ _EMBEDDINGS = flags.DEFINE_string(
 _BULK = flags.DEFINE_string(
     "bulk",
     None,
-    "Parquet file, or directory of some, of `image`, `item_id`, `vertical` and `embedding`, made by "
-    "the same model, instead of a prepared dataset",
+    "Parquet file, or directory of some, of `image`, `item_id`, `vertical` and `embedding`, made "
+    "by the same model, instead of a prepared dataset",
 )
 flags.mark_flags_as_mutual_exclusive(["embeddings", "bulk"])
 _DELETE_OTHERS = flags.DEFINE_bool(
@@ -46,7 +46,7 @@ _SWITCH = flags.DEFINE_bool("switch", True, "let this model's pictures answer on
 def main() -> None:
     """Fills the index and says what was done."""
     source = IndexSource(
-        saved_model=_RUN.saved_model(),
+        saved_model=_RUN.newest_model(),
         prepared=_RUN.prepared,
         splits=tuple(_SPLITS.value),
         embeddings=Path(_EMBEDDINGS.value) if _EMBEDDINGS.value else None,
@@ -62,8 +62,8 @@ def main() -> None:
         )
     print(
         f"Index:       model {done.version.model[:16]}, {done.version.pictures} pictures in "
-        f"{len(done.version.verticals)} verticals; {done.upserted} written, {done.deleted} removed, "
-        f"{done.invalid} without embedding"
+        f"{len(done.version.verticals)} verticals; {done.upserted} written, {done.deleted} "
+        f"removed, {done.invalid} without embedding"
     )
     print(f"Answers:     {'yes' if done.switched else 'no, call without --noswitch'}")
     print(f"Next:        python tools/serve_search.py --run_dir={_RUN.run_dir}")

@@ -64,9 +64,10 @@ class VectorIndex:
 
     def __init__(self, uri: str, token: str = "") -> None:
         self._uri = uri
-        # pymilvus logs with a traceback what it raises anyway.
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-        logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)
+        # They log, with tracebacks, what is raised anyway or does not matter: Milvus Lite, a gRPC
+        # server in this process, lacks calls that the client can do without.
+        for name in ("pymilvus", "milvus_lite", "grpc._server", "faiss"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         if "://" not in uri:
             Path(uri).parent.mkdir(parents=True, exist_ok=True)
         with _told(uri, "cannot be opened; is another process using it?"):

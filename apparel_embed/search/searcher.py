@@ -30,10 +30,6 @@ class Embedder(Protocol):
     def verticals(self) -> tuple[str, ...]:
         """Names of the verticals, in the order of scores."""
 
-    @property
-    def dim(self) -> int:
-        """Length of an embedding."""
-
     def embed(self, pictures: Sequence[bytes]) -> Embeddings:
         """Embeds encoded pictures."""
 
@@ -196,9 +192,8 @@ class Searcher:
 
     def _check(self, vertical: str | None) -> None:
         if vertical is not None and vertical not in self.version.verticals:
-            raise UnknownVertical(
-                f"unknown vertical {vertical[:100]!r}; there are {', '.join(self.version.verticals)}"
-            )
+            known = ", ".join(self.version.verticals)
+            raise UnknownVertical(f"unknown vertical {vertical[:100]!r}; there are {known}")
 
     def _ranked(self, scores: np.ndarray | None) -> tuple[tuple[str, float], ...]:
         """Returns the scores of verticals that the index has, most probable first."""

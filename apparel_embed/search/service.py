@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import functools
 import math
-import re
 from collections.abc import Callable
 from importlib import resources
 from typing import Annotated, Any, Optional
@@ -18,8 +17,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 from apparel_embed import __version__
-from apparel_embed.data.pictures import Box, RejectedPicture
+from apparel_embed.data.pictures import RejectedPicture
 from apparel_embed.errors import UserError
+from apparel_embed.search.boxes import parse_box
 from apparel_embed.search.limits import Gate, Limits
 from apparel_embed.search.observe import LOGGER, Metrics, Observe
 from apparel_embed.search.pictures import PictureSource
@@ -39,7 +39,6 @@ _PAGE = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _KEPT = {"Cache-Control": "private, max-age=3600"}
-_BOX = re.compile(r"\s*(-?\d{1,7}(?:\.\d{1,6})?)\s*")
 
 
 class HitAnswer(BaseModel):
@@ -63,7 +62,8 @@ class SearchAnswer(BaseModel):
     """What a search found."""
 
     hits: list[HitAnswer] = Field(description="nearest first, of every item its nearest picture")
-    vertical: Optional[str] = Field(description="that was searched in; null for all")
+    # pydantic evaluates this, and Python 3.9 knows no `str | None`.
+    vertical: Optional[str] = Field(description="that was searched in; null for all")  # noqa: UP045
     predicted: bool = Field(description="whether the model chose the vertical")
     scores: list[ScoreAnswer] = Field(description="most probable first; empty if not known")
     milliseconds: dict[str, float] = Field(description="by step, and `total`")
@@ -83,28 +83,11 @@ class InfoAnswer(BaseModel):
     version: str = Field(description="of the service")
 
 
-def parse_box(text: str) -> Box | None:
-    """Returns a box from `x_min,y_min,x_max,y_max`; None from an empty text.
-
-    Raises:
-      ValueError: the message says what is allowed.
-    """
-    if not text.strip():
-        return None
-    edges = [_BOX.fullmatch(edge) for edge in text.split(",")]
-    if len(edges) != 4 or None in edges:
-        raise ValueError("the box is not x_min,y_min,x_max,y_max in pixels")
-    x_min, y_min, x_max, y_max = (float(edge.group(1)) for edge in edges)
-    if not (x_min < x_max and y_min < y_max):
-        raise ValueError("the box is empty; x_min < x_max and y_min < y_max are needed")
-    return x_min, y_min, x_max, y_max
-
-
 def create_app(
     searcher: Searcher,
     pictures: PictureSource,
     *,
-    limits: Limits = Limits(),
+    limits: Limits,
     examples: list[Callable[[], bytes]] | None = None,
 ) -> FastAPI:
     """Makes the service.
@@ -254,9 +237,7 @@ def _add_searches(
             version=__version__,
         )
 
-    @app.post(
-        "/api/search", summary="Search by a picture", tags=["search"], responses=responses
-    )
+    @app.post("/api/search", summary="Search by a picture", tags=["search"], responses=responses)
     async def search(
         request: Request,
         file: Annotated[UploadFile, File(description="JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF")],

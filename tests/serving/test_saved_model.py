@@ -1,30 +1,26 @@
 import base64
-import io
 import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from serving_models import DIM, SIZE, VERTICALS, picture
+from serving_models import encoded as encode
+from tensorflow_serving.apis import prediction_log_pb2
 
 from apparel_embed.errors import UserError
 from apparel_embed.inference.embed import Embedder
-from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.models.preprocessing import decode_to_square
-from apparel_embed.serving.saved_model import export_saved_model
-
-SIZE, DIM = 32, 8
+from apparel_embed.models.vertical_head import feature_model
+from apparel_embed.serving.saved_model import ExportConfig, export_saved_model, read_verticals
 
 
 def encoded(height, width, kind="JPEG", seed=0, mode="RGB"):
-    random = np.random.default_rng(seed)
-    small = random.integers(0, 256, (4, 4, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(small).resize((width, height), Image.BICUBIC).convert(mode).save(file, kind)
-    return file.getvalue()
+    return encode(picture(width, height, seed, mode), kind)
 
 
 GOOD = [
@@ -44,27 +40,6 @@ BROKEN = {
     "huge PNG": GOOD[1][:16] + (2**31 - 1).to_bytes(4, "big") * 2 + GOOD[1][24:],
     "WebP": encoded(20, 20, "WEBP"),
 }
-
-
-@pytest.fixture(scope="module")
-def model():
-    tf.keras.utils.set_random_seed(1)
-    model = build_embedding_model(ModelConfig(image_size=SIZE, embedding_dim=DIM, pooling="gem"))
-    # Moving statistics that are not the initial ones.
-    model(tf.random.stateless_uniform([8, SIZE, SIZE, 3], [1, 2], 0, 255), training=True)
-    return model
-
-
-@pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("served") / "1"
-    export_saved_model(model, directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def signatures(exported):
-    return tf.saved_model.load(str(exported)).signatures
 
 
 def embed(signatures, pictures):
@@ -211,7 +186,100 @@ def test_an_existing_directory_is_refused_and_left_alone(model, tmp_path):
 def test_what_an_interrupted_export_left_does_not_get_into_the_next(model, tmp_path):
     (tmp_path / "2.partial" / "variables").mkdir(parents=True)
     (tmp_path / "2.partial" / "variables" / "stale").write_text("old")
-    export_saved_model(model, tmp_path / "2")
+    export_saved_model(model, tmp_path / "2", ExportConfig(warm_up=False))
     assert [path.name for path in tmp_path.iterdir()] == ["2"]
     assert not (tmp_path / "2" / "variables" / "stale").exists()
     assert (tmp_path / "2" / "saved_model.pb").is_file()
+    assert not (tmp_path / "2" / "assets.extra").exists()
+
+
+@pytest.mark.parametrize("max_pixels", [0, 100_000_001])
+def test_a_limit_that_cannot_be_is_refused(model, tmp_path, max_pixels):
+    with pytest.raises(UserError, match="allowed is 1 to 100000000"):
+        export_saved_model(model, tmp_path / "1", ExportConfig(max_pixels=max_pixels))
+    assert not (tmp_path / "1").exists()
+
+
+def test_a_vertical_head_adds_scores_and_leaves_the_embedding_as_it_is(
+    model, head, signatures, exported_with_head
+):
+    pictures = [GOOD[0], BROKEN["text"], *GOOD[1:]]
+    served = tf.saved_model.load(str(exported_with_head)).signatures["serving_default"]
+    found = served(image_bytes=tf.constant(pictures))
+    without, valid = embed(signatures, pictures)
+
+    assert served.structured_outputs["vertical"].shape.as_list() == [None, len(VERTICALS)]
+    np.testing.assert_array_equal(found["embedding"], without)
+    np.testing.assert_array_equal(found["valid"], valid)
+    assert (found["vertical"][1].numpy() == 0).all()
+    scores = np.delete(found["vertical"].numpy(), 1, axis=0)
+    squares = tf.stack([decode_to_square(one, SIZE) for one in GOOD])
+    features = feature_model(model)(tf.cast(squares, tf.float32)).numpy()
+    expected = tf.nn.softmax(features @ head.weights + head.bias).numpy()
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    np.testing.assert_array_equal(scores.argmax(axis=1), expected.argmax(axis=1))
+    names = [[name.decode() for name in row] for row in found["vertical_name"].numpy()]
+    assert names == [list(VERTICALS)] * len(pictures)
+
+
+def test_verticals_and_the_model_card_are_assets(exported, exported_with_head):
+    assert read_verticals(exported_with_head) == VERTICALS
+    assert (exported_with_head / "assets/model_card.md").read_text("utf-8") == "# A card\n"
+    assert read_verticals(exported) == ()
+
+
+def test_calls_at_the_same_time_get_their_own_answers(signatures):
+    wholes = [embed(signatures, GOOD[i:] + GOOD[:i])[0] for i in range(len(GOOD))]
+
+    def ask(turn):
+        pictures = GOOD[turn:] + GOOD[:turn]
+        pictures[turn] = BROKEN["truncated JPEG"]
+        return turn, *embed(signatures, pictures)
+
+    with ThreadPoolExecutor(8) as pool:
+        for turn, embeddings, valid in pool.map(ask, list(range(len(GOOD))) * 8):
+            assert valid.tolist() == [place != turn for place in range(len(GOOD))]
+            expected = wholes[turn].copy()
+            expected[turn] = 0
+            np.testing.assert_array_equal(embeddings, expected)
+
+
+def test_the_command_line_of_tensorflow_shows_and_runs_the_signatures(
+    signatures, exported_with_head, tmp_path
+):
+    command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"]
+    where = ["--dir", str(exported_with_head), "--tag_set", "serve"]
+    signature = ["--signature_def", "serving_default"]
+    np.save(tmp_path / "pictures.npy", np.array([GOOD[0], b"text"]))
+    inputs = ["--inputs", f"image_bytes={tmp_path / 'pictures.npy'}"]
+    lines = [
+        [*command, "show", *where, *signature],
+        [*command, "run", *where, *signature, "--outdir", str(tmp_path), *inputs],
+    ]
+    shown, ran = (subprocess.run(line, capture_output=True, text=True) for line in lines)
+
+    assert "inputs['image_bytes'] tensor_info" in shown.stdout
+    assert "dtype: DT_STRING\n      shape: (-1)" in shown.stdout
+    assert (
+        f"outputs['embedding'] tensor_info:\n      dtype: DT_FLOAT\n      shape: (-1, {DIM})"
+        in (shown.stdout)
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert np.load(tmp_path / "valid.npy").tolist() == [True, False]
+    np.testing.assert_allclose(
+        np.load(tmp_path / "embedding.npy"), embed(signatures, [GOOD[0], b"text"])[0], atol=1e-6
+    )
+
+
+def test_warm_up_requests_are_those_of_tensorflow_serving(exported, signatures):
+    path = exported / "assets.extra" / "tf_serving_warmup_requests"
+    sizes = []
+    for record in tf.data.TFRecordDataset(str(path)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        assert log.WhichOneof("log_type") == "predict_log"
+        request = log.predict_log.request
+        assert request.model_spec.signature_name == "serving_default"
+        pictures = tf.make_ndarray(request.inputs["image_bytes"])
+        sizes.append(len(pictures))
+        assert embed(signatures, list(pictures))[1].all()
+    assert sizes == [1, 2, 4, 8, 16, 32]

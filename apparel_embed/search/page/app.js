@@ -1,0 +1,402 @@
+"use strict";
+
+// The page of the search service. It asks no other server and keeps nothing but, for this tab, the
+// API key.
+
+const ALL = "*";
+const PREDICTED = "";
+const byId = (id) => document.getElementById(id);
+
+const state = {
+  info: null,
+  key: sessionStorage.getItem("api-key") || "",
+  file: null, // The picture to search by, or null.
+  similarTo: null, // Or the key of a hit that was clicked.
+  box: null, // [left, top, right, bottom] in pixels of the picture, or null.
+  running: null, // The search under way, to be given up by the next one.
+  urls: [],
+};
+
+class Refused extends Error {}
+
+async function ask(path, options = {}) {
+  const headers = state.key ? { "X-API-Key": state.key } : {};
+  const response = await fetch(path, { ...options, headers });
+  if (response.status === 401) {
+    byId("key-form").hidden = false;
+    byId("key").focus();
+    throw new Refused(state.key ? "This key is not the right one." : "An API key is needed.");
+  }
+  if (!response.ok) {
+    let detail = `The service answers ${response.status}.`;
+    try {
+      detail = sentence((await response.json()).detail);
+    } catch (error) {
+      // No JSON, so from something between us and the service.
+    }
+    const wait = response.headers.get("Retry-After");
+    throw new Refused(wait ? `${detail} Wait ${wait} s.` : detail);
+  }
+  return response;
+}
+
+function sentence(text) {
+  const line = String(text);
+  return line.charAt(0).toUpperCase() + line.slice(1) + (/[.!?]$/.test(line) ? "" : ".");
+}
+
+// Pictures are asked for by fetch where a key is needed, which <img> cannot bring.
+async function show(image, path) {
+  if (!state.key) {
+    image.src = path;
+    return;
+  }
+  try {
+    const url = URL.createObjectURL(await (await ask(path)).blob());
+    state.urls.push(url);
+    image.src = url;
+  } catch (error) {
+    image.dispatchEvent(new Event("error"));
+  }
+}
+
+async function start() {
+  try {
+    state.info = await (await ask("api/info")).json();
+  } catch (error) {
+    tellError(error);
+    return;
+  }
+  const { info } = state;
+  byId("key-form").hidden = true;
+  byId("about").textContent =
+    `Find the garments that look like the one in your picture, among ${info.pictures.toLocaleString("en")} pictures.`;
+  byId("model").textContent = `Model ${info.model.slice(0, 16)} · version ${info.version}`;
+  const select = byId("vertical");
+  select.replaceChildren();
+  if (info.predicts) {
+    select.append(new Option("As the model sees it", PREDICTED));
+  }
+  select.append(new Option("All kinds", ALL));
+  for (const name of info.verticals) {
+    select.append(new Option(name, `=${name}`));
+  }
+  addExamples(info.examples);
+  tellError(null);
+}
+
+function addExamples(count) {
+  byId("examples-section").hidden = count === 0;
+  byId("examples").replaceChildren(
+    ...Array.from({ length: count }, (_, number) => {
+      const image = new Image();
+      image.alt = `Example ${number + 1}`;
+      show(image, `examples/${number}`);
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(image);
+      button.addEventListener("click", async () => {
+        try {
+          usePicture(await (await ask(`examples/${number}`)).blob());
+        } catch (error) {
+          tellError(error);
+        }
+      });
+      const entry = document.createElement("li");
+      entry.append(button);
+      return entry;
+    }),
+  );
+}
+
+function usePicture(file) {
+  const { info } = state;
+  if (!info) {
+    return;
+  }
+  if (file.size > info.max_bytes) {
+    tellError(
+      new Refused(
+        `This picture has ${(file.size / 1e6).toFixed(1)} MB; allowed are ${info.max_bytes / 1e6} MB.`,
+      ),
+    );
+    return;
+  }
+  state.file = file;
+  state.similarTo = null;
+  showPicture(URL.createObjectURL(file), true);
+  search();
+}
+
+function showPicture(url, owned) {
+  const image = byId("picture");
+  const old = image.dataset.owned;
+  if (old) {
+    URL.revokeObjectURL(old);
+  }
+  image.dataset.owned = owned ? url : "";
+  image.src = url;
+  byId("preview").hidden = false;
+  for (const id of ["left", "top", "right", "bottom"]) {
+    byId(id).value = "";
+  }
+  setBox(null);
+}
+
+byId("picture").addEventListener("load", () => {
+  const image = byId("picture");
+  byId("size").textContent = `${image.naturalWidth} × ${image.naturalHeight}`;
+  byId("stage").hidden = false;
+});
+// A format that the browser does not know, TIFF for one, may be known to the service.
+byId("picture").addEventListener("error", () => {
+  byId("stage").hidden = true;
+});
+
+function setBox(box) {
+  state.box = box;
+  const shown = byId("box");
+  shown.hidden = !box;
+  byId("stage").classList.toggle("boxed", Boolean(box));
+  byId("whole").disabled = !box;
+  if (!box) {
+    return;
+  }
+  const image = byId("picture");
+  const percent = (value, of) => `${(100 * value) / of}%`;
+  shown.style.left = percent(box[0], image.naturalWidth);
+  shown.style.top = percent(box[1], image.naturalHeight);
+  shown.style.width = percent(box[2] - box[0], image.naturalWidth);
+  shown.style.height = percent(box[3] - box[1], image.naturalHeight);
+  ["left", "top", "right", "bottom"].forEach((id, place) => {
+    byId(id).value = Math.round(box[place]);
+  });
+}
+
+function addDrawing() {
+  const stage = byId("stage");
+  let corner = null;
+  const at = (event) => {
+    const image = byId("picture");
+    const frame = image.getBoundingClientRect();
+    const within = (value) => Math.min(1, Math.max(0, value));
+    return [
+      within((event.clientX - frame.left) / frame.width) * image.naturalWidth,
+      within((event.clientY - frame.top) / frame.height) * image.naturalHeight,
+    ];
+  };
+  const between = (a, b) => [
+    Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1]),
+  ];
+  stage.addEventListener("pointerdown", (event) => {
+    if (!state.file || event.button !== 0) {
+      return;
+    }
+    event.preventDefault();
+    stage.setPointerCapture(event.pointerId);
+    corner = at(event);
+  });
+  stage.addEventListener("pointermove", (event) => {
+    if (corner) {
+      setBox(between(corner, at(event)));
+    }
+  });
+  stage.addEventListener("pointerup", (event) => {
+    if (!corner) {
+      return;
+    }
+    const box = between(corner, at(event));
+    corner = null;
+    // A click is no box.
+    const image = byId("picture");
+    const least = Math.max(image.naturalWidth, image.naturalHeight) / 50;
+    setBox(box[2] - box[0] < least || box[3] - box[1] < least ? null : box);
+    search();
+  });
+  stage.addEventListener("pointercancel", () => {
+    corner = null;
+    setBox(null);
+  });
+}
+
+async function search() {
+  if (!state.file && !state.similarTo) {
+    return;
+  }
+  state.running?.abort();
+  const running = new AbortController();
+  state.running = running;
+  document.body.classList.add("busy");
+  byId("results").setAttribute("aria-busy", "true");
+  byId("status").textContent = "Searching …";
+  const started = performance.now();
+  try {
+    const response = await (state.similarTo ? askSimilar(running) : askSearch(running));
+    const found = await response.json();
+    tellError(null);
+    showFound(found, performance.now() - started);
+  } catch (error) {
+    if (error.name !== "AbortError") {
+      tellError(error);
+      byId("hits").replaceChildren();
+      byId("status").textContent = "";
+    }
+  } finally {
+    if (state.running === running) {
+      document.body.classList.remove("busy");
+      byId("results").setAttribute("aria-busy", "false");
+    }
+  }
+}
+
+function wanted() {
+  const chosen = byId("vertical").value;
+  if (chosen === ALL) {
+    return { all_verticals: "true" };
+  }
+  return chosen.startsWith("=") ? { vertical: chosen.slice(1) } : {};
+}
+
+function askSearch(running) {
+  const form = new FormData();
+  form.append("file", state.file, "picture");
+  if (state.box) {
+    form.append("box", state.box.map((edge) => edge.toFixed(1)).join(","));
+  }
+  for (const [name, value] of Object.entries(wanted())) {
+    form.append(name, value);
+  }
+  return ask("api/search", { method: "POST", body: form, signal: running.signal });
+}
+
+function askSimilar(running) {
+  const query = new URLSearchParams({ key: state.similarTo, ...wanted() });
+  return ask(`api/similar?${query}`, { signal: running.signal });
+}
+
+function showFound(found, milliseconds) {
+  const where = found.vertical === null ? "all kinds" : found.vertical;
+  const count = found.hits.length;
+  byId("status").textContent =
+    `${count} ${count === 1 ? "item" : "items"} in ${where} · ${milliseconds.toFixed(0)} ms ` +
+    `(${found.milliseconds.total.toFixed(0)} ms in the service)`;
+  const best = found.scores.slice(0, 3).map(
+    ({ vertical, score }) => `${vertical} ${Math.round(100 * score)} %`,
+  );
+  byId("predicted").textContent = best.length ? `The model sees: ${best.join(", ")}` : "";
+  byId("empty").hidden = count > 0;
+  byId("empty").textContent = "Nothing found.";
+  for (const url of state.urls.splice(0)) {
+    URL.revokeObjectURL(url);
+  }
+  byId("hits").replaceChildren(...found.hits.map(entryOf));
+}
+
+function entryOf(hit, place) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.setAttribute(
+    "aria-label",
+    `${place + 1}: item ${hit.item}, ${hit.vertical}, distance ${hit.distance.toFixed(3)}. Search with it`,
+  );
+  const image = new Image();
+  image.alt = "";
+  image.addEventListener("error", () => {
+    image.replaceWith(textOf("span", "none", "no picture"));
+  });
+  show(image, `pictures/${hit.key}`);
+  const facts = textOf("span", "facts", "");
+  facts.append(textOf("span", "", hit.vertical), textOf("span", "distance", hit.distance.toFixed(3)));
+  button.append(
+    textOf("span", "rank", place === 0 ? "1 · nearest" : String(place + 1)),
+    image,
+    textOf("span", "item", hit.item),
+    facts,
+  );
+  button.addEventListener("click", () => {
+    state.file = null;
+    state.similarTo = hit.key;
+    showPicture(image.src, false);
+    byId("results").focus({ preventScroll: true });
+    window.scrollTo({ top: 0 });
+    search();
+  });
+  const entry = document.createElement("li");
+  entry.append(button);
+  return entry;
+}
+
+function textOf(tag, className, text) {
+  const element = document.createElement(tag);
+  element.className = className;
+  element.textContent = text;
+  return element;
+}
+
+function tellError(error) {
+  const line = byId("error");
+  line.hidden = !error;
+  if (!error) {
+    line.textContent = "";
+    return;
+  }
+  line.textContent = error instanceof Refused ? error.message : "The service cannot be reached.";
+}
+
+byId("file").addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  if (file) {
+    usePicture(file);
+  }
+  event.target.value = ""; // The same file may be chosen again.
+});
+byId("vertical").addEventListener("change", search);
+byId("whole").addEventListener("click", () => {
+  setBox(null);
+  search();
+});
+byId("use-box").addEventListener("click", () => {
+  const image = byId("picture");
+  const [left, top, right, bottom] = ["left", "top", "right", "bottom"].map((id) => byId(id).value);
+  const box = [
+    Number(left), Number(top), Number(right || image.naturalWidth), Number(bottom || image.naturalHeight),
+  ];
+  if (!state.file || !(box[0] < box[2] && box[1] < box[3])) {
+    tellError(new Refused("Left must be less than right, and top less than bottom."));
+    return;
+  }
+  setBox(box);
+  search();
+});
+byId("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  state.key = byId("key").value;
+  sessionStorage.setItem("api-key", state.key);
+  start();
+});
+document.addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
+  if (file) {
+    event.preventDefault();
+    usePicture(file);
+  }
+});
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  byId("drop").classList.add("over");
+});
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) {
+    byId("drop").classList.remove("over");
+  }
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  byId("drop").classList.remove("over");
+  const [file] = event.dataTransfer.files;
+  if (file) {
+    usePicture(file);
+  }
+});
+addDrawing();
+start();

@@ -1,0 +1,63 @@
+"""The search for the shell: a file in, a table out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from apparel_embed.data.pictures import RejectedPicture
+from apparel_embed.errors import UserError
+from apparel_embed.search.boxes import parse_box
+from apparel_embed.search.searcher import Found, NoGarment, Searcher, UnknownVertical
+
+
+def search_file(
+    searcher: Searcher, path: Path, k: int, box_text: str = "", vertical: str | None = None
+) -> Found:
+    """Searches by a picture file.
+
+    Args:
+      searcher: that answers.
+      path: of the picture.
+      k: how many items.
+      box_text: `x_min,y_min,x_max,y_max`, or "" for the whole picture.
+      vertical: to search in; None for the predicted one, or all.
+
+    Raises:
+      UserError: no usable picture, box or vertical.
+    """
+    try:
+        return searcher.search_bytes(
+            path.read_bytes(), k, box=parse_box(box_text), vertical=vertical
+        )
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (RejectedPicture, NoGarment) as error:
+        raise UserError(f"{path}: {error}") from error
+    except UnknownVertical as error:
+        raise UserError(f"--vertical: {error}") from error
+    except ValueError as error:
+        raise UserError(f"--box={box_text}: {error}") from error
+
+
+def table_of(found: Found) -> str:
+    """Returns the hits as text, nearest first."""
+    table = Table(box=box.SIMPLE)
+    for heading in ("", "item", "vertical", "distance", "picture"):
+        table.add_column(heading, justify="right" if heading in ("", "distance") else "left")
+    for place, hit in enumerate(found.hits, 1):
+        picture = hit.picture
+        table.add_row(
+            str(place), picture.item, picture.vertical, f"{hit.distance:.3f}", picture.picture
+        )
+    console = Console(width=200, record=False)
+    with console.capture() as captured:
+        console.print(table, markup=False)
+    where = found.vertical or "all verticals"
+    how = f" (predicted, {found.scores[0][1]:.0%})" if found.predicted else ""
+    times = ", ".join(f"{step} {1000 * value:.0f} ms" for step, value in found.seconds.items())
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    return "\n".join([*(line for line in lines if line), f"in {where}{how}; {times}"])

@@ -1,0 +1,147 @@
+"""A client of TensorFlow Serving, by gRPC or REST."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from apparel_embed.errors import UserError
+from apparel_embed.serving.embeddings import Embeddings, embed_in_batches
+from apparel_embed.serving.errors import WrongAnswer
+from apparel_embed.serving.pictures import PictureLimits
+from apparel_embed.serving.warm_up import MODEL_NAME
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientConfig:
+    """How a server is asked.
+
+    Attributes:
+      model_name: by which the server knows the model.
+      version: of the model, 1 or more; None for the newest.
+      deadline: seconds to wait for a batch, above 0; by REST, for each attempt.
+      attempts: how often a batch is sent while the server is unavailable, 1 to 5; gRPC allows no
+        more. Between them it waits, twice as long each time from 0.1 s on.
+      batch_size: pictures in a request, 1 or more.
+      batch_bytes: bytes in a request, unless a single picture has more, 1 or more.
+      secure: whether gRPC is encrypted; REST is by an address of https://.
+      limits: what pictures are taken.
+    """
+
+    model_name: str = MODEL_NAME
+    version: int | None = None
+    deadline: float = 10.0
+    attempts: int = 4
+    batch_size: int = 32
+    batch_bytes: int = 16 * 2**20
+    secure: bool = False
+    limits: PictureLimits = PictureLimits()
+
+    def __post_init__(self) -> None:
+        for name, allowed, right in (
+            ("version", "1 or more", self.version is None or self.version >= 1),
+            ("deadline", "above 0", self.deadline > 0),
+            ("attempts", "1 to 5", 1 <= self.attempts <= 5),
+            ("batch_size", "1 or more", self.batch_size >= 1),
+            ("batch_bytes", "1 or more", self.batch_bytes >= 1),
+        ):
+            if not right:
+                raise UserError(f"{name} is {getattr(self, name)}; allowed is {allowed}")
+
+
+class Client:
+    """Embeds encoded pictures by a server; may be used by several threads.
+
+    Args:
+      address: `host:port` for gRPC, `http://host:port` or `https://...` for REST.
+      config: how to ask.
+
+    Raises:
+      UserError: if the address is none, or the package for it is not installed.
+
+    Example:
+      >>> with Client("localhost:8500") as client:
+      ...     embeddings, valid, vertical_scores = client.embed([open("dress.webp", "rb").read()])
+    """
+
+    def __init__(self, address: str, config: ClientConfig = ClientConfig()) -> None:
+        self._address, self._config = address, config
+        # gRPC needs a package that REST does not.
+        if address.startswith(("http://", "https://")):
+            from apparel_embed.serving.rest_transport import RestTransport
+
+            self._transport = RestTransport(address, config)
+        else:
+            from apparel_embed.serving.grpc_transport import GrpcTransport
+
+            self._transport = GrpcTransport(address, config)
+        self._verticals: tuple[str, ...] | None = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._transport.close()
+
+    @property
+    def verticals(self) -> tuple[str, ...]:
+        """Names of the verticals, in the order of `vertical_scores`; () for a model without head.
+
+        Those of the latest answer; before the first the server is asked.
+        """
+        if self._verticals is None:
+            self.embed([])
+        return self._verticals or ()
+
+    def embed(self, pictures: Sequence[bytes]) -> Embeddings:
+        """Embeds encoded pictures, any number.
+
+        Args:
+          pictures: files' bytes, of any format that Pillow reads; what is no picture, or too large
+            a one, is answered as not valid and harms no other.
+
+        Raises:
+          ServingError: if the server cannot be asked, as one of its kinds: ServerUnavailable,
+            DeadlineExceeded, ModelNotFound, RequestRefused, WrongAnswer.
+        """
+        return embed_in_batches(
+            pictures,
+            self._predict,
+            limits=self._config.limits,
+            batch_size=self._config.batch_size,
+            batch_bytes=self._config.batch_bytes,
+        )
+
+    def _predict(self, pictures: list[bytes]) -> dict[str, np.ndarray]:
+        answer = self._transport.predict(pictures)
+        found = {}
+        for name, kind, rank in (("embedding", np.float32, 2), ("valid", bool, 1)):
+            if name not in answer:
+                raise WrongAnswer(f"{self._address}: the answer has no {name!r}")
+            found[name] = np.asarray(answer[name], kind)
+            if found[name].ndim != rank or len(found[name]) != len(pictures):
+                raise WrongAnswer(
+                    f"{self._address}: {name!r} of shape {found[name].shape} for "
+                    f"{len(pictures)} pictures"
+                )
+        if "vertical" in answer and "vertical_name" in answer:
+            found["vertical"] = np.asarray(answer["vertical"], np.float32)
+            names = [
+                name.decode() if isinstance(name, bytes) else name
+                for name in answer["vertical_name"][0]
+            ]
+            if found["vertical"].shape != (len(pictures), len(names)):
+                raise WrongAnswer(
+                    f"{self._address}: 'vertical' of shape {found['vertical'].shape} for "
+                    f"{len(pictures)} pictures and {len(names)} verticals"
+                )
+            self._verticals = tuple(names)
+        else:
+            self._verticals = ()
+        return found

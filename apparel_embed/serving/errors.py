@@ -1,0 +1,41 @@
+"""What can go wrong between a picture and its embedding, each kind with its own name."""
+
+from __future__ import annotations
+
+from apparel_embed.errors import UserError
+
+
+class PictureError(UserError):
+    """A picture cannot be sent; the message is the reason, in one line."""
+
+
+class PictureTooLarge(PictureError):
+    """A picture has too many bytes or pixels."""
+
+
+class NotAPicture(PictureError):
+    """Bytes are no picture, a broken one, or one of an unknown format."""
+
+
+class ServingError(UserError):
+    """A model could not be asked; the message names the server and the reason, in one line."""
+
+
+class ServerUnavailable(ServingError):
+    """Nothing answers, or the server has too much to do; also after all attempts."""
+
+
+class DeadlineExceeded(ServingError):
+    """No answer came in time."""
+
+
+class ModelNotFound(ServingError):
+    """The server does not know the model or the version."""
+
+
+class RequestRefused(ServingError):
+    """The server does not take the request: it is too large, or the model is another one."""
+
+
+class WrongAnswer(ServingError):
+    """The server's answer is not that of a model of this package."""

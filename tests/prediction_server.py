@@ -1,0 +1,137 @@
+"""What stands in for TensorFlow Serving: its gRPC service and REST API over a SavedModel."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import threading
+import time
+from concurrent import futures
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+MODEL = "apparel_embed"
+
+
+class Behaviour:
+    """What a server does: answers by a SavedModel, after the failures that are put in its way.
+
+    Attributes:
+      failures: one is taken from it for each request: a gRPC code, an HTTP status, or seconds to
+        wait before the answer.
+      requests: number of pictures of each request that was answered.
+      rename: output names to change in answers.
+    """
+
+    def __init__(self, saved_model):
+        self._loaded = tf.saved_model.load(str(saved_model))
+        self._serve = self._loaded.signatures["serving_default"]
+        self.version = int(saved_model.name)
+        self.reset()
+
+    def reset(self):
+        self.failures, self.requests, self.rename = [], [], {}
+
+    def next_failure(self):
+        failure = self.failures.pop(0) if self.failures else None
+        if isinstance(failure, float):
+            time.sleep(failure)
+            return None
+        return failure
+
+    def answer(self, pictures):
+        self.requests.append(len(pictures))
+        found = self._serve(image_bytes=tf.constant(pictures, tf.string))
+        return {self.rename.get(name, name): values.numpy() for name, values in found.items()}
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """The official service."""
+
+    def __init__(self, behaviour):
+        self._behaviour = behaviour
+
+    def Predict(self, request, context):
+        failure = self._behaviour.next_failure()
+        if failure is not None:
+            context.abort(failure, "put in the way")
+        spec = request.model_spec
+        if spec.name != MODEL or spec.version.value not in (0, self._behaviour.version):
+            context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found: {spec.name}")
+        if spec.signature_name != "serving_default" or set(request.inputs) != {"image_bytes"}:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such signature or input")
+        found = self._behaviour.answer(list(tf.make_ndarray(request.inputs["image_bytes"])))
+        response = predict_pb2.PredictResponse()
+        response.model_spec.name = MODEL
+        response.model_spec.version.value = self._behaviour.version
+        for name, values in found.items():
+            response.outputs[name].CopyFrom(tf.make_tensor_proto(values))
+        return response
+
+
+@contextlib.contextmanager
+def grpc_server(behaviour):
+    """Serves by gRPC; yields the address."""
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    service = PredictionService(behaviour)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+@contextlib.contextmanager
+def rest_server(behaviour):
+    """Serves by REST; yields the address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            versions = f"/v1/models/{MODEL}/versions/{behaviour.version}:predict"
+            failure = behaviour.next_failure()
+            if failure is not None:
+                self._send(failure, {"error": "put in the way"})
+            elif self.path not in (f"/v1/models/{MODEL}:predict", versions):
+                self._send(404, {"error": f"Servable not found: {self.path}"})
+            elif body["signature_name"] != "serving_default":
+                self._send(400, {"error": "no such signature"})
+            else:
+                pictures = [
+                    base64.b64decode(one["image_bytes"]["b64"]) for one in body["instances"]
+                ]
+                columns = {
+                    # As TensorFlow Serving does where a name does not end in _bytes.
+                    name: [[text.decode() for text in row] for row in values]
+                    if values.dtype == object
+                    else values.tolist()
+                    for name, values in behaviour.answer(pictures).items()
+                }
+                rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
+                self._send(200, {"predictions": rows})
+
+        def _send(self, status, value):
+            content = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,35 @@
+import pytest
+import tensorflow as tf
+from serving_models import tiny_head, tiny_model
+
+from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
+
+
+@pytest.fixture(scope="session")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope="session")
+def head(model):
+    return tiny_head(model)
+
+
+@pytest.fixture(scope="session")
+def exported(model, tmp_path_factory):
+    """A SavedModel without a head, of at most a million pixels; read-only."""
+    directory = tmp_path_factory.mktemp("served") / "1"
+    export_saved_model(model, directory, ExportConfig(max_pixels=1_000_000))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def signatures(exported):
+    return tf.saved_model.load(str(exported)).signatures
+
+
+@pytest.fixture(scope="session")
+def exported_with_head(model, head, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("routed") / "7"
+    export_saved_model(model, directory, head=head, model_card="# A card\n")
+    return directory

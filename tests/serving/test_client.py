@@ -1,0 +1,281 @@
+"""The client against a server that speaks by the official stubs, and the model in process."""
+
+import dataclasses
+import socket
+import subprocess
+import sys
+
+import grpc
+import numpy as np
+import pytest
+from prediction_server import Behaviour, grpc_server, rest_server
+from serving_models import DIM, VERTICALS, encoded, exif, picture
+
+from apparel_embed.errors import UserError
+from apparel_embed.serving import (
+    Client,
+    ClientConfig,
+    DeadlineExceeded,
+    LocalModel,
+    ModelNotFound,
+    PictureLimits,
+    RequestRefused,
+    ServerUnavailable,
+    ServingError,
+    WrongAnswer,
+)
+
+PICTURES = [
+    encoded(picture(seed=1)),
+    encoded(picture(90, 30, seed=2), "WEBP", lossless=True),
+    b"no picture",
+    encoded(picture(seed=3), "PNG"),
+    encoded(picture(seed=4), "AVIF", quality=100),
+    b"",
+]
+VALID = [True, True, False, True, True, False]
+CODE = grpc.StatusCode
+
+
+@pytest.fixture(scope="module")
+def behaviour(exported_with_head):
+    return Behaviour(exported_with_head)
+
+
+@pytest.fixture(scope="module")
+def addresses(behaviour):
+    with grpc_server(behaviour) as one, rest_server(behaviour) as other:
+        yield {"grpc": one, "rest": other}
+
+
+@pytest.fixture(params=["grpc", "rest"])
+def kind(request, behaviour):
+    behaviour.reset()
+    return request.param
+
+
+@pytest.fixture
+def ask(addresses, kind):
+    """Asks for pictures by a configuration."""
+
+    def ask(pictures, **config):
+        with Client(addresses[kind], ClientConfig(**config)) as client:
+            return client.embed(pictures)
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def local(exported_with_head):
+    return LocalModel(exported_with_head)
+
+
+def test_a_server_and_the_model_in_process_give_the_same(ask, local):
+    asked, here = ask(PICTURES), local.embed(PICTURES)
+
+    assert here.valid.tolist() == VALID
+    assert (here.embeddings.dtype, here.embeddings.shape) == (np.float32, (6, DIM))
+    assert (here.vertical_scores.dtype, here.vertical_scores.shape) == (np.float32, (6, 3))
+    for one, other in zip(asked, here):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_pictures_of_other_formats_are_converted(local):
+    image = picture(seed=9)
+    kinds = [encoded(image, kind) for kind in ("PNG", "TIFF", "BMP", "PPM")]
+    kinds.append(encoded(image, "WEBP", lossless=True))
+    found = local.embed(kinds)
+
+    assert found.valid.all()
+    assert (found.embeddings @ found.embeddings[0] > 0.999).all()
+
+
+def test_requests_are_cut_by_number_and_by_bytes(ask, behaviour, local):
+    pictures = [PICTURES[0]] * 5
+    whole = local.embed(pictures).embeddings
+
+    np.testing.assert_allclose(ask(pictures, batch_size=2).embeddings, whole, atol=1e-6)
+    assert behaviour.requests == [2, 2, 1]
+    behaviour.reset()
+    few = 3 * len(PICTURES[0]) + 1
+    np.testing.assert_allclose(ask(pictures, batch_bytes=few).embeddings, whole, atol=1e-6)
+    assert behaviour.requests == [3, 2]
+    behaviour.reset()
+    assert ask(pictures, batch_bytes=1).valid.all()
+    assert behaviour.requests == [1] * 5
+
+
+def test_no_pictures_give_no_rows(ask, local):
+    for found in (ask([]), local.embed([])):
+        assert found.embeddings.shape == (0, DIM)
+        assert found.valid.shape == (0,)
+        assert found.vertical_scores.shape == (0, len(VERTICALS))
+
+
+def test_verticals_are_those_of_the_model(addresses, kind, behaviour, local):
+    with Client(addresses[kind]) as client:
+        assert client.verticals == VERTICALS
+        assert client.verticals == VERTICALS
+    assert behaviour.requests == [1]
+    assert local.verticals == VERTICALS
+
+
+def test_a_model_without_head_gives_no_scores(exported):
+    local = LocalModel(exported)
+    with grpc_server(Behaviour(exported)) as address, Client(address) as client:
+        asked = client.embed(PICTURES[:1])
+        assert client.verticals == ()
+    assert asked.vertical_scores is None
+    assert local.embed(PICTURES[:1]).vertical_scores is None
+    np.testing.assert_allclose(asked.embeddings, local.embed(PICTURES[:1]).embeddings, atol=1e-6)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_server_that_is_unavailable_is_asked_again(ask, kind, behaviour, failures):
+    behaviour.failures = [{"grpc": CODE.UNAVAILABLE, "rest": 503}[kind]] * failures
+
+    assert ask(PICTURES, attempts=3).valid.tolist() == VALID
+    assert behaviour.requests == [6]
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_after_all_attempts_it_is_told_to_be_unavailable(ask, kind, behaviour, attempts):
+    behaviour.failures = [{"grpc": CODE.UNAVAILABLE, "rest": 503}[kind]] * 9
+
+    with pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:.*put in the way") as error:
+        ask(PICTURES, attempts=attempts)
+    assert isinstance(error.value, ServingError)
+    assert "\n" not in str(error.value)
+    assert len(behaviour.failures) == 9 - attempts
+    assert not behaviour.requests
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        (CODE.INVALID_ARGUMENT, 400, RequestRefused),
+        (CODE.NOT_FOUND, 404, ModelNotFound),
+        (CODE.INTERNAL, 500, ServingError),
+    ],
+)
+def test_other_failures_are_told_at_once_by_their_kind(
+    ask, kind, behaviour, code, status, expected
+):
+    behaviour.failures = [{"grpc": code, "rest": status}[kind]]
+
+    with pytest.raises(expected, match="put in the way") as error:
+        ask(PICTURES)
+    assert type(error.value) is expected
+    assert not behaviour.failures
+
+
+def test_a_deadline_is_kept(ask, behaviour):
+    behaviour.failures = [5.0]
+
+    with pytest.raises(DeadlineExceeded):
+        ask(PICTURES, deadline=0.2)
+
+
+def test_models_and_versions_are_asked_for_by_name(ask):
+    assert ask(PICTURES, version=7).valid.tolist() == VALID
+    with pytest.raises(ModelNotFound, match="Servable not found"):
+        ask(PICTURES, version=6)
+    with pytest.raises(ModelNotFound, match="Servable not found"):
+        ask(PICTURES, model_name="another")
+
+
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_where_nothing_listens_it_is_unavailable(scheme):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
+        with (
+            Client(address, ClientConfig(attempts=2)) as client,
+            pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1"),
+        ):
+            client.embed(PICTURES)
+
+
+@pytest.mark.parametrize("missing", ["embedding", "valid"])
+def test_another_model_is_told_by_its_answer(ask, behaviour, missing):
+    behaviour.rename = {missing: "else"}
+
+    with pytest.raises(WrongAnswer, match=f"no '{missing}'"):
+        ask(PICTURES)
+
+
+def test_a_picture_beyond_the_limits_harms_no_other(ask, local, exported_with_head):
+    limits = PictureLimits(max_bytes=len(PICTURES[0]))
+    large = encoded(picture(400, 400))
+    for found in (
+        ask([large, PICTURES[0]], limits=limits),
+        LocalModel(exported_with_head, limits=limits).embed([large, PICTURES[0]]),
+    ):
+        assert found.valid.tolist() == [False, True]
+        np.testing.assert_allclose(
+            found.embeddings[1], local.embed(PICTURES[:1]).embeddings[0], atol=1e-6
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("version", 0),
+        ("deadline", 0),
+        ("attempts", 6),
+        ("attempts", 0),
+        ("batch_size", 0),
+        ("batch_bytes", 0),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(name, value):
+    with pytest.raises(UserError, match=f"{name} is {value}; allowed is"):
+        dataclasses.replace(ClientConfig(), **{name: value})
+
+
+def test_a_directory_without_a_saved_model_is_told(tmp_path):
+    with pytest.raises(UserError, match="no SavedModel here"):
+        LocalModel(tmp_path)
+    (tmp_path / "saved_model.pb").write_bytes(b"broken")
+    with pytest.raises(UserError, match="cannot be used"):
+        LocalModel(tmp_path)
+
+
+WITHOUT = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tensorflow_serving",):
+            raise ImportError(name + " is not installed here")
+
+sys.meta_path.insert(0, Blocker())
+from apparel_embed.errors import UserError
+from apparel_embed.serving import Client, LocalModel
+
+print(LocalModel(sys.argv[1]).embed([b"text"]).valid)
+Client("http://localhost:8501").close()
+try:
+    Client("localhost:8500")
+except UserError as error:
+    print(error)
+"""
+
+
+def test_the_model_in_process_needs_nothing_of_tensorflow_serving(exported):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, str(exported)], capture_output=True, text=True
+    )
+    lines = done.stdout.splitlines()
+
+    assert lines[0] == "[False]", done.stderr
+    assert "needs the package tensorflow-serving-api" in lines[1]
+
+
+def test_a_picture_turned_by_exif_is_found_upright(local):
+    image = picture(60, 40, seed=11)
+    turned = encoded(image.transpose(4), exif=exif(8))  # ROTATE_270, undone by 8.
+    found = local.embed([encoded(image), turned])
+
+    assert found.embeddings[0] @ found.embeddings[1] > 0.995

@@ -1,0 +1,217 @@
+"""Pictures by strangers: each comes out as `prepare` makes it, or is told to be none."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from serving_models import SIZE, encoded, exif, picture
+
+from apparel_embed.data.pictures import PictureSettings, prepare_picture
+from apparel_embed.models.preprocessing import decode_to_square
+from apparel_embed.serving.decoding import decode_each
+
+MAX_PIXELS = 1_000_000
+RGB = picture()
+TRANSPARENT = RGB.copy()
+TRANSPARENT.putalpha(Image.linear_gradient("L").resize(RGB.size))
+PALETTE = RGB.quantize(16)
+GREY_16 = Image.fromarray((np.asarray(RGB.convert("L"), np.uint16) * 257 + 99).clip(0, 65535))
+
+
+def gif(*frames, **options):
+    return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], **options)
+
+
+def with_segment(jpeg, marker, content):
+    """Puts a segment before all others."""
+    return (
+        jpeg[:2] + bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content + jpeg[2:]
+    )
+
+
+def big_endian_exif(orientation):
+    entries = struct.pack(">HHHIHH", 1, 0x0112, 3, 1, orientation, 0)
+    return b"Exif\0\0MM\0\x2a" + struct.pack(">I", 8) + entries + b"\0\0\0\0"
+
+
+RIGHT = {
+    "JPEG": encoded(RGB),
+    "progressive JPEG": encoded(RGB, progressive=True),
+    "grey JPEG": encoded(RGB.convert("L")),
+    "CMYK JPEG": encoded(RGB.convert("CMYK")),
+    "JPEG of 4:2:0": encoded(RGB, subsampling=2),
+    "JPEG of many pixels": encoded(picture(1300, 700)),
+    "narrow JPEG": encoded(picture(20_000, 20)),
+    "PNG": encoded(RGB, "PNG"),
+    "grey PNG": encoded(RGB.convert("L"), "PNG"),
+    "PNG of 16 bits": encoded(GREY_16, "PNG"),
+    "PNG of 1 bit": encoded(RGB.convert("L").point(lambda v: 255 * (v > 120)).convert("1"), "PNG"),
+    "PNG with alpha": encoded(TRANSPARENT, "PNG"),
+    "grey PNG with alpha": encoded(TRANSPARENT.convert("LA"), "PNG"),
+    "PNG with a palette": encoded(PALETTE, "PNG"),
+    "PNG with a palette of 2 bits": encoded(RGB.quantize(4), "PNG", bits=2),
+    "PNG with a transparent colour of a palette": encoded(PALETTE, "PNG", transparency=3),
+    "PNG with a transparent colour": encoded(RGB, "PNG", transparency=RGB.getpixel((9, 9))),
+    "wide PNG": encoded(picture(20_000, 30), "PNG"),
+    "one pixel": encoded(picture(1, 1), "PNG"),
+    "GIF": gif(PALETTE),
+    "interlaced GIF": gif(PALETTE, interlace=1),
+    "animated GIF": gif(PALETTE, PALETTE.rotate(90), PALETTE.rotate(180), loop=0),
+    "transparent GIF": gif(PALETTE, transparency=3),
+    "animated transparent GIF": gif(PALETTE, PALETTE.rotate(180), loop=0, transparency=3),
+    "animated GIF whose second frame is broken": gif(PALETTE, PALETTE.rotate(180))[:-150],
+    "BMP": encoded(RGB, "BMP"),
+    "grey BMP": encoded(RGB.convert("L"), "BMP"),
+    "BMP with a palette": encoded(PALETTE, "BMP"),
+    "BMP of 32 bits": encoded(RGB.convert("RGBA"), "BMP"),
+    **{f"JPEG turned by EXIF {n}": encoded(RGB, exif=exif(n)) for n in range(1, 9)},
+    **{f"PNG turned by EXIF {n}": encoded(RGB, "PNG", exif=exif(n)) for n in range(1, 9)},
+    "turned by EXIF of the other byte order": with_segment(encoded(RGB), 0xE1, big_endian_exif(6)),
+    "turned by EXIF behind another segment": with_segment(
+        encoded(RGB, exif=exif(6)), 0xED, b"x" * 60_000
+    ),
+    "turned by broken EXIF": with_segment(encoded(RGB), 0xE1, big_endian_exif(6)[:-9]),
+    "turned by EXIF that cannot be": with_segment(encoded(RGB), 0xE1, big_endian_exif(9)),
+}
+
+TOP_DOWN = bytearray(encoded(RGB, "BMP"))
+TOP_DOWN[22:26] = struct.pack("<i", -RGB.height)
+
+
+def png_of(width, height):
+    """A PNG that claims a size and has no pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + chunk + encoded(RGB, "PNG")[33:]
+
+
+def many_scans():
+    jpeg = encoded(RGB, progressive=True)
+    start = jpeg.rindex(b"\xff\xda")
+    return jpeg[:start] + 40 * jpeg[start:-2] + jpeg[-2:]
+
+
+def gif_of_part():
+    """A GIF whose frame does not fill its canvas."""
+    whole = bytearray(gif(PALETTE))
+    whole[6:8] = struct.pack("<H", RGB.width + 9)
+    return bytes(whole)
+
+
+WRONG = {
+    "nothing": b"",
+    "text": b"no picture at all",
+    "zeros": bytes(5000),
+    "start of a JPEG": b"\xff\xd8\xff\xe0",
+    "start of a PNG": b"\x89PNG\r\n\x1a\n",
+    "start of a GIF": b"GIF89a",
+    "start of a BMP": b"BM",
+    "truncated JPEG": RIGHT["JPEG"][:-200],
+    "truncated PNG": RIGHT["PNG"][:-200],
+    "truncated GIF": RIGHT["GIF"][:-200],
+    "truncated BMP": RIGHT["BMP"][:-200],
+    "PNG under the name of a JPEG": b"\xff\xd8\xff" + RIGHT["PNG"][3:],
+    "WebP": encoded(RGB, "WEBP"),
+    "TIFF": encoded(RGB, "TIFF"),
+    "JPEG of too many pixels": encoded(picture(1001, 1000)),
+    "PNG of too many pixels": encoded(picture(1001, 1000), "PNG"),
+    "GIF of too many pixels": gif(picture(1001, 1000).quantize(4)),
+    "BMP of too many pixels": encoded(picture(1001, 1000), "BMP"),
+    "PNG that claims 2^62 pixels": png_of(2**31 - 1, 2**31 - 1),
+    "PNG that claims no pixels": png_of(0, 5),
+    "PNG of a negative width": png_of(2**32 - 1, 1),
+    "JPEG of too many scans": many_scans(),
+    "GIF that does not fill its canvas": gif_of_part(),
+    "GIF without a frame": RIGHT["GIF"][:13] + b"\x3b",
+    "BMP of 1 bit": encoded(RGB.convert("1"), "BMP"),
+    "BMP of a height that cannot be turned round": RIGHT["BMP"][:22]
+    + struct.pack("<i", -(2**31))
+    + RIGHT["BMP"][26:],
+}
+
+
+@pytest.fixture(scope="module")
+def decode():
+    signature = [tf.TensorSpec([None], tf.string)]
+    return tf.function(lambda encoded: decode_each(encoded, SIZE, MAX_PIXELS), signature)
+
+
+@pytest.fixture(scope="module")
+def decoded(decode):
+    """All pictures in one batch, by name."""
+    both = {**RIGHT, **WRONG}
+    images, valid = decode(tf.constant(list(both.values())))
+    return dict(zip(both, zip(images.numpy(), valid.numpy())))
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_picture_comes_out_as_prepare_makes_it(decoded, name):
+    image, valid = decoded[name]
+    prepared = prepare_picture(RIGHT[name], PictureSettings(max_side=SIZE, jpeg_quality=100))
+    expected = decode_to_square(prepared.jpeg, SIZE).numpy().astype(int)
+
+    assert valid
+    # Pillow shrinks by another filter, which sharpens edges a little.
+    assert np.abs(image - expected).mean() < 5, name
+    assert np.corrcoef(image.ravel(), expected.ravel())[0, 1] > 0.99, name
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_picture_is_told_to_be_none(decoded, name):
+    image, valid = decoded[name]
+
+    assert not valid
+    assert (image == 0).all()
+
+
+def test_small_pictures_are_decoded_as_in_evaluation_to_the_bit(decode):
+    small = [encoded(picture(w, h, seed)) for seed, (w, h) in enumerate([(256, 200), (31, 97)])]
+    images, valid = decode(tf.constant(small))
+
+    assert valid.numpy().all()
+    for image, one in zip(images.numpy(), small):
+        np.testing.assert_array_equal(image, decode_to_square(one, SIZE).numpy())
+
+
+def test_rows_of_a_bmp_may_go_down(decode):
+    images, valid = decode(tf.constant([bytes(TOP_DOWN), encoded(RGB.transpose(1), "BMP")]))
+
+    assert valid.numpy().all()
+    np.testing.assert_array_equal(images[0], images[1])
+
+
+def test_a_transparent_picture_is_as_if_painted_on_white(decode):
+    white = Image.new("RGB", RGB.size, (255, 255, 255))
+    white.paste(RGB, mask=TRANSPARENT.getchannel("A"))
+    images, _ = decode(tf.constant([RIGHT["PNG with alpha"], encoded(white, "PNG")]))
+
+    assert np.abs(images[0].numpy().astype(int) - images[1].numpy()).max() <= 1
+
+
+def test_order_is_kept_whatever_fails(decode):
+    batch = [RIGHT["PNG"], b"", RIGHT["GIF"], b"text"] * 20
+    images, valid = decode(tf.constant(batch))
+
+    assert valid.numpy().tolist() == [True, False, True, False] * 20
+    for place in range(4, 80):
+        np.testing.assert_array_equal(images[place], images[place % 4])
+
+
+def test_a_batch_of_none_gives_one_row_that_is_not_valid(decode):
+    images, valid = decode(tf.zeros([0], tf.string))
+
+    assert images.shape == (1, SIZE, SIZE, 3)
+    assert valid.numpy().tolist() == [False]
+
+
+def test_a_file_of_too_many_bytes_is_refused(decode):
+    long = RIGHT["JPEG"] + bytes(33 * 2**20)
+    _, valid = decode(tf.constant([RIGHT["JPEG"] + bytes(2**20), long]))
+
+    assert valid.numpy().tolist() == [True, False]
+    with Image.open(io.BytesIO(long)) as image:
+        assert image.size == RGB.size

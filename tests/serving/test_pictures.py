@@ -1,0 +1,67 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+from serving_models import encoded, exif, picture
+
+from apparel_embed.errors import UserError
+from apparel_embed.serving import NotAPicture, PictureLimits, PictureTooLarge, to_servable
+
+IMAGE = picture(300, 200)
+
+
+def opened(data):
+    return Image.open(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
+def test_what_a_model_takes_is_sent_as_it_is(kind):
+    data = encoded(IMAGE, kind)
+    assert to_servable(data) is data
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF", "TIFF", "BMP", "PPM"])
+def test_other_formats_become_jpeg(kind):
+    found = opened(to_servable(encoded(IMAGE, kind)))
+
+    assert (found.format, found.size) == ("JPEG", IMAGE.size)
+    assert np.abs(np.asarray(found, int) - np.asarray(IMAGE)).mean() < 6
+
+
+def test_what_is_long_is_shrunk_and_turned_upright():
+    noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
+    long = encoded(Image.fromarray(noise), exif=exif(6))
+    found = to_servable(long, PictureLimits(sent_bytes=100_000, sent_side=300))
+
+    assert len(found) < len(long) / 4
+    assert opened(found).size == (233, 300)
+
+
+def test_a_colour_profile_is_applied():
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+    data = encoded(IMAGE, "PNG", icc_profile=profile.tobytes())
+    assert opened(to_servable(data)).format == "JPEG"
+
+
+@pytest.mark.parametrize(
+    ("data", "limits", "expected", "said"),
+    [
+        (bytes(101), {"max_bytes": 100}, PictureTooLarge, "101 bytes: allowed are 100"),
+        (encoded(IMAGE, "WEBP"), {"max_pixels": 59_999}, PictureTooLarge, "300x200 pixels"),
+        (b"", {}, NotAPicture, "empty"),
+        (b"text", {}, NotAPicture, "not a picture"),
+        (encoded(IMAGE, "WEBP")[:-100], {}, NotAPicture, "damaged"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", {}, NotAPicture, "HEIC"),
+    ],
+)
+def test_what_cannot_be_sent_says_why(data, limits, expected, said):
+    with pytest.raises(expected, match=said) as error:
+        to_servable(data, PictureLimits(**limits))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["max_bytes", "max_pixels", "sent_bytes", "sent_side"])
+def test_limits_have_limits(name):
+    with pytest.raises(UserError, match=f"{name} is 0; allowed is 1 to"):
+        PictureLimits(**{name: 0})

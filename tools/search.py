@@ -1,0 +1,43 @@
+r"""Searches the catalogue by a picture and prints a table of what was found.
+
+    python tools/search.py --run_dir=runs/mine --picture=street.jpg --box=10,20,200,300
+
+With --vertical_head the model tells in which vertical to search; --vertical says it yourself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import flags
+
+from apparel_embed.cli import app
+from apparel_embed.cli.search_flags import SearchRunFlags, SourceFlags
+from apparel_embed.search.limits import Limits
+from apparel_embed.search.server import open_searcher
+from apparel_embed.search.shell import search_file, table_of
+
+_RUN = SearchRunFlags()
+_SOURCES = SourceFlags(_RUN)
+_PICTURE = flags.DEFINE_string(
+    "picture", None, "file of the picture to search by, of any format", required=True
+)
+_BOX = flags.DEFINE_string(
+    "box", "", "where the garment is: x_min,y_min,x_max,y_max in pixels of the upright picture"
+)
+_VERTICAL = flags.DEFINE_string(
+    "vertical", None, "vertical to search in; by default the predicted one, or all"
+)
+_K = flags.DEFINE_integer("k", 10, "items to find (1 to 100)", 1, 100)
+
+
+def main() -> None:
+    """Searches and prints the table."""
+    with _RUN.index() as index:
+        searcher, _ = open_searcher(index, _SOURCES.sources(index), Limits().max_pixels)
+        found = search_file(searcher, Path(_PICTURE.value), _K.value, _BOX.value, _VERTICAL.value)
+    print(table_of(found))
+
+
+if __name__ == "__main__":
+    app.run(main)

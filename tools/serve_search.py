@@ -1,0 +1,38 @@
+r"""Serves a page, and an HTTP interface, to search the catalogue by a picture.
+
+    python tools/serve_search.py --run_dir=runs/mine
+    python tools/serve_search.py --run_dir=runs/mine --host=0.0.0.0 --api_key_file=key.txt
+
+Fill the index first, with tools/build_index.py. /openapi.json describes the interface; /healthz and
+/readyz are for probes, /metrics for Prometheus; every request is a line of JSON on stderr.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from apparel_embed.cli import app
+from apparel_embed.cli.search_flags import LimitFlags, SearchRunFlags, SourceFlags
+from apparel_embed.search.server import make_service, serve
+
+_RUN = SearchRunFlags()
+_SOURCES = SourceFlags(_RUN)
+_LIMITS = LimitFlags()
+_HOST = flags.DEFINE_string(
+    "host", "127.0.0.1", "address to listen on; 0.0.0.0 for all, then behind a proxy that encrypts"
+)
+_PORT = flags.DEFINE_integer(
+    "port", 8080, "port to listen on (1 to 65535; 0 for any that is free)", 0, 65535
+)
+
+
+def main() -> None:
+    """Serves until it is interrupted."""
+    with _RUN.index() as index:
+        serve(
+            make_service(index, _SOURCES.sources(index), _LIMITS.limits()), _HOST.value, _PORT.value
+        )
+
+
+if __name__ == "__main__":
+    app.run(main)
