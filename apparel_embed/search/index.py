@@ -37,6 +37,7 @@ _LONGEST_NAME = 1_024
 _VERSIONS = "apparel_embed_versions"
 _CURRENT = "current"
 _ROWS_AT_ONCE = 1_000
+_TALKATIVE = ("pymilvus", "pymilvus.milvus_client", "milvus_lite", "grpc._server", "faiss")
 # Milvus wants a vector in every collection; that of versions needs none.
 _NO_VECTOR = [0.0, 0.0]
 
@@ -66,7 +67,7 @@ class VectorIndex:
         self._uri = uri
         # They log, with tracebacks, what is raised anyway or does not matter: Milvus Lite, a gRPC
         # server in this process, lacks calls that the client can do without.
-        for name in ("pymilvus", "milvus_lite", "grpc._server", "faiss"):
+        for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if "://" not in uri:
             Path(uri).parent.mkdir(parents=True, exist_ok=True)
@@ -84,8 +85,13 @@ class VectorIndex:
         self.close()
 
     def close(self) -> None:
-        """Closes the index; what was written is on disk."""
+        """Closes the index, so that another process may open its file."""
         self._client.close()
+        if "://" not in self._uri:
+            # The client leaves the server of the file running, and with it the file locked.
+            from milvus_lite.server_manager import server_manager_instance
+
+            server_manager_instance.release_server(self._uri)
 
     def versions(self) -> list[Version]:
         """Returns all versions, complete or not, by their model's fingerprint."""

@@ -1,0 +1,74 @@
+"""A small catalogue of generated garments, its model and its index; all read-only."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.search.build import IndexSource, fill_index
+from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.version import IndexSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+    """What the tests search in."""
+
+    manifest: Path
+    dataset: PreparedDataset
+    saved_model: Path
+    index: VectorIndex
+
+
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory):
+    """8 bags and 8 dresses of the test split; the model has learnt nothing but sees bags."""
+    import tensorflow as tf
+
+    from apparel_embed.data.prepare import prepare
+    from apparel_embed.data.prepare_plan import PrepareConfig
+    from apparel_embed.data.synthetic.generate import generate
+    from apparel_embed.data.synthetic.world import SyntheticConfig
+    from apparel_embed.models.embedding import ModelConfig, build_embedding_model
+    from apparel_embed.models.vertical_head import VerticalHead
+    from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
+
+    directory = tmp_path_factory.mktemp("catalogue")
+    drawn = generate(
+        SyntheticConfig(
+            verticals=("bag", "dress"), train_items=1, val_items=1, test_items=8, image_size=64
+        ),
+        directory / "synthetic",
+    )
+    dataset = prepare(PrepareConfig(drawn.manifest, directory / "prepared"), processes=1)
+    tf.keras.utils.set_random_seed(1)
+    model = build_embedding_model(ModelConfig("small_cnn", image_size=32, embedding_dim=16))
+    width = model.get_layer("pooling").output.shape[-1]
+    head = VerticalHead(
+        ("bag", "dress"), np.zeros((width, 2), np.float32), np.array([2.0, 0.0], np.float32)
+    )
+    saved_model = directory / "saved_model" / "1"
+    export_saved_model(model, saved_model, ExportConfig(warm_up=False), head=head)
+    with VectorIndex(str(directory / "index.db")) as index:
+        fill_index(index, IndexSource(saved_model, directory / "prepared"), IndexSettings())
+        yield Catalogue(drawn.manifest, dataset, saved_model, index)
+
+
+@pytest.fixture(scope="session")
+def service(catalogue):
+    """Makes the service of the catalogue with some limits."""
+    from apparel_embed.search.limits import Limits
+    from apparel_embed.search.server import SearchSources, make_service
+
+    sources = SearchSources(catalogue.saved_model, catalogue.dataset.directory)
+
+    def make(**limits):
+        return make_service(
+            catalogue.index, sources, Limits(**{"rate": 0, "max_bytes": 200_000, **limits})
+        )
+
+    return make

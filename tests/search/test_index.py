@@ -1,0 +1,226 @@
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from search_pictures import some_pictures, unit_vectors
+
+from apparel_embed.errors import UserError
+from apparel_embed.retrieval.neighbours import nearest
+from apparel_embed.search.build import build_index
+from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.version import IndexSettings, Version
+
+DIM = 8
+COUNT = 300
+A, B = "a" * 64, "b" * 64
+# Each would end, or add to, a filter that is put together carelessly.
+VERTICALS = ("dress", 'a "b"', "c\\", "d' or vertical != '", "köjök 裙", 'x" or key != "')
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    with VectorIndex(str(tmp_path_factory.mktemp("index") / "index.db")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def filled(index):
+    """Version A, with COUNT pictures of odd verticals."""
+    rows = [(some_pictures(COUNT, VERTICALS), unit_vectors(COUNT))]
+    return build_index(index, Version(A, DIM), iter(rows)).version
+
+
+def exact(query, embeddings, k):
+    records = np.arange(len(embeddings))
+    positions, distances = nearest(query[None], embeddings, k, np.array([-1]), records)
+    return positions[0], distances[0]
+
+
+def test_hits_and_distances_are_those_of_the_exact_search(index, filled):
+    pictures, embeddings = some_pictures(COUNT, VERTICALS), unit_vectors(COUNT)
+    for query in unit_vectors(5, seed=1):
+        hits = index.search(filled, query, 10, by_item=False)
+        positions, distances = exact(query, embeddings, 10)
+        assert [hit.picture for hit in hits] == [pictures[place] for place in positions]
+        np.testing.assert_allclose([hit.distance for hit in hits], distances, atol=1e-5)
+
+
+def test_grouping_by_item_keeps_the_nearest_picture_of_each(index, filled):
+    pictures, embeddings = some_pictures(COUNT, VERTICALS), unit_vectors(COUNT)
+    for query in unit_vectors(5, seed=2):
+        expected = {}
+        for place in exact(query, embeddings, COUNT)[0]:
+            expected.setdefault(pictures[place].item, pictures[place])
+        hits = index.search(filled, query, 12)
+        assert [hit.picture for hit in hits] == list(expected.values())[:12]
+
+
+@pytest.mark.parametrize("vertical", VERTICALS)
+def test_a_vertical_of_any_name_is_searched_alone(index, filled, vertical):
+    hits = index.search(filled, unit_vectors(1, seed=3)[0], 100, vertical=vertical, by_item=False)
+
+    assert len(hits) == COUNT // len(VERTICALS)
+    assert {hit.picture.vertical for hit in hits} == {vertical}
+
+
+def test_a_picture_is_found_by_its_key_and_left_out_on_demand(index, filled):
+    picture, embedding = some_pictures(8, VERTICALS)[7], unit_vectors(COUNT)[7]
+
+    found, stored = index.picture(filled, picture.key)
+    hits = index.search(filled, stored, 1, by_item=False, without=picture.key)
+
+    assert found == picture
+    np.testing.assert_array_equal(stored, embedding)
+    assert hits[0].picture != picture
+    assert index.picture(filled, "f" * 32) is None
+
+
+def test_filling_again_replaces_and_removes_by_picture(tmp_path):
+    with VectorIndex(str(tmp_path / "index.db")) as index:
+        build_index(index, Version(A, DIM), iter([(some_pictures(20), unit_vectors(20))]))
+        again = build_index(index, Version(A, DIM), iter([(some_pictures(20), unit_vectors(20))]))
+        assert (again.version.pictures, again.deleted) == (20, 0)
+
+        moved = [dataclasses.replace(one, vertical="top") for one in some_pictures(12)]
+        less = build_index(index, Version(A, DIM), iter([(moved, unit_vectors(12, seed=9))]))
+        assert (less.version.pictures, less.deleted) == (12, 8)
+        assert less.version.verticals == ("top",)
+        hits = index.search(less.version, unit_vectors(12, seed=9)[3], 100, by_item=False)
+        assert len(hits) == 12
+        assert hits[0].picture == moved[3]
+        assert hits[0].distance < 1e-3
+
+
+def test_versions_lie_side_by_side_and_only_a_whole_one_answers(tmp_path):
+    path = str(tmp_path / "index.db")
+    with VectorIndex(path) as index:
+        assert index.current() is None
+        build_index(index, Version(A, DIM), iter([(some_pictures(5), unit_vectors(5))]))
+        index.begin(Version(B, 4))
+        index.upsert(B, some_pictures(3), unit_vectors(3, 4))
+        with pytest.raises(UserError, match="not indexed to the end"):
+            index.switch(B)
+        assert index.current().model == A
+    with VectorIndex(path) as index:
+        assert [(one.model, one.complete) for one in index.versions()] == [(A, True), (B, False)]
+        rows = iter([(some_pictures(3), unit_vectors(3, 4))])
+        build_index(index, Version(B, 4), rows, switch=False)
+        assert index.current().model == A
+        index.switch(B)
+        assert (index.current().model, index.current().pictures) == (B, 3)
+        index.drop(A)
+        assert [one.model for one in index.versions()] == [B]
+        with pytest.raises(UserError, match="switch to another first"):
+            index.drop(B)
+
+
+KILLED = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from search_pictures import some_pictures, unit_vectors
+from apparel_embed.search.build import build_index
+from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.version import Version
+
+def rows():
+    pictures, embeddings = some_pictures(100_000), unit_vectors(100_000)
+    for start in range(0, 100_000, 200):
+        print(start, flush=True)
+        yield pictures[start : start + 200], embeddings[start : start + 200]
+
+with VectorIndex(sys.argv[1]) as index:
+    build_index(index, Version("b" * 64, 8), rows())
+"""
+
+
+def test_a_build_killed_while_it_writes_leaves_an_index_that_opens_and_is_consistent(
+    tmp_path, request
+):
+    path = str(tmp_path / "index.db")
+    with VectorIndex(path) as index:
+        build_index(index, Version(A, DIM), iter([(some_pictures(30), unit_vectors(30))]))
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, path, str(request.path.parents[1])],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if int(line) >= 1000:
+            break
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+    with VectorIndex(path) as index:
+        assert (index.current().model, index.current().pictures) == (A, 30)
+        assert len(index.search(index.current(), unit_vectors(1)[0], 100, by_item=False)) == 30
+        broken = index.version(B)
+        assert not broken.complete
+        keys = sorted(index.keys(B))
+        assert len(keys) == len(set(keys)) >= 800
+        embeddings = unit_vectors(100_000)
+        for key in keys[:: len(keys) // 20]:
+            picture, stored = index.picture(broken, key)
+            assert picture == some_pictures(int(key, 16) + 1)[-1]
+            np.testing.assert_array_equal(stored, embeddings[int(key, 16)])
+        rows = iter([(some_pictures(50), embeddings[:50])])
+        whole = build_index(index, Version(B, DIM), rows).version
+        assert (index.current(), whole.pictures) == (whole, 50)
+
+
+def test_a_file_that_another_process_has_open_is_told_in_one_line(index, filled, tmp_path):
+    script = (
+        "import sys; from apparel_embed.search.index import VectorIndex\n"
+        "try: VectorIndex(sys.argv[1])\n"
+        "except ValueError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, index._uri], capture_output=True, text=True
+    )
+
+    assert "is another process using it?" in done.stdout.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("pictures", "embeddings", "said"),
+    [
+        (some_pictures(2), unit_vectors(2) * [[1], [0]], "1.jpg: its embedding has length 0"),
+        (
+            some_pictures(2),
+            unit_vectors(2) * [[1], [np.nan]],
+            "1.jpg: its embedding has length nan",
+        ),
+        (some_pictures(2), unit_vectors(2, 5), r"shape \(2, 5\); allowed is \(2, 8\)"),
+        (
+            [dataclasses.replace(some_pictures(1)[0], item="ü" * 600)],
+            unit_vectors(1),
+            "item has 1200 bytes; allowed are 1024",
+        ),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(index, filled, pictures, embeddings, said):
+    with pytest.raises(UserError, match=said):
+        index.upsert(A, pictures, embeddings)
+
+
+def test_a_version_is_not_filled_with_other_settings(index, filled):
+    with pytest.raises(UserError, match="drop that version first"):
+        index.begin(Version(A, DIM, settings=IndexSettings("HNSW")))
+
+
+@pytest.mark.parametrize("kind", ["IVF_FLAT", "HNSW"])
+def test_approximate_kinds_find_nearly_all(tmp_path, kind):
+    embeddings = unit_vectors(1000)
+    version = Version(A, DIM, settings=IndexSettings(kind, ivf_lists=16, ivf_probes=8))
+    with VectorIndex(str(tmp_path / "index.db")) as index:
+        rows = iter([(some_pictures(1000), embeddings)])
+        version = build_index(index, version, rows).version
+        found = 0
+        for query in unit_vectors(20, seed=5):
+            hits = index.search(version, query, 10, by_item=False)
+            positions, _ = exact(query, embeddings, 10)
+            found += len({int(hit.picture.key, 16) for hit in hits} & set(positions.tolist()))
+    assert found >= 0.9 * 200

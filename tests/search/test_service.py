@@ -1,0 +1,343 @@
+import io
+import json
+import threading
+
+import httpx
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from apparel_embed.retrieval.neighbours import nearest
+from apparel_embed.search.build import GALLERY
+from apparel_embed.serving.local import LocalModel
+
+
+def encoded(width=60, height=40, kind="PNG", seed=0):
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def client(service):
+    with TestClient(service(), raise_server_exceptions=False) as opened:
+        yield opened
+
+
+def search(client, picture, name="picture.jpg", kind="image/jpeg", headers=None, **fields):
+    return client.post(
+        "/api/search", files={"file": (name, picture, kind)}, data=fields, headers=headers
+    )
+
+
+def street_pictures(catalogue, vertical):
+    records = catalogue.dataset.select(split="test", verticals=[vertical], roles=["query"])
+    return records, catalogue.dataset.read_images(records)
+
+
+def test_hits_are_those_of_the_exact_search(client, catalogue):
+    dataset, model = catalogue.dataset, LocalModel(catalogue.saved_model)
+    gallery = dataset.select(verticals=["dress"], roles=GALLERY)
+    embeddings = model.embed(dataset.read_images(gallery)).embeddings
+    items = dataset.column("item_id")
+    records, pictures = street_pictures(catalogue, "dress")
+    queries = model.embed(pictures).embeddings
+    places, distances = nearest(queries, embeddings, len(gallery), records, gallery)
+    for query in range(3):
+        expected = {}
+        for place, distance in zip(places[query], distances[query]):
+            expected.setdefault(items[gallery[place]], distance)
+        answer = search(client, pictures[query], vertical="dress", k="5").json()
+        assert [hit["item"] for hit in answer["hits"]] == list(expected)[:5]
+        # The service encodes the picture once more, as it would any other.
+        np.testing.assert_allclose(
+            [hit["distance"] for hit in answer["hits"]], list(expected.values())[:5], atol=0.05
+        )
+
+
+def test_the_vertical_is_predicted_or_given_or_all(client, catalogue):
+    _, (picture, *_) = street_pictures(catalogue, "dress")
+
+    predicted = search(client, picture).json()
+    given = search(client, picture, vertical="dress").json()
+    everything = search(client, picture, all_verticals="true", k="100").json()
+
+    assert (predicted["vertical"], predicted["predicted"]) == ("bag", True)
+    assert [one["vertical"] for one in predicted["scores"]] == ["bag", "dress"]
+    assert predicted["scores"][0]["score"] == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-3)
+    assert (given["vertical"], given["predicted"]) == ("dress", False)
+    assert {hit["vertical"] for hit in given["hits"]} == {"dress"}
+    assert everything["vertical"] is None
+    assert {hit["vertical"] for hit in everything["hits"]} == {"bag", "dress"}
+    assert len({hit["item"] for hit in everything["hits"]}) == len(everything["hits"]) == 20
+
+
+def test_a_box_searches_as_its_crop_does(client):
+    whole = Image.new("RGB", (200, 100), "white")
+    garment = Image.open(io.BytesIO(encoded(50, 50, seed=3))).resize((60, 60))
+    whole.paste(garment, (120, 20))
+    file = io.BytesIO()
+    whole.save(file, "PNG")
+    # The margin of 0.1 that prepare_dataset adds to a box.
+    crop = io.BytesIO()
+    whole.crop((114, 14, 186, 86)).save(crop, "PNG")
+
+    boxed = search(client, file.getvalue(), box="120,20,180,80").json()
+    cropped = search(client, crop.getvalue()).json()
+
+    assert boxed["hits"] == cropped["hits"]
+    assert boxed["hits"] != search(client, file.getvalue()).json()["hits"]
+
+
+def test_a_hit_is_searched_with_and_left_out_itself(client, catalogue):
+    _, (picture, *_) = street_pictures(catalogue, "bag")
+    hit = search(client, picture).json()["hits"][0]
+
+    similar = client.get("/api/similar", params={"key": hit["key"], "k": 100}).json()
+
+    assert similar["vertical"] == "bag"
+    assert hit["key"] not in {one["key"] for one in similar["hits"]}
+    assert all(one["distance"] > 0 for one in similar["hits"])
+    missing = client.get("/api/similar", params={"key": "0" * 32})
+    assert (missing.status_code, missing.json()["detail"]) == (
+        404,
+        f"no picture '{'0' * 32}' in the index",
+    )
+
+
+def test_pictures_of_the_index_are_served_and_nothing_else(client, catalogue):
+    _, (picture, *_) = street_pictures(catalogue, "bag")
+    hit = search(client, picture).json()["hits"][0]
+    served = client.get(f"/pictures/{hit['key']}")
+    record = catalogue.dataset.column("image").tolist().index(hit["picture"])
+
+    assert served.headers["content-type"] == "image/jpeg"
+    assert served.content == catalogue.dataset.read_images([record])[0]
+    assert Image.open(io.BytesIO(client.get("/examples/0").content)).format == "JPEG"
+    for path in (
+        "/pictures/../../../etc/passwd",
+        "/pictures/..%2f..%2f..%2fetc%2fpasswd",
+        "/pictures/" + "0" * 32,
+        "/pictures/" + "a" * 31 + "%00",
+        "/pictures//etc/passwd",
+        "/pictures/https:%2f%2fexample.com%2fa.jpg",
+        "/examples/2",
+        "/examples/-1",
+        "/examples/99999999999999999999",
+        "/app.js/../index.html",
+        "/../setup.py",
+        "/static/app.js",
+    ):
+        assert client.get(path).status_code in (404, 422), path
+
+
+@pytest.mark.parametrize(
+    ("picture", "said"),
+    [
+        (b"", "empty file"),
+        (b"this is no picture", "not a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+        (encoded()[:-400], "truncated"),
+        (encoded(kind="JPEG")[:300], "truncated"),
+        (encoded()[:16] + (2**31 - 1).to_bytes(4, "big") * 2 + encoded()[24:], "not a picture"),
+    ],
+)
+def test_what_is_no_usable_picture_is_told(client, picture, said):
+    answer = search(client, picture)
+
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF"])
+def test_pictures_of_any_format_and_name_are_searched(client, kind):
+    for name in ("picture", "фото \U0001f457.png", "../../etc/passwd", "a" * 2000, 'q"\\.jpg'):
+        answer = search(client, encoded(kind=kind), name, "application/octet-stream")
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()["hits"]) == 10
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(service):
+    with TestClient(service(max_pixels=1000)) as client:
+        answer = search(client, encoded(60, 40))
+
+    assert (answer.status_code, answer.json()["detail"]) == (
+        422,
+        "60x40 pixels are more than the 1000 allowed",
+    )
+
+
+def test_an_upload_of_too_many_bytes_is_refused_said_or_unsaid(client):
+    def stream():
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        for _ in range(100):
+            yield b"0" * 10_000
+        yield b"\r\n--x--\r\n"
+
+    unsaid = client.post(
+        "/api/search",
+        content=stream(),
+        headers={"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    for answer in (search(client, b"0" * 1_000_000), search(client, b"0" * 200_001), unsaid):
+        assert (answer.status_code, answer.json()["detail"]) == (
+            413,
+            "the picture is too large; allowed are 0.2 MB",
+        )
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"box": "1,2,3"}, "x_min,y_min,x_max,y_max"),
+        ({"box": "nan,0,1,1"}, "x_min,y_min,x_max,y_max"),
+        ({"box": "1e9,0,1,1"}, "x_min,y_min,x_max,y_max"),
+        ({"box": "5,0,1,1"}, "empty"),
+        ({"box": "500,500,600,600"}, "lies outside the picture of 60x40 pixels"),
+        ({"vertical": "hat"}, "unknown vertical 'hat'; there are bag, dress"),
+        ({"vertical": 'bag" or key != "'}, "unknown vertical"),
+        ({"k": "0"}, "k: "),
+        ({"k": "101"}, "k: "),
+        ({"k": "many"}, "k: "),
+        ({"all_verticals": "perhaps"}, "all_verticals: "),
+    ],
+)
+def test_a_wrong_parameter_is_told(client, fields, said):
+    answer = search(client, encoded(), **fields)
+
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "multipart/form-data"),
+        (b"--x\r\n\r\n", "multipart/form-data; boundary=x"),
+        (b"\x00\xff", "multipart/form-data; boundary=" + "x" * 300),
+        (b"{}", "application/json"),
+        (b"file=%00", "application/x-www-form-urlencoded"),
+        (b"\xff\xfe", "text/plain"),
+    ],
+)
+def test_a_body_that_is_no_upload_is_refused(client, content, kind):
+    answer = client.post("/api/search", content=content, headers={"Content-Type": kind})
+
+    assert answer.status_code in (400, 422)
+    assert isinstance(answer.json()["detail"], str)
+
+
+def test_every_answer_has_safe_headers(client):
+    for path in ("/", "/api/info", "/nowhere", "/pictures/x", "/examples/0"):
+        headers = client.get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "access-control-allow-origin" not in headers
+
+
+def test_the_page_names_nothing_outside_itself(client):
+    for path in ("/", "/app.js", "/app.css"):
+        text = client.get(path).text
+        assert "http:" not in text and "https:" not in text and "//cdn" not in text
+    assert "style=" not in client.get("/").text
+    assert "onclick" not in client.get("/").text
+
+
+def test_the_interface_is_documented(client):
+    paths = client.get("/openapi.json").json()["paths"]
+
+    assert {"/api/search", "/api/similar", "/api/info", "/pictures/{key}", "/readyz"} <= set(paths)
+    assert {"200", "413", "422", "429", "503"} <= set(paths["/api/search"]["post"]["responses"])
+
+
+def test_health_metrics_and_logs(client, caplog):
+    with caplog.at_level("INFO", "apparel_embed.search"):
+        search(client, encoded())
+        search(client, b"no picture")
+    metrics = client.get("/metrics").text
+    logged = [record.about for record in caplog.records if hasattr(record, "about")]
+
+    assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
+    assert 'apparel_search_requests_total{route="/api/search",status="422"}' in metrics
+    assert "apparel_search_pictures 40.0" in metrics
+    assert [(one["path"], one["status"]) for one in logged] == [
+        ("/api/search", 200),
+        ("/api/search", 422),
+    ]
+    json.dumps(logged)
+
+
+def test_without_the_key_only_the_page_and_probes_answer(service, catalogue):
+    with TestClient(service(api_key="sesame")) as client:
+        for path in ("/", "/app.js", "/healthz", "/readyz", "/openapi.json"):
+            assert client.get(path).status_code == 200
+        for headers in ({}, {"X-API-Key": "no"}, {"X-API-Key": "sésame".encode()}):
+            assert search(client, encoded(), headers=headers).status_code == 401
+            for path in ("/api/info", "/examples/0", "/pictures/" + "0" * 32, "/metrics"):
+                assert client.get(path, headers=headers).status_code == 401
+        for headers in ({"X-API-Key": "sesame"}, {"Authorization": "Bearer sesame"}):
+            assert search(client, encoded(), headers=headers).status_code == 200
+            assert client.get("/api/info", headers=headers).status_code == 200
+
+
+def test_a_client_that_asks_too_often_is_told_to_wait(service):
+    with TestClient(service(rate=0.01, burst=2)) as client:
+        answers = [search(client, encoded()) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert 1 <= int(answers[2].headers["retry-after"]) <= 100
+        assert client.get("/api/info").status_code == 200
+
+
+def test_past_the_limit_it_answers_503_and_then_recovers(service, monkeypatch):
+    import anyio
+
+    app = service(workers=1, waiting=2)
+    go = threading.Event()
+    embed = LocalModel.embed
+    monkeypatch.setattr(LocalModel, "embed", lambda *a: go.wait(30) and embed(*a))
+
+    async def ask():
+        statuses = []
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+
+            async def one():
+                answer = await client.post("/api/search", files={"file": encoded()})
+                statuses.append((answer.status_code, answer.headers.get("retry-after")))
+                if len(statuses) == 5:
+                    go.set()
+
+            async with anyio.create_task_group() as group:
+                for _ in range(8):
+                    group.start_soon(one)
+            await one()
+        return statuses
+
+    statuses = anyio.run(ask)
+    assert statuses[:5] == [(503, "1")] * 5
+    assert statuses[5:] == [(200, None)] * 4
+
+
+def test_an_index_that_fails_gives_503_and_a_defect_500_without_its_reason(
+    service, catalogue, monkeypatch
+):
+    from apparel_embed.errors import UserError
+
+    def fail(error):
+        def search(*arguments, **named):
+            raise error
+
+        return search
+
+    with TestClient(service(), raise_server_exceptions=False) as client:
+        monkeypatch.setattr(catalogue.index, "search", fail(UserError("/secret/index: gone")))
+        answers = [search(client, encoded())]
+        monkeypatch.setattr(catalogue.index, "search", fail(RuntimeError("/secret/code")))
+        answers.append(search(client, encoded()))
+        monkeypatch.setattr(catalogue.index, "current", fail(UserError("gone")))
+        answers.append(client.get("/readyz"))
+    assert [answer.status_code for answer in answers] == [503, 500, 503]
+    assert not any("secret" in answer.text for answer in answers)
