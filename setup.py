@@ -42,7 +42,14 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["apparel_embed", "apparel_embed.*"]),
-    package_data={"apparel_embed": ["py.typed", "report/templates/*.html", "serving/templates/*", "search/page/*"]},
+    package_data={
+        "apparel_embed": [
+            "py.typed",
+            "report/templates/*.html",
+            "search/page/*",
+            "serving/templates/*",
+        ]
+    },
     python_requires=">=3.9,<3.12",
     install_requires=[
         "absl-py",

@@ -158,7 +158,7 @@ function setBox(box) {
   const shown = byId("box");
   shown.hidden = !box;
   byId("stage").classList.toggle("boxed", Boolean(box));
-  byId("whole").disabled = !box;
+  byId("whole").hidden = !box;
   if (!box) {
     return;
   }
@@ -290,6 +290,11 @@ function showFound(found, milliseconds) {
     URL.revokeObjectURL(url);
   }
   byId("hits").replaceChildren(...found.hits.map(entryOf));
+  // On a phone they lie below everything else.
+  const results = byId("results");
+  if (results.getBoundingClientRect().top > window.innerHeight * 0.7) {
+    results.scrollIntoView({ block: "start" });
+  }
 }
 
 function entryOf(hit, place) {
@@ -317,8 +322,7 @@ function entryOf(hit, place) {
     state.file = null;
     state.similarTo = hit.key;
     showPicture(image.src, false);
-    byId("results").focus({ preventScroll: true });
-    window.scrollTo({ top: 0 });
+    byId("results").focus();
     search();
   });
   const entry = document.createElement("li");

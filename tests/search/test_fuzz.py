@@ -1,0 +1,97 @@
+"""Uploads of any bytes, names and parameters: refused or answered, never a failure."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+ALLOWED = {200, 400, 404, 413, 415, 422}
+
+
+def _seed(kind: str) -> bytes:
+    values = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, kind)
+    return file.getvalue()
+
+
+SEEDS = [_seed(kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO")]
+
+
+@st.composite
+def damaged_pictures(draw) -> bytes:
+    """A picture of which some bytes are others, cut somewhere or followed by others."""
+    data = bytearray(draw(st.sampled_from(SEEDS)))
+    for place, value in draw(
+        st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), max_size=8)
+    ):
+        # Headers decide most.
+        data[(place % 128 if value % 2 else place) % len(data)] = value
+    return bytes(data[: draw(st.integers(0, 2 * len(data)))]) + draw(st.binary(max_size=8))
+
+
+@pytest.fixture(scope="module")
+def client(service):
+    with TestClient(service(max_pixels=100_000), raise_server_exceptions=False) as opened:
+        yield opened
+
+
+LIGHT = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@LIGHT
+@given(
+    picture=st.one_of(damaged_pictures(), st.binary(max_size=200)),
+    name=st.text(max_size=20),
+    box=st.one_of(st.just(""), st.text("0123456789.,-e nan", max_size=20), st.text(max_size=10)),
+    vertical=st.one_of(st.just(""), st.sampled_from(["bag", "dress"]), st.text(max_size=10)),
+    k=st.one_of(st.integers(-2, 200).map(str), st.text(max_size=5)),
+)
+def test_an_upload_of_anything_never_fails(client, picture, name, box, vertical, k):
+    answer = client.post(
+        "/api/search",
+        files={"file": (name or "a", picture, "image/jpeg")},
+        data={"box": box, "vertical": vertical, "k": k},
+    )
+
+    assert answer.status_code in ALLOWED
+    assert answer.status_code == 200 or isinstance(answer.json()["detail"], str)
+
+
+@LIGHT
+@given(
+    body=st.binary(max_size=300),
+    kind=st.one_of(
+        st.just("multipart/form-data; boundary=x"),
+        st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40),
+    ),
+    framed=st.booleans(),
+)
+def test_a_body_of_anything_never_fails(client, body, kind, framed):
+    if framed:
+        body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="' + body
+    answer = client.post("/api/search", content=body, headers={"Content-Type": kind})
+
+    assert answer.status_code in ALLOWED
+
+
+@LIGHT
+@given(path=st.text(st.characters(min_codepoint=32, max_codepoint=0x2FFF), max_size=40))
+def test_a_path_of_anything_never_fails(client, path):
+    from urllib.parse import quote
+
+    for prefix in ("/pictures/", "/examples/", "/"):
+        answer = client.get(prefix + quote(path, safe="/.%"))
+        assert answer.status_code in ALLOWED | {405}
+    assert client.get("/api/similar", params={"key": path}).status_code == 422
