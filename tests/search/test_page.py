@@ -67,6 +67,8 @@ def page(browser, address):
     opened = browser.new_page()
     opened.set_default_timeout(20_000)
     said = []
+    # Asked for early: a chooser that opens before someone listens is lost.
+    opened.on("filechooser", lambda chooser: None)
     opened.on("pageerror", lambda error: said.append(str(error)))
     opened.on("console", lambda message: said.append(message.text))
     opened.goto(address)

@@ -1,0 +1,262 @@
+"""The search service under load: how fast, how large, and what happens past its limits."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import venv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from apparel_embed.errors import UserError
+
+# Locust replaces Python's sockets and brings a web framework of its own: it gets an environment.
+LOCUST = "locust==2.42.0"
+_LOAD = Path(__file__).with_name("search_load.py")
+_START_SECONDS = 300
+_WAITING = 40
+_OVERLOAD_CLIENTS = 96
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchBenchmark:
+    """What to measure.
+
+    Attributes:
+      service: command that serves the search, to which flags are added.
+      pictures: JPEG files' bytes to search by.
+      clients: numbers of clients, each of which asks again as soon as it is answered.
+      seconds: how long each number asks.
+      locust_environment: directory of Locust's virtual environment, made if missing.
+    """
+
+    service: Sequence[str]
+    pictures: Sequence[bytes]
+    clients: Sequence[int]
+    seconds: int
+    locust_environment: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadMeasurement:
+    """What a number of clients met with.
+
+    Attributes:
+      name: of the load.
+      clients: how many asked at once.
+      seconds: how long.
+      statuses: how many answers had each HTTP status; "0" is none at all.
+      p50_ms: median time of an answer with status 200, in ms; likewise p95_ms and p99_ms.
+      memory_mb: of the service afterwards, resident, 10^6 bytes.
+    """
+
+    name: str
+    clients: int
+    seconds: int
+    statuses: Mapping[str, int]
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    memory_mb: float
+
+    @property
+    def errors(self) -> int:
+        """Answers that are neither 200 nor a refusal that says when to come back."""
+        return sum(
+            count for status, count in self.statuses.items() if status not in ("200", "429", "503")
+        )
+
+
+def run_search_benchmark(config: SearchBenchmark) -> list[LoadMeasurement]:
+    """Loads the service with each number of clients, then past its limits, and sees it recover."""
+    locust = _locust(config.locust_environment)
+    found = []
+    with tempfile.TemporaryDirectory() as directory:
+        for number, picture in enumerate(config.pictures):
+            (Path(directory) / f"{number:05d}.jpg").write_bytes(picture)
+
+        def load(name: str, clients: int, seconds: int) -> None:
+            logging.info("%s: %d clients, %d s", name, clients, seconds)
+            stats = _load(locust, address, directory, clients, seconds)
+            found.append(_measured(name, clients, seconds, stats, process.pid))
+
+        short = max(3, config.seconds // 3)
+        with _service([*config.service, "--rate=0", f"--waiting={_WAITING}"]) as (process, address):
+            load("warm-up", 1, 3)
+            for clients in config.clients:
+                load("load", clients, config.seconds)
+            load("too many at once", _OVERLOAD_CLIENTS, short)
+            load("afterwards", 1, short)
+        with _service([*config.service, "--rate=2", "--burst=5"]) as (process, address):
+            load("too often", 1, short)
+            time.sleep(1)
+            status = _status(f"{address}/readyz")
+            logging.info("readyz afterwards: %d", status)
+            time.sleep(4)
+            load("afterwards", 1, 1)
+    return found
+
+
+def table_of(found: Sequence[LoadMeasurement]) -> str:
+    """Returns the measurements as text."""
+    table = Table(box=box.SIMPLE)
+    headings = ("", "clients", "s", "answers", "per s", "p50 ms", "p95 ms", "p99 ms", "MB")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("", "answers") else "right")
+    for one in found:
+        answers = ", ".join(f"{count} x {status}" for status, count in one.statuses.items())
+        table.add_row(
+            one.name,
+            str(one.clients),
+            str(one.seconds),
+            answers,
+            f"{one.statuses.get('200', 0) / one.seconds:.1f}",
+            f"{one.p50_ms:.0f}",
+            f"{one.p95_ms:.0f}",
+            f"{one.p99_ms:.0f}",
+            f"{one.memory_mb:.0f}",
+        )
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip()
+
+
+def summary_of(found: Sequence[LoadMeasurement]) -> dict[str, Any]:
+    """Returns the measurements as JSON values."""
+    return {"loads": [{**dataclasses.asdict(one), "errors": one.errors} for one in found]}
+
+
+def percentile(times: Mapping[str, int], share: float) -> float:
+    """Returns the time below which a share of the answers came.
+
+    Args:
+      times: how many answers took so many ms.
+      share: 0 to 1.
+    """
+    total, seen = sum(times.values()), 0
+    for milliseconds, count in sorted((float(one), count) for one, count in times.items()):
+        seen += count
+        if seen >= share * total:
+            return milliseconds
+    return 0.0
+
+
+@contextlib.contextmanager
+def _service(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Starts the service on a free port and ends it."""
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [*command, "--port=0"], stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        try:
+            assert process.stdout
+            for line in process.stdout:
+                started = re.search(r"http://\S+:\d+", line)
+                if started:
+                    break
+            else:
+                log.seek(0)
+                lines = log.read().strip().splitlines() or ["it said nothing"]
+                raise UserError(f"the service does not start: {lines[-1]}")
+            _wait_until_ready(started.group())
+            yield process, started.group()
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_until_ready(address: str) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while _status(f"{address}/readyz") != 200:
+        if time.monotonic() > end:
+            raise UserError(f"{address}: not ready within {_START_SECONDS} s")
+        time.sleep(0.2)
+
+
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def _load(
+    locust: str, address: str, pictures: str, clients: int, seconds: int
+) -> list[dict[str, Any]]:
+    """Returns Locust's statistics, one entry for each status."""
+    command = [
+        locust, "--locustfile", str(_LOAD), "--headless", "--json", "--host", address,
+        "--users", str(clients), "--spawn-rate", str(clients), "--run-time", f"{seconds}s",
+        "--stop-timeout", "60", "--loglevel", "ERROR",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PICTURES": pictures}
+    )
+    try:
+        return json.loads(done.stdout[done.stdout.index("[") :])
+    except ValueError as error:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+        raise UserError(f"Locust failed: {lines[-1]}") from error
+
+
+def _measured(
+    name: str, clients: int, seconds: int, stats: Sequence[Mapping[str, Any]], process: int
+) -> LoadMeasurement:
+    times = next((one["response_times"] for one in stats if one["name"] == "200"), {})
+    return LoadMeasurement(
+        name,
+        clients,
+        seconds,
+        {one["name"]: one["num_requests"] for one in sorted(stats, key=lambda one: one["name"])},
+        *(percentile(times, share) for share in (0.5, 0.95, 0.99)),
+        _memory_mb(process),
+    )
+
+
+def _memory_mb(process: int) -> float:
+    """Returns the resident memory of a process, 0 where Linux's /proc is missing."""
+    status = Path(f"/proc/{process}/status")
+    found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return 1024 * int(found.group(1)) / 1e6 if found else 0.0
+
+
+def _locust(directory: Path) -> str:
+    """Returns the path of Locust in an environment of its own, made if missing."""
+    whole = directory / "installed"
+    if not whole.exists():
+        logging.info("installing %s into %s", LOCUST, directory)
+        venv.create(directory, with_pip=True, clear=True)
+        done = subprocess.run(
+            [str(directory / "bin" / "python"), "-m", "pip", "install", "--quiet", LOCUST],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise UserError(
+                f"Locust could not be installed into {directory}: "
+                f"{done.stderr.strip().splitlines()[-1]}"
+            )
+        whole.touch()
+    return str(directory / "bin" / "locust")
