@@ -1,4 +1,5 @@
 # make quickstart   the whole way on synthetic garments, in a virtual environment of its own
+# make demo         the quickstart, then a page to search its garments by a picture
 # make test         the tests
 # make lint         style and formatting
 # make lock         pin the versions in setup.py anew
@@ -11,11 +12,15 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.10 python3.9 python; do \
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: quickstart test lint format lock install clean
+.PHONY: quickstart demo test lint format lock install clean
 
 quickstart: install
 	# Level 3: TensorFlow otherwise complains of CUDA libraries on machines that have none.
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tools/run_pipeline.py --flagfile=flags/quickstart.flags
+
+demo: quickstart
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tools/build_index.py --run_dir=runs/quickstart
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tools/serve_search.py --run_dir=runs/quickstart
 
 test: install
 	$(BIN)/python -m pytest

@@ -37,6 +37,8 @@ _LONGEST_NAME = 1_024
 _VERSIONS = "apparel_embed_versions"
 _CURRENT = "current"
 _ROWS_AT_ONCE = 1_000
+# Milvus Lite looks through all pictures for every page.
+_KEYS_AT_ONCE = LARGEST_K
 _TALKATIVE = ("pymilvus", "pymilvus.milvus_client", "milvus_lite", "grpc._server", "faiss")
 # Milvus wants a vector in every collection; that of versions needs none.
 _NO_VECTOR = [0.0, 0.0]
@@ -176,7 +178,14 @@ class VectorIndex:
         """
         with _told(self._uri):
             self._client.flush(version.collection)
-        pictures = sum(1 for _ in self.keys(version.model))
+        with _told(self._uri):
+            (counted,) = self._client.query(
+                self._load(version),
+                filter="",
+                output_fields=["count(*)"],
+                consistency_level="Strong",
+            )
+        pictures = counted["count(*)"]
         version = dataclasses.replace(version, complete=True, pictures=pictures)
         self._write_version(version)
         return version
@@ -210,7 +219,7 @@ class VectorIndex:
         collection = self._load(self._known(model))
         with _told(self._uri):
             pages = self._client.query_iterator(
-                collection, filter="", batch_size=_ROWS_AT_ONCE, output_fields=["key"]
+                collection, filter="", batch_size=_KEYS_AT_ONCE, output_fields=["key"]
             )
             try:
                 while True:

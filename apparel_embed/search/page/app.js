@@ -280,7 +280,7 @@ function showFound(found, milliseconds) {
   byId("status").textContent =
     `${count} ${count === 1 ? "item" : "items"} in ${where} · ${milliseconds.toFixed(0)} ms ` +
     `(${found.milliseconds.total.toFixed(0)} ms in the service)`;
-  const best = found.scores.slice(0, 3).map(
+  const best = found.scores.filter(({ score }) => score >= 0.01).slice(0, 3).map(
     ({ vertical, score }) => `${vertical} ${Math.round(100 * score)} %`,
   );
   byId("predicted").textContent = best.length ? `The model sees: ${best.join(", ")}` : "";
