@@ -24,12 +24,13 @@ SEARCH = [
 BEAM = ["apache-beam"]
 DEV = [
     "hypothesis",
-    # Asks the search service, in tests and in tools/benchmark_search.py.
+    # Asks the search service, in tests.
     "httpx",
     # Drives the system's Chromium in the test of the search page; it downloads no browser.
     "playwright",
     "pytest",
     "pytest-cov",
+    "pyyaml",
     "ruff",
     "wheel",
 ]
@@ -48,6 +49,7 @@ setup(
             "report/templates/*.html",
             "search/page/*",
             "serving/templates/*",
+            "serving/templates/kit/*",
         ]
     },
     python_requires=">=3.9,<3.12",

@@ -10,12 +10,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.files import read_json
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead
 from apparel_embed.runs import STAGE_FILE, Stage, find_stage, open_stage, run_stage
+from apparel_embed.serving.kit import write_serving_kit
 from apparel_embed.serving.model_card import ModelCard, render_model_card
 from apparel_embed.serving.saved_model import ExportConfig, write_saved_model
 from apparel_embed.stages import COMBINED, EVALUATION, STUDENT, SUMMARY_FILE
@@ -98,9 +101,26 @@ def export_stage(
     for version in reversed(versions):
         found = _find_version(base / str(version))
         if found and (found.flags, found.inputs) == (flags, inputs):
+            logging.info("%s: finished before, skipped", found.directory)
             return found
     number = max(versions, default=0) + 1
     return run_stage(base / str(number), flags=flags, inputs=inputs, work=work, renewed=True)
+
+
+def serving_kit(saved_model: Stage, directory: Path) -> None:
+    """Writes the files that serve a version of a SavedModel by TensorFlow Serving.
+
+    Args:
+      saved_model: the stage of the version.
+      directory: where to; must not be there.
+    """
+    write_serving_kit(
+        directory,
+        saved_model.directory,
+        dim=saved_model.result["embedding_dim"],
+        max_pixels=saved_model.flags["max_pixels"],
+        has_head=VERTICAL_HEAD in saved_model.inputs,
+    )
 
 
 def saved_model_versions(base: Path) -> list[int]:

@@ -32,6 +32,7 @@ COMBINED = "combined"
 STUDENT = "student"
 EVALUATION = "evaluation"
 SWEEP = "sweep"
+COMPRESSION = "compression"
 REPORT = "report"
 SUMMARY_FILE = "summary.json"
 TABLES_FILE = "tables.txt"
@@ -251,7 +252,7 @@ def report_stage(
         if export and stage and export.flags["model"] == stage.name
     }
 
-    sweep = find_stage(run_dir / SWEEP)
+    sweep, compression = (find_stage(run_dir / name) for name in (SWEEP, COMPRESSION))
 
     def work(directory: Path) -> dict[str, Any]:
         inputs = load_inputs(
@@ -262,10 +263,11 @@ def report_stage(
             saved_models,
             measure_speed,
             sweep.directory if sweep else None,
+            compression.directory if compression else None,
         )
         return write_report(inputs, directory)
 
-    stages = [evaluation, *(training.stage for training in trainings), sweep]
+    stages = [evaluation, *(training.stage for training in trainings), sweep, compression]
     return run_stage(
         run_dir / REPORT,
         flags={"measure_speed": measure_speed},

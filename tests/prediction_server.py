@@ -100,7 +100,7 @@ def rest_server(behaviour):
                 self._send(failure, {"error": "put in the way"})
             elif self.path not in (f"/v1/models/{MODEL}:predict", versions):
                 self._send(404, {"error": f"Servable not found: {self.path}"})
-            elif body["signature_name"] != "serving_default":
+            elif body.get("signature_name", "serving_default") != "serving_default":
                 self._send(400, {"error": "no such signature"})
             else:
                 pictures = [

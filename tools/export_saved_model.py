@@ -19,13 +19,16 @@ from apparel_embed.cli import app
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
 from apparel_embed.runs import open_stage
-from apparel_embed.serving_stages import export_stage, vertical_head_stage
+from apparel_embed.serving_stages import export_stage, serving_kit, vertical_head_stage
 from apparel_embed.stages import STUDENT
 
 _RUN = RunFlags()
 _STAGE = flags.DEFINE_string("stage", STUDENT, "stage whose model to export")
 _OUTPUT = flags.DEFINE_string(
     "output", None, "directory of the versions; by default <run_dir>/saved_model"
+)
+_SERVING_KIT = flags.DEFINE_string(
+    "serving_kit", None, "directory to write that serves the model by TensorFlow Serving, or none"
 )
 _VERTICAL_HEAD = vertical_head_flag()
 _EXPORT = ExportFlags()
@@ -35,15 +38,20 @@ def main() -> None:
     """Exports the model and says where it is."""
     dataset, model = _RUN.dataset(), open_stage(_RUN.run_dir / _STAGE.value)
     head = vertical_head_stage(_RUN.run_dir, dataset, model) if _VERTICAL_HEAD.value else None
-    saved_model = export_stage(
+    stage = export_stage(
         _RUN.run_dir,
         dataset,
         model,
         _EXPORT.config(),
         vertical_head=head,
         base=Path(_OUTPUT.value) if _OUTPUT.value else None,
-    ).directory
+    )
+    saved_model = stage.directory
+    if _SERVING_KIT.value:
+        serving_kit(stage, Path(_SERVING_KIT.value))
     print(f"SavedModel:  {saved_model}")
+    if _SERVING_KIT.value:
+        print(f"Serving kit: {Path(_SERVING_KIT.value) / 'README.md'}")
     print(f"Next:        saved_model_cli show --dir {saved_model} --all")
 
 

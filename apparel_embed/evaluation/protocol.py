@@ -124,7 +124,11 @@ class Difference:
 
 
 def query_outcomes(
-    embeddings: np.ndarray, evaluation_set: EvaluationSet, scope: str = WITHIN
+    embeddings: np.ndarray,
+    evaluation_set: EvaluationSet,
+    scope: str = WITHIN,
+    *,
+    query_embeddings: np.ndarray | None = None,
 ) -> Outcomes:
     """Searches with every query and judges the result, query by query.
 
@@ -133,6 +137,8 @@ def query_outcomes(
         may lie in different spaces.
       evaluation_set: the pictures.
       scope: "within" searches the gallery of the query's vertical, "merged" that of all.
+      query_embeddings: [n, dim] of the same pictures as queries, if they are not those they have in
+        a gallery, which may be compressed.
 
     Returns:
       Metrics of each query that has an answer, by vertical.
@@ -149,14 +155,20 @@ def query_outcomes(
             f"embeddings of shape {embeddings.shape} for {len(evaluation_set)} pictures of the "
             "evaluation set: one row per picture is needed"
         )
+    queries = embeddings if query_embeddings is None else np.asarray(query_embeddings)
+    if queries.shape != embeddings.shape:
+        raise UserError(
+            f"query embeddings of shape {queries.shape}, but embeddings of {embeddings.shape}"
+        )
+    both = (queries, embeddings)
     names = evaluation_set.vertical_names()
     inside = {name: evaluation_set.verticals == name for name in names}
     if scope == WITHIN:
-        verticals = {name: _search(embeddings, evaluation_set, inside[name]) for name in names}
+        verticals = {name: _search(both, evaluation_set, inside[name]) for name in names}
         gallery = {name: int(evaluation_set.is_gallery[inside[name]].sum()) for name in names}
         gallery_in_all = sum(gallery[name] for name in names if len(verticals[name]))
     else:
-        verticals = _search_merged(embeddings, evaluation_set, names)
+        verticals = _search_merged(both, evaluation_set, names)
         gallery_in_all = int(evaluation_set.is_gallery.sum())
         gallery = dict.fromkeys(names, gallery_in_all)
     outcomes = Outcomes(scope, verticals, gallery, gallery_in_all)
@@ -303,12 +315,13 @@ def compare_models(
 
 
 def _search(
-    embeddings: np.ndarray, evaluation_set: EvaluationSet, inside: np.ndarray
+    both: tuple[np.ndarray, np.ndarray], evaluation_set: EvaluationSet, inside: np.ndarray
 ) -> QueryMetrics:
+    query_embeddings, embeddings = both
     queries = inside & evaluation_set.is_query
     gallery = inside & evaluation_set.is_gallery
     return retrieval_metrics(
-        embeddings[queries],
+        query_embeddings[queries],
         evaluation_set.items[queries],
         evaluation_set.records[queries],
         embeddings[gallery],
@@ -319,9 +332,9 @@ def _search(
 
 
 def _search_merged(
-    embeddings: np.ndarray, evaluation_set: EvaluationSet, names: Sequence[str]
+    both: tuple[np.ndarray, np.ndarray], evaluation_set: EvaluationSet, names: Sequence[str]
 ) -> dict[str, QueryMetrics]:
-    metrics = _search(embeddings, evaluation_set, np.ones(len(evaluation_set), bool))
+    metrics = _search(both, evaluation_set, np.ones(len(evaluation_set), bool))
     order = np.argsort(evaluation_set.records)
     at = order[np.searchsorted(evaluation_set.records[order], metrics.records)]
     verticals = evaluation_set.verticals[at]

@@ -8,6 +8,7 @@ from pathlib import Path
 from absl import logging
 
 from apparel_embed.files import atomic_path
+from apparel_embed.report.compression import compression_section
 from apparel_embed.report.cost import cost_section
 from apparel_embed.report.curves import curves_section
 from apparel_embed.report.embedding_map import map_section
@@ -19,7 +20,15 @@ from apparel_embed.report.sweep import sweep_section
 
 PAGE_FILE = "index.html"
 # In the order shown. A new section is a function and a line here.
-SECTIONS = (gap_section, cost_section, sweep_section, ranks_section, map_section, curves_section)
+SECTIONS = (
+    gap_section,
+    cost_section,
+    compression_section,
+    sweep_section,
+    ranks_section,
+    map_section,
+    curves_section,
+)
 
 
 def write_report(inputs: ReportInputs, directory: Path) -> dict[str, list[str]]:

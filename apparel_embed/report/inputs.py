@@ -51,6 +51,7 @@ class ReportInputs:
       saved_models: directory of the SavedModel by name of the model, as far as exported.
       measure_speed: whether to measure images per second, which no two reports share.
       sweep: directory with the curve of group sizes, or None.
+      compression: directory with the costs of smaller models, or None.
     """
 
     run: str
@@ -63,6 +64,7 @@ class ReportInputs:
     saved_models: Mapping[str, Path]
     measure_speed: bool
     sweep: Path | None = None
+    compression: Path | None = None
 
     @property
     def models(self) -> list[str]:
@@ -83,6 +85,7 @@ def load_inputs(
     saved_models: Mapping[str, Path],
     measure_speed: bool,
     sweep: Path | None = None,
+    compression: Path | None = None,
 ) -> ReportInputs:
     """Reads what an evaluation has left.
 
@@ -94,6 +97,7 @@ def load_inputs(
       saved_models: directory of the SavedModel by name of the model.
       measure_speed: whether the report should measure images per second.
       sweep: directory with the curve of group sizes, or None.
+      compression: directory with the costs of smaller models, or None.
 
     Raises:
       UserError: if a file is missing, broken or of other pictures than the split.
@@ -117,4 +121,5 @@ def load_inputs(
         saved_models=dict(saved_models),
         measure_speed=measure_speed,
         sweep=sweep,
+        compression=compression,
     )

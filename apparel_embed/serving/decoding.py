@@ -22,7 +22,7 @@ from apparel_embed.serving.headers import (
 )
 
 LARGEST_MAX_PIXELS = 100_000_000
-"""A transparent PNG of so many pixels takes about 2 GB to decode."""
+"""A transparent PNG of so many pixels takes about 1.6 GB to decode."""
 
 # A JPEG is decoded at a half, a quarter or an eighth as long as its longest side keeps so many
 # pixels, and twice those that the model sees: faster, in less memory, and the filter that follows
@@ -33,7 +33,8 @@ _RATIOS = (1, 2, 4, 8)
 _MOST_SCANS = 32
 _MOST_BYTES = 32 * 2**20
 # Each takes memory; what more cores could do, requests at the same time have them do.
-_DECODED_AT_ONCE = 4
+DECODED_AT_ONCE = 4
+"""Pictures of one request."""
 
 
 def decode_each(encoded: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -57,7 +58,7 @@ def decode_each(encoded: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tens
     encoded = tf.where(tf.strings.length(encoded) <= _MOST_BYTES, encoded, b"")
     pictures = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded, _kinds(encoded))).map(
         lambda number, one, kind: (number, _decode_to_square(one, kind, size, max_pixels)),
-        num_parallel_calls=_DECODED_AT_ONCE,
+        num_parallel_calls=DECODED_AT_ONCE,
         deterministic=True,
     )
     # One that always is there, behind the last.

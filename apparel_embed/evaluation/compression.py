@@ -1,0 +1,34 @@
+"""What was found of smaller models and embeddings, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+COMPRESSION_FILE = "compression.json"
+
+
+def render_compression(record: Mapping[str, Any]) -> str:
+    """Returns the content of `compression.json` as a table of Markdown."""
+    lines = [
+        f"R@1 within the vertical on split {record['split']}, mean over verticals; 95 % intervals "
+        "over items in brackets; differences are paired over the same queries",
+        "",
+        "| what | kind | bytes | R@1 | against float32 |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for row in record["rows"]:
+        cells = (row["what"], row["kind"], f"{row['bytes']:,}", *shares(row))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def shares(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns R@1 of a row with its interval, and its difference to float32."""
+    difference = row["difference"]
+    return (
+        f"{row['r_at_1']:.3f} [{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}]",
+        f"{difference['difference']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
+        if row["kind"] != "float32"
+        else "-",
+    )

@@ -1,0 +1,42 @@
+"""Questions from the shell: picture files in, lines of JSON out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from apparel_embed.errors import UserError
+from apparel_embed.serving.client import Client
+from apparel_embed.serving.local import LocalModel
+
+
+def read_pictures(paths: Sequence[str]) -> dict[str, bytes]:
+    """Returns the contents of files by their paths.
+
+    Raises:
+      UserError: if one cannot be read.
+    """
+    try:
+        return {path: Path(path).read_bytes() for path in paths}
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
+def answer_lines(pictures: Mapping[str, bytes], model: Client | LocalModel) -> list[str]:
+    """Returns a JSON object per picture: image, valid, vertical, vertical_score, embedding.
+
+    The vertical is left out where the model has no head.
+    """
+    found = model.embed(list(pictures.values()))
+    lines = []
+    for place, path in enumerate(pictures):
+        answer: dict[str, Any] = {"image": path, "valid": bool(found.valid[place])}
+        if found.vertical_scores is not None and answer["valid"]:
+            best = int(found.vertical_scores[place].argmax())
+            answer["vertical"] = model.verticals[best]
+            answer["vertical_score"] = round(float(found.vertical_scores[place][best]), 6)
+        answer["embedding"] = [round(float(value), 7) for value in found.embeddings[place]]
+        lines.append(json.dumps(answer, ensure_ascii=False))
+    return lines

@@ -1,0 +1,83 @@
+"""The embedding model as TensorFlow Lite, for telephones and small machines."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from apparel_embed.errors import UserError
+
+TFLITE_KINDS = ("float16", "int8")
+
+
+def to_tflite(model: tf.keras.Model, kind: str, pictures: np.ndarray) -> bytes:
+    """Converts a model; decoding and fitting into the square stay with the caller.
+
+    Args:
+      model: from float32 [batch, size, size, 3], values 0..255, to embeddings [batch, dim].
+      kind: "float16" stores weights in 16 bits; "int8" computes in 8 bits, but for operations that
+        TensorFlow Lite has in floating point only.
+      pictures: uint8 [n, size, size, 3], representative ones, by which int8 finds the ranges of
+        values; at least 1.
+
+    Returns:
+      The content of a `.tflite` file: it takes and gives what the model does.
+
+    Raises:
+      UserError: if the kind is unknown, or there is no picture.
+    """
+    if kind not in TFLITE_KINDS:
+        raise UserError(f"TFLite model {kind!r}: allowed are {', '.join(TFLITE_KINDS)}")
+    if not len(pictures):
+        raise UserError("TFLite: there is no representative picture; one or more are needed")
+    signature = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, name="images")
+    serve = tf.function(lambda images: model(images, training=False), [signature])
+    module = tf.Module()
+    module.model, module.serve = model, serve
+    with tempfile.TemporaryDirectory() as temporary:
+        # By a SavedModel: from concrete functions the converter freezes variables less well.
+        tf.saved_model.save(module, temporary, signatures=serve.get_concrete_function())
+        converter = tf.lite.TFLiteConverter.from_saved_model(temporary)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if kind == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        else:
+            converter.representative_dataset = lambda: (
+                [picture[np.newaxis].astype(np.float32)] for picture in pictures
+            )
+            converter.target_spec.supported_ops = [
+                tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
+                tf.lite.OpsSet.TFLITE_BUILTINS,
+            ]
+        return converter.convert()
+
+
+class TFLiteModel:
+    """Embeds decoded pictures by a `.tflite` file.
+
+    Args:
+      content: of the file, or its path.
+    """
+
+    def __init__(self, content: bytes | Path) -> None:
+        if isinstance(content, Path):
+            content = content.read_bytes()
+        self._interpreter = tf.lite.Interpreter(model_content=content)
+        (self._input,) = self._interpreter.get_input_details()
+        (self._output,) = self._interpreter.get_output_details()
+
+    def __call__(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        """Embeds batches of uint8 [batch, size, size, 3]: float32 [n, dim]."""
+        parts = [np.zeros([0, self._output["shape"][-1]], np.float32)]
+        for batch in batches:
+            images = np.asarray(batch, np.float32)
+            self._interpreter.resize_tensor_input(self._input["index"], images.shape)
+            self._interpreter.allocate_tensors()
+            self._interpreter.set_tensor(self._input["index"], images)
+            self._interpreter.invoke()
+            parts.append(self._interpreter.get_tensor(self._output["index"]))
+        return np.concatenate(parts)

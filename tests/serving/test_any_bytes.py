@@ -1,0 +1,121 @@
+"""Whatever bytes are sent: an answer, finite, and the neighbours' to the bit.
+
+    APPAREL_EMBED_FUZZ_SECONDS=600 python -m pytest tests/serving/test_any_bytes.py
+
+goes on for so long, with other examples each time; else a few hundred examples are tried, always
+the same.
+"""
+
+import os
+import random
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from serving_models import DIM, encoded, exif, picture
+
+SECONDS = float(os.environ.get("APPAREL_EMBED_FUZZ_SECONDS", "0"))
+WHOLE = [
+    encoded(picture(40, 30), exif=exif(6)),
+    encoded(picture(40, 30), progressive=True),
+    encoded(picture(20, 16).convert("CMYK")),
+    encoded(picture(20, 16), "PNG", exif=exif(3)),
+    encoded(picture(20, 16).convert("RGBA"), "PNG"),
+    encoded(picture(20, 16).quantize(4), "PNG", bits=2, transparency=1),
+    encoded(picture(20, 16).quantize(8), "GIF", transparency=2),
+    encoded(
+        picture(20, 16).quantize(8),
+        "GIF",
+        save_all=True,
+        append_images=[picture(20, 16, seed=1).quantize(8)],
+    ),
+    encoded(picture(9, 7), "BMP"),
+    encoded(picture(9, 7).quantize(16), "BMP"),
+    encoded(picture(9, 7).convert("RGBA"), "BMP"),
+]
+NEIGHBOURS = [encoded(picture(50, 40, seed=7)), encoded(picture(30, 45, seed=8), "PNG")]
+
+
+@st.composite
+def damaged(draw):
+    """A whole picture, of which bytes are changed, cut, doubled or left out."""
+    data = bytearray(draw(st.sampled_from(WHOLE)))
+    # Most of what decoders trip over stands at the start.
+    places = st.one_of(st.integers(0, 64), st.integers(0, len(data)))
+    for _ in range(draw(st.integers(1, 6))):
+        place, kind = min(draw(places), len(data)), draw(st.integers(0, 4))
+        if kind == 0:
+            del data[place:]
+        elif kind == 1:
+            data[place : place + 1] = draw(st.binary(min_size=1, max_size=1))
+        elif kind == 2:
+            data[place : place + 4] = draw(
+                st.sampled_from([b"\0" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f"])
+            )
+        elif kind == 3:
+            data[place:place] = draw(st.binary(max_size=40))
+        else:
+            data[place:place] = data[place : place + draw(st.integers(1, 200))]
+    return bytes(data)
+
+
+ANY = st.one_of(damaged(), st.binary(max_size=300), st.sampled_from(WHOLE))
+
+
+@pytest.fixture(scope="module")
+def ask(signatures):
+    def ask(pictures):
+        found = signatures["serving_default"](image_bytes=tf.constant(pictures, tf.string))
+        return found["embedding"].numpy(), found["valid"].numpy()
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def alone(ask):
+    """The neighbours' embeddings in a batch of the same size with nothing beside them."""
+    embeddings, _ = ask([NEIGHBOURS[0], *[b""] * 8, NEIGHBOURS[1]])
+    return embeddings[[0, -1]]
+
+
+def check(ask, alone, pictures):
+    pictures = [NEIGHBOURS[0], *pictures, NEIGHBOURS[1]]
+    embeddings, valid = ask(pictures)
+
+    assert embeddings.shape == (10, DIM)
+    np.testing.assert_array_equal(embeddings[[0, -1]], alone)
+    assert valid[[0, -1]].all()
+    assert np.isfinite(embeddings).all()
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), valid, atol=1e-5)
+
+
+BATCHES = st.lists(ANY, min_size=8, max_size=8)
+QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+
+
+@seed(0)
+@settings(max_examples=150, derandomize=True, **QUIET)
+@given(pictures=BATCHES)
+def test_any_bytes_are_answered_and_harm_no_neighbour(ask, alone, pictures):
+    check(ask, alone, pictures)
+
+
+@pytest.mark.skipif(not SECONDS, reason="APPAREL_EMBED_FUZZ_SECONDS is not set")
+def test_any_bytes_for_as_long_as_asked(ask, alone):
+    end, tried = time.monotonic() + SECONDS, 0
+    while time.monotonic() < end:
+
+        @seed(random.randrange(2**32))
+        @settings(max_examples=200, **QUIET)
+        @given(pictures=BATCHES)
+        def batch(pictures):
+            nonlocal tried
+            tried += 8
+            if time.monotonic() < end:
+                check(ask, alone, pictures)
+
+        batch()
+    print(f"{tried} pictures tried in {SECONDS:g} s")

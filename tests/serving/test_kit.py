@@ -1,0 +1,194 @@
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from prediction_server import Behaviour, grpc_server, rest_server
+from serving_models import DIM, encoded, picture
+from tensorflow_serving.config import model_server_config_pb2
+
+from apparel_embed.errors import UserError
+from apparel_embed.serving import LocalModel
+from apparel_embed.serving.kit import FILES, IMAGE, write_serving_kit
+from apparel_embed.serving.warm_up import BATCH_SIZES
+
+ROOT = Path(__file__).parents[2]
+PICTURE = encoded(picture(seed=5))
+
+
+@pytest.fixture(scope="module")
+def kit(exported_with_head, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("kit") / "serving"
+    write_serving_kit(directory, exported_with_head, dim=DIM, max_pixels=25_000_000, has_head=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def embedding(exported_with_head):
+    return LocalModel(exported_with_head).embed([PICTURE]).embeddings[0]
+
+
+def message(name, **fields):
+    """Makes a message after TensorFlow Serving's sources; its package for Python lacks these."""
+    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", syntax="proto3")
+    file.dependency.append("google/protobuf/wrappers.proto")
+    made = file.message_type.add(name=name)
+    for number, (field, (kind, repeated)) in enumerate(fields.items(), start=1):
+        one = made.field.add(name=field, number=number, label=3 if repeated else 1)
+        if kind.startswith("."):
+            one.type, one.type_name = 11, kind
+        else:
+            one.type = {"int64": 3, "bool": 8, "string": 9}[kind]
+    return file
+
+
+def parsed(text, name, *files):
+    pool = descriptor_pool.DescriptorPool()
+    from google.protobuf import wrappers_pb2
+
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    for file in files:
+        pool.Add(file)
+    found = message_factory.GetMessageClass(pool.FindMessageTypeByName(name))()
+    return text_format.Parse(text, found)
+
+
+def test_the_models_config_is_tensorflow_servings_own_message(kit):
+    text = (kit / "models.config").read_text()
+    config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    (one,) = config.model_config_list.config
+
+    assert (one.name, one.base_path) == ("apparel_embed", "/models/apparel_embed")
+    assert one.model_platform == "tensorflow"
+    assert one.model_version_policy.latest.num_versions == 2
+
+
+def test_the_batching_config_has_sizes_that_are_warmed_up(kit):
+    number = (".google.protobuf.Int64Value", False)
+    file = message(
+        "BatchingParameters",
+        max_batch_size=number,
+        batch_timeout_micros=number,
+        max_enqueued_batches=number,
+        num_batch_threads=number,
+        thread_pool_name=(".google.protobuf.StringValue", False),
+        allowed_batch_sizes=("int64", True),
+        pad_variable_length_inputs=("bool", False),
+    )
+    config = parsed((kit / "batching.config").read_text(), "BatchingParameters", file)
+
+    assert tuple(config.allowed_batch_sizes) == BATCH_SIZES
+    assert config.max_batch_size.value == BATCH_SIZES[-1]
+    assert config.num_batch_threads.value >= 1
+    assert config.max_enqueued_batches.value >= 1
+
+
+def test_the_monitoring_config_turns_metrics_on(kit):
+    files = (
+        message("PrometheusConfig", enable=("bool", False), path=("string", False)),
+        message("MonitoringConfig", prometheus_config=(".PrometheusConfig", False)),
+    )
+    files[1].dependency.append("PrometheusConfig.proto")
+    config = parsed((kit / "monitoring.config").read_text(), "MonitoringConfig", *files)
+
+    assert config.prometheus_config.enable
+    assert config.prometheus_config.path == "/monitoring/prometheus/metrics"
+
+
+def test_docker_compose_mounts_the_model_and_every_config(kit, exported_with_head):
+    (service,) = yaml.safe_load((kit / "docker-compose.yaml").read_text())["services"].values()
+
+    assert service["image"] == IMAGE
+    mounted = dict(volume.rsplit(":", 2)[:2] for volume in service["volumes"])
+    models = f"${{MODELS:-{exported_with_head.parent}}}"
+    assert mounted[models] == "/models/apparel_embed"
+    for flag in service["command"]:
+        if "=/config/" in flag:
+            path = flag.split("=")[1]
+            assert (kit / next(k for k, v in mounted.items() if v == path)).is_file()
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_the_kubernetes_manifest_holds_the_same_configs_and_ports(kit):
+    config, deployment, service = yaml.safe_load_all((kit / "kubernetes.yaml").read_text())
+
+    for name, text in config["data"].items():
+        assert text == (kit / name).read_text()
+    pod = deployment["spec"]["template"]
+    assert service["spec"]["selector"] == pod["metadata"]["labels"]
+    (container,) = pod["spec"]["containers"]
+    assert container["image"] == IMAGE
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"grpc": 8500, "rest": 8501}
+    volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+    assert re.fullmatch("[a-z0-9-]+", deployment["metadata"]["name"])
+    configs = [flag.split("/config/")[1] for flag in container["args"] if "/config/" in flag]
+    assert set(configs) == set(config["data"])
+
+
+def snippets(kit, language):
+    text = (kit / "README.md").read_text("utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_readmes_python_asks_for_an_embedding(kit, exported_with_head, embedding, tmp_path):
+    (tmp_path / "dress.jpg").write_bytes(PICTURE)
+    plain, by_client = snippets(kit, "python")
+    with grpc_server(Behaviour(exported_with_head)) as address:
+        code = "".join(
+            f"{one}\nprint(valid.tolist(), embeddings[0].tolist())\n" for one in (plain, by_client)
+        ).replace("localhost:8500", address, 2)
+        code = code.replace(f"# http://{address}", "#")
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    lines = done.stdout.splitlines()
+
+    assert len(lines) == 2, done.stderr
+    for line in lines:
+        assert line.startswith("[True] ")
+        np.testing.assert_allclose(np.fromstring(line[8:-1], sep=","), embedding, atol=1e-5)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_the_readmes_curl_asks_for_an_embedding(kit, exported_with_head, embedding, tmp_path):
+    (tmp_path / "dress.jpg").write_bytes(PICTURE)
+    (command,) = [one for one in snippets(kit, "") if "curl" in one]
+    with rest_server(Behaviour(exported_with_head)) as address:
+        done = subprocess.run(
+            ["bash", "-c", command.replace("http://localhost:8501", address)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "no_proxy": "*"},
+        )
+    (found,) = yaml.safe_load(done.stdout)["predictions"]
+
+    assert found["valid"] is True
+    np.testing.assert_allclose(found["embedding"], embedding, atol=1e-5)
+
+
+def test_the_readme_says_plainly_what_was_not_tried(kit):
+    text = " ".join((kit / "README.md").read_text("utf-8").split())
+
+    assert "could not be run where these files were written" in text
+    assert "saved_model_cli show --dir" in text
+
+
+def test_an_existing_directory_is_left_alone(kit, exported_with_head):
+    before = {name: (kit / name).read_bytes() for name in FILES}
+    with pytest.raises(UserError, match="exists; name another directory"):
+        write_serving_kit(kit, exported_with_head, dim=9, max_pixels=1, has_head=False)
+    assert {path.name: path.read_bytes() for path in kit.iterdir()} == before

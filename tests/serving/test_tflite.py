@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+from serving_models import DIM, SIZE, encoded, picture
+
+from apparel_embed.errors import UserError
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.models.preprocessing import decode_to_square
+from apparel_embed.serving.tflite import TFLITE_KINDS, TFLiteModel, to_tflite
+
+PICTURES = np.stack(
+    [decode_to_square(encoded(picture(seed=seed)), SIZE).numpy() for seed in range(12)]
+)
+
+
+@pytest.mark.parametrize("kind", TFLITE_KINDS)
+def test_a_smaller_model_gives_nearly_the_same_embeddings(model, kind, tmp_path):
+    content = to_tflite(model, kind, PICTURES)
+    (tmp_path / "model.tflite").write_bytes(content)
+    whole = Embedder(model)([PICTURES])
+    found = TFLiteModel(tmp_path / "model.tflite")([PICTURES[:5], PICTURES[5:]])
+
+    weights = sum(weight.nbytes for weight in model.get_weights())
+    assert len(content) < {"float16": 0.6, "int8": 0.4}[kind] * weights
+    assert found.shape == (12, DIM)
+    assert ((found * whole).sum(axis=1) > {"float16": 0.9999, "int8": 0.98}[kind]).all()
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=0.02)
+
+
+def test_what_cannot_be_converted_says_why(model):
+    with pytest.raises(UserError, match="allowed are float16, int8"):
+        to_tflite(model, "int4", PICTURES)
+    with pytest.raises(UserError, match="no representative picture"):
+        to_tflite(model, "int8", PICTURES[:0])

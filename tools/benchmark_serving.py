@@ -1,0 +1,97 @@
+r"""Times the served student: against its parts called raw, and against the specialists it replaces.
+
+    python tools/benchmark_serving.py --run_dir=runs/mine --json
+
+Without --run_dir models of random weights are made up, which are as fast as trained ones, and
+pictures. All are measured in turns in one process; ratios are of medians.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from apparel_embed.benchmarks.serving import (
+    ServingBenchmark,
+    made_up_subjects,
+    run_serving_benchmark,
+    subjects_of_run,
+    summary_of,
+    table_of,
+)
+from apparel_embed.cli import app
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.runs import open_stage
+from apparel_embed.stages import STUDENT, single_specialists
+
+_DEFAULT = ServingBenchmark()
+_RUN_DIR = flags.DEFINE_string(
+    "run_dir",
+    None,
+    "directory of a run with one specialist per vertical; by default models are made up",
+)
+_PREPARED = flags.DEFINE_string(
+    "prepared", None, "prepared dataset of the run; by default <run_dir>/prepared"
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size",
+    _DEFAULT.batch_size,
+    "pictures asked for at once (1 to 4096)",
+    lower_bound=1,
+    upper_bound=4096,
+)
+_ROUNDS = flags.DEFINE_integer(
+    "rounds", _DEFAULT.rounds, "how often each is measured (1 or more)", lower_bound=1
+)
+_SPECIALISTS = flags.DEFINE_integer(
+    "specialists",
+    _DEFAULT.specialists,
+    "specialists to make up (1 to 64)",
+    lower_bound=1,
+    upper_bound=64,
+)
+_PICTURE_WIDTH = flags.DEFINE_integer(
+    "picture_width",
+    _DEFAULT.picture_width,
+    "width of pictures to make up, in pixels (1 to 5000); their height is 3/4 of it",
+    lower_bound=1,
+    upper_bound=5000,
+)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "seed of what is made up (0 to 2^31 - 1)", lower_bound=0, upper_bound=2**31 - 1
+)
+_JSON = flags.DEFINE_bool("json", False, "print one JSON object on the last line")
+
+
+def main() -> None:
+    """Measures, and prints a table."""
+    config = ServingBenchmark(
+        batch_size=_BATCH_SIZE.value,
+        rounds=_ROUNDS.value,
+        specialists=_SPECIALISTS.value,
+        picture_width=_PICTURE_WIDTH.value,
+        seed=_SEED.value,
+    )
+    if _RUN_DIR.value:
+        run_dir = Path(_RUN_DIR.value)
+        dataset = PreparedDataset.open(_PREPARED.value or run_dir / "prepared")
+        specialists = single_specialists(run_dir, dataset.verticals)
+        student = open_stage(run_dir / STUDENT)
+        subjects = subjects_of_run(
+            dataset,
+            student.directory / "model",
+            [stage.directory / "model" for stage in specialists],
+            config,
+        )
+    else:
+        subjects = made_up_subjects(config)
+    seconds = run_serving_benchmark(subjects, config)
+    print(table_of(seconds, subjects))
+    if _JSON.value:
+        print(json.dumps(summary_of(seconds, subjects)))
+
+
+if __name__ == "__main__":
+    app.run(main)

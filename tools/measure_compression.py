@@ -1,0 +1,78 @@
+r"""Makes the student and its embeddings smaller, and says what that costs in R@1.
+
+    python tools/measure_compression.py --run_dir=runs/mine --tflite=int8 --embeddings=int8,pq
+
+Writes <run_dir>/compression/model_<kind>.tflite, and the costs as compression.json and
+compression.md; the report shows them when it is made anew. Made anew with other flags.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from apparel_embed.cli import app
+from apparel_embed.cli.run_flags import RunFlags
+from apparel_embed.compression_stage import (
+    TABLE_FILE,
+    CompressionConfig,
+    compression_stage,
+)
+from apparel_embed.evaluation.compression import COMPRESSION_FILE
+from apparel_embed.retrieval.compression import COMPRESSORS
+from apparel_embed.runs import open_stage
+from apparel_embed.serving.tflite import TFLITE_KINDS
+from apparel_embed.stages import STUDENT
+
+_DEFAULT = CompressionConfig()
+_RUN = RunFlags()
+_STAGE = flags.DEFINE_string("stage", STUDENT, "stage whose model to make smaller")
+_TFLITE = flags.DEFINE_list(
+    "tflite",
+    list(_DEFAULT.tflite),
+    f"comma-separated kinds of TFLite models, out of {', '.join(TFLITE_KINDS)}; or nothing",
+)
+_EMBEDDINGS = flags.DEFINE_list(
+    "embeddings",
+    list(_DEFAULT.embeddings),
+    f"comma-separated kinds of embeddings, out of {', '.join(COMPRESSORS)}; or nothing",
+)
+_PQ_BYTES = flags.DEFINE_integer(
+    "pq_bytes",
+    _DEFAULT.pq_bytes,
+    "bytes of a product-quantised embedding (1 to 4096); must divide its dimensions",
+    lower_bound=1,
+    upper_bound=4096,
+)
+_REPRESENTATIVE = flags.DEFINE_integer(
+    "representative_pictures",
+    _DEFAULT.representative_pictures,
+    "training pictures by which int8 models find the ranges of values (1 or more)",
+    lower_bound=1,
+)
+_SPLIT = flags.DEFINE_enum("split", _DEFAULT.split, ["val", "test"], "split to evaluate on")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "seed of the bootstrap and of codewords (0 or more)", lower_bound=0
+)
+
+
+def main() -> None:
+    """Measures, and prints the table."""
+    config = CompressionConfig(
+        tflite=tuple(_TFLITE.value),
+        embeddings=tuple(_EMBEDDINGS.value),
+        pq_bytes=_PQ_BYTES.value,
+        representative_pictures=_REPRESENTATIVE.value,
+        split=_SPLIT.value,
+        seed=_SEED.value,
+    )
+    model = open_stage(_RUN.run_dir / _STAGE.value)
+    stage = compression_stage(_RUN.run_dir, _RUN.dataset(), model, config)
+    print((stage.directory / TABLE_FILE).read_text("utf-8"))
+    print(f"Costs:       {stage.directory / COMPRESSION_FILE}")
+    print(
+        f"Next:        python tools/evaluate.py --run_dir={_RUN.run_dir}  (makes the report anew)"
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,71 @@
+r"""Asks a server, or a SavedModel in this process, for the embeddings of pictures.
+
+    python tools/query_server.py --address=localhost:8500 --images=dress.jpg,bag.webp
+    python tools/query_server.py --saved_model=runs/mine/saved_model/1 --images=dress.jpg
+
+Prints one JSON object per picture: its path, whether it is valid, the vertical that it probably
+shows (of a model with a vertical head) and the embedding.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from apparel_embed.cli import app
+from apparel_embed.serving.client import Client, ClientConfig
+from apparel_embed.serving.local import LocalModel
+from apparel_embed.serving.query import answer_lines, read_pictures
+
+_DEFAULT = ClientConfig()
+_ADDRESS = flags.DEFINE_string(
+    "address", None, "of a server: host:port for gRPC, http://host:port for REST"
+)
+_SAVED_MODEL = flags.DEFINE_string(
+    "saved_model", None, "directory of a version, to be loaded here instead of asking a server"
+)
+_IMAGES = flags.DEFINE_list("images", None, "comma-separated paths of pictures", required=True)
+_MODEL_NAME = flags.DEFINE_string(
+    "model_name", _DEFAULT.model_name, "by which the server knows the model"
+)
+_VERSION = flags.DEFINE_integer(
+    "version", None, "version of the model (1 or more); by default the newest", lower_bound=1
+)
+_DEADLINE = flags.DEFINE_float(
+    "deadline", _DEFAULT.deadline, "seconds to wait for an answer (0.001 or more)", 0.001
+)
+_ATTEMPTS = flags.DEFINE_integer(
+    "attempts",
+    _DEFAULT.attempts,
+    "how often a server that is unavailable is asked (1 to 5)",
+    lower_bound=1,
+    upper_bound=5,
+)
+_SECURE = flags.DEFINE_bool("secure", False, "encrypt gRPC; for REST give an https:// address")
+flags.register_multi_flags_validator(
+    ["address", "saved_model"],
+    lambda values: bool(values["address"]) != bool(values["saved_model"]),
+    "--address or --saved_model: give one of them",
+)
+
+
+def main() -> None:
+    """Asks, and prints the answers."""
+    pictures = read_pictures(_IMAGES.value)
+    if _SAVED_MODEL.value:
+        model = LocalModel(_SAVED_MODEL.value)
+        lines = answer_lines(pictures, model)
+    else:
+        config = ClientConfig(
+            model_name=_MODEL_NAME.value,
+            version=_VERSION.value,
+            deadline=_DEADLINE.value,
+            attempts=_ATTEMPTS.value,
+            secure=_SECURE.value,
+        )
+        with Client(_ADDRESS.value, config) as client:
+            lines = answer_lines(pictures, client)
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    app.run(main)
