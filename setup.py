@@ -24,7 +24,7 @@ SEARCH = [
 BEAM = ["apache-beam"]
 DEV = [
     "hypothesis",
-    # Asks the search service, in tests and in tools/benchmark_search.py.
+    # Asks the search service, in tests.
     "httpx",
     # Drives the system's Chromium in the test of the search page; it downloads no browser.
     "playwright",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -138,7 +139,8 @@ def serve(app: FastAPI, host: str, port: int) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=10,
     )
-    with listener:
+    # An interrupt ends it, and is no error.
+    with listener, contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
 
 

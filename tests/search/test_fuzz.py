@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -42,10 +44,13 @@ def client(service):
         yield opened
 
 
+# For a long run of other examples each time: FUZZ_EXAMPLES=20000 pytest tests/search/test_fuzz.py
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 LIGHT = settings(
-    max_examples=60,
+    max_examples=EXAMPLES or 60,
     deadline=None,
-    derandomize=True,
+    derandomize=not EXAMPLES,
+    database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
@@ -89,8 +94,6 @@ def test_a_body_of_anything_never_fails(client, body, kind, framed):
 @LIGHT
 @given(path=st.text(st.characters(min_codepoint=32, max_codepoint=0x2FFF), max_size=40))
 def test_a_path_of_anything_never_fails(client, path):
-    from urllib.parse import quote
-
     for prefix in ("/pictures/", "/examples/", "/"):
         answer = client.get(prefix + quote(path, safe="/.%"))
         assert answer.status_code in ALLOWED | {405}

@@ -2,6 +2,7 @@ import io
 import json
 import threading
 
+import grpc
 import httpx
 import numpy as np
 import pytest
@@ -341,3 +342,29 @@ def test_an_index_that_fails_gives_503_and_a_defect_500_without_its_reason(
         answers.append(client.get("/readyz"))
     assert [answer.status_code for answer in answers] == [503, 500, 503]
     assert not any("secret" in answer.text for answer in answers)
+
+
+def test_tensorflow_serving_embeds_as_the_model_in_process_does(client, catalogue):
+    from prediction_server import Behaviour, grpc_server
+
+    from apparel_embed.search.limits import Limits
+    from apparel_embed.search.server import SearchSources, make_service
+
+    behaviour = Behaviour(catalogue.saved_model)
+    _, (picture, *_) = street_pictures(catalogue, "bag")
+    with grpc_server(behaviour) as address:
+        sources = SearchSources(
+            catalogue.saved_model, catalogue.dataset.directory, serving_address=address
+        )
+        app = make_service(catalogue.index, sources, Limits(rate=0))
+        with TestClient(app) as remote:
+            here, there = search(client, picture).json(), search(remote, picture).json()
+            behaviour.failures = [grpc.StatusCode.NOT_FOUND]
+            failed = search(remote, picture)
+    assert len(behaviour.requests) >= 2
+    assert there["predicted"] and there["vertical"] == here["vertical"]
+    assert [hit["key"] for hit in there["hits"]] == [hit["key"] for hit in here["hits"]]
+    assert (failed.status_code, failed.json()["detail"]) == (
+        503,
+        "the index or the model does not answer",
+    )
