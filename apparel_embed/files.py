@@ -15,16 +15,17 @@ from typing import Any
 
 from apparel_embed.errors import UserError
 
+_AGAIN = "and run the same command again"
 # What a disk may say, and what helps. Libraries written in C++ keep the words and lose the number.
 _REMEDIES = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room",
-    errno.EFBIG: "raise the limit (ulimit -f)",
+    errno.ENOSPC: f"make room, {_AGAIN}",
+    errno.EDQUOT: f"make room, {_AGAIN}",
+    errno.EFBIG: f"raise the limit (ulimit -f), {_AGAIN}",
+    errno.EACCES: f"see to the permissions, {_AGAIN}",
+    errno.EPERM: f"see to the permissions, {_AGAIN}",
+    errno.EIO: f"look after the disk, {_AGAIN}",
     errno.EROFS: "name a place that can be written",
-    errno.EACCES: "see to the permissions",
-    errno.EPERM: "see to the permissions",
     errno.ENOTDIR: "name a place that can be written",
-    errno.EIO: "look after the disk",
 }
 
 
@@ -109,8 +110,7 @@ def disk_errors_told(directory: str | os.PathLike[str]) -> Iterator[None]:
             if number == known or reason in text:
                 place = getattr(error, "filename", None) or directory
                 raise UserError(
-                    f"{place}: {reason}; what was finished is kept: {remedy}, and run the same "
-                    "command again"
+                    f"{place}: {reason}; what was finished is kept: {remedy}"
                 ) from error
         raise
 

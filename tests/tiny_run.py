@@ -40,8 +40,8 @@ def _config(run_dir):
 
     training = {
         "model": ModelConfig(image_size=32, embedding_dim=8),
-        "optimization": OptimizationConfig(steps=10, frozen_steps=2),
-        "loop": LoopConfig(validate_every=4, checkpoint_every=3, log_every=1),
+        "optimization": OptimizationConfig(steps=24, frozen_steps=8),
+        "loop": LoopConfig(validate_every=6, checkpoint_every=4, log_every=1),
     }
     return PipelineConfig(
         run_dir=run_dir,
@@ -84,14 +84,21 @@ def start(run_dir):
     return process
 
 
-def wait_for(run_dir, stage, process):
-    """Waits until a process has a stage at work; it may have ended, or found it finished."""
+def wait_for(run_dir, stage, process, checkpoint=False):
+    """Waits until a process has a stage at work; it may have ended, or found it finished.
+
+    If asked for, waits for a checkpoint of that process, too: it is in the midst of its steps then.
+    """
     lock = lock_path(run_dir / stage)
+    began = time.time()
     while process.is_alive() and not (run_dir / stage).exists():
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            if json.loads(lock.read_text())["process"] == process.pid:
-                return
         time.sleep(0.002)
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            if json.loads(lock.read_text())["process"] != process.pid:
+                continue
+            written = (run_dir / f"{stage}.partial" / "checkpoints").glob("step-*")
+            if not checkpoint or any(path.stat().st_mtime > began for path in written):
+                return
 
 
 def log_of(run_dir):
