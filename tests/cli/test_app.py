@@ -119,6 +119,7 @@ WRONG = {
     "--separate_groups=1": "[0.0, 0.99]",
     "--strategy=tpu": "mirrored",
     "--val_fraction=1.5": "0.9]",
+    "--serving_max_pixels=0": "[1, 100000000]",
 }
 
 
