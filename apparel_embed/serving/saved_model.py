@@ -62,7 +62,7 @@ class ServingModule(tf.Module):
         """Embeds encoded pictures.
 
         Args:
-          image_bytes: string [batch]; JPEG, PNG, GIF or BMP of any size.
+          image_bytes: string [batch]; JPEG, PNG, GIF or BMP of at most `max_pixels`.
 
         Returns:
           `embedding` float32 [batch, dim], of unit length, and `valid` bool [batch]: false, with
