@@ -192,7 +192,7 @@ def evaluation_stage(
                 dataset, pictures.records, combined.directory / "model"
             )
         for name, groups in sets.items():
-            if groups == sets["specialists"] and name != "specialists":
+            if groups and groups == sets["specialists"] and name != "specialists":
                 models[name] = models["specialists"]
             elif groups:
                 models[name] = embed_by_specialists(dataset, pictures, groups)

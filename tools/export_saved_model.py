@@ -2,7 +2,7 @@ r"""Exports a model as a SavedModel: encoded pictures in, embeddings out.
 
     python tools/export_saved_model.py --run_dir=runs/mine --vertical_head --serving_kit=serving
 
-Signatures: `serving_default` takes `image_bytes` (JPEG, PNG, GIF or BMP of any size) and gives
+Signatures: `serving_default` takes `image_bytes` (JPEG, PNG, GIF or BMP) and gives
 `embedding` and `valid`, with --vertical_head also `vertical` and `vertical_name`; `embed_images`
 takes decoded `images`. It becomes the next version in <run_dir>/saved_model, or in --output; what
 was exported before stays. With --serving_kit a directory is written that serves it by TensorFlow

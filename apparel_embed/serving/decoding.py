@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 
 import tensorflow as tf
+from tensorflow.types.experimental import ConcreteFunction
 
 from apparel_embed.models.preprocessing import fit_square
 from apparel_embed.serving.headers import (
@@ -56,19 +57,22 @@ def decode_each(encoded: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tens
     """
     count = tf.shape(encoded)[0]
     encoded = tf.where(tf.strings.length(encoded) <= _MOST_BYTES, encoded, b"")
-    pictures = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded, _kinds(encoded))).map(
-        lambda number, one, kind: (number, _decode_to_square(one, kind, size, max_pixels)),
-        num_parallel_calls=DECODED_AT_ONCE,
-        deterministic=True,
-    )
+    pictures = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded, _kinds(encoded)))
     # One that always is there, behind the last.
     stand_in = tf.data.Dataset.from_tensors((count, tf.zeros([size, size, 3], tf.uint8)))
-    numbers, images = (
-        pictures.ignore_errors(log_warning=False)
-        .concatenate(stand_in)
-        .batch(tf.cast(count + 1, tf.int64))
-        .get_single_element()
-    )
+    decoders = _decoders(size, max_pixels)
+
+    def decoded(at_once: int | None) -> tuple[tf.Tensor, tf.Tensor]:
+        order = {"num_parallel_calls": at_once, "deterministic": True} if at_once else {}
+        found = pictures.map(
+            lambda number, one, kind: (number, _decode_to_square(one, kind, decoders, size)),
+            **order,
+        )
+        both = found.ignore_errors(log_warning=False).concatenate(stand_in)
+        return both.batch(tf.cast(count + 1, tf.int64)).get_single_element()
+
+    # To hand a single picture to another thread takes as long as to decode a small one.
+    numbers, images = tf.cond(count > 1, lambda: decoded(DECODED_AT_ONCE), lambda: decoded(None))
     places, rows = numbers[:, tf.newaxis], tf.maximum(count, 1)
     images = tf.scatter_nd(places, tf.cast(images, tf.int32), [count + 1, size, size, 3])
     valid = tf.scatter_nd(places, tf.cast(numbers < count, tf.int32), [count + 1])
@@ -91,8 +95,8 @@ def _kinds(encoded: tf.Tensor) -> tf.Tensor:
     return is_plain + 2 * starts(b"\x89PNG") + 3 * starts(b"GIF8") + 4 * starts(b"BM")
 
 
-def _decode_to_square(encoded: tf.Tensor, kind: tf.Tensor, size: int, max_pixels: int) -> tf.Tensor:
-    """Decodes one picture, upright and on white, into a white square: uint8 [size, size, 3]."""
+def _decoders(size: int, max_pixels: int) -> list[ConcreteFunction]:
+    """Returns what decodes a picture of each kind, upright and on white."""
 
     def turned_jpeg(one: tf.Tensor) -> tf.Tensor:
         return _turn_upright(_decode_jpeg(one, size, max_pixels), jpeg_orientation(one))
@@ -104,14 +108,21 @@ def _decode_to_square(encoded: tf.Tensor, kind: tf.Tensor, size: int, max_pixels
         functools.partial(_decode_gif, max_pixels=max_pixels),
         functools.partial(_decode_bmp, max_pixels=max_pixels),
     )
+    signature = [tf.TensorSpec([], tf.string)]
+    return [tf.function(one, signature).get_concrete_function() for one in decoders]
+
+
+def _decode_to_square(
+    encoded: tf.Tensor, kind: tf.Tensor, decoders: list[ConcreteFunction], size: int
+) -> tf.Tensor:
+    """Decodes one picture into a white square: uint8 [size, size, 3]."""
     # As `tf.switch_case`, which however puts all decoders into one graph and walks through those
     # not taken as well: slower than decoding a small picture.
-    signature = [tf.TensorSpec([], tf.string)]
     (image,) = tf.raw_ops.StatelessCase(
         branch_index=kind,
         input=[encoded],
         Tout=[tf.uint8],
-        branches=[tf.function(one, signature).get_concrete_function() for one in decoders],
+        branches=decoders,
         output_shapes=[[None, None, 3]],
     )
     image.set_shape([None, None, 3])

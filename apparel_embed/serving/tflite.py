@@ -37,7 +37,7 @@ def to_tflite(model: tf.keras.Model, kind: str, pictures: np.ndarray) -> bytes:
     signature = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, name="images")
     serve = tf.function(lambda images: model(images, training=False), [signature])
     module = tf.Module()
-    module.model, module.serve = model, serve
+    module.weights, module.serve = model.variables, serve
     with tempfile.TemporaryDirectory() as temporary:
         # By a SavedModel: from concrete functions the converter freezes variables less well.
         tf.saved_model.save(module, temporary, signatures=serve.get_concrete_function())

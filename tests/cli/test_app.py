@@ -167,6 +167,7 @@ WRONG = {
     "--strategy=horovod": "mirrored",
     "--keep_checkpoints=0": "positive integer",
     "--val_fraction=1.5": "0.9]",
+    "--serving_max_pixels=0": "[1, 100000000]",
 }
 
 

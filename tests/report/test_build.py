@@ -95,7 +95,15 @@ def test_a_run_with_one_vertical_and_one_query_is_reported(tmp_path):
     run = make_run(tmp_path / "run", dataset)
     result = write_report(run.inputs(), tmp_path / "report")
 
-    assert result["sections"] == ["gap", "cost", "curve", "ranks", "map", "trainings"]
+    assert result["sections"] == [
+        "gap",
+        "cost",
+        "compression",
+        "curve",
+        "ranks",
+        "map",
+        "trainings",
+    ]
     # Two pictures are no map.
     assert "map.png" not in result["figures"]
     assert "No map" in (tmp_path / "report/index.html").read_text()

@@ -5,6 +5,7 @@ import json
 
 from report_runs import SILENT, is_drawn, make_run
 
+from apparel_embed.evaluation.routing import evaluate_routing
 from apparel_embed.report.gap import gap_section
 
 
@@ -110,3 +111,30 @@ def test_without_a_pair_of_models_there_is_no_table_of_differences(nasty_run):
     alone = dataclasses.replace(inputs, summary={**inputs.summary, "comparisons": []})
 
     assert len(tables(gap_section(alone))) == 3
+
+
+def test_what_routing_costs_has_a_table_of_its_own(nasty_run):
+    inputs = nasty_run.inputs()
+    predicted = inputs.pictures.verticals.astype(object).copy()
+    predicted[::3] = "_bags"
+    rows, routing = evaluate_routing(
+        "unified", inputs.embeddings["unified"], predicted, inputs.pictures, parameters=9
+    )
+    summary = {
+        **inputs.summary,
+        "rows": [*inputs.summary["rows"], *rows],
+        "routing": [routing],
+    }
+    *_, table = tables(gap_section(dataclasses.replace(inputs, summary=summary)))
+    routed = {row["vertical"]: row for row in rows}
+
+    assert [line[0] for line in table.rows] == [
+        *(name for name in nasty_run.dataset.verticals if name != SILENT),
+        "ALL",
+    ]
+    for vertical, queries, accuracy, r_at_1, _ in table.rows:
+        assert r_at_1 == with_interval(routed[vertical])
+        assert int(queries) == routed[vertical]["queries"]
+        assert 0 <= float(accuracy.split()[0]) <= 1
+    assert f"lower by {-routing['r_at_1_difference']['difference']:.3f}" in table.caption
+    assert len(tables(gap_section(inputs))) == 4

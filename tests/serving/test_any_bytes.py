@@ -97,7 +97,7 @@ QUIET = {"deadline": None, "database": None, "suppress_health_check": list(Healt
 
 
 @seed(0)
-@settings(max_examples=150, derandomize=True, **QUIET)
+@settings(max_examples=100, derandomize=True, **QUIET)
 @given(pictures=BATCHES)
 def test_any_bytes_are_answered_and_harm_no_neighbour(ask, alone, pictures):
     check(ask, alone, pictures)
