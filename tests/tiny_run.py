@@ -64,10 +64,13 @@ def _walk(run_dir, log):
     with open(log, "a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
+    from absl import logging
+
     from apparel_embed.errors import UserError
     from apparel_embed.interruption import stopped_by_sigterm
     from apparel_embed.pipeline import run_pipeline
 
+    logging.set_verbosity(logging.INFO)
     try:
         with stopped_by_sigterm():
             run_pipeline(_config(run_dir))
