@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from tiny_run import STAGES, contents, duration, log_of, start, wait_for, walk
 
+pytestmark = pytest.mark.slow
+
 # So many times is the run ended in the suite; APPAREL_EMBED_KILLS=22 does it twice in every stage.
 _KILLS = int(os.environ.get("APPAREL_EMBED_KILLS", "4"))
 _FEW = ("prepared", "specialist-dress", "student", "evaluation")
