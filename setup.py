@@ -13,7 +13,7 @@ VERSION = re.search(
 SERVING = ["tensorflow-serving-api==2.15.1"]
 SEARCH = ["pymilvus<2.6", "milvus-lite", "setuptools<81"]
 BEAM = ["apache-beam"]
-DEV = ["hypothesis", "pytest", "pytest-cov", "ruff", "wheel"]
+DEV = ["hypothesis", "pytest", "pytest-cov", "pyyaml", "ruff", "wheel"]
 
 setup(
     name="apparel_embed",

@@ -154,7 +154,10 @@ WRONG = {
     "--align_on=some": "group|all",
     "--target_views=17": "[1, 16]",
     "--separate_groups=1": "[0.0, 0.99]",
-    "--strategy=tpu": "mirrored",
+    "--strategy=cluster": "auto|one|mirrored|multi_worker|tpu",
+    "--precision=float64": "float32|bfloat16|float16",
+    "--scale_learning_rate=cube": "none|linear|sqrt",
+    "--profile_steps=9:3": "the second the greater one, as in 10:20",
     "--keep_checkpoints=0": "positive integer",
     "--val_fraction=1.5": "0.9]",
 }
@@ -182,6 +185,15 @@ def test_every_flag_of_every_binary_says_what_it_is_and_every_number_its_range(e
             assert len(meaning) > 10, f"{tool} --{name}"
             if kind in ("int", "float"):
                 assert re.search(r"\d", meaning), f"{tool} --{name}: no range in {meaning!r}"
+
+
+def test_flags_of_the_kubernetes_manifest_are_those_of_its_binary(examined):
+    found, _ = examined
+    manifest = (ROOT / "docs/kubernetes/train_job.yaml").read_text("utf-8")
+
+    named = re.findall(r"^ *- --(\w+)=", manifest, re.MULTILINE)
+    assert "strategy" in named
+    assert set(named) <= set(found[str(ROOT / "tools/train_specialist.py")])
 
 
 @pytest.mark.parametrize(("argument", "said"), WRONG.items())
