@@ -164,7 +164,10 @@ WRONG = {
     "--align_on=some": "group|all",
     "--target_views=17": "[1, 16]",
     "--separate_groups=1": "[0.0, 0.99]",
-    "--strategy=horovod": "mirrored",
+    "--strategy=horovod": "auto|one|mirrored|multi_worker|tpu",
+    "--precision=float64": "float32|bfloat16|float16",
+    "--scale_learning_rate=cube": "none|linear|sqrt",
+    "--profile_steps=9:3": "the second the greater one, as in 10:20",
     "--keep_checkpoints=0": "positive integer",
     "--val_fraction=1.5": "0.9]",
 }
