@@ -38,22 +38,29 @@ def _config(run_dir):
     from apparel_embed.training.specialist import SpecialistConfig
     from apparel_embed.training.student import StudentConfig
 
-    training = {
-        "model": ModelConfig(image_size=32, embedding_dim=8),
-        "optimization": OptimizationConfig(steps=24, frozen_steps=8),
-        "loop": LoopConfig(validate_every=6, checkpoint_every=4, log_every=1),
-    }
+    model = ModelConfig(image_size=32, embedding_dim=8)
+    loop = LoopConfig(validate_every=6, checkpoint_every=4, log_every=1)
     return PipelineConfig(
         run_dir=run_dir,
         synthetic=SyntheticConfig(
             verticals=("dress", "bag"), train_items=6, val_items=3, test_items=4, image_size=48
         ),
         prepare=PrepareConfig("", run_dir / "prepared", shard_records=40),
-        # Not the default, which takes a while to compile in every process.
         specialist=SpecialistConfig(
-            items_per_batch=4, pictures_per_item=2, loss=LossConfig("hard"), **training
+            model=model,
+            optimization=OptimizationConfig(steps=24),
+            items_per_batch=4,
+            pictures_per_item=2,
+            # Not the default, which takes a while to compile in every process.
+            loss=LossConfig("hard"),
+            loop=loop,
         ),
-        student=StudentConfig(batch_size=8, **training),
+        student=StudentConfig(
+            model=model,
+            optimization=OptimizationConfig(steps=24, frozen_steps=8),
+            batch_size=8,
+            loop=loop,
+        ),
         grouping=SearchConfig(strategy=StrategyConfig(name="affinity")),
         measure_speed=False,
     )
@@ -64,10 +71,13 @@ def _walk(run_dir, log):
     with open(log, "a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
+    from absl import logging
+
     from apparel_embed.errors import UserError
     from apparel_embed.interruption import stopped_by_sigterm
     from apparel_embed.pipeline import run_pipeline
 
+    logging.set_verbosity(logging.INFO)
     try:
         with stopped_by_sigterm():
             run_pipeline(_config(run_dir))

@@ -187,8 +187,8 @@ class _OnePicturePerItem:
         return getattr(self._dataset, name)
 
 
-def test_progress_is_quiet_where_nobody_watches(tiny_prepared, teachers, tmp_path, capfd):
-    logging.getLogger("absl").setLevel(logging.ERROR)
+def test_progress_is_quiet_where_nobody_watches(tiny_prepared, teachers, tmp_path, capfd, caplog):
+    caplog.set_level(logging.ERROR, logger="absl")
     records, targets, _ = compute_targets(tiny_prepared, both(teachers), reference=None)
     capfd.readouterr()
     train_student(tiny_prepared, records, targets, student_config(2), tmp_path)
