@@ -56,8 +56,8 @@ def measure_embedding(scale: int = 1, seed: int = 0) -> dict[str, float]:
     embed = PictureEmbedder(module, module.embed_bytes.get_concrete_function(), dim)
     alone = Embedder(model)
     random = np.random.default_rng(seed)
-    side = MODEL.image_size
-    batch = tf.constant(random.integers(0, 256, (_BATCH, side, side, 3), np.uint8))
+    shape = (_BATCH, MODEL.image_size, MODEL.image_size, 3)
+    batch = tf.constant(random.integers(0, 256, shape, np.uint8))
     count = _PICTURES * scale
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)

@@ -163,7 +163,7 @@ def _write_dataset(
     index = table.filter(pa.array(~np.isin(np.arange(table.num_rows), list(rejects))))
     index = index.add_column(0, "record", pa.array(np.arange(index.num_rows, dtype=np.int64)))
     pq.write_table(index, partial / INDEX_FILE, compression="zstd")
-    shards = [_progress(partial, shard) for shard in range(_shard_count(table, config))]
+    shards = [_progress(partial, shard) or {} for shard in range(_shard_count(table, config))]
     files = [shard["file"] for shard in shards]
     info = {
         **plan,

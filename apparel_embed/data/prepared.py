@@ -183,7 +183,7 @@ class PreparedDataset:
             chosen = pc.and_(chosen, matches)
         return np.flatnonzero(chosen.to_numpy()).astype(np.int64)
 
-    def read_images(self, records: Sequence[int]) -> list[bytes]:
+    def read_images(self, records: Sequence[int] | np.ndarray) -> list[bytes]:
         """Returns pictures as JPEG bytes.
 
         Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -109,7 +110,7 @@ def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf
 
     # All but the backbone in float32 whatever the policy: it costs next to nothing, and distances
     # between near neighbours do not survive 16 bits.
-    whole = {"dtype": "float32"}
+    whole: dict[str, Any] = {"dtype": "float32"}
     inputs = tf.keras.Input(shape, name="images", **whole)
     x = tf.keras.layers.Rescaling(entry.scale, entry.offset, name="rescaling", **whole)(inputs)
     x = backbone(x)

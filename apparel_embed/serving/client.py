@@ -68,6 +68,7 @@ class Client:
 
     def __init__(self, address: str, config: ClientConfig = ClientConfig()) -> None:
         self._address, self._config = address, config
+        self._transport: RestTransport | GrpcTransport
         # gRPC needs a package that REST does not.
         if address.startswith(("http://", "https://")):
             from apparel_embed.serving.rest_transport import RestTransport
