@@ -74,6 +74,12 @@ def prepare(config: PrepareConfig, processes: int = 0) -> PreparedDataset:
     Raises:
       UserError: the manifest is wrong, no picture can be used, `output` or its partial directory
         holds something else, or another process is preparing the same output.
+
+    Example:
+      >>> config = PrepareConfig("data/manifest.csv", "data/small", max_side=24)
+      >>> dataset = prepare(config, processes=1)
+      >>> len(dataset), dataset.verticals
+      (64, ('bags', 'dresses'))
     """
     if processes < 0:
         raise UserError(f"--processes={processes} is not allowed; it must be at least 0")
