@@ -3,6 +3,8 @@
 import pytest
 from docs_blocks import ROOT, blocks_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def toured(tmp_path_factory):

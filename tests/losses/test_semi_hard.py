@@ -59,6 +59,7 @@ def cases(**sizes):
     return st.tuples(batches(**sizes), st.sampled_from([*METRICS, absolute_products]))
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(cases(), MARGINS)
 def test_value_and_gradient_are_those_of_addons_with_and_without_ties(case, margin):
@@ -66,6 +67,7 @@ def test_value_and_gradient_are_those_of_addons_with_and_without_ties(case, marg
     assert_agrees_where_addons_is_finite(batch, margin, metric)
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=80)
 @given(cases(sizes=range(1, 41)), st.floats(0.0, 8.0))
 def test_value_and_gradient_are_those_of_addons_where_nothing_is_compiled(case, margin):
@@ -84,6 +86,7 @@ BLOCK_CASES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(BLOCK_CASES, MARGINS, st.sampled_from([1, 100, 231, 33 * 32]))
 def test_blocks_of_rows_add_up_to_the_whole(case, margin, block_size):
