@@ -121,6 +121,7 @@ def test_distances_that_become_equal_when_addons_subtracts_share_the_gradient_as
         assert_agrees_where_addons_is_finite((labels, distances), 1.0, tf.identity)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("pictures", [1, 2, 11, 12, 13, 16, 17, 18, 33, 96])
 def test_items_with_any_number_of_pictures(pictures, metric):
@@ -271,6 +272,7 @@ def test_an_unknown_distance_says_what_is_allowed():
         semi_hard_triplet_loss(labels, embeddings, 1.0, "cosine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", [*METRICS, absolute_products])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_one_graph_takes_batches_of_any_size(metric, jit_compile):

@@ -70,6 +70,7 @@ def test_an_embedding_does_not_depend_on_its_neighbours():
         np.testing.assert_allclose(together[index], alone[0], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "nested"), [("small_cnn", False), ("efficientnet_v2_b0", True), ("resnet18", False)]
 )
@@ -141,6 +142,7 @@ def test_gem_has_finite_gradients_where_features_are_zero_and_can_be_restored():
     assert GeMPooling.from_config(layer.get_config()).initial_exponent == 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
@@ -302,6 +304,7 @@ def test_a_start_of_another_shape_is_refused_with_both_values(tmp_path, field, v
         start_embedding_model(dataclasses.replace(config, **{field: value}), start=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_keras_model_is_the_built_one_and_learns(tmp_path):
     tf.keras.utils.set_random_seed(4)
     config = ModelConfig(image_size=16, embedding_dim=4)
