@@ -1,7 +1,9 @@
 # make quickstart   the whole way on synthetic garments, in a virtual environment of its own
 # make demo         the quickstart, then a page to search its garments by a picture
 # make test         the tests
-# make lint         style and formatting
+# make test-fast    those that take no training and no processes: under two minutes on two cores
+# make coverage     the tests, and which lines of the package they reach
+# make lint         style, formatting, types, layers, dead code
 # make lock         pin the versions in setup.py anew
 
 VENV ?= .venv
@@ -12,7 +14,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.10 python3.9 python; do \
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: quickstart demo test lint format lock install clean
+.PHONY: quickstart demo test test-fast coverage lint format lock install clean
 
 quickstart: install
 	# Level 3: TensorFlow otherwise complains of CUDA libraries on machines that have none.
@@ -26,9 +28,19 @@ test: install
 	# A process per core, up to 4: each loads TensorFlow. Files stay whole for what their tests share.
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
+test-fast: install
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile -m "not slow"
+
+coverage: install
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
+	  --cov=apparel_embed --cov-report=term:skip-covered
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vulture
 
 format: install
 	$(BIN)/ruff check --fix .

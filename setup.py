@@ -26,6 +26,9 @@ DEV = [
     "hypothesis",
     # Asks the search service, in tests.
     "httpx",
+    # Checks that no layer of the package imports one above it.
+    "import-linter",
+    "mypy",
     # Drives the system's Chromium in the test of the search page; it downloads no browser.
     "playwright",
     "pytest",
@@ -34,6 +37,8 @@ DEV = [
     # Reads the manifests of Kubernetes and Docker that are written, in tests.
     "pyyaml",
     "ruff",
+    # Finds code that nothing calls.
+    "vulture",
     "wheel",
 ]
 

@@ -1,3 +1,97 @@
-"""One embedding model for every apparel vertical, learnt from one specialist each."""
+"""One embedding model for every apparel vertical, learnt from one specialist each.
+
+What is needed to train a model on a prepared dataset, to evaluate and to serve it is here; all else
+is in the modules. `import apparel_embed` alone imports nothing: a name is looked up in its module
+when it is used first, so that who wants a prepared dataset does not wait for TensorFlow.
+
+Example:
+  >>> import apparel_embed as ae
+  >>> model = ae.EmbeddingModel(ae.ModelConfig(image_size=32, embedding_dim=8))
+  >>> model.compile("adam", loss=ae.TripletSemiHardLoss(margin=0.3))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from apparel_embed.data.augment import AugmentConfig
+    from apparel_embed.data.prepare import prepare
+    from apparel_embed.data.prepare_plan import PrepareConfig
+    from apparel_embed.data.prepared import PreparedDataset, load_prepared
+    from apparel_embed.errors import UserError
+    from apparel_embed.evaluation.retrieval import Estimate, RetrievalResult, evaluate_retrieval
+    from apparel_embed.inference.embed import Embedder
+    from apparel_embed.losses.keras import LiftedStructLoss, TripletHardLoss, TripletSemiHardLoss
+    from apparel_embed.models.embedding import EmbeddingModel, ModelConfig
+    from apparel_embed.retrieval.neighbours import nearest
+    from apparel_embed.serving.client import Client, ClientConfig
+    from apparel_embed.serving.errors import ServingError
+    from apparel_embed.serving.local import LocalModel
+    from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
+    from apparel_embed.training.fit import triplet_dataset
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AugmentConfig",
+    "Client",
+    "ClientConfig",
+    "Embedder",
+    "EmbeddingModel",
+    "Estimate",
+    "ExportConfig",
+    "LiftedStructLoss",
+    "LocalModel",
+    "ModelConfig",
+    "PrepareConfig",
+    "PreparedDataset",
+    "RetrievalResult",
+    "ServingError",
+    "TripletHardLoss",
+    "TripletSemiHardLoss",
+    "UserError",
+    "evaluate_retrieval",
+    "export_saved_model",
+    "load_prepared",
+    "nearest",
+    "prepare",
+    "triplet_dataset",
+]
+
+_MODULE_OF = {
+    "AugmentConfig": "data.augment",
+    "Client": "serving.client",
+    "ClientConfig": "serving.client",
+    "Embedder": "inference.embed",
+    "EmbeddingModel": "models.embedding",
+    "Estimate": "evaluation.retrieval",
+    "ExportConfig": "serving.saved_model",
+    "LiftedStructLoss": "losses.keras",
+    "LocalModel": "serving.local",
+    "ModelConfig": "models.embedding",
+    "PrepareConfig": "data.prepare_plan",
+    "PreparedDataset": "data.prepared",
+    "RetrievalResult": "evaluation.retrieval",
+    "ServingError": "serving.errors",
+    "TripletHardLoss": "losses.keras",
+    "TripletSemiHardLoss": "losses.keras",
+    "UserError": "errors",
+    "evaluate_retrieval": "evaluation.retrieval",
+    "export_saved_model": "serving.saved_model",
+    "load_prepared": "data.prepared",
+    "nearest": "retrieval.neighbours",
+    "prepare": "data.prepare",
+    "triplet_dataset": "training.fit",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -133,7 +133,8 @@ def specialist_stage(
 def single_specialists(run_dir: Path, verticals: Sequence[str]) -> list[Stage]:
     """Returns the finished stages of every vertical's own specialist, or none if one is missing."""
     stages = [find_stage(run_dir / specialist_name([vertical])) for vertical in verticals]
-    return stages if all(stages) else []
+    found = [stage for stage in stages if stage]
+    return found if len(found) == len(verticals) else []
 
 
 def evaluation_stage(

@@ -45,6 +45,7 @@ def test_workers_find_each_other_by_the_names_that_the_service_gives(documents, 
     assert job["spec"]["parallelism"] == count == int(environment["WORKERS"])
 
 
+@pytest.mark.slow
 def test_the_command_has_flags_that_the_binary_knows(documents):
     script = documents["Job"]["spec"]["template"]["spec"]["containers"][0]["args"][0]
     names = {word.split("=")[0] for word in script.split() if word.startswith("--")}

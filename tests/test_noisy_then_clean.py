@@ -10,6 +10,8 @@ import pytest
 
 from apparel_embed.models.embedding import load_embedding_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 TINY = [
     "--synthetic_verticals=dress,bag",

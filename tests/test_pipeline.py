@@ -13,6 +13,8 @@ from report_runs import Page, is_drawn
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.embeddings import read_embeddings
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FLAGS = [
     "--synthetic_verticals=dress,bag",

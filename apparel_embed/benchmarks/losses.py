@@ -11,6 +11,7 @@ import sys
 import venv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 from rich import box
@@ -147,7 +148,7 @@ def table_of(results: Results, config: LossBenchmark) -> str:
     return capture.get()
 
 
-def summary_of(results: Results) -> list[dict[str, float | int | None]]:
+def summary_of(results: Results) -> list[dict[str, Any]]:
     """Returns the results for machines: per batch size the ratios, None where one is missing."""
 
     def seconds(found: dict[str, Measurement], name: str) -> float | None:
@@ -205,9 +206,10 @@ def _median(found: Sequence[Measurement]) -> Measurement:
     failed = [measured for measured in found if measured.why_not]
     if failed:
         return failed[0]
+    seconds = [measured.seconds for measured in found if measured.seconds is not None]
     peaks = [measured.peak_mb for measured in found if measured.peak_mb is not None]
     return Measurement(
-        seconds=statistics.median(measured.seconds for measured in found),
+        seconds=statistics.median(seconds),
         peak_mb=max(peaks) if peaks else None,
     )
 

@@ -84,7 +84,7 @@ class LoadMeasurement:
 def run_search_benchmark(config: SearchBenchmark) -> list[LoadMeasurement]:
     """Loads the service with each number of clients, then past its limits, and sees it recover."""
     locust = _locust(config.locust_environment)
-    found = []
+    found: list[LoadMeasurement] = []
     with tempfile.TemporaryDirectory() as directory:
         for number, picture in enumerate(config.pictures):
             (Path(directory) / f"{number:05d}.jpg").write_bytes(picture)
@@ -224,14 +224,18 @@ def _load(
 def _measured(
     name: str, clients: int, seconds: int, stats: Sequence[Mapping[str, Any]], process: int
 ) -> LoadMeasurement:
-    times = next((one["response_times"] for one in stats if one["name"] == "200"), {})
+    times: Mapping[str, int] = next(
+        (one["response_times"] for one in stats if one["name"] == "200"), {}
+    )
     return LoadMeasurement(
         name,
         clients,
         seconds,
         {one["name"]: one["num_requests"] for one in sorted(stats, key=lambda one: one["name"])},
-        *(percentile(times, share) for share in (0.5, 0.95, 0.99)),
-        _memory_mb(process),
+        p50_ms=percentile(times, 0.5),
+        p95_ms=percentile(times, 0.95),
+        p99_ms=percentile(times, 0.99),
+        memory_mb=_memory_mb(process),
     )
 
 

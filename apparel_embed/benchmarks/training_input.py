@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import statistics
 import tempfile
@@ -138,9 +139,13 @@ def _measure_student(store: ImageStore, seed: int, random: np.random.Generator) 
     ):
         step = _training(model, loss, seed)
         batches = _endless(target_batches(store, labels, sampler, _ENDLESS))
-        sides[name] = lambda step=step, batches=batches: step(itertools.islice(batches, _STEPS))
+        sides[name] = functools.partial(_do_steps, step, batches)
     times = _in_turns(sides)
     return {"student_pass_vs_classification": times["student"] / times["classifier"]}
+
+
+def _do_steps(train: Callable[[Iterator], object], batches: Iterator) -> object:
+    return train(itertools.islice(batches, _STEPS))
 
 
 def _store(dataset: PreparedDataset, cache_gib: float) -> ImageStore:

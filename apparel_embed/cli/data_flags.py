@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -139,8 +141,8 @@ class PrepareFlags:
     def __init__(self) -> None:
         default = PrepareConfig(manifest="", output="")
         self._picture = PictureFlags()
-        self._numbers = {}
-        for name, define, what, low, high in (
+        self._numbers: dict[str, flags.FlagHolder] = {}
+        numbers: tuple[tuple[str, Callable[..., flags.FlagHolder], str, float, float], ...] = (
             (
                 "val_fraction",
                 flags.DEFINE_float,
@@ -150,7 +152,8 @@ class PrepareFlags:
             ),
             ("val_seed", flags.DEFINE_integer, "seed of the choice of held-out groups", 0, 2**31),
             ("shard_records", flags.DEFINE_integer, "rows of the manifest per shard", 1, 1_000_000),
-        ):
+        )
+        for name, define, what, low, high in numbers:
             field = "seed" if name == "val_seed" else name
             self._numbers[field] = define(
                 name,
@@ -168,7 +171,7 @@ class PrepareFlags:
 
     def config(self, manifest: Path, output: Path) -> PrepareConfig:
         """Returns what to prepare."""
-        numbers = {name: flag.value for name, flag in self._numbers.items()}
+        numbers: dict[str, Any] = {name: flag.value for name, flag in self._numbers.items()}
         return PrepareConfig(
             manifest=manifest,
             output=output,

@@ -32,7 +32,7 @@ class EmbedFlags:
         self._output = flags.DEFINE_string(
             "output", None, "directory to make: a path, or gs://, s3:// or hdfs://", required=True
         )
-        self._sources = {
+        self._sources: dict[str, flags.FlagHolder] = {
             "prepared": flags.DEFINE_string("prepared", None, "prepared dataset to embed"),
             "manifest": flags.DEFINE_string(
                 "manifest",

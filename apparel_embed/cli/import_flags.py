@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ class _DeriveFlags:
             columns=_sources(self._columns.value),
         )
 
-    def mappings(self) -> dict[str, Mapping[str, str]]:
+    def mappings(self) -> dict[str, Any]:
         """Returns other names of verticals, roles and splits."""
         return {
             f"{column}s": parse_mapping(flag.value, column) for column, flag in self._maps.items()

@@ -308,12 +308,12 @@ class _ExecutionFlags:
 
     def config(self) -> ExecutionConfig:
         """Returns the configuration."""
-        steps = self._profile_steps.value
+        first, _, end = (self._profile_steps.value or "").partition(":")
         return ExecutionConfig(
             precision=self._precision.value,
             jit_compile=self._jit_compile.value,
             sync_batch_norm=self._sync_batch_norm.value,
-            profile_steps=tuple(map(int, steps.split(":"))) if steps else None,
+            profile_steps=(int(first), int(end)) if first else None,
         )
 
 

@@ -32,6 +32,10 @@ class AugmentConfig:
       saturation: largest change either way; 1 goes from grey to full saturation.
       hue: largest turn either way; 1 is half the colour circle.
       erase: largest side of an erased rectangle, as a fraction of the side.
+
+    Example:
+      >>> AugmentConfig(flip=False, rotation=10.0, erase=0.3).zoom
+      0.1
     """
 
     flip: bool = True

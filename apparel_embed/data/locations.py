@@ -28,7 +28,7 @@ def is_uri(location: str) -> bool:
 def is_remote(location: str) -> bool:
     """Returns whether a path or URI leads off this machine's file system."""
     found = _URI.match(location)
-    return bool(found) and found[1].lower() != "file"
+    return found is not None and found[1].lower() != "file"
 
 
 def locate(location: str) -> tuple[fs.FileSystem, str]:
@@ -86,8 +86,8 @@ def write_aside(location: str) -> Iterator[BinaryIO]:
                 yield file
             system.move(temporary, path)
         return
-    path = locate(location)[1]
-    with _told(location), atomic_path(path) as temporary, open(temporary, "wb") as file:
+    target = locate(location)[1]
+    with _told(location), atomic_path(target) as beside, open(beside, "wb") as file:
         yield file
 
 

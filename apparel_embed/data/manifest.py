@@ -241,11 +241,11 @@ def _check_texts(places: Places, table: pa.Table) -> None:
         unknown = pc.invert(pc.is_in(table[name], value_set=pa.array(allowed)))
         _refuse(places, table, name, unknown, f"allowed: {', '.join(allowed)}")
     for name in REQUIRED_COLUMNS:
-        blank, allowed = _is_blank(table[name]), "a non-empty text is needed"
+        blank, needed = _is_blank(table[name]), "a non-empty text is needed"
         if name == "item_id":
             blank = pc.and_not(blank, pc.equal(table["split"], UNLABELLED))
-            allowed += f"; only split {UNLABELLED} may go without"
-        _refuse(places, table, name, blank, allowed)
+            needed += f"; only split {UNLABELLED} may go without"
+        _refuse(places, table, name, blank, needed)
 
 
 def _is_blank(texts: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:

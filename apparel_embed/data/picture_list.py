@@ -123,7 +123,10 @@ def in_parts_of(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 def box_of(texts: Sequence[str]) -> tuple[float, float, float, float] | None:
     """Returns x_min, y_min, x_max, y_max from a checked row's texts; None where they are empty."""
-    return None if not texts[0].strip() else tuple(float(text) for text in texts)
+    if not texts[0].strip():
+        return None
+    x_min, y_min, x_max, y_max = (float(text) for text in texts)
+    return x_min, y_min, x_max, y_max
 
 
 def _csv_parts(system: fs.FileSystem, path: str) -> Iterator[pa.Table]:

@@ -10,7 +10,7 @@ import re
 import signal
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -65,7 +65,7 @@ def prepare_pictures(
     *,
     threads: bool = False,
     fetch: Callable[[str], bytes] | None = None,
-) -> Iterator[Picture | str]:
+) -> Generator[Picture | str, None, None]:
     """Prepares pictures by several processes.
 
     Args:
@@ -102,7 +102,7 @@ def run_tasks(
     *,
     threads: bool = False,
     if_killed: str,
-) -> Iterator[_Result]:
+) -> Generator[_Result, None, None]:
     """Works on tasks by several processes, in bounded memory.
 
     Args:
@@ -160,8 +160,10 @@ def _prepare_task(
     results: list[Picture | str] = []
     for image, box in pictures:
         try:
-            far = fetch is not None and is_remote(image)
-            source = fetch(image) if far else image_path(image, directory)
+            if fetch is not None and is_remote(image):
+                source: bytes | str | os.PathLike[str] = fetch(image)
+            else:
+                source = image_path(image, directory)
             results.append(prepare_picture(source, settings, box))
         except RejectedPicture as error:
             results.append(str(error))
@@ -172,6 +174,8 @@ def start_worker() -> None:
     """Makes a worker end with its parent, even a killed one, and leave Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("start_worker was called outside a worker process")
 
     def end_with_parent() -> None:
         parent.join()

@@ -359,7 +359,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Converts by the ICC profile; a profile that is broken or of another kind is ignored."""
     if profile:
         try:
-            return ImageCms.profileToProfile(
+            converted = ImageCms.profileToProfile(
                 image,
                 ImageCms.ImageCmsProfile(io.BytesIO(profile)),
                 ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")),
@@ -367,6 +367,8 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
             )
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
             return image.convert("RGB")
+        # None is what it returns of a picture changed in place.
+        return converted or image
     return image.convert("RGB")
 
 

@@ -74,6 +74,12 @@ def prepare(config: PrepareConfig, processes: int = 0) -> PreparedDataset:
     Raises:
       UserError: the manifest is wrong, no picture can be used, `output` or its partial directory
         holds something else, or another process is preparing the same output.
+
+    Example:
+      >>> config = PrepareConfig("data/manifest.csv", "data/small", max_side=24)
+      >>> dataset = prepare(config, processes=1)
+      >>> len(dataset), dataset.verticals
+      (64, ('bags', 'dresses'))
     """
     if processes < 0:
         raise UserError(f"--processes={processes} is not allowed; it must be at least 0")
@@ -163,7 +169,7 @@ def _write_dataset(
     index = table.filter(pa.array(~np.isin(np.arange(table.num_rows), list(rejects))))
     index = index.add_column(0, "record", pa.array(np.arange(index.num_rows, dtype=np.int64)))
     pq.write_table(index, partial / INDEX_FILE, compression="zstd")
-    shards = [_progress(partial, shard) for shard in range(_shard_count(table, config))]
+    shards = [_progress(partial, shard) or {} for shard in range(_shard_count(table, config))]
     files = [shard["file"] for shard in shards]
     info = {
         **plan,

@@ -36,6 +36,10 @@ class PrepareConfig:
       seed: of the choice of the held-out groups, at least 0.
       shard_records: rows of the manifest per shard, at least 1.
       map_verticals: other names for verticals of the manifest, see `map_verticals`.
+
+    Example:
+      >>> PrepareConfig("data/manifest.csv", "data/prepared", val_fraction=0.1).max_side
+      256
     """
 
     manifest: str | os.PathLike[str]

@@ -113,7 +113,7 @@ def undecodable_row(path: Path) -> int | None:
 
 
 def rows_in_file(
-    path: str | os.PathLike[str], indices: Sequence[int], delimiter: str = ","
+    path: str | os.PathLike[str], indices: Sequence[int] | np.ndarray, delimiter: str = ","
 ) -> list[int]:
     """Returns where rows of the table stand in the file, as error messages count them.
 

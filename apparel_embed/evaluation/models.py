@@ -95,12 +95,12 @@ def embed_by_specialists(
     Returns:
       Embeddings in as many spaces as there are specialists.
     """
-    rows: np.ndarray | None = None
+    rows = np.zeros([len(pictures), 0], np.float32)
     parameters = 0
     for verticals, directory in specialists.items():
         mine = np.flatnonzero(np.isin(pictures.verticals.astype(str), list(verticals)))
         part = embed_by_model(dataset, pictures.records[mine], directory)
-        if rows is None:
+        if not rows.size:
             rows = np.zeros([len(pictures), part.embeddings.shape[1]], np.float32)
         rows[mine] = part.embeddings
         parameters += part.parameters

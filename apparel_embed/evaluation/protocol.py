@@ -244,8 +244,9 @@ def summary_rows(outcomes: Outcomes, seed: int = 0) -> list[dict]:
         values: dict[str, float | None] = dict.fromkeys(METRICS)
         low = high = None
         if len(metrics):
-            values = mean_metrics(metrics)
-            means.append(values)
+            measured = mean_metrics(metrics)
+            means.append(measured)
+            values.update(measured)
             low, high = bootstrap_interval(metrics.recall[1], metrics.items, seed)
         gallery = outcomes.gallery[vertical]
         rows.append(_row(outcomes.scope, vertical, len(metrics), gallery, values, low, high))

@@ -84,7 +84,7 @@ def _accuracy(
         name: np.array([is_right[record] for record in metrics.records], float)
         for name, metrics in verticals.items()
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, metrics in verticals.items():
         low, high = bootstrap_interval(right[name], metrics.items, seed)
         rows.append(

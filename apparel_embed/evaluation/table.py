@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from rich import box
 from rich.console import Console
@@ -145,13 +145,14 @@ def human_count(count: int) -> str:
     """Returns a count in three digits: `950`, `12.3 k`, `1.20 M`, `1.50 G`."""
     if count < 1000:
         return str(count)
+    scaled = float(count)
     for unit in ("k", "M", "G"):
-        count /= 1000
+        scaled /= 1000
         # 999.5 would print as 1000.
-        if count < 999.5 or unit == "G":
+        if scaled < 999.5 or unit == "G":
             break
-    digits = 2 if count < 9.995 else 1 if count < 99.95 else 0
-    return f"{count:.{digits}f} {unit}"
+    digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+    return f"{scaled:.{digits}f} {unit}"
 
 
 def _by_key(rows: Sequence[dict]) -> _Rows:
@@ -243,7 +244,8 @@ def _console(width: int | None) -> Console:
 
 
 def _text(console: Console) -> str:
-    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    written = cast(io.StringIO, console.file).getvalue()
+    lines = [line.rstrip() for line in written.splitlines()]
     return "\n".join(lines).strip("\n") + "\n"
 
 

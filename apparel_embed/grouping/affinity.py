@@ -8,6 +8,7 @@ what the other must see, its specialist is of less use than a network that has l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from scipy.cluster.hierarchy import ClusterNode, linkage, to_tree
@@ -47,7 +48,8 @@ def transfer_affinity(
             continue
         learnt[j] = True
         for i, source in enumerate(verticals):
-            found = _recall(own[source].outcomes, target)
+            # Whether a query has an answer does not depend on the model.
+            found = cast(float, _recall(own[source].outcomes, target))
             one_way[i, j] = np.clip((found - floor) / (best - floor), -1.0, 1.0)
     affinity = np.where(np.outer(learnt, learnt), (one_way + one_way.T) / 2, 0.0)
     np.fill_diagonal(affinity, 1.0)

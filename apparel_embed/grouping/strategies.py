@@ -73,7 +73,8 @@ def _given(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
 
 def _greedy(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
     """Tries to add each vertical to a group that the first one left begins."""
-    left, groups = list(bench.verticals), []
+    left = list(bench.verticals)
+    groups: list[Group] = []
     yield _alone(left)
     while left:
         group: Group = (left.pop(0),)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from absl import logging
@@ -237,6 +237,7 @@ def _different_sizes(sizes: Sequence[int], verticals: int) -> list[int]:
     return list(different.values())
 
 
+_Config = TypeVar("_Config", SpecialistConfig, StudentConfig)
 # What the models of one partition find: metrics of each vertical's queries.
 _Found = dict[str, QueryMetrics]
 
@@ -288,9 +289,7 @@ class _Models:
         return query_outcomes(model.embeddings, self._pictures).answered()
 
 
-def _seeded(
-    config: SpecialistConfig | StudentConfig, seed: int
-) -> SpecialistConfig | StudentConfig:
+def _seeded(config: _Config, seed: int) -> _Config:
     optimization = dataclasses.replace(config.optimization, seed=seed)
     return dataclasses.replace(config, optimization=optimization)
 

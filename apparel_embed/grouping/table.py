@@ -18,7 +18,8 @@ def render_search(record: Mapping[str, Any], width: int = 120) -> str:
       record: content of `groups.json`.
       width: characters per line.
     """
-    console = Console(file=io.StringIO(), width=width, color_system=None, markup=False)
+    text = io.StringIO()
+    console = Console(file=text, width=width, color_system=None, markup=False)
     if record["decisions"]:
         console.print(_decisions(record))
     minutes = record["trained_seconds"] / 60
@@ -30,7 +31,7 @@ def render_search(record: Mapping[str, Any], width: int = 120) -> str:
         console.print("The budget was spent: these are the best groups found within it.")
     for group in record["groups"]:
         console.print(f"  {' + '.join(group)}")
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def _decisions(record: Mapping[str, Any]) -> Table:

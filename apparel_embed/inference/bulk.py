@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -371,7 +371,7 @@ def _publish(config: BulkConfig) -> dict[str, Any]:
     _remove(config.work, lambda name: not name.startswith("embeddings-") and name not in kept)
     if config.work != config.output:
         os.replace(config.work, config.output)
-    return _read_json(config.output, SUMMARY_FILE)
+    return cast(dict[str, Any], _read_json(config.output, SUMMARY_FILE))
 
 
 def _check_same(location: str, old: dict[str, Any], plan: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -77,7 +77,7 @@ class Source(Protocol):
 
     def pictures(
         self, directory: str, shards: Sequence[int], workers: int, *, threads: bool
-    ) -> Iterator[bytes | str]:
+    ) -> Generator[bytes | str, None, None]:
         """Yields the JPEG of each picture of some shards, or the reason why there is none.
 
         Args:
@@ -123,7 +123,7 @@ class PreparedSource:
 
     def pictures(
         self, directory: str, shards: Sequence[int], workers: int, *, threads: bool
-    ) -> Iterator[bytes | str]:
+    ) -> Generator[bytes | str, None, None]:
         """See `Source`; there is nothing to prepare, and so no need of workers."""
         for shard in shards:
             records = self.rows(directory, shard)[RECORD].to_numpy()
@@ -132,7 +132,7 @@ class PreparedSource:
 
     def _read(self, records: np.ndarray) -> list[bytes | str]:
         try:
-            return self._dataset.read_images(records)
+            return [*self._dataset.read_images(records)]
         except UserError as error:
             if len(records) == 1:
                 return [str(error)]
@@ -188,7 +188,7 @@ class ListedSource:
 
     def pictures(
         self, directory: str, shards: Sequence[int], workers: int, *, threads: bool
-    ) -> Iterator[bytes | str]:
+    ) -> Generator[bytes | str, None, None]:
         """See `Source`."""
         tasks = (task for shard in shards for task in self._tasks(self.rows(directory, shard)))
         for found in prepare_pictures(

@@ -14,6 +14,13 @@ class Embedder:
 
     Args:
       model: from float32 [batch, size, size, 3] to [batch, dim].
+
+    Example:
+      >>> from apparel_embed import EmbeddingModel, ModelConfig, load_prepared
+      >>> embed = Embedder(EmbeddingModel(ModelConfig(image_size=32, embedding_dim=8)))
+      >>> dataset = load_prepared("data/prepared")
+      >>> embed.records(dataset, dataset.select(split="test")).shape
+      (16, 8)
     """
 
     def __init__(self, model: tf.keras.Model) -> None:
@@ -36,5 +43,17 @@ class Embedder:
     def records(
         self, dataset: PreparedDataset, records: np.ndarray, batch_size: int = 64
     ) -> np.ndarray:
-        """Embeds records of a dataset, in their order: float32 [n, dim]."""
+        """Embeds records of a dataset.
+
+        Args:
+          dataset: a prepared dataset.
+          records: int64 [n] record numbers, in any order.
+          batch_size: pictures that go through the model at once, 1 or more.
+
+        Returns:
+          float32 [n, dim], in the order of `records`.
+
+        Raises:
+          UserError: a shard is damaged; the message names file and record.
+        """
         return self(decoded_batches(dataset, records, self._image_size, batch_size))

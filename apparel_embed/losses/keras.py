@@ -98,8 +98,16 @@ class TripletSemiHardLoss(_MarginLoss):
       name: shown in logs.
       reduction: NONE, the only one that a loss of pairs can have.
 
+    Raises:
+      ValueError: a margin below 0, an unknown distance, or another reduction.
+
     Example:
-      >>> model.compile("adam", loss=TripletSemiHardLoss(margin=0.3))
+      >>> loss = TripletSemiHardLoss(margin=0.3)
+      >>> embeddings = tf.constant([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])
+      >>> float(loss(tf.constant([7, 7, 8]), embeddings))
+      0.6...
+      >>> model = tf.keras.Sequential([tf.keras.layers.Dense(2)])
+      >>> model.compile("adam", loss=loss)
     """
 
     _function_with_arguments = staticmethod(semi_hard_triplet_loss)
@@ -117,6 +125,14 @@ class TripletHardLoss(_MarginLoss):
       distance_metric: as of `TripletSemiHardLoss`.
       name: shown in logs.
       reduction: NONE, the only one that a loss of pairs can have.
+
+    Raises:
+      ValueError: a margin below 0, an unknown distance, or another reduction.
+
+    Example:
+      >>> embeddings = tf.constant([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])
+      >>> float(TripletHardLoss(margin=0.3)(tf.constant([7, 7, 8]), embeddings))
+      0.4...
     """
 
     _function_with_arguments = staticmethod(hard_triplet_loss)
@@ -143,6 +159,14 @@ class LiftedStructLoss(_MarginLoss):
       distance_metric: as of `TripletSemiHardLoss`.
       name: shown in logs.
       reduction: NONE, the only one that a loss of pairs can have.
+
+    Raises:
+      ValueError: a margin below 0, an unknown distance, or another reduction.
+
+    Example:
+      >>> embeddings = tf.constant([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])
+      >>> float(LiftedStructLoss(margin=0.3)(tf.constant([7, 7, 8]), embeddings)) > 0
+      True
     """
 
     _function_with_arguments = staticmethod(lifted_structure_loss)

@@ -7,11 +7,13 @@ It also runs as it is, slower by half.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import tensorflow as tf
 
 from apparel_embed.losses.distances import distances_from_products, pull_strengths
+
+_Sums = TypeVar("_Sums", bound=tuple)
 
 
 class ItemIndex(NamedTuple):
@@ -179,9 +181,9 @@ def over_all_pairs(
     at_once: int,
     index: ItemIndex,
     margin: tf.Tensor,
-    add: Callable,
-    nothing: tuple,
-) -> tuple:
+    add: Callable[[_Sums, Pairs], _Sums],
+    nothing: _Sums,
+) -> _Sums:
     """Returns the sums of all pairs of some anchors.
 
     Args:

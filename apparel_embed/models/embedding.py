@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -33,6 +35,10 @@ class ModelConfig:
       pooling: "average" or "gem".
       batch_norm_momentum: of every batch norm; the usual 0.99 leaves the moving statistics wrong
         after a few hundred steps.
+
+    Example:
+      >>> ModelConfig(backbone="efficientnet_lite_b0", image_size=160).embedding_dim
+      64
     """
 
     backbone: str = "small_cnn"
@@ -109,7 +115,7 @@ def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf
 
     # All but the backbone in float32 whatever the policy: it costs next to nothing, and distances
     # between near neighbours do not survive 16 bits.
-    whole = {"dtype": "float32"}
+    whole: dict[str, Any] = {"dtype": "float32"}
     inputs = tf.keras.Input(shape, name="images", **whole)
     x = tf.keras.layers.Rescaling(entry.scale, entry.offset, name="rescaling", **whole)(inputs)
     x = backbone(x)
@@ -120,6 +126,69 @@ def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf
     x = tf.keras.layers.Dense(config.embedding_dim, name="projection", **whole)(x)
     outputs = tf.keras.layers.UnitNormalization(axis=-1, name="embedding", **whole)(x)
     return tf.keras.Model(inputs, outputs, name="embedding_model")
+
+
+@tf.keras.utils.register_keras_serializable("apparel_embed")
+class EmbeddingModel(tf.keras.Model):
+    """The embedding model as a Keras model, to compile and fit.
+
+    From pictures float32 or uint8 [batch, image_size, image_size, 3] with values 0..255 (RGB) to
+    embeddings float32 [batch, embedding_dim] of unit length. Layers and weights are those of
+    `build_embedding_model`, and what it writes is what a stage of a run holds.
+
+    Args:
+      config: what it is made of.
+      init_weights: initial weights of the backbone, as in `load_initial_weights`.
+
+    Attributes:
+      config: what it is made of.
+
+    Raises:
+      UserError: if the configuration names an unknown backbone or pooling.
+
+    Example:
+      >>> model = EmbeddingModel(ModelConfig(image_size=32, embedding_dim=8))
+      >>> model.write("models/mine")
+      >>> EmbeddingModel.read("models/mine").predict(np.zeros([2, 32, 32, 3]), verbose=0).shape
+      (2, 8)
+    """
+
+    def __init__(self, config: ModelConfig = ModelConfig(), init_weights: str = "none") -> None:
+        built = build_embedding_model(config, init_weights)
+        super().__init__(inputs=built.inputs, outputs=built.outputs, name=built.name)
+        self.config = config
+
+    def write(self, directory: str | os.PathLike[str]) -> None:
+        """Writes configuration and weights, each file atomically.
+
+        Args:
+          directory: made where it is missing; a model in it is replaced.
+        """
+        save_embedding_model(Path(directory), self, self.config)
+
+    @classmethod
+    def read(cls, directory: str | os.PathLike[str]) -> EmbeddingModel:
+        """Reads a model that was written, by `write` or by a training.
+
+        Args:
+          directory: such as `runs/mine/student/model`.
+
+        Raises:
+          UserError: if the directory holds no model, or one that cannot be read.
+        """
+        plain, config = load_embedding_model(Path(directory))
+        model = cls(config)
+        model.set_weights(plain.get_weights())
+        return model
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what makes the same model, but for its weights."""
+        return {"config": dataclasses.asdict(self.config)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: object = None) -> EmbeddingModel:
+        """Returns the model whose `get_config` this is."""
+        return cls(ModelConfig(**config["config"]))
 
 
 def frozen_feature_model(model: tf.keras.Model) -> tf.keras.Model:

@@ -24,7 +24,7 @@ _SEED = 0
 def map_section(inputs: ReportInputs) -> Section:
     """Returns maps of the specialists' spaces and of the student's, side by side."""
     title = "The space of embeddings"
-    shown = [name for name in (inputs.experts, UNIFIED) if name in inputs.embeddings]
+    shown = [name for name in (inputs.experts, UNIFIED) if name and name in inputs.embeddings]
     chosen = sampled(len(inputs.pictures), _MOST_PICTURES)
     distinct = [len(np.unique(inputs.embeddings[name][chosen], axis=0)) for name in shown]
     if not shown or min(distinct) < _FEWEST_PICTURES:

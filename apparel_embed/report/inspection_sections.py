@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from apparel_embed.data.inspection.counts import EVALUATED, Cell
 from apparel_embed.data.inspection.findings import SEVERITIES, Finding
@@ -117,16 +118,15 @@ def _sum_of(cells: Sequence[Cell]) -> Cell:
     evaluated = cells[0].split in EVALUATED
     names = ("items", "pictures", "query_only", "gallery_only", "both", "few_pictures")
     judged = ("queries", "unanswered", "answered_items")
+    sums: dict[str, Any] = {name: sum(getattr(cell, name) for cell in cells) for name in names}
+    for name in judged:
+        sums[name] = sum(getattr(cell, name) for cell in cells) if evaluated else None
     return Cell(
         vertical=_ALL,
         split=cells[0].split,
         median_pictures=0,
         most_pictures=max(cell.most_pictures for cell in cells),
-        **{name: sum(getattr(cell, name) for cell in cells) for name in names},
-        **{
-            name: sum(getattr(cell, name) for cell in cells) if evaluated else None
-            for name in judged
-        },
+        **sums,
     )
 
 
@@ -179,12 +179,18 @@ def _found(inspection: Inspection, finding: Finding, pairs: Sequence[ShownPair])
 
 
 def _pair(inspection: Inspection, pair: ShownPair) -> PairPictures:
-    pictures = []
-    for row, thumbnail in zip((pair.row, pair.other), pair.thumbnails):
-        image, item, vertical, split = inspection.cells_of(row)
-        place = f"row {inspection.file_rows[row]}, {vertical}, {split}"
-        pictures.append(PairPicture(item, place, image, data_uri(thumbnail, "jpeg")))
-    return PairPictures(tuple(pictures), pair.detail)
+    first, second = pair.thumbnails
+    pictures = (
+        _pair_picture(inspection, pair.row, first),
+        _pair_picture(inspection, pair.other, second),
+    )
+    return PairPictures(pictures, pair.detail)
+
+
+def _pair_picture(inspection: Inspection, row: int, thumbnail: bytes) -> PairPicture:
+    image, item, vertical, split = inspection.cells_of(row)
+    place = f"row {inspection.file_rows[row]}, {vertical}, {split}"
+    return PairPicture(item, place, image, data_uri(thumbnail, "jpeg"))
 
 
 def _verticals_section(inspection: Inspection) -> InspectionSection:

@@ -42,7 +42,7 @@ def ranks_section(inputs: ReportInputs) -> Section:
     """Returns the rank lists of every vertical that has an answered query."""
     title = "What is found"
     leads = (UNIFIED, COMBINED, inputs.experts)
-    names = [name for name in leads if name in inputs.embeddings]
+    names = [name for name in leads if name and name in inputs.embeddings]
     if not names:
         return Section("ranks", title, "No trained model was evaluated.")
     names = [names[0], *(name for name in (inputs.experts,) if name and name != names[0])]

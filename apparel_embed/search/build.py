@@ -268,7 +268,7 @@ _BOX = ("x_min", "y_min", "x_max", "y_max")
 
 def _bulk_batch(batch: pa.RecordBatch) -> tuple[list[IndexedPicture], np.ndarray]:
     columns = {name: batch.column(name).to_pylist() for name in ("image", "item_id", "vertical")}
-    boxes = [None] * batch.num_rows
+    boxes: list[tuple | None] = [None] * batch.num_rows
     if all(edge in batch.schema.names for edge in _BOX):
         edges = zip(*(batch.column(edge).to_pylist() for edge in _BOX))
         boxes = [None if None in box else box for box in edges]

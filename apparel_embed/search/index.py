@@ -62,7 +62,8 @@ class VectorIndex:
 
     Example:
       >>> with VectorIndex("runs/mine/index.db") as index:
-      ...     hits = index.search(embedding, k=10, vertical="dress")
+      ...     version = index.current()  # None while nothing is indexed
+      ...     hits = index.search(version, embedding, k=10, vertical="dress") if version else []
     """
 
     def __init__(self, uri: str, token: str = "") -> None:

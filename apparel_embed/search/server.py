@@ -8,6 +8,7 @@ import functools
 import logging
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
@@ -90,7 +91,7 @@ def make_service(index: VectorIndex, sources: SearchSources, limits: Limits) -> 
     """Makes the service of a run."""
     searcher, dataset = open_searcher(index, sources, limits.max_pixels)
     pictures: PictureSource = NoPictures()
-    examples = []
+    examples: list[Callable[[], bytes]] = []
     if dataset:
         pictures = PreparedPictures(dataset)
         examples = [

@@ -167,7 +167,10 @@ def _add_pictures(
     pictures: PictureSource,
     examples: list[Callable[[], bytes]],
 ) -> None:
-    jpeg = {200: {"content": {"image/jpeg": {}}}, 404: {"description": "no such picture"}}
+    jpeg: dict[int | str, dict[str, Any]] = {
+        200: {"content": {"image/jpeg": {}}},
+        404: {"description": "no such picture"},
+    }
 
     @app.get(
         "/pictures/{key}",
@@ -200,7 +203,7 @@ def _add_searches(
     app: FastAPI, searcher: Searcher, limits: Limits, metrics: Metrics, examples: int
 ) -> None:
     pool = concurrent.futures.ThreadPoolExecutor(limits.workers, "search")
-    responses = {
+    responses: dict[int | str, dict[str, Any]] = {
         401: {"description": "an API key is needed"},
         413: {"description": "the picture is too large"},
         422: {"description": "no usable picture, or a wrong parameter"},

@@ -28,6 +28,10 @@ class ClientConfig:
       batch_bytes: bytes in a request, unless a single picture has more, 1 or more.
       secure: whether gRPC is encrypted; REST is by an address of https://.
       limits: what pictures are taken.
+
+    Example:
+      >>> ClientConfig(deadline=2.0, attempts=1).batch_size
+      32
     """
 
     model_name: str = MODEL_NAME
@@ -62,12 +66,16 @@ class Client:
       UserError: if the address is none, or the package for it is not installed.
 
     Example:
+      >>> from pathlib import Path
       >>> with Client("localhost:8500") as client:
-      ...     embeddings, valid, vertical_scores = client.embed([open("dress.webp", "rb").read()])
+      ...     found = client.embed([Path("dress.webp").read_bytes(), b"no picture"])
+      >>> found.valid
+      array([ True, False])
     """
 
     def __init__(self, address: str, config: ClientConfig = ClientConfig()) -> None:
         self._address, self._config = address, config
+        self._transport: RestTransport | GrpcTransport
         # gRPC needs a package that REST does not.
         if address.startswith(("http://", "https://")):
             from apparel_embed.serving.rest_transport import RestTransport
@@ -105,6 +113,10 @@ class Client:
         Args:
           pictures: files' bytes, of any format that Pillow reads; what is no picture, or too large
             a one, is answered as not valid and harms no other.
+
+        Returns:
+          Embeddings float32 [n, dim] of unit length, whether there was a picture bool [n], and the
+          probabilities of verticals float32 [n, verticals], or None without a vertical head.
 
         Raises:
           ServingError: if the server cannot be asked, as one of its kinds: ServerUnavailable,

@@ -18,7 +18,16 @@ class NotAPicture(PictureError):
 
 
 class ServingError(UserError):
-    """A model could not be asked; the message names the server and the reason, in one line."""
+    """A model could not be asked; the message names the server and the reason, in one line.
+
+    Example:
+      >>> from apparel_embed import Client, ClientConfig
+      >>> try:
+      ...     Client("http://localhost:1", ClientConfig(attempts=1, deadline=1)).embed([])
+      ... except ServingError as error:
+      ...     print(type(error).__name__)
+      ServerUnavailable
+    """
 
 
 class ServerUnavailable(ServingError):

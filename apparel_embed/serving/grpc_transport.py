@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -99,7 +99,7 @@ class GrpcTransport:
 
 def _service_config(attempts: int) -> str:
     """Returns gRPC's own retry policy, as JSON."""
-    method = {"name": [{"service": "tensorflow.serving.PredictionService"}]}
+    method: dict[str, Any] = {"name": [{"service": "tensorflow.serving.PredictionService"}]}
     # A policy of one attempt is refused: without, there is one.
     if attempts > 1:
         method["retryPolicy"] = {

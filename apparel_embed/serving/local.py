@@ -27,7 +27,9 @@ class LocalModel:
 
     Example:
       >>> model = LocalModel("runs/mine/saved_model/1")
-      >>> embeddings, valid, vertical_scores = model.embed([open("dress.webp", "rb").read()])
+      >>> found = model.embed([Path("dress.webp").read_bytes(), b"no picture"])
+      >>> found.embeddings.shape, found.valid
+      ((2, 8), array([ True, False]))
     """
 
     def __init__(
@@ -69,6 +71,10 @@ class LocalModel:
         Args:
           pictures: files' bytes, of any format that Pillow reads; what is no picture, or too large
             a one, is answered as not valid and harms no other.
+
+        Returns:
+          Embeddings float32 [n, dim] of unit length, whether there was a picture bool [n], and the
+          probabilities of verticals float32 [n, verticals], or None without a vertical head.
         """
         return embed_in_batches(
             pictures,

@@ -68,7 +68,7 @@ class RestTransport:
           ServingError: as one of its kinds.
         """
         instances = [{"image_bytes": {"b64": base64.b64encode(one).decode()}} for one in pictures]
-        request = {"signature_name": "serving_default", "instances": instances}
+        request: dict[str, Any] = {"signature_name": "serving_default", "instances": instances}
         try:
             answer = self._session.post(self._url, json=request, timeout=self._config.deadline)
         except requests.Timeout as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +30,10 @@ class ExportConfig:
       max_pixels: pictures of more are refused before they are decoded, 1 to LARGEST_MAX_PIXELS.
       warm_up: whether requests are stored that TensorFlow Serving replays when it loads the model;
         needs tensorflow-serving-api.
+
+    Example:
+      >>> ExportConfig(max_pixels=1_000_000).warm_up
+      True
     """
 
     max_pixels: int = DEFAULT_MAX_PIXELS
@@ -45,10 +50,7 @@ class ServingModule(tf.Module):
     """
 
     def __init__(
-        self,
-        model: tf.keras.Model,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
-        head: VerticalHead | None = None,
+        self, model: tf.keras.Model, max_pixels: int, head: VerticalHead | None = None
     ) -> None:
         super().__init__()
         both = tf.keras.Model(model.input, [model.output, feature_model(model).output])
@@ -105,7 +107,7 @@ class ServingModule(tf.Module):
 
 def export_saved_model(
     model: tf.keras.Model,
-    directory: Path,
+    directory: str | os.PathLike[str],
     config: ExportConfig = ExportConfig(),
     *,
     head: VerticalHead | None = None,
@@ -125,7 +127,15 @@ def export_saved_model(
 
     Raises:
       UserError: if the directory exists, or the configuration cannot be.
+
+    Example:
+      >>> from apparel_embed.models.embedding import EmbeddingModel, ModelConfig
+      >>> model = EmbeddingModel(ModelConfig(image_size=32, embedding_dim=8))
+      >>> export_saved_model(model, "served/1", ExportConfig(warm_up=False))
+      >>> sorted(tf.saved_model.load("served/1").signatures)
+      ['embed_images', 'serving_default']
     """
+    directory = Path(directory)
     if directory.exists():
         raise UserError(f"{directory}: exists; name another directory, e.g. the next version")
     partial = directory.with_name(f"{directory.name}.partial")

@@ -121,7 +121,9 @@ def batch_share(strategy: tf.distribute.Strategy) -> BatchShare:
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return BatchShare(0, replicas, replicas)
     named = cluster.read_cluster()
-    # Of one process there may be no TF_CONFIG, and processes have equally many.
+    if named is None:
+        return BatchShare(0, replicas, replicas)
+    # Processes have equally many.
     own = replicas // len(named.workers)
     return BatchShare(named.index * own, own, replicas)
 

@@ -63,12 +63,13 @@ def train_vertical_head(
     val_features = scaler.transform(embedder.records(dataset, val)) if len(val) else None
     val_labels = dataset.column("vertical")[val].astype(str)
 
-    best, accuracy = None, -1.0
+    tried = []
     for strength in _STRENGTHS if len(val) else (_STRENGTHS[1],):
         found = LogisticRegression(C=strength, max_iter=_ITERATIONS).fit(features, labels)
         right = 0.0 if val_features is None else found.score(val_features, val_labels)
-        if right > accuracy:
-            best, accuracy = found, right
+        tried.append((found, right))
+    # Of equals the first.
+    best, accuracy = max(tried, key=lambda one: one[1])
     report = {
         "train_pictures": len(records),
         "val_pictures": len(val),

@@ -14,6 +14,8 @@ from apparel_embed.benchmarks.search import (
 )
 from apparel_embed.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 # Stands in for the service: tells its address as that does, and is ready at once.
 SERVICE = """
 import http.server, sys

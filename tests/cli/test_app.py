@@ -207,6 +207,7 @@ def test_a_wrong_value_of_a_flag_ends_with_one_line_of_what_is_allowed(examined,
     assert len(messages[argument].splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argument", "said"),
     [

@@ -58,6 +58,7 @@ def test_two_augmenters_agree_whatever_the_global_seed_and_what_ran_before():
     np.testing.assert_array_equal(second(pictures(), SEED), first)
 
 
+@pytest.mark.slow
 def test_another_process_agrees():
     script = (
         "import sys, numpy as np, tensorflow as tf\n"

@@ -65,6 +65,7 @@ def test_result_is_the_same_bytes_for_two_processes(small, tmp_path):
     assert not (tmp_path / "two.partial").exists()
 
 
+@pytest.mark.slow
 def test_killed_half_way_and_called_again_it_gives_the_same_bytes(small, tmp_path):
     output, partial = tmp_path / "killed", tmp_path / "killed.partial"
     command = [sys.executable, TOOL, f"--manifest={small}", f"--output={output}"]
@@ -177,6 +178,7 @@ def is_running(pid):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)]
@@ -223,6 +225,7 @@ def test_death_of_a_worker_is_an_error_that_says_what_to_do(small, tmp_path, mon
     assert len(prepare(PrepareConfig(small, tmp_path / "out"), 1)) == 18
 
 
+@pytest.mark.slow
 def test_full_disk_is_an_error_that_says_what_to_do(small, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

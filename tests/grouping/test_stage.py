@@ -22,6 +22,8 @@ from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TRAINING = SpecialistConfig(
     ModelConfig(image_size=32, embedding_dim=4),

@@ -106,6 +106,7 @@ def swept(tiny_prepared, tmp_path_factory):
     return run_dir, sweep_stage(run_dir, tiny_prepared, config, TRAINING, STUDENT)
 
 
+@pytest.mark.slow
 def test_every_size_has_triplet_models_and_sizes_above_one_a_student(swept):
     _, stage = swept
     record = json.loads((stage.directory / SWEEP_FILE).read_text())
@@ -119,6 +120,7 @@ def test_every_size_has_triplet_models_and_sizes_above_one_a_student(swept):
         assert row["r_at_1_low"] <= row["r_at_1"] <= row["r_at_1_high"]
 
 
+@pytest.mark.slow
 def test_models_of_groups_have_the_steps_of_their_verticals_and_their_seed(swept):
     run_dir, _ = swept
     for seed in (0, 1):
@@ -133,6 +135,7 @@ def test_models_of_groups_have_the_steps_of_their_verticals_and_their_seed(swept
             assert flags["optimization"]["seed"] == seed
 
 
+@pytest.mark.slow
 def test_a_model_that_the_run_has_trained_alike_is_not_trained_again(tiny_prepared, tmp_path):
     own = specialist_stage(tmp_path, tiny_prepared, ["bags"], TRAINING)
     both = specialist_stage(
@@ -149,6 +152,7 @@ def test_a_model_that_the_run_has_trained_alike_is_not_trained_again(tiny_prepar
             assert copied == (seed == 0)
 
 
+@pytest.mark.slow
 def test_the_curve_is_a_picture_that_is_not_blank(swept):
     _, stage = swept
     image = Image.open(io.BytesIO((stage.directory / CURVE_FILE).read_bytes()))

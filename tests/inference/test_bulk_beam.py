@@ -15,6 +15,8 @@ from apparel_embed.inference.bulk_sources import SourceConfig
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, save_embedding_model
 from apparel_embed.serving.loading import load_picture_embedder
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("apache_beam")
 
 

@@ -37,6 +37,7 @@ def test_only_one_module_imports_tensorflow_addons():
     assert users == ["losses/addons.py"]
 
 
+@pytest.mark.slow
 def test_importing_it_prints_no_warning():
     script = "import apparel_embed.losses.addons"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -8,6 +8,8 @@ from apparel_embed.losses.hard import hard_triplet_loss
 from apparel_embed.losses.lifted_structure import lifted_structure_loss
 from apparel_embed.losses.semi_hard import semi_hard_triplet_loss
 
+pytestmark = pytest.mark.slow
+
 LOSSES = pytest.mark.parametrize(
     "loss", [semi_hard_triplet_loss, hard_triplet_loss, lifted_structure_loss]
 )

@@ -11,6 +11,7 @@ from apparel_embed.losses.hard import hard_triplet_loss
 METRICS = ("L2", "squared-L2", "angular")
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(
     batches(),

@@ -24,6 +24,7 @@ def reference(labels, embeddings, margin):
 
 # Where distances are equal TFA's gradient is off by up to some hundredths (a difference quotient
 # tells), so that batches with equal pictures are left to the tests below.
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(batches(("normal", "unit", "clusters")), st.floats(0.0, 5.0))
 def test_value_and_gradient_are_those_of_addons(batch, margin):

@@ -59,6 +59,7 @@ def cases(**sizes):
     return st.tuples(batches(**sizes), st.sampled_from([*METRICS, absolute_products]))
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(cases(), MARGINS)
 def test_value_and_gradient_are_those_of_addons_with_and_without_ties(case, margin):
@@ -66,6 +67,7 @@ def test_value_and_gradient_are_those_of_addons_with_and_without_ties(case, marg
     assert_agrees_where_addons_is_finite(batch, margin, metric)
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=80)
 @given(cases(sizes=range(1, 41)), st.floats(0.0, 8.0))
 def test_value_and_gradient_are_those_of_addons_where_nothing_is_compiled(case, margin):
@@ -84,6 +86,7 @@ BLOCK_CASES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(BLOCK_CASES, MARGINS, st.sampled_from([1, 100, 231, 33 * 32]))
 def test_blocks_of_rows_add_up_to_the_whole(case, margin, block_size):
@@ -118,6 +121,7 @@ def test_distances_that_become_equal_when_addons_subtracts_share_the_gradient_as
         assert_agrees_where_addons_is_finite((labels, distances), 1.0, tf.identity)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("pictures", [1, 2, 11, 12, 13, 16, 17, 18, 33, 96])
 def test_items_with_any_number_of_pictures(pictures, metric):
@@ -268,6 +272,7 @@ def test_an_unknown_distance_says_what_is_allowed():
         semi_hard_triplet_loss(labels, embeddings, 1.0, "cosine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", [*METRICS, absolute_products])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_one_graph_takes_batches_of_any_size(metric, jit_compile):

@@ -8,6 +8,8 @@ import tensorflow as tf
 from apparel_embed.errors import UserError
 from apparel_embed.models.backbones import BACKBONES, load_initial_weights
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = {
     "small_cnn": 833_504,
     "efficientnet_lite_b0": 3_413_024,

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apparel_embed.errors import UserError
+from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.embedding import (
+    EmbeddingModel,
     GeMPooling,
     ModelConfig,
     build_embedding_model,
@@ -68,6 +70,7 @@ def test_an_embedding_does_not_depend_on_its_neighbours():
         np.testing.assert_allclose(together[index], alone[0], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "nested"), [("small_cnn", False), ("efficientnet_v2_b0", True), ("resnet18", False)]
 )
@@ -139,6 +142,7 @@ def test_gem_has_finite_gradients_where_features_are_zero_and_can_be_restored():
     assert GeMPooling.from_config(layer.get_config()).initial_exponent == 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
@@ -298,3 +302,31 @@ def test_a_start_of_another_shape_is_refused_with_both_values(tmp_path, field, v
     save_embedding_model(tmp_path, build_embedding_model(config), config)
     with pytest.raises(UserError, match=f"cannot start from {tmp_path}: it has {said}; backbone"):
         start_embedding_model(dataclasses.replace(config, **{field: value}), start=tmp_path)
+
+
+@pytest.mark.slow
+def test_the_keras_model_is_the_built_one_and_learns(tmp_path):
+    tf.keras.utils.set_random_seed(4)
+    config = ModelConfig(image_size=16, embedding_dim=4)
+    model = EmbeddingModel(config)
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (8, 16, 16, 3), np.uint8)
+    model.compile("adam", loss=TripletSemiHardLoss(margin=0.3))
+    before = model.get_weights()
+    model.fit(images, np.arange(8) // 2, epochs=1, verbose=0)
+    assert any((old != new).any() for old, new in zip(before, model.get_weights()))
+
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, rtol=1e-5)
+    model.write(tmp_path / "stage")
+    plain, read = load_embedding_model(tmp_path / "stage")
+    assert read == config
+    np.testing.assert_array_equal(plain.predict(images, verbose=0), expected)
+    again = EmbeddingModel.read(tmp_path / "stage")
+    assert isinstance(again, EmbeddingModel) and again.config == config
+    np.testing.assert_array_equal(again.predict(images, verbose=0), expected)
+
+    model.save(tmp_path / "whole.keras")
+    whole = tf.keras.models.load_model(tmp_path / "whole.keras")
+    assert whole.config == config
+    np.testing.assert_array_equal(whole.predict(images, verbose=0), expected)

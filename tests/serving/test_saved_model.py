@@ -72,6 +72,7 @@ print("result:" + json.dumps(answer))
 """
 
 
+@pytest.mark.slow
 def test_a_process_without_this_package_gets_the_same_embeddings(model, exported, tmp_path):
     pictures = [GOOD[0], BROKEN["text"], *GOOD[1:]]
     request = {

@@ -17,6 +17,8 @@ from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
 from apparel_embed.training.strategy import make_strategy, start_afresh
 
+pytestmark = pytest.mark.slow
+
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
 
 

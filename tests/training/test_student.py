@@ -21,6 +21,8 @@ from apparel_embed.training.student import StudentConfig, train_student
 from apparel_embed.training.targets import compute_targets
 from apparel_embed.training.validation import make_validation
 
+pytestmark = pytest.mark.slow
+
 STILL = InputConfig(augment=AugmentConfig(flip=False, zoom=0.0, translation=0.0))
 
 

@@ -68,7 +68,7 @@ def _with_groups(
     matches = pc.extract_regex(table[searched], pattern).combine_chunks()
     unmatched = matches.is_null()
     missed = pc.sum(unmatched).as_py() or 0
-    notes = ()
+    notes: tuple[str, ...] = ()
     if missed:
         (first,) = places(table, [pc.index(unmatched, True).as_py()])
         example = table[searched][pc.index(unmatched, True).as_py()].as_py()

@@ -154,7 +154,8 @@ def _read_vertical(root: Path, meta: str, vertical: str) -> _Vertical:
         for split in ("train", "test")
     )
     shop = _read_list(root, f"{meta}/{_RETRIEVAL}{vertical}.json", _SHOP_SCHEMA)
-    pairs, notes = train.num_rows + test.num_rows, []
+    pairs = train.num_rows + test.num_rows
+    notes: list[str] = []
     torn = pc.is_in(train["product"], value_set=test["product"].combine_chunks())
     train = _leave_out(train, torn, f"{vertical}: training pairs of products of test pairs", notes)
     trained = pc.is_in(shop["product"], value_set=train["product"].combine_chunks())

@@ -53,9 +53,8 @@ def render_counts(table: pa.Table) -> str:
                 here = [cells.get((vertical, name), (0, 0))]
             line += [f"{sum(counts):,}" for counts in zip(*here)]
         text.add_row(*line)
-    console = Console(
-        file=io.StringIO(), width=_WIDTH, color_system=None, markup=False, emoji=False
-    )
+    page = io.StringIO()
+    console = Console(file=page, width=_WIDTH, color_system=None, markup=False, emoji=False)
     console.print(text)
-    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    lines = [line.rstrip() for line in page.getvalue().splitlines()]
     return "\n".join(lines).strip("\n")

@@ -135,16 +135,19 @@ def inspect(config: InspectConfig, processes: int = 0) -> Inspection:
     copies = Copies(labels)
     again = np.flatnonzero(first != np.arange(len(first)))
     copies.offer(EXACT, (again, first[again]), np.zeros(len(again), np.int32))
-    sheets, opened = (), None
+    drawn: list[tuple[Sheet, bytes]] = []
+    opened = None
     if config.pictures:
         sheets = choose_sheets(labels, config.sheet_items, config.seed)
         opened = _open(config, table, distinct, first, sheets, processes)
+        for sheet in sheets:
+            drawn.append((sheet, draw_sheet(sheet, _thumbnails_of(sheet, opened, first))))
         findings += check_pictures(opened, config.min_side)
         crowded = find_copies(copies, opened.looks, config.hash_distance, config.colour_distance)
         if crowded:
             findings.append(crowded_finding(crowded))
     findings += copy_findings(copies)
-    findings = worst_first(findings)
+    ordered = worst_first(findings)
     return Inspection(
         config=config,
         table=table,
@@ -153,12 +156,10 @@ def inspect(config: InspectConfig, processes: int = 0) -> Inspection:
         distinct=len(distinct),
         cells=cells,
         by_pictures=count_by_pictures(labels),
-        findings=findings,
+        findings=ordered,
         opened=opened,
-        pairs=tuple(_show_pairs(config, table, findings)) if config.pictures else (),
-        sheets=tuple(
-            (sheet, draw_sheet(sheet, _thumbnails_of(sheet, opened, first))) for sheet in sheets
-        ),
+        pairs=tuple(_show_pairs(config, table, ordered)) if config.pictures else (),
+        sheets=tuple(drawn),
     )
 
 
@@ -212,7 +213,7 @@ def _show_pairs(
     """Yields some pairs of each finding about two pictures, opened once more."""
     directory = Path(config.manifest).parent
     for finding in findings:
-        if finding.code not in PAIR_CODES:
+        if finding.code not in PAIR_CODES or finding.others is None:
             continue
         total = len(finding.rows)
         # From the surest to the least sure, so that the threshold can be judged, too.

@@ -175,11 +175,11 @@ def headwear(p: Values) -> list[Part]:
     reach = {1.0: excess(p["brim_right"], 0.2, 1.1), -1.0: excess(p["brim_left"], 0.2, 1.1)}
     droop = span(p["brim_droop"], -0.5, 0.7)
     thick = span(p["brim_thickness"], 0.07, 0.17)
-    for side, length in reach.items():
+    for direction, length in reach.items():
         if length < 0.06:
             continue
         out = np.linspace(0.0, 1.0, 9)
-        x = side * (width * 0.9 + length * out)
+        x = direction * (width * 0.9 + length * out)
         line = droop * length * out**1.6
         edge = np.stack([x, line - thick / 2], axis=1)
         lower = np.stack([x, line + thick * (0.5 - 0.3 * out)], axis=1)

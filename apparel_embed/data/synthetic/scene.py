@@ -135,7 +135,7 @@ def _masks(
             pen.polygon(corners, fill=255 if fill == part.fill else 0)
         seam_pen.polygon(corners, fill=0)
         seam_pen.line([*corners, corners[0]], fill=255, width=width, joint="curve")
-        if part.fill == "cut":
+        if cloth is not None:
             seams.paste(0, mask=ImageChops.invert(cloth))
     return masks, seams
 
@@ -152,13 +152,16 @@ def _blob(rng: np.random.Generator, centre: np.ndarray, radius: float, side: int
 
 
 def _rgb(rng: np.random.Generator) -> tuple[int, int, int]:
-    return tuple(int(level) for level in rng.integers(10, 250, 3))
+    red, green, blue = (int(level) for level in rng.integers(10, 250, 3))
+    return red, green, blue
 
 
 def _muted(rng: np.random.Generator) -> tuple[int, int, int]:
     """Returns a colour as walls and pavements have."""
     grey = rng.uniform(*_STREET_GREY)
-    return tuple(int(level) for level in grey + rng.uniform(-_STREET_TINT, _STREET_TINT, 3))
+    levels = grey + rng.uniform(-_STREET_TINT, _STREET_TINT, 3)
+    red, green, blue = (int(level) for level in levels)
+    return red, green, blue
 
 
 def _shop(rng: np.random.Generator, side: int) -> Image.Image:

@@ -1,0 +1,159 @@
+"""Retrieval metrics with intervals, of arrays of one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from apparel_embed.evaluation.protocol import WITHIN, EvaluationSet, query_outcomes
+from apparel_embed.retrieval.bootstrap import stratified_bootstrap_interval
+from apparel_embed.retrieval.metrics import QueryMetrics
+
+# Of pictures whose verticals are not told.
+_ONE_VERTICAL = "all pictures"
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A metric and how sure it is.
+
+    Attributes:
+      value: the metric, 0 to 1.
+      low: lower end of its 95 % interval, by bootstrap over items.
+      high: upper end.
+
+    Example:
+      >>> print(Estimate(0.703, 0.669, 0.736))
+      0.703 [0.669, 0.736]
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalResult:
+    """What `evaluate_retrieval` found.
+
+    Attributes:
+      queries: number of queries that count: those with another picture of their item in the
+        gallery.
+      without_answer: number of queries that do not.
+      gallery: number of gallery pictures.
+      r_at_1: recall@1, the share of queries whose nearest picture is of their item.
+      r_at_5: recall@5.
+      r_at_10: recall@10.
+      map_at_r: mAP@R of Musgrave et al. 2020.
+      verticals: the same of every vertical with a query that counts; empty within one.
+
+    Example:
+      >>> found = evaluate_retrieval(np.eye(4)[[0, 0, 1, 1]], ["a", "a", "b", "b"])
+      >>> print(found)
+      4 queries: R@1 1.000 [1.000, 1.000], R@5 ..., R@10 ..., mAP@R 1.000 [1.000, 1.000]
+    """
+
+    queries: int
+    without_answer: int
+    gallery: int
+    r_at_1: Estimate
+    r_at_5: Estimate
+    r_at_10: Estimate
+    map_at_r: Estimate
+    verticals: Mapping[str, RetrievalResult] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.queries} queries: R@1 {self.r_at_1}, R@5 {self.r_at_5}, "
+            f"R@10 {self.r_at_10}, mAP@R {self.map_at_r}"
+        )
+
+
+def evaluate_retrieval(
+    embeddings: np.ndarray,
+    item_ids: Sequence[str] | np.ndarray,
+    *,
+    verticals: Sequence[str] | np.ndarray | None = None,
+    is_query: Sequence[bool] | np.ndarray | None = None,
+    is_gallery: Sequence[bool] | np.ndarray | None = None,
+    scope: str = WITHIN,
+    seed: int = 0,
+) -> RetrievalResult:
+    """Evaluates embeddings by what each query finds in the gallery, as the pipeline does.
+
+    Distances are Euclidean between embeddings at unit length. A picture never finds itself, and
+    queries without another picture of their item in the gallery do not count.
+
+    Args:
+      embeddings: [n, dim] real numbers, of any length above zero, a row per picture.
+      item_ids: [n] the item that each picture shows.
+      verticals: [n] the vertical of each picture; None for pictures of one vertical.
+      is_query: [n] whether a picture is a query; None for all.
+      is_gallery: [n] whether a picture is in the gallery; None for all.
+      scope: "within" searches the gallery of the query's vertical, "merged" that of all.
+      seed: of the bootstrap; the same seed gives the same intervals.
+
+    Returns:
+      Means over verticals of each vertical's mean over queries, with 95 % intervals, and the same
+      of each vertical.
+
+    Raises:
+      UserError: shapes that do not fit, embeddings without direction, an unknown scope, or no query
+        with an answer.
+
+    Example:
+      >>> embeddings = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
+      >>> found = evaluate_retrieval(embeddings, ["shoe", "shoe", "bag", "bag"])
+      >>> found.queries, found.r_at_1.value
+      (4, 1.0)
+      >>> print(found.map_at_r)
+      1.000 [1.000, 1.000]
+    """
+    count = len(item_ids)
+    pictures = EvaluationSet(
+        records=np.arange(count),
+        items=np.asarray(item_ids),
+        verticals=np.asarray([_ONE_VERTICAL] * count if verticals is None else verticals),
+        is_query=np.asarray([True] * count if is_query is None else is_query),
+        is_gallery=np.asarray([True] * count if is_gallery is None else is_gallery),
+    )
+    outcomes = query_outcomes(embeddings, pictures, scope)
+    answered = outcomes.answered()
+    whole = _result(answered, outcomes.gallery_in_all, seed)
+    silent = sum(metrics.without_answer for metrics in outcomes.verticals.values())
+    if scope != WITHIN:
+        # Only the search of all verticals together tells of queries without an answer.
+        silent = int(pictures.is_query.sum()) - whole.queries
+    each = {
+        name: _result({name: metrics}, outcomes.gallery[name], seed)
+        for name, metrics in answered.items()
+    }
+    return dataclasses.replace(
+        whole, without_answer=silent, verticals={} if verticals is None else each
+    )
+
+
+def _result(metrics: Mapping[str, QueryMetrics], gallery: int, seed: int) -> RetrievalResult:
+    """Returns means over some verticals, all of which have an answered query."""
+    items = np.concatenate([one.items for one in metrics.values()])
+    strata = np.repeat(list(metrics), [len(one) for one in metrics.values()])
+
+    def estimate(values_of: Callable[[QueryMetrics], np.ndarray]) -> Estimate:
+        values = [values_of(one) for one in metrics.values()]
+        low, high = stratified_bootstrap_interval(np.concatenate(values), items, strata, seed)
+        return Estimate(float(np.mean([one.mean() for one in values])), low, high)
+
+    return RetrievalResult(
+        queries=len(items),
+        without_answer=sum(one.without_answer for one in metrics.values()),
+        gallery=gallery,
+        r_at_1=estimate(lambda one: one.recall[1]),
+        r_at_5=estimate(lambda one: one.recall[5]),
+        r_at_10=estimate(lambda one: one.recall[10]),
+        map_at_r=estimate(lambda one: one.average_precision_at_r),
+    )

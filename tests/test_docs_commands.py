@@ -1,0 +1,265 @@
+"""What the README and the pages in docs tell to run: it names what there is, and some of it runs.
+
+Blocks after `<!-- executed: name -->` run, those of one name in order and in one directory. There
+are pictures in `photos/<vertical>/<item>/`, `dress.jpg` beside them, and `tools` and `flags`. Each
+binary gets flags that make its work tiny (TINY); nothing else is changed.
+"""
+
+import ast
+import importlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from docs_blocks import PAGES, ROOT, all_blocks
+from PIL import Image
+
+BLOCKS = all_blocks()
+TOOL = re.compile(r"(?:^|/)tools/(\w+)\.py$")
+# Flags of all binaries, by absl.
+OF_ABSL = {"flagfile", "help", "helpfull", "helpshort", "verbosity"}
+# Flags in the text of programs that are not ours.
+OF_OTHERS = {"logdir", "name"}
+PYTHON = ("python", ".venv/bin/python")
+
+# One process for all: each would load TensorFlow anew.
+FLAGS = """
+import json, runpy, sys
+from absl import flags
+import apparel_embed.pipeline  # Brings the flags that libraries define, which are not ours.
+
+found = {}
+for tool in sys.argv[1:]:
+    before = set(flags.FLAGS)
+    runpy.run_path(tool)
+    names = set(flags.FLAGS) - before
+    found[tool] = {name: flags.FLAGS[name].boolean for name in sorted(names)}
+    for name in names:
+        delattr(flags.FLAGS, name)
+print(json.dumps(found))
+"""
+
+
+def command_lines():
+    """Yields page and words of everything in code that calls a binary or make."""
+    for block in BLOCKS:
+        if block.language != "python":
+            for line in block.code.replace("\\\n", " ").splitlines():
+                yield str(block), shlex.split(line, comments=True)
+    for page in PAGES:
+        # Fences are blocks, and their backticks would pair with those of the text.
+        text = re.sub(r"^ *```.*?^ *```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.M)
+        indented = re.findall(r"^ {4}((?:\.venv/bin/)?python .*(?:\\\n.*)*)$", text, re.M)
+        for code in [*indented, *re.findall(r"`([^`]+)`", text)]:
+            try:
+                yield page.name, shlex.split(code.replace("\\\n", " "))
+            except ValueError:
+                # Code that is no command, with a lone quote.
+                continue
+
+
+COMMANDS = list(command_lines())
+
+
+def calls_of(words):
+    """Returns (tool, flags) of each binary that a command line calls."""
+    calls = []
+    for word in words:
+        named = TOOL.search(word)
+        if named:
+            calls.append((named[1], []))
+        elif calls and word.startswith("--") and word != "--":
+            calls[-1][1].append(re.split(r"[=\s]", word[2:], maxsplit=1)[0])
+    return calls
+
+
+def is_known(flag, flags):
+    return flag in OF_ABSL or flag in flags or (flag[:2] == "no" and flags.get(flag[2:], False))
+
+
+@pytest.fixture(scope="module")
+def flags_of():
+    """The flags of each binary, and whether they are switches."""
+    tools = sorted((ROOT / "tools").glob("*.py"))
+    done = subprocess.run(
+        [sys.executable, "-c", FLAGS, *map(str, tools)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {Path(tool).stem: flags for tool, flags in found.items()}
+
+
+def test_commands_are_found():
+    tools = [tool for _, words in COMMANDS for tool, _ in calls_of(words)]
+    assert len(tools) > 20
+    assert {"run_pipeline", "import_dataset", "serve_search"} <= set(tools)
+
+
+def test_every_command_names_a_binary_that_there_is_and_flags_it_knows(flags_of):
+    wrong = []
+    for page, words in COMMANDS:
+        for tool, flags in calls_of(words):
+            if tool not in flags_of:
+                wrong.append(f"{page}: no tools/{tool}.py")
+                continue
+            unknown = [flag for flag in flags if not is_known(flag, flags_of[tool])]
+            wrong += [f"{page}: tools/{tool}.py has no --{flag}" for flag in unknown]
+    assert wrong == []
+
+
+def test_every_flag_in_the_text_is_one_of_some_binary(flags_of):
+    everything = {}
+    for flags in flags_of.values():
+        for name, switch in flags.items():
+            # The same name may be a switch of one binary and a path of another.
+            everything[name] = everything.get(name, False) or switch
+    wrong = []
+    for page, words in COMMANDS:
+        if words and words[0].startswith("--"):
+            given = [re.split(r"[=\s]", word[2:], maxsplit=1)[0] for word in words]
+            flags = [name for word, name in zip(words, given) if word.startswith("--")]
+            wrong += [
+                f"{page}: --{flag}"
+                for flag in flags
+                # `--augment_*` speaks of several.
+                if flag not in OF_OTHERS
+                and not is_known(flag, everything)
+                and not (flag.endswith("*") and any(n.startswith(flag[:-1]) for n in everything))
+            ]
+    assert wrong == []
+
+
+def test_every_flag_file_that_is_named_is_there():
+    for page, words in COMMANDS:
+        for word in words:
+            if word.startswith("--flagfile=") and "<" not in word:
+                assert (ROOT / word.partition("=")[2]).is_file(), (page, word)
+
+
+def test_every_target_of_make_is_there():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    named = {
+        word
+        for _, words in COMMANDS
+        if words and words[0] == "make"
+        for word in words[1:]
+        if "=" not in word and not word.startswith("-")
+    }
+    assert {"quickstart", "test"} <= named
+    assert named - targets == set()
+
+
+PYTHON_BLOCKS = [block for block in BLOCKS if block.language == "python"]
+
+
+@pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=str)
+def test_python_compiles_and_imports_what_there_is(block):
+    for node in ast.walk(ast.parse(block.code, str(block))):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                importlib.import_module(name.name)
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                assert hasattr(module, name.name), f"{block}: {node.module}.{name.name}"
+
+
+TRAINING = [
+    "--backbone=small_cnn",
+    "--init_weights=none",
+    "--image_size=32",
+    "--embedding_dim=8",
+    "--items_per_batch=3",
+    "--pictures_per_item=2",
+    "--specialist_steps=3",
+    "--student_steps=3",
+    "--student_batch_size=8",
+    "--validate_every=3",
+]
+TINY = {
+    "prepare_dataset": ["--max_side=48", "--processes=1"],
+    "run_pipeline": ["--max_side=48", "--processes=1", *TRAINING],
+    "inspect_dataset": ["--processes=1"],
+}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A directory as a newcomer has it, with tiny pictures of 2 verticals of 8 items."""
+    random = np.random.default_rng(0)
+    for vertical in ("bag", "dress"):
+        for item in range(8):
+            folder = tmp_path / "photos" / vertical / f"{vertical}{item}"
+            folder.mkdir(parents=True)
+            colour = random.integers(40, 216, 3)
+            for view in range(4):
+                noisy = random.normal(colour, 12, (48, 48, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(noisy).save(folder / f"{view}.jpg")
+    Image.fromarray(noisy).save(tmp_path / "dress.jpg")
+    for name in ("tools", "flags"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    search = (str(ROOT), os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, search)))
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    return tmp_path
+
+
+def execute(block):
+    """Runs a block's code, or its commands one by one."""
+    if block.language == "python":
+        run(block, [sys.executable, "-c", block.code])
+        return
+    for line in block.code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if not words:
+            continue
+        assert words[0] in PYTHON and TOOL.search(words[1]), f"{block}: {line!r} is not for a test"
+        tool = TOOL.search(words[1])[1]
+        command = [sys.executable, *words[1:], *TINY.get(tool, [])]
+        if tool == "serve_search":
+            serve(block, command)
+        else:
+            run(block, command)
+
+
+def run(block, command):
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, f"{block}: {command}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+
+
+def serve(block, command):
+    """Starts a service, and ends it when it says where it is."""
+    process = subprocess.Popen(
+        [*command, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert any("http://" in line for line in process.stdout), f"{block}: {command}"
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+NAMES = sorted({block.executed for block in BLOCKS if block.executed})
+
+
+def test_the_way_with_pictures_of_ones_own_is_among_what_is_executed():
+    assert "own-pictures" in NAMES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_marked_blocks_run_from_top_to_bottom(name, place):
+    for block in BLOCKS:
+        if block.executed == name:
+            execute(block)
+    assert (place / "runs").is_dir()

@@ -1,0 +1,45 @@
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+import apparel_embed
+
+
+def test_all_names_are_there_sorted_and_listed():
+    assert sorted(apparel_embed.__all__) == apparel_embed.__all__
+    for name in apparel_embed.__all__:
+        assert getattr(apparel_embed, name).__name__ == name
+    assert set(apparel_embed.__all__) <= set(dir(apparel_embed))
+
+
+def test_type_checkers_and_python_find_each_name_in_the_same_module():
+    for name in apparel_embed.__all__:
+        module = getattr(apparel_embed, name).__module__
+        assert module == f"apparel_embed.{apparel_embed._MODULE_OF[name]}"
+        assert hasattr(importlib.import_module(module), name)
+    assert set(apparel_embed._MODULE_OF) == set(apparel_embed.__all__)
+
+
+def test_an_unknown_name_is_no_attribute():
+    with pytest.raises(AttributeError, match="no attribute 'Specialist'"):
+        _ = apparel_embed.Specialist
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("import apparel_embed; dir(apparel_embed); apparel_embed.__version__", set()),
+        ("from apparel_embed import UserError", set()),
+        ("from apparel_embed import load_prepared, PrepareConfig, prepare", {"numpy", "pyarrow"}),
+    ],
+)
+def test_what_needs_no_tensorflow_does_not_import_it(code, allowed):
+    heavy = {"tensorflow", "keras_cv", "numpy", "pyarrow", "matplotlib", "sklearn", "absl"}
+    script = f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = heavy & set(json.loads(done.stdout.splitlines()[-1]))
+    assert found - {"absl"} <= allowed
