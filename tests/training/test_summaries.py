@@ -40,12 +40,12 @@ SPECIALIST = SpecialistConfig(
 def trained(tiny_prepared, tmp_path_factory):
     """A specialist that learns nothing: its one batch is every training picture, unchanged."""
     directory = tmp_path_factory.mktemp("specialist")
-    train_specialist(tiny_prepared, VERTICALS, SPECIALIST, directory, "tiny")
-    return directory, *read_events(directory / "tensorboard")
+    result = train_specialist(tiny_prepared, VERTICALS, SPECIALIST, directory, "tiny")
+    return directory, result["kept_step"], *read_events(directory / "tensorboard")
 
 
 def test_a_specialist_logs_every_kind_at_its_steps(trained):
-    _, found, has_graph = trained
+    _, _, found, has_graph = trained
     assert has_graph
     plugins = {
         "scalars": [
@@ -73,7 +73,7 @@ def test_a_specialist_logs_every_kind_at_its_steps(trained):
 
 
 def test_what_is_logged_of_a_batch_is_what_the_model_makes_of_it(trained, tiny_prepared):
-    directory, found, _ = trained
+    directory, kept, found, _ = trained
     model, _ = load_embedding_model(directory / "model")
     records = tiny_prepared.select(split="train")
     images = [tf.io.decode_jpeg(one) for one in tiny_prepared.read_images(records)]
@@ -98,20 +98,20 @@ def test_what_is_logged_of_a_batch_is_what_the_model_makes_of_it(trained, tiny_p
         "embeddings/mean_norm_before_scaling": norms.mean(),
     }
     for name, value in expected.items():
-        assert found[name].last == pytest.approx(value, rel=1e-3, abs=1e-4), name
+        assert found[name].values[kept] == pytest.approx(value, rel=1e-3, abs=1e-4), name
     for name, values in (
         ("distances/to_positives", positives),
         ("distances/to_negatives", negatives),
+        # Each once, as pairs are.
         ("embeddings/norms", np.repeat(norms, 2)),
     ):
-        left, right, counts = found[name].last.T
-        # Each pair once.
+        left, right, counts = found[name].values[kept].T
         assert counts.sum() == len(values) / 2
         assert (left[0], right[-1]) == pytest.approx((values.min(), values.max()), abs=1e-3)
 
 
 def test_the_first_batch_is_shown_with_its_items_in_lines(trained, tiny_prepared):
-    _, found, _ = trained
+    _, _, found, _ = trained
     sheet = picture(found["first_batch"])
     step, line = (sheet.shape[1] - 6) // 8, (sheet.shape[0] - 6) // 4
     shown = [
