@@ -8,6 +8,7 @@ from pathlib import Path
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
 from werkzeug.test import Client
 
 
@@ -37,3 +38,21 @@ class Plugin:
         answer = Client(self._routes[route]).post(route, data=json.dumps(request))
         assert answer.status_code == 200, answer.data
         return json.loads(answer.data)
+
+
+def hparams_table(logdir: Path) -> dict[str, tuple[dict, dict]]:
+    """Returns the lines of the HParams tab: hparams and metrics, by the names of their sessions."""
+    ask = Plugin(HParamsPlugin, logdir)
+    experiment = ask.json("/experiment")
+    request = {
+        "allowedStatuses": ["STATUS_SUCCESS"],
+        "colParams": [{"hparam": one["name"]} for one in experiment["hparamInfos"]]
+        + [{"metric": one["name"]} for one in experiment["metricInfos"]],
+        "sliceSize": 100,
+    }
+    lines = {}
+    for group in ask.json("/session_groups", **request)["sessionGroups"]:
+        (session,) = group["sessions"]
+        metrics = {one["name"]["tag"]: one["value"] for one in group["metricValues"]}
+        lines[session["name"]] = (group["hparams"], metrics)
+    return lines

@@ -1,109 +1,29 @@
 """Sessions as TensorBoard's HParams tab has them."""
 
-import pytest
-from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
-from tensorboard_plugins import Plugin
+from tensorboard_plugins import hparams_table
 
-from apparel_embed.grouping.sessions import sweep_sessions, trial_sessions
-from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.summaries.hparams import Session, write_sessions
-from apparel_embed.training.optimization import OptimizationConfig
-from apparel_embed.training.specialist import SpecialistConfig
-from apparel_embed.training.student import StudentConfig
 
-MODEL = ModelConfig()
-TRIPLET = SpecialistConfig(MODEL, OptimizationConfig(steps=8, seed=3))
-STUDENT = StudentConfig(MODEL, OptimizationConfig(steps=9))
+SESSIONS = [
+    Session("one", {"kind": "x", "size": 2, "share": 0.5, "fast": True}, {"r_at_1": 0.25}),
+    Session("two", {"kind": "y"}, {}),
+]
 
 
-def table(logdir):
-    """Returns the tab's lines, by the names of their sessions."""
-    ask = Plugin(HParamsPlugin, logdir)
-    experiment = ask.json("/experiment")
-    request = {
-        "allowedStatuses": ["STATUS_SUCCESS"],
-        "colParams": [{"hparam": one["name"]} for one in experiment["hparamInfos"]]
-        + [{"metric": one["name"]} for one in experiment["metricInfos"]],
-        "sliceSize": 100,
-    }
-    lines = {}
-    for group in ask.json("/session_groups", **request)["sessionGroups"]:
-        (session,) = group["sessions"]
-        metrics = {one["name"]["tag"]: one["value"] for one in group["metricValues"]}
-        lines[session["name"]] = (group["hparams"], metrics)
-    return lines
-
-
-def test_trials_are_lines_with_what_made_them_and_r_at_1_of_their_own_verticals(tmp_path):
-    record = {
-        "trials": [
-            {
-                "verticals": ["bag"],
-                "stage": "specialist-bag",
-                "steps": 8,
-                "r_at_1": {"bag": 0.5, "dress": 0.25},
-            },
-            {
-                "verticals": ["bag", "dress", "hat"],
-                "stage": "specialist-bag+dress+hat",
-                "steps": 24,
-                # No query of a hat has an answer.
-                "r_at_1": {"bag": 0.5, "dress": 0.75},
-            },
-        ]
-    }
-    for _ in range(2):
-        # Called again, as after an interruption, the same.
-        write_sessions(tmp_path / "grouping-greedy/tensorboard", trial_sessions(record, TRIPLET))
-
-    lines = table(tmp_path)
-    assert sorted(lines) == [
-        "grouping-greedy/tensorboard/specialist-bag",
-        "grouping-greedy/tensorboard/specialist-bag+dress+hat",
-    ]
-    hparams, metrics = lines["grouping-greedy/tensorboard/specialist-bag+dress+hat"]
-    assert metrics == {"r_at_1": 0.625, "r_at_1/bag": 0.5, "r_at_1/dress": 0.75}
-    assert hparams == {
-        "kind": "grouping",
-        "verticals": "bag+dress+hat",
-        "group_size": 3,
-        "steps": 24,
-        "loss": "semi_hard",
-        "margin": pytest.approx(0.3),
-        "learning_rate": pytest.approx(TRIPLET.optimization.learning_rate),
-        "seed": 3,
-        "backbone": "small_cnn",
-        "image_size": 64,
-        "embedding_dim": 64,
-    }
-    assert lines["grouping-greedy/tensorboard/specialist-bag"][1] == {
-        "r_at_1": 0.5,
-        "r_at_1/bag": 0.5,
+def test_sessions_are_finished_lines_with_hparams_and_metrics(tmp_path):
+    write_sessions(tmp_path / "stage", SESSIONS)
+    assert hparams_table(tmp_path) == {
+        "stage/one": ({"kind": "x", "size": 2.0, "share": 0.5, "fast": True}, {"r_at_1": 0.25}),
+        "stage/two": ({"kind": "y"}, {}),
     }
 
 
-def test_repeats_of_a_sweep_are_lines_with_their_seeds_and_groups(tmp_path):
-    rows = [
-        {"model": "triplet", "size": 2, "group_size": 1.5, "repeats": [0.25, 0.5]},
-        {"model": "unified", "size": 2, "group_size": 1.5, "repeats": [0.75, 1.0]},
-    ]
-    repeats = {2: [(0, "bag+dress,hat"), (1, "bag,dress+hat")]}
-    trainings = {"triplet": TRIPLET, "unified": STUDENT}
-    write_sessions(tmp_path, sweep_sessions({"rows": rows}, repeats, trainings))
-
-    found = {
-        (hparams["model"], hparams["seed"]): (hparams["verticals"], hparams["loss"], metrics)
-        for hparams, metrics in table(tmp_path).values()
-    }
-    assert found == {
-        ("triplet", 0): ("bag+dress,hat", "semi_hard", {"r_at_1": 0.25}),
-        ("triplet", 1): ("bag,dress+hat", "semi_hard", {"r_at_1": 0.5}),
-        ("unified", 0): ("bag+dress,hat", "mse", {"r_at_1": 0.75}),
-        ("unified", 1): ("bag,dress+hat", "mse", {"r_at_1": 1.0}),
-    }
+def test_what_an_interrupted_call_has_left_goes(tmp_path):
+    write_sessions(tmp_path / "stage", SESSIONS)
+    write_sessions(tmp_path / "stage", SESSIONS[1:])
+    assert sorted(hparams_table(tmp_path)) == ["stage/two"]
 
 
-def test_a_search_without_trials_leaves_no_sessions(tmp_path):
-    write_sessions(tmp_path / "none", trial_sessions({"trials": []}, TRIPLET))
-    write_sessions(tmp_path / "some", [Session("one", {"kind": "x"}, {})])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["some"]
+def test_without_sessions_there_is_no_directory(tmp_path):
+    write_sessions(tmp_path / "stage", [])
+    assert not any(tmp_path.iterdir())
