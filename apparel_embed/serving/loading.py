@@ -94,9 +94,11 @@ def load_picture_embedder(location: str) -> PictureEmbedder:
     """
     directory = find_model(location)
     if not tf.io.gfile.exists(f"{directory}/{_SAVED_MODEL}"):
-        module = ServingModule(load_embedding_model(Path(directory))[0])
-        embed = module.embed_bytes.get_concrete_function()
-        return PictureEmbedder(module, embed, module.model.output_shape[-1])
+        model, _ = load_embedding_model(Path(directory))
+        module = ServingModule(model)
+        return PictureEmbedder(
+            module, module.embed_bytes.get_concrete_function(), model.output_shape[-1]
+        )
     try:
         module = tf.saved_model.load(directory)
     except (OSError, ValueError, tf.errors.OpError) as error:
