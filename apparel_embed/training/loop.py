@@ -39,7 +39,7 @@ class LoopConfig:
     Attributes:
       validate_every: between validations; the best of them is kept.
       checkpoint_every: between checkpoints that an interrupted training goes on from.
-      log_every: between TensorBoard scalars.
+      log_every: between TensorBoard's numbers and histograms.
       keep_checkpoints: how many of the newest checkpoints are kept, beside that of the best
         weights.
     """
