@@ -37,6 +37,7 @@ from apparel_embed.student_stages import (
     student_stage,
     targets_stage,
 )
+from apparel_embed.summaries_stage import summaries_stage
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 from apparel_embed.training.targets import TargetsConfig
@@ -145,6 +146,7 @@ def _run_pipeline(config: PipelineConfig) -> PipelineResult:
         export=export,
         measure_speed=config.measure_speed,
     )
+    summaries_stage(run_dir, dataset, evaluation)
     return PipelineResult(dataset, evaluation, export.directory, report)
 
 

@@ -164,8 +164,8 @@ def test_a_second_call_skips_every_stage_and_changes_nothing(walked):
     done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS)
 
     assert done.returncode == 0, done.stderr[-3000:]
-    # Grouping, two specialists, combined, targets, student, evaluation, export, report.
-    assert done.stderr.count("finished before, skipped") == 9
+    # Grouping, two specialists, combined, targets, student, evaluation, export, report, summaries.
+    assert done.stderr.count("finished before, skipped") == 10
     after = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
     assert after == before
 

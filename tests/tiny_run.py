@@ -21,6 +21,7 @@ STAGES = (
     "evaluation",
     "saved_model",
     "report",
+    "summaries",
 )
 """Directories that a run makes, in the order in which they are finished."""
 
@@ -145,7 +146,11 @@ def contents(run_dir):
             }
         elif path.suffix == ".h5":
             found[name] = _arrays(path)
-        elif path.is_file() and "tensorboard" not in path.parts and "saved_model" not in path.parts:
+        elif (
+            path.is_file()
+            and not path.name.startswith("events.")
+            and "saved_model" not in path.parts
+        ):
             found[name] = path.read_bytes()
     return found
 

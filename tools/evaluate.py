@@ -3,7 +3,8 @@ r"""Evaluates all models of a run on the same queries.
     python tools/evaluate.py --run_dir=runs/mine --prepared=data/prepared
 
 Writes <run_dir>/evaluation/summary.json, the same as a table, each model's embeddings, and
-<run_dir>/report/index.html, which shows all that is known of the run.
+<run_dir>/report/index.html, which shows all that is known of the run. What TensorBoard shows of it,
+the worst queries and the Embedding Projector, is in <run_dir>/summaries.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from apparel_embed.stages import (
     report_stage,
     single_specialists,
 )
+from apparel_embed.summaries_stage import summaries_stage
 
 _RUN = RunFlags()
 _SPECIALISTS = SpecialistsFlag()
@@ -68,10 +70,12 @@ def main() -> None:
         export=latest_saved_model(_RUN.run_dir / SAVED_MODEL),
         measure_speed=_MEASURE_SPEED.value,
     )
+    summaries_stage(_RUN.run_dir, dataset, stage)
     print((stage.directory / TABLES_FILE).read_text("utf-8"))
     print(f"Summary:     {stage.directory / SUMMARY_FILE}")
     print(f"Embeddings:  {stage.directory / 'embeddings'}")
     print(f"Report:      {report.directory / PAGE_FILE}")
+    print(f"TensorBoard: tensorboard --logdir={_RUN.run_dir}")
     print(f"Next:        python tools/export_saved_model.py --run_dir={_RUN.run_dir}")
 
 

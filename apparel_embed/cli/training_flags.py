@@ -206,7 +206,10 @@ class TrainingFlags:
                     "checkpoint_every",
                     "steps between checkpoints that an interrupted training goes on from",
                 ),
-                ("log_every", "steps between TensorBoard scalars"),
+                (
+                    "log_every",
+                    "steps between TensorBoard's numbers and histograms, each a forward pass more",
+                ),
                 (
                     "keep_checkpoints",
                     "newest checkpoints that a training keeps until it is finished, beside that "

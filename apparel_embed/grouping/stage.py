@@ -9,11 +9,13 @@ from typing import Any
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.files import write_json
 from apparel_embed.grouping.search import SearchConfig, search_groups
+from apparel_embed.grouping.sessions import trial_sessions
 from apparel_embed.grouping.training import StageTrainer
 from apparel_embed.inference.damage import telling_damage
 from apparel_embed.previous_run import previous_input, previous_stage
 from apparel_embed.runs import Stage, run_stage
 from apparel_embed.stages import COMBINED, made_of
+from apparel_embed.summaries.hparams import write_sessions
 from apparel_embed.training.specialist import SpecialistConfig
 
 GROUPS_FILE = "groups.json"
@@ -23,6 +25,8 @@ def grouping_stage(
     run_dir: Path, dataset: PreparedDataset, search: SearchConfig, training: SpecialistConfig
 ) -> Stage:
     """Finds the groups; `<stage>/groups.json` tells them with every trial and its evidence.
+
+    Trials are in `<stage>/tensorboard`, too, for its HParams tab.
 
     The trials are stages of their own, `specialist-<verticals>`: another search of the same run
     finds them finished, and so does whatever trains the groups' specialists. A search with another
@@ -50,6 +54,7 @@ def grouping_stage(
     def work(directory: Path) -> dict[str, Any]:
         found = search_groups(StageTrainer(run_dir, dataset, training), search)
         write_json(directory / GROUPS_FILE, found.record)
+        write_sessions(directory / "tensorboard", trial_sessions(found.record, training))
         return {"groups": found.record["groups"], "complete": found.complete}
 
     return run_stage(

@@ -18,6 +18,7 @@ from apparel_embed.evaluation.models import embed_by_specialists
 from apparel_embed.evaluation.protocol import answered_queries, query_outcomes
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.files import write_json
+from apparel_embed.grouping.sessions import sweep_sessions
 from apparel_embed.grouping.strategies import Groups, format_groups
 from apparel_embed.grouping.trials import Group
 from apparel_embed.inference.damage import telling_damage
@@ -28,6 +29,7 @@ from apparel_embed.retrieval.metrics import QueryMetrics
 from apparel_embed.runs import Stage, run_stage
 from apparel_embed.stages import COMBINED, SWEEP, made_of, specialist_stage
 from apparel_embed.student_stages import student_stage, targets_stage
+from apparel_embed.summaries.hparams import write_sessions
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 from apparel_embed.training.targets import TargetsConfig
@@ -135,6 +137,8 @@ def sweep_stage(
 ) -> Stage:
     """Trains models of groups of each size, and writes `sweep.json` and the curve as a figure.
 
+    Each repeat is in `<stage>/tensorboard`, too, for its HParams tab.
+
     Models are stages in `<run>/sweep-models/seed<seed>/`, trained once; those that the run itself
     has trained alike, with the same seed, are copied. A sweep of other sizes, partitions, seeds or
     another split is made anew, and trains only the models that are not there.
@@ -167,6 +171,9 @@ def sweep_stage(
         record = run_sweep(run_dir, dataset, sweep, training, student)
         write_json(directory / SWEEP_FILE, record)
         (directory / CURVE_FILE).write_bytes(draw_curve(record))
+        repeats = {row["size"]: _repeats(dataset, sweep, row["size"]) for row in record["rows"]}
+        sessions = sweep_sessions(record, repeats, {TRIPLET: training, UNIFIED: student})
+        write_sessions(directory / "tensorboard", sessions)
         return {"rows": record["rows"]}
 
     settings = dataclasses.asdict(sweep)
@@ -218,6 +225,15 @@ def run_sweep(
         "verticals": total,
         "rows": rows,
     }
+
+
+def _repeats(dataset: PreparedDataset, sweep: SweepConfig, size: int) -> list[tuple[int, str]]:
+    """Returns seed and groups of each repeat of a size, in the order in which they are made."""
+    return [
+        (seed, format_groups(groups))
+        for seed in sweep.seeds
+        for groups in partitions_of(dataset.verticals, size, sweep.partitions, seed)
+    ]
 
 
 def _different_sizes(sizes: Sequence[int], verticals: int) -> list[int]:

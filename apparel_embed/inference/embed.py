@@ -35,6 +35,11 @@ class Embedder:
         # Traced here and now, once; TensorFlow else warns that every Embedder traces anew.
         self._embed = embed.get_concrete_function()
 
+    @property
+    def graph(self) -> tf.Graph:
+        """What is computed, from uint8 [batch, size, size, 3] to embeddings."""
+        return self._embed.graph
+
     def __call__(self, batches: tf.data.Dataset | list[tf.Tensor]) -> np.ndarray:
         """Embeds batches of uint8 [batch, size, size, 3]: float32 [n, dim]."""
         parts = [self._embed(images).numpy() for images in batches]

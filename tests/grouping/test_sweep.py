@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from report_runs import make_dataset
+from tensorboard_plugins import hparams_table
 
 from apparel_embed import stages, student_stages
 from apparel_embed.errors import UserError
@@ -225,6 +226,26 @@ def test_a_size_is_told_as_groups_are_and_one_that_makes_as_many_is_no_other(
     config = dataclasses.replace(config, sizes=(3,))
     (row,) = sweep_stage(tmp_path / "other", of_four, config, TRAINING, STUDENT).result["rows"]
     assert (row["size"], row["group_size"]) == (3, 2.0)
+
+
+def test_every_repeat_is_a_line_of_the_hparams_tab(of_four, tmp_path, untrained):
+    config = SweepConfig(sizes=(2, 4), partitions=2, seeds=(5, 6))
+    stage = sweep_stage(tmp_path, of_four, config, TRAINING, STUDENT)
+
+    lines = hparams_table(tmp_path)
+    for row in stage.result["rows"]:
+        expected = [
+            (seed, format_groups(groups))
+            for seed in (5, 6)
+            for groups in partitions_of("abcd", row["size"], 2, seed)
+        ]
+        for number, (value, (seed, groups)) in enumerate(zip(row["repeats"], expected)):
+            name = f"sweep/tensorboard/{row['model']}-size{row['size']}-{number:02d}"
+            hparams, metrics = lines.pop(name)
+            assert (hparams["seed"], hparams["verticals"]) == (seed, groups)
+            assert hparams["group_size"] == row["group_size"]
+            assert metrics == {"r_at_1": pytest.approx(value)}
+    assert not lines
 
 
 def test_a_split_that_answers_no_query_is_refused_before_anything_is_trained(tmp_path, untrained):
