@@ -46,7 +46,7 @@ def draw_labelled_sheet(
     return np.asarray(sheet)
 
 
-def _cut(text: str, font: ImageFont.FreeTypeFont) -> str:
+def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """Returns as much of a text, in one line, as is no wider than a picture."""
     text = " ".join(text.split())[:_LONGEST]
     if font.getlength(text) <= SIDE:

@@ -51,10 +51,9 @@ def training_hparams(training: SpecialistConfig | StudentConfig) -> dict[str, An
       training: its configuration.
     """
     loss = training.loss
-    is_triplet = isinstance(training, SpecialistConfig)
+    named = {"loss": loss} if isinstance(loss, str) else {"loss": loss.name, "margin": loss.margin}
     return {
-        "loss": loss.name if is_triplet else loss,
-        **({"margin": loss.margin} if is_triplet else {}),
+        **named,
         "learning_rate": training.optimization.learning_rate,
         "seed": training.optimization.seed,
         "backbone": training.model.backbone,
