@@ -17,7 +17,9 @@ from apparel_embed.summaries.projector import write_projector
 
 
 def write_summaries(inputs: ReportInputs, directory: Path) -> dict[str, Any]:
-    """Writes the worst queries' rank lists as images, and the embeddings for the projector.
+    """Writes the worst queries' rank lists as images, and embeddings for the projector.
+
+    These are the student's and the specialists', or else those of the combined model.
 
     Args:
       inputs: what was evaluated.
@@ -34,8 +36,8 @@ def write_summaries(inputs: ReportInputs, directory: Path) -> dict[str, Any]:
             pixels = _pixels(one.picture.png)
             tf.summary.image(f"worst_queries/{one.vertical}", pixels[np.newaxis])
     writer.close()
-    names = [UNIFIED, *([inputs.experts] if inputs.experts else []), COMBINED]
-    embeddings = {name: inputs.embeddings[name] for name in names if name in inputs.embeddings}
+    shown = [name for name in (UNIFIED, inputs.experts) if name in inputs.embeddings] or [COMBINED]
+    embeddings = {name: inputs.embeddings[name] for name in shown if name in inputs.embeddings}
     files = write_projector(directory, inputs.dataset, inputs.pictures.records, embeddings)
     return {"worst_queries": [one.vertical for one in lists], "projector": files}
 

@@ -11,6 +11,7 @@ from report_runs import DOLLARS, NASTY, SILENT, make_dataset, make_evaluation
 from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 from tensorboard_plugins import Plugin
 
+from apparel_embed import summaries_stage as stage_of_summaries
 from apparel_embed.evaluation.models import Embedded
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.summaries import projector
@@ -66,11 +67,7 @@ def test_the_projector_serves_embeddings_pictures_and_labels_of_student_and_spec
     assert json.loads(ask("/runs")) == ["summaries/tensorboard"]
     run = {"run": "summaries/tensorboard"}
     config = json.loads(ask("/info", **run))
-    assert [one["tensorName"] for one in config["embeddings"]] == [
-        "unified",
-        "specialists",
-        "combined",
-    ]
+    assert [one["tensorName"] for one in config["embeddings"]] == ["unified", "specialists"]
     for one in config["embeddings"]:
         name = one["tensorName"]
         served = np.frombuffer(ask("/tensor", name=name, **run), np.float32)
@@ -118,6 +115,13 @@ def test_of_many_pictures_a_sample_is_shown_and_the_sprite_is_bounded(shown, tmp
         assert sprite.size == (4 * 48, 4 * 48)
 
 
+def test_without_student_and_specialists_the_combined_model_is_shown(shown, tmp_path):
+    dataset, _, _ = shown
+    _, evaluation = evaluated(tmp_path, dataset, ["colour_histogram", "combined"])
+    stage = summaries_stage(tmp_path, dataset, evaluation)
+    assert stage.result["projector"] == ["metadata.tsv", "sprite.png", "combined.tsv"]
+
+
 def test_where_no_model_was_trained_there_is_nothing_to_show(shown, tmp_path):
     dataset, _, _ = shown
     _, evaluation = evaluated(tmp_path, dataset, ["colour_histogram"])
@@ -125,7 +129,7 @@ def test_where_no_model_was_trained_there_is_nothing_to_show(shown, tmp_path):
     assert stage.result == {"worst_queries": [], "projector": []}
 
 
-def test_the_stage_is_skipped_and_made_anew_for_another_evaluation(shown, tmp_path):
+def test_the_stage_is_skipped_and_made_anew_for_another_evaluation(shown, tmp_path, monkeypatch):
     dataset, _, _ = shown
     _, first = evaluated(tmp_path, dataset, ["unified"])
     stage = summaries_stage(tmp_path, dataset, first)
@@ -134,11 +138,18 @@ def test_the_stage_is_skipped_and_made_anew_for_another_evaluation(shown, tmp_pa
     before = tensors.read_text()
 
     first.directory.rename(tmp_path / "earlier")
-    # What a killed call has left is no part of the next.
-    left = tmp_path / "summaries.partial/tensorboard"
-    left.mkdir(parents=True)
-    (left / "events.out.tfevents.1.x").write_bytes(b"half")
     _, second = evaluated(tmp_path, dataset, ["unified"], seed=1)
+
+    def killed(inputs, directory):
+        directory.mkdir()
+        (directory / "events.out.tfevents.1.x").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stage_of_summaries, "write_summaries", killed)
+        summaries_stage(tmp_path, dataset, second)
+    assert tensors.read_text() == before
     assert not summaries_stage(tmp_path, dataset, second).skipped
     assert tensors.read_text() != before
+    # What the killed call has left is no part of it.
     assert not (tensors.parent / "events.out.tfevents.1.x").exists()
