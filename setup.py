@@ -70,6 +70,10 @@ setup(
         "keras-cv==0.9.0",
         "matplotlib",
         "numpy<2",
+        # HEIC, which telephones write, for Pillow; pi-heif only decodes, without GPL code.
+        'pi-heif; python_version >= "3.10"',
+        # The last with wheels for Python 3.9.
+        'pi-heif==1.1.1; python_version < "3.10"',
         # Pillow 11.3 is the first with AVIF built in.
         "Pillow>=11.3",
         "pyarrow",

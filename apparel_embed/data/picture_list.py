@@ -22,7 +22,7 @@ IMAGE = "image"
 # What tools call pictures by that shops use; other files of a directory are passed over.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", ".ico", ".tga", ".jp2", ".j2k"),
+    *(".heic", ".heif", ".ppm", ".pgm", ".pbm", ".ico", ".tga", ".jp2", ".j2k"),
 )
 
 _PARQUET_SUFFIXES = (".parquet", ".pq")

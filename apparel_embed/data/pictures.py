@@ -14,10 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pi_heif
 from PIL import ExifTags, Image, ImageCms
 
-# Pillow opens more kinds, some by starting other programs (EPS); these are what shops use.
-FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "ICO", "TGA", "JPEG2000")
+# Pillow opens more kinds, some by starting other programs (EPS); these are what shops use, and
+# HEIF (.heic), which telephones write.
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "ICO", "TGA", "JPEG2000"),
+    "HEIF",
+)
 # Twice Pillow's own limit, above which it refuses to open a picture.
 LARGEST_MAX_PIXELS = 178_956_970
 
@@ -129,7 +134,7 @@ def open_picture(
     with _rejecting(settings.max_pixels), warnings.catch_warnings():
         # Pillow warns of odd metadata and of sizes that max_pixels already bounds.
         warnings.simplefilter("ignore")
-        with Image.open(file, formats=FORMATS) as image:
+        with _open(file) as image:
             return _prepare(image, settings, box)
 
 
@@ -157,13 +162,20 @@ def picture_size(source: bytes | str | os.PathLike[str]) -> tuple[int, int]:
       RejectedPicture: no picture; the message says why.
     """
     file = _source_file(source)
-    with _rejecting(LARGEST_MAX_PIXELS), Image.open(file, formats=FORMATS) as image:
+    with _rejecting(LARGEST_MAX_PIXELS), _open(file) as image:
         width, height = image.size
         # Pillow turns TIFF itself. Without EXIF in its head a PNG may have some at its end, for
         # which Pillow would decode it all.
         if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
             return width, height
         return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+def _open(file: io.BytesIO | Path) -> Image.Image:
+    """Returns a picture of which only the head is read."""
+    if "HEIF" not in Image.OPEN:
+        pi_heif.register_heif_opener()
+    return Image.open(file, formats=FORMATS)
 
 
 def _source_file(source: bytes | str | os.PathLike[str]) -> io.BytesIO | Path:

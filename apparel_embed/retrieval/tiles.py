@@ -50,7 +50,7 @@ class HostTiles:
     """
 
     query_block = 1024
-    gallery_block = 2048
+    gallery_block = 1024
     input_rounding = 0.0
 
     def __init__(self) -> None:

@@ -243,7 +243,9 @@ def _add_searches(
     @app.post("/api/search", summary="Search by a picture", tags=["search"], responses=responses)
     async def search(
         request: Request,
-        file: Annotated[UploadFile, File(description="JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF")],
+        file: Annotated[
+            UploadFile, File(description="JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF")
+        ],
         box: Annotated[
             str, Form(max_length=200, description="x_min,y_min,x_max,y_max: pixels, upright")
         ] = "",

@@ -17,7 +17,6 @@ from apparel_embed.serving.errors import NotAPicture, PictureTooLarge
 _SERVABLE = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
 # A colour profile stands at the start of a file.
 _PROFILES, _START = (b"ICC_PROFILE\0", b"iCCP"), 1 << 16
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +47,8 @@ class PictureLimits:
 def to_servable(picture: bytes, limits: PictureLimits = PictureLimits()) -> bytes:
     """Returns a picture as JPEG, PNG or GIF, the bytes themselves wherever they will do.
 
-    Other formats that Pillow reads (WebP, AVIF, TIFF, BMP ...), large files and pictures with a
-    colour profile are converted as `prepare` does it: upright, on white, in sRGB.
+    Other formats that `prepare` reads (WebP, AVIF, HEIC, TIFF, BMP ...), large files and pictures
+    with a colour profile are converted as `prepare` does it: upright, on white, in sRGB.
 
     Args:
       picture: a file's bytes.
@@ -70,8 +69,6 @@ def to_servable(picture: bytes, limits: PictureLimits = PictureLimits()) -> byte
         and not any(profile in start for profile in _PROFILES)
     ):
         return picture
-    if picture[4:8] == b"ftyp" and picture[8:12] in _HEIF_BRANDS:
-        raise NotAPicture("HEIC pictures cannot be read; convert it to JPEG, WebP or AVIF")
     settings = PictureSettings(max_side=limits.sent_side, max_pixels=limits.max_pixels)
     try:
         return prepare_picture(picture, settings).jpeg

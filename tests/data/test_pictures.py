@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
+from heic import PLAIN, TURNED
 from PIL import Image, ImageCms, features
 
 from apparel_embed.data.pictures import (
@@ -97,6 +98,24 @@ def test_box_is_in_upright_pixels_even_of_a_jpeg_decoded_at_reduced_size(orienta
     assert_colour(green[10, 16], GREEN)
     assert_colour(green[-1, 0], GREEN, 12)
     assert_quarters(prepared(data, settings))
+
+
+@pytest.mark.parametrize(
+    ("data", "size", "blue"), [(PLAIN, (96, 64), (16, 24)), (TURNED, (64, 96), (24, 48))]
+)
+def test_a_telephones_heic_is_decoded_and_ends_upright(data, size, blue):
+    picture = prepare_picture(data, PictureSettings(max_side=96))
+    assert (picture.width, picture.height) == picture_size(data) == size
+    pixels = np.asarray(Image.open(io.BytesIO(picture.jpeg)))
+    assert_colour(pixels[blue], (30, 60, 200))
+    assert_colour(pixels[-16, 16], (200, 40, 40))
+
+
+@pytest.mark.parametrize("length", [12, 100, 300, 400, 487])
+def test_heic_that_is_cut_off_is_rejected_with_one_line(length):
+    with pytest.raises(RejectedPicture) as error:
+        prepare_picture(PLAIN[:length], PictureSettings())
+    assert "\n" not in str(error.value)
 
 
 def test_broken_exif_is_ignored():

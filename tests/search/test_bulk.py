@@ -1,0 +1,143 @@
+"""An index of what bulk embedding wrote: a catalogue that was never prepared."""
+
+import functools
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.errors import UserError
+from apparel_embed.inference.bulk import BulkConfig, bulk_embed, run_here
+from apparel_embed.inference.bulk_sources import MANIFEST, SourceConfig
+from apparel_embed.search.build import IndexSource, bulk_rows, fill_index
+from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.limits import Limits
+from apparel_embed.search.server import SearchSources, make_service
+from apparel_embed.search.version import IndexSettings
+from apparel_embed.serving.loading import load_picture_embedder, model_fingerprint
+
+
+@pytest.fixture(scope="module")
+def embedded(catalogue, tmp_path_factory):
+    """Parquet shards of all pictures of the catalogue's manifest."""
+    output = tmp_path_factory.mktemp("bulk") / "embeddings"
+    model = str(catalogue.saved_model)
+    config = BulkConfig(
+        source=SourceConfig(
+            MANIFEST, str(catalogue.manifest), shard_pictures=30, settings=PictureSettings()
+        ),
+        model_fingerprint=model_fingerprint(model),
+        output=str(output),
+        batch_size=8,
+    )
+    load = functools.partial(load_picture_embedder, model)
+    bulk_embed(config, functools.partial(run_here, load=load, processes=1))
+    return output
+
+
+@pytest.fixture(scope="module")
+def index(catalogue, embedded, tmp_path_factory):
+    with VectorIndex(str(tmp_path_factory.mktemp("index") / "index.db")) as opened:
+        source = IndexSource(catalogue.saved_model, catalogue.dataset.directory, bulk=embedded)
+        fill_index(opened, source, IndexSettings())
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def client(catalogue, index):
+    sources = SearchSources(catalogue.saved_model, None, pictures=catalogue.manifest.parent)
+    with TestClient(make_service(index, sources, Limits(rate=0))) as opened:
+        yield opened
+
+
+def test_it_holds_every_picture_of_the_manifest_and_finds_itself(catalogue, index, client):
+    assert index.current().pictures == len(catalogue.dataset)
+    assert index.current().verticals == ("bag", "dress")
+    name = catalogue.dataset.column("image")[5]
+    picture = (catalogue.manifest.parent / name).read_bytes()
+
+    answer = client.post("/api/search", files={"file": ("a.png", picture, "image/png")})
+
+    hit = answer.json()["hits"][0]
+    assert hit["picture"] == name
+    assert hit["distance"] < 1e-3
+
+
+def test_its_pictures_are_served_from_below_the_root_and_from_nowhere_else(
+    catalogue, index, client, tmp_path
+):
+    name = catalogue.dataset.column("image")[0]
+    version = index.current()
+    key = next(k for k in index.keys(version.model) if index.picture(version, k)[0].picture == name)
+    served = Image.open(io.BytesIO(client.get(f"/pictures/{key}").content))
+    assert served.format == "JPEG"
+    assert served.size == Image.open(catalogue.manifest.parent / name).size
+
+    outside = tmp_path / "outside.png"
+    Image.new("RGB", (9, 9)).save(outside)
+    vector = [1.0, *[0.0] * (version.dim - 1)]
+    table = pa.table(
+        {
+            "image": [str(outside), f"../../{outside.name}", "missing.png"],
+            "item_id": ["1", "2", "3"],
+            "vertical": ["bag"] * 3,
+            "embedding": pa.array([vector] * 3, pa.list_(pa.float32(), version.dim)),
+        }
+    )
+    pq.write_table(table, tmp_path / "odd.parquet")
+    with VectorIndex(str(tmp_path / "index.db")) as other:
+        source = IndexSource(
+            catalogue.saved_model, catalogue.dataset.directory, bulk=tmp_path / "odd.parquet"
+        )
+        model = fill_index(other, source, IndexSettings()).version.model
+        sources = SearchSources(catalogue.saved_model, None, pictures=catalogue.manifest.parent)
+        with TestClient(make_service(other, sources, Limits(rate=0))) as asked:
+            found = [asked.get(f"/pictures/{key}").status_code for key in other.keys(model)]
+    assert found == [404] * 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (["image", "item_id", "embedding"], "odd.parquet: no column 'vertical'"),
+        (["image", "item_id", "vertical"], "odd.parquet: no column 'embedding'"),
+    ],
+)
+def test_a_file_without_a_column_is_refused(tmp_path, columns, said):
+    pq.write_table(pa.table({name: ["a"] for name in columns}), tmp_path / "odd.parquet")
+    with pytest.raises(UserError, match=said):
+        list(bulk_rows(tmp_path))
+
+
+def test_what_is_no_parquet_is_refused(tmp_path):
+    (tmp_path / "odd.parquet").write_bytes(b"PAR1 or not")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(UserError, match=r"odd\.parquet: cannot be read as Parquet"):
+        list(bulk_rows(tmp_path / "odd.parquet"))
+    with pytest.raises(UserError, match=r"no \*\.parquet here"):
+        list(bulk_rows(empty))
+
+
+def test_embeddings_of_another_model_are_refused(catalogue, tmp_path):
+    table = pa.table(
+        {
+            "image": ["a.png"],
+            "item_id": ["1"],
+            "vertical": ["bag"],
+            "embedding": pa.array([np.ones(7, np.float32)], pa.list_(pa.float32())),
+        }
+    )
+    pq.write_table(table, tmp_path / "odd.parquet")
+    source = IndexSource(
+        catalogue.saved_model, catalogue.dataset.directory, bulk=tmp_path / "odd.parquet"
+    )
+    with VectorIndex(str(tmp_path / "index.db")) as index:
+        with pytest.raises(UserError, match="16"):
+            fill_index(index, source, IndexSettings())
+        assert index.current() is None
