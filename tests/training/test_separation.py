@@ -101,6 +101,7 @@ def targets(tiny_prepared, tmp_path):
     return compute
 
 
+@pytest.mark.slow
 def test_targets_tell_their_group_after_they_are_aligned(tiny_prepared, targets):
     records, plain = targets(0.0)
     again, apart = targets(0.6)
