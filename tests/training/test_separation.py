@@ -113,6 +113,7 @@ def test_targets_tell_their_group_after_they_are_aligned(tiny_prepared, targets)
     np.testing.assert_allclose(apart[:, 9], np.where(is_bag, 0, 0.6), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_student_of_such_targets_starts_as_a_shorter_model_with_zeros_appended(
     tiny_prepared, targets, tmp_path
 ):
