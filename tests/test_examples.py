@@ -46,6 +46,7 @@ def place(tiny_prepared, address, tmp_path, monkeypatch):
     return address[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of_a_module_run(name, place):
     module = importlib.import_module(name)

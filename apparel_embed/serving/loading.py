@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from apparel_embed.errors import UserError
 from apparel_embed.models.embedding import load_embedding_model
-from apparel_embed.serving.decoding import LARGEST_MAX_PIXELS
 from apparel_embed.serving.saved_model import ServingModule
 
 _SAVED_MODEL = "saved_model.pb"
@@ -96,10 +95,10 @@ def load_picture_embedder(location: str) -> PictureEmbedder:
     directory = find_model(location)
     if not tf.io.gfile.exists(f"{directory}/{_SAVED_MODEL}"):
         model, _ = load_embedding_model(Path(directory))
-        # Whoever embeds by it has prepared the pictures, and so looked at their size.
-        module = ServingModule(model, LARGEST_MAX_PIXELS)
-        embed = module.embed_bytes.get_concrete_function()
-        return PictureEmbedder(module, embed, model.output_shape[-1])
+        module = ServingModule(model)
+        return PictureEmbedder(
+            module, module.embed_bytes.get_concrete_function(), model.output_shape[-1]
+        )
     try:
         module = tf.saved_model.load(directory)
     except (OSError, ValueError, tf.errors.OpError) as error:

@@ -79,6 +79,7 @@ def test_keras_loads_a_compiled_model_with_its_loss(loss, tmp_path):
     assert loaded.loss.get_config() == model.loss.get_config()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", CLASSES)
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_a_model_learns_with_it_in_any_precision_and_with_a_short_last_batch(loss, precision):

@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from serving_models import DIM, encoded, exif, picture
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("APPAREL_EMBED_FUZZ_SECONDS", "0"))
 WHOLE = [
     encoded(picture(40, 30), exif=exif(6)),

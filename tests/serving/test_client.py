@@ -263,6 +263,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_the_model_in_process_needs_nothing_of_tensorflow_serving(exported):
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, str(exported)], capture_output=True, text=True

@@ -139,6 +139,7 @@ def snippets(kit, language):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_readmes_python_asks_for_an_embedding(kit, exported_with_head, embedding, tmp_path):
     (tmp_path / "dress.jpg").write_bytes(PICTURE)
     plain, by_client = snippets(kit, "python")

@@ -245,6 +245,7 @@ def test_calls_at_the_same_time_get_their_own_answers(signatures):
             np.testing.assert_array_equal(embeddings, expected)
 
 
+@pytest.mark.slow
 def test_the_command_line_of_tensorflow_shows_and_runs_the_signatures(
     signatures, exported_with_head, tmp_path
 ):

@@ -7,6 +7,8 @@ from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.preprocessing import decode_to_square
 from apparel_embed.serving.tflite import TFLITE_KINDS, TFLiteModel, to_tflite
 
+pytestmark = pytest.mark.slow
+
 PICTURES = np.stack(
     [decode_to_square(encoded(picture(seed=seed)), SIZE).numpy() for seed in range(12)]
 )

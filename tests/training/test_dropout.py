@@ -77,6 +77,7 @@ def test_keras_own_random_numbers_have_a_state():
 
 
 # Those that drop something, and the default.
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["efficientnet_lite_b0", "efficientnet_v2_b0", "small_cnn"])
 def test_no_random_number_of_a_step_has_a_state_of_its_own(backbone):
     model = build_embedding_model(ModelConfig(backbone=backbone, image_size=32, embedding_dim=4))

@@ -116,6 +116,7 @@ def test_every_precision_learns_keeps_float32_weights_and_resumes_with_the_same_
         np.testing.assert_array_equal(ours, expected)
 
 
+@pytest.mark.slow
 def test_a_model_trained_in_half_precision_is_loaded_and_served_in_float32(tmp_path, tiny_prepared):
     def batches(first):
         images = tf.random.stateless_uniform([4, 32, 32, 3], [1, 2], 0, 255)
@@ -181,6 +182,7 @@ def test_a_loss_that_is_no_number_ends_a_training_in_every_precision(tmp_path, p
         ).run()
 
 
+@pytest.mark.slow
 def test_a_profile_of_the_steps_asked_for_is_written_for_tensorboard(tmp_path):
     make_loop(tmp_path / "none", ExecutionConfig()).run()
     make_loop(tmp_path / "some", ExecutionConfig(profile_steps=(3, 6))).run()

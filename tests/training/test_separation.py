@@ -101,6 +101,7 @@ def targets(tiny_prepared, tmp_path):
     return compute
 
 
+@pytest.mark.slow
 def test_targets_tell_their_group_after_they_are_aligned(tiny_prepared, targets):
     records, plain = targets(0.0)
     again, apart = targets(0.6)
@@ -112,6 +113,7 @@ def test_targets_tell_their_group_after_they_are_aligned(tiny_prepared, targets)
     np.testing.assert_allclose(apart[:, 9], np.where(is_bag, 0, 0.6), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_student_of_such_targets_starts_as_a_shorter_model_with_zeros_appended(
     tiny_prepared, targets, tmp_path
 ):

@@ -18,6 +18,8 @@ from apparel_embed.training.references import FrozenBackbone, reference_embeddin
 from apparel_embed.training.strategy import start_afresh
 from apparel_embed.training.targets import TargetsConfig, Teacher, compute_targets
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_training_picture_gets_the_embedding_of_its_verticals_specialist(
     tiny_prepared, teachers
