@@ -50,7 +50,10 @@ class ServingModule(tf.Module):
     """
 
     def __init__(
-        self, model: tf.keras.Model, max_pixels: int, head: VerticalHead | None = None
+        self,
+        model: tf.keras.Model,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        head: VerticalHead | None = None,
     ) -> None:
         super().__init__()
         both = tf.keras.Model(model.input, [model.output, feature_model(model).output])

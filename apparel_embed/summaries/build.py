@@ -36,7 +36,8 @@ def write_summaries(inputs: ReportInputs, directory: Path) -> dict[str, Any]:
             pixels = _pixels(one.picture.png)
             tf.summary.image(f"worst_queries/{one.vertical}", pixels[np.newaxis])
     writer.close()
-    shown = [name for name in (UNIFIED, inputs.experts) if name in inputs.embeddings] or [COMBINED]
+    wanted = [name for name in (UNIFIED, inputs.experts) if name and name in inputs.embeddings]
+    shown = wanted or [COMBINED]
     embeddings = {name: inputs.embeddings[name] for name in shown if name in inputs.embeddings}
     files = write_projector(directory, inputs.dataset, inputs.pictures.records, embeddings)
     return {"worst_queries": [one.vertical for one in lists], "projector": files}
