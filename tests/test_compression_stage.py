@@ -1,10 +1,13 @@
 import dataclasses
 import json
 
+import pytest
 from tiny_teachers import MODEL, write_model
 
 from apparel_embed.compression_stage import CompressionConfig, compression_stage
 from apparel_embed.runs import run_stage
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_kind_has_its_size_and_its_cost(tiny_prepared, tmp_path):

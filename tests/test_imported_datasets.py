@@ -18,6 +18,8 @@ from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 
+pytestmark = pytest.mark.slow
+
 ONE_STEP = SpecialistConfig(
     MODEL,
     OptimizationConfig(steps=1),

@@ -17,6 +17,8 @@ from apparel_embed.serving_stages import (
 )
 from apparel_embed.stages import evaluation_stage
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ExportConfig(max_pixels=1_000_000, warm_up=False)
 
 

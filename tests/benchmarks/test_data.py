@@ -26,6 +26,7 @@ def config_of(**changes):
     return DataBenchmark(**arguments)
 
 
+@pytest.mark.slow
 def test_every_task_is_measured_and_nothing_is_left_behind(tmp_path):
     found = run_data_benchmark(config_of(directory=tmp_path))[400]
     assert list(found) == list(TASKS)

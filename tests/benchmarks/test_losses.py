@@ -42,6 +42,7 @@ RESULTS = {
 }
 
 
+@pytest.mark.slow
 def test_each_implementation_is_measured():
     found = run_loss_benchmark(config_of())[16]
     assert list(found) == [OURS, ADDONS, FLOOR]

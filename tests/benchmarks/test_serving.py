@@ -22,6 +22,7 @@ def subjects():
     return made_up_subjects(CONFIG)
 
 
+@pytest.mark.slow
 def test_everything_is_measured_in_every_round_and_told(subjects):
     seconds = run_serving_benchmark(subjects, CONFIG)
     summary = summary_of(seconds, subjects)

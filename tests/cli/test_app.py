@@ -186,6 +186,7 @@ def examined():
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_every_flag_of_every_binary_says_what_it_is_and_every_number_its_range(examined):
     found, _ = examined
 
@@ -198,6 +199,7 @@ def test_every_flag_of_every_binary_says_what_it_is_and_every_number_its_range(e
                 assert re.search(r"\d", meaning), f"{tool} --{name}: no range in {meaning!r}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("argument", "said"), WRONG.items())
 def test_a_wrong_value_of_a_flag_ends_with_one_line_of_what_is_allowed(examined, argument, said):
     _, messages = examined

@@ -2,6 +2,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FLAGFILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "flags").glob("*.flags"))
 

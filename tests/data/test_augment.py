@@ -85,6 +85,7 @@ def test_a_tf_function_gives_the_same_pictures_and_follows_the_seed():
     assert np.abs(graph(pictures(), SEED) - graph(pictures(), tf.constant([8, 9]))).max() > 1
 
 
+@pytest.mark.slow
 def test_a_tf_data_pipeline_gives_the_same_pictures():
     augment = Augmenter(EVERYTHING)
     seeds = tf.constant([[1, 0], [1, 1], [1, 0]])

@@ -15,6 +15,7 @@ ADDONS = {
 }
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(batches(sizes=range(1, 30)), st.sampled_from(list(DISTANCES)))
 def test_distances_are_those_of_addons_to_the_last_bit(batch, distance):

@@ -108,6 +108,7 @@ def test_value_is_that_of_the_definition(batch, margin):
         assert value == pytest.approx(reference(labels, embeddings, margin), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_distances_that_become_equal_when_addons_subtracts_share_the_gradient_as_there():
     # 1e-9 and 2e-9 are lost beside the greatest distance, and so the second negative counts; but
     # not where it is no farther than the positive.
@@ -298,6 +299,7 @@ def test_one_graph_takes_batches_of_any_size(metric, jit_compile):
     assert len(traced) == 1
 
 
+@pytest.mark.slow
 def test_blocks_work_in_a_graph_of_any_batch_size_and_under_xla(monkeypatch):
     monkeypatch.setattr(semi_hard, "_BLOCK_SIZE", 231)
     monkeypatch.setattr(semi_hard, "_LEAST_ROWS", 1)

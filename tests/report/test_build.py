@@ -10,6 +10,8 @@ from apparel_embed.errors import UserError
 from apparel_embed.evaluation.embeddings import read_embeddings, write_embeddings
 from apparel_embed.report.build import SECTIONS, write_report
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def written(nasty_run, tmp_path_factory):

@@ -3,9 +3,12 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 from report_runs import is_drawn, make_run
 
 from apparel_embed.report.embedding_map import flattened, map_section, sampled
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_sample_is_bounded_and_always_the_same():

@@ -13,6 +13,8 @@ from apparel_embed.report.ranks import chosen_queries, ranks_section, worst_quer
 from apparel_embed.report.ranks_figure import rank_lists_picture
 from apparel_embed.retrieval.metrics import QueryMetrics
 
+pytestmark = pytest.mark.slow
+
 
 def metrics(precision, records=None):
     count = len(precision)

@@ -21,6 +21,8 @@ from apparel_embed.search.server import SearchSources, make_service
 from apparel_embed.search.version import IndexSettings
 from apparel_embed.serving.loading import load_picture_embedder, model_fingerprint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def embedded(catalogue, tmp_path_factory):

@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 ALLOWED = {200, 400, 404, 413, 415, 422}
 
 

@@ -135,6 +135,7 @@ with VectorIndex(sys.argv[1]) as index:
 """
 
 
+@pytest.mark.slow
 def test_a_build_killed_while_it_writes_leaves_an_index_that_opens_and_is_consistent(
     tmp_path, request
 ):

@@ -20,9 +20,12 @@ from apparel_embed.serving.local import LocalModel
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 expect = playwright.expect
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="needs the system's chromium (apt-get install chromium)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="needs the system's chromium (apt-get install chromium)"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

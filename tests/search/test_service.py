@@ -13,6 +13,8 @@ from apparel_embed.retrieval.neighbours import nearest
 from apparel_embed.search.build import GALLERY
 from apparel_embed.serving.local import LocalModel
 
+pytestmark = pytest.mark.slow
+
 
 def encoded(width=60, height=40, kind="PNG", seed=0):
     values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)

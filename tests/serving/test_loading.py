@@ -16,6 +16,8 @@ from apparel_embed.models.embedding import (
 from apparel_embed.serving.loading import find_model, load_picture_embedder, model_fingerprint
 from apparel_embed.serving.saved_model import export_saved_model
 
+pytestmark = pytest.mark.slow
+
 SIZE, DIM = 24, 8
 
 

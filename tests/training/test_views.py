@@ -12,6 +12,8 @@ from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.training.strategy import start_afresh
 from apparel_embed.training.views import embed_views, mean_direction
 
+pytestmark = pytest.mark.slow
+
 STILL = AugmentConfig(flip=False, zoom=0.0, translation=0.0)
 STRONG = AugmentConfig(zoom=0.5, translation=0.3, brightness=0.5)
 
