@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from apparel_embed.cli import app
 from apparel_embed.cli.embed_flags import EmbedFlags
+from apparel_embed.cli.ending import tell_end
 from apparel_embed.inference.bulk import REJECTS_FILE
 
 _EMBED = EmbedFlags()
@@ -26,11 +27,11 @@ _EMBED = EmbedFlags()
 def main() -> None:
     """Embeds the pictures and says where the embeddings are."""
     output, found = _EMBED.run()
-    print(f"Embeddings:  {output} ({found['embedded']} pictures, {found['dim']} dimensions)")
+    rows = [("Embeddings", f"{output} ({found['embedded']} pictures, {found['dim']} dimensions)")]
     if found["rejected"]:
-        print(f"Rejected:    {found['rejected']} pictures, see {output}/{REJECTS_FILE}")
+        rows.append(("Rejected", f"{found['rejected']} pictures, see {output}/{REJECTS_FILE}"))
     first = f"{output}/{found['shards'][0]['file']}"
-    print(f"Next:        pyarrow.parquet.read_table('{first}')")
+    tell_end([*rows, ("Next", f"pyarrow.parquet.read_table('{first}')")])
 
 
 if __name__ == "__main__":

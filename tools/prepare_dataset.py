@@ -16,7 +16,9 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.data_flags import PrepareFlags, ProcessesFlag
+from apparel_embed.cli.data_flags import PrepareFlags
+from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.machine_flags import ProcessesFlag
 from apparel_embed.data.prepare import prepare
 
 _MANIFEST = flags.DEFINE_string("manifest", None, "manifest, CSV or Parquet", required=True)
@@ -29,11 +31,16 @@ def main() -> None:
     """Prepares the dataset and tells what came of it."""
     config = _PREPARE.config(Path(_MANIFEST.value), Path(_OUTPUT.value))
     dataset = prepare(config, processes=_PROCESSES.value)
-    print(f"{dataset.directory}: {len(dataset)} pictures, {dataset.reject_count} rejected")
     for vertical, splits in dataset.info["counts"].items():
         print(f"  {vertical}: {', '.join(f'{split} {n}' for split, n in splits.items())}")
-    print(
-        f"Next: python tools/train_specialist.py --run_dir=runs/mine --prepared={dataset.directory}"
+    given = f"--run_dir=runs/mine --prepared={dataset.directory}"
+    rejected = f"{len(dataset)} pictures, {dataset.reject_count} rejected"
+    tell_end(
+        [
+            ("Prepared", f"{dataset.directory} ({rejected})"),
+            ("Next", f"python tools/search_groups.py {given}"),
+            ("Or", f"python tools/train_specialist.py {given} --verticals=all --stage=combined"),
+        ]
     )
 
 

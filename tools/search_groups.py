@@ -12,9 +12,11 @@ twice, also not by tools/run_pipeline.py with the same flags.
 from __future__ import annotations
 
 from apparel_embed.cli import app
+from apparel_embed.cli.ending import tell_end
 from apparel_embed.cli.grouping_flags import GroupingFlags
+from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.cli.training_flags import ModelFlags, SpecialistFlags, TrainingFlags
+from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
 from apparel_embed.files import read_json
 from apparel_embed.grouping.stage import GROUPS_FILE, grouping_stage
 from apparel_embed.grouping.table import render_search
@@ -31,8 +33,12 @@ def main() -> None:
     _TRAINING.start()
     stage = grouping_stage(_RUN.run_dir, _RUN.dataset(), _GROUPING.config(), _SPECIALIST.config())
     print(render_search(read_json(stage.directory / GROUPS_FILE)))
-    print(f"Groups:  {stage.directory / GROUPS_FILE}")
-    print(f"Next:    python tools/export_targets.py --run_dir={_RUN.run_dir}")
+    tell_end(
+        [
+            ("Groups", stage.directory / GROUPS_FILE),
+            ("Next", f"python tools/export_targets.py --run_dir={_RUN.run_dir}"),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
+from apparel_embed.cli.ending import rows_of_training, tell_end
+from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.cli.training_flags import ModelFlags, SpecialistFlags, TrainingFlags
+from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
 from apparel_embed.stages import specialist_stage
 
 _RUN = RunFlags()
@@ -37,12 +39,13 @@ def main() -> None:
     dataset = _RUN.dataset()
     verticals = dataset.verticals if _VERTICALS.value == ["all"] else _VERTICALS.value
     stage = specialist_stage(_RUN.run_dir, dataset, verticals, _SPECIALIST.config(), _STAGE.value)
-    score = stage.result["validation_r_at_1"]
-    print(f"Model:        {stage.directory / 'model'}")
-    print(f"Kept:         step {stage.result['kept_step']}", end="")
-    print("" if score is None else f", validation R@1 {score:.3f}")
-    print(f"TensorBoard:  tensorboard --logdir={_RUN.run_dir}")
-    print(f"Next:         python tools/export_targets.py --run_dir={_RUN.run_dir}")
+    tell_end(
+        [
+            *rows_of_training(stage),
+            ("TensorBoard", f"tensorboard --logdir={_RUN.run_dir}"),
+            ("Next", f"python tools/export_targets.py --run_dir={_RUN.run_dir}"),
+        ]
+    )
 
 
 if __name__ == "__main__":

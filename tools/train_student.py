@@ -10,8 +10,11 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.run_flags import RunFlags, StudentStartFlag
-from apparel_embed.cli.training_flags import ModelFlags, StudentFlags, TrainingFlags
+from apparel_embed.cli.ending import rows_of_training, tell_end
+from apparel_embed.cli.model_flags import ModelFlags
+from apparel_embed.cli.run_flags import RunFlags
+from apparel_embed.cli.target_flags import StudentStartFlag
+from apparel_embed.cli.training_flags import StudentFlags, TrainingFlags
 from apparel_embed.runs import open_stage
 from apparel_embed.stages import STUDENT
 from apparel_embed.student_stages import TARGETS, student_stage
@@ -37,12 +40,13 @@ def main() -> None:
         _START.stage(_RUN, _MODEL.init_from),
         name=_STAGE.value,
     )
-    score = stage.result["validation_r_at_1"]
-    print(f"Model:        {stage.directory / 'model'}")
-    print(f"Kept:         step {stage.result['kept_step']}", end="")
-    print("" if score is None else f", validation R@1 {score:.3f}")
-    print(f"TensorBoard:  tensorboard --logdir={_RUN.run_dir}")
-    print(f"Next:         python tools/evaluate.py --run_dir={_RUN.run_dir}")
+    tell_end(
+        [
+            *rows_of_training(stage),
+            ("TensorBoard", f"tensorboard --logdir={_RUN.run_dir}"),
+            ("Next", f"python tools/evaluate.py --run_dir={_RUN.run_dir}"),
+        ]
+    )
 
 
 if __name__ == "__main__":

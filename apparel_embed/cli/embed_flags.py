@@ -9,7 +9,8 @@ from typing import Any
 
 from absl import flags
 
-from apparel_embed.cli.data_flags import PictureFlags, ProcessesFlag
+from apparel_embed.cli.data_flags import PictureFlags
+from apparel_embed.cli.machine_flags import ProcessesFlag
 from apparel_embed.data.locations import is_uri
 from apparel_embed.errors import UserError
 from apparel_embed.inference.bulk import BulkConfig, Embed, Run, bulk_embed, run_here
