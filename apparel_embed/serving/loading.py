@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from apparel_embed.errors import UserError
 from apparel_embed.models.embedding import load_embedding_model
+from apparel_embed.serving.decoding import LARGEST_MAX_PIXELS
 from apparel_embed.serving.saved_model import ServingModule
 
 _SAVED_MODEL = "saved_model.pb"
@@ -94,9 +95,11 @@ def load_picture_embedder(location: str) -> PictureEmbedder:
     """
     directory = find_model(location)
     if not tf.io.gfile.exists(f"{directory}/{_SAVED_MODEL}"):
-        module = ServingModule(load_embedding_model(Path(directory))[0])
+        model, _ = load_embedding_model(Path(directory))
+        # Whoever embeds by it has prepared the pictures, and so looked at their size.
+        module = ServingModule(model, LARGEST_MAX_PIXELS)
         embed = module.embed_bytes.get_concrete_function()
-        return PictureEmbedder(module, embed, module.model.output_shape[-1])
+        return PictureEmbedder(module, embed, model.output_shape[-1])
     try:
         module = tf.saved_model.load(directory)
     except (OSError, ValueError, tf.errors.OpError) as error:
