@@ -17,7 +17,7 @@ from apparel_embed.errors import UserError
 from apparel_embed.files import read_json
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead
-from apparel_embed.runs import STAGE_FILE, Stage, find_stage, open_stage, run_stage
+from apparel_embed.runs import REAL, STAGE_FILE, Stage, StageAccess, find_stage, open_stage
 from apparel_embed.serving.kit import write_serving_kit
 from apparel_embed.serving.model_card import ModelCard, render_model_card
 from apparel_embed.serving.saved_model import ExportConfig, write_saved_model
@@ -29,13 +29,16 @@ VERTICAL_HEAD = "vertical_head"
 _EVALUATED_AS = {STUDENT: "unified", COMBINED: "combined"}
 
 
-def vertical_head_stage(run_dir: Path, dataset: PreparedDataset, model: Stage) -> Stage:
+def vertical_head_stage(
+    run_dir: Path, dataset: PreparedDataset, model: Stage, access: StageAccess = REAL
+) -> Stage:
     """Trains the vertical head of a model, or finds it trained; the head is in the stage.
 
     Args:
       run_dir: the run's directory.
       dataset: a prepared dataset.
       model: the stage of the model, usually the student.
+      access: how stages are made.
     """
 
     def work(directory: Path) -> dict[str, Any]:
@@ -44,7 +47,7 @@ def vertical_head_stage(run_dir: Path, dataset: PreparedDataset, model: Stage) -
         return {"verticals": list(head.verticals), **report}
 
     name = VERTICAL_HEAD if model.name == STUDENT else f"{VERTICAL_HEAD}-{model.name}"
-    return run_stage(
+    return access.make(
         run_dir / name,
         flags={},
         inputs={"prepared": dataset.fingerprint, model.name: model.fingerprint},
@@ -60,6 +63,7 @@ def export_stage(
     *,
     vertical_head: Stage | None = None,
     base: Path | None = None,
+    access: StageAccess = REAL,
 ) -> Stage:
     """Exports a model as the next version of a SavedModel.
 
@@ -72,12 +76,13 @@ def export_stage(
       config: how to export.
       vertical_head: the stage of the model's vertical head, or None for a model without.
       base: where versions are; by default `<run_dir>/saved_model`.
+      access: how stages are made.
 
     Returns:
       The stage of the version: its directory is the SavedModel.
     """
     base = base or run_dir / SAVED_MODEL
-    evaluation = find_stage(run_dir / EVALUATION)
+    evaluation = access.find(run_dir / EVALUATION)
     if evaluation and evaluation.inputs.get(model.name) != model.fingerprint:
         evaluation = None
     parts = [one for one in (model, vertical_head, evaluation) if one]
@@ -104,7 +109,7 @@ def export_stage(
             logging.info("%s: finished before, skipped", found.directory)
             return found
     number = max(versions, default=0) + 1
-    return run_stage(base / str(number), flags=flags, inputs=inputs, work=work, renewed=True)
+    return access.make(base / str(number), flags=flags, inputs=inputs, work=work, renewed=True)
 
 
 def serving_kit(saved_model: Stage, directory: Path) -> None:

@@ -20,6 +20,7 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.augment_flags import AugmentFlags
+from apparel_embed.cli.dry_run_flags import DryRunFlag
 from apparel_embed.cli.ending import tell_end
 from apparel_embed.cli.model_flags import InitWeightsFlag
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
@@ -27,6 +28,7 @@ from apparel_embed.cli.target_flags import TargetFlags
 from apparel_embed.student_stages import TARGETS, TARGETS_FILE, find_reference, targets_stage
 
 _RUN = RunFlags()
+_DRY_RUN = DryRunFlag()
 _SPECIALISTS = SpecialistsFlag()
 _TARGETS = TargetFlags()
 _AUGMENT = AugmentFlags()
@@ -53,7 +55,17 @@ def main() -> None:
         seed=_SEED.value,
     )
     config = _TARGETS.config(_AUGMENT.config(), _SEED.value)
-    stage = targets_stage(_RUN.run_dir, dataset, specialists, reference, config, _STAGE.value)
+    stage = targets_stage(
+        _RUN.run_dir,
+        dataset,
+        specialists,
+        reference,
+        config,
+        _STAGE.value,
+        access=_DRY_RUN.access(dataset),
+    )
+    if _DRY_RUN.has_told():
+        return
     # A stage of an earlier release does not tell, and had none.
     unlabelled = stage.result.get("unlabelled", 0)
     among = f", {unlabelled} of them unlabelled" if unlabelled else ""

@@ -11,7 +11,8 @@ own pictures:
       --backbone=efficientnet_lite_b0 --image_size=160
 
 Called again it skips what is finished and goes on where it was interrupted. With --init_from=runs/x
-trainings start from the models of an earlier run, e.g. one on more, but noisy pictures.
+trainings start from the models of an earlier run, e.g. one on more, but noisy pictures. --dry_run
+tells what is finished and what would be done.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.data_flags import PrepareFlags
+from apparel_embed.cli.dry_run_flags import DryRunFlag
 from apparel_embed.cli.ending import tell_end
 from apparel_embed.cli.evaluation_flags import measure_speed_flag, split_flag
 from apparel_embed.cli.grouping_flags import GroupingFlags
@@ -32,7 +34,7 @@ from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
 from apparel_embed.cli.synthetic_flags import SyntheticFlags
 from apparel_embed.cli.target_flags import StudentStartFlag, TargetFlags
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
-from apparel_embed.pipeline import PipelineConfig, run_pipeline
+from apparel_embed.pipeline import PipelineConfig, plan_pipeline, run_pipeline
 from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.stages import SUMMARY_FILE, TABLES_FILE
 
@@ -53,6 +55,7 @@ _MEASURE_SPEED = measure_speed_flag()
 _VERTICAL_HEAD = vertical_head_flag()
 _EXPORT = ExportFlags()
 _PROCESSES = ProcessesFlag()
+_DRY_RUN = DryRunFlag()
 _SYNTHETIC = SyntheticFlags()
 _PREPARE = PrepareFlags()
 _MODEL = ModelFlags()
@@ -63,27 +66,29 @@ _STUDENT = StudentFlags(_MODEL, _TRAINING)
 
 def main() -> None:
     """Runs the pipeline and says what came of it."""
-    _TRAINING.start()
     run_dir = _RUN.run_dir
-    result = run_pipeline(
-        PipelineConfig(
-            run_dir=run_dir,
-            synthetic=None if _MANIFEST.value else _SYNTHETIC.config(),
-            prepare=_PREPARE.config(Path(_MANIFEST.value or ""), run_dir / "prepared"),
-            specialist=_SPECIALIST.config(),
-            student=_STUDENT.config(),
-            grouping=_GROUPING.config(),
-            compare_specialists=_COMPARE_SPECIALISTS.value,
-            align_to=_TARGETS.align_to,
-            targets=_TARGETS.config(_TRAINING.input().augment, _TRAINING.seed),
-            start_from_combined=_STUDENT_START.from_combined(_MODEL.init_from),
-            split=_SPLIT.value,
-            processes=_PROCESSES.value,
-            measure_speed=_MEASURE_SPEED.value,
-            vertical_head=_VERTICAL_HEAD.value,
-            export=_EXPORT.config(),
-        )
+    config = PipelineConfig(
+        run_dir=run_dir,
+        synthetic=None if _MANIFEST.value else _SYNTHETIC.config(),
+        prepare=_PREPARE.config(Path(_MANIFEST.value or ""), run_dir / "prepared"),
+        specialist=_SPECIALIST.config(),
+        student=_STUDENT.config(),
+        grouping=_GROUPING.config(),
+        compare_specialists=_COMPARE_SPECIALISTS.value,
+        align_to=_TARGETS.align_to,
+        targets=_TARGETS.config(_TRAINING.input().augment, _TRAINING.seed),
+        start_from_combined=_STUDENT_START.from_combined(_MODEL.init_from),
+        split=_SPLIT.value,
+        processes=_PROCESSES.value,
+        measure_speed=_MEASURE_SPEED.value,
+        vertical_head=_VERTICAL_HEAD.value,
+        export=_EXPORT.config(),
     )
+    if _DRY_RUN.is_given:
+        print(plan_pipeline(config).render())
+        return
+    _TRAINING.start()
+    result = run_pipeline(config)
     evaluation = result.evaluation.directory
     print((evaluation / TABLES_FILE).read_text("utf-8"))
     tell_end(

@@ -20,13 +20,20 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.define import define_whole_numbers
+from apparel_embed.cli.dry_run_flags import DryRunFlag
 from apparel_embed.cli.ending import tell_end
 from apparel_embed.cli.evaluation_flags import split_flag
 from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.target_flags import unlabelled_flag
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
-from apparel_embed.grouping.sweep import PER_MODEL, PER_VERTICAL, SweepConfig, sweep_stage
+from apparel_embed.grouping.sweep import (
+    PER_MODEL,
+    PER_VERTICAL,
+    SweepConfig,
+    plan_sweep,
+    sweep_stage,
+)
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, group_size
 
 _RUN = RunFlags()
@@ -65,6 +72,7 @@ _UNIFIED = flags.DEFINE_bool(
 )
 _UNLABELLED = unlabelled_flag()
 _SPLIT = split_flag(_DEFAULT.split)
+_DRY_RUN = DryRunFlag()
 _MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
 _SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
@@ -73,22 +81,21 @@ _STUDENT = StudentFlags(_MODEL, _TRAINING)
 
 def main() -> None:
     """Trains, evaluates and says where the curve is."""
-    _TRAINING.start()
-    stage = sweep_stage(
-        _RUN.run_dir,
-        _RUN.dataset(),
-        SweepConfig(
-            sizes=tuple(int(size) for size in _SIZES.value),
-            partitions=_PARTITIONS.value,
-            seeds=tuple(int(seed) for seed in _SEEDS.value),
-            steps=_STEPS.value,
-            unified=_UNIFIED.value,
-            unlabelled=_UNLABELLED.value,
-            split=_SPLIT.value,
-        ),
-        _SPECIALIST.config(),
-        _STUDENT.config(),
+    sweep = SweepConfig(
+        sizes=tuple(int(size) for size in _SIZES.value),
+        partitions=_PARTITIONS.value,
+        seeds=tuple(int(seed) for seed in _SEEDS.value),
+        steps=_STEPS.value,
+        unified=_UNIFIED.value,
+        unlabelled=_UNLABELLED.value,
+        split=_SPLIT.value,
     )
+    trainings = _SPECIALIST.config(), _STUDENT.config()
+    if _DRY_RUN.is_given:
+        print(plan_sweep(_RUN.run_dir, _RUN.dataset(), sweep, *trainings).render())
+        return
+    _TRAINING.start()
+    stage = sweep_stage(_RUN.run_dir, _RUN.dataset(), sweep, *trainings)
     for row in stage.result["rows"]:
         print(
             f"{group_size(row):5.4g} verticals, {row['model']:8s} R@1 {row['r_at_1']:.3f} "

@@ -10,6 +10,7 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
+from apparel_embed.cli.dry_run_flags import DryRunFlag
 from apparel_embed.cli.ending import rows_of_training, tell_end
 from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
@@ -23,6 +24,7 @@ _RUN = RunFlags()
 _TARGETS = flags.DEFINE_string("targets", TARGETS, "stage of the targets to learn")
 _STAGE = flags.DEFINE_string("stage", STUDENT, "name of the student's stage")
 _START = StudentStartFlag()
+_DRY_RUN = DryRunFlag()
 _MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
 _STUDENT = StudentFlags(_MODEL, _TRAINING)
@@ -30,16 +32,21 @@ _STUDENT = StudentFlags(_MODEL, _TRAINING)
 
 def main() -> None:
     """Trains the student and says where it is."""
-    _TRAINING.start()
+    if not _DRY_RUN.is_given:
+        _TRAINING.start()
+    dataset = _RUN.dataset()
     targets = open_stage(_RUN.run_dir / _TARGETS.value)
     stage = student_stage(
         _RUN.run_dir,
-        _RUN.dataset(),
+        dataset,
         targets,
         _STUDENT.config(),
         _START.stage(_RUN, _MODEL.init_from),
         name=_STAGE.value,
+        access=_DRY_RUN.access(dataset),
     )
+    if _DRY_RUN.has_told():
+        return
     tell_end(
         [
             *rows_of_training(stage),

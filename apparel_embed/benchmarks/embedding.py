@@ -18,7 +18,8 @@ from PIL import Image
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.data.prepare import prepare
 from apparel_embed.data.prepare_plan import PrepareConfig
-from apparel_embed.inference.bulk import BulkConfig, bulk_embed, run_here
+from apparel_embed.inference.bulk import bulk_embed, run_here
+from apparel_embed.inference.bulk_shard import BulkConfig
 from apparel_embed.inference.bulk_sources import MANIFEST, PREPARED, SourceConfig
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from apparel_embed.runs import Stage
 
+NOTHING_WRITTEN = ("Next", "the same without --dry_run; nothing was done or written")
+
 
 def tell_end(rows: Iterable[tuple[str, object]]) -> None:
     """Prints names and what they name, one below the other.

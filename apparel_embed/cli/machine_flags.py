@@ -24,12 +24,3 @@ class ProcessesFlag:
     def value(self) -> int:
         """Number of processes."""
         return self._processes.value or os.cpu_count() or 1
-
-
-def dry_run_flag() -> flags.FlagHolder[bool]:
-    """Returns the flag that says whether only to tell what would be done."""
-    return flags.DEFINE_bool(
-        "dry_run",
-        False,
-        "tell what would be done, and of what size, without doing or writing anything",
-    )

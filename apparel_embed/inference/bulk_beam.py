@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from apparel_embed.errors import UserError
-from apparel_embed.inference.bulk import BulkConfig, Embed, embed_shard
+from apparel_embed.inference.bulk_shard import BulkConfig, Embed, embed_shard
 from apparel_embed.inference.bulk_sources import Source, open_source
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.inference import bulk
-from apparel_embed.inference.bulk import BulkConfig, bulk_embed, embed_shard, run_here
+from apparel_embed.inference.bulk import bulk_embed, run_here
+from apparel_embed.inference.bulk_shard import BulkConfig, embed_shard
 from apparel_embed.inference.bulk_sources import SourceConfig, open_source
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model

@@ -9,8 +9,9 @@ from pyarrow import fs
 from apparel_embed.data import locations
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.errors import UserError
-from apparel_embed.inference.bulk import BulkConfig, bulk_embed, run_here
+from apparel_embed.inference.bulk import bulk_embed, run_here
 from apparel_embed.inference.bulk_beam import BeamConfig, run_on_beam
+from apparel_embed.inference.bulk_shard import BulkConfig
 from apparel_embed.inference.bulk_sources import SourceConfig
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, save_embedding_model
 from apparel_embed.serving.loading import load_picture_embedder
