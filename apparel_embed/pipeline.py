@@ -122,7 +122,7 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
 def plan_pipeline(config: PipelineConfig) -> StagePlan:
     """Tells what `run_pipeline` would do, and writes nothing; its errors are that one's."""
     _check(config)
-    plan = StagePlan()
+    plan = StagePlan(config.run_dir)
     dataset = _plan_data(config, plan)
     _check_verticals(dataset)
     plan.of(dataset)

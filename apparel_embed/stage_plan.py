@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class PlannedStage:
     """A stage, and what would become of it.
 
     Attributes:
-      name: of the stage.
+      name: its directory, seen from the run's.
       state: what would be done, such as "to do" or "finished".
       size: how much that is, in words; "" if that is not known.
     """
@@ -43,9 +44,13 @@ class StagePlan:
 
     Its `access` takes the place of the real one. Stages that are not finished have no result, but
     the fingerprint that they would have, so that those that are made of them can be looked up too.
+
+    Args:
+      run_dir: the run's directory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
         self.stages: dict[Path, PlannedStage] = {}
         self.notes: list[str] = []
         self._made: dict[Path, Stage] = {}
@@ -63,8 +68,9 @@ class StagePlan:
         return self
 
     def add(self, directory: Path, state: str, size: str) -> None:
-        """Adds what is no stage, such as the preparing of the dataset."""
-        self.stages[directory] = PlannedStage(directory.name, state, size)
+        """Adds a stage, or what is none, such as the preparing of the dataset."""
+        name = os.path.relpath(directory, self._run_dir)
+        self.stages[directory] = PlannedStage(name, state, size)
 
     def doubt(self, note: str = "") -> None:
         """Tells that what follows depends on what is not known before it is made.
@@ -97,7 +103,7 @@ class StagePlan:
         if not self._is_certain and directory.exists() and not stage.skipped:
             state = _COMPARED_LATER
         size = "" if stage.skipped else _size_of(stage, self._dataset)
-        self.stages[directory] = PlannedStage(directory.name, state, size)
+        self.add(directory, state, size)
         self._made[directory] = stage
         return stage
 

@@ -58,8 +58,8 @@ def main() -> None:
         ]
     else:
         written = [("Written", "nothing; --output=DIR keeps the comparison")]
-    best = "the run to serve"
-    tell_end([*written, ("Next", f"python tools/export_saved_model.py --run_dir=<{best}>")])
+    export = "python tools/export_saved_model.py --run_dir=<the run to serve>"
+    tell_end([*written, ("Next", export)])
 
 
 if __name__ == "__main__":

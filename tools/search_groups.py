@@ -36,7 +36,7 @@ def main() -> None:
     search, training = _GROUPING.config(), _SPECIALIST.config()
     if _DRY_RUN.is_given:
         dataset = _RUN.dataset()
-        plan = StagePlan().of(dataset)
+        plan = StagePlan(_RUN.run_dir).of(dataset)
         plan_grouping(plan, _RUN.run_dir, dataset, search, training)
         print(plan.render())
         return

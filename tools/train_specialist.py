@@ -47,7 +47,7 @@ def main() -> None:
         verticals,
         _SPECIALIST.config(),
         _STAGE.value,
-        access=_DRY_RUN.access(dataset),
+        access=_DRY_RUN.access(_RUN.run_dir, dataset),
     )
     if _DRY_RUN.has_told():
         return

@@ -43,7 +43,7 @@ def main() -> None:
         _STUDENT.config(),
         _START.stage(_RUN, _MODEL.init_from),
         name=_STAGE.value,
-        access=_DRY_RUN.access(dataset),
+        access=_DRY_RUN.access(_RUN.run_dir, dataset),
     )
     if _DRY_RUN.has_told():
         return

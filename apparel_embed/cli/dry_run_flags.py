@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from absl import flags
 
 from apparel_embed.data.prepared import PreparedDataset
@@ -18,19 +20,22 @@ class DryRunFlag:
             False,
             "tell what would be done, and of what size, without doing or writing anything",
         )
-        self._plan = StagePlan()
+        self._plan: StagePlan | None = None
 
     @property
     def is_given(self) -> bool:
         """Whether nothing is to be done."""
         return self._dry_run.value
 
-    def access(self, dataset: PreparedDataset) -> StageAccess:
-        """Returns how stages are made: for real, or not at all."""
-        return self._plan.of(dataset).access if self.is_given else REAL
+    def access(self, run_dir: Path, dataset: PreparedDataset) -> StageAccess:
+        """Returns how stages of a run are made: for real, or not at all."""
+        if not self.is_given:
+            return REAL
+        self._plan = StagePlan(run_dir).of(dataset)
+        return self._plan.access
 
     def has_told(self) -> bool:
         """Prints what would be done, if nothing is; returns whether that is so."""
-        if self.is_given:
+        if self._plan:
             print(self._plan.render())
-        return self.is_given
+        return self._plan is not None

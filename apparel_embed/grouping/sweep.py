@@ -231,7 +231,7 @@ def plan_sweep(
     student: StudentConfig,
 ) -> StagePlan:
     """Tells what `sweep_stage` would do, and writes nothing; its errors are that one's."""
-    plan = StagePlan().of(dataset)
+    plan = StagePlan(run_dir).of(dataset)
     if sweep_stage(run_dir, dataset, sweep, training, student, plan.access).skipped:
         return plan
     for size in _different_sizes(sweep.sizes, len(dataset.verticals)):

@@ -57,12 +57,7 @@ def bulk_embed(config: BulkConfig, run: Run) -> dict[str, Any]:
       UserError: source or model are wrong, output or its partial directory were made from
         something else, or another process writes to it.
     """
-    for name, value in (
-        ("batch_size", config.batch_size),
-        ("shard_pictures", config.source.shard_pictures),
-    ):
-        if value < 1:
-            raise UserError(f"--{name}={value}: allowed is 1 or more")
+    _check_numbers(config)
     lock: contextlib.AbstractContextManager = contextlib.nullcontext()
     if not is_remote(config.output):
         # Of a store no lock is known: there two at a time do the same work twice.
@@ -78,6 +73,7 @@ def plan_embedding(config: BulkConfig) -> tuple[str, int, int]:
     Returns:
       The state in words, the number of pictures, and how many of them are still to be embedded.
     """
+    _check_numbers(config)
     source = open_source(config.source)
     plan = _plan(config, source)
     finished = _find_finished(config, plan)
@@ -93,6 +89,15 @@ def plan_embedding(config: BulkConfig) -> tuple[str, int, int]:
     todo = [shard for shard in range(shards) if shard_name(shard, shards) not in found]
     left = sum(min(at_once, pictures - shard * at_once) for shard in todo)
     return "to be gone on with", pictures, left
+
+
+def _check_numbers(config: BulkConfig) -> None:
+    for name, value in (
+        ("batch_size", config.batch_size),
+        ("shard_pictures", config.source.shard_pictures),
+    ):
+        if value < 1:
+            raise UserError(f"--{name}={value}: allowed is 1 or more")
 
 
 def _plan(config: BulkConfig, source: Source) -> dict[str, Any]:

@@ -242,11 +242,25 @@ def test_help_has_examples_first_and_every_flag_once(examined):
             assert max(map(len, text.splitlines())) <= 100, tool
 
 
+def test_what_takes_long_can_be_tried_without_doing_it(examined):
+    found, *_ = examined
+    assert {Path(tool).stem for tool, flags in found.items() if "dry_run" in flags} == {
+        "embed",
+        "export_targets",
+        "prepare_dataset",
+        "run_pipeline",
+        "search_groups",
+        "sweep_group_size",
+        "train_specialist",
+        "train_student",
+    }
+
+
 def test_short_help_explains_no_more_than_is_often_needed(examined):
     found, _, helps, seldom = examined
     assert set(seldom) <= {name for flags in found.values() for name in flags}
     for tool, (_, short, full) in helps.items():
-        assert len(short.splitlines()) <= 180, tool
+        assert len(short.splitlines()) <= 150, tool
         assert len(full) >= len(short), tool
 
 

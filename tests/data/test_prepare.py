@@ -16,7 +16,7 @@ from apparel_embed.data import picture_pool
 from apparel_embed.data import prepare as module
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import RejectedPicture
-from apparel_embed.data.prepare import PrepareConfig, prepare
+from apparel_embed.data.prepare import PrepareConfig, plan_prepare, prepare
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.split import evaluation_set
@@ -102,8 +102,13 @@ def test_failure_between_shards_keeps_the_finished_ones(small, tmp_path, monkeyp
     monkeypatch.setattr(module, "_write_shard", fail_at_third)
     with pytest.raises(KeyboardInterrupt):
         prepare(config, 1)
-    with pytest.raises(UserError, match=r"out\.partial was made .*max_side is 256 there, 9 now"):
-        prepare(PrepareConfig(small, tmp_path / "out", max_side=9, shard_records=2), 1)
+    for begun in (lambda other: prepare(other, 1), plan_prepare):
+        with pytest.raises(UserError, match=r"out\.partial was made .*side is 256 there, 9 now"):
+            begun(PrepareConfig(small, tmp_path / "out", max_side=9, shard_records=2))
+    before = sorted((tmp_path / "out.partial").rglob("*"))
+    plan = plan_prepare(config)
+    assert (plan.state, plan.todo, len(plan.dataset)) == ("to be gone on with", 16, 20)
+    assert sorted((tmp_path / "out.partial").rglob("*")) == before
     monkeypatch.setattr(
         module,
         "_write_shard",
@@ -112,6 +117,7 @@ def test_failure_between_shards_keeps_the_finished_ones(small, tmp_path, monkeyp
     prepare(config, 1)
     assert written == [f"records-{i:05d}-of-00010.array_record" for i in range(10)]
     assert contents(tmp_path / "out") == contents(small.parent / "whole")
+    assert (plan_prepare(config).state, plan_prepare(config).todo) == ("finished", 0)
 
 
 def test_records_are_the_surviving_rows_in_manifest_order(small):
@@ -464,7 +470,13 @@ def test_tool_tells_what_it_wrote_and_mistakes_in_one_line(small, tmp_path):
 
     done = run(f"--output={small.parent / 'whole'}", "--shard_records=2")
     assert done.returncode == 0
-    assert done.stdout.startswith(f"{small.parent / 'whole'}: 18 pictures, 2 rejected\n")
+    assert f"Prepared:  {small.parent / 'whole'} (18 pictures, 2 rejected)\n" in done.stdout
+    done = run(f"--output={tmp_path / 'none'}", "--dry_run")
+    assert done.stdout.splitlines() == [
+        f"Prepared:  {tmp_path / 'none'}: to do (20 pictures, 20 to prepare)",
+        "Next:      the same without --dry_run; nothing was done or written",
+    ]
+    assert not (tmp_path / "none").exists()
     wrong = run(f"--output={small.parent}")
     assert wrong.returncode == 1
     assert wrong.stderr.strip().splitlines() == [
