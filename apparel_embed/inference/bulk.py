@@ -85,7 +85,7 @@ def plan_embedding(config: BulkConfig) -> tuple[str, int, int]:
         return "to do", pictures, pictures
     _check_same(config.work, begun, plan)
     shards = -(-pictures // at_once)
-    found = _file_names(config.work)
+    found = file_names(config.work)
     todo = [shard for shard in range(shards) if shard_name(shard, shards) not in found]
     left = sum(min(at_once, pictures - shard * at_once) for shard in todo)
     return "to be gone on with", pictures, left
@@ -141,7 +141,7 @@ def _embed(config: BulkConfig, run: Run) -> dict[str, Any]:
     else:
         pictures = _begin(config, plan, source)
         shards = -(-pictures // config.source.shard_pictures)
-        found = _file_names(config.work)
+        found = file_names(config.work)
         todo = [shard for shard in range(shards) if shard_name(shard, shards) not in found]
         if len(todo) < shards:
             logging.info(
@@ -241,7 +241,8 @@ def _check_same(location: str, old: dict[str, Any], plan: dict[str, Any]) -> Non
             )
 
 
-def _file_names(directory: str) -> set[str]:
+def file_names(directory: str) -> set[str]:
+    """Returns the names of the files in a directory; none where it is not there."""
     system, path = locate(directory)
     found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
     return {info.base_name for info in found if info.type == fs.FileType.File}
@@ -249,7 +250,7 @@ def _file_names(directory: str) -> set[str]:
 
 def _remove(directory: str, wanted: Callable[[str], bool]) -> None:
     system, path = locate(directory)
-    for name in sorted(_file_names(directory)):
+    for name in sorted(file_names(directory)):
         if wanted(name):
             system.delete_file(f"{path}/{name}")
 

@@ -13,7 +13,7 @@ from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.embeddings import read_embeddings
-from apparel_embed.inference import bulk_shard
+from apparel_embed.inference import bulk, bulk_shard
 from apparel_embed.inference.bulk import bulk_embed, plan_embedding, run_here
 from apparel_embed.inference.bulk_shard import BulkConfig, embed_shard
 from apparel_embed.inference.bulk_sources import SourceConfig, open_source
