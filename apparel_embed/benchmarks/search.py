@@ -19,9 +19,9 @@ from typing import Any
 
 from absl import logging
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from apparel_embed.benchmarks.text import as_text
 from apparel_embed.errors import UserError
 from apparel_embed.progress import progress_bar
 
@@ -135,10 +135,7 @@ def table_of(found: Sequence[LoadMeasurement]) -> str:
             f"{one.p99_ms:.0f}",
             f"{one.memory_mb:.0f}",
         )
-    console = Console(width=120)
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get().rstrip()
+    return as_text(table)
 
 
 def summary_of(found: Sequence[LoadMeasurement]) -> dict[str, Any]:

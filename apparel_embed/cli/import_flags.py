@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.data.importers.splitting import SplitOptions
 from apparel_embed.data.importers.street2shop import Street2ShopOptions
 from apparel_embed.data.importers.table import TableOptions
+from apparel_embed.data.pairs import parse_pairs
 from apparel_embed.errors import UserError
 
 
@@ -167,7 +168,12 @@ class _DeriveFlags:
             pattern=self._pattern.value,
             pattern_column=self._pattern_column.value,
             unmatched=self._unmatched.value,
-            columns=_sources(self._columns.value),
+            columns=parse_pairs(
+                "columns",
+                self._columns.value,
+                allowed="each is name:column, name:template, or name: to leave that column out",
+                what="column",
+            ),
         )
 
     def mappings(self) -> dict[str, Mapping[str, str]]:
@@ -211,24 +217,3 @@ class _CheckFlags:
             "check_boxes": self._check_boxes.value,
             "strict": self._strict.value,
         }
-
-
-def _sources(values: Sequence[str]) -> dict[str, str]:
-    """Returns what columns are made of, by their names, from `name:source` texts.
-
-    Raises:
-      UserError: a colon is missing, or a name is there twice.
-    """
-    sources: dict[str, str] = {}
-    for text in values:
-        # A template may hold colons.
-        name, colon, source = (part.strip() for part in text.partition(":"))
-        if not colon or not name:
-            raise UserError(
-                f"--columns: {text!r} is not allowed; each is name:column, name:template, or name: "
-                "to leave that column out"
-            )
-        if name in sources:
-            raise UserError(f"--columns: {name!r} is there twice; name each column once")
-        sources[name] = source
-    return sources
