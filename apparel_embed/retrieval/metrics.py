@@ -9,7 +9,8 @@ import numpy as np
 
 from apparel_embed.errors import UserError
 from apparel_embed.progress import SECONDS_UNSEEN, progress_bar
-from apparel_embed.retrieval.neighbours import NearestSearch, require_directions
+from apparel_embed.retrieval.neighbours import NearestSearch
+from apparel_embed.retrieval.vectors import require_directions
 
 # Queries searched at once, and neighbours held at once: bound memory, change no result.
 _QUERIES_AT_ONCE = 1 << 15
