@@ -194,6 +194,7 @@ def examined():
     done = subprocess.run(
         [sys.executable, "-c", EXAMINE, *(str(ROOT / "tools" / tool) for tool in TOOLS)],
         input=json.dumps(list(WRONG)),
+        env={**os.environ, "COLUMNS": "100"},
         capture_output=True,
         text=True,
     )
