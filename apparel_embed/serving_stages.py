@@ -10,8 +10,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from absl import logging
-
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.files import read_json
@@ -102,13 +100,7 @@ def export_stage(
         )
         return dataclasses.asdict(model_config)
 
-    versions = saved_model_versions(base)
-    for version in reversed(versions):
-        found = _find_version(base / str(version))
-        if found and (found.flags, found.inputs) == (flags, inputs):
-            logging.info("%s: finished before, skipped", found.directory)
-            return found
-    number = max(versions, default=0) + 1
+    number = _same_version(base, flags, inputs) or max(saved_model_versions(base), default=0) + 1
     return access.make(base / str(number), flags=flags, inputs=inputs, work=work, renewed=True)
 
 
@@ -139,6 +131,15 @@ def latest_saved_model(base: Path) -> Stage | None:
     """Returns the stage of the newest version, or None where there is none."""
     versions = saved_model_versions(base)
     return _find_version(base / str(versions[-1])) if versions else None
+
+
+def _same_version(base: Path, flags: dict[str, Any], inputs: dict[str, str]) -> int | None:
+    """Returns the newest version that was made of the same, if there is one."""
+    for version in reversed(saved_model_versions(base)):
+        found = _find_version(base / str(version))
+        if found and (found.flags, found.inputs) == (flags, inputs):
+            return version
+    return None
 
 
 def _find_version(directory: Path) -> Stage | None:
