@@ -26,7 +26,7 @@ STAGES = (
 """Directories that a run makes, in the order in which they are finished."""
 
 
-def _config(run_dir):
+def config_of(run_dir):
     from apparel_embed.data.prepare import PrepareConfig
     from apparel_embed.data.synthetic.world import SyntheticConfig
     from apparel_embed.grouping.search import SearchConfig
@@ -81,7 +81,7 @@ def _walk(run_dir, log):
     logging.set_verbosity(logging.INFO)
     try:
         with stopped_by_sigterm():
-            run_pipeline(_config(run_dir))
+            run_pipeline(config_of(run_dir))
     except UserError as error:
         sys.exit(str(error))
 

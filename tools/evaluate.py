@@ -12,9 +12,15 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag, measure_speed_flag
+from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.evaluation_flags import (
+    bootstrap_seed_flag,
+    measure_speed_flag,
+    split_flag,
+)
+from apparel_embed.cli.model_flags import InitWeightsFlag
+from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.serving_flags import vertical_head_flag
-from apparel_embed.cli.training_flags import InitWeightsFlag
 from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.serving_stages import SAVED_MODEL, latest_saved_model, vertical_head_stage
 from apparel_embed.stages import (
@@ -34,8 +40,8 @@ _COMBINED = flags.DEFINE_string(
     "combined", COMBINED, "stage of the triplet model on all verticals, or none"
 )
 _STUDENT = flags.DEFINE_string("student", STUDENT, "stage of the student, or none")
-_SPLIT = flags.DEFINE_enum("split", "test", ["val", "test"], "split to evaluate on")
-_SEED = flags.DEFINE_integer("seed", 0, "seed of the bootstrap (0 or more)", lower_bound=0)
+_SPLIT = split_flag()
+_SEED = bootstrap_seed_flag()
 _INIT_WEIGHTS = InitWeightsFlag()
 _MEASURE_SPEED = measure_speed_flag()
 _VERTICAL_HEAD = vertical_head_flag()
@@ -72,11 +78,15 @@ def main() -> None:
     )
     summaries_stage(_RUN.run_dir, dataset, stage)
     print((stage.directory / TABLES_FILE).read_text("utf-8"))
-    print(f"Summary:     {stage.directory / SUMMARY_FILE}")
-    print(f"Embeddings:  {stage.directory / 'embeddings'}")
-    print(f"Report:      {report.directory / PAGE_FILE}")
-    print(f"TensorBoard: tensorboard --logdir={_RUN.run_dir}")
-    print(f"Next:        python tools/export_saved_model.py --run_dir={_RUN.run_dir}")
+    tell_end(
+        [
+            ("Summary", stage.directory / SUMMARY_FILE),
+            ("Embeddings", stage.directory / "embeddings"),
+            ("Report", report.directory / PAGE_FILE),
+            ("TensorBoard", f"tensorboard --logdir={_RUN.run_dir}"),
+            ("Next", f"python tools/export_saved_model.py --run_dir={_RUN.run_dir}"),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from apparel_embed.previous_run import previous_input, previous_stage
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
 from apparel_embed.retrieval.bootstrap import stratified_bootstrap_interval
 from apparel_embed.retrieval.metrics import QueryMetrics
-from apparel_embed.runs import Stage, run_stage
+from apparel_embed.runs import REAL, Stage, StageAccess
+from apparel_embed.stage_plan import StagePlan
 from apparel_embed.stages import COMBINED, SWEEP, made_of, specialist_stage
 from apparel_embed.student_stages import student_stage, targets_stage
 from apparel_embed.summaries.hparams import write_sessions
@@ -134,6 +135,7 @@ def sweep_stage(
     sweep: SweepConfig,
     training: SpecialistConfig,
     student: StudentConfig,
+    access: StageAccess = REAL,
 ) -> Stage:
     """Trains models of groups of each size, and writes `sweep.json` and the curve as a figure.
 
@@ -150,6 +152,7 @@ def sweep_stage(
       training: how the specialist of one vertical is trained; its seed is the sweep's.
       student: how the student of all verticals is trained; that of a group has its share of steps
         where steps are "per_vertical".
+      access: how the sweep's stage is made.
 
     Raises:
       UserError: before anything is trained, if the split answers no query; if a stage was made with
@@ -184,7 +187,7 @@ def sweep_stage(
         "specialist": flags,
         "student": student_flags if sweep.unified else None,
     }
-    return run_stage(
+    return access.make(
         run_dir / SWEEP,
         flags=stage_flags,
         inputs=inputs,
@@ -207,7 +210,7 @@ def run_sweep(
     for size in _different_sizes(sweep.sizes, total):
         found: dict[str, list[_Found]] = {TRIPLET: [], UNIFIED: []}
         for seed in sweep.seeds:
-            models = _Models(run_dir, dataset, sweep, training, student, seed)
+            models = _Models(run_dir, dataset, sweep, training, student, seed, REAL)
             for groups in partitions_of(dataset.verticals, size, sweep.partitions, seed):
                 logging.info("sweep: size %d, seed %d: %s", size, seed, format_groups(groups))
                 found[TRIPLET].append(models.evaluated(groups, models.triplet))
@@ -234,6 +237,28 @@ def _repeats(dataset: PreparedDataset, sweep: SweepConfig, size: int) -> list[tu
         for seed in sweep.seeds
         for groups in partitions_of(dataset.verticals, size, sweep.partitions, seed)
     ]
+
+
+def plan_sweep(
+    run_dir: Path,
+    dataset: PreparedDataset,
+    sweep: SweepConfig,
+    training: SpecialistConfig,
+    student: StudentConfig,
+) -> StagePlan:
+    """Tells what `sweep_stage` would do, and writes nothing; its errors are that one's."""
+    plan = StagePlan(run_dir).of(dataset)
+    if sweep_stage(run_dir, dataset, sweep, training, student, plan.access).skipped:
+        return plan
+    for size in _different_sizes(sweep.sizes, len(dataset.verticals)):
+        for seed in sweep.seeds:
+            models = _Models(run_dir, dataset, sweep, training, student, seed, plan.access)
+            for groups in partitions_of(dataset.verticals, size, sweep.partitions, seed):
+                for group in groups:
+                    models.triplet(group)
+                    if sweep.unified and size > 1:
+                        models.unified(group)
+    return plan
 
 
 def _different_sizes(sizes: Sequence[int], verticals: int) -> list[int]:
@@ -269,7 +294,9 @@ class _Models:
         training: SpecialistConfig,
         student: StudentConfig,
         seed: int,
+        access: StageAccess,
     ) -> None:
+        self._access = access
         self._own_dir, self._run_dir = run_dir, run_dir / "sweep-models" / f"seed{seed}"
         self._dataset, self._sweep = dataset, sweep
         self._training, self._student = _seeded(training, seed), _seeded(student, seed)
@@ -284,6 +311,7 @@ class _Models:
             group,
             self._training.for_verticals(count),
             twins_in=[self._own_dir],
+            access=self._access,
         )
 
     def unified(self, group: Group) -> Stage:
@@ -292,11 +320,15 @@ class _Models:
         run_dir = self._run_dir / reference.name.replace("specialist", "unified", 1)
         teachers = [self.triplet((vertical,)) for vertical in group]
         made = TargetsConfig(unlabelled=self._sweep.unlabelled)
-        targets = targets_stage(run_dir, self._dataset, teachers, reference, made)
+        targets = targets_stage(
+            run_dir, self._dataset, teachers, reference, made, access=self._access
+        )
         total = len(self._dataset.verticals)
         count = len(group) if self._sweep.steps == PER_VERTICAL else total
         config = self._student.for_verticals(count, total)
-        return student_stage(run_dir, self._dataset, targets, config, reference)
+        return student_stage(
+            run_dir, self._dataset, targets, config, reference, access=self._access
+        )
 
     def evaluated(self, groups: Groups, model_of: Callable[[Group], Stage]) -> _Found:
         """Returns what the models of all groups find, each within its verticals."""

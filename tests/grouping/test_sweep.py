@@ -17,7 +17,7 @@ from apparel_embed.errors import UserError
 from apparel_embed.evaluation.models import Embedded
 from apparel_embed.grouping import sweep
 from apparel_embed.grouping.strategies import format_groups
-from apparel_embed.grouping.sweep import SweepConfig, partitions_of, sweep_stage
+from apparel_embed.grouping.sweep import SweepConfig, partitions_of, plan_sweep, sweep_stage
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
 from apparel_embed.stages import COMBINED, specialist_stage
@@ -119,6 +119,23 @@ def test_every_size_has_triplet_models_and_sizes_above_one_a_student(swept):
         assert row["queries"] == 16
         assert row["r_at_1"] == pytest.approx(np.mean(row["repeats"]))
         assert row["r_at_1_low"] <= row["r_at_1"] <= row["r_at_1_high"]
+
+
+def test_a_plan_tells_of_every_model_and_once_done_that_it_is(swept, tiny_prepared, tmp_path):
+    run_dir, _ = swept
+    config = SweepConfig(sizes=(1, 8), partitions=3, seeds=(0, 1))
+    plan = plan_sweep(tmp_path / "run", tiny_prepared, config, TRAINING, STUDENT)
+    seeds = [f"sweep-models/seed{seed}/" for seed in (0, 1)]
+    single = [f"specialist-{vertical}" for vertical in tiny_prepared.verticals]
+    together = "+".join(tiny_prepared.verticals)
+    unified = [f"unified-{together}/{name}" for name in ("targets", "student")]
+    names = [*single, f"specialist-{together}", *unified]
+    models = [seed + name for seed in seeds for name in names]
+    assert {stage.name for stage in plan.stages.values()} == {"sweep", *models}
+    assert {stage.state for stage in plan.stages.values()} == {"to do"}
+    assert not any(tmp_path.iterdir())
+    done = plan_sweep(run_dir, tiny_prepared, config, TRAINING, STUDENT)
+    assert [(stage.name, stage.state) for stage in done.stages.values()] == [("sweep", "finished")]
 
 
 @pytest.mark.slow
