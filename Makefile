@@ -1,7 +1,7 @@
 # make quickstart   the whole way on synthetic garments, in a virtual environment of its own
 # make demo         the quickstart, then a page to search its garments by a picture
 # make test         the tests
-# make test-fast    those that take no training and no processes: under two minutes on two cores
+# make test-fast    those that are not marked slow: under two minutes on two cores
 # make coverage     the tests, and which lines of the package they reach
 # make lint         style, formatting, types, layers, dead code
 # make lock         pin the versions in setup.py anew
@@ -33,7 +33,7 @@ test-fast: install
 
 coverage: install
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
-	  --cov=apparel_embed --cov-report=term:skip-covered
+	  --cov --cov-report=term
 
 lint: install
 	$(BIN)/ruff check .
