@@ -179,7 +179,7 @@ def _walk(
         measure_speed=config.measure_speed,
         access=access,
     )
-    summaries_stage(run_dir, dataset, evaluation)
+    summaries_stage(run_dir, dataset, evaluation, access)
     return PipelineResult(dataset, evaluation, export.directory, report)
 
 
