@@ -25,6 +25,7 @@ from apparel_embed.files import atomic_path, write_json
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import load_embedding_model
+from apparel_embed.progress import SECONDS_UNSEEN, progress_bar
 from apparel_embed.retrieval.compression import make_compressor
 from apparel_embed.runs import Stage, run_stage
 from apparel_embed.serving.tflite import TFLiteModel, to_tflite
@@ -124,7 +125,8 @@ def _smaller_models(
         content = to_tflite(model, kind, shown)
         with atomic_path(directory / f"model_{kind}.tflite") as temporary:
             temporary.write_bytes(content)
-        yield kind, len(content), query_outcomes(TFLiteModel(content)(batches), pictures)
+        bar = progress_bar(batches, what=kind, unit="batches", delay=SECONDS_UNSEEN)
+        yield kind, len(content), query_outcomes(TFLiteModel(content)(bar), pictures)
 
 
 def _row(

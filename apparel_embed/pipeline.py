@@ -10,18 +10,20 @@ from typing import Any
 from absl import logging
 
 from apparel_embed.cluster import is_chief, wait_for
-from apparel_embed.data.prepare import PrepareConfig, prepare
+from apparel_embed.data.prepare import PrepareConfig, plan_prepare, prepare
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.data.synthetic.generate import generate
+from apparel_embed.data.synthetic.generate import MANIFEST, find_drawn, generate, manifest_table
 from apparel_embed.data.synthetic.world import SyntheticConfig
 from apparel_embed.errors import UserError
 from apparel_embed.grouping.search import SearchConfig
-from apparel_embed.grouping.stage import grouping_stage
+from apparel_embed.grouping.stage import grouping_stage, plan_grouping
+from apparel_embed.grouping.strategies import Groups
 from apparel_embed.models.backbones import check_initial_weights
 from apparel_embed.previous_run import previous_stage
-from apparel_embed.runs import Stage, only_run
+from apparel_embed.runs import REAL, Stage, StageAccess, only_run
 from apparel_embed.serving.saved_model import ExportConfig
 from apparel_embed.serving_stages import export_stage, vertical_head_stage
+from apparel_embed.stage_plan import StagePlan
 from apparel_embed.stages import (
     COMBINED,
     STUDENT,
@@ -37,9 +39,11 @@ from apparel_embed.student_stages import (
     student_stage,
     targets_stage,
 )
+from apparel_embed.summaries_stage import summaries_stage
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 from apparel_embed.training.targets import TargetsConfig
+from apparel_embed.wording import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,24 +112,50 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
       UserError: if data or flags are wrong, the run was made with other flags, or another process
         works on it.
     """
+    _check(config)
+    with only_run(config.run_dir):
+        dataset = _data(config)
+        _check_verticals(dataset)
+        found = grouping_stage(config.run_dir, dataset, config.grouping, config.specialist)
+        return _walk(config, dataset, found.result["groups"], REAL)
+
+
+def plan_pipeline(config: PipelineConfig) -> StagePlan:
+    """Tells what `run_pipeline` would do, and writes nothing; its errors are that one's."""
+    _check(config)
+    plan = StagePlan(config.run_dir)
+    dataset = _plan_data(config, plan)
+    _check_verticals(dataset)
+    plan.of(dataset)
+    groups = plan_grouping(plan, config.run_dir, dataset, config.grouping, config.specialist)
+    _walk(config, dataset, groups, plan.access)
+    return plan
+
+
+def _check(config: PipelineConfig) -> None:
+    """Raises a UserError if trainings cannot start with what is to be, before any has begun."""
     for training in (config.specialist, config.student):
         check_initial_weights(training.model.backbone, training.init_weights)
     _check_previous_run(config)
-    with only_run(config.run_dir):
-        return _run_pipeline(config)
 
 
-def _run_pipeline(config: PipelineConfig) -> PipelineResult:
-    dataset = _data(config)
-    run_dir, verticals = config.run_dir, dataset.verticals
-    if len(verticals) < 2:
+def _check_verticals(dataset: PreparedDataset) -> None:
+    if len(dataset.verticals) < 2:
         raise UserError(
-            f"{dataset.directory}: has one vertical only ({', '.join(verticals)}); "
+            f"{dataset.directory}: has one vertical only ({', '.join(dataset.verticals)}); "
             "with one vertical its specialist is all you need: tools/train_specialist.py"
         )
-    models = _train(config, dataset)
+
+
+def _walk(
+    config: PipelineConfig, dataset: PreparedDataset, groups: Groups, access: StageAccess
+) -> PipelineResult:
+    run_dir = config.run_dir
+    models = _train(config, dataset, groups, access)
     head = (
-        vertical_head_stage(run_dir, dataset, models["student"]) if config.vertical_head else None
+        vertical_head_stage(run_dir, dataset, models["student"], access)
+        if config.vertical_head
+        else None
     )
     evaluation = evaluation_stage(
         run_dir,
@@ -135,8 +165,11 @@ def _run_pipeline(config: PipelineConfig) -> PipelineResult:
         init_weights=config.specialist.init_weights,
         seed=config.specialist.optimization.seed,
         vertical_head=head,
+        access=access,
     )
-    export = export_stage(run_dir, dataset, models["student"], config.export, vertical_head=head)
+    export = export_stage(
+        run_dir, dataset, models["student"], config.export, vertical_head=head, access=access
+    )
     report = report_stage(
         run_dir,
         dataset,
@@ -144,7 +177,9 @@ def _run_pipeline(config: PipelineConfig) -> PipelineResult:
         **models,
         export=export,
         measure_speed=config.measure_speed,
+        access=access,
     )
+    summaries_stage(run_dir, dataset, evaluation, access)
     return PipelineResult(dataset, evaluation, export.directory, report)
 
 
@@ -159,32 +194,42 @@ def _check_previous_run(config: PipelineConfig) -> None:
         previous_stage(student.init_from, (STUDENT,), student.model, config.run_dir, most)
 
 
-def _train(config: PipelineConfig, dataset: PreparedDataset) -> dict[str, Any]:
+def _train(
+    config: PipelineConfig, dataset: PreparedDataset, groups: Groups, access: StageAccess
+) -> dict[str, Any]:
     """Trains all models; returns their stages as evaluation and report take them."""
     run_dir, verticals = config.run_dir, dataset.verticals
-    groups = grouping_stage(run_dir, dataset, config.grouping, config.specialist).result["groups"]
     grouped = []
     for number, group in enumerate(groups, start=1):
-        logging.info("specialist %d of %d: %s", number, len(groups), " + ".join(group))
+        access.tell("specialist %d of %d: %s", number, len(groups), " + ".join(group))
         training = config.specialist.for_verticals(len(group))
-        grouped.append(specialist_stage(run_dir, dataset, group, training))
+        grouped.append(specialist_stage(run_dir, dataset, group, training, access=access))
     if config.compare_specialists:
         for vertical in verticals:
-            logging.info("specialist to compare with: %s", vertical)
-            specialist_stage(run_dir, dataset, [vertical], config.specialist)
+            access.tell("specialist to compare with: %s", vertical)
+            specialist_stage(run_dir, dataset, [vertical], config.specialist, access=access)
     combined = specialist_stage(
-        run_dir, dataset, verticals, config.specialist.for_verticals(len(verticals)), COMBINED
+        run_dir,
+        dataset,
+        verticals,
+        config.specialist.for_verticals(len(verticals)),
+        COMBINED,
+        access=access,
     )
     return {
-        "specialists": single_specialists(run_dir, verticals),
+        "specialists": single_specialists(run_dir, verticals, access),
         "grouped": grouped,
         "combined": combined,
-        "student": _train_student(config, dataset, grouped, combined),
+        "student": _train_student(config, dataset, grouped, combined, access),
     }
 
 
 def _train_student(
-    config: PipelineConfig, dataset: PreparedDataset, specialists: list[Stage], combined: Stage
+    config: PipelineConfig,
+    dataset: PreparedDataset,
+    specialists: list[Stage],
+    combined: Stage,
+    access: StageAccess,
 ) -> Stage:
     """Exports targets and trains the student on them; returns its stage.
 
@@ -195,8 +240,10 @@ def _train_student(
     start = combined if config.start_from_combined else None
     if config.align_to == "student":
         plain = dataclasses.replace(config.targets, separation=0.0)
-        unaligned = targets_stage(run_dir, dataset, specialists, None, plain, UNALIGNED_TARGETS)
-        student_stage(run_dir, dataset, unaligned, config.student, start, name=UNALIGNED_STUDENT)
+        unaligned = targets_stage(
+            run_dir, dataset, specialists, None, plain, UNALIGNED_TARGETS, access
+        )
+        student_stage(run_dir, dataset, unaligned, config.student, start, UNALIGNED_STUDENT, access)
     reference = find_reference(
         config.align_to,
         run_dir,
@@ -204,15 +251,16 @@ def _train_student(
         specialists,
         init_weights=config.specialist.init_weights,
         seed=config.specialist.optimization.seed,
+        access=access,
     )
-    targets = targets_stage(run_dir, dataset, specialists, reference, config.targets)
+    targets = targets_stage(run_dir, dataset, specialists, reference, config.targets, access=access)
     model = config.student.model
     # One dimension for each group, if they are kept apart.
     dim = model.embedding_dim + (len(specialists) if config.targets.separation else 0)
     training = dataclasses.replace(
         config.student, model=dataclasses.replace(model, embedding_dim=dim)
     )
-    return student_stage(run_dir, dataset, targets, training, start)
+    return student_stage(run_dir, dataset, targets, training, start, access=access)
 
 
 def _data(config: PipelineConfig) -> PreparedDataset:
@@ -227,3 +275,21 @@ def _data(config: PipelineConfig) -> PreparedDataset:
     return prepare(
         dataclasses.replace(config.prepare, manifest=drawn.manifest), processes=config.processes
     )
+
+
+def _plan_data(config: PipelineConfig, plan: StagePlan) -> PreparedDataset:
+    """Plans what leads to the dataset; returns it, or one that has its rows but no pictures."""
+    preparing, table = config.prepare, None
+    if config.synthetic is not None:
+        output = config.run_dir / "synthetic"
+        preparing = dataclasses.replace(preparing, manifest=output / MANIFEST)
+        is_drawn = find_drawn(config.synthetic, output)
+        table = None if is_drawn else manifest_table(config.synthetic)
+        pictures = counted(config.synthetic.pictures, "picture")
+        plan.add(output, *(("finished", "") if is_drawn else ("to do", f"{pictures} to draw")))
+    found = plan_prepare(preparing, table)
+    output = Path(preparing.output)
+    plan.add(output, found.state, f"{counted(found.todo, 'picture')}" if found.todo else "")
+    if found.todo:
+        plan.doubt()
+    return found.dataset

@@ -7,6 +7,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+SECONDS_UNSEEN = 5.0
+"""A `delay` for what is mostly over soon, and needs no bar then."""
+
 
 def progress_bar(
     iterable: Iterable[Any] | None = None,

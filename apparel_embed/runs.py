@@ -132,12 +132,16 @@ def only_run(run_dir: Path) -> Iterator[None]:
                 run_dir.rmdir()
 
 
+StageWork = Callable[[Path], Mapping[str, Any]]
+"""The work of a stage, see `run_stage`."""
+
+
 def run_stage(
     directory: Path,
     *,
     flags: Mapping[str, Any],
     inputs: Mapping[str, str],
-    work: Callable[[Path], Mapping[str, Any]],
+    work: StageWork,
     renewed: bool | Collection[str] = False,
     twins: Sequence[Path] = (),
     scratch: Sequence[str] = (),
@@ -185,6 +189,59 @@ def run_stage(
         if not finished and not directory.exists() and not _partial(directory).exists():
             finished = _copy_twin(directory, made_of, twins)
         return finished or _make(directory, made_of, work, renewed, scratch)
+
+
+@dataclasses.dataclass(frozen=True)
+class StageAccess:
+    """How stages are made and found: for real, or in a plan that makes none.
+
+    Attributes:
+      make: as `run_stage`.
+      find: as `find_stage`.
+      open: as `open_stage`.
+      tell: says what comes next; arguments are those of `logging.info`.
+    """
+
+    make: Callable[..., Stage] = run_stage
+    find: Callable[[Path], Stage | None] = find_stage
+    open: Callable[[Path], Stage] = open_stage
+    tell: Callable[..., None] = logging.info
+
+
+REAL = StageAccess()
+
+
+def look_up_stage(
+    directory: Path,
+    *,
+    flags: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    renewed: bool | Collection[str] = False,
+    twins: Sequence[Path] = (),
+) -> tuple[str, Stage]:
+    """Tells what `run_stage` would do; its arguments and errors are that one's.
+
+    Returns:
+      What would be done, in words, and the finished stage, or one without a result that has the
+      fingerprint that it would get (`skipped` is False then).
+    """
+    made_of = {"flags": dict(flags), "inputs": dict(inputs)}
+    finished = _find_finished(directory, made_of, renewed)
+    if finished:
+        return "finished", finished
+    partial, state = _partial(directory), "to do"
+    if partial.is_dir() and any(partial.iterdir()):
+        differences = _differences(partial, made_of)
+        _refuse_unless(renewed, partial, differences)
+        state = "to be begun anew" if differences else "to be gone on with"
+    elif directory.exists():
+        state = "to be made anew"
+    elif _find_twin(made_of, twins):
+        state = "to be copied"
+    planned = Stage(
+        directory, fingerprint_json(made_of), flags, {}, 0.0, skipped=False, inputs=inputs
+    )
+    return state, planned
 
 
 def _make(

@@ -10,14 +10,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from absl import logging
-
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.files import read_json
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead
-from apparel_embed.runs import STAGE_FILE, Stage, find_stage, open_stage, run_stage
+from apparel_embed.runs import REAL, STAGE_FILE, Stage, StageAccess, find_stage, open_stage
 from apparel_embed.serving.kit import write_serving_kit
 from apparel_embed.serving.model_card import ModelCard, render_model_card
 from apparel_embed.serving.saved_model import ExportConfig, write_saved_model
@@ -29,13 +27,16 @@ VERTICAL_HEAD = "vertical_head"
 _EVALUATED_AS = {STUDENT: "unified", COMBINED: "combined"}
 
 
-def vertical_head_stage(run_dir: Path, dataset: PreparedDataset, model: Stage) -> Stage:
+def vertical_head_stage(
+    run_dir: Path, dataset: PreparedDataset, model: Stage, access: StageAccess = REAL
+) -> Stage:
     """Trains the vertical head of a model, or finds it trained; the head is in the stage.
 
     Args:
       run_dir: the run's directory.
       dataset: a prepared dataset.
       model: the stage of the model, usually the student.
+      access: how stages are made.
     """
 
     def work(directory: Path) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def vertical_head_stage(run_dir: Path, dataset: PreparedDataset, model: Stage) -
         return {"verticals": list(head.verticals), **report}
 
     name = VERTICAL_HEAD if model.name == STUDENT else f"{VERTICAL_HEAD}-{model.name}"
-    return run_stage(
+    return access.make(
         run_dir / name,
         flags={},
         inputs={"prepared": dataset.fingerprint, model.name: model.fingerprint},
@@ -60,6 +61,7 @@ def export_stage(
     *,
     vertical_head: Stage | None = None,
     base: Path | None = None,
+    access: StageAccess = REAL,
 ) -> Stage:
     """Exports a model as the next version of a SavedModel.
 
@@ -72,12 +74,13 @@ def export_stage(
       config: how to export.
       vertical_head: the stage of the model's vertical head, or None for a model without.
       base: where versions are; by default `<run_dir>/saved_model`.
+      access: how stages are made.
 
     Returns:
       The stage of the version: its directory is the SavedModel.
     """
     base = base or run_dir / SAVED_MODEL
-    evaluation = find_stage(run_dir / EVALUATION)
+    evaluation = access.find(run_dir / EVALUATION)
     if evaluation and evaluation.inputs.get(model.name) != model.fingerprint:
         evaluation = None
     parts = [one for one in (model, vertical_head, evaluation) if one]
@@ -97,14 +100,8 @@ def export_stage(
         )
         return dataclasses.asdict(model_config)
 
-    versions = saved_model_versions(base)
-    for version in reversed(versions):
-        found = _find_version(base / str(version))
-        if found and (found.flags, found.inputs) == (flags, inputs):
-            logging.info("%s: finished before, skipped", found.directory)
-            return found
-    number = max(versions, default=0) + 1
-    return run_stage(base / str(number), flags=flags, inputs=inputs, work=work, renewed=True)
+    number = _same_version(base, flags, inputs) or max(saved_model_versions(base), default=0) + 1
+    return access.make(base / str(number), flags=flags, inputs=inputs, work=work, renewed=True)
 
 
 def serving_kit(saved_model: Stage, directory: Path) -> None:
@@ -134,6 +131,15 @@ def latest_saved_model(base: Path) -> Stage | None:
     """Returns the stage of the newest version, or None where there is none."""
     versions = saved_model_versions(base)
     return _find_version(base / str(versions[-1])) if versions else None
+
+
+def _same_version(base: Path, flags: dict[str, Any], inputs: dict[str, str]) -> int | None:
+    """Returns the newest version that was made of the same, if there is one."""
+    for version in reversed(saved_model_versions(base)):
+        found = _find_version(base / str(version))
+        if found and (found.flags, found.inputs) == (flags, inputs):
+            return version
+    return None
 
 
 def _find_version(directory: Path) -> Stage | None:

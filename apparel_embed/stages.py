@@ -32,7 +32,7 @@ from apparel_embed.previous_run import (
 )
 from apparel_embed.report.build import write_report
 from apparel_embed.report.inputs import Training, load_inputs
-from apparel_embed.runs import Stage, find_stage, run_stage
+from apparel_embed.runs import REAL, Stage, StageAccess, find_stage
 from apparel_embed.training.checkpoints import DIRECTORY as CHECKPOINTS
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 from apparel_embed.training.student import StudentConfig
@@ -80,6 +80,7 @@ def specialist_stage(
     config: SpecialistConfig,
     name: str | None = None,
     twins_in: Sequence[Path] = (),
+    access: StageAccess = REAL,
 ) -> Stage:
     """Trains the specialist of a group; the model is in `<stage>/model`.
 
@@ -97,6 +98,7 @@ def specialist_stage(
       config: how to train.
       name: of the stage; by default made from the verticals.
       twins_in: further runs' directories in which the same training may be finished.
+      access: how stages are made.
 
     Raises:
       UserError: if a vertical is unknown, the stage was made with other flags or inputs, or there
@@ -119,7 +121,7 @@ def specialist_stage(
         )
         return {**result, **previous_result(start)}
 
-    return run_stage(
+    return access.make(
         run_dir / name,
         flags={"verticals": verticals, **flags},
         inputs={**inputs, **previous_input(start)},
@@ -130,9 +132,11 @@ def specialist_stage(
     )
 
 
-def single_specialists(run_dir: Path, verticals: Sequence[str]) -> list[Stage]:
+def single_specialists(
+    run_dir: Path, verticals: Sequence[str], access: StageAccess = REAL
+) -> list[Stage]:
     """Returns the finished stages of every vertical's own specialist, or none if one is missing."""
-    stages = [find_stage(run_dir / specialist_name([vertical])) for vertical in verticals]
+    stages = [access.find(run_dir / specialist_name([vertical])) for vertical in verticals]
     found = [stage for stage in stages if stage]
     return found if len(found) == len(verticals) else []
 
@@ -149,6 +153,7 @@ def evaluation_stage(
     init_weights: str,
     seed: int,
     vertical_head: Stage | None = None,
+    access: StageAccess = REAL,
 ) -> Stage:
     """Evaluates all models on the same queries.
 
@@ -168,6 +173,7 @@ def evaluation_stage(
         `load_initial_weights`; its architecture is that of the first stage given.
       seed: of the bootstrap.
       vertical_head: the stage of the student's vertical head, to evaluate searches that it routes.
+      access: how stages are made.
     """
     sets = {
         name: {tuple(s.flags["verticals"]): s.directory / "model" for s in some}
@@ -230,7 +236,7 @@ def evaluation_stage(
         (directory / TABLES_FILE).write_text(text, "utf-8")
         return {"models": list(models), "pictures": len(pictures)}
 
-    return run_stage(
+    return access.make(
         run_dir / EVALUATION,
         flags={"split": split, "seed": seed},
         inputs={
@@ -253,6 +259,7 @@ def report_stage(
     student: Stage | None,
     export: Stage | None,
     measure_speed: bool,
+    access: StageAccess = REAL,
 ) -> Stage:
     """Writes `index.html`, readable offline, and its figures as PNG files beside it.
 
@@ -268,6 +275,7 @@ def report_stage(
       student: the stage of the student, if evaluated.
       export: the stage of a version of the SavedModel, or None.
       measure_speed: whether to measure images per second, which differ from call to call.
+      access: how stages are made.
     """
     sets = {"specialists": specialists}
     if any(len(stage.flags["verticals"]) > 1 for stage in grouped):
@@ -301,7 +309,7 @@ def report_stage(
         return write_report(inputs, directory)
 
     stages = [evaluation, *(training.stage for training in trainings), sweep, compression]
-    return run_stage(
+    return access.make(
         run_dir / REPORT,
         flags={"measure_speed": measure_speed},
         inputs={

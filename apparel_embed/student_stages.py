@@ -20,7 +20,7 @@ from apparel_embed.previous_run import (
     previous_result,
     previous_stage,
 )
-from apparel_embed.runs import Stage, open_stage, run_stage
+from apparel_embed.runs import REAL, Stage, StageAccess
 from apparel_embed.stages import COMBINED, STUDENT, made_of, weights_input
 from apparel_embed.training.checkpoints import DIRECTORY as CHECKPOINTS
 from apparel_embed.training.references import FrozenBackbone
@@ -49,6 +49,7 @@ def find_reference(
     *,
     init_weights: str,
     seed: int,
+    access: StageAccess = REAL,
 ) -> Stage | FrozenBackbone | None:
     """Returns the reference of a name, as `targets_stage` takes it.
 
@@ -60,6 +61,7 @@ def find_reference(
       init_weights: initial weights of the frozen backbone, as in `load_initial_weights`; its
         architecture is that of the first specialist.
       seed: of the frozen backbone's weights, where these are random.
+      access: how stages are found.
 
     Raises:
       UserError: if the name is unknown, or its stage is not there.
@@ -74,7 +76,7 @@ def find_reference(
         return _with_most_pictures(dataset, specialists)
     name = {"combined": COMBINED, "student": UNALIGNED_STUDENT}[align_to]
     try:
-        return open_stage(run_dir / name)
+        return access.open(run_dir / name)
     except UserError as error:
         raise UserError(f"--align_to={align_to} needs another stage: {error}") from error
 
@@ -86,6 +88,7 @@ def targets_stage(
     reference: Stage | FrozenBackbone | None,
     config: TargetsConfig = TargetsConfig(),
     name: str = TARGETS,
+    access: StageAccess = REAL,
 ) -> Stage:
     """Exports the student's targets to `<stage>/targets.parquet`.
 
@@ -97,6 +100,7 @@ def targets_stage(
         backbone, or None.
       config: how targets are made.
       name: of the stage.
+      access: how stages are made.
     """
     teachers = [Teacher(tuple(s.flags["verticals"]), s.directory / "model") for s in specialists]
     flags, inputs = _made_of_reference(reference)
@@ -116,7 +120,7 @@ def targets_stage(
             "specialists": report,
         }
 
-    return run_stage(
+    return access.make(
         run_dir / name,
         flags={**flags, **_targets_flags(config, dataset, reference is not None)},
         inputs={
@@ -135,6 +139,7 @@ def student_stage(
     config: StudentConfig,
     start: Stage | None = None,
     name: str = STUDENT,
+    access: StageAccess = REAL,
 ) -> Stage:
     """Trains the student on exported targets; the model is in `<stage>/model`.
 
@@ -146,6 +151,7 @@ def student_stage(
       start: the stage of this run with the model whose weights the student starts from, or None:
         then it starts from the student of the earlier run that the configuration names, if any.
       name: of the stage.
+      access: how stages are made.
 
     Raises:
       UserError: if the stage was made with other flags or inputs, or there is nothing to start from
@@ -164,7 +170,7 @@ def student_stage(
         result = train_student(dataset, records, embeddings, config, directory, start=model)
         return {**result, **previous_result(previous)}
 
-    return run_stage(
+    return access.make(
         run_dir / name,
         flags={"start": start.name if start else INIT_FROM if previous else "none", **flags},
         inputs={

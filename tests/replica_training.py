@@ -24,8 +24,10 @@ from apparel_embed.models.batch_norm import set_momentum
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.training.input import InputConfig, augmentation, triplet_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
+from apparel_embed.training.measures import Measures, triplet_measures
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.strategy import batch_share, make_strategy, start_afresh
+from apparel_embed.training.summaries import BatchSummaries
 from apparel_embed.training.validation import make_validation
 
 STEPS = 10
@@ -42,14 +44,14 @@ def build() -> tf.keras.Model:
         backbone.add(layers.BatchNormalization())
         backbone.add(layers.ReLU())
     x = layers.Flatten()(backbone(inputs / 255.0))
-    x = layers.Dense(8)(layers.Dropout(0.3)(x))
+    x = layers.Dense(8, name="projection")(layers.Dropout(0.3)(x))
     model = tf.keras.Model(inputs, layers.UnitNormalization()(x))
     set_momentum(model, 0.9)
     return model
 
 
 def train(name: str, prepared: Path, directory: Path) -> dict[str, np.ndarray]:
-    """Returns the weights, and under "losses" the last loss and the best validation."""
+    """Returns the weights, the last loss and best validation, and what was measured of a batch."""
     start_afresh(0)
     strategy = make_strategy(name)
     dataset = PreparedDataset.open(prepared)
@@ -58,6 +60,13 @@ def train(name: str, prepared: Path, directory: Path) -> dict[str, np.ndarray]:
         dataset.column("item_id")[records], items_per_batch=6, pictures_per_item=2, seed=0
     )
     store = ImageStore(dataset, records, SIDE, 1.0)
+    measured = []
+
+    def measure(labels: np.ndarray, embeddings: np.ndarray, norms: np.ndarray) -> Measures:
+        found = triplet_measures(labels, embeddings, norms, margin=0.5, distance="L2")
+        measured.append(found.scalars)
+        return found
+
     loop = TrainingLoop(
         build_model=build,
         model_config=ModelConfig(),
@@ -70,6 +79,7 @@ def train(name: str, prepared: Path, directory: Path) -> dict[str, np.ndarray]:
         directory=directory,
         what=name,
         augment=augmentation(InputConfig(AugmentConfig(brightness=0.1, erase=0.3)), strategy),
+        summaries=BatchSummaries(measure, lambda: np.zeros([1, 1, 3], np.uint8)),
     )
     untrained = [weight.copy() for weight in loop.model.get_weights()]
     result = loop.run()
@@ -77,6 +87,10 @@ def train(name: str, prepared: Path, directory: Path) -> dict[str, np.ndarray]:
     return {
         "losses": np.array([result["last_loss"], result["validation_r_at_1"]]),
         "moved": np.array(max(moved)),
+        # The share of active triplets is a count, which a last digit may change.
+        "measures": np.array(
+            [one[n] for one in measured for n in sorted(one) if n != "triplets/active_share"]
+        ),
         **{variable.name: variable.numpy() for variable in loop.model.variables},
     }
 

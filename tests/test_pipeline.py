@@ -68,6 +68,34 @@ def test_the_summary_has_every_model_scope_and_vertical(walked):
         assert row["r_at_1"] <= row["r_at_5"] <= row["r_at_10"] <= row["r_at_20"]
 
 
+def test_a_dry_run_finds_all_finished_and_writes_nothing(walked):
+    run_dir, _ = walked
+    before = {path: path.stat().st_mtime_ns for path in sorted(run_dir.rglob("*"))}
+    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, "--dry_run")
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    *stages, end = done.stdout.splitlines()
+    # What a library prints when it is imported may come before.
+    assert [" ".join(line.split()) for line in stages][-11:] == [
+        f"{name} finished"
+        for name in (
+            "synthetic",
+            "prepared",
+            "grouping-each",
+            "specialist-bag",
+            "specialist-dress",
+            "combined",
+            "targets",
+            "student",
+            "evaluation",
+            "saved_model/1",
+            "report",
+        )
+    ]
+    assert end == "Nothing was done or written (--dry_run)."
+    assert {path: path.stat().st_mtime_ns for path in sorted(run_dir.rglob("*"))} == before
+
+
 def test_the_student_costs_one_model_and_the_specialists_one_each(walked):
     run_dir, _ = walked
     rows = json.loads((run_dir / "evaluation/summary.json").read_text())["rows"]
@@ -164,8 +192,8 @@ def test_a_second_call_skips_every_stage_and_changes_nothing(walked):
     done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS)
 
     assert done.returncode == 0, done.stderr[-3000:]
-    # Grouping, two specialists, combined, targets, student, evaluation, export, report.
-    assert done.stderr.count("finished before, skipped") == 9
+    # Grouping, two specialists, combined, targets, student, evaluation, export, report, summaries.
+    assert done.stderr.count("finished before, skipped") == 10
     after = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
     assert after == before
 

@@ -21,11 +21,12 @@ STAGES = (
     "evaluation",
     "saved_model",
     "report",
+    "summaries",
 )
 """Directories that a run makes, in the order in which they are finished."""
 
 
-def _config(run_dir):
+def config_of(run_dir):
     from apparel_embed.data.prepare import PrepareConfig
     from apparel_embed.data.synthetic.world import SyntheticConfig
     from apparel_embed.grouping.search import SearchConfig
@@ -80,7 +81,7 @@ def _walk(run_dir, log):
     logging.set_verbosity(logging.INFO)
     try:
         with stopped_by_sigterm():
-            run_pipeline(_config(run_dir))
+            run_pipeline(config_of(run_dir))
     except UserError as error:
         sys.exit(str(error))
 
@@ -145,7 +146,11 @@ def contents(run_dir):
             }
         elif path.suffix == ".h5":
             found[name] = _arrays(path)
-        elif path.is_file() and "tensorboard" not in path.parts and "saved_model" not in path.parts:
+        elif (
+            path.is_file()
+            and not path.name.startswith("events.")
+            and "saved_model" not in path.parts
+        ):
             found[name] = path.read_bytes()
     return found
 

@@ -9,7 +9,6 @@ pyarrow merely reading the same file. Each runs in a process of its own.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from absl import flags
@@ -21,17 +20,10 @@ from apparel_embed.benchmarks.data import (
     table_of,
 )
 from apparel_embed.cli import app
+from apparel_embed.cli.benchmark_flags import BenchmarkFlags
+from apparel_embed.cli.define import define_whole_numbers
 
-_ROWS = flags.DEFINE_list(
-    "rows", ["1000000", "10000000"], "rows of the manifests, each 100 to 100000000"
-)
-flags.register_validator(
-    "rows",
-    lambda values: (
-        bool(values) and all(value.isdecimal() and 100 <= int(value) <= 10**8 for value in values)
-    ),
-    "allowed are whole numbers from 100 to 100000000, with commas between them",
-)
+_ROWS = define_whole_numbers("rows", ["1000000", "10000000"], "rows of the manifests", 100, 10**8)
 _PICTURES_PER_ITEM = flags.DEFINE_integer(
     "pictures_per_item", 4, "rows with the same item (2 to 50)", 2, 50
 )
@@ -45,8 +37,7 @@ _DIRECTORY = flags.DEFINE_string(
     "directory for the manifests, which are removed again; ten million rows take about 1.2 GB; by "
     "default the system's place for temporary files",
 )
-_SEED = flags.DEFINE_integer("seed", 0, "seed of the manifests (0 or more)", lower_bound=0)
-_JSON = flags.DEFINE_bool("json", False, "print one JSON object on the last line")
+_BENCHMARK = BenchmarkFlags("the manifests")
 
 
 def main() -> None:
@@ -57,12 +48,10 @@ def main() -> None:
         boxes=_BOXES.value,
         rounds=_ROUNDS.value,
         directory=Path(_DIRECTORY.value) if _DIRECTORY.value else None,
-        seed=_SEED.value,
+        seed=_BENCHMARK.seed,
     )
     results = run_data_benchmark(config)
-    print(table_of(results, config))
-    if _JSON.value:
-        print(json.dumps({"sizes": summary_of(results)}))
+    _BENCHMARK.tell(table_of(results, config), {"sizes": summary_of(results)})
 
 
 if __name__ == "__main__":

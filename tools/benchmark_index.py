@@ -1,28 +1,30 @@
 r"""Fills indices with synthetic vectors; says how long that and a search take, and what is missed.
 
-python tools/benchmark_index.py --vectors=100000 --kind=FLAT --kind=HNSW
+python tools/benchmark_index.py --vectors=100000 --index_kind=FLAT --index_kind=HNSW
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 
 from absl import flags
 
 from apparel_embed.benchmarks.index import IndexBenchmark, run_index_benchmark, table_of
 from apparel_embed.cli import app
+from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.search.version import INDEX_KINDS, IndexSettings
 
 _VECTORS = flags.DEFINE_integer("vectors", 100_000, "in the index (100 or more)", lower_bound=100)
-_DIM = flags.DEFINE_integer("dim", 64, "length of a vector (2 to 32768)", 2, 32768)
+_DIM = flags.DEFINE_integer("embedding_dim", 64, "length of a vector (2 to 32768)", 2, 32768)
 _QUERIES = flags.DEFINE_integer("queries", 100, "searches (1 or more)", lower_bound=1)
 _K = flags.DEFINE_integer("k", 10, "hits of a search (1 to 100)", 1, 100)
 _KINDS = flags.DEFINE_multi_enum(
-    "kind", [IndexSettings().kind], INDEX_KINDS, "of index, with its default settings; repeat it"
+    "index_kind",
+    [IndexSettings().kind],
+    INDEX_KINDS,
+    "kind of index, with its default settings; repeat it",
 )
-_SEED = flags.DEFINE_integer("seed", 0, "seed of the vectors (0 or more)", lower_bound=0)
-_JSON = flags.DEFINE_bool("json", False, "print one JSON object on the last line")
+_BENCHMARK = BenchmarkFlags("the vectors")
 
 
 def main() -> None:
@@ -33,12 +35,11 @@ def main() -> None:
         queries=_QUERIES.value,
         k=_K.value,
         settings=[IndexSettings(kind) for kind in _KINDS.value],
-        seed=_SEED.value,
+        seed=_BENCHMARK.seed,
     )
     found = run_index_benchmark(config)
-    print(table_of(found, config))
-    if _JSON.value:
-        print(json.dumps({one.kind: dataclasses.asdict(one) for one in found}))
+    summary = {one.kind: dataclasses.asdict(one) for one in found}
+    _BENCHMARK.tell(table_of(found, config), summary)
 
 
 if __name__ == "__main__":

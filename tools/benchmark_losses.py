@@ -9,7 +9,6 @@ pairs of embeddings and their gradient alone. Each runs in a process of its own.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from absl import flags
@@ -22,16 +21,11 @@ from apparel_embed.benchmarks.losses import (
     table_of,
 )
 from apparel_embed.cli import app
+from apparel_embed.cli.benchmark_flags import BenchmarkFlags
+from apparel_embed.cli.define import define_whole_numbers
 
-_BATCH_SIZES = flags.DEFINE_list(
-    "batch_sizes", ["256", "512", "1024", "4096", "8192"], "pictures in a batch, each 2 to 65536"
-)
-flags.register_validator(
-    "batch_sizes",
-    lambda values: (
-        bool(values) and all(value.isdecimal() and 2 <= int(value) <= 65536 for value in values)
-    ),
-    "allowed are whole numbers from 2 to 65536, with commas between them",
+_BATCH_SIZES = define_whole_numbers(
+    "batch_sizes", ["256", "512", "1024", "4096", "8192"], "pictures in a batch", 2, 65536
 )
 _PICTURES_PER_ITEM = flags.DEFINE_integer(
     "pictures_per_item", 4, "pictures of each item in a batch (1 or more)", lower_bound=1
@@ -39,7 +33,9 @@ _PICTURES_PER_ITEM = flags.DEFINE_integer(
 _IMPLEMENTATIONS = flags.DEFINE_multi_enum(
     "implementation", list(IMPLEMENTATIONS), list(IMPLEMENTATIONS), "what to measure; repeat it"
 )
-_DIM = flags.DEFINE_integer("dim", 64, "length of an embedding (1 or more)", lower_bound=1)
+_DIM = flags.DEFINE_integer(
+    "embedding_dim", 64, "length of an embedding (1 or more)", lower_bound=1
+)
 _MARGIN = flags.DEFINE_float("margin", 0.3, "margin of the loss (0 to 2)", 0.0, 2.0)
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 3, "how often each is started, in turns (1 or more)", lower_bound=1
@@ -52,8 +48,7 @@ _ENVIRONMENT = flags.DEFINE_string(
     "~/.cache/apparel_embed/pytorch_metric_learning",
     "directory of the virtual environment for pytorch_metric_learning, made where it is missing",
 )
-_SEED = flags.DEFINE_integer("seed", 0, "seed of the embeddings (0 or more)", lower_bound=0)
-_JSON = flags.DEFINE_bool("json", False, "print one JSON object on the last line")
+_BENCHMARK = BenchmarkFlags("the embeddings")
 
 
 def main() -> None:
@@ -67,12 +62,10 @@ def main() -> None:
         rounds=_ROUNDS.value,
         seconds=_SECONDS.value,
         pytorch_environment=Path(_ENVIRONMENT.value).expanduser(),
-        seed=_SEED.value,
+        seed=_BENCHMARK.seed,
     )
     results = run_loss_benchmark(config)
-    print(table_of(results, config))
-    if _JSON.value:
-        print(json.dumps({"sizes": summary_of(results)}))
+    _BENCHMARK.tell(table_of(results, config), {"sizes": summary_of(results)})
 
 
 if __name__ == "__main__":

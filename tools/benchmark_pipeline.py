@@ -11,8 +11,6 @@ two cores, about one for --part=exact_search.
 
 from __future__ import annotations
 
-import json
-
 from absl import flags
 
 from apparel_embed.benchmarks.pipeline import (
@@ -24,33 +22,25 @@ from apparel_embed.benchmarks.pipeline import (
     table_of,
 )
 from apparel_embed.cli import app
+from apparel_embed.cli.benchmark_flags import BenchmarkFlags
+from apparel_embed.cli.define import define_whole_numbers
 
 _PARTS = flags.DEFINE_multi_enum("part", list(PARTS), list(PARTS), "what to measure; repeat it")
-_SCALES = flags.DEFINE_list(
+_SCALES = define_whole_numbers(
     "scales",
     [str(scale) for scale in SCALES],
-    "how many times the smallest number of images to measure, each 1 to 16; faiss is met at 16",
+    "how many times the smallest number of images to measure (faiss is met at 16)",
+    1,
+    16,
 )
-flags.register_validator(
-    "scales",
-    lambda values: (
-        bool(values) and all(value.isdecimal() and 1 <= int(value) <= 16 for value in values)
-    ),
-    "allowed are whole numbers from 1 to 16, with commas between them",
-)
-_SEED = flags.DEFINE_integer(
-    "seed", 0, "seed of pictures, weights and vectors (0 or more)", lower_bound=0
-)
-_JSON = flags.DEFINE_bool("json", False, "print one JSON object on the last line")
+_BENCHMARK = BenchmarkFlags("pictures, weights and vectors")
 
 
 def main() -> None:
     """Measures, and prints tables."""
     scales = sorted({int(scale) for scale in _SCALES.value})
-    results = run_pipeline_benchmark(PipelineBenchmark(_PARTS.value, scales, _SEED.value))
-    print(table_of(results))
-    if _JSON.value:
-        print(json.dumps(summary_of(results)))
+    results = run_pipeline_benchmark(PipelineBenchmark(_PARTS.value, scales, _BENCHMARK.seed))
+    _BENCHMARK.tell(table_of(results), summary_of(results))
 
 
 if __name__ == "__main__":

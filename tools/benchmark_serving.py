@@ -8,9 +8,6 @@ pictures. All are measured in turns in one process; ratios are of medians.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from absl import flags
 
 from apparel_embed.benchmarks.serving import (
@@ -22,19 +19,13 @@ from apparel_embed.benchmarks.serving import (
     table_of,
 )
 from apparel_embed.cli import app
-from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.cli.benchmark_flags import BenchmarkFlags
+from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.runs import open_stage
 from apparel_embed.stages import STUDENT, single_specialists
 
 _DEFAULT = ServingBenchmark()
-_RUN_DIR = flags.DEFINE_string(
-    "run_dir",
-    None,
-    "directory of a run with one specialist per vertical; by default models are made up",
-)
-_PREPARED = flags.DEFINE_string(
-    "prepared", None, "prepared dataset of the run; by default <run_dir>/prepared"
-)
+_RUN = RunFlags(optional="it has one specialist per vertical; by default models are made up")
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
     _DEFAULT.batch_size,
@@ -46,7 +37,7 @@ _ROUNDS = flags.DEFINE_integer(
     "rounds", _DEFAULT.rounds, "how often each is measured (1 or more)", lower_bound=1
 )
 _SPECIALISTS = flags.DEFINE_integer(
-    "specialists",
+    "made_up_specialists",
     _DEFAULT.specialists,
     "specialists to make up (1 to 64)",
     lower_bound=1,
@@ -59,10 +50,7 @@ _PICTURE_WIDTH = flags.DEFINE_integer(
     lower_bound=1,
     upper_bound=5000,
 )
-_SEED = flags.DEFINE_integer(
-    "seed", 0, "seed of what is made up (0 to 2^31 - 1)", lower_bound=0, upper_bound=2**31 - 1
-)
-_JSON = flags.DEFINE_bool("json", False, "print one JSON object on the last line")
+_BENCHMARK = BenchmarkFlags("what is made up")
 
 
 def main() -> None:
@@ -72,13 +60,12 @@ def main() -> None:
         rounds=_ROUNDS.value,
         specialists=_SPECIALISTS.value,
         picture_width=_PICTURE_WIDTH.value,
-        seed=_SEED.value,
+        seed=_BENCHMARK.seed,
     )
-    if _RUN_DIR.value:
-        run_dir = Path(_RUN_DIR.value)
-        dataset = PreparedDataset.open(_PREPARED.value or run_dir / "prepared")
-        specialists = single_specialists(run_dir, dataset.verticals)
-        student = open_stage(run_dir / STUDENT)
+    if _RUN.given:
+        dataset = _RUN.dataset()
+        specialists = single_specialists(_RUN.run_dir, dataset.verticals)
+        student = open_stage(_RUN.run_dir / STUDENT)
         subjects = subjects_of_run(
             dataset,
             student.directory / "model",
@@ -88,9 +75,7 @@ def main() -> None:
     else:
         subjects = made_up_subjects(config)
     seconds = run_serving_benchmark(subjects, config)
-    print(table_of(seconds, subjects))
-    if _JSON.value:
-        print(json.dumps(summary_of(seconds, subjects)))
+    _BENCHMARK.tell(table_of(seconds, subjects), summary_of(seconds, subjects))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.search_flags import IndexFlags, SearchRunFlags
+from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.index_flags import IndexFlags
+from apparel_embed.cli.search_flags import SearchRunFlags
 from apparel_embed.data.manifest import SPLITS
 from apparel_embed.search.build import IndexSource, fill_index
 
@@ -60,13 +62,18 @@ def main() -> None:
             delete_others=_DELETE_OTHERS.value,
             switch=_SWITCH.value,
         )
-    print(
-        f"Index:       model {done.version.model[:16]}, {done.version.pictures} pictures in "
-        f"{len(done.version.verticals)} verticals; {done.upserted} written, {done.deleted} "
-        f"removed, {done.invalid} without embedding"
+    tell_end(
+        [
+            (
+                "Index",
+                f"model {done.version.model[:16]}, {done.version.pictures} pictures in "
+                f"{len(done.version.verticals)} verticals; {done.upserted} written, {done.deleted} "
+                f"removed, {done.invalid} without embedding",
+            ),
+            ("Answers", "yes" if done.switched else "no, call without --noswitch"),
+            ("Next", f"python tools/serve_search.py --run_dir={_RUN.run_dir}"),
+        ]
     )
-    print(f"Answers:     {'yes' if done.switched else 'no, call without --noswitch'}")
-    print(f"Next:        python tools/serve_search.py --run_dir={_RUN.run_dir}")
 
 
 if __name__ == "__main__":

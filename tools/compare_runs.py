@@ -14,6 +14,8 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
+from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.evaluation_flags import bootstrap_seed_flag
 from apparel_embed.evaluation.table import render_runs
 from apparel_embed.run_comparison import (
     COMPARISON_FILE,
@@ -36,7 +38,7 @@ _PREPARED = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
     "output", None, "directory for comparison.json and comparison.txt; by default none is written"
 )
-_SEED = flags.DEFINE_integer("seed", 0, "seed of the bootstrap (0 or more)", lower_bound=0)
+_SEED = bootstrap_seed_flag()
 
 
 def main() -> None:
@@ -50,10 +52,14 @@ def main() -> None:
     if _OUTPUT.value:
         output = Path(_OUTPUT.value)
         write_comparison(record, output)
-        print(f"Comparison:  {output / COMPARISON_FILE}")
-        print(f"Tables:      {output / COMPARISON_TABLE_FILE}")
+        written = [
+            ("Comparison", output / COMPARISON_FILE),
+            ("Tables", output / COMPARISON_TABLE_FILE),
+        ]
     else:
-        print("Nothing was written; --output=DIR keeps the comparison")
+        written = [("Written", "nothing; --output=DIR keeps the comparison")]
+    export = "python tools/export_saved_model.py --run_dir=<the run to serve>"
+    tell_end([*written, ("Next", export)])
 
 
 if __name__ == "__main__":

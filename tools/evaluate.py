@@ -3,7 +3,8 @@ r"""Evaluates all models of a run on the same queries.
     python tools/evaluate.py --run_dir=runs/mine --prepared=data/prepared
 
 Writes <run_dir>/evaluation/summary.json, the same as a table, each model's embeddings, and
-<run_dir>/report/index.html, which shows all that is known of the run.
+<run_dir>/report/index.html, which shows all that is known of the run. What TensorBoard shows of it,
+the worst queries and the Embedding Projector, is in <run_dir>/summaries.
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag, measure_speed_flag
+from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.evaluation_flags import (
+    bootstrap_seed_flag,
+    measure_speed_flag,
+    split_flag,
+)
+from apparel_embed.cli.model_flags import InitWeightsFlag
+from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.serving_flags import vertical_head_flag
-from apparel_embed.cli.training_flags import InitWeightsFlag
 from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.serving_stages import SAVED_MODEL, latest_saved_model, vertical_head_stage
 from apparel_embed.stages import (
@@ -25,6 +32,7 @@ from apparel_embed.stages import (
     report_stage,
     single_specialists,
 )
+from apparel_embed.summaries_stage import summaries_stage
 
 _RUN = RunFlags()
 _SPECIALISTS = SpecialistsFlag()
@@ -32,8 +40,8 @@ _COMBINED = flags.DEFINE_string(
     "combined", COMBINED, "stage of the triplet model on all verticals, or none"
 )
 _STUDENT = flags.DEFINE_string("student", STUDENT, "stage of the student, or none")
-_SPLIT = flags.DEFINE_enum("split", "test", ["val", "test"], "split to evaluate on")
-_SEED = flags.DEFINE_integer("seed", 0, "seed of the bootstrap (0 or more)", lower_bound=0)
+_SPLIT = split_flag()
+_SEED = bootstrap_seed_flag()
 _INIT_WEIGHTS = InitWeightsFlag()
 _MEASURE_SPEED = measure_speed_flag()
 _VERTICAL_HEAD = vertical_head_flag()
@@ -68,11 +76,17 @@ def main() -> None:
         export=latest_saved_model(_RUN.run_dir / SAVED_MODEL),
         measure_speed=_MEASURE_SPEED.value,
     )
+    summaries_stage(_RUN.run_dir, dataset, stage)
     print((stage.directory / TABLES_FILE).read_text("utf-8"))
-    print(f"Summary:     {stage.directory / SUMMARY_FILE}")
-    print(f"Embeddings:  {stage.directory / 'embeddings'}")
-    print(f"Report:      {report.directory / PAGE_FILE}")
-    print(f"Next:        python tools/export_saved_model.py --run_dir={_RUN.run_dir}")
+    tell_end(
+        [
+            ("Summary", stage.directory / SUMMARY_FILE),
+            ("Embeddings", stage.directory / "embeddings"),
+            ("Report", report.directory / PAGE_FILE),
+            ("TensorBoard", f"tensorboard --logdir={_RUN.run_dir}"),
+            ("Next", f"python tools/export_saved_model.py --run_dir={_RUN.run_dir}"),
+        ]
+    )
 
 
 if __name__ == "__main__":

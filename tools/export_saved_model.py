@@ -16,6 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
+from apparel_embed.cli.ending import tell_end
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
 from apparel_embed.runs import open_stage
@@ -47,12 +48,12 @@ def main() -> None:
         base=Path(_OUTPUT.value) if _OUTPUT.value else None,
     )
     saved_model = stage.directory
+    rows = [("SavedModel", saved_model)]
     if _SERVING_KIT.value:
         serving_kit(stage, Path(_SERVING_KIT.value))
-    print(f"SavedModel:  {saved_model}")
-    if _SERVING_KIT.value:
-        print(f"Serving kit: {Path(_SERVING_KIT.value) / 'README.md'}")
-    print(f"Next:        saved_model_cli show --dir {saved_model} --all")
+        rows.append(("Serving kit", Path(_SERVING_KIT.value) / "README.md"))
+    ask = f"python tools/query_server.py --saved_model={saved_model} --images=<picture>"
+    tell_end([*rows, ("Next", ask)])
 
 
 if __name__ == "__main__":

@@ -19,12 +19,16 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
+from apparel_embed.cli.augment_flags import AugmentFlags
+from apparel_embed.cli.dry_run_flags import DryRunFlag
+from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.model_flags import InitWeightsFlag
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.target_flags import TargetFlags
-from apparel_embed.cli.training_flags import AugmentFlags, InitWeightsFlag
 from apparel_embed.student_stages import TARGETS, TARGETS_FILE, find_reference, targets_stage
 
 _RUN = RunFlags()
+_DRY_RUN = DryRunFlag()
 _SPECIALISTS = SpecialistsFlag()
 _TARGETS = TargetFlags()
 _AUGMENT = AugmentFlags()
@@ -51,21 +55,35 @@ def main() -> None:
         seed=_SEED.value,
     )
     config = _TARGETS.config(_AUGMENT.config(), _SEED.value)
-    stage = targets_stage(_RUN.run_dir, dataset, specialists, reference, config, _STAGE.value)
+    stage = targets_stage(
+        _RUN.run_dir,
+        dataset,
+        specialists,
+        reference,
+        config,
+        _STAGE.value,
+        access=_DRY_RUN.access(_RUN.run_dir, dataset),
+    )
+    if _DRY_RUN.has_told():
+        return
     # A stage of an earlier release does not tell, and had none.
     unlabelled = stage.result.get("unlabelled", 0)
     among = f", {unlabelled} of them unlabelled" if unlabelled else ""
     pictures = f"{stage.result['pictures']} pictures{among}"
-    print(f"Targets:  {stage.directory / TARGETS_FILE} ({pictures})")
     for entry in stage.result["specialists"]:
         if "cosine_after" in entry:
             print(
-                f"  {', '.join(entry['verticals'])}: mean cosine to the reference "
+                f"{', '.join(entry['verticals'])}: mean cosine to the reference "
                 f"{entry['cosine_before']:.2f} before the rotation, {entry['cosine_after']:.2f} "
                 "after"
             )
     further = f" --embedding_dim={stage.result['dim']}" if config.separation else ""
-    print(f"Next:     python tools/train_student.py --run_dir={_RUN.run_dir}{further}")
+    tell_end(
+        [
+            ("Targets", f"{stage.directory / TARGETS_FILE} ({pictures})"),
+            ("Next", f"python tools/train_student.py --run_dir={_RUN.run_dir}{further}"),
+        ]
+    )
 
 
 if __name__ == "__main__":

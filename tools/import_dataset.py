@@ -31,6 +31,7 @@ import shlex
 from absl import logging
 
 from apparel_embed.cli import app
+from apparel_embed.cli.ending import tell_end
 from apparel_embed.cli.import_flags import ImportFlags
 from apparel_embed.data.importers.importing import import_dataset
 from apparel_embed.data.importers.summary import render_counts
@@ -47,12 +48,16 @@ def main() -> None:
         print(note)
     if not result.is_new:
         print("The same manifest is there already; nothing has changed.")
-    print(f"{_IMPORT.output}: {result.table.num_rows:,} rows")
     print(render_counts(result.table))
     manifest = shlex.quote(str(_IMPORT.output))
     health = shlex.quote(str(_IMPORT.output.parent / "health"))
-    print(f"Next: python tools/inspect_dataset.py --manifest={manifest} --output={health}")
-    print(f"then: python tools/run_pipeline.py --manifest={manifest} --run_dir=runs/mine")
+    tell_end(
+        [
+            ("Manifest", f"{_IMPORT.output} ({result.table.num_rows:,} rows)"),
+            ("Next", f"python tools/inspect_dataset.py --manifest={manifest} --output={health}"),
+            ("Then", f"python tools/run_pipeline.py --manifest={manifest} --run_dir=runs/mine"),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@
 
 Writes index.html (one file, readable offline), summary.json (all counts) and findings.csv (every
 row that a finding is about), and prints the findings: items and queries that cannot be used,
-pictures that are missing, broken, small, or there more than once across items or splits, names
-that differ by case only. Pictures are opened and cropped as prepare_dataset does. `--nopictures`
+pictures that are missing, broken, small, or there more than once across items or splits, names that
+differ by case only. Pictures are opened and cropped as prepare_dataset does. `--noopen_pictures`
 looks at the table alone, `--sample=N` opens N pictures of a large set. For checks of every change
 `--fail_on=error` ends with status 2 if there is an error.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from absl import flags
 from rich.console import Console
 
 from apparel_embed.cli import app
-from apparel_embed.cli.data_flags import ProcessesFlag
+from apparel_embed.cli.ending import tell_end
 from apparel_embed.cli.inspect_flags import InspectFlags
+from apparel_embed.cli.machine_flags import ProcessesFlag
 from apparel_embed.data.inspection.findings import ERROR, WARNING
 from apparel_embed.data.inspection.inspect import inspect
 from apparel_embed.report.inspection import PAGE_FILE, write_inspection
@@ -45,7 +47,13 @@ def main() -> None:
     # Where nobody watches there is no width to fit.
     console = Console() if sys.stdout.isatty() else Console(width=120)
     print_inspection(inspection, console)
-    print(f"Report: {Path(_OUTPUT.value) / PAGE_FILE}")
+    run = f"python tools/run_pipeline.py --manifest={shlex.quote(_MANIFEST.value)}"
+    tell_end(
+        [
+            ("Report", Path(_OUTPUT.value) / PAGE_FILE),
+            ("Next", f"{run} --run_dir=runs/mine"),
+        ]
+    )
     if _FAIL_ON.value != "never" and inspection.has_finding(_FAIL_ON.value):
         sys.exit(2)
 

@@ -38,6 +38,8 @@ def main(command: list[str]) -> None:
     if not command:
         raise UserError("there is no command: give it behind --, as in -- python tools/...")
     launch_local(command, _WORKERS.value, _GRACE_SECONDS.value)
+    who = "The process has" if _WORKERS.value == 1 else f"All {_WORKERS.value} processes have"
+    print(f"{who} ended well; what worker 0 said is the result")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.data_flags import ProcessesFlag, SyntheticFlags
+from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.machine_flags import ProcessesFlag
+from apparel_embed.cli.synthetic_flags import SyntheticFlags
 from apparel_embed.data.synthetic.generate import generate
 
 _OUTPUT = flags.DEFINE_string("output", None, "directory to make", required=True)
@@ -28,11 +30,14 @@ def main() -> None:
     result = generate(_SYNTHETIC.config(), Path(_OUTPUT.value), _PROCESSES.value)
     if result.skipped:
         print("The dataset is there already, drawn with the same settings; nothing to do.")
-    print(f"{result.pictures} pictures: {result.manifest}")
-    print(f"Have a look:  {result.contact_sheet}")
-    print(f"Known cues:   {result.world}")
-    print(
-        f"Next: python tools/prepare_dataset.py --manifest={result.manifest} --output=data/prepared"
+    prepare = f"python tools/prepare_dataset.py --manifest={result.manifest}"
+    tell_end(
+        [
+            ("Manifest", f"{result.manifest} ({result.pictures} pictures)"),
+            ("Have a look", result.contact_sheet),
+            ("Known cues", result.world),
+            ("Next", f"{prepare} --output=data/prepared"),
+        ]
     )
 
 

@@ -1,6 +1,6 @@
 r"""Makes the student and its embeddings smaller, and says what that costs in R@1.
 
-    python tools/measure_compression.py --run_dir=runs/mine --tflite=int8 --embeddings=int8,pq
+    python tools/measure_compression.py --run_dir=runs/mine --tflite=int8 --embedding_kinds=int8,pq
 
 Writes <run_dir>/compression/model_<kind>.tflite, and the costs as compression.json and
 compression.md; the report shows them when it is made anew. Made anew with other flags.
@@ -11,6 +11,8 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
+from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.evaluation_flags import bootstrap_seed_flag, split_flag
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.compression_stage import (
     TABLE_FILE,
@@ -32,7 +34,7 @@ _TFLITE = flags.DEFINE_list(
     f"comma-separated kinds of TFLite models, out of {', '.join(TFLITE_KINDS)}; or nothing",
 )
 _EMBEDDINGS = flags.DEFINE_list(
-    "embeddings",
+    "embedding_kinds",
     list(_DEFAULT.embeddings),
     f"comma-separated kinds of embeddings, out of {', '.join(COMPRESSORS)}; or nothing",
 )
@@ -49,10 +51,8 @@ _REPRESENTATIVE = flags.DEFINE_integer(
     "training pictures by which int8 models find the ranges of values (1 or more)",
     lower_bound=1,
 )
-_SPLIT = flags.DEFINE_enum("split", _DEFAULT.split, ["val", "test"], "split to evaluate on")
-_SEED = flags.DEFINE_integer(
-    "seed", 0, "seed of the bootstrap and of codewords (0 or more)", lower_bound=0
-)
+_SPLIT = split_flag(_DEFAULT.split)
+_SEED = bootstrap_seed_flag(" and of codewords")
 
 
 def main() -> None:
@@ -68,9 +68,13 @@ def main() -> None:
     model = open_stage(_RUN.run_dir / _STAGE.value)
     stage = compression_stage(_RUN.run_dir, _RUN.dataset(), model, config)
     print((stage.directory / TABLE_FILE).read_text("utf-8"))
-    print(f"Costs:       {stage.directory / COMPRESSION_FILE}")
-    print(
-        f"Next:        python tools/evaluate.py --run_dir={_RUN.run_dir}  (makes the report anew)"
+    anew = f"python tools/evaluate.py --run_dir={_RUN.run_dir}  (makes the report anew)"
+    tell_end(
+        [
+            ("Models", stage.directory),
+            ("Costs", stage.directory / COMPRESSION_FILE),
+            ("Next", anew),
+        ]
     )
 
 

@@ -16,24 +16,38 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.data_flags import PrepareFlags, ProcessesFlag
-from apparel_embed.data.prepare import prepare
+from apparel_embed.cli.data_flags import PrepareFlags
+from apparel_embed.cli.dry_run_flags import DryRunFlag
+from apparel_embed.cli.ending import NOTHING_WRITTEN, tell_end
+from apparel_embed.cli.machine_flags import ProcessesFlag
+from apparel_embed.data.prepare import plan_prepare, prepare
 
 _MANIFEST = flags.DEFINE_string("manifest", None, "manifest, CSV or Parquet", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "directory to make", required=True)
 _PREPARE = PrepareFlags()
 _PROCESSES = ProcessesFlag()
+_DRY_RUN = DryRunFlag()
 
 
 def main() -> None:
     """Prepares the dataset and tells what came of it."""
     config = _PREPARE.config(Path(_MANIFEST.value), Path(_OUTPUT.value))
+    if _DRY_RUN.is_given:
+        found = plan_prepare(config)
+        pictures = f"{len(found.dataset):,} pictures, {found.todo:,} to prepare"
+        tell_end([("Prepared", f"{_OUTPUT.value}: {found.state} ({pictures})"), NOTHING_WRITTEN])
+        return
     dataset = prepare(config, processes=_PROCESSES.value)
-    print(f"{dataset.directory}: {len(dataset)} pictures, {dataset.reject_count} rejected")
     for vertical, splits in dataset.info["counts"].items():
         print(f"  {vertical}: {', '.join(f'{split} {n}' for split, n in splits.items())}")
-    print(
-        f"Next: python tools/train_specialist.py --run_dir=runs/mine --prepared={dataset.directory}"
+    given = f"--run_dir=runs/mine --prepared={dataset.directory}"
+    rejected = f"{len(dataset)} pictures, {dataset.reject_count} rejected"
+    tell_end(
+        [
+            ("Prepared", f"{dataset.directory} ({rejected})"),
+            ("Next", f"python tools/search_groups.py {given}"),
+            ("Or", f"python tools/train_specialist.py {given} --verticals=all --stage=combined"),
+        ]
     )
 
 

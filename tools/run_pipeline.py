@@ -11,7 +11,8 @@ own pictures:
       --backbone=efficientnet_lite_b0 --image_size=160
 
 Called again it skips what is finished and goes on where it was interrupted. With --init_from=runs/x
-trainings start from the models of an earlier run, e.g. one on more, but noisy pictures.
+trainings start from the models of an earlier run, e.g. one on more, but noisy pictures. --dry_run
+tells what is finished and what would be done.
 """
 
 from __future__ import annotations
@@ -21,22 +22,23 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.data_flags import PrepareFlags, ProcessesFlag, SyntheticFlags
+from apparel_embed.cli.data_flags import PrepareFlags
+from apparel_embed.cli.dry_run_flags import DryRunFlag
+from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.evaluation_flags import measure_speed_flag, split_flag
 from apparel_embed.cli.grouping_flags import GroupingFlags
-from apparel_embed.cli.run_flags import StudentStartFlag, measure_speed_flag
+from apparel_embed.cli.machine_flags import ProcessesFlag
+from apparel_embed.cli.model_flags import ModelFlags
+from apparel_embed.cli.run_flags import RunFlag
 from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
-from apparel_embed.cli.target_flags import TargetFlags
-from apparel_embed.cli.training_flags import (
-    ModelFlags,
-    SpecialistFlags,
-    StudentFlags,
-    TrainingFlags,
-)
-from apparel_embed.pipeline import PipelineConfig, run_pipeline
+from apparel_embed.cli.synthetic_flags import SyntheticFlags
+from apparel_embed.cli.target_flags import StudentStartFlag, TargetFlags
+from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
+from apparel_embed.pipeline import PipelineConfig, plan_pipeline, run_pipeline
 from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.stages import SUMMARY_FILE, TABLES_FILE
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "directory of the run", required=True)
+_RUN = RunFlag()
 _MANIFEST = flags.DEFINE_string(
     "manifest", None, "manifest, CSV or Parquet; without one, synthetic garments are drawn"
 )
@@ -48,11 +50,12 @@ _COMPARE_SPECIALISTS = flags.DEFINE_bool(
 )
 _TARGETS = TargetFlags()
 _STUDENT_START = StudentStartFlag()
-_SPLIT = flags.DEFINE_enum("split", "test", ["val", "test"], "split to evaluate on")
+_SPLIT = split_flag()
 _MEASURE_SPEED = measure_speed_flag()
 _VERTICAL_HEAD = vertical_head_flag()
 _EXPORT = ExportFlags()
 _PROCESSES = ProcessesFlag()
+_DRY_RUN = DryRunFlag()
 _SYNTHETIC = SyntheticFlags()
 _PREPARE = PrepareFlags()
 _MODEL = ModelFlags()
@@ -63,34 +66,42 @@ _STUDENT = StudentFlags(_MODEL, _TRAINING)
 
 def main() -> None:
     """Runs the pipeline and says what came of it."""
-    _TRAINING.start()
-    run_dir = Path(_RUN_DIR.value)
-    result = run_pipeline(
-        PipelineConfig(
-            run_dir=run_dir,
-            synthetic=None if _MANIFEST.value else _SYNTHETIC.config(),
-            prepare=_PREPARE.config(Path(_MANIFEST.value or ""), run_dir / "prepared"),
-            specialist=_SPECIALIST.config(),
-            student=_STUDENT.config(),
-            grouping=_GROUPING.config(),
-            compare_specialists=_COMPARE_SPECIALISTS.value,
-            align_to=_TARGETS.align_to,
-            targets=_TARGETS.config(_TRAINING.input().augment, _TRAINING.seed),
-            start_from_combined=_STUDENT_START.from_combined(_MODEL.init_from),
-            split=_SPLIT.value,
-            processes=_PROCESSES.value,
-            measure_speed=_MEASURE_SPEED.value,
-            vertical_head=_VERTICAL_HEAD.value,
-            export=_EXPORT.config(),
-        )
+    run_dir = _RUN.run_dir
+    config = PipelineConfig(
+        run_dir=run_dir,
+        synthetic=None if _MANIFEST.value else _SYNTHETIC.config(),
+        prepare=_PREPARE.config(Path(_MANIFEST.value or ""), run_dir / "prepared"),
+        specialist=_SPECIALIST.config(),
+        student=_STUDENT.config(),
+        grouping=_GROUPING.config(),
+        compare_specialists=_COMPARE_SPECIALISTS.value,
+        align_to=_TARGETS.align_to,
+        targets=_TARGETS.config(_TRAINING.input().augment, _TRAINING.seed),
+        start_from_combined=_STUDENT_START.from_combined(_MODEL.init_from),
+        split=_SPLIT.value,
+        processes=_PROCESSES.value,
+        measure_speed=_MEASURE_SPEED.value,
+        vertical_head=_VERTICAL_HEAD.value,
+        export=_EXPORT.config(),
     )
+    if _DRY_RUN.is_given:
+        print(plan_pipeline(config).render())
+        return
+    _TRAINING.start()
+    result = run_pipeline(config)
     evaluation = result.evaluation.directory
     print((evaluation / TABLES_FILE).read_text("utf-8"))
-    print(f"Summary:      {evaluation / SUMMARY_FILE}")
-    print(f"Embeddings:   {evaluation / 'embeddings'}")
-    print(f"SavedModel:   {result.saved_model}")
-    print(f"Report:       {result.report.directory / PAGE_FILE}")
-    print(f"TensorBoard:  tensorboard --logdir={run_dir}")
+    tell_end(
+        [
+            ("Summary", evaluation / SUMMARY_FILE),
+            ("Embeddings", evaluation / "embeddings"),
+            ("SavedModel", result.saved_model),
+            ("Report", result.report.directory / PAGE_FILE),
+            ("TensorBoard", f"tensorboard --logdir={run_dir}"),
+            ("Next", f"python tools/build_index.py --run_dir={run_dir}"),
+            ("Then", f"python tools/serve_search.py --run_dir={run_dir}"),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -12,15 +12,20 @@ twice, also not by tools/run_pipeline.py with the same flags.
 from __future__ import annotations
 
 from apparel_embed.cli import app
+from apparel_embed.cli.dry_run_flags import DryRunFlag
+from apparel_embed.cli.ending import tell_end
 from apparel_embed.cli.grouping_flags import GroupingFlags
+from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.cli.training_flags import ModelFlags, SpecialistFlags, TrainingFlags
+from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
 from apparel_embed.files import read_json
-from apparel_embed.grouping.stage import GROUPS_FILE, grouping_stage
+from apparel_embed.grouping.stage import GROUPS_FILE, grouping_stage, plan_grouping
 from apparel_embed.grouping.table import render_search
+from apparel_embed.stage_plan import StagePlan
 
 _RUN = RunFlags()
 _GROUPING = GroupingFlags(default="affinity")
+_DRY_RUN = DryRunFlag()
 _MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
 _SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
@@ -28,11 +33,22 @@ _SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
 
 def main() -> None:
     """Searches, and says what was found."""
+    search, training = _GROUPING.config(), _SPECIALIST.config()
+    if _DRY_RUN.is_given:
+        dataset = _RUN.dataset()
+        plan = StagePlan(_RUN.run_dir).of(dataset)
+        plan_grouping(plan, _RUN.run_dir, dataset, search, training)
+        print(plan.render())
+        return
     _TRAINING.start()
-    stage = grouping_stage(_RUN.run_dir, _RUN.dataset(), _GROUPING.config(), _SPECIALIST.config())
+    stage = grouping_stage(_RUN.run_dir, _RUN.dataset(), search, training)
     print(render_search(read_json(stage.directory / GROUPS_FILE)))
-    print(f"Groups:  {stage.directory / GROUPS_FILE}")
-    print(f"Next:    python tools/export_targets.py --run_dir={_RUN.run_dir}")
+    tell_end(
+        [
+            ("Groups", stage.directory / GROUPS_FILE),
+            ("Next", f"python tools/export_targets.py --run_dir={_RUN.run_dir}"),
+        ]
+    )
 
 
 if __name__ == "__main__":

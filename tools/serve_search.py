@@ -12,7 +12,8 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.search_flags import LimitFlags, SearchRunFlags, SourceFlags
+from apparel_embed.cli.search_flags import SearchRunFlags, SourceFlags
+from apparel_embed.cli.service_flags import LimitFlags
 from apparel_embed.search.server import make_service, serve
 
 _RUN = SearchRunFlags()

@@ -19,39 +19,39 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
+from apparel_embed.cli.define import define_whole_numbers
+from apparel_embed.cli.dry_run_flags import DryRunFlag
+from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.evaluation_flags import split_flag
+from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.target_flags import unlabelled_flag
-from apparel_embed.cli.training_flags import (
-    ModelFlags,
-    SpecialistFlags,
-    StudentFlags,
-    TrainingFlags,
+from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
+from apparel_embed.grouping.sweep import (
+    PER_MODEL,
+    PER_VERTICAL,
+    SweepConfig,
+    plan_sweep,
+    sweep_stage,
 )
-from apparel_embed.grouping.sweep import PER_MODEL, PER_VERTICAL, SweepConfig, sweep_stage
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, group_size
 
 _RUN = RunFlags()
 _DEFAULT = SweepConfig()
-
-
-def _is_list_of_numbers(values: list[str], least: int) -> bool:
-    return bool(values) and all(value.isdecimal() and int(value) >= least for value in values)
-
-
-_SIZES = flags.DEFINE_list(
+_SIZES = define_whole_numbers(
     "sizes",
     [str(size) for size in _DEFAULT.sizes],
     "most verticals that share a model; groups are as equal as can be, and sizes that make as many "
     "groups are one",
+    1,
+    1000,
 )
-flags.register_validator(
-    "sizes", lambda values: _is_list_of_numbers(values, 1), "allowed are whole numbers from 1"
-)
-_SEEDS = flags.DEFINE_list(
-    "seeds", [str(seed) for seed in _DEFAULT.seeds], "seeds of the trainings; --seed is not used"
-)
-flags.register_validator(
-    "seeds", lambda values: _is_list_of_numbers(values, 0), "allowed are whole numbers from 0"
+_SEEDS = define_whole_numbers(
+    "seeds",
+    [str(seed) for seed in _DEFAULT.seeds],
+    "seeds of the trainings; --seed is not used",
+    0,
+    2**31 - 1,
 )
 _PARTITIONS = flags.DEFINE_integer(
     "partitions",
@@ -71,7 +71,8 @@ _UNIFIED = flags.DEFINE_bool(
     "unified", _DEFAULT.unified, "train a student of the specialists of each group, too"
 )
 _UNLABELLED = unlabelled_flag()
-_SPLIT = flags.DEFINE_enum("split", _DEFAULT.split, ["val", "test"], "split to evaluate on")
+_SPLIT = split_flag(_DEFAULT.split)
+_DRY_RUN = DryRunFlag()
 _MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
 _SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
@@ -80,30 +81,34 @@ _STUDENT = StudentFlags(_MODEL, _TRAINING)
 
 def main() -> None:
     """Trains, evaluates and says where the curve is."""
-    _TRAINING.start()
-    stage = sweep_stage(
-        _RUN.run_dir,
-        _RUN.dataset(),
-        SweepConfig(
-            sizes=tuple(int(size) for size in _SIZES.value),
-            partitions=_PARTITIONS.value,
-            seeds=tuple(int(seed) for seed in _SEEDS.value),
-            steps=_STEPS.value,
-            unified=_UNIFIED.value,
-            unlabelled=_UNLABELLED.value,
-            split=_SPLIT.value,
-        ),
-        _SPECIALIST.config(),
-        _STUDENT.config(),
+    sweep = SweepConfig(
+        sizes=tuple(int(size) for size in _SIZES.value),
+        partitions=_PARTITIONS.value,
+        seeds=tuple(int(seed) for seed in _SEEDS.value),
+        steps=_STEPS.value,
+        unified=_UNIFIED.value,
+        unlabelled=_UNLABELLED.value,
+        split=_SPLIT.value,
     )
+    trainings = _SPECIALIST.config(), _STUDENT.config()
+    if _DRY_RUN.is_given:
+        print(plan_sweep(_RUN.run_dir, _RUN.dataset(), sweep, *trainings).render())
+        return
+    _TRAINING.start()
+    stage = sweep_stage(_RUN.run_dir, _RUN.dataset(), sweep, *trainings)
     for row in stage.result["rows"]:
         print(
             f"{group_size(row):5.4g} verticals, {row['model']:8s} R@1 {row['r_at_1']:.3f} "
             f"[{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}] over {row['queries']} queries, "
             f"{len(row['repeats'])} repeats"
         )
-    print(f"Figures:  {stage.directory / SWEEP_FILE}")
-    print(f"Curve:    {stage.directory / CURVE_FILE}")
+    tell_end(
+        [
+            ("Figures", stage.directory / SWEEP_FILE),
+            ("Curve", stage.directory / CURVE_FILE),
+            ("Next", f"python tools/evaluate.py --run_dir={_RUN.run_dir}  (makes the report anew)"),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -15,8 +15,11 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
+from apparel_embed.cli.dry_run_flags import DryRunFlag
+from apparel_embed.cli.ending import rows_of_training, tell_end
+from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.cli.training_flags import ModelFlags, SpecialistFlags, TrainingFlags
+from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
 from apparel_embed.stages import specialist_stage
 
 _RUN = RunFlags()
@@ -26,6 +29,7 @@ _VERTICALS = flags.DEFINE_list(
 _STAGE = flags.DEFINE_string(
     "stage", None, "name of the stage; by default specialist-<verticals joined by +>"
 )
+_DRY_RUN = DryRunFlag()
 _MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
 _SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
@@ -33,16 +37,27 @@ _SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
 
 def main() -> None:
     """Trains the specialist and says where it is."""
-    _TRAINING.start()
+    if not _DRY_RUN.is_given:
+        _TRAINING.start()
     dataset = _RUN.dataset()
     verticals = dataset.verticals if _VERTICALS.value == ["all"] else _VERTICALS.value
-    stage = specialist_stage(_RUN.run_dir, dataset, verticals, _SPECIALIST.config(), _STAGE.value)
-    score = stage.result["validation_r_at_1"]
-    print(f"Model:        {stage.directory / 'model'}")
-    print(f"Kept:         step {stage.result['kept_step']}", end="")
-    print("" if score is None else f", validation R@1 {score:.3f}")
-    print(f"TensorBoard:  tensorboard --logdir={_RUN.run_dir}")
-    print(f"Next:         python tools/export_targets.py --run_dir={_RUN.run_dir}")
+    stage = specialist_stage(
+        _RUN.run_dir,
+        dataset,
+        verticals,
+        _SPECIALIST.config(),
+        _STAGE.value,
+        access=_DRY_RUN.access(_RUN.run_dir, dataset),
+    )
+    if _DRY_RUN.has_told():
+        return
+    tell_end(
+        [
+            *rows_of_training(stage),
+            ("TensorBoard", f"tensorboard --logdir={_RUN.run_dir}"),
+            ("Next", f"python tools/export_targets.py --run_dir={_RUN.run_dir}"),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -10,8 +10,12 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.run_flags import RunFlags, StudentStartFlag
-from apparel_embed.cli.training_flags import ModelFlags, StudentFlags, TrainingFlags
+from apparel_embed.cli.dry_run_flags import DryRunFlag
+from apparel_embed.cli.ending import rows_of_training, tell_end
+from apparel_embed.cli.model_flags import ModelFlags
+from apparel_embed.cli.run_flags import RunFlags
+from apparel_embed.cli.target_flags import StudentStartFlag
+from apparel_embed.cli.training_flags import StudentFlags, TrainingFlags
 from apparel_embed.runs import open_stage
 from apparel_embed.stages import STUDENT
 from apparel_embed.student_stages import TARGETS, student_stage
@@ -20,6 +24,7 @@ _RUN = RunFlags()
 _TARGETS = flags.DEFINE_string("targets", TARGETS, "stage of the targets to learn")
 _STAGE = flags.DEFINE_string("stage", STUDENT, "name of the student's stage")
 _START = StudentStartFlag()
+_DRY_RUN = DryRunFlag()
 _MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
 _STUDENT = StudentFlags(_MODEL, _TRAINING)
@@ -27,22 +32,28 @@ _STUDENT = StudentFlags(_MODEL, _TRAINING)
 
 def main() -> None:
     """Trains the student and says where it is."""
-    _TRAINING.start()
+    if not _DRY_RUN.is_given:
+        _TRAINING.start()
+    dataset = _RUN.dataset()
     targets = open_stage(_RUN.run_dir / _TARGETS.value)
     stage = student_stage(
         _RUN.run_dir,
-        _RUN.dataset(),
+        dataset,
         targets,
         _STUDENT.config(),
         _START.stage(_RUN, _MODEL.init_from),
         name=_STAGE.value,
+        access=_DRY_RUN.access(_RUN.run_dir, dataset),
     )
-    score = stage.result["validation_r_at_1"]
-    print(f"Model:        {stage.directory / 'model'}")
-    print(f"Kept:         step {stage.result['kept_step']}", end="")
-    print("" if score is None else f", validation R@1 {score:.3f}")
-    print(f"TensorBoard:  tensorboard --logdir={_RUN.run_dir}")
-    print(f"Next:         python tools/evaluate.py --run_dir={_RUN.run_dir}")
+    if _DRY_RUN.has_told():
+        return
+    tell_end(
+        [
+            *rows_of_training(stage),
+            ("TensorBoard", f"tensorboard --logdir={_RUN.run_dir}"),
+            ("Next", f"python tools/evaluate.py --run_dir={_RUN.run_dir}"),
+        ]
+    )
 
 
 if __name__ == "__main__":

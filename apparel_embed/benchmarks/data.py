@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from apparel_embed.benchmarks.text import as_text
 from apparel_embed.errors import UserError
 from apparel_embed.progress import progress_bar
 
@@ -134,15 +134,13 @@ def table_of(results: Results, config: DataBenchmark) -> str:
                 what,
             )
         table.add_section()
-    console = Console(width=140)
-    with console.capture() as capture:
-        console.print(
-            f"Manifests with {config.pictures_per_item} pictures an item, "
-            f"{'with' if config.boxes else 'without'} boxes; medians of {config.rounds}; ratios "
-            "are of CPU seconds."
-        )
-        console.print(table)
-    return capture.get()
+    return as_text(
+        f"Manifests with {config.pictures_per_item} pictures an item, "
+        f"{'with' if config.boxes else 'without'} boxes; medians of {config.rounds}; ratios "
+        "are of CPU seconds.",
+        table,
+        width=140,
+    )
 
 
 def summary_of(results: Results) -> list[dict[str, object]]:

@@ -18,10 +18,12 @@ from PIL import Image
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.data.prepare import prepare
 from apparel_embed.data.prepare_plan import PrepareConfig
-from apparel_embed.inference.bulk import BulkConfig, bulk_embed, run_here
+from apparel_embed.inference.bulk import bulk_embed, run_here
+from apparel_embed.inference.bulk_shard import BulkConfig
 from apparel_embed.inference.bulk_sources import MANIFEST, PREPARED, SourceConfig
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
+from apparel_embed.serving.decoding import LARGEST_MAX_PIXELS
 from apparel_embed.serving.loading import PictureEmbedder
 from apparel_embed.serving.saved_model import ServingModule
 
@@ -50,7 +52,7 @@ def measure_embedding(scale: int = 1, seed: int = 0) -> dict[str, float]:
     """
     tf.keras.utils.set_random_seed(seed)
     model = build_embedding_model(MODEL)
-    module = ServingModule(model)
+    module = ServingModule(model, LARGEST_MAX_PIXELS)
     dim = model.output_shape[-1]
     embed = PictureEmbedder(module, module.embed_bytes.get_concrete_function(), dim)
     alone = Embedder(model)

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from apparel_embed.benchmarks.text import as_text
+from apparel_embed.progress import progress_bar
 from apparel_embed.retrieval.neighbours import nearest
 from apparel_embed.search.build import build_index
 from apparel_embed.search.index import VectorIndex
@@ -80,7 +81,8 @@ def run_index_benchmark(config: IndexBenchmark) -> list[IndexMeasurement]:
         np.full(len(queries), -1),
         np.arange(len(embeddings)),
     )
-    return [_measure(config, settings, embeddings, queries, places) for settings in config.settings]
+    todo = progress_bar(config.settings, what="measure", unit="indices")
+    return [_measure(config, settings, embeddings, queries, places) for settings in todo]
 
 
 def synthetic_embeddings(config: IndexBenchmark) -> tuple[np.ndarray, np.ndarray]:
@@ -116,10 +118,7 @@ def table_of(found: Sequence[IndexMeasurement], config: IndexBenchmark) -> str:
             f"{one.megabytes:.1f}",
             f"{one.recall:.4f}",
         )
-    console = Console(width=100)
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get().rstrip()
+    return as_text(table, width=100)
 
 
 def _measure(

@@ -15,9 +15,9 @@ from typing import Any
 
 from absl import logging
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from apparel_embed.benchmarks.text import as_text
 from apparel_embed.errors import UserError
 from apparel_embed.progress import progress_bar
 
@@ -133,19 +133,15 @@ def table_of(results: Results, config: LossBenchmark) -> str:
                 *("" if value is None else f"{value:,.2f}" for value in ratios),
             )
         table.add_section()
-    console = Console(width=120)
-    with console.capture() as capture:
-        console.print(
-            f"Semi-hard loss and gradient, {config.pictures_per_item} pictures an item, "
-            f"{config.dim} dimensions, margin {config.margin:g}; medians."
-        )
-        console.print(table)
-        if PYTORCH in config.implementations:
-            console.print(
-                "pytorch_metric_learning makes a triplet of every semi-hard negative of a pair, "
-                "not of the nearest only, and averages over those with a loss."
-            )
-    return capture.get()
+    return as_text(
+        f"Semi-hard loss and gradient, {config.pictures_per_item} pictures an item, "
+        f"{config.dim} dimensions, margin {config.margin:g}; medians.",
+        table,
+        "pytorch_metric_learning makes a triplet of every semi-hard negative of a pair, not of the "
+        "nearest only, and averages over those with a loss."
+        if PYTORCH in config.implementations
+        else "",
+    )
 
 
 def summary_of(results: Results) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from absl import logging
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from apparel_embed.benchmarks.text import as_text
 from apparel_embed.progress import progress_bar
 
 Figures = Mapping[str, "float | None"]
@@ -100,19 +100,18 @@ def run_pipeline_benchmark(
 
 def table_of(results: Results) -> str:
     """Returns the figures as a table for people: one row each, one column for each scale."""
-    console = Console(width=120)
-    with console.capture() as capture:
-        for part, by_scale in results.items():
-            table = Table(box=box.SIMPLE_HEAD, title=part, title_justify="left")
-            table.add_column("figure")
-            for scale in by_scale:
-                table.add_column(f"{scale}x", justify="right")
-            table.add_column("")
-            for name in dict.fromkeys(name for found in by_scale.values() for name in found):
-                values = [_as_text(found.get(name)) for found in by_scale.values()]
-                table.add_row(name, *values, MEANINGS.get(name, ""))
-            console.print(table)
-    return capture.get()
+    tables = []
+    for part, by_scale in results.items():
+        table = Table(box=box.SIMPLE_HEAD, title=part, title_justify="left")
+        table.add_column("figure")
+        for scale in by_scale:
+            table.add_column(f"{scale}x", justify="right")
+        table.add_column("")
+        for name in dict.fromkeys(name for found in by_scale.values() for name in found):
+            values = [_as_text(found.get(name)) for found in by_scale.values()]
+            table.add_row(name, *values, MEANINGS.get(name, ""))
+        tables.append(table)
+    return as_text(*tables)
 
 
 def summary_of(results: Results) -> dict[str, object]:

@@ -19,15 +19,17 @@ from typing import Any
 
 from absl import logging
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from apparel_embed.benchmarks.text import as_text
 from apparel_embed.errors import UserError
+from apparel_embed.progress import progress_bar
 
 # Locust replaces Python's sockets and brings a web framework of its own: it gets an environment.
 LOCUST = "locust==2.42.0"
 _LOAD = Path(__file__).with_name("search_load.py")
 _START_SECONDS = 300
+_WARM_UP = 3
 _WAITING = 40
 _OVERLOAD_CLIENTS = 96
 
@@ -85,18 +87,21 @@ def run_search_benchmark(config: SearchBenchmark) -> list[LoadMeasurement]:
     """Loads the service with each number of clients, then past its limits, and sees it recover."""
     locust = _locust(config.locust_environment)
     found: list[LoadMeasurement] = []
-    with tempfile.TemporaryDirectory() as directory:
+    short = max(3, config.seconds // 3)
+    total = _WARM_UP + len(config.clients) * config.seconds + 3 * short + 1
+    bar = progress_bar(total=total, what="load", unit="s")
+    with bar, tempfile.TemporaryDirectory() as directory:
         for number, picture in enumerate(config.pictures):
             (Path(directory) / f"{number:05d}.jpg").write_bytes(picture)
 
         def load(name: str, clients: int, seconds: int) -> None:
             logging.info("%s: %d clients, %d s", name, clients, seconds)
             stats = _load(locust, address, directory, clients, seconds)
+            bar.update(seconds)
             found.append(_measured(name, clients, seconds, stats, process.pid))
 
-        short = max(3, config.seconds // 3)
         with _service([*config.service, "--rate=0", f"--waiting={_WAITING}"]) as (process, address):
-            load("warm-up", 1, 3)
+            load("warm-up", 1, _WARM_UP)
             for clients in config.clients:
                 load("load", clients, config.seconds)
             load("too many at once", _OVERLOAD_CLIENTS, short)
@@ -130,10 +135,7 @@ def table_of(found: Sequence[LoadMeasurement]) -> str:
             f"{one.p99_ms:.0f}",
             f"{one.memory_mb:.0f}",
         )
-    console = Console(width=120)
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get().rstrip()
+    return as_text(table)
 
 
 def summary_of(found: Sequence[LoadMeasurement]) -> dict[str, Any]:

@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from apparel_embed.benchmarks.text import as_text
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.models.embedding import (
@@ -188,18 +188,13 @@ def table_of(seconds: Mapping[str, Sequence[float]], subjects: Subjects) -> str:
             f"{1000 * float(np.percentile(values, 95)):,.1f}",
             f"{count / middle:,.0f}",
         )
-    console = Console(width=120)
-    with console.capture() as capture:
-        console.print(
-            f"Bytes to embeddings of {len(subjects.pictures)} pictures, a student and the "
-            f"{len(subjects.specialists)} specialists it replaces, in turns."
-        )
-        console.print(table)
-        console.print(
-            "With verticals known each picture goes to its specialist, in smaller batches; with "
-            "verticals unknown to all of them."
-        )
-    return capture.get()
+    return as_text(
+        f"Bytes to embeddings of {len(subjects.pictures)} pictures, a student and the "
+        f"{len(subjects.specialists)} specialists it replaces, in turns.",
+        table,
+        "With verticals known each picture goes to its specialist, in smaller batches; with "
+        "verticals unknown to all of them.",
+    )
 
 
 def _served(model: tf.keras.Model, directory: Path) -> Callable[[list[bytes]], tf.Tensor]:

@@ -10,16 +10,22 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from apparel_embed.cli.help import define_help_flags
 from apparel_embed.errors import UserError
 from apparel_embed.interruption import INTERRUPTED, Stopped, stopped_by_sigterm
+
+# What flag files are for.
+_PIPELINE = "run_pipeline.py"
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Returns the arguments left after flags; ends with one line if a flag is wrong."""
     binary = os.path.basename(argv[0])
-    _list_own_flags_in_help(argv[0])
+    define_help_flags(argv[0])
     try:
         rest = flags.FLAGS(list(argv))
+    except flags.UnrecognizedFlagError as error:
+        sys.exit(f"{binary}: {_unknown(error, binary, argv)}")
     except flags.Error as error:
         line = " ".join(str(error).split())
         sys.exit(f"{binary}: {line} (--help lists the flags)")
@@ -31,12 +37,25 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     return rest
 
 
-def _list_own_flags_in_help(main_module: str) -> None:
-    """Makes --help list the flags of `apparel_embed.cli`; absl lists the main module's alone."""
-    for module, defined in flags.FLAGS.flags_by_module_dict().items():
-        if module.startswith(f"{__package__}."):
-            for flag in defined:
-                flags.FLAGS.register_key_flag_for_module(main_module, flag)
+def _unknown(error: flags.UnrecognizedFlagError, binary: str, argv: Sequence[str]) -> str:
+    """Returns what to do about a flag that the binary does not have."""
+    files = [argument for argument in argv[1:] if _name_of(argument) == "flagfile"]
+    in_files = [_name_of(one) for one in flags.FLAGS.read_flags_from_files(files, force_gnu=False)]
+    if binary == _PIPELINE or error.flagname not in in_files:
+        return f"{' '.join(str(error).split())} (--help lists the flags)"
+    unknown = {
+        name
+        for name in in_files
+        if name not in flags.FLAGS and name.removeprefix("no") not in flags.FLAGS
+    }
+    return (
+        f"{files[0]} is for tools/{_PIPELINE}, and has flags that are none of {binary}; to go "
+        f"without them add --undefok={','.join(sorted(unknown))}"
+    )
+
+
+def _name_of(argument: str) -> str:
+    return argument.lstrip("-").partition("=")[0]
 
 
 def run(main: Callable[[], None]) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 
 from absl import flags
 
-from apparel_embed.cli.data_flags import PictureFlags, ProcessesFlag
+from apparel_embed.cli.data_flags import PictureFlags
+from apparel_embed.cli.machine_flags import ProcessesFlag
 from apparel_embed.data.locations import is_uri
 from apparel_embed.errors import UserError
-from apparel_embed.inference.bulk import BulkConfig, Embed, Run, bulk_embed, run_here
+from apparel_embed.inference.bulk import Run, bulk_embed, plan_embedding, run_here
 from apparel_embed.inference.bulk_beam import BeamConfig, run_on_beam
+from apparel_embed.inference.bulk_shard import BulkConfig, Embed
 from apparel_embed.inference.bulk_sources import SOURCES, SourceConfig
+from apparel_embed.wording import counted
 
 LOCAL = "local"
 
@@ -78,17 +81,34 @@ class EmbedFlags:
         """
         # Imported here: the processes that prepare pictures import this module too, and need not
         # wait for TensorFlow.
-        from apparel_embed.serving.loading import load_picture_embedder, model_fingerprint
+        from apparel_embed.serving.loading import load_picture_embedder
 
+        config = self._config()
         model = self._as_seen_by_workers(self._model.value)
         load = functools.partial(load_picture_embedder, model)
-        config = BulkConfig(
+        return config.output, bulk_embed(config, self._run(load))
+
+    def plan(self) -> str:
+        """Returns what `run` would do, in words; its errors are that one's."""
+        config = self._config()
+        # Tells of flags of the runner that are wrong.
+        self._run(load=_not_loaded)
+        state, pictures, left = plan_embedding(config)
+        batches = -(-left // config.batch_size)
+        return (
+            f"{config.output}: {state} ({counted(pictures, 'picture')}, {left:,} to embed, in "
+            f"{counted(batches, 'batch', 'batches')} of {config.batch_size})"
+        )
+
+    def _config(self) -> BulkConfig:
+        from apparel_embed.serving.loading import model_fingerprint
+
+        return BulkConfig(
             source=self._source(),
-            model_fingerprint=model_fingerprint(model),
+            model_fingerprint=model_fingerprint(self._as_seen_by_workers(self._model.value)),
             output=self._as_seen_by_workers(self._output.value),
             batch_size=self._batch_size.value,
         )
-        return config.output, bulk_embed(config, self._run(load))
 
     def _as_seen_by_workers(self, location: str) -> str:
         """Returns a path from the root on: workers of Beam start in a directory of their own."""
@@ -119,3 +139,7 @@ class EmbedFlags:
             self._runner.value, tuple(self._beam_options.value), threads=self._processes.value
         )
         return functools.partial(run_on_beam, load=load, beam_config=beam_config)
+
+
+def _not_loaded() -> Embed:
+    raise AssertionError("a plan needs no model")

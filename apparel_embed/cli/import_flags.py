@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from apparel_embed.cli.data_flags import HoldOutFlags, MapFlag, map_verticals_flag
 from apparel_embed.data.importers.deepfashion_in_shop import InShopOptions
 from apparel_embed.data.importers.derive import ERROR, SKIP, DeriveOptions
 from apparel_embed.data.importers.folders import FoldersOptions
@@ -16,7 +16,7 @@ from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.data.importers.splitting import SplitOptions
 from apparel_embed.data.importers.street2shop import Street2ShopOptions
 from apparel_embed.data.importers.table import TableOptions
-from apparel_embed.data.verticals import parse_mapping
+from apparel_embed.data.pairs import parse_pairs
 from apparel_embed.errors import UserError
 
 
@@ -37,7 +37,7 @@ class ImportFlags:
         self._layout = _LayoutFlags(self._format)
         self._derive = _DeriveFlags()
         self._check = _CheckFlags()
-        self._split = _SplitFlags()
+        self._split = HoldOutFlags(["val", "test"], SplitOptions().by)
 
     @property
     def output(self) -> Path:
@@ -56,7 +56,12 @@ class ImportFlags:
             output=self.output,
             options=self._layout.options(),
             derive=self._derive.options(),
-            split=self._split.options(),
+            split=SplitOptions(
+                val_fraction=self._split.fraction("val"),
+                test_fraction=self._split.fraction("test"),
+                by=self._split.by,
+                seed=self._split.seed,
+            ),
             **self._derive.mappings(),
             **self._check.values(),
         )
@@ -79,7 +84,7 @@ class _LayoutFlags:
             "--format=folders and table: the vertical of all rows; folders are then items",
         )
         self._images = flags.DEFINE_string(
-            "images",
+            "image_dir",
             None,
             "--format=deepfashion_in_shop and street2shop: directory of the pictures below --root, "
             "by default img (the other is img_highres) and images",
@@ -93,7 +98,7 @@ class _LayoutFlags:
         self._meant_for = {
             "table": ("table",),
             "vertical": ("folders", "table"),
-            "images": ("deepfashion_in_shop", "street2shop"),
+            "image_dir": ("deepfashion_in_shop", "street2shop"),
             "separate_genders": ("deepfashion_in_shop",),
         }
 
@@ -150,19 +155,11 @@ class _DeriveFlags:
             "comma-separated names of columns and what they are made of: image:photo_url renames a "
             "column, item_id:{style}-{colour} joins several, note: leaves one out",
         )
-        self._maps = {
-            column: flags.DEFINE_list(
-                f"map_{column}s",
-                [],
-                f"comma-separated {column}s that get another name, each old:new, e.g. {example}; "
-                f"those that get the same are merged, and old: leaves that {column}'s rows out",
-            )
-            for column, example in (
-                ("vertical", "blouses:tops,t-shirts:tops,umbrellas:"),
-                ("role", "front:gallery,worn:query,swatch:"),
-                ("split", "training:train,validation:val"),
-            )
-        }
+        self._maps = [
+            map_verticals_flag(),
+            MapFlag("role", "front:gallery,worn:query,swatch:"),
+            MapFlag("split", "training:train,validation:val"),
+        ]
 
     def options(self) -> DeriveOptions:
         """Returns what columns are made of."""
@@ -170,14 +167,17 @@ class _DeriveFlags:
             pattern=self._pattern.value,
             pattern_column=self._pattern_column.value,
             unmatched=self._unmatched.value,
-            columns=_sources(self._columns.value),
+            columns=parse_pairs(
+                "columns",
+                self._columns.value,
+                allowed="each is name:column, name:template, or name: to leave that column out",
+                what="column",
+            ),
         )
 
     def mappings(self) -> dict[str, Any]:
         """Returns other names of verticals, roles and splits."""
-        return {
-            f"{column}s": parse_mapping(flag.value, column) for column, flag in self._maps.items()
-        }
+        return {f"{flag.column}s": flag.value for flag in self._maps}
 
 
 class _CheckFlags:
@@ -216,64 +216,3 @@ class _CheckFlags:
             "check_boxes": self._check_boxes.value,
             "strict": self._strict.value,
         }
-
-
-class _SplitFlags:
-    """How data without a split is split."""
-
-    def __init__(self) -> None:
-        default = SplitOptions()
-        self._fractions = {
-            split: flags.DEFINE_float(
-                f"{split}_fraction",
-                getattr(default, f"{split}_fraction"),
-                f"share of the training groups of each vertical to hold out as {split}; 0 is none "
-                "(0 to 0.9)",
-                lower_bound=0,
-                upper_bound=0.9,
-            )
-            for split in ("val", "test")
-        }
-        self._by = flags.DEFINE_string(
-            "split_by",
-            default.by,
-            "column whose values are the groups that stay together, e.g. style_id where an item is "
-            "one colour of a style",
-        )
-        self._seed = flags.DEFINE_integer(
-            "split_seed",
-            default.seed,
-            f"seed of the choice of held-out groups (0 to {2**31})",
-            lower_bound=0,
-            upper_bound=2**31,
-        )
-
-    def options(self) -> SplitOptions:
-        """Returns how to split."""
-        return SplitOptions(
-            val_fraction=self._fractions["val"].value,
-            test_fraction=self._fractions["test"].value,
-            by=self._by.value,
-            seed=self._seed.value,
-        )
-
-
-def _sources(values: Sequence[str]) -> dict[str, str]:
-    """Returns what columns are made of, by their names, from `name:source` texts.
-
-    Raises:
-      UserError: a colon is missing, or a name is there twice.
-    """
-    sources: dict[str, str] = {}
-    for text in values:
-        # A template may hold colons.
-        name, colon, source = (part.strip() for part in text.partition(":"))
-        if not colon or not name:
-            raise UserError(
-                f"--columns: {text!r} is not allowed; each is name:column, name:template, or name: "
-                "to leave that column out"
-            )
-        if name in sources:
-            raise UserError(f"--columns: {name!r} is there twice; name each column once")
-        sources[name] = source
-    return sources

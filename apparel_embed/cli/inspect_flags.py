@@ -6,6 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
+from apparel_embed.cli.define import define_number
 from apparel_embed.data.inspection.config import LIMITS, InspectConfig
 
 
@@ -15,7 +16,9 @@ class InspectFlags:
     def __init__(self) -> None:
         default = InspectConfig(manifest="")
         self._pictures = flags.DEFINE_bool(
-            "pictures", default.pictures, "whether to open pictures; --nopictures reads the table"
+            "open_pictures",
+            default.pictures,
+            "whether to open pictures; --noopen_pictures reads the table",
         )
         self._numbers = {}
         for name, what in (
@@ -50,12 +53,7 @@ class InspectFlags:
             ),
             ("sheet_items", "items on the contact sheet of a vertical; 0 draws no sheets"),
         ):
-            low, high = LIMITS[name]
-            value = getattr(default, name)
-            define = flags.DEFINE_float if isinstance(value, float) else flags.DEFINE_integer
-            self._numbers[name] = define(
-                name, value, f"{what} ({low} to {high})", lower_bound=low, upper_bound=high
-            )
+            self._numbers[name] = define_number(name, getattr(default, name), what, *LIMITS[name])
 
     def config(self, manifest: Path) -> InspectConfig:
         """Returns what to inspect."""

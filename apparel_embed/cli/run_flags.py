@@ -4,71 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from absl import flags
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.runs import Stage, open_stage
-from apparel_embed.stages import COMBINED, specialist_name
+from apparel_embed.stages import specialist_name
 
 
-class RunFlags:
+class RunFlag:
+    """The run directory.
+
+    Args:
+      optional: what is done without one, if it may be missing.
+    """
+
+    def __init__(self, optional: str = "") -> None:
+        self._run_dir = flags.DEFINE_string(
+            "run_dir",
+            None,
+            "directory of the run" + (f"; {optional}" if optional else ""),
+            required=not optional,
+        )
+
+    @property
+    def given(self) -> bool:
+        """Whether there is one."""
+        return bool(self._run_dir.value)
+
+    @property
+    def run_dir(self) -> Path:
+        """Directory of the run."""
+        # Asked for only where it is required or given.
+        return Path(cast(str, self._run_dir.value))
+
+
+class RunFlags(RunFlag):
     """The run directory and the prepared dataset in it."""
 
-    def __init__(self) -> None:
-        self._run_dir = flags.DEFINE_string("run_dir", None, "directory of the run", required=True)
+    def __init__(self, optional: str = "") -> None:
+        super().__init__(optional)
         self._prepared = flags.DEFINE_string(
             "prepared", None, "prepared dataset; by default <run_dir>/prepared"
         )
 
     @property
-    def run_dir(self) -> Path:
-        """Directory of the run."""
-        return Path(self._run_dir.value)
+    def prepared(self) -> Path:
+        """Directory of the prepared dataset."""
+        return Path(self._prepared.value or self.run_dir / "prepared")
 
     def dataset(self) -> PreparedDataset:
         """Opens the prepared dataset."""
-        return PreparedDataset.open(self._prepared.value or self.run_dir / "prepared")
+        return PreparedDataset.open(self.prepared)
 
     def stage(self, name: str) -> Stage | None:
         """Opens a finished stage; None for the name "none"."""
         return None if name == "none" else open_stage(self.run_dir / name)
-
-
-def measure_speed_flag() -> flags.FlagHolder[bool]:
-    """Returns the flag that says whether the report measures how fast models are."""
-    return flags.DEFINE_bool(
-        "measure_speed",
-        True,
-        "measure images per second for the report; without, the same inputs give the same report",
-    )
-
-
-class StudentStartFlag:
-    """The model from whose weights the student starts."""
-
-    def __init__(self) -> None:
-        self._start = flags.DEFINE_enum(
-            "student_start",
-            "auto",
-            ["auto", COMBINED, "none"],
-            "model from whose weights the student starts: combined, that of this run; none, the "
-            "student of --init_from, or --init_weights; auto, combined where there is no "
-            "--init_from, else none",
-        )
-
-    def from_combined(self, init_from: Path | None) -> bool:
-        """Returns whether it is the combined model.
-
-        Args:
-          init_from: directory of an earlier run whose models trainings start from, or None.
-        """
-        return self._start.value == COMBINED or (self._start.value == "auto" and not init_from)
-
-    def stage(self, run: RunFlags, init_from: Path | None) -> Stage | None:
-        """Opens the stage of the combined model; None if it is not that model."""
-        return run.stage(COMBINED) if self.from_combined(init_from) else None
 
 
 class SpecialistsFlag:

@@ -1,10 +1,15 @@
-"""Flags of the student's targets."""
+"""Flags of the student's targets, and of where it starts."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from absl import flags
 
+from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.runs import Stage
+from apparel_embed.stages import COMBINED
 from apparel_embed.student_stages import REFERENCES
 from apparel_embed.training.separation import MOST_SEPARATION
 from apparel_embed.training.targets import ALIGN_ON, TargetsConfig
@@ -78,3 +83,29 @@ class TargetFlags:
             align_on=self._align_on.value,
             unlabelled=self._unlabelled.value,
         )
+
+
+class StudentStartFlag:
+    """The model from whose weights the student starts."""
+
+    def __init__(self) -> None:
+        self._start = flags.DEFINE_enum(
+            "student_start",
+            "auto",
+            ["auto", COMBINED, "none"],
+            "model from whose weights the student starts: combined, that of this run; none, the "
+            "student of --init_from, or --init_weights; auto, combined where there is no "
+            "--init_from, else none",
+        )
+
+    def from_combined(self, init_from: Path | None) -> bool:
+        """Returns whether it is the combined model.
+
+        Args:
+          init_from: directory of an earlier run whose models trainings start from, or None.
+        """
+        return self._start.value == COMBINED or (self._start.value == "auto" and not init_from)
+
+    def stage(self, run: RunFlags, init_from: Path | None) -> Stage | None:
+        """Opens the stage of the combined model; None if it is not that model."""
+        return run.stage(COMBINED) if self.from_combined(init_from) else None

@@ -17,7 +17,9 @@ from apparel_embed.data.pictures import RejectedPicture
 from apparel_embed.errors import UserError
 from apparel_embed.files import atomic_path
 
-_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/*(.*)", re.DOTALL)
+SCHEME = "[A-Za-z][A-Za-z0-9+.-]*"
+"""A regular expression for what comes before `://` in a URI."""
+_URI = re.compile(rf"({SCHEME})://([^/]*)/*(.*)", re.DOTALL)
 
 
 def is_uri(location: str) -> bool:

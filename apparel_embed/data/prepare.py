@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import csv
+import dataclasses
 import os
 import shutil
 from collections.abc import Iterator
@@ -109,9 +110,52 @@ def prepare(config: PrepareConfig, processes: int = 0) -> PreparedDataset:
     return PreparedDataset.open(output)
 
 
-def _read_rows(config: PrepareConfig) -> tuple[pa.Table, np.ndarray]:
+@dataclasses.dataclass(frozen=True)
+class PreparePlan:
+    """What `prepare` would do.
+
+    Attributes:
+      state: in words.
+      todo: pictures to prepare.
+      dataset: the finished dataset, or one whose records are the manifest's rows, without pictures
+        and fingerprint.
+    """
+
+    state: str
+    todo: int
+    dataset: PreparedDataset
+
+
+def plan_prepare(config: PrepareConfig, table: pa.Table | None = None) -> PreparePlan:
+    """Tells what `prepare` would do, and writes nothing; its errors are that one's.
+
+    Args:
+      config: what to prepare, and how.
+      table: rows of a manifest that is not written yet; without, it is read.
+    """
+    is_written = table is None
+    table, _ = _read_rows(config, table)
+    output, state, todo = Path(config.output), "to do", table.num_rows
+    partial = partial_directory(output)
+    if is_written and (output.exists() or partial.exists()):
+        plan = make_plan(config, table)
+        if _is_finished(output, plan):
+            return PreparePlan("finished", 0, PreparedDataset.open(output))
+        if (partial / _PLAN_FILE).is_file():
+            check_same(partial, read_plan(partial / _PLAN_FILE), plan)
+            shards = range(_shard_count(table, config))
+            left = [shard for shard in shards if _progress(partial, shard) is None]
+            todo = sum(len(_shard_rows(shard, table, config)) for shard in left)
+            state = "to be gone on with"
+    index = table.add_column(0, "record", pa.array(np.arange(table.num_rows, dtype=np.int64)))
+    info = {"fingerprint": "", "counts": _counts(index), "shards": [], "rejects": 0}
+    return PreparePlan(state, todo, PreparedDataset(output, info, index))
+
+
+def _read_rows(config: PrepareConfig, table: pa.Table | None = None) -> tuple[pa.Table, np.ndarray]:
     """Returns the manifest's rows to prepare, and at which index each stands in the manifest."""
-    table = read_manifest(config.manifest)
+    if table is None:
+        table = read_manifest(config.manifest)
     table = table.append_column(RESERVED_COLUMN, pa.array(np.arange(table.num_rows)))
     table = map_verticals(table, config.map_verticals)
     if config.val_fraction:

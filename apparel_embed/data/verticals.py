@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apparel_embed.data.columns import codes_of, find_torn
+from apparel_embed.data.pairs import parse_pairs
 from apparel_embed.errors import UserError
 
 
@@ -26,18 +27,13 @@ def parse_mapping(entries: Sequence[str], column: str = "vertical") -> dict[str,
     Raises:
       UserError: an entry without a colon or an old name, or an old name that is there twice.
     """
-    mapping: dict[str, str] = {}
-    for entry in entries:
-        old, colon, new = (part.strip() for part in entry.rpartition(":"))
-        if not colon or not old:
-            raise UserError(
-                f"--map_{column}s: {entry!r} is not allowed; each is old:new, or old: to leave "
-                f"that {column} out"
-            )
-        if old in mapping:
-            raise UserError(f"--map_{column}s: {old!r} is there twice; name each {column} once")
-        mapping[old] = new
-    return mapping
+    return parse_pairs(
+        f"map_{column}s",
+        entries,
+        allowed=f"each is old:new, or old: to leave that {column} out",
+        what=column,
+        at_last_colon=True,
+    )
 
 
 def map_verticals(table: pa.Table, mapping: Mapping[str, str]) -> pa.Table:

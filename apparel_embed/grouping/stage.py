@@ -9,20 +9,30 @@ from typing import Any
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.files import write_json
 from apparel_embed.grouping.search import SearchConfig, search_groups
+from apparel_embed.grouping.sessions import trial_sessions
+from apparel_embed.grouping.strategies import Groups, groups_without_search
 from apparel_embed.grouping.training import StageTrainer
 from apparel_embed.inference.damage import telling_damage
 from apparel_embed.previous_run import previous_input, previous_stage
-from apparel_embed.runs import Stage, run_stage
-from apparel_embed.stages import COMBINED, made_of
+from apparel_embed.runs import REAL, Stage, StageAccess
+from apparel_embed.stage_plan import StagePlan
+from apparel_embed.stages import COMBINED, made_of, specialist_stage
+from apparel_embed.summaries.hparams import write_sessions
 from apparel_embed.training.specialist import SpecialistConfig
 
 GROUPS_FILE = "groups.json"
 
 
 def grouping_stage(
-    run_dir: Path, dataset: PreparedDataset, search: SearchConfig, training: SpecialistConfig
+    run_dir: Path,
+    dataset: PreparedDataset,
+    search: SearchConfig,
+    training: SpecialistConfig,
+    access: StageAccess = REAL,
 ) -> Stage:
     """Finds the groups; `<stage>/groups.json` tells them with every trial and its evidence.
+
+    Trials are in `<stage>/tensorboard`, too, for its HParams tab.
 
     The trials are stages of their own, `specialist-<verticals>`: another search of the same run
     finds them finished, and so does whatever trains the groups' specialists. A search with another
@@ -33,6 +43,7 @@ def grouping_stage(
       dataset: a prepared dataset.
       search: how to find them.
       training: how the specialist of one vertical is trained.
+      access: how stages are made.
 
     Returns:
       The stage, whose result holds `groups`, lists of verticals, and `complete`.
@@ -50,9 +61,10 @@ def grouping_stage(
     def work(directory: Path) -> dict[str, Any]:
         found = search_groups(StageTrainer(run_dir, dataset, training), search)
         write_json(directory / GROUPS_FILE, found.record)
+        write_sessions(directory / "tensorboard", trial_sessions(found.record, training))
         return {"groups": found.record["groups"], "complete": found.complete}
 
-    return run_stage(
+    return access.make(
         run_dir / f"grouping-{search.strategy.name}",
         flags={
             "groups": [list(group) for group in search.strategy.given],
@@ -66,3 +78,26 @@ def grouping_stage(
         renewed=("rule", "budget", "affinity_threshold"),
         together=True,
     )
+
+
+def plan_grouping(
+    plan: StagePlan,
+    run_dir: Path,
+    dataset: PreparedDataset,
+    search: SearchConfig,
+    training: SpecialistConfig,
+) -> Groups:
+    """Plans the search; returns its groups, or each vertical alone where it is to find them."""
+    stage = grouping_stage(run_dir, dataset, search, training, plan.access)
+    if stage.result:
+        return tuple(tuple(group) for group in stage.result["groups"])
+    groups = groups_without_search(search.strategy, dataset.verticals)
+    if groups is not None:
+        return groups
+    for vertical in dataset.verticals:
+        specialist_stage(run_dir, dataset, [vertical], training, access=plan.access)
+    plan.doubt(
+        f"Which groups there will be, --grouping={search.strategy.name} finds out by training "
+        "groups, too; here every vertical is alone."
+    )
+    return tuple((vertical,) for vertical in dataset.verticals)

@@ -59,16 +59,23 @@ def format_groups(groups: Sequence[Group]) -> str:
     return ",".join("+".join(group) for group in groups)
 
 
-def _each(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
-    yield _alone(bench.verticals)
+def groups_without_search(config: StrategyConfig, verticals: Sequence[str]) -> Groups | None:
+    """Returns the groups of a strategy that trains nothing to find them; None for a search.
+
+    Raises:
+      UserError: if given groups do not fit the verticals.
+    """
+    if config.name == "each":
+        return _alone(verticals)
+    if config.name == "all":
+        return (tuple(verticals),)
+    return with_all_verticals(config.given, verticals) if config.name == "given" else None
 
 
-def _all(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
-    yield (tuple(bench.verticals),)
-
-
-def _given(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
-    yield with_all_verticals(config.given, bench.verticals)
+def _without_search(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
+    groups = groups_without_search(config, bench.verticals)
+    if groups is not None:
+        yield groups
 
 
 def _greedy(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
@@ -113,9 +120,9 @@ def _affinity(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
 Strategy = Callable[[Bench, StrategyConfig], Iterator[Groups]]
 
 STRATEGIES: Mapping[str, Strategy] = {
-    "each": _each,
-    "all": _all,
-    "given": _given,
+    "each": _without_search,
+    "all": _without_search,
+    "given": _without_search,
     "greedy": _greedy,
     "affinity": _affinity,
 }

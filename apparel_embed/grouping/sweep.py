@@ -18,6 +18,7 @@ from apparel_embed.evaluation.models import embed_by_specialists
 from apparel_embed.evaluation.protocol import answered_queries, query_outcomes
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.files import write_json
+from apparel_embed.grouping.sessions import sweep_sessions
 from apparel_embed.grouping.strategies import Groups, format_groups
 from apparel_embed.grouping.trials import Group
 from apparel_embed.inference.damage import telling_damage
@@ -25,9 +26,11 @@ from apparel_embed.previous_run import previous_input, previous_stage
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
 from apparel_embed.retrieval.bootstrap import stratified_bootstrap_interval
 from apparel_embed.retrieval.metrics import QueryMetrics
-from apparel_embed.runs import Stage, run_stage
+from apparel_embed.runs import REAL, Stage, StageAccess
+from apparel_embed.stage_plan import StagePlan
 from apparel_embed.stages import COMBINED, SWEEP, made_of, specialist_stage
 from apparel_embed.student_stages import student_stage, targets_stage
+from apparel_embed.summaries.hparams import write_sessions
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 from apparel_embed.training.targets import TargetsConfig
@@ -132,8 +135,11 @@ def sweep_stage(
     sweep: SweepConfig,
     training: SpecialistConfig,
     student: StudentConfig,
+    access: StageAccess = REAL,
 ) -> Stage:
     """Trains models of groups of each size, and writes `sweep.json` and the curve as a figure.
+
+    Each repeat is in `<stage>/tensorboard`, too, for its HParams tab.
 
     Models are stages in `<run>/sweep-models/seed<seed>/`, trained once; those that the run itself
     has trained alike, with the same seed, are copied. A sweep of other sizes, partitions, seeds or
@@ -146,6 +152,7 @@ def sweep_stage(
       training: how the specialist of one vertical is trained; its seed is the sweep's.
       student: how the student of all verticals is trained; that of a group has its share of steps
         where steps are "per_vertical".
+      access: how the sweep's stage is made.
 
     Raises:
       UserError: before anything is trained, if the split answers no query; if a stage was made with
@@ -167,6 +174,9 @@ def sweep_stage(
         record = run_sweep(run_dir, dataset, sweep, training, student)
         write_json(directory / SWEEP_FILE, record)
         (directory / CURVE_FILE).write_bytes(draw_curve(record))
+        repeats = {row["size"]: _repeats(dataset, sweep, row["size"]) for row in record["rows"]}
+        sessions = sweep_sessions(record, repeats, {TRIPLET: training, UNIFIED: student})
+        write_sessions(directory / "tensorboard", sessions)
         return {"rows": record["rows"]}
 
     settings = dataclasses.asdict(sweep)
@@ -177,7 +187,7 @@ def sweep_stage(
         "specialist": flags,
         "student": student_flags if sweep.unified else None,
     }
-    return run_stage(
+    return access.make(
         run_dir / SWEEP,
         flags=stage_flags,
         inputs=inputs,
@@ -200,7 +210,7 @@ def run_sweep(
     for size in _different_sizes(sweep.sizes, total):
         found: dict[str, list[_Found]] = {TRIPLET: [], UNIFIED: []}
         for seed in sweep.seeds:
-            models = _Models(run_dir, dataset, sweep, training, student, seed)
+            models = _Models(run_dir, dataset, sweep, training, student, seed, REAL)
             for groups in partitions_of(dataset.verticals, size, sweep.partitions, seed):
                 logging.info("sweep: size %d, seed %d: %s", size, seed, format_groups(groups))
                 found[TRIPLET].append(models.evaluated(groups, models.triplet))
@@ -218,6 +228,37 @@ def run_sweep(
         "verticals": total,
         "rows": rows,
     }
+
+
+def _repeats(dataset: PreparedDataset, sweep: SweepConfig, size: int) -> list[tuple[int, str]]:
+    """Returns seed and groups of each repeat of a size, in the order in which they are made."""
+    return [
+        (seed, format_groups(groups))
+        for seed in sweep.seeds
+        for groups in partitions_of(dataset.verticals, size, sweep.partitions, seed)
+    ]
+
+
+def plan_sweep(
+    run_dir: Path,
+    dataset: PreparedDataset,
+    sweep: SweepConfig,
+    training: SpecialistConfig,
+    student: StudentConfig,
+) -> StagePlan:
+    """Tells what `sweep_stage` would do, and writes nothing; its errors are that one's."""
+    plan = StagePlan(run_dir).of(dataset)
+    if sweep_stage(run_dir, dataset, sweep, training, student, plan.access).skipped:
+        return plan
+    for size in _different_sizes(sweep.sizes, len(dataset.verticals)):
+        for seed in sweep.seeds:
+            models = _Models(run_dir, dataset, sweep, training, student, seed, plan.access)
+            for groups in partitions_of(dataset.verticals, size, sweep.partitions, seed):
+                for group in groups:
+                    models.triplet(group)
+                    if sweep.unified and size > 1:
+                        models.unified(group)
+    return plan
 
 
 def _different_sizes(sizes: Sequence[int], verticals: int) -> list[int]:
@@ -253,7 +294,9 @@ class _Models:
         training: SpecialistConfig,
         student: StudentConfig,
         seed: int,
+        access: StageAccess,
     ) -> None:
+        self._access = access
         self._own_dir, self._run_dir = run_dir, run_dir / "sweep-models" / f"seed{seed}"
         self._dataset, self._sweep = dataset, sweep
         self._training, self._student = _seeded(training, seed), _seeded(student, seed)
@@ -268,6 +311,7 @@ class _Models:
             group,
             self._training.for_verticals(count),
             twins_in=[self._own_dir],
+            access=self._access,
         )
 
     def unified(self, group: Group) -> Stage:
@@ -276,11 +320,15 @@ class _Models:
         run_dir = self._run_dir / reference.name.replace("specialist", "unified", 1)
         teachers = [self.triplet((vertical,)) for vertical in group]
         made = TargetsConfig(unlabelled=self._sweep.unlabelled)
-        targets = targets_stage(run_dir, self._dataset, teachers, reference, made)
+        targets = targets_stage(
+            run_dir, self._dataset, teachers, reference, made, access=self._access
+        )
         total = len(self._dataset.verticals)
         count = len(group) if self._sweep.steps == PER_VERTICAL else total
         config = self._student.for_verticals(count, total)
-        return student_stage(run_dir, self._dataset, targets, config, reference)
+        return student_stage(
+            run_dir, self._dataset, targets, config, reference, access=self._access
+        )
 
     def evaluated(self, groups: Groups, model_of: Callable[[Group], Stage]) -> _Found:
         """Returns what the models of all groups find, each within its verticals."""

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from apparel_embed.errors import UserError
-from apparel_embed.inference.bulk import BulkConfig, Embed, embed_shard
+from apparel_embed.inference.bulk import file_names
+from apparel_embed.inference.bulk_shard import BulkConfig, Embed, embed_shard, shard_name
 from apparel_embed.inference.bulk_sources import Source, open_source
+from apparel_embed.progress import progress_bar
 
 if TYPE_CHECKING:
     import apache_beam as beam
 
 DIRECT_RUNNER = "DirectRunner"
+_SECONDS_BETWEEN_LOOKS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +64,9 @@ def run_on_beam(
     """
     beam = _import_beam()
     work = _Work(config, shards, load, beam_config.threads)
+    runner, options = _runner(beam_config), _options(beam_config)
     try:
-        with beam.Pipeline(runner=_runner(beam_config), options=_options(beam_config)) as pipeline:
+        with watched(config, todo, shards), beam.Pipeline(runner, options) as pipeline:
             _ = (
                 pipeline
                 | "missing shards" >> beam.Create(list(todo))
@@ -74,6 +79,36 @@ def run_on_beam(
         if told:
             raise UserError(told) from error
         raise
+
+
+@contextlib.contextmanager
+def watched(config: BulkConfig, todo: Sequence[int], shards: int) -> Iterator[None]:
+    """Shows how many shards are finished, while others work: only their files tell.
+
+    Args:
+      config: what is done.
+      todo: numbers of the shards.
+      shards: how many there are in all.
+    """
+    ended = threading.Event()
+    names = {shard_name(shard, shards) for shard in todo}
+    with progress_bar(total=len(todo), what="embed", unit="shards") as bar:
+
+        def look() -> None:
+            while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+                with contextlib.suppress(OSError):
+                    bar.update(len(names & file_names(config.work)) - bar.n)
+
+        # Where nobody watches, a store is not to be asked again and again.
+        thread = threading.Thread(target=look, daemon=True) if not bar.disable else None
+        if thread:
+            thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            if thread:
+                thread.join()
 
 
 @dataclasses.dataclass(frozen=True)

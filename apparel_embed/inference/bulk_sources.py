@@ -69,6 +69,9 @@ class Source(Protocol):
           The number of pictures.
         """
 
+    def count(self) -> int:
+        """Returns the number of pictures, and writes nothing."""
+
     def rows(self, directory: str, shard: int) -> pa.Table:
         """Returns the kept columns of a shard's pictures."""
 
@@ -108,6 +111,10 @@ class PreparedSource:
         self.fingerprint = self._dataset.fingerprint
 
     def plan(self, directory: str) -> int:
+        """See `Source`."""
+        return self.count()
+
+    def count(self) -> int:
         """See `Source`."""
         return len(self._dataset)
 
@@ -150,31 +157,27 @@ class ListedSource:
         location = config.location
         if config.kind == MANIFEST:
             self._base = location.rpartition("/")[0] if "/" in location else "."
-            tables = list_manifest(location, reserved=(EMBEDDING,))
             self.fingerprint = fingerprint_manifest(location)
         else:
             self._base = location
-            tables = list_directory(location)
             self.fingerprint = fingerprint_directory(location)
-        first = next(tables, None)
+        first = next(self._tables(), None)
         if first is None or not first.num_rows:
             raise UserError(f"{location}: there are no pictures in it")
         self.schema = first.schema
 
     def plan(self, directory: str) -> int:
         """See `Source`."""
-        config = self._config
-        tables = (
-            list_manifest(config.location, reserved=(EMBEDDING,))
-            if config.kind == MANIFEST
-            else list_directory(config.location)
-        )
         count = 0
-        for shard, rows in enumerate(in_parts_of(tables, config.shard_pictures)):
+        for shard, rows in enumerate(in_parts_of(self._tables(), self._config.shard_pictures)):
             with write_aside(_list_path(directory, shard)) as file:
                 pq.write_table(rows, file)
             count += rows.num_rows
         return count
+
+    def count(self) -> int:
+        """See `Source`."""
+        return sum(table.num_rows for table in self._tables())
 
     def rows(self, directory: str, shard: int) -> pa.Table:
         """See `Source`."""
@@ -195,6 +198,11 @@ class ListedSource:
             tasks, self._base, self._config.settings, workers, threads=threads, fetch=read_picture
         ):
             yield found if isinstance(found, str) else found.jpeg
+
+    def _tables(self) -> Iterator[pa.Table]:
+        if self._config.kind == MANIFEST:
+            return list_manifest(self._config.location, reserved=(EMBEDDING,))
+        return list_directory(self._config.location)
 
     def _tasks(self, rows: pa.Table) -> Iterator[PictureTask]:
         images = rows[IMAGE].to_pylist()

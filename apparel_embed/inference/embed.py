@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import tensorflow as tf
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.inference.image_store import decoded_batches
+from apparel_embed.progress import SECONDS_UNSEEN, progress_bar
 
 
 class Embedder:
@@ -35,7 +38,12 @@ class Embedder:
         # Traced here and now, once; TensorFlow else warns that every Embedder traces anew.
         self._embed = embed.get_concrete_function()
 
-    def __call__(self, batches: tf.data.Dataset | list[tf.Tensor]) -> np.ndarray:
+    @property
+    def graph(self) -> tf.Graph:
+        """What is computed, from uint8 [batch, size, size, 3] to embeddings."""
+        return self._embed.graph
+
+    def __call__(self, batches: Iterable[tf.Tensor]) -> np.ndarray:
         """Embeds batches of uint8 [batch, size, size, 3]: float32 [n, dim]."""
         parts = [self._embed(images).numpy() for images in batches]
         return np.concatenate([np.zeros([0, self._dim], np.float32), *parts])
@@ -56,4 +64,9 @@ class Embedder:
         Raises:
           UserError: a shard is damaged; the message names file and record.
         """
-        return self(decoded_batches(dataset, records, self._image_size, batch_size))
+        batches = decoded_batches(dataset, records, self._image_size, batch_size)
+        total = -(-len(records) // batch_size)
+        with progress_bar(
+            batches, total=total, what="embed", unit="batches", delay=SECONDS_UNSEEN
+        ) as bar:
+            return self(bar)

@@ -198,6 +198,18 @@ def frozen_feature_model(model: tf.keras.Model) -> tf.keras.Model:
     return tf.keras.Model(model.input, outputs, name="frozen_features")
 
 
+def unscaled_model(model: tf.keras.Model) -> tf.keras.Model:
+    """Returns the model with two outputs: embeddings before they are scaled to 1, and after.
+
+    Args:
+      model: built by `build_embedding_model`; its layers and weights are shared.
+
+    Returns:
+      A model from images to float32 [batch, embedding_dim], twice.
+    """
+    return tf.keras.Model(model.input, [model.get_layer("projection").output, model.output])
+
+
 def widen_embedding_model(model: tf.keras.Model, config: ModelConfig) -> tf.keras.Model:
     """Returns a model with the weights of another; its embeddings may be longer, by zeros.
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import ClassVar, Union
 
 from apparel_embed.data.inspection.sheets import CELL
-from apparel_embed.report.parts import Table
+from apparel_embed.report.parts import SectionOf, Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,18 +104,5 @@ class SheetPicture:
 InspectionPart = Union[Table, Bars, Found, SheetPicture]
 
 
-@dataclasses.dataclass(frozen=True)
-class InspectionSection:
-    """A section of the page.
-
-    Attributes:
-      name: its anchor.
-      title: its heading.
-      caption: what it is about, or why it is empty.
-      parts: in the order shown.
-    """
-
-    name: str
-    title: str
-    caption: str
-    parts: tuple[InspectionPart, ...] = ()
+class InspectionSection(SectionOf[InspectionPart]):
+    """A section of the page."""

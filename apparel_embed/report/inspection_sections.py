@@ -217,7 +217,7 @@ def _items_section(inspection: Inspection) -> InspectionSection:
 def _pictures_section(inspection: Inspection) -> InspectionSection:
     opened, name, title = inspection.opened, "pictures", "Picture files"
     if opened is None:
-        return InspectionSection(name, title, "Pictures were not opened (--nopictures).")
+        return InspectionSection(name, title, "Pictures were not opened (--noopen_pictures).")
     caption = f"{counted(len(opened.rows), 'picture')} of {inspection.distinct:,} opened"
     if len(opened.rows) < inspection.distinct:
         caption += (

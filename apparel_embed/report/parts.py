@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 from collections.abc import Iterator
-from typing import ClassVar, Union
+from typing import ClassVar, Generic, TypeVar, Union
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,11 +123,12 @@ class RankLists:
 
 
 Part = Union[Table, Picture, RankLists]
+_Part = TypeVar("_Part")
 
 
 @dataclasses.dataclass(frozen=True)
-class Section:
-    """A section of the report.
+class SectionOf(Generic[_Part]):
+    """A section of a page.
 
     Attributes:
       name: short, of letters, digits and "-": the anchor of the section.
@@ -139,7 +140,11 @@ class Section:
     name: str
     title: str
     caption: str
-    parts: tuple[Part, ...] = ()
+    parts: tuple[_Part, ...] = ()
+
+
+class Section(SectionOf[Part]):
+    """A section of the report."""
 
     def pictures(self) -> Iterator[Picture]:
         """Yields the figures that belong beside the page."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from PIL import Image
 
 from apparel_embed.evaluation.protocol import Outcomes, query_outcomes
 from apparel_embed.report.inputs import COMBINED, UNIFIED, ReportInputs
@@ -19,9 +18,13 @@ from apparel_embed.report.parts import (
     Section,
 )
 from apparel_embed.report.ranks_figure import rank_lists_picture
+from apparel_embed.report.thumbnails import square_thumbnail
 from apparel_embed.retrieval.metrics import QueryMetrics
 from apparel_embed.retrieval.neighbours import nearest
 from apparel_embed.wording import counted
+
+MOST_WORST = 4
+"""Queries of a vertical that `worst_queries` chooses."""
 
 _HITS = 10
 # Bounds the size of the page: about 100 kB each.
@@ -41,33 +44,24 @@ class _Searched:
 def ranks_section(inputs: ReportInputs) -> Section:
     """Returns the rank lists of every vertical that has an answered query."""
     title = "What is found"
-    leads = (UNIFIED, COMBINED, inputs.experts)
-    names = [name for name in leads if name and name in inputs.embeddings]
-    if not names:
+    models = _searched(inputs)
+    if not models:
         return Section("ranks", title, "No trained model was evaluated.")
-    names = [names[0], *(name for name in (inputs.experts,) if name and name != names[0])]
-    models = [
-        _Searched(name, inputs.embeddings[name], query_outcomes(embeddings, inputs.pictures))
-        for name, embeddings in ((name, inputs.embeddings[name]) for name in names)
-    ]
     answered = models[0].outcomes.answered()
     silent = sorted(set(models[0].outcomes.verticals) - set(answered))
-    shown = sorted(sorted(answered), key=lambda name: -len(answered[name]))[:_MOST_VERTICALS]
-    parts = tuple(
-        _of_vertical(inputs, models, vertical, number)
-        for number, vertical in enumerate(sorted(shown))
-    )
+    parts = _rank_lists(inputs, models, chosen_queries)
     caption = (
-        f"For each vertical three queries, chosen by the average precision at R of {names[0]}, "
-        "which looks at the R nearest where R pictures are right: good has the highest, bad the "
-        "lowest, typical the lower median; of equals the smaller record number is taken. Beside "
-        f"each query are its {_HITS} nearest gallery pictures within the vertical, nearest first: "
-        "✓ and a green frame for a picture of the query's item, ✗ and a red frame for another."
+        "For each vertical three queries, chosen by the average precision at R of "
+        f"{models[0].name}, which looks at the R nearest where R pictures are right: good has "
+        "the highest, bad the lowest, typical the lower median; of equals the smaller record "
+        f"number is taken. Beside each query are its {_HITS} nearest gallery pictures within the "
+        "vertical, nearest first: ✓ and a green frame for a picture of the query's item, ✗ and a "
+        "red frame for another."
     )
-    if len(names) > 1:
-        caption += f" Below it is the same query under {names[1]}."
-    if len(shown) < len(answered):
-        caption += f" Shown are the {len(shown)} of {len(answered)} verticals with most queries."
+    if len(models) > 1:
+        caption += f" Below it is the same query under {models[1].name}."
+    if len(parts) < len(answered):
+        caption += f" Shown are the {len(parts)} of {len(answered)} verticals with most queries."
     if silent:
         caption += f" Without a query that has an answer: {', '.join(silent)}."
     return Section("ranks", title, caption, parts)
@@ -96,11 +90,69 @@ def chosen_queries(metrics: QueryMetrics) -> list[tuple[str, int]]:
     return [(" and ".join(names), position) for position, names in labels.items()]
 
 
+def worst_queries(metrics: QueryMetrics) -> list[tuple[str, int]]:
+    """Chooses the queries with the lowest average precision at R; of equals the smaller record.
+
+    Args:
+      metrics: of any number of queries.
+
+    Returns:
+      Label and position of each, at most `MOST_WORST`, the worst first.
+    """
+    rising = np.lexsort((metrics.records, metrics.average_precision_at_r))[:MOST_WORST]
+    return [(f"worst {rank}", int(position)) for rank, position in enumerate(rising, start=1)]
+
+
+def rank_lists(
+    inputs: ReportInputs, choose: Callable[[QueryMetrics], list[tuple[str, int]]]
+) -> tuple[RankLists, ...]:
+    """Returns rank lists of chosen queries: of the student, or what comes next, and specialists.
+
+    Args:
+      inputs: what to show.
+      choose: from the metrics of a vertical's queries to label and position of those to show.
+
+    Returns:
+      Rank lists of the verticals with most queries that have an answer, by name; none where no
+      trained model was evaluated.
+    """
+    models = _searched(inputs)
+    return _rank_lists(inputs, models, choose) if models else ()
+
+
+def _searched(inputs: ReportInputs) -> list[_Searched]:
+    """Returns the model by which queries are chosen, and the specialists if they are another."""
+    leads = (UNIFIED, COMBINED, inputs.experts)
+    names = [name for name in leads if name and name in inputs.embeddings][:1]
+    names += [name for name in (inputs.experts,) if names and name and name != names[0]]
+    return [
+        _Searched(name, inputs.embeddings[name], query_outcomes(embeddings, inputs.pictures))
+        for name, embeddings in ((name, inputs.embeddings[name]) for name in names)
+    ]
+
+
+def _rank_lists(
+    inputs: ReportInputs,
+    models: Sequence[_Searched],
+    choose: Callable[[QueryMetrics], list[tuple[str, int]]],
+) -> tuple[RankLists, ...]:
+    answered = models[0].outcomes.answered()
+    shown = sorted(sorted(answered), key=lambda name: -len(answered[name]))[:_MOST_VERTICALS]
+    return tuple(
+        _of_vertical(inputs, models, vertical, number, choose)
+        for number, vertical in enumerate(sorted(shown))
+    )
+
+
 def _of_vertical(
-    inputs: ReportInputs, models: Sequence[_Searched], vertical: str, number: int
+    inputs: ReportInputs,
+    models: Sequence[_Searched],
+    vertical: str,
+    number: int,
+    choose: Callable[[QueryMetrics], list[tuple[str, int]]],
 ) -> RankLists:
     metrics = models[0].outcomes.verticals[vertical]
-    chosen = chosen_queries(metrics)
+    chosen = choose(metrics)
     records = metrics.records[[position for _, position in chosen]]
     found = [_search(inputs, model, vertical, records) for model in models]
     lists = [
@@ -163,15 +215,7 @@ def _search(
 
 
 def _thumbnail(image: bytes) -> bytes:
-    """Returns a picture as a JPEG of one size, on white where it is not square."""
-    side = _THUMBNAIL_SIDE
-    square = Image.new("RGB", (side, side), "white")
-    with Image.open(io.BytesIO(image)) as picture:
-        fitted = picture.convert("RGB")
-        scale = side / max(fitted.size)
-        size = [max(1, round(scale * length)) for length in fitted.size]
-        fitted = fitted.resize(size, Image.Resampling.LANCZOS)
-    square.paste(fitted, ((side - fitted.width) // 2, (side - fitted.height) // 2))
+    """Returns a picture as a JPEG of one size."""
     buffer = io.BytesIO()
-    square.save(buffer, "JPEG", quality=80)
+    square_thumbnail(image, _THUMBNAIL_SIDE).save(buffer, "JPEG", quality=80)
     return buffer.getvalue()

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from apparel_embed.errors import UserError
-from apparel_embed.progress import progress_bar
-from apparel_embed.retrieval.neighbours import NearestSearch, require_directions
+from apparel_embed.progress import SECONDS_UNSEEN, progress_bar
+from apparel_embed.retrieval.neighbours import NearestSearch
+from apparel_embed.retrieval.vectors import require_directions
 
 # Queries searched at once, and neighbours held at once: bound memory, change no result.
 _QUERIES_AT_ONCE = 1 << 15
 _NEIGHBOURS_AT_ONCE = 1 << 21
-# A search that is over by then needs no progress bar.
-_SECONDS_UNSEEN = 5.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,7 +116,7 @@ def retrieval_metrics(
     precision = np.zeros(len(query_items))
     search = NearestSearch(gallery_embeddings, gallery_records)
     query_embeddings = np.asarray(query_embeddings)
-    bar = progress_bar(total=len(answered), what="search", unit="queries", delay=_SECONDS_UNSEEN)
+    bar = progress_bar(total=len(answered), what="search", unit="queries", delay=SECONDS_UNSEEN)
     # Few items may have many pictures: in order of R, only their queries need a long list.
     order = answered[np.argsort(matches[answered], kind="stable")]
     while len(order):

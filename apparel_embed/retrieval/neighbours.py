@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,69 +13,16 @@ from threadpoolctl import threadpool_limits
 
 from apparel_embed.errors import UserError
 from apparel_embed.retrieval.tiles import Tiles, make_tiles
+from apparel_embed.retrieval.vectors import require_directions, slices, unit_length
 
-# Rows looked at, pairs whose distance is recomputed, and neighbours of one block of queries that
+# Pairs whose distance is recomputed, and neighbours of one block of queries that
 # are held at once: they bound memory and change no result.
-_ROWS_AT_ONCE = 1 << 16
 _PAIRS_AT_ONCE = 1 << 12
 _NEIGHBOURS_AT_ONCE = 1 << 19
 # Pairs from which on several threads are worth their while.
 _PAIRS_FOR_THREADS = 1 << 22
 # More than a product of float32 numbers can lose by being too small for float32.
 _UNDERFLOW = 1e-37
-
-
-def require_directions(embeddings: np.ndarray, what: str = "embeddings") -> None:
-    """Makes sure that embeddings are vectors which point somewhere.
-
-    Args:
-      embeddings: [n, dim] real numbers, dim at least 1.
-      what: what the rows are, for the error message.
-
-    Raises:
-      UserError: not two-dimensional, or rows that are NaN, infinite or all zero.
-    """
-    embeddings = np.asarray(embeddings)
-    if embeddings.ndim != 2 or embeddings.shape[1] < 1:
-        raise UserError(f"{what}: shape {embeddings.shape}; allowed is [n, dim], dim at least 1")
-    infinite, zero = np.zeros((2, len(embeddings)), bool)
-    for some in _slices(len(embeddings), _ROWS_AT_ONCE):
-        infinite[some] = ~np.isfinite(embeddings[some]).all(axis=1)
-        zero[some] = ~embeddings[some].any(axis=1)
-    for fault, rows in (
-        ("hold NaN or infinite numbers", infinite),
-        ("are all zero and have no direction to compare", zero),
-    ):
-        if rows.any():
-            raise UserError(
-                f"{what}: {rows.sum()} of {len(embeddings)} embeddings {fault} "
-                f"(the first in row {rows.argmax()})"
-            )
-
-
-def unit_length(embeddings: np.ndarray, what: str = "embeddings") -> np.ndarray:
-    """Returns embeddings scaled to Euclidean length 1.
-
-    Args:
-      embeddings: [n, dim] real numbers, dim at least 1.
-      what: what the rows are, for error messages.
-
-    Returns:
-      [n, dim] float32, a copy.
-
-    Raises:
-      UserError: not two-dimensional, or rows without direction (NaN, infinite or all zero).
-    """
-    require_directions(embeddings, what)
-    embeddings = np.asarray(embeddings)
-    unit = np.empty(embeddings.shape, np.float32)
-    for some in _slices(len(embeddings), _ROWS_AT_ONCE):
-        wide = np.array(embeddings[some], dtype=np.float64)
-        # Scaling by the largest entry first keeps the squares from running over or under.
-        wide /= np.abs(wide).max(axis=1, keepdims=True)
-        wide /= np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
-        unit[some] = wide
-    return unit
 
 
 def nearest(
@@ -186,7 +133,7 @@ class NearestSearch:
             block = _Block(unit_length(queries[some]), records[some], positions[some])
             distances[some] = block.search(opened, make_tiles(self._device))
 
-        _on_all_cores(search, list(_slices(len(queries), rows)), len(queries) * len(self._gallery))
+        _on_all_cores(search, list(slices(len(queries), rows)), len(queries) * len(self._gallery))
         return positions, distances
 
     def _open(self, k: int) -> _Opened:
@@ -250,7 +197,7 @@ class _Opened:
             gallery, records = gallery[kept], records[kept]
         centre = gallery.mean(axis=0)
         parts = []
-        for some in _slices(len(gallery), block):
+        for some in slices(len(gallery), block):
             vectors = gallery[some] - centre
             squares = _squares(vectors)
             wide = np.concatenate([vectors, -squares[:, None] / 2], axis=1, dtype=np.float32)
@@ -361,7 +308,7 @@ def _squared_distances(
     queries: np.ndarray, gallery: np.ndarray, rows: np.ndarray, places: np.ndarray
 ) -> np.ndarray:
     squared = np.empty(len(rows), np.float64)
-    for some in _slices(len(rows), _PAIRS_AT_ONCE):
+    for some in slices(len(rows), _PAIRS_AT_ONCE):
         difference = np.subtract(queries[rows[some]], gallery[places[some]], dtype=np.float64)
         squared[some] = np.einsum("ij,ij->i", difference, difference)
     return squared
@@ -385,10 +332,6 @@ def _places_among_equals(vectors: np.ndarray) -> np.ndarray:
 
 def _times_in(values: np.ndarray) -> np.ndarray:
     return np.unique(values, return_counts=True)[1]
-
-
-def _slices(count: int, at_once: int) -> Iterator[slice]:
-    return (slice(start, start + at_once) for start in range(0, count, at_once))
 
 
 def _on_all_cores(work: Callable[[slice], None], parts: Sequence[slice], pairs: int) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from absl import logging
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.files import fingerprint_files
+from apparel_embed.progress import progress_bar
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.version import IndexedPicture, IndexSettings, Version
 from apparel_embed.serving.local import LocalModel
@@ -205,12 +205,13 @@ def build_index(
     before = set(index.keys(version.model))
     keys: set[str] = set()
     verticals: set[str] = set()
-    for pictures, embeddings in rows:
-        if pictures:
-            index.upsert(version.model, pictures, embeddings)
-        keys.update(picture.key for picture in pictures)
-        verticals.update(picture.vertical for picture in pictures)
-        logging.info("%d pictures indexed", len(keys))
+    with progress_bar(total=expected, what="index", unit="pictures") as bar:
+        for pictures, embeddings in rows:
+            if pictures:
+                index.upsert(version.model, pictures, embeddings)
+            keys.update(picture.key for picture in pictures)
+            verticals.update(picture.vertical for picture in pictures)
+            bar.update(len(pictures))
     others = sorted(before - keys) if delete_others else []
     index.delete(version.model, others)
     if not delete_others:

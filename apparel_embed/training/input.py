@@ -112,6 +112,39 @@ def target_batches(
     return _batches(store, sampler, batch_of, steps, share)
 
 
+def first_pictures(
+    store: ImageStore,
+    sampler: PKSampler | EpochSampler | WeightedSampler,
+    augment: Callable[[tuple[tf.Tensor, tf.Tensor]], tf.Tensor],
+    most: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns pictures of the first step's batch as they are trained on.
+
+    Args:
+      store: the pictures.
+      sampler: which of them make the batch of a step.
+      augment: from `augmentation`.
+      most: how many of the batch, its first, at the most.
+
+    Returns:
+      Positions in the store int64 [n], and images float32 [n, size, size, 3], values 0..255.
+    """
+    step = tf.constant(0, tf.int64)
+    found = sampler.batch(step)
+    positions = (found[0] if isinstance(found, tuple) else found)[:most]
+    return positions.numpy(), augment(
+        (store.gather(positions), _draws(sampler, step)[:most])
+    ).numpy()
+
+
+def _draws(sampler: PKSampler | EpochSampler | WeightedSampler, step: tf.Tensor) -> tf.Tensor:
+    """Returns the random numbers that a step's batch is augmented by, a row for each picture."""
+    seed = tf.random.experimental.stateless_fold_in(
+        tf.constant([sampler.seed, _AUGMENTATION], tf.int64), step
+    )
+    return Augmenter.draw(seed, sampler.batch_size)
+
+
 def _batches(
     store: ImageStore,
     sampler: PKSampler | EpochSampler | WeightedSampler,
@@ -127,11 +160,8 @@ def _batches(
         step = part // share.replicas
         own = share.part(sampler.batch_size, part % share.replicas)
         positions, labels = batch_of(order, step)
-        seed = tf.random.experimental.stateless_fold_in(
-            tf.constant([sampler.seed, _AUGMENTATION], tf.int64), step
-        )
         # Drawn for all, so that it makes no difference to a picture where it is augmented.
-        draws = Augmenter.draw(seed, sampler.batch_size)
+        draws = _draws(sampler, step)
         return (store.read(own(positions)), own(draws)), own(labels)
 
     def decode(inputs: tuple, labels: tf.Tensor) -> tuple:

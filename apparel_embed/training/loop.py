@@ -29,6 +29,7 @@ from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
 from apparel_embed.training.profiling import Profiler
 from apparel_embed.training.step import make_step
+from apparel_embed.training.summaries import BatchSummaries, Observer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class LoopConfig:
     Attributes:
       validate_every: between validations; the best of them is kept.
       checkpoint_every: between checkpoints that an interrupted training goes on from.
-      log_every: between TensorBoard scalars.
+      log_every: between TensorBoard's numbers and histograms.
       keep_checkpoints: how many of the newest checkpoints are kept, beside that of the best
         weights.
     """
@@ -66,7 +67,7 @@ class TrainingLoop:
         step one element for each replica of this process.
       loss: from the replica's (labels or targets, embeddings) to the whole batch's scalar.
       validate: from an embedder to R@1, or None where nothing can be validated; the last weights
-        are kept then.
+        are kept then. What it writes for TensorBoard is of the step that is validated.
       optimization: the optimiser and number of steps.
       config: how often to validate, log and save.
       strategy: from `make_strategy`.
@@ -75,6 +76,8 @@ class TrainingLoop:
       what: shown before the progress bar.
       augment: from a batch's inputs to images float32 [B, size, size, 3]; by default they are that.
       execution: how steps are computed.
+      summaries: what TensorBoard is told of batches, with `log_every`; None for nothing. That takes
+        a model built by `build_embedding_model`.
 
     Raises:
       UserError: if steps cannot be computed so on the strategy's replicas.
@@ -95,6 +98,7 @@ class TrainingLoop:
         what: str,
         augment: Callable[[Any], tf.Tensor] = tf.identity,
         execution: ExecutionConfig = ExecutionConfig(),
+        summaries: BatchSummaries | None = None,
     ) -> None:
         replicas = strategy.num_replicas_in_sync
         execution.check(replicas)
@@ -127,6 +131,8 @@ class TrainingLoop:
             strategy=strategy,
             execution=execution,
         )
+        self._observer = Observer(summaries, self.model, augment, strategy) if summaries else None
+        self._writer = tf.summary.create_noop_writer()
         self._profile_steps = execution.profile_steps
         # To save, all processes that train together have to do the same: one's signal is no reason.
         self._alone = strategy.cluster_resolver is None
@@ -157,8 +163,9 @@ class TrainingLoop:
             keep=self._config.keep_checkpoints,
             what=self._what,
         )
-        summaries = tf.summary.create_file_writer(str(self._directory / "tensorboard"))
-        with deferred() as signals, kept, contextlib.closing(summaries), summaries.as_default():
+        writer = tf.summary.create_file_writer(str(self._directory / "tensorboard"))
+        self._writer = writer
+        with deferred() as signals, kept, contextlib.closing(writer), writer.as_default():
             self._progress = kept.restore()
             self._began = time.monotonic() - self._progress.seconds
             if self._progress.step:
@@ -186,6 +193,8 @@ class TrainingLoop:
         )
         profiler = Profiler(self._profile_steps, self._directory / "tensorboard", self._what)
         train_step = None
+        if self._observer and not first:
+            self._observer.begin(self._embedder.graph)
         with contextlib.ExitStack() as stack, profiler:
             bar = None
             pictures = 0
@@ -213,6 +222,8 @@ class TrainingLoop:
                     self._check(loss)
                 if logs:
                     self._log(done, loss, bar)
+                    if self._observer:
+                        self._observer.look(batch, done)
                 if validates and self._validated(done):
                     saves = True
                 if saves or (signals.requested and self._alone):
@@ -264,8 +275,9 @@ class TrainingLoop:
         if self._validate is None:
             better = step == self._optimization.steps
         else:
-            value = self._validate(self._embedder)
-            tf.summary.scalar("validation/r_at_1", value, step)
+            with self._writer.as_default(step):
+                value = self._validate(self._embedder)
+                tf.summary.scalar("validation/r_at_1", value)
             logging.info("%s: step %d, validation R@1 %.3f", self._what, step, value)
             # Of equals the later: its learning rate is lower, its moving statistics are better.
             better = value >= self._progress.best

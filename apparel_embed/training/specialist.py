@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +16,13 @@ from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.registry import LossConfig, make_loss
 from apparel_embed.models.embedding import ModelConfig, start_embedding_model
 from apparel_embed.training.execution import ExecutionConfig
+from apparel_embed.training.first_batch import first_batch_sheet
 from apparel_embed.training.input import InputConfig, augmentation, triplet_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
+from apparel_embed.training.measures import triplet_measures
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.strategy import batch_share, make_strategy, start_afresh
+from apparel_embed.training.summaries import BatchSummaries
 from apparel_embed.training.validation import make_validation
 
 
@@ -112,6 +116,7 @@ def train_specialist(
     validate = make_validation(dataset, verticals, config.model.image_size)
     if validate is None:
         logging.info("%s: split val answers no query; the last weights are kept", what)
+    augment = augmentation(config.input, strategy)
     loop = TrainingLoop(
         build_model=lambda: start_embedding_model(config.model, config.init_weights, start),
         model_config=config.model,
@@ -123,8 +128,14 @@ def train_specialist(
         strategy=strategy,
         directory=directory,
         what=what,
-        augment=augmentation(config.input, strategy),
+        augment=augment,
         execution=config.execution,
+        summaries=BatchSummaries(
+            functools.partial(
+                triplet_measures, margin=config.loss.margin, distance=config.loss.distance
+            ),
+            lambda: first_batch_sheet(dataset, records, store, sampler, augment),
+        ),
     )
     result = loop.run()
     return {

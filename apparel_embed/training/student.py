@@ -20,10 +20,13 @@ from apparel_embed.losses.regression import (
 )
 from apparel_embed.models.embedding import ModelConfig, start_embedding_model
 from apparel_embed.training.execution import ExecutionConfig
+from apparel_embed.training.first_batch import first_batch_sheet
 from apparel_embed.training.input import InputConfig, augmentation, target_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
+from apparel_embed.training.measures import target_measures
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.strategy import batch_share, make_strategy, start_afresh
+from apparel_embed.training.summaries import BatchSummaries
 from apparel_embed.training.validation import make_validation
 
 
@@ -142,6 +145,7 @@ def train_student(
     validate = make_validation(dataset, taught, config.model.image_size)
     if validate is None:
         logging.info("%s: split val answers no query; the last weights are kept", what)
+    augment = augmentation(config.input, strategy)
     loop = TrainingLoop(
         build_model=lambda: start_embedding_model(config.model, config.init_weights, start),
         model_config=config.model,
@@ -155,8 +159,12 @@ def train_student(
         strategy=strategy,
         directory=directory,
         what=what,
-        augment=augmentation(config.input, strategy),
+        augment=augment,
         execution=config.execution,
+        summaries=BatchSummaries(
+            target_measures,
+            lambda: first_batch_sheet(dataset, records, store, sampler, augment),
+        ),
     )
     result = loop.run()
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.protocol import answered_queries, query_outcomes
@@ -27,7 +28,8 @@ def make_validation(
       split: name of the split.
 
     Returns:
-      The function, or None where the split has no query with an answer.
+      The function, or None where the split has no query with an answer. It writes R@1 of each
+      vertical to the default summary writer, if there is one, for its step.
     """
     pictures = evaluation_set(dataset, split, verticals)
     if not answered_queries(pictures):
@@ -36,6 +38,9 @@ def make_validation(
 
     def validate(embedder: Embedder) -> float:
         outcomes = query_outcomes(embedder(batches), pictures)
-        return float(np.mean([one.recall[1].mean() for one in outcomes.answered().values()]))
+        recalls = {name: one.recall[1].mean() for name, one in outcomes.answered().items()}
+        for name, recall in recalls.items():
+            tf.summary.scalar(f"validation/r_at_1/{name}", recall)
+        return float(np.mean(list(recalls.values())))
 
     return validate

@@ -108,14 +108,26 @@ def test_a_signal_ends_a_binary_in_order_with_a_status_of_its_own(number, status
     assert err == f"-c: {said}; the same command goes on where it was\n"
 
 
-def test_help_lists_the_flags_that_a_binary_has_from_the_library_but_none_of_others():
+def test_help_shows_the_docstring_then_flags_in_groups_and_ends_well():
     done = subprocess.run(
         [sys.executable, ROOT / "tools/import_dataset.py", "--help"], capture_output=True, text=True
     )
 
-    assert "--map_verticals: " in done.stdout
-    assert "--split_by: " in done.stdout
+    assert done.returncode == 0
+    assert done.stdout.startswith("Writes the manifest of a dataset on disk")
+    assert "\n\nWhat to work on:\n  --format= " in done.stdout
+    assert "\n\nPictures and splits:\n  --map_verticals= " in done.stdout
+    assert "  --split_by=item_id " in done.stdout
     assert "--verbosity" not in done.stdout
+
+
+def test_full_help_explains_all_flags_those_of_libraries_too():
+    done = run("--helpfull")
+
+    assert done.returncode == 0
+    assert "  --size=3                  size in pixels" in done.stdout
+    assert "\nFlags of libraries\n" in done.stdout
+    assert "--verbosity" in done.stdout
 
 
 # Every binary in one process: each would load TensorFlow anew. For each its flags, and what it says
@@ -124,16 +136,19 @@ EXAMINE = """
 import json, runpy, sys
 from absl import flags
 import apparel_embed.pipeline  # Brings the flags that libraries define, which are not ours.
-from apparel_embed.cli import app
+from apparel_embed.cli import app, help
 
-found = {}
+found, helps = {}, {}
 for tool in sys.argv[1:]:
     before = set(flags.FLAGS)
-    runpy.run_path(tool)
+    doc = runpy.run_path(tool)["__doc__"]
     names = sorted(set(flags.FLAGS) - before)
     found[tool] = {
         name: (flags.FLAGS[name].flag_type(), flags.FLAGS[name].help) for name in names
     }
+    # absl takes the binary for the module of this name, which defines its own flags.
+    own = {name: module for name, module in help.own_flags("<run_path>").items() if name in names}
+    helps[tool] = [doc, help.help_text(doc, own, full=False), help.help_text(doc, own, full=True)]
     if tool.endswith("run_pipeline.py"):
         said = {}
         for wrong in json.load(sys.stdin):
@@ -145,7 +160,7 @@ for tool in sys.argv[1:]:
             flags.FLAGS[wrong[2:].split("=")[0]].unparse()
     for name in names:
         delattr(flags.FLAGS, name)
-print(json.dumps([found, said]))
+print(json.dumps([found, said, helps, sorted(help.SELDOM_NEEDED)]))
 """
 
 WRONG = {
@@ -179,6 +194,7 @@ def examined():
     done = subprocess.run(
         [sys.executable, "-c", EXAMINE, *(str(ROOT / "tools" / tool) for tool in TOOLS)],
         input=json.dumps(list(WRONG)),
+        env={**os.environ, "COLUMNS": "100"},
         capture_output=True,
         text=True,
     )
@@ -188,7 +204,7 @@ def examined():
 
 @pytest.mark.slow
 def test_every_flag_of_every_binary_says_what_it_is_and_every_number_its_range(examined):
-    found, _ = examined
+    found, *_ = examined
 
     assert len(found) == len(TOOLS)
     for tool, flags in found.items():
@@ -199,10 +215,61 @@ def test_every_flag_of_every_binary_says_what_it_is_and_every_number_its_range(e
                 assert re.search(r"\d", meaning), f"{tool} --{name}: no range in {meaning!r}"
 
 
+def test_the_same_name_is_the_same_kind_of_flag_in_all_binaries(examined):
+    found, *_ = examined
+    kinds = {}
+    for flags in found.values():
+        for name, (kind, _) in flags.items():
+            kinds.setdefault(name, set()).add(kind)
+    # Some take one where others take any number; and the load of a service takes whole seconds.
+    assert {name for name, some in kinds.items() if len(some) > 1} <= {
+        "split",
+        "index_kind",
+        "seconds",
+    }
+
+
+def test_help_has_examples_first_and_every_flag_once(examined):
+    found, _, helps, _ = examined
+    for tool, (doc, short, full) in helps.items():
+        assert short.startswith(doc.strip()), tool
+        assert f"python tools/{Path(tool).name} " in doc, tool
+        for text in (short, full):
+            flags = text[len(doc.strip()) :]
+            listed = re.findall(r"^  --(\w+)=", flags, re.MULTILINE)
+            if text is short:
+                listed += re.findall(r"--(\w+)", flags.partition("Seldom needed:")[2])
+                listed = [name for name in listed if name not in ("flagfile", "helpfull")]
+            assert sorted(listed) == sorted(found[tool]), tool
+            assert max(map(len, text.splitlines())) <= 100, tool
+
+
+def test_what_takes_long_can_be_tried_without_doing_it(examined):
+    found, *_ = examined
+    assert {Path(tool).stem for tool, flags in found.items() if "dry_run" in flags} == {
+        "embed",
+        "export_targets",
+        "prepare_dataset",
+        "run_pipeline",
+        "search_groups",
+        "sweep_group_size",
+        "train_specialist",
+        "train_student",
+    }
+
+
+def test_short_help_explains_no_more_than_is_often_needed(examined):
+    found, _, helps, seldom = examined
+    assert set(seldom) <= {name for flags in found.values() for name in flags}
+    for tool, (_, short, full) in helps.items():
+        assert len(short.splitlines()) <= 150, tool
+        assert len(full) >= len(short), tool
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("argument", "said"), WRONG.items())
 def test_a_wrong_value_of_a_flag_ends_with_one_line_of_what_is_allowed(examined, argument, said):
-    _, messages = examined
+    _, messages, *_ = examined
 
     assert said in messages[argument]
     assert argument.split("=")[0].strip("-") in messages[argument]
@@ -234,3 +301,36 @@ def test_a_wrong_input_of_the_pipeline_ends_with_one_line_before_anything_is_mad
     assert said in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_flag_file_of_the_pipeline_is_refused_by_others_with_what_to_add():
+    command = [
+        sys.executable,
+        ROOT / "tools/make_synthetic_dataset.py",
+        "--output=nowhere",
+        "--flagfile=flags/luma.flags",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "--flagfile=flags/luma.flags is for tools/run_pipeline.py" in line
+    undefok = line.split()[-1]
+    assert undefok.startswith("--undefok=backbone,compare_specialists,")
+    done = subprocess.run(
+        [*command, undefok, "--only_check_args"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_every_binary_ends_by_saying_what_it_wrote_and_what_to_run_next(tool):
+    text = (ROOT / "tools" / tool).read_text("utf-8")
+    if tool.startswith("benchmark_"):
+        assert "_BENCHMARK.tell(" in text
+    elif tool in ("query_server.py", "serve_search.py", "launch_local.py"):
+        # What they print is for programs, or they end with what they were given to run.
+        assert "tell_end" not in text
+    else:
+        assert "tell_end(" in text
+        assert '("Next", ' in text

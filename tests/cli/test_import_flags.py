@@ -63,10 +63,10 @@ def test_flags_become_the_configuration(config):
         (["--format=folders", "--vertical=shoes"], FoldersOptions("shoes")),
         (["--format=deepfashion_in_shop"], InShopOptions()),
         (
-            ["--format=deepfashion_in_shop", "--images=img_highres", "--noseparate_genders"],
+            ["--format=deepfashion_in_shop", "--image_dir=img_highres", "--noseparate_genders"],
             InShopOptions("img_highres", separate_genders=False),
         ),
-        (["--format=street2shop", "--images=photos"], Street2ShopOptions("photos")),
+        (["--format=street2shop", "--image_dir=photos"], Street2ShopOptions("photos")),
         (["--format=deepfashion2"], None),
     ],
 )
@@ -78,14 +78,14 @@ def test_each_layout_gets_its_own_options(config, arguments, options):
     ("arguments", "message"),
     [
         (["--format=folders", "--table=x.csv"], "--table is not allowed with --format=folders"),
-        (["--format=deepfashion2", "--images=x"], "it is for deepfashion_in_shop, street2shop"),
+        (["--format=deepfashion2", "--image_dir=x"], "it is for deepfashion_in_shop, street2shop"),
         (["--format=table", "--vertical= "], "--vertical= is not allowed"),
         (["--format=table", "--columns=photo"], "'photo' is not allowed; each is name:column"),
         (["--format=table", "--columns=:photo"], "':photo' is not allowed"),
         (["--format=table", "--columns=a:b,a:c"], "'a' is there twice"),
         (["--format=table", "--map_roles=front"], "--map_roles: 'front' is not allowed"),
         (["--format=table", "--map_splits=a:b,a:c"], "--map_splits: 'a' is there twice; name each"),
-        (["--format=deepfashion_in_shop", "--images=x"], "allowed: img, img_highres"),
+        (["--format=deepfashion_in_shop", "--image_dir=x"], "allowed: img, img_highres"),
         (["--format=table", "--val_fraction=0.6", "--test_fraction=0.4"], "nothing to train on"),
     ],
 )

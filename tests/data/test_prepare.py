@@ -1,118 +1,31 @@
-import csv
 import dataclasses
 import io
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from preparing import HEADER, TOOL, contents, make_pictures, make_small, rejects
 
-from apparel_embed.data import picture_pool
-from apparel_embed.data import prepare as module
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import RejectedPicture
 from apparel_embed.data.prepare import PrepareConfig, prepare
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.split import evaluation_set
-from apparel_embed.locks import only_writer
-
-TOOL = Path(__file__).parents[2] / "tools" / "prepare_dataset.py"
-HEADER = "image,item_id,vertical"
-
-
-def make_pictures(directory, count, side=24):
-    """Writes noisy pictures and a manifest of them; returns the manifest."""
-    random = np.random.default_rng(0)
-    lines = [HEADER]
-    for i in range(count):
-        pixels = random.integers(0, 255, (side, side, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(directory / f"{i}.png")
-        lines.append(f"{i}.png,{i // 2:03d},{('tops', 'bags')[i // 2 % 2]}")
-    manifest = directory / "manifest.csv"
-    manifest.write_text("\n".join(lines) + "\n")
-    return manifest
-
-
-def contents(directory):
-    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
-
-
-def rejects(directory):
-    with open(directory / "rejects.csv", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A manifest of 20 pictures, two of them unusable, and the dataset made of it at one go."""
-    directory = tmp_path_factory.mktemp("small")
-    manifest = make_pictures(directory, 20)
-    (directory / "3.png").write_bytes(b"broken")
-    (directory / "17.png").unlink()
-    prepare(PrepareConfig(manifest, directory / "whole", shard_records=2), processes=1)
-    return manifest
+    return make_small(tmp_path_factory.mktemp("small"))
 
 
 def test_result_is_the_same_bytes_for_two_processes(small, tmp_path):
     prepare(PrepareConfig(small, tmp_path / "two", shard_records=2), processes=2)
     assert contents(tmp_path / "two") == contents(small.parent / "whole")
     assert not (tmp_path / "two.partial").exists()
-
-
-@pytest.mark.slow
-def test_killed_half_way_and_called_again_it_gives_the_same_bytes(small, tmp_path):
-    output, partial = tmp_path / "killed", tmp_path / "killed.partial"
-    command = [sys.executable, TOOL, f"--manifest={small}", f"--output={output}"]
-    command += ["--shard_records=2", "--processes=1"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    # A file that is still being written begins with a dot.
-    while not list(partial.glob("progress/[0-9]*.json")) and process.poll() is None:
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert partial.exists() and not output.exists()
-    with pytest.raises(UserError, match="still partial"):
-        PreparedDataset.open(output)
-    first = partial / "records-00000-of-00010.array_record"
-    before = first.stat().st_mtime_ns, first.stat().st_ino
-    (partial / ".records-00001.left.array_record").write_bytes(b"half")
-    prepare(PrepareConfig(small, output, shard_records=2), processes=2)
-    kept = output / first.name
-    assert (kept.stat().st_mtime_ns, kept.stat().st_ino) == before
-    assert contents(output) == contents(small.parent / "whole")
-    assert not partial.exists()
-
-
-def test_failure_between_shards_keeps_the_finished_ones(small, tmp_path, monkeypatch):
-    write_shard = module._write_shard
-    written = []
-
-    def fail_at_third(path, *arguments):
-        if len(written) == 2:
-            raise KeyboardInterrupt
-        written.append(path.name)
-        return write_shard(path, *arguments)
-
-    config = PrepareConfig(small, tmp_path / "out", shard_records=2)
-    monkeypatch.setattr(module, "_write_shard", fail_at_third)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(config, 1)
-    with pytest.raises(UserError, match=r"out\.partial was made .*max_side is 256 there, 9 now"):
-        prepare(PrepareConfig(small, tmp_path / "out", max_side=9, shard_records=2), 1)
-    monkeypatch.setattr(
-        module,
-        "_write_shard",
-        lambda path, *rest: written.append(path.name) or write_shard(path, *rest),
-    )
-    prepare(config, 1)
-    assert written == [f"records-{i:05d}-of-00010.array_record" for i in range(10)]
-    assert contents(tmp_path / "out") == contents(small.parent / "whole")
 
 
 def test_records_are_the_surviving_rows_in_manifest_order(small):
@@ -163,104 +76,6 @@ def test_output_that_is_no_dataset_is_refused_and_left_alone(small, tmp_path):
     assert (tmp_path / "new.partial" / "notes.txt").read_text() == "precious"
     with pytest.raises(UserError, match="cannot be made"):
         prepare(PrepareConfig(small, tmp_path / "thesis.txt" / "out"))
-
-
-def children(pid):
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in listed]
-
-
-def is_running(pid):
-    """Whether a process exists and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)]
-)
-def test_workers_end_with_a_parent_that_is_killed_or_stopped(tmp_path, number, status):
-    manifest = make_pictures(tmp_path, 4, side=200)
-    header, *rows = manifest.read_text().splitlines()
-    manifest.write_text("\n".join([header, *rows * 200]) + "\n")
-    command = [sys.executable, TOOL, f"--manifest={manifest}", f"--output={tmp_path / 'out'}"]
-    process = subprocess.Popen(
-        [*command, "--processes=2", "--shard_records=16"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    partial = tmp_path / "out.partial"
-    while not list(partial.glob("progress/[0-9]*.json")):
-        assert process.poll() is None
-        time.sleep(0.001)
-    workers = children(process.pid)
-    assert len(workers) >= 2
-    process.send_signal(number)
-    _, said = process.communicate()
-    assert process.returncode == status
-    assert "Traceback" not in said
-    for _ in range(1000):
-        if not any(is_running(worker) for worker in workers):
-            break
-        time.sleep(0.01)
-    else:
-        pytest.fail("workers outlive their parent")
-    assert list(partial.glob("progress/[0-9]*.json"))
-    if number == signal.SIGTERM:
-        assert said.endswith("stopped by SIGTERM; the same command goes on where it was\n")
-        # Stopped in order, it leaves no half files.
-        assert [path.name for path in partial.rglob(".*")] == []
-
-
-def test_death_of_a_worker_is_an_error_that_says_what_to_do(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(picture_pool, "start_worker", os.abort)
-    with pytest.raises(UserError, match=r"a worker process died.*fewer --processes"):
-        prepare(PrepareConfig(small, tmp_path / "out"), 1)
-    monkeypatch.undo()
-    assert len(prepare(PrepareConfig(small, tmp_path / "out"), 1)) == 18
-
-
-@pytest.mark.slow
-def test_full_disk_is_an_error_that_says_what_to_do(small, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import resource, signal, sys\n"
-        "from apparel_embed.data.prepare import PrepareConfig, prepare\n"
-        "from apparel_embed.errors import UserError\n"
-        "if __name__ == '__main__':\n"
-        "    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))\n"
-        "    try:\n"
-        "        prepare(PrepareConfig(*sys.argv[1:]), 1)\n"
-        "    except UserError as error:\n"
-        "        print(error)\n"
-    )
-    command = [sys.executable, script, small, tmp_path / "out"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert "array_record: cannot be written (" in done.stdout
-    assert "make room and run the same command again" in done.stdout
-    assert [path.name for path in (tmp_path / "out.partial").iterdir()] == ["plan.json"]
-
-
-def test_second_writer_of_the_same_output_is_refused_and_told_who_the_first_is(small, tmp_path):
-    said = rf"out: process {os.getpid()} on host .* is writing"
-    with only_writer(tmp_path / "out"), pytest.raises(UserError, match=said):
-        prepare(PrepareConfig(small, tmp_path / "out"))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_whole_directory_that_was_not_renamed_yet_is_finished(small, tmp_path):
-    prepare(PrepareConfig(small, tmp_path / "out", shard_records=2), 1)
-    os.replace(tmp_path / "out", tmp_path / "out.partial")
-    with pytest.raises(UserError, match=r"out\.partial was made from something else"):
-        prepare(PrepareConfig(small, tmp_path / "out", shard_records=3), 1)
-    prepare(PrepareConfig(small, tmp_path / "out", shard_records=2), 1)
-    assert contents(tmp_path / "out") == contents(small.parent / "whole")
 
 
 def test_paths_boxes_hostile_files_and_val_in_one_dataset(tmp_path, caplog):
@@ -467,7 +282,13 @@ def test_tool_tells_what_it_wrote_and_mistakes_in_one_line(small, tmp_path):
 
     done = run(f"--output={small.parent / 'whole'}", "--shard_records=2")
     assert done.returncode == 0
-    assert done.stdout.startswith(f"{small.parent / 'whole'}: 18 pictures, 2 rejected\n")
+    assert f"Prepared:  {small.parent / 'whole'} (18 pictures, 2 rejected)\n" in done.stdout
+    done = run(f"--output={tmp_path / 'none'}", "--dry_run")
+    assert done.stdout.splitlines() == [
+        f"Prepared:  {tmp_path / 'none'}: to do (20 pictures, 20 to prepare)",
+        "Next:      the same without --dry_run; nothing was done or written",
+    ]
+    assert not (tmp_path / "none").exists()
     wrong = run(f"--output={small.parent}")
     assert wrong.returncode == 1
     assert wrong.stderr.strip().splitlines() == [

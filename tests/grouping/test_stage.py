@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard_plugins import hparams_table
 
 from apparel_embed.errors import UserError
 from apparel_embed.grouping.decision import Rule
@@ -56,6 +57,19 @@ def test_trials_are_stages_with_steps_for_each_of_their_verticals(searched):
     for name, count in steps.items():
         made = json.loads((run_dir / name / "stage.json").read_text())
         assert made["flags"]["optimization"]["steps"] == count
+
+
+def test_trials_are_lines_of_the_hparams_tab(searched):
+    run_dir, stage = searched
+    record = json.loads((stage.directory / GROUPS_FILE).read_text())
+    lines = hparams_table(run_dir)
+
+    for trial in record["trials"]:
+        hparams, metrics = lines.pop(f"grouping-greedy/tensorboard/{trial['stage']}")
+        assert hparams["verticals"] == "+".join(trial["verticals"])
+        own = [trial["r_at_1"][vertical] for vertical in trial["verticals"]]
+        assert metrics["r_at_1"] == pytest.approx(np.mean(own))
+    assert not lines
 
 
 def test_a_trial_is_validated_on_every_vertical_and_found_again(searched, tiny_prepared):

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from report_runs import make_dataset
+from tensorboard_plugins import hparams_table
 
 from apparel_embed import stages, student_stages
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.models import Embedded
 from apparel_embed.grouping import sweep
 from apparel_embed.grouping.strategies import format_groups
-from apparel_embed.grouping.sweep import SweepConfig, partitions_of, sweep_stage
+from apparel_embed.grouping.sweep import SweepConfig, partitions_of, plan_sweep, sweep_stage
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
 from apparel_embed.stages import COMBINED, specialist_stage
@@ -118,6 +119,23 @@ def test_every_size_has_triplet_models_and_sizes_above_one_a_student(swept):
         assert row["queries"] == 16
         assert row["r_at_1"] == pytest.approx(np.mean(row["repeats"]))
         assert row["r_at_1_low"] <= row["r_at_1"] <= row["r_at_1_high"]
+
+
+def test_a_plan_tells_of_every_model_and_once_done_that_it_is(swept, tiny_prepared, tmp_path):
+    run_dir, _ = swept
+    config = SweepConfig(sizes=(1, 8), partitions=3, seeds=(0, 1))
+    plan = plan_sweep(tmp_path / "run", tiny_prepared, config, TRAINING, STUDENT)
+    seeds = [f"sweep-models/seed{seed}/" for seed in (0, 1)]
+    single = [f"specialist-{vertical}" for vertical in tiny_prepared.verticals]
+    together = "+".join(tiny_prepared.verticals)
+    unified = [f"unified-{together}/{name}" for name in ("targets", "student")]
+    names = [*single, f"specialist-{together}", *unified]
+    models = [seed + name for seed in seeds for name in names]
+    assert {stage.name for stage in plan.stages.values()} == {"sweep", *models}
+    assert {stage.state for stage in plan.stages.values()} == {"to do"}
+    assert not any(tmp_path.iterdir())
+    done = plan_sweep(run_dir, tiny_prepared, config, TRAINING, STUDENT)
+    assert [(stage.name, stage.state) for stage in done.stages.values()] == [("sweep", "finished")]
 
 
 @pytest.mark.slow
@@ -225,6 +243,26 @@ def test_a_size_is_told_as_groups_are_and_one_that_makes_as_many_is_no_other(
     config = dataclasses.replace(config, sizes=(3,))
     (row,) = sweep_stage(tmp_path / "other", of_four, config, TRAINING, STUDENT).result["rows"]
     assert (row["size"], row["group_size"]) == (3, 2.0)
+
+
+def test_every_repeat_is_a_line_of_the_hparams_tab(of_four, tmp_path, untrained):
+    config = SweepConfig(sizes=(2, 4), partitions=2, seeds=(5, 6))
+    stage = sweep_stage(tmp_path, of_four, config, TRAINING, STUDENT)
+
+    lines = hparams_table(tmp_path)
+    for row in stage.result["rows"]:
+        expected = [
+            (seed, format_groups(groups))
+            for seed in (5, 6)
+            for groups in partitions_of("abcd", row["size"], 2, seed)
+        ]
+        for number, (value, (seed, groups)) in enumerate(zip(row["repeats"], expected)):
+            name = f"sweep/tensorboard/{row['model']}-size{row['size']}-{number:02d}"
+            hparams, metrics = lines.pop(name)
+            assert (hparams["seed"], hparams["verticals"]) == (seed, groups)
+            assert hparams["group_size"] == row["group_size"]
+            assert metrics == {"r_at_1": pytest.approx(value)}
+    assert not lines
 
 
 def test_a_split_that_answers_no_query_is_refused_before_anything_is_trained(tmp_path, untrained):

@@ -13,11 +13,13 @@ from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.embeddings import read_embeddings
-from apparel_embed.inference import bulk
-from apparel_embed.inference.bulk import BulkConfig, bulk_embed, embed_shard, run_here
+from apparel_embed.inference import bulk, bulk_shard
+from apparel_embed.inference.bulk import bulk_embed, plan_embedding, run_here
+from apparel_embed.inference.bulk_shard import BulkConfig, embed_shard
 from apparel_embed.inference.bulk_sources import SourceConfig, open_source
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
+from apparel_embed.serving.decoding import LARGEST_MAX_PIXELS
 from apparel_embed.serving.loading import PictureEmbedder
 from apparel_embed.serving.saved_model import ServingModule
 
@@ -33,7 +35,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def embed(model):
-    module = ServingModule(model)
+    module = ServingModule(model, LARGEST_MAX_PIXELS)
     return PictureEmbedder(module, module.embed_bytes.get_concrete_function(), DIM)
 
 
@@ -198,6 +200,8 @@ def test_interrupted_at_any_batch_the_same_call_goes_on_to_the_same_bytes(
 ):
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
     failing = Failing(embed, batches)
+    assert plan_embedding(config) == ("to do", PICTURES, PICTURES)
+    assert not any(tmp_path.iterdir())
     with pytest.raises(RuntimeError, match="power cut"):
         bulk_embed(config, here(failing))
     partial = tmp_path / "out.partial"
@@ -205,6 +209,7 @@ def test_interrupted_at_any_batch_the_same_call_goes_on_to_the_same_bytes(
     done = len(list(partial.glob("embeddings-*")))
     # Three batches a shard, of which the one after the last that was whole may be on its way.
     assert done == batches // 3
+    assert plan_embedding(config) == ("to be gone on with", PICTURES, PICTURES - 20 * done)
     # What a process leaves that has no time to tidy up.
     (partial / ".embeddings-00001-of-00004.parquet.abc").write_bytes(b"half")
     again = Failing(embed, 100)
@@ -212,6 +217,9 @@ def test_interrupted_at_any_batch_the_same_call_goes_on_to_the_same_bytes(
     assert again.done == 10 - 3 * done
     assert contents(tmp_path / "out") == contents(embedded[0])
     assert not partial.exists()
+    assert plan_embedding(config) == ("finished", PICTURES, 0)
+    with pytest.raises(UserError, match="out: was made with batch_size 8, now it is 9"):
+        plan_embedding(dataclasses.replace(config, batch_size=9))
 
 
 def test_a_finished_one_is_not_done_again(embedded, tiny_prepared):
@@ -278,7 +286,7 @@ def test_a_directory_without_pictures_is_refused(tmp_path, embed):
 def test_rows_are_written_on_the_way_and_few_pictures_are_held(
     tiny_prepared, embed, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(bulk, "_ROWS_PER_GROUP", 16)
+    monkeypatch.setattr(bulk_shard, "_ROWS_PER_GROUP", 16)
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory, shard_pictures=64)
     source = open_source(config.source)
     (tmp_path / "out.partial").mkdir()

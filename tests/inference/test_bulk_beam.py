@@ -1,16 +1,21 @@
 import functools
+import io
 import sys
+import threading
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
+from tqdm import tqdm
 
 from apparel_embed.data import locations
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.errors import UserError
-from apparel_embed.inference.bulk import BulkConfig, bulk_embed, run_here
+from apparel_embed.inference import bulk_beam
+from apparel_embed.inference.bulk import bulk_embed, run_here
 from apparel_embed.inference.bulk_beam import BeamConfig, run_on_beam
+from apparel_embed.inference.bulk_shard import BulkConfig
 from apparel_embed.inference.bulk_sources import SourceConfig
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, save_embedding_model
 from apparel_embed.serving.loading import load_picture_embedder
@@ -56,6 +61,28 @@ def local(tiny_prepared, model, tmp_path_factory):
     output = tmp_path_factory.mktemp("local") / "out"
     bulk_embed(configure(output, "prepared", tiny_prepared.directory), here(model))
     return output
+
+
+def test_who_watches_sees_how_many_shards_are_finished(tmp_path, monkeypatch):
+    config = configure(tmp_path / "out", "prepared", "nowhere")
+    seen = threading.Event()
+
+    class Bar(tqdm):
+        def update(self, n=1):
+            super().update(n)
+            if self.n == 1:
+                seen.set()
+
+    def bar(total, **_):
+        return Bar(total=total, file=io.StringIO())
+
+    monkeypatch.setattr(bulk_beam, "progress_bar", bar)
+    monkeypatch.setattr(bulk_beam, "_SECONDS_BETWEEN_LOOKS", 0.001)
+    with bulk_beam.watched(config, [1, 2], 3):
+        (tmp_path / "out.partial").mkdir()
+        for shard in (0, 1):
+            (tmp_path / "out.partial" / f"embeddings-{shard:05d}-of-00003.parquet").touch()
+        assert seen.wait(60)
 
 
 def test_beam_makes_the_same_bytes_and_goes_on_where_this_process_was(

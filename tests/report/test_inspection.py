@@ -194,8 +194,11 @@ def test_the_binary_fails_where_it_is_told_to(tmp_path):
     manifest = write_manifest(tmp_path / "manifest.csv", [("a.png", "1", "tops", "train", "both")])
     done = run_tool(manifest, tmp_path / "out", "--processes=1")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == f"Report: {tmp_path / 'out' / 'index.html'}"
-    done = run_tool(manifest, tmp_path / "out", "--nopictures", "--fail_on=error")
+    assert done.stdout.splitlines()[-2:] == [
+        f"Report:  {tmp_path / 'out' / 'index.html'}",
+        f"Next:    python tools/run_pipeline.py --manifest={manifest} --run_dir=runs/mine",
+    ]
+    done = run_tool(manifest, tmp_path / "out", "--noopen_pictures", "--fail_on=error")
     assert (done.returncode, done.stderr) == (2, "")
 
 

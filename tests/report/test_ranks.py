@@ -9,7 +9,7 @@ from report_runs import SILENT, is_drawn, make_dataset, make_run
 
 from apparel_embed.evaluation.protocol import query_outcomes
 from apparel_embed.report.parts import Hit, RankedQuery, RankList
-from apparel_embed.report.ranks import chosen_queries, ranks_section
+from apparel_embed.report.ranks import chosen_queries, ranks_section, worst_queries
 from apparel_embed.report.ranks_figure import rank_lists_picture
 from apparel_embed.retrieval.metrics import QueryMetrics
 
@@ -34,6 +34,22 @@ def metrics(precision, records=None):
 )
 def test_good_typical_and_bad_are_the_best_the_median_and_the_worst(precision, records, expected):
     assert chosen_queries(metrics(precision, records)) == expected
+
+
+@pytest.mark.parametrize(
+    ("precision", "records", "positions"),
+    [
+        ([0.5, 0.1, 0.9, 0.3, 0.7, 0.8], None, [1, 3, 0, 4]),
+        # Of equals the smaller record number.
+        ([0.5, 0.0, 0.0], [1, 9, 8], [2, 1, 0]),
+        ([], None, []),
+    ],
+)
+def test_the_worst_queries_are_those_of_least_precision_the_worst_first(
+    precision, records, positions
+):
+    expected = [(f"worst {rank}", position) for rank, position in enumerate(positions, start=1)]
+    assert worst_queries(metrics(precision, records)) == expected
 
 
 def test_right_and_wrong_are_as_the_metrics_say(nasty_run):

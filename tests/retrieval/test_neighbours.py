@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from apparel_embed.errors import UserError
 from apparel_embed.retrieval import neighbours
-from apparel_embed.retrieval.neighbours import NearestSearch, nearest, unit_length
+from apparel_embed.retrieval.neighbours import NearestSearch, nearest
 from apparel_embed.retrieval.tiles import DeviceTiles, HostTiles
+from apparel_embed.retrieval.vectors import unit_length
 
 
 def sort_everything(queries, gallery, k, query_records, gallery_records):

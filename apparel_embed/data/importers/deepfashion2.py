@@ -35,7 +35,6 @@ import pyarrow.compute as pc
 
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
 from apparel_embed.data.importers.published_layout import (
-    check_root,
     is_finite_number,
     read_annotations,
     to_vertical,
@@ -95,7 +94,6 @@ def convert(root: Path, options: None = None) -> Imported:
       UserError: a directory is missing or not unpacked, or a file is not as documented; the
         message names the file and what is wrong in it.
     """
-    check_root(root)
     tables, counts, notes, flat = [], {}, [], 0
     for folder, split in _SPLITS.items():
         if not _is_there(root, folder):

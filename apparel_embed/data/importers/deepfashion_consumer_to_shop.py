@@ -31,7 +31,6 @@ import pyarrow.compute as pc
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
 from apparel_embed.data.importers.list_files import ListFile, boxes_of, read_list
 from apparel_embed.data.importers.published_layout import (
-    check_root,
     find_file,
     find_optional_file,
     find_pictures,
@@ -69,7 +68,6 @@ def convert(root: Path, options: None = None) -> Imported:
       UserError: a file is missing, cut short or wrong, or a picture has two items or is in two
         splits; the message names file and row.
     """
-    check_root(root)
     partition = find_file(root, [f"Eval/{_PARTITION}", f"eval/{_PARTITION}", _PARTITION], _NAME)
     listed = read_list(root / partition, _COLUMNS, recount=_count_pictures)
     listed.refuse_other_than("evaluation_status", _STATUSES)

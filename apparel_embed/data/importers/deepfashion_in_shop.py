@@ -35,7 +35,6 @@ from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Impor
 from apparel_embed.data.importers.list_files import boxes_of, read_list
 from apparel_embed.data.importers.picture_sizes import picture_sizes
 from apparel_embed.data.importers.published_layout import (
-    check_root,
     find_file,
     find_optional_file,
     find_pictures,
@@ -95,7 +94,6 @@ def convert(root: Path, options: InShopOptions | None = None) -> Imported:
     Raises:
       UserError: a file is missing, cut short or wrong; the message names it and the row.
     """
-    check_root(root)
     options = options or InShopOptions()
     partition = find_file(root, [f"Eval/{_PARTITION}", f"eval/{_PARTITION}", _PARTITION], _NAME)
     columns = {"image_name": True, "item_id": False, "evaluation_status": False}

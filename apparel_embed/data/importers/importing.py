@@ -18,7 +18,7 @@ from apparel_embed.data.importers.checks import (
 )
 from apparel_embed.data.importers.derive import ERROR, DeriveOptions, derive
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
-from apparel_embed.data.importers.paths import clean_paths, is_remote, relative_to_manifest
+from apparel_embed.data.importers.paths import are_remote, clean_paths, relative_to_manifest
 from apparel_embed.data.importers.registry import format_of
 from apparel_embed.data.importers.splitting import SplitOptions, split, untested
 from apparel_embed.data.importers.writing import check_output, manifest_table, write_manifest
@@ -226,7 +226,7 @@ def _check_values(table: pa.Table, places: Places) -> None:
 
 def _remote(table: pa.Table) -> tuple[str, ...]:
     """Returns a note if pictures are not on this machine."""
-    count = pc.sum(is_remote(table["image"])).as_py()
+    count = pc.sum(are_remote(table["image"])).as_py()
     if not count:
         return ()
     return (

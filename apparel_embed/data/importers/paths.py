@@ -12,21 +12,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apparel_embed.data.importers.imported import SOURCE_ROW
+from apparel_embed.data.locations import SCHEME
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import RejectedPicture
 
-_URI = r"^[A-Za-z][A-Za-z0-9+.-]*://"
 
-
-def is_uri(images: pa.ChunkedArray) -> pa.ChunkedArray:
+def are_uris(images: pa.ChunkedArray) -> pa.ChunkedArray:
     """Returns of images whether they are URIs."""
-    return _matches(images, "://", _URI)
+    return _matches(images, "://", f"^{SCHEME}://")
 
 
-def is_remote(images: pa.ChunkedArray) -> pa.ChunkedArray:
+def are_remote(images: pa.ChunkedArray) -> pa.ChunkedArray:
     """Returns of images whether they are URIs of something else than files."""
     files = _matches(images, "://", "(?i)^file://")
-    return pc.and_not(is_uri(images), files)
+    return pc.and_not(are_uris(images), files)
 
 
 def clean_paths(table: pa.Table) -> pa.Table:
@@ -42,7 +41,7 @@ def clean_paths(table: pa.Table) -> pa.Table:
         # Most datasets have neither, and to look for a text is far faster than for a pattern.
         if pc.any(pc.match_substring(paths, sign)).as_py():
             paths = pc.replace_substring_regex(paths, pattern, text)
-    images = pc.if_else(is_uri(images), images, paths)
+    images = pc.if_else(are_uris(images), images, paths)
     return table.set_column(table.column_names.index("image"), "image", images)
 
 
@@ -57,7 +56,7 @@ def is_missing(images: pa.ChunkedArray, root: Path) -> pa.ChunkedArray:
       images: paths relative to the root or absolute, or URIs.
       root: the dataset's root.
     """
-    asked = images.filter(pc.invert(pc.or_(is_remote(images), pc.equal(images, "")))).unique()
+    asked = images.filter(pc.invert(pc.or_(are_remote(images), pc.equal(images, "")))).unique()
     folders = pc.unique(pc.replace_substring_regex(asked, "[^/]*$", ""))
     listed = [path for folder in folders.to_pylist() for path in _files_in(root, folder)]
     known = pc.is_in(asked.cast(pa.binary()), value_set=pa.array(listed, pa.binary()))
@@ -95,7 +94,7 @@ def relative_to_manifest(images: pa.ChunkedArray, root: Path, manifest: Path) ->
     """
     here = os.path.join(os.path.abspath(manifest.parent), "")
     there = os.path.join(os.path.abspath(root), "")
-    absolute = pc.or_(is_uri(images), pc.starts_with(images, "/"))
+    absolute = pc.or_(are_uris(images), pc.starts_with(images, "/"))
     full = pc.if_else(absolute, images, pc.binary_join_element_wise(there, images, ""))
     inside = pc.starts_with(full, here)
     return pc.if_else(inside, pc.utf8_slice_codeunits(full, start=len(here)), full)

@@ -14,12 +14,6 @@ import pyarrow.compute as pc
 from apparel_embed.errors import UserError
 
 
-def check_root(root: Path) -> None:
-    """Raises a UserError if there is no directory of that name."""
-    if not root.is_dir():
-        raise UserError(f"{root}: no such directory; the dataset is read from there")
-
-
 def find_file(root: Path, names: Sequence[str], needed_for: str) -> str:
     """Returns the first of `names`, relative to `root`, that is a file.
 

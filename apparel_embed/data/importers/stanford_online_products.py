@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
 from apparel_embed.data.importers.list_files import read_list
-from apparel_embed.data.importers.published_layout import check_root, find_file, to_vertical
+from apparel_embed.data.importers.published_layout import find_file, to_vertical
 
 PUBLISHED: Mapping[str, int] = {
     "pictures": 120_053,
@@ -54,7 +54,6 @@ def convert(root: Path, options: None = None) -> Imported:
     Raises:
       UserError: a list is missing, cut short or wrong; the message names file and row.
     """
-    check_root(root)
     table = pa.concat_tables([_read_split(root, split) for split in ("train", "test")])
     counts = {"verticals": pc.count_distinct(table["vertical"]).as_py()}
     for prefix, part in (

@@ -39,7 +39,6 @@ import pyarrow.compute as pc
 
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
 from apparel_embed.data.importers.published_layout import (
-    check_root,
     is_finite_number,
     read_annotations,
     zip_hint,
@@ -101,7 +100,6 @@ def convert(root: Path, options: Street2ShopOptions | None = None) -> Imported:
       UserError: a list is missing or not as documented, a picture's name is not UTF-8, or there is
         no picture at all; the message names file and element.
     """
-    check_root(root)
     meta = _find_meta(root)
     verticals = sorted(
         path.stem[len(_RETRIEVAL) :] for path in (root / meta).glob(f"{_RETRIEVAL}*.json")

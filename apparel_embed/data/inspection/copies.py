@@ -14,7 +14,7 @@ from apparel_embed.wording import counted
 
 # How much two pictures look the same. The same file cropped alike; the same outlines and colours;
 # the same outlines.
-EXACT, NEAR, RECOLOURED = "exact", "near", "recoloured"
+EXACT, NEAR, RECOLOURED = ("exact", "near", "recoloured")
 # What two pictures have to do with each other: learnt from and judged by; of two items; a query and
 # the gallery picture that answers it; of one item otherwise.
 RELATIONS = ACROSS_SPLITS, ACROSS_ITEMS, ANSWER, WITHIN_ITEM = (

@@ -7,9 +7,11 @@ import dataclasses
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from apparel_embed.data.picture_pool import start_worker
 from apparel_embed.data.synthetic.contact_sheet import contact_sheet
@@ -94,19 +96,33 @@ def _draw_all(jobs: list[_Job], processes: int, total: int) -> None:
                 bar.update(count)
 
 
-def _write_manifest(path: Path, config: SyntheticConfig, items: list[Item]) -> None:
+def _manifest_rows(config: SyntheticConfig, items: Sequence[Item]) -> Iterator[tuple[str, ...]]:
+    for item in items:
+        item_id = "" if item.split == UNLABELLED else item.item_id
+        for name, role, _ in image_names(config, item):
+            yield (name, item_id, item.vertical, item.split, role, CUES[item.vertical])
+
+
+def _write_manifest(path: Path, config: SyntheticConfig, items: Sequence[Item]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for item in items:
-            item_id = "" if item.split == UNLABELLED else item.item_id
-            for name, role, _ in image_names(config, item):
-                row = (name, item_id, item.vertical, item.split, role, CUES[item.vertical])
-                writer.writerow(row)
+        writer.writerows(_manifest_rows(config, items))
 
 
-def _finished(output: Path, config: SyntheticConfig) -> bool:
-    """Returns True if `output` holds this dataset; raises if something else is in the way."""
+def manifest_table(config: SyntheticConfig) -> pa.Table:
+    """Returns the rows of the manifest that `generate` would write; nothing is drawn."""
+    items = [item for vertical in config.verticals for item in items_of(config, vertical)]
+    columns = zip(*_manifest_rows(config, items))
+    return pa.table({name: pa.array(c, pa.string()) for name, c in zip(COLUMNS, columns)})
+
+
+def find_drawn(config: SyntheticConfig, output: Path) -> bool:
+    """Returns whether `output` holds this dataset.
+
+    Raises:
+      UserError: if it holds something else.
+    """
     if not output.exists():
         return False
     if not output.is_dir():
@@ -156,7 +172,7 @@ def generate(config: SyntheticConfig, output: Path, processes: int = 1) -> Synth
     output = Path(output)
     if processes < 1:
         raise UserError(f"processes={processes}: must be at least 1")
-    skipped = _finished(output, config)
+    skipped = find_drawn(config, output)
     if not skipped:
         try:
             _write_whole(config, output, processes)

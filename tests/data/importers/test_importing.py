@@ -399,15 +399,16 @@ def test_the_binary_tells_what_it_wrote_and_what_to_run_next(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        f"{output}: 48 rows",
         "| vertical | train items | train rows | test items | test rows |",
         "|----------|-------------|------------|------------|-----------|",
         "| hoodies  |           8 |         16 |          4 |         8 |",
         "| shorts   |           4 |          8 |          2 |         4 |",
         "| tees     |           4 |          8 |          2 |         4 |",
         "| ALL      |          16 |         32 |          8 |        16 |",
-        f"Next: python tools/inspect_dataset.py --manifest={output} --output={tmp_path / 'health'}",
-        f"then: python tools/run_pipeline.py --manifest={output} --run_dir=runs/mine",
+        f"Manifest:  {output} (48 rows)",
+        f"Next:      python tools/inspect_dataset.py --manifest={output} "
+        f"--output={tmp_path / 'health'}",
+        f"Then:      python tools/run_pipeline.py --manifest={output} --run_dir=runs/mine",
     ]
     # The same by the library.
     import_dataset(luma_config(tmp_path, tmp_path / "again.csv"))

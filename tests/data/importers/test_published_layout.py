@@ -2,7 +2,6 @@ import pyarrow as pa
 import pytest
 
 from apparel_embed.data.importers.published_layout import (
-    check_root,
     find_file,
     find_pictures,
     to_vertical,
@@ -13,14 +12,6 @@ from apparel_embed.errors import UserError
 def touch(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-
-
-def test_a_root_has_to_be_a_directory(tmp_path):
-    check_root(tmp_path)
-    touch(tmp_path / "file")
-    for root in (tmp_path / "file", tmp_path / "nowhere"):
-        with pytest.raises(UserError, match=f"^{root}: no such directory"):
-            check_root(root)
 
 
 def test_the_published_place_of_a_list_comes_first(tmp_path):

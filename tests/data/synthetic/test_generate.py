@@ -172,7 +172,7 @@ def test_the_binary_draws_and_says_what_comes_next(tmp_path):
     ]
     done = _tool(*flags)
     assert done.returncode == 0, done.stderr
-    assert f"10 pictures: {tmp_path / 'out' / 'manifest.csv'}" in done.stdout
+    assert f"Manifest:     {tmp_path / 'out' / 'manifest.csv'} (10 pictures)" in done.stdout
     again = _tool(*flags)
     assert again.returncode == 0
     assert "there already" in again.stdout

@@ -1,0 +1,48 @@
+"""Flags that benchmarks share, and how they end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from absl import flags
+
+
+class BenchmarkFlags:
+    """Seed, and whether figures are printed for programs too.
+
+    Args:
+      seeded: what the seed decides; "" for a benchmark without one.
+    """
+
+    def __init__(self, seeded: str = "") -> None:
+        self._seed = (
+            flags.DEFINE_integer(
+                "seed",
+                0,
+                f"seed of {seeded} (0 to 2^31 - 1)",
+                lower_bound=0,
+                upper_bound=2**31 - 1,
+            )
+            if seeded
+            else None
+        )
+        self._json = flags.DEFINE_bool("json", False, "print one JSON object on the last line")
+
+    @property
+    def seed(self) -> int:
+        """Seed of what is measured with."""
+        return self._seed.value if self._seed else 0
+
+    def tell(self, table: str, summary: Any) -> None:
+        """Prints what was measured.
+
+        Args:
+          table: for people.
+          summary: for programs, JSON values; it is then the last line, alone.
+        """
+        print(table)
+        if self._json.value:
+            print(json.dumps(summary))
+        else:
+            print("Nothing was written; --json prints the figures for programs, too")

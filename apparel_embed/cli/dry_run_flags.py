@@ -1,0 +1,41 @@
+"""The flag that makes a binary tell what it would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import flags
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.runs import REAL, StageAccess
+from apparel_embed.stage_plan import StagePlan
+
+
+class DryRunFlag:
+    """Whether only to tell what would be done."""
+
+    def __init__(self) -> None:
+        self._dry_run = flags.DEFINE_bool(
+            "dry_run",
+            False,
+            "tell what would be done, and of what size, without doing or writing anything",
+        )
+        self._plan: StagePlan | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether nothing is to be done."""
+        return self._dry_run.value
+
+    def access(self, run_dir: Path, dataset: PreparedDataset) -> StageAccess:
+        """Returns how stages of a run are made: for real, or not at all."""
+        if not self.is_given:
+            return REAL
+        self._plan = StagePlan(run_dir).of(dataset)
+        return self._plan.access
+
+    def has_told(self) -> bool:
+        """Prints what would be done, if nothing is; returns whether that is so."""
+        if self._plan:
+            print(self._plan.render())
+        return self._plan is not None

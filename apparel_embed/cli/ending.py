@@ -1,0 +1,31 @@
+"""How binaries end: where what they wrote is, and what to run next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from apparel_embed.runs import Stage
+
+NOTHING_WRITTEN = ("Next", "the same without --dry_run; nothing was done or written")
+
+
+def tell_end(rows: Iterable[tuple[str, object]]) -> None:
+    """Prints names and what they name, one below the other.
+
+    Args:
+      rows: e.g. `("Report", path)`; the last is usually `("Next", command)`.
+    """
+    rows = list(rows)
+    width = max(len(name) for name, _ in rows) + 2
+    for name, value in rows:
+        print(f"{name + ':':{width}} {value}")
+
+
+def rows_of_training(stage: Stage) -> list[tuple[str, object]]:
+    """Returns what a training ends with, as `tell_end` takes it."""
+    score = stage.result["validation_r_at_1"]
+    validated = "" if score is None else f", validation R@1 {score:.3f}"
+    return [
+        ("Model", stage.directory / "model"),
+        ("Kept", f"step {stage.result['kept_step']}{validated}"),
+    ]

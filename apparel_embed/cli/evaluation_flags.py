@@ -1,0 +1,30 @@
+"""Flags of evaluations and reports."""
+
+from __future__ import annotations
+
+from absl import flags
+
+
+def split_flag(default: str = "test") -> flags.FlagHolder[str]:
+    """Returns the flag that names the split to evaluate on."""
+    return flags.DEFINE_enum("split", default, ["val", "test"], "split to evaluate on")
+
+
+def bootstrap_seed_flag(also: str = "") -> flags.FlagHolder[int]:
+    """Returns the flag of the bootstrap's seed.
+
+    Args:
+      also: what else it is the seed of.
+    """
+    return flags.DEFINE_integer(
+        "seed", 0, f"seed of the bootstrap{also} (0 or more)", lower_bound=0
+    )
+
+
+def measure_speed_flag() -> flags.FlagHolder[bool]:
+    """Returns the flag that says whether the report measures how fast models are."""
+    return flags.DEFINE_bool(
+        "measure_speed",
+        True,
+        "measure images per second for the report; without, the same inputs give the same report",
+    )

@@ -1,0 +1,39 @@
+"""Flags of synthetic garments."""
+
+from __future__ import annotations
+
+from absl import flags
+
+from apparel_embed.cli.define import define_number
+from apparel_embed.data.synthetic.world import CUES, LIMITS, SyntheticConfig
+
+
+class SyntheticFlags:
+    """What synthetic garments to draw."""
+
+    def __init__(self) -> None:
+        default = SyntheticConfig()
+        self._verticals = flags.DEFINE_list(
+            "synthetic_verticals",
+            list(default.verticals),
+            f"comma-separated verticals to draw, out of {', '.join(CUES)}",
+        )
+        self._counts = {}
+        for name, what in (
+            ("seed", "seed of everything drawn"),
+            ("train_items", "items per vertical in split train"),
+            ("val_items", "items per vertical in split val"),
+            ("test_items", "items per vertical in split test"),
+            ("unlabelled_items", "items per vertical in split unlabelled, without item_id"),
+            ("gallery_per_item", "shop pictures per item"),
+            ("query_per_item", "street pictures per item"),
+            ("image_size", "side of the drawn pictures in pixels"),
+        ):
+            self._counts[name] = define_number(
+                f"synthetic_{name}", getattr(default, name), what, *LIMITS[name]
+            )
+
+    def config(self) -> SyntheticConfig:
+        """Returns what to draw."""
+        counts = {name: flag.value for name, flag in self._counts.items()}
+        return SyntheticConfig(verticals=tuple(self._verticals.value), **counts)

@@ -1,0 +1,160 @@
+"""What a run would do: its stages looked up one after the other, and none made."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from apparel_embed.data.manifest import UNLABELLED
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.runs import (
+    Stage,
+    StageAccess,
+    StageWork,
+    find_stage,
+    look_up_stage,
+    open_stage,
+)
+from apparel_embed.wording import counted
+
+# Of a stage that is there, but of which cannot be told yet whether it is made of the same.
+_COMPARED_LATER = "there, compared when its turn comes"
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedStage:
+    """A stage, and what would become of it.
+
+    Attributes:
+      name: its directory, seen from the run's.
+      state: what would be done, such as "to do" or "finished".
+      size: how much that is, in words; "" if that is not known.
+    """
+
+    name: str
+    state: str
+    size: str = ""
+
+
+class StagePlan:
+    """Stages that would be made, in their order.
+
+    Its `access` takes the place of the real one. Stages that are not finished have no result, but
+    the fingerprint that they would have, so that those that are made of them can be looked up too.
+
+    Args:
+      run_dir: the run's directory.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self.stages: dict[Path, PlannedStage] = {}
+        self.notes: list[str] = []
+        self._made: dict[Path, Stage] = {}
+        self._dataset: PreparedDataset | None = None
+        self._is_certain = True
+
+    @property
+    def access(self) -> StageAccess:
+        """How the stages of a plan are made and found."""
+        return StageAccess(self.make, self.find, self.open, tell=lambda *_: None)
+
+    def of(self, dataset: PreparedDataset) -> StagePlan:
+        """Tells of what dataset stages are, by which their sizes are known."""
+        self._dataset = dataset
+        return self
+
+    def add(self, directory: Path, state: str, size: str) -> None:
+        """Adds a stage, or what is none, such as the preparing of the dataset."""
+        name = os.path.relpath(directory, self._run_dir)
+        self.stages[directory] = PlannedStage(name, state, size)
+
+    def doubt(self, note: str = "") -> None:
+        """Tells that what follows depends on what is not known before it is made.
+
+        Args:
+          note: a sentence for who reads the plan.
+        """
+        self._is_certain = False
+        self.notes += [note] if note else []
+
+    def make(
+        self,
+        directory: Path,
+        *,
+        flags: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        work: StageWork,
+        renewed: bool | Collection[str] = False,
+        twins: Sequence[Path] = (),
+        scratch: Sequence[str] = (),
+        together: bool = False,
+    ) -> Stage:
+        """Looks a stage up instead of making it; arguments and errors are those of `run_stage`."""
+        del work, scratch, together
+        # What is not known yet cannot be the reason to refuse.
+        allowed = renewed if self._is_certain else True
+        state, stage = look_up_stage(
+            directory, flags=flags, inputs=inputs, renewed=allowed, twins=twins
+        )
+        if not self._is_certain and directory.exists() and not stage.skipped:
+            state = _COMPARED_LATER
+        size = "" if stage.skipped else _size_of(stage, self._dataset)
+        self.add(directory, state, size)
+        self._made[directory] = stage
+        return stage
+
+    def find(self, directory: Path) -> Stage | None:
+        """Returns a stage that is planned or finished."""
+        return self._made.get(directory) or find_stage(directory)
+
+    def open(self, directory: Path) -> Stage:
+        """Returns a stage that is planned or finished.
+
+        Raises:
+          UserError: if there is none.
+        """
+        return self._made.get(directory) or open_stage(directory)
+
+    def render(self) -> str:
+        """Returns the plan as a table for people."""
+        rows = list(self.stages.values())
+        names = max((len(row.name) for row in rows), default=0)
+        states = max((len(row.state) for row in rows), default=0)
+        lines = [f"{row.name:{names}}  {row.state:{states}}  {row.size}".rstrip() for row in rows]
+        return "\n".join([*lines, *self.notes, "Nothing was done or written (--dry_run)."])
+
+
+def _size_of(stage: Stage, dataset: PreparedDataset | None) -> str:
+    """Returns how much work a stage is, as far as its flags tell."""
+    flags = stage.flags
+    if dataset is None or stage.name.startswith("grouping-"):
+        return ""
+    if "items_per_batch" in flags:
+        verticals = flags["verticals"]
+        pictures = len(dataset.select(split="train", verticals=verticals))
+        batch = f"{flags['items_per_batch']} x {flags['pictures_per_item']}"
+        return f"{_steps(flags)} of {batch} pictures, out of {pictures:,}"
+    if "batch_size" in flags and "optimization" in flags:
+        pictures = len(_learnt(dataset))
+        return f"{_steps(flags)} of {flags['batch_size']} pictures, out of {pictures:,}"
+    if "align_to" in flags:
+        unlabelled = flags.get("unlabelled", False)
+        pictures = len(_learnt(dataset) if unlabelled else dataset.select(split="train"))
+        views = f", {flags['views']} views each" if flags["views"] > 1 else ""
+        return f"{counted(pictures, 'picture')}{views}"
+    if stage.name == "evaluation":
+        return counted(len(dataset.select(split=flags["split"])), "picture")
+    return ""
+
+
+def _steps(flags: Mapping[str, Any]) -> str:
+    return counted(flags["optimization"]["steps"], "step")
+
+
+def _learnt(dataset: PreparedDataset) -> list[int]:
+    """Returns the records that a student may learn from."""
+    return [*dataset.select(split="train"), *dataset.select(split=UNLABELLED)]

@@ -1,0 +1,122 @@
+import dataclasses
+
+import pytest
+from tiny_run import config_of
+
+from apparel_embed.data.prepare import prepare
+from apparel_embed.data.synthetic.generate import generate
+from apparel_embed.errors import UserError
+from apparel_embed.grouping.search import SearchConfig
+from apparel_embed.grouping.strategies import StrategyConfig
+from apparel_embed.pipeline import plan_pipeline, run_pipeline
+from apparel_embed.runs import StageAccess, run_stage
+from apparel_embed.stages import specialist_stage
+
+
+def states(plan):
+    return {stage.name: stage.state for stage in plan.stages.values()}
+
+
+def sizes(plan):
+    return {stage.name: stage.size for stage in plan.stages.values()}
+
+
+def content(directory):
+    return {path: path.stat().st_mtime_ns for path in sorted(directory.rglob("*"))}
+
+
+def with_groups(config, name, groups=()):
+    strategy = StrategyConfig(name, tuple(groups))
+    return dataclasses.replace(config, grouping=SearchConfig(strategy))
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A run whose dataset is prepared, and the dataset."""
+    config = with_groups(config_of(tmp_path_factory.mktemp("plan") / "run"), "each")
+    drawn = generate(config.synthetic, config.run_dir / "synthetic")
+    preparing = dataclasses.replace(config.prepare, manifest=drawn.manifest)
+    return config, prepare(preparing, processes=1)
+
+
+def test_of_a_run_that_is_not_begun_all_is_to_do_and_nothing_is_written(tmp_path):
+    config = with_groups(config_of(tmp_path / "run"), "each")
+    plan = plan_pipeline(config)
+
+    assert list(states(plan)) == [
+        "synthetic",
+        "prepared",
+        "grouping-each",
+        "specialist-bag",
+        "specialist-dress",
+        "combined",
+        "targets",
+        "student",
+        "evaluation",
+        "saved_model/1",
+        "report",
+    ]
+    assert set(states(plan).values()) == {"to do"}
+    # 13 items with 5 pictures each, in 2 verticals.
+    assert sizes(plan)["synthetic"] == "130 pictures to draw"
+    assert sizes(plan)["prepared"] == "130 pictures"
+    assert sizes(plan)["specialist-bag"] == "24 steps of 4 x 2 pictures, out of 30"
+    assert sizes(plan)["combined"] == "48 steps of 4 x 2 pictures, out of 60"
+    assert sizes(plan)["targets"] == "60 pictures"
+    assert sizes(plan)["student"] == "24 steps of 8 pictures, out of 60"
+    assert sizes(plan)["evaluation"] == "40 pictures"
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_plan_is_told_as_a_table(tmp_path):
+    lines = plan_pipeline(config_of(tmp_path / "run")).render().splitlines()
+
+    assert lines[0] == "synthetic          to do  130 pictures to draw"
+    assert "--grouping=affinity finds out by training groups, too" in lines[-2]
+    assert lines[-1] == "Nothing was done or written (--dry_run)."
+
+
+def test_what_is_finished_and_begun_is_told(begun):
+    config, dataset = begun
+    run_dir = config.run_dir
+
+    def without_work(*arguments, **settings):
+        return run_stage(*arguments, **{**settings, "work": lambda directory: {"model": "none"}})
+
+    def interrupted(*arguments, **settings):
+        with pytest.raises(KeyboardInterrupt):
+            run_stage(*arguments, **{**settings, "work": lambda directory: _interrupt()})
+
+    training = config.specialist
+    specialist_stage(run_dir, dataset, ["bag"], training, access=StageAccess(make=without_work))
+    specialist_stage(run_dir, dataset, ["dress"], training, access=StageAccess(make=interrupted))
+    before = content(run_dir)
+    found = states(plan_pipeline(config))
+
+    assert found["synthetic"] == found["prepared"] == found["specialist-bag"] == "finished"
+    assert found["specialist-dress"] == "to be gone on with"
+    assert found["combined"] == found["student"] == "to do"
+    assert content(run_dir) == before
+
+
+def _interrupt():
+    raise KeyboardInterrupt
+
+
+def test_other_flags_are_refused_as_in_the_real_run(begun):
+    config, _ = begun
+    longer = dataclasses.replace(
+        config.specialist,
+        optimization=dataclasses.replace(config.specialist.optimization, steps=25),
+    )
+    for wrong in (
+        dataclasses.replace(config, specialist=longer),
+        dataclasses.replace(config, prepare=dataclasses.replace(config.prepare, max_side=40)),
+        dataclasses.replace(config, synthetic=dataclasses.replace(config.synthetic, train_items=7)),
+        with_groups(config, "given", [("bag", "sock")]),
+    ):
+        with pytest.raises(UserError) as planned:
+            plan_pipeline(wrong)
+        with pytest.raises(UserError) as refused:
+            run_pipeline(wrong)
+        assert str(planned.value) == str(refused.value)

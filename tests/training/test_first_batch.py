@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.data.labelled_sheet import SIDE, draw_labelled_sheet
+from apparel_embed.data.sampler import EpochSampler, PKSampler, WeightedSampler
+from apparel_embed.inference.image_store import ImageStore
+from apparel_embed.training.first_batch import first_batch_sheet
+from apparel_embed.training.input import (
+    InputConfig,
+    augmentation,
+    first_pictures,
+    target_batches,
+    triplet_batches,
+)
+
+AUGMENT = InputConfig(AugmentConfig(flip=True, zoom=0.2, brightness=0.2))
+
+
+@pytest.fixture(scope="module")
+def stored(tiny_unlabelled):
+    records = np.concatenate(
+        [tiny_unlabelled.select(split=split) for split in ("unlabelled", "train")]
+    )
+    return records, ImageStore(tiny_unlabelled, records, 32, 1.0)
+
+
+def samplers(dataset, records):
+    items = dataset.column("item_id")[records]
+    verticals = dataset.column("vertical")[records]
+    return [
+        PKSampler.from_items(items, items_per_batch=3, pictures_per_item=3, seed=4),
+        EpochSampler.over(len(records), batch_size=9, seed=4),
+        WeightedSampler.of_verticals(verticals, weights="equal", batch_size=9, seed=4),
+    ]
+
+
+@pytest.mark.parametrize("kind", range(3))
+def test_the_pictures_are_those_that_the_first_step_is_given(tiny_unlabelled, stored, kind):
+    records, store = stored
+    sampler = samplers(tiny_unlabelled, records)[kind]
+    augment = augmentation(AUGMENT, tf.distribute.get_strategy())
+    numbers = np.arange(len(records), dtype=np.float32)[:, None]
+    if kind == 0:
+        batches = triplet_batches(store, sampler, 5)
+    else:
+        batches = target_batches(store, numbers, sampler, 5)
+    inputs, labels = next(iter(batches(0)))
+
+    positions, images = first_pictures(store, sampler, augment, 100)
+    np.testing.assert_array_equal(images, augment(inputs))
+    if kind:
+        np.testing.assert_array_equal(numbers[positions], labels)
+    some_positions, some = first_pictures(store, sampler, augment, 4)
+    np.testing.assert_array_equal(some_positions, positions[:4])
+    np.testing.assert_array_equal(some, images[:4])
+
+
+def test_an_item_has_lines_of_its_own_and_what_is_unlabelled_says_so(tiny_unlabelled, stored):
+    records, store = stored
+    triplets, each, _ = samplers(tiny_unlabelled, records)
+    augment = augmentation(AUGMENT, tf.distribute.get_strategy())
+    step = SIDE + 6
+    for sampler, columns in ((triplets, 6), (each, 8)):
+        positions, images = first_pictures(store, sampler, augment, 64)
+        rows = tiny_unlabelled.index.take(records[positions]).to_pylist()
+        captions = [(row["item_id"] or "unlabelled", row["vertical"]) for row in rows]
+        sheet = first_batch_sheet(tiny_unlabelled, records, store, sampler, augment)
+        assert sheet.shape[1] == columns * step + 6
+        np.testing.assert_array_equal(sheet, draw_labelled_sheet(images, captions, columns))
+        assert "unlabelled" in {item for item, _ in captions}
