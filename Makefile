@@ -32,6 +32,7 @@ test-fast: install
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile -m "not slow"
 
 coverage: install
+	# Not a part of test: to trace lines takes half as much processor time again.
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
 	  --cov --cov-report=term
 
