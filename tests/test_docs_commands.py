@@ -23,7 +23,7 @@ from PIL import Image
 BLOCKS = all_blocks()
 TOOL = re.compile(r"(?:^|/)tools/(\w+)\.py$")
 # Flags of all binaries, by absl.
-OF_ABSL = {"flagfile", "help", "helpfull", "helpshort", "verbosity"}
+OF_ABSL = {"flagfile", "help", "helpfull", "helpshort", "undefok", "verbosity"}
 # Flags in the text of programs that are not ours.
 OF_OTHERS = {"logdir", "name"}
 PYTHON = ("python", ".venv/bin/python")
