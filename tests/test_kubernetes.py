@@ -56,4 +56,4 @@ def test_the_command_has_flags_that_the_binary_knows(documents):
     ).stdout
 
     assert names == {"--strategy", "--prepared", "--run_dir", "--verticals"}
-    assert all(f"{name}: " in known for name in names)
+    assert all(f"  {name}=" in known for name in names)

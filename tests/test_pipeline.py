@@ -76,7 +76,7 @@ def test_a_dry_run_finds_all_finished_and_writes_nothing(walked):
     assert done.returncode == 0, done.stderr[-3000:]
     *stages, end = done.stdout.splitlines()
     # What a library prints when it is imported may come before.
-    assert [" ".join(line.split()) for line in stages][-11:] == [
+    assert [" ".join(line.split()) for line in stages][-12:] == [
         f"{name} finished"
         for name in (
             "synthetic",
@@ -90,6 +90,7 @@ def test_a_dry_run_finds_all_finished_and_writes_nothing(walked):
             "evaluation",
             "saved_model/1",
             "report",
+            "summaries",
         )
     ]
     assert end == "Nothing was done or written (--dry_run)."
@@ -227,7 +228,7 @@ def test_the_report_is_made_anew_for_other_flags_and_then_the_same_at_each_call(
     for _ in range(2):
         done = run("evaluate.py", f"--run_dir={run_dir}", "--nomeasure_speed")
         assert done.returncode == 0, done.stderr[-2000:]
-        assert f"Report:      {report}/index.html" in done.stdout
+        assert f"Report:       {report}/index.html" in done.stdout
         names = sorted(path.name for path in report.iterdir() if path.name != "stage.json")
         written.append({name: (report / name).read_bytes() for name in names})
         assert b"images / s" not in written[-1]["index.html"]

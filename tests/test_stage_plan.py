@@ -55,6 +55,7 @@ def test_of_a_run_that_is_not_begun_all_is_to_do_and_nothing_is_written(tmp_path
         "evaluation",
         "saved_model/1",
         "report",
+        "summaries",
     ]
     assert set(states(plan).values()) == {"to do"}
     # 13 items with 5 pictures each, in 2 verticals.
