@@ -6,6 +6,7 @@ import colorsys
 import csv
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -29,6 +30,12 @@ def _picture(hue: float, random: np.random.Generator) -> np.ndarray:
     colour = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.8, 0.8))
     noisy = colour + random.normal(0, 12, (SIDE, SIDE, 3))
     return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def activated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell as after `source .venv/bin/activate`: `python` is the one that runs the tests."""
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
 
 
 @pytest.fixture(scope="session")

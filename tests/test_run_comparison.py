@@ -322,7 +322,7 @@ def test_a_comparison_is_written_anew_into_its_directory(runs, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_binary_prints_the_tables_and_says_what_it_wrote(runs, tmp_path):
+def test_the_binary_prints_the_tables_and_says_what_it_wrote(runs, tmp_path, activated):
     s0, s1 = runs["s0", "s1"]
     output = tmp_path / "seeds"
     done = subprocess.run(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from apparel_embed.runs import Stage
 
@@ -13,12 +17,25 @@ def tell_end(rows: Iterable[tuple[str, object]]) -> None:
     """Prints names and what they name, one below the other.
 
     Args:
-      rows: e.g. `("Report", path)`; the last is usually `("Next", command)`.
+      rows: e.g. `("Report", path)`; the last is usually `("Next", command)`. Commands that begin
+        with `python` or `tensorboard` are printed so that they run in the reader's shell.
     """
     rows = list(rows)
     width = max(len(name) for name, _ in rows) + 2
     for name, value in rows:
-        print(f"{name + ':':{width}} {value}")
+        print(f"{name + ':':{width}} {_as_to_type(str(value))}")
+
+
+def _as_to_type(command: str) -> str:
+    """Returns a command with the path of its program, where the shell would take another one."""
+    program, _, rest = command.partition(" ")
+    if program not in ("python", "tensorboard"):
+        return command
+    ours = Path(sys.executable).parent / program
+    if not ours.exists() or shutil.which(program) == str(ours):
+        return command
+    with_path = os.path.relpath(ours)
+    return f"{ours if with_path.startswith('..') else with_path} {rest}"
 
 
 def rows_of_training(stage: Stage) -> list[tuple[str, object]]:

@@ -189,7 +189,7 @@ def run_tool(manifest, output, *arguments):
     )
 
 
-def test_the_binary_fails_where_it_is_told_to(tmp_path):
+def test_the_binary_fails_where_it_is_told_to(tmp_path, activated):
     pattern(0).save(tmp_path / "a.png")
     manifest = write_manifest(tmp_path / "manifest.csv", [("a.png", "1", "tops", "train", "both")])
     done = run_tool(manifest, tmp_path / "out", "--processes=1")

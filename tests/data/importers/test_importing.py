@@ -383,7 +383,7 @@ def run_tool(*arguments):
     return subprocess.run([sys.executable, TOOL, *arguments], capture_output=True, text=True)
 
 
-def test_the_binary_tells_what_it_wrote_and_what_to_run_next(tmp_path):
+def test_the_binary_tells_what_it_wrote_and_what_to_run_next(tmp_path, activated):
     make_luma(tmp_path)
     output = tmp_path / "manifest.csv"
     done = run_tool(
