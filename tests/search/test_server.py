@@ -1,0 +1,20 @@
+import socket
+
+import pytest
+
+from apparel_embed.errors import UserError
+from apparel_embed.search.server import listen
+
+
+def test_answers_do_not_wait_for_their_first_part_to_be_acknowledged():
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
+def test_a_port_that_is_taken_is_told_in_one_line():
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(UserError, match=rf"^cannot listen on 127\.0\.0\.1:{port}: .*in use"):
+            listen("127.0.0.1", port)
