@@ -215,6 +215,7 @@ def test_every_flag_of_every_binary_says_what_it_is_and_every_number_its_range(e
                 assert re.search(r"\d", meaning), f"{tool} --{name}: no range in {meaning!r}"
 
 
+@pytest.mark.slow
 def test_the_same_name_is_the_same_kind_of_flag_in_all_binaries(examined):
     found, *_ = examined
     kinds = {}
@@ -229,6 +230,7 @@ def test_the_same_name_is_the_same_kind_of_flag_in_all_binaries(examined):
     }
 
 
+@pytest.mark.slow
 def test_help_has_examples_first_and_every_flag_once(examined):
     found, _, helps, _ = examined
     for tool, (doc, short, full) in helps.items():
@@ -244,6 +246,7 @@ def test_help_has_examples_first_and_every_flag_once(examined):
             assert max(map(len, text.splitlines())) <= 100, tool
 
 
+@pytest.mark.slow
 def test_what_takes_long_can_be_tried_without_doing_it(examined):
     found, *_ = examined
     assert {Path(tool).stem for tool, flags in found.items() if "dry_run" in flags} == {
@@ -258,6 +261,7 @@ def test_what_takes_long_can_be_tried_without_doing_it(examined):
     }
 
 
+@pytest.mark.slow
 def test_short_help_explains_no_more_than_is_often_needed(examined):
     found, _, helps, seldom = examined
     assert set(seldom) <= {name for flags in found.values() for name in flags}

@@ -121,6 +121,7 @@ def test_every_size_has_triplet_models_and_sizes_above_one_a_student(swept):
         assert row["r_at_1_low"] <= row["r_at_1"] <= row["r_at_1_high"]
 
 
+@pytest.mark.slow
 def test_a_plan_tells_of_every_model_and_once_done_that_it_is(swept, tiny_prepared, tmp_path):
     run_dir, _ = swept
     config = SweepConfig(sizes=(1, 8), partitions=3, seeds=(0, 1))
