@@ -247,7 +247,7 @@ def look_up_stage(
 def _make(
     directory: Path,
     made_of: Mapping[str, Any],
-    work: Callable[[Path], Mapping[str, Any]],
+    work: StageWork,
     renewed: bool | Collection[str],
     scratch: Sequence[str],
 ) -> Stage:
@@ -288,7 +288,7 @@ def _make(
 def _follow(
     directory: Path,
     made_of: Mapping[str, Any],
-    work: Callable[[Path], Mapping[str, Any]] | None,
+    work: StageWork | None,
     renewed: bool | Collection[str],
     twins: Sequence[Path],
 ) -> Stage:

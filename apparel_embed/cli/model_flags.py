@@ -6,6 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
+from apparel_embed.cli.define import define_number
 from apparel_embed.models.backbones import BACKBONES
 from apparel_embed.models.embedding import POOLINGS, ModelConfig
 
@@ -36,19 +37,15 @@ class ModelFlags:
         self._backbone = flags.DEFINE_enum(
             "backbone", default.backbone, list(BACKBONES), "backbone of the embedding model"
         )
-        self._image_size = flags.DEFINE_integer(
+        self._image_size = define_number(
             "image_size",
             default.image_size,
-            "side of the square that the model sees, in pixels (32 to 1024)",
-            lower_bound=32,
-            upper_bound=1024,
+            "side of the square that the model sees, in pixels",
+            32,
+            1024,
         )
-        self._embedding_dim = flags.DEFINE_integer(
-            "embedding_dim",
-            default.embedding_dim,
-            "length of an embedding (2 to 4096)",
-            lower_bound=2,
-            upper_bound=4096,
+        self._embedding_dim = define_number(
+            "embedding_dim", default.embedding_dim, "length of an embedding", 2, 4096
         )
         self._pooling = flags.DEFINE_enum(
             "pooling", default.pooling, list(POOLINGS), "pooling over height and width"
