@@ -6,7 +6,8 @@ r"""Fills the index that pictures are searched in, and switches to it when it is
 
 Without --embeddings and --bulk it embeds the prepared dataset's gallery with the SavedModel. Called
 again it replaces what is there picture by picture and removes what is gone. A new model gets a
-collection of its own beside the old ones, which answer until the new one is whole.
+collection of its own beside the old ones, which answer until the new one is whole. --dry_run tells
+how many pictures would be embedded, and how many removed.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.dry_run_flags import DryRunFlag
+from apparel_embed.cli.ending import NOTHING_WRITTEN, tell_end
 from apparel_embed.cli.index_flags import IndexFlags
 from apparel_embed.cli.search_flags import SearchRunFlags
 from apparel_embed.data.manifest import SPLITS
-from apparel_embed.search.build import IndexSource, fill_index
+from apparel_embed.search.build import fill_index, plan_index
+from apparel_embed.search.source import IndexSource
 
 _RUN = SearchRunFlags()
 _SETTINGS = IndexFlags()
@@ -43,6 +46,7 @@ _DELETE_OTHERS = flags.DEFINE_bool(
     "delete_others", True, "remove pictures of this model that are not among those given"
 )
 _SWITCH = flags.DEFINE_bool("switch", True, "let this model's pictures answer once they are whole")
+_DRY_RUN = DryRunFlag()
 
 
 def main() -> None:
@@ -54,6 +58,9 @@ def main() -> None:
         embeddings=Path(_EMBEDDINGS.value) if _EMBEDDINGS.value else None,
         bulk=Path(_BULK.value) if _BULK.value else None,
     )
+    if _DRY_RUN.is_given:
+        tell_plan(source)
+        return
     with _RUN.index() as index:
         done = fill_index(
             index,
@@ -72,6 +79,27 @@ def main() -> None:
             ),
             ("Answers", "yes" if done.switched else "no, call without --noswitch"),
             ("Next", f"python tools/serve_search.py --run_dir={_RUN.run_dir}"),
+        ]
+    )
+
+
+def tell_plan(source: IndexSource) -> None:
+    """Says what would be done."""
+    with _RUN.index_if_there() as index:
+        plan = plan_index(index, source, delete_others=_DELETE_OTHERS.value)
+    if plan.answers:
+        answers = "answers now and would afterwards"
+    else:
+        answers = "would answer" if _SWITCH.value else "would not answer, by --noswitch"
+    tell_end(
+        [
+            ("Index", f"{_RUN.index_uri}, {'there' if index else 'would be made'}"),
+            ("Model", f"{plan.model[:16]}, {answers}"),
+            (
+                "Pictures",
+                f"{plan.pictures}, {plan.new} of them new; {plan.removed} would be removed",
+            ),
+            NOTHING_WRITTEN,
         ]
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -71,10 +72,20 @@ class SearchRunFlags:
             )
         return max(versions, key=lambda path: int(path.name))
 
+    @property
+    def index_uri(self) -> str:
+        """File or address of the index."""
+        return self._index_uri.value or str(self.run_dir / "index.db")
+
     def index(self) -> VectorIndex:
-        """Opens the index."""
-        uri = self._index_uri.value or str(self.run_dir / "index.db")
-        return VectorIndex(uri, os.environ.get(_TOKEN, ""))
+        """Opens the index; makes an empty one where there is none."""
+        return VectorIndex(self.index_uri, os.environ.get(_TOKEN, ""))
+
+    def index_if_there(self) -> contextlib.AbstractContextManager[VectorIndex | None]:
+        """Opens the index, without making a file where there is none."""
+        if "://" not in self.index_uri and not Path(self.index_uri).exists():
+            return contextlib.nullcontext()
+        return self.index()
 
 
 class SourceFlags:

@@ -15,7 +15,7 @@ from absl import logging
 
 from apparel_embed.data.pictures import Box, PictureSettings, prepare_picture
 from apparel_embed.errors import UserError
-from apparel_embed.search.build import model_fingerprint
+from apparel_embed.search.build import saved_model_fingerprint
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.version import Hit, IndexedPicture, Version
 from apparel_embed.serving.embeddings import Embeddings
@@ -216,7 +216,7 @@ def answering_version(index: VectorIndex, saved_model: Path) -> Version:
     current = index.current()
     if current is None:
         raise UserError("no version of the index is whole; fill it with tools/build_index.py")
-    if model_fingerprint(saved_model) != current.model:
+    if saved_model_fingerprint(saved_model) != current.model:
         raise UserError(
             f"{saved_model}: is not the model whose pictures the index answers with "
             f"({current.model[:16]}); name that with --saved_model, or index this one's"
@@ -237,7 +237,7 @@ def answering_model(index: VectorIndex, base: Path) -> Path:
     current = index.current()
     paths = [path for path in base.glob("*") if path.name.isdecimal()]
     for path in sorted(paths, key=lambda path: -int(path.name)):
-        if current and model_fingerprint(path) == current.model:
+        if current and saved_model_fingerprint(path) == current.model:
             logging.info("model %s", path)
             return path
     if current is None:

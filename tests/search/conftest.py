@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.search.build import IndexSource, fill_index
+from apparel_embed.search.build import fill_index
 from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.source import IndexSource
 from apparel_embed.search.version import IndexSettings
 
 

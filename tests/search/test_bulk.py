@@ -2,6 +2,9 @@
 
 import functools
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +17,17 @@ from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.errors import UserError
 from apparel_embed.inference.bulk import BulkConfig, bulk_embed, run_here
 from apparel_embed.inference.bulk_sources import MANIFEST, SourceConfig
-from apparel_embed.search.build import IndexSource, bulk_rows, fill_index
+from apparel_embed.search.build import fill_index, plan_index
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.server import SearchSources, make_service
+from apparel_embed.search.source import IndexSource, bulk_rows
 from apparel_embed.search.version import IndexSettings
 from apparel_embed.serving.loading import load_picture_embedder, model_fingerprint
 
 pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +107,49 @@ def test_its_pictures_are_served_from_below_the_root_and_from_nowhere_else(
         with TestClient(make_service(other, sources, Limits(rate=0))) as asked:
             found = [asked.get(f"/pictures/{key}").status_code for key in other.keys(model)]
     assert found == [404] * 3
+
+
+def test_a_plan_tells_what_filling_then_changes(catalogue, embedded, tmp_path):
+    first = min(embedded.glob("*.parquet"))
+    everything, few = (
+        IndexSource(catalogue.saved_model, catalogue.dataset.directory, bulk=bulk)
+        for bulk in (embedded, first)
+    )
+    n = pq.read_metadata(first).num_rows
+    fresh = plan_index(None, few)
+    assert (fresh.pictures, fresh.new, fresh.removed, fresh.answers) == (n, n, 0, False)
+    with VectorIndex(str(tmp_path / "index.db")) as index:
+        fill_index(index, few, IndexSettings())
+        more = plan_index(index, everything)
+        assert (more.pictures - more.new, more.removed) == (n, 0) and more.new > 0
+        assert more.answers and more.model == index.current().model
+        done = fill_index(index, everything, IndexSettings())
+        assert (done.upserted, done.deleted) == (more.pictures, more.removed)
+        kept = plan_index(index, few, delete_others=False)
+        assert (kept.pictures, kept.new, kept.removed) == (more.pictures, 0, 0)
+        less = plan_index(index, few)
+        assert (less.pictures, less.new, less.removed) == (n, 0, more.new)
+        done = fill_index(index, few, IndexSettings())
+        assert (done.upserted, done.deleted) == (less.pictures, less.removed)
+
+
+def test_a_dry_run_makes_no_file(catalogue, embedded, tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "tools/build_index.py",
+            f"--saved_model={catalogue.saved_model}",
+            f"--bulk={embedded}",
+            f"--run_dir={tmp_path}",
+            "--dry_run",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path / 'index.db'}, would be made" in done.stdout
+    assert "nothing was done or written" in done.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import uvicorn
 from PIL import Image
 
 from apparel_embed.retrieval.neighbours import nearest
-from apparel_embed.search.build import GALLERY
+from apparel_embed.search.source import GALLERY
 from apparel_embed.serving.local import LocalModel
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from apparel_embed.retrieval.neighbours import nearest
-from apparel_embed.search.build import GALLERY
+from apparel_embed.search.source import GALLERY
 from apparel_embed.serving.local import LocalModel
 
 pytestmark = pytest.mark.slow
