@@ -1,9 +1,4 @@
-"""What the README and the pages in docs tell to run: it names what there is, and some of it runs.
-
-Blocks after `<!-- executed: name -->` run, those of one name in order and in one directory. There
-are pictures in `photos/<vertical>/<item>/`, `dress.jpg` beside them, and `tools` and `flags`. Each
-binary gets flags that make its work tiny (TINY); nothing else is changed.
-"""
+"""What the README and the pages in docs tell to run names binaries, flags and files there are."""
 
 import ast
 import importlib
@@ -15,18 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from docs_blocks import PAGES, ROOT, all_blocks
-from PIL import Image
+from docs_running import TOOL
 
 BLOCKS = all_blocks()
-TOOL = re.compile(r"(?:^|/)tools/(\w+)\.py$")
 # Flags of all binaries, by absl.
 OF_ABSL = {"flagfile", "help", "helpfull", "helpshort", "undefok", "verbosity"}
 # Flags in the text of programs that are not ours.
 OF_OTHERS = {"logdir", "name"}
-PYTHON = ("python", ".venv/bin/python")
 
 # One process for all: each would load TensorFlow anew.
 FLAGS = """
@@ -55,7 +47,7 @@ def command_lines():
     for page in PAGES:
         # Fences are blocks, and their backticks would pair with those of the text.
         text = re.sub(r"^ *```.*?^ *```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.M)
-        indented = re.findall(r"^ {4}((?:\.venv/bin/)?python .*(?:\\\n.*)*)$", text, re.M)
+        indented = re.findall(r"^ {4}((?:\.venv/bin/)?python (?:.*\\\n)*.*)$", text, re.M)
         for code in [*indented, *re.findall(r"`([^`]+)`", text)]:
             try:
                 yield page.name, shlex.split(code.replace("\\\n", " "))
@@ -171,95 +163,3 @@ def test_python_compiles_and_imports_what_there_is(block):
             module = importlib.import_module(node.module)
             for name in node.names:
                 assert hasattr(module, name.name), f"{block}: {node.module}.{name.name}"
-
-
-TRAINING = [
-    "--backbone=small_cnn",
-    "--init_weights=none",
-    "--image_size=32",
-    "--embedding_dim=8",
-    "--items_per_batch=3",
-    "--pictures_per_item=2",
-    "--specialist_steps=3",
-    "--student_steps=3",
-    "--student_batch_size=8",
-    "--validate_every=3",
-]
-TINY = {
-    "prepare_dataset": ["--max_side=48", "--processes=1"],
-    "run_pipeline": ["--max_side=48", "--processes=1", *TRAINING],
-    "inspect_dataset": ["--processes=1"],
-}
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A directory as a newcomer has it, with tiny pictures of 2 verticals of 8 items."""
-    random = np.random.default_rng(0)
-    for vertical in ("bag", "dress"):
-        for item in range(8):
-            folder = tmp_path / "photos" / vertical / f"{vertical}{item}"
-            folder.mkdir(parents=True)
-            colour = random.integers(40, 216, 3)
-            for view in range(4):
-                noisy = random.normal(colour, 12, (48, 48, 3)).clip(0, 255).astype(np.uint8)
-                Image.fromarray(noisy).save(folder / f"{view}.jpg")
-    Image.fromarray(noisy).save(tmp_path / "dress.jpg")
-    for name in ("tools", "flags"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    monkeypatch.chdir(tmp_path)
-    search = (str(ROOT), os.environ.get("PYTHONPATH", ""))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, search)))
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    return tmp_path
-
-
-def execute(block):
-    """Runs a block's code, or its commands one by one."""
-    if block.language == "python":
-        run(block, [sys.executable, "-c", block.code])
-        return
-    for line in block.code.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
-        if not words:
-            continue
-        assert words[0] in PYTHON and TOOL.search(words[1]), f"{block}: {line!r} is not for a test"
-        tool = TOOL.search(words[1])[1]
-        command = [sys.executable, *words[1:], *TINY.get(tool, [])]
-        if tool == "serve_search":
-            serve(block, command)
-        else:
-            run(block, command)
-
-
-def run(block, command):
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, f"{block}: {command}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
-
-
-def serve(block, command):
-    """Starts a service, and ends it when it says where it is."""
-    process = subprocess.Popen(
-        [*command, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        assert any("http://" in line for line in process.stdout), f"{block}: {command}"
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-NAMES = sorted({block.executed for block in BLOCKS if block.executed})
-
-
-def test_the_way_with_pictures_of_ones_own_is_among_what_is_executed():
-    assert "own-pictures" in NAMES
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_marked_blocks_run_from_top_to_bottom(name, place):
-    for block in BLOCKS:
-        if block.executed == name:
-            execute(block)
-    assert (place / "runs").is_dir()

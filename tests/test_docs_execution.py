@@ -1,0 +1,63 @@
+"""What the README and the pages in docs tell to run does run, from top to bottom.
+
+Blocks after `<!-- executed: own-pictures -->` run, the README's first, in one directory with
+pictures in `photos/<vertical>/<item>/`, a catalogue, and pictures to ask for.
+"""
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+from docs_blocks import ROOT, all_blocks
+from docs_running import PYTHON, enter, execute, lines_of, make_photos, tools_of
+from PIL import Image
+
+EXECUTED = [block for block in all_blocks() if block.executed]
+# Other tests run them: on several runs, on data of its own, with commands of their own.
+ELSEWHERE = {
+    "compare_runs": "test_run_comparison.py",
+    "make_synthetic_dataset": "data/synthetic/test_generate.py",
+    "search_groups": "grouping/test_stage.py",
+}
+
+
+def shell_lines(block):
+    return [] if block.language else lines_of(block.code)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A directory as a newcomer has it."""
+    make_photos(tmp_path)
+    enter(tmp_path, monkeypatch)
+    pictures = sorted(Path("photos").rglob("*.jpg"))
+    pa.csv.write_csv(pa.table({"image": [str(path) for path in pictures]}), "catalogue.csv")
+    for name in ("dress.jpg", "street.jpg"):
+        shutil.copy("photos/dress/dress0/0.jpg", name)
+    Image.open("dress.jpg").save("dress.webp")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_marked_blocks_run_from_top_to_bottom(place):
+    assert {block.executed for block in EXECUTED} == {"own-pictures"}
+    for block in EXECUTED:
+        execute(block)
+    written = {path.name for path in (place / "runs/mine").iterdir()}
+    assert {"report", "saved_model", "sweep", "compression", "index.db"} <= written
+
+
+def test_every_binary_but_benchmarks_is_run_by_a_block_or_a_test():
+    run = {tool for block in EXECUTED for words in shell_lines(block) for tool in tools_of(words)}
+    tools = {path.stem for path in (ROOT / "tools").glob("*.py")}
+    assert {tool for tool in tools - run if not tool.startswith("benchmark_")} == set(ELSEWHERE)
+    for tool, test in ELSEWHERE.items():
+        assert f"{tool}.py" in (ROOT / "tests" / test).read_text("utf-8"), test
+
+
+def test_no_block_of_commands_is_left_out_but_for_what_another_block_runs():
+    run = [words for block in EXECUTED for words in shell_lines(block)]
+    left = [words for block in all_blocks() if not block.executed for words in shell_lines(block)]
+    assert [words for words in left if words[0] in PYTHON and words not in run] == []
