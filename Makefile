@@ -1,8 +1,8 @@
 # make quickstart   the whole way on synthetic garments, in a virtual environment of its own
 # make demo         the quickstart, then a page to search its garments by a picture
-# make test         the tests
+# make test         the tests, and which lines of the package those that are not slow reach
 # make test-fast    those that are not marked slow: under two minutes on two cores
-# make coverage     the tests, and which lines of the package they reach
+# make coverage     the tests, and which lines of the package all of them reach
 # make lint         style, formatting, types, layers, dead code
 # make lock         pin the versions in setup.py anew
 
@@ -13,6 +13,8 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.10 python3.9 python; do \
 	  && { echo $$p; break; }; done)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+# A process per core, up to 4: each loads TensorFlow. Files stay whole for what their tests share.
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: quickstart demo test test-fast coverage lint format lock install clean
 
@@ -25,16 +27,15 @@ demo: quickstart
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tools/serve_search.py --run_dir=runs/quickstart
 
 test: install
-	# A process per core, up to 4: each loads TensorFlow. Files stay whole for what their tests share.
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	# Without the slow ones: to trace lines takes half as much processor time again.
+	$(PYTEST) -m "not slow" --cov --cov-report=term
+	$(PYTEST) -m slow
 
 test-fast: install
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 coverage: install
-	# Not a part of test: to trace lines takes half as much processor time again.
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
-	  --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 lint: install
 	$(BIN)/ruff check .

@@ -8,6 +8,8 @@ from rich.filesize import decimal
 
 from apparel_embed.report.cost import cost_section
 
+pytestmark = pytest.mark.slow
+
 
 def test_files_and_counts_are_those_of_the_run(nasty_run, tmp_path):
     saved_model = tmp_path / "1"
@@ -28,7 +30,6 @@ def test_files_and_counts_are_those_of_the_run(nasty_run, tmp_path):
     assert rows["unified"] == ("1.00 k", "1", decimal(size), "2.0 kB")
 
 
-@pytest.mark.slow
 def test_speed_is_measured_when_asked_for_and_told_to_be_of_here_and_now(nasty_run):
     (table,) = cost_section(nasty_run.inputs(measure_speed=True)).parts
     rows = {line[0]: line[-1] for line in table.rows}

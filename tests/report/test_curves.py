@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from report_runs import STEPS, is_drawn, make_run, write_scalars
 
 from apparel_embed.report.curves import curves_section, read_scalars
+
+pytestmark = pytest.mark.slow
 
 
 def test_all_logged_numbers_are_read_however_many(tmp_path):

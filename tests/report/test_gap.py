@@ -3,10 +3,13 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import pytest
 from report_runs import SILENT, is_drawn, make_run
 
 from apparel_embed.evaluation.routing import evaluate_routing
 from apparel_embed.report.gap import gap_section
+
+pytestmark = pytest.mark.slow
 
 
 def tables(section):

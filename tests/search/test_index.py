@@ -212,6 +212,7 @@ def test_a_version_is_not_filled_with_other_settings(index, filled):
         index.begin(Version(A, DIM, settings=IndexSettings("HNSW")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["IVF_FLAT", "HNSW"])
 def test_approximate_kinds_find_nearly_all(tmp_path, kind):
     embeddings = unit_vectors(1000)

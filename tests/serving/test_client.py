@@ -25,6 +25,8 @@ from apparel_embed.serving import (
     WrongAnswer,
 )
 
+pytestmark = pytest.mark.slow
+
 PICTURES = [
     encoded(picture(seed=1)),
     encoded(picture(90, 30, seed=2), "WEBP", lossless=True),
@@ -263,7 +265,6 @@ except UserError as error:
 """
 
 
-@pytest.mark.slow
 def test_the_model_in_process_needs_nothing_of_tensorflow_serving(exported):
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, str(exported)], capture_output=True, text=True

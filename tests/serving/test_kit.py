@@ -19,6 +19,8 @@ from apparel_embed.serving import LocalModel
 from apparel_embed.serving.kit import FILES, IMAGE, write_serving_kit
 from apparel_embed.serving.warm_up import BATCH_SIZES
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PICTURE = encoded(picture(seed=5))
 
@@ -139,7 +141,6 @@ def snippets(kit, language):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.slow
 def test_the_readmes_python_asks_for_an_embedding(kit, exported_with_head, embedding, tmp_path):
     (tmp_path / "dress.jpg").write_bytes(PICTURE)
     plain, by_client = snippets(kit, "python")

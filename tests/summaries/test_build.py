@@ -17,6 +17,8 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.summaries import projector
 from apparel_embed.summaries_stage import summaries_stage
 
+pytestmark = pytest.mark.slow
+
 BROKEN = "tab\tand\nline"
 ROLES = ("gallery", "query", "both")
 MODELS = ("colour_histogram", "combined", "specialists", "unified")
