@@ -27,8 +27,9 @@ from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.progress import SECONDS_UNSEEN, progress_bar
 from apparel_embed.retrieval.compression import make_compressor
-from apparel_embed.runs import Stage, run_stage
+from apparel_embed.runs import run_stage
 from apparel_embed.serving.tflite import TFLiteModel, to_tflite
+from apparel_embed.stage_record import Stage
 from apparel_embed.stages import COMPRESSION
 
 TABLE_FILE = "compression.md"

@@ -20,10 +20,11 @@ from apparel_embed.grouping.stage import grouping_stage, plan_grouping
 from apparel_embed.grouping.strategies import Groups
 from apparel_embed.models.backbones import check_initial_weights
 from apparel_embed.previous_run import previous_stage
-from apparel_embed.runs import REAL, Stage, StageAccess, only_run
+from apparel_embed.runs import REAL, StageAccess, only_run
 from apparel_embed.serving.saved_model import ExportConfig
 from apparel_embed.serving_stages import export_stage, vertical_head_stage
 from apparel_embed.stage_plan import StagePlan
+from apparel_embed.stage_record import Stage
 from apparel_embed.stages import (
     COMBINED,
     STUDENT,

@@ -9,7 +9,7 @@ from absl import logging
 
 from apparel_embed.errors import UserError
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.runs import Stage, find_stage, open_stage
+from apparel_embed.stage_record import Stage, find_stage, open_stage
 
 INIT_FROM = "init_from"
 """The input of a stage that started from a model of an earlier run."""

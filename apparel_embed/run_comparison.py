@@ -16,8 +16,8 @@ from apparel_embed.evaluation.several_runs import difference_over_runs, row_over
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import ordered_models, render_runs
 from apparel_embed.files import atomic_path, write_json
-from apparel_embed.runs import Stage, open_stage
 from apparel_embed.runs_alike import check_pictures, check_settings, check_verticals
+from apparel_embed.stage_record import Stage, open_stage
 from apparel_embed.stages import COMPARISONS, EVALUATION, SUMMARY_FILE
 
 SCHEMA_VERSION = 1

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import importlib.metadata
-import platform
 import shutil
 import tempfile
 import time
@@ -34,76 +31,21 @@ from apparel_embed.files import (
     write_json,
 )
 from apparel_embed.locks import only_writer, refuse_if_held
+from apparel_embed.stage_record import (
+    REMEDY,
+    STAGE_FILE,
+    Stage,
+    differences_of,
+    find_stage,
+    find_twin,
+    finished_record,
+    open_stage,
+    partial_of,
+    read_record,
+)
 
-STAGE_FILE = "stage.json"
-SCHEMA_VERSION = 1
-_REMEDY = "remove that directory or name another --run_dir"
 # Beside those of its stages, which are named after them.
 _RUN_LOCK = ".run.lock"
-_PACKAGES = ("apparel_embed", "tensorflow", "tensorflow-addons", "keras-cv", "numpy", "Pillow")
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A finished stage.
-
-    Attributes:
-      directory: where its files are.
-      fingerprint: of everything that made it.
-      flags: the settings it was made with.
-      result: what it reports, JSON values.
-      seconds: that its work took; of a stage that was interrupted, its last part.
-      skipped: whether it was found finished instead of being run.
-      inputs: fingerprint of each input by its name.
-    """
-
-    directory: Path
-    fingerprint: str
-    flags: Mapping[str, Any]
-    result: Mapping[str, Any]
-    seconds: float
-    skipped: bool = True
-    inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Name of the stage: that of its directory."""
-        return self.directory.name
-
-
-def open_stage(directory: Path) -> Stage:
-    """Reads a finished stage.
-
-    Raises:
-      UserError: if there is none, or it is not finished.
-    """
-    if not directory.is_dir():
-        partial = _partial(directory)
-        remedy = "it is not finished, run it again" if partial.is_dir() else "no stage is there"
-        raise UserError(f"{directory}: {remedy}")
-    record = _read_record(directory)
-    try:
-        return Stage(
-            directory,
-            record["fingerprint"],
-            record["flags"],
-            record["result"],
-            record["seconds"],
-            inputs=record["inputs"],
-        )
-    except KeyError as error:
-        raise UserError(
-            f"{directory / STAGE_FILE}: not that of a finished stage, {error} is missing; {_REMEDY}"
-        ) from error
-
-
-def find_stage(directory: Path) -> Stage | None:
-    """Reads a finished stage; None where it is not there, or not finished.
-
-    Raises:
-      UserError: if the directory is no stage.
-    """
-    return open_stage(directory) if directory.is_dir() else None
 
 
 @contextlib.contextmanager
@@ -186,7 +128,7 @@ def run_stage(
         refuse_if_held(directory.parent / _RUN_LOCK, directory.parent)
         # Another process may have finished it in between.
         finished = _find_finished(directory, made_of, renewed)
-        if not finished and not directory.exists() and not _partial(directory).exists():
+        if not finished and not directory.exists() and not partial_of(directory).exists():
             finished = _copy_twin(directory, made_of, twins)
         return finished or _make(directory, made_of, work, renewed, scratch)
 
@@ -229,14 +171,14 @@ def look_up_stage(
     finished = _find_finished(directory, made_of, renewed)
     if finished:
         return "finished", finished
-    partial, state = _partial(directory), "to do"
+    partial, state = partial_of(directory), "to do"
     if partial.is_dir() and any(partial.iterdir()):
-        differences = _differences(partial, made_of)
+        differences = differences_of(partial, made_of)
         _refuse_unless(renewed, partial, differences)
         state = "to be begun anew" if differences else "to be gone on with"
     elif directory.exists():
         state = "to be made anew"
-    elif _find_twin(made_of, twins):
+    elif find_twin(made_of, twins):
         state = "to be copied"
     planned = Stage(
         directory, fingerprint_json(made_of), flags, {}, 0.0, skipped=False, inputs=inputs
@@ -252,27 +194,18 @@ def _make(
     scratch: Sequence[str],
 ) -> Stage:
     """Does a stage's work, or what an interrupted call has left of it."""
-    partial, old = _partial(directory), directory.with_name(f".{directory.name}.old")
+    partial, old = partial_of(directory), directory.with_name(f".{directory.name}.old")
     if directory.exists():
-        differences = _differences(directory, made_of).values()
+        differences = differences_of(directory, made_of).values()
         logging.info("%s: %s; made anew", directory, "; ".join(differences))
     _begin(partial, old, made_of, renewed)
     # It is whole but for its name if the process was killed just then.
-    if "result" not in _read_record(partial):
+    if "result" not in read_record(partial):
         start = time.monotonic()
         result = work(partial)
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            "stage": directory.name,
-            **made_of,
-            "fingerprint": fingerprint_json(made_of),
-            "versions": _versions(),
-            "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - start, 1),
-            "result": dict(result),
-        }
+        seconds = round(time.monotonic() - start, 1)
         sync_tree(partial)
-        write_json(partial / STAGE_FILE, record)
+        write_json(partial / STAGE_FILE, finished_record(directory.name, made_of, result, seconds))
     for name in scratch:
         remove_tree(partial / name)
     remove_temporaries(partial)
@@ -297,7 +230,7 @@ def _follow(
     Whether there is some is seen from what was there before: the chief finishes no work that all
     have to do without this process.
     """
-    partial = _partial(directory)
+    partial = partial_of(directory)
     if work is not None and _is_to_be_done(partial, made_of, twins):
         # Looked at once more: the chief may just have given it its name.
         finished = _find_finished(directory, made_of, True)
@@ -314,8 +247,8 @@ def _follow(
 def _is_to_be_done(partial: Path, made_of: Mapping[str, Any], twins: Sequence[Path]) -> bool:
     """Returns whether a chief does a stage's work, and does not copy or only rename it."""
     if not (partial / STAGE_FILE).is_file():
-        return _find_twin(made_of, twins) is None
-    return "result" not in _read_record(partial)
+        return find_twin(made_of, twins) is None
+    return "result" not in read_record(partial)
 
 
 def _find_finished(
@@ -328,7 +261,7 @@ def _find_finished(
     """
     if not directory.exists():
         return None
-    differences = _differences(directory, made_of)
+    differences = differences_of(directory, made_of)
     if not differences:
         return open_stage(directory)
     _refuse_unless(renewed, directory, differences)
@@ -337,18 +270,11 @@ def _find_finished(
 
 def _copy_twin(directory: Path, made_of: Mapping[str, Any], twins: Sequence[Path]) -> Stage | None:
     """Copies the first finished stage that is made of the same; None if there is none."""
-    twin = _find_twin(made_of, twins)
+    twin = find_twin(made_of, twins)
     if twin is None:
         return None
     logging.info("%s: the same as %s, copied", directory, twin)
     return _copy(open_stage(twin), directory)
-
-
-def _find_twin(made_of: Mapping[str, Any], twins: Sequence[Path]) -> Path | None:
-    for twin in twins:
-        if (twin / STAGE_FILE).is_file() and not _differences(twin, made_of):
-            return twin
-    return None
 
 
 def _copy(twin: Stage, directory: Path) -> Stage:
@@ -375,7 +301,7 @@ def _begin(
     remove_temporaries(partial)
     # An empty one was left by a process that was killed as it began.
     if partial.is_file() or (partial.is_dir() and any(partial.iterdir())):
-        differences = _differences(partial, made_of)
+        differences = differences_of(partial, made_of)
         if not differences:
             logging.info("%s: going on", partial)
             return
@@ -386,54 +312,9 @@ def _begin(
     write_json(partial / STAGE_FILE, made_of)
 
 
-def _partial(directory: Path) -> Path:
-    return directory.with_name(f"{directory.name}.partial")
-
-
-def _read_record(directory: Path) -> dict[str, Any]:
-    """Returns the content of a stage file.
-
-    Raises:
-      UserError: if it cannot be read, or is no stage file.
-    """
-    path = directory / STAGE_FILE
-    try:
-        record = read_json(path)
-        if not isinstance(record.get("flags"), dict) or not isinstance(record.get("inputs"), dict):
-            raise ValueError("flags and inputs are missing")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{path}: cannot be read, so {directory} is not a stage ({error}); {_REMEDY}"
-        ) from error
-    return record
-
-
-def _differences(directory: Path, made_of: Mapping[str, Any]) -> dict[str, str]:
-    """Returns in what a stage was made differently: by name of the flag or input, a sentence.
-
-    Raises:
-      UserError: if the directory is no stage.
-    """
-    record = _read_record(directory)
-    found = {}
-    for part in ("flags", "inputs"):
-        old, new = record[part], made_of[part]
-        for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key):
-                found[key] = f"was made with {key}={old.get(key)!r}, now it is {new.get(key)!r}"
-    return found
-
-
 def _refuse_unless(
     renewed: bool | Collection[str], directory: Path, differences: Mapping[str, str]
 ) -> None:
     for name, difference in differences.items():
         if not (renewed if isinstance(renewed, bool) else name in renewed):
-            raise UserError(f"{directory}: {difference}; {_REMEDY}")
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _PACKAGES},
-    }
+            raise UserError(f"{directory}: {difference}; {REMEDY}")

@@ -13,7 +13,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.protocol import Outcomes
 from apparel_embed.previous_run import INIT_FROM, STARTED_FROM
-from apparel_embed.runs import STAGE_FILE, Stage, open_stage
+from apparel_embed.stage_record import STAGE_FILE, Stage, open_stage
 
 _INIT_WEIGHTS = "init_weights"
 _NO_STAGES = ("prepared", _INIT_WEIGHTS)

@@ -15,10 +15,11 @@ from apparel_embed.errors import UserError
 from apparel_embed.files import read_json
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead
-from apparel_embed.runs import REAL, STAGE_FILE, Stage, StageAccess, find_stage, open_stage
+from apparel_embed.runs import REAL, StageAccess
 from apparel_embed.serving.kit import write_serving_kit
 from apparel_embed.serving.model_card import ModelCard, render_model_card
 from apparel_embed.serving.saved_model import ExportConfig, write_saved_model
+from apparel_embed.stage_record import STAGE_FILE, Stage, find_stage, open_stage
 from apparel_embed.stages import COMBINED, EVALUATION, STUDENT, SUMMARY_FILE
 from apparel_embed.training.vertical_head import train_vertical_head
 

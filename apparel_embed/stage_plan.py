@@ -10,14 +10,8 @@ from typing import Any
 
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.runs import (
-    Stage,
-    StageAccess,
-    StageWork,
-    find_stage,
-    look_up_stage,
-    open_stage,
-)
+from apparel_embed.runs import StageAccess, StageWork, look_up_stage
+from apparel_embed.stage_record import Stage, find_stage, open_stage
 from apparel_embed.wording import counted
 
 # Of a stage that is there, but of which cannot be told yet whether it is made of the same.

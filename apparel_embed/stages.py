@@ -32,7 +32,8 @@ from apparel_embed.previous_run import (
 )
 from apparel_embed.report.build import write_report
 from apparel_embed.report.inputs import Training, load_inputs
-from apparel_embed.runs import REAL, Stage, StageAccess, find_stage
+from apparel_embed.runs import REAL, StageAccess
+from apparel_embed.stage_record import Stage, find_stage
 from apparel_embed.training.checkpoints import DIRECTORY as CHECKPOINTS
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 from apparel_embed.training.student import StudentConfig

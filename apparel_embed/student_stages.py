@@ -20,7 +20,8 @@ from apparel_embed.previous_run import (
     previous_result,
     previous_stage,
 )
-from apparel_embed.runs import REAL, Stage, StageAccess
+from apparel_embed.runs import REAL, StageAccess
+from apparel_embed.stage_record import Stage
 from apparel_embed.stages import COMBINED, STUDENT, made_of, weights_input
 from apparel_embed.training.checkpoints import DIRECTORY as CHECKPOINTS
 from apparel_embed.training.references import FrozenBackbone

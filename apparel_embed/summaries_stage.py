@@ -8,7 +8,8 @@ from typing import Any
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.inference.damage import telling_damage
 from apparel_embed.report.inputs import load_inputs
-from apparel_embed.runs import REAL, Stage, StageAccess
+from apparel_embed.runs import REAL, StageAccess
+from apparel_embed.stage_record import Stage
 from apparel_embed.stages import SUMMARY_FILE
 from apparel_embed.summaries.build import write_summaries
 

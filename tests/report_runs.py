@@ -20,7 +20,8 @@ from apparel_embed.evaluation.models import Embedded, summarise
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.files import write_json
 from apparel_embed.report.inputs import Training, load_inputs
-from apparel_embed.runs import Stage, run_stage
+from apparel_embed.runs import run_stage
+from apparel_embed.stage_record import Stage
 from apparel_embed.stages import COMPARISONS
 
 NASTY = '<script src="x">&</script>'

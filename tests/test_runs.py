@@ -9,7 +9,8 @@ import pytest
 
 from apparel_embed.errors import UserError
 from apparel_embed.files import atomic_path
-from apparel_embed.runs import open_stage, run_stage
+from apparel_embed.runs import run_stage
+from apparel_embed.stage_record import open_stage
 
 
 def make(directory, work=lambda directory: {"answer": 42}, flags=None, inputs=None, **more):
@@ -252,7 +253,7 @@ def work_with_scratch(directory):
 @pytest.mark.parametrize("case", ["new", "renewed", "renewed half", "twin"])
 def test_killed_anywhere_a_stage_is_whole_after_the_next_call(tmp_path, monkeypatch, case):
     # Both take longer than all the rest, and change nothing here.
-    monkeypatch.setattr("apparel_embed.runs._versions", dict)
+    monkeypatch.setattr("apparel_embed.stage_record._versions", dict)
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     survived = False
     call = 0

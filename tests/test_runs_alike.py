@@ -10,8 +10,9 @@ from report_runs import make_dataset
 from apparel_embed.errors import UserError
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.previous_run import INIT_FROM, previous_input, previous_result
-from apparel_embed.runs import open_stage, run_stage
+from apparel_embed.runs import run_stage
 from apparel_embed.runs_alike import check_pictures, check_settings
+from apparel_embed.stage_record import open_stage
 from apparel_embed.stages import COMBINED, EVALUATION, STUDENT, made_of, specialist_name
 from apparel_embed.student_stages import TARGETS
 from apparel_embed.training.optimization import OptimizationConfig

@@ -8,7 +8,8 @@ import pytest
 from apparel_embed import student_stages
 from apparel_embed.errors import UserError
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.runs import Stage, run_stage
+from apparel_embed.runs import run_stage
+from apparel_embed.stage_record import Stage
 from apparel_embed.student_stages import REFERENCES, find_reference
 from apparel_embed.training.references import FrozenBackbone
 from apparel_embed.training.targets import TargetsConfig

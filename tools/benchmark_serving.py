@@ -21,7 +21,7 @@ from apparel_embed.benchmarks.serving import (
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.runs import open_stage
+from apparel_embed.stage_record import open_stage
 from apparel_embed.stages import STUDENT, single_specialists
 
 _DEFAULT = ServingBenchmark()

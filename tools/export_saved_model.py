@@ -19,8 +19,8 @@ from apparel_embed.cli import app
 from apparel_embed.cli.ending import tell_end
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
-from apparel_embed.runs import open_stage
 from apparel_embed.serving_stages import export_stage, serving_kit, vertical_head_stage
+from apparel_embed.stage_record import open_stage
 from apparel_embed.stages import STUDENT
 
 _RUN = RunFlags()

@@ -21,8 +21,8 @@ from apparel_embed.compression_stage import (
 )
 from apparel_embed.evaluation.compression import COMPRESSION_FILE
 from apparel_embed.retrieval.compression import COMPRESSORS
-from apparel_embed.runs import open_stage
 from apparel_embed.serving.tflite import TFLITE_KINDS
+from apparel_embed.stage_record import open_stage
 from apparel_embed.stages import STUDENT
 
 _DEFAULT = CompressionConfig()

@@ -10,7 +10,7 @@ from absl import flags
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
-from apparel_embed.runs import Stage, open_stage
+from apparel_embed.stage_record import Stage, open_stage
 from apparel_embed.stages import specialist_name
 
 

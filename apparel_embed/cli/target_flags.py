@@ -8,7 +8,7 @@ from absl import flags
 
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.data.augment import AugmentConfig
-from apparel_embed.runs import Stage
+from apparel_embed.stage_record import Stage
 from apparel_embed.stages import COMBINED
 from apparel_embed.student_stages import REFERENCES
 from apparel_embed.training.separation import MOST_SEPARATION

@@ -14,8 +14,9 @@ from apparel_embed.grouping.strategies import Groups, groups_without_search
 from apparel_embed.grouping.training import StageTrainer
 from apparel_embed.inference.damage import telling_damage
 from apparel_embed.previous_run import previous_input, previous_stage
-from apparel_embed.runs import REAL, Stage, StageAccess
+from apparel_embed.runs import REAL, StageAccess
 from apparel_embed.stage_plan import StagePlan
+from apparel_embed.stage_record import Stage
 from apparel_embed.stages import COMBINED, made_of, specialist_stage
 from apparel_embed.summaries.hparams import write_sessions
 from apparel_embed.training.specialist import SpecialistConfig

@@ -26,8 +26,9 @@ from apparel_embed.previous_run import previous_input, previous_stage
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
 from apparel_embed.retrieval.bootstrap import stratified_bootstrap_interval
 from apparel_embed.retrieval.metrics import QueryMetrics
-from apparel_embed.runs import REAL, Stage, StageAccess
+from apparel_embed.runs import REAL, StageAccess
 from apparel_embed.stage_plan import StagePlan
+from apparel_embed.stage_record import Stage
 from apparel_embed.stages import COMBINED, SWEEP, made_of, specialist_stage
 from apparel_embed.student_stages import student_stage, targets_stage
 from apparel_embed.summaries.hparams import write_sessions

@@ -250,6 +250,7 @@ def test_help_has_examples_first_and_every_flag_once(examined):
 def test_what_takes_long_can_be_tried_without_doing_it(examined):
     found, *_ = examined
     assert {Path(tool).stem for tool, flags in found.items() if "dry_run" in flags} == {
+        "build_index",
         "embed",
         "export_targets",
         "prepare_dataset",
