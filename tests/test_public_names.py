@@ -34,6 +34,8 @@ def test_an_unknown_name_is_no_attribute():
         ("import apparel_embed; dir(apparel_embed); apparel_embed.__version__", set()),
         ("from apparel_embed import UserError", set()),
         ("from apparel_embed import load_prepared, PrepareConfig, prepare", {"numpy", "pyarrow"}),
+        ("from apparel_embed import Client; Client('http://localhost:8501').close()", {"numpy"}),
+        ("from apparel_embed.serving import ServerUnavailable, to_servable", {"numpy"}),
     ],
 )
 def test_what_needs_no_tensorflow_does_not_import_it(code, allowed):

@@ -11,7 +11,9 @@ from apparel_embed.errors import UserError
 from apparel_embed.serving.embeddings import Embeddings, embed_in_batches
 from apparel_embed.serving.errors import WrongAnswer
 from apparel_embed.serving.pictures import PictureLimits
-from apparel_embed.serving.warm_up import MODEL_NAME
+
+MODEL_NAME = "apparel_embed"
+"""By which the model is known to a server."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from apparel_embed.errors import UserError
+from apparel_embed.serving.client import MODEL_NAME
 from apparel_embed.serving.decoding import DECODED_AT_ONCE
-from apparel_embed.serving.warm_up import BATCH_SIZES, MODEL_NAME
+from apparel_embed.serving.warm_up import BATCH_SIZES
 
 IMAGE = "tensorflow/serving:2.15.1"
 CONFIGS = ("models.config", "batching.config", "monitoring.config")

@@ -9,9 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from apparel_embed.errors import UserError
-
-MODEL_NAME = "apparel_embed"
-"""By which the model is known to a server."""
+from apparel_embed.serving.client import MODEL_NAME
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 """Pictures in a request; a server that batches requests makes batches of these sizes only."""
