@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.protocol import ALL, MERGED, ROUTED, WITHIN
+from apparel_embed.plain_text import plain_text
 
 MODEL_ORDER = (
     "colour_histogram",
@@ -22,8 +21,6 @@ MODEL_ORDER = (
     "unified",
 )
 DASH = "-"
-# Wide enough for any table: rich then gives every column the width its text needs.
-_NO_LIMIT = 10_000
 _MOST_RUNS_SHOWN = 5
 _NEEDED = (
     "model", "scope", "vertical", "queries", "r_at_1", "r_at_1_low", "r_at_1_high", "r_at_5",
@@ -48,14 +45,17 @@ def render_tables(rows: Sequence[dict], width: int | None = None) -> str:
     Raises:
       UserError: no rows, a row without a needed field, or two rows of the same thing.
     """
-    console = _console(width)
+    _check_width(width)
     by_key = _by_key(rows)
     models = ordered_models(row["model"] for row in rows)
-    console.print("Mean over verticals; 95 % intervals over items in brackets")
-    console.print(_gap_table(by_key, models))
-    console.print("R@1 within each vertical")
-    console.print(_vertical_table(by_key, models))
-    return _text(console)
+    text = plain_text(
+        "Mean over verticals; 95 % intervals over items in brackets",
+        _gap_table(by_key, models),
+        "R@1 within each vertical",
+        _vertical_table(by_key, models),
+        width=width,
+    )
+    return f"{text}\n"
 
 
 def render_comparisons(comparisons: Sequence[dict]) -> str:
@@ -113,25 +113,33 @@ def render_runs(record: Mapping[str, Any], width: int | None = None) -> str:
     Raises:
       UserError: width out of range.
     """
-    console = _console(width)
-    runs, rows = record["runs"], record["rows"]
+    _check_width(width)
+    runs = record["runs"]
     datasets = list(dict.fromkeys(run["dataset"] for run in runs))
-    console.print(f"{len(runs)} runs, split {record['split']}")
-    for run in runs:
-        console.print(f"  {run['run']} (dataset {1 + datasets.index(run['dataset'])})")
-    console.print(
-        "\nMean over verticals and datasets, runs of one dataset averaged; 95 % intervals over "
-        "items in brackets"
-    )
     differ = "trainings and data" if len(datasets) > 1 else "trainings"
-    console.print(f"std of runs: standard deviation of single runs, whose {differ} differ")
-    console.print(_runs_table(rows))
-    if record["comparisons"]:
-        console.print("Differences in R@1 within, paired over the same queries\n")
-    for entry in record["comparisons"]:
-        single = _each(entry["difference_runs"], _signed)
-        console.print(f"{render_comparisons([entry])}; single runs {single}")
-    return _text(console)
+    text = plain_text(
+        f"{len(runs)} runs, split {record['split']}",
+        *(f"  {run['run']} (dataset {1 + datasets.index(run['dataset'])})" for run in runs),
+        "\nMean over verticals and datasets, runs of one dataset averaged; 95 % intervals over "
+        "items in brackets",
+        f"std of runs: standard deviation of single runs, whose {differ} differ",
+        _runs_table(record["rows"]),
+        *_differences_of_runs(record["comparisons"]),
+        width=width,
+    )
+    return f"{text}\n"
+
+
+def _differences_of_runs(comparisons: Sequence[dict]) -> list[str]:
+    if not comparisons:
+        return []
+    return [
+        "Differences in R@1 within, paired over the same queries\n",
+        *(
+            f"{render_comparisons([entry])}; single runs {_each(entry['difference_runs'], _signed)}"
+            for entry in comparisons
+        ),
+    ]
 
 
 def ordered_models(names: Iterable[str]) -> list[str]:
@@ -224,29 +232,9 @@ def _runs_table(rows: Sequence[dict]) -> Table:
     return table
 
 
-def _console(width: int | None) -> Console:
-    """Returns a console that writes plain text into memory.
-
-    Raises:
-      UserError: width out of range.
-    """
+def _check_width(width: int | None) -> None:
     if width is not None and width < 40:
         raise UserError(f"width is {width}; allowed is 40 or more")
-    return Console(
-        file=io.StringIO(),
-        width=width or _NO_LIMIT,
-        color_system=None,
-        force_terminal=False,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
-
-
-def _text(console: Console) -> str:
-    written = cast(io.StringIO, console.file).getvalue()
-    lines = [line.rstrip() for line in written.splitlines()]
-    return "\n".join(lines).strip("\n") + "\n"
 
 
 def _table(first: str) -> Table:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
+
+from apparel_embed.plain_text import plain_text
 
 
 def render_search(record: Mapping[str, Any], width: int = 120) -> str:
@@ -18,20 +18,17 @@ def render_search(record: Mapping[str, Any], width: int = 120) -> str:
       record: content of `groups.json`.
       width: characters per line.
     """
-    text = io.StringIO()
-    console = Console(file=text, width=width, color_system=None, markup=False)
-    if record["decisions"]:
-        console.print(_decisions(record))
+    decisions = [_decisions(record)] if record["decisions"] else []
     minutes = record["trained_seconds"] / 60
-    console.print(
+    spent = "The budget was spent: these are the best groups found within it."
+    return plain_text(
+        *decisions,
         f"{len(record['trials'])} trainings of {record['trained_steps']:,} steps together, "
-        f"{minutes:.1f} minutes"
+        f"{minutes:.1f} minutes",
+        *([] if record["complete"] else [spent]),
+        *(f"  {' + '.join(group)}" for group in record["groups"]),
+        width=width,
     )
-    if not record["complete"]:
-        console.print("The budget was spent: these are the best groups found within it.")
-    for group in record["groups"]:
-        console.print(f"  {' + '.join(group)}")
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def _decisions(record: Mapping[str, Any]) -> Table:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from apparel_embed.data.pictures import RejectedPicture
 from apparel_embed.errors import UserError
+from apparel_embed.plain_text import plain_text
 from apparel_embed.search.boxes import parse_box
 from apparel_embed.search.searcher import Found, NoGarment, Searcher, UnknownVertical
 
@@ -53,11 +53,7 @@ def table_of(found: Found) -> str:
         table.add_row(
             str(place), picture.item, picture.vertical, f"{hit.distance:.3f}", picture.picture
         )
-    console = Console(width=200, record=False)
-    with console.capture() as captured:
-        console.print(table, markup=False)
     where = found.vertical or "all verticals"
     how = f" (predicted, {found.scores[0][1]:.0%})" if found.predicted else ""
     times = ", ".join(f"{step} {1000 * value:.0f} ms" for step, value in found.seconds.items())
-    lines = [line.rstrip() for line in captured.get().splitlines()]
-    return "\n".join([*(line for line in lines if line), f"in {where}{how}; {times}"])
+    return plain_text(table, f"in {where}{how}; {times}")
