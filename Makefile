@@ -19,12 +19,11 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=lo
 .PHONY: quickstart demo test test-fast coverage lint format lock install clean
 
 quickstart: install
-	# Level 3: TensorFlow otherwise complains of CUDA libraries on machines that have none.
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tools/run_pipeline.py --flagfile=flags/quickstart.flags
+	$(BIN)/python tools/run_pipeline.py --flagfile=flags/quickstart.flags
 
 demo: quickstart
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tools/build_index.py --run_dir=runs/quickstart
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python tools/serve_search.py --run_dir=runs/quickstart
+	$(BIN)/python tools/build_index.py --run_dir=runs/quickstart
+	$(BIN)/python tools/serve_search.py --run_dir=runs/quickstart
 
 test: install
 	# Without the slow ones: to trace lines takes half as much processor time again.

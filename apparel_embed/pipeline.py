@@ -18,7 +18,7 @@ from apparel_embed.errors import UserError
 from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.grouping.stage import grouping_stage, plan_grouping
 from apparel_embed.grouping.strategies import Groups
-from apparel_embed.models.backbones import check_initial_weights
+from apparel_embed.models.backbones import check_initial_weights, fetch_initial_weights
 from apparel_embed.previous_run import previous_stage
 from apparel_embed.runs import REAL, StageAccess, only_run
 from apparel_embed.serving.saved_model import ExportConfig
@@ -114,7 +114,12 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
         works on it.
     """
     _check(config)
+    is_there = config.run_dir.is_dir()
     with only_run(config.run_dir):
+        if is_there and is_chief():
+            # A flag that a later stage refuses is told before a stage of other flags is begun.
+            plan_pipeline(config)
+        fetch_initial_weights(config.specialist.model.backbone, config.specialist.init_weights)
         dataset = _data(config)
         _check_verticals(dataset)
         found = grouping_stage(config.run_dir, dataset, config.grouping, config.specialist)

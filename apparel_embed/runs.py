@@ -172,7 +172,8 @@ def look_up_stage(
     if finished:
         return "finished", finished
     partial, state = partial_of(directory), "to do"
-    if partial.is_dir() and any(partial.iterdir()):
+    # A file with a dot first is what a process left that was killed as it began.
+    if partial.is_dir() and any(not path.name.startswith(".") for path in partial.iterdir()):
         differences = differences_of(partial, made_of)
         _refuse_unless(renewed, partial, differences)
         state = "to be begun anew" if differences else "to be gone on with"

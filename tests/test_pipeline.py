@@ -209,6 +209,18 @@ def test_a_changed_flag_under_an_old_run_is_refused_in_one_line(walked):
     assert "Traceback" not in done.stderr
 
 
+def test_flags_that_a_later_stage_refuses_begin_no_stage(walked):
+    run_dir, _ = walked
+    before = {path.name for path in run_dir.iterdir()}
+    # Other groups may be searched for, but the student was made with other steps.
+    changes = ["--grouping=all", "--student_steps=5"]
+    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, *changes)
+
+    assert done.returncode == 1
+    assert "was made with" in done.stderr.splitlines()[-1]
+    assert {path.name for path in run_dir.iterdir()} == before
+
+
 def test_the_single_binaries_find_what_the_pipeline_left(walked):
     run_dir, _ = walked
     for tool, arguments in (

@@ -22,7 +22,13 @@ from apparel_embed.cli.model_flags import InitWeightsFlag
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.serving_flags import vertical_head_flag
 from apparel_embed.report.build import PAGE_FILE
-from apparel_embed.serving_stages import SAVED_MODEL, latest_saved_model, vertical_head_stage
+from apparel_embed.serving_stages import (
+    SAVED_MODEL,
+    VERTICAL_HEAD,
+    latest_saved_model,
+    vertical_head_stage,
+)
+from apparel_embed.stage_record import find_stage
 from apparel_embed.stages import (
     COMBINED,
     STUDENT,
@@ -57,7 +63,8 @@ def main() -> None:
         "student": _RUN.stage(_STUDENT.value),
     }
     student, head = models["student"], None
-    if student and _VERTICAL_HEAD.value:
+    has_head = find_stage(_RUN.run_dir / VERTICAL_HEAD) is not None
+    if student and (_VERTICAL_HEAD.value if _VERTICAL_HEAD.present else has_head):
         head = vertical_head_stage(_RUN.run_dir, dataset, student)
     stage = evaluation_stage(
         _RUN.run_dir,

@@ -14,7 +14,8 @@ def vertical_head_flag() -> flags.FlagHolder[bool]:
         "vertical_head",
         False,
         "train a classifier of verticals on the finished student's features, export it with the "
-        "model and evaluate searches that it routes; the embedding does not change",
+        "model and evaluate searches that it routes; the embedding does not change (evaluate takes "
+        "that of the run if there is one)",
     )
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras_cv
 import tensorflow as tf
+from absl import logging
 
 from apparel_embed.errors import UserError
 from apparel_embed.models.small_cnn import small_cnn_backbone
@@ -118,8 +120,9 @@ BACKBONES: dict[str, Backbone] = {
     # (pixel - 127) / 128, as its ImageNet weights were trained.
     "efficientnet_lite_b0": Backbone(_efficientnet_lite_b0, scale=1 / 128, offset=-127 / 128),
     "efficientnet_v2_b0": Backbone(_efficientnet_v2_b0, presets=("efficientnetv2_b0_imagenet",)),
-    "mobilenet_v3_small": Backbone(_mobilenet_v3_small, presets=("mobilenet_v3_small_imagenet",)),
-    "mobilenet_v3_large": Backbone(_mobilenet_v3_large, presets=("mobilenet_v3_large_imagenet",)),
+    # Without presets: those that keras-cv names have another number of weights than it builds.
+    "mobilenet_v3_small": Backbone(_mobilenet_v3_small),
+    "mobilenet_v3_large": Backbone(_mobilenet_v3_large),
     "resnet18": Backbone(_resnet(keras_cv.models.ResNetBackbone, [2, 2, 2, 2], "basic_block")),
     "resnet50": Backbone(
         _resnet(keras_cv.models.ResNetBackbone, [3, 4, 6, 3], "block"),
@@ -175,14 +178,49 @@ def load_initial_weights(backbone: tf.keras.Model, name: str, init_weights: str)
     if init_weights == "none":
         return
     if init_weights in BACKBONES[name].presets:
-        preset = keras_cv.models.Backbone.from_preset(init_weights)
-        backbone.set_weights(preset.get_weights())
-        return
+        load = functools.partial(_load_preset, backbone, init_weights)
+    else:
+        load = functools.partial(backbone.load_weights, init_weights)
     try:
         with without_keras_warnings():
-            backbone.load_weights(init_weights)
+            load()
+    except UserError:
+        raise
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"--init_weights={init_weights}: not the weights of backbone {name}: {reason}"
         ) from error
+
+
+def fetch_initial_weights(name: str, init_weights: str) -> None:
+    """Fetches the weights of a preset, for what would else fail when much has been done already.
+
+    Args:
+      name: of the backbone in `BACKBONES`.
+      init_weights: as in `load_initial_weights`.
+
+    Raises:
+      UserError: as `load_initial_weights`.
+    """
+    if init_weights in BACKBONES[name].presets:
+        logging.info("weights %s: fetching them, unless they were before", init_weights)
+        load_initial_weights(BACKBONES[name].build((96, 96, 3)), name, init_weights)
+
+
+def _load_preset(backbone: tf.keras.Model, preset: str) -> None:
+    """Gives a backbone the weights of a keras-cv preset of its class.
+
+    Raises:
+      UserError: if they cannot be fetched.
+      ValueError: if they do not fit.
+    """
+    try:
+        fetched = type(backbone).from_preset(preset)
+    except OSError as error:
+        # All that the network can do to it, too.
+        raise UserError(
+            f"--init_weights={preset}: cannot be fetched ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}); without a network give a weights file, or none"
+        ) from error
+    backbone.set_weights(fetched.get_weights())

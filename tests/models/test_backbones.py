@@ -1,12 +1,19 @@
 import socket
 import warnings
 
+import keras_cv
 import numpy as np
 import pytest
+import requests
 import tensorflow as tf
+from keras_cv.src.utils import preset_utils
 
 from apparel_embed.errors import UserError
-from apparel_embed.models.backbones import BACKBONES, load_initial_weights
+from apparel_embed.models.backbones import (
+    BACKBONES,
+    fetch_initial_weights,
+    load_initial_weights,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -80,9 +87,9 @@ def test_none_leaves_the_weights_alone():
         ("small_cnn", "nowhere.h5", "none, a weights file"),
         ("resnet18", "resnet50_imagenet", "none, a weights file"),
         (
-            "mobilenet_v3_small",
+            "resnet50_v2",
             "imagenet",
-            "none, a weights file, mobilenet_v3_small_imagenet",
+            "none, a weights file, resnet50_v2_imagenet",
         ),
     ],
 )
@@ -122,3 +129,63 @@ def test_a_file_that_holds_no_weights_is_refused(tmp_path, content, suffix):
 def test_a_directory_is_no_weights_file(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         load_initial_weights(BACKBONES["small_cnn"].build(SHAPE), "small_cnn", str(tmp_path))
+
+
+PRESETS = [(name, preset) for name, entry in BACKBONES.items() for preset in entry.presets]
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_a_preset_is_one_of_the_backbones_class_with_as_many_weights(name, preset):
+    backbone = BACKBONES[name].build(SHAPE)
+    assert preset in type(backbone).presets_with_weights
+    assert type(backbone).presets[preset]["metadata"]["params"] == backbone.count_params()
+
+
+@pytest.fixture
+def offered(tmp_path, monkeypatch):
+    """Stands in for the network: what is asked for is a preset with random weights, as saved."""
+    published = keras_cv.models.ResNetBackbone(
+        **{
+            **BACKBONES["resnet50"].build(SHAPE).get_config(),
+            "include_rescaling": True,
+            "input_shape": (None, None, 3),
+        }
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        preset_utils.save_to_preset(published, str(tmp_path))
+    asked = []
+
+    def download(handle, path):
+        asked.append(handle)
+        return str(tmp_path / path)
+
+    monkeypatch.setattr(preset_utils.kagglehub, "model_download", download)
+    return published, asked
+
+
+def test_the_weights_of_a_preset_get_into_the_backbone(offered):
+    published, asked = offered
+    backbone = BACKBONES["resnet50"].build(SHAPE)
+    load_initial_weights(backbone, "resnet50", "resnet50_imagenet")
+    images = tf.random.stateless_uniform([2, *SHAPE], [1, 2])
+    np.testing.assert_allclose(backbone(images), published(255 * images), atol=1e-4)
+    assert set(asked) == {"keras/resnetv1/keras/resnet50_imagenet/2"}
+
+
+def test_a_preset_that_cannot_be_fetched_is_told_in_one_line(monkeypatch):
+    def fail(handle, path):
+        raise requests.ConnectionError("HTTPSConnectionPool: Max retries\nexceeded")
+
+    monkeypatch.setattr(preset_utils.kagglehub, "model_download", fail)
+    with pytest.raises(UserError) as error:
+        fetch_initial_weights("resnet50", "resnet50_imagenet")
+    assert str(error.value) == (
+        "--init_weights=resnet50_imagenet: cannot be fetched (ConnectionError: "
+        "HTTPSConnectionPool: Max retries exceeded); without a network give a weights file, or none"
+    )
+
+
+def test_only_presets_are_fetched(monkeypatch):
+    monkeypatch.setattr(preset_utils.kagglehub, "model_download", None)
+    fetch_initial_weights("resnet50", "none")
