@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import os
 from pathlib import Path
 
-from PIL import Image
-
-from apparel_embed.data.pictures import FORMATS
+from apparel_embed.data.pictures import SUFFIXES
 from apparel_embed.errors import UserError
 
 # What computers put beside people's files: previews of Synology, resource forks of macOS.
@@ -109,7 +106,7 @@ def _sort_in(entry: os.DirEntry[str], path: str, root: Path, found: Folder, left
         left_out.add("hidden files and folders", path)
     elif _is_folder(entry):
         found.folders.append(path)
-    elif os.path.splitext(entry.name)[1].lower() in _picture_suffixes():
+    elif entry.name.lower().endswith(SUFFIXES):
         found.pictures.append(path)
     else:
         left_out.add("files that are no pictures, by their names", path)
@@ -120,11 +117,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # A link to itself.
         return False
-
-
-@functools.cache
-def _picture_suffixes() -> frozenset[str]:
-    """Returns the endings of the kinds of pictures that can be prepared, e.g. ".jpg"."""
-    return frozenset(
-        suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS
-    )
