@@ -365,6 +365,16 @@ def test_a_row_of_a_json_list_is_an_element_of_it_in_all_errors(tmp_path):
         import_dataset(ImportConfig("street2shop", tmp_path, tmp_path / "manifest.csv"))
 
 
+def test_dead_addresses_are_left_out_by_default_and_an_error_where_asked(tmp_path):
+    published_trees.make_street2shop(tmp_path)
+    config = ImportConfig("street2shop", tmp_path, tmp_path / "manifest.csv")
+    with pytest.raises(UserError, match=r"element \d+: column 'image': .*\(2 of 40 rows have"):
+        import_dataset(dataclasses.replace(config, missing="error"))
+    result = import_dataset(config)
+    assert result.table.num_rows == 38
+    assert any("picture is missing: 2 of 40 (e.g. images/0000" in note for note in result.notes)
+
+
 def test_a_dataset_without_a_row_makes_no_manifest(tmp_path):
     for folder in ("train", "validation"):
         published_trees.write_json(
