@@ -117,14 +117,14 @@ def check_boxes(table: pa.Table, root: Path, places: Places) -> tuple[str, ...]:
     widths, heights = picture_sizes(root, images.to_pylist())
     which = pc.index_in(boxed["image"], value_set=images).to_numpy()
     width, height = widths[which], heights[which]
-    # Comparisons with NaN, for what could not be read, are false.
     outside = {
         "x_min": boxed["x_min"].to_numpy() < -BOX_TOLERANCE,
         "y_min": boxed["y_min"].to_numpy() < -BOX_TOLERANCE,
         "x_max": boxed["x_max"].to_numpy() > width + BOX_TOLERANCE,
         "y_max": boxed["y_max"].to_numpy() > height + BOX_TOLERANCE,
     }
-    wrong = np.any(list(outside.values()), axis=0)
+    # Sizes of what could not be read are NaN.
+    wrong = np.any(list(outside.values()), axis=0) & ~np.isnan(width)
     if wrong.any():
         index = int(np.argmax(wrong))
         name = next(name for name, values in outside.items() if values[index])

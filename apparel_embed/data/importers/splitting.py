@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apparel_embed.data.importers.checks import check_parents
+from apparel_embed.data.importers.imported import refuse_numbers
 from apparel_embed.data.manifest import hold_out
 from apparel_embed.errors import UserError
 
@@ -62,6 +63,7 @@ def split(table: pa.Table, options: SplitOptions) -> tuple[pa.Table, tuple[str, 
             f"--split_by={options.by}: no column {options.by!r}; there are "
             f"{', '.join(table.column_names)}"
         )
+    refuse_numbers(table, options.by, f"--split_by={options.by}")
     before = table.num_rows
     taught = 1.0
     for name, fraction in (("test", options.test_fraction), ("val", options.val_fraction)):

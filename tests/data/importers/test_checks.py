@@ -109,7 +109,9 @@ def test_boxes_may_reach_out_by_a_pixel_and_are_those_of_the_upright_picture(tmp
 def test_pictures_that_cannot_be_read_are_counted_and_left_to_preparing(tmp_path):
     draw(tmp_path, ["a.jpg"])
     (tmp_path / "b.jpg").write_text("no picture")
-    table = table_of(["a.jpg", "b.jpg", "http://x/c.jpg"], boxes=[(0, 0, 5, 5)] * 3)
+    table = table_of(
+        ["a.jpg", "b.jpg", "http://x/c.jpg"], boxes=[(0, 0, 5, 5), (-5, 0, 5, 5), (0, -5, 5, 5)]
+    )
     assert check_boxes(table, tmp_path, places) == (
         "pictures with a box that cannot be read: 2; preparing lists them",
     )

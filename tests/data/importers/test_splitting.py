@@ -157,6 +157,9 @@ def test_a_column_that_is_not_there_or_tears_items_is_refused():
     table = table_of([("tops", style, 2, 2) for style in range(4)])
     with pytest.raises(UserError, match="--split_by=shop: no column 'shop'; there are image, item"):
         split(table, SplitOptions(test_fraction=0.5, by="shop"))
+    boxed = table.append_column("x_min", pa.array([1.5] * table.num_rows))
+    with pytest.raises(UserError, match=r"^--split_by=x_min: column 'x_min' holds numbers; name"):
+        split(boxed, SplitOptions(test_fraction=0.5, by="x_min"))
     with pytest.raises(UserError, match="item_id 'tops-0-0' has image"):
         split(table, SplitOptions(test_fraction=0.5, by="image"))
 
