@@ -1,11 +1,14 @@
 import base64
 import csv
 import dataclasses
+import errno
 import io
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from rich.console import Console
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.inspect import inspect
 from apparel_embed.errors import UserError
-from apparel_embed.report.inspection import summarise, write_inspection
+from apparel_embed.report.inspection import check_output, summarise, write_inspection
 from apparel_embed.report.inspection_text import print_inspection
 
 TOOL = Path(__file__).parents[2] / "tools" / "inspect_dataset.py"
@@ -159,6 +162,30 @@ def test_a_table_without_findings_is_a_page_and_an_empty_list(tmp_path):
     assert summarise(inspection)["pictures"] is None
 
 
+def test_an_output_that_cannot_be_written_is_one_line_before_anything_is_opened(
+    hostile, tmp_path, monkeypatch
+):
+    (tmp_path / "index.html" / "x").mkdir(parents=True)
+    with pytest.raises(UserError) as error:
+        write_inspection(hostile, tmp_path)
+    assert str(error.value) == f"--output={tmp_path} cannot be written: Is a directory"
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    # Who runs the tests may be allowed to write everywhere.
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UserError) as error:
+        check_output(tmp_path / "new")
+    assert str(error.value) == f"--output={tmp_path}/new cannot be written: Read-only file system"
+    monkeypatch.undo()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file/new cannot be written: Not a directory"):
+        check_output(tmp_path / "file" / "new")
+    check_output(tmp_path / "new" / "deeper")
+    assert not (tmp_path / "new").exists()
+
+
 def test_an_output_that_cannot_be_made_is_one_line(hostile, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--output=.*file cannot be made"):
@@ -208,3 +235,8 @@ def test_a_wrong_manifest_ends_the_binary_with_one_line(tmp_path):
     assert done.stderr.strip().endswith("nowhere.csv: no such manifest")
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    done = run_tool(tmp_path / "nowhere.csv", tmp_path / "file" / "out")
+    assert done.returncode == 1
+    # The manifest has not been looked at.
+    assert done.stderr.strip().endswith("file/out cannot be written: Not a directory")
