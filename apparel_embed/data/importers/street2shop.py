@@ -44,7 +44,7 @@ from apparel_embed.data.importers.published_layout import (
     read_annotations,
     zip_hint,
 )
-from apparel_embed.data.importers.walk import LeftOut, pictures_below
+from apparel_embed.data.importers.walk import LeftOut, check_name, pictures_below
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.errors import UserError
 
@@ -104,9 +104,10 @@ def convert(root: Path, options: Street2ShopOptions | None = None) -> Imported:
         no picture at all; the message names file and element.
     """
     meta = _find_meta(root)
-    verticals = sorted(
-        path.stem[len(_RETRIEVAL) :] for path in (root / meta).glob(f"{_RETRIEVAL}*.json")
-    )
+    lists = sorted((root / meta).glob(f"{_RETRIEVAL}*.json"))
+    for path in lists:
+        check_name(root / meta, path.name)
+    verticals = sorted(path.stem[len(_RETRIEVAL) :] for path in lists)
     parts = [_read_vertical(root, meta, vertical) for vertical in verticals]
     table = pa.concat_tables([part.table for part in parts])
     counts = {
@@ -232,6 +233,12 @@ def _read_list(root: Path, name: str, schema: pa.Schema) -> pa.Table:
         wrong = _what_is_wrong(entry, schema)
         if wrong:
             raise UserError(f"{path}: element {index}: {wrong}")
+    if "bbox" in schema.names:
+        # Of whole numbers pyarrow takes only those that a float holds exactly.
+        entries = [
+            {**entry, "bbox": {name: float(entry["bbox"][name]) for name in _BOX_FIELDS}}
+            for entry in entries
+        ]
     table = pa.Table.from_pylist(entries, schema)
     table = table.append_column(SOURCE_FILE, _all(table, name))
     return table.append_column(SOURCE_ROW, pa.array(np.arange(table.num_rows)))

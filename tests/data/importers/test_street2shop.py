@@ -217,6 +217,20 @@ def test_a_picture_whose_name_is_no_text_is_refused(root):
     fails(root, r"the name b'images/99\xff.jpg' is not UTF-8; rename")
 
 
+def test_a_list_whose_name_is_no_text_is_refused(root):
+    with open(os.path.join(os.fsencode(root / META), b"retrieval_caf\xe9.json"), "wb"):
+        pass
+    fails(root, r"the name b'retrieval_caf\xe9.json' is not UTF-8; rename")
+
+
+def test_a_box_may_be_larger_than_whole_numbers_of_a_float(root):
+    pairs = entries(root, "train_pairs_bags")
+    pairs[0]["bbox"] = {"left": 0, "top": 1, "width": 2**53 + 1, "height": 2**70}
+    write_json(root / META / "train_pairs_bags.json", pairs)
+    row = convert(root).table.to_pylist()[0]
+    assert [row[name] for name in ("x_min", "y_min", "x_max", "y_max")] == [0, 1, 2.0**53, 2.0**70]
+
+
 def test_what_is_missing_is_named(root):
     for path in (root / "images").iterdir():
         path.unlink()
