@@ -10,9 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from apparel_embed.data.manifest import SPLITS
+from apparel_embed.data.manifest import RESERVED_VERTICAL, SPLITS
 
-ALL = "ALL"
 # Wide enough for any table: rich then gives every column the width its text needs.
 _WIDTH = 10_000
 
@@ -45,11 +44,11 @@ def render_counts(table: pa.Table) -> str:
         text.add_column(f"{name} items", justify="right", no_wrap=True)
         text.add_column(f"{name} rows", justify="right", no_wrap=True)
     verticals = sorted({vertical for vertical, _ in cells})
-    for vertical in (*verticals, ALL):
+    for vertical in (*verticals, RESERVED_VERTICAL):
         line = [vertical]
         for name in splits:
             here = [cells.get((one, name), (0, 0)) for one in verticals]
-            if vertical != ALL:
+            if vertical != RESERVED_VERTICAL:
                 here = [cells.get((vertical, name), (0, 0))]
             line += [f"{sum(counts):,}" for counts in zip(*here)]
         text.add_row(*line)

@@ -295,6 +295,15 @@ def test_a_mapping_of_a_column_that_is_not_there_is_refused(shop):
         import_table(shop, "image,item_id,vertical\na.jpg,1,tops\n", roles={"a": "query"})
 
 
+def test_a_vertical_of_the_name_of_all_verticals_is_refused_unless_it_is_mapped(shop):
+    text = "image,item_id,vertical\na.jpg,1,ALL\n"
+    with pytest.raises(UserError, match=r"list.csv: row 2: column 'vertical': 'ALL'; this name is"):
+        import_table(shop, text)
+    assert (
+        import_table(shop, text, verticals={"ALL": "tops"}).table["vertical"][0].as_py() == "tops"
+    )
+
+
 def test_boxes_are_left_unchecked_where_the_user_says_so(shop):
     import_table(shop, f"{BOX}a.jpg,1,tops,1,1,20,5\n", check_boxes=False)
     assert read_manifest(shop / "manifest.csv")["x_max"].to_pylist() == [20.0]
