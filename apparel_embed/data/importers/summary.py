@@ -23,8 +23,9 @@ def render_counts(table: pa.Table) -> str:
       table: rows of a manifest.
 
     Returns:
-      Lines without trailing blanks; a cell is "items / rows", the last line is the sum. Rows are
-      pictures, or garments where a picture shows several; those of split unlabelled have no items.
+      Lines without trailing blanks: of each split a column of items and one of rows; the last line
+      is the sum. Rows are pictures, or garments where a picture shows several. Rows without an
+      item, as those of split unlabelled may be, count as rows alone.
     """
     keys = ["vertical", "split"]
     # An empty item_id is none.
