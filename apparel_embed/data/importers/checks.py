@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from apparel_embed.data.columns import codes_of, find_torn
+from apparel_embed.data.columns import codes_of, find_torn, first_alike
 from apparel_embed.data.importers.derive import ERROR
 from apparel_embed.data.importers.paths import is_missing, similar_file
 from apparel_embed.data.importers.picture_sizes import picture_sizes
@@ -78,7 +78,7 @@ def check_duplicates(table: pa.Table, places: Places, duplicates: str) -> _Check
     Raises:
       UserError: there is a duplicate and none may be.
     """
-    firsts = _first_rows(table)
+    firsts = first_alike(table, ["image", "item_id", *BOX_COLUMNS])
     is_first = firsts == np.arange(table.num_rows)
     if is_first.all():
         return table, ()
@@ -160,21 +160,3 @@ def check_parents(table: pa.Table, by: str) -> tuple[str, ...]:
         f"values of {by} that the data came with in several splits: {len(torn):,} of "
         f"{len(names):,} (e.g. {torn[0].as_py()})",
     )
-
-
-def _first_rows(table: pa.Table) -> np.ndarray:
-    """Returns for each row the first one with the same picture, box and item, int64 [rows]."""
-    first = np.arange(table.num_rows)
-    images, _ = codes_of(table["image"])
-    # Most datasets have no picture twice, and are done here.
-    rows = np.flatnonzero(np.bincount(images)[images] > 1)
-    groups = images[rows].astype(np.int64)
-    for name in ("item_id", *BOX_COLUMNS):
-        column = table[name].take(pa.array(rows))
-        # No box has NaN in it.
-        codes, values = codes_of(pc.fill_null(column, np.nan) if column.null_count else column)
-        # Numbered anew each time, so that no product is too large.
-        groups = np.unique(groups * len(values) + codes, return_inverse=True)[1]
-    _, firsts, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    first[rows] = rows[firsts[inverse]]
-    return first
