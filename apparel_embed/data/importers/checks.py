@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from apparel_embed.data.columns import codes_of, find_torn, first_alike
+from apparel_embed.data.columns import first_alike
 from apparel_embed.data.importers.derive import ERROR
 from apparel_embed.data.importers.paths import is_missing, similar_file
 from apparel_embed.data.importers.picture_sizes import picture_sizes
-from apparel_embed.data.manifest import BOX_COLUMNS, UNLABELLED, Places
+from apparel_embed.data.manifest import BOX_COLUMNS, Places
 from apparel_embed.errors import UserError
 
 # Annotators count pixels from 0 or from 1, and round.
 BOX_TOLERANCE = 1.0
 
 _Checked = tuple[pa.Table, tuple[str, ...]]
-
-
-def compare_counts(found: Mapping[str, int], published: Mapping[str, int]) -> tuple[str, ...]:
-    """Returns a line for each count that differs from the published one, with both numbers."""
-    return tuple(
-        f"{name}: {found.get(name, 0):,} found, but {count:,} published"
-        for name, count in published.items()
-        if found.get(name, 0) != count
-    )
 
 
 def check_missing(table: pa.Table, root: Path, places: Places, missing: str) -> _Checked:
@@ -139,24 +129,3 @@ def check_boxes(table: pa.Table, root: Path, places: Places) -> tuple[str, ...]:
     if not unread:
         return ()
     return (f"pictures with a box that cannot be read: {unread:,}; preparing lists them",)
-
-
-def check_parents(table: pa.Table, by: str) -> tuple[str, ...]:
-    """Returns a note if some groups were in several splits before anything was split.
-
-    Args:
-      table: rows of a manifest after splitting.
-      by: the column whose values are the groups.
-    """
-    labelled = table.select([by, "split"]).filter(pc.not_equal(table["split"], UNLABELLED))
-    labelled = labelled.filter(pc.not_equal(labelled[by], ""))
-    groups, names = codes_of(labelled[by])
-    torn = names.take(
-        pa.array(np.unique(groups[find_torn(groups, codes_of(labelled["split"])[0])]))
-    )
-    if not len(torn):
-        return ()
-    return (
-        f"values of {by} that the data came with in several splits: {len(torn):,} of "
-        f"{len(names):,} (e.g. {torn[0].as_py()})",
-    )

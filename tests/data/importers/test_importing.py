@@ -20,7 +20,7 @@ from data.importers.shop_trees import (
 
 from apparel_embed.data.importers.derive import DeriveOptions
 from apparel_embed.data.importers.folders import FoldersOptions
-from apparel_embed.data.importers.importing import ImportConfig, import_dataset
+from apparel_embed.data.importers.importing import ImportConfig, compare_counts, import_dataset
 from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.data.importers.splitting import SplitOptions
 from apparel_embed.data.importers.table import TableOptions
@@ -432,3 +432,11 @@ def test_the_binary_tells_what_it_wrote_and_what_to_run_next(tmp_path, activated
     # The same by the library.
     import_dataset(luma_config(tmp_path, tmp_path / "again.csv"))
     assert (tmp_path / "again.csv").read_bytes() == output.read_bytes()
+
+
+def test_a_count_that_differs_is_told_with_both_numbers():
+    found, published = {"pictures": 1234, "items": 5}, {"pictures": 1235, "items": 5, "pairs": 2}
+    assert compare_counts(found, published) == (
+        "pictures: 1,234 found, but 1,235 published",
+        "pairs: 0 found, but 2 published",
+    )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apparel_embed.data.importers.splitting import SplitOptions, split, untested
+from apparel_embed.data.importers.splitting import SplitOptions, check_parents, split, untested
 from apparel_embed.errors import UserError
 
 
@@ -169,3 +169,13 @@ def test_no_test_split_is_told():
     assert "--test_fraction makes one" in untested(table)[0]
     assert untested(split(table, SplitOptions(test_fraction=0.5))[0]) == ()
     assert np.all(table["split"].to_numpy() == "train")
+
+
+def test_groups_that_the_data_has_in_several_splits_are_told():
+    split = ["train", "val", "test", "test", "unlabelled", "train", "test"]
+    table = pa.table({"style": ["b", "b", "a", "a", "a", "", ""], "split": split})
+    assert check_parents(table, "style") == (
+        "values of style that the data came with in several splits: 1 of 2 (e.g. b)",
+    )
+    kept = table.filter(pa.array(np.array(split) != "val"))
+    assert check_parents(kept, "style") == ()
