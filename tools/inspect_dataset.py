@@ -25,7 +25,7 @@ from apparel_embed.cli.inspect_flags import InspectFlags
 from apparel_embed.cli.machine_flags import ProcessesFlag
 from apparel_embed.data.inspection.findings import ERROR, WARNING
 from apparel_embed.data.inspection.inspect import inspect
-from apparel_embed.report.inspection import PAGE_FILE, write_inspection
+from apparel_embed.report.inspection import PAGE_FILE, check_output, write_inspection
 from apparel_embed.report.inspection_text import print_inspection
 
 _MANIFEST = flags.DEFINE_string("manifest", None, "manifest, CSV or Parquet", required=True)
@@ -42,15 +42,19 @@ _FAIL_ON = flags.DEFINE_enum(
 
 def main() -> None:
     """Inspects the dataset, writes the report, and prints what was found."""
-    inspection = inspect(_INSPECT.config(Path(_MANIFEST.value)), processes=_PROCESSES.value)
-    write_inspection(inspection, Path(_OUTPUT.value))
+    config = _INSPECT.config(Path(_MANIFEST.value))
+    output = Path(_OUTPUT.value)
+    # To open all pictures may take hours.
+    check_output(output)
+    inspection = inspect(config, processes=_PROCESSES.value)
+    write_inspection(inspection, output)
     # Where nobody watches there is no width to fit.
     console = Console() if sys.stdout.isatty() else Console(width=120)
     print_inspection(inspection, console)
     run = f"python tools/run_pipeline.py --manifest={shlex.quote(_MANIFEST.value)}"
     tell_end(
         [
-            ("Report", Path(_OUTPUT.value) / PAGE_FILE),
+            ("Report", output / PAGE_FILE),
             ("Next", f"{run} --run_dir=runs/mine"),
         ]
     )

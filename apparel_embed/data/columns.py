@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,6 +39,32 @@ def ranked_codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     ranks = np.empty(len(values), np.int32)
     ranks[order.to_numpy()] = np.arange(len(values), dtype=np.int32)
     return ranks[codes], values.take(order)
+
+
+def first_alike(table: pa.Table, names: Sequence[str]) -> np.ndarray:
+    """Finds for each row the first one that has the same values.
+
+    Args:
+      table: n rows.
+      names: columns of texts, or of numbers, which may be null but not NaN. Fastest where few rows
+        have the same value in the first of them, which holds texts.
+
+    Returns:
+      Row numbers int64 [n].
+    """
+    first = np.arange(table.num_rows)
+    # Texts of 10 million rows do not fit an array of short offsets.
+    codes, _ = codes_of(table[names[0]].cast(pa.large_string()))
+    rows = np.flatnonzero(np.bincount(codes, minlength=1)[codes] > 1)
+    groups = codes[rows].astype(np.int64)
+    for name in names[1:]:
+        column = table[name].take(pa.array(rows))
+        codes, values = codes_of(pc.fill_null(column, np.nan) if column.null_count else column)
+        # Numbered anew each time, so that no product is too large.
+        groups = np.unique(groups * len(values) + codes, return_inverse=True)[1]
+    _, firsts, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    first[rows] = rows[firsts[inverse]]
+    return first
 
 
 def find_torn(items: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -22,6 +22,8 @@ BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")
 UNLABELLED = "unlabelled"
 SPLITS = ("train", "val", "test", UNLABELLED)
 ROLES = ("query", "gallery", "both")
+# Tables of results call sums and means over verticals so.
+RESERVED_VERTICAL = "ALL"
 # The prepared dataset numbers its records in a column of this name.
 RESERVED_COLUMN = "record"
 
@@ -235,7 +237,7 @@ def _with_defaults(table: pa.Table) -> pa.Table:
 
 
 def _check_texts(places: Places, table: pa.Table) -> None:
-    """Raises a UserError for an unknown split or role or an empty required cell."""
+    """Raises a UserError for an unknown split or role, or a required cell empty or reserved."""
     # Splits first: of a misspelt one that an item_id is missing would be the lesser half.
     for name, allowed in (("split", SPLITS), ("role", ROLES)):
         unknown = pc.invert(pc.is_in(table[name], value_set=pa.array(allowed)))
@@ -246,6 +248,8 @@ def _check_texts(places: Places, table: pa.Table) -> None:
             blank = pc.and_not(blank, pc.equal(table["split"], UNLABELLED))
             needed += f"; only split {UNLABELLED} may go without"
         _refuse(places, table, name, blank, needed)
+    reserved = pc.equal(table["vertical"], RESERVED_VERTICAL)
+    _refuse(places, table, "vertical", reserved, "this name is that of all verticals; rename it")
 
 
 def _is_blank(texts: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:

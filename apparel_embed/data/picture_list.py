@@ -16,14 +16,10 @@ from pyarrow import fs
 
 from apparel_embed.data.locations import beside, locate
 from apparel_embed.data.manifest import BOX_COLUMNS
+from apparel_embed.data.pictures import SUFFIXES
 from apparel_embed.errors import UserError
 
 IMAGE = "image"
-# What tools call pictures by that shops use; other files of a directory are passed over.
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".heic", ".heif", ".ppm", ".pgm", ".pbm", ".ico", ".tga", ".jp2", ".j2k"),
-)
 
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _ROWS_AT_ONCE = 1 << 16
@@ -69,8 +65,8 @@ def list_directory(directory: str) -> Iterator[pa.Table]:
       directory: where to look, and in all directories below.
 
     Yields:
-      Tables with the column `image`: paths from `directory` on of files with one of `SUFFIXES`.
-      Names that begin with a dot are passed over.
+      Tables with the column `image`: paths from `directory` on of files that are pictures by
+      their names. Names that begin with a dot are passed over.
 
     Raises:
       UserError: there is no such directory, or it cannot be read.

@@ -23,6 +23,14 @@ FORMATS = (
     *("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "ICO", "TGA", "JPEG2000"),
     "HEIF",
 )
+# How names of such files end, in lower case. Pillow's own list has no HEIF before the first picture
+# is opened; it has .pfm, whose floating-point pixels are rejected.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".avifs", ".gif"),
+    *(".bmp", ".tif", ".tiff", ".heic", ".heics", ".heif", ".heifs", ".hif", ".ico"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".icb", ".vda", ".vst"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+)
 # Twice Pillow's own limit, above which it refuses to open a picture.
 LARGEST_MAX_PIXELS = 178_956_970
 

@@ -97,6 +97,8 @@ def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]
     except UnicodeDecodeError as error:
         row = undecodable_row(path)
         raise UserError(f"{path}: row {row}: is not UTF-8 text; save it as CSV in UTF-8") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except csv.Error as error:
         raise UserError(f"{path}: row {line}: cannot be read as CSV: {error}") from error
 

@@ -6,6 +6,7 @@ Matplotlib's object-oriented interface only: no figure outlives its function, no
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
@@ -38,6 +39,18 @@ def vertical_style(number: int) -> tuple[str, str]:
         _COLOURS[number % len(_COLOURS)],
         _MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)],
     )
+
+
+def interval_arms(rows: Sequence[Mapping[str, float]]) -> tuple[list[float], list[float]]:
+    """Returns how far the intervals of R@1 reach below and above their middles, for error bars.
+
+    Args:
+      rows: each with `r_at_1`, `r_at_1_low` and `r_at_1_high`.
+    """
+    # Rounding may put an end of an interval beyond its middle by a bit.
+    below = [max(0.0, row["r_at_1"] - row["r_at_1_low"]) for row in rows]
+    above = [max(0.0, row["r_at_1_high"] - row["r_at_1"]) for row in rows]
+    return below, above
 
 
 def literal(text: str) -> str:

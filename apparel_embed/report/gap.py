@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from apparel_embed.evaluation.protocol import ALL, MERGED, ROUTED, SCOPES, WITHIN
 from apparel_embed.evaluation.table import DASH
-from apparel_embed.report.drawing import literal, model_style, new_figure, png_bytes
+from apparel_embed.report.drawing import interval_arms, literal, model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.parts import Part, Picture, Section, Table
 from apparel_embed.wording import counted
@@ -51,6 +51,10 @@ def _with_interval(row: Mapping[str, Any] | None) -> str:
     if row is None or row["r_at_1"] is None:
         return DASH
     return f"{row['r_at_1']:.3f} [{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}]"
+
+
+def _signed(entry: Mapping[str, float]) -> str:
+    return f"{entry['difference']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
 
 
 def _behind(rows: _Rows, models: Sequence[str], scope: str) -> str:
@@ -104,7 +108,7 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[Table]:
             f"{entry['model']} - {entry['minus']}",
             entry["vertical"],
             f"{entry['queries']:,}",
-            f"{entry['difference']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]",
+            _signed(entry),
             "clear" if entry["is_clear"] else "may be chance",
         )
         for entry in comparisons
@@ -136,9 +140,8 @@ def _routing(rows: _Rows, routing: Mapping[str, Any]) -> Table:
     difference = routing["r_at_1_difference"]
     return Table(
         f"Searches by {model} in the vertical that its vertical head predicts for the query "
-        "(routed), and in the one that is known. R@1 routed is lower by "
-        f"{-difference['difference']:.3f} [{-difference['high']:.3f}, {-difference['low']:.3f}], "
-        f"paired over {counted(routing['queries'], 'query', 'queries')}.",
+        "(routed), and in the one that is known. Difference in R@1, routed - within: "
+        f"{_signed(difference)}, paired over {counted(routing['queries'], 'query', 'queries')}.",
         ("vertical", "queries", "accuracy of the head", "R@1 routed", "R@1 within"),
         tuple(body),
     )
@@ -186,13 +189,10 @@ def _draw_scope(
         colour, marker = model_style(model)
         offset = (number - (len(models) - 1) / 2) * 0.8 / len(models)
         values = [row["r_at_1"] for _, row in found]
-        # Rounding may put an end of an interval beyond its middle by a bit.
-        below = [max(0.0, row["r_at_1"] - row["r_at_1_low"]) for _, row in found]
-        above = [max(0.0, row["r_at_1_high"] - row["r_at_1"]) for _, row in found]
         axis.errorbar(
             values,
             [line + offset for line, _ in found],
-            xerr=[below, above],
+            xerr=interval_arms([row for _, row in found]),
             fmt=marker,
             color=colour,
             markersize=5,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,17 @@ FINDINGS_FILE = "findings.csv"
 _COLUMNS = ("image", "item_id", "vertical", "split")
 
 
+def check_output(directory: Path) -> None:
+    """Raises a UserError if nothing can be written to the directory of a report, or it not made."""
+    try:
+        there = next(place for place in (directory, *directory.parents) if place.exists())
+        # Permissions alone do not tell: the disk may be read-only.
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"--output={directory} cannot be written: {error.strerror}") from error
+
+
 def write_inspection(inspection: Inspection, directory: Path) -> None:
     """Writes `index.html`, `summary.json` and `findings.csv`; the same input, the same bytes.
 
@@ -31,7 +43,7 @@ def write_inspection(inspection: Inspection, directory: Path) -> None:
       directory: where to; what an earlier inspection wrote there is replaced.
 
     Raises:
-      UserError: the directory cannot be made.
+      UserError: the directory cannot be made, or a file in it not be written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -44,11 +56,15 @@ def write_inspection(inspection: Inspection, directory: Path) -> None:
         facts=facts(inspection),
         sections=inspection_sections(inspection),
     )
-    with atomic_path(directory / PAGE_FILE) as temporary:
-        temporary.write_text(page, "utf-8")
-    with atomic_path(directory / FINDINGS_FILE) as temporary:
-        pyarrow.csv.write_csv(_findings_table(inspection), temporary)
-    write_json(directory / SUMMARY_FILE, summarise(inspection))
+    try:
+        with atomic_path(directory / PAGE_FILE) as temporary:
+            temporary.write_text(page, "utf-8")
+        with atomic_path(directory / FINDINGS_FILE) as temporary:
+            pyarrow.csv.write_csv(_findings_table(inspection), temporary)
+        write_json(directory / SUMMARY_FILE, summarise(inspection))
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise UserError(f"--output={directory} cannot be written: {reason}") from error
 
 
 def summarise(inspection: Inspection) -> dict[str, Any]:

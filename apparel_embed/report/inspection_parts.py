@@ -89,16 +89,16 @@ class SheetPicture:
       vertical: its name.
       caption: out of how many items it was drawn.
       uri: the sheet, as a data URI.
-      labels: of each line the item's id and what there is of it.
       cell: height of a line in pixels.
+      labels: of each line the item's id and what there is of it.
     """
 
     kind: ClassVar[str] = "sheet"
+    cell: ClassVar[int] = CELL
     vertical: str
     caption: str
     uri: str
     labels: tuple[tuple[str, str], ...]
-    cell: int = CELL
 
 
 InspectionPart = Union[Table, Bars, Found, SheetPicture]

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.ticker import NullLocator
 
 from apparel_embed.files import read_json
-from apparel_embed.report.drawing import model_style, new_figure, png_bytes
+from apparel_embed.report.drawing import interval_arms, model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.parts import Picture, Section
 from apparel_embed.wording import counted
@@ -64,11 +64,8 @@ def draw_curve(sweep: Mapping[str, Any]) -> bytes:
         shift = _SHIFT ** (1 if number else -1)
         places = [group_size(row) * shift for row in rows]
         means = [row["r_at_1"] for row in rows]
-        below = [row["r_at_1"] - row["r_at_1_low"] for row in rows]
-        above = [row["r_at_1_high"] - row["r_at_1"] for row in rows]
-        axes.errorbar(
-            places, means, [below, above], color=colour, marker=marker, capsize=3, label=label
-        )
+        arms = interval_arms(rows)
+        axes.errorbar(places, means, arms, color=colour, marker=marker, capsize=3, label=label)
         for place, row in zip(places, rows):
             repeats = row["repeats"]
             axes.plot([place * shift] * len(repeats), repeats, ".", color=colour, alpha=0.5)

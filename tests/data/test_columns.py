@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
-from apparel_embed.data.columns import codes_of, find_torn, ranked_codes_of
+from apparel_embed.data.columns import codes_of, find_torn, first_alike, ranked_codes_of
 
 
 def test_values_are_numbered_as_they_come_over_all_chunks():
@@ -16,6 +16,18 @@ def test_a_column_without_rows_has_no_values():
         codes, values = codes_of(column)
         assert codes.tolist() == []
         assert values.to_pylist() == []
+
+
+def test_the_first_of_rows_alike_is_found_in_all_columns_and_nulls_are_alike():
+    side = [1.5, None, 1.5, None, 2.5, 1.5, None]
+    columns = {"image": list("abababb"), "item": list("1212113"), "x": pa.array(side)}
+    table = pa.table(columns)
+    chunks = pa.concat_tables([table.slice(0, 3), table.slice(3)])
+    assert first_alike(chunks, ["image"]).tolist() == [0, 1, 0, 1, 0, 1, 1]
+    assert first_alike(chunks, ["image", "item"]).tolist() == [0, 1, 0, 1, 0, 5, 6]
+    assert first_alike(chunks, ["image", "x"]).tolist() == [0, 1, 0, 1, 4, 5, 1]
+    for rows in (table.slice(0, 2), table.slice(0, 0)):
+        assert first_alike(rows, list(columns)).tolist() == list(range(rows.num_rows))
 
 
 def test_rows_with_another_value_than_their_items_first_are_found():

@@ -148,6 +148,10 @@ BOX = f"{HEADER},x_min,y_min,x_max,y_max"
             )
             for split in ("train", "val", "test", "")
         ),
+        (
+            f"{HEADER}\n{ROW}\nb.jpg,2,ALL\n",
+            "row 3: column 'vertical': 'ALL'; this name is that of all verticals; rename it",
+        ),
         # Not that its item_id is missing.
         *(
             (

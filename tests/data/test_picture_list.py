@@ -99,11 +99,14 @@ def test_what_is_no_manifest_is_refused(tmp_path, name, content, message):
 
 def test_a_directory_is_listed_by_name_without_what_is_no_picture(tmp_path):
     names = ["b/2.JPG", "b/10.jpeg", "a.png", "c.txt", ".hidden.jpg", ".cache/x.jpg", "b/c/d.webp"]
+    names += ["e.HEIC", "f.hif", "heic"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     (found,) = list_directory(str(tmp_path))
-    assert found.to_pydict() == {"image": ["a.png", "b/10.jpeg", "b/2.JPG", "b/c/d.webp"]}
+    assert found.to_pydict() == {
+        "image": ["a.png", "b/10.jpeg", "b/2.JPG", "b/c/d.webp", "e.HEIC", "f.hif"]
+    }
 
 
 def test_a_missing_directory_is_told(tmp_path):

@@ -9,6 +9,8 @@ from heic import PLAIN, TURNED
 from PIL import Image, ImageCms, features
 
 from apparel_embed.data.pictures import (
+    FORMATS,
+    SUFFIXES,
     PictureSettings,
     RejectedPicture,
     crop_rectangle,
@@ -116,6 +118,13 @@ def test_heic_that_is_cut_off_is_rejected_with_one_line(length):
     with pytest.raises(RejectedPicture) as error:
         prepare_picture(PLAIN[:length], PictureSettings())
     assert "\n" not in str(error.value)
+
+
+def test_names_of_pictures_end_as_pillow_and_its_heif_plugin_have_it():
+    picture_size(PLAIN)  # Pillow knows of HEIF only once a picture was opened.
+    kinds = Image.registered_extensions()
+    assert {kinds[suffix] for suffix in SUFFIXES} == set(FORMATS)
+    assert {suffix for suffix, kind in kinds.items() if kind in FORMATS} - {*SUFFIXES} <= {".pfm"}
 
 
 def test_broken_exif_is_ignored():

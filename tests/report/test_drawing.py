@@ -6,6 +6,7 @@ from report_runs import is_drawn
 
 from apparel_embed.evaluation.table import MODEL_ORDER
 from apparel_embed.report.drawing import (
+    interval_arms,
     literal,
     model_style,
     new_figure,
@@ -35,6 +36,14 @@ def test_every_model_has_its_own_colour_and_marker():
     styles = [model_style(model) for model in (*MODEL_ORDER, "another")]
 
     assert len({colour for colour, _ in styles}) == len({mark for _, mark in styles}) == 7
+
+
+def test_arms_of_an_interval_are_never_negative():
+    rows = [
+        {"r_at_1": 0.5, "r_at_1_low": 0.25, "r_at_1_high": 1.0},
+        {"r_at_1": 0.5, "r_at_1_low": 0.5 + 1e-16 * 2, "r_at_1_high": 0.5 - 1e-12},
+    ]
+    assert interval_arms(rows) == ([0.25, 0.0], [0.5, 0.0])
 
 
 def test_fifty_verticals_can_be_told_apart():

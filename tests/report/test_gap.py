@@ -139,5 +139,8 @@ def test_what_routing_costs_has_a_table_of_its_own(nasty_run):
         assert r_at_1 == with_interval(routed[vertical])
         assert int(queries) == routed[vertical]["queries"]
         assert 0 <= float(accuracy.split()[0]) <= 1
-    assert f"lower by {-routing['r_at_1_difference']['difference']:.3f}" in table.caption
+    cost = routing["r_at_1_difference"]
+    assert cost["difference"] < 0
+    signed = f"{cost['difference']:+.3f} [{cost['low']:+.3f}, {cost['high']:+.3f}]"
+    assert f"Difference in R@1, routed - within: {signed}, paired over" in table.caption
     assert len(tables(gap_section(inputs))) == 4

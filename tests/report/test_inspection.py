@@ -1,11 +1,14 @@
 import base64
 import csv
 import dataclasses
+import errno
 import io
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from rich.console import Console
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.inspect import inspect
 from apparel_embed.errors import UserError
-from apparel_embed.report.inspection import summarise, write_inspection
+from apparel_embed.report.inspection import check_output, summarise, write_inspection
 from apparel_embed.report.inspection_text import print_inspection
 
 TOOL = Path(__file__).parents[2] / "tools" / "inspect_dataset.py"
@@ -43,6 +46,8 @@ def test_the_page_needs_no_other_file_no_network_and_no_script(text):
         assert attributes.get("src", "data:image/").startswith("data:image/")
         assert attributes.get("href", "#").startswith("#")
     assert len(text) < 1e6
+    ids = [attributes["id"] for _, attributes in Page(text).tags if "id" in attributes]
+    assert len(set(ids)) == len(ids) > 0
 
 
 def test_names_from_the_manifest_are_text_and_never_markup(text):
@@ -54,7 +59,7 @@ def test_names_from_the_manifest_are_text_and_never_markup(text):
 def test_every_finding_is_in_the_page_with_its_severity_example_and_advice(hostile, text):
     found = Page(text).text
     for finding in hostile.findings:
-        assert f'<article class="found {finding.severity}" id="{finding.code}">' in text
+        assert f'<article class="found {finding.severity}">' in text
         assert finding.what in found
         assert finding.advice in found
         assert hostile.example(finding) in found
@@ -159,6 +164,30 @@ def test_a_table_without_findings_is_a_page_and_an_empty_list(tmp_path):
     assert summarise(inspection)["pictures"] is None
 
 
+def test_an_output_that_cannot_be_written_is_one_line_before_anything_is_opened(
+    hostile, tmp_path, monkeypatch
+):
+    (tmp_path / "index.html" / "x").mkdir(parents=True)
+    with pytest.raises(UserError) as error:
+        write_inspection(hostile, tmp_path)
+    assert str(error.value) == f"--output={tmp_path} cannot be written: Is a directory"
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    # Who runs the tests may be allowed to write everywhere.
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UserError) as error:
+        check_output(tmp_path / "new")
+    assert str(error.value) == f"--output={tmp_path}/new cannot be written: Read-only file system"
+    monkeypatch.undo()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file/new cannot be written: Not a directory"):
+        check_output(tmp_path / "file" / "new")
+    check_output(tmp_path / "new" / "deeper")
+    assert not (tmp_path / "new").exists()
+
+
 def test_an_output_that_cannot_be_made_is_one_line(hostile, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--output=.*file cannot be made"):
@@ -208,3 +237,8 @@ def test_a_wrong_manifest_ends_the_binary_with_one_line(tmp_path):
     assert done.stderr.strip().endswith("nowhere.csv: no such manifest")
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    done = run_tool(tmp_path / "nowhere.csv", tmp_path / "file" / "out")
+    assert done.returncode == 1
+    # The manifest has not been looked at.
+    assert done.stderr.strip().endswith("file/out cannot be written: Not a directory")

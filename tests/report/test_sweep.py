@@ -58,5 +58,11 @@ def test_the_curve_is_at_the_mean_size_of_groups_not_at_that_asked_for(monkeypat
     assert list(axes.lines[0].get_xdata()) == pytest.approx([8 / 3, 4], rel=0.05)
 
 
+def test_a_curve_whose_interval_ends_at_its_middle_by_a_bit_less_is_drawn():
+    rows = [{**SWEEP["rows"][0], "r_at_1": 1.0, "r_at_1_high": 1.0 - 1e-16 * 2}]
+    assert rows[0]["r_at_1_high"] < 1
+    assert is_drawn(draw_curve({**SWEEP, "rows": rows}))
+
+
 def test_a_curve_of_one_size_and_one_kind_of_model_is_drawn():
     assert is_drawn(draw_curve({**SWEEP, "rows": SWEEP["rows"][:1]}))

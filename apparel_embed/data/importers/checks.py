@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from apparel_embed.data.columns import codes_of, find_torn
+from apparel_embed.data.columns import first_alike
 from apparel_embed.data.importers.derive import ERROR
 from apparel_embed.data.importers.paths import is_missing, similar_file
 from apparel_embed.data.importers.picture_sizes import picture_sizes
-from apparel_embed.data.manifest import BOX_COLUMNS, UNLABELLED, Places
+from apparel_embed.data.manifest import BOX_COLUMNS, Places
 from apparel_embed.errors import UserError
 
 # Annotators count pixels from 0 or from 1, and round.
 BOX_TOLERANCE = 1.0
 
 _Checked = tuple[pa.Table, tuple[str, ...]]
-
-
-def compare_counts(found: Mapping[str, int], published: Mapping[str, int]) -> tuple[str, ...]:
-    """Returns a line for each count that differs from the published one, with both numbers."""
-    return tuple(
-        f"{name}: {found.get(name, 0):,} found, but {count:,} published"
-        for name, count in published.items()
-        if found.get(name, 0) != count
-    )
 
 
 def check_missing(table: pa.Table, root: Path, places: Places, missing: str) -> _Checked:
@@ -78,7 +68,7 @@ def check_duplicates(table: pa.Table, places: Places, duplicates: str) -> _Check
     Raises:
       UserError: there is a duplicate and none may be.
     """
-    firsts = _first_rows(table)
+    firsts = first_alike(table, ["image", "item_id", *BOX_COLUMNS])
     is_first = firsts == np.arange(table.num_rows)
     if is_first.all():
         return table, ()
@@ -117,14 +107,14 @@ def check_boxes(table: pa.Table, root: Path, places: Places) -> tuple[str, ...]:
     widths, heights = picture_sizes(root, images.to_pylist())
     which = pc.index_in(boxed["image"], value_set=images).to_numpy()
     width, height = widths[which], heights[which]
-    # Comparisons with NaN, for what could not be read, are false.
     outside = {
         "x_min": boxed["x_min"].to_numpy() < -BOX_TOLERANCE,
         "y_min": boxed["y_min"].to_numpy() < -BOX_TOLERANCE,
         "x_max": boxed["x_max"].to_numpy() > width + BOX_TOLERANCE,
         "y_max": boxed["y_max"].to_numpy() > height + BOX_TOLERANCE,
     }
-    wrong = np.any(list(outside.values()), axis=0)
+    # Sizes of what could not be read are NaN.
+    wrong = np.any(list(outside.values()), axis=0) & ~np.isnan(width)
     if wrong.any():
         index = int(np.argmax(wrong))
         name = next(name for name, values in outside.items() if values[index])
@@ -139,42 +129,3 @@ def check_boxes(table: pa.Table, root: Path, places: Places) -> tuple[str, ...]:
     if not unread:
         return ()
     return (f"pictures with a box that cannot be read: {unread:,}; preparing lists them",)
-
-
-def check_parents(table: pa.Table, by: str) -> tuple[str, ...]:
-    """Returns a note if some groups were in several splits before anything was split.
-
-    Args:
-      table: rows of a manifest after splitting.
-      by: the column whose values are the groups.
-    """
-    labelled = table.select([by, "split"]).filter(pc.not_equal(table["split"], UNLABELLED))
-    labelled = labelled.filter(pc.not_equal(labelled[by], ""))
-    groups, names = codes_of(labelled[by])
-    torn = names.take(
-        pa.array(np.unique(groups[find_torn(groups, codes_of(labelled["split"])[0])]))
-    )
-    if not len(torn):
-        return ()
-    return (
-        f"values of {by} that the data came with in several splits: {len(torn):,} of "
-        f"{len(names):,} (e.g. {torn[0].as_py()})",
-    )
-
-
-def _first_rows(table: pa.Table) -> np.ndarray:
-    """Returns for each row the first one with the same picture, box and item, int64 [rows]."""
-    first = np.arange(table.num_rows)
-    images, _ = codes_of(table["image"])
-    # Most datasets have no picture twice, and are done here.
-    rows = np.flatnonzero(np.bincount(images)[images] > 1)
-    groups = images[rows].astype(np.int64)
-    for name in ("item_id", *BOX_COLUMNS):
-        column = table[name].take(pa.array(rows))
-        # No box has NaN in it.
-        codes, values = codes_of(pc.fill_null(column, np.nan) if column.null_count else column)
-        # Numbered anew each time, so that no product is too large.
-        groups = np.unique(groups * len(values) + codes, return_inverse=True)[1]
-    _, firsts, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    first[rows] = rows[firsts[inverse]]
-    return first

@@ -40,6 +40,7 @@ from apparel_embed.data.importers.published_layout import (
     to_vertical,
     zip_hint,
 )
+from apparel_embed.data.importers.walk import check_name
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.errors import UserError
 from apparel_embed.progress import progress_bar
@@ -166,6 +167,7 @@ def _read_pictures(directory: Path) -> list[_Picture]:
 
 def _read_picture(path: Path) -> _Picture:
     """Returns what one file says; raises a UserError if it is not as documented."""
+    check_name(path.parent, path.name)
     value = read_annotations(path)
     if not isinstance(value, dict):
         raise UserError(f"{path}: {_shown(value)}; an object with pair_id, source, item1 is needed")

@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.data.columns import codes_of
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
 from apparel_embed.data.importers.list_files import ListFile, boxes_of, read_list
 from apparel_embed.data.importers.published_layout import (
@@ -120,7 +121,7 @@ def _pictures_of_pairs(listed: ListFile, paths: pa.Table) -> tuple[pa.Table, pa.
     both = pa.concat_tables(
         [shared.append_column("name", pairs[column]) for column in (_STREET, _SHOP)]
     )
-    codes = both["name"].combine_chunks().dictionary_encode().indices.to_numpy()
+    codes, _ = codes_of(both["name"])
     first = np.unique(codes, return_index=True)[1]
     for column, reason in (
         ("item_id", "a picture belongs to one item"),
@@ -139,7 +140,7 @@ def _refuse_torn(
     listed: ListFile, both: pa.Table, column: str, first: np.ndarray, reason: str
 ) -> None:
     """Raises a UserError if a picture has another value in a column than at its first place."""
-    values = both[column].combine_chunks().dictionary_encode().indices.to_numpy()
+    values, _ = codes_of(both[column])
     torn = np.flatnonzero(values != values[first])
     if not len(torn):
         return

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW
-from apparel_embed.data.manifest import Places
+from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, refuse_numbers
+from apparel_embed.data.manifest import BOX_COLUMNS, Places
 from apparel_embed.errors import UserError
 
 ERROR, SKIP = "error", "skip"
@@ -64,7 +64,7 @@ def _with_groups(
     names = _group_names(pattern)
     searched = options.pattern_column or _source_of_images(table, options.columns)
     by_default = "--pattern (--pattern_column names another)"
-    _need(table, searched, "--pattern_column" if options.pattern_column else by_default)
+    _need_texts(table, searched, "--pattern_column" if options.pattern_column else by_default)
     matches = pc.extract_regex(table[searched], pattern).combine_chunks()
     unmatched = matches.is_null()
     missed = pc.sum(unmatched).as_py() or 0
@@ -124,7 +124,8 @@ def _with_columns(table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
         if "{" in source:
             made[name] = _fill_template(table, name, source)
         elif source:
-            _need(table, source, f"--columns={name}:{source}")
+            need = _need if name in BOX_COLUMNS else _need_texts
+            need(table, source, f"--columns={name}:{source}")
             made[name] = table[source]
             renamed.add(source)
         else:
@@ -154,7 +155,7 @@ def _fill_template(table: pa.Table, name: str, template: str) -> pa.ChunkedArray
             continue
         if form or conversion:
             raise UserError(f"{flag} is not allowed: in braces only a column's name is")
-        _need(table, field, flag)
+        _need_texts(table, field, flag)
         parts.append(table[field])
         empty = pc.or_(empty, pc.equal(table[field], ""))
     return pc.if_else(empty, "", pc.binary_join_element_wise(*parts, ""))
@@ -172,6 +173,12 @@ def _need(table: pa.Table, name: str, flag: str) -> None:
     names = [column for column in table.column_names if column not in (SOURCE_FILE, SOURCE_ROW)]
     if name not in names:
         raise UserError(f"{flag}: no column {name!r}; there are {', '.join(names)}")
+
+
+def _need_texts(table: pa.Table, name: str, flag: str) -> None:
+    """Raises a UserError if there is no such column, or one of numbers, as boxes are."""
+    _need(table, name, flag)
+    refuse_numbers(table, name, flag)
 
 
 def _refuse_reserved(names: Mapping[str, str] | list[str], flag: str) -> None:

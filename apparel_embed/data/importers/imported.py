@@ -7,9 +7,17 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from apparel_embed.errors import UserError
+
 SOURCE_FILE = "source_file"
 SOURCE_ROW = "source_row"
 """Columns that tell where a row comes from; checks name them, manifests do not have them."""
+
+
+def refuse_numbers(table: pa.Table, name: str, flag: str) -> None:
+    """Raises a UserError, which names the flag, if a column holds no texts; boxes do not."""
+    if not pa.types.is_string(table.schema.field(name).type):
+        raise UserError(f"{flag}: column {name!r} holds numbers; name one that holds texts")
 
 
 @dataclasses.dataclass(frozen=True)

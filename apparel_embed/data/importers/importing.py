@@ -14,7 +14,6 @@ from apparel_embed.data.importers.checks import (
     check_boxes,
     check_duplicates,
     check_missing,
-    compare_counts,
 )
 from apparel_embed.data.importers.derive import ERROR, DeriveOptions, derive
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
@@ -120,6 +119,15 @@ def import_dataset(config: ImportConfig) -> ImportResult:
     table = table.set_column(table.column_names.index("image"), "image", images)
     table = manifest_table(table)
     return ImportResult(table, warnings, notes, write_manifest(table, output))
+
+
+def compare_counts(found: Mapping[str, int], published: Mapping[str, int]) -> tuple[str, ...]:
+    """Returns a line for each count that differs from the published one, with both numbers."""
+    return tuple(
+        f"{name}: {found.get(name, 0):,} found, but {count:,} published"
+        for name, count in published.items()
+        if found.get(name, 0) != count
+    )
 
 
 def _rows(

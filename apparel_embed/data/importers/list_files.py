@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from apparel_embed.data.columns import codes_of
 from apparel_embed.data.importers.imported import SOURCE_ROW
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.data.text_tables import undecodable_row
@@ -80,7 +81,7 @@ class ListFile:
 
     def refuse_twice(self, column: str) -> None:
         """Raises a UserError if a value of this column is in two rows."""
-        codes = self.table[column].combine_chunks().dictionary_encode().indices.to_numpy()
+        codes, _ = codes_of(self.table[column])
         first_of_code = np.unique(codes, return_index=True)[1]
         if len(first_of_code) == len(codes):
             return

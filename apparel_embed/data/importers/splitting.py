@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from apparel_embed.data.importers.checks import check_parents
-from apparel_embed.data.manifest import hold_out
+from apparel_embed.data.columns import codes_of, find_torn
+from apparel_embed.data.importers.imported import refuse_numbers
+from apparel_embed.data.manifest import UNLABELLED, hold_out
 from apparel_embed.errors import UserError
 
 
@@ -62,6 +64,7 @@ def split(table: pa.Table, options: SplitOptions) -> tuple[pa.Table, tuple[str, 
             f"--split_by={options.by}: no column {options.by!r}; there are "
             f"{', '.join(table.column_names)}"
         )
+    refuse_numbers(table, options.by, f"--split_by={options.by}")
     before = table.num_rows
     taught = 1.0
     for name, fraction in (("test", options.test_fraction), ("val", options.val_fraction)):
@@ -80,6 +83,27 @@ def split(table: pa.Table, options: SplitOptions) -> tuple[pa.Table, tuple[str, 
     if lost:
         notes += (f"left out: unlabelled rows whose {options.by} is held out: {lost:,}",)
     return table, notes
+
+
+def check_parents(table: pa.Table, by: str) -> tuple[str, ...]:
+    """Returns a note if some groups were in several splits before anything was split.
+
+    Args:
+      table: rows of a manifest after splitting.
+      by: the column whose values are the groups.
+    """
+    labelled = table.select([by, "split"]).filter(pc.not_equal(table["split"], UNLABELLED))
+    labelled = labelled.filter(pc.not_equal(labelled[by], ""))
+    groups, names = codes_of(labelled[by])
+    torn = names.take(
+        pa.array(np.unique(groups[find_torn(groups, codes_of(labelled["split"])[0])]))
+    )
+    if not len(torn):
+        return ()
+    return (
+        f"values of {by} that the data came with in several splits: {len(torn):,} of "
+        f"{len(names):,} (e.g. {torn[0].as_py()})",
+    )
 
 
 def untested(table: pa.Table) -> tuple[str, ...]:

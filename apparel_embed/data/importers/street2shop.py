@@ -11,8 +11,8 @@ than the paper's 39,479: that warning is to be expected. The lists themselves we
 
 Pictures are found by their number anywhere below `images`, whatever follows the number: one public
 downloader writes `000002847.jpeg`, others `2847.JPEG`, `000002847.png` or no extension at all, or
-a directory per vertical. Many addresses are dead: pictures that are not there are counted and
-left out.
+a directory per vertical. Many addresses are dead: rows of pictures that are not there name them as
+the first does, and are left out unless missing pictures are to be an error.
 
 - Street pictures, with the box of the garment, are queries; shop pictures are the gallery. One of
   either is as many rows as it shows products.
@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ from apparel_embed.data.importers.published_layout import (
     read_annotations,
     zip_hint,
 )
-from apparel_embed.data.importers.walk import check_name
+from apparel_embed.data.importers.walk import LeftOut, check_name, pictures_below
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.errors import UserError
 
@@ -58,6 +59,8 @@ _META = ("meta/json", "meta/meta/json", "json")
 _RETRIEVAL = "retrieval_"
 _KINDS = {"street": "query", "shop": "gallery"}
 _COLUMNS = ["photo", "product", "split", "role", *BOX_COLUMNS, SOURCE_FILE, SOURCE_ROW]
+# Numbers of more digits are none of the lists.
+_NUMBER = r"0*(?P<number>[0-9]{1,18})(?:\.[A-Za-z0-9]+)?$"
 _BOX_FIELDS = ("left", "top", "width", "height")
 _SHOP_SCHEMA = pa.schema([("photo", pa.int64()), ("product", pa.int64())])
 _PAIR_SCHEMA = _SHOP_SCHEMA.append(
@@ -78,7 +81,7 @@ class Street2ShopOptions:
 
 @dataclasses.dataclass(frozen=True)
 class _Vertical:
-    """Rows of one vertical, not yet of the pictures that are there; `photo` is their number."""
+    """Rows of one vertical, whose pictures `photo` numbers."""
 
     table: pa.Table
     pairs: int
@@ -94,16 +97,17 @@ def convert(root: Path, options: Street2ShopOptions | None = None) -> Imported:
 
     Returns:
       A row per picture and product, by vertical; in each, training queries, test queries and then
-      the gallery, in the lists' order.
+      the gallery, in the lists' order. Rows of pictures that are not there are among them.
 
     Raises:
       UserError: a list is missing or not as documented, a picture's name is not UTF-8, or there is
         no picture at all; the message names file and element.
     """
     meta = _find_meta(root)
-    verticals = sorted(
-        path.stem[len(_RETRIEVAL) :] for path in (root / meta).glob(f"{_RETRIEVAL}*.json")
-    )
+    lists = sorted((root / meta).glob(f"{_RETRIEVAL}*.json"))
+    for path in lists:
+        check_name(root / meta, path.name)
+    verticals = sorted(path.stem[len(_RETRIEVAL) :] for path in lists)
     parts = [_read_vertical(root, meta, vertical) for vertical in verticals]
     table = pa.concat_tables([part.table for part in parts])
     counts = {
@@ -114,19 +118,21 @@ def convert(root: Path, options: Street2ShopOptions | None = None) -> Imported:
     }
     notes = [note for part in parts for note in part.notes]
     folder = (options or Street2ShopOptions()).images
-    numbers, names = _downloaded(root, folder)
+    left_out = LeftOut()
+    numbers, names = _downloaded(root, folder, left_out)
     found = pc.index_in(table["photo"], value_set=numbers)
-    there = table.add_column(0, "image", names.take(found)).filter(pc.is_valid(found))
+    there = table.filter(pc.is_valid(found))
+    if not there.num_rows:
+        raise UserError(f"{root / folder}: none of the listed pictures is there, by its number")
     for kind, role in _KINDS.items():
         listed = counts[f"{kind} pictures"]
         lost = listed - _photos(there, role)
         if lost:
-            notes.append(
-                f"{kind} pictures that are not below {folder}, left out: {lost} of {listed}"
-            )
-    if not there.num_rows:
-        raise UserError(f"{root / folder}: none of the listed pictures is there, by its number")
-    return Imported(there.drop_columns(["photo"]), counts, tuple(notes))
+            notes.append(f"{kind} pictures that are not below {folder}: {lost} of {listed}")
+    number = pc.utf8_lpad(table["photo"].cast(pa.string()), 9, "0")
+    expected = pc.binary_join_element_wise(f"{folder}/", number, ".jpeg", "")
+    table = table.add_column(0, "image", pc.coalesce(names.take(found), expected))
+    return Imported(table.drop_columns(["photo"]), counts, (*notes, *left_out.notes()))
 
 
 def _photos(table: pa.Table, role: str) -> int:
@@ -227,6 +233,12 @@ def _read_list(root: Path, name: str, schema: pa.Schema) -> pa.Table:
         wrong = _what_is_wrong(entry, schema)
         if wrong:
             raise UserError(f"{path}: element {index}: {wrong}")
+    if "bbox" in schema.names:
+        # Of whole numbers pyarrow takes only those that a float holds exactly.
+        entries = [
+            {**entry, "bbox": {name: float(entry["bbox"][name]) for name in _BOX_FIELDS}}
+            for entry in entries
+        ]
     table = pa.Table.from_pylist(entries, schema)
     table = table.append_column(SOURCE_FILE, _all(table, name))
     return table.append_column(SOURCE_ROW, pa.array(np.arange(table.num_rows)))
@@ -248,7 +260,11 @@ def _what_is_wrong(entry: Any, schema: pa.Schema) -> str | None:
     return None
 
 
-def _downloaded(root: Path, folder: str) -> tuple[pa.Array, pa.Array]:
+def _is_numbered(name: str) -> bool:
+    return re.match(_NUMBER, name) is not None
+
+
+def _downloaded(root: Path, folder: str, left_out: LeftOut) -> tuple[pa.Array, pa.Array]:
     """Returns numbers of the pictures below a directory, and their paths relative to `root`.
 
     Of several files of a number, the first by path counts.
@@ -258,16 +274,8 @@ def _downloaded(root: Path, folder: str) -> tuple[pa.Array, pa.Array]:
             f"{root / folder}: no such directory; the dataset comes as addresses, "
             "photos/photos.txt: download its pictures there, each named by its number"
         )
-    paths = sorted(
-        os.path.join(directory, file)
-        for directory, _, files in os.walk(root / folder)
-        for file in files
-    )
-    relative = [os.path.relpath(path, root).replace(os.sep, "/") for path in paths]
-    for path in relative:
-        check_name(root, path)
-    names = pa.array(relative, pa.string())
-    number = pc.extract_regex(names, r"(?:^|/)0*(?P<number>[0-9]{1,18})(?:\.[A-Za-z0-9]+)?$")
-    is_picture = pc.is_valid(number)
-    number = pc.struct_field(number.filter(is_picture), "number").cast(pa.int64())
-    return number, names.filter(is_picture)
+    inside = os.path.relpath(root / folder, root).replace(os.sep, "/")
+    paths = pictures_below(root, left_out, "" if inside == "." else inside, _is_numbered)
+    names = pa.array(paths, pa.string())
+    number = pc.extract_regex(names, f"(?:^|/){_NUMBER}")
+    return pc.struct_field(number, "number").cast(pa.int64()), names

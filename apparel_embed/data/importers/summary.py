@@ -10,9 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from apparel_embed.data.manifest import SPLITS
+from apparel_embed.data.manifest import RESERVED_VERTICAL, SPLITS
 
-ALL = "ALL"
 # Wide enough for any table: rich then gives every column the width its text needs.
 _WIDTH = 10_000
 
@@ -24,8 +23,9 @@ def render_counts(table: pa.Table) -> str:
       table: rows of a manifest.
 
     Returns:
-      Lines without trailing blanks; a cell is "items / rows", the last line is the sum. Rows are
-      pictures, or garments where a picture shows several; those of split unlabelled have no items.
+      Lines without trailing blanks: of each split a column of items and one of rows; the last line
+      is the sum. Rows are pictures, or garments where a picture shows several. Rows without an
+      item, as those of split unlabelled may be, count as rows alone.
     """
     keys = ["vertical", "split"]
     # An empty item_id is none.
@@ -45,11 +45,11 @@ def render_counts(table: pa.Table) -> str:
         text.add_column(f"{name} items", justify="right", no_wrap=True)
         text.add_column(f"{name} rows", justify="right", no_wrap=True)
     verticals = sorted({vertical for vertical, _ in cells})
-    for vertical in (*verticals, ALL):
+    for vertical in (*verticals, RESERVED_VERTICAL):
         line = [vertical]
         for name in splits:
             here = [cells.get((one, name), (0, 0)) for one in verticals]
-            if vertical != ALL:
+            if vertical != RESERVED_VERTICAL:
                 here = [cells.get((vertical, name), (0, 0))]
             line += [f"{sum(counts):,}" for counts in zip(*here)]
         text.add_row(*line)

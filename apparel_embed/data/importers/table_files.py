@@ -93,8 +93,11 @@ def _read_delimited(path: Path) -> TableFile:
 
 def _delimiter(path: Path) -> str:
     """Returns the most frequent one in the header line."""
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        header = next((line for line in file if line.strip()), "")
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            header = next((line for line in file if line.strip()), "")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     return max(_DELIMITERS, key=re.sub('"[^"]*"', "", header).count)
 
 
@@ -125,6 +128,9 @@ def _read_json_lines(path: Path) -> TableFile:
         rows = np.arange(1, table.num_rows + 1)
     else:
         rows = np.fromiter((line for line, _ in _json_texts(path)), np.int64)
+        if len(rows) != table.num_rows:
+            # pyarrow takes two objects on a line, and one on two lines.
+            raise _json_error(path, ValueError("one object a line is needed"))
     return TableFile(as_texts(path, table), rows, notes)
 
 
@@ -160,6 +166,8 @@ def _json_error(path: Path, error: Exception) -> UserError:
     except UnicodeDecodeError:
         row = undecodable_row(path)
         return UserError(f"{path}: row {row}: is not UTF-8 text; save it in UTF-8")
+    except OSError as reason:
+        return UserError(f"{path}: cannot be read: {reason.strerror}")
     if not kinds:
         return UserError(f"{path}: the table is empty; at least one row is needed")
     return UserError(f"{path}: cannot be read as JSON lines: {_one_line(error)}")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image
-
-from apparel_embed.data.pictures import FORMATS
+from apparel_embed.data.pictures import SUFFIXES
 from apparel_embed.errors import UserError
 
 # What computers put beside people's files: previews of Synology, resource forks of macOS.
@@ -45,13 +43,21 @@ class Folder:
     pictures: list[str]
 
 
-def list_folder(root: Path, folder: str, left_out: LeftOut) -> Folder:
+def is_picture(name: str) -> bool:
+    """Returns whether a file is a picture by its name."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def list_folder(
+    root: Path, folder: str, left_out: LeftOut, accept: Callable[[str], bool] = is_picture
+) -> Folder:
     """Returns the pictures and folders in a folder; counts what is hidden or no picture.
 
     Args:
       root: the dataset's root.
       folder: relative to the root, with forward slashes; "" for the root.
       left_out: counts what is left out.
+      accept: tells from a file's name whether it is a picture.
 
     Raises:
       UserError: the folder cannot be read, or a name in it is not UTF-8.
@@ -62,23 +68,39 @@ def list_folder(root: Path, folder: str, left_out: LeftOut) -> Folder:
             # Directories list their entries in any order; the same data is to give the same bytes.
             for entry in sorted(entries, key=lambda entry: entry.name):
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                _sort_in(entry, path, root, found, left_out)
+                check_name(root, path)
+                if entry.name.startswith(".") or entry.name in _NOT_OURS:
+                    left_out.add("hidden files and folders", path)
+                elif _is_folder(entry):
+                    found.folders.append(path)
+                elif accept(entry.name):
+                    found.pictures.append(path)
+                else:
+                    left_out.add("files that are no pictures, by their names", path)
     except OSError as error:
         raise UserError(f"{root / folder}: cannot be read: {error.strerror}") from error
     return found
 
 
-def pictures_below(root: Path, left_out: LeftOut) -> list[str]:
-    """Returns all pictures below a folder, at any depth, relative to it.
+def pictures_below(
+    root: Path, left_out: LeftOut, folder: str = "", accept: Callable[[str], bool] = is_picture
+) -> list[str]:
+    """Returns all pictures below a folder, at any depth, sorted.
 
     Folders that links lead to are walked through, each once.
+
+    Args:
+      root: what the pictures' paths are relative to.
+      left_out: counts what is left out.
+      folder: where to look, relative to the root, with forward slashes; "" for the root.
+      accept: tells from a file's name whether it is a picture.
 
     Raises:
       UserError: a folder cannot be read, or a name is not UTF-8.
     """
     pictures: list[str] = []
     seen: set[tuple[int, int]] = set()
-    waiting = [""]
+    waiting = [folder]
     while waiting:
         folder = waiting.pop()
         status = os.stat(root / folder)
@@ -86,7 +108,7 @@ def pictures_below(root: Path, left_out: LeftOut) -> list[str]:
             left_out.add("links to folders that were found already", folder)
             continue
         seen.add((status.st_dev, status.st_ino))
-        found = list_folder(root, folder, left_out)
+        found = list_folder(root, folder, left_out, accept)
         pictures += found.pictures
         waiting += reversed(found.folders)
     return sorted(pictures)
@@ -102,29 +124,8 @@ def check_name(root: Path, path: str) -> None:
         ) from error
 
 
-def _sort_in(entry: os.DirEntry[str], path: str, root: Path, found: Folder, left_out: LeftOut):
-    """Puts an entry where it belongs."""
-    check_name(root, path)
-    if entry.name.startswith(".") or entry.name in _NOT_OURS:
-        left_out.add("hidden files and folders", path)
-    elif _is_folder(entry):
-        found.folders.append(path)
-    elif os.path.splitext(entry.name)[1].lower() in _picture_suffixes():
-        found.pictures.append(path)
-    else:
-        left_out.add("files that are no pictures, by their names", path)
-
-
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # A link to itself.
         return False
-
-
-@functools.cache
-def _picture_suffixes() -> frozenset[str]:
-    """Returns the endings of the kinds of pictures that can be prepared, e.g. ".jpg"."""
-    return frozenset(
-        suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS
-    )

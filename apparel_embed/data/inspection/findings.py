@@ -13,6 +13,8 @@ NOTE = "note"
 # The worst first. An error spoils training or makes figures wrong, a warning is likely a mistake
 # or costs data, a note is good to know.
 SEVERITIES = (ERROR, WARNING, NOTE)
+# Of verticals, in a sentence.
+_NAMES_SHOWN = 5
 _NO_ROWS = np.empty(0, np.int64)
 
 
@@ -51,7 +53,8 @@ def worst_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
-def some_names(names: Sequence[str], most: int = 5) -> str:
+def some_names(names: Sequence[str]) -> str:
     """Returns names for a sentence, the first ones of many."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    more = len(names) - _NAMES_SHOWN
+    return f"{shown} and {more:,} more" if more > 0 else shown

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from apparel_embed.data.columns import codes_of
+from apparel_embed.data.columns import first_alike
 from apparel_embed.data.inspection.copies import Looks
 from apparel_embed.data.inspection.examine import HASH_WORDS, PARTS, Asked, Seen
 from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding
-from apparel_embed.data.inspection.labels import first_rows
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.wording import counted
 
@@ -40,18 +39,7 @@ def distinct_pictures(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
       Rows of pictures not seen before, int64, ascending; and for every row the first row of its
       picture, int64 [n].
     """
-    # Names of 10 million pictures do not fit an array of short offsets.
-    codes, _ = codes_of(table["image"].cast(pa.large_string()))
-    first = first_rows(codes)[codes]
-    again = np.flatnonzero(np.bincount(codes, minlength=1)[codes] > 1)
-    if len(again) and table[BOX_COLUMNS[0]].null_count < table.num_rows:
-        part = table.select(BOX_COLUMNS).take(pa.array(again))
-        # No box is one, too.
-        boxes = [np.nan_to_num(column.to_numpy(), nan=-np.inf) for column in part.columns]
-        order = np.lexsort([*boxes, codes[again]])
-        keys = np.stack([codes[again], *boxes])[:, order]
-        starts = np.append(True, (keys[:, 1:] != keys[:, :-1]).any(axis=0))
-        first[again[order]] = again[order[np.flatnonzero(starts)[np.cumsum(starts) - 1]]]
+    first = first_alike(table, ["image", *BOX_COLUMNS])
     return np.flatnonzero(first == np.arange(len(first))), first
 
 

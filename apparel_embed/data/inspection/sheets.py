@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -137,7 +137,7 @@ def draw_sheet(sheet: Sheet, thumbnails: Mapping[int, bytes]) -> bytes:
                 if told:
                     end = start + CELL // 2 - 3
                     pen.rectangle((start, bottom - _BAR, end, bottom), fill=colour)
-    return _small_jpeg(image, _QUALITIES)
+    return _small_jpeg(image)
 
 
 def _draw_cell(
@@ -156,9 +156,9 @@ def _draw_cell(
         image.paste(small, place)
 
 
-def _small_jpeg(image: Image.Image, qualities: Sequence[int]) -> bytes:
+def _small_jpeg(image: Image.Image) -> bytes:
     """Returns the picture as JPEG of the first quality that makes it small enough."""
-    for quality in qualities:
+    for quality in _QUALITIES:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=quality)
         if file.tell() <= _MOST_BYTES:

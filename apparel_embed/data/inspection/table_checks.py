@@ -64,8 +64,8 @@ def _check_training(
             f"{counted(len(hopeless), 'vertical')} of split train, {some_names(hopeless)}: fewer "
             f"than {_LEAST_ITEMS} items with {counted(config.min_pictures, 'picture')} or more, so "
             "no triplets.",
-            "Add items or pictures, merge the vertical into another, leave it out, or train with "
-            "--min_pictures=1.",
+            "Add items or pictures, merge the vertical into another, or leave it out"
+            + ("; or train with --min_pictures=1." if config.min_pictures > 1 else "."),
         )
     pictures = labels.pictures_of_items
     few = np.flatnonzero((pictures > 0) & (pictures < config.min_pictures))
@@ -80,9 +80,7 @@ def _check_training(
             f"({len(few) / items:.0%}) "
             + ("has" if len(few) == 1 else "have")
             + f" fewer than {config.min_pictures} pictures: left out of triplets.",
-            f"Add pictures of them, or train with --min_pictures={config.min_pictures - 1}."
-            if config.min_pictures > 1
-            else "Add pictures of them.",
+            f"Add pictures of them, or train with --min_pictures={config.min_pictures - 1}.",
             rows=labels.first_rows[few],
         )
 

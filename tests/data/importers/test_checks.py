@@ -1,4 +1,3 @@
-import numpy as np
 import pyarrow as pa
 import pytest
 from data.importers.shop_trees import draw
@@ -8,8 +7,6 @@ from apparel_embed.data.importers.checks import (
     check_boxes,
     check_duplicates,
     check_missing,
-    check_parents,
-    compare_counts,
 )
 from apparel_embed.data.manifest import BOX_COLUMNS, Place
 from apparel_embed.errors import UserError
@@ -24,14 +21,6 @@ def table_of(images, items=None, boxes=None):
     sides = zip(*(box or [None] * 4 for box in boxes))
     columns = {name: pa.array(side, pa.float64()) for name, side in zip(BOX_COLUMNS, sides)}
     return pa.table({"image": images, "item_id": items or images, **columns})
-
-
-def test_a_count_that_differs_is_told_with_both_numbers():
-    found, published = {"pictures": 1234, "items": 5}, {"pictures": 1235, "items": 5, "pairs": 2}
-    assert compare_counts(found, published) == (
-        "pictures: 1,234 found, but 1,235 published",
-        "pairs: 0 found, but 2 published",
-    )
 
 
 def test_missing_pictures_are_an_error_or_left_out(tmp_path):
@@ -109,18 +98,10 @@ def test_boxes_may_reach_out_by_a_pixel_and_are_those_of_the_upright_picture(tmp
 def test_pictures_that_cannot_be_read_are_counted_and_left_to_preparing(tmp_path):
     draw(tmp_path, ["a.jpg"])
     (tmp_path / "b.jpg").write_text("no picture")
-    table = table_of(["a.jpg", "b.jpg", "http://x/c.jpg"], boxes=[(0, 0, 5, 5)] * 3)
+    table = table_of(
+        ["a.jpg", "b.jpg", "http://x/c.jpg"], boxes=[(0, 0, 5, 5), (-5, 0, 5, 5), (0, -5, 5, 5)]
+    )
     assert check_boxes(table, tmp_path, places) == (
         "pictures with a box that cannot be read: 2; preparing lists them",
     )
     assert check_boxes(table_of(["none.jpg"]), tmp_path, places) == ()
-
-
-def test_groups_that_the_data_has_in_several_splits_are_told():
-    split = ["train", "val", "test", "test", "unlabelled", "train", "test"]
-    table = pa.table({"style": ["b", "b", "a", "a", "a", "", ""], "split": split})
-    assert check_parents(table, "style") == (
-        "values of style that the data came with in several splits: 1 of 2 (e.g. b)",
-    )
-    kept = table.filter(pa.array(np.array(split) != "val"))
-    assert check_parents(kept, "style") == ()

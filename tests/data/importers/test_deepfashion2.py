@@ -1,4 +1,5 @@
 import json
+import os
 import re
 
 import pyarrow as pa
@@ -25,6 +26,13 @@ def change(path, **fields):
             value = {k: v for k, v in {**annotation[name], **value}.items() if v is not None}
         annotation[name] = value
     write_json(path, {name: value for name, value in annotation.items() if value is not None})
+
+
+def test_an_annotation_whose_name_is_no_text_is_refused(root):
+    data = (root / FIRST).read_bytes()
+    with open(os.path.join(os.fsencode(root / "train" / "annos"), b"\xe9.json"), "wb") as file:
+        file.write(data)
+    fails(root, r"the name b'\xe9.json' is not UTF-8; rename the file")
 
 
 def fails(root, message):

@@ -133,6 +133,23 @@ def test_wrong_columns_are_refused(columns, message):
         derived(table_of(photo=["1.jpg"], sku=["1"]), columns=columns)
 
 
+@pytest.mark.parametrize(
+    ("options", "flag"),
+    [
+        ({"columns": {"note": "{x_min}"}}, "--columns=note:{x_min}"),
+        ({"columns": {"item_id": "x_min"}}, "--columns=item_id:x_min"),
+        ({"pattern": "(?P<a>.)", "pattern_column": "x_min"}, "--pattern_column"),
+    ],
+)
+def test_a_box_is_no_text(options, flag):
+    table = table_of(image=["a.jpg", "b.jpg"], x_min=[1.5, 2.5])
+    with pytest.raises(UserError) as error:
+        derived(table, **options)
+    assert str(error.value) == f"{flag}: column 'x_min' holds numbers; name one that holds texts"
+    swapped, _ = derived(table, columns={"x_max": "x_min"})
+    assert swapped == {"image": ["a.jpg", "b.jpg"], "x_max": [1.5, 2.5]}
+
+
 def test_a_pattern_of_a_column_that_is_not_there_is_refused():
     with pytest.raises(
         UserError,

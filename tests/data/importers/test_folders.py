@@ -1,5 +1,7 @@
 import pytest
 from data.importers.shop_trees import draw
+from heic import PLAIN
+from PIL import Image
 
 from apparel_embed.data.importers.folders import FoldersOptions, convert
 from apparel_embed.errors import UserError
@@ -24,6 +26,19 @@ def test_folders_name_verticals_and_items(tmp_path):
     assert imported.notes == ()
     assert imported.table["source_file"].to_pylist() == imported.table["image"].to_pylist()
     assert imported.table["source_row"].to_pylist() == [None] * 4
+
+
+def test_what_telephones_write_is_found_though_pillow_knows_its_name_only_later(
+    tmp_path, monkeypatch
+):
+    draw(tmp_path, ["bags/1/a.jpg"])
+    (tmp_path / "bags/1/b.HEIC").write_bytes(PLAIN)
+    # As it is in a process that has opened no picture yet.
+    monkeypatch.delitem(Image.EXTENSION, ".heic", raising=False)
+    imported = convert(tmp_path)
+
+    assert imported.table["image"].to_pylist() == ["bags/1/a.jpg", "bags/1/b.HEIC"]
+    assert imported.notes == ()
 
 
 def test_items_of_one_name_in_two_verticals_get_ids_that_differ(tmp_path):

@@ -20,7 +20,7 @@ from data.importers.shop_trees import (
 
 from apparel_embed.data.importers.derive import DeriveOptions
 from apparel_embed.data.importers.folders import FoldersOptions
-from apparel_embed.data.importers.importing import ImportConfig, import_dataset
+from apparel_embed.data.importers.importing import ImportConfig, compare_counts, import_dataset
 from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.data.importers.splitting import SplitOptions
 from apparel_embed.data.importers.table import TableOptions
@@ -295,6 +295,15 @@ def test_a_mapping_of_a_column_that_is_not_there_is_refused(shop):
         import_table(shop, "image,item_id,vertical\na.jpg,1,tops\n", roles={"a": "query"})
 
 
+def test_a_vertical_of_the_name_of_all_verticals_is_refused_unless_it_is_mapped(shop):
+    text = "image,item_id,vertical\na.jpg,1,ALL\n"
+    with pytest.raises(UserError, match=r"list.csv: row 2: column 'vertical': 'ALL'; this name is"):
+        import_table(shop, text)
+    assert (
+        import_table(shop, text, verticals={"ALL": "tops"}).table["vertical"][0].as_py() == "tops"
+    )
+
+
 def test_boxes_are_left_unchecked_where_the_user_says_so(shop):
     import_table(shop, f"{BOX}a.jpg,1,tops,1,1,20,5\n", check_boxes=False)
     assert read_manifest(shop / "manifest.csv")["x_max"].to_pylist() == [20.0]
@@ -365,6 +374,16 @@ def test_a_row_of_a_json_list_is_an_element_of_it_in_all_errors(tmp_path):
         import_dataset(ImportConfig("street2shop", tmp_path, tmp_path / "manifest.csv"))
 
 
+def test_dead_addresses_are_left_out_by_default_and_an_error_where_asked(tmp_path):
+    published_trees.make_street2shop(tmp_path)
+    config = ImportConfig("street2shop", tmp_path, tmp_path / "manifest.csv")
+    with pytest.raises(UserError, match=r"element \d+: column 'image': .*\(2 of 40 rows have"):
+        import_dataset(dataclasses.replace(config, missing="error"))
+    result = import_dataset(config)
+    assert result.table.num_rows == 38
+    assert any("picture is missing: 2 of 40 (e.g. images/0000" in note for note in result.notes)
+
+
 def test_a_dataset_without_a_row_makes_no_manifest(tmp_path):
     for folder in ("train", "validation"):
         published_trees.write_json(
@@ -413,3 +432,11 @@ def test_the_binary_tells_what_it_wrote_and_what_to_run_next(tmp_path, activated
     # The same by the library.
     import_dataset(luma_config(tmp_path, tmp_path / "again.csv"))
     assert (tmp_path / "again.csv").read_bytes() == output.read_bytes()
+
+
+def test_a_count_that_differs_is_told_with_both_numbers():
+    found, published = {"pictures": 1234, "items": 5}, {"pictures": 1235, "items": 5, "pairs": 2}
+    assert compare_counts(found, published) == (
+        "pictures: 1,234 found, but 1,235 published",
+        "pairs: 0 found, but 2 published",
+    )

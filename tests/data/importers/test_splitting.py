@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apparel_embed.data.importers.splitting import SplitOptions, split, untested
+from apparel_embed.data.importers.splitting import SplitOptions, check_parents, split, untested
 from apparel_embed.errors import UserError
 
 
@@ -157,6 +157,9 @@ def test_a_column_that_is_not_there_or_tears_items_is_refused():
     table = table_of([("tops", style, 2, 2) for style in range(4)])
     with pytest.raises(UserError, match="--split_by=shop: no column 'shop'; there are image, item"):
         split(table, SplitOptions(test_fraction=0.5, by="shop"))
+    boxed = table.append_column("x_min", pa.array([1.5] * table.num_rows))
+    with pytest.raises(UserError, match=r"^--split_by=x_min: column 'x_min' holds numbers; name"):
+        split(boxed, SplitOptions(test_fraction=0.5, by="x_min"))
     with pytest.raises(UserError, match="item_id 'tops-0-0' has image"):
         split(table, SplitOptions(test_fraction=0.5, by="image"))
 
@@ -166,3 +169,13 @@ def test_no_test_split_is_told():
     assert "--test_fraction makes one" in untested(table)[0]
     assert untested(split(table, SplitOptions(test_fraction=0.5))[0]) == ()
     assert np.all(table["split"].to_numpy() == "train")
+
+
+def test_groups_that_the_data_has_in_several_splits_are_told():
+    split = ["train", "val", "test", "test", "unlabelled", "train", "test"]
+    table = pa.table({"style": ["b", "b", "a", "a", "a", "", ""], "split": split})
+    assert check_parents(table, "style") == (
+        "values of style that the data came with in several splits: 1 of 2 (e.g. b)",
+    )
+    kept = table.filter(pa.array(np.array(split) != "val"))
+    assert check_parents(kept, "style") == ()

@@ -11,8 +11,8 @@ from apparel_embed.errors import UserError
 
 META = "meta/json"
 DEAD = (
-    "street pictures that are not below images, left out: 1 of 12",
-    "shop pictures that are not below images, left out: 1 of 28",
+    "street pictures that are not below images: 1 of 12",
+    "shop pictures that are not below images: 1 of 28",
 )
 
 
@@ -62,7 +62,8 @@ def test_street_pictures_have_boxes_and_shop_pictures_none(root):
         "source_row": 13,
     }
     assert convert(root).table.schema.field("source_row").type == pa.int64()
-    assert all((root / row["image"]).is_file() for row in rows)
+    missing = {row["image"] for row in rows if not (root / row["image"]).is_file()}
+    assert len(missing) == 2
 
 
 def test_products_of_training_pairs_are_train_and_all_others_test(root):
@@ -75,7 +76,7 @@ def test_products_of_training_pairs_are_train_and_all_others_test(root):
     }
 
 
-def test_missing_pictures_are_counted_and_left_out(root):
+def test_missing_pictures_are_counted_and_named_as_they_would_be(root):
     found = convert(root)
     assert found.notes == DEAD
     assert found.counts == {
@@ -86,7 +87,12 @@ def test_missing_pictures_are_counted_and_left_out(root):
         "items": 14,
     }
     assert set(PUBLISHED) <= set(found.counts)
-    assert found.table.num_rows == 38
+    assert found.table.num_rows == 40
+    images = found.table["image"].to_pylist()
+    assert [name for name in images if not (root / name).is_file()] == [
+        "images/000000016.jpeg",
+        "images/000000023.jpeg",
+    ]
 
 
 def test_pictures_are_found_by_number_whatever_a_downloader_named_them(root):
@@ -96,9 +102,23 @@ def test_pictures_are_found_by_number_whatever_a_downloader_named_them(root):
         (root / "images" / f"{number:09}.jpeg").rename(root / "images" / name)
     for name in ("errors.txt", "1e3.jpg", "a11.jpg", "11.tar.gz"):
         (root / "images" / name).touch()
-    images = {row["image"] for row in convert(root).table.to_pylist()}
+    found = convert(root)
+    images = {row["image"] for row in found.table.to_pylist()}
     assert {f"images/{name}" for name in names.values()} <= images
-    assert len(images) == 38
+    assert sum((root / image).is_file() for image in images) == 38
+    assert found.notes == (
+        *DEAD,
+        "left out: files that are no pictures, by their names: 4 (e.g. images/11.tar.gz)",
+    )
+
+
+def test_pictures_in_folders_that_links_lead_to_are_found(root):
+    (root / "images").rename(root / "elsewhere")
+    (root / "images").mkdir()
+    (root / "images" / "disk2").symlink_to(root / "elsewhere")
+    found = convert(root)
+    assert found.table["image"][0].as_py() == "images/disk2/000000011.jpeg"
+    assert found.notes == DEAD
 
 
 def test_of_two_files_of_a_number_the_first_counts(root):
@@ -149,7 +169,7 @@ def test_entries_that_cannot_be_used_are_left_out_and_told(root):
         "bags: entries that are there twice, left out: 2",
         *DEAD,
     )
-    assert found.table.num_rows == 38
+    assert found.table.num_rows == 40
     assert found.counts["pairs"] == 15
 
 
@@ -195,6 +215,20 @@ def test_a_picture_whose_name_is_no_text_is_refused(root):
     with open(os.path.join(os.fsencode(root / "images"), b"99\xff.jpg"), "wb"):
         pass
     fails(root, r"the name b'images/99\xff.jpg' is not UTF-8; rename")
+
+
+def test_a_list_whose_name_is_no_text_is_refused(root):
+    with open(os.path.join(os.fsencode(root / META), b"retrieval_caf\xe9.json"), "wb"):
+        pass
+    fails(root, r"the name b'retrieval_caf\xe9.json' is not UTF-8; rename")
+
+
+def test_a_box_may_be_larger_than_whole_numbers_of_a_float(root):
+    pairs = entries(root, "train_pairs_bags")
+    pairs[0]["bbox"] = {"left": 0, "top": 1, "width": 2**53 + 1, "height": 2**70}
+    write_json(root / META / "train_pairs_bags.json", pairs)
+    row = convert(root).table.to_pylist()[0]
+    assert [row[name] for name in ("x_min", "y_min", "x_max", "y_max")] == [0, 1, 2.0**53, 2.0**70]
 
 
 def test_what_is_missing_is_named(root):

@@ -1,8 +1,10 @@
+import builtins
 import csv
 import io
 import json
 
 import pyarrow as pa
+import pyarrow.json
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -103,6 +105,8 @@ def test_json_keeps_texts_that_look_like_dates_and_leaves_out_lists(tmp_path):
             "row 4: column 'a': 'x', which is of another kind than in row 2",
         ),
         ("t.jsonl", '{"a": 1, "a": 2}\n', "row 1: is no JSON: 'a' is there twice"),
+        ("t.jsonl", '{"a": 1}\n{"a": 2} {"a": 3}\n', "row 2: is no JSON: Extra data"),
+        ("t.jsonl", '{"a": 1}\n{"a":\n2}\n{"a": 3}\n', "row 2: is no JSON: Expecting value"),
         ("t.jsonl", '{"a": "ä"}\n'.encode("latin-1"), "row 1: is not UTF-8"),
         ("t.parquet", "no parquet", "cannot be read as Parquet"),
         ("t.xlsx", "PK", "no table by its name; allowed: .csv"),
@@ -114,6 +118,26 @@ def test_errors_name_file_and_row_in_one_line(tmp_path, name, text, message):
         read_table_file(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.parquet"])
+def test_a_table_that_may_not_be_read_is_told_in_one_line(tmp_path, name, monkeypatch):
+    path = write(tmp_path, name, "a")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # Who runs the tests may be allowed to read everything.
+    for module in (builtins, pyarrow.json, pq):
+        for opener in ("open", "read_json", "ParquetFile"):
+            if hasattr(module, opener):
+                monkeypatch.setattr(module, opener, refuse)
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        read_table_file(path)
+    monkeypatch.undo()
+    assert str(caught.value).startswith(f"{path}: cannot be read")
+    assert str(caught.value).count("\n") == 0
+    assert "ermission denied" in str(caught.value)
 
 
 def test_a_table_that_is_not_there_is_told(tmp_path):

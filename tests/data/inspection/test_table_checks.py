@@ -3,6 +3,7 @@ from inspected import labels_of
 
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.counts import count_cells
+from apparel_embed.data.inspection.findings import some_names
 from apparel_embed.data.inspection.table_checks import check_table
 from apparel_embed.grouping.decision import Rule, items_to_show
 
@@ -47,6 +48,16 @@ def test_a_vertical_with_one_usable_item_cannot_be_trained(tmp_path):
     finding = found_in(tmp_path, rows)["untrainable_vertical"]
     assert (finding.severity, finding.count) == ("error", 1)
     assert "1 vertical of split train, bags:" in finding.what
+    assert finding.advice.endswith("or leave it out; or train with --min_pictures=1.")
+    alone = [*SOUND, *items("g", "bags", "train")]
+    finding = found_in(tmp_path, alone, min_pictures=1)["untrainable_vertical"]
+    assert finding.advice.endswith("into another, or leave it out.")
+
+
+def test_of_many_names_a_sentence_has_five():
+    assert some_names([]) == ""
+    assert some_names(list("abcde")) == "a, b, c, d, e"
+    assert some_names(list("abcdefg")) == "a, b, c, d, e and 2 more"
 
 
 def test_missing_splits_are_told(tmp_path):
