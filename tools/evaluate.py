@@ -12,7 +12,7 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.evaluation_flags import (
     bootstrap_seed_flag,
     measure_speed_flag,
@@ -83,8 +83,8 @@ def main() -> None:
             ("Summary", stage.directory / SUMMARY_FILE),
             ("Embeddings", stage.directory / "embeddings"),
             ("Report", report.directory / PAGE_FILE),
-            ("TensorBoard", f"tensorboard --logdir={_RUN.run_dir}"),
-            ("Next", f"python tools/export_saved_model.py --run_dir={_RUN.run_dir}"),
+            ("TensorBoard", command("tensorboard", logdir=_RUN.run_dir)),
+            ("Next", command("tools/export_saved_model.py", **_RUN.again)),
         ]
     )
 

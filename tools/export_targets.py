@@ -21,7 +21,7 @@ from absl import flags
 from apparel_embed.cli import app
 from apparel_embed.cli.augment_flags import AugmentFlags
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.model_flags import InitWeightsFlag
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.target_flags import TargetFlags
@@ -77,11 +77,11 @@ def main() -> None:
                 f"{entry['cosine_before']:.2f} before the rotation, {entry['cosine_after']:.2f} "
                 "after"
             )
-    further = f" --embedding_dim={stage.result['dim']}" if config.separation else ""
+    further = {"embedding_dim": stage.result["dim"]} if config.separation else {}
     tell_end(
         [
             ("Targets", f"{stage.directory / TARGETS_FILE} ({pictures})"),
-            ("Next", f"python tools/train_student.py --run_dir={_RUN.run_dir}{further}"),
+            ("Next", command("tools/train_student.py", **_RUN.again, **further)),
         ]
     )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.evaluation_flags import bootstrap_seed_flag, split_flag
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.compression_stage import (
@@ -68,12 +68,12 @@ def main() -> None:
     model = open_stage(_RUN.run_dir / _STAGE.value)
     stage = compression_stage(_RUN.run_dir, _RUN.dataset(), model, config)
     print((stage.directory / TABLE_FILE).read_text("utf-8"))
-    anew = f"python tools/evaluate.py --run_dir={_RUN.run_dir}  (makes the report anew)"
     tell_end(
         [
             ("Models", stage.directory),
             ("Costs", stage.directory / COMPRESSION_FILE),
-            ("Next", anew),
+            ("Report", "made anew by the next command"),
+            ("Next", command("tools/evaluate.py", **_RUN.again)),
         ]
     )
 

@@ -21,7 +21,7 @@ from absl import flags
 from apparel_embed.cli import app
 from apparel_embed.cli.define import define_whole_numbers
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.evaluation_flags import split_flag
 from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
@@ -106,7 +106,8 @@ def main() -> None:
         [
             ("Figures", stage.directory / SWEEP_FILE),
             ("Curve", stage.directory / CURVE_FILE),
-            ("Next", f"python tools/evaluate.py --run_dir={_RUN.run_dir}  (makes the report anew)"),
+            ("Report", "made anew by the next command"),
+            ("Next", command("tools/evaluate.py", **_RUN.again)),
         ]
     )
 

@@ -48,6 +48,12 @@ class SearchRunFlags:
         return self._run.prepared
 
     @property
+    def again(self) -> dict[str, object]:
+        """What the next binary is to be given so that it searches the same."""
+        named = {"saved_model": self._saved_model.value, "index_uri": self._index_uri.value}
+        return {**self._run.again, **{name: value or None for name, value in named.items()}}
+
+    @property
     def versions(self) -> Path:
         """Directory of the SavedModel's versions."""
         return self.run_dir / "saved_model"
