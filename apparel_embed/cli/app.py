@@ -39,7 +39,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 def _unknown(error: flags.UnrecognizedFlagError, binary: str, argv: Sequence[str]) -> str:
     """Returns what to do about a flag that the binary does not have."""
-    files = [argument for argument in argv[1:] if _name_of(argument) == "flagfile"]
+    files = _flag_files(argv[1:])
     in_files = [_name_of(one) for one in flags.FLAGS.read_flags_from_files(files, force_gnu=False)]
     if binary == _PIPELINE or error.flagname not in in_files:
         return f"{' '.join(str(error).split())} (--help lists the flags)"
@@ -52,6 +52,17 @@ def _unknown(error: flags.UnrecognizedFlagError, binary: str, argv: Sequence[str
         f"{files[0]} is for tools/{_PIPELINE}, and has flags that are none of {binary}; to go "
         f"without them add --undefok={','.join(sorted(unknown))}"
     )
+
+
+def _flag_files(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments that name files of flags, each as one word with `=`."""
+    files = []
+    for argument, following in zip(arguments, [*arguments[1:], ""]):
+        if argument in ("--flagfile", "-flagfile"):
+            files.append(f"--flagfile={following}")
+        elif argument.startswith("-") and _name_of(argument) == "flagfile":
+            files.append(argument)
+    return files
 
 
 def _name_of(argument: str) -> str:
