@@ -21,19 +21,15 @@ from apparel_embed.benchmarks.search import (
 )
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
-from apparel_embed.cli.define import define_whole_numbers
+from apparel_embed.cli.define import define_number, define_whole_numbers
 from apparel_embed.cli.run_flags import RunFlags
 
 _RUN = RunFlags()
 _CLIENTS = define_whole_numbers(
     "clients", ["1", "8", "32"], "numbers of clients, with commas between them", 1, 1000
 )
-_SECONDS = flags.DEFINE_integer(
-    "seconds", 30, "how long each number of clients asks, in seconds (1 to 3600)", 1, 3600
-)
-_QUERIES = flags.DEFINE_integer(
-    "queries", 100, "different pictures to search by (1 to 10000)", 1, 10_000
-)
+_SECONDS = define_number("seconds", 30, "how long each number of clients asks, in seconds", 1, 3600)
+_QUERIES = define_number("queries", 100, "different pictures to search by", 1, 10_000)
 _ENVIRONMENT = flags.DEFINE_string(
     "locust_environment",
     "~/.cache/apparel_embed/locust",

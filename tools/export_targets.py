@@ -20,6 +20,7 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.augment_flags import AugmentFlags
+from apparel_embed.cli.define import define_seed
 from apparel_embed.cli.dry_run_flags import DryRunFlag
 from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.model_flags import InitWeightsFlag
@@ -34,13 +35,7 @@ _TARGETS = TargetFlags()
 _AUGMENT = AugmentFlags()
 _STAGE = flags.DEFINE_string("stage", TARGETS, "name of the stage")
 _INIT_WEIGHTS = InitWeightsFlag()
-_SEED = flags.DEFINE_integer(
-    "seed",
-    0,
-    "seed of views, and of the random weights of --align_to=frozen (0 to 2^31 - 1)",
-    lower_bound=0,
-    upper_bound=2**31 - 1,
-)
+_SEED = define_seed("views, and of the random weights of --align_to=frozen")
 
 
 def main() -> None:

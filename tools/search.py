@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
+from apparel_embed.cli.define import define_number
 from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.search_flags import SearchRunFlags, SourceFlags
 from apparel_embed.search.limits import Limits
@@ -29,7 +30,7 @@ _BOX = flags.DEFINE_string(
 _VERTICAL = flags.DEFINE_string(
     "vertical", None, "vertical to search in; by default the predicted one, or all"
 )
-_K = flags.DEFINE_integer("k", 10, "items to find (1 to 100)", 1, 100)
+_K = define_number("k", 10, "items to find", 1, 100)
 
 
 def main() -> None:
