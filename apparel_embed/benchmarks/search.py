@@ -12,7 +12,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-import venv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from absl import logging
 from rich import box
 from rich.table import Table
 
+from apparel_embed.benchmarks.measure import resident_mb
+from apparel_embed.benchmarks.process import environment_with
 from apparel_embed.benchmarks.text import as_text
 from apparel_embed.errors import UserError
 from apparel_embed.progress import progress_bar
@@ -63,7 +64,7 @@ class LoadMeasurement:
       seconds: how long.
       statuses: how many answers had each HTTP status; "0" is none at all.
       p50_ms: median time of an answer with status 200, in ms; likewise p95_ms and p99_ms.
-      memory_mb: of the service afterwards, resident, 10^6 bytes.
+      memory_mb: of the service afterwards, resident, 10^6 bytes; 0 where Linux's /proc is missing.
     """
 
     name: str
@@ -85,7 +86,7 @@ class LoadMeasurement:
 
 def run_search_benchmark(config: SearchBenchmark) -> list[LoadMeasurement]:
     """Loads the service with each number of clients, then past its limits, and sees it recover."""
-    locust = _locust(config.locust_environment)
+    locust = str(environment_with(config.locust_environment, [LOCUST]) / "locust")
     found: list[LoadMeasurement] = []
     short = max(3, config.seconds // 3)
     total = _WARM_UP + len(config.clients) * config.seconds + 3 * short + 1
@@ -237,32 +238,5 @@ def _measured(
         p50_ms=percentile(times, 0.5),
         p95_ms=percentile(times, 0.95),
         p99_ms=percentile(times, 0.99),
-        memory_mb=_memory_mb(process),
+        memory_mb=resident_mb(process) or 0.0,
     )
-
-
-def _memory_mb(process: int) -> float:
-    """Returns the resident memory of a process, 0 where Linux's /proc is missing."""
-    status = Path(f"/proc/{process}/status")
-    found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
-    return 1024 * int(found.group(1)) / 1e6 if found else 0.0
-
-
-def _locust(directory: Path) -> str:
-    """Returns the path of Locust in an environment of its own, made if missing."""
-    whole = directory / "installed"
-    if not whole.exists():
-        logging.info("installing %s into %s", LOCUST, directory)
-        venv.create(directory, with_pip=True, clear=True)
-        done = subprocess.run(
-            [str(directory / "bin" / "python"), "-m", "pip", "install", "--quiet", LOCUST],
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise UserError(
-                f"Locust could not be installed into {directory}: "
-                f"{done.stderr.strip().splitlines()[-1]}"
-            )
-        whole.touch()
-    return str(directory / "bin" / "locust")

@@ -12,7 +12,8 @@ def as_text(*parts: RenderableType, width: int = 120) -> str:
       *parts: what rich can print.
       width: of a line, in characters.
     """
-    console = Console(width=width)
+    # What is in brackets or between colons is text, of a message say, and no style or picture.
+    console = Console(width=width, markup=False, emoji=False)
     with console.capture() as captured:
         for part in parts:
             console.print(part)

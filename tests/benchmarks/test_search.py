@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from apparel_embed.benchmarks.search import (
+    LOCUST,
     LoadMeasurement,
     SearchBenchmark,
     percentile,
@@ -55,7 +56,7 @@ def test_only_what_is_neither_answer_nor_refusal_is_an_error():
 
 def test_every_load_is_measured(tmp_path):
     (tmp_path / "bin").mkdir()
-    (tmp_path / "installed").touch()
+    (tmp_path / "installed").write_text(f"{LOCUST}\n")
     locust = tmp_path / "bin" / "locust"
     locust.write_text(f"#!{sys.executable}\nprint({json.dumps(json.dumps(STATS))})\n")
     locust.chmod(locust.stat().st_mode | stat.S_IEXEC)
@@ -80,7 +81,7 @@ def test_every_load_is_measured(tmp_path):
 
 
 def test_a_service_that_does_not_start_is_told_in_one_line(tmp_path):
-    (tmp_path / "installed").touch()
+    (tmp_path / "installed").write_text(f"{LOCUST}\n")
     with pytest.raises(UserError, match="does not start: no index here"):
         run_search_benchmark(
             SearchBenchmark(
