@@ -15,6 +15,7 @@ from absl import flags
 
 from apparel_embed.benchmarks.search import (
     SearchBenchmark,
+    query_pictures,
     run_search_benchmark,
     summary_of,
     table_of,
@@ -41,7 +42,6 @@ _BENCHMARK = BenchmarkFlags()
 def main() -> None:
     """Measures, and prints a table."""
     dataset = _RUN.dataset()
-    queries = dataset.select(roles=["query", "both"])[-_QUERIES.value :]
     serve = Path(__file__).with_name("serve_search.py")
     found = run_search_benchmark(
         SearchBenchmark(
@@ -51,7 +51,7 @@ def main() -> None:
                 f"--run_dir={_RUN.run_dir}",
                 f"--prepared={dataset.directory}",
             ],
-            pictures=dataset.read_images(queries),
+            pictures=query_pictures(dataset, _QUERIES.value),
             clients=[int(value) for value in _CLIENTS.value],
             seconds=_SECONDS.value,
             locust_environment=Path(_ENVIRONMENT.value).expanduser(),

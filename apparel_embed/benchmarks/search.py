@@ -23,6 +23,7 @@ from rich.table import Table
 from apparel_embed.benchmarks.measure import resident_mb
 from apparel_embed.benchmarks.process import environment_with
 from apparel_embed.benchmarks.text import as_text
+from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.progress import progress_bar
 
@@ -82,6 +83,22 @@ class LoadMeasurement:
         return sum(
             count for status, count in self.statuses.items() if status not in ("200", "429", "503")
         )
+
+
+def query_pictures(dataset: PreparedDataset, count: int) -> list[bytes]:
+    """Returns the dataset's last query pictures, as JPEG files' bytes.
+
+    Args:
+      dataset: where they are.
+      count: how many at most, 1 or more.
+
+    Raises:
+      UserError: if there is none.
+    """
+    records = dataset.select(roles=["query", "both"])[-count:]
+    if not len(records):
+        raise UserError(f"{dataset.directory}: has no query pictures to search by")
+    return dataset.read_images(records)
 
 
 def run_search_benchmark(config: SearchBenchmark) -> list[LoadMeasurement]:

@@ -69,7 +69,7 @@ def _name_of(argument: str) -> str:
     return argument.lstrip("-").partition("=")[0]
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], *, goes_on: bool = False) -> None:
     """Runs `main` after parsing flags; a `UserError` becomes one line and exit status 1.
 
     SIGTERM ends it with status 75, Ctrl-C with 130, each when its blocks are left: what can go on
@@ -77,6 +77,7 @@ def run(main: Callable[[], None]) -> None:
 
     Args:
       main: the binary's work, called without arguments.
+      goes_on: whether it goes on where it was when it is called again, and does not start anew.
     """
 
     def body(argv: Sequence[str]) -> None:
@@ -92,14 +93,15 @@ def run(main: Callable[[], None]) -> None:
         except UserError as error:
             sys.exit(f"{binary}: {error}")
         except Stopped as stop:
-            _say_stopped(binary, "SIGTERM")
+            _say_stopped(binary, "SIGTERM", goes_on)
             sys.exit(stop.code)
         except KeyboardInterrupt:
-            _say_stopped(binary, "Ctrl-C")
+            _say_stopped(binary, "Ctrl-C", goes_on)
             sys.exit(INTERRUPTED)
 
     app.run(body, flags_parser=parse_flags)
 
 
-def _say_stopped(binary: str, what: str) -> None:
-    print(f"{binary}: stopped by {what}; the same command goes on where it was", file=sys.stderr)
+def _say_stopped(binary: str, what: str, goes_on: bool) -> None:
+    again = "; the same command goes on where it was" if goes_on else ""
+    print(f"{binary}: stopped by {what}{again}", file=sys.stderr)

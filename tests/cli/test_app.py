@@ -94,17 +94,26 @@ def main():
     finally:
         print("blocks are left")
 
-app.run(main)
+app.run(main, goes_on=GOES_ON)
 """
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "said"),
-    [(signal.SIGTERM, 75, "stopped by SIGTERM"), (signal.SIGINT, 130, "stopped by Ctrl-C")],
+    ("number", "status", "goes_on", "said"),
+    [
+        (
+            signal.SIGTERM,
+            75,
+            True,
+            "stopped by SIGTERM; the same command goes on where it was",
+        ),
+        (signal.SIGINT, 130, True, "stopped by Ctrl-C; the same command goes on where it was"),
+        (signal.SIGINT, 130, False, "stopped by Ctrl-C"),
+    ],
 )
-def test_a_signal_ends_a_binary_in_order_with_a_status_of_its_own(number, status, said):
+def test_a_signal_ends_a_binary_in_order_with_a_status_of_its_own(number, status, goes_on, said):
     process = subprocess.Popen(
-        [sys.executable, "-c", WAITING],
+        [sys.executable, "-c", WAITING.replace("GOES_ON", str(goes_on))],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -116,7 +125,23 @@ def test_a_signal_ends_a_binary_in_order_with_a_status_of_its_own(number, status
 
     assert process.returncode == status
     assert out == "blocks are left\n"
-    assert err == f"-c: {said}; the same command goes on where it was\n"
+    assert err == f"-c: {said}\n"
+
+
+def test_binaries_that_keep_what_they_did_say_that_they_go_on():
+    goes_on = {
+        tool for tool in TOOLS if "goes_on=True" in (ROOT / "tools" / tool).read_text("utf-8")
+    }
+    assert goes_on == {
+        "embed.py",
+        "evaluate.py",
+        "prepare_dataset.py",
+        "run_pipeline.py",
+        "search_groups.py",
+        "sweep_group_size.py",
+        "train_specialist.py",
+        "train_student.py",
+    }
 
 
 def test_help_shows_the_docstring_then_flags_in_groups_and_ends_well():
