@@ -22,7 +22,8 @@ from apparel_embed.cli.model_flags import InitWeightsFlag
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.serving_flags import vertical_head_flag
 from apparel_embed.report.build import PAGE_FILE
-from apparel_embed.serving_stages import SAVED_MODEL, latest_saved_model, vertical_head_stage
+from apparel_embed.serving.versions import SAVED_MODEL
+from apparel_embed.serving_stages import latest_saved_model, vertical_head_stage
 from apparel_embed.stages import (
     COMBINED,
     STUDENT,

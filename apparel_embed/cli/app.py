@@ -13,6 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from apparel_embed.cli.help import define_help_flags
 from apparel_embed.errors import UserError
 from apparel_embed.interruption import INTERRUPTED, Stopped, stopped_by_sigterm
+from apparel_embed.wording import one_line
 
 # What flag files are for.
 _PIPELINE = "run_pipeline.py"
@@ -27,8 +28,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     except flags.UnrecognizedFlagError as error:
         sys.exit(f"{binary}: {_unknown(error, binary, argv)}")
     except flags.Error as error:
-        line = " ".join(str(error).split())
-        sys.exit(f"{binary}: {line} (--help lists the flags)")
+        sys.exit(f"{binary}: {one_line(error)} (--help lists the flags)")
     if len(rest) > 1:
         sys.exit(
             f"{binary}: unexpected argument {rest[1]!r}; "
@@ -42,7 +42,7 @@ def _unknown(error: flags.UnrecognizedFlagError, binary: str, argv: Sequence[str
     files = _flag_files(argv[1:])
     in_files = [_name_of(one) for one in flags.FLAGS.read_flags_from_files(files, force_gnu=False)]
     if binary == _PIPELINE or error.flagname not in in_files:
-        return f"{' '.join(str(error).split())} (--help lists the flags)"
+        return f"{one_line(error)} (--help lists the flags)"
     unknown = {
         name
         for name in in_files

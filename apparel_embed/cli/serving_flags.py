@@ -5,7 +5,7 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli.define import define_number
-from apparel_embed.serving.decoding import LARGEST_MAX_PIXELS
+from apparel_embed.serving.decoding import LARGEST_SERVED_PIXELS
 from apparel_embed.serving.saved_model import ExportConfig
 
 
@@ -29,7 +29,7 @@ class ExportFlags:
             default.max_pixels,
             "pictures of more pixels are answered valid=false before they are decoded",
             1,
-            LARGEST_MAX_PIXELS,
+            LARGEST_SERVED_PIXELS,
         )
         self._warm_up = flags.DEFINE_bool(
             "warm_up",
