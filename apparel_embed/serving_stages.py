@@ -7,6 +7,7 @@ finds new ones; each version is a stage of its own.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from apparel_embed.runs import REAL, StageAccess
 from apparel_embed.serving.kit import write_serving_kit
 from apparel_embed.serving.model_card import ModelCard, render_model_card
 from apparel_embed.serving.saved_model import ExportConfig, write_saved_model
+from apparel_embed.serving.versions import SAVED_MODEL, saved_model_versions
 from apparel_embed.stage_record import STAGE_FILE, Stage, find_stage, open_stage
 from apparel_embed.stages import COMBINED, EVALUATION, STUDENT, SUMMARY_FILE
 from apparel_embed.training.vertical_head import train_vertical_head
 
-SAVED_MODEL = "saved_model"
 VERTICAL_HEAD = "vertical_head"
 _EVALUATED_AS = {STUDENT: "unified", COMBINED: "combined"}
 
@@ -101,8 +102,10 @@ def export_stage(
         )
         return dataclasses.asdict(model_config)
 
-    number = _same_version(base, flags, inputs) or max(saved_model_versions(base), default=0) + 1
-    return access.make(base / str(number), flags=flags, inputs=inputs, work=work, renewed=True)
+    versions = saved_model_versions(base)
+    following = int(versions[-1].name) + 1 if versions else 1
+    directory = _same_version(versions, flags, inputs) or base / str(following)
+    return access.make(directory, flags=flags, inputs=inputs, work=work, renewed=True)
 
 
 def serving_kit(saved_model: Stage, directory: Path) -> None:
@@ -121,23 +124,18 @@ def serving_kit(saved_model: Stage, directory: Path) -> None:
     )
 
 
-def saved_model_versions(base: Path) -> list[int]:
-    """Returns the versions of a SavedModel, rising; none if there is no such directory."""
-    if not base.is_dir():
-        return []
-    return sorted(int(path.name) for path in base.iterdir() if path.name.isdecimal())
-
-
 def latest_saved_model(base: Path) -> Stage | None:
     """Returns the stage of the newest version, or None where there is none."""
     versions = saved_model_versions(base)
-    return _find_version(base / str(versions[-1])) if versions else None
+    return _find_version(versions[-1]) if versions else None
 
 
-def _same_version(base: Path, flags: dict[str, Any], inputs: dict[str, str]) -> int | None:
+def _same_version(
+    versions: Sequence[Path], flags: dict[str, Any], inputs: dict[str, str]
+) -> Path | None:
     """Returns the newest version that was made of the same, if there is one."""
-    for version in reversed(saved_model_versions(base)):
-        found = _find_version(base / str(version))
+    for version in reversed(versions):
+        found = _find_version(version)
         if found and (found.flags, found.inputs) == (flags, inputs):
             return version
     return None

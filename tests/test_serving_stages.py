@@ -8,10 +8,10 @@ from apparel_embed.errors import UserError
 from apparel_embed.runs import run_stage
 from apparel_embed.serving import LocalModel
 from apparel_embed.serving.saved_model import ExportConfig
+from apparel_embed.serving.versions import saved_model_versions
 from apparel_embed.serving_stages import (
     export_stage,
     latest_saved_model,
-    saved_model_versions,
     serving_kit,
     vertical_head_stage,
 )
@@ -93,7 +93,7 @@ def test_another_export_is_the_next_version_and_leaves_the_first(
 
     assert second.directory == base / "2"
     assert files(exported.directory) == before
-    assert saved_model_versions(base) == [1, 2]
+    assert saved_model_versions(base) == [base / "1", base / "2"]
     model = LocalModel(second.directory)
     assert model.verticals == ("bags", "dresses")
     picture = tiny_prepared.read_images([0])

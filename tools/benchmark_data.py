@@ -21,16 +21,12 @@ from apparel_embed.benchmarks.data import (
 )
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
-from apparel_embed.cli.define import define_whole_numbers
+from apparel_embed.cli.define import define_number, define_whole_numbers
 
 _ROWS = define_whole_numbers("rows", ["1000000", "10000000"], "rows of the manifests", 100, 10**8)
-_PICTURES_PER_ITEM = flags.DEFINE_integer(
-    "pictures_per_item", 4, "rows with the same item (2 to 50)", 2, 50
-)
+_PICTURES_PER_ITEM = define_number("pictures_per_item", 4, "rows with the same item", 2, 50)
 _BOXES = flags.DEFINE_bool("boxes", True, "give every row a box")
-_ROUNDS = flags.DEFINE_integer(
-    "rounds", 1, "how often each is started, in turns (1 or more)", lower_bound=1
-)
+_ROUNDS = define_number("rounds", 1, "how often each is started, in turns", 1)
 _DIRECTORY = flags.DEFINE_string(
     "directory",
     None,

@@ -12,12 +12,13 @@ from absl import flags
 from apparel_embed.benchmarks.index import IndexBenchmark, run_index_benchmark, table_of
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
+from apparel_embed.cli.define import define_number
 from apparel_embed.search.version import INDEX_KINDS, IndexSettings
 
-_VECTORS = flags.DEFINE_integer("vectors", 100_000, "in the index (100 or more)", lower_bound=100)
-_DIM = flags.DEFINE_integer("embedding_dim", 64, "length of a vector (2 to 32768)", 2, 32768)
-_QUERIES = flags.DEFINE_integer("queries", 100, "searches (1 or more)", lower_bound=1)
-_K = flags.DEFINE_integer("k", 10, "hits of a search (1 to 100)", 1, 100)
+_VECTORS = define_number("vectors", 100_000, "in the index", 100)
+_DIM = define_number("embedding_dim", 64, "length of a vector", 2, 32768)
+_QUERIES = define_number("queries", 100, "searches", 1)
+_K = define_number("k", 10, "hits of a search", 1, 100)
 _KINDS = flags.DEFINE_multi_enum(
     "index_kind",
     [IndexSettings().kind],

@@ -22,27 +22,19 @@ from apparel_embed.benchmarks.losses import (
 )
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
-from apparel_embed.cli.define import define_whole_numbers
+from apparel_embed.cli.define import define_number, define_whole_numbers
 
 _BATCH_SIZES = define_whole_numbers(
     "batch_sizes", ["256", "512", "1024", "4096", "8192"], "pictures in a batch", 2, 65536
 )
-_PICTURES_PER_ITEM = flags.DEFINE_integer(
-    "pictures_per_item", 4, "pictures of each item in a batch (1 or more)", lower_bound=1
-)
+_PICTURES_PER_ITEM = define_number("pictures_per_item", 4, "pictures of each item in a batch", 1)
 _IMPLEMENTATIONS = flags.DEFINE_multi_enum(
     "implementation", list(IMPLEMENTATIONS), list(IMPLEMENTATIONS), "what to measure; repeat it"
 )
-_DIM = flags.DEFINE_integer(
-    "embedding_dim", 64, "length of an embedding (1 or more)", lower_bound=1
-)
-_MARGIN = flags.DEFINE_float("margin", 0.3, "margin of the loss (0 to 2)", 0.0, 2.0)
-_ROUNDS = flags.DEFINE_integer(
-    "rounds", 3, "how often each is started, in turns (1 or more)", lower_bound=1
-)
-_SECONDS = flags.DEFINE_float(
-    "seconds", 2.0, "how long each is repeated once started, in seconds (0 or more)", 0.0
-)
+_DIM = define_number("embedding_dim", 64, "length of an embedding", 1)
+_MARGIN = define_number("margin", 0.3, "margin of the loss", 0.0, 2.0)
+_ROUNDS = define_number("rounds", 3, "how often each is started, in turns", 1)
+_SECONDS = define_number("seconds", 2.0, "how long each is repeated once started, in seconds", 0.0)
 _ENVIRONMENT = flags.DEFINE_string(
     "pytorch_environment",
     "~/.cache/apparel_embed/pytorch_metric_learning",

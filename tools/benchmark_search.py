@@ -15,25 +15,22 @@ from absl import flags
 
 from apparel_embed.benchmarks.search import (
     SearchBenchmark,
+    query_pictures,
     run_search_benchmark,
     summary_of,
     table_of,
 )
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
-from apparel_embed.cli.define import define_whole_numbers
+from apparel_embed.cli.define import define_number, define_whole_numbers
 from apparel_embed.cli.run_flags import RunFlags
 
 _RUN = RunFlags()
 _CLIENTS = define_whole_numbers(
     "clients", ["1", "8", "32"], "numbers of clients, with commas between them", 1, 1000
 )
-_SECONDS = flags.DEFINE_integer(
-    "seconds", 30, "how long each number of clients asks, in seconds (1 to 3600)", 1, 3600
-)
-_QUERIES = flags.DEFINE_integer(
-    "queries", 100, "different pictures to search by (1 to 10000)", 1, 10_000
-)
+_SECONDS = define_number("seconds", 30, "how long each number of clients asks, in seconds", 1, 3600)
+_QUERIES = define_number("queries", 100, "different pictures to search by", 1, 10_000)
 _ENVIRONMENT = flags.DEFINE_string(
     "locust_environment",
     "~/.cache/apparel_embed/locust",
@@ -45,7 +42,6 @@ _BENCHMARK = BenchmarkFlags()
 def main() -> None:
     """Measures, and prints a table."""
     dataset = _RUN.dataset()
-    queries = dataset.select(roles=["query", "both"])[-_QUERIES.value :]
     serve = Path(__file__).with_name("serve_search.py")
     found = run_search_benchmark(
         SearchBenchmark(
@@ -55,7 +51,7 @@ def main() -> None:
                 f"--run_dir={_RUN.run_dir}",
                 f"--prepared={dataset.directory}",
             ],
-            pictures=dataset.read_images(queries),
+            pictures=query_pictures(dataset, _QUERIES.value),
             clients=[int(value) for value in _CLIENTS.value],
             seconds=_SECONDS.value,
             locust_environment=Path(_ENVIRONMENT.value).expanduser(),

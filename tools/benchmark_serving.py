@@ -8,8 +8,6 @@ pictures. All are measured in turns in one process; ratios are of medians.
 
 from __future__ import annotations
 
-from absl import flags
-
 from apparel_embed.benchmarks.serving import (
     ServingBenchmark,
     made_up_subjects,
@@ -20,35 +18,26 @@ from apparel_embed.benchmarks.serving import (
 )
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
+from apparel_embed.cli.define import define_number
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.stage_record import open_stage
 from apparel_embed.stages import STUDENT, single_specialists
 
 _DEFAULT = ServingBenchmark()
 _RUN = RunFlags(optional="it has one specialist per vertical; by default models are made up")
-_BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size",
-    _DEFAULT.batch_size,
-    "pictures asked for at once (1 to 4096)",
-    lower_bound=1,
-    upper_bound=4096,
+_BATCH_SIZE = define_number(
+    "batch_size", _DEFAULT.batch_size, "pictures asked for at once", 1, 4096
 )
-_ROUNDS = flags.DEFINE_integer(
-    "rounds", _DEFAULT.rounds, "how often each is measured (1 or more)", lower_bound=1
+_ROUNDS = define_number("rounds", _DEFAULT.rounds, "how often each is measured", 1)
+_SPECIALISTS = define_number(
+    "made_up_specialists", _DEFAULT.specialists, "specialists to make up", 1, 64
 )
-_SPECIALISTS = flags.DEFINE_integer(
-    "made_up_specialists",
-    _DEFAULT.specialists,
-    "specialists to make up (1 to 64)",
-    lower_bound=1,
-    upper_bound=64,
-)
-_PICTURE_WIDTH = flags.DEFINE_integer(
+_PICTURE_WIDTH = define_number(
     "picture_width",
     _DEFAULT.picture_width,
-    "width of pictures to make up, in pixels (1 to 5000); their height is 3/4 of it",
-    lower_bound=1,
-    upper_bound=5000,
+    "width of pictures to make up, in pixels; their height is 3/4 of it",
+    1,
+    5000,
 )
 _BENCHMARK = BenchmarkFlags("what is made up")
 

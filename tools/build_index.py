@@ -18,7 +18,7 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import NOTHING_WRITTEN, tell_end
+from apparel_embed.cli.ending import NOTHING_WRITTEN, command, tell_end
 from apparel_embed.cli.index_flags import IndexFlags
 from apparel_embed.cli.search_flags import SearchRunFlags
 from apparel_embed.data.manifest import SPLITS
@@ -78,7 +78,7 @@ def main() -> None:
                 f"removed, {done.invalid} without embedding",
             ),
             ("Answers", "yes" if done.switched else "no, call without --noswitch"),
-            ("Next", f"python tools/serve_search.py --run_dir={_RUN.run_dir}"),
+            ("Next", command("tools/serve_search.py", **_RUN.again)),
         ]
     )
 

@@ -36,8 +36,8 @@ def main() -> None:
     if found["rejected"]:
         rows.append(("Rejected", f"{found['rejected']} pictures, see {output}/{REJECTS_FILE}"))
     first = f"{output}/{found['shards'][0]['file']}"
-    tell_end([*rows, ("Next", f"pyarrow.parquet.read_table('{first}')")])
+    tell_end([*rows, ("Next", f"pyarrow.parquet.read_table({first!r})")])
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, goes_on=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.evaluation_flags import (
     bootstrap_seed_flag,
     measure_speed_flag,
@@ -22,8 +22,8 @@ from apparel_embed.cli.model_flags import InitWeightsFlag
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.serving_flags import vertical_head_flag
 from apparel_embed.report.build import PAGE_FILE
+from apparel_embed.serving.versions import SAVED_MODEL
 from apparel_embed.serving_stages import (
-    SAVED_MODEL,
     VERTICAL_HEAD,
     latest_saved_model,
     vertical_head_stage,
@@ -90,11 +90,11 @@ def main() -> None:
             ("Summary", stage.directory / SUMMARY_FILE),
             ("Embeddings", stage.directory / "embeddings"),
             ("Report", report.directory / PAGE_FILE),
-            ("TensorBoard", f"tensorboard --logdir={_RUN.run_dir}"),
-            ("Next", f"python tools/export_saved_model.py --run_dir={_RUN.run_dir}"),
+            ("TensorBoard", command("tensorboard", logdir=_RUN.run_dir)),
+            ("Next", command("tools/export_saved_model.py", **_RUN.again)),
         ]
     )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, goes_on=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
 from apparel_embed.serving_stages import export_stage, serving_kit, vertical_head_stage
@@ -52,7 +52,7 @@ def main() -> None:
     if _SERVING_KIT.value:
         serving_kit(stage, Path(_SERVING_KIT.value))
         rows.append(("Serving kit", Path(_SERVING_KIT.value) / "README.md"))
-    ask = f"python tools/query_server.py --saved_model={saved_model} --images=<picture>"
+    ask = f"{command('tools/query_server.py', saved_model=saved_model)} --images=<picture>"
     tell_end([*rows, ("Next", ask)])
 
 

@@ -20,8 +20,9 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.augment_flags import AugmentFlags
+from apparel_embed.cli.define import define_seed
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.model_flags import InitWeightsFlag
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.target_flags import TargetFlags
@@ -34,13 +35,7 @@ _TARGETS = TargetFlags()
 _AUGMENT = AugmentFlags()
 _STAGE = flags.DEFINE_string("stage", TARGETS, "name of the stage")
 _INIT_WEIGHTS = InitWeightsFlag()
-_SEED = flags.DEFINE_integer(
-    "seed",
-    0,
-    "seed of views, and of the random weights of --align_to=frozen (0 to 2^31 - 1)",
-    lower_bound=0,
-    upper_bound=2**31 - 1,
-)
+_SEED = define_seed("views, and of the random weights of --align_to=frozen")
 
 
 def main() -> None:
@@ -77,11 +72,11 @@ def main() -> None:
                 f"{entry['cosine_before']:.2f} before the rotation, {entry['cosine_after']:.2f} "
                 "after"
             )
-    further = f" --embedding_dim={stage.result['dim']}" if config.separation else ""
+    further = {"embedding_dim": stage.result["dim"]} if config.separation else {}
     tell_end(
         [
             ("Targets", f"{stage.directory / TARGETS_FILE} ({pictures})"),
-            ("Next", f"python tools/train_student.py --run_dir={_RUN.run_dir}{further}"),
+            ("Next", command("tools/train_student.py", **_RUN.again, **further)),
         ]
     )
 

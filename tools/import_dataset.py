@@ -26,12 +26,10 @@ written.
 
 from __future__ import annotations
 
-import shlex
-
 from absl import logging
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.import_flags import ImportFlags
 from apparel_embed.data.importers.importing import import_dataset
 from apparel_embed.data.importers.summary import render_counts
@@ -49,13 +47,13 @@ def main() -> None:
     if not result.is_new:
         print("The same manifest is there already; nothing has changed.")
     print(render_counts(result.table))
-    manifest = shlex.quote(str(_IMPORT.output))
-    health = shlex.quote(str(_IMPORT.output.parent / "health"))
+    manifest, health = _IMPORT.output, _IMPORT.output.parent / "health"
+    inspect, run = "tools/inspect_dataset.py", "tools/run_pipeline.py"
     tell_end(
         [
             ("Manifest", f"{_IMPORT.output} ({result.table.num_rows:,} rows)"),
-            ("Next", f"python tools/inspect_dataset.py --manifest={manifest} --output={health}"),
-            ("Then", f"python tools/run_pipeline.py --manifest={manifest} --run_dir=runs/mine"),
+            ("Next", command(inspect, manifest=manifest, output=health)),
+            ("Then", command(run, manifest=manifest, run_dir="runs/mine")),
         ]
     )
 

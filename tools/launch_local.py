@@ -14,22 +14,18 @@ from __future__ import annotations
 import functools
 import sys
 
-from absl import flags
-
 from apparel_embed.cli import app
+from apparel_embed.cli.define import define_number
 from apparel_embed.errors import UserError
 from apparel_embed.launch import launch_local
 
-_WORKERS = flags.DEFINE_integer(
-    "workers", 2, "processes to start (1 to 64)", lower_bound=1, upper_bound=64
-)
-_GRACE_SECONDS = flags.DEFINE_float(
+_WORKERS = define_number("workers", 2, "processes to start", 1, 64)
+_GRACE_SECONDS = define_number(
     "grace_seconds",
     10.0,
-    "how long the others may take to end when one has failed, before they are killed, in seconds "
-    "(0 to 3600)",
-    lower_bound=0.0,
-    upper_bound=3600.0,
+    "how long the others may take to end when one has failed, before they are killed, in seconds",
+    0.0,
+    3600.0,
 )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.machine_flags import ProcessesFlag
 from apparel_embed.cli.synthetic_flags import SyntheticFlags
 from apparel_embed.data.synthetic.generate import generate
@@ -30,13 +30,13 @@ def main() -> None:
     result = generate(_SYNTHETIC.config(), Path(_OUTPUT.value), _PROCESSES.value)
     if result.skipped:
         print("The dataset is there already, drawn with the same settings; nothing to do.")
-    prepare = f"python tools/prepare_dataset.py --manifest={result.manifest}"
+    prepare = {"manifest": result.manifest, "output": "data/prepared"}
     tell_end(
         [
             ("Manifest", f"{result.manifest} ({result.pictures} pictures)"),
             ("Have a look", result.contact_sheet),
             ("Known cues", result.world),
-            ("Next", f"{prepare} --output=data/prepared"),
+            ("Next", command("tools/prepare_dataset.py", **prepare)),
         ]
     )
 

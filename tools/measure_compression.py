@@ -11,7 +11,8 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.define import define_number
+from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.evaluation_flags import bootstrap_seed_flag, split_flag
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.compression_stage import (
@@ -38,18 +39,18 @@ _EMBEDDINGS = flags.DEFINE_list(
     list(_DEFAULT.embeddings),
     f"comma-separated kinds of embeddings, out of {', '.join(COMPRESSORS)}; or nothing",
 )
-_PQ_BYTES = flags.DEFINE_integer(
+_PQ_BYTES = define_number(
     "pq_bytes",
     _DEFAULT.pq_bytes,
-    "bytes of a product-quantised embedding (1 to 4096); must divide its dimensions",
-    lower_bound=1,
-    upper_bound=4096,
+    "bytes of a product-quantised embedding; must divide its dimensions",
+    1,
+    4096,
 )
-_REPRESENTATIVE = flags.DEFINE_integer(
+_REPRESENTATIVE = define_number(
     "representative_pictures",
     _DEFAULT.representative_pictures,
-    "training pictures by which int8 models find the ranges of values (1 or more)",
-    lower_bound=1,
+    "training pictures by which int8 models find the ranges of values",
+    1,
 )
 _SPLIT = split_flag(_DEFAULT.split)
 _SEED = bootstrap_seed_flag(" and of codewords")
@@ -68,12 +69,12 @@ def main() -> None:
     model = open_stage(_RUN.run_dir / _STAGE.value)
     stage = compression_stage(_RUN.run_dir, _RUN.dataset(), model, config)
     print((stage.directory / TABLE_FILE).read_text("utf-8"))
-    anew = f"python tools/evaluate.py --run_dir={_RUN.run_dir}  (makes the report anew)"
     tell_end(
         [
             ("Models", stage.directory),
             ("Costs", stage.directory / COMPRESSION_FILE),
-            ("Next", anew),
+            ("Report", "made anew by the next command"),
+            ("Next", command("tools/evaluate.py", **_RUN.again)),
         ]
     )
 

@@ -18,7 +18,7 @@ from absl import flags
 from apparel_embed.cli import app
 from apparel_embed.cli.data_flags import PrepareFlags
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import NOTHING_WRITTEN, tell_end
+from apparel_embed.cli.ending import NOTHING_WRITTEN, command, tell_end
 from apparel_embed.cli.machine_flags import ProcessesFlag
 from apparel_embed.data.prepare import plan_prepare, prepare
 
@@ -40,16 +40,17 @@ def main() -> None:
     dataset = prepare(config, processes=_PROCESSES.value)
     for vertical, splits in dataset.info["counts"].items():
         print(f"  {vertical}: {', '.join(f'{split} {n}' for split, n in splits.items())}")
-    given = f"--run_dir=runs/mine --prepared={dataset.directory}"
+    given = {"run_dir": "runs/mine", "prepared": dataset.directory}
+    train = "tools/train_specialist.py"
     rejected = f"{len(dataset)} pictures, {dataset.reject_count} rejected"
     tell_end(
         [
             ("Prepared", f"{dataset.directory} ({rejected})"),
-            ("Next", f"python tools/search_groups.py {given}"),
-            ("Or", f"python tools/train_specialist.py {given} --verticals=all --stage=combined"),
+            ("Next", command("tools/search_groups.py", **given)),
+            ("Or", command(train, **given, verticals="all", stage="combined")),
         ]
     )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, goes_on=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
+from apparel_embed.cli.define import define_number
 from apparel_embed.serving.client import Client, ClientConfig
 from apparel_embed.serving.local import LocalModel
 from apparel_embed.serving.query import answer_lines, read_pictures
@@ -27,18 +28,10 @@ _IMAGES = flags.DEFINE_list("images", None, "comma-separated paths of pictures",
 _MODEL_NAME = flags.DEFINE_string(
     "model_name", _DEFAULT.model_name, "by which the server knows the model"
 )
-_VERSION = flags.DEFINE_integer(
-    "version", None, "version of the model (1 or more); by default the newest", lower_bound=1
-)
-_DEADLINE = flags.DEFINE_float(
-    "deadline", _DEFAULT.deadline, "seconds to wait for an answer (0.001 or more)", 0.001
-)
-_ATTEMPTS = flags.DEFINE_integer(
-    "attempts",
-    _DEFAULT.attempts,
-    "how often a server that is unavailable is asked (1 to 5)",
-    lower_bound=1,
-    upper_bound=5,
+_VERSION = define_number("version", None, "version of the model; by default the newest", 1)
+_DEADLINE = define_number("deadline", _DEFAULT.deadline, "seconds to wait for an answer", 0.001)
+_ATTEMPTS = define_number(
+    "attempts", _DEFAULT.attempts, "how often a server that is unavailable is asked", 1, 5
 )
 _SECURE = flags.DEFINE_bool("secure", False, "encrypt gRPC; for REST give an https:// address")
 flags.register_multi_flags_validator(

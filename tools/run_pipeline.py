@@ -24,7 +24,7 @@ from absl import flags
 from apparel_embed.cli import app
 from apparel_embed.cli.data_flags import PrepareFlags
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.evaluation_flags import measure_speed_flag, split_flag
 from apparel_embed.cli.grouping_flags import GroupingFlags
 from apparel_embed.cli.machine_flags import ProcessesFlag
@@ -97,12 +97,12 @@ def main() -> None:
             ("Embeddings", evaluation / "embeddings"),
             ("SavedModel", result.saved_model),
             ("Report", result.report.directory / PAGE_FILE),
-            ("TensorBoard", f"tensorboard --logdir={run_dir}"),
-            ("Next", f"python tools/build_index.py --run_dir={run_dir}"),
-            ("Then", f"python tools/serve_search.py --run_dir={run_dir}"),
+            ("TensorBoard", command("tensorboard", logdir=run_dir)),
+            ("Next", command("tools/build_index.py", **_RUN.again)),
+            ("Then", command("tools/serve_search.py", **_RUN.again)),
         ]
     )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, goes_on=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.define import define_number
+from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.search_flags import SearchRunFlags, SourceFlags
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.server import open_searcher
@@ -29,7 +30,7 @@ _BOX = flags.DEFINE_string(
 _VERTICAL = flags.DEFINE_string(
     "vertical", None, "vertical to search in; by default the predicted one, or all"
 )
-_K = flags.DEFINE_integer("k", 10, "items to find (1 to 100)", 1, 100)
+_K = define_number("k", 10, "items to find", 1, 100)
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
         searcher, _ = open_searcher(index, _SOURCES.sources(index), Limits().max_pixels)
         found = search_file(searcher, Path(_PICTURE.value), _K.value, _BOX.value, _VERTICAL.value)
     print(table_of(found))
-    tell_end([("Next", f"python tools/serve_search.py --run_dir={_RUN.run_dir}")])
+    tell_end([("Next", command("tools/serve_search.py", **_RUN.again))])
 
 
 if __name__ == "__main__":

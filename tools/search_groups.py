@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from apparel_embed.cli import app
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.grouping_flags import GroupingFlags
 from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
@@ -46,10 +46,10 @@ def main() -> None:
     tell_end(
         [
             ("Groups", stage.directory / GROUPS_FILE),
-            ("Next", f"python tools/export_targets.py --run_dir={_RUN.run_dir}"),
+            ("Next", command("tools/export_targets.py", **_RUN.again)),
         ]
     )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, goes_on=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
+from apparel_embed.cli.define import define_number
 from apparel_embed.cli.search_flags import SearchRunFlags, SourceFlags
 from apparel_embed.cli.service_flags import LimitFlags
 from apparel_embed.search.server import make_service, serve
@@ -22,9 +23,7 @@ _LIMITS = LimitFlags()
 _HOST = flags.DEFINE_string(
     "host", "127.0.0.1", "address to listen on; 0.0.0.0 for all, then behind a proxy that encrypts"
 )
-_PORT = flags.DEFINE_integer(
-    "port", 8080, "port to listen on (1 to 65535; 0 for any that is free)", 0, 65535
-)
+_PORT = define_number("port", 8080, "port to listen on, 0 for any that is free", 0, 65535)
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.define import define_whole_numbers
+from apparel_embed.cli.define import LARGEST_SEED, define_number, define_whole_numbers
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.evaluation_flags import split_flag
 from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
@@ -51,14 +51,14 @@ _SEEDS = define_whole_numbers(
     [str(seed) for seed in _DEFAULT.seeds],
     "seeds of the trainings; --seed is not used",
     0,
-    2**31 - 1,
+    LARGEST_SEED,
 )
-_PARTITIONS = flags.DEFINE_integer(
+_PARTITIONS = define_number(
     "partitions",
     _DEFAULT.partitions,
-    "different random partitions of the verticals at each size (1 or more); where there are fewer, "
-    "as at sizes one and all, each of them",
-    lower_bound=1,
+    "different random partitions of the verticals at each size; where there are "
+    "fewer, as at sizes one and all, each of them",
+    1,
 )
 _STEPS = flags.DEFINE_enum(
     "sweep_steps",
@@ -106,10 +106,11 @@ def main() -> None:
         [
             ("Figures", stage.directory / SWEEP_FILE),
             ("Curve", stage.directory / CURVE_FILE),
-            ("Next", f"python tools/evaluate.py --run_dir={_RUN.run_dir}  (makes the report anew)"),
+            ("Report", "made anew by the next command"),
+            ("Next", command("tools/evaluate.py", **_RUN.again)),
         ]
     )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, goes_on=True)

@@ -16,7 +16,7 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import rows_of_training, tell_end
+from apparel_embed.cli.ending import command, rows_of_training, tell_end
 from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
@@ -54,11 +54,11 @@ def main() -> None:
     tell_end(
         [
             *rows_of_training(stage),
-            ("TensorBoard", f"tensorboard --logdir={_RUN.run_dir}"),
-            ("Next", f"python tools/export_targets.py --run_dir={_RUN.run_dir}"),
+            ("TensorBoard", command("tensorboard", logdir=_RUN.run_dir)),
+            ("Next", command("tools/export_targets.py", **_RUN.again)),
         ]
     )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, goes_on=True)

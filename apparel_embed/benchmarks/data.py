@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +11,9 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from apparel_embed.benchmarks.text import as_text
+from apparel_embed.benchmarks.process import ProcessFailed, run_module
 from apparel_embed.errors import UserError
+from apparel_embed.plain_text import plain_text
 from apparel_embed.progress import progress_bar
 
 READ_CSV, READ_PARQUET = "read_csv", "read_parquet"
@@ -92,9 +90,9 @@ def run_data_benchmark(config: DataBenchmark) -> Results:
     bar = progress_bar(
         total=len(config.rows) * (1 + config.rounds * len(TASKS)), what="manifests", unit="tasks"
     )
-    try:
+    with bar:
         for rows in config.rows:
-            with tempfile.TemporaryDirectory(dir=config.directory) as directory:
+            with _directory_in(config.directory) as directory:
                 bar.set_postfix(rows=rows, task="make")
                 _run_one(config, rows, "make", directory)
                 bar.update(1)
@@ -105,12 +103,6 @@ def run_data_benchmark(config: DataBenchmark) -> Results:
                         measured.append(_run_one(config, rows, name, directory))
                         bar.update(1)
             results[rows] = {name: _median(measured) for name, measured in found.items()}
-    except OSError as error:
-        raise UserError(
-            f"--directory={config.directory}: cannot be written to: {error.strerror}"
-        ) from error
-    finally:
-        bar.close()
     return results
 
 
@@ -134,7 +126,7 @@ def table_of(results: Results, config: DataBenchmark) -> str:
                 what,
             )
         table.add_section()
-    return as_text(
+    return plain_text(
         f"Manifests with {config.pictures_per_item} pictures an item, "
         f"{'with' if config.boxes else 'without'} boxes; medians of {config.rounds}; ratios "
         "are of CPU seconds.",
@@ -159,6 +151,14 @@ def summary_of(results: Results) -> list[dict[str, object]]:
     ]
 
 
+def _directory_in(directory: Path | None) -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(dir=directory)
+    except OSError as error:
+        where = f"--directory={directory}" if directory else "the place for temporary files"
+        raise UserError(f"{where}: cannot be written to: {error.strerror}") from error
+
+
 def _run_one(config: DataBenchmark, rows: int, name: str, directory: str) -> Measurement:
     task = {
         "name": name,
@@ -166,12 +166,10 @@ def _run_one(config: DataBenchmark, rows: int, name: str, directory: str) -> Mea
         "rows": rows,
         **{field: getattr(config, field) for field in ("pictures_per_item", "boxes", "seed")},
     }
-    command = [sys.executable, "-m", "apparel_embed.benchmarks.data_tasks", json.dumps(task)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise UserError(f"task {name} with {rows:,} rows failed: {lines[-1]}")
-    return Measurement(**json.loads(done.stdout.splitlines()[-1]))
+    try:
+        return Measurement(**run_module("data_tasks", task))
+    except ProcessFailed as error:
+        raise UserError(f"task {name} with {rows:,} rows failed: {error}") from error
 
 
 def _median(found: Sequence[Measurement]) -> Measurement:

@@ -23,7 +23,7 @@ from apparel_embed.inference.bulk_shard import BulkConfig
 from apparel_embed.inference.bulk_sources import MANIFEST, PREPARED, SourceConfig
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
-from apparel_embed.serving.decoding import LARGEST_MAX_PIXELS
+from apparel_embed.serving.decoding import LARGEST_SERVED_PIXELS
 from apparel_embed.serving.loading import PictureEmbedder
 from apparel_embed.serving.saved_model import ServingModule
 
@@ -52,7 +52,7 @@ def measure_embedding(scale: int = 1, seed: int = 0) -> dict[str, float]:
     """
     tf.keras.utils.set_random_seed(seed)
     model = build_embedding_model(MODEL)
-    module = ServingModule(model, LARGEST_MAX_PIXELS)
+    module = ServingModule(model, LARGEST_SERVED_PIXELS)
     dim = model.output_shape[-1]
     embed = PictureEmbedder(module, module.embed_bytes.get_concrete_function(), dim)
     alone = Embedder(model)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import subprocess
-import sys
 
+from apparel_embed.benchmarks.process import ProcessFailed, run_module
 from apparel_embed.errors import UserError
 
 QUERIES = GALLERY = 100_000
@@ -49,9 +47,7 @@ def measure_exact_search(scale: int = _LARGEST_SCALE, seed: int = 0) -> dict[str
 
 
 def _run(task: dict) -> dict:
-    command = [sys.executable, "-m", "apparel_embed.benchmarks.exact_search_process"]
-    done = subprocess.run([*command, json.dumps(task)], capture_output=True, text=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise UserError(f"exact search of {task['queries']} queries failed: {lines[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    try:
+        return run_module("exact_search_process", task)
+    except ProcessFailed as error:
+        raise UserError(f"exact search of {task['queries']} queries failed: {error}") from error

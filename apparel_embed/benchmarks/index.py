@@ -14,7 +14,7 @@ from absl import logging
 from rich import box
 from rich.table import Table
 
-from apparel_embed.benchmarks.text import as_text
+from apparel_embed.plain_text import plain_text
 from apparel_embed.progress import progress_bar
 from apparel_embed.retrieval.neighbours import nearest
 from apparel_embed.search.build import build_index
@@ -118,7 +118,7 @@ def table_of(found: Sequence[IndexMeasurement], config: IndexBenchmark) -> str:
             f"{one.megabytes:.1f}",
             f"{one.recall:.4f}",
         )
-    return as_text(table, width=100)
+    return plain_text(table, width=100)
 
 
 def _measure(

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import statistics
-import subprocess
 import sys
-import venv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,14 @@ from absl import logging
 from rich import box
 from rich.table import Table
 
-from apparel_embed.benchmarks.text import as_text
+from apparel_embed.benchmarks.process import (
+    ProcessFailed,
+    environment_with,
+    run_json,
+    run_module,
+)
 from apparel_embed.errors import UserError
+from apparel_embed.plain_text import plain_text
 from apparel_embed.progress import progress_bar
 
 OURS, ADDONS, PYTORCH, FLOOR = "apparel_embed", "tfa", "pytorch_metric_learning", "floor"
@@ -26,6 +29,8 @@ IMPLEMENTATIONS = (OURS, ADDONS, PYTORCH, FLOOR)
 
 # Bytes that an implementation needs for each of batch * batch * batch, measured at a batch of 512.
 _BYTES_PER_CUBE = {ADDONS: 19.0, PYTORCH: 2.0}
+# The one that is measured first, as messages name that.
+_PYTORCH_PACKAGES = ("pytorch-metric-learning==2.9.0", "torch", "numpy<2")
 _HERE = Path(__file__).parent
 
 
@@ -91,7 +96,12 @@ def run_loss_benchmark(config: LossBenchmark) -> Results:
             )
     python = sys.executable
     if PYTORCH in config.implementations:
-        python = _python_with_pytorch(config.pytorch_environment)
+        programs = environment_with(
+            config.pytorch_environment,
+            _PYTORCH_PACKAGES,
+            advice=f"--implementation without {PYTORCH} leaves it out",
+        )
+        python = str(programs / "python")
     results: Results = {}
     bar = progress_bar(
         total=len(config.batch_sizes) * config.rounds * len(config.implementations),
@@ -133,7 +143,7 @@ def table_of(results: Results, config: LossBenchmark) -> str:
                 *("" if value is None else f"{value:,.2f}" for value in ratios),
             )
         table.add_section()
-    return as_text(
+    return plain_text(
         f"Semi-hard loss and gradient, {config.pictures_per_item} pictures an item, "
         f"{config.dim} dimensions, margin {config.margin:g}; medians.",
         table,
@@ -141,6 +151,7 @@ def table_of(results: Results, config: LossBenchmark) -> str:
         "nearest only, and averages over those with a loss."
         if PYTORCH in config.implementations
         else "",
+        width=120,
     )
 
 
@@ -186,16 +197,13 @@ def _run_one(config: LossBenchmark, size: int, name: str, python: str) -> Measur
             for field in ("pictures_per_item", "dim", "margin", "seconds", "seed")
         },
     }
-    if name == PYTORCH:
-        command = [python, str(_HERE / "loss_pytorch.py")]
-    else:
-        command = [sys.executable, "-m", "apparel_embed.benchmarks.loss_tensorflow"]
-    done = subprocess.run([*command, json.dumps(task)], capture_output=True, text=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        logging.warning("%s, batch of %d: %s", name, size, lines[-1])
-        return Measurement(why_not=f"failed: {lines[-1][:60]}")
-    return Measurement(**json.loads(done.stdout.splitlines()[-1]))
+    try:
+        if name == PYTORCH:
+            return Measurement(**run_json([python, str(_HERE / "loss_pytorch.py")], task))
+        return Measurement(**run_module("loss_tensorflow", task))
+    except ProcessFailed as error:
+        logging.warning("%s, batch of %d: %s", name, size, error)
+        return Measurement(why_not=f"failed: {str(error)[:60]}")
 
 
 def _median(found: Sequence[Measurement]) -> Measurement:
@@ -208,26 +216,3 @@ def _median(found: Sequence[Measurement]) -> Measurement:
         seconds=statistics.median(seconds),
         peak_mb=max(peaks) if peaks else None,
     )
-
-
-def _python_with_pytorch(directory: Path) -> str:
-    """Returns the interpreter of an environment with pytorch-metric-learning, made if missing."""
-    python = directory / "bin" / "python"
-    whole = directory / "installed"
-    if not whole.exists():
-        logging.info("installing pytorch-metric-learning into %s", directory)
-        venv.create(directory, with_pip=True, clear=True)
-        packages = ["torch", "pytorch-metric-learning==2.9.0", "numpy<2"]
-        done = subprocess.run(
-            [str(python), "-m", "pip", "install", "--quiet", *packages],
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise UserError(
-                f"pytorch-metric-learning could not be installed into {directory}: "
-                f"{done.stderr.strip().splitlines()[-1]}; --implementations without "
-                f"{PYTORCH} leaves it out"
-            )
-        whole.touch()
-    return str(python)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
 
@@ -73,9 +72,14 @@ def peak_gb() -> float | None:
     return None if peak is None else peak / 1e9
 
 
-def _memory(what: str) -> float | None:
-    """Returns the process's memory in bytes, now ("VmRSS") or at its peak ("VmHWM")."""
-    if not _STATUS.exists():
-        return None
-    found = re.search(rf"{what}:\s+(\d+) kB", _STATUS.read_text())
+def resident_mb(process: int) -> float | None:
+    """Returns the present memory of a process in 10^6 bytes; None without /proc."""
+    memory = _memory("VmRSS", process)
+    return None if memory is None else memory / 1e6
+
+
+def _memory(what: str, process: int | str = "self") -> float | None:
+    """Returns a process's memory in bytes, now ("VmRSS") or at its peak ("VmHWM")."""
+    status = Path(f"/proc/{process}/status")
+    found = re.search(rf"{what}:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return 1024.0 * int(found.group(1)) if found else None

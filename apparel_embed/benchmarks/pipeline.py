@@ -9,7 +9,7 @@ from absl import logging
 from rich import box
 from rich.table import Table
 
-from apparel_embed.benchmarks.text import as_text
+from apparel_embed.plain_text import plain_text
 from apparel_embed.progress import progress_bar
 
 Figures = Mapping[str, "float | None"]
@@ -111,7 +111,7 @@ def table_of(results: Results) -> str:
             values = [_as_text(found.get(name)) for found in by_scale.values()]
             table.add_row(name, *values, MEANINGS.get(name, ""))
         tables.append(table)
-    return as_text(*tables)
+    return plain_text(*tables, width=120)
 
 
 def summary_of(results: Results) -> dict[str, object]:

@@ -12,7 +12,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-import venv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,11 @@ from absl import logging
 from rich import box
 from rich.table import Table
 
-from apparel_embed.benchmarks.text import as_text
+from apparel_embed.benchmarks.measure import resident_mb
+from apparel_embed.benchmarks.process import environment_with
+from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
+from apparel_embed.plain_text import plain_text
 from apparel_embed.progress import progress_bar
 
 # Locust replaces Python's sockets and brings a web framework of its own: it gets an environment.
@@ -63,7 +65,7 @@ class LoadMeasurement:
       seconds: how long.
       statuses: how many answers had each HTTP status; "0" is none at all.
       p50_ms: median time of an answer with status 200, in ms; likewise p95_ms and p99_ms.
-      memory_mb: of the service afterwards, resident, 10^6 bytes.
+      memory_mb: of the service afterwards, resident, 10^6 bytes; 0 where Linux's /proc is missing.
     """
 
     name: str
@@ -83,9 +85,25 @@ class LoadMeasurement:
         )
 
 
+def query_pictures(dataset: PreparedDataset, count: int) -> list[bytes]:
+    """Returns the dataset's last query pictures, as JPEG files' bytes.
+
+    Args:
+      dataset: where they are.
+      count: how many at most, 1 or more.
+
+    Raises:
+      UserError: if there is none.
+    """
+    records = dataset.select(roles=["query", "both"])[-count:]
+    if not len(records):
+        raise UserError(f"{dataset.directory}: has no query pictures to search by")
+    return dataset.read_images(records)
+
+
 def run_search_benchmark(config: SearchBenchmark) -> list[LoadMeasurement]:
     """Loads the service with each number of clients, then past its limits, and sees it recover."""
-    locust = _locust(config.locust_environment)
+    locust = str(environment_with(config.locust_environment, [LOCUST]) / "locust")
     found: list[LoadMeasurement] = []
     short = max(3, config.seconds // 3)
     total = _WARM_UP + len(config.clients) * config.seconds + 3 * short + 1
@@ -135,7 +153,7 @@ def table_of(found: Sequence[LoadMeasurement]) -> str:
             f"{one.p99_ms:.0f}",
             f"{one.memory_mb:.0f}",
         )
-    return as_text(table)
+    return plain_text(table, width=120)
 
 
 def summary_of(found: Sequence[LoadMeasurement]) -> dict[str, Any]:
@@ -237,32 +255,5 @@ def _measured(
         p50_ms=percentile(times, 0.5),
         p95_ms=percentile(times, 0.95),
         p99_ms=percentile(times, 0.99),
-        memory_mb=_memory_mb(process),
+        memory_mb=resident_mb(process) or 0.0,
     )
-
-
-def _memory_mb(process: int) -> float:
-    """Returns the resident memory of a process, 0 where Linux's /proc is missing."""
-    status = Path(f"/proc/{process}/status")
-    found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.exists() else None
-    return 1024 * int(found.group(1)) / 1e6 if found else 0.0
-
-
-def _locust(directory: Path) -> str:
-    """Returns the path of Locust in an environment of its own, made if missing."""
-    whole = directory / "installed"
-    if not whole.exists():
-        logging.info("installing %s into %s", LOCUST, directory)
-        venv.create(directory, with_pip=True, clear=True)
-        done = subprocess.run(
-            [str(directory / "bin" / "python"), "-m", "pip", "install", "--quiet", LOCUST],
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise UserError(
-                f"Locust could not be installed into {directory}: "
-                f"{done.stderr.strip().splitlines()[-1]}"
-            )
-        whole.touch()
-    return str(directory / "bin" / "locust")

@@ -16,7 +16,6 @@ from PIL import Image
 from rich import box
 from rich.table import Table
 
-from apparel_embed.benchmarks.text import as_text
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.models.embedding import (
@@ -25,6 +24,7 @@ from apparel_embed.models.embedding import (
     load_embedding_model,
 )
 from apparel_embed.models.preprocessing import decode_to_square
+from apparel_embed.plain_text import plain_text
 from apparel_embed.progress import progress_bar
 from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
 
@@ -188,12 +188,13 @@ def table_of(seconds: Mapping[str, Sequence[float]], subjects: Subjects) -> str:
             f"{1000 * float(np.percentile(values, 95)):,.1f}",
             f"{count / middle:,.0f}",
         )
-    return as_text(
+    return plain_text(
         f"Bytes to embeddings of {len(subjects.pictures)} pictures, a student and the "
         f"{len(subjects.specialists)} specialists it replaces, in turns.",
         table,
         "With verticals known each picture goes to its specialist, in smaller batches; with "
         "verticals unknown to all of them.",
+        width=120,
     )
 
 

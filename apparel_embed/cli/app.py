@@ -13,6 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from apparel_embed.cli.help import define_help_flags
 from apparel_embed.errors import UserError
 from apparel_embed.interruption import INTERRUPTED, Stopped, stopped_by_sigterm
+from apparel_embed.wording import one_line
 
 # What flag files are for.
 _PIPELINE = "run_pipeline.py"
@@ -27,8 +28,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     except flags.UnrecognizedFlagError as error:
         sys.exit(f"{binary}: {_unknown(error, binary, argv)}")
     except flags.Error as error:
-        line = " ".join(str(error).split())
-        sys.exit(f"{binary}: {line} (--help lists the flags)")
+        sys.exit(f"{binary}: {one_line(error)} (--help lists the flags)")
     if len(rest) > 1:
         sys.exit(
             f"{binary}: unexpected argument {rest[1]!r}; "
@@ -39,10 +39,10 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 def _unknown(error: flags.UnrecognizedFlagError, binary: str, argv: Sequence[str]) -> str:
     """Returns what to do about a flag that the binary does not have."""
-    files = [argument for argument in argv[1:] if _name_of(argument) == "flagfile"]
+    files = _flag_files(argv[1:])
     in_files = [_name_of(one) for one in flags.FLAGS.read_flags_from_files(files, force_gnu=False)]
     if binary == _PIPELINE or error.flagname not in in_files:
-        return f"{' '.join(str(error).split())} (--help lists the flags)"
+        return f"{one_line(error)} (--help lists the flags)"
     unknown = {
         name
         for name in in_files
@@ -54,11 +54,22 @@ def _unknown(error: flags.UnrecognizedFlagError, binary: str, argv: Sequence[str
     )
 
 
+def _flag_files(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments that name files of flags, each as one word with `=`."""
+    files = []
+    for argument, following in zip(arguments, [*arguments[1:], ""]):
+        if argument in ("--flagfile", "-flagfile"):
+            files.append(f"--flagfile={following}")
+        elif argument.startswith("-") and _name_of(argument) == "flagfile":
+            files.append(argument)
+    return files
+
+
 def _name_of(argument: str) -> str:
     return argument.lstrip("-").partition("=")[0]
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], *, goes_on: bool = False) -> None:
     """Runs `main` after parsing flags; a `UserError` becomes one line and exit status 1.
 
     SIGTERM ends it with status 75, Ctrl-C with 130, each when its blocks are left: what can go on
@@ -66,6 +77,7 @@ def run(main: Callable[[], None]) -> None:
 
     Args:
       main: the binary's work, called without arguments.
+      goes_on: whether it goes on where it was when it is called again, and does not start anew.
     """
 
     def body(argv: Sequence[str]) -> None:
@@ -81,14 +93,15 @@ def run(main: Callable[[], None]) -> None:
         except UserError as error:
             sys.exit(f"{binary}: {error}")
         except Stopped as stop:
-            _say_stopped(binary, "SIGTERM")
+            _say_stopped(binary, "SIGTERM", goes_on)
             sys.exit(stop.code)
         except KeyboardInterrupt:
-            _say_stopped(binary, "Ctrl-C")
+            _say_stopped(binary, "Ctrl-C", goes_on)
             sys.exit(INTERRUPTED)
 
     app.run(body, flags_parser=parse_flags)
 
 
-def _say_stopped(binary: str, what: str) -> None:
-    print(f"{binary}: stopped by {what}; the same command goes on where it was", file=sys.stderr)
+def _say_stopped(binary: str, what: str, goes_on: bool) -> None:
+    again = "; the same command goes on where it was" if goes_on else ""
+    print(f"{binary}: stopped by {what}{again}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from absl import flags
 
+from apparel_embed.cli.define import define_number
 from apparel_embed.data.augment import AugmentConfig
 
 
@@ -25,12 +26,8 @@ class AugmentFlags:
             ("hue", "largest turn either way, 1 is half the colour circle", 1.0),
             ("erase", "largest side of an erased rectangle, as a fraction of the side", 1.0),
         ):
-            self._flags[name] = flags.DEFINE_float(
-                f"augment_{name}",
-                getattr(default, name),
-                f"{what} (0 to {upper:g}, 0 is off)",
-                lower_bound=0.0,
-                upper_bound=upper,
+            self._flags[name] = define_number(
+                f"augment_{name}", getattr(default, name), f"{what}; 0 is off", 0.0, upper
             )
 
     def config(self) -> AugmentConfig:

@@ -7,6 +7,8 @@ from typing import Any
 
 from absl import flags
 
+from apparel_embed.cli.define import define_seed
+
 
 class BenchmarkFlags:
     """Seed, and whether figures are printed for programs too.
@@ -16,17 +18,7 @@ class BenchmarkFlags:
     """
 
     def __init__(self, seeded: str = "") -> None:
-        self._seed = (
-            flags.DEFINE_integer(
-                "seed",
-                0,
-                f"seed of {seeded} (0 to 2^31 - 1)",
-                lower_bound=0,
-                upper_bound=2**31 - 1,
-            )
-            if seeded
-            else None
-        )
+        self._seed = define_seed(seeded) if seeded else None
         self._json = flags.DEFINE_bool("json", False, "print one JSON object on the last line")
 
     @property

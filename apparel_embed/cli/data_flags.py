@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
-from apparel_embed.cli.define import define_number
+from apparel_embed.cli.define import define_number, define_seed
 from apparel_embed.data.pictures import LARGEST_MAX_PIXELS, PictureSettings
 from apparel_embed.data.prepare import PrepareConfig
 from apparel_embed.data.verticals import parse_mapping
@@ -73,9 +73,7 @@ class HoldOutFlags:
             "column whose values are the groups that stay together, e.g. style_id where an item is "
             "one colour of a style",
         )
-        self._seed = define_number(
-            "split_seed", 0, "seed of the choice of held-out groups", 0, 2**31
-        )
+        self._seed = define_seed("the choice of held-out groups", "split_seed")
 
     def fraction(self, split: str) -> float:
         """Returns the share of the groups to hold out for a split."""

@@ -10,6 +10,7 @@ from typing import Any
 from absl import flags
 
 from apparel_embed.cli.data_flags import PictureFlags
+from apparel_embed.cli.define import define_number
 from apparel_embed.cli.machine_flags import ProcessesFlag
 from apparel_embed.data.locations import is_uri
 from apparel_embed.errors import UserError
@@ -47,16 +48,13 @@ class EmbedFlags:
                 "pictures", None, "directory whose pictures, in any depth, to embed"
             ),
         }
-        self._batch_size = flags.DEFINE_integer(
-            "batch_size", 64, "pictures in a batch (1 to 4096)", lower_bound=1, upper_bound=4096
-        )
-        self._shard_pictures = flags.DEFINE_integer(
+        self._batch_size = define_number("batch_size", 64, "pictures in a batch", 1, 4096)
+        self._shard_pictures = define_number(
             "shard_pictures",
             16384,
-            "pictures in a file of the result, and what an interruption costs at most (1 to "
-            "10000000)",
-            lower_bound=1,
-            upper_bound=10_000_000,
+            "pictures in a file of the result, and what an interruption costs at most",
+            1,
+            10_000_000,
         )
         self._runner = flags.DEFINE_string(
             "runner",

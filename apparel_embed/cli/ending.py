@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable
@@ -13,12 +14,27 @@ from apparel_embed.stage_record import Stage
 NOTHING_WRITTEN = ("Next", "the same without --dry_run; nothing was done or written")
 
 
+def command(program: str, **given: object) -> str:
+    """Returns a command that a shell takes as it is meant, whatever is in paths.
+
+    Args:
+      program: path of a Python program, or name of one that is installed.
+      **given: values of its flags; those that are None are left out.
+    """
+    start = f"python {program}" if program.endswith(".py") else program
+    flags = (
+        f"--{name}={shlex.quote(str(value))}" for name, value in given.items() if value is not None
+    )
+    return " ".join([start, *flags])
+
+
 def tell_end(rows: Iterable[tuple[str, object]]) -> None:
     """Prints names and what they name, one below the other.
 
     Args:
-      rows: e.g. `("Report", path)`; the last is usually `("Next", command)`. Commands that begin
-        with `python` or `tensorboard` are printed so that they run in the reader's shell.
+      rows: e.g. `("Report", path)`; the last is usually `("Next", command(...))`. Commands
+        that begin with `python` or `tensorboard` are printed so that they run in the reader's
+        shell, once what is in <> is filled in.
     """
     rows = list(rows)
     width = max(len(name) for name, _ in rows) + 2
@@ -26,16 +42,17 @@ def tell_end(rows: Iterable[tuple[str, object]]) -> None:
         print(f"{name + ':':{width}} {_as_to_type(str(value))}")
 
 
-def _as_to_type(command: str) -> str:
+def _as_to_type(line: str) -> str:
     """Returns a command with the path of its program, where the shell would take another one."""
-    program, _, rest = command.partition(" ")
+    program, _, rest = line.partition(" ")
     if program not in ("python", "tensorboard"):
-        return command
+        return line
     ours = Path(sys.executable).parent / program
     if not ours.exists() or shutil.which(program) == str(ours):
-        return command
+        return line
     with_path = os.path.relpath(ours)
-    return f"{ours if with_path.startswith('..') else with_path} {rest}"
+    path = str(ours) if with_path.startswith("..") else with_path
+    return f"{shlex.quote(path)} {rest}"
 
 
 def rows_of_training(stage: Stage) -> list[tuple[str, object]]:

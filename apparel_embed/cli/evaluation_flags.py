@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from absl import flags
 
+from apparel_embed.cli.define import define_seed
+
 
 def split_flag(default: str = "test") -> flags.FlagHolder[str]:
     """Returns the flag that names the split to evaluate on."""
@@ -16,9 +18,7 @@ def bootstrap_seed_flag(also: str = "") -> flags.FlagHolder[int]:
     Args:
       also: what else it is the seed of.
     """
-    return flags.DEFINE_integer(
-        "seed", 0, f"seed of the bootstrap{also} (0 or more)", lower_bound=0
-    )
+    return define_seed(f"the bootstrap{also}")
 
 
 def measure_speed_flag() -> flags.FlagHolder[bool]:

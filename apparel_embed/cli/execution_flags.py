@@ -6,6 +6,7 @@ import re
 
 from absl import flags
 
+from apparel_embed.cli.define import define_number
 from apparel_embed.cluster import read_cluster
 from apparel_embed.models.precision import PRECISIONS
 from apparel_embed.training.execution import ExecutionConfig
@@ -57,13 +58,13 @@ class ExecutionFlags:
             "allowed are two whole numbers with a colon, the second the greater one, as in 10:20",
         )
 
-        self._cache_gib = flags.DEFINE_float(
+        self._cache_gib = define_number(
             "cache_gib",
             InputConfig().cache_gib,
-            "memory for training pictures in GiB (0 or more): decoded ones, or where these do not "
-            "fit encoded ones, which are decoded each time; what fits neither way is read each "
-            "time, too",
-            lower_bound=0.0,
+            "memory for training pictures in GiB: decoded ones, or where "
+            "these do not fit encoded ones, which are decoded each time; "
+            "what fits neither way is read each time, too",
+            0.0,
         )
 
     def start(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from absl import flags
 
+from apparel_embed.cli.define import define_number
 from apparel_embed.grouping.decision import Rule
 from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.grouping.strategies import STRATEGIES, StrategyConfig, parse_groups
@@ -33,43 +34,44 @@ class GroupingFlags:
             "comma-separated groups of --grouping=given, verticals joined by +, such as "
             "dress+skirt,bag; verticals left out are on their own",
         )
-        self._tolerance = flags.DEFINE_float(
+        self._tolerance = define_number(
             "grouping_tolerance",
             rule.tolerance,
-            "by how much validation R@1 of a vertical may fall in a group, below that of its own "
-            "specialist (0 to 1)",
-            lower_bound=0.0,
-            upper_bound=1.0,
+            "by how much validation R@1 of a vertical may fall in a group, "
+            "below that of its own specialist",
+            0.0,
+            1.0,
         )
-        self._confidence = flags.DEFINE_float(
+        self._confidence = define_number(
             "grouping_confidence",
             rule.confidence,
-            "how sure it must be, for each vertical of a group, that it falls by less than the "
-            "tolerance (0.51 to 0.999)",
-            lower_bound=0.51,
-            upper_bound=0.999,
+            "how sure it must be, for each vertical of a group, that it "
+            "falls by less than the tolerance",
+            0.51,
+            0.999,
         )
-        self._threshold = flags.DEFINE_float(
+        self._threshold = define_number(
             "affinity_threshold",
             strategy.affinity_threshold,
-            "least mean affinity of verticals that --grouping=affinity tries together (-1 to 1): 1 "
-            "is a specialist as good as a vertical's own, 0 one as good as an untrained network",
-            lower_bound=-1.0,
-            upper_bound=1.0,
+            "least mean affinity of verticals that --grouping=affinity "
+            "tries together: 1 is a specialist as good as a vertical's own, "
+            "0 one as good as an untrained network",
+            -1.0,
+            1.0,
         )
-        self._trainings = flags.DEFINE_integer(
+        self._trainings = define_number(
             "budget_trainings",
             None,
-            "trainings that the search may take (1 or more), finished ones included; by default "
-            "as many as it wants",
-            lower_bound=1,
+            "trainings that the search may take, finished ones included; by "
+            "default as many as it wants",
+            1,
         )
-        self._minutes = flags.DEFINE_float(
+        self._minutes = define_number(
             "budget_minutes",
             None,
-            "minutes of training that the search may take (0.1 or more), finished ones included; "
-            "by default as many as it wants",
-            lower_bound=0.1,
+            "minutes of training that the search may take, finished ones "
+            "included; by default as many as it wants",
+            0.1,
         )
         flags.register_multi_flags_validator(
             ["grouping", "groups"],

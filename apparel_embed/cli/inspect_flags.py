@@ -6,7 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
-from apparel_embed.cli.define import define_number
+from apparel_embed.cli.define import define_number, define_seed
 from apparel_embed.data.inspection.config import LIMITS, InspectConfig
 
 
@@ -20,10 +20,13 @@ class InspectFlags:
             default.pictures,
             "whether to open pictures; --noopen_pictures reads the table",
         )
-        self._numbers = {}
+        self._numbers = {
+            "seed": define_seed(
+                "the sample and of the items on contact sheets", default=default.seed
+            )
+        }
         for name, what in (
             ("sample", "pictures to open, drawn at random, beside those shown; 0 opens all"),
-            ("seed", "seed of the sample and of the items on contact sheets"),
             (
                 "crop_margin",
                 "kept around the box on each side, as a fraction of the box's side; as in "

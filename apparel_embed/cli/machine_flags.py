@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
-
-from absl import flags
+from apparel_embed.cli.define import define_number
+from apparel_embed.cores import usable_cores
 
 
 class ProcessesFlag:
     """How many processes work on pictures."""
 
     def __init__(self) -> None:
-        self._processes = flags.DEFINE_integer(
+        self._processes = define_number(
             "processes",
             0,
-            "processes that work on pictures, 0 for one per core (0 to 256); makes no difference "
-            "to the result",
-            lower_bound=0,
-            upper_bound=256,
+            "processes that work on pictures, 0 for one per core; makes no "
+            "difference to the result",
+            0,
+            256,
         )
 
     @property
     def value(self) -> int:
         """Number of processes."""
-        return self._processes.value or os.cpu_count() or 1
+        return self._processes.value or usable_cores()

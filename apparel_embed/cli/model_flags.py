@@ -50,13 +50,12 @@ class ModelFlags:
         self._pooling = flags.DEFINE_enum(
             "pooling", default.pooling, list(POOLINGS), "pooling over height and width"
         )
-        self._momentum = flags.DEFINE_float(
+        self._momentum = define_number(
             "batch_norm_momentum",
             default.batch_norm_momentum,
-            "share of the old moving statistics kept each step (0 to 0.9999); short trainings "
-            "need small values",
-            lower_bound=0.0,
-            upper_bound=0.9999,
+            "share of the old moving statistics kept each step; short trainings need small values",
+            0.0,
+            0.9999,
         )
         self._init_weights = InitWeightsFlag()
         self._init_from = flags.DEFINE_string(

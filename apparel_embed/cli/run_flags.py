@@ -40,6 +40,11 @@ class RunFlag:
         # Asked for only where it is required or given.
         return Path(cast(str, self._run_dir.value))
 
+    @property
+    def again(self) -> dict[str, object]:
+        """What the next binary is to be given so that it works on the same run."""
+        return {"run_dir": self.run_dir}
+
 
 class RunFlags(RunFlag):
     """The run directory and the prepared dataset in it."""
@@ -54,6 +59,11 @@ class RunFlags(RunFlag):
     def prepared(self) -> Path:
         """Directory of the prepared dataset."""
         return Path(self._prepared.value or self.run_dir / "prepared")
+
+    @property
+    def again(self) -> dict[str, object]:
+        """What the next binary is to be given so that it works on the same run and dataset."""
+        return {**super().again, "prepared": self._prepared.value or None}
 
     def dataset(self) -> PreparedDataset:
         """Opens the prepared dataset."""

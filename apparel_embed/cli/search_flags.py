@@ -13,6 +13,7 @@ from apparel_embed.errors import UserError
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.searcher import answering_model
 from apparel_embed.search.server import SearchSources
+from apparel_embed.serving.versions import SAVED_MODEL, saved_model_versions
 
 _TOKEN = "MILVUS_TOKEN"
 
@@ -26,7 +27,7 @@ class SearchRunFlags:
             "saved_model",
             None,
             "directory of one version of the SavedModel; by default, of those in "
-            "<run_dir>/saved_model, the newest to index, and to search the one that the index "
+            f"<run_dir>/{SAVED_MODEL}, the newest to index, and to search the one that the index "
             "answers with",
         )
         self._index_uri = flags.DEFINE_string(
@@ -48,9 +49,15 @@ class SearchRunFlags:
         return self._run.prepared
 
     @property
+    def again(self) -> dict[str, object]:
+        """What the next binary is to be given so that it searches the same."""
+        named = {"saved_model": self._saved_model.value, "index_uri": self._index_uri.value}
+        return {**self._run.again, **{name: value or None for name, value in named.items()}}
+
+    @property
     def versions(self) -> Path:
         """Directory of the SavedModel's versions."""
-        return self.run_dir / "saved_model"
+        return self.run_dir / SAVED_MODEL
 
     @property
     def named_model(self) -> Path | None:
@@ -65,12 +72,12 @@ class SearchRunFlags:
         """
         if self.named_model:
             return self.named_model
-        versions = [path for path in self.versions.glob("*") if path.name.isdecimal()]
+        versions = saved_model_versions(self.versions)
         if not versions:
             raise UserError(
                 f"{self.versions}: no SavedModel; make one with tools/export_saved_model.py"
             )
-        return max(versions, key=lambda path: int(path.name))
+        return versions[-1]
 
     @property
     def index_uri(self) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
+from apparel_embed.cli.define import define_number
 from apparel_embed.data.pictures import LARGEST_MAX_PIXELS
 from apparel_embed.errors import UserError
 from apparel_embed.search.limits import Limits
@@ -16,45 +17,40 @@ class LimitFlags:
 
     def __init__(self) -> None:
         default = Limits()
-        self._max_mb = flags.DEFINE_float(
-            "max_upload_mb",
-            default.max_bytes / 1e6,
-            "of an upload, in MB (0.01 to 1000)",
-            0.01,
-            1e3,
+        self._max_mb = define_number(
+            "max_upload_mb", default.max_bytes / 1e6, "of an upload, in MB", 0.01, 1e3
         )
-        self._max_pixels = flags.DEFINE_integer(
+        self._max_pixels = define_number(
             "max_pixels",
             default.max_pixels,
-            f"of an uploaded picture, told before it is decoded (1 to {LARGEST_MAX_PIXELS})",
+            "of an uploaded picture, told before it is decoded",
             1,
             LARGEST_MAX_PIXELS,
         )
-        self._rate = flags.DEFINE_float(
+        self._rate = define_number(
             "rate",
             default.rate,
-            "searches per second that a client may make in the long run (0 to 1e6; 0 for any "
-            "number)",
-            0.0,
-            1e6,
+            "searches per second that a client may make in the long run, 0 for any number",
+            0,
+            1_000_000,
         )
-        self._burst = flags.DEFINE_integer(
-            "burst", default.burst, "searches that a client may make at once (1 or more)", 1
+        self._burst = define_number(
+            "burst", default.burst, "searches that a client may make at once", 1
         )
-        self._workers = flags.DEFINE_integer(
-            "workers", default.workers, "searches worked on at once (1 to 256)", 1, 256
+        self._workers = define_number(
+            "workers", default.workers, "searches worked on at once", 1, 256
         )
-        self._waiting = flags.DEFINE_integer(
+        self._waiting = define_number(
             "waiting",
             default.waiting,
-            "searches that may wait for a worker; more are refused with 503 (0 to 100000)",
+            "searches that may wait for a worker; more are refused with 503",
             0,
             100_000,
         )
-        self._upload_seconds = flags.DEFINE_float(
+        self._upload_seconds = define_number(
             "upload_seconds",
             default.upload_seconds,
-            "how long an upload may take, in seconds (0.1 to 3600)",
+            "how long an upload may take, in seconds",
             0.1,
             3600.0,
         )

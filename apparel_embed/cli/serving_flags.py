@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from absl import flags
 
-from apparel_embed.serving.decoding import LARGEST_MAX_PIXELS
+from apparel_embed.cli.define import define_number
+from apparel_embed.serving.decoding import LARGEST_SERVED_PIXELS
 from apparel_embed.serving.saved_model import ExportConfig
 
 
@@ -24,13 +25,12 @@ class ExportFlags:
 
     def __init__(self) -> None:
         default = ExportConfig()
-        self._max_pixels = flags.DEFINE_integer(
+        self._max_pixels = define_number(
             "serving_max_pixels",
             default.max_pixels,
-            "pictures of more pixels are answered valid=false before they are decoded (1 to "
-            f"{LARGEST_MAX_PIXELS})",
-            lower_bound=1,
-            upper_bound=LARGEST_MAX_PIXELS,
+            "pictures of more pixels are answered valid=false before they are decoded",
+            1,
+            LARGEST_SERVED_PIXELS,
         )
         self._warm_up = flags.DEFINE_bool(
             "warm_up",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from apparel_embed.cli.define import define_number
+from apparel_embed.cli.define import define_number, define_seed
 from apparel_embed.data.synthetic.world import CUES, LIMITS, SyntheticConfig
 
 
@@ -18,9 +18,8 @@ class SyntheticFlags:
             list(default.verticals),
             f"comma-separated verticals to draw, out of {', '.join(CUES)}",
         )
-        self._counts = {}
+        self._numbers = {"seed": define_seed("everything drawn", "synthetic_seed", default.seed)}
         for name, what in (
-            ("seed", "seed of everything drawn"),
             ("train_items", "items per vertical in split train"),
             ("val_items", "items per vertical in split val"),
             ("test_items", "items per vertical in split test"),
@@ -29,11 +28,11 @@ class SyntheticFlags:
             ("query_per_item", "street pictures per item"),
             ("image_size", "side of the drawn pictures in pixels"),
         ):
-            self._counts[name] = define_number(
+            self._numbers[name] = define_number(
                 f"synthetic_{name}", getattr(default, name), what, *LIMITS[name]
             )
 
     def config(self) -> SyntheticConfig:
         """Returns what to draw."""
-        counts = {name: flag.value for name, flag in self._counts.items()}
-        return SyntheticConfig(verticals=tuple(self._verticals.value), **counts)
+        numbers = {name: flag.value for name, flag in self._numbers.items()}
+        return SyntheticConfig(verticals=tuple(self._verticals.value), **numbers)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
+from apparel_embed.cli.define import define_number
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.stage_record import Stage
@@ -45,21 +46,21 @@ class TargetFlags:
             "pictures that a specialist's rotation is worked out from: those of its own group, or "
             "those of all groups, which all specialists embed then",
         )
-        self._views = flags.DEFINE_integer(
+        self._views = define_number(
             "target_views",
             default.views,
             "views of a picture over which its target is averaged: the picture itself and others "
-            f"augmented as --augment_* say (1 to {MOST_VIEWS})",
-            lower_bound=1,
-            upper_bound=MOST_VIEWS,
+            "augmented as --augment_* say",
+            1,
+            MOST_VIEWS,
         )
-        self._separation = flags.DEFINE_float(
+        self._separation = define_number(
             "separate_groups",
             default.separation,
             "how far the targets of different groups are kept apart, by further dimensions, one "
-            f"for each group (0 to {MOST_SEPARATION:g}, 0 is off)",
-            lower_bound=0.0,
-            upper_bound=MOST_SEPARATION,
+            "for each group; 0 is off",
+            0.0,
+            MOST_SEPARATION,
         )
         self._unlabelled = unlabelled_flag()
 

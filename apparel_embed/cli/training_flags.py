@@ -9,6 +9,7 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli.augment_flags import AugmentFlags
+from apparel_embed.cli.define import define_number, define_seed
 from apparel_embed.cli.execution_flags import ExecutionFlags
 from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.data.sampler import VERTICAL_WEIGHTS
@@ -33,13 +34,7 @@ class TrainingFlags:
 
     def __init__(self) -> None:
         loop, optimization = LoopConfig(), OptimizationConfig(steps=1)
-        self._seed = flags.DEFINE_integer(
-            "seed",
-            0,
-            "seed of initial weights, batches and augmentation (0 to 2^31 - 1)",
-            lower_bound=0,
-            upper_bound=2**31 - 1,
-        )
+        self._seed = define_seed("initial weights, batches and augmentation")
         self._execution = ExecutionFlags()
         self._optimizer = flags.DEFINE_enum(
             "optimizer", optimization.optimizer, list(OPTIMIZERS), "optimiser"
@@ -51,25 +46,23 @@ class TrainingFlags:
             "how learning rates grow with the number of replicas: not (the batch does not grow "
             "either, it is divided between them), with it, or with its square root",
         )
-        self._weight_decay = flags.DEFINE_float(
+        self._weight_decay = define_number(
             "weight_decay",
             optimization.weight_decay,
-            "decoupled weight decay, relative to the learning rate (0 to 1)",
-            lower_bound=0.0,
-            upper_bound=1.0,
+            "decoupled weight decay, relative to the learning rate",
+            0.0,
+            1.0,
         )
-        self._warmup_fraction = flags.DEFINE_float(
+        self._warmup_fraction = define_number(
             "warmup_fraction",
             optimization.warmup_fraction,
-            "part of the steps during which the learning rate rises from 0 (0 to 1); it then falls "
-            "to 0 along a cosine",
-            lower_bound=0.0,
-            upper_bound=1.0,
+            "part of the steps during which the learning rate rises "
+            "from 0; it then falls to 0 along a cosine",
+            0.0,
+            1.0,
         )
         self._loop = {
-            name: flags.DEFINE_integer(
-                name, getattr(loop, name), f"{what} (1 or more)", lower_bound=1
-            )
+            name: define_number(name, getattr(loop, name), what, 1)
             for name, what in (
                 (
                     "validate_every",
@@ -144,25 +137,29 @@ class SpecialistFlags:
     def __init__(self, model: ModelFlags, training: TrainingFlags) -> None:
         default = SpecialistConfig(ModelConfig(), OptimizationConfig(steps=1))
         self._model, self._training = model, training
-        self._schedule = _ScheduleFlags("specialist", steps=400, learning_rate=2e-3)
-        self._items_per_batch = flags.DEFINE_integer(
-            "items_per_batch",
-            default.items_per_batch,
-            "P, items in a batch of triplets (2 or more)",
-            lower_bound=2,
+        self._schedule = _ScheduleFlags(
+            "specialist",
+            "training steps of a specialist for each of its verticals: a group of two trains for "
+            "twice as many, and the combined model for as many as all verticals together",
+            steps=400,
+            learning_rate=2e-3,
         )
-        self._pictures_per_item = flags.DEFINE_integer(
+        self._items_per_batch = define_number(
+            "items_per_batch", default.items_per_batch, "P, items in a batch of triplets", 2
+        )
+        self._pictures_per_item = define_number(
             "pictures_per_item",
             default.pictures_per_item,
-            "K, pictures of each item in a batch of triplets (2 or more)",
-            lower_bound=2,
+            "K, pictures of each item in a batch of triplets",
+            2,
         )
-        self._min_pictures = flags.DEFINE_integer(
+        self._min_pictures = define_number(
             "min_pictures",
             default.min_pictures,
-            "items with fewer training pictures are left out of triplets (1 or more); with 1, an "
-            "item seen once counts, its positives being augmentations of one picture",
-            lower_bound=1,
+            "items with fewer training pictures are left out of "
+            "triplets; with 1, an item seen once counts, its positives "
+            "being augmentations of one picture",
+            1,
         )
         self._loss = _define_loss_flags(default.loss)
 
@@ -190,12 +187,11 @@ class StudentFlags:
     def __init__(self, model: ModelFlags, training: TrainingFlags) -> None:
         default = StudentConfig(ModelConfig(), OptimizationConfig(steps=1))
         self._model, self._training = model, training
-        self._schedule = _ScheduleFlags("student", steps=3000, learning_rate=2e-3)
-        self._batch_size = flags.DEFINE_integer(
-            "student_batch_size",
-            default.batch_size,
-            "pictures in a batch of the student (1 or more)",
-            lower_bound=1,
+        self._schedule = _ScheduleFlags(
+            "student", "training steps of the student", steps=3000, learning_rate=2e-3
+        )
+        self._batch_size = define_number(
+            "student_batch_size", default.batch_size, "pictures in a batch of the student", 1
         )
         self._vertical_weights = flags.DEFINE_enum(
             "student_vertical_weights",
@@ -240,22 +236,17 @@ class StudentFlags:
 class _ScheduleFlags:
     """Steps and learning rate, which specialists and student have each of their own."""
 
-    def __init__(self, who: str, *, steps: int, learning_rate: float) -> None:
-        self._steps = flags.DEFINE_integer(
-            f"{who}_steps", steps, f"training steps of each {who} (1 or more)", lower_bound=1
-        )
-        self._learning_rate = flags.DEFINE_float(
+    def __init__(self, who: str, steps_of: str, *, steps: int, learning_rate: float) -> None:
+        self._steps = define_number(f"{who}_steps", steps, steps_of, 1)
+        self._learning_rate = define_number(
             f"{who}_learning_rate",
             learning_rate,
-            f"learning rate of the {who} at its peak (0 to 10)",
-            lower_bound=0.0,
-            upper_bound=10.0,
+            f"learning rate of the {who} at its peak",
+            0.0,
+            10.0,
         )
-        self._frozen_steps = flags.DEFINE_integer(
-            f"{who}_frozen_steps",
-            0,
-            f"first steps of the {who} that train all but the backbone (0 or more)",
-            lower_bound=0,
+        self._frozen_steps = define_number(
+            f"{who}_frozen_steps", 0, f"first steps of the {who} that train all but the backbone", 0
         )
 
     def optimization(self, training: TrainingFlags) -> OptimizationConfig:

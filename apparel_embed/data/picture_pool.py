@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
+from apparel_embed.cores import usable_cores
 from apparel_embed.data.locations import is_remote
 from apparel_embed.data.pictures import (
     Box,
@@ -118,7 +119,7 @@ def run_tasks(
     Raises:
       UserError: a process died.
     """
-    processes = processes or _cores()
+    processes = processes or usable_cores()
     executor: Executor
     if threads:
         executor = ThreadPoolExecutor(processes)
@@ -137,17 +138,11 @@ def run_tasks(
             yield from pending.popleft().result()
     except BrokenProcessPool as error:
         raise UserError(
-            f"a worker process died, most likely for want of memory; {if_killed}"
+            f"a worker process died, most likely for want of memory; {if_killed} (in a script of "
+            'your own, call it below if __name__ == "__main__": only)'
         ) from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _cores() -> int:
-    """Returns how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _prepare_task(

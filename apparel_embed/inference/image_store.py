@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from apparel_embed.cores import usable_cores
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.models.preprocessing import decode_to_square
 from apparel_embed.progress import progress_bar
@@ -20,9 +20,7 @@ _BYTES_BESIDE = 64
 
 def decoding_threads() -> int:
     """Returns how many pictures or batches are decoded at a time: one for each core."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return usable_cores()
 
 
 def decoded_batches(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from apparel_embed.cores import usable_cores
 from apparel_embed.errors import UserError
 from apparel_embed.retrieval.tiles import Tiles, make_tiles
 from apparel_embed.retrieval.vectors import require_directions, slices, unit_length
@@ -336,7 +336,7 @@ def _times_in(values: np.ndarray) -> np.ndarray:
 
 def _on_all_cores(work: Callable[[slice], None], parts: Sequence[slice], pairs: int) -> None:
     """Does all parts of the work, on as many threads as there are cores if it is much."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cores()
     if pairs < _PAIRS_FOR_THREADS or len(parts) < 2 or cores == 1:
         for part in parts:
             work(part)

@@ -27,6 +27,7 @@ from apparel_embed.search.version import (
     Version,
     collection_name,
 )
+from apparel_embed.wording import one_line
 
 # What Milvus returns of one search at most.
 LARGEST_K = 16_384
@@ -365,7 +366,7 @@ def _told(uri: str, hint: str = "") -> Iterator[None]:
     try:
         yield
     except MilvusException as error:
-        reason = " ".join(str(error.message).split())
+        reason = one_line(error.message)
         raise UserError(f"{uri}: {hint or 'the index fails'} ({reason})") from error
 
 

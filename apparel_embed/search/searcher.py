@@ -19,6 +19,7 @@ from apparel_embed.search.build import saved_model_fingerprint
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.version import Hit, IndexedPicture, Version
 from apparel_embed.serving.embeddings import Embeddings
+from apparel_embed.serving.versions import saved_model_versions
 
 _KNOWN_PICTURES = 10_000
 
@@ -235,8 +236,7 @@ def answering_model(index: VectorIndex, base: Path) -> Path:
       UserError: if there is none.
     """
     current = index.current()
-    paths = [path for path in base.glob("*") if path.name.isdecimal()]
-    for path in sorted(paths, key=lambda path: -int(path.name)):
+    for path in reversed(saved_model_versions(base)):
         if current and saved_model_fingerprint(path) == current.model:
             logging.info("model %s", path)
             return path

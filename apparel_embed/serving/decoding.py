@@ -22,7 +22,7 @@ from apparel_embed.serving.headers import (
     read_bytes,
 )
 
-LARGEST_MAX_PIXELS = 100_000_000
+LARGEST_SERVED_PIXELS = 100_000_000
 """A transparent PNG of so many pixels takes about 1.6 GB to decode."""
 
 # A JPEG is decoded at a half, a quarter or an eighth as long as its longest side keeps so many

@@ -12,6 +12,7 @@ import tensorflow as tf
 from apparel_embed.errors import UserError
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.serving.saved_model import ServingModule
+from apparel_embed.wording import one_line
 
 _SAVED_MODEL = "saved_model.pb"
 _MODEL = "model.json"
@@ -102,8 +103,7 @@ def load_picture_embedder(location: str) -> PictureEmbedder:
     try:
         module = tf.saved_model.load(directory)
     except (OSError, ValueError, tf.errors.OpError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{directory}: the SavedModel cannot be read: {reason}") from error
+        raise UserError(f"{directory}: the SavedModel cannot be read: {one_line(error)}") from error
     embed = module.signatures.get(_SIGNATURE)
     takes = set(embed.structured_input_signature[1]) if embed else set()
     gives = embed.structured_outputs if embed else {}

@@ -20,6 +20,7 @@ from apparel_embed.serving.errors import (
     ServingError,
     WrongAnswer,
 )
+from apparel_embed.wording import one_line
 
 if TYPE_CHECKING:
     from apparel_embed.serving.client import ClientConfig
@@ -82,7 +83,7 @@ class RestTransport:
         found = _json(answer)
         if not answer.ok:
             reason = found.get("error") if isinstance(found, dict) else None
-            details = " ".join(str(reason or answer.reason).split())
+            details = one_line(reason or answer.reason)
             kind = _ERRORS.get(answer.status_code, ServingError)
             raise kind(f"{self._address}: status {answer.status_code}: {details}")
         try:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from apparel_embed.errors import UserError
 from apparel_embed.models.preprocessing import fit_square
 from apparel_embed.models.vertical_head import VerticalHead, feature_model
-from apparel_embed.serving.decoding import LARGEST_MAX_PIXELS, decode_each
+from apparel_embed.serving.decoding import LARGEST_SERVED_PIXELS, decode_each
 from apparel_embed.serving.warm_up import write_warm_up_requests
 
 VERTICALS_FILE = "verticals.txt"
@@ -27,7 +27,7 @@ class ExportConfig:
     """How a model is exported.
 
     Attributes:
-      max_pixels: pictures of more are refused before they are decoded, 1 to LARGEST_MAX_PIXELS.
+      max_pixels: pictures of more are refused before they are decoded, 1 to LARGEST_SERVED_PIXELS.
       warm_up: whether requests are stored that TensorFlow Serving replays when it loads the model;
         needs tensorflow-serving-api.
 
@@ -161,8 +161,10 @@ def write_saved_model(
 
     Args and errors are those of `export_saved_model`, but that the directory may exist.
     """
-    if not 1 <= config.max_pixels <= LARGEST_MAX_PIXELS:
-        raise UserError(f"max_pixels is {config.max_pixels}; allowed is 1 to {LARGEST_MAX_PIXELS}")
+    if not 1 <= config.max_pixels <= LARGEST_SERVED_PIXELS:
+        raise UserError(
+            f"max_pixels is {config.max_pixels}; allowed is 1 to {LARGEST_SERVED_PIXELS}"
+        )
     module = ServingModule(model, config.max_pixels, head)
     assets = {
         VERTICALS_FILE: "".join(f"{name}\n" for name in (head.verticals if head else verticals)),

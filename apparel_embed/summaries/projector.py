@@ -13,6 +13,7 @@ from tensorboard.plugins import projector
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.report.embedding_map import sampled
 from apparel_embed.report.thumbnails import square_thumbnail
+from apparel_embed.wording import one_line
 
 MOST_PICTURES = 2500
 """Of more a sample is shown: t-SNE in a browser takes minutes, and a sprite a texture's memory."""
@@ -88,4 +89,4 @@ def _metadata(dataset: PreparedDataset, records: np.ndarray) -> str:
     columns = [column.to_pylist() for column in rows.columns]
     lines = [COLUMNS, *zip(*columns)]
     # A tab or a line break in a name would be one of the table.
-    return "".join("\t".join(" ".join(str(v).split()) for v in line) + "\n" for line in lines)
+    return "".join("\t".join(one_line(v) for v in line) + "\n" for line in lines)

@@ -25,6 +25,7 @@ from absl import logging
 
 from apparel_embed.errors import UserError
 from apparel_embed.files import atomic_path, disk_errors_told
+from apparel_embed.wording import one_line
 
 DIRECTORY = "checkpoints"
 """Where a training keeps them, in its stage's directory."""
@@ -145,7 +146,7 @@ class Checkpoints:
                     "%s: checkpoint %s is damaged (%s); it is left out",
                     self._what,
                     self._path(step),
-                    _line(error),
+                    one_line(error),
                 )
                 continue
             self._whole[step] = progress.best_step
@@ -168,7 +169,7 @@ class Checkpoints:
         except _DAMAGE as error:
             raise UserError(
                 f"{self._path(progress.best_step)}: the best weights of {self._what} cannot be "
-                f"read ({_line(error)}); run the same command again, it goes back "
+                f"read ({one_line(error)}); run the same command again, it goes back "
                 "to a checkpoint before them"
             ) from error
         self._assign({n: a for n, a in arrays.items() if n.startswith(f"{_MODEL}/")})
@@ -256,7 +257,3 @@ class Checkpoints:
         self._whole = {step: best for step, best in self._whole.items() if step in needed}
         for step in set(self._steps()) - needed:
             self._path(step).unlink()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

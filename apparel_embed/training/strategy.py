@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from apparel_embed import cluster
 from apparel_embed.errors import UserError
+from apparel_embed.wording import one_line
 
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker", "tpu")
 
@@ -108,7 +109,7 @@ def _tpu_strategy() -> tf.distribute.Strategy:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(
             f"--strategy=tpu: there is no TPU at {address!r} ({reason[:200]}); TPU_NAME names it"
         ) from error

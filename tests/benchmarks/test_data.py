@@ -1,6 +1,10 @@
+import errno
+import tempfile
+
 import numpy as np
 import pytest
 
+from apparel_embed.benchmarks import data
 from apparel_embed.benchmarks.data import (
     TASKS,
     DataBenchmark,
@@ -10,6 +14,7 @@ from apparel_embed.benchmarks.data import (
     table_of,
 )
 from apparel_embed.benchmarks.data_tasks import make_manifest
+from apparel_embed.benchmarks.process import ProcessFailed
 from apparel_embed.errors import UserError
 
 
@@ -39,6 +44,31 @@ def test_every_task_is_measured_and_nothing_is_left_behind(tmp_path):
 def test_a_directory_that_cannot_be_written_to_is_named(tmp_path):
     with pytest.raises(UserError, match=r"--directory=.*nowhere: cannot be written to"):
         run_data_benchmark(config_of(directory=tmp_path / "nowhere"))
+
+
+def test_without_a_directory_that_of_the_system_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"^the place for temporary files: cannot be written to"):
+        run_data_benchmark(config_of())
+
+
+def test_what_else_the_system_refuses_is_not_told_of_the_directory(monkeypatch, tmp_path):
+    def refuse(name, task):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(data, "run_module", refuse)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        run_data_benchmark(config_of(directory=tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_task_that_fails_is_named(monkeypatch, tmp_path):
+    def fail(name, task):
+        raise ProcessFailed("MemoryError")
+
+    monkeypatch.setattr(data, "run_module", fail)
+    with pytest.raises(UserError, match=r"^task make with 400 rows failed: MemoryError$"):
+        run_data_benchmark(config_of(directory=tmp_path))
 
 
 def test_a_manifest_has_its_rows_and_items_in_no_order():

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from apparel_embed.benchmarks import losses, process
 from apparel_embed.benchmarks.losses import (
     ADDONS,
     FLOOR,
@@ -13,6 +14,7 @@ from apparel_embed.benchmarks.losses import (
     summary_of,
     table_of,
 )
+from apparel_embed.benchmarks.process import ProcessFailed
 from apparel_embed.errors import UserError
 
 
@@ -57,6 +59,29 @@ def test_what_does_not_fit_into_memory_is_said_and_not_tried():
     found = run_loss_benchmark(config_of(batch_sizes=[size], implementations=[ADDONS]))
     assert found[size][ADDONS].seconds is None
     assert "GB of memory" in found[size][ADDONS].why_not
+
+
+def test_an_implementation_that_cannot_be_installed_can_be_left_out_by_the_flag_named(
+    monkeypatch, tmp_path
+):
+    def refuse(directory, **settings):
+        raise OSError("no space")
+
+    monkeypatch.setattr(process.venv, "create", refuse)
+    environment = tmp_path / "environment"
+    with pytest.raises(UserError, match="--implementation without pytorch_metric_learning leaves"):
+        run_loss_benchmark(config_of(implementations=[PYTORCH], pytorch_environment=environment))
+
+
+def test_an_implementation_that_fails_is_told_in_its_row(monkeypatch):
+    def fail(name, task):
+        raise ProcessFailed("open [/usr/lib/x]")
+
+    monkeypatch.setattr(losses, "run_module", fail)
+    config = config_of(implementations=[OURS], rounds=2)
+    found = run_loss_benchmark(config)
+    assert found[16][OURS].why_not == "failed: open [/usr/lib/x]"
+    assert "failed: open [/usr/lib/x]" in " ".join(table_of(found, config).split())
 
 
 def test_a_batch_of_broken_items_is_refused():

@@ -1,7 +1,9 @@
+import os
+
 import numpy as np
 import pytest
 
-from apparel_embed.benchmarks.measure import measure, measure_once
+from apparel_embed.benchmarks.measure import measure, measure_once, resident_mb
 
 
 def test_the_peak_is_that_of_the_call_above_what_was_there_before():
@@ -30,3 +32,11 @@ def test_measured_once_a_call_is_made_once_and_the_peak_is_that_of_the_process()
         pytest.skip("no /proc here")
     assert found["peak_mb"] > 110 - 5
     assert before.all()
+
+
+def test_the_memory_of_another_process_is_read_too():
+    found = resident_mb(os.getpid())
+    if found is None:
+        pytest.skip("no /proc here")
+    assert 10 < found < 100_000
+    assert resident_mb(2**30) is None

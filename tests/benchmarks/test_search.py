@@ -3,15 +3,20 @@ import stat
 import sys
 
 import pytest
+from PIL import Image
 
 from apparel_embed.benchmarks.search import (
+    LOCUST,
     LoadMeasurement,
     SearchBenchmark,
     percentile,
+    query_pictures,
     run_search_benchmark,
     summary_of,
     table_of,
 )
+from apparel_embed.data.prepare import prepare
+from apparel_embed.data.prepare_plan import PrepareConfig
 from apparel_embed.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -43,6 +48,21 @@ def test_percentiles_are_counted_from_the_histogram(share, expected):
     assert percentile({"50": 24, "10": 75, "200": 1}, share + (share == 0.99) * 0.005) == expected
 
 
+def test_pictures_to_search_by_are_the_last_queries(tiny_prepared):
+    last = tiny_prepared.read_images(range(len(tiny_prepared) - 2, len(tiny_prepared)))
+    assert query_pictures(tiny_prepared, 2) == last
+    assert len(query_pictures(tiny_prepared, 10_000)) == len(tiny_prepared)
+
+
+def test_a_dataset_without_queries_is_refused_before_anything_is_measured(tmp_path):
+    Image.new("RGB", (24, 24)).save(tmp_path / "a.png")
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("image,item_id,vertical,split,role\na.png,1,dress,test,gallery\n")
+    prepared = prepare(PrepareConfig(manifest, tmp_path / "prepared"), processes=1)
+    with pytest.raises(UserError, match="prepared: has no query pictures to search by"):
+        query_pictures(prepared, 100)
+
+
 def test_without_answers_there_is_no_percentile():
     assert percentile({}, 0.5) == 0
 
@@ -55,7 +75,7 @@ def test_only_what_is_neither_answer_nor_refusal_is_an_error():
 
 def test_every_load_is_measured(tmp_path):
     (tmp_path / "bin").mkdir()
-    (tmp_path / "installed").touch()
+    (tmp_path / "installed").write_text(f"{LOCUST}\n")
     locust = tmp_path / "bin" / "locust"
     locust.write_text(f"#!{sys.executable}\nprint({json.dumps(json.dumps(STATS))})\n")
     locust.chmod(locust.stat().st_mode | stat.S_IEXEC)
@@ -80,7 +100,7 @@ def test_every_load_is_measured(tmp_path):
 
 
 def test_a_service_that_does_not_start_is_told_in_one_line(tmp_path):
-    (tmp_path / "installed").touch()
+    (tmp_path / "installed").write_text(f"{LOCUST}\n")
     with pytest.raises(UserError, match="does not start: no index here"):
         run_search_benchmark(
             SearchBenchmark(

@@ -48,6 +48,7 @@ def test_main_runs_with_parsed_flags():
         ("--size=many", "--size=many"),
         ("--sise=5", "sise"),
         ("extra", "unexpected argument 'extra'"),
+        ("--flagfile", "--flagfile with no argument"),
     ],
 )
 def test_a_wrong_flag_ends_with_one_line(argument, said):
@@ -56,6 +57,16 @@ def test_a_wrong_flag_ends_with_one_line(argument, said):
     assert done.returncode != 0
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_unknown_flag_beside_a_file_of_flags_ends_with_one_line(tmp_path):
+    given = tmp_path / "some.flags"
+    given.write_text("--size=5\n")
+    for named in ([f"--flagfile={given}"], ["--flagfile", str(given)], ["-flagfile", str(given)]):
+        done = run("--sise=5", *named)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert "Unknown command line flag 'sise'" in line
 
 
 def test_a_user_error_ends_with_one_line():
@@ -83,17 +94,26 @@ def main():
     finally:
         print("blocks are left")
 
-app.run(main)
+app.run(main, goes_on=GOES_ON)
 """
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "said"),
-    [(signal.SIGTERM, 75, "stopped by SIGTERM"), (signal.SIGINT, 130, "stopped by Ctrl-C")],
+    ("number", "status", "goes_on", "said"),
+    [
+        (
+            signal.SIGTERM,
+            75,
+            True,
+            "stopped by SIGTERM; the same command goes on where it was",
+        ),
+        (signal.SIGINT, 130, True, "stopped by Ctrl-C; the same command goes on where it was"),
+        (signal.SIGINT, 130, False, "stopped by Ctrl-C"),
+    ],
 )
-def test_a_signal_ends_a_binary_in_order_with_a_status_of_its_own(number, status, said):
+def test_a_signal_ends_a_binary_in_order_with_a_status_of_its_own(number, status, goes_on, said):
     process = subprocess.Popen(
-        [sys.executable, "-c", WAITING],
+        [sys.executable, "-c", WAITING.replace("GOES_ON", str(goes_on))],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -105,7 +125,23 @@ def test_a_signal_ends_a_binary_in_order_with_a_status_of_its_own(number, status
 
     assert process.returncode == status
     assert out == "blocks are left\n"
-    assert err == f"-c: {said}; the same command goes on where it was\n"
+    assert err == f"-c: {said}\n"
+
+
+def test_binaries_that_keep_what_they_did_say_that_they_go_on():
+    goes_on = {
+        tool for tool in TOOLS if "goes_on=True" in (ROOT / "tools" / tool).read_text("utf-8")
+    }
+    assert goes_on == {
+        "embed.py",
+        "evaluate.py",
+        "prepare_dataset.py",
+        "run_pipeline.py",
+        "search_groups.py",
+        "sweep_group_size.py",
+        "train_specialist.py",
+        "train_student.py",
+    }
 
 
 def test_help_shows_the_docstring_then_flags_in_groups_and_ends_well():
@@ -231,6 +267,19 @@ def test_the_same_name_is_the_same_kind_of_flag_in_all_binaries(examined):
 
 
 @pytest.mark.slow
+def test_seeds_have_one_range_in_all_binaries(examined):
+    found, *_ = examined
+    seeds = {
+        f"{tool} --{name}": meaning
+        for tool, flags in found.items()
+        for name, (kind, meaning) in flags.items()
+        if kind == "int" and name.rpartition("_")[2] == "seed"
+    }
+    assert len(seeds) > 10
+    assert {one for one, meaning in seeds.items() if "(0 to 2^31 - 1)" not in meaning} == set()
+
+
+@pytest.mark.slow
 def test_help_has_examples_first_and_every_flag_once(examined):
     found, _, helps, _ = examined
     for tool, (doc, short, full) in helps.items():
@@ -308,12 +357,17 @@ def test_a_wrong_input_of_the_pipeline_ends_with_one_line_before_anything_is_mad
     assert not (tmp_path / "run").exists()
 
 
-def test_a_flag_file_of_the_pipeline_is_refused_by_others_with_what_to_add():
+@pytest.mark.parametrize(
+    "named",
+    [["--flagfile=flags/luma.flags"], ["--flagfile", "flags/luma.flags"]],
+    ids=["as one word", "as two words"],
+)
+def test_a_flag_file_of_the_pipeline_is_refused_by_others_with_what_to_add(named):
     command = [
         sys.executable,
         ROOT / "tools/make_synthetic_dataset.py",
         "--output=nowhere",
-        "--flagfile=flags/luma.flags",
+        *named,
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 

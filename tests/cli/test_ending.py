@@ -1,8 +1,12 @@
 import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
-from apparel_embed.cli.ending import tell_end
+import pytest
+
+from apparel_embed.cli.ending import command, tell_end
 
 HERE = Path(sys.executable).parent
 
@@ -35,3 +39,33 @@ def test_elsewhere_the_whole_path_is_given(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     tell_end([("Next", "python tools/evaluate.py")])
     assert capsys.readouterr().out == f"Next:  {HERE}/python tools/evaluate.py\n"
+
+
+@pytest.mark.parametrize("directory", ["runs/mine", "runs/my run", "runs/it's $HOME; #1 (a)"])
+def test_a_shell_takes_a_command_as_it_is_meant_whatever_is_in_paths(directory):
+    line = command("tools/evaluate.py", run_dir=Path(directory), prepared=None, seed=0)
+    assert shlex.split(line) == [
+        "python",
+        "tools/evaluate.py",
+        f"--run_dir={directory}",
+        "--seed=0",
+    ]
+    echoed = subprocess.run(
+        ["sh", "-c", f"echo {line}"], capture_output=True, text=True, check=True
+    )
+    assert echoed.stdout == f"python tools/evaluate.py --run_dir={directory} --seed=0\n"
+
+
+def test_programs_that_are_installed_need_no_python():
+    assert command("tensorboard", logdir="runs") == "tensorboard --logdir=runs"
+
+
+def test_a_path_of_python_with_a_blank_is_one_word(capsys, monkeypatch, tmp_path):
+    python = tmp_path / "my env" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(tmp_path)
+    tell_end([("Next", command("tools/evaluate.py"))])
+    assert shlex.split(capsys.readouterr().out)[1:] == ["my env/bin/python", "tools/evaluate.py"]

@@ -209,3 +209,6 @@ def test_the_binary_searches_and_says_where_the_groups_are(tiny_prepared, tmp_pa
         ["dresses"],
     ]
     assert "grouping: trial 1: bags" in done.stderr
+    # Where the dataset is goes on to what is run next.
+    given = f"--run_dir={tmp_path} --prepared={tiny_prepared.directory}"
+    assert done.stdout.splitlines()[-1].endswith(f"python tools/export_targets.py {given}")

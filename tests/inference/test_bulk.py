@@ -19,7 +19,7 @@ from apparel_embed.inference.bulk_shard import BulkConfig, embed_shard
 from apparel_embed.inference.bulk_sources import SourceConfig, open_source
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
-from apparel_embed.serving.decoding import LARGEST_MAX_PIXELS
+from apparel_embed.serving.decoding import LARGEST_SERVED_PIXELS
 from apparel_embed.serving.loading import PictureEmbedder
 from apparel_embed.serving.saved_model import ServingModule
 
@@ -35,7 +35,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def embed(model):
-    module = ServingModule(model, LARGEST_MAX_PIXELS)
+    module = ServingModule(model, LARGEST_SERVED_PIXELS)
     return PictureEmbedder(module, module.embed_bytes.get_concrete_function(), DIM)
 
 

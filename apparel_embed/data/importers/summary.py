@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import io
-
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from apparel_embed.data.manifest import RESERVED_VERTICAL, SPLITS
-
-# Wide enough for any table: rich then gives every column the width its text needs.
-_WIDTH = 10_000
+from apparel_embed.plain_text import plain_text
 
 
 def render_counts(table: pa.Table) -> str:
@@ -53,8 +48,4 @@ def render_counts(table: pa.Table) -> str:
                 here = [cells.get((vertical, name), (0, 0))]
             line += [f"{sum(counts):,}" for counts in zip(*here)]
         text.add_row(*line)
-    page = io.StringIO()
-    console = Console(file=page, width=_WIDTH, color_system=None, markup=False, emoji=False)
-    console.print(text)
-    lines = [line.rstrip() for line in page.getvalue().splitlines()]
-    return "\n".join(lines).strip("\n")
+    return plain_text(text)

@@ -1,0 +1,88 @@
+"""Other processes that benchmarks start, and environments of their own for some."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from apparel_embed.errors import UserError
+
+
+class ProcessFailed(Exception):
+    """A process ended with another status than 0; the text is its last line, or the status."""
+
+
+def run_json(command: Sequence[str], task: object) -> Any:
+    """Runs a process that is given JSON and prints JSON.
+
+    Args:
+      command: what to run; the task is its last argument.
+      task: JSON values.
+
+    Returns:
+      What its last line is as JSON.
+
+    Raises:
+      ProcessFailed: if it ends with another status than 0.
+    """
+    return json.loads(_run([*command, json.dumps(task)]).splitlines()[-1])
+
+
+def run_module(name: str, task: object) -> Any:
+    """Runs a module of the benchmarks as a process of its own; see `run_json`."""
+    return run_json([sys.executable, "-m", f"apparel_embed.benchmarks.{name}"], task)
+
+
+def environment_with(directory: Path, packages: Sequence[str], advice: str = "") -> Path:
+    """Makes a virtual environment with packages, unless it is there with the same ones.
+
+    Args:
+      directory: of the environment; what is in it is removed where it is made anew.
+      packages: as pip takes them, the one it is for first.
+      advice: what else can be done where they cannot be installed.
+
+    Returns:
+      The directory of its programs.
+
+    Raises:
+      UserError: if they cannot be installed, or the directory holds something else.
+    """
+    programs, marker = directory / "bin", directory / "installed"
+    wanted = "".join(f"{package}\n" for package in packages)
+    if not marker.exists() or marker.read_text("utf-8") != wanted:
+        if directory.exists() and any(directory.iterdir()) and not _is_environment(directory):
+            raise UserError(
+                f"{directory}: holds something else than a virtual environment; name another "
+                "directory, or an empty one"
+            )
+        logging.info("installing %s into %s", packages[0], directory)
+        try:
+            venv.create(directory, with_pip=True, clear=True)
+            _run([str(programs / "python"), "-m", "pip", "install", "--quiet", *packages])
+        except (OSError, subprocess.CalledProcessError, ProcessFailed) as error:
+            raise UserError(
+                f"{packages[0]} could not be installed into {directory}: {error}"
+                + (f"; {advice}" if advice else "")
+            ) from error
+        marker.write_text(wanted, "utf-8")
+    return programs
+
+
+def _is_environment(directory: Path) -> bool:
+    return (directory / "pyvenv.cfg").exists()
+
+
+def _run(command: Sequence[str]) -> str:
+    """Returns what a process prints."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise ProcessFailed(lines[-1])
+    return done.stdout
