@@ -12,5 +12,5 @@ class UserError(ValueError):
       ...     load_prepared("nothing/here")
       ... except UserError as error:
       ...     print(error)
-      nothing/here: directory does not exist
+      nothing/here: directory does not exist; ...
     """

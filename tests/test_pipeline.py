@@ -132,7 +132,8 @@ def test_the_end_tells_the_table_and_where_everything_is(walked):
     run_dir, done = walked
 
     assert "unified" in done.stdout
-    assert f"SavedModel:   {run_dir}/saved_model/1" in done.stdout
+    assert f"SavedModel:   {run_dir}/saved_model/1 (the student)" in done.stdout
+    assert "\nDeploy:       " in done.stdout
     assert f"Report:       {run_dir}/report/index.html" in done.stdout
     assert f"tensorboard --logdir={run_dir}" in done.stdout
     assert (run_dir / "evaluation/tables.txt").read_text().strip() in done.stdout

@@ -34,6 +34,8 @@ from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
 from apparel_embed.cli.synthetic_flags import SyntheticFlags
 from apparel_embed.cli.target_flags import StudentStartFlag, TargetFlags
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
+from apparel_embed.evaluation.deployment import COMBINED, model_to_deploy
+from apparel_embed.files import read_json
 from apparel_embed.pipeline import PipelineConfig, plan_pipeline, run_pipeline
 from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.stages import SUMMARY_FILE, TABLES_FILE
@@ -91,11 +93,18 @@ def main() -> None:
     result = run_pipeline(config)
     evaluation = result.evaluation.directory
     print((evaluation / TABLES_FILE).read_text("utf-8"))
+    summary = read_json(evaluation / SUMMARY_FILE)
+    model, why = model_to_deploy(summary["rows"], summary["comparisons"])
+    rows: list[tuple[str, object]] = [("Deploy", f"{model}, {why}" if model else why)]
+    if model == COMBINED:
+        export = command("tools/export_saved_model.py", **_RUN.again, stage=COMBINED)
+        rows.append(("By", export))
     tell_end(
         [
+            *rows,
             ("Summary", evaluation / SUMMARY_FILE),
             ("Embeddings", evaluation / "embeddings"),
-            ("SavedModel", result.saved_model),
+            ("SavedModel", f"{result.saved_model} (the student)"),
             ("Report", result.report.directory / PAGE_FILE),
             ("TensorBoard", command("tensorboard", logdir=run_dir)),
             ("Next", command("tools/build_index.py", **_RUN.again)),

@@ -35,7 +35,7 @@ _K = define_number("k", 10, "items to find", 1, 100)
 
 def main() -> None:
     """Searches and prints the table."""
-    with _RUN.index() as index:
+    with _RUN.filled_index() as index:
         searcher, _ = open_searcher(index, _SOURCES.sources(index), Limits().max_pixels)
         found = search_file(searcher, Path(_PICTURE.value), _K.value, _BOX.value, _VERTICAL.value)
     print(table_of(found))

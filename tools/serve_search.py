@@ -28,7 +28,7 @@ _PORT = define_number("port", 8080, "port to listen on, 0 for any that is free",
 
 def main() -> None:
     """Serves until it is interrupted."""
-    with _RUN.index() as index:
+    with _RUN.filled_index() as index:
         serve(
             make_service(index, _SOURCES.sources(index), _LIMITS.limits()), _HOST.value, _PORT.value
         )

@@ -88,6 +88,16 @@ class SearchRunFlags:
         """Opens the index; makes an empty one where there is none."""
         return VectorIndex(self.index_uri, os.environ.get(_TOKEN, ""))
 
+    def filled_index(self) -> VectorIndex:
+        """Opens the index to search in it.
+
+        Raises:
+          UserError: if there is none.
+        """
+        if "://" not in self.index_uri and not Path(self.index_uri).exists():
+            raise UserError(f"{self.index_uri}: no index; tools/build_index.py makes one")
+        return self.index()
+
     def index_if_there(self) -> contextlib.AbstractContextManager[VectorIndex | None]:
         """Opens the index, without making a file where there is none."""
         if "://" not in self.index_uri and not Path(self.index_uri).exists():

@@ -76,7 +76,7 @@ def read_manifest(path: str | os.PathLike[str]) -> pa.Table:
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path}: no such manifest")
+        raise UserError(f"{path}: no such manifest; tools/import_dataset.py makes one")
     if path.is_dir():
         raise UserError(f"{path}: is a directory; a manifest is a CSV or Parquet file")
     table = read_parquet(path) if is_parquet(path) else read_csv(path)

@@ -317,7 +317,10 @@ def _check_directory(directory: Path) -> None:
     if directory.name.endswith(".partial") or (not directory.exists() and partial.is_dir()):
         raise UserError(f"{directory}: is still partial; run prepare again to finish it")
     if not directory.exists():
-        raise UserError(f"{directory}: directory does not exist")
+        raise UserError(
+            f"{directory}: directory does not exist; tools/prepare_dataset.py makes a prepared "
+            "dataset, as does tools/run_pipeline.py"
+        )
     if not directory.is_dir():
         raise UserError(f"{directory}: is a file; a prepared dataset is a directory")
     raise UserError(f"{directory}: not a prepared dataset: it has no {DATASET_FILE}")

@@ -234,7 +234,9 @@ def test_the_binary_fails_where_it_is_told_to(tmp_path, activated):
 def test_a_wrong_manifest_ends_the_binary_with_one_line(tmp_path):
     done = run_tool(tmp_path / "nowhere.csv", tmp_path / "out")
     assert done.returncode == 1
-    assert done.stderr.strip().endswith("nowhere.csv: no such manifest")
+    assert done.stderr.strip().endswith(
+        "nowhere.csv: no such manifest; tools/import_dataset.py makes one"
+    )
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("")

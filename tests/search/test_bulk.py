@@ -152,6 +152,20 @@ def test_a_dry_run_makes_no_file(catalogue, embedded, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_to_search_where_there_is_no_index_makes_none(tmp_path):
+    run = tmp_path / "misspelt"
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/search.py", f"--run_dir={run}", "--picture=street.jpg"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"search.py: {run / 'index.db'}: no index; tools/build_index.py makes one"
+    )
+    assert not run.exists()
+
+
 @pytest.mark.parametrize(
     ("columns", "said"),
     [

@@ -1,0 +1,66 @@
+"""Which model an evaluation speaks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from apparel_embed.evaluation.protocol import ALL, WITHIN
+from apparel_embed.wording import counted
+
+HISTOGRAM, COMBINED, STUDENT = "colour_histogram", "combined", "unified"
+
+
+def model_to_deploy(
+    rows: Sequence[Mapping[str, Any]], comparisons: Sequence[Mapping[str, Any]]
+) -> tuple[str, str]:
+    """Returns which of the models that cost one model to deploy is best, and why.
+
+    The student unless the combined model is clearly better: what cannot be told apart is decided
+    by what further specialists are going to teach.
+
+    Args:
+      rows: of `summary.json`.
+      comparisons: of `summary.json`; the difference of student and combined model is among them.
+
+    Returns:
+      `unified`, `combined`, or "" where they were not compared; and the reason in words.
+
+    Example:
+      >>> compared = {"model": "unified", "minus": "combined", "vertical": "ALL", "queries": 960,
+      ...             "difference": 0.15, "low": 0.12, "high": 0.19, "is_clear": True}
+      >>> model_to_deploy([], [compared])
+      ('unified', 'R@1 0.150 [0.120, 0.190] above combined')
+    """
+    pair = [
+        entry
+        for entry in comparisons
+        if (entry["model"], entry["minus"], entry["vertical"]) == (STUDENT, COMBINED, ALL)
+    ]
+    if not pair:
+        return "", "student and combined model were not compared"
+    found = pair[0]
+    low, high = sorted((abs(found["low"]), abs(found["high"])))
+    if not found["is_clear"]:
+        model = STUDENT
+        queries = counted(found["queries"], "query", "queries")
+        why = f"but {queries} cannot tell it from combined: try both"
+    else:
+        model, other = (STUDENT, COMBINED) if found["difference"] > 0 else (COMBINED, STUDENT)
+        why = f"R@1 {abs(found['difference']):.3f} [{low:.3f}, {high:.3f}] above {other}"
+    return model, why + _beside_colours(rows, model)
+
+
+def _beside_colours(rows: Sequence[Mapping[str, Any]], model: str) -> str:
+    """Returns a warning where a histogram, which learns nothing, finds as many."""
+    r_at_1 = {
+        row["model"]: row["r_at_1"]
+        for row in rows
+        if (row["scope"], row["vertical"]) == (WITHIN, ALL) and row["r_at_1"] is not None
+    }
+    if HISTOGRAM not in r_at_1 or model not in r_at_1 or r_at_1[HISTOGRAM] < r_at_1[model]:
+        return ""
+    return (
+        f"; yet a colour histogram reaches {r_at_1[HISTOGRAM]:.3f}, and it {r_at_1[model]:.3f}: "
+        "there was too little to learn from"
+    )
