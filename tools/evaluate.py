@@ -63,8 +63,10 @@ def main() -> None:
         "student": _RUN.stage(_STUDENT.value),
     }
     student, head = models["student"], None
-    has_head = find_stage(_RUN.run_dir / VERTICAL_HEAD) is not None
-    if student and (_VERTICAL_HEAD.value if _VERTICAL_HEAD.present else has_head):
+    wanted = _VERTICAL_HEAD.value
+    if not _VERTICAL_HEAD.present:
+        wanted = find_stage(_RUN.run_dir / VERTICAL_HEAD) is not None
+    if student and wanted:
         head = vertical_head_stage(_RUN.run_dir, dataset, student)
     stage = evaluation_stage(
         _RUN.run_dir,

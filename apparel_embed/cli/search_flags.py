@@ -94,15 +94,17 @@ class SearchRunFlags:
         Raises:
           UserError: if there is none.
         """
-        if "://" not in self.index_uri and not Path(self.index_uri).exists():
+        if self._is_missing():
             raise UserError(f"{self.index_uri}: no index; tools/build_index.py makes one")
         return self.index()
 
     def index_if_there(self) -> contextlib.AbstractContextManager[VectorIndex | None]:
         """Opens the index, without making a file where there is none."""
-        if "://" not in self.index_uri and not Path(self.index_uri).exists():
-            return contextlib.nullcontext()
-        return self.index()
+        return contextlib.nullcontext() if self._is_missing() else self.index()
+
+    def _is_missing(self) -> bool:
+        """Returns whether the index is a file that is not there; of servers that is not known."""
+        return "://" not in self.index_uri and not Path(self.index_uri).exists()
 
 
 class SourceFlags:

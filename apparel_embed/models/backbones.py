@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras_cv
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from apparel_embed.errors import UserError
 from apparel_embed.models.small_cnn import small_cnn_backbone
+from apparel_embed.wording import one_line
 
 InputShape = tuple[int, int, int]
 
@@ -178,14 +180,12 @@ def load_initial_weights(backbone: tf.keras.Model, name: str, init_weights: str)
     if init_weights == "none":
         return
     if init_weights in BACKBONES[name].presets:
-        load = functools.partial(_load_preset, backbone, init_weights)
+        load = functools.partial(backbone.set_weights, _preset_weights(backbone, init_weights))
     else:
         load = functools.partial(backbone.load_weights, init_weights)
     try:
         with without_keras_warnings():
             load()
-    except UserError:
-        raise
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -208,19 +208,17 @@ def fetch_initial_weights(name: str, init_weights: str) -> None:
         load_initial_weights(BACKBONES[name].build((96, 96, 3)), name, init_weights)
 
 
-def _load_preset(backbone: tf.keras.Model, preset: str) -> None:
-    """Gives a backbone the weights of a keras-cv preset of its class.
+def _preset_weights(backbone: tf.keras.Model, preset: str) -> list[np.ndarray]:
+    """Returns the weights of a keras-cv preset of a backbone's class.
 
     Raises:
       UserError: if they cannot be fetched.
-      ValueError: if they do not fit.
     """
     try:
-        fetched = type(backbone).from_preset(preset)
+        return type(backbone).from_preset(preset).get_weights()
     except OSError as error:
         # All that the network can do to it, too.
         raise UserError(
             f"--init_weights={preset}: cannot be fetched ({type(error).__name__}: "
-            f"{' '.join(str(error).split())[:200]}); without a network give a weights file, or none"
+            f"{one_line(error)[:200]}); without a network give a weights file, or none"
         ) from error
-    backbone.set_weights(fetched.get_weights())
