@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,16 @@ from apparel_embed.stage_plan import StagePlan
 from apparel_embed.stage_record import Stage
 from apparel_embed.stages import (
     COMBINED,
+    COMBINED_START,
     STUDENT,
+    combined_start_name,
     evaluation_stage,
     report_stage,
     single_specialists,
     specialist_stage,
+    student_teachers,
 )
 from apparel_embed.student_stages import (
-    UNALIGNED_STUDENT,
-    UNALIGNED_TARGETS,
     find_reference,
     student_stage,
     targets_stage,
@@ -45,6 +45,9 @@ from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 from apparel_embed.training.targets import TargetsConfig
 from apparel_embed.wording import counted
+
+# Between the seeds of combined models, so that those of runs with neighbouring seeds differ, too.
+_SEEDS_APART = 1_000_003
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +59,22 @@ class PipelineConfig:
       synthetic: garments to draw and prepare, or None where `prepare` names a manifest.
       prepare: how to prepare; its output is a directory of the run.
       specialist: how the specialist of one vertical is trained. That of a group is trained alike,
-        for as many steps as its verticals' specialists together; so is the combined model.
+        for as many steps as its verticals' specialists together.
+      combined_steps: steps of the combined model for each vertical, before specialists and student
+        start from it. The combined model that they are compared with then goes on for as many
+        steps as all of them take.
+      combined_learning_rate: of the combined model at its peak; None for that of specialists.
+      combined_seeds: combined models, alike but for their seeds, that teach the student.
+        Specialists and student start from the first.
       grouping: how verticals are grouped.
       student: how the student is trained.
       align_to: onto whose space targets are rotated, one of `REFERENCES`.
       targets: how targets are made.
-      compare_specialists: whether the specialist of every vertical is trained to compare with, also
-        where the groups' specialists are the teachers.
-      start_from_combined: whether the student starts from the combined model's weights, else as its
-        configuration says.
+      single_specialists: whether the specialist of every vertical is trained, to teach and to
+        compare with, also where verticals share one.
+      specialists_start_from_combined: whether specialists start from the combined model's weights,
+        else as their configuration says.
+      start_from_combined: whether the student does.
       split: to evaluate on.
       processes: for work on pictures.
       measure_speed: whether the report measures images per second.
@@ -77,10 +87,14 @@ class PipelineConfig:
     prepare: PrepareConfig
     specialist: SpecialistConfig
     student: StudentConfig
+    combined_steps: int
+    combined_learning_rate: float | None = None
+    combined_seeds: int = 1
     grouping: SearchConfig = SearchConfig()
     align_to: str = COMBINED
     targets: TargetsConfig = TargetsConfig()
-    compare_specialists: bool = False
+    single_specialists: bool = True
+    specialists_start_from_combined: bool = True
     start_from_combined: bool = True
     split: str = "test"
     processes: int = 1
@@ -122,8 +136,15 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
         fetch_initial_weights(config.specialist.model.backbone, config.specialist.init_weights)
         dataset = _data(config)
         _check_verticals(dataset)
-        found = grouping_stage(config.run_dir, dataset, config.grouping, config.specialist)
-        return _walk(config, dataset, found.result["groups"], REAL)
+        combined_start = _combined_start(config, dataset, REAL)
+        found = grouping_stage(
+            config.run_dir,
+            dataset,
+            config.grouping,
+            config.specialist,
+            _specialists_start(config, combined_start),
+        )
+        return _walk(config, dataset, combined_start, found.result["groups"], REAL)
 
 
 def plan_pipeline(config: PipelineConfig) -> StagePlan:
@@ -133,8 +154,16 @@ def plan_pipeline(config: PipelineConfig) -> StagePlan:
     dataset = _plan_data(config, plan)
     _check_verticals(dataset)
     plan.of(dataset)
-    groups = plan_grouping(plan, config.run_dir, dataset, config.grouping, config.specialist)
-    _walk(config, dataset, groups, plan.access)
+    combined_start = _combined_start(config, dataset, plan.access)
+    groups = plan_grouping(
+        plan,
+        config.run_dir,
+        dataset,
+        config.grouping,
+        config.specialist,
+        _specialists_start(config, combined_start),
+    )
+    _walk(config, dataset, combined_start, groups, plan.access)
     return plan
 
 
@@ -149,15 +178,20 @@ def _check_verticals(dataset: PreparedDataset) -> None:
     if len(dataset.verticals) < 2:
         raise UserError(
             f"{dataset.directory}: has one vertical only ({', '.join(dataset.verticals)}); "
-            "with one vertical its specialist is all you need: tools/train_specialist.py"
+            "with one vertical its specialist is all you need: tools/train_specialist.py "
+            "--specialist_start=none"
         )
 
 
 def _walk(
-    config: PipelineConfig, dataset: PreparedDataset, groups: Groups, access: StageAccess
+    config: PipelineConfig,
+    dataset: PreparedDataset,
+    combined_start: Stage,
+    groups: Groups,
+    access: StageAccess,
 ) -> PipelineResult:
     run_dir = config.run_dir
-    models = _train(config, dataset, groups, access)
+    models = _train(config, dataset, combined_start, groups, access)
     head = (
         vertical_head_stage(run_dir, dataset, models["student"], access)
         if config.vertical_head
@@ -195,78 +229,122 @@ def _check_previous_run(config: PipelineConfig) -> None:
     if specialist.init_from:
         previous_stage(specialist.init_from, (COMBINED,), specialist.model, config.run_dir)
     if student.init_from:
-        # Where groups are kept apart, their number is not known yet, and adds to the length.
-        most = math.inf if config.targets.separation else student.model.embedding_dim
-        previous_stage(student.init_from, (STUDENT,), student.model, config.run_dir, most)
+        previous_stage(student.init_from, (STUDENT,), student.model, config.run_dir)
+
+
+def _combined_start(
+    config: PipelineConfig, dataset: PreparedDataset, access: StageAccess, number: int = 0
+) -> Stage:
+    """Trains a combined model as far as specialists and student start from it.
+
+    Args:
+      config: of the pipeline.
+      dataset: a prepared dataset.
+      access: how stages are made.
+      number: which of `combined_seeds`.
+    """
+    access.tell("combined model %d of %d", number + 1, config.combined_seeds)
+    training = _combined(config, dataset, config.combined_steps * len(dataset.verticals))
+    seeded = dataclasses.replace(
+        training.optimization, seed=training.optimization.seed + number * _SEEDS_APART
+    )
+    return specialist_stage(
+        config.run_dir,
+        dataset,
+        dataset.verticals,
+        dataclasses.replace(training, optimization=seeded),
+        combined_start_name(number),
+        access=access,
+    )
+
+
+def _combined(config: PipelineConfig, dataset: PreparedDataset, steps: int) -> SpecialistConfig:
+    """Returns the training of a combined model by some steps."""
+    training = config.specialist.for_steps(steps, verticals=len(dataset.verticals))
+    if config.combined_learning_rate is None:
+        return training
+    optimization = dataclasses.replace(
+        training.optimization, learning_rate=config.combined_learning_rate
+    )
+    return dataclasses.replace(training, optimization=optimization)
+
+
+def _specialists_start(config: PipelineConfig, combined_start: Stage) -> Stage | None:
+    return combined_start if config.specialists_start_from_combined else None
 
 
 def _train(
-    config: PipelineConfig, dataset: PreparedDataset, groups: Groups, access: StageAccess
+    config: PipelineConfig,
+    dataset: PreparedDataset,
+    combined_start: Stage,
+    groups: Groups,
+    access: StageAccess,
 ) -> dict[str, Any]:
     """Trains all models; returns their stages as evaluation and report take them."""
     run_dir, verticals = config.run_dir, dataset.verticals
-    grouped = []
-    for number, group in enumerate(groups, start=1):
-        access.tell("specialist %d of %d: %s", number, len(groups), " + ".join(group))
+    for number in range(1, config.combined_seeds):
+        _combined_start(config, dataset, access, number)
+    alone = [(vertical,) for vertical in verticals] if config.single_specialists else []
+    wanted = list(dict.fromkeys([*map(tuple, groups), *alone]))
+    specialists = {}
+    for number, group in enumerate(wanted, start=1):
+        access.tell("specialist %d of %d: %s", number, len(wanted), " + ".join(group))
         training = config.specialist.for_verticals(len(group))
-        grouped.append(specialist_stage(run_dir, dataset, group, training, access=access))
-    if config.compare_specialists:
-        for vertical in verticals:
-            access.tell("specialist to compare with: %s", vertical)
-            specialist_stage(run_dir, dataset, [vertical], config.specialist, access=access)
+        specialists[group] = specialist_stage(
+            run_dir,
+            dataset,
+            group,
+            training,
+            start=_specialists_start(config, combined_start),
+            access=access,
+        )
+    grouped = [specialists[tuple(group)] for group in groups]
+    teachers = student_teachers(run_dir, verticals, grouped, access)
+    student = _train_student(config, dataset, teachers, combined_start, access)
+    steps = sum(
+        stage.flags["optimization"]["steps"]
+        for stage in (*teachers, student)
+        if stage.name != COMBINED_START
+    )
+    access.tell("combined model to compare with: %d further steps", steps)
     combined = specialist_stage(
         run_dir,
         dataset,
         verticals,
-        config.specialist.for_verticals(len(verticals)),
+        _combined(config, dataset, steps),
         COMBINED,
+        start=combined_start,
         access=access,
     )
     return {
         "specialists": single_specialists(run_dir, verticals, access),
         "grouped": grouped,
         "combined": combined,
-        "student": _train_student(config, dataset, grouped, combined, access),
+        "student": student,
     }
 
 
 def _train_student(
     config: PipelineConfig,
     dataset: PreparedDataset,
-    specialists: list[Stage],
-    combined: Stage,
+    teachers: list[Stage],
+    combined_start: Stage,
     access: StageAccess,
 ) -> Stage:
-    """Exports targets and trains the student on them; returns its stage.
-
-    To align targets to a student there must be one: an earlier one, trained alike on targets
-    that are neither aligned nor kept apart, so that its space is as long as the specialists'.
-    """
-    run_dir = config.run_dir
-    start = combined if config.start_from_combined else None
-    if config.align_to == "student":
-        plain = dataclasses.replace(config.targets, separation=0.0)
-        unaligned = targets_stage(
-            run_dir, dataset, specialists, None, plain, UNALIGNED_TARGETS, access
-        )
-        student_stage(run_dir, dataset, unaligned, config.student, start, UNALIGNED_STUDENT, access)
+    """Exports targets and trains the student on them; returns its stage."""
     reference = find_reference(
         config.align_to,
-        run_dir,
-        dataset,
-        specialists,
+        config.run_dir,
+        teachers,
         init_weights=config.specialist.init_weights,
         seed=config.specialist.optimization.seed,
         access=access,
     )
-    targets = targets_stage(run_dir, dataset, specialists, reference, config.targets, access=access)
-    model = config.student.model
-    # One dimension for each group, if they are kept apart.
-    dim = model.embedding_dim + (len(specialists) if config.targets.separation else 0)
-    training = dataclasses.replace(
-        config.student, model=dataclasses.replace(model, embedding_dim=dim)
+    targets = targets_stage(
+        config.run_dir, dataset, teachers, reference, config.targets, access=access
     )
-    return student_stage(run_dir, dataset, targets, training, start, access=access)
+    start = combined_start if config.start_from_combined else None
+    return student_stage(config.run_dir, dataset, targets, config.student, start, access=access)
 
 
 def _data(config: PipelineConfig) -> PreparedDataset:

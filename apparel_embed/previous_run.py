@@ -1,4 +1,4 @@
-"""Models of an earlier run that trainings start from: noisy pictures first, then clean ones."""
+"""What trainings start from: initial weights, or models of an earlier run (noisy images first)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from absl import logging
 
 from apparel_embed.errors import UserError
+from apparel_embed.files import fingerprint_files
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.stage_record import Stage, find_stage, open_stage
 
@@ -76,6 +77,16 @@ def model_of(start: Stage | None, what: str) -> Path | None:
 def previous_result(start: Stage | None) -> dict[str, str]:
     """Returns what a stage reports of where it started."""
     return {STARTED_FROM: str(start.directory)} if start else {}
+
+
+def weights_input(init_weights: str) -> dict[str, str]:
+    """Returns the fingerprint of initial weights as an input of a stage: by content, not by path.
+
+    Args:
+      init_weights: as in `load_initial_weights`.
+    """
+    path = Path(init_weights)
+    return {"init_weights": fingerprint_files([path]) if path.is_file() else init_weights}
 
 
 def _check_alike(

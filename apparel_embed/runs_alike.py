@@ -14,6 +14,7 @@ from apparel_embed.errors import UserError
 from apparel_embed.evaluation.protocol import Outcomes
 from apparel_embed.previous_run import INIT_FROM, STARTED_FROM
 from apparel_embed.stage_record import STAGE_FILE, Stage, open_stage
+from apparel_embed.stages import COMBINED
 
 _INIT_WEIGHTS = "init_weights"
 _NO_STAGES = ("prepared", _INIT_WEIGHTS)
@@ -140,12 +141,9 @@ def _settings(stage: Stage) -> dict[str, Any]:
     if _INIT_WEIGHTS in stage.inputs:
         settings[_INIT_WEIGHTS] = stage.inputs[_INIT_WEIGHTS]
     settings.pop("verticals", None)
-    if "start" in settings:
-        # A student's: the length of specialists' embeddings, and one for each group kept apart.
-        settings.pop("model.embedding_dim", None)
-    if settings.get("align_to", "").startswith("specialist-"):
-        # The group of the first specialist may differ.
-        settings["align_to"] = "first"
+    if stage.name == COMBINED:
+        # As many as all other trainings have: those of groups, too.
+        settings.pop("optimization.steps", None)
     return settings
 
 

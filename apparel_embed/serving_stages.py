@@ -22,7 +22,7 @@ from apparel_embed.serving.model_card import ModelCard, render_model_card
 from apparel_embed.serving.saved_model import ExportConfig, write_saved_model
 from apparel_embed.serving.versions import SAVED_MODEL, saved_model_versions
 from apparel_embed.stage_record import STAGE_FILE, Stage, find_stage, open_stage
-from apparel_embed.stages import COMBINED, EVALUATION, STUDENT, SUMMARY_FILE
+from apparel_embed.stages import COMBINED, COMBINED_START, EVALUATION, STUDENT, SUMMARY_FILE
 from apparel_embed.training.vertical_head import train_vertical_head
 
 VERTICAL_HEAD = "vertical_head"
@@ -184,6 +184,10 @@ def _groups(run_dir: Path, model: Stage) -> list[list[str]]:
             targets = find_stage(run_dir / name)
         except UserError:
             continue
-        if targets and targets.fingerprint == fingerprint and "specialists" in targets.result:
-            return [entry["verticals"] for entry in targets.result["specialists"]]
+        if targets and targets.fingerprint == fingerprint and "teachers" in targets.result:
+            return [
+                entry["verticals"]
+                for entry in targets.result["teachers"]
+                if not entry["name"].startswith(COMBINED_START)
+            ]
     return []

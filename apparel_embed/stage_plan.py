@@ -138,8 +138,7 @@ def _size_of(stage: Stage, dataset: PreparedDataset | None) -> str:
     if "align_to" in flags:
         unlabelled = flags.get("unlabelled", False)
         pictures = len(_learnt(dataset) if unlabelled else dataset.select(split="train"))
-        views = f", {flags['views']} views each" if flags["views"] > 1 else ""
-        return f"{counted(pictures, 'picture')}{views}"
+        return counted(pictures, "picture")
     if stage.name == "evaluation":
         return counted(len(dataset.select(split=flags["split"])), "picture")
     return ""

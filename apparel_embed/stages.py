@@ -19,16 +19,20 @@ from apparel_embed.evaluation.models import (
     route_by_head,
     summarise,
 )
+from apparel_embed.evaluation.roads import road_cost, roads_table
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import render_comparisons, render_routing, render_tables
-from apparel_embed.files import fingerprint_files, fingerprint_json, write_json
+from apparel_embed.files import fingerprint_json, write_json
 from apparel_embed.inference.damage import telling_damage
 from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.plain_text import plain_text
 from apparel_embed.previous_run import (
+    INIT_FROM,
     model_of,
     previous_input,
     previous_result,
     previous_stage,
+    weights_input,
 )
 from apparel_embed.report.build import write_report
 from apparel_embed.report.inputs import Training, load_inputs
@@ -37,9 +41,12 @@ from apparel_embed.stage_record import Stage, find_stage
 from apparel_embed.training.checkpoints import DIRECTORY as CHECKPOINTS
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 from apparel_embed.training.student import StudentConfig
+from apparel_embed.views_stage import read_views, views_input, views_stage
 
 COMBINED = "combined"
+COMBINED_START = "combined-start"
 STUDENT = "student"
+TARGETS = "targets"
 EVALUATION = "evaluation"
 SWEEP = "sweep"
 COMPRESSION = "compression"
@@ -80,6 +87,7 @@ def specialist_stage(
     verticals: Sequence[str],
     config: SpecialistConfig,
     name: str | None = None,
+    start: Stage | None = None,
     twins_in: Sequence[Path] = (),
     access: StageAccess = REAL,
 ) -> Stage:
@@ -88,9 +96,9 @@ def specialist_stage(
     No training is done twice: one of the same verticals that is finished by the name of a group's
     specialist, or of the combined model, is copied.
 
-    Where the configuration names an earlier run (`init_from`), it starts from that run's specialist
-    of the same verticals, or from its combined model where there is none; the combined model starts
-    from the combined one.
+    Where it starts from no model of this run and the configuration names an earlier one
+    (`init_from`), it starts from that run's specialist of the same verticals, or from its combined
+    model where there is none; the combined model starts from the combined one.
 
     Args:
       run_dir: the run's directory.
@@ -98,6 +106,8 @@ def specialist_stage(
       verticals: those of the group.
       config: how to train.
       name: of the stage; by default made from the verticals.
+      start: the stage of this run with the model whose weights it starts from, and keeps where
+        training gains nothing on split val.
       twins_in: further runs' directories in which the same training may be finished.
       access: how stages are made.
 
@@ -106,31 +116,57 @@ def specialist_stage(
         is nothing to start from in the earlier run.
     """
     verticals = sorted(verticals)
+    pictures = len(dataset.select(split="train"))
+    config = dataclasses.replace(config, optimization=config.optimization.settled(pictures))
     # Asks for nothing but tells of an unknown vertical before a directory is made.
     dataset.select(verticals=verticals)
     name = name or specialist_name(verticals)
     flags, inputs = made_of(config, dataset)
     names = (specialist_name(verticals), COMBINED)
-    start = None
-    if config.init_from:
-        roles = (COMBINED,) if name == COMBINED else names
-        start = previous_stage(config.init_from, roles, config.model, run_dir)
+    previous = None
+    if config.init_from and not start:
+        roles = (COMBINED,) if name in (COMBINED, COMBINED_START) else names
+        previous = previous_stage(config.init_from, roles, config.model, run_dir)
+
+    views = views_stage(run_dir, dataset, config, start, previous, access)
 
     def work(directory: Path) -> dict[str, Any]:
+        records = dataset.select(split="train", verticals=verticals)
         result = train_specialist(
-            dataset, verticals, config, directory, name, model_of(start, name)
+            dataset,
+            verticals,
+            config,
+            directory,
+            name,
+            start.directory / "model" if start else model_of(previous, name),
+            read_views(views, dataset, records),
         )
-        return {**result, **previous_result(start)}
+        return {**result, **previous_result(previous)}
 
     return access.make(
         run_dir / name,
-        flags={"verticals": verticals, **flags},
-        inputs={**inputs, **previous_input(start)},
+        flags={"verticals": verticals, **start_flag(start, previous), **flags},
+        inputs={**inputs, **start_input(start, previous), **views_input(views)},
         work=telling_damage(dataset, work),
         twins=[place / one for place in (run_dir, *twins_in) for one in names],
         scratch=[CHECKPOINTS],
         together=True,
     )
+
+
+def start_flag(start: Stage | None, previous: Stage | None) -> dict[str, str]:
+    """Returns the flag of a stage that tells where its training starts.
+
+    Args:
+      start: the stage of the same run with the model it starts from, or None.
+      previous: that of an earlier run, or None.
+    """
+    return {"start": start.name if start else INIT_FROM if previous else "none"}
+
+
+def start_input(start: Stage | None, previous: Stage | None) -> dict[str, str]:
+    """Returns the input of a stage that its training starts from; arguments as `start_flag`."""
+    return {start.name: start.fingerprint} if start else previous_input(previous)
 
 
 def single_specialists(
@@ -140,6 +176,35 @@ def single_specialists(
     stages = [access.find(run_dir / specialist_name([vertical])) for vertical in verticals]
     found = [stage for stage in stages if stage]
     return found if len(found) == len(verticals) else []
+
+
+def student_teachers(
+    run_dir: Path, verticals: Sequence[str], grouped: Sequence[Stage], access: StageAccess = REAL
+) -> list[Stage]:
+    """Returns all that teach the student, as far as they are finished.
+
+    Args:
+      run_dir: the run's directory.
+      verticals: of the dataset.
+      grouped: specialists that together know every vertical.
+      access: how stages are found.
+
+    Returns:
+      Those specialists, the specialist of each single vertical, and the combined models that others
+      start from, each once.
+    """
+    names = [COMBINED_START]
+    while access.find(run_dir / combined_start_name(len(names))):
+        names.append(combined_start_name(len(names)))
+    combined = [access.find(run_dir / name) for name in names]
+    alone = [access.find(run_dir / specialist_name([vertical])) for vertical in verticals]
+    found = [stage for stage in (*grouped, *alone, *combined) if stage]
+    return list({stage.name: stage for stage in found}.values())
+
+
+def combined_start_name(number: int) -> str:
+    """Returns the name of the stage of a combined model, counted from 0, that others start from."""
+    return f"{COMBINED_START}-{number + 1}" if number else COMBINED_START
 
 
 def evaluation_stage(
@@ -185,6 +250,12 @@ def evaluation_stage(
     stages = [stage for stage in (*specialists, *grouped, combined, student) if stage]
     if not stages:
         raise UserError("there is no model to evaluate: name specialists, combined or student")
+    roads = {
+        "combined": [combined] if combined else [],
+        "specialists": specialists,
+        "grouped_specialists": grouped,
+        "unified": [student] if student else [],
+    }
     architecture = ModelConfig(**stages[0].flags["model"])
 
     def work(directory: Path) -> dict[str, Any]:
@@ -224,6 +295,8 @@ def evaluation_stage(
             )
             summary["rows"] += rows
             summary["routing"] = [routing]
+        costs = [road_cost(name, run_dir, made) for name, made in roads.items() if made]
+        summary["roads"] = [dataclasses.asdict(cost) for cost in costs]
         write_json(directory / SUMMARY_FILE, summary)
         text = "\n".join(
             (
@@ -231,6 +304,8 @@ def evaluation_stage(
                 "Differences in R@1 within, mean over verticals, paired over the same queries\n",
                 render_comparisons(summary["comparisons"]),
                 *render_routing(summary),
+                "\nAll trainings behind each model\n",
+                plain_text(roads_table(costs)),
                 "",
             )
         )
@@ -294,7 +369,9 @@ def report_stage(
         if export and stage and export.flags["model"] == stage.name
     }
 
-    sweep, compression = (find_stage(run_dir / name) for name in (SWEEP, COMPRESSION))
+    sweep, compression, targets = (
+        find_stage(run_dir / name) for name in (SWEEP, COMPRESSION, TARGETS)
+    )
 
     def work(directory: Path) -> dict[str, Any]:
         inputs = load_inputs(
@@ -306,10 +383,11 @@ def report_stage(
             measure_speed,
             sweep.directory if sweep else None,
             compression.directory if compression else None,
+            targets,
         )
         return write_report(inputs, directory)
 
-    stages = [evaluation, *(training.stage for training in trainings), sweep, compression]
+    stages = [evaluation, *(training.stage for training in trainings), sweep, compression, targets]
     return access.make(
         run_dir / REPORT,
         flags={"measure_speed": measure_speed},
@@ -348,16 +426,6 @@ def made_of(
         del flags["standardise"]
     inputs = {"prepared": dataset.fingerprint, **weights_input(config.init_weights)}
     return flags, inputs
-
-
-def weights_input(init_weights: str) -> dict[str, str]:
-    """Returns the fingerprint of initial weights as an input of a stage: by content, not by path.
-
-    Args:
-      init_weights: as in `load_initial_weights`.
-    """
-    path = Path(init_weights)
-    return {"init_weights": fingerprint_files([path]) if path.is_file() else init_weights}
 
 
 def _check_cover(groups: dict[tuple[str, ...], Path], dataset: PreparedDataset) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
@@ -14,38 +16,40 @@ from apparel_embed.evaluation.embeddings import read_embeddings, write_embedding
 from apparel_embed.inference.damage import telling_damage
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.previous_run import (
-    INIT_FROM,
     model_of,
-    previous_input,
     previous_result,
     previous_stage,
+    weights_input,
 )
 from apparel_embed.runs import REAL, StageAccess
 from apparel_embed.stage_record import Stage
-from apparel_embed.stages import COMBINED, STUDENT, made_of, weights_input
+from apparel_embed.stages import (
+    COMBINED_START,
+    STUDENT,
+    TARGETS,
+    made_of,
+    start_flag,
+    start_input,
+)
 from apparel_embed.training.checkpoints import DIRECTORY as CHECKPOINTS
 from apparel_embed.training.references import FrozenBackbone
 from apparel_embed.training.student import StudentConfig, train_student
 from apparel_embed.training.targets import TargetsConfig, Teacher, compute_targets
+from apparel_embed.views_stage import read_views, views_input, views_stage
 
-TARGETS = "targets"
 TARGETS_FILE = "targets.parquet"
-UNALIGNED_TARGETS = "targets-unaligned"
-UNALIGNED_STUDENT = "student-unaligned"
+HELD_OUT_FILE = "held_out.parquet"
 REFERENCES = {
-    "combined": "the combined model",
+    "combined": "the combined model that specialists start from",
     "none": "leaves them as they are",
     "frozen": "principal components of the features of the backbone with its initial weights",
-    "first": "the specialist of the vertical with most training pictures",
-    "student": f"an earlier student, trained on targets that are not aligned ({UNALIGNED_STUDENT})",
 }
-"""What specialists' spaces can be rotated onto, by name, with what it is."""
+"""What teachers' spaces can be rotated onto, by name, with what it is."""
 
 
 def find_reference(
     align_to: str,
     run_dir: Path,
-    dataset: PreparedDataset,
     specialists: Sequence[Stage],
     *,
     init_weights: str,
@@ -57,7 +61,6 @@ def find_reference(
     Args:
       align_to: one of `REFERENCES`.
       run_dir: the run's directory, where the stages of models are.
-      dataset: a prepared dataset.
       specialists: finished stages of the student's teachers.
       init_weights: initial weights of the frozen backbone, as in `load_initial_weights`; its
         architecture is that of the first specialist.
@@ -73,11 +76,8 @@ def find_reference(
         return None
     if align_to == "frozen":
         return FrozenBackbone(ModelConfig(**specialists[0].flags["model"]), init_weights, seed)
-    if align_to == "first":
-        return _with_most_pictures(dataset, specialists)
-    name = {"combined": COMBINED, "student": UNALIGNED_STUDENT}[align_to]
     try:
-        return access.open(run_dir / name)
+        return access.open(run_dir / COMBINED_START)
     except UserError as error:
         raise UserError(f"--align_to={align_to} needs another stage: {error}") from error
 
@@ -85,7 +85,7 @@ def find_reference(
 def targets_stage(
     run_dir: Path,
     dataset: PreparedDataset,
-    specialists: Sequence[Stage],
+    teachers: Sequence[Stage],
     reference: Stage | FrozenBackbone | None,
     config: TargetsConfig = TargetsConfig(),
     name: str = TARGETS,
@@ -93,40 +93,45 @@ def targets_stage(
 ) -> Stage:
     """Exports the student's targets to `<stage>/targets.parquet`.
 
+    What the teachers say of split val is in `<stage>/held_out.parquet`, to measure by and not to
+    learn from.
+
     Args:
       run_dir: the run's directory.
       dataset: a prepared dataset.
-      specialists: finished stages whose verticals do not overlap.
-      reference: onto whose space specialists' are rotated: the stage of a model, the frozen
-        backbone, or None.
+      teachers: finished stages of triplet models; a vertical may have several.
+      reference: onto whose space theirs are rotated: the stage of a model, the frozen backbone, or
+        None.
       config: how targets are made.
       name: of the stage.
       access: how stages are made.
     """
-    teachers = [Teacher(tuple(s.flags["verticals"]), s.directory / "model") for s in specialists]
+    known = [Teacher(s.name, tuple(s.flags["verticals"]), s.directory / "model") for s in teachers]
     flags, inputs = _made_of_reference(reference)
 
     def work(directory: Path) -> dict[str, Any]:
-        records, targets, report = compute_targets(
+        found = compute_targets(
             dataset,
-            teachers,
+            known,
             reference=reference.directory / "model" if isinstance(reference, Stage) else reference,
             config=config,
         )
-        write_embeddings(directory / TARGETS_FILE, records, targets)
+        write_embeddings(directory / TARGETS_FILE, found.records, found.embeddings)
+        write_embeddings(directory / HELD_OUT_FILE, found.held_out_records, found.held_out)
         return {
-            "pictures": len(records),
-            "unlabelled": sum(entry["unlabelled"] for entry in report),
-            "dim": targets.shape[1],
-            "specialists": report,
+            "pictures": len(found.records),
+            "unlabelled": int(np.isin(found.records, dataset.select(split=UNLABELLED)).sum()),
+            "dim": found.embeddings.shape[1],
+            "teachers": list(found.teachers),
+            "choices": [dataclasses.asdict(choice) for choice in found.choices],
         }
 
     return access.make(
         run_dir / name,
-        flags={**flags, **_targets_flags(config, dataset, reference is not None)},
+        flags={**flags, **_targets_flags(config, dataset)},
         inputs={
             "prepared": dataset.fingerprint,
-            **{stage.name: stage.fingerprint for stage in specialists},
+            **{stage.name: stage.fingerprint for stage in teachers},
             **inputs,
         },
         work=telling_damage(dataset, work),
@@ -158,27 +163,36 @@ def student_stage(
       UserError: if the stage was made with other flags or inputs, or there is nothing to start from
         in the earlier run.
     """
+    config = settled_student(dataset, config, bool(targets.flags.get("unlabelled")))
     flags, inputs = made_of(config, dataset)
     previous = None
     if config.init_from and not start:
-        # Of groups that are kept apart there may have been fewer.
-        most = config.model.embedding_dim
-        previous = previous_stage(config.init_from, (STUDENT,), config.model, run_dir, most)
+        previous = previous_stage(config.init_from, (STUDENT,), config.model, run_dir)
+
+    views = views_stage(run_dir, dataset, config, start, previous, access)
 
     def work(directory: Path) -> dict[str, Any]:
-        records, embeddings = read_embeddings(targets.directory / TARGETS_FILE)
+        taught = read_embeddings(targets.directory / TARGETS_FILE)
         model = start.directory / "model" if start else model_of(previous, name)
-        result = train_student(dataset, records, embeddings, config, directory, start=model)
+        result = train_student(
+            dataset,
+            taught,
+            read_embeddings(targets.directory / HELD_OUT_FILE),
+            config,
+            directory,
+            start=model,
+            views=read_views(views, dataset, taught[0]),
+        )
         return {**result, **previous_result(previous)}
 
     return access.make(
         run_dir / name,
-        flags={"start": start.name if start else INIT_FROM if previous else "none", **flags},
+        flags={**start_flag(start, previous), **flags},
         inputs={
             **inputs,
-            **previous_input(previous),
+            **start_input(start, previous),
+            **views_input(views),
             targets.name: targets.fingerprint,
-            **({start.name: start.fingerprint} if start else {}),
         },
         work=telling_damage(dataset, work),
         scratch=[CHECKPOINTS],
@@ -186,19 +200,24 @@ def student_stage(
     )
 
 
-def _targets_flags(
-    config: TargetsConfig, dataset: PreparedDataset, aligned: bool
-) -> dict[str, Any]:
-    """Returns the flags that decide targets.
+def settled_student(
+    dataset: PreparedDataset, config: StudentConfig, unlabelled: bool
+) -> StudentConfig:
+    """Returns a student's training with its steps decided.
 
-    How views are made, and whether unlabelled pictures are used, only where there are some; on what
-    to align only where it is another thing than usual and there is something to align to.
+    Args:
+      dataset: a prepared dataset.
+      config: how to train.
+      unlabelled: whether images of split unlabelled are learnt from, too.
     """
+    pictures = len(dataset.select(split="train"))
+    further = len(dataset.select(split=UNLABELLED)) if unlabelled else 0
+    return config.settled(pictures + further, pictures)
+
+
+def _targets_flags(config: TargetsConfig, dataset: PreparedDataset) -> dict[str, Any]:
+    """Returns the flags that decide targets: whether unlabelled images are used where there are."""
     flags = dataclasses.asdict(config)
-    if config.align_on == TargetsConfig.align_on or not aligned:
-        del flags["align_on"]
-    if config.views == 1:
-        del flags["augment"], flags["seed"]
     if not len(dataset.select(split=UNLABELLED)):
         del flags["unlabelled"]
     return flags
@@ -216,13 +235,3 @@ def _made_of_reference(
     # By content, not by path.
     inputs = weights_input(flags.pop("init_weights"))
     return {"align_to": "frozen", "frozen": flags}, inputs
-
-
-def _with_most_pictures(dataset: PreparedDataset, specialists: Sequence[Stage]) -> Stage:
-    """Returns the specialist of the vertical with most training pictures; of equals the first."""
-    count = {
-        vertical: len(dataset.select(split="train", verticals=[vertical]))
-        for stage in specialists
-        for vertical in stage.flags["verticals"]
-    }
-    return max(specialists, key=lambda stage: max(count[v] for v in stage.flags["verticals"]))

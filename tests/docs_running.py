@@ -27,7 +27,15 @@ TINY = {
     # Product quantisation wants more pictures to train on than there are.
     "measure_compression": ["--tflite=float16", "--embedding_kinds=float16,int8"],
     "prepare_dataset": ["--max_side=48", "--processes=1"],
-    "run_pipeline": ["--max_side=48", "--processes=1", *MODEL, *TRIPLETS, *STUDENT, *FEW_LOOKS],
+    "run_pipeline": [
+        "--max_side=48",
+        "--processes=1",
+        "--combined_steps=3",
+        *MODEL,
+        *TRIPLETS,
+        *STUDENT,
+        *FEW_LOOKS,
+    ],
     "inspect_dataset": ["--processes=1"],
     "sweep_group_size": ["--sizes=1,3", "--seeds=0", *MODEL, *TRIPLETS, *STUDENT, *FEW_LOOKS],
     "train_specialist": [*MODEL, *TRIPLETS, *FEW_LOOKS],

@@ -17,7 +17,12 @@ def outcomes_of(recalls, items=ITEMS):
         names = np.repeat([f"{vertical}{number}" for number in range(items)], QUERIES_PER_ITEM)
         hits = (np.arange(len(names)) < round(recall * len(names))).astype(float)
         verticals[vertical] = QueryMetrics(
-            np.arange(len(names)), names, dict.fromkeys((1, 5, 10, 20), hits), hits, 0
+            records=np.arange(len(names)),
+            items=names,
+            recall=dict.fromkeys((1, 5, 10, 20), hits),
+            average_precision_at_r=hits,
+            chance=np.full(len(names), 1 / max(items, 1)),
+            without_answer=0,
         )
     return Outcomes("within", verticals, dict.fromkeys(recalls, items), items * len(recalls))
 

@@ -1,5 +1,6 @@
 """The whole way, tiny: every stage for real, nothing learnt that is worth having."""
 
+import html
 import json
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ FLAGS = [
     "--embedding_dim=8",
     "--items_per_batch=4",
     "--pictures_per_item=2",
+    "--combined_steps=3",
     "--specialist_steps=4",
     "--student_steps=4",
     "--student_batch_size=8",
@@ -66,6 +68,29 @@ def test_the_summary_has_every_model_scope_and_vertical(walked):
         assert row["queries"] == (24 if row["vertical"] == "ALL" else 12)
         assert 0 <= row["r_at_1_low"] <= row["r_at_1"] <= row["r_at_1_high"] <= 1
         assert row["r_at_1"] <= row["r_at_5"] <= row["r_at_10"] <= row["r_at_20"]
+        assert row["items"] == (8 if row["vertical"] == "ALL" else 4)
+        assert 0 < row["chance"] < 0.5
+
+
+def test_the_summary_tells_the_trainings_behind_each_model_and_the_baseline_has_as_many_steps(
+    walked,
+):
+    run_dir, done = walked
+    summary = json.loads((run_dir / "evaluation/summary.json").read_text())
+    roads = {road["model"]: road for road in summary["roads"]}
+
+    assert {name: (road["trainings"], road["steps"]) for name, road in roads.items()} == {
+        # 6 steps to start from; then 12, as two specialists and the student have together.
+        "combined": (2, 6 + 12),
+        "specialists": (3, 6 + 8),
+        "grouped_specialists": (3, 6 + 8),
+        "unified": (4, 6 + 8 + 4),
+    }
+    for road in roads.values():
+        assert road["seconds"] > 0
+        assert road["multiply_adds"] > 10**6
+    assert roads["combined"]["steps"] == roads["unified"]["steps"]
+    assert "All trainings behind each model" in done.stdout
 
 
 def test_a_dry_run_finds_all_finished_and_writes_nothing(walked):
@@ -76,17 +101,18 @@ def test_a_dry_run_finds_all_finished_and_writes_nothing(walked):
     assert done.returncode == 0, done.stderr[-3000:]
     *stages, end = done.stdout.splitlines()
     # What a library prints when it is imported may come before.
-    assert [" ".join(line.split()) for line in stages][-12:] == [
+    assert [" ".join(line.split()) for line in stages][-13:] == [
         f"{name} finished"
         for name in (
             "synthetic",
             "prepared",
+            "combined-start",
             "grouping-each",
             "specialist-bag",
             "specialist-dress",
-            "combined",
             "targets",
             "student",
+            "combined",
             "evaluation",
             "saved_model/1",
             "report",
@@ -108,24 +134,71 @@ def test_the_student_costs_one_model_and_the_specialists_one_each(walked):
     assert cost["combined"] == cost["unified"]
 
 
-def test_the_combined_model_trains_for_all_specialists_steps(walked):
+def record_of(run_dir, name):
+    return json.loads((run_dir / name / "stage.json").read_text())
+
+
+def test_the_combined_model_to_compare_with_goes_on_for_all_other_steps(walked):
     run_dir, _ = walked
-    record = json.loads((run_dir / "combined/stage.json").read_text())
+    start, combined = (record_of(run_dir, name) for name in ("combined-start", "combined"))
 
-    assert record["flags"]["optimization"]["steps"] == 8
-    assert record["flags"]["verticals"] == ["bag", "dress"]
+    assert start["flags"]["optimization"]["steps"] == 6
+    assert start["flags"]["start"] == "none"
+    assert combined["flags"]["optimization"]["steps"] == 4 + 4 + 4
+    assert combined["inputs"]["combined-start"] == start["fingerprint"]
+    for one in (start, combined):
+        assert one["flags"]["verticals"] == ["bag", "dress"]
 
 
-def test_targets_are_the_specialists_embeddings_but_for_a_rotation(walked):
+def test_specialists_and_student_start_from_the_combined_model_and_keep_it_if_nothing_is_gained(
+    walked,
+):
+    run_dir, _ = walked
+    for name in ("specialist-bag", "specialist-dress", "student", "combined"):
+        record = record_of(run_dir, name)
+        assert record["flags"]["start"] == "combined-start"
+        # Validated before the first step, too.
+        result = record["result"]
+        assert 0 <= result["kept_step"] <= result["trained_steps"]
+        assert result["trained_steps"] == record["flags"]["optimization"]["steps"]
+        assert (run_dir / name / "model/model.weights.h5").is_file()
+
+
+def test_targets_are_of_unit_length_from_teachers_that_were_rotated_and_chosen(walked):
     run_dir, _ = walked
     dataset = PreparedDataset.open(run_dir / "prepared")
-    records, targets = read_embeddings(run_dir / "targets/targets.parquet")
+    for file, split in (("targets", "train"), ("held_out", "val")):
+        records, targets = read_embeddings(run_dir / f"targets/{file}.parquet")
+        np.testing.assert_array_equal(records, dataset.select(split=split))
+        np.testing.assert_allclose(np.linalg.norm(targets, axis=1), 1.0, atol=1e-5)
+        assert targets.shape[1] == 8
+    result = record_of(run_dir, "targets")["result"]
+    teachers = {entry["name"]: entry for entry in result["teachers"]}
+    assert {name: entry["verticals"] for name, entry in teachers.items()} == {
+        "specialist-bag": ["bag"],
+        "specialist-dress": ["dress"],
+        "combined-start": ["bag", "dress"],
+    }
+    for entry in teachers.values():
+        assert entry["cosine_after"] >= entry["cosine_before"] - 1e-5
+    # Of 3 items nothing can be shown to be better.
+    for choice in result["choices"]:
+        assert choice["chosen"].startswith("joint")
+        assert choice["chosen"] == choice["candidates"][0]["name"]
+        names = [one["name"] for one in choice["candidates"][1:]]
+        assert names == [f"specialist-{choice['vertical']}", "combined-start"]
+        assert (choice["queries"], choice["items"]) == (9, 3)
 
-    np.testing.assert_array_equal(records, dataset.select(split="train"))
-    np.testing.assert_allclose(np.linalg.norm(targets, axis=1), 1.0, atol=1e-5)
-    report = json.loads((run_dir / "targets/stage.json").read_text())["result"]["specialists"]
-    for entry in report:
-        assert entry["cosine_after"] > entry["cosine_before"]
+
+def test_the_student_tells_how_it_agrees_with_its_teachers(walked):
+    run_dir, _ = walked
+    result = record_of(run_dir, "student")["result"]
+
+    assert {*result["agreement"]} == {"train", "augmented", "held_out"}
+    assert all(-1 <= value <= 1 for value in result["agreement"].values())
+    page = (run_dir / "report/index.html").read_text("utf-8")
+    assert "Who taught the student" in page
+    assert html.escape(result["diagnosis"]) in page
 
 
 def test_the_end_tells_the_table_and_where_everything_is(walked):
@@ -194,8 +267,9 @@ def test_a_second_call_skips_every_stage_and_changes_nothing(walked):
     done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS)
 
     assert done.returncode == 0, done.stderr[-3000:]
-    # Grouping, two specialists, combined, targets, student, evaluation, export, report, summaries.
-    assert done.stderr.count("finished before, skipped") == 10
+    # Combined twice, grouping, two specialists, targets, student, evaluation, export, report and
+    # summaries.
+    assert done.stderr.count("finished before, skipped") == 11
     after = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
     assert after == before
 
@@ -252,11 +326,13 @@ def test_the_report_is_made_anew_for_other_flags_and_then_the_same_at_each_call(
 
 def test_a_group_of_verticals_is_trained_by_its_own_binary(walked):
     run_dir, _ = walked
-    training = [f for f in FLAGS if not f.startswith(("--synthetic", "--processes", "--student"))]
+    others = ("--synthetic", "--processes", "--student", "--combined")
+    training = [flag for flag in FLAGS if not flag.startswith(others)]
     done = run("train_specialist.py", f"--run_dir={run_dir}", "--verticals=dress,bag", *training)
 
     assert done.returncode == 0, done.stderr[-2000:]
     assert (run_dir / "specialist-bag+dress/model/model.weights.h5").is_file()
+    assert record_of(run_dir, "specialist-bag+dress")["flags"]["start"] == "combined-start"
 
     done = run("train_specialist.py", f"--run_dir={run_dir}", "--verticals=dress,hat", *training)
     assert done.returncode == 1
@@ -268,16 +344,22 @@ def test_verticals_given_as_a_group_share_a_specialist_that_teaches_the_student(
     flags = [flag for flag in FLAGS if not flag.startswith("--synthetic_verticals")]
     flags += ["--synthetic_verticals=dress,bag,skirt", "--nomeasure_speed"]
     groups = ["--grouping=given", "--groups=dress+skirt", "--synthetic_unlabelled_items=2"]
+    flags += ["--nosingle_specialists"]
     done = run("run_pipeline.py", f"--run_dir={tmp_path}", *flags, *groups)
 
     assert done.returncode == 0, done.stderr[-3000:]
     grouping = json.loads((tmp_path / "grouping-given/groups.json").read_text())
     assert grouping["groups"] == [["dress", "skirt"], ["bag"]]
-    report = json.loads((tmp_path / "targets/stage.json").read_text())["result"]["specialists"]
-    assert [entry["verticals"] for entry in report] == [["dress", "skirt"], ["bag"]]
+    report = json.loads((tmp_path / "targets/stage.json").read_text())["result"]["teachers"]
+    # Groups, what is alone and what all start from.
+    assert [entry["name"] for entry in report] == [
+        "specialist-dress+skirt",
+        "specialist-bag",
+        "combined-start",
+    ]
     # 6 items of 5 pictures, and 2 without label.
-    assert [entry["pictures"] for entry in report] == [80, 40]
-    assert [entry["unlabelled"] for entry in report] == [20, 10]
+    assert [entry["pictures"] for entry in report] == [80, 40, 120]
+    assert [entry["unlabelled"] for entry in report] == [20, 10, 30]
     student = json.loads((tmp_path / "student/stage.json").read_text())["result"]
     assert (student["train_pictures"], student["unlabelled_pictures"]) == (120, 30)
     group = json.loads((tmp_path / "specialist-dress+skirt/stage.json").read_text())
@@ -304,8 +386,8 @@ def test_verticals_given_as_a_group_share_a_specialist_that_teaches_the_student(
         assert ("skipped" in done.stderr) == (not arguments)
 
 
-def test_one_group_of_all_is_the_combined_model_trained_once_and_specialists_compare(tmp_path):
-    flags = [*FLAGS, "--nomeasure_speed", "--grouping=all", "--compare_specialists"]
+def test_one_group_of_all_and_every_single_specialist_teach_together(tmp_path):
+    flags = [*FLAGS, "--nomeasure_speed", "--grouping=all"]
     done = run("run_pipeline.py", f"--run_dir={tmp_path}", *flags)
 
     assert done.returncode == 0, done.stderr[-3000:]
@@ -313,11 +395,21 @@ def test_one_group_of_all_is_the_combined_model_trained_once_and_specialists_com
     found = {row["model"]: row for row in rows if row["vertical"] == "ALL"}
     assert found["specialists"]["models_to_deploy"] == 2
     assert found["grouped_specialists"]["models_to_deploy"] == 1
-    assert found["grouped_specialists"]["r_at_1"] == found["combined"]["r_at_1"]
-    stages = [tmp_path / name / "stage.json" for name in ("combined", "specialist-bag+dress")]
-    combined, group = (json.loads(path.read_text()) for path in stages)
-    # The group came first; the other is a copy, by its own name.
-    assert combined == {**group, "stage": "combined"}
+    result = record_of(tmp_path, "targets")["result"]
+    assert [entry["name"] for entry in result["teachers"]] == [
+        "specialist-bag+dress",
+        "specialist-bag",
+        "specialist-dress",
+        "combined-start",
+    ]
+    for choice in result["choices"]:
+        assert len(choice["candidates"]) == 4
+    done = run("export_targets.py", f"--run_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "skipped" in done.stderr
+    # The group of two, each alone, and the student.
+    steps = record_of(tmp_path, "combined")["flags"]["optimization"]["steps"]
+    assert steps == 8 + 4 + 4 + 4
 
 
 def walked_from_specialists(walked, to):
@@ -328,50 +420,51 @@ def walked_from_specialists(walked, to):
     return to
 
 
-def test_targets_are_aligned_to_an_earlier_student_by_pipeline_and_binaries_alike(walked, tmp_path):
+@pytest.mark.parametrize("align_to", ["frozen", "none"])
+def test_targets_need_no_combined_model_where_they_are_aligned_to_another_or_to_none(
+    walked, tmp_path, align_to
+):
     run_dir = walked_from_specialists(walked, tmp_path / "run")
-    apart = "--separate_groups=0.5"
-    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, "--align_to=student", apart)
+    for name in ("combined", "combined-start"):
+        shutil.rmtree(run_dir / name)
+    done = run("export_targets.py", f"--run_dir={run_dir}", f"--align_to={align_to}", "--seed=5")
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "| vertical | taught by" in done.stdout
 
-    targets = json.loads((run_dir / "targets/stage.json").read_text())
-    assert targets["flags"]["align_to"] == "student-unaligned"
-    for entry in targets["result"]["specialists"]:
-        assert entry["cosine_after"] > entry["cosine_before"]
-    earlier, last = (
-        json.loads((run_dir / name / "stage.json").read_text())
-        for name in ("student-unaligned", "student")
+    targets = record_of(run_dir, "targets")
+    assert targets["flags"]["align_to"] == align_to
+    assert (targets["flags"]["dim"], targets["flags"]["seed"]) == (8, 5)
+    result = targets["result"]
+    assert [choice["chosen"] for choice in result["choices"]] == [
+        "specialist-bag",
+        "specialist-dress",
+    ]
+    for entry in result["teachers"]:
+        assert ("cosine_after" in entry) == (align_to == "frozen")
+
+    refused = run("export_targets.py", f"--run_dir={run_dir}", "--stage=other")
+    assert refused.returncode == 1
+    assert "--align_to=combined needs another stage" in refused.stderr.splitlines()[-1]
+
+
+def test_without_a_split_val_some_of_train_is_held_out_and_chooses_weights_and_teachers(tmp_path):
+    manifest = tmp_path / "drawn/manifest.csv"
+    done = run(
+        "make_synthetic_dataset.py",
+        f"--output={manifest.parent}",
+        *(flag for flag in FLAGS if flag.startswith(("--synthetic", "--processes"))),
     )
-    assert "targets-unaligned" in earlier["inputs"]
-    assert "targets" in last["inputs"]
-    assert earlier["flags"]["model"].pop("embedding_dim") == 8
-    # Two groups.
-    assert last["flags"]["model"].pop("embedding_dim") == 8 + 2
-    assert earlier["flags"] == last["flags"]
-    _, unified = read_embeddings(run_dir / "evaluation/embeddings/unified.parquet")
-    assert unified.shape[1] == 10
-    for arguments in (
-        ["--align_to=none", "--stage=targets-unaligned"],
-        ["--align_to=student", apart],
-    ):
-        done = run("export_targets.py", f"--run_dir={run_dir}", *arguments)
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert "skipped" in done.stderr
-    assert f"--run_dir={run_dir} --embedding_dim=10" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("align_to", "recorded"), [("frozen", "frozen"), ("first", "specialist-bag")]
-)
-def test_targets_are_aligned_where_there_is_no_combined_model(walked, tmp_path, align_to, recorded):
-    run_dir = walked_from_specialists(walked, tmp_path / "run")
-    shutil.rmtree(run_dir / "combined")
-    arguments = [f"--align_to={align_to}", "--target_views=2", "--seed=5"]
-    done = run("export_targets.py", f"--run_dir={run_dir}", *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
-
-    targets = json.loads((run_dir / "targets/stage.json").read_text())
-    assert targets["flags"]["align_to"] == recorded
-    assert (targets["flags"]["views"], targets["flags"]["seed"]) == (2, 5)
-    assert targets["flags"]["augment"]["flip"] is True
-    assert all(entry["cosine_after"] > 0 for entry in targets["result"]["specialists"])
+    lines = manifest.read_text().splitlines(keepends=True)
+    column = lines[0].strip().split(",").index("split")
+    kept = [line for line in lines if line.strip().split(",")[column] != "val"]
+    assert len(kept) < len(lines)
+    manifest.write_text("".join(kept))
+    training = [flag for flag in FLAGS if not flag.startswith("--synthetic")]
+    arguments = [f"--run_dir={tmp_path / 'run'}", f"--manifest={manifest}", *training]
+    done = run("run_pipeline.py", *arguments, "--dry_run")
+    assert done.returncode == 0, done.stderr[-3000:]
+    # 6 items of 2 verticals, of which 0.15 are one each.
+    assert "steps of 4 x 2 pictures, out of 25" in done.stdout
+    done = run("run_pipeline.py", *arguments, "--val_fraction=0", "--dry_run")
+    assert "steps of 4 x 2 pictures, out of 30" in done.stdout

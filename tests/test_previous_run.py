@@ -15,12 +15,11 @@ from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.pipeline import PipelineConfig, run_pipeline
 from apparel_embed.runs import run_stage
-from apparel_embed.stages import COMBINED, STUDENT, specialist_stage
-from apparel_embed.student_stages import TARGETS_FILE, student_stage
+from apparel_embed.stages import COMBINED, COMBINED_START, STUDENT, specialist_stage
+from apparel_embed.student_stages import HELD_OUT_FILE, TARGETS_FILE, student_stage
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
-from apparel_embed.training.targets import TargetsConfig
 
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
 
@@ -43,12 +42,12 @@ def started(monkeypatch):
     """What trainings started from, by the name of what was trained; nothing is trained."""
     found = {}
 
-    def train_specialist(dataset, verticals, config, directory, what, start=None):
+    def train_specialist(dataset, verticals, config, directory, what, start=None, views=None):
         found[what] = start
         return {}
 
-    def train_student(dataset, records, targets, config, directory, what="unified", start=None):
-        found[what] = start
+    def train_student(dataset, taught, held_out, config, directory, start=None, views=None):
+        found["unified"] = start
         return {}
 
     monkeypatch.setattr(stages, "train_specialist", train_specialist)
@@ -77,18 +76,23 @@ def test_specialists_start_from_the_same_verticals_or_else_from_the_combined_mod
     expected = {
         "specialist-bags": "specialist-bags",
         "specialist-dresses": COMBINED,
+        COMBINED_START: COMBINED,
         COMBINED: COMBINED,
     }
     with caplog.at_level("INFO", logger="absl"):
         specialist_stage(run_dir, tiny_prepared, ["bags"], config)
         specialist_stage(run_dir, tiny_prepared, ["dresses"], config)
-        specialist_stage(run_dir, tiny_prepared, ["bags", "dresses"], config, COMBINED)
+        for name in (COMBINED_START, COMBINED):
+            # Of other steps, or the one would be the other.
+            other = config.for_steps(2 if name == COMBINED else 3, verticals=2)
+            specialist_stage(run_dir, tiny_prepared, ["bags", "dresses"], other, name)
 
     for name, source in expected.items():
         assert started[name] == previous / source / "model"
         record, fingerprint = record_of(run_dir, name), record_of(previous, source)["fingerprint"]
         assert record["inputs"]["init_from"] == fingerprint
         assert record["result"] == {"started_from": str(previous / source)}
+        assert record["flags"]["start"] == "init_from"
         assert f"{name}: starts from {previous / source} ({fingerprint[:12]})" in caplog.text
     # The path does not matter, but the models do.
     moved = shutil.copytree(previous, tmp_path / "moved")
@@ -96,7 +100,7 @@ def test_specialists_start_from_the_same_verticals_or_else_from_the_combined_mod
     shutil.rmtree(moved / "specialist-bags")
     with pytest.raises(UserError, match=r"was made with init_from='.*', now it is '.*'"):
         specialist_stage(run_dir, tiny_prepared, ["bags"], specialist_config(moved))
-    with pytest.raises(UserError, match=r"was made with init_from='.*', now it is None"):
+    with pytest.raises(UserError, match=r"was made with start='init_from', now it is 'none'"):
         specialist_stage(run_dir, tiny_prepared, ["bags"], specialist_config(None))
 
 
@@ -107,18 +111,35 @@ def test_a_group_of_all_verticals_is_still_trained_once(tiny_prepared, previous,
     assert list(started) == [COMBINED]
 
 
-def test_without_an_earlier_run_stages_are_those_of_a_release_that_knew_none(
-    tiny_prepared, started, tmp_path
+def test_a_specialist_starts_from_a_model_of_its_own_run_whatever_earlier_run_there_is(
+    tiny_prepared, previous, started, tmp_path
 ):
+    own = made(tmp_path, COMBINED_START)
+    for number, init_from in enumerate((None, previous)):
+        config = specialist_config(init_from)
+        run_dir = tmp_path / str(number)
+        stage = specialist_stage(run_dir, tiny_prepared, ["bags"], config, start=own)
+        assert started.pop("specialist-bags") == own.directory / "model"
+        assert stage.flags["start"] == COMBINED_START
+        assert stage.inputs[COMBINED_START] == own.fingerprint
+        assert "init_from" not in stage.inputs
+        assert stage.result == {}
+    with pytest.raises(UserError, match="was made with start='combined-start', now it is 'none'"):
+        specialist_stage(tmp_path / "0", tiny_prepared, ["bags"], specialist_config(None))
+
+
+def test_without_an_earlier_run_stages_tell_of_none(tiny_prepared, started, tmp_path):
     stage = specialist_stage(tmp_path, tiny_prepared, ["bags"], specialist_config(None))
     assert set(stage.inputs) == {"prepared", "init_weights"}
     assert not [name for name in stage.flags if "init" in name]
+    assert stage.flags["start"] == "none"
     assert (stage.result, started) == ({}, {"specialist-bags": None})
 
 
 def targets_of(run_dir):
     stage = made(run_dir, "targets")
-    write_embeddings(stage.directory / TARGETS_FILE, np.arange(3), np.eye(3, 8, dtype=np.float32))
+    for name in (TARGETS_FILE, HELD_OUT_FILE):
+        write_embeddings(stage.directory / name, np.arange(3), np.eye(3, 8, dtype=np.float32))
     return stage
 
 
@@ -126,7 +147,7 @@ def test_a_student_starts_from_the_student_unless_a_model_of_its_own_run_is_give
     tiny_prepared, previous, started, tmp_path
 ):
     run_dir = tmp_path / "clean"
-    targets, own = targets_of(run_dir), made(run_dir, COMBINED)
+    targets, own = targets_of(run_dir), made(run_dir, COMBINED_START)
     stage = student_stage(run_dir, tiny_prepared, targets, student_config(previous))
     assert started["unified"] == previous / STUDENT / "model"
     assert stage.flags["start"] == "init_from"
@@ -136,21 +157,19 @@ def test_a_student_starts_from_the_student_unless_a_model_of_its_own_run_is_give
     config = student_config(previous)
     stage = student_stage(run_dir, tiny_prepared, targets, config, own, name="from-combined")
     assert started["unified"] == own.directory / "model"
-    assert stage.flags["start"] == COMBINED
+    assert stage.flags["start"] == COMBINED_START
     assert "init_from" not in stage.inputs
     assert stage.result == {}
 
 
-def test_a_student_may_have_a_longer_embedding_but_no_shorter_one(
-    tiny_prepared, previous, started, tmp_path
+@pytest.mark.parametrize("dim", [6, 10])
+def test_a_student_has_an_embedding_as_long_as_the_one_it_starts_from(
+    tiny_prepared, previous, started, tmp_path, dim
 ):
-    run_dir = tmp_path / "clean"
-    targets = targets_of(run_dir)
-    longer = student_config(previous, embedding_dim=10)
-    assert student_stage(run_dir, tiny_prepared, targets, longer, name="longer").result
-    with pytest.raises(UserError, match="its student has embedding_dim 8, here it is 6; it can"):
-        shorter = student_config(previous, embedding_dim=6)
-        student_stage(run_dir, tiny_prepared, targets, shorter, name="shorter")
+    config = student_config(previous, embedding_dim=dim)
+    said = f"its student has embedding_dim 8, but --embedding_dim is {dim}; they must be equal"
+    with pytest.raises(UserError, match=said):
+        student_stage(tmp_path / "clean", tiny_prepared, targets_of(tmp_path / "clean"), config)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +196,7 @@ def test_pictures_of_another_size_are_allowed(tiny_prepared, previous, started, 
     assert started["specialist-bags"] == previous / "specialist-bags/model"
 
 
-def pipeline_config(run_dir, init_from, separation=0.0, **changes):
+def pipeline_config(run_dir, init_from, **changes):
     return PipelineConfig(
         run_dir=run_dir,
         synthetic=None,
@@ -185,7 +204,7 @@ def pipeline_config(run_dir, init_from, separation=0.0, **changes):
         prepare=PrepareConfig("nowhere.csv", run_dir / "prepared"),
         specialist=specialist_config(init_from, **changes),
         student=student_config(init_from, **changes),
-        targets=TargetsConfig(separation=separation),
+        combined_steps=1,
     )
 
 
@@ -212,7 +231,10 @@ def test_the_pipeline_tells_what_is_wrong_with_an_earlier_run_before_anything_el
             pipeline_config(clean, previous, embedding_dim=4),
             f"{previous}: its combined has embedding_dim 8, but --embedding_dim is 4",
         ),
-        (pipeline_config(clean, apart), f"{apart}: its student has embedding_dim 10, here it is 8"),
+        (
+            pipeline_config(clean, apart),
+            f"{apart}: its student has embedding_dim 10, but --embedding_dim is 8",
+        ),
     ):
         with pytest.raises(UserError, match=f"^--init_from={said}") as refused:
             run_pipeline(config)
@@ -220,7 +242,6 @@ def test_the_pipeline_tells_what_is_wrong_with_an_earlier_run_before_anything_el
     for config in (
         pipeline_config(clean, previous),
         pipeline_config(clean, previous, image_size=64),
-        pipeline_config(clean, apart, separation=0.5),
     ):
         with pytest.raises(UserError, match=r"^nowhere\.csv: no such manifest"):
             run_pipeline(config)

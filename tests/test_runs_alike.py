@@ -13,8 +13,17 @@ from apparel_embed.previous_run import INIT_FROM, previous_input, previous_resul
 from apparel_embed.runs import run_stage
 from apparel_embed.runs_alike import check_pictures, check_settings
 from apparel_embed.stage_record import open_stage
-from apparel_embed.stages import COMBINED, EVALUATION, STUDENT, made_of, specialist_name
-from apparel_embed.student_stages import TARGETS
+from apparel_embed.stages import (
+    COMBINED,
+    COMBINED_START,
+    EVALUATION,
+    STUDENT,
+    TARGETS,
+    made_of,
+    specialist_name,
+    start_flag,
+    start_input,
+)
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
@@ -47,22 +56,28 @@ class MadeRuns:
         optimization = OptimizationConfig(steps=steps, seed=seed)
         specialist = SpecialistConfig(ModelConfig(), optimization, init_weights=init_weights)
         verticals = sorted("+".join(groups).split("+"))
-        stages = []
-        for group in (*groups, "+".join(verticals)):
-            members = group.split("+")
-            flags, inputs = made_of(specialist.for_verticals(len(members)), self.dataset)
-            stage = specialist_name(members) if len(stages) < len(groups) else COMBINED
-            stages.append(self._stage(run_dir / stage, {"verticals": members, **flags}, inputs))
-        flags = {"align_to": COMBINED, "views": 2, "separation": 0.0, "seed": seed, **targets}
+        start = self._training(run_dir, COMBINED_START, verticals, specialist.for_verticals(3))
+        members = [group.split("+") for group in groups]
+        alone = [[vertical] for vertical in verticals]
+        teachers = [
+            self._training(
+                run_dir, specialist_name(one), one, specialist.for_verticals(len(one)), start
+            )
+            for one in [*members, *(one for one in alone if one not in members)]
+        ]
+        flags = {"align_to": COMBINED_START, "dim": 64, "seed": seed, **targets}
         target = self._stage(
-            run_dir / TARGETS, flags, {one.name: one.fingerprint for one in stages}
+            run_dir / TARGETS, flags, {one.name: one.fingerprint for one in (*teachers, start)}
         )
-        dim = 64 + (len(groups) if targets.get("separation") else 0)
         optimization = OptimizationConfig(steps=steps, seed=seed, learning_rate=learning_rate)
-        student = StudentConfig(ModelConfig(embedding_dim=dim), optimization)
-        flags, inputs = made_of(student, self.dataset)
-        inputs = {**inputs, TARGETS: target.fingerprint, COMBINED: stages[-1].fingerprint}
-        stages.append(self._stage(run_dir / STUDENT, {"start": COMBINED, **flags}, inputs))
+        flags, inputs = made_of(StudentConfig(ModelConfig(), optimization), self.dataset)
+        inputs = {**inputs, TARGETS: target.fingerprint, **start_input(start, None)}
+        student = self._stage(run_dir / STUDENT, {**start_flag(start, None), **flags}, inputs)
+        # As the pipeline has it: the steps of all other trainings.
+        further = sum(one.flags["optimization"]["steps"] for one in (*teachers, student))
+        training = specialist.for_steps(further, verticals=3)
+        combined = self._training(run_dir, COMBINED, verticals, training, start)
+        stages = [*teachers, combined, student]
         return self._stage(
             run_dir / EVALUATION,
             {"split": "test", "seed": seed},
@@ -72,6 +87,11 @@ class MadeRuns:
                 "init_weights": init_weights,
             },
         )
+
+    def _training(self, run_dir, name, verticals, config, start=None):
+        flags, inputs = made_of(config, self.dataset)
+        flags = {"verticals": verticals, **start_flag(start, None), **flags}
+        return self._stage(run_dir / name, flags, {**inputs, **start_input(start, None)})
 
     def check(self, *evaluations):
         check_settings([one.directory.parent for one in evaluations], evaluations)
@@ -96,13 +116,11 @@ def test_runs_may_differ_by_seeds(runs, caplog):
 
 
 def test_runs_may_differ_by_the_groups_that_were_found_and_what_comes_of_them(runs):
-    # The length of the student, and onto which group's space the others are rotated.
+    # So do the steps of the combined model, which are those of all that groups need.
     runs.check(
-        runs.make("a", 0, ("bags", "hats+tops"), separation=0.5, align_to="specialist-bags"),
-        runs.make(
-            "b", 1, ("bags+hats+tops",), separation=0.5, align_to="specialist-bags+hats+tops"
-        ),
-        runs.make("c", 2, separation=0.5, align_to="specialist-tops"),
+        runs.make("a", 0, ("bags", "hats+tops")),
+        runs.make("b", 1, ("bags+hats+tops",)),
+        runs.make("c", 2),
     )
 
 
@@ -112,18 +130,18 @@ def test_runs_may_differ_by_the_groups_that_were_found_and_what_comes_of_them(ru
         ({"steps": 20}, r"specialist-bags was made with optimization.steps=10 in .*, but 20 in"),
         (
             {"steps": 20, "groups": ("bags+hats", "tops")},
-            r"specialist-tops was made with optimization.steps=10 in .*, but 20 in",
+            r"specialist-\w+ was made with optimization.steps=10 in .*, but 20 in",
         ),
         (
             {"steps": 20, "groups": ("bags+hats+tops",)},
-            r"combined was made with optimization.steps=30 in .*, but 60 in",
+            r"was made with optimization.steps=\d+ in .*, but \d+ in",
         ),
         (
             {"learning_rate": 0.5},
             r"student was made with optimization.learning_rate=0.001 in .*, but 0.5 in",
         ),
-        ({"views": 1}, r"targets was made with views=2 in .*, but 1 in"),
-        ({"align_to": "specialist-bags"}, r"with align_to=combined in .*, but first in"),
+        ({"dim": 32}, r"targets was made with dim=64 in .*, but 32 in"),
+        ({"align_to": "none"}, r"with align_to=combined-start in .*, but none in"),
         ({"unlabelled": True}, r"targets was made with unlabelled=nothing in .*, but True in"),
         ({"init_weights": "imagenet"}, r"was made with init_weights=none in .*, but imagenet in"),
     ],
@@ -155,7 +173,7 @@ def test_stages_that_only_two_of_the_runs_have_are_compared(runs):
     evaluations[2].inputs["specialist-tops"] = stage.fingerprint
 
     with pytest.raises(
-        UserError, match=r"specialist-tops was made with .* in .*s1, but .* in .*s2"
+        UserError, match=r"specialist-tops was made with .* in .*s0, but .* in .*s2"
     ):
         runs.check(*evaluations)
 
@@ -193,7 +211,7 @@ def test_runs_that_started_from_earlier_ones_are_compared_with_those(runs, caplo
     assert not caplog.text
     with pytest.raises(
         UserError,
-        match=r"stage init_from/combined was made with optimization.steps=30 in .*, but 60 in",
+        match=r"init_from/combined-start was made with optimization.steps=30 in .*, but 60 in",
     ):
         runs.check(*alike, second_step("other", 2, steps=20))
     with pytest.raises(UserError, match=r"made with init_weights=none in .*, but imagenet in"):

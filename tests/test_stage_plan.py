@@ -10,7 +10,8 @@ from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.grouping.strategies import StrategyConfig
 from apparel_embed.pipeline import plan_pipeline, run_pipeline
 from apparel_embed.runs import StageAccess, run_stage
-from apparel_embed.stages import specialist_stage
+from apparel_embed.stage_plan import StagePlan
+from apparel_embed.stages import COMBINED_START, specialist_stage
 
 
 def states(plan):
@@ -46,12 +47,13 @@ def test_of_a_run_that_is_not_begun_all_is_to_do_and_nothing_is_written(tmp_path
     assert list(states(plan)) == [
         "synthetic",
         "prepared",
+        "combined-start",
         "grouping-each",
         "specialist-bag",
         "specialist-dress",
-        "combined",
         "targets",
         "student",
+        "combined",
         "evaluation",
         "saved_model/1",
         "report",
@@ -62,7 +64,9 @@ def test_of_a_run_that_is_not_begun_all_is_to_do_and_nothing_is_written(tmp_path
     assert sizes(plan)["synthetic"] == "130 pictures to draw"
     assert sizes(plan)["prepared"] == "130 pictures"
     assert sizes(plan)["specialist-bag"] == "24 steps of 4 x 2 pictures, out of 30"
-    assert sizes(plan)["combined"] == "48 steps of 4 x 2 pictures, out of 60"
+    assert sizes(plan)["combined-start"] == "24 steps of 4 x 2 pictures, out of 60"
+    # As many as two specialists and the student.
+    assert sizes(plan)["combined"] == "72 steps of 4 x 2 pictures, out of 60"
     assert sizes(plan)["targets"] == "60 pictures"
     assert sizes(plan)["student"] == "24 steps of 8 pictures, out of 60"
     assert sizes(plan)["evaluation"] == "40 pictures"
@@ -77,6 +81,57 @@ def test_a_plan_is_told_as_a_table(tmp_path):
     assert lines[-1] == "Nothing was done or written (--dry_run)."
 
 
+@pytest.mark.parametrize(
+    ("changes", "planned"),
+    [
+        # A specialist of two has the steps of two.
+        ({}, {"specialist-bag+dress": 48, "specialist-bag": 24, "combined": 48 + 2 * 24 + 24}),
+        ({"single_specialists": False}, {"specialist-bag+dress": 48, "combined": 48 + 24}),
+        (
+            {"combined_seeds": 3},
+            {"combined-start-2": 24, "combined-start-3": 24, "combined": 2 * 24 + 48 + 48 + 24},
+        ),
+    ],
+)
+def test_the_combined_model_to_compare_with_has_the_steps_of_all_other_trainings(
+    tmp_path, changes, planned
+):
+    config = with_groups(config_of(tmp_path / "run"), "given", [("bag", "dress")])
+    plan = plan_pipeline(dataclasses.replace(config, **changes))
+
+    found = sizes(plan)
+    assert found["combined-start"].startswith("24 steps")
+    for name, steps in planned.items():
+        assert found[name].startswith(f"{steps} steps"), name
+    assert ("specialist-bag" in found) == changes.get("single_specialists", True)
+
+
+def test_specialists_and_student_may_start_from_no_combined_model(tmp_path, monkeypatch):
+    config = with_groups(config_of(tmp_path / "run"), "each")
+    starts, seen = {}, {}
+
+    make = StagePlan.make
+
+    def made(plan, directory, *, flags, **settings):
+        seen[directory.name] = flags
+        return make(plan, directory, flags=flags, **settings)
+
+    monkeypatch.setattr(StagePlan, "make", made)
+    for from_combined in (True, False):
+        changed = dataclasses.replace(
+            config,
+            specialists_start_from_combined=from_combined,
+            start_from_combined=from_combined,
+        )
+        plan_pipeline(changed)
+        starts[from_combined] = [
+            seen[name]["start"]
+            for name in ("combined-start", "specialist-bag", "student", "combined")
+        ]
+    start = "combined-start"
+    assert starts == {True: ["none", start, start, start], False: ["none", "none", "none", start]}
+
+
 def test_what_is_finished_and_begun_is_told(begun):
     config, dataset = begun
     run_dir = config.run_dir
@@ -88,13 +143,23 @@ def test_what_is_finished_and_begun_is_told(begun):
         with pytest.raises(KeyboardInterrupt):
             run_stage(*arguments, **{**settings, "work": lambda directory: _interrupt()})
 
-    training = config.specialist
-    specialist_stage(run_dir, dataset, ["bag"], training, access=StageAccess(make=without_work))
-    specialist_stage(run_dir, dataset, ["dress"], training, access=StageAccess(make=interrupted))
+    training, done = config.specialist, StageAccess(make=without_work)
+    start = specialist_stage(
+        run_dir,
+        dataset,
+        ["bag", "dress"],
+        training.for_steps(24, verticals=2),
+        COMBINED_START,
+        access=done,
+    )
+    specialist_stage(run_dir, dataset, ["bag"], training, start=start, access=done)
+    died = StageAccess(make=interrupted)
+    specialist_stage(run_dir, dataset, ["dress"], training, start=start, access=died)
     before = content(run_dir)
     found = states(plan_pipeline(config))
 
-    assert found["synthetic"] == found["prepared"] == found["specialist-bag"] == "finished"
+    for name in ("synthetic", "prepared", "combined-start", "specialist-bag"):
+        assert found[name] == "finished"
     assert found["specialist-dress"] == "to be gone on with"
     assert found["combined"] == found["student"] == "to do"
     assert content(run_dir) == before

@@ -4,6 +4,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import sys
 import time
 
@@ -12,12 +13,13 @@ from apparel_embed.locks import lock_path
 STAGES = (
     "synthetic",
     "prepared",
+    "combined-start",
     "specialist-bag",
     "specialist-dress",
     "grouping-affinity",
-    "combined",
     "targets",
     "student",
+    "combined",
     "evaluation",
     "saved_model",
     "report",
@@ -38,6 +40,7 @@ def config_of(run_dir):
     from apparel_embed.training.optimization import OptimizationConfig
     from apparel_embed.training.specialist import SpecialistConfig
     from apparel_embed.training.student import StudentConfig
+    from apparel_embed.training.targets import TargetsConfig
 
     model = ModelConfig(image_size=32, embedding_dim=8)
     loop = LoopConfig(validate_every=6, checkpoint_every=4, log_every=1)
@@ -62,6 +65,8 @@ def config_of(run_dir):
             batch_size=8,
             loop=loop,
         ),
+        combined_steps=12,
+        targets=TargetsConfig(dim=8),
         grouping=SearchConfig(strategy=StrategyConfig(name="affinity")),
         measure_speed=False,
     )
@@ -146,6 +151,13 @@ def contents(run_dir):
             }
         elif path.suffix == ".h5":
             found[name] = _arrays(path)
+        elif path.name == "summary.json":
+            summary = json.loads(path.read_text())
+            for road in summary["roads"]:
+                del road["seconds"]
+            found[name] = summary
+        elif path.name == "tables.txt":
+            found[name] = re.sub(r" +\d+:\d\d:\d\d", "", path.read_text())
         elif (
             path.is_file()
             and not path.name.startswith("events.")

@@ -6,7 +6,7 @@ from apparel_embed.models.embedding import (
     save_embedding_model,
 )
 from apparel_embed.training.strategy import start_afresh
-from apparel_embed.training.targets import Teacher
+from apparel_embed.training.targets import Targets, TargetsConfig, Teacher, compute_targets
 
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
 VERTICALS = ("bags", "dresses")
@@ -20,4 +20,18 @@ def write_model(directory, seed, config=MODEL):
 
 
 def both(teachers):
-    return [Teacher((name,), teachers / name) for name in ("bags", "dresses")]
+    return [Teacher(name, (name,), teachers / name) for name in VERTICALS]
+
+
+def targets_of(dataset, teachers, reference=None, **config) -> Targets:
+    """Returns the targets of a student as long as the teachers."""
+    config = TargetsConfig(dim=MODEL.embedding_dim, **config)
+    return compute_targets(dataset, teachers, reference=reference, config=config)
+
+
+def taught(targets):
+    """Returns what a student learns, and what it does not, as `train_student` takes them."""
+    return (
+        (targets.records, targets.embeddings),
+        (targets.held_out_records, targets.held_out),
+    )

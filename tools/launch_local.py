@@ -1,7 +1,7 @@
 r"""Starts several processes on this machine that train together, to try --strategy=multi_worker.
 
     python tools/launch_local.py --workers=2 -- python tools/train_specialist.py \
-      --strategy=multi_worker --run_dir=runs/mine --verticals=dress,skirt
+      --strategy=multi_worker --run_dir=runs/mine --verticals=dress,skirt --specialist_start=none
 
 Each process gets the same command, and TF_CONFIG in its environment, which says who they all are
 and which of them it is. Their lines are printed with their names before them. Worker 0, the chief,

@@ -23,6 +23,7 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.data_flags import PrepareFlags
+from apparel_embed.cli.define import define_number
 from apparel_embed.cli.dry_run_flags import DryRunFlag
 from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.evaluation_flags import measure_speed_flag, split_flag
@@ -32,7 +33,11 @@ from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlag
 from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
 from apparel_embed.cli.synthetic_flags import SyntheticFlags
-from apparel_embed.cli.target_flags import StudentStartFlag, TargetFlags
+from apparel_embed.cli.target_flags import (
+    SpecialistStartFlag,
+    StudentStartFlag,
+    TargetFlags,
+)
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
 from apparel_embed.evaluation.deployment import COMBINED, model_to_deploy
 from apparel_embed.files import read_json
@@ -45,11 +50,34 @@ _MANIFEST = flags.DEFINE_string(
     "manifest", None, "manifest, CSV or Parquet; without one, synthetic garments are drawn"
 )
 _GROUPING = GroupingFlags()
-_COMPARE_SPECIALISTS = flags.DEFINE_bool(
-    "compare_specialists",
-    False,
-    "train one specialist per vertical to compare with, whatever the groups; searches do anyway",
+_SINGLE_SPECIALISTS = flags.DEFINE_bool(
+    "single_specialists",
+    True,
+    "train one specialist per vertical, to teach and to compare with, whatever the groups",
 )
+_COMBINED_STEPS = define_number(
+    "combined_steps",
+    450,
+    "training steps of the combined model for each vertical, before specialists and student start "
+    "from it; the combined model that they are compared with then goes on for as many steps as "
+    "all of them take",
+    1,
+)
+_COMBINED_LEARNING_RATE = define_number(
+    "combined_learning_rate",
+    None,
+    "learning rate of the combined model at its peak; by default that of specialists",
+    0.0,
+    10.0,
+)
+_COMBINED_SEEDS = define_number(
+    "combined_seeds",
+    1,
+    "combined models, alike but for their seeds, that teach the student beside specialists",
+    1,
+    100,
+)
+_SPECIALIST_START = SpecialistStartFlag()
 _TARGETS = TargetFlags()
 _STUDENT_START = StudentStartFlag()
 _SPLIT = split_flag()
@@ -76,9 +104,13 @@ def main() -> None:
         specialist=_SPECIALIST.config(),
         student=_STUDENT.config(),
         grouping=_GROUPING.config(),
-        compare_specialists=_COMPARE_SPECIALISTS.value,
+        combined_steps=_COMBINED_STEPS.value,
+        combined_learning_rate=_COMBINED_LEARNING_RATE.value,
+        combined_seeds=_COMBINED_SEEDS.value,
+        single_specialists=_SINGLE_SPECIALISTS.value,
+        specialists_start_from_combined=_SPECIALIST_START.from_combined(_MODEL.init_from),
         align_to=_TARGETS.align_to,
-        targets=_TARGETS.config(_TRAINING.input().augment, _TRAINING.seed),
+        targets=_TARGETS.config(_MODEL.config().embedding_dim, _TRAINING.seed),
         start_from_combined=_STUDENT_START.from_combined(_MODEL.init_from),
         split=_SPLIT.value,
         processes=_PROCESSES.value,

@@ -17,6 +17,7 @@ from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.grouping_flags import GroupingFlags
 from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
+from apparel_embed.cli.target_flags import SpecialistStartFlag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
 from apparel_embed.files import read_json
 from apparel_embed.grouping.stage import GROUPS_FILE, grouping_stage, plan_grouping
@@ -25,6 +26,7 @@ from apparel_embed.stage_plan import StagePlan
 
 _RUN = RunFlags()
 _GROUPING = GroupingFlags(default="affinity")
+_START = SpecialistStartFlag()
 _DRY_RUN = DryRunFlag()
 _MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
@@ -34,14 +36,15 @@ _SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
 def main() -> None:
     """Searches, and says what was found."""
     search, training = _GROUPING.config(), _SPECIALIST.config()
+    start = _START.stage(_RUN, _MODEL.init_from)
     if _DRY_RUN.is_given:
         dataset = _RUN.dataset()
         plan = StagePlan(_RUN.run_dir).of(dataset)
-        plan_grouping(plan, _RUN.run_dir, dataset, search, training)
+        plan_grouping(plan, _RUN.run_dir, dataset, search, training, start)
         print(plan.render())
         return
     _TRAINING.start()
-    stage = grouping_stage(_RUN.run_dir, _RUN.dataset(), search, training)
+    stage = grouping_stage(_RUN.run_dir, _RUN.dataset(), search, training, start)
     print(render_search(read_json(stage.directory / GROUPS_FILE)))
     tell_end(
         [

@@ -3,11 +3,16 @@ r"""Trains an embedding model on a group of verticals, with triplets and semi-ha
     python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
       --verticals=dress,skirt
 
-The model is written to <run_dir>/specialist-dress+skirt/model. One model on all verticals, for
-comparison and as the reference that targets are aligned to:
+The model is written to <run_dir>/specialist-dress+skirt/model. It starts from the combined model,
+which is to be trained first:
 
     python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
-      --verticals=all --stage=combined
+      --verticals=all --stage=combined-start
+
+and, to compare with, for as many further steps as everything else takes:
+
+    python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
+      --verticals=all --stage=combined --specialist_steps=750
 """
 
 from __future__ import annotations
@@ -19,8 +24,9 @@ from apparel_embed.cli.dry_run_flags import DryRunFlag
 from apparel_embed.cli.ending import command, rows_of_training, tell_end
 from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
+from apparel_embed.cli.target_flags import SpecialistStartFlag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
-from apparel_embed.stages import specialist_stage
+from apparel_embed.stages import COMBINED_START, specialist_stage
 
 _RUN = RunFlags()
 _VERTICALS = flags.DEFINE_list(
@@ -29,6 +35,7 @@ _VERTICALS = flags.DEFINE_list(
 _STAGE = flags.DEFINE_string(
     "stage", None, "name of the stage; by default specialist-<verticals joined by +>"
 )
+_START = SpecialistStartFlag()
 _DRY_RUN = DryRunFlag()
 _MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
@@ -47,6 +54,7 @@ def main() -> None:
         verticals,
         _SPECIALIST.config(),
         _STAGE.value,
+        None if _STAGE.value == COMBINED_START else _START.stage(_RUN, _MODEL.init_from),
         access=_DRY_RUN.access(_RUN.run_dir, dataset),
     )
     if _DRY_RUN.has_told():

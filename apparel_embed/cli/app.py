@@ -11,6 +11,7 @@ from absl import app, flags, logging
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from apparel_embed.cli.help import define_help_flags
+from apparel_embed.cli.recipes import apply_recipe
 from apparel_embed.errors import UserError
 from apparel_embed.interruption import INTERRUPTED, Stopped, stopped_by_sigterm
 from apparel_embed.wording import one_line
@@ -89,6 +90,7 @@ def run(main: Callable[[], None], *, goes_on: bool = False) -> None:
         binary = os.path.basename(argv[0])
         try:
             with stopped_by_sigterm(), logging_redirect_tqdm():
+                apply_recipe()
                 main()
         except UserError as error:
             sys.exit(f"{binary}: {error}")

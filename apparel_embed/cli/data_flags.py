@@ -11,6 +11,7 @@ from absl import flags
 from apparel_embed.cli.define import define_number, define_seed
 from apparel_embed.data.pictures import LARGEST_MAX_PIXELS, PictureSettings
 from apparel_embed.data.prepare import PrepareConfig
+from apparel_embed.data.prepare_plan import USUAL_VAL_FRACTION
 from apparel_embed.data.verticals import parse_mapping
 
 _MOST_HELD_OUT = 0.9
@@ -54,15 +55,17 @@ class HoldOutFlags:
     Args:
       splits: those to hold out for, of val and test.
       column: the default of the column whose values are the groups.
+      usual: whether the default is `USUAL_VAL_FRACTION` where there is no such split, else 0.
     """
 
-    def __init__(self, splits: Sequence[str], column: str) -> None:
+    def __init__(self, splits: Sequence[str], column: str, *, usual: bool = False) -> None:
         self._fractions = {
             split: define_number(
                 f"{split}_fraction",
+                None if usual else 0.0,
+                f"share of the training groups of each vertical to hold out as {split}; 0 is none"
+                + (f"; by default {USUAL_VAL_FRACTION:g} where no row is of split val" * usual),
                 0.0,
-                f"share of the training groups of each vertical to hold out as {split}; 0 is none",
-                0,
                 _MOST_HELD_OUT,
             )
             for split in splits
@@ -76,7 +79,7 @@ class HoldOutFlags:
         self._seed = define_seed("the choice of held-out groups", "split_seed")
 
     def fraction(self, split: str) -> float:
-        """Returns the share of the groups to hold out for a split."""
+        """Returns the share of the groups to hold out for a split; None for the usual one."""
         return self._fractions[split].value
 
     @property
@@ -130,7 +133,7 @@ class PrepareFlags:
 
     def __init__(self) -> None:
         default = PrepareConfig(manifest="", output="")
-        self._hold_out = HoldOutFlags(["val"], default.val_group_column)
+        self._hold_out = HoldOutFlags(["val"], default.val_group_column, usual=True)
         self._map_verticals = map_verticals_flag()
         self._picture = PictureFlags()
         self._shard_records = define_number(

@@ -37,18 +37,10 @@ class GroupingFlags:
         self._tolerance = define_number(
             "grouping_tolerance",
             rule.tolerance,
-            "by how much validation R@1 of a vertical may fall in a group, "
+            "by how much validation R@1 of a vertical may be expected to fall in a group, "
             "below that of its own specialist",
             0.0,
             1.0,
-        )
-        self._confidence = define_number(
-            "grouping_confidence",
-            rule.confidence,
-            "how sure it must be, for each vertical of a group, that it "
-            "falls by less than the tolerance",
-            0.51,
-            0.999,
         )
         self._threshold = define_number(
             "affinity_threshold",
@@ -87,6 +79,6 @@ class GroupingFlags:
                 given=parse_groups(self._groups.value),
                 affinity_threshold=self._threshold.value,
             ),
-            rule=Rule(tolerance=self._tolerance.value, confidence=self._confidence.value),
+            rule=Rule(tolerance=self._tolerance.value),
             budget=Budget(trainings=self._trainings.value, minutes=self._minutes.value),
         )

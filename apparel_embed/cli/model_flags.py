@@ -7,6 +7,7 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli.define import define_number
+from apparel_embed.cli.recipes import define_recipe
 from apparel_embed.models.backbones import BACKBONES
 from apparel_embed.models.embedding import POOLINGS, ModelConfig
 
@@ -34,6 +35,7 @@ class ModelFlags:
 
     def __init__(self) -> None:
         default = ModelConfig()
+        define_recipe()
         self._backbone = flags.DEFINE_enum(
             "backbone", default.backbone, list(BACKBONES), "backbone of the embedding model"
         )
@@ -48,7 +50,12 @@ class ModelFlags:
             "embedding_dim", default.embedding_dim, "length of an embedding", 2, 4096
         )
         self._pooling = flags.DEFINE_enum(
-            "pooling", default.pooling, list(POOLINGS), "pooling over height and width"
+            "pooling",
+            default.pooling,
+            list(POOLINGS),
+            "what an image's features are: the average or the generalised mean (gem) of the "
+            "backbone's last level; or pyramid, averages of all its levels and a histogram of the "
+            "image's colours",
         )
         self._momentum = define_number(
             "batch_norm_momentum",

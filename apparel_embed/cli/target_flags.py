@@ -1,4 +1,4 @@
-"""Flags of the student's targets, and of where it starts."""
+"""Flags of the student's targets, and of where trainings start."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from pathlib import Path
 
 from absl import flags
 
-from apparel_embed.cli.define import define_number
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.data.augment import AugmentConfig
-from apparel_embed.stage_record import Stage
-from apparel_embed.stages import COMBINED
+from apparel_embed.errors import UserError
+from apparel_embed.stage_record import Stage, open_stage
+from apparel_embed.stages import COMBINED_START
 from apparel_embed.student_stages import REFERENCES
-from apparel_embed.training.separation import MOST_SEPARATION
-from apparel_embed.training.targets import ALIGN_ON, TargetsConfig
-from apparel_embed.training.views import MOST_VIEWS
+from apparel_embed.training.targets import TargetsConfig
 
 
 def unlabelled_flag() -> flags.FlagHolder[bool]:
@@ -31,36 +28,12 @@ class TargetFlags:
     """Onto what targets are aligned, how they are made, and of which pictures."""
 
     def __init__(self) -> None:
-        default = TargetsConfig()
         said = "; ".join(f"{name}, {what}" for name, what in REFERENCES.items())
         self._align_to = flags.DEFINE_enum(
             "align_to",
             next(iter(REFERENCES)),
             list(REFERENCES),
-            f"space onto which the specialists' are rotated for the student: {said}",
-        )
-        self._align_on = flags.DEFINE_enum(
-            "align_on",
-            default.align_on,
-            list(ALIGN_ON),
-            "pictures that a specialist's rotation is worked out from: those of its own group, or "
-            "those of all groups, which all specialists embed then",
-        )
-        self._views = define_number(
-            "target_views",
-            default.views,
-            "views of a picture over which its target is averaged: the picture itself and others "
-            "augmented as --augment_* say",
-            1,
-            MOST_VIEWS,
-        )
-        self._separation = define_number(
-            "separate_groups",
-            default.separation,
-            "how far the targets of different groups are kept apart, by further dimensions, one "
-            "for each group; 0 is off",
-            0.0,
-            MOST_SEPARATION,
+            f"space onto which those of teachers are rotated for the student: {said}",
         )
         self._unlabelled = unlabelled_flag()
 
@@ -69,21 +42,36 @@ class TargetFlags:
         """A name in `REFERENCES`."""
         return self._align_to.value
 
-    def config(self, augment: AugmentConfig, seed: int) -> TargetsConfig:
+    def config(self, dim: int, seed: int) -> TargetsConfig:
         """Returns the configuration of targets.
 
         Args:
-          augment: how views are made.
-          seed: of views.
+          dim: length of the student's embedding.
+          seed: of the bootstrap that teachers are chosen by.
         """
-        return TargetsConfig(
-            views=self._views.value,
-            augment=augment,
-            seed=seed,
-            separation=self._separation.value,
-            align_on=self._align_on.value,
-            unlabelled=self._unlabelled.value,
+        return TargetsConfig(dim=dim, unlabelled=self._unlabelled.value, seed=seed)
+
+
+class SpecialistStartFlag:
+    """The model from whose weights specialists start."""
+
+    def __init__(self) -> None:
+        self._start = flags.DEFINE_enum(
+            "specialist_start",
+            "auto",
+            ["auto", "combined", "none"],
+            "model from whose weights specialists start, and which they keep where they gain "
+            "nothing on split val: combined, that of this run; none, that of --init_from, or "
+            "--init_weights; auto, combined where there is no --init_from, else none",
         )
+
+    def from_combined(self, init_from: Path | None) -> bool:
+        """Returns whether it is the combined model; the argument is as in `StudentStartFlag`."""
+        return _is_combined(self._start.value, init_from)
+
+    def stage(self, run: RunFlags, init_from: Path | None) -> Stage | None:
+        """Opens the stage of the combined model; None if it is not that model."""
+        return _combined_start(run, "specialist") if self.from_combined(init_from) else None
 
 
 class StudentStartFlag:
@@ -93,7 +81,7 @@ class StudentStartFlag:
         self._start = flags.DEFINE_enum(
             "student_start",
             "auto",
-            ["auto", COMBINED, "none"],
+            ["auto", "combined", "none"],
             "model from whose weights the student starts: combined, that of this run; none, the "
             "student of --init_from, or --init_weights; auto, combined where there is no "
             "--init_from, else none",
@@ -105,8 +93,27 @@ class StudentStartFlag:
         Args:
           init_from: directory of an earlier run whose models trainings start from, or None.
         """
-        return self._start.value == COMBINED or (self._start.value == "auto" and not init_from)
+        return _is_combined(self._start.value, init_from)
 
     def stage(self, run: RunFlags, init_from: Path | None) -> Stage | None:
         """Opens the stage of the combined model; None if it is not that model."""
-        return run.stage(COMBINED) if self.from_combined(init_from) else None
+        return _combined_start(run, "student") if self.from_combined(init_from) else None
+
+
+def _is_combined(start: str, init_from: Path | None) -> bool:
+    return start == "combined" or (start == "auto" and not init_from)
+
+
+def _combined_start(run: RunFlags, what: str) -> Stage:
+    """Opens the stage of the combined model that others start from.
+
+    Raises:
+      UserError: if it is not there, with what to do.
+    """
+    try:
+        return open_stage(run.run_dir / COMBINED_START)
+    except UserError as error:
+        raise UserError(
+            f"{error}; train it first (tools/train_specialist.py --verticals=all "
+            f"--stage={COMBINED_START}), or start elsewhere (--{what}_start=none)"
+        ) from error

@@ -21,12 +21,20 @@ from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import (
+    FEW_PICTURES,
     LEARNING_RATE_SCALES,
     OPTIMIZERS,
     OptimizationConfig,
 )
 from apparel_embed.training.specialist import SpecialistConfig
-from apparel_embed.training.student import StudentConfig
+from apparel_embed.training.student import (
+    LEAST_STUDENT_STEPS,
+    MOST_STUDENT_STEPS,
+    STUDENT_EPOCHS,
+    StudentConfig,
+)
+
+TRAIN_BACKBONE: dict[str, bool | None] = {"yes": True, "no": False, "auto": None}
 
 
 class TrainingFlags:
@@ -61,29 +69,54 @@ class TrainingFlags:
             0.0,
             1.0,
         )
+        self._train_backbone = flags.DEFINE_enum(
+            "train_backbone",
+            "yes",
+            list(TRAIN_BACKBONE),
+            "whether the backbone is trained, too: yes; no, which keeps its initial weights and "
+            f"its batch norms' statistics; auto, yes from {FEW_PICTURES:,} training images on",
+        )
         self._loop = {
-            name: define_number(name, getattr(loop, name), what, 1)
-            for name, what in (
+            name: define_number(name, getattr(loop, name), what, low)
+            for name, what, low in (
                 (
                     "validate_every",
-                    "steps between validations, of which the best one's weights are kept",
+                    "steps between validations, of which the best one's weights are kept; 0 for "
+                    "ten in a training",
+                    0,
+                ),
+                (
+                    "patience",
+                    "validations without a better one after which a training ends; 0 for never",
+                    0,
                 ),
                 (
                     "checkpoint_every",
                     "steps between checkpoints that an interrupted training goes on from",
+                    1,
                 ),
                 (
                     "log_every",
                     "steps between TensorBoard's numbers and histograms, each a forward pass more",
+                    1,
                 ),
                 (
                     "keep_checkpoints",
                     "newest checkpoints that a training keeps until it is finished, beside that "
                     "of the best weights",
+                    1,
                 ),
             )
         }
         self._augment = AugmentFlags()
+        self._views = define_number(
+            "frozen_views",
+            InputConfig().views,
+            "augmented views of each image that are put through a backbone that is not trained, "
+            "once for all trainings; 0 to augment anew in every step",
+            0,
+            1024,
+        )
 
     def start(self) -> None:
         """Meets the other processes, if there are some: to be called before anything else.
@@ -114,6 +147,7 @@ class TrainingFlags:
             weight_decay=self._weight_decay.value,
             warmup_fraction=self._warmup_fraction.value,
             frozen_steps=frozen_steps,
+            train_backbone=TRAIN_BACKBONE[self._train_backbone.value],
             seed=self._seed.value,
             scale_learning_rate=self._scale_learning_rate.value,
         )
@@ -124,7 +158,11 @@ class TrainingFlags:
 
     def input(self) -> InputConfig:
         """Returns the configuration of training input."""
-        return InputConfig(augment=self._augment.config(), cache_gib=self._execution.cache_gib)
+        return InputConfig(
+            augment=self._augment.config(),
+            cache_gib=self._execution.cache_gib,
+            views=self._views.value,
+        )
 
     def loop(self) -> LoopConfig:
         """Returns the configuration of the loop."""
@@ -140,8 +178,8 @@ class SpecialistFlags:
         self._schedule = _ScheduleFlags(
             "specialist",
             "training steps of a specialist for each of its verticals: a group of two trains for "
-            "twice as many, and the combined model for as many as all verticals together",
-            steps=400,
+            "twice as many",
+            steps=225,
             learning_rate=2e-3,
         )
         self._items_per_batch = define_number(
@@ -188,7 +226,12 @@ class StudentFlags:
         default = StudentConfig(ModelConfig(), OptimizationConfig(steps=1))
         self._model, self._training = model, training
         self._schedule = _ScheduleFlags(
-            "student", "training steps of the student", steps=3000, learning_rate=2e-3
+            "student",
+            f"training steps of the student; 0 for {STUDENT_EPOCHS} passes over its images, "
+            f"{LEAST_STUDENT_STEPS:,} to {MOST_STUDENT_STEPS:,} steps",
+            steps=0,
+            learning_rate=2e-3,
+            least_steps=0,
         )
         self._batch_size = define_number(
             "student_batch_size", default.batch_size, "pictures in a batch of the student", 1
@@ -236,8 +279,16 @@ class StudentFlags:
 class _ScheduleFlags:
     """Steps and learning rate, which specialists and student have each of their own."""
 
-    def __init__(self, who: str, steps_of: str, *, steps: int, learning_rate: float) -> None:
-        self._steps = define_number(f"{who}_steps", steps, steps_of, 1)
+    def __init__(
+        self,
+        who: str,
+        steps_of: str,
+        *,
+        steps: int,
+        learning_rate: float,
+        least_steps: int = 1,
+    ) -> None:
+        self._steps = define_number(f"{who}_steps", steps, steps_of, least_steps)
         self._learning_rate = define_number(
             f"{who}_learning_rate",
             learning_rate,

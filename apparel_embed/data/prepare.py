@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from absl import logging
 from array_record.python import array_record_module
@@ -31,7 +32,13 @@ from apparel_embed.data.manifest import (
 )
 from apparel_embed.data.picture_pool import PictureTask, prepare_pictures
 from apparel_embed.data.pictures import Picture, PictureSettings
-from apparel_embed.data.prepare_plan import PrepareConfig, check_same, make_plan, read_plan
+from apparel_embed.data.prepare_plan import (
+    USUAL_VAL_FRACTION,
+    PrepareConfig,
+    check_same,
+    make_plan,
+    read_plan,
+)
 from apparel_embed.data.prepared import (
     DATASET_FILE,
     INDEX_FILE,
@@ -84,7 +91,8 @@ def prepare(config: PrepareConfig, processes: int = 0) -> PreparedDataset:
     """
     if processes < 0:
         raise UserError(f"--processes={processes} is not allowed; it must be at least 0")
-    table, rows = _read_rows(config)
+    config, table = _settled(config)
+    table, rows = _read_rows(config, table)
     plan = make_plan(config, table)
     output = Path(config.output)
     if _is_finished(output, plan):
@@ -134,6 +142,7 @@ def plan_prepare(config: PrepareConfig, table: pa.Table | None = None) -> Prepar
       table: rows of a manifest that is not written yet; without, it is read.
     """
     is_written = table is None
+    config, table = _settled(config, table)
     table, _ = _read_rows(config, table)
     output, state, todo = Path(config.output), "to do", table.num_rows
     partial = partial_directory(output)
@@ -152,10 +161,21 @@ def plan_prepare(config: PrepareConfig, table: pa.Table | None = None) -> Prepar
     return PreparePlan(state, todo, PreparedDataset(output, info, index))
 
 
-def _read_rows(config: PrepareConfig, table: pa.Table | None = None) -> tuple[pa.Table, np.ndarray]:
-    """Returns the manifest's rows to prepare, and at which index each stands in the manifest."""
+def _settled(
+    config: PrepareConfig, table: pa.Table | None = None
+) -> tuple[PrepareConfig, pa.Table]:
+    """Returns the same with the share to hold out decided, and the manifest's rows."""
     if table is None:
         table = read_manifest(config.manifest)
+    if config.val_fraction is not None:
+        return config, table
+    has_val = pc.any(pc.equal(table["split"], "val")).as_py()
+    fraction = 0.0 if has_val else USUAL_VAL_FRACTION
+    return dataclasses.replace(config, val_fraction=fraction), table
+
+
+def _read_rows(config: PrepareConfig, table: pa.Table) -> tuple[pa.Table, np.ndarray]:
+    """Returns the manifest's rows to prepare, and at which index each stands in the manifest."""
     table = table.append_column(RESERVED_COLUMN, pa.array(np.arange(table.num_rows)))
     table = map_verticals(table, config.map_verticals)
     if config.val_fraction:

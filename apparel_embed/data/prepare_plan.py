@@ -19,6 +19,8 @@ from apparel_embed.data.prepared import SCHEMA_VERSION
 from apparel_embed.errors import UserError
 from apparel_embed.files import fingerprint_files, read_json
 
+USUAL_VAL_FRACTION = 0.15
+
 
 @dataclasses.dataclass(frozen=True)
 class PrepareConfig:
@@ -31,7 +33,8 @@ class PrepareConfig:
       crop_margin: added on each side of a box, as a fraction of the box's side, 0 to 10.
       jpeg_quality: 1 to 100.
       max_pixels: larger pictures are rejected undecoded, 1 to 178956970.
-      val_fraction: share of the training groups to hold out as `val`, in [0, 1); 0 for none.
+      val_fraction: share of the training groups to hold out as `val`, in [0, 1); 0 for none; None
+        for `USUAL_VAL_FRACTION` where the manifest has no row of split val, else none.
       val_group_column: groups to hold out are the distinct values of this column.
       seed: of the choice of the held-out groups, at least 0.
       shard_records: rows of the manifest per shard, at least 1.
@@ -48,7 +51,7 @@ class PrepareConfig:
     crop_margin: float = 0.1
     jpeg_quality: int = 92
     max_pixels: int = 100_000_000
-    val_fraction: float = 0.0
+    val_fraction: float | None = 0.0
     val_group_column: str = "item_id"
     seed: int = 0
     shard_records: int = 4096
@@ -67,7 +70,7 @@ class PrepareConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UserError(f"--{name}={value} is not allowed; it must be in [{low}, {high}]")
-        if not 0 <= self.val_fraction < 1:
+        if self.val_fraction is not None and not 0 <= self.val_fraction < 1:
             raise UserError(
                 f"--val_fraction={self.val_fraction} is not allowed; it must be in [0, 1)"
             )

@@ -27,6 +27,7 @@ ROUTED = "routed"
 SCOPES = (WITHIN, MERGED)
 KS = (1, 5, 10, 20)
 METRICS = (*(f"r_at_{k}" for k in KS), "map_at_r")
+_ALSO = ("r_at_1_pooled", "items", "chance")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,6 +67,11 @@ class EvaluationSet:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def only(self, chosen: np.ndarray) -> EvaluationSet:
+        """Returns a part of the set: the images for which bool [n] is true."""
+        fields = (field.name for field in dataclasses.fields(self))
+        return EvaluationSet(**{name: getattr(self, name)[chosen] for name in fields})
 
     def vertical_names(self) -> list[str]:
         """Returns the verticals that have a query or a gallery picture, sorted."""
@@ -237,21 +243,30 @@ def summary_rows(outcomes: Outcomes, seed: int = 0) -> list[dict]:
       seed: of the bootstrap.
 
     Returns:
-      Dicts with scope, vertical, queries, gallery and metrics: plain Python values.
+      Dicts with scope, vertical, queries, gallery and metrics: plain Python values. Those of "ALL"
+      are means over verticals but for `r_at_1_pooled`, the mean over queries, and the counts.
     """
     rows, means = [], []
     for vertical, metrics in outcomes.verticals.items():
-        values: dict[str, float | None] = dict.fromkeys(METRICS)
+        values: dict[str, float | None] = dict.fromkeys((*METRICS, *_ALSO))
+        values["items"] = 0
         low = high = None
         if len(metrics):
-            measured = mean_metrics(metrics)
+            measured = {
+                **mean_metrics(metrics),
+                "r_at_1_pooled": float(metrics.recall[1].mean()),
+                "items": len(np.unique(metrics.items)),
+                "chance": float(metrics.chance.mean()),
+            }
             means.append(measured)
             values.update(measured)
             low, high = bootstrap_interval(metrics.recall[1], metrics.items, seed)
         gallery = outcomes.gallery[vertical]
         rows.append(_row(outcomes.scope, vertical, len(metrics), gallery, values, low, high))
     answered = outcomes.answered()
-    values = {name: float(np.mean([mean[name] for mean in means])) for name in METRICS}
+    values = {name: float(np.mean([mean[name] for mean in means])) for name in (*METRICS, "chance")}
+    values["r_at_1_pooled"] = float(_joined(answered, lambda metrics: metrics.recall[1]).mean())
+    values["items"] = sum(mean["items"] for mean in means)
     low, high = stratified_bootstrap_interval(
         _joined(answered, lambda metrics: metrics.recall[1]),
         _joined(answered, lambda metrics: metrics.items),
@@ -359,7 +374,7 @@ def _row(
         "r_at_1": values["r_at_1"],
         "r_at_1_low": low,
         "r_at_1_high": high,
-        **{name: values[name] for name in METRICS if name != "r_at_1"},
+        **{name: values[name] for name in (*METRICS, *_ALSO) if name != "r_at_1"},
     }
 
 

@@ -24,7 +24,7 @@ DASH = "-"
 _MOST_RUNS_SHOWN = 5
 _NEEDED = (
     "model", "scope", "vertical", "queries", "r_at_1", "r_at_1_low", "r_at_1_high", "r_at_5",
-    "map_at_r", "parameters", "models_to_deploy",
+    "map_at_r", "r_at_1_pooled", "items", "chance", "parameters", "models_to_deploy",
 )  # fmt: skip
 
 _Rows = dict[tuple[str, str, str], dict]
@@ -49,9 +49,9 @@ def render_tables(rows: Sequence[dict], width: int | None = None) -> str:
     by_key = _by_key(rows)
     models = ordered_models(row["model"] for row in rows)
     text = plain_text(
-        "Mean over verticals; 95 % intervals over items in brackets",
+        "Mean over verticals; 95 % intervals over items in brackets; pooled: mean over queries",
         _gap_table(by_key, models),
-        "R@1 within each vertical",
+        "R@1 within each vertical; chance is what drawing a gallery picture at random gives",
         _vertical_table(by_key, models),
         width=width,
     )
@@ -180,7 +180,8 @@ def _by_key(rows: Sequence[dict]) -> _Rows:
 
 def _gap_table(rows: _Rows, models: Sequence[str]) -> Table:
     table = _table("model")
-    for header in ("R@1 within", "R@5", "mAP@R", "R@1 merged", "parameters", "models to deploy"):
+    headers = ("R@1 within", "pooled", "R@5", "mAP@R", "R@1 merged", "parameters", "models")
+    for header in headers:
         table.add_column(header, justify="right", overflow="fold")
     for model in models:
         within = rows.get((model, WITHIN, ALL))
@@ -189,6 +190,7 @@ def _gap_table(rows: _Rows, models: Sequence[str]) -> Table:
         table.add_row(
             model,
             _with_interval(within),
+            _share(within, "r_at_1_pooled"),
             _share(within, "r_at_5"),
             _share(within, "map_at_r"),
             _share(merged, "r_at_1"),
@@ -200,7 +202,7 @@ def _gap_table(rows: _Rows, models: Sequence[str]) -> Table:
 
 def _vertical_table(rows: _Rows, models: Sequence[str]) -> Table:
     table = _table("vertical")
-    for header in ("queries", *models):
+    for header in ("queries", "items", "chance", *models):
         table.add_column(header, justify="right", overflow="fold")
     within = {key: row for key, row in rows.items() if key[1] == WITHIN}
     verticals = sorted({key[2] for key in within} - {ALL})
@@ -209,7 +211,14 @@ def _vertical_table(rows: _Rows, models: Sequence[str]) -> Table:
         counts = sorted({row["queries"] for row in of_models if row})
         # Models evaluated on different queries must not look comparable.
         queries = " / ".join(map(str, counts)) or DASH
-        table.add_row(vertical, queries, *(_share(row, "r_at_1") for row in of_models))
+        first = next((row for row in of_models if row), None)
+        table.add_row(
+            vertical,
+            queries,
+            str(first["items"]) if first else DASH,
+            _share(first, "chance"),
+            *(_share(row, "r_at_1") for row in of_models),
+        )
     return table
 
 

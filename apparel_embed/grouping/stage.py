@@ -13,11 +13,17 @@ from apparel_embed.grouping.sessions import trial_sessions
 from apparel_embed.grouping.strategies import Groups, groups_without_search
 from apparel_embed.grouping.training import StageTrainer
 from apparel_embed.inference.damage import telling_damage
-from apparel_embed.previous_run import previous_input, previous_stage
+from apparel_embed.previous_run import previous_stage
 from apparel_embed.runs import REAL, StageAccess
 from apparel_embed.stage_plan import StagePlan
 from apparel_embed.stage_record import Stage
-from apparel_embed.stages import COMBINED, made_of, specialist_stage
+from apparel_embed.stages import (
+    COMBINED,
+    made_of,
+    specialist_stage,
+    start_flag,
+    start_input,
+)
 from apparel_embed.summaries.hparams import write_sessions
 from apparel_embed.training.specialist import SpecialistConfig
 
@@ -29,6 +35,7 @@ def grouping_stage(
     dataset: PreparedDataset,
     search: SearchConfig,
     training: SpecialistConfig,
+    start: Stage | None = None,
     access: StageAccess = REAL,
 ) -> Stage:
     """Finds the groups; `<stage>/groups.json` tells them with every trial and its evidence.
@@ -44,6 +51,7 @@ def grouping_stage(
       dataset: a prepared dataset.
       search: how to find them.
       training: how the specialist of one vertical is trained.
+      start: the stage of this run with the model that trials start from, or None.
       access: how stages are made.
 
     Returns:
@@ -54,13 +62,13 @@ def grouping_stage(
         stage or a trial was made by another way of training.
     """
     flags, inputs = made_of(training, dataset)
-    if training.init_from:
+    previous = None
+    if training.init_from and not start:
         # Of what trials start from, the one model that every run has.
-        start = previous_stage(training.init_from, (COMBINED,), training.model, run_dir)
-        inputs.update(previous_input(start))
+        previous = previous_stage(training.init_from, (COMBINED,), training.model, run_dir)
 
     def work(directory: Path) -> dict[str, Any]:
-        found = search_groups(StageTrainer(run_dir, dataset, training), search)
+        found = search_groups(StageTrainer(run_dir, dataset, training, start), search)
         write_json(directory / GROUPS_FILE, found.record)
         write_sessions(directory / "tensorboard", trial_sessions(found.record, training))
         return {"groups": found.record["groups"], "complete": found.complete}
@@ -72,9 +80,10 @@ def grouping_stage(
             "affinity_threshold": search.strategy.affinity_threshold,
             "rule": dataclasses.asdict(search.rule),
             "budget": dataclasses.asdict(search.budget),
+            **start_flag(start, previous),
             **flags,
         },
-        inputs=inputs,
+        inputs={**inputs, **start_input(start, previous)},
         work=telling_damage(dataset, work),
         renewed=("rule", "budget", "affinity_threshold"),
         together=True,
@@ -87,16 +96,17 @@ def plan_grouping(
     dataset: PreparedDataset,
     search: SearchConfig,
     training: SpecialistConfig,
+    start: Stage | None = None,
 ) -> Groups:
     """Plans the search; returns its groups, or each vertical alone where it is to find them."""
-    stage = grouping_stage(run_dir, dataset, search, training, plan.access)
+    stage = grouping_stage(run_dir, dataset, search, training, start, plan.access)
     if stage.result:
         return tuple(tuple(group) for group in stage.result["groups"])
     groups = groups_without_search(search.strategy, dataset.verticals)
     if groups is not None:
         return groups
     for vertical in dataset.verticals:
-        specialist_stage(run_dir, dataset, [vertical], training, access=plan.access)
+        specialist_stage(run_dir, dataset, [vertical], training, start=start, access=plan.access)
     plan.doubt(
         f"Which groups there will be, --grouping={search.strategy.name} finds out by training "
         "groups, too; here every vertical is alone."

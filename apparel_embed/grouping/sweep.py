@@ -30,7 +30,7 @@ from apparel_embed.runs import REAL, StageAccess
 from apparel_embed.stage_plan import StagePlan
 from apparel_embed.stage_record import Stage
 from apparel_embed.stages import COMBINED, SWEEP, made_of, specialist_stage
-from apparel_embed.student_stages import student_stage, targets_stage
+from apparel_embed.student_stages import settled_student, student_stage, targets_stage
 from apparel_embed.summaries.hparams import write_sessions
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
@@ -300,7 +300,8 @@ class _Models:
         self._access = access
         self._own_dir, self._run_dir = run_dir, run_dir / "sweep-models" / f"seed{seed}"
         self._dataset, self._sweep = dataset, sweep
-        self._training, self._student = _seeded(training, seed), _seeded(student, seed)
+        self._training = _seeded(training, seed)
+        self._student = settled_student(dataset, _seeded(student, seed), sweep.unlabelled)
         self._pictures = evaluation_set(dataset, sweep.split)
 
     def triplet(self, group: Group) -> Stage:
@@ -320,7 +321,9 @@ class _Models:
         reference = self.triplet(group)
         run_dir = self._run_dir / reference.name.replace("specialist", "unified", 1)
         teachers = [self.triplet((vertical,)) for vertical in group]
-        made = TargetsConfig(unlabelled=self._sweep.unlabelled)
+        made = TargetsConfig(
+            dim=self._student.model.embedding_dim, unlabelled=self._sweep.unlabelled
+        )
         targets = targets_stage(
             run_dir, self._dataset, teachers, reference, made, access=self._access
         )

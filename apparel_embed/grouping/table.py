@@ -34,8 +34,8 @@ def render_search(record: Mapping[str, Any], width: int = 120) -> str:
 def _decisions(record: Mapping[str, Any]) -> Table:
     rule = record["rule"]
     table = Table(
-        title=f"Accepted if every vertical's R@1 is above its own specialist's less "
-        f"{rule['tolerance']:g}, with {rule['confidence']:.0%} confidence each",
+        title="Accepted if no vertical's R@1 is expected to fall more than "
+        f"{rule['tolerance']:g} below its own specialist's",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )

@@ -11,6 +11,7 @@ from apparel_embed.evaluation.models import embed_by_frozen_backbone, embed_by_m
 from apparel_embed.evaluation.protocol import Outcomes, answered_queries, query_outcomes
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.grouping.trials import Group, Trial
+from apparel_embed.stage_record import Stage
 from apparel_embed.stages import specialist_stage
 from apparel_embed.training.specialist import SpecialistConfig
 
@@ -25,12 +26,20 @@ class StageTrainer:
       run_dir: the run's directory.
       dataset: a prepared dataset.
       config: how the specialist of one vertical is trained.
+      start: the stage with the model that all of them start from, or None.
 
     Raises:
       UserError: by `train`, before anything is trained, if split val answers no query.
     """
 
-    def __init__(self, run_dir: Path, dataset: PreparedDataset, config: SpecialistConfig) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        dataset: PreparedDataset,
+        config: SpecialistConfig,
+        start: Stage | None = None,
+    ) -> None:
+        self._start = start
         self._run_dir = run_dir
         self._dataset = dataset
         self._config = config
@@ -49,7 +58,7 @@ class StageTrainer:
                 "judged; hold items back for it, or give the groups (--grouping=given)"
             )
         config = self._config.for_verticals(len(verticals))
-        stage = specialist_stage(self._run_dir, self._dataset, verticals, config)
+        stage = specialist_stage(self._run_dir, self._dataset, verticals, config, start=self._start)
         model = embed_by_model(self._dataset, self._pictures.records, stage.directory / "model")
         return Trial(
             verticals=verticals,
@@ -61,7 +70,11 @@ class StageTrainer:
         )
 
     def untrained(self) -> Outcomes:
-        """Returns what the backbone finds with its initial weights."""
+        """Returns what the model finds that trials start from."""
+        if self._start:
+            directory = self._start.directory / "model"
+            started = embed_by_model(self._dataset, self._pictures.records, directory)
+            return query_outcomes(started.embeddings, self._pictures)
         config = self._config
         model = embed_by_frozen_backbone(
             self._dataset,

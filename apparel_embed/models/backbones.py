@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras_cv
@@ -20,10 +20,14 @@ import tensorflow as tf
 from absl import logging
 
 from apparel_embed.errors import UserError
-from apparel_embed.models.small_cnn import small_cnn_backbone
+from apparel_embed.models.small_cnn import small_cnn_backbone, small_cnn_levels
 from apparel_embed.wording import one_line
 
 InputShape = tuple[int, int, int]
+
+
+def _pyramid_levels(backbone: tf.keras.Model) -> Sequence[str]:
+    return list(backbone.pyramid_level_inputs.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +39,14 @@ class Backbone:
       scale: factor that the pixels (0..255) are multiplied by.
       offset: added after `scale`.
       presets: names of keras-cv weights that fit it.
+      levels: from the backbone to the names of the layers that end its levels, from fine to coarse.
     """
 
     build: Callable[[InputShape], tf.keras.Model]
     scale: float = 1 / 255
     offset: float = 0.0
     presets: tuple[str, ...] = ()
+    levels: Callable[[tf.keras.Model], Sequence[str]] = _pyramid_levels
 
 
 def _efficientnet_lite_b0(shape: InputShape) -> tf.keras.Model:
@@ -118,7 +124,9 @@ def _resnet(
 
 
 BACKBONES: dict[str, Backbone] = {
-    "small_cnn": Backbone(small_cnn_backbone, scale=1 / 127.5, offset=-1.0),
+    "small_cnn": Backbone(
+        small_cnn_backbone, scale=1 / 127.5, offset=-1.0, levels=small_cnn_levels
+    ),
     # (pixel - 127) / 128, as its ImageNet weights were trained.
     "efficientnet_lite_b0": Backbone(_efficientnet_lite_b0, scale=1 / 128, offset=-127 / 128),
     "efficientnet_v2_b0": Backbone(_efficientnet_v2_b0, presets=("efficientnetv2_b0_imagenet",)),

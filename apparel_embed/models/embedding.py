@@ -18,8 +18,16 @@ from apparel_embed.models.backbones import (
     without_keras_warnings,
 )
 from apparel_embed.models.batch_norm import set_momentum
+from apparel_embed.models.pooling import (
+    NORM,
+    POOLED,
+    POOLING,
+    GeMPooling,
+    pyramid_features,
+)
 
-POOLINGS = ("average", "gem")
+PYRAMID = "pyramid"
+POOLINGS = ("average", "gem", PYRAMID)
 _CONFIG_FILE = "model.json"
 _WEIGHTS_FILE = "model.weights.h5"
 
@@ -32,7 +40,8 @@ class ModelConfig:
       backbone: a name in `BACKBONES`.
       image_size: height and width of the input, in pixels.
       embedding_dim: length of the embedding.
-      pooling: "average" or "gem".
+      pooling: "average" or "gem", of the backbone's last level; or "pyramid", see
+        `pyramid_features`.
       batch_norm_momentum: of every batch norm; the usual 0.99 leaves the moving statistics wrong
         after a few hundred steps.
 
@@ -46,40 +55,6 @@ class ModelConfig:
     embedding_dim: int = 64
     pooling: str = "average"
     batch_norm_momentum: float = 0.9
-
-
-@tf.keras.utils.register_keras_serializable("apparel_embed")
-class GeMPooling(tf.keras.layers.Layer):
-    """Generalised-mean pooling over height and width, with a learnt exponent.
-
-    `(mean x^p)^(1/p)` of the positive part of x, per channel (Radenovic et al. 2018, "Fine-tuning
-    CNN Image Retrieval with No Human Annotation"). p = 1 is the average, large p the maximum.
-    """
-
-    def __init__(self, initial_exponent: float = 3.0, epsilon: float = 1e-6, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.initial_exponent = initial_exponent
-        self.epsilon = epsilon
-
-    def build(self, input_shape: tf.TensorShape) -> None:
-        """Makes the exponent."""
-        self.exponent = self.add_weight(
-            "exponent", (), initializer=tf.keras.initializers.Constant(self.initial_exponent)
-        )
-        super().build(input_shape)
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Maps a feature map [batch, h, w, c] to [batch, c]."""
-        powers = tf.pow(tf.maximum(inputs, self.epsilon), self.exponent)
-        return tf.pow(tf.reduce_mean(powers, axis=(1, 2)), 1.0 / self.exponent)
-
-    def get_config(self) -> dict:
-        """Returns the arguments of the constructor."""
-        return {
-            **super().get_config(),
-            "initial_exponent": self.initial_exponent,
-            "epsilon": self.epsilon,
-        }
 
 
 def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf.keras.Model:
@@ -110,7 +85,9 @@ def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf
     shape = (config.image_size, config.image_size, 3)
     backbone = entry.build(shape)
     load_initial_weights(backbone, config.backbone, init_weights)
-    set_momentum(backbone, config.batch_norm_momentum)
+    if config.pooling == PYRAMID:
+        levels = [backbone.get_layer(name).output for name in entry.levels(backbone)]
+        backbone = tf.keras.Model(backbone.input, levels)
     backbone._name = "backbone"
 
     # All but the backbone in float32 whatever the policy: it costs next to nothing, and distances
@@ -119,13 +96,17 @@ def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf
     inputs = tf.keras.Input(shape, name="images", **whole)
     x = tf.keras.layers.Rescaling(entry.scale, entry.offset, name="rescaling", **whole)(inputs)
     x = backbone(x)
-    if config.pooling == "gem":
+    if config.pooling == PYRAMID:
+        x = pyramid_features(inputs, x, **whole)
+    elif config.pooling == "gem":
         x = GeMPooling(name="pooling", **whole)(x)
     else:
         x = tf.keras.layers.GlobalAveragePooling2D(name="pooling", **whole)(x)
     x = tf.keras.layers.Dense(config.embedding_dim, name="projection", **whole)(x)
     outputs = tf.keras.layers.UnitNormalization(axis=-1, name="embedding", **whole)(x)
-    return tf.keras.Model(inputs, outputs, name="embedding_model")
+    model = tf.keras.Model(inputs, outputs, name="embedding_model")
+    set_momentum(model, config.batch_norm_momentum)
+    return model
 
 
 @tf.keras.utils.register_keras_serializable("apparel_embed")
@@ -196,6 +177,47 @@ def frozen_feature_model(model: tf.keras.Model) -> tf.keras.Model:
     pooled = model.get_layer("pooling").output
     outputs = tf.keras.layers.UnitNormalization(axis=-1, dtype="float32")(pooled)
     return tf.keras.Model(model.input, outputs, name="frozen_features")
+
+
+def trunk_model(model: tf.keras.Model) -> tf.keras.Model:
+    """Returns the part of a model that does not change while its backbone is not trained.
+
+    Args:
+      model: built by `build_embedding_model`, its pooling not "gem", whose exponent is trained.
+
+    Returns:
+      A model from images to pooled features float32 [batch, features].
+    """
+    return tf.keras.Model(model.input, model.get_layer(_names_of_head(model)[0]).output)
+
+
+def head_models(model: tf.keras.Model) -> tuple[tf.keras.Model, tf.keras.Model]:
+    """Returns the rest of a model: from what its trunk makes of images to embeddings.
+
+    Args:
+      model: as in `trunk_model`; its layers and weights are shared.
+
+    Returns:
+      A model from pooled features to embeddings [batch, embedding_dim], and one to embeddings
+      before they are scaled to 1, and after.
+    """
+    first, *names = _names_of_head(model)
+    features = tf.keras.Input(model.get_layer(first).output.shape[1:])
+    x = features
+    for name in names:
+        x = model.get_layer(name)(x)
+    vectors = model.get_layer("projection")(x)
+    embeddings = model.get_layer("embedding")(vectors)
+    return (
+        tf.keras.Model(features, embeddings),
+        tf.keras.Model(features, [vectors, embeddings]),
+    )
+
+
+def _names_of_head(model: tf.keras.Model) -> list[str]:
+    """Returns the layer that ends the trunk, and those between it and the projection."""
+    has_norm = any(layer.name == NORM for layer in model.layers)
+    return [POOLED, NORM, POOLING] if has_norm else [POOLING]
 
 
 def unscaled_model(model: tf.keras.Model) -> tf.keras.Model:

@@ -33,6 +33,13 @@ def small_cnn_backbone(
     return tf.keras.Model(inputs, x, name="small_cnn")
 
 
+def small_cnn_levels(backbone: tf.keras.Model) -> list[str]:
+    """Returns the names of the layers that end the stages of a `small_cnn_backbone`."""
+    relus = [layer.name for layer in backbone.layers if layer.name.endswith("relu")]
+    # The strided convolution of a stage has a ReLU of its own, and the first stage no other.
+    return [name for name in relus if not name.endswith("_down_relu") or name == relus[0]]
+
+
 def _convolution(x: tf.Tensor, channels: int, *, strides: int, name: str) -> tf.Tensor:
     x = tf.keras.layers.Conv2D(
         channels, 3, strides=strides, padding="same", use_bias=False, name=f"{name}_conv"

@@ -17,6 +17,7 @@ from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.page import render_page
 from apparel_embed.report.ranks import ranks_section
 from apparel_embed.report.sweep import sweep_section
+from apparel_embed.report.teachers import teachers_section
 
 PAGE_FILE = "index.html"
 # In the order shown. A new section is a function and a line here.
@@ -25,6 +26,7 @@ SECTIONS = (
     cost_section,
     compression_section,
     sweep_section,
+    teachers_section,
     ranks_section,
     map_section,
     curves_section,

@@ -52,6 +52,7 @@ class ReportInputs:
       measure_speed: whether to measure images per second, which no two reports share.
       sweep: directory with the curve of group sizes, or None.
       compression: directory with the costs of smaller models, or None.
+      targets: the stage of the student's targets, or None.
     """
 
     run: str
@@ -65,6 +66,7 @@ class ReportInputs:
     measure_speed: bool
     sweep: Path | None = None
     compression: Path | None = None
+    targets: Stage | None = None
 
     @property
     def models(self) -> list[str]:
@@ -86,6 +88,7 @@ def load_inputs(
     measure_speed: bool,
     sweep: Path | None = None,
     compression: Path | None = None,
+    targets: Stage | None = None,
 ) -> ReportInputs:
     """Reads what an evaluation has left.
 
@@ -98,6 +101,7 @@ def load_inputs(
       measure_speed: whether the report should measure images per second.
       sweep: directory with the curve of group sizes, or None.
       compression: directory with the costs of smaller models, or None.
+      targets: the stage of the student's targets, or None.
 
     Raises:
       UserError: if a file is missing, broken or of other pictures than the split.
@@ -122,4 +126,5 @@ def load_inputs(
         measure_speed=measure_speed,
         sweep=sweep,
         compression=compression,
+        targets=targets,
     )

@@ -151,3 +151,17 @@ def _resampled_means(
         drawn = generator.integers(len(counts), size=(some.stop - some.start, len(counts)))
         means[some] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     return means
+
+
+def unseen_loss(items: int, confidence: float) -> float:
+    """Returns the largest share of all items that may be lost although none of those seen is.
+
+    It is the exact upper limit of a share of which no case was seen (Clopper and Pearson, 1934): if
+    more were lost, one of the items seen would be, with this confidence or more. At 0.95 it is
+    about 3 / items, the "rule of three".
+
+    Args:
+      items: number of items seen, 1 or more.
+      confidence: above 0, below 1.
+    """
+    return 1 - (1 - confidence) ** (1 / items)

@@ -26,6 +26,7 @@ class QueryMetrics:
       items: [m] item of each query.
       recall: k -> [m] float64, 1 where a picture of the item is among the k nearest, else 0.
       average_precision_at_r: [m] float64 in 0 to 1; its mean is mAP@R.
+      chance: [m] float64 in 0 to 1, recall@1 of drawing one of the gallery's pictures at random.
       without_answer: number of queries left out because the gallery has no match for them.
     """
 
@@ -33,6 +34,7 @@ class QueryMetrics:
     items: np.ndarray
     recall: dict[int, np.ndarray]
     average_precision_at_r: np.ndarray
+    chance: np.ndarray
     without_answer: int
 
     def __len__(self) -> int:
@@ -52,6 +54,7 @@ class QueryMetrics:
             items=self.items[chosen],
             recall={k: values[chosen] for k, values in self.recall.items()},
             average_precision_at_r=self.average_precision_at_r[chosen],
+            chance=self.chance[chosen],
             without_answer=0,
         )
 
@@ -109,7 +112,8 @@ def retrieval_metrics(
     names, codes = np.unique(np.concatenate([query_items, gallery_items]), return_inverse=True)
     query_codes, gallery_codes = np.split(codes, [len(query_items)])
     matches = np.bincount(gallery_codes, minlength=len(names))[query_codes]
-    matches -= _finds_itself(query_codes, query_records, gallery_codes, gallery_records)
+    itself = _finds_itself(query_codes, query_records, gallery_codes, gallery_records)
+    matches -= itself
     answered = np.flatnonzero(matches > 0)
 
     recall = {k: np.zeros(len(query_items)) for k in ks}
@@ -136,6 +140,7 @@ def retrieval_metrics(
         items=query_items[answered],
         recall={k: values[answered] for k, values in recall.items()},
         average_precision_at_r=precision[answered],
+        chance=(matches / np.maximum(len(gallery_items) - itself, 1))[answered],
         without_answer=len(query_items) - len(answered),
     )
 

@@ -42,9 +42,12 @@ class Progress:
     Attributes:
       step: steps done.
       best: validation metric of the best weights so far; -1 before there is one.
-      best_step: step of the best weights; 0 before there is one.
+      best_step: step of the best weights; 0 before there is one, or where those that the training
+        started from are the best.
       seconds: that all steps took, those before an interruption too.
       last_loss: the one logged last.
+      peak: highest validation metric so far, of which `best` may fall short by an error.
+      peak_step: step of the highest validation metric.
     """
 
     step: int = 0
@@ -52,6 +55,8 @@ class Progress:
     best_step: int = 0
     seconds: float = 0.0
     last_loss: float = math.nan
+    peak: float = -1.0
+    peak_step: int = 0
 
 
 def named_variables(root: Mapping[str, Any]) -> dict[str, tf.Variable]:
@@ -137,7 +142,7 @@ class Checkpoints:
         for step in sorted(self._steps(), reverse=True):
             try:
                 progress, arrays = self._read(step)
-                if progress.best_step not in (0, step):
+                if progress.best >= 0 and progress.best_step != step:
                     self._read(progress.best_step)
             except UserError:
                 raise

@@ -16,6 +16,7 @@ from apparel_embed.data.augment import AugmentConfig, Augmenter
 from apparel_embed.data.sampler import EpochSampler, PKSampler, WeightedSampler
 from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore, decoding_threads
+from apparel_embed.training.frozen_views import FrozenViews
 from apparel_embed.training.strategy import BatchShare
 
 # Folded into the seed, so that augmentation does not share its random numbers with the sampler.
@@ -36,10 +37,14 @@ class InputConfig:
       augment: strength of augmentation.
       cache_gib: memory for pictures in GiB: decoded ones if they fit, or else encoded ones, which
         are decoded anew every time they are seen; if neither fit, they are read anew, too.
+      views: augmented views of each image that are made beforehand where the backbone is not
+        trained: what it makes of them is kept, and a step takes milliseconds. 0 to augment anew in
+        every step.
     """
 
     augment: AugmentConfig = AugmentConfig()
     cache_gib: float = 4.0
+    views: int = 16
 
 
 def augmentation(
@@ -64,7 +69,10 @@ def augmentation(
 
 
 def triplet_batches(
-    store: ImageStore, sampler: PKSampler, steps: int, share: BatchShare = BatchShare()
+    store: ImageStore | FrozenViews,
+    sampler: PKSampler,
+    steps: int,
+    share: BatchShare = BatchShare(),
 ) -> Batches:
     """Returns batches of ((images, draws), item labels).
 
@@ -82,7 +90,7 @@ def triplet_batches(
 
 
 def target_batches(
-    store: ImageStore,
+    store: ImageStore | FrozenViews,
     targets: np.ndarray,
     sampler: EpochSampler | WeightedSampler,
     steps: int,
@@ -146,7 +154,7 @@ def _draws(sampler: PKSampler | EpochSampler | WeightedSampler, step: tf.Tensor)
 
 
 def _batches(
-    store: ImageStore,
+    store: ImageStore | FrozenViews,
     sampler: PKSampler | EpochSampler | WeightedSampler,
     batch_of: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
     steps: int,

@@ -19,7 +19,12 @@ from apparel_embed.inference.embed import Embedder
 from apparel_embed.interruption import Deferral, deferred
 from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.models.batch_norm import synchronise
-from apparel_embed.models.embedding import ModelConfig, save_embedding_model
+from apparel_embed.models.embedding import (
+    ModelConfig,
+    head_models,
+    save_embedding_model,
+    unscaled_model,
+)
 from apparel_embed.models.precision import layer_precision
 from apparel_embed.progress import progress_bar
 from apparel_embed.training import checkpoints
@@ -31,23 +36,32 @@ from apparel_embed.training.profiling import Profiler
 from apparel_embed.training.step import make_step
 from apparel_embed.training.summaries import BatchSummaries, Observer
 
+_VALIDATIONS = 10
+
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
     """How often the loop looks up from its work, in steps.
 
     Attributes:
-      validate_every: between validations; the best of them is kept.
+      validate_every: between validations, of which the best one's weights are kept; 0 for ten
+        validations in all.
       checkpoint_every: between checkpoints that an interrupted training goes on from.
       log_every: between TensorBoard's numbers and histograms.
       keep_checkpoints: how many of the newest checkpoints are kept, beside that of the best
         weights.
+      patience: validations without a better one after which the training ends; 0 for never.
     """
 
-    validate_every: int = 100
+    validate_every: int = 0
     checkpoint_every: int = 100
     log_every: int = 10
     keep_checkpoints: int = 2
+    patience: int = 0
+
+    def validation_interval(self, steps: int) -> int:
+        """Returns the steps between validations of a training of so many steps."""
+        return self.validate_every or max(1, steps // _VALIDATIONS)
 
 
 class TrainingLoop:
@@ -78,6 +92,13 @@ class TrainingLoop:
       execution: how steps are computed.
       summaries: what TensorBoard is told of batches, with `log_every`; None for nothing. That takes
         a model built by `build_embedding_model`.
+      from_features: whether batches hold pooled features, as the model's trunk makes them, in place
+        of images; the backbone is not trained then.
+      keep_start: whether the weights that the training starts from are kept where no later ones
+        are as good on validation.
+      error: from a validation metric to its standard error, within which later weights are as good
+        as the best: of few queries the highest of many metrics is mostly luck (the rule of one
+        standard error, Breiman et al. 1984, "Classification and Regression Trees").
 
     Raises:
       UserError: if steps cannot be computed so on the strategy's replicas.
@@ -99,6 +120,9 @@ class TrainingLoop:
         augment: Callable[[Any], tf.Tensor] = tf.identity,
         execution: ExecutionConfig = ExecutionConfig(),
         summaries: BatchSummaries | None = None,
+        from_features: bool = False,
+        keep_start: bool = False,
+        error: Callable[[float], float] = lambda metric: 0.0,
     ) -> None:
         replicas = strategy.num_replicas_in_sync
         execution.check(replicas)
@@ -109,6 +133,9 @@ class TrainingLoop:
         self._strategy = strategy
         self._directory = directory
         self._what = what
+        self._keep_start = keep_start
+        self._error = error
+        self._validate_every = config.validation_interval(optimization.steps)
         self._model_config = model_config
         with strategy.scope():
             with layer_precision(execution.precision):
@@ -118,12 +145,17 @@ class TrainingLoop:
             self._optimizer = make_optimizer(
                 optimization, replicas=replicas, scale_loss=execution.precision == "float16"
             )
+            self.trained, unscaled = self.model, None
+            if from_features:
+                self.trained, unscaled = head_models(self.model)
+            elif summaries:
+                unscaled = unscaled_model(self.model)
             # All slots exist from the start, also while the backbone is frozen.
-            self._optimizer.build(self.model.trainable_variables)
+            self._optimizer.build(self.trained.trainable_variables)
         self._embedder = Embedder(self.model)
         self._make_train_step = functools.partial(
             make_step,
-            model=self.model,
+            model=self.trained,
             optimizer=self._optimizer,
             loss=loss,
             augment=augment,
@@ -131,7 +163,7 @@ class TrainingLoop:
             strategy=strategy,
             execution=execution,
         )
-        self._observer = Observer(summaries, self.model, augment, strategy) if summaries else None
+        self._observer = Observer(summaries, unscaled, augment, strategy) if summaries else None
         self._writer = tf.summary.create_noop_writer()
         self._profile_steps = execution.profile_steps
         # To save, all processes that train together have to do the same: one's signal is no reason.
@@ -149,8 +181,9 @@ class TrainingLoop:
         """Trains to the end, from the last checkpoint if there is one.
 
         Returns:
-          The kept model's step and validation R@1 (None without validation), the last loss, and the
-          seconds that all steps took, those before an interruption too.
+          The kept model's step (0 for the weights it started from) and validation R@1 (None without
+          validation), the steps done, the last loss, and the seconds that all steps took, those
+          before an interruption too.
 
         Raises:
           UserError: if the loss or its gradient is no finite number, naming the step, or a
@@ -180,6 +213,7 @@ class TrainingLoop:
         return {
             "kept_step": self._progress.best_step,
             "validation_r_at_1": self._progress.best if self._validate else None,
+            "trained_steps": self._progress.step,
             "last_loss": self._progress.last_loss,
             "trained_seconds": round(time.monotonic() - self._began, 1),
         }
@@ -195,12 +229,18 @@ class TrainingLoop:
         train_step = None
         if self._observer and not first:
             self._observer.begin(self._embedder.graph)
+        if self._keep_start and self._validate and not first:
+            self._validated(0)
+            self._save(kept)
         with contextlib.ExitStack() as stack, profiler:
             bar = None
             pictures = 0
             for step, batch in zip(range(first, last), dataset):
+                if self._is_flat():
+                    logging.info("%s: validation is flat, ended at step %d", self._what, step)
+                    break
                 if train_step is None or step == self._optimization.frozen_steps:
-                    train_step = self._make_step(step < self._optimization.frozen_steps)
+                    train_step = self._make_step(self._optimization.is_frozen(step))
                 done = step + 1
                 with profiler.step(step):
                     loss, size = train_step(batch, tf.constant(done, tf.int64))
@@ -216,7 +256,7 @@ class TrainingLoop:
                 bar.update(pictures)
                 self._progress.step = done
                 logs = done % config.log_every == 0 or done == last
-                validates = done % config.validate_every == 0 or done == last
+                validates = done % self._validate_every == 0 or done == last
                 saves = done % config.checkpoint_every == 0 or done == last
                 if logs or validates or saves or done % self._look_every == 0:
                     self._check(loss)
@@ -233,6 +273,12 @@ class TrainingLoop:
                     kept.wait()
                     logging.info("%s: stopped at step %d of %d", self._what, done, last)
                     signals.obey()
+
+    def _is_flat(self) -> bool:
+        """Returns whether too many validations have passed since the best one."""
+        since = self._progress.step - self._progress.peak_step
+        patience = self._config.patience
+        return bool(patience and self._validate) and since >= patience * self._validate_every
 
     def _make_step(self, frozen: bool) -> Callable:
         """Traces one step, of all weights or of all but the backbone's."""
@@ -279,8 +325,10 @@ class TrainingLoop:
                 value = self._validate(self._embedder)
                 tf.summary.scalar("validation/r_at_1", value)
             logging.info("%s: step %d, validation R@1 %.3f", self._what, step, value)
+            if value > self._progress.peak:
+                self._progress.peak, self._progress.peak_step = value, step
             # Of equals the later: its learning rate is lower, its moving statistics are better.
-            better = value >= self._progress.best
+            better = value >= self._progress.peak - self._error(value)
             if better:
                 self._progress.best = value
         if better:
@@ -295,6 +343,6 @@ class TrainingLoop:
 
     def _finish(self, kept: Checkpoints) -> None:
         """Writes the model with the best weights."""
-        if self._progress.best_step != self._optimization.steps:
+        if self._progress.best_step != self._progress.step:
             kept.restore_best(self._progress)
         save_embedding_model(self._directory / "model", self.model, self._model_config)

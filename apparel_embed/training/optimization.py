@@ -9,6 +9,9 @@ from collections.abc import Callable
 import tensorflow as tf
 
 OPTIMIZERS = ("adamw", "sgd")
+FEW_PICTURES = 5000
+"""Training images below which a backbone that knows other images is better left as it is: it
+learns the few by heart. Our choice; measured with some hundred images only."""
 LEARNING_RATE_SCALES: dict[str, Callable[[int], float]] = {
     "none": lambda replicas: 1.0,
     "linear": float,
@@ -28,6 +31,9 @@ class OptimizationConfig:
       weight_decay: decoupled, relative to the learning rate; not for biases and norms.
       warmup_fraction: part of the steps during which the learning rate rises from 0, 0..1.
       frozen_steps: first steps that train all but the backbone.
+      train_backbone: whether later steps train the backbone; None: whether there are at least
+        `FEW_PICTURES` training images, see `settled`. Where it is not trained, its batch norms use
+        their initial statistics, and leave them as they are.
       seed: of initial weights, batches and augmentation.
       scale_learning_rate: how the learning rate grows with the number of replicas, one of
         `LEARNING_RATE_SCALES`. The batch is the same on any number of replicas, and so is the
@@ -40,8 +46,23 @@ class OptimizationConfig:
     weight_decay: float = 1e-4
     warmup_fraction: float = 0.1
     frozen_steps: int = 0
+    train_backbone: bool | None = True
     seed: int = 0
     scale_learning_rate: str = "none"
+
+    def settled(self, pictures: int) -> OptimizationConfig:
+        """Returns the same with `train_backbone` decided.
+
+        Args:
+          pictures: training images of the dataset.
+        """
+        if self.train_backbone is not None:
+            return self
+        return dataclasses.replace(self, train_backbone=pictures >= FEW_PICTURES)
+
+    def is_frozen(self, step: int) -> bool:
+        """Returns whether the backbone stays as it is in a step, counted from 0."""
+        return not self.train_backbone or step < self.frozen_steps
 
 
 def make_optimizer(

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from absl import logging
 
 from apparel_embed.data.prepared import PreparedDataset
@@ -17,13 +18,14 @@ from apparel_embed.losses.registry import LossConfig, make_loss
 from apparel_embed.models.embedding import ModelConfig, start_embedding_model
 from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.first_batch import first_batch_sheet
+from apparel_embed.training.frozen_views import FrozenViews
 from apparel_embed.training.input import InputConfig, augmentation, triplet_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.measures import triplet_measures
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.strategy import batch_share, make_strategy, start_afresh
 from apparel_embed.training.summaries import BatchSummaries
-from apparel_embed.training.validation import make_validation
+from apparel_embed.training.validation import make_validation, standard_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +63,20 @@ class SpecialistConfig:
 
     def for_verticals(self, count: int) -> SpecialistConfig:
         """Returns the training of a model for so many verticals: all their specialists' steps."""
+        return self.for_steps(self.optimization.steps * count, verticals=count)
+
+    def for_steps(self, steps: int, *, verticals: int) -> SpecialistConfig:
+        """Returns the training of a model for so many verticals by another number of steps."""
         return dataclasses.replace(
             self,
             optimization=dataclasses.replace(
                 self.optimization,
-                steps=self.optimization.steps * count,
-                frozen_steps=self.optimization.frozen_steps * count,
+                steps=steps,
+                frozen_steps=self.optimization.frozen_steps * verticals,
             ),
-            loop=dataclasses.replace(self.loop, validate_every=self.loop.validate_every * count),
+            loop=dataclasses.replace(
+                self.loop, validate_every=self.loop.validate_every * verticals
+            ),
         )
 
 
@@ -79,6 +87,7 @@ def train_specialist(
     directory: Path,
     what: str,
     start: Path | None = None,
+    views: np.ndarray | None = None,
 ) -> dict:
     """Trains a triplet model and writes it to `directory/model`.
 
@@ -90,6 +99,8 @@ def train_specialist(
       what: name of the model, for progress and messages.
       start: directory of a trained model whose weights it starts from, or None for those of the
         configuration.
+      views: float32 [records of split train and of its verticals, views, features] from
+        `compute_views`, where the backbone is not trained; else None, to augment in every step.
 
     Returns:
       What the stage reports: parameters, kept step, validation R@1, last loss.
@@ -117,10 +128,16 @@ def train_specialist(
     if validate is None:
         logging.info("%s: split val answers no query; the last weights are kept", what)
     augment = augmentation(config.input, strategy)
+    sheet = functools.partial(first_batch_sheet, dataset, records, store, sampler, augment)
+    source: ImageStore | FrozenViews = store
+    if views is not None:
+        with strategy.scope():
+            source = FrozenViews(views)
+        augment = source.augment
     loop = TrainingLoop(
         build_model=lambda: start_embedding_model(config.model, config.init_weights, start),
         model_config=config.model,
-        batches=triplet_batches(store, sampler, config.optimization.steps, batch_share(strategy)),
+        batches=triplet_batches(source, sampler, config.optimization.steps, batch_share(strategy)),
         loss=make_loss(config.loss),
         validate=validate,
         optimization=config.optimization,
@@ -134,8 +151,11 @@ def train_specialist(
             functools.partial(
                 triplet_measures, margin=config.loss.margin, distance=config.loss.distance
             ),
-            lambda: first_batch_sheet(dataset, records, store, sampler, augment),
+            sheet,
         ),
+        from_features=views is not None,
+        keep_start=start is not None,
+        error=standard_error(dataset, verticals),
     )
     result = loop.run()
     return {

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import EpochSampler, WeightedSampler
 from apparel_embed.errors import UserError
+from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.regression import (
     COSINE,
@@ -19,15 +24,27 @@ from apparel_embed.losses.regression import (
     standardising_scale,
 )
 from apparel_embed.models.embedding import ModelConfig, start_embedding_model
+from apparel_embed.training.agreement import (
+    Agreement,
+    augmented_agreement,
+    diagnose,
+    make_agreement,
+)
 from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.first_batch import first_batch_sheet
+from apparel_embed.training.frozen_views import FrozenViews
 from apparel_embed.training.input import InputConfig, augmentation, target_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.measures import target_measures
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.strategy import batch_share, make_strategy, start_afresh
 from apparel_embed.training.summaries import BatchSummaries
-from apparel_embed.training.validation import make_validation
+from apparel_embed.training.validation import make_validation, standard_error
+
+STUDENT_EPOCHS = 80
+LEAST_STUDENT_STEPS = 600
+MOST_STUDENT_STEPS = 50_000
+_AUGMENTED_BATCHES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +61,8 @@ class StudentConfig:
       loss: how the distance to the targets is measured, one of `REGRESSION_LOSSES`.
       standardise: whether that distance takes all dimensions of the targets as equally wide, see
         `standardising_scale`.
-      optimization: the optimiser and number of steps.
+      optimization: the optimiser and number of steps; 0 for as many as fit the images, see
+        `settled`.
       input: how training input is made.
       loop: how often to validate, log and save.
       strategy: a name for `make_strategy`.
@@ -75,6 +93,22 @@ class StudentConfig:
                 "smooth_l1, as other scales of dimensions make other angles"
             )
 
+    def settled(self, learnt: int, pictures: int) -> StudentConfig:
+        """Returns the same with everything decided that depends on the number of images.
+
+        A student is patient: it gains from many passes, as augmentation shows it new views.
+
+        Args:
+          learnt: images that it learns from.
+          pictures: training images of the dataset.
+        """
+        optimization = self.optimization.settled(pictures)
+        if not optimization.steps:
+            steps = math.ceil(STUDENT_EPOCHS * learnt / self.batch_size)
+            steps = min(max(steps, LEAST_STUDENT_STEPS), MOST_STUDENT_STEPS)
+            optimization = dataclasses.replace(optimization, steps=steps)
+        return dataclasses.replace(self, optimization=optimization)
+
     def for_verticals(self, count: int, total: int) -> StudentConfig:
         """Returns the training of a student of some verticals: their share of all verticals' steps.
 
@@ -86,10 +120,13 @@ class StudentConfig:
           total: verticals that this configuration is for.
         """
         whole = self.optimization
+        if not whole.steps:
+            # The number of images decides, see `settled`.
+            return self
         steps = max(1, round(whole.steps * count / total))
         frozen = round(whole.frozen_steps * count / total)
         frozen = min(frozen, steps - 1) if whole.frozen_steps < whole.steps else max(frozen, steps)
-        validate_every = max(1, round(self.loop.validate_every * count / total))
+        validate_every = math.ceil(self.loop.validate_every * count / total)
         return dataclasses.replace(
             self,
             optimization=dataclasses.replace(whole, steps=steps, frozen_steps=frozen),
@@ -99,12 +136,13 @@ class StudentConfig:
 
 def train_student(
     dataset: PreparedDataset,
-    records: np.ndarray,
-    targets: np.ndarray,
+    taught: tuple[np.ndarray, np.ndarray],
+    held_out: tuple[np.ndarray, np.ndarray],
     config: StudentConfig,
     directory: Path,
     what: str = "unified",
     start: Path | None = None,
+    views: np.ndarray | None = None,
 ) -> dict:
     """Trains a student and writes it to `directory/model`.
 
@@ -113,24 +151,27 @@ def train_student(
 
     Args:
       dataset: the prepared dataset that the targets are of.
-      records: int64 [n] record numbers.
-      targets: float32 [n, dim], the embedding that a specialist gives each record.
+      taught: record numbers int64 [n], and their targets float32 [n, dim].
+      held_out: record numbers of split val int64 [m], and what teachers say of them float32 [m,
+        dim], to measure by; m may be 0.
       config: how to train.
       directory: of the stage, may hold what an interrupted training left.
       what: name of the model, for progress and messages.
       start: directory of a trained model whose weights the student starts from, or None for
         those of the configuration. Where targets are aligned to that model's space, it starts close
-        to them. A shorter embedding than the student's is taken to be zero in the further
-        dimensions, such as those of targets whose groups are kept apart.
+        to them. It is kept if no step is at least as good on split val.
+      views: float32 [n, views, features] of the records from `compute_views`, where the backbone is
+        not trained; else None, to augment in every step.
 
     Returns:
-      What the stage reports: pictures and how many of them are unlabelled, parameters, kept step,
-      validation R@1, last loss.
+      What the stage reports: images and how many of them are unlabelled, parameters, kept step,
+      validation R@1, last loss, `agreement` with its teachers, and a diagnosis in words.
 
     Raises:
       UserError: if targets and model have embeddings of different lengths, there are none, the
         model to start from is built differently, or a name in the configuration is unknown.
     """
+    records, targets = taught
     _check_targets(targets, config, what)
     scale = standardising_scale(targets) if config.standardise else None
     loss = make_regression_loss(config.loss, scale)
@@ -141,19 +182,27 @@ def train_student(
     codes, names = dataset.codes("vertical")
     verticals = codes[records]
     sampler = _sampler(verticals, config)
-    taught = names[np.unique(verticals)].tolist()
-    validate = make_validation(dataset, taught, config.model.image_size)
+    taught_verticals = names[np.unique(verticals)].tolist()
+    validate = make_validation(dataset, taught_verticals, config.model.image_size)
     if validate is None:
         logging.info("%s: split val answers no query; the last weights are kept", what)
+    agree = make_agreement(dataset, *held_out, config.model.image_size)
     augment = augmentation(config.input, strategy)
+    sheet = functools.partial(first_batch_sheet, dataset, records, store, sampler, augment)
+    source: ImageStore | FrozenViews = store
+    if views is not None:
+        with strategy.scope():
+            source = FrozenViews(views)
+        augment = source.augment
+    batches = target_batches(
+        source, targets, sampler, config.optimization.steps, batch_share(strategy)
+    )
     loop = TrainingLoop(
         build_model=lambda: start_embedding_model(config.model, config.init_weights, start),
         model_config=config.model,
-        batches=target_batches(
-            store, targets, sampler, config.optimization.steps, batch_share(strategy)
-        ),
+        batches=batches,
         loss=loss,
-        validate=validate,
+        validate=_with_agreement(validate, agree),
         optimization=config.optimization,
         config=config.loop,
         strategy=strategy,
@@ -163,16 +212,47 @@ def train_student(
         execution=config.execution,
         summaries=BatchSummaries(
             target_measures,
-            lambda: first_batch_sheet(dataset, records, store, sampler, augment),
+            sheet,
         ),
+        from_features=views is not None,
+        keep_start=start is not None,
+        error=standard_error(dataset, taught_verticals),
     )
     result = loop.run()
+    embedder = Embedder(loop.model)
+    on_train = make_agreement(dataset, records, targets, config.model.image_size)
+    agreement = Agreement(
+        on_train(embedder) if on_train else 0.0,
+        augmented_agreement(loop.trained, batches(0).take(_AUGMENTED_BATCHES), augment),
+        agree(embedder) if agree else None,
+    )
     return {
+        "agreement": dataclasses.asdict(agreement),
+        "diagnosis": diagnose(
+            agreement,
+            kept_step=int(result["kept_step"] or 0),
+            trained_steps=int(result["trained_steps"] or 0),
+            interval=config.loop.validation_interval(config.optimization.steps),
+        ),
         "train_pictures": len(records),
         "unlabelled_pictures": int(np.isin(records, dataset.select(split=UNLABELLED)).sum()),
         "parameters": loop.model.count_params(),
         **result,
     }
+
+
+def _with_agreement(
+    validate: Callable[[Embedder], float] | None, agree: Callable[[Embedder], float] | None
+) -> Callable[[Embedder], float] | None:
+    """Returns a validation that tells TensorBoard of the held-out agreement, too."""
+    if validate is None or agree is None:
+        return validate
+
+    def both(embedder: Embedder) -> float:
+        tf.summary.scalar("validation/mean_cosine", agree(embedder))
+        return validate(embedder)
+
+    return both
 
 
 def _check_targets(targets: np.ndarray, config: StudentConfig, what: str) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from apparel_embed.losses.replicas import gather_replicas
-from apparel_embed.models.embedding import unscaled_model
 from apparel_embed.training.measures import Measures
 
 
@@ -39,7 +38,8 @@ class Observer:
 
     Args:
       summaries: what to tell.
-      model: that is trained, built by `build_embedding_model`.
+      unscaled: from what `augment` returns to embeddings before they are scaled to 1, and after,
+        both [batch, dim].
       augment: from a batch's inputs to images float32 [batch, size, size, 3].
       strategy: that the model was made for.
     """
@@ -47,14 +47,12 @@ class Observer:
     def __init__(
         self,
         summaries: BatchSummaries,
-        model: tf.keras.Model,
+        unscaled: tf.keras.Model,
         augment: Callable[[Any], tf.Tensor],
         strategy: tf.distribute.Strategy,
     ) -> None:
         self._summaries = summaries
         self._strategy = strategy
-        with strategy.scope():
-            unscaled = unscaled_model(model)
 
         def of_replica(inputs: Any, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             vectors, embeddings = unscaled(augment(inputs), training=False)

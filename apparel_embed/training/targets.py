@@ -1,32 +1,46 @@
-"""Targets: what the specialist of its group says of every picture the student learns from."""
+"""Targets: what the teacher of its vertical says of every image that the student learns from."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
+from apparel_embed.evaluation.protocol import EvaluationSet, answered_queries, query_outcomes
+from apparel_embed.evaluation.several_runs import mean_recall
+from apparel_embed.evaluation.split import evaluation_set
+from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
+from apparel_embed.models.pooling import colour_model
 from apparel_embed.progress import progress_bar
 from apparel_embed.training.alignment import alignment_rotation, mean_cosine
+from apparel_embed.training.joint import joint_embeddings
 from apparel_embed.training.references import FrozenBackbone, reference_embeddings
-from apparel_embed.training.separation import separate_groups
-from apparel_embed.training.views import embed_views
+from apparel_embed.training.teacher_choice import Choice, choose_teacher
 
-ALIGN_ON = ("group", "all")
-"""Pictures that a specialist's rotation is worked out from: its own group's, or those of all."""
+JOINT = "joint"
+JOINT_WITH_COLOURS = "joint with colours"
+# Of the colour histogram's squared distances among those of the teachers, each of which counts 1.
+_COLOUR_WEIGHT = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """A trained specialist and the verticals it speaks for."""
+    """A trained model and the verticals it speaks for.
 
+    Attributes:
+      name: told in reports.
+      verticals: those it was trained on.
+      model_directory: where the model is.
+    """
+
+    name: str
     verticals: tuple[str, ...]
     model_directory: Path
 
@@ -36,20 +50,36 @@ class TargetsConfig:
     """How targets are made.
 
     Attributes:
-      views: of each picture over which its target is averaged; the first is the picture itself.
-      augment: how further views are made.
-      seed: of further views.
-      separation: strength by which groups are kept apart, as in `separate_groups`; 0 is off.
-      align_on: the pictures that a specialist's rotation is worked out from, one of `ALIGN_ON`.
-      unlabelled: whether pictures of split unlabelled get targets, as those of split train do.
+      dim: length of the joint of several teachers: that of the student's embedding.
+      unlabelled: whether images of split unlabelled get targets, as those of split train do.
+      seed: of the bootstrap that teachers are chosen by.
     """
 
-    views: int = 1
-    augment: AugmentConfig = AugmentConfig()
-    seed: int = 0
-    separation: float = 0.0
-    align_on: str = "group"
+    dim: int = 64
     unlabelled: bool = True
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Targets:
+    """What the student learns.
+
+    Attributes:
+      records: int64 [n] record numbers of splits train and unlabelled, rising.
+      embeddings: float32 [n, dim], their targets.
+      held_out_records: int64 [m] record numbers of split val, rising.
+      held_out: float32 [m, dim], what the same teachers say of them: nobody learns it.
+      teachers: of each teacher its name, verticals, number of images learnt from, how many of them
+        are unlabelled, and the mean cosine to the reference before and after the rotation.
+      choices: which candidate teaches a vertical, by what evidence.
+    """
+
+    records: np.ndarray
+    embeddings: np.ndarray
+    held_out_records: np.ndarray
+    held_out: np.ndarray
+    teachers: tuple[Mapping[str, Any], ...]
+    choices: tuple[Choice, ...]
 
 
 def compute_targets(
@@ -58,120 +88,206 @@ def compute_targets(
     *,
     reference: Path | FrozenBackbone | None,
     config: TargetsConfig = TargetsConfig(),
-) -> tuple[np.ndarray, np.ndarray, list[dict]]:
-    """Embeds every picture of split train, and what is unlabelled, with its group's specialist.
+) -> Targets:
+    """Embeds every image of split train, and what is unlabelled, by the teacher of its vertical.
 
-    Rotations are those that bring all pictures embedded, labelled or not, closest to the reference.
+    Candidates of a vertical are its teachers and, where there are several, their joint, with and
+    without the image's colours; see `choose_teacher`. Each space is rotated onto the reference's,
+    by what the teacher says of the images that the student learns from.
 
     Args:
       dataset: a prepared dataset.
-      teachers: specialists whose verticals do not overlap; pictures of other verticals get no
-        target.
-      reference: onto whose space each specialist's is rotated: directory of a model, or the
-        frozen backbone; None leaves them as they are. It sees pictures as they are, whatever the
-        number of views.
-      config: how targets are made, and whether of unlabelled pictures too.
-
-    Returns:
-      Record numbers int64 [n] in rising order, targets float32 [n, dim], and per teacher its
-      verticals, the number of pictures, how many of them are unlabelled, and the mean cosine to
-      the reference before and after the rotation. Where groups are kept apart, targets are longer
-      than embeddings by the number of teachers.
+      teachers: trained models, each with a name of its own; images of verticals that none of them
+        knows get no target.
+      reference: onto whose space each teacher's is rotated: directory of a model, or the frozen
+        backbone; None leaves them as they are.
+      config: how targets are made.
 
     Raises:
-      UserError: if two teachers claim a vertical, embeddings differ in length or are not finite,
-        or a value of the configuration is out of range.
+      UserError: if embeddings differ in length or are not finite.
     """
-    _check_disjoint(teachers)
-    if config.align_on not in ALIGN_ON:
-        raise UserError(f"--align_on={config.align_on}: allowed are {', '.join(ALIGN_ON)}")
-    groups, unlabelled = zip(*(_pictures_of(one, dataset, config) for one in teachers))
-    records = np.concatenate(groups)
-    # Of each group, where its pictures stand among all.
-    places = np.split(np.arange(len(records)), np.cumsum([len(group) for group in groups])[:-1])
-    on_all = reference is not None and config.align_on == "all"
-    anchors = [np.arange(len(records))] * len(teachers) if on_all else places
-    bar = progress_bar(teachers, what="targets", unit="specialists")
-    seen = [
-        _embed(one.model_directory, dataset, records[anchor], config)
-        for one, anchor in zip(bar, anchors)
-    ]
-    _check_parts([("+".join(one.verticals), part) for one, part in zip(teachers, seen)])
-    # A group's own pictures, among those that its specialist has seen.
-    parts = [part[np.isin(anchor, own)] for part, anchor, own in zip(seen, anchors, places)]
-    report = [
-        {"verticals": list(one.verticals), "pictures": len(group), "unlabelled": count}
-        for one, group, count in zip(teachers, groups, unlabelled)
-    ]
+    verticals = sorted({name for teacher in teachers for name in teacher.verticals})
+    images = _Images.of(dataset, verticals, config)
+    spaces = {}
+    report = []
+    expected = None
     if reference is not None:
-        expected = reference_embeddings(reference, dataset, groups, parts[0].shape[1])
-        _check_parts([("the specialists", parts[0]), *(("the reference", e) for e in expected)])
-        everywhere = np.concatenate(expected)
-        for index, entry in enumerate(report):
-            rotation = alignment_rotation(seen[index], everywhere[anchors[index]])
-            parts[index] = _rotate(parts[index], rotation, expected[index], entry)
-    parts = separate_groups(parts, config.separation)
-    order = np.argsort(records)
-    return records[order], np.concatenate(parts)[order], report
-
-
-def _pictures_of(
-    teacher: Teacher, dataset: PreparedDataset, config: TargetsConfig
-) -> tuple[np.ndarray, int]:
-    """Returns the records that a teacher embeds, rising, and how many of them are unlabelled."""
-    records = dataset.select(split="train", verticals=teacher.verticals)
-    if not config.unlabelled:
-        return records, 0
-    further = dataset.select(split=UNLABELLED, verticals=teacher.verticals)
-    return np.sort(np.concatenate([records, further])), len(further)
-
-
-def _rotate(
-    embeddings: np.ndarray, rotation: np.ndarray, expected: np.ndarray, entry: dict
-) -> np.ndarray:
-    """Returns embeddings rotated, and notes in `entry` how near to those expected it brought."""
-    rotated = embeddings @ rotation
-    entry["cosine_before"] = mean_cosine(embeddings, expected)
-    entry["cosine_after"] = mean_cosine(rotated, expected)
-    return rotated
-
-
-def _embed(
-    directory: Path, dataset: PreparedDataset, records: np.ndarray, config: TargetsConfig
-) -> np.ndarray:
-    model, _ = load_embedding_model(directory)
-    return embed_views(
-        model,
-        dataset,
-        records,
-        count=config.views,
-        augment=config.augment,
-        seed=config.seed,
+        [expected] = reference_embeddings(reference, dataset, [images.records], config.dim)
+        _check_finite("the reference", expected)
+        _check_length("the reference", expected, config.dim)
+    for teacher in progress_bar(teachers, what="targets", unit="teachers"):
+        known = np.isin(images.verticals, teacher.verticals)
+        model, _ = load_embedding_model(teacher.model_directory)
+        embeddings = Embedder(model).records(dataset, images.records[known])
+        _check_finite(teacher.name, embeddings)
+        _check_length(teacher.name, embeddings, config.dim)
+        entry = images.counts(known, teacher)
+        if expected is not None:
+            learnt = images.is_learnt[known]
+            embeddings = _rotated(embeddings, expected[known], learnt, entry)
+        spaces[teacher.name] = np.zeros([len(known), embeddings.shape[1]], np.float32)
+        spaces[teacher.name][known] = embeddings
+        report.append(entry)
+    candidates = {**_joints(dataset, images, teachers, spaces, expected, config), **spaces}
+    choices = _choices(candidates, teachers, images, config.seed)
+    chosen = np.zeros([len(images.records), config.dim], np.float32)
+    for choice in choices:
+        mine = images.verticals == choice.vertical
+        chosen[mine] = candidates[choice.chosen][mine]
+    is_learnt = images.is_learnt
+    return Targets(
+        images.records[is_learnt],
+        chosen[is_learnt],
+        images.records[~is_learnt],
+        chosen[~is_learnt],
+        tuple(report),
+        tuple(choices),
     )
 
 
-def _check_disjoint(teachers: Sequence[Teacher]) -> None:
-    owner: dict[str, Path] = {}
-    for teacher in teachers:
-        for vertical in teacher.verticals:
-            if vertical in owner:
-                raise UserError(
-                    f"vertical {vertical!r} belongs to two specialists, {owner[vertical]} and "
-                    f"{teacher.model_directory}; each vertical needs exactly one"
-                )
-            owner[vertical] = teacher.model_directory
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Images:
+    """The images that teachers are asked about: those to learn from, then those held out."""
+
+    records: np.ndarray
+    verticals: np.ndarray
+    is_learnt: np.ndarray
+    is_unlabelled: np.ndarray
+    held_out: EvaluationSet
+
+    @classmethod
+    def of(
+        cls, dataset: PreparedDataset, verticals: Sequence[str], config: TargetsConfig
+    ) -> _Images:
+        train = dataset.select(split="train", verticals=verticals)
+        further = dataset.select(split=UNLABELLED, verticals=verticals)
+        learnt = np.sort(np.concatenate([train, further])) if config.unlabelled else train
+        held_out = evaluation_set(dataset, "val", verticals)
+        records = np.concatenate([learnt, held_out.records])
+        return cls(
+            records,
+            dataset.column("vertical")[records],
+            np.arange(len(records)) < len(learnt),
+            np.isin(records, further),
+            held_out,
+        )
+
+    def counts(self, known: np.ndarray, teacher: Teacher) -> dict[str, Any]:
+        """Returns what to report of a teacher, first."""
+        return {
+            "name": teacher.name,
+            "verticals": list(teacher.verticals),
+            "pictures": int((known & self.is_learnt).sum()),
+            "unlabelled": int((known & self.is_unlabelled).sum()),
+        }
 
 
-def _check_parts(parts: Sequence[tuple[str, np.ndarray]]) -> None:
-    """Raises a UserError unless embeddings [n, dim], named, are finite and of one length."""
-    for name, embeddings in parts:
-        bad = int(np.sum(~np.isfinite(embeddings).all(axis=1)))
-        if bad:
-            raise UserError(
-                f"{name}: {bad} of {len(embeddings)} embeddings are not finite numbers; its "
-                "training has failed, or its weights are damaged"
-            )
-    dims = {embeddings.shape[1]: name for name, embeddings in reversed(parts)}
-    if len(dims) > 1:
-        said = "; ".join(f"{name}: {dim}" for dim, name in sorted(dims.items()))
-        raise UserError(f"embeddings differ in length ({said}); all must have the same")
+def _rotated(
+    embeddings: np.ndarray, expected: np.ndarray, learnt: np.ndarray, entry: dict[str, Any]
+) -> np.ndarray:
+    """Returns embeddings rotated onto those expected; `entry` gets the cosines before and after."""
+    rotated = embeddings @ alignment_rotation(embeddings[learnt], expected[learnt])
+    entry["cosine_before"] = mean_cosine(embeddings[learnt], expected[learnt])
+    entry["cosine_after"] = mean_cosine(rotated[learnt], expected[learnt])
+    return rotated
+
+
+def _joints(
+    dataset: PreparedDataset,
+    images: _Images,
+    teachers: Sequence[Teacher],
+    spaces: Mapping[str, np.ndarray],
+    expected: np.ndarray | None,
+    config: TargetsConfig,
+) -> dict[str, np.ndarray]:
+    """Returns the joint that is best on split val, as its name and embeddings [n, dim].
+
+    Nothing where no vertical has more than one teacher.
+    """
+    parts = _parts(images, teachers, spaces)
+    if len(parts) == 1:
+        return {}
+    learnt = images.is_learnt
+
+    def joint_of(parts: Sequence[np.ndarray]) -> np.ndarray:
+        joint = joint_embeddings(parts, learnt, config.dim)
+        return joint if expected is None else _rotated(joint, expected, learnt, {})
+
+    found = {JOINT: joint_of(parts)}
+    if not answered_queries(images.held_out):
+        return found
+    colours = Embedder(colour_model()).records(dataset, images.records)
+    found[JOINT_WITH_COLOURS] = joint_of([*parts, _COLOUR_WEIGHT**0.5 * colours])
+    recalls = {
+        name: mean_recall(query_outcomes(joint[~learnt], images.held_out))
+        for name, joint in found.items()
+    }
+    # Of equals the first: it takes less.
+    best = max(recalls, key=lambda name: recalls[name])
+    return {best: found[best]}
+
+
+def _parts(
+    images: _Images, teachers: Sequence[Teacher], spaces: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
+    """Returns what the joint is made of: float32 [n, length] each.
+
+    The first part is of the teachers that know most verticals, the last of those that know fewest.
+    A vertical with fewer teachers than another repeats its most special one.
+    """
+    known = {
+        vertical: sorted(
+            (one for one in teachers if vertical in one.verticals),
+            key=lambda one: (-len(one.verticals), one.name),
+        )
+        for vertical in np.unique(images.verticals)
+    }
+    parts = []
+    for number in range(max(map(len, known.values()))):
+        part = np.zeros_like(spaces[teachers[0].name])
+        for vertical, own in known.items():
+            mine = images.verticals == vertical
+            part[mine] = spaces[own[min(number, len(own) - 1)].name][mine]
+        parts.append(part)
+    return parts
+
+
+def _choices(
+    candidates: Mapping[str, np.ndarray],
+    teachers: Sequence[Teacher],
+    images: _Images,
+    seed: int,
+) -> list[Choice]:
+    """Returns each vertical's choice; its first candidate is the joint, or a teacher alone."""
+    joints = [name for name in candidates if name in (JOINT, JOINT_WITH_COLOURS)]
+    choices = []
+    for vertical in np.unique(images.verticals).astype(str):
+        own = [one for one in teachers if vertical in one.verticals]
+        own.sort(key=lambda one: (len(one.verticals), one.name))
+        names = [*joints, *(one.name for one in own)]
+        mine = images.held_out.verticals == vertical
+        queries = images.held_out.only(mine)
+        if not answered_queries(queries):
+            choices.append(Choice(vertical, names[0]))
+            continue
+        held_out = {name: candidates[name][~images.is_learnt][mine] for name in names}
+        outcomes = {name: query_outcomes(one, queries) for name, one in held_out.items()}
+        choices.append(choose_teacher(vertical, outcomes, seed))
+    return choices
+
+
+def _check_finite(name: str, embeddings: np.ndarray) -> None:
+    bad = int(np.sum(~np.isfinite(embeddings).all(axis=1)))
+    if bad:
+        raise UserError(
+            f"{name}: {bad} of {len(embeddings)} embeddings are not finite numbers; its training "
+            "has failed, or its weights are damaged"
+        )
+
+
+def _check_length(name: str, embeddings: np.ndarray, dim: int) -> None:
+    if embeddings.shape[1] != dim:
+        raise UserError(
+            f"{name}: its embeddings have {embeddings.shape[1]} dimensions, the student's {dim}; "
+            "all must have the same"
+        )

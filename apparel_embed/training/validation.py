@@ -44,3 +44,30 @@ def make_validation(
         return float(np.mean(list(recalls.values())))
 
     return validate
+
+
+def standard_error(
+    dataset: PreparedDataset, verticals: Sequence[str], split: str = "val"
+) -> Callable[[float], float]:
+    """Returns a function from R@1, the mean over verticals, to its standard error.
+
+    Every vertical is taken to have this R@1, drawn towards 1/2 by one item found and one not
+    (after Agresti and Coull 1998), for of few items all may be found by luck.
+
+    Args:
+      dataset: a prepared dataset.
+      verticals: those that are validated on.
+      split: name of the split.
+    """
+    pictures = evaluation_set(dataset, split, verticals)
+    found = [
+        len(np.unique(pictures.items[pictures.is_query & (pictures.verticals == vertical)]))
+        for vertical in verticals
+    ]
+    items = np.array([count for count in found if count], np.float64)
+
+    def error(recall: float) -> float:
+        share = (recall * items + 1) / (items + 2)
+        return float(np.sqrt(np.sum(share * (1 - share) / items)) / max(len(items), 1))
+
+    return error

@@ -211,10 +211,14 @@ WRONG = {
     "--student_learning_rate=fast": "float",
     "--student_loss=l1": "mse|cosine|smooth_l1",
     "--student_vertical_weights=even": "pictures|equal|sqrt",
-    "--align_to=teacher": "combined|none|frozen|first|student",
-    "--align_on=some": "group|all",
-    "--target_views=17": "[1, 16]",
-    "--separate_groups=1": "[0.0, 0.99]",
+    "--align_to=teacher": "combined|none|frozen",
+    "--specialist_start=first": "auto|combined|none",
+    "--train_backbone=maybe": "yes|no|auto",
+    "--recipe=mine": "auto|scratch|pretrained",
+    "--pooling=max": "average|gem|pyramid",
+    "--patience=-1": "non-negative integer",
+    "--combined_steps=0": "positive integer",
+    "--student_steps=-1": "non-negative integer",
     "--strategy=horovod": "auto|one|mirrored|multi_worker|tpu",
     "--precision=float64": "float32|bfloat16|float16",
     "--scale_learning_rate=cube": "none|linear|sqrt",
@@ -375,7 +379,7 @@ def test_a_flag_file_of_the_pipeline_is_refused_by_others_with_what_to_add(named
     (line,) = done.stderr.splitlines()
     assert "--flagfile=flags/luma.flags is for tools/run_pipeline.py" in line
     undefok = line.split()[-1]
-    assert undefok.startswith("--undefok=backbone,compare_specialists,")
+    assert undefok.startswith("--undefok=init_weights,manifest,recipe,")
     done = subprocess.run(
         [*command, undefok, "--only_check_args"], capture_output=True, text=True, cwd=ROOT
     )

@@ -12,6 +12,7 @@ from preparing import HEADER, TOOL, contents, make_pictures, make_small, rejects
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import RejectedPicture
 from apparel_embed.data.prepare import PrepareConfig, prepare
+from apparel_embed.data.prepare_plan import USUAL_VAL_FRACTION
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.split import evaluation_set
@@ -128,6 +129,50 @@ def test_val_groups_are_held_out(tmp_path):
     }
     val = set(dataset.column("item_id")[dataset.select(split="val")])
     assert not val & set(dataset.column("item_id")[dataset.select(split="train")])
+
+
+@pytest.mark.parametrize(
+    ("fraction", "split", "held_out"),
+    [
+        # Of 5 items of bags and 5 of tops: the usual share where no row is of split val.
+        (None, "test", (2, 2)),
+        (None, "val", (0, 2)),
+        (0.0, "test", (0, 0)),
+        (0.4, "test", (4, 4)),
+    ],
+)
+def test_where_the_manifest_has_no_split_val_the_usual_share_is_held_out(
+    tmp_path, fraction, split, held_out
+):
+    manifest = make_pictures(tmp_path, 22)
+    header, *rows = manifest.read_text().splitlines()
+    # The first item is of tops.
+    splits = [split] * 2 + ["train"] * 20
+    lines = [f"{header},split", *(f"{row},{one}" for row, one in zip(rows, splits))]
+    manifest.write_text("\n".join(lines) + "\n")
+    dataset = prepare(PrepareConfig(manifest, tmp_path / "out", val_fraction=fraction), 1)
+
+    assert USUAL_VAL_FRACTION == 0.15
+    found = [
+        len(dataset.select(split="val", verticals=[vertical])) for vertical in ("bags", "tops")
+    ]
+    assert tuple(found) == held_out
+    # Called alike it is found finished.
+    before = (tmp_path / "out/dataset.json").stat().st_mtime_ns
+    prepare(PrepareConfig(manifest, tmp_path / "out", val_fraction=fraction), 1)
+    assert (tmp_path / "out/dataset.json").stat().st_mtime_ns == before
+
+
+def test_with_a_split_val_a_dataset_of_a_release_that_held_out_none_is_found_finished(tmp_path):
+    manifest = make_pictures(tmp_path, 12)
+    header, *rows = manifest.read_text().splitlines()
+    splits = ["val"] * 4 + ["train"] * 8
+    lines = [f"{header},split", *(f"{row},{one}" for row, one in zip(rows, splits))]
+    manifest.write_text("\n".join(lines) + "\n")
+    made = prepare(PrepareConfig(manifest, tmp_path / "out", val_fraction=0.0), 1)
+
+    found = prepare(PrepareConfig(manifest, tmp_path / "out", val_fraction=None), 1)
+    assert found.fingerprint == made.fingerprint
 
 
 def test_unlabelled_pictures_are_prepared_without_item_id(tmp_path):
@@ -277,7 +322,8 @@ def test_image_paths(tmp_path):
 
 def test_tool_tells_what_it_wrote_and_mistakes_in_one_line(small, tmp_path):
     def run(*options):
-        command = [sys.executable, TOOL, f"--manifest={small}", "--processes=1", *options]
+        given = [f"--manifest={small}", "--processes=1", "--val_fraction=0"]
+        command = [sys.executable, TOOL, *given, *options]
         return subprocess.run(command, capture_output=True, text=True)
 
     done = run(f"--output={small.parent / 'whole'}", "--shard_records=2")

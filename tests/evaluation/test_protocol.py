@@ -16,7 +16,8 @@ from apparel_embed.evaluation.protocol import (
 
 FIELDS = [
     "model", "scope", "vertical", "queries", "gallery", "r_at_1", "r_at_1_low", "r_at_1_high",
-    "r_at_5", "r_at_10", "r_at_20", "map_at_r", "parameters", "models_to_deploy",
+    "r_at_5", "r_at_10", "r_at_20", "map_at_r", "r_at_1_pooled", "items", "chance",
+    "parameters", "models_to_deploy",
 ]  # fmt: skip
 
 
@@ -106,8 +107,9 @@ def test_queries_and_gallery_are_counted():
 def test_a_vertical_without_an_answer_has_no_figures_and_does_not_lower_the_mean():
     row = by_key(evaluate())["within", "hats"]
     measured = [name for name in FIELDS if name.startswith("r_at") or name == "map_at_r"]
-    assert len(measured) == 7
-    assert [row[name] for name in measured] == [None] * 7
+    assert len(measured) == 8
+    assert [row[name] for name in (*measured, "chance")] == [None] * 9
+    assert row["items"] == 0
     assert by_key(evaluate())["within", "ALL"]["r_at_5"] == 1.0
 
 
@@ -119,12 +121,42 @@ def test_intervals_hold_the_mean_and_resample_inside_verticals():
     assert (rows["within", "ALL"]["r_at_1_low"], rows["within", "ALL"]["r_at_1_high"]) == (0.5, 1)
 
 
+def test_chance_is_that_of_drawing_a_gallery_picture_and_items_are_those_of_answered_queries():
+    rows = by_key(evaluate())
+    # One of three bags, one of two tops, one of six pictures.
+    chances = {
+        ("within", "bags"): 1 / 3, ("within", "tops"): 1 / 2, ("within", "ALL"): 5 / 12,
+        ("merged", "bags"): 1 / 6, ("merged", "tops"): 1 / 6, ("merged", "ALL"): 1 / 6,
+    }  # fmt: skip
+    for key, chance in chances.items():
+        assert rows[key]["chance"] == pytest.approx(chance)
+        assert rows[key]["items"] == (4 if key[1] == "ALL" else 2)
+    # A picture that is query and gallery does not find itself: 2 of the other 5.
+    both = make_set([(item, "bags", "both") for item in "xxxyyy"])
+    row = by_key(evaluate(at_angles([0, 1, 2, 50, 51, 52]), both))["within", "bags"]
+    assert row["chance"] == pytest.approx(2 / 5)
+
+
+def test_a_part_of_a_set_keeps_the_order_and_the_parts_of_its_pictures():
+    bags = SMALL.only(SMALL.verticals == "bags")
+    assert bags.records.tolist() == [10, 11, 12, 13, 20]
+    assert bags.vertical_names() == ["bags"]
+    assert bags.is_query.tolist() == [True, False, True, False, False]
+    assert bags.is_gallery.tolist() == [False, True, False, True, True]
+    found = query_outcomes(ANGLES[SMALL.verticals == "bags"], bags).verticals["bags"]
+    expected = query_outcomes(ANGLES, SMALL).verticals["bags"]
+    np.testing.assert_array_equal(found.records, expected.records)
+    np.testing.assert_array_equal(found.recall[1], expected.recall[1])
+
+
 def test_every_vertical_weighs_the_same_in_all():
     rows = [("x", "big", "both")] * 9 + [("y", "big", "both")] * 9
     rows += [("p", "small", "query"), ("p", "small", "gallery"), ("q", "small", "gallery")]
     embeddings = np.concatenate([at_angles([0] * 9 + [90] * 9), at_angles([0, 90, 1])])
     row = by_key(evaluate(embeddings, make_set(rows), scopes=("within",)))["within", "ALL"]
     assert row["r_at_1"] == 0.5 and row["queries"] == 19
+    # All queries but the one of small find their item.
+    assert row["r_at_1_pooled"] == pytest.approx(18 / 19)
 
 
 def test_within_verticals_their_spaces_may_overlap():

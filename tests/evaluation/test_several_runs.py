@@ -29,6 +29,7 @@ def outcomes(scope="within", **hits):
             items=np.array([f"i{number // 2}" for number in range(len(values))]),
             recall={k: values if k == 1 else np.ones(len(values)) for k in KS},
             average_precision_at_r=values / 2,
+            chance=np.full(len(values), 0.1),
             without_answer=0,
         )
     return Outcomes(scope, verticals, dict.fromkeys(hits, 9), 9 * len(hits))

@@ -17,8 +17,8 @@ def row(model, scope="within", vertical="ALL", r_at_1=0.5, **more):
         "model": model, "scope": scope, "vertical": vertical, "queries": 40, "gallery": 80,
         "r_at_1": r_at_1, "r_at_1_low": None if r_at_1 is None else r_at_1 - 0.0625,
         "r_at_1_high": None if r_at_1 is None else r_at_1 + 0.0625, "r_at_5": 0.875,
-        "r_at_10": 0.9, "r_at_20": 0.95, "map_at_r": 0.375,
-        "parameters": 1_230_000, "models_to_deploy": 1, **more,
+        "r_at_10": 0.9, "r_at_20": 0.95, "map_at_r": 0.375, "r_at_1_pooled": 0.4375, "items": 10,
+        "chance": 0.03125, "parameters": 1_230_000, "models_to_deploy": 1, **more,
     }  # fmt: skip
 
 
@@ -37,33 +37,33 @@ def test_the_gap_table_holds_the_figures_of_each_model():
             row("specialists", r_at_1=0.8, parameters=6_150_000, models_to_deploy=5),
         ]
     )
-    assert cells(text, "model")[:6] == [
-        "R@1 within", "R@5", "mAP@R", "R@1 merged", "parameters", "models to deploy",
+    assert cells(text, "model")[:7] == [
+        "R@1 within", "pooled", "R@5", "mAP@R", "R@1 merged", "parameters", "models",
     ]  # fmt: skip
     assert cells(text, "unified") == [
-        "0.750 [0.688, 0.812]", "0.875", "0.375", "0.625", "1.23 M", "1",
+        "0.750 [0.688, 0.812]", "0.438", "0.875", "0.375", "0.625", "1.23 M", "1",
     ]  # fmt: skip
     assert cells(text, "specialists") == [
-        "0.800 [0.738, 0.863]", "0.875", "0.375", "-", "6.15 M", "5",
+        "0.800 [0.738, 0.863]", "0.438", "0.875", "0.375", "-", "6.15 M", "5",
     ]  # fmt: skip
 
 
-def test_the_table_of_verticals_has_a_column_per_model_and_the_number_of_queries():
+def test_the_table_of_verticals_has_a_column_per_model_queries_items_and_chance():
     text = render_tables(
         [
             row("unified", vertical="tops", r_at_1=0.25, queries=7),
             row("specialists", vertical="tops", r_at_1=0.3, queries=7),
             row("unified", vertical="bags", r_at_1=0.5, queries=9),
-            row("unified", vertical="hats", r_at_1=None, queries=0),
+            row("unified", vertical="hats", r_at_1=None, queries=0, items=0, chance=None),
             row("unified", r_at_1=0.375, queries=16),
             row("unified", scope="merged", vertical="tops", r_at_1=0.1, queries=7),
         ]
     )
-    assert cells(text, "vertical") == ["queries", "specialists", "unified"]
-    assert cells(text, "tops") == ["7", "0.300", "0.250"]
-    assert cells(text, "bags") == ["9", "-", "0.500"]
-    assert cells(text, "hats") == ["0", "-", "-"]
-    assert cells(text, "ALL") == ["16", "-", "0.375"]
+    assert cells(text, "vertical") == ["queries", "items", "chance", "specialists", "unified"]
+    assert cells(text, "tops") == ["7", "10", "0.031", "0.300", "0.250"]
+    assert cells(text, "bags") == ["9", "10", "0.031", "-", "0.500"]
+    assert cells(text, "hats") == ["0", "0", "-", "-", "-"]
+    assert cells(text, "ALL") == ["16", "10", "0.031", "-", "0.375"]
     assert text.index("| bags") < text.index("| hats") < text.index("| tops") < text.index("| ALL")
 
 
@@ -80,14 +80,14 @@ def test_models_come_in_the_order_of_the_ladder_and_others_last():
         "colour_histogram", "combined", "specialists", "unified", "zeta", "alpha",
     ]  # fmt: skip
     text = render_tables([row(name) for name in dict.fromkeys(names)])
-    assert cells(text, "vertical") == ["queries", *ordered_models(names)]
+    assert cells(text, "vertical") == ["queries", "items", "chance", *ordered_models(names)]
 
 
 def test_a_model_known_only_merged_still_has_its_line():
     text = render_tables([row("unified", scope="merged", r_at_1=0.625)])
-    assert cells(text, "unified") == ["-", "-", "-", "0.625", "1.23 M", "1"]
+    assert cells(text, "unified") == ["-", "-", "-", "-", "0.625", "1.23 M", "1"]
     text = render_tables([row("unified", vertical="tops")])
-    assert cells(text, "unified") == ["-", "-", "-", "-", "1.23 M", "1"]
+    assert cells(text, "unified") == ["-", "-", "-", "-", "-", "1.23 M", "1"]
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,9 @@ def test_the_text_is_plain_whatever_the_names_and_the_terminal(monkeypatch):
 
 def test_lines_keep_to_the_width_and_lose_no_figure():
     rows = [row("grouped_specialists", r_at_1=0.75), row("unified")]
-    text = render_tables(rows, width=80)
-    assert max(map(len, text.splitlines())) <= 80
-    assert max(map(len, render_tables(rows).splitlines())) > 80
+    text = render_tables(rows, width=90)
+    assert max(map(len, text.splitlines())) <= 90
+    assert max(map(len, render_tables(rows).splitlines())) > 90
     for figure in ("grouped_specialists", "0.750", "[0.688,", "0.812]", "0.375", "1.23 M"):
         assert figure in text
 

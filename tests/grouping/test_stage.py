@@ -11,6 +11,9 @@ import pytest
 from tensorboard_plugins import hparams_table
 
 from apparel_embed.errors import UserError
+from apparel_embed.evaluation.models import embed_by_model
+from apparel_embed.evaluation.protocol import query_outcomes
+from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.grouping.decision import Rule
 from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.grouping.stage import GROUPS_FILE, grouping_stage
@@ -18,7 +21,7 @@ from apparel_embed.grouping.strategies import StrategyConfig
 from apparel_embed.grouping.training import StageTrainer
 from apparel_embed.grouping.trials import Budget
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.stages import specialist_name
+from apparel_embed.stages import COMBINED_START, specialist_name, specialist_stage
 from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
@@ -124,6 +127,34 @@ def test_a_search_of_models_trained_otherwise_is_refused_and_overwrites_nothing(
         grouping_stage(run_dir, tiny_prepared, changed, other)
 
     assert (stage.directory / "stage.json").read_bytes() == before
+
+
+def test_trials_start_from_the_model_given_and_what_it_finds_is_what_is_to_be_gained_on(
+    tiny_prepared, tmp_path
+):
+    both = tiny_prepared.verticals
+    start = specialist_stage(tmp_path, tiny_prepared, both, TRAINING, COMBINED_START)
+    stage = grouping_stage(tmp_path, tiny_prepared, ANYTHING, TRAINING, start)
+
+    names = ["grouping-greedy"]
+    names += ["specialist-bags", "specialist-dresses", "specialist-bags+dresses"]
+    for name in names:
+        record = json.loads((tmp_path / name / "stage.json").read_text())
+        assert record["flags"]["start"] == COMBINED_START
+        assert record["inputs"][COMBINED_START] == start.fingerprint
+    trainer = StageTrainer(tmp_path, tiny_prepared, TRAINING, start)
+    pictures = evaluation_set(tiny_prepared, "val")
+    model = embed_by_model(tiny_prepared, pictures.records, start.directory / "model")
+    expected = query_outcomes(model.embeddings, pictures).answered()
+    for vertical, found in trainer.untrained().answered().items():
+        np.testing.assert_array_equal(found.recall[1], expected[vertical].recall[1])
+        np.testing.assert_array_equal(
+            found.average_precision_at_r, expected[vertical].average_precision_at_r
+        )
+    again = grouping_stage(tmp_path, tiny_prepared, ANYTHING, TRAINING, start)
+    assert (again.skipped, again.result) == (True, stage.result)
+    with pytest.raises(UserError, match="was made with start='combined-start', now it is 'none'"):
+        grouping_stage(tmp_path, tiny_prepared, ANYTHING, TRAINING)
 
 
 def test_other_groups_given_are_refused(tiny_prepared, tmp_path):

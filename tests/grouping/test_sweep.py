@@ -25,6 +25,7 @@ from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
+from apparel_embed.training.targets import Targets
 
 MODEL = ModelConfig(image_size=32, embedding_dim=4)
 LOOP = LoopConfig(validate_every=2)
@@ -185,14 +186,16 @@ def untrained(monkeypatch):
     """Leaves out the work of trainings, and finds what chance does; names what would be trained."""
     trained = []
 
-    def train_specialist(dataset, verticals, config, directory, what, start=None):
+    def train_specialist(dataset, verticals, config, directory, what, start=None, views=None):
         trained.append(what)
         return {}
 
     def compute_targets(dataset, teachers, *, reference, config):
-        return np.arange(3), np.eye(3, 4, dtype=np.float32), [{"unlabelled": 0}]
+        assert config.dim == STUDENT.model.embedding_dim
+        some = np.arange(3), np.eye(3, 4, dtype=np.float32)
+        return Targets(*some, *some, (), ())
 
-    def train_student(dataset, records, targets, config, directory, start):
+    def train_student(dataset, taught, held_out, config, directory, start, views=None):
         trained.append(directory.parent.name)
         return {}
 

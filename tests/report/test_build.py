@@ -102,6 +102,7 @@ def test_a_run_with_one_vertical_and_one_query_is_reported(tmp_path):
         "cost",
         "compression",
         "curve",
+        "teachers",
         "ranks",
         "map",
         "trainings",

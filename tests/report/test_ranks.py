@@ -19,7 +19,8 @@ pytestmark = pytest.mark.slow
 def metrics(precision, records=None):
     count = len(precision)
     records = np.arange(count) if records is None else np.array(records)
-    return QueryMetrics(records, np.array(["x"] * count), {}, np.array(precision), 0)
+    items, chance = np.array(["x"] * count), np.full(count, 0.1)
+    return QueryMetrics(records, items, {}, np.array(precision), chance, 0)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from apparel_embed.retrieval.bootstrap import (
     bootstrap_interval,
     paired_difference_interval,
     stratified_bootstrap_interval,
+    unseen_loss,
 )
 
 
@@ -151,3 +152,13 @@ def test_what_cannot_be_resampled_is_refused(values, items, options, message):
 def test_values_that_are_not_paired_are_refused():
     with pytest.raises(UserError, match="not paired"):
         paired_difference_interval(np.ones(3), np.ones(2), np.arange(3))
+
+
+def test_unseen_loss_is_the_share_at_which_seeing_none_has_the_rest_of_the_confidence():
+    for items in (1, 5, 45, 1000):
+        for confidence in (0.51, 0.9, 0.999):
+            share = unseen_loss(items, confidence)
+            assert (1 - share) ** items == pytest.approx(1 - confidence)
+    assert unseen_loss(1, 0.9) == pytest.approx(0.9)
+    # The rule of three.
+    assert unseen_loss(1000, 0.95) == pytest.approx(3 / 1000, rel=0.01)

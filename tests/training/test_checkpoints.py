@@ -39,9 +39,10 @@ class Training:
         for number, variable in enumerate(self.variables):
             variable.assign(tf.fill(variable.shape, tf.cast(value + number, variable.dtype)))
 
-    def save(self, step, best_step=0):
+    def save(self, step, best_step=None):
         self.set(step)
-        self.progress = Progress(step, step / 100, best_step, step * 1.5, 1 / step)
+        best = (-1.0, 0) if best_step is None else (step / 100, best_step)
+        self.progress = Progress(step, *best, step * 1.5, 1 / max(step, 1))
         self.checkpoints.save(self.progress)
 
     def is_at(self, step):
@@ -56,7 +57,7 @@ def saved(directory, *steps, best=None, keep=2):
     training = Training(directory, keep=keep)
     with training.checkpoints:
         for step in steps:
-            training.save(step, (best or {}).get(step, 0))
+            training.save(step, (best or {}).get(step))
     return training
 
 
@@ -76,10 +77,12 @@ def test_every_variable_and_the_progress_come_back(tmp_path):
 
     assert dataclasses.asdict(progress) == {
         "step": 10,
-        "best": 0.1,
+        "best": -1.0,
         "best_step": 0,
         "seconds": 15.0,
         "last_loss": 0.1,
+        "peak": -1.0,
+        "peak_step": 0,
     }
     assert training.is_at(10)
 
@@ -156,6 +159,26 @@ def test_what_an_interrupted_training_kept_is_known_to_the_next(tmp_path):
     assert steps_in(tmp_path) == [f"step-000000{step}.npz" for step in (10, 30, 40)]
 
 
+def test_the_start_is_kept_as_long_as_it_is_the_best_and_comes_back(tmp_path):
+    saved(tmp_path, 0, 10, 20, 30, best=dict.fromkeys((0, 10, 20, 30), 0))
+    assert steps_in(tmp_path) == [f"step-000000{step}.npz" for step in ("00", "20", "30")]
+    training = Training(tmp_path)
+    with training.checkpoints as checkpoints:
+        progress = checkpoints.restore()
+        assert (progress.step, progress.best_step) == (30, 0)
+        checkpoints.restore_best(progress)
+    for number, variable in enumerate(training.model.variables):
+        assert np.all(variable.numpy() == number)
+
+
+def test_checkpoints_whose_start_was_the_best_and_is_lost_do_not_count(tmp_path):
+    saved(tmp_path, 0, 10, 20, best=dict.fromkeys((0, 10, 20), 0))
+    path_of(tmp_path, 0).unlink()
+    training = Training(tmp_path)
+    with training.checkpoints as checkpoints:
+        assert checkpoints.restore().step == 0
+
+
 def test_the_best_weights_come_back_into_the_model_alone(tmp_path):
     saved(tmp_path, 10, 20, best={10: 10, 20: 10})
     training = Training(tmp_path)
@@ -173,8 +196,12 @@ def truncate(path):
 
 
 def flip_a_bit(path):
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    # In the array, not in what the archive tells of it.
+    end_of_name = largest.header_offset + data[largest.header_offset :].index(b"NUMPY")
+    data[end_of_name + largest.file_size // 2] ^= 1
     path.write_bytes(data)
 
 

@@ -14,7 +14,11 @@ from apparel_embed.interruption import Stopped, stopped_by_sigterm
 from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
-from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
+from apparel_embed.training.optimization import (
+    FEW_PICTURES,
+    OptimizationConfig,
+    make_optimizer,
+)
 from apparel_embed.training.strategy import make_strategy, start_afresh
 
 pytestmark = pytest.mark.slow
@@ -59,6 +63,10 @@ def make_loop(
     broken_from=None,
     log_every=1,
     checkpoint_every=2,
+    validate_every=2,
+    patience=0,
+    keep_start=False,
+    error=None,
     **optimization,
 ):
     start_afresh(3)
@@ -69,10 +77,17 @@ def make_loop(
         loss=loss or TripletSemiHardLoss(0.3),
         validate=validate,
         optimization=OptimizationConfig(steps=steps, seed=3, **optimization),
-        config=LoopConfig(validate_every=2, checkpoint_every=checkpoint_every, log_every=log_every),
+        config=LoopConfig(
+            validate_every=validate_every,
+            checkpoint_every=checkpoint_every,
+            log_every=log_every,
+            patience=patience,
+        ),
         strategy=make_strategy(strategy),
         directory=directory,
         what="tiny",
+        keep_start=keep_start,
+        **({"error": error} if error else {}),
     )
 
 
@@ -155,6 +170,7 @@ def test_ctrl_c_at_the_last_step_leaves_no_step_to_be_done_again(tmp_path):
     result = make_loop(tmp_path, steps=2, validate=InterruptAtStep(1)).run()
 
     assert (result["kept_step"], result["validation_r_at_1"]) == (2, 0.5)
+    assert result["trained_steps"] == 2
     assert result["last_loss"] > 0
     assert (tmp_path / "model").is_dir()
 
@@ -223,9 +239,214 @@ def test_without_validation_the_last_weights_are_kept(tmp_path):
     result = loop.run()
 
     assert (result["kept_step"], result["validation_r_at_1"]) == (5, None)
+    assert result["trained_steps"] == 5
     kept, _ = load_embedding_model(tmp_path / "model")
     for ours, expected in zip(kept.get_weights(), loop.model.get_weights()):
         np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize(
+    ("validate_every", "steps", "expected"),
+    [
+        (0, 1000, 100),
+        (0, 1009, 100),
+        (0, 10, 1),
+        # Not less than every step.
+        (0, 3, 1),
+        (7, 1000, 7),
+        (2000, 1000, 2000),
+    ],
+)
+def test_there_are_ten_validations_unless_steps_between_them_are_given(
+    validate_every, steps, expected
+):
+    assert LoopConfig(validate_every=validate_every).validation_interval(steps) == expected
+
+
+class Values:
+    """A validation that finds given values, the last of them for ever; counts its calls."""
+
+    def __init__(self, *values):
+        self.values, self.calls = values, 0
+
+    def __call__(self, embedder):
+        self.calls += 1
+        return self.values[min(self.calls, len(self.values)) - 1]
+
+
+def test_by_default_a_training_validates_ten_times(tmp_path):
+    validate = Values(0.5)
+    make_loop(tmp_path, steps=20, validate=validate, validate_every=0).run()
+    assert validate.calls == 10
+
+
+def test_a_training_whose_validation_is_flat_ends_before_its_last_step(tmp_path):
+    validate = Values(0.2, 0.6, 0.5, 0.5, 0.5, 0.9)
+    loop = make_loop(tmp_path, steps=20, validate=validate, patience=2)
+    result = loop.run()
+
+    # The best was step 4; validations of steps 6 and 8 are not better.
+    assert (result["kept_step"], result["trained_steps"]) == (4, 8)
+    assert (result["validation_r_at_1"], validate.calls) == (0.6, 4)
+    kept, _ = load_embedding_model(tmp_path / "model")
+    with np.load(tmp_path / "checkpoints/step-00000004.npz") as file:
+        best = [file[name] for name in file.files if name.startswith("model/")]
+    described = [
+        sorted((one.shape, one.sum()) for one in some) for some in (kept.get_weights(), best)
+    ]
+    assert described[0] == described[1]
+
+
+@pytest.mark.parametrize("patience", [0, 3])
+def test_a_training_goes_on_to_its_end_where_it_is_not_flat_for_so_long(tmp_path, patience):
+    validate = Values(0.2, 0.6, 0.5, 0.5, 0.7, 0.1)
+    result = make_loop(tmp_path, steps=12, validate=validate, patience=patience).run()
+    assert (result["kept_step"], result["trained_steps"], validate.calls) == (10, 12, 6)
+
+
+def test_of_equals_the_later_is_kept_and_a_tie_is_flat(tmp_path):
+    result = make_loop(tmp_path, steps=8, validate=Values(0.5), patience=1).run()
+    # Validated at 2, the highest, and at 4.
+    assert (result["kept_step"], result["trained_steps"]) == (4, 4)
+
+
+def test_later_weights_within_an_error_of_the_best_are_as_good(tmp_path):
+    validate = Values(0.7, 0.75, 0.72, 0.6)
+
+    def error(metric):
+        return 0.04
+
+    loop = make_loop(tmp_path, steps=6, validate=validate, keep_start=True, error=error)
+    result = loop.run()
+    # 0.72 is within 0.04 of 0.75, and 0.6 is not.
+    assert (result["kept_step"], result["validation_r_at_1"]) == (4, 0.72)
+
+
+def test_without_validation_there_is_no_patience(tmp_path):
+    assert make_loop(tmp_path, steps=6, patience=1).run()["trained_steps"] == 6
+
+
+def test_the_start_is_kept_where_no_later_weights_are_as_good(tmp_path):
+    loop = make_loop(tmp_path, steps=4, validate=Values(0.7, 0.6, 0.5), keep_start=True)
+    start = [weight.copy() for weight in loop.model.get_weights()]
+    result = loop.run()
+
+    assert (result["kept_step"], result["validation_r_at_1"]) == (0, 0.7)
+    assert result["trained_steps"] == 4
+    assert "step-00000000.npz" in checkpoints_in(tmp_path)
+    kept, _ = load_embedding_model(tmp_path / "model")
+    for ours, expected in zip(kept.get_weights(), start):
+        np.testing.assert_array_equal(ours, expected)
+    # They are what the training has as its model, too.
+    for ours, expected in zip(loop.model.get_weights(), start):
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_later_weights_that_are_as_good_as_the_start_are_kept(tmp_path):
+    loop = make_loop(tmp_path, steps=4, validate=Values(0.7, 0.7, 0.5), keep_start=True)
+    result = loop.run()
+    assert (result["kept_step"], result["validation_r_at_1"]) == (2, 0.7)
+
+
+def test_a_start_that_is_not_to_be_kept_is_not_validated(tmp_path):
+    validate = Values(0.7, 0.6)
+    result = make_loop(tmp_path, steps=4, validate=validate).run()
+    assert (result["kept_step"], validate.calls) == (2, 2)
+
+
+def test_a_start_that_nothing_can_judge_is_not_kept(tmp_path):
+    result = make_loop(tmp_path, steps=3, keep_start=True).run()
+    assert (result["kept_step"], result["validation_r_at_1"]) == (3, None)
+
+
+def test_a_start_that_is_better_than_all_ends_a_patient_training(tmp_path):
+    validate = Values(0.9, 0.1)
+    result = make_loop(tmp_path, steps=20, validate=validate, keep_start=True, patience=2).run()
+    assert (result["kept_step"], result["trained_steps"], validate.calls) == (0, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "killed_at", "kept", "trained"),
+    [
+        # The start is validated first; killed in that validation, and in those of steps 2 and 4.
+        ([0.7, 0.6, 0.5, 0.4, 0.3], 1, 0, 6),
+        ([0.7, 0.6, 0.5, 0.4, 0.3], 2, 0, 6),
+        ([0.7, 0.6, 0.5, 0.4, 0.3], 4, 0, 6),
+        ([0.7, 0.8, 0.5, 0.4, 0.3], 3, 2, 8),
+        ([0.7, 0.8, 0.5, 0.4, 0.3], 5, 2, 8),
+    ],
+)
+def test_a_killed_training_keeps_its_start_and_its_patience(
+    tmp_path, values, killed_at, kept, trained
+):
+    options = {"steps": 14, "patience": 3, "keep_start": True, "build": dropping_model}
+
+    def of_step(loop_of):
+        """A validation whose value is that of the step, whoever asks."""
+
+        def validate(embedder):
+            step = loop_of[0]._progress.step
+            validated.append(step)
+            if len(validated) == killed_at and kill[0]:
+                raise KeyboardInterrupt
+            return values[step // 2]
+
+        return validate
+
+    ends = []
+    for name, dies in (("whole", False), ("killed", True)):
+        directory, validated, kill, holder = tmp_path / name, [], [dies], []
+        holder.append(make_loop(directory, validate=of_step(holder), **options))
+        if dies:
+            with pytest.raises(KeyboardInterrupt):
+                holder[0].run()
+            kill[0] = False
+            holder[0] = make_loop(directory, validate=of_step(holder), **options)
+        result = holder[0].run()
+        ends.append(({**result, "trained_seconds": 0}, weights(holder[0])))
+
+    (result, bits), (again, others) = ends
+    assert (result["kept_step"], result["trained_steps"]) == (kept, trained)
+    assert again == result
+    for ours, expected in zip(others, bits):
+        np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("frozen_steps", [0, 2])
+def test_a_backbone_that_is_not_trained_keeps_weights_and_statistics_bit_for_bit(
+    tmp_path, frozen_steps
+):
+    loop = make_loop(tmp_path, steps=5, train_backbone=False, frozen_steps=frozen_steps)
+    backbone = loop.model.get_layer("backbone")
+    before = {one.name: one.numpy() for one in backbone.weights}
+    head = loop.model.get_layer("projection").get_weights()
+    loop.run()
+
+    assert sum("moving_" in name for name in before) == 14
+    for variable in backbone.weights:
+        np.testing.assert_array_equal(variable.numpy(), before[variable.name])
+    kernel, bias = loop.model.get_layer("projection").get_weights()
+    assert not np.array_equal(kernel, head[0])
+    assert not np.array_equal(bias, head[1])
+
+
+def test_whether_few_pictures_train_a_backbone_is_settled_by_their_number():
+    config = OptimizationConfig(steps=10, frozen_steps=3, train_backbone=None)
+    assert config.settled(FEW_PICTURES - 1).train_backbone is False
+    assert config.settled(FEW_PICTURES).train_backbone is True
+    for given in (True, False):
+        decided = dataclasses.replace(config, train_backbone=given)
+        assert decided.settled(0) == decided.settled(10**6) == decided
+    assert dataclasses.replace(config.settled(0), train_backbone=None) == config
+
+
+@pytest.mark.parametrize(
+    ("train_backbone", "frozen"),
+    [(True, [True, True, False, False]), (False, [True] * 4)],
+)
+def test_a_backbone_is_frozen_for_its_first_steps_or_for_all(train_backbone, frozen):
+    config = OptimizationConfig(steps=4, frozen_steps=2, train_backbone=train_backbone)
+    assert [config.is_frozen(step) for step in range(4)] == frozen
 
 
 def test_frozen_steps_leave_the_backbone_as_it_was(tmp_path):

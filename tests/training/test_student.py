@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 import pytest
-from tiny_teachers import MODEL, both
+from tiny_teachers import MODEL, both, targets_of, taught
 
 from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.errors import UserError
@@ -15,14 +15,22 @@ from apparel_embed.models.embedding import (
 )
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.optimization import FEW_PICTURES, OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
-from apparel_embed.training.student import StudentConfig, train_student
-from apparel_embed.training.targets import compute_targets
+from apparel_embed.training.student import (
+    LEAST_STUDENT_STEPS,
+    MOST_STUDENT_STEPS,
+    STUDENT_EPOCHS,
+    StudentConfig,
+    train_student,
+)
 from apparel_embed.training.validation import make_validation
 
 pytestmark = pytest.mark.slow
 
+# What a training that was not run has to tell.
+NOTHING = {"kept_step": 0, "trained_steps": 0}
+NO_PICTURES = np.zeros([0], np.int64), np.zeros([0, 8], np.float32)
 STILL = InputConfig(augment=AugmentConfig(flip=False, zoom=0.0, translation=0.0))
 
 
@@ -43,15 +51,15 @@ def test_the_student_learns_unlabelled_pictures_and_specialists_see_none(
         seen.extend(loop._batches(0))
         # Validated as ever: split val answers all queries.
         assert loop._validate is not None
-        return {}
+        return NOTHING
 
     monkeypatch.setattr(TrainingLoop, "run", run)
-    records, targets, _ = compute_targets(tiny_unlabelled, both(teachers), reference=None)
+    targets = targets_of(tiny_unlabelled, both(teachers))
     config = student_config(2)
-    result = train_student(tiny_unlabelled, records, targets, config, tmp_path / "student")
+    result = train_student(tiny_unlabelled, *taught(targets), config, tmp_path / "student")
     # An epoch shows each target once.
     shown = np.concatenate([batch_targets for _, batch_targets in seen])
-    np.testing.assert_array_equal(np.sort(shown, axis=0), np.sort(targets, axis=0))
+    np.testing.assert_array_equal(np.sort(shown, axis=0), np.sort(targets.embeddings, axis=0))
     assert (result["train_pictures"], result["unlabelled_pictures"]) == (32, 8)
 
     config = SpecialistConfig(
@@ -66,10 +74,8 @@ def test_the_student_learns_unlabelled_pictures_and_specialists_see_none(
 
 
 def test_the_student_comes_close_to_its_targets(tiny_prepared, teachers, tmp_path):
-    records, targets, _ = compute_targets(
-        tiny_prepared, both(teachers), reference=teachers / "reference"
-    )
-    result = train_student(tiny_prepared, records, targets, student_config(150), tmp_path)
+    targets = targets_of(tiny_prepared, both(teachers), teachers / "reference")
+    result = train_student(tiny_prepared, *taught(targets), student_config(150), tmp_path)
 
     # For unit vectors the loss is (2 - 2 cos) / dim.
     assert 1 - result["last_loss"] * 8 / 2 > 0.9
@@ -108,11 +114,11 @@ def test_a_student_of_some_verticals_has_their_share_of_all_that_counts_steps(
 def test_a_student_that_starts_from_a_model_starts_with_its_weights(
     tiny_prepared, teachers, tmp_path
 ):
-    records, targets, _ = compute_targets(tiny_prepared, both(teachers), reference=None)
+    targets = targets_of(tiny_prepared, both(teachers))
     config = student_config(
         1, optimization=OptimizationConfig(steps=1, learning_rate=0.0, weight_decay=0.0)
     )
-    train_student(tiny_prepared, records, targets, config, tmp_path, start=teachers / "reference")
+    train_student(tiny_prepared, *taught(targets), config, tmp_path, start=teachers / "reference")
 
     kept, _ = load_embedding_model(tmp_path / "model")
     start, _ = load_embedding_model(teachers / "reference")
@@ -120,27 +126,81 @@ def test_a_student_that_starts_from_a_model_starts_with_its_weights(
         np.testing.assert_array_equal(ours.numpy(), expected.numpy())
 
 
+@pytest.mark.parametrize(
+    ("learnt", "batch_size", "steps"),
+    [
+        (6400, 64, STUDENT_EPOCHS * 100),
+        # The last batch of all passes need not be full.
+        (1001, 64, 1252),
+        (100, 64, LEAST_STUDENT_STEPS),
+        (10**7, 64, MOST_STUDENT_STEPS),
+        (10**7, 10**7, LEAST_STUDENT_STEPS),
+    ],
+)
+def test_a_students_steps_are_passes_over_its_images_unless_they_are_given(
+    learnt, batch_size, steps
+):
+    config = dataclasses.replace(student_config(1), batch_size=batch_size)
+    assert config.settled(learnt, learnt) == config
+    config = dataclasses.replace(config, optimization=OptimizationConfig(steps=0, seed=3))
+    settled = config.settled(learnt, learnt)
+    assert settled == dataclasses.replace(
+        config, optimization=OptimizationConfig(steps=steps, seed=3)
+    )
+
+
+def test_steps_that_the_images_are_to_decide_are_left_to_them_for_some_verticals_too():
+    config = student_config(1, optimization=OptimizationConfig(steps=0))
+    assert config.for_verticals(1, 4).optimization.steps == 0
+
+
+def test_whether_a_student_trains_its_backbone_depends_on_labelled_pictures_alone():
+    config = student_config(1, optimization=OptimizationConfig(steps=1, train_backbone=None))
+    for pictures, trained in ((FEW_PICTURES - 1, False), (FEW_PICTURES, True)):
+        settled = config.settled(10**6, pictures)
+        assert settled.optimization == OptimizationConfig(steps=1, train_backbone=trained)
+
+
+def test_a_student_that_starts_from_a_model_keeps_it_unless_it_is_matched(
+    tiny_prepared, teachers, tmp_path, monkeypatch
+):
+    keeps = []
+
+    def run(loop):
+        keeps.append(loop._keep_start)
+        return NOTHING
+
+    monkeypatch.setattr(TrainingLoop, "run", run)
+    targets = targets_of(tiny_prepared, both(teachers))
+    for start in (None, teachers / "reference"):
+        train_student(tiny_prepared, *taught(targets), student_config(1), tmp_path, start=start)
+    config = SpecialistConfig(
+        MODEL, OptimizationConfig(steps=1), items_per_batch=3, pictures_per_item=4, input=STILL
+    )
+    for start in (None, teachers / "reference"):
+        train_specialist(tiny_prepared, ["bags"], config, tmp_path, "bags", start)
+    assert keeps == [False, True, False, True]
+
+
 def test_a_student_cannot_start_from_a_model_built_differently(tiny_prepared, teachers, tmp_path):
-    records, targets, _ = compute_targets(tiny_prepared, both(teachers), reference=None)
+    targets = targets_of(tiny_prepared, both(teachers))
     config = student_config(1, model=dataclasses.replace(MODEL, pooling="gem"))
 
     with pytest.raises(UserError, match=r"cannot start from .*reference.*average.*gem"):
         train_student(
-            tiny_prepared, records, targets, config, tmp_path, start=teachers / "reference"
+            tiny_prepared, *taught(targets), config, tmp_path, start=teachers / "reference"
         )
 
 
 def test_targets_of_another_length_than_the_student_are_refused(tiny_prepared, tmp_path):
     with pytest.raises(UserError, match="targets have 3 dimensions, --embedding_dim is 8"):
-        train_student(
-            tiny_prepared, np.array([0]), np.ones([1, 3], np.float32), student_config(1), tmp_path
-        )
+        short = np.array([0]), np.ones([1, 3], np.float32)
+        train_student(tiny_prepared, short, NO_PICTURES, student_config(1), tmp_path)
 
 
 def test_a_student_without_targets_is_refused(tiny_prepared, tmp_path):
-    none = np.zeros([0], np.int64), np.zeros([0, 8], np.float32)
     with pytest.raises(UserError, match="no targets"):
-        train_student(tiny_prepared, *none, student_config(1), tmp_path)
+        train_student(tiny_prepared, NO_PICTURES, NO_PICTURES, student_config(1), tmp_path)
 
 
 def test_a_specialist_learns_to_tell_items_apart(tiny_prepared, tmp_path):
@@ -191,9 +251,9 @@ class _OnePicturePerItem:
 
 def test_progress_is_quiet_where_nobody_watches(tiny_prepared, teachers, tmp_path, capfd, caplog):
     caplog.set_level(logging.ERROR, logger="absl")
-    records, targets, _ = compute_targets(tiny_prepared, both(teachers), reference=None)
+    targets = targets_of(tiny_prepared, both(teachers))
     capfd.readouterr()
-    train_student(tiny_prepared, records, targets, student_config(2), tmp_path)
+    train_student(tiny_prepared, *taught(targets), student_config(2), tmp_path)
 
     assert "images" not in capfd.readouterr().err
 
@@ -205,25 +265,22 @@ def test_progress_is_quiet_where_nobody_watches(tiny_prepared, teachers, tmp_pat
 def test_the_student_comes_close_to_its_targets_by_each_loss(
     tiny_prepared, teachers, tmp_path, loss, cosine_of
 ):
-    records, targets, _ = compute_targets(
-        tiny_prepared, both(teachers), reference=teachers / "reference"
-    )
+    targets = targets_of(tiny_prepared, both(teachers), teachers / "reference")
     config = student_config(100, loss=loss)
-    result = train_student(tiny_prepared, records, targets, config, tmp_path)
+    result = train_student(tiny_prepared, *taught(targets), config, tmp_path)
 
     # While differences stay below delta, smooth_l1 is half the squared error, (1 - cos) / dim.
     assert cosine_of(result["last_loss"]) > 0.9
 
 
 def test_the_student_comes_close_to_standardised_targets(tiny_prepared, teachers, tmp_path):
-    records, targets, _ = compute_targets(
-        tiny_prepared, both(teachers), reference=teachers / "reference"
-    )
+    targets = targets_of(tiny_prepared, both(teachers), teachers / "reference")
     config = student_config(150, standardise=True)
-    train_student(tiny_prepared, records, targets, config, tmp_path)
+    train_student(tiny_prepared, *taught(targets), config, tmp_path)
 
-    embedded = Embedder(load_embedding_model(tmp_path / "model")[0]).records(tiny_prepared, records)
-    assert np.mean(np.sum(embedded * targets, axis=1)) > 0.9
+    embedder = Embedder(load_embedding_model(tmp_path / "model")[0])
+    embedded = embedder.records(tiny_prepared, targets.records)
+    assert np.mean(np.sum(embedded * targets.embeddings, axis=1)) > 0.9
 
 
 def test_angles_are_not_standardised_which_is_told_before_anything_is_trained():
@@ -232,9 +289,9 @@ def test_angles_are_not_standardised_which_is_told_before_anything_is_trained():
 
 
 def test_targets_that_are_not_numbers_end_the_training_with_the_step(tiny_prepared, tmp_path):
-    targets = np.full([4, 8], np.nan, np.float32)
+    broken = np.arange(4), np.full([4, 8], np.nan, np.float32)
     with pytest.raises(UserError, match="the loss is nan at step"):
-        train_student(tiny_prepared, np.arange(4), targets, student_config(1), tmp_path)
+        train_student(tiny_prepared, broken, NO_PICTURES, student_config(1), tmp_path)
 
 
 def test_the_student_sees_a_lone_picture_in_half_of_each_batch_with_equal_weights(
@@ -248,13 +305,13 @@ def test_the_student_sees_a_lone_picture_in_half_of_each_batch_with_equal_weight
     targets = np.tile(np.eye(8, dtype=np.float32)[0], [10, 1])
     targets[0] = np.eye(8)[1]
     seen = []
-    monkeypatch.setattr(TrainingLoop, "run", lambda loop: seen.extend(loop._batches(0)) or {})
+    monkeypatch.setattr(TrainingLoop, "run", lambda loop: seen.extend(loop._batches(0)) or NOTHING)
     for weights, share in (("pictures", 1), ("sqrt", 2.5), ("equal", 5)):
         seen.clear()
         train_student(
             tiny_prepared,
-            records,
-            targets,
+            (records, targets),
+            NO_PICTURES,
             student_config(4, vertical_weights=weights, batch_size=10),
             tmp_path,
         )
@@ -266,4 +323,4 @@ def test_the_student_sees_a_lone_picture_in_half_of_each_batch_with_equal_weight
 def test_unknown_weights_of_verticals_are_refused(tiny_prepared, tmp_path):
     config = student_config(1, vertical_weights="even")
     with pytest.raises(UserError, match="--student_vertical_weights=even: allowed are pictures"):
-        train_student(tiny_prepared, np.arange(4), np.eye(4, 8), config, tmp_path)
+        train_student(tiny_prepared, (np.arange(4), np.eye(4, 8)), NO_PICTURES, config, tmp_path)

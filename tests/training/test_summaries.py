@@ -139,11 +139,15 @@ def test_a_student_logs_how_close_it_comes(tiny_prepared, tmp_path):
         batch_size=len(records),
         loop=LoopConfig(validate_every=2, log_every=2),
     )
-    train_student(tiny_prepared, records, targets, config, tmp_path)
+    held_out = tiny_prepared.select(split="val")
+    theirs = np.tile(targets[:1], [len(held_out), 1])
+    train_student(tiny_prepared, (records, targets), (held_out, theirs), config, tmp_path)
 
     found, has_graph = read_events(tmp_path / "tensorboard")
     assert has_graph
     values = {name: logged.last for name, logged in found.items() if logged.plugin == "scalars"}
+    # With what is not learnt, on split val.
+    assert -1 <= values["validation/mean_cosine"] <= 1
     # Of unit vectors.
     left, right, counts = found["targets/distances"].last.T
     assert counts.sum() == len(records)

@@ -184,5 +184,6 @@ def _check_validation(cells: Sequence[Cell], config: InspectConfig) -> Iterator[
             len(small),
             f"{counted(len(small), 'vertical')} with fewer than {config.min_val_items} validation "
             f"items that have an answer: {some_names(names)}.",
-            "A search for groups cannot accept any of them; hold out more items, or give --groups.",
+            "A search for groups judges them by the rest of a group; hold out more items, or give "
+            "--groups.",
         )

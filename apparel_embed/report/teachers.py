@@ -1,0 +1,43 @@
+"""Who taught the student, by what evidence, and how well it agrees with them."""
+
+from __future__ import annotations
+
+from apparel_embed.evaluation.teachers import HEADINGS, choice_rows
+from apparel_embed.report.inputs import ReportInputs
+from apparel_embed.report.parts import Part, Section, Table
+
+
+def teachers_section(inputs: ReportInputs) -> Section:
+    """Returns the tables of the teachers' evidence and of the student's agreement with them."""
+    parts: list[Part] = []
+    if inputs.targets:
+        parts.append(
+            Table(
+                "The joint is all teachers of a vertical in one vector; it teaches unless another "
+                "candidate is shown to be better, with 90 % confidence by bootstrap over items.",
+                HEADINGS,
+                tuple(choice_rows(inputs.targets.result["choices"])),
+            )
+        )
+    student = next((one.stage for one in inputs.trainings if one.model == "unified"), None)
+    agreement = student.result.get("agreement") if student else None
+    text = ""
+    if student and agreement:
+        cells = tuple(
+            "-" if agreement[name] is None else f"{agreement[name]:.3f}"
+            for name in ("train", "augmented", "held_out")
+        )
+        parts.append(
+            Table(
+                "Mean cosine between the student's embeddings and its targets.",
+                ("images learnt from", "augmented views of them", "split val, not learnt from"),
+                (cells,),
+            )
+        )
+        text = f" The student: {student.result['diagnosis']}."
+    return Section(
+        "teachers",
+        "Who taught the student",
+        f"What the student learnt to reproduce, and how well it does.{text}",
+        tuple(parts),
+    )

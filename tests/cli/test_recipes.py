@@ -1,0 +1,180 @@
+"""Recipes set the defaults of flags, in a process of their own: flags are global."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from apparel_embed.cli.recipes import PRETRAINED, RECIPES, SCRATCH
+from apparel_embed.models.backbones import BACKBONES
+from apparel_embed.models.embedding import POOLINGS
+
+ROOT = Path(__file__).parents[2]
+
+# What each of some command lines makes of a binary's flags, all in one process.
+BINARY = """
+import json, sys
+from absl import flags
+from apparel_embed.cli.model_flags import InitWeightsFlag, ModelFlags
+from apparel_embed.cli.recipes import apply_recipe
+from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
+
+def everything():
+    model, training = ModelFlags(), TrainingFlags()
+    specialist, student = SpecialistFlags(model, training), StudentFlags(model, training)
+    return lambda: (specialist.config(), student.config())
+
+def specialist_only():
+    model, training = ModelFlags(), TrainingFlags()
+    specialist = SpecialistFlags(model, training)
+    return lambda: (specialist.config(), None)
+
+def weights_only():
+    InitWeightsFlag()
+    return lambda: (None, None)
+
+binaries = {one.__name__: one for one in (everything, specialist_only, weights_only)}
+found = []
+for binary, given in json.loads(sys.argv[1]):
+    before = set(flags.FLAGS)
+    configs = binaries[binary]()
+    flags.FLAGS(["binary", *given])
+    apply_recipe()
+    # Parsing is over: configurations are made of what was set.
+    configs()
+    defined = set(flags.FLAGS) - before
+    found.append({name: flags.FLAGS[name].value for name in sorted(defined)})
+    for name in defined:
+        delattr(flags.FLAGS, name)
+print(json.dumps(found))
+"""
+PRESET, FILE = "--init_weights=resnet50_imagenet", "--init_weights=weights.h5"
+GIVEN = {
+    "nothing": ("everything", []),
+    "weights": ("everything", [PRESET]),
+    "a file": ("everything", [FILE]),
+    "no weights": ("everything", ["--init_weights=none"]),
+    "scratch with weights": ("everything", [PRESET, "--recipe=scratch"]),
+    "pretrained without weights": ("everything", ["--recipe=pretrained"]),
+    "some flags": (
+        "everything",
+        [PRESET, "--backbone=resnet50", "--margin=0.3", "--image_size=64", "--pooling=average"],
+    ),
+    # As their own defaults say, but given.
+    "defaults": (
+        "everything",
+        [PRESET, "--train_backbone=yes", "--min_pictures=2", "--student_batch_size=64"],
+    ),
+    "a specialist": ("specialist_only", [PRESET]),
+    "no recipe": ("weights_only", [PRESET]),
+}
+
+
+@pytest.fixture(scope="module")
+def found():
+    done = subprocess.run(
+        [sys.executable, "-c", BINARY, json.dumps(list(GIVEN.values()))],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(zip(GIVEN, json.loads(done.stdout.splitlines()[-1])))
+
+
+def changed(found, what):
+    """Returns the flags that are not as without a recipe, and what they are."""
+    return {
+        name: value
+        for name, value in found[what].items()
+        if value != found["nothing"][name] and name not in ("init_weights", "recipe")
+    }
+
+
+def test_a_training_from_scratch_has_the_flags_own_defaults(found):
+    assert found["nothing"]["recipe"] == "auto"
+    assert found["nothing"]["pooling"] == "average"
+    assert found["nothing"]["train_backbone"] == "yes"
+    assert changed(found, "no weights") == changed(found, "scratch with weights") == {}
+    assert RECIPES[SCRATCH] == {}
+
+
+@pytest.mark.parametrize("what", ["weights", "a file", "pretrained without weights"])
+def test_auto_follows_the_initial_weights_and_a_name_goes_before(found, what):
+    expected = {
+        name: value for name, value in RECIPES[PRETRAINED].items() if name in found["nothing"]
+    }
+    # Of the combined model the pipeline has flags of its own.
+    others = {*RECIPES[PRETRAINED]} - {*expected}
+    assert all(name.startswith("combined_") for name in others)
+    assert {name: found[what][name] for name in expected} == expected
+    assert {*changed(found, what)} <= {*expected}
+
+
+def test_flags_that_are_given_go_before_the_recipe(found):
+    some = found["some flags"]
+    assert (some["backbone"], some["margin"]) == ("resnet50", 0.3)
+    assert (some["image_size"], some["pooling"]) == (64, "average")
+    # The others are the recipe's.
+    assert (some["items_per_batch"], some["train_backbone"]) == (20, "auto")
+
+    defaults = found["defaults"]
+    assert (defaults["train_backbone"], defaults["min_pictures"]) == ("yes", 2)
+    assert defaults["student_batch_size"] == 64
+    assert defaults["pooling"] == "pyramid"
+
+
+def test_a_binary_that_knows_some_of_the_flags_gets_those(found):
+    one = found["a specialist"]
+    assert "student_steps" not in one
+    assert "student_batch_size" not in one
+    for name in ("backbone", "pooling", "specialist_steps", "margin"):
+        assert one[name] == RECIPES[PRETRAINED][name]
+
+
+def test_a_binary_without_recipes_is_left_alone(found):
+    assert found["no recipe"] == {"init_weights": "resnet50_imagenet"}
+
+
+def test_recipes_name_what_there_is():
+    assert RECIPES[PRETRAINED]["backbone"] in BACKBONES
+    assert RECIPES[PRETRAINED]["pooling"] in POOLINGS
+
+
+def test_a_plan_of_the_pipeline_tells_the_recipe_and_its_steps(tmp_path):
+    weights = tmp_path / "weights.h5"
+    weights.write_bytes(b"not looked into by a dry run")
+
+    def plan(*arguments):
+        done = subprocess.run(
+            [
+                sys.executable,
+                str(ROOT / "tools/run_pipeline.py"),
+                f"--run_dir={tmp_path / 'run'}",
+                "--synthetic_verticals=dress,bag",
+                "--synthetic_train_items=6",
+                "--dry_run",
+                *arguments,
+            ],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        lines = (" ".join(line.split()) for line in done.stdout.splitlines())
+        plan = {line.split()[0]: line for line in lines if line}
+        return done.stderr, plan
+
+    said, pretrained = plan(f"--init_weights={weights}", "--specialist_steps=7")
+    assert "recipe pretrained: --backbone=efficientnet_lite_b0 --pooling=pyramid" in said
+    assert "--specialist_steps" not in said
+    steps = 2 * RECIPES[PRETRAINED]["combined_steps"]
+    assert f"{steps} steps of 20 x 3 pictures" in pretrained["combined-start"]
+    assert "7 steps of 20 x 3 pictures" in pretrained["specialist-bag"]
+    said, scratch = plan()
+    assert "recipe scratch\n" in said
+    assert "900 steps of 16 x 4 pictures" in scratch["combined-start"]

@@ -1,0 +1,120 @@
+"""What the trainings behind a model took, on stages that are made up."""
+
+import dataclasses
+import shutil
+
+import pytest
+import tensorflow as tf
+
+from apparel_embed.evaluation.roads import RoadCost, road_cost, roads_table
+from apparel_embed.models.arithmetic import multiply_adds
+from apparel_embed.models.embedding import ModelConfig, build_embedding_model
+from apparel_embed.plain_text import plain_text
+from apparel_embed.runs import run_stage
+
+MODEL = ModelConfig(image_size=32, embedding_dim=8)
+# Of one picture.
+ONE = 20
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch):
+    """Counts no arithmetic: what is built, and by which size, is known."""
+    built = []
+
+    def count(model):
+        built.append(model.input_shape[1])
+        return ONE
+
+    monkeypatch.setattr("apparel_embed.evaluation.roads.multiply_adds", count)
+    return built
+
+
+class Run:
+    def __init__(self, directory):
+        self.directory = directory
+
+    def make(self, name, *behind, steps=None, seconds=1.5, trained=True, model=MODEL, **flags):
+        result = {} if steps is None else {"trained_steps": steps, "trained_seconds": seconds}
+        return run_stage(
+            self.directory / name,
+            flags={
+                "model": dataclasses.asdict(model),
+                "optimization": {"train_backbone": trained},
+                **flags,
+            },
+            inputs={"prepared": "of data", **{one.name: one.fingerprint for one in behind}},
+            work=lambda directory: result,
+        )
+
+    def triplets(self, name, *behind, steps, **options):
+        options = {"items_per_batch": 4, "pictures_per_item": 3, **options}
+        return self.make(name, *behind, steps=steps, **options)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path)
+
+
+def test_all_trainings_that_a_model_was_made_from_count_each_once(run):
+    start = run.triplets("combined-start", steps=10)
+    some = [run.triplets(f"specialist-{name}", start, steps=5) for name in ("bag", "dress")]
+    targets = run.make("targets", *some, start)
+    student = run.make("student", targets, start, steps=7, batch_size=8)
+
+    # The start is behind all of them; targets were not trained.
+    cost = road_cost("unified", run.directory, [student])
+    assert (cost.model, cost.trainings, cost.steps, cost.seconds) == ("unified", 4, 27, 6.0)
+    # Forward and backward.
+    assert cost.multiply_adds == 3 * ONE * (10 * 12 + 2 * 5 * 12 + 7 * 8)
+    assert road_cost("specialists", run.directory, some).trainings == 3
+    assert road_cost("combined", run.directory, [start]) == RoadCost(
+        "combined", 1, 10, 1.5, 3 * ONE * 10 * 12
+    )
+
+
+def test_a_backbone_that_is_not_trained_takes_a_forward_pass_alone(run):
+    frozen = run.triplets("specialist-bag", steps=5, trained=False)
+    assert road_cost("specialists", run.directory, [frozen]).multiply_adds == ONE * 5 * 12
+
+
+def test_models_of_one_kind_are_counted_once_and_others_apart(run, counted):
+    larger = dataclasses.replace(MODEL, image_size=64)
+    stages = [
+        run.triplets("a", steps=1),
+        run.triplets("b", steps=1),
+        run.triplets("c", steps=1, model=larger),
+    ]
+    road_cost("specialists", run.directory, stages)
+    assert sorted(counted) == [32, 64]
+
+
+def test_a_stage_that_was_made_anew_since_is_not_behind_a_model(run):
+    start = run.triplets("combined-start", steps=10)
+    own = run.triplets("specialist-bag", start, steps=5)
+    shutil.rmtree(start.directory)
+    assert road_cost("specialists", run.directory, [own]).trainings == 1
+    run.triplets("combined-start", steps=11, items_per_batch=5)
+    assert road_cost("specialists", run.directory, [own]).steps == 5
+
+
+def test_the_table_tells_steps_time_and_arithmetic():
+    text = plain_text(roads_table([RoadCost("unified", 4, 12_345, 3661.4, 1_230_000_000)]))
+    cells = [cell.strip() for cell in text.splitlines()[-1].strip("|").split("|")]
+    assert cells == ["unified", "4", "12,345", "1:01:01", "1.23 G"]
+
+
+def test_multiply_adds_of_a_layer_are_those_worked_out_by_hand():
+    inputs = tf.keras.Input([6, 6, 3])
+    x = tf.keras.layers.Conv2D(5, 3, padding="valid", use_bias=False)(inputs)
+    model = tf.keras.Model(inputs, x)
+    # 4 x 4 places, each 3 x 3 of 3 channels to 5.
+    assert multiply_adds(model) == 16 * 27 * 5
+
+
+def test_multiply_adds_grow_with_the_area_of_images():
+    def of_size(size):
+        return multiply_adds(build_embedding_model(ModelConfig(image_size=size, embedding_dim=8)))
+
+    assert 3.5 < of_size(128) / of_size(64) < 4.5

@@ -1,0 +1,121 @@
+"""What a backbone that is not trained makes of augmented views, made once for all trainings."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_teachers import MODEL
+
+from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.models.embedding import (
+    build_embedding_model,
+    head_models,
+    load_embedding_model,
+    trunk_model,
+)
+from apparel_embed.stages import specialist_stage
+from apparel_embed.training.frozen_views import FrozenViews, compute_views
+from apparel_embed.training.input import InputConfig
+from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.specialist import SpecialistConfig
+from apparel_embed.views_stage import FROZEN_VIEWS
+
+STILL = AugmentConfig(flip=False, zoom=0.0, translation=0.0)
+PYRAMID = dataclasses.replace(MODEL, pooling="pyramid")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Initial weights of the backbone, as a file."""
+    tf.keras.utils.set_random_seed(5)
+    backbone = build_embedding_model(MODEL).get_layer("backbone")
+    path = tmp_path_factory.mktemp("weights") / "backbone.weights.h5"
+    backbone.save_weights(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("pooling", ["average", "pyramid"])
+def test_head_and_trunk_together_are_the_model(pooling):
+    model = build_embedding_model(dataclasses.replace(MODEL, pooling=pooling))
+    images = tf.random.stateless_uniform([3, 32, 32, 3], [1, 2], 0, 255)
+    expected = model(images).numpy()
+    trunk = trunk_model(model)
+    head, unscaled = head_models(model)
+
+    np.testing.assert_array_equal(head(trunk(images)), expected)
+    vectors, embeddings = unscaled(trunk(images))
+    np.testing.assert_array_equal(embeddings, expected)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(vectors / lengths, expected, atol=1e-6)
+
+
+def test_views_without_augmentation_are_the_trunk_of_the_images(tiny_prepared, weights):
+    records = tiny_prepared.select(split="train")[:5]
+    views = compute_views(tiny_prepared, records, PYRAMID, weights, augment=STILL, views=2)
+
+    assert views.shape == (5, 2, 480)
+    np.testing.assert_array_equal(views[:, 0], views[:, 1])
+    moved = compute_views(
+        tiny_prepared, records, PYRAMID, weights, augment=AugmentConfig(), views=2
+    )
+    assert np.abs(moved[:, 0] - moved[:, 1]).max() > 1e-3
+    again = compute_views(
+        tiny_prepared, records, PYRAMID, weights, augment=AugmentConfig(), views=2
+    )
+    np.testing.assert_array_equal(again, moved)
+
+
+def test_a_draw_chooses_the_view():
+    features = np.arange(3 * 4 * 2, dtype=np.float32).reshape(3, 4, 2)
+    views = FrozenViews(features)
+    positions = tf.constant([2, 0, 1], tf.int64)
+    draws = tf.constant([[0.0, 9.0], [0.3, 9.0], [0.999, 9.0]])
+
+    found = views.augment((views.decode(views.read(positions)), draws))
+    np.testing.assert_array_equal(found, [features[2, 0], features[0, 1], features[1, 3]])
+
+
+@pytest.mark.slow
+def test_trainings_of_a_run_share_views_and_leave_the_backbone_as_it_was(
+    tiny_prepared, tmp_path, weights
+):
+    config = SpecialistConfig(
+        PYRAMID,
+        OptimizationConfig(steps=6, learning_rate=1e-2, train_backbone=False),
+        init_weights=weights,
+        items_per_batch=3,
+        pictures_per_item=2,
+        input=InputConfig(views=3),
+    )
+    start = specialist_stage(tmp_path, tiny_prepared, ["bags", "dresses"], config, "combined-start")
+    made = (tmp_path / FROZEN_VIEWS / "stage.json").stat().st_mtime_ns
+    bags = specialist_stage(tmp_path, tiny_prepared, ["bags"], config, start=start)
+
+    assert (tmp_path / FROZEN_VIEWS / "stage.json").stat().st_mtime_ns == made
+    assert start.inputs[FROZEN_VIEWS] == bags.inputs[FROZEN_VIEWS]
+    assert json.loads((tmp_path / FROZEN_VIEWS / "stage.json").read_text())["result"] == {
+        "pictures": 32,
+        "views": 3,
+        "features": 480,
+    }
+    untrained = build_embedding_model(PYRAMID, weights).get_layer("backbone")
+    for stage in (start, bags):
+        model, _ = load_embedding_model(stage.directory / "model")
+        for ours, theirs in zip(model.get_layer("backbone").weights, untrained.weights):
+            np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+@pytest.mark.slow
+def test_each_step_augments_anew_where_the_backbone_is_trained_or_unknown(tiny_prepared, tmp_path):
+    config = SpecialistConfig(
+        MODEL,
+        OptimizationConfig(steps=2, train_backbone=False),
+        items_per_batch=3,
+        pictures_per_item=2,
+    )
+    # Random weights are no initial weights: they are another seed's, too.
+    stage = specialist_stage(tmp_path, tiny_prepared, ["bags"], config)
+    assert FROZEN_VIEWS not in stage.inputs
+    assert not (tmp_path / FROZEN_VIEWS).exists()
