@@ -32,7 +32,12 @@ TINY = [
     "--student_batch_size=8",
 ]
 # In the second step nothing is learnt, so that models show what they started from.
-SECOND = ["--synthetic_seed=2", "--specialist_learning_rate=0", "--student_learning_rate=0"]
+SECOND = [
+    "--synthetic_seed=2",
+    "--combined_learning_rate=0",
+    "--specialist_learning_rate=0",
+    "--student_learning_rate=0",
+]
 SOURCES = {
     "specialist-bag": "specialist-bag",
     "specialist-dress": "combined",

@@ -26,7 +26,9 @@ CONFIG = ExportConfig(max_pixels=1_000_000, warm_up=False)
 def run_dir(tiny_prepared, tmp_path_factory):
     """A run with a student that has learnt nothing, and the stage of its targets."""
     run_dir = tmp_path_factory.mktemp("run")
-    teachers = [{"verticals": [name]} for name in tiny_prepared.verticals]
+    teachers = [
+        {"name": f"specialist-{name}", "verticals": [name]} for name in tiny_prepared.verticals
+    ]
     run_stage(run_dir / "targets", flags={}, inputs={}, work=lambda _: {"teachers": teachers})
     return run_dir
 

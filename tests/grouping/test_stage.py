@@ -226,7 +226,8 @@ def test_the_binary_searches_and_says_where_the_groups_are(tiny_prepared, tmp_pa
         [
             sys.executable, str(ROOT / "tools/search_groups.py"), f"--run_dir={tmp_path}",
             f"--prepared={tiny_prepared.directory}", "--grouping=affinity",
-            "--budget_trainings=1", "--image_size=32", "--embedding_dim=4",
+            "--budget_trainings=1", "--specialist_start=none",
+            "--image_size=32", "--embedding_dim=4",
             "--specialist_steps=2", "--items_per_batch=4", "--pictures_per_item=2",
         ],
         capture_output=True,
