@@ -122,7 +122,7 @@ class TrainingLoop:
         summaries: BatchSummaries | None = None,
         from_features: bool = False,
         keep_start: bool = False,
-        error: Callable[[float], float] = lambda metric: 0.0,
+        error: Callable[[float], float] = lambda _: 0.0,
     ) -> None:
         replicas = strategy.num_replicas_in_sync
         execution.check(replicas)
