@@ -21,7 +21,6 @@ from apparel_embed.cli.dry_run_flags import DryRunFlag
 from apparel_embed.cli.ending import NOTHING_WRITTEN, command, tell_end
 from apparel_embed.cli.machine_flags import ProcessesFlag
 from apparel_embed.data.prepare import plan_prepare, prepare
-from apparel_embed.stages import COMBINED_START
 
 _MANIFEST = flags.DEFINE_string("manifest", None, "manifest, CSV or Parquet", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "directory to make", required=True)
@@ -47,7 +46,7 @@ def main() -> None:
     tell_end(
         [
             ("Prepared", f"{dataset.directory} ({rejected})"),
-            ("Next", command(train, **given, verticals="all", stage=COMBINED_START)),
+            ("Next", command(train, **given, verticals="all", stage="combined-start")),
             ("Then", command("tools/search_groups.py", **given)),
         ]
     )
