@@ -55,5 +55,11 @@ def test_the_command_has_flags_that_the_binary_knows(documents):
         text=True,
     ).stdout
 
-    assert names == {"--strategy", "--prepared", "--run_dir", "--verticals"}
+    assert names == {
+        "--strategy",
+        "--prepared",
+        "--run_dir",
+        "--verticals",
+        "--specialist_start",
+    }
     assert all(f"  {name}=" in known for name in names)
