@@ -27,7 +27,6 @@ RECIPES: dict[str, dict[str, object]] = {
         "margin": 0.5,
         "combined_steps": 60,
         "combined_learning_rate": 1e-3,
-        "combined_seeds": 3,
         "specialist_steps": 20,
         "specialist_learning_rate": 3e-4,
         "student_learning_rate": 1e-3,

@@ -201,17 +201,22 @@ def head_models(model: tf.keras.Model) -> tuple[tf.keras.Model, tf.keras.Model]:
       A model from pooled features to embeddings [batch, embedding_dim], and one to embeddings
       before they are scaled to 1, and after.
     """
-    first, *names = _names_of_head(model)
-    features = tf.keras.Input(model.get_layer(first).output.shape[1:])
+    *between, projection = head_layers(model)
+    features = tf.keras.Input(trunk_model(model).output_shape[1:])
     x = features
-    for name in names:
-        x = model.get_layer(name)(x)
-    vectors = model.get_layer("projection")(x)
+    for layer in between:
+        x = layer(x)
+    vectors = projection(x)
     embeddings = model.get_layer("embedding")(vectors)
     return (
         tf.keras.Model(features, embeddings),
         tf.keras.Model(features, [vectors, embeddings]),
     )
+
+
+def head_layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
+    """Returns the layers that make vectors of what a model's trunk gives, the projection last."""
+    return [model.get_layer(name) for name in (*_names_of_head(model)[1:], "projection")]
 
 
 def _names_of_head(model: tf.keras.Model) -> list[str]:

@@ -11,8 +11,6 @@ import tensorflow as tf
 POOLED, NORM, POOLING = "pooled", "pooled_norm", "pooling"
 """Names of the layers that end pooling: what the backbone alone decides, and what is trained."""
 _LEVELS_OF_COLOUR = 4
-# Side of the images whose colours are counted apart from a backbone, in pixels.
-_COLOUR_IMAGE_SIZE = 64
 # Side of the squares of pixels whose mean colour is counted.
 _BLOCK = 2
 # The root of a share has an infinite slope at 0.
@@ -83,16 +81,6 @@ class ColourHistogram(tf.keras.layers.Layer):
         pixels = tf.cast(tf.shape(colours)[1], counts.dtype)
         shares = tf.reshape(counts, [-1, _LEVELS_OF_COLOUR**3]) / pixels
         return tf.sqrt(shares + _LEAST_SHARE)
-
-
-def colour_model() -> tf.keras.Model:
-    """Returns a model from images float32 [batch, 64, 64, 3], 0..255, to their colours [batch, 64].
-
-    They are a `ColourHistogram` of unit length.
-    """
-    inputs = tf.keras.Input((_COLOUR_IMAGE_SIZE, _COLOUR_IMAGE_SIZE, 3))
-    colours = ColourHistogram(dtype="float32")(inputs)
-    return tf.keras.Model(inputs, tf.keras.layers.UnitNormalization(dtype="float32")(colours))
 
 
 def pyramid_features(images: tf.Tensor, levels: Sequence[tf.Tensor], **kwargs: Any) -> tf.Tensor:

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import PKSampler
 from apparel_embed.errors import UserError
+from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.registry import LossConfig, make_loss
-from apparel_embed.models.embedding import ModelConfig, start_embedding_model
+from apparel_embed.models.embedding import ModelConfig, start_embedding_model, trunk_model
+from apparel_embed.models.principal import project_principally
 from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.first_batch import first_batch_sheet
 from apparel_embed.training.frozen_views import FrozenViews
@@ -26,6 +29,9 @@ from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.strategy import batch_share, make_strategy, start_afresh
 from apparel_embed.training.summaries import BatchSummaries
 from apparel_embed.training.validation import make_validation, standard_error
+
+# Images whose features decide where the projection of a pretrained model starts.
+_MOST_PROJECTED = 5_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +104,7 @@ def train_specialist(
       directory: of the stage, may hold what an interrupted training left.
       what: name of the model, for progress and messages.
       start: directory of a trained model whose weights it starts from, or None for those of the
-        configuration.
+        configuration; a pretrained backbone gets a projection by `project_principally` then.
       views: float32 [records of split train and of its verticals, views, features] from
         `compute_views`, where the backbone is not trained; else None, to augment in every step.
 
@@ -135,7 +141,7 @@ def train_specialist(
             source = FrozenViews(views)
         augment = source.augment
     loop = TrainingLoop(
-        build_model=lambda: start_embedding_model(config.model, config.init_weights, start),
+        build_model=functools.partial(_build, dataset, records, config, start, views),
         model_config=config.model,
         batches=triplet_batches(source, sampler, config.optimization.steps, batch_share(strategy)),
         loss=make_loss(config.loss),
@@ -165,3 +171,22 @@ def train_specialist(
         "parameters": loop.model.count_params(),
         **result,
     }
+
+
+def _build(
+    dataset: PreparedDataset,
+    records: np.ndarray,
+    config: SpecialistConfig,
+    start: Path | None,
+    views: np.ndarray | None,
+) -> tf.keras.Model:
+    """Returns the model that a training begins with; arguments are those of `train_specialist`."""
+    model = start_embedding_model(config.model, config.init_weights, start)
+    if start is None and config.init_weights != "none":
+        if views is not None:
+            features = views.mean(axis=1)
+        else:
+            some = records[:: max(1, -(-len(records) // _MOST_PROJECTED))]
+            features = Embedder(trunk_model(model)).records(dataset, some)
+        project_principally(model, features)
+    return model

@@ -13,11 +13,9 @@ from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.protocol import EvaluationSet, answered_queries, query_outcomes
-from apparel_embed.evaluation.several_runs import mean_recall
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
-from apparel_embed.models.pooling import colour_model
 from apparel_embed.progress import progress_bar
 from apparel_embed.training.alignment import alignment_rotation, mean_cosine
 from apparel_embed.training.joint import joint_embeddings
@@ -25,9 +23,6 @@ from apparel_embed.training.references import FrozenBackbone, reference_embeddin
 from apparel_embed.training.teacher_choice import Choice, choose_teacher
 
 JOINT = "joint"
-JOINT_WITH_COLOURS = "joint with colours"
-# Of the colour histogram's squared distances among those of the teachers, each of which counts 1.
-_COLOUR_WEIGHT = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +86,9 @@ def compute_targets(
 ) -> Targets:
     """Embeds every image of split train, and what is unlabelled, by the teacher of its vertical.
 
-    Candidates of a vertical are its teachers and, where there are several, their joint, with and
-    without the image's colours; see `choose_teacher`. Each space is rotated onto the reference's,
-    by what the teacher says of the images that the student learns from.
+    Candidates of a vertical are its teachers and, where there are several, their joint; see
+    `choose_teacher`. Each space is rotated onto the reference's, by what the teacher says of the
+    images that the student learns from.
 
     Args:
       dataset: a prepared dataset.
@@ -128,7 +123,7 @@ def compute_targets(
         spaces[teacher.name] = np.zeros([len(known), embeddings.shape[1]], np.float32)
         spaces[teacher.name][known] = embeddings
         report.append(entry)
-    candidates = {**_joints(dataset, images, teachers, spaces, expected, config), **spaces}
+    candidates = {**_joints(images, teachers, spaces, expected, config.dim), **spaces}
     choices = _choices(candidates, teachers, images, config.seed)
     chosen = np.zeros([len(images.records), config.dim], np.float32)
     for choice in choices:
@@ -193,38 +188,20 @@ def _rotated(
 
 
 def _joints(
-    dataset: PreparedDataset,
     images: _Images,
     teachers: Sequence[Teacher],
     spaces: Mapping[str, np.ndarray],
     expected: np.ndarray | None,
-    config: TargetsConfig,
+    dim: int,
 ) -> dict[str, np.ndarray]:
-    """Returns the joint that is best on split val, as its name and embeddings [n, dim].
-
-    Nothing where no vertical has more than one teacher.
-    """
+    """Returns the joint of all teachers by its name, or nothing where no vertical has several."""
     parts = _parts(images, teachers, spaces)
     if len(parts) == 1:
         return {}
-    learnt = images.is_learnt
-
-    def joint_of(parts: Sequence[np.ndarray]) -> np.ndarray:
-        joint = joint_embeddings(parts, learnt, config.dim)
-        return joint if expected is None else _rotated(joint, expected, learnt, {})
-
-    found = {JOINT: joint_of(parts)}
-    if not answered_queries(images.held_out):
-        return found
-    colours = Embedder(colour_model()).records(dataset, images.records)
-    found[JOINT_WITH_COLOURS] = joint_of([*parts, _COLOUR_WEIGHT**0.5 * colours])
-    recalls = {
-        name: mean_recall(query_outcomes(joint[~learnt], images.held_out))
-        for name, joint in found.items()
-    }
-    # Of equals the first: it takes less.
-    best = max(recalls, key=lambda name: recalls[name])
-    return {best: found[best]}
+    joint = joint_embeddings(parts, images.is_learnt, dim)
+    if expected is not None:
+        joint = _rotated(joint, expected, images.is_learnt, {})
+    return {JOINT: joint}
 
 
 def _parts(
@@ -259,7 +236,7 @@ def _choices(
     seed: int,
 ) -> list[Choice]:
     """Returns each vertical's choice; its first candidate is the joint, or a teacher alone."""
-    joints = [name for name in candidates if name in (JOINT, JOINT_WITH_COLOURS)]
+    joints = [name for name in candidates if name == JOINT]
     choices = []
     for vertical in np.unique(images.verticals).astype(str):
         own = [one for one in teachers if vertical in one.verticals]

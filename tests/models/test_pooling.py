@@ -18,7 +18,6 @@ from apparel_embed.models.embedding import (
 from apparel_embed.models.pooling import (
     ColourHistogram,
     GeMPooling,
-    colour_model,
     pyramid_features,
 )
 
@@ -143,19 +142,6 @@ def test_a_histogram_survives_being_saved_and_images_of_any_size(tmp_path):
     again = tf.keras.models.load_model(tmp_path / "model.keras")
     images = np.random.default_rng(0).uniform(0, 255, [2, 11, 8, 3]).astype(np.float32)
     np.testing.assert_array_equal(again(images), model(images))
-
-
-def test_the_colour_model_gives_colours_of_unit_length_that_tell_plain_images_apart():
-    model = colour_model()
-    assert model.input_shape == (None, 64, 64, 3)
-    images = np.concatenate([plain(*c, side=64) for c in ((255, 0, 0), (250, 5, 5), (0, 0, 255))])
-    colours = model(images).numpy()
-    assert colours.shape == (3, 64)
-    assert colours.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(colours, axis=1), 1, atol=1e-5)
-    cosines = colours @ colours.T
-    assert cosines[0, 1] > 0.99
-    assert cosines[0, 2] < 0.1
 
 
 PYRAMIDS = {

@@ -18,7 +18,6 @@ from apparel_embed.training.references import FrozenBackbone, reference_embeddin
 from apparel_embed.training.strategy import start_afresh
 from apparel_embed.training.targets import (
     JOINT,
-    JOINT_WITH_COLOURS,
     Teacher,
 )
 
@@ -301,23 +300,7 @@ def blind_teachers(blind):
     return [Teacher(name, VERTICALS, blind) for name in ("one", "other")]
 
 
-def test_colours_join_the_teachers_where_they_help_on_split_val(tiny_prepared, blind):
-    found = targets_of(tiny_prepared, blind_teachers(blind))
-
-    for choice in found.choices:
-        assert choice.chosen == JOINT_WITH_COLOURS
-        assert [one.name for one in choice.candidates] == [JOINT_WITH_COLOURS, "one", "other"]
-        with_colours, *without = (one.r_at_1 for one in choice.candidates)
-        assert with_colours == 1
-        assert max(without) < 1
-    # Pictures of an item are alike, and those of another are not.
-    items = tiny_prepared.column("item_id")[found.records]
-    cosines = found.embeddings @ found.embeddings.T
-    same = items[:, np.newaxis] == items
-    assert cosines[same].min() > cosines[~same].max()
-
-
-def test_where_split_val_answers_no_query_the_joint_teaches_without_colours(tiny_prepared, blind):
+def test_where_split_val_answers_no_query_the_joint_teaches(tiny_prepared, blind):
     lonely = Narrowed(tiny_prepared, lonely=True)
     nothing = Narrowed(tiny_prepared, {"val": 0})
     for dataset, held_out in ((lonely, 16), (nothing, 0)):
