@@ -219,6 +219,15 @@ def head_layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
     return [model.get_layer(name) for name in (*_names_of_head(model)[1:], "projection")]
 
 
+def backbone_layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
+    """Returns the layers that stay as they are while the backbone is not trained.
+
+    The norm of its features is one of them: of features that do not change the statistics are
+    known, and those of a batch only add noise, or the bias of a batch of one vertical.
+    """
+    return [layer for layer in model.layers if layer.name in ("backbone", NORM)]
+
+
 def _names_of_head(model: tf.keras.Model) -> list[str]:
     """Returns the layer that ends the trunk, and those between it and the projection."""
     has_norm = any(layer.name == NORM for layer in model.layers)

@@ -48,6 +48,7 @@ class Progress:
       last_loss: the one logged last.
       peak: highest validation metric so far, of which `best` may fall short by an error.
       peak_step: step of the highest validation metric.
+      preference: of the best weights, that decides among those that validation takes as equal.
     """
 
     step: int = 0
@@ -57,6 +58,7 @@ class Progress:
     last_loss: float = math.nan
     peak: float = -1.0
     peak_step: int = 0
+    preference: float = -math.inf
 
 
 def named_variables(root: Mapping[str, Any]) -> dict[str, tf.Variable]:

@@ -21,6 +21,7 @@ from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.models.batch_norm import synchronise
 from apparel_embed.models.embedding import (
     ModelConfig,
+    backbone_layers,
     head_models,
     save_embedding_model,
     unscaled_model,
@@ -99,6 +100,8 @@ class TrainingLoop:
       error: from a validation metric to its standard error, within which later weights are as good
         as the best: of few queries the highest of many metrics is mostly luck (the rule of one
         standard error, Breiman et al. 1984, "Classification and Regression Trees").
+      prefer: from an embedder to what decides among weights that are as good on validation, the
+        higher the better; by default the later are kept.
 
     Raises:
       UserError: if steps cannot be computed so on the strategy's replicas.
@@ -123,6 +126,7 @@ class TrainingLoop:
         from_features: bool = False,
         keep_start: bool = False,
         error: Callable[[float], float] = lambda _: 0.0,
+        prefer: Callable[[Embedder], float] = lambda _: 0.0,
     ) -> None:
         replicas = strategy.num_replicas_in_sync
         execution.check(replicas)
@@ -135,6 +139,7 @@ class TrainingLoop:
         self._what = what
         self._keep_start = keep_start
         self._error = error
+        self._prefer = prefer
         self._validate_every = config.validation_interval(optimization.steps)
         self._model_config = model_config
         with strategy.scope():
@@ -282,7 +287,8 @@ class TrainingLoop:
 
     def _make_step(self, frozen: bool) -> Callable:
         """Traces one step, of all weights or of all but the backbone's."""
-        self.model.get_layer("backbone").trainable = not frozen
+        for layer in backbone_layers(self.model):
+            layer.trainable = not frozen
         step_of_all = self._make_train_step()
 
         @tf.function
@@ -318,22 +324,30 @@ class TrainingLoop:
 
     def _validated(self, step: int) -> bool:
         """Validates; returns whether these weights are the best so far (or nothing can tell)."""
+        progress = self._progress
         if self._validate is None:
             better = step == self._optimization.steps
         else:
             with self._writer.as_default(step):
                 value = self._validate(self._embedder)
+                preference = self._prefer(self._embedder)
                 tf.summary.scalar("validation/r_at_1", value)
             logging.info("%s: step %d, validation R@1 %.3f", self._what, step, value)
-            if value > self._progress.peak:
-                self._progress.peak, self._progress.peak_step = value, step
+            if value > progress.peak:
+                progress.peak, progress.peak_step = value, step
             # Of equals the later: its learning rate is lower, its moving statistics are better.
-            better = value >= self._progress.peak - self._error(value)
+            better = self._is_as_good(value) and (
+                preference >= progress.preference or not self._is_as_good(progress.best)
+            )
             if better:
-                self._progress.best = value
+                progress.best, progress.preference = value, preference
         if better:
-            self._progress.best_step = step
+            progress.best_step = step
         return better
+
+    def _is_as_good(self, value: float) -> bool:
+        """Returns whether a validation metric is within an error of the highest."""
+        return value >= self._progress.peak - self._error(value)
 
     def _save(self, kept: Checkpoints) -> None:
         """Has a checkpoint written of all that was done, and what was logged until then."""

@@ -159,7 +159,8 @@ def train_student(
       what: name of the model, for progress and messages.
       start: directory of a trained model whose weights the student starts from, or None for
         those of the configuration. Where targets are aligned to that model's space, it starts close
-        to them. It is kept if no step is at least as good on split val.
+        to them. Weights are kept that are as good as any on split val, by an error, and of these
+        those that agree best with the teachers on held-out images; the start is among them.
       views: float32 [n, views, features] of the records from `compute_views`, where the backbone is
         not trained; else None, to augment in every step.
 
@@ -202,7 +203,7 @@ def train_student(
         model_config=config.model,
         batches=batches,
         loss=loss,
-        validate=_with_agreement(validate, agree),
+        validate=validate,
         optimization=config.optimization,
         config=config.loop,
         strategy=strategy,
@@ -217,6 +218,7 @@ def train_student(
         from_features=views is not None,
         keep_start=start is not None,
         error=standard_error(dataset, taught_verticals),
+        **_preferring(agree),
     )
     result = loop.run()
     embedder = Embedder(loop.model)
@@ -241,18 +243,19 @@ def train_student(
     }
 
 
-def _with_agreement(
-    validate: Callable[[Embedder], float] | None, agree: Callable[[Embedder], float] | None
-) -> Callable[[Embedder], float] | None:
-    """Returns a validation that tells TensorBoard of the held-out agreement, too."""
-    if validate is None or agree is None:
-        return validate
+def _preferring(
+    agree: Callable[[Embedder], float] | None,
+) -> dict[str, Callable[[Embedder], float]]:
+    """Returns the arguments of a loop that prefers weights which agree on held-out images."""
+    if agree is None:
+        return {}
 
-    def both(embedder: Embedder) -> float:
-        tf.summary.scalar("validation/mean_cosine", agree(embedder))
-        return validate(embedder)
+    def prefer(embedder: Embedder) -> float:
+        cosine = agree(embedder)
+        tf.summary.scalar("validation/mean_cosine", cosine)
+        return cosine
 
-    return both
+    return {"prefer": prefer}
 
 
 def _check_targets(targets: np.ndarray, config: StudentConfig, what: str) -> None:

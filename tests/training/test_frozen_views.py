@@ -9,18 +9,21 @@ import tensorflow as tf
 from tiny_teachers import MODEL
 
 from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import (
     build_embedding_model,
     head_models,
     load_embedding_model,
     trunk_model,
 )
+from apparel_embed.models.pooling import NORM
+from apparel_embed.models.principal import project_principally
 from apparel_embed.stages import specialist_stage
 from apparel_embed.training.frozen_views import FrozenViews, compute_views
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
-from apparel_embed.views_stage import FROZEN_VIEWS
+from apparel_embed.views_stage import FROZEN_VIEWS, VIEWS_FILE
 
 STILL = AugmentConfig(flip=False, zoom=0.0, translation=0.0)
 PYRAMID = dataclasses.replace(MODEL, pooling="pyramid")
@@ -100,11 +103,40 @@ def test_trainings_of_a_run_share_views_and_leave_the_backbone_as_it_was(
         "views": 3,
         "features": 480,
     }
+    features = np.load(tmp_path / FROZEN_VIEWS / VIEWS_FILE).mean(axis=1)
     untrained = build_embedding_model(PYRAMID, weights).get_layer("backbone")
     for stage in (start, bags):
         model, _ = load_embedding_model(stage.directory / "model")
         for ours, theirs in zip(model.get_layer("backbone").weights, untrained.weights):
             np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+        # Batches of one vertical have other statistics: those of all training images stay.
+        norm = model.get_layer(NORM)
+        np.testing.assert_allclose(norm.moving_mean, features.mean(axis=0), rtol=1e-4)
+        np.testing.assert_allclose(norm.moving_variance, features.var(axis=0), rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", [0, 3])
+def test_a_pretrained_model_starts_with_a_principal_projection(
+    tiny_prepared, tmp_path, weights, views
+):
+    config = SpecialistConfig(
+        PYRAMID,
+        # Of no rate to speak of: what is kept is what it started from.
+        OptimizationConfig(steps=1, learning_rate=1e-12, train_backbone=False),
+        init_weights=weights,
+        items_per_batch=3,
+        pictures_per_item=2,
+        input=InputConfig(augment=STILL, views=views),
+    )
+    stage = specialist_stage(tmp_path, tiny_prepared, ["bags", "dresses"], config)
+    found, _ = load_embedding_model(stage.directory / "model")
+
+    expected = build_embedding_model(PYRAMID, weights)
+    records = tiny_prepared.select(split="train")
+    project_principally(expected, Embedder(trunk_model(expected)).records(tiny_prepared, records))
+    for ours, theirs in zip(found.weights, expected.weights):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=2e-3, err_msg=ours.name)
 
 
 @pytest.mark.slow
