@@ -24,7 +24,7 @@ class BenchmarkFlags:
     @property
     def seed(self) -> int:
         """Seed of what is measured with."""
-        return self._seed.value if self._seed else 0
+        return 0 if self._seed is None else self._seed.value
 
     def tell(self, table: str, summary: Any) -> None:
         """Prints what was measured.
