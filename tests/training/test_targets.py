@@ -163,8 +163,8 @@ def test_pictures_that_are_not_learnt_have_no_say_in_a_rotation(
     monkeypatch.setattr(targets, "alignment_rotation", spy)
     combined = Teacher("combined", VERTICALS, teachers / "bags")
     targets_of(tiny_prepared, [*both(teachers), combined], teachers / "reference")
-    # Each teacher's, and those of the joint without and with colours; split val has 16 more.
-    assert seen == [16, 16, 32, 32, 32]
+    # Each teacher's, and that of the joint; split val has 16 more.
+    assert seen == [16, 16, 32, 32]
 
 
 def test_the_frozen_backbone_is_one_unit_length_space_for_all_groups_made_from_its_seed(
@@ -224,7 +224,6 @@ def both_and_combined(teachers):
 def test_a_vertical_with_several_teachers_is_taught_by_their_joint(tiny_prepared, teachers):
     found = targets_of(tiny_prepared, both_and_combined(teachers))
 
-    # All hues differ: colours add nothing to what these teachers find.
     for choice in found.choices:
         assert choice.chosen == JOINT
         assert [one.name for one in choice.candidates] == [JOINT, choice.vertical, "combined"]
