@@ -25,6 +25,8 @@ def project_principally(model: tf.keras.Model, features: np.ndarray) -> None:
         beyond the number of features become zero.
 
     Example:
+      >>> from apparel_embed.models.embedding import (
+      ...     ModelConfig, build_embedding_model, trunk_model)
       >>> model = build_embedding_model(ModelConfig(image_size=32, embedding_dim=8))
       >>> images = tf.random.uniform([20, 32, 32, 3], maxval=255.0)
       >>> project_principally(model, trunk_model(model)(images).numpy())
