@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import math
 import threading
 import zipfile
 
@@ -83,6 +84,7 @@ def test_every_variable_and_the_progress_come_back(tmp_path):
         "last_loss": 0.1,
         "peak": -1.0,
         "peak_step": 0,
+        "preference": -math.inf,
     }
     assert training.is_at(10)
 
