@@ -386,18 +386,7 @@ def test_verticals_given_as_a_group_share_a_specialist_that_teaches_the_student(
         assert ("skipped" in done.stderr) == (not arguments)
 
 
-def walked_from_specialists(walked, to):
-    """Copies a run up to its triplet models, from where other flags may go on."""
-    for directory in walked[0].iterdir():
-        if directory.name.startswith(("prepared", "specialist-", "combined", "grouping", "synth")):
-            shutil.copytree(directory, to / directory.name)
-    return to
-
-
-def test_one_group_of_all_and_every_single_specialist_teach_together(walked, tmp_path):
-    walked_from_specialists(walked, tmp_path)
-    # It is trained for as many steps as all others of a run.
-    shutil.rmtree(tmp_path / "combined")
+def test_one_group_of_all_and_every_single_specialist_teach_together(tmp_path):
     flags = [*FLAGS, "--nomeasure_speed", "--grouping=all"]
     done = run("run_pipeline.py", f"--run_dir={tmp_path}", *flags)
 
@@ -421,6 +410,14 @@ def test_one_group_of_all_and_every_single_specialist_teach_together(walked, tmp
     # The group of two, each alone, and the student.
     steps = record_of(tmp_path, "combined")["flags"]["optimization"]["steps"]
     assert steps == 8 + 4 + 4 + 4
+
+
+def walked_from_specialists(walked, to):
+    """Copies a run up to its triplet models, from where other flags may go on."""
+    for directory in walked[0].iterdir():
+        if directory.name.startswith(("prepared", "specialist-", "combined", "grouping", "synth")):
+            shutil.copytree(directory, to / directory.name)
+    return to
 
 
 @pytest.mark.parametrize("align_to", ["frozen", "none"])
