@@ -47,7 +47,8 @@ def project_principally(model: tf.keras.Model, features: np.ndarray) -> None:
 
 def _directions(centred: np.ndarray, count: int) -> np.ndarray:
     """Returns float64 [features, count]: orthogonal, the longest first, zeros beyond features."""
-    # Rising eigenvalues: the last directions are the longest.
+    # Not PCA of scikit-learn, which has no more components than images: a dimension that is zero
+    # for all of them has no gradient, and would stay so. Rising eigenvalues: the last are longest.
     longest = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :count]
     # Signs are any, and processors differ: the largest number of a direction is positive.
     peaks = longest[np.abs(longest).argmax(axis=0), np.arange(longest.shape[1])]

@@ -218,7 +218,7 @@ def train_student(
         from_features=views is not None,
         keep_start=start is not None,
         error=standard_error(dataset, taught_verticals),
-        **_preferring(agree),
+        prefer=functools.partial(_held_out_cosine, agree),
     )
     result = loop.run()
     embedder = Embedder(loop.model)
@@ -243,19 +243,13 @@ def train_student(
     }
 
 
-def _preferring(
-    agree: Callable[[Embedder], float] | None,
-) -> dict[str, Callable[[Embedder], float]]:
-    """Returns the arguments of a loop that prefers weights which agree on held-out images."""
+def _held_out_cosine(agree: Callable[[Embedder], float] | None, embedder: Embedder) -> float:
+    """Returns the agreement on held-out images, and tells TensorBoard; 0 where there are none."""
     if agree is None:
-        return {}
-
-    def prefer(embedder: Embedder) -> float:
-        cosine = agree(embedder)
-        tf.summary.scalar("validation/mean_cosine", cosine)
-        return cosine
-
-    return {"prefer": prefer}
+        return 0.0
+    cosine = agree(embedder)
+    tf.summary.scalar("validation/mean_cosine", cosine)
+    return cosine
 
 
 def _check_targets(targets: np.ndarray, config: StudentConfig, what: str) -> None:

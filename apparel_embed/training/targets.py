@@ -236,7 +236,7 @@ def _choices(
     seed: int,
 ) -> list[Choice]:
     """Returns each vertical's choice; its first candidate is the joint, or a teacher alone."""
-    joints = [name for name in candidates if name == JOINT]
+    joints = [JOINT] if JOINT in candidates else []
     choices = []
     for vertical in np.unique(images.verticals).astype(str):
         own = [one for one in teachers if vertical in one.verticals]

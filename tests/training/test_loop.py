@@ -324,31 +324,26 @@ def test_later_weights_within_an_error_of_the_best_are_as_good(tmp_path):
     assert (result["kept_step"], result["validation_r_at_1"]) == (4, 0.72)
 
 
-def test_among_weights_as_good_on_validation_the_preferred_are_kept(tmp_path):
-    validate = Values(0.7, 0.75, 0.72, 0.74, 0.6)
-    prefer = Values(0.9, 0.95, 0.97, 0.96, 0.99)
-
-    def error(metric):
-        return 0.04
-
-    loop = make_loop(
-        tmp_path, steps=8, validate=validate, keep_start=True, error=error, prefer=prefer
-    )
-    result = loop.run()
-    assert (result["kept_step"], result["validation_r_at_1"]) == (4, 0.72)
-
-
-def test_preferred_weights_are_not_kept_when_validation_finds_far_better_ones(tmp_path):
-    validate, prefer = Values(0.5, 0.7, 0.69), Values(0.99, 0.9, 0.8)
-
-    def error(metric):
-        return 0.04
-
-    loop = make_loop(
-        tmp_path, steps=4, validate=validate, keep_start=True, error=error, prefer=prefer
-    )
-    result = loop.run()
-    assert (result["kept_step"], result["validation_r_at_1"]) == (2, 0.7)
+@pytest.mark.parametrize(
+    ("found", "preferences", "expected"),
+    [
+        ((0.7, 0.75, 0.72, 0.74, 0.6), (0.9, 0.95, 0.97, 0.96, 0.99), (4, 0.72)),
+        # Far better ones are kept, whatever is preferred.
+        ((0.5, 0.7, 0.69), (0.99, 0.9, 0.8), (2, 0.7)),
+    ],
+)
+def test_among_weights_as_good_on_validation_the_preferred_are_kept(
+    tmp_path, found, preferences, expected
+):
+    result = make_loop(
+        tmp_path,
+        steps=2 * (len(found) - 1),
+        validate=Values(*found),
+        keep_start=True,
+        error=lambda metric: 0.04,
+        prefer=Values(*preferences),
+    ).run()
+    assert (result["kept_step"], result["validation_r_at_1"]) == expected
 
 
 def test_without_validation_there_is_no_patience(tmp_path):
