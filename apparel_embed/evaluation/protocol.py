@@ -27,6 +27,9 @@ ROUTED = "routed"
 SCOPES = (WITHIN, MERGED)
 KS = (1, 5, 10, 20)
 METRICS = (*(f"r_at_{k}" for k in KS), "map_at_r")
+LEAST_ITEMS = 5
+"""On fewer items a figure says little: a vertical with fewer does not count in "ALL"."""
+SHARE = (0.0, 1.0)
 _ALSO = ("r_at_1_pooled", "items", "chance")
 
 
@@ -87,16 +90,32 @@ class Outcomes:
       verticals: vertical -> metrics of its queries that have an answer; there may be none.
       gallery: vertical -> number of gallery pictures its queries searched.
       gallery_in_all: number of gallery pictures searched by the verticals that have an answer.
+      least_items: a vertical with queries of fewer items does not count in "ALL".
     """
 
     scope: str
     verticals: dict[str, QueryMetrics]
     gallery: dict[str, int]
     gallery_in_all: int
+    least_items: int = LEAST_ITEMS
 
     def answered(self) -> dict[str, QueryMetrics]:
         """Returns the verticals in which at least one query has an answer."""
         return {name: metrics for name, metrics in self.verticals.items() if len(metrics)}
+
+    def counted(self) -> dict[str, QueryMetrics]:
+        """Returns the verticals whose mean is "ALL".
+
+        They are those with queries of at least `least_items` items; where no vertical has as many,
+        all in which a query has an answer.
+        """
+        answered = self.answered()
+        counted = {
+            name: metrics
+            for name, metrics in answered.items()
+            if len(np.unique(metrics.items)) >= self.least_items
+        }
+        return counted or answered
 
     def only(self, verticals: Sequence[str]) -> Outcomes:
         """Returns the outcomes of some verticals' queries."""
@@ -218,8 +237,8 @@ def evaluate_model(
       seed: of the bootstrap.
 
     Returns:
-      Per scope one row per vertical, then the row "ALL": means over verticals, of which those
-      without an answered query are left out (their rows have 0 queries and None for metrics).
+      Per scope one row per vertical, then the row "ALL": means over the verticals that count, see
+      `Outcomes.counted`. Verticals without an answered query have 0 queries and None for metrics.
 
     Raises:
       UserError: as `query_outcomes`, or a negative count.
@@ -244,13 +263,16 @@ def summary_rows(outcomes: Outcomes, seed: int = 0) -> list[dict]:
 
     Returns:
       Dicts with scope, vertical, queries, gallery and metrics: plain Python values. Those of "ALL"
-      are means over verticals but for `r_at_1_pooled`, the mean over queries, and the counts.
+      are means over the verticals for which `in_all` is true, but for `r_at_1_pooled`, the mean
+      over their queries, and the counts.
     """
     rows, means = [], []
+    counted = outcomes.counted()
     for vertical, metrics in outcomes.verticals.items():
         values: dict[str, float | None] = dict.fromkeys((*METRICS, *_ALSO))
         values["items"] = 0
         low = high = None
+        in_all = vertical in counted
         if len(metrics):
             measured = {
                 **mean_metrics(metrics),
@@ -258,23 +280,24 @@ def summary_rows(outcomes: Outcomes, seed: int = 0) -> list[dict]:
                 "items": len(np.unique(metrics.items)),
                 "chance": float(metrics.chance.mean()),
             }
-            means.append(measured)
+            if in_all:
+                means.append(measured)
             values.update(measured)
-            low, high = bootstrap_interval(metrics.recall[1], metrics.items, seed)
-        gallery = outcomes.gallery[vertical]
-        rows.append(_row(outcomes.scope, vertical, len(metrics), gallery, values, low, high))
-    answered = outcomes.answered()
+            low, high = bootstrap_interval(metrics.recall[1], metrics.items, seed, possible=SHARE)
+        counts = (len(metrics), outcomes.gallery[vertical])
+        rows.append(_row(outcomes.scope, vertical, counts, in_all, values, (low, high)))
     values = {name: float(np.mean([mean[name] for mean in means])) for name in (*METRICS, "chance")}
-    values["r_at_1_pooled"] = float(_joined(answered, lambda metrics: metrics.recall[1]).mean())
+    values["r_at_1_pooled"] = float(_joined(counted, lambda metrics: metrics.recall[1]).mean())
     values["items"] = sum(mean["items"] for mean in means)
     low, high = stratified_bootstrap_interval(
-        _joined(answered, lambda metrics: metrics.recall[1]),
-        _joined(answered, lambda metrics: metrics.items),
-        _strata(answered),
+        _joined(counted, lambda metrics: metrics.recall[1]),
+        _joined(counted, lambda metrics: metrics.items),
+        _strata(counted),
         seed,
+        possible=SHARE,
     )
-    queries = sum(len(metrics) for metrics in answered.values())
-    rows.append(_row(outcomes.scope, ALL, queries, outcomes.gallery_in_all, values, low, high))
+    counts = (sum(len(metrics) for metrics in counted.values()), _gallery_in_all(outcomes))
+    rows.append(_row(outcomes.scope, ALL, counts, True, values, (low, high)))
     return rows
 
 
@@ -296,7 +319,8 @@ def compare_models(
       confidence: of the intervals, between 0 and 1.
 
     Returns:
-      "ALL" (difference of the means over verticals) and every vertical that has an answered query.
+      "ALL" (difference of the means over verticals that count, see `Outcomes.counted`) and every
+      vertical that has an answered query.
 
     Raises:
       UserError: the models did not answer the same queries, or k was not measured.
@@ -310,7 +334,7 @@ def compare_models(
         raise UserError("the two models did not answer the same queries: nothing to compare")
     differences = {}
     for vertical in (ALL, *ours):
-        part = ours if vertical == ALL else {vertical: ours[vertical]}
+        part = first.counted() if vertical == ALL else {vertical: ours[vertical]}
         other = {name: theirs[name] for name in part}
         by_vertical = [
             metrics.recall[k].mean() - other[name].recall[k].mean()
@@ -357,18 +381,28 @@ def _search_merged(
     return {name: metrics.select(verticals == name) for name in names}
 
 
+def _gallery_in_all(outcomes: Outcomes) -> int:
+    """Returns how many gallery images the verticals that count searched."""
+    if outcomes.scope != WITHIN:
+        return outcomes.gallery_in_all
+    return sum(outcomes.gallery[name] for name in outcomes.counted())
+
+
 def _row(
     scope: str,
     vertical: str,
-    queries: int,
-    gallery: int,
+    counts: tuple[int, int],
+    in_all: bool,
     values: dict,
-    low: float | None,
-    high: float | None,
+    interval: tuple[float | None, float | None],
 ) -> dict:
+    """Returns a row; `counts` are those of its queries and of its gallery."""
+    queries, gallery = counts
+    low, high = interval
     return {
         "scope": scope,
         "vertical": vertical,
+        "in_all": in_all,
         "queries": queries,
         "gallery": gallery,
         "r_at_1": values["r_at_1"],

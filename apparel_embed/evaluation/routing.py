@@ -10,6 +10,7 @@ import numpy as np
 from apparel_embed.evaluation.protocol import (
     ALL,
     ROUTED,
+    SHARE,
     WITHIN,
     EvaluationSet,
     Outcomes,
@@ -61,7 +62,7 @@ def evaluate_routing(
     difference = compare_models(routed, known, seed=seed)
     routing = {
         "model": model,
-        **_accuracy(known.answered(), is_right, seed),
+        **_accuracy(known, is_right, seed),
         "r_at_1_difference": dataclasses.asdict(difference[ALL]),
     }
     return rows, routing
@@ -77,16 +78,14 @@ def _where_right(metrics: QueryMetrics, is_right: dict[int, bool]) -> QueryMetri
     )
 
 
-def _accuracy(
-    verticals: dict[str, QueryMetrics], is_right: dict[int, bool], seed: int
-) -> dict[str, Any]:
+def _accuracy(known: Outcomes, is_right: dict[int, bool], seed: int) -> dict[str, Any]:
     right = {
         name: np.array([is_right[record] for record in metrics.records], float)
-        for name, metrics in verticals.items()
+        for name, metrics in known.answered().items()
     }
     rows: list[dict[str, Any]] = []
-    for name, metrics in verticals.items():
-        low, high = bootstrap_interval(right[name], metrics.items, seed)
+    for name, metrics in known.answered().items():
+        low, high = bootstrap_interval(right[name], metrics.items, seed, possible=SHARE)
         rows.append(
             {
                 "vertical": name,
@@ -96,15 +95,17 @@ def _accuracy(
                 "accuracy_high": high,
             }
         )
+    counted = known.counted()
     low, high = stratified_bootstrap_interval(
-        np.concatenate(list(right.values())),
-        np.concatenate([metrics.items for metrics in verticals.values()]),
-        np.repeat(list(right), [len(values) for values in right.values()]),
+        np.concatenate([right[name] for name in counted]),
+        np.concatenate([metrics.items for metrics in counted.values()]),
+        np.repeat(list(counted), [len(metrics) for metrics in counted.values()]),
         seed,
+        possible=SHARE,
     )
     return {
-        "queries": sum(row["queries"] for row in rows),
-        "accuracy": float(np.mean([row["accuracy"] for row in rows])),
+        "queries": sum(len(metrics) for metrics in counted.values()),
+        "accuracy": float(np.mean([right[name].mean() for name in counted])),
         "accuracy_low": low,
         "accuracy_high": high,
         "verticals": rows,

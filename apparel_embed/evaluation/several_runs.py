@@ -33,9 +33,9 @@ def pool_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str]) -> Outcomes
       datasets: the dataset of each run, its fingerprint or another name.
 
     Returns:
-      Outcomes whose "verticals" are the strata, `<number of the dataset>/<vertical>`, with metrics
-      averaged query by query over the runs of the dataset: recall is a share of runs, 0 to 1.
-      They do not depend on the order of runs.
+      Outcomes whose "verticals" are the strata, `<number of the dataset>/<vertical>` of the verticals
+      that count there, with metrics averaged query by query over the runs of the dataset: recall is
+      a share of runs, 0 to 1. They do not depend on the order of runs.
 
     Raises:
       UserError: no runs, numbers that differ, several scopes, or runs of one dataset that did not
@@ -54,11 +54,13 @@ def pool_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str]) -> Outcomes
     gallery_in_all = 0
     for number, dataset in enumerate(sorted(set(datasets))):
         runs = [one for one, name in zip(outcomes, datasets) if name == dataset]
-        for vertical, metrics in _averaged(runs, dataset).items():
-            verticals[f"{number}/{vertical}"] = metrics
+        averaged, counted = _averaged(runs, dataset), runs[0].counted()
+        for vertical in counted or averaged:
+            verticals[f"{number}/{vertical}"] = averaged[vertical]
             gallery[f"{number}/{vertical}"] = runs[0].gallery[vertical]
         gallery_in_all += runs[0].gallery_in_all
-    return Outcomes(scopes[0], verticals, gallery, gallery_in_all)
+    # Which verticals count was decided within each dataset.
+    return Outcomes(scopes[0], verticals, gallery, gallery_in_all, least_items=1)
 
 
 def row_over_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str], seed: int = 0) -> dict:
@@ -85,7 +87,7 @@ def row_over_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str], seed: i
     runs = [mean_recall(one) for one in outcomes]
     return {
         "scope": together["scope"],
-        "strata": len(pooled.answered()),
+        "strata": len(pooled.counted()),
         "queries": together["queries"],
         **{name: together[name] for name in names},
         "r_at_1_runs": runs,
@@ -126,9 +128,8 @@ def difference_over_runs(
 
 
 def mean_recall(outcomes: Outcomes, k: int = 1) -> float:
-    """Returns recall@k of one model in one run, the mean over verticals that have an answer."""
-    answered = outcomes.answered().values()
-    return float(np.mean([metrics.recall[k].mean() for metrics in answered]))
+    """Returns recall@k of one model in one run, the mean over verticals that count."""
+    return float(np.mean([metrics.recall[k].mean() for metrics in outcomes.counted().values()]))
 
 
 def _averaged(runs: Sequence[Outcomes], dataset: str) -> dict[str, QueryMetrics]:

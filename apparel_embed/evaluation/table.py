@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.table import Table
 
 from apparel_embed.errors import UserError
-from apparel_embed.evaluation.protocol import ALL, MERGED, ROUTED, WITHIN
+from apparel_embed.evaluation.protocol import ALL, LEAST_ITEMS, MERGED, ROUTED, WITHIN
 from apparel_embed.plain_text import plain_text
 
 MODEL_ORDER = (
@@ -23,8 +24,8 @@ MODEL_ORDER = (
 DASH = "-"
 _MOST_RUNS_SHOWN = 5
 _NEEDED = (
-    "model", "scope", "vertical", "queries", "r_at_1", "r_at_1_low", "r_at_1_high", "r_at_5",
-    "map_at_r", "r_at_1_pooled", "items", "chance", "parameters", "models_to_deploy",
+    "model", "scope", "vertical", "in_all", "queries", "r_at_1", "r_at_1_low", "r_at_1_high",
+    "r_at_5", "map_at_r", "r_at_1_pooled", "items", "chance", "parameters", "models_to_deploy",
 )  # fmt: skip
 
 _Rows = dict[tuple[str, str, str], dict]
@@ -53,6 +54,7 @@ def render_tables(rows: Sequence[dict], width: int | None = None) -> str:
         _gap_table(by_key, models),
         "R@1 within each vertical; chance is what drawing a gallery picture at random gives",
         _vertical_table(by_key, models),
+        *_small_verticals(by_key, models),
         width=width,
     )
     return f"{text}\n"
@@ -213,13 +215,30 @@ def _vertical_table(rows: _Rows, models: Sequence[str]) -> Table:
         queries = " / ".join(map(str, counts)) or DASH
         first = next((row for row in of_models if row), None)
         table.add_row(
-            vertical,
+            vertical if not first or first["in_all"] else f"{vertical} *",
             queries,
             str(first["items"]) if first else DASH,
             _share(first, "chance"),
             *(_share(row, "r_at_1") for row in of_models),
         )
     return table
+
+
+def _small_verticals(rows: _Rows, models: Sequence[str]) -> list[str]:
+    """Returns what ALL would be with the verticals that have too few items; none if all count."""
+    own = [row for key, row in rows.items() if key[1] == WITHIN and key[2] != ALL]
+    answered = [row for row in own if row["queries"]]
+    if all(row["in_all"] for row in answered):
+        return []
+    means = [
+        f"{model} {np.mean(recalls):.3f}"
+        for model in models
+        if (recalls := [row["r_at_1"] for row in answered if row["model"] == model])
+    ]
+    return [
+        f"* fewer than {LEAST_ITEMS} items: too few to tell, and not in ALL. "
+        f"With them it would be: {', '.join(means)}"
+    ]
 
 
 def _runs_table(rows: Sequence[dict]) -> Table:

@@ -2,7 +2,8 @@
 
 Queries of one item are alike, so items are drawn, not queries; an item drawn brings all its
 queries. Intervals are those of percentiles (Efron and Tibshirani, "An Introduction to the
-Bootstrap", 1993, chapter 13).
+Bootstrap", 1993, chapter 13). Where all items agree, resampling shows no width at all, however few
+they are; the share of unseen items that differ is drawn then: see `stratified_bootstrap_interval`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ def bootstrap_interval(
     *,
     resamples: int = 2000,
     confidence: float = 0.95,
+    possible: tuple[float, float] | None = None,
 ) -> tuple[float, float]:
     """Returns the interval of the mean over queries, items drawn with replacement.
 
@@ -31,16 +33,24 @@ def bootstrap_interval(
       seed: the same seed gives the same interval, whatever the order of queries.
       resamples: number of resamples, at least 1.
       confidence: share of resampled means inside the interval, between 0 and 1.
+      possible: as in `stratified_bootstrap_interval`.
 
     Returns:
       Lower and upper end.
 
     Raises:
       UserError: no values, lengths that differ, or a number out of range.
+
+    Example:
+      >>> bootstrap_interval(np.ones(2), np.arange(2))
+      (1.0, 1.0)
+      >>> low, high = bootstrap_interval(np.ones(2), np.arange(2), possible=(0, 1))
+      >>> low < 0.3, high
+      (True, 1.0)
     """
     one = np.zeros(np.shape(values), np.int64)
     return stratified_bootstrap_interval(
-        values, items, one, seed, resamples=resamples, confidence=confidence
+        values, items, one, seed, resamples=resamples, confidence=confidence, possible=possible
     )
 
 
@@ -52,10 +62,14 @@ def stratified_bootstrap_interval(
     *,
     resamples: int = 2000,
     confidence: float = 0.95,
+    possible: tuple[float, float] | None = None,
 ) -> tuple[float, float]:
     """Returns the interval of the mean over strata of each stratum's mean over queries.
 
-    Items are drawn inside each stratum (a vertical), so every resample holds all of them.
+    Items are drawn inside each stratum (a vertical), so every resample holds all of them. Where the
+    n items of a stratum all agree, every resample would be the same. With `possible` given, the
+    share of unseen items that differ is drawn from Beta(1, n) then, whose quantiles are those of
+    `unseen_loss`, and these items have the value that is farthest away.
 
     Args:
       values: [n] one number per query, n at least 1.
@@ -64,6 +78,8 @@ def stratified_bootstrap_interval(
       seed: the same seed gives the same interval, whatever the order of queries.
       resamples: number of resamples, at least 1.
       confidence: share of resampled means inside the interval, between 0 and 1.
+      possible: the least and the largest value a query can have, such as (0, 1); None: items that
+        agree make an interval of no width.
 
     Returns:
       Lower and upper end.
@@ -87,12 +103,21 @@ def stratified_bootstrap_interval(
         raise UserError(f"confidence is {confidence}; allowed is between 0 and 1, without the ends")
     generator = np.random.default_rng(seed)
     names = np.unique(strata)
-    means = np.zeros(resamples)
+    means, mean = np.zeros(resamples), 0.0
     for name in names:
         inside = strata == name
-        means += _resampled_means(values[inside], items[inside], resamples, generator)
+        drawn = _resampled_means(values[inside], items[inside], resamples, generator)
+        if possible is not None and np.ptp(drawn) == 0:
+            drawn += _unseen(
+                drawn[0], len(np.unique(items[inside])), possible, resamples, generator
+            )
+        means += drawn
+        mean += values[inside].mean()
     low, high = np.quantile(means / len(names), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    if possible is None:
+        return float(low), float(high)
+    # What was drawn of unseen items lies beside the mean, never on it.
+    return float(min(low, mean / len(names))), float(max(high, mean / len(names)))
 
 
 def paired_difference_interval(
@@ -108,7 +133,9 @@ def paired_difference_interval(
     """Returns the interval of mean(a) - mean(b) of two models on the same queries.
 
     Both models see the same drawn items, so what makes an item hard for both cancels out. If the
-    interval leaves out zero, one model is better beyond chance.
+    interval leaves out zero, one model is better beyond chance. Values are shares: where a model is
+    better in all of a stratum's items alike, unseen ones may say the opposite, so that fewer than
+    six items show nothing, as in a sign test; where both agree, nothing speaks for a difference.
 
     Args:
       values_a: [n] one number per query of the first model.
@@ -132,8 +159,24 @@ def paired_difference_interval(
     if strata is None:
         strata = np.zeros(a.shape, np.int64)
     return stratified_bootstrap_interval(
-        a - b, items, strata, seed, resamples=resamples, confidence=confidence
+        a - b, items, strata, seed, resamples=resamples, confidence=confidence, possible=(-1, 1)
     )
+
+
+def _unseen(
+    seen: float,
+    items: int,
+    possible: tuple[float, float],
+    resamples: int,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Returns how far means may lie from what all items seen agree on: float64 [resamples]."""
+    low, high = possible
+    if low < 0 and seen == 0:
+        return np.zeros(resamples)
+    share = generator.beta(1, items, resamples)
+    ends = np.array([end for end in (low, high) if end != seen])
+    return share * (generator.choice(ends, resamples) - seen)
 
 
 def _resampled_means(

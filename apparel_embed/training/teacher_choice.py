@@ -12,13 +12,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from apparel_embed.evaluation.protocol import Outcomes, compare_models
+from apparel_embed.evaluation.protocol import LEAST_ITEMS, Outcomes, compare_models
 from apparel_embed.retrieval.bootstrap import unseen_loss
 
 CONFIDENCE = 0.9
 """Of a candidate's being better than the joint, one-sided."""
-LEAST_ITEMS = 5
-"""On fewer, nothing is better than the joint: even if all agree, that is as good as chance."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +76,7 @@ def choose_teacher(vertical: str, outcomes: Mapping[str, Outcomes], seed: int = 
         low = min(gap.low, gap.difference - unseen_loss(items, CONFIDENCE))
         recall = float(own.answered()[vertical].recall[1].mean())
         candidates.append(Candidate(name, recall, gap.difference, low))
+    # On fewer items nothing is better than the joint: even if all agree, that may be chance.
     shown = [one for one in candidates[1:] if one.low > 0 and items >= LEAST_ITEMS]
     best = max(shown, key=lambda one: (one.low, one.name), default=candidates[0])
     return Choice(vertical, best.name, len(answered), items, tuple(candidates))

@@ -15,8 +15,8 @@ from apparel_embed.evaluation.protocol import (
 )
 
 FIELDS = [
-    "model", "scope", "vertical", "queries", "gallery", "r_at_1", "r_at_1_low", "r_at_1_high",
-    "r_at_5", "r_at_10", "r_at_20", "map_at_r", "r_at_1_pooled", "items", "chance",
+    "model", "scope", "vertical", "in_all", "queries", "gallery", "r_at_1", "r_at_1_low",
+    "r_at_1_high", "r_at_5", "r_at_10", "r_at_20", "map_at_r", "r_at_1_pooled", "items", "chance",
     "parameters", "models_to_deploy",
 ]  # fmt: skip
 
@@ -115,10 +115,42 @@ def test_a_vertical_without_an_answer_has_no_figures_and_does_not_lower_the_mean
 
 def test_intervals_hold_the_mean_and_resample_inside_verticals():
     rows = by_key(evaluate())
-    assert (rows["within", "bags"]["r_at_1_low"], rows["within", "bags"]["r_at_1_high"]) == (1, 1)
-    assert (rows["within", "tops"]["r_at_1_low"], rows["within", "tops"]["r_at_1_high"]) == (0, 1)
-    # Bags stay at 1 in every resample, so the mean of both cannot fall below 1/2.
-    assert (rows["within", "ALL"]["r_at_1_low"], rows["within", "ALL"]["r_at_1_high"]) == (0.5, 1)
+    ends = {
+        name: (rows["within", name]["r_at_1_low"], rows["within", name]["r_at_1_high"])
+        for name in ("bags", "tops", "ALL")
+    }
+    # Both bags are found, which of unseen ones tells that 0.16 are (Clopper and Pearson).
+    assert ends["bags"] == (pytest.approx(0.16, abs=0.03), 1)
+    assert ends["tops"] == (0, 1)
+    # A quarter of resamples has no top at all: then the mean is half of what becomes of bags.
+    assert 0.08 < ends["ALL"][0] < 0.28 and ends["ALL"][1] > 0.95
+
+
+def test_verticals_of_few_items_do_not_count_in_all():
+    rows = [(f"big{n // 2}", "big", "both") for n in range(12)]
+    rows += [("one", "small", "both")] * 2
+    # Of the six big items three are found; the only one of small cannot be missed.
+    angles = [0, 1, 20, 21, 40, 41, 80, 110, 81, 111, 82, 112, 0, 5]
+    found = by_key(evaluate(at_angles(angles), make_set(rows)))
+    assert [found["within", name]["in_all"] for name in ("big", "small", "ALL")] == [1, 0, 1]
+    assert (found["within", "small"]["r_at_1"], found["within", "small"]["chance"]) == (1, 1)
+    for name in ("r_at_1", "r_at_1_low", "r_at_1_high", "queries", "gallery", "items", "chance"):
+        assert found["within", "ALL"][name] == found["within", "big"][name]
+    assert found["within", "ALL"]["r_at_1"] == 0.5
+
+
+def test_where_no_vertical_has_enough_items_all_count():
+    assert all(row["in_all"] for row in evaluate() if row["queries"])
+
+
+def test_a_difference_leaves_out_verticals_of_few_items():
+    rows = [(f"big{n // 2}", "big", "both") for n in range(12)] + [("one", "small", "both")] * 2
+    pictures = make_set([*rows, ("two", "small", "both"), ("two", "small", "both")])
+    near = at_angles([0, 1, 20, 21, 40, 41, 80, 81, 120, 121, 160, 161, 0, 1, 90, 91])
+    far = at_angles([0, 1, 20, 21, 40, 41, 80, 81, 120, 121, 160, 161, 0, 90, 1, 91])
+    found = compare_models(query_outcomes(near, pictures), query_outcomes(far, pictures))
+    assert (found["ALL"].difference, found["ALL"].queries) == (0, 12)
+    assert found["small"].difference == 1 and not found["small"].is_clear
 
 
 def test_chance_is_that_of_drawing_a_gallery_picture_and_items_are_those_of_answered_queries():

@@ -79,8 +79,8 @@ def test_figures_over_runs_of_one_dataset_worked_out_by_hand():
     # Two values lie 1/8 apart.
     assert row["r_at_1_std"] == pytest.approx(0.125 / np.sqrt(2))
     assert (row["scope"], row["strata"], row["queries"]) == ("within", 2, 6)
-    # Bags are 0.75 and 0.5 by item, tops are one item: means between (0.5 + 0.75) / 2 and 0.75.
-    assert (row["r_at_1_low"], row["r_at_1_high"]) == (0.625, 0.75)
+    # Bags are 0.75 and 0.5 by item; tops are one item, which tells next to nothing of others.
+    assert row["r_at_1_low"] < 0.4 and row["r_at_1_high"] > 0.75
     assert json.loads(json.dumps(row, allow_nan=False)) == row
 
 
@@ -96,8 +96,9 @@ def test_items_of_the_same_name_in_two_datasets_are_drawn_apart():
     right, wrong = outcomes(bags=[1, 1]), outcomes(bags=[0, 0])
     row = row_over_runs([right, wrong], ["a", "b"])
 
-    # Each dataset has one item, which every resample holds; together there would be two to draw.
-    assert (row["r_at_1_low"], row["r_at_1"], row["r_at_1_high"]) == (0.5, 0.5, 0.5)
+    # Each dataset has one item: were they two of one, a quarter of resamples would find neither.
+    assert row["r_at_1"] == 0.5
+    assert 0.05 < row["r_at_1_low"] < row["r_at_1_high"] < 0.95
 
 
 def test_runs_that_find_the_same_are_as_sure_as_one_and_do_not_spread():
@@ -168,11 +169,11 @@ def test_differences_are_paired_over_queries_within_each_run():
     assert found["difference"] == 0.5
     assert found["difference_runs"] == [0.5, 0.5]
     assert found["difference_std"] == 0.0
-    # Every item is better by a half as well, whichever are drawn.
-    assert (found["low"], found["high"], found["is_clear"]) == (0.5, 0.5, True)
+    # Every item is better by a half as well, but three items are too few to be sure of others.
+    assert found["low"] < 0 < 0.5 <= found["high"] and not found["is_clear"]
     assert found["queries"] == 6
     back = difference_over_runs(worse, [FIRST, SECOND], ["a", "a"])
-    assert (back["difference"], back["high"], back["is_clear"]) == (-0.5, -0.5, True)
+    assert (back["difference"], back["is_clear"]) == (-0.5, False)
 
 
 def test_a_difference_is_that_of_the_two_rows():

@@ -14,7 +14,8 @@ from apparel_embed.evaluation.table import (
 
 def row(model, scope="within", vertical="ALL", r_at_1=0.5, **more):
     return {
-        "model": model, "scope": scope, "vertical": vertical, "queries": 40, "gallery": 80,
+        "model": model, "scope": scope, "vertical": vertical, "in_all": True, "queries": 40,
+        "gallery": 80,
         "r_at_1": r_at_1, "r_at_1_low": None if r_at_1 is None else r_at_1 - 0.0625,
         "r_at_1_high": None if r_at_1 is None else r_at_1 + 0.0625, "r_at_5": 0.875,
         "r_at_10": 0.9, "r_at_20": 0.95, "map_at_r": 0.375, "r_at_1_pooled": 0.4375, "items": 10,
@@ -65,6 +66,19 @@ def test_the_table_of_verticals_has_a_column_per_model_queries_items_and_chance(
     assert cells(text, "hats") == ["0", "0", "-", "-", "-"]
     assert cells(text, "ALL") == ["16", "10", "0.031", "-", "0.375"]
     assert text.index("| bags") < text.index("| hats") < text.index("| tops") < text.index("| ALL")
+
+
+def test_verticals_of_few_items_are_marked_and_told_with_what_all_would_be_with_them():
+    text = render_tables(
+        [
+            row("unified", vertical="tops", r_at_1=0.25, items=30),
+            row("unified", vertical="hats", r_at_1=1.0, items=1, in_all=False, chance=0.4),
+            row("unified", vertical="bags", r_at_1=None, queries=0, items=0, in_all=False),
+            row("unified", r_at_1=0.25, items=30),
+        ]
+    )
+    assert cells(text, "hats *") == ["40", "1", "0.400", "1.000"]
+    assert "* fewer than 5 items" in text and "With them it would be: unified 0.625" in text
 
 
 def test_models_judged_on_different_queries_show_both_numbers():
@@ -125,7 +139,7 @@ def test_lines_keep_to_the_width_and_lose_no_figure():
     ("rows", "message"),
     [
         ([], "no rows"),
-        ([row("unified"), {"model": "x", "scope": "within"}], "row 1 .* lacks vertical, queries"),
+        ([row("unified"), {"model": "x", "scope": "within"}], "row 1 .* lacks vertical, in_all, queries"),
         ([row("unified"), row("unified")], "two rows of unified / within / ALL"),
     ],
 )
