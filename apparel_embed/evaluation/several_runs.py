@@ -33,7 +33,7 @@ def pool_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str]) -> Outcomes
       datasets: the dataset of each run, its fingerprint or another name.
 
     Returns:
-      Outcomes whose "verticals" are the strata, `<number of the dataset>/<vertical>` of the verticals
+      Outcomes whose "verticals" are the strata, `<number of the dataset>/<vertical>` of those
       that count there, with metrics averaged query by query over the runs of the dataset: recall is
       a share of runs, 0 to 1. They do not depend on the order of runs.
 

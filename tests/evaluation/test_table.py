@@ -139,7 +139,7 @@ def test_lines_keep_to_the_width_and_lose_no_figure():
     ("rows", "message"),
     [
         ([], "no rows"),
-        ([row("unified"), {"model": "x", "scope": "within"}], "row 1 .* lacks vertical, in_all, queries"),
+        ([row("unified"), {"model": "x", "scope": "within"}], "row 1 .* lacks vertical, in_all"),
         ([row("unified"), row("unified")], "two rows of unified / within / ALL"),
     ],
 )
