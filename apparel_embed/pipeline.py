@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from apparel_embed.student_stages import (
     targets_stage,
 )
 from apparel_embed.summaries_stage import summaries_stage
+from apparel_embed.training.readiness import JOIN, Readiness, check_readiness
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 from apparel_embed.training.targets import TargetsConfig
@@ -70,6 +72,8 @@ class PipelineConfig:
       student: how the student is trained.
       align_to: onto whose space targets are rotated, one of `REFERENCES`.
       targets: how targets are made.
+      small_verticals: what becomes of verticals that are too small for a specialist, one of
+        `SMALL_VERTICALS`.
       single_specialists: whether the specialist of every vertical is trained, to teach and to
         compare with, also where verticals share one.
       specialists_start_from_combined: whether specialists start from the combined model's weights,
@@ -93,6 +97,7 @@ class PipelineConfig:
     grouping: SearchConfig = SearchConfig()
     align_to: str = COMBINED
     targets: TargetsConfig = TargetsConfig()
+    small_verticals: str = JOIN
     single_specialists: bool = True
     specialists_start_from_combined: bool = True
     start_from_combined: bool = True
@@ -109,15 +114,15 @@ class PipelineResult:
 
     Attributes:
       dataset: the prepared dataset.
-      evaluation: stage with `summary.json` and `tables.txt`.
       saved_model: the SavedModel's directory.
-      report: stage with `index.html`.
+      evaluation: stage with `summary.json` and `tables.txt`; None where no query has an answer.
+      report: stage with `index.html`; None likewise.
     """
 
     dataset: PreparedDataset
-    evaluation: Stage
     saved_model: Path
-    report: Stage
+    evaluation: Stage | None = None
+    report: Stage | None = None
 
 
 def run_pipeline(config: PipelineConfig) -> PipelineResult:
@@ -135,7 +140,9 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
             plan_pipeline(config)
         fetch_initial_weights(config.specialist.model.backbone, config.specialist.init_weights)
         dataset = _data(config)
-        _check_verticals(dataset)
+        readiness = _check_data(config, dataset)
+        for note in readiness.notes:
+            logging.warning("%s", note)
         combined_start = _combined_start(config, dataset, REAL)
         found = grouping_stage(
             config.run_dir,
@@ -144,7 +151,8 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
             config.specialist,
             _specialists_start(config, combined_start),
         )
-        return _walk(config, dataset, combined_start, found.result["groups"], REAL)
+        groups = found.result["groups"]
+        return _walk(config, dataset, combined_start, groups, readiness.is_measured, REAL)
 
 
 def plan_pipeline(config: PipelineConfig) -> StagePlan:
@@ -152,7 +160,8 @@ def plan_pipeline(config: PipelineConfig) -> StagePlan:
     _check(config)
     plan = StagePlan(config.run_dir)
     dataset = _plan_data(config, plan)
-    _check_verticals(dataset)
+    readiness = _check_data(config, dataset)
+    plan.notes += readiness.notes
     plan.of(dataset)
     combined_start = _combined_start(config, dataset, plan.access)
     groups = plan_grouping(
@@ -163,7 +172,7 @@ def plan_pipeline(config: PipelineConfig) -> StagePlan:
         config.specialist,
         _specialists_start(config, combined_start),
     )
-    _walk(config, dataset, combined_start, groups, plan.access)
+    _walk(config, dataset, combined_start, groups, readiness.is_measured, plan.access)
     return plan
 
 
@@ -174,13 +183,24 @@ def _check(config: PipelineConfig) -> None:
     _check_previous_run(config)
 
 
-def _check_verticals(dataset: PreparedDataset) -> None:
+def _check_data(config: PipelineConfig, dataset: PreparedDataset) -> Readiness:
+    """Raises a UserError that lists all for which the run could not end well, if there is any."""
     if len(dataset.verticals) < 2:
         raise UserError(
             f"{dataset.directory}: has one vertical only ({', '.join(dataset.verticals)}); "
             "with one vertical its specialist is all you need: tools/train_specialist.py "
             "--specialist_start=none"
         )
+    readiness = check_readiness(
+        dataset,
+        min_pictures=config.specialist.min_pictures,
+        split=config.split,
+        small_verticals=config.small_verticals,
+        specialists_start_from_combined=config.specialists_start_from_combined,
+    )
+    if readiness.problems:
+        raise UserError(f"{dataset.directory}: {' '.join(readiness.problems)}")
+    return readiness
 
 
 def _walk(
@@ -188,6 +208,7 @@ def _walk(
     dataset: PreparedDataset,
     combined_start: Stage,
     groups: Groups,
+    is_measured: bool,
     access: StageAccess,
 ) -> PipelineResult:
     run_dir = config.run_dir
@@ -197,6 +218,17 @@ def _walk(
         if config.vertical_head
         else None
     )
+    export = functools.partial(
+        export_stage,
+        run_dir,
+        dataset,
+        models["student"],
+        config.export,
+        vertical_head=head,
+        access=access,
+    )
+    if not is_measured:
+        return PipelineResult(dataset, export().directory)
     evaluation = evaluation_stage(
         run_dir,
         dataset,
@@ -207,20 +239,18 @@ def _walk(
         vertical_head=head,
         access=access,
     )
-    export = export_stage(
-        run_dir, dataset, models["student"], config.export, vertical_head=head, access=access
-    )
+    exported = export()
     report = report_stage(
         run_dir,
         dataset,
         evaluation,
         **models,
-        export=export,
+        export=exported,
         measure_speed=config.measure_speed,
         access=access,
     )
     summaries_stage(run_dir, dataset, evaluation, access)
-    return PipelineResult(dataset, evaluation, export.directory, report)
+    return PipelineResult(dataset, exported.directory, evaluation, report)
 
 
 def _check_previous_run(config: PipelineConfig) -> None:

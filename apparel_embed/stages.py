@@ -19,6 +19,7 @@ from apparel_embed.evaluation.models import (
     route_by_head,
     summarise,
 )
+from apparel_embed.evaluation.protocol import answered_queries
 from apparel_embed.evaluation.roads import road_cost, roads_table
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import render_comparisons, render_routing, render_tables
@@ -256,6 +257,11 @@ def evaluation_stage(
         "grouped_specialists": grouped,
         "unified": [student] if student else [],
     }
+    if not any(answered_queries(evaluation_set(dataset, split)).values()):
+        raise UserError(
+            f"{dataset.directory}: split {split} answers no query: there is nothing to evaluate. A "
+            "query needs another image of its item in the same split; name another by --split"
+        )
     architecture = ModelConfig(**stages[0].flags["model"])
 
     def work(directory: Path) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from apparel_embed.files import read_json
 from apparel_embed.pipeline import PipelineConfig, plan_pipeline, run_pipeline
 from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.stages import SUMMARY_FILE, TABLES_FILE
+from apparel_embed.training.readiness import JOIN, SMALL_VERTICALS
 
 _RUN = RunFlag()
 _MANIFEST = flags.DEFINE_string(
@@ -54,6 +55,13 @@ _SINGLE_SPECIALISTS = flags.DEFINE_bool(
     "single_specialists",
     True,
     "train one specialist per vertical, to teach and to compare with, whatever the groups",
+)
+_SMALL_VERTICALS = flags.DEFINE_enum(
+    "small_verticals",
+    JOIN,
+    list(SMALL_VERTICALS),
+    "what becomes of verticals with fewer than two items to train on: "
+    + "; ".join(f"{name}, {what}" for name, what in SMALL_VERTICALS.items()),
 )
 _COMBINED_STEPS = define_number(
     "combined_steps",
@@ -107,6 +115,7 @@ def main() -> None:
         combined_steps=_COMBINED_STEPS.value,
         combined_learning_rate=_COMBINED_LEARNING_RATE.value,
         combined_seeds=_COMBINED_SEEDS.value,
+        small_verticals=_SMALL_VERTICALS.value,
         single_specialists=_SINGLE_SPECIALISTS.value,
         specialists_start_from_combined=_SPECIALIST_START.from_combined(_MODEL.init_from),
         align_to=_TARGETS.align_to,
@@ -123,7 +132,25 @@ def main() -> None:
         return
     _TRAINING.start()
     result = run_pipeline(config)
-    evaluation = result.evaluation.directory
+    rows: list[tuple[str, object]] = []
+    if result.evaluation and result.report:
+        rows = _measured(run_dir, result.evaluation.directory)
+        rows.append(("Report", result.report.directory / PAGE_FILE))
+    else:
+        rows = [("Measured", f"nothing: split {_SPLIT.value} answers no query")]
+    tell_end(
+        [
+            *rows,
+            ("SavedModel", f"{result.saved_model} (the student)"),
+            ("TensorBoard", command("tensorboard", logdir=run_dir)),
+            ("Next", command("tools/build_index.py", **_RUN.again)),
+            ("Then", command("tools/serve_search.py", **_RUN.again)),
+        ]
+    )
+
+
+def _measured(run_dir: Path, evaluation: Path) -> list[tuple[str, object]]:
+    """Prints the tables of an evaluation; returns what the end tells of it."""
     print((evaluation / TABLES_FILE).read_text("utf-8"))
     summary = read_json(evaluation / SUMMARY_FILE)
     model, why = model_to_deploy(summary["rows"], summary["comparisons"])
@@ -131,18 +158,11 @@ def main() -> None:
     if model == COMBINED:
         export = command("tools/export_saved_model.py", **_RUN.again, stage=COMBINED)
         rows.append(("By", export))
-    tell_end(
-        [
-            *rows,
-            ("Summary", evaluation / SUMMARY_FILE),
-            ("Embeddings", evaluation / "embeddings"),
-            ("SavedModel", f"{result.saved_model} (the student)"),
-            ("Report", result.report.directory / PAGE_FILE),
-            ("TensorBoard", command("tensorboard", logdir=run_dir)),
-            ("Next", command("tools/build_index.py", **_RUN.again)),
-            ("Then", command("tools/serve_search.py", **_RUN.again)),
-        ]
-    )
+    return [
+        *rows,
+        ("Summary", evaluation / SUMMARY_FILE),
+        ("Embeddings", evaluation / "embeddings"),
+    ]
 
 
 if __name__ == "__main__":

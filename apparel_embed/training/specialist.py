@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,12 @@ from apparel_embed.errors import UserError
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.registry import LossConfig, make_loss
-from apparel_embed.models.embedding import ModelConfig, start_embedding_model, trunk_model
+from apparel_embed.models.embedding import (
+    ModelConfig,
+    save_embedding_model,
+    start_embedding_model,
+    trunk_model,
+)
 from apparel_embed.models.principal import project_principally
 from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.first_batch import first_batch_sheet
@@ -26,6 +32,7 @@ from apparel_embed.training.input import InputConfig, augmentation, triplet_batc
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.measures import triplet_measures
 from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.readiness import LEAST_ITEMS, usable_items
 from apparel_embed.training.strategy import batch_share, make_strategy, start_afresh
 from apparel_embed.training.summaries import BatchSummaries
 from apparel_embed.training.validation import make_validation, standard_error
@@ -104,7 +111,8 @@ def train_specialist(
       directory: of the stage, may hold what an interrupted training left.
       what: name of the model, for progress and messages.
       start: directory of a trained model whose weights it starts from, or None for those of the
-        configuration; a pretrained backbone gets a projection by `project_principally` then.
+        configuration; a pretrained backbone gets a projection by `project_principally` then. It
+        is kept as it is where the verticals have too few items for triplets.
       views: float32 [records of split train and of its verticals, views, features] from
         `compute_views`, where the backbone is not trained; else None, to augment in every step.
 
@@ -112,16 +120,19 @@ def train_specialist(
       What the stage reports: parameters, kept step, validation R@1, last loss.
 
     Raises:
-      UserError: if the verticals have too few items for triplets, or the model to start from is
-        built differently.
+      UserError: if the verticals have too few items for triplets and there is no model to start
+        from, or that model is built differently.
     """
     records = dataset.select(split="train", verticals=verticals)
+    items = dataset.codes("item_id")[0][records]
     seed = config.optimization.seed
     start_afresh(seed)
+    if start is not None and usable_items(items, config.min_pictures) < LEAST_ITEMS:
+        return _keep(start, verticals, records, config, directory, what)
     strategy = make_strategy(config.strategy)
     try:
         sampler = PKSampler.from_items(
-            dataset.codes("item_id")[0][records],
+            items,
             items_per_batch=config.items_per_batch,
             pictures_per_item=config.pictures_per_item,
             min_pictures=config.min_pictures,
@@ -170,6 +181,34 @@ def train_specialist(
         "train_items": sampler.item_count,
         "parameters": loop.model.count_params(),
         **result,
+    }
+
+
+def _keep(
+    start: Path,
+    verticals: Sequence[str],
+    records: np.ndarray,
+    config: SpecialistConfig,
+    directory: Path,
+    what: str,
+) -> dict:
+    """Writes the model to start from as the result; arguments as those of `train_specialist`."""
+    logging.warning(
+        "%s (%s): fewer than %d items with %d images or more; the model it starts from is kept",
+        what, ", ".join(verticals), LEAST_ITEMS, config.min_pictures,
+    )  # fmt: skip
+    model = start_embedding_model(config.model, config.init_weights, start)
+    save_embedding_model(directory / "model", model, config.model)
+    return {
+        "verticals": list(verticals),
+        "train_pictures": len(records),
+        "train_items": 0,
+        "parameters": model.count_params(),
+        "kept_step": 0,
+        "validation_r_at_1": None,
+        "trained_steps": 0,
+        "last_loss": math.nan,
+        "trained_seconds": 0.0,
     }
 
 

@@ -1,0 +1,133 @@
+"""What a dataset lacks for training and evaluation, all of it found before anything is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.errors import UserError
+from apparel_embed.evaluation.protocol import answered_queries
+from apparel_embed.evaluation.split import evaluation_set
+from apparel_embed.wording import counted
+
+JOIN, REFUSE = "join", "refuse"
+SMALL_VERTICALS = {
+    JOIN: "keep the combined model in place of a specialist",
+    REFUSE: "end with an error before anything is trained",
+}
+"""What may become of verticals that are too small for a specialist, by name."""
+LEAST_ITEMS = 2
+_MOST_NAMED = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Readiness:
+    """What was found.
+
+    Attributes:
+      problems: sentences; with any of them the run cannot end well.
+      notes: sentences that the user should know before the run.
+      is_measured: whether the split to evaluate on answers a query.
+    """
+
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    is_measured: bool
+
+
+def usable_items(items: np.ndarray, min_pictures: int) -> int:
+    """Returns how many items have enough images to be an anchor's.
+
+    Args:
+      items: [n] item of each training image, texts or numbers.
+      min_pictures: an item with fewer images is left out.
+    """
+    _, counts = np.unique(items, return_counts=True)
+    return int((counts >= min_pictures).sum())
+
+
+def check_readiness(
+    dataset: PreparedDataset,
+    *,
+    min_pictures: int,
+    split: str,
+    small_verticals: str = JOIN,
+    specialists_start_from_combined: bool = True,
+) -> Readiness:
+    """Looks for what would end a run late, or leave a figure or a choice without evidence.
+
+    Args:
+      dataset: a prepared dataset.
+      min_pictures: an item with fewer training images is left out.
+      split: to evaluate on.
+      small_verticals: one of `SMALL_VERTICALS`, for verticals with fewer than `LEAST_ITEMS` items
+        to train on.
+      specialists_start_from_combined: whether there is a combined model to keep.
+
+    Raises:
+      UserError: the name is unknown.
+    """
+    if small_verticals not in SMALL_VERTICALS:
+        allowed = ", ".join(SMALL_VERTICALS)
+        raise UserError(f"--small_verticals={small_verticals}: allowed are {allowed}")
+    images = counted(min_pictures, "image")
+    records = dataset.select(split="train")
+    items, verticals = dataset.codes("item_id")[0][records], dataset.column("vertical")[records]
+    usable = {
+        vertical: usable_items(items[verticals == vertical], min_pictures)
+        for vertical in dataset.verticals
+    }
+    problems, notes = [], []
+    if sum(usable.values()) < LEAST_ITEMS:
+        problems.append(
+            f"Split train has {counted(sum(usable.values()), 'item')} with {images} or more; "
+            f"triplets need {LEAST_ITEMS}. Add items or images, or set --min_pictures=1."
+        )
+    small = {vertical: f"{vertical} {n}" for vertical, n in usable.items() if n < LEAST_ITEMS}
+    if small:
+        few = (
+            f"Too small for a specialist, with fewer than {LEAST_ITEMS} items of {images} or more "
+            f"in split train: {_named(small)}."
+        )
+        if small_verticals == JOIN and specialists_start_from_combined:
+            notes.append(f"{few} There the combined model stays (--small_verticals={JOIN}).")
+        else:
+            how = f"set --small_verticals={JOIN} with --specialist_start=combined"
+            problems.append(
+                f"{few} Add items or images, give them the name of a larger vertical by "
+                f"--map_verticals, remove their rows from the manifest, or {how}."
+            )
+    chosen = answered_queries(evaluation_set(dataset, "val"))
+    unchosen = _unanswered(dataset, chosen)
+    if unchosen:
+        notes.append(
+            f"Split val answers no query in: {_named(unchosen)}. There the joint of all teachers "
+            "teaches, and nothing tells when a training has learnt enough."
+        )
+    measured = answered_queries(evaluation_set(dataset, split))
+    unmeasured = _unanswered(dataset, measured)
+    if len(unmeasured) == len(dataset.verticals):
+        notes.append(
+            f"Split {split} answers no query: models are trained and exported, and nothing is "
+            "measured. A query needs another image of its item in the same split."
+        )
+    elif unmeasured:
+        notes.append(
+            f"Split {split} answers no query in: {_named(unmeasured)}. Not measured there."
+        )
+    return Readiness(tuple(problems), tuple(notes), any(measured.values()))
+
+
+def _unanswered(dataset: PreparedDataset, answered: Mapping[str, int]) -> dict[str, str]:
+    return {name: name for name in dataset.verticals if not answered.get(name)}
+
+
+def _named(texts: Mapping[str, str]) -> str:
+    """Returns some texts as a list, and how many more there are."""
+    values: Collection[str] = texts.values()
+    first = ", ".join(list(values)[:_MOST_NAMED])
+    more = len(values) - _MOST_NAMED
+    return f"{first} and {counted(more, 'other')}" if more > 0 else first

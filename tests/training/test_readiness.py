@@ -1,0 +1,85 @@
+"""What a dataset lacks is told at once, before anything is trained."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+from PIL import Image
+
+from apparel_embed.data.prepare import prepare
+from apparel_embed.data.prepare_plan import PrepareConfig
+from apparel_embed.errors import UserError
+from apparel_embed.training.readiness import check_readiness
+
+
+def dataset(directory, *items):
+    """A dataset of items, each a vertical, a split and a number of images."""
+    directory.mkdir(exist_ok=True)
+    rows = []
+    for item, (vertical, split, images) in enumerate(items):
+        for number in range(images):
+            name = f"{item}_{number}.png"
+            Image.new("RGB", (8, 8), (20 * item, 40 * number, 9)).save(directory / name)
+            rows.append([name, f"item{item}", vertical, split])
+    with open(directory / "manifest.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["image", "item_id", "vertical", "split"], *rows])
+    return prepare(PrepareConfig(directory / "manifest.csv", directory / "prepared"), processes=1)
+
+
+BAGS = [("bags", split, 2) for split in ("train", "train", "val", "test")]
+
+
+def test_nothing_is_told_where_nothing_lacks(tiny_prepared):
+    found = check_readiness(tiny_prepared, min_pictures=2, split="test")
+    assert (found.problems, found.notes, found.is_measured) == ((), (), True)
+
+
+def test_all_verticals_that_lack_something_are_named_in_one_go(tmp_path):
+    few = [("hats", "train", 2), ("hats", "train", 1), ("gloves", "train", 1)]
+    made = dataset(tmp_path, *BAGS, *few)
+    found = check_readiness(made, min_pictures=2, split="test")
+    assert found.problems == () and found.is_measured
+    train, val, test = found.notes
+    assert "fewer than 2 items of 2 images or more in split train: gloves 0, hats 1." in train
+    assert "the combined model stays (--small_verticals=join)" in train
+    assert "Split val answers no query in: gloves, hats." in val
+    assert "Split test answers no query in: gloves, hats." in test
+
+    # An image may be its own positive: then both hats count.
+    alone = check_readiness(made, min_pictures=1, split="test")
+    assert "1 image or more in split train: gloves 1." in alone.notes[0]
+
+
+@pytest.mark.parametrize(
+    "options", [{"small_verticals": "refuse"}, {"specialists_start_from_combined": False}]
+)
+def test_small_verticals_are_refused_where_asked_or_where_no_combined_model_is_to_keep(
+    tmp_path, options
+):
+    made = dataset(tmp_path, *BAGS, ("hats", "train", 1))
+    (problem,) = check_readiness(made, min_pictures=2, split="test", **options).problems
+    assert "in split train: hats 0." in problem and "--map_verticals" in problem
+
+
+def test_a_dataset_without_triplets_is_refused(tmp_path):
+    made = dataset(tmp_path, ("bags", "train", 2), ("hats", "train", 1))
+    first = check_readiness(made, min_pictures=2, split="test").problems[0]
+    assert first.startswith("Split train has 1 item with 2 images or more; triplets need 2.")
+
+
+def test_a_split_without_an_answer_is_told_as_not_measured(tmp_path):
+    made = dataset(tmp_path, *BAGS[:3], ("bags", "test", 1), ("bags", "test", 1))
+    found = check_readiness(made, min_pictures=2, split="test")
+    assert not found.is_measured and "nothing is measured" in found.notes[-1]
+
+
+def test_of_many_verticals_some_are_named_and_the_rest_counted(tmp_path):
+    made = dataset(tmp_path, *BAGS, *((f"v{n:02}", "train", 1) for n in range(12)))
+    note = check_readiness(made, min_pictures=2, split="test").notes[0]
+    assert "v07 0 and 4 others." in note and "v08" not in note
+
+
+def test_an_unknown_rule_is_refused(tiny_prepared):
+    with pytest.raises(UserError, match="--small_verticals=drop: allowed are join, refuse"):
+        check_readiness(tiny_prepared, min_pictures=2, split="test", small_verticals="drop")
