@@ -75,13 +75,13 @@ def export_stage(
       model: the stage of the model.
       config: how to export.
       vertical_head: the stage of the model's vertical head, or None for a model without.
-      base: where versions are; by default `<run_dir>/saved_model`.
+      base: where versions are; by default that of `versions_directory`.
       access: how stages are made.
 
     Returns:
       The stage of the version: its directory is the SavedModel.
     """
-    base = base or run_dir / SAVED_MODEL
+    base = base or versions_directory(run_dir, model.name)
     evaluation = access.find(run_dir / EVALUATION)
     if evaluation and evaluation.inputs.get(model.name) != model.fingerprint:
         evaluation = None
@@ -106,6 +106,15 @@ def export_stage(
     following = int(versions[-1].name) + 1 if versions else 1
     directory = _same_version(versions, flags, inputs) or base / str(following)
     return access.make(directory, flags=flags, inputs=inputs, work=work, renewed=True)
+
+
+def versions_directory(run_dir: Path, stage: str) -> Path:
+    """Returns where the versions of a stage's model are.
+
+    Servers poll `<run_dir>/saved_model` for newer versions of the student, so no other model's
+    versions may be there.
+    """
+    return run_dir / (SAVED_MODEL if stage == STUDENT else f"{SAVED_MODEL}-{stage}")
 
 
 def serving_kit(saved_model: Stage, directory: Path) -> None:

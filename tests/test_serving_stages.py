@@ -13,6 +13,7 @@ from apparel_embed.serving_stages import (
     export_stage,
     latest_saved_model,
     serving_kit,
+    versions_directory,
     vertical_head_stage,
 )
 from apparel_embed.stages import evaluation_stage
@@ -71,6 +72,11 @@ def test_the_first_version_is_one_and_is_found_again(run_dir, tiny_prepared, stu
     assert files(exported.directory) == before
     assert latest_saved_model(run_dir / "saved_model").fingerprint == exported.fingerprint
     assert LocalModel(exported.directory).verticals == tiny_prepared.verticals
+
+
+def test_another_stage_is_exported_where_no_server_of_the_student_polls(tmp_path):
+    assert versions_directory(tmp_path, "student") == tmp_path / "saved_model"
+    assert versions_directory(tmp_path, "combined") == tmp_path / "saved_model-combined"
 
 
 def test_the_model_card_tells_data_groups_and_limits(exported):

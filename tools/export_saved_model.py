@@ -4,8 +4,9 @@ r"""Exports a model as a SavedModel: encoded pictures in, embeddings out.
 
 Signatures: `serving_default` takes `image_bytes` (JPEG, PNG, GIF or BMP) and gives
 `embedding` and `valid`, with --vertical_head also `vertical` and `vertical_name`; `embed_images`
-takes decoded `images`. It becomes the next version in <run_dir>/saved_model, or in --output; what
-was exported before stays. With --serving_kit a directory is written that serves it by TensorFlow
+takes decoded `images`. It becomes the next version in <run_dir>/saved_model, where servers look for
+the student's, another --stage's in <run_dir>/saved_model-<stage>, or in --output; what was exported
+before stays. With --serving_kit a directory is written that serves it by TensorFlow
 Serving.
 """
 
@@ -26,7 +27,10 @@ from apparel_embed.stages import STUDENT
 _RUN = RunFlags()
 _STAGE = flags.DEFINE_string("stage", STUDENT, "stage whose model to export")
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "directory of the versions; by default <run_dir>/saved_model"
+    "output",
+    None,
+    "directory of the versions; by default <run_dir>/saved_model, of a stage other than the student "
+    "<run_dir>/saved_model-<stage>, which no server polls",
 )
 _SERVING_KIT = flags.DEFINE_string(
     "serving_kit", None, "directory to write that serves the model by TensorFlow Serving, or none"

@@ -155,9 +155,9 @@ def _measured(run_dir: Path, evaluation: Path) -> list[tuple[str, object]]:
     summary = read_json(evaluation / SUMMARY_FILE)
     model, why = model_to_deploy(summary["rows"], summary["comparisons"])
     rows: list[tuple[str, object]] = [("Deploy", f"{model}, {why}" if model else why)]
-    if model == COMBINED:
+    if model:
         export = command("tools/export_saved_model.py", **_RUN.again, stage=COMBINED)
-        rows.append(("By", export))
+        rows.append(("By" if model == COMBINED else "Or combined", export))
     return [
         *rows,
         ("Summary", evaluation / SUMMARY_FILE),

@@ -8,7 +8,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from apparel_embed.evaluation.protocol import ALL, MERGED, ROUTED, SCOPES, WITHIN
+from apparel_embed.evaluation.deployment import model_to_deploy
+from apparel_embed.evaluation.protocol import ALL, LEAST_ITEMS, MERGED, ROUTED, SCOPES, WITHIN
 from apparel_embed.evaluation.table import DASH
 from apparel_embed.report.drawing import interval_arms, literal, model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs
@@ -31,13 +32,16 @@ def gap_section(inputs: ReportInputs) -> Section:
     parts += [_vertical_table(rows, inputs.models, verticals, scope) for scope in SCOPES]
     parts += _comparisons(inputs.summary["comparisons"])
     parts += [_routing(rows, one) for one in inputs.summary.get("routing", ())]
+    model, why = model_to_deploy(inputs.summary["rows"], inputs.summary["comparisons"])
     return Section(
         "gap",
         "The gap between models",
-        "R@k is the share of queries with a picture of the same item among the k nearest gallery "
+        (f"Deploy {model}: {why}. " if model else "")
+        + "R@k is the share of queries with a picture of the same item among the k nearest gallery "
         "pictures, the query's own picture left out. Only queries that have a match in the "
         "gallery count. Intervals in brackets are 95 % bootstrap over items. ALL is the mean over "
-        "verticals. Models with a space per vertical cannot be searched merged.",
+        f"verticals; one with queries of fewer than {LEAST_ITEMS} items is marked * and does not "
+        "count. Chance is what drawing a gallery picture at random gives. Models with a space per vertical cannot be searched merged.",
         tuple(parts),
     )
 
@@ -89,13 +93,13 @@ def _vertical_table(
     for vertical in (*verticals, ALL):
         of_models = [rows.get((model, scope, vertical)) for model in shown]
         known = next((row for row in of_models if row), None)
-        queries, gallery = (
-            f"{known[name]:,}" if known else DASH for name in ("queries", "gallery")
-        )
-        body.append((vertical, queries, gallery, *map(_with_interval, of_models)))
+        counts = (f"{known[name]:,}" if known else DASH for name in ("queries", "items", "gallery"))
+        name = vertical if not known or known["in_all"] else f"{vertical} *"
+        chance = share(known["chance"]) if known else DASH
+        body.append((name, *counts, chance, *map(_with_interval, of_models)))
     return Table(
         f"R@1 of each vertical, {_WHERE[scope]}: {_behind(rows, models, scope)}.",
-        ("vertical", "queries", "gallery", *shown),
+        ("vertical", "queries", "items", "gallery", "chance", *shown),
         tuple(body),
     )
 
