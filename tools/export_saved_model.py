@@ -29,8 +29,8 @@ _STAGE = flags.DEFINE_string("stage", STUDENT, "stage whose model to export")
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "directory of the versions; by default <run_dir>/saved_model, of a stage other than the student "
-    "<run_dir>/saved_model-<stage>, which no server polls",
+    "directory of the versions; by default <run_dir>/saved_model, of a stage other than the "
+    "student <run_dir>/saved_model-<stage>, which no server polls",
 )
 _SERVING_KIT = flags.DEFINE_string(
     "serving_kit", None, "directory to write that serves the model by TensorFlow Serving, or none"

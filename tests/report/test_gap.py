@@ -38,20 +38,25 @@ def test_every_number_of_the_tables_is_that_of_the_summary(nasty_run):
         other = rows.get((model, "merged", "ALL"))
         assert r_at_1_merged == ("-" if model == "specialists" else with_interval(other))
     for scope, table in (("within", within), ("merged", merged)):
-        models = table.header[3:]
+        models = table.header[5:]
         assert ("specialists" in models) == (scope == "within")
-        assert [line[0] for line in table.rows] == [*nasty_run.dataset.verticals, "ALL"]
-        for vertical, queries, gallery, *cells in table.rows:
+        verticals = [*nasty_run.dataset.verticals, "ALL"]
+        for vertical, line in zip(verticals, table.rows):
+            name, queries, items, gallery, chance, *cells = line
             expected = [rows[model, scope, vertical] for model in models]
+            first = expected[0]
+            assert name == (vertical if first["in_all"] else f"{vertical} *")
             assert cells == [with_interval(row) for row in expected]
-            assert (int(queries), int(gallery)) == (expected[0]["queries"], expected[0]["gallery"])
+            counts = [first[one] for one in ("queries", "items", "gallery")]
+            assert [int(queries), int(items), int(gallery)] == counts
+            assert chance == ("-" if first["chance"] is None else f"{first['chance']:.3f}")
 
 
 def test_a_vertical_without_an_answered_query_has_no_numbers(nasty_run):
     _, within, _, _ = tables(gap_section(nasty_run.inputs()))
-    (line,) = [line for line in within.rows if line[0] == SILENT]
+    (line,) = [line for line in within.rows if line[0] == f"{SILENT} *"]
 
-    assert line[1:] == ("0", "2", "-", "-", "-", "-", "-")
+    assert line[1:] == ("0", "0", "2", "-", "-", "-", "-", "-", "-")
 
 
 def test_every_paired_difference_of_the_summary_is_in_the_table(nasty_run):
