@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import logging
 
-from apparel_embed.cluster import is_chief, wait_for
+from apparel_embed.cluster import is_chief, read_cluster, wait_for
 from apparel_embed.data.prepare import PrepareConfig, plan_prepare, prepare
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.synthetic.generate import MANIFEST, find_drawn, generate, manifest_table
@@ -20,7 +20,7 @@ from apparel_embed.grouping.stage import grouping_stage, plan_grouping
 from apparel_embed.grouping.strategies import Groups
 from apparel_embed.models.backbones import check_initial_weights, fetch_initial_weights
 from apparel_embed.previous_run import previous_stage
-from apparel_embed.runs import REAL, StageAccess, only_run
+from apparel_embed.runs import REAL, StageAccess, only_run, set_aside, stages_from
 from apparel_embed.serving.saved_model import ExportConfig
 from apparel_embed.serving_stages import export_stage, vertical_head_stage
 from apparel_embed.stage_plan import StagePlan
@@ -84,6 +84,7 @@ class PipelineConfig:
       measure_speed: whether the report measures images per second.
       vertical_head: whether the served model tells a picture's vertical.
       export: how the SavedModel is exported.
+      redo_from: names of stages to make anew, with all that was made from them.
     """
 
     run_dir: Path
@@ -106,6 +107,7 @@ class PipelineConfig:
     measure_speed: bool = True
     vertical_head: bool = False
     export: ExportConfig = ExportConfig()
+    redo_from: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +139,10 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
     with only_run(config.run_dir):
         if is_there and is_chief():
             # A flag that a later stage refuses is told before a stage of other flags is begun.
-            plan_pipeline(config)
+            plan_pipeline(config).refuse()
+        if config.redo_from:
+            redone = stages_from(config.run_dir, config.redo_from)
+            logging.info("old stages are kept in %s", set_aside(config.run_dir, redone))
         fetch_initial_weights(config.specialist.model.backbone, config.specialist.init_weights)
         dataset = _data(config)
         readiness = _check_data(config, dataset)
@@ -156,9 +161,12 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
 
 
 def plan_pipeline(config: PipelineConfig) -> StagePlan:
-    """Tells what `run_pipeline` would do, and writes nothing; its errors are that one's."""
+    """Tells what `run_pipeline` would do, and writes nothing; its errors are that one's.
+
+    That stages were made with other flags is told by the plan's `refuse` and `render`.
+    """
     _check(config)
-    plan = StagePlan(config.run_dir)
+    plan = StagePlan(config.run_dir, stages_from(config.run_dir, config.redo_from))
     dataset = _plan_data(config, plan)
     readiness = _check_data(config, dataset)
     plan.notes += readiness.notes
@@ -178,6 +186,11 @@ def plan_pipeline(config: PipelineConfig) -> StagePlan:
 
 def _check(config: PipelineConfig) -> None:
     """Raises a UserError if trainings cannot start with what is to be, before any has begun."""
+    if config.redo_from and read_cluster() is not None:
+        raise UserError(
+            "--redo_from with several workers: allowed is one process, as each would have to know "
+            "which stages are set aside; add --redo_from to a call without TF_CONFIG"
+        )
     for training in (config.specialist, config.student):
         check_initial_weights(training.model.backbone, training.init_weights)
     _check_previous_run(config)

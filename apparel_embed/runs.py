@@ -48,6 +48,20 @@ from apparel_embed.stage_record import (
 _RUN_LOCK = ".run.lock"
 
 
+class StageDiffers(UserError):
+    """A stage is there, finished or begun, but was made with other flags or inputs.
+
+    Attributes:
+      directory: of the stage.
+      differences: by name of the flag or input, a sentence.
+    """
+
+    def __init__(self, directory: Path, differences: Mapping[str, str]) -> None:
+        self.directory = directory
+        self.differences = differences
+        super().__init__(f"{directory}: {'; '.join(differences.values())}; {REMEDY}")
+
+
 @contextlib.contextmanager
 def only_run(run_dir: Path) -> Iterator[None]:
     """Holds a run for a process that makes many of its stages, such as the pipeline.
@@ -181,10 +195,14 @@ def look_up_stage(
         state = "to be made anew"
     elif find_twin(made_of, twins):
         state = "to be copied"
-    planned = Stage(
-        directory, fingerprint_json(made_of), flags, {}, 0.0, skipped=False, inputs=inputs
-    )
-    return state, planned
+    return state, planned_stage(directory, flags, inputs)
+
+
+def planned_stage(directory: Path, flags: Mapping[str, Any], inputs: Mapping[str, str]) -> Stage:
+    """Returns a stage as it would be made: without a result, with the fingerprint it would have."""
+    made_of = {"flags": dict(flags), "inputs": dict(inputs)}
+    fingerprint = fingerprint_json(made_of)
+    return Stage(directory, fingerprint, flags, {}, 0.0, skipped=False, inputs=inputs)
 
 
 def _make(
@@ -316,6 +334,58 @@ def _begin(
 def _refuse_unless(
     renewed: bool | Collection[str], directory: Path, differences: Mapping[str, str]
 ) -> None:
-    for name, difference in differences.items():
-        if not (renewed if isinstance(renewed, bool) else name in renewed):
-            raise UserError(f"{directory}: {difference}; {REMEDY}")
+    refused = {
+        name: difference
+        for name, difference in differences.items()
+        if not (renewed if isinstance(renewed, bool) else name.partition(".")[0] in renewed)
+    }
+    if refused:
+        raise StageDiffers(directory, refused)
+
+
+def stages_from(run_dir: Path, names: Collection[str]) -> list[Path]:
+    """Returns the directories of some stages, then those of all that were made from them.
+
+    Versions of the SavedModel are not among them: other flags make the next one.
+
+    Args:
+      run_dir: the run's directory.
+      names: of stages, finished or begun.
+
+    Raises:
+      UserError: if there is no stage of a name.
+    """
+    there = [path.parent for path in sorted(run_dir.glob(f"*/{STAGE_FILE}"))]
+    records = {path: read_record(path) for path in there}
+    found = [path for path in records if path.name.removesuffix(".partial") in names]
+    unknown = sorted({*names} - {path.name.removesuffix(".partial") for path in found})
+    if unknown:
+        known = ", ".join(sorted(path.name for path in records)) or "none"
+        raise UserError(f"--redo_from={unknown[0]}: {run_dir} has no such stage; it has {known}")
+    while True:
+        made = {records[path].get("fingerprint") for path in found}
+        more = [
+            path
+            for path, record in records.items()
+            if path not in found and made.intersection(record["inputs"].values())
+        ]
+        if not more:
+            return found
+        found += more
+
+
+def set_aside(run_dir: Path, directories: Sequence[Path]) -> Path:
+    """Moves stages into `<run>/replaced/<number>/`, and returns that directory.
+
+    Args:
+      run_dir: the run's directory.
+      directories: as `stages_from` returns them. What was made from others goes first, so that a
+        call that was killed can be made again.
+    """
+    replaced = run_dir / "replaced"
+    numbers = [int(path.name) for path in replaced.glob("*") if path.name.isdecimal()]
+    aside = replaced / str(max(numbers, default=0) + 1)
+    aside.mkdir(parents=True)
+    for directory in reversed(directories):
+        directory.rename(aside / directory.name)
+    return aside

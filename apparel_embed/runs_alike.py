@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.protocol import Outcomes
 from apparel_embed.previous_run import INIT_FROM, STARTED_FROM
-from apparel_embed.stage_record import STAGE_FILE, Stage, open_stage
+from apparel_embed.stage_record import STAGE_FILE, Stage, flat_settings, open_stage
 from apparel_embed.stages import COMBINED
 
 _INIT_WEIGHTS = "init_weights"
@@ -137,7 +137,11 @@ def _stages_behind(stage: Stage) -> dict[str, Stage]:
 
 def _settings(stage: Stage) -> dict[str, Any]:
     """Returns what a stage was made with but for seeds, and for what depends on groups."""
-    settings = _flat(stage.flags)
+    settings = {
+        name: value
+        for name, value in flat_settings(stage.flags).items()
+        if name.rpartition(".")[2] != "seed"
+    }
     if _INIT_WEIGHTS in stage.inputs:
         settings[_INIT_WEIGHTS] = stage.inputs[_INIT_WEIGHTS]
     settings.pop("verticals", None)
@@ -145,17 +149,6 @@ def _settings(stage: Stage) -> dict[str, Any]:
         # As many as all other trainings have: those of groups, too.
         settings.pop("optimization.steps", None)
     return settings
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings as `outer.inner`, without seeds."""
-    flat = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        elif name != "seed":
-            flat[prefix + name] = value
-    return flat
 
 
 def _records_by_name(dataset: PreparedDataset, split: str) -> dict[tuple[str, str], int]:

@@ -10,8 +10,15 @@ from typing import Any
 
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.runs import StageAccess, StageWork, look_up_stage
-from apparel_embed.stage_record import Stage, find_stage, open_stage
+from apparel_embed.errors import UserError
+from apparel_embed.runs import (
+    StageAccess,
+    StageDiffers,
+    StageWork,
+    look_up_stage,
+    planned_stage,
+)
+from apparel_embed.stage_record import Stage, find_stage, open_stage, partial_of
 from apparel_embed.wording import counted
 
 # Of a stage that is there, but of which cannot be told yet whether it is made of the same.
@@ -39,12 +46,18 @@ class StagePlan:
     Its `access` takes the place of the real one. Stages that are not finished have no result, but
     the fingerprint that they would have, so that those that are made of them can be looked up too.
 
+    Stages that are there but were made with other flags or inputs are gathered, so that all are
+    told at once: see `refuse`.
+
     Args:
       run_dir: the run's directory.
+      redone: directories of stages that are to be made anew, as if they were not there.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, redone: Collection[Path] = ()) -> None:
         self._run_dir = run_dir
+        self._redone = redone
+        self._differing: dict[str, StageDiffers] = {}
         self.stages: dict[Path, PlannedStage] = {}
         self.notes: list[str] = []
         self._made: dict[Path, Stage] = {}
@@ -89,21 +102,31 @@ class StagePlan:
     ) -> Stage:
         """Looks a stage up instead of making it; arguments and errors are those of `run_stage`."""
         del work, scratch, together
+        if directory in self._redone or partial_of(directory) in self._redone:
+            return self._planned("to be redone", planned_stage(directory, flags, inputs))
         # What is not known yet cannot be the reason to refuse.
         allowed = renewed if self._is_certain else True
-        state, stage = look_up_stage(
-            directory, flags=flags, inputs=inputs, renewed=allowed, twins=twins
-        )
+        try:
+            state, stage = look_up_stage(
+                directory, flags=flags, inputs=inputs, renewed=allowed, twins=twins
+            )
+        except StageDiffers as error:
+            self._differing[directory.name] = error
+            state, stage = "there, made otherwise", planned_stage(directory, flags, inputs)
         if not self._is_certain and directory.exists() and not stage.skipped:
             state = _COMPARED_LATER
+        return self._planned(state, stage)
+
+    def _planned(self, state: str, stage: Stage) -> Stage:
         size = "" if stage.skipped else _size_of(stage, self._dataset)
-        self.add(directory, state, size)
-        self._made[directory] = stage
+        self.add(stage.directory, state, size)
+        self._made[stage.directory] = stage
         return stage
 
     def find(self, directory: Path) -> Stage | None:
         """Returns a stage that is planned or finished."""
-        return self._made.get(directory) or find_stage(directory)
+        planned = self._made.get(directory)
+        return planned or (None if directory in self._redone else find_stage(directory))
 
     def open(self, directory: Path) -> Stage:
         """Returns a stage that is planned or finished.
@@ -113,8 +136,33 @@ class StagePlan:
         """
         return self._made.get(directory) or open_stage(directory)
 
+    def refuse(self) -> None:
+        """Raises a UserError that names all stages made with other flags or inputs, if any is."""
+        if not self._differing:
+            return
+        if len(self._differing) == 1:
+            raise next(iter(self._differing.values()))
+        # Those that differ only because an earlier one does follow from it.
+        first = {
+            name: "; ".join(error.differences.values())
+            for name, error in self._differing.items()
+            if not self._differing.keys() & error.differences.keys()
+        }
+        others = [name for name in self._differing if name not in first]
+        told = [f"{name} {why}" for name, why in first.items()]
+        told += [f"made from that, and to be redone: {', '.join(others)}"] if others else []
+        raise UserError(
+            f"{self._run_dir}: {'; '.join(told)}. Name another --run_dir, or redo them by "
+            f"tools/run_pipeline.py with --redo_from={','.join(first)}, which keeps the old ones"
+        )
+
     def render(self) -> str:
-        """Returns the plan as a table for people."""
+        """Returns the plan as a table for people.
+
+        Raises:
+          UserError: as `refuse`.
+        """
+        self.refuse()
         rows = list(self.stages.values())
         names = max((len(row.name) for row in rows), default=0)
         states = max((len(row.state) for row in rows), default=0)

@@ -114,19 +114,41 @@ def read_record(directory: Path) -> dict[str, Any]:
 
 
 def differences_of(directory: Path, made_of: Mapping[str, Any]) -> dict[str, str]:
-    """Returns in what a stage was made differently: by name of the flag or input, a sentence.
+    """Returns in what a stage was made differently, a sentence each.
+
+    They are by the name of the flag, nested ones as `outer.inner`, or of the input.
 
     Raises:
       UserError: if the directory is no stage.
     """
     record = read_record(directory)
-    found = {}
-    for part in ("flags", "inputs"):
-        old, new = record[part], made_of[part]
-        for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key):
-                found[key] = f"was made with {key}={old.get(key)!r}, now it is {new.get(key)!r}"
+    old, new = flat_settings(record["flags"]), flat_settings(made_of["flags"])
+    found = {
+        name: f"was made with {name}={old.get(name)!r}, now it is {new.get(name)!r}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    }
+    inputs, now = record["inputs"], made_of["inputs"]
+    for name in sorted({*inputs, *now}):
+        if inputs.get(name) != now.get(name):
+            found[name] = f"was made from another {name}"
     return found
+
+
+def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested settings as `outer.inner`.
+
+    Example:
+      >>> flat_settings({"loss": {"margin": 0.3}, "steps": 9})
+      {'loss.margin': 0.3, 'steps': 9}
+    """
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flat_settings(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def finished_record(

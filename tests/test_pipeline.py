@@ -279,8 +279,10 @@ def test_a_changed_flag_under_an_old_run_is_refused_in_one_line(walked):
     done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, "--margin=0.7")
 
     assert done.returncode == 1
-    assert "margin" in done.stderr.splitlines()[-1]
-    assert "name another --run_dir" in done.stderr.splitlines()[-1]
+    last = done.stderr.splitlines()[-1]
+    assert "combined-start was made with loss.margin=" in last and "now it is 0.7" in last
+    assert "made from that, and to be redone: " in last and "student" in last
+    assert "with --redo_from=" in last
     assert "Traceback" not in done.stderr
 
 

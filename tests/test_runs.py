@@ -9,7 +9,7 @@ import pytest
 
 from apparel_embed.errors import UserError
 from apparel_embed.files import atomic_path
-from apparel_embed.runs import run_stage
+from apparel_embed.runs import run_stage, set_aside, stages_from
 from apparel_embed.stage_record import open_stage
 
 
@@ -76,7 +76,7 @@ def test_an_interrupted_stage_goes_on_with_what_it_left(tmp_path):
     ("change", "said"),
     [
         ({"flags": {"steps": 2}}, "steps=1, now it is 2"),
-        ({"inputs": {"data": "xyz"}}, "data='abc', now it is 'xyz'"),
+        ({"inputs": {"data": "xyz"}}, "was made from another data"),
         ({"flags": {"steps": 1, "new": 3}}, "new=None, now it is 3"),
     ],
 )
@@ -193,6 +193,47 @@ def test_only_the_flags_named_let_a_stage_be_renewed(tmp_path):
         make(tmp_path / "one", write_and_count(counter), flags={"a": 3, "b": 2}, renewed=("a",))
     assert open_stage(tmp_path / "one").result == {"answer": 2}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one"]
+
+
+def test_of_nested_flags_only_what_differs_is_told(tmp_path):
+    flags = {"optimization": {"steps": 150, "seed": 0}, "loss": {"margin": 0.3}}
+    make(tmp_path / "one", write_and_count([]), flags=flags)
+    other = {**flags, "optimization": {"steps": 300, "seed": 0}}
+    with pytest.raises(UserError) as refused:
+        make(tmp_path / "one", write_and_count([]), flags=other)
+    assert "one: was made with optimization.steps=150, now it is 300; remove" in str(refused.value)
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """A run of stages: first, then second from it, then third from that; other is from none."""
+    fingerprints = {}
+    for name, source in (
+        ("first", None),
+        ("second", "first"),
+        ("third", "second"),
+        ("other", None),
+    ):
+        inputs = {source: fingerprints[source]} if source else {}
+        made = make(tmp_path / name, write_and_count([]), flags={"of": name}, inputs=inputs)
+        fingerprints[name] = made.fingerprint
+    return tmp_path
+
+
+def test_stages_are_set_aside_with_all_that_was_made_from_them(chain):
+    found = stages_from(chain, ["second"])
+    assert [path.name for path in found] == ["second", "third"]
+    aside = set_aside(chain, found)
+    assert aside == chain / "replaced" / "1"
+    assert sorted(path.name for path in chain.iterdir()) == ["first", "other", "replaced"]
+    assert open_stage(aside / "third").flags == {"of": "third"}
+
+    assert set_aside(chain, stages_from(chain, ["other", "first"])).name == "2"
+
+
+def test_a_stage_that_is_not_there_cannot_be_set_aside(chain):
+    with pytest.raises(UserError, match=r"--redo_from=fourth: .* no such stage; it has first, oth"):
+        stages_from(chain, ["first", "fourth"])
 
 
 @pytest.mark.parametrize("renewed", [False, True])

@@ -9,7 +9,7 @@ from apparel_embed.errors import UserError
 from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.grouping.strategies import StrategyConfig
 from apparel_embed.pipeline import plan_pipeline, run_pipeline
-from apparel_embed.runs import StageAccess, run_stage
+from apparel_embed.runs import StageAccess, run_stage, stages_from
 from apparel_embed.stage_plan import StagePlan
 from apparel_embed.stages import COMBINED_START, specialist_stage
 
@@ -182,7 +182,33 @@ def test_other_flags_are_refused_as_in_the_real_run(begun):
         with_groups(config, "given", [("bag", "sock")]),
     ):
         with pytest.raises(UserError) as planned:
-            plan_pipeline(wrong)
+            plan_pipeline(wrong).refuse()
         with pytest.raises(UserError) as refused:
             run_pipeline(wrong)
         assert str(planned.value) == str(refused.value)
+
+
+def test_all_stages_that_other_flags_concern_are_told_at_once_and_can_be_redone(begun):
+    config, _ = begun
+    run_dir = config.run_dir
+    for steps in (1, 2):
+        plan = StagePlan(run_dir)
+        access = plan.access if steps == 2 else StageAccess()
+        first = access.make(
+            run_dir / "first", flags={"loop": {"steps": steps}}, inputs={}, work=lambda _: {}
+        )
+        access.make(
+            run_dir / "second", flags={}, inputs={"first": first.fingerprint}, work=lambda _: {}
+        )
+    with pytest.raises(UserError) as refused:
+        plan.render()
+    assert str(refused.value) == (
+        f"{run_dir}: first was made with loop.steps=1, now it is 2; made from that, and to be "
+        "redone: second. Name another --run_dir, or redo them by tools/run_pipeline.py with "
+        "--redo_from=first, which keeps the old ones"
+    )
+
+    plan = StagePlan(run_dir, stages_from(run_dir, ["first"]))
+    plan.access.make(run_dir / "first", flags={"loop": {"steps": 2}}, inputs={}, work=lambda _: {})
+    assert plan.access.find(run_dir / "second") is None
+    assert states(plan) == {"first": "to be redone"}

@@ -93,6 +93,12 @@ _MEASURE_SPEED = measure_speed_flag()
 _VERTICAL_HEAD = vertical_head_flag()
 _EXPORT = ExportFlags()
 _PROCESSES = ProcessesFlag()
+_REDO_FROM = flags.DEFINE_list(
+    "redo_from",
+    [],
+    "stages to make anew, with all that was made from them; the old ones are kept in "
+    "<run_dir>/replaced/<number>",
+)
 _DRY_RUN = DryRunFlag()
 _SYNTHETIC = SyntheticFlags()
 _PREPARE = PrepareFlags()
@@ -126,6 +132,7 @@ def main() -> None:
         measure_speed=_MEASURE_SPEED.value,
         vertical_head=_VERTICAL_HEAD.value,
         export=_EXPORT.config(),
+        redo_from=tuple(_REDO_FROM.value),
     )
     if _DRY_RUN.is_given:
         print(plan_pipeline(config).render())

@@ -73,6 +73,7 @@ SELDOM_NEEDED = frozenset(
         "shard_pictures",
         "shard_records",
         "single_specialists",
+        "small_verticals",
         "specialist_frozen_steps",
         "specialist_start",
         "split_seed",
