@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import datetime
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tqdm import tqdm
@@ -40,3 +42,49 @@ def progress_bar(
         disable=None,
         dynamic_ncols=True,
     )
+
+
+class Pace:
+    """Tells once how long steps will take, for logs in which nobody sees a bar.
+
+    Args:
+      first: number of the step from whose end on time is taken.
+      last: number of the last step.
+      clock: returns seconds.
+
+    Example:
+      >>> seconds = iter([0.0, 2.0, 4.0, 6.0])
+      >>> pace = Pace(1, 101, clock=lambda: next(seconds), after_seconds=3)
+      >>> [pace.after(step) for step in (1, 2, 3, 4)]
+      ['', '', '2.000 s a step, about 0:03:16 for the 98 left', '']
+    """
+
+    def __init__(
+        self,
+        first: int,
+        last: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        after_seconds: float = 10.0,
+    ) -> None:
+        self._first = first
+        self._last = last
+        self._clock = clock
+        self._after_seconds = after_seconds
+        self._began: float | None = None
+        self._is_told = False
+
+    def after(self, step: int) -> str:
+        """Returns what to tell after a step; mostly nothing."""
+        if self._is_told:
+            return ""
+        if self._began is None:
+            self._began = self._clock()
+            return ""
+        took = self._clock() - self._began
+        if took < self._after_seconds:
+            return ""
+        self._is_told = True
+        each, left = took / (step - self._first), self._last - step
+        about = datetime.timedelta(seconds=round(each * left))
+        return f"{each:.3f} s a step, about {about} for the {left:,} left"

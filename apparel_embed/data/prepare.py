@@ -272,6 +272,7 @@ def _write_shards(
     tasks = (task for shard in todo for task in _tasks(table, _shard_rows(shard, table, config)))
     stream = prepare_pictures(tasks, Path(config.manifest).parent, settings, processes)
     finished = sum(len(_shard_rows(shard, table, config)) for shard in set(range(shards)) - {*todo})
+    logging.info("%s: preparing %d images", config.output, table.num_rows - finished)
     bar = progress_bar(total=table.num_rows, initial=finished, what="prepare", unit="images")
     with bar, contextlib.closing(stream) as pictures:
         for shard in range(shards):

@@ -27,7 +27,7 @@ from apparel_embed.models.embedding import (
     unscaled_model,
 )
 from apparel_embed.models.precision import layer_precision
-from apparel_embed.progress import progress_bar
+from apparel_embed.progress import Pace, progress_bar
 from apparel_embed.training import checkpoints
 from apparel_embed.training.checkpoints import Checkpoints
 from apparel_embed.training.dropout import StepRandomness
@@ -206,13 +206,14 @@ class TrainingLoop:
         with deferred() as signals, kept, contextlib.closing(writer), writer.as_default():
             self._progress = kept.restore()
             self._began = time.monotonic() - self._progress.seconds
-            if self._progress.step:
-                logging.info(
-                    "%s: going on from step %d of %d",
-                    self._what,
-                    self._progress.step,
-                    self._optimization.steps,
-                )
+            logging.info(
+                "%s: %s step %d to %d%s",
+                self._what,
+                "going on from" if self._progress.step else "training from",
+                self._progress.step,
+                self._optimization.steps,
+                f", validated every {self._validate_every}" if self._validate else "",
+            )
             self._train(kept, signals)
             self._finish(kept)
         return {
@@ -240,6 +241,8 @@ class TrainingLoop:
         with contextlib.ExitStack() as stack, profiler:
             bar = None
             pictures = 0
+            # Of the first step, which is traced and compiled, nothing is told.
+            pace = Pace(first + 1, last)
             for step, batch in zip(range(first, last), dataset):
                 if self._is_flat():
                     logging.info("%s: validation is flat, ended at step %d", self._what, step)
@@ -249,6 +252,9 @@ class TrainingLoop:
                 done = step + 1
                 with profiler.step(step):
                     loss, size = train_step(batch, tf.constant(done, tf.int64))
+                told = pace.after(done)
+                if told:
+                    logging.info("%s: %s", self._what, told)
                 if bar is None:
                     pictures = int(size)
                     bar = progress_bar(

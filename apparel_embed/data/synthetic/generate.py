@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from absl import logging
 
 from apparel_embed.data.picture_pool import start_worker
 from apparel_embed.data.synthetic.contact_sheet import contact_sheet
@@ -85,6 +86,7 @@ def _draw_item(job: _Job) -> int:
 
 
 def _draw_all(jobs: list[_Job], processes: int, total: int) -> None:
+    logging.info("drawing %d images", total)
     with progress_bar(total=total, what="drawing", unit="pictures") as bar:
         if processes == 1:
             for job in jobs:
