@@ -146,7 +146,7 @@ def hold_out(
     columns = table.select(sorted({"item_id", "vertical", by}))
     train = columns.filter(pc.equal(table["split"], "train"))
     groups = train[by].cast(pa.string())
-    ungrouped = pc.index(pc.equal(pc.fill_null(groups, ""), ""), True).as_py()
+    ungrouped = pc.index(_is_blank(pc.fill_null(groups, "")), True).as_py()
     if ungrouped >= 0:
         index = pc.indices_nonzero(pc.equal(table["split"], "train"))[ungrouped].as_py()
         raise UserError(

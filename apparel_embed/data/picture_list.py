@@ -17,6 +17,7 @@ from pyarrow import fs
 from apparel_embed.data.locations import beside, locate
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.data.pictures import SUFFIXES
+from apparel_embed.data.text_tables import as_texts
 from apparel_embed.errors import UserError
 
 IMAGE = "image"
@@ -50,6 +51,7 @@ def list_manifest(manifest: str, reserved: Sequence[str] = ()) -> Iterator[pa.Ta
         for table in parts(system, path):
             if first == 1:
                 _check_header(manifest, table.column_names, reserved)
+            table = as_texts(manifest, table, first)
             _check_rows(manifest, table, first)
             first += table.num_rows
             yield table
@@ -145,9 +147,7 @@ def _csv_parts(system: fs.FileSystem, path: str) -> Iterator[pa.Table]:
 def _parquet_parts(system: fs.FileSystem, path: str) -> Iterator[pa.Table]:
     with system.open_input_file(path) as file:
         for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE):
-            table = pa.Table.from_batches([batch])
-            texts = [pc.fill_null(column.cast(pa.string()), "") for column in table.columns]
-            yield pa.Table.from_arrays(texts, names=table.column_names)
+            yield pa.Table.from_batches([batch])
 
 
 def _check_header(manifest: str, header: Sequence[str], reserved: Sequence[str]) -> None:

@@ -15,7 +15,10 @@ import pyarrow.parquet as pq
 
 from apparel_embed.errors import UserError
 
+# Columns of a manifest whose values are names.
+NAME_COLUMNS = ("image", "item_id", "vertical", "split", "role")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
+_SIGNIFICANT_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 
 
 def is_parquet(path: Path) -> bool:
@@ -36,21 +39,71 @@ def read_parquet(path: Path) -> pa.Table:
     return as_texts(path, table)
 
 
-def as_texts(path: Path, table: pa.Table) -> pa.Table:
-    """Returns the table with every column as text, "" for null.
+def as_texts(source: str | Path, table: pa.Table, first_row: int = 1) -> pa.Table:
+    """Returns the table with every column as text, "" for null and NaN.
+
+    A whole number in a floating-point column reads as an integer, 7 and not 7.0.
+
+    Args:
+      source: the file, as errors name it.
+      table: columns of texts, numbers, dates or truth values.
+      first_row: where the table's first row stands in the file.
 
     Raises:
-      UserError: a column holds something else than texts and numbers.
+      UserError: a column holds something else, a floating-point number is so large that whole
+        numbers next to it are rounded to it, or one in a column of names is not whole.
     """
     for number, field in enumerate(table.schema):
         try:
-            column = table.column(number).cast(pa.string())
+            column = table.column(number)
+            if pa.types.is_dictionary(field.type):
+                column = column.cast(field.type.value_type)
+            if pa.types.is_floating(column.type):
+                column = _float_texts(source, field.name, column, first_row)
+            column = column.cast(pa.string())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UserError(
-                f"{path}: column {field.name!r} is {field.type}; texts and numbers are allowed"
+                f"{source}: column {field.name!r} is {field.type}; texts and numbers are allowed"
             ) from error
         table = table.set_column(number, field.name, pc.fill_null(column, ""))
     return table.replace_schema_metadata(None)
+
+
+def _float_texts(
+    source: str | Path, name: str, column: pa.ChunkedArray, first_row: int
+) -> pa.ChunkedArray:
+    """Returns the texts of a floating-point column, null for NaN; see `as_texts`."""
+    numbers = column.cast(pa.float64())
+    numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
+    limit = 2.0 ** _SIGNIFICANT_BITS[column.type]
+    _refuse(
+        (source, name, first_row),
+        numbers,
+        pc.greater_equal(pc.abs(numbers), limit),
+        f"column is {column.type}, which holds whole numbers exactly below {limit:.0f} only; write "
+        "it as texts or integers",
+    )
+    whole = pc.equal(numbers, pc.floor(numbers))
+    if name in NAME_COLUMNS:
+        allowed = "a text or a whole number is needed; write the column as texts"
+        _refuse((source, name, first_row), numbers, pc.invert(whole), allowed)
+    integers = pc.floor(numbers).cast(pa.int64()).cast(pa.string())
+    if pc.all(whole).as_py():
+        return integers
+    # Half floats have few functions of their own.
+    own = column.cast(pa.float32()) if pa.types.is_float16(column.type) else column
+    return pc.if_else(whole, integers, own.cast(pa.string()))
+
+
+def _refuse(
+    column: tuple[str | Path, str, int], numbers: pa.ChunkedArray, wrong: pa.ChunkedArray, why: str
+) -> None:
+    """Raises a UserError for the first row of a file's column where `wrong` is true."""
+    index = pc.index(wrong, True).as_py()
+    if index >= 0:
+        source, name, first_row = column
+        value = numbers[index].as_py()
+        raise UserError(f"{source}: row {first_row + index}: column {name!r}: {value!r}; {why}")
 
 
 def read_csv(path: Path, delimiter: str = ",") -> pa.Table:

@@ -91,6 +91,19 @@ def test_unlabelled_rows_of_parquet_have_null_for_item_id(tmp_path):
         read_manifest(tmp_path / "manifest.parquet")
 
 
+@pytest.mark.parametrize("name", ["image", "item_id", "vertical"])
+def test_nan_in_parquet_is_a_missing_value_as_null_is(tmp_path, name):
+    columns = {"image": [1.0, 2.0], "item_id": [7.0, 8.0], "vertical": [3.0, 3.0]}
+    pq.write_table(pa.table({**columns, "split": [np.nan] * 2}), tmp_path / "m.parquet")
+    table = read_manifest(tmp_path / "m.parquet")
+    assert table["item_id"].to_pylist() == ["7", "8"]
+    assert table["split"].to_pylist() == ["train"] * 2
+    columns[name][1] = np.nan
+    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
+    with pytest.raises(UserError, match=rf"row 2: column '{name}': ''; a non-empty text"):
+        read_manifest(tmp_path / "m.parquet")
+
+
 def test_bom_windows_line_ends_and_blank_lines(tmp_path):
     text = f"{HEADER},split\r\na.jpg,1,tops,train\r\n\r\nb.jpg,2,tops,test\r\n\r\n"
     table = read_manifest(write(tmp_path, text, encoding="utf-8-sig"))
@@ -392,7 +405,8 @@ def test_hold_out_refuses_what_cannot_be_done():
             hold_out(numbered, 0.5, by=by)
     with pytest.raises(UserError, match="has val rows already"):
         hold_out(hold_out(table, 0.5), 0.5)
-    with pytest.raises(UserError, match="column 'day' is empty"):
-        hold_out(manifest(1, day=["a", "", "a", "a"]), 0.5, by="day")
+    for missing in ("", " ", None):
+        with pytest.raises(UserError, match=r"column 'day' is empty .* image '1.jpg'"):
+            hold_out(manifest(1, day=["a", missing, "a", "a"]), 0.5, by="day")
     with pytest.raises(UserError, match="item_id 'tops-0' has day 'a' and 'b'"):
         hold_out(manifest(1, day=["a", "b", "c", "c"]), 0.5, by="day")

@@ -47,6 +47,19 @@ def test_a_parquet_manifest_reads_as_a_csv_does(tmp_path):
     assert boxes == [None, (1.5, 0.0, 4.0, 5.0)]
 
 
+def test_ids_of_parquet_read_as_those_of_any_manifest_and_rows_are_counted_over_parts(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(picture_list, "_ROWS_AT_ONCE", 2)
+    ids = [4006381333930.0, float("nan"), 7.0, 7.5]
+    table = pa.table({"image": list("abcd"), "item_id": ids})
+    pq.write_table(table.slice(0, 3), tmp_path / "m.parquet")
+    assert read(tmp_path / "m.parquet")["item_id"] == ["4006381333930", "", "7"]
+    pq.write_table(table, tmp_path / "m.parquet")
+    with pytest.raises(UserError, match=r"m.parquet: row 4: column 'item_id': 7.5; a text or a"):
+        read(tmp_path / "m.parquet")
+
+
 def test_a_manifest_is_read_part_by_part(tmp_path, monkeypatch):
     monkeypatch.setattr(picture_list, "_BYTES_AT_ONCE", 200)
     path = write(tmp_path, "image", *(f"{number:05}.jpg" for number in range(500)))

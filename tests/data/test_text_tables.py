@@ -1,9 +1,13 @@
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from apparel_embed.data.text_tables import (
     all_rows_in_file,
+    as_texts,
     count_lines,
     read_csv,
     rows_in_file,
@@ -61,3 +65,55 @@ def test_the_row_that_cannot_be_read_is_named(tmp_path):
     path = write(tmp_path, f"a,b\n1,2\n{'x' * 200_000},1\n3\n")
     with pytest.raises(UserError, match=r"t.csv: row 3: cannot be read as CSV: field larger than"):
         read_csv(path)
+
+
+def texts_of(values, name="item_id", kind=None):
+    table = pa.table({name: pa.array(values, kind)})
+    return as_texts("t.parquet", table)[name].to_pylist()
+
+
+EAN = 4006381333930
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.int64(), pa.uint64(), pa.decimal128(20, 0)])
+def test_whole_numbers_read_as_integers_whatever_their_type(kind):
+    assert texts_of([7, EAN, None, 2**53 - 1], kind=kind) == [
+        *("7", str(EAN), ""),
+        "9007199254740991",
+    ]
+
+
+def test_nan_is_a_missing_value_in_any_floating_point_type():
+    for kind in (np.float16, np.float32, np.float64):
+        assert texts_of(np.array([7, np.nan, -0.0, 2000], kind)) == ["7", "", "0", "2000"]
+    assert texts_of(np.array([7, np.nan])) == texts_of([7, None], kind=pa.float64())
+    assert texts_of([np.nan, None], kind=pa.float64()) == ["", ""]
+    categories = pa.array([7.0, EAN]).dictionary_encode()
+    assert texts_of(categories) == ["7", str(EAN)]
+
+
+def test_numbers_that_name_nothing_keep_their_fractions():
+    assert texts_of([12.5, 3.0, np.nan, 1e-7], "price") == ["12.5", "3", "", "1e-7"]
+    assert texts_of(np.array([0.1, 3], np.float32), "price") == ["0.1", "3"]
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "message"),
+    [
+        (np.array([1, 2.0**53]), "item_id", "row 2: column 'item_id': 9007199254740992.0; column "),
+        (np.array([2.0**53]), "style", "row 1: .*double, which .* exactly below 9007199254740992 "),
+        (np.array([1, 2, 2**24], np.float32), "style", "row 3: .*float, .* below 16777216 only"),
+        (np.array([2048], np.float16), "style", "row 1: .*halffloat, .* below 2048 only"),
+        (np.array([-np.inf]), "style", "row 1: column 'style': -inf"),
+        (np.array([np.nan, 7.5]), "item_id", "row 2: column 'item_id': 7.5; a text or a whole"),
+        (np.array([7.5]), "vertical", "row 1: column 'vertical': 7.5; a text or a whole number"),
+    ],
+)
+def test_numbers_that_may_stand_for_several_names_are_refused(values, name, message):
+    with pytest.raises(UserError, match=f"^t.parquet: {message}"):
+        texts_of(values, name)
+
+
+@given(st.lists(st.integers(-(2**53) + 1, 2**53 - 1), min_size=1))
+def test_every_whole_number_that_is_exact_is_written_with_all_its_digits(numbers):
+    assert texts_of(np.array(numbers, np.float64)) == [str(number) for number in numbers]

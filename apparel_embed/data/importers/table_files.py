@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
+from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.data.text_tables import (
     all_rows_in_file,
     as_texts,
@@ -25,6 +26,8 @@ from apparel_embed.errors import UserError
 
 # In the order in which they win where a header has as many of one as of another.
 _DELIMITERS = (",", ";", "\t", "|")
+# How JSON's numbers that are none read; NaN is how data frames write a missing one.
+_NOT_FINITE = {"NaN": None, "Infinity": "Infinity", "-Infinity": "-Infinity"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +134,35 @@ def _read_json_lines(path: Path) -> TableFile:
         if len(rows) != table.num_rows:
             # pyarrow takes two objects on a line, and one on two lines.
             raise _json_error(path, ValueError("one object a line is needed"))
-    return TableFile(as_texts(path, table), rows, notes)
+    return TableFile(as_texts(path, _with_numbers_as_written(path, table)), rows, notes)
+
+
+def _with_numbers_as_written(path: Path, table: pa.Table) -> pa.Table:
+    """Returns the table with floating-point columns other than boxes as texts, digit for digit.
+
+    One number with a point or beyond 64 bits makes pyarrow round those of the whole column.
+    """
+    names = [
+        field.name
+        for field in table.schema
+        if pa.types.is_floating(field.type) and field.name not in BOX_COLUMNS
+    ]
+    if not names:
+        return table
+    written: dict[str, list[str | None]] = {name: [] for name in names}
+    try:
+        for _, text in _json_texts(path):
+            row = json.loads(
+                text, parse_int=str, parse_float=str, parse_constant=_NOT_FINITE.__getitem__
+            )
+            for name, cells in written.items():
+                cells.append(row.get(name))
+    except ValueError as error:
+        raise _json_error(path, error) from error
+    for name, cells in written.items():
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, pa.array(cells, pa.string()))
+    return table
 
 
 def _read_json(path: Path, schema: pa.Schema | None) -> pa.Table:

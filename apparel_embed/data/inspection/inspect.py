@@ -24,7 +24,7 @@ from apparel_embed.data.inspection.counts import Cell, count_by_pictures, count_
 from apparel_embed.data.inspection.examine import OPENED_SIDE, look_at, look_at_all
 from apparel_embed.data.inspection.findings import SEVERITIES, Finding, worst_first
 from apparel_embed.data.inspection.labels import Labels, first_rows
-from apparel_embed.data.inspection.names import check_names
+from apparel_embed.data.inspection.names import check_names, check_placeholders
 from apparel_embed.data.inspection.pictures import (
     Opened,
     ask_for,
@@ -33,11 +33,12 @@ from apparel_embed.data.inspection.pictures import (
 )
 from apparel_embed.data.inspection.sheets import Sheet, choose_sheets, draw_sheet
 from apparel_embed.data.inspection.table_checks import check_table
-from apparel_embed.data.manifest import read_manifest
+from apparel_embed.data.manifest import BOX_COLUMNS, REQUIRED_COLUMNS, read_manifest
 from apparel_embed.data.pictures import PictureSettings, RejectedPicture
 from apparel_embed.data.text_tables import all_rows_in_file
 
 _SHOWN_PAIRS = 8
+_KNOWN_COLUMNS = (*REQUIRED_COLUMNS, "split", "role", *BOX_COLUMNS)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -164,15 +165,22 @@ def inspect(config: InspectConfig, processes: int = 0) -> Inspection:
 
 
 def _check_all_names(labels: Labels, table: pa.Table) -> list[Finding]:
-    """Returns what is to be said of the names of verticals and items."""
+    """Returns what is to be said of the names of verticals, items and whatever else is named."""
     known = np.flatnonzero(labels.pictures_of_items > 0)
+    items, rows = labels.items.take(pa.array(known)), labels.first_rows[known]
     vertical, names = codes_of(table["vertical"].cast(pa.large_string()))
-    return [
+    findings = [
         *check_names(names, first_rows(vertical), column="vertical"),
-        *check_names(
-            labels.items.take(pa.array(known)), labels.first_rows[known], column="item_id"
-        ),
+        *check_names(items, rows, column="item_id"),
+        *check_placeholders(items, rows, labels.pictures_of_items[known], column="item_id"),
     ]
+    # Columns of the dataset's own may be groups to split by.
+    of_their_own = [name for name in table.column_names if name not in _KNOWN_COLUMNS]
+    for column in ("vertical", *of_their_own):
+        codes, names = codes_of(table[column].cast(pa.large_string()))
+        counts = np.bincount(codes, minlength=len(names))
+        findings += check_placeholders(names, first_rows(codes), counts, column=column)
+    return findings
 
 
 def _settings(config: InspectConfig) -> PictureSettings:

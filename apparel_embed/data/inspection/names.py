@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apparel_embed.data.columns import codes_of
-from apparel_embed.data.inspection.findings import ERROR, WARNING, Finding
+from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding, some_names
 from apparel_embed.data.inspection.labels import first_rows
 from apparel_embed.wording import counted
 
@@ -32,6 +32,11 @@ _FOLDS = {
     "white space or invisible marks": _without_space,
     "Unicode form": lambda names: pc.utf8_normalize(names, "NFKC"),
 }
+# What data frames, databases and spreadsheets write for a value that is missing, in lower case.
+_PLACEHOLDERS = [
+    *("nan", "-nan", "<nan>", "null", "(null)", "none", "nil", "nat", "undefined"),
+    *("na", "n/a", "<na>", "#na", "#n/a", "#ref!", "#value!", "#name?", "#div/0!", "#null!"),
+]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,5 +102,39 @@ def check_names(names: pa.Array, rows: np.ndarray, *, column: str) -> list[Findi
                 f"{name!r} is like {other!r} but for {reason}"
                 for name, other, reason in zip(here.to_pylist(), there.to_pylist(), alike.reasons)
             ],
+        )
+    ]
+
+
+def check_placeholders(
+    names: pa.Array, rows: np.ndarray, counts: np.ndarray, *, column: str
+) -> list[Finding]:
+    """Returns what is to be said of names that commonly stand for a missing value, if any do.
+
+    Args:
+      names: distinct values of a column.
+      rows: int64, the first row of each.
+      counts: int, the number of rows of each.
+      column: where they are; other than `item_id` and `vertical` it matters little.
+    """
+    folded = pc.utf8_lower(pc.utf8_trim_whitespace(names))
+    known = pa.array(_PLACEHOLDERS, names.type)
+    found = np.flatnonzero(pc.is_in(folded, value_set=known).to_numpy(zero_copy_only=False))
+    if not len(found):
+        return []
+    texts = names.take(pa.array(found)).to_pylist()
+    details = [f"{text!r} in {counted(counts[row], 'row')}" for text, row in zip(texts, found)]
+    total = int(counts[found].sum())
+    return [
+        Finding(
+            "placeholder_names",
+            WARNING if column in ("item_id", "vertical") else NOTE,
+            total,
+            f"{counted(total, 'row')} with a text in column {column} that commonly stands for a "
+            f"missing value: {some_names(details)}.",
+            "Where the value is not known, leave the cell empty, or leave the row out: all rows "
+            "with the text now count as one of that name.",
+            rows=rows[found],
+            details=details,
         )
     ]

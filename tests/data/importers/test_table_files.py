@@ -87,6 +87,24 @@ def test_json_keeps_texts_that_look_like_dates_and_leaves_out_lists(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "ids",
+    [
+        ["1610521604143693812", "1610521604143693813", "3"],
+        ["1610521604143693812", "1610521604143693813", "3.0"],
+        ["12345678901234567890", "12345678901234567891", "3"],
+        ["4006381333930", "4006381333931.0", "1e3"],
+        ["4006381333930", "NaN", "null"],
+    ],
+)
+def test_numbers_in_json_are_read_digit_by_digit_and_nan_is_missing(tmp_path, ids):
+    text = "".join(f'{{"sku": {number}, "x_min": 1.50}}\n' for number in ids) + "{}\n"
+    read = read_table_file(write(tmp_path, "t.jsonl", text))
+    written = ["" if number in ("NaN", "null") else number for number in ids]
+    assert read.table["sku"].to_pylist() == [*written, ""]
+    assert read.table["x_min"].to_pylist() == ["1.5"] * len(ids) + [""]
+
+
+@pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("t.csv", "", "is empty; a header line"),

@@ -182,3 +182,19 @@ def test_a_wrong_manifest_is_one_line_with_its_row(tmp_path):
     manifest = write_manifest(tmp_path / "m.csv", [("a.png", "1", "tops", "training", "both")])
     with pytest.raises(UserError, match=r"row 2: column 'split': 'training'"):
         inspect(InspectConfig(manifest))
+
+
+def test_placeholders_are_told_in_whatever_column_names_something(tmp_path):
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(
+        "image,item_id,vertical,split,style,x_min,y_min,x_max,y_max\n"
+        "a.png,nan,tops,train,s,,,,\nb.png,nan,tops,train,NULL,,,,\nc.png,7,none,train,s,,,,\n"
+        "d.png,,tops,unlabelled,None,,,,\n"
+    )
+    found = inspect(InspectConfig(manifest, pictures=False))
+    told = [one for one in found.findings if one.code == "placeholder_names"]
+    assert [(one.severity, one.count, one.details) for one in told] == [
+        ("warning", 2, ["'nan' in 2 rows"]),
+        ("warning", 1, ["'none' in 1 row"]),
+        ("note", 2, ["'NULL' in 1 row", "'None' in 1 row"]),
+    ]

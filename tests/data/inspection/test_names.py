@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apparel_embed.data.inspection.names import check_names, find_alike
+from apparel_embed.data.inspection.names import check_names, check_placeholders, find_alike
 
 
 def alike(*names):
@@ -64,3 +64,18 @@ def test_a_finding_names_both_and_their_rows():
     assert finding.detail(0) == "'bags' is like 'Bags' but for case"
     assert check_names(names, rows, column="item_id")[0].severity == "warning"
     assert check_names(pa.array(["a", "b"]), rows, column="vertical") == []
+
+
+def test_texts_that_stand_for_a_missing_value_are_told_with_their_rows():
+    names = pa.array(["7", "nan", " NULL", "<NA>", "None", "#N/A", "Nancy", "nano", "0", ""])
+    rows, counts = np.arange(10) * 10, np.arange(10) + 1
+    (finding,) = check_placeholders(names, rows, counts, column="item_id")
+    assert (finding.code, finding.severity, finding.count) == (
+        *("placeholder_names", "warning"),
+        2 + 3 + 4 + 5 + 6,
+    )
+    assert finding.rows.tolist() == [10, 20, 30, 40, 50]
+    assert finding.details[:2] == ["'nan' in 2 rows", "' NULL' in 3 rows"]
+    assert "column item_id" in finding.what and "'#N/A' in 6 rows" in finding.what
+    assert check_placeholders(names, rows, counts, column="style")[0].severity == "note"
+    assert check_placeholders(names.take(pa.array([0, 6])), rows, counts, column="item_id") == []
