@@ -6,9 +6,13 @@ from collections.abc import Callable
 from typing import Union
 
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
 
 DISTANCES = {"L2": 2.0, "squared-L2": 4.0, "angular": 2.0}
 """Names of the distances, each with the greatest value it takes between unit vectors."""
+
+# From here on neighbouring whole numbers are one.
+_EXACT_BELOW = {tf.bfloat16: 2**8, tf.float16: 2**11, tf.float32: 2**24, tf.float64: 2**53}
 
 Distance = Union[str, Callable[[tf.Tensor], tf.Tensor]]
 """One of `DISTANCES`, or a function from embeddings [batch, dim] to distances [batch, batch]."""
@@ -39,7 +43,9 @@ def check_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf
       embeddings: float [batch, dim].
 
     Raises:
-      ValueError: if their shapes are none of these, as far as they are known.
+      ValueError: if their shapes are none of these, as far as they are known, or labels are
+        floating-point numbers under XLA.
+      tf.errors.InvalidArgumentError: if labels are floating-point numbers that may be rounded.
     """
     labels, embeddings = tf.convert_to_tensor(labels), tf.convert_to_tensor(embeddings)
     right = embeddings.shape.rank in (2, None) and embeddings.dtype.is_floating
@@ -54,7 +60,38 @@ def check_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf
             f"{embeddings.shape}; allowed are labels [batch] or [batch, 1] and floating-point "
             "embeddings [batch, dim]"
         )
+    if labels.dtype.is_floating:
+        labels = _unrounded(labels, embeddings.dtype)
     return tf.reshape(labels, [-1]), embeddings
+
+
+def _unrounded(labels: tf.Tensor, embedding_dtype: tf.DType) -> tf.Tensor:
+    """Returns floating-point labels, checked to be whole numbers that no rounding has merged.
+
+    Keras casts floating-point labels to the type of the model's output before a loss sees them:
+    what the numbers were cannot be told, but whether they are so small that they have not changed.
+    """
+    if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+        # XLA drops assertions.
+        raise ValueError(
+            f"labels of type {labels.dtype.name} cannot be checked for rounding under jit_compile; "
+            "give integers, e.g. by labels.astype('int64')"
+        )
+    kind = labels.dtype
+    if kind == embedding_dtype == tf.float64:
+        # Keras makes floatx of arrays before it makes the output's type of them.
+        kind = tf.as_dtype(tf.keras.backend.floatx())
+    limit = _EXACT_BELOW[kind]
+    right = (tf.abs(labels) < limit) & (labels == tf.floor(labels))
+    allowed = (
+        f"labels are {kind.name}, as which only whole numbers below {limit} are exact, and Keras "
+        "casts floating-point labels to the type of the model's output; give integers, e.g. by "
+        "labels.astype('int64'). Wrong labels:"
+    )
+    check = tf.debugging.Assert(tf.reduce_all(right), [allowed, tf.boolean_mask(labels, ~right)])
+    # There is no operation to wait for where it was checked at once.
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(labels)
 
 
 def in_full_precision(embeddings: tf.Tensor) -> tf.Tensor:

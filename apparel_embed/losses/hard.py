@@ -27,7 +27,7 @@ def hard_triplet_loss(
     positive's place, one without negatives with its farthest picture in the negative's.
 
     Args:
-      labels: [batch] or [batch, 1], item of each picture.
+      labels: [batch] or [batch, 1], item of each picture; see `semi_hard_triplet_loss`.
       embeddings: float [batch, dim]; float16 and bfloat16 are computed with in float32.
       margin: by how much a negative should be farther than a positive.
       soft: log(1 + exp(d(a, p) - d(a, n))) instead, which has no margin.

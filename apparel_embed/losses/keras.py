@@ -89,7 +89,8 @@ class _MarginLoss(WholeBatchLoss):
 class TripletSemiHardLoss(_MarginLoss):
     """Triplet loss with semi-hard negatives: TFA's of the same name, without its cubic memory.
 
-    See `semi_hard_triplet_loss`. Labels are items, [batch] or [batch, 1].
+    See `semi_hard_triplet_loss`. Labels are items, [batch] or [batch, 1]: integers, or
+    floating-point numbers that are not rounded (whole, and below 2**24 in float32).
 
     Args:
       margin: by how much a negative should be farther than a positive, 0 or more.
@@ -117,7 +118,8 @@ class TripletSemiHardLoss(_MarginLoss):
 class TripletHardLoss(_MarginLoss):
     """Triplet loss with each anchor's farthest positive and nearest negative, as TFA's.
 
-    See `hard_triplet_loss`. Labels are items, [batch] or [batch, 1].
+    See `hard_triplet_loss`. Labels are items, [batch] or [batch, 1]: integers, or
+    floating-point numbers that are not rounded (whole, and below 2**24 in float32).
 
     Args:
       margin: by how much a negative should be farther than a positive, 0 or more.
@@ -152,7 +154,8 @@ class TripletHardLoss(_MarginLoss):
 class LiftedStructLoss(_MarginLoss):
     """Lifted structured loss, which weighs all negatives of a positive pair, as TFA's.
 
-    See `lifted_structure_loss`. Labels are items, [batch] or [batch, 1].
+    See `lifted_structure_loss`. Labels are items, [batch] or [batch, 1]: integers, or
+    floating-point numbers that are not rounded (whole, and below 2**24 in float32).
 
     Args:
       margin: by how much a negative should be farther than a positive, 0 or more.

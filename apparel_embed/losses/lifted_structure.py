@@ -25,7 +25,7 @@ def lifted_structure_loss(
     max(0, J)^2 (Song et al. 2016, "Deep Metric Learning via Lifted Structured Feature Embedding").
 
     Args:
-      labels: [batch] or [batch, 1], item of each picture.
+      labels: [batch] or [batch, 1], item of each picture; see `semi_hard_triplet_loss`.
       embeddings: float [batch, dim]; float16 and bfloat16 are computed with in float32.
       margin: by how much a negative should be farther than a positive.
       distance_metric: one of `DISTANCES` (TFA knows "L2" only), or a function from embeddings

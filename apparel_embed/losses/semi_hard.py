@@ -44,7 +44,8 @@ def semi_hard_triplet_loss(
     the gradient is shared as TFA shares it. Has first derivatives only.
 
     Args:
-      labels: [batch] or [batch, 1], item of each picture: integers, or anything comparable.
+      labels: [batch] or [batch, 1], item of each picture: integers, texts, or floating-point
+        numbers that are whole and not rounded (below 2**24 in float32), and not under XLA.
       embeddings: float [batch, dim]; float16 and bfloat16 are computed with in float32.
       margin: by how much a negative should be farther than a positive.
       distance_metric: one of `DISTANCES`, or a function from embeddings [batch, dim] to

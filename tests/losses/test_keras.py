@@ -118,3 +118,58 @@ def test_whole_batch_loss_is_its_function_on_one_device():
     loss = WholeBatchLoss(lambda labels, embeddings: tf.reduce_sum(embeddings), "sum")
     assert loss.name == "sum"
     assert float(loss(LABELS, EMBEDDINGS)) == pytest.approx(EMBEDDINGS.sum(), rel=1e-6)
+
+
+EAN = 4006381333930
+
+
+ITEMS = np.repeat(np.arange(4), 3)
+
+
+def loss_in_keras(labels, precision="float32", jit_compile=None):
+    """Returns what Keras gives for labels [12] of the same embeddings in each call."""
+    tf.keras.utils.set_random_seed(0)
+    model = tf.keras.Sequential([tf.keras.layers.Dense(8, input_shape=(5,), dtype=precision)])
+    # The quickest to trace; what is checked is the same in all.
+    model.compile(loss=TripletHardLoss(0.5, distance_metric="angular"), jit_compile=jit_compile)
+    features = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+    return model.evaluate(features, labels, batch_size=12, verbose=0)
+
+
+def test_labels_in_keras_give_one_value_whatever_their_size_and_type():
+    expected = loss_in_keras(ITEMS)
+    assert expected == pytest.approx(1.27219, abs=1e-3)
+    for labels in (ITEMS + EAN, ITEMS + 2.0**24 - 4):
+        assert loss_in_keras(labels) == expected
+    assert loss_in_keras(ITEMS + EAN, jit_compile=True) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("precision", "first", "limit"),
+    [
+        ("float32", EAN, 2**24),
+        ("float16", 3000, 2**11),
+        ("bfloat16", 300, 2**8),
+        # Arrays are made float32 before they are made float64 again.
+        ("float64", EAN, 2**24),
+    ],
+)
+def test_labels_that_keras_casts_to_the_type_of_the_output_are_refused(precision, first, limit):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"whole numbers below {limit} are"):
+        loss_in_keras(ITEMS + float(first), precision)
+
+
+def test_xla_which_drops_checks_takes_integers_only():
+    with pytest.raises(ValueError, match=r"labels of type float32 .* under jit_compile; give int"):
+        loss_in_keras(ITEMS.astype(np.float64), jit_compile=True)
+
+
+@pytest.mark.parametrize("loss", CLASSES)
+def test_floating_point_labels_of_a_loss_called_directly_are_exact_or_refused(loss):
+    expected = float(loss()(LABELS, EMBEDDINGS))
+    for dtype, below in (("float64", 2**53), ("float32", 2**24), ("float16", 2**11)):
+        labels = (LABELS + (below - 1 - LABELS.max())).astype(dtype)
+        assert float(loss()(labels, EMBEDDINGS)) == expected
+        for wrong in (labels + 1, -labels - 1, LABELS + 0.5, LABELS * np.nan, LABELS - np.inf):
+            with pytest.raises(tf.errors.InvalidArgumentError, match=f"labels are {dtype}"):
+                loss()(wrong.astype(dtype), EMBEDDINGS)
