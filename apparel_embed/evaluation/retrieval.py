@@ -6,7 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from apparel_embed.data.text_tables import as_texts
+from apparel_embed.errors import UserError
 from apparel_embed.evaluation.protocol import WITHIN, EvaluationSet, query_outcomes
 from apparel_embed.retrieval.bootstrap import stratified_bootstrap_interval
 from apparel_embed.retrieval.metrics import QueryMetrics
@@ -76,9 +80,9 @@ class RetrievalResult:
 
 def evaluate_retrieval(
     embeddings: np.ndarray,
-    item_ids: Sequence[str] | np.ndarray,
+    item_ids: Sequence[str | int] | np.ndarray,
     *,
-    verticals: Sequence[str] | np.ndarray | None = None,
+    verticals: Sequence[str | int] | np.ndarray | None = None,
     is_query: Sequence[bool] | np.ndarray | None = None,
     is_gallery: Sequence[bool] | np.ndarray | None = None,
     scope: str = WITHIN,
@@ -91,8 +95,9 @@ def evaluate_retrieval(
 
     Args:
       embeddings: [n, dim] real numbers, of any length above zero, a row per picture.
-      item_ids: [n] the item that each picture shows.
-      verticals: [n] the vertical of each picture; None for pictures of one vertical.
+      item_ids: [n] the item that each picture shows, a text or an integer.
+      verticals: [n] the vertical of each picture, a text or an integer; None for pictures of one
+        vertical.
       is_query: [n] whether a picture is a query; None for all.
       is_gallery: [n] whether a picture is in the gallery; None for all.
       scope: "within" searches the gallery of the query's vertical, "merged" that of all.
@@ -100,11 +105,11 @@ def evaluate_retrieval(
 
     Returns:
       Means over verticals of each vertical's mean over queries, with 95 % intervals, and the same
-      of each vertical.
+      of each vertical, by its name as a text.
 
     Raises:
-      UserError: shapes that do not fit, embeddings without direction, an unknown scope, or no query
-        with an answer.
+      UserError: shapes that do not fit, an item or vertical that is missing (None, NaN or an empty
+        text), embeddings without direction, an unknown scope, or no query with an answer.
 
     Example:
       >>> embeddings = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
@@ -117,10 +122,10 @@ def evaluate_retrieval(
     count = len(item_ids)
     pictures = EvaluationSet(
         records=np.arange(count),
-        items=np.asarray(item_ids),
-        verticals=np.asarray([_ONE_VERTICAL] * count if verticals is None else verticals),
-        is_query=np.asarray([True] * count if is_query is None else is_query),
-        is_gallery=np.asarray([True] * count if is_gallery is None else is_gallery),
+        items=_names("item_ids", item_ids),
+        verticals=_names("verticals", [_ONE_VERTICAL] * count if verticals is None else verticals),
+        is_query=_flags("is_query", [True] * count if is_query is None else is_query),
+        is_gallery=_flags("is_gallery", [True] * count if is_gallery is None else is_gallery),
     )
     outcomes = query_outcomes(embeddings, pictures, scope)
     answered = outcomes.answered()
@@ -136,6 +141,43 @@ def evaluate_retrieval(
     return dataclasses.replace(
         whole, without_answer=silent, verticals={} if verticals is None else each
     )
+
+
+def _names(argument: str, values: Sequence[str | int] | np.ndarray) -> np.ndarray:
+    """Returns texts or numbers as texts, as a manifest's are read.
+
+    Raises:
+      UserError: one is missing, or a number may stand for several.
+    """
+    if np.ndim(values) != 1:
+        return np.asarray(values)
+    try:
+        # Not by way of numpy, which makes a text of a NaN among texts.
+        column = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, OverflowError) as error:
+        raise UserError(
+            f"{argument}: texts, or integers of up to 64 bits, are needed: {error}"
+        ) from error
+    texts = as_texts("evaluate_retrieval", pa.table({argument: column}), first_row=0)[argument]
+    missing = pc.index(pc.equal(pc.utf8_trim_whitespace(texts), ""), True).as_py()
+    if missing >= 0:
+        raise UserError(
+            f"{argument}[{missing}] is missing: {column[missing].as_py()!r}; every picture needs "
+            "one, so leave out those without"
+        )
+    return texts.to_numpy().astype(str)
+
+
+def _flags(argument: str, values: Sequence[bool] | np.ndarray) -> np.ndarray:
+    """Returns flags as bool; raises a UserError if one is neither true nor false."""
+    flags = np.asarray(values)
+    wrong = ~np.isin(flags, [False, True])
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        raise UserError(
+            f"{argument}[{place}] is {flags.ravel()[place]!r}; allowed are True and False"
+        )
+    return flags.astype(bool)
 
 
 def _result(metrics: Mapping[str, QueryMetrics], gallery: int, seed: int) -> RetrievalResult:

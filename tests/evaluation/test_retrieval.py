@@ -60,3 +60,55 @@ def test_what_does_not_fit_is_refused(pictures):
         evaluate_retrieval(np.eye(3), ["a", "b", "c"])
     with pytest.raises(UserError, match="scope 'all' is unknown"):
         evaluate_retrieval(embeddings, items, scope="all")
+
+
+@pytest.mark.parametrize("kind", [int, float, object, np.uint64])
+def test_numbers_name_items_and_verticals_as_texts_do(kind):
+    random = np.random.default_rng(0)
+    embeddings = random.normal(size=(8, 4))
+    items, verticals = np.repeat([4006381333930, 4006381333931, 10, 9], 2), np.repeat([1, 2], 4)
+    expected = evaluate_retrieval(
+        embeddings, items.astype(str), verticals=["1"] * 4 + ["2"] * 4, seed=3
+    )
+    found = evaluate_retrieval(
+        embeddings, items.astype(kind), verticals=verticals.astype(kind), seed=3
+    )
+    assert found == expected
+    assert found.queries == 8 and list(found.verticals) == ["1", "2"]
+    assert evaluate_retrieval(embeddings, items.tolist()).queries == 8
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("argument", ["item_ids", "verticals"])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([1, 1, NAN, NAN]), r"\[2\] is missing: None; every picture needs one"),
+        (["a", "a", None, None], r"\[2\] is missing: None"),
+        (["a", NAN, "b", "b"], r"\[1\] is missing: None"),
+        (np.array(["a", "a", "b", NAN], object), r"\[3\] is missing: None"),
+        (["a", "a", " ", ""], r"\[2\] is missing: ' '"),
+        (["a", "a", 1, 1], ": texts, or integers of up to 64 bits, are needed"),
+        ([2**70] * 4, ": texts, or integers of up to 64 bits, are needed"),
+        (
+            np.full(4, 2.0**53),
+            r"evaluate_retrieval: row 0: column .*exactly below 9007199254740992",
+        ),
+        (np.full(4, 2**24, np.float32), "row 0: column .*exactly below 16777216"),
+    ],
+)
+def test_missing_or_rounded_names_are_one_clear_error(argument, values, message):
+    named = {"item_ids": ["a", "a", "b", "b"], argument: values}
+    with pytest.raises(UserError, match=message) as caught:
+        evaluate_retrieval(np.eye(4), **named)
+    assert argument in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("argument", ["is_query", "is_gallery"])
+@pytest.mark.parametrize("wrong", [None, NAN, "False", 2])
+def test_flags_that_are_none_are_refused(argument, wrong):
+    flags = np.array([True, False, wrong, True], object)
+    with pytest.raises(UserError, match=rf"{argument}\[2\] is .*; allowed are True and False"):
+        evaluate_retrieval(np.eye(4), list("aabb"), **{argument: flags})
