@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,6 +15,10 @@ from absl import logging
 from apparel_embed.errors import UserError
 
 VARIABLE = "TF_CONFIG"
+_JOBS = ("chief", "worker", "ps", "evaluator")
+# A name, or an IPv6 address in brackets.
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
+_LAST_PORT = 65535
 _POLL_SECONDS = 0.5
 _TELL_SECONDS = 60.0
 Found = TypeVar("Found")
@@ -44,20 +49,43 @@ def read_cluster() -> Cluster | None:
     try:
         config = json.loads(text)
         named = config["cluster"]
-        kind, index = config["task"]["type"], int(config["task"]["index"])
-        workers = (*named.get("chief", []), *named.get("worker", []))
+        kind, index = config["task"]["type"], config["task"]["index"]
+        for job, addresses in named.items():
+            _check_job(job, addresses)
+        if not re.fullmatch("[0-9]+", str(index)):
+            raise ValueError(f"task index {index!r} is no whole number from 0 on")
+        chiefs = named.get("chief", [])
+        workers = (*chiefs, *named.get("worker", []))
+        if len(set(workers)) < len(workers):
+            raise ValueError("an address is there twice")
         # A cluster's chief, if it names one, comes before the workers.
-        place = index + (len(named.get("chief", [])) if kind == "worker" else 0)
-        address = named[kind][index] if index >= 0 else None
-        if kind not in ("chief", "worker") or workers[place] != address:
+        place = int(index) + (len(chiefs) if kind == "worker" else 0)
+        if kind not in ("chief", "worker") or int(index) >= len(named[kind]):
             raise ValueError(f"task {kind} {index} is none of the cluster's workers")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{VARIABLE}={text!r}: is no cluster of workers ({error!r}); allowed is "
             '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, '
             "with the index of this process"
         ) from error
     return Cluster(tuple(workers), place)
+
+
+def _check_job(job: str, addresses: object) -> None:
+    """Raises a ValueError for what TensorFlow would abort on, or end with a traceback."""
+    if job not in _JOBS:
+        raise ValueError(f"job {job!r} is unknown; allowed are {', '.join(_JOBS)}")
+    if not isinstance(addresses, list):
+        raise ValueError(f"{job} is {addresses!r}; a list of addresses is needed")
+    if job == "chief" and len(addresses) > 1:
+        raise ValueError(f"{len(addresses)} chiefs; one is allowed")
+    for address in addresses:
+        port = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
+        if port is None or not 1 <= int(port["port"]) <= _LAST_PORT:
+            raise ValueError(
+                f"{job} {address!r} is no host:port, with a port of 1 to {_LAST_PORT} and without "
+                "a scheme such as http://"
+            )
 
 
 def is_chief() -> bool:

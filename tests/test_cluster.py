@@ -38,6 +38,38 @@ def test_a_chief_of_its_own_comes_before_the_workers(monkeypatch, kind, index, p
     assert read_cluster() == Cluster(tuple(HOSTS), place)
 
 
+def test_addresses_may_be_names_or_numbers(monkeypatch):
+    workers = ["worker-0.train_ns.svc:2222", "10.0.0.7:1", "[::1]:65535"]
+    monkeypatch.setenv(cluster.VARIABLE, tf_config({"worker": workers}, index="2"))
+    assert read_cluster() == Cluster(tuple(workers), 2)
+
+
+@pytest.mark.parametrize("job", ["worker", "chief", "ps"])
+@pytest.mark.parametrize(
+    ("addresses", "said"),
+    [
+        ("localhost:1234", "is 'localhost:1234'; a list of addresses is needed"),
+        ({"0": "a:1"}, "a list of addresses is needed"),
+        (None, "a list of addresses is needed"),
+        *(
+            ([address], f"{address!r} is no host:port, with a port of 1 to 65535")
+            for address in (
+                *("localhost", "http://localhost:2242", "a:", ":1", "a:0", "a:65536", "a:http"),
+                *("a:1/", "a:1 ", " a:1", "::1:80", "grpc://a:1", "", 1234, None),
+            )
+        ),
+    ],
+)
+def test_an_address_that_is_none_is_told_before_tensorflow_sees_it(
+    monkeypatch, job, addresses, said
+):
+    named = {"worker": HOSTS, job: addresses}
+    monkeypatch.setenv(cluster.VARIABLE, tf_config(named))
+    with pytest.raises(UserError, match=r"TF_CONFIG=.*is no cluster of workers") as caught:
+        read_cluster()
+    assert f"{job} " in str(caught.value) and said in str(caught.value).replace('\\"', '"')
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -51,6 +83,11 @@ def test_a_chief_of_its_own_comes_before_the_workers(monkeypatch, kind, index, p
         tf_config({"worker": HOSTS}, kind="chief"),
         tf_config({"worker": HOSTS, "ps": ["d:4"]}, kind="ps"),
         tf_config({"worker": HOSTS, "evaluator": ["d:4"]}, kind="evaluator"),
+        tf_config({"worker": HOSTS}, index=0.7),
+        tf_config({"worker": HOSTS}, index=True),
+        tf_config({"chief": HOSTS[:2], "worker": HOSTS[2:]}),
+        tf_config({"worker": HOSTS, "master": ["d:4"]}),
+        tf_config({"worker": ["a:1", "a:1"]}),
         tf_config({"ps": HOSTS}),
         tf_config(HOSTS),
         json.dumps({"cluster": {"worker": HOSTS}}),
