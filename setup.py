@@ -70,6 +70,8 @@ setup(
         "keras-cv==0.9.0",
         "matplotlib",
         "numpy<2",
+        # Tables of pictures in .xlsx.
+        "openpyxl",
         # HEIC, which telephones write, for Pillow; pi-heif only decodes, without GPL code.
         'pi-heif; python_version >= "3.10"',
         # The last with wheels for Python 3.9.

@@ -29,7 +29,11 @@ class ImportFlags:
             "format", None, list(FORMATS), f"how the dataset is laid out ({layouts})", required=True
         )
         self._root = flags.DEFINE_string(
-            "root", None, "directory that holds the dataset", required=True
+            "root",
+            None,
+            "directory that holds the dataset; paths of images are relative to it, also those that "
+            "begin with / and are not absolute paths of files",
+            required=True,
         )
         self._output = flags.DEFINE_string(
             "output", None, "manifest to write, .csv or .parquet", required=True
@@ -75,13 +79,19 @@ class _LayoutFlags:
         self._table = flags.DEFINE_string(
             "table",
             None,
-            "--format=table: CSV, TSV, JSON lines (.jsonl) or Parquet file with a row per picture; "
-            "without, the pictures below --root are the rows, with the column image alone",
+            "--format=table: CSV, TSV, JSON lines (.jsonl), Parquet or Excel (.xlsx) file with a "
+            "row per picture; without, the pictures below --root are the rows, with the column "
+            "image alone",
         )
         self._vertical = flags.DEFINE_string(
             "vertical",
             None,
             "--format=folders and table: the vertical of all rows; folders are then items",
+        )
+        self._encoding = flags.DEFINE_string(
+            "encoding",
+            TableOptions().encoding,
+            "--format=table: encoding of a --table that is text, such as cp1252 or utf-16",
         )
         self._images = flags.DEFINE_string(
             "image_dir",
@@ -98,6 +108,7 @@ class _LayoutFlags:
         self._meant_for = {
             "table": ("table",),
             "vertical": ("folders", "table"),
+            "encoding": ("table",),
             "image_dir": ("deepfashion_in_shop", "street2shop"),
             "separate_genders": ("deepfashion_in_shop",),
         }
@@ -120,7 +131,9 @@ class _LayoutFlags:
             return FoldersOptions(self._vertical.value)
         if name == "table":
             table = self._table.value
-            return TableOptions(None if table is None else Path(table), self._vertical.value)
+            return TableOptions(
+                None if table is None else Path(table), self._vertical.value, self._encoding.value
+            )
         images = {} if self._images.value is None else {"images": self._images.value}
         if name == "deepfashion_in_shop":
             return InShopOptions(separate_genders=self._separate_genders.value, **images)
@@ -155,6 +168,11 @@ class _DeriveFlags:
             "comma-separated names of columns and what they are made of: image:photo_url renames a "
             "column, item_id:{style}-{colour} joins several, note: leaves one out",
         )
+        self._separator = flags.DEFINE_string(
+            "image_separator",
+            default.image_separator,
+            "what separates several images in a cell, such as |; each becomes a row",
+        )
         self._maps = [
             map_verticals_flag(),
             MapFlag("role", "front:gallery,worn:query,swatch:"),
@@ -173,6 +191,7 @@ class _DeriveFlags:
                 allowed="each is name:column, name:template, or name: to leave that column out",
                 what="column",
             ),
+            image_separator=self._separator.value,
         )
 
     def mappings(self) -> dict[str, Any]:

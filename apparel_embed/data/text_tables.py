@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from apparel_embed.errors import UserError
 
 # Columns of a manifest whose values are names.
 NAME_COLUMNS = ("image", "item_id", "vertical", "split", "role")
+UTF8 = "utf-8"
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _SIGNIFICANT_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 
@@ -106,30 +108,31 @@ def _refuse(
         raise UserError(f"{source}: row {first_row + index}: column {name!r}: {value!r}; {why}")
 
 
-def read_csv(path: Path, delimiter: str = ",") -> pa.Table:
+def read_csv(path: Path, delimiter: str = ",", encoding: str = UTF8) -> pa.Table:
     """Returns a CSV file with every column as text.
 
     Args:
-      path: the file: UTF-8, a header line.
+      path: the file, with a header line.
       delimiter: what separates cells, one character.
+      encoding: of the file, a name that Python knows.
 
     Raises:
       UserError: it cannot be read; the message names the row where the number of cells is wrong.
     """
-    header = next(csv_rows(path, delimiter), (0, []))[1]
+    header = next(csv_rows(path, delimiter, encoding), (0, []))[1]
     if not header:
         raise UserError(f"{path}: is empty; a header line and rows are needed")
     try:
         return pyarrow.csv.read_csv(
             path,
-            read_options=pyarrow.csv.ReadOptions(block_size=1 << 24),
+            read_options=pyarrow.csv.ReadOptions(block_size=1 << 24, encoding=encoding),
             parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False
             ),
         )
-    except pa.ArrowInvalid as error:
-        for line, cells in csv_rows(path, delimiter):
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        for line, cells in csv_rows(path, delimiter, encoding):
             if len(cells) != len(header):
                 raise UserError(
                     f"{path}: row {line}: {len(cells)} cells, but the header has {len(header)}"
@@ -137,38 +140,53 @@ def read_csv(path: Path, delimiter: str = ",") -> pa.Table:
         raise UserError(f"{path}: cannot be read as CSV: {error}") from error
 
 
-def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+def csv_rows(
+    path: Path, delimiter: str = ",", encoding: str = UTF8
+) -> Iterator[tuple[int, list[str]]]:
     """Yields (line on which the row begins, cells) of a CSV file, header first, no blank lines."""
     line = 1
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open_text(path, encoding) as file:
             reader = csv.reader(file, delimiter=delimiter)
             for cells in reader:
                 if cells:
                     yield line, cells
                 line = reader.line_num + 1
     except UnicodeDecodeError as error:
-        row = undecodable_row(path)
-        raise UserError(f"{path}: row {row}: is not UTF-8 text; save it as CSV in UTF-8") from error
+        raise not_text(path, encoding) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except csv.Error as error:
         raise UserError(f"{path}: row {line}: cannot be read as CSV: {error}") from error
 
 
-def undecodable_row(path: Path) -> int | None:
-    """Returns the first line of a file that is not UTF-8, counted from 1; None if all are."""
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number
+def open_text(path: Path, encoding: str = UTF8) -> TextIO:
+    """Opens a file of text, line ends as they are, without a mark of its encoding."""
+    return open(path, encoding="utf-8-sig" if encoding == UTF8 else encoding, newline="")
+
+
+def not_text(path: Path, encoding: str = UTF8) -> UserError:
+    """Returns the error for a file that is no text in its encoding; it names the row."""
+    return UserError(
+        f"{path}: row {undecodable_row(path, encoding)}: is not {encoding.upper()} text; save it "
+        "in UTF-8, or import it with its --encoding"
+    )
+
+
+def undecodable_row(path: Path, encoding: str = UTF8) -> int | None:
+    """Returns the first line of a file that is no text, counted from 1; None if all are."""
+    try:
+        path.read_bytes().decode(encoding)
+    except UnicodeDecodeError as error:
+        return error.object[: error.start].decode(encoding).count("\n") + 1
     return None
 
 
 def rows_in_file(
-    path: str | os.PathLike[str], indices: Sequence[int] | np.ndarray, delimiter: str = ","
+    path: str | os.PathLike[str],
+    indices: Sequence[int] | np.ndarray,
+    delimiter: str = ",",
+    encoding: str = UTF8,
 ) -> list[int]:
     """Returns where rows of the table stand in the file, as error messages count them.
 
@@ -176,6 +194,7 @@ def rows_in_file(
       path: CSV or Parquet.
       indices: row indices of the table, from 0.
       delimiter: what separates the cells of a CSV file.
+      encoding: of a CSV file.
 
     Returns:
       For CSV the line on which each row begins (blank lines and line ends within quotes
@@ -186,7 +205,7 @@ def rows_in_file(
     wanted = {int(index) for index in indices}
     last = max(wanted, default=-1)
     lines: dict[int, int] = {}
-    for index, (line, _) in enumerate(csv_rows(Path(path), delimiter)):
+    for index, (line, _) in enumerate(csv_rows(Path(path), delimiter, encoding)):
         if index - 1 in wanted:
             lines[index - 1] = line
         if index - 1 >= last:
@@ -194,27 +213,33 @@ def rows_in_file(
     return [lines[int(index)] for index in indices]
 
 
-def all_rows_in_file(path: Path, total: int, delimiter: str = ",") -> np.ndarray:
+def all_rows_in_file(
+    path: Path, total: int, delimiter: str = ",", encoding: str = UTF8
+) -> np.ndarray:
     """Returns where all rows of a table stand in its file, see `rows_in_file`.
 
     Args:
       path: CSV or Parquet.
       total: number of the table's rows.
       delimiter: what separates the cells of a CSV file.
+      encoding: of a CSV file.
 
     Returns:
       int64 [total].
     """
     if is_parquet(path):
         return np.arange(1, total + 1)
-    if count_lines(path) == total + 1:
+    if count_lines(path, encoding) == total + 1:
         # A line each behind the header: none ends within quotes, none is blank.
         return np.arange(2, total + 2)
-    return np.array(rows_in_file(path, range(total), delimiter), np.int64)
+    return np.array(rows_in_file(path, range(total), delimiter, encoding), np.int64)
 
 
-def count_lines(path: Path) -> int:
+def count_lines(path: Path, encoding: str = UTF8) -> int:
     """Returns the number of lines of a file, the last one with or without an end."""
+    if encoding != UTF8:
+        with open(path, encoding=encoding, newline="\n") as text:
+            return sum(1 for _ in text)
     ends, last = 0, b"\n"
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 24), b""):

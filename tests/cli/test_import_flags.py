@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from absl import flags
 
@@ -35,6 +37,8 @@ def test_flags_become_the_configuration(config):
     found = config(
         "--format=table",
         "--table=x.csv",
+        "--encoding=cp1252",
+        "--image_separator=|",
         "--columns=image:photo, item_id:{style}:{colour} ,note:",
         r"--pattern=(?P<a>\d{1,2})",
         "--map_verticals=blouses:tops,umbrellas:",
@@ -45,7 +49,8 @@ def test_flags_become_the_configuration(config):
         "--missing=skip",
         "--nocheck_boxes",
     )
-    assert found.options.table.name == "x.csv"
+    assert found.options == TableOptions(Path("x.csv"), encoding="cp1252")
+    assert found.derive.image_separator == "|"
     assert found.derive.columns == {"image": "photo", "item_id": "{style}:{colour}", "note": ""}
     assert found.derive.pattern == r"(?P<a>\d{1,2})"
     assert found.verticals == {"blouses": "tops", "umbrellas": ""}
@@ -78,6 +83,7 @@ def test_each_layout_gets_its_own_options(config, arguments, options):
     ("arguments", "message"),
     [
         (["--format=folders", "--table=x.csv"], "--table is not allowed with --format=folders"),
+        (["--format=folders", "--encoding=utf-16"], "--encoding is not allowed with --format=fol"),
         (["--format=deepfashion2", "--image_dir=x"], "it is for deepfashion_in_shop, street2shop"),
         (["--format=table", "--vertical= "], "--vertical= is not allowed"),
         (["--format=table", "--columns=photo"], "'photo' is not allowed; each is name:column"),

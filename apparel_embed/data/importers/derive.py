@@ -6,6 +6,7 @@ import dataclasses
 import string
 from collections.abc import Mapping
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,12 +28,15 @@ class DeriveOptions:
       unmatched: what becomes of rows without a match: "error", or "skip" to leave them out.
       columns: for a column's name what it is made of: another column, which gets this name, a
         template such as "{style}-{colour}", or "" to leave the column out.
+      image_separator: what separates several images in a cell, each of which becomes a row; None
+        where a cell holds one.
     """
 
     pattern: str | None = None
     pattern_column: str | None = None
     unmatched: str = ERROR
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    image_separator: str | None = None
 
 
 def derive(
@@ -46,14 +50,53 @@ def derive(
       places: tells where rows stand.
 
     Raises:
-      UserError: the pattern is wrong or a row does not match, or a column does not exist.
+      UserError: the pattern is wrong or a row does not match, a column does not exist, or a row
+        of several images has a box.
     """
     notes: tuple[str, ...] = ()
+    if options.image_separator is not None:
+        table, notes = _with_single_images(table, options, places)
     if options.pattern is not None:
-        table, notes = _with_groups(table, options, places)
+        table, more = _with_groups(table, options, places)
+        notes += more
     if options.columns:
         table = _with_columns(table, options.columns)
     return table, notes
+
+
+def _with_single_images(
+    table: pa.Table, options: DeriveOptions, places: Places
+) -> tuple[pa.Table, tuple[str, ...]]:
+    """Returns the table with a row for each image in a cell, in the cell's order."""
+    separator = options.image_separator
+    flag = f"--image_separator={separator}"
+    if not separator:
+        raise UserError(f"{flag} is not allowed; name what separates images, such as |")
+    name = _source_of_images(table, options.columns)
+    _need_texts(table, name, flag)
+    lists = pc.split_pattern(table[name].combine_chunks(), separator)
+    images = pc.utf8_trim_whitespace(pc.list_flatten(lists))
+    rows = pc.list_parent_indices(lists).to_numpy()
+    filled = pc.not_equal(images, "").to_numpy(zero_copy_only=False)
+    counts = np.bincount(rows[filled], minlength=table.num_rows)
+    # A cell with nothing in it stays a row, for others to complain of.
+    kept = filled | ((counts[rows] == 0) & (np.diff(rows, prepend=-1) > 0))
+    several = counts > 1
+    for edge in BOX_COLUMNS:
+        source = options.columns.get(edge, edge)
+        if source in table.column_names:
+            column = table[source].cast(pa.string())
+            boxed = pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(column, "")), "")
+            wrong = np.flatnonzero(several & boxed.to_numpy())
+            if len(wrong):
+                (place,) = places(table, [wrong[0]])
+                raise UserError(
+                    f"{place}: column {source!r}: {column[int(wrong[0])].as_py()!r}; a box is of "
+                    f"one image, but column {name!r} has {counts[wrong[0]]}"
+                )
+    table = _put(table.take(pa.array(rows[kept])), name, images.filter(pa.array(kept)))
+    count = int(several.sum())
+    return table, ((f"rows with several images, now one each: {count:,}",) if count else ())
 
 
 def _with_groups(

@@ -17,7 +17,12 @@ from apparel_embed.data.importers.checks import (
 )
 from apparel_embed.data.importers.derive import ERROR, DeriveOptions, derive
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
-from apparel_embed.data.importers.paths import are_remote, clean_paths, relative_to_manifest
+from apparel_embed.data.importers.paths import (
+    are_remote,
+    below_root,
+    clean_paths,
+    relative_to_manifest,
+)
 from apparel_embed.data.importers.registry import format_of
 from apparel_embed.data.importers.splitting import SplitOptions, split, untested
 from apparel_embed.data.importers.writing import check_output, manifest_table, write_manifest
@@ -160,7 +165,8 @@ def _rows(
         if table.num_rows < before:
             notes += (f"left out: rows by --map_{column}s: {before - table.num_rows:,}",)
     _check_values(table, places)
-    table, more = check_missing(clean_paths(table), root, places, missing)
+    table = below_root(clean_paths(table), root)
+    table, more = check_missing(table, root, places, missing)
     notes += more
     table = check_rows(table, places)
     table, more = check_duplicates(table, places, config.duplicates)

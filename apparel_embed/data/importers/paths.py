@@ -45,6 +45,21 @@ def clean_paths(table: pa.Table) -> pa.Table:
     return table.set_column(table.column_names.index("image"), "image", images)
 
 
+def below_root(table: pa.Table, root: Path) -> pa.Table:
+    """Returns the table with paths that begin with a slash relative to the root, as in a shop.
+
+    Only those of files that are there, and not at the absolute path.
+    """
+    images = table["image"]
+    rooted = images.filter(pc.starts_with(images, "/")).unique()
+    gone = rooted.filter(is_missing(rooted, root))
+    there = gone.filter(pc.invert(is_missing(pc.utf8_ltrim(gone, "/"), root)))
+    if not len(there):
+        return table
+    images = pc.if_else(pc.is_in(images, value_set=there), pc.utf8_ltrim(images, "/"), images)
+    return table.set_column(table.column_names.index("image"), "image", images)
+
+
 def is_missing(images: pa.ChunkedArray, root: Path) -> pa.ChunkedArray:
     """Returns of images whether they are paths of files that do not exist.
 

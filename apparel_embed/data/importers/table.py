@@ -14,6 +14,7 @@ import pyarrow as pa
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
 from apparel_embed.data.importers.table_files import read_table_file
 from apparel_embed.data.importers.walk import LeftOut, pictures_below
+from apparel_embed.data.text_tables import UTF8
 from apparel_embed.errors import UserError
 
 
@@ -22,13 +23,15 @@ class TableOptions:
     """Where the table is.
 
     Attributes:
-      table: CSV, TSV, JSON lines or Parquet, see `read_table_file`; None for a table of the
+      table: CSV, TSV, JSON lines, Parquet or Excel, see `read_table_file`; None for a table of the
         pictures below the root, with the column `image` alone.
       vertical: the vertical of all rows; None where the table tells.
+      encoding: of a table that is text.
     """
 
     table: Path | None = None
     vertical: str | None = None
+    encoding: str = UTF8
 
 
 def convert(root: Path, options: TableOptions | None = None) -> Imported:
@@ -42,7 +45,7 @@ def convert(root: Path, options: TableOptions | None = None) -> Imported:
       UserError: the table cannot be read, a column has a reserved name, or there is no picture.
     """
     options = options or TableOptions()
-    imported = _from_file(root, options.table) if options.table else _from_pictures(root)
+    imported = _from_file(root, options) if options.table else _from_pictures(root)
     if options.vertical is None:
         return imported
     table = imported.table
@@ -61,8 +64,9 @@ def _from_pictures(root: Path) -> Imported:
     return Imported(pa.table(columns), {"pictures": len(images)}, left_out.notes())
 
 
-def _from_file(root: Path, path: Path) -> Imported:
-    read = read_table_file(path)
+def _from_file(root: Path, options: TableOptions) -> Imported:
+    path = Path(options.table or "")
+    read = read_table_file(path, options.encoding)
     table = read.table
     for name in (SOURCE_FILE, SOURCE_ROW):
         if name in table.column_names:

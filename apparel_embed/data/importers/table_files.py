@@ -1,7 +1,8 @@
-"""Reading tables of any kind as texts: CSV, TSV, JSON lines and Parquet."""
+"""Reading tables of any kind as texts: CSV, TSV, JSON lines, Parquet and Excel."""
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import json
 import re
@@ -14,13 +15,16 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
+from apparel_embed.data.importers.workbooks import read_workbook
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.data.text_tables import (
+    UTF8,
     all_rows_in_file,
     as_texts,
     count_lines,
+    not_text,
+    open_text,
     read_csv,
-    undecodable_row,
 )
 from apparel_embed.errors import UserError
 
@@ -46,18 +50,23 @@ class TableFile:
     notes: tuple[str, ...] = ()
 
 
-def read_table_file(path: Path) -> TableFile:
+def read_table_file(path: Path, encoding: str = UTF8) -> TableFile:
     """Reads a table by the ending of its name.
 
-    `.csv`, `.tsv`, `.tab` and `.txt` are texts in UTF-8 with a header line, their cells separated
+    `.csv`, `.tsv`, `.tab` and `.txt` are texts with a header line, their cells separated
     by tabs (`.tsv`, `.tab`) or by the comma, semicolon, tab or bar that is most frequent in the
-    header; `.jsonl` and `.ndjson` have one JSON object a line; `.parquet` and `.pq` are Parquet.
-    Columns that hold lists, objects or bytes and columns without a name are left out.
+    header; `.jsonl` and `.ndjson` have one JSON object a line; `.parquet` and `.pq` are Parquet;
+    of `.xlsx` and `.xlsm` the first sheet is read. Columns that hold lists, objects or bytes and
+    columns without a name are left out.
+
+    Args:
+      path: the file.
+      encoding: of texts, a name that Python knows.
 
     Raises:
       UserError: the file cannot be read; the message names the row where that is known.
     """
-    readers: dict[str, Callable[[Path], TableFile]] = {
+    readers: dict[str, Callable[[Path, str], TableFile]] = {
         ".csv": _read_delimited,
         ".txt": _read_delimited,
         ".tsv": _read_delimited,
@@ -66,13 +75,15 @@ def read_table_file(path: Path) -> TableFile:
         ".ndjson": _read_json_lines,
         ".parquet": _read_parquet,
         ".pq": _read_parquet,
+        ".xlsx": _read_workbook,
+        ".xlsm": _read_workbook,
     }
     if not path.exists():
         raise UserError(f"{path}: no such table")
     reader = readers.get(path.suffix.lower())
     if reader is None or path.is_dir():
         raise UserError(f"{path}: no table by its name; allowed: {', '.join(readers)}")
-    read = reader(path)
+    read = reader(path, _known_encoding(encoding))
     names = read.table.column_names
     for name in names:
         if names.count(name) > 1:
@@ -82,10 +93,33 @@ def read_table_file(path: Path) -> TableFile:
     return read
 
 
-def _read_delimited(path: Path) -> TableFile:
-    delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else _delimiter(path)
-    table = read_csv(path, delimiter)
-    rows = all_rows_in_file(path, table.num_rows, delimiter)
+def _known_encoding(encoding: str) -> str:
+    """Returns Python's own name of an encoding."""
+    try:
+        "a".encode(encoding)
+    except (LookupError, ValueError) as error:
+        raise UserError(
+            f"--encoding={encoding} is unknown; allowed are utf-8, utf-16, cp1252, shift_jis and "
+            "whatever else Python knows"
+        ) from error
+    return codecs.lookup(encoding).name
+
+
+def _refuse_encoding(path: Path, encoding: str) -> None:
+    if encoding != UTF8:
+        raise UserError(f"{path}: --encoding={encoding} is not allowed; it is for files of text")
+
+
+def _read_workbook(path: Path, encoding: str) -> TableFile:
+    _refuse_encoding(path, encoding)
+    table, rows, notes = read_workbook(path)
+    return TableFile(table, rows, notes)
+
+
+def _read_delimited(path: Path, encoding: str) -> TableFile:
+    delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else _delimiter(path, encoding)
+    table = read_csv(path, delimiter, encoding)
+    rows = all_rows_in_file(path, table.num_rows, delimiter, encoding)
     # Where a data frame was written, its row numbers are a column without a name.
     unnamed = [number for number, name in enumerate(table.column_names) if not name.strip()]
     for number in reversed(unnamed):
@@ -94,17 +128,20 @@ def _read_delimited(path: Path) -> TableFile:
     return TableFile(table, rows, notes)
 
 
-def _delimiter(path: Path) -> str:
+def _delimiter(path: Path, encoding: str) -> str:
     """Returns the most frequent one in the header line."""
     try:
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
+        with open_text(path, encoding) as file:
             header = next((line for line in file if line.strip()), "")
+    except UnicodeDecodeError as error:
+        raise not_text(path, encoding) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     return max(_DELIMITERS, key=re.sub('"[^"]*"', "", header).count)
 
 
-def _read_parquet(path: Path) -> TableFile:
+def _read_parquet(path: Path, encoding: str) -> TableFile:
+    _refuse_encoding(path, encoding)
     try:
         file = pq.ParquetFile(path)
         table, notes = _flat(file.read())
@@ -114,30 +151,30 @@ def _read_parquet(path: Path) -> TableFile:
     return TableFile(as_texts(path, table), np.arange(1, table.num_rows + 1), notes)
 
 
-def _read_json_lines(path: Path) -> TableFile:
+def _read_json_lines(path: Path, encoding: str) -> TableFile:
     try:
-        table = _read_json(path, None)
+        table = _read_json(path, encoding, None)
         dates = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
         if dates:
             # Texts that look like dates have become dates, and would be written another way.
             fields = [pa.field(f.name, pa.string()) for f in table.schema if f.name in dates]
-            table = _read_json(path, pa.schema(fields))
+            table = _read_json(path, encoding, pa.schema(fields))
         # Texts that are not UTF-8 are found only so.
         table.validate(full=True)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise _json_error(path, error) from error
+        raise _json_error(path, encoding, error) from error
     table, notes = _flat(table)
-    if count_lines(path) == table.num_rows:
+    if count_lines(path, encoding) == table.num_rows:
         rows = np.arange(1, table.num_rows + 1)
     else:
-        rows = np.fromiter((line for line, _ in _json_texts(path)), np.int64)
+        rows = np.fromiter((line for line, _ in _json_texts(path, encoding)), np.int64)
         if len(rows) != table.num_rows:
             # pyarrow takes two objects on a line, and one on two lines.
-            raise _json_error(path, ValueError("one object a line is needed"))
-    return TableFile(as_texts(path, _with_numbers_as_written(path, table)), rows, notes)
+            raise _json_error(path, encoding, ValueError("one object a line is needed"))
+    return TableFile(as_texts(path, _with_numbers_as_written(path, encoding, table)), rows, notes)
 
 
-def _with_numbers_as_written(path: Path, table: pa.Table) -> pa.Table:
+def _with_numbers_as_written(path: Path, encoding: str, table: pa.Table) -> pa.Table:
     """Returns the table with floating-point columns other than boxes as texts, digit for digit.
 
     One number with a point or beyond 64 bits makes pyarrow round those of the whole column.
@@ -151,33 +188,34 @@ def _with_numbers_as_written(path: Path, table: pa.Table) -> pa.Table:
         return table
     written: dict[str, list[str | None]] = {name: [] for name in names}
     try:
-        for _, text in _json_texts(path):
+        for _, text in _json_texts(path, encoding):
             row = json.loads(
                 text, parse_int=str, parse_float=str, parse_constant=_NOT_FINITE.__getitem__
             )
             for name, cells in written.items():
                 cells.append(row.get(name))
     except ValueError as error:
-        raise _json_error(path, error) from error
+        raise _json_error(path, encoding, error) from error
     for name, cells in written.items():
         place = table.column_names.index(name)
         table = table.set_column(place, name, pa.array(cells, pa.string()))
     return table
 
 
-def _read_json(path: Path, schema: pa.Schema | None) -> pa.Table:
+def _read_json(path: Path, encoding: str, schema: pa.Schema | None) -> pa.Table:
+    text = None if encoding == UTF8 else path.read_bytes().decode(encoding).encode(UTF8)
     return pyarrow.json.read_json(
-        path,
+        path if text is None else pa.BufferReader(text),
         read_options=pyarrow.json.ReadOptions(block_size=1 << 24),
         parse_options=pyarrow.json.ParseOptions(explicit_schema=schema),
     )
 
 
-def _json_error(path: Path, error: Exception) -> UserError:
+def _json_error(path: Path, encoding: str, error: Exception) -> UserError:
     """Returns what is wrong with JSON lines, with the line, which pyarrow counts in blocks."""
     kinds: dict[str, tuple[type, int]] = {}
     try:
-        for line, text in _json_texts(path):
+        for line, text in _json_texts(path, encoding):
             try:
                 value = json.loads(text, object_pairs_hook=_without_repeats)
             except ValueError as reason:
@@ -195,8 +233,7 @@ def _json_error(path: Path, error: Exception) -> UserError:
                 if before is type(None):
                     kinds[name] = (kind, line)
     except UnicodeDecodeError:
-        row = undecodable_row(path)
-        return UserError(f"{path}: row {row}: is not UTF-8 text; save it in UTF-8")
+        return not_text(path, encoding)
     except OSError as reason:
         return UserError(f"{path}: cannot be read: {reason.strerror}")
     if not kinds:
@@ -213,9 +250,9 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _json_texts(path: Path) -> Iterator[tuple[int, str]]:
+def _json_texts(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     """Yields number and text of the lines that are not blank."""
-    with open(path, encoding="utf-8-sig") as file:
+    with open_text(path, encoding) as file:
         for number, text in enumerate(file, 1):
             if text.strip():
                 yield number, text

@@ -158,3 +158,33 @@ def test_a_pattern_of_a_column_that_is_not_there_is_refused():
         derived(table_of(url=["x"]), pattern="(?P<a>x)")
     with pytest.raises(UserError, match=r"^--pattern_column: no column 'sku'; there are url"):
         derived(table_of(url=["x"]), pattern="(?P<a>x)", pattern_column="sku")
+
+
+def test_each_image_of_a_cell_becomes_a_row_in_its_order():
+    table = table_of(photos=["a.webp | b.webp|", "", "||c.webp", "d.webp"], sku=[*"1234"])
+    found, notes = derived(table, image_separator="|", columns={"image": "photos"})
+    assert found == {
+        "sku": ["1", "1", "2", "3", "4"],
+        "image": ["a.webp", "b.webp", "", "c.webp", "d.webp"],
+    }
+    assert notes == ("rows with several images, now one each: 1",)
+    table = table_of(image=["x/1_a.jpg; x/2_b.jpg"], sku=["1"])
+    found, _ = derived(table, image_separator=";", pattern=r"(?P<view>[a-z])\.jpg")
+    assert found["view"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("box", ["5", 5.0])
+def test_a_box_is_of_one_image(box):
+    edges = {name: [None, box] for name in ("left", "y_min", "x_max", "y_max")}
+    table = table_of(image=["a|b", "c"], **edges)
+    columns = {"x_min": "left"}
+    assert derived(table, image_separator="|", columns=columns)[0]["image"] == ["a", "b", "c"]
+    with pytest.raises(UserError, match=r"row 3: column 'left': '5'; a box is of one image, but"):
+        derived(table_of(image=["c", "a|b"], **edges), image_separator="|", columns=columns)
+
+
+def test_what_separates_images_must_be_named_and_there_must_be_a_column():
+    with pytest.raises(UserError, match=r"--image_separator= is not allowed"):
+        derived(table_of(image=["a", "b"]), image_separator="")
+    with pytest.raises(UserError, match=r"--image_separator=\|: no column 'image'; there are sku"):
+        derived(table_of(sku=["a", "b"]), image_separator="|")

@@ -440,3 +440,19 @@ def test_a_count_that_differs_is_told_with_both_numbers():
         "pictures: 1,234 found, but 1,235 published",
         "pairs: 0 found, but 2 published",
     )
+
+
+def test_a_shops_export_of_galleries_in_cells_and_paths_from_its_root_is_imported(shop):
+    outside = str(shop / "e.jpg")
+    text = f"item_id,vertical,photos\nö1,tops,/a.jpg|/b.jpg\n2,tops,\\c d\\ä.jpg|{outside}\n"
+    result = import_table(
+        shop,
+        text,
+        encoding="cp1252",
+        options=TableOptions(shop / "list.csv", encoding="cp1252"),
+        derive=DeriveOptions(columns={"image": "photos"}, image_separator="|"),
+    )
+    assert result.table["image"].to_pylist() == ["a.jpg", "b.jpg", "c d/ä.jpg", "e.jpg"]
+    assert result.table["item_id"].to_pylist() == ["ö1", "ö1", "2", "2"]
+    with pytest.raises(UserError, match=r"row 2: column 'image': '/none.jpg'; no such file in"):
+        import_table(shop, "image,item_id,vertical\n/none.jpg,1,tops\n/a.jpg,1,tops\n")

@@ -127,7 +127,8 @@ def test_numbers_in_json_are_read_digit_by_digit_and_nan_is_missing(tmp_path, id
         ("t.jsonl", '{"a": 1}\n{"a":\n2}\n{"a": 3}\n', "row 2: is no JSON: Expecting value"),
         ("t.jsonl", '{"a": "ä"}\n'.encode("latin-1"), "row 1: is not UTF-8"),
         ("t.parquet", "no parquet", "cannot be read as Parquet"),
-        ("t.xlsx", "PK", "no table by its name; allowed: .csv"),
+        ("t.xlsx", "PK", "cannot be read as an Excel workbook: File is not a zip file"),
+        ("t.xls", "PK", "no table by its name; allowed: .csv"),
     ],
 )
 def test_errors_name_file_and_row_in_one_line(tmp_path, name, text, message):
@@ -136,6 +137,40 @@ def test_errors_name_file_and_row_in_one_line(tmp_path, name, text, message):
         read_table_file(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "UTF-16LE", "utf8", "latin-1"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "photo;sku\r\na b.jpg;007\r\nä.jpg;1e3\r\n"),
+        ("t.txt", "photo\tsku\n\na b.jpg\t007\nä.jpg\t1e3"),
+        ("t.jsonl", "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS)),
+    ],
+)
+def test_texts_in_another_encoding_give_the_same(tmp_path, name, text, encoding):
+    read = read_table_file(write(tmp_path, name, text, encoding), encoding)
+    assert read.table.to_pylist() == ROWS
+    first = {"t.csv": 2, "t.txt": 3, "t.jsonl": 1}[name]
+    assert read.rows.tolist() == [first, first + 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "encoding", "message"),
+    [
+        ("t.csv", b"a,b\n1,2\n\x81,3\n", "cp1252", "row 3: is not CP1252 text; save it in UTF-8"),
+        ("t.csv", "a,b\n1,2\n".encode("utf-16") + b"1", "utf-16", "row 3: is not UTF-16 text"),
+        ("t.jsonl", b'{"a": 1}\n{"a": "\x81"}\n', "cp1252", "row 2: is not CP1252 text"),
+        ("t.csv", b"a,b\n1,2\n", "klingon", "--encoding=klingon is unknown; allowed are utf-8"),
+        ("t.csv", b"a,b\n1,2\n", "base64", "--encoding=base64 is unknown"),
+        ("t.parquet", b"", "cp1252", "--encoding=cp1252 is not allowed; it is for files of text"),
+        ("t.xlsx", b"", "utf-16", "--encoding=utf-16 is not allowed; it is for files of text"),
+        ("t.csv", "a,b\nä,2\n".encode("cp1252"), "utf-8", "import it with its --encoding"),
+    ],
+)
+def test_a_wrong_encoding_is_told(tmp_path, name, content, encoding, message):
+    with pytest.raises(UserError, match=message):
+        read_table_file(write(tmp_path, name, content), encoding)
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl", "t.parquet"])
