@@ -5,7 +5,7 @@ A folder per item in a folder per vertical, `<vertical>/<item>/<picture>`:
     python tools/import_dataset.py --format=folders --root=photos --output=photos/manifest.csv \
       --test_fraction=0.2 --val_fraction=0.1
 
-Any CSV, TSV, JSON lines or Parquet file:
+Any CSV, TSV, JSON lines, Parquet or Excel file:
 
     python tools/import_dataset.py --format=table --table=export.csv --root=photos \
       --output=photos/manifest.csv --columns=image:photo,item_id:sku,vertical:category \

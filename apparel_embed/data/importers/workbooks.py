@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ def read_workbook(path: Path) -> tuple[pa.Table, np.ndarray, tuple[str, ...]]:
     except UserError:
         raise
     except (
-        *(OSError, zipfile.BadZipFile, InvalidFileException, ParseError),
-        *(KeyError, ValueError, EOFError),
+        *(OSError, EOFError, zipfile.BadZipFile, zlib.error, InvalidFileException),
+        *(ParseError, LookupError, ValueError, TypeError, RuntimeError),
     ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: cannot be read as an Excel workbook: {reason}") from error
