@@ -13,8 +13,9 @@ def teachers_section(inputs: ReportInputs) -> Section:
     if inputs.targets:
         parts.append(
             Table(
-                "The joint is all teachers of a vertical in one vector; it teaches unless another "
-                "candidate is shown to be better, with 90 % confidence by bootstrap over items.",
+                "The joint is all teachers of a vertical in one vector. First is what teaches by "
+                "the queries of all verticals together; another candidate does where it is shown "
+                "to be better on the vertical's own, with 90 % confidence by bootstrap over items.",
                 HEADINGS,
                 tuple(choice_rows(inputs.targets.result["choices"])),
             )

@@ -12,7 +12,12 @@ import numpy as np
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
-from apparel_embed.evaluation.protocol import EvaluationSet, answered_queries, query_outcomes
+from apparel_embed.evaluation.protocol import (
+    EvaluationSet,
+    Outcomes,
+    answered_queries,
+    query_outcomes,
+)
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
@@ -20,7 +25,7 @@ from apparel_embed.progress import progress_bar
 from apparel_embed.training.alignment import alignment_rotation, mean_cosine
 from apparel_embed.training.joint import joint_embeddings
 from apparel_embed.training.references import FrozenBackbone, reference_embeddings
-from apparel_embed.training.teacher_choice import Choice, choose_teacher
+from apparel_embed.training.teacher_choice import Choice, choose_kind, choose_teacher
 
 JOINT = "joint"
 
@@ -87,8 +92,8 @@ def compute_targets(
     """Embeds every image of split train, and what is unlabelled, by the teacher of its vertical.
 
     Candidates of a vertical are its teachers and, where there are several, their joint; see
-    `choose_teacher`. Each space is rotated onto the reference's, by what the teacher says of the
-    images that the student learns from.
+    `choose_kind` and `choose_teacher`. Each space is rotated onto the reference's, by what the
+    teacher says of the images that the student learns from.
 
     Args:
       dataset: a prepared dataset.
@@ -235,21 +240,37 @@ def _choices(
     images: _Images,
     seed: int,
 ) -> list[Choice]:
-    """Returns each vertical's choice; its first candidate is the joint, or a teacher alone."""
-    joints = [JOINT] if JOINT in candidates else []
-    choices = []
+    """Returns each vertical's choice among the joint and its teachers."""
+    kinds: dict[str, dict[str, str]] = {JOINT: {}, "special": {}, "general": {}}
+    outcomes: dict[str, dict[str, Outcomes]] = {}
     for vertical in np.unique(images.verticals).astype(str):
         own = [one for one in teachers if vertical in one.verticals]
         own.sort(key=lambda one: (len(one.verticals), one.name))
-        names = [*joints, *(one.name for one in own)]
+        joint = JOINT if JOINT in candidates else own[0].name
+        kinds[JOINT][vertical] = joint
+        kinds["special"][vertical] = own[0].name
+        kinds["general"][vertical] = own[-1].name
         mine = images.held_out.verticals == vertical
         queries = images.held_out.only(mine)
-        if not answered_queries(queries):
-            choices.append(Choice(vertical, names[0]))
+        if answered_queries(queries):
+            outcomes[vertical] = {
+                name: query_outcomes(candidates[name][~images.is_learnt][mine], queries)
+                for name in dict.fromkeys([joint, *(one.name for one in own)])
+            }
+    kind = JOINT
+    if outcomes:
+        found = {
+            one: {vertical: outcomes[vertical][names[vertical]] for vertical in outcomes}
+            for one, names in kinds.items()
+        }
+        kind = choose_kind(found, seed)
+    choices = []
+    for vertical, first in kinds[kind].items():
+        known = outcomes.get(vertical)
+        if known is None:
+            choices.append(Choice(vertical, first))
             continue
-        held_out = {name: candidates[name][~images.is_learnt][mine] for name in names}
-        outcomes = {name: query_outcomes(one, queries) for name, one in held_out.items()}
-        choices.append(choose_teacher(vertical, outcomes, seed))
+        choices.append(choose_teacher(vertical, {first: known[first], **known}, seed))
     return choices
 
 

@@ -7,7 +7,12 @@ import pytest
 from fake_trainer import outcomes_of
 
 from apparel_embed.retrieval.bootstrap import unseen_loss
-from apparel_embed.training.teacher_choice import CONFIDENCE, Candidate, choose_teacher
+from apparel_embed.training.teacher_choice import (
+    CONFIDENCE,
+    Candidate,
+    choose_kind,
+    choose_teacher,
+)
 
 
 def choose(items=60, seed=0, **recalls):
@@ -90,3 +95,29 @@ def test_a_few_items_of_many_queries_are_still_few():
 
 def test_the_same_seed_gives_the_same_choice_and_evidence():
     assert choose(joint=0.5, own=0.6, seed=3) == choose(joint=0.5, own=0.6, seed=3)
+
+
+def kinds(items=12, **recalls):
+    """What candidates of four verticals find, each kind the same in all of them."""
+    return {
+        kind: {
+            vertical: outcomes_of({vertical: recall}, items)
+            for vertical in ("bags", "hats", "skirts", "tops")
+        }
+        for kind, recall in recalls.items()
+    }
+
+
+def test_all_verticals_together_show_what_none_of_them_shows_alone():
+    # One item of twelve in each vertical.
+    found = kinds(joint=0.5, special=0.5 + 1 / 12, general=0.4)
+    assert choose_kind(found) == "special"
+    for vertical in found["joint"]:
+        alone = {kind: one[vertical] for kind, one in found.items()}
+        assert choose_teacher(vertical, alone).chosen == "joint"
+
+
+def test_the_joint_stays_where_all_verticals_together_show_nothing():
+    assert choose_kind(kinds(joint=0.5, special=0.5, general=0.5)) == "joint"
+    assert choose_kind(kinds(joint=0.5, special=0.45, general=0.3)) == "joint"
+    assert choose_kind(kinds(items=1, joint=0.0, special=1.0)) == "joint"
