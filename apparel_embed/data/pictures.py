@@ -1,4 +1,4 @@
-"""From any picture file to a small upright sRGB JPEG; no other state, no TensorFlow."""
+"""From any image file to a small upright sRGB JPEG; no other state, no TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pi_heif
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, TiffImagePlugin
+
+from apparel_embed.data.colours import on_white
+from apparel_embed.data.exact_loading import complete_header, load
 
 # Pillow opens more kinds, some by starting other programs (EPS); these are what shops use, and
 # HEIF (.heic), which telephones write.
@@ -34,7 +37,6 @@ SUFFIXES = (
 # Twice Pillow's own limit, above which it refuses to open a picture.
 LARGEST_MAX_PIXELS = 178_956_970
 
-_WHITE = (255, 255, 255)
 _ORIENTATION_METHODS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -159,7 +161,7 @@ def read_picture_file(path: str | os.PathLike[str]) -> bytes:
 
 
 def picture_size(source: bytes | str | os.PathLike[str]) -> tuple[int, int]:
-    """Returns width and height in pixels of a picture turned upright, from the file's head alone.
+    """Returns width and height in pixels of a picture turned upright, without decoding it.
 
     Fit for threads. Pillow may warn of odd metadata.
 
@@ -172,18 +174,45 @@ def picture_size(source: bytes | str | os.PathLike[str]) -> tuple[int, int]:
     file = _source_file(source)
     with _rejecting(LARGEST_MAX_PIXELS), _open(file) as image:
         width, height = image.size
-        # Pillow turns TIFF itself. Without EXIF in its head a PNG may have some at its end, for
-        # which Pillow would decode it all.
-        if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
-            return width, height
-        return (height, width) if _orientation(image) >= 5 else (width, height)
+        # Pillow exchanges the sides of a TIFF by its tag, but not by what its XMP says.
+        tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+        is_turned = ExifTags.Base.Orientation in tags
+        return (height, width) if _orientation(image) >= 5 and not is_turned else (width, height)
+
+
+def is_plain_picture(source: bytes, max_pixels: int) -> bool:
+    """Returns whether any decoder shows a file as `prepare_picture` does, by its metadata alone.
+
+    That is a grey or RGB JPEG, or a PNG, which is upright and has no colour profile.
+
+    Args:
+      source: the bytes of a picture file.
+      max_pixels: a larger picture is not plain.
+
+    Raises:
+      RejectedPicture: no picture; the message says why.
+    """
+    file = _source_file(source)
+    with _rejecting(max_pixels), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with _open(file) as image:
+            # MPO: a JPEG with further ones behind, as some telephones make them.
+            is_jpeg = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
+            return (
+                (is_jpeg or image.format == "PNG")
+                and image.width * image.height <= max_pixels
+                and "icc_profile" not in image.info
+                and _orientation(image) == 1
+            )
 
 
 def _open(file: io.BytesIO | Path) -> Image.Image:
-    """Returns a picture of which only the head is read."""
+    """Returns a picture of which only the metadata is read, wherever in the file it is."""
     if "HEIF" not in Image.OPEN:
         pi_heif.register_heif_opener()
-    return Image.open(file, formats=FORMATS)
+    image = Image.open(file, formats=FORMATS)
+    complete_header(image)
+    return image
 
 
 def _source_file(source: bytes | str | os.PathLike[str]) -> io.BytesIO | Path:
@@ -284,7 +313,7 @@ def _prepare(image: Image.Image, settings: PictureSettings, box: Box | None) -> 
     x_scale, y_scale = (have / full for have, full in zip(upright.size, full_size))
     crop = (left * x_scale, top * y_scale, right * x_scale, bottom * y_scale)
     small = _resizable(upright).resize(target, Image.Resampling.LANCZOS, box=crop)
-    upright_srgb = _on_white(small, image.info.get("icc_profile"))
+    upright_srgb = on_white(small, image.info.get("icc_profile"))
     return OpenedPicture(upright_srgb, image.format or "", full_size, kept)
 
 
@@ -296,10 +325,9 @@ def _decode(
     A large JPEG is decoded at a half, a quarter or an eighth, never below twice the size that is
     needed: several times faster, and the filter that follows hides the difference.
     """
-    # MPO: a JPEG with further ones behind, as some telephones make them.
     if image.format not in ("JPEG", "MPO"):
-        image.load()
-        upright = _upright(image, _orientation(image))
+        loaded = load(image)
+        upright = _upright(loaded, _orientation(image))
         return upright, upright.size
     orientation = _orientation(image)
     width, height = image.size
@@ -313,9 +341,11 @@ def _decode(
 
 
 def _orientation(image: Image.Image) -> int:
-    """Returns the EXIF orientation, 1 to 8; 1 if there is none or it cannot be read."""
+    """Returns the orientation by EXIF or XMP, 1 to 8; 1 if there is none or it cannot be read."""
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        # Of a PNG, Pillow's own method would decode all pixels first; `_open` has read what it
+        # looks for behind them.
+        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     except Exception:
         # Pillow's EXIF parser raises many kinds of error; the picture itself may be sound.
         return 1
@@ -352,32 +382,6 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
         return grey
     alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
     return Image.merge("RGBA", (grey, grey, grey, alpha))
-
-
-def _on_white(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Returns the picture in sRGB on a white ground, without any metadata."""
-    alpha = image.getchannel("A") if image.mode == "RGBA" else None
-    opaque = image if alpha is None else image.convert("RGB")
-    canvas = Image.new("RGB", image.size, _WHITE)
-    canvas.paste(_to_srgb(opaque, profile), mask=alpha)
-    return canvas
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Converts by the ICC profile; a profile that is broken or of another kind is ignored."""
-    if profile:
-        try:
-            converted = ImageCms.profileToProfile(
-                image,
-                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-                ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")),
-                outputMode="RGB",
-            )
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            return image.convert("RGB")
-        # None is what it returns of a picture changed in place.
-        return converted or image
-    return image.convert("RGB")
 
 
 def _encode(image: Image.Image, quality: int) -> Picture:

@@ -8,15 +8,11 @@ from apparel_embed.data.pictures import (
     LARGEST_MAX_PIXELS,
     PictureSettings,
     RejectedPicture,
+    is_plain_picture,
     prepare_picture,
 )
 from apparel_embed.errors import UserError
 from apparel_embed.serving.errors import NotAPicture, PictureTooLarge
-
-# What the graph decodes right. Of BMP it does not know every kind: better converted.
-_SERVABLE = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
-# A colour profile stands at the start of a file.
-_PROFILES, _START = (b"ICC_PROFILE\0", b"iCCP"), 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +41,11 @@ class PictureLimits:
 
 
 def to_servable(picture: bytes, limits: PictureLimits = PictureLimits()) -> bytes:
-    """Returns a picture as JPEG, PNG or GIF, the bytes themselves wherever they will do.
+    """Returns a picture as a JPEG or PNG that the model decodes right, unchanged where it is one.
 
-    Other formats that `prepare` reads (WebP, AVIF, HEIC, TIFF, BMP ...), large files and pictures
-    with a colour profile are converted as `prepare` does it: upright, on white, in sRGB.
+    All others are converted as `prepare` does it: upright, on white, in sRGB. These are other
+    formats (WebP, AVIF, HEIC, TIFF, GIF, BMP ...), CMYK, pictures to be turned or with a colour
+    profile, and large files.
 
     Args:
       picture: a file's bytes.
@@ -56,21 +53,16 @@ def to_servable(picture: bytes, limits: PictureLimits = PictureLimits()) -> byte
 
     Raises:
       PictureTooLarge: if it is beyond the limits.
-      NotAPicture: if it has to be converted and cannot be.
+      NotAPicture: if it is none, or has to be converted and cannot be.
     """
     if len(picture) > limits.max_bytes:
         raise PictureTooLarge(
             f"picture of {len(picture):,} bytes: allowed are {limits.max_bytes:,}"
         )
-    start = picture[:_START]
-    if (
-        start.startswith(_SERVABLE)
-        and len(picture) <= limits.sent_bytes
-        and not any(profile in start for profile in _PROFILES)
-    ):
-        return picture
     settings = PictureSettings(max_side=limits.sent_side, max_pixels=limits.max_pixels)
     try:
+        if len(picture) <= limits.sent_bytes and is_plain_picture(picture, limits.max_pixels):
+            return picture
         return prepare_picture(picture, settings).jpeg
     except RejectedPicture as error:
         kind = PictureTooLarge if "pixels" in str(error) else NotAPicture
