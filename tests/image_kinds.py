@@ -211,7 +211,7 @@ KINDS = {
         FOUR,
         True,
     ),
-    "PNG with an sRGB profile": (encode(UPRIGHT, "PNG", icc_profile=profile()), FOUR, True),
+    "PNG with an sRGB profile": (encode(UPRIGHT, "PNG", icc_profile=profile()), FOUR, False),
     "PNG with another profile": (encode(UPRIGHT, "PNG", icc_profile=profile(True)), SWAPPED, True),
     "PNG with alpha": (
         encode(quarters((*RED, 255), (0, 0, 0, 0), (*BLUE, 255), (*WHITE, 255)), "PNG"),

@@ -16,9 +16,9 @@ from apparel_embed.models.preprocessing import fit_square
 from apparel_embed.serving.headers import (
     big_endian,
     gif_first_frame,
-    jpeg_orientation,
+    jpeg_metadata,
     little_endian,
-    png_orientation,
+    png_metadata,
     read_bytes,
 )
 
@@ -33,6 +33,8 @@ _RATIOS = (1, 2, 4, 8)
 # Progressive JPEGs have about ten scans. Each may be a few bytes and costs a pass over all pixels.
 _MOST_SCANS = 32
 _MOST_BYTES = 32 * 2**20
+# All tables of a usual JPEG, up to its first scan, have fewer bytes.
+_HEAD = 2048
 # Each takes memory; what more cores could do, requests at the same time have them do.
 DECODED_AT_ONCE = 4
 """Pictures of one request."""
@@ -45,7 +47,7 @@ def decode_each(encoded: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tens
     confined: pictures that fail are left out, and the others find their places by their numbers.
 
     Args:
-      encoded: string [batch]; each JPEG (grey, RGB or CMYK), PNG, GIF (its first frame) or BMP (8,
+      encoded: string [batch]; each JPEG (grey or RGB), PNG, GIF (its first frame) or BMP (8,
         24 or 32 bits, not compressed).
       size: side of the square that they are fitted into, in pixels.
       max_pixels: pictures of more are refused before they are decoded.
@@ -84,13 +86,18 @@ def _kinds(encoded: tf.Tensor) -> tf.Tensor:
 
     For all at once: in TensorFlow many small steps take longer than decoding a small picture.
     """
-    head = tf.io.decode_raw(tf.strings.substr(encoded, 0, 22), tf.uint8, fixed_length=22)
+    head = tf.io.decode_raw(tf.strings.substr(encoded, 0, _HEAD), tf.uint8, fixed_length=_HEAD)
 
     def starts(magic: bytes) -> tf.Tensor:
         return tf.cast(tf.reduce_all(head[:, : len(magic)] == list(magic), axis=1), tf.int32)
 
-    # Most JPEGs have a JFIF segment of 16 bytes, then tables: nothing that could turn them.
-    is_plain = starts(b"\xff\xd8\xff\xe0\0\x10") * tf.cast(head[:, 21] < 0xE0, tf.int32)
+    # Most JPEGs have a JFIF segment, tables, and pixels: nothing that could turn them.
+    is_marker, marker = head[:, 4:-1] == 0xFF, head[:, 5:]
+    has_metadata = tf.reduce_any(
+        is_marker & ((marker >= 0xE0) & (marker <= 0xEF) | (marker == 0xFE)), axis=1
+    )
+    has_scan = tf.reduce_any(is_marker & (marker == 0xDA), axis=1)
+    is_plain = starts(b"\xff\xd8\xff\xe0\0\x10") * tf.cast(has_scan & ~has_metadata, tf.int32)
     # What is of no other kind is decoded as JPEG, and fails there.
     return is_plain + 2 * starts(b"\x89PNG") + 3 * starts(b"GIF8") + 4 * starts(b"BM")
 
@@ -98,11 +105,13 @@ def _kinds(encoded: tf.Tensor) -> tf.Tensor:
 def _decoders(size: int, max_pixels: int) -> list[ConcreteFunction]:
     """Returns what decodes a picture of each kind, upright and on white."""
 
-    def turned_jpeg(one: tf.Tensor) -> tf.Tensor:
-        return _turn_upright(_decode_jpeg(one, size, max_pixels), jpeg_orientation(one))
+    def jpeg_with_metadata(one: tf.Tensor) -> tf.Tensor:
+        orientation, is_known, scans = jpeg_metadata(one)
+        image = _decode_jpeg(_only_if(is_known, one), size, max_pixels, scans)
+        return _turn_upright(image, orientation)
 
     decoders = (
-        turned_jpeg,
+        jpeg_with_metadata,
         functools.partial(_decode_jpeg, size=size, max_pixels=max_pixels),
         functools.partial(_decode_png, max_pixels=max_pixels),
         functools.partial(_decode_gif, max_pixels=max_pixels),
@@ -129,12 +138,21 @@ def _decode_to_square(
     return fit_square(image, size)
 
 
-def _decode_jpeg(encoded: tf.Tensor, size: int, max_pixels: int) -> tf.Tensor:
-    sides = tf.image.extract_jpeg_shape(encoded)[:2]
+def _decode_jpeg(
+    encoded: tf.Tensor, size: int, max_pixels: int, start: tf.Tensor | int = 0
+) -> tf.Tensor:
+    """Decodes a JPEG as it lies; from `start` on, no metadata is before its pixels."""
+    shape = tf.image.extract_jpeg_shape(encoded)
+    sides = shape[:2]
     values = tf.io.decode_raw(encoded, tf.uint8)
-    scans = tf.math.count_nonzero((values[:-1] == 0xFF) & (values[1:] == 0xDA))
-    is_small = tf.reduce_prod(tf.cast(sides, tf.int64)) <= max_pixels
-    encoded = _only_if(is_small & (scans <= _MOST_SCANS), encoded)
+    scans = tf.math.count_nonzero(_marks(values, 0xDA))
+    encoded = tf.cond(
+        scans <= _MOST_SCANS, lambda: encoded, lambda: _cut_behind(encoded, values, start)
+    )
+    is_right = tf.reduce_prod(tf.cast(sides, tf.int64)) <= max_pixels
+    # Without Adobe's marker decoders are at odds about which way round CMYK is.
+    is_right &= shape[2] != 4
+    encoded = _only_if(is_right, encoded)
     enough = max(_ENOUGH_PIXELS, 2 * size)
     larger = tf.reduce_max(sides) >= [ratio * enough for ratio in _RATIOS[1:]]
     return tf.switch_case(
@@ -146,10 +164,34 @@ def _decode_jpeg(encoded: tf.Tensor, size: int, max_pixels: int) -> tf.Tensor:
     )
 
 
+def _marks(values: tf.Tensor, marker: int) -> tf.Tensor:
+    """Returns at which bytes of a JPEG such a marker stands, bool; it may be by chance."""
+    return (values[:-1] == 0xFF) & (values[1:] == marker)
+
+
+def _cut_behind(encoded: tf.Tensor, values: tf.Tensor, start: tf.Tensor | int) -> tf.Tensor:
+    """Returns a JPEG without what is behind it; nothing if it has too many scans itself.
+
+    Telephones put videos and further images behind an image, where marks stand by chance.
+
+    Args:
+      encoded: string scalar.
+      values: its bytes.
+      start: from where on no metadata is before its pixels.
+    """
+    scans = _marks(values, 0xDA)[start:]
+    pixels = tf.argmax(scans, output_type=tf.int32)
+    size = tf.argmax(_marks(values, 0xD9)[start + pixels :], output_type=tf.int32)
+    image = tf.strings.substr(encoded, 0, start + pixels + size + 2)
+    count = tf.math.count_nonzero(scans[pixels : pixels + size])
+    return _only_if((size > 0) & (count <= _MOST_SCANS), image)
+
+
 def _decode_png(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
     header = read_bytes(encoded, 0, 26)
     width, height = big_endian(header[16:20]), big_endian(header[20:24])
-    encoded = _only_if(_is_within(height, width, max_pixels), encoded)
+    orientation, is_known = png_metadata(encoded)
+    encoded = _only_if(is_known & _is_within(height, width, max_pixels), encoded)
     image = tf.io.decode_png(encoded, channels=4)
     colour, alpha = image[..., :3], image[..., 3:]
     # Where a picture has no alpha, TensorFlow fills in the largest number of the picture's bits.
@@ -159,7 +201,7 @@ def _decode_png(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
         lambda: colour,
         lambda: _compose(colour, alpha),
     )
-    return _turn_upright(on_white, png_orientation(encoded))
+    return _turn_upright(on_white, orientation)
 
 
 def _decode_gif(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-# Segments of a JPEG, or chunks of a PNG, that are looked through for EXIF.
+# Segments of a JPEG before its pixels, or extensions of a GIF, that are looked through.
 _MOST_SEGMENTS = 64
 # Entries of the first directory of EXIF that are looked at; cameras write some twenty.
 _MOST_ENTRIES = 128
 _ORIENTATION_TAG = 0x0112
+# Patterns of bytes. An image that XMP turns, or whose colours are not sRGB by their profile's name,
+# cannot be made right here.
+_TURNED_BY_XMP = r'tiff:Orientation(?:="|>)[2-8]'
+_NAMES_SRGB = r"s\x00?R\x00?G\x00?B"
+_COMPRESSED_XMP = r"zTXtXML|iTXtXML:com\.adobe\.xmp\x00\x01"
+# Encoders cut pixels into chunks of 8 KiB or more.
+_MOST_CHUNKS = 1 << 13
+# Bytes; unpacked they may be a thousand times as many.
+_LONGEST_PROFILE = 1 << 16
 
 
 def read_bytes(encoded: tf.Tensor, at: tf.Tensor | int, count: int) -> tf.Tensor:
@@ -38,81 +47,162 @@ def little_endian(values: tf.Tensor) -> tf.Tensor:
     return big_endian(values[..., ::-1])
 
 
-def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns the EXIF orientation of a JPEG: int32, 1 to 8; 1 where there is none."""
+def jpeg_metadata(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Reads all segments of a JPEG before its first scan.
 
-    def is_application_segment(at: tf.Tensor, exif: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
-        del at
-        # EXIF stands in one of the segments APP0 to APP15, or COM, that a file begins with.
-        marker = (head[1] >= 0xE0) & (head[1] <= 0xEF) | (head[1] == 0xFE)
-        return (exif == 0) & (head[0] == 0xFF) & marker
+    Args:
+      encoded: string scalar, a JPEG.
+
+    Returns:
+      The orientation, int32, 1 to 8; whether that and sRGB are all there is to know, bool; and
+      where the first scan begins, int32.
+    """
+
+    def is_segment(
+        at: tf.Tensor, exif: tf.Tensor, profile: tf.Tensor, head: tf.Tensor
+    ) -> tf.Tensor:
+        del at, exif, profile
+        marker = head[1]
+        # Of SOI, EOI and the like there is none here; at SOS (0xDA) pixels begin.
+        return (head[0] == 0xFF) & (marker >= 0xC0) & ((marker < 0xD0) | (marker > 0xDA))
 
     def next_segment(
-        at: tf.Tensor, exif: tf.Tensor, head: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        is_exif = (head[1] == 0xE1) & tf.reduce_all(head[4:] == list(b"Exif\0\0"))
-        exif = tf.where(is_exif, at + 10, exif)
-        at += 2 + tf.maximum(tf.cast(big_endian(head[2:4]), tf.int32), 2)
-        return at, exif, read_bytes(encoded, at, 10)
+        at: tf.Tensor, exif: tf.Tensor, profile: tf.Tensor, head: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        is_exif = (head[1] == 0xE1) & tf.reduce_all(head[4:10] == list(b"Exif\0\0"))
+        is_profile = (head[1] == 0xE2) & tf.reduce_all(head[4:16] == list(b"ICC_PROFILE\0"))
+        exif = tf.where(is_exif & (exif == 0), at, exif)
+        profile = tf.where(is_profile & (profile == 0), at, profile)
+        length = tf.maximum(tf.cast(big_endian(head[2:4]), tf.int32), 2)
+        # Any number of 0xFF may stand before a marker.
+        at += tf.where(head[1] == 0xFF, 1, 2 + length)
+        return at, exif, profile, read_bytes(encoded, at, 16)
 
-    start = tf.constant(2)
-    _, exif, _ = tf.while_loop(
-        is_application_segment,
+    none, start = tf.constant(0), tf.constant(2)
+    at, exif, profile, head = tf.while_loop(
+        is_segment,
         next_segment,
-        (start, tf.constant(0), read_bytes(encoded, start, 10)),
+        (start, none, none, read_bytes(encoded, start, 16)),
         maximum_iterations=_MOST_SEGMENTS,
     )
-    return tf.cond(exif > 0, lambda: _orientation(encoded, exif), lambda: 1)
+    is_whole = (head[0] == 0xFF) & (head[1] == 0xDA)
+
+    def content(segment: tf.Tensor) -> tf.Tensor:
+        length = big_endian(read_bytes(encoded, segment + 2, 2))
+        return tf.strings.substr(encoded, segment + 4, tf.maximum(tf.cast(length, tf.int32) - 2, 0))
+
+    orientation, is_clear = _orientation(
+        tf.cond(exif > 0, lambda: content(exif), lambda: b""),
+        _contains(tf.strings.substr(encoded, 0, at), _TURNED_BY_XMP),
+    )
+    is_srgb = (profile == 0) | _contains(content(profile), _NAMES_SRGB)
+    return orientation, is_whole & is_clear & is_srgb, at
 
 
-def png_orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns the EXIF orientation of a PNG, from a chunk before its pixels: int32, 1 to 8."""
+def png_metadata(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reads the metadata of a PNG, before its pixels and behind them.
 
-    def is_before_pixels(at: tf.Tensor, exif: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
-        is_pixels = tf.reduce_all(head[4:] == list(b"IDAT"))
-        return (exif == 0) & (at < tf.strings.length(encoded)) & ~is_pixels
+    Args:
+      encoded: string scalar, a PNG.
+
+    Returns:
+      The orientation, int32, 1 to 8; and whether that and sRGB are all there is to know, bool.
+    """
+    end = tf.strings.length(encoded)
+
+    def is_chunk(at: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor, profile: tf.Tensor) -> tf.Tensor:
+        del exif, xmp, profile
+        return at < end
 
     def next_chunk(
-        at: tf.Tensor, exif: tf.Tensor, head: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        exif = tf.where(tf.reduce_all(head[4:] == list(b"eXIf")), at + 8, exif)
-        # No longer than the picture, so that the sum stays a number of 32 bits.
-        length = tf.cast(tf.strings.length(encoded), tf.int64)
-        at += 12 + tf.cast(tf.minimum(big_endian(head[:4]), length), tf.int32)
-        return at, exif, read_bytes(encoded, at, 8)
+        at: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor, profile: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        name = tf.strings.substr(encoded, at + 4, 4)
+        keyword = tf.strings.substr(encoded, at + 8, 18)
+        # ImageMagick writes EXIF as text, which is none that can be read here.
+        is_exif = (name == b"eXIf") | (keyword == b"Raw profile type e")
+        exif = tf.where(is_exif, at, exif)
+        xmp = tf.where(keyword == b"XML:com.adobe.xmp\0", at, xmp)
+        profile = tf.where(name == b"iCCP", at, profile)
+        at = tf.where(name == b"IEND", end, at + 12 + length_at(at))
+        return at, exif, xmp, profile
 
-    start = tf.constant(8)
-    _, exif, _ = tf.while_loop(
-        is_before_pixels,
-        next_chunk,
-        (start, tf.constant(0), read_bytes(encoded, start, 8)),
-        maximum_iterations=_MOST_SEGMENTS,
+    def length_at(at: tf.Tensor) -> tf.Tensor:
+        number = tf.strings.substr(encoded, at, 4)
+        length = tf.io.decode_raw(number, tf.int32, little_endian=False, fixed_length=4)[0]
+        # A number of 32 bits with a sign: what is below 0 reaches beyond the end.
+        return tf.where(length < 0, end, tf.minimum(length, end))
+
+    none = tf.constant(0)
+    at, exif, xmp, profile = tf.while_loop(
+        is_chunk, next_chunk, (tf.constant(8), none, none, none), maximum_iterations=_MOST_CHUNKS
     )
-    return tf.cond(exif > 0, lambda: _orientation(encoded, exif), lambda: 1)
+
+    def content(chunk: tf.Tensor) -> tf.Tensor:
+        length = tf.where(chunk > 0, length_at(chunk), 0)
+        return tf.strings.substr(encoded, chunk + 8, length)
+
+    text = tf.strings.substr(encoded, xmp + 4, 4) + content(xmp)
+    orientation, is_clear = _orientation(content(exif), _contains(text, _TURNED_BY_XMP))
+    # Its name, the kind of compression, and compressed in it what names the colours.
+    packed = tf.strings.regex_replace(
+        tf.strings.substr(content(profile), 0, _LONGEST_PROFILE),
+        r"^[^\x00]+\x00\x00",
+        "",
+        replace_global=False,
+    )
+    is_srgb = tf.cond(
+        profile > 0,
+        lambda: _contains(tf.io.decode_compressed(packed, "ZLIB"), _NAMES_SRGB),
+        lambda: True,
+    )
+    is_read = (at >= end) & ~_contains(text, _COMPRESSED_XMP)
+    return orientation, is_clear & is_srgb & is_read
 
 
-def _orientation(encoded: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
-    """Returns the orientation in EXIF, a small TIFF file at `tiff`; 1 where it is unreadable."""
-    head = read_bytes(encoded, tiff, 8)
+def _contains(text: tf.Tensor, pattern: str) -> tf.Tensor:
+    """Returns whether any bytes of a string match, bool."""
+    return tf.strings.regex_full_match(text, rf"\C*(?:{pattern})\C*")
+
+
+def _orientation(exif: tf.Tensor, turned_by_xmp: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns an orientation, int32, 1 to 8, and whether it is known for certain.
+
+    EXIF is a small TIFF file. XMP counts where EXIF says nothing.
+    """
+    tiff = tf.strings.regex_replace(exif, r"^(?:Exif\x00\x00)+", "", replace_global=False)
+    head = read_bytes(tiff, 0, 8)
     is_little = tf.reduce_all(head[:4] == [0x49, 0x49, 0x2A, 0])
     is_big = tf.reduce_all(head[:4] == [0x4D, 0x4D, 0, 0x2A])
 
     def number(values: tf.Tensor) -> tf.Tensor:
         return tf.where(is_little, little_endian(values), big_endian(values))
 
-    length = tf.cast(tf.strings.length(encoded), tf.int64)
-    directory = tiff + tf.cast(tf.minimum(number(head[4:]), length), tf.int32)
-    count = number(read_bytes(encoded, directory, 2))
-    entries = tf.reshape(read_bytes(encoded, directory + 2, 12 * _MOST_ENTRIES), [-1, 12])
-    # An orientation is one short: tag, type 3, count 1, value.
-    wanted = (
-        (tf.range(_MOST_ENTRIES, dtype=tf.int64) < count)
-        & (number(entries[:, :2]) == _ORIENTATION_TAG)
-        & (number(entries[:, 2:4]) == 3)
-        & (number(entries[:, 4:8]) == 1)
+    length = tf.cast(tf.strings.length(tiff), tf.int64)
+    directory = tf.cast(tf.minimum(number(head[4:]), length), tf.int32)
+    count = number(read_bytes(tiff, directory, 2))
+    entries = tf.reshape(read_bytes(tiff, directory + 2, 12 * _MOST_ENTRIES), [-1, 12])
+    # Of an entry that is cut off, nothing is known.
+    places = tf.range(_MOST_ENTRIES, dtype=tf.int64)
+    is_there = tf.cast(directory, tf.int64) + 2 + 12 * (places + 1) <= length
+    tagged = (places < count) & is_there & (number(entries[:, :2]) == _ORIENTATION_TAG)
+    # One number, short (3) or long (4).
+    kinds = number(entries[:, 2:4])
+    is_short = kinds == 3
+    is_read = tagged & (is_short | (kinds == 4)) & (number(entries[:, 4:8]) == 1)
+    values = tf.where(is_short, number(entries[:, 8:10]), number(entries[:, 8:12]))
+    value = tf.reduce_max(tf.where(is_read, values, 0))
+    tags = tf.math.count_nonzero(tagged)
+    is_clear = (
+        (is_little | is_big)
+        & (count <= _MOST_ENTRIES)
+        & (tags == tf.math.count_nonzero(is_read))
+        & (tags <= 1)
+        & ((tags == 1) | ~turned_by_xmp)
     )
-    value = tf.cast(tf.reduce_max(tf.where(wanted, number(entries[:, 8:10]), 0)), tf.int32)
-    return tf.where((is_little | is_big) & (value >= 1) & (value <= 8), value, 1)
+    is_clear = tf.where(length > 0, is_clear, ~turned_by_xmp)
+    # Other values mean nothing.
+    return tf.cast(tf.where(value <= 8, tf.maximum(value, 1), 1), tf.int32), is_clear
 
 
 def gif_first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
