@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from apparel_embed.data.columns import first_alike
 from apparel_embed.data.inspection.copies import Looks
-from apparel_embed.data.inspection.examine import HASH_WORDS, PARTS, Asked, Seen
+from apparel_embed.data.inspection.examine import HASH_WORDS, OPENED_SIDE, PARTS, Asked, Seen
 from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.wording import counted
@@ -197,8 +197,9 @@ def check_pictures(opened: Opened, min_side: int) -> Iterator[Finding]:
         "blank_pictures",
         WARNING,
         opened.looks.is_blank,
-        "of one colour, with nothing to be seen.",
-        "Remove them; often they stand for pictures that could not be loaded.",
+        f"of one colour, as far as {OPENED_SIDE} pixels a side show.",
+        "Look whether they have fine stripes. If not, remove them; often they stand for pictures "
+        "that could not be loaded.",
     )
 
 
