@@ -186,19 +186,6 @@ def test_16_bit_grey_is_scaled_not_clipped():
         assert_colour(pixels[4, 20], WHITE)
 
 
-def test_16_bit_grey_with_a_transparent_value_is_white_there():
-    values = np.full((8, 16), 20000, np.uint16)
-    values[:, 8:] = 1234
-    data = encode(Image.fromarray(values), "PNG")
-    chunk = b"tRNS" + struct.pack(">H", 1234)
-
-    where = data.index(b"IDAT") - 4
-    inserted = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    pixels = prepared(data[:where] + inserted + data[where:])
-    assert_colour(pixels[4, 2], (78, 78, 78))
-    assert_colour(pixels[4, 14], WHITE)
-
-
 def test_float_pixels_are_rejected():
     with pytest.raises(RejectedPicture, match="floating-point"):
         prepare_picture(encode(Image.new("F", (4, 4), 0.5), "TIFF"), SETTINGS)
