@@ -37,7 +37,7 @@ TINY = {
         *FEW_LOOKS,
     ],
     "inspect_dataset": ["--processes=1"],
-    "sweep_group_size": ["--sizes=1,3", "--seeds=0", *MODEL, *TRIPLETS, *STUDENT, *FEW_LOOKS],
+    "sweep_group_size": ["--sizes=3", "--seeds=0", *MODEL, *TRIPLETS, *STUDENT, *FEW_LOOKS],
     "train_specialist": [*MODEL, *TRIPLETS, *FEW_LOOKS],
     "train_student": [*MODEL, *STUDENT, "--validate_every=3"],
 }

@@ -388,32 +388,6 @@ def test_verticals_given_as_a_group_share_a_specialist_that_teaches_the_student(
         assert ("skipped" in done.stderr) == (not arguments)
 
 
-def test_one_group_of_all_and_every_single_specialist_teach_together(tmp_path):
-    flags = [*FLAGS, "--nomeasure_speed", "--grouping=all"]
-    done = run("run_pipeline.py", f"--run_dir={tmp_path}", *flags)
-
-    assert done.returncode == 0, done.stderr[-3000:]
-    rows = json.loads((tmp_path / "evaluation/summary.json").read_text())["rows"]
-    found = {row["model"]: row for row in rows if row["vertical"] == "ALL"}
-    assert found["specialists"]["models_to_deploy"] == 2
-    assert found["grouped_specialists"]["models_to_deploy"] == 1
-    result = record_of(tmp_path, "targets")["result"]
-    assert [entry["name"] for entry in result["teachers"]] == [
-        "specialist-bag+dress",
-        "specialist-bag",
-        "specialist-dress",
-        "combined-start",
-    ]
-    for choice in result["choices"]:
-        assert len(choice["candidates"]) == 4
-    done = run("export_targets.py", f"--run_dir={tmp_path}")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "skipped" in done.stderr
-    # The group of two, each alone, and the student.
-    steps = record_of(tmp_path, "combined")["flags"]["optimization"]["steps"]
-    assert steps == 8 + 4 + 4 + 4
-
-
 def walked_from_specialists(walked, to):
     """Copies a run up to its triplet models, from where other flags may go on."""
     for directory in walked[0].iterdir():

@@ -63,7 +63,7 @@ def cases(**sizes):
 
 
 @pytest.mark.slow
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, deadline=None, max_examples=80)
 @given(cases(), MARGINS)
 def test_value_and_gradient_are_those_of_addons_with_and_without_ties(case, margin):
     batch, metric = case
@@ -90,7 +90,7 @@ BLOCK_CASES = st.one_of(
 
 
 @pytest.mark.slow
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, deadline=None, max_examples=40)
 @given(BLOCK_CASES, MARGINS, st.sampled_from([1, 100, 231, 33 * 32]))
 def test_blocks_of_rows_add_up_to_the_whole(case, margin, block_size):
     # One row at a time; three; seven, the last block reaching back; all but one.
@@ -101,7 +101,7 @@ def test_blocks_of_rows_add_up_to_the_whole(case, margin, block_size):
         assert_agrees_where_addons_is_finite(batch, margin, metric)
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@settings(derandomize=True, deadline=None, max_examples=30)
 @given(batches(kinds=("normal", "unit"), sizes=(12,)), MARGINS)
 def test_value_is_that_of_the_definition(batch, margin):
     labels, embeddings = batch
