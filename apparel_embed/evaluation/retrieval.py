@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from apparel_embed.data.text_tables import as_texts
 from apparel_embed.errors import UserError
-from apparel_embed.evaluation.protocol import WITHIN, EvaluationSet, query_outcomes
+from apparel_embed.evaluation.protocol import SHARE, WITHIN, EvaluationSet, query_outcomes
 from apparel_embed.retrieval.bootstrap import stratified_bootstrap_interval
 from apparel_embed.retrieval.metrics import QueryMetrics
 
@@ -59,7 +59,7 @@ class RetrievalResult:
     Example:
       >>> found = evaluate_retrieval(np.eye(4)[[0, 0, 1, 1]], ["a", "a", "b", "b"])
       >>> print(found)
-      4 queries: R@1 1.000 [1.000, 1.000], R@5 ..., R@10 ..., mAP@R 1.000 [1.000, 1.000]
+      4 queries: R@1 1.000 [0.151, 1.000], R@5 ..., R@10 ..., mAP@R ...
     """
 
     queries: int
@@ -105,7 +105,8 @@ def evaluate_retrieval(
 
     Returns:
       Means over verticals of each vertical's mean over queries, with 95 % intervals, and the same
-      of each vertical, by its name as a text.
+      of each vertical, by its name as a text. Verticals with queries of fewer than five items do not
+      count in the means, unless all have fewer.
 
     Raises:
       UserError: shapes that do not fit, an item or vertical that is missing (None, NaN or an empty
@@ -117,7 +118,7 @@ def evaluate_retrieval(
       >>> found.queries, found.r_at_1.value
       (4, 1.0)
       >>> print(found.map_at_r)
-      1.000 [1.000, 1.000]
+      1.000 [0.151, 1.000]
     """
     count = len(item_ids)
     pictures = EvaluationSet(
@@ -129,11 +130,15 @@ def evaluate_retrieval(
     )
     outcomes = query_outcomes(embeddings, pictures, scope)
     answered = outcomes.answered()
-    whole = _result(answered, outcomes.gallery_in_all, seed)
+    counted = outcomes.counted()
+    gallery = outcomes.gallery_in_all
+    if scope == WITHIN:
+        gallery = sum(outcomes.gallery[name] for name in counted)
+    whole = _result(counted, gallery, seed)
     silent = sum(metrics.without_answer for metrics in outcomes.verticals.values())
     if scope != WITHIN:
         # Only the search of all verticals together tells of queries without an answer.
-        silent = int(pictures.is_query.sum()) - whole.queries
+        silent = int(pictures.is_query.sum()) - sum(map(len, answered.values()))
     each = {
         name: _result({name: metrics}, outcomes.gallery[name], seed)
         for name, metrics in answered.items()
@@ -187,7 +192,9 @@ def _result(metrics: Mapping[str, QueryMetrics], gallery: int, seed: int) -> Ret
 
     def estimate(values_of: Callable[[QueryMetrics], np.ndarray]) -> Estimate:
         values = [values_of(one) for one in metrics.values()]
-        low, high = stratified_bootstrap_interval(np.concatenate(values), items, strata, seed)
+        low, high = stratified_bootstrap_interval(
+            np.concatenate(values), items, strata, seed, possible=SHARE
+        )
         return Estimate(float(np.mean([one.mean() for one in values])), low, high)
 
     return RetrievalResult(
