@@ -13,7 +13,8 @@ VERSION = re.search(
 SERVING = ["tensorflow-serving-api==2.15.1"]
 SEARCH = [
     "pymilvus<2.6",
-    "milvus-lite",
+    # From 3 on it is written in Python, and takes a hundred times as long for a search.
+    "milvus-lite<3",
     "setuptools<81",
     # The search service, its server, its uploads and its metrics.
     "fastapi",

@@ -95,7 +95,7 @@ def build_index(
       delete_others: remove pictures of the version that are not among `rows`.
       switch: let the version answer when it is complete.
     """
-    index.begin(version)
+    version = index.begin(version)
     before = set(index.keys(version.model))
     keys: set[str] = set()
     verticals: set[str] = set()

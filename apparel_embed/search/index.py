@@ -8,7 +8,6 @@ happens at once or not at all. (Milvus has aliases for that, but its embedded re
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -17,37 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus import MilvusClient
 
 from apparel_embed.errors import UserError
+from apparel_embed.search import milvus
+from apparel_embed.search.fetching import nearest_groups
+from apparel_embed.search.milvus import FIELDS, quote, told
 from apparel_embed.search.version import (
     Hit,
     IndexedPicture,
-    IndexSettings,
     Version,
     collection_name,
 )
-from apparel_embed.wording import one_line
 
 # What Milvus returns of one search at most.
 LARGEST_K = 16_384
-# Milvus's own limit of a text.
-_LONGEST_TEXT = 65_535
-_LONGEST_PICTURE = 4_096
-_LONGEST_NAME = 1_024
 _VERSIONS = "apparel_embed_versions"
 _CURRENT = "current"
 _ROWS_AT_ONCE = 1_000
-# Milvus Lite looks through all pictures for every page.
-_KEYS_AT_ONCE = LARGEST_K
 _TALKATIVE = ("pymilvus", "pymilvus.milvus_client", "milvus_lite", "grpc._server", "faiss")
-# Milvus wants a vector in every collection; that of versions needs none.
-_NO_VECTOR = [0.0, 0.0]
-
-
-def quote(text: str) -> str:
-    """Returns a text as a literal of Milvus's filter language, whatever is in it."""
-    return json.dumps(text, ensure_ascii=False)
 
 
 class VectorIndex:
@@ -73,12 +60,18 @@ class VectorIndex:
         # server in this process, lacks calls that the client can do without.
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        if "://" not in uri:
+        self._is_file = "://" not in uri
+        if self._is_file:
+            if Path(uri).is_dir():
+                raise UserError(
+                    f"{uri}: is a directory, not a file of this Milvus Lite; an index made by "
+                    "another release is to be removed and built again"
+                )
             Path(uri).parent.mkdir(parents=True, exist_ok=True)
-        with _told(uri, "cannot be opened; is another process using it?"):
+        with told(uri, "cannot be opened; is another process using it?"):
             self._client = MilvusClient(uri, token=token)
             if not self._client.has_collection(_VERSIONS):
-                self._create_versions()
+                milvus.create_versions(self._client, _VERSIONS)
             self._client.load_collection(_VERSIONS)
         self._loaded: set[str] = set()
 
@@ -91,7 +84,7 @@ class VectorIndex:
     def close(self) -> None:
         """Closes the index, so that another process may open its file."""
         self._client.close()
-        if "://" not in self._uri:
+        if self._is_file:
             # The client leaves the server of the file running, and with it the file locked.
             from milvus_lite.server_manager import server_manager_instance
 
@@ -100,7 +93,7 @@ class VectorIndex:
     def versions(self) -> list[Version]:
         """Returns all versions, complete or not, by their model's fingerprint."""
         rows = self._version_rows(f"name != {quote(_CURRENT)}")
-        return sorted((_version(row["about"]) for row in rows), key=lambda one: one.model)
+        return sorted((milvus.version_of(row["about"]) for row in rows), key=lambda one: one.model)
 
     def current(self) -> Version | None:
         """Returns the version that answers; None before the first switch."""
@@ -110,14 +103,25 @@ class VectorIndex:
     def version(self, model: str) -> Version | None:
         """Returns a model's version; None if there is none."""
         rows = self._version_rows(f"name == {quote(collection_name(model))}")
-        return _version(rows[0]["about"]) if rows else None
+        return milvus.version_of(rows[0]["about"]) if rows else None
 
-    def begin(self, version: Version) -> None:
+    def begin(self, version: Version) -> Version:
         """Makes a version that is not there yet, or goes on with one that is.
+
+        Returns:
+          The version as it is kept: a file has no HNSW, and takes FLAT instead.
 
         Raises:
           UserError: if it is there with another length or other settings.
         """
+        if self._is_file and version.settings.kind == "HNSW":
+            logging.getLogger(__name__).warning(
+                "%s: a file keeps no HNSW index; FLAT is used, which misses nothing (HNSW needs a "
+                "Milvus server)",
+                self._uri,
+            )
+            settings = dataclasses.replace(version.settings, kind="FLAT")
+            version = dataclasses.replace(version, settings=settings)
         known = self.version(version.model)
         if known and (known.dim, known.settings) != (version.dim, version.settings):
             raise UserError(
@@ -125,11 +129,12 @@ class VectorIndex:
                 f"{known.dim} numbers each, not {version.settings} and {version.dim}; drop that "
                 "version first"
             )
-        with _told(self._uri):
+        with told(self._uri):
             if not self._client.has_collection(version.collection):
-                self._create_pictures(version)
+                milvus.create_pictures(self._client, version)
         if not known:
             self._write_version(dataclasses.replace(version, complete=False))
+        return version
 
     def upsert(
         self, model: str, pictures: Sequence[IndexedPicture], embeddings: np.ndarray
@@ -158,17 +163,17 @@ class VectorIndex:
                 "allowed is 1"
             )
         rows = [
-            {**_checked(one), "embedding": embedding.tolist()}
+            {**milvus.row_of(one), "embedding": embedding.tolist()}
             for one, embedding in zip(pictures, np.asarray(embeddings, np.float32))
         ]
-        with _told(self._uri):
+        with told(self._uri):
             for start in range(0, len(rows), _ROWS_AT_ONCE):
                 self._client.upsert(version.collection, rows[start : start + _ROWS_AT_ONCE])
 
     def delete(self, model: str, keys: Sequence[str]) -> None:
         """Removes pictures; a key that is not there is no error."""
         version = self._known(model)
-        with _told(self._uri):
+        with told(self._uri):
             for start in range(0, len(keys), _ROWS_AT_ONCE):
                 self._client.delete(version.collection, ids=list(keys[start:][:_ROWS_AT_ONCE]))
 
@@ -178,9 +183,9 @@ class VectorIndex:
         Args:
           version: with what is now true of its pictures; `pictures` is counted.
         """
-        with _told(self._uri):
+        with told(self._uri):
             self._client.flush(version.collection)
-        with _told(self._uri):
+        with told(self._uri):
             (counted,) = self._client.query(
                 self._load(version),
                 filter="",
@@ -188,7 +193,12 @@ class VectorIndex:
                 consistency_level="Strong",
             )
         pictures = counted["count(*)"]
-        version = dataclasses.replace(version, complete=True, pictures=pictures)
+        version = dataclasses.replace(
+            version,
+            complete=True,
+            pictures=pictures,
+            settings=self._known(version.model).settings,
+        )
         self._write_version(version)
         return version
 
@@ -211,40 +221,29 @@ class VectorIndex:
         version, current = self._known(model), self.current()
         if current and current.model == version.model:
             raise UserError(f"{self._uri}: model {model[:16]} answers; switch to another first")
-        with _told(self._uri):
+        with told(self._uri):
             self._client.delete(_VERSIONS, ids=[version.collection])
             self._client.drop_collection(version.collection)
         self._loaded.discard(version.collection)
 
     def keys(self, model: str) -> Iterator[str]:
         """Yields the keys of all pictures of a version, in any order."""
-        collection = self._load(self._known(model))
-        with _told(self._uri):
-            pages = self._client.query_iterator(
-                collection, filter="", batch_size=_KEYS_AT_ONCE, output_fields=["key"]
-            )
-            try:
-                while True:
-                    page = pages.next()
-                    if not page:
-                        break
-                    yield from (row["key"] for row in page)
-            finally:
-                pages.close()
+        for page in self._pages(self._known(model), "", ["key"]):
+            yield from (row["key"] for row in page)
 
     def picture(self, version: Version, key: str) -> tuple[IndexedPicture, np.ndarray] | None:
         """Returns a picture and its embedding, float32 [dim]; None if it is not there."""
         collection = self._load(version)
-        with _told(self._uri):
+        with told(self._uri):
             rows = self._client.query(
                 collection,
                 filter=f"key == {quote(key)}",
-                output_fields=[*_FIELDS, "embedding"],
+                output_fields=[*FIELDS, "embedding"],
                 limit=1,
             )
         if not rows:
             return None
-        return _picture(rows[0]), np.asarray(rows[0]["embedding"], np.float32)
+        return milvus.picture_of(rows[0]), np.asarray(rows[0]["embedding"], np.float32)
 
     def search(
         self,
@@ -252,7 +251,7 @@ class VectorIndex:
         embedding: np.ndarray,
         k: int,
         *,
-        vertical: str | None = None,
+        vertical: str | Sequence[str] | None = None,
         by_item: bool = True,
         without: str = "",
     ) -> list[Hit]:
@@ -262,38 +261,91 @@ class VectorIndex:
           version: whose pictures; see `current`.
           embedding: float [dim], of unit length.
           k: how many hits, 1 to LARGEST_K.
-          vertical: search in this one only.
-          by_item: of every item only the nearest picture.
+          vertical: search in this one only, or in these.
+          by_item: of every item only the nearest picture; one without an item stands for itself.
           without: key of a picture to leave out; "" for none.
 
         Returns:
-          At most k hits, nearest first.
+          k hits, nearest first; fewer only if there are no more, whatever kind the index is of.
         """
         if not 1 <= k <= LARGEST_K:
             raise UserError(f"k is {k}; allowed is 1 to {LARGEST_K}")
-        conditions = [f"vertical == {quote(vertical)}"] if vertical is not None else []
+        verticals = (vertical,) if isinstance(vertical, str) else vertical
+        conditions = [milvus.among("vertical", verticals)] if verticals is not None else []
         conditions += [f"key != {quote(without)}"] if without else []
+
+        def fetch(limit: int, found: Sequence[Hit], effort: int) -> list[Hit]:
+            wanted = [*conditions, *milvus.excluded(found, by_item)]
+            condition = " and ".join(one for one in wanted if one)
+            parameters = version.settings.search_parameters(limit)
+            if effort == len(parameters):
+                return self._scan(version, embedding, limit, condition)
+            return self._ask(version, embedding, limit, condition, parameters[effort])
+
+        return nearest_groups(
+            fetch, k, efforts=version.settings.efforts, by_item=by_item, most=LARGEST_K
+        )
+
+    def _ask(
+        self,
+        version: Version,
+        embedding: np.ndarray,
+        limit: int,
+        condition: str,
+        parameters: dict[str, int],
+    ) -> list[Hit]:
         collection = self._load(version)
-        with _told(self._uri):
+        with told(self._uri):
             (found,) = self._client.search(
                 collection,
                 data=[np.asarray(embedding, np.float32).tolist()],
                 anns_field="embedding",
-                limit=k,
-                filter=" and ".join(conditions),
-                output_fields=list(_FIELDS),
-                search_params={
-                    "metric_type": "L2",
-                    "params": version.settings.search_parameters(k),
-                },
-                **({"group_by_field": "item"} if by_item else {}),
+                limit=limit,
+                filter=condition,
+                output_fields=list(FIELDS),
+                search_params={"metric_type": "L2", "params": parameters},
             )
         # Milvus gives squared distances.
-        hits = [
-            Hit(_picture({**one["entity"], "key": one["key"]}), max(one["distance"], 0.0) ** 0.5)
+        return [
+            Hit(
+                milvus.picture_of({**one["entity"], "key": one["key"]}),
+                max(one["distance"], 0.0) ** 0.5,
+            )
             for one in found
         ]
-        return sorted(hits, key=lambda hit: (hit.distance, hit.picture.key))
+
+    def _scan(
+        self, version: Version, embedding: np.ndarray, limit: int, condition: str
+    ) -> list[Hit]:
+        """Looks at every picture itself, where a graph leads to too few."""
+        hits: list[Hit] = []
+        for page in self._pages(version, condition, [*FIELDS, "embedding"]):
+            vectors = np.array([row["embedding"] for row in page], np.float32)
+            distances = np.linalg.norm(vectors - embedding, axis=1)
+            hits += [
+                Hit(milvus.picture_of(row), float(distance))
+                for row, distance in zip(page, distances)
+            ]
+            hits = sorted(hits, key=lambda hit: hit.distance)[:limit]
+        return hits
+
+    def _pages(
+        self, version: Version, condition: str, fields: Sequence[str]
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yields the rows of a version, in any order."""
+        collection = self._load(version)
+        with told(self._uri):
+            pages = self._client.query_iterator(
+                collection, filter=condition, batch_size=LARGEST_K, output_fields=list(fields)
+            )
+            try:
+                while True:
+                    page = pages.next()
+                    if not page:
+                        break
+                    yield page
+            finally:
+                pages.close()
 
     def _known(self, model: str) -> Version:
         version = self.version(model)
@@ -304,13 +356,13 @@ class VectorIndex:
     def _load(self, version: Version) -> str:
         """Brings a version into memory and returns its collection's name."""
         if version.collection not in self._loaded:
-            with _told(self._uri):
+            with told(self._uri):
                 self._client.load_collection(version.collection)
             self._loaded.add(version.collection)
         return version.collection
 
     def _version_rows(self, condition: str) -> list[dict[str, Any]]:
-        with _told(self._uri):
+        with told(self._uri):
             return list(
                 self._client.query(
                     _VERSIONS,
@@ -326,72 +378,8 @@ class VectorIndex:
 
     def _write_row(self, name: str, about: dict[str, Any]) -> None:
         text = json.dumps(about)
-        with _told(self._uri):
-            self._client.upsert(_VERSIONS, [{"name": name, "about": text, "unused": _NO_VECTOR}])
-            self._client.flush(_VERSIONS)
-
-    def _create_versions(self) -> None:
-        schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field("name", DataType.VARCHAR, max_length=64, is_primary=True)
-        schema.add_field("about", DataType.VARCHAR, max_length=_LONGEST_TEXT)
-        schema.add_field("unused", DataType.FLOAT_VECTOR, dim=len(_NO_VECTOR))
-        index = self._client.prepare_index_params()
-        index.add_index("unused", index_type="FLAT", metric_type="L2")
-        self._client.create_collection(_VERSIONS, schema=schema, index_params=index)
-
-    def _create_pictures(self, version: Version) -> None:
-        schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field("key", DataType.VARCHAR, max_length=32, is_primary=True)
-        schema.add_field("picture", DataType.VARCHAR, max_length=_LONGEST_PICTURE)
-        schema.add_field("item", DataType.VARCHAR, max_length=_LONGEST_NAME)
-        schema.add_field("vertical", DataType.VARCHAR, max_length=_LONGEST_NAME)
-        schema.add_field("record", DataType.INT64)
-        schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=version.dim)
-        index = self._client.prepare_index_params()
-        index.add_index(
-            "embedding",
-            index_type=version.settings.kind,
-            metric_type="L2",
-            params=version.settings.build_parameters(),
-        )
-        self._client.create_collection(version.collection, schema=schema, index_params=index)
-
-
-_FIELDS = tuple(field.name for field in dataclasses.fields(IndexedPicture))
-
-
-@contextlib.contextmanager
-def _told(uri: str, hint: str = "") -> Iterator[None]:
-    """Turns what Milvus raises into one line."""
-    try:
-        yield
-    except MilvusException as error:
-        reason = one_line(error.message)
-        raise UserError(f"{uri}: {hint or 'the index fails'} ({reason})") from error
-
-
-def _version(text: str) -> Version:
-    about = json.loads(text)
-    about["settings"] = IndexSettings(**about["settings"])
-    about["verticals"] = tuple(about["verticals"])
-    return Version(**about)
-
-
-def _picture(row: dict[str, Any]) -> IndexedPicture:
-    return IndexedPicture(**{name: row[name] for name in _FIELDS})
-
-
-def _checked(picture: IndexedPicture) -> dict[str, Any]:
-    """Returns the row of a picture, if its texts are no longer than Milvus keeps them."""
-    row = {name: getattr(picture, name) for name in _FIELDS}
-    for name, most in (
-        ("picture", _LONGEST_PICTURE),
-        ("item", _LONGEST_NAME),
-        ("vertical", _LONGEST_NAME),
-    ):
-        length = len(row[name].encode("utf-8"))
-        if length > most:
-            raise UserError(
-                f"{row['picture'][:200]}: {name} has {length} bytes; allowed are {most}"
+        with told(self._uri):
+            self._client.upsert(
+                _VERSIONS, [{"name": name, "about": text, "unused": milvus.NO_VECTOR}]
             )
-    return row
+            self._client.flush(_VERSIONS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 INDEX_KINDS = ("FLAT", "IVF_FLAT", "HNSW")
+# Most candidates that Milvus takes in a search of HNSW.
+LARGEST_EF = 32_768
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +37,25 @@ class IndexSettings:
             "HNSW": {"M": self.hnsw_m, "efConstruction": self.hnsw_ef_construction},
         }[self.kind]
 
-    def search_parameters(self, k: int) -> dict[str, int]:
-        """Returns Milvus's parameters of a search for k hits."""
-        return {
-            "FLAT": {},
-            "IVF_FLAT": {"nprobe": self.ivf_probes},
-            "HNSW": {"ef": max(self.hnsw_ef, k)},
-        }[self.kind]
+    @property
+    def efforts(self) -> int:
+        """How many efforts of a search there are; the greatest misses nothing.
+
+        HNSW has one beyond its parameters, for no parameter makes a graph lead everywhere.
+        """
+        return len(self.search_parameters(1)) + (self.kind == "HNSW")
+
+    def search_parameters(self, limit: int) -> list[dict[str, int]]:
+        """Returns Milvus's parameters of a search for some pictures, by growing effort."""
+        by_kind: dict[str, list[dict[str, int]]] = {
+            "FLAT": [{}],
+            "IVF_FLAT": [
+                {"nprobe": min(self.ivf_probes, self.ivf_lists)},
+                {"nprobe": self.ivf_lists},
+            ],
+            "HNSW": [{"ef": max(self.hnsw_ef, limit)}, {"ef": LARGEST_EF}],
+        }
+        return by_kind[self.kind]
 
 
 @dataclasses.dataclass(frozen=True)
