@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +23,7 @@ from apparel_embed.serving.local import LocalModel
 GALLERY = ("gallery", "both")
 _PICTURES_AT_ONCE = 1_000
 _BOX = ("x_min", "y_min", "x_max", "y_max")
+_COLUMNS = ("image", "item_id", "vertical", "embedding")
 # Pictures and their embeddings, float32 [n, dim].
 Rows = Iterator[tuple[list[IndexedPicture], np.ndarray]]
 
@@ -126,7 +130,7 @@ def bulk_rows(path: Path) -> Rows:
       path: a Parquet file, or a directory of some.
 
     Raises:
-      UserError: if a column is missing.
+      UserError: if a column is missing, or a value is not what is allowed.
     """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files:
@@ -134,33 +138,70 @@ def bulk_rows(path: Path) -> Rows:
     for file in files:
         try:
             parquet = pq.ParquetFile(file)
-            for name in ("image", "item_id", "vertical", "embedding"):
+            for name in _COLUMNS:
                 if name not in parquet.schema_arrow.names:
                     raise UserError(
                         f"{file}: no column {name!r}; image, item_id, vertical and "
                         "embedding are needed"
                     )
+            first = 1
             for batch in parquet.iter_batches(_PICTURES_AT_ONCE):
-                yield _bulk_batch(batch)
+                yield _bulk_batch(batch, file, first)
+                first += batch.num_rows
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{file}: cannot be read as Parquet: {error}") from error
 
 
-def _bulk_batch(batch: pa.RecordBatch) -> tuple[list[IndexedPicture], np.ndarray]:
-    columns = {name: batch.column(name).to_pylist() for name in ("image", "item_id", "vertical")}
+def _bulk_batch(
+    batch: pa.RecordBatch, file: Path, first: int
+) -> tuple[list[IndexedPicture], np.ndarray]:
+    """Returns the pictures and embeddings of some rows, the first of which has number `first`."""
+    columns = {name: batch.column(name).to_pylist() for name in _COLUMNS}
     boxes: list[tuple | None] = [None] * batch.num_rows
     if all(edge in batch.schema.names for edge in _BOX):
         edges = zip(*(batch.column(edge).to_pylist() for edge in _BOX))
         boxes = [None if None in box else box for box in edges]
-    pictures = [
-        IndexedPicture(picture_key(image, box), image, item or "", vertical)
-        for image, item, vertical, box in zip(
-            columns["image"], columns["item_id"], columns["vertical"], boxes
-        )
-    ]
-    keep = [row for row, value in enumerate(batch.column("embedding").to_pylist()) if value]
-    embeddings = np.array([batch.column("embedding")[row].as_py() for row in keep], np.float32)
-    return [pictures[row] for row in keep], _unit(embeddings) if keep else embeddings
+    pictures, embeddings = [], []
+    for place, box in enumerate(boxes):
+        row = {name: values[place] for name, values in columns.items()}
+        where = f"{file}: row {first + place}"
+        embedding = row["embedding"]
+        # Bulk embedding leaves out what the model could not embed.
+        if not embedding:
+            continue
+        image, vertical = (_text(row[name], where, name) for name in ("image", "vertical"))
+        item = _text(row["item_id"], where, "item_id", may_miss=True)
+        pictures.append(IndexedPicture(picture_key(image, box), image, item, vertical))
+        if embeddings and len(embedding) != len(embeddings[0]):
+            raise UserError(
+                f"{where}, column embedding: has {len(embedding)} numbers; the rows before have "
+                f"{len(embeddings[0])}"
+            )
+        if not all(isinstance(number, (int, float)) for number in embedding):
+            raise UserError(f"{where}, column embedding: has what is no number")
+        embeddings.append(embedding)
+    return pictures, _unit(np.array(embeddings, np.float32)) if pictures else np.empty((0, 0))
+
+
+def _text(value: Any, where: str, column: str, *, may_miss: bool = False) -> str:
+    """Returns a value as text: whole numbers are taken as they are written.
+
+    A column of whole numbers of which some are missing is one of floating-point numbers in pandas.
+    """
+    if isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, str) and value.strip():
+        return value
+    if value is None or value != value or value == "":
+        if may_miss:
+            return ""
+        raise UserError(f"{where}, column {column}: is missing; a text is needed")
+    raise UserError(
+        f"{where}, column {column}: is {str(value)[:100]!r} ({type(value).__name__}); allowed are "
+        "texts and whole numbers"
+    )
 
 
 def _unit(embeddings: np.ndarray) -> np.ndarray:

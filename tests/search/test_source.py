@@ -1,0 +1,107 @@
+"""Tables of embeddings that others have made."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from search_pictures import unit_vectors
+
+from apparel_embed.errors import UserError
+from apparel_embed.search.build import build_index
+from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.source import bulk_rows
+from apparel_embed.search.version import Version
+
+COUNT = 20
+
+
+def write(path, **columns):
+    """Writes a table of COUNT images, of which some columns are others."""
+    table = {
+        "image": [f"{place}.jpg" for place in range(COUNT)],
+        "item_id": [f"item{place}" for place in range(COUNT)],
+        "vertical": ["dress"] * COUNT,
+        "embedding": unit_vectors(COUNT).tolist(),
+    }
+    pq.write_table(pa.table({**table, **columns}), path)
+    return path
+
+
+def read(path):
+    return [picture for pictures, _ in bulk_rows(path) for picture in pictures]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "texts"),
+    [
+        ("item_id", list(range(COUNT)), [str(place) for place in range(COUNT)]),
+        ("item_id", pa.array(range(COUNT), pa.uint64()), [str(place) for place in range(COUNT)]),
+        ("item_id", [float(2**53)] * COUNT, [str(2**53)] * COUNT),
+        ("item_id", ["007", *["b"] * (COUNT - 1)], ["007", *["b"] * (COUNT - 1)]),
+        ("item_id", [7.0, None, float("nan"), *[1.0] * 17], ["7", "", "", *["1"] * 17]),
+        ("item_id", pa.nulls(COUNT), [""] * COUNT),
+        ("item_id", pa.array(["a"] * COUNT).dictionary_encode(), ["a"] * COUNT),
+        ("vertical", list(range(COUNT)), [str(place) for place in range(COUNT)]),
+    ],
+)
+def test_whole_numbers_are_texts_and_a_missing_item_is_none(tmp_path, column, values, texts):
+    pictures = read(write(tmp_path / "a.parquet", **{column: values}))
+
+    name = {"item_id": "item"}.get(column, column)
+    assert [getattr(picture, name) for picture in pictures] == texts
+
+
+def test_images_without_an_item_hide_no_other(tmp_path):
+    write(tmp_path / "a.parquet", item_id=[f"a{place}" for place in range(10)] + [None] * 10)
+    with VectorIndex(str(tmp_path / "index.db")) as index:
+        version = build_index(index, Version("m" * 64, 8), bulk_rows(tmp_path)).version
+        hits = index.search(version, unit_vectors(COUNT)[12], COUNT)
+    assert sorted(hit.picture.picture for hit in hits) == sorted(f"{n}.jpg" for n in range(COUNT))
+    assert hits[0].picture.picture == "12.jpg"
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            {"vertical": [*["dress"] * 3, None, *["dress"] * 16]},
+            "row 4, column vertical: is missing; a text is needed",
+        ),
+        ({"vertical": [""] * COUNT}, "row 1, column vertical: is missing; a text is needed"),
+        ({"image": [None] * COUNT}, "row 1, column image: is missing; a text is needed"),
+        ({"item_id": ["a", " ", *"b" * 18]}, r"row 2, column item_id: is ' ' \(str\); allowed are"),
+        (
+            {"item_id": [1.0, 1.5, *[2.0] * 18]},
+            r"row 2, column item_id: is '1.5' \(float\); allowed are texts and whole numbers",
+        ),
+        ({"item_id": [True] * COUNT}, r"row 1, column item_id: is 'True' \(bool\)"),
+        ({"item_id": [b"a"] * COUNT}, r"row 1, column item_id: is .* \(bytes\)"),
+        ({"item_id": [float("inf")] * COUNT}, r"row 1, column item_id: is 'inf' \(float\)"),
+        (
+            {"embedding": [[1.0, 0.0], [1.0], *[[1.0, 0.0]] * 18]},
+            "row 2, column embedding: has 1 numbers; the rows before have 2",
+        ),
+        (
+            {"embedding": [["a"]] * COUNT},
+            "row 1, column embedding: has what is no number",
+        ),
+        ({"embedding": ["a"] * COUNT}, "row 1, column embedding: has what is no number"),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_with_its_file_row_and_column(tmp_path, columns, said):
+    path = write(tmp_path / "odd.parquet", **columns)
+    with pytest.raises(UserError, match=rf"odd\.parquet: {said}"):
+        read(path)
+
+
+def test_rows_are_counted_on_through_the_file(tmp_path):
+    count = 2_500
+    table = {
+        "image": ["a.jpg"] * count,
+        "item_id": ["a"] * count,
+        "vertical": ["dress"] * (count - 1) + [None],
+        "embedding": np.eye(2)[np.zeros(count, int)].tolist(),
+    }
+    pq.write_table(pa.table(table), tmp_path / "long.parquet")
+    with pytest.raises(UserError, match="row 2500, column vertical"):
+        read(tmp_path / "long.parquet")
