@@ -2,12 +2,16 @@ r"""Fills the index that pictures are searched in, and switches to it when it is
 
     python tools/build_index.py --run_dir=runs/mine
     python tools/build_index.py --run_dir=runs/mine --embeddings=embeddings/unified.parquet
-    python tools/build_index.py --run_dir=runs/mine --bulk=catalogue.parquet
+    python tools/build_index.py --run_dir=runs/mine --bulk=new_products.parquet
+    python tools/build_index.py --run_dir=runs/mine --bulk=catalogue.parquet --replace_all
+    python tools/build_index.py --run_dir=runs/mine --delete_item=dress-17
 
-Without --embeddings and --bulk it embeds the prepared dataset's gallery with the SavedModel. Called
-again it replaces what is there picture by picture and removes what is gone. A new model gets a
+Without --embeddings and --bulk it embeds the prepared dataset's gallery with the SavedModel, which
+takes the place of the gallery that is there. --bulk adds, and replaces picture by picture.
+--replace_all removes all that is not given; without it no more than a tenth is ever removed.
+--delete and --delete_item remove what they name from the pictures that answer. A new model gets a
 collection of its own beside the old ones, which answer until the new one is whole. --dry_run tells
-how many pictures would be embedded, and how many removed.
+what would be added, and what removed.
 """
 
 from __future__ import annotations
@@ -22,7 +26,8 @@ from apparel_embed.cli.ending import NOTHING_WRITTEN, command, tell_end
 from apparel_embed.cli.index_flags import IndexFlags
 from apparel_embed.cli.search_flags import SearchRunFlags
 from apparel_embed.data.manifest import SPLITS
-from apparel_embed.search.build import fill_index, plan_index
+from apparel_embed.errors import UserError
+from apparel_embed.search.build import fill_index, named_keys, plan_index, remove_pictures
 from apparel_embed.search.source import IndexSource
 
 _RUN = SearchRunFlags()
@@ -39,18 +44,32 @@ _BULK = flags.DEFINE_string(
     "bulk",
     None,
     "Parquet file, or directory of some, of `image`, `item_id`, `vertical` and `embedding`, made "
-    "by the same model, instead of a prepared dataset",
+    "by the same model, to be added",
 )
-flags.mark_flags_as_mutual_exclusive(["embeddings", "bulk"])
-_DELETE_OTHERS = flags.DEFINE_bool(
-    "delete_others", True, "remove pictures of this model that are not among those given"
+_REPLACE_ALL = flags.DEFINE_bool(
+    "replace_all", False, "remove all pictures of this model that are not among those given"
+)
+_DELETE = flags.DEFINE_multi_string(
+    "delete",
+    None,
+    "picture to remove: its key, or its path or URI as the manifest has it; repeat it",
+)
+_DELETE_ITEM = flags.DEFINE_multi_string(
+    "delete_item", None, "item to remove with all its pictures; repeat it"
 )
 _SWITCH = flags.DEFINE_bool("switch", True, "let this model's pictures answer once they are whole")
 _DRY_RUN = DryRunFlag()
+flags.mark_flags_as_mutual_exclusive(["embeddings", "bulk", "delete"])
+flags.mark_flags_as_mutual_exclusive(["embeddings", "bulk", "delete_item"])
 
 
 def main() -> None:
-    """Fills the index and says what was done."""
+    """Fills the index, or removes from it, and says what was done."""
+    if _DELETE.value or _DELETE_ITEM.value:
+        if _REPLACE_ALL.value or _SPLITS.value:
+            raise UserError("--delete and --delete_item: not with --replace_all or --split")
+        remove()
+        return
     source = IndexSource(
         saved_model=_RUN.newest_model(),
         prepared=_RUN.prepared,
@@ -66,7 +85,7 @@ def main() -> None:
             index,
             source,
             _SETTINGS.settings(),
-            delete_others=_DELETE_OTHERS.value,
+            replace_all=_REPLACE_ALL.value,
             switch=_SWITCH.value,
         )
     tell_end(
@@ -83,10 +102,34 @@ def main() -> None:
     )
 
 
+def remove() -> None:
+    """Removes what is named from the pictures that answer."""
+    with _RUN.filled_index() as index:
+        version = index.current()
+        if version is None:
+            raise UserError(f"{_RUN.index_uri}: no version of the index is whole; fill it first")
+        keys = named_keys(index, version, _DELETE.value or [], _DELETE_ITEM.value or [])
+        if _DRY_RUN.is_given:
+            tell_end(
+                [
+                    ("Pictures", f"{len(keys)} of {version.pictures} would be removed"),
+                    NOTHING_WRITTEN,
+                ]
+            )
+            return
+        version = remove_pictures(index, version, keys)
+    tell_end(
+        [
+            ("Index", f"{len(keys)} pictures removed, {version.pictures} left"),
+            ("Next", command("tools/serve_search.py", **_RUN.again)),
+        ]
+    )
+
+
 def tell_plan(source: IndexSource) -> None:
     """Says what would be done."""
     with _RUN.index_if_there() as index:
-        plan = plan_index(index, source, delete_others=_DELETE_OTHERS.value)
+        plan = plan_index(index, source, replace_all=_REPLACE_ALL.value)
     if plan.answers:
         answers = "answers now and would afterwards"
     else:

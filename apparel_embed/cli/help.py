@@ -51,7 +51,6 @@ SELDOM_NEEDED = frozenset(
         "combined_learning_rate",
         "combined_seeds",
         "crop_margin",
-        "delete_others",
         "distance",
         "frozen_views",
         "hnsw_ef_construction",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
@@ -49,7 +52,7 @@ class BuildPlan:
     Attributes:
       model: fingerprint of the SavedModel.
       pictures: that would be in its version, if the model can embed all.
-      new: of them, those that are not there yet; the others would be replaced.
+      new: of them, those that are not there yet.
       removed: pictures that are there and would be removed.
       answers: whether this model's version is the one that answers now.
     """
@@ -79,10 +82,10 @@ def build_index(
     rows: Rows,
     *,
     expected: int | None = None,
-    delete_others: bool = True,
+    replaced: Collection[str] = (),
     switch: bool = True,
 ) -> BuildSummary:
-    """Fills a version with pictures and lets it answer; calling it again changes nothing.
+    """Adds pictures to a version and lets it answer; calling it again changes nothing.
 
     Killed at any moment it leaves an index that opens: a version that was never complete does not
     answer, and one that answers has old and new pictures, each whole.
@@ -90,28 +93,22 @@ def build_index(
     Args:
       index: where to.
       version: model, length, settings and what records count in.
-      rows: pictures with embeddings.
+      rows: pictures with embeddings; each replaces the one that has its key.
       expected: pictures that were to be embedded, to tell how many could not be.
-      delete_others: remove pictures of the version that are not among `rows`.
+      replaced: keys of pictures that are removed unless they are among `rows`.
       switch: let the version answer when it is complete.
     """
     version = index.begin(version)
-    before = set(index.keys(version.model))
     keys: set[str] = set()
-    verticals: set[str] = set()
     with progress_bar(total=expected, what="index", unit="pictures") as bar:
         for pictures, embeddings in rows:
             if pictures:
                 index.upsert(version.model, pictures, embeddings)
             keys.update(picture.key for picture in pictures)
-            verticals.update(picture.vertical for picture in pictures)
             bar.update(len(pictures))
-    others = sorted(before - keys) if delete_others else []
+    others = sorted(set(replaced) - keys)
     index.delete(version.model, others)
-    if not delete_others:
-        known = index.version(version.model)
-        verticals.update(known.verticals if known else ())
-    version = index.finish(dataclasses.replace(version, verticals=tuple(sorted(verticals))))
+    version = index.finish(version)
     if switch:
         index.switch(version.model)
     return BuildSummary(
@@ -124,64 +121,150 @@ def fill_index(
     source: IndexSource,
     settings: IndexSettings,
     *,
-    delete_others: bool = True,
+    replace_all: bool = False,
     switch: bool = True,
 ) -> BuildSummary:
-    """Fills an index from what `source` names; see `build_index`."""
+    """Fills an index from what `source` names; see `build_index`.
+
+    Embeddings from elsewhere are added. A prepared dataset's gallery takes the place of the gallery
+    that is there, since records are numbered anew in each; what was added otherwise stays.
+
+    Args:
+      index: where to.
+      source: what to index.
+      settings: how vectors are kept.
+      replace_all: remove all that is not in `source`.
+      switch: let the version answer when it is complete.
+
+    Raises:
+      UserError: if more than a tenth of the pictures would be removed without `replace_all`.
+    """
     model = LocalModel(source.saved_model)
+    version = new_version(source.saved_model, model.dim, settings)
+    known = index.version(version.model)
+    replaced = _replaced(index, source, version.model, replace_all)
     if source.bulk:
-        version = new_version(source.saved_model, model.dim, settings)
-        rows, expected = bulk_rows(source.bulk), None
+        if known and not replace_all:
+            version = dataclasses.replace(version, pictures_of=known.pictures_of)
+        return build_index(index, version, bulk_rows(source.bulk), replaced=replaced, switch=switch)
+    dataset = PreparedDataset.open(source.prepared)
+    version = dataclasses.replace(version, pictures_of=dataset.fingerprint)
+    records = gallery_records(dataset, source.splits)
+    if not replace_all:
+        _check_removal(len(replaced - _keys_of(dataset, records)), known)
+    if source.embeddings:
+        rows = stored_records(dataset, records, source.embeddings)
     else:
-        dataset = PreparedDataset.open(source.prepared)
-        records = gallery_records(dataset, source.splits)
-        version = new_version(source.saved_model, model.dim, settings, dataset.fingerprint)
-        rows, expected = embed_records(dataset, records, model), len(records)
-        if source.embeddings:
-            rows = stored_records(dataset, records, source.embeddings)
+        rows = embed_records(dataset, records, model)
     return build_index(
-        index, version, rows, expected=expected, delete_others=delete_others, switch=switch
+        index, version, rows, expected=len(records), replaced=replaced, switch=switch
     )
 
 
 def plan_index(
-    index: VectorIndex | None, source: IndexSource, *, delete_others: bool = True
+    index: VectorIndex | None, source: IndexSource, *, replace_all: bool = False
 ) -> BuildPlan:
     """Returns what `fill_index` would change; embeds and writes nothing.
 
     Args:
       index: that would be filled; None where there is none yet.
       source: what would be indexed.
-      delete_others: as for `fill_index`.
+      replace_all: as for `fill_index`.
+
+    Raises:
+      UserError: as `fill_index`.
     """
     model = saved_model_fingerprint(source.saved_model)
+    known = index.version(model) if index else None
     if source.bulk:
         keys = {picture.key for pictures, _ in bulk_rows(source.bulk) for picture in pictures}
     else:
         dataset = PreparedDataset.open(source.prepared)
-        records = gallery_records(dataset, source.splits)
-        keys = {picture.key for picture in dataset_pictures(dataset, records)}
-    before = set(index.keys(model)) if index and index.version(model) else set()
+        keys = _keys_of(dataset, gallery_records(dataset, source.splits))
+    before, removed = set[str](), set[str]()
+    if index and known:
+        before = set(index.keys(model))
+        removed = _replaced(index, source, model, replace_all) - keys
+    if not replace_all:
+        _check_removal(len(removed), known)
     current = index.current() if index else None
     return BuildPlan(
         model=model,
-        pictures=len(keys) if delete_others else len(keys | before),
+        pictures=len((before | keys) - removed),
         new=len(keys - before),
-        removed=len(before - keys) if delete_others else 0,
+        removed=len(removed),
         answers=current is not None and current.model == model,
     )
 
 
-def new_version(
-    saved_model: Path, dim: int, settings: IndexSettings, pictures_of: str = ""
-) -> Version:
+def named_keys(
+    index: VectorIndex, version: Version, pictures: Sequence[str], items: Sequence[str]
+) -> list[str]:
+    """Returns the keys of pictures that are to be removed.
+
+    Args:
+      index: where they are.
+      version: of which model.
+      pictures: each named by its key, path or URI; one path has several keys if it has boxes.
+      items: all pictures of these.
+
+    Raises:
+      UserError: if one is not there.
+    """
+    keys: set[str] = set()
+    asked = [("picture", one, index.keys(version.model, pictures=[one])) for one in pictures]
+    asked += [("item", one, index.keys(version.model, items=[one])) for one in items]
+    for what, name, found in asked:
+        those = set(found)
+        if not those:
+            raise UserError(f"no {what} {name[:200]!r} in the index; nothing was removed")
+        keys |= those
+    return sorted(keys)
+
+
+def remove_pictures(index: VectorIndex, version: Version, keys: Sequence[str]) -> Version:
+    """Removes pictures, and returns the version as it is then.
+
+    Args:
+      index: where they are.
+      version: of which model.
+      keys: of the pictures; see `named_keys`.
+
+    Raises:
+      UserError: if none would be left.
+    """
+    if len(keys) >= version.pictures:
+        raise UserError(f"all {version.pictures} pictures would be removed; nothing was removed")
+    index.delete(version.model, keys)
+    return index.finish(version)
+
+
+def _replaced(index: VectorIndex, source: IndexSource, model: str, replace_all: bool) -> set[str]:
+    """Returns the keys of pictures that do not outlast those of the source."""
+    if not index.version(model) or (source.bulk and not replace_all):
+        return set()
+    return set(index.keys(model, of_dataset=not replace_all))
+
+
+def _keys_of(dataset: PreparedDataset, records: np.ndarray) -> set[str]:
+    return {picture.key for picture in dataset_pictures(dataset, records)}
+
+
+def _check_removal(removed: int, known: Version | None) -> None:
+    # A version that was never whole has counted nothing, and answers nobody.
+    if known and known.complete and removed > known.pictures / 10:
+        raise UserError(
+            f"{removed} of {known.pictures} pictures of the index would be removed; more than a "
+            "tenth is removed only with --replace_all. Nothing was changed"
+        )
+
+
+def new_version(saved_model: Path, dim: int, settings: IndexSettings) -> Version:
     """Returns the version of a SavedModel, to be filled.
 
     Args:
       saved_model: directory of one version of the model.
       dim: length of its embeddings.
       settings: how vectors are kept.
-      pictures_of: fingerprint of what records count in.
     """
-    model = saved_model_fingerprint(saved_model)
-    return Version(model, dim, pictures_of=pictures_of, settings=settings)
+    return Version(saved_model_fingerprint(saved_model), dim, settings=settings)

@@ -181,7 +181,7 @@ class VectorIndex:
         """Writes all to disk and says that the version is complete.
 
         Args:
-          version: with what is now true of its pictures; `pictures` is counted.
+          version: with what is now true of its pictures; `pictures` and `verticals` are counted.
         """
         with told(self._uri):
             self._client.flush(version.collection)
@@ -197,6 +197,7 @@ class VectorIndex:
             version,
             complete=True,
             pictures=pictures,
+            verticals=tuple(sorted(self._verticals(version))),
             settings=self._known(version.model).settings,
         )
         self._write_version(version)
@@ -226,9 +227,29 @@ class VectorIndex:
             self._client.drop_collection(version.collection)
         self._loaded.discard(version.collection)
 
-    def keys(self, model: str) -> Iterator[str]:
-        """Yields the keys of all pictures of a version, in any order."""
-        for page in self._pages(self._known(model), "", ["key"]):
+    def keys(
+        self,
+        model: str,
+        *,
+        of_dataset: bool = False,
+        pictures: Sequence[str] | None = None,
+        items: Sequence[str] | None = None,
+    ) -> Iterator[str]:
+        """Yields keys of pictures of a version, in any order.
+
+        Args:
+          model: fingerprint of the version's model.
+          of_dataset: those of pictures of a prepared dataset only.
+          pictures: those of these only, each named by its key, path or URI.
+          items: those of these items only.
+        """
+        conditions = ["record >= 0"] if of_dataset else []
+        if pictures is not None:
+            named = [milvus.among(field, pictures) for field in ("key", "picture")]
+            conditions.append(f"({' or '.join(named)})")
+        if items is not None:
+            conditions.append(milvus.among("item", items))
+        for page in self._pages(self._known(model), " and ".join(conditions), ["key"]):
             yield from (row["key"] for row in page)
 
     def picture(self, version: Version, key: str) -> tuple[IndexedPicture, np.ndarray] | None:
@@ -286,6 +307,10 @@ class VectorIndex:
             fetch, k, efforts=version.settings.efforts, by_item=by_item, most=LARGEST_K
         )
 
+    def _verticals(self, version: Version) -> set[str]:
+        pages = self._pages(version, "", ["vertical"])
+        return {row["vertical"] for page in pages for row in page}
+
     def _ask(
         self,
         version: Version,
@@ -336,7 +361,11 @@ class VectorIndex:
         collection = self._load(version)
         with told(self._uri):
             pages = self._client.query_iterator(
-                collection, filter=condition, batch_size=LARGEST_K, output_fields=list(fields)
+                collection,
+                filter=condition,
+                batch_size=LARGEST_K,
+                output_fields=list(fields),
+                consistency_level="Strong",
             )
             try:
                 while True:

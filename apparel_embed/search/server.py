@@ -29,7 +29,7 @@ from apparel_embed.search.pictures import (
 )
 from apparel_embed.search.searcher import Embedder, Searcher, answering_version
 from apparel_embed.search.service import create_app
-from apparel_embed.search.version import Version
+from apparel_embed.search.version import IndexedPicture, Version
 from apparel_embed.serving.local import LocalModel
 
 _EXAMPLES_PER_VERTICAL = 1
@@ -52,6 +52,23 @@ class SearchSources:
     prepared: Path | None
     pictures: Path | None = None
     serving_address: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class _PreparedOrFiles:
+    """Pictures of an index that was filled from a dataset and then added to.
+
+    Attributes:
+      prepared: those of the dataset.
+      files: those that were added.
+    """
+
+    prepared: PictureSource
+    files: PictureSource
+
+    def jpeg(self, picture: IndexedPicture) -> bytes | None:
+        """Returns a picture as JPEG; None if it is not there."""
+        return (self.prepared if picture.record >= 0 else self.files).jpeg(picture)
 
 
 def open_embedder(sources: SearchSources) -> Embedder:
@@ -90,16 +107,16 @@ def open_searcher(
 def make_service(index: VectorIndex, sources: SearchSources, limits: Limits) -> FastAPI:
     """Makes the service of a run."""
     searcher, dataset = open_searcher(index, sources, limits.max_pixels)
-    pictures: PictureSource = NoPictures()
-    examples: list[Callable[[], bytes]] = []
+    files: PictureSource = NoPictures()
+    if sources.pictures:
+        files = FilePictures(sources.pictures, PictureSettings(max_pixels=limits.max_pixels))
+    pictures, examples = files, list[Callable[[], bytes]]()
     if dataset:
-        pictures = PreparedPictures(dataset)
+        pictures = _PreparedOrFiles(PreparedPictures(dataset), files)
         examples = [
             functools.partial(_picture, dataset, record)
             for record in example_records(dataset, _EXAMPLES_PER_VERTICAL)
         ]
-    elif sources.pictures:
-        pictures = FilePictures(sources.pictures, PictureSettings(max_pixels=limits.max_pixels))
     return create_app(searcher, pictures, limits=limits, examples=examples)
 
 

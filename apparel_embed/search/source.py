@@ -161,7 +161,8 @@ def _bulk_batch(
     if all(edge in batch.schema.names for edge in _BOX):
         edges = zip(*(batch.column(edge).to_pylist() for edge in _BOX))
         boxes = [None if None in box else box for box in edges]
-    pictures, embeddings = [], []
+    pictures: list[IndexedPicture] = []
+    embeddings: list[list[float]] = []
     for place, box in enumerate(boxes):
         row = {name: values[place] for name, values in columns.items()}
         where = f"{file}: row {first + place}"

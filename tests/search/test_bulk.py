@@ -1,5 +1,6 @@
 """An index of what bulk embedding wrote: a catalogue that was never prepared."""
 
+import dataclasses
 import functools
 import io
 import subprocess
@@ -125,12 +126,44 @@ def test_a_plan_tells_what_filling_then_changes(catalogue, embedded, tmp_path):
         assert more.answers and more.model == index.current().model
         done = fill_index(index, everything, IndexSettings())
         assert (done.upserted, done.deleted) == (more.pictures, more.removed)
-        kept = plan_index(index, few, delete_others=False)
+        kept = plan_index(index, few)
         assert (kept.pictures, kept.new, kept.removed) == (more.pictures, 0, 0)
-        less = plan_index(index, few)
+        assert fill_index(index, few, IndexSettings()).version.pictures == more.pictures
+        less = plan_index(index, few, replace_all=True)
         assert (less.pictures, less.new, less.removed) == (n, 0, more.new)
-        done = fill_index(index, few, IndexSettings())
+        done = fill_index(index, few, IndexSettings(), replace_all=True)
         assert (done.upserted, done.deleted) == (less.pictures, less.removed)
+
+
+def test_a_gallery_that_was_added_to_keeps_what_was_added_and_its_own_pictures(
+    catalogue, embedded, tmp_path
+):
+    gallery = IndexSource(catalogue.saved_model, catalogue.dataset.directory)
+    table = pq.read_table(min(embedded.glob("*.parquet"))).slice(0, 1)
+    image = table.schema.get_field_index("image")
+    added = tmp_path / "added.parquet"
+    pq.write_table(table.set_column(image, "image", pa.array(["added.png"])), added)
+    Image.new("RGB", (9, 9)).save(tmp_path / "added.png")
+    bulk = dataclasses.replace(gallery, bulk=added)
+    with VectorIndex(str(tmp_path / "index.db")) as index:
+        count = fill_index(index, gallery, IndexSettings()).version.pictures
+        more = fill_index(index, bulk, IndexSettings())
+        assert (more.upserted, more.deleted, more.version.pictures) == (1, 0, count + 1)
+        again = fill_index(index, gallery, IndexSettings())
+        assert (again.deleted, again.version.pictures) == (0, count + 1)
+
+        sources = SearchSources(catalogue.saved_model, catalogue.dataset.directory, tmp_path)
+        with TestClient(make_service(index, sources, Limits(rate=0))) as asked:
+            keys = list(index.keys(index.current().model))
+            assert {asked.get(f"/pictures/{key}").status_code for key in keys} == {200}
+
+        few = dataclasses.replace(gallery, splits=("val",))
+        for change in (plan_index, functools.partial(fill_index, settings=IndexSettings())):
+            with pytest.raises(UserError, match=rf"of {count + 1} pictures .* with --replace_all"):
+                change(index, few)
+        assert index.current().pictures == count + 1
+        whole = fill_index(index, few, IndexSettings(), replace_all=True)
+        assert whole.version.pictures == whole.upserted < count
 
 
 def test_a_dry_run_makes_no_file(catalogue, embedded, tmp_path):

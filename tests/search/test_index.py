@@ -8,7 +8,7 @@ from search_pictures import some_pictures, unit_vectors
 
 from apparel_embed.errors import UserError
 from apparel_embed.retrieval.neighbours import nearest
-from apparel_embed.search.build import build_index
+from apparel_embed.search.build import build_index, named_keys, remove_pictures
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.version import IndexedPicture, IndexSettings, Version
 
@@ -84,13 +84,43 @@ def test_filling_again_replaces_and_removes_by_picture(tmp_path):
         assert (again.version.pictures, again.deleted) == (20, 0)
 
         moved = [dataclasses.replace(one, vertical="top") for one in some_pictures(12)]
-        less = build_index(index, Version(A, DIM), iter([(moved, unit_vectors(12, seed=9))]))
+        rows = iter([(moved, unit_vectors(12, seed=9))])
+        less = build_index(index, Version(A, DIM), rows, replaced=set(index.keys(A)))
         assert (less.version.pictures, less.deleted) == (12, 8)
         assert less.version.verticals == ("top",)
         hits = index.search(less.version, unit_vectors(12, seed=9)[3], 100, by_item=False)
         assert len(hits) == 12
         assert hits[0].picture == moved[3]
         assert hits[0].distance < 1e-3
+
+        one = [dataclasses.replace(some_pictures(31)[30], vertical="hat")]
+        more = build_index(index, Version(A, DIM), iter([(one, unit_vectors(1, seed=8))]))
+        assert (more.version.pictures, more.upserted, more.deleted) == (13, 1, 0)
+        assert more.version.verticals == ("hat", "top")
+
+
+def test_pictures_are_removed_by_key_path_or_item_and_nothing_else_is(tmp_path):
+    with VectorIndex(str(tmp_path / "index.db")) as index:
+        rows = iter([(some_pictures(20, ("bag", "hat")), unit_vectors(20))])
+        version = build_index(index, Version(A, DIM), rows).version
+        keys = named_keys(index, version, [f"{7:032x}", "9.jpg"], ["item4", "item0"])
+        assert [int(key, 16) for key in keys] == [0, 1, 2, 7, 9, 12, 13, 14]
+        for pictures, items, said in (
+            (["9.jpg", "nowhere.jpg"], [], "no picture 'nowhere.jpg'"),
+            ([], ["item1", 'x" or item != "'], "no item 'x\" or item != \"'"),
+        ):
+            with pytest.raises(UserError, match=said):
+                named_keys(index, version, pictures, items)
+        assert remove_pictures(index, version, keys).pictures == 12
+        assert sorted(int(key, 16) for key in index.keys(A)) == [
+            *range(3, 7),
+            8,
+            10,
+            11,
+            *range(15, 20),
+        ]
+        with pytest.raises(UserError, match="all 12 pictures would be removed"):
+            remove_pictures(index, index.current(), list(index.keys(A)))
 
 
 def test_versions_lie_side_by_side_and_only_a_whole_one_answers(tmp_path):
@@ -120,7 +150,7 @@ KILLED = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from search_pictures import some_pictures, unit_vectors
-from apparel_embed.search.build import build_index
+from apparel_embed.search.build import build_index, named_keys, remove_pictures
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.version import Version
 
