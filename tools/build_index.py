@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 
 from apparel_embed.cli import app
 from apparel_embed.cli.dry_run_flags import DryRunFlag
@@ -87,6 +87,12 @@ def main() -> None:
             _SETTINGS.settings(),
             replace_all=_REPLACE_ALL.value,
             switch=_SWITCH.value,
+        )
+    if done.unknown:
+        logging.warning(
+            "the model has never seen these verticals of the index: %s. A search in all verticals "
+            "finds them, but worse than those it was trained on; train it anew with them",
+            ", ".join(done.unknown),
         )
     tell_end(
         [

@@ -2,7 +2,8 @@ r"""Searches the catalogue by a picture and prints a table of what was found.
 
     python tools/search.py --run_dir=runs/mine --picture=street.jpg --box=10,20,200,300
 
-With --vertical_head the model tells in which vertical to search; --vertical says it yourself.
+It searches in all verticals, unless --vertical names one. --noall_verticals searches in the one
+that the model predicts, if it was exported with --vertical_head: faster, and wrong where that is.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ _BOX = flags.DEFINE_string(
     "box", "", "where the garment is: x_min,y_min,x_max,y_max in pixels of the upright picture"
 )
 _VERTICAL = flags.DEFINE_string(
-    "vertical", None, "vertical to search in; by default the predicted one, or all"
+    "vertical", None, "vertical to search in; by default what --all_verticals says"
+)
+_ALL_VERTICALS = flags.DEFINE_bool(
+    "all_verticals", True, "search in all verticals; otherwise in the one that the model predicts"
 )
 _K = define_number("k", 10, "items to find", 1, 100)
 
@@ -37,7 +41,14 @@ def main() -> None:
     """Searches and prints the table."""
     with _RUN.filled_index() as index:
         searcher, _ = open_searcher(index, _SOURCES.sources(index), Limits().max_pixels)
-        found = search_file(searcher, Path(_PICTURE.value), _K.value, _BOX.value, _VERTICAL.value)
+        found = search_file(
+            searcher,
+            Path(_PICTURE.value),
+            _K.value,
+            _BOX.value,
+            _VERTICAL.value,
+            _ALL_VERTICALS.value,
+        )
     print(table_of(found))
     tell_end([("Next", command("tools/serve_search.py", **_RUN.again))])
 

@@ -22,7 +22,7 @@ from apparel_embed.search.source import (
     gallery_records,
     stored_records,
 )
-from apparel_embed.search.version import IndexSettings, Version
+from apparel_embed.search.version import IndexSettings, Version, unknown_verticals
 from apparel_embed.serving.local import LocalModel
 
 
@@ -36,6 +36,7 @@ class BuildSummary:
       deleted: pictures that were there and are no more.
       invalid: pictures that the model could not embed.
       switched: whether the version answers.
+      unknown: verticals of the version that the model has never seen.
     """
 
     version: Version
@@ -43,6 +44,7 @@ class BuildSummary:
     deleted: int
     invalid: int
     switched: bool
+    unknown: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,22 +145,24 @@ def fill_index(
     version = new_version(source.saved_model, model.dim, settings)
     known = index.version(version.model)
     replaced = _replaced(index, source, version.model, replace_all)
+    expected = None
     if source.bulk:
         if known and not replace_all:
             version = dataclasses.replace(version, pictures_of=known.pictures_of)
-        return build_index(index, version, bulk_rows(source.bulk), replaced=replaced, switch=switch)
-    dataset = PreparedDataset.open(source.prepared)
-    version = dataclasses.replace(version, pictures_of=dataset.fingerprint)
-    records = gallery_records(dataset, source.splits)
-    if not replace_all:
-        _check_removal(len(replaced - _keys_of(dataset, records)), known)
-    if source.embeddings:
-        rows = stored_records(dataset, records, source.embeddings)
+        rows = bulk_rows(source.bulk)
     else:
-        rows = embed_records(dataset, records, model)
-    return build_index(
-        index, version, rows, expected=len(records), replaced=replaced, switch=switch
-    )
+        dataset = PreparedDataset.open(source.prepared)
+        version = dataclasses.replace(version, pictures_of=dataset.fingerprint)
+        records = gallery_records(dataset, source.splits)
+        expected = len(records)
+        if not replace_all:
+            _check_removal(len(replaced - _keys_of(dataset, records)), known)
+        if source.embeddings:
+            rows = stored_records(dataset, records, source.embeddings)
+        else:
+            rows = embed_records(dataset, records, model)
+    done = build_index(index, version, rows, expected=expected, replaced=replaced, switch=switch)
+    return dataclasses.replace(done, unknown=unknown_verticals(done.version, model.verticals))
 
 
 def plan_index(

@@ -17,7 +17,7 @@ from apparel_embed.data.pictures import Box, PictureSettings, prepare_picture
 from apparel_embed.errors import UserError
 from apparel_embed.search.build import saved_model_fingerprint
 from apparel_embed.search.index import VectorIndex
-from apparel_embed.search.version import Hit, IndexedPicture, Version
+from apparel_embed.search.version import Hit, IndexedPicture, Version, unknown_verticals
 from apparel_embed.serving.embeddings import Embeddings
 from apparel_embed.serving.versions import saved_model_versions
 
@@ -54,7 +54,8 @@ class Found:
     Attributes:
       hits: nearest first.
       vertical: that was searched in; None for all.
-      predicted: whether the model chose that vertical.
+      predicted: whether the model chose that vertical; those that it does not know were searched,
+        too.
       scores: (vertical, probability), most probable first; () if the model has none.
       seconds: by step: `prepare`, `embed`, `search`.
     """
@@ -96,6 +97,11 @@ class Searcher:
         """Whether the model may tell a picture's vertical."""
         return bool(self._embedder.verticals)
 
+    @property
+    def unknown_verticals(self) -> tuple[str, ...]:
+        """Verticals of the index that the model never predicts."""
+        return unknown_verticals(self.version, self._embedder.verticals)
+
     def search_bytes(
         self,
         encoded: bytes,
@@ -103,7 +109,7 @@ class Searcher:
         *,
         box: Box | None = None,
         vertical: str | None = None,
-        all_verticals: bool = False,
+        all_verticals: bool = True,
     ) -> Found:
         """Finds items like the one in a picture.
 
@@ -111,8 +117,10 @@ class Searcher:
           encoded: a picture of any format that `prepare_picture` knows.
           k: how many items.
           box: where the garment is, in pixels of the upright picture; None for all of it.
-          vertical: to search in; None for the one the model predicts, or all if it cannot.
-          all_verticals: search in all, whatever is predicted.
+          vertical: to search in; None for what `all_verticals` says.
+          all_verticals: search in all; otherwise in the one that the model predicts and those that
+            it does not know, or in all if it predicts none. A model that is often wrong about the
+            vertical then finds nothing that is right.
 
         Raises:
           RejectedPicture: no usable picture.
@@ -129,12 +137,14 @@ class Searcher:
             raise NoGarment("the model can make nothing of this picture")
         scores = self._ranked(None if all_scores is None else all_scores[0])
         predicted = vertical is None and not all_verticals and bool(scores)
+        also: tuple[str, ...] = ()
         if predicted:
-            vertical = scores[0][0]
-        hits = self._hits(embeddings[0], k, None if all_verticals else vertical)
+            vertical, also = scores[0][0], self.unknown_verticals
+        wanted = (vertical, *also) if vertical is not None else None
+        hits = self._hits(embeddings[0], k, wanted)
         return Found(
             hits,
-            None if all_verticals else vertical,
+            vertical,
             predicted,
             scores,
             {
@@ -166,7 +176,8 @@ class Searcher:
             raise UnknownPicture(f"no picture {key[:32]!r} in the index")
         picture, embedding = found
         vertical = None if all_verticals else (vertical or picture.vertical)
-        hits = self._hits(embedding, k, vertical, without=key)
+        wanted = (vertical,) if vertical is not None else None
+        hits = self._hits(embedding, k, wanted, without=key)
         return Found(hits, vertical, False, (), {"search": time.perf_counter() - start})
 
     def picture(self, key: str) -> IndexedPicture | None:
@@ -178,10 +189,10 @@ class Searcher:
         return found[0] if found else None
 
     def _hits(
-        self, embedding: np.ndarray, k: int, vertical: str | None, without: str = ""
+        self, embedding: np.ndarray, k: int, verticals: Sequence[str] | None, without: str = ""
     ) -> list[Hit]:
         hits = self.index.search(
-            self.version, embedding, k, vertical=vertical, by_item=True, without=without
+            self.version, embedding, k, vertical=verticals, by_item=True, without=without
         )
         with self._lock:
             for hit in hits:

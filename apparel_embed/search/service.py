@@ -250,9 +250,12 @@ def _add_searches(
             str, Form(max_length=200, description="x_min,y_min,x_max,y_max: pixels, upright")
         ] = "",
         vertical: Annotated[
-            str, Form(max_length=1024, description="to search in; by default the predicted one")
+            str,
+            Form(max_length=1024, description="to search in; by default what all_verticals says"),
         ] = "",
-        all_verticals: Annotated[bool, Form(description="search in all")] = False,
+        all_verticals: Annotated[
+            bool, Form(description="search in all, and not in the predicted one")
+        ] = True,
         k: Annotated[int, Form(ge=1, le=MOST_HITS, description="items to find")] = 12,
     ) -> SearchAnswer:
         try:
@@ -286,7 +289,7 @@ def _add_searches(
         request: Request,
         key: Annotated[str, Query(pattern="^[0-9a-f]{32}$", description="of the picture")],
         vertical: Annotated[
-            str, Query(max_length=1024, description="to search in; by default the picture's")
+            str, Query(max_length=1024, description="to search in; by default the picture's own")
         ] = "",
         all_verticals: Annotated[bool, Query(description="search in all")] = False,
         k: Annotated[int, Query(ge=1, le=MOST_HITS, description="items to find")] = 12,

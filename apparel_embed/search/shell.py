@@ -15,7 +15,12 @@ from apparel_embed.search.searcher import Found, NoGarment, Searcher, UnknownVer
 
 
 def search_file(
-    searcher: Searcher, path: Path, k: int, box_text: str = "", vertical: str | None = None
+    searcher: Searcher,
+    path: Path,
+    k: int,
+    box_text: str = "",
+    vertical: str | None = None,
+    all_verticals: bool = True,
 ) -> Found:
     """Searches by a picture file.
 
@@ -24,14 +29,19 @@ def search_file(
       path: of the picture.
       k: how many items.
       box_text: `x_min,y_min,x_max,y_max`, or "" for the whole picture.
-      vertical: to search in; None for the predicted one, or all.
+      vertical: to search in; None for what `all_verticals` says.
+      all_verticals: search in all, and not in the predicted one.
 
     Raises:
       UserError: no usable picture, box or vertical.
     """
     try:
         return searcher.search_bytes(
-            path.read_bytes(), k, box=parse_box(box_text), vertical=vertical
+            path.read_bytes(),
+            k,
+            box=parse_box(box_text),
+            vertical=vertical,
+            all_verticals=all_verticals,
         )
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -55,5 +65,7 @@ def table_of(found: Found) -> str:
         )
     where = found.vertical or "all verticals"
     how = f" (predicted, {found.scores[0][1]:.0%})" if found.predicted else ""
+    if found.vertical is None and found.scores:
+        how = f" (the model sees {found.scores[0][0]}, {found.scores[0][1]:.0%})"
     times = ", ".join(f"{step} {1000 * value:.0f} ms" for step, value in found.seconds.items())
     return plain_text(table, f"in {where}{how}; {times}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 INDEX_KINDS = ("FLAT", "IVF_FLAT", "HNSW")
 # Most candidates that Milvus takes in a search of HNSW.
@@ -125,3 +126,13 @@ def collection_name(model: str) -> str:
       model: its fingerprint, hexadecimal.
     """
     return f"pictures_{model[:32]}"
+
+
+def unknown_verticals(version: Version, known: Sequence[str]) -> tuple[str, ...]:
+    """Returns the verticals of an index that a model has never seen.
+
+    Args:
+      version: of the index.
+      known: verticals that the model knows; () if that is not known.
+    """
+    return tuple(name for name in version.verticals if known and name not in known)

@@ -5,12 +5,19 @@ import threading
 import grpc
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.retrieval.neighbours import nearest
-from apparel_embed.search.source import GALLERY
+from apparel_embed.search.build import fill_index
+from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.searcher import Searcher
+from apparel_embed.search.source import GALLERY, IndexSource
+from apparel_embed.search.version import IndexSettings
 from apparel_embed.serving.local import LocalModel
 
 pytestmark = pytest.mark.slow
@@ -63,18 +70,42 @@ def test_hits_are_those_of_the_exact_search(client, catalogue):
 def test_the_vertical_is_predicted_or_given_or_all(client, catalogue):
     _, (picture, *_) = street_pictures(catalogue, "dress")
 
-    predicted = search(client, picture).json()
+    predicted = search(client, picture, all_verticals="false").json()
     given = search(client, picture, vertical="dress").json()
-    everything = search(client, picture, all_verticals="true", k="100").json()
+    everything = search(client, picture, k="100").json()
 
     assert (predicted["vertical"], predicted["predicted"]) == ("bag", True)
     assert [one["vertical"] for one in predicted["scores"]] == ["bag", "dress"]
     assert predicted["scores"][0]["score"] == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-3)
     assert (given["vertical"], given["predicted"]) == ("dress", False)
     assert {hit["vertical"] for hit in given["hits"]} == {"dress"}
-    assert everything["vertical"] is None
+    assert (everything["vertical"], everything["predicted"]) == (None, False)
+    assert everything["scores"] == predicted["scores"]
     assert {hit["vertical"] for hit in everything["hits"]} == {"bag", "dress"}
     assert len({hit["item"] for hit in everything["hits"]}) == len(everything["hits"]) == 20
+
+
+def test_a_vertical_that_the_model_does_not_know_is_told_and_searched(catalogue, tmp_path):
+    model = LocalModel(catalogue.saved_model)
+    embeddings = model.embed([encoded(seed=seed) for seed in range(3)]).embeddings
+    table = {
+        "image": ["0.png", "1.png", "2.png"],
+        "item_id": ["0", "1", "2"],
+        "vertical": ["bag", "dress", "hat"],
+        "embedding": embeddings.tolist(),
+    }
+    pq.write_table(pa.table(table), tmp_path / "table.parquet")
+    source = IndexSource(catalogue.saved_model, tmp_path, bulk=tmp_path / "table.parquet")
+    with VectorIndex(str(tmp_path / "index.db")) as index:
+        done = fill_index(index, source, IndexSettings())
+        searcher = Searcher(index, done.version, model, PictureSettings())
+        routed = searcher.search_bytes(encoded(seed=2), 5, all_verticals=False)
+        everything = searcher.search_bytes(encoded(seed=2), 5)
+    assert done.unknown == searcher.unknown_verticals == ("hat",)
+    assert (routed.vertical, routed.predicted) == ("bag", True)
+    assert {hit.picture.vertical for hit in routed.hits} == {"bag", "hat"}
+    assert {hit.picture.vertical for hit in everything.hits} == {"bag", "dress", "hat"}
+    assert everything.hits[0].picture.vertical == "hat"
 
 
 def test_a_box_searches_as_its_crop_does(client):
@@ -360,7 +391,9 @@ def test_tensorflow_serving_embeds_as_the_model_in_process_does(client, catalogu
         )
         app = make_service(catalogue.index, sources, Limits(rate=0))
         with TestClient(app) as remote:
-            here, there = search(client, picture).json(), search(remote, picture).json()
+            here, there = (
+                search(one, picture, all_verticals="false").json() for one in (client, remote)
+            )
             behaviour.failures = [grpc.StatusCode.NOT_FOUND]
             failed = search(remote, picture)
     assert len(behaviour.requests) >= 2

@@ -74,10 +74,10 @@ async function start() {
   byId("model").textContent = `Model ${info.model.slice(0, 16)} · version ${info.version}`;
   const select = byId("vertical");
   select.replaceChildren();
+  select.append(new Option("All kinds", ALL));
   if (info.predicts) {
     select.append(new Option("As the model sees it", PREDICTED));
   }
-  select.append(new Option("All kinds", ALL));
   for (const name of info.verticals) {
     select.append(new Option(name, `=${name}`));
   }
@@ -254,7 +254,7 @@ function wanted() {
   if (chosen === ALL) {
     return { all_verticals: "true" };
   }
-  return chosen.startsWith("=") ? { vertical: chosen.slice(1) } : {};
+  return chosen.startsWith("=") ? { vertical: chosen.slice(1) } : { all_verticals: "false" };
 }
 
 function askSearch(running) {
