@@ -110,7 +110,7 @@ def main() -> None:
 
 def remove() -> None:
     """Removes what is named from the pictures that answer."""
-    with _RUN.filled_index() as index:
+    with _RUN.filled_index(to_write=not _DRY_RUN.is_given) as index:
         version = index.current()
         if version is None:
             raise UserError(f"{_RUN.index_uri}: no version of the index is whole; fill it first")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from absl import flags
@@ -11,6 +12,7 @@ from absl import flags
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.errors import UserError
 from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.reading import open_to_read
 from apparel_embed.search.searcher import answering_model
 from apparel_embed.search.server import SearchSources
 from apparel_embed.serving.versions import SAVED_MODEL, saved_model_versions
@@ -88,19 +90,22 @@ class SearchRunFlags:
         """Opens the index; makes an empty one where there is none."""
         return VectorIndex(self.index_uri, os.environ.get(_TOKEN, ""))
 
-    def filled_index(self) -> VectorIndex:
-        """Opens the index to search in it.
+    def filled_index(self, *, to_write: bool = False) -> AbstractContextManager[VectorIndex]:
+        """Opens the index to search in it, and only on demand to change it.
 
         Raises:
           UserError: if there is none.
         """
         if self._is_missing():
             raise UserError(f"{self.index_uri}: no index; tools/build_index.py makes one")
-        return self.index()
+        return self.index() if to_write else self._reading()
 
-    def index_if_there(self) -> contextlib.AbstractContextManager[VectorIndex | None]:
-        """Opens the index, without making a file where there is none."""
-        return contextlib.nullcontext() if self._is_missing() else self.index()
+    def index_if_there(self) -> AbstractContextManager[VectorIndex | None]:
+        """Opens the index to read it, without making a file where there is none."""
+        return contextlib.nullcontext() if self._is_missing() else self._reading()
+
+    def _reading(self) -> AbstractContextManager[VectorIndex]:
+        return open_to_read(self.index_uri, os.environ.get(_TOKEN, ""))
 
     def _is_missing(self) -> bool:
         """Returns whether the index is a file that is not there; of servers that is not known."""

@@ -22,12 +22,7 @@ from apparel_embed.errors import UserError
 from apparel_embed.search import milvus
 from apparel_embed.search.fetching import nearest_groups
 from apparel_embed.search.milvus import FIELDS, quote, told
-from apparel_embed.search.version import (
-    Hit,
-    IndexedPicture,
-    Version,
-    collection_name,
-)
+from apparel_embed.search.version import Hit, IndexedPicture, Version, collection_name
 
 # What Milvus returns of one search at most.
 LARGEST_K = 16_384
@@ -62,13 +57,9 @@ class VectorIndex:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._is_file = "://" not in uri
         if self._is_file:
-            if Path(uri).is_dir():
-                raise UserError(
-                    f"{uri}: is a directory, not a file of this Milvus Lite; an index made by "
-                    "another release is to be removed and built again"
-                )
+            milvus.check_file(Path(uri))
             Path(uri).parent.mkdir(parents=True, exist_ok=True)
-        with told(uri, "cannot be opened; is another process using it?"):
+        with told(uri, "cannot be opened; another process writes it: wait until it is done"):
             self._client = MilvusClient(uri, token=token)
             if not self._client.has_collection(_VERSIONS):
                 milvus.create_versions(self._client, _VERSIONS)
@@ -330,14 +321,7 @@ class VectorIndex:
                 output_fields=list(FIELDS),
                 search_params={"metric_type": "L2", "params": parameters},
             )
-        # Milvus gives squared distances.
-        return [
-            Hit(
-                milvus.picture_of({**one["entity"], "key": one["key"]}),
-                max(one["distance"], 0.0) ** 0.5,
-            )
-            for one in found
-        ]
+        return milvus.hits_of(found)
 
     def _scan(
         self, version: Version, embedding: np.ndarray, limit: int, condition: str
@@ -346,11 +330,8 @@ class VectorIndex:
         hits: list[Hit] = []
         for page in self._pages(version, condition, [*FIELDS, "embedding"]):
             vectors = np.array([row["embedding"] for row in page], np.float32)
-            distances = np.linalg.norm(vectors - embedding, axis=1)
-            hits += [
-                Hit(milvus.picture_of(row), float(distance))
-                for row, distance in zip(page, distances)
-            ]
+            distances = np.linalg.norm(vectors - embedding, axis=1).tolist()
+            hits += map(Hit, map(milvus.picture_of, page), distances)
             hits = sorted(hits, key=lambda hit: hit.distance)[:limit]
         return hits
 

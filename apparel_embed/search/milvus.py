@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pymilvus import DataType, MilvusClient, MilvusException
@@ -41,6 +43,24 @@ def excluded(hits: Sequence[Hit], by_item: bool) -> list[str]:
     return [among("item", items, negated=True), among("key", keys, negated=True)]
 
 
+def check_file(path: Path) -> None:
+    """Checks what Milvus Lite says nothing clear about.
+
+    Raises:
+      UserError: if it cannot be a file of this Milvus Lite.
+    """
+    if path.is_dir():
+        raise UserError(
+            f"{path}: is a directory, not a file of this Milvus Lite; an index made by another "
+            "release is to be removed and built again"
+        )
+    if not re.fullmatch(r"[a-zA-Z0-9.\-_]+\.db", path.name):
+        raise UserError(
+            f"{path}: no name for the file of an index; allowed are a to z, 0 to 9, '.', '-' and "
+            "'_', with '.db' at the end"
+        )
+
+
 @contextlib.contextmanager
 def told(uri: str, hint: str = "") -> Iterator[None]:
     """Turns what Milvus raises into one line."""
@@ -62,6 +82,14 @@ def version_of(text: str) -> Version:
 def picture_of(row: dict[str, Any]) -> IndexedPicture:
     """Returns the picture of a row."""
     return IndexedPicture(**{name: row[name] for name in FIELDS})
+
+
+def hits_of(found: Sequence[Mapping[str, Any]]) -> list[Hit]:
+    """Returns the hits of a search, of which Milvus gives squared distances."""
+    return [
+        Hit(picture_of({**one["entity"], "key": one["key"]}), max(one["distance"], 0.0) ** 0.5)
+        for one in found
+    ]
 
 
 def row_of(picture: IndexedPicture) -> dict[str, Any]:

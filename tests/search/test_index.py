@@ -10,6 +10,7 @@ from apparel_embed.errors import UserError
 from apparel_embed.retrieval.neighbours import nearest
 from apparel_embed.search.build import build_index, named_keys, remove_pictures
 from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.reading import open_to_read
 from apparel_embed.search.version import IndexedPicture, IndexSettings, Version
 
 DIM = 8
@@ -201,9 +202,11 @@ def test_a_build_killed_while_it_writes_leaves_an_index_that_opens_and_is_consis
         assert (index.current(), whole.pictures) == (whole, 50)
 
 
-def test_a_file_that_another_process_has_open_is_told_in_one_line(index, filled, tmp_path):
+def test_what_one_process_writes_another_reads_but_does_not_write(index, filled):
     script = (
         "import sys; from apparel_embed.search.index import VectorIndex\n"
+        "from apparel_embed.search.reading import open_to_read\n"
+        "with open_to_read(sys.argv[1]) as index: print(index.version('a' * 64).pictures)\n"
         "try: VectorIndex(sys.argv[1])\n"
         "except ValueError as error: print(error)"
     )
@@ -211,8 +214,36 @@ def test_a_file_that_another_process_has_open_is_told_in_one_line(index, filled,
         [sys.executable, "-c", script, index._uri], capture_output=True, text=True
     )
 
-    assert "is another process using it?" in done.stdout.splitlines()[-1]
+    read, written = done.stdout.splitlines()[-2:]
+    assert read == str(COUNT)
+    assert "another process writes it: wait until it is done" in written
     assert "Traceback" not in done.stderr
+
+
+def test_an_index_is_filled_while_it_is_read(tmp_path):
+    (tmp_path / "what?  this").mkdir()
+    path = str(tmp_path / "what?  this" / "index.db")
+    with VectorIndex(path) as index:
+        build_index(index, Version(A, DIM), iter([(some_pictures(9), unit_vectors(9))]))
+    with open_to_read(path) as read:
+        with VectorIndex(path) as index:
+            build_index(index, Version(A, DIM), iter([(some_pictures(20), unit_vectors(20))]))
+        assert len(read.search(read.current(), unit_vectors(1)[0], 99, by_item=False)) == 9
+    with open_to_read(path) as read:
+        assert len(read.search(read.current(), unit_vectors(1)[0], 99, by_item=False)) == 20
+
+
+@pytest.mark.parametrize("name", ["index", "an index.db", "index.db\n", "ü.db"])
+def test_a_name_that_no_file_of_an_index_has_is_told(tmp_path, name):
+    with pytest.raises(UserError, match="no name for the file of an index"):
+        VectorIndex(str(tmp_path / name))
+
+
+def test_what_is_no_index_is_told_in_one_line(tmp_path):
+    (tmp_path / "index.db").write_text("no index")
+    said = r"index\.db: cannot be read as an index"
+    with pytest.raises(UserError, match=said), open_to_read(str(tmp_path / "index.db")):
+        pass
 
 
 @pytest.mark.parametrize(
