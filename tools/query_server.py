@@ -4,7 +4,8 @@ r"""Asks a server, or a SavedModel in this process, for the embeddings of pictur
     python tools/query_server.py --saved_model=runs/mine/saved_model/1 --images=dress.jpg
 
 Prints one JSON object per picture: its path, whether it is valid, the vertical that it probably
-shows (of a model with a vertical head) and the embedding.
+shows (of a model with a vertical head) and the embedding. A file that cannot be read is named at
+the end, with status 1; the others are answered.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.define import define_number
+from apparel_embed.errors import UserError
 from apparel_embed.serving.client import Client, ClientConfig
 from apparel_embed.serving.local import LocalModel
 from apparel_embed.serving.query import answer_lines, read_pictures
@@ -43,7 +45,9 @@ flags.register_multi_flags_validator(
 
 def main() -> None:
     """Asks, and prints the answers."""
-    pictures = read_pictures(_IMAGES.value)
+    pictures, failures = read_pictures(_IMAGES.value)
+    if not pictures:
+        raise UserError("; ".join(failures))
     if _SAVED_MODEL.value:
         model = LocalModel(_SAVED_MODEL.value)
         lines = answer_lines(pictures, model)
@@ -58,6 +62,8 @@ def main() -> None:
         with Client(_ADDRESS.value, config) as client:
             lines = answer_lines(pictures, client)
     print("\n".join(lines))
+    if failures:
+        raise UserError("; ".join(failures))
 
 
 if __name__ == "__main__":

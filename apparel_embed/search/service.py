@@ -332,7 +332,14 @@ async def _tell_invalid(request: Request, error: Exception) -> JSONResponse:
     del request
     assert isinstance(error, RequestValidationError)
     told = [
-        f"{'.'.join(str(part) for part in one['loc'][1:]) or one['loc'][0]}: {one['msg']}"
+        f"{'.'.join(str(part) for part in one['loc'][1:]) or one['loc'][0]}: {_reason(one)}"
         for one in error.errors()
     ]
     return JSONResponse({"detail": "; ".join(told)[:1000]}, 422)
+
+
+def _reason(error: dict[str, Any]) -> str:
+    # A part of a form without a file name is no file, for which pydantic names a Python class.
+    if "UploadFile" in error["msg"]:
+        return "is no file; send it with a file name"
+    return str(error["msg"])

@@ -7,21 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from apparel_embed.errors import UserError
 from apparel_embed.serving.client import Client
 from apparel_embed.serving.local import LocalModel
 
 
-def read_pictures(paths: Sequence[str]) -> dict[str, bytes]:
-    """Returns the contents of files by their paths.
-
-    Raises:
-      UserError: if one cannot be read.
-    """
-    try:
-        return {path: Path(path).read_bytes() for path in paths}
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
+def read_pictures(paths: Sequence[str]) -> tuple[dict[str, bytes], list[str]]:
+    """Returns the contents of files by their paths, and what is wrong with those not readable."""
+    pictures, failures = {}, []
+    for path in paths:
+        try:
+            pictures[path] = Path(path).read_bytes()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            failures.append(f"{path}: cannot be read ({reason})")
+    return pictures, failures
 
 
 def answer_lines(pictures: Mapping[str, bytes], model: Client | LocalModel) -> list[str]:

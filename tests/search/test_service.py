@@ -263,6 +263,13 @@ def test_a_body_that_is_no_upload_is_refused(client, content, kind):
     assert isinstance(answer.json()["detail"], str)
 
 
+def test_an_upload_without_a_file_name_is_told_in_plain_words(client):
+    answer = client.post("/api/search", data={"file": "no file"})
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "file: is no file; send it with a file name"
+
+
 def test_every_answer_has_safe_headers(client):
     for path in ("/", "/api/info", "/nowhere", "/pictures/x", "/examples/0"):
         headers = client.get(path).headers
