@@ -105,8 +105,8 @@ def evaluate_retrieval(
 
     Returns:
       Means over verticals of each vertical's mean over queries, with 95 % intervals, and the same
-      of each vertical, by its name as a text. Verticals with queries of fewer than five items do not
-      count in the means, unless all have fewer.
+      of each vertical, by its name as a text. Verticals with queries of fewer than five items do
+      not count in the means, unless all have fewer.
 
     Raises:
       UserError: shapes that do not fit, an item or vertical that is missing (None, NaN or an empty
