@@ -13,6 +13,12 @@ SMALLEST = {
     "index": ["--vectors=200", "--queries=2", "--embedding_dim=4"],
     "losses": ["--batch_sizes=8", "--rounds=1", "--seconds=0", "--implementation=apparel_embed"],
     "pipeline": ["--scales=1", "--part=exact_search"],
+    "serving": [
+        "--batch_size=1",
+        "--rounds=1",
+        "--made_up_specialists=1",
+        "--picture_width=8",
+    ],
 }
 
 
