@@ -103,6 +103,7 @@ def main() -> None:
                 f"removed, {done.invalid} without embedding",
             ),
             ("Answers", "yes" if done.switched else "no, call without --noswitch"),
+            ("Service", "one that runs on a file shows this after a restart"),
             ("Next", command("tools/serve_search.py", **_RUN.again)),
         ]
     )
@@ -127,6 +128,7 @@ def remove() -> None:
     tell_end(
         [
             ("Index", f"{len(keys)} pictures removed, {version.pictures} left"),
+            ("Service", "one that runs on a file shows this after a restart"),
             ("Next", command("tools/serve_search.py", **_RUN.again)),
         ]
     )

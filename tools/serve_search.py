@@ -30,7 +30,9 @@ def main() -> None:
     """Serves until it is interrupted."""
     with _RUN.filled_index() as index:
         serve(
-            make_service(index, _SOURCES.sources(index), _LIMITS.limits()), _HOST.value, _PORT.value
+            lambda: make_service(index, _SOURCES.sources(index), _LIMITS.limits()),
+            _HOST.value,
+            _PORT.value,
         )
 
 

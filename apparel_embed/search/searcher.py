@@ -88,14 +88,16 @@ class Searcher:
         self.version = version
         self._embedder = embedder
         self._settings = settings
+        # A model without a vertical head knows its verticals, too, but tells no picture's.
+        self._scores_verticals = embedder.embed([]).vertical_scores is not None
         # Pictures of recent hits are asked for next: these need not ask the index again.
         self._recent: collections.OrderedDict[str, IndexedPicture] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     @property
     def predicts(self) -> bool:
-        """Whether the model may tell a picture's vertical."""
-        return bool(self._embedder.verticals)
+        """Whether the model tells a picture's vertical."""
+        return self._scores_verticals
 
     @property
     def unknown_verticals(self) -> tuple[str, ...]:

@@ -144,18 +144,22 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(app: FastAPI, host: str, port: int) -> None:
+def serve(make_app: Callable[[], FastAPI], host: str, port: int) -> None:
     """Serves until it is interrupted, with a line of JSON per request on stderr.
 
     Args:
-      app: the service.
+      make_app: makes the service; called once the port is ours, as it takes a while.
       host: address to listen on.
       port: 1 to 65535; 0 for any that is free.
 
     Raises:
       UserError: if nothing can be listened to there.
     """
-    listener = listen(host, port)
+    with listen(host, port) as listener:
+        _serve(make_app(), listener, host)
+
+
+def _serve(app: FastAPI, listener: socket.socket, host: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     for name in (LOGGER.name, "uvicorn.error"):
@@ -175,7 +179,7 @@ def serve(app: FastAPI, host: str, port: int) -> None:
         timeout_graceful_shutdown=10,
     )
     # An interrupt ends it, and is no error.
-    with listener, contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
 
 
