@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +84,7 @@ def build_index(
     rows: Rows,
     *,
     expected: int | None = None,
-    replaced: Collection[str] = (),
+    replaced: Iterable[str] = (),
     switch: bool = True,
 ) -> BuildSummary:
     """Adds pictures to a version and lets it answer; calling it again changes nothing.
@@ -97,9 +97,14 @@ def build_index(
       version: model, length, settings and what records count in.
       rows: pictures with embeddings; each replaces the one that has its key.
       expected: pictures that were to be embedded, to tell how many could not be.
-      replaced: keys of pictures that are removed unless they are among `rows`.
+      replaced: keys of pictures that are removed unless they are among `rows`, as are those that a
+        build left which never ended.
       switch: let the version answer when it is complete.
     """
+    known = index.version(version.model)
+    if known and not known.complete:
+        replaced = index.keys(version.model)
+    replaced = set(replaced)
     version = index.begin(version)
     keys: set[str] = set()
     with progress_bar(total=expected, what="index", unit="pictures") as bar:
@@ -108,7 +113,7 @@ def build_index(
                 index.upsert(version.model, pictures, embeddings)
             keys.update(picture.key for picture in pictures)
             bar.update(len(pictures))
-    others = sorted(set(replaced) - keys)
+    others = sorted(replaced - keys)
     index.delete(version.model, others)
     version = index.finish(version)
     if switch:
@@ -245,9 +250,12 @@ def remove_pictures(index: VectorIndex, version: Version, keys: Sequence[str]) -
 
 def _replaced(index: VectorIndex, source: IndexSource, model: str, replace_all: bool) -> set[str]:
     """Returns the keys of pictures that do not outlast those of the source."""
-    if not index.version(model) or (source.bulk and not replace_all):
+    known = index.version(model)
+    if known is None:
         return set()
-    return set(index.keys(model, of_dataset=not replace_all))
+    if replace_all or not known.complete:
+        return set(index.keys(model))
+    return set() if source.bulk else set(index.keys(model, of_dataset=True))
 
 
 def _keys_of(dataset: PreparedDataset, records: np.ndarray) -> set[str]:
