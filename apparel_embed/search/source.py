@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
-from collections.abc import Iterator
-from decimal import Decimal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.data.text_tables import as_texts
 from apparel_embed.errors import UserError
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.search.version import IndexedPicture
@@ -23,7 +21,7 @@ from apparel_embed.serving.local import LocalModel
 GALLERY = ("gallery", "both")
 _PICTURES_AT_ONCE = 1_000
 _BOX = ("x_min", "y_min", "x_max", "y_max")
-_COLUMNS = ("image", "item_id", "vertical", "embedding")
+_NAMES = ("image", "item_id", "vertical")
 # Pictures and their embeddings, float32 [n, dim].
 Rows = Iterator[tuple[list[IndexedPicture], np.ndarray]]
 
@@ -138,7 +136,7 @@ def bulk_rows(path: Path) -> Rows:
     for file in files:
         try:
             parquet = pq.ParquetFile(file)
-            for name in _COLUMNS:
+            for name in (*_NAMES, "embedding"):
                 if name not in parquet.schema_arrow.names:
                     raise UserError(
                         f"{file}: no column {name!r}; image, item_id, vertical and "
@@ -156,53 +154,46 @@ def _bulk_batch(
     batch: pa.RecordBatch, file: Path, first: int
 ) -> tuple[list[IndexedPicture], np.ndarray]:
     """Returns the pictures and embeddings of some rows, the first of which has number `first`."""
-    columns = {name: batch.column(name).to_pylist() for name in _COLUMNS}
-    boxes: list[tuple | None] = [None] * batch.num_rows
-    if all(edge in batch.schema.names for edge in _BOX):
-        edges = zip(*(batch.column(edge).to_pylist() for edge in _BOX))
-        boxes = [None if None in box else box for box in edges]
+    boxed = _BOX if all(edge in batch.schema.names for edge in _BOX) else ()
+    table = pa.Table.from_batches([batch]).select([*_NAMES, *boxed])
+    # By the rules of a manifest, so that names agree with its.
+    table = as_texts(file, table, first)
+    texts = {name: table[name].to_pylist() for name in table.column_names}
     pictures: list[IndexedPicture] = []
     embeddings: list[list[float]] = []
-    for place, box in enumerate(boxes):
-        row = {name: values[place] for name, values in columns.items()}
+    for place, embedding in enumerate(batch.column("embedding").to_pylist()):
         where = f"{file}: row {first + place}"
-        embedding = row["embedding"]
         # Bulk embedding leaves out what the model could not embed.
         if not embedding:
             continue
-        image, vertical = (_text(row[name], where, name) for name in ("image", "vertical"))
-        item = _text(row["item_id"], where, "item_id", may_miss=True)
-        pictures.append(IndexedPicture(picture_key(image, box), image, item, vertical))
+        image, item, vertical = (texts[name][place].strip() for name in _NAMES)
+        for name, value in (("image", image), ("vertical", vertical)):
+            if not value:
+                raise UserError(f"{where}: column {name!r} is missing; a text is needed")
+        key = picture_key(image, _box([texts[edge][place] for edge in boxed], where))
+        pictures.append(IndexedPicture(key, image, item, vertical))
         if embeddings and len(embedding) != len(embeddings[0]):
             raise UserError(
-                f"{where}, column embedding: has {len(embedding)} numbers; the rows before have "
+                f"{where}: column 'embedding' has {len(embedding)} numbers; the rows before have "
                 f"{len(embeddings[0])}"
             )
         if not all(isinstance(number, (int, float)) for number in embedding):
-            raise UserError(f"{where}, column embedding: has what is no number")
+            raise UserError(f"{where}: column 'embedding' has what is no number")
         embeddings.append(embedding)
     return pictures, _unit(np.array(embeddings, np.float32)) if pictures else np.empty((0, 0))
 
 
-def _text(value: Any, where: str, column: str, *, may_miss: bool = False) -> str:
-    """Returns a value as text: whole numbers are taken as they are written.
-
-    A column of whole numbers of which some are missing is one of floating-point numbers in pandas.
-    """
-    if isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value):
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if isinstance(value, str) and value.strip():
-        return value
-    if value is None or value != value or value == "":
-        if may_miss:
-            return ""
-        raise UserError(f"{where}, column {column}: is missing; a text is needed")
-    raise UserError(
-        f"{where}, column {column}: is {str(value)[:100]!r} ({type(value).__name__}); allowed are "
-        "texts and whole numbers"
-    )
+def _box(edges: Sequence[str], where: str) -> tuple[float, ...] | None:
+    """Returns a box of texts; None where an edge is missing."""
+    if not edges or "" in edges:
+        return None
+    try:
+        return tuple(map(float, edges))
+    except ValueError as error:
+        raise UserError(
+            f"{where}: columns {', '.join(_BOX)}: {', '.join(edges)}; allowed are four numbers of "
+            "pixels, or none at all"
+        ) from error
 
 
 def _unit(embeddings: np.ndarray) -> np.ndarray:
