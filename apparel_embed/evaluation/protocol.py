@@ -117,6 +117,12 @@ class Outcomes:
         }
         return counted or answered
 
+    def counted_gallery(self) -> int:
+        """Returns how many gallery images the verticals that count searched."""
+        if self.scope != WITHIN:
+            return self.gallery_in_all
+        return sum(self.gallery[name] for name in self.counted())
+
     def only(self, verticals: Sequence[str]) -> Outcomes:
         """Returns the outcomes of some verticals' queries."""
         return dataclasses.replace(
@@ -207,12 +213,18 @@ def query_outcomes(
 
 def answered_queries(evaluation_set: EvaluationSet) -> dict[str, int]:
     """Returns how many queries have an answer within each vertical; nothing if none has one."""
-    try:
-        # Whether a query has an answer does not depend on the embeddings.
-        outcomes = query_outcomes(np.ones([len(evaluation_set), 1], np.float32), evaluation_set)
-    except UserError:
+    names, verticals = np.unique(evaluation_set.verticals, return_inverse=True)
+    _, items = np.unique(evaluation_set.items, return_inverse=True)
+    garments = verticals * len(evaluation_set) + items
+    _, garments = np.unique(garments, return_inverse=True)
+    in_gallery = np.bincount(garments[evaluation_set.is_gallery], minlength=len(garments))
+    # Its own image answers no query.
+    others = in_gallery[garments] - evaluation_set.is_gallery
+    answered = np.bincount(verticals[evaluation_set.is_query & (others > 0)], minlength=len(names))
+    counts = {str(name): int(count) for name, count in zip(names, answered)}
+    if not any(counts.values()):
         return {}
-    return {vertical: len(metrics) for vertical, metrics in outcomes.verticals.items()}
+    return {name: counts[name] for name in evaluation_set.vertical_names()}
 
 
 def evaluate_model(
@@ -296,7 +308,7 @@ def summary_rows(outcomes: Outcomes, seed: int = 0) -> list[dict]:
         seed,
         possible=SHARE,
     )
-    counts = (sum(len(metrics) for metrics in counted.values()), _gallery_in_all(outcomes))
+    counts = (sum(len(metrics) for metrics in counted.values()), outcomes.counted_gallery())
     rows.append(_row(outcomes.scope, ALL, counts, True, values, (low, high)))
     return rows
 
@@ -379,13 +391,6 @@ def _search_merged(
     at = order[np.searchsorted(evaluation_set.records[order], metrics.records)]
     verticals = evaluation_set.verticals[at]
     return {name: metrics.select(verticals == name) for name in names}
-
-
-def _gallery_in_all(outcomes: Outcomes) -> int:
-    """Returns how many gallery images the verticals that count searched."""
-    if outcomes.scope != WITHIN:
-        return outcomes.gallery_in_all
-    return sum(outcomes.gallery[name] for name in outcomes.counted())
 
 
 def _row(

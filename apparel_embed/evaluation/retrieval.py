@@ -130,11 +130,7 @@ def evaluate_retrieval(
     )
     outcomes = query_outcomes(embeddings, pictures, scope)
     answered = outcomes.answered()
-    counted = outcomes.counted()
-    gallery = outcomes.gallery_in_all
-    if scope == WITHIN:
-        gallery = sum(outcomes.gallery[name] for name in counted)
-    whole = _result(counted, gallery, seed)
+    whole = _result(outcomes.counted(), outcomes.counted_gallery(), seed)
     silent = sum(metrics.without_answer for metrics in outcomes.verticals.values())
     if scope != WITHIN:
         # Only the search of all verticals together tells of queries without an answer.

@@ -74,19 +74,15 @@ def check_readiness(
         allowed = ", ".join(SMALL_VERTICALS)
         raise UserError(f"--small_verticals={small_verticals}: allowed are {allowed}")
     images = counted(min_pictures, "image")
-    records = dataset.select(split="train")
-    items, verticals = dataset.codes("item_id")[0][records], dataset.column("vertical")[records]
-    usable = {
-        vertical: usable_items(items[verticals == vertical], min_pictures)
-        for vertical in dataset.verticals
-    }
+    usable = _usable_by_vertical(dataset, min_pictures)
     problems, notes = [], []
     if sum(usable.values()) < LEAST_ITEMS:
         problems.append(
             f"Split train has {counted(sum(usable.values()), 'item')} with {images} or more; "
             f"triplets need {LEAST_ITEMS}. Add items or images, or set --min_pictures=1."
         )
-    small = {vertical: f"{vertical} {n}" for vertical, n in usable.items() if n < LEAST_ITEMS}
+    small = {name: f"{name} {usable[name]}" for name in dataset.verticals}
+    small = {name: text for name, text in small.items() if usable[name] < LEAST_ITEMS}
     if small:
         few = (
             f"Too small for a specialist, with fewer than {LEAST_ITEMS} items of {images} or more "
@@ -119,6 +115,16 @@ def check_readiness(
             f"Split {split} answers no query in: {_named(unmeasured)}. Not measured there."
         )
     return Readiness(tuple(problems), tuple(notes), any(measured.values()))
+
+
+def _usable_by_vertical(dataset: PreparedDataset, min_pictures: int) -> dict[str, int]:
+    """Returns how many items of split train each vertical has with enough images."""
+    records = dataset.select(split="train")
+    codes, names = dataset.codes("vertical")
+    pairs = np.stack([codes[records], dataset.codes("item_id")[0][records]])
+    (verticals, _), counts = np.unique(pairs, axis=1, return_counts=True)
+    usable = np.bincount(verticals[counts >= min_pictures], minlength=len(names))
+    return {str(name): int(number) for name, number in zip(names, usable)}
 
 
 def _unanswered(dataset: PreparedDataset, answered: Mapping[str, int]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from apparel_embed.errors import UserError
 from apparel_embed.evaluation.protocol import (
     Difference,
     EvaluationSet,
+    answered_queries,
     compare_models,
     evaluate_model,
     query_outcomes,
@@ -124,6 +125,21 @@ def test_intervals_hold_the_mean_and_resample_inside_verticals():
     assert ends["tops"] == (0, 1)
     # A quarter of resamples has no top at all: then the mean is half of what becomes of bags.
     assert 0.08 < ends["ALL"][0] < 0.28 and ends["ALL"][1] > 0.95
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_queries_with_an_answer_are_counted_as_a_search_does(seed):
+    random = np.random.default_rng(seed)
+    roles = random.choice(["query", "gallery", "both"], 30)
+    # An item's name may be there in several verticals, where it is another garment.
+    rows = [(f"i{random.integers(8)}", "abc"[random.integers(3)], role) for role in roles]
+    pictures = make_set(rows)
+    found = query_outcomes(random.normal(size=(30, 3)), pictures).verticals
+    assert answered_queries(pictures) == {name: len(one) for name, one in found.items()}
+
+
+def test_no_query_with_an_answer_gives_no_counts():
+    assert answered_queries(make_set([("a", "x", "both"), ("a", "y", "both")])) == {}
 
 
 def test_verticals_of_few_items_do_not_count_in_all():
