@@ -13,7 +13,7 @@ VERSION = re.search(
 SERVING = ["tensorflow-serving-api==2.15.1"]
 SEARCH = [
     "pymilvus<2.6",
-    # From 3 on it is written in Python, and takes a hundred times as long for a search.
+    # From 3 on it is written in Python, and slower.
     "milvus-lite<3",
     "setuptools<81",
     # The search service, its server, its uploads and its metrics.

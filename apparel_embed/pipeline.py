@@ -188,8 +188,8 @@ def _check(config: PipelineConfig) -> None:
     """Raises a UserError if trainings cannot start with what is to be, before any has begun."""
     if config.redo_from and read_cluster() is not None:
         raise UserError(
-            "--redo_from with several workers: allowed is one process, as each would have to know "
-            "which stages are set aside; add --redo_from to a call without TF_CONFIG"
+            "--redo_from cannot be used while TF_CONFIG is set: only one process may move stages. "
+            "Run it once without TF_CONFIG"
         )
     for training in (config.specialist, config.student):
         check_initial_weights(training.model.backbone, training.init_weights)

@@ -355,6 +355,8 @@ def stages_from(run_dir: Path, names: Collection[str]) -> list[Path]:
     Raises:
       UserError: if there is no stage of a name.
     """
+    if not names:
+        return []
     there = [path.parent for path in sorted(run_dir.glob(f"*/{STAGE_FILE}"))]
     records = {path: read_record(path) for path in there}
     found = [path for path in records if path.name.removesuffix(".partial") in names]

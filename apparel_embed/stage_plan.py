@@ -51,7 +51,7 @@ class StagePlan:
 
     Args:
       run_dir: the run's directory.
-      redone: directories of stages that are to be made anew, as if they were not there.
+      redone: directories of stages to make again; the plan ignores what is in them.
     """
 
     def __init__(self, run_dir: Path, redone: Collection[Path] = ()) -> None:
