@@ -91,10 +91,11 @@ def check_readiness(
         if small_verticals == JOIN and specialists_start_from_combined:
             notes.append(f"{few} There the combined model stays (--small_verticals={JOIN}).")
         else:
-            how = f"set --small_verticals={JOIN} with --specialist_start=combined"
+            leave_out = ",".join(f"{name}:" for name in small)
             problems.append(
                 f"{few} Add items or images, give them the name of a larger vertical by "
-                f"--map_verticals, remove their rows from the manifest, or {how}."
+                f"--map_verticals, leave them out by --map_verticals={leave_out}, or set "
+                f"--small_verticals={JOIN} with --specialist_start=combined."
             )
     chosen = answered_queries(evaluation_set(dataset, "val"))
     unchosen = _unanswered(dataset, chosen)

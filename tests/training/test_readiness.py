@@ -59,7 +59,8 @@ def test_small_verticals_are_refused_where_asked_or_where_no_combined_model_is_t
 ):
     made = dataset(tmp_path, *BAGS, ("hats", "train", 1))
     (problem,) = check_readiness(made, min_pictures=2, split="test", **options).problems
-    assert "in split train: hats 0." in problem and "--map_verticals" in problem
+    assert "in split train: hats 0." in problem
+    assert "leave them out by --map_verticals=hats:," in problem
 
 
 def test_a_dataset_without_triplets_is_refused(tmp_path):

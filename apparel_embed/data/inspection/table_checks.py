@@ -55,17 +55,19 @@ def _check_training(
             "There are no pictures of split train, and so nothing to learn from.",
             "Fill column split, or leave it out: it is train by default.",
         )
-    hopeless = [cell.vertical for cell in trained if cell.items - cell.few_pictures < _LEAST_ITEMS]
-    if hopeless:
+    usable = {cell.vertical: cell.items - cell.few_pictures for cell in trained}
+    small = [vertical for vertical, items in usable.items() if items < _LEAST_ITEMS]
+    if small:
+        none = sum(usable.values()) < _LEAST_ITEMS
         yield Finding(
             "untrainable_vertical",
-            ERROR,
-            len(hopeless),
-            f"{counted(len(hopeless), 'vertical')} of split train, {some_names(hopeless)}: fewer "
+            ERROR if none else WARNING,
+            len(small),
+            f"{counted(len(small), 'vertical')} of split train, {some_names(small)}: fewer "
             f"than {_LEAST_ITEMS} items with {counted(config.min_pictures, 'picture')} or more, so "
-            "no triplets.",
-            "Add items or pictures, merge the vertical into another, or leave it out"
-            + ("; or train with --min_pictures=1." if config.min_pictures > 1 else "."),
+            + ("no triplets." if none else "no specialist: the combined model stays there."),
+            "Add items or pictures, merge the vertical into another or leave it out by "
+            "--map_verticals" + ("; or set --min_pictures=1." if config.min_pictures > 1 else "."),
         )
     pictures = labels.pictures_of_items
     few = np.flatnonzero((pictures > 0) & (pictures < config.min_pictures))

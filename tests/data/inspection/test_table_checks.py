@@ -42,15 +42,23 @@ def test_items_seen_once_in_train_are_counted_and_listed(tmp_path):
     )
 
 
-def test_a_vertical_with_one_usable_item_cannot_be_trained(tmp_path):
+def test_a_vertical_with_one_usable_item_has_no_specialist(tmp_path):
     rows = [*SOUND, *items("g", "bags", "train"), *items("h", "bags", "train", 1)]
     finding = found_in(tmp_path, rows)["untrainable_vertical"]
-    assert (finding.severity, finding.count) == ("error", 1)
+    assert (finding.severity, finding.count) == ("warning", 1)
     assert "1 vertical of split train, bags:" in finding.what
-    assert finding.advice.endswith("or leave it out; or train with --min_pictures=1.")
+    assert finding.what.endswith("so no specialist: the combined model stays there.")
+    assert finding.advice.endswith("leave it out by --map_verticals; or set --min_pictures=1.")
     alone = [*SOUND, *items("g", "bags", "train")]
     finding = found_in(tmp_path, alone, min_pictures=1)["untrainable_vertical"]
-    assert finding.advice.endswith("into another, or leave it out.")
+    assert finding.advice.endswith("leave it out by --map_verticals.")
+
+
+def test_a_table_without_any_triplet_is_an_error(tmp_path):
+    rows = [*items("a", "tops", "train"), *items("b", "bags", "train", 1)]
+    finding = found_in(tmp_path, rows)["untrainable_vertical"]
+    assert (finding.severity, finding.count) == ("error", 2)
+    assert finding.what.endswith("so no triplets.")
 
 
 def test_of_many_names_a_sentence_has_five():
