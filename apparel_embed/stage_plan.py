@@ -21,6 +21,7 @@ from apparel_embed.runs import (
 from apparel_embed.stage_record import Stage, find_stage, open_stage, partial_of
 from apparel_embed.wording import counted
 
+_GROUPING = "grouping-"
 # Of a stage that is there, but of which cannot be told yet whether it is made of the same.
 _COMPARED_LATER = "there, compared when its turn comes"
 
@@ -40,6 +41,29 @@ class PlannedStage:
     size: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """What is to be trained.
+
+    Attributes:
+      triplet_steps: steps of combined models and specialists.
+      student_steps: steps of the student.
+      views: augmented views of images that go through a frozen backbone once. Steps on these take
+        milliseconds, and are not among those above.
+    """
+
+    triplet_steps: int = 0
+    student_steps: int = 0
+    views: int = 0
+
+    def __add__(self, other: Workload) -> Workload:
+        return Workload(
+            self.triplet_steps + other.triplet_steps,
+            self.student_steps + other.student_steps,
+            self.views + other.views,
+        )
+
+
 class StagePlan:
     """Stages that would be made, in their order.
 
@@ -52,6 +76,10 @@ class StagePlan:
     Args:
       run_dir: the run's directory.
       redone: directories of stages to make again; the plan ignores what is in them.
+
+    Attributes:
+      stages: what would become of each, by directory, in their order.
+      notes: sentences for who reads the plan.
     """
 
     def __init__(self, run_dir: Path, redone: Collection[Path] = ()) -> None:
@@ -73,6 +101,31 @@ class StagePlan:
         """Tells of what dataset stages are, by which their sizes are known."""
         self._dataset = dataset
         return self
+
+    @property
+    def work(self) -> Workload:
+        """What would be trained, as far as it is known."""
+        unmade = [stage for stage in self._made.values() if not stage.skipped]
+        return sum((self._work_of(stage) for stage in unmade), Workload())
+
+    def _work_of(self, stage: Stage) -> Workload:
+        """Returns what a stage trains, as far as its flags tell."""
+        flags = stage.flags
+        if "views" in flags and self._dataset:
+            return Workload(views=len(_learnt(self._dataset)) * flags["views"])
+        if "optimization" not in flags or stage.name.startswith(_GROUPING):
+            return Workload()
+        if any("views" in one.flags and one.name in stage.inputs for one in self._made.values()):
+            return Workload()
+        steps = flags["optimization"]["steps"]
+        if "items_per_batch" in flags:
+            return Workload(triplet_steps=steps)
+        return Workload(student_steps=steps)
+
+    @property
+    def train_pictures(self) -> int:
+        """Images of split train, as far as a dataset is told; 0 without."""
+        return len(self._dataset.select(split="train")) if self._dataset else 0
 
     def add(self, directory: Path, state: str, size: str) -> None:
         """Adds a stage, or what is none, such as the preparing of the dataset."""
@@ -156,8 +209,11 @@ class StagePlan:
             f"tools/run_pipeline.py with --redo_from={','.join(first)}, which keeps the old ones"
         )
 
-    def render(self) -> str:
+    def render(self, time: str = "") -> str:
         """Returns the plan as a table for people.
+
+        Args:
+          time: a sentence on how long it will take, or "".
 
         Raises:
           UserError: as `refuse`.
@@ -167,13 +223,14 @@ class StagePlan:
         names = max((len(row.name) for row in rows), default=0)
         states = max((len(row.state) for row in rows), default=0)
         lines = [f"{row.name:{names}}  {row.state:{states}}  {row.size}".rstrip() for row in rows]
-        return "\n".join([*lines, *self.notes, "Nothing was done or written (--dry_run)."])
+        lines += [*self.notes, *([time] if time else [])]
+        return "\n".join([*lines, "Nothing was done or written (--dry_run)."])
 
 
 def _size_of(stage: Stage, dataset: PreparedDataset | None) -> str:
     """Returns how much work a stage is, as far as its flags tell."""
     flags = stage.flags
-    if dataset is None or stage.name.startswith("grouping-"):
+    if dataset is None or stage.name.startswith(_GROUPING):
         return ""
     if "items_per_batch" in flags:
         verticals = flags["verticals"]

@@ -442,5 +442,8 @@ def test_without_a_split_val_some_of_train_is_held_out_and_chooses_weights_and_t
     assert done.returncode == 0, done.stderr[-3000:]
     # 6 items of 2 verticals, of which 0.15 are one each.
     assert "steps of 4 x 2 pictures, out of 25" in done.stdout
+    assert "Training will take about 0:00:" in done.stdout
+    arguments.append("--nomeasure_speed")
     done = run("run_pipeline.py", *arguments, "--val_fraction=0", "--dry_run")
+    assert "Training will take" not in done.stdout
     assert "steps of 4 x 2 pictures, out of 30" in done.stdout

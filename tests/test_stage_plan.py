@@ -10,7 +10,7 @@ from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.grouping.strategies import StrategyConfig
 from apparel_embed.pipeline import plan_pipeline, run_pipeline
 from apparel_embed.runs import StageAccess, run_stage, stages_from
-from apparel_embed.stage_plan import StagePlan
+from apparel_embed.stage_plan import StagePlan, Workload
 from apparel_embed.stages import COMBINED_START, specialist_stage
 
 
@@ -70,6 +70,8 @@ def test_of_a_run_that_is_not_begun_all_is_to_do_and_nothing_is_written(tmp_path
     assert sizes(plan)["targets"] == "60 pictures"
     assert sizes(plan)["student"] == "24 steps of 8 pictures, out of 60"
     assert sizes(plan)["evaluation"] == "40 pictures"
+    assert plan.work == Workload(triplet_steps=24 + 2 * 24 + 72, student_steps=24)
+    assert plan.train_pictures == 60
     assert not any(tmp_path.iterdir())
 
 
@@ -79,6 +81,9 @@ def test_a_plan_is_told_as_a_table(tmp_path):
     assert lines[0] == "synthetic          to do  130 pictures to draw"
     assert "--grouping=affinity finds out by training groups, too" in lines[-2]
     assert lines[-1] == "Nothing was done or written (--dry_run)."
+
+    *_, time, end = plan_pipeline(config_of(tmp_path / "run")).render("An hour.").splitlines()
+    assert (time, end) == ("An hour.", lines[-1])
 
 
 @pytest.mark.parametrize(

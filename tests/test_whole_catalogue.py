@@ -66,7 +66,7 @@ def test_what_lacks_is_told_before_anything_is_trained(run_dir):
     assert "fewer than 2 items of 2 images or more in split train: hat 1." in refused.stderr
     assert not list(run_dir.glob("combined*"))
 
-    planned = walk(run_dir, "--dry_run")
+    planned = walk(run_dir, "--dry_run", "--nomeasure_speed")
     assert planned.returncode == 0, planned.stderr[-3000:]
     assert "hat 1. There the combined model stays" in planned.stdout
     assert "nothing is measured" in planned.stdout

@@ -39,11 +39,13 @@ from apparel_embed.cli.target_flags import (
     TargetFlags,
 )
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
+from apparel_embed.cluster import read_cluster
 from apparel_embed.evaluation.deployment import COMBINED, model_to_deploy
 from apparel_embed.files import read_json
 from apparel_embed.pipeline import PipelineConfig, plan_pipeline, run_pipeline
 from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.stages import SUMMARY_FILE, TABLES_FILE
+from apparel_embed.training.expected_time import expected_time
 from apparel_embed.training.readiness import JOIN, SMALL_VERTICALS
 
 _RUN = RunFlag()
@@ -135,7 +137,7 @@ def main() -> None:
         redo_from=tuple(_REDO_FROM.value),
     )
     if _DRY_RUN.is_given:
-        print(plan_pipeline(config).render())
+        _tell_plan(config)
         return
     _TRAINING.start()
     result = run_pipeline(config)
@@ -154,6 +156,18 @@ def main() -> None:
             ("Then", command("tools/serve_search.py", **_RUN.again)),
         ]
     )
+
+
+def _tell_plan(config: PipelineConfig) -> None:
+    """Prints what would be done, and how long it would take."""
+    plan = plan_pipeline(config)
+    plan.refuse()
+    time = ""
+    # With other processes a step would have to wait for theirs.
+    if _MEASURE_SPEED.value and read_cluster() is None:
+        _TRAINING.start()
+        time = expected_time(plan.work, config.specialist, config.student, plan.train_pictures)
+    print(plan.render(time))
 
 
 def _measured(run_dir: Path, evaluation: Path) -> list[tuple[str, object]]:

@@ -26,5 +26,6 @@ def measure_speed_flag() -> flags.FlagHolder[bool]:
     return flags.DEFINE_bool(
         "measure_speed",
         True,
-        "measure images per second for the report; without, the same inputs give the same report",
+        "measure images per second for the report, and steps for --dry_run; without, a report is "
+        "the same for the same inputs",
     )

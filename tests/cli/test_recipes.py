@@ -158,6 +158,7 @@ def test_a_plan_of_the_pipeline_tells_the_recipe_and_its_steps(tmp_path):
                 "--synthetic_verticals=dress,bag",
                 "--synthetic_train_items=6",
                 "--dry_run",
+                "--nomeasure_speed",
                 *arguments,
             ],
             capture_output=True,
