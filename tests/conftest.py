@@ -14,6 +14,8 @@ from absl import logging
 from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# The same arithmetic in the tests' own process and in the binaries that they start.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # As binaries have it, whichever test comes first in a process.
 logging.set_verbosity(logging.INFO)
 # A shell has what it starts in the background ignore Ctrl-C, and so what the tests start, too.
