@@ -41,7 +41,8 @@ def write_projector(
       directory: where to.
       dataset: a prepared dataset.
       records: int64 [n] record numbers.
-      embeddings: of each model, float [n, dim]; the first is shown first. Names are those of files.
+      embeddings: of each model, float [n, dim]; the first is shown first. Names are those of files;
+        TensorBoard shows them numbered.
 
     Returns:
       Names of the files, none where there is nothing to show.
@@ -53,9 +54,10 @@ def write_projector(
     (directory / METADATA_FILE).write_text(_metadata(dataset, shown), "utf-8")
     sprite(dataset, shown).save(directory / SPRITE_FILE)
     config = projector.ProjectorConfig()
-    for name, values in embeddings.items():
+    for number, (name, values) in enumerate(embeddings.items(), start=1):
         tensor = config.embeddings.add()
-        tensor.tensor_name, tensor.tensor_path = name, f"{name}.tsv"
+        # TensorBoard sorts by name and opens the first, whatever the order here.
+        tensor.tensor_name, tensor.tensor_path = f"{number} {name}", f"{name}.tsv"
         tensor.metadata_path = METADATA_FILE
         tensor.sprite.image_path = SPRITE_FILE
         tensor.sprite.single_image_dim.extend([SPRITE_SIDE, SPRITE_SIDE])
