@@ -7,6 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from apparel_embed.benchmarks.search import LOCUST
+from apparel_embed.models.embedding import ModelConfig, build_embedding_model
+from apparel_embed.search.build import fill_index
+from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.source import IndexSource
+from apparel_embed.search.version import IndexSettings
+from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
+
 TOOLS = Path(__file__).parents[2] / "tools"
 SMALLEST = {
     "data": ["--rows=100", "--rounds=1"],
@@ -20,16 +28,88 @@ SMALLEST = {
         "--picture_width=8",
     ],
 }
+# Stands in for Locust, whose environment takes a minute to make: its user asks the service once.
+ASKS_ONCE = """
+import contextlib, json, runpy, sys, types, urllib.error, urllib.request
+
+def option(name):
+    return sys.argv[sys.argv.index(name) + 1]
+
+class User:
+    @property
+    def client(self):
+        return self
+
+    @contextlib.contextmanager
+    def post(self, path, data, headers, catch_response):
+        request = urllib.request.Request(option("--host") + path, data, headers)
+        try:
+            answer = urllib.request.urlopen(request)
+        except urllib.error.HTTPError as error:
+            answer = error
+        yield types.SimpleNamespace(
+            status_code=answer.status, headers=answer.headers, request_meta=meta, success=print
+        )
+
+meta = {}
+sys.modules["locust"] = types.SimpleNamespace(
+    FastHttpUser=User, constant=float, task=lambda task: task
+)
+runpy.run_path(option("--locustfile"))["Searcher"]().search()
+print(json.dumps([{"name": meta["name"], "num_requests": 1, "response_times": {"7": 1}}]))
+"""
+
+
+def figures(name, *arguments, place):
+    """Starts a benchmark in a directory; returns its figures for programs."""
+    done = subprocess.run(
+        [sys.executable, str(TOOLS / f"benchmark_{name}.py"), *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        cwd=place,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALLEST)
 def test_a_benchmark_ends_with_figures_for_programs(name, tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(TOOLS / f"benchmark_{name}.py"), *SMALLEST[name], "--json"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
+    assert figures(name, *SMALLEST[name], place=tmp_path)
+
+
+@pytest.mark.slow
+def test_the_search_of_a_filled_index_is_loaded(tiny_prepared, tmp_path):
+    saved_model = tmp_path / "saved_model" / "1"
+    model = build_embedding_model(ModelConfig("small_cnn", image_size=32, embedding_dim=8))
+    export_saved_model(model, saved_model, ExportConfig(warm_up=False))
+    with VectorIndex(str(tmp_path / "index.db")) as index:
+        fill_index(index, IndexSource(saved_model, tiny_prepared.directory), IndexSettings())
+    locust = tmp_path / "locust" / "bin" / "locust"
+    locust.parent.mkdir(parents=True)
+    locust.write_text(f"#!{sys.executable}\n{ASKS_ONCE}")
+    locust.chmod(0o755)
+    (tmp_path / "locust" / "installed").write_text(f"{LOCUST}\n")
+
+    found = figures(
+        "search",
+        f"--run_dir={tmp_path}",
+        f"--prepared={tiny_prepared.directory}",
+        f"--locust_environment={tmp_path / 'locust'}",
+        "--clients=1",
+        "--seconds=1",
+        "--queries=1",
+        place=tmp_path,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout.splitlines()[-1])
+    assert [(one["name"], one["statuses"]) for one in found["loads"]] == [
+        (name, {"200": 1})
+        for name in (
+            "warm-up", "load", "too many at once", "afterwards", "too often", "afterwards",
+        )
+    ]  # fmt: skip
+    assert found["loads"][1]["p50_ms"] == 7 and found["loads"][1]["memory_mb"] > 1
+
+
+def test_every_benchmark_is_started():
+    benchmarks = {path.stem for path in TOOLS.glob("benchmark_*.py")}
+    assert benchmarks == {f"benchmark_{name}" for name in (*SMALLEST, "search")}
