@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from absl import logging
 from rich import box
 from rich.table import Table
 
+from apparel_embed.benchmarks.measure import available_gb
 from apparel_embed.benchmarks.process import (
     ProcessFailed,
     environment_with,
@@ -185,11 +185,9 @@ def ratio(dividend: float | None, divisor: float | None) -> float | None:
 
 
 def _run_one(config: LossBenchmark, size: int, name: str, python: str) -> Measurement:
-    needed = _BYTES_PER_CUBE.get(name, 0.0) * size**3
-    # Of all memory, not what is free just now: caches make room. What fails is told below.
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > there:
-        why_not = f"needs about {needed / 1e9:,.0f} GB of memory; {there / 1e9:,.0f} GB are there"
+    needed, available = _BYTES_PER_CUBE.get(name, 0.0) * size**3 / 1e9, available_gb()
+    if needed > available:
+        why_not = f"needs about {needed:,.0f} GB of memory; {available:,.0f} GB are available"
         return Measurement(why_not=why_not)
     task = {
         "implementation": name,

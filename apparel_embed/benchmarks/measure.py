@@ -5,6 +5,7 @@ Needs nothing but the standard library, so that it runs in environments without 
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import time
@@ -76,6 +77,18 @@ def resident_mb(process: int) -> float | None:
     """Returns the present memory of a process in 10^6 bytes; None without /proc."""
     memory = _memory("VmRSS", process)
     return None if memory is None else memory / 1e6
+
+
+def available_gb() -> float:
+    """Returns the memory that new work can have without swapping, in 10^9 bytes.
+
+    Caches count, as they make room. Without Linux's /proc it is all that the machine has.
+    """
+    memory = Path("/proc/meminfo")
+    found = re.search(r"MemAvailable:\s+(\d+) kB", memory.read_text()) if memory.exists() else None
+    if found:
+        return 1024.0 * int(found.group(1)) / 1e9
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
 def _memory(what: str, process: int | str = "self") -> float | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 import venv
@@ -16,7 +18,10 @@ from apparel_embed.errors import UserError
 
 
 class ProcessFailed(Exception):
-    """A process ended with another status than 0; the text is its last line, or the status."""
+    """A process could not start, or ended with another status than 0; the text says why.
+
+    That is its last line, or the status. A process that was killed had no last word.
+    """
 
 
 def run_json(command: Sequence[str], task: object) -> Any:
@@ -30,7 +35,7 @@ def run_json(command: Sequence[str], task: object) -> Any:
       What its last line is as JSON.
 
     Raises:
-      ProcessFailed: if it ends with another status than 0.
+      ProcessFailed: if it cannot start, or ends with another status than 0.
     """
     return json.loads(_run([*command, json.dumps(task)]).splitlines()[-1])
 
@@ -81,8 +86,20 @@ def _is_environment(directory: Path) -> bool:
 
 def _run(command: Sequence[str]) -> str:
     """Returns what a process prints."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+    try:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    except OSError as error:
+        raise ProcessFailed(str(error)) from error
+    with process:
+        # Where memory runs out, Linux is to end this process and not the one that waits for it.
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
+        printed, said = process.communicate()
+    if process.returncode == -signal.SIGKILL:
+        raise ProcessFailed("killed, as a process is where memory runs out")
+    if process.returncode:
+        lines = said.strip().splitlines() or [f"exit status {process.returncode}"]
         raise ProcessFailed(lines[-1])
-    return done.stdout
+    return printed

@@ -61,6 +61,12 @@ def test_what_does_not_fit_into_memory_is_said_and_not_tried():
     assert "GB of memory" in found[size][ADDONS].why_not
 
 
+def test_memory_that_others_use_is_not_counted(monkeypatch):
+    monkeypatch.setattr(losses, "available_gb", lambda: 20.0)
+    found = run_loss_benchmark(config_of(batch_sizes=[1024], implementations=[ADDONS]))
+    assert found[1024][ADDONS].why_not == "needs about 20 GB of memory; 20 GB are available"
+
+
 def test_an_implementation_that_cannot_be_installed_can_be_left_out_by_the_flag_named(
     monkeypatch, tmp_path
 ):

@@ -1,5 +1,6 @@
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,31 @@ def test_a_process_that_fails_is_told_by(text, said):
     with pytest.raises(ProcessFailed) as failed:
         run_json(program(text), {})
     assert str(failed.value) == said
+
+
+def test_a_killed_process_is_told_whatever_it_said_before():
+    killed = program(
+        "import os, signal; print('a warning', file=sys.stderr, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    with pytest.raises(ProcessFailed) as failed:
+        run_json(killed, {})
+    assert str(failed.value) == "killed, as a process is where memory runs out"
+
+
+def test_a_program_that_is_not_there_fails(tmp_path):
+    with pytest.raises(ProcessFailed, match=r"No such file or directory: '.*/python'"):
+        run_json([str(tmp_path / "python")], {})
+
+
+def test_where_memory_runs_out_the_process_is_ended_and_not_who_waits_for_it():
+    score = Path("/proc/self/oom_score_adj")
+    if not score.exists():
+        pytest.skip("no /proc here")
+    before = score.read_text()
+    asked = f"import time; time.sleep(0.5); print(open({str(score)!r}).read().strip())"
+    assert run_json(program(asked), {}) == 1000
+    assert score.read_text() == before
 
 
 def test_a_module_that_is_not_there_fails():
