@@ -142,7 +142,11 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
             plan_pipeline(config).refuse()
         if config.redo_from:
             redone = stages_from(config.run_dir, config.redo_from)
-            logging.info("old stages are kept in %s", set_aside(config.run_dir, redone))
+            logging.info(
+                "old stages are kept in %s; if this call is interrupted, leave out --redo_from to "
+                "go on",
+                set_aside(config.run_dir, redone),
+            )
         fetch_initial_weights(config.specialist.model.backbone, config.specialist.init_weights)
         dataset = _data(config)
         readiness = _check_data(config, dataset)
@@ -166,7 +170,7 @@ def plan_pipeline(config: PipelineConfig) -> StagePlan:
     That stages were made with other flags is told by the plan's `refuse` and `render`.
     """
     _check(config)
-    plan = StagePlan(config.run_dir, stages_from(config.run_dir, config.redo_from))
+    plan = StagePlan(config.run_dir, config.redo_from)
     dataset = _plan_data(config, plan)
     readiness = _check_data(config, dataset)
     plan.notes += readiness.notes

@@ -154,13 +154,11 @@ class StageAccess:
     Attributes:
       make: as `run_stage`.
       find: as `find_stage`.
-      open: as `open_stage`.
       tell: says what comes next; arguments are those of `logging.info`.
     """
 
     make: Callable[..., Stage] = run_stage
     find: Callable[[Path], Stage | None] = find_stage
-    open: Callable[[Path], Stage] = open_stage
     tell: Callable[..., None] = logging.info
 
 

@@ -17,8 +17,9 @@ from apparel_embed.runs import (
     StageWork,
     look_up_stage,
     planned_stage,
+    stages_from,
 )
-from apparel_embed.stage_record import Stage, find_stage, open_stage, partial_of
+from apparel_embed.stage_record import Stage, find_stage, partial_of
 from apparel_embed.wording import counted
 
 _GROUPING = "grouping-"
@@ -75,16 +76,21 @@ class StagePlan:
 
     Args:
       run_dir: the run's directory.
-      redone: directories of stages to make again; the plan ignores what is in them.
+      redo_from: names of stages to make again, with all that was made from them; the plan ignores
+        what is in them.
 
     Attributes:
       stages: what would become of each, by directory, in their order.
       notes: sentences for who reads the plan.
+
+    Raises:
+      UserError: if there is no stage of a name.
     """
 
-    def __init__(self, run_dir: Path, redone: Collection[Path] = ()) -> None:
+    def __init__(self, run_dir: Path, redo_from: Collection[str] = ()) -> None:
         self._run_dir = run_dir
-        self._redone = redone
+        self._redo_from = redo_from
+        self._redone = stages_from(run_dir, redo_from)
         self._differing: dict[str, StageDiffers] = {}
         self.stages: dict[Path, PlannedStage] = {}
         self.notes: list[str] = []
@@ -95,7 +101,7 @@ class StagePlan:
     @property
     def access(self) -> StageAccess:
         """How the stages of a plan are made and found."""
-        return StageAccess(self.make, self.find, self.open, tell=lambda *_: None)
+        return StageAccess(self.make, self.find, tell=lambda *_: None)
 
     def of(self, dataset: PreparedDataset) -> StagePlan:
         """Tells of what dataset stages are, by which their sizes are known."""
@@ -181,19 +187,11 @@ class StagePlan:
         planned = self._made.get(directory)
         return planned or (None if directory in self._redone else find_stage(directory))
 
-    def open(self, directory: Path) -> Stage:
-        """Returns a stage that is planned or finished.
-
-        Raises:
-          UserError: if there is none.
-        """
-        return self._made.get(directory) or open_stage(directory)
-
     def refuse(self) -> None:
         """Raises a UserError that names all stages made with other flags or inputs, if any is."""
         if not self._differing:
             return
-        if len(self._differing) == 1:
+        if len(self._differing) == 1 and not self._redo_from:
             raise next(iter(self._differing.values()))
         # Those that differ only because an earlier one does follow from it.
         first = {
@@ -206,7 +204,8 @@ class StagePlan:
         told += [f"made from that, and to be redone: {', '.join(others)}"] if others else []
         raise UserError(
             f"{self._run_dir}: {'; '.join(told)}. Name another --run_dir, or redo them by "
-            f"tools/run_pipeline.py with --redo_from={','.join(first)}, which keeps the old ones"
+            f"tools/run_pipeline.py with --redo_from={','.join([*self._redo_from, *first])}, "
+            "which keeps the old ones"
         )
 
     def render(self, time: str = "") -> str:

@@ -76,10 +76,13 @@ def find_reference(
         return None
     if align_to == "frozen":
         return FrozenBackbone(ModelConfig(**specialists[0].flags["model"]), init_weights, seed)
-    try:
-        return access.open(run_dir / COMBINED_START)
-    except UserError as error:
-        raise UserError(f"--align_to={align_to} needs another stage: {error}") from error
+    combined = access.find(run_dir / COMBINED_START)
+    if combined is None:
+        raise UserError(
+            f"--align_to={align_to} needs another stage: {run_dir / COMBINED_START} is not there, "
+            "or not finished"
+        )
+    return combined
 
 
 def targets_stage(

@@ -298,6 +298,29 @@ def test_flags_that_a_later_stage_refuses_begin_no_stage(walked):
     assert {path.name for path in run_dir.iterdir()} == before
 
 
+def test_what_other_flags_concern_is_redone_and_nothing_before_it(walked, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(walked[0], run_dir)
+    before = {path.parent.name: path.read_text() for path in run_dir.glob("*/stage.json")}
+    longer = [f"--run_dir={run_dir}", *FLAGS, "--student_steps=5", "--nomeasure_speed"]
+    refused = run("run_pipeline.py", *longer, "--redo_from=student")
+    # The model to compare with has the student's steps, too.
+    assert refused.returncode == 1
+    assert "--redo_from=student,combined, which keeps" in refused.stderr.splitlines()[-1]
+    assert not (run_dir / "replaced").exists()
+
+    done = run("run_pipeline.py", *longer, "--redo_from=student,combined")
+    assert done.returncode == 0, done.stderr[-3000:]
+    redone = {"student", "combined", "evaluation", "report", "summaries"}
+    assert {path.name for path in (run_dir / "replaced/1").iterdir()} == redone
+    for name, record in before.items():
+        if name in redone:
+            assert (run_dir / "replaced/1" / name / "stage.json").read_text() == record
+        assert ((run_dir / name / "stage.json").read_text() != record) == (name in redone)
+    assert record_of(run_dir, "student")["result"]["trained_steps"] == 5
+    assert (run_dir / "saved_model/2/saved_model.pb").is_file()
+
+
 def test_the_single_binaries_find_what_the_pipeline_left(walked):
     run_dir, _ = walked
     for tool, arguments in (

@@ -9,7 +9,7 @@ from apparel_embed.errors import UserError
 from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.grouping.strategies import StrategyConfig
 from apparel_embed.pipeline import plan_pipeline, run_pipeline
-from apparel_embed.runs import StageAccess, run_stage, stages_from
+from apparel_embed.runs import StageAccess, run_stage
 from apparel_embed.stage_plan import StagePlan, Workload
 from apparel_embed.stages import COMBINED_START, specialist_stage
 
@@ -213,7 +213,24 @@ def test_all_stages_that_other_flags_concern_are_told_at_once_and_can_be_redone(
         "--redo_from=first, which keeps the old ones"
     )
 
-    plan = StagePlan(run_dir, stages_from(run_dir, ["first"]))
+    plan = StagePlan(run_dir, ["first"])
     plan.access.make(run_dir / "first", flags={"loop": {"steps": 2}}, inputs={}, work=lambda _: {})
     assert plan.access.find(run_dir / "second") is None
     assert states(plan) == {"first": "to be redone"}
+
+
+def test_a_stage_to_be_redone_too_is_told_with_those_that_are(tmp_path):
+    for name in ("student", "combined"):
+        run_stage(tmp_path / name, flags={"steps": 1}, inputs={}, work=lambda _: {})
+    for redo_from, told in ((["student"], "student,combined"), (["combined"], "combined,student")):
+        plan = StagePlan(tmp_path, redo_from)
+        for name in ("student", "combined"):
+            plan.access.make(tmp_path / name, flags={"steps": 2}, inputs={}, work=lambda _: {})
+        with pytest.raises(UserError) as refused:
+            plan.refuse()
+        differing = told.split(",")[1]
+        assert str(refused.value) == (
+            f"{tmp_path}: {differing} was made with steps=1, now it is 2. Name another --run_dir, "
+            f"or redo them by tools/run_pipeline.py with --redo_from={told}, which keeps the old "
+            "ones"
+        )
