@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from report_runs import Page, is_drawn
 
 from apparel_embed.data.prepared import PreparedDataset
@@ -210,6 +211,15 @@ def test_the_end_tells_the_table_and_where_everything_is(walked):
     assert f"Report:       {run_dir}/report/index.html" in done.stdout
     assert f"tensorboard --logdir={run_dir}" in done.stdout
     assert (run_dir / "evaluation/tables.txt").read_text().strip() in done.stdout
+
+
+def test_the_log_tells_of_no_renamed_inputs_and_there_are_none(walked):
+    run_dir, done = walked
+    assert "unified: training from step 0 to 4" in done.stderr
+    assert "will be renamed" not in done.stderr
+    signatures = tf.saved_model.load(str(run_dir / "saved_model/1")).signatures
+    inputs = {name: [*one.structured_input_signature[1]] for name, one in signatures.items()}
+    assert inputs == {"serving_default": ["image_bytes"], "embed_images": ["images"]}
 
 
 def test_the_saved_model_gives_the_embeddings_of_the_evaluation(walked, tmp_path):

@@ -87,6 +87,7 @@ def run(main: Callable[[], None], *, goes_on: bool = False) -> None:
         logging.set_verbosity(logging.INFO)
         # TensorFlow tells of each collective operation that it traces, several hundred times.
         python_logging.getLogger("tensorflow").setLevel(python_logging.WARNING)
+        logging.get_absl_logger().addFilter(_is_no_false_alarm)
         binary = os.path.basename(argv[0])
         try:
             with stopped_by_sigterm(), logging_redirect_tqdm():
@@ -102,6 +103,15 @@ def run(main: Callable[[], None], *, goes_on: bool = False) -> None:
             sys.exit(INTERRUPTED)
 
     app.run(body, flags_parser=parse_flags)
+
+
+def _is_no_false_alarm(record: python_logging.LogRecord) -> bool:
+    """Returns whether a line is none in which TensorFlow tells of renamed inputs at an export.
+
+    It takes the model's variables for inputs there, each by the name "resource", whatever they and
+    the inputs are called. No input of a signature is renamed.
+    """
+    return record.filename != "signature_serialization.py"
 
 
 def _say_stopped(binary: str, what: str, goes_on: bool) -> None:
