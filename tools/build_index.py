@@ -29,6 +29,7 @@ from apparel_embed.data.manifest import SPLITS
 from apparel_embed.errors import UserError
 from apparel_embed.search.build import fill_index, named_keys, plan_index, remove_pictures
 from apparel_embed.search.source import IndexSource
+from apparel_embed.wording import counted
 
 _RUN = SearchRunFlags()
 _SETTINGS = IndexFlags()
@@ -98,9 +99,9 @@ def main() -> None:
         [
             (
                 "Index",
-                f"model {done.version.model[:16]}, {done.version.pictures} pictures in "
-                f"{len(done.version.verticals)} verticals; {done.upserted} written, {done.deleted} "
-                f"removed, {done.invalid} without embedding",
+                f"model {done.version.model[:16]}, {counted(done.version.pictures, 'picture')} in "
+                f"{counted(len(done.version.verticals), 'vertical')}; {done.upserted:,} written, "
+                f"{done.deleted:,} removed, {done.invalid:,} without embedding",
             ),
             ("Answers", "yes" if done.switched else "no, call without --noswitch"),
             ("Service", "one that runs on a file shows this after a restart"),
@@ -119,7 +120,7 @@ def remove() -> None:
         if _DRY_RUN.is_given:
             tell_end(
                 [
-                    ("Pictures", f"{len(keys)} of {version.pictures} would be removed"),
+                    ("Pictures", f"{len(keys):,} of {version.pictures:,} would be removed"),
                     NOTHING_WRITTEN,
                 ]
             )
@@ -127,7 +128,7 @@ def remove() -> None:
         version = remove_pictures(index, version, keys)
     tell_end(
         [
-            ("Index", f"{len(keys)} pictures removed, {version.pictures} left"),
+            ("Index", f"{counted(len(keys), 'picture')} removed, {version.pictures:,} left"),
             ("Service", "one that runs on a file shows this after a restart"),
             ("Next", command("tools/serve_search.py", **_RUN.again)),
         ]
@@ -148,7 +149,7 @@ def tell_plan(source: IndexSource) -> None:
             ("Model", f"{plan.model[:16]}, {answers}"),
             (
                 "Pictures",
-                f"{plan.pictures}, {plan.new} of them new; {plan.removed} would be removed",
+                f"{plan.pictures:,}, {plan.new:,} of them new; {plan.removed:,} would be removed",
             ),
             NOTHING_WRITTEN,
         ]

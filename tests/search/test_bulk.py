@@ -166,6 +166,35 @@ def test_a_gallery_that_was_added_to_keeps_what_was_added_and_its_own_pictures(
         assert whole.version.pictures == whole.upserted < count
 
 
+def test_what_is_added_removed_and_left_is_counted_at_the_end(catalogue, tmp_path):
+    table = pa.table(
+        {
+            "image": ["a.jpg", "b.jpg", "c.jpg"],
+            "item_id": ["1", "1", "2"],
+            "vertical": ["bag"] * 3,
+            "embedding": pa.array([[0.25] * 16] * 3, pa.list_(pa.float32(), 16)),
+        }
+    )
+    pq.write_table(table, tmp_path / "all.parquet")
+    pq.write_table(table.slice(0, 1), tmp_path / "delta.parquet")
+    for arguments, told in (
+        (["--bulk=all.parquet"], "3 pictures in 1 vertical; 3 written, 0 removed, 0 without"),
+        (["--delete=a.jpg", "--delete_item=2"], "2 pictures removed, 1 left"),
+        (["--bulk=delta.parquet", "--replace_all"], "1 picture in 1 vertical; 1 written, 1 rem"),
+    ):
+        done = subprocess.run(
+            [
+                sys.executable, ROOT / "tools/build_index.py", "--run_dir=.",
+                f"--saved_model={catalogue.saved_model}", *arguments,
+            ],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert told in done.stdout
+
+
 def test_a_dry_run_makes_no_file(catalogue, embedded, tmp_path):
     done = subprocess.run(
         [
