@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-import keras_cv
 import numpy as np
 import tensorflow as tf
 
@@ -140,7 +139,12 @@ def _changes(config: AugmentConfig) -> dict[str, _Change]:
     keras-cv's layers do the work. What a layer is made with only says how strong it might be if it
     drew itself; its seed keeps it from asking for TensorFlow's global generator.
     """
-    layers = keras_cv.layers
+    changed = (config.rotation, config.brightness, config.contrast, config.saturation)
+    if not any((*changed, config.hue, config.erase)):
+        return {}
+    # Here, as it brings along what takes seconds at every start.
+    from keras_cv import layers
+
     # float32 whatever the policy of the model.
     same = {"seed": 1, "dtype": "float32"}
     changes: dict[str, _Change] = {}

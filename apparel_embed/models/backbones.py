@@ -3,6 +3,8 @@
 The sized aliases of keras-cv (`MobileNetV3SmallBackbone()` and so on) ask the network for their
 configuration even without weights; here the generic classes are built with the sizes written out.
 A new backbone is one function and one line in `BACKBONES`.
+
+keras-cv is imported where it is used: it brings along what takes seconds at every start.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import keras_cv
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -50,6 +51,8 @@ class Backbone:
 
 
 def _efficientnet_lite_b0(shape: InputShape) -> tf.keras.Model:
+    import keras_cv
+
     return keras_cv.models.EfficientNetLiteBackbone(
         include_rescaling=False,
         width_coefficient=1.0,
@@ -65,6 +68,8 @@ def _efficientnet_lite_b0(shape: InputShape) -> tf.keras.Model:
 
 
 def _efficientnet_v2_b0(shape: InputShape) -> tf.keras.Model:
+    import keras_cv
+
     return keras_cv.models.EfficientNetV2Backbone(
         include_rescaling=False,
         width_coefficient=1.0,
@@ -82,6 +87,8 @@ def _efficientnet_v2_b0(shape: InputShape) -> tf.keras.Model:
 
 
 def _mobilenet_v3_small(shape: InputShape) -> tf.keras.Model:
+    import keras_cv
+
     return keras_cv.models.MobileNetV3Backbone(
         stackwise_expansion=[1, 72 / 16, 88 / 24, 4, 6, 6, 3, 3, 6, 6, 6],
         stackwise_filters=[16, 24, 24, 40, 40, 40, 48, 48, 96, 96, 96],
@@ -95,6 +102,8 @@ def _mobilenet_v3_small(shape: InputShape) -> tf.keras.Model:
 
 
 def _mobilenet_v3_large(shape: InputShape) -> tf.keras.Model:
+    import keras_cv
+
     return keras_cv.models.MobileNetV3Backbone(
         stackwise_expansion=[1, 4, 3, 3, 3, 3, 6, 2.5, 2.3, 2.3, 6, 6, 6, 6, 6],
         stackwise_filters=[16, 24, 24, 40, 40, 40, 80, 80, 80, 80, 112, 112, 160, 160, 160],
@@ -108,10 +117,12 @@ def _mobilenet_v3_large(shape: InputShape) -> tf.keras.Model:
 
 
 def _resnet(
-    kind: type, blocks: list[int], block_type: str
+    kind: str, blocks: list[int], block_type: str
 ) -> Callable[[InputShape], tf.keras.Model]:
     def build(shape: InputShape) -> tf.keras.Model:
-        return kind(
+        import keras_cv
+
+        return getattr(keras_cv.models, kind)(
             stackwise_filters=[64, 128, 256, 512],
             stackwise_blocks=blocks,
             stackwise_strides=[1, 2, 2, 2],
@@ -133,13 +144,13 @@ BACKBONES: dict[str, Backbone] = {
     # Without presets: those that keras-cv names have another number of weights than it builds.
     "mobilenet_v3_small": Backbone(_mobilenet_v3_small),
     "mobilenet_v3_large": Backbone(_mobilenet_v3_large),
-    "resnet18": Backbone(_resnet(keras_cv.models.ResNetBackbone, [2, 2, 2, 2], "basic_block")),
+    "resnet18": Backbone(_resnet("ResNetBackbone", [2, 2, 2, 2], "basic_block")),
     "resnet50": Backbone(
-        _resnet(keras_cv.models.ResNetBackbone, [3, 4, 6, 3], "block"),
+        _resnet("ResNetBackbone", [3, 4, 6, 3], "block"),
         presets=("resnet50_imagenet",),
     ),
     "resnet50_v2": Backbone(
-        _resnet(keras_cv.models.ResNetV2Backbone, [3, 4, 6, 3], "block"),
+        _resnet("ResNetV2Backbone", [3, 4, 6, 3], "block"),
         presets=("resnet50_v2_imagenet",),
     ),
 }

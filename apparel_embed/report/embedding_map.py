@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from apparel_embed.report.drawing import literal, new_figure, png_bytes, vertical_style
@@ -90,6 +89,9 @@ def flattened(embeddings: np.ndarray) -> np.ndarray:
       float32 [n, 2].
     """
     points = unit_length(embeddings)
+    # Here, as it takes seconds that a start need not.
+    from sklearn.manifold import TSNE
+
     tsne = TSNE(
         perplexity=min(30.0, (len(points) - 1) / 3), init="pca", random_state=_SEED, n_jobs=1
     )

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.preprocessing import normalize
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.models import embed_by_frozen_backbone, embed_by_model
@@ -71,6 +69,10 @@ def _principal_components(features: np.ndarray, dim: int) -> np.ndarray:
     """
     if len(features) == 1:  # It is the mean.
         return np.zeros([1, dim], np.float32)
+    # Here, as it takes seconds that a start need not.
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import normalize
+
     kept = min(dim, *features.shape)
     pca = PCA(kept, svd_solver="covariance_eigh")
     components = normalize(pca.fit_transform(features.astype(np.float64)))
