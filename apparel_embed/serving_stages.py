@@ -55,6 +55,15 @@ def vertical_head_stage(
     )
 
 
+def searches_told(head: Stage) -> str:
+    """Returns a sentence that tells when searches follow the prediction of a vertical head."""
+    earlier = (
+        "Searches go through all verticals: the vertical head is of an earlier release, which did "
+        "not measure what routing finds."
+    )
+    return str(head.result.get("searches", earlier))
+
+
 def export_stage(
     run_dir: Path,
     dataset: PreparedDataset,
@@ -91,7 +100,7 @@ def export_stage(
 
     def work(directory: Path) -> dict[str, Any]:
         embedding_model, model_config = load_embedding_model(model.directory / "model")
-        card = _model_card(run_dir, dataset, model, config, evaluation)
+        card = _model_card(run_dir, dataset, model, config, evaluation, vertical_head)
         write_saved_model(
             embedding_model,
             directory,
@@ -161,6 +170,7 @@ def _model_card(
     model: Stage,
     config: ExportConfig,
     evaluation: Stage | None,
+    vertical_head: Stage | None,
 ) -> ModelCard:
     evaluated_as = _EVALUATED_AS.get(model.name, "")
     metrics, routing = [], None
@@ -183,6 +193,7 @@ def _model_card(
         split=evaluation.flags["split"] if evaluation else None,
         metrics=metrics,
         routing=routing,
+        searches=searches_told(vertical_head) if vertical_head else "",
     )
 
 

@@ -5,13 +5,15 @@ import yaml
 from tiny_teachers import MODEL, write_model
 
 from apparel_embed.errors import UserError
+from apparel_embed.models.vertical_head import VerticalHead
 from apparel_embed.runs import run_stage
 from apparel_embed.serving import LocalModel
-from apparel_embed.serving.saved_model import ExportConfig
+from apparel_embed.serving.saved_model import ExportConfig, read_routing_confidence
 from apparel_embed.serving.versions import saved_model_versions
 from apparel_embed.serving_stages import (
     export_stage,
     latest_saved_model,
+    searches_told,
     serving_kit,
     versions_directory,
     vertical_head_stage,
@@ -106,8 +108,36 @@ def test_another_export_is_the_next_version_and_leaves_the_first(
     assert model.verticals == ("bags", "dresses")
     picture = tiny_prepared.read_images([0])
     assert model.embed(picture).vertical_scores.sum() == pytest.approx(1)
+    assert head.result["routing_confidence"] is None
+    assert read_routing_confidence(second.directory) is None
+    card = (second.directory / "assets/model_card.md").read_text("utf-8")
+    assert f"not known: {searches_told(head)}" in card
+    assert "16 val queries" in card
     # Of what was exported before, whatever came later.
     assert export_stage(run_dir, tiny_prepared, student, CONFIG).directory == exported.directory
+
+
+def test_the_confidence_of_routing_is_exported_with_the_head(
+    run_dir, tiny_prepared, student, head, tmp_path
+):
+    def calibrated(directory):
+        found = dataclasses.replace(VerticalHead.load(head.directory), routing_confidence=0.1 + 0.2)
+        found.save(directory)
+        return {"searches": "From 0.300 on."}
+
+    sure = run_stage(tmp_path / "vertical_head", flags={}, inputs={}, work=calibrated)
+    found = export_stage(
+        run_dir, tiny_prepared, student, CONFIG, vertical_head=sure, base=tmp_path / "versions"
+    )
+    path = found.directory / "assets/routing_confidence.txt"
+
+    assert read_routing_confidence(found.directory) == 0.1 + 0.2
+    assert "From 0.300 on." in (found.directory / "assets/model_card.md").read_text("utf-8")
+    path.write_text("0,9")
+    with pytest.raises(UserError, match=r"routing_confidence\.txt: holds no number .*'0,9'"):
+        read_routing_confidence(found.directory)
+    earlier = dataclasses.replace(head, result={"verticals": []})
+    assert searches_told(earlier).startswith("Searches go through all verticals")
 
 
 def test_versions_of_elsewhere_are_counted_and_left_alone(
@@ -144,7 +174,9 @@ def test_after_an_evaluation_card_and_summary_tell_what_routing_costs(
     assert "| routed | ALL | 16 | 16 |" in card
     assert "names the right vertical of a query with accuracy" in card
     tables = (run_dir / "evaluation/tables.txt").read_text()
-    assert "searching the vertical that its head predicts" in tables
+    assert "| served | ALL | 16 | 16 |" in card
+    assert "searching as it is served, always in all verticals" in tables
+    assert "always searching the vertical that its head predicts" in tables
 
 
 def test_the_kit_serves_the_versions_beside(exported, tmp_path):

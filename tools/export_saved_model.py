@@ -20,7 +20,12 @@ from apparel_embed.cli import app
 from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
-from apparel_embed.serving_stages import export_stage, serving_kit, vertical_head_stage
+from apparel_embed.serving_stages import (
+    export_stage,
+    searches_told,
+    serving_kit,
+    vertical_head_stage,
+)
 from apparel_embed.stage_record import open_stage
 from apparel_embed.stages import STUDENT
 
@@ -52,7 +57,9 @@ def main() -> None:
         base=Path(_OUTPUT.value) if _OUTPUT.value else None,
     )
     saved_model = stage.directory
-    rows = [("SavedModel", saved_model)]
+    rows: list[tuple[str, object]] = [("SavedModel", saved_model)]
+    if head:
+        rows.append(("Searches", searches_told(head)))
     if _SERVING_KIT.value:
         serving_kit(stage, Path(_SERVING_KIT.value))
         rows.append(("Serving kit", Path(_SERVING_KIT.value) / "README.md"))

@@ -68,7 +68,9 @@ class FinishedEvaluation:
             raise UserError(f"{path}: not the summary of an evaluation ({error!r})") from error
         if not rows:
             raise UserError(f"{path}: has no rows: no model was evaluated")
-        routing = tuple(summary.get("routing", ()))
+        # Those of earlier releases do not tell how searches were served.
+        found = summary.get("routing", ())
+        routing = tuple(one for one in found if "routing_confidence" in one)
         return cls(directory, split, pictures, tuple(rows), tuple(comparisons), routing)
 
     @property

@@ -137,8 +137,9 @@ def route_by_head(
     return evaluate_routing(
         name,
         model.embeddings,
-        head.predict(features),
+        *head.predict(features),
         pictures,
+        routing_confidence=head.routing_confidence,
         parameters=model.parameters + head.weights.size + head.bias.size,
         seed=seed,
     )

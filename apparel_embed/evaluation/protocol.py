@@ -22,8 +22,8 @@ from apparel_embed.retrieval.metrics import QueryMetrics, mean_metrics, retrieva
 ALL = "ALL"
 WITHIN = "within"
 MERGED = "merged"
-# Not a search of embeddings alone: see `evaluation.routing`.
-ROUTED = "routed"
+# Not searches of embeddings alone: see `evaluation.routing`.
+ROUTED, SERVED = "routed", "served"
 SCOPES = (WITHIN, MERGED)
 KS = (1, 5, 10, 20)
 METRICS = (*(f"r_at_{k}" for k in KS), "map_at_r")

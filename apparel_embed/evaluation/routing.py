@@ -1,71 +1,235 @@
-"""What it costs to search where a vertical head sends a picture, instead of in its own vertical."""
+"""What it costs to search where a vertical head sends a picture, and when it is worth it."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from apparel_embed.evaluation.protocol import (
     ALL,
+    MERGED,
     ROUTED,
+    SERVED,
     SHARE,
     WITHIN,
     EvaluationSet,
     Outcomes,
+    answered_queries,
     compare_models,
     query_outcomes,
     summary_rows,
 )
 from apparel_embed.retrieval.bootstrap import bootstrap_interval, stratified_bootstrap_interval
 from apparel_embed.retrieval.metrics import QueryMetrics
+from apparel_embed.wording import counted
+
+LEAST_ROUTED = 50
+"""Of fewer queries, all may go well by chance: none are routed by what so few show."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RoutingCalibration:
+    """From what confidence of a vertical head on a search follows its prediction.
+
+    Attributes:
+      routing_confidence: the least one; None where no search does.
+      val_queries: that were asked, all with an answer.
+      routed_queries: of them, those of at least that confidence; all, where no search is routed.
+      r_at_1_routed: R@1 of these in the predicted vertical; None without a query.
+      r_at_1_merged: R@1 of these in all verticals; None without a query.
+    """
+
+    routing_confidence: float | None
+    val_queries: int
+    routed_queries: int
+    r_at_1_routed: float | None
+    r_at_1_merged: float | None
+
+    def sentence(self) -> str:
+        """Returns what is searched and why, as a person is told."""
+        asked = counted(self.val_queries, "val query", "val queries")
+        if self.val_queries < LEAST_ROUTED:
+            return (
+                f"Searches go through all verticals: {asked} with an answer cannot tell whether "
+                f"routing finds less; {LEAST_ROUTED} are needed."
+            )
+        found = f"R@1 {self.r_at_1_routed:.3f} routed, {self.r_at_1_merged:.3f} in all verticals"
+        if self.routing_confidence is None:
+            return (
+                f"Routing finds less than a search in all verticals ({found}, {asked}): searches "
+                "go through all of them."
+            )
+        return (
+            f"Searches are routed from a confidence of {self.routing_confidence:.3f}: {found} "
+            f"({self.routed_queries:,} of {asked})."
+        )
+
+
+def calibrate_routing(
+    confidence: Sequence[float] | np.ndarray,
+    routed: Sequence[bool] | np.ndarray,
+    merged: Sequence[bool] | np.ndarray,
+) -> RoutingCalibration:
+    """Returns the confidence from which searches are routed, measured on some queries.
+
+    It is the one with which most queries find their item first, if those of at least that
+    confidence are routed and the others searched in all verticals; of equals the smallest. Those
+    that are routed find no less than they would in all. (The smallest confidence of which that
+    holds would lose with doubtful predictions what it gains with sure ones.) At least
+    `LEAST_ROUTED` queries have it; no search is routed where each choice of so many finds less.
+
+    Args:
+      confidence: [n] of the head in the vertical that it predicts for each query.
+      routed: [n] whether a search in that vertical finds the query's item first.
+      merged: [n] whether a search in all verticals does.
+
+    Example:
+      >>> confidence, routed = [0.9] * 60 + [0.4] * 40, [True] * 60 + [False] * 40
+      >>> found = calibrate_routing(confidence, routed, merged=[True] * 80 + [False] * 20)
+      >>> found.routing_confidence, found.routed_queries
+      (0.9, 60)
+    """
+    order = np.argsort(-np.asarray(confidence, float), kind="stable")
+    ordered, right, right_in_all = (
+        np.asarray(values, float)[order] for values in (confidence, routed, merged)
+    )
+    count = len(order)
+    # Queries of one confidence are routed together, so only the last of them ends a choice.
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], count > 0))
+    ends = ends[ends >= LEAST_ROUTED - 1]
+    gains = np.cumsum(right - right_in_all)[ends]
+    best, chosen = None, count
+    if len(ends) and gains.max() >= 0:
+        end = ends[np.flatnonzero(gains == gains.max())[-1]]
+        best, chosen = float(ordered[end]), int(end) + 1
+    return RoutingCalibration(
+        best,
+        count,
+        chosen,
+        float(right[:chosen].mean()) if count else None,
+        float(right_in_all[:chosen].mean()) if count else None,
+    )
+
+
+def measure_routing(
+    embeddings: np.ndarray,
+    predicted: np.ndarray,
+    confidence: np.ndarray,
+    evaluation_set: EvaluationSet,
+) -> RoutingCalibration:
+    """Searches with every query in the predicted vertical and in all, and calibrates by that.
+
+    Args:
+      embeddings: [n, dim] of the pictures of the set, in its order.
+      predicted: [n] str, the vertical predicted for each picture.
+      confidence: [n] of the head in it.
+      evaluation_set: the pictures; no query needs an answer.
+    """
+    if not answered_queries(evaluation_set):
+        return calibrate_routing([], [], [])
+    known = query_outcomes(embeddings, evaluation_set, WITHIN)
+    merged = query_outcomes(embeddings, evaluation_set, MERGED)
+    routed = _routed(known, _by_record(evaluation_set, predicted == evaluation_set.verticals))
+    sure = _by_record(evaluation_set, confidence)
+    names = list(known.answered())
+    return calibrate_routing(
+        [sure[record] for name in names for record in known.verticals[name].records],
+        np.concatenate([routed.verticals[name].recall[1] for name in names]),
+        np.concatenate([merged.verticals[name].recall[1] for name in names]),
+    )
 
 
 def evaluate_routing(
     model: str,
     embeddings: np.ndarray,
     predicted: np.ndarray,
+    confidence: np.ndarray,
     evaluation_set: EvaluationSet,
     *,
+    routing_confidence: float | None,
     parameters: int,
     seed: int = 0,
 ) -> tuple[list[dict], dict[str, Any]]:
-    """Evaluates a search in the gallery of the vertical that is predicted for a query.
+    """Evaluates searches in the vertical that is predicted for a query: of all, and as served.
 
     Only queries are predicted: of gallery pictures a shop knows the vertical. A query that is sent
-    to another vertical finds nothing that is right.
+    to another vertical finds nothing that is right. As it is served, a query is sent only from a
+    confidence on, and searched in all verticals otherwise.
 
     Args:
       model: name of the model.
       embeddings: [n, dim] of the pictures of the set, in its order.
       predicted: [n] str, the vertical predicted for each picture.
+      confidence: [n] of the head in it.
       evaluation_set: the pictures.
+      routing_confidence: from which on a search is served in the predicted vertical, or None.
       parameters: of the model and the head together.
       seed: of the bootstrap.
 
     Returns:
-      Rows of `summary.json` with scope "routed", and the entry `routing`: the head's accuracy on
-      queries with an answer, in all (mean over verticals, with its 95 % interval) and by vertical,
-      and the difference in R@1 to the search in the known vertical.
+      Rows of `summary.json` with scopes "routed" (all queries are) and "served", and the entry
+      `routing`: the head's accuracy on queries with an answer, in all (mean over verticals, with
+      its 95 % interval) and by vertical; how many queries are routed as it is served; and the
+      differences in R@1 of "routed" to the search in the known vertical and of "served" to that in
+      all.
     """
     known = query_outcomes(embeddings, evaluation_set, WITHIN)
-    is_right = dict(zip(evaluation_set.records, predicted == evaluation_set.verticals))
-    routed = Outcomes(
-        ROUTED,
-        {name: _where_right(metrics, is_right) for name, metrics in known.verticals.items()},
-        known.gallery,
-        known.gallery_in_all,
+    merged = query_outcomes(embeddings, evaluation_set, MERGED)
+    is_right = _by_record(evaluation_set, predicted == evaluation_set.verticals)
+    threshold = np.inf if routing_confidence is None else routing_confidence
+    is_sure = _by_record(evaluation_set, confidence >= threshold)
+    routed = _routed(known, is_right)
+    served = dataclasses.replace(
+        merged,
+        scope=SERVED,
+        verticals={
+            name: _where_sure(routed.verticals[name], metrics, is_sure)
+            for name, metrics in merged.verticals.items()
+        },
     )
     cost = {"parameters": int(parameters), "models_to_deploy": 1}
-    rows = [{"model": model, **row, **cost} for row in summary_rows(routed, seed)]
-    difference = compare_models(routed, known, seed=seed)
+    rows = [
+        {"model": model, **row, **cost}
+        for outcomes in (routed, served)
+        for row in summary_rows(outcomes, seed)
+    ]
     routing = {
         "model": model,
+        "routing_confidence": routing_confidence,
+        "routed": sum(is_sure[one] for each in known.counted().values() for one in each.records),
         **_accuracy(known, is_right, seed),
-        "r_at_1_difference": dataclasses.asdict(difference[ALL]),
+        "r_at_1_difference": dataclasses.asdict(compare_models(routed, known, seed=seed)[ALL]),
+        "served_difference": dataclasses.asdict(compare_models(served, merged, seed=seed)[ALL]),
     }
     return rows, routing
+
+
+def _by_record(evaluation_set: EvaluationSet, values: np.ndarray) -> dict[int, Any]:
+    return dict(zip(evaluation_set.records.tolist(), values.tolist()))
+
+
+def _routed(known: Outcomes, is_right: dict[int, bool]) -> Outcomes:
+    """Returns what is found if every query is searched in the predicted vertical."""
+    found = {name: _where_right(metrics, is_right) for name, metrics in known.verticals.items()}
+    return dataclasses.replace(known, scope=ROUTED, verticals=found)
+
+
+def _where_sure(
+    routed: QueryMetrics, merged: QueryMetrics, is_sure: dict[int, bool]
+) -> QueryMetrics:
+    """Returns metrics of a query routed where the head is sure, else those in all verticals."""
+    sure = np.array([is_sure[record] for record in merged.records], bool)
+    return dataclasses.replace(
+        merged,
+        recall={k: np.where(sure, routed.recall[k], merged.recall[k]) for k in merged.recall},
+        average_precision_at_r=np.where(
+            sure, routed.average_precision_at_r, merged.average_precision_at_r
+        ),
+        chance=np.where(sure, routed.chance, merged.chance),
+    )
 
 
 def _where_right(metrics: QueryMetrics, is_right: dict[int, bool]) -> QueryMetrics:

@@ -10,8 +10,9 @@ from rich import box
 from rich.table import Table
 
 from apparel_embed.errors import UserError
-from apparel_embed.evaluation.protocol import ALL, LEAST_ITEMS, MERGED, ROUTED, WITHIN
+from apparel_embed.evaluation.protocol import ALL, LEAST_ITEMS, MERGED, ROUTED, SERVED, WITHIN
 from apparel_embed.plain_text import plain_text
+from apparel_embed.wording import counted
 
 MODEL_ORDER = (
     "colour_histogram",
@@ -89,17 +90,34 @@ def render_routing(summary: Mapping[str, Any]) -> list[str]:
     """
     lines = []
     for routing in summary.get("routing", []):
-        by_key = _by_key(summary["rows"])
-        row, difference = by_key[routing["model"], ROUTED, ALL], routing["r_at_1_difference"]
+        by_key, model = _by_key(summary["rows"]), routing["model"]
+        served, routed = (by_key[model, scope, ALL] for scope in (SERVED, ROUTED))
         lines += [
             "",
-            f"{routing['model']}, searching the vertical that its head predicts: R@1 "
-            f"{_with_interval(row)}, {_signed(difference['difference'])} "
-            f"[{_signed(difference['low'])}, {_signed(difference['high'])}] against the known "
-            f"vertical; the head is right for {routing['accuracy']:.3f} "
+            f"{model}, searching as it is served, {what_is_routed(routing)}: R@1 "
+            f"{_with_interval(served)}, {_signed_interval(routing['served_difference'])} against "
+            "all verticals",
+            f"{model}, always searching the vertical that its head predicts: R@1 "
+            f"{_with_interval(routed)}, {_signed_interval(routing['r_at_1_difference'])} against "
+            f"the known vertical; the head is right for {routing['accuracy']:.3f} "
             f"[{routing['accuracy_low']:.3f}, {routing['accuracy_high']:.3f}] of queries",
         ]
     return lines
+
+
+def what_is_routed(routing: Mapping[str, Any]) -> str:
+    """Returns in words which queries are searched in the predicted vertical as it is served.
+
+    Args:
+      routing: an entry `routing` of `summary.json`.
+    """
+    if routing["routing_confidence"] is None:
+        return "always in all verticals"
+    return (
+        f"{routing['routed']:,} of {counted(routing['queries'], 'query', 'queries')} in the "
+        f"predicted vertical, from a confidence of {routing['routing_confidence']:.3f} on, and the "
+        "others in all"
+    )
 
 
 def render_runs(record: Mapping[str, Any], width: int | None = None) -> str:
@@ -279,6 +297,10 @@ def _share(row: dict | None, field: str) -> str:
 def _signed(value: float) -> str:
     # Adding 0 takes the sign off a value that is rounded to -0.
     return f"{round(value, 3) + 0.0:+.3f}"
+
+
+def _signed_interval(entry: Mapping[str, float]) -> str:
+    return f"{_signed(entry['difference'])} [{_signed(entry['low'])}, {_signed(entry['high'])}]"
 
 
 def _each(values: Sequence[float], text_of: Callable[[float], str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import softmax
 
 from apparel_embed.errors import UserError
 from apparel_embed.files import atomic_path
@@ -22,21 +23,38 @@ class VerticalHead:
       verticals: names, in the order of the scores; no line ends in them.
       weights: float32 [features, verticals].
       bias: float32 [verticals].
+      routing_confidence: score from which on a search is served in the predicted vertical alone;
+        None for never, as of heads for which it was not measured.
     """
 
     verticals: tuple[str, ...]
     weights: np.ndarray
     bias: np.ndarray
+    routing_confidence: float | None = None
 
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """Returns the most probable vertical of pooled features [n, features]: str [n]."""
-        logits = features @ self.weights + self.bias
-        return np.array(self.verticals, dtype=object)[logits.argmax(axis=1)]
+    def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the most probable vertical of pooled features [n, features], and its score.
+
+        Returns:
+          str [n], and float32 [n] in 0 to 1.
+        """
+        scores = softmax(features @ self.weights + self.bias, axis=1)
+        names = np.array(self.verticals, dtype=object)
+        return names[scores.argmax(axis=1)], scores.max(axis=1)
 
     def save(self, directory: Path) -> None:
         """Writes the head into a directory."""
         with atomic_path(directory / _FILE) as temporary, open(temporary, "wb") as file:
-            np.savez(file, verticals=np.array(self.verticals), weights=self.weights, bias=self.bias)
+            np.savez(
+                file,
+                verticals=np.array(self.verticals),
+                weights=self.weights,
+                bias=self.bias,
+                # An array of floats has no None.
+                routing_confidence=np.nan
+                if self.routing_confidence is None
+                else self.routing_confidence,
+            )
 
     @classmethod
     def load(cls, directory: Path) -> VerticalHead:
@@ -49,7 +67,14 @@ class VerticalHead:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 verticals = tuple(map(str, stored["verticals"]))
-                return cls(verticals, stored["weights"], stored["bias"])
+                # Heads of earlier releases have none.
+                routing = float(stored.get("routing_confidence", np.nan))
+                return cls(
+                    verticals,
+                    stored["weights"],
+                    stored["bias"],
+                    None if np.isnan(routing) else routing,
+                )
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path}: no vertical head here ({error})") from error
 

@@ -9,8 +9,16 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from apparel_embed.evaluation.deployment import model_to_deploy
-from apparel_embed.evaluation.protocol import ALL, LEAST_ITEMS, MERGED, ROUTED, SCOPES, WITHIN
-from apparel_embed.evaluation.table import DASH
+from apparel_embed.evaluation.protocol import (
+    ALL,
+    LEAST_ITEMS,
+    MERGED,
+    ROUTED,
+    SCOPES,
+    SERVED,
+    WITHIN,
+)
+from apparel_embed.evaluation.table import DASH, what_is_routed
 from apparel_embed.report.drawing import interval_arms, literal, model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.parts import Part, Picture, Section, Table
@@ -129,6 +137,7 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[Table]:
 
 def _routing(rows: _Rows, routing: Mapping[str, Any]) -> Table:
     model, accuracies = routing["model"], {row["vertical"]: row for row in routing["verticals"]}
+    scopes = (SERVED, MERGED, ROUTED, WITHIN)
     body = []
     for vertical in (*accuracies, ALL):
         accuracy = routing if vertical == ALL else accuracies[vertical]
@@ -138,16 +147,17 @@ def _routing(rows: _Rows, routing: Mapping[str, Any]) -> Table:
                 vertical,
                 f"{accuracy['queries']:,}",
                 f"{accuracy['accuracy']:.3f} [{low:.3f}, {high:.3f}]",
-                _with_interval(rows[model, ROUTED, vertical]),
-                _with_interval(rows[model, WITHIN, vertical]),
+                *(_with_interval(rows[model, scope, vertical]) for scope in scopes),
             )
         )
-    difference = routing["r_at_1_difference"]
     return Table(
-        f"Searches by {model} in the vertical that its vertical head predicts for the query "
-        "(routed), and in the one that is known. Difference in R@1, routed - within: "
-        f"{_signed(difference)}, paired over {counted(routing['queries'], 'query', 'queries')}.",
-        ("vertical", "queries", "accuracy of the head", "R@1 routed", "R@1 within"),
+        f"Searches by {model} as they are served: {what_is_routed(routing)}; in all verticals "
+        "(merged); always in the one that its vertical head predicts for the query (routed); and "
+        "in the one that is known (within). Difference in R@1, served - merged: "
+        f"{_signed(routing['served_difference'])}, routed - within: "
+        f"{_signed(routing['r_at_1_difference'])}, paired over "
+        f"{counted(routing['queries'], 'query', 'queries')}.",
+        ("vertical", "queries", "accuracy of the head", *(f"R@1 {scope}" for scope in scopes)),
         tuple(body),
     )
 

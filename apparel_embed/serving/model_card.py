@@ -28,6 +28,8 @@ class ModelCard:
       split: that was evaluated, or None.
       metrics: rows of the model in `summary.json`, none if it was not evaluated.
       routing: entry `routing` of the summary, or None.
+      searches: a sentence that tells when the prediction of the vertical head is followed; "" for a
+        model without.
     """
 
     name: str
@@ -44,6 +46,7 @@ class ModelCard:
     split: str | None = None
     metrics: Sequence[Mapping[str, Any]] = ()
     routing: Mapping[str, Any] | None = None
+    searches: str = ""
 
 
 def render_model_card(card: ModelCard) -> str:

@@ -19,6 +19,7 @@ from apparel_embed.serving.warm_up import write_warm_up_requests
 
 VERTICALS_FILE = "verticals.txt"
 MODEL_CARD_FILE = "model_card.md"
+ROUTING_FILE = "routing_confidence.txt"
 DEFAULT_MAX_PIXELS = 25_000_000
 
 
@@ -123,7 +124,8 @@ def export_saved_model(
       model: an embedding model.
       directory: where to; TensorFlow Serving wants its name to be a version number.
       config: how to export.
-      head: a head that adds scores of verticals, or None.
+      head: a head that adds scores of verticals, or None; the asset `routing_confidence.txt` has
+        its routing confidence, if it has one.
       verticals: names of the verticals that the model knows, for the asset `verticals.txt`; those
         of the head where there is one.
       model_card: text of the asset `model_card.md`; none is written if it is empty.
@@ -170,6 +172,8 @@ def write_saved_model(
         VERTICALS_FILE: "".join(f"{name}\n" for name in (head.verticals if head else verticals)),
         MODEL_CARD_FILE: model_card,
     }
+    if head and head.routing_confidence is not None:
+        assets[ROUTING_FILE] = f"{head.routing_confidence!r}\n"
     with tempfile.TemporaryDirectory() as temporary:
         module.assets = []
         for name, text in assets.items():
@@ -193,6 +197,25 @@ def read_verticals(directory: Path) -> tuple[str, ...]:
     """Returns the verticals that a SavedModel knows, in the order of its scores; () if unknown."""
     path = directory / "assets" / VERTICALS_FILE
     return tuple(path.read_text("utf-8").split("\n")[:-1]) if path.is_file() else ()
+
+
+def read_routing_confidence(directory: Path) -> float | None:
+    """Returns the score of a vertical from which on a search is served in that one alone.
+
+    Args:
+      directory: of a SavedModel.
+
+    Returns:
+      None for never: it has no head, or it was not measured for it.
+
+    Raises:
+      UserError: if the file holds no number.
+    """
+    path = directory / "assets" / ROUTING_FILE
+    try:
+        return float(path.read_text("utf-8")) if path.is_file() else None
+    except ValueError as error:
+        raise UserError(f"{path}: holds no number ({error}); export the model again") from error
 
 
 def _zeros_unless(valid: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

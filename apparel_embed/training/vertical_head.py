@@ -8,6 +8,7 @@ together, it would pull at the features and change the embedding.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from sklearn.preprocessing import StandardScaler
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.errors import UserError
+from apparel_embed.evaluation.routing import measure_routing
+from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead, feature_model
@@ -36,7 +39,8 @@ def train_vertical_head(
     """Fits a multinomial logistic regression of the vertical on a model's pooled features.
 
     Args:
-      dataset: a prepared dataset; splits train and unlabelled are learnt from, val is chosen by.
+      dataset: a prepared dataset; splits train and unlabelled are learnt from; by val is chosen
+        how strongly to regularise, and measured from what confidence on searches are routed.
       model: directory of the embedding model.
 
     Returns:
@@ -58,26 +62,32 @@ def train_vertical_head(
         )
     scaler = StandardScaler()
     features = scaler.fit_transform(embedder.records(dataset, records))
-    val = dataset.select(split="val")
-    val = val[np.isin(dataset.column("vertical")[val].astype(str), verticals)]
-    val_features = scaler.transform(embedder.records(dataset, val)) if len(val) else None
-    val_labels = dataset.column("vertical")[val].astype(str)
+    val = evaluation_set(dataset, "val")
+    val = val.only(np.isin(val.verticals.astype(str), verticals))
+    val_features = embedder.records(dataset, val.records)
 
     tried = []
     for strength in _STRENGTHS if len(val) else (_STRENGTHS[1],):
         found = LogisticRegression(C=strength, max_iter=_ITERATIONS).fit(features, labels)
-        right = 0.0 if val_features is None else found.score(val_features, val_labels)
+        right = 0.0
+        if len(val):
+            right = found.score(scaler.transform(val_features), val.verticals.astype(str))
         tried.append((found, right))
     # Of equals the first.
     best, accuracy = max(tried, key=lambda one: one[1])
+    head = _head(best, scaler)
+    embeddings = Embedder(loaded).records(dataset, val.records)
+    routing = measure_routing(embeddings, *head.predict(val_features), val)
     report = {
         "train_pictures": len(records),
         "val_pictures": len(val),
         "strength": best.C,
         "train_accuracy": float(best.score(features, labels)),
         "validation_accuracy": float(accuracy) if len(val) else None,
+        **dataclasses.asdict(routing),
+        "searches": routing.sentence(),
     }
-    return _head(best, scaler), report
+    return dataclasses.replace(head, routing_confidence=routing.routing_confidence), report
 
 
 def _head(regression: LogisticRegression, scaler: StandardScaler) -> VerticalHead:

@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from apparel_embed.evaluation import routing as module
 from apparel_embed.evaluation.protocol import EvaluationSet, evaluate_model
-from apparel_embed.evaluation.routing import evaluate_routing
+from apparel_embed.evaluation.routing import (
+    LEAST_ROUTED,
+    calibrate_routing,
+    evaluate_routing,
+    measure_routing,
+)
 from apparel_embed.evaluation.table import render_routing
 
 # Two verticals of two items; each query lies on its own item's gallery picture, but for the last.
@@ -19,25 +27,44 @@ PICTURES = EvaluationSet(
 )
 
 
-def evaluate(*, wrong=()):
+# Of the queries, the last four; nobody looks at those of gallery pictures.
+CONFIDENCE = np.array([0.0] * 4 + [0.5, 0.7, 0.8, 0.9])
+
+
+def predicted_but(wrong):
     predicted = VERTICALS.astype(object).copy()
     for query in wrong:
         predicted[query] = "dress" if predicted[query] == "bag" else "bag"
-    return evaluate_routing("unified", EMBEDDINGS, predicted, PICTURES, parameters=7)
+    return predicted
 
 
-def by_vertical(rows, field="r_at_1"):
-    return {row["vertical"]: row[field] for row in rows}
+def evaluate(*, wrong=(), routing_confidence=None):
+    return evaluate_routing(
+        "unified",
+        EMBEDDINGS,
+        predicted_but(wrong),
+        CONFIDENCE,
+        PICTURES,
+        routing_confidence=routing_confidence,
+        parameters=7,
+    )
+
+
+def evaluate_by(scope):
+    return evaluate_model(
+        "unified", EMBEDDINGS, PICTURES, scopes=[scope], parameters=7, models_to_deploy=1
+    )
+
+
+def by_vertical(rows, field="r_at_1", scope="routed"):
+    return {row["vertical"]: row[field] for row in rows if row.get("scope", scope) == scope}
 
 
 def test_with_every_vertical_right_it_is_the_search_within():
     rows, routing = evaluate()
-    within = evaluate_model(
-        "unified", EMBEDDINGS, PICTURES, scopes=["within"], parameters=7, models_to_deploy=1
-    )
+    routed = [row for row in rows if row["scope"] == "routed"]
 
-    assert [{**row, "scope": "within"} for row in rows] == within
-    assert {row["scope"] for row in rows} == {"routed"}
+    assert [{**row, "scope": "within"} for row in routed] == evaluate_by("within")
     assert by_vertical(rows) == {"bag": 1.0, "dress": 0.5, "ALL": 0.75}
     assert (routing["accuracy"], routing["queries"]) == (1.0, 4)
     assert routing["r_at_1_difference"]["difference"] == 0
@@ -66,18 +93,154 @@ def test_what_is_predicted_for_gallery_pictures_makes_no_difference():
     assert evaluate(wrong=[0, 1, 2, 3]) == evaluate()
 
 
-def test_one_line_tells_it():
+def test_without_a_confidence_it_is_served_by_the_search_in_all():
     rows, routing = evaluate(wrong=[4])
-    summary = {"rows": rows, "routing": [routing]}
-    (_, line) = render_routing(summary)
+    served = [row for row in rows if row["scope"] == "served"]
 
-    assert "R@1 0.500" in line
-    assert "-0.250" in line
-    assert "right for 0.750" in line
+    assert [{**row, "scope": "merged"} for row in served] == evaluate_by("merged")
+    assert (routing["routing_confidence"], routing["routed"]) == (None, 0)
+    assert routing["served_difference"]["difference"] == 0
+
+
+def test_as_it_is_served_the_sure_are_routed_and_the_others_searched_in_all():
+    # Each vertical has the other's angles: in all, a query may find its equal of the other one.
+    merged = by_vertical(evaluate_by("merged"), scope="merged")
+    rows, routing = evaluate(wrong=[4], routing_confidence=0.8)
+    served = by_vertical(rows, scope="served")
+
+    assert served["bag"] == merged["bag"]
+    assert served["dress"] == by_vertical(rows)["dress"] == 0.5
+    assert (routing["routing_confidence"], routing["routed"]) == (0.8, 2)
+    difference = served["ALL"] - merged["ALL"]
+    assert routing["served_difference"]["difference"] == pytest.approx(difference)
+    # The wrong one is routed, too.
+    rows, routing = evaluate(wrong=[4], routing_confidence=0.5)
+    assert by_vertical(rows, scope="served") == by_vertical(rows)
+    assert routing["routed"] == 4
+
+
+def test_lines_tell_it():
+    rows, routing = evaluate(wrong=[4], routing_confidence=0.8)
+    _, served, routed = render_routing({"rows": rows, "routing": [routing]})
+
+    assert "2 of 4 queries in the predicted vertical, from a confidence of 0.800 on" in served
+    assert f"R@1 {by_vertical(rows, scope='served')['ALL']:.3f}" in served
+    assert "R@1 0.500" in routed
+    assert "-0.250" in routed
+    assert "right for 0.750" in routed
     assert render_routing({"rows": rows}) == []
+    rows, routing = evaluate()
+    _, served, _ = render_routing({"rows": rows, "routing": [routing]})
+    assert "served, always in all verticals" in served
 
 
 @pytest.mark.parametrize("field", ["parameters", "models_to_deploy"])
 def test_rows_keep_the_contract(field):
     rows, _ = evaluate()
     assert {row[field] for row in rows} == {{"parameters": 7, "models_to_deploy": 1}[field]}
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.2, 0.5, 0.9, 1.0]), st.booleans(), st.booleans()),
+        max_size=4 * LEAST_ROUTED,
+    )
+)
+def test_no_other_confidence_serves_better(queries):
+    confidence, *right = np.array(queries, float).reshape(-1, 3).T
+    routed, merged = (values.astype(bool) for values in right)
+    found = calibrate_routing(confidence, routed, merged)
+    gains = {}
+    for least in set(confidence):
+        sure = confidence >= least
+        if sure.sum() >= LEAST_ROUTED:
+            gains[least] = int(routed[sure].sum()) - int(merged[sure].sum())
+    best = max(gains.values(), default=-1)
+
+    assert found.val_queries == len(queries)
+    if best < 0:
+        assert found.routing_confidence is None
+        assert found.routed_queries == len(queries)
+    else:
+        assert found.routing_confidence == min(c for c, gain in gains.items() if gain == best)
+        assert found.routed_queries == (confidence >= found.routing_confidence).sum()
+        assert found.r_at_1_routed >= found.r_at_1_merged
+
+
+def test_searches_are_routed_from_where_it_pays():
+    # 60 sure ones are as good in one vertical, 30 less sure ones better, and the rest wrong.
+    confidence = [0.99] * 60 + [0.8] * 30 + [0.6] * 110
+    routed = [True] * 90 + [False] * 110
+    merged = [True] * 60 + [False] * 30 + [True] * 110
+    found = calibrate_routing(confidence, routed, merged)
+
+    assert (found.routing_confidence, found.routed_queries) == (0.8, 90)
+    assert (found.r_at_1_routed, found.r_at_1_merged) == (1.0, pytest.approx(60 / 90))
+    assert found.sentence() == (
+        "Searches are routed from a confidence of 0.800: R@1 1.000 routed, 0.667 in all verticals "
+        "(90 of 200 val queries)."
+    )
+
+
+def test_what_the_sure_gain_is_not_lost_with_the_doubtful():
+    confidence = [0.9] * 60 + [0.5] * 10
+    found = calibrate_routing(confidence, [1] * 60 + [0] * 10, [1] * 50 + [0] * 10 + [1] * 10)
+
+    # From 0.5 on there were as many hits either way.
+    assert found.routing_confidence == 0.9
+
+
+@pytest.mark.parametrize("confidence", [np.ones(200), np.linspace(0.9, 1, 200)])
+def test_a_head_that_is_sure_and_wrong_is_never_followed(confidence):
+    found = calibrate_routing(confidence, np.zeros(200), np.arange(200) % 4 > 0)
+
+    assert found.routing_confidence is None
+    assert found.sentence() == (
+        "Routing finds less than a search in all verticals (R@1 0.000 routed, 0.750 in all "
+        "verticals, 200 val queries): searches go through all of them."
+    )
+
+
+def test_queries_of_one_confidence_are_routed_together_or_not_at_all():
+    # In any order of them, those that lose count with those that do not.
+    for order in (slice(None), slice(None, None, -1)):
+        routed = np.array([True] * 100 + [False] * 20)[order]
+        assert calibrate_routing([0.7] * 120, routed, [True] * 120).routing_confidence is None
+
+
+def test_where_all_is_wrong_either_way_all_may_be_routed():
+    found = calibrate_routing([0.3] * 100, [False] * 100, [False] * 100)
+
+    assert (found.routing_confidence, found.routed_queries, found.r_at_1_routed) == (0.3, 100, 0)
+
+
+@pytest.mark.parametrize("count", [0, 1, LEAST_ROUTED - 1])
+def test_few_queries_show_nothing(count):
+    found = calibrate_routing([1.0] * count, [True] * count, [False] * count)
+
+    assert found.routing_confidence is None
+    assert f"{count} val quer" in found.sentence()
+    assert f"{LEAST_ROUTED} are needed" in found.sentence()
+    assert calibrate_routing([1.0] * 50, [True] * 50, [False] * 50).routing_confidence == 1.0
+
+
+def test_measured_is_the_search_of_the_evaluation(monkeypatch):
+    monkeypatch.setattr(module, "LEAST_ROUTED", 1)
+    found = measure_routing(EMBEDDINGS, predicted_but([4]), CONFIDENCE, PICTURES)
+    rows, _ = evaluate(wrong=[4], routing_confidence=found.routing_confidence)
+    pooled = {row["scope"]: row["r_at_1_pooled"] for row in rows if row["vertical"] == "ALL"}
+    (merged,) = (row for row in evaluate_by("merged") if row["vertical"] == "ALL")
+
+    assert found.val_queries == 4
+    gain = found.routed_queries * (found.r_at_1_routed - found.r_at_1_merged) / 4
+    assert pooled["served"] == pytest.approx(merged["r_at_1_pooled"] + gain)
+    assert gain >= 0
+
+
+def test_without_an_answered_query_nothing_is_measured():
+    for some in (PICTURES.only(np.arange(8) > 7), PICTURES.only(np.arange(8) >= 4)):
+        size = len(some)
+        found = measure_routing(np.ones([size, 2]), np.full(size, "bag"), np.ones(size), some)
+        assert (found.routing_confidence, found.val_queries, found.r_at_1_merged) == (None, 0, None)
+        assert found.sentence().startswith("Searches go through all verticals: 0 val queries")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from report_runs import SILENT, is_drawn, make_run
 
@@ -126,7 +127,13 @@ def test_what_routing_costs_has_a_table_of_its_own(nasty_run):
     predicted = inputs.pictures.verticals.astype(object).copy()
     predicted[::3] = "_bags"
     rows, routing = evaluate_routing(
-        "unified", inputs.embeddings["unified"], predicted, inputs.pictures, parameters=9
+        "unified",
+        inputs.embeddings["unified"],
+        predicted,
+        np.linspace(0, 1, len(predicted)),
+        inputs.pictures,
+        routing_confidence=0.5,
+        parameters=9,
     )
     summary = {
         **inputs.summary,
@@ -134,18 +141,21 @@ def test_what_routing_costs_has_a_table_of_its_own(nasty_run):
         "routing": [routing],
     }
     *_, table = tables(gap_section(dataclasses.replace(inputs, summary=summary)))
-    routed = {row["vertical"]: row for row in rows}
+    of_student = [row for row in summary["rows"] if row["model"] == "unified"]
+    found = {(row["scope"], row["vertical"]): row for row in of_student}
 
     assert [line[0] for line in table.rows] == [
         *(name for name in nasty_run.dataset.verticals if name != SILENT),
         "ALL",
     ]
-    for vertical, queries, accuracy, r_at_1, _ in table.rows:
-        assert r_at_1 == with_interval(routed[vertical])
-        assert int(queries) == routed[vertical]["queries"]
+    for vertical, queries, accuracy, *r_at_1 in table.rows:
+        scopes = ("served", "merged", "routed", "within")
+        assert r_at_1 == [with_interval(found[scope, vertical]) for scope in scopes]
+        assert int(queries) == found["routed", vertical]["queries"]
         assert 0 <= float(accuracy.split()[0]) <= 1
     cost = routing["r_at_1_difference"]
     assert cost["difference"] < 0
     signed = f"{cost['difference']:+.3f} [{cost['low']:+.3f}, {cost['high']:+.3f}]"
-    assert f"Difference in R@1, routed - within: {signed}, paired over" in table.caption
+    assert f"routed - within: {signed}, paired over" in table.caption
+    assert f"{routing['routed']} of {routing['queries']} queries in the predicted" in table.caption
     assert len(tables(gap_section(inputs))) == 4

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -5,6 +7,10 @@ from sklearn.preprocessing import StandardScaler
 from tiny_teachers import write_model
 
 from apparel_embed.errors import UserError
+from apparel_embed.evaluation import routing
+from apparel_embed.evaluation.models import embed_by_model, route_by_head
+from apparel_embed.evaluation.protocol import evaluate_model
+from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead, feature_model
@@ -30,11 +36,56 @@ def test_it_is_right_as_often_as_it_reports(tiny_prepared, student, trained):
     assert head.verticals == ("bags", "dresses")
     for split, name in (("train", "train_accuracy"), ("val", "validation_accuracy")):
         records = tiny_prepared.select(split=split)
-        predicted = head.predict(embedder.records(tiny_prepared, records))
+        predicted, _ = head.predict(embedder.records(tiny_prepared, records))
         right = predicted == tiny_prepared.column("vertical")[records]
         assert right.mean() == pytest.approx(report[name])
     assert report["train_accuracy"] > 0.6
     assert (report["train_pictures"], report["val_pictures"]) == (32, 16)
+
+
+def test_a_few_validation_queries_route_no_search(trained):
+    head, report = trained
+
+    assert head.routing_confidence is report["routing_confidence"] is None
+    assert (report["val_queries"], report["routed_queries"]) == (16, 16)
+    assert "16 val queries with an answer cannot tell" in report["searches"]
+
+
+def test_the_confidence_is_measured_on_val_by_the_search_of_the_evaluation(
+    tiny_prepared, student, trained, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(routing, "LEAST_ROUTED", 1)
+    head, report = train_vertical_head(tiny_prepared, student)
+    val = evaluation_set(tiny_prepared, "val")
+    model = embed_by_model(tiny_prepared, val.records, student)
+    head.save(tmp_path)
+    rows, entry = route_by_head("unified", model, tiny_prepared, val, student, tmp_path, 0)
+    rows += evaluate_model("unified", model.embeddings, val, parameters=1, models_to_deploy=1)
+    pooled = {row["scope"]: row["r_at_1_pooled"] for row in rows if row["vertical"] == "ALL"}
+
+    np.testing.assert_array_equal(head.weights, trained[0].weights)
+    assert head.routing_confidence == report["routing_confidence"] == entry["routing_confidence"]
+    assert head.routing_confidence is not None
+    assert entry["routed"] == report["routed_queries"]
+    gain = report["r_at_1_routed"] - report["r_at_1_merged"]
+    share = entry["routed"] / report["val_queries"]
+    assert pooled["served"] == pytest.approx(pooled["merged"] + gain * share)
+    assert pooled["served"] >= max(pooled["merged"], pooled["routed"])
+
+
+def test_without_validation_pictures_no_search_is_routed(tiny_prepared, student, monkeypatch):
+    select = tiny_prepared.select
+
+    def without_val(*, split=None, **options):
+        found = select(split=split, **options)
+        return found[:0] if split == "val" else found
+
+    monkeypatch.setattr(tiny_prepared, "select", without_val)
+    head, report = train_vertical_head(tiny_prepared, student)
+
+    assert head.routing_confidence is None
+    assert (report["strength"], report["validation_accuracy"]) == (0.1, None)
+    assert (report["val_queries"], report["r_at_1_routed"]) == (0, None)
 
 
 def test_the_same_data_give_the_same_head(tiny_prepared, student, trained):
@@ -60,9 +111,9 @@ def test_scores_are_those_of_the_regression(classes):
     np.testing.assert_allclose(
         scores, regression.predict_proba(scaler.transform(features)), atol=1e-5
     )
-    np.testing.assert_array_equal(
-        head.predict(features), regression.predict(scaler.transform(features))
-    )
+    predicted, confidence = head.predict(features)
+    np.testing.assert_array_equal(predicted, regression.predict(scaler.transform(features)))
+    np.testing.assert_allclose(confidence, scores.max(axis=1), atol=1e-5)
 
 
 def test_a_head_is_read_as_it_was_written(tmp_path):
@@ -73,6 +124,13 @@ def test_a_head_is_read_as_it_was_written(tmp_path):
     assert read.verticals == head.verticals
     np.testing.assert_array_equal(read.weights, head.weights)
     np.testing.assert_array_equal(read.bias, head.bias)
+    assert read.routing_confidence is None
+    dataclasses.replace(head, routing_confidence=0.1).save(tmp_path)
+    assert VerticalHead.load(tmp_path).routing_confidence == 0.1
+    # As an earlier release wrote it.
+    old = {"verticals": head.verticals, "weights": head.weights, "bias": head.bias}
+    np.savez(tmp_path / "vertical_head.npz", **old)
+    assert VerticalHead.load(tmp_path).routing_confidence is None
     with pytest.raises(UserError, match=r"vertical_head\.npz: no vertical head here"):
         VerticalHead.load(tmp_path / "nowhere")
 
