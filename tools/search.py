@@ -2,8 +2,10 @@ r"""Searches the catalogue by a picture and prints a table of what was found.
 
     python tools/search.py --run_dir=runs/mine --picture=street.jpg --box=10,20,200,300
 
-It searches in all verticals, unless --vertical names one. --noall_verticals searches in the one
-that the model predicts, if it was exported with --vertical_head: faster, and wrong where that is.
+--vertical names where to search. By default it is the vertical that the model predicts, if it was
+exported with --vertical_head and is as sure as has been measured to be enough; otherwise all.
+--all_verticals searches in all, --noall_verticals in the predicted one: faster, and wrong where
+that is.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ _VERTICAL = flags.DEFINE_string(
     "vertical", None, "vertical to search in; by default what --all_verticals says"
 )
 _ALL_VERTICALS = flags.DEFINE_bool(
-    "all_verticals", True, "search in all verticals; otherwise in the one that the model predicts"
+    "all_verticals",
+    None,
+    "search in all verticals; --noall_verticals: in the one that the model predicts; by default in "
+    "that one if the model is sure enough, as measured when its vertical head was trained",
 )
 _K = define_number("k", 10, "items to find", 1, 100)
 

@@ -56,6 +56,7 @@ class Found:
       vertical: that was searched in; None for all.
       predicted: whether the model chose that vertical; those that it does not know were searched,
         too.
+      why: there, in a few words; such as `predicted, 97%`.
       scores: (vertical, probability), most probable first; () if the model has none.
       seconds: by step: `prepare`, `embed`, `search`.
     """
@@ -63,6 +64,7 @@ class Found:
     hits: list[Hit]
     vertical: str | None
     predicted: bool
+    why: str
     scores: tuple[tuple[str, float], ...]
     seconds: dict[str, float]
 
@@ -75,6 +77,8 @@ class Searcher:
       version: whose embeddings `embedder` makes; complete.
       embedder: a model, here or elsewhere.
       settings: how pictures are prepared, the same as those of the index were.
+      routing_confidence: score of a vertical from which on it is searched alone, unless the caller
+        says otherwise; None for never.
     """
 
     def __init__(
@@ -83,11 +87,13 @@ class Searcher:
         version: Version,
         embedder: Embedder,
         settings: PictureSettings,
+        routing_confidence: float | None = None,
     ) -> None:
         self.index = index
         self.version = version
         self._embedder = embedder
         self._settings = settings
+        self.routing_confidence = routing_confidence
         # A model without a vertical head knows its verticals, too, but tells no picture's.
         self._scores_verticals = embedder.embed([]).vertical_scores is not None
         # Pictures of recent hits are asked for next: these need not ask the index again.
@@ -111,7 +117,7 @@ class Searcher:
         *,
         box: Box | None = None,
         vertical: str | None = None,
-        all_verticals: bool = True,
+        all_verticals: bool | None = None,
     ) -> Found:
         """Finds items like the one in a picture.
 
@@ -120,9 +126,10 @@ class Searcher:
           k: how many items.
           box: where the garment is, in pixels of the upright picture; None for all of it.
           vertical: to search in; None for what `all_verticals` says.
-          all_verticals: search in all; otherwise in the one that the model predicts and those that
-            it does not know, or in all if it predicts none. A model that is often wrong about the
-            vertical then finds nothing that is right.
+          all_verticals: True for all; False for the one that the model predicts and those that it
+            does not know, or for all if it predicts none: where it is wrong about the vertical,
+            nothing that is right is found. None for what was measured to find more: the predicted
+            one from the routing confidence on, otherwise all.
 
         Raises:
           RejectedPicture: no usable picture.
@@ -138,7 +145,9 @@ class Searcher:
         if not valid[0]:
             raise NoGarment("the model can make nothing of this picture")
         scores = self._ranked(None if all_scores is None else all_scores[0])
-        predicted = vertical is None and not all_verticals and bool(scores)
+        predicted, why = False, "as asked"
+        if vertical is None and not all_verticals:
+            predicted, why = self._routing(scores, is_asked=all_verticals is not None)
         also: tuple[str, ...] = ()
         if predicted:
             vertical, also = scores[0][0], self.unknown_verticals
@@ -148,6 +157,7 @@ class Searcher:
             hits,
             vertical,
             predicted,
+            why,
             scores,
             {
                 "prepare": prepared - start,
@@ -164,7 +174,7 @@ class Searcher:
         Args:
           key: of the picture.
           k: how many items.
-          vertical: to search in; None for that of the picture.
+          vertical: to search in; None for that of the picture, which nobody has to predict.
           all_verticals: search in all.
 
         Raises:
@@ -172,6 +182,7 @@ class Searcher:
           UnknownVertical: the index has no such vertical.
         """
         self._check(vertical)
+        why = "as asked" if vertical or all_verticals else "that of the picture"
         start = time.perf_counter()
         found = self.index.picture(self.version, key)
         if found is None:
@@ -180,7 +191,7 @@ class Searcher:
         vertical = None if all_verticals else (vertical or picture.vertical)
         wanted = (vertical,) if vertical is not None else None
         hits = self._hits(embedding, k, wanted, without=key)
-        return Found(hits, vertical, False, (), {"search": time.perf_counter() - start})
+        return Found(hits, vertical, False, why, (), {"search": time.perf_counter() - start})
 
     def picture(self, key: str) -> IndexedPicture | None:
         """Returns what is known of a picture of the index; None if it is not there."""
@@ -203,6 +214,16 @@ class Searcher:
             while len(self._recent) > _KNOWN_PICTURES:
                 self._recent.popitem(last=False)
         return hits
+
+    def _routing(self, scores: Sequence[tuple[str, float]], *, is_asked: bool) -> tuple[bool, str]:
+        """Returns whether the most probable vertical is searched, and why or why not."""
+        if not scores:
+            return False, "the model predicts none"
+        (name, score), least = scores[0], self.routing_confidence
+        if is_asked or (least is not None and score >= least):
+            return True, f"predicted, {score:.0%}"
+        when = "its predictions are not followed" if least is None else f"followed from {least:.1%}"
+        return False, f"the model sees {name}, {score:.1%}; {when}"
 
     def _check(self, vertical: str | None) -> None:
         if vertical is not None and vertical not in self.version.verticals:

@@ -31,6 +31,7 @@ from apparel_embed.search.searcher import Embedder, Searcher, answering_version
 from apparel_embed.search.service import create_app
 from apparel_embed.search.version import IndexedPicture, Version
 from apparel_embed.serving.local import LocalModel
+from apparel_embed.serving.saved_model import read_routing_confidence
 
 _EXAMPLES_PER_VERTICAL = 1
 _BACKLOG = 256
@@ -101,7 +102,8 @@ def open_searcher(
         settings = PictureSettings(
             made["max_side"], made["crop_margin"], made["jpeg_quality"], max_pixels
         )
-    return Searcher(index, version, embedder, settings), dataset
+    routing_confidence = read_routing_confidence(sources.saved_model)
+    return Searcher(index, version, embedder, settings, routing_confidence), dataset
 
 
 def make_service(index: VectorIndex, sources: SearchSources, limits: Limits) -> FastAPI:

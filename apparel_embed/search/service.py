@@ -65,6 +65,7 @@ class SearchAnswer(BaseModel):
     # pydantic evaluates this, and Python 3.9 knows no `str | None`.
     vertical: Optional[str] = Field(description="that was searched in; null for all")  # noqa: UP045
     predicted: bool = Field(description="whether the model chose the vertical")
+    why: str = Field(description="searched there; such as `predicted, 97%`")
     scores: list[ScoreAnswer] = Field(description="most probable first; empty if not known")
     milliseconds: dict[str, float] = Field(description="by step, and `total`")
     model: str = Field(description="fingerprint of the model")
@@ -77,6 +78,9 @@ class InfoAnswer(BaseModel):
     pictures: int = Field(description="in the index")
     model: str = Field(description="fingerprint of the model")
     predicts: bool = Field(description="whether the model tells a picture's vertical")
+    routing_confidence: Optional[float] = Field(  # noqa: UP045
+        description="from which on the predicted vertical is searched alone; null for never"
+    )
     examples: int = Field(description="pictures to try, /examples/0 and on")
     max_bytes: int = Field(description="of an upload")
     max_pixels: int = Field(description="of an upload")
@@ -234,6 +238,7 @@ def _add_searches(
             pictures=version.pictures,
             model=version.model,
             predicts=searcher.predicts,
+            routing_confidence=searcher.routing_confidence,
             examples=examples,
             max_bytes=limits.max_bytes,
             max_pixels=limits.max_pixels,
@@ -254,8 +259,12 @@ def _add_searches(
             Form(max_length=1024, description="to search in; by default what all_verticals says"),
         ] = "",
         all_verticals: Annotated[
-            bool, Form(description="search in all, and not in the predicted one")
-        ] = True,
+            Optional[bool],  # noqa: UP045
+            Form(
+                description="true: search in all; false: in the predicted one; by default in the "
+                "predicted one from the routing confidence on, otherwise in all"
+            ),
+        ] = None,
         k: Annotated[int, Form(ge=1, le=MOST_HITS, description="items to find")] = 12,
     ) -> SearchAnswer:
         try:
@@ -321,6 +330,7 @@ def _answer(found: Found, model: str) -> SearchAnswer:
         ],
         vertical=found.vertical,
         predicted=found.predicted,
+        why=found.why,
         scores=[ScoreAnswer(vertical=name, score=round(score, 4)) for name, score in found.scores],
         milliseconds={**times, "total": round(math.fsum(times.values()), 2)},
         model=model,

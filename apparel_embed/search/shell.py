@@ -20,7 +20,7 @@ def search_file(
     k: int,
     box_text: str = "",
     vertical: str | None = None,
-    all_verticals: bool = True,
+    all_verticals: bool | None = None,
 ) -> Found:
     """Searches by a picture file.
 
@@ -30,7 +30,7 @@ def search_file(
       k: how many items.
       box_text: `x_min,y_min,x_max,y_max`, or "" for the whole picture.
       vertical: to search in; None for what `all_verticals` says.
-      all_verticals: search in all, and not in the predicted one.
+      all_verticals: as for `Searcher.search_bytes`.
 
     Raises:
       UserError: no usable picture, box or vertical.
@@ -64,8 +64,5 @@ def table_of(found: Found) -> str:
             str(place), picture.item, picture.vertical, f"{hit.distance:.3f}", picture.picture
         )
     where = found.vertical or "all verticals"
-    how = f" (predicted, {found.scores[0][1]:.0%})" if found.predicted else ""
-    if found.vertical is None and found.scores:
-        how = f" (the model sees {found.scores[0][0]}, {found.scores[0][1]:.0%})"
     times = ", ".join(f"{step} {1000 * value:.0f} ms" for step, value in found.seconds.items())
-    return plain_text(table, f"in {where}{how}; {times}")
+    return plain_text(table, f"in {where} ({found.why}); {times}")

@@ -143,9 +143,9 @@ def test_a_held_out_street_picture_finds_its_item_and_the_vertical_can_be_change
     page.set_input_files("#file", picture)
 
     first_item(page)
-    assert "in all kinds" in page.inner_text("#status")
+    assert "in all kinds (the model sees bag, 88.1%" in page.inner_text("#status")
     page.select_option("#vertical", label="As the model sees it")
-    expect(page.locator("#status")).to_contain_text("in bag")
+    expect(page.locator("#status")).to_contain_text("in bag (predicted, 88%)")
     assert first_item(page) == item
     assert page.inner_text("#predicted").startswith("The model sees: bag 88 %")
     wait_for_picture(page)
@@ -154,7 +154,7 @@ def test_a_held_out_street_picture_finds_its_item_and_the_vertical_can_be_change
     expect(page.locator("#status")).to_contain_text("in dress")
     assert verticals_shown(page) == {"dress"}
     page.select_option("#vertical", label="All kinds")
-    expect(page.locator("#status")).to_contain_text("all kinds")
+    expect(page.locator("#status")).to_contain_text("all kinds (as asked)")
 
 
 def test_a_box_that_is_drawn_is_what_is_searched(page, address, street, tmp_path):

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import threading
 
 import grpc
@@ -15,7 +16,10 @@ from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.retrieval.neighbours import nearest
 from apparel_embed.search.build import fill_index
 from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.limits import Limits
 from apparel_embed.search.searcher import Searcher
+from apparel_embed.search.server import SearchSources, make_service, open_searcher
+from apparel_embed.search.shell import search_file, table_of
 from apparel_embed.search.source import GALLERY, IndexSource
 from apparel_embed.search.version import IndexSettings
 from apparel_embed.serving.local import LocalModel
@@ -80,9 +84,64 @@ def test_the_vertical_is_predicted_or_given_or_all(client, catalogue):
     assert (given["vertical"], given["predicted"]) == ("dress", False)
     assert {hit["vertical"] for hit in given["hits"]} == {"dress"}
     assert (everything["vertical"], everything["predicted"]) == (None, False)
+    assert predicted["why"] == "predicted, 88%"
+    assert given["why"] == "as asked"
+    assert everything["why"] == "the model sees bag, 88.1%; its predictions are not followed"
+    assert client.get("/api/info").json()["routing_confidence"] is None
     assert everything["scores"] == predicted["scores"]
     assert {hit["vertical"] for hit in everything["hits"]} == {"bag", "dress"}
     assert len({hit["item"] for hit in everything["hits"]}) == len(everything["hits"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("confidence", "all_verticals", "vertical", "why"),
+    [
+        ("0.88", None, "bag", "predicted, 88%"),
+        ("0.89", None, None, "the model sees bag, 88.1%; followed from 89.0%"),
+        ("1.0", "", None, "the model sees bag, 88.1%; followed from 100.0%"),
+        ("0.0", "true", None, "as asked"),
+        ("0.89", "false", "bag", "predicted, 88%"),
+    ],
+)
+def test_the_prediction_is_followed_as_measured_unless_the_caller_says(
+    catalogue, tmp_path, confidence, all_verticals, vertical, why
+):
+    # The index knows a model by its graph and weights, which are the same.
+    copied = tmp_path / "saved_model"
+    shutil.copytree(catalogue.saved_model, copied)
+    (copied / "assets" / "routing_confidence.txt").write_text(f"{confidence}\n")
+    sources = SearchSources(copied, catalogue.dataset.directory)
+    _, (picture, *_) = street_pictures(catalogue, "dress")
+    fields = {} if all_verticals is None else {"all_verticals": all_verticals}
+    with TestClient(make_service(catalogue.index, sources, Limits(rate=0))) as client:
+        found = search(client, picture, k="100", **fields).json()
+        info = client.get("/api/info").json()
+    kinds = {hit["vertical"] for hit in found["hits"]}
+
+    assert (found["vertical"], found["why"]) == (vertical, why)
+    assert found["predicted"] is (vertical is not None)
+    assert kinds == ({vertical} if vertical else {"bag", "dress"})
+    assert info["routing_confidence"] == float(confidence)
+
+
+def test_the_table_of_the_shell_tells_where_and_why(catalogue, tmp_path):
+    searcher, _ = open_searcher(
+        catalogue.index,
+        SearchSources(catalogue.saved_model, catalogue.dataset.directory),
+        Limits().max_pixels,
+    )
+    path = tmp_path / "picture.png"
+    path.write_bytes(encoded())
+
+    def told(**options):
+        return table_of(search_file(searcher, path, 3, **options)).splitlines()[-1]
+
+    unsure = "in all verticals (the model sees bag, 88.1%; its predictions are not followed); "
+    assert told().startswith(unsure)
+    searcher.routing_confidence = 0.8
+    assert told().startswith("in bag (predicted, 88%); prepare ")
+    assert told(all_verticals=True).startswith("in all verticals (as asked); ")
+    assert told(vertical="dress").startswith("in dress (as asked); ")
 
 
 def test_a_vertical_that_the_model_does_not_know_is_told_and_searched(catalogue, tmp_path):
@@ -101,9 +160,12 @@ def test_a_vertical_that_the_model_does_not_know_is_told_and_searched(catalogue,
         searcher = Searcher(index, done.version, model, PictureSettings())
         routed = searcher.search_bytes(encoded(seed=2), 5, all_verticals=False)
         everything = searcher.search_bytes(encoded(seed=2), 5)
+        searcher.routing_confidence = 0.5
+        measured = searcher.search_bytes(encoded(seed=2), 5)
     assert done.unknown == searcher.unknown_verticals == ("hat",)
     assert (routed.vertical, routed.predicted) == ("bag", True)
     assert {hit.picture.vertical for hit in routed.hits} == {"bag", "hat"}
+    assert (measured.vertical, measured.hits) == (routed.vertical, routed.hits)
     assert {hit.picture.vertical for hit in everything.hits} == {"bag", "dress", "hat"}
     assert everything.hits[0].picture.vertical == "hat"
 
@@ -131,7 +193,10 @@ def test_a_hit_is_searched_with_and_left_out_itself(client, catalogue):
 
     similar = client.get("/api/similar", params={"key": hit["key"], "k": 100}).json()
 
-    assert similar["vertical"] == "bag"
+    assert (similar["vertical"], similar["why"]) == ("bag", "that of the picture")
+    for wanted, vertical in (({"all_verticals": True}, None), ({"vertical": "dress"}, "dress")):
+        other = client.get("/api/similar", params={"key": hit["key"], **wanted}).json()
+        assert (other["vertical"], other["why"]) == (vertical, "as asked")
     assert hit["key"] not in {one["key"] for one in similar["hits"]}
     assert all(one["distance"] > 0 for one in similar["hits"])
     missing = client.get("/api/similar", params={"key": "0" * 32})
@@ -386,9 +451,6 @@ def test_an_index_that_fails_gives_503_and_a_defect_500_without_its_reason(
 
 def test_tensorflow_serving_embeds_as_the_model_in_process_does(client, catalogue):
     from prediction_server import Behaviour, grpc_server
-
-    from apparel_embed.search.limits import Limits
-    from apparel_embed.search.server import SearchSources, make_service
 
     behaviour = Behaviour(catalogue.saved_model)
     _, (picture, *_) = street_pictures(catalogue, "bag")

@@ -5,6 +5,7 @@
 
 const ALL = "*";
 const PREDICTED = "";
+const MEASURED = "?";
 const byId = (id) => document.getElementById(id);
 
 const state = {
@@ -74,6 +75,9 @@ async function start() {
   byId("model").textContent = `Model ${info.model.slice(0, 16)} · version ${info.version}`;
   const select = byId("vertical");
   select.replaceChildren();
+  if (info.predicts) {
+    select.append(new Option("Automatic", MEASURED));
+  }
   select.append(new Option("All kinds", ALL));
   if (info.predicts) {
     select.append(new Option("As the model sees it", PREDICTED));
@@ -254,6 +258,9 @@ function wanted() {
   if (chosen === ALL) {
     return { all_verticals: "true" };
   }
+  if (chosen === MEASURED) {
+    return {};
+  }
   return chosen.startsWith("=") ? { vertical: chosen.slice(1) } : { all_verticals: "false" };
 }
 
@@ -278,7 +285,7 @@ function showFound(found, milliseconds) {
   const where = found.vertical === null ? "all kinds" : found.vertical;
   const count = found.hits.length;
   byId("status").textContent =
-    `${count} ${count === 1 ? "item" : "items"} in ${where} · ${milliseconds.toFixed(0)} ms ` +
+    `${count} ${count === 1 ? "item" : "items"} in ${where} (${found.why}) · ${milliseconds.toFixed(0)} ms ` +
     `(${found.milliseconds.total.toFixed(0)} ms in the service)`;
   const best = found.scores.filter(({ score }) => score >= 0.01).slice(0, 3).map(
     ({ vertical, score }) => `${vertical} ${Math.round(100 * score)} %`,
