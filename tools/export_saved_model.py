@@ -59,7 +59,7 @@ def main() -> None:
     saved_model = stage.directory
     rows: list[tuple[str, object]] = [("SavedModel", saved_model)]
     if head:
-        rows.append(("Searches", searches_told(head)))
+        rows.append(("Routing", searches_told(head)))
     if _SERVING_KIT.value:
         serving_kit(stage, Path(_SERVING_KIT.value))
         rows.append(("Serving kit", Path(_SERVING_KIT.value) / "README.md"))
