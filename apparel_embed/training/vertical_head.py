@@ -11,12 +11,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
@@ -26,6 +24,10 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead, feature_model
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
 
 # Inverse strength of the regularisation; the one of highest accuracy on val is taken, without
 # pictures there the middle one.
@@ -49,6 +51,10 @@ def train_vertical_head(
     Raises:
       UserError: if there are training pictures of fewer than two verticals.
     """
+    # Here, as it takes seconds that a start need not.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     tf.keras.backend.clear_session()
     loaded, _ = load_embedding_model(model)
     embedder = Embedder(feature_model(loaded))
