@@ -65,7 +65,7 @@ def test_an_address_that_is_none_is_told_before_tensorflow_sees_it(
 ):
     named = {"worker": HOSTS, job: addresses}
     monkeypatch.setenv(cluster.VARIABLE, tf_config(named))
-    with pytest.raises(UserError, match=r"TF_CONFIG=.*is no cluster of workers") as caught:
+    with pytest.raises(UserError, match=r"TF_CONFIG=.*not a valid cluster of workers") as caught:
         read_cluster()
     assert f"{job} " in str(caught.value) and said in str(caught.value).replace('\\"', '"')
 
@@ -96,6 +96,6 @@ def test_an_address_that_is_none_is_told_before_tensorflow_sees_it(
 )
 def test_what_names_no_cluster_is_told_in_one_line(monkeypatch, text):
     monkeypatch.setenv(cluster.VARIABLE, text)
-    with pytest.raises(UserError, match=r"TF_CONFIG=.*is no cluster of workers") as caught:
+    with pytest.raises(UserError, match=r"TF_CONFIG=.*not a valid cluster of workers") as caught:
         is_chief()
     assert "\n" not in str(caught.value)
