@@ -69,7 +69,8 @@ def stratified_bootstrap_interval(
     Items are drawn inside each stratum (a vertical), so every resample holds all of them. Where the
     n items of a stratum all agree, every resample would be the same. With `possible` given, the
     share of unseen items that differ is drawn from Beta(1, n) then, whose quantiles are those of
-    `unseen_loss`, and these items have the value that is farthest away.
+    `unseen_loss`, and these items have the value that is farthest away. The interval is that of the
+    means with them and without: what may be unseen moves no end towards the mean.
 
     Args:
       values: [n] one number per query, n at least 1.
@@ -103,21 +104,17 @@ def stratified_bootstrap_interval(
         raise UserError(f"confidence is {confidence}; allowed is between 0 and 1, without the ends")
     generator = np.random.default_rng(seed)
     names = np.unique(strata)
-    means, mean = np.zeros(resamples), 0.0
+    means, unseen = np.zeros(resamples), np.zeros(resamples)
     for name in names:
         inside = strata == name
         drawn = _resampled_means(values[inside], items[inside], resamples, generator)
         if possible is not None and np.ptp(drawn) == 0:
-            drawn += _unseen(
-                drawn[0], len(np.unique(items[inside])), possible, resamples, generator
-            )
+            count = len(np.unique(items[inside]))
+            unseen += _unseen(drawn[0], count, possible, resamples, generator)
         means += drawn
-        mean += values[inside].mean()
-    low, high = np.quantile(means / len(names), [(1 - confidence) / 2, (1 + confidence) / 2])
-    if possible is None:
-        return float(low), float(high)
-    # What was drawn of unseen items lies beside the mean, never on it.
-    return float(min(low, mean / len(names))), float(max(high, mean / len(names)))
+    both = np.stack([means, means + unseen]) / len(names)
+    low, high = np.quantile(both, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
+    return float(low.min()), float(high.max())
 
 
 def paired_difference_interval(

@@ -99,6 +99,15 @@ def test_items_that_differ_are_resampled_as_ever():
     assert wide == bootstrap_interval(values, np.arange(100))
 
 
+def test_a_vertical_in_which_nothing_is_found_widens_the_mean_upwards_only():
+    """Its unseen items may be found: that is no reason for a higher lower end."""
+    values = np.concatenate([np.repeat([0.0, 1.0], 20), np.zeros(40)])
+    items, strata = np.arange(80), np.repeat([0, 1], 40)
+    low, high = stratified_bootstrap_interval(values, items, strata)
+    wider = stratified_bootstrap_interval(values, items, strata, possible=(0, 1))
+    assert wider[0] == low and high < wider[1] < high + 0.05
+
+
 @pytest.mark.parametrize(("items", "is_clear"), [(1, False), (5, False), (6, True), (40, True)])
 def test_a_model_better_in_every_item_is_clearly_better_from_six_on(items, is_clear):
     """As in a sign test: five of five have a two-sided p of 0.0625, six of six of 0.031."""
