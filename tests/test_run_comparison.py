@@ -334,8 +334,8 @@ def test_the_binary_prints_the_tables_and_says_what_it_wrote(runs, tmp_path, act
     )
 
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.endswith(
-        f"\n{render_runs(compare_runs([s0, s1]), width=120)}\n"
+    assert done.stdout == (
+        f"{render_runs(compare_runs([s0, s1]), width=120)}\n"
         f"Comparison:  {output / 'comparison.json'}\n"
         f"Tables:      {output / 'comparison.txt'}\n"
         "Next:        python tools/export_saved_model.py --run_dir=<the run to serve>\n"
