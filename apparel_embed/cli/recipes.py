@@ -20,7 +20,7 @@ RECIPES: dict[str, dict[str, object]] = {
         "backbone": "efficientnet_lite_b0",
         "pooling": "pyramid",
         "train_backbone": "auto",
-        "image_size": 128,
+        "image_size": 192,
         "min_pictures": 1,
         "items_per_batch": 20,
         "pictures_per_item": 3,
