@@ -64,7 +64,7 @@ def read_cluster() -> Cluster | None:
             raise ValueError(f"task {kind} {index} is none of the cluster's workers")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{VARIABLE}={text!r}: not a valid cluster of workers ({error!r}); allowed is "
+            f"{VARIABLE}={text!r} is not a valid cluster of workers ({error!r}); expected "
             '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, '
             "with the index of this process"
         ) from error

@@ -55,7 +55,7 @@ def vertical_head_stage(
     )
 
 
-def searches_told(head: Stage) -> str:
+def routing_sentence(head: Stage) -> str:
     """Returns a sentence that tells when searches follow the prediction of a vertical head."""
     earlier = (
         "Searches go through all verticals: the vertical head is of an earlier release, which did "
@@ -193,7 +193,7 @@ def _model_card(
         split=evaluation.flags["split"] if evaluation else None,
         metrics=metrics,
         routing=routing,
-        searches=searches_told(vertical_head) if vertical_head else "",
+        searches=routing_sentence(vertical_head) if vertical_head else "",
     )
 
 

@@ -13,7 +13,7 @@ from apparel_embed.serving.versions import saved_model_versions
 from apparel_embed.serving_stages import (
     export_stage,
     latest_saved_model,
-    searches_told,
+    routing_sentence,
     serving_kit,
     versions_directory,
     vertical_head_stage,
@@ -111,7 +111,7 @@ def test_another_export_is_the_next_version_and_leaves_the_first(
     assert head.result["routing_confidence"] is None
     assert read_routing_confidence(second.directory) is None
     card = (second.directory / "assets/model_card.md").read_text("utf-8")
-    assert f"not known: {searches_told(head)}" in card
+    assert f"not known: {routing_sentence(head)}" in card
     assert "16 val queries" in card
     # Of what was exported before, whatever came later.
     assert export_stage(run_dir, tiny_prepared, student, CONFIG).directory == exported.directory
@@ -137,7 +137,7 @@ def test_the_confidence_of_routing_is_exported_with_the_head(
     with pytest.raises(UserError, match=r"routing_confidence\.txt: holds no number .*'0,9'"):
         read_routing_confidence(found.directory)
     earlier = dataclasses.replace(head, result={"verticals": []})
-    assert searches_told(earlier).startswith("Searches go through all verticals")
+    assert routing_sentence(earlier).startswith("Searches go through all verticals")
 
 
 def test_versions_of_elsewhere_are_counted_and_left_alone(

@@ -22,7 +22,7 @@ from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
 from apparel_embed.serving_stages import (
     export_stage,
-    searches_told,
+    routing_sentence,
     serving_kit,
     vertical_head_stage,
 )
@@ -59,7 +59,7 @@ def main() -> None:
     saved_model = stage.directory
     rows: list[tuple[str, object]] = [("SavedModel", saved_model)]
     if head:
-        rows.append(("Routing", searches_told(head)))
+        rows.append(("Routing", routing_sentence(head)))
     if _SERVING_KIT.value:
         serving_kit(stage, Path(_SERVING_KIT.value))
         rows.append(("Serving kit", Path(_SERVING_KIT.value) / "README.md"))

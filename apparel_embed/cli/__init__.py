@@ -2,8 +2,8 @@
 
 import os
 
-# Read when TensorFlow is loaded; what is set already stays.
+# TensorFlow reads these when it is loaded. What is set already stays.
+# Without the first it writes nine lines about GPU libraries, errors among them, at every start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-"""Else it writes nine lines about libraries of GPUs, errors among them, at every start."""
+# Without the second some processors take a third longer for a training step.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-"""Else it has these kernels on some processors only; on others a step takes a third longer."""
