@@ -16,16 +16,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from apparel_embed.common.errors import UserError
     from apparel_embed.data.augment import AugmentConfig
     from apparel_embed.data.prepare import prepare
     from apparel_embed.data.prepare_plan import PrepareConfig
     from apparel_embed.data.prepared import PreparedDataset, load_prepared
-    from apparel_embed.errors import UserError
+    from apparel_embed.evaluation.neighbours import nearest
     from apparel_embed.evaluation.retrieval import Estimate, RetrievalResult, evaluate_retrieval
     from apparel_embed.inference.embed import Embedder
     from apparel_embed.losses.keras import LiftedStructLoss, TripletHardLoss, TripletSemiHardLoss
     from apparel_embed.models.embedding import EmbeddingModel, ModelConfig
-    from apparel_embed.retrieval.neighbours import nearest
     from apparel_embed.serving.client import Client, ClientConfig
     from apparel_embed.serving.errors import ServingError
     from apparel_embed.serving.local import LocalModel
@@ -77,11 +77,11 @@ _MODULE_OF = {
     "ServingError": "serving.errors",
     "TripletHardLoss": "losses.keras",
     "TripletSemiHardLoss": "losses.keras",
-    "UserError": "errors",
+    "UserError": "common.errors",
     "evaluate_retrieval": "evaluation.retrieval",
     "export_saved_model": "serving.saved_model",
     "load_prepared": "data.prepared",
-    "nearest": "retrieval.neighbours",
+    "nearest": "evaluation.neighbours",
     "prepare": "data.prepare",
     "triplet_dataset": "training.fit",
 }

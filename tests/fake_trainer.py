@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from apparel_embed.evaluation.metrics import QueryMetrics
 from apparel_embed.evaluation.protocol import Outcomes
 from apparel_embed.grouping.trials import Trial
-from apparel_embed.retrieval.metrics import QueryMetrics
 
 # A tie of fewer than 45 items shows nothing at the default tolerance.
 ITEMS, QUERIES_PER_ITEM = 60, 3

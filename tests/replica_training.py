@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from apparel_embed.cluster import is_chief
+from apparel_embed.common.cluster import is_chief
 from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import PKSampler

@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from apparel_embed.common.files import write_json
 from apparel_embed.data.prepare import prepare
 from apparel_embed.data.prepare_plan import PrepareConfig
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.evaluation.models import Embedded, summarise
 from apparel_embed.evaluation.split import evaluation_set
-from apparel_embed.files import write_json
 from apparel_embed.report.inputs import Training, load_inputs
-from apparel_embed.runs import run_stage
-from apparel_embed.stage_record import Stage
-from apparel_embed.stages import COMPARISONS
+from apparel_embed.runs.stages.training import COMPARISONS
+from apparel_embed.store.record import Stage
+from apparel_embed.store.runs import run_stage
 
 NASTY = '<script src="x">&</script>'
 DOLLARS = "$_under$ 100 %"

@@ -24,7 +24,7 @@ OF_OTHERS = {"logdir", "name"}
 FLAGS = """
 import json, runpy, sys
 from absl import flags
-import apparel_embed.pipeline  # Brings the flags that libraries define, which are not ours.
+import apparel_embed.runs.pipeline  # Brings the flags that libraries define, which are not ours.
 
 found = {}
 for tool in sys.argv[1:]:

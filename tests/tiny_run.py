@@ -8,7 +8,7 @@ import re
 import sys
 import time
 
-from apparel_embed.locks import lock_path
+from apparel_embed.common.locks import lock_path
 
 STAGES = (
     "synthetic",
@@ -31,16 +31,16 @@ STAGES = (
 def config_of(run_dir):
     from apparel_embed.data.prepare import PrepareConfig
     from apparel_embed.data.synthetic.world import SyntheticConfig
+    from apparel_embed.distillation.targets import TargetsConfig
     from apparel_embed.grouping.search import SearchConfig
     from apparel_embed.grouping.strategies import StrategyConfig
     from apparel_embed.losses.registry import LossConfig
     from apparel_embed.models.embedding import ModelConfig
-    from apparel_embed.pipeline import PipelineConfig
+    from apparel_embed.runs.pipeline import PipelineConfig
     from apparel_embed.training.loop import LoopConfig
     from apparel_embed.training.optimization import OptimizationConfig
     from apparel_embed.training.specialist import SpecialistConfig
     from apparel_embed.training.student import StudentConfig
-    from apparel_embed.training.targets import TargetsConfig
 
     model = ModelConfig(image_size=32, embedding_dim=8)
     loop = LoopConfig(validate_every=6, checkpoint_every=4, log_every=1)
@@ -79,9 +79,9 @@ def _walk(run_dir, log):
         os.dup2(file.fileno(), sys.stderr.fileno())
     from absl import logging
 
-    from apparel_embed.errors import UserError
-    from apparel_embed.interruption import stopped_by_sigterm
-    from apparel_embed.pipeline import run_pipeline
+    from apparel_embed.common.errors import UserError
+    from apparel_embed.common.interruption import stopped_by_sigterm
+    from apparel_embed.runs.pipeline import run_pipeline
 
     logging.set_verbosity(logging.INFO)
     try:
@@ -94,7 +94,7 @@ def _walk(run_dir, log):
 def start(run_dir):
     """Starts the run in a process that need not import TensorFlow: one that has it is forked."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["apparel_embed.pipeline"])
+    context.set_forkserver_preload(["apparel_embed.runs.pipeline"])
     process = context.Process(target=_walk, args=(run_dir, log_of(run_dir)))
     process.start()
     return process

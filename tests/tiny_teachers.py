@@ -1,12 +1,12 @@
 """Specialists of the tiny dataset that have learnt nothing, told apart by their seeds."""
 
+from apparel_embed.distillation.targets import Targets, TargetsConfig, Teacher, compute_targets
 from apparel_embed.models.embedding import (
     ModelConfig,
     build_embedding_model,
     save_embedding_model,
 )
 from apparel_embed.training.strategy import start_afresh
-from apparel_embed.training.targets import Targets, TargetsConfig, Teacher, compute_targets
 
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
 VERTICALS = ("bags", "dresses")

@@ -20,8 +20,8 @@ from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.define import define_number
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.stage_record import open_stage
-from apparel_embed.stages import STUDENT, single_specialists
+from apparel_embed.runs.stages.training import STUDENT, single_specialists
+from apparel_embed.store.record import open_stage
 
 _DEFAULT = ServingBenchmark()
 _RUN = RunFlags(optional="it has one specialist per vertical; by default models are made up")

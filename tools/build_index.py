@@ -25,11 +25,11 @@ from apparel_embed.cli.dry_run_flags import DryRunFlag
 from apparel_embed.cli.ending import NOTHING_WRITTEN, command, tell_end
 from apparel_embed.cli.index_flags import IndexFlags
 from apparel_embed.cli.search_flags import SearchRunFlags
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import counted
 from apparel_embed.data.manifest import SPLITS
-from apparel_embed.errors import UserError
 from apparel_embed.search.build import fill_index, named_keys, plan_index, remove_pictures
 from apparel_embed.search.source import IndexSource
-from apparel_embed.wording import counted
 
 _RUN = SearchRunFlags()
 _SETTINGS = IndexFlags()

@@ -17,7 +17,7 @@ from apparel_embed.cli import app
 from apparel_embed.cli.ending import tell_end
 from apparel_embed.cli.evaluation_flags import bootstrap_seed_flag
 from apparel_embed.evaluation.table import render_runs
-from apparel_embed.run_comparison import (
+from apparel_embed.runs.comparison import (
     COMPARISON_FILE,
     COMPARISON_TABLE_FILE,
     compare_runs,

@@ -22,14 +22,13 @@ from apparel_embed.cli.model_flags import InitWeightsFlag
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.serving_flags import vertical_head_flag
 from apparel_embed.report.build import PAGE_FILE
-from apparel_embed.serving.versions import SAVED_MODEL
-from apparel_embed.serving_stages import (
+from apparel_embed.runs.stages.serving import (
     VERTICAL_HEAD,
     latest_saved_model,
     vertical_head_stage,
 )
-from apparel_embed.stage_record import find_stage
-from apparel_embed.stages import (
+from apparel_embed.runs.stages.summaries import summaries_stage
+from apparel_embed.runs.stages.training import (
     COMBINED,
     STUDENT,
     SUMMARY_FILE,
@@ -38,7 +37,8 @@ from apparel_embed.stages import (
     report_stage,
     single_specialists,
 )
-from apparel_embed.summaries_stage import summaries_stage
+from apparel_embed.serving.versions import SAVED_MODEL
+from apparel_embed.store.record import find_stage
 
 _RUN = RunFlags()
 _SPECIALISTS = SpecialistsFlag()

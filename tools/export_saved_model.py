@@ -20,14 +20,14 @@ from apparel_embed.cli import app
 from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
-from apparel_embed.serving_stages import (
+from apparel_embed.runs.stages.serving import (
     export_stage,
     routing_sentence,
     serving_kit,
     vertical_head_stage,
 )
-from apparel_embed.stage_record import open_stage
-from apparel_embed.stages import STUDENT
+from apparel_embed.runs.stages.training import STUDENT
+from apparel_embed.store.record import open_stage
 
 _RUN = RunFlags()
 _STAGE = flags.DEFINE_string("stage", STUDENT, "stage whose model to export")

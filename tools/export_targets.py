@@ -20,8 +20,8 @@ from apparel_embed.cli.model_flags import InitWeightsFlag
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.target_flags import TargetFlags
 from apparel_embed.evaluation.teachers import render_teachers
-from apparel_embed.stages import student_teachers
-from apparel_embed.student_stages import TARGETS, TARGETS_FILE, find_reference, targets_stage
+from apparel_embed.runs.stages.student import TARGETS, TARGETS_FILE, find_reference, targets_stage
+from apparel_embed.runs.stages.training import student_teachers
 
 _RUN = RunFlags()
 _DRY_RUN = DryRunFlag()

@@ -16,8 +16,8 @@ import sys
 
 from apparel_embed.cli import app
 from apparel_embed.cli.define import define_number
-from apparel_embed.errors import UserError
-from apparel_embed.launch import launch_local
+from apparel_embed.common.errors import UserError
+from apparel_embed.runs.launch import launch_local
 
 _WORKERS = define_number("workers", 2, "processes to start", 1, 64)
 _GRACE_SECONDS = define_number(

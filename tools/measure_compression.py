@@ -15,16 +15,16 @@ from apparel_embed.cli.define import define_number
 from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.evaluation_flags import bootstrap_seed_flag, split_flag
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.compression_stage import (
+from apparel_embed.evaluation.compression import COMPRESSION_FILE
+from apparel_embed.evaluation.compressors import COMPRESSORS
+from apparel_embed.runs.stages.compression import (
     TABLE_FILE,
     CompressionConfig,
     compression_stage,
 )
-from apparel_embed.evaluation.compression import COMPRESSION_FILE
-from apparel_embed.retrieval.compression import COMPRESSORS
+from apparel_embed.runs.stages.training import STUDENT
 from apparel_embed.serving.tflite import TFLITE_KINDS
-from apparel_embed.stage_record import open_stage
-from apparel_embed.stages import STUDENT
+from apparel_embed.store.record import open_stage
 
 _DEFAULT = CompressionConfig()
 _RUN = RunFlags()

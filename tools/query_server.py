@@ -14,7 +14,7 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.define import define_number
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.serving.client import Client, ClientConfig
 from apparel_embed.serving.local import LocalModel
 from apparel_embed.serving.query import answer_lines, read_pictures

@@ -19,10 +19,10 @@ from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.target_flags import SpecialistStartFlag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
-from apparel_embed.files import read_json
-from apparel_embed.grouping.stage import GROUPS_FILE, grouping_stage, plan_grouping
+from apparel_embed.common.files import read_json
 from apparel_embed.grouping.table import render_search
-from apparel_embed.stage_plan import StagePlan
+from apparel_embed.runs.plan import StagePlan
+from apparel_embed.runs.stages.grouping import GROUPS_FILE, grouping_stage, plan_grouping
 
 _RUN = RunFlags()
 _GROUPING = GroupingFlags(default="affinity")

@@ -27,14 +27,14 @@ from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.target_flags import unlabelled_flag
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
-from apparel_embed.grouping.sweep import (
+from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, group_size
+from apparel_embed.runs.stages.sweep import (
     PER_MODEL,
     PER_VERTICAL,
     SweepConfig,
     plan_sweep,
     sweep_stage,
 )
-from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, group_size
 
 _RUN = RunFlags()
 _DEFAULT = SweepConfig()

@@ -26,7 +26,7 @@ from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.target_flags import SpecialistStartFlag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
-from apparel_embed.stages import COMBINED_START, specialist_stage
+from apparel_embed.runs.stages.training import COMBINED_START, specialist_stage
 
 _RUN = RunFlags()
 _VERTICALS = flags.DEFINE_list(

@@ -16,9 +16,9 @@ from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.target_flags import StudentStartFlag
 from apparel_embed.cli.training_flags import StudentFlags, TrainingFlags
-from apparel_embed.stage_record import open_stage
-from apparel_embed.stages import STUDENT
-from apparel_embed.student_stages import TARGETS, student_stage
+from apparel_embed.runs.stages.student import TARGETS, student_stage
+from apparel_embed.runs.stages.training import STUDENT
+from apparel_embed.store.record import open_stage
 
 _RUN = RunFlags()
 _TARGETS = flags.DEFINE_string("targets", TARGETS, "stage of the targets to learn")

@@ -12,9 +12,9 @@ from rich import box
 from rich.table import Table
 
 from apparel_embed.benchmarks.process import ProcessFailed, run_module
-from apparel_embed.errors import UserError
-from apparel_embed.plain_text import plain_text
-from apparel_embed.progress import progress_bar
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.text import plain_text
 
 READ_CSV, READ_PARQUET = "read_csv", "read_parquet"
 TASKS = {

@@ -17,9 +17,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from apparel_embed.benchmarks.measure import measure_once
+from apparel_embed.common.files import write_json
 from apparel_embed.data.manifest import BOX_COLUMNS, RESERVED_COLUMN, hold_out, read_manifest
 from apparel_embed.data.prepared import DATASET_FILE, INDEX_FILE, SCHEMA_VERSION, PreparedDataset
-from apparel_embed.files import write_json
 
 CSV_FILE, PARQUET_FILE, PREPARED = "manifest.csv", "manifest.parquet", "prepared"
 _VERTICALS = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from apparel_embed.benchmarks.process import ProcessFailed, run_module
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 
 QUERIES = GALLERY = 100_000
 _DIM, _K = 64, 20

@@ -14,9 +14,9 @@ from absl import logging
 from rich import box
 from rich.table import Table
 
-from apparel_embed.plain_text import plain_text
-from apparel_embed.progress import progress_bar
-from apparel_embed.retrieval.neighbours import nearest
+from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.text import plain_text
+from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.search.build import build_index
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.version import IndexedPicture, IndexSettings, Version

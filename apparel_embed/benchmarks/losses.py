@@ -20,9 +20,9 @@ from apparel_embed.benchmarks.process import (
     run_json,
     run_module,
 )
-from apparel_embed.errors import UserError
-from apparel_embed.plain_text import plain_text
-from apparel_embed.progress import progress_bar
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.text import plain_text
 
 OURS, ADDONS, PYTORCH, FLOOR = "apparel_embed", "tfa", "pytorch_metric_learning", "floor"
 IMPLEMENTATIONS = (OURS, ADDONS, PYTORCH, FLOOR)

@@ -9,8 +9,8 @@ from absl import logging
 from rich import box
 from rich.table import Table
 
-from apparel_embed.plain_text import plain_text
-from apparel_embed.progress import progress_bar
+from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.text import plain_text
 
 Figures = Mapping[str, "float | None"]
 Results = Mapping[str, Mapping[int, Figures]]

@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import logging
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 
 
 class ProcessFailed(Exception):

@@ -22,10 +22,10 @@ from rich.table import Table
 
 from apparel_embed.benchmarks.measure import resident_mb
 from apparel_embed.benchmarks.process import environment_with
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.text import plain_text
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
-from apparel_embed.plain_text import plain_text
-from apparel_embed.progress import progress_bar
 
 # Locust replaces Python's sockets and brings a web framework of its own: it gets an environment.
 LOCUST = "locust==2.42.0"

@@ -16,16 +16,16 @@ from PIL import Image
 from rich import box
 from rich.table import Table
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.text import plain_text
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
 from apparel_embed.models.embedding import (
     ModelConfig,
     build_embedding_model,
     load_embedding_model,
 )
 from apparel_embed.models.preprocessing import decode_to_square
-from apparel_embed.plain_text import plain_text
-from apparel_embed.progress import progress_bar
 from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
 
 SERVED, RAW = "student, served", "student, decode + model called raw"

@@ -12,9 +12,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from apparel_embed.cli.help import define_help_flags
 from apparel_embed.cli.recipes import apply_recipe
-from apparel_embed.errors import UserError
-from apparel_embed.interruption import INTERRUPTED, Stopped, stopped_by_sigterm
-from apparel_embed.wording import one_line
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.interruption import INTERRUPTED, Stopped, stopped_by_sigterm
+from apparel_embed.common.text import one_line
 
 # What flag files are for.
 _PIPELINE = "run_pipeline.py"

@@ -7,8 +7,8 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.runs import REAL, StageAccess
-from apparel_embed.stage_plan import StagePlan
+from apparel_embed.runs.plan import StagePlan
+from apparel_embed.store.runs import REAL, StageAccess
 
 
 class DryRunFlag:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from apparel_embed.stage_record import Stage
+from apparel_embed.store.record import Stage
 
 NOTHING_WRITTEN = ("Next", "the same without --dry_run; nothing was done or written")
 

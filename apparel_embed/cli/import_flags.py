@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags
 
 from apparel_embed.cli.data_flags import HoldOutFlags, MapFlag, map_verticals_flag
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.deepfashion_in_shop import InShopOptions
 from apparel_embed.data.importers.derive import ERROR, SKIP, DeriveOptions
 from apparel_embed.data.importers.folders import FoldersOptions
@@ -17,7 +18,6 @@ from apparel_embed.data.importers.splitting import SplitOptions
 from apparel_embed.data.importers.street2shop import Street2ShopOptions
 from apparel_embed.data.importers.table import TableOptions
 from apparel_embed.data.pairs import parse_pairs
-from apparel_embed.errors import UserError
 
 
 class ImportFlags:

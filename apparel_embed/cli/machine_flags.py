@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apparel_embed.cli.define import define_number
-from apparel_embed.cores import usable_cores
+from apparel_embed.common.cores import usable_cores
 
 
 class ProcessesFlag:

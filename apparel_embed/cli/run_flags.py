@@ -8,10 +8,10 @@ from typing import cast
 
 from absl import flags
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
-from apparel_embed.stage_record import Stage, open_stage
-from apparel_embed.stages import specialist_name
+from apparel_embed.runs.stages.training import specialist_name
+from apparel_embed.store.record import Stage, open_stage
 
 
 class RunFlag:

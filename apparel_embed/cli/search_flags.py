@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.reading import open_to_read
 from apparel_embed.search.searcher import answering_model

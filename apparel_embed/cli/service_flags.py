@@ -7,8 +7,8 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli.define import define_number
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import LARGEST_MAX_PIXELS
-from apparel_embed.errors import UserError
 from apparel_embed.search.limits import Limits
 
 

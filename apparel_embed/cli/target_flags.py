@@ -7,11 +7,11 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.errors import UserError
-from apparel_embed.stage_record import Stage, open_stage
-from apparel_embed.stages import COMBINED_START
-from apparel_embed.student_stages import REFERENCES
-from apparel_embed.training.targets import TargetsConfig
+from apparel_embed.common.errors import UserError
+from apparel_embed.distillation.targets import TargetsConfig
+from apparel_embed.runs.stages.student import REFERENCES
+from apparel_embed.runs.stages.training import COMBINED_START
+from apparel_embed.store.record import Stage, open_stage
 
 
 def unlabelled_flag() -> flags.FlagHolder[bool]:

@@ -13,9 +13,9 @@ from typing import BinaryIO
 import pyarrow as pa
 from pyarrow import fs
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import atomic_path
 from apparel_embed.data.pictures import RejectedPicture
-from apparel_embed.errors import UserError
-from apparel_embed.files import atomic_path
 
 SCHEME = "[A-Za-z][A-Za-z0-9+.-]*"
 """A regular expression for what comes before `://` in a URI."""

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.columns import codes_of, find_torn, ranked_codes_of
 from apparel_embed.data.text_tables import is_parquet, read_csv, read_parquet, rows_in_file
-from apparel_embed.errors import UserError
 
 REQUIRED_COLUMNS = ("image", "item_id", "vertical")
 BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")

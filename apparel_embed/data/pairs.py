@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 
 
 def parse_pairs(

@@ -14,11 +14,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.locations import beside, locate
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.data.pictures import SUFFIXES
 from apparel_embed.data.text_tables import as_texts
-from apparel_embed.errors import UserError
 
 IMAGE = "image"
 

@@ -16,7 +16,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
-from apparel_embed.cores import usable_cores
+from apparel_embed.common.cores import usable_cores
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.locations import is_remote
 from apparel_embed.data.pictures import (
     Box,
@@ -25,7 +26,6 @@ from apparel_embed.data.pictures import (
     RejectedPicture,
     prepare_picture,
 )
-from apparel_embed.errors import UserError
 
 # Enough to keep every process busy while the oldest task is waited for; bounds the memory.
 _TASKS_PER_PROCESS = 4

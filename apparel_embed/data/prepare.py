@@ -24,6 +24,17 @@ import pyarrow.parquet as pq
 from absl import logging
 from array_record.python import array_record_module
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import (
+    atomic_path,
+    disk_errors_told,
+    fingerprint_files,
+    read_json,
+    sync_tree,
+    write_json,
+)
+from apparel_embed.common.locks import only_writer
+from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.manifest import (
     BOX_COLUMNS,
     RESERVED_COLUMN,
@@ -49,17 +60,6 @@ from apparel_embed.data.prepared import (
 )
 from apparel_embed.data.text_tables import rows_in_file
 from apparel_embed.data.verticals import map_verticals
-from apparel_embed.errors import UserError
-from apparel_embed.files import (
-    atomic_path,
-    disk_errors_told,
-    fingerprint_files,
-    read_json,
-    sync_tree,
-    write_json,
-)
-from apparel_embed.locks import only_writer
-from apparel_embed.progress import progress_bar
 
 # JPEG does not compress further; single records are to be read without their neighbours.
 _WRITER_OPTIONS = "group_size:1,uncompressed,max_parallelism:1"

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import fingerprint_files, read_json
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import LARGEST_MAX_PIXELS, RejectedPicture
 from apparel_embed.data.prepared import SCHEMA_VERSION
-from apparel_embed.errors import UserError
-from apparel_embed.files import fingerprint_files, read_json
 
 USUAL_VAL_FRACTION = 0.15
 

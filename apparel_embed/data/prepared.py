@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from array_record.python import array_record_module
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import read_json
 from apparel_embed.data.columns import ranked_codes_of
 from apparel_embed.data.manifest import ROLES, SPLITS
-from apparel_embed.errors import UserError
-from apparel_embed.files import read_json
 
 SCHEMA_VERSION = 1
 DATASET_FILE = "dataset.json"

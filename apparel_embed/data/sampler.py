@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.columns import ranked_codes_of
-from apparel_embed.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

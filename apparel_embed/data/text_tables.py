@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 
 # Columns of a manifest whose values are names.
 NAME_COLUMNS = ("image", "item_id", "vertical", "split", "role")

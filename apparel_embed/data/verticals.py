@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.columns import codes_of, find_torn
 from apparel_embed.data.pairs import parse_pairs
-from apparel_embed.errors import UserError
 
 
 def parse_mapping(entries: Sequence[str], column: str = "vertical") -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 
 HISTOGRAM_DIM = 64
 

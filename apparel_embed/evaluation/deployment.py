@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from apparel_embed.common.text import counted
 from apparel_embed.evaluation.protocol import ALL, WITHIN
-from apparel_embed.wording import counted
 
 HISTOGRAM, COMBINED, STUDENT = "colour_histogram", "combined", "unified"
 

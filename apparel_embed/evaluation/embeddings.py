@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from apparel_embed.errors import UserError
-from apparel_embed.files import atomic_path
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import atomic_path
 
 _ROWS_PER_GROUP = 65536
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import read_json
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.evaluation.protocol import SCOPES, EvaluationSet
 from apparel_embed.evaluation.table import ordered_models
-from apparel_embed.files import read_json
 
 SPECIALISTS = "specialists"
 GROUPED = "grouped_specialists"

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from apparel_embed.errors import UserError
-from apparel_embed.retrieval.bootstrap import (
+from apparel_embed.common.errors import UserError
+from apparel_embed.evaluation.bootstrap import (
     bootstrap_interval,
     paired_difference_interval,
     stratified_bootstrap_interval,
 )
-from apparel_embed.retrieval.metrics import QueryMetrics, mean_metrics, retrieval_metrics
+from apparel_embed.evaluation.metrics import QueryMetrics, mean_metrics, retrieval_metrics
 
 ALL = "ALL"
 WITHIN = "within"

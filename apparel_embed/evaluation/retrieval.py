@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.text_tables import as_texts
-from apparel_embed.errors import UserError
+from apparel_embed.evaluation.bootstrap import stratified_bootstrap_interval
+from apparel_embed.evaluation.metrics import QueryMetrics
 from apparel_embed.evaluation.protocol import SHARE, WITHIN, EvaluationSet, query_outcomes
-from apparel_embed.retrieval.bootstrap import stratified_bootstrap_interval
-from apparel_embed.retrieval.metrics import QueryMetrics
 
 # Of pictures whose verticals are not told.
 _ONE_VERTICAL = "all pictures"

@@ -11,11 +11,11 @@ import tensorflow as tf
 from rich import box
 from rich.table import Table
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation.table import human_count
 from apparel_embed.models.arithmetic import multiply_adds
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
-from apparel_embed.stage_record import Stage, find_stage
+from apparel_embed.store.record import Stage, find_stage
 
 # A backward pass takes about two forward ones.
 _PASSES = 3

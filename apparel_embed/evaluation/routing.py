@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from apparel_embed.common.text import counted
+from apparel_embed.evaluation.bootstrap import bootstrap_interval, stratified_bootstrap_interval
+from apparel_embed.evaluation.metrics import QueryMetrics
 from apparel_embed.evaluation.protocol import (
     ALL,
     MERGED,
@@ -22,9 +25,6 @@ from apparel_embed.evaluation.protocol import (
     query_outcomes,
     summary_rows,
 )
-from apparel_embed.retrieval.bootstrap import bootstrap_interval, stratified_bootstrap_interval
-from apparel_embed.retrieval.metrics import QueryMetrics
-from apparel_embed.wording import counted
 
 LEAST_ROUTED = 50
 """Of fewer queries, all may go well by chance: none are routed by what so few show."""

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
+from apparel_embed.evaluation.metrics import QueryMetrics
 from apparel_embed.evaluation.protocol import (
     ALL,
     METRICS,
@@ -22,7 +23,6 @@ from apparel_embed.evaluation.protocol import (
     compare_models,
     summary_rows,
 )
-from apparel_embed.retrieval.metrics import QueryMetrics
 
 
 def pool_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str]) -> Outcomes:

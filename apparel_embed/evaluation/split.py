@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
 from apparel_embed.evaluation.protocol import EvaluationSet
 
 

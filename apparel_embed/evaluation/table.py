@@ -9,10 +9,9 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import counted, plain_text
 from apparel_embed.evaluation.protocol import ALL, LEAST_ITEMS, MERGED, ROUTED, SERVED, WITHIN
-from apparel_embed.plain_text import plain_text
-from apparel_embed.wording import counted
 
 MODEL_ORDER = (
     "colour_histogram",

@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from apparel_embed.plain_text import plain_text
+from apparel_embed.common.text import plain_text
 
 HEADINGS = ("vertical", "taught by", "val queries", "items", "R@1 of each candidate, split val")
 

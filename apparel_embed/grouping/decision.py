@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation.protocol import Difference, compare_models
 from apparel_embed.grouping.trials import Group, Trial
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.grouping.affinity import clusters, members, transfer_affinity
 from apparel_embed.grouping.bench import Bench
 from apparel_embed.grouping.trials import Group

@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from apparel_embed.plain_text import plain_text
+from apparel_embed.common.text import plain_text
 
 
 def render_search(record: Mapping[str, Any], width: int = 120) -> str:

@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 from absl import logging
 from pyarrow import fs
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.locks import only_writer
+from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.locations import is_remote, locate, write_aside
-from apparel_embed.errors import UserError
 from apparel_embed.inference.bulk_shard import (
     BulkConfig,
     Embed,
@@ -28,8 +30,6 @@ from apparel_embed.inference.bulk_shard import (
     shard_name,
 )
 from apparel_embed.inference.bulk_sources import EMBEDDING, PREPARED, Source, open_source
-from apparel_embed.locks import only_writer
-from apparel_embed.progress import progress_bar
 
 SUMMARY_FILE = "embed.json"
 REJECTS_FILE = "rejects.csv"

@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.progress import progress_bar
 from apparel_embed.inference.bulk import file_names
 from apparel_embed.inference.bulk_shard import BulkConfig, Embed, embed_shard, shard_name
 from apparel_embed.inference.bulk_sources import Source, open_source
-from apparel_embed.progress import progress_bar
 
 if TYPE_CHECKING:
     import apache_beam as beam

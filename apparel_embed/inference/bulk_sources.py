@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.locations import beside, is_remote, locate, read_picture, write_aside
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.data.picture_list import (
@@ -24,7 +25,6 @@ from apparel_embed.data.picture_list import (
 from apparel_embed.data.picture_pool import PictureTask, prepare_pictures
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
 
 PREPARED, MANIFEST, DIRECTORY = "prepared", "manifest", "pictures"
 SOURCES = (PREPARED, MANIFEST, DIRECTORY)

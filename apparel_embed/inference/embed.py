@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
+from apparel_embed.common.progress import SECONDS_UNSEEN, progress_bar
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.inference.image_store import decoded_batches
-from apparel_embed.progress import SECONDS_UNSEEN, progress_bar
 
 
 class Embedder:

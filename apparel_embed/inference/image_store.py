@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from apparel_embed.cores import usable_cores
+from apparel_embed.common.cores import usable_cores
+from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.models.preprocessing import decode_to_square
-from apparel_embed.progress import progress_bar
 
 _READ_AHEAD = 256
 # What a picture in memory takes beside its bytes.

@@ -20,9 +20,9 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import one_line
 from apparel_embed.models.small_cnn import small_cnn_backbone, small_cnn_levels
-from apparel_embed.wording import one_line
 
 InputShape = tuple[int, int, int]
 

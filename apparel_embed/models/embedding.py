@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from apparel_embed.errors import UserError
-from apparel_embed.files import atomic_path, read_json, write_json
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import atomic_path, read_json, write_json
 from apparel_embed.models.backbones import (
     BACKBONES,
     load_initial_weights,

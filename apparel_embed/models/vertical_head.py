@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import softmax
 
-from apparel_embed.errors import UserError
-from apparel_embed.files import atomic_path
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import atomic_path
 
 _FILE = "vertical_head.npz"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import logging
 
-from apparel_embed.files import atomic_path
+from apparel_embed.common.files import atomic_path
 from apparel_embed.report.compression import compression_section
 from apparel_embed.report.cost import cost_section
 from apparel_embed.report.curves import curves_section

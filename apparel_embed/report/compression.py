@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from apparel_embed.common.files import read_json
+from apparel_embed.common.text import counted
 from apparel_embed.evaluation.compression import COMPRESSION_FILE, shares
-from apparel_embed.files import read_json
 from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.parts import Section, Table
-from apparel_embed.wording import counted
 
 
 def compression_section(inputs: ReportInputs) -> Section:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from matplotlib.axes import Axes
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 
+from apparel_embed.common.text import counted
 from apparel_embed.evaluation.protocol import answered_queries
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import DASH
@@ -19,7 +20,6 @@ from apparel_embed.report.drawing import literal, model_style, new_figure, png_b
 from apparel_embed.report.gap import share
 from apparel_embed.report.inputs import ReportInputs, Training
 from apparel_embed.report.parts import Picture, Section, Table
-from apparel_embed.wording import counted
 
 _LOSS = "loss"
 _VALIDATION = "validation/r_at_1"

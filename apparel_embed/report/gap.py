@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from apparel_embed.common.text import counted
 from apparel_embed.evaluation.deployment import model_to_deploy
 from apparel_embed.evaluation.protocol import (
     ALL,
@@ -22,7 +23,6 @@ from apparel_embed.evaluation.table import DASH, what_is_routed
 from apparel_embed.report.drawing import interval_arms, literal, model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.parts import Part, Picture, Section, Table
-from apparel_embed.wording import counted
 
 _Rows = Mapping[tuple[str, str, str], Mapping[str, Any]]
 _SHARES = (("R@5", "r_at_5"), ("R@10", "r_at_10"), ("R@20", "r_at_20"), ("mAP@R", "map_at_r"))

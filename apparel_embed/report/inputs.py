@@ -14,7 +14,7 @@ from apparel_embed.evaluation.finished import GROUPED, SPECIALISTS, FinishedEval
 from apparel_embed.evaluation.protocol import EvaluationSet
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import ordered_models
-from apparel_embed.stage_record import Stage
+from apparel_embed.store.record import Stage
 
 COMBINED = "combined"
 UNIFIED = "unified"

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import atomic_path, write_json
 from apparel_embed.data.inspection.findings import SEVERITIES, Finding
 from apparel_embed.data.inspection.inspect import Inspection
-from apparel_embed.errors import UserError
-from apparel_embed.files import atomic_path, write_json
 from apparel_embed.report.html import render
 from apparel_embed.report.inspection_sections import facts, inspection_sections
 

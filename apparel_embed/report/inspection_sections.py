@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from apparel_embed.common.text import counted
 from apparel_embed.data.inspection.counts import EVALUATED, Cell
 from apparel_embed.data.inspection.findings import SEVERITIES, Finding
 from apparel_embed.data.inspection.inspect import Inspection, ShownPair
@@ -21,7 +22,6 @@ from apparel_embed.report.inspection_parts import (
     SheetPicture,
 )
 from apparel_embed.report.parts import Table, data_uri
-from apparel_embed.wording import counted
 
 _DASH = "-"
 _LISTED = 20

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from apparel_embed.common.text import counted
+from apparel_embed.evaluation.metrics import QueryMetrics
+from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.evaluation.protocol import Outcomes, query_outcomes
 from apparel_embed.report.inputs import COMBINED, UNIFIED, ReportInputs
 from apparel_embed.report.parts import (
@@ -19,9 +22,6 @@ from apparel_embed.report.parts import (
 )
 from apparel_embed.report.ranks_figure import rank_lists_picture
 from apparel_embed.report.thumbnails import square_thumbnail
-from apparel_embed.retrieval.metrics import QueryMetrics
-from apparel_embed.retrieval.neighbours import nearest
-from apparel_embed.wording import counted
 
 MOST_WORST = 4
 """Queries of a vertical that `worst_queries` chooses."""

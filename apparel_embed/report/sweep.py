@@ -7,11 +7,11 @@ from typing import Any
 
 from matplotlib.ticker import NullLocator
 
-from apparel_embed.files import read_json
+from apparel_embed.common.files import read_json
+from apparel_embed.common.text import counted
 from apparel_embed.report.drawing import interval_arms, model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.parts import Picture, Section
-from apparel_embed.wording import counted
 
 SWEEP_FILE = "sweep.json"
 CURVE_FILE = "curve.png"

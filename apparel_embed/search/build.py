@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import fingerprint_files
+from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
-from apparel_embed.files import fingerprint_files
-from apparel_embed.progress import progress_bar
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.source import (
     IndexSource,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from pymilvus import MilvusClient
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.search import milvus
 from apparel_embed.search.fetching import nearest_groups
 from apparel_embed.search.milvus import FIELDS, quote, told

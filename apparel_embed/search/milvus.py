@@ -12,9 +12,9 @@ from typing import Any
 
 from pymilvus import DataType, MilvusClient, MilvusException
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import one_line
 from apparel_embed.search.version import Hit, IndexedPicture, IndexSettings, Version
-from apparel_embed.wording import one_line
 
 FIELDS = tuple(field.name for field in dataclasses.fields(IndexedPicture))
 # Milvus's own limit of a text.

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.search.index import VectorIndex
 
 

@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 from absl import logging
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import Box, PictureSettings, prepare_picture
-from apparel_embed.errors import UserError
 from apparel_embed.search.build import saved_model_fingerprint
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.version import Hit, IndexedPicture, Version, unknown_verticals

@@ -14,9 +14,9 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.observe import LOGGER, JsonFormatter

@@ -17,8 +17,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 from apparel_embed import __version__
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import RejectedPicture
-from apparel_embed.errors import UserError
 from apparel_embed.search.boxes import parse_box
 from apparel_embed.search.limits import Gate, Limits
 from apparel_embed.search.observe import LOGGER, Metrics, Observe

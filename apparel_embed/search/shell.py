@@ -7,9 +7,9 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import plain_text
 from apparel_embed.data.pictures import RejectedPicture
-from apparel_embed.errors import UserError
-from apparel_embed.plain_text import plain_text
 from apparel_embed.search.boxes import parse_box
 from apparel_embed.search.searcher import Found, NoGarment, Searcher, UnknownVertical
 

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.text_tables import as_texts
-from apparel_embed.errors import UserError
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.search.version import IndexedPicture
 from apparel_embed.serving.local import LocalModel

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.serving.embeddings import Embeddings, embed_in_batches
 from apparel_embed.serving.errors import WrongAnswer
 from apparel_embed.serving.pictures import PictureLimits

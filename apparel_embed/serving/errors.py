@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 
 
 class PictureError(UserError):

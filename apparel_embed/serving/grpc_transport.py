@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.serving.errors import (
     DeadlineExceeded,
     ModelNotFound,

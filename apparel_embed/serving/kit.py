@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.serving.client import MODEL_NAME
 from apparel_embed.serving.decoding import DECODED_AT_ONCE
 from apparel_embed.serving.warm_up import BATCH_SIZES

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import one_line
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.serving.saved_model import ServingModule
-from apparel_embed.wording import one_line
 
 _SAVED_MODEL = "saved_model.pb"
 _MODEL = "model.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.serving.embeddings import Embeddings, embed_in_batches
 from apparel_embed.serving.pictures import PictureLimits
 from apparel_embed.serving.saved_model import read_verticals

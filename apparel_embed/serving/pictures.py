@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import (
     LARGEST_MAX_PIXELS,
     PictureSettings,
@@ -11,7 +12,6 @@ from apparel_embed.data.pictures import (
     is_plain_picture,
     prepare_picture,
 )
-from apparel_embed.errors import UserError
 from apparel_embed.serving.errors import NotAPicture, PictureTooLarge
 
 

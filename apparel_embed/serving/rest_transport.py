@@ -11,7 +11,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import one_line
 from apparel_embed.serving.errors import (
     DeadlineExceeded,
     ModelNotFound,
@@ -20,7 +21,6 @@ from apparel_embed.serving.errors import (
     ServingError,
     WrongAnswer,
 )
-from apparel_embed.wording import one_line
 
 if TYPE_CHECKING:
     from apparel_embed.serving.client import ClientConfig

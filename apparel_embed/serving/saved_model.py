@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.models.preprocessing import fit_square
 from apparel_embed.models.vertical_head import VerticalHead, feature_model
 from apparel_embed.serving.decoding import LARGEST_SERVED_PIXELS, decode_each

@@ -8,7 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 from PIL import Image
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.serving.client import MODEL_NAME
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)

@@ -23,9 +23,9 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from apparel_embed.errors import UserError
-from apparel_embed.files import atomic_path, disk_errors_told
-from apparel_embed.wording import one_line
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import atomic_path, disk_errors_told
+from apparel_embed.common.text import one_line
 
 DIRECTORY = "checkpoints"
 """Where a training keeps them, in its stage's directory."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.models.precision import PRECISIONS
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import PKSampler
-from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.training.input import InputConfig, augmentation, triplet_batches
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.augment import AugmentConfig, Augmenter
 from apparel_embed.data.sampler import EpochSampler, PKSampler, WeightedSampler
-from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore, decoding_threads
 from apparel_embed.training.frozen_views import FrozenViews
 from apparel_embed.training.strategy import BatchShare

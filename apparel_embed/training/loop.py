@@ -14,9 +14,10 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.interruption import Deferral, deferred
+from apparel_embed.common.progress import Pace, progress_bar
 from apparel_embed.inference.embed import Embedder
-from apparel_embed.interruption import Deferral, deferred
 from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.models.batch_norm import synchronise
 from apparel_embed.models.embedding import (
@@ -27,7 +28,6 @@ from apparel_embed.models.embedding import (
     unscaled_model,
 )
 from apparel_embed.models.precision import layer_precision
-from apparel_embed.progress import Pace, progress_bar
 from apparel_embed.training import checkpoints
 from apparel_embed.training.checkpoints import Checkpoints
 from apparel_embed.training.dropout import StepRandomness

@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import counted
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
 from apparel_embed.evaluation.protocol import answered_queries
 from apparel_embed.evaluation.split import evaluation_set
-from apparel_embed.wording import counted
 
 JOIN, REFUSE = "join", "refuse"
 SMALL_VERTICALS = {

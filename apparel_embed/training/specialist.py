@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import PKSampler
-from apparel_embed.errors import UserError
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.registry import LossConfig, make_loss

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from apparel_embed import cluster
-from apparel_embed.errors import UserError
-from apparel_embed.wording import one_line
+from apparel_embed.common import cluster
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import one_line
 
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker", "tpu")
 

@@ -12,10 +12,16 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import EpochSampler, WeightedSampler
-from apparel_embed.errors import UserError
+from apparel_embed.distillation.agreement import (
+    Agreement,
+    augmented_agreement,
+    diagnose,
+    make_agreement,
+)
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.regression import (
@@ -24,12 +30,6 @@ from apparel_embed.losses.regression import (
     standardising_scale,
 )
 from apparel_embed.models.embedding import ModelConfig, start_embedding_model
-from apparel_embed.training.agreement import (
-    Agreement,
-    augmented_agreement,
-    diagnose,
-    make_agreement,
-)
 from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.first_batch import first_batch_sheet
 from apparel_embed.training.frozen_views import FrozenViews

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
 from apparel_embed.evaluation.routing import measure_routing
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder

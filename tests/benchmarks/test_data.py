@@ -15,7 +15,7 @@ from apparel_embed.benchmarks.data import (
 )
 from apparel_embed.benchmarks.data_tasks import make_manifest
 from apparel_embed.benchmarks.process import ProcessFailed
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 
 
 def config_of(**changes):

@@ -15,7 +15,7 @@ from apparel_embed.benchmarks.losses import (
     table_of,
 )
 from apparel_embed.benchmarks.process import ProcessFailed
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 
 
 def config_of(**changes):

@@ -11,7 +11,7 @@ from apparel_embed.benchmarks.pipeline import (
     summary_of,
     table_of,
 )
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 
 PARTS = {
     "input": lambda scale, seed: {"input_vs_ceiling": 0.9 + scale / 100, "seconds": 1.0 * scale},

@@ -6,7 +6,7 @@ import pytest
 
 from apparel_embed.benchmarks import process
 from apparel_embed.benchmarks.process import ProcessFailed, environment_with, run_json, run_module
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 
 
 def program(text):

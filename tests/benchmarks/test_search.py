@@ -15,9 +15,9 @@ from apparel_embed.benchmarks.search import (
     summary_of,
     table_of,
 )
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepare import prepare
 from apparel_embed.data.prepare_plan import PrepareConfig
-from apparel_embed.errors import UserError
 
 pytestmark = pytest.mark.slow
 

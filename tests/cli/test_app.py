@@ -14,7 +14,7 @@ TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
 BINARY = """
 from absl import flags
 from apparel_embed.cli import app
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 
 _SIZE = flags.DEFINE_integer("size", 3, "size in pixels", lower_bound=1)
 
@@ -171,7 +171,7 @@ def test_full_help_explains_all_flags_those_of_libraries_too():
 EXAMINE = """
 import json, runpy, sys
 from absl import flags
-import apparel_embed.pipeline  # Brings the flags that libraries define, which are not ours.
+import apparel_embed.runs.pipeline  # Brings the flags that libraries define, which are not ours.
 from apparel_embed.cli import app, help
 
 found, helps = {}, {}

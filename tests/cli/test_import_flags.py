@@ -4,12 +4,12 @@ import pytest
 from absl import flags
 
 from apparel_embed.cli import import_flags
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.deepfashion_in_shop import InShopOptions
 from apparel_embed.data.importers.folders import FoldersOptions
 from apparel_embed.data.importers.splitting import SplitOptions
 from apparel_embed.data.importers.street2shop import Street2ShopOptions
 from apparel_embed.data.importers.table import TableOptions
-from apparel_embed.errors import UserError
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 import pytest
 from pyarrow import fs
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data import locations
 from apparel_embed.data.locations import beside, is_remote, locate, read_picture, write_aside
 from apparel_embed.data.pictures import RejectedPicture
-from apparel_embed.errors import UserError
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.manifest import hold_out, read_manifest
-from apparel_embed.errors import UserError
 
 HEADER = "image,item_id,vertical"
 U = "unlabelled"

@@ -1,7 +1,7 @@
 import pytest
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.pairs import parse_pairs
-from apparel_embed.errors import UserError
 
 
 def pairs(*entries, **options):

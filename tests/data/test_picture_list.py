@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data import picture_list
 from apparel_embed.data.picture_list import (
     box_of,
@@ -15,7 +16,6 @@ from apparel_embed.data.picture_list import (
     list_directory,
     list_manifest,
 )
-from apparel_embed.errors import UserError
 
 
 def read(path, reserved=()):

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from preparing import HEADER, TOOL, contents, make_pictures, make_small, rejects
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import RejectedPicture
 from apparel_embed.data.prepare import PrepareConfig, prepare
 from apparel_embed.data.prepare_plan import USUAL_VAL_FRACTION
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
 from apparel_embed.evaluation.split import evaluation_set
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from preparing import TOOL, contents, make_pictures, make_small
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.locks import only_writer
 from apparel_embed.data import picture_pool
 from apparel_embed.data import prepare as module
 from apparel_embed.data.prepare import PrepareConfig, plan_prepare, prepare
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
-from apparel_embed.locks import only_writer
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_full_disk_is_an_error_that_says_what_to_do(small, tmp_path):
     script.write_text(
         "import resource, signal, sys\n"
         "from apparel_embed.data.prepare import PrepareConfig, prepare\n"
-        "from apparel_embed.errors import UserError\n"
+        "from apparel_embed.common.errors import UserError\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))\n"

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepare import PrepareConfig, prepare
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
 
 
 def colour(record):

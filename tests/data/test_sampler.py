@@ -4,13 +4,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.sampler import (
     VERTICAL_WEIGHTS,
     EpochSampler,
     PKSampler,
     WeightedSampler,
 )
-from apparel_embed.errors import UserError
 
 
 def sampler(items, p=3, k=2, seed=0, min_pictures=2):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.text_tables import (
     all_rows_in_file,
     as_texts,
@@ -13,7 +14,6 @@ from apparel_embed.data.text_tables import (
     rows_in_file,
     undecodable_row,
 )
-from apparel_embed.errors import UserError
 
 
 def write(tmp_path, content, name="t.csv"):

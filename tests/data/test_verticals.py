@@ -1,8 +1,8 @@
 import pyarrow as pa
 import pytest
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.verticals import map_verticals, parse_mapping
-from apparel_embed.errors import UserError
 
 
 def table_of(verticals, items=None):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation.baselines import colour_histogram, colour_histograms
 
 

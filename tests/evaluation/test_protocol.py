@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation.protocol import (
     Difference,
     EvaluationSet,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation.protocol import EvaluationSet, query_outcomes, summary_rows
 from apparel_embed.evaluation.retrieval import evaluate_retrieval
 

@@ -6,11 +6,11 @@ import shutil
 import pytest
 import tensorflow as tf
 
+from apparel_embed.common.text import plain_text
 from apparel_embed.evaluation.roads import RoadCost, road_cost, roads_table
 from apparel_embed.models.arithmetic import multiply_adds
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
-from apparel_embed.plain_text import plain_text
-from apparel_embed.runs import run_stage
+from apparel_embed.store.runs import run_stage
 
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
 # Of one picture.

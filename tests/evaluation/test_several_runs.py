@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
+from apparel_embed.evaluation.metrics import QueryMetrics
 from apparel_embed.evaluation.protocol import KS, Outcomes, summary_rows
 from apparel_embed.evaluation.several_runs import (
     difference_over_runs,
@@ -13,7 +14,6 @@ from apparel_embed.evaluation.several_runs import (
     pool_runs,
     row_over_runs,
 )
-from apparel_embed.retrieval.metrics import QueryMetrics
 
 
 def outcomes(scope="within", **hits):

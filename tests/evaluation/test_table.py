@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation.table import (
     human_count,
     ordered_models,

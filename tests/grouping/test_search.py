@@ -4,7 +4,7 @@ import json
 import pytest
 from fake_trainer import FakeTrainer, outcomes_of
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.grouping.decision import Rule
 from apparel_embed.grouping.search import SearchConfig, search_groups
 from apparel_embed.grouping.strategies import StrategyConfig, parse_groups

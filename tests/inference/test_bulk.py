@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.inference import bulk, bulk_shard
 from apparel_embed.inference.bulk import bulk_embed, plan_embedding, run_here

@@ -9,9 +9,9 @@ import pytest
 from pyarrow import fs
 from tqdm import tqdm
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data import locations
 from apparel_embed.data.pictures import PictureSettings
-from apparel_embed.errors import UserError
 from apparel_embed.inference import bulk_beam
 from apparel_embed.inference.bulk import bulk_embed, run_here
 from apparel_embed.inference.bulk_beam import BeamConfig, run_on_beam

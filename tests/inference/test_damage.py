@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.errors import UserError
 from apparel_embed.inference.damage import telling_damage
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.stages import specialist_stage
+from apparel_embed.runs.stages.training import specialist_stage
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig

@@ -8,7 +8,7 @@ import requests
 import tensorflow as tf
 from keras_cv.src.utils import preset_utils
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.models.backbones import (
     BACKBONES,
     fetch_initial_weights,

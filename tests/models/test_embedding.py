@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.embedding import (
     POOLINGS,

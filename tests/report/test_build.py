@@ -6,7 +6,7 @@ import re
 import pytest
 from report_runs import NASTY, Page, is_drawn, make_dataset, make_run
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation.embeddings import read_embeddings, write_embeddings
 from apparel_embed.report.build import SECTIONS, write_report
 

@@ -1,6 +1,6 @@
 import dataclasses
 
-from apparel_embed.files import write_json
+from apparel_embed.common.files import write_json
 from apparel_embed.report.compression import compression_section
 
 

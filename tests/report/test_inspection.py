@@ -17,9 +17,9 @@ from PIL import Image
 from report_runs import Page
 from rich.console import Console
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.inspect import inspect
-from apparel_embed.errors import UserError
 from apparel_embed.report.inspection import check_output, summarise, write_inspection
 from apparel_embed.report.inspection_text import print_inspection
 

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from report_runs import SILENT, is_drawn, make_dataset, make_run
 
+from apparel_embed.evaluation.metrics import QueryMetrics
 from apparel_embed.evaluation.protocol import query_outcomes
 from apparel_embed.report.parts import Hit, RankedQuery, RankList
 from apparel_embed.report.ranks import chosen_queries, ranks_section, worst_queries
 from apparel_embed.report.ranks_figure import rank_lists_picture
-from apparel_embed.retrieval.metrics import QueryMetrics
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from apparel_embed.report.teachers import teachers_section
-from apparel_embed.runs import run_stage
+from apparel_embed.store.runs import run_stage
 
 CHOICES = [
     {

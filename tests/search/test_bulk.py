@@ -14,8 +14,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import PictureSettings
-from apparel_embed.errors import UserError
 from apparel_embed.inference.bulk import BulkConfig, bulk_embed, run_here
 from apparel_embed.inference.bulk_sources import MANIFEST, SourceConfig
 from apparel_embed.search.build import fill_index, plan_index

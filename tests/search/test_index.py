@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from search_pictures import some_pictures, unit_vectors
 
-from apparel_embed.errors import UserError
-from apparel_embed.retrieval.neighbours import nearest
+from apparel_embed.common.errors import UserError
+from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.search.build import build_index, named_keys, remove_pictures
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.reading import open_to_read

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from apparel_embed.retrieval.neighbours import nearest
+from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.search.source import GALLERY
 from apparel_embed.serving.local import LocalModel
 

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.search.server import listen
 
 

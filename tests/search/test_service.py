@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from apparel_embed.data.pictures import PictureSettings
-from apparel_embed.retrieval.neighbours import nearest
+from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.search.build import fill_index
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.limits import Limits
@@ -430,7 +430,7 @@ def test_past_the_limit_it_answers_503_and_then_recovers(service, monkeypatch):
 def test_an_index_that_fails_gives_503_and_a_defect_500_without_its_reason(
     service, catalogue, monkeypatch
 ):
-    from apparel_embed.errors import UserError
+    from apparel_embed.common.errors import UserError
 
     def fail(error):
         def search(*arguments, **named):

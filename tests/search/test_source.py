@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from search_pictures import unit_vectors
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.search.build import build_index
 from apparel_embed.search.index import VectorIndex
 from apparel_embed.search.source import bulk_rows, picture_key

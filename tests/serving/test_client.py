@@ -11,7 +11,7 @@ import pytest
 from prediction_server import Behaviour, grpc_server, rest_server
 from serving_models import DIM, VERTICALS, encoded, exif, picture
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.serving import (
     Client,
     ClientConfig,
@@ -253,7 +253,7 @@ class Blocker:
             raise ImportError(name + " is not installed here")
 
 sys.meta_path.insert(0, Blocker())
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.serving import Client, LocalModel
 
 print(LocalModel(sys.argv[1]).embed([b"text"]).valid)

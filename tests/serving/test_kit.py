@@ -14,7 +14,7 @@ from prediction_server import Behaviour, grpc_server, rest_server
 from serving_models import DIM, encoded, picture
 from tensorflow_serving.config import model_server_config_pb2
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.serving import LocalModel
 from apparel_embed.serving.kit import FILES, IMAGE, write_serving_kit
 from apparel_embed.serving.warm_up import BATCH_SIZES

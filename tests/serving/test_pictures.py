@@ -6,7 +6,7 @@ from heic import PLAIN
 from PIL import Image, ImageCms
 from serving_models import encoded, exif, picture
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.serving import NotAPicture, PictureLimits, PictureTooLarge, to_servable
 
 IMAGE = picture(300, 200)

@@ -12,7 +12,7 @@ from serving_models import DIM, SIZE, VERTICALS, picture
 from serving_models import encoded as encode
 from tensorflow_serving.apis import prediction_log_pb2
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.preprocessing import decode_to_square
 from apparel_embed.models.vertical_head import feature_model

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from serving_models import DIM, SIZE, encoded, picture
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.preprocessing import decode_to_square
 from apparel_embed.serving.tflite import TFLITE_KINDS, TFLiteModel, to_tflite

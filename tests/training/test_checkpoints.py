@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from disks import largest_file, own_disk
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.training.checkpoints import Checkpoints, Progress, named_variables
 from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
 from apparel_embed.models.precision import PRECISIONS, layer_precision

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.augment import AugmentConfig
-from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.training.fit import triplet_dataset
 from apparel_embed.training.input import InputConfig

@@ -18,12 +18,12 @@ from apparel_embed.models.embedding import (
 )
 from apparel_embed.models.pooling import NORM
 from apparel_embed.models.principal import project_principally
-from apparel_embed.stages import specialist_stage
+from apparel_embed.runs.stages.training import specialist_stage
+from apparel_embed.runs.stages.views import FROZEN_VIEWS, VIEWS_FILE
 from apparel_embed.training.frozen_views import FrozenViews, compute_views
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
-from apparel_embed.views_stage import FROZEN_VIEWS, VIEWS_FILE
 
 STILL = AugmentConfig(flip=False, zoom=0.0, translation=0.0)
 PYRAMID = dataclasses.replace(MODEL, pooling="pyramid")

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.augment import AugmentConfig, Augmenter
 from apparel_embed.data.sampler import EpochSampler, PKSampler, WeightedSampler
-from apparel_embed.errors import UserError
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.training.input import (
     InputConfig,

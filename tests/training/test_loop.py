@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from apparel_embed.errors import UserError
-from apparel_embed.interruption import Stopped, stopped_by_sigterm
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.interruption import Stopped, stopped_by_sigterm
 from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
 from apparel_embed.training.loop import LoopConfig, TrainingLoop

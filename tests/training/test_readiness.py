@@ -7,9 +7,9 @@ import csv
 import pytest
 from PIL import Image
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepare import prepare
 from apparel_embed.data.prepare_plan import PrepareConfig
-from apparel_embed.errors import UserError
 from apparel_embed.training.readiness import check_readiness
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import replica_training
 
-from apparel_embed.launch import launch_local
+from apparel_embed.runs.launch import launch_local
 
 
 def command(strategy, devices, dataset, output):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tiny_teachers import MODEL, both, targets_of, taught
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.augment import AugmentConfig
-from apparel_embed.errors import UserError
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import (
     load_embedding_model,

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from tiny_teachers import write_model
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation import routing
 from apparel_embed.evaluation.models import embed_by_model, route_by_head
 from apparel_embed.evaluation.protocol import evaluate_model

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.columns import first_alike
 from apparel_embed.data.importers.derive import ERROR
 from apparel_embed.data.importers.paths import is_missing, similar_file
 from apparel_embed.data.importers.picture_sizes import picture_sizes
 from apparel_embed.data.manifest import BOX_COLUMNS, Places
-from apparel_embed.errors import UserError
 
 # Annotators count pixels from 0 or from 1, and round.
 BOX_TOLERANCE = 1.0

@@ -33,6 +33,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
 from apparel_embed.data.importers.published_layout import (
     is_finite_number,
@@ -42,8 +44,6 @@ from apparel_embed.data.importers.published_layout import (
 )
 from apparel_embed.data.importers.walk import check_name
 from apparel_embed.data.manifest import BOX_COLUMNS
-from apparel_embed.errors import UserError
-from apparel_embed.progress import progress_bar
 
 PUBLISHED: Mapping[str, int] = {
     "verticals": 13,

@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.columns import codes_of
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
 from apparel_embed.data.importers.list_files import ListFile, boxes_of, read_list
@@ -37,7 +38,6 @@ from apparel_embed.data.importers.published_layout import (
     find_pictures,
     to_vertical,
 )
-from apparel_embed.errors import UserError
 
 PUBLISHED: Mapping[str, int] = {"pictures": 239_557, "pairs": 195_540, "items": 33_881}
 

@@ -31,6 +31,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
 from apparel_embed.data.importers.list_files import boxes_of, read_list
 from apparel_embed.data.importers.picture_sizes import picture_sizes
@@ -41,7 +42,6 @@ from apparel_embed.data.importers.published_layout import (
     to_vertical,
 )
 from apparel_embed.data.manifest import BOX_COLUMNS
-from apparel_embed.errors import UserError
 
 PUBLISHED: Mapping[str, int] = {
     "pictures": 52_712,

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, refuse_numbers
 from apparel_embed.data.manifest import BOX_COLUMNS, Places
-from apparel_embed.errors import UserError
 
 ERROR, SKIP = "error", "skip"
 

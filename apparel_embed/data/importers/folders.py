@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
 from apparel_embed.data.importers.walk import LeftOut, list_folder
-from apparel_embed.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 
 SOURCE_FILE = "source_file"
 SOURCE_ROW = "source_row"

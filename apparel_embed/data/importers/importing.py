@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.checks import (
     check_boxes,
     check_duplicates,
@@ -37,7 +38,6 @@ from apparel_embed.data.manifest import (
     check_rows,
 )
 from apparel_embed.data.verticals import map_values
-from apparel_embed.errors import UserError
 
 # Of unknown roles or splits an error lists no more than a line holds.
 _MOST_VALUES = 10

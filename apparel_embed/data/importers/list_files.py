@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.columns import codes_of
 from apparel_embed.data.importers.imported import SOURCE_ROW
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.data.text_tables import undecodable_row
-from apparel_embed.errors import UserError
 
 _BLOCK = 1 << 24
 # A sign that no list holds: every line is to be one cell.

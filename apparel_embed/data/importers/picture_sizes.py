@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import RejectedPicture, picture_size
-from apparel_embed.progress import progress_bar
 
 # Reading the head of a file waits for the disk, not for the processor.
 _READERS = 16

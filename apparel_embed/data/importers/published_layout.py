@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 
 
 def find_file(root: Path, names: Sequence[str], needed_for: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers import (
     deepfashion2,
     deepfashion_consumer_to_shop,
@@ -19,7 +20,6 @@ from apparel_embed.data.importers import (
 )
 from apparel_embed.data.importers.derive import ERROR, SKIP
 from apparel_embed.data.importers.imported import Imported
-from apparel_embed.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

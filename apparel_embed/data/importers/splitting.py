@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.columns import codes_of, find_torn
 from apparel_embed.data.importers.imported import refuse_numbers
 from apparel_embed.data.manifest import UNLABELLED, hold_out
-from apparel_embed.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

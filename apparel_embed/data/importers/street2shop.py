@@ -38,6 +38,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
 from apparel_embed.data.importers.published_layout import (
     is_finite_number,
@@ -46,7 +47,6 @@ from apparel_embed.data.importers.published_layout import (
 )
 from apparel_embed.data.importers.walk import LeftOut, check_name, pictures_below
 from apparel_embed.data.manifest import BOX_COLUMNS
-from apparel_embed.errors import UserError
 
 PUBLISHED: Mapping[str, int] = {
     "street pictures": 20_357,

@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 from rich import box
 from rich.table import Table
 
+from apparel_embed.common.text import plain_text
 from apparel_embed.data.manifest import RESERVED_VERTICAL, SPLITS
-from apparel_embed.plain_text import plain_text
 
 
 def render_counts(table: pa.Table) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
 from apparel_embed.data.importers.table_files import read_table_file
 from apparel_embed.data.importers.walk import LeftOut, pictures_below
 from apparel_embed.data.text_tables import UTF8
-from apparel_embed.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

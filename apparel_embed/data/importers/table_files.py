@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.workbooks import read_workbook
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.data.text_tables import (
@@ -26,7 +27,6 @@ from apparel_embed.data.text_tables import (
     open_text,
     read_csv,
 )
-from apparel_embed.errors import UserError
 
 # In the order in which they win where a header has as many of one as of another.
 _DELIMITERS = (",", ";", "\t", "|")

@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import SUFFIXES
-from apparel_embed.errors import UserError
 
 # What computers put beside people's files: previews of Synology, resource forks of macOS.
 _NOT_OURS = frozenset({"@eaDir", "__MACOSX"})

@@ -16,7 +16,7 @@ import openpyxl
 import pyarrow as pa
 from openpyxl.utils.exceptions import InvalidFileException
 
-from apparel_embed.errors import UserError
+from apparel_embed.common.errors import UserError
 
 # Excel keeps 15 digits of a number and makes zeros of the others.
 _EXACT_BELOW = 10**15

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import atomic_path
 from apparel_embed.data.manifest import BOX_COLUMNS, REQUIRED_COLUMNS
 from apparel_embed.data.text_tables import is_parquet
-from apparel_embed.errors import UserError
-from apparel_embed.files import atomic_path
 
 CSV_SUFFIX = ".csv"
 

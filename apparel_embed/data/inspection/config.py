@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import LARGEST_MAX_PIXELS
-from apparel_embed.errors import UserError
 
 LIMITS = {
     "sample": (0, 2**31),

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from apparel_embed.common.text import counted
 from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding
 from apparel_embed.data.inspection.labels import Labels
 from apparel_embed.data.inspection.near import MOST_NEIGHBOURS, find_close
-from apparel_embed.wording import counted
 
 # How much two pictures look the same. The same file cropped alike; the same outlines and colours;
 # the same outlines.

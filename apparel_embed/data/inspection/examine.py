@@ -15,6 +15,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
+from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.picture_pool import image_path, run_tasks
 from apparel_embed.data.pictures import (
     Box,
@@ -24,7 +25,6 @@ from apparel_embed.data.pictures import (
     open_picture,
     read_picture_file,
 )
-from apparel_embed.progress import progress_bar
 
 # Of the picture that everything is worked out from: several times finer than the hash sees.
 OPENED_SIDE = 128

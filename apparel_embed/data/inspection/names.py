@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.common.text import counted
 from apparel_embed.data.columns import codes_of
 from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding, some_names
 from apparel_embed.data.inspection.labels import first_rows
-from apparel_embed.wording import counted
 
 
 def _without_space(names: pa.Array) -> pa.Array:

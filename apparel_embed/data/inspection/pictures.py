@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
+from apparel_embed.common.text import counted
 from apparel_embed.data.columns import first_alike
 from apparel_embed.data.inspection.copies import Looks
 from apparel_embed.data.inspection.examine import HASH_WORDS, OPENED_SIDE, PARTS, Asked, Seen
 from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding
 from apparel_embed.data.manifest import BOX_COLUMNS
-from apparel_embed.wording import counted
 
 # Compressed white paper has less, a thread on it has more.
 _BLANK_CONTRAST = 3.0

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from apparel_embed.common.text import counted
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.counts import EVALUATED, Cell
 from apparel_embed.data.inspection.findings import (
@@ -17,7 +18,6 @@ from apparel_embed.data.inspection.findings import (
 )
 from apparel_embed.data.inspection.labels import Labels
 from apparel_embed.data.manifest import SPLITS, UNLABELLED
-from apparel_embed.wording import counted
 
 # A specialist needs negatives.
 _LEAST_ITEMS = 2

@@ -14,14 +14,14 @@ from typing import Any
 import pyarrow as pa
 from absl import logging
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import read_json, write_json
+from apparel_embed.common.locks import only_writer
+from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.picture_pool import start_worker
 from apparel_embed.data.synthetic.contact_sheet import contact_sheet
 from apparel_embed.data.synthetic.scene import GALLERY, QUERY, picture
 from apparel_embed.data.synthetic.world import CUES, UNLABELLED, Item, SyntheticConfig, items_of
-from apparel_embed.errors import UserError
-from apparel_embed.files import read_json, write_json
-from apparel_embed.locks import only_writer
-from apparel_embed.progress import progress_bar
 
 MANIFEST = "manifest.csv"
 WORLD = "world.json"

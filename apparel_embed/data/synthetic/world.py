@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.synthetic.outlines import OUTLINES
 from apparel_embed.data.synthetic.prints import FAMILIES, PRINT_NAMES
-from apparel_embed.errors import UserError
 
 OUTLINE, PRINT = "outline", "print"
 

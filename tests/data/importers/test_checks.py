@@ -3,13 +3,13 @@ import pytest
 from data.importers.shop_trees import draw
 from PIL import Image
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.checks import (
     check_boxes,
     check_duplicates,
     check_missing,
 )
 from apparel_embed.data.manifest import BOX_COLUMNS, Place
-from apparel_embed.errors import UserError
 
 
 def places(_, indices):

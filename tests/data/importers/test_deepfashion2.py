@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 from data.importers.published_trees import deepfashion2_garment, make_deepfashion2, write_json
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.deepfashion2 import PUBLISHED, convert
-from apparel_embed.errors import UserError
 
 FIRST = "train/annos/000001.json"
 

@@ -3,8 +3,8 @@ import re
 import pytest
 from data.importers.published_trees import make_consumer_to_shop
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.deepfashion_consumer_to_shop import PUBLISHED, convert
-from apparel_embed.errors import UserError
 
 PARTITION = "Eval/list_eval_partition.txt"
 BOXES = "Anno/list_bbox_consumer2shop.txt"

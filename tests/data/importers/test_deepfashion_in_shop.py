@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from data.importers.published_trees import make_in_shop
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.deepfashion_in_shop import PUBLISHED, InShopOptions, convert
-from apparel_embed.errors import UserError
 
 PARTITION = "Eval/list_eval_partition.txt"
 BOXES = "Anno/list_bbox_inshop.txt"

@@ -1,9 +1,9 @@
 import pyarrow as pa
 import pytest
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.derive import DeriveOptions, derive
 from apparel_embed.data.manifest import Place
-from apparel_embed.errors import UserError
 
 
 def places(_, indices):

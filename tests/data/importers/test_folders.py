@@ -3,8 +3,8 @@ from data.importers.shop_trees import draw
 from heic import PLAIN
 from PIL import Image
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.folders import FoldersOptions, convert
-from apparel_embed.errors import UserError
 
 
 def rows(imported):

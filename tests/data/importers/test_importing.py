@@ -18,6 +18,7 @@ from data.importers.shop_trees import (
     make_luma,
 )
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.derive import DeriveOptions
 from apparel_embed.data.importers.folders import FoldersOptions
 from apparel_embed.data.importers.importing import ImportConfig, compare_counts, import_dataset
@@ -25,7 +26,6 @@ from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.data.importers.splitting import SplitOptions
 from apparel_embed.data.importers.table import TableOptions
 from apparel_embed.data.manifest import read_manifest
-from apparel_embed.errors import UserError
 
 TOOL = Path(__file__).parents[3] / "tools" / "import_dataset.py"
 TREES = {

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers import list_files
 from apparel_embed.data.importers.list_files import boxes_of, listed_boxes, read_list
-from apparel_embed.errors import UserError
 
 COLUMNS = {"image_name": True, "item_id": False, "evaluation_status": False}
 HEADER = "image_name item_id evaluation_status"

@@ -1,12 +1,12 @@
 import pyarrow as pa
 import pytest
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.published_layout import (
     find_file,
     find_pictures,
     to_vertical,
 )
-from apparel_embed.errors import UserError
 
 
 def touch(path):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.splitting import SplitOptions, check_parents, split, untested
-from apparel_embed.errors import UserError
 
 
 def table_of(styles, splits="train"):

@@ -3,8 +3,8 @@ import re
 import pytest
 from data.importers.published_trees import make_stanford_online_products
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.stanford_online_products import PUBLISHED, convert
-from apparel_embed.errors import UserError
 
 
 @pytest.fixture

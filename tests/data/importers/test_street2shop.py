@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 from data.importers.published_trees import make_street2shop, write_json
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.street2shop import PUBLISHED, Street2ShopOptions, convert
-from apparel_embed.errors import UserError
 
 META = "meta/json"
 DEAD = (

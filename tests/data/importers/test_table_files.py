@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.table_files import read_table_file
-from apparel_embed.errors import UserError
 
 ROWS = [{"photo": "a b.jpg", "sku": "007"}, {"photo": "ä.jpg", "sku": "1e3"}]
 

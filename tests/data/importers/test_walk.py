@@ -3,8 +3,8 @@ import os
 import pytest
 from data.importers.shop_trees import draw
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.walk import LeftOut, list_folder, pictures_below
-from apparel_embed.errors import UserError
 
 
 def test_a_folder_is_listed_in_order_and_what_is_hidden_or_no_picture_is_counted(tmp_path):

@@ -3,8 +3,8 @@ import datetime
 import openpyxl
 import pytest
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.table_files import read_table_file
-from apparel_embed.errors import UserError
 
 
 def write(tmp_path, rows, formats=None, sheets=("Stock",)):

@@ -1,9 +1,9 @@
 import pyarrow as pa
 import pytest
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.writing import check_output, manifest_table, write_manifest
 from apparel_embed.data.manifest import read_manifest
-from apparel_embed.errors import UserError
 
 TABLE = pa.table(
     {

@@ -6,10 +6,10 @@ import pytest
 from inspected import NASTY, pattern, write_manifest
 from PIL import Image
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.inspection.config import LIMITS, InspectConfig
 from apparel_embed.data.inspection.inspect import inspect
 from apparel_embed.data.manifest import read_manifest
-from apparel_embed.errors import UserError
 
 
 def lines_of(inspection, code):

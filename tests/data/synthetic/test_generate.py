@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.manifest import read_manifest
 from apparel_embed.data.synthetic.generate import generate
 from apparel_embed.data.synthetic.world import CUES, SyntheticConfig
-from apparel_embed.errors import UserError
 
 TINY = SyntheticConfig(
     verticals=("dress", "bag"), train_items=2, val_items=1, test_items=2, image_size=32

@@ -6,6 +6,7 @@ import hashlib
 import numpy as np
 import pytest
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.data.synthetic.outlines import OUTLINES
 from apparel_embed.data.synthetic.world import (
     CUES,
@@ -18,7 +19,6 @@ from apparel_embed.data.synthetic.world import (
     stream,
     visible,
 )
-from apparel_embed.errors import UserError
 
 SMALL = SyntheticConfig(train_items=12, val_items=4, test_items=8)
 

@@ -1,0 +1,1 @@
+"""What anything may use: errors, files, text, progress, locks, the cluster."""

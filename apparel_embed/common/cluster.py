@@ -1,0 +1,112 @@
+"""The processes that train together, as TF_CONFIG names them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from absl import logging
+
+from apparel_embed.common.errors import UserError
+
+VARIABLE = "TF_CONFIG"
+_JOBS = ("chief", "worker", "ps", "evaluator")
+# A name, or an IPv6 address in brackets.
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
+_LAST_PORT = 65535
+_POLL_SECONDS = 0.5
+_TELL_SECONDS = 60.0
+Found = TypeVar("Found")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The processes that train together.
+
+    Attributes:
+      workers: "host:port" of each, the chief first.
+      index: which of them this process is; 0 is the chief, which alone writes.
+    """
+
+    workers: tuple[str, ...]
+    index: int
+
+
+def read_cluster() -> Cluster | None:
+    """Returns what TF_CONFIG in the environment says; None if it is not set or empty.
+
+    Raises:
+      UserError: if it does not name workers, and which of them this process is.
+    """
+    text = os.environ.get(VARIABLE, "")
+    if not text:
+        return None
+    try:
+        config = json.loads(text)
+        named = config["cluster"]
+        kind, index = config["task"]["type"], config["task"]["index"]
+        for job, addresses in named.items():
+            _check_job(job, addresses)
+        if not re.fullmatch("[0-9]+", str(index)):
+            raise ValueError(f"task index {index!r} is no whole number from 0 on")
+        chiefs = named.get("chief", [])
+        workers = (*chiefs, *named.get("worker", []))
+        if len(set(workers)) < len(workers):
+            raise ValueError("an address is there twice")
+        # A cluster's chief, if it names one, comes before the workers.
+        place = int(index) + (len(chiefs) if kind == "worker" else 0)
+        if kind not in ("chief", "worker") or int(index) >= len(named[kind]):
+            raise ValueError(f"task {kind} {index} is none of the cluster's workers")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{VARIABLE}={text!r} is not a valid cluster of workers ({error!r}); expected "
+            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}, '
+            "with the index of this process"
+        ) from error
+    return Cluster(tuple(workers), place)
+
+
+def _check_job(job: str, addresses: object) -> None:
+    """Raises a ValueError for what TensorFlow would abort on, or end with a traceback."""
+    if job not in _JOBS:
+        raise ValueError(f"job {job!r} is unknown; allowed are {', '.join(_JOBS)}")
+    if not isinstance(addresses, list):
+        raise ValueError(f"{job} is {addresses!r}; a list of addresses is needed")
+    if job == "chief" and len(addresses) > 1:
+        raise ValueError(f"{len(addresses)} chiefs; one is allowed")
+    for address in addresses:
+        port = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
+        if port is None or not 1 <= int(port["port"]) <= _LAST_PORT:
+            raise ValueError(
+                f"{job} {address!r} is no host:port, with a port of 1 to {_LAST_PORT} and without "
+                "a scheme such as http://"
+            )
+
+
+def is_chief() -> bool:
+    """Returns whether this process is the one that writes: it is alone, or the first of them."""
+    cluster = read_cluster()
+    return cluster is None or cluster.index == 0
+
+
+def wait_for(find: Callable[[], Found | None], what: str) -> Found:
+    """Returns what the chief is to make, once it is there.
+
+    Args:
+      find: returns it, or None as long as it is missing.
+      what: name of it, for the log.
+    """
+    began = told = time.monotonic()
+    while True:
+        found = find()
+        if found is not None:
+            return found
+        if time.monotonic() - told >= _TELL_SECONDS:
+            told = time.monotonic()
+            logging.info("waiting for the chief to make %s, %.0f s so far", what, told - began)
+        time.sleep(_POLL_SECONDS)

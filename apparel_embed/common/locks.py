@@ -1,0 +1,137 @@
+"""Locks that tell who holds them, and end with their holder however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import logging
+
+from apparel_embed.common.errors import UserError
+
+
+def lock_path(directory: Path) -> Path:
+    """Returns the file whose lock stands for a directory, beside it: it need not be there yet."""
+    return directory.with_name(f".{directory.name}.lock")
+
+
+@contextlib.contextmanager
+def only_writer(directory: Path, lock: Path | None = None) -> Iterator[None]:
+    """Holds the lock of a directory; a second process that asks for it is refused at once.
+
+    The lock is the kernel's (flock), so that none is left behind by a process that was killed; its
+    file may be, which means nothing. On NFS the lock holds between machines from Linux 2.6.12 on,
+    if the server's lock service runs; Lustre wants to be mounted with `-o flock`. Where a file
+    system has no locks that is logged, and nobody is refused.
+
+    Args:
+      directory: what to write to; its parent is made if it is missing.
+      lock: the lock's file, if not `lock_path(directory)`.
+
+    Raises:
+      UserError: if another process, or another caller in this one, holds the lock; host and
+        process id are told.
+    """
+    path = lock or lock_path(directory)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = _acquire(path, directory)
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(_myself()).encode(), 0)
+        yield
+    finally:
+        try:
+            # While it is held: who opened it before will find that it is no longer the file.
+            path.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
+
+
+def refuse_if_held(path: Path, directory: Path) -> None:
+    """Raises a UserError if a lock is held by another process.
+
+    Args:
+      path: of the lock's file, which need not be there.
+      directory: what it stands for.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = _holder(handle)
+        if (holder.get("host"), holder.get("process")) != (socket.gethostname(), os.getpid()):
+            raise _refusal(directory, holder) from error
+    except OSError:
+        return
+    finally:
+        os.close(handle)
+
+
+def _acquire(path: Path, directory: Path) -> int:
+    """Returns the handle of the lock's file, locked."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_file(handle, path):
+                return handle
+        except BlockingIOError as error:
+            holder = _holder(handle)
+            os.close(handle)
+            raise _refusal(directory, holder) from error
+        except OSError as error:
+            logging.warning(
+                "%s: no locks on this file system (%s); see to it that nobody else writes to %s",
+                path,
+                error.strerror,
+                directory,
+            )
+            return handle
+        # Its holder removed it between our opening and locking it.
+        os.close(handle)
+
+
+def _is_file(handle: int, path: Path) -> bool:
+    """Returns whether an open file is the one that a path names."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _myself() -> dict[str, str | int]:
+    return {
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "command": os.path.basename(sys.argv[0]),
+        "since": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _holder(handle: int) -> dict[str, str | int]:
+    """Returns who holds a lock; nothing if it has not told yet."""
+    try:
+        value = json.loads(os.pread(handle, 4096, 0))
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _refusal(directory: Path, holder: dict[str, str | int]) -> UserError:
+    who = "another process"
+    if holder:
+        who = (
+            f"process {holder.get('process')} on host {holder.get('host')} "
+            f"({holder.get('command')}, since {holder.get('since')})"
+        )
+    return UserError(f"{directory}: {who} is writing to it; wait for it, or stop it")

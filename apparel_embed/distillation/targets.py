@@ -1,0 +1,291 @@
+"""Targets: what the teacher of its vertical says of every image that the student learns from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.progress import progress_bar
+from apparel_embed.data.manifest import UNLABELLED
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.distillation.alignment import alignment_rotation, mean_cosine
+from apparel_embed.distillation.joint import joint_embeddings
+from apparel_embed.distillation.references import FrozenBackbone, reference_embeddings
+from apparel_embed.distillation.teacher_choice import Choice, choose_kind, choose_teacher
+from apparel_embed.evaluation.protocol import (
+    EvaluationSet,
+    Outcomes,
+    answered_queries,
+    query_outcomes,
+)
+from apparel_embed.evaluation.split import evaluation_set
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.models.embedding import load_embedding_model
+
+JOINT = "joint"
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A trained model and the verticals it speaks for.
+
+    Attributes:
+      name: told in reports.
+      verticals: those it was trained on.
+      model_directory: where the model is.
+    """
+
+    name: str
+    verticals: tuple[str, ...]
+    model_directory: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetsConfig:
+    """How targets are made.
+
+    Attributes:
+      dim: length of the joint of several teachers: that of the student's embedding.
+      unlabelled: whether images of split unlabelled get targets, as those of split train do.
+      seed: of the bootstrap that teachers are chosen by.
+    """
+
+    dim: int = 64
+    unlabelled: bool = True
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Targets:
+    """What the student learns.
+
+    Attributes:
+      records: int64 [n] record numbers of splits train and unlabelled, rising.
+      embeddings: float32 [n, dim], their targets.
+      held_out_records: int64 [m] record numbers of split val, rising.
+      held_out: float32 [m, dim], what the same teachers say of them: nobody learns it.
+      teachers: of each teacher its name, verticals, number of images learnt from, how many of them
+        are unlabelled, and the mean cosine to the reference before and after the rotation.
+      choices: which candidate teaches a vertical, by what evidence.
+    """
+
+    records: np.ndarray
+    embeddings: np.ndarray
+    held_out_records: np.ndarray
+    held_out: np.ndarray
+    teachers: tuple[Mapping[str, Any], ...]
+    choices: tuple[Choice, ...]
+
+
+def compute_targets(
+    dataset: PreparedDataset,
+    teachers: Sequence[Teacher],
+    *,
+    reference: Path | FrozenBackbone | None,
+    config: TargetsConfig = TargetsConfig(),
+) -> Targets:
+    """Embeds every image of split train, and what is unlabelled, by the teacher of its vertical.
+
+    Candidates of a vertical are its teachers and, where there are several, their joint; see
+    `choose_kind` and `choose_teacher`. Each space is rotated onto the reference's, by what the
+    teacher says of the images that the student learns from.
+
+    Args:
+      dataset: a prepared dataset.
+      teachers: trained models, each with a name of its own; images of verticals that none of them
+        knows get no target.
+      reference: onto whose space each teacher's is rotated: directory of a model, or the frozen
+        backbone; None leaves them as they are.
+      config: how targets are made.
+
+    Raises:
+      UserError: if embeddings differ in length or are not finite.
+    """
+    verticals = sorted({name for teacher in teachers for name in teacher.verticals})
+    images = _Images.of(dataset, verticals, config)
+    spaces = {}
+    report = []
+    expected = None
+    if reference is not None:
+        [expected] = reference_embeddings(reference, dataset, [images.records], config.dim)
+        _check_finite("the reference", expected)
+        _check_length("the reference", expected, config.dim)
+    for teacher in progress_bar(teachers, what="targets", unit="teachers"):
+        known = np.isin(images.verticals, teacher.verticals)
+        model, _ = load_embedding_model(teacher.model_directory)
+        embeddings = Embedder(model).records(dataset, images.records[known])
+        _check_finite(teacher.name, embeddings)
+        _check_length(teacher.name, embeddings, config.dim)
+        entry = images.counts(known, teacher)
+        if expected is not None:
+            learnt = images.is_learnt[known]
+            embeddings = _rotated(embeddings, expected[known], learnt, entry)
+        spaces[teacher.name] = np.zeros([len(known), embeddings.shape[1]], np.float32)
+        spaces[teacher.name][known] = embeddings
+        report.append(entry)
+    candidates = {**_joints(images, teachers, spaces, expected, config.dim), **spaces}
+    choices = _choices(candidates, teachers, images, config.seed)
+    chosen = np.zeros([len(images.records), config.dim], np.float32)
+    for choice in choices:
+        mine = images.verticals == choice.vertical
+        chosen[mine] = candidates[choice.chosen][mine]
+    is_learnt = images.is_learnt
+    return Targets(
+        images.records[is_learnt],
+        chosen[is_learnt],
+        images.records[~is_learnt],
+        chosen[~is_learnt],
+        tuple(report),
+        tuple(choices),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Images:
+    """The images that teachers are asked about: those to learn from, then those held out."""
+
+    records: np.ndarray
+    verticals: np.ndarray
+    is_learnt: np.ndarray
+    is_unlabelled: np.ndarray
+    held_out: EvaluationSet
+
+    @classmethod
+    def of(
+        cls, dataset: PreparedDataset, verticals: Sequence[str], config: TargetsConfig
+    ) -> _Images:
+        train = dataset.select(split="train", verticals=verticals)
+        further = dataset.select(split=UNLABELLED, verticals=verticals)
+        learnt = np.sort(np.concatenate([train, further])) if config.unlabelled else train
+        held_out = evaluation_set(dataset, "val", verticals)
+        records = np.concatenate([learnt, held_out.records])
+        return cls(
+            records,
+            dataset.column("vertical")[records],
+            np.arange(len(records)) < len(learnt),
+            np.isin(records, further),
+            held_out,
+        )
+
+    def counts(self, known: np.ndarray, teacher: Teacher) -> dict[str, Any]:
+        """Returns what to report of a teacher, first."""
+        return {
+            "name": teacher.name,
+            "verticals": list(teacher.verticals),
+            "pictures": int((known & self.is_learnt).sum()),
+            "unlabelled": int((known & self.is_unlabelled).sum()),
+        }
+
+
+def _rotated(
+    embeddings: np.ndarray, expected: np.ndarray, learnt: np.ndarray, entry: dict[str, Any]
+) -> np.ndarray:
+    """Returns embeddings rotated onto those expected; `entry` gets the cosines before and after."""
+    rotated = embeddings @ alignment_rotation(embeddings[learnt], expected[learnt])
+    entry["cosine_before"] = mean_cosine(embeddings[learnt], expected[learnt])
+    entry["cosine_after"] = mean_cosine(rotated[learnt], expected[learnt])
+    return rotated
+
+
+def _joints(
+    images: _Images,
+    teachers: Sequence[Teacher],
+    spaces: Mapping[str, np.ndarray],
+    expected: np.ndarray | None,
+    dim: int,
+) -> dict[str, np.ndarray]:
+    """Returns the joint of all teachers by its name, or nothing where no vertical has several."""
+    parts = _parts(images, teachers, spaces)
+    if len(parts) == 1:
+        return {}
+    joint = joint_embeddings(parts, images.is_learnt, dim)
+    if expected is not None:
+        joint = _rotated(joint, expected, images.is_learnt, {})
+    return {JOINT: joint}
+
+
+def _parts(
+    images: _Images, teachers: Sequence[Teacher], spaces: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
+    """Returns what the joint is made of: float32 [n, length] each.
+
+    The first part is of the teachers that know most verticals, the last of those that know fewest.
+    A vertical with fewer teachers than another repeats its most special one.
+    """
+    known = {
+        vertical: sorted(
+            (one for one in teachers if vertical in one.verticals),
+            key=lambda one: (-len(one.verticals), one.name),
+        )
+        for vertical in np.unique(images.verticals)
+    }
+    parts = []
+    for number in range(max(map(len, known.values()))):
+        part = np.zeros_like(spaces[teachers[0].name])
+        for vertical, own in known.items():
+            mine = images.verticals == vertical
+            part[mine] = spaces[own[min(number, len(own) - 1)].name][mine]
+        parts.append(part)
+    return parts
+
+
+def _choices(
+    candidates: Mapping[str, np.ndarray],
+    teachers: Sequence[Teacher],
+    images: _Images,
+    seed: int,
+) -> list[Choice]:
+    """Returns each vertical's choice among the joint and its teachers."""
+    kinds: dict[str, dict[str, str]] = {JOINT: {}, "special": {}, "general": {}}
+    outcomes: dict[str, dict[str, Outcomes]] = {}
+    for vertical in np.unique(images.verticals).astype(str):
+        own = [one for one in teachers if vertical in one.verticals]
+        own.sort(key=lambda one: (len(one.verticals), one.name))
+        joint = JOINT if JOINT in candidates else own[0].name
+        kinds[JOINT][vertical] = joint
+        kinds["special"][vertical] = own[0].name
+        kinds["general"][vertical] = own[-1].name
+        mine = images.held_out.verticals == vertical
+        queries = images.held_out.only(mine)
+        if answered_queries(queries):
+            outcomes[vertical] = {
+                name: query_outcomes(candidates[name][~images.is_learnt][mine], queries)
+                for name in dict.fromkeys([joint, *(one.name for one in own)])
+            }
+    kind = JOINT
+    if outcomes:
+        found = {
+            one: {vertical: outcomes[vertical][names[vertical]] for vertical in outcomes}
+            for one, names in kinds.items()
+        }
+        kind = choose_kind(found, seed)
+    choices = []
+    for vertical, first in kinds[kind].items():
+        known = outcomes.get(vertical)
+        if known is None:
+            choices.append(Choice(vertical, first))
+            continue
+        choices.append(choose_teacher(vertical, {first: known[first], **known}, seed))
+    return choices
+
+
+def _check_finite(name: str, embeddings: np.ndarray) -> None:
+    bad = int(np.sum(~np.isfinite(embeddings).all(axis=1)))
+    if bad:
+        raise UserError(
+            f"{name}: {bad} of {len(embeddings)} embeddings are not finite numbers; its training "
+            "has failed, or its weights are damaged"
+        )
+
+
+def _check_length(name: str, embeddings: np.ndarray, dim: int) -> None:
+    if embeddings.shape[1] != dim:
+        raise UserError(
+            f"{name}: its embeddings have {embeddings.shape[1]} dimensions, the student's {dim}; "
+            "all must have the same"
+        )

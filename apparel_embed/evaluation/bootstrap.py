@@ -1,0 +1,207 @@
+"""How sure a mean over queries is: bootstrap over items.
+
+Queries of one item are alike, so items are drawn, not queries; an item drawn brings all its
+queries. Intervals are those of percentiles (Efron and Tibshirani, "An Introduction to the
+Bootstrap", 1993, chapter 13). Where all items agree, resampling shows no width at all, however few
+they are; the share of unseen items that differ is drawn then: see `stratified_bootstrap_interval`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from apparel_embed.common.errors import UserError
+
+# Draws held in memory at once. Part of the result: another value draws in another order.
+_DRAWS_AT_ONCE = 1 << 22
+
+
+def bootstrap_interval(
+    values: np.ndarray,
+    items: np.ndarray,
+    seed: int = 0,
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    possible: tuple[float, float] | None = None,
+) -> tuple[float, float]:
+    """Returns the interval of the mean over queries, items drawn with replacement.
+
+    Args:
+      values: [n] one number per query, n at least 1.
+      items: [n] the item of each query.
+      seed: the same seed gives the same interval, whatever the order of queries.
+      resamples: number of resamples, at least 1.
+      confidence: share of resampled means inside the interval, between 0 and 1.
+      possible: as in `stratified_bootstrap_interval`.
+
+    Returns:
+      Lower and upper end.
+
+    Raises:
+      UserError: no values, lengths that differ, or a number out of range.
+
+    Example:
+      >>> bootstrap_interval(np.ones(2), np.arange(2))
+      (1.0, 1.0)
+      >>> low, high = bootstrap_interval(np.ones(2), np.arange(2), possible=(0, 1))
+      >>> low < 0.3, high
+      (True, 1.0)
+    """
+    one = np.zeros(np.shape(values), np.int64)
+    return stratified_bootstrap_interval(
+        values, items, one, seed, resamples=resamples, confidence=confidence, possible=possible
+    )
+
+
+def stratified_bootstrap_interval(
+    values: np.ndarray,
+    items: np.ndarray,
+    strata: np.ndarray,
+    seed: int = 0,
+    *,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    possible: tuple[float, float] | None = None,
+) -> tuple[float, float]:
+    """Returns the interval of the mean over strata of each stratum's mean over queries.
+
+    Items are drawn inside each stratum (a vertical), so every resample holds all of them. Where the
+    n items of a stratum all agree, every resample would be the same. With `possible` given, the
+    share of unseen items that differ is drawn from Beta(1, n) then, whose quantiles are those of
+    `unseen_loss`, and these items have the value that is farthest away. The interval is that of the
+    means with them and without: what may be unseen moves no end towards the mean.
+
+    Args:
+      values: [n] one number per query, n at least 1.
+      items: [n] the item of each query; the same id in two strata means two items.
+      strata: [n] the stratum of each query.
+      seed: the same seed gives the same interval, whatever the order of queries.
+      resamples: number of resamples, at least 1.
+      confidence: share of resampled means inside the interval, between 0 and 1.
+      possible: the least and the largest value a query can have, such as (0, 1); None: items that
+        agree make an interval of no width.
+
+    Returns:
+      Lower and upper end.
+
+    Raises:
+      UserError: no values, lengths that differ, or a number out of range.
+    """
+    values, items, strata = np.asarray(values, np.float64), np.asarray(items), np.asarray(strata)
+    if not (values.ndim == 1 and values.shape == items.shape == strata.shape):
+        raise UserError(
+            f"values {values.shape}, items {items.shape} and strata {strata.shape} must be "
+            "one-dimensional and of the same length"
+        )
+    if not len(values):
+        raise UserError("no values to resample; at least one query is needed")
+    if not np.isfinite(values).all():
+        raise UserError(f"{(~np.isfinite(values)).sum()} values are NaN or infinite")
+    if resamples < 1:
+        raise UserError(f"resamples is {resamples}; allowed is 1 or more")
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence is {confidence}; allowed is between 0 and 1, without the ends")
+    generator = np.random.default_rng(seed)
+    names = np.unique(strata)
+    means, unseen = np.zeros(resamples), np.zeros(resamples)
+    for name in names:
+        inside = strata == name
+        drawn = _resampled_means(values[inside], items[inside], resamples, generator)
+        if possible is not None and np.ptp(drawn) == 0:
+            count = len(np.unique(items[inside]))
+            unseen += _unseen(drawn[0], count, possible, resamples, generator)
+        means += drawn
+    both = np.stack([means, means + unseen]) / len(names)
+    low, high = np.quantile(both, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
+    return float(low.min()), float(high.max())
+
+
+def paired_difference_interval(
+    values_a: np.ndarray,
+    values_b: np.ndarray,
+    items: np.ndarray,
+    seed: int = 0,
+    *,
+    strata: np.ndarray | None = None,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Returns the interval of mean(a) - mean(b) of two models on the same queries.
+
+    Both models see the same drawn items, so what makes an item hard for both cancels out. If the
+    interval leaves out zero, one model is better beyond chance. Values are shares: where a model is
+    better in all of a stratum's items alike, unseen ones may say the opposite, so that fewer than
+    six items show nothing, as in a sign test; where both agree, nothing speaks for a difference.
+
+    Args:
+      values_a: [n] one number per query of the first model.
+      values_b: [n] one number per query of the second, in the same order.
+      items: [n] the item of each query.
+      seed: the same seed gives the same interval, whatever the order of queries.
+      strata: [n] the stratum (vertical) of each query: compares means over strata; None: compares
+        means over queries.
+      resamples: number of resamples, at least 1.
+      confidence: share of resampled differences inside the interval, between 0 and 1.
+
+    Returns:
+      Lower and upper end of the difference.
+
+    Raises:
+      UserError: no values, lengths that differ, or a number out of range.
+    """
+    a, b = np.asarray(values_a, np.float64), np.asarray(values_b, np.float64)
+    if a.shape != b.shape:
+        raise UserError(f"{a.shape} values of one model and {b.shape} of the other: not paired")
+    if strata is None:
+        strata = np.zeros(a.shape, np.int64)
+    return stratified_bootstrap_interval(
+        a - b, items, strata, seed, resamples=resamples, confidence=confidence, possible=(-1, 1)
+    )
+
+
+def _unseen(
+    seen: float,
+    items: int,
+    possible: tuple[float, float],
+    resamples: int,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Returns how far means may lie from what all items seen agree on: float64 [resamples]."""
+    low, high = possible
+    if low < 0 and seen == 0:
+        return np.zeros(resamples)
+    share = generator.beta(1, items, resamples)
+    ends = np.array([end for end in (low, high) if end != seen])
+    return share * (generator.choice(ends, resamples) - seen)
+
+
+def _resampled_means(
+    values: np.ndarray, items: np.ndarray, resamples: int, generator: np.random.Generator
+) -> np.ndarray:
+    _, codes = np.unique(items, return_inverse=True)
+    counts = np.bincount(codes)
+    # Sorted, so that sums are rounded alike whatever the order of queries.
+    order = np.lexsort((values, codes))
+    sums = np.bincount(codes[order], weights=values[order])
+    means = np.empty(resamples)
+    at_once = max(1, _DRAWS_AT_ONCE // len(counts))
+    for start in range(0, resamples, at_once):
+        some = slice(start, min(start + at_once, resamples))
+        drawn = generator.integers(len(counts), size=(some.stop - some.start, len(counts)))
+        means[some] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return means
+
+
+def unseen_loss(items: int, confidence: float) -> float:
+    """Returns the largest share of all items that may be lost although none of those seen is.
+
+    It is the exact upper limit of a share of which no case was seen (Clopper and Pearson, 1934): if
+    more were lost, one of the items seen would be, with this confidence or more. At 0.95 it is
+    about 3 / items, the "rule of three".
+
+    Args:
+      items: number of items seen, 1 or more.
+      confidence: above 0, below 1.
+    """
+    return 1 - (1 - confidence) ** (1 / items)

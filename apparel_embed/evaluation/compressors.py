@@ -1,0 +1,126 @@
+"""Smaller embeddings: what is stored of each, and what a search sees of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from apparel_embed.common.errors import UserError
+
+CODEWORDS = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Compressor:
+    """A way to store embeddings.
+
+    Attributes:
+      bytes_per_picture: of a stored embedding.
+      encode: float32 [n, dim] -> codes [n, ...], what is stored.
+      decode: codes -> float32 [n, dim], what a search sees.
+      queries_too: whether queries are encoded as well; else they are searched with as they are.
+    """
+
+    bytes_per_picture: int
+    encode: Callable[[np.ndarray], np.ndarray]
+    decode: Callable[[np.ndarray], np.ndarray]
+    queries_too: bool
+
+
+def make_compressor(kind: str, train: np.ndarray, *, pq_bytes: int, seed: int = 0) -> Compressor:
+    """Returns a compressor, fitted to embeddings where it has to be.
+
+    Args:
+      kind: a name in `COMPRESSORS`.
+      train: float32 [n, dim], embeddings of training pictures.
+      pq_bytes: bytes of a product-quantised embedding; must divide the dimensions.
+      seed: of the codewords.
+
+    Raises:
+      UserError: if the kind is unknown, or the embeddings do not allow it.
+    """
+    if kind not in COMPRESSORS:
+        raise UserError(f"compression {kind!r}: allowed are {', '.join(COMPRESSORS)}")
+    return COMPRESSORS[kind](np.asarray(train, np.float32), pq_bytes, seed)
+
+
+def _float16(train: np.ndarray, pq_bytes: int, seed: int) -> Compressor:
+    del pq_bytes, seed
+    return Compressor(
+        2 * train.shape[1],
+        lambda embeddings: embeddings.astype(np.float16),
+        lambda codes: codes.astype(np.float32),
+        queries_too=True,
+    )
+
+
+def _int8(train: np.ndarray, pq_bytes: int, seed: int) -> Compressor:
+    """Steps of one size in each dimension, -127 to 127, as far as training embeddings reach."""
+    del pq_bytes, seed
+    step = np.maximum(np.abs(train).max(axis=0), 1e-9) / 127
+    return Compressor(
+        train.shape[1],
+        lambda embeddings: np.clip(np.round(embeddings / step), -127, 127).astype(np.int8),
+        lambda codes: codes.astype(np.float32) * step,
+        queries_too=True,
+    )
+
+
+def _binary(train: np.ndarray, pq_bytes: int, seed: int) -> Compressor:
+    """A bit per dimension, above or below the mean; distances are Hamming's but for a factor."""
+    del pq_bytes, seed
+    dim, mean = train.shape[1], train.mean(axis=0)
+    return Compressor(
+        -(-dim // 8),
+        lambda embeddings: np.packbits(embeddings > mean, axis=1),
+        lambda codes: 2.0 * np.unpackbits(codes, axis=1, count=dim).astype(np.float32) - 1,
+        queries_too=True,
+    )
+
+
+def _pq(train: np.ndarray, pq_bytes: int, seed: int) -> Compressor:
+    """Product quantisation: a codeword of 256 for each part of the dimensions.
+
+    Jegou, Douze and Schmid, "Product Quantization for Nearest Neighbor Search" (2011). Distances
+    are asymmetric: between the query itself and the codewords of the gallery.
+    """
+    dim = train.shape[1]
+    if dim % pq_bytes:
+        raise UserError(
+            f"pq_bytes is {pq_bytes}; allowed are divisors of the embedding's {dim} dimensions"
+        )
+    if len(train) < CODEWORDS:
+        raise UserError(
+            f"product quantisation learns {CODEWORDS} codewords; {len(train)} training embeddings "
+            "are too few"
+        )
+    parts = np.split(train, pq_bytes, axis=1)
+    words = [
+        KMeans(CODEWORDS, n_init=1, max_iter=50, random_state=seed).fit(part).cluster_centers_
+        for part in parts
+    ]
+
+    def encode(embeddings: np.ndarray) -> np.ndarray:
+        codes = np.empty([len(embeddings), pq_bytes], np.uint8)
+        for place, part in enumerate(np.split(embeddings, pq_bytes, axis=1)):
+            squares = (words[place] ** 2).sum(axis=1) - 2 * part @ words[place].T
+            codes[:, place] = squares.argmin(axis=1)
+        return codes
+
+    def decode(codes: np.ndarray) -> np.ndarray:
+        found = [words[place][codes[:, place]] for place in range(pq_bytes)]
+        return np.concatenate(found, axis=1).astype(np.float32)
+
+    return Compressor(pq_bytes, encode, decode, queries_too=False)
+
+
+COMPRESSORS: dict[str, Callable[[np.ndarray, int, int], Compressor]] = {
+    "float16": _float16,
+    "int8": _int8,
+    "pq": _pq,
+    "binary": _binary,
+}
+"""A new one is a function and a line here."""

@@ -1,1 +1,0 @@
-"""Exact nearest neighbours and retrieval metrics."""

@@ -1,0 +1,180 @@
+"""The evaluations of several runs together: read from their directories, compared, written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import atomic_path, write_json
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.finished import FinishedEvaluation
+from apparel_embed.evaluation.protocol import SCOPES, WITHIN, Outcomes, query_outcomes
+from apparel_embed.evaluation.several_runs import difference_over_runs, row_over_runs
+from apparel_embed.evaluation.split import evaluation_set
+from apparel_embed.evaluation.table import ordered_models, render_runs
+from apparel_embed.runs.alike import check_pictures, check_settings, check_verticals
+from apparel_embed.runs.stages.training import COMPARISONS, EVALUATION, SUMMARY_FILE
+from apparel_embed.store.record import Stage, open_stage
+
+SCHEMA_VERSION = 1
+COMPARISON_FILE = "comparison.json"
+COMPARISON_TABLE_FILE = "comparison.txt"
+
+
+def compare_runs(
+    run_dirs: Sequence[Path], prepared: Path | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Returns the content of `comparison.json`.
+
+    Models that every run has evaluated are compared; the others are named in the log.
+
+    Args:
+      run_dirs: directories of runs, at least two, each with a finished `evaluation` stage.
+      prepared: the prepared dataset of all runs; None: each has its own, `<run>/prepared`.
+      seed: of the bootstrap.
+
+    Returns:
+      `schema_version`, `split`, `runs` (directory, dataset and fingerprint of the evaluation of
+      each), `rows` (see `row_over_runs`; per model one for each scope) and `comparisons` (see
+      `difference_over_runs`).
+
+    Raises:
+      UserError: fewer than two runs, one given twice, one without a finished evaluation or with
+        another dataset than was evaluated, runs of different splits or settings, different
+        datasets with pictures in common or other verticals, or no model in common.
+    """
+    stages = _open_stages(run_dirs)
+    datasets = [_dataset_of(stage, prepared) for stage in stages]
+    check_pictures(run_dirs, datasets, stages[0].flags["split"])
+    evaluations = [_evaluation_of(*both) for both in zip(stages, datasets)]
+    if all(one.groups_are_single for one in evaluations):
+        # If they are in some runs only, they are the groups that were found there.
+        evaluations = [one.without_repetition() for one in evaluations]
+    scopes = _common_scopes(run_dirs, evaluations)
+    fingerprints = [dataset.fingerprint for dataset in datasets]
+    found: dict[str, dict[str, list[Outcomes]]] = {}
+    for model in scopes:
+        logging.info("searching by %s in %d runs", model, len(run_dirs))
+        found[model] = {scope: [] for scope in scopes[model]}
+        for evaluation in evaluations:
+            embeddings = evaluation.embeddings(model)
+            for scope, outcomes in found[model].items():
+                outcomes.append(query_outcomes(embeddings, evaluation.pictures, scope))
+        for outcomes in found[model].values():
+            check_verticals(run_dirs, outcomes)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "split": evaluations[0].split,
+        "runs": [
+            {
+                "run": str(run_dir),
+                "dataset": fingerprint,
+                "evaluation": stage.fingerprint,
+            }
+            for run_dir, fingerprint, stage in zip(run_dirs, fingerprints, stages)
+        ],
+        "rows": [
+            {"model": model, **row_over_runs(outcomes, fingerprints, seed)}
+            for model, by_scope in found.items()
+            for outcomes in by_scope.values()
+        ],
+        "comparisons": [
+            {
+                "model": first,
+                "minus": second,
+                **difference_over_runs(
+                    found[first][WITHIN], found[second][WITHIN], fingerprints, seed
+                ),
+            }
+            for first, second in COMPARISONS
+            if first in found and second in found
+        ],
+    }
+
+
+def write_comparison(record: Mapping[str, Any], directory: Path) -> None:
+    """Writes `comparison.json` and the same as text; older ones are replaced.
+
+    Args:
+      record: what `compare_runs` returns.
+      directory: where to; made if it is missing.
+
+    Raises:
+      UserError: if the directory cannot be made or written to.
+    """
+    try:
+        write_json(directory / COMPARISON_FILE, record)
+        with atomic_path(directory / COMPARISON_TABLE_FILE) as temporary:
+            temporary.write_text(render_runs(record, width=120), "utf-8")
+    except OSError as error:
+        raise UserError(f"--output={directory}: cannot be written to ({error})") from error
+
+
+def _open_stages(run_dirs: Sequence[Path]) -> list[Stage]:
+    """Opens the evaluation of every run, and checks that they may be taken together."""
+    if len(run_dirs) < 2:
+        raise UserError(f"--runs names {len(run_dirs)} runs; at least 2 are needed")
+    stages: list[Stage] = []
+    for run_dir in run_dirs:
+        if not run_dir.is_dir():
+            raise UserError(f"--runs: {run_dir} is no directory; allowed are directories of runs")
+        stage = open_stage(run_dir / EVALUATION)
+        for earlier, other in zip(run_dirs, stages):
+            if earlier.resolve() == run_dir.resolve():
+                raise UserError(f"--runs: {run_dir} is given twice; allowed is each run once")
+            if other.fingerprint == stage.fingerprint:
+                raise UserError(
+                    f"--runs: {run_dir} was made from the same flags and inputs as {earlier}; "
+                    "allowed is each run once, so leave one out"
+                )
+        stages.append(stage)
+    splits = {run_dir: stage.flags["split"] for run_dir, stage in zip(run_dirs, stages)}
+    if len(set(splits.values())) > 1:
+        told = ", ".join(f"{run_dir} on {split}" for run_dir, split in splits.items())
+        raise UserError(f"--runs were evaluated on different splits ({told}); allowed is one split")
+    check_settings(run_dirs, stages)
+    return stages
+
+
+def _dataset_of(stage: Stage, prepared: Path | None) -> PreparedDataset:
+    """Opens the dataset that was evaluated."""
+    dataset = PreparedDataset.open(prepared or stage.directory.parent / "prepared")
+    evaluated = stage.inputs.get("prepared")
+    if dataset.fingerprint != evaluated:
+        raise UserError(
+            f"{stage.directory}: was made from another dataset than {dataset.directory} is now "
+            f"(fingerprint {evaluated}, there it is {dataset.fingerprint}); name the one that was "
+            "evaluated with --prepared, or evaluate again"
+        )
+    return dataset
+
+
+def _evaluation_of(stage: Stage, dataset: PreparedDataset) -> FinishedEvaluation:
+    split = stage.flags["split"]
+    pictures = evaluation_set(dataset, split)
+    return FinishedEvaluation.open(stage.directory, split, pictures, SUMMARY_FILE)
+
+
+def _common_scopes(
+    run_dirs: Sequence[Path], evaluations: Sequence[FinishedEvaluation]
+) -> dict[str, list[str]]:
+    """Returns the models that all runs have, each with the scopes that all runs have of it."""
+    models = ordered_models(name for one in evaluations for name in one.models)
+    common = {}
+    for model in models:
+        of_runs = [one.scopes(model) for one in evaluations]
+        scopes = [scope for scope in SCOPES if all(scope in found for found in of_runs)]
+        if WITHIN in scopes:
+            common[model] = scopes
+        for scope in {scope for found in of_runs for scope in found} - set(scopes):
+            missing = [str(run) for run, found in zip(run_dirs, of_runs) if scope not in found]
+            logging.info("%s is not compared %s: not so in %s", model, scope, ", ".join(missing))
+    if not common:
+        raise UserError(
+            f"--runs have no model in common among {', '.join(models)}; evaluate the same models"
+        )
+    return common

@@ -1,0 +1,124 @@
+"""How long trainings will take on this machine, told before they begin."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+
+from apparel_embed.data.augment import Augmenter
+from apparel_embed.losses.keras import WholeBatchLoss
+from apparel_embed.losses.registry import make_loss
+from apparel_embed.losses.regression import make_regression_loss
+from apparel_embed.models.embedding import build_embedding_model
+from apparel_embed.runs.plan import Workload
+from apparel_embed.training.input import augmentation
+from apparel_embed.training.loop import TrainingLoop
+from apparel_embed.training.specialist import SpecialistConfig
+from apparel_embed.training.strategy import make_strategy
+from apparel_embed.training.student import StudentConfig
+
+_STEPS = 5
+
+
+def expected_time(
+    work: Workload, specialist: SpecialistConfig, student: StudentConfig, pictures: int
+) -> str:
+    """Measures a step of each kind on images of noise; returns a sentence, "" without work.
+
+    Args:
+      work: what is to be trained.
+      specialist: how triplet models are trained.
+      student: how the student is trained.
+      pictures: training images of the dataset, by which configurations are settled.
+
+    Raises:
+      UserError: if steps cannot be computed so on this machine's replicas.
+    """
+    specialist = dataclasses.replace(
+        specialist, optimization=specialist.optimization.settled(pictures)
+    )
+    student = student.settled(pictures, pictures)
+    parts, total = [], 0.0
+    batch = specialist.items_per_batch * specialist.pictures_per_item
+    if work.triplet_steps or work.views:
+        each = triplet_step_seconds(specialist)
+        if work.triplet_steps:
+            total += work.triplet_steps * each
+            parts.append(f"{work.triplet_steps:,} triplet steps of {each:.3f} s")
+        if work.views:
+            total += work.views * each / batch
+            parts.append(f"{work.views:,} views of {each / batch:.4f} s")
+    if work.student_steps:
+        each = student_step_seconds(student)
+        total += work.student_steps * each
+        parts.append(f"{work.student_steps:,} student steps of {each:.3f} s")
+    if not parts:
+        return ""
+    about = datetime.timedelta(seconds=round(total))
+    return (
+        f"Training will take about {about} on this machine: {', '.join(parts)}, measured now. "
+        "Preparing images, a search for groups, validation and evaluation come on top."
+    )
+
+
+def triplet_step_seconds(config: SpecialistConfig) -> float:
+    """Returns the seconds that one step of a triplet model takes here.
+
+    Args:
+      config: how it is trained, settled.
+    """
+    size = config.items_per_batch * config.pictures_per_item
+    labels = tf.range(size) // config.pictures_per_item
+    return _step_seconds(config, labels, make_loss(config.loss))
+
+
+def student_step_seconds(config: StudentConfig) -> float:
+    """Returns the seconds that one step of the student takes here.
+
+    Args:
+      config: how it is trained, settled.
+    """
+    targets = tf.random.stateless_normal([config.batch_size, config.model.embedding_dim], [0, 1])
+    targets = tf.math.l2_normalize(targets, axis=1)
+    return _step_seconds(config, targets, make_regression_loss(config.loss, None))
+
+
+def _step_seconds(
+    config: SpecialistConfig | StudentConfig, labels: tf.Tensor, loss: WholeBatchLoss
+) -> float:
+    """Returns the seconds of a step on noise with labels or targets [batch, ...]."""
+    strategy = make_strategy(config.strategy)
+    build: Callable[[], tf.keras.Model] = functools.partial(
+        build_embedding_model, config.model, "none"
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        loop = TrainingLoop(
+            build_model=build,
+            model_config=config.model,
+            batches=lambda _: _noise(config.model.image_size, labels, strategy),
+            loss=loss,
+            validate=None,
+            optimization=config.optimization,
+            config=config.loop,
+            strategy=strategy,
+            directory=Path(directory),
+            what="measuring",
+            augment=augmentation(config.input, strategy),
+            execution=config.execution,
+        )
+        return loop.measured_step(_STEPS)
+
+
+def _noise(size: int, labels: tf.Tensor, strategy: tf.distribute.Strategy) -> tf.data.Dataset:
+    """Returns batches ((images, draws), labels) of noise without end, a part for each replica."""
+    part = max(1, len(labels) // strategy.num_replicas_in_sync)
+    seed = tf.constant([0, 1])
+    pixels = tf.random.stateless_uniform([part, size, size, 3], seed, 0, 256, tf.int32)
+    inputs = tf.cast(pixels, tf.uint8), Augmenter.draw(seed, part)
+    return tf.data.Dataset.from_tensors((inputs, labels[:part])).repeat()

@@ -1,0 +1,185 @@
+"""What a student's agreement with its teachers says of its training."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_teachers import MODEL, both, targets_of, taught
+
+from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.distillation.agreement import (
+    Agreement,
+    augmented_agreement,
+    diagnose,
+    make_agreement,
+)
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.models.embedding import load_embedding_model
+from apparel_embed.training import agreement, student
+from apparel_embed.training.input import InputConfig
+from apparel_embed.training.loop import LoopConfig
+from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.student import StudentConfig, train_student
+
+
+@pytest.mark.parametrize(
+    ("found", "kept_step", "said"),
+    [
+        (
+            Agreement(0.5, 0.5, 0.5),
+            0,
+            "no step was better on split val than the model it started from, which was kept",
+        ),
+        (
+            Agreement(0.904, 0.9, 0.8),
+            1000,
+            "too few steps: it agrees with its teachers by 0.90 only, and was still getting better "
+            "at the end",
+        ),
+        (
+            Agreement(0.904, 0.9, None),
+            901,
+            "too few steps: it agrees with its teachers by 0.90 only, and was still getting better "
+            "at the end",
+        ),
+        (
+            Agreement(0.904, 0.9, 0.9),
+            900,
+            "too small a model: it agrees with its teachers by 0.90 only on images it has learnt "
+            "from, and has stopped getting better",
+        ),
+        (
+            Agreement(0.99, 0.98, None),
+            1000,
+            "split val is empty: nothing tells how it agrees on images it has not seen",
+        ),
+        (
+            Agreement(0.99, 0.98, 0.93),
+            900,
+            "too little data: it agrees on images it has learnt from (0.99), less on others (0.93)",
+        ),
+        (
+            Agreement(0.99, 0.98, 0.97),
+            1000,
+            "it agrees with its teachers on images it has not seen (0.97): better teachers are "
+            "what would help",
+        ),
+    ],
+)
+def test_a_diagnosis_tells_what_keeps_a_student_from_its_teachers(found, kept_step, said):
+    assert diagnose(found, kept_step=kept_step, trained_steps=1000, interval=100) == said
+
+
+@pytest.mark.slow
+def test_agreement_is_the_mean_cosine_of_the_first_images(tiny_prepared, teachers, monkeypatch):
+    embedder = Embedder(load_embedding_model(teachers / "bags")[0])
+    records = tiny_prepared.select(split="train")
+    own = embedder.records(tiny_prepared, records)
+    size = MODEL.image_size
+    assert make_agreement(tiny_prepared, records, own, size)(embedder) == pytest.approx(1, abs=1e-5)
+    assert make_agreement(tiny_prepared, records, -own, size)(embedder) == pytest.approx(
+        -1, abs=1e-5
+    )
+    half = np.where((np.arange(len(own)) % 2)[:, np.newaxis], own, -own)
+    assert make_agreement(tiny_prepared, records, half, size)(embedder) == pytest.approx(
+        0, abs=1e-5
+    )
+    monkeypatch.setattr(agreement, "_MOST_IMAGES", 3)
+    first = np.where((np.arange(len(own)) < 3)[:, np.newaxis], own, -own)
+    assert make_agreement(tiny_prepared, records, first, size)(embedder) == pytest.approx(
+        1, abs=1e-5
+    )
+    assert make_agreement(tiny_prepared, records[:0], own[:0], size) is None
+
+
+def test_agreement_on_augmented_views_is_that_of_what_was_shown():
+    inputs = tf.keras.Input([2, 2, 1])
+    model = tf.keras.Model(inputs, tf.keras.layers.UnitNormalization()(inputs[:, 0, :, 0]))
+    images = np.zeros([4, 2, 2, 1], np.float32)
+    images[:, 0, 0, 0] = 1
+    targets = np.array([[1, 0]] * 4, np.float32)
+    batches = tf.data.Dataset.from_tensor_slices(((images, np.arange(4)), targets)).batch(2)
+
+    assert augmented_agreement(model, batches, lambda batch: batch[0]) == pytest.approx(1)
+    mirrored = augmented_agreement(model, batches, lambda batch: tf.reverse(batch[0], [2]))
+    assert mirrored == pytest.approx(0)
+    # Draws decide the view.
+    some = augmented_agreement(
+        model,
+        batches,
+        lambda batch: tf.where(
+            (batch[1] == 0)[:, None, None, None], batch[0], tf.reverse(batch[0], [2])
+        ),
+    )
+    assert some == pytest.approx(1 / 4)
+
+
+STILL = InputConfig(augment=AugmentConfig(flip=False, zoom=0.0, translation=0.0))
+
+
+def trained(dataset, teachers, directory, steps, **options):
+    targets = targets_of(dataset, both(teachers), teachers / "reference")
+    learnt, held_out = taught(targets)
+    if not options.pop("held_out", True):
+        held_out = held_out[0][:0], held_out[1][:0]
+    config = StudentConfig(
+        MODEL,
+        OptimizationConfig(
+            steps=steps, **{"learning_rate": 5e-3, **options.pop("optimization", {})}
+        ),
+        batch_size=16,
+        input=STILL,
+        loop=LoopConfig(validate_every=steps),
+    )
+    return targets, train_student(dataset, learnt, held_out, config, directory, **options)
+
+
+@pytest.mark.slow
+def test_a_students_result_tells_its_agreement_and_the_diagnosis(tiny_prepared, teachers, tmp_path):
+    targets, result = trained(tiny_prepared, teachers, tmp_path, 60)
+
+    assert json.loads(json.dumps(result)) == result
+    embedder = Embedder(load_embedding_model(tmp_path / "model")[0])
+    found = Agreement(**result["agreement"])
+    for mean, records, expected in (
+        (found.train, targets.records, targets.embeddings),
+        (found.held_out, targets.held_out_records, targets.held_out),
+    ):
+        own = embedder.records(tiny_prepared, records)
+        assert mean == pytest.approx(np.mean(np.sum(own * expected, axis=1)), abs=1e-4)
+    # Nothing is augmented.
+    assert found.augmented == pytest.approx(found.train, abs=0.02)
+    assert found.train > 0.8
+    assert result["trained_steps"] == result["kept_step"] == 60
+    said = diagnose(found, kept_step=60, trained_steps=60, interval=60)
+    assert result["diagnosis"] == said
+
+
+@pytest.mark.slow
+def test_without_held_out_images_only_those_learnt_are_told_of(tiny_prepared, teachers, tmp_path):
+    _, result = trained(tiny_prepared, teachers, tmp_path, 1, held_out=False)
+    assert result["agreement"]["held_out"] is None
+    assert -1 <= result["agreement"]["train"] <= 1
+
+
+@pytest.mark.slow
+def test_a_student_that_is_kept_as_it_started_says_so(
+    tiny_prepared, teachers, tmp_path, monkeypatch
+):
+    # Of the start, and of the last step.
+    values = iter([0.9, 0.1])
+    monkeypatch.setattr(student, "make_validation", lambda *_: lambda embedder: next(values))
+    targets, result = trained(tiny_prepared, teachers, tmp_path, 2, start=teachers / "reference")
+
+    assert (result["kept_step"], result["trained_steps"]) == (0, 2)
+    assert result["validation_r_at_1"] == 0.9
+    assert result["diagnosis"].startswith("no step was better on split val than the model it")
+    start, _ = load_embedding_model(teachers / "reference")
+    kept, _ = load_embedding_model(tmp_path / "model")
+    for ours, expected in zip(kept.get_weights(), start.get_weights()):
+        np.testing.assert_array_equal(ours, expected)
+    # Its agreement is that of what is kept.
+    own = Embedder(start).records(tiny_prepared, targets.records)
+    cosine = np.mean(np.sum(own * targets.embeddings, axis=1))
+    assert result["agreement"]["train"] == pytest.approx(cosine, abs=1e-4)

@@ -1,0 +1,88 @@
+"""The joint space of teachers, on numbers drawn at random."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apparel_embed.distillation.joint import joint_embeddings
+
+random_parts = st.builds(
+    lambda seed, count, lengths: _unit_parts(np.random.default_rng(seed), count, lengths),
+    st.integers(0, 2**31 - 1),
+    st.integers(1, 12),
+    st.lists(st.integers(1, 5), min_size=1, max_size=3),
+)
+few = settings(derandomize=True, deadline=None, max_examples=40)
+
+
+def _unit_parts(random, count, lengths):
+    parts = [random.normal(size=[count, length]) for length in lengths]
+    return [(x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in parts]
+
+
+def everything(parts):
+    return np.ones(len(parts[0]), bool)
+
+
+@few
+@given(random_parts, st.integers(0, 6))
+def test_with_room_for_all_directions_cosines_are_the_mean_of_those_of_the_parts(parts, more):
+    total = sum(part.shape[1] for part in parts)
+    joint = joint_embeddings(parts, everything(parts), dim=total + more)
+
+    expected = np.mean([part @ part.T for part in parts], axis=0)
+    np.testing.assert_allclose(joint @ joint.T, expected, atol=1e-5)
+
+
+@few
+@given(random_parts, st.integers(1, 20))
+def test_an_embedding_has_the_length_asked_for_filled_by_zeros_and_unit_length(parts, dim):
+    total = sum(part.shape[1] for part in parts)
+    joint = joint_embeddings(parts, everything(parts), dim)
+
+    assert joint.shape == (len(parts[0]), dim)
+    assert joint.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(joint, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(joint[:, total:], 0)
+
+
+@few
+@given(random_parts)
+def test_a_part_that_is_longer_weighs_more(parts):
+    longer = [2 * parts[0], *parts[1:]]
+    joint = joint_embeddings(longer, everything(parts), dim=20)
+
+    weights = np.array([4] + [1] * (len(parts) - 1))
+    expected = np.average([part @ part.T for part in parts], axis=0, weights=weights)
+    np.testing.assert_allclose(joint @ joint.T, expected, atol=1e-5)
+
+
+def test_directions_are_those_of_the_images_they_are_fitted_to():
+    # The fitted images differ along two axes; the third has another one, which is lost.
+    part = np.eye(3, dtype=np.float32)
+    joint = joint_embeddings([part], np.array([True, True, False]), dim=2)
+
+    np.testing.assert_allclose(joint @ joint.T, np.diag([1, 1, 0]), atol=1e-6)
+    # Lost, and no number that is none.
+    assert np.isfinite(joint).all()
+
+
+def test_the_longest_directions_are_kept():
+    random = np.random.default_rng(0)
+    wide = (random.normal(size=[200, 6]) * [5, 4, 0.01, 3, 0.01, 0.01]).astype(np.float32)
+    wide /= np.linalg.norm(wide, axis=1, keepdims=True)
+    joint = joint_embeddings([wide], np.ones(200, bool), dim=3)
+
+    np.testing.assert_allclose(joint @ joint.T, wide @ wide.T, atol=0.02)
+    # The first is the longest.
+    lengths = np.linalg.norm(joint, axis=0)
+    assert lengths[0] > lengths[1] > lengths[2]
+
+
+def test_images_that_are_not_fitted_to_have_no_say():
+    random = np.random.default_rng(1)
+    (part,) = _unit_parts(random, 9, [5])
+    fitted = np.arange(9) < 6
+    changed = np.where(fitted[:, np.newaxis], part, part[::-1])
+    ours, others = (joint_embeddings([one], fitted, dim=3)[fitted] for one in (part, changed))
+    np.testing.assert_array_equal(ours, others)

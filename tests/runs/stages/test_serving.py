@@ -1,0 +1,193 @@
+import dataclasses
+
+import pytest
+import yaml
+from tiny_teachers import MODEL, write_model
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.models.vertical_head import VerticalHead
+from apparel_embed.runs.stages.serving import (
+    export_stage,
+    latest_saved_model,
+    routing_sentence,
+    serving_kit,
+    versions_directory,
+    vertical_head_stage,
+)
+from apparel_embed.runs.stages.training import evaluation_stage
+from apparel_embed.serving import LocalModel
+from apparel_embed.serving.saved_model import ExportConfig, read_routing_confidence
+from apparel_embed.serving.versions import saved_model_versions
+from apparel_embed.store.runs import run_stage
+
+pytestmark = pytest.mark.slow
+
+CONFIG = ExportConfig(max_pixels=1_000_000, warm_up=False)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tiny_prepared, tmp_path_factory):
+    """A run with a student that has learnt nothing, and the stage of its targets."""
+    run_dir = tmp_path_factory.mktemp("run")
+    teachers = [
+        {"name": f"specialist-{name}", "verticals": [name]} for name in tiny_prepared.verticals
+    ]
+    run_stage(run_dir / "targets", flags={}, inputs={}, work=lambda _: {"teachers": teachers})
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def student(run_dir):
+    targets = run_stage(run_dir / "targets", flags={}, inputs={}, work=lambda _: {})
+
+    def train(directory):
+        return {"parameters": write_model(directory / "model", seed=3).count_params()}
+
+    return run_stage(
+        run_dir / "student",
+        flags={"model": dataclasses.asdict(MODEL), "verticals": []},
+        inputs={"targets": targets.fingerprint},
+        work=train,
+    )
+
+
+@pytest.fixture(scope="module")
+def head(run_dir, tiny_prepared, student):
+    return vertical_head_stage(run_dir, tiny_prepared, student)
+
+
+@pytest.fixture(scope="module")
+def exported(run_dir, tiny_prepared, student):
+    return export_stage(run_dir, tiny_prepared, student, CONFIG)
+
+
+def files(directory):
+    return {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file()}
+
+
+def test_the_first_version_is_one_and_is_found_again(run_dir, tiny_prepared, student, exported):
+    before = files(exported.directory)
+    again = export_stage(run_dir, tiny_prepared, student, CONFIG)
+
+    assert exported.directory == run_dir / "saved_model" / "1"
+    assert again.directory == exported.directory
+    assert files(exported.directory) == before
+    assert latest_saved_model(run_dir / "saved_model").fingerprint == exported.fingerprint
+    assert LocalModel(exported.directory).verticals == tiny_prepared.verticals
+
+
+def test_another_stage_is_exported_where_no_server_of_the_student_polls(tmp_path):
+    assert versions_directory(tmp_path, "student") == tmp_path / "saved_model"
+    assert versions_directory(tmp_path, "combined") == tmp_path / "saved_model-combined"
+
+
+def test_the_model_card_tells_data_groups_and_limits(exported):
+    card = (exported.directory / "assets/model_card.md").read_text("utf-8")
+
+    assert "| bags | 8 | 16 | 8 |" in card
+    assert "- bags\n- dresses\n" in card
+    assert "Not evaluated" in card
+    assert "1,000,000 pixels" in card
+    assert "32 px" in card
+
+
+def test_another_export_is_the_next_version_and_leaves_the_first(
+    run_dir, tiny_prepared, student, exported, head
+):
+    before = files(exported.directory)
+    base = run_dir / "saved_model"
+    (base / "notes").mkdir()
+    (base / "2.partial").mkdir()
+    (base / "2.partial" / "stage.json").write_text('{"flags": {}, "inputs": {}}')
+    second = export_stage(run_dir, tiny_prepared, student, CONFIG, vertical_head=head)
+
+    assert second.directory == base / "2"
+    assert files(exported.directory) == before
+    assert saved_model_versions(base) == [base / "1", base / "2"]
+    model = LocalModel(second.directory)
+    assert model.verticals == ("bags", "dresses")
+    picture = tiny_prepared.read_images([0])
+    assert model.embed(picture).vertical_scores.sum() == pytest.approx(1)
+    assert head.result["routing_confidence"] is None
+    assert read_routing_confidence(second.directory) is None
+    card = (second.directory / "assets/model_card.md").read_text("utf-8")
+    assert f"not known: {routing_sentence(head)}" in card
+    assert "16 val queries" in card
+    # Of what was exported before, whatever came later.
+    assert export_stage(run_dir, tiny_prepared, student, CONFIG).directory == exported.directory
+
+
+def test_the_confidence_of_routing_is_exported_with_the_head(
+    run_dir, tiny_prepared, student, head, tmp_path
+):
+    def calibrated(directory):
+        found = dataclasses.replace(VerticalHead.load(head.directory), routing_confidence=0.1 + 0.2)
+        found.save(directory)
+        return {"searches": "From 0.300 on."}
+
+    sure = run_stage(tmp_path / "vertical_head", flags={}, inputs={}, work=calibrated)
+    found = export_stage(
+        run_dir, tiny_prepared, student, CONFIG, vertical_head=sure, base=tmp_path / "versions"
+    )
+    path = found.directory / "assets/routing_confidence.txt"
+
+    assert read_routing_confidence(found.directory) == 0.1 + 0.2
+    assert "From 0.300 on." in (found.directory / "assets/model_card.md").read_text("utf-8")
+    path.write_text("0,9")
+    with pytest.raises(UserError, match=r"routing_confidence\.txt: holds no number .*'0,9'"):
+        read_routing_confidence(found.directory)
+    earlier = dataclasses.replace(head, result={"verticals": []})
+    assert routing_sentence(earlier).startswith("Searches go through all verticals")
+
+
+def test_versions_of_elsewhere_are_counted_and_left_alone(
+    tiny_prepared, student, run_dir, tmp_path
+):
+    (tmp_path / "5").mkdir()
+    (tmp_path / "5" / "saved_model.pb").write_text("another's")
+    found = export_stage(run_dir, tiny_prepared, student, CONFIG, base=tmp_path)
+
+    assert found.directory == tmp_path / "6"
+    assert (tmp_path / "5" / "saved_model.pb").read_text() == "another's"
+    assert latest_saved_model(tmp_path / "nowhere") is None
+
+
+def test_after_an_evaluation_card_and_summary_tell_what_routing_costs(
+    run_dir, tiny_prepared, student, head
+):
+    evaluation_stage(
+        run_dir,
+        tiny_prepared,
+        split="test",
+        specialists=[],
+        grouped=[],
+        combined=None,
+        student=student,
+        init_weights="none",
+        seed=0,
+        vertical_head=head,
+    )
+    third = export_stage(run_dir, tiny_prepared, student, CONFIG, vertical_head=head)
+    card = (third.directory / "assets/model_card.md").read_text("utf-8")
+
+    assert third.directory.name == "3"
+    assert "| routed | ALL | 16 | 16 |" in card
+    assert "names the right vertical of a query with accuracy" in card
+    tables = (run_dir / "evaluation/tables.txt").read_text()
+    assert "| served | ALL | 16 | 16 |" in card
+    assert "searching as it is served, always in all verticals" in tables
+    assert "always searching the vertical that its head predicts" in tables
+
+
+def test_the_kit_serves_the_versions_beside(exported, tmp_path):
+    serving_kit(exported, tmp_path / "kit")
+    compose = yaml.safe_load((tmp_path / "kit/docker-compose.yaml").read_text())
+    (service,) = compose["services"].values()
+
+    assert str(exported.directory.parent) in service["volumes"][0]
+    # Pictures of a million pixels at most need little memory.
+    assert service["mem_limit"] == "3g"
+    readme = (tmp_path / "kit/README.md").read_text("utf-8")
+    assert "`vertical` holds" not in readme
+    with pytest.raises(UserError, match="exists"):
+        serving_kit(exported, tmp_path / "kit")

@@ -1,0 +1,149 @@
+"""References by name, on stages whose models are never opened."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from apparel_embed import student_stages
+from apparel_embed.common.errors import UserError
+from apparel_embed.distillation.references import FrozenBackbone
+from apparel_embed.distillation.targets import Targets, TargetsConfig, Teacher
+from apparel_embed.distillation.teacher_choice import Candidate, Choice
+from apparel_embed.evaluation.embeddings import read_embeddings
+from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.runs.stages.student import (
+    HELD_OUT_FILE,
+    REFERENCES,
+    TARGETS_FILE,
+    find_reference,
+)
+from apparel_embed.store.record import Stage
+from apparel_embed.store.runs import run_stage
+
+MODEL = ModelConfig(image_size=32, embedding_dim=8)
+
+
+def specialist(run_dir, *verticals):
+    flags = {"verticals": list(verticals), "model": dataclasses.asdict(MODEL)}
+    return Stage(run_dir / "+".join(verticals), "fingerprint", flags, {}, 0.0)
+
+
+def find(name, run_dir, specialists=()):
+    return find_reference(name, run_dir, specialists, init_weights="none", seed=3)
+
+
+def test_frozen_is_the_backbone_of_the_specialists(tmp_path):
+    found = find("frozen", tmp_path, [specialist(tmp_path, "bag")])
+    assert found == FrozenBackbone(MODEL, "none", 3)
+
+
+def test_none_is_no_reference(tmp_path):
+    assert find("none", tmp_path) is None
+
+
+def test_the_combined_model_is_that_which_specialists_start_from_and_missed_by_name(tmp_path):
+    said = r"--align_to=combined needs another stage: .*combined-start"
+    with pytest.raises(UserError, match=said):
+        find("combined", tmp_path)
+
+    made = run_stage(tmp_path / "combined-start", flags={}, inputs={}, work=lambda directory: {})
+    # The one that goes on is no reference.
+    run_stage(tmp_path / "combined", flags={"x": 1}, inputs={}, work=lambda directory: {})
+    assert find("combined", tmp_path).fingerprint == made.fingerprint
+
+
+class Asked:
+    """Stands for the making of targets: what it is asked, and targets of 5 pictures."""
+
+    def __init__(self):
+        self.configs, self.teachers, self.references = [], [], []
+
+    def __call__(self, dataset, teachers, *, reference, config):
+        self.configs.append(config)
+        self.teachers.append(teachers)
+        self.references.append(reference)
+        further = dataset.select(split="unlabelled")[: 3 * config.unlabelled]
+        records = np.sort(np.concatenate([dataset.select(split="train")[:5], further]))
+        return Targets(
+            records,
+            np.eye(len(records), 8, dtype=np.float32),
+            dataset.select(split="val")[:2],
+            np.eye(2, 8, dtype=np.float32),
+            ({"name": "one", "verticals": ["bags"]},),
+            (Choice("bags", "joint", 4, 2, (Candidate("joint", 0.5, 0.0, -0.5),)),),
+        )
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    found = Asked()
+    monkeypatch.setattr(student_stages, "compute_targets", found)
+    return found
+
+
+def test_targets_tell_their_teachers_and_what_is_held_out_lies_beside_them(
+    tiny_prepared, tmp_path, asked
+):
+    def made(name, *verticals):
+        flags = {"verticals": list(verticals), "model": dataclasses.asdict(MODEL)}
+        return run_stage(tmp_path / name, flags=flags, inputs={}, work=lambda directory: {})
+
+    own, both = made("specialist-bags", "bags"), made("combined-start", "bags", "dresses")
+    config = TargetsConfig(dim=8, seed=4)
+    stage = student_stages.targets_stage(tmp_path, tiny_prepared, [own, both], both, config)
+
+    assert asked.teachers == [
+        [
+            Teacher("specialist-bags", ("bags",), own.directory / "model"),
+            Teacher("combined-start", ("bags", "dresses"), both.directory / "model"),
+        ]
+    ]
+    assert asked.references == [both.directory / "model"]
+    assert stage.flags == {"align_to": "combined-start", "dim": 8, "seed": 4}
+    assert stage.inputs == {
+        "prepared": tiny_prepared.fingerprint,
+        "specialist-bags": own.fingerprint,
+        "combined-start": both.fingerprint,
+    }
+    assert stage.result["teachers"] == [{"name": "one", "verticals": ["bags"]}]
+    assert stage.result["choices"] == [
+        {
+            "vertical": "bags",
+            "chosen": "joint",
+            "queries": 4,
+            "items": 2,
+            "candidates": [{"name": "joint", "r_at_1": 0.5, "difference": 0.0, "low": -0.5}],
+        }
+    ]
+    for file, split, count in ((TARGETS_FILE, "train", 5), (HELD_OUT_FILE, "val", 2)):
+        records, embeddings = read_embeddings(stage.directory / file)
+        np.testing.assert_array_equal(records, tiny_prepared.select(split=split)[:count])
+        np.testing.assert_array_equal(embeddings, np.eye(count, 8))
+
+
+def test_flags_tell_of_unlabelled_pictures_only_where_there_are_some(
+    tiny_prepared, tiny_unlabelled, tmp_path, asked
+):
+    def stage(dataset, name, used):
+        config = TargetsConfig(dim=8, unlabelled=used)
+        return student_stages.targets_stage(tmp_path, dataset, [], None, config, name)
+
+    used, left_out = (stage(tiny_unlabelled, f"some-{use}", use) for use in (True, False))
+    assert used.flags == {**left_out.flags, "unlabelled": True}
+    assert left_out.flags["unlabelled"] is False
+    assert used.fingerprint != left_out.fingerprint
+    assert (used.result["unlabelled"], left_out.result["unlabelled"]) == (3, 0)
+    assert (used.result["pictures"], left_out.result["pictures"]) == (8, 5)
+    none = stage(tiny_prepared, "none", True)
+    assert none.flags == {"align_to": "none", "dim": 8, "seed": 0}
+    assert stage(tiny_prepared, "none", False).skipped
+    assert [config.unlabelled for config in asked.configs] == [True, False, True]
+    with pytest.raises(UserError, match="was made with unlabelled=True, now it is False"):
+        stage(tiny_unlabelled, "some-True", False)
+
+
+def test_an_unknown_reference_says_what_is_allowed(tmp_path):
+    with pytest.raises(UserError, match="--align_to=teacher: allowed are combined, none, frozen"):
+        find("teacher", tmp_path)
+    assert set(REFERENCES) == {"combined", "none", "frozen"}

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import itertools
+import logging
+import shutil
+
+import pytest
+from report_runs import make_dataset
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.runs.alike import check_pictures, check_settings
+from apparel_embed.runs.previous import INIT_FROM, previous_input, previous_result
+from apparel_embed.runs.stages.training import (
+    COMBINED,
+    COMBINED_START,
+    EVALUATION,
+    STUDENT,
+    TARGETS,
+    made_of,
+    specialist_name,
+    start_flag,
+    start_input,
+)
+from apparel_embed.store.record import open_stage
+from apparel_embed.store.runs import run_stage
+from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.specialist import SpecialistConfig
+from apparel_embed.training.student import StudentConfig
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    items = [(f"i{number}", "bags", 2) for number in range(70)]
+    return make_dataset(tmp_path_factory.mktemp("alike") / "data", items)
+
+
+class MadeRuns:
+    """Makes the stage files of runs, with the flags of real ones, and nothing else."""
+
+    def __init__(self, directory, dataset):
+        self.directory, self.dataset = directory, dataset
+
+    def make(
+        self,
+        name,
+        seed,
+        groups=("bags", "hats", "tops"),
+        steps=10,
+        learning_rate=1e-3,
+        init_weights="none",
+        **targets,
+    ):
+        """Returns the evaluation of a run whose groups are given as names joined by +."""
+        run_dir = self.directory / name
+        optimization = OptimizationConfig(steps=steps, seed=seed)
+        specialist = SpecialistConfig(ModelConfig(), optimization, init_weights=init_weights)
+        verticals = sorted("+".join(groups).split("+"))
+        start = self._training(run_dir, COMBINED_START, verticals, specialist.for_verticals(3))
+        members = [group.split("+") for group in groups]
+        alone = [[vertical] for vertical in verticals]
+        teachers = [
+            self._training(
+                run_dir, specialist_name(one), one, specialist.for_verticals(len(one)), start
+            )
+            for one in [*members, *(one for one in alone if one not in members)]
+        ]
+        flags = {"align_to": COMBINED_START, "dim": 64, "seed": seed, **targets}
+        target = self._stage(
+            run_dir / TARGETS, flags, {one.name: one.fingerprint for one in (*teachers, start)}
+        )
+        optimization = OptimizationConfig(steps=steps, seed=seed, learning_rate=learning_rate)
+        flags, inputs = made_of(StudentConfig(ModelConfig(), optimization), self.dataset)
+        inputs = {**inputs, TARGETS: target.fingerprint, **start_input(start, None)}
+        student = self._stage(run_dir / STUDENT, {**start_flag(start, None), **flags}, inputs)
+        # As the pipeline has it: the steps of all other trainings.
+        further = sum(one.flags["optimization"]["steps"] for one in (*teachers, student))
+        training = specialist.for_steps(further, verticals=3)
+        combined = self._training(run_dir, COMBINED, verticals, training, start)
+        stages = [*teachers, combined, student]
+        return self._stage(
+            run_dir / EVALUATION,
+            {"split": "test", "seed": seed},
+            {
+                "prepared": self.dataset.fingerprint,
+                **{one.name: one.fingerprint for one in stages},
+                "init_weights": init_weights,
+            },
+        )
+
+    def _training(self, run_dir, name, verticals, config, start=None):
+        flags, inputs = made_of(config, self.dataset)
+        flags = {"verticals": verticals, **start_flag(start, None), **flags}
+        return self._stage(run_dir / name, flags, {**inputs, **start_input(start, None)})
+
+    def check(self, *evaluations):
+        check_settings([one.directory.parent for one in evaluations], evaluations)
+
+    def _stage(self, directory, flags, inputs):
+        return run_stage(directory, flags=flags, inputs=inputs, work=lambda directory: {})
+
+
+@pytest.fixture
+def runs(tmp_path, dataset):
+    return MadeRuns(tmp_path, dataset)
+
+
+def test_runs_may_differ_by_seeds(runs, caplog):
+    frozen = {"align_to": "frozen", "frozen": {"model": {"image_size": 64}, "seed": 3}}
+    other_frozen = {**frozen, "frozen": {**frozen["frozen"], "seed": 4}}
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        runs.check(*(runs.make(f"s{seed}", seed) for seed in range(3)))
+        runs.check(runs.make("f3", 3, **frozen), runs.make("f4", 4, **other_frozen))
+
+    assert not caplog.text
+
+
+def test_runs_may_differ_by_the_groups_that_were_found_and_what_comes_of_them(runs):
+    # So do the steps of the combined model, which are those of all that groups need.
+    runs.check(
+        runs.make("a", 0, ("bags", "hats+tops")),
+        runs.make("b", 1, ("bags+hats+tops",)),
+        runs.make("c", 2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"steps": 20}, r"specialist-bags was made with optimization.steps=10 in .*, but 20 in"),
+        (
+            {"steps": 20, "groups": ("bags+hats", "tops")},
+            r"specialist-\w+ was made with optimization.steps=10 in .*, but 20 in",
+        ),
+        (
+            {"steps": 20, "groups": ("bags+hats+tops",)},
+            r"was made with optimization.steps=\d+ in .*, but \d+ in",
+        ),
+        (
+            {"learning_rate": 0.5},
+            r"student was made with optimization.learning_rate=0.001 in .*, but 0.5 in",
+        ),
+        ({"dim": 32}, r"targets was made with dim=64 in .*, but 32 in"),
+        ({"align_to": "none"}, r"with align_to=combined-start in .*, but none in"),
+        ({"unlabelled": True}, r"targets was made with unlabelled=nothing in .*, but True in"),
+        ({"init_weights": "imagenet"}, r"was made with init_weights=none in .*, but imagenet in"),
+    ],
+)
+def test_a_setting_that_differs_is_told_with_stage_runs_and_values(runs, options, said):
+    alike = [runs.make("s0", 0), runs.make("s1", 1)]
+    other = runs.make("other", 2, **options)
+    end = "; allowed are runs alike but for seeds and groups"
+
+    for run in (alike, alike[::-1]):
+        first = run[0].directory.parent.name
+        with pytest.raises(UserError, match=rf"--runs: stage .*{said} .*other{end}") as refused:
+            runs.check(*run, other)
+        assert f"/{first}, but " in str(refused.value)
+
+
+def test_stages_that_only_two_of_the_runs_have_are_compared(runs):
+    evaluations = [
+        runs.make("s0", 0, ("bags+hats+tops",)),
+        runs.make("s1", 1),
+        runs.make("s2", 2, ("bags+hats", "tops")),
+    ]
+    # Only the specialist of tops was trained otherwise, and the first run has none.
+    shutil.rmtree(evaluations[2].directory.parent / "specialist-tops")
+    runs.check(*evaluations)
+    stage = runs._stage(
+        evaluations[2].directory.parent / "specialist-tops", {"verticals": ["tops"]}, {}
+    )
+    evaluations[2].inputs["specialist-tops"] = stage.fingerprint
+
+    with pytest.raises(
+        UserError, match=r"specialist-tops was made with .* in .*s0, but .* in .*s2"
+    ):
+        runs.check(*evaluations)
+
+
+def test_a_stage_that_is_gone_or_was_made_anew_is_not_compared_and_named(runs, caplog):
+    first, second = runs.make("s0", 0), runs.make("s1", 1)
+    for run in (first, second):
+        shutil.rmtree(run.directory.parent / STUDENT)
+    anew = runs._stage(second.directory.parent / STUDENT, {"start": "none"}, {})
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        runs.check(first, second)
+
+    for run in (first, second):
+        gone = run.directory.parent / STUDENT
+        assert f"{gone}: not there as {run.directory} was made from it" in caplog.text
+    assert anew.directory.is_dir()
+
+
+def test_runs_that_started_from_earlier_ones_are_compared_with_those(runs, caplog):
+    def second_step(name, seed, **first):
+        noisy = runs.make(f"noisy-{name}", seed, **first)
+        start = open_stage(noisy.directory.parent / COMBINED)
+        stage = run_stage(
+            runs.directory / name / STUDENT,
+            flags={"start": INIT_FROM},
+            inputs=previous_input(start),
+            work=lambda directory: previous_result(start),
+        )
+        inputs = {stage.name: stage.fingerprint}
+        return runs._stage(runs.directory / name / EVALUATION, {"seed": seed}, inputs)
+
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        alike = [second_step("s0", 0), second_step("s1", 1)]
+        runs.check(*alike)
+    assert not caplog.text
+    with pytest.raises(
+        UserError,
+        match=r"init_from/combined-start was made with optimization.steps=30 in .*, but 60 in",
+    ):
+        runs.check(*alike, second_step("other", 2, steps=20))
+    with pytest.raises(UserError, match=r"made with init_weights=none in .*, but imagenet in"):
+        runs.check(*alike, second_step("weights", 3, init_weights="imagenet"))
+
+
+def test_a_picture_in_two_datasets_is_refused(dataset, tmp_path):
+    items = [("i0", "bags", 2), *((f"other{number}", "bags", 2) for number in range(1, 70))]
+    other = make_dataset(tmp_path / "data", items)
+    run_dirs = [tmp_path / name for name in "aba"]
+    said = r"/a and .*/b were .* share pictures of split test, such as 0_test_0\.png; allowed"
+
+    with pytest.raises(UserError, match=said):
+        check_pictures(run_dirs, [dataset, other, dataset], "test")
+
+
+def test_pictures_of_the_same_name_may_differ(dataset, tmp_path):
+    items = [(f"i{number}", "bags", 2) for number in range(70)]
+    # The first item is black on the left in all datasets, on the right it differs.
+    other = make_dataset(tmp_path / "data", items, seed=1)
+    assert other.index["image"] == dataset.index["image"]
+    assert other.index["item_id"] == dataset.index["item_id"]
+
+    check_pictures([tmp_path / "a", tmp_path / "b"], [dataset, other], "test")
+
+
+def test_of_many_pictures_some_are_compared_all_over(dataset, tmp_path, monkeypatch):
+    # 140 pictures in test: every third is read. Only the last one is the same.
+    items = [(f"i{number}", "bags", 2) for number in range(70)]
+    other = make_dataset(tmp_path / "data", items, seed=1)
+    read, seen = type(other).read_images, []
+
+    def read_images(self, records):
+        seen.append(len(records))
+        images = read(self, records)
+        return [*images[:-1], b"the same"]
+
+    monkeypatch.setattr(type(other), "read_images", read_images)
+    with pytest.raises(UserError, match="share pictures"):
+        check_pictures([tmp_path / "a", tmp_path / "b"], [dataset, other], "test")
+    assert seen == [47, 47]
+
+
+def test_runs_of_one_dataset_share_their_pictures_by_right(dataset):
+    for count in (2, 3):
+        check_pictures([dataset.directory] * count, list(itertools.repeat(dataset, count)), "val")

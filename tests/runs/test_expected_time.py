@@ -1,0 +1,54 @@
+import dataclasses
+
+import pytest
+from tiny_run import config_of
+
+from apparel_embed.runs.expected_time import (
+    expected_time,
+    student_step_seconds,
+    triplet_step_seconds,
+)
+from apparel_embed.runs.plan import Workload
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return config_of(tmp_path_factory.mktemp("time") / "run")
+
+
+def test_nothing_to_train_takes_no_time_and_measures_nothing(config):
+    assert expected_time(Workload(), config.specialist, config.student, 10) == ""
+
+
+def test_work_adds_up():
+    both = Workload(triplet_steps=2, views=5) + Workload(1, 3)
+    assert both == Workload(triplet_steps=3, student_steps=3, views=5)
+
+
+def test_a_step_of_each_kind_is_measured(config):
+    assert 0 < triplet_step_seconds(config.specialist) < 60
+    assert 0 < student_step_seconds(config.student) < 60
+
+
+def test_the_sentence_tells_steps_and_their_time(config, monkeypatch):
+    module = "apparel_embed.runs.expected_time"
+    monkeypatch.setattr(f"{module}.triplet_step_seconds", lambda _: 0.5)
+    monkeypatch.setattr(f"{module}.student_step_seconds", lambda _: 0.25)
+    work = Workload(triplet_steps=7200, student_steps=400, views=160)
+    told = expected_time(work, config.specialist, config.student, 10)
+    # 3,600 s of triplets, 100 s of the student, 160 of a step's 8 images: 10 s.
+    assert told.startswith(
+        "Training will take about 1:01:50 on this machine: 7,200 triplet steps of 0.500 s, "
+        "160 views of 0.0625 s, 400 student steps of 0.250 s"
+    )
+
+
+def test_that_the_backbone_is_frozen_is_decided_by_the_number_of_images(config, monkeypatch):
+    seen = []
+    module = "apparel_embed.runs.expected_time"
+    monkeypatch.setattr(f"{module}.triplet_step_seconds", lambda one: seen.append(one) or 1.0)
+    undecided = dataclasses.replace(config.specialist.optimization, train_backbone=None)
+    specialist = dataclasses.replace(config.specialist, optimization=undecided)
+    for pictures in (10, 10_000):
+        expected_time(Workload(1), specialist, config.student, pictures)
+    assert [one.optimization.train_backbone for one in seen] == [False, True]

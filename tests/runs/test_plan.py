@@ -1,0 +1,236 @@
+import dataclasses
+
+import pytest
+from tiny_run import config_of
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.data.prepare import prepare
+from apparel_embed.data.synthetic.generate import generate
+from apparel_embed.grouping.search import SearchConfig
+from apparel_embed.grouping.strategies import StrategyConfig
+from apparel_embed.runs.pipeline import plan_pipeline, run_pipeline
+from apparel_embed.runs.plan import StagePlan, Workload
+from apparel_embed.runs.stages.training import COMBINED_START, specialist_stage
+from apparel_embed.store.runs import StageAccess, run_stage
+
+
+def states(plan):
+    return {stage.name: stage.state for stage in plan.stages.values()}
+
+
+def sizes(plan):
+    return {stage.name: stage.size for stage in plan.stages.values()}
+
+
+def content(directory):
+    return {path: path.stat().st_mtime_ns for path in sorted(directory.rglob("*"))}
+
+
+def with_groups(config, name, groups=()):
+    strategy = StrategyConfig(name, tuple(groups))
+    return dataclasses.replace(config, grouping=SearchConfig(strategy))
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A run whose dataset is prepared, and the dataset."""
+    config = with_groups(config_of(tmp_path_factory.mktemp("plan") / "run"), "each")
+    drawn = generate(config.synthetic, config.run_dir / "synthetic")
+    preparing = dataclasses.replace(config.prepare, manifest=drawn.manifest)
+    return config, prepare(preparing, processes=1)
+
+
+def test_of_a_run_that_is_not_begun_all_is_to_do_and_nothing_is_written(tmp_path):
+    config = with_groups(config_of(tmp_path / "run"), "each")
+    plan = plan_pipeline(config)
+
+    assert list(states(plan)) == [
+        "synthetic",
+        "prepared",
+        "combined-start",
+        "grouping-each",
+        "specialist-bag",
+        "specialist-dress",
+        "targets",
+        "student",
+        "combined",
+        "evaluation",
+        "saved_model/1",
+        "report",
+        "summaries",
+    ]
+    assert set(states(plan).values()) == {"to do"}
+    # 13 items with 5 pictures each, in 2 verticals.
+    assert sizes(plan)["synthetic"] == "130 pictures to draw"
+    assert sizes(plan)["prepared"] == "130 pictures"
+    assert sizes(plan)["specialist-bag"] == "24 steps of 4 x 2 pictures, out of 30"
+    assert sizes(plan)["combined-start"] == "24 steps of 4 x 2 pictures, out of 60"
+    # As many as two specialists and the student.
+    assert sizes(plan)["combined"] == "72 steps of 4 x 2 pictures, out of 60"
+    assert sizes(plan)["targets"] == "60 pictures"
+    assert sizes(plan)["student"] == "24 steps of 8 pictures, out of 60"
+    assert sizes(plan)["evaluation"] == "40 pictures"
+    assert plan.work == Workload(triplet_steps=24 + 2 * 24 + 72, student_steps=24)
+    assert plan.train_pictures == 60
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_plan_is_told_as_a_table(tmp_path):
+    lines = plan_pipeline(config_of(tmp_path / "run")).render().splitlines()
+
+    assert lines[0] == "synthetic          to do  130 pictures to draw"
+    assert "--grouping=affinity finds out by training groups, too" in lines[-2]
+    assert lines[-1] == "Nothing was done or written (--dry_run)."
+
+    *_, time, end = plan_pipeline(config_of(tmp_path / "run")).render("An hour.").splitlines()
+    assert (time, end) == ("An hour.", lines[-1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "planned"),
+    [
+        # A specialist of two has the steps of two.
+        ({}, {"specialist-bag+dress": 48, "specialist-bag": 24, "combined": 48 + 2 * 24 + 24}),
+        ({"single_specialists": False}, {"specialist-bag+dress": 48, "combined": 48 + 24}),
+        (
+            {"combined_seeds": 3},
+            {"combined-start-2": 24, "combined-start-3": 24, "combined": 2 * 24 + 48 + 48 + 24},
+        ),
+    ],
+)
+def test_the_combined_model_to_compare_with_has_the_steps_of_all_other_trainings(
+    tmp_path, changes, planned
+):
+    config = with_groups(config_of(tmp_path / "run"), "given", [("bag", "dress")])
+    plan = plan_pipeline(dataclasses.replace(config, **changes))
+
+    found = sizes(plan)
+    assert found["combined-start"].startswith("24 steps")
+    for name, steps in planned.items():
+        assert found[name].startswith(f"{steps} steps"), name
+    assert ("specialist-bag" in found) == changes.get("single_specialists", True)
+
+
+def test_specialists_and_student_may_start_from_no_combined_model(tmp_path, monkeypatch):
+    config = with_groups(config_of(tmp_path / "run"), "each")
+    starts, seen = {}, {}
+
+    make = StagePlan.make
+
+    def made(plan, directory, *, flags, **settings):
+        seen[directory.name] = flags
+        return make(plan, directory, flags=flags, **settings)
+
+    monkeypatch.setattr(StagePlan, "make", made)
+    for from_combined in (True, False):
+        changed = dataclasses.replace(
+            config,
+            specialists_start_from_combined=from_combined,
+            start_from_combined=from_combined,
+        )
+        plan_pipeline(changed)
+        starts[from_combined] = [
+            seen[name]["start"]
+            for name in ("combined-start", "specialist-bag", "student", "combined")
+        ]
+    start = "combined-start"
+    assert starts == {True: ["none", start, start, start], False: ["none", "none", "none", start]}
+
+
+def test_what_is_finished_and_begun_is_told(begun):
+    config, dataset = begun
+    run_dir = config.run_dir
+
+    def without_work(*arguments, **settings):
+        return run_stage(*arguments, **{**settings, "work": lambda directory: {"model": "none"}})
+
+    def interrupted(*arguments, **settings):
+        with pytest.raises(KeyboardInterrupt):
+            run_stage(*arguments, **{**settings, "work": lambda directory: _interrupt()})
+
+    training, done = config.specialist, StageAccess(make=without_work)
+    start = specialist_stage(
+        run_dir,
+        dataset,
+        ["bag", "dress"],
+        training.for_steps(24, verticals=2),
+        COMBINED_START,
+        access=done,
+    )
+    specialist_stage(run_dir, dataset, ["bag"], training, start=start, access=done)
+    died = StageAccess(make=interrupted)
+    specialist_stage(run_dir, dataset, ["dress"], training, start=start, access=died)
+    before = content(run_dir)
+    found = states(plan_pipeline(config))
+
+    for name in ("synthetic", "prepared", "combined-start", "specialist-bag"):
+        assert found[name] == "finished"
+    assert found["specialist-dress"] == "to be gone on with"
+    assert found["combined"] == found["student"] == "to do"
+    assert content(run_dir) == before
+
+
+def _interrupt():
+    raise KeyboardInterrupt
+
+
+def test_other_flags_are_refused_as_in_the_real_run(begun):
+    config, _ = begun
+    longer = dataclasses.replace(
+        config.specialist,
+        optimization=dataclasses.replace(config.specialist.optimization, steps=25),
+    )
+    for wrong in (
+        dataclasses.replace(config, specialist=longer),
+        dataclasses.replace(config, prepare=dataclasses.replace(config.prepare, max_side=40)),
+        dataclasses.replace(config, synthetic=dataclasses.replace(config.synthetic, train_items=7)),
+        with_groups(config, "given", [("bag", "sock")]),
+    ):
+        with pytest.raises(UserError) as planned:
+            plan_pipeline(wrong).refuse()
+        with pytest.raises(UserError) as refused:
+            run_pipeline(wrong)
+        assert str(planned.value) == str(refused.value)
+
+
+def test_all_stages_that_other_flags_concern_are_told_at_once_and_can_be_redone(begun):
+    config, _ = begun
+    run_dir = config.run_dir
+    for steps in (1, 2):
+        plan = StagePlan(run_dir)
+        access = plan.access if steps == 2 else StageAccess()
+        first = access.make(
+            run_dir / "first", flags={"loop": {"steps": steps}}, inputs={}, work=lambda _: {}
+        )
+        access.make(
+            run_dir / "second", flags={}, inputs={"first": first.fingerprint}, work=lambda _: {}
+        )
+    with pytest.raises(UserError) as refused:
+        plan.render()
+    assert str(refused.value) == (
+        f"{run_dir}: first was made with loop.steps=1, now it is 2; made from that, and to be "
+        "redone: second. Name another --run_dir, or redo them by tools/run_pipeline.py with "
+        "--redo_from=first, which keeps the old ones"
+    )
+
+    plan = StagePlan(run_dir, ["first"])
+    plan.access.make(run_dir / "first", flags={"loop": {"steps": 2}}, inputs={}, work=lambda _: {})
+    assert plan.access.find(run_dir / "second") is None
+    assert states(plan) == {"first": "to be redone"}
+
+
+def test_a_stage_to_be_redone_too_is_told_with_those_that_are(tmp_path):
+    for name in ("student", "combined"):
+        run_stage(tmp_path / name, flags={"steps": 1}, inputs={}, work=lambda _: {})
+    for redo_from, told in ((["student"], "student,combined"), (["combined"], "combined,student")):
+        plan = StagePlan(tmp_path, redo_from)
+        for name in ("student", "combined"):
+            plan.access.make(tmp_path / name, flags={"steps": 2}, inputs={}, work=lambda _: {})
+        with pytest.raises(UserError) as refused:
+            plan.refuse()
+        differing = told.split(",")[1]
+        assert str(refused.value) == (
+            f"{tmp_path}: {differing} was made with steps=1, now it is 2. Name another --run_dir, "
+            f"or redo them by tools/run_pipeline.py with --redo_from={told}, which keeps the old "
+            "ones"
+        )

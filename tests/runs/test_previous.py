@@ -1,0 +1,248 @@
+"""Which models trainings start from, on stages whose models are never opened."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apparel_embed import stages, student_stages
+from apparel_embed.common.errors import UserError
+from apparel_embed.data.prepare import PrepareConfig
+from apparel_embed.evaluation.embeddings import write_embeddings
+from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.runs.pipeline import PipelineConfig, run_pipeline
+from apparel_embed.runs.stages.student import HELD_OUT_FILE, TARGETS_FILE, student_stage
+from apparel_embed.runs.stages.training import COMBINED, COMBINED_START, STUDENT, specialist_stage
+from apparel_embed.store.runs import run_stage
+from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.specialist import SpecialistConfig
+from apparel_embed.training.student import StudentConfig
+
+MODEL = ModelConfig(image_size=32, embedding_dim=8)
+
+
+def made(run_dir, name, model=MODEL):
+    flags = {"model": dataclasses.asdict(model)}
+    return run_stage(run_dir / name, flags=flags, inputs={"x": name}, work=lambda directory: {})
+
+
+@pytest.fixture
+def previous(tmp_path):
+    """A run that has a specialist for bags, but none for dresses."""
+    for name in ("specialist-bags", COMBINED, STUDENT):
+        made(tmp_path / "noisy", name)
+    return tmp_path / "noisy"
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What trainings started from, by the name of what was trained; nothing is trained."""
+    found = {}
+
+    def train_specialist(dataset, verticals, config, directory, what, start=None, views=None):
+        found[what] = start
+        return {}
+
+    def train_student(dataset, taught, held_out, config, directory, start=None, views=None):
+        found["unified"] = start
+        return {}
+
+    monkeypatch.setattr(stages, "train_specialist", train_specialist)
+    monkeypatch.setattr(student_stages, "train_student", train_student)
+    return found
+
+
+def specialist_config(init_from, **changes):
+    model = dataclasses.replace(MODEL, **changes)
+    return SpecialistConfig(model, OptimizationConfig(steps=1), init_from=init_from)
+
+
+def student_config(init_from, **changes):
+    model = dataclasses.replace(MODEL, **changes)
+    return StudentConfig(model, OptimizationConfig(steps=1), init_from=init_from)
+
+
+def record_of(run_dir, name):
+    return json.loads((run_dir / name / "stage.json").read_text())
+
+
+def test_specialists_start_from_the_same_verticals_or_else_from_the_combined_model(
+    tiny_prepared, previous, started, tmp_path, caplog
+):
+    run_dir, config = tmp_path / "clean", specialist_config(previous)
+    expected = {
+        "specialist-bags": "specialist-bags",
+        "specialist-dresses": COMBINED,
+        COMBINED_START: COMBINED,
+        COMBINED: COMBINED,
+    }
+    with caplog.at_level("INFO", logger="absl"):
+        specialist_stage(run_dir, tiny_prepared, ["bags"], config)
+        specialist_stage(run_dir, tiny_prepared, ["dresses"], config)
+        for name in (COMBINED_START, COMBINED):
+            # Of other steps, or the one would be the other.
+            other = config.for_steps(2 if name == COMBINED else 3, verticals=2)
+            specialist_stage(run_dir, tiny_prepared, ["bags", "dresses"], other, name)
+
+    for name, source in expected.items():
+        assert started[name] == previous / source / "model"
+        record, fingerprint = record_of(run_dir, name), record_of(previous, source)["fingerprint"]
+        assert record["inputs"]["init_from"] == fingerprint
+        assert record["result"] == {"started_from": str(previous / source)}
+        assert record["flags"]["start"] == "init_from"
+        assert f"{name}: starts from {previous / source} ({fingerprint[:12]})" in caplog.text
+    # The path does not matter, but the models do.
+    moved = shutil.copytree(previous, tmp_path / "moved")
+    assert specialist_stage(run_dir, tiny_prepared, ["bags"], specialist_config(moved)).skipped
+    shutil.rmtree(moved / "specialist-bags")
+    with pytest.raises(UserError, match="was made from another init_from"):
+        specialist_stage(run_dir, tiny_prepared, ["bags"], specialist_config(moved))
+    with pytest.raises(UserError, match=r"was made with start='init_from', now it is 'none'"):
+        specialist_stage(run_dir, tiny_prepared, ["bags"], specialist_config(None))
+
+
+def test_a_group_of_all_verticals_is_still_trained_once(tiny_prepared, previous, started, tmp_path):
+    run_dir, config, both = tmp_path / "clean", specialist_config(previous), ["bags", "dresses"]
+    specialist_stage(run_dir, tiny_prepared, both, config, COMBINED)
+    specialist_stage(run_dir, tiny_prepared, both, config)
+    assert list(started) == [COMBINED]
+
+
+def test_a_specialist_starts_from_a_model_of_its_own_run_whatever_earlier_run_there_is(
+    tiny_prepared, previous, started, tmp_path
+):
+    own = made(tmp_path, COMBINED_START)
+    for number, init_from in enumerate((None, previous)):
+        config = specialist_config(init_from)
+        run_dir = tmp_path / str(number)
+        stage = specialist_stage(run_dir, tiny_prepared, ["bags"], config, start=own)
+        assert started.pop("specialist-bags") == own.directory / "model"
+        assert stage.flags["start"] == COMBINED_START
+        assert stage.inputs[COMBINED_START] == own.fingerprint
+        assert "init_from" not in stage.inputs
+        assert stage.result == {}
+    with pytest.raises(UserError, match="was made with start='combined-start', now it is 'none'"):
+        specialist_stage(tmp_path / "0", tiny_prepared, ["bags"], specialist_config(None))
+
+
+def test_without_an_earlier_run_stages_tell_of_none(tiny_prepared, started, tmp_path):
+    stage = specialist_stage(tmp_path, tiny_prepared, ["bags"], specialist_config(None))
+    assert set(stage.inputs) == {"prepared", "init_weights"}
+    assert not [name for name in stage.flags if "init" in name]
+    assert stage.flags["start"] == "none"
+    assert (stage.result, started) == ({}, {"specialist-bags": None})
+
+
+def targets_of(run_dir):
+    stage = made(run_dir, "targets")
+    for name in (TARGETS_FILE, HELD_OUT_FILE):
+        write_embeddings(stage.directory / name, np.arange(3), np.eye(3, 8, dtype=np.float32))
+    return stage
+
+
+def test_a_student_starts_from_the_student_unless_a_model_of_its_own_run_is_given(
+    tiny_prepared, previous, started, tmp_path
+):
+    run_dir = tmp_path / "clean"
+    targets, own = targets_of(run_dir), made(run_dir, COMBINED_START)
+    stage = student_stage(run_dir, tiny_prepared, targets, student_config(previous))
+    assert started["unified"] == previous / STUDENT / "model"
+    assert stage.flags["start"] == "init_from"
+    assert stage.inputs["init_from"] == record_of(previous, STUDENT)["fingerprint"]
+    assert stage.result == {"started_from": str(previous / STUDENT)}
+
+    config = student_config(previous)
+    stage = student_stage(run_dir, tiny_prepared, targets, config, own, name="from-combined")
+    assert started["unified"] == own.directory / "model"
+    assert stage.flags["start"] == COMBINED_START
+    assert "init_from" not in stage.inputs
+    assert stage.result == {}
+
+
+@pytest.mark.parametrize("dim", [6, 10])
+def test_a_student_has_an_embedding_as_long_as_the_one_it_starts_from(
+    tiny_prepared, previous, started, tmp_path, dim
+):
+    config = student_config(previous, embedding_dim=dim)
+    said = f"its student has embedding_dim 8, but --embedding_dim is {dim}; they must be equal"
+    with pytest.raises(UserError, match=said):
+        student_stage(tmp_path / "clean", tiny_prepared, targets_of(tmp_path / "clean"), config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"backbone": "resnet18"}, "its .* has backbone small_cnn, but --backbone is resnet18"),
+        ({"pooling": "gem"}, "its .* has pooling average, but --pooling is gem"),
+        ({"embedding_dim": 16}, "its .* has embedding_dim 8, but --embedding_dim is 16"),
+    ],
+)
+def test_another_architecture_is_refused_with_both_values(
+    tiny_prepared, previous, started, tmp_path, changes, said
+):
+    config = specialist_config(previous, **changes)
+    for verticals, name in ((["bags"], None), (["dresses"], None), (["bags", "dresses"], COMBINED)):
+        with pytest.raises(UserError, match=f"--init_from={previous}: {said}; they must be equal"):
+            specialist_stage(tmp_path / "clean", tiny_prepared, verticals, config, name)
+    assert not (tmp_path / "clean").exists()
+
+
+def test_pictures_of_another_size_are_allowed(tiny_prepared, previous, started, tmp_path):
+    config = specialist_config(previous, image_size=48, batch_norm_momentum=0.99)
+    specialist_stage(tmp_path / "clean", tiny_prepared, ["bags"], config)
+    assert started["specialist-bags"] == previous / "specialist-bags/model"
+
+
+def pipeline_config(run_dir, init_from, **changes):
+    return PipelineConfig(
+        run_dir=run_dir,
+        synthetic=None,
+        # Never read: what is wrong with the earlier run is told before.
+        prepare=PrepareConfig("nowhere.csv", run_dir / "prepared"),
+        specialist=specialist_config(init_from, **changes),
+        student=student_config(init_from, **changes),
+        combined_steps=1,
+    )
+
+
+def test_the_pipeline_tells_what_is_wrong_with_an_earlier_run_before_anything_else(
+    previous, tmp_path
+):
+    clean = tmp_path / "clean"
+    nowhere, empty = tmp_path / "nowhere", tmp_path / "empty"
+    empty.mkdir()
+    unfinished = shutil.copytree(previous, tmp_path / "unfinished")
+    (unfinished / STUDENT).rename(unfinished / "student.partial")
+    apart = shutil.copytree(previous, tmp_path / "apart")
+    shutil.rmtree(apart / STUDENT)
+    made(apart, STUDENT, dataclasses.replace(MODEL, embedding_dim=10))
+    for config, said in (
+        (pipeline_config(clean, nowhere), f"{nowhere}: no such directory; name that of a finished"),
+        (pipeline_config(previous, previous), f"{previous}: is --run_dir itself"),
+        (pipeline_config(clean, empty), f"{empty}: not a finished run: {empty}/combined: no stage"),
+        (
+            pipeline_config(clean, unfinished),
+            f"{unfinished}: not a finished run: {unfinished}/student: it is not finished",
+        ),
+        (
+            pipeline_config(clean, previous, embedding_dim=4),
+            f"{previous}: its combined has embedding_dim 8, but --embedding_dim is 4",
+        ),
+        (
+            pipeline_config(clean, apart),
+            f"{apart}: its student has embedding_dim 10, but --embedding_dim is 8",
+        ),
+    ):
+        with pytest.raises(UserError, match=f"^--init_from={said}") as refused:
+            run_pipeline(config)
+        assert "\n" not in str(refused.value)
+    for config in (
+        pipeline_config(clean, previous),
+        pipeline_config(clean, previous, image_size=64),
+    ):
+        with pytest.raises(UserError, match=r"^nowhere\.csv: no such manifest"):
+            run_pipeline(config)
+    assert not Path("nowhere.csv").exists()

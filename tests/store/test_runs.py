@@ -1,0 +1,364 @@
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+import pytest
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import atomic_path
+from apparel_embed.store.record import open_stage
+from apparel_embed.store.runs import run_stage, set_aside, stages_from
+
+
+def make(directory, work=lambda directory: {"answer": 42}, flags=None, inputs=None, **more):
+    return run_stage(
+        directory, flags=flags or {"steps": 1}, inputs=inputs or {"data": "abc"}, work=work, **more
+    )
+
+
+def write_and_count(counter):
+    def work(directory):
+        counter.append(directory.name)
+        (directory / "result.txt").write_text("whole")
+        return {"answer": len(counter)}
+
+    return work
+
+
+def test_a_stage_appears_whole_with_its_record(tmp_path):
+    stage = make(tmp_path / "run" / "one", write_and_count([]))
+
+    assert (stage.directory / "result.txt").read_text() == "whole"
+    assert stage.result == {"answer": 1}
+    assert not stage.skipped
+    record = json.loads((tmp_path / "run/one/stage.json").read_text())
+    assert record["stage"] == "one"
+    assert record["flags"] == {"steps": 1}
+    assert record["inputs"] == {"data": "abc"}
+    assert record["fingerprint"] == stage.fingerprint
+    assert record["versions"]["tensorflow"] == "2.15.1"
+    assert record["seconds"] >= 0
+    assert not (tmp_path / "run/one.partial").exists()
+
+
+def test_a_finished_stage_is_skipped(tmp_path):
+    counter = []
+    first = make(tmp_path / "one", write_and_count(counter))
+    second = make(tmp_path / "one", write_and_count(counter))
+
+    assert counter == ["one.partial"]
+    assert second.skipped
+    assert second.fingerprint == first.fingerprint
+    assert second.result == first.result
+
+
+def test_an_interrupted_stage_goes_on_with_what_it_left(tmp_path):
+    def interrupted(directory):
+        (directory / "half.txt").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "one", interrupted)
+    assert not (tmp_path / "one").exists()
+    with pytest.raises(UserError, match="not finished"):
+        open_stage(tmp_path / "one")
+
+    stage = make(tmp_path / "one", lambda directory: {"left": (directory / "half.txt").read_text()})
+
+    assert stage.result == {"left": "half"}
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"flags": {"steps": 2}}, "steps=1, now it is 2"),
+        ({"inputs": {"data": "xyz"}}, "was made from another data"),
+        ({"flags": {"steps": 1, "new": 3}}, "new=None, now it is 3"),
+    ],
+)
+def test_a_stage_made_of_something_else_is_refused_and_kept(tmp_path, finished, change, said):
+    def work(directory):
+        (directory / "result.txt").write_text("precious")
+        if not finished:
+            raise KeyboardInterrupt
+        return {}
+
+    with contextlib.suppress(KeyboardInterrupt):
+        make(tmp_path / "one", work)
+
+    with pytest.raises(UserError, match=said):
+        make(tmp_path / "one", write_and_count([]), **change)
+
+    name = "one" if finished else "one.partial"
+    assert (tmp_path / name / "result.txt").read_text() == "precious"
+
+
+def test_a_stage_to_be_renewed_is_made_anew_when_its_inputs_change_and_only_then(tmp_path):
+    counter = []
+    make(tmp_path / "one", write_and_count(counter), renewed=True)
+    (tmp_path / "one" / "old.txt").write_text("of the old inputs")
+    kept = make(tmp_path / "one", write_and_count(counter), renewed=True)
+    assert kept.skipped
+    assert (tmp_path / "one" / "old.txt").is_file()
+
+    new = make(tmp_path / "one", write_and_count(counter), inputs={"data": "xyz"}, renewed=True)
+
+    assert new.result == {"answer": 2}
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
+        "result.txt",
+        "stage.json",
+    ]
+    assert open_stage(tmp_path / "one").fingerprint == new.fingerprint != kept.fingerprint
+
+
+def test_a_stage_to_be_renewed_keeps_the_old_one_until_the_new_one_is_whole(tmp_path):
+    def interrupted(directory):
+        (directory / "half.txt").write_text("half")
+        raise KeyboardInterrupt
+
+    make(tmp_path / "one", write_and_count([]), renewed=True)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "one", interrupted, inputs={"data": "xyz"}, renewed=True)
+    assert (tmp_path / "one" / "result.txt").read_text() == "whole"
+
+    # Of yet other inputs: nothing of the interrupted one may stay.
+    make(tmp_path / "one", write_and_count([]), inputs={"data": "other"}, renewed=True)
+
+    assert not (tmp_path / "one" / "half.txt").exists()
+    assert not (tmp_path / "one.partial").exists()
+
+
+def test_work_done_by_another_name_is_copied_and_not_done_again(tmp_path):
+    counter = []
+    make(tmp_path / "one", write_and_count(counter))
+    twins = [tmp_path / "none", tmp_path / "one"]
+    two = make(tmp_path / "deep" / "two", write_and_count(counter), twins=twins)
+
+    assert counter == ["one.partial"]
+    assert (two.name, two.result, two.skipped) == ("two", {"answer": 1}, True)
+    assert json.loads((two.directory / "stage.json").read_text())["stage"] == "two"
+    assert (two.directory / "result.txt").read_text() == "whole"
+    assert (tmp_path / "one" / "result.txt").read_text() == "whole"
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["two"]
+
+
+@pytest.mark.parametrize("change", [{"flags": {"steps": 2}}, {"inputs": {"data": "xyz"}}])
+def test_work_done_with_other_flags_or_inputs_is_not_copied(tmp_path, change):
+    counter = []
+    make(tmp_path / "one", write_and_count(counter))
+    make(tmp_path / "two", write_and_count(counter), twins=[tmp_path / "one"], **change)
+
+    assert counter == ["one.partial", "two.partial"]
+
+
+def test_a_copy_that_fails_leaves_nothing_behind_and_says_why(tmp_path, monkeypatch):
+    make(tmp_path / "one", write_and_count([]))
+
+    def full(source, target, **more):
+        target.mkdir()
+        (target / "half.txt").write_text("half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("shutil.copytree", full)
+    with pytest.raises(UserError, match=r"two: cannot be copied from .*one \(no space left"):
+        make(tmp_path / "two", twins=[tmp_path / "one"])
+
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_stage_that_has_begun_goes_on_though_a_twin_is_finished(tmp_path):
+    counter = []
+    make(tmp_path / "one", write_and_count(counter))
+    (tmp_path / "two.partial").mkdir()
+    made_of = {"flags": {"steps": 1}, "inputs": {"data": "abc"}}
+    (tmp_path / "two.partial/stage.json").write_text(json.dumps(made_of))
+    make(tmp_path / "two", write_and_count(counter), twins=[tmp_path / "one"])
+
+    assert counter == ["one.partial", "two.partial"]
+
+
+def test_only_the_flags_named_let_a_stage_be_renewed(tmp_path):
+    counter = []
+    first = make(tmp_path / "one", write_and_count(counter), flags={"a": 1, "b": 1})
+    second = make(
+        tmp_path / "one", write_and_count(counter), flags={"a": 2, "b": 1}, renewed=("a",)
+    )
+    assert (first.result, second.result) == ({"answer": 1}, {"answer": 2})
+
+    with pytest.raises(UserError, match="was made with b=1, now it is 2"):
+        make(tmp_path / "one", write_and_count(counter), flags={"a": 3, "b": 2}, renewed=("a",))
+    assert open_stage(tmp_path / "one").result == {"answer": 2}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one"]
+
+
+def test_of_nested_flags_only_what_differs_is_told(tmp_path):
+    flags = {"optimization": {"steps": 150, "seed": 0}, "loss": {"margin": 0.3}}
+    make(tmp_path / "one", write_and_count([]), flags=flags)
+    other = {**flags, "optimization": {"steps": 300, "seed": 0}}
+    with pytest.raises(UserError) as refused:
+        make(tmp_path / "one", write_and_count([]), flags=other)
+    assert "one: was made with optimization.steps=150, now it is 300; remove" in str(refused.value)
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """A run of stages: first, then second from it, then third from that; other is from none."""
+    fingerprints = {}
+    for name, source in (
+        ("first", None),
+        ("second", "first"),
+        ("third", "second"),
+        ("other", None),
+    ):
+        inputs = {source: fingerprints[source]} if source else {}
+        made = make(tmp_path / name, write_and_count([]), flags={"of": name}, inputs=inputs)
+        fingerprints[name] = made.fingerprint
+    return tmp_path
+
+
+def test_stages_are_set_aside_with_all_that_was_made_from_them(chain):
+    found = stages_from(chain, ["second"])
+    assert [path.name for path in found] == ["second", "third"]
+    aside = set_aside(chain, found)
+    assert aside == chain / "replaced" / "1"
+    assert sorted(path.name for path in chain.iterdir()) == ["first", "other", "replaced"]
+    assert open_stage(aside / "third").flags == {"of": "third"}
+
+    assert set_aside(chain, stages_from(chain, ["other", "first"])).name == "2"
+
+
+def test_a_stage_that_is_not_there_cannot_be_set_aside(chain):
+    with pytest.raises(UserError, match=r"--redo_from=fourth: .* no such stage; it has first, oth"):
+        stages_from(chain, ["first", "fourth"])
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_directory_that_is_no_stage_is_refused(tmp_path, renewed):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "thesis.txt").write_text("precious")
+
+    with pytest.raises(UserError, match="is not a stage"):
+        make(tmp_path / "one", renewed=renewed)
+
+    assert (tmp_path / "one" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_missing_stage_is_told(tmp_path):
+    with pytest.raises(UserError, match="no stage is there"):
+        open_stage(tmp_path / "none")
+
+
+class Killed(BaseException):
+    """SIGKILL, for a process whose blocks are left nevertheless."""
+
+
+@contextlib.contextmanager
+def killed_at(monkeypatch, call):
+    """Ends the block at the given change of the disk; from then on nothing changes any more."""
+    calls = 0
+
+    def mortal(function):
+        def change(*arguments, **more):
+            nonlocal calls
+            calls += 1
+            if calls > call:
+                raise Killed
+            return function(*arguments, **more)
+
+        return change
+
+    with monkeypatch.context() as patch:
+        for module, names in (
+            (os, ("replace", "rename", "unlink", "rmdir", "mkdir")),
+            (pathlib.Path, ("rename", "unlink", "mkdir", "write_text", "chmod")),
+            (shutil, ("rmtree", "copytree")),
+            (tempfile, ("mkstemp",)),
+        ):
+            for name in names:
+                patch.setattr(module, name, mortal(getattr(module, name)))
+        yield
+
+
+def work_with_scratch(directory):
+    (directory / "scratch").mkdir(exist_ok=True)
+    (directory / "scratch" / "step.npz").write_text("half way")
+    with atomic_path(directory / "result.txt") as temporary:
+        temporary.write_text("whole")
+    return {"answer": 42}
+
+
+@pytest.mark.parametrize("case", ["new", "renewed", "renewed half", "twin"])
+def test_killed_anywhere_a_stage_is_whole_after_the_next_call(tmp_path, monkeypatch, case):
+    # Both take longer than all the rest, and change nothing here.
+    monkeypatch.setattr("apparel_embed.store.record._versions", dict)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    survived = False
+    call = 0
+    while not survived:
+        run = tmp_path / str(call)
+        more = {"scratch": ["scratch"]}
+        if case.startswith("renewed"):
+            make(run / "one", write_and_count([]), inputs={"data": "old"}, renewed=True)
+            more["renewed"] = True
+        if case == "renewed half":
+            with contextlib.suppress(KeyboardInterrupt):
+                make(run / "one", lambda _: interrupt(), inputs={"data": "half"}, renewed=True)
+        if case == "twin":
+            make(run / "other", work_with_scratch, **more)
+            more["twins"] = [run / "other"]
+        try:
+            with killed_at(monkeypatch, call):
+                make(run / "one", work_with_scratch, **more)
+            survived = True
+        except Killed:
+            if case.startswith("renewed"):
+                # The old one, or what takes its place, is there at any time.
+                whole = [run / name / "stage.json" for name in ("one", "one.partial")]
+                records = [json.loads(path.read_text()) for path in whole if path.is_file()]
+                assert any("result" in record for record in records)
+            make(run / "one", work_with_scratch, **more)
+        stage = open_stage(run / "one")
+        assert stage.result == {"answer": 42}
+        assert stage.inputs == {"data": "abc"}
+        assert sorted(path.name for path in (run / "one").iterdir()) == ["result.txt", "stage.json"]
+        # What a process killed at its very end leaves is hidden, and nobody minds it.
+        left = {"one", ".one.lock", ".one.old"} | ({"other"} if case == "twin" else set())
+        assert {path.name for path in run.iterdir()} <= left
+        call += 1
+    # As many as there are changes; fewer, and the changes are made by other calls than those above.
+    assert call > (5 if case == "twin" else 12)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["one", "one.partial"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"flags": 3}', "\x00"])
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_stage_file_that_cannot_be_read_is_named_and_nothing_is_touched(
+    tmp_path, name, content, renewed
+):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "stage.json").write_text(content)
+    (tmp_path / name / "model.h5").write_text("precious")
+
+    said = rf"{name}/stage.json: cannot be read.*; remove that directory or name another --run_dir"
+    with pytest.raises(UserError, match=said):
+        make(tmp_path / "one", renewed=renewed)
+
+    assert (tmp_path / name / "model.h5").read_text() == "precious"
+    if name == "one":
+        with pytest.raises(UserError, match=r"stage\.json: cannot be read"):
+            open_stage(tmp_path / "one")
+
+
+def test_a_finished_stage_can_be_found_where_nothing_can_be_written(tmp_path, monkeypatch):
+    make(tmp_path / "one")
+
+    with killed_at(monkeypatch, 0):
+        assert make(tmp_path / "one").skipped
