@@ -14,6 +14,7 @@ from rich.table import Table
 from apparel_embed.benchmarks.process import ProcessFailed, run_module
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.settings import seed_setting, setting
 from apparel_embed.common.text import plain_text
 
 READ_CSV, READ_PARQUET = "read_csv", "read_parquet"
@@ -37,21 +38,21 @@ class DataBenchmark:
     """What to measure.
 
     Attributes:
-      rows: numbers of rows of the manifests, each at least 100.
-      pictures_per_item: rows with the same item.
-      boxes: whether every row has a box.
       rounds: how often each task is started; they take turns, as machines have moods.
       directory: where the manifests are written, and removed again; None for the system's place
         for temporary files. Ten million rows take about 1.2 GB.
-      seed: of the manifests.
     """
 
-    rows: Sequence[int]
-    pictures_per_item: int
-    boxes: bool
-    rounds: int
-    directory: Path | None
-    seed: int
+    rows: Sequence[int] = setting((1_000_000, 10_000_000), "rows of the manifests", 100, 10**8)
+    pictures_per_item: int = setting(4, "rows with the same item", 2, 50)
+    boxes: bool = setting(True, "give every row a box")
+    rounds: int = setting(1, "how often each is started, in turns", 1)
+    directory: Path | None = setting(
+        None,
+        "directory for the manifests, which are removed again; ten million rows take about 1.2 GB; "
+        "by default the system's place for temporary files",
+    )
+    seed: int = seed_setting("the manifests")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from rich import box
 from rich.table import Table
 
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.settings import seed_setting, setting
 from apparel_embed.common.text import plain_text
 from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.search.build import build_index
@@ -31,23 +32,14 @@ _QUERY_SPREAD = 0.3
 
 @dataclasses.dataclass(frozen=True)
 class IndexBenchmark:
-    """What to measure.
+    """What to measure."""
 
-    Attributes:
-      vectors: pictures in the index, in items of 10.
-      dim: length of an embedding.
-      queries: searches, each of its own vector.
-      k: hits of a search.
-      settings: of the indices to compare.
-      seed: of the vectors.
-    """
-
-    vectors: int
-    dim: int
-    queries: int
-    k: int
-    settings: Sequence[IndexSettings]
-    seed: int = 0
+    vectors: int = setting(100_000, "in the index, in items of 10", 100)
+    dim: int = setting(64, "length of a vector", 2, 32768, flag="embedding_dim")
+    queries: int = setting(100, "searches, each of its own vector", 1)
+    k: int = setting(10, "hits of a search", 1, 100)
+    settings: Sequence[IndexSettings] = (IndexSettings(),)
+    seed: int = seed_setting("the vectors")
 
 
 @dataclasses.dataclass(frozen=True)

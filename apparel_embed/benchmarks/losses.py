@@ -22,6 +22,7 @@ from apparel_embed.benchmarks.process import (
 )
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.settings import seed_setting, setting
 from apparel_embed.common.text import plain_text
 
 OURS, ADDONS, PYTORCH, FLOOR = "apparel_embed", "tfa", "pytorch_metric_learning", "floor"
@@ -36,29 +37,28 @@ _HERE = Path(__file__).parent
 
 @dataclasses.dataclass(frozen=True)
 class LossBenchmark:
-    """What to measure.
+    """What to measure."""
 
-    Attributes:
-      batch_sizes: B, pictures in a batch.
-      pictures_per_item: K, of every item.
-      implementations: some of `IMPLEMENTATIONS`.
-      dim: length of an embedding.
-      margin: of the loss.
-      rounds: how often each implementation is started; they take turns, as machines have moods.
-      seconds: how long each is repeated once started, three times at least.
-      pytorch_environment: directory of the virtual environment for `PYTORCH`, made if missing.
-      seed: of embeddings and order.
-    """
-
-    batch_sizes: Sequence[int]
-    pictures_per_item: int
-    implementations: Sequence[str]
-    dim: int
-    margin: float
-    rounds: int
-    seconds: float
-    pytorch_environment: Path
-    seed: int
+    batch_sizes: Sequence[int] = setting(
+        (256, 512, 1024, 4096, 8192), "pictures in a batch", 2, 65536
+    )
+    pictures_per_item: int = setting(4, "pictures of each item in a batch", 1)
+    implementations: Sequence[str] = setting(
+        IMPLEMENTATIONS,
+        "what to measure; repeat it",
+        choices=IMPLEMENTATIONS,
+        flag="implementation",
+    )
+    dim: int = setting(64, "length of an embedding", 1, flag="embedding_dim")
+    margin: float = setting(0.3, "margin of the loss", 0.0, 2.0)
+    rounds: int = setting(3, "how often each is started, in turns", 1)
+    seconds: float = setting(2.0, "how long each is repeated once started, in seconds", 0.0)
+    pytorch_environment: Path = setting(
+        Path("~/.cache/apparel_embed/pytorch_metric_learning"),
+        "directory of the virtual environment for pytorch_metric_learning, made where it is "
+        "missing",
+    )
+    seed: int = seed_setting("the embeddings")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.settings import seed_setting, setting
 from apparel_embed.common.text import plain_text
 
 Figures = Mapping[str, "float | None"]
@@ -64,18 +65,18 @@ PARTS: dict[str, Callable[[int, int], Figures]] = {
 
 @dataclasses.dataclass(frozen=True)
 class PipelineBenchmark:
-    """What to measure.
+    """What to measure."""
 
-    Attributes:
-      parts: names of `PARTS`.
-      scales: how many times the smallest number of images (in exact search: of vectors on either
-        side), rising.
-      seed: of everything drawn.
-    """
-
-    parts: Sequence[str]
-    scales: Sequence[int] = SCALES
-    seed: int = 0
+    parts: Sequence[str] = setting(
+        tuple(PARTS), "what to measure; repeat it", choices=PARTS, flag="part"
+    )
+    scales: Sequence[int] = setting(
+        SCALES,
+        "how many times the smallest number of images to measure (faiss is met at 16)",
+        1,
+        16,
+    )
+    seed: int = seed_setting("pictures, weights and vectors")
 
 
 def run_pipeline_benchmark(

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.settings import seed_setting, setting
 from apparel_embed.common.text import plain_text
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.models.embedding import (
@@ -35,21 +36,17 @@ KNOWN, UNKNOWN = "specialists, verticals known", "specialists, verticals unknown
 
 @dataclasses.dataclass(frozen=True)
 class ServingBenchmark:
-    """What to measure.
+    """What to measure."""
 
-    Attributes:
-      batch_size: pictures asked for at once, spread evenly over the specialists; 1 or more.
-      rounds: how often each is measured, in turns, as machines have moods; 1 or more.
-      specialists: how many there are, where models are made up; 1 or more.
-      picture_width: of the pictures, where they are made up, in pixels; height is 3/4 of it.
-      seed: of pictures and weights that are made up.
-    """
-
-    batch_size: int = 32
-    rounds: int = 20
-    specialists: int = 8
-    picture_width: int = 640
-    seed: int = 0
+    batch_size: int = setting(
+        32, "pictures asked for at once, spread evenly over the specialists", 1, 4096
+    )
+    rounds: int = setting(20, "how often each is measured, in turns", 1)
+    specialists: int = setting(8, "specialists to make up", 1, 64, flag="made_up_specialists")
+    picture_width: int = setting(
+        640, "width of pictures to make up, in pixels; their height is 3/4 of it", 1, 5000
+    )
+    seed: int = seed_setting("what is made up")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from apparel_embed.cli.define import define_number, define_seed
-from apparel_embed.data.inspection.config import LIMITS, InspectConfig
+from apparel_embed.common.settings import setting_of
+from apparel_embed.data.inspection.config import InspectConfig
 
 
 class InspectFlags:
@@ -56,7 +58,10 @@ class InspectFlags:
             ),
             ("sheet_items", "items on the contact sheet of a vertical; 0 draws no sheets"),
         ):
-            self._numbers[name] = define_number(name, getattr(default, name), what, *LIMITS[name])
+            field: Any = setting_of(InspectConfig.__dataclass_fields__[name])
+            self._numbers[name] = define_number(
+                name, getattr(default, name), what, field.low, field.high
+            )
 
     def config(self, manifest: Path) -> InspectConfig:
         """Returns what to inspect."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from absl import flags
 
 from apparel_embed.cli.define import define_number, define_seed
-from apparel_embed.data.synthetic.world import CUES, LIMITS, SyntheticConfig
+from apparel_embed.common.settings import setting_of
+from apparel_embed.data.synthetic.world import CUES, SyntheticConfig
 
 
 class SyntheticFlags:
@@ -28,8 +31,9 @@ class SyntheticFlags:
             ("query_per_item", "street pictures per item"),
             ("image_size", "side of the drawn pictures in pixels"),
         ):
+            field: Any = setting_of(SyntheticConfig.__dataclass_fields__[name])
             self._numbers[name] = define_number(
-                f"synthetic_{name}", getattr(default, name), what, *LIMITS[name]
+                f"synthetic_{name}", getattr(default, name), what, field.low, field.high
             )
 
     def config(self) -> SyntheticConfig:

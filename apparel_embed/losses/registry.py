@@ -7,6 +7,7 @@ import functools
 
 import tensorflow as tf
 
+from apparel_embed.common.settings import setting
 from apparel_embed.losses.distances import DISTANCES
 from apparel_embed.losses.keras import (
     LiftedStructLoss,
@@ -24,7 +25,6 @@ class LossConfig:
       name: one of `LOSSES`.
       margin: by how much a negative should be farther than a positive; above 0, to the greatest
         distance there is between unit vectors.
-      distance: one of `DISTANCES`.
 
     Raises:
       ValueError: if a value is none of these.
@@ -32,7 +32,7 @@ class LossConfig:
 
     name: str = "semi_hard"
     margin: float = 0.3
-    distance: str = "L2"
+    distance: str = setting("L2", "distance that the loss measures", choices=DISTANCES, seldom=True)
 
     def __post_init__(self) -> None:
         for what, value, allowed in (

@@ -11,6 +11,7 @@ from absl import logging
 
 from apparel_embed.common.cluster import is_chief, read_cluster, wait_for
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
 from apparel_embed.common.text import counted
 from apparel_embed.data.prepare import PrepareConfig, plan_prepare, prepare
 from apparel_embed.data.prepared import PreparedDataset
@@ -44,7 +45,7 @@ from apparel_embed.runs.stages.training import (
 from apparel_embed.serving.saved_model import ExportConfig
 from apparel_embed.store.record import Stage
 from apparel_embed.store.runs import REAL, StageAccess, only_run, set_aside, stages_from
-from apparel_embed.training.readiness import JOIN, Readiness, check_readiness
+from apparel_embed.training.readiness import JOIN, SMALL_VERTICALS, Readiness, check_readiness
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 
@@ -62,26 +63,16 @@ class PipelineConfig:
       prepare: how to prepare; its output is a directory of the run.
       specialist: how the specialist of one vertical is trained. That of a group is trained alike,
         for as many steps as its verticals' specialists together.
-      combined_steps: steps of the combined model for each vertical, before specialists and student
-        start from it. The combined model that they are compared with then goes on for as many
-        steps as all of them take.
-      combined_learning_rate: of the combined model at its peak; None for that of specialists.
-      combined_seeds: combined models, alike but for their seeds, that teach the student.
-        Specialists and student start from the first.
       grouping: how verticals are grouped.
       student: how the student is trained.
       align_to: onto whose space targets are rotated, one of `REFERENCES`.
       targets: how targets are made.
       small_verticals: what becomes of verticals that are too small for a specialist, one of
         `SMALL_VERTICALS`.
-      single_specialists: whether the specialist of every vertical is trained, to teach and to
-        compare with, also where verticals share one.
       specialists_start_from_combined: whether specialists start from the combined model's weights,
         else as their configuration says.
       start_from_combined: whether the student does.
-      split: to evaluate on.
       processes: for work on pictures.
-      measure_speed: whether the report measures images per second.
       vertical_head: whether the served model tells a picture's vertical.
       export: how the SavedModel is exported.
       redo_from: names of stages to make anew, with all that was made from them.
@@ -92,14 +83,43 @@ class PipelineConfig:
     prepare: PrepareConfig
     specialist: SpecialistConfig
     student: StudentConfig
-    combined_steps: int
-    combined_learning_rate: float | None = None
-    combined_seeds: int = 1
+    combined_steps: int = setting(
+        450,
+        "training steps of the combined model for each vertical, before specialists and student "
+        "start from it; the combined model that they are compared with then goes on for as many "
+        "steps as all of them take",
+        1,
+    )
+    combined_learning_rate: float | None = setting(
+        None,
+        "learning rate of the combined model at its peak; by default that of specialists",
+        0.0,
+        10.0,
+        seldom=True,
+    )
+    combined_seeds: int = setting(
+        1,
+        "combined models, alike but for their seeds, that teach the student beside specialists; "
+        "all start from the first",
+        1,
+        100,
+        seldom=True,
+    )
     grouping: SearchConfig = SearchConfig()
     align_to: str = COMBINED
     targets: TargetsConfig = TargetsConfig()
-    small_verticals: str = JOIN
-    single_specialists: bool = True
+    small_verticals: str = setting(
+        JOIN,
+        "what becomes of verticals with fewer than two items to train on: "
+        + "; ".join(f"{name}, {what}" for name, what in SMALL_VERTICALS.items()),
+        choices=SMALL_VERTICALS,
+        seldom=True,
+    )
+    single_specialists: bool = setting(
+        True,
+        "train one specialist per vertical, to teach and to compare with, whatever the groups",
+        seldom=True,
+    )
     specialists_start_from_combined: bool = True
     start_from_combined: bool = True
     split: str = "test"

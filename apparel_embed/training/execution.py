@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
 from apparel_embed.models.precision import PRECISIONS
 
 
@@ -16,16 +17,27 @@ class ExecutionConfig:
       precision: in which the backbone computes, one of `PRECISIONS`; weights, embeddings and losses
         are float32 in all. With float16 the loss is scaled up before gradients are taken, so that
         small ones do not vanish; a step whose gradients overflow is left out, and the scale halved.
-      jit_compile: whether XLA compiles the step.
-      sync_batch_norm: whether batch norm takes the statistics of all replicas' pictures, as on one
-        device, or each replica's own.
       profile_steps: the first step to profile, counted from 0, and the one to end before; None for
         no profile.
     """
 
-    precision: str = "float32"
-    jit_compile: bool = False
-    sync_batch_norm: bool = True
+    precision: str = setting(
+        "float32",
+        "in which the backbone computes while it is trained; weights, embeddings and losses are "
+        "float32 in all",
+        choices=PRECISIONS,
+    )
+    jit_compile: bool = setting(
+        False,
+        "compile training steps by XLA, which takes up to minutes at the start; one replica",
+        seldom=True,
+    )
+    sync_batch_norm: bool = setting(
+        True,
+        "several replicas: batch norm by the statistics of the whole batch, as on one device; "
+        "without, by those of each replica's part, which is faster and gives other results",
+        seldom=True,
+    )
     profile_steps: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:

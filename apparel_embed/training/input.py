@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
 from apparel_embed.data.augment import AugmentConfig, Augmenter
 from apparel_embed.data.sampler import EpochSampler, PKSampler, WeightedSampler
 from apparel_embed.inference.image_store import ImageStore, decoding_threads
@@ -35,16 +36,25 @@ class InputConfig:
 
     Attributes:
       augment: strength of augmentation.
-      cache_gib: memory for pictures in GiB: decoded ones if they fit, or else encoded ones, which
-        are decoded anew every time they are seen; if neither fit, they are read anew, too.
-      views: augmented views of each image that are made beforehand where the backbone is not
-        trained: what it makes of them is kept, and a step takes milliseconds. 0 to augment anew in
-        every step.
     """
 
     augment: AugmentConfig = AugmentConfig()
-    cache_gib: float = 4.0
-    views: int = 16
+    cache_gib: float = setting(
+        4.0,
+        "memory for training pictures in GiB: decoded ones, or where these do not fit encoded "
+        "ones, which are decoded each time; what fits neither way is read each time, too",
+        0.0,
+        seldom=True,
+    )
+    views: int = setting(
+        16,
+        "augmented views of each image that are put through a backbone that is not trained, once "
+        "for all trainings; 0 to augment anew in every step",
+        0,
+        1024,
+        flag="frozen_views",
+        seldom=True,
+    )
 
 
 def augmentation(

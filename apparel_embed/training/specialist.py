@@ -13,6 +13,7 @@ import tensorflow as tf
 from absl import logging
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import PKSampler
 from apparel_embed.inference.embed import Embedder
@@ -50,9 +51,6 @@ class SpecialistConfig:
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
       init_from: directory of an earlier run from one of whose models a stage starts instead, or
         None.
-      items_per_batch: P.
-      pictures_per_item: K.
-      min_pictures: items with fewer pictures are left out.
       loss: over triplets or pairs of a batch.
       optimization: the optimiser and number of steps.
       input: how training input is made.
@@ -61,13 +59,18 @@ class SpecialistConfig:
       execution: how steps are computed.
     """
 
-    model: ModelConfig
-    optimization: OptimizationConfig
+    model: ModelConfig = ModelConfig()
+    optimization: OptimizationConfig = OptimizationConfig(steps=225, learning_rate=2e-3)
     init_weights: str = "none"
     init_from: Path | None = None
-    items_per_batch: int = 16
-    pictures_per_item: int = 4
-    min_pictures: int = 2
+    items_per_batch: int = setting(16, "P, items in a batch of triplets", 2)
+    pictures_per_item: int = setting(4, "K, pictures of each item in a batch of triplets", 2)
+    min_pictures: int = setting(
+        2,
+        "items with fewer training pictures are left out of triplets; with 1, an item seen once "
+        "counts, its positives being augmentations of one picture",
+        1,
+    )
     loss: LossConfig = LossConfig()
     input: InputConfig = InputConfig()
     loop: LoopConfig = LoopConfig()

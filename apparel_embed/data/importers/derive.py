@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, refuse_numbers
 from apparel_embed.data.manifest import BOX_COLUMNS, Places
 
@@ -25,18 +26,27 @@ class DeriveOptions:
       pattern: a regular expression (RE2) searched in a column; every named group becomes a column,
         in place of one of that name. None for no pattern.
       pattern_column: the column to search in; None for the pictures' paths.
-      unmatched: what becomes of rows without a match: "error", or "skip" to leave them out.
       columns: for a column's name what it is made of: another column, which gets this name, a
         template such as "{style}-{colour}", or "" to leave the column out.
       image_separator: what separates several images in a cell, each of which becomes a row; None
         where a cell holds one.
     """
 
-    pattern: str | None = None
-    pattern_column: str | None = None
-    unmatched: str = ERROR
+    pattern: str | None = setting(
+        None,
+        "regular expression (RE2) searched in each picture's path below --root or URL; every named "
+        "group, such as (?P<item_id>...), becomes a column",
+    )
+    pattern_column: str | None = setting(
+        None, "column that --pattern searches instead", seldom=True
+    )
+    unmatched: str = setting(
+        ERROR, "what becomes of rows that --pattern does not match", choices=(ERROR, SKIP)
+    )
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    image_separator: str | None = None
+    image_separator: str | None = setting(
+        None, "what separates several images in a cell, such as |; each becomes a row"
+    )
 
 
 def derive(

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
 from apparel_embed.data.importers.checks import (
     check_boxes,
     check_duplicates,
     check_missing,
 )
-from apparel_embed.data.importers.derive import ERROR, DeriveOptions, derive
+from apparel_embed.data.importers.derive import ERROR, SKIP, DeriveOptions, derive
 from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
 from apparel_embed.data.importers.paths import (
     are_remote,
@@ -57,9 +58,6 @@ class ImportConfig:
       roles: the same for roles.
       splits: the same for splits.
       missing: "error" or "skip" for rows whose picture is missing; None for the layout's default.
-      duplicates: "error", or "skip" to keep the first of rows with the same picture, box and item.
-      check_boxes: whether boxes are compared with their pictures' sizes.
-      strict: whether it is an error if counts differ from the published ones.
       split: shares to hold out.
     """
 
@@ -72,9 +70,17 @@ class ImportConfig:
     roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
     splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
     missing: str | None = None
-    duplicates: str = ERROR
-    check_boxes: bool = True
-    strict: bool = False
+    duplicates: str = setting(
+        ERROR,
+        "what becomes of rows with a picture, box and item that an earlier row has",
+        choices=(ERROR, SKIP),
+    )
+    check_boxes: bool = setting(
+        True,
+        "compare boxes with the sizes of their pictures, which is to read the head of each; a box "
+        "may reach out by 1 pixel",
+    )
+    strict: bool = setting(False, "make it an error if counts differ from the published ones")
     split: SplitOptions = dataclasses.field(default_factory=SplitOptions)
 
 

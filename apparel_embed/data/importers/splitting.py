@@ -9,33 +9,35 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import check_settings, same_as, setting
 from apparel_embed.data.columns import codes_of, find_torn
 from apparel_embed.data.importers.imported import refuse_numbers
 from apparel_embed.data.manifest import UNLABELLED, hold_out
+from apparel_embed.data.prepare_plan import PrepareConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitOptions:
-    """Shares of the training groups to hold out.
+    """Shares of the training groups to hold out."""
 
-    Attributes:
-      val_fraction: share of split train to become val, in [0, 1); 0 for none.
-      test_fraction: share of split train to become test, in [0, 1); 0 for none.
-      by: the column whose distinct values are the groups, e.g. `item_id` or `style_id`.
-      seed: another seed gives another choice.
-    """
-
-    val_fraction: float = 0.0
-    test_fraction: float = 0.0
-    by: str = "item_id"
-    seed: int = 0
+    val_fraction: float = setting(
+        0.0,
+        "share of the training groups of each vertical to hold out as val; 0 is none",
+        0.0,
+        0.9,
+    )
+    test_fraction: float = setting(
+        0.0,
+        "share of the training groups of each vertical to hold out as test; 0 is none",
+        0.0,
+        0.9,
+    )
+    by: str = same_as(PrepareConfig, "val_group_column")
+    seed: int = same_as(PrepareConfig, "seed")
 
     def __post_init__(self) -> None:
         """Raises a UserError if the shares are out of range or leave nothing to train on."""
-        for name in ("val_fraction", "test_fraction"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise UserError(f"--{name}={value} is not allowed; it must be in [0, 1)")
+        check_settings(self)
         if self.val_fraction + self.test_fraction >= 1:
             raise UserError(
                 f"--val_fraction={self.val_fraction} and --test_fraction={self.test_fraction} "

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import check_settings, seed_setting, setting
 from apparel_embed.data.synthetic.outlines import OUTLINES
 from apparel_embed.data.synthetic.prints import FAMILIES, PRINT_NAMES
 
@@ -34,55 +35,36 @@ SPLITS = ("train", "val", "test", UNLABELLED)
 # Candidates drawn per item that is kept: the more, the farther apart the items lie.
 _CANDIDATES = 16
 
-# Least and greatest value of every number in a configuration.
-LIMITS: Mapping[str, tuple[int, int]] = {
-    "seed": (0, 2**63 - 1),
-    "train_items": (0, 2000),
-    "val_items": (0, 2000),
-    "test_items": (0, 2000),
-    "unlabelled_items": (0, 2000),
-    "gallery_per_item": (1, 1000),
-    "query_per_item": (1, 1000),
-    "image_size": (32, 1024),
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticConfig:
     """What to draw; equal configurations give equal bytes.
 
     Attributes:
-      seed: any whole number from 0.
-      verticals: names in `CUES`.
-      train_items: items per vertical in split train; likewise val and test.
-      val_items: see `train_items`.
-      test_items: see `train_items`.
       unlabelled_items: further items per vertical, whose pictures tell of no item. However many
         they are, the other items and their pictures are the same.
-      gallery_per_item: shop pictures per item.
-      query_per_item: street pictures per item.
-      image_size: side of the square pictures in pixels.
 
     Raises:
       UserError: if a value is out of range; names the value and what is allowed.
     """
 
-    seed: int = 0
-    verticals: tuple[str, ...] = tuple(CUES)
-    train_items: int = 60
-    val_items: int = 15
-    test_items: int = 40
-    unlabelled_items: int = 0
-    gallery_per_item: int = 2
-    query_per_item: int = 3
-    image_size: int = 96
+    seed: int = seed_setting("everything drawn", seldom=True)
+    verticals: tuple[str, ...] = setting(
+        tuple(CUES), f"comma-separated verticals to draw, out of {', '.join(CUES)}"
+    )
+    train_items: int = setting(60, "items per vertical in split train", 0, 2000)
+    val_items: int = setting(15, "items per vertical in split val", 0, 2000)
+    test_items: int = setting(40, "items per vertical in split test", 0, 2000)
+    unlabelled_items: int = setting(
+        0, "items per vertical in split unlabelled, without item_id", 0, 2000, seldom=True
+    )
+    gallery_per_item: int = setting(2, "shop pictures per item", 1, 1000, seldom=True)
+    query_per_item: int = setting(3, "street pictures per item", 1, 1000, seldom=True)
+    image_size: int = setting(96, "side of the drawn pictures in pixels", 32, 1024, seldom=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verticals", tuple(self.verticals))
-        for name, (low, high) in LIMITS.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise UserError(f"{name}={value!r}: must be a whole number from {low} to {high}")
+        check_settings(self)
         if not self.verticals:
             raise UserError(f"verticals: none given; choose from {', '.join(CUES)}")
         for name in self.verticals:

@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from apparel_embed.common.files import atomic_path, write_json
 from apparel_embed.common.progress import SECONDS_UNSEEN, progress_bar
+from apparel_embed.common.settings import seed_setting, setting
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.compression import COMPRESSION_FILE, render_compression
-from apparel_embed.evaluation.compressors import make_compressor
+from apparel_embed.evaluation.compressors import COMPRESSORS, make_compressor
 from apparel_embed.evaluation.protocol import (
     ALL,
     EvaluationSet,
@@ -28,7 +29,7 @@ from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.runs.stages.training import COMPRESSION
-from apparel_embed.serving.tflite import TFLiteModel, to_tflite
+from apparel_embed.serving.tflite import TFLITE_KINDS, TFLiteModel, to_tflite
 from apparel_embed.store.record import Stage
 from apparel_embed.store.runs import run_stage
 
@@ -38,24 +39,25 @@ _BATCH = 64
 
 @dataclasses.dataclass(frozen=True)
 class CompressionConfig:
-    """What to make smaller.
+    """What to make smaller."""
 
-    Attributes:
-      tflite: kinds of TensorFlow Lite models, some of `TFLITE_KINDS`.
-      embeddings: kinds of embeddings, some of `COMPRESSORS`.
-      pq_bytes: bytes of a product-quantised embedding; must divide the dimensions.
-      representative_pictures: of the training pictures, by which int8 models find the ranges of
-        values, 1 or more.
-      split: to evaluate on.
-      seed: of the bootstrap, and of codewords.
-    """
-
-    tflite: tuple[str, ...] = ("float16", "int8")
-    embeddings: tuple[str, ...] = ("float16", "int8", "pq", "binary")
-    pq_bytes: int = 8
-    representative_pictures: int = 200
-    split: str = "test"
-    seed: int = 0
+    tflite: tuple[str, ...] = setting(
+        ("float16", "int8"),
+        f"comma-separated kinds of TFLite models, out of {', '.join(TFLITE_KINDS)}; or nothing",
+    )
+    embeddings: tuple[str, ...] = setting(
+        ("float16", "int8", "pq", "binary"),
+        f"comma-separated kinds of embeddings, out of {', '.join(COMPRESSORS)}; or nothing",
+        flag="embedding_kinds",
+    )
+    pq_bytes: int = setting(
+        8, "bytes of a product-quantised embedding; must divide its dimensions", 1, 4096
+    )
+    representative_pictures: int = setting(
+        200, "training pictures by which int8 models find the ranges of values", 1
+    )
+    split: str = setting("test", "split to evaluate on", choices=("val", "test"))
+    seed: int = seed_setting("the bootstrap and of codewords")
 
 
 def compression_stage(

@@ -13,6 +13,7 @@ from absl import logging
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import write_json
+from apparel_embed.common.settings import LARGEST_SEED, same_as, setting
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.distillation.targets import TargetsConfig
@@ -53,13 +54,10 @@ class SweepConfig:
       sizes: most verticals that share a model, each 1 or more; those beyond the dataset's are the
         dataset's. Groups are as equal as can be: of 6 verticals, size 4 makes two groups of 3.
         Sizes that make as many groups are the same experiment, which is done once.
-      partitions: different random partitions of the verticals at each size; where there are fewer,
-        as at sizes one and all, each of them.
       seeds: of the trainings; each trains everything.
       steps: "per_vertical", a model's steps grow with its verticals, so that every picture is seen
         as often; "per_model", all triplet models have the steps of one vertical's specialist, and
         all students those of the student of all verticals.
-      unified: whether a student of the specialists is trained for every group, too.
       unlabelled: whether students learn from pictures of split unlabelled too, as in
         `TargetsConfig`; triplet models see none.
       split: to evaluate on.
@@ -68,13 +66,33 @@ class SweepConfig:
       UserError: if a value is out of range.
     """
 
-    sizes: tuple[int, ...] = (1, 2, 4, 8)
-    partitions: int = 2
-    seeds: tuple[int, ...] = (0,)
-    steps: str = PER_VERTICAL
-    unified: bool = True
-    unlabelled: bool = True
-    split: str = "test"
+    sizes: tuple[int, ...] = setting(
+        (1, 2, 4, 8),
+        "most verticals that share a model; groups are as equal as can be, and sizes that make as "
+        "many groups are one",
+        1,
+        1000,
+    )
+    partitions: int = setting(
+        2,
+        "different random partitions of the verticals at each size; where there are fewer, as at "
+        "sizes one and all, each of them",
+        1,
+    )
+    seeds: tuple[int, ...] = setting(
+        (0,), "seeds of the trainings; --seed is not used", 0, LARGEST_SEED
+    )
+    steps: str = setting(
+        PER_VERTICAL,
+        "per_vertical: a model's steps grow with its verticals, to --student_steps for a student "
+        "of all; per_model: every triplet model has --specialist_steps, every student "
+        "--student_steps",
+        choices=(PER_VERTICAL, PER_MODEL),
+        flag="sweep_steps",
+    )
+    unified: bool = setting(True, "train a student of the specialists of each group, too")
+    unlabelled: bool = same_as(TargetsConfig, "unlabelled")
+    split: str = setting("test", "split to evaluate on", choices=("val", "test"))
 
     def __post_init__(self) -> None:
         for name in ("sizes", "seeds"):
