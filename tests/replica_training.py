@@ -26,7 +26,7 @@ from apparel_embed.training.input import InputConfig, augmentation, triplet_batc
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.measures import Measures, triplet_measures
 from apparel_embed.training.optimization import OptimizationConfig
-from apparel_embed.training.strategy import batch_share, make_strategy, start_afresh
+from apparel_embed.training.strategy import batch_share, make_strategy, reset_and_seed
 from apparel_embed.training.summaries import BatchSummaries
 from apparel_embed.training.validation import make_validation
 
@@ -52,7 +52,7 @@ def build() -> tf.keras.Model:
 
 def train(name: str, prepared: Path, directory: Path) -> dict[str, np.ndarray]:
     """Returns the weights, the last loss and best validation, and what was measured of a batch."""
-    start_afresh(0)
+    reset_and_seed(0)
     strategy = make_strategy(name)
     dataset = PreparedDataset.open(prepared)
     records = dataset.select(split="train")

@@ -22,7 +22,7 @@ from absl import flags, logging
 
 from apparel_embed.cli import app
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import NOTHING_WRITTEN, command, tell_end
+from apparel_embed.cli.ending import NOTHING_WRITTEN, command, print_summary
 from apparel_embed.cli.index_flags import IndexFlags
 from apparel_embed.cli.search_flags import SearchRunFlags
 from apparel_embed.common.errors import UserError
@@ -95,7 +95,7 @@ def main() -> None:
             "finds them, but worse than those it was trained on; train it anew with them",
             ", ".join(done.unknown),
         )
-    tell_end(
+    print_summary(
         [
             (
                 "Index",
@@ -118,7 +118,7 @@ def remove() -> None:
             raise UserError(f"{_RUN.index_uri}: no version of the index is whole; fill it first")
         keys = named_keys(index, version, _DELETE.value or [], _DELETE_ITEM.value or [])
         if _DRY_RUN.is_given:
-            tell_end(
+            print_summary(
                 [
                     ("Pictures", f"{len(keys):,} of {version.pictures:,} would be removed"),
                     NOTHING_WRITTEN,
@@ -126,7 +126,7 @@ def remove() -> None:
             )
             return
         version = remove_pictures(index, version, keys)
-    tell_end(
+    print_summary(
         [
             ("Index", f"{counted(len(keys), 'picture')} removed, {version.pictures:,} left"),
             ("Service", "one that runs on a file shows this after a restart"),
@@ -143,7 +143,7 @@ def tell_plan(source: IndexSource) -> None:
         answers = "answers now and would afterwards"
     else:
         answers = "would answer" if _SWITCH.value else "would not answer, by --noswitch"
-    tell_end(
+    print_summary(
         [
             ("Index", f"{_RUN.index_uri}, {'there' if index else 'would be made'}"),
             ("Model", f"{plan.model[:16]}, {answers}"),

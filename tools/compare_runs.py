@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.ending import print_summary
 from apparel_embed.cli.evaluation_flags import bootstrap_seed_flag
 from apparel_embed.evaluation.table import render_runs
 from apparel_embed.runs.comparison import (
@@ -59,7 +59,7 @@ def main() -> None:
     else:
         written = [("Written", "nothing; --output=DIR keeps the comparison")]
     export = "python tools/export_saved_model.py --run_dir=<the run to serve>"
-    tell_end([*written, ("Next", export)])
+    print_summary([*written, ("Next", export)])
 
 
 if __name__ == "__main__":

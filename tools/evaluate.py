@@ -12,7 +12,7 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import command, tell_end
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.evaluation_flags import (
     bootstrap_seed_flag,
     measure_speed_flag,
@@ -87,7 +87,7 @@ def main() -> None:
     )
     summaries_stage(_RUN.run_dir, dataset, stage)
     print((stage.directory / TABLES_FILE).read_text("utf-8"))
-    tell_end(
+    print_summary(
         [
             ("Summary", stage.directory / SUMMARY_FILE),
             ("Embeddings", stage.directory / "embeddings"),

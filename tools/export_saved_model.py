@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import command, tell_end
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
 from apparel_embed.runs.stages.serving import (
@@ -64,7 +64,7 @@ def main() -> None:
         serving_kit(stage, Path(_SERVING_KIT.value))
         rows.append(("Serving kit", Path(_SERVING_KIT.value) / "README.md"))
     ask = f"{command('tools/query_server.py', saved_model=saved_model)} --images=<picture>"
-    tell_end([*rows, ("Next", ask)])
+    print_summary([*rows, ("Next", ask)])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from absl import flags
 from apparel_embed.cli import app
 from apparel_embed.cli.define import define_seed
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import command, tell_end
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.model_flags import InitWeightsFlag
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.target_flags import TargetFlags
@@ -56,7 +56,7 @@ def main() -> None:
     unlabelled = stage.result["unlabelled"]
     among = f", {unlabelled} of them unlabelled" if unlabelled else ""
     print(render_teachers(stage.result))
-    tell_end(
+    print_summary(
         [
             (
                 "Targets",

@@ -20,7 +20,7 @@ from absl import flags
 from rich.console import Console
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import tell_end
+from apparel_embed.cli.ending import print_summary
 from apparel_embed.cli.inspect_flags import InspectFlags
 from apparel_embed.cli.machine_flags import ProcessesFlag
 from apparel_embed.data.inspection.findings import ERROR, WARNING
@@ -52,7 +52,7 @@ def main() -> None:
     console = Console() if sys.stdout.isatty() else Console(width=120)
     print_inspection(inspection, console)
     run = f"python tools/run_pipeline.py --manifest={shlex.quote(_MANIFEST.value)}"
-    tell_end(
+    print_summary(
         [
             ("Report", output / PAGE_FILE),
             ("Next", f"{run} --run_dir=runs/mine"),

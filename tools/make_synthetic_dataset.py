@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import command, tell_end
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.machine_flags import ProcessesFlag
 from apparel_embed.cli.synthetic_flags import SyntheticFlags
 from apparel_embed.data.synthetic.generate import generate
@@ -31,7 +31,7 @@ def main() -> None:
     if result.skipped:
         print("The dataset is there already, drawn with the same settings; nothing to do.")
     prepare = {"manifest": result.manifest, "output": "data/prepared"}
-    tell_end(
+    print_summary(
         [
             ("Manifest", f"{result.manifest} ({result.pictures} pictures)"),
             ("Have a look", result.contact_sheet),

@@ -12,7 +12,7 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.define import define_number
-from apparel_embed.cli.ending import command, tell_end
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.evaluation_flags import bootstrap_seed_flag, split_flag
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.evaluation.compression import COMPRESSION_FILE
@@ -69,7 +69,7 @@ def main() -> None:
     model = open_stage(_RUN.run_dir / _STAGE.value)
     stage = compression_stage(_RUN.run_dir, _RUN.dataset(), model, config)
     print((stage.directory / TABLE_FILE).read_text("utf-8"))
-    tell_end(
+    print_summary(
         [
             ("Models", stage.directory),
             ("Costs", stage.directory / COMPRESSION_FILE),

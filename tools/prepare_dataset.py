@@ -18,7 +18,7 @@ from absl import flags
 from apparel_embed.cli import app
 from apparel_embed.cli.data_flags import PrepareFlags
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import NOTHING_WRITTEN, command, tell_end
+from apparel_embed.cli.ending import NOTHING_WRITTEN, command, print_summary
 from apparel_embed.cli.machine_flags import ProcessesFlag
 from apparel_embed.data.prepare import plan_prepare, prepare
 
@@ -35,7 +35,9 @@ def main() -> None:
     if _DRY_RUN.is_given:
         found = plan_prepare(config)
         pictures = f"{len(found.dataset):,} pictures, {found.todo:,} to prepare"
-        tell_end([("Prepared", f"{_OUTPUT.value}: {found.state} ({pictures})"), NOTHING_WRITTEN])
+        print_summary(
+            [("Prepared", f"{_OUTPUT.value}: {found.state} ({pictures})"), NOTHING_WRITTEN]
+        )
         return
     dataset = prepare(config, processes=_PROCESSES.value)
     for vertical, splits in dataset.info["counts"].items():
@@ -43,7 +45,7 @@ def main() -> None:
     given = {"run_dir": "runs/mine", "prepared": dataset.directory}
     train = "tools/train_specialist.py"
     rejected = f"{len(dataset)} pictures, {dataset.reject_count} rejected"
-    tell_end(
+    print_summary(
         [
             ("Prepared", f"{dataset.directory} ({rejected})"),
             ("Next", command(train, **given, verticals="all", stage="combined-start")),

@@ -25,7 +25,7 @@ from apparel_embed.cli import app
 from apparel_embed.cli.data_flags import PrepareFlags
 from apparel_embed.cli.define import define_number
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import command, tell_end
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.evaluation_flags import measure_speed_flag, split_flag
 from apparel_embed.cli.grouping_flags import GroupingFlags
 from apparel_embed.cli.machine_flags import ProcessesFlag
@@ -147,7 +147,7 @@ def main() -> None:
         rows.append(("Report", result.report.directory / PAGE_FILE))
     else:
         rows = [("Measured", f"nothing: split {_SPLIT.value} answers no query")]
-    tell_end(
+    print_summary(
         [
             *rows,
             ("SavedModel", f"{result.saved_model} (the student)"),

@@ -16,7 +16,7 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.define import define_number
-from apparel_embed.cli.ending import command, tell_end
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.search_flags import SearchRunFlags, SourceFlags
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.server import open_searcher
@@ -55,7 +55,7 @@ def main() -> None:
             _ALL_VERTICALS.value,
         )
     print(table_of(found))
-    tell_end([("Next", command("tools/serve_search.py", **_RUN.again))])
+    print_summary([("Next", command("tools/serve_search.py", **_RUN.again))])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from apparel_embed.cli import app
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import command, tell_end
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.grouping_flags import GroupingFlags
 from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
@@ -46,7 +46,7 @@ def main() -> None:
     _TRAINING.start()
     stage = grouping_stage(_RUN.run_dir, _RUN.dataset(), search, training, start)
     print(render_search(read_json(stage.directory / GROUPS_FILE)))
-    tell_end(
+    print_summary(
         [
             ("Groups", stage.directory / GROUPS_FILE),
             ("Next", command("tools/export_targets.py", **_RUN.again)),

@@ -21,7 +21,7 @@ from absl import flags
 from apparel_embed.cli import app
 from apparel_embed.cli.define import LARGEST_SEED, define_number, define_whole_numbers
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import command, tell_end
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.evaluation_flags import split_flag
 from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
@@ -102,7 +102,7 @@ def main() -> None:
             f"[{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}] over {row['queries']} queries, "
             f"{len(row['repeats'])} repeats"
         )
-    tell_end(
+    print_summary(
         [
             ("Figures", stage.directory / SWEEP_FILE),
             ("Curve", stage.directory / CURVE_FILE),

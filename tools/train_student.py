@@ -11,7 +11,7 @@ from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import command, rows_of_training, tell_end
+from apparel_embed.cli.ending import command, print_summary, rows_of_training
 from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.target_flags import StudentStartFlag
@@ -47,7 +47,7 @@ def main() -> None:
     )
     if _DRY_RUN.has_told():
         return
-    tell_end(
+    print_summary(
         [
             *rows_of_training(stage),
             ("TensorBoard", command("tensorboard", logdir=_RUN.run_dir)),

@@ -28,7 +28,7 @@ def command(program: str, **given: object) -> str:
     return " ".join([start, *flags])
 
 
-def tell_end(rows: Iterable[tuple[str, object]]) -> None:
+def print_summary(rows: Iterable[tuple[str, object]]) -> None:
     """Prints names and what they name, one below the other.
 
     Args:
@@ -56,7 +56,7 @@ def _as_to_type(line: str) -> str:
 
 
 def rows_of_training(stage: Stage) -> list[tuple[str, object]]:
-    """Returns what a training ends with, as `tell_end` takes it."""
+    """Returns what a training ends with, as `print_summary` takes it."""
     score = stage.result["validation_r_at_1"]
     validated = "" if score is None else f", validation R@1 {score:.3f}"
     return [

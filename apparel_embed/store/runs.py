@@ -22,7 +22,7 @@ from absl import logging
 from apparel_embed.common.cluster import is_chief, wait_for
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import (
-    disk_errors_told,
+    disk_errors_as_user_errors,
     fingerprint_json,
     read_json,
     remove_temporaries,
@@ -77,7 +77,7 @@ def only_run(run_dir: Path) -> Iterator[None]:
         return
     is_new = not run_dir.exists()
     try:
-        with disk_errors_told(run_dir), only_writer(run_dir, run_dir / _RUN_LOCK):
+        with disk_errors_as_user_errors(run_dir), only_writer(run_dir, run_dir / _RUN_LOCK):
             for path in sorted(run_dir.glob(".*.lock")):
                 refuse_if_held(path, run_dir / path.name[1 : -len(".lock")])
             yield
@@ -138,7 +138,7 @@ def run_stage(
         return finished
     if not is_chief():
         return _follow(directory, made_of, work if together else None, renewed, twins)
-    with disk_errors_told(directory), only_writer(directory):
+    with disk_errors_as_user_errors(directory), only_writer(directory):
         refuse_if_held(directory.parent / _RUN_LOCK, directory.parent)
         # Another process may have finished it in between.
         finished = _find_finished(directory, made_of, renewed)

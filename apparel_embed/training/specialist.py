@@ -34,7 +34,7 @@ from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.measures import triplet_measures
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.readiness import LEAST_ITEMS, usable_items
-from apparel_embed.training.strategy import batch_share, make_strategy, start_afresh
+from apparel_embed.training.strategy import batch_share, make_strategy, reset_and_seed
 from apparel_embed.training.summaries import BatchSummaries
 from apparel_embed.training.validation import make_validation, standard_error
 
@@ -129,7 +129,7 @@ def train_specialist(
     records = dataset.select(split="train", verticals=verticals)
     items = dataset.codes("item_id")[0][records]
     seed = config.optimization.seed
-    start_afresh(seed)
+    reset_and_seed(seed)
     if start is not None and usable_items(items, config.min_pictures) < LEAST_ITEMS:
         return _keep(start, verticals, records, config, directory, what)
     strategy = make_strategy(config.strategy)

@@ -129,7 +129,7 @@ def batch_share(strategy: tf.distribute.Strategy) -> BatchShare:
     return BatchShare(named.index * own, own, replicas)
 
 
-def start_afresh(seed: int) -> None:
+def reset_and_seed(seed: int) -> None:
     """Forgets earlier models and seeds everything, so that a training depends on its seed alone."""
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(seed)

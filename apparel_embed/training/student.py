@@ -40,7 +40,7 @@ from apparel_embed.training.input import InputConfig, augmentation, target_batch
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.measures import target_measures
 from apparel_embed.training.optimization import OptimizationConfig
-from apparel_embed.training.strategy import batch_share, make_strategy, start_afresh
+from apparel_embed.training.strategy import batch_share, make_strategy, reset_and_seed
 from apparel_embed.training.summaries import BatchSummaries
 from apparel_embed.training.validation import make_validation, standard_error
 
@@ -200,7 +200,7 @@ def train_student(
     scale = standardising_scale(targets) if config.standardise else None
     loss = make_regression_loss(config.loss, scale)
     seed = config.optimization.seed
-    start_afresh(seed)
+    reset_and_seed(seed)
     strategy = make_strategy(config.strategy)
     store = ImageStore(dataset, records, config.model.image_size, config.input.cache_gib, what)
     codes, names = dataset.codes("vertical")

@@ -393,7 +393,7 @@ def test_every_binary_ends_by_saying_what_it_wrote_and_what_to_run_next(tool):
         assert "_BENCHMARK.tell(" in text
     elif tool in ("query_server.py", "serve_search.py", "launch_local.py"):
         # What they print is for programs, or they end with what they were given to run.
-        assert "tell_end" not in text
+        assert "print_summary" not in text
     else:
-        assert "tell_end(" in text
+        assert "print_summary(" in text
         assert '("Next", ' in text

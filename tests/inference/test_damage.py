@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.inference.damage import telling_damage
+from apparel_embed.inference.damage import report_corrupt_records
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.runs.stages.training import specialist_stage
@@ -55,7 +55,9 @@ def test_a_shard_that_is_cut_off_after_it_was_opened_is_named(tiny_prepared, tmp
     dataset = PreparedDataset.open(directory)
     (shard,) = directory.glob("*.array_record")
     shard.write_bytes(shard.read_bytes()[:5000])
-    read = telling_damage(dataset, lambda ds: list(decoded_batches(ds, np.arange(64), 32, 16)))
+    read = report_corrupt_records(
+        dataset, lambda ds: list(decoded_batches(ds, np.arange(64), 32, 16))
+    )
 
     with pytest.raises(UserError, match=rf"{shard}: record \d+ is damaged \("):
         read(dataset)
@@ -68,4 +70,4 @@ def test_an_error_that_is_nobodys_damage_stays_what_it_is(tiny_prepared):
         raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
 
     with pytest.raises(tf.errors.ResourceExhaustedError):
-        telling_damage(tiny_prepared, fail)(None)
+        report_corrupt_records(tiny_prepared, fail)(None)

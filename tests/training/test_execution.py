@@ -12,7 +12,7 @@ from apparel_embed.serving.saved_model import export_saved_model
 from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
-from apparel_embed.training.strategy import make_strategy, start_afresh
+from apparel_embed.training.strategy import make_strategy, reset_and_seed
 
 SIDE = 16
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
@@ -52,7 +52,7 @@ def batches(first):
 
 
 def make_loop(directory, execution, **more):
-    start_afresh(3)
+    reset_and_seed(3)
     arguments = {
         "build_model": build,
         "model_config": ModelConfig(),

@@ -19,7 +19,7 @@ from apparel_embed.training.optimization import (
     OptimizationConfig,
     make_optimizer,
 )
-from apparel_embed.training.strategy import make_strategy, start_afresh
+from apparel_embed.training.strategy import make_strategy, reset_and_seed
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def make_loop(
     prefer=None,
     **optimization,
 ):
-    start_afresh(3)
+    reset_and_seed(3)
     return TrainingLoop(
         build_model=build,
         model_config=MODEL,

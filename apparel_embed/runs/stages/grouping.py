@@ -10,7 +10,7 @@ from apparel_embed.common.files import write_json
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.grouping.search import SearchConfig, search_groups
 from apparel_embed.grouping.strategies import Groups, groups_without_search
-from apparel_embed.inference.damage import telling_damage
+from apparel_embed.inference.damage import report_corrupt_records
 from apparel_embed.report.hparams import write_sessions
 from apparel_embed.runs.plan import StagePlan
 from apparel_embed.runs.previous import previous_stage
@@ -84,7 +84,7 @@ def grouping_stage(
             **flags,
         },
         inputs={**inputs, **start_input(start, previous)},
-        work=telling_damage(dataset, work),
+        work=report_corrupt_records(dataset, work),
         renewed=("rule", "budget", "affinity_threshold"),
         together=True,
     )

@@ -15,7 +15,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.distillation.references import FrozenBackbone
 from apparel_embed.distillation.targets import TargetsConfig, Teacher, compute_targets
 from apparel_embed.evaluation.embeddings import read_embeddings, write_embeddings
-from apparel_embed.inference.damage import telling_damage
+from apparel_embed.inference.damage import report_corrupt_records
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.runs.previous import (
     model_of,
@@ -137,7 +137,7 @@ def targets_stage(
             **{stage.name: stage.fingerprint for stage in teachers},
             **inputs,
         },
-        work=telling_damage(dataset, work),
+        work=report_corrupt_records(dataset, work),
     )
 
 
@@ -197,7 +197,7 @@ def student_stage(
             **views_input(views),
             targets.name: targets.fingerprint,
         },
-        work=telling_damage(dataset, work),
+        work=report_corrupt_records(dataset, work),
         scratch=[CHECKPOINTS],
         together=True,
     )

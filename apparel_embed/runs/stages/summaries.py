@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.inference.damage import telling_damage
+from apparel_embed.inference.damage import report_corrupt_records
 from apparel_embed.report.inputs import load_inputs
 from apparel_embed.report.tensorboard import write_summaries
 from apparel_embed.runs.stages.training import SUMMARY_FILE
@@ -38,6 +38,6 @@ def summaries_stage(
         run_dir / SUMMARIES,
         flags={},
         inputs={"prepared": dataset.fingerprint, evaluation.name: evaluation.fingerprint},
-        work=telling_damage(dataset, work),
+        work=report_corrupt_records(dataset, work),
         renewed=True,
     )

@@ -24,7 +24,7 @@ from apparel_embed.evaluation.protocol import answered_queries, query_outcomes
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.grouping.strategies import Groups, format_groups
 from apparel_embed.grouping.trials import Group
-from apparel_embed.inference.damage import telling_damage
+from apparel_embed.inference.damage import report_corrupt_records
 from apparel_embed.report.hparams import write_sessions
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
 from apparel_embed.runs.plan import StagePlan
@@ -210,7 +210,7 @@ def sweep_stage(
         run_dir / SWEEP,
         flags=stage_flags,
         inputs=inputs,
-        work=telling_damage(dataset, work),
+        work=report_corrupt_records(dataset, work),
         renewed=_RENEWABLE,
         together=True,
     )

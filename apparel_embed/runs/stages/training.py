@@ -25,7 +25,7 @@ from apparel_embed.evaluation.protocol import answered_queries
 from apparel_embed.evaluation.roads import road_cost, roads_table
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import render_comparisons, render_routing, render_tables
-from apparel_embed.inference.damage import telling_damage
+from apparel_embed.inference.damage import report_corrupt_records
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.report.build import write_report
 from apparel_embed.report.inputs import Training, load_inputs
@@ -148,7 +148,7 @@ def specialist_stage(
         run_dir / name,
         flags={"verticals": verticals, **start_flag(start, previous), **flags},
         inputs={**inputs, **start_input(start, previous), **views_input(views)},
-        work=telling_damage(dataset, work),
+        work=report_corrupt_records(dataset, work),
         twins=[place / one for place in (run_dir, *twins_in) for one in names],
         scratch=[CHECKPOINTS],
         together=True,
@@ -326,7 +326,7 @@ def evaluation_stage(
             **{stage.name: stage.fingerprint for stage in (*stages, vertical_head) if stage},
             **weights_input(init_weights),
         },
-        work=telling_damage(dataset, work),
+        work=report_corrupt_records(dataset, work),
     )
 
 
@@ -403,7 +403,7 @@ def report_stage(
             # By what it is, and not by the number of its version.
             **({"saved_model": export.fingerprint} if export else {}),
         },
-        work=telling_damage(dataset, work),
+        work=report_corrupt_records(dataset, work),
         renewed=True,
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.inference.damage import telling_damage
+from apparel_embed.inference.damage import report_corrupt_records
 from apparel_embed.runs.previous import weights_input
 from apparel_embed.store.record import Stage
 from apparel_embed.store.runs import REAL, StageAccess
@@ -75,7 +75,7 @@ def views_stage(
             "views": config.input.views,
         },
         inputs={"prepared": dataset.fingerprint, **weights_input(config.init_weights)},
-        work=telling_damage(dataset, work),
+        work=report_corrupt_records(dataset, work),
     )
 
 
