@@ -9,13 +9,7 @@ the last line is one object: the figures at the largest scale, and `growth`. Abo
 two cores, about one for --part=exact_search.
 """
 
-from __future__ import annotations
-
-from absl import flags
-
 from apparel_embed.benchmarks.pipeline import (
-    PARTS,
-    SCALES,
     PipelineBenchmark,
     run_pipeline_benchmark,
     summary_of,
@@ -23,23 +17,13 @@ from apparel_embed.benchmarks.pipeline import (
 )
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
-from apparel_embed.cli.define import define_whole_numbers
 
-_PARTS = flags.DEFINE_multi_enum("part", list(PARTS), list(PARTS), "what to measure; repeat it")
-_SCALES = define_whole_numbers(
-    "scales",
-    [str(scale) for scale in SCALES],
-    "how many times the smallest number of images to measure (faiss is met at 16)",
-    1,
-    16,
-)
-_BENCHMARK = BenchmarkFlags("pictures, weights and vectors")
+_BENCHMARK = BenchmarkFlags(PipelineBenchmark())
 
 
 def main() -> None:
     """Measures, and prints tables."""
-    scales = sorted({int(scale) for scale in _SCALES.value})
-    results = run_pipeline_benchmark(PipelineBenchmark(_PARTS.value, scales, _BENCHMARK.seed))
+    results = run_pipeline_benchmark(_BENCHMARK.config())
     _BENCHMARK.tell(table_of(results), summary_of(results))
 
 

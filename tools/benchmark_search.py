@@ -6,12 +6,8 @@ Needs a filled index (tools/build_index.py). Locust makes the load, in an enviro
 runs on the same machine, whose cores it shares with the service.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
-
-from absl import flags
 
 from apparel_embed.benchmarks.search import (
     SearchBenchmark,
@@ -22,41 +18,23 @@ from apparel_embed.benchmarks.search import (
 )
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
-from apparel_embed.cli.define import define_number, define_whole_numbers
+from apparel_embed.cli.define import define
 from apparel_embed.cli.run_flags import RunFlags
 
 _RUN = RunFlags()
-_CLIENTS = define_whole_numbers(
-    "clients", ["1", "8", "32"], "numbers of clients, with commas between them", 1, 1000
-)
-_SECONDS = define_number("seconds", 30, "how long each number of clients asks, in seconds", 1, 3600)
-_QUERIES = define_number("queries", 100, "different pictures to search by", 1, 10_000)
-_ENVIRONMENT = flags.DEFINE_string(
-    "locust_environment",
-    "~/.cache/apparel_embed/locust",
-    "directory of the virtual environment for Locust, made where it is missing",
-)
-_BENCHMARK = BenchmarkFlags()
+_BENCHMARK = BenchmarkFlags(SearchBenchmark(service=(), pictures=()))
+_QUERIES = define("queries", 100, "different pictures to search by", 1, 10_000)
 
 
 def main() -> None:
     """Measures, and prints a table."""
     dataset = _RUN.dataset()
-    serve = Path(__file__).with_name("serve_search.py")
-    found = run_search_benchmark(
-        SearchBenchmark(
-            service=[
-                sys.executable,
-                str(serve),
-                f"--run_dir={_RUN.run_dir}",
-                f"--prepared={dataset.directory}",
-            ],
-            pictures=query_pictures(dataset, _QUERIES.value),
-            clients=[int(value) for value in _CLIENTS.value],
-            seconds=_SECONDS.value,
-            locust_environment=Path(_ENVIRONMENT.value).expanduser(),
-        )
+    serve = str(Path(__file__).with_name("serve_search.py"))
+    named = (f"--run_dir={_RUN.run_dir}", f"--prepared={dataset.directory}")
+    config = _BENCHMARK.config(
+        service=[sys.executable, serve, *named], pictures=query_pictures(dataset, _QUERIES.value)
     )
+    found = run_search_benchmark(config)
     _BENCHMARK.tell(table_of(found), summary_of(found))
 
 

@@ -14,12 +14,10 @@ Where one machine is not enough, the same work is an Apache Beam pipeline:
 Its workers need this package, and must see pictures, model and output under the same names.
 """
 
-from __future__ import annotations
-
 from apparel_embed.cli import app
-from apparel_embed.cli.dry_run_flags import DryRunFlag
 from apparel_embed.cli.embed_flags import EmbedFlags
 from apparel_embed.cli.ending import NOTHING_WRITTEN, print_summary
+from apparel_embed.cli.shared_flags import DryRunFlag
 from apparel_embed.inference.bulk import REJECTS_FILE
 
 _EMBED = EmbedFlags()

@@ -7,20 +7,12 @@ Writes <run_dir>/evaluation/summary.json, the same as a table, each model's embe
 the worst queries and the Embedding Projector, is in <run_dir>/summaries.
 """
 
-from __future__ import annotations
-
-from absl import flags
-
 from apparel_embed.cli import app
+from apparel_embed.cli.define import EVALUATION, define, define_seed
 from apparel_embed.cli.ending import command, print_summary
-from apparel_embed.cli.evaluation_flags import (
-    bootstrap_seed_flag,
-    measure_speed_flag,
-    split_flag,
-)
-from apparel_embed.cli.model_flags import InitWeightsFlag
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
-from apparel_embed.cli.serving_flags import vertical_head_flag
+from apparel_embed.cli.shared_flags import measure_speed_flag, split_flag, vertical_head_flag
+from apparel_embed.cli.training_flags import init_weights_flag
 from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.runs.stages.serving import (
     VERTICAL_HEAD,
@@ -42,13 +34,11 @@ from apparel_embed.store.record import find_stage
 
 _RUN = RunFlags()
 _SPECIALISTS = SpecialistsFlag()
-_COMBINED = flags.DEFINE_string(
-    "combined", COMBINED, "stage of the triplet model on all verticals, or none"
-)
-_STUDENT = flags.DEFINE_string("student", STUDENT, "stage of the student, or none")
+_COMBINED = define("combined", COMBINED, "stage of the triplet model on all verticals, or none")
+_STUDENT = define("student", STUDENT, "stage of the student, or none")
 _SPLIT = split_flag()
-_SEED = bootstrap_seed_flag()
-_INIT_WEIGHTS = InitWeightsFlag()
+_SEED = define_seed("the bootstrap", group=EVALUATION)
+_INIT_WEIGHTS = init_weights_flag()
 _MEASURE_SPEED = measure_speed_flag()
 _VERTICAL_HEAD = vertical_head_flag()
 

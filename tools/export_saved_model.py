@@ -10,16 +10,13 @@ before stays. With --serving_kit a directory is written that serves it by Tensor
 Serving.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
-from absl import flags
-
 from apparel_embed.cli import app
+from apparel_embed.cli.define import SERVED, ConfigFlags, define
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
+from apparel_embed.cli.shared_flags import vertical_head_flag
 from apparel_embed.runs.stages.serving import (
     export_stage,
     routing_sentence,
@@ -27,21 +24,22 @@ from apparel_embed.runs.stages.serving import (
     vertical_head_stage,
 )
 from apparel_embed.runs.stages.training import STUDENT
+from apparel_embed.serving.saved_model import ExportConfig
 from apparel_embed.store.record import open_stage
 
 _RUN = RunFlags()
-_STAGE = flags.DEFINE_string("stage", STUDENT, "stage whose model to export")
-_OUTPUT = flags.DEFINE_string(
+_STAGE = define("stage", STUDENT, "stage whose model to export")
+_OUTPUT = define(
     "output",
     None,
     "directory of the versions; by default <run_dir>/saved_model, of a stage other than the "
     "student <run_dir>/saved_model-<stage>, which no server polls",
 )
-_SERVING_KIT = flags.DEFINE_string(
+_SERVING_KIT = define(
     "serving_kit", None, "directory to write that serves the model by TensorFlow Serving, or none"
 )
 _VERTICAL_HEAD = vertical_head_flag()
-_EXPORT = ExportFlags()
+_EXPORT = ConfigFlags(ExportConfig(), SERVED)
 
 
 def main() -> None:

@@ -8,17 +8,13 @@ Each specialist's space is first rotated onto that of a reference (--align_to), 
 student need not learn a different map for each vertical; distances within a group do not change.
 """
 
-from __future__ import annotations
-
-from absl import flags
-
 from apparel_embed.cli import app
-from apparel_embed.cli.define import define_seed
-from apparel_embed.cli.dry_run_flags import DryRunFlag
+from apparel_embed.cli.define import define, define_seed
 from apparel_embed.cli.ending import command, print_summary
-from apparel_embed.cli.model_flags import InitWeightsFlag
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
+from apparel_embed.cli.shared_flags import DryRunFlag
 from apparel_embed.cli.target_flags import TargetFlags
+from apparel_embed.cli.training_flags import init_weights_flag
 from apparel_embed.evaluation.teachers import render_teachers
 from apparel_embed.runs.stages.student import TARGETS, TARGETS_FILE, find_reference, targets_stage
 from apparel_embed.runs.stages.training import student_teachers
@@ -27,8 +23,8 @@ _RUN = RunFlags()
 _DRY_RUN = DryRunFlag()
 _SPECIALISTS = SpecialistsFlag()
 _TARGETS = TargetFlags()
-_STAGE = flags.DEFINE_string("stage", TARGETS, "name of the stage")
-_INIT_WEIGHTS = InitWeightsFlag()
+_STAGE = define("stage", TARGETS, "name of the stage")
+_INIT_WEIGHTS = init_weights_flag()
 _SEED = define_seed("the choice of teachers, and of the random weights of --align_to=frozen")
 
 

@@ -24,8 +24,6 @@ published ones. What is wrong is told with the dataset's own file and row, and t
 written.
 """
 
-from __future__ import annotations
-
 from absl import logging
 
 from apparel_embed.cli import app

@@ -92,7 +92,7 @@ def run_pipeline_benchmark(
       Figures by part and scale.
     """
     results: dict[str, dict[int, Figures]] = {}
-    todo = [(part, scale) for part in config.parts for scale in config.scales]
+    todo = [(part, scale) for part in config.parts for scale in sorted(set(config.scales))]
     for part, scale in progress_bar(todo, what="pipeline", unit="measurements"):
         logging.info("%s, %dx", part, scale)
         results.setdefault(part, {})[scale] = parts[part](scale, config.seed)

@@ -24,6 +24,7 @@ from apparel_embed.benchmarks.measure import resident_mb
 from apparel_embed.benchmarks.process import environment_with
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.settings import setting
 from apparel_embed.common.text import plain_text
 from apparel_embed.data.prepared import PreparedDataset
 
@@ -43,16 +44,21 @@ class SearchBenchmark:
     Attributes:
       service: command that serves the search, to which flags are added.
       pictures: JPEG files' bytes to search by.
-      clients: numbers of clients, each of which asks again as soon as it is answered.
-      seconds: how long each number asks.
-      locust_environment: directory of Locust's virtual environment, made if missing.
     """
 
     service: Sequence[str]
     pictures: Sequence[bytes]
-    clients: Sequence[int]
-    seconds: int
-    locust_environment: Path
+    clients: Sequence[int] = setting(
+        (1, 8, 32),
+        "numbers of clients, with commas between them; each asks again as soon as it is answered",
+        1,
+        1000,
+    )
+    seconds: int = setting(30, "how long each number of clients asks, in seconds", 1, 3600)
+    locust_environment: Path = setting(
+        Path("~/.cache/apparel_embed/locust"),
+        "directory of the virtual environment for Locust, made where it is missing",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

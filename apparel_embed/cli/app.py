@@ -23,7 +23,7 @@ _PIPELINE = "run_pipeline.py"
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Returns the arguments left after flags; ends with one line if a flag is wrong."""
     binary = os.path.basename(argv[0])
-    define_help_flags(argv[0])
+    define_help_flags()
     try:
         rest = flags.FLAGS(list(argv))
     except flags.UnrecognizedFlagError as error:

@@ -55,11 +55,12 @@ def _as_to_type(line: str) -> str:
     return f"{shlex.quote(path)} {rest}"
 
 
-def rows_of_training(stage: Stage) -> list[tuple[str, object]]:
+def training_rows(stage: Stage) -> list[tuple[str, object]]:
     """Returns what a training ends with, as `print_summary` takes it."""
     score = stage.result["validation_r_at_1"]
     validated = "" if score is None else f", validation R@1 {score:.3f}"
     return [
         ("Model", stage.directory / "model"),
         ("Kept", f"step {stage.result['kept_step']}{validated}"),
+        ("TensorBoard", command("tensorboard", logdir=stage.directory.parent)),
     ]

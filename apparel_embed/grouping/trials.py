@@ -52,7 +52,7 @@ class Budget:
     """How much a search may train; None is without end.
 
     Trainings that an earlier search finished count like those of this one, so that a search that
-    was interrupted comes to the same end.
+    was interrupted comes to the same end. The training during which minutes end is finished.
 
     Raises:
       UserError: if one of them is not above 0.
@@ -67,8 +67,8 @@ class Budget:
     )
     minutes: float | None = setting(
         None,
-        "minutes of training that the search may take, finished ones included, that during which "
-        "they end too; by default as many as it wants",
+        "minutes of training that the search may take, finished ones included; by default as many "
+        "as it wants",
         0.1,
         flag="budget_minutes",
     )

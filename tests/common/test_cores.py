@@ -12,7 +12,7 @@ TIED = """
 import os
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 from absl import flags
-from apparel_embed.cli.machine_flags import ProcessesFlag
+from apparel_embed.cli.shared_flags import ProcessesFlag
 from apparel_embed.common.cores import usable_cores
 processes = ProcessesFlag()
 flags.FLAGS(["binary"])

@@ -1,0 +1,93 @@
+"""Flags that several binaries have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import flags
+
+from apparel_embed.cli.define import EVALUATION, SERVED, WHERE, define
+from apparel_embed.common.cores import usable_cores
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.runs.plan import StagePlan
+from apparel_embed.store.runs import REAL, StageAccess
+
+
+def split_flag() -> flags.FlagHolder[str]:
+    """Returns the flag that names the split to evaluate on."""
+    return define(
+        "split", "test", "split to evaluate on", choices=("val", "test"), group=EVALUATION
+    )
+
+
+def measure_speed_flag() -> flags.FlagHolder[bool]:
+    """Returns the flag that says whether the report measures how fast models are."""
+    return define(
+        "measure_speed",
+        True,
+        "measure images per second for the report, and steps for --dry_run; without, a report is "
+        "the same for the same inputs",
+        group=EVALUATION,
+    )
+
+
+def vertical_head_flag() -> flags.FlagHolder[bool]:
+    """Returns the flag that says whether the served model tells an image's vertical."""
+    return define(
+        "vertical_head",
+        False,
+        "train a classifier of verticals on the finished student's features, export it with the "
+        "model and evaluate searches that it routes; the embedding does not change (evaluate takes "
+        "that of the run if there is one)",
+        group=SERVED,
+    )
+
+
+class ProcessesFlag:
+    """How many processes work on images."""
+
+    def __init__(self) -> None:
+        self._processes = define(
+            "processes",
+            0,
+            "processes that work on pictures, 0 for one per core; makes no difference to the "
+            "result",
+            0,
+            256,
+            group=WHERE,
+        )
+
+    @property
+    def value(self) -> int:
+        """Number of processes."""
+        return self._processes.value or usable_cores()
+
+
+class DryRunFlag:
+    """Whether only to tell what would be done."""
+
+    def __init__(self) -> None:
+        self._dry_run = define(
+            "dry_run",
+            False,
+            "tell what would be done, and of what size, without doing or writing anything",
+        )
+        self._plan: StagePlan | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether nothing is to be done."""
+        return self._dry_run.value
+
+    def access(self, run_dir: Path, dataset: PreparedDataset) -> StageAccess:
+        """Returns how stages of a run are made: for real, or not at all."""
+        if not self.is_given:
+            return REAL
+        self._plan = StagePlan(run_dir).of(dataset)
+        return self._plan.access
+
+    def has_told(self) -> bool:
+        """Prints what would be done, if nothing is; returns whether that is so."""
+        if self._plan:
+            print(self._plan.render())
+        return self._plan is not None
