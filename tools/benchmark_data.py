@@ -7,12 +7,7 @@ of a prepared dataset and sets up a sampler of batches; no pictures are read. Be
 pyarrow merely reading the same file. Each runs in a process of its own.
 """
 
-from apparel_embed.benchmarks.data import (
-    DataBenchmark,
-    run_data_benchmark,
-    summary_of,
-    table_of,
-)
+from apparel_embed.benchmarks.data import DataBenchmark, run_data_benchmark, summary_of, table_of
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 

@@ -7,12 +7,7 @@ with TripletMarginLoss, installed into an environment of its own, and the floor:
 pairs of embeddings and their gradient alone. Each runs in a process of its own.
 """
 
-from apparel_embed.benchmarks.losses import (
-    LossBenchmark,
-    run_loss_benchmark,
-    summary_of,
-    table_of,
-)
+from apparel_embed.benchmarks.losses import LossBenchmark, run_loss_benchmark, summary_of, table_of
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 

@@ -33,10 +33,7 @@ from apparel_embed.search.version import IndexSettings
 _RUN = SearchRunFlags()
 _SETTINGS = ConfigFlags(IndexSettings(), "Index")
 _SPLITS = define(
-    "split",
-    (),
-    "index pictures of this split only; repeat it; by default all",
-    choices=SPLITS,
+    "split", (), "index pictures of this split only; repeat it; by default all", choices=SPLITS
 )
 _EMBEDDINGS = define(
     "embeddings",
@@ -93,11 +90,7 @@ def fill(source: IndexSource) -> list[tuple[str, object]]:
     """Fills the index; returns what was done."""
     with _RUN.index() as index:
         done = fill_index(
-            index,
-            source,
-            _SETTINGS.config(),
-            replace_all=_REPLACE_ALL.value,
-            switch=_SWITCH.value,
+            index, source, _SETTINGS.config(), replace_all=_REPLACE_ALL.value, switch=_SWITCH.value
         )
     if done.unknown:
         logging.warning(

@@ -14,11 +14,7 @@ from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.shared_flags import measure_speed_flag, split_flag, vertical_head_flag
 from apparel_embed.cli.training_flags import init_weights_flag
 from apparel_embed.report.build import PAGE_FILE
-from apparel_embed.runs.stages.serving import (
-    VERTICAL_HEAD,
-    latest_saved_model,
-    vertical_head_stage,
-)
+from apparel_embed.runs.stages.serving import VERTICAL_HEAD, latest_saved_model, vertical_head_stage
 from apparel_embed.runs.stages.summaries import summaries_stage
 from apparel_embed.runs.stages.training import (
     COMBINED,

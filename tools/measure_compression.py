@@ -11,11 +11,7 @@ from apparel_embed.cli.define import ConfigFlags, define
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.evaluation.compression import COMPRESSION_FILE
-from apparel_embed.runs.stages.compression import (
-    TABLE_FILE,
-    CompressionConfig,
-    compression_stage,
-)
+from apparel_embed.runs.stages.compression import TABLE_FILE, CompressionConfig, compression_stage
 from apparel_embed.runs.stages.training import STUDENT
 from apparel_embed.store.record import open_stage
 

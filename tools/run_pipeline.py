@@ -30,11 +30,7 @@ from apparel_embed.cli.shared_flags import (
     split_flag,
     vertical_head_flag,
 )
-from apparel_embed.cli.target_flags import (
-    TargetFlags,
-    specialist_start_flag,
-    student_start_flag,
-)
+from apparel_embed.cli.target_flags import TargetFlags, specialist_start_flag, student_start_flag
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
 from apparel_embed.common.cluster import read_cluster
 from apparel_embed.common.files import read_json

@@ -26,11 +26,7 @@ from apparel_embed.runs.stages.training import COMBINED_START, specialist_stage
 
 _RUN = RunFlags()
 _VERTICALS = define(
-    "verticals",
-    None,
-    "comma-separated verticals of the group, or all",
-    kind=tuple,
-    required=True,
+    "verticals", None, "comma-separated verticals of the group, or all", kind=tuple, required=True
 )
 _STAGE = define("stage", None, "name of the stage; by default specialist-<verticals joined by +>")
 _START = specialist_start_flag()

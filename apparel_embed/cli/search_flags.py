@@ -144,12 +144,7 @@ class LimitFlags:
     def __init__(self) -> None:
         default, group = Limits(), "Limits of the service"
         self._max_mb = define(
-            "max_upload_mb",
-            default.max_bytes / 1e6,
-            "of an upload, in MB",
-            0.01,
-            1e3,
-            group=group,
+            "max_upload_mb", default.max_bytes / 1e6, "of an upload, in MB", 0.01, 1e3, group=group
         )
         self._limits = ConfigFlags(default, group)
         self._api_key_file = define(
