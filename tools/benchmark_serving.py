@@ -20,7 +20,9 @@ from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.define import define_number
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.runs.stages.training import STUDENT, single_specialists
+from apparel_embed.runs.stages.specialist import single_specialists
+from apparel_embed.runs.walk import Run
+from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 
 _DEFAULT = ServingBenchmark()
@@ -53,7 +55,7 @@ def main() -> None:
     )
     if _RUN.given:
         dataset = _RUN.dataset()
-        specialists = single_specialists(_RUN.run_dir, dataset.verticals)
+        specialists = single_specialists(Run(_RUN.run_dir, dataset))
         student = open_stage(_RUN.run_dir / STUDENT)
         subjects = subjects_of_run(
             dataset,

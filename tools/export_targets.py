@@ -20,8 +20,13 @@ from apparel_embed.cli.model_flags import InitWeightsFlag
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.target_flags import TargetFlags
 from apparel_embed.evaluation.teachers import render_teachers
-from apparel_embed.runs.stages.student import TARGETS, TARGETS_FILE, find_reference, targets_stage
-from apparel_embed.runs.stages.training import student_teachers
+from apparel_embed.runs.stages.targets import (
+    TARGETS_FILE,
+    find_reference,
+    student_teachers,
+    targets_stage,
+)
+from apparel_embed.store.names import TARGETS
 
 _RUN = RunFlags()
 _DRY_RUN = DryRunFlag()
@@ -34,22 +39,21 @@ _SEED = define_seed("the choice of teachers, and of the random weights of --alig
 
 def main() -> None:
     """Exports the targets and says where they are."""
-    dataset, specialists = _RUN.dataset(), _SPECIALISTS.stages(_RUN)
+    run = _DRY_RUN.run(_RUN.run_dir, _RUN.dataset())
+    specialists = _SPECIALISTS.stages(_RUN)
     reference = find_reference(
         _TARGETS.align_to,
-        _RUN.run_dir,
+        run,
         specialists,
         init_weights=_INIT_WEIGHTS.value,
         seed=_SEED.value,
     )
     stage = targets_stage(
-        _RUN.run_dir,
-        dataset,
-        student_teachers(_RUN.run_dir, dataset.verticals, specialists),
+        run,
+        student_teachers(run, specialists),
         reference,
         _TARGETS.config(specialists[0].flags["model"]["embedding_dim"], _SEED.value),
         _STAGE.value,
-        access=_DRY_RUN.access(_RUN.run_dir, dataset),
     )
     if _DRY_RUN.has_told():
         return

@@ -22,8 +22,9 @@ from apparel_embed.runs.stages.compression import (
     CompressionConfig,
     compression_stage,
 )
-from apparel_embed.runs.stages.training import STUDENT
+from apparel_embed.runs.walk import Run
 from apparel_embed.serving.tflite import TFLITE_KINDS
+from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 
 _DEFAULT = CompressionConfig()
@@ -67,7 +68,7 @@ def main() -> None:
         seed=_SEED.value,
     )
     model = open_stage(_RUN.run_dir / _STAGE.value)
-    stage = compression_stage(_RUN.run_dir, _RUN.dataset(), model, config)
+    stage = compression_stage(Run(_RUN.run_dir, _RUN.dataset()), model, config)
     print((stage.directory / TABLE_FILE).read_text("utf-8"))
     print_summary(
         [

@@ -43,9 +43,10 @@ from apparel_embed.common.cluster import read_cluster
 from apparel_embed.common.files import read_json
 from apparel_embed.evaluation.deployment import COMBINED, model_to_deploy
 from apparel_embed.report.build import PAGE_FILE
+from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.expected_time import expected_time
-from apparel_embed.runs.pipeline import PipelineConfig, plan_pipeline, run_pipeline
-from apparel_embed.runs.stages.training import SUMMARY_FILE, TABLES_FILE
+from apparel_embed.runs.pipeline import plan_pipeline, run_pipeline
+from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, TABLES_FILE
 from apparel_embed.training.readiness import JOIN, SMALL_VERTICALS
 
 _RUN = RunFlag()

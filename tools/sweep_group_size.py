@@ -32,7 +32,6 @@ from apparel_embed.runs.stages.sweep import (
     PER_MODEL,
     PER_VERTICAL,
     SweepConfig,
-    plan_sweep,
     sweep_stage,
 )
 
@@ -91,11 +90,11 @@ def main() -> None:
         split=_SPLIT.value,
     )
     trainings = _SPECIALIST.config(), _STUDENT.config()
-    if _DRY_RUN.is_given:
-        print(plan_sweep(_RUN.run_dir, _RUN.dataset(), sweep, *trainings).render())
+    if not _DRY_RUN.is_given:
+        _TRAINING.start()
+    stage = sweep_stage(_DRY_RUN.run(_RUN.run_dir, _RUN.dataset()), sweep, *trainings)
+    if _DRY_RUN.has_told():
         return
-    _TRAINING.start()
-    stage = sweep_stage(_RUN.run_dir, _RUN.dataset(), sweep, *trainings)
     for row in stage.result["rows"]:
         print(
             f"{group_size(row):5.4g} verticals, {row['model']:8s} R@1 {row['r_at_1']:.3f} "

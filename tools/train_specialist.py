@@ -26,7 +26,8 @@ from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.target_flags import SpecialistStartFlag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
-from apparel_embed.runs.stages.training import COMBINED_START, specialist_stage
+from apparel_embed.runs.stages.specialist import specialist_stage
+from apparel_embed.store.names import COMBINED_START
 
 _RUN = RunFlags()
 _VERTICALS = flags.DEFINE_list(
@@ -46,16 +47,14 @@ def main() -> None:
     """Trains the specialist and says where it is."""
     if not _DRY_RUN.is_given:
         _TRAINING.start()
-    dataset = _RUN.dataset()
-    verticals = dataset.verticals if _VERTICALS.value == ["all"] else _VERTICALS.value
+    run = _DRY_RUN.run(_RUN.run_dir, _RUN.dataset())
+    verticals = run.dataset.verticals if _VERTICALS.value == ["all"] else _VERTICALS.value
     stage = specialist_stage(
-        _RUN.run_dir,
-        dataset,
+        run,
         verticals,
         _SPECIALIST.config(),
         _STAGE.value,
         None if _STAGE.value == COMBINED_START else _START.stage(_RUN, _MODEL.init_from),
-        access=_DRY_RUN.access(_RUN.run_dir, dataset),
     )
     if _DRY_RUN.has_told():
         return

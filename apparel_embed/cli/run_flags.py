@@ -10,7 +10,7 @@ from absl import flags
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.runs.stages.training import specialist_name
+from apparel_embed.store.names import specialist_name
 from apparel_embed.store.record import Stage, open_stage
 
 
