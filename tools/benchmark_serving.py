@@ -17,7 +17,9 @@ from apparel_embed.benchmarks.serving import (
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.runs.stages.training import STUDENT, single_specialists
+from apparel_embed.runs.stages.specialist import single_specialists
+from apparel_embed.runs.walk import Run
+from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 
 _RUN = RunFlags(optional="it has one specialist per vertical; by default models are made up")
@@ -29,7 +31,7 @@ def main() -> None:
     config = _BENCHMARK.config()
     if _RUN.given:
         dataset = _RUN.dataset()
-        specialists = single_specialists(_RUN.run_dir, dataset.verticals)
+        specialists = single_specialists(Run(_RUN.run_dir, dataset))
         subjects = subjects_of_run(
             dataset,
             open_stage(_RUN.run_dir / STUDENT).directory / "model",

@@ -17,14 +17,11 @@ from apparel_embed.cli.define import SERVED, ConfigFlags, define
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.shared_flags import vertical_head_flag
-from apparel_embed.runs.stages.serving import (
-    export_stage,
-    routing_sentence,
-    serving_kit,
-    vertical_head_stage,
-)
-from apparel_embed.runs.stages.training import STUDENT
+from apparel_embed.runs.stages.saved_model import export_stage, serving_kit
+from apparel_embed.runs.stages.vertical_head import vertical_head_stage
+from apparel_embed.runs.walk import Run
 from apparel_embed.serving.saved_model import ExportConfig
+from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 
 _RUN = RunFlags()
@@ -44,11 +41,10 @@ _EXPORT = ConfigFlags(ExportConfig(), SERVED)
 
 def main() -> None:
     """Exports the model and says where it is."""
-    dataset, model = _RUN.dataset(), open_stage(_RUN.run_dir / _STAGE.value)
-    head = vertical_head_stage(_RUN.run_dir, dataset, model) if _VERTICAL_HEAD.value else None
+    run, model = Run(_RUN.run_dir, _RUN.dataset()), open_stage(_RUN.run_dir / _STAGE.value)
+    head = vertical_head_stage(run, model) if _VERTICAL_HEAD.value else None
     stage = export_stage(
-        _RUN.run_dir,
-        dataset,
+        run,
         model,
         _EXPORT.config(),
         vertical_head=head,
@@ -57,7 +53,7 @@ def main() -> None:
     saved_model = stage.directory
     rows: list[tuple[str, object]] = [("SavedModel", saved_model)]
     if head:
-        rows.append(("Routing", routing_sentence(head)))
+        rows.append(("Routing", head.result["searches"]))
     if _SERVING_KIT.value:
         serving_kit(stage, Path(_SERVING_KIT.value))
         rows.append(("Serving kit", Path(_SERVING_KIT.value) / "README.md"))

@@ -37,9 +37,10 @@ from apparel_embed.common.files import read_json
 from apparel_embed.data.prepare import PrepareConfig
 from apparel_embed.evaluation.deployment import COMBINED, model_to_deploy
 from apparel_embed.report.build import PAGE_FILE
+from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.expected_time import expected_time
-from apparel_embed.runs.pipeline import PipelineConfig, plan_pipeline, run_pipeline
-from apparel_embed.runs.stages.training import SUMMARY_FILE, TABLES_FILE
+from apparel_embed.runs.pipeline import plan_pipeline, run_pipeline
+from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, TABLES_FILE
 from apparel_embed.serving.saved_model import ExportConfig
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
@@ -60,12 +61,6 @@ _MEASURE_SPEED = measure_speed_flag()
 _VERTICAL_HEAD = vertical_head_flag()
 _EXPORT = ConfigFlags(ExportConfig(), SERVED)
 _PROCESSES = ProcessesFlag()
-_REDO_FROM = define(
-    "redo_from",
-    (),
-    "stages to make anew, with all that was made from them; the old ones are kept in "
-    "<run_dir>/replaced/<number>",
-)
 _DRY_RUN = DryRunFlag()
 _SYNTHETIC = synthetic_flags()
 _PREPARE = PrepareFlags()
@@ -94,7 +89,6 @@ def main() -> None:
         measure_speed=_MEASURE_SPEED.value,
         vertical_head=_VERTICAL_HEAD.value,
         export=_EXPORT.config(),
-        redo_from=tuple(_REDO_FROM.value),
     )
     if _DRY_RUN.is_given:
         _tell_plan(config)

@@ -18,8 +18,7 @@ from apparel_embed.cli.target_flags import specialist_start_flag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
 from apparel_embed.common.files import read_json
 from apparel_embed.grouping.table import render_search
-from apparel_embed.runs.plan import StagePlan
-from apparel_embed.runs.stages.grouping import GROUPS_FILE, grouping_stage, plan_grouping
+from apparel_embed.runs.stages.grouping import GROUPS_FILE, grouping_stage
 
 _RUN = RunFlags()
 _GROUPING = GroupingFlags(default="affinity")
@@ -33,14 +32,12 @@ def main() -> None:
     """Searches, and says what was found."""
     search, training = _GROUPING.config(), _SPECIALIST.config()
     start = _START.stage(_RUN, _TRAINING.init_from)
-    if _DRY_RUN.is_given:
-        dataset = _RUN.dataset()
-        plan = StagePlan(_RUN.run_dir).of(dataset)
-        plan_grouping(plan, _RUN.run_dir, dataset, search, training, start)
-        print(plan.render())
+    if not _DRY_RUN.is_given:
+        _TRAINING.start()
+    run = _DRY_RUN.run(_RUN.run_dir, _RUN.dataset())
+    stage = grouping_stage(run, search, training, start)
+    if _DRY_RUN.has_told():
         return
-    _TRAINING.start()
-    stage = grouping_stage(_RUN.run_dir, _RUN.dataset(), search, training, start)
     groups = stage.directory / GROUPS_FILE
     print(render_search(read_json(groups)))
     print_summary([("Groups", groups), ("Next", command("tools/export_targets.py", **_RUN.again))])

@@ -21,7 +21,7 @@ from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.shared_flags import DryRunFlag
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, group_size
-from apparel_embed.runs.stages.sweep import SweepConfig, plan_sweep, sweep_stage
+from apparel_embed.runs.stages.sweep import SweepConfig, sweep_stage
 
 _RUN = RunFlags()
 _SWEEP = ConfigFlags(SweepConfig())
@@ -34,11 +34,11 @@ _STUDENT = StudentFlags(_TRAINING)
 def main() -> None:
     """Trains, evaluates and says where the curve is."""
     configs = _SWEEP.config(), _SPECIALIST.config(), _STUDENT.config()
-    if _DRY_RUN.is_given:
-        print(plan_sweep(_RUN.run_dir, _RUN.dataset(), *configs).render())
+    if not _DRY_RUN.is_given:
+        _TRAINING.start()
+    stage = sweep_stage(_DRY_RUN.run(_RUN.run_dir, _RUN.dataset()), *configs)
+    if _DRY_RUN.has_told():
         return
-    _TRAINING.start()
-    stage = sweep_stage(_RUN.run_dir, _RUN.dataset(), *configs)
     for row in stage.result["rows"]:
         print(
             f"{group_size(row):5.4g} verticals, {row['model']:8s} R@1 {row['r_at_1']:.3f} "

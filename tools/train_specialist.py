@@ -22,7 +22,8 @@ from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.shared_flags import DryRunFlag
 from apparel_embed.cli.target_flags import specialist_start_flag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
-from apparel_embed.runs.stages.training import COMBINED_START, specialist_stage
+from apparel_embed.runs.stages.specialist import specialist_stage
+from apparel_embed.store.names import COMBINED_START
 
 _RUN = RunFlags()
 _VERTICALS = define(
@@ -39,15 +40,13 @@ def main() -> None:
     """Trains the specialist and says where it is."""
     if not _DRY_RUN.is_given:
         _TRAINING.start()
-    dataset = _RUN.dataset()
+    run = _DRY_RUN.run(_RUN.run_dir, _RUN.dataset())
     stage = specialist_stage(
-        _RUN.run_dir,
-        dataset,
-        dataset.verticals if _VERTICALS.value == ["all"] else _VERTICALS.value,
+        run,
+        run.dataset.verticals if _VERTICALS.value == ["all"] else _VERTICALS.value,
         _SPECIALIST.config(),
         _STAGE.value,
         None if _STAGE.value == COMBINED_START else _START.stage(_RUN, _TRAINING.init_from),
-        access=_DRY_RUN.access(_RUN.run_dir, dataset),
     )
     if not _DRY_RUN.has_told():
         print_summary(

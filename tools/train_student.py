@@ -12,8 +12,8 @@ from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.shared_flags import DryRunFlag
 from apparel_embed.cli.target_flags import student_start_flag
 from apparel_embed.cli.training_flags import StudentFlags, TrainingFlags
-from apparel_embed.runs.stages.student import TARGETS, student_stage
-from apparel_embed.runs.stages.training import STUDENT
+from apparel_embed.runs.stages.student import student_stage
+from apparel_embed.store.names import STUDENT, TARGETS
 from apparel_embed.store.record import open_stage
 
 _RUN = RunFlags()
@@ -29,15 +29,13 @@ def main() -> None:
     """Trains the student and says where it is."""
     if not _DRY_RUN.is_given:
         _TRAINING.start()
-    dataset = _RUN.dataset()
+    run = _DRY_RUN.run(_RUN.run_dir, _RUN.dataset())
     stage = student_stage(
-        _RUN.run_dir,
-        dataset,
+        run,
         open_stage(_RUN.run_dir / _TARGETS.value),
         _STUDENT.config(),
         _START.stage(_RUN, _TRAINING.init_from),
         name=_STAGE.value,
-        access=_DRY_RUN.access(_RUN.run_dir, dataset),
     )
     if not _DRY_RUN.has_told():
         print_summary([*training_rows(stage), ("Next", command("tools/evaluate.py", **_RUN.again))])

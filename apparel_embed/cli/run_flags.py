@@ -9,7 +9,7 @@ from typing import cast
 from apparel_embed.cli.define import define
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.runs.stages.training import specialist_name
+from apparel_embed.store.names import specialist_name
 from apparel_embed.store.record import Stage, open_stage
 
 

@@ -10,7 +10,7 @@ from apparel_embed.cli.define import EVALUATION, SERVED, WHERE, define
 from apparel_embed.common.cores import usable_cores
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.runs.plan import StagePlan
-from apparel_embed.store.runs import REAL, StageAccess
+from apparel_embed.runs.walk import Run
 
 
 def split_flag() -> flags.FlagHolder[str]:
@@ -79,12 +79,12 @@ class DryRunFlag:
         """Whether nothing is to be done."""
         return self._dry_run.value
 
-    def access(self, run_dir: Path, dataset: PreparedDataset) -> StageAccess:
-        """Returns how stages of a run are made: for real, or not at all."""
+    def run(self, run_dir: Path, dataset: PreparedDataset) -> Run:
+        """Returns a run whose stages are made for real, or not at all."""
         if not self.is_given:
-            return REAL
-        self._plan = StagePlan(run_dir).of(dataset)
-        return self._plan.access
+            return Run(run_dir, dataset)
+        self._plan = StagePlan(run_dir)
+        return Run(run_dir, dataset, self._plan.access)
 
     def has_told(self) -> bool:
         """Prints what would be done, if nothing is; returns whether that is so."""

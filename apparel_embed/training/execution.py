@@ -58,12 +58,3 @@ class ExecutionConfig:
                 f"--jit_compile with {replicas} replicas: allowed with 1, as losses and batch norm "
                 "ask the other replicas for their part of the batch, which XLA does not compile"
             )
-
-    def decisive(self) -> dict[str, object]:
-        """Returns what may change a result and is not as usual, by name."""
-        usual = ExecutionConfig()
-        return {
-            name: getattr(self, name)
-            for name in ("precision", "jit_compile", "sync_batch_norm")
-            if getattr(self, name) != getattr(usual, name)
-        }

@@ -9,7 +9,8 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.inference.damage import report_corrupt_records
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.runs.stages.training import specialist_stage
+from apparel_embed.runs.stages.specialist import specialist_stage
+from apparel_embed.runs.walk import Run
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
@@ -36,7 +37,7 @@ def train(dataset, run_dir, cache_gib):
         pictures_per_item=4,
         input=InputConfig(cache_gib=cache_gib),
     )
-    return specialist_stage(run_dir, dataset, dataset.verticals, config, "combined")
+    return specialist_stage(Run(run_dir, dataset), dataset.verticals, config, "combined")
 
 
 @pytest.mark.parametrize("cache_gib", [1.0, 0.0])

@@ -213,14 +213,6 @@ def test_compilation_is_refused_on_several_replicas():
         ExecutionConfig(jit_compile=True).check(2)
 
 
-def test_only_what_may_change_a_result_and_is_not_as_usual_decides():
-    assert ExecutionConfig(profile_steps=(1, 2)).decisive() == {}
-    assert ExecutionConfig("bfloat16", sync_batch_norm=False).decisive() == {
-        "precision": "bfloat16",
-        "sync_batch_norm": False,
-    }
-
-
 @pytest.mark.parametrize(("scale", "factor"), [("none", 1), ("linear", 4), ("sqrt", 2)])
 def test_learning_rates_grow_with_replicas_as_told(scale, factor):
     config = OptimizationConfig(
