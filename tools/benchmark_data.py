@@ -11,7 +11,7 @@ from apparel_embed.benchmarks.data import DataBenchmark, run_data_benchmark, sum
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 
-_BENCHMARK = BenchmarkFlags(DataBenchmark())
+_BENCHMARK = BenchmarkFlags(DataBenchmark)
 
 
 def main() -> None:

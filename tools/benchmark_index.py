@@ -11,7 +11,7 @@ from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.define import define
 from apparel_embed.search.version import INDEX_KINDS, IndexSettings
 
-_BENCHMARK = BenchmarkFlags(IndexBenchmark())
+_BENCHMARK = BenchmarkFlags(IndexBenchmark)
 _KINDS = define(
     "index_kind",
     (IndexSettings().kind,),

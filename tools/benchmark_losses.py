@@ -11,7 +11,7 @@ from apparel_embed.benchmarks.losses import LossBenchmark, run_loss_benchmark, s
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 
-_BENCHMARK = BenchmarkFlags(LossBenchmark())
+_BENCHMARK = BenchmarkFlags(LossBenchmark)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from apparel_embed.benchmarks.pipeline import (
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 
-_BENCHMARK = BenchmarkFlags(PipelineBenchmark())
+_BENCHMARK = BenchmarkFlags(PipelineBenchmark)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from apparel_embed.cli.define import define
 from apparel_embed.cli.run_flags import RunFlags
 
 _RUN = RunFlags()
-_BENCHMARK = BenchmarkFlags(SearchBenchmark(service=(), pictures=()))
+_BENCHMARK = BenchmarkFlags(SearchBenchmark)
 _QUERIES = define("queries", 100, "different pictures to search by", 1, 10_000)
 
 

@@ -23,7 +23,7 @@ from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 
 _RUN = RunFlags(optional="it has one specialist per vertical; by default models are made up")
-_BENCHMARK = BenchmarkFlags(ServingBenchmark())
+_BENCHMARK = BenchmarkFlags(ServingBenchmark)
 
 
 def main() -> None:

@@ -14,8 +14,6 @@ collection of its own beside the old ones, which answer until the new one is who
 what would be added, and what removed.
 """
 
-from pathlib import Path
-
 from absl import flags, logging
 
 from apparel_embed.cli import app
@@ -25,27 +23,13 @@ from apparel_embed.cli.search_flags import SearchRunFlags
 from apparel_embed.cli.shared_flags import DryRunFlag
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted
-from apparel_embed.data.manifest import SPLITS
 from apparel_embed.search.build import fill_index, named_keys, plan_index, remove_pictures
 from apparel_embed.search.source import IndexSource
 from apparel_embed.search.version import IndexSettings
 
 _RUN = SearchRunFlags()
-_SETTINGS = ConfigFlags(IndexSettings(), "Index")
-_SPLITS = define(
-    "split", (), "index pictures of this split only; repeat it; by default all", choices=SPLITS
-)
-_EMBEDDINGS = define(
-    "embeddings",
-    None,
-    "Parquet file of `record` and `embedding`, made by the same model, instead of embedding anew",
-)
-_BULK = define(
-    "bulk",
-    None,
-    "Parquet file, or directory of some, of `image`, `item_id`, `vertical` and `embedding`, made "
-    "by the same model, to be added",
-)
+_SETTINGS = ConfigFlags(IndexSettings, "Index")
+_SOURCE = ConfigFlags(IndexSource)
 _REPLACE_ALL = define(
     "replace_all", False, "remove all pictures of this model that are not among those given"
 )
@@ -67,17 +51,11 @@ flags.mark_flags_as_mutual_exclusive(["embeddings", "bulk", "delete_item"])
 def main() -> None:
     """Fills the index, or removes from it, and says what was done."""
     if _DELETE.value or _DELETE_ITEM.value:
-        if _REPLACE_ALL.value or _SPLITS.value:
+        if _REPLACE_ALL.value or _SOURCE.is_given("splits"):
             raise UserError("--delete and --delete_item: not with --replace_all or --split")
         rows = remove()
     else:
-        source = IndexSource(
-            saved_model=_RUN.newest_model(),
-            prepared=_RUN.prepared,
-            splits=tuple(_SPLITS.value),
-            embeddings=Path(_EMBEDDINGS.value) if _EMBEDDINGS.value else None,
-            bulk=Path(_BULK.value) if _BULK.value else None,
-        )
+        source = _SOURCE.config(saved_model=_RUN.newest_model(), prepared=_RUN.prepared)
         rows = plan(source) if _DRY_RUN.is_given else fill(source)
     if _DRY_RUN.is_given:
         print_summary([*rows, NOTHING_WRITTEN])

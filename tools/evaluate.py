@@ -8,12 +8,12 @@ the worst queries and the Embedding Projector, is in <run_dir>/summaries.
 """
 
 from apparel_embed.cli import app
-from apparel_embed.cli.define import EVALUATION, define, define_seed
+from apparel_embed.cli.define import EVALUATION, ConfigFlags, define, define_seed
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
-from apparel_embed.cli.shared_flags import measure_speed_flag, split_flag, vertical_head_flag
 from apparel_embed.cli.training_flags import init_weights_flag
 from apparel_embed.report.build import PAGE_FILE
+from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, TABLES_FILE, Models, evaluation_stage
 from apparel_embed.runs.stages.registry import STAGES
 from apparel_embed.runs.stages.report import report_stage
@@ -29,15 +29,14 @@ _RUN = RunFlags()
 _SPECIALISTS = SpecialistsFlag()
 _COMBINED = define("combined", COMBINED, "stage of the triplet model on all verticals, or none")
 _STUDENT = define("student", STUDENT, "stage of the student, or none")
-_SPLIT = split_flag()
+_PIPELINE = ConfigFlags(PipelineConfig, only=("split", "measure_speed", "vertical_head"))
 _SEED = define_seed("the bootstrap", group=EVALUATION)
 _INIT_WEIGHTS = init_weights_flag()
-_MEASURE_SPEED = measure_speed_flag()
-_VERTICAL_HEAD = vertical_head_flag()
 
 
 def main() -> None:
     """Evaluates, prints the tables, and writes the report."""
+    given = _PIPELINE.values()
     run, head = Run(_RUN.run_dir, _RUN.dataset()), None
     models = Models(
         specialists=single_specialists(run),
@@ -45,15 +44,15 @@ def main() -> None:
         combined=_RUN.stage(_COMBINED.value),
         student=_RUN.stage(_STUDENT.value),
     )
-    wanted = _VERTICAL_HEAD.value
-    if not _VERTICAL_HEAD.present:
+    wanted = given["vertical_head"]
+    if not _PIPELINE.is_given("vertical_head"):
         wanted = run.find(VERTICAL_HEAD) is not None
     if models.student and wanted:
         head = vertical_head_stage(run, models.student)
     stage = evaluation_stage(
         run,
         models,
-        split=_SPLIT.value,
+        split=given["split"],
         init_weights=_INIT_WEIGHTS.value,
         seed=_SEED.value,
         vertical_head=head,
@@ -64,7 +63,7 @@ def main() -> None:
         models,
         export=latest_saved_model(_RUN.run_dir / SAVED_MODEL),
         shown=shown_in_report(run, STAGES),
-        measure_speed=_MEASURE_SPEED.value,
+        measure_speed=given["measure_speed"],
     )
     summaries_stage(run, stage)
     print((stage.directory / TABLES_FILE).read_text("utf-8"))

@@ -16,7 +16,7 @@ from apparel_embed.cli import app
 from apparel_embed.cli.define import SERVED, ConfigFlags, define
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.cli.shared_flags import vertical_head_flag
+from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.stages.saved_model import export_stage, serving_kit
 from apparel_embed.runs.stages.vertical_head import vertical_head_stage
 from apparel_embed.runs.walk import Run
@@ -35,14 +35,14 @@ _OUTPUT = define(
 _SERVING_KIT = define(
     "serving_kit", None, "directory to write that serves the model by TensorFlow Serving, or none"
 )
-_VERTICAL_HEAD = vertical_head_flag()
-_EXPORT = ConfigFlags(ExportConfig(), SERVED)
+_PIPELINE = ConfigFlags(PipelineConfig, only=("vertical_head",))
+_EXPORT = ConfigFlags(ExportConfig, SERVED)
 
 
 def main() -> None:
     """Exports the model and says where it is."""
     run, model = Run(_RUN.run_dir, _RUN.dataset()), open_stage(_RUN.run_dir / _STAGE.value)
-    head = vertical_head_stage(run, model) if _VERTICAL_HEAD.value else None
+    head = vertical_head_stage(run, model) if _PIPELINE.values()["vertical_head"] else None
     stage = export_stage(
         run,
         model,

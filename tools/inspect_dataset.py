@@ -27,7 +27,7 @@ from apparel_embed.report.inspection_text import print_inspection
 
 _MANIFEST = define("manifest", None, "manifest, CSV or Parquet", required=True)
 _OUTPUT = define("output", None, "directory for the report", required=True)
-_INSPECT = ConfigFlags(InspectConfig(""))
+_INSPECT = ConfigFlags(InspectConfig)
 _PROCESSES = ProcessesFlag()
 _FAIL_ON = define(
     "fail_on",

@@ -18,7 +18,7 @@ from apparel_embed.store.record import open_stage
 
 _RUN = RunFlags()
 _STAGE = define("stage", STUDENT, "stage whose model to make smaller")
-_COMPRESSION = ConfigFlags(CompressionConfig())
+_COMPRESSION = ConfigFlags(CompressionConfig)
 
 
 def main() -> None:

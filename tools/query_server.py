@@ -22,7 +22,7 @@ _SAVED_MODEL = define(
     "saved_model", None, "directory of a version, to be loaded here instead of asking a server"
 )
 _IMAGES = define("images", None, "comma-separated paths of pictures", kind=tuple, required=True)
-_CLIENT = ConfigFlags(ClientConfig(), without=("batch_size", "batch_bytes"))
+_CLIENT = ConfigFlags(ClientConfig, without=("batch_size", "batch_bytes"))
 flags.register_multi_flags_validator(
     ["address", "saved_model"],
     lambda values: bool(values["address"]) != bool(values["saved_model"]),

@@ -23,18 +23,11 @@ from apparel_embed.cli.define import SERVED, ConfigFlags, define
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.grouping_flags import GroupingFlags
 from apparel_embed.cli.run_flags import RunFlag
-from apparel_embed.cli.shared_flags import (
-    DryRunFlag,
-    ProcessesFlag,
-    measure_speed_flag,
-    split_flag,
-    vertical_head_flag,
-)
+from apparel_embed.cli.shared_flags import DryRunFlag, ProcessesFlag
 from apparel_embed.cli.target_flags import TargetFlags, specialist_start_flag, student_start_flag
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
 from apparel_embed.common.cluster import read_cluster
 from apparel_embed.common.files import read_json
-from apparel_embed.data.prepare import PrepareConfig
 from apparel_embed.evaluation.deployment import COMBINED, model_to_deploy
 from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.runs.config import PipelineConfig
@@ -42,24 +35,17 @@ from apparel_embed.runs.expected_time import expected_time
 from apparel_embed.runs.pipeline import plan_pipeline, run_pipeline
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, TABLES_FILE
 from apparel_embed.serving.saved_model import ExportConfig
-from apparel_embed.training.specialist import SpecialistConfig
-from apparel_embed.training.student import StudentConfig
 
 _RUN = RunFlag()
 _MANIFEST = define(
     "manifest", None, "manifest, CSV or Parquet; without one, synthetic garments are drawn"
 )
 _GROUPING = GroupingFlags()
-_PIPELINE = ConfigFlags(
-    PipelineConfig(Path(), None, PrepareConfig("", ""), SpecialistConfig(), StudentConfig())
-)
+_PIPELINE = ConfigFlags(PipelineConfig)
 _SPECIALIST_START = specialist_start_flag()
 _TARGETS = TargetFlags()
 _STUDENT_START = student_start_flag()
-_SPLIT = split_flag()
-_MEASURE_SPEED = measure_speed_flag()
-_VERTICAL_HEAD = vertical_head_flag()
-_EXPORT = ConfigFlags(ExportConfig(), SERVED)
+_EXPORT = ConfigFlags(ExportConfig, SERVED)
 _PROCESSES = ProcessesFlag()
 _DRY_RUN = DryRunFlag()
 _SYNTHETIC = synthetic_flags()
@@ -84,10 +70,7 @@ def main() -> None:
         align_to=_TARGETS.align_to,
         targets=_TARGETS.config(_TRAINING.embedding_dim, _TRAINING.seed),
         start_from_combined=_STUDENT_START.from_combined(init_from),
-        split=_SPLIT.value,
         processes=_PROCESSES.value,
-        measure_speed=_MEASURE_SPEED.value,
-        vertical_head=_VERTICAL_HEAD.value,
         export=_EXPORT.config(),
     )
     if _DRY_RUN.is_given:
@@ -100,7 +83,7 @@ def main() -> None:
         rows = _measured(run_dir, result.evaluation.directory)
         rows.append(("Report", result.report.directory / PAGE_FILE))
     else:
-        rows = [("Measured", f"nothing: split {_SPLIT.value} answers no query")]
+        rows = [("Measured", f"nothing: split {config.split} answers no query")]
     print_summary(
         [
             *rows,
@@ -118,7 +101,7 @@ def _tell_plan(config: PipelineConfig) -> None:
     plan.refuse()
     time = ""
     # With other processes a step would have to wait for theirs.
-    if _MEASURE_SPEED.value and read_cluster() is None:
+    if config.measure_speed and read_cluster() is None:
         _TRAINING.start()
         time = expected_time(plan.work, config.specialist, config.student, plan.train_pictures)
     print(plan.render(time))

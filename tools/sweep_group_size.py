@@ -24,7 +24,7 @@ from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, group_size
 from apparel_embed.runs.stages.sweep import SweepConfig, sweep_stage
 
 _RUN = RunFlags()
-_SWEEP = ConfigFlags(SweepConfig())
+_SWEEP = ConfigFlags(SweepConfig)
 _DRY_RUN = DryRunFlag()
 _TRAINING = TrainingFlags()
 _SPECIALIST = SpecialistFlags(_TRAINING)

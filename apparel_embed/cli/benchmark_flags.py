@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from typing import Any, TypeVar
 
 from apparel_embed.cli.define import ConfigFlags, define
@@ -15,12 +14,11 @@ class BenchmarkFlags(ConfigFlags[_Config]):
     """What to measure, and whether figures are printed for programs too.
 
     Args:
-      default: its values are the flags' defaults.
-      without: fields to define no flags of.
+      benchmark: the dataclass of what to measure.
     """
 
-    def __init__(self, default: _Config, *, without: Collection[str] = ()) -> None:
-        super().__init__(default, without=without)
+    def __init__(self, benchmark: type[_Config]) -> None:
+        super().__init__(benchmark)
         self._json = define("json", False, "print one JSON object on the last line")
 
     def tell(self, table: str, summary: Any) -> None:

@@ -45,7 +45,7 @@ def map_verticals_flag() -> MapFlag:
 
 def synthetic_flags() -> ConfigFlags[SyntheticConfig]:
     """Returns the flags of synthetic garments."""
-    return ConfigFlags(SyntheticConfig(), "Synthetic garments", prefix="synthetic_")
+    return ConfigFlags(SyntheticConfig, "Synthetic garments", prefix="synthetic_")
 
 
 class PrepareFlags:
@@ -53,7 +53,7 @@ class PrepareFlags:
 
     def __init__(self) -> None:
         # Here it depends on the manifest.
-        self._config = ConfigFlags(PrepareConfig("", "", val_fraction=None), DATA)
+        self._config = ConfigFlags(PrepareConfig, DATA, defaults={"val_fraction": None})
         self._map_verticals = map_verticals_flag()
 
     def config(self, manifest: Path, output: Path) -> PrepareConfig:

@@ -6,8 +6,9 @@ A flag belongs to a group of --help, which absl knows as the module that defines
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
 
 from absl import flags
@@ -123,8 +124,9 @@ class ConfigFlags(Generic[_Config]):
     """The flags of a configuration: one for each field that says of itself what it is.
 
     Args:
-      default: its values are the flags' defaults.
-      group: of `GROUPS`.
+      config: the dataclass.
+      group: of `GROUPS`, where the field says no other.
+      defaults: of flags, by the names of fields, where they are not those of the fields.
       prefix: what names of fields have before them to be those of flags.
       only: the fields to define flags of; by default all.
       without: fields to define no flags of.
@@ -132,50 +134,57 @@ class ConfigFlags(Generic[_Config]):
 
     def __init__(
         self,
-        default: _Config,
+        config: type[_Config],
         group: str = WHAT,
         *,
+        defaults: Mapping[str, Any] = MappingProxyType({}),
         prefix: str = "",
         only: Collection[str] = (),
         without: Collection[str] = (),
     ) -> None:
-        self._default = cast(Any, default)
+        self._config = config
         self._flags: dict[str, flags.FlagHolder[Any]] = {}
-        self._kinds: dict[str, Callable[[Any], Any]] = {}
-        for field in dataclasses.fields(self._default):
+        self._readers: dict[str, Callable[[Any], Any]] = {}
+        for field in dataclasses.fields(cast(Any, config)):
             said = setting_of(field)
             if said is None or field.name in without or (only and field.name not in only):
                 continue
-            value = getattr(default, field.name)
+            value = defaults.get(field.name, field.default)
             self._flags[field.name] = define(
                 said.flag or prefix + field.name,
                 str(value) if isinstance(value, Path) else value,
                 said.what,
                 said.low,
                 said.high,
-                choices=said.choices,
+                choices=said.choices() if callable(said.choices) else said.choices,
                 seldom=said.seldom,
-                group=group,
+                group=said.group or group,
             )
-            self._kinds[field.name] = _reader(str(field.type), value, said.low)
+            self._readers[field.name] = _reader(str(field.type), value, said.low)
+
+    def is_given(self, name: str) -> bool:
+        """Returns whether the flag of a field is on the command line."""
+        return self._flags[name].present
 
     def values(self) -> dict[str, Any]:
         """Returns the flags' values, by the names of fields."""
-        return {name: self._kinds[name](flag.value) for name, flag in self._flags.items()}
+        return {name: self._readers[name](flag.value) for name, flag in self._flags.items()}
 
     def config(self, **others: Any) -> _Config:
         """Returns the configuration.
 
         Args:
-          **others: values of fields without flags.
+          **others: values of fields without flags, or in place of their flags' ones.
         """
-        return dataclasses.replace(self._default, **self.values(), **others)
+        return self._config(**{**self.values(), **others})
 
 
 def _reader(annotation: str, default: Any, low: float | None) -> Callable[[Any], Any]:
     """Returns what makes a field's value of that of its flag."""
     if isinstance(default, tuple):
         return lambda values: tuple(values if low is None else map(int, values))
+    if isinstance(default, Path):
+        return lambda value: Path(value).expanduser()
     if annotation.startswith("Path"):
-        return lambda value: Path(value).expanduser() if value else None
+        return lambda value: Path(value) if value else None
     return lambda value: value

@@ -46,15 +46,8 @@ class EmbedFlags:
                 "pictures", None, "directory whose pictures, in any depth, to embed"
             ),
         }
-        self._batch_size = define("batch_size", 64, "pictures in a batch", 1, 4096)
-        self._shard_pictures = define(
-            "shard_pictures",
-            16384,
-            "pictures in a file of the result, and what an interruption costs at most",
-            1,
-            10_000_000,
-            seldom=True,
-        )
+        self._bulk = ConfigFlags(BulkConfig)
+        self._source = ConfigFlags(SourceConfig)
         self._runner = define(
             "runner",
             LOCAL,
@@ -68,7 +61,7 @@ class EmbedFlags:
             "it",
             repeat=True,
         )
-        self._picture = ConfigFlags(PictureSettings(), DATA)
+        self._picture = ConfigFlags(PictureSettings, DATA)
         self._processes = ProcessesFlag()
 
     def run(self) -> tuple[str, dict[str, Any]]:
@@ -101,11 +94,10 @@ class EmbedFlags:
     def _config(self) -> BulkConfig:
         from apparel_embed.serving.loading import model_fingerprint
 
-        return BulkConfig(
-            source=self._source(),
+        return self._bulk.config(
+            source=self._source_config(),
             model_fingerprint=model_fingerprint(self._as_seen_by_workers(self._model.value)),
             output=self._as_seen_by_workers(self._output.value),
-            batch_size=self._batch_size.value,
         )
 
     def _as_seen_by_workers(self, location: str) -> str:
@@ -114,18 +106,17 @@ class EmbedFlags:
             return location.rstrip("/")
         return os.path.abspath(location)
 
-    def _source(self) -> SourceConfig:
+    def _source_config(self) -> SourceConfig:
         given = [kind for kind in SOURCES if self._sources[kind].value]
         if len(given) != 1:
             raise UserError(
                 f"{' and '.join(f'--{kind}' for kind in given) or 'nothing'} is given; exactly one "
                 f"of {', '.join(f'--{kind}' for kind in SOURCES)} is needed"
             )
-        return SourceConfig(
+        return self._source.config(
             kind=given[0],
             location=self._as_seen_by_workers(self._sources[given[0]].value),
             settings=self._picture.config(),
-            shard_pictures=self._shard_pictures.value,
         )
 
     def _run(self, load: Callable[[], Embed]) -> Run:

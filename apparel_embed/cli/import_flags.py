@@ -40,7 +40,7 @@ class ImportFlags:
         )
         self._output = define("output", None, "manifest to write, .csv or .parquet", required=True)
         self._layout = _LayoutFlags()
-        self._derive = ConfigFlags(DeriveOptions())
+        self._derive = ConfigFlags(DeriveOptions)
         self._columns = define(
             "columns",
             (),
@@ -60,8 +60,8 @@ class ImportFlags:
             + (f", but skip for {skipping}" if skipping else ""),
             choices=(ERROR, SKIP),
         )
-        self._import = ConfigFlags(ImportConfig("", Path(), Path()))
-        self._split = ConfigFlags(SplitOptions(), DATA)
+        self._import = ConfigFlags(ImportConfig)
+        self._split = ConfigFlags(SplitOptions, DATA)
 
     @property
     def output(self) -> Path:

@@ -111,18 +111,7 @@ class SourceFlags:
 
     def __init__(self, run: SearchRunFlags) -> None:
         self._run = run
-        self._serving_address = define(
-            "serving_address",
-            "",
-            "TensorFlow Serving that embeds instead of this process: host:port for gRPC, "
-            "http://host:port for REST",
-        )
-        self._pictures = define(
-            "pictures",
-            None,
-            "directory that the pictures of an index made with --bulk are in; without, hits have "
-            "no pictures",
-        )
+        self._sources = ConfigFlags(SearchSources)
 
     def sources(self, index: VectorIndex) -> SearchSources:
         """Returns what is searched with and in.
@@ -130,11 +119,9 @@ class SourceFlags:
         Args:
           index: tells by its version which model of the run is the right one.
         """
-        return SearchSources(
+        return self._sources.config(
             saved_model=self._run.named_model or answering_model(index, self._run.versions),
             prepared=self._run.prepared,
-            pictures=Path(self._pictures.value) if self._pictures.value else None,
-            serving_address=self._serving_address.value,
         )
 
 
@@ -142,11 +129,11 @@ class LimitFlags:
     """What the service allows."""
 
     def __init__(self) -> None:
-        default, group = Limits(), "Limits of the service"
+        group = "Limits of the service"
         self._max_mb = define(
-            "max_upload_mb", default.max_bytes / 1e6, "of an upload, in MB", 0.01, 1e3, group=group
+            "max_upload_mb", Limits.max_bytes / 1e6, "of an upload, in MB", 0.01, 1e3, group=group
         )
-        self._limits = ConfigFlags(default, group)
+        self._limits = ConfigFlags(Limits, group)
         self._api_key_file = define(
             "api_key_file",
             None,

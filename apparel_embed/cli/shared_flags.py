@@ -4,43 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from absl import flags
-
-from apparel_embed.cli.define import EVALUATION, SERVED, WHERE, define
+from apparel_embed.cli.define import WHERE, define
 from apparel_embed.common.cores import usable_cores
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.runs.plan import StagePlan
 from apparel_embed.runs.walk import Run
-
-
-def split_flag() -> flags.FlagHolder[str]:
-    """Returns the flag that names the split to evaluate on."""
-    return define(
-        "split", "test", "split to evaluate on", choices=("val", "test"), group=EVALUATION
-    )
-
-
-def measure_speed_flag() -> flags.FlagHolder[bool]:
-    """Returns the flag that says whether the report measures how fast models are."""
-    return define(
-        "measure_speed",
-        True,
-        "measure images per second for the report, and steps for --dry_run; without, a report is "
-        "the same for the same inputs",
-        group=EVALUATION,
-    )
-
-
-def vertical_head_flag() -> flags.FlagHolder[bool]:
-    """Returns the flag that says whether the served model tells an image's vertical."""
-    return define(
-        "vertical_head",
-        False,
-        "train a classifier of verticals on the finished student's features, export it with the "
-        "model and evaluate searches that it routes; the embedding does not change (evaluate takes "
-        "that of the run if there is one)",
-        group=SERVED,
-    )
 
 
 class ProcessesFlag:

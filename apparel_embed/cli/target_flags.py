@@ -25,7 +25,7 @@ class TargetFlags:
             choices=REFERENCES,
             seldom=True,
         )
-        self._targets = ConfigFlags(TargetsConfig(), "Targets of the student")
+        self._targets = ConfigFlags(TargetsConfig)
 
     @property
     def align_to(self) -> str:

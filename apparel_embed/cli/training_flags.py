@@ -15,9 +15,13 @@ from absl import flags
 from apparel_embed.cli.define import MODEL, TRAINING, WHERE, ConfigFlags, define
 from apparel_embed.cli.recipes import define_recipe
 from apparel_embed.common.cluster import read_cluster
-from apparel_embed.losses.distances import DISTANCES
-from apparel_embed.losses.registry import LOSSES, is_margin
+from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.losses.registry import ALLOWED_MARGINS, LossConfig, is_margin
 from apparel_embed.models.backbones import BACKBONES
+from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.training.execution import ExecutionConfig
+from apparel_embed.training.input import InputConfig
+from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import FEW_PICTURES, OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.strategy import STRATEGIES, make_strategy
@@ -30,13 +34,16 @@ from apparel_embed.training.student import (
 
 _TRAIN_BACKBONE: dict[str, bool | None] = {"yes": True, "no": False, "auto": None}
 
+# What specialists and student have each of their own.
+_SCHEDULE = ("learning_rate", "frozen_steps")
+
 
 def init_weights_flag() -> flags.FlagHolder[str]:
     """Returns the flag of the backbone's initial weights: none, a path or the name of a preset."""
     presets = [preset for entry in BACKBONES.values() for preset in entry.presets]
     return define(
         "init_weights",
-        SpecialistConfig().init_weights,
+        SpecialistConfig.init_weights,
         "initial weights of the backbone: none, a Keras weights file (*.h5), or a keras-cv preset "
         f"(needs the network): {', '.join(presets)}",
         group=MODEL,
@@ -47,9 +54,8 @@ class TrainingFlags:
     """What the trainings of specialists and student share, their models included."""
 
     def __init__(self) -> None:
-        default = SpecialistConfig()
         define_recipe()
-        self._model = ConfigFlags(default.model, MODEL)
+        self._model = ConfigFlags(ModelConfig, MODEL)
         self._init_weights = init_weights_flag()
         self._init_from = define(
             "init_from",
@@ -60,7 +66,7 @@ class TrainingFlags:
             "combined one, and the student from the student",
             group=MODEL,
         )
-        self._optimization = ConfigFlags(default.optimization, TRAINING)
+        self._optimization = ConfigFlags(OptimizationConfig, TRAINING, without=_SCHEDULE)
         self._train_backbone = define(
             "train_backbone",
             "yes",
@@ -69,12 +75,12 @@ class TrainingFlags:
             choices=_TRAIN_BACKBONE,
             seldom=True,
         )
-        self._loop = ConfigFlags(default.loop, TRAINING)
-        self._augment = ConfigFlags(default.input.augment, "Augmentation", prefix="augment_")
-        self._input = ConfigFlags(default.input, WHERE)
+        self._loop = ConfigFlags(LoopConfig, TRAINING)
+        self._augment = ConfigFlags(AugmentConfig, "Augmentation", prefix="augment_")
+        self._input = ConfigFlags(InputConfig, WHERE)
         self._strategy = define(
             "strategy",
-            default.strategy,
+            SpecialistConfig.strategy,
             "one: the default device; mirrored: all GPUs, each with its part of the batch; "
             "multi_worker: those of all processes that TF_CONFIG names (tools/launch_local.py); "
             "tpu: the TPU that TPU_NAME names; auto: multi_worker where TF_CONFIG names more than "
@@ -82,7 +88,7 @@ class TrainingFlags:
             choices=STRATEGIES,
             group=WHERE,
         )
-        self._execution = ConfigFlags(default.execution, WHERE)
+        self._execution = ConfigFlags(ExecutionConfig, WHERE)
         self._profile_steps = define(
             "profile_steps",
             None,
@@ -120,7 +126,7 @@ class TrainingFlags:
         """Directory of an earlier run to start from, if there is one."""
         return Path(self._init_from.value) if self._init_from.value else None
 
-    def values(self, schedule: _Schedule) -> dict[str, Any]:
+    def values(self, schedule: _ScheduleFlags) -> dict[str, Any]:
         """Returns what both configurations have, by the names of their fields."""
         return {
             "model": self._model.config(),
@@ -144,91 +150,63 @@ def _parse_steps(text: str | None) -> tuple[int, int] | None:
     return steps if steps and steps[0] < steps[1] else None
 
 
-class _Schedule:
+class _ScheduleFlags:
     """Steps and learning rate, which specialists and student have each of their own."""
 
     def __init__(self, who: str, default: OptimizationConfig, steps: str, least: int) -> None:
-        self._flags = {
-            "steps": define(f"{who}_steps", default.steps, steps, least, group=TRAINING),
-            "learning_rate": define(
-                f"{who}_learning_rate",
-                default.learning_rate,
-                f"learning rate of the {who} at its peak",
-                0.0,
-                10.0,
-                group=TRAINING,
-            ),
-            "frozen_steps": define(
-                f"{who}_frozen_steps",
-                default.frozen_steps,
-                f"first steps of the {who} that train all but the backbone",
-                0,
-                seldom=True,
-            ),
-        }
+        self._steps = define(f"{who}_steps", default.steps, steps, least, group=TRAINING)
+        self._others = ConfigFlags(
+            OptimizationConfig,
+            TRAINING,
+            defaults={name: getattr(default, name) for name in _SCHEDULE},
+            prefix=f"{who}_",
+            only=_SCHEDULE,
+        )
 
     def values(self) -> dict[str, Any]:
-        return {name: flag.value for name, flag in self._flags.items()}
+        return {"steps": self._steps.value, **self._others.values()}
 
 
 class SpecialistFlags:
     """How specialists, and the combined model, are trained."""
 
     def __init__(self, training: TrainingFlags) -> None:
-        default = SpecialistConfig()
         self._training = training
-        self._schedule = _Schedule(
+        self._schedule = _ScheduleFlags(
             "specialist",
-            default.optimization,
+            SpecialistConfig.optimization,
             "training steps of a specialist for each of its verticals: a group of two trains for "
             "twice as many",
             1,
         )
-        self._config = ConfigFlags(default, TRAINING)
-        allowed = ", ".join(f"{limit:g} with {name}" for name, limit in DISTANCES.items())
-        self._loss = define(
-            "loss",
-            default.loss.name,
-            "loss of triplet models; tfa_semi_hard is TensorFlow Addons' own semi-hard loss, whose "
-            "memory grows with the batch's cube",
-            choices=LOSSES,
-            group=TRAINING,
-        )
-        self._margin = define(
-            "margin",
-            default.loss.margin,
-            "by how much a negative should be farther than a positive, between unit vectors "
-            f"(above 0, to {allowed})",
-            kind=float,
-            group=TRAINING,
-        )
-        self._distance = ConfigFlags(default.loss, TRAINING)
+        self._config = ConfigFlags(SpecialistConfig, TRAINING)
+        self._loss = ConfigFlags(LossConfig, TRAINING)
         flags.register_multi_flags_validator(
             ["margin", "distance"],
             lambda values: is_margin(values["margin"], values["distance"]),
-            f"--margin: allowed is above 0, to {allowed}",
+            f"--margin: allowed is above 0, to {ALLOWED_MARGINS}",
         )
 
     def config(self) -> SpecialistConfig:
         """Returns the configuration of a specialist's training."""
-        loss = self._distance.config(name=self._loss.value, margin=self._margin.value)
-        return self._config.config(loss=loss, **self._training.values(self._schedule))
+        return self._config.config(
+            loss=self._loss.config(), **self._training.values(self._schedule)
+        )
 
 
 class StudentFlags:
     """How the student is trained."""
 
     def __init__(self, training: TrainingFlags) -> None:
-        default = StudentConfig()
         self._training = training
-        self._schedule = _Schedule(
+        self._schedule = _ScheduleFlags(
             "student",
-            default.optimization,
+            StudentConfig.optimization,
             f"training steps of the student; 0 for {STUDENT_EPOCHS} passes over its images, "
             f"{LEAST_STUDENT_STEPS:,} to {MOST_STUDENT_STEPS:,} steps",
             0,
         )
-        self._config = ConfigFlags(default, TRAINING)
+        self._config = ConfigFlags(StudentConfig, TRAINING)
 
     def config(self) -> StudentConfig:
         """Returns the configuration of the student's training."""

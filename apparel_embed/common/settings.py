@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Union
 
 from apparel_embed.common.errors import UserError
 
 # Every library takes seeds up to here.
 LARGEST_SEED = 2**31 - 1
 _KEY = "setting"
+# A table that stands further down is asked for when it is there.
+Choices = Union[Iterable[str], Callable[[], Iterable[str]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,17 +27,19 @@ class Setting:
       what: its meaning, without the range.
       low: least value allowed; None if there is none.
       high: greatest value allowed; None if there is none.
-      choices: all values allowed, of text; empty if there are others.
+      choices: all values allowed, of text, or what returns them; empty if there are others.
       flag: name of its flag, where it is not that of the field.
       seldom: whether its default is good for nearly all.
+      group: of flags that its flag belongs to; "" for that of the configuration.
     """
 
     what: str
     low: float | None = None
     high: float | None = None
-    choices: tuple[str, ...] = ()
+    choices: Choices = ()
     flag: str = ""
     seldom: bool = False
+    group: str = ""
 
 
 def setting(
@@ -44,9 +48,10 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     *,
-    choices: Iterable[str] = (),
+    choices: Choices = (),
     flag: str = "",
     seldom: bool = False,
+    group: str = "",
 ) -> Any:
     """Returns a dataclass's field with a default that says of itself what `Setting` tells.
 
@@ -57,7 +62,7 @@ def setting(
       >>> Config().margin, setting_of(dataclasses.fields(Config)[0]).what
       (0.3, 'margin of the loss')
     """
-    said = Setting(what, low, high, tuple(choices), flag, seldom)
+    said = Setting(what, low, high, choices, flag, seldom, group)
     return dataclasses.field(default=default, metadata={_KEY: said})
 
 

@@ -61,6 +61,7 @@ class TargetsConfig:
         "whether the student learns from pictures of split unlabelled too; makes no difference "
         "where there are none",
         flag="use_unlabelled",
+        group="Targets of the student",
     )
     seed: int = 0
 

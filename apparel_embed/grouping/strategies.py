@@ -24,15 +24,26 @@ class StrategyConfig:
     """Which strategy, and its settings.
 
     Attributes:
-      name: one of `STRATEGIES`.
       given: the groups of strategy `given`; empty otherwise.
 
     Raises:
       UserError: if a value is out of range.
     """
 
-    name: str = "each"
-    given: Groups = ()
+    name: str = setting(
+        "each",
+        "which verticals share a specialist: each its own, all one, given by --groups, or "
+        "searched: greedy tries to add one vertical after the other, affinity clusters verticals "
+        "by how their specialists transfer and confirms the clusters by training",
+        choices=lambda: STRATEGIES,
+        flag="grouping",
+    )
+    given: Groups = setting(
+        (),
+        "comma-separated groups of --grouping=given, verticals joined by +, such as "
+        "dress+skirt,bag; verticals left out are on their own",
+        flag="groups",
+    )
     affinity_threshold: float = setting(
         0.1,
         "least mean affinity of verticals that --grouping=affinity tries together: 1 is a "

@@ -35,9 +35,7 @@ class PipelineConfig:
         else as their configuration says.
       start_from_combined: whether the student does.
       processes: for work on pictures.
-      vertical_head: whether the served model tells a picture's vertical.
       export: how the SavedModel is exported.
-      redo_from: names of stages to make again, with all that was made from them.
     """
 
     run_dir: Path
@@ -84,10 +82,23 @@ class PipelineConfig:
     )
     specialists_start_from_combined: bool = True
     start_from_combined: bool = True
-    split: str = "test"
+    split: str = setting(
+        "test", "split to evaluate on", choices=("val", "test"), group="Evaluation and report"
+    )
     processes: int = 1
-    measure_speed: bool = True
-    vertical_head: bool = False
+    measure_speed: bool = setting(
+        True,
+        "measure images per second for the report, and steps for --dry_run; without, a report is "
+        "the same for the same inputs",
+        group="Evaluation and report",
+    )
+    vertical_head: bool = setting(
+        False,
+        "train a classifier of verticals on the finished student's features, export it with the "
+        "model and evaluate searches that it routes; the embedding does not change (evaluate "
+        "takes that of the run if there is one)",
+        group="Served model",
+    )
     export: ExportConfig = ExportConfig()
     redo_from: tuple[str, ...] = setting(
         (),

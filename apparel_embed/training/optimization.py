@@ -40,7 +40,7 @@ class OptimizationConfig:
 
     steps: int
     optimizer: str = setting("adamw", "optimiser", choices=OPTIMIZERS, seldom=True)
-    learning_rate: float = 1e-3
+    learning_rate: float = setting(1e-3, "learning rate at its peak", 0.0, 10.0)
     weight_decay: float = setting(
         1e-4, "decoupled weight decay, relative to the learning rate", 0.0, 1.0, seldom=True
     )
@@ -52,7 +52,7 @@ class OptimizationConfig:
         1.0,
         seldom=True,
     )
-    frozen_steps: int = 0
+    frozen_steps: int = setting(0, "first steps that train all but the backbone", 0, seldom=True)
     train_backbone: bool | None = True
     seed: int = seed_setting("initial weights, batches and augmentation")
     scale_learning_rate: str = setting(

@@ -78,7 +78,7 @@ class Config:
 
 
 def test_a_configuration_has_a_flag_for_each_field_that_says_what_it_is(defined):
-    config = ConfigFlags(Config("here", size=4), MODEL, prefix="t_", without=("fast",))
+    config = ConfigFlags(Config, MODEL, defaults={"size": 4}, prefix="t_", without=("fast",))
     found = {name: defined[name] for name in own_flags() if name.startswith("t_")}
     assert {*found, "name"} == {
         f"t_{name}" for name in ("size", "share", "limit", "rows", "parts", "kind", "home", "made")
@@ -88,7 +88,7 @@ def test_a_configuration_has_a_flag_for_each_field_that_says_what_it_is(defined)
     assert own_flags()["t_kind"] == SELDOM
     defined(["binary"])
     made = Path("~/made").expanduser()
-    assert config.config() == Config("here", size=4, made=made)
+    assert config.config(where="here") == Config("here", size=4, made=made)
     given = ["--t_size=9", "--t_limit=2", "--t_rows=5,1", "--name=b,c", "--t_parts=y", "--t_home=h"]
     defined(["binary", *given, "--t_parts=x", "--t_kind=b", "--t_share=0"])
     assert config.config(where="there", silent=8) == Config(

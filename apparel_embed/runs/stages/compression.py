@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from apparel_embed.common.files import atomic_path, write_json
 from apparel_embed.common.progress import SECONDS_UNSEEN, progress_bar
-from apparel_embed.common.settings import seed_setting, setting
+from apparel_embed.common.settings import same_as, seed_setting, setting
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.compression import COMPRESSION_FILE, render_compression
 from apparel_embed.evaluation.compressors import COMPRESSORS, make_compressor
@@ -28,6 +28,7 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import load_embedding_model
+from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.walk import Run, StageKind
 from apparel_embed.serving.tflite import TFLITE_KINDS, TFLiteModel, to_tflite
 from apparel_embed.store.names import COMPRESSION
@@ -57,7 +58,7 @@ class CompressionConfig:
     representative_pictures: int = setting(
         200, "training pictures by which int8 models find the ranges of values", 1
     )
-    split: str = setting("test", "split to evaluate on", choices=("val", "test"))
+    split: str = same_as(PipelineConfig, "split")
     seed: int = seed_setting("the bootstrap and of codewords")
 
 

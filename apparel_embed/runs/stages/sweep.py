@@ -25,6 +25,7 @@ from apparel_embed.grouping.strategies import Groups, format_groups
 from apparel_embed.grouping.trials import Group
 from apparel_embed.report.hparams import R_AT_1, Session, write_sessions
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
+from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.runs.stages.start import find_start, weights_input
 from apparel_embed.runs.stages.student import settled_student, student_stage
@@ -92,7 +93,7 @@ class SweepConfig:
     )
     unified: bool = setting(True, "train a student of the specialists of each group, too")
     unlabelled: bool = same_as(TargetsConfig, "unlabelled")
-    split: str = setting("test", "split to evaluate on", choices=("val", "test"))
+    split: str = same_as(PipelineConfig, "split")
 
     def __post_init__(self) -> None:
         for name in ("sizes", "seeds"):
