@@ -21,7 +21,7 @@ from apparel_embed.evaluation.table import render_runs
 from apparel_embed.runs.comparison import compare_runs, write_comparison
 from apparel_embed.store.runs import run_stage
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NOISE = {"combined": 0.9, "specialists": 0.6, "unified": 0.7}
 
 

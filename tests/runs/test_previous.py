@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apparel_embed import stages, student_stages
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepare import PrepareConfig
 from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.runs.pipeline import PipelineConfig, run_pipeline
+from apparel_embed.runs.stages import student as student_stages
+from apparel_embed.runs.stages import training as training_stages
 from apparel_embed.runs.stages.student import HELD_OUT_FILE, TARGETS_FILE, student_stage
 from apparel_embed.runs.stages.training import COMBINED, COMBINED_START, STUDENT, specialist_stage
 from apparel_embed.store.runs import run_stage
@@ -50,7 +51,7 @@ def started(monkeypatch):
         found["unified"] = start
         return {}
 
-    monkeypatch.setattr(stages, "train_specialist", train_specialist)
+    monkeypatch.setattr(training_stages, "train_specialist", train_specialist)
     monkeypatch.setattr(student_stages, "train_student", train_student)
     return found
 

@@ -28,7 +28,7 @@ from apparel_embed.training.specialist import SpecialistConfig
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TRAINING = SpecialistConfig(
     ModelConfig(image_size=32, embedding_dim=4),
     OptimizationConfig(steps=2),

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from apparel_embed import student_stages
 from apparel_embed.common.errors import UserError
 from apparel_embed.distillation.references import FrozenBackbone
 from apparel_embed.distillation.targets import Targets, TargetsConfig, Teacher
 from apparel_embed.distillation.teacher_choice import Candidate, Choice
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.runs.stages import student as student_stages
 from apparel_embed.runs.stages.student import (
     HELD_OUT_FILE,
     REFERENCES,

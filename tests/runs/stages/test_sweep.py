@@ -12,7 +12,6 @@ from PIL import Image
 from report_runs import make_dataset
 from tensorboard_plugins import hparams_table
 
-from apparel_embed import stages, student_stages
 from apparel_embed.common.errors import UserError
 from apparel_embed.distillation.targets import Targets
 from apparel_embed.evaluation.models import Embedded
@@ -20,6 +19,8 @@ from apparel_embed.grouping import sweep
 from apparel_embed.grouping.strategies import format_groups
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
+from apparel_embed.runs.stages import student as student_stages
+from apparel_embed.runs.stages import training as training_stages
 from apparel_embed.runs.stages.sweep import SweepConfig, partitions_of, plan_sweep, sweep_stage
 from apparel_embed.runs.stages.training import COMBINED, specialist_stage
 from apparel_embed.training.loop import LoopConfig
@@ -203,7 +204,7 @@ def untrained(monkeypatch):
         embeddings = np.random.default_rng(0).normal(size=[len(pictures), 4])
         return Embedded(embeddings.astype(np.float32), 0, len(directories), False)
 
-    monkeypatch.setattr(stages, "train_specialist", train_specialist)
+    monkeypatch.setattr(training_stages, "train_specialist", train_specialist)
     monkeypatch.setattr(student_stages, "compute_targets", compute_targets)
     monkeypatch.setattr(student_stages, "train_student", train_student)
     monkeypatch.setattr(sweep, "embed_by_specialists", embed)
