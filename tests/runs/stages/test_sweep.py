@@ -15,11 +15,11 @@ from tensorboard_plugins import hparams_table
 from apparel_embed.common.errors import UserError
 from apparel_embed.distillation.targets import Targets
 from apparel_embed.evaluation.models import Embedded
-from apparel_embed.grouping import sweep
 from apparel_embed.grouping.strategies import format_groups
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
 from apparel_embed.runs.stages import student as student_stages
+from apparel_embed.runs.stages import sweep
 from apparel_embed.runs.stages import training as training_stages
 from apparel_embed.runs.stages.sweep import SweepConfig, partitions_of, plan_sweep, sweep_stage
 from apparel_embed.runs.stages.training import COMBINED, specialist_stage
