@@ -109,15 +109,7 @@ def evaluation_stage(
         answers no query.
     """
     dataset, by_name = run.dataset, models.by_name
-    for name in (SPECIALISTS, GROUPED):
-        _check_cover(by_name.get(name, []), dataset)
-    if not by_name:
-        raise UserError("there is no model to evaluate: name specialists, combined or student")
-    if not any(answered_queries(evaluation_set(dataset, split)).values()):
-        raise UserError(
-            f"{dataset.directory}: split {split} answers no query: there is nothing to evaluate. A "
-            "query needs another image of its item in the same split; name another by --split"
-        )
+    _check(by_name, dataset, split)
     architecture = ModelConfig(**models.stages[0].flags["model"])
 
     def work(directory: Path) -> dict[str, Any]:
@@ -134,14 +126,9 @@ def evaluation_stage(
             write_embeddings(path, pictures.records, model.embeddings)
         summary = summarise(embedded, pictures, COMPARISONS, seed)
         if models.student and vertical_head:
+            student, head = models.student.directory / "model", vertical_head.directory
             rows, routing = route_by_head(
-                UNIFIED,
-                embedded[UNIFIED],
-                dataset,
-                pictures,
-                models.student.directory / "model",
-                vertical_head.directory,
-                seed,
+                UNIFIED, embedded[UNIFIED], dataset, pictures, student, head, seed
             )
             summary["rows"] += rows
             summary["routing"] = [routing]
@@ -195,19 +182,27 @@ def _write(
     (directory / TABLES_FILE).write_text("\n".join(parts), "utf-8")
 
 
-def _check_cover(specialists: Sequence[Stage], dataset: PreparedDataset) -> None:
-    """Raises a UserError unless specialists, if there are any, know every vertical once."""
-    if not specialists:
-        return
-    known = [vertical for stage in specialists for vertical in stage.flags["verticals"]]
-    twice = sorted({vertical for vertical in known if known.count(vertical) > 1})
-    if twice:
-        raise UserError(f"more than one specialist for {', '.join(twice)}; name one of them each")
-    missing = sorted(set(dataset.verticals) - set(known))
-    if missing:
+def _check(by_name: Mapping[str, Sequence[Stage]], dataset: PreparedDataset, split: str) -> None:
+    """Raises a UserError if models cannot be evaluated, see `evaluation_stage`."""
+    if not by_name:
+        raise UserError("there is no model to evaluate: name specialists, combined or student")
+    for stages in (by_name.get(name, []) for name in (SPECIALISTS, GROUPED)):
+        known = [vertical for stage in stages for vertical in stage.flags["verticals"]]
+        twice = sorted({vertical for vertical in known if known.count(vertical) > 1})
+        if twice:
+            raise UserError(
+                f"more than one specialist for {', '.join(twice)}; name one of them each"
+            )
+        missing = sorted(set(dataset.verticals) - set(known))
+        if known and missing:
+            raise UserError(
+                f"no specialist for {', '.join(missing)}; the specialists given know "
+                f"{', '.join(sorted(known))}"
+            )
+    if not any(answered_queries(evaluation_set(dataset, split)).values()):
         raise UserError(
-            f"no specialist for {', '.join(missing)}; the specialists given know "
-            f"{', '.join(sorted(known))}"
+            f"{dataset.directory}: split {split} answers no query: there is nothing to evaluate. A "
+            "query needs another image of its item in the same split; name another by --split"
         )
 
 

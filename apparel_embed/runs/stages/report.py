@@ -38,25 +38,13 @@ def report_stage(
       shown: further stages to show, see `shown_in_report`.
       measure_speed: whether to measure images per second, which differ from call to call.
     """
-    by_name = models.by_name
-    if not any(len(stage.flags["verticals"]) > 1 for stage in models.grouped):
-        # They are the specialists once more.
-        by_name.pop(GROUPED, None)
-    trainings = [
-        Training("+".join(stage.flags["verticals"]), name, stage)
-        for name in (SPECIALISTS, GROUPED)
-        for stage in by_name.get(name, [])
-    ]
-    trainings += [
-        Training(name, name, stage)
-        for name in (COMBINED_MODEL, UNIFIED)
-        for stage in by_name.get(name, [])
-    ]
+    trainings = _trainings(models)
     saved_models = {
-        name: export.directory
-        for name in (COMBINED_MODEL, UNIFIED)
-        for stage in by_name.get(name, [])
-        if export and export.flags["model"] == stage.name
+        training.model: export.directory
+        for training in trainings
+        if training.model in (COMBINED_MODEL, UNIFIED)
+        and export
+        and export.flags["model"] == training.stage.name
     }
 
     def work(directory: Path) -> dict[str, Any]:
@@ -82,6 +70,21 @@ def report_stage(
         },
         overwrite=True,
     )
+
+
+def _trainings(models: Models) -> list[Training]:
+    """Returns the trainings behind models, in the order in which the report shows them."""
+    stages = models.by_name
+    if not any(len(stage.flags["verticals"]) > 1 for stage in models.grouped):
+        # They are the specialists once more.
+        stages.pop(GROUPED, None)
+    experts = [
+        Training("+".join(stage.flags["verticals"]), name, stage)
+        for name in (SPECIALISTS, GROUPED)
+        for stage in stages.get(name, [])
+    ]
+    alone = (COMBINED_MODEL, UNIFIED)
+    return experts + [Training(name, name, one) for name in alone for one in stages.get(name, [])]
 
 
 def _make(walk: Walk) -> list[Stage]:
