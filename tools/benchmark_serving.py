@@ -20,8 +20,8 @@ from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.define import define_number
 from apparel_embed.cli.run_flags import RunFlags
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import single_specialists
-from apparel_embed.runs.walk import Run
 from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 

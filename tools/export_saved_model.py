@@ -20,9 +20,9 @@ from apparel_embed.cli import app
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.saved_model import export_stage, serving_kit
 from apparel_embed.runs.stages.vertical_head import vertical_head_stage
-from apparel_embed.runs.walk import Run
 from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 

@@ -17,12 +17,12 @@ from apparel_embed.cli.evaluation_flags import bootstrap_seed_flag, split_flag
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.evaluation.compression import COMPRESSION_FILE
 from apparel_embed.evaluation.compressors import COMPRESSORS
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.compression import (
     TABLE_FILE,
     CompressionConfig,
     compression_stage,
 )
-from apparel_embed.runs.walk import Run
 from apparel_embed.serving.tflite import TFLITE_KINDS
 from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage

@@ -8,7 +8,7 @@ from absl import flags
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.runs.plan import StagePlan
-from apparel_embed.runs.walk import Run
+from apparel_embed.runs.run import Run
 
 
 class DryRunFlag:

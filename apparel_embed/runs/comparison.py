@@ -16,7 +16,7 @@ from apparel_embed.evaluation.protocol import SCOPES, WITHIN, Outcomes, query_ou
 from apparel_embed.evaluation.several_runs import difference_over_runs, row_over_runs
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import ordered_models, render_runs
-from apparel_embed.runs.alike import check_pictures, check_settings, check_verticals
+from apparel_embed.runs.comparable import check_pictures, check_settings, check_verticals
 from apparel_embed.runs.stages.evaluation import COMPARISONS, SUMMARY_FILE
 from apparel_embed.store.names import EVALUATION
 from apparel_embed.store.record import Stage, open_stage

@@ -29,9 +29,9 @@ from apparel_embed.evaluation.table import render_comparisons, render_routing, r
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.report.inputs import COMBINED as COMBINED_MODEL
 from apparel_embed.report.inputs import UNIFIED
+from apparel_embed.runs.run import PipelineRun, Run, StageKind
 from apparel_embed.runs.stages.specialist import grouped_specialists, single_specialists
 from apparel_embed.runs.stages.start import weights_input
-from apparel_embed.runs.walk import Run, StageKind, Walk
 from apparel_embed.store.names import COMBINED, EVALUATION, STUDENT, VERTICAL_HEAD
 from apparel_embed.store.record import Stage, fingerprints
 
@@ -206,23 +206,23 @@ def _check(by_name: Mapping[str, Sequence[Stage]], dataset: PreparedDataset, spl
         )
 
 
-def models_of(walk: Walk) -> Models:
+def models_of(pipeline: PipelineRun) -> Models:
     """Returns the models of a pipeline."""
-    specialists, grouped = single_specialists(walk.run), grouped_specialists(walk)
-    return Models(specialists, grouped, walk[COMBINED], walk[STUDENT])
+    specialists, grouped = single_specialists(pipeline.run), grouped_specialists(pipeline)
+    return Models(specialists, grouped, pipeline[COMBINED], pipeline[STUDENT])
 
 
-def _make(walk: Walk) -> list[Stage]:
-    if not walk.is_measured:
+def _make(pipeline: PipelineRun) -> list[Stage]:
+    if not pipeline.is_measured:
         return []
-    training = walk.config.specialist
+    training = pipeline.config.specialist
     stage = evaluation_stage(
-        walk.run,
-        models_of(walk),
-        split=walk.config.split,
+        pipeline.run,
+        models_of(pipeline),
+        split=pipeline.config.split,
         init_weights=training.init_weights,
         seed=training.optimization.seed,
-        vertical_head=walk.get(VERTICAL_HEAD),
+        vertical_head=pipeline.get(VERTICAL_HEAD),
     )
     return [stage]
 

@@ -10,8 +10,8 @@ from apparel_embed.evaluation.finished import GROUPED, SPECIALISTS
 from apparel_embed.report.build import write_report
 from apparel_embed.report.inputs import COMBINED as COMBINED_MODEL
 from apparel_embed.report.inputs import UNIFIED, Training, load_inputs
+from apparel_embed.runs.run import PipelineRun, Run, StageKind, shown_in_report
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, Models, models_of
-from apparel_embed.runs.walk import Run, StageKind, Walk, shown_in_report
 from apparel_embed.serving.versions import SAVED_MODEL
 from apparel_embed.store.names import EVALUATION, REPORT
 from apparel_embed.store.record import Stage, fingerprints
@@ -87,17 +87,17 @@ def _trainings(models: Models) -> list[Training]:
     return experts + [Training(name, name, one) for name in alone for one in stages.get(name, [])]
 
 
-def _make(walk: Walk) -> list[Stage]:
-    evaluation = walk.get(EVALUATION)
+def _make(pipeline: PipelineRun) -> list[Stage]:
+    evaluation = pipeline.get(EVALUATION)
     if not evaluation:
         return []
     stage = report_stage(
-        walk.run,
+        pipeline.run,
         evaluation,
-        models_of(walk),
-        export=walk[SAVED_MODEL],
-        shown=shown_in_report(walk.run, walk.kinds),
-        measure_speed=walk.config.measure_speed,
+        models_of(pipeline),
+        export=pipeline[SAVED_MODEL],
+        shown=shown_in_report(pipeline.run, pipeline.kinds),
+        measure_speed=pipeline.config.measure_speed,
     )
     return [stage]
 

@@ -23,12 +23,12 @@ from apparel_embed.grouping.strategies import Groups, format_groups
 from apparel_embed.grouping.trials import Group
 from apparel_embed.report.hparams import R_AT_1, Session, write_sessions
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
+from apparel_embed.runs.run import Run, StageKind
 from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.runs.stages.start import find_start, weights_input
 from apparel_embed.runs.stages.student import settled_student, student_stage
 from apparel_embed.runs.stages.targets import targets_stage
 from apparel_embed.runs.stages.training import hparams_of, training_flags
-from apparel_embed.runs.walk import Run, StageKind
 from apparel_embed.store.names import COMBINED, SPECIALIST, SWEEP
 from apparel_embed.store.record import Stage
 from apparel_embed.training.specialist import SpecialistConfig

@@ -2,9 +2,9 @@ import pytest
 
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.runs.plan import StagePlan
+from apparel_embed.runs.run import PipelineRun, Run, StageKind, shown_in_report
 from apparel_embed.runs.stages.registry import STAGES
 from apparel_embed.runs.stages.specialist import specialist_stage
-from apparel_embed.runs.walk import Run, StageKind, Walk, shown_in_report
 from apparel_embed.store.names import FROZEN_VIEWS
 from apparel_embed.store.record import Workload
 from apparel_embed.training.input import InputConfig
@@ -21,23 +21,23 @@ def test_kinds_have_different_names():
 def test_a_new_kind_needs_nothing_but_its_line_to_be_made_planned_and_shown(
     tmp_path, tiny_prepared, in_report
 ):
-    def make(walk):
-        made = walk.run.make("mine", lambda _: {"n": 3}, flags={}, inputs={}, size="3 things")
+    def make(pipeline):
+        made = pipeline.run.make("mine", lambda _: {"n": 3}, flags={}, inputs={}, size="3 things")
         return [made]
 
     kinds = [StageKind("mine", make, in_report), StageKind("other")]
     plan = StagePlan(tmp_path / "run")
-    Walk(Run(tmp_path / "run", tiny_prepared, plan.access), None, kinds).go()
+    PipelineRun(Run(tmp_path / "run", tiny_prepared, plan.access), None, kinds).make_stages()
     (planned,) = plan.stages.values()
     assert (planned.name, planned.state, planned.size) == ("mine", "to do", "3 things")
     assert not (tmp_path / "run").exists()
 
-    walk = Walk(Run(tmp_path / "run", tiny_prepared), None, kinds)
-    walk.go()
-    assert walk["mine"].result == {"n": 3}
-    assert walk["mine"].inputs == {"prepared": tiny_prepared.fingerprint}
-    assert walk.get("other") is None
-    shown = [stage.name for stage in shown_in_report(walk.run, kinds)]
+    pipeline = PipelineRun(Run(tmp_path / "run", tiny_prepared), None, kinds)
+    pipeline.make_stages()
+    assert pipeline["mine"].result == {"n": 3}
+    assert pipeline["mine"].inputs == {"prepared": tiny_prepared.fingerprint}
+    assert pipeline.get("other") is None
+    shown = [stage.name for stage in shown_in_report(pipeline.run, kinds)]
     assert shown == (["mine"] if in_report else [])
 
 
