@@ -110,17 +110,12 @@ def evaluation_stage(
     """
     dataset, by_name = run.dataset, models.by_name
     _check(by_name, dataset, split)
-    architecture = ModelConfig(**models.stages[0].flags["model"])
 
     def work(directory: Path) -> dict[str, Any]:
         pictures = evaluation_set(dataset, split)
-        embedded = {
-            "colour_histogram": embed_by_histogram(dataset, pictures.records),
-            "frozen_backbone": embed_by_frozen_backbone(
-                dataset, pictures.records, architecture, init_weights, seed
-            ),
-            **_embedded(dataset, pictures, by_name),
-        }
+        architecture = ModelConfig(**models.stages[0].flags["model"])
+        baselines = _baselines(dataset, pictures, architecture, init_weights, seed)
+        embedded = {**baselines, **_embedded(dataset, pictures, by_name)}
         for name, model in embedded.items():
             path = directory / "embeddings" / f"{name}.parquet"
             write_embeddings(path, pictures.records, model.embeddings)
@@ -142,6 +137,22 @@ def evaluation_stage(
         inputs={**fingerprints(*models.stages, vertical_head), **weights_input(init_weights)},
         size=counted(len(dataset.select(split=split)), "picture"),
     )
+
+
+def _baselines(
+    dataset: PreparedDataset,
+    pictures: EvaluationSet,
+    architecture: ModelConfig,
+    init_weights: str,
+    seed: int,
+) -> dict[str, Embedded]:
+    """Returns what models that were not trained make of the images."""
+    records = pictures.records
+    frozen = embed_by_frozen_backbone(dataset, records, architecture, init_weights, seed)
+    return {
+        "colour_histogram": embed_by_histogram(dataset, records),
+        "frozen_backbone": frozen,
+    }
 
 
 def _embedded(

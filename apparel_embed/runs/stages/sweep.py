@@ -176,13 +176,16 @@ def sweep_stage(
         on_all_workers=True,
     )
     if not stage.result:
-        # It is a plan: its models are told, too.
-        models = _models_by_seed(run, sweep, training, student)
-        for size, seed, groups in _repeats(dataset.verticals, sweep):
-            for make in models[seed].kinds(size).values():
-                for group in groups:
-                    make(group)
+        _plan_models(_models_by_seed(run, sweep, training, student), run, sweep)
     return stage
+
+
+def _plan_models(models: Mapping[int, _Models], run: Run, sweep: SweepConfig) -> None:
+    """Plans the models of a sweep that is planned itself."""
+    for size, seed, groups in _repeats(run.dataset.verticals, sweep):
+        for make in models[seed].kinds(size).values():
+            for group in groups:
+                make(group)
 
 
 def sweep_sessions(
