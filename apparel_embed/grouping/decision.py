@@ -18,14 +18,10 @@ _ITEMS_OF_THE_GROUP = 20
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """When a group is accepted.
+    """When a group is accepted: if no vertical is expected to lose more than the tolerance.
 
-    For each of its verticals R@1 of the group's model minus that of the vertical's own specialist
-    is taken on the same validation queries. Of few items that says little, so it is shrunk towards
-    the group's as a whole: with d of n items, and m of all the group's items together, a vertical
-    is expected to gain `(n d + 20 m) / (n + 20)`. The group is accepted if no vertical is expected
-    to lose more than the tolerance. Nothing has to be proved before verticals may share: where data
-    are few, sharing them is what helps.
+    What a vertical is expected to gain is the difference in R@1 between the group's model and its
+    own specialist, shrunk towards that of the whole group as its items are few (docs/groups.md).
 
     Attributes:
       tolerance: in R@1, 0 to 1.

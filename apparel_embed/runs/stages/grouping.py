@@ -32,13 +32,10 @@ GROUPS_FILE = "groups.json"
 def grouping_stage(
     run: Run, search: SearchConfig, training: SpecialistConfig, start: Stage | None = None
 ) -> Stage:
-    """Finds the groups; `<stage>/groups.json` tells them with every trial and its evidence.
+    """Finds the groups; `<stage>/groups.json` has them with every trial and its evidence.
 
-    Trials are in `<stage>/tensorboard`, too, for its HParams tab.
-
-    The trials are stages of their own, `specialist-<verticals>`: another search of the same run
-    finds them finished, and so does whatever trains the groups' specialists. A search with another
-    rule or budget takes this one's place: it decides again, and trains what is missing.
+    Trials are stages of their own, `specialist-<verticals>`, and sessions in `<stage>/tensorboard`.
+    A search with another rule or budget overwrites this one, and trains what is missing.
 
     Args:
       run: the run.
@@ -104,8 +101,7 @@ def _planned_groups(
 class StageTrainer:
     """Trains groups as stages `specialist-...` of a run, and validates them on split val.
 
-    The specialist of a group is trained for as many steps as its verticals' own together. A stage
-    that is finished is not trained again, whoever finished it.
+    The specialist of a group is trained for as many steps as its verticals' own together.
 
     Args:
       run: the run.

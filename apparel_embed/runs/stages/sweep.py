@@ -124,12 +124,9 @@ def sweep_stage(
 ) -> Stage:
     """Trains models of groups of each size, and writes `sweep.json` and the curve as a figure.
 
-    Each repeat is in `<stage>/tensorboard`, too, for its HParams tab.
-
     Models are stages in `<run>/sweep-models/seed<seed>/`, trained once; those that the run itself
     has trained alike, with the same seed, are copied. A sweep of other sizes, partitions, seeds or
-    another split overwrites this one, and trains only the models that are not there. A plan of a
-    sweep that is to be made is one of all its models.
+    another split overwrites this one. Repeats are sessions in `<stage>/tensorboard`, too.
 
     Args:
       run: the run.
