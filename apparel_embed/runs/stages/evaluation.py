@@ -149,10 +149,7 @@ def _baselines(
     """Returns what models that were not trained make of the images."""
     records = pictures.records
     frozen = embed_by_frozen_backbone(dataset, records, architecture, init_weights, seed)
-    return {
-        "colour_histogram": embed_by_histogram(dataset, records),
-        "frozen_backbone": frozen,
-    }
+    return {"colour_histogram": embed_by_histogram(dataset, records), "frozen_backbone": frozen}
 
 
 def _embedded(
@@ -160,14 +157,18 @@ def _embedded(
 ) -> dict[str, Embedded]:
     """Returns what each model makes of the images."""
     found: dict[str, Embedded] = {}
+    groups: dict[str, dict[tuple[str, ...], Path]] = {}
     for name, stages in by_name.items():
-        if name == GROUPED and stages == by_name.get(SPECIALISTS):
-            found[name] = found[SPECIALISTS]
-        elif name in (SPECIALISTS, GROUPED):
-            groups = {tuple(one.flags["verticals"]): one.directory / "model" for one in stages}
-            found[name] = embed_by_specialists(dataset, pictures, groups)
-        else:
+        if name not in (SPECIALISTS, GROUPED):
             found[name] = embed_by_model(dataset, pictures.records, stages[0].directory / "model")
+            continue
+        groups[name] = {tuple(one.flags["verticals"]): one.directory / "model" for one in stages}
+        is_repeated = name == GROUPED and groups[GROUPED] == groups.get(SPECIALISTS)
+        found[name] = (
+            found[SPECIALISTS]
+            if is_repeated
+            else embed_by_specialists(dataset, pictures, groups[name])
+        )
     return found
 
 
