@@ -16,7 +16,7 @@ from apparel_embed.cli.run_flags import StageRunFlags
 from apparel_embed.cli.target_flags import specialist_start_flag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
 from apparel_embed.common.files import read_json
-from apparel_embed.grouping.table import render_search
+from apparel_embed.grouping.search import render_search
 from apparel_embed.runs.stages.grouping import GROUPS_FILE, grouping_stage
 
 _RUN = StageRunFlags()
