@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.synthetic.outlines import OUTLINES
+from apparel_embed.data.manifest import SPLITS, UNLABELLED
+from apparel_embed.data.synthetic import accessories, clothes
 from apparel_embed.data.synthetic.prints import FAMILIES, PRINT_NAMES
+from apparel_embed.data.synthetic.shapes import Outline
 
 OUTLINE, PRINT = "outline", "print"
 
@@ -28,8 +30,16 @@ CUES: Mapping[str, str] = {
     "headwear": OUTLINE,
 }
 
-UNLABELLED = "unlabelled"
-SPLITS = ("train", "val", "test", UNLABELLED)
+OUTLINES: Mapping[str, Outline] = {
+    "dress": clothes.dress,
+    "top": clothes.top,
+    "bag": accessories.bag,
+    "eyewear": accessories.eyewear,
+    "footwear": accessories.footwear,
+    "trousers": clothes.trousers,
+    "skirt": clothes.skirt,
+    "headwear": accessories.headwear,
+}
 
 # Candidates drawn per item that is kept: the more, the farther apart the items lie.
 _CANDIDATES = 16
@@ -193,33 +203,29 @@ def spread(points: np.ndarray, count: int, before: Iterable[np.ndarray] = ()) ->
 
 def items_of(config: SyntheticConfig, vertical: str) -> list[Item]:
     """Returns the items of a vertical in the order of their ids, well spread over its space."""
-    identities = _labelled_identities(config, vertical)
-    identities = np.concatenate([identities, _unlabelled_identities(config, vertical, identities)])
+    labelled = _identities(config, vertical, "items", config.labelled_items)
+    # Farthest points came first; mixed, every split covers the whole space. The unlabelled ones
+    # have a stream of their own: the labelled items do not depend on how many there are.
+    further = _identities(config, vertical, UNLABELLED, config.unlabelled_items, labelled)
     sizes = (config.train_items, config.val_items, config.test_items, config.unlabelled_items)
     splits = [split for split, size in zip(SPLITS, sizes) for _ in range(size)]
     return [
         Item(f"{vertical}-{number:04d}", vertical, split, identity)
-        for number, (split, identity) in enumerate(zip(splits, identities))
+        for number, (split, identity) in enumerate(zip(splits, [*labelled, *further]))
     ]
 
 
-def _labelled_identities(config: SyntheticConfig, vertical: str) -> np.ndarray:
-    """Returns float64 [labelled items, size]."""
-    count = config.labelled_items
-    rng = stream(config.seed, vertical, "items")
-    candidates = rng.random((_CANDIDATES * count + 32, identity_size(vertical)))
-    kept = spread(visible(vertical, candidates), count)
-    # Farthest points come first; mixed, every split covers the whole space.
-    return candidates[kept[rng.permutation(count)]]
-
-
-def _unlabelled_identities(
-    config: SyntheticConfig, vertical: str, labelled: np.ndarray
+def _identities(
+    config: SyntheticConfig,
+    vertical: str,
+    name: str,
+    count: int,
+    before: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Returns float64 [unlabelled items, size], far from those labelled and from each other."""
-    count = config.unlabelled_items
-    # A stream of their own: the labelled items do not depend on how many there are.
-    rng = stream(config.seed, vertical, UNLABELLED)
+    """Returns float64 [count, size], far from those before and from each other, or mixed."""
+    rng = stream(config.seed, vertical, name)
     candidates = rng.random((_CANDIDATES * count + 32, identity_size(vertical)))
-    kept = spread(visible(vertical, candidates), count, before=visible(vertical, labelled))
-    return candidates[kept]
+    points = visible(vertical, candidates)
+    if before is None:
+        return candidates[spread(points, count)[rng.permutation(count)]]
+    return candidates[spread(points, count, visible(vertical, before))]

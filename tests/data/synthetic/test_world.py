@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.synthetic.outlines import OUTLINES
 from apparel_embed.data.synthetic.world import (
     CUES,
     OUTLINE,
+    OUTLINES,
     PRINT,
     SyntheticConfig,
     identity_size,
