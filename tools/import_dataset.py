@@ -31,8 +31,7 @@ from absl import logging
 from apparel_embed.cli import app
 from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.import_flags import ImportFlags
-from apparel_embed.data.importers.importing import import_dataset
-from apparel_embed.data.importers.summary import render_counts
+from apparel_embed.data.importers.importing import import_dataset, render_counts
 
 _IMPORT = ImportFlags()
 

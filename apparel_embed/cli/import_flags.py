@@ -9,14 +9,11 @@ from absl import flags
 
 from apparel_embed.cli.data_flags import HoldOutFlags, MapFlag, map_verticals_flag
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.deepfashion_in_shop import InShopOptions
-from apparel_embed.data.importers.derive import ERROR, SKIP, DeriveOptions
-from apparel_embed.data.importers.folders import FoldersOptions
+from apparel_embed.data.importers.derive import DeriveOptions
+from apparel_embed.data.importers.imported import ERROR, SKIP, LayoutOptions
 from apparel_embed.data.importers.importing import ImportConfig
 from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.data.importers.splitting import SplitOptions
-from apparel_embed.data.importers.street2shop import Street2ShopOptions
-from apparel_embed.data.importers.table import TableOptions
 from apparel_embed.data.pairs import parse_pairs
 
 
@@ -90,7 +87,7 @@ class _LayoutFlags:
         )
         self._encoding = flags.DEFINE_string(
             "encoding",
-            TableOptions().encoding,
+            LayoutOptions().encoding,
             "--format=table: encoding of a --table that is text, such as cp1252 or utf-16",
         )
         self._images = flags.DEFINE_string(
@@ -113,8 +110,8 @@ class _LayoutFlags:
             "separate_genders": ("deepfashion_in_shop",),
         }
 
-    def options(self) -> Any:
-        """Returns the options of the chosen layout; None if it has none.
+    def options(self) -> LayoutOptions:
+        """Returns what the chosen layout is told.
 
         Raises:
           UserError: a flag of another layout was given.
@@ -127,19 +124,13 @@ class _LayoutFlags:
                 )
         if self._vertical.value is not None and not self._vertical.value.strip():
             raise UserError("--vertical= is not allowed; name the vertical of all rows")
-        if name == "folders":
-            return FoldersOptions(self._vertical.value)
-        if name == "table":
-            table = self._table.value
-            return TableOptions(
-                None if table is None else Path(table), self._vertical.value, self._encoding.value
-            )
-        images = {} if self._images.value is None else {"images": self._images.value}
-        if name == "deepfashion_in_shop":
-            return InShopOptions(separate_genders=self._separate_genders.value, **images)
-        if name == "street2shop":
-            return Street2ShopOptions(**images)
-        return None
+        return LayoutOptions(
+            table=None if self._table.value is None else Path(self._table.value),
+            vertical=self._vertical.value,
+            encoding=self._encoding.value,
+            image_dir=self._images.value,
+            separate_genders=self._separate_genders.value,
+        )
 
 
 class _DeriveFlags:

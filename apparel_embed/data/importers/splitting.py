@@ -78,31 +78,24 @@ def split(table: pa.Table, options: SplitOptions) -> tuple[pa.Table, tuple[str, 
             taught -= fraction
     if taught == 1:
         return table, ()
-    notes = check_parents(table, options.by)
+    notes = _torn(table, options.by)
     lost = before - table.num_rows
     if lost:
         notes += (f"left out: unlabelled rows whose {options.by} is held out: {lost:,}",)
     return table, notes
 
 
-def check_parents(table: pa.Table, by: str) -> tuple[str, ...]:
-    """Returns a note if some groups were in several splits before anything was split.
-
-    Args:
-      table: rows of a manifest after splitting.
-      by: the column whose values are the groups.
-    """
+def _torn(table: pa.Table, by: str) -> tuple[str, ...]:
+    """Returns a note if some groups were in several splits before anything was split."""
     labelled = table.select([by, "split"]).filter(pc.not_equal(table["split"], UNLABELLED))
     labelled = labelled.filter(pc.not_equal(labelled[by], ""))
     groups, names = codes_of(labelled[by])
-    torn = names.take(
-        pa.array(np.unique(groups[find_torn(groups, codes_of(labelled["split"])[0])]))
-    )
+    torn = np.unique(groups[find_torn(groups, codes_of(labelled["split"])[0])])
     if not len(torn):
         return ()
     return (
         f"values of {by} that the data came with in several splits: {len(torn):,} of "
-        f"{len(names):,} (e.g. {torn[0].as_py()})",
+        f"{len(names):,} (e.g. {names[torn[0]].as_py()})",
     )
 
 

@@ -28,14 +28,14 @@ def test_missing_pictures_are_an_error_or_left_out(tmp_path):
     table = table_of(["a.jpg", "b.jpg", "c.jpg"])
     message = (
         r"^t.csv: row 3: column 'image': 'b.jpg'; no such file in .*, but there is 'B.jpg' "
-        r"\(2 of 3 rows have no picture\); --missing=skip leaves them out$"
+        r"\(2 of 3 rows have no image\); --missing=skip leaves them out$"
     )
     with pytest.raises(UserError, match=message):
         check_missing(table, tmp_path, places, "error")
     left, notes = check_missing(table, tmp_path, places, "skip")
     assert left["image"].to_pylist() == ["a.jpg"]
-    assert notes == ("left out: rows whose picture is missing: 2 of 3 (e.g. b.jpg)",)
-    with pytest.raises(UserError, match=r"\(2 of 2 rows have no picture\)$"):
+    assert notes == ("left out: rows whose image is missing: 2 of 3 (e.g. b.jpg)",)
+    with pytest.raises(UserError, match=r"\(2 of 2 rows have no image\)$"):
         check_missing(table.slice(1), tmp_path, places, "skip")
     assert check_missing(left, tmp_path, places, "error") == (left, ())
 
@@ -50,7 +50,7 @@ def test_a_duplicate_is_a_row_with_the_same_picture_box_and_item():
     left, notes = check_duplicates(table, places, "skip")
 
     assert left.equals(table.take(pa.array([0, 1, 2, 3, 4, 6])))
-    assert notes == ("left out: rows of a picture, box and item that are there already: 1",)
+    assert notes == ("left out: rows of an image, box and item that are there already: 1",)
     assert check_duplicates(left, places, "error") == (left, ())
 
 
@@ -102,6 +102,6 @@ def test_pictures_that_cannot_be_read_are_counted_and_left_to_preparing(tmp_path
         ["a.jpg", "b.jpg", "http://x/c.jpg"], boxes=[(0, 0, 5, 5), (-5, 0, 5, 5), (0, -5, 5, 5)]
     )
     assert check_boxes(table, tmp_path, places) == (
-        "pictures with a box that cannot be read: 2; preparing lists them",
+        "images with a box that cannot be read: 2; preparing lists them",
     )
     assert check_boxes(table_of(["none.jpg"]), tmp_path, places) == ()

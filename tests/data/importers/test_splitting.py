@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.splitting import SplitOptions, check_parents, split, untested
+from apparel_embed.data.importers.splitting import SplitOptions, split, untested
 
 
 def table_of(styles, splits="train"):
@@ -125,6 +125,17 @@ def test_what_the_data_splits_otherwise_is_told():
     _, notes = split(table, SplitOptions(val_fraction=0.2, by="style_id"))
     assert len(notes) == 1
     assert "in several splits: 1 of 6 (e.g. tops-0)" in notes[0]
+    # Rows that are unlabelled or of no style tell nothing.
+    others = pa.concat_tables(
+        table.take(pa.array([0])).set_column(index, name, pa.array([value]))
+        for index, name, value in ((4, "split", "unlabelled"), (3, "style_id", ""))
+    )
+    labelled = table.filter(pa.array([name == "train" for name in splits]))
+    options = SplitOptions(val_fraction=0.2, by="style_id")
+    assert table.column_names[3:5] == ["style_id", "split"]
+    assert not any("in several" in note for note in split(labelled, options)[1])
+    more = pa.concat_tables([labelled, others.slice(0, 1)])
+    assert not any("in several" in note for note in split(more, options)[1])
 
 
 def test_unlabelled_rows_of_what_is_held_out_are_left_out_and_counted():
@@ -169,13 +180,3 @@ def test_no_test_split_is_told():
     assert "--test_fraction makes one" in untested(table)[0]
     assert untested(split(table, SplitOptions(test_fraction=0.5))[0]) == ()
     assert np.all(table["split"].to_numpy() == "train")
-
-
-def test_groups_that_the_data_has_in_several_splits_are_told():
-    split = ["train", "val", "test", "test", "unlabelled", "train", "test"]
-    table = pa.table({"style": ["b", "b", "a", "a", "a", "", ""], "split": split})
-    assert check_parents(table, "style") == (
-        "values of style that the data came with in several splits: 1 of 2 (e.g. b)",
-    )
-    kept = table.filter(pa.array(np.array(split) != "val"))
-    assert check_parents(kept, "style") == ()

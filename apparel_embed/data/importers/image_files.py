@@ -1,0 +1,229 @@
+"""Image files: finding them in folders, whether they are there, how large, and how to name them."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import unicodedata
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.progress import progress_bar
+from apparel_embed.data.importers.imported import SOURCE_ROW
+from apparel_embed.data.locations import SCHEME
+from apparel_embed.data.picture_pool import image_path
+from apparel_embed.data.pictures import SUFFIXES, RejectedPicture, picture_size
+
+# To ask for a file waits for the disk, not for the processor.
+READERS = 16
+
+# What computers put beside people's files: previews of Synology, resource forks of macOS.
+_NOT_OURS = frozenset({"@eaDir", "__MACOSX"})
+
+
+class LeftOut(collections.defaultdict[str, list[str]]):
+    """Paths of what was left out, by the reason, which says what it is one of, in the plural."""
+
+    def __init__(self) -> None:
+        super().__init__(list)
+
+    def notes(self) -> tuple[str, ...]:
+        """Returns a line for each reason, e.g. "left out: hidden files: 2 (e.g. .DS_Store)"."""
+        return tuple(
+            f"left out: {reason}: {len(paths):,} (e.g. {paths[0]})"
+            for reason, paths in sorted(self.items())
+            if paths
+        )
+
+
+def is_image(name: str) -> bool:
+    """Returns whether a file is an image by its name."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def list_folder(
+    root: Path, folder: str, left_out: LeftOut, accept: Callable[[str], object] = is_image
+) -> tuple[list[str], list[str]]:
+    """Returns the folders and the images in a folder, sorted; what is hidden or neither is not.
+
+    Args:
+      root: the dataset's root, which all paths are relative to.
+      folder: with forward slashes; "" for the root.
+      left_out: gets what is left out.
+      accept: tells from a file's name whether it is an image.
+
+    Raises:
+      UserError: the folder cannot be read, or a name in it is not UTF-8.
+    """
+    folders: list[str] = []
+    images: list[str] = []
+    try:
+        with os.scandir(root / folder) as found:
+            # Directories list their entries in any order; the same data is to give the same bytes.
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{root / folder}: cannot be read: {error.strerror}") from error
+    for entry in entries:
+        path = f"{folder}/{entry.name}" if folder else entry.name
+        check_name(root, path)
+        if entry.name.startswith(".") or entry.name in _NOT_OURS:
+            left_out["hidden files and folders"].append(path)
+        elif os.path.isdir(entry):
+            folders.append(path)
+        elif accept(entry.name):
+            images.append(path)
+        else:
+            left_out["files that are no images, by their names"].append(path)
+    return folders, images
+
+
+def images_below(
+    root: Path, left_out: LeftOut, folder: str = "", accept: Callable[[str], object] = is_image
+) -> list[str]:
+    """Returns all images below a folder, at any depth, sorted; see `list_folder`.
+
+    Folders that links lead to are walked through, each once.
+    """
+    images: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        folder = waiting.pop()
+        status = os.stat(root / folder)
+        if (status.st_dev, status.st_ino) in seen:
+            left_out["links to folders that were found already"].append(folder)
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders, found = list_folder(root, folder, left_out, accept)
+        images += found
+        waiting += reversed(folders)
+    return sorted(images)
+
+
+def check_name(root: Path, path: str) -> None:
+    """Raises a UserError if a path below the root is not UTF-8, as manifests are."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{root}: the name {os.fsencode(path)!r} is not UTF-8; rename the file or folder"
+        ) from error
+
+
+def are_remote(images: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns of images whether they are URIs of something else than files."""
+    files = pc.match_substring_regex(images, "(?i)^file://")
+    return pc.and_not(_are_uris(images), files)
+
+
+def clean_paths(table: pa.Table, root: Path) -> pa.Table:
+    """Returns the table with one spelling for each image: no "./", no "//", forward slashes.
+
+    Backslashes stay where the row was made of the file's own name. Paths that begin with a slash,
+    as in a shop, become relative to the root if the file is there, and not at the absolute path.
+    """
+    images = table["image"]
+    slashed = pc.replace_substring(images, "\\", "/")
+    paths = pc.if_else(table[SOURCE_ROW].is_valid(), slashed, images)
+    paths = pc.replace_substring_regex(paths, "/{2,}", "/")
+    paths = pc.replace_substring_regex(paths, r"(^|/)(\./)+", r"\1")
+    images = pc.if_else(_are_uris(images), images, paths)
+    rooted = images.filter(pc.starts_with(images, "/")).unique()
+    gone = rooted.filter(is_missing(rooted, root))
+    there = gone.filter(pc.invert(is_missing(pc.utf8_ltrim(gone, "/"), root)))
+    images = pc.if_else(pc.is_in(images, value_set=there), pc.utf8_ltrim(images, "/"), images)
+    return table.set_column(table.column_names.index("image"), "image", images)
+
+
+def is_missing(images: pa.ChunkedArray | pa.Array, root: Path) -> pa.ChunkedArray | pa.Array:
+    """Returns of images whether they are paths of files that do not exist.
+
+    URIs of other schemes than file, and empty texts, are not missing: nobody can tell here, or
+    others complain.
+
+    Args:
+      images: paths relative to the root or absolute, or URIs.
+      root: the dataset's root.
+    """
+
+    def is_file(image: str) -> bool:
+        try:
+            return image_path(image, root).is_file()
+        except (OSError, ValueError, RejectedPicture):
+            return False
+
+    asked = images.filter(pc.invert(pc.or_(are_remote(images), pc.equal(images, "")))).unique()
+    with ThreadPoolExecutor(READERS) as readers:
+        exists = pa.array(list(readers.map(is_file, asked.to_pylist())), pa.bool_())
+    return pc.is_in(images, value_set=asked.filter(pc.invert(exists)))
+
+
+def similar_file(root: Path, image: str) -> str | None:
+    """Returns what is beside a missing file and differs from it in case or Unicode form at most.
+
+    What has the very name is a directory, a pipe, or a link that leads nowhere.
+    """
+
+    def folded(name: str) -> str:
+        return unicodedata.normalize("NFC", name).casefold()
+
+    folder, _, name = image.rpartition("/")
+    with contextlib.suppress(OSError):
+        others = sorted(os.listdir(root / folder))
+        return next((other for other in others if folded(other) == folded(name)), None)
+    return None
+
+
+def image_sizes(root: Path, images: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns widths and heights of upright images in pixels, float [n]; NaN where unreadable.
+
+    Args:
+      root: where relative paths begin.
+      images: n paths or file:// URIs; preparing tells what is wrong with those that are unreadable.
+    """
+
+    def size(image: str) -> tuple[float, float]:
+        try:
+            return picture_size(image_path(image, root))
+        except RejectedPicture:
+            return np.nan, np.nan
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(READERS) as readers:
+        # Pillow warns of odd metadata; here and not in the threads, as filters are for all of them.
+        warnings.simplefilter("ignore")
+        found = readers.map(size, images)
+        sizes = list(progress_bar(found, total=len(images), what="sizes", unit="images"))
+    widths, heights = np.array(sizes, np.float64).reshape(-1, 2).T
+    return widths, heights
+
+
+def relative_to_manifest(images: pa.ChunkedArray, root: Path, manifest: Path) -> pa.ChunkedArray:
+    """Returns images as a manifest names them.
+
+    Args:
+      images: relative to `root`, absolute, or URIs, which stay.
+      root: the dataset's root.
+      manifest: the file to be written.
+
+    Returns:
+      Paths relative to the manifest's directory for images in it or below it, absolute ones for
+      others.
+    """
+    here = os.path.join(os.path.abspath(manifest.parent), "")
+    there = os.path.join(os.path.abspath(root), "")
+    absolute = pc.or_(_are_uris(images), pc.starts_with(images, "/"))
+    full = pc.if_else(absolute, images, pc.binary_join_element_wise(there, images, ""))
+    inside = pc.starts_with(full, here)
+    return pc.if_else(inside, pc.utf8_slice_codeunits(full, start=len(here)), full)
+
+
+def _are_uris(images: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.match_substring_regex(images, f"^{SCHEME}://")
