@@ -27,8 +27,8 @@ from pathlib import Path
 from apparel_embed.data.importers.imported import Format, Imported, LayoutOptions, Row, to_table
 from apparel_embed.data.importers.published import (
     Line,
+    find_file,
     find_images,
-    need_file,
     read_boxes,
     read_list,
     to_vertical,
@@ -56,7 +56,7 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
       UserError: a file is missing, cut short or wrong, or an image has two items or is in two
         splits; the message names file and row.
     """
-    source = need_file(root, "Eval/list_eval_partition.txt", "the Consumer-to-shop benchmark")
+    source = find_file(root, "Eval/list_eval_partition.txt", "the Consumer-to-shop benchmark")
     sides = list(_SIDES.values())
     columns = " ".join([*sides, "item_id", "evaluation_status"])
     lines = read_list(root / source, columns, sides, may_count_images=True)

@@ -38,8 +38,8 @@ from apparel_embed.data.importers.imported import (
     to_table,
 )
 from apparel_embed.data.importers.published import (
+    find_file,
     find_images,
-    need_file,
     read_boxes,
     read_list,
     to_vertical,
@@ -76,7 +76,7 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
     image_dir = options.image_dir or _IMAGES[0]
     if image_dir not in _IMAGES:
         raise UserError(f"--image_dir={image_dir} is not allowed; allowed: {', '.join(_IMAGES)}")
-    source = need_file(root, "Eval/list_eval_partition.txt", "the In-shop benchmark")
+    source = find_file(root, "Eval/list_eval_partition.txt", "the In-shop benchmark")
     lines = read_list(root / source, "image_name item_id evaluation_status", ["image_name"])
     paths = [line.path_parts("image_name", like=_EXAMPLE) for line in lines]
     statuses = [line.choice("evaluation_status", _STATUSES) for line in lines]

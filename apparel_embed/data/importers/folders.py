@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.image_files import LeftOut, list_folder
+from apparel_embed.data.importers.image_files import LeftOut, images_below
 from apparel_embed.data.importers.imported import (
     SOURCE_FILE,
     SOURCE_ROW,
@@ -38,15 +38,13 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
     left_out = LeftOut()
     rows: list[tuple[str, str, str]] = []
     homes: defaultdict[str, set[str]] = defaultdict(set)
-    for folder in [""] if options.vertical else _folders(root, "", left_out):
-        vertical = options.vertical or folder
-        for item in _folders(root, folder, left_out):
-            deeper, images = list_folder(root, item, left_out)
-            left_out["folders in items' folders"] += deeper
-            name = item.rpartition("/")[2]
-            rows += [(image, name, vertical) for image in images]
-            if images:
-                homes[name].add(vertical)
+    for parts in sorted(path.split("/") for path in images_below(root, left_out)):
+        image, vertical = "/".join(parts), options.vertical or parts[0]
+        if len(parts) != (2 if options.vertical else 3):
+            left_out["images that are not in the folder of an item"].append(image)
+            continue
+        rows.append((image, parts[-2], vertical))
+        homes[parts[-2]].add(vertical)
     notes = left_out.notes()
     if not rows:
         layout = "<item>/<image>"
@@ -71,13 +69,6 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
     }
     counts = {"pictures": len(rows), "items": len(set(ids))}
     return Imported(pa.table(columns), counts, notes)
-
-
-def _folders(root: Path, folder: str, left_out: LeftOut) -> list[str]:
-    """Returns the folders in a folder; leaves out the images beside them."""
-    folders, images = list_folder(root, folder, left_out)
-    left_out["images outside of items' folders"] += images
-    return folders
 
 
 FORMAT = Format(convert, "<vertical>/<item>/<image>")

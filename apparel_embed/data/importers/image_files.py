@@ -40,7 +40,6 @@ class LeftOut(collections.defaultdict[str, list[str]]):
         return tuple(
             f"left out: {reason}: {len(paths):,} (e.g. {paths[0]})"
             for reason, paths in sorted(self.items())
-            if paths
         )
 
 
@@ -49,61 +48,47 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def list_folder(
-    root: Path, folder: str, left_out: LeftOut, accept: Callable[[str], object] = is_image
-) -> tuple[list[str], list[str]]:
-    """Returns the folders and the images in a folder, sorted; what is hidden or neither is not.
-
-    Args:
-      root: the dataset's root, which all paths are relative to.
-      folder: with forward slashes; "" for the root.
-      left_out: gets what is left out.
-      accept: tells from a file's name whether it is an image.
-
-    Raises:
-      UserError: the folder cannot be read, or a name in it is not UTF-8.
-    """
-    folders: list[str] = []
-    images: list[str] = []
-    try:
-        with os.scandir(root / folder) as found:
-            # Directories list their entries in any order; the same data is to give the same bytes.
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        raise UserError(f"{root / folder}: cannot be read: {error.strerror}") from error
-    for entry in entries:
-        path = f"{folder}/{entry.name}" if folder else entry.name
-        check_name(root, path)
-        if entry.name.startswith(".") or entry.name in _NOT_OURS:
-            left_out["hidden files and folders"].append(path)
-        elif os.path.isdir(entry):
-            folders.append(path)
-        elif accept(entry.name):
-            images.append(path)
-        else:
-            left_out["files that are no images, by their names"].append(path)
-    return folders, images
-
-
 def images_below(
     root: Path, left_out: LeftOut, folder: str = "", accept: Callable[[str], object] = is_image
 ) -> list[str]:
-    """Returns all images below a folder, at any depth, sorted; see `list_folder`.
+    """Returns all images below a folder, at any depth, sorted; links to folders are followed.
 
-    Folders that links lead to are walked through, each once.
+    Args:
+      root: the dataset's root, which all paths are relative to.
+      left_out: gets what is hidden, no image, or a folder that was found already.
+      folder: with forward slashes; "" for the root.
+      accept: tells from a file's name whether it is an image.
+
+    Raises:
+      UserError: a folder cannot be read, or a name is not UTF-8.
     """
     images: list[str] = []
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
     while waiting:
         folder = waiting.pop()
-        status = os.stat(root / folder)
+        try:
+            status = os.stat(root / folder)
+            # Directories list their entries in any order; of a link and a folder the first counts.
+            entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(f"{root / folder}: cannot be read: {error.strerror}") from error
         if (status.st_dev, status.st_ino) in seen:
             left_out["links to folders that were found already"].append(folder)
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders, found = list_folder(root, folder, left_out, accept)
-        images += found
+        folders = []
+        for entry in entries:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            check_name(root, path)
+            if entry.name.startswith(".") or entry.name in _NOT_OURS:
+                left_out["hidden files and folders"].append(path)
+            elif os.path.isdir(entry):
+                folders.append(path)
+            elif accept(entry.name):
+                images.append(path)
+            else:
+                left_out["files that are no images, by their names"].append(path)
         waiting += reversed(folders)
     return sorted(images)
 

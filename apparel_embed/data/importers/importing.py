@@ -165,7 +165,7 @@ def _rows(
 
     if not imported.table.num_rows:
         raise UserError("; ".join([f"{root}: no image that a row could be made of", *notes]))
-    table, more = derive(_without_nulls(imported.table), config.derive, places)
+    table, more = derive(imported.table, config.derive, places)
     notes += more
     (first,) = places(table, [0])
     # Of files without rows each is a row itself, and none of them has the columns.
@@ -186,15 +186,6 @@ def _rows(
     if config.check_boxes:
         notes += check_boxes(table, root, places)
     return table.drop_columns([SOURCE_FILE, SOURCE_ROW]), notes
-
-
-def _without_nulls(table: pa.Table) -> pa.Table:
-    """Returns the table with "" for texts that are null."""
-    for number, field in enumerate(table.schema):
-        if pa.types.is_string(field.type) and table.column(number).null_count:
-            filled = pc.fill_null(table.column(number), "")
-            table = table.set_column(number, field.name, filled)
-    return table
 
 
 def manifest_table(table: pa.Table) -> pa.Table:

@@ -144,7 +144,7 @@ def read_boxes(
       UserError: an image is listed twice, or something is no number.
     """
     found = find_file(root, published)
-    if found is None:
+    if not found:
         return {}, [f"{root}: no {published}: images are used whole, without boxes"]
     boxes: dict[str, Box | None] = {}
     rows: dict[str, int] = {}
@@ -165,32 +165,28 @@ def read_boxes(
     return boxes, [f"{root / found}: {what}: {count}" for what, count in counts.items() if count]
 
 
-def find_file(root: Path, published: str) -> str | None:
-    """Returns where a file is, relative to `root`; None if it is nowhere.
+def find_file(root: Path, published: str, needed_for: str = "") -> str:
+    """Returns where a file is, relative to `root`; "" if it is nowhere and nothing needs it.
 
     Args:
       root: directory of the dataset.
       published: `Eval/list.txt`; `eval/list.txt` and `list.txt` will do.
-    """
-    folder, _, name = published.rpartition("/")
-    places = (published, f"{folder.lower()}/{name}", name)
-    return next((place for place in places if (root / place).is_file()), None)
-
-
-def need_file(root: Path, published: str, needed_for: str) -> str:
-    """Returns where a file is that the dataset, called `needed_for`, cannot do without.
+      needed_for: the dataset, if it cannot do without.
 
     Raises:
-      UserError: it is nowhere; the message tells of a zip that may hold it.
+      UserError: it is needed and nowhere; the message tells of a zip that may hold it.
     """
-    found = find_file(root, published)
-    if found is None:
-        stems = [Path(published).parts[0], Path(published).stem]
-        raise UserError(
-            f"{root}: no {published}, which {needed_for} needs; is this the directory that holds "
-            f"it?{zip_hint(root, stems)}"
-        )
-    return found
+    folder, _, name = published.rpartition("/")
+    for place in (published, f"{folder.lower()}/{name}", name):
+        if (root / place).is_file():
+            return place
+    if not needed_for:
+        return ""
+    hint = zip_hint(root, [Path(published).parts[0], Path(published).stem])
+    raise UserError(
+        f"{root}: no {published}, which {needed_for} needs; is this the directory that holds it?"
+        + hint
+    )
 
 
 def find_images(root: Path, folder: str, inside: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from apparel_embed.data.importers.imported import Format, Imported, LayoutOptions, Row, to_table
-from apparel_embed.data.importers.published import need_file, read_list, to_vertical
+from apparel_embed.data.importers.published import find_file, read_list, to_vertical
 
 PUBLISHED: Mapping[str, int] = {
     "pictures": 120_053,
@@ -59,7 +59,7 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
 
 def _read_split(root: Path, split: str) -> list[Row]:
     """Returns the rows of one list."""
-    source = need_file(root, f"Ebay_{split}.txt", "Stanford Online Products")
+    source = find_file(root, f"Ebay_{split}.txt", "Stanford Online Products")
     rows = []
     for line in read_list(root / source, f"{' '.join(_NUMBERS)} path", ["path"], counted=False):
         for column in _NUMBERS:

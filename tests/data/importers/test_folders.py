@@ -73,18 +73,19 @@ def test_what_lies_elsewhere_is_left_out_and_counted(tmp_path):
     assert imported.table["image"].to_pylist() == ["tops/1/a.jpg"]
     assert imported.notes == (
         "left out: files that are no images, by their names: 1 (e.g. tops/1/price.txt)",
-        "left out: folders in items' folders: 1 (e.g. tops/1/worn)",
         "left out: hidden files and folders: 2 (e.g. .f)",
-        "left out: images outside of items' folders: 2 (e.g. d.jpg)",
+        "left out: images that are not in the folder of an item: 3 (e.g. d.jpg)",
     )
 
 
 def test_no_pictures_is_an_error_that_tells_of_the_other_layout(tmp_path):
     draw(tmp_path, ["1/a.jpg", "2/a.jpg"])
-    with pytest.raises(UserError, match=r"no images as <vertical>.*give --vertical.*images outs"):
+    with pytest.raises(
+        UserError, match=r"no images as <vertical>.*give --vertical.*images that are not in"
+    ):
         convert(tmp_path, LayoutOptions())
     deeper = tmp_path / "deeper"
     draw(deeper, ["1/b/c.jpg", "2/b/c.jpg"])
-    message = r"no images as <item>/<image>; .*folders in items' folders: 2"
+    message = r"no images as <item>/<image>; .*images that are not in the folder of an item: 2"
     with pytest.raises(UserError, match=message):
         convert(deeper, LayoutOptions(vertical="shoes"))

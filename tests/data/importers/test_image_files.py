@@ -14,24 +14,20 @@ from apparel_embed.data.importers.image_files import (
     image_sizes,
     images_below,
     is_missing,
-    list_folder,
     relative_to_manifest,
     similar_file,
 )
 
 
-def test_a_folder_is_listed_in_order_and_what_is_hidden_or_no_picture_is_counted(tmp_path):
+def test_images_are_listed_in_order_and_what_is_hidden_or_no_image_is_counted(tmp_path):
     draw(tmp_path, ["b.PNG", "a.jpg", "c.webp", ".d.jpg", "@eaDir/e.jpg", "__MACOSX/f.jpg"])
-    (tmp_path / "notes.txt").write_text("no picture")
-    (tmp_path / "Thumbs.db").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "Thumbs.db").write_text("no image")
     (tmp_path / "z").mkdir()
     (tmp_path / "y.jpg.d").mkdir()
     left_out = LeftOut()
 
-    folders, images = list_folder(tmp_path, "", left_out)
-
-    assert images == ["a.jpg", "b.PNG", "c.webp"]
-    assert folders == ["y.jpg.d", "z"]
+    assert images_below(tmp_path, left_out) == ["a.jpg", "b.PNG", "c.webp"]
     assert left_out.notes() == (
         "left out: files that are no images, by their names: 2 (e.g. Thumbs.db)",
         "left out: hidden files and folders: 3 (e.g. .d.jpg)",
@@ -55,12 +51,12 @@ def test_a_name_that_is_no_text_is_refused(tmp_path):
     with open(os.path.join(os.fsencode(tmp_path), b"\xe4.jpg"), "wb"):
         pass
     with pytest.raises(UserError, match=r"the name b'\\xe4.jpg' is not UTF-8; rename"):
-        list_folder(tmp_path, "", LeftOut())
+        images_below(tmp_path, LeftOut())
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):
     with pytest.raises(UserError, match="none: cannot be read: No such file"):
-        list_folder(tmp_path / "none", "", LeftOut())
+        images_below(tmp_path / "none", LeftOut())
 
 
 def texts(*values):

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.published import (
+    find_file,
     find_images,
-    need_file,
     read_boxes,
     read_list,
     to_vertical,
@@ -213,23 +213,23 @@ def touch(path):
 
 def test_the_published_place_of_a_list_comes_first(tmp_path):
     touch(tmp_path / "list.txt")
-    assert need_file(tmp_path, "Eval/list.txt", "the benchmark") == "list.txt"
+    assert find_file(tmp_path, "Eval/list.txt", "the benchmark") == "list.txt"
     touch(tmp_path / "eval" / "list.txt")
-    assert need_file(tmp_path, "Eval/list.txt", "the benchmark") == "eval/list.txt"
+    assert find_file(tmp_path, "Eval/list.txt", "the benchmark") == "eval/list.txt"
     touch(tmp_path / "Eval" / "list.txt")
-    assert need_file(tmp_path, "Eval/list.txt", "the benchmark") == "Eval/list.txt"
+    assert find_file(tmp_path, "Eval/list.txt", "the benchmark") == "Eval/list.txt"
 
 
 def test_a_missing_list_is_named_with_a_zip_that_may_hold_it(tmp_path):
     with pytest.raises(UserError) as raised:
-        need_file(tmp_path, "Eval/list.txt", "the benchmark")
+        find_file(tmp_path, "Eval/list.txt", "the benchmark")
     assert str(raised.value) == (
         f"{tmp_path}: no Eval/list.txt, which the benchmark needs; "
         "is this the directory that holds it?"
     )
     touch(tmp_path / "Eval.zip")
     with pytest.raises(UserError, match=r"Eval\.zip is not unpacked: unzip it in .*password"):
-        need_file(tmp_path, "Eval/list.txt", "the benchmark")
+        find_file(tmp_path, "Eval/list.txt", "the benchmark")
 
 
 @pytest.mark.parametrize("place", ["img", "Img/img", "img/img", "Img/img/img"])
