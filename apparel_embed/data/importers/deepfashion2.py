@@ -55,15 +55,7 @@ _ROLES = {"user": "query", "shop": "gallery"}
 
 
 def convert(root: Path, options: LayoutOptions) -> Imported:
-    """Converts the dataset.
-
-    Args:
-      root: the directory with `train` and `validation`; without `validation` there is no test
-        split.
-      options: none matter.
-
-    Returns:
-      A row per garment that has a style, by split, file and number of the garment.
+    """Returns a row per garment that has a style, by split, file and number of the garment.
 
     Raises:
       UserError: a directory is missing or not unpacked, or a file is not as documented; the

@@ -43,14 +43,7 @@ _SIDES = {"query": "image_pair_name_1", "gallery": "image_pair_name_2"}
 
 
 def convert(root: Path, options: LayoutOptions) -> Imported:
-    """Converts the benchmark.
-
-    Args:
-      root: the directory with `Eval`, `Anno` and `img` (or `Img`).
-      options: none matter.
-
-    Returns:
-      A row per image of a pair: consumers' images in the list's order, then shops'.
+    """Returns a row per image of a pair: consumers' images in the list's order, then shops'.
 
     Raises:
       UserError: a file is missing, cut short or wrong, or an image has two items or is in two

@@ -61,14 +61,7 @@ _SIDE = 256
 
 
 def convert(root: Path, options: LayoutOptions) -> Imported:
-    """Converts the benchmark.
-
-    Args:
-      root: the directory with `Eval`, `Anno` and `img` (or `Img`).
-      options: `image_dir` and `separate_genders` matter.
-
-    Returns:
-      A row per listed image, in the list's order.
+    """Returns a row per listed image, in the list's order.
 
     Raises:
       UserError: a file is missing, cut short or wrong; the message names it and the row.

@@ -12,14 +12,9 @@ import pyarrow.compute as pc
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import one_line
-from apparel_embed.data.importers.imported import (
-    ERROR,
-    SOURCE_FILE,
-    SOURCE_ROW,
-    refuse_numbers,
-    wrong_value,
-)
-from apparel_embed.data.manifest import BOX_COLUMNS, Places
+from apparel_embed.data.importers.imported import ERROR, SOURCE_FILE, SOURCE_ROW
+from apparel_embed.data.importers.rows import Rows
+from apparel_embed.data.manifest import BOX_COLUMNS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,85 +39,71 @@ class DeriveOptions:
     image_separator: str | None = None
 
 
-_Derived = tuple[pa.Table, tuple[str, ...]]
-
-
-def derive(table: pa.Table, options: DeriveOptions, places: Places) -> _Derived:
-    """Returns the table with the columns that were asked for, and notes on what was left out.
-
-    Args:
-      table: rows of a dataset, with their sources.
-      options: what columns are made of.
-      places: tells where rows stand.
+def derive(rows: Rows, options: DeriveOptions) -> None:
+    """Gives rows the columns that were asked for, and leaves out those that may not match.
 
     Raises:
       UserError: the pattern is wrong or a row does not match, a column does not exist, or a row
         of several images has a box.
     """
-    notes: tuple[str, ...] = ()
     # The column that holds the images' paths or is to hold them.
     images = options.columns.get("image", "image")
-    images = images if images in table.column_names else "image"
+    images = images if images in rows.names else "image"
     if options.image_separator is not None:
-        table, notes = _with_single_images(table, options, images, places)
+        _split_images(rows, options, images)
     if options.pattern is not None:
-        table, more = _with_groups(table, options, images, places)
-        notes += more
-    return _with_columns(table, options.columns), notes
+        _add_groups(rows, options.pattern, options, images)
+    _add_columns(rows, options.columns)
 
 
-def _with_single_images(
-    table: pa.Table, options: DeriveOptions, name: str, places: Places
-) -> _Derived:
-    """Returns the table with a row for each image in a cell, in the cell's order."""
+def _split_images(rows: Rows, options: DeriveOptions, name: str) -> None:
+    """Makes a row of each image in a cell, in the cell's order."""
     separator = options.image_separator
     flag = f"--image_separator={separator}"
     if not separator:
         raise UserError(f"{flag} is not allowed; name what separates images, such as |")
-    cells = _texts_of(table, name, flag)
-    lists = pc.split_pattern(cells.combine_chunks(), separator)
+    lists = pc.split_pattern(rows.texts(name, flag).combine_chunks(), separator)
     images = pc.utf8_trim_whitespace(pc.list_flatten(lists))
-    rows = pc.list_parent_indices(lists).to_numpy()
+    parents = pc.list_parent_indices(lists).to_numpy()
     filled = pc.not_equal(images, "").to_numpy(zero_copy_only=False)
-    counts = np.bincount(rows[filled], minlength=table.num_rows)
+    counts = np.bincount(parents[filled], minlength=rows.table.num_rows)
     # A cell with nothing in it stays a row, for others to complain of.
-    kept = filled | ((counts[rows] == 0) & (np.diff(rows, prepend=-1) > 0))
+    kept = filled | ((counts[parents] == 0) & (np.diff(parents, prepend=-1) > 0))
     for edge in (options.columns.get(edge, edge) for edge in BOX_COLUMNS):
-        if edge in table.column_names:
-            column = pc.fill_null(table[edge].cast(pa.string()), "")
+        if edge in rows.names:
+            column = pc.fill_null(rows.table[edge].cast(pa.string()), "")
             boxed = pc.not_equal(pc.utf8_trim_whitespace(column), "").to_numpy()
-            for row in np.flatnonzero((counts > 1) & boxed)[:1]:
+            for row in np.flatnonzero((counts > 1) & boxed):
                 reason = f"a box is of one image, but column {name!r} has {counts[row]}"
-                raise wrong_value(places(table, [row])[0], edge, column[int(row)].as_py(), reason)
+                raise rows.wrong(row, edge, reason, column[int(row)].as_py())
     several = int((counts > 1).sum())
-    table = _put(table.take(pa.array(rows[kept])), name, images.filter(pa.array(kept)))
-    return table, ((f"rows with several images, now one each: {several:,}",) if several else ())
+    if several:
+        rows.notes.append(f"rows with several images, now one each: {several:,}")
+    rows.table = rows.table.take(pa.array(parents[kept]))
+    rows.put(name, images.filter(pa.array(kept)))
 
 
-def _with_groups(table: pa.Table, options: DeriveOptions, images: str, places: Places) -> _Derived:
-    """Returns the rows that match the pattern, with a column for each of its groups."""
-    pattern = options.pattern or ""
+def _add_groups(rows: Rows, pattern: str, options: DeriveOptions, images: str) -> None:
+    """Adds a column for each of the pattern's groups to the rows that match it."""
     names = _group_names(pattern)
     searched = options.pattern_column or images
     by_default = "--pattern (--pattern_column names another)"
-    texts = _texts_of(table, searched, "--pattern_column" if options.pattern_column else by_default)
+    texts = rows.texts(searched, "--pattern_column" if options.pattern_column else by_default)
     matches = pc.extract_regex(texts, pattern).combine_chunks()
-    missed = matches.null_count
-    notes: tuple[str, ...] = ()
+    missed, total = matches.null_count, len(matches)
     if missed:
         index = pc.index(matches.is_null(), True).as_py()
-        example = texts[index].as_py()
-        if options.unmatched == ERROR or missed == table.num_rows:
-            raise UserError(
-                f"{places(table, [index])[0]}: column {searched!r}: {example!r} does not match "
-                f"--pattern={pattern} ({missed} of {table.num_rows} rows do not)"
-                + ("" if missed == table.num_rows else "; --unmatched=skip leaves them out")
+        if options.unmatched == ERROR or missed == total:
+            raise rows.wrong(
+                index,
+                searched,
+                f"it does not match --pattern={pattern} ({missed} of {total} rows do not)"
+                + ("" if missed == total else "; --unmatched=skip leaves them out"),
             )
-        notes = (f"left out: rows that do not match --pattern: {missed:,} (e.g. {example})",)
-        table, matches = table.filter(matches.is_valid()), matches.drop_null()
+        note = f"rows that do not match --pattern: {missed:,} (e.g. {texts[index].as_py()})"
+        rows.leave_out(matches.is_null(), note)
     for name in names:
-        table = _put(table, name, matches.field(name))
-    return table, notes
+        rows.put(name, matches.drop_null().field(name))
 
 
 def _group_names(pattern: str) -> list[str]:
@@ -145,35 +126,34 @@ def _group_names(pattern: str) -> list[str]:
     return names
 
 
-def _with_columns(table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
-    """Returns the table with the columns renamed, made by templates, or left out."""
+def _add_columns(rows: Rows, columns: Mapping[str, str]) -> None:
+    """Renames columns, makes them by templates, or leaves them out, all at once."""
     _refuse_reserved(columns, "--columns")
     made: dict[str, pa.ChunkedArray] = {}
     renamed: set[str] = set()
     for name, source in columns.items():
         flag = f"--columns={name}:{source}"
         if "{" in source:
-            made[name] = _fill_template(table, source, flag)
+            made[name] = _fill_template(rows, source, flag)
         elif source:
-            find = _column_of if name in BOX_COLUMNS else _texts_of
-            made[name] = find(table, source, flag)
+            find = rows.column if name in BOX_COLUMNS else rows.texts
+            made[name] = find(source, flag)
             renamed.add(source)
         else:
-            _column_of(table, name, flag)
+            rows.column(name, flag)
             renamed.add(name)
-    table = table.drop_columns(sorted(renamed))
+    rows.table = rows.table.drop_columns(sorted(renamed))
     for name, values in made.items():
-        table = _put(table, name, values)
-    return table
+        rows.put(name, values)
 
 
-def _fill_template(table: pa.Table, template: str, flag: str) -> pa.ChunkedArray:
+def _fill_template(rows: Rows, template: str, flag: str) -> pa.ChunkedArray:
     """Returns the template's texts, "" where one of its columns is empty.
 
     With only some of its columns filled, different things would get the same name.
     """
     parts: list[pa.ChunkedArray | pa.Scalar] = []
-    empty = pa.chunked_array([pa.repeat(pa.scalar(False), table.num_rows)])
+    empty = pa.chunked_array([pa.repeat(pa.scalar(False), rows.table.num_rows)])
     try:
         pieces = list(string.Formatter().parse(template))
     except ValueError as error:
@@ -184,31 +164,9 @@ def _fill_template(table: pa.Table, template: str, flag: str) -> pa.ChunkedArray
             continue
         if form or conversion:
             raise UserError(f"{flag} is not allowed: in braces only a column's name is")
-        parts.append(_texts_of(table, field, flag))
+        parts.append(rows.texts(field, flag))
         empty = pc.or_(empty, pc.equal(parts[-1], ""))
     return pc.if_else(empty, "", pc.binary_join_element_wise(*parts, ""))
-
-
-def _put(table: pa.Table, name: str, values: pa.ChunkedArray | pa.Array) -> pa.Table:
-    """Returns the table with a column, in place of one of that name."""
-    if name in table.column_names:
-        return table.set_column(table.column_names.index(name), name, values)
-    return table.append_column(name, values)
-
-
-def _column_of(table: pa.Table, name: str, flag: str) -> pa.ChunkedArray:
-    """Returns a column; raises a UserError if there is none."""
-    names = [column for column in table.column_names if column not in (SOURCE_FILE, SOURCE_ROW)]
-    if name not in names:
-        raise UserError(f"{flag}: no column {name!r}; there are {', '.join(names)}")
-    return table[name]
-
-
-def _texts_of(table: pa.Table, name: str, flag: str) -> pa.ChunkedArray:
-    """Returns a column of texts; raises a UserError if there is none, or one of numbers."""
-    column = _column_of(table, name, flag)
-    refuse_numbers(table, name, flag)
-    return column
 
 
 def _refuse_reserved(names: Iterable[str], flag: str) -> None:

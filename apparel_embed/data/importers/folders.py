@@ -28,10 +28,6 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
     Hidden files, files that are no images by their names, and images that lie elsewhere are left
     out and counted.
 
-    Args:
-      root: holds the folders.
-      options: `vertical` matters: if given, items' folders lie in the root.
-
     Raises:
       UserError: a folder cannot be read, a name is not UTF-8, or there is no image.
     """

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.importers.imported import SOURCE_ROW
+from apparel_embed.data.importers.rows import Rows
 from apparel_embed.data.locations import SCHEME
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import SUFFIXES, RejectedPicture, picture_size
@@ -109,23 +110,23 @@ def are_remote(images: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.and_not(_are_uris(images), files)
 
 
-def clean_paths(table: pa.Table, root: Path) -> pa.Table:
-    """Returns the table with one spelling for each image: no "./", no "//", forward slashes.
+def clean_paths(rows: Rows) -> None:
+    """Gives each image one spelling: no "./", no "//", forward slashes.
 
     Backslashes stay where the row was made of the file's own name. Paths that begin with a slash,
     as in a shop, become relative to the root if the file is there, and not at the absolute path.
     """
-    images = table["image"]
+    images = rows.table["image"]
     slashed = pc.replace_substring(images, "\\", "/")
-    paths = pc.if_else(table[SOURCE_ROW].is_valid(), slashed, images)
+    paths = pc.if_else(rows.table[SOURCE_ROW].is_valid(), slashed, images)
     paths = pc.replace_substring_regex(paths, "/{2,}", "/")
     paths = pc.replace_substring_regex(paths, r"(^|/)(\./)+", r"\1")
     images = pc.if_else(_are_uris(images), images, paths)
     rooted = images.filter(pc.starts_with(images, "/")).unique()
-    gone = rooted.filter(is_missing(rooted, root))
-    there = gone.filter(pc.invert(is_missing(pc.utf8_ltrim(gone, "/"), root)))
-    images = pc.if_else(pc.is_in(images, value_set=there), pc.utf8_ltrim(images, "/"), images)
-    return table.set_column(table.column_names.index("image"), "image", images)
+    gone = rooted.filter(is_missing(rooted, rows.root))
+    there = gone.filter(pc.invert(is_missing(pc.utf8_ltrim(gone, "/"), rows.root)))
+    is_there = pc.is_in(images, value_set=there)
+    rows.put("image", pc.if_else(is_there, pc.utf8_ltrim(images, "/"), images))
 
 
 def is_missing(images: pa.ChunkedArray | pa.Array, root: Path) -> pa.ChunkedArray | pa.Array:

@@ -69,8 +69,8 @@ class Format:
     """A layout of datasets.
 
     Attributes:
-      convert: returns the rows found below a root.
-      layout: what is where, in a few words.
+      convert: returns the rows found below a root, or raises a UserError that names file and row.
+      layout: what is where below the root, in a few words.
       published: counts that were published with the dataset, by the names that `convert` gives.
       missing: what becomes of rows without an image unless the user says: "error" or "skip".
     """
@@ -111,9 +111,3 @@ def to_table(rows: Sequence[Row]) -> pa.Table:
 def wrong_value(place: Place | str, column: str, value: Any, expected: str) -> UserError:
     """Returns the error for a value: where it stands, what it is, and what is expected."""
     return UserError(f"{place}: column {column!r}: {value!r}; {expected}")
-
-
-def refuse_numbers(table: pa.Table, name: str, flag: str) -> None:
-    """Raises a UserError, which names the flag, if a column holds no texts; boxes do not."""
-    if not pa.types.is_string(table.schema.field(name).type):
-        raise UserError(f"{flag}: column {name!r} holds numbers; name one that holds texts")

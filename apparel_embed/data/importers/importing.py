@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import filecmp
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,21 +26,15 @@ from apparel_embed.data.importers.checks import (
 )
 from apparel_embed.data.importers.derive import DeriveOptions, derive
 from apparel_embed.data.importers.image_files import are_remote, clean_paths, relative_to_manifest
-from apparel_embed.data.importers.imported import (
-    ERROR,
-    SOURCE_FILE,
-    SOURCE_ROW,
-    Imported,
-    LayoutOptions,
-)
+from apparel_embed.data.importers.imported import ERROR, SOURCE_FILE, SOURCE_ROW, LayoutOptions
 from apparel_embed.data.importers.registry import FORMATS
-from apparel_embed.data.importers.splitting import SplitOptions, split, untested
+from apparel_embed.data.importers.rows import Rows
+from apparel_embed.data.importers.splitting import SplitOptions, split
 from apparel_embed.data.manifest import (
     BOX_COLUMNS,
     REQUIRED_COLUMNS,
     RESERVED_VERTICAL,
     SPLITS,
-    Place,
     check_rows,
 )
 from apparel_embed.data.text_tables import is_parquet
@@ -126,19 +120,24 @@ def import_dataset(config: ImportConfig) -> ImportResult:
     warnings = compare_counts(imported.counts, layout.published)
     if warnings and config.strict:
         raise UserError(f"{root}: {'; '.join(warnings)}; without --strict this is a warning")
-    table, notes = _rows(imported, config, config.missing or layout.missing)
-    table, more = split(table, config.split)
-    notes += more + untested(table)
-    remote = pc.sum(are_remote(table["image"])).as_py()
-    if remote:
-        notes += (
-            f"images that are URLs, which preparing does not download: {remote:,}; fetch them and "
-            "name the files by a template: --pattern='(?P<file>[^/]+)$' --columns=image:{file}",
-        )
-    images = relative_to_manifest(table["image"], root, output)
-    table = table.set_column(table.column_names.index("image"), "image", images)
-    table = manifest_table(table)
-    return ImportResult(table, warnings, notes, write_manifest(table, output))
+    rows = Rows(imported.table, root, imported.notes)
+    if not imported.table.num_rows:
+        raise UserError("; ".join([f"{root}: no image that a row could be made of", *rows.notes]))
+    derive(rows, config.derive)
+    check_columns(rows)
+    _map(rows, config)
+    check_values(rows)
+    clean_paths(rows)
+    check_missing(rows, config.missing or layout.missing)
+    rows.table = check_rows(rows.table, rows.places)
+    check_duplicates(rows, config.duplicates)
+    if config.check_boxes:
+        check_boxes(rows)
+    split(rows, config.split)
+    _note_remote(rows)
+    rows.put("image", relative_to_manifest(rows.table["image"], root, output))
+    table = manifest_table(rows.table.drop_columns([SOURCE_FILE, SOURCE_ROW]))
+    return ImportResult(table, warnings, tuple(rows.notes), write_manifest(table, output))
 
 
 def compare_counts(found: Mapping[str, int], published: Mapping[str, int]) -> tuple[str, ...]:
@@ -150,42 +149,26 @@ def compare_counts(found: Mapping[str, int], published: Mapping[str, int]) -> tu
     )
 
 
-def _rows(
-    imported: Imported, config: ImportConfig, missing: str
-) -> tuple[pa.Table, tuple[str, ...]]:
-    """Returns the checked rows of a manifest, and notes on what was left out."""
-    root, notes = Path(config.root), imported.notes
-
-    def places(table: pa.Table, indices: Sequence[int]) -> list[Place]:
-        rows = table.select([SOURCE_FILE, SOURCE_ROW]).take(pa.array(indices)).to_pylist()
-        return [
-            Place(str(root / file), row, "element" if file.endswith(".json") else "row")
-            for file, row in (source.values() for source in rows)
-        ]
-
-    if not imported.table.num_rows:
-        raise UserError("; ".join([f"{root}: no image that a row could be made of", *notes]))
-    table, more = derive(imported.table, config.derive, places)
-    notes += more
-    (first,) = places(table, [0])
-    # Of files without rows each is a row itself, and none of them has the columns.
-    check_columns(table, str(root) if first.row is None else first.file)
+def _map(rows: Rows, config: ImportConfig) -> None:
+    """Gives verticals, roles and splits other names, and leaves rows out."""
     mappings = {"vertical": config.verticals, "role": config.roles, "split": config.splits}
     for column, mapping in mappings.items():
-        if mapping and column not in table.column_names:
+        if mapping and column not in rows.names:
             raise UserError(f"--map_{column}s: the dataset has no column {column!r} to map")
-        before = table.num_rows
-        table = map_values(table, column, mapping)
-        if table.num_rows < before:
-            notes += (f"left out: rows by --map_{column}s: {before - table.num_rows:,}",)
-    check_values(table, places)
-    table, more = check_missing(clean_paths(table, root), root, places, missing)
-    notes += more
-    table, more = check_duplicates(check_rows(table, places), places, config.duplicates)
-    notes += more
-    if config.check_boxes:
-        notes += check_boxes(table, root, places)
-    return table.drop_columns([SOURCE_FILE, SOURCE_ROW]), notes
+        before = rows.table.num_rows
+        rows.table = map_values(rows.table, column, mapping)
+        if rows.table.num_rows < before:
+            lost = before - rows.table.num_rows
+            rows.notes.append(f"left out: rows by --map_{column}s: {lost:,}")
+
+
+def _note_remote(rows: Rows) -> None:
+    remote = pc.sum(are_remote(rows.table["image"])).as_py()
+    if remote:
+        rows.notes.append(
+            f"images that are URLs, which preparing does not download: {remote:,}; fetch them and "
+            "name the files by a template: --pattern='(?P<file>[^/]+)$' --columns=image:{file}"
+        )
 
 
 def manifest_table(table: pa.Table) -> pa.Table:

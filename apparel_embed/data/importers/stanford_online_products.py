@@ -37,14 +37,7 @@ _NUMBERS = ("image_id", "class_id", "super_class_id")
 
 
 def convert(root: Path, options: LayoutOptions) -> Imported:
-    """Converts the dataset.
-
-    Args:
-      root: the directory with `Ebay_train.txt`, `Ebay_test.txt` and the images' directories.
-      options: none matter.
-
-    Returns:
-      A row per image, training images first, in the lists' order.
+    """Returns a row per image, training images first, in the lists' order.
 
     Raises:
       UserError: a list is missing, cut short or wrong; the message names file and row.

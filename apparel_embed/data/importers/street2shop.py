@@ -68,15 +68,9 @@ _BOX_FIELDS = ("left", "top", "width", "height")
 
 
 def convert(root: Path, options: LayoutOptions) -> Imported:
-    """Converts the dataset.
+    """Returns a row per image and product, by vertical, also where the image is not there.
 
-    Args:
-      root: the directory with `meta/json` and the images.
-      options: `image_dir` matters.
-
-    Returns:
-      A row per image and product, by vertical; in each, training queries, test queries and then
-      the gallery, in the lists' order. Rows of images that are not there are among them.
+    In a vertical training queries come first, then test queries, then the gallery.
 
     Raises:
       UserError: a list is missing or not as documented, an image's name is not UTF-8, or there is

@@ -68,10 +68,6 @@ class TableFile(NamedTuple):
 def convert(root: Path, options: LayoutOptions) -> Imported:
     """Returns the table's rows with all their columns; which is which is still to be said.
 
-    Args:
-      root: where paths of images begin.
-      options: `table`, `vertical` and `encoding` matter.
-
     Raises:
       UserError: the table cannot be read, a column has a reserved name, or there is no image.
     """

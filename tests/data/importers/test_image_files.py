@@ -17,6 +17,7 @@ from apparel_embed.data.importers.image_files import (
     relative_to_manifest,
     similar_file,
 )
+from apparel_embed.data.importers.rows import Rows
 
 
 def test_images_are_listed_in_order_and_what_is_hidden_or_no_image_is_counted(tmp_path):
@@ -63,6 +64,12 @@ def texts(*values):
     return pa.chunked_array([list(values[:1]), list(values[1:])], pa.string())
 
 
+def cleaned(table):
+    rows = Rows(table, Path("none"))
+    clean_paths(rows)
+    return rows.table["image"].to_pylist()
+
+
 @pytest.mark.parametrize(
     ("given", "clean"),
     [
@@ -79,12 +86,12 @@ def texts(*values):
 )
 def test_one_spelling_for_each_path(given, clean):
     table = pa.table({"image": [given, "x.jpg"], "source_row": [1, 2]})
-    assert clean_paths(table, Path("none"))["image"].to_pylist() == [clean, "x.jpg"]
+    assert cleaned(table) == [clean, "x.jpg"]
 
 
 def test_a_backslash_in_a_files_own_name_stays():
     table = pa.table({"image": [r"a\b.jpg"], "source_row": pa.array([None], pa.int64())})
-    assert clean_paths(table, Path("none"))["image"].to_pylist() == [r"a\b.jpg"]
+    assert cleaned(table) == [r"a\b.jpg"]
 
 
 def test_missing_are_paths_of_no_file(tmp_path):

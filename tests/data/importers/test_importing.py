@@ -197,7 +197,7 @@ BOX = "image,item_id,vertical,x_min,y_min,x_max,y_max\n"
         ),
         (
             f"{BOX}a.jpg,1,tops,,,,\nb.jpg,2,bags,1,1,20,5\n",
-            "row 3: column 'x_max': 20; the box reaches out of 'b.jpg', which has 8x6 pixels",
+            "row 3: column 'x_max': 20.0; the box reaches out of 'b.jpg', which has 8x6 pixels",
         ),
         (
             f"{BOX}a.jpg,1,tops,3,1,3,5\n",
@@ -369,7 +369,7 @@ def test_a_row_of_a_json_list_is_an_element_of_it_in_all_errors(tmp_path):
     pairs = json.loads(path.read_text())
     pairs[1]["bbox"]["left"] = 900
     published_trees.write_json(path, pairs)
-    with pytest.raises(UserError, match=r"^\S*bags.json: element 1: column 'x_max': 930; the box"):
+    with pytest.raises(UserError, match=r"^\S*bags.json: element 1: column 'x_max': 930.0; the"):
         import_dataset(ImportConfig("street2shop", tmp_path, tmp_path / "manifest.csv"))
 
 

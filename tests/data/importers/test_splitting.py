@@ -1,13 +1,26 @@
 import collections
+from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.splitting import SplitOptions, split, untested
+from apparel_embed.data.importers.rows import Rows
+from apparel_embed.data.importers.splitting import SplitOptions
+from apparel_embed.data.importers.splitting import split as split_rows
+
+UNTESTED = "no row is of split test, so no model can be evaluated; --test_fraction makes one"
+
+
+def split(table, options):
+    """Returns the table after splitting, and notes other than that nothing is to test."""
+    rows = Rows(table, Path("shop"))
+    split_rows(rows, options)
+    has_test = "test" in rows.table["split"].to_pylist()
+    assert (UNTESTED in rows.notes) == (not has_test)
+    return rows.table, tuple(note for note in rows.notes if note != UNTESTED)
 
 
 def table_of(styles, splits="train"):
@@ -173,10 +186,3 @@ def test_a_column_that_is_not_there_or_tears_items_is_refused():
         split(boxed, SplitOptions(test_fraction=0.5, by="x_min"))
     with pytest.raises(UserError, match="item_id 'tops-0-0' has image"):
         split(table, SplitOptions(test_fraction=0.5, by="image"))
-
-
-def test_no_test_split_is_told():
-    table = table_of([("tops", style, 1, 1) for style in range(4)])
-    assert "--test_fraction makes one" in untested(table)[0]
-    assert untested(split(table, SplitOptions(test_fraction=0.5))[0]) == ()
-    assert np.all(table["split"].to_numpy() == "train")
