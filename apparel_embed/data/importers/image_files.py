@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -139,16 +140,8 @@ def is_missing(images: pa.ChunkedArray | pa.Array, root: Path) -> pa.ChunkedArra
       images: paths relative to the root or absolute, or URIs.
       root: the dataset's root.
     """
-
-    def is_file(image: str) -> bool:
-        try:
-            return image_path(image, root).is_file()
-        except (OSError, ValueError, RejectedPicture):
-            return False
-
     asked = images.filter(pc.invert(pc.or_(are_remote(images), pc.equal(images, "")))).unique()
-    with ThreadPoolExecutor(READERS) as readers:
-        exists = pa.array(list(readers.map(is_file, asked.to_pylist())), pa.bool_())
+    exists = pa.array(_ask_files(root, asked.to_pylist(), Path.is_file, False), pa.bool_())
     return pc.is_in(images, value_set=asked.filter(pc.invert(exists)))
 
 
@@ -175,20 +168,28 @@ def image_sizes(root: Path, images: Sequence[str]) -> tuple[np.ndarray, np.ndarr
       root: where relative paths begin.
       images: n paths or file:// URIs; preparing tells what is wrong with those that are unreadable.
     """
-
-    def size(image: str) -> tuple[float, float]:
-        try:
-            return picture_size(image_path(image, root))
-        except RejectedPicture:
-            return np.nan, np.nan
-
-    with warnings.catch_warnings(), ThreadPoolExecutor(READERS) as readers:
+    with warnings.catch_warnings():
         # Pillow warns of odd metadata; here and not in the threads, as filters are for all of them.
         warnings.simplefilter("ignore")
-        found = readers.map(size, images)
-        sizes = list(progress_bar(found, total=len(images), what="sizes", unit="images"))
+        sizes = _ask_files(root, images, picture_size, (np.nan, np.nan))
     widths, heights = np.array(sizes, np.float64).reshape(-1, 2).T
     return widths, heights
+
+
+def _ask_files(
+    root: Path, images: Sequence[str], ask: Callable[[Path], Any], otherwise: Any
+) -> list[Any]:
+    """Returns what is asked of the files of images, by threads; `otherwise` where it fails."""
+
+    def answer(image: str) -> Any:
+        try:
+            return ask(image_path(image, root))
+        except (OSError, ValueError, RejectedPicture):
+            return otherwise
+
+    with ThreadPoolExecutor(READERS) as readers:
+        answers = readers.map(answer, images)
+        return list(progress_bar(answers, total=len(images), what="looking", unit="images"))
 
 
 def relative_to_manifest(images: pa.ChunkedArray, root: Path, manifest: Path) -> pa.ChunkedArray:

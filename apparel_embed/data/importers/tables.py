@@ -6,22 +6,19 @@ What the columns mean is said by flags: see `apparel_embed.data.importers.derive
 from __future__ import annotations
 
 import codecs
+import itertools
 import json
 import os
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from openpyxl.utils.exceptions import InvalidFileException
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import one_line
@@ -265,23 +262,16 @@ def _read_workbook(path: Path, encoding: str) -> TableFile:
                 book.close()
     except UserError:
         raise
-    except (
-        *(OSError, EOFError, zipfile.BadZipFile, zlib.error, InvalidFileException),
-        *(ParseError, LookupError, ValueError, TypeError, RuntimeError),
-    ) as error:
+    except Exception as error:  # Whatever openpyxl stumbles over in a broken file.
         reason = one_line(error)
         raise UserError(f"{path}: cannot be read as an Excel workbook: {reason}") from error
     if not rows:
         raise UserError(f"{path}: is empty; a header line and rows are needed")
     numbers, cells = zip(*rows)
-    width = max(map(len, cells))
-    header, *body = (row + [""] * (width - len(row)) for row in cells)
-    columns = [[row[place] for row in body] for place in range(width)]
     # Sheets are padded with empty cells, which are nobody's column.
-    used = [place for place in range(width) if header[place].strip() or any(columns[place])]
+    columns = [column for column in itertools.zip_longest(*cells, fillvalue="") if any(column)]
     table = pa.Table.from_arrays(
-        [pa.array(columns[place], pa.string()) for place in used],
-        names=[header[place] for place in used],
+        [pa.array(column[1:], pa.string()) for column in columns], [column[0] for column in columns]
     )
     notes: tuple[str, ...] = ()
     if len(sheets) > 1:

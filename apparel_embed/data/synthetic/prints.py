@@ -128,27 +128,22 @@ FAMILIES: Mapping[str, Callable[[Field, Field, float], tuple[Field, Field]]] = {
 _TONES = ((0.85, 0.9), (0.7, 0.42), (0.35, 0.97), (0.06, 0.94), (0.15, 0.16), (0.55, 0.68))
 
 
-def _colour(hue: float, tone: float) -> tuple[float, float, float]:
-    index = min(int(tone * len(_TONES)), len(_TONES) - 1)
-    saturation, value = _TONES[index]
-    return colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
-
-
 def surface(vector: np.ndarray) -> Surface:
     """Returns the print with parameters `vector` [len(PRINT_NAMES)], each in [0, 1]."""
     p = dict(zip(PRINT_NAMES, np.clip(vector, 0.0, 1.0)))
     names = list(FAMILIES)
     family = names[min(int(p["family"] * len(names)), len(names) - 1)]
-    ground = int(min(p["tone"] * len(_TONES), len(_TONES) - 1))
+    tones = len(_TONES)
+    ground = int(min(p["tone"] * tones, tones - 1))
     # The accent never has the ground's tone, so every print shows, also in grey light.
-    step = 1 + int(min(p["accent_tone"] * (len(_TONES) - 1), len(_TONES) - 2))
-    accent = ((ground + step) % len(_TONES) + 0.5) / len(_TONES)
-    second = ((ground + step % (len(_TONES) - 1) + 1) % len(_TONES) + 0.5) / len(_TONES)
-    palette = [
-        _colour(p["hue"], p["tone"]),
-        _colour(p["hue"] + p["accent_hue"], accent),
-        _colour(p["hue"] + p["accent_hue"] + 0.4, second),
+    step = 1 + int(min(p["accent_tone"] * (tones - 1), tones - 2))
+    accent_hue = p["hue"] + p["accent_hue"]
+    hues_and_tones = [
+        (p["hue"], ground),
+        (accent_hue, (ground + step) % tones),
+        (accent_hue + 0.4, (ground + step % (tones - 1) + 1) % tones),
     ]
+    palette = [colorsys.hsv_to_rgb(hue % 1.0, *_TONES[tone]) for hue, tone in hues_and_tones]
     return Surface(
         family=family,
         palette=np.round(np.array(palette) * 255).astype(np.uint8),

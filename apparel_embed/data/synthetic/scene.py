@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -13,7 +14,6 @@ from apparel_embed.data.synthetic.shapes import Part
 from apparel_embed.data.synthetic.world import CUES, OUTLINE, OUTLINES, Item, stream
 
 GALLERY, QUERY = "gallery", "query"
-ROLES = (GALLERY, QUERY)
 
 # Pictures are drawn this many times larger and shrunk, which smooths the edges.
 _OVERSAMPLING = 3
@@ -43,40 +43,25 @@ class Look:
     print: np.ndarray
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """How a picture is taken; ranges are the half widths of uniform draws.
+class _Conditions(NamedTuple):
+    """How an image is taken; ranges are the half widths of uniform draws."""
 
-    Attributes:
-      turn: rotation in radians.
-      size: least and greatest size relative to the frame.
-      stretch: relative difference between width and height.
-      shift: displacement relative to half the frame.
-      gain: brightness, as a power of two.
-      cast: gain per colour channel, as a power of two.
-      slant: change of brightness across the frame.
-      noise: greatest standard deviation of the noise, in grey levels.
-      blur: greatest blur radius in pixels of a 96 pixel picture.
-      occluders: greatest number of things in front.
-      quality: least and greatest JPEG quality.
-    """
-
-    turn: float
-    size: tuple[float, float]
-    stretch: float
-    shift: float
-    gain: float
-    cast: float
-    slant: float
-    noise: float
-    blur: float
-    occluders: int
-    quality: tuple[int, int]
+    turn: float  # Radians.
+    size: tuple[float, float]  # Least and greatest, relative to the frame.
+    stretch: float  # Relative difference between width and height.
+    shift: float  # Relative to half the frame.
+    gain: float  # Brightness, as a power of two.
+    cast: float  # Gain per colour channel, as a power of two.
+    slant: float  # Change of brightness across the frame.
+    noise: float  # Greatest standard deviation, in grey levels.
+    blur: float  # Greatest radius in pixels of a 96 pixel image.
+    occluders: int  # Greatest number of things in front.
+    quality: tuple[int, int]  # Least and greatest, of the JPEG.
 
 
-CONDITIONS = {
-    GALLERY: Conditions(0.05, (0.86, 0.96), 0.03, 0.03, 0.06, 0.02, 0.04, 1.0, 0.0, 0, (88, 95)),
-    QUERY: Conditions(0.17, (0.76, 0.92), 0.05, 0.09, 0.4, 0.45, 0.2, 8.0, 0.6, 1, (50, 85)),
+_CONDITIONS = {
+    GALLERY: _Conditions(0.05, (0.86, 0.96), 0.03, 0.03, 0.06, 0.02, 0.04, 1.0, 0.0, 0, (88, 95)),
+    QUERY: _Conditions(0.17, (0.76, 0.92), 0.05, 0.09, 0.4, 0.45, 0.2, 8.0, 0.6, 1, (50, 85)),
 }
 
 
@@ -105,7 +90,7 @@ def _bend(parts: list[Part], rng: np.random.Generator, amount: float) -> list[Pa
 
 
 def _placement(
-    rng: np.random.Generator, how: Conditions, side: int
+    rng: np.random.Generator, how: _Conditions, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns matrix [2, 2] and offset [2] from garment units to pixels of a frame `side` wide."""
     turn = rng.uniform(-how.turn, how.turn)
@@ -191,7 +176,7 @@ def _occlude(image: Image.Image, rng: np.random.Generator, most: int) -> None:
         pen.polygon(_blob(rng, centre, rng.uniform(0.08, 0.2), side), fill=_any_colour(rng))
 
 
-def _expose(image: Image.Image, rng: np.random.Generator, how: Conditions) -> Image.Image:
+def _expose(image: Image.Image, rng: np.random.Generator, how: _Conditions) -> Image.Image:
     """Returns the picture under the light, lens and sensor of `how`."""
     side = image.width
     if how.blur:
@@ -237,7 +222,7 @@ def picture(seed: int, item: Item, role: str, number: int, size: int) -> bytes:
     """
     rng = stream(seed, item.vertical, item.item_id, role, number)
     image = _draw(item.vertical, look_of(item, rng), role, size, rng)
-    low, high = CONDITIONS[role].quality
+    low, high = _CONDITIONS[role].quality
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=int(rng.integers(low, high + 1)))
     return buffer.getvalue()
@@ -245,7 +230,7 @@ def picture(seed: int, item: Item, role: str, number: int, size: int) -> bytes:
 
 def _draw(vertical: str, look: Look, role: str, size: int, rng: np.random.Generator) -> Image.Image:
     """Returns the image of a garment; `rng` draws everything but its look."""
-    how = CONDITIONS[role]
+    how = _CONDITIONS[role]
     side = size * _OVERSAMPLING
     amount = 0.03 if CUES[vertical] == OUTLINE else 0.14
     parts = _bend(OUTLINES[vertical].parts(look.outline), rng, amount)

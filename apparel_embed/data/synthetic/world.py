@@ -114,14 +114,10 @@ class SyntheticConfig:
         return self.train_items + self.val_items + self.test_items
 
     @property
-    def items(self) -> int:
-        """Items per vertical, all splits together."""
-        return self.labelled_items + self.unlabelled_items
-
-    @property
     def pictures(self) -> int:
         """Pictures in all."""
-        return len(self.verticals) * self.items * (self.gallery_per_item + self.query_per_item)
+        items = len(self.verticals) * (self.labelled_items + self.unlabelled_items)
+        return items * (self.gallery_per_item + self.query_per_item)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the settings as a JSON value; what is unlabelled only where something is."""
@@ -216,11 +212,7 @@ def items_of(config: SyntheticConfig, vertical: str) -> list[Item]:
 
 
 def _identities(
-    config: SyntheticConfig,
-    vertical: str,
-    name: str,
-    count: int,
-    before: np.ndarray | None = None,
+    config: SyntheticConfig, vertical: str, name: str, count: int, before: np.ndarray | None = None
 ) -> np.ndarray:
     """Returns float64 [count, size], far from those before and from each other, or mixed."""
     rng = stream(config.seed, vertical, name)
