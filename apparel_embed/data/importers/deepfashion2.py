@@ -35,9 +35,9 @@ from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.importers.image_files import READERS, check_name
 from apparel_embed.data.importers.imported import Format, Imported, LayoutOptions, Row, to_table
 from apparel_embed.data.importers.published import (
-    fields_of,
     is_finite_number,
     is_whole_number,
+    need_field,
     read_json_file,
     to_vertical,
     zip_hint,
@@ -108,58 +108,46 @@ def _read_image(path: Path, folder: str, split: str) -> tuple[int, list[Row]]:
     """Returns the number of garments in an image, and rows of those with a style."""
     check_name(path.parent, path.name)
     value = read_json_file(path)
-    if not isinstance(value, dict):
-        raise _wrong(path, "", value, "an object with pair_id, source, item1 is needed")
-    source, pair = fields_of(value, "source", "pair_id")
-    if not isinstance(source, str) or source not in _ROLES:
-        raise _wrong(path, "source", source, f"allowed: {', '.join(_ROLES)}")
-    if not is_whole_number(pair):
-        raise _wrong(path, "pair_id", pair, "a whole number is needed")
+    source = need_field(path, value, "source", _is_source, f"allowed: {', '.join(_ROLES)}")
+    pair = need_field(path, value, "pair_id", is_whole_number, "a whole number is needed")
     keys = sorted(filter(re.compile("item[0-9]+").fullmatch, value), key=lambda key: int(key[4:]))
     rows = []
     for key in keys:
-        item = value[key]
-        _check_garment(path, key, item)
-        if item["style"] > 0:
-            vertical = to_vertical(item["category_name"])
-            x_min, y_min, x_max, y_max = map(float, item["bounding_box"])
-            has_area = x_max > x_min and y_max > y_min
-            rows.append(
-                Row(
-                    image=f"{folder}/image/{path.stem}.jpg",
-                    item_id=f"{folder}-{pair}-{item['style']}-{vertical}",
-                    vertical=vertical,
-                    split=split,
-                    role=_ROLES[source],
-                    box=(x_min, y_min, x_max, y_max) if has_area else None,
-                    source_file=f"{folder}/annos/{path.name}",
-                    source_row=None,
-                )
+        place, item = f"{path}: {key}", value[key]
+        style = need_field(place, item, "style", is_whole_number, "a whole number is needed")
+        if style <= 0:
+            continue
+        category = need_field(place, item, "category_name", _is_name, "a name is needed")
+        box = need_field(place, item, "bounding_box", _is_box, "4 numbers of pixels are needed")
+        vertical = to_vertical(category)
+        x_min, y_min, x_max, y_max = map(float, box)
+        has_area = x_max > x_min and y_max > y_min
+        rows.append(
+            Row(
+                image=f"{folder}/image/{path.stem}.jpg",
+                item_id=f"{folder}-{pair}-{style}-{vertical}",
+                vertical=vertical,
+                split=split,
+                role=_ROLES[source],
+                box=(x_min, y_min, x_max, y_max) if has_area else None,
+                source_file=f"{folder}/annos/{path.name}",
+                source_row=None,
             )
+        )
     return len(keys), rows
 
 
-def _check_garment(path: Path, key: str, item: Any) -> None:
-    """Raises a UserError if an entry is no garment, or one with a style that lacks something."""
-    if not isinstance(item, dict):
-        raise _wrong(path, key, item, "an object with style and box is needed")
-    style, name, box = fields_of(item, "style", "category_name", "bounding_box")
-    if not is_whole_number(style):
-        raise _wrong(path, f"{key}.style", style, "a whole number is needed")
-    if style <= 0:
-        return
+def _is_source(value: Any) -> bool:
+    return isinstance(value, str) and value in _ROLES
+
+
+def _is_name(value: Any) -> bool:
     # Half of a surrogate pair is a text for JSON, but none that could be written to a manifest.
-    if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise _wrong(path, f"{key}.category_name", name, "a name is needed")
-    if not isinstance(box, list) or len(box) != 4 or not all(map(is_finite_number, box)):
-        raise _wrong(path, f"{key}.bounding_box", box, "4 numbers of pixels are needed")
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
-def _wrong(path: Path, field: str, value: Any, needed: str) -> UserError:
-    """Returns the error for a field, whose value it shows at bearable length."""
-    text = "missing" if value is None else repr(value)
-    text = text if len(text) <= 80 else f"{text[:77]}..."
-    return UserError(": ".join(filter(None, [str(path), field, f"{text}; {needed}"])))
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(is_finite_number, value))
 
 
 FORMAT = Format(convert, "train/annos/, train/image/, validation/", PUBLISHED)

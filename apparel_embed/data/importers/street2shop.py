@@ -45,9 +45,9 @@ from apparel_embed.data.importers.imported import (
     to_table,
 )
 from apparel_embed.data.importers.published import (
-    fields_of,
     is_finite_number,
     is_whole_number,
+    need_field,
     read_json_file,
     zip_hint,
 )
@@ -144,30 +144,30 @@ def _read_vertical(root: Path, meta: str, vertical: str, notes: list[str]) -> tu
 def _read_list(root: Path, name: str, is_boxed: bool) -> Iterator[tuple[int, int, int, Box | None]]:
     """Yields index, photo, product and box of the elements of a JSON list."""
     path = root / name
-    fields = ["photo", "product", *(["bbox"] if is_boxed else [])]
     entries = read_json_file(path)
     if not isinstance(entries, list):
-        raise UserError(f"{path}: a list of objects is needed, with {', '.join(fields)}")
+        raise UserError(f"{path}: a list of objects with photo and product is needed")
+    number, sides = "a whole number, 0 or more, is needed", f"{', '.join(_BOX_FIELDS)} in pixels"
     for index, entry in enumerate(entries):
         place = f"{path}: element {index}"
-        if not isinstance(entry, dict):
-            raise UserError(f"{place}: {entry!r}; an object with {', '.join(fields)} is needed")
-        photo, product, box = fields_of(entry, "photo", "product", "bbox")
-        for field, number in (("photo", photo), ("product", product)):
-            if not is_whole_number(number) or not 0 <= number < 2**63:
-                raise UserError(
-                    f"{place}: {field}: {number!r}; a whole number, 0 or more, is needed"
-                )
-        if not is_boxed:
+        photo = need_field(place, entry, "photo", _is_number, number)
+        product = need_field(place, entry, "product", _is_number, number)
+        if is_boxed:
+            box = need_field(place, entry, "bbox", _is_box, f"{sides} are needed")
+            left, top, width, height = (float(box[side]) for side in _BOX_FIELDS)
+            yield index, photo, product, (left, top, left + width, top + height)
+        else:
             yield index, photo, product, None
-            continue
-        sides = fields_of(box, *_BOX_FIELDS) if isinstance(box, dict) else [None]
-        if not all(map(is_finite_number, sides)):
-            raise UserError(
-                f"{place}: bbox: {box!r}; {', '.join(_BOX_FIELDS)} in pixels are needed"
-            )
-        left, top, width, height = map(float, sides)
-        yield index, photo, product, (left, top, left + width, top + height)
+
+
+def _is_number(value: Any) -> bool:
+    return is_whole_number(value) and 0 <= value < 2**63
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        is_finite_number(value.get(side)) for side in _BOX_FIELDS
+    )
 
 
 def _downloaded(root: Path, folder: str, left_out: LeftOut) -> dict[str, str]:

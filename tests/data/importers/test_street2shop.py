@@ -177,16 +177,24 @@ def test_entries_that_cannot_be_used_are_left_out_and_told(root):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("retrieval_bags", {"photo": 1}, "a list of objects is needed, with photo, product"),
+        ("retrieval_bags", {"photo": 1}, "a list of objects with photo and product is needed"),
         (
             "retrieval_bags",
             [{"photo": 1, "product": 1}, 2],
-            "element 1: 2; an object with photo, p",
+            "element 1: 2; an object with photo is",
         ),
-        ("retrieval_bags", [{"photo": 1}], "element 0: product: None; a whole number, 0 or more"),
+        (
+            "retrieval_bags",
+            [{"photo": 1}],
+            "element 0: product: missing; a whole number, 0 or",
+        ),
         ("retrieval_bags", [{"photo": "1", "product": 1}], "element 0: photo: '1'; a whole number"),
         ("retrieval_bags", [{"photo": -1, "product": 1}], "element 0: photo: -1; a whole number"),
-        ("test_pairs_bags", [{"photo": 1, "product": 1}], "element 0: bbox: None; left, top, wid"),
+        (
+            "test_pairs_bags",
+            [{"photo": 1, "product": 1}],
+            "element 0: bbox: missing; left, top, w",
+        ),
         (
             "test_pairs_bags",
             [{"photo": 1, "product": 1, "bbox": {"left": 1, "top": 2, "width": 3}}],
