@@ -219,29 +219,34 @@ def _read_json_lines(path: Path, encoding: str) -> TableFile:
 
 def _json_object(path: Path, row: int, text: str) -> dict[str, Any]:
     """Returns the object on a line, numbers as they are written."""
-
-    def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"{twice!r} is there twice")
-        return dict(pairs)
-
     try:
-        value = json.loads(
-            text,
-            parse_int=_Number,
-            parse_float=_Number,
-            parse_constant=_not_finite,
-            object_pairs_hook=without_repeats,
-        )
-        # Half of a surrogate pair is a text for JSON, but for no other file.
-        json.dumps(value, ensure_ascii=False).encode(UTF8)
+        value = _JSON.decode(text)
+        if "\\u" in text:
+            # Half of a surrogate pair is a text for JSON, but for no other file.
+            json.dumps(value, ensure_ascii=False).encode(UTF8)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: row {row}: is no JSON: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: row {row}: is no JSON object; one a line is needed")
     return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object; raises a ValueError if a name is there twice."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return value
+
+
+_JSON = json.JSONDecoder(
+    parse_int=_Number,
+    parse_float=_Number,
+    parse_constant=_not_finite,
+    object_pairs_hook=_without_repeats,
+)
 
 
 def _read_workbook(path: Path, encoding: str) -> TableFile:
