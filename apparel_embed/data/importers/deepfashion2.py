@@ -33,7 +33,7 @@ from typing import Any
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.importers.image_files import READERS, check_name
-from apparel_embed.data.importers.imported import Format, Imported, LayoutOptions, Row, to_table
+from apparel_embed.data.importers.layout import Format, LayoutOptions
 from apparel_embed.data.importers.published import (
     is_finite_number,
     is_whole_number,
@@ -42,6 +42,7 @@ from apparel_embed.data.importers.published import (
     to_vertical,
     zip_hint,
 )
+from apparel_embed.data.importers.rows import Row, Rows, to_table
 
 PUBLISHED: Mapping[str, int] = {
     "verticals": 13,
@@ -54,7 +55,7 @@ _SPLITS = {"train": "train", "validation": "test"}
 _ROLES = {"user": "query", "shop": "gallery"}
 
 
-def convert(root: Path, options: LayoutOptions) -> Imported:
+def convert(root: Path, options: LayoutOptions) -> Rows:
     """Returns a row per garment that has a style, by split, file and number of the garment.
 
     Raises:
@@ -89,7 +90,7 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
             "garments whose category differs between images, made one item for each "
             f"category: {torn}"
         )
-    return Imported(to_table(boxed), counts, tuple(notes))
+    return Rows(to_table(boxed), root, counts, notes)
 
 
 def _read_split(root: Path, folder: str, split: str) -> list[tuple[int, list[Row]]]:

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from apparel_embed.data.importers.imported import Format, Imported, LayoutOptions, Row, to_table
+from apparel_embed.data.importers.layout import Format, LayoutOptions
 from apparel_embed.data.importers.published import (
     Line,
     find_file,
@@ -33,6 +33,7 @@ from apparel_embed.data.importers.published import (
     read_list,
     to_vertical,
 )
+from apparel_embed.data.importers.rows import Row, Rows, to_table
 
 PUBLISHED: Mapping[str, int] = {"pictures": 239_557, "pairs": 195_540, "items": 33_881}
 
@@ -42,7 +43,7 @@ _EXAMPLE = "img/DRESSES/Dress/id_00000001/comsumer_01.jpg"
 _SIDES = {"query": "image_pair_name_1", "gallery": "image_pair_name_2"}
 
 
-def convert(root: Path, options: LayoutOptions) -> Imported:
+def convert(root: Path, options: LayoutOptions) -> Rows:
     """Returns a row per image of a pair: consumers' images in the list's order, then shops'.
 
     Raises:
@@ -76,7 +77,7 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
         "pairs": len(lines),
         "items": len({row.item_id for row in rows}),
     }
-    return Imported(to_table(rows), counts, tuple(notes))
+    return Rows(to_table(rows), root, counts, notes)
 
 
 def _images_of_pairs(lines: list[Line]) -> tuple[dict[str, tuple[Line, str]], dict[str, str]]:

@@ -29,14 +29,7 @@ from pathlib import Path
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.image_files import image_sizes
-from apparel_embed.data.importers.imported import (
-    Box,
-    Format,
-    Imported,
-    LayoutOptions,
-    Row,
-    to_table,
-)
+from apparel_embed.data.importers.layout import Format, LayoutOptions
 from apparel_embed.data.importers.published import (
     find_file,
     find_images,
@@ -44,6 +37,7 @@ from apparel_embed.data.importers.published import (
     read_list,
     to_vertical,
 )
+from apparel_embed.data.importers.rows import Box, Row, Rows, to_table
 
 PUBLISHED: Mapping[str, int] = {
     "pictures": 52_712,
@@ -60,7 +54,7 @@ _EXAMPLE = "img/WOMEN/Dresses/id_00000002/02_1_front.jpg"
 _SIDE = 256
 
 
-def convert(root: Path, options: LayoutOptions) -> Imported:
+def convert(root: Path, options: LayoutOptions) -> Rows:
     """Returns a row per listed image, in the list's order.
 
     Raises:
@@ -97,7 +91,7 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
         "items": len({line["item_id"] for line in lines}),
         **{f"{status} pictures": published[status] for status in _STATUSES},
     }
-    return Imported(to_table(rows), counts, tuple(notes))
+    return Rows(to_table(rows), root, counts, notes)
 
 
 def _map_back(

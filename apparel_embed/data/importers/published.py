@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.imported import Box, wrong_value
+from apparel_embed.data.importers.rows import Box, wrong_value
 from apparel_embed.data.manifest import Place
 from apparel_embed.data.text_tables import undecodable_row
 

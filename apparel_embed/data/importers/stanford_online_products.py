@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from apparel_embed.data.importers.imported import Format, Imported, LayoutOptions, Row, to_table
+from apparel_embed.data.importers.layout import Format, LayoutOptions
 from apparel_embed.data.importers.published import find_file, read_list, to_vertical
+from apparel_embed.data.importers.rows import Row, Rows, to_table
 
 PUBLISHED: Mapping[str, int] = {
     "pictures": 120_053,
@@ -36,7 +37,7 @@ _EXAMPLE = "bicycle_final/111085122871_0.JPG"
 _NUMBERS = ("image_id", "class_id", "super_class_id")
 
 
-def convert(root: Path, options: LayoutOptions) -> Imported:
+def convert(root: Path, options: LayoutOptions) -> Rows:
     """Returns a row per image, training images first, in the lists' order.
 
     Raises:
@@ -47,7 +48,7 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
     for prefix, rows in (("", train + test), ("train ", train), ("test ", test)):
         counts[f"{prefix}pictures"] = len(rows)
         counts[f"{prefix}items"] = len({row.item_id for row in rows})
-    return Imported(to_table(train + test), counts)
+    return Rows(to_table(train + test), root, counts)
 
 
 def _read_split(root: Path, split: str) -> list[Row]:

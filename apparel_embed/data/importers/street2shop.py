@@ -35,15 +35,7 @@ from typing import Any
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.image_files import LeftOut, check_name, images_below
-from apparel_embed.data.importers.imported import (
-    SKIP,
-    Box,
-    Format,
-    Imported,
-    LayoutOptions,
-    Row,
-    to_table,
-)
+from apparel_embed.data.importers.layout import SKIP, Format, LayoutOptions
 from apparel_embed.data.importers.published import (
     is_finite_number,
     is_whole_number,
@@ -51,6 +43,7 @@ from apparel_embed.data.importers.published import (
     read_json_file,
     zip_hint,
 )
+from apparel_embed.data.importers.rows import Box, Row, Rows, to_table
 
 PUBLISHED: Mapping[str, int] = {
     "street pictures": 20_357,
@@ -67,7 +60,7 @@ _NUMBER = re.compile(r"0*([0-9]{1,18})(?:\.[A-Za-z0-9]+)?")
 _BOX_FIELDS = ("left", "top", "width", "height")
 
 
-def convert(root: Path, options: LayoutOptions) -> Imported:
+def convert(root: Path, options: LayoutOptions) -> Rows:
     """Returns a row per image and product, by vertical, also where the image is not there.
 
     In a vertical training queries come first, then test queries, then the gallery.
@@ -108,7 +101,7 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
     rows = [
         row._replace(image=names.get(row.image, f"{folder}/{row.image:0>9}.jpeg")) for row in rows
     ]
-    return Imported(to_table(rows), counts, (*notes, *left_out.notes()))
+    return Rows(to_table(rows), root, counts, [*notes, *left_out.notes()])
 
 
 def _read_vertical(root: Path, meta: str, vertical: str, notes: list[str]) -> tuple[int, list[Row]]:

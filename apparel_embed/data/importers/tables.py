@@ -23,14 +23,8 @@ import pyarrow.parquet as pq
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import one_line
 from apparel_embed.data.importers.image_files import LeftOut, images_below
-from apparel_embed.data.importers.imported import (
-    SOURCE_FILE,
-    SOURCE_ROW,
-    Format,
-    Imported,
-    LayoutOptions,
-    wrong_value,
-)
+from apparel_embed.data.importers.layout import Format, LayoutOptions
+from apparel_embed.data.importers.rows import SOURCE_FILE, SOURCE_ROW, Rows, wrong_value
 from apparel_embed.data.manifest import Place
 from apparel_embed.data.text_tables import (
     UTF8,
@@ -62,7 +56,7 @@ class TableFile(NamedTuple):
     notes: tuple[str, ...]
 
 
-def convert(root: Path, options: LayoutOptions) -> Imported:
+def convert(root: Path, options: LayoutOptions) -> Rows:
     """Returns the table's rows with all their columns; which is which is still to be said.
 
     Raises:
@@ -90,7 +84,7 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
             table = table.drop_columns(["vertical"])
         constant = pa.repeat(pa.scalar(options.vertical), table.num_rows)
         table = table.append_column("vertical", constant)
-    return Imported(table, {"pictures": table.num_rows}, notes)
+    return Rows(table, root, {"pictures": table.num_rows}, notes)
 
 
 def read_table_file(path: Path, encoding: str = UTF8) -> TableFile:

@@ -8,7 +8,7 @@ from data.importers.published_trees import deepfashion2_garment, make_deepfashio
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.deepfashion2 import PUBLISHED, convert
-from apparel_embed.data.importers.imported import LayoutOptions
+from apparel_embed.data.importers.layout import LayoutOptions
 
 FIRST = "train/annos/000001.json"
 
@@ -46,7 +46,7 @@ def fails(root, message):
 
 def test_every_garment_with_a_style_is_a_row(root):
     found = convert(root, LayoutOptions())
-    assert found.notes == ()
+    assert found.notes == []
     rows = found.table.to_pylist()
     assert len(rows) == 24
     assert rows[1] == {
@@ -93,7 +93,7 @@ def test_a_garment_of_two_categories_is_an_item_of_each_and_is_told(root):
     found = convert(root, LayoutOptions())
     items = found.table["item_id"].to_pylist()
     assert (items[1], items[3]) == ("train-1-2-skirt", "train-1-2-trousers")
-    assert found.notes == (
+    assert tuple(found.notes) == (
         "garments whose category differs between images, made one item for each category: 1",
     )
 
@@ -106,7 +106,7 @@ def test_garments_follow_their_numbers_and_those_without_area_are_told(root):
     assert found.table["item_id"].to_pylist()[:4] == [
         *("train-1-1-short_sleeve_top", "train-1-2-trousers", "train-1-5-skirt", "train-1-3-skirt"),
     ]
-    assert found.notes == ("garments whose box has no area, left out: 1",)
+    assert tuple(found.notes) == ("garments whose box has no area, left out: 1",)
     assert found.counts["train garments"] == 23
 
 
@@ -181,7 +181,7 @@ def test_what_is_missing_is_named(root):
     fails(root, "validation/annos: no *.json; it was not copied or unpacked whole")
     (root / "validation" / "annos").rmdir()
     found = convert(root, LayoutOptions())
-    assert found.notes == (f"{root}: no validation/annos: there is no split test",)
+    assert tuple(found.notes) == (f"{root}: no validation/annos: there is no split test",)
     assert found.table["split"].unique().to_pylist() == ["train"]
     (root / "validation.zip").touch()
     fails(root, "validation.zip is not unpacked: unzip it in")
