@@ -67,7 +67,7 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
 
     Raises:
       UserError: a list is missing or not as documented, an image's name is not UTF-8, or there is
-        no image at all; the message names file and element.
+        no directory of images; the message names file and element.
     """
     folder = options.image_dir or "images"
     meta = next((place for place in _META if any((root / place).glob(f"{_RETRIEVAL}*.json"))), "")
@@ -82,22 +82,22 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
     verticals = sorted(path.stem[len(_RETRIEVAL) :] for path in lists)
     notes: list[str] = []
     rows: list[Row] = []
-    counts = {"verticals": len(verticals), "pairs": 0}
+    pairs = 0
     for vertical in verticals:
-        pairs, found = _read_vertical(root, meta, vertical, notes)
-        counts["pairs"] += pairs
+        count, found = _read_vertical(root, meta, vertical, notes)
+        pairs += count
         rows += found
+    counts = {
+        **{
+            f"{kind} pictures": len({row.image for row in rows if row.role == role})
+            for kind, role in _KINDS.items()
+        },
+        "pairs": pairs,
+        "verticals": len(verticals),
+        "items": len({row.item_id for row in rows}),
+    }
     left_out = LeftOut()
     names = _downloaded(root, folder, left_out)
-    if not any(row.image in names for row in rows):
-        raise UserError(f"{root / folder}: none of the listed images is there, by its number")
-    for kind, role in _KINDS.items():
-        listed = {row.image for row in rows if row.role == role}
-        counts[f"{kind} pictures"] = len(listed)
-        lost = len(listed - names.keys())
-        if lost:
-            notes.append(f"{kind} images that are not below {folder}: {lost} of {len(listed)}")
-    counts["items"] = len({row.item_id for row in rows})
     rows = [
         row._replace(image=names.get(row.image, f"{folder}/{row.image:0>9}.jpeg")) for row in rows
     ]
