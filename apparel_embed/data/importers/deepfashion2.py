@@ -1,24 +1,19 @@
-"""DeepFashion2 (Ge et al. 2019, CVPR): several garments in a picture, each with a box.
+"""DeepFashion2 (Ge et al. 2019, CVPR): several garments in an image, each with a box.
 
     train/image/000001.jpg, train/annos/000001.json
     validation/image/..., validation/annos/...
 
-Layout and fields are those of the README of its repository, `switchablenorms/DeepFashion2`; the
-published counts are those of the released part, which the pages of its challenge give (the paper
-counts more than was released). The dataset itself was not at hand.
+Layout and fields are those of the README of `switchablenorms/DeepFashion2`, published counts those
+of the released part, from the pages of its challenge. We did not have the dataset.
 
-- A row is a garment with `style` above 0: only those are in a user's and in a shop's picture, says
-  the README. Others, and styles that occur once, have no counterpart.
-- An item is what has the same `pair_id` and `style`. Nothing says that `train` and `validation`
-  number their pairs in common, so an item's name begins with the split's. It ends in the category,
-  since an item belongs to one vertical here; where the category of one garment differs between
-  pictures, it becomes several items, and a note says how many.
-- `user` pictures are queries, `shop` pictures the gallery.
-- `validation` becomes split `test`: annotations of the test set were not released, so that
-  published figures are those of the validation set. Hold out validation items when preparing,
-  `--val_fraction`.
-- `bounding_box` is x and y of two corners; the README calls the first lower left, but its own
-  conversion to COCO takes it for the upper left one, as is done here.
+- A row is a garment with `style` above 0; the others are in no pair of a user's and a shop's image.
+- An item is what has the same split, `pair_id`, `style` and category: splits may number their pairs
+  alike, and an item belongs to one vertical. A note counts those whose category differs.
+- `user` images are queries, `shop` images the gallery.
+- `validation` becomes split `test`, since annotations of the test set were not released. Hold out
+  validation items when preparing, `--val_fraction`.
+- `bounding_box` is the upper left and the lower right corner, as in the dataset's own conversion to
+  COCO; its README calls the first one lower left.
 """
 
 from __future__ import annotations

@@ -5,24 +5,18 @@
     meta/json/test_pairs_<vertical>.json     "bbox": {"left", "top", "width", "height"}}, ...]
     images/000002847.jpeg                  as downloaded from the addresses in photos/photos.txt
 
-Layout and fields are those that public readers of the lists rely on; the published counts are the
-paper's. A public count of the released lists finds 30,628 training and 8,637 test pairs, 214 less
-than the paper's 39,479: that warning is to be expected. The lists themselves were not at hand.
+Layout and fields are those that public readers rely on, counts the paper's. A public count of the
+released lists finds 214 pairs less: that warning is to be expected. We did not have the dataset.
 
-Pictures are found by their number anywhere below `images`, whatever follows the number: one public
-downloader writes `000002847.jpeg`, others `2847.JPEG`, `000002847.png` or no extension at all, or
-a directory per vertical. Many addresses are dead: rows of pictures that are not there name them as
-the first does, and are left out unless missing pictures are to be an error.
+Images are found by their number anywhere below `images`, with any ending or none, as downloaders
+name them. Many addresses are dead: rows of images that are not there are left out by default.
 
-- Street pictures, with the box of the garment, are queries; shop pictures are the gallery. One of
+- Street images, with the box of the garment, are queries; shop images are the gallery. One of
   either is as many rows as it shows products.
-- An item is a product of a vertical: `dresses-47270`. The lists of each vertical number their
-  products on their own.
-- Products of training pairs are split `train`, all others `test`: those of test pairs, and those
-  in no pair, which only make the gallery larger. Published figures search all shop pictures of the
-  vertical, those of training products too; an item is in one split here, and so the gallery is
-  somewhat smaller. There is no validation split: hold out validation items when preparing,
-  `--val_fraction`.
+- An item is a product of a vertical, `dresses-47270`: each vertical numbers its own.
+- Products of training pairs are split `train`, all others `test`, also those in no pair. Published
+  figures search the training products' shop images too: the gallery here is somewhat smaller.
+  There is no validation split: hold out validation items when preparing, `--val_fraction`.
 """
 
 from __future__ import annotations
