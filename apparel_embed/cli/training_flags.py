@@ -13,8 +13,9 @@ from apparel_embed.cli.define import define_number, define_seed
 from apparel_embed.cli.execution_flags import ExecutionFlags
 from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.data.sampler import VERTICAL_WEIGHTS
+from apparel_embed.losses.config import LossConfig, is_margin
 from apparel_embed.losses.distances import DISTANCES
-from apparel_embed.losses.registry import LOSSES, LossConfig, is_margin
+from apparel_embed.losses.registry import LOSSES
 from apparel_embed.losses.regression import REGRESSION_LOSSES, SMOOTH_L1_DELTA
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.training.execution import ExecutionConfig
