@@ -19,7 +19,7 @@ from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.model_flags import InitWeightsFlag
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.target_flags import TargetFlags
-from apparel_embed.evaluation.teachers import render_teachers
+from apparel_embed.evaluation.table import render_teachers
 from apparel_embed.runs.stages.student import TARGETS, TARGETS_FILE, find_reference, targets_stage
 from apparel_embed.runs.stages.training import student_teachers
 

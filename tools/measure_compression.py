@@ -15,8 +15,7 @@ from apparel_embed.cli.define import define_number
 from apparel_embed.cli.ending import command, tell_end
 from apparel_embed.cli.evaluation_flags import bootstrap_seed_flag, split_flag
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.evaluation.compression import COMPRESSION_FILE
-from apparel_embed.evaluation.compressors import COMPRESSORS
+from apparel_embed.evaluation.compression import COMPRESSION_FILE, COMPRESSORS
 from apparel_embed.runs.stages.compression import (
     TABLE_FILE,
     CompressionConfig,

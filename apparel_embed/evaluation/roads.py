@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
-from rich import box
 from rich.table import Table
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import markdown_table
 from apparel_embed.evaluation.table import human_count
 from apparel_embed.models.arithmetic import multiply_adds
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
@@ -71,19 +71,19 @@ def road_cost(model: str, run_dir: Path, stages: Sequence[Stage]) -> RoadCost:
 
 def roads_table(costs: Sequence[RoadCost]) -> Table:
     """Returns a table with a line for each model."""
-    table = Table(box=box.MARKDOWN)
-    table.add_column("model")
-    for header in ("trainings", "steps", "time", "multiply-adds"):
-        table.add_column(header, justify="right")
-    for cost in costs:
-        table.add_row(
-            cost.model,
-            str(cost.trainings),
-            f"{cost.steps:,}",
-            str(datetime.timedelta(seconds=round(cost.seconds))),
-            human_count(cost.multiply_adds),
-        )
-    return table
+    return markdown_table(
+        ("model", "trainings", "steps", "time", "multiply-adds"),
+        (
+            (
+                cost.model,
+                str(cost.trainings),
+                f"{cost.steps:,}",
+                str(datetime.timedelta(seconds=round(cost.seconds))),
+                human_count(cost.multiply_adds),
+            )
+            for cost in costs
+        ),
+    )
 
 
 def _trainings(run_dir: Path, stages: Sequence[Stage]) -> list[Stage]:

@@ -6,11 +6,15 @@ import pytest
 from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation import bootstrap
 from apparel_embed.evaluation.bootstrap import (
-    bootstrap_interval,
     paired_difference_interval,
     stratified_bootstrap_interval,
     unseen_loss,
 )
+
+
+def bootstrap_interval(values, items, seed=0, **options):
+    """Of one stratum."""
+    return stratified_bootstrap_interval(values, items, np.zeros(len(values)), seed, **options)
 
 
 def resample_slowly(values, items, resamples, seed):

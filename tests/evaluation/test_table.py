@@ -3,12 +3,15 @@ from __future__ import annotations
 import pytest
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.evaluation.roles import ordered_models
 from apparel_embed.evaluation.table import (
+    TEACHER_HEADER,
     human_count,
-    ordered_models,
     render_comparisons,
     render_runs,
     render_tables,
+    render_teachers,
+    teacher_rows,
 )
 
 
@@ -225,3 +228,36 @@ def test_of_many_runs_the_range_is_shown():
     assert cells(text, "unified")[2] == "0.250 .. 0.750"
     assert text.endswith("clear; single runs -0.375 .. +0.125\n")
     assert "Differences" not in render_runs(several([0.5, 0.75], comparisons=[]))
+
+
+CHOICES = [
+    {
+        "vertical": "bags",
+        "chosen": "specialist-bags",
+        "queries": 120,
+        "items": 40,
+        "candidates": [
+            {"name": "joint", "r_at_1": 0.5, "difference": 0.0, "low": -0.05},
+            {"name": "specialist-bags", "r_at_1": 0.75, "difference": 0.25, "low": 0.1},
+        ],
+    },
+    {"vertical": "hats", "chosen": "joint", "queries": 0, "items": 0, "candidates": []},
+]
+
+
+def test_every_vertical_has_a_line_of_its_teacher_and_the_evidence():
+    assert teacher_rows(CHOICES) == [
+        ("bags", "specialist-bags", "120", "40", "joint 0.500, specialist-bags 0.750"),
+        ("hats", "joint", "0", "0", "no query has an answer"),
+    ]
+    assert all(len(row) == len(TEACHER_HEADER) for row in teacher_rows(CHOICES))
+
+
+def test_the_table_of_teachers_is_plain_text():
+    text = render_teachers({"choices": CHOICES})
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line
+    ]
+    assert tuple(cells[0]) == TEACHER_HEADER
+    assert tuple(cells[2]) == teacher_rows(CHOICES)[0]
+    assert text.isascii()
