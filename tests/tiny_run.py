@@ -34,7 +34,7 @@ def config_of(run_dir):
     from apparel_embed.distillation.targets import TargetsConfig
     from apparel_embed.grouping.search import SearchConfig
     from apparel_embed.grouping.strategies import StrategyConfig
-    from apparel_embed.losses.config import LossConfig
+    from apparel_embed.losses.registry import LossConfig
     from apparel_embed.models.embedding import ModelConfig
     from apparel_embed.runs.pipeline import PipelineConfig
     from apparel_embed.training.loop import LoopConfig

@@ -19,9 +19,8 @@ from apparel_embed.data.prepare_plan import PrepareConfig
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import EpochSampler, PKSampler
 from apparel_embed.inference.image_store import ImageStore, decoding_threads
-from apparel_embed.losses.config import LossConfig
 from apparel_embed.losses.keras import WholeBatchLoss
-from apparel_embed.losses.registry import make_loss
+from apparel_embed.losses.registry import LossConfig, make_loss
 from apparel_embed.losses.regression import make_regression_loss
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.models.preprocessing import decode_to_square

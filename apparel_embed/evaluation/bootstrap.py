@@ -34,6 +34,11 @@ def stratified_bootstrap_interval(
     `unseen_loss`, and these items have the value that is farthest away. The interval is that of the
     means with them and without: what may be unseen moves no end towards the mean.
 
+    Of differences between two models on the same queries, what makes an item hard for both cancels
+    out: if the interval leaves out zero, one is better beyond chance. With `possible` of (-1, 1)
+    unseen items may say the opposite of all that were seen, so that fewer than six of these show
+    nothing, as in a sign test; where both models agree, nothing speaks for a difference.
+
     Args:
       values: [n] one number per query, n at least 1.
       items: [n] the item of each query; the same id in two strata means two items.
@@ -84,48 +89,6 @@ def stratified_bootstrap_interval(
     both = np.stack([means, means + unseen]) / len(inside_of)
     low, high = np.quantile(both, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
     return float(low.min()), float(high.max())
-
-
-def paired_difference_interval(
-    values_a: np.ndarray,
-    values_b: np.ndarray,
-    items: np.ndarray,
-    seed: int = 0,
-    *,
-    strata: np.ndarray | None = None,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-) -> tuple[float, float]:
-    """Returns the interval of mean(a) - mean(b) of two models on the same queries.
-
-    Both models see the same drawn items, so what makes an item hard for both cancels out. If the
-    interval leaves out zero, one model is better beyond chance. Values are shares: where a model is
-    better in all of a stratum's items alike, unseen ones may say the opposite, so that fewer than
-    six items show nothing, as in a sign test; where both agree, nothing speaks for a difference.
-
-    Args:
-      values_a: [n] one number per query of the first model.
-      values_b: [n] one number per query of the second, in the same order.
-      items: as of `stratified_bootstrap_interval`, like all that follow.
-      seed: of the draws.
-      strata: None compares means over queries.
-      resamples: number of resamples.
-      confidence: of the interval.
-
-    Returns:
-      Lower and upper end of the difference.
-
-    Raises:
-      UserError: no values, lengths that differ, or a number out of range.
-    """
-    a, b = np.asarray(values_a, np.float64), np.asarray(values_b, np.float64)
-    if a.shape != b.shape:
-        raise UserError(f"{a.shape} values of one model and {b.shape} of the other: not paired")
-    if strata is None:
-        strata = np.zeros(a.shape, np.int64)
-    return stratified_bootstrap_interval(
-        a - b, items, strata, seed, resamples=resamples, confidence=confidence, possible=(-1, 1)
-    )
 
 
 def unseen_loss(items: int, confidence: float) -> float:

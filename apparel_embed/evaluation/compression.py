@@ -46,7 +46,7 @@ def make_compressor(kind: str, train: np.ndarray, *, pq_bytes: int, seed: int = 
     """
     if kind not in COMPRESSORS:
         raise UserError(f"compression {kind!r}: allowed are {', '.join(COMPRESSORS)}")
-    return COMPRESSORS[kind](np.asarray(train, np.float32), pq_bytes, seed)
+    return COMPRESSORS[kind](np.asarray(train, np.float32), pq_bytes=pq_bytes, seed=seed)
 
 
 def render_compression(record: Mapping[str, Any]) -> str:
@@ -77,8 +77,7 @@ def shares(row: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
-def _float16(train: np.ndarray, pq_bytes: int, seed: int) -> Compressor:
-    del pq_bytes, seed
+def _float16(train: np.ndarray, **_: int) -> Compressor:
     return Compressor(
         2 * train.shape[1],
         lambda embeddings: embeddings.astype(np.float16),
@@ -86,9 +85,8 @@ def _float16(train: np.ndarray, pq_bytes: int, seed: int) -> Compressor:
     )
 
 
-def _int8(train: np.ndarray, pq_bytes: int, seed: int) -> Compressor:
+def _int8(train: np.ndarray, **_: int) -> Compressor:
     """Steps of one size in each dimension, -127 to 127, as far as training embeddings reach."""
-    del pq_bytes, seed
     step = np.maximum(np.abs(train).max(axis=0), 1e-9) / 127
     return Compressor(
         train.shape[1],
@@ -97,9 +95,8 @@ def _int8(train: np.ndarray, pq_bytes: int, seed: int) -> Compressor:
     )
 
 
-def _binary(train: np.ndarray, pq_bytes: int, seed: int) -> Compressor:
+def _binary(train: np.ndarray, **_: int) -> Compressor:
     """A bit per dimension, above or below the mean; distances are Hamming's but for a factor."""
-    del pq_bytes, seed
     dim, mean = train.shape[1], train.mean(axis=0)
     return Compressor(
         -(-dim // 8),
@@ -108,7 +105,7 @@ def _binary(train: np.ndarray, pq_bytes: int, seed: int) -> Compressor:
     )
 
 
-def _pq(train: np.ndarray, pq_bytes: int, seed: int) -> Compressor:
+def _pq(train: np.ndarray, *, pq_bytes: int, seed: int) -> Compressor:
     """Product quantisation: a codeword of 256 for each part of the dimensions.
 
     Jegou, Douze and Schmid, "Product Quantization for Nearest Neighbor Search" (2011). Distances
@@ -145,7 +142,7 @@ def _pq(train: np.ndarray, pq_bytes: int, seed: int) -> Compressor:
     return Compressor(pq_bytes, encode, decode, queries_too=False)
 
 
-COMPRESSORS: dict[str, Callable[[np.ndarray, int, int], Compressor]] = {
+COMPRESSORS: dict[str, Callable[..., Compressor]] = {
     "float16": _float16,
     "int8": _int8,
     "pq": _pq,

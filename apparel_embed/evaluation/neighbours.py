@@ -103,12 +103,8 @@ class NearestSearch:
         # Of equal embeddings a query finds the first k that are not its own record. Without this
         # a model that gives one embedding to all would have every pair's distance computed.
         kept = np.flatnonzero(self._rank < k + self._own)
-        some_are_left_out = len(kept) < len(self._gallery)
-        gallery = _Gallery(
-            self._gallery[kept] if some_are_left_out else self._gallery,
-            self._records[kept],
-            self._own,
-        )
+        vectors = self._gallery[kept] if len(kept) < len(self._gallery) else self._gallery
+        gallery = _Gallery(vectors, self._records[kept], self._own)
 
         def search(some: slice) -> None:
             found, squared = gallery.nearest(unit_length(queries[some]), records[some], k)
@@ -249,12 +245,7 @@ def require_directions(embeddings: np.ndarray, what: str = "embeddings") -> None
 def unit_length(embeddings: np.ndarray, what: str = "embeddings") -> np.ndarray:
     """Returns embeddings scaled to Euclidean length 1: float32 [n, dim], a copy.
 
-    Args:
-      embeddings: [n, dim] real numbers, dim at least 1.
-      what: what the rows are, for error messages.
-
-    Raises:
-      UserError: not two-dimensional, or rows without direction (NaN, infinite or all zero).
+    Arguments and errors are those of `require_directions`.
     """
     require_directions(embeddings, what)
     embeddings = np.asarray(embeddings)

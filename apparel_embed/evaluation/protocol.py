@@ -13,11 +13,7 @@ from typing import Any
 import numpy as np
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.evaluation.bootstrap import (
-    paired_difference_interval,
-    positions_of,
-    stratified_bootstrap_interval,
-)
+from apparel_embed.evaluation.bootstrap import positions_of, stratified_bootstrap_interval
 from apparel_embed.evaluation.metrics import QueryMetrics, mean_metrics, retrieval_metrics
 from apparel_embed.evaluation.split import ALL, EvaluationSet
 
@@ -145,17 +141,13 @@ def query_outcomes(
         )
     inside = evaluation_set.by_vertical()
     if scope == WITHIN:
-        verticals = {
-            name: _search(queries, embeddings, evaluation_set, some)
-            for name, some in inside.items()
-        }
-        gallery = {
-            name: int(evaluation_set.is_gallery[some].sum()) for name, some in inside.items()
-        }
+        verticals, gallery = {}, {}
+        for name, some in inside.items():
+            verticals[name] = _search(queries, embeddings, evaluation_set, some)
+            gallery[name] = int(evaluation_set.is_gallery[some].sum())
         gallery_in_all = sum(gallery[name] for name in inside if len(verticals[name]))
     else:
-        everything = np.arange(len(evaluation_set))
-        merged = _search(queries, embeddings, evaluation_set, everything)
+        merged = _search(queries, embeddings, evaluation_set, np.arange(len(evaluation_set)))
         at = positions_of(evaluation_set.verticals[evaluation_set.positions(merged.records)])
         nowhere = np.zeros(0, np.int64)
         verticals = {name: merged.select(at.get(name, nowhere)) for name in inside}
@@ -173,12 +165,11 @@ def query_outcomes(
 def answered_queries(evaluation_set: EvaluationSet) -> dict[str, int]:
     """Returns how many queries have an answer within each vertical; nothing if none has one."""
     inside = evaluation_set.by_vertical()
-    _, items = np.unique(evaluation_set.items, return_inverse=True)
     counts = {}
     for name, some in inside.items():
         is_gallery = evaluation_set.is_gallery[some]
         # An item's name may be there in several verticals, where it is another garment.
-        _, garments = np.unique(items[some], return_inverse=True)
+        _, garments = np.unique(evaluation_set.items[some], return_inverse=True)
         in_gallery = np.bincount(garments[is_gallery], minlength=len(some))
         # Its own image answers no query.
         others = in_gallery[garments] - is_gallery
@@ -199,11 +190,11 @@ def evaluate_model(
     """Evaluates one model: the rows of `summary.json`.
 
     Args:
-      model: name of the model.
-      embeddings: [n, dim] of the images of the set, in its order.
+      model: its name.
+      embeddings: as of `query_outcomes`.
       evaluation_set: the images.
-      scopes: "within", "merged" or both; only "within" for models without one common space.
-      parameters: parameters of all models to deploy together, 0 or more.
+      scopes: of `SCOPES`; only "within" for models without one common space.
+      parameters: of all models to deploy together, 0 or more.
       models_to_deploy: number of models a search needs in production, 0 or more.
       seed: of the bootstrap.
 
@@ -311,13 +302,13 @@ def compare_models(
         part = first.counted() if vertical == ALL else {vertical: ours[vertical]}
         other = {name: theirs[name] for name in part}
         by_vertical = [part[name].recall[k].mean() - other[name].recall[k].mean() for name in part]
-        low, high = paired_difference_interval(
-            _joined(part, lambda metrics: metrics.recall[k]),
-            _joined(other, lambda metrics: metrics.recall[k]),
-            _joined(part, lambda metrics: metrics.items),
+        low, high = stratified_bootstrap_interval(
+            _joined(part, lambda one: one.recall[k]) - _joined(other, lambda one: one.recall[k]),
+            _joined(part, lambda one: one.items),
+            _strata(part),
             seed,
-            strata=_strata(part),
             confidence=confidence,
+            possible=(-1.0, 1.0),
         )
         queries, difference = sum(map(len, part.values())), float(np.mean(by_vertical))
         differences[vertical] = Difference(vertical, queries, difference, low, high)

@@ -133,10 +133,7 @@ def evaluate_retrieval(
     outcomes = query_outcomes(embeddings, pictures, scope)
     answered = outcomes.answered()
     whole = _result(outcomes.counted(), outcomes.counted_gallery(), seed)
-    silent = sum(metrics.without_answer for metrics in outcomes.verticals.values())
-    if scope != WITHIN:
-        # Only the search of all verticals together tells of queries without an answer.
-        silent = int(pictures.is_query.sum()) - sum(map(len, answered.values()))
+    silent = int(pictures.is_query.sum()) - sum(map(len, answered.values()))
     each = {
         name: _result({name: metrics}, outcomes.gallery[name], seed)
         for name, metrics in answered.items()

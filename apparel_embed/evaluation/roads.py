@@ -60,13 +60,9 @@ def road_cost(model: str, run_dir: Path, stages: Sequence[Stage]) -> RoadCost:
         passes = _PASSES if stage.flags["optimization"]["train_backbone"] else 1
         images = stage.result["trained_steps"] * _batch_size(stage)
         total += passes * images * counted[config]
-    return RoadCost(
-        model,
-        len(trainings),
-        sum(stage.result["trained_steps"] for stage in trainings),
-        round(sum(stage.result["trained_seconds"] for stage in trainings), 1),
-        total,
-    )
+    steps = sum(stage.result["trained_steps"] for stage in trainings)
+    seconds = sum(stage.result["trained_seconds"] for stage in trainings)
+    return RoadCost(model, len(trainings), steps, round(seconds, 1), total)
 
 
 def roads_table(costs: Sequence[RoadCost]) -> Table:
@@ -108,6 +104,4 @@ def _trainings(run_dir: Path, stages: Sequence[Stage]) -> list[Stage]:
 
 def _batch_size(stage: Stage) -> int:
     flags = stage.flags
-    if "batch_size" in flags:
-        return flags["batch_size"]
-    return flags["items_per_batch"] * flags["pictures_per_item"]
+    return flags.get("batch_size") or flags["items_per_batch"] * flags["pictures_per_item"]

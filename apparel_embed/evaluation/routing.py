@@ -121,9 +121,9 @@ def measure_routing(
     """Searches with every query in the predicted vertical and in all, and calibrates by that.
 
     Args:
-      embeddings: [n, dim] of the images of the set, in its order.
-      predicted: [n] str, the vertical predicted for each image.
-      confidence: [n] of the head in it.
+      embeddings: as of `evaluate_routing`, like the next two.
+      predicted: verticals.
+      confidence: of the head.
       evaluation_set: the images; no query needs an answer.
     """
     if not answered_queries(evaluation_set):

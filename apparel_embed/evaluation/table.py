@@ -18,10 +18,6 @@ TEACHER_HEADER = (
 )  # fmt: skip
 DASH = "-"
 _MOST_RUNS_SHOWN = 5
-_NEEDED = (
-    "model", "scope", "vertical", "in_all", "queries", "r_at_1", "r_at_1_low", "r_at_1_high",
-    "r_at_5", "map_at_r", "r_at_1_pooled", "items", "chance", "parameters", "models_to_deploy",
-)  # fmt: skip
 
 _Rows = dict[tuple[str, str, str], dict]
 
@@ -35,11 +31,8 @@ def render_tables(rows: Sequence[dict], width: int | None = None) -> str:
       rows: rows of `summary.json`; models and verticals may be missing.
       width: characters per line, at least 40; longer cells are folded. None: as wide as needed.
 
-    Returns:
-      Lines without trailing blanks.
-
     Raises:
-      UserError: no rows, a row without a needed field, or two rows of the same thing.
+      UserError: width out of range.
     """
     _check_width(width)
     by_key = _by_key(rows)
@@ -64,13 +57,12 @@ def render_comparisons(comparisons: Sequence[dict]) -> str:
     Returns:
       Lines such as `unified - specialists: -0.012 [-0.031, +0.008], may be chance`.
     """
-    lines = []
-    for entry in comparisons:
-        if entry["vertical"] != ALL:
-            continue
-        sure = "clear" if entry["is_clear"] else "may be chance"
-        lines.append(f"{entry['model']} - {entry['minus']}: {_signed_interval(entry)}, {sure}")
-    return "\n".join(lines)
+    return "\n".join(
+        f"{entry['model']} - {entry['minus']}: {_signed_interval(entry)}, "
+        + ("clear" if entry["is_clear"] else "may be chance")
+        for entry in comparisons
+        if entry["vertical"] == ALL
+    )
 
 
 def render_routing(summary: Mapping[str, Any]) -> list[str]:
@@ -118,14 +110,11 @@ def render_runs(record: Mapping[str, Any], width: int | None = None) -> str:
       record: content of `comparison.json`.
       width: characters per line, at least 40; longer cells are folded. None: as wide as needed.
 
-    Returns:
-      Lines without trailing blanks.
-
     Raises:
       UserError: width out of range.
     """
     _check_width(width)
-    runs = record["runs"]
+    runs, differences = record["runs"], record["comparisons"]
     datasets = list(dict.fromkeys(run["dataset"] for run in runs))
     differ = "trainings and data" if len(datasets) > 1 else "trainings"
     text = plain_text(
@@ -135,22 +124,14 @@ def render_runs(record: Mapping[str, Any], width: int | None = None) -> str:
         "items in brackets",
         f"std of runs: standard deviation of single runs, whose {differ} differ",
         _runs_table(record["rows"]),
-        *_differences_of_runs(record["comparisons"]),
+        *(["Differences in R@1 within, paired over the same queries\n"] if differences else []),
+        *(
+            f"{render_comparisons([entry])}; single runs {_each(entry['difference_runs'], _signed)}"
+            for entry in differences
+        ),
         width=width,
     )
     return f"{text}\n"
-
-
-def _differences_of_runs(comparisons: Sequence[dict]) -> list[str]:
-    if not comparisons:
-        return []
-    return [
-        "Differences in R@1 within, paired over the same queries\n",
-        *(
-            f"{render_comparisons([entry])}; single runs {_each(entry['difference_runs'], _signed)}"
-            for entry in comparisons
-        ),
-    ]
 
 
 def render_teachers(result: Mapping[str, Any]) -> str:
@@ -197,18 +178,7 @@ def human_count(count: int) -> str:
 
 
 def _by_key(rows: Sequence[dict]) -> _Rows:
-    if not rows:
-        raise UserError("the summary has no rows: no model was evaluated")
-    by_key: _Rows = {}
-    for number, row in enumerate(rows):
-        missing = [field for field in _NEEDED if field not in row]
-        if missing:
-            raise UserError(f"row {number} of the summary lacks {', '.join(missing)}")
-        key = (row["model"], row["scope"], row["vertical"])
-        if key in by_key:
-            raise UserError(f"the summary has two rows of {' / '.join(key)}")
-        by_key[key] = row
-    return by_key
+    return {(row["model"], row["scope"], row["vertical"]): row for row in rows}
 
 
 def _gap_table(rows: _Rows, models: Sequence[str]) -> Table:

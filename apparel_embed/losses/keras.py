@@ -78,21 +78,7 @@ class WholeBatchLoss(tf.keras.losses.Loss):
 
 
 class _MarginLoss(WholeBatchLoss):
-    """What losses with a margin and a distance share: their arguments, and how these are saved.
-
-    Labels are items, [batch] or [batch, 1]: integers, or floating-point numbers that are not
-    rounded (whole, and below 2**24 in float32).
-
-    Args:
-      margin: by how much a negative should be farther than a positive, 0 or more.
-      distance_metric: "L2", "squared-L2", "angular" or a function from embeddings [batch, dim] to
-        distances [batch, batch]; embeddings should have unit length for the named ones.
-      name: shown in logs.
-      reduction: NONE, the only one that a loss of pairs can have.
-
-    Raises:
-      ValueError: a margin below 0, an unknown distance, or another reduction.
-    """
+    """What losses with a margin and a distance share: arguments, see `TripletSemiHardLoss`."""
 
     _function_with_arguments: Callable[..., tf.Tensor]
 
@@ -135,7 +121,8 @@ class _MarginLoss(WholeBatchLoss):
 class TripletSemiHardLoss(_MarginLoss):
     """Triplet loss with semi-hard negatives: TFA's of the same name, without its cubic memory.
 
-    See `semi_hard_triplet_loss`, and its base class for labels and errors.
+    See `semi_hard_triplet_loss`. Labels are items, [batch] or [batch, 1]: integers, or
+    floating-point numbers that are not rounded (whole, and below 2**24 in float32).
 
     Args:
       margin: by how much a negative should be farther than a positive, 0 or more.
@@ -143,6 +130,9 @@ class TripletSemiHardLoss(_MarginLoss):
         distances [batch, batch]; embeddings should have unit length for the named ones.
       name: shown in logs.
       reduction: NONE, the only one that a loss of pairs can have.
+
+    Raises:
+      ValueError: a margin below 0, an unknown distance, or another reduction.
 
     Example:
       >>> loss = TripletSemiHardLoss(margin=0.3)
@@ -160,14 +150,10 @@ class TripletSemiHardLoss(_MarginLoss):
 class TripletHardLoss(_MarginLoss):
     """Triplet loss with each anchor's farthest positive and nearest negative, as TFA's.
 
-    See `hard_triplet_loss`, and `TripletSemiHardLoss` for the other arguments.
+    See `hard_triplet_loss`; arguments and errors are those of `TripletSemiHardLoss`, and
 
     Args:
-      margin: by how much a negative should be farther than a positive, 0 or more.
       soft: log(1 + exp(.)) instead of a margin.
-      distance_metric: as of `TripletSemiHardLoss`.
-      name: shown in logs.
-      reduction: NONE.
 
     Example:
       >>> embeddings = tf.constant([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])
@@ -192,7 +178,7 @@ class TripletHardLoss(_MarginLoss):
 class LiftedStructLoss(_MarginLoss):
     """Lifted structured loss, which weighs all negatives of a positive pair, as TFA's.
 
-    See `lifted_structure_loss`; the arguments are those of `TripletSemiHardLoss`.
+    See `lifted_structure_loss`; arguments and errors are those of `TripletSemiHardLoss`.
 
     Example:
       >>> embeddings = tf.constant([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])

@@ -70,49 +70,6 @@ class _Anchors(NamedTuple):
     all_lengths: tf.Tensor | None = None
 
 
-class _Rows(NamedTuple):
-    """What is known of anchors before a positive is looked at.
-
-    Attributes:
-      anchors: int32 [rows, 1].
-      start, end: int32 [rows, 1], where the anchors' positives are in the index; the end is 0 for
-        anchors that do not count.
-      distances: float [rows, batch].
-      negatives: float [rows, batch], the distances where they are negatives', else -infinity.
-      smallest, greatest: float [rows, 1], of the distances of all images.
-      farthest: float [rows, 1], distance of the farthest negative; if there is none, the smallest
-        distance of all images, which is TFA's answer then.
-      has_negatives: bool [rows, 1].
-      folded: float [rows, folds, ...], the negatives folded.
-    """
-
-    anchors: tf.Tensor
-    start: tf.Tensor
-    end: tf.Tensor
-    distances: tf.Tensor
-    negatives: tf.Tensor
-    smallest: tf.Tensor
-    greatest: tf.Tensor
-    farthest: tf.Tensor
-    has_negatives: tf.Tensor
-    folded: tf.Tensor
-
-
-class _Sums(NamedTuple):
-    """What the pairs of anchors and positives looked at so far add up to.
-
-    Attributes:
-      value: scalar, sum over the pairs.
-      weights: float [rows, batch], derivatives of the value by the distances, without those by the
-        farthest negatives in pairs that have none beyond the positive.
-      inside: float [rows, 1], the number of these pairs.
-    """
-
-    value: tf.Tensor
-    weights: tf.Tensor
-    inside: tf.Tensor
-
-
 @tf.autograph.experimental.do_not_convert  # There is nothing to convert, which takes time.
 def semi_hard_triplet_loss(
     labels: tf.Tensor,
@@ -269,95 +226,77 @@ def _search(
     anchors: _Anchors, index: ItemIndex, margin: tf.Tensor, distance: str | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """See `_mine`; what takes the time."""
-    rows = _make_rows(anchors, index, distance)
-    nothing = tf.zeros([], margin.dtype)
-    most = tf.reduce_max(rows.end - rows.start)
-    _, sums = tf.while_loop(
-        lambda rank, _: rank < most,
-        lambda rank, sums: (
-            rank + _POSITIVES_AT_ONCE,
-            _add_pairs(sums, rows, rank, index, margin),
-        ),
-        (0, _Sums(nothing, tf.zeros_like(rows.distances), tf.zeros_like(rows.farthest))),
-    )
-    farthest = tf.where(rows.has_negatives, rows.negatives, rows.distances) == rows.farthest
-    share = tf.math.divide_no_nan(sums.inside, _sum_where(farthest, tf.ones_like(rows.distances)))
-    weights = sums.weights - tf.where(farthest, share, 0.0)
+    distances, smallest = _distances_of(anchors, distance)
+    images = anchors.images[:, tf.newaxis]
+    start = tf.gather(index.start, images)
+    end = tf.where(anchors.counted[:, tf.newaxis], tf.gather(index.end, images), 0)
+    nowhere = tf.constant(float("-inf"), distances.dtype)
+    negatives = tf.where(start != index.start, distances, nowhere)
+    folded = _fold(negatives)
+    greatest, farthest = _greatest(_fold(distances)), _greatest(folded)
+    # Without a negative TFA's answer is the nearest of all images.
+    far = tf.where(farthest > nowhere, negatives, distances)
+    farthest = tf.where(farthest > nowhere, farthest, smallest)
+    zero = tf.zeros([], margin.dtype)
+
+    def add_pairs(rank: tf.Tensor, value: tf.Tensor, weights: tf.Tensor, inside: tf.Tensor) -> list:
+        """Adds the pairs with some of the positives, those from a rank on.
+
+        To the value, its derivatives by distances, and the number of pairs inside: those without
+        a negative beyond the positive, whose derivatives follow when their number is known.
+        """
+        ranks = start + rank + tf.range(_POSITIVES_AT_ONCE)
+        positives = tf.gather(index.order, tf.minimum(ranks, tf.shape(distances)[1] - 1))
+        valid = (ranks < end) & (positives != images)
+        to_positive = tf.gather(distances, positives, batch_dims=1)
+        outside = _next_greater(folded, to_positive)
+        is_outside = outside < float("inf")
+        to_negative = tf.where(is_outside, outside, farthest)
+        # Taken off and added again as TFA does, whose rounding decides about pairs at the margin.
+        taken_off = tf.where(is_outside, greatest, smallest)
+        violation = margin + (to_positive - ((to_negative - taken_off) + taken_off))
+        # Written so that NaN stays NaN and is noticed.
+        hinge = tf.where(violation < 0, zero, violation)
+        # At 0, too, TFA has a gradient.
+        active = tf.cast(valid & (violation >= 0), margin.dtype)
+        rows = tf.range(tf.shape(positives)[0])[:, tf.newaxis] + tf.zeros_like(positives)
+        weights = tf.tensor_scatter_nd_add(weights, tf.stack([rows, positives], axis=-1), active)
+        # TFA compares distances less the greatest one: rounding makes some equal that were not.
+        key = to_negative - greatest
+        count = _count(folded - greatest[:, :, tf.newaxis], key)
+        share = tf.math.divide_no_nan(tf.where(is_outside, active, zero), count)
+        for i in range(_POSITIVES_AT_ONCE):
+            one = slice(i, i + 1)
+            weights -= tf.where(negatives - greatest == key[:, one], share[:, one], zero)
+        value += tf.reduce_sum(tf.where(valid, hinge, zero))
+        inside += _sum_where(~is_outside, active)
+        return [rank + _POSITIVES_AT_ONCE, value, weights, inside]
+
+    most = tf.reduce_max(end - start)
+    nothing = (0, zero, tf.zeros_like(distances), tf.zeros_like(farthest))
+    _, value, weights, inside = tf.while_loop(lambda rank, *_: rank < most, add_pairs, nothing)
+    number = _sum_where(far == farthest, tf.ones_like(distances))
+    weights -= tf.where(far == farthest, tf.math.divide_no_nan(inside, number), 0.0)
     if distance is None:
-        return sums.value, weights
-    return sums.value, pull_strengths(weights, rows.distances, anchors.products, distance)
+        return value, weights
+    return value, pull_strengths(weights, distances, anchors.products, distance)
 
 
 _search_compiled = tf.function(_search, jit_compile=True, reduce_retracing=True, autograph=False)
 
 
-def _make_rows(anchors: _Anchors, index: ItemIndex, distance: str | None) -> _Rows:
-    images = anchors.images[:, tf.newaxis]
-    distances = anchors.products
-    if distance is not None:
-        same = images == tf.range(tf.shape(distances)[1])
-        distances = distances_from_products(
-            distances, anchors.own_lengths, anchors.all_lengths, same, distance
-        )
-    if distance in ("L2", "squared-L2"):  # The smallest is the anchor's distance to itself.
-        smallest = tf.zeros_like(anchors.own_lengths)
-    else:
-        smallest = tf.reduce_min(distances, axis=1, keepdims=True)
-    nowhere = tf.constant(float("-inf"), distances.dtype)
-    start = tf.gather(index.start, images)
-    negatives = tf.where(start != index.start, distances, nowhere)
-    folded = _fold(negatives)
-    greatest, farthest = _greatest(_fold(distances)), _greatest(folded)
-    return _Rows(
-        anchors=images,
-        start=start,
-        end=tf.where(anchors.counted[:, tf.newaxis], tf.gather(index.end, images), 0),
-        distances=distances,
-        negatives=negatives,
-        smallest=smallest,
-        greatest=greatest,
-        farthest=tf.where(farthest > nowhere, farthest, smallest),
-        has_negatives=farthest > nowhere,
-        folded=folded,
+def _distances_of(anchors: _Anchors, distance: str | None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the distances [rows, batch] of all images, and the smallest [rows, 1] of each row."""
+    if distance is None:
+        return anchors.products, tf.reduce_min(anchors.products, axis=1, keepdims=True)
+    same = anchors.images[:, tf.newaxis] == tf.range(tf.shape(anchors.products)[1])
+    distances = distances_from_products(
+        anchors.products, anchors.own_lengths, anchors.all_lengths, same, distance
     )
-
-
-def _add_pairs(
-    sums: _Sums, rows: _Rows, rank: tf.Tensor, index: ItemIndex, margin: tf.Tensor
-) -> _Sums:
-    """Returns the sums with the pairs of all anchors and their positives from a rank on."""
-    zero = tf.zeros([], margin.dtype)
-    ranks = rows.start + rank + tf.range(_POSITIVES_AT_ONCE)
-    positives = tf.gather(index.order, tf.minimum(ranks, tf.shape(rows.distances)[1] - 1))
-    valid = (ranks < rows.end) & (positives != rows.anchors)
-    to_positive = tf.gather(rows.distances, positives, batch_dims=1)
-    outside = _next_greater(rows.folded, to_positive)
-    is_outside = outside < float("inf")
-    to_negative = tf.where(is_outside, outside, rows.farthest)
-    # Taken off and added again as TFA does, whose rounding decides about pairs at the margin.
-    taken_off = tf.where(is_outside, rows.greatest, rows.smallest)
-    violation = margin + (to_positive - ((to_negative - taken_off) + taken_off))
-    # Written so that NaN stays NaN and is noticed.
-    hinge = tf.where(violation < 0, zero, violation)
-    # At 0, too, TFA has a gradient.
-    active = tf.cast(valid & (violation >= 0), margin.dtype)
-    numbers = tf.range(tf.shape(positives)[0])[:, tf.newaxis] + tf.zeros_like(positives)
-    weights = tf.tensor_scatter_nd_add(
-        sums.weights, tf.stack([numbers, positives], axis=-1), active
-    )
-    # TFA compares distances less the greatest one: rounding makes some equal that were not.
-    key = to_negative - rows.greatest
-    count = _count(rows.folded - rows.greatest[:, :, tf.newaxis], key)
-    share = tf.math.divide_no_nan(tf.where(is_outside, active, zero), count)
-    for i in range(_POSITIVES_AT_ONCE):
-        one = slice(i, i + 1)
-        is_chosen = rows.negatives - rows.greatest == key[:, one]
-        weights -= tf.where(is_chosen, share[:, one], zero)
-    return _Sums(
-        value=sums.value + tf.reduce_sum(tf.where(valid, hinge, zero)),
-        weights=weights,
-        inside=sums.inside + _sum_where(~is_outside, active),
-    )
+    if distance == "angular":
+        return distances, tf.reduce_min(distances, axis=1, keepdims=True)
+    # That of the anchor to itself.
+    return distances, tf.zeros_like(anchors.own_lengths)
 
 
 def _sum_where(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

@@ -17,8 +17,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import PKSampler
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import ImageStore
-from apparel_embed.losses.config import LossConfig
-from apparel_embed.losses.registry import make_loss
+from apparel_embed.losses.registry import LossConfig, make_loss
 from apparel_embed.models.embedding import (
     ModelConfig,
     save_embedding_model,

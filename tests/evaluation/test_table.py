@@ -138,17 +138,7 @@ def test_lines_keep_to_the_width_and_lose_no_figure():
         assert figure in text
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([], "no rows"),
-        ([row("unified"), {"model": "x", "scope": "within"}], "row 1 .* lacks vertical, in_all"),
-        ([row("unified"), row("unified")], "two rows of unified / within / ALL"),
-    ],
-)
-def test_a_summary_that_cannot_be_shown_is_refused(rows, message):
-    with pytest.raises(UserError, match=message):
-        render_tables(rows)
+def test_a_width_that_is_too_small_is_refused():
     with pytest.raises(UserError, match="width is 39"):
         render_tables([row("unified")], width=39)
 

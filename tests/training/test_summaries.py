@@ -11,8 +11,8 @@ from tiny_teachers import MODEL
 
 from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.data.labelled_sheet import SIDE
-from apparel_embed.losses.config import LossConfig
 from apparel_embed.losses.distances import pairwise_distances
+from apparel_embed.losses.registry import LossConfig
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.training import specialist
 from apparel_embed.training.execution import ExecutionConfig
