@@ -14,7 +14,7 @@ from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import SpecialistsFlag, StageRunFlags
 from apparel_embed.cli.target_flags import TargetFlags
 from apparel_embed.cli.training_flags import init_weights_flag
-from apparel_embed.evaluation.teachers import render_teachers
+from apparel_embed.evaluation.table import render_teachers
 from apparel_embed.runs.stages.targets import (
     TARGETS_FILE,
     find_reference,

@@ -28,7 +28,7 @@ from apparel_embed.cli.target_flags import StartFlag, TargetFlags
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
 from apparel_embed.common.cluster import read_cluster
 from apparel_embed.common.files import read_json
-from apparel_embed.evaluation.deployment import COMBINED, model_to_deploy
+from apparel_embed.evaluation.roles import COMBINED, model_to_deploy
 from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.expected_time import expected_time

@@ -10,8 +10,7 @@ import time
 import numpy as np
 
 from apparel_embed.benchmarks.measure import peak_gb
-from apparel_embed.evaluation.neighbours import NearestSearch
-from apparel_embed.evaluation.vectors import unit_length
+from apparel_embed.evaluation.neighbours import NearestSearch, unit_length
 
 
 def main() -> None:

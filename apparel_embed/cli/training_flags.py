@@ -6,6 +6,7 @@ configurations after parsing.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from apparel_embed.cli.define import MODEL, TRAINING, WHERE, ConfigFlags, define
 from apparel_embed.cli.recipes import define_recipe
 from apparel_embed.common.cluster import read_cluster
 from apparel_embed.data.augment import AugmentConfig
-from apparel_embed.losses.registry import ALLOWED_MARGINS, LossConfig, is_margin
+from apparel_embed.losses.config import ALLOWED_MARGINS, LossConfig, is_margin
+from apparel_embed.losses.registry import LOSSES
 from apparel_embed.models.backbones import BACKBONES
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.training.execution import ExecutionConfig
@@ -181,6 +183,12 @@ class SpecialistFlags:
         )
         self._config = ConfigFlags(SpecialistConfig, TRAINING)
         self._loss = ConfigFlags(LossConfig, TRAINING)
+        shared = [field.name for field in dataclasses.fields(LossConfig)]
+        # Losses may have parameters of their own.
+        self._own = {
+            config: ConfigFlags(config, TRAINING, without=shared)
+            for config in dict.fromkeys(loss.config for loss in LOSSES.values())
+        }
         flags.register_multi_flags_validator(
             ["margin", "distance"],
             lambda values: is_margin(values["margin"], values["distance"]),
@@ -189,9 +197,9 @@ class SpecialistFlags:
 
     def config(self) -> SpecialistConfig:
         """Returns the configuration of a specialist's training."""
-        return self._config.config(
-            loss=self._loss.config(), **self._training.values(self._schedule)
-        )
+        loss = self._loss.values()
+        own = self._own[LOSSES[loss["name"]].config]
+        return self._config.config(loss=own.config(**loss), **self._training.values(self._schedule))
 
 
 class StudentFlags:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Sequence
 
+from rich import box
 from rich.console import Console, RenderableType
+from rich.table import Table
 
 # Wide enough for any table: rich then gives every column the width its text needs.
 _NO_LIMIT = 10_000
@@ -35,6 +38,28 @@ def plain_text(*parts: RenderableType, width: int | None = None) -> str:
     for part in parts:
         console.print(part)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n")
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Table:
+    """Returns a table in the manner of Markdown, for `plain_text`.
+
+    Args:
+      header: of the columns.
+      rows: the cells of each row, as many as the header has.
+      left: how many columns hold names, at the left; the others hold figures, at the right. Where
+        room is short cells fold at blanks, those of the first column, names without any, last.
+    """
+    table = Table(box=box.MARKDOWN)
+    for number, title in enumerate(header):
+        table.add_column(
+            title,
+            justify="left" if number < left else "right",
+            overflow="fold",
+            no_wrap=not number,
+        )
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:

@@ -16,44 +16,6 @@ from apparel_embed.common.errors import UserError
 _DRAWS_AT_ONCE = 1 << 22
 
 
-def bootstrap_interval(
-    values: np.ndarray,
-    items: np.ndarray,
-    seed: int = 0,
-    *,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    possible: tuple[float, float] | None = None,
-) -> tuple[float, float]:
-    """Returns the interval of the mean over queries, items drawn with replacement.
-
-    Args:
-      values: [n] one number per query, n at least 1.
-      items: [n] the item of each query.
-      seed: the same seed gives the same interval, whatever the order of queries.
-      resamples: number of resamples, at least 1.
-      confidence: share of resampled means inside the interval, between 0 and 1.
-      possible: as in `stratified_bootstrap_interval`.
-
-    Returns:
-      Lower and upper end.
-
-    Raises:
-      UserError: no values, lengths that differ, or a number out of range.
-
-    Example:
-      >>> bootstrap_interval(np.ones(2), np.arange(2))
-      (1.0, 1.0)
-      >>> low, high = bootstrap_interval(np.ones(2), np.arange(2), possible=(0, 1))
-      >>> low < 0.3, high
-      (True, 1.0)
-    """
-    one = np.zeros(np.shape(values), np.int64)
-    return stratified_bootstrap_interval(
-        values, items, one, seed, resamples=resamples, confidence=confidence, possible=possible
-    )
-
-
 def stratified_bootstrap_interval(
     values: np.ndarray,
     items: np.ndarray,
@@ -72,6 +34,11 @@ def stratified_bootstrap_interval(
     `unseen_loss`, and these items have the value that is farthest away. The interval is that of the
     means with them and without: what may be unseen moves no end towards the mean.
 
+    Of differences between two models on the same queries, what makes an item hard for both cancels
+    out: if the interval leaves out zero, one is better beyond chance. With `possible` of (-1, 1)
+    unseen items may say the opposite of all that were seen, so that fewer than six of these show
+    nothing, as in a sign test; where both models agree, nothing speaks for a difference.
+
     Args:
       values: [n] one number per query, n at least 1.
       items: [n] the item of each query; the same id in two strata means two items.
@@ -87,6 +54,14 @@ def stratified_bootstrap_interval(
 
     Raises:
       UserError: no values, lengths that differ, or a number out of range.
+
+    Example:
+      >>> ones, items, one_stratum = np.ones(2), np.arange(2), np.zeros(2)
+      >>> stratified_bootstrap_interval(ones, items, one_stratum)
+      (1.0, 1.0)
+      >>> low, high = stratified_bootstrap_interval(ones, items, one_stratum, possible=(0, 1))
+      >>> low < 0.3, high
+      (True, 1.0)
     """
     values, items, strata = np.asarray(values, np.float64), np.asarray(items), np.asarray(strata)
     if not (values.ndim == 1 and values.shape == items.shape == strata.shape):
@@ -103,61 +78,44 @@ def stratified_bootstrap_interval(
     if not 0 < confidence < 1:
         raise UserError(f"confidence is {confidence}; allowed is between 0 and 1, without the ends")
     generator = np.random.default_rng(seed)
-    names = np.unique(strata)
     means, unseen = np.zeros(resamples), np.zeros(resamples)
-    for name in names:
-        inside = strata == name
+    inside_of = positions_of(strata)
+    for inside in inside_of.values():
         drawn = _resampled_means(values[inside], items[inside], resamples, generator)
         if possible is not None and np.ptp(drawn) == 0:
             count = len(np.unique(items[inside]))
             unseen += _unseen(drawn[0], count, possible, resamples, generator)
         means += drawn
-    both = np.stack([means, means + unseen]) / len(names)
+    both = np.stack([means, means + unseen]) / len(inside_of)
     low, high = np.quantile(both, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
     return float(low.min()), float(high.max())
 
 
-def paired_difference_interval(
-    values_a: np.ndarray,
-    values_b: np.ndarray,
-    items: np.ndarray,
-    seed: int = 0,
-    *,
-    strata: np.ndarray | None = None,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-) -> tuple[float, float]:
-    """Returns the interval of mean(a) - mean(b) of two models on the same queries.
+def unseen_loss(items: int, confidence: float) -> float:
+    """Returns the largest share of all items that may be lost although none of those seen is.
 
-    Both models see the same drawn items, so what makes an item hard for both cancels out. If the
-    interval leaves out zero, one model is better beyond chance. Values are shares: where a model is
-    better in all of a stratum's items alike, unseen ones may say the opposite, so that fewer than
-    six items show nothing, as in a sign test; where both agree, nothing speaks for a difference.
+    It is the exact upper limit of a share of which no case was seen (Clopper and Pearson, 1934): if
+    more were lost, one of the items seen would be, with this confidence or more. At 0.95 it is
+    about 3 / items, the "rule of three".
 
     Args:
-      values_a: [n] one number per query of the first model.
-      values_b: [n] one number per query of the second, in the same order.
-      items: [n] the item of each query.
-      seed: the same seed gives the same interval, whatever the order of queries.
-      strata: [n] the stratum (vertical) of each query: compares means over strata; None: compares
-        means over queries.
-      resamples: number of resamples, at least 1.
-      confidence: share of resampled differences inside the interval, between 0 and 1.
-
-    Returns:
-      Lower and upper end of the difference.
-
-    Raises:
-      UserError: no values, lengths that differ, or a number out of range.
+      items: number of items seen, 1 or more.
+      confidence: above 0, below 1.
     """
-    a, b = np.asarray(values_a, np.float64), np.asarray(values_b, np.float64)
-    if a.shape != b.shape:
-        raise UserError(f"{a.shape} values of one model and {b.shape} of the other: not paired")
-    if strata is None:
-        strata = np.zeros(a.shape, np.int64)
-    return stratified_bootstrap_interval(
-        a - b, items, strata, seed, resamples=resamples, confidence=confidence, possible=(-1, 1)
-    )
+    return 1 - (1 - confidence) ** (1 / items)
+
+
+def positions_of(values: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns where each value is: its positions, rising, by the value as text, sorted.
+
+    Example:
+      >>> positions_of(np.array(["b", "a", "b"]))
+      {'a': array([1]), 'b': array([0, 2])}
+    """
+    names, codes = np.unique(values, return_inverse=True)
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(names)))
+    return {str(name): part for name, part in zip(names, np.split(order, ends[:-1]))}
 
 
 def _unseen(
@@ -191,17 +149,3 @@ def _resampled_means(
         drawn = generator.integers(len(counts), size=(some.stop - some.start, len(counts)))
         means[some] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     return means
-
-
-def unseen_loss(items: int, confidence: float) -> float:
-    """Returns the largest share of all items that may be lost although none of those seen is.
-
-    It is the exact upper limit of a share of which no case was seen (Clopper and Pearson, 1934): if
-    more were lost, one of the items seen would be, with this confidence or more. At 0.95 it is
-    about 3 / items, the "rule of three".
-
-    Args:
-      items: number of items seen, 1 or more.
-      confidence: above 0, below 1.
-    """
-    return 1 - (1 - confidence) ** (1 / items)

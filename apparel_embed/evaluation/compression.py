@@ -1,26 +1,69 @@
-"""What was found of smaller models and embeddings, as text."""
+"""Smaller embeddings: what is stored of each, what a search sees of it, and what that costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import markdown_table, plain_text
+
 COMPRESSION_FILE = "compression.json"
+_CODEWORDS = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Compressor:
+    """A way to store embeddings.
+
+    Attributes:
+      bytes_per_picture: of a stored embedding.
+      encode: float32 [n, dim] -> codes [n, ...], what is stored.
+      decode: codes -> float32 [n, dim], what a search sees.
+      queries_too: whether queries are encoded as well; else they are searched with as they are.
+    """
+
+    bytes_per_picture: int
+    encode: Callable[[np.ndarray], np.ndarray]
+    decode: Callable[[np.ndarray], np.ndarray]
+    queries_too: bool = True
+
+
+def make_compressor(kind: str, train: np.ndarray, *, pq_bytes: int, seed: int = 0) -> Compressor:
+    """Returns a compressor, fitted to embeddings where it has to be.
+
+    Args:
+      kind: a name in `COMPRESSORS`.
+      train: float32 [n, dim], embeddings of training images.
+      pq_bytes: bytes of a product-quantised embedding; must divide the dimensions.
+      seed: of the codewords.
+
+    Raises:
+      UserError: if the kind is unknown, or the embeddings do not allow it.
+    """
+    if kind not in COMPRESSORS:
+        raise UserError(f"compression {kind!r}: allowed are {', '.join(COMPRESSORS)}")
+    return COMPRESSORS[kind](np.asarray(train, np.float32), pq_bytes=pq_bytes, seed=seed)
 
 
 def render_compression(record: Mapping[str, Any]) -> str:
     """Returns the content of `compression.json` as a table of Markdown."""
-    lines = [
+    text = plain_text(
         f"R@1 within the vertical on split {record['split']}, mean over verticals; 95 % intervals "
-        "over items in brackets; differences are paired over the same queries",
-        "",
-        "| what | kind | bytes | R@1 | against float32 |",
-        "|---|---|---:|---:|---:|",
-    ]
-    for row in record["rows"]:
-        cells = (row["what"], row["kind"], f"{row['bytes']:,}", *shares(row))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        "over items in brackets; differences are paired over the same queries\n",
+        markdown_table(
+            ("what", "kind", "bytes", "R@1", "against float32"),
+            (
+                (row["what"], row["kind"], f"{row['bytes']:,}", *shares(row))
+                for row in record["rows"]
+            ),
+            left=2,
+        ),
+    )
+    return f"{text}\n"
 
 
 def shares(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -32,3 +75,77 @@ def shares(row: Mapping[str, Any]) -> tuple[str, str]:
         if row["kind"] != "float32"
         else "-",
     )
+
+
+def _float16(train: np.ndarray, **_: int) -> Compressor:
+    return Compressor(
+        2 * train.shape[1],
+        lambda embeddings: embeddings.astype(np.float16),
+        lambda codes: codes.astype(np.float32),
+    )
+
+
+def _int8(train: np.ndarray, **_: int) -> Compressor:
+    """Steps of one size in each dimension, -127 to 127, as far as training embeddings reach."""
+    step = np.maximum(np.abs(train).max(axis=0), 1e-9) / 127
+    return Compressor(
+        train.shape[1],
+        lambda embeddings: np.clip(np.round(embeddings / step), -127, 127).astype(np.int8),
+        lambda codes: codes.astype(np.float32) * step,
+    )
+
+
+def _binary(train: np.ndarray, **_: int) -> Compressor:
+    """A bit per dimension, above or below the mean; distances are Hamming's but for a factor."""
+    dim, mean = train.shape[1], train.mean(axis=0)
+    return Compressor(
+        -(-dim // 8),
+        lambda embeddings: np.packbits(embeddings > mean, axis=1),
+        lambda codes: 2.0 * np.unpackbits(codes, axis=1, count=dim).astype(np.float32) - 1,
+    )
+
+
+def _pq(train: np.ndarray, *, pq_bytes: int, seed: int) -> Compressor:
+    """Product quantisation: a codeword of 256 for each part of the dimensions.
+
+    Jegou, Douze and Schmid, "Product Quantization for Nearest Neighbor Search" (2011). Distances
+    are asymmetric: between the query itself and the codewords of the gallery.
+    """
+    from sklearn.cluster import KMeans  # The report, which reads the table alone, need not load it.
+
+    dim = train.shape[1]
+    if dim % pq_bytes:
+        raise UserError(
+            f"pq_bytes is {pq_bytes}; allowed are divisors of the embedding's {dim} dimensions"
+        )
+    if len(train) < _CODEWORDS:
+        raise UserError(
+            f"product quantisation learns {_CODEWORDS} codewords; {len(train)} training embeddings "
+            "are too few"
+        )
+    words = [
+        KMeans(_CODEWORDS, n_init=1, max_iter=50, random_state=seed).fit(part).cluster_centers_
+        for part in np.split(train, pq_bytes, axis=1)
+    ]
+
+    def encode(embeddings: np.ndarray) -> np.ndarray:
+        codes = np.empty([len(embeddings), pq_bytes], np.uint8)
+        for place, part in enumerate(np.split(embeddings, pq_bytes, axis=1)):
+            squares = (words[place] ** 2).sum(axis=1) - 2 * part @ words[place].T
+            codes[:, place] = squares.argmin(axis=1)
+        return codes
+
+    def decode(codes: np.ndarray) -> np.ndarray:
+        found = [words[place][codes[:, place]] for place in range(pq_bytes)]
+        return np.concatenate(found, axis=1).astype(np.float32)
+
+    return Compressor(pq_bytes, encode, decode, queries_too=False)
+
+
+COMPRESSORS: dict[str, Callable[..., Compressor]] = {
+    "float16": _float16,
+    "int8": _int8,
+    "pq": _pq,
+    "binary": _binary,
+}
+"""A new one is a function and a line here."""

@@ -13,10 +13,7 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import read_json
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.evaluation.protocol import SCOPES, EvaluationSet
-from apparel_embed.evaluation.table import ordered_models
-
-SPECIALISTS = "specialists"
-GROUPED = "grouped_specialists"
+from apparel_embed.evaluation.roles import GROUPED, SPECIALISTS, ordered_models
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,10 +23,8 @@ class FinishedEvaluation:
     Attributes:
       directory: of the evaluation.
       split: that was evaluated.
-      pictures: of the split.
-      rows: of the summary.
-      comparisons: of the summary.
-      routing: of the summary; none where no vertical head was evaluated.
+      pictures: the images of the split.
+      rows, comparisons, routing: of the summary; no routing where there was no vertical head.
     """
 
     directory: Path
@@ -68,9 +63,7 @@ class FinishedEvaluation:
             raise UserError(f"{path}: not the summary of an evaluation ({error!r})") from error
         if not rows:
             raise UserError(f"{path}: has no rows: no model was evaluated")
-        # Those of earlier releases do not tell how searches were served.
-        found = summary.get("routing", ())
-        routing = tuple(one for one in found if "routing_confidence" in one)
+        routing = tuple(summary.get("routing", ()))
         return cls(directory, split, pictures, tuple(rows), tuple(comparisons), routing)
 
     @property

@@ -9,8 +9,7 @@ import numpy as np
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import SECONDS_UNSEEN, progress_bar
-from apparel_embed.evaluation.neighbours import NearestSearch
-from apparel_embed.evaluation.vectors import require_directions
+from apparel_embed.evaluation.neighbours import NearestSearch, require_directions
 
 # Queries searched at once, and neighbours held at once: bound memory, change no result.
 _QUERIES_AT_ONCE = 1 << 15
@@ -24,9 +23,9 @@ class QueryMetrics:
     Attributes:
       records: [m] int64, record number of each query.
       items: [m] item of each query.
-      recall: k -> [m] float64, 1 where a picture of the item is among the k nearest, else 0.
+      recall: k -> [m] float64, 1 where an image of the item is among the k nearest, else 0.
       average_precision_at_r: [m] float64 in 0 to 1; its mean is mAP@R.
-      chance: [m] float64 in 0 to 1, recall@1 of drawing one of the gallery's pictures at random.
+      chance: [m] float64 in 0 to 1, recall@1 of drawing one of the gallery's images at random.
       without_answer: number of queries left out because the gallery has no match for them.
     """
 
@@ -41,13 +40,9 @@ class QueryMetrics:
         return len(self.records)
 
     def select(self, chosen: np.ndarray) -> QueryMetrics:
-        """Returns the metrics of some queries.
+        """Returns the metrics of some queries, bool [m] or positions.
 
-        Args:
-          chosen: [m] bool, or positions.
-
-        Returns:
-          The same metrics of these queries; `without_answer` is 0, as that is not known of a part.
+        `without_answer` is 0 then, as that is not known of a part.
         """
         return QueryMetrics(
             records=self.records[chosen],
@@ -66,7 +61,7 @@ def mean_metrics(metrics: QueryMetrics) -> dict[str, float]:
       UserError: there is no query to take a mean of.
     """
     if not len(metrics):
-        raise UserError("no query has another picture of its item in the gallery")
+        raise UserError("no query has another image of its item in the gallery")
     means = {f"r_at_{k}": float(values.mean()) for k, values in metrics.recall.items()}
     return {**means, "map_at_r": float(metrics.average_precision_at_r.mean())}
 
@@ -82,14 +77,14 @@ def retrieval_metrics(
 ) -> QueryMetrics:
     """Searches the gallery with every query and judges what is found.
 
-    A query never finds its own record. Queries without another picture of their item in the
-    gallery are left out. recall@k is 1 if a picture of the item is among the k nearest. Of what is
+    A query never finds its own record. Queries without another image of their item in the
+    gallery are left out. recall@k is 1 if an image of the item is among the k nearest. Of what is
     found only the metrics are kept: memory grows with the number of queries and with that of
-    gallery pictures, never with their product.
+    gallery images, never with their product.
 
     mAP@R is that of Musgrave et al., "A Metric Learning Reality Check" (2020): with R
-    the number of gallery pictures of the query's item, 1/R times the sum over i <= R of the
-    precision at i where the i-th picture is right, and 0 where it is not.
+    the number of gallery images of the query's item, 1/R times the sum over i <= R of the
+    precision at i where the i-th image is right, and 0 where it is not.
 
     Args:
       query_embeddings: [q, dim] embeddings of any length above zero.
@@ -106,9 +101,15 @@ def retrieval_metrics(
     Raises:
       UserError: embeddings without direction, shapes that do not fit, or a wrong k.
     """
+    if not ks or min(ks) < 1:
+        raise UserError(f"recall@k for k in {list(ks)}: at least one k, each 1 or more, is needed")
     query_items, gallery_items = np.asarray(query_items), np.asarray(gallery_items)
     query_records, gallery_records = np.asarray(query_records), np.asarray(gallery_records)
-    _check(query_embeddings, query_items, gallery_embeddings, gallery_items, ks)
+    # All of them, as the search below sees only the queries that have an answer.
+    require_directions(query_embeddings, "query embeddings")
+    require_directions(gallery_embeddings, "gallery embeddings")
+    _check_items("query", query_items, query_embeddings)
+    _check_items("gallery", gallery_items, gallery_embeddings)
     names, codes = np.unique(np.concatenate([query_items, gallery_items]), return_inverse=True)
     query_codes, gallery_codes = np.split(codes, [len(query_items)])
     matches = np.bincount(gallery_codes, minlength=len(names))[query_codes]
@@ -121,7 +122,7 @@ def retrieval_metrics(
     search = NearestSearch(gallery_embeddings, gallery_records)
     query_embeddings = np.asarray(query_embeddings)
     bar = progress_bar(total=len(answered), what="search", unit="queries", delay=SECONDS_UNSEEN)
-    # Few items may have many pictures: in order of R, only their queries need a long list.
+    # Few items may have many images: in order of R, only their queries need a long list.
     order = answered[np.argsort(matches[answered], kind="stable")]
     while len(order):
         longest = max(max(ks), int(matches[order[:_QUERIES_AT_ONCE][-1]]))
@@ -145,33 +146,13 @@ def retrieval_metrics(
     )
 
 
-def _check(
-    query_embeddings: np.ndarray,
-    query_items: np.ndarray,
-    gallery_embeddings: np.ndarray,
-    gallery_items: np.ndarray,
-    ks: Sequence[int],
-) -> None:
-    if not ks or min(ks) < 1:
-        raise UserError(f"recall@k for k in {list(ks)}: at least one k, each 1 or more, is needed")
-    # All of them, as the search below sees only the queries that have an answer.
-    require_directions(query_embeddings, "query embeddings")
-    require_directions(gallery_embeddings, "gallery embeddings")
-    for what, given, wanted in (
-        ("query", query_items, query_embeddings),
-        ("gallery", gallery_items, gallery_embeddings),
-    ):
-        if given.shape != np.shape(wanted)[:1]:
-            raise UserError(f"{what}: {np.shape(wanted)[0]} embeddings, items of {given.shape}")
-
-
 def average_precision_at_r(right: np.ndarray, matches: np.ndarray) -> np.ndarray:
     """Returns average precision at R of each query (Musgrave et al. 2020).
 
     Args:
       right: [q, k] bool, whether the i-th neighbour is of the query's item; k at least R, or the
         whole gallery.
-      matches: [q] R, the number of right pictures in the gallery, at least 1.
+      matches: [q] R, the number of right images in the gallery, at least 1.
 
     Returns:
       [q] float64 in 0 to 1.
@@ -191,7 +172,7 @@ def _finds_itself(
     gallery_codes: np.ndarray,
     gallery_records: np.ndarray,
 ) -> np.ndarray:
-    """Returns [q] 0 or 1: whether a query's own record counts among the pictures of its item."""
+    """Returns [q] 0 or 1: whether a query's own record counts among the images of its item."""
     order = np.argsort(gallery_records, kind="stable")
     ordered = gallery_records[order]
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
@@ -204,3 +185,9 @@ def _finds_itself(
     at = order[np.minimum(np.searchsorted(ordered, query_records), len(ordered) - 1)]
     own = gallery_records[at] == query_records
     return (own & (gallery_codes[at] == query_codes)).astype(np.int64)
+
+
+def _check_items(what: str, items: np.ndarray, embeddings: np.ndarray) -> None:
+    count = len(embeddings)
+    if items.shape != (count,):
+        raise UserError(f"{what}: {count} embeddings, items of {items.shape}")

@@ -97,8 +97,9 @@ def embed_by_specialists(
     """
     rows = np.zeros([len(pictures), 0], np.float32)
     parameters = 0
+    inside, nowhere = pictures.by_vertical(), np.zeros(0, np.int64)
     for verticals, directory in specialists.items():
-        mine = np.flatnonzero(np.isin(pictures.verticals.astype(str), list(verticals)))
+        mine = np.sort(np.concatenate([inside.get(name, nowhere) for name in verticals]))
         part = embed_by_model(dataset, pictures.records[mine], directory)
         if not rows.size:
             rows = np.zeros([len(pictures), part.embeddings.shape[1]], np.float32)
@@ -120,7 +121,7 @@ def route_by_head(
 
     Args:
       name: of the model.
-      model: what it made of the pictures.
+      model: what it made of the images.
       dataset: a prepared dataset.
       pictures: the evaluation set.
       directory: of the model.
@@ -128,7 +129,7 @@ def route_by_head(
       seed: of the bootstrap.
 
     Returns:
-      As `evaluate_routing`.
+      What `evaluate_routing` does.
     """
     tf.keras.backend.clear_session()
     loaded, _ = load_embedding_model(directory)
@@ -183,12 +184,7 @@ def summarise(
                 seed=seed,
             )
             differences += [
-                {
-                    "model": first,
-                    "minus": second,
-                    **dataclasses.asdict(difference),
-                    "is_clear": difference.is_clear,
-                }
+                {"model": first, "minus": second, **difference.as_record()}
                 for difference in by_vertical.values()
             ]
     return {"rows": rows, "comparisons": differences}

@@ -1,24 +1,28 @@
-"""Exact nearest neighbours between L2-normalised embeddings, in bounded memory."""
+"""Exact nearest neighbours between L2-normalised embeddings, in bounded memory.
+
+A float32 product of matrices picks the candidates, with a margin as wide as its rounding can be;
+distances of these few are then computed one by one in float64. So the result depends neither on
+the sizes of blocks nor on the linear algebra library, and equal embeddings tie exactly.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from apparel_embed.common.cores import usable_cores
 from apparel_embed.common.errors import UserError
-from apparel_embed.evaluation.tiles import Tiles, make_tiles
-from apparel_embed.evaluation.vectors import require_directions, slices, unit_length
 
-# Pairs whose distance is recomputed, and neighbours of one block of queries that
-# are held at once: they bound memory and change no result.
+# What is held at once: rows made unit vectors, pairs whose distance is computed, and neighbours of
+# one block of queries. They bound memory and change no result.
+_ROWS_AT_ONCE = 1 << 16
 _PAIRS_AT_ONCE = 1 << 12
 _NEIGHBOURS_AT_ONCE = 1 << 19
+# Multiplied at once: the product stays in a core's cache.
+_QUERY_BLOCK, _GALLERY_BLOCK = 1024, 1024
 # Pairs from which on several threads are worth their while.
 _PAIRS_FOR_THREADS = 1 << 22
 # More than a product of float32 numbers can lose by being too small for float32.
@@ -31,17 +35,10 @@ def nearest(
     k: int,
     query_records: np.ndarray,
     gallery_records: np.ndarray,
-    *,
-    query_block: int | None = None,
-    gallery_block: int | None = None,
-    device: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the k nearest gallery pictures of every query by distance of unit vectors.
+    """Finds the k nearest gallery images of every query by distance of unit vectors.
 
-    A float32 product of matrices picks the candidates, with a margin as wide as its rounding can
-    be; distances of these few are then computed one by one in float64. So the result depends
-    neither on the sizes of blocks nor on the device or the linear algebra library, and equal
-    embeddings tie exactly. Ties go to the smaller gallery position.
+    Ties go to the smaller gallery position.
 
     Args:
       queries: [q, dim] embeddings of any length above zero.
@@ -49,9 +46,6 @@ def nearest(
       k: how many neighbours to find, at least 1.
       query_records: [q] int64, record numbers; a query never finds its own record.
       gallery_records: [g] int64, record numbers.
-      query_block: queries handled at once; None for what suits the device.
-      gallery_block: gallery pictures handled at once; None for what suits the device.
-      device: where products are made, as in `NearestSearch`.
 
     Returns:
       Gallery positions [q, min(k, g)] int64, nearest first, and distances (0 to 2) float32 of the
@@ -65,8 +59,7 @@ def nearest(
       >>> nearest(embeddings[:1], embeddings, 2, np.array([7]), np.array([7, 8, 9]))[0]
       array([[1, 2]])
     """
-    search = NearestSearch(gallery, gallery_records, gallery_block=gallery_block, device=device)
-    return search.nearest(queries, k, query_records, query_block=query_block)
+    return NearestSearch(gallery, gallery_records).nearest(queries, k, query_records)
 
 
 class NearestSearch:
@@ -77,40 +70,22 @@ class NearestSearch:
     Args:
       gallery: [g, dim] embeddings of any length above zero.
       gallery_records: [g] int64, record numbers.
-      gallery_block: gallery pictures handled at once; None for what suits the device.
-      device: where products are made: a TensorFlow device such as "GPU:0", or None for the first
-        GPU if TensorFlow is in use and knows one, and else NumPy on all cores.
 
     Raises:
       UserError: embeddings without direction, or records that do not fit.
     """
 
-    def __init__(
-        self,
-        gallery: np.ndarray,
-        gallery_records: np.ndarray,
-        *,
-        gallery_block: int | None = None,
-        device: str | None = None,
-    ) -> None:
-        self._device = device
+    def __init__(self, gallery: np.ndarray, gallery_records: np.ndarray) -> None:
         self._records = _checked_records("gallery", gallery, gallery_records)
         self._gallery = unit_length(gallery, "gallery embeddings")
-        self._block = _checked_block(gallery_block, make_tiles(device).gallery_block)
-        self._double = _places_among_equals(self._gallery)
-        # How many pictures a query leaves out at most, for being its own record.
-        self._own = int(_times_in(self._records).max(initial=0))
-        self._opened: _Opened | None = None
+        self._rank = _rank_among_equals(self._gallery)
+        # How many images a query leaves out at most, for being its own record.
+        self._own = int(np.unique(self._records, return_counts=True)[1].max(initial=0))
 
     def nearest(
-        self,
-        queries: np.ndarray,
-        k: int,
-        query_records: np.ndarray,
-        *,
-        query_block: int | None = None,
+        self, queries: np.ndarray, k: int, query_records: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Finds the k nearest gallery pictures of every query; see the function `nearest`."""
+        """Finds the k nearest gallery images of every query; see the function `nearest`."""
         if k < 1:
             raise UserError(f"k is {k}; allowed is 1 or more")
         if np.shape(queries)[1:] != self._gallery.shape[1:]:
@@ -125,226 +100,183 @@ class NearestSearch:
         distances = np.full((len(queries), k), np.inf, np.float32)
         if not positions.size:
             return positions, distances
-        opened = self._open(k)
-        rows = _checked_block(query_block, make_tiles(self._device).query_block)
-        rows = min(rows, max(1, _NEIGHBOURS_AT_ONCE // k))
+        # Of equal embeddings a query finds the first k that are not its own record. Without this
+        # a model that gives one embedding to all would have every pair's distance computed.
+        kept = np.flatnonzero(self._rank < k + self._own)
+        vectors = self._gallery[kept] if len(kept) < len(self._gallery) else self._gallery
+        gallery = _Gallery(vectors, self._records[kept], self._own)
 
         def search(some: slice) -> None:
-            block = _Block(unit_length(queries[some]), records[some], positions[some])
-            distances[some] = block.search(opened, make_tiles(self._device))
+            found, squared = gallery.nearest(unit_length(queries[some]), records[some], k)
+            positions[some] = np.where(found >= 0, kept[found], -1)
+            distances[some] = np.sqrt(squared)
 
-        _on_all_cores(search, list(slices(len(queries), rows)), len(queries) * len(self._gallery))
+        rows = min(_QUERY_BLOCK, max(1, _NEIGHBOURS_AT_ONCE // k))
+        parts = list(_slices(len(queries), rows))
+        cores = usable_cores()
+        if len(queries) * len(kept) < _PAIRS_FOR_THREADS or cores == 1:
+            for part in parts:
+                search(part)
+        else:
+            # Each thread multiplies for itself: a library's own threads would only wait.
+            with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores) as threads:
+                list(threads.map(search, parts))
         return positions, distances
 
-    def _open(self, k: int) -> _Opened:
-        """Returns the gallery without pictures that no query can find among its k nearest.
 
-        Of equal embeddings a query finds the first k that are not its own record. Without this a
-        model that gives one embedding to everything would have every pair's distance computed.
-        """
-        kept = np.flatnonzero(self._double < k + self._own)
-        if self._opened is None or len(self._opened.positions) != len(kept):
-            self._opened = None
-            self._opened = _Opened.of(
-                self._gallery, self._records, kept, self._own, self._block, make_tiles(self._device)
-            )
-        return self._opened
+class _Gallery:
+    """What is searched of a gallery: unit vectors moved together, in blocks.
 
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """Some of the gallery: its first place, loaded vectors, and the longest one's length."""
-
-    start: int
-    vectors: Any
-    longest: float
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Opened:
-    """What is searched of a gallery.
-
-    Attributes:
-      gallery: [n, dim] float32, of unit length.
-      records: [n] record numbers.
-      positions: [n] of these in the whole gallery, rising.
-      own: how often a record is there at most.
-      centre: [dim] float32. Distances do not change when all vectors move alike, and products of
-        short vectors are rounded less: a model that maps everything into one corner stays cheap to
-        judge.
-      parts: the gallery less the centre, each vector v followed by -|v|^2 / 2.
+    Distances do not change when all vectors move alike, and products of short vectors are rounded
+    less: a model that maps everything into one corner stays cheap to judge. Each moved vector g is
+    followed by -|g|^2 / 2, so that one product with (q, 1) gives the nearness q.g - |g|^2 / 2 =
+    (|q|^2 - squared distance) / 2.
     """
 
-    gallery: np.ndarray
-    records: np.ndarray
-    positions: np.ndarray
-    own: int
-    centre: np.ndarray
-    parts: list[_Part]
-
-    @classmethod
-    def of(
-        cls,
-        gallery: np.ndarray,
-        records: np.ndarray,
-        kept: np.ndarray,
-        own: int,
-        block: int,
-        tiles: Tiles,
-    ) -> _Opened:
-        """Makes some of the gallery ready to be searched."""
-        if len(kept) < len(gallery):
-            gallery, records = gallery[kept], records[kept]
-        centre = gallery.mean(axis=0)
-        parts = []
-        for some in slices(len(gallery), block):
-            vectors = gallery[some] - centre
-            squares = _squares(vectors)
-            wide = np.concatenate([vectors, -squares[:, None] / 2], axis=1, dtype=np.float32)
-            parts.append(_Part(some.start, tiles.load(wide), np.sqrt(squares.max())))
-        return cls(gallery, records, kept, own, centre, parts)
-
-
-class _Block:
-    """The search of some queries: the nearest found so far, and candidates that may be nearer.
-
-    Args:
-      queries: [q, dim] float32 of unit length.
-      records: [q] record numbers.
-      positions: [q, k] int64 of -1, to be filled.
-    """
-
-    def __init__(self, queries: np.ndarray, records: np.ndarray, positions: np.ndarray) -> None:
-        self._queries = queries
-        self._records = records
-        self._positions = positions
-        self._squared = np.full(positions.shape, np.inf, np.float64)
-        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
-        self._count = 0
-
-    def search(self, opened: _Opened, tiles: Tiles) -> np.ndarray:
-        """Fills the positions; returns the distances.
-
-        Nearness is q.g - |g|^2 / 2 = (|q|^2 - squared distance) / 2: one product of vectors that
-        are longer by one.
-        """
-        moved = self._queries - opened.centre
+    def __init__(self, vectors: np.ndarray, records: np.ndarray, own: int) -> None:
+        self._vectors, self._records, self._own = vectors, records, own
+        self._centre = vectors.mean(axis=0)
+        self._wide = np.empty([len(vectors), vectors.shape[1] + 1], np.float32)
+        moved = np.subtract(vectors, self._centre, out=self._wide[:, :-1])
         squares = _squares(moved)
-        lengths = np.sqrt(squares)
-        ones = np.ones([len(moved), 1], np.float32)
-        loaded = tiles.load(np.concatenate([moved, ones], axis=1))
-        # A nearness that k pictures reach which may be found.
-        reached = np.full(len(moved), -np.inf)
-        for part in opened.parts:
-            product = tiles.product(loaded, part.vectors)
-            slack = _slack(moved.shape[1], lengths, part.longest, tiles.input_rounding)
-            if np.isneginf(reached).any():
-                # Of those that reach it, as many as are left out may be the query's own.
-                wanted = self._positions.shape[1] + opened.own
-                reached = np.maximum(reached, tiles.reached(product, wanted) - slack)
-            bound = (reached - slack).astype(np.float32)
-            rows, places = tiles.passing(product, bound)
-            self._add(opened, rows, places + part.start)
-            if self._count >= self._positions.size:
-                self._settle(opened.gallery)
-                reached = np.maximum(reached, (squares - self._squared[:, -1]) / 2)
-        self._settle(opened.gallery)
-        found = self._positions >= 0
-        self._positions[found] = opened.positions[self._positions[found]]
-        return np.sqrt(self._squared).astype(np.float32)
+        self._wide[:, -1] = -squares / 2
+        self._longest = np.sqrt(squares.max())
 
-    def _add(self, opened: _Opened, rows: np.ndarray, places: np.ndarray) -> None:
-        others = self._records[rows] != opened.records[places]
-        if not others.all():
-            rows, places = rows[others], places[others]
-        self._waiting.append((rows, places))
-        self._count += len(rows)
+    def nearest(
+        self, queries: np.ndarray, records: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns places [q, k] of the nearest vectors, -1 for none, and squared distances."""
+        places, squared = np.full((len(queries), k), -1), np.full((len(queries), k), np.inf)
+        moved = queries - self._centre
+        squares = _squares(moved)
+        slack = self._slack(np.sqrt(squares))
+        wide = np.concatenate([moved, np.ones([len(moved), 1], np.float32)], axis=1)
+        product = np.empty([len(queries), _GALLERY_BLOCK], np.float32)
+        # A nearness that is reached by k vectors which may be found.
+        reached = np.full(len(queries), -np.inf)
+        waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        for some in _slices(len(self._wide), _GALLERY_BLOCK):
+            part = self._wide[some]
+            near = np.matmul(wide, part.T, out=product[:, : len(part)])
+            # Of those that reach it, as many as are left out may be the query's own.
+            wanted = k + self._own
+            if wanted <= len(part) and np.isneginf(reached).any():
+                at_least = np.partition(near, len(part) - wanted, axis=1)[:, len(part) - wanted]
+                reached = np.maximum(reached, at_least - slack)
+            passing = near >= (reached - slack).astype(np.float32)[:, None]
+            rows, columns = np.divmod(np.flatnonzero(passing), len(part))
+            others = records[rows] != self._records[some][columns]
+            waiting.append((rows[others], columns[others] + some.start))
+            if sum(len(one) for one, _ in waiting) >= places.size or some.stop >= len(self._wide):
+                self._settle(queries, waiting, places, squared)
+                reached = np.maximum(reached, (squares - squared[:, -1]) / 2)
+                waiting = []
+        return places, squared
 
-    def _settle(self, gallery: np.ndarray) -> None:
-        """Computes the distances of all candidates and keeps the k nearest."""
-        if not self._waiting:
-            return
-        rows, places = (np.concatenate(parts) for parts in zip(*self._waiting))
-        self._waiting, self._count = [], 0
-        squared = _squared_distances(self._queries, gallery, rows, places)
+    def _settle(
+        self,
+        queries: np.ndarray,
+        waiting: list[tuple[np.ndarray, np.ndarray]],
+        places: np.ndarray,
+        squared: np.ndarray,
+    ) -> None:
+        """Computes the distances of candidates, and keeps the k nearest of them and those kept."""
+        rows, new = (np.concatenate(parts) for parts in zip(*waiting))
+        distances = np.empty(len(rows))
+        for some in _slices(len(rows), _PAIRS_AT_ONCE):
+            difference = np.subtract(queries[rows[some]], self._vectors[new[some]], dtype=float)
+            distances[some] = np.einsum("ij,ij->i", difference, difference)
         # Candidates come in the order of places: one that ties with the last of k comes too late.
-        nearer = squared < self._squared[rows, -1]
-        kept = self._positions >= 0
+        nearer = distances < squared[rows, -1]
+        kept = places >= 0
         rows = np.concatenate([np.nonzero(kept)[0], rows[nearer]])
-        places = np.concatenate([self._positions[kept], places[nearer]])
-        squared = np.concatenate([self._squared[kept], squared[nearer]])
-        # Sorting is stable, so that ties stay in the order of places.
-        order = np.argsort(squared, kind="stable")
-        # Small integers are sorted by counting them.
-        few = rows.astype(np.min_scalar_type(len(kept)))
-        order = order[np.argsort(few[order], kind="stable")]
-        counts = np.bincount(rows, minlength=len(kept))
+        new = np.concatenate([places[kept], new[nearer]])
+        distances = np.concatenate([squared[kept], distances[nearer]])
+        # It is stable, so that ties stay in the order of places.
+        order = np.lexsort((distances, rows))
+        counts = np.bincount(rows, minlength=len(places))
         rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        order, rank = order[rank < kept.shape[1]], rank[rank < kept.shape[1]]
-        self._positions[rows[order], rank] = places[order]
-        self._squared[rows[order], rank] = squared[order]
+        order, rank = order[rank < places.shape[1]], rank[rank < places.shape[1]]
+        places[rows[order], rank] = new[order]
+        squared[rows[order], rank] = distances[order]
+
+    def _slack(self, lengths: np.ndarray) -> np.ndarray:
+        """Returns [q] by how much two values of nearness may be off together.
+
+        A float32 product of n terms is off by at most n * 2**-24 times the sum of their absolute
+        values, in whatever order they are added (Higham, "Accuracy and Stability of Numerical
+        Algorithms", 3.1); other roundings add a few units of 2**-24 of the squares. Both a pair
+        and the bound it is held against may be off by that much.
+        """
+        terms = lengths * self._longest + self._longest**2 / 2
+        of_products = (self._vectors.shape[1] + 9) * 2.0**-24
+        others = 2.0**-22 * (lengths**2 + self._longest**2)
+        return 2 * (of_products * terms + others) + _UNDERFLOW
 
 
-def _slack(dim: int, lengths: np.ndarray, longest: float, input_rounding: float) -> np.ndarray:
-    """Returns [q] by how much two values of nearness may be off together.
-
-    A float32 product of n terms is off by at most n * 2**-24 times the sum of their absolute
-    values, in whatever order they are added (Higham, "Accuracy and Stability of Numerical
-    Algorithms", 3.1), and by what its factors were rounded before; other roundings add a few units
-    of 2**-24 of the squares. Both a pair and the bound it is held against may be off by that much.
+def require_directions(embeddings: np.ndarray, what: str = "embeddings") -> None:
+    """Makes sure that embeddings are vectors which point somewhere.
 
     Args:
-      dim: of the vectors.
-      lengths: [q] of the queries.
-      longest: length of the longest gallery vector.
-      input_rounding: as in `Tiles`.
+      embeddings: [n, dim] real numbers, dim at least 1.
+      what: what the rows are, for the error message.
+
+    Raises:
+      UserError: not two-dimensional, or rows that are NaN, infinite or all zero.
     """
-    terms = lengths * longest + longest**2 / 2
-    of_products = (dim + 9) * 2.0**-24 + 2 * input_rounding
-    return 2 * (of_products * terms + 2.0**-22 * (lengths**2 + longest**2)) + _UNDERFLOW
+    embeddings = np.asarray(embeddings)
+    if embeddings.ndim != 2 or embeddings.shape[1] < 1:
+        raise UserError(f"{what}: shape {embeddings.shape}; allowed is [n, dim], dim at least 1")
+    infinite, zero = np.zeros((2, len(embeddings)), bool)
+    for some in _slices(len(embeddings), _ROWS_AT_ONCE):
+        infinite[some] = ~np.isfinite(embeddings[some]).all(axis=1)
+        zero[some] = ~embeddings[some].any(axis=1)
+    for fault, rows in (
+        ("hold NaN or infinite numbers", infinite),
+        ("are all zero and have no direction to compare", zero),
+    ):
+        if rows.any():
+            raise UserError(
+                f"{what}: {rows.sum()} of {len(embeddings)} embeddings {fault} "
+                f"(the first in row {rows.argmax()})"
+            )
 
 
-def _squared_distances(
-    queries: np.ndarray, gallery: np.ndarray, rows: np.ndarray, places: np.ndarray
-) -> np.ndarray:
-    squared = np.empty(len(rows), np.float64)
-    for some in slices(len(rows), _PAIRS_AT_ONCE):
-        difference = np.subtract(queries[rows[some]], gallery[places[some]], dtype=np.float64)
-        squared[some] = np.einsum("ij,ij->i", difference, difference)
-    return squared
+def unit_length(embeddings: np.ndarray, what: str = "embeddings") -> np.ndarray:
+    """Returns embeddings scaled to Euclidean length 1: float32 [n, dim], a copy.
+
+    Arguments and errors are those of `require_directions`.
+    """
+    require_directions(embeddings, what)
+    embeddings = np.asarray(embeddings)
+    unit = np.empty(embeddings.shape, np.float32)
+    for some in _slices(len(embeddings), _ROWS_AT_ONCE):
+        wide = np.array(embeddings[some], dtype=np.float64)
+        # Scaling by the largest entry first keeps the squares from running over or under.
+        wide /= np.abs(wide).max(axis=1, keepdims=True)
+        wide /= np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
+        unit[some] = wide
+    return unit
 
 
-def _squares(vectors: np.ndarray) -> np.ndarray:
-    return np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-
-
-def _places_among_equals(vectors: np.ndarray) -> np.ndarray:
+def _rank_among_equals(vectors: np.ndarray) -> np.ndarray:
     """Returns [n] how many vectors before it each one is equal to."""
     if not len(vectors):
         return np.zeros(0, np.int64)
     rows = np.ascontiguousarray(vectors).view(f"V{vectors.shape[1] * vectors.itemsize}")[:, 0]
     _, group = np.unique(rows, return_inverse=True)
     order = np.argsort(group, kind="stable")
-    place = np.empty(len(vectors), np.int64)
-    place[order] = np.arange(len(vectors)) - np.searchsorted(group[order], group[order])
-    return place
+    rank = np.empty(len(vectors), np.int64)
+    rank[order] = np.arange(len(vectors)) - np.searchsorted(group[order], group[order])
+    return rank
 
 
-def _times_in(values: np.ndarray) -> np.ndarray:
-    return np.unique(values, return_counts=True)[1]
+def _squares(vectors: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
 
 
-def _on_all_cores(work: Callable[[slice], None], parts: Sequence[slice], pairs: int) -> None:
-    """Does all parts of the work, on as many threads as there are cores if it is much."""
-    cores = usable_cores()
-    if pairs < _PAIRS_FOR_THREADS or len(parts) < 2 or cores == 1:
-        for part in parts:
-            work(part)
-        return
-    # Each thread multiplies for itself: what a library's own threads add would only wait.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores) as threads:
-        for _ in threads.map(work, parts):
-            pass
+def _slices(count: int, at_once: int) -> Iterator[slice]:
+    return (slice(start, start + at_once) for start in range(0, count, at_once))
 
 
 def _checked_records(what: str, embeddings: np.ndarray, records: np.ndarray) -> np.ndarray:
@@ -355,9 +287,3 @@ def _checked_records(what: str, embeddings: np.ndarray, records: np.ndarray) -> 
             f"{records.shape}; one record number per embedding is needed"
         )
     return records
-
-
-def _checked_block(given: int | None, default: int) -> int:
-    if given is not None and given < 1:
-        raise UserError(f"blocks of {given} pictures: both must be at least 1")
-    return default if given is None else given

@@ -11,11 +11,15 @@ import pyarrow.compute as pc
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.text_tables import as_texts
-from apparel_embed.evaluation.bootstrap import stratified_bootstrap_interval
 from apparel_embed.evaluation.metrics import QueryMetrics
-from apparel_embed.evaluation.protocol import SHARE, WITHIN, EvaluationSet, query_outcomes
+from apparel_embed.evaluation.protocol import (
+    WITHIN,
+    EvaluationSet,
+    mean_and_interval,
+    query_outcomes,
+)
 
-# Of pictures whose verticals are not told.
+# Of images whose verticals are not told.
 _ONE_VERTICAL = "all pictures"
 
 
@@ -46,13 +50,11 @@ class RetrievalResult:
     """What `evaluate_retrieval` found.
 
     Attributes:
-      queries: number of queries that count: those with another picture of their item in the
+      queries: number of queries that count: those with another image of their item in the
         gallery.
       without_answer: number of queries that do not.
-      gallery: number of gallery pictures.
-      r_at_1: recall@1, the share of queries whose nearest picture is of their item.
-      r_at_5: recall@5.
-      r_at_10: recall@10.
+      gallery: number of gallery images.
+      r_at_1, r_at_5, r_at_10: share of queries with an image of their item among the nearest.
       map_at_r: mAP@R of Musgrave et al. 2020.
       verticals: the same of every vertical with a query that counts; empty within one.
 
@@ -90,16 +92,16 @@ def evaluate_retrieval(
 ) -> RetrievalResult:
     """Evaluates embeddings by what each query finds in the gallery, as the pipeline does.
 
-    Distances are Euclidean between embeddings at unit length. A picture never finds itself, and
-    queries without another picture of their item in the gallery do not count.
+    Distances are Euclidean between embeddings at unit length. An image never finds itself, and
+    queries without another image of their item in the gallery do not count.
 
     Args:
-      embeddings: [n, dim] real numbers, of any length above zero, a row per picture.
-      item_ids: [n] the item that each picture shows, a text or an integer.
-      verticals: [n] the vertical of each picture, a text or an integer; None for pictures of one
+      embeddings: [n, dim] real numbers, of any length above zero, a row per image.
+      item_ids: [n] the item that each image shows, a text or an integer.
+      verticals: [n] the vertical of each image, a text or an integer; None for images of one
         vertical.
-      is_query: [n] whether a picture is a query; None for all.
-      is_gallery: [n] whether a picture is in the gallery; None for all.
+      is_query: [n] whether an image is a query; None for all.
+      is_gallery: [n] whether an image is in the gallery; None for all.
       scope: "within" searches the gallery of the query's vertical, "merged" that of all.
       seed: of the bootstrap; the same seed gives the same intervals.
 
@@ -131,10 +133,7 @@ def evaluate_retrieval(
     outcomes = query_outcomes(embeddings, pictures, scope)
     answered = outcomes.answered()
     whole = _result(outcomes.counted(), outcomes.counted_gallery(), seed)
-    silent = sum(metrics.without_answer for metrics in outcomes.verticals.values())
-    if scope != WITHIN:
-        # Only the search of all verticals together tells of queries without an answer.
-        silent = int(pictures.is_query.sum()) - sum(map(len, answered.values()))
+    silent = int(pictures.is_query.sum()) - sum(map(len, answered.values()))
     each = {
         name: _result({name: metrics}, outcomes.gallery[name], seed)
         for name, metrics in answered.items()
@@ -181,21 +180,15 @@ def _flags(argument: str, values: Sequence[bool] | np.ndarray) -> np.ndarray:
     return flags.astype(bool)
 
 
-def _result(metrics: Mapping[str, QueryMetrics], gallery: int, seed: int) -> RetrievalResult:
+def _result(verticals: Mapping[str, QueryMetrics], gallery: int, seed: int) -> RetrievalResult:
     """Returns means over some verticals, all of which have an answered query."""
-    items = np.concatenate([one.items for one in metrics.values()])
-    strata = np.repeat(list(metrics), [len(one) for one in metrics.values()])
 
     def estimate(values_of: Callable[[QueryMetrics], np.ndarray]) -> Estimate:
-        values = [values_of(one) for one in metrics.values()]
-        low, high = stratified_bootstrap_interval(
-            np.concatenate(values), items, strata, seed, possible=SHARE
-        )
-        return Estimate(float(np.mean([one.mean() for one in values])), low, high)
+        return Estimate(*mean_and_interval(verticals, values_of, seed))
 
     return RetrievalResult(
-        queries=len(items),
-        without_answer=sum(one.without_answer for one in metrics.values()),
+        queries=sum(map(len, verticals.values())),
+        without_answer=sum(one.without_answer for one in verticals.values()),
         gallery=gallery,
         r_at_1=estimate(lambda one: one.recall[1]),
         r_at_5=estimate(lambda one: one.recall[5]),

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
-from rich import box
 from rich.table import Table
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import markdown_table
 from apparel_embed.evaluation.table import human_count
 from apparel_embed.models.arithmetic import multiply_adds
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
@@ -60,30 +60,26 @@ def road_cost(model: str, run_dir: Path, stages: Sequence[Stage]) -> RoadCost:
         passes = _PASSES if stage.flags["optimization"]["train_backbone"] else 1
         images = stage.result["trained_steps"] * _batch_size(stage)
         total += passes * images * counted[config]
-    return RoadCost(
-        model,
-        len(trainings),
-        sum(stage.result["trained_steps"] for stage in trainings),
-        round(sum(stage.result["trained_seconds"] for stage in trainings), 1),
-        total,
-    )
+    steps = sum(stage.result["trained_steps"] for stage in trainings)
+    seconds = sum(stage.result["trained_seconds"] for stage in trainings)
+    return RoadCost(model, len(trainings), steps, round(seconds, 1), total)
 
 
 def roads_table(costs: Sequence[RoadCost]) -> Table:
     """Returns a table with a line for each model."""
-    table = Table(box=box.MARKDOWN)
-    table.add_column("model")
-    for header in ("trainings", "steps", "time", "multiply-adds"):
-        table.add_column(header, justify="right")
-    for cost in costs:
-        table.add_row(
-            cost.model,
-            str(cost.trainings),
-            f"{cost.steps:,}",
-            str(datetime.timedelta(seconds=round(cost.seconds))),
-            human_count(cost.multiply_adds),
-        )
-    return table
+    return markdown_table(
+        ("model", "trainings", "steps", "time", "multiply-adds"),
+        (
+            (
+                cost.model,
+                str(cost.trainings),
+                f"{cost.steps:,}",
+                str(datetime.timedelta(seconds=round(cost.seconds))),
+                human_count(cost.multiply_adds),
+            )
+            for cost in costs
+        ),
+    )
 
 
 def _trainings(run_dir: Path, stages: Sequence[Stage]) -> list[Stage]:
@@ -108,6 +104,4 @@ def _trainings(run_dir: Path, stages: Sequence[Stage]) -> list[Stage]:
 
 def _batch_size(stage: Stage) -> int:
     flags = stage.flags
-    if "batch_size" in flags:
-        return flags["batch_size"]
-    return flags["items_per_batch"] * flags["pictures_per_item"]
+    return flags.get("batch_size") or flags["items_per_batch"] * flags["pictures_per_item"]

@@ -1,30 +1,28 @@
-"""What it costs to search where a vertical head sends a picture, and when it is worth it."""
+"""What it costs to search where a vertical head sends an image, and when it is worth it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from apparel_embed.common.text import counted
-from apparel_embed.evaluation.bootstrap import bootstrap_interval, stratified_bootstrap_interval
 from apparel_embed.evaluation.metrics import QueryMetrics
 from apparel_embed.evaluation.protocol import (
-    ALL,
     MERGED,
     ROUTED,
     SERVED,
-    SHARE,
     WITHIN,
-    EvaluationSet,
     Outcomes,
     answered_queries,
     compare_models,
+    mean_and_interval,
     query_outcomes,
     summary_rows,
 )
+from apparel_embed.evaluation.split import ALL, EvaluationSet
 
 LEAST_ROUTED = 50
 """Of fewer queries, all may go well by chance: none are routed by what so few show."""
@@ -123,20 +121,21 @@ def measure_routing(
     """Searches with every query in the predicted vertical and in all, and calibrates by that.
 
     Args:
-      embeddings: [n, dim] of the pictures of the set, in its order.
-      predicted: [n] str, the vertical predicted for each picture.
-      confidence: [n] of the head in it.
-      evaluation_set: the pictures; no query needs an answer.
+      embeddings: as of `evaluate_routing`, like the next two.
+      predicted: verticals.
+      confidence: of the head.
+      evaluation_set: the images; no query needs an answer.
     """
     if not answered_queries(evaluation_set):
         return calibrate_routing([], [], [])
     known = query_outcomes(embeddings, evaluation_set, WITHIN)
     merged = query_outcomes(embeddings, evaluation_set, MERGED)
-    routed = _routed(known, _by_record(evaluation_set, predicted == evaluation_set.verticals))
-    sure = _by_record(evaluation_set, confidence)
+    is_right = _by_query(evaluation_set, predicted == evaluation_set.verticals)
+    sureness = _by_query(evaluation_set, confidence)
+    routed = _routed(known, is_right)
     names = list(known.answered())
     return calibrate_routing(
-        [sure[record] for name in names for record in known.verticals[name].records],
+        np.concatenate([sureness(known.verticals[name]) for name in names]),
         np.concatenate([routed.verticals[name].recall[1] for name in names]),
         np.concatenate([merged.verticals[name].recall[1] for name in names]),
     )
@@ -155,16 +154,16 @@ def evaluate_routing(
 ) -> tuple[list[dict], dict[str, Any]]:
     """Evaluates searches in the vertical that is predicted for a query: of all, and as served.
 
-    Only queries are predicted: of gallery pictures a shop knows the vertical. A query that is sent
+    Only queries are predicted: of gallery images a shop knows the vertical. A query that is sent
     to another vertical finds nothing that is right. As it is served, a query is sent only from a
     confidence on, and searched in all verticals otherwise.
 
     Args:
       model: name of the model.
-      embeddings: [n, dim] of the pictures of the set, in its order.
-      predicted: [n] str, the vertical predicted for each picture.
+      embeddings: [n, dim] of the images of the set, in its order.
+      predicted: [n] str, the vertical predicted for each image.
       confidence: [n] of the head in it.
-      evaluation_set: the pictures.
+      evaluation_set: the images.
       routing_confidence: from which on a search is served in the predicted vertical, or None.
       parameters: of the model and the head together.
       seed: of the bootstrap.
@@ -178,99 +177,78 @@ def evaluate_routing(
     """
     known = query_outcomes(embeddings, evaluation_set, WITHIN)
     merged = query_outcomes(embeddings, evaluation_set, MERGED)
-    is_right = _by_record(evaluation_set, predicted == evaluation_set.verticals)
+    is_right = _by_query(evaluation_set, predicted == evaluation_set.verticals)
     threshold = np.inf if routing_confidence is None else routing_confidence
-    is_sure = _by_record(evaluation_set, confidence >= threshold)
+    is_sure = _by_query(evaluation_set, confidence >= threshold)
     routed = _routed(known, is_right)
-    served = dataclasses.replace(
-        merged,
-        scope=SERVED,
-        verticals={
-            name: _where_sure(routed.verticals[name], metrics, is_sure)
-            for name, metrics in merged.verticals.items()
-        },
-    )
+    found = {
+        name: _where_sure(is_sure(metrics), routed.verticals[name], metrics)
+        for name, metrics in merged.verticals.items()
+    }
+    served = dataclasses.replace(merged, scope=SERVED, verticals=found)
     cost = {"parameters": int(parameters), "models_to_deploy": 1}
     rows = [
         {"model": model, **row, **cost}
         for outcomes in (routed, served)
         for row in summary_rows(outcomes, seed)
     ]
+    in_all = known.counted()
     routing = {
         "model": model,
         "routing_confidence": routing_confidence,
-        "routed": sum(is_sure[one] for each in known.counted().values() for one in each.records),
-        **_accuracy(known, is_right, seed),
+        "routed": sum(int(is_sure(metrics).sum()) for metrics in in_all.values()),
+        **_accuracy(in_all, is_right, seed),
+        "verticals": [
+            {"vertical": name, **_accuracy({name: metrics}, is_right, seed)}
+            for name, metrics in known.answered().items()
+        ],
         "r_at_1_difference": dataclasses.asdict(compare_models(routed, known, seed=seed)[ALL]),
         "served_difference": dataclasses.asdict(compare_models(served, merged, seed=seed)[ALL]),
     }
     return rows, routing
 
 
-def _by_record(evaluation_set: EvaluationSet, values: np.ndarray) -> dict[int, Any]:
-    return dict(zip(evaluation_set.records.tolist(), values.tolist()))
+def _by_query(
+    evaluation_set: EvaluationSet, values: np.ndarray
+) -> Callable[[QueryMetrics], np.ndarray]:
+    """Returns a function from metrics to the values of their queries, given those of all images."""
+    return lambda metrics: values[evaluation_set.positions(metrics.records)].astype(float)
 
 
-def _routed(known: Outcomes, is_right: dict[int, bool]) -> Outcomes:
+def _routed(known: Outcomes, is_right: Callable[[QueryMetrics], np.ndarray]) -> Outcomes:
     """Returns what is found if every query is searched in the predicted vertical."""
-    found = {name: _where_right(metrics, is_right) for name, metrics in known.verticals.items()}
+    found = {
+        name: dataclasses.replace(
+            metrics,
+            recall={k: values * is_right(metrics) for k, values in metrics.recall.items()},
+            average_precision_at_r=metrics.average_precision_at_r * is_right(metrics),
+        )
+        for name, metrics in known.verticals.items()
+    }
     return dataclasses.replace(known, scope=ROUTED, verticals=found)
 
 
-def _where_sure(
-    routed: QueryMetrics, merged: QueryMetrics, is_sure: dict[int, bool]
-) -> QueryMetrics:
+def _where_sure(is_sure: np.ndarray, routed: QueryMetrics, merged: QueryMetrics) -> QueryMetrics:
     """Returns metrics of a query routed where the head is sure, else those in all verticals."""
-    sure = np.array([is_sure[record] for record in merged.records], bool)
+
+    def chosen(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.where(is_sure > 0, one, other)
+
     return dataclasses.replace(
         merged,
-        recall={k: np.where(sure, routed.recall[k], merged.recall[k]) for k in merged.recall},
-        average_precision_at_r=np.where(
-            sure, routed.average_precision_at_r, merged.average_precision_at_r
-        ),
-        chance=np.where(sure, routed.chance, merged.chance),
+        recall={k: chosen(routed.recall[k], merged.recall[k]) for k in merged.recall},
+        average_precision_at_r=chosen(routed.average_precision_at_r, merged.average_precision_at_r),
+        chance=chosen(routed.chance, merged.chance),
     )
 
 
-def _where_right(metrics: QueryMetrics, is_right: dict[int, bool]) -> QueryMetrics:
-    """Returns metrics of which nothing is left where a query is sent to another vertical."""
-    right = np.array([is_right[record] for record in metrics.records], float)
-    return dataclasses.replace(
-        metrics,
-        recall={k: values * right for k, values in metrics.recall.items()},
-        average_precision_at_r=metrics.average_precision_at_r * right,
-    )
-
-
-def _accuracy(known: Outcomes, is_right: dict[int, bool], seed: int) -> dict[str, Any]:
-    right = {
-        name: np.array([is_right[record] for record in metrics.records], float)
-        for name, metrics in known.answered().items()
-    }
-    rows: list[dict[str, Any]] = []
-    for name, metrics in known.answered().items():
-        low, high = bootstrap_interval(right[name], metrics.items, seed, possible=SHARE)
-        rows.append(
-            {
-                "vertical": name,
-                "queries": len(metrics),
-                "accuracy": float(right[name].mean()),
-                "accuracy_low": low,
-                "accuracy_high": high,
-            }
-        )
-    counted = known.counted()
-    low, high = stratified_bootstrap_interval(
-        np.concatenate([right[name] for name in counted]),
-        np.concatenate([metrics.items for metrics in counted.values()]),
-        np.repeat(list(counted), [len(metrics) for metrics in counted.values()]),
-        seed,
-        possible=SHARE,
-    )
+def _accuracy(
+    verticals: dict[str, QueryMetrics], is_right: Callable[[QueryMetrics], np.ndarray], seed: int
+) -> dict[str, Any]:
+    accuracy, low, high = mean_and_interval(verticals, is_right, seed)
     return {
-        "queries": sum(len(metrics) for metrics in counted.values()),
-        "accuracy": float(np.mean([right[name].mean() for name in counted])),
+        "queries": sum(map(len, verticals.values())),
+        "accuracy": accuracy,
         "accuracy_low": low,
         "accuracy_high": high,
-        "verticals": rows,
     }

@@ -33,9 +33,8 @@ def pool_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str]) -> Outcomes
       datasets: the dataset of each run, its fingerprint or another name.
 
     Returns:
-      Outcomes whose "verticals" are the strata, `<number of the dataset>/<vertical>` of those
-      that count there, with metrics averaged query by query over the runs of the dataset: recall is
-      a share of runs, 0 to 1. They do not depend on the order of runs.
+      Outcomes whose "verticals" are the strata, `<number of the dataset>/<vertical>` of those that
+      count there, with metrics averaged query by query over the runs of the dataset.
 
     Raises:
       UserError: no runs, numbers that differ, several scopes, or runs of one dataset that did not
@@ -74,15 +73,14 @@ def row_over_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str], seed: i
     Returns:
       scope, strata, queries and metrics as in `summary.json`, the mean over strata with its
       interval; `r_at_1_runs`, the mean over verticals of each run in the order given; and their
-      standard deviation `r_at_1_std`, the spread over runs: over trainings, and over data as well
-      where datasets differ. Plain Python values.
+      standard deviation `r_at_1_std`, over trainings, and over data where datasets differ.
 
     Raises:
       UserError: fewer than two runs, or as `pool_runs`.
     """
     _require_several(outcomes)
     pooled = pool_runs(outcomes, datasets)
-    (together,) = (row for row in summary_rows(pooled, seed) if row["vertical"] == ALL)
+    together = summary_rows(pooled, seed)[-1]
     names = ("r_at_1", "r_at_1_low", "r_at_1_high", *METRICS[1:])
     runs = [mean_recall(one) for one in outcomes]
     return {
@@ -109,7 +107,7 @@ def difference_over_runs(
     Returns:
       vertical ("ALL"), queries, difference, low, high and `is_clear` as in `summary.json`;
       `difference_runs`, the difference in each run in the order given; and their standard deviation
-      `difference_std`, as that of `row_over_runs`. Plain Python values.
+      `difference_std`.
 
     Raises:
       UserError: fewer than two runs, models that did not answer the same queries, or as
@@ -120,8 +118,7 @@ def difference_over_runs(
     difference = compare_models(*pooled, seed=seed)[ALL]
     runs = [mean_recall(ours) - mean_recall(theirs) for ours, theirs in zip(first, second)]
     return {
-        **dataclasses.asdict(difference),
-        "is_clear": difference.is_clear,
+        **difference.as_record(),
         "difference_runs": runs,
         "difference_std": _std(runs),
     }

@@ -1,19 +1,79 @@
-"""The evaluation set of a split of a prepared dataset."""
+"""The images of a split, and their part in the evaluation."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+
+import numpy as np
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.evaluation.protocol import EvaluationSet
+from apparel_embed.evaluation.bootstrap import positions_of
+
+ALL = "ALL"
+"""Names the mean over verticals."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EvaluationSet:
+    """The images of one split and their part in the evaluation.
+
+    Attributes:
+      records: [n] int64 record numbers, each once.
+      items: [n] str item ids.
+      verticals: [n] str names; "ALL" is taken by the mean over verticals.
+      is_query: [n] bool.
+      is_gallery: [n] bool; an image of role "both" is query and gallery.
+    """
+
+    records: np.ndarray
+    items: np.ndarray
+    verticals: np.ndarray
+    is_query: np.ndarray
+    is_gallery: np.ndarray
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            values = np.asarray(getattr(self, field.name))
+            if field.name.startswith("is_"):
+                values = values.astype(bool)
+            object.__setattr__(self, field.name, values)
+            if values.ndim != 1 or len(values) != len(self.records):
+                raise UserError(
+                    f"{field.name} of shape {values.shape}, but {len(self.records)} records: "
+                    "one value per image is needed"
+                )
+        numbers, counts = np.unique(self.records, return_counts=True)
+        if (counts > 1).any():
+            raise UserError(f"record {numbers[counts.argmax()]} is in the evaluation set twice")
+        if (self.verticals == ALL).any():
+            raise UserError(f"a vertical is named {ALL!r}, the name of the mean over verticals")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def only(self, chosen: np.ndarray) -> EvaluationSet:
+        """Returns a part of the set: the images for which bool [n] is true."""
+        fields = (field.name for field in dataclasses.fields(self))
+        return EvaluationSet(**{name: getattr(self, name)[chosen] for name in fields})
+
+    def by_vertical(self) -> dict[str, np.ndarray]:
+        """Returns the positions of each vertical's queries and gallery images, by its name."""
+        used = np.flatnonzero(self.is_query | self.is_gallery)
+        return {name: used[some] for name, some in positions_of(self.verticals[used]).items()}
+
+    def positions(self, records: np.ndarray) -> np.ndarray:
+        """Returns where records of the set are in it."""
+        order = np.argsort(self.records)
+        return order[np.searchsorted(self.records[order], records)]
 
 
 def evaluation_set(
     dataset: PreparedDataset, split: str, verticals: Sequence[str] | None = None
 ) -> EvaluationSet:
-    """Returns the pictures of a split and their part in the evaluation.
+    """Returns the images of a split and their part in the evaluation.
 
     Args:
       dataset: a prepared dataset.

@@ -1,32 +1,23 @@
-"""The rows of `summary.json` and `comparison.json` as tables of plain text."""
+"""What evaluations and the choice of teachers have found, as tables of plain text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.table import Table
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.text import counted, plain_text
+from apparel_embed.common.text import counted, markdown_table, plain_text
 from apparel_embed.evaluation.protocol import ALL, LEAST_ITEMS, MERGED, ROUTED, SERVED, WITHIN
+from apparel_embed.evaluation.roles import ordered_models
 
-MODEL_ORDER = (
-    "colour_histogram",
-    "frozen_backbone",
-    "combined",
-    "specialists",
-    "grouped_specialists",
-    "unified",
-)
+TEACHER_HEADER = (
+    "vertical", "taught by", "val queries", "items", "R@1 of each candidate, split val",
+)  # fmt: skip
 DASH = "-"
 _MOST_RUNS_SHOWN = 5
-_NEEDED = (
-    "model", "scope", "vertical", "in_all", "queries", "r_at_1", "r_at_1_low", "r_at_1_high",
-    "r_at_5", "map_at_r", "r_at_1_pooled", "items", "chance", "parameters", "models_to_deploy",
-)  # fmt: skip
 
 _Rows = dict[tuple[str, str, str], dict]
 
@@ -40,11 +31,8 @@ def render_tables(rows: Sequence[dict], width: int | None = None) -> str:
       rows: rows of `summary.json`; models and verticals may be missing.
       width: characters per line, at least 40; longer cells are folded. None: as wide as needed.
 
-    Returns:
-      Lines without trailing blanks.
-
     Raises:
-      UserError: no rows, a row without a needed field, or two rows of the same thing.
+      UserError: width out of range.
     """
     _check_width(width)
     by_key = _by_key(rows)
@@ -69,16 +57,12 @@ def render_comparisons(comparisons: Sequence[dict]) -> str:
     Returns:
       Lines such as `unified - specialists: -0.012 [-0.031, +0.008], may be chance`.
     """
-    lines = []
-    for entry in comparisons:
-        if entry["vertical"] != ALL:
-            continue
-        lines.append(
-            f"{entry['model']} - {entry['minus']}: {_signed(entry['difference'])} "
-            f"[{_signed(entry['low'])}, {_signed(entry['high'])}], "
-            + ("clear" if entry["is_clear"] else "may be chance")
-        )
-    return "\n".join(lines)
+    return "\n".join(
+        f"{entry['model']} - {entry['minus']}: {_signed_interval(entry)}, "
+        + ("clear" if entry["is_clear"] else "may be chance")
+        for entry in comparisons
+        if entry["vertical"] == ALL
+    )
 
 
 def render_routing(summary: Mapping[str, Any]) -> list[str]:
@@ -126,14 +110,11 @@ def render_runs(record: Mapping[str, Any], width: int | None = None) -> str:
       record: content of `comparison.json`.
       width: characters per line, at least 40; longer cells are folded. None: as wide as needed.
 
-    Returns:
-      Lines without trailing blanks.
-
     Raises:
       UserError: width out of range.
     """
     _check_width(width)
-    runs = record["runs"]
+    runs, differences = record["runs"], record["comparisons"]
     datasets = list(dict.fromkeys(run["dataset"] for run in runs))
     differ = "trainings and data" if len(datasets) > 1 else "trainings"
     text = plain_text(
@@ -143,29 +124,43 @@ def render_runs(record: Mapping[str, Any], width: int | None = None) -> str:
         "items in brackets",
         f"std of runs: standard deviation of single runs, whose {differ} differ",
         _runs_table(record["rows"]),
-        *_differences_of_runs(record["comparisons"]),
+        *(["Differences in R@1 within, paired over the same queries\n"] if differences else []),
+        *(
+            f"{render_comparisons([entry])}; single runs {_each(entry['difference_runs'], _signed)}"
+            for entry in differences
+        ),
         width=width,
     )
     return f"{text}\n"
 
 
-def _differences_of_runs(comparisons: Sequence[dict]) -> list[str]:
-    if not comparisons:
-        return []
+def render_teachers(result: Mapping[str, Any]) -> str:
+    """Returns which candidate teaches each vertical as a table.
+
+    Args:
+      result: of a targets stage.
+    """
+    rows = teacher_rows(result["choices"])
+    return plain_text(markdown_table(TEACHER_HEADER, rows, left=len(TEACHER_HEADER)))
+
+
+def teacher_rows(choices: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Returns a line of text for each vertical, under `TEACHER_HEADER`.
+
+    Args:
+      choices: in the result of a targets stage.
+    """
     return [
-        "Differences in R@1 within, paired over the same queries\n",
-        *(
-            f"{render_comparisons([entry])}; single runs {_each(entry['difference_runs'], _signed)}"
-            for entry in comparisons
-        ),
+        (
+            choice["vertical"],
+            choice["chosen"],
+            str(choice["queries"]),
+            str(choice["items"]),
+            ", ".join(f"{one['name']} {one['r_at_1']:.3f}" for one in choice["candidates"])
+            or "no query has an answer",
+        )
+        for choice in choices
     ]
-
-
-def ordered_models(names: Iterable[str]) -> list[str]:
-    """Returns each name once: baselines, ladder and student in order, then others as they come."""
-    unique = list(dict.fromkeys(names))
-    known = [name for name in MODEL_ORDER if name in unique]
-    return known + [name for name in unique if name not in MODEL_ORDER]
 
 
 def human_count(count: int) -> str:
@@ -183,62 +178,40 @@ def human_count(count: int) -> str:
 
 
 def _by_key(rows: Sequence[dict]) -> _Rows:
-    if not rows:
-        raise UserError("the summary has no rows: no model was evaluated")
-    by_key: _Rows = {}
-    for number, row in enumerate(rows):
-        missing = [field for field in _NEEDED if field not in row]
-        if missing:
-            raise UserError(f"row {number} of the summary lacks {', '.join(missing)}")
-        key = (row["model"], row["scope"], row["vertical"])
-        if key in by_key:
-            raise UserError(f"the summary has two rows of {' / '.join(key)}")
-        by_key[key] = row
-    return by_key
+    return {(row["model"], row["scope"], row["vertical"]): row for row in rows}
 
 
 def _gap_table(rows: _Rows, models: Sequence[str]) -> Table:
-    table = _table("model")
-    headers = ("R@1 within", "pooled", "R@5", "mAP@R", "R@1 merged", "parameters", "models")
-    for header in headers:
-        table.add_column(header, justify="right", overflow="fold")
+    header = ("model", "R@1 within", "pooled", "R@5", "mAP@R", "R@1 merged", "parameters", "models")
+    lines = []
     for model in models:
         within = rows.get((model, WITHIN, ALL))
         merged = rows.get((model, MERGED, ALL))
         cost = within or merged or next(row for key, row in rows.items() if key[0] == model)
-        table.add_row(
-            model,
-            _with_interval(within),
-            _share(within, "r_at_1_pooled"),
-            _share(within, "r_at_5"),
-            _share(within, "map_at_r"),
-            _share(merged, "r_at_1"),
-            human_count(cost["parameters"]),
-            str(cost["models_to_deploy"]),
-        )
-    return table
+        shares = (_share(within, field) for field in ("r_at_1_pooled", "r_at_5", "map_at_r"))
+        counts = (human_count(cost["parameters"]), str(cost["models_to_deploy"]))
+        lines.append((model, _with_interval(within), *shares, _share(merged, "r_at_1"), *counts))
+    return markdown_table(header, lines)
 
 
 def _vertical_table(rows: _Rows, models: Sequence[str]) -> Table:
-    table = _table("vertical")
-    for header in ("queries", "items", "chance", *models):
-        table.add_column(header, justify="right", overflow="fold")
-    within = {key: row for key, row in rows.items() if key[1] == WITHIN}
-    verticals = sorted({key[2] for key in within} - {ALL})
+    verticals = sorted({key[2] for key in rows if key[1] == WITHIN} - {ALL})
+    lines = []
     for vertical in (*verticals, ALL):
-        of_models = [within.get((model, WITHIN, vertical)) for model in models]
-        counts = sorted({row["queries"] for row in of_models if row})
+        of_models = [rows.get((model, WITHIN, vertical)) for model in models]
+        found = [row for row in of_models if row]
         # Models evaluated on different queries must not look comparable.
-        queries = " / ".join(map(str, counts)) or DASH
-        first = next((row for row in of_models if row), None)
-        table.add_row(
-            vertical if not first or first["in_all"] else f"{vertical} *",
-            queries,
-            str(first["items"]) if first else DASH,
-            _share(first, "chance"),
-            *(_share(row, "r_at_1") for row in of_models),
+        queries = " / ".join(map(str, sorted({row["queries"] for row in found}))) or DASH
+        lines.append(
+            (
+                vertical if not found or found[0]["in_all"] else f"{vertical} *",
+                queries,
+                str(found[0]["items"]) if found else DASH,
+                _share(found[0] if found else None, "chance"),
+                *(_share(row, "r_at_1") for row in of_models),
+            )
         )
-    return table
+    return markdown_table(("vertical", "queries", "items", "chance", *models), lines)
 
 
 def _small_verticals(rows: _Rows, models: Sequence[str]) -> list[str]:
@@ -259,34 +232,28 @@ def _small_verticals(rows: _Rows, models: Sequence[str]) -> list[str]:
 
 
 def _runs_table(rows: Sequence[dict]) -> Table:
-    table = _table("model")
-    for header in ("R@1 within", "std of runs", "single runs", "R@5", "mAP@R", "R@1 merged"):
-        table.add_column(header, justify="right", overflow="fold")
+    header = ("model", "R@1 within", "std of runs", "single runs", "R@5", "mAP@R", "R@1 merged")
     by_key = {(row["model"], row["scope"]): row for row in rows}
+    lines = []
     for model in ordered_models(row["model"] for row in rows):
         within, merged = by_key[model, WITHIN], by_key.get((model, MERGED))
-        table.add_row(
-            model,
-            _with_interval(within),
-            _share(within, "r_at_1_std"),
-            _each(within["r_at_1_runs"], "{:.3f}".format),
-            _share(within, "r_at_5"),
-            _share(within, "map_at_r"),
-            _share(merged, "r_at_1"),
+        lines.append(
+            (
+                model,
+                _with_interval(within),
+                _share(within, "r_at_1_std"),
+                _each(within["r_at_1_runs"], "{:.3f}".format),
+                _share(within, "r_at_5"),
+                _share(within, "map_at_r"),
+                _share(merged, "r_at_1"),
+            )
         )
-    return table
+    return markdown_table(header, lines)
 
 
 def _check_width(width: int | None) -> None:
     if width is not None and width < 40:
         raise UserError(f"width is {width}; allowed is 40 or more")
-
-
-def _table(first: str) -> Table:
-    table = Table(box=box.MARKDOWN)
-    # Room is taken from the figures first, which fold at blanks; names have none.
-    table.add_column(first, overflow="fold", no_wrap=True)
-    return table
 
 
 def _share(row: dict | None, field: str) -> str:

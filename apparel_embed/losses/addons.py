@@ -20,7 +20,7 @@ def addons_semi_hard_triplet_loss(
     Holds a matrix of batch * batch * batch numbers, and is NaN for a batch without positives.
 
     Args:
-      labels: int [batch], item of each picture.
+      labels: int [batch], item of each image.
       embeddings: float [batch, dim].
       margin: by how much a negative should be farther than a positive.
       distance_metric: "L2", "squared-L2" or "angular".

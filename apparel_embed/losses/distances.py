@@ -19,14 +19,7 @@ Distance = Union[str, Callable[[tf.Tensor], tf.Tensor]]
 
 
 def check_distance(distance: Distance) -> Distance:
-    """Returns the distance if it is one.
-
-    Args:
-      distance: a name in `DISTANCES` or a callable.
-
-    Raises:
-      ValueError: if it is neither.
-    """
+    """Returns the distance; raises a ValueError if it is neither of `DISTANCES` nor callable."""
     if callable(distance) or distance in DISTANCES:
         return distance
     raise ValueError(
@@ -39,7 +32,7 @@ def check_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf
     """Returns labels [batch] and embeddings [batch, dim] as tensors.
 
     Args:
-      labels: [batch] or [batch, 1], item of each picture.
+      labels: [batch] or [batch, 1], item of each image.
       embeddings: float [batch, dim].
 
     Raises:
@@ -105,12 +98,7 @@ def margin_as(dtype: tf.DType, margin: float | tf.Tensor) -> tf.Tensor:
 
 
 def points_of(embeddings: tf.Tensor, distance: str) -> tf.Tensor:
-    """Returns the points between which `distances_to` measures: unit vectors if angular.
-
-    Args:
-      embeddings: float32 or float64 [batch, dim].
-      distance: a name in `DISTANCES`.
-    """
+    """Returns the points between which a distance of `DISTANCES` measures: of angles, unit ones."""
     return tf.math.l2_normalize(embeddings, axis=-1) if distance == "angular" else embeddings
 
 
@@ -118,7 +106,7 @@ def squared_lengths(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the squared lengths of points [batch, dim] as a column and as a row.
 
     Both are sums of the same numbers, but not rounded alike. TFA subtracts from the one and the
-    other, so between equal pictures it measures a rounding error, and we the same one.
+    other, so between equal images it measures a rounding error, and we the same one.
     """
     return (
         tf.reduce_sum(tf.square(points), axis=1, keepdims=True),
@@ -137,14 +125,14 @@ def distances_from_products(
 
     Args:
       products: float [rows, batch], scalar products of the points.
-      row_lengths: float [rows, 1], squared lengths of the points in the rows.
-      column_lengths: float [1, batch], squared lengths of all points.
-      same: bool [rows, batch], true where both are the same picture.
+      row_lengths: float [rows, 1], their squared lengths.
+      column_lengths: float [1, batch], those of all points.
+      same: bool [rows, batch], true where both are the same image.
       distance: a name in `DISTANCES`.
 
     Returns:
       float [rows, batch]: "L2" |x - y|, "squared-L2" its square, "angular" 1 - cosine; none is
-      negative, and of the first two a picture's distance to itself is 0.
+      negative, and of the first two an image's distance to itself is 0.
     """
     zero = tf.zeros([], products.dtype)
     if distance == "angular":
@@ -204,25 +192,3 @@ def pairwise_distances(embeddings: tf.Tensor, distance: Distance) -> tf.Tensor:
     # The root of 0 has an infinite derivative, which times 0 is NaN: it is never taken.
     apart = squared > 0
     return tf.where(apart, tf.sqrt(tf.where(apart, squared, 1.0)), 0.0)
-
-
-def compare_all(
-    labels: tf.Tensor, embeddings: tf.Tensor, distance: Distance
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns how every picture of a batch stands to every other.
-
-    Args:
-      labels: [batch], item of each picture.
-      embeddings: float [batch, dim]; float16 and bfloat16 are computed with in float32.
-      distance: one of `DISTANCES` or a callable.
-
-    Returns:
-      Distances, float [batch, batch]; bool [batch, batch], whether both are of one item; and the
-      same without the diagonal, which tells the positives.
-
-    Raises:
-      ValueError: if the distance is unknown.
-    """
-    distances = pairwise_distances(in_full_precision(embeddings), check_distance(distance))
-    same_item = labels[:, tf.newaxis] == labels
-    return distances, same_item, same_item & ~tf.eye(tf.shape(labels)[0], dtype=tf.bool)

@@ -10,18 +10,53 @@ from typing import Any
 import tensorflow as tf
 
 from apparel_embed.losses.distances import Distance, check_distance
-from apparel_embed.losses.hard import hard_triplet_loss
-from apparel_embed.losses.lifted_structure import lifted_structure_loss
-from apparel_embed.losses.replicas import gather_replicas
 from apparel_embed.losses.semi_hard import semi_hard_triplet_loss
+from apparel_embed.losses.triplets import hard_triplet_loss, lifted_structure_loss
 
 _NONE = tf.keras.losses.Reduction.NONE
 
 
-class WholeBatchLoss(tf.keras.losses.Loss):
-    """A loss that is no mean over pictures, but of the batch that all replicas hold together.
+def gather_replicas(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the labels and embeddings of all replicas, in their order.
 
-    In a replica it gathers the batch, so that N replicas with B / N pictures each give the value
+    To be called by each replica, for a loss of the whole batch: every replica then computes the
+    same loss, and the gradient that it takes by its own embeddings is that loss's, once. Summed
+    over the replicas, as optimisers do, gradients by the weights equal those of one device that
+    has the whole batch. Not to be divided by the number of replicas again.
+
+    Outside of a strategy, or with one replica, returns what it is given.
+
+    Args:
+      labels: [own batch] or [own batch, ...]; a replica's may be shorter than another's.
+      embeddings: float [own batch, dim].
+
+    Returns:
+      labels [batch] or [batch, ...] and embeddings [batch, dim].
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return labels, embeddings
+    # An identity, as the argument of a graph is on no device, which several processes want to know.
+    labels = context.all_gather(tf.identity(labels), axis=0)
+
+    @tf.custom_gradient
+    def gather(own: tf.Tensor) -> tuple:
+        counts = context.all_gather(tf.shape(own)[:1], axis=0)
+        begin = tf.cumsum(counts, exclusive=True)[context.replica_id_in_sync_group]
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            # Not the sum over the replicas, all of which have the same: no need to ask them.
+            return tf.reshape(upstream[begin : begin + tf.shape(own)[0]], tf.shape(own))
+
+        return context.all_gather(own, axis=0), gradient
+
+    return labels, gather(tf.convert_to_tensor(embeddings))
+
+
+class WholeBatchLoss(tf.keras.losses.Loss):
+    """A loss that is no mean over images, but of the batch that all replicas hold together.
+
+    In a replica it gathers the batch, so that N replicas with B / N images each give the value
     and, summed over the replicas, the gradients of one device with B, in `model.fit` as in a loop
     of one's own. The value must not be divided by the number of replicas: its reduction is NONE.
 
@@ -43,10 +78,7 @@ class WholeBatchLoss(tf.keras.losses.Loss):
 
 
 class _MarginLoss(WholeBatchLoss):
-    """What losses with a margin and a distance share: their arguments, and how these are saved.
-
-    A subclass names its function, from labels, embeddings and the arguments to a scalar.
-    """
+    """What losses with a margin and a distance share: arguments, see `TripletSemiHardLoss`."""
 
     _function_with_arguments: Callable[..., tf.Tensor]
 
@@ -60,7 +92,7 @@ class _MarginLoss(WholeBatchLoss):
     ) -> None:
         if reduction != _NONE:
             raise ValueError(
-                f"reduction {reduction!r}: allowed is {_NONE!r}, as there is no loss of a picture"
+                f"reduction {reduction!r}: allowed is {_NONE!r}, as there is no loss of an image"
             )
         margin = float(margin)
         if not 0 <= margin < math.inf:
@@ -118,18 +150,10 @@ class TripletSemiHardLoss(_MarginLoss):
 class TripletHardLoss(_MarginLoss):
     """Triplet loss with each anchor's farthest positive and nearest negative, as TFA's.
 
-    See `hard_triplet_loss`. Labels are items, [batch] or [batch, 1]: integers, or
-    floating-point numbers that are not rounded (whole, and below 2**24 in float32).
+    See `hard_triplet_loss`; arguments and errors are those of `TripletSemiHardLoss`, and
 
     Args:
-      margin: by how much a negative should be farther than a positive, 0 or more.
       soft: log(1 + exp(.)) instead of a margin.
-      distance_metric: as of `TripletSemiHardLoss`.
-      name: shown in logs.
-      reduction: NONE, the only one that a loss of pairs can have.
-
-    Raises:
-      ValueError: a margin below 0, an unknown distance, or another reduction.
 
     Example:
       >>> embeddings = tf.constant([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])
@@ -154,17 +178,7 @@ class TripletHardLoss(_MarginLoss):
 class LiftedStructLoss(_MarginLoss):
     """Lifted structured loss, which weighs all negatives of a positive pair, as TFA's.
 
-    See `lifted_structure_loss`. Labels are items, [batch] or [batch, 1]: integers, or
-    floating-point numbers that are not rounded (whole, and below 2**24 in float32).
-
-    Args:
-      margin: by how much a negative should be farther than a positive, 0 or more.
-      distance_metric: as of `TripletSemiHardLoss`.
-      name: shown in logs.
-      reduction: NONE, the only one that a loss of pairs can have.
-
-    Raises:
-      ValueError: a margin below 0, an unknown distance, or another reduction.
+    See `lifted_structure_loss`; arguments and errors are those of `TripletSemiHardLoss`.
 
     Example:
       >>> embeddings = tf.constant([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from apparel_embed.common.settings import setting
-from apparel_embed.losses.distances import DISTANCES
+from apparel_embed.losses.config import LossConfig
 from apparel_embed.losses.keras import (
     LiftedStructLoss,
     TripletHardLoss,
@@ -17,53 +16,22 @@ from apparel_embed.losses.keras import (
     WholeBatchLoss,
 )
 
-ALLOWED_MARGINS = ", ".join(f"{limit:g} with {name}" for name, limit in DISTANCES.items())
 
+class RegisteredLoss(NamedTuple):
+    """How a loss is made.
 
-@dataclasses.dataclass(frozen=True)
-class LossConfig:
-    """The loss of a triplet model.
-
-    Raises:
-      ValueError: if a value is none of these.
+    Attributes:
+      make: from its configuration to a Keras loss of (items [batch], embeddings [batch, dim]).
+      config: `LossConfig`, or the subclass with the loss's own parameters.
     """
 
-    name: str = setting(
-        "semi_hard",
-        "loss of triplet models; tfa_semi_hard is TensorFlow Addons' own semi-hard loss, whose "
-        "memory grows with the batch's cube",
-        choices=lambda: LOSSES,
-        flag="loss",
-    )
-    margin: float = setting(
-        0.3,
-        "by how much a negative should be farther than a positive, between unit vectors (above "
-        f"0, to {ALLOWED_MARGINS})",
-    )
-    distance: str = setting("L2", "distance that the loss measures", choices=DISTANCES, seldom=True)
-
-    def __post_init__(self) -> None:
-        for what, value, allowed in (
-            ("loss", self.name, LOSSES),
-            ("distance", self.distance, DISTANCES),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{what} {value!r} is unknown; allowed are {', '.join(allowed)}")
-        if not is_margin(self.margin, self.distance):
-            raise ValueError(
-                f"margin {self.margin}; allowed is above 0, to {DISTANCES[self.distance]:g} with "
-                f"distance {self.distance}"
-            )
-
-
-def is_margin(margin: float, distance: str) -> bool:
-    """Returns whether a margin can be told apart between unit vectors at a distance."""
-    return 0 < margin <= DISTANCES[distance]
+    make: Callable[[Any], tf.keras.losses.Loss]
+    config: type[LossConfig] = LossConfig
 
 
 def make_loss(config: LossConfig) -> tf.keras.losses.Loss:
-    """Returns a loss of (items [batch], embeddings [batch, dim]) over all replicas' pictures."""
-    return LOSSES[config.name](config)
+    """Returns a loss of (items [batch], embeddings [batch, dim]) over all replicas' images."""
+    return LOSSES[config.name].make(config)
 
 
 def _addons_semi_hard(config: LossConfig) -> tf.keras.losses.Loss:
@@ -76,10 +44,14 @@ def _addons_semi_hard(config: LossConfig) -> tf.keras.losses.Loss:
     return WholeBatchLoss(function, "tfa_semi_hard")
 
 
-LOSSES: dict[str, Callable[[LossConfig], tf.keras.losses.Loss]] = {
-    "semi_hard": lambda config: TripletSemiHardLoss(config.margin, config.distance),
-    "hard": lambda config: TripletHardLoss(config.margin, distance_metric=config.distance),
-    "lifted_structure": lambda config: LiftedStructLoss(config.margin, config.distance),
-    "tfa_semi_hard": _addons_semi_hard,
+LOSSES: dict[str, RegisteredLoss] = {
+    "semi_hard": RegisteredLoss(lambda config: TripletSemiHardLoss(config.margin, config.distance)),
+    "hard": RegisteredLoss(
+        lambda config: TripletHardLoss(config.margin, distance_metric=config.distance)
+    ),
+    "lifted_structure": RegisteredLoss(
+        lambda config: LiftedStructLoss(config.margin, config.distance)
+    ),
+    "tfa_semi_hard": RegisteredLoss(_addons_semi_hard),
 }
-"""Losses by name, each a function from a `LossConfig` to a Keras loss."""
+"""A new loss is a file and a line here."""

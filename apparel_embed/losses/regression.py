@@ -1,7 +1,7 @@
-"""The student's losses: how far its embeddings are from the specialists'.
+"""The student's losses: how far its embeddings are from its targets, the specialists'.
 
-All are computed in float32, whatever the type of their inputs: what is left between near
-neighbours does not survive 16 bits.
+All are float32 scalars, whatever the type of their inputs: what is left between near neighbours
+does not survive 16 bits.
 """
 
 from __future__ import annotations
@@ -24,30 +24,18 @@ _LEAST_DEVIATION = 0.1
 
 
 def mean_squared_error(targets: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-    """Mean over pictures and dimensions of the squared difference.
+    """Mean over images and dimensions of the squared difference, of [batch, dim] both.
 
-    Args:
-      targets: float [batch, dim], the specialists' embeddings.
-      embeddings: float [batch, dim], the student's.
-
-    Returns:
-      float32 scalar; for unit vectors it is `(2 - 2 cos) / dim`.
+    For unit vectors it is `(2 - 2 cos) / dim`.
     """
     return tf.reduce_mean(tf.math.squared_difference(*_in_float32(embeddings, targets)))
 
 
 def cosine_distance(targets: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-    """Mean over pictures of 1 - cosine.
+    """Mean over images of 1 - cosine, 0 to 2, of [batch, dim] both.
 
     For unit vectors it is the squared error times `dim / 2`: the same minimum, but gradients that
-    do not shrink with the number of dimensions.
-
-    Args:
-      targets: float [batch, dim], of any length; a zero vector has the cosine 0 to all.
-      embeddings: float [batch, dim], likewise.
-
-    Returns:
-      float32 scalar, 0 to 2.
+    do not shrink with the number of dimensions. A zero vector has the cosine 0 to all.
     """
     return 1.0 + tf.reduce_mean(
         tf.keras.losses.cosine_similarity(*_in_float32(targets, embeddings), axis=-1)
@@ -55,18 +43,11 @@ def cosine_distance(targets: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
 
 
 def smooth_l1(targets: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-    """Mean over pictures and dimensions of Huber's function of the difference.
+    """Mean over images and dimensions of Huber's function of the difference, of [batch, dim] both.
 
     Huber 1964, "Robust Estimation of a Location Parameter": `x^2 / 2` up to
     `delta = SMOOTH_L1_DELTA`, beyond it `delta (|x| - delta / 2)`. The gradient of a dimension is
     at most `delta`, so that a few targets far off pull less than by the squared error.
-
-    Args:
-      targets: float [batch, dim], the specialists' embeddings.
-      embeddings: float [batch, dim], the student's.
-
-    Returns:
-      float32 scalar.
     """
     return tf.reduce_mean(
         tf.keras.losses.huber(*_in_float32(targets, embeddings), delta=SMOOTH_L1_DELTA)
@@ -95,7 +76,7 @@ def standardising_scale(targets: np.ndarray) -> np.ndarray:
 
 
 def make_regression_loss(name: str, scale: np.ndarray | None = None) -> WholeBatchLoss:
-    """Returns a loss of (targets, embeddings), both [batch, dim], over all replicas' pictures.
+    """Returns a loss of (targets, embeddings), both [batch, dim], over all replicas' images.
 
     Args:
       name: one of `REGRESSION_LOSSES`.

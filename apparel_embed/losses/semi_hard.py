@@ -1,6 +1,6 @@
 """The semi-hard triplet loss in memory that grows no faster than the batch squared.
 
-TensorFlow Addons compares every positive pair with every picture at once, in a matrix of B * B * B
+TensorFlow Addons compares every positive pair with every image at once, in a matrix of B * B * B
 numbers. Here anchors are taken in blocks of rows, and the positives of all of a block's anchors a
 few at a time: the next negative farther than each is a minimum over a row. Nothing larger than
 some blocks of B-wide rows is held, and the gradient is found in the same pass.
@@ -8,25 +8,66 @@ some blocks of B-wide rows is held, and the gradient is found in the same pass.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from apparel_embed.losses.distances import (
     Distance,
     check_batch,
     check_distance,
+    distances_from_products,
     in_full_precision,
     margin_as,
     points_of,
+    pull_strengths,
     squared_lengths,
 )
-from apparel_embed.losses.semi_hard_mining import mine
-from apparel_embed.losses.semi_hard_rows import Anchors, ItemIndex
 
 # Numbers in a block of rows, of which about ten are held; but a block has some rows at least.
 _BLOCK_SIZE = 2**18
 _LEAST_ROWS = 128
 # Blocks at work at the same time: what is compiled keeps one core busy, and a part of another.
 _BLOCKS_AT_ONCE = 2
+# Positives of an anchor looked at in one go: more make longer code for batches of small items.
+_POSITIVES_AT_ONCE = 11
+# Parts that a row is folded into, which are reduced element by element: compilers vectorise that,
+# but not a minimum along a row. More are faster, but longer code.
+_FOLDS = 16
+
+
+class ItemIndex(NamedTuple):
+    """Where the images of each item are in a batch.
+
+    Attributes:
+      order: int32 [batch], images sorted by item.
+      start, end: int32 [batch], for each image where its item begins in `order`, and where it ends.
+    """
+
+    order: tf.Tensor
+    start: tf.Tensor
+    end: tf.Tensor
+
+
+class _Anchors(NamedTuple):
+    """Some of the batch's images as anchors, and what tells how far all images are from them.
+
+    Attributes:
+      images: int32 [rows], the anchors.
+      counted: bool [rows], false for anchors that add nothing.
+      products: float [rows, batch], scalar products of their points with those of all images; or
+        their distances, if no distance is named.
+      own_lengths, all_lengths: float [rows, 1] and [1, batch], squared lengths of their points and
+        of all, or None.
+    """
+
+    images: tf.Tensor
+    counted: tf.Tensor
+    products: tf.Tensor
+    own_lengths: tf.Tensor | None = None
+    all_lengths: tf.Tensor | None = None
 
 
 @tf.autograph.experimental.do_not_convert  # There is nothing to convert, which takes time.
@@ -36,15 +77,15 @@ def semi_hard_triplet_loss(
     margin: float | tf.Tensor = 1.0,
     distance_metric: Distance = "L2",
 ) -> tf.Tensor:
-    """Returns the triplet loss with semi-hard negatives, exactly as TensorFlow Addons defines it.
+    """Returns the triplet loss with semi-hard negatives, as TensorFlow Addons defines it.
 
-    For every ordered pair (a, p) of pictures of an item the negative with the smallest
+    For every ordered pair (a, p) of images of an item the negative with the smallest
     d(a, n) > d(a, p), else the farthest negative; the mean over the pairs of
-    max(0, margin + d(a, p) - d(a, n)) (Schroff et al. 2015, "FaceNet"). Where distances are equal
-    the gradient is shared as TFA shares it. Has first derivatives only.
+    max(0, margin + d(a, p) - d(a, n)) (Schroff et al. 2015, "FaceNet"). Negatives at the same
+    distance share the gradient equally. Has first derivatives only.
 
     Args:
-      labels: [batch] or [batch, 1], item of each picture: integers, texts, or floating-point
+      labels: [batch] or [batch, 1], item of each image: integers, texts, or floating-point
         numbers that are whole and not rounded (below 2**24 in float32), and not under XLA.
       embeddings: float [batch, dim]; float16 and bfloat16 are computed with in float32.
       margin: by how much a negative should be farther than a positive.
@@ -69,17 +110,26 @@ def semi_hard_triplet_loss(
     precise = in_full_precision(embeddings)
     margin = tf.stop_gradient(margin_as(precise.dtype, margin))
     if callable(distance_metric):
-        distances = tf.convert_to_tensor(distance_metric(precise))
-        total = _total_over_distances(distances, index, margin)
+        searched = tf.convert_to_tensor(distance_metric(precise))
+        search = functools.partial(_mine_distances, index=index, margin=margin)
     else:
-        points = points_of(precise, distance_metric)
-        total = _total_over_points(points, index, margin, distance_metric)
-    pairs = tf.reduce_sum(tf.cast(index.end - index.start - 1, total.dtype))
-    return tf.cast(tf.math.divide_no_nan(total, pairs), embeddings.dtype)
+        searched = points_of(precise, distance_metric)
+        search = functools.partial(
+            _mine_in_blocks, index=index, margin=margin, distance=distance_metric
+        )
+
+    @tf.custom_gradient
+    def total(searched: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        # Eager TF would differentiate the search, too.
+        value, gradient = search(tf.stop_gradient(searched))
+        return value, lambda upstream: upstream * gradient
+
+    pairs = tf.reduce_sum(tf.cast(index.end - index.start - 1, precise.dtype))
+    return tf.cast(tf.math.divide_no_nan(total(searched), pairs), embeddings.dtype)
 
 
 def index_items(labels: tf.Tensor) -> ItemIndex:
-    """Returns where each item's pictures are.
+    """Returns where each item's images are.
 
     Args:
       labels: [batch], of any type that can be compared; strings are not for XLA.
@@ -95,32 +145,12 @@ def index_items(labels: tf.Tensor) -> ItemIndex:
     )
 
 
-def _total_over_distances(distances: tf.Tensor, index: ItemIndex, margin: tf.Tensor) -> tf.Tensor:
-    """Returns the sum over the pairs, differentiable by a matrix of distances [batch, batch]."""
-
-    @tf.custom_gradient
-    def total(distances: tf.Tensor) -> tuple:
-        distances = tf.stop_gradient(distances)  # Eager TF would differentiate the search, too.
-        pictures = tf.range(tf.shape(distances)[0])
-        anchors = Anchors(pictures, tf.ones_like(pictures, tf.bool), distances)
-        value, weights = mine(anchors, index, margin, None)
-        return value, lambda upstream: upstream * weights
-
-    return total(distances)
-
-
-def _total_over_points(
-    points: tf.Tensor, index: ItemIndex, margin: tf.Tensor, distance: str
-) -> tf.Tensor:
-    """Returns the sum over the pairs, differentiable by points [batch, dim]."""
-
-    @tf.custom_gradient
-    def total(points: tf.Tensor) -> tuple:
-        points = tf.stop_gradient(points)  # Eager TF would differentiate the search, too.
-        value, gradient = _mine_in_blocks(points, index, margin, distance)
-        return value, lambda upstream: upstream * gradient
-
-    return total(points)
+def _mine_distances(
+    distances: tf.Tensor, index: ItemIndex, margin: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the sum over the pairs and its gradient by a matrix of distances [batch, batch]."""
+    images = tf.range(tf.shape(distances)[0])
+    return _mine(_Anchors(images, tf.ones_like(images, tf.bool), distances), index, margin, None)
 
 
 def _mine_in_blocks(
@@ -140,19 +170,19 @@ def _mine_in_blocks(
     def block(number: tf.Tensor, value: tf.Tensor, pulls: tf.Tensor) -> tuple:
         # The last block may reach back into the one before it, but counts no anchor again.
         begin = tf.minimum(number * rows, batch - rows)
-        pictures = begin + tf.range(rows)
+        images = begin + tf.range(rows)
         own = tf.slice(extended, [begin, 0], [rows, dim + 1])
-        anchors = Anchors(
-            pictures=pictures,
-            counted=pictures >= number * rows,
+        anchors = _Anchors(
+            images=images,
+            counted=images >= number * rows,
             products=tf.matmul(own[:, :-1], points, transpose_b=True),
             own_lengths=tf.slice(row_lengths, [begin, 0], [rows, 1]),
             all_lengths=column_lengths,
         )
-        block_value, strengths = mine(anchors, index, margin, distance)
+        block_value, strengths = _mine(anchors, index, margin, distance)
         pulls += tf.matmul(strengths, own, transpose_a=True)
         pulls = tf.tensor_scatter_nd_add(
-            pulls, pictures[:, tf.newaxis], tf.matmul(strengths, extended)
+            pulls, images[:, tf.newaxis], tf.matmul(strengths, extended)
         )
         return number + 1, value + block_value, tf.ensure_shape(pulls, extended.shape)
 
@@ -176,3 +206,134 @@ def _shape(points: tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
     """Returns batch and dim, as numbers where they are known when a graph is made."""
     static, dynamic = points.shape, tf.shape(points)
     return tuple(dynamic[axis] if static[axis] is None else static[axis] for axis in (0, 1))
+
+
+def _mine(
+    anchors: _Anchors, index: ItemIndex, margin: tf.Tensor, distance: str | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the sum over some anchors' pairs, and their part of its gradient.
+
+    The latter are strengths [rows, batch] as in `pull_strengths`; or the derivatives by the
+    distances, if the anchors hold these and no distance is named.
+    """
+    # XLA for GPUs needs libraries that many installations lack: there it is for the user to ask,
+    # with jit_compile on the training step.
+    compiled = not tf.config.list_physical_devices("GPU")
+    return (_search_compiled if compiled else _search)(anchors, index, margin, distance)
+
+
+def _search(
+    anchors: _Anchors, index: ItemIndex, margin: tf.Tensor, distance: str | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """See `_mine`; what takes the time."""
+    distances, smallest = _distances_of(anchors, distance)
+    images = anchors.images[:, tf.newaxis]
+    start = tf.gather(index.start, images)
+    end = tf.where(anchors.counted[:, tf.newaxis], tf.gather(index.end, images), 0)
+    nowhere = tf.constant(float("-inf"), distances.dtype)
+    negatives = tf.where(start != index.start, distances, nowhere)
+    folded = _fold(negatives)
+    greatest, farthest = _greatest(_fold(distances)), _greatest(folded)
+    # Without a negative TFA's answer is the nearest of all images.
+    far = tf.where(farthest > nowhere, negatives, distances)
+    farthest = tf.where(farthest > nowhere, farthest, smallest)
+    zero = tf.zeros([], margin.dtype)
+
+    def add_pairs(rank: tf.Tensor, value: tf.Tensor, weights: tf.Tensor, inside: tf.Tensor) -> list:
+        """Adds the pairs with some of the positives, those from a rank on.
+
+        To the value, its derivatives by distances, and the number of pairs inside: those without
+        a negative beyond the positive, whose derivatives follow when their number is known.
+        """
+        ranks = start + rank + tf.range(_POSITIVES_AT_ONCE)
+        positives = tf.gather(index.order, tf.minimum(ranks, tf.shape(distances)[1] - 1))
+        valid = (ranks < end) & (positives != images)
+        to_positive = tf.gather(distances, positives, batch_dims=1)
+        outside = _next_greater(folded, to_positive)
+        is_outside = outside < float("inf")
+        to_negative = tf.where(is_outside, outside, farthest)
+        # Taken off and added again as TFA does, whose rounding decides about pairs at the margin.
+        taken_off = tf.where(is_outside, greatest, smallest)
+        violation = margin + (to_positive - ((to_negative - taken_off) + taken_off))
+        # Written so that NaN stays NaN and is noticed.
+        hinge = tf.where(violation < 0, zero, violation)
+        # At 0, too, TFA has a gradient.
+        active = tf.cast(valid & (violation >= 0), margin.dtype)
+        rows = tf.range(tf.shape(positives)[0])[:, tf.newaxis] + tf.zeros_like(positives)
+        weights = tf.tensor_scatter_nd_add(weights, tf.stack([rows, positives], axis=-1), active)
+        # TFA compares distances less the greatest one: rounding makes some equal that were not.
+        key = to_negative - greatest
+        count = _count(folded - greatest[:, :, tf.newaxis], key)
+        share = tf.math.divide_no_nan(tf.where(is_outside, active, zero), count)
+        for i in range(_POSITIVES_AT_ONCE):
+            one = slice(i, i + 1)
+            weights -= tf.where(negatives - greatest == key[:, one], share[:, one], zero)
+        value += tf.reduce_sum(tf.where(valid, hinge, zero))
+        inside += _sum_where(~is_outside, active)
+        return [rank + _POSITIVES_AT_ONCE, value, weights, inside]
+
+    most = tf.reduce_max(end - start)
+    nothing = (0, zero, tf.zeros_like(distances), tf.zeros_like(farthest))
+    _, value, weights, inside = tf.while_loop(lambda rank, *_: rank < most, add_pairs, nothing)
+    number = _sum_where(far == farthest, tf.ones_like(distances))
+    weights -= tf.where(far == farthest, tf.math.divide_no_nan(inside, number), 0.0)
+    if distance is None:
+        return value, weights
+    return value, pull_strengths(weights, distances, anchors.products, distance)
+
+
+_search_compiled = tf.function(_search, jit_compile=True, reduce_retracing=True, autograph=False)
+
+
+def _distances_of(anchors: _Anchors, distance: str | None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the distances [rows, batch] of all images, and the smallest [rows, 1] of each row."""
+    if distance is None:
+        return anchors.products, tf.reduce_min(anchors.products, axis=1, keepdims=True)
+    same = anchors.images[:, tf.newaxis] == tf.range(tf.shape(anchors.products)[1])
+    distances = distances_from_products(
+        anchors.products, anchors.own_lengths, anchors.all_lengths, same, distance
+    )
+    if distance == "angular":
+        return distances, tf.reduce_min(distances, axis=1, keepdims=True)
+    # That of the anchor to itself.
+    return distances, tf.zeros_like(anchors.own_lengths)
+
+
+def _sum_where(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Returns the sums [rows, 1] of the values [rows, n] where a mask is true."""
+    return tf.reduce_sum(tf.where(mask, values, 0.0), axis=1, keepdims=True)
+
+
+def _fold(rows: tf.Tensor) -> tf.Tensor:
+    """Returns rows [rows, batch] as [rows, folds, ...], filled up by -infinity."""
+    count, batch = tf.shape(rows)[0], tf.shape(rows)[1]
+    missing = -batch % _FOLDS
+    filled = tf.pad(rows, [[0, 0], [0, missing]], constant_values=-float("inf"))
+    return tf.reshape(filled, [count, _FOLDS, (batch + missing) // _FOLDS])
+
+
+def _greatest(folded: tf.Tensor) -> tf.Tensor:
+    """Returns the greatest value [rows, 1] of each row."""
+    greatest = functools.reduce(tf.maximum, tf.unstack(folded, _FOLDS, axis=1))
+    return tf.reduce_max(greatest, axis=1, keepdims=True)
+
+
+def _next_greater(folded: tf.Tensor, thresholds: tf.Tensor) -> tf.Tensor:
+    """Returns for each of the thresholds [rows, n] its row's next greater value, or infinity."""
+    thresholds = thresholds[:, :, tf.newaxis]
+    nowhere = tf.constant(float("inf"), folded.dtype)
+    greater = (
+        tf.where(part > thresholds, part, nowhere)
+        for part in tf.unstack(folded[:, tf.newaxis], _FOLDS, axis=2)
+    )
+    return tf.reduce_min(functools.reduce(tf.minimum, greater), axis=2)
+
+
+def _count(folded: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Returns for each of the values [rows, n] how often its row has it, as floats."""
+    values = values[:, :, tf.newaxis]
+    equal = (
+        tf.cast(part == values, values.dtype)
+        for part in tf.unstack(folded[:, tf.newaxis], _FOLDS, axis=2)
+    )
+    return tf.reduce_sum(functools.reduce(tf.add, equal), axis=2)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from threadpoolctl import threadpool_limits
 
 from apparel_embed.common.text import counted
-from apparel_embed.evaluation.vectors import unit_length
+from apparel_embed.evaluation.neighbours import unit_length
 from apparel_embed.report.drawing import literal, new_figure, png_bytes, vertical_style
 from apparel_embed.report.inputs import UNIFIED, ReportInputs
 from apparel_embed.report.parts import Picture, Section

@@ -9,7 +9,6 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from apparel_embed.common.text import counted
-from apparel_embed.evaluation.deployment import model_to_deploy
 from apparel_embed.evaluation.protocol import (
     ALL,
     LEAST_ITEMS,
@@ -19,6 +18,7 @@ from apparel_embed.evaluation.protocol import (
     SERVED,
     WITHIN,
 )
+from apparel_embed.evaluation.roles import model_to_deploy
 from apparel_embed.evaluation.table import DASH, what_is_routed
 from apparel_embed.report.drawing import interval_arms, literal, model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.evaluation.finished import GROUPED, SPECIALISTS, FinishedEvaluation
+from apparel_embed.evaluation.finished import FinishedEvaluation
 from apparel_embed.evaluation.protocol import EvaluationSet
+from apparel_embed.evaluation.roles import GROUPED, SPECIALISTS, ordered_models
 from apparel_embed.evaluation.split import evaluation_set
-from apparel_embed.evaluation.table import ordered_models
 from apparel_embed.store.record import Stage
 
 COMBINED = "combined"

@@ -31,7 +31,7 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     pictures = inputs.pictures
     return [
         ("split", inputs.split),
-        ("verticals", f"{len(pictures.vertical_names()):,}"),
+        ("verticals", f"{len(pictures.by_vertical()):,}"),
         ("pictures", f"{len(pictures):,}"),
         ("query pictures", f"{int(pictures.is_query.sum()):,}"),
         ("gallery pictures", f"{int(pictures.is_gallery.sum()):,}"),

@@ -13,9 +13,10 @@ from apparel_embed.common.files import atomic_path, write_json
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.finished import FinishedEvaluation
 from apparel_embed.evaluation.protocol import SCOPES, WITHIN, Outcomes, query_outcomes
+from apparel_embed.evaluation.roles import ordered_models
 from apparel_embed.evaluation.several_runs import difference_over_runs, row_over_runs
 from apparel_embed.evaluation.split import evaluation_set
-from apparel_embed.evaluation.table import ordered_models, render_runs
+from apparel_embed.evaluation.table import render_runs
 from apparel_embed.runs.comparable import check_pictures, check_settings, check_verticals
 from apparel_embed.runs.stages.evaluation import COMPARISONS, SUMMARY_FILE
 from apparel_embed.store.names import EVALUATION

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from apparel_embed.losses.replicas import gather_replicas
+from apparel_embed.losses.keras import gather_replicas
 from apparel_embed.training.measures import Measures
 
 

@@ -6,11 +6,19 @@ import pytest
 from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation import bootstrap
 from apparel_embed.evaluation.bootstrap import (
-    bootstrap_interval,
-    paired_difference_interval,
     stratified_bootstrap_interval,
     unseen_loss,
 )
+
+
+def bootstrap_interval(values, items, seed=0, **options):
+    """Of one stratum."""
+    return stratified_bootstrap_interval(values, items, np.zeros(len(values)), seed, **options)
+
+
+def paired_difference_interval(a, b, items, strata=None):
+    strata = np.zeros(len(a)) if strata is None else strata
+    return stratified_bootstrap_interval(a - b, items, strata, possible=(-1, 1))
 
 
 def resample_slowly(values, items, resamples, seed):
@@ -187,11 +195,6 @@ def test_a_wider_confidence_gives_a_wider_interval():
 def test_what_cannot_be_resampled_is_refused(values, items, options, message):
     with pytest.raises(UserError, match=message):
         bootstrap_interval(np.array(values, float), np.array(items), **options)
-
-
-def test_values_that_are_not_paired_are_refused():
-    with pytest.raises(UserError, match="not paired"):
-        paired_difference_interval(np.ones(3), np.ones(2), np.arange(3))
 
 
 def test_unseen_loss_is_the_share_at_which_seeing_none_has_the_rest_of_the_confidence():

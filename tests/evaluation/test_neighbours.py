@@ -10,9 +10,14 @@ from hypothesis import strategies as st
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation import neighbours
-from apparel_embed.evaluation.neighbours import NearestSearch, nearest
-from apparel_embed.evaluation.tiles import DeviceTiles, HostTiles
-from apparel_embed.evaluation.vectors import unit_length
+from apparel_embed.evaluation.neighbours import NearestSearch, nearest, unit_length
+
+
+def nearest_in_blocks(queries, gallery, k, query_records, gallery_records, blocks):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "_QUERY_BLOCK", blocks[0])
+        patch.setattr(neighbours, "_GALLERY_BLOCK", blocks[1])
+        return nearest(queries, gallery, k, query_records, gallery_records)
 
 
 def sort_everything(queries, gallery, k, query_records, gallery_records):
@@ -63,7 +68,7 @@ def searches(draw):
 @given(searches())
 @settings(derandomize=True, deadline=None, max_examples=150)
 def test_agrees_with_a_full_sort_where_many_distances_nearly_tie(search):
-    positions, distances = nearest(*search, query_block=4, gallery_block=5)
+    positions, distances = nearest_in_blocks(*search, (4, 5))
     expected_positions, expected_distances = sort_everything(*search)
     assert distances.dtype == np.float32 and positions.dtype == np.int64
     np.testing.assert_array_equal(positions, expected_positions)
@@ -91,9 +96,7 @@ def test_sizes_of_blocks_change_no_bit_even_when_the_model_has_collapsed(blocks,
     embeddings[100:] = embeddings[:50]
     records = np.arange(150)
     expected = nearest(embeddings, embeddings, 9, records, records)
-    got = nearest(
-        embeddings, embeddings, 9, records, records, query_block=blocks[0], gallery_block=blocks[1]
-    )
+    got = nearest_in_blocks(embeddings, embeddings, 9, records, records, blocks)
     np.testing.assert_array_equal(got[0], expected[0])
     np.testing.assert_array_equal(got[1], expected[1])
     np.testing.assert_array_equal(got[0], sort_by_numpy(embeddings, 9))
@@ -128,7 +131,7 @@ def test_ties_go_to_the_smaller_position():
     gallery = np.tile(np.array([[0.3, 0.4, 0.5]], np.float32), (50, 1))
     gallery[20] = [1, 0, 0]
     query = np.array([[3.0, 4.0, 5.0]], np.float32)
-    positions, _ = nearest(query, gallery, 30, np.array([-1]), np.arange(50), gallery_block=7)
+    positions, _ = nearest_in_blocks(query, gallery, 30, np.array([-1]), np.arange(50), (1, 7))
     assert positions[0].tolist() == [position for position in range(31) if position != 20]
 
 
@@ -187,12 +190,6 @@ def test_many_equal_embeddings_still_find_each_other_in_order():
     assert (distances == 0).all()
 
 
-def test_blocks_without_rows_are_refused():
-    one = np.ones((1, 2))
-    with pytest.raises(UserError, match="both must be at least 1"):
-        nearest(one, one, 1, np.array([0]), np.array([1]), gallery_block=0)
-
-
 def clustered(seed, count, dim, clusters, spread):
     """Embeddings in clusters, some of them twice, and record numbers, some of them twice."""
     random = np.random.default_rng(seed)
@@ -201,38 +198,6 @@ def clustered(seed, count, dim, clusters, spread):
     embeddings = (embeddings + spread * random.normal(size=(count, dim))).astype(np.float32)
     embeddings[count // 2 : count // 2 + count // 8] = embeddings[: count // 8]
     return embeddings, random.integers(0, count, count)
-
-
-class CoarseTiles(HostTiles):
-    """Multiplies as GPUs do that keep 11 bits of a factor."""
-
-    query_block, gallery_block, input_rounding = 16, 32, 2.0**-11
-
-    def load(self, vectors):
-        mantissa, exponent = np.frexp(vectors)
-        return np.ldexp(np.round(mantissa * 2.0**11) / 2.0**11, exponent).astype(np.float32)
-
-
-@pytest.mark.parametrize("spread", [1.0, 1e-3, 1e-7])
-@pytest.mark.parametrize("tiles", [CoarseTiles, lambda: DeviceTiles("CPU:0")])
-def test_no_device_changes_a_bit_however_coarse_its_products(monkeypatch, tiles, spread):
-    embeddings, records = clustered(1, 150, 12, 5, spread)
-    expected = nearest(embeddings, embeddings, 9, records, records)
-    monkeypatch.setattr(neighbours, "make_tiles", lambda device: tiles())
-    got = nearest(embeddings, embeddings, 9, records, records, query_block=40, gallery_block=50)
-    np.testing.assert_array_equal(got[0], expected[0])
-    np.testing.assert_array_equal(got[1], expected[1])
-    np.testing.assert_array_equal(
-        got[0], sort_everything(embeddings, embeddings, 9, records, records)[0]
-    )
-
-
-def test_a_device_is_asked_for_by_its_tensorflow_name():
-    embeddings, records = clustered(2, 60, 8, 4, 0.1)
-    expected = nearest(embeddings, embeddings, 4, records, records)
-    got = nearest(embeddings, embeddings, 4, records, records, device="CPU:0")
-    np.testing.assert_array_equal(got[0], expected[0])
-    np.testing.assert_array_equal(got[1], expected[1])
 
 
 @pytest.mark.parametrize("order", ["random", "from far to near", "from near to far"])
@@ -246,9 +211,7 @@ def test_threads_and_the_order_of_the_gallery_change_nothing(monkeypatch, order)
     expected = sort_everything(embeddings[:50], embeddings, 6, records[:50], records)
     for least in (0, 1 << 60):
         monkeypatch.setattr(neighbours, "_PAIRS_FOR_THREADS", least)
-        got = nearest(
-            embeddings[:50], embeddings, 6, records[:50], records, query_block=7, gallery_block=64
-        )
+        got = nearest_in_blocks(embeddings[:50], embeddings, 6, records[:50], records, (7, 64))
         np.testing.assert_array_equal(got[0], expected[0])
         np.testing.assert_allclose(got[1], expected[1], atol=1e-6)
 
@@ -259,8 +222,8 @@ def test_agrees_with_a_full_sort_whatever_the_blocks_doubles_and_own_records(see
     random = np.random.default_rng(seed)
     gallery, gallery_records = clustered(seed, g, 3, 1 + g // 4, random.choice([1.0, 1e-5, 0.0]))
     queries, query_records = clustered(seed, q, 3, 1 + g // 4, 0.0)
-    blocks = {"query_block": random.integers(1, 40), "gallery_block": random.integers(1, 40)}
-    got = nearest(queries, gallery, k, query_records, gallery_records, **blocks)
+    blocks = random.integers(1, 40, 2)
+    got = nearest_in_blocks(queries, gallery, k, query_records, gallery_records, blocks)
     expected = sort_everything(queries, gallery, k, query_records, gallery_records)
     np.testing.assert_array_equal(got[0], expected[0])
     np.testing.assert_allclose(got[1], expected[1], atol=1e-6)

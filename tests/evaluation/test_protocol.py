@@ -188,7 +188,7 @@ def test_chance_is_that_of_drawing_a_gallery_picture_and_items_are_those_of_answ
 def test_a_part_of_a_set_keeps_the_order_and_the_parts_of_its_pictures():
     bags = SMALL.only(SMALL.verticals == "bags")
     assert bags.records.tolist() == [10, 11, 12, 13, 20]
-    assert bags.vertical_names() == ["bags"]
+    assert list(bags.by_vertical()) == ["bags"]
     assert bags.is_query.tolist() == [True, False, True, False, False]
     assert bags.is_gallery.tolist() == [False, True, False, True, True]
     found = query_outcomes(ANGLES[SMALL.verticals == "bags"], bags).verticals["bags"]
@@ -295,7 +295,7 @@ def test_nothing_to_evaluate_is_told():
     ("options", "message"),
     [
         ({"scopes": ("inside",)}, "scope 'inside' is unknown; allowed are within, merged"),
-        ({"embeddings": ANGLES[:5]}, "for 11 pictures"),
+        ({"embeddings": ANGLES[:5]}, "for 11 images"),
         ({"embeddings": ANGLES * np.nan}, "NaN"),
         ({"embeddings": ANGLES * 0}, "all zero"),
         ({"parameters": -1}, "unified: parameters is -1"),
@@ -324,3 +324,23 @@ def test_an_evaluation_set_that_cannot_be_is_refused(change, message):
     assert len(EvaluationSet(**good)) == 3
     with pytest.raises(UserError, match=message):
         EvaluationSet(**{**good, **change})
+
+
+def test_a_thousand_verticals_are_evaluated():
+    verticals, each = 1000, 12
+    number = np.repeat(np.arange(verticals), each)
+    item = np.tile(np.arange(each) // 2, verticals)
+    pictures = EvaluationSet(
+        records=np.arange(len(number)),
+        items=np.array([f"{one}-{other}" for one, other in zip(number, item)], object),
+        verticals=np.array([f"v{one:04}" for one in number], object),
+        is_query=np.ones(len(number), bool),
+        is_gallery=np.ones(len(number), bool),
+    )
+    # Within a vertical each item has a direction of its own, which all verticals share.
+    embeddings = np.eye(each // 2)[item]
+    rows = by_key(evaluate(embeddings, pictures))
+    assert len(rows) == 2 * (verticals + 1)
+    assert rows["within", "ALL"]["r_at_1"] == rows["within", "v0999"]["r_at_1"] == 1.0
+    assert rows["merged", "ALL"]["r_at_1"] < 0.01
+    assert sum(answered_queries(pictures).values()) == len(number)

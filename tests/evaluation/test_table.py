@@ -3,12 +3,15 @@ from __future__ import annotations
 import pytest
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.evaluation.roles import ordered_models
 from apparel_embed.evaluation.table import (
+    TEACHER_HEADER,
     human_count,
-    ordered_models,
     render_comparisons,
     render_runs,
     render_tables,
+    render_teachers,
+    teacher_rows,
 )
 
 
@@ -135,17 +138,7 @@ def test_lines_keep_to_the_width_and_lose_no_figure():
         assert figure in text
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([], "no rows"),
-        ([row("unified"), {"model": "x", "scope": "within"}], "row 1 .* lacks vertical, in_all"),
-        ([row("unified"), row("unified")], "two rows of unified / within / ALL"),
-    ],
-)
-def test_a_summary_that_cannot_be_shown_is_refused(rows, message):
-    with pytest.raises(UserError, match=message):
-        render_tables(rows)
+def test_a_width_that_is_too_small_is_refused():
     with pytest.raises(UserError, match="width is 39"):
         render_tables([row("unified")], width=39)
 
@@ -225,3 +218,36 @@ def test_of_many_runs_the_range_is_shown():
     assert cells(text, "unified")[2] == "0.250 .. 0.750"
     assert text.endswith("clear; single runs -0.375 .. +0.125\n")
     assert "Differences" not in render_runs(several([0.5, 0.75], comparisons=[]))
+
+
+CHOICES = [
+    {
+        "vertical": "bags",
+        "chosen": "specialist-bags",
+        "queries": 120,
+        "items": 40,
+        "candidates": [
+            {"name": "joint", "r_at_1": 0.5, "difference": 0.0, "low": -0.05},
+            {"name": "specialist-bags", "r_at_1": 0.75, "difference": 0.25, "low": 0.1},
+        ],
+    },
+    {"vertical": "hats", "chosen": "joint", "queries": 0, "items": 0, "candidates": []},
+]
+
+
+def test_every_vertical_has_a_line_of_its_teacher_and_the_evidence():
+    assert teacher_rows(CHOICES) == [
+        ("bags", "specialist-bags", "120", "40", "joint 0.500, specialist-bags 0.750"),
+        ("hats", "joint", "0", "0", "no query has an answer"),
+    ]
+    assert all(len(row) == len(TEACHER_HEADER) for row in teacher_rows(CHOICES))
+
+
+def test_the_table_of_teachers_is_plain_text():
+    text = render_teachers({"choices": CHOICES})
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line
+    ]
+    assert tuple(cells[0]) == TEACHER_HEADER
+    assert tuple(cells[2]) == teacher_rows(CHOICES)[0]
+    assert text.isascii()

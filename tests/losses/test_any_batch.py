@@ -4,9 +4,8 @@ import tensorflow as tf
 from loss_batches import make_batch, value_and_gradient
 
 from apparel_embed.losses.distances import DISTANCES
-from apparel_embed.losses.hard import hard_triplet_loss
-from apparel_embed.losses.lifted_structure import lifted_structure_loss
 from apparel_embed.losses.semi_hard import semi_hard_triplet_loss
+from apparel_embed.losses.triplets import hard_triplet_loss, lifted_structure_loss
 
 pytestmark = pytest.mark.slow
 

@@ -6,15 +6,14 @@ import tensorflow as tf
 import tensorflow_addons as tfa
 from loss_batches import make_batch, value_and_gradient
 
-from apparel_embed.losses.hard import hard_triplet_loss
 from apparel_embed.losses.keras import (
     LiftedStructLoss,
     TripletHardLoss,
     TripletSemiHardLoss,
     WholeBatchLoss,
 )
-from apparel_embed.losses.lifted_structure import lifted_structure_loss
 from apparel_embed.losses.semi_hard import semi_hard_triplet_loss
+from apparel_embed.losses.triplets import hard_triplet_loss, lifted_structure_loss
 
 LABELS, EMBEDDINGS = make_batch(0, 17, 4, 7, "unit")
 CLASSES = (TripletSemiHardLoss, TripletHardLoss, LiftedStructLoss)

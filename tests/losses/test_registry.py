@@ -1,11 +1,13 @@
+import dataclasses
+
 import pytest
 from loss_batches import make_batch
 
-from apparel_embed.losses.hard import hard_triplet_loss
+from apparel_embed.losses.config import LossConfig
 from apparel_embed.losses.keras import TripletSemiHardLoss
-from apparel_embed.losses.lifted_structure import lifted_structure_loss
-from apparel_embed.losses.registry import LOSSES, LossConfig, make_loss
+from apparel_embed.losses.registry import LOSSES, RegisteredLoss, make_loss
 from apparel_embed.losses.semi_hard import semi_hard_triplet_loss
+from apparel_embed.losses.triplets import hard_triplet_loss, lifted_structure_loss
 
 LABELS, EMBEDDINGS = make_batch(0, 17, 4, 7, "unit")
 
@@ -47,3 +49,23 @@ def test_all_names_are_tried():
 def test_a_wrong_configuration_says_what_is_allowed(arguments, said):
     with pytest.raises(ValueError, match=said):
         LossConfig(**arguments)
+
+
+@dataclasses.dataclass(frozen=True)
+class SharpenedConfig(LossConfig):
+    temperature: float = 0.5
+
+
+def test_a_loss_with_a_parameter_of_its_own_is_one_line(monkeypatch):
+    sharpened = RegisteredLoss(
+        lambda config: TripletSemiHardLoss(config.margin / config.temperature), SharpenedConfig
+    )
+    monkeypatch.setitem(LOSSES, "sharpened", sharpened)
+    assert [field.name for field in dataclasses.fields(LOSSES["sharpened"].config)] == [
+        "name", "margin", "distance", "temperature",
+    ]  # fmt: skip
+    loss = make_loss(SharpenedConfig("sharpened", margin=0.2))
+    expected = semi_hard_triplet_loss(LABELS, EMBEDDINGS, margin=0.4)
+    assert float(loss(LABELS, EMBEDDINGS)) == pytest.approx(float(expected), abs=1e-6)
+    with pytest.raises(ValueError, match="LossConfig configures no loss 'sharpened'; Sharpened"):
+        LossConfig("sharpened")

@@ -23,7 +23,8 @@ REPLICAS, NAMES = int(sys.argv[1]), sys.argv[2].split(",")
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, REPLICAS * [tf.config.LogicalDeviceConfiguration()])
 
-from apparel_embed.losses.registry import LossConfig, make_loss
+from apparel_embed.losses.config import LossConfig
+from apparel_embed.losses.registry import make_loss
 from apparel_embed.losses.regression import REGRESSION_LOSSES, make_regression_loss
 
 STEPS, BATCH = 6, 48

@@ -27,58 +27,79 @@ def addons(margin=1.0, metric="L2"):
     )
 
 
-def reference(labels, embeddings, margin):
-    """The definition, pair by pair."""
-    distance = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=-1)
-    losses = []
+def reference(labels, distance, margin):
+    """The definition, pair by pair: the loss, and its gradient by distances."""
+    losses, gradient = [], np.zeros_like(distance)
     for a, p in np.argwhere(labels[:, None] == labels):
         if a != p:
-            negatives = distance[a][labels != labels[a]]
+            negatives = np.where(labels != labels[a], distance[a], np.nan)
             farther = negatives[negatives > distance[a, p]]
-            negative = farther.min() if farther.size else negatives.max()
+            negative = farther.min() if farther.size else np.nanmax(negatives)
             losses.append(max(0.0, margin + distance[a, p] - negative))
-    return np.mean(losses)
+            if margin + distance[a, p] >= negative:
+                gradient[a, p] += 1
+                gradient[a] -= (negatives == negative) / np.sum(negatives == negative)
+    return np.mean(losses), gradient / len(losses)
 
 
-def assert_agrees_where_addons_is_finite(batch, margin, metric, loss=None):
+def distances_of(embeddings):
+    return np.linalg.norm(embeddings[:, None] - embeddings[None], axis=-1)
+
+
+def assert_agrees_where_addons_is_finite(batch, margin, metric, tied=False):
+    """Compares with TFA; but not the gradient of equal distances, which TFA gives to positives."""
     labels, embeddings = batch
-    value, gradient = value_and_gradient(loss or ours(margin, metric), labels, embeddings)
+    value, gradient = value_and_gradient(ours(margin, metric), labels, embeddings)
     expected, expected_gradient = value_and_gradient(addons(margin, metric), labels, embeddings)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
     if np.isfinite(expected):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
-    if np.isfinite(expected_gradient).all():
+    if np.isfinite(expected_gradient).all() and not tied:
         # Of near-zero vectors the direction turns by a million times: gradients are as large.
         greatest = np.abs(expected_gradient).max(initial=1.0)
         np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=1e-5 * greatest)
 
 
 def cases(**sizes):
-    """Batches, with ties or without, and metrics; no ties that rounding makes or breaks."""
+    """Batches, metrics, and whether distances tie; no ties that rounding makes or breaks."""
+    untied = st.sampled_from([*METRICS, absolute_products])
+    tied = st.sampled_from(["L2", "squared-L2", absolute_products])
     return st.one_of(
-        st.tuples(batches(UNTIED, **sizes), st.sampled_from([*METRICS, absolute_products])),
-        st.tuples(batches(TIED, **sizes), st.sampled_from(["L2", "squared-L2", absolute_products])),
+        st.tuples(batches(UNTIED, **sizes), untied, st.just(False)),
+        st.tuples(batches(TIED, **sizes), tied, st.just(True)),
     )
 
 
 @pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=80)
 @given(cases(), MARGINS)
-def test_value_and_gradient_are_those_of_addons_with_and_without_ties(case, margin):
-    batch, metric = case
-    assert_agrees_where_addons_is_finite(batch, margin, metric)
+def test_value_and_gradient_are_those_of_addons(case, margin):
+    batch, metric, tied = case
+    assert_agrees_where_addons_is_finite(batch, margin, metric, tied)
 
 
 @pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=80)
 @given(cases(sizes=range(1, 41)), st.floats(0.0, 8.0))
 def test_value_and_gradient_are_those_of_addons_where_nothing_is_compiled(case, margin):
-    batch, metric = case
+    batch, metric, tied = case
     # As where there is a GPU; any batch size and margin, as none costs a compilation.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
-        assert_agrees_where_addons_is_finite(batch, margin, metric)
+        assert_agrees_where_addons_is_finite(batch, margin, metric, tied)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(st.integers(0, 2**31 - 1), st.sampled_from([2, 3, 8]), st.sampled_from([0.5, 1.0, 2.0]))
+def test_negatives_at_the_same_distance_share_the_gradient_equally(seed, items, margin):
+    random = np.random.default_rng(seed)
+    labels = np.append(random.integers(0, items, 10), [0, 1])
+    distances = random.integers(0, 5, (12, 12)).astype(np.float32)
+    value, gradient = value_and_gradient(ours(margin, tf.identity), labels, distances)
+    expected, expected_gradient = reference(labels, distances, margin)
+    assert value == pytest.approx(expected, abs=1e-6)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
 
 
 # Products of other shapes are rounded otherwise: these batches have either no two distances that
@@ -95,10 +116,13 @@ BLOCK_CASES = st.one_of(
 def test_blocks_of_rows_add_up_to_the_whole(case, margin, block_size):
     # One row at a time; three; seven, the last block reaching back; all but one.
     batch, metric = case
+    whole = value_and_gradient(ours(margin, metric), *batch)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(semi_hard, "_BLOCK_SIZE", block_size)
         patch.setattr(semi_hard, "_LEAST_ROWS", 1)
-        assert_agrees_where_addons_is_finite(batch, margin, metric)
+        value, gradient = value_and_gradient(ours(margin, metric), *batch)
+    np.testing.assert_allclose(value, whole[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gradient, whole[1], rtol=0, atol=1e-5 * max(1, abs(gradient).max()))
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)
@@ -108,28 +132,28 @@ def test_value_is_that_of_the_definition(batch, margin):
     counts = np.unique(labels, return_counts=True)[1]
     if counts.max() > 1 and len(counts) > 1:
         value = float(semi_hard_triplet_loss(labels, embeddings, margin))
-        assert value == pytest.approx(reference(labels, embeddings, margin), abs=1e-5)
+        expected, _ = reference(labels, distances_of(embeddings), margin)
+        assert value == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.slow
 def test_distances_that_become_equal_when_addons_subtracts_share_the_gradient_as_there():
-    # 1e-9 and 2e-9 are lost beside the greatest distance, and so the second negative counts; but
-    # not where it is no farther than the positive.
+    # 1e-9 and 2e-9 are lost beside the greatest distance, and so the second negative counts.
     labels = np.array([0, 0, 1, 2, 3])
-    for to_positive, shares in ((0.5e-9, [0.5, 0.5]), (1.5e-9, [0.0, 1.0]), (1e-9, [0.0, 1.0])):
+    for to_positive in (0.5e-9, 0.9e-9):
         distances = np.full((5, 5), 1.0, np.float32)
         distances[0] = [0.0, to_positive, 1e-9, 2e-9, 1.0]
         value, gradient = value_and_gradient(ours(1.0, tf.identity), labels, distances)
         assert value == pytest.approx(1.0, abs=1e-6)
-        np.testing.assert_allclose(gradient[0, 2:], [-0.5 * shares[0], -0.5 * shares[1], 0.0])
-        assert_agrees_where_addons_is_finite((labels, distances), 1.0, tf.identity)
+        np.testing.assert_allclose(gradient[0, 2:], [-0.25, -0.25, 0.0])
+        assert_agrees_where_addons_is_finite((labels, distances), 1.0, tf.identity, tied=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("pictures", [1, 2, 11, 12, 13, 16, 17, 18, 33, 96])
 def test_items_with_any_number_of_pictures(pictures, metric):
-    # 11 positives of an anchor are looked at in one go, and 4 where there are ties.
+    # 11 positives of an anchor are looked at in one go.
     _, embeddings = make_batch(pictures, 96, 1, 5, "unit")
     labels = np.random.default_rng(0).permutation(np.arange(96) // pictures)
     assert_agrees_where_addons_is_finite((labels, embeddings), 0.4, metric)
@@ -199,8 +223,7 @@ def test_identical_pictures_and_zero_vectors_give_the_margin_and_a_finite_gradie
 def test_one_item_without_negatives_learns_to_be_one_point():
     labels, (_, embeddings) = np.zeros(12, int), make_batch(0, 12, 1, 4, "unit")
     value, gradient = value_and_gradient(ours(0.5), labels, embeddings)
-    distance = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=-1)
-    assert value == pytest.approx(0.5 + distance.sum() / (12 * 11), abs=1e-5)
+    assert value == pytest.approx(0.5 + distances_of(embeddings).sum() / (12 * 11), abs=1e-5)
     assert float(ours(0.5)(labels, embeddings - 0.01 * gradient)) < value
 
 
@@ -230,7 +253,7 @@ def test_float64_stays_float64():
     labels, embeddings = make_batch(6, 12, 3, 4, "unit")
     value, gradient = value_and_gradient(ours(0.3), labels, embeddings.astype(np.float64))
     assert value.dtype == gradient.dtype == np.float64
-    expected = reference(labels, embeddings.astype(np.float64), 0.3)
+    expected, _ = reference(labels, distances_of(embeddings.astype(np.float64)), 0.3)
     assert value == pytest.approx(expected, abs=1e-13)
 
 

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.text import Text
 from report_runs import is_drawn
 
-from apparel_embed.evaluation.table import MODEL_ORDER
+from apparel_embed.evaluation.roles import MODEL_ORDER
 from apparel_embed.report.drawing import (
     interval_arms,
     literal,

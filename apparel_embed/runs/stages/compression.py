@@ -14,8 +14,12 @@ from apparel_embed.common.files import atomic_path, write_json
 from apparel_embed.common.progress import SECONDS_UNSEEN, progress_bar
 from apparel_embed.common.settings import same_as, seed_setting, setting
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.evaluation.compression import COMPRESSION_FILE, render_compression
-from apparel_embed.evaluation.compressors import COMPRESSORS, make_compressor
+from apparel_embed.evaluation.compression import (
+    COMPRESSION_FILE,
+    COMPRESSORS,
+    make_compressor,
+    render_compression,
+)
 from apparel_embed.evaluation.protocol import (
     ALL,
     EvaluationSet,

@@ -1,6 +1,6 @@
 import pytest
 
-from apparel_embed.evaluation.deployment import model_to_deploy
+from apparel_embed.evaluation.roles import model_to_deploy
 
 
 def compared(difference, low, high, vertical="ALL", minus="combined"):

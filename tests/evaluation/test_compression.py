@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.evaluation.compressors import make_compressor
+from apparel_embed.evaluation.compression import make_compressor
 
 RANDOM = np.random.default_rng(0)
 TRAIN = RANDOM.normal(size=(400, 12)).astype(np.float32)

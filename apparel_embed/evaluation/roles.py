@@ -1,14 +1,29 @@
-"""Which model an evaluation speaks for."""
+"""The models that an evaluation compares: their names, their order, and which one to deploy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from apparel_embed.common.text import counted
 from apparel_embed.evaluation.protocol import ALL, WITHIN
 
-HISTOGRAM, COMBINED, STUDENT = "colour_histogram", "combined", "unified"
+HISTOGRAM = "colour_histogram"
+FROZEN = "frozen_backbone"
+COMBINED = "combined"
+SPECIALISTS = "specialists"
+GROUPED = "grouped_specialists"
+UNIFIED = "unified"
+"""The student."""
+
+MODEL_ORDER = (HISTOGRAM, FROZEN, COMBINED, SPECIALISTS, GROUPED, UNIFIED)
+
+
+def ordered_models(names: Iterable[str]) -> list[str]:
+    """Returns each name once: baselines, ladder and student in order, then others as they come."""
+    unique = list(dict.fromkeys(names))
+    known = [name for name in MODEL_ORDER if name in unique]
+    return known + [name for name in unique if name not in MODEL_ORDER]
 
 
 def model_to_deploy(
@@ -32,21 +47,18 @@ def model_to_deploy(
       >>> model_to_deploy([], [compared])
       ('unified', 'R@1 0.150 [0.120, 0.190] above combined')
     """
-    pair = [
-        entry
-        for entry in comparisons
-        if (entry["model"], entry["minus"], entry["vertical"]) == (STUDENT, COMBINED, ALL)
-    ]
+    wanted = (UNIFIED, COMBINED, ALL)
+    pair = [one for one in comparisons if (one["model"], one["minus"], one["vertical"]) == wanted]
     if not pair:
         return "", "student and combined model were not compared"
     found = pair[0]
     low, high = sorted((abs(found["low"]), abs(found["high"])))
     if not found["is_clear"]:
-        model = STUDENT
+        model = UNIFIED
         queries = counted(found["queries"], "query", "queries")
         why = f"but {queries} cannot tell it from combined: try both"
     else:
-        model, other = (STUDENT, COMBINED) if found["difference"] > 0 else (COMBINED, STUDENT)
+        model, other = (UNIFIED, COMBINED) if found["difference"] > 0 else (COMBINED, UNIFIED)
         why = f"R@1 {abs(found['difference']):.3f} [{low:.3f}, {high:.3f}] above {other}"
     return model, why + _beside_colours(rows, model)
 
