@@ -13,7 +13,7 @@ from apparel_embed.benchmarks.index import IndexBenchmark, run_index_benchmark, 
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.define import define_number
-from apparel_embed.search.version import INDEX_KINDS, IndexSettings
+from apparel_embed.search.index import INDEX_KINDS, IndexSettings
 
 _VECTORS = define_number("vectors", 100_000, "in the index", 100)
 _DIM = define_number("embedding_dim", 64, "length of a vector", 2, 32768)

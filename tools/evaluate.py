@@ -37,7 +37,7 @@ from apparel_embed.runs.stages.training import (
     report_stage,
     single_specialists,
 )
-from apparel_embed.serving.versions import SAVED_MODEL
+from apparel_embed.serving.saved_model import SAVED_MODEL
 from apparel_embed.store.record import find_stage
 
 _RUN = RunFlags()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from absl import flags
 
 from apparel_embed.cli.define import define_number
-from apparel_embed.search.version import INDEX_KINDS, IndexSettings
+from apparel_embed.search.index import INDEX_KINDS, IndexSettings
 
 
 class IndexFlags:

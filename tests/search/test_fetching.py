@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apparel_embed.search.fetching import group_of, nearest_groups
-from apparel_embed.search.version import Hit, IndexedPicture
+from apparel_embed.search.index import Hit, IndexedPicture, group_of, nearest_groups
 
 
 def hits_of(items, distances):

@@ -1,4 +1,4 @@
-from apparel_embed.serving.versions import saved_model_versions
+from apparel_embed.serving.saved_model import saved_model_versions
 
 
 def test_versions_rise_by_number_whatever_else_is_there(tmp_path):

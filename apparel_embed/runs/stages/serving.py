@@ -23,10 +23,13 @@ from apparel_embed.runs.stages.training import (
     STUDENT,
     SUMMARY_FILE,
 )
-from apparel_embed.serving.kit import write_serving_kit
-from apparel_embed.serving.model_card import ModelCard, render_model_card
-from apparel_embed.serving.saved_model import ExportConfig, write_saved_model
-from apparel_embed.serving.versions import SAVED_MODEL, saved_model_versions
+from apparel_embed.serving.kit import render_model_card, write_serving_kit
+from apparel_embed.serving.saved_model import (
+    SAVED_MODEL,
+    ExportConfig,
+    saved_model_versions,
+    write_saved_model,
+)
 from apparel_embed.store.record import STAGE_FILE, Stage, find_stage, open_stage
 from apparel_embed.store.runs import REAL, StageAccess
 from apparel_embed.training.vertical_head import train_vertical_head
@@ -111,9 +114,9 @@ def export_stage(
             embedding_model,
             directory,
             config,
-            head=VerticalHead.load(vertical_head.directory) if vertical_head else None,
-            verticals=dataset.verticals,
-            model_card=render_model_card(card),
+            VerticalHead.load(vertical_head.directory) if vertical_head else None,
+            dataset.verticals,
+            card,
         )
         return dataclasses.asdict(model_config)
 
@@ -177,14 +180,14 @@ def _model_card(
     config: ExportConfig,
     evaluation: Stage | None,
     vertical_head: Stage | None,
-) -> ModelCard:
+) -> str:
     evaluated_as = _EVALUATED_AS.get(model.name, "")
     metrics, routing = [], None
     if evaluation and evaluated_as:
         summary = read_json(evaluation.directory / SUMMARY_FILE)
         metrics = [row for row in summary["rows"] if row["model"] == evaluated_as]
         routing = next(iter(summary.get("routing", [])), None) if model.name == STUDENT else None
-    return ModelCard(
+    return render_model_card(
         name=f"apparel_embed {run_dir.resolve().name}",
         stage=model.name,
         fingerprint=model.fingerprint,

@@ -16,8 +16,11 @@ from apparel_embed.runs.stages.serving import (
 )
 from apparel_embed.runs.stages.training import evaluation_stage
 from apparel_embed.serving import LocalModel
-from apparel_embed.serving.saved_model import ExportConfig, read_routing_confidence
-from apparel_embed.serving.versions import saved_model_versions
+from apparel_embed.serving.saved_model import (
+    ExportConfig,
+    read_routing_confidence,
+    saved_model_versions,
+)
 from apparel_embed.store.runs import run_stage
 
 pytestmark = pytest.mark.slow
