@@ -103,7 +103,7 @@ def main() -> None:
                 f"{counted(len(done.version.verticals), 'vertical')}; {done.upserted:,} written, "
                 f"{done.deleted:,} removed, {done.invalid:,} without embedding",
             ),
-            ("Answers", "yes" if done.switched else "no, call without --noswitch"),
+            ("Answers", "yes" if _SWITCH.value else "no, call without --noswitch"),
             ("Service", "one that runs on a file shows this after a restart"),
             ("Next", command("tools/serve_search.py", **_RUN.again)),
         ]

@@ -32,7 +32,6 @@ class BuildSummary:
       upserted: images that were written.
       deleted: images that were there and are no more.
       invalid: images that the model could not embed.
-      switched: whether the version answers.
       unknown: verticals of the version that the model has never seen.
     """
 
@@ -40,7 +39,6 @@ class BuildSummary:
     upserted: int
     deleted: int
     invalid: int
-    switched: bool
     unknown: tuple[str, ...] = ()
 
 
@@ -115,7 +113,7 @@ def build_index(
     if switch:
         index.switch(version)
     invalid = max(0, (expected or len(keys)) - len(keys))
-    return BuildSummary(version, len(keys), len(others), invalid, switch)
+    return BuildSummary(version, len(keys), len(others), invalid)
 
 
 def fill_index(

@@ -253,10 +253,9 @@ def nearest_groups(
 ) -> list[Hit]:
     """Returns the nearest image of each of the k nearest items; fewer only if there are fewer.
 
-    An item of many images fills the first answer alone, so more are fetched, and when an answer
-    cannot be longer, others than of the items that are there: filters cost more than long answers.
-    An approximate search that runs dry is repeated from the start with more effort, since it may
-    have missed the nearer ones.
+    An item of many images fills the first answer alone, so more are fetched, and from `most` on
+    those of other items than are there: filters cost time, too. An approximate search that runs dry
+    is repeated from the start with more effort, since it may have missed the nearer ones.
 
     Args:
       fetch: takes how many images to fetch, hits whose items are not wanted, and the effort, 0 for
@@ -265,7 +264,7 @@ def nearest_groups(
       k: how many items, 1 or more.
       efforts: how many efforts `fetch` knows.
       by_item: whether images of one item count as one; an image without an item counts for itself.
-      most: images that may be fetched at once.
+      most: images that are fetched at once.
 
     Returns:
       Hits, nearest first.

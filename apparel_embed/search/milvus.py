@@ -224,7 +224,9 @@ class MilvusIndex:
             return self._nearest(version, embedding, limit, condition, parameters)
 
         efforts = len(_search_parameters(version.settings, 1))
-        return nearest_groups(fetch, k, efforts=efforts, by_item=by_item, most=_LARGEST_K)
+        # Beyond, to leave items out by a filter is faster than a longer answer.
+        most = min(max(1_000, 4 * k), _LARGEST_K)
+        return nearest_groups(fetch, k, efforts=efforts, by_item=by_item, most=most)
 
     def _nearest(
         self,

@@ -126,26 +126,23 @@ class Client(ServedModel):
 
     def _predict(self, pictures: list[bytes]) -> dict[str, np.ndarray]:
         answer = self._transport.predict(pictures)
-        names: tuple[str, ...] = ()
-        if "vertical" in answer and "vertical_name" in answer:
-            names = tuple(
-                name.decode() if isinstance(name, bytes) else str(name)
-                for name in answer["vertical_name"][0]
-            )
-        found = {}
-        for name, kind in (("embedding", np.float32), ("valid", bool), ("vertical", np.float32)):
-            if name == "vertical" and not names:
-                continue
+        names = answer["vertical_name"][0] if {"vertical", "vertical_name"} <= set(answer) else ()
+        kinds: dict[str, type] = {"embedding": np.float32, "valid": bool}
+        kinds |= {"vertical": np.float32} if len(names) else {}
+        found: dict[str, np.ndarray] = {}
+        for name, kind in kinds.items():
             if name not in answer:
                 raise WrongAnswer(f"{self._address}: the answer has no {name!r}")
             value = found[name] = np.asarray(answer[name], kind)
-            width = {"embedding": value.shape[1:2], "valid": (), "vertical": (len(names),)}[name]
-            if value.shape != (len(pictures), *width) or (name == "embedding" and not width):
+            columns = {"valid": (), "vertical": (len(names),)}.get(name, value.shape[1:] or (1,))
+            if value.ndim > 2 or value.shape != (len(pictures), *columns):
                 raise WrongAnswer(
                     f"{self._address}: {name!r} of shape {value.shape} for {len(pictures)} "
                     f"pictures and {len(names)} verticals"
                 )
-        self._verticals = names
+        self._verticals = tuple(
+            name.decode() if isinstance(name, bytes) else str(name) for name in names
+        )
         return found
 
 
