@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from apparel_embed.search.version import IndexedPicture
+from apparel_embed.search.index import IndexedPicture
 
 
 def unit_vectors(count: int, dim: int = 8, seed: int = 0) -> np.ndarray:

@@ -9,7 +9,7 @@ from apparel_embed.benchmarks.index import IndexBenchmark, run_index_benchmark, 
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.define import define
-from apparel_embed.search.version import INDEX_KINDS, IndexSettings
+from apparel_embed.search.index import INDEX_KINDS, IndexSettings
 
 _BENCHMARK = BenchmarkFlags(IndexBenchmark)
 _KINDS = define(

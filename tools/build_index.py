@@ -24,8 +24,8 @@ from apparel_embed.cli.shared_flags import dry_run_flag
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted
 from apparel_embed.search.build import fill_index, named_keys, plan_index, remove_pictures
+from apparel_embed.search.index import IndexSettings
 from apparel_embed.search.source import IndexSource
-from apparel_embed.search.version import IndexSettings
 
 _RUN = SearchRunFlags()
 _SETTINGS = ConfigFlags(IndexSettings, "Index")
@@ -84,7 +84,7 @@ def fill(source: IndexSource) -> list[tuple[str, object]]:
             f"{counted(len(version.verticals), 'vertical')}; {done.upserted:,} written, "
             f"{done.deleted:,} removed, {done.invalid:,} without embedding",
         ),
-        ("Answers", "yes" if done.switched else "no, call without --noswitch"),
+        ("Answers", "yes" if _SWITCH.value else "no, call without --noswitch"),
     ]
 
 

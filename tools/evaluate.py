@@ -22,7 +22,7 @@ from apparel_embed.runs.stages.saved_model import latest_saved_model
 from apparel_embed.runs.stages.specialist import single_specialists
 from apparel_embed.runs.stages.summaries import summaries_stage
 from apparel_embed.runs.stages.vertical_head import vertical_head_stage
-from apparel_embed.serving.versions import SAVED_MODEL
+from apparel_embed.serving.saved_model import SAVED_MODEL
 from apparel_embed.store.names import COMBINED, STUDENT, VERTICAL_HEAD
 
 _RUN = RunFlags()

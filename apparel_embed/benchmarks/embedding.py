@@ -24,7 +24,7 @@ from apparel_embed.inference.bulk_sources import MANIFEST, PREPARED, SourceConfi
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.serving.decoding import LARGEST_SERVED_PIXELS
-from apparel_embed.serving.loading import PictureEmbedder
+from apparel_embed.serving.local import PictureEmbedder
 from apparel_embed.serving.saved_model import ServingModule
 
 MODEL = ModelConfig(backbone="efficientnet_v2_b0", image_size=224)

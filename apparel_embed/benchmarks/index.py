@@ -19,8 +19,7 @@ from apparel_embed.common.settings import seed_setting, setting
 from apparel_embed.common.text import plain_text
 from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.search.build import build_index
-from apparel_embed.search.index import VectorIndex
-from apparel_embed.search.version import IndexedPicture, IndexSettings, Version
+from apparel_embed.search.index import IndexedPicture, IndexSettings, Version, open_index
 
 _ROWS_AT_ONCE = 2_000
 _PICTURES_PER_ITEM = 10
@@ -133,7 +132,7 @@ def _measure(
     logging.info("building %s", settings.kind)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "index.db"
-        with VectorIndex(str(path)) as index:
+        with open_index(str(path)) as index:
             version = Version("0" * 64, config.dim, settings=settings)
             start = time.perf_counter()
             version = build_index(index, version, _rows(embeddings)).version

@@ -72,7 +72,7 @@ class EmbedFlags:
         """
         # Imported here: the processes that prepare pictures import this module too, and need not
         # wait for TensorFlow.
-        from apparel_embed.serving.loading import load_picture_embedder
+        from apparel_embed.serving.local import load_picture_embedder
 
         config = self._config()
         model = self._as_seen_by_workers(self._model.value)
@@ -92,7 +92,7 @@ class EmbedFlags:
         )
 
     def _config(self) -> BulkConfig:
-        from apparel_embed.serving.loading import model_fingerprint
+        from apparel_embed.serving.local import model_fingerprint
 
         return self._bulk.config(
             source=self._source_config(),

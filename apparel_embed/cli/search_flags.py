@@ -10,12 +10,11 @@ from pathlib import Path
 from apparel_embed.cli.define import ConfigFlags, define
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.common.errors import UserError
-from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.index import VectorIndex, open_index
 from apparel_embed.search.limits import Limits
-from apparel_embed.search.reading import open_to_read
 from apparel_embed.search.searcher import answering_model
 from apparel_embed.search.server import SearchSources
-from apparel_embed.serving.versions import SAVED_MODEL, saved_model_versions
+from apparel_embed.serving.saved_model import SAVED_MODEL, saved_model_versions
 
 _TOKEN = "MILVUS_TOKEN"
 
@@ -76,9 +75,9 @@ class SearchRunFlags(RunFlags):
         """File or address of the index."""
         return self._index_uri.value or str(self.run_dir / "index.db")
 
-    def index(self) -> VectorIndex:
+    def index(self) -> AbstractContextManager[VectorIndex]:
         """Opens the index; makes an empty one where there is none."""
-        return VectorIndex(self.index_uri, os.environ.get(_TOKEN, ""))
+        return open_index(self.index_uri, os.environ.get(_TOKEN, ""))
 
     def filled_index(self, *, to_write: bool = False) -> AbstractContextManager[VectorIndex]:
         """Opens the index to search in it, and only on demand to change it.
@@ -95,7 +94,7 @@ class SearchRunFlags(RunFlags):
         return contextlib.nullcontext() if self._is_missing() else self._reading()
 
     def _reading(self) -> AbstractContextManager[VectorIndex]:
-        return open_to_read(self.index_uri, os.environ.get(_TOKEN, ""))
+        return open_index(self.index_uri, os.environ.get(_TOKEN, ""), to_read=True)
 
     def _is_missing(self) -> bool:
         """Returns whether the index is a file that is not there; of servers that is not known."""

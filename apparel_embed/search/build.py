@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import fingerprint_files
 from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.index import IndexSettings, VectorIndex, Version
 from apparel_embed.search.source import (
     IndexSource,
     Rows,
@@ -22,7 +20,6 @@ from apparel_embed.search.source import (
     gallery_records,
     stored_records,
 )
-from apparel_embed.search.version import IndexSettings, Version, unknown_verticals
 from apparel_embed.serving.local import LocalModel
 
 
@@ -32,10 +29,9 @@ class BuildSummary:
 
     Attributes:
       version: that was filled.
-      upserted: pictures that were written.
-      deleted: pictures that were there and are no more.
-      invalid: pictures that the model could not embed.
-      switched: whether the version answers.
+      upserted: images that were written.
+      deleted: images that were there and are no more.
+      invalid: images that the model could not embed.
       unknown: verticals of the version that the model has never seen.
     """
 
@@ -43,7 +39,6 @@ class BuildSummary:
     upserted: int
     deleted: int
     invalid: int
-    switched: bool
     unknown: tuple[str, ...] = ()
 
 
@@ -55,7 +50,7 @@ class BuildPlan:
       model: fingerprint of the SavedModel.
       pictures: that would be in its version, if the model can embed all.
       new: of them, those that are not there yet.
-      removed: pictures that are there and would be removed.
+      removed: images that are there and would be removed.
       answers: whether this model's version is the one that answers now.
     """
 
@@ -84,43 +79,41 @@ def build_index(
     rows: Rows,
     *,
     expected: int | None = None,
-    replaced: Iterable[str] = (),
+    replaced: Collection[str] = (),
     switch: bool = True,
 ) -> BuildSummary:
-    """Adds pictures to a version and lets it answer; calling it again changes nothing.
+    """Adds images to a version and lets it answer; calling it again changes nothing.
 
-    Killed at any moment it leaves an index that opens: a version that was never complete does not
-    answer, and one that answers has old and new pictures, each whole.
+    Killed at any moment it leaves a version that answers with old and new images, each whole, or
+    one that does not answer yet.
 
     Args:
       index: where to.
       version: model, length, settings and what records count in.
-      rows: pictures with embeddings; each replaces the one that has its key.
-      expected: pictures that were to be embedded, to tell how many could not be.
-      replaced: keys of pictures that are removed unless they are among `rows`, as are those that a
+      rows: images with embeddings; each replaces the one that has its key.
+      expected: images that were to be embedded, to tell how many could not be.
+      replaced: keys of images that are removed unless they are among `rows`, as are those that a
         build left which never ended.
       switch: let the version answer when it is complete.
     """
     known = index.version(version.model)
     if known and not known.complete:
-        replaced = index.keys(version.model)
-    replaced = set(replaced)
+        replaced = set(index.keys(known))
     version = index.begin(version)
     keys: set[str] = set()
     with progress_bar(total=expected, what="index", unit="pictures") as bar:
         for pictures, embeddings in rows:
             if pictures:
-                index.upsert(version.model, pictures, embeddings)
+                index.upsert(version, pictures, embeddings)
             keys.update(picture.key for picture in pictures)
             bar.update(len(pictures))
-    others = sorted(replaced - keys)
-    index.delete(version.model, others)
+    others = sorted(set(replaced) - keys)
+    index.delete(version, others)
     version = index.finish(version)
     if switch:
-        index.switch(version.model)
-    return BuildSummary(
-        version, len(keys), len(others), max(0, (expected or len(keys)) - len(keys)), switch
-    )
+        index.switch(version)
+    invalid = max(0, (expected or len(keys)) - len(keys))
+    return BuildSummary(version, len(keys), len(others), invalid)
 
 
 def fill_index(
@@ -144,12 +137,12 @@ def fill_index(
       switch: let the version answer when it is complete.
 
     Raises:
-      UserError: if more than a tenth of the pictures would be removed without `replace_all`.
+      UserError: if more than a tenth of the images would be removed without `replace_all`.
     """
     model = LocalModel(source.saved_model)
-    version = new_version(source.saved_model, model.dim, settings)
+    version = Version(saved_model_fingerprint(source.saved_model), model.dim, settings=settings)
     known = index.version(version.model)
-    replaced = _replaced(index, source, version.model, replace_all)
+    replaced = _replaced(index, source, known, replace_all)
     expected = None
     if source.bulk:
         if known and not replace_all:
@@ -160,69 +153,52 @@ def fill_index(
         version = dataclasses.replace(version, pictures_of=dataset.fingerprint)
         records = gallery_records(dataset, source.splits)
         expected = len(records)
-        if not replace_all:
-            _check_removal(len(replaced - _keys_of(dataset, records)), known)
+        _check_removal(replaced - _keys_of(source), known, replace_all)
         if source.embeddings:
             rows = stored_records(dataset, records, source.embeddings)
         else:
             rows = embed_records(dataset, records, model)
     done = build_index(index, version, rows, expected=expected, replaced=replaced, switch=switch)
-    return dataclasses.replace(done, unknown=unknown_verticals(done.version, model.verticals))
+    return dataclasses.replace(done, unknown=done.version.unknown_verticals(model.verticals))
 
 
 def plan_index(
     index: VectorIndex | None, source: IndexSource, *, replace_all: bool = False
 ) -> BuildPlan:
-    """Returns what `fill_index` would change; embeds and writes nothing.
-
-    Args:
-      index: that would be filled; None where there is none yet.
-      source: what would be indexed.
-      replace_all: as for `fill_index`.
+    """Returns what `fill_index` would change, of no index (None) too; embeds and writes nothing.
 
     Raises:
       UserError: as `fill_index`.
     """
     model = saved_model_fingerprint(source.saved_model)
-    known = index.version(model) if index else None
-    if source.bulk:
-        keys = {picture.key for pictures, _ in bulk_rows(source.bulk) for picture in pictures}
-    else:
-        dataset = PreparedDataset.open(source.prepared)
-        keys = _keys_of(dataset, gallery_records(dataset, source.splits))
-    before, removed = set[str](), set[str]()
-    if index and known:
-        before = set(index.keys(model))
-        removed = _replaced(index, source, model, replace_all) - keys
-    if not replace_all:
-        _check_removal(len(removed), known)
-    current = index.current() if index else None
-    return BuildPlan(
-        model=model,
-        pictures=len((before | keys) - removed),
-        new=len(keys - before),
-        removed=len(removed),
-        answers=current is not None and current.model == model,
-    )
+    keys, before, removed, answers = _keys_of(source), set[str](), set[str](), False
+    if index:
+        known, current = index.version(model), index.current()
+        answers = current is not None and current.model == model
+        before = set(index.keys(known)) if known else before
+        removed = _replaced(index, source, known, replace_all) - keys
+        _check_removal(removed, known, replace_all)
+    pictures = len((before | keys) - removed)
+    return BuildPlan(model, pictures, len(keys - before), len(removed), answers)
 
 
 def named_keys(
     index: VectorIndex, version: Version, pictures: Sequence[str], items: Sequence[str]
 ) -> list[str]:
-    """Returns the keys of pictures that are to be removed.
+    """Returns the keys of images that are to be removed.
 
     Args:
       index: where they are.
       version: of which model.
       pictures: each named by its key, path or URI; one path has several keys if it has boxes.
-      items: all pictures of these.
+      items: all images of these.
 
     Raises:
       UserError: if one is not there.
     """
     keys: set[str] = set()
-    asked = [("picture", one, index.keys(version.model, pictures=[one])) for one in pictures]
-    asked += [("item", one, index.keys(version.model, items=[one])) for one in items]
+    asked = [("picture", one, index.keys(version, pictures=[one])) for one in pictures]
+    asked += [("item", one, index.keys(version, items=[one])) for one in items]
     for what, name, found in asked:
         those = set(found)
         if not those:
@@ -232,51 +208,40 @@ def named_keys(
 
 
 def remove_pictures(index: VectorIndex, version: Version, keys: Sequence[str]) -> Version:
-    """Removes pictures, and returns the version as it is then.
-
-    Args:
-      index: where they are.
-      version: of which model.
-      keys: of the pictures; see `named_keys`.
+    """Removes the images of some keys, and returns the version as it is then.
 
     Raises:
       UserError: if none would be left.
     """
     if len(keys) >= version.pictures:
         raise UserError(f"all {version.pictures} pictures would be removed; nothing was removed")
-    index.delete(version.model, keys)
+    index.delete(version, keys)
     return index.finish(version)
 
 
-def _replaced(index: VectorIndex, source: IndexSource, model: str, replace_all: bool) -> set[str]:
-    """Returns the keys of pictures that do not outlast those of the source."""
-    known = index.version(model)
-    if known is None:
+def _replaced(
+    index: VectorIndex, source: IndexSource, known: Version | None, replace_all: bool
+) -> set[str]:
+    """Returns the keys of images that do not outlast those of the source."""
+    if known is None or (source.bulk and known.complete and not replace_all):
         return set()
-    if replace_all or not known.complete:
-        return set(index.keys(model))
-    return set() if source.bulk else set(index.keys(model, of_dataset=True))
+    return set(index.keys(known, of_dataset=known.complete and not replace_all))
 
 
-def _keys_of(dataset: PreparedDataset, records: np.ndarray) -> set[str]:
-    return {picture.key for picture in dataset_pictures(dataset, records)}
+def _keys_of(source: IndexSource) -> set[str]:
+    if source.bulk:
+        return {picture.key for pictures, _ in bulk_rows(source.bulk) for picture in pictures}
+    dataset = PreparedDataset.open(source.prepared)
+    pictures = dataset_pictures(dataset, gallery_records(dataset, source.splits))
+    return {picture.key for picture in pictures}
 
 
-def _check_removal(removed: int, known: Version | None) -> None:
+def _check_removal(removed: Collection[str], known: Version | None, replace_all: bool) -> None:
     # A version that was never whole has counted nothing, and answers nobody.
-    if known and known.complete and removed > known.pictures / 10:
+    if replace_all or not known or not known.complete:
+        return
+    if len(removed) > known.pictures / 10:
         raise UserError(
-            f"{removed} of {known.pictures} pictures of the index would be removed; more than a "
-            "tenth is removed only with --replace_all. Nothing was changed"
+            f"{len(removed)} of {known.pictures} pictures of the index would be removed; more than "
+            "a tenth is removed only with --replace_all. Nothing was changed"
         )
-
-
-def new_version(saved_model: Path, dim: int, settings: IndexSettings) -> Version:
-    """Returns the version of a SavedModel, to be filled.
-
-    Args:
-      saved_model: directory of one version of the model.
-      dim: length of its embeddings.
-      settings: how vectors are kept.
-    """
-    return Version(saved_model_fingerprint(saved_model), dim, settings=settings)

@@ -1,4 +1,7 @@
-"""What keeps the service up: sizes, rates, numbers at once, and who may ask."""
+"""What keeps the service up: sizes, rates, numbers at once, and who may ask.
+
+Packages that limit rates take the part of `TokenBuckets` alone, and bring more code than it has.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ import time
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,7 +21,7 @@ from apparel_embed.common.settings import setting
 from apparel_embed.data.pictures import LARGEST_MAX_PIXELS
 
 # Boundaries and headers of a form, around the picture.
-FORM_BYTES = 65_536
+_FORM_BYTES = 65_536
 _MOST_CLIENTS = 10_000
 # Read and thrown away of an upload that is too large, so that the client gets to read why.
 _DRAINED_TIMES = 8
@@ -67,13 +69,7 @@ class Limits:
 
 
 class TokenBuckets:
-    """Counts how often clients ask: each has `burst` tokens, and gets `rate` new ones a second.
-
-    Args:
-      rate: tokens per second, above 0.
-      burst: most tokens.
-      clock: seconds.
-    """
+    """Counts how often clients ask: each has `burst` tokens, and gets `rate` new ones a second."""
 
     def __init__(
         self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic
@@ -97,10 +93,7 @@ class TokenBuckets:
 class Gate:
     """ASGI middleware that lets through what `Limits` allow.
 
-    Args:
-      app: behind it.
-      limits: what is allowed.
-      refused: called with the reason of every refusal: `key`, `size`, `rate` or `busy`.
+    `refused` is called with the reason of every refusal: `key`, `size`, `rate` or `busy`.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, refused: Callable[[str], None]) -> None:
@@ -110,29 +103,25 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or passes it on."""
-        if scope["type"] != "http":
+        path = scope["path"] if scope["type"] == "http" else "/"
+        if path not in _OPEN and not self._has_key(Headers(scope=scope)):
+            said = "an API key is needed, in the header X-API-Key"
+            await self._refuse("key", 401, said)(scope, receive, send)
+        elif path not in _SEARCHES:
             await self._app(scope, receive, send)
-            return
-        path, headers = scope["path"], Headers(scope=scope)
-        if path not in _OPEN and not self._has_key(headers):
-            self._refused("key")
-            await _refuse(401, "an API key is needed, in the header X-API-Key")(
-                scope, receive, send
-            )
-            return
-        if path not in _SEARCHES:
-            await self._app(scope, _no_body(receive), send)
-            return
-        answer = self._refusal(scope, headers)
-        if answer:
-            await self._drain(receive)
-            await answer(scope, receive, send)
-            return
-        self._active += 1
-        try:
-            await self._app(scope, self._bounded(receive), send)
-        finally:
-            self._active -= 1
+        elif refusal := self._refusal(scope):
+            await self._upload(receive, 0)
+            await refusal(scope, receive, send)
+        else:
+            self._active += 1
+            try:
+                upload = await self._upload(receive, self._limits.max_bytes + _FORM_BYTES)
+                if isinstance(upload, bytes):
+                    await self._app(scope, _again(upload, receive), send)
+                else:
+                    await self._refuse("size", *upload)(scope, receive, send)
+            finally:
+                self._active -= 1
 
     def _has_key(self, headers: Headers) -> bool:
         if not self._limits.api_key:
@@ -141,74 +130,56 @@ class Gate:
         # Takes as long whatever is wrong about it.
         return hmac.compare_digest(given.encode("utf-8"), self._limits.api_key.encode("utf-8"))
 
-    def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        """Returns the answer to a search that is refused before its upload."""
         limits = self._limits
-        length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > limits.max_bytes + FORM_BYTES:
-            self._refused("size")
-            return _refuse(413, _too_large(limits))
-        client = (scope.get("client") or ("", 0))[0]
-        wait = self._buckets.wait(client) if self._buckets else 0.0
+        length = Headers(scope=scope).get("content-length", "0")
+        if length.isdecimal() and int(length) > limits.max_bytes + _FORM_BYTES:
+            return self._refuse("size", 413, too_large(limits))
+        wait = self._buckets.wait((scope.get("client") or ("", 0))[0]) if self._buckets else 0.0
         if wait:
-            self._refused("rate")
-            return _refuse(429, "too many searches from here; try again", math.ceil(wait))
+            return self._refuse("rate", 429, "too many searches from here; try again", wait)
         if self._active >= limits.workers + limits.waiting:
-            self._refused("busy")
-            return _refuse(503, "too many searches at once; try again", 1)
+            return self._refuse("busy", 503, "too many searches at once; try again", 1)
         return None
 
-    def _bounded(self, receive: Receive) -> Receive:
-        """Returns a `receive` that ends uploads that are too long, in bytes or seconds."""
-        limits, read = self._limits, 0
-        end = time.monotonic() + limits.upload_seconds
-        whole = False
+    async def _upload(self, receive: Receive, most: int) -> bytes | tuple[int, str]:
+        """Returns the body of a request; status and words if it is longer than `most`, or slow."""
+        limits = self._limits
 
-        async def bounded() -> Message:
-            nonlocal read, whole
-            if whole:
-                return await receive()
-            try:
-                message = await asyncio.wait_for(receive(), max(0.0, end - time.monotonic()))
-            except asyncio.TimeoutError:
-                self._refused("size")
-                raise HTTPException(
-                    408, f"the upload took more than {limits.upload_seconds:g} seconds"
-                ) from None
-            read += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
-            if read > limits.max_bytes + FORM_BYTES:
-                self._refused("size")
-                raise HTTPException(413, _too_large(limits))
-            return message
+        async def read() -> bytes | tuple[int, str]:
+            chunks, size, is_more = list[bytes](), 0, True
+            # Of what is too long so much is read that the client gets to read why.
+            while is_more and size < _DRAINED_TIMES * limits.max_bytes:
+                message = await receive()
+                chunk, is_more = message.get("body", b""), message.get("more_body", False)
+                size += len(chunk)
+                chunks.append(chunk)
+                if size > most:
+                    chunks.clear()
+            return b"".join(chunks) if size <= most else (413, too_large(limits))
 
-        return bounded
+        try:
+            return await asyncio.wait_for(read(), limits.upload_seconds)
+        except asyncio.TimeoutError:
+            return 408, f"the upload took more than {limits.upload_seconds:g} seconds"
 
-    async def _drain(self, receive: Receive) -> None:
-        read, end = 0, time.monotonic() + self._limits.upload_seconds
-        while read < _DRAINED_TIMES * self._limits.max_bytes:
-            try:
-                message = await asyncio.wait_for(receive(), max(0.0, end - time.monotonic()))
-            except asyncio.TimeoutError:
-                return
-            read += len(message.get("body", b""))
-            if not message.get("more_body", False):
-                return
+    def _refuse(self, reason: str, status: int, detail: str, wait: float = 0.0) -> JSONResponse:
+        self._refused(reason)
+        headers = {"Retry-After": str(max(1, math.ceil(wait)))} if wait else {}
+        return JSONResponse({"detail": detail}, status, headers)
 
 
-def _too_large(limits: Limits) -> str:
+def too_large(limits: Limits) -> str:
+    """Returns what is said of an upload of too many bytes."""
     return f"the picture is too large; allowed are {limits.max_bytes / 1e6:g} MB"
 
 
-def _refuse(status: int, detail: str, retry_after: int | None = None) -> JSONResponse:
-    headers = {} if retry_after is None else {"Retry-After": str(max(1, retry_after))}
-    return JSONResponse({"detail": detail}, status, headers)
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Returns a `receive` that gives a body that has been read, and then what comes next."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
 
-def _no_body(receive: Receive) -> Receive:
-    """Returns a `receive` that gives no bytes: nothing else than searches takes any."""
-
-    async def empty() -> Message:
-        message = await receive()
-        return {**message, "body": b""} if message["type"] == "http.request" else message
-
-    return empty
+    return again

@@ -36,38 +36,18 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.requests = Counter(
-            "apparel_search_requests_total",
-            "Requests by route and status.",
-            ("route", "status"),
-            registry=self.registry,
-        )
-        self.seconds = Histogram(
-            "apparel_search_request_seconds",
-            "Time from a request's headers to the end of its answer.",
-            ("route",),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.step_seconds = Histogram(
-            "apparel_search_step_seconds",
-            "Time of a search's steps: prepare, embed, search.",
-            ("step",),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.refused = Counter(
-            "apparel_search_refused_total",
-            "Requests refused, by reason: key, size, rate, busy.",
-            ("reason",),
-            registry=self.registry,
-        )
-        self.in_flight = Gauge(
-            "apparel_search_in_flight", "Requests being answered.", registry=self.registry
-        )
-        self.pictures = Gauge(
-            "apparel_search_pictures", "Pictures in the index.", registry=self.registry
-        )
+        kept: dict[str, Any] = {"namespace": "apparel_search", "registry": self.registry}
+        timed: dict[str, Any] = {**kept, "buckets": _SECONDS}
+        routes = "Requests by route and status."
+        self.requests = Counter("requests_total", routes, ("route", "status"), **kept)
+        whole = "Time from a request's headers to the end of its answer."
+        self.seconds = Histogram("request_seconds", whole, ("route",), **timed)
+        steps = "Time of a search's steps: prepare, embed, search."
+        self.step_seconds = Histogram("step_seconds", steps, ("step",), **timed)
+        reasons = "Requests refused, by reason: key, size, rate, busy."
+        self.refused = Counter("refused_total", reasons, ("reason",), **kept)
+        self.in_flight = Gauge("in_flight", "Requests being answered.", **kept)
+        self.pictures = Gauge("pictures", "Pictures in the index.", **kept)
 
 
 class JsonFormatter(logging.Formatter):
@@ -88,12 +68,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class Observe:
-    """ASGI middleware that logs, counts, makes headers safe and answers 500 where code fails.
-
-    Args:
-      app: behind it.
-      metrics: to count in.
-    """
+    """ASGI middleware that logs, counts, makes headers safe and answers 500 where code fails."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics

@@ -16,25 +16,17 @@ from fastapi import FastAPI
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import setting
-from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.pictures import PictureSettings, RejectedPicture, prepare_picture
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.index import IndexedPicture, VectorIndex
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.observe import LOGGER, JsonFormatter
-from apparel_embed.search.pictures import (
-    FilePictures,
-    NoPictures,
-    PictureSource,
-    PreparedPictures,
-    example_records,
-)
-from apparel_embed.search.searcher import Embedder, Searcher, answering_version
+from apparel_embed.search.searcher import Searcher, answering_version
 from apparel_embed.search.service import create_app
-from apparel_embed.search.version import IndexedPicture, Version
+from apparel_embed.serving.client import Client
 from apparel_embed.serving.local import LocalModel
 from apparel_embed.serving.saved_model import read_routing_confidence
 
-_EXAMPLES_PER_VERTICAL = 1
 _BACKLOG = 256
 
 
@@ -44,7 +36,7 @@ class SearchSources:
 
     Attributes:
       saved_model: directory of one version of the model.
-      prepared: directory of the prepared dataset whose pictures are indexed, or None.
+      prepared: directory of the prepared dataset whose images are indexed, or None.
     """
 
     saved_model: Path
@@ -61,89 +53,101 @@ class SearchSources:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _PreparedOrFiles:
-    """Pictures of an index that was filled from a dataset and then added to.
-
-    Attributes:
-      prepared: those of the dataset.
-      files: those that were added.
-    """
-
-    prepared: PictureSource
-    files: PictureSource
-
-    def jpeg(self, picture: IndexedPicture) -> bytes | None:
-        """Returns a picture as JPEG; None if it is not there."""
-        return (self.prepared if picture.record >= 0 else self.files).jpeg(picture)
-
-
-def open_embedder(sources: SearchSources) -> Embedder:
-    """Opens the model in this process, or a client of a server."""
-    if not sources.serving_address:
-        return LocalModel(sources.saved_model)
-    # Needs a package of its own.
-    from apparel_embed.serving import Client
-
-    return Client(sources.serving_address)
-
-
 def open_searcher(
     index: VectorIndex, sources: SearchSources, max_pixels: int
 ) -> tuple[Searcher, PreparedDataset | None]:
-    """Opens what a search needs.
+    """Opens what a search needs, and the dataset that the index was filled from.
 
     Raises:
       UserError: if model, index and dataset do not belong together.
     """
     version = answering_version(index, sources.saved_model)
-    dataset = _dataset(version, sources)
-    embedder = open_embedder(sources)
-    dim = embedder.embed([]).embeddings.shape[1]
-    if dim != version.dim:
-        raise UserError(f"the model gives {dim} numbers for a picture, the index has {version.dim}")
-    settings = PictureSettings(max_pixels=max_pixels)
-    if dataset:
+    dataset, settings = None, PictureSettings(max_pixels=max_pixels)
+    if version.pictures_of:
+        if sources.prepared is None:
+            raise UserError("the index was filled from a prepared dataset; name it with --prepared")
+        dataset = PreparedDataset.open(sources.prepared)
+        if dataset.fingerprint != version.pictures_of:
+            raise UserError(
+                f"{sources.prepared}: is not the dataset that the index was filled from; fill it "
+                "anew with tools/build_index.py"
+            )
         made = dataset.info["settings"]
         settings = PictureSettings(
             made["max_side"], made["crop_margin"], made["jpeg_quality"], max_pixels
         )
+    address = sources.serving_address
+    model = Client(address) if address else LocalModel(sources.saved_model)
     routing_confidence = read_routing_confidence(sources.saved_model)
-    return Searcher(index, version, embedder, settings, routing_confidence), dataset
+    searcher = Searcher(index, version, model, settings, routing_confidence)
+    if searcher.dim != version.dim:
+        raise UserError(
+            f"the model gives {searcher.dim} numbers for a picture, the index has {version.dim}"
+        )
+    return searcher, dataset
 
 
 def make_service(index: VectorIndex, sources: SearchSources, limits: Limits) -> FastAPI:
     """Makes the service of a run."""
     searcher, dataset = open_searcher(index, sources, limits.max_pixels)
-    files: PictureSource = NoPictures()
-    if sources.pictures:
-        files = FilePictures(sources.pictures, PictureSettings(max_pixels=limits.max_pixels))
-    pictures, examples = files, list[Callable[[], bytes]]()
+    root = sources.pictures.resolve() if sources.pictures else None
+    settings = PictureSettings(max_pixels=limits.max_pixels)
+    read = functools.partial(_read_picture, dataset, root, settings)
+    examples = []
     if dataset:
-        pictures = _PreparedOrFiles(PreparedPictures(dataset), files)
-        examples = [
-            functools.partial(_picture, dataset, record)
-            for record in example_records(dataset, _EXAMPLES_PER_VERTICAL)
-        ]
-    return create_app(searcher, pictures, limits=limits, examples=examples)
+        records = _example_records(dataset)
+        examples = [functools.partial(_read_record, dataset, record) for record in records]
+    return create_app(searcher, read, limits=limits, examples=examples)
+
+
+def _read_picture(
+    dataset: PreparedDataset | None,
+    root: Path | None,
+    settings: PictureSettings,
+    picture: IndexedPicture,
+) -> bytes | None:
+    """Returns an image of the index as JPEG; None if it is not there.
+
+    Those of the dataset are read by their number; others from files, if below a directory.
+    """
+    if picture.record >= 0:
+        is_there = dataset is not None and picture.record < len(dataset)
+        return _read_record(dataset, picture.record) if dataset and is_there else None
+    try:
+        path = (root / picture.picture).resolve() if root else None
+        # Nothing outside is ever opened.
+        return prepare_picture(path, settings).jpeg if path and root in path.parents else None
+    except (RejectedPicture, OSError, ValueError):
+        return None
+
+
+def _read_record(dataset: PreparedDataset, record: int) -> bytes:
+    return dataset.read_images([record])[0]
+
+
+def _example_records(dataset: PreparedDataset) -> list[int]:
+    """Returns a held-out query of each vertical to try the search with."""
+    examples = []
+    for vertical in dataset.verticals:
+        for split in ("test", "val", "train"):
+            records = dataset.select(split=split, verticals=[vertical], roles=["query", "both"])
+            if len(records):
+                items = [str(item) for item in dataset.column("item_id")[records]]
+                first = min(range(len(items)), key=items.__getitem__)
+                examples.append(int(records[first]))
+                break
+    return examples
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Returns a socket that waits for connections.
-
-    Args:
-      host: address to listen on.
-      port: 1 to 65535; 0 for any that is free.
+    """Returns a socket that waits for connections; port 0 is any that is free.
 
     Raises:
       UserError: if nothing can be listened to there.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server(
-            (host, port),
-            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
-            backlog=_BACKLOG,
-        )
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise UserError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     # Connections inherit it. Without it an answer's second part waits until the first one is
@@ -158,52 +162,30 @@ def serve(make_app: Callable[[], FastAPI], host: str, port: int) -> None:
     Args:
       make_app: makes the service; called once the port is ours, as it takes a while.
       host: address to listen on.
-      port: 1 to 65535; 0 for any that is free.
+      port: to listen on; 0 for any that is free.
 
     Raises:
       UserError: if nothing can be listened to there.
     """
     with listen(host, port) as listener:
-        _serve(make_app(), listener, host)
-
-
-def _serve(app: FastAPI, listener: socket.socket, host: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    for name in (LOGGER.name, "uvicorn.error"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-    LOGGER.setLevel(logging.INFO)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    shown = f"[{host}]" if ":" in host else host
-    print(f"Search page: http://{shown}:{listener.getsockname()[1]}/", flush=True)
-    config = uvicorn.Config(
-        app,
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        # Whoever asks is who is connected: headers that say otherwise can be forged.
-        proxy_headers=False,
-        timeout_graceful_shutdown=10,
-    )
-    # An interrupt ends it, and is no error.
-    with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
-
-
-def _dataset(version: Version, sources: SearchSources) -> PreparedDataset | None:
-    if not version.pictures_of:
-        return None
-    if sources.prepared is None:
-        raise UserError("the index was filled from a prepared dataset; name it with --prepared")
-    dataset = PreparedDataset.open(sources.prepared)
-    if dataset.fingerprint != version.pictures_of:
-        raise UserError(
-            f"{sources.prepared}: is not the dataset that the index was filled from; fill it anew "
-            "with tools/build_index.py"
+        app = make_app()
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JsonFormatter())
+        for name, level in ((LOGGER.name, logging.INFO), ("uvicorn.error", logging.WARNING)):
+            logger = logging.getLogger(name)
+            logger.handlers, logger.propagate = [handler], False
+            logger.setLevel(level)
+        shown = f"[{host}]" if ":" in host else host
+        print(f"Search page: http://{shown}:{listener.getsockname()[1]}/", flush=True)
+        config = uvicorn.Config(
+            app,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            # Whoever asks is who is connected: headers that say otherwise can be forged.
+            proxy_headers=False,
+            timeout_graceful_shutdown=10,
         )
-    return dataset
-
-
-def _picture(dataset: PreparedDataset, record: int) -> bytes:
-    return dataset.read_images([record])[0]
+        # An interrupt ends it, and is no error.
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])

@@ -3,42 +3,66 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import functools
+import dataclasses
 import math
-from collections.abc import Callable
-from importlib import resources
+import pathlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Optional
 
-from fastapi import FastAPI, File, Form, HTTPException, Path, Query, Request, Response, UploadFile
+from fastapi import (
+    APIRouter,
+    Depends,
+    FastAPI,
+    File,
+    Form,
+    HTTPException,
+    Path,
+    Query,
+    Request,
+    Response,
+    UploadFile,
+)
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.utils import generate_unique_id
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 from apparel_embed import __version__
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import RejectedPicture
-from apparel_embed.search.boxes import parse_box
-from apparel_embed.search.limits import Gate, Limits
+from apparel_embed.search.index import IndexedPicture
+from apparel_embed.search.limits import Gate, Limits, too_large
 from apparel_embed.search.observe import LOGGER, Metrics, Observe
-from apparel_embed.search.pictures import PictureSource
 from apparel_embed.search.searcher import (
     Found,
     NoGarment,
     Searcher,
     UnknownPicture,
     UnknownVertical,
+    parse_box,
 )
 
 MOST_HITS = 100
-_PAGE = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/app.css": ("app.css", "text/css; charset=utf-8"),
-    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-}
+_PAGE = {"/": "index.html", **{f"/{name}": name for name in ("app.css", "app.js", "icon.svg")}}
 _KEPT = {"Cache-Control": "private, max-age=3600"}
+_JPEG: dict[str, Any] = {
+    "tags": ["pictures"],
+    "response_class": Response,
+    "responses": {
+        200: {"content": {"image/jpeg": {}}},
+        404: {"description": "no such picture"},
+    },
+}
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "an API key is needed"},
+    413: {"description": "the picture is too large"},
+    422: {"description": "no usable picture, or a wrong parameter"},
+    429: {"description": "too many searches from this client; see Retry-After"},
+    503: {"description": "too many searches at once; see Retry-After"},
+}
+_ROUTER = APIRouter()
 
 
 class HitAnswer(BaseModel):
@@ -87,137 +111,21 @@ class InfoAnswer(BaseModel):
     version: str = Field(description="of the service")
 
 
-def create_app(
-    searcher: Searcher,
-    pictures: PictureSource,
-    *,
-    limits: Limits,
-    examples: list[Callable[[], bytes]] | None = None,
-) -> FastAPI:
-    """Makes the service.
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """What requests are answered with."""
 
-    Args:
-      searcher: that answers.
-      pictures: of the catalogue.
-      limits: what is allowed.
-      examples: each gives the JPEG of a picture to try.
-    """
-    # Their pages load scripts from elsewhere, which the page's policy forbids.
-    app = FastAPI(
-        title="apparel_embed visual search",
-        version=__version__,
-        description="Finds the garments of a catalogue that look like the one in a picture.",
-        docs_url=None,
-        redoc_url=None,
-    )
-    metrics = Metrics()
-    metrics.pictures.set(searcher.version.pictures)
-    app.add_middleware(
-        Gate, limits=limits, refused=lambda reason: metrics.refused.labels(reason).inc()
-    )
-    app.add_middleware(Observe, metrics=metrics)
-    app.add_exception_handler(RequestValidationError, _tell_invalid)
-    _add_page(app)
-    _add_health(app, searcher, metrics)
-    _add_pictures(app, searcher, pictures, examples or [])
-    _add_searches(app, searcher, limits, metrics, len(examples or []))
-    return app
+    searcher: Searcher
+    read_picture: Callable[[IndexedPicture], bytes | None]
+    limits: Limits
+    examples: Sequence[Callable[[], bytes]]
+    metrics: Metrics
+    pool: ThreadPoolExecutor
 
-
-def _add_page(app: FastAPI) -> None:
-    directory = resources.files("apparel_embed.search") / "page"
-    for route, (name, kind) in _PAGE.items():
-        answer = functools.partial(Response, (directory / name).read_bytes(), media_type=kind)
-        app.add_api_route(route, _without_arguments(answer), include_in_schema=False)
-
-
-def _without_arguments(make: Callable[[], Response]) -> Callable[[], Any]:
-    # A named function: FastAPI would take the partial's arguments for parameters of the request.
-    async def page() -> Response:
-        return make()
-
-    return page
-
-
-def _add_health(app: FastAPI, searcher: Searcher, metrics: Metrics) -> None:
-    @app.get("/healthz", summary="Whether the process answers", tags=["operation"])
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.get(
-        "/readyz",
-        summary="Whether searches can be answered: the index does",
-        tags=["operation"],
-        responses={503: {"description": "the index does not answer"}},
-    )
-    def readyz() -> dict[str, str]:
+    async def search(self, request: Request, ask: Callable[[], Found]) -> SearchAnswer:
+        """Returns the answer to a search, which waits for a worker."""
         try:
-            current = searcher.index.current()
-        except UserError as error:
-            raise HTTPException(503, "the index does not answer") from error
-        if current and current.model != searcher.version.model:
-            # The old model's pictures still answer right; a restart follows the switch.
-            return {"status": "ok", "note": "the index was switched to another model; restart"}
-        return {"status": "ok"}
-
-    @app.get("/metrics", summary="Prometheus metrics", tags=["operation"])
-    def tell_metrics() -> Response:
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def _add_pictures(
-    app: FastAPI,
-    searcher: Searcher,
-    pictures: PictureSource,
-    examples: list[Callable[[], bytes]],
-) -> None:
-    jpeg: dict[int | str, dict[str, Any]] = {
-        200: {"content": {"image/jpeg": {}}},
-        404: {"description": "no such picture"},
-    }
-
-    @app.get(
-        "/pictures/{key}",
-        summary="A picture of the index",
-        tags=["pictures"],
-        response_class=Response,
-        responses=jpeg,
-    )
-    def picture(key: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Response:
-        known = searcher.picture(key)
-        found = pictures.jpeg(known) if known else None
-        if found is None:
-            raise HTTPException(404, "no such picture")
-        return Response(found, media_type="image/jpeg", headers=_KEPT)
-
-    @app.get(
-        "/examples/{number}",
-        summary="A picture to try the search with",
-        tags=["pictures"],
-        response_class=Response,
-        responses=jpeg,
-    )
-    def example(number: Annotated[int, Path(ge=0, le=10_000)]) -> Response:
-        if number >= len(examples):
-            raise HTTPException(404, "no such example")
-        return Response(examples[number](), media_type="image/jpeg", headers=_KEPT)
-
-
-def _add_searches(
-    app: FastAPI, searcher: Searcher, limits: Limits, metrics: Metrics, examples: int
-) -> None:
-    pool = concurrent.futures.ThreadPoolExecutor(limits.workers, "search")
-    responses: dict[int | str, dict[str, Any]] = {
-        401: {"description": "an API key is needed"},
-        413: {"description": "the picture is too large"},
-        422: {"description": "no usable picture, or a wrong parameter"},
-        429: {"description": "too many searches from this client; see Retry-After"},
-        503: {"description": "too many searches at once; see Retry-After"},
-    }
-
-    async def answer(request: Request, search: Callable[[], Found]) -> SearchAnswer:
-        try:
-            found = await asyncio.get_running_loop().run_in_executor(pool, search)
+            found = await asyncio.get_running_loop().run_in_executor(self.pool, ask)
         except UnknownPicture as error:
             raise HTTPException(404, str(error)) from error
         except (RejectedPicture, NoGarment, UnknownVertical) as error:
@@ -226,108 +134,181 @@ def _add_searches(
             LOGGER.error("the search cannot be answered: %s", error)
             raise HTTPException(503, "the index or the model does not answer") from error
         for step, seconds in found.seconds.items():
-            metrics.step_seconds.labels(step).observe(seconds)
+            self.metrics.step_seconds.labels(step).observe(seconds)
         request.state.about = {"vertical": found.vertical, "hits": len(found.hits)}
-        return _answer(found, searcher.version.model)
+        return _answer(found, self.searcher.version.model)
 
-    @app.get("/api/info", summary="What the service knows and allows", tags=["search"])
-    async def info() -> InfoAnswer:
-        version = searcher.version
-        return InfoAnswer(
-            verticals=list(version.verticals),
-            pictures=version.pictures,
-            model=version.model,
-            predicts=searcher.predicts,
-            routing_confidence=searcher.routing_confidence,
-            examples=examples,
-            max_bytes=limits.max_bytes,
-            max_pixels=limits.max_pixels,
-            version=__version__,
-        )
 
-    @app.post("/api/search", summary="Search by a picture", tags=["search"], responses=responses)
-    async def search(
-        request: Request,
-        file: Annotated[
-            UploadFile, File(description="JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF")
-        ],
-        box: Annotated[
-            str, Form(max_length=200, description="x_min,y_min,x_max,y_max: pixels, upright")
-        ] = "",
-        vertical: Annotated[
-            str,
-            Form(max_length=1024, description="to search in; by default what all_verticals says"),
-        ] = "",
-        all_verticals: Annotated[
-            Optional[bool],  # noqa: UP045
-            Form(
-                description="true: search in all; false: in the predicted one; by default in the "
-                "predicted one from the routing confidence on, otherwise in all"
-            ),
-        ] = None,
-        k: Annotated[int, Form(ge=1, le=MOST_HITS, description="items to find")] = 12,
-    ) -> SearchAnswer:
-        try:
-            wanted = parse_box(box)
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from error
-        encoded = await file.read(limits.max_bytes + 1)
-        if len(encoded) > limits.max_bytes:
-            raise HTTPException(
-                413, f"the picture is too large; allowed are {limits.max_bytes / 1e6:g} MB"
-            )
-        return await answer(
-            request,
-            functools.partial(
-                searcher.search_bytes,
-                encoded,
-                k,
-                box=wanted,
-                vertical=vertical or None,
-                all_verticals=all_verticals,
-            ),
-        )
+def _parts(request: Request) -> _Parts:
+    parts: _Parts = request.app.state.parts
+    return parts
 
-    @app.get(
-        "/api/similar",
-        summary="Search by a picture of the index",
-        tags=["search"],
-        responses={404: {"description": "no such picture"}, **responses},
+
+_Asked = Annotated[_Parts, Depends(_parts)]
+
+
+def create_app(
+    searcher: Searcher,
+    read_picture: Callable[[IndexedPicture], bytes | None],
+    *,
+    limits: Limits,
+    examples: Sequence[Callable[[], bytes]] = (),
+) -> FastAPI:
+    """Makes the service.
+
+    Args:
+      searcher: that answers.
+      read_picture: gives an image of the index as JPEG; None if it is not there.
+      limits: what is allowed.
+      examples: each gives the JPEG of an image to try.
+    """
+    # Their pages load scripts from elsewhere, which the page's policy forbids.
+    app = FastAPI(
+        title="apparel_embed visual search",
+        version=__version__,
+        description="Finds the garments of a catalogue that look like the one in a picture.",
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: generate_unique_id(route).lstrip("_"),
     )
-    async def similar(
-        request: Request,
-        key: Annotated[str, Query(pattern="^[0-9a-f]{32}$", description="of the picture")],
-        vertical: Annotated[
-            str, Query(max_length=1024, description="to search in; by default the picture's own")
-        ] = "",
-        all_verticals: Annotated[bool, Query(description="search in all")] = False,
-        k: Annotated[int, Query(ge=1, le=MOST_HITS, description="items to find")] = 12,
-    ) -> SearchAnswer:
-        return await answer(
-            request,
-            functools.partial(
-                searcher.search_key,
-                key,
-                k,
-                vertical=vertical or None,
-                all_verticals=all_verticals,
-            ),
-        )
+    metrics, pool = Metrics(), ThreadPoolExecutor(limits.workers, "search")
+    metrics.pictures.set(searcher.version.pictures)
+    app.state.parts = _Parts(searcher, read_picture, limits, examples, metrics, pool)
+    app.add_middleware(
+        Gate, limits=limits, refused=lambda reason: metrics.refused.labels(reason).inc()
+    )
+    app.add_middleware(Observe, metrics=metrics)
+    app.add_exception_handler(RequestValidationError, _tell_invalid)
+    for route, name in _PAGE.items():
+        app.add_api_route(route, _file_of_page(name), include_in_schema=False)
+    app.include_router(_ROUTER)
+    return app
+
+
+def _file_of_page(name: str) -> Callable[[], FileResponse]:
+    path = pathlib.Path(__file__).parent / "page" / name
+
+    def page() -> FileResponse:
+        return FileResponse(path)
+
+    return page
+
+
+@_ROUTER.get("/healthz", summary="Whether the process answers", tags=["operation"])
+async def _healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@_ROUTER.get(
+    "/readyz",
+    summary="Whether searches can be answered: the index does",
+    tags=["operation"],
+    responses={503: {"description": "the index does not answer"}},
+)
+def _readyz(parts: _Asked) -> dict[str, str]:
+    try:
+        current = parts.searcher.index.current()
+    except UserError as error:
+        raise HTTPException(503, "the index does not answer") from error
+    if current and current.model != parts.searcher.version.model:
+        # The old model's images still answer right; a restart follows the switch.
+        return {"status": "ok", "note": "the index was switched to another model; restart"}
+    return {"status": "ok"}
+
+
+@_ROUTER.get("/metrics", summary="Prometheus metrics", tags=["operation"])
+def _tell_metrics(parts: _Asked) -> Response:
+    return Response(generate_latest(parts.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@_ROUTER.get("/pictures/{key}", summary="A picture of the index", **_JPEG)
+def _picture(parts: _Asked, key: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Response:
+    known = parts.searcher.picture(key)
+    found = parts.read_picture(known) if known else None
+    if found is None:
+        raise HTTPException(404, "no such picture")
+    return Response(found, media_type="image/jpeg", headers=_KEPT)
+
+
+@_ROUTER.get("/examples/{number}", summary="A picture to try the search with", **_JPEG)
+def _example(parts: _Asked, number: Annotated[int, Path(ge=0, le=10_000)]) -> Response:
+    if number >= len(parts.examples):
+        raise HTTPException(404, "no such example")
+    return Response(parts.examples[number](), media_type="image/jpeg", headers=_KEPT)
+
+
+@_ROUTER.get("/api/info", summary="What the service knows and allows", tags=["search"])
+async def _info(parts: _Asked) -> InfoAnswer:
+    version = parts.searcher.version
+    return InfoAnswer(
+        verticals=list(version.verticals),
+        pictures=version.pictures,
+        model=version.model,
+        predicts=parts.searcher.predicts,
+        routing_confidence=parts.searcher.routing_confidence,
+        examples=len(parts.examples),
+        max_bytes=parts.limits.max_bytes,
+        max_pixels=parts.limits.max_pixels,
+        version=__version__,
+    )
+
+
+@_ROUTER.post("/api/search", summary="Search by a picture", tags=["search"], responses=_REFUSALS)
+async def _search(
+    request: Request,
+    parts: _Asked,
+    file: Annotated[UploadFile, File(description="JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF")],
+    box: Annotated[
+        str, Form(max_length=200, description="x_min,y_min,x_max,y_max: pixels, upright")
+    ] = "",
+    vertical: Annotated[
+        str, Form(max_length=1024, description="to search in; by default what all_verticals says")
+    ] = "",
+    all_verticals: Annotated[
+        Optional[bool],  # noqa: UP045
+        Form(
+            description="true: search in all; false: in the predicted one; by default in the "
+            "predicted one from the routing confidence on, otherwise in all"
+        ),
+    ] = None,
+    k: Annotated[int, Form(ge=1, le=MOST_HITS, description="items to find")] = 12,
+) -> SearchAnswer:
+    try:
+        wanted = parse_box(box)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
+    encoded = await file.read()
+    if len(encoded) > parts.limits.max_bytes:
+        raise HTTPException(413, too_large(parts.limits))
+    arguments = encoded, k, wanted, vertical or None, all_verticals
+    return await parts.search(request, lambda: parts.searcher.search_bytes(*arguments))
+
+
+@_ROUTER.get(
+    "/api/similar",
+    summary="Search by a picture of the index",
+    tags=["search"],
+    responses={404: {"description": "no such picture"}, **_REFUSALS},
+)
+async def _similar(
+    request: Request,
+    parts: _Asked,
+    key: Annotated[str, Query(pattern="^[0-9a-f]{32}$", description="of the picture")],
+    vertical: Annotated[
+        str, Query(max_length=1024, description="to search in; by default the picture's own")
+    ] = "",
+    all_verticals: Annotated[bool, Query(description="search in all")] = False,
+    k: Annotated[int, Query(ge=1, le=MOST_HITS, description="items to find")] = 12,
+) -> SearchAnswer:
+    arguments = key, k, vertical or None, all_verticals
+    return await parts.search(request, lambda: parts.searcher.search_key(*arguments))
 
 
 def _answer(found: Found, model: str) -> SearchAnswer:
     times = {step: round(1000 * seconds, 2) for step, seconds in found.seconds.items()}
+    hits = [(dataclasses.asdict(hit.picture), round(hit.distance, 6)) for hit in found.hits]
     return SearchAnswer(
-        hits=[
-            HitAnswer(
-                key=hit.picture.key,
-                item=hit.picture.item,
-                vertical=hit.picture.vertical,
-                picture=hit.picture.picture,
-                distance=round(hit.distance, 6),
-            )
-            for hit in found.hits
-        ],
+        hits=[HitAnswer(**picture, distance=distance) for picture, distance in hits],
         vertical=found.vertical,
         predicted=found.predicted,
         why=found.why,
@@ -341,15 +322,10 @@ async def _tell_invalid(request: Request, error: Exception) -> JSONResponse:
     """Says in one line what is wrong, without the input, which may be no text at all."""
     del request
     assert isinstance(error, RequestValidationError)
-    told = [
-        f"{'.'.join(str(part) for part in one['loc'][1:]) or one['loc'][0]}: {_reason(one)}"
-        for one in error.errors()
-    ]
+    told = []
+    for one in error.errors():
+        # A part of a form without a file name is no file, for which pydantic names a Python class.
+        is_file = "UploadFile" in one["msg"]
+        reason = "is no file; send it with a file name" if is_file else one["msg"]
+        told.append(f"{'.'.join(map(str, one['loc'][1:])) or one['loc'][0]}: {reason}")
     return JSONResponse({"detail": "; ".join(told)[:1000]}, 422)
-
-
-def _reason(error: dict[str, Any]) -> str:
-    # A part of a form without a file name is no file, for which pydantic names a Python class.
-    if "UploadFile" in error["msg"]:
-        return "is no file; send it with a file name"
-    return str(error["msg"])

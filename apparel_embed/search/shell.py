@@ -10,8 +10,7 @@ from rich.table import Table
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import plain_text
 from apparel_embed.data.pictures import RejectedPicture
-from apparel_embed.search.boxes import parse_box
-from apparel_embed.search.searcher import Found, NoGarment, Searcher, UnknownVertical
+from apparel_embed.search.searcher import Found, NoGarment, Searcher, UnknownVertical, parse_box
 
 
 def search_file(
@@ -22,26 +21,14 @@ def search_file(
     vertical: str | None = None,
     all_verticals: bool | None = None,
 ) -> Found:
-    """Searches by a picture file.
-
-    Args:
-      searcher: that answers.
-      path: of the picture.
-      k: how many items.
-      box_text: `x_min,y_min,x_max,y_max`, or "" for the whole picture.
-      vertical: to search in; None for what `all_verticals` says.
-      all_verticals: as for `Searcher.search_bytes`.
+    """Searches by an image file as `Searcher.search_bytes` does; the box is that of `parse_box`.
 
     Raises:
-      UserError: no usable picture, box or vertical.
+      UserError: no usable image, box or vertical.
     """
     try:
         return searcher.search_bytes(
-            path.read_bytes(),
-            k,
-            box=parse_box(box_text),
-            vertical=vertical,
-            all_verticals=all_verticals,
+            path.read_bytes(), k, parse_box(box_text), vertical, all_verticals
         )
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -59,10 +46,8 @@ def table_of(found: Found) -> str:
     for heading in ("", "item", "vertical", "distance", "picture"):
         table.add_column(heading, justify="right" if heading in ("", "distance") else "left")
     for place, hit in enumerate(found.hits, 1):
-        picture = hit.picture
-        table.add_row(
-            str(place), picture.item, picture.vertical, f"{hit.distance:.3f}", picture.picture
-        )
+        one, distance = hit.picture, f"{hit.distance:.3f}"
+        table.add_row(str(place), one.item, one.vertical, distance, one.picture)
     where = found.vertical or "all verticals"
     times = ", ".join(f"{step} {1000 * value:.0f} ms" for step, value in found.seconds.items())
     return plain_text(table, f"in {where} ({found.why}); {times}")

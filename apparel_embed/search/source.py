@@ -1,4 +1,4 @@
-"""Reads what an index is filled with: a prepared dataset's gallery, or embeddings made before."""
+"""What an index is filled with: a prepared dataset's gallery, or embeddings made before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from apparel_embed.data.manifest import SPLITS
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.text_tables import as_texts
 from apparel_embed.evaluation.embeddings import read_embeddings
-from apparel_embed.search.version import IndexedPicture
+from apparel_embed.search.index import IndexedPicture
 from apparel_embed.serving.local import LocalModel
 
 GALLERY = ("gallery", "both")
@@ -58,11 +58,9 @@ class IndexSource:
 
 
 def picture_key(picture: str, box: tuple[float, ...] | None = None) -> str:
-    """Returns what identifies a picture in the index, however often it is built.
+    """Returns what identifies an image in the index, by its path or URI in the manifest.
 
-    Args:
-      picture: path or URI as the manifest has it.
-      box: x_min, y_min, x_max, y_max: a photograph of several garments has several boxes.
+    A photograph of several garments has several boxes: x_min, y_min, x_max, y_max.
     """
     text = picture if box is None else f"{picture}\n{','.join(f'{edge:g}' for edge in box)}"
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
@@ -70,35 +68,22 @@ def picture_key(picture: str, box: tuple[float, ...] | None = None) -> str:
 
 def dataset_pictures(dataset: PreparedDataset, records: np.ndarray) -> list[IndexedPicture]:
     """Returns what the index keeps of records."""
-    boxes = np.stack([dataset.column(edge) for edge in _BOX], axis=1).astype(float)
-    images, items, verticals = (dataset.column(name) for name in ("image", "item_id", "vertical"))
-    return [
-        IndexedPicture(
-            key=picture_key(
-                images[record], None if np.isnan(boxes[record]).any() else tuple(boxes[record])
-            ),
-            picture=images[record],
-            item=items[record],
-            vertical=verticals[record],
-            record=int(record),
-        )
-        for record in records
-    ]
+    columns = (dataset.column(name)[records] for name in (*_NAMES, *_BOX))
+    pictures = []
+    for record, image, item, vertical, *edges in zip(records, *columns):
+        box = None if np.isnan(np.array(edges, float)).any() else tuple(map(float, edges))
+        pictures.append(IndexedPicture(picture_key(image, box), image, item, vertical, int(record)))
+    return pictures
 
 
 def gallery_records(dataset: PreparedDataset, splits: tuple[str, ...] = ()) -> np.ndarray:
-    """Returns the records to be found: int64, ascending.
-
-    Args:
-      dataset: where they are.
-      splits: of these only; () for all but those without label.
+    """Returns the records to be found, of some splits or of all with labels: int64, ascending.
 
     Raises:
       UserError: if there is none.
     """
-    chosen = [
-        dataset.select(split=split, roles=GALLERY) for split in splits or ("train", "val", "test")
-    ]
+    splits = splits or ("train", "val", "test")
+    chosen = [dataset.select(split=split, roles=GALLERY) for split in splits]
     records = np.unique(np.concatenate(chosen))
     if not len(records):
         raise UserError(f"{dataset.directory}: no record with role gallery or both in these splits")
@@ -134,10 +119,7 @@ def stored_records(dataset: PreparedDataset, records: np.ndarray, path: Path) ->
 
 
 def bulk_rows(path: Path) -> Rows:
-    """Yields what bulk embedding has written: `image`, `item_id`, `vertical` and `embedding`.
-
-    Args:
-      path: a Parquet file, or a directory of some.
+    """Yields what bulk embedding has written into a Parquet file, or a directory of some.
 
     Raises:
       UserError: if a column is missing, or a value is not what is allowed.
@@ -165,38 +147,36 @@ def bulk_rows(path: Path) -> Rows:
 def _bulk_batch(
     batch: pa.RecordBatch, file: Path, first: int
 ) -> tuple[list[IndexedPicture], np.ndarray]:
-    """Returns the pictures and embeddings of some rows, the first of which has number `first`."""
+    """Returns the images and embeddings of some rows, the first of which has number `first`."""
     boxed = _BOX if all(edge in batch.schema.names for edge in _BOX) else ()
-    table = pa.Table.from_batches([batch]).select([*_NAMES, *boxed])
     # By the rules of a manifest, so that names agree with its.
-    table = as_texts(file, table, first)
-    texts = {name: table[name].to_pylist() for name in table.column_names}
+    texts = as_texts(file, pa.Table.from_batches([batch]).select([*_NAMES, *boxed]), first)
+    rows = zip(*(column.to_pylist() for column in texts.columns))
     pictures: list[IndexedPicture] = []
     embeddings: list[list[float]] = []
-    for place, embedding in enumerate(batch.column("embedding").to_pylist()):
-        where = f"{file}: row {first + place}"
+    vectors = batch.column("embedding").to_pylist()
+    for row, (names, embedding) in enumerate(zip(rows, vectors), first):
         # Bulk embedding leaves out what the model could not embed.
         if not embedding:
             continue
-        image, item, vertical = (texts[name][place].strip() for name in _NAMES)
-        for name, value in (("image", image), ("vertical", vertical)):
-            if not value:
-                raise UserError(f"{where}: column {name!r} is missing; a text is needed")
-        key = picture_key(image, _box([texts[edge][place] for edge in boxed], where))
+        image, item, vertical = (name.strip() for name in names[:3])
+        length = len(embeddings[0] if embeddings else embedding)
+        wrong = ""
+        if not image or not vertical:
+            wrong = f"{'vertical' if image else 'image'!r} is missing; a text is needed"
+        elif len(embedding) != length:
+            wrong = f"'embedding' has {len(embedding)} numbers; the rows before have {length}"
+        elif not all(isinstance(number, (int, float)) for number in embedding):
+            wrong = "'embedding' has what is no number"
+        if wrong:
+            raise UserError(f"{file}: row {row}: column {wrong}")
+        key = picture_key(image, _box(names[3:], f"{file}: row {row}"))
         pictures.append(IndexedPicture(key, image, item, vertical))
-        if embeddings and len(embedding) != len(embeddings[0]):
-            raise UserError(
-                f"{where}: column 'embedding' has {len(embedding)} numbers; the rows before have "
-                f"{len(embeddings[0])}"
-            )
-        if not all(isinstance(number, (int, float)) for number in embedding):
-            raise UserError(f"{where}: column 'embedding' has what is no number")
         embeddings.append(embedding)
     return pictures, _unit(np.array(embeddings, np.float32)) if pictures else np.empty((0, 0))
 
 
 def _box(edges: Sequence[str], where: str) -> tuple[float, ...] | None:
-    """Returns a box of texts; None where an edge is missing."""
     if not edges or "" in edges:
         return None
     try:

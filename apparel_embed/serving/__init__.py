@@ -1,6 +1,6 @@
 """SavedModel export, and what asks it for embeddings: in this process or a server.
 
-A client imports no TensorFlow; one by gRPC does so when it connects.
+A client imports no TensorFlow; one by gRPC does so when it asks.
 """
 
 from __future__ import annotations
@@ -8,41 +8,23 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from apparel_embed.serving.client import Client, ClientConfig
-from apparel_embed.serving.embeddings import Embeddings
-from apparel_embed.serving.errors import (
-    DeadlineExceeded,
-    ModelNotFound,
-    NotAPicture,
-    PictureError,
-    PictureTooLarge,
-    RequestRefused,
-    ServerUnavailable,
-    ServingError,
-    WrongAnswer,
-)
-from apparel_embed.serving.pictures import PictureLimits, to_servable
+from apparel_embed.serving.client import Client as Client
+from apparel_embed.serving.client import ClientConfig as ClientConfig
+from apparel_embed.serving.embeddings import Embeddings as Embeddings
+from apparel_embed.serving.embeddings import PictureLimits as PictureLimits
+from apparel_embed.serving.embeddings import to_servable as to_servable
+from apparel_embed.serving.errors import DeadlineExceeded as DeadlineExceeded
+from apparel_embed.serving.errors import ModelNotFound as ModelNotFound
+from apparel_embed.serving.errors import NotAPicture as NotAPicture
+from apparel_embed.serving.errors import PictureError as PictureError
+from apparel_embed.serving.errors import PictureTooLarge as PictureTooLarge
+from apparel_embed.serving.errors import RequestRefused as RequestRefused
+from apparel_embed.serving.errors import ServerUnavailable as ServerUnavailable
+from apparel_embed.serving.errors import ServingError as ServingError
+from apparel_embed.serving.errors import WrongAnswer as WrongAnswer
 
 if TYPE_CHECKING:
-    from apparel_embed.serving.local import LocalModel
-
-__all__ = [
-    "Client",
-    "ClientConfig",
-    "DeadlineExceeded",
-    "Embeddings",
-    "LocalModel",
-    "ModelNotFound",
-    "NotAPicture",
-    "PictureError",
-    "PictureLimits",
-    "PictureTooLarge",
-    "RequestRefused",
-    "ServerUnavailable",
-    "ServingError",
-    "WrongAnswer",
-    "to_servable",
-]
+    from apparel_embed.serving.local import LocalModel as LocalModel
 
 
 def __getattr__(name: str) -> Any:

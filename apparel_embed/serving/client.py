@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import check_settings, setting
-from apparel_embed.serving.embeddings import Embeddings, embed_in_batches
-from apparel_embed.serving.errors import WrongAnswer
-from apparel_embed.serving.pictures import PictureLimits
+from apparel_embed.common.text import one_line
+from apparel_embed.serving.embeddings import PictureLimits, ServedModel
+from apparel_embed.serving.errors import (
+    DeadlineExceeded,
+    ModelNotFound,
+    RequestRefused,
+    ServerUnavailable,
+    ServingError,
+    WrongAnswer,
+)
 
 MODEL_NAME = "apparel_embed"
 """By which the model is known to a server."""
+
+_UNAVAILABLE = (429, 502, 503, 504)
+# What gRPC's codes and HTTP's status mean.
+_ERRORS: dict[str | int, type[ServingError]] = {
+    **dict.fromkeys(("UNAVAILABLE", "RESOURCE_EXHAUSTED", *_UNAVAILABLE), ServerUnavailable),
+    **dict.fromkeys(("DEADLINE_EXCEEDED", 408), DeadlineExceeded),
+    **dict.fromkeys(("NOT_FOUND", 404), ModelNotFound),
+    **dict.fromkeys(("INVALID_ARGUMENT", "FAILED_PRECONDITION", 400, 412, 413), RequestRefused),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +46,7 @@ class ClientConfig:
     Attributes:
       deadline: seconds to wait for a batch, above 0; by REST, for each attempt.
       secure: whether gRPC is encrypted; REST is by an address of https://.
-      limits: what pictures are taken.
+      limits: what images are taken.
 
     Example:
       >>> ClientConfig(deadline=2.0, attempts=1).batch_size
@@ -34,10 +57,8 @@ class ClientConfig:
     version: int | None = setting(None, "version of the model; by default the newest", 1)
     deadline: float = setting(10.0, "seconds to wait for an answer", 0.001)
     attempts: int = setting(4, "how often a server that is unavailable is asked", 1, 5)
-    batch_size: int = setting(32, "pictures in a request", 1)
-    batch_bytes: int = setting(
-        16 * 2**20, "bytes in a request, unless a single picture has more", 1
-    )
+    batch_size: int = setting(32, "images in a request", 1)
+    batch_bytes: int = setting(16 * 2**20, "bytes in a request, unless a single image has more", 1)
     secure: bool = setting(False, "encrypt gRPC; for REST give an https:// address")
     limits: PictureLimits = PictureLimits()
 
@@ -45,8 +66,8 @@ class ClientConfig:
         check_settings(self)
 
 
-class Client:
-    """Embeds encoded pictures by a server; may be used by several threads.
+class Client(ServedModel):
+    """Embeds encoded images by a server; may be used by several threads.
 
     Args:
       address: `host:port` for gRPC, `http://host:port` or `https://...` for REST.
@@ -64,17 +85,10 @@ class Client:
     """
 
     def __init__(self, address: str, config: ClientConfig = ClientConfig()) -> None:
-        self._address, self._config = address, config
-        self._transport: RestTransport | GrpcTransport
-        # gRPC needs a package that REST does not.
-        if address.startswith(("http://", "https://")):
-            from apparel_embed.serving.rest_transport import RestTransport
-
-            self._transport = RestTransport(address, config)
-        else:
-            from apparel_embed.serving.grpc_transport import GrpcTransport
-
-            self._transport = GrpcTransport(address, config)
+        super().__init__(config.limits, config.batch_size, config.batch_bytes)
+        self._address = address
+        is_rest = address.startswith(("http://", "https://"))
+        self._transport: _Transport = (_Rest if is_rest else _Grpc)(address, config)
         self._verticals: tuple[str, ...] | None = None
 
     def __enter__(self) -> Client:
@@ -97,53 +111,158 @@ class Client:
             self.embed([])
         return self._verticals or ()
 
-    def embed(self, pictures: Sequence[bytes]) -> Embeddings:
-        """Embeds encoded pictures, any number.
-
-        Args:
-          pictures: files' bytes, of any format that Pillow reads; what is no picture, or too large
-            a one, is answered as not valid and harms no other.
-
-        Returns:
-          Embeddings float32 [n, dim] of unit length, whether there was a picture bool [n], and the
-          probabilities of verticals float32 [n, verticals], or None without a vertical head.
-
-        Raises:
-          ServingError: if the server cannot be asked, as one of its kinds: ServerUnavailable,
-            DeadlineExceeded, ModelNotFound, RequestRefused, WrongAnswer.
-        """
-        return embed_in_batches(
-            pictures,
-            self._predict,
-            limits=self._config.limits,
-            batch_size=self._config.batch_size,
-            batch_bytes=self._config.batch_bytes,
-        )
-
     def _predict(self, pictures: list[bytes]) -> dict[str, np.ndarray]:
         answer = self._transport.predict(pictures)
-        found = {}
-        for name, kind, rank in (("embedding", np.float32, 2), ("valid", bool, 1)):
+        names = answer["vertical_name"][0] if {"vertical", "vertical_name"} <= set(answer) else ()
+        kinds: dict[str, type] = {"embedding": np.float32, "valid": bool}
+        kinds |= {"vertical": np.float32} if len(names) else {}
+        found: dict[str, np.ndarray] = {}
+        for name, kind in kinds.items():
             if name not in answer:
                 raise WrongAnswer(f"{self._address}: the answer has no {name!r}")
-            found[name] = np.asarray(answer[name], kind)
-            if found[name].ndim != rank or len(found[name]) != len(pictures):
+            value = found[name] = np.asarray(answer[name], kind)
+            columns = {"valid": (), "vertical": (len(names),)}.get(name, value.shape[1:] or (1,))
+            if value.ndim > 2 or value.shape != (len(pictures), *columns):
                 raise WrongAnswer(
-                    f"{self._address}: {name!r} of shape {found[name].shape} for "
-                    f"{len(pictures)} pictures"
+                    f"{self._address}: {name!r} of shape {value.shape} for {len(pictures)} "
+                    f"pictures and {len(names)} verticals"
                 )
-        if "vertical" in answer and "vertical_name" in answer:
-            found["vertical"] = np.asarray(answer["vertical"], np.float32)
-            names = [
-                name.decode() if isinstance(name, bytes) else name
-                for name in answer["vertical_name"][0]
-            ]
-            if found["vertical"].shape != (len(pictures), len(names)):
-                raise WrongAnswer(
-                    f"{self._address}: 'vertical' of shape {found['vertical'].shape} for "
-                    f"{len(pictures)} pictures and {len(names)} verticals"
-                )
-            self._verticals = tuple(names)
-        else:
-            self._verticals = ()
+        self._verticals = tuple(
+            name.decode() if isinstance(name, bytes) else str(name) for name in names
+        )
         return found
+
+
+class _Transport(Protocol):
+    """A way to ask a server."""
+
+    def predict(self, pictures: list[bytes]) -> Mapping[str, Any]:
+        """Returns the outputs of `serving_default`; raises a ServingError of its kind."""
+
+    def close(self) -> None:
+        """Closes connections."""
+
+
+class _Rest:
+    """TensorFlow Serving's REST API."""
+
+    def __init__(self, address: str, config: ClientConfig) -> None:
+        version = "" if config.version is None else f"/versions/{config.version}"
+        self._address, self._deadline = address, config.deadline
+        self._url = f"{address.rstrip('/')}/v1/models/{config.model_name}{version}:predict"
+        retry = Retry(
+            total=config.attempts - 1,
+            # What was sent and not answered in time is not sent again: the deadline has passed.
+            read=False,
+            backoff_factor=0.1,
+            backoff_max=2,
+            status_forcelist=_UNAVAILABLE,
+            allowed_methods={"POST"},
+            raise_on_status=False,
+        )
+        self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
+
+    def predict(self, pictures: list[bytes]) -> Mapping[str, Any]:
+        instances = [{"image_bytes": {"b64": base64.b64encode(one).decode()}} for one in pictures]
+        request: dict[str, Any] = {"signature_name": "serving_default", "instances": instances}
+        try:
+            answer = self._session.post(self._url, json=request, timeout=self._deadline)
+        except requests.Timeout as error:
+            raise DeadlineExceeded(f"{self._address}: no answer in {self._deadline:g} s") from error
+        except requests.ConnectionError as error:
+            raise ServerUnavailable(f"{self._address}: no connection ({error})") from error
+        except requests.RequestException as error:
+            raise UserError(f"{self._address}: no address of a server ({error})") from error
+        try:
+            found = answer.json()
+        except ValueError:
+            found = None
+        if not answer.ok:
+            reason = found.get("error") if isinstance(found, dict) else None
+            kind = _ERRORS.get(answer.status_code, ServingError)
+            details = one_line(reason or answer.reason)
+            raise kind(f"{self._address}: status {answer.status_code}: {details}")
+        try:
+            rows = found["predictions"]
+            return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise WrongAnswer(
+                f"{self._address}: the answer is no predictions ({error!r})"
+            ) from error
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class _Grpc:
+    """TensorFlow Serving's PredictionService; imports what REST does not need."""
+
+    def __init__(self, address: str, config: ClientConfig) -> None:
+        try:
+            import grpc
+            from tensorflow_serving.apis import prediction_service_pb2_grpc
+        except ImportError as error:
+            raise UserError(
+                "asking by gRPC needs the package tensorflow-serving-api: pip install "
+                "'apparel_embed[serving]', or name an address of http://"
+            ) from error
+
+        self._address, self._config = address, config
+        options = [
+            # An answer of many embeddings is longer than the 4 MB that are allowed by default.
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+            ("grpc.service_config", _service_config(config.attempts)),
+        ]
+        if config.secure:
+            self._channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
+        else:
+            self._channel = grpc.insecure_channel(address, options)
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+
+    def predict(self, pictures: list[bytes]) -> Mapping[str, Any]:
+        import grpc
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2
+
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = self._config.model_name
+        request.model_spec.signature_name = "serving_default"
+        if self._config.version is not None:
+            request.model_spec.version.value = self._config.version
+        request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(pictures, tf.string))
+        try:
+            answer = self._stub.Predict(request, timeout=self._config.deadline)
+        except grpc.RpcError as error:
+            code = error.code().name
+            details = one_line(error.details() or "")
+            raise _ERRORS.get(code, ServingError)(f"{self._address}: {code}: {details}") from error
+        except ValueError as error:
+            raise UserError(f"{self._address}: no address of a server ({error})") from error
+        try:
+            return {name: tf.make_ndarray(values) for name, values in answer.outputs.items()}
+        except (TypeError, ValueError) as error:
+            raise WrongAnswer(f"{self._address}: the answer cannot be read ({error})") from error
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def _service_config(attempts: int) -> str:
+    """Returns gRPC's own retry policy, as JSON."""
+    method: dict[str, Any] = {"name": [{"service": "tensorflow.serving.PredictionService"}]}
+    # A policy of one attempt is refused: without, there is one.
+    if attempts > 1:
+        method["retryPolicy"] = {
+            "maxAttempts": attempts,
+            "initialBackoff": "0.1s",
+            "maxBackoff": "2s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        }
+    return json.dumps({"methodConfig": [method]})

@@ -215,7 +215,8 @@ def _decode_gif(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
 def _decode_bmp(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
     header = read_bytes(encoded, 0, 34)
     header_size = little_endian(header[14:18])
-    width, height = (_signed(little_endian(header[at : at + 4])) for at in (18, 22))
+    sides = tf.io.decode_raw(tf.strings.substr(encoded, 18, 8), tf.int32, fixed_length=8)
+    width, height = tf.unstack(tf.cast(sides, tf.int64))
     bits, compression = little_endian(header[28:30]), little_endian(header[30:34])
     is_plain = (compression == 0) & (header_size >= 40) & (header_size <= 124)
     is_plain &= (bits == 8) | (bits == 24) | (bits == 32)
@@ -241,11 +242,6 @@ def _only_if(condition: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
     Other than by an assertion, no decoder can start before the condition is known.
     """
     return tf.where(condition, encoded, b"")
-
-
-def _signed(number: tf.Tensor) -> tf.Tensor:
-    """Returns the number of 32 bits with a sign that was read as one without."""
-    return number - tf.where(number >= 1 << 31, tf.constant(1 << 32, tf.int64), 0)
 
 
 def _compose(colour: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:

@@ -1,24 +1,56 @@
-"""What a served model answers, whether it runs in this process or elsewhere."""
+"""What a served model is sent and answers, whether it runs in this process or elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import abc
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from apparel_embed.serving.errors import PictureError
-from apparel_embed.serving.pictures import PictureLimits, to_servable
+from apparel_embed.common.errors import UserError
+from apparel_embed.data.pictures import (
+    LARGEST_MAX_PIXELS,
+    PictureSettings,
+    RejectedPicture,
+    is_plain_picture,
+    prepare_picture,
+)
+from apparel_embed.serving.errors import NotAPicture, PictureError, PictureTooLarge
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureLimits:
+    """What images are taken, and how large they are sent; all are 1 or more.
+
+    Attributes:
+      max_bytes: larger files are refused.
+      max_pixels: images of more are refused before they are decoded here, up to LARGEST_MAX_PIXELS.
+      sent_bytes: larger files are converted, to be sent faster.
+      sent_side: longest side of a converted image in pixels.
+    """
+
+    max_bytes: int = 20 * 2**20
+    max_pixels: int = 50_000_000
+    sent_bytes: int = 2**20
+    sent_side: int = 1024
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            most = LARGEST_MAX_PIXELS if name == "max_pixels" else 2**31 - 1
+            if not 1 <= value <= most:
+                raise UserError(f"{name} is {value}; allowed is 1 to {most}")
 
 
 class Embeddings(NamedTuple):
-    """The answer to a list of pictures, in their order.
+    """The answer to a list of images, in their order.
 
     Attributes:
-      embeddings: float32 [n, dim], of unit length; zeros where a picture is not valid.
-      valid: bool [n], whether there was a picture that could be embedded.
-      vertical_scores: float32 [n, verticals], the probability of every vertical, zeros where a
-        picture is not valid; None if the model was exported without `--vertical_head`.
+      embeddings: float32 [n, dim], of unit length; zeros where an image is not valid.
+      valid: bool [n], whether there was an image that could be embedded.
+      vertical_scores: float32 [n, verticals], the probability of every vertical, zeros where an
+        image is not valid; None if the model was exported without `--vertical_head`.
     """
 
     embeddings: np.ndarray
@@ -26,52 +58,90 @@ class Embeddings(NamedTuple):
     vertical_scores: np.ndarray | None
 
 
-Predict = Callable[[list[bytes]], Mapping[str, np.ndarray]]
-"""From a batch of pictures to the outputs of `serving_default`, each with a row per picture."""
-
-
-def embed_in_batches(
-    pictures: Sequence[bytes],
-    predict: Predict,
-    *,
-    limits: PictureLimits,
-    batch_size: int,
-    batch_bytes: int,
-) -> Embeddings:
-    """Converts pictures where they need it, and asks for their embeddings batch by batch.
+class ServedModel(abc.ABC):
+    """An exported model, here or behind a server.
 
     Args:
-      pictures: files' bytes; what is no picture, or too large a one, harms no other.
-      predict: asks for one batch.
-      limits: what pictures are taken.
-      batch_size: pictures asked for at once, 1 or more.
-      batch_bytes: bytes asked for at once, unless a single picture has more.
+      limits: what images are taken.
+      batch_size: images asked for at once, 1 or more.
+      batch_bytes: bytes asked for at once, unless a single image has more.
     """
-    # Without a picture the model is asked for what is none, and so tells how long rows are.
-    sent = [_sent(picture, limits) for picture in pictures] or [b""]
-    found = [predict(batch) for batch in _batches(sent, batch_size, batch_bytes)]
-    joined = {
-        name: np.concatenate([one[name] for one in found])[: len(pictures)]
-        for name in ("embedding", "valid", "vertical")
-        if name in found[0]
-    }
-    return Embeddings(joined["embedding"], joined["valid"], joined.get("vertical"))
+
+    def __init__(self, limits: PictureLimits, batch_size: int, batch_bytes: int) -> None:
+        self._limits, self._batch_size, self._batch_bytes = limits, batch_size, batch_bytes
+
+    @property
+    @abc.abstractmethod
+    def verticals(self) -> tuple[str, ...]:
+        """Names of the verticals, in the order of `vertical_scores`; () if they are not known."""
+
+    @abc.abstractmethod
+    def _predict(self, pictures: list[bytes]) -> Mapping[str, np.ndarray]:
+        """Returns the outputs of `serving_default` for a batch, each with a row per image."""
+
+    def embed(self, pictures: Sequence[bytes]) -> Embeddings:
+        """Embeds encoded images, any number.
+
+        Args:
+          pictures: files' bytes, of any format that Pillow reads; what is no image, or too large
+            a one, is answered as not valid and harms no other.
+
+        Raises:
+          ServingError: if a server cannot be asked, as one of its kinds: ServerUnavailable,
+            DeadlineExceeded, ModelNotFound, RequestRefused, WrongAnswer.
+        """
+        # Without an image the model is asked for what is none, and so tells how long rows are.
+        sent = [self._sent(picture) for picture in pictures] or [b""]
+        found = [self._predict(batch) for batch in self._batches(sent)]
+        joined = {
+            name: np.concatenate([one[name] for one in found])[: len(pictures)]
+            for name in ("embedding", "valid", "vertical")
+            if name in found[0]
+        }
+        return Embeddings(joined["embedding"], joined["valid"], joined.get("vertical"))
+
+    def _sent(self, picture: bytes) -> bytes:
+        """Returns what is sent of an image: nothing, which is answered not valid, of some."""
+        try:
+            return to_servable(picture, self._limits)
+        except PictureError:
+            return b""
+
+    def _batches(self, pictures: Sequence[bytes]) -> Iterator[list[bytes]]:
+        batch: list[bytes] = []
+        for picture in pictures:
+            size = sum(map(len, batch)) + len(picture)
+            if batch and (len(batch) == self._batch_size or size > self._batch_bytes):
+                yield batch
+                batch = []
+            batch.append(picture)
+        yield batch
 
 
-def _sent(picture: bytes, limits: PictureLimits) -> bytes:
-    """Returns what is sent of a picture: nothing, which the model answers not valid, of some."""
+def to_servable(picture: bytes, limits: PictureLimits = PictureLimits()) -> bytes:
+    """Returns an image as a JPEG or PNG that the model decodes right, unchanged where it is one.
+
+    All others are converted as `prepare` does it: upright, on white, in sRGB. These are other
+    formats (WebP, AVIF, HEIC, TIFF, GIF, BMP ...), CMYK, images to be turned or with a colour
+    profile, and large files.
+
+    Args:
+      picture: a file's bytes.
+      limits: what is taken.
+
+    Raises:
+      PictureTooLarge: if it is beyond the limits.
+      NotAPicture: if it is none, or has to be converted and cannot be.
+    """
+    if len(picture) > limits.max_bytes:
+        raise PictureTooLarge(
+            f"picture of {len(picture):,} bytes: allowed are {limits.max_bytes:,}"
+        )
+    settings = PictureSettings(max_side=limits.sent_side, max_pixels=limits.max_pixels)
     try:
-        return to_servable(picture, limits)
-    except PictureError:
-        return b""
-
-
-def _batches(pictures: Sequence[bytes], batch_size: int, batch_bytes: int) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    for picture in pictures:
-        full = len(batch) == batch_size or sum(map(len, batch)) + len(picture) > batch_bytes
-        if batch and full:
-            yield batch
-            batch = []
-        batch.append(picture)
-    yield batch
+        if len(picture) <= limits.sent_bytes and is_plain_picture(picture, limits.max_pixels):
+            return picture
+        return prepare_picture(picture, settings).jpeg
+    except RejectedPicture as error:
+        kind = PictureTooLarge if "pixels" in str(error) else NotAPicture
+        raise kind(f"picture: {error}") from error

@@ -1,27 +1,80 @@
-"""What a SavedModel needs to be served by TensorFlow Serving: configurations, manifests, how to."""
+"""What is written beside a model: its card, warm-up requests, and what TensorFlow Serving needs."""
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
+import tensorflow as tf
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.serving.client import MODEL_NAME
 from apparel_embed.serving.decoding import DECODED_AT_ONCE
-from apparel_embed.serving.warm_up import BATCH_SIZES
 
 IMAGE = "tensorflow/serving:2.15.1"
 CONFIGS = ("models.config", "batching.config", "monitoring.config")
 FILES = (*CONFIGS, "docker-compose.yaml", "kubernetes.yaml", "README.md")
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+"""Images in a request; a server that batches requests makes batches of these sizes only."""
 
 # A transparent PNG, the dearest kind, takes so many at its peak.
 _BYTES_PER_PIXEL = 16
 # TensorFlow Serving and two versions of a model.
 _MEMORY_GIB = 2
 _BATCHES_AT_ONCE = 4
+
+
+def render_model_card(**values: Any) -> str:
+    """Returns the model card as Markdown: what a model is, was made of and reaches.
+
+    Args:
+      **values: what `templates/model_card.md` names: `name` of the run, `stage` that trained the
+        model and its `fingerprint`, `versions` of packages, the `model`'s configuration, number of
+        `parameters`, `data_fingerprint`, `counts` of images by vertical and split, `groups` of
+        verticals by teacher, `max_pixels`; and of the evaluation, if there was one, rows of
+        `metrics` of a `split`, the model's name there (`evaluated_as`), `routing`, and when
+        `searches` follow the vertical head.
+    """
+    return _templates().get_template("model_card.md").render(values)
+
+
+def write_warm_up_requests(saved_model: Path, image_size: int) -> None:
+    """Writes requests that TensorFlow Serving replays when it loads a model: one per batch size.
+
+    Args:
+      saved_model: directory of the SavedModel.
+      image_size: side of the model's input, in pixels.
+
+    Raises:
+      UserError: if tensorflow-serving-api, whose messages they are, is not installed.
+    """
+    try:
+        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+    except ImportError as error:
+        raise UserError(
+            "warm-up requests need the package tensorflow-serving-api: pip install "
+            "'apparel_embed[serving]', or export with --nowarm_up"
+        ) from error
+
+    images = [_gradient(kind, 2 * image_size) for kind in ("JPEG", "PNG")]
+    directory = saved_model / "assets.extra"
+    directory.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(directory / "tf_serving_warmup_requests")) as writer:
+        for size in BATCH_SIZES:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = MODEL_NAME
+            request.model_spec.signature_name = "serving_default"
+            batch = [images[place % len(images)] for place in range(size)]
+            request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(batch, tf.string))
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=request)
+            )
+            writer.write(log.SerializeToString(deterministic=True))
 
 
 def write_serving_kit(
@@ -33,7 +86,7 @@ def write_serving_kit(
       directory: where to; must not be there.
       saved_model: directory of a version; that above it is served.
       dim: length of an embedding.
-      max_pixels: of a picture.
+      max_pixels: of an image.
       has_head: whether the model tells verticals.
 
     Raises:
@@ -41,13 +94,6 @@ def write_serving_kit(
     """
     if directory.exists():
         raise UserError(f"{directory}: exists; name another directory for the serving kit")
-    environment = Environment(
-        loader=PackageLoader("apparel_embed.serving", "templates/kit"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     largest_gib = max_pixels * _BYTES_PER_PIXEL / 2**30
     values = {
         "image": IMAGE,
@@ -65,11 +111,38 @@ def write_serving_kit(
         "max_pixels": max_pixels,
         "has_head": has_head,
     }
-    configs = [(name, environment.get_template(name).render(values)) for name in CONFIGS]
+    templates = _templates()
+    configs = [(name, templates.get_template(f"kit/{name}").render(values)) for name in CONFIGS]
     partial = directory.with_name(f"{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name in FILES:
-        text = environment.get_template(name).render(values, configs=configs)
+        text = templates.get_template(f"kit/{name}").render(values, configs=configs)
         (partial / name).write_text(text, "utf-8")
     partial.rename(directory)
+
+
+def _templates() -> Environment:
+    """Returns the templates; filters show a share, and one with its interval."""
+    environment = Environment(
+        loader=PackageLoader("apparel_embed.serving"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["share"] = lambda value: "-" if value is None else f"{value:.3f}"
+    environment.filters["interval"] = lambda row, field: (
+        "-"
+        if row[field] is None
+        else f"{row[field]:.3f} [{row[f'{field}_low']:.3f}, {row[f'{field}_high']:.3f}]"
+    )
+    return environment
+
+
+def _gradient(kind: str, side: int) -> bytes:
+    """Returns an image of a colour gradient in a format of Pillow."""
+    file = io.BytesIO()
+    gradient = Image.linear_gradient("L").resize((side, side))
+    Image.merge("RGB", (gradient, gradient.rotate(90), gradient.rotate(180))).save(file, kind)
+    return file.getvalue()

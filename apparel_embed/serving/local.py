@@ -1,7 +1,8 @@
-"""A SavedModel in this process, behind the interface of the client."""
+"""Models on disk, exported or of a run, in this process."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,23 +10,55 @@ import numpy as np
 import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.serving.embeddings import Embeddings, embed_in_batches
-from apparel_embed.serving.pictures import PictureLimits
-from apparel_embed.serving.saved_model import read_verticals
+from apparel_embed.common.text import one_line
+from apparel_embed.models.embedding import load_embedding_model
+from apparel_embed.serving.embeddings import PictureLimits, ServedModel
+from apparel_embed.serving.saved_model import ServingModule, read_verticals
+
+_SAVED_MODEL = "saved_model.pb"
+_MODEL = "model.json"
+_SIGNATURE = "serving_default"
+_BYTES_AT_ONCE = 1 << 24
 
 
-class LocalModel:
-    """Embeds encoded pictures by a SavedModel; may be called from several threads.
+class PictureEmbedder:
+    """Embeds images as they are in files, by the graph that is served.
+
+    Args:
+      module: what keeps the graph's variables; signatures do not.
+      serve: from `image_bytes` string [n] to `embedding` [n, dim], `valid` [n] and others.
+      dim: length of an embedding.
+    """
+
+    def __init__(self, module: tf.Module, serve: tf.types.experimental.GenericFunction, dim: int):
+        self._module = module
+        self._serve = serve
+        self.dim = dim
+
+    def outputs(self, pictures: Sequence[bytes]) -> dict[str, np.ndarray]:
+        """Returns all outputs of the graph by their names, each with a row per image."""
+        found = self._serve(image_bytes=tf.constant(pictures, tf.string))
+        return {name: values.numpy() for name, values in found.items()}
+
+    def __call__(self, pictures: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns embeddings float32 [n, dim], and bool [n], false where there is no image."""
+        found = self.outputs(pictures)
+        return found["embedding"], found["valid"]
+
+
+class LocalModel(ServedModel):
+    """Embeds encoded images by a SavedModel; may be called from several threads.
 
     Args:
       directory: of one version, such as `runs/mine/saved_model/1`.
-      batch_size: pictures that go through the model at once, 1 or more.
-      limits: what pictures are taken.
+      batch_size: images that go through the model at once, 1 or more.
+      limits: what images are taken.
 
     Raises:
       UserError: if there is no SavedModel, or not one of this package.
 
     Example:
+      >>> from pathlib import Path
       >>> model = LocalModel("runs/mine/saved_model/1")
       >>> found = model.embed([Path("dress.webp").read_bytes(), b"no picture"])
       >>> found.embeddings.shape, found.valid
@@ -38,21 +71,13 @@ class LocalModel:
         batch_size: int = 32,
         limits: PictureLimits = PictureLimits(),
     ) -> None:
+        super().__init__(limits, batch_size, batch_bytes=2**30)
         directory = Path(directory)
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; allowed is 1 or more")
-        if not (directory / "saved_model.pb").is_file():
-            raise UserError(f"{directory}: no SavedModel here (saved_model.pb is missing)")
-        try:
-            # Kept, as signatures do not keep the variables they use.
-            self._loaded = tf.saved_model.load(str(directory))
-            self._serve = self._loaded.signatures["serving_default"]
-            self._dim = int(self._serve.structured_outputs["embedding"].shape[-1])
-        except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{directory}: the SavedModel cannot be used: {reason}") from error
-        self._batch_size = batch_size
-        self._limits = limits
+        if not (directory / _SAVED_MODEL).is_file():
+            raise UserError(f"{directory}: no SavedModel here ({_SAVED_MODEL} is missing)")
+        self._embedder = _load_saved_model(str(directory))
         self._verticals = read_verticals(directory)
 
     @property
@@ -63,27 +88,85 @@ class LocalModel:
     @property
     def dim(self) -> int:
         """Length of an embedding."""
-        return self._dim
-
-    def embed(self, pictures: Sequence[bytes]) -> Embeddings:
-        """Embeds encoded pictures, any number.
-
-        Args:
-          pictures: files' bytes, of any format that Pillow reads; what is no picture, or too large
-            a one, is answered as not valid and harms no other.
-
-        Returns:
-          Embeddings float32 [n, dim] of unit length, whether there was a picture bool [n], and the
-          probabilities of verticals float32 [n, verticals], or None without a vertical head.
-        """
-        return embed_in_batches(
-            pictures,
-            self._predict,
-            limits=self._limits,
-            batch_size=self._batch_size,
-            batch_bytes=2**30,
-        )
+        return self._embedder.dim
 
     def _predict(self, pictures: list[bytes]) -> dict[str, np.ndarray]:
-        found = self._serve(image_bytes=tf.constant(pictures, tf.string))
-        return {name: values.numpy() for name, values in found.items()}
+        return self._embedder.outputs(pictures)
+
+
+def find_model(location: str) -> str:
+    """Returns the directory that holds a model's files.
+
+    Args:
+      location: a stage of a run, its `model` directory, a SavedModel, or a directory of its
+        versions, of which the last is taken; SavedModels may be in a store.
+
+    Raises:
+      UserError: there is no model.
+    """
+    files = tf.io.gfile
+    location = location.rstrip("/")
+    try:
+        names = files.listdir(location)
+    except tf.errors.OpError as error:
+        raise UserError(f"--model={location}: no such directory") from error
+    versions = sorted((name.strip("/") for name in names if name.strip("/").isdecimal()), key=int)
+    for directory in (location, f"{location}/model", *(f"{location}/{v}" for v in versions[-1:])):
+        if any(files.exists(f"{directory}/{name}") for name in (_SAVED_MODEL, _MODEL)):
+            return directory
+    raise UserError(
+        f"--model={location}: no model here; a SavedModel ({_SAVED_MODEL}) or a stage of a run "
+        f"(model/{_MODEL}) is needed"
+    )
+
+
+def model_fingerprint(location: str) -> str:
+    """Returns the SHA-256 (hex) of a model's files, wherever they lie.
+
+    Raises:
+      UserError: there is no model.
+    """
+    total = hashlib.sha256()
+    directory = find_model(location)
+    for parent, _, names in sorted(tf.io.gfile.walk(directory)):
+        for name in sorted(names):
+            total.update(f"{parent[len(directory) :]}/{name}\0".encode())
+            with tf.io.gfile.GFile(f"{parent}/{name}", "rb") as file:
+                while block := file.read(_BYTES_AT_ONCE):
+                    total.update(block)
+    return total.hexdigest()
+
+
+def load_picture_embedder(location: str) -> PictureEmbedder:
+    """Loads a model.
+
+    Args:
+      location: as in `find_model`.
+
+    Raises:
+      UserError: there is no model, or it cannot be read, or it does not take images as they are
+        in files.
+    """
+    directory = find_model(location)
+    if tf.io.gfile.exists(f"{directory}/{_SAVED_MODEL}"):
+        return _load_saved_model(directory)
+    model, _ = load_embedding_model(Path(directory))
+    module = ServingModule(model)
+    serve = module.embed_bytes.get_concrete_function()
+    return PictureEmbedder(module, serve, model.output_shape[-1])
+
+
+def _load_saved_model(directory: str) -> PictureEmbedder:
+    try:
+        module = tf.saved_model.load(directory)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise UserError(f"{directory}: the SavedModel cannot be read: {one_line(error)}") from error
+    serve = module.signatures.get(_SIGNATURE)
+    takes = set(serve.structured_input_signature[1]) if serve else set()
+    gives = serve.structured_outputs if serve else {}
+    if takes != {"image_bytes"} or not {"embedding", "valid"} <= set(gives):
+        raise UserError(
+            f"{directory}: its signature {_SIGNATURE!r} does not make `embedding` and `valid` of "
+            "`image_bytes`; export the model with tools/export_saved_model.py"
+        )
+    return PictureEmbedder(module, serve, int(gives["embedding"].shape[-1]))

@@ -16,12 +16,15 @@ from apparel_embed.common.settings import setting
 from apparel_embed.models.preprocessing import fit_square
 from apparel_embed.models.vertical_head import VerticalHead, feature_model
 from apparel_embed.serving.decoding import LARGEST_SERVED_PIXELS, decode_each
-from apparel_embed.serving.warm_up import write_warm_up_requests
+from apparel_embed.serving.kit import write_warm_up_requests
 
-VERTICALS_FILE = "verticals.txt"
-MODEL_CARD_FILE = "model_card.md"
-ROUTING_FILE = "routing_confidence.txt"
-DEFAULT_MAX_PIXELS = 25_000_000
+SAVED_MODEL = "saved_model"
+"""Directory of the versions in a run."""
+
+_VERTICALS = "verticals.txt"
+_MODEL_CARD = "model_card.md"
+_ROUTING = "routing_confidence.txt"
+_MAX_PIXELS = 25_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,7 @@ class ExportConfig:
     """
 
     max_pixels: int = setting(
-        DEFAULT_MAX_PIXELS,
+        _MAX_PIXELS,
         "pictures of more pixels are answered valid=false before they are decoded",
         1,
         LARGEST_SERVED_PIXELS,
@@ -62,7 +65,7 @@ class ServingModule(tf.Module):
     def __init__(
         self,
         model: tf.keras.Model,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
+        max_pixels: int = _MAX_PIXELS,
         head: VerticalHead | None = None,
     ) -> None:
         super().__init__()
@@ -102,7 +105,7 @@ class ServingModule(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
     def embed_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Embeds decoded pictures of one size.
+        """Embeds decoded images of one size.
 
         Args:
           images: uint8 [batch, height, width, 3], RGB.
@@ -155,7 +158,7 @@ def export_saved_model(
     partial = directory.with_name(f"{directory.name}.partial")
     # What an interrupted export left would stay beside the new files.
     shutil.rmtree(partial, ignore_errors=True)
-    write_saved_model(model, partial, config, head=head, verticals=verticals, model_card=model_card)
+    write_saved_model(model, partial, config, head, verticals, model_card)
     partial.rename(directory)
 
 
@@ -163,26 +166,22 @@ def write_saved_model(
     model: tf.keras.Model,
     directory: Path,
     config: ExportConfig,
-    *,
     head: VerticalHead | None,
     verticals: Sequence[str],
     model_card: str,
 ) -> None:
-    """Writes the files of a SavedModel into a directory that nobody looks at yet.
-
-    Args and errors are those of `export_saved_model`, but that the directory may exist.
-    """
+    """Does what `export_saved_model` does, in a directory that nobody looks at yet."""
     if not 1 <= config.max_pixels <= LARGEST_SERVED_PIXELS:
         raise UserError(
             f"max_pixels is {config.max_pixels}; allowed is 1 to {LARGEST_SERVED_PIXELS}"
         )
     module = ServingModule(model, config.max_pixels, head)
     assets = {
-        VERTICALS_FILE: "".join(f"{name}\n" for name in (head.verticals if head else verticals)),
-        MODEL_CARD_FILE: model_card,
+        _VERTICALS: "".join(f"{name}\n" for name in (head.verticals if head else verticals)),
+        _MODEL_CARD: model_card,
     }
     if head and head.routing_confidence is not None:
-        assets[ROUTING_FILE] = f"{head.routing_confidence!r}\n"
+        assets[_ROUTING] = f"{head.routing_confidence!r}\n"
     with tempfile.TemporaryDirectory() as temporary:
         module.assets = []
         for name, text in assets.items():
@@ -190,37 +189,33 @@ def write_saved_model(
                 path = Path(temporary) / name
                 path.write_text(text, "utf-8")
                 module.assets.append(tf.saved_model.Asset(str(path)))
-        tf.saved_model.save(
-            module,
-            str(directory),
-            signatures={
-                "serving_default": module.embed_bytes,
-                "embed_images": module.embed_images,
-            },
-        )
+        signatures = {"serving_default": module.embed_bytes, "embed_images": module.embed_images}
+        tf.saved_model.save(module, str(directory), signatures)
     if config.warm_up:
         write_warm_up_requests(directory, image_size=model.input_shape[1])
 
 
+def saved_model_versions(base: Path) -> list[Path]:
+    """Returns the versions of a SavedModel: directories in `base` named by numbers, newest last."""
+    paths = base.iterdir() if base.is_dir() else ()
+    return sorted((path for path in paths if path.name.isdecimal()), key=lambda one: int(one.name))
+
+
 def read_verticals(directory: Path) -> tuple[str, ...]:
     """Returns the verticals that a SavedModel knows, in the order of its scores; () if unknown."""
-    path = directory / "assets" / VERTICALS_FILE
+    path = directory / "assets" / _VERTICALS
     return tuple(path.read_text("utf-8").split("\n")[:-1]) if path.is_file() else ()
 
 
 def read_routing_confidence(directory: Path) -> float | None:
     """Returns the score of a vertical from which on a search is served in that one alone.
 
-    Args:
-      directory: of a SavedModel.
-
-    Returns:
-      None for never: it has no head, or it was not measured for it.
+    None is for never: the SavedModel has no head, or it was not measured for it.
 
     Raises:
       UserError: if the file holds no number.
     """
-    path = directory / "assets" / ROUTING_FILE
+    path = directory / "assets" / _ROUTING
     try:
         return float(path.read_text("utf-8")) if path.is_file() else None
     except ValueError as error:

@@ -57,11 +57,7 @@ def to_tflite(model: tf.keras.Model, kind: str, pictures: np.ndarray) -> bytes:
 
 
 class TFLiteModel:
-    """Embeds decoded pictures by a `.tflite` file.
-
-    Args:
-      content: of the file, or its path.
-    """
+    """Embeds decoded images by the content of a `.tflite` file, or by its path."""
 
     def __init__(self, content: bytes | Path) -> None:
         if isinstance(content, Path):

@@ -10,9 +10,8 @@ import pytest
 from apparel_embed.benchmarks.search import LOCUST
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.search.build import fill_index
-from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.index import IndexSettings, open_index
 from apparel_embed.search.source import IndexSource
-from apparel_embed.search.version import IndexSettings
 from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -83,7 +82,7 @@ def test_the_search_of_a_filled_index_is_loaded(tiny_prepared, tmp_path):
     saved_model = tmp_path / "saved_model" / "1"
     model = build_embedding_model(ModelConfig("small_cnn", image_size=32, embedding_dim=8))
     export_saved_model(model, saved_model, ExportConfig(warm_up=False))
-    with VectorIndex(str(tmp_path / "index.db")) as index:
+    with open_index(str(tmp_path / "index.db")) as index:
         fill_index(index, IndexSource(saved_model, tiny_prepared.directory), IndexSettings())
     locust = tmp_path / "locust" / "bin" / "locust"
     locust.parent.mkdir(parents=True)

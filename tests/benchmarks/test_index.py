@@ -6,7 +6,7 @@ from apparel_embed.benchmarks.index import (
     synthetic_embeddings,
     table_of,
 )
-from apparel_embed.search.version import IndexSettings
+from apparel_embed.search.index import IndexSettings
 
 
 def test_a_flat_index_misses_nothing_and_the_table_tells_so():

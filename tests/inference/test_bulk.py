@@ -20,7 +20,7 @@ from apparel_embed.inference.bulk_sources import SourceConfig, open_source
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.serving.decoding import LARGEST_SERVED_PIXELS
-from apparel_embed.serving.loading import PictureEmbedder
+from apparel_embed.serving.local import PictureEmbedder
 from apparel_embed.serving.saved_model import ServingModule
 
 SIZE, DIM = 24, 8

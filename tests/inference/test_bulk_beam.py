@@ -18,7 +18,7 @@ from apparel_embed.inference.bulk_beam import BeamConfig, run_on_beam
 from apparel_embed.inference.bulk_shard import BulkConfig
 from apparel_embed.inference.bulk_sources import SourceConfig
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, save_embedding_model
-from apparel_embed.serving.loading import load_picture_embedder
+from apparel_embed.serving.local import load_picture_embedder
 
 pytestmark = pytest.mark.slow
 

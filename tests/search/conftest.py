@@ -10,9 +10,8 @@ import pytest
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.search.build import fill_index
-from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.index import IndexSettings, VectorIndex, open_index
 from apparel_embed.search.source import IndexSource
-from apparel_embed.search.version import IndexSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +53,7 @@ def catalogue(tmp_path_factory):
     )
     saved_model = directory / "saved_model" / "1"
     export_saved_model(model, saved_model, ExportConfig(warm_up=False), head=head)
-    with VectorIndex(str(directory / "index.db")) as index:
+    with open_index(str(directory / "index.db")) as index:
         fill_index(index, IndexSource(saved_model, directory / "prepared"), IndexSettings())
         yield Catalogue(drawn.manifest, dataset, saved_model, index)
 

@@ -19,12 +19,11 @@ from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.inference.bulk import BulkConfig, bulk_embed, run_here
 from apparel_embed.inference.bulk_sources import MANIFEST, SourceConfig
 from apparel_embed.search.build import fill_index, plan_index
-from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.index import IndexSettings, open_index
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.server import SearchSources, make_service
 from apparel_embed.search.source import IndexSource, bulk_rows
-from apparel_embed.search.version import IndexSettings
-from apparel_embed.serving.loading import load_picture_embedder, model_fingerprint
+from apparel_embed.serving.local import load_picture_embedder, model_fingerprint
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +50,7 @@ def embedded(catalogue, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def index(catalogue, embedded, tmp_path_factory):
-    with VectorIndex(str(tmp_path_factory.mktemp("index") / "index.db")) as opened:
+    with open_index(str(tmp_path_factory.mktemp("index") / "index.db")) as opened:
         source = IndexSource(catalogue.saved_model, catalogue.dataset.directory, bulk=embedded)
         fill_index(opened, source, IndexSettings())
         yield opened
@@ -82,7 +81,7 @@ def test_its_pictures_are_served_from_below_the_root_and_from_nowhere_else(
 ):
     name = catalogue.dataset.column("image")[0]
     version = index.current()
-    key = next(k for k in index.keys(version.model) if index.picture(version, k)[0].picture == name)
+    key = next(k for k in index.keys(version) if index.picture(version, k)[0].picture == name)
     served = Image.open(io.BytesIO(client.get(f"/pictures/{key}").content))
     assert served.format == "JPEG"
     assert served.size == Image.open(catalogue.manifest.parent / name).size
@@ -99,14 +98,14 @@ def test_its_pictures_are_served_from_below_the_root_and_from_nowhere_else(
         }
     )
     pq.write_table(table, tmp_path / "odd.parquet")
-    with VectorIndex(str(tmp_path / "index.db")) as other:
+    with open_index(str(tmp_path / "index.db")) as other:
         source = IndexSource(
             catalogue.saved_model, catalogue.dataset.directory, bulk=tmp_path / "odd.parquet"
         )
-        model = fill_index(other, source, IndexSettings()).version.model
+        filled = fill_index(other, source, IndexSettings()).version
         sources = SearchSources(catalogue.saved_model, None, pictures=catalogue.manifest.parent)
         with TestClient(make_service(other, sources, Limits(rate=0))) as asked:
-            found = [asked.get(f"/pictures/{key}").status_code for key in other.keys(model)]
+            found = [asked.get(f"/pictures/{key}").status_code for key in other.keys(filled)]
     assert found == [404] * 3
 
 
@@ -119,7 +118,7 @@ def test_a_plan_tells_what_filling_then_changes(catalogue, embedded, tmp_path):
     n = pq.read_metadata(first).num_rows
     fresh = plan_index(None, few)
     assert (fresh.pictures, fresh.new, fresh.removed, fresh.answers) == (n, n, 0, False)
-    with VectorIndex(str(tmp_path / "index.db")) as index:
+    with open_index(str(tmp_path / "index.db")) as index:
         fill_index(index, few, IndexSettings())
         more = plan_index(index, everything)
         assert (more.pictures - more.new, more.removed) == (n, 0) and more.new > 0
@@ -145,7 +144,7 @@ def test_a_gallery_that_was_added_to_keeps_what_was_added_and_its_own_pictures(
     pq.write_table(table.set_column(image, "image", pa.array(["added.png"])), added)
     Image.new("RGB", (9, 9)).save(tmp_path / "added.png")
     bulk = dataclasses.replace(gallery, bulk=added)
-    with VectorIndex(str(tmp_path / "index.db")) as index:
+    with open_index(str(tmp_path / "index.db")) as index:
         count = fill_index(index, gallery, IndexSettings()).version.pictures
         more = fill_index(index, bulk, IndexSettings())
         assert (more.upserted, more.deleted, more.version.pictures) == (1, 0, count + 1)
@@ -154,7 +153,7 @@ def test_a_gallery_that_was_added_to_keeps_what_was_added_and_its_own_pictures(
 
         sources = SearchSources(catalogue.saved_model, catalogue.dataset.directory, tmp_path)
         with TestClient(make_service(index, sources, Limits(rate=0))) as asked:
-            keys = list(index.keys(index.current().model))
+            keys = list(index.keys(index.current()))
             assert {asked.get(f"/pictures/{key}").status_code for key in keys} == {200}
 
         few = dataclasses.replace(gallery, splits=("val",))
@@ -264,7 +263,7 @@ def test_embeddings_of_another_model_are_refused(catalogue, tmp_path):
     source = IndexSource(
         catalogue.saved_model, catalogue.dataset.directory, bulk=tmp_path / "odd.parquet"
     )
-    with VectorIndex(str(tmp_path / "index.db")) as index:
+    with open_index(str(tmp_path / "index.db")) as index:
         with pytest.raises(UserError, match="16"):
             fill_index(index, source, IndexSettings())
         assert index.current() is None

@@ -1,372 +1,69 @@
-import dataclasses
-import subprocess
-import sys
+"""Fetching on until k items are there, whatever the index leaves out."""
 
 import numpy as np
-import pytest
-from search_pictures import some_pictures, unit_vectors
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from apparel_embed.common.errors import UserError
-from apparel_embed.evaluation.neighbours import nearest
-from apparel_embed.search.build import build_index, named_keys, remove_pictures
-from apparel_embed.search.index import VectorIndex
-from apparel_embed.search.reading import open_to_read
-from apparel_embed.search.version import IndexedPicture, IndexSettings, Version
-
-DIM = 8
-COUNT = 300
-A, B = "a" * 64, "b" * 64
-# Each would end, or add to, a filter that is put together carelessly.
-VERTICALS = ("dress", 'a "b"', "c\\", "d' or vertical != '", "köjök 裙", 'x" or key != "')
+from apparel_embed.search.index import Hit, IndexedPicture, group_of, nearest_groups
 
 
-@pytest.fixture(scope="module")
-def index(tmp_path_factory):
-    with VectorIndex(str(tmp_path_factory.mktemp("index") / "index.db")) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def filled(index):
-    """Version A, with COUNT pictures of odd verticals."""
-    rows = [(some_pictures(COUNT, VERTICALS), unit_vectors(COUNT))]
-    return build_index(index, Version(A, DIM), iter(rows)).version
-
-
-def exact(query, embeddings, k):
-    records = np.arange(len(embeddings))
-    positions, distances = nearest(query[None], embeddings, k, np.array([-1]), records)
-    return positions[0], distances[0]
-
-
-def test_hits_and_distances_are_those_of_the_exact_search(index, filled):
-    pictures, embeddings = some_pictures(COUNT, VERTICALS), unit_vectors(COUNT)
-    for query in unit_vectors(5, seed=1):
-        hits = index.search(filled, query, 10, by_item=False)
-        positions, distances = exact(query, embeddings, 10)
-        assert [hit.picture for hit in hits] == [pictures[place] for place in positions]
-        np.testing.assert_allclose([hit.distance for hit in hits], distances, atol=1e-5)
-
-
-def test_grouping_by_item_keeps_the_nearest_picture_of_each(index, filled):
-    pictures, embeddings = some_pictures(COUNT, VERTICALS), unit_vectors(COUNT)
-    for query in unit_vectors(5, seed=2):
-        expected = {}
-        for place in exact(query, embeddings, COUNT)[0]:
-            expected.setdefault(pictures[place].item, pictures[place])
-        hits = index.search(filled, query, 12)
-        assert [hit.picture for hit in hits] == list(expected.values())[:12]
-
-
-@pytest.mark.parametrize("vertical", VERTICALS)
-def test_a_vertical_of_any_name_is_searched_alone(index, filled, vertical):
-    hits = index.search(filled, unit_vectors(1, seed=3)[0], 100, vertical=vertical, by_item=False)
-
-    assert len(hits) == COUNT // len(VERTICALS)
-    assert {hit.picture.vertical for hit in hits} == {vertical}
-
-
-def test_a_picture_is_found_by_its_key_and_left_out_on_demand(index, filled):
-    picture, embedding = some_pictures(8, VERTICALS)[7], unit_vectors(COUNT)[7]
-
-    found, stored = index.picture(filled, picture.key)
-    hits = index.search(filled, stored, 1, by_item=False, without=picture.key)
-
-    assert found == picture
-    np.testing.assert_array_equal(stored, embedding)
-    assert hits[0].picture != picture
-    assert index.picture(filled, "f" * 32) is None
-
-
-def test_filling_again_replaces_and_removes_by_picture(tmp_path):
-    with VectorIndex(str(tmp_path / "index.db")) as index:
-        build_index(index, Version(A, DIM), iter([(some_pictures(20), unit_vectors(20))]))
-        again = build_index(index, Version(A, DIM), iter([(some_pictures(20), unit_vectors(20))]))
-        assert (again.version.pictures, again.deleted) == (20, 0)
-
-        moved = [dataclasses.replace(one, vertical="top") for one in some_pictures(12)]
-        rows = iter([(moved, unit_vectors(12, seed=9))])
-        less = build_index(index, Version(A, DIM), rows, replaced=set(index.keys(A)))
-        assert (less.version.pictures, less.deleted) == (12, 8)
-        assert less.version.verticals == ("top",)
-        hits = index.search(less.version, unit_vectors(12, seed=9)[3], 100, by_item=False)
-        assert len(hits) == 12
-        assert hits[0].picture == moved[3]
-        assert hits[0].distance < 1e-3
-
-        one = [dataclasses.replace(some_pictures(31)[30], vertical="hat")]
-        more = build_index(index, Version(A, DIM), iter([(one, unit_vectors(1, seed=8))]))
-        assert (more.version.pictures, more.upserted, more.deleted) == (13, 1, 0)
-        assert more.version.verticals == ("hat", "top")
-
-
-def test_pictures_are_removed_by_key_path_or_item_and_nothing_else_is(tmp_path):
-    with VectorIndex(str(tmp_path / "index.db")) as index:
-        rows = iter([(some_pictures(20, ("bag", "hat")), unit_vectors(20))])
-        version = build_index(index, Version(A, DIM), rows).version
-        keys = named_keys(index, version, [f"{7:032x}", "9.jpg"], ["item4", "item0"])
-        assert [int(key, 16) for key in keys] == [0, 1, 2, 7, 9, 12, 13, 14]
-        for pictures, items, said in (
-            (["9.jpg", "nowhere.jpg"], [], "no picture 'nowhere.jpg'"),
-            ([], ["item1", 'x" or item != "'], "no item 'x\" or item != \"'"),
-        ):
-            with pytest.raises(UserError, match=said):
-                named_keys(index, version, pictures, items)
-        assert remove_pictures(index, version, keys).pictures == 12
-        assert sorted(int(key, 16) for key in index.keys(A)) == [
-            *range(3, 7),
-            8,
-            10,
-            11,
-            *range(15, 20),
-        ]
-        with pytest.raises(UserError, match="all 12 pictures would be removed"):
-            remove_pictures(index, index.current(), list(index.keys(A)))
-
-
-def test_versions_lie_side_by_side_and_only_a_whole_one_answers(tmp_path):
-    path = str(tmp_path / "index.db")
-    with VectorIndex(path) as index:
-        assert index.current() is None
-        build_index(index, Version(A, DIM), iter([(some_pictures(5), unit_vectors(5))]))
-        index.begin(Version(B, 4))
-        index.upsert(B, some_pictures(3), unit_vectors(3, 4))
-        with pytest.raises(UserError, match="not indexed to the end"):
-            index.switch(B)
-        assert index.current().model == A
-    with VectorIndex(path) as index:
-        assert [(one.model, one.complete) for one in index.versions()] == [(A, True), (B, False)]
-        rows = iter([(some_pictures(3), unit_vectors(3, 4))])
-        build_index(index, Version(B, 4), rows, switch=False)
-        assert index.current().model == A
-        index.switch(B)
-        assert (index.current().model, index.current().pictures) == (B, 3)
-        index.drop(A)
-        assert [one.model for one in index.versions()] == [B]
-        with pytest.raises(UserError, match="switch to another first"):
-            index.drop(B)
-
-
-KILLED = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from search_pictures import some_pictures, unit_vectors
-from apparel_embed.search.build import build_index, named_keys, remove_pictures
-from apparel_embed.search.index import VectorIndex
-from apparel_embed.search.version import Version
-
-def rows():
-    pictures, embeddings = some_pictures(20_000), unit_vectors(20_000)
-    for start in range(0, 20_000, 200):
-        print(start, flush=True)
-        yield pictures[start : start + 200], embeddings[start : start + 200]
-
-with VectorIndex(sys.argv[1]) as index:
-    build_index(index, Version("b" * 64, 8), rows())
-"""
-
-
-@pytest.mark.slow
-def test_a_build_killed_while_it_writes_leaves_an_index_that_opens_and_is_consistent(
-    tmp_path, request
-):
-    path = str(tmp_path / "index.db")
-    with VectorIndex(path) as index:
-        build_index(index, Version(A, DIM), iter([(some_pictures(30), unit_vectors(30))]))
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, path, str(request.path.parents[1])],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    for line in process.stdout:
-        if int(line) >= 1000:
-            break
-    process.kill()
-    process.wait()
-    process.stdout.close()
-
-    with VectorIndex(path) as index:
-        assert (index.current().model, index.current().pictures) == (A, 30)
-        assert len(index.search(index.current(), unit_vectors(1)[0], 100, by_item=False)) == 30
-        broken = index.version(B)
-        assert not broken.complete
-        keys = sorted(index.keys(B))
-        assert len(keys) == len(set(keys)) >= 800
-        embeddings = unit_vectors(20_000)
-        for key in keys[:: len(keys) // 20]:
-            picture, stored = index.picture(broken, key)
-            assert picture == some_pictures(int(key, 16) + 1)[-1]
-            np.testing.assert_array_equal(stored, embeddings[int(key, 16)])
-        rows = iter([(some_pictures(50), embeddings[:50])])
-        whole = build_index(index, Version(B, DIM), rows).version
-        assert (index.current(), whole.pictures) == (whole, 50)
-
-
-def test_what_one_process_writes_another_reads_but_does_not_write(index, filled):
-    script = (
-        "import sys; from apparel_embed.search.index import VectorIndex\n"
-        "from apparel_embed.search.reading import open_to_read\n"
-        "with open_to_read(sys.argv[1]) as index: print(index.version('a' * 64).pictures)\n"
-        "try: VectorIndex(sys.argv[1])\n"
-        "except ValueError as error: print(error)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, index._uri], capture_output=True, text=True
-    )
-
-    read, written = done.stdout.splitlines()[-2:]
-    assert read == str(COUNT)
-    assert "another process writes it: wait until it is done" in written
-    assert "Traceback" not in done.stderr
-
-
-def test_an_index_is_filled_while_it_is_read(tmp_path):
-    (tmp_path / "what?  this").mkdir()
-    path = str(tmp_path / "what?  this" / "index.db")
-    with VectorIndex(path) as index:
-        build_index(index, Version(A, DIM), iter([(some_pictures(9), unit_vectors(9))]))
-    with open_to_read(path) as read:
-        with VectorIndex(path) as index:
-            build_index(index, Version(A, DIM), iter([(some_pictures(20), unit_vectors(20))]))
-        assert len(read.search(read.current(), unit_vectors(1)[0], 99, by_item=False)) == 9
-    with open_to_read(path) as read:
-        assert len(read.search(read.current(), unit_vectors(1)[0], 99, by_item=False)) == 20
-
-
-@pytest.mark.parametrize("name", ["index", "an index.db", "index.db\n", "ü.db"])
-def test_a_name_that_no_file_of_an_index_has_is_told(tmp_path, name):
-    with pytest.raises(UserError, match="no name for the file of an index"):
-        VectorIndex(str(tmp_path / name))
-
-
-def test_what_is_no_index_is_told_in_one_line(tmp_path):
-    (tmp_path / "index.db").write_text("no index")
-    said = r"index\.db: cannot be read as an index"
-    with pytest.raises(UserError, match=said), open_to_read(str(tmp_path / "index.db")):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("pictures", "embeddings", "said"),
-    [
-        (some_pictures(2), unit_vectors(2) * [[1], [0]], "1.jpg: its embedding has length 0"),
-        (
-            some_pictures(2),
-            unit_vectors(2) * [[1], [np.nan]],
-            "1.jpg: its embedding has length nan",
-        ),
-        (some_pictures(2), unit_vectors(2, 5), r"shape \(2, 5\); allowed is \(2, 8\)"),
-        (
-            [dataclasses.replace(some_pictures(1)[0], item="ü" * 600)],
-            unit_vectors(1),
-            "item has 1200 bytes; allowed are 1024",
-        ),
-    ],
-)
-def test_what_cannot_be_kept_is_refused(index, filled, pictures, embeddings, said):
-    with pytest.raises(UserError, match=said):
-        index.upsert(A, pictures, embeddings)
-
-
-def test_a_version_is_not_filled_with_other_settings(index, filled):
-    with pytest.raises(UserError, match="drop that version first"):
-        index.begin(Version(A, DIM, settings=IndexSettings("IVF_FLAT")))
-
-
-@pytest.fixture(scope="module", params=["FLAT", "IVF_FLAT"])
-def uneven(request, tmp_path_factory):
-    """An index of 12 items with 1 to 72 images each, and as many images without an item.
-
-    Each item has a direction of its own, and each vertical three items.
-    """
-    random = np.random.default_rng(4)
-    counts = [1, 2, 72, 24, 36, 8, 72, 3, 36, 24, 5, 72]
-    items = np.repeat(np.arange(12), counts)
-    centres = np.concatenate([unit_vectors(12, seed=6)[items], unit_vectors(12, seed=7)])
-    embeddings = centres + 0.02 * random.normal(size=centres.shape)
-    embeddings = (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
-    names = [f"item{item}" for item in items] + [""] * 12
-    numbers = [*items, *range(12)]
-    pictures = [
-        IndexedPicture(f"{place:032x}", f"{place}.jpg", name, f"v{number % 4}")
-        for place, (name, number) in enumerate(zip(names, numbers))
+def hits_of(items, distances):
+    """Hits in order of distance; an item of "" is none."""
+    hits = [
+        Hit(IndexedPicture(f"{place:032x}", f"{place}.jpg", item, "bag"), float(distance))
+        for place, (item, distance) in enumerate(zip(items, distances))
     ]
-    version = Version(A, DIM, settings=IndexSettings(request.param, ivf_lists=16, ivf_probes=1))
-    with VectorIndex(str(tmp_path_factory.mktemp("uneven") / "index.db")) as index:
-        version = build_index(index, version, iter([(pictures, embeddings)])).version
-        yield index, version, pictures, embeddings
+    return sorted(hits, key=lambda hit: (hit.distance, hit.picture.key))
 
 
-def exact_groups(query, pictures, embeddings, k, vertical=None):
-    nearest_of = {}
-    for place in exact(query, embeddings, len(embeddings))[0]:
-        picture = pictures[place]
-        if vertical in (None, picture.vertical):
-            nearest_of.setdefault(picture.item or picture.key, picture)
-    return list(nearest_of.values())[:k]
+def exact(hits, k, by_item):
+    """The nearest image of each of the k nearest groups, by looking at every image."""
+    nearest = {}
+    for hit in hits:
+        nearest.setdefault(group_of(hit.picture, by_item), hit)
+    return list(nearest.values())[:k]
 
 
-@pytest.mark.parametrize("k", [1, 6, 24, 100])
-@pytest.mark.parametrize("vertical", [None, "v2"])
-def test_k_items_are_found_if_there_are_k_whatever_number_of_images_they_have(uneven, k, vertical):
-    index, version, pictures, embeddings = uneven
-    for query in (embeddings[0], embeddings[10], -embeddings[0]):
-        hits = index.search(version, query, k, vertical=vertical)
-        wanted = exact_groups(query, pictures, embeddings, k, vertical)
-        assert len(hits) == len(wanted) == min(k, 24 if vertical is None else 6)
-        # Images of one item that lie equally near may stand for one another; FLAT misses none.
-        if version.settings.kind == "FLAT" or len(wanted) < k:
-            assert [hit.picture for hit in hits] == wanted
+@settings(max_examples=150, deadline=None)
+@given(
+    images=st.lists(st.tuples(st.sampled_from(["", *"abcdef"]), st.integers(0, 50)), max_size=60),
+    k=st.integers(1, 20),
+    by_item=st.booleans(),
+    most=st.integers(1, 30),
+    seed=st.integers(0, 1000),
+)
+def test_it_finds_what_looking_at_every_image_finds(images, k, by_item, most, seed):
+    hits = hits_of(*zip(*images)) if images else []
+    lost = np.random.default_rng(seed).random(len(hits)) < 0.7
 
+    def fetch(limit, found, effort):
+        assert 1 <= limit <= most
+        without = {group_of(hit.picture, by_item) for hit in found}
+        # The usual effort misses most images, the greatest none.
+        return [
+            hit
+            for hit, is_lost in zip(hits, lost)
+            if group_of(hit.picture, by_item) not in without and (effort == 1 or not is_lost)
+        ][:limit]
 
-def test_several_verticals_are_searched_together_and_none_of_none(uneven):
-    index, version, pictures, _ = uneven
-    query = unit_vectors(1, seed=3)[0]
-
-    hits = index.search(version, query, 1000, vertical=("v1", "v3"), by_item=False)
-
-    assert len(hits) == sum(one.vertical in ("v1", "v3") for one in pictures)
-    assert index.search(version, query, 5, vertical="v9") == []
-
-
-def test_a_graph_that_leads_nowhere_is_made_up_for_by_looking_at_all(uneven, monkeypatch):
-    index, version, pictures, embeddings = uneven
-    graph = dataclasses.replace(version, settings=IndexSettings("HNSW"))
-    monkeypatch.setattr(index._client, "search", lambda *a, **named: [[]])
-
-    hits = index.search(graph, embeddings[5], 6, vertical="v2")
-
-    assert [one.picture for one in hits] == exact_groups(
-        embeddings[5], pictures, embeddings, 6, "v2"
+    found = nearest_groups(
+        lambda limit, some, effort: fetch(limit, some, 1), k, by_item=by_item, most=most
     )
+    lossy = nearest_groups(fetch, k, efforts=2, by_item=by_item, most=most)
+
+    assert found == exact(hits, k, by_item)
+    assert len(lossy) == len(found)
+    if len(found) < k:
+        assert lossy == found
 
 
-def test_a_file_keeps_flat_instead_of_hnsw_and_says_so(tmp_path, caplog):
-    version = Version(A, DIM, settings=IndexSettings("HNSW"))
-    with VectorIndex(str(tmp_path / "index.db")) as index:
-        rows = iter([(some_pictures(30), unit_vectors(30))])
-        kept = build_index(index, version, rows).version
-        assert len(index.search(kept, unit_vectors(1)[0], 10)) == 10
-        assert index.current().settings.kind == kept.settings.kind == "FLAT"
-    assert "keeps no HNSW index; FLAT is used" in caplog.text
+def test_an_item_of_a_hundred_images_hides_no_other():
+    hits = hits_of(["near"] * 100 + ["a", "b", ""], range(103))
 
+    def fetch(limit, found, effort):
+        without = {group_of(hit.picture, True) for hit in found}
+        return [hit for hit in hits if group_of(hit.picture, True) not in without][:limit]
 
-def test_an_index_of_another_release_is_told_in_one_line(tmp_path):
-    (tmp_path / "index.db").mkdir()
-    with pytest.raises(UserError, match="to be removed and built again"):
-        VectorIndex(str(tmp_path / "index.db"))
-
-
-@pytest.mark.slow
-def test_an_approximate_kind_finds_nearly_all(tmp_path):
-    embeddings = unit_vectors(1000)
-    version = Version(A, DIM, settings=IndexSettings("IVF_FLAT", ivf_lists=16, ivf_probes=8))
-    with VectorIndex(str(tmp_path / "index.db")) as index:
-        rows = iter([(some_pictures(1000), embeddings)])
-        version = build_index(index, version, rows).version
-        found = 0
-        for query in unit_vectors(20, seed=5):
-            hits = index.search(version, query, 10, by_item=False)
-            positions, _ = exact(query, embeddings, 10)
-            found += len({int(hit.picture.key, 16) for hit in hits} & set(positions.tolist()))
-    assert found >= 0.9 * 200
+    found = nearest_groups(fetch, 4)
+    assert [hit.picture.item for hit in found] == ["near", "a", "b", ""]
+    assert [hit.distance for hit in found] == [0, 100, 101, 102]

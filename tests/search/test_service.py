@@ -15,13 +15,12 @@ from PIL import Image
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.search.build import fill_index
-from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.index import IndexSettings, open_index
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.searcher import Searcher
 from apparel_embed.search.server import SearchSources, make_service, open_searcher
 from apparel_embed.search.shell import search_file, table_of
 from apparel_embed.search.source import GALLERY, IndexSource
-from apparel_embed.search.version import IndexSettings
 from apparel_embed.serving.local import LocalModel
 
 pytestmark = pytest.mark.slow
@@ -155,14 +154,14 @@ def test_a_vertical_that_the_model_does_not_know_is_told_and_searched(catalogue,
     }
     pq.write_table(pa.table(table), tmp_path / "table.parquet")
     source = IndexSource(catalogue.saved_model, tmp_path, bulk=tmp_path / "table.parquet")
-    with VectorIndex(str(tmp_path / "index.db")) as index:
+    with open_index(str(tmp_path / "index.db")) as index:
         done = fill_index(index, source, IndexSettings())
         searcher = Searcher(index, done.version, model, PictureSettings())
         routed = searcher.search_bytes(encoded(seed=2), 5, all_verticals=False)
         everything = searcher.search_bytes(encoded(seed=2), 5)
         searcher.routing_confidence = 0.5
         measured = searcher.search_bytes(encoded(seed=2), 5)
-    assert done.unknown == searcher.unknown_verticals == ("hat",)
+    assert done.unknown == ("hat",)
     assert (routed.vertical, routed.predicted) == ("bag", True)
     assert {hit.picture.vertical for hit in routed.hits} == {"bag", "hat"}
     assert (measured.vertical, measured.hits) == (routed.vertical, routed.hits)

@@ -8,9 +8,8 @@ from search_pictures import unit_vectors
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.search.build import build_index
-from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.index import Version, open_index
 from apparel_embed.search.source import bulk_rows, picture_key
-from apparel_embed.search.version import Version
 
 COUNT = 20
 
@@ -53,7 +52,7 @@ def test_whole_numbers_are_texts_and_a_missing_item_is_none(tmp_path, column, va
 
 def test_images_without_an_item_hide_no_other(tmp_path):
     write(tmp_path / "a.parquet", item_id=[f"a{place}" for place in range(10)] + [None] * 10)
-    with VectorIndex(str(tmp_path / "index.db")) as index:
+    with open_index(str(tmp_path / "index.db")) as index:
         version = build_index(index, Version("m" * 64, 8), bulk_rows(tmp_path)).version
         hits = index.search(version, unit_vectors(COUNT)[12], COUNT)
     assert sorted(hit.picture.picture for hit in hits) == sorted(f"{n}.jpg" for n in range(COUNT))

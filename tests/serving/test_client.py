@@ -240,7 +240,7 @@ def test_a_directory_without_a_saved_model_is_told(tmp_path):
     with pytest.raises(UserError, match="no SavedModel here"):
         LocalModel(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(b"broken")
-    with pytest.raises(UserError, match="cannot be used"):
+    with pytest.raises(UserError, match="cannot be read"):
         LocalModel(tmp_path)
 
 

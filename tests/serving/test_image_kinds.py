@@ -12,10 +12,10 @@ from apparel_embed.data.pictures import PictureSettings, prepare_picture
 from apparel_embed.inference.bulk import bulk_embed, run_here
 from apparel_embed.inference.bulk_shard import BulkConfig
 from apparel_embed.inference.bulk_sources import DIRECTORY, SourceConfig
+from apparel_embed.search.index import Version
 from apparel_embed.search.searcher import Searcher
-from apparel_embed.search.version import Version
 from apparel_embed.serving import Client, LocalModel
-from apparel_embed.serving.loading import load_picture_embedder
+from apparel_embed.serving.local import load_picture_embedder
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.serving import LocalModel
-from apparel_embed.serving.kit import FILES, IMAGE, write_serving_kit
-from apparel_embed.serving.warm_up import BATCH_SIZES
+from apparel_embed.serving.kit import BATCH_SIZES, FILES, IMAGE, write_serving_kit
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,12 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.preprocessing import decode_to_square
 from apparel_embed.models.vertical_head import feature_model
-from apparel_embed.serving.saved_model import ExportConfig, export_saved_model, read_verticals
+from apparel_embed.serving.saved_model import (
+    ExportConfig,
+    export_saved_model,
+    read_verticals,
+    saved_model_versions,
+)
 
 
 def encoded(height, width, kind="JPEG", seed=0, mode="RGB"):
@@ -285,3 +290,15 @@ def test_warm_up_requests_are_those_of_tensorflow_serving(exported, signatures):
         sizes.append(len(pictures))
         assert embed(signatures, list(pictures))[1].all()
     assert sizes == [1, 2, 4, 8, 16, 32]
+
+
+def test_versions_rise_by_number_whatever_else_is_there(tmp_path):
+    for name in ("10", "9", "007", "1.partial", "kit"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in saved_model_versions(tmp_path)] == ["007", "9", "10"]
+
+
+def test_where_there_is_no_directory_there_are_no_versions(tmp_path):
+    assert saved_model_versions(tmp_path / "nowhere") == []
+    (tmp_path / "file").touch()
+    assert saved_model_versions(tmp_path / "file") == []

@@ -16,10 +16,13 @@ from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead
 from apparel_embed.runs.run import PipelineRun, Run, StageKind
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE
-from apparel_embed.serving.kit import write_serving_kit
-from apparel_embed.serving.model_card import ModelCard, render_model_card
-from apparel_embed.serving.saved_model import ExportConfig, write_saved_model
-from apparel_embed.serving.versions import SAVED_MODEL, saved_model_versions
+from apparel_embed.serving.kit import render_model_card, write_serving_kit
+from apparel_embed.serving.saved_model import (
+    SAVED_MODEL,
+    ExportConfig,
+    saved_model_versions,
+    write_saved_model,
+)
 from apparel_embed.store.names import COMBINED, COMBINED_START, EVALUATION, STUDENT, VERTICAL_HEAD
 from apparel_embed.store.record import STAGE_FILE, Stage, find_stage, fingerprints, open_stage
 
@@ -64,7 +67,7 @@ def export_stage(
             config,
             head=VerticalHead.load(vertical_head.directory) if vertical_head else None,
             verticals=run.dataset.verticals,
-            model_card=render_model_card(card),
+            model_card=card,
         )
         return dataclasses.asdict(model_config)
 
@@ -121,14 +124,14 @@ def _model_card(
     config: ExportConfig,
     evaluation: Stage | None,
     vertical_head: Stage | None,
-) -> ModelCard:
+) -> str:
     evaluated_as = _EVALUATED_AS.get(model.name, "")
     metrics, routing = [], None
     if evaluation and evaluated_as:
         summary = read_json(evaluation.directory / SUMMARY_FILE)
         metrics = [row for row in summary["rows"] if row["model"] == evaluated_as]
         routing = next(iter(summary.get("routing", [])), None) if model.name == STUDENT else None
-    return ModelCard(
+    return render_model_card(
         name=f"apparel_embed {run.directory.resolve().name}",
         stage=model.name,
         fingerprint=model.fingerprint,

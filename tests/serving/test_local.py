@@ -13,7 +13,7 @@ from apparel_embed.models.embedding import (
     build_embedding_model,
     save_embedding_model,
 )
-from apparel_embed.serving.loading import find_model, load_picture_embedder, model_fingerprint
+from apparel_embed.serving.local import find_model, load_picture_embedder, model_fingerprint
 from apparel_embed.serving.saved_model import export_saved_model
 
 pytestmark = pytest.mark.slow
