@@ -8,7 +8,7 @@ from absl import flags
 
 from apparel_embed.cli.define import define_number
 from apparel_embed.common.cluster import read_cluster
-from apparel_embed.models.precision import PRECISIONS
+from apparel_embed.models.computing import PRECISIONS
 from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.strategy import STRATEGIES, make_strategy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.models.precision import PRECISIONS
+from apparel_embed.models.computing import PRECISIONS
 
 
 @dataclasses.dataclass(frozen=True)
