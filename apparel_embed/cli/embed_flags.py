@@ -13,8 +13,8 @@ from apparel_embed.cli.data_flags import PictureFlags
 from apparel_embed.cli.define import define_number
 from apparel_embed.cli.machine_flags import ProcessesFlag
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.locations import is_uri
 from apparel_embed.common.text import counted
-from apparel_embed.data.locations import is_uri
 from apparel_embed.inference.bulk import Run, bulk_embed, plan_embedding, run_here
 from apparel_embed.inference.bulk_beam import BeamConfig, run_on_beam
 from apparel_embed.inference.bulk_shard import BulkConfig, Embed

@@ -17,7 +17,7 @@ from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.data.importers.splitting import SplitOptions
 from apparel_embed.data.importers.street2shop import Street2ShopOptions
 from apparel_embed.data.importers.table import TableOptions
-from apparel_embed.data.pairs import parse_pairs
+from apparel_embed.data.verticals import parse_pairs
 
 
 class ImportFlags:

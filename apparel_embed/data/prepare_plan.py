@@ -1,4 +1,4 @@
-"""What a prepared dataset is made from, and whether a directory was made from the same."""
+"""What a prepared dataset is made from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.files import fingerprint_files, read_json
+from apparel_embed.common.files import fingerprint_files
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import LARGEST_MAX_PIXELS, RejectedPicture
 from apparel_embed.data.prepared import SCHEMA_VERSION
@@ -29,10 +29,10 @@ class PrepareConfig:
     Attributes:
       manifest: CSV or Parquet file, see `read_manifest`.
       output: directory to make.
-      max_side: longest side of a prepared picture in pixels, 1 to 8192.
+      max_side: longest side of a prepared image in pixels, 1 to 8192.
       crop_margin: added on each side of a box, as a fraction of the box's side, 0 to 10.
       jpeg_quality: 1 to 100.
-      max_pixels: larger pictures are rejected undecoded, 1 to 178956970.
+      max_pixels: larger images are rejected undecoded, 1 to 178956970.
       val_fraction: share of the training groups to hold out as `val`, in [0, 1); 0 for none; None
         for `USUAL_VAL_FRACTION` where the manifest has no row of split val, else none.
       val_group_column: groups to hold out are the distinct values of this column.
@@ -80,9 +80,6 @@ class PrepareConfig:
         """The values on which the result depends, beside manifest and pictures."""
         values = dataclasses.asdict(self)
         del values["manifest"], values["output"]
-        if not values["map_verticals"]:
-            # Without other names a dataset is the one that was prepared before there was a choice.
-            del values["map_verticals"]
         return values
 
 
@@ -106,36 +103,3 @@ def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
         # The sizes alone: to read every picture once more would take as long as the work itself.
         "picture_sizes_sha256": hashlib.sha256(sizes.tobytes()).hexdigest(),
     }
-
-
-def check_same(directory: Path, there: dict[str, Any], plan: dict[str, Any]) -> None:
-    """Raises a UserError that names what differs between a directory and the plan."""
-    differences = []
-    if there.get("schema_version") != plan["schema_version"]:
-        differences.append(
-            f"schema_version is {there.get('schema_version')} there, {plan['schema_version']} now"
-        )
-    old, new = there.get("settings", {}), plan["settings"]
-    differences += [
-        f"{name} is {old.get(name)} there, {new.get(name)} now"
-        for name in {**old, **new}
-        if old.get(name) != new.get(name)
-    ]
-    if there.get("manifest_sha256") != plan["manifest_sha256"]:
-        differences.append("the manifest is another")
-    elif there.get("picture_sizes_sha256") != plan["picture_sizes_sha256"]:
-        differences.append("picture files have changed")
-    if differences:
-        raise UserError(
-            f"{directory} was made from something else: {'; '.join(differences)}; "
-            "give another --output or remove it"
-        )
-
-
-def read_plan(path: Path) -> dict[str, Any]:
-    """Returns the plan in plan.json or dataset.json; an empty one if it cannot be read."""
-    try:
-        value = read_json(path)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apparel_embed.common.locations import SCHEME
 from apparel_embed.data.importers.imported import SOURCE_ROW
-from apparel_embed.data.locations import SCHEME
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import RejectedPicture
 

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.columns import codes_of, find_torn
+from apparel_embed.data.hold_out import hold_out
 from apparel_embed.data.importers.imported import refuse_numbers
-from apparel_embed.data.manifest import UNLABELLED, hold_out
+from apparel_embed.data.manifest import UNLABELLED
 
 
 @dataclasses.dataclass(frozen=True)
