@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -82,6 +83,8 @@ def read_manifest(path: str | os.PathLike[str]) -> pa.Table:
       UserError: the file cannot be read or a value is wrong; the message names file, row,
         column, value and what is allowed. Rows are numbered as in `text_tables`.
     """
+    # A path, not a URI, whatever it looks like.
+    path = Path(path)
     _check_file(str(path))
     table = read_parquet(path) if is_parquet(path) else read_csv(path)
     _check_header(path, table.column_names, REQUIRED_COLUMNS, (RESERVED_COLUMN,))

@@ -151,7 +151,7 @@ class _Work:
                     config.val_group_column,
                 )
         places = table[RESERVED_COLUMN].to_numpy()
-        directory = ShardedDirectory(str(config.output), DATASET_FILE, "prepared dataset")
+        directory = ShardedDirectory(str(Path(config.output)), DATASET_FILE, "prepared dataset")
         return cls(config, table.drop_columns([RESERVED_COLUMN]), places, directory)
 
     @property
