@@ -9,6 +9,7 @@ interrupted; here they are told what to do instead.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -122,57 +123,41 @@ def _changes(config: AugmentConfig) -> dict[str, _Change]:
     keras-cv's layers do the work. What a layer is made with only says how strong it might be if it
     drew itself; its seed keeps it from asking for TensorFlow's global generator.
     """
-    # float32 whatever the policy of the model.
-    same = {"seed": 1, "dtype": "float32"}
-    cutout = {"fill_mode": "constant", "fill_value": 127.5}
-    angle = config.rotation / 180 * np.pi
-    # Layer, its arguments, and what it is told by random numbers.
-    table: dict[str, tuple[str, dict[str, Any], Callable[[tf.Tensor, tf.Tensor], Any]]] = {
-        # "nearest" continues both the white of a shop picture and the background of a street one.
-        "rotation": (
-            "RandomRotation",
-            {"factor": 1.0, "fill_mode": "nearest"},
-            lambda draws, _: {"angles": _both_ways(draws[:, 0], angle)},
-        ),
-        "brightness": (
-            "RandomBrightness",
-            {"factor": 1.0},
-            lambda draws, _: _both_ways(draws, 255 * config.brightness)[:, None, None],
-        ),
-        "contrast": (
-            "RandomContrast",
-            {"value_range": (0, 255), "factor": 1.0},
-            lambda draws, _: 1.0 + _both_ways(draws, config.contrast)[:, None, None],
-        ),
+    most = config.rotation / 180 * np.pi
+    told: dict[str, Callable[[tf.Tensor, tf.Tensor], Any]] = {
+        "rotation": lambda draws, _: {"angles": _both_ways(draws[:, 0], most)},
+        "brightness": lambda draws, _: _both_ways(draws, 255 * config.brightness)[:, None, None],
+        "contrast": lambda draws, _: 1.0 + _both_ways(draws, config.contrast)[:, None, None],
         # keras-cv's factor is 0 for grey, 0.5 for unchanged, 1 for full saturation.
-        "saturation": (
-            "RandomSaturation",
-            {"factor": 1.0},
-            lambda draws, _: 0.5 + _both_ways(draws[:, 0], 0.5 * min(config.saturation, 0.99)),
+        "saturation": lambda draws, _: (
+            0.5 + _both_ways(draws[:, 0], 0.5 * min(config.saturation, 0.99))
         ),
         # keras-cv turns by parts of the whole circle.
-        "hue": (
-            "RandomHue",
-            {"factor": 1.0, "value_range": (0, 255)},
-            lambda draws, _: _both_ways(draws[:, 0], 0.5 * config.hue),
-        ),
-        "erase": (
-            "RandomCutout",
-            {"height_factor": 1.0, "width_factor": 1.0, **cutout},
-            lambda draws, shape: _rectangles(shape, draws, config.erase),
-        ),
+        "hue": lambda draws, _: _both_ways(draws[:, 0], 0.5 * config.hue),
+        "erase": lambda draws, shape: _rectangles(shape, draws, config.erase),
     }
+    wanted = [name for name in told if getattr(config, name)]
+    return {name: _change(name, told[name]) for name in wanted}
 
-    def change(kind: str, arguments: dict[str, Any], tell: Callable) -> _Change:
-        # Here, as it brings along what takes seconds at every start.
-        from keras_cv import layers
 
-        layer = getattr(layers, kind)(**arguments, **same)
-        return lambda images, draws: layer.augment_images(
-            images, transformations=tell(draws, tf.shape(images))
-        )
+def _change(name: str, tell: Callable[[tf.Tensor, tf.Tensor], Any]) -> _Change:
+    """Returns what changes images by a layer, told what to do by their random numbers."""
+    # Here, as it brings along what takes seconds at every start.
+    from keras_cv import layers
 
-    return {name: change(*row) for name, row in table.items() if getattr(config, name)}
+    # float32 whatever the policy of the model.
+    layer = {
+        # "nearest" continues both the white of a shop picture and the background of a street one.
+        "rotation": functools.partial(layers.RandomRotation, 1.0, fill_mode="nearest"),
+        "brightness": functools.partial(layers.RandomBrightness, 1.0),
+        "contrast": functools.partial(layers.RandomContrast, (0, 255), 1.0),
+        "saturation": functools.partial(layers.RandomSaturation, 1.0),
+        "hue": functools.partial(layers.RandomHue, 1.0, (0, 255)),
+        "erase": functools.partial(layers.RandomCutout, 1.0, 1.0, "constant", 127.5),
+    }[name](seed=1, dtype="float32")
+    return lambda images, draws: layer.augment_images(
+        images, transformations=tell(draws, tf.shape(images))
+    )
 
 
 def _rectangles(shape: tf.Tensor, draws: tf.Tensor, most: float) -> dict[str, tf.Tensor]:
