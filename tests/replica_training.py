@@ -20,7 +20,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import PKSampler
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.keras import TripletSemiHardLoss
-from apparel_embed.models.batch_norm import set_momentum
+from apparel_embed.models.computing import set_momentum
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.training.input import InputConfig, augmentation, triplet_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from apparel_embed.benchmarks.measure import measure_once
 from apparel_embed.common.files import write_json
-from apparel_embed.data.manifest import BOX_COLUMNS, RESERVED_COLUMN, hold_out, read_manifest
+from apparel_embed.data.hold_out import hold_out
+from apparel_embed.data.manifest import BOX_COLUMNS, RESERVED_COLUMN, read_manifest
 from apparel_embed.data.prepared import DATASET_FILE, INDEX_FILE, SCHEMA_VERSION, PreparedDataset
 
 CSV_FILE, PARQUET_FILE, PREPARED = "manifest.csv", "manifest.parquet", "prepared"

@@ -10,8 +10,8 @@ from typing import Any
 from apparel_embed.cli.define import DATA, ConfigFlags, define
 from apparel_embed.cli.shared_flags import ProcessesFlag
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.locations import is_uri
 from apparel_embed.common.text import counted
-from apparel_embed.data.locations import is_uri
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.inference.bulk import Run, bulk_embed, plan_embedding, run_here
 from apparel_embed.inference.bulk_beam import BeamConfig, run_on_beam

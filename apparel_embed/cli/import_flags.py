@@ -12,7 +12,7 @@ from apparel_embed.data.importers.importing import ImportConfig
 from apparel_embed.data.importers.layout import ERROR, SKIP, LayoutOptions
 from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.data.importers.splitting import SplitOptions
-from apparel_embed.data.pairs import parse_pairs
+from apparel_embed.data.verticals import parse_pairs
 
 # The layouts that fields of `LayoutOptions` are for.
 _MEANT_FOR = {

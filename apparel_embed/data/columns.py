@@ -1,4 +1,4 @@
-"""Whole columns of a table at a time: texts as codes, and items that have two values."""
+"""Whole columns of a table at a time: texts as codes, rows alike, items with two values."""
 
 from __future__ import annotations
 
@@ -81,3 +81,31 @@ def find_torn(items: np.ndarray, values: np.ndarray) -> np.ndarray:
     # Of rows with the same item the last one written stays.
     first[items[::-1]] = np.arange(len(items))[::-1]
     return np.flatnonzero(values != values[first[items]])
+
+
+def find_torn_item(table: pa.Table, columns: Sequence[str]) -> tuple[str, int, int] | None:
+    """Finds an item that has two values in a column where each has one.
+
+    Args:
+      table: `item_id`, in which what is blank is no item, and the columns, all without nulls.
+      columns: where to look, one after the other.
+
+    Returns:
+      The column, the first row of the item that begins first, and the first of its rows that has
+      another value; None where there is none.
+    """
+    items, ids = codes_of(table["item_id"])
+    rows = np.flatnonzero(~is_blank(ids).to_numpy(zero_copy_only=False)[items])
+    items = items[rows]
+    for column in columns:
+        torn = find_torn(items, codes_of(table[column])[0][rows])
+        if torn.size:
+            first = np.flatnonzero(np.isin(items, items[torn]))[0]
+            other = torn[items[torn] == items[first]][0]
+            return column, int(rows[first]), int(rows[other])
+    return None
+
+
+def is_blank(texts: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+    """Returns of texts whether there is nothing in them but white space."""
+    return pc.equal(pc.utf8_trim_whitespace(texts), "")

@@ -1,12 +1,12 @@
-"""Preparing many pictures at once, by several processes, in order and in bounded memory."""
+"""Preparing many images at once, by several processes, in order and in bounded memory."""
 
 from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import multiprocessing
 import os
-import re
 import signal
 import threading
 import urllib.parse
@@ -16,9 +16,11 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
+import pyarrow as pa
+
 from apparel_embed.common.cores import usable_cores
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.locations import is_remote
+from apparel_embed.common.locations import is_remote, is_uri, locate
 from apparel_embed.data.pictures import (
     Box,
     Picture,
@@ -29,9 +31,7 @@ from apparel_embed.data.pictures import (
 
 # Enough to keep every process busy while the oldest task is waited for; bounds the memory.
 _TASKS_PER_PROCESS = 4
-
-# Images as in the manifest, each with its box or None.
-PictureTask = list[tuple[str, "Box | None"]]
+_IMAGES_PER_TASK = 16
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -47,19 +47,35 @@ def image_path(image: str, directory: str | os.PathLike[str]) -> Path:
     Raises:
       RejectedPicture: a URI of another scheme or of another host.
     """
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", image)
-    if not scheme:
+    if not is_uri(image):
         return Path(directory, image)
-    uri = urllib.parse.urlsplit(image)
-    if scheme[1].lower() != "file":
-        raise RejectedPicture(f"{scheme[1]}:// is not supported; copy the pictures to local files")
-    if uri.netloc not in ("", "localhost"):
-        raise RejectedPicture(f"file:// URI of another host, {uri.netloc}")
-    return Path(urllib.parse.unquote(image[len("file://") + len(uri.netloc) :]))
+    if is_remote(image):
+        scheme = image.partition(":")[0]
+        raise RejectedPicture(f"{scheme}:// is not supported; copy the pictures to local files")
+    host = urllib.parse.urlsplit(image).netloc
+    if host not in ("", "localhost"):
+        raise RejectedPicture(f"file:// URI of another host, {host}")
+    return Path(locate(image)[1])
+
+
+def read_remote(uri: str) -> bytes:
+    """Returns the bytes of an image in a store.
+
+    Raises:
+      RejectedPicture: it cannot be read.
+    """
+    try:
+        system, path = locate(uri)
+        with system.open_input_stream(path) as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise RejectedPicture("no such file") from error
+    except (OSError, pa.ArrowException, UserError) as error:
+        raise RejectedPicture(f"cannot be read: {' '.join(str(error).split())}") from error
 
 
 def prepare_pictures(
-    tasks: Iterable[PictureTask],
+    images: Iterable[tuple[str, Box | None]],
     directory: str | os.PathLike[str],
     settings: PictureSettings,
     processes: int = 0,
@@ -67,28 +83,28 @@ def prepare_pictures(
     threads: bool = False,
     fetch: Callable[[str], bytes] | None = None,
 ) -> Generator[Picture | str, None, None]:
-    """Prepares pictures by several processes.
+    """Prepares images by several processes.
 
     Args:
-      tasks: lists of pictures; one process does one list at a time.
+      images: as in the manifest, each with its box or None.
       directory: where relative paths begin.
       settings: see `prepare_picture`.
       processes: how many, 0 for one per core.
       threads: take threads of this process instead, where others share the cores between
         processes already.
-      fetch: returns the bytes of a picture that a URI leads off this machine to, or raises
+      fetch: returns the bytes of an image that a URI leads off this machine to, or raises
         RejectedPicture; without it such URIs are rejected.
 
     Yields:
-      The prepared picture, or the reason why it was rejected, in the order of `tasks`.
+      The prepared image, or the reason why it was rejected, in the order of `images`.
 
     Raises:
       UserError: a process died.
     """
-    work = functools.partial(_prepare_task, settings, str(directory), fetch)
+    source = iter(images)
     return run_tasks(
-        work,
-        tasks,
+        functools.partial(_prepare_task, settings, str(directory), fetch),
+        iter(lambda: list(itertools.islice(source, _IMAGES_PER_TASK)), []),
         processes,
         threads=threads,
         if_killed="finished shards are kept: run the same command again with fewer --processes or "
@@ -109,8 +125,8 @@ def run_tasks(
     Args:
       work: makes the results of one task; a function of a module, or a `functools.partial` of one.
       tasks: one process does one at a time.
-      processes: how many, 0 for one per core.
-      threads: take threads of this process instead.
+      processes: as `prepare_pictures`.
+      threads: as `prepare_pictures`.
       if_killed: what the user may do when a process dies.
 
     Yields:
@@ -149,17 +165,16 @@ def _prepare_task(
     settings: PictureSettings,
     directory: str,
     fetch: Callable[[str], bytes] | None,
-    pictures: PictureTask,
+    images: Iterable[tuple[str, Box | None]],
 ) -> list[Picture | str]:
-    """Returns each picture prepared, or why it was rejected. Runs in the workers."""
+    """Returns each image prepared, or why it was rejected. Runs in the workers."""
     results: list[Picture | str] = []
-    for image, box in pictures:
+    for image, box in images:
         try:
             if fetch is not None and is_remote(image):
-                source: bytes | str | os.PathLike[str] = fetch(image)
+                results.append(prepare_picture(fetch(image), settings, box))
             else:
-                source = image_path(image, directory)
-            results.append(prepare_picture(source, settings, box))
+                results.append(prepare_picture(image_path(image, directory), settings, box))
         except RejectedPicture as error:
             results.append(str(error))
     return results

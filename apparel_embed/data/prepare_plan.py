@@ -1,4 +1,4 @@
-"""What a prepared dataset is made from, and whether a directory was made from the same."""
+"""What a prepared dataset is made from."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from apparel_embed.common.errors import UserError
-from apparel_embed.common.files import fingerprint_files, read_json
+from apparel_embed.common.files import fingerprint_files
 from apparel_embed.common.settings import check_settings, same_as, seed_setting, setting
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import PictureSettings, RejectedPicture
@@ -71,9 +70,6 @@ class PrepareConfig:
         """The values on which the result depends, beside manifest and pictures."""
         values = dataclasses.asdict(self)
         del values["manifest"], values["output"]
-        if not values["map_verticals"]:
-            # Without other names a dataset is the one that was prepared before there was a choice.
-            del values["map_verticals"]
         return values
 
 
@@ -97,36 +93,3 @@ def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
         # The sizes alone: to read every picture once more would take as long as the work itself.
         "picture_sizes_sha256": hashlib.sha256(sizes.tobytes()).hexdigest(),
     }
-
-
-def check_same(directory: Path, there: dict[str, Any], plan: dict[str, Any]) -> None:
-    """Raises a UserError that names what differs between a directory and the plan."""
-    differences = []
-    if there.get("schema_version") != plan["schema_version"]:
-        differences.append(
-            f"schema_version is {there.get('schema_version')} there, {plan['schema_version']} now"
-        )
-    old, new = there.get("settings", {}), plan["settings"]
-    differences += [
-        f"{name} is {old.get(name)} there, {new.get(name)} now"
-        for name in {**old, **new}
-        if old.get(name) != new.get(name)
-    ]
-    if there.get("manifest_sha256") != plan["manifest_sha256"]:
-        differences.append("the manifest is another")
-    elif there.get("picture_sizes_sha256") != plan["picture_sizes_sha256"]:
-        differences.append("picture files have changed")
-    if differences:
-        raise UserError(
-            f"{directory} was made from something else: {'; '.join(differences)}; "
-            "give another --output or remove it"
-        )
-
-
-def read_plan(path: Path) -> dict[str, Any]:
-    """Returns the plan in plan.json or dataset.json; an empty one if it cannot be read."""
-    try:
-        value = read_json(path)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""Reading a prepared dataset: pictures by record number, and what is known about each."""
+"""Reading a prepared dataset: images by record number, and what is known about each."""
 
 from __future__ import annotations
 
@@ -32,12 +32,6 @@ _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 def shard_name(shard: int, shards: int) -> str:
     """Returns the file name of shard `shard` (from 0) of `shards`."""
     return f"records-{shard:05d}-of-{shards:05d}.array_record"
-
-
-def partial_directory(directory: str | os.PathLike[str]) -> Path:
-    """Returns where a dataset is written until it is whole."""
-    path = Path(directory)
-    return path.with_name(f"{path.name}.partial")
 
 
 class PreparedDataset:
@@ -117,10 +111,7 @@ class PreparedDataset:
         return self.info["rejects"]
 
     def column(self, name: str) -> np.ndarray:
-        """Returns one column of the index in record order.
-
-        Args:
-          name: `record`, `x_min` ... or any column of the manifest.
+        """Returns a column of the index: `record`, `x_min` ... or any column of the manifest.
 
         Returns:
           An array [len(self)]: int64 for `record`, float64 for the box (NaN where there is
@@ -133,9 +124,6 @@ class PreparedDataset:
 
     def codes(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns a column of texts as numbers, which take little memory and time.
-
-        Args:
-          name: `item_id`, `vertical` ... or any other column of texts.
 
         Returns:
           int32 [len(self)], the number of each record's text among all different ones, sorted; and
@@ -215,7 +203,6 @@ class PreparedDataset:
         return images
 
     def _column(self, name: str) -> pa.ChunkedArray:
-        """Returns a column of the index, or raises a UserError."""
         if name not in self.index.column_names:
             raise UserError(
                 f"{self.directory}: no column {name!r}; "
@@ -233,18 +220,18 @@ class PreparedDataset:
             self.read_images(range(start, min(start + _READ_AT_ONCE, len(self))))
 
     def _read_shard(self, shard: int, records: np.ndarray) -> list[bytes]:
-        """Returns the pictures of `records`, all of which are in `shard`."""
-        # Imported when the first picture is read: the workers of prepare import this module
+        """Returns the images of `records`, all of which are in `shard`."""
+        # Imported when the first image is read: the workers of prepare import this module
         # too, and need not wait for TensorFlow.
         from tensorflow.train import Example
 
-        positions = [int(record - self._starts[shard]) for record in records]
         try:
-            reader = self._reader(shard)
             with self._lock:
-                found = reader.read(positions)
+                if shard not in self._readers:
+                    self._readers[shard] = self._open_shard(shard)
+                found = self._readers[shard].read((records - self._starts[shard]).tolist())
         except (RuntimeError, ValueError, IndexError) as error:
-            self._raise_damaged(shard, records, error)
+            raise self._find_damage(shard, records, error) from error
         images = []
         for record, serialised in zip(records, found):
             try:
@@ -258,30 +245,20 @@ class PreparedDataset:
             images.append(image)
         return images
 
-    def _reader(self, shard: int) -> Any:
-        """Returns the open reader of `shard`."""
-        with self._lock:
-            if shard not in self._readers:
-                self._readers[shard] = array_record_module.ArrayRecordReader(
-                    str(self._shards[shard]), _READER_OPTIONS
-                )
-            return self._readers[shard]
+    def _open_shard(self, shard: int) -> Any:
+        return array_record_module.ArrayRecordReader(str(self._shards[shard]), _READER_OPTIONS)
 
-    def _raise_damaged(self, shard: int, records: np.ndarray, error: Exception) -> None:
-        """Raises a UserError that names the first of `records` that cannot be read alone."""
+    def _find_damage(self, shard: int, records: np.ndarray, error: Exception) -> UserError:
+        """Returns the error that names the first of `records` that cannot be read alone."""
         for record in records:
             try:
                 # A reader that failed stays in its failed state, hence a new one per record.
-                reader = array_record_module.ArrayRecordReader(
-                    str(self._shards[shard]), _READER_OPTIONS
-                )
-                reader.read([int(record - self._starts[shard])])
+                self._open_shard(shard).read([int(record - self._starts[shard])])
             except (RuntimeError, ValueError, IndexError) as single:
-                raise self._damaged(shard, int(record), single) from single
-        raise self._damaged(shard, int(records[0]), error) from error
+                return self._damaged(shard, int(record), single)
+        return self._damaged(shard, int(records[0]), error)
 
     def _damaged(self, shard: int, record: int, error: object) -> UserError:
-        """Returns the error that says which record of which file is damaged."""
         reason = " ".join(str(error).split())
         return UserError(
             f"{self._shards[shard]}: record {record} is damaged ({reason}); prepare again"
@@ -289,13 +266,7 @@ class PreparedDataset:
 
 
 def load_prepared(directory: str | os.PathLike[str]) -> PreparedDataset:
-    """Opens a prepared dataset; the same as `PreparedDataset.open`.
-
-    Args:
-      directory: what `prepare`, or `tools/prepare_dataset.py`, made.
-
-    Returns:
-      The dataset, open for reading.
+    """Opens what `prepare`, or `tools/prepare_dataset.py`, made; see `PreparedDataset.open`.
 
     Raises:
       UserError: it is no prepared dataset, not finished or damaged; the message names the file.
@@ -313,7 +284,7 @@ def _check_directory(directory: Path) -> None:
     """Raises a UserError unless `directory` looks like a finished prepared dataset."""
     if (directory / DATASET_FILE).is_file() and not directory.name.endswith(".partial"):
         return
-    partial = partial_directory(directory)
+    partial = directory.with_name(f"{directory.name}.partial")
     if directory.name.endswith(".partial") or (not directory.exists() and partial.is_dir()):
         raise UserError(f"{directory}: is still partial; run prepare again to finish it")
     if not directory.exists():

@@ -18,16 +18,17 @@ from apparel_embed.data.columns import ranked_codes_of
 
 @dataclasses.dataclass(frozen=True)
 class PKSampler:
-    """P x K batches: P items, K pictures of each.
+    """P x K batches: P items, K images of each.
 
+    A batch is positions of images int64 [P * K] and labels int32 [P * K] (row of the item).
     Every epoch walks through all items in a new order; what is left of them at its end, fewer than
-    P, waits for the next. An item with fewer than K pictures shows some of them more than once
+    P, waits for the next. An item with fewer than K images shows some of them more than once
     (augmented differently).
 
     Attributes:
-      positions: int64 [n], positions of the pictures, those of an item side by side.
+      positions: int64 [n], positions of the images, those of an item side by side.
       starts: int64 [items], where in `positions` those of each item begin.
-      counts: int64 [items], pictures of each item, at least 1.
+      counts: int64 [items], images of each item, at least 1.
       items_per_batch: P.
       pictures_per_item: K.
       seed: any integer.
@@ -53,12 +54,12 @@ class PKSampler:
         """Makes a sampler.
 
         Args:
-          items: [n] item of each picture, texts or numbers.
+          items: [n] item of each image, texts or numbers.
           items_per_batch: P; where fewer items are usable, all of them make the batch.
           pictures_per_item: K, at least 2.
           seed: any integer.
-          min_pictures: items with fewer pictures are left out. With 1, an item seen once still
-            counts, its positives being augmentations of its one picture.
+          min_pictures: items with fewer images are left out. With 1, an item seen once still
+            counts, its positives being augmentations of its one image.
 
         Raises:
           UserError: if fewer than two items are usable: there would be no negatives.
@@ -71,14 +72,9 @@ class PKSampler:
                 f"{len(usable)} of {len(counts)} items have {min_pictures} pictures or more; "
                 "triplets need at least 2 such items"
             )
-        return cls(
-            order,
-            starts[usable],
-            counts[usable],
-            min(items_per_batch, len(usable)),
-            pictures_per_item,
-            seed,
-        )
+        items_per_batch = min(items_per_batch, len(usable))
+        starts, counts = starts[usable], counts[usable]
+        return cls(order, starts, counts, items_per_batch, pictures_per_item, seed)
 
     @property
     def item_count(self) -> int:
@@ -87,7 +83,7 @@ class PKSampler:
 
     @property
     def batch_size(self) -> int:
-        """P * K, pictures a batch."""
+        """P * K, images a batch."""
         return self.items_per_batch * self.pictures_per_item
 
     @property
@@ -96,14 +92,7 @@ class PKSampler:
         return self.item_count // self.items_per_batch
 
     def batch(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the batch of a step; works in a graph.
-
-        Args:
-          step: int64 scalar, from 0.
-
-        Returns:
-          Positions of pictures int64 [P * K] and labels int32 [P * K] (row of the item).
-        """
+        """Returns the batch of a step, an int64 scalar from 0; works in a graph."""
         return self.batch_of(self.epoch_order(step // self.steps_per_epoch), step)
 
     def epoch_order(self, epoch: tf.Tensor) -> tf.Tensor:
@@ -132,11 +121,13 @@ class PKSampler:
 
 @dataclasses.dataclass(frozen=True)
 class EpochSampler:
-    """Batches that walk through all pictures, in a new order every epoch.
+    """Batches that walk through all images, in a new order every epoch.
+
+    A batch is positions int64 [batch_size].
 
     Attributes:
-      count: number of pictures.
-      batch_size: pictures a batch, at most `count`.
+      count: number of images.
+      batch_size: images a batch, at most `count`.
       seed: any integer.
     """
 
@@ -149,19 +140,19 @@ class EpochSampler:
         """Makes a sampler; a batch larger than the dataset shrinks to it.
 
         Raises:
-          UserError: if there are no pictures.
+          UserError: if there are no images.
         """
         if not count:
             raise UserError("there are no pictures to train on; at least 1 is needed")
-        return cls(count, min(batch_size, count), seed)
+        return EpochSampler(count, min(batch_size, count), seed)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of batches that show every picture once (but for less than a batch)."""
+        """Number of batches that show every image once (but for less than a batch)."""
         return self.count // self.batch_size
 
     def batch(self, step: tf.Tensor) -> tf.Tensor:
-        """Returns positions int64 [batch_size] of the batch of a step; works in a graph."""
+        """Returns the batch of a step, an int64 scalar from 0; works in a graph."""
         return self.batch_of(self.epoch_order(step // self.steps_per_epoch), step)
 
     def epoch_order(self, epoch: tf.Tensor) -> tf.Tensor:
@@ -174,22 +165,20 @@ class EpochSampler:
 
 
 @dataclasses.dataclass(frozen=True)
-class WeightedSampler:
-    """Batches that show some pictures more often than others: as often as their weights say.
+class WeightedSampler(EpochSampler):
+    """Batches that show some images more often than others: as often as their weights say.
 
-    An epoch has as many places as there are pictures, filled by systematic sampling (Madow 1949,
+    An epoch has as many places as there are images, filled by systematic sampling (Madow 1949,
     "On the Theory of Systematic Sampling, II"): the weights, scaled to sum up to the number of
-    places, lie end to end, and place i takes the picture that covers i + u, with one u for the
-    epoch, uniform in [0, 1). A picture of scaled weight w comes floor(w) or ceil(w) times, w times
+    places, lie end to end, and place i takes the image that covers i + u, with one u for the
+    epoch, uniform in [0, 1). An image of scaled weight w comes floor(w) or ceil(w) times, w times
     on average, and the same holds for neighbours together, such as those of one vertical.
 
     Attributes:
-      places: which places of an epoch make the batch of a step.
       order: int64 [count] positions, so that those which belong together are neighbours.
       ends: float64 [count], where the weight of each of `order` ends; the last is `count`.
     """
 
-    places: EpochSampler
     order: np.ndarray
     ends: np.ndarray
 
@@ -200,13 +189,13 @@ class WeightedSampler:
         """Makes a sampler that shares an epoch out to verticals, and evenly within each.
 
         Args:
-          verticals: [n] vertical of each picture.
+          verticals: [n] vertical of each image.
           weights: one of `VERTICAL_WEIGHTS`.
-          batch_size: pictures a batch; one larger than the dataset shrinks to it.
+          batch_size: images a batch; one larger than the dataset shrinks to it.
           seed: any integer.
 
         Raises:
-          UserError: if there are no pictures, or the weights are unknown.
+          UserError: if there are no images, or the weights are unknown.
         """
         if weights not in VERTICAL_WEIGHTS:
             allowed = ", ".join(VERTICAL_WEIGHTS)
@@ -215,36 +204,14 @@ class WeightedSampler:
         order, counts = _grouped(verticals)
         each = VERTICAL_WEIGHTS[weights](counts.astype(np.float64)) / counts
         ends = np.cumsum(np.repeat(each, counts))
-        return cls(places, order, ends * (len(verticals) / ends[-1]))
-
-    @property
-    def seed(self) -> int:
-        """The seed that it was made with."""
-        return self.places.seed
-
-    def batch(self, step: tf.Tensor) -> tf.Tensor:
-        """Returns positions int64 [batch_size] of the batch of a step; works in a graph."""
-        return self.batch_of(self.epoch_order(step // self.steps_per_epoch), step)
-
-    @property
-    def batch_size(self) -> int:
-        """Pictures a batch."""
-        return self.places.batch_size
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of batches that fill every place once (but for less than a batch)."""
-        return self.places.steps_per_epoch
-
-    def epoch_order(self, epoch: tf.Tensor) -> tf.Tensor:
-        """Returns all places in the order of an epoch; takes long where there are many."""
-        return self.places.epoch_order(epoch)
+        ends *= len(verticals) / ends[-1]
+        return cls(places.count, places.batch_size, seed, order, ends)
 
     def batch_of(self, order: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Returns what `batch` does, of a step whose epoch's order is at hand."""
+        """Returns what `batch` does, of a step whose epoch's order of places is at hand."""
         epoch = step // self.steps_per_epoch
         start = tf.random.stateless_uniform((), [self.seed + 1, epoch], dtype=tf.float64)
-        covered = tf.cast(self.places.batch_of(order, step), tf.float64) + start
+        covered = tf.cast(EpochSampler.batch_of(self, order, step), tf.float64) + start
         positions, ends = _tensors(self.order, self.ends)
         found = tf.searchsorted(ends, covered, side="right", out_type=tf.int64)
         # The last end may be rounded below the last place.
@@ -270,10 +237,7 @@ VERTICAL_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _grouped(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Groups positions by value.
-
-    Args:
-      values: [n], texts or numbers.
+    """Groups positions by value, a text or a number.
 
     Returns:
       int64 [n], positions in the order of their values, rising within a value; and how many there

@@ -1,12 +1,17 @@
-"""Tables in files, CSV and Parquet, as texts; and where their rows stand in the file."""
+"""Tables in files, CSV and Parquet, as texts; and where their rows stand in the file.
+
+Rows are numbered as a text editor shows them: row N of a CSV file begins on its line N, the header
+being line 1. Of a Parquet file, which no editor shows, it is the N-th.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, Union
 
 import numpy as np
 import pyarrow as pa
@@ -15,20 +20,26 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.locations import is_remote, locate
 
 # Columns of a manifest whose values are names.
 NAME_COLUMNS = ("image", "item_id", "vertical", "split", "role")
 UTF8 = "utf-8"
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _SIGNIFICANT_BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
+_ROWS_AT_ONCE = 1 << 16
+_BYTES_AT_ONCE = 1 << 24
+
+Location = Union[str, "os.PathLike[str]"]
+"""A file's path, or its URI."""
 
 
-def is_parquet(path: Path) -> bool:
+def is_parquet(path: Location) -> bool:
     """Returns whether the file is Parquet, by its name."""
-    return path.suffix.lower() in _PARQUET_SUFFIXES
+    return str(path).lower().endswith(_PARQUET_SUFFIXES)
 
 
-def read_parquet(path: Path) -> pa.Table:
+def read_parquet(path: Location) -> pa.Table:
     """Returns a Parquet file with every column as text.
 
     Raises:
@@ -41,7 +52,33 @@ def read_parquet(path: Path) -> pa.Table:
     return as_texts(path, table)
 
 
-def as_texts(source: str | Path, table: pa.Table, first_row: int = 1) -> pa.Table:
+def read_parts(location: str) -> Iterator[pa.Table]:
+    """Yields a CSV or Parquet file part by part, every column as text; it may be beyond memory.
+
+    Raises:
+      UserError: as `read_csv` and `read_parquet`.
+    """
+    system, path = locate(location)
+    if is_parquet(location):
+        first = 1
+        try:
+            with system.open_input_file(path) as file:
+                for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE):
+                    yield as_texts(location, pa.Table.from_batches([batch]), first)
+                    first += batch.num_rows
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"{location}: cannot be read as Parquet: {error}") from error
+        return
+    header = _header(location)
+    try:
+        with system.open_input_stream(path) as file:
+            for batch in pyarrow.csv.open_csv(file, **_csv_options(header)):
+                yield pa.Table.from_batches([batch])
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise _csv_error(location, header, error) from error
+
+
+def as_texts(source: Location, table: pa.Table, first_row: int = 1) -> pa.Table:
     """Returns the table with every column as text, "" for null and NaN.
 
     A whole number in a floating-point column reads as an integer, 7 and not 7.0.
@@ -72,7 +109,7 @@ def as_texts(source: str | Path, table: pa.Table, first_row: int = 1) -> pa.Tabl
 
 
 def _float_texts(
-    source: str | Path, name: str, column: pa.ChunkedArray, first_row: int
+    source: Location, name: str, column: pa.ChunkedArray, first_row: int
 ) -> pa.ChunkedArray:
     """Returns the texts of a floating-point column, null for NaN; see `as_texts`."""
     numbers = column.cast(pa.float64())
@@ -98,7 +135,7 @@ def _float_texts(
 
 
 def _refuse(
-    column: tuple[str | Path, str, int], numbers: pa.ChunkedArray, wrong: pa.ChunkedArray, why: str
+    column: tuple[Location, str, int], numbers: pa.ChunkedArray, wrong: pa.ChunkedArray, why: str
 ) -> None:
     """Raises a UserError for the first row of a file's column where `wrong` is true."""
     index = pc.index(wrong, True).as_py()
@@ -108,7 +145,7 @@ def _refuse(
         raise UserError(f"{source}: row {first_row + index}: column {name!r}: {value!r}; {why}")
 
 
-def read_csv(path: Path, delimiter: str = ",", encoding: str = UTF8) -> pa.Table:
+def read_csv(path: Location, delimiter: str = ",", encoding: str = UTF8) -> pa.Table:
     """Returns a CSV file with every column as text.
 
     Args:
@@ -119,29 +156,44 @@ def read_csv(path: Path, delimiter: str = ",", encoding: str = UTF8) -> pa.Table
     Raises:
       UserError: it cannot be read; the message names the row where the number of cells is wrong.
     """
+    header = _header(path, delimiter, encoding)
+    try:
+        return pyarrow.csv.read_csv(path, **_csv_options(header, delimiter, encoding))
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        raise _csv_error(path, header, error, delimiter, encoding) from error
+
+
+def _header(path: Location, delimiter: str = ",", encoding: str = UTF8) -> list[str]:
     header = next(csv_rows(path, delimiter, encoding), (0, []))[1]
     if not header:
         raise UserError(f"{path}: is empty; a header line and rows are needed")
-    try:
-        return pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(block_size=1 << 24, encoding=encoding),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False
-            ),
-        )
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        for line, cells in csv_rows(path, delimiter, encoding):
-            if len(cells) != len(header):
-                raise UserError(
-                    f"{path}: row {line}: {len(cells)} cells, but the header has {len(header)}"
-                ) from error
-        raise UserError(f"{path}: cannot be read as CSV: {error}") from error
+    return header
+
+
+def _csv_options(
+    header: Sequence[str], delimiter: str = ",", encoding: str = UTF8
+) -> dict[str, Any]:
+    return {
+        "read_options": pyarrow.csv.ReadOptions(block_size=_BYTES_AT_ONCE, encoding=encoding),
+        "parse_options": pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        "convert_options": pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False
+        ),
+    }
+
+
+def _csv_error(path: Location, header: Sequence[str], error: Exception, *form: str) -> UserError:
+    """Returns what is wrong with a CSV file, with the row, which pyarrow counts in blocks."""
+    for line, cells in csv_rows(path, *form):
+        if len(cells) != len(header):
+            return UserError(
+                f"{path}: row {line}: {len(cells)} cells, but the header has {len(header)}"
+            )
+    return UserError(f"{path}: cannot be read as CSV: {error}")
 
 
 def csv_rows(
-    path: Path, delimiter: str = ",", encoding: str = UTF8
+    path: Location, delimiter: str = ",", encoding: str = UTF8
 ) -> Iterator[tuple[int, list[str]]]:
     """Yields (line on which the row begins, cells) of a CSV file, header first, no blank lines."""
     line = 1
@@ -155,17 +207,21 @@ def csv_rows(
     except UnicodeDecodeError as error:
         raise not_text(path, encoding) from error
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except csv.Error as error:
         raise UserError(f"{path}: row {line}: cannot be read as CSV: {error}") from error
 
 
-def open_text(path: Path, encoding: str = UTF8) -> TextIO:
+def open_text(path: Location, encoding: str = UTF8) -> TextIO:
     """Opens a file of text, line ends as they are, without a mark of its encoding."""
-    return open(path, encoding="utf-8-sig" if encoding == UTF8 else encoding, newline="")
+    encoding = "utf-8-sig" if encoding == UTF8 else encoding
+    system, inner = locate(str(path))
+    if is_remote(str(path)):
+        return io.TextIOWrapper(system.open_input_stream(inner), encoding, newline="")
+    return open(inner, encoding=encoding, newline="")
 
 
-def not_text(path: Path, encoding: str = UTF8) -> UserError:
+def not_text(path: Location, encoding: str = UTF8) -> UserError:
     """Returns the error for a file that is no text in its encoding; it names the row."""
     return UserError(
         f"{path}: row {undecodable_row(path, encoding)}: is not {encoding.upper()} text; save it "
@@ -173,39 +229,34 @@ def not_text(path: Path, encoding: str = UTF8) -> UserError:
     )
 
 
-def undecodable_row(path: Path, encoding: str = UTF8) -> int | None:
+def undecodable_row(path: Location, encoding: str = UTF8) -> int | None:
     """Returns the first line of a file that is no text, counted from 1; None if all are."""
+    system, inner = locate(str(path))
+    with system.open_input_stream(inner, compression=None) as file:
+        content = file.read()
     try:
-        path.read_bytes().decode(encoding)
+        content.decode(encoding)
     except UnicodeDecodeError as error:
-        return error.object[: error.start].decode(encoding).count("\n") + 1
+        return content[: error.start].decode(encoding).count("\n") + 1
     return None
 
 
 def rows_in_file(
-    path: str | os.PathLike[str],
+    path: Location,
     indices: Sequence[int] | np.ndarray,
     delimiter: str = ",",
     encoding: str = UTF8,
 ) -> list[int]:
-    """Returns where rows of the table stand in the file, as error messages count them.
+    """Returns the numbers in the file of rows of the table, given by their indices from 0.
 
-    Args:
-      path: CSV or Parquet.
-      indices: row indices of the table, from 0.
-      delimiter: what separates the cells of a CSV file.
-      encoding: of a CSV file.
-
-    Returns:
-      For CSV the line on which each row begins (blank lines and line ends within quotes
-      count), for Parquet the index plus 1.
+    In CSV, blank lines and line ends within quotes count.
     """
-    if is_parquet(Path(path)):
+    if is_parquet(path):
         return [int(index) + 1 for index in indices]
     wanted = {int(index) for index in indices}
     last = max(wanted, default=-1)
     lines: dict[int, int] = {}
-    for index, (line, _) in enumerate(csv_rows(Path(path), delimiter, encoding)):
+    for index, (line, _) in enumerate(csv_rows(path, delimiter, encoding)):
         if index - 1 in wanted:
             lines[index - 1] = line
         if index - 1 >= last:
@@ -216,17 +267,7 @@ def rows_in_file(
 def all_rows_in_file(
     path: Path, total: int, delimiter: str = ",", encoding: str = UTF8
 ) -> np.ndarray:
-    """Returns where all rows of a table stand in its file, see `rows_in_file`.
-
-    Args:
-      path: CSV or Parquet.
-      total: number of the table's rows.
-      delimiter: what separates the cells of a CSV file.
-      encoding: of a CSV file.
-
-    Returns:
-      int64 [total].
-    """
+    """Returns the numbers of all rows of a table in its file, int64 [total]."""
     if is_parquet(path):
         return np.arange(1, total + 1)
     if count_lines(path, encoding) == total + 1:

@@ -1,4 +1,4 @@
-"""Verticals of a manifest, or other values, renamed, merged or left out."""
+"""Verticals of a manifest, or other values, renamed, merged or left out, as flags say."""
 
 from __future__ import annotations
 
@@ -6,19 +6,46 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.columns import codes_of, find_torn
-from apparel_embed.data.pairs import parse_pairs
+from apparel_embed.data.columns import codes_of, find_torn_item
+
+
+def parse_pairs(
+    flag: str, entries: Sequence[str], *, allowed: str, what: str, at_last_colon: bool = False
+) -> dict[str, str]:
+    """Reads pairs, each `name:value`; spaces around names and values do not count.
+
+    Args:
+      flag: name of the flag that they come from.
+      entries: the pairs; values may be empty.
+      allowed: what an entry is to be like, for the message.
+      what: what is named, for the message.
+      at_last_colon: names may hold colons, values may not; else the other way round.
+
+    Returns:
+      Values by names, in their order.
+
+    Raises:
+      UserError: an entry without a colon or a name, or a name that is there twice.
+    """
+    pairs: dict[str, str] = {}
+    for entry in entries:
+        parts = entry.rpartition(":") if at_last_colon else entry.partition(":")
+        name, colon, value = (part.strip() for part in parts)
+        if not colon or not name:
+            raise UserError(f"--{flag}: {entry!r} is not allowed; {allowed}")
+        if name in pairs:
+            raise UserError(f"--{flag}: {name!r} is there twice; name each {what} once")
+        pairs[name] = value
+    return pairs
 
 
 def parse_mapping(entries: Sequence[str], column: str = "vertical") -> dict[str, str]:
     """Reads what verticals, or values of another column, are to become.
 
     Args:
-      entries: each `old:new`; what is after the last colon is the new name, nothing there leaves
-        the vertical out.
+      entries: each `old:new`; nothing after the last colon leaves the vertical out.
       column: what they are values of; the flag is named after it.
 
     Returns:
@@ -27,50 +54,43 @@ def parse_mapping(entries: Sequence[str], column: str = "vertical") -> dict[str,
     Raises:
       UserError: an entry without a colon or an old name, or an old name that is there twice.
     """
-    return parse_pairs(
-        f"map_{column}s",
-        entries,
-        allowed=f"each is old:new, or old: to leave that {column} out",
-        what=column,
-        at_last_colon=True,
-    )
+    allowed = f"each is old:new, or old: to leave that {column} out"
+    flag = f"map_{column}s"
+    return parse_pairs(flag, entries, allowed=allowed, what=column, at_last_colon=True)
 
 
 def map_verticals(table: pa.Table, mapping: Mapping[str, str]) -> pa.Table:
-    """Renames verticals, merges those that get the same name, and leaves some out.
-
-    All at once: `{"a": "b", "b": "a"}` swaps two names.
-
-    Args:
-      table: at least the columns `item_id` and `vertical`, strings without nulls; an empty
-        `item_id` is no item.
-      mapping: new names by old ones; an empty new name leaves the vertical's rows out. Verticals
-        that are not named stay as they are.
-
-    Returns:
-      The table with other names in `vertical`, without the rows left out. The rows keep their
-      order.
+    """Does what `map_values` does to verticals, of which an item has one.
 
     Raises:
-      UserError: a vertical that the table does not have, an item that would be in two verticals,
-        or no row is left.
+      UserError: as `map_values`, or an item would be in two verticals.
     """
     if not mapping:
         return table
     table = map_values(table, "vertical", mapping)
-    _check_items(table)
+    torn = find_torn_item(table, ["vertical"])
+    if torn is not None:
+        one, other = (table["vertical"][row].as_py() for row in torn[1:])
+        raise UserError(
+            f"--map_verticals: item_id {table['item_id'][torn[1]].as_py()!r} would be in the "
+            f"verticals {one!r} and {other!r}; an item belongs to one vertical"
+        )
     return table
 
 
 def map_values(table: pa.Table, column: str, mapping: Mapping[str, str]) -> pa.Table:
     """Renames values of a column, merges those that get the same name, and leaves some out.
 
-    As `map_verticals`, for any column, and whatever becomes of the items.
+    All at once: `{"a": "b", "b": "a"}` swaps two names.
 
     Args:
       table: at least that column, strings without nulls.
       column: its name in the singular; the flag in messages is named after it.
-      mapping: new names by old ones.
+      mapping: new names by old ones; an empty new name leaves the value's rows out. Values that are
+        not named stay as they are.
+
+    Returns:
+      The table with other values, without the rows left out; the others keep their order.
 
     Raises:
       UserError: a value that the table does not have, or no row is left.
@@ -97,20 +117,3 @@ def map_values(table: pa.Table, column: str, mapping: Mapping[str, str]) -> pa.T
             "out; keep at least one"
         )
     return table
-
-
-def _check_items(table: pa.Table) -> None:
-    """Raises a UserError if an item is in two verticals."""
-    items, ids = codes_of(table["item_id"])
-    verticals, names = codes_of(table["vertical"])
-    no_item = pc.equal(pc.utf8_trim_whitespace(ids), "").to_numpy(zero_copy_only=False)
-    named = np.flatnonzero(~no_item[items])
-    torn = named[find_torn(items[named], verticals[named])]
-    if torn.size:
-        item = items[torn[0]]
-        first = np.flatnonzero(items == item)[0]
-        one, other = (names[verticals[row]].as_py() for row in (first, torn[0]))
-        raise UserError(
-            f"--map_verticals: item_id {ids[item].as_py()!r} would be in the verticals {one!r} and "
-            f"{other!r}; an item belongs to one vertical"
-        )

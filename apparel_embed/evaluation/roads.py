@@ -13,7 +13,7 @@ from rich.table import Table
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import markdown_table
 from apparel_embed.evaluation.table import human_count
-from apparel_embed.models.arithmetic import multiply_adds
+from apparel_embed.models.computing import multiply_adds
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.store.record import Stage, find_stage
 

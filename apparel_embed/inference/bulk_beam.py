@@ -9,13 +9,13 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.locations import file_names
 from apparel_embed.common.progress import progress_bar
-from apparel_embed.inference.bulk import file_names
 from apparel_embed.inference.bulk_shard import BulkConfig, Embed, embed_shard, shard_name
-from apparel_embed.inference.bulk_sources import Source, open_source
+from apparel_embed.inference.bulk_sources import open_source
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -62,17 +62,31 @@ def run_on_beam(
     Raises:
       UserError: Beam is not installed or knows no such runner, or a worker says what is wrong.
     """
-    beam = _import_beam()
-    work = _Work(config, shards, load, beam_config.threads)
-    runner, options = _runner(beam_config), _options(beam_config)
     try:
-        with watched(config, todo, shards), beam.Pipeline(runner, options) as pipeline:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    except ImportError as error:
+        raise UserError(
+            "Apache Beam is not installed: pip install -c requirements.lock apache-beam, or embed "
+            "with --runner=local"
+        ) from error
+    step = _make_do_fn(config, shards, load, beam_config.threads)
+    # Newer releases of Beam have a DirectRunner hand its work to a program that they download.
+    is_direct = beam_config.runner == DIRECT_RUNNER
+    runner = FnApiRunner() if is_direct else beam_config.runner
+    options = PipelineOptions(list(beam_config.options))
+    try:
+        with (
+            watched(config, [shard_name(shard, shards) for shard in todo]),
+            beam.Pipeline(runner, options) as pipeline,
+        ):
             _ = (
                 pipeline
                 | "missing shards" >> beam.Create(list(todo))
                 # Otherwise all shards might be fused into one piece of work.
                 | "share out" >> beam.Reshuffle()
-                | "embed" >> beam.ParDo(_make_do_fn(work))
+                | "embed" >> beam.ParDo(step)
             )
     except Exception as error:
         told = _user_error_in(error)
@@ -82,22 +96,15 @@ def run_on_beam(
 
 
 @contextlib.contextmanager
-def watched(config: BulkConfig, todo: Sequence[int], shards: int) -> Iterator[None]:
-    """Shows how many shards are finished, while others work: only their files tell.
-
-    Args:
-      config: what is done.
-      todo: numbers of the shards.
-      shards: how many there are in all.
-    """
-    ended = threading.Event()
-    names = {shard_name(shard, shards) for shard in todo}
-    with progress_bar(total=len(todo), what="embed", unit="shards") as bar:
+def watched(config: BulkConfig, names: Sequence[str]) -> Iterator[None]:
+    """Shows how many of the shards are finished, while others work: only their files tell."""
+    ended, work = threading.Event(), config.directory.work
+    with progress_bar(total=len(names), what="embed", unit="shards") as bar:
 
         def look() -> None:
             while not ended.wait(_SECONDS_BETWEEN_LOOKS):
                 with contextlib.suppress(OSError):
-                    bar.update(len(names & file_names(config.work)) - bar.n)
+                    bar.update(len({*names} & file_names(work)) - bar.n)
 
         # Where nobody watches, a store is not to be asked again and again.
         thread = threading.Thread(target=look, daemon=True) if not bar.disable else None
@@ -111,31 +118,19 @@ def watched(config: BulkConfig, todo: Sequence[int], shards: int) -> Iterator[No
                 thread.join()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Work:
-    """What each worker is told."""
-
-    config: BulkConfig
-    shards: int
-    load: Callable[[], Embed]
-    threads: int
-
-
-class _Loaded:
-    """What a worker process needs once."""
-
-    def __init__(self, work: _Work) -> None:
-        self.embed = work.load()
-        self.source: Source = open_source(work.config.source)
-
-
-def _make_do_fn(work: _Work) -> beam.DoFn:
+def _make_do_fn(
+    config: BulkConfig, shards: int, load: Callable[[], Embed], threads: int
+) -> beam.DoFn:
     """Returns the step that embeds a shard.
 
     A function, so that there is no base class to import Beam for unless it is used.
     """
     import apache_beam as beam
     from apache_beam.utils.shared import Shared
+
+    class Loaded:
+        def __init__(self) -> None:
+            self.embed, self.source = load(), open_source(config.source)
 
     class EmbedShard(beam.DoFn):
         def __init__(self) -> None:
@@ -147,47 +142,19 @@ def _make_do_fn(work: _Work) -> beam.DoFn:
 
         def setup(self) -> None:
             # Threads of one worker share the model.
-            self._loaded = self._shared.acquire(lambda: _Loaded(work))
+            self._loaded = self._shared.acquire(Loaded)
 
         # Without annotations, of which Beam would make type hints, and cannot while they are texts.
         def process(self, shard):
-            source, output = self._loaded.source, work.config.work
-            stream = source.pictures(output, [shard], work.threads, threads=True)
+            embed, source = self._loaded.embed, self._loaded.source
+            stream = source.pictures(config.directory, [shard], threads, threads=True)
             with contextlib.closing(stream) as pictures:
-                counts = embed_shard(
-                    work.config, source, shard, work.shards, pictures, self._loaded.embed
-                )
+                counts = embed_shard(config, source, shard, shards, pictures, embed)
             for name, count in counts.items():
                 self._counts[name].inc(count)
             yield {"shard": shard, **counts}
 
     return EmbedShard()
-
-
-def _import_beam() -> Any:
-    try:
-        import apache_beam
-    except ImportError as error:
-        raise UserError(
-            "Apache Beam is not installed: pip install -c requirements.lock apache-beam, or embed "
-            "with --runner=local"
-        ) from error
-    return apache_beam
-
-
-def _runner(config: BeamConfig) -> Any:
-    if config.runner != DIRECT_RUNNER:
-        return config.runner
-    # Newer releases of Beam have a DirectRunner hand its work to a program that they download.
-    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-
-    return FnApiRunner()
-
-
-def _options(config: BeamConfig) -> Any:
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    return PipelineOptions(list(config.options))
 
 
 def _user_error_in(error: BaseException) -> str:

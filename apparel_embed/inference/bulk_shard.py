@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import collections
-import csv
+import contextlib
 import dataclasses
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from apparel_embed.common.locations import write_aside
 from apparel_embed.common.settings import setting
-from apparel_embed.data.locations import is_remote, write_aside
 from apparel_embed.inference.bulk_sources import EMBEDDING, Source, SourceConfig
+from apparel_embed.store.sharded import ShardedDirectory
 
+SUMMARY_FILE = "embed.json"
 _ROWS_PER_GROUP = 8192
 # Batches that are decoded or embedded at the same time: while one is in the model, the next is
 # decoded.
 _BATCHES_IN_FLIGHT = 2
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
+# Places of images in the shard, and the images; or places, and embeddings.
+_Batch = tuple[np.ndarray, "list[bytes]"]
+_Embedded = tuple[np.ndarray, np.ndarray]
 
 
 class Embed(Protocol):
-    """A model that takes pictures as they are in files.
+    """A model that takes images as they are in files.
 
     Attributes:
       dim: length of an embedding.
@@ -37,7 +39,7 @@ class Embed(Protocol):
     dim: int
 
     def __call__(self, pictures: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        """Returns embeddings float32 [n, dim], and bool [n], false where there is no picture."""
+        """Returns embeddings float32 [n, dim], and bool [n], false where there is no image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class BulkConfig:
     """What to embed, by what, and where to.
 
     Attributes:
-      source: the pictures.
+      source: the images.
       model_fingerprint: of the model that embeds them.
       output: directory of the result, on this machine or in a store.
     """
@@ -56,12 +58,14 @@ class BulkConfig:
     batch_size: int = setting(64, "pictures in a batch", 1, 4096)
 
     @property
-    def work(self) -> str:
-        """Where the result is written until it is whole.
+    def directory(self) -> ShardedDirectory:
+        """The result, made or to be made."""
+        return ShardedDirectory(self.output, SUMMARY_FILE, "bulk embedding")
 
-        A store cannot rename a directory: there the summary, written last, tells that it is whole.
-        """
-        return self.output if is_remote(self.output) else f"{self.output.rstrip('/')}.partial"
+
+def shard_name(shard: int, shards: int) -> str:
+    """Returns the file name of a shard's embeddings, counted from 0."""
+    return f"embeddings-{shard:05d}-of-{shards:05d}.parquet"
 
 
 def embed_shard(
@@ -77,87 +81,44 @@ def embed_shard(
 
     Args:
       config: what to do.
-      source: the pictures.
+      source: the images.
       shard: number of the shard.
       shards: how many there are in all.
-      pictures: those of this shard come next.
+      pictures: the images of this shard come next.
       embed: the model.
-      tell: called with numbers of pictures that are done.
+      tell: called with numbers of images that are done.
 
     Returns:
-      Numbers of pictures `embedded` and `rejected`.
+      Numbers of images `embedded` and `rejected`.
     """
-    rows = source.rows(config.work, shard)
+    rows, name = source.rows(config.directory, shard), shard_name(shard, shards)
     reasons: dict[int, str] = {}
-    told = 0
     schema = source.schema.append(pa.field(EMBEDDING, pa.list_(pa.float32(), embed.dim)))
     # Texts repeat themselves; numbers that are nearly all different would only cost space.
     texts = [field.name for field in source.schema if pa.types.is_string(field.type)]
     batches = _batches(pictures, rows.num_rows, config.batch_size, reasons)
-    with write_aside(f"{config.work}/{shard_name(shard, shards)}") as file:
-        with pq.ParquetWriter(file, schema, use_dictionary=texts or False) as writer:
-            group = _RowGroup(writer, rows)
-            for (places, _), (embeddings, valid) in _in_flight(lambda b: embed(b[1]), batches):
-                good = valid & np.isfinite(embeddings).all(axis=1)
-                for place, is_picture in zip(places[~good], valid[~good]):
-                    reasons[int(place)] = (
-                        "the model's embedding is not finite" if is_picture else "cannot be decoded"
-                    )
-                group.add(places[good], embeddings[good])
-                told += len(places)
-                tell(len(places))
-            group.write()
-        # First the list of what is missing: a shard that is there is done.
-        _write_rejects(config, rejects_name(shard, shards), source.names(rows), reasons)
-    tell(rows.num_rows - told)
-    return {"embedded": rows.num_rows - len(reasons), "rejected": len(reasons)}
-
-
-def shard_name(shard: int, shards: int) -> str:
-    """Returns the file name of a shard's embeddings, counted from 0."""
-    return f"embeddings-{shard:05d}-of-{shards:05d}.parquet"
-
-
-def rejects_name(shard: int, shards: int) -> str:
-    """Returns the file name of the list of a shard's rejected pictures."""
-    return f"rejects-{shard:05d}-of-{shards:05d}.csv"
-
-
-class _RowGroup:
-    """Rows that wait to be written together."""
-
-    def __init__(self, writer: pq.ParquetWriter, rows: pa.Table) -> None:
-        self._writer = writer
-        self._rows = rows
-        self._places: list[np.ndarray] = []
-        self._embeddings: list[np.ndarray] = []
-        self._count = 0
-
-    def add(self, places: np.ndarray, embeddings: np.ndarray) -> None:
-        """Adds embeddings of the rows at some places."""
-        self._places.append(places)
-        self._embeddings.append(embeddings)
-        self._count += len(places)
-        if self._count >= _ROWS_PER_GROUP:
-            self.write()
-
-    def write(self) -> None:
-        """Writes what waits."""
-        if not self._count:
-            return
-        kept = self._rows.take(pa.array(np.concatenate(self._places)))
-        embeddings = np.concatenate(self._embeddings)
-        column = pa.FixedSizeListArray.from_arrays(
-            pa.array(embeddings.ravel(), pa.float32()), embeddings.shape[1]
-        )
-        self._writer.write_table(kept.append_column(EMBEDDING, column))
-        self._places, self._embeddings, self._count = [], [], 0
+    embedded = _embedded(batches, embed, reasons, rows.num_rows, tell)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(write_aside(f"{config.directory.work}/{name}"))
+        writer = pq.ParquetWriter(file, schema, use_dictionary=texts or False)
+        stack.enter_context(writer)
+        for places, embeddings in _groups(embedded):
+            flat = pa.array(embeddings.ravel(), pa.float32())
+            column = pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
+            writer.write_table(rows.take(pa.array(places)).append_column(EMBEDDING, column))
+    names = source.names(rows)
+    count = rows.num_rows - len(reasons)
+    rejects = [[names[place], reason] for place, reason in sorted(reasons.items())]
+    found = {"file": name, "rows": count, "dim": embed.dim, "rejects": rejects}
+    # Last: a shard of which that is known is done.
+    config.directory.remember(shard, found)
+    return {"embedded": count, "rejected": len(reasons)}
 
 
 def _batches(
     pictures: Iterator[bytes | str], count: int, batch_size: int, reasons: dict[int, str]
-) -> Iterator[tuple[np.ndarray, list[bytes]]]:
-    """Yields places and pictures in batches; notes the reason of each that cannot be had."""
+) -> Iterator[_Batch]:
+    """Yields images in batches; notes the reason of each that cannot be had."""
     places: list[int] = []
     batch: list[bytes] = []
     for place in range(count):
@@ -174,28 +135,52 @@ def _batches(
         yield np.array(places), batch
 
 
-def _in_flight(work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[tuple[_T, _R]]:
-    """Yields each item with the result of its work, in order, some being worked on at a time."""
-    waiting: collections.deque[tuple[_T, Future[_R]]] = collections.deque()
-    with ThreadPoolExecutor(_BATCHES_IN_FLIGHT) as threads:
-        for item in items:
-            waiting.append((item, threads.submit(work, item)))
-            if len(waiting) > _BATCHES_IN_FLIGHT:
-                done, result = waiting.popleft()
-                yield done, result.result()
-        while waiting:
-            done, result = waiting.popleft()
-            yield done, result.result()
-
-
-def _write_rejects(
-    config: BulkConfig,
-    name: str,
-    names: Sequence[str],
+def _embedded(
+    batches: Iterable[_Batch],
+    embed: Embed,
     reasons: dict[int, str],
-) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([names[place], reason] for place, reason in sorted(reasons.items()))
-    with write_aside(f"{config.work}/{name}") as file:
-        file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    count: int,
+    tell: Callable[[int], object],
+) -> Iterator[_Embedded]:
+    """Yields embeddings batch by batch; notes the reason of each that is none.
+
+    Tells of `count` images in all, those that were in no batch among them.
+    """
+    told = 0
+    waiting: collections.deque[tuple[np.ndarray, Future]] = collections.deque()
+
+    def finish() -> _Embedded:
+        nonlocal told
+        places, future = waiting.popleft()
+        embeddings, valid = future.result()
+        good = valid & np.isfinite(embeddings).all(axis=1)
+        for place, is_image in zip(places[~good], valid[~good]):
+            reasons[int(place)] = (
+                "the model's embedding is not finite" if is_image else "cannot be decoded"
+            )
+        tell(int(places[-1]) + 1 - told)
+        told = int(places[-1]) + 1
+        return places[good], embeddings[good]
+
+    with ThreadPoolExecutor(_BATCHES_IN_FLIGHT) as threads:
+        for places, batch in batches:
+            waiting.append((places, threads.submit(embed, batch)))
+            if len(waiting) > _BATCHES_IN_FLIGHT:
+                yield finish()
+        while waiting:
+            yield finish()
+    tell(count - told)
+
+
+def _groups(batches: Iterable[_Embedded]) -> Iterator[_Embedded]:
+    """Yields batches put together, as large as is written at once."""
+    waiting: list[_Embedded] = []
+    count = 0
+    for batch in batches:
+        waiting.append(batch)
+        count += len(batch[0])
+        if count >= _ROWS_PER_GROUP:
+            yield np.concatenate([p for p, _ in waiting]), np.concatenate([e for _, e in waiting])
+            waiting, count = [], 0
+    if count:
+        yield np.concatenate([p for p, _ in waiting]), np.concatenate([e for _, e in waiting])

@@ -1,43 +1,40 @@
-"""What bulk embedding reads: a prepared dataset, a manifest's pictures, or a directory's."""
+"""What bulk embedding reads: a prepared dataset, a manifest's images, or a directory's."""
 
 from __future__ import annotations
 
+import abc
+import contextlib
 import dataclasses
-from collections.abc import Generator, Iterator, Sequence
-from typing import Protocol
+import hashlib
+import itertools
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.locations import beside, is_remote, locate, write_aside
 from apparel_embed.common.settings import setting
-from apparel_embed.data.locations import beside, is_remote, locate, read_picture, write_aside
-from apparel_embed.data.manifest import BOX_COLUMNS
-from apparel_embed.data.picture_list import (
-    IMAGE,
-    box_of,
-    fingerprint_directory,
-    fingerprint_manifest,
-    in_parts_of,
-    list_directory,
-    list_manifest,
-)
-from apparel_embed.data.picture_pool import PictureTask, prepare_pictures
-from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.manifest import boxes_of, read_manifest_parts
+from apparel_embed.data.picture_pool import prepare_pictures, read_remote
+from apparel_embed.data.pictures import SUFFIXES, Box, PictureSettings
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.store.sharded import ShardedDirectory
 
 PREPARED, MANIFEST, DIRECTORY = "prepared", "manifest", "pictures"
 SOURCES = (PREPARED, MANIFEST, DIRECTORY)
-RECORD, EMBEDDING = "record", "embedding"
+IMAGE, RECORD, EMBEDDING = "image", "record", "embedding"
 
-_PICTURES_PER_TASK = 16
 _RECORDS_AT_ONCE = 64
+_NAMES_AT_ONCE = 1 << 16
+_BYTES_AT_ONCE = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
-    """Which pictures to embed, and how they are prepared.
+    """Which images to embed, and how they are prepared.
 
     Attributes:
       kind: one of `SOURCES`.
@@ -57,89 +54,103 @@ class SourceConfig:
     )
 
 
-class Source(Protocol):
-    """Pictures in shards, in an order that does not change.
+def open_source(config: SourceConfig) -> Source:
+    """Returns the images to embed; raises a UserError if they are not there."""
+    return _PreparedSource(config) if config.kind == PREPARED else _ListedSource(config)
+
+
+class Source(abc.ABC):
+    """Images in shards, in an order that does not change.
+
+    The list of them may be longer than memory: `plan` writes each shard's part of it into a file.
 
     Attributes:
-      fingerprint: SHA-256 (hex) of what is to be embedded.
       schema: of the columns that are kept.
     """
 
-    fingerprint: str
     schema: pa.Schema
 
-    def plan(self, directory: str) -> int:
-        """Notes in a directory, if need be, which pictures belong to which shard.
+    def __init__(self, config: SourceConfig) -> None:
+        self.config = config
 
-        Returns:
-          The number of pictures.
-        """
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """Returns the SHA-256 (hex) of what is to be embedded."""
 
-    def count(self) -> int:
-        """Returns the number of pictures, and writes nothing."""
+    @abc.abstractmethod
+    def tables(self) -> Iterator[pa.Table]:
+        """Yields the kept columns of all images, in parts of any size."""
 
-    def rows(self, directory: str, shard: int) -> pa.Table:
-        """Returns the kept columns of a shard's pictures."""
-
+    @abc.abstractmethod
     def names(self, rows: pa.Table) -> list[str]:
         """Returns what rows are called in the list of those that could not be embedded."""
 
-    def pictures(
-        self, directory: str, shards: Sequence[int], workers: int, *, threads: bool
+    @abc.abstractmethod
+    def read(
+        self, tables: Iterable[pa.Table], workers: int, threads: bool
     ) -> Generator[bytes | str, None, None]:
-        """Yields the JPEG of each picture of some shards, or the reason why there is none.
+        """Yields the JPEG of each row, or the reason why there is none; see `pictures`."""
+
+    def count(self) -> int:
+        """Returns the number of images."""
+        return sum(table.num_rows for table in self.tables())
+
+    def plan(self, directory: ShardedDirectory) -> int:
+        """Notes which images belong to which shard, and returns the number of images."""
+        count = 0
+        for shard, rows in enumerate(in_parts_of(self.tables(), self.config.shard_pictures)):
+            with write_aside(_list_path(directory, shard)) as file:
+                pq.write_table(rows, file)
+            count += rows.num_rows
+        return count
+
+    def rows(self, directory: ShardedDirectory, shard: int) -> pa.Table:
+        """Returns the kept columns of a shard's images, once they are planned."""
+        system, path = locate(_list_path(directory, shard))
+        with system.open_input_file(path) as file:
+            return pq.read_table(file)
+
+    def pictures(
+        self, directory: ShardedDirectory, shards: Sequence[int], workers: int, *, threads: bool
+    ) -> Generator[bytes | str, None, None]:
+        """Yields the JPEG of each image of some shards, or the reason why there is none.
 
         Args:
           directory: the one that `plan` was called with.
-          shards: numbers of shards; their pictures come in this order.
-          workers: processes that prepare pictures, 0 for one per core.
+          shards: numbers of shards; their images come in this order.
+          workers: processes that prepare images, 0 for one per core.
           threads: take threads instead of processes.
         """
+        return self.read((self.rows(directory, shard) for shard in shards), workers, threads)
 
 
-def open_source(config: SourceConfig) -> Source:
-    """Returns the pictures to embed.
-
-    Raises:
-      UserError: they are not there.
-    """
-    return PreparedSource(config) if config.kind == PREPARED else ListedSource(config)
+def _list_path(directory: ShardedDirectory, shard: int) -> str:
+    return directory.scratch(f"list-{shard:05d}.parquet")
 
 
-class PreparedSource:
-    """The records of a prepared dataset; see `Source`."""
+class _PreparedSource(Source):
+    """The records of a prepared dataset."""
 
     schema = pa.schema([(RECORD, pa.int64())])
 
     def __init__(self, config: SourceConfig) -> None:
+        super().__init__(config)
         self._dataset = PreparedDataset.open(config.location)
-        self._shard_pictures = config.shard_pictures
-        self.fingerprint = self._dataset.fingerprint
 
-    def plan(self, directory: str) -> int:
-        """See `Source`."""
-        return self.count()
+    def fingerprint(self) -> str:
+        return self._dataset.fingerprint
 
-    def count(self) -> int:
-        """See `Source`."""
-        return len(self._dataset)
-
-    def rows(self, directory: str, shard: int) -> pa.Table:
-        """See `Source`."""
-        start = shard * self._shard_pictures
-        stop = min(start + self._shard_pictures, len(self._dataset))
-        return pa.table({RECORD: np.arange(start, stop, dtype=np.int64)})
+    def tables(self) -> Iterator[pa.Table]:
+        yield self._dataset.index.select([RECORD])
 
     def names(self, rows: pa.Table) -> list[str]:
-        """See `Source`."""
         return self._dataset.index[IMAGE].take(rows[RECORD]).to_pylist()
 
-    def pictures(
-        self, directory: str, shards: Sequence[int], workers: int, *, threads: bool
+    def read(
+        self, tables: Iterable[pa.Table], workers: int, threads: bool
     ) -> Generator[bytes | str, None, None]:
-        """See `Source`; there is nothing to prepare, and so no need of workers."""
-        for shard in shards:
-            records = self.rows(directory, shard)[RECORD].to_numpy()
+        for rows in tables:
+            records = rows[RECORD].to_numpy()
             for start in range(0, len(records), _RECORDS_AT_ONCE):
                 yield from self._read(records[start : start + _RECORDS_AT_ONCE])
 
@@ -152,76 +163,108 @@ class PreparedSource:
             return [self._read(records[i : i + 1])[0] for i in range(len(records))]
 
 
-class ListedSource:
-    """The pictures of a manifest or a directory, prepared on the way; see `Source`.
-
-    Its list may be longer than memory: `plan` writes each shard's part of it into a file.
-    """
+class _ListedSource(Source):
+    """The images of a manifest or a directory, prepared on the way."""
 
     def __init__(self, config: SourceConfig) -> None:
-        self._config = config
-        location = config.location
+        super().__init__(config)
+        self._base = config.location
         if config.kind == MANIFEST:
-            self._base = location.rpartition("/")[0] if "/" in location else "."
-            self.fingerprint = fingerprint_manifest(location)
-        else:
-            self._base = location
-            self.fingerprint = fingerprint_directory(location)
-        first = next(self._tables(), None)
+            self._base = self._base.rpartition("/")[0] if "/" in self._base else "."
+        first = next(self.tables(), None)
         if first is None or not first.num_rows:
-            raise UserError(f"{location}: there are no pictures in it")
+            raise UserError(f"{config.location}: there are no pictures in it")
         self.schema = first.schema
 
-    def plan(self, directory: str) -> int:
-        """See `Source`."""
-        count = 0
-        for shard, rows in enumerate(in_parts_of(self._tables(), self._config.shard_pictures)):
-            with write_aside(_list_path(directory, shard)) as file:
-                pq.write_table(rows, file)
-            count += rows.num_rows
-        return count
+    def fingerprint(self) -> str:
+        total = hashlib.sha256()
+        if self.config.kind == DIRECTORY:
+            for name, size in _files(self.config.location):
+                total.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
+            return total.hexdigest()
+        system, path = locate(self.config.location)
+        with system.open_input_stream(path) as file:
+            while block := file.read(_BYTES_AT_ONCE):
+                total.update(block)
+        return total.hexdigest()
 
-    def count(self) -> int:
-        """See `Source`."""
-        return sum(table.num_rows for table in self._tables())
-
-    def rows(self, directory: str, shard: int) -> pa.Table:
-        """See `Source`."""
-        system, path = locate(_list_path(directory, shard))
-        with system.open_input_file(path) as file:
-            return pq.read_table(file)
+    def tables(self) -> Iterator[pa.Table]:
+        if self.config.kind == MANIFEST:
+            return read_manifest_parts(self.config.location, reserved=(EMBEDDING,))
+        return list_directory(self.config.location)
 
     def names(self, rows: pa.Table) -> list[str]:
-        """See `Source`."""
         return rows[IMAGE].to_pylist()
 
-    def pictures(
-        self, directory: str, shards: Sequence[int], workers: int, *, threads: bool
+    def read(
+        self, tables: Iterable[pa.Table], workers: int, threads: bool
     ) -> Generator[bytes | str, None, None]:
-        """See `Source`."""
-        tasks = (task for shard in shards for task in self._tasks(self.rows(directory, shard)))
-        for found in prepare_pictures(
-            tasks, self._base, self._config.settings, workers, threads=threads, fetch=read_picture
-        ):
-            yield found if isinstance(found, str) else found.jpeg
+        images = (image for rows in tables for image in self._images(rows))
+        prepared = prepare_pictures(
+            images,
+            self._base,
+            self.config.settings,
+            workers,
+            threads=threads,
+            fetch=read_remote,
+        )
+        with contextlib.closing(prepared) as stream:
+            for found in stream:
+                yield found if isinstance(found, str) else found.jpeg
 
-    def _tables(self) -> Iterator[pa.Table]:
-        if self._config.kind == MANIFEST:
-            return list_manifest(self._config.location, reserved=(EMBEDDING,))
-        return list_directory(self._config.location)
-
-    def _tasks(self, rows: pa.Table) -> Iterator[PictureTask]:
+    def _images(self, rows: pa.Table) -> Iterator[tuple[str, Box | None]]:
         images = rows[IMAGE].to_pylist()
         if is_remote(self._base):
             images = [beside(image, self._base) for image in images]
-        boxes: list = [None] * len(images)
-        if BOX_COLUMNS[0] in rows.column_names:
-            texts = (rows[name].to_pylist() for name in BOX_COLUMNS)
-            boxes = [box_of(box) for box in zip(*texts)]
-        pictures = list(zip(images, boxes))
-        for start in range(0, len(pictures), _PICTURES_PER_TASK):
-            yield pictures[start : start + _PICTURES_PER_TASK]
+        return zip(images, boxes_of(rows))
 
 
-def _list_path(directory: str, shard: int) -> str:
-    return f"{directory}/list-{shard:05d}.parquet"
+def list_directory(directory: str) -> Iterator[pa.Table]:
+    """Walks through a directory, here or in a store, by name.
+
+    Args:
+      directory: where to look, and in all directories below.
+
+    Yields:
+      Tables with the column `image`: paths from `directory` on of files that are images by
+      their names. Names that begin with a dot are passed over.
+
+    Raises:
+      UserError: there is no such directory, or it cannot be read.
+    """
+    names = (name for name, _ in _files(directory))
+    while part := list(itertools.islice(names, _NAMES_AT_ONCE)):
+        yield pa.table({IMAGE: pa.array(part, pa.string())})
+
+
+def in_parts_of(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Yields the same rows in tables of `rows` each; the last may have fewer."""
+    waiting: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        waiting.append(table)
+        count += table.num_rows
+        while count >= rows:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, rows)
+            waiting, count = [whole.slice(rows)], count - rows
+    if count:
+        yield pa.concat_tables(waiting)
+
+
+def _files(directory: str, below: str = "") -> Iterator[tuple[str, int]]:
+    """Yields path from `directory` on, and size in bytes, of every image, by name."""
+    system, path = locate(beside(below, directory) if below else directory)
+    try:
+        found = system.get_file_info(fs.FileSelector(path))
+    except OSError as error:
+        reason = "no such directory" if isinstance(error, FileNotFoundError) else str(error)
+        raise UserError(f"{directory}: {' '.join(reason.split())}") from error
+    for info in sorted(found, key=lambda info: info.base_name):
+        name = f"{below}/{info.base_name}" if below else info.base_name
+        if info.base_name.startswith("."):
+            continue
+        if info.type == fs.FileType.Directory:
+            yield from _files(directory, name)
+        elif info.base_name.lower().endswith(SUFFIXES):
+            yield name, info.size

@@ -23,12 +23,11 @@ def report_corrupt_records(
     there is one, the records are read once more, one by one.
 
     Args:
-      dataset: whose pictures the work reads.
+      dataset: whose images the work reads.
       work: any function of one argument.
 
     Returns:
-      The same function, which raises a UserError with shard and record if one is damaged, and else
-      what went wrong.
+      The same function; of a damaged record it raises a UserError with shard and record.
     """
 
     def careful_work(argument: Argument) -> Result:

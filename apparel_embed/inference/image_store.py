@@ -19,7 +19,7 @@ _BYTES_BESIDE = 64
 
 
 def decoding_threads() -> int:
-    """Returns how many pictures or batches are decoded at a time: one for each core."""
+    """Returns how many images or batches are decoded at a time: one for each core."""
     return usable_cores()
 
 
@@ -59,10 +59,10 @@ class ImageStore:
     dataset. All three give the same pictures.
 
     Args:
-      dataset: where the pictures are.
+      dataset: where the images are.
       records: int64 [n] record numbers; positions in the store count along them.
       image_size: side of the square they are fitted into, in pixels.
-      cache_gib: memory for pictures, in GiB.
+      cache_gib: memory for images, in GiB.
       what: for whom they are, shown before the progress bar.
     """
 
@@ -80,7 +80,9 @@ class ImageStore:
         self._decoded: tf.Variable | None = None
         self._encoded: tf.Variable | None = None
         decoded = len(records) * image_size * image_size * 3 / 2**30
-        encoded = len(records) * _encoded_bytes(dataset) / 2**30
+        whole = sum(shard["bytes"] for shard in dataset.info["shards"])
+        average = whole / max(len(dataset), 1) + _BYTES_BESIDE
+        encoded = len(records) * average / 2**30
         bar = progress_bar(total=len(records), what=f"{what}: into memory", unit="images")
         if decoded <= cache_gib:
             shape = [image_size, image_size, 3]
@@ -91,13 +93,9 @@ class ImageStore:
             self._encoded = _kept(parts, len(records), [], tf.string, bar)
         else:
             logging.info(
-                "%s: %d pictures take %.3g GiB decoded and %.3g encoded, more than "
-                "--cache_gib=%g: each batch reads its own from the dataset",
-                what,
-                len(records),
-                decoded,
-                encoded,
-                cache_gib,
+                f"{what}: {len(records)} pictures take {decoded:.3g} GiB decoded and {encoded:.3g} "
+                f"encoded, more than --cache_gib={cache_gib:g}: each batch reads its own from the "
+                "dataset"
             )
         bar.close()
 
@@ -105,21 +103,11 @@ class ImageStore:
         return len(self._records)
 
     def gather(self, positions: tf.Tensor) -> tf.Tensor:
-        """Returns the pictures at some positions.
-
-        Args:
-          positions: int64 [batch], each below the length of the store.
-
-        Returns:
-          uint8 [batch, image_size, image_size, 3].
-        """
+        """Returns uint8 [batch, image_size, image_size, 3], given positions int64 [batch]."""
         return self.decode(self.read(positions))
 
     def read(self, positions: tf.Tensor) -> tf.Tensor:
-        """Returns the pictures at some positions as they are kept, for `decode`.
-
-        This half of `gather` is quick, but has a state, so that TensorFlow calls it in order.
-        """
+        """Returns images as they are kept: quick, but with a state, so TensorFlow keeps order."""
         if self._decoded is not None:
             return tf.gather(self._decoded, positions)
         if self._encoded is not None:
@@ -129,16 +117,7 @@ class ImageStore:
         return image_bytes
 
     def decode(self, kept: tf.Tensor) -> tf.Tensor:
-        """Returns pictures that were read.
-
-        This half of `gather` takes the time, and may be called for many batches at once.
-
-        Args:
-          kept: [batch, ...], from `read`.
-
-        Returns:
-          uint8 [batch, image_size, image_size, 3].
-        """
+        """Decodes what `read` gave: the slow half of `gather`, fit for many batches at once."""
         if kept.dtype == tf.uint8:
             return kept
         return tf.map_fn(
@@ -148,24 +127,18 @@ class ImageStore:
         )
 
     def _read(self, positions: np.ndarray) -> np.ndarray:
-        return _as_array(self._dataset.read_images(self._records[positions]))
+        return _encoded(self._dataset, self._records[positions])
 
 
 def _encoded_parts(dataset: PreparedDataset, records: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields encoded pictures, a few hundred at a time."""
+    """Yields encoded images, a few hundred at a time."""
     for start in range(0, len(records), _READ_AHEAD):
-        yield _as_array(dataset.read_images(records[start : start + _READ_AHEAD]))
+        yield _encoded(dataset, records[start : start + _READ_AHEAD])
 
 
-def _as_array(pictures: list[bytes]) -> np.ndarray:
+def _encoded(dataset: PreparedDataset, records: np.ndarray) -> np.ndarray:
     # As objects: numpy's own strings lose zeros at their end.
-    return np.array(pictures, dtype=object)
-
-
-def _encoded_bytes(dataset: PreparedDataset) -> float:
-    """Returns how much memory an encoded picture takes on average."""
-    whole = sum(shard["bytes"] for shard in dataset.info["shards"])
-    return whole / max(len(dataset), 1) + _BYTES_BESIDE
+    return np.array(dataset.read_images(records), dtype=object)
 
 
 def _kept(

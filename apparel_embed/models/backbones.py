@@ -1,10 +1,6 @@
 """The backbones one can choose, built without a network.
 
-The sized aliases of keras-cv (`MobileNetV3SmallBackbone()` and so on) ask the network for their
-configuration even without weights; here the generic classes are built with the sizes written out.
-A new backbone is one function and one line in `BACKBONES`.
-
-keras-cv is imported where it is used: it brings along what takes seconds at every start.
+A new backbone is one line in `BACKBONES`, and one function if keras-cv has no class for it.
 """
 
 from __future__ import annotations
@@ -15,16 +11,15 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import one_line
-from apparel_embed.models.small_cnn import small_cnn_backbone, small_cnn_levels
 
-InputShape = tuple[int, int, int]
+Build = Callable[["tuple[int, int, int]"], tf.keras.Model]
 
 
 def _pyramid_levels(backbone: tf.keras.Model) -> Sequence[str]:
@@ -43,115 +38,143 @@ class Backbone:
       levels: from the backbone to the names of the layers that end its levels, from fine to coarse.
     """
 
-    build: Callable[[InputShape], tf.keras.Model]
+    build: Build
     scale: float = 1 / 255
     offset: float = 0.0
     presets: tuple[str, ...] = ()
     levels: Callable[[tf.keras.Model], Sequence[str]] = _pyramid_levels
 
 
-def _efficientnet_lite_b0(shape: InputShape) -> tf.keras.Model:
-    import keras_cv
+def _keras_cv(kind: str, **sizes: Any) -> Build:
+    """Returns how to build one of keras-cv's generic backbones.
 
-    return keras_cv.models.EfficientNetLiteBackbone(
-        include_rescaling=False,
-        width_coefficient=1.0,
-        depth_coefficient=1.0,
-        stackwise_kernel_sizes=[3, 3, 5, 3, 5, 5, 3],
-        stackwise_num_repeats=[1, 2, 2, 3, 3, 4, 1],
-        stackwise_input_filters=[32, 16, 24, 40, 80, 112, 192],
-        stackwise_output_filters=[16, 24, 40, 80, 112, 192, 320],
-        stackwise_expansion_ratios=[1, 6, 6, 6, 6, 6, 6],
-        stackwise_strides=[1, 2, 2, 2, 1, 2, 1],
-        input_shape=shape,
-    )
+    Its sized aliases (`MobileNetV3SmallBackbone()` and so on) ask the network for their
+    configuration even without weights, so the sizes are written out here.
+    """
 
-
-def _efficientnet_v2_b0(shape: InputShape) -> tf.keras.Model:
-    import keras_cv
-
-    return keras_cv.models.EfficientNetV2Backbone(
-        include_rescaling=False,
-        width_coefficient=1.0,
-        depth_coefficient=1.0,
-        stackwise_kernel_sizes=[3, 3, 3, 3, 3, 3],
-        stackwise_num_repeats=[1, 2, 2, 3, 5, 8],
-        stackwise_input_filters=[32, 16, 32, 48, 96, 112],
-        stackwise_output_filters=[16, 32, 48, 96, 112, 192],
-        stackwise_expansion_ratios=[1, 4, 4, 4, 6, 6],
-        stackwise_squeeze_and_excite_ratios=[0, 0, 0, 0.25, 0.25, 0.25],
-        stackwise_strides=[1, 2, 2, 2, 1, 2],
-        stackwise_conv_types=["fused", "fused", "fused", "unfused", "unfused", "unfused"],
-        input_shape=shape,
-    )
-
-
-def _mobilenet_v3_small(shape: InputShape) -> tf.keras.Model:
-    import keras_cv
-
-    return keras_cv.models.MobileNetV3Backbone(
-        stackwise_expansion=[1, 72 / 16, 88 / 24, 4, 6, 6, 3, 3, 6, 6, 6],
-        stackwise_filters=[16, 24, 24, 40, 40, 40, 48, 48, 96, 96, 96],
-        stackwise_kernel_size=[3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 5],
-        stackwise_stride=[2, 2, 1, 2, 1, 1, 1, 1, 2, 1, 1],
-        stackwise_se_ratio=[0.25, None, None] + 8 * [0.25],
-        stackwise_activation=3 * ["relu"] + 8 * ["hard_swish"],
-        include_rescaling=False,
-        input_shape=shape,
-    )
-
-
-def _mobilenet_v3_large(shape: InputShape) -> tf.keras.Model:
-    import keras_cv
-
-    return keras_cv.models.MobileNetV3Backbone(
-        stackwise_expansion=[1, 4, 3, 3, 3, 3, 6, 2.5, 2.3, 2.3, 6, 6, 6, 6, 6],
-        stackwise_filters=[16, 24, 24, 40, 40, 40, 80, 80, 80, 80, 112, 112, 160, 160, 160],
-        stackwise_kernel_size=[3, 3, 3, 5, 5, 5, 3, 3, 3, 3, 3, 3, 5, 5, 5],
-        stackwise_stride=[1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1],
-        stackwise_se_ratio=3 * [None] + 3 * [0.25] + 4 * [None] + 5 * [0.25],
-        stackwise_activation=6 * ["relu"] + 9 * ["hard_swish"],
-        include_rescaling=False,
-        input_shape=shape,
-    )
-
-
-def _resnet(
-    kind: str, blocks: list[int], block_type: str
-) -> Callable[[InputShape], tf.keras.Model]:
-    def build(shape: InputShape) -> tf.keras.Model:
+    def build(shape: tuple[int, int, int]) -> tf.keras.Model:
+        # Imported here: it brings along what takes seconds at every start.
         import keras_cv
 
-        return getattr(keras_cv.models, kind)(
-            stackwise_filters=[64, 128, 256, 512],
-            stackwise_blocks=blocks,
-            stackwise_strides=[1, 2, 2, 2],
-            block_type=block_type,
-            include_rescaling=False,
-            input_shape=shape,
-        )
+        return getattr(keras_cv.models, kind)(include_rescaling=False, input_shape=shape, **sizes)
 
     return build
 
 
+def _resnet(kind: str, blocks: list[int], block_type: str) -> Build:
+    return _keras_cv(
+        kind,
+        stackwise_filters=[64, 128, 256, 512],
+        stackwise_blocks=blocks,
+        stackwise_strides=[1, 2, 2, 2],
+        block_type=block_type,
+    )
+
+
+def small_cnn(
+    input_shape: tuple[int, int, int], filters: tuple[int, ...] = (32, 64, 128, 192)
+) -> tf.keras.Model:
+    """Returns a small residual CNN, which trains from scratch in seconds.
+
+    Each stage halves height and width by a strided 3x3 convolution; all but the first, where
+    images are large, add a residual one. Depth pays more than width: a student must fit as many
+    functions as there are specialists.
+
+    Args:
+      input_shape: height, width and channels of the input, in pixels.
+      filters: channels of each stage.
+
+    Returns:
+      A functional model from images to a feature map [batch, h, w, filters[-1]].
+    """
+
+    def convolve(x: tf.Tensor, channels: int, strides: int, name: str) -> tf.Tensor:
+        x = tf.keras.layers.Conv2D(
+            channels, 3, strides=strides, padding="same", use_bias=False, name=f"{name}_conv"
+        )(x)
+        return tf.keras.layers.BatchNormalization(name=f"{name}_norm")(x)
+
+    inputs = tf.keras.Input(input_shape)
+    x = inputs
+    for stage, channels in enumerate(filters):
+        x = convolve(x, channels, 2, f"stage{stage}_down")
+        x = tf.keras.layers.ReLU(name=f"stage{stage}_down_relu")(x)
+        if stage > 0:
+            residual = convolve(x, channels, 1, f"stage{stage}_residual")
+            x = tf.keras.layers.Add(name=f"stage{stage}_add")([x, residual])
+            x = tf.keras.layers.ReLU(name=f"stage{stage}_relu")(x)
+    return tf.keras.Model(inputs, x, name="small_cnn")
+
+
+def _small_cnn_levels(backbone: tf.keras.Model) -> list[str]:
+    relus = [layer.name for layer in backbone.layers if layer.name.endswith("relu")]
+    # The strided convolution of a stage has a ReLU of its own, and the first stage no other.
+    return [name for name in relus if not name.endswith("_down_relu") or name == relus[0]]
+
+
 BACKBONES: dict[str, Backbone] = {
-    "small_cnn": Backbone(
-        small_cnn_backbone, scale=1 / 127.5, offset=-1.0, levels=small_cnn_levels
+    "small_cnn": Backbone(small_cnn, scale=1 / 127.5, offset=-1.0, levels=_small_cnn_levels),
+    "efficientnet_lite_b0": Backbone(
+        _keras_cv(
+            "EfficientNetLiteBackbone",
+            width_coefficient=1.0,
+            depth_coefficient=1.0,
+            stackwise_kernel_sizes=[3, 3, 5, 3, 5, 5, 3],
+            stackwise_num_repeats=[1, 2, 2, 3, 3, 4, 1],
+            stackwise_input_filters=[32, 16, 24, 40, 80, 112, 192],
+            stackwise_output_filters=[16, 24, 40, 80, 112, 192, 320],
+            stackwise_expansion_ratios=[1, 6, 6, 6, 6, 6, 6],
+            stackwise_strides=[1, 2, 2, 2, 1, 2, 1],
+        ),
+        # (pixel - 127) / 128, as its ImageNet weights were trained.
+        scale=1 / 128,
+        offset=-127 / 128,
     ),
-    # (pixel - 127) / 128, as its ImageNet weights were trained.
-    "efficientnet_lite_b0": Backbone(_efficientnet_lite_b0, scale=1 / 128, offset=-127 / 128),
-    "efficientnet_v2_b0": Backbone(_efficientnet_v2_b0, presets=("efficientnetv2_b0_imagenet",)),
+    "efficientnet_v2_b0": Backbone(
+        _keras_cv(
+            "EfficientNetV2Backbone",
+            width_coefficient=1.0,
+            depth_coefficient=1.0,
+            stackwise_kernel_sizes=[3, 3, 3, 3, 3, 3],
+            stackwise_num_repeats=[1, 2, 2, 3, 5, 8],
+            stackwise_input_filters=[32, 16, 32, 48, 96, 112],
+            stackwise_output_filters=[16, 32, 48, 96, 112, 192],
+            stackwise_expansion_ratios=[1, 4, 4, 4, 6, 6],
+            stackwise_squeeze_and_excite_ratios=[0, 0, 0, 0.25, 0.25, 0.25],
+            stackwise_strides=[1, 2, 2, 2, 1, 2],
+            stackwise_conv_types=3 * ["fused"] + 3 * ["unfused"],
+        ),
+        presets=("efficientnetv2_b0_imagenet",),
+    ),
     # Without presets: those that keras-cv names have another number of weights than it builds.
-    "mobilenet_v3_small": Backbone(_mobilenet_v3_small),
-    "mobilenet_v3_large": Backbone(_mobilenet_v3_large),
+    "mobilenet_v3_small": Backbone(
+        _keras_cv(
+            "MobileNetV3Backbone",
+            stackwise_expansion=[1, 72 / 16, 88 / 24, 4, 6, 6, 3, 3, 6, 6, 6],
+            stackwise_filters=[16, 24, 24, 40, 40, 40, 48, 48, 96, 96, 96],
+            stackwise_kernel_size=[3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 5],
+            stackwise_stride=[2, 2, 1, 2, 1, 1, 1, 1, 2, 1, 1],
+            stackwise_se_ratio=[0.25, None, None] + 8 * [0.25],
+            stackwise_activation=3 * ["relu"] + 8 * ["hard_swish"],
+        )
+    ),
+    "mobilenet_v3_large": Backbone(
+        _keras_cv(
+            "MobileNetV3Backbone",
+            stackwise_expansion=[1, 4, 3, 3, 3, 3, 6, 2.5, 2.3, 2.3, 6, 6, 6, 6, 6],
+            stackwise_filters=[16, 24, 24, 40, 40, 40, 80, 80, 80, 80, 112, 112, 160, 160, 160],
+            stackwise_kernel_size=[3, 3, 3, 5, 5, 5, 3, 3, 3, 3, 3, 3, 5, 5, 5],
+            stackwise_stride=[1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1],
+            stackwise_se_ratio=3 * [None] + 3 * [0.25] + 4 * [None] + 5 * [0.25],
+            stackwise_activation=6 * ["relu"] + 9 * ["hard_swish"],
+        )
+    ),
     "resnet18": Backbone(_resnet("ResNetBackbone", [2, 2, 2, 2], "basic_block")),
     "resnet50": Backbone(
-        _resnet("ResNetBackbone", [3, 4, 6, 3], "block"),
-        presets=("resnet50_imagenet",),
+        _resnet("ResNetBackbone", [3, 4, 6, 3], "block"), presets=("resnet50_imagenet",)
     ),
     "resnet50_v2": Backbone(
-        _resnet("ResNetV2Backbone", [3, 4, 6, 3], "block"),
-        presets=("resnet50_v2_imagenet",),
+        _resnet("ResNetV2Backbone", [3, 4, 6, 3], "block"), presets=("resnet50_v2_imagenet",)
     ),
 }
 
@@ -199,7 +222,15 @@ def load_initial_weights(backbone: tf.keras.Model, name: str, init_weights: str)
     if init_weights == "none":
         return
     if init_weights in BACKBONES[name].presets:
-        load = functools.partial(backbone.set_weights, _preset_weights(backbone, init_weights))
+        try:
+            weights = type(backbone).from_preset(init_weights).get_weights()
+        except OSError as error:
+            # All that the network can do to it, too.
+            raise UserError(
+                f"--init_weights={init_weights}: cannot be fetched ({type(error).__name__}: "
+                f"{one_line(error)[:200]}); without a network give a weights file, or none"
+            ) from error
+        load = functools.partial(backbone.set_weights, weights)
     else:
         load = functools.partial(backbone.load_weights, init_weights)
     try:
@@ -213,31 +244,7 @@ def load_initial_weights(backbone: tf.keras.Model, name: str, init_weights: str)
 
 
 def fetch_initial_weights(name: str, init_weights: str) -> None:
-    """Fetches the weights of a preset, for what would else fail when much has been done already.
-
-    Args:
-      name: of the backbone in `BACKBONES`.
-      init_weights: as in `load_initial_weights`.
-
-    Raises:
-      UserError: as `load_initial_weights`.
-    """
+    """Fetches the weights of a preset now, as that may fail; see `load_initial_weights`."""
     if init_weights in BACKBONES[name].presets:
         logging.info("weights %s: fetching them, unless they were before", init_weights)
         load_initial_weights(BACKBONES[name].build((96, 96, 3)), name, init_weights)
-
-
-def _preset_weights(backbone: tf.keras.Model, preset: str) -> list[np.ndarray]:
-    """Returns the weights of a keras-cv preset of a backbone's class.
-
-    Raises:
-      UserError: if they cannot be fetched.
-    """
-    try:
-        return type(backbone).from_preset(preset).get_weights()
-    except OSError as error:
-        # All that the network can do to it, too.
-        raise UserError(
-            f"--init_weights={preset}: cannot be fetched ({type(error).__name__}: "
-            f"{one_line(error)[:200]}); without a network give a weights file, or none"
-        ) from error

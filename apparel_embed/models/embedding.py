@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,9 @@ import tensorflow as tf
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import atomic_path, read_json, write_json
 from apparel_embed.common.settings import setting
-from apparel_embed.models.backbones import (
-    BACKBONES,
-    load_initial_weights,
-    without_keras_warnings,
-)
-from apparel_embed.models.batch_norm import set_momentum
-from apparel_embed.models.pooling import (
-    NORM,
-    POOLED,
-    POOLING,
-    GeMPooling,
-    pyramid_features,
-)
+from apparel_embed.models.backbones import BACKBONES, load_initial_weights, without_keras_warnings
+from apparel_embed.models.computing import set_momentum
+from apparel_embed.models.pooling import NORM, POOLED, POOLING, GeMPooling, pyramid_features
 
 PYRAMID = "pyramid"
 POOLINGS = ("average", "gem", PYRAMID)
@@ -123,19 +114,11 @@ def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf
 class EmbeddingModel(tf.keras.Model):
     """The embedding model as a Keras model, to compile and fit.
 
-    From pictures float32 or uint8 [batch, image_size, image_size, 3] with values 0..255 (RGB) to
-    embeddings float32 [batch, embedding_dim] of unit length. Layers and weights are those of
-    `build_embedding_model`, and what it writes is what a stage of a run holds.
-
-    Args:
-      config: what it is made of.
-      init_weights: initial weights of the backbone, as in `load_initial_weights`.
+    Arguments, layers and weights are those of `build_embedding_model`, and what it writes is what a
+    stage of a run holds.
 
     Attributes:
       config: what it is made of.
-
-    Raises:
-      UserError: if the configuration names an unknown backbone or pooling.
 
     Example:
       >>> model = EmbeddingModel(ModelConfig(image_size=32, embedding_dim=8))
@@ -167,9 +150,7 @@ class EmbeddingModel(tf.keras.Model):
         Raises:
           UserError: if the directory holds no model, or one that cannot be read.
         """
-        plain, config = load_embedding_model(Path(directory))
-        model = cls(config)
-        model.set_weights(plain.get_weights())
+        model, _ = load_embedding_model(Path(directory), cls)
         return model
 
     def get_config(self) -> dict[str, Any]:
@@ -192,11 +173,8 @@ def frozen_feature_model(model: tf.keras.Model) -> tf.keras.Model:
 def trunk_model(model: tf.keras.Model) -> tf.keras.Model:
     """Returns the part of a model that does not change while its backbone is not trained.
 
-    Args:
-      model: built by `build_embedding_model`, its pooling not "gem", whose exponent is trained.
-
-    Returns:
-      A model from images to pooled features float32 [batch, features].
+    From images to pooled features float32 [batch, features]. Not for pooling "gem", whose exponent
+    is trained.
     """
     return tf.keras.Model(model.input, model.get_layer(_names_of_head(model)[0]).output)
 
@@ -204,12 +182,9 @@ def trunk_model(model: tf.keras.Model) -> tf.keras.Model:
 def head_models(model: tf.keras.Model) -> tuple[tf.keras.Model, tf.keras.Model]:
     """Returns the rest of a model: from what its trunk makes of images to embeddings.
 
-    Args:
-      model: as in `trunk_model`; its layers and weights are shared.
-
     Returns:
       A model from pooled features to embeddings [batch, embedding_dim], and one to embeddings
-      before they are scaled to 1, and after.
+      before they are scaled to 1, and after; both share layers and weights with the whole.
     """
     *between, projection = head_layers(model)
     features = tf.keras.Input(trunk_model(model).output_shape[1:])
@@ -218,10 +193,7 @@ def head_models(model: tf.keras.Model) -> tuple[tf.keras.Model, tf.keras.Model]:
         x = layer(x)
     vectors = projection(x)
     embeddings = model.get_layer("embedding")(vectors)
-    return (
-        tf.keras.Model(features, embeddings),
-        tf.keras.Model(features, [vectors, embeddings]),
-    )
+    return tf.keras.Model(features, embeddings), tf.keras.Model(features, [vectors, embeddings])
 
 
 def head_layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
@@ -245,36 +217,8 @@ def _names_of_head(model: tf.keras.Model) -> list[str]:
 
 
 def unscaled_model(model: tf.keras.Model) -> tf.keras.Model:
-    """Returns the model with two outputs: embeddings before they are scaled to 1, and after.
-
-    Args:
-      model: built by `build_embedding_model`; its layers and weights are shared.
-
-    Returns:
-      A model from images to float32 [batch, embedding_dim], twice.
-    """
+    """Returns the model with two outputs: embeddings before they are scaled to 1, and after."""
     return tf.keras.Model(model.input, [model.get_layer("projection").output, model.output])
-
-
-def widen_embedding_model(model: tf.keras.Model, config: ModelConfig) -> tf.keras.Model:
-    """Returns a model with the weights of another; its embeddings may be longer, by zeros.
-
-    Args:
-      model: built by `build_embedding_model`, with the backbone and pooling of `config` and at most
-        as long an embedding.
-      config: what the new model is made of.
-    """
-    wide = build_embedding_model(config)
-    # All weights but the projection's have the same shapes; a scalar cannot be padded at all.
-    wide.set_weights(
-        [
-            old
-            if old.shape == new.shape
-            else np.pad(old, [(0, after - before) for before, after in zip(old.shape, new.shape)])
-            for old, new in zip(model.get_weights(), wide.get_weights())
-        ]
-    )
-    return wide
 
 
 def start_embedding_model(
@@ -286,8 +230,7 @@ def start_embedding_model(
       config: what to train.
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
       start: directory of a trained model whose weights it has instead, or None. That may have seen
-        pictures of another size, and its embedding may be shorter: it is taken to be zero in the
-        further dimensions.
+        images of another size, and its embedding may be shorter: the further dimensions are zero.
 
     Raises:
       UserError: if the trained model has another backbone or pooling, or a longer embedding.
@@ -308,7 +251,17 @@ def start_embedding_model(
                 f"{getattr(config, name)}; backbone and pooling must be equal, and its embedding "
                 "not longer"
             )
-    return widen_embedding_model(model, config)
+    wide = build_embedding_model(config)
+    # All weights but the projection's have the same shapes; a scalar cannot be padded at all.
+    wide.set_weights(
+        [
+            old
+            if old.shape == new.shape
+            else np.pad(old, [(0, after - before) for before, after in zip(old.shape, new.shape)])
+            for old, new in zip(model.get_weights(), wide.get_weights())
+        ]
+    )
+    return wide
 
 
 def save_embedding_model(directory: Path, model: tf.keras.Model, config: ModelConfig) -> None:
@@ -326,8 +279,10 @@ def save_embedding_model(directory: Path, model: tf.keras.Model, config: ModelCo
     write_json(directory / _CONFIG_FILE, dataclasses.asdict(config))
 
 
-def load_embedding_model(directory: Path) -> tuple[tf.keras.Model, ModelConfig]:
-    """Reads what `save_embedding_model` wrote.
+def load_embedding_model(
+    directory: Path, build: Callable[[ModelConfig], Any] = build_embedding_model
+) -> tuple[Any, ModelConfig]:
+    """Reads what `save_embedding_model` wrote, into a model that is built for it.
 
     Raises:
       UserError: if the directory holds no model, or one that cannot be read.
@@ -337,7 +292,7 @@ def load_embedding_model(directory: Path) -> tuple[tf.keras.Model, ModelConfig]:
             raise UserError(f"{directory}: no embedding model here ({name} is missing)")
     try:
         config = ModelConfig(**read_json(directory / _CONFIG_FILE))
-        model = build_embedding_model(config)
+        model = build(config)
         with without_keras_warnings():
             model.load_weights(directory / _WEIGHTS_FILE)
     except (OSError, TypeError, ValueError, KeyError) as error:

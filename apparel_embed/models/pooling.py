@@ -46,11 +46,8 @@ class GeMPooling(tf.keras.layers.Layer):
 
     def get_config(self) -> dict:
         """Returns the arguments of the constructor."""
-        return {
-            **super().get_config(),
-            "initial_exponent": self.initial_exponent,
-            "epsilon": self.epsilon,
-        }
+        own = {"initial_exponent": self.initial_exponent, "epsilon": self.epsilon}
+        return {**super().get_config(), **own}
 
 
 @tf.keras.utils.register_keras_serializable("apparel_embed")

@@ -6,14 +6,7 @@ import tensorflow as tf
 
 
 def decode_picture(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes one JPEG, PNG, GIF (first frame) or BMP.
-
-    Args:
-      image_bytes: string scalar.
-
-    Returns:
-      uint8 [height, width, 3], RGB.
-    """
+    """Decodes one JPEG, PNG, GIF (first frame) or BMP: uint8 [height, width, 3], RGB."""
     image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
     image.set_shape([None, None, 3])
     return image
@@ -43,11 +36,7 @@ def fit_square(images: tf.Tensor, size: int) -> tf.Tensor:
     resized = tf.image.resize(images, [target_height, target_width], antialias=True)
     pixels = tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
     top, left = (size - target_height) // 2, (size - target_width) // 2
-    paddings = [
-        [top, size - target_height - top],
-        [left, size - target_width - left],
-        [0, 0],
-    ]
+    paddings = [[top, size - target_height - top], [left, size - target_width - left], [0, 0]]
     if images.shape.rank == 4:
         paddings = [[0, 0], *paddings]
     padded = tf.pad(pixels, paddings, constant_values=tf.constant(255, tf.uint8))
@@ -56,5 +45,5 @@ def fit_square(images: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def decode_to_square(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
-    """Decodes one picture and fits it into a white square: uint8 [size, size, 3]."""
+    """Decodes one image and fits it into a white square: uint8 [size, size, 3]."""
     return fit_square(decode_picture(image_bytes), size)

@@ -1,8 +1,7 @@
 """A projection that starts as the principal directions of what a pretrained backbone sees.
 
-A random projection keeps features' distances in part only, and a short training on a small
-catalogue leaves that noise where it is. The principal directions keep as much of them as a linear
-map to so few dimensions can.
+A random one keeps features' distances in part only, and a short training on a small catalogue
+leaves that noise where it is. No linear map to so few dimensions keeps more than these.
 """
 
 from __future__ import annotations

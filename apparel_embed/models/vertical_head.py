@@ -24,7 +24,7 @@ class VerticalHead:
       weights: float32 [features, verticals].
       bias: float32 [verticals].
       routing_confidence: score from which on a search is served in the predicted vertical alone;
-        None for never, as of heads for which it was not measured.
+        None for never.
     """
 
     verticals: tuple[str, ...]
@@ -44,17 +44,10 @@ class VerticalHead:
 
     def save(self, directory: Path) -> None:
         """Writes the head into a directory."""
+        routing = np.nan if self.routing_confidence is None else self.routing_confidence
+        fields = {"verticals": np.array(self.verticals), "weights": self.weights, "bias": self.bias}
         with atomic_path(directory / _FILE) as temporary, open(temporary, "wb") as file:
-            np.savez(
-                file,
-                verticals=np.array(self.verticals),
-                weights=self.weights,
-                bias=self.bias,
-                # An array of floats has no None.
-                routing_confidence=np.nan
-                if self.routing_confidence is None
-                else self.routing_confidence,
-            )
+            np.savez(file, **fields, routing_confidence=routing)
 
     @classmethod
     def load(cls, directory: Path) -> VerticalHead:
@@ -67,14 +60,10 @@ class VerticalHead:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 verticals = tuple(map(str, stored["verticals"]))
-                # Heads of earlier releases have none.
-                routing = float(stored.get("routing_confidence", np.nan))
-                return cls(
-                    verticals,
-                    stored["weights"],
-                    stored["bias"],
-                    None if np.isnan(routing) else routing,
-                )
+                routing = float(stored["routing_confidence"])
+                # An array of floats has no None.
+                confidence = None if np.isnan(routing) else routing
+                return cls(verticals, stored["weights"], stored["bias"], confidence)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path}: no vertical head here ({error})") from error
 

@@ -6,7 +6,7 @@ import dataclasses
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import setting
-from apparel_embed.models.precision import PRECISIONS
+from apparel_embed.models.computing import PRECISIONS
 
 
 @dataclasses.dataclass(frozen=True)

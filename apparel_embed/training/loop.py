@@ -20,7 +20,7 @@ from apparel_embed.common.progress import Pace, progress_bar
 from apparel_embed.common.settings import setting
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.losses.keras import WholeBatchLoss
-from apparel_embed.models.batch_norm import synchronise
+from apparel_embed.models.computing import layer_precision, synchronise
 from apparel_embed.models.embedding import (
     ModelConfig,
     backbone_layers,
@@ -28,7 +28,6 @@ from apparel_embed.models.embedding import (
     save_embedding_model,
     unscaled_model,
 )
-from apparel_embed.models.precision import layer_precision
 from apparel_embed.training import checkpoints
 from apparel_embed.training.checkpoints import Checkpoints
 from apparel_embed.training.dropout import StepRandomness

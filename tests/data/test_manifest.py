@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.manifest import hold_out, read_manifest
+from apparel_embed.data import text_tables
+from apparel_embed.data.hold_out import hold_out
+from apparel_embed.data.manifest import boxes_of, read_manifest, read_manifest_parts
 
 HEADER = "image,item_id,vertical"
 U = "unlabelled"
@@ -410,3 +412,86 @@ def test_hold_out_refuses_what_cannot_be_done():
             hold_out(manifest(1, day=["a", missing, "a", "a"]), 0.5, by="day")
     with pytest.raises(UserError, match="item_id 'tops-0' has day 'a' and 'b'"):
         hold_out(manifest(1, day=["a", "b", "c", "c"]), 0.5, by="day")
+
+
+def read_parts(path, reserved=()):
+    return pa.concat_tables(read_manifest_parts(str(path), reserved)).to_pydict()
+
+
+def test_a_manifest_needs_no_more_than_images_and_all_its_columns_are_kept_as_texts(tmp_path):
+    path = write(tmp_path, '\ufeffimage,sku,note\na.jpg,007,\n"b, c.jpg",1,"two\nlines"')
+    assert read_parts(path) == {
+        "image": ["a.jpg", "b, c.jpg"], "sku": ["007", "1"], "note": ["", "two\nlines"],
+    }  # fmt: skip
+
+
+def test_a_parquet_manifest_reads_as_a_csv_does(tmp_path):
+    columns = {"image": ["a.jpg", "b.jpg"], "sku": [7, None], "x_min": [None, 1.5],
+               "y_min": [None, 0.0], "x_max": [None, 4.0], "y_max": [None, 5.0]}  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
+    found = read_parts(tmp_path / "m.parquet")
+    assert found["sku"] == ["7", ""]
+    assert boxes_of(pa.table(found)) == [None, (1.5, 0.0, 4.0, 5.0)]
+
+
+def test_ids_of_parquet_read_as_those_of_any_manifest_and_rows_are_counted_over_parts(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(text_tables, "_ROWS_AT_ONCE", 2)
+    ids = [4006381333930.0, float("nan"), 7.0, 7.5]
+    table = pa.table({"image": list("abcd"), "item_id": ids})
+    pq.write_table(table.slice(0, 3), tmp_path / "m.parquet")
+    assert read_parts(tmp_path / "m.parquet")["item_id"] == ["4006381333930", "", "7"]
+    pq.write_table(table, tmp_path / "m.parquet")
+    with pytest.raises(UserError, match=r"m.parquet: row 4: column 'item_id': 7.5; a text or a"):
+        read_parts(tmp_path / "m.parquet")
+
+
+def test_a_manifest_is_read_part_by_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_tables, "_BYTES_AT_ONCE", 200)
+    path = write(tmp_path, "\n".join(["image", *(f"{number:05}.jpg" for number in range(500))]))
+    parts = list(read_manifest_parts(str(path)))
+    assert len(parts) > 5
+    assert pa.concat_tables(parts)["image"].to_pylist() == [f"{n:05}.jpg" for n in range(500)]
+    path.write_text(path.read_text() + "\n\n" + " \n", "utf-8")
+    with pytest.raises(UserError, match="row 503: column 'image': ' '; a non-empty text"):
+        read_parts(path)
+
+
+PART_BOX = "image,x_min,y_min,x_max,y_max"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["sku", "1"], "no column 'image'; found: sku"),
+        (["image,image", "a,b"], "column 'image' is there twice"),
+        (["image,embedding", "a,b"], "column 'embedding' has a reserved name"),
+        (["image,x_min", "a,1"], "column 'x_min' without y_min, x_max, y_max; a box needs all of"),
+        ([PART_BOX, "a,,,,", "b,1,2,3,"], "row 3: column 'y_max': ''; a box needs all four"),
+        ([PART_BOX, "a,1,2,3,x"], "row 2: column 'y_max': 'x'; a number of pixels"),
+        ([PART_BOX, "a,3,0,3,1"], "row 2: column 'x_max': '3'; it must be greater than x_min"),
+        ([PART_BOX, "a,-inf,0,3,1"], "row 2: column 'x_min': '-inf'; a finite"),
+        ([PART_BOX, "a,nan,0,3,1"], "row 2: column 'x_min': 'nan'; a finite"),
+        (["image,sku", "a,1", "b"], "row 3: 1 cells, but the header has 2"),
+    ],
+)
+def test_a_wrong_manifest_is_told_by_file_row_and_column(tmp_path, lines, message):
+    with pytest.raises(UserError, match=f"manifest.csv: {message}"):
+        read_parts(write(tmp_path, "\n".join(lines) + "\n"), reserved=("embedding",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.csv", None, "no such manifest"),
+        ("latin.csv", "image\nü.jpg\n".encode("latin-1"), "row 2: is not UTF-8 text"),
+        ("text.parquet", b"image\na.jpg\n", "cannot be read"),
+        ("empty.csv", b"", "is empty; a header line"),
+    ],
+)
+def test_what_is_no_manifest_is_refused(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name}: {message}"):
+        read_parts(tmp_path / name)

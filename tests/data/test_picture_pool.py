@@ -17,7 +17,7 @@ def png(colour):
 def tasks(tmp_path):
     for name in ("red", "green", "blue"):
         (tmp_path / f"{name}.png").write_bytes(png(name))
-    return [[("red.png", None), ("none.png", None)], [], [("blue.png", (0, 0, 9, 9))]]
+    return [("red.png", None), ("none.png", None), ("blue.png", (0, 0, 9, 9))]
 
 
 @pytest.mark.slow
@@ -35,7 +35,7 @@ def test_what_a_uri_leads_to_is_fetched_if_somebody_can(tmp_path):
             raise RejectedPicture("no such file")
         return png("red")
 
-    tasks = [[("gs://bucket/red.png", None), ("gs://bucket/blue.png", None)]]
+    tasks = [("gs://bucket/red.png", None), ("gs://bucket/blue.png", None)]
     settings = PictureSettings()
     found = list(prepare_pictures(tasks, tmp_path, settings, 1, threads=True, fetch=fetch))
     assert (found[0].width, found[1]) == (20, "no such file")

@@ -8,8 +8,8 @@ import pytest
 from heic import PLAIN, TURNED
 from PIL import Image, ImageCms, features
 
+from apparel_embed.data.decoding import FORMATS
 from apparel_embed.data.pictures import (
-    FORMATS,
     SUFFIXES,
     PictureSettings,
     RejectedPicture,

@@ -48,7 +48,7 @@ def test_finished_output_is_skipped_untouched(small, caplog):
     before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
     with caplog.at_level("INFO"):
         dataset = prepare(PrepareConfig(small, output, shard_records=2), processes=1)
-    assert "already prepared" in caplog.text
+    assert "finished before, skipped" in caplog.text
     assert len(dataset) == 18
     assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before
 
@@ -72,7 +72,7 @@ def test_output_that_is_no_dataset_is_refused_and_left_alone(small, tmp_path):
         prepare(PrepareConfig(small, tmp_path))
     (tmp_path / "new.partial").mkdir()
     (tmp_path / "new.partial" / "notes.txt").write_text("precious")
-    with pytest.raises(UserError, match=r"new\.partial exists and was not made by prepare"):
+    with pytest.raises(UserError, match=r"new\.partial exists and was not made as a prepared"):
         prepare(PrepareConfig(small, tmp_path / "new"))
     assert (tmp_path / "new.partial" / "notes.txt").read_text() == "precious"
     with pytest.raises(UserError, match="cannot be made"):
@@ -227,7 +227,7 @@ def test_unlabelled_pictures_of_held_out_groups_are_left_out_and_told_of(tmp_pat
     assert [(r["image"], r["row"]) for r in rejects(tmp_path / "out")] == [("11.png", "13")]
     with caplog.at_level("INFO"):
         assert len(prepare(config, 1)) == 9
-    assert "already prepared" in caplog.text
+    assert "finished before, skipped" in caplog.text
 
 
 def test_verticals_get_other_names_or_are_left_out(tmp_path):
@@ -264,11 +264,6 @@ def test_verticals_get_other_names_or_are_left_out(tmp_path):
     for other in ({}, {"purses": "bags"}):
         with pytest.raises(UserError, match=r"map_verticals is \{'purses': .* there, .* now"):
             prepare(dataclasses.replace(config, map_verticals=other), 1)
-
-
-def test_without_other_names_settings_are_those_of_a_release_that_had_none(small):
-    settings = PreparedDataset.open(small.parent / "whole").info["settings"]
-    assert "map_verticals" not in settings
 
 
 def test_shard_without_any_usable_picture(tmp_path):

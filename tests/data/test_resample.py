@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from apparel_embed.data.resample import resample
+from apparel_embed.data.augment import resample
 
 IMAGES = tf.random.stateless_uniform([5, 12, 9, 3], [1, 2], 0, 255)
 ONES = tf.ones([5])

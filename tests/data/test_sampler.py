@@ -168,7 +168,7 @@ def weighted(verticals, weights, batch_size=4, seed=0):
 
 
 def an_epoch(one, epoch):
-    steps = range(epoch * one.places.steps_per_epoch, (epoch + 1) * one.places.steps_per_epoch)
+    steps = range(epoch * one.steps_per_epoch, (epoch + 1) * one.steps_per_epoch)
     return np.concatenate([one.batch(tf.constant(step, tf.int64)).numpy() for step in steps])
 
 

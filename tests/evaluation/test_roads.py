@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from apparel_embed.common.text import plain_text
 from apparel_embed.evaluation.roads import RoadCost, road_cost, roads_table
-from apparel_embed.models.arithmetic import multiply_adds
+from apparel_embed.models.computing import multiply_adds
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage

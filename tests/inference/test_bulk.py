@@ -2,12 +2,16 @@ import csv
 import dataclasses
 import functools
 import json
+import os
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import PictureSettings
@@ -16,12 +20,18 @@ from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.inference import bulk, bulk_shard
 from apparel_embed.inference.bulk import bulk_embed, plan_embedding, run_here
 from apparel_embed.inference.bulk_shard import BulkConfig, embed_shard
-from apparel_embed.inference.bulk_sources import SourceConfig, open_source
+from apparel_embed.inference.bulk_sources import (
+    SourceConfig,
+    in_parts_of,
+    list_directory,
+    open_source,
+)
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.serving.decoding import LARGEST_SERVED_PIXELS
 from apparel_embed.serving.local import PictureEmbedder
 from apparel_embed.serving.saved_model import ServingModule
+from apparel_embed.store.sharded import ShardedDirectory
 
 SIZE, DIM = 24, 8
 PICTURES = 64
@@ -218,7 +228,7 @@ def test_interrupted_at_any_batch_the_same_call_goes_on_to_the_same_bytes(
     assert contents(tmp_path / "out") == contents(embedded[0])
     assert not partial.exists()
     assert plan_embedding(config) == ("finished", PICTURES, 0)
-    with pytest.raises(UserError, match="out: was made with batch_size 8, now it is 9"):
+    with pytest.raises(UserError, match=r"out was made .* batch_size is 8 there, 9 now; give"):
         plan_embedding(dataclasses.replace(config, batch_size=9))
 
 
@@ -232,9 +242,9 @@ def test_all_shards_done_but_no_summary_yet_needs_no_model(
     embedded, tiny_prepared, embed, tmp_path, monkeypatch
 ):
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
-    for step in ("_summarise", "_publish"):
+    for owner, step in ((bulk, "_summarise"), (ShardedDirectory, "_publish")):
         with monkeypatch.context() as patch:
-            patch.setattr(bulk, step, lambda *args: 1 / 0)
+            patch.setattr(owner, step, lambda *args: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 bulk_embed(config, here(embed))
         embed = Failing(None, 0)
@@ -245,10 +255,13 @@ def test_all_shards_done_but_no_summary_yet_needs_no_model(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"batch_size": 16}, "was made with batch_size 8, now it is 16"),
-        ({"shard_pictures": 10}, "was made with shard_pictures 20, now it is 10"),
-        ({"model_fingerprint": "other"}, "was made with model 'model', now it is 'other'"),
-        ({"kind": "pictures"}, "was made with source"),
+        ({"batch_size": 16}, "batch_size is 8 there, 16 now"),
+        ({"shard_pictures": 10}, "shard_pictures is 20 there, 10 now"),
+        (
+            {"model_fingerprint": "other"},
+            "something else: the model is another; give",
+        ),
+        ({"kind": "pictures"}, "kind is prepared there, pictures now; the images are others"),
         ({"batch_size": 0}, "--batch_size=0: allowed is 1 or more"),
     ],
 )
@@ -271,8 +284,9 @@ def test_what_was_made_from_something_else_is_refused(
 
 def test_an_output_that_is_something_else_is_refused(tiny_prepared, embed, tmp_path):
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("precious")
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
-    with pytest.raises(UserError, match="out: exists and is no bulk embedding"):
+    with pytest.raises(UserError, match="out exists and is no bulk embedding"):
         bulk_embed(config, here(embed))
 
 
@@ -289,12 +303,12 @@ def test_rows_are_written_on_the_way_and_few_pictures_are_held(
     monkeypatch.setattr(bulk_shard, "_ROWS_PER_GROUP", 16)
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory, shard_pictures=64)
     source = open_source(config.source)
-    (tmp_path / "out.partial").mkdir()
+    source.plan(config.directory)
     taken = embedded_so_far = most = 0
 
     def pictures():
         nonlocal taken, most
-        for picture in source.pictures(config.work, [0], 1, threads=True):
+        for picture in source.pictures(config.directory, [0], 1, threads=True):
             taken += 1
             most = max(most, taken - embedded_so_far)
             yield picture
@@ -329,4 +343,55 @@ def test_a_damaged_plan_is_told(tiny_prepared, embed, tmp_path):
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
     with pytest.raises(UserError, match=r"plan.json: is damaged"):
         bulk_embed(config, here(embed))
-    assert dataclasses.replace(config, output="gs://b/out").work == "gs://b/out"
+    assert dataclasses.replace(config, output="gs://b/out").directory.work == "gs://b/out"
+
+
+def test_a_directory_is_listed_by_name_without_what_is_no_picture(tmp_path):
+    names = ["b/2.JPG", "b/10.jpeg", "a.png", "c.txt", ".hidden.jpg", ".cache/x.jpg", "b/c/d.webp"]
+    names += ["e.HEIC", "f.hif", "heic"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (found,) = list_directory(str(tmp_path))
+    assert found.to_pydict() == {
+        "image": ["a.png", "b/10.jpeg", "b/2.JPG", "b/c/d.webp", "e.HEIC", "f.hif"]
+    }
+
+
+def test_a_missing_directory_is_told(tmp_path):
+    with pytest.raises(UserError, match="none: no such directory"):
+        list(list_directory(str(tmp_path / "none")))
+
+
+def test_fingerprints_tell_when_the_list_changes(tmp_path):
+    def fingerprint(kind, location):
+        return open_source(SourceConfig(kind, str(location), PictureSettings(), 9)).fingerprint()
+
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "a.jpg").write_bytes(b"x")
+    first = fingerprint("pictures", pictures)
+    (pictures / "notes.txt").write_bytes(b"x")
+    os.utime(pictures / "a.jpg", (0, 0))
+    assert fingerprint("pictures", pictures) == first
+    (pictures / "a.jpg").write_bytes(b"xy")
+    assert fingerprint("pictures", pictures) != first
+    found = []
+    for name in ("a", "b", "a"):
+        (tmp_path / "manifest.csv").write_text(f"image\n{name}.jpg\n")
+        found.append(fingerprint("manifest", tmp_path / "manifest.csv"))
+    assert found[0] == found[2] != found[1]
+
+
+@given(st.lists(st.integers(0, 7), max_size=8), st.integers(1, 9))
+@settings(derandomize=True, deadline=None, max_examples=60)
+def test_parts_hold_the_same_rows_in_the_same_order(sizes, rows):
+    numbers = iter(range(100))
+    tables = [
+        pa.table({"n": pa.array([next(numbers) for _ in range(size)], pa.int64())})
+        for size in sizes
+    ]
+    parts = list(in_parts_of(iter(tables), rows))
+    assert [n for part in parts for n in part["n"].to_pylist()] == list(range(sum(sizes)))
+    assert all(part.num_rows == rows for part in parts[:-1])
+    assert not parts or 0 < parts[-1].num_rows <= rows

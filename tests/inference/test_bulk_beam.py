@@ -9,13 +9,13 @@ import pytest
 from pyarrow import fs
 from tqdm import tqdm
 
+from apparel_embed.common import locations
 from apparel_embed.common.errors import UserError
-from apparel_embed.data import locations
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.inference import bulk_beam
 from apparel_embed.inference.bulk import bulk_embed, run_here
 from apparel_embed.inference.bulk_beam import BeamConfig, run_on_beam
-from apparel_embed.inference.bulk_shard import BulkConfig
+from apparel_embed.inference.bulk_shard import BulkConfig, shard_name
 from apparel_embed.inference.bulk_sources import SourceConfig
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, save_embedding_model
 from apparel_embed.serving.local import load_picture_embedder
@@ -78,10 +78,11 @@ def test_who_watches_sees_how_many_shards_are_finished(tmp_path, monkeypatch):
 
     monkeypatch.setattr(bulk_beam, "progress_bar", bar)
     monkeypatch.setattr(bulk_beam, "_SECONDS_BETWEEN_LOOKS", 0.001)
-    with bulk_beam.watched(config, [1, 2], 3):
+    names = [shard_name(shard, 3) for shard in range(3)]
+    with bulk_beam.watched(config, names[1:]):
         (tmp_path / "out.partial").mkdir()
-        for shard in (0, 1):
-            (tmp_path / "out.partial" / f"embeddings-{shard:05d}-of-00003.parquet").touch()
+        for name in names[:2]:
+            (tmp_path / "out.partial" / name).touch()
         assert seen.wait(60)
 
 

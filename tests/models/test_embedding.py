@@ -17,7 +17,6 @@ from apparel_embed.models.embedding import (
     load_embedding_model,
     save_embedding_model,
     start_embedding_model,
-    widen_embedding_model,
 )
 
 SMALL = ModelConfig(image_size=32, embedding_dim=8)
@@ -218,12 +217,13 @@ def test_a_model_on_pixels_with_the_wrong_number_of_channels_fails():
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_a_widened_model_embeds_as_before_with_zeros_appended(pooling):
+def test_a_widened_model_embeds_as_before_with_zeros_appended(pooling, tmp_path):
     config = ModelConfig(image_size=32, embedding_dim=4, pooling=pooling)
     model = build_embedding_model(config)
     images = np.random.default_rng(0).uniform(0, 255, [3, 32, 32, 3]).astype(np.float32)
 
-    wide = widen_embedding_model(model, dataclasses.replace(config, embedding_dim=7))
+    save_embedding_model(tmp_path, model, config)
+    wide = start_embedding_model(dataclasses.replace(config, embedding_dim=7), start=tmp_path)
     wide = wide(images).numpy()
 
     np.testing.assert_allclose(wide[:, :4], model(images).numpy(), atol=1e-6)

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.losses.keras import TripletSemiHardLoss
+from apparel_embed.models.computing import PRECISIONS, layer_precision
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
-from apparel_embed.models.precision import PRECISIONS, layer_precision
 from apparel_embed.serving.saved_model import export_saved_model
 from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.loop import LoopConfig, TrainingLoop

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.locations import SCHEME
 from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.importers.rows import SOURCE_ROW, Rows
-from apparel_embed.data.locations import SCHEME
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import SUFFIXES, RejectedPicture, picture_size
 

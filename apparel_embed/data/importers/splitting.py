@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import check_settings, same_as, setting
 from apparel_embed.data.columns import codes_of, find_torn
+from apparel_embed.data.hold_out import hold_out
 from apparel_embed.data.importers.rows import Rows
-from apparel_embed.data.manifest import UNLABELLED, hold_out
+from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepare_plan import PrepareConfig
 
 

@@ -15,7 +15,6 @@ from pyarrow import fs
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import atomic_path
-from apparel_embed.data.pictures import RejectedPicture
 
 SCHEME = "[A-Za-z][A-Za-z0-9+.-]*"
 """A regular expression for what comes before `://` in a URI."""
@@ -55,20 +54,11 @@ def beside(location: str, directory: str) -> str:
     return f"{directory.rstrip('/')}/{location}" if directory else location
 
 
-def read_picture(uri: str) -> bytes:
-    """Returns the bytes of a picture in a store.
-
-    Raises:
-      RejectedPicture: it cannot be read.
-    """
-    try:
-        system, path = locate(uri)
-        with system.open_input_stream(path) as file:
-            return file.read()
-    except FileNotFoundError as error:
-        raise RejectedPicture("no such file") from error
-    except (OSError, pa.ArrowException, UserError) as error:
-        raise RejectedPicture(f"cannot be read: {' '.join(str(error).split())}") from error
+def file_names(directory: str) -> set[str]:
+    """Returns the names of the files in a directory; none where it is not there."""
+    system, path = locate(directory)
+    found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return {info.base_name for info in found if info.type == fs.FileType.File}
 
 
 @contextlib.contextmanager
@@ -78,30 +68,22 @@ def write_aside(location: str) -> Iterator[BinaryIO]:
     Raises:
       UserError: the place is not to be written to.
     """
-    if is_remote(location):
-        system, path = locate(location)
-        directory, _, name = path.rpartition("/")
-        temporary = f"{directory}/.{name}.{uuid.uuid4().hex}"
-        with _told(location):
-            system.create_dir(directory, recursive=True)
-            with system.open_output_stream(temporary) as file:
-                yield file
-            system.move(temporary, path)
-        return
-    target = locate(location)[1]
-    with _told(location), atomic_path(target) as beside, open(beside, "wb") as file:
-        yield file
-
-
-@contextlib.contextmanager
-def _told(location: str) -> Iterator[None]:
+    system, path = locate(location)
     try:
-        yield
+        if not is_remote(location):
+            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                yield file
+            return
+        directory, _, name = path.rpartition("/")
+        aside = f"{directory}/.{name}.{uuid.uuid4().hex}"
+        system.create_dir(directory, recursive=True)
+        with system.open_output_stream(aside) as stream:
+            yield stream
+        system.move(aside, path)
     except OSError as error:
-        reason = " ".join(str(error).split())
         raise UserError(
-            f"{location}: cannot be written ({reason}); what is finished is kept: mend it and run "
-            "the same command again"
+            f"{location}: cannot be written ({' '.join(str(error).split())}); what is finished is "
+            "kept: mend it and run the same command again"
         ) from error
 
 
@@ -111,8 +93,7 @@ def _connect(root: str) -> tuple[fs.FileSystem, str]:
     try:
         return fs.FileSystem.from_uri(root)
     except (OSError, ImportError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
         raise UserError(
-            f"{root}: cannot be reached ({reason}); allowed are paths, file://, gs://, s3:// and "
-            "hdfs://"
+            f"{root}: cannot be reached ({' '.join(str(error).split())}); allowed are paths, "
+            "file://, gs://, s3:// and hdfs://"
         ) from error

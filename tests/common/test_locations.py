@@ -1,9 +1,10 @@
 import pytest
 from pyarrow import fs
 
+from apparel_embed.common import locations
 from apparel_embed.common.errors import UserError
-from apparel_embed.data import locations
-from apparel_embed.data.locations import beside, is_remote, locate, read_picture, write_aside
+from apparel_embed.common.locations import beside, is_remote, locate, write_aside
+from apparel_embed.data.picture_pool import read_remote
 from apparel_embed.data.pictures import RejectedPicture
 
 
@@ -47,14 +48,14 @@ def test_relative_locations_begin_at_the_directory(location, seen):
 def test_a_picture_is_read_from_a_store(shop):
     (shop / "b").mkdir()
     (shop / "b" / "a.jpg").write_bytes(b"picture")
-    assert read_picture("shop://b/a.jpg") == b"picture"
+    assert read_remote("shop://b/a.jpg") == b"picture"
     with pytest.raises(RejectedPicture, match=r"^no such file$"):
-        read_picture("shop://b/none.jpg")
+        read_remote("shop://b/none.jpg")
 
 
 def test_an_unknown_store_rejects_the_picture_and_says_what_is_allowed():
     with pytest.raises(RejectedPicture, match=r"http://shop: cannot be reached.*allowed.*gs://"):
-        read_picture("http://shop/a.jpg")
+        read_remote("http://shop/a.jpg")
 
 
 @pytest.mark.parametrize("remote", [False, True])
