@@ -58,7 +58,7 @@ def render_comparisons(comparisons: Sequence[dict]) -> str:
       Lines such as `unified - specialists: -0.012 [-0.031, +0.008], may be chance`.
     """
     return "\n".join(
-        f"{entry['model']} - {entry['minus']}: {_signed_interval(entry)}, "
+        f"{entry['model']} - {entry['minus']}: {signed_interval(entry)}, "
         + ("clear" if entry["is_clear"] else "may be chance")
         for entry in comparisons
         if entry["vertical"] == ALL
@@ -78,10 +78,10 @@ def render_routing(summary: Mapping[str, Any]) -> list[str]:
         lines += [
             "",
             f"{model}, searching as it is served, {what_is_routed(routing)}: R@1 "
-            f"{_with_interval(served)}, {_signed_interval(routing['served_difference'])} against "
+            f"{with_interval(served)}, {signed_interval(routing['served_difference'])} against "
             "all verticals",
             f"{model}, always searching the vertical that its head predicts: R@1 "
-            f"{_with_interval(routed)}, {_signed_interval(routing['r_at_1_difference'])} against "
+            f"{with_interval(routed)}, {signed_interval(routing['r_at_1_difference'])} against "
             f"the known vertical; the head is right for {routing['accuracy']:.3f} "
             f"[{routing['accuracy_low']:.3f}, {routing['accuracy_high']:.3f}] of queries",
         ]
@@ -190,7 +190,7 @@ def _gap_table(rows: _Rows, models: Sequence[str]) -> Table:
         cost = within or merged or next(row for key, row in rows.items() if key[0] == model)
         shares = (_share(within, field) for field in ("r_at_1_pooled", "r_at_5", "map_at_r"))
         counts = (human_count(cost["parameters"]), str(cost["models_to_deploy"]))
-        lines.append((model, _with_interval(within), *shares, _share(merged, "r_at_1"), *counts))
+        lines.append((model, with_interval(within), *shares, _share(merged, "r_at_1"), *counts))
     return markdown_table(header, lines)
 
 
@@ -240,7 +240,7 @@ def _runs_table(rows: Sequence[dict]) -> Table:
         lines.append(
             (
                 model,
-                _with_interval(within),
+                with_interval(within),
                 _share(within, "r_at_1_std"),
                 _each(within["r_at_1_runs"], "{:.3f}".format),
                 _share(within, "r_at_5"),
@@ -265,7 +265,8 @@ def _signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}"
 
 
-def _signed_interval(entry: Mapping[str, float]) -> str:
+def signed_interval(entry: Mapping[str, float]) -> str:
+    """Returns a difference with its sign and its interval, fields `difference`, `low`, `high`."""
     return f"{_signed(entry['difference'])} [{_signed(entry['low'])}, {_signed(entry['high'])}]"
 
 
@@ -276,7 +277,8 @@ def _each(values: Sequence[float], text_of: Callable[[float], str]) -> str:
     return " ".join(map(text_of, values))
 
 
-def _with_interval(row: dict | None) -> str:
+def with_interval(row: Mapping[str, Any] | None) -> str:
+    """Returns R@1 of a row with its interval, a dash where there is none."""
     if row is None or row["r_at_1"] is None:
         return DASH
     return f"{row['r_at_1']:.3f} [{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}]"
