@@ -130,7 +130,7 @@ def walk(run_dir):
 
 def contents(run_dir):
     """Returns all that a run has found, by the names of files: nothing of when and how long."""
-    from apparel_embed.report.curves import read_scalars
+    from apparel_embed.report.trainings import read_scalars
 
     found = {}
     for path in sorted(run_dir.rglob("*")):

@@ -25,8 +25,12 @@ from apparel_embed.cli.inspect_flags import InspectFlags
 from apparel_embed.cli.machine_flags import ProcessesFlag
 from apparel_embed.data.inspection.findings import ERROR, WARNING
 from apparel_embed.data.inspection.inspect import inspect
-from apparel_embed.report.inspection import PAGE_FILE, check_output, write_inspection
-from apparel_embed.report.inspection_text import print_inspection
+from apparel_embed.report.inspection import (
+    PAGE_FILE,
+    check_output,
+    print_inspection,
+    write_inspection,
+)
 
 _MANIFEST = flags.DEFINE_string("manifest", None, "manifest, CSV or Parquet", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "directory for the report", required=True)

@@ -27,7 +27,7 @@ from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.target_flags import unlabelled_flag
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
-from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, group_size
+from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
 from apparel_embed.runs.stages.sweep import (
     PER_MODEL,
     PER_VERTICAL,
@@ -98,7 +98,7 @@ def main() -> None:
     stage = sweep_stage(_RUN.run_dir, _RUN.dataset(), sweep, *trainings)
     for row in stage.result["rows"]:
         print(
-            f"{group_size(row):5.4g} verticals, {row['model']:8s} R@1 {row['r_at_1']:.3f} "
+            f"{row['group_size']:5.4g} verticals, {row['model']:8s} R@1 {row['r_at_1']:.3f} "
             f"[{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}] over {row['queries']} queries, "
             f"{len(row['repeats'])} repeats"
         )

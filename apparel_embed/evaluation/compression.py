@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from apparel_embed.evaluation.table import DASH, signed_interval, with_interval
+
 COMPRESSION_FILE = "compression.json"
 
 
@@ -25,10 +27,5 @@ def render_compression(record: Mapping[str, Any]) -> str:
 
 def shares(row: Mapping[str, Any]) -> tuple[str, str]:
     """Returns R@1 of a row with its interval, and its difference to float32."""
-    difference = row["difference"]
-    return (
-        f"{row['r_at_1']:.3f} [{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}]",
-        f"{difference['difference']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
-        if row["kind"] != "float32"
-        else "-",
-    )
+    difference = DASH if row["kind"] == "float32" else signed_interval(row["difference"])
+    return with_interval(row), difference

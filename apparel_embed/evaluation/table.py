@@ -94,10 +94,10 @@ def render_routing(summary: Mapping[str, Any]) -> list[str]:
         lines += [
             "",
             f"{model}, searching as it is served, {what_is_routed(routing)}: R@1 "
-            f"{_with_interval(served)}, {_signed_interval(routing['served_difference'])} against "
+            f"{with_interval(served)}, {signed_interval(routing['served_difference'])} against "
             "all verticals",
             f"{model}, always searching the vertical that its head predicts: R@1 "
-            f"{_with_interval(routed)}, {_signed_interval(routing['r_at_1_difference'])} against "
+            f"{with_interval(routed)}, {signed_interval(routing['r_at_1_difference'])} against "
             f"the known vertical; the head is right for {routing['accuracy']:.3f} "
             f"[{routing['accuracy_low']:.3f}, {routing['accuracy_high']:.3f}] of queries",
         ]
@@ -208,7 +208,7 @@ def _gap_table(rows: _Rows, models: Sequence[str]) -> Table:
         cost = within or merged or next(row for key, row in rows.items() if key[0] == model)
         table.add_row(
             model,
-            _with_interval(within),
+            with_interval(within),
             _share(within, "r_at_1_pooled"),
             _share(within, "r_at_5"),
             _share(within, "map_at_r"),
@@ -267,7 +267,7 @@ def _runs_table(rows: Sequence[dict]) -> Table:
         within, merged = by_key[model, WITHIN], by_key.get((model, MERGED))
         table.add_row(
             model,
-            _with_interval(within),
+            with_interval(within),
             _share(within, "r_at_1_std"),
             _each(within["r_at_1_runs"], "{:.3f}".format),
             _share(within, "r_at_5"),
@@ -298,7 +298,8 @@ def _signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}"
 
 
-def _signed_interval(entry: Mapping[str, float]) -> str:
+def signed_interval(entry: Mapping[str, float]) -> str:
+    """Returns a difference with its sign and its interval, fields `difference`, `low`, `high`."""
     return f"{_signed(entry['difference'])} [{_signed(entry['low'])}, {_signed(entry['high'])}]"
 
 
@@ -309,7 +310,8 @@ def _each(values: Sequence[float], text_of: Callable[[float], str]) -> str:
     return " ".join(map(text_of, values))
 
 
-def _with_interval(row: dict | None) -> str:
+def with_interval(row: Mapping[str, Any] | None) -> str:
+    """Returns R@1 of a row with its interval, a dash where there is none."""
     if row is None or row["r_at_1"] is None:
         return DASH
     return f"{row['r_at_1']:.3f} [{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}]"

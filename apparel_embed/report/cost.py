@@ -1,4 +1,4 @@
-"""What each model costs: parameters, files, and pictures a second."""
+"""What each model costs: parameters, files, images a second; and what smaller ones cost."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import numpy as np
 import tensorflow as tf
 from rich.filesize import decimal
 
+from apparel_embed.common.files import read_json
+from apparel_embed.common.text import counted
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.compression import COMPRESSION_FILE, shares
 from apparel_embed.evaluation.table import DASH, human_count
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.report.inputs import ReportInputs
-from apparel_embed.report.parts import Section, Table
+from apparel_embed.report.page import Section, Table
 
 _BATCH = 64
 _SECONDS = 1.0
@@ -55,6 +58,28 @@ def cost_section(inputs: ReportInputs) -> Section:
         "Parameters and files are of all models that have to be deployed together.",
         (table,),
     )
+
+
+def compression_section(inputs: ReportInputs) -> Section:
+    """Returns the table of costs, if the run has one."""
+    name, title = "compression", "Smaller models and embeddings"
+    if inputs.compression is None:
+        return Section(
+            name, title, "Not measured yet: run tools/measure_compression.py, then this again."
+        )
+    record = read_json(inputs.compression / COMPRESSION_FILE)
+    body = tuple(
+        (f"{row['what']} {row['kind']}", f"{row['bytes']:,}", *shares(row))
+        for row in record["rows"]
+    )
+    queries = counted(record["rows"][0]["queries"], "query", "queries")
+    caption = (
+        f"R@1 within the vertical on split {record['split']}, mean over verticals, {queries}; 95 % "
+        "intervals over items in brackets, differences paired over the same queries. Bytes are of "
+        "the model's weights or file, or of one embedding."
+    )
+    header = ("what", "bytes", "R@1", "against float32")
+    return Section(name, title, "", (Table(caption, header, body),))
 
 
 def images_per_second(

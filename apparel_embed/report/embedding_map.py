@@ -12,7 +12,7 @@ from apparel_embed.common.text import counted
 from apparel_embed.evaluation.vectors import unit_length
 from apparel_embed.report.drawing import literal, new_figure, png_bytes, vertical_style
 from apparel_embed.report.inputs import UNIFIED, ReportInputs
-from apparel_embed.report.parts import Picture, Section
+from apparel_embed.report.page import Picture, Section
 
 _MOST_PICTURES = 2000
 # Of fewer a map tells nothing.

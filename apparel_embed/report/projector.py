@@ -13,7 +13,7 @@ from tensorboard.plugins import projector
 from apparel_embed.common.text import one_line
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.report.embedding_map import sampled
-from apparel_embed.report.thumbnails import square_thumbnail
+from apparel_embed.report.ranks import square_thumbnail
 
 MOST_PICTURES = 2500
 """Of more a sample is shown: t-SNE in a browser takes minutes, and a sprite a texture's memory."""

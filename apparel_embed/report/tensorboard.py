@@ -33,7 +33,7 @@ def write_summaries(inputs: ReportInputs, directory: Path) -> dict[str, Any]:
     with writer.as_default(step=0):
         lists = rank_lists(inputs, worst_queries)
         for one in lists:
-            pixels = _pixels(one.picture.png)
+            pixels = _pixels(one.png)
             tf.summary.image(f"worst_queries/{one.vertical}", pixels[np.newaxis])
     writer.close()
     wanted = [name for name in (UNIFIED, inputs.experts) if name and name in inputs.embeddings]

@@ -1,4 +1,4 @@
-"""The course of every training: its loss, and R@1 on the validation split."""
+"""How the models were trained: who taught the student, and the course of every training."""
 
 from __future__ import annotations
 
@@ -16,14 +16,52 @@ from apparel_embed.common.text import counted
 from apparel_embed.evaluation.protocol import answered_queries
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import DASH
+from apparel_embed.evaluation.teachers import HEADINGS, choice_rows
 from apparel_embed.report.drawing import literal, model_style, new_figure, png_bytes
 from apparel_embed.report.gap import share
-from apparel_embed.report.inputs import ReportInputs, Training
-from apparel_embed.report.parts import Picture, Section, Table
+from apparel_embed.report.inputs import UNIFIED, ReportInputs, Training
+from apparel_embed.report.page import Picture, Section, Table
 
 _LOSS = "loss"
 _VALIDATION = "validation/r_at_1"
 _PANELS_A_LINE = 4
+
+
+def teachers_section(inputs: ReportInputs) -> Section:
+    """Returns the tables of the teachers' evidence and of the student's agreement with them."""
+    parts: list[Table] = []
+    if inputs.targets:
+        parts.append(
+            Table(
+                "The joint is all teachers of a vertical in one vector. First is what teaches by "
+                "the queries of all verticals together; another candidate does where it is shown "
+                "to be better on the vertical's own, with 90 % confidence by bootstrap over items.",
+                HEADINGS,
+                tuple(choice_rows(inputs.targets.result["choices"])),
+            )
+        )
+    student = next((one.stage for one in inputs.trainings if one.model == UNIFIED), None)
+    agreement = student.result.get("agreement") if student else None
+    text = ""
+    if student and agreement:
+        cells = tuple(
+            "-" if agreement[name] is None else f"{agreement[name]:.3f}"
+            for name in ("train", "augmented", "held_out")
+        )
+        parts.append(
+            Table(
+                "Mean cosine between the student's embeddings and its targets.",
+                ("images learnt from", "augmented views of them", "split val, not learnt from"),
+                (cells,),
+            )
+        )
+        text = f" The student: {student.result['diagnosis']}."
+    return Section(
+        "teachers",
+        "Who taught the student",
+        f"What the student learnt to reproduce, and how well it does.{text}",
+        tuple(parts),
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,7 +108,7 @@ def read_scalars(directory: Path, names: Sequence[str]) -> dict[str, Scalar]:
     }
 
 
-def curves_section(inputs: ReportInputs) -> Section:
+def trainings_section(inputs: ReportInputs) -> Section:
     """Returns the losses and validation R@1 of all trainings against their steps."""
     # The specialist of a vertical is that of a group, too, if the group is this vertical alone.
     trainings = list({training.stage.name: training for training in inputs.trainings}.values())
