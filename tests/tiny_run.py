@@ -145,10 +145,7 @@ def contents(run_dir):
             found[name] = {k: v for k, v in json.loads(path.read_text()).items() if k == "groups"}
         elif path.name == "tensorboard":
             scalars = read_scalars(path, ("loss", "validation/r_at_1", "learning_rate"))
-            found[name] = {
-                key: dict(zip(one.steps.tolist(), one.values.tolist()))
-                for key, one in scalars.items()
-            }
+            found[name] = scalars
         elif path.suffix == ".h5":
             found[name] = _arrays(path)
         elif path.name == "summary.json":

@@ -8,13 +8,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 from rich.filesize import decimal
 
 from apparel_embed.common.files import read_json
 from apparel_embed.common.text import counted
-from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.compression import COMPRESSION_FILE, shares
 from apparel_embed.evaluation.table import DASH, human_count
 from apparel_embed.inference.embed import Embedder
@@ -82,30 +80,6 @@ def compression_section(inputs: ReportInputs) -> Section:
     return Section(name, title, "", (Table(caption, header, body),))
 
 
-def images_per_second(
-    model: Path, dataset: PreparedDataset, records: np.ndarray, seconds: float = _SECONDS
-) -> float:
-    """Measures how fast a stored model embeds pictures that are decoded already.
-
-    Args:
-      model: its directory.
-      dataset: where the pictures are.
-      records: [n] of which the first fill the batch, at least 1.
-      seconds: to measure for, at least; a first batch is not counted.
-    """
-    tf.keras.backend.clear_session()
-    loaded, config = load_embedding_model(model)
-    embed = Embedder(loaded)
-    batch = list(decoded_batches(dataset, records[:_BATCH], config.image_size, _BATCH))
-    pictures = len(embed(batch))
-    rounds = 0
-    start = time.perf_counter()
-    while not rounds or time.perf_counter() - start < seconds:
-        embed(batch)
-        rounds += 1
-    return rounds * pictures / (time.perf_counter() - start)
-
-
 def _caption(inputs: ReportInputs) -> str:
     caption = (
         "Model files are weights and configuration as training stored them; the SavedModel, as far "
@@ -131,6 +105,19 @@ def _size(paths: Sequence[Path]) -> str:
 
 
 def _speed(inputs: ReportInputs, directories: Sequence[Path]) -> str:
+    """Measures how many images a second the first model embeds, once they are decoded."""
     if not directories:
         return DASH
-    return f"{images_per_second(directories[0], inputs.dataset, inputs.pictures.records):,.0f}"
+    tf.keras.backend.clear_session()
+    loaded, config = load_embedding_model(directories[0])
+    embed = Embedder(loaded)
+    records = inputs.pictures.records[:_BATCH]
+    batch = list(decoded_batches(inputs.dataset, records, config.image_size, _BATCH))
+    # A first batch is not counted.
+    pictures = len(embed(batch))
+    rounds = 0
+    start = time.perf_counter()
+    while not rounds or time.perf_counter() - start < _SECONDS:
+        embed(batch)
+        rounds += 1
+    return f"{rounds * pictures / (time.perf_counter() - start):,.0f}"

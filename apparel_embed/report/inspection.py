@@ -21,7 +21,12 @@ from apparel_embed.common.text import counted
 from apparel_embed.data.inspection.findings import ERROR, NOTE, SEVERITIES, WARNING, Finding
 from apparel_embed.data.inspection.inspect import Inspection
 from apparel_embed.data.inspection.labels import EVALUATED, Cell, count_by_pictures
-from apparel_embed.data.inspection.pictures import count_reasons, count_shapes, count_sides
+from apparel_embed.data.inspection.pictures import (
+    count_formats,
+    count_reasons,
+    count_shapes,
+    count_sides,
+)
 from apparel_embed.data.inspection.sheets import MOST_SHEETS
 from apparel_embed.data.manifest import SPLITS
 from apparel_embed.report.page import Table, render
@@ -219,7 +224,7 @@ def summarise(inspection: Inspection) -> dict[str, Any]:
             "opened": len(opened.rows),
             "unusable": len(opened.reasons),
             "unusable_by_reason": count_reasons(opened),
-            "formats": opened.formats,
+            "formats": count_formats(opened),
             "longer_side_px": count_sides(opened),
             "width_by_height": count_shapes(opened),
         },

@@ -8,15 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 from PIL import Image
 
 from apparel_embed.common.text import counted
+from apparel_embed.data.labelled_sheet import draw_labelled_sheet
 from apparel_embed.evaluation.metrics import QueryMetrics
 from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.evaluation.protocol import Outcomes, query_outcomes
-from apparel_embed.report.drawing import literal, new_figure, png_bytes
 from apparel_embed.report.inputs import COMBINED, UNIFIED, ReportInputs
 from apparel_embed.report.page import Picture, Section
 
@@ -30,11 +28,8 @@ _HITS = 10
 # Bounds the size of the page: about 100 kB each.
 _MOST_VERTICALS = 16
 _THUMBNAIL_SIDE = 72
-# Of the figure, in units of one thumbnail.
-_CELL = 1.14
-_LINE = 1.5
-_HITS_FROM = 1.5
-_TITLE = 0.3
+# Fills the lines of queries that found less than others.
+_NO_CELL = (np.full((1, 1, 3), 255), ("",) * 4, "white")
 
 # From the metrics of a vertical's queries to label and position of those to show.
 _Choose = Callable[[QueryMetrics], list[tuple[str, int]]]
@@ -92,7 +87,7 @@ class RankLists(Picture):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Searched:
+class Searched:
     """A model whose rank lists are shown."""
 
     name: str
@@ -103,12 +98,12 @@ class _Searched:
 def ranks_section(inputs: ReportInputs) -> Section:
     """Returns the rank lists of every vertical that has an answered query."""
     title = "What is found"
-    models = _searched(inputs)
+    models = searched_models(inputs)
     if not models:
         return Section("ranks", title, "No trained model was evaluated.")
     answered = models[0].outcomes.answered()
     silent = sorted(set(models[0].outcomes.verticals) - set(answered))
-    parts = _rank_lists(inputs, models, chosen_queries)
+    parts = rank_lists(inputs, models, chosen_queries)
     caption = (
         "For each vertical three queries, chosen by the average precision at R of "
         f"{models[0].name}, which looks at the R nearest where R pictures are right: good has "
@@ -161,32 +156,27 @@ def worst_queries(metrics: QueryMetrics) -> list[tuple[str, int]]:
     return [(f"worst {rank}", int(position)) for rank, position in enumerate(rising, start=1)]
 
 
-def rank_lists(inputs: ReportInputs, choose: _Choose) -> tuple[RankLists, ...]:
-    """Returns rank lists of chosen queries: of the student, or what comes next, and specialists.
-
-    Args:
-      inputs: what to show.
-      choose: from the metrics of a vertical's queries to label and position of those to show.
-
-    Returns:
-      Rank lists of the verticals with most queries that have an answer, by name; none where no
-      trained model was evaluated.
-    """
-    models = _searched(inputs)
-    return _rank_lists(inputs, models, choose) if models else ()
-
-
-def _searched(inputs: ReportInputs) -> list[_Searched]:
-    """Returns the model by which queries are chosen, and the specialists if they are another."""
+def searched_models(inputs: ReportInputs) -> list[Searched]:
+    """Returns the student, or what comes next, and the specialists; none if none was evaluated."""
     known = [name for name in (UNIFIED, COMBINED, inputs.experts) if name in inputs.embeddings]
     names = dict.fromkeys(name for name in (*known[:1], inputs.experts) if name)
     found = ((name, inputs.embeddings[name]) for name in names)
-    return [_Searched(name, one, query_outcomes(one, inputs.pictures)) for name, one in found]
+    return [Searched(name, one, query_outcomes(one, inputs.pictures)) for name, one in found]
 
 
-def _rank_lists(
-    inputs: ReportInputs, models: Sequence[_Searched], choose: _Choose
+def rank_lists(
+    inputs: ReportInputs, models: Sequence[Searched], choose: _Choose
 ) -> tuple[RankLists, ...]:
+    """Returns what models find for chosen queries of each vertical.
+
+    Args:
+      inputs: what to show.
+      models: at least one; queries are chosen by the first.
+      choose: from the metrics of a vertical's queries to label and position of those to show.
+
+    Returns:
+      Rank lists of the verticals with most queries that have an answer, by name.
+    """
     answered = models[0].outcomes.answered()
     shown = sorted(sorted(answered), key=lambda name: -len(answered[name]))[:_MOST_VERTICALS]
     found = []
@@ -205,7 +195,7 @@ def _rank_lists(
 
 def _ranked_queries(
     inputs: ReportInputs,
-    models: Sequence[_Searched],
+    models: Sequence[Searched],
     vertical: str,
     chosen: Sequence[tuple[str, int]],
 ) -> tuple[RankedQuery, ...]:
@@ -231,7 +221,7 @@ def _ranked_queries(
 
 
 def _search(
-    inputs: ReportInputs, model: _Searched, vertical: str, records: np.ndarray
+    inputs: ReportInputs, model: Searched, vertical: str, records: np.ndarray
 ) -> list[tuple[Hit, ...]]:
     """Returns the hits of each query in the gallery of its vertical."""
     pictures = inputs.pictures
@@ -282,47 +272,26 @@ def _thumbnail(image: bytes) -> bytes:
 
 
 def draw_rank_lists(vertical: str, queries: Sequence[RankedQuery]) -> bytes:
-    """Returns the rank lists of a vertical as a figure, PNG: thumbnails in frames."""
-    lines = sum(len(query.lists) for query in queries)
-    most = max((len(found.hits) for query in queries for found in query.lists), default=0)
-    width = _HITS_FROM + max(most, 4) * _CELL
-    height = _TITLE + lines * _LINE
-    figure = new_figure(0.78 * width, 0.78 * height)
-    axis = figure.add_subplot()
-    axis.set_axis_off()
-    top = _TITLE
-    axis.text(0, 0, literal(vertical), va="center", fontsize=12, fontweight="bold")
+    """Returns rank lists as a figure, PNG: a line for each query and model."""
+    columns = 1 + max(len(found.hits) for query in queries for found in query.lists)
+    cells: list[tuple[np.ndarray, tuple[str, ...], str]] = []
     for query in queries:
-        axis.plot((0, width), (top, top), color="#d0d0d0", linewidth=0.8)
-        _draw_picture(axis, query.jpeg, 0, top + 0.35, _QUERY)
         for found in query.lists:
-            said = f"{query.label}: {found.model}, AP@R {found.average_precision:.2f}"
-            axis.text(_HITS_FROM, top + 0.18, said, va="center", fontsize=9)
-            for rank, hit in enumerate(found.hits):
-                x, y = _HITS_FROM + rank * _CELL, top + 0.35
-                colour, mark = (RIGHT, "✓") if hit.right else (WRONG, "✗")
-                _draw_picture(axis, hit.jpeg, x, y, colour)
-                # Says it once more, for those who see no difference of red and green.
-                axis.text(
-                    x + 0.87,
-                    y + 0.86,
-                    mark,
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color="white",
-                    bbox={"boxstyle": "round,pad=0.12", "color": colour},
-                )
-            top += _LINE
-    # imshow sets limits of its own with each image.
-    axis.set_xlim(-0.1, width)
-    axis.set_ylim(height, -0.3)
-    axis.set_aspect("equal")
-    return png_bytes(figure)
+            score = f"AP@R {found.average_precision:.2f}"
+            told = (query.label, found.model, score, vertical)
+            cells.append((_pixels(query.jpeg), told, _QUERY))
+            for hit in found.hits:
+                # Words, too, for those who see no difference of red and green.
+                word, colour = ("right", RIGHT) if hit.right else ("wrong", WRONG)
+                cells.append((_pixels(hit.jpeg), (word, hit.item, "", ""), colour))
+            cells += [_NO_CELL] * (-len(cells) % columns)
+    figure = io.BytesIO()
+    images, captions, frames = zip(*cells)
+    sheet = draw_labelled_sheet(images, captions, columns, frames)
+    Image.fromarray(sheet).save(figure, "PNG")
+    return figure.getvalue()
 
 
-def _draw_picture(axis: Axes, jpeg: bytes, x: float, y: float, colour: str) -> None:
+def _pixels(jpeg: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(jpeg)) as picture:
-        pixels = np.asarray(picture)
-    axis.imshow(pixels, extent=(x, x + 1, y + 1, y), interpolation="antialiased")
-    axis.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor=colour, linewidth=3))
+        return np.asarray(picture)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
-from matplotlib.axes import Axes
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 
 from apparel_embed.common.text import counted
@@ -25,6 +22,9 @@ from apparel_embed.report.page import Picture, Section, Table
 _LOSS = "loss"
 _VALIDATION = "validation/r_at_1"
 _PANELS_A_LINE = 4
+# Of so many trainings; matplotlib draws at most 65,536 pixels, and nobody reads as many.
+_MOST_DRAWN = 100
+_Curve = Mapping[int, float]
 
 
 def teachers_section(inputs: ReportInputs) -> Section:
@@ -42,45 +42,56 @@ def teachers_section(inputs: ReportInputs) -> Section:
         )
     student = next((one.stage for one in inputs.trainings if one.model == UNIFIED), None)
     agreement = student.result.get("agreement") if student else None
-    text = ""
+    text = "What the student learnt to reproduce, and how well it does."
     if student and agreement:
-        cells = tuple(
-            "-" if agreement[name] is None else f"{agreement[name]:.3f}"
-            for name in ("train", "augmented", "held_out")
-        )
         parts.append(
             Table(
                 "Mean cosine between the student's embeddings and its targets.",
                 ("images learnt from", "augmented views of them", "split val, not learnt from"),
-                (cells,),
+                (tuple(share(agreement[name]) for name in ("train", "augmented", "held_out")),),
             )
         )
-        text = f" The student: {student.result['diagnosis']}."
-    return Section(
-        "teachers",
-        "Who taught the student",
-        f"What the student learnt to reproduce, and how well it does.{text}",
-        tuple(parts),
-    )
+        text += f" The student: {student.result['diagnosis']}."
+    return Section("teachers", "Who taught the student", text, tuple(parts))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Scalar:
-    """A number logged during a training.
+def trainings_section(inputs: ReportInputs) -> Section:
+    """Returns the losses and validation R@1 of all trainings against their steps."""
+    # The specialist of a vertical is that of a group, too, if the group is this vertical alone.
+    trainings = list({training.stage.name: training for training in inputs.trainings}.values())
+    queries = answered_queries(evaluation_set(inputs.dataset, "val"))
+    # The last are the combined model and the student.
+    drawn = trainings[-_MOST_DRAWN:]
+    directories = [training.stage.directory / "tensorboard" for training in drawn]
+    logged = [read_scalars(directory, (_LOSS, _VALIDATION)) for directory in directories]
+    left_out = len(trainings) - len(drawn)
+    more = f" Not drawn: the first {counted(left_out, 'training')}." if left_out else ""
+    parts: list[Table | Picture] = [_table(trainings, queries)]
+    losses, validations = ([one[name] for one in logged] for name in (_LOSS, _VALIDATION))
+    if any(losses):
+        counts = [training.stage.result["train_pictures"] for training in trainings]
+        few, many = min(counts), counted(max(counts), "training picture")
+        caption = (
+            "Loss of a batch against steps, as logged. Specialists and the combined model "
+            "have a triplet loss, the student a distance to its targets: their scales differ. "
+            + (f"Each training has {many}" if few == max(counts) else f"{few:,} to {many} each")
+            + f".{more}"
+        )
+        parts.append(Picture("losses", caption, _panels(drawn, losses, "loss")))
+    if any(validations):
+        caption = (
+            "R@1 within on split val against steps; the ring is the step whose weights were "
+            f"kept. {counted(sum(queries.values()), 'validation query', 'validation queries')} "
+            f"in all; a specialist answers those of its own verticals.{more}"
+        )
+        png = _panels(drawn, validations, "R@1 within, split val", is_validation=True)
+        parts.append(Picture("validation", caption, png))
+    missing = "" if len(parts) > 1 else " No event files are there to draw curves from."
+    text = f"What was trained for this run, and how it went.{missing}"
+    return Section("trainings", "Trainings", text, tuple(parts))
 
-    Attributes:
-      steps: int64 [n], rising.
-      values: float64 [n].
-    """
 
-    steps: np.ndarray
-    values: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-
-def read_scalars(directory: Path, names: Sequence[str]) -> dict[str, Scalar]:
+def read_scalars(directory: Path, names: Sequence[str]) -> dict[str, dict[int, float]]:
     """Reads numbers from the TensorBoard event files of a training.
 
     Args:
@@ -88,7 +99,7 @@ def read_scalars(directory: Path, names: Sequence[str]) -> dict[str, Scalar]:
       names: of the numbers.
 
     Returns:
-      Each number, empty where it was not logged. Of a step logged twice the later counts.
+      Of each its values by step, rising; of a step logged twice the later counts.
     """
     points: dict[str, dict[int, float]] = {name: {} for name in names}
     # File by file, in order of time: of a directory TensorBoard tells each file in the log.
@@ -99,58 +110,10 @@ def read_scalars(directory: Path, names: Sequence[str]) -> dict[str, Scalar]:
         for name in set(names) & set(events.Tags()[TENSORS]):
             for event in events.Tensors(name):
                 points[name][event.step] = float(tf.make_ndarray(event.tensor_proto))
-    return {
-        name: Scalar(
-            np.array(sorted(found), np.int64),
-            np.array([found[step] for step in sorted(found)], np.float64),
-        )
-        for name, found in points.items()
-    }
+    return {name: dict(sorted(found.items())) for name, found in points.items()}
 
 
-def trainings_section(inputs: ReportInputs) -> Section:
-    """Returns the losses and validation R@1 of all trainings against their steps."""
-    # The specialist of a vertical is that of a group, too, if the group is this vertical alone.
-    trainings = list({training.stage.name: training for training in inputs.trainings}.values())
-    logged = [
-        (training, read_scalars(training.stage.directory / "tensorboard", (_LOSS, _VALIDATION)))
-        for training in trainings
-    ]
-    queries = answered_queries(evaluation_set(inputs.dataset, "val"))
-    table = _table(trainings, queries)
-    losses = [(training, scalars[_LOSS]) for training, scalars in logged]
-    validations = [(training, scalars[_VALIDATION]) for training, scalars in logged]
-    pictures = []
-    if any(len(scalar) for _, scalar in losses):
-        pictures.append(
-            Picture(
-                "losses",
-                "Loss of a batch against steps, as logged. Specialists and the combined model "
-                "have a triplet loss, the student a distance to its targets: their "
-                f"scales differ. {_trained_on(trainings)}.",
-                _panels(losses, "loss", _draw_loss),
-            )
-        )
-    if any(len(scalar) for _, scalar in validations):
-        pictures.append(
-            Picture(
-                "validation",
-                "R@1 within on split val against steps; the ring is the step whose weights were "
-                f"kept. {counted(sum(queries.values()), 'validation query', 'validation queries')} "
-                "in all; a specialist answers those of its own verticals.",
-                _panels(validations, "R@1 within, split val", _draw_validation, same_scale=True),
-            )
-        )
-    missing = "" if pictures else " No event files are there to draw curves from."
-    return Section(
-        "trainings",
-        "Trainings",
-        "What was trained for this run, and how it went." + missing,
-        (table, *pictures),
-    )
-
-
-def _table(trainings: Sequence[Training], queries: dict[str, int]) -> Table:
+def _table(trainings: Sequence[Training], queries: Mapping[str, int]) -> Table:
     body = []
     for training in trainings:
         result, flags = training.stage.result, training.stage.flags
@@ -174,58 +137,43 @@ def _table(trainings: Sequence[Training], queries: dict[str, int]) -> Table:
     )
 
 
-def _trained_on(trainings: Sequence[Training]) -> str:
-    counts = [training.stage.result["train_pictures"] for training in trainings]
-    few, many = min(counts), counted(max(counts), "training picture")
-    return f"Each training has {many}" if len(set(counts)) == 1 else f"{few:,} to {many} each"
-
-
 def _panels(
-    curves: Sequence[tuple[Training, Scalar]],
+    trainings: Sequence[Training],
+    curves: Sequence[_Curve],
     what: str,
-    draw: Callable[[Axes, Training, Scalar], None],
-    same_scale: bool = False,
+    is_validation: bool = False,
 ) -> bytes:
-    """Returns a figure with a panel per training."""
+    """Returns a figure with a panel per training; those of validations have one scale."""
     columns = min(_PANELS_A_LINE, len(curves))
     lines = -(-len(curves) // columns)
     figure = new_figure(2.8 * columns, 2.1 * lines + 0.3)
-    grid = figure.subplots(lines, columns, sharey=same_scale, squeeze=False)
+    grid = figure.subplots(lines, columns, sharey=is_validation, squeeze=False)
     for axis in grid.flat[len(curves) :]:
         axis.set_visible(False)
-    for axis, (training, scalar) in zip(grid.flat, curves):
+    for axis, training, curve in zip(grid.flat, trainings, curves):
         axis.set_title(literal(training.label), fontsize=9)
         axis.grid(color="#e0e0e0", linewidth=0.6)
         axis.tick_params(labelsize=8)
         axis.locator_params(axis="x", nbins=4, integer=True)
-        if len(scalar):
-            draw(axis, training, scalar)
-            axis.set_xlim(0, 1.04 * scalar.steps[-1])
-        else:
+        if not curve:
             axis.text(0.5, 0.5, "not logged", ha="center", transform=axis.transAxes)
-    if same_scale:
-        highest = max(scalar.values.max() for _, scalar in curves if len(scalar))
+            continue
+        colour, _ = model_style(training.model)
+        steps, values = list(curve), list(curve.values())
+        if is_validation:
+            axis.plot(steps, values, color=colour, linewidth=1.4, marker=".", markersize=4)
+            kept = [step for step in steps if step == training.stage.result["kept_step"]]
+            ring = {"color": colour, "fillstyle": "none", "markersize": 9}
+            axis.plot(kept, [curve[step] for step in kept], "o", **ring)
+        else:
+            # A single point is no line.
+            dot = "." if len(curve) == 1 else ""
+            axis.plot(steps, values, color=colour, linewidth=1.2, marker=dot)
+            axis.set_ylim(0, 1.08 * max(*values, 1e-9))
+        axis.set_xlim(0, 1.04 * steps[-1])
+    if is_validation:
+        highest = max(max(curve.values()) for curve in curves if curve)
         grid[0, 0].set_ylim(0, 1.1 * max(highest, 1e-9))
     figure.supxlabel("step", fontsize=9)
     figure.supylabel(what, fontsize=9)
     return png_bytes(figure)
-
-
-def _draw_loss(axis: Axes, training: Training, scalar: Scalar) -> None:
-    colour, _ = model_style(training.model)
-    # A single point is no line.
-    axis.plot(scalar.steps, scalar.values, color=colour, linewidth=1.2, marker=_dot(scalar))
-    axis.set_ylim(0, 1.08 * max(scalar.values.max(), 1e-9))
-
-
-def _draw_validation(axis: Axes, training: Training, scalar: Scalar) -> None:
-    colour, _ = model_style(training.model)
-    axis.plot(scalar.steps, scalar.values, color=colour, linewidth=1.4, marker=".", markersize=4)
-    kept = scalar.steps == training.stage.result["kept_step"]
-    axis.plot(
-        scalar.steps[kept], scalar.values[kept], "o", color=colour, fillstyle="none", markersize=9
-    )
-
-
-def _dot(scalar: Scalar) -> str:
-    return "." if len(scalar) == 1 else ""

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
 from report_runs import STEPS, is_drawn, make_run, write_scalars
 
+from apparel_embed.report import trainings
 from apparel_embed.report.trainings import read_scalars, teachers_section, trainings_section
 from apparel_embed.store.runs import run_stage
 
@@ -16,9 +16,7 @@ def test_all_logged_numbers_are_read_however_many(tmp_path):
     write_scalars(tmp_path, "loss", {step: step / 4 for step in range(1, 801)})
     found = read_scalars(tmp_path, ("loss", "other"))
 
-    np.testing.assert_array_equal(found["loss"].steps, np.arange(1, 801))
-    np.testing.assert_array_equal(found["loss"].values, np.arange(1, 801) / 4)
-    assert len(found["other"]) == 0
+    assert found == {"loss": {step: step / 4 for step in range(1, 801)}, "other": {}}
 
 
 def test_of_a_step_logged_before_and_after_an_interruption_the_later_counts(tmp_path):
@@ -30,7 +28,7 @@ def test_of_a_step_logged_before_and_after_an_interruption_the_later_counts(tmp_
         file.rename(tmp_path / f"events.out.tfevents.{1700000000 + number}.host.1.0.v2")
     found = read_scalars(tmp_path, ("loss",))["loss"]
 
-    assert (found.steps.tolist(), found.values.tolist()) == ([10, 20, 30], [4.0, 2.5, 2.0])
+    assert list(found.items()) == [(10, 4.0), (20, 2.5), (30, 2.0)]
 
 
 def test_of_an_event_file_that_ends_in_the_middle_all_before_is_read(tmp_path):
@@ -40,11 +38,11 @@ def test_of_an_event_file_that_ends_in_the_middle_all_before_is_read(tmp_path):
     found = read_scalars(tmp_path, ("loss",))["loss"]
 
     assert 30 < len(found) < 70
-    np.testing.assert_array_equal(found.values, found.steps / 4)
+    assert found == {step: step / 4 for step in found}
 
 
 def test_where_nothing_was_logged_nothing_is_read(tmp_path):
-    assert len(read_scalars(tmp_path / "none", ("loss",))["loss"]) == 0
+    assert read_scalars(tmp_path / "none", ("loss",)) == {"loss": {}}
 
 
 def test_every_training_is_in_the_table_with_what_it_reported(nasty_run):
@@ -66,6 +64,15 @@ def test_losses_and_validation_are_drawn_the_same_each_time(nasty_run):
     assert all(is_drawn(picture.png) for picture in first)
     assert "12 training pictures" in first[0].caption
     assert "33 validation queries" in first[1].caption
+
+
+def test_of_very_many_trainings_the_last_are_drawn_and_the_others_counted(nasty_run, monkeypatch):
+    monkeypatch.setattr(trainings, "_MOST_DRAWN", 2)
+    _, *pictures = trainings_section(nasty_run.inputs()).parts
+    assert all(
+        picture.caption.endswith("Not drawn: the first 4 trainings.") for picture in pictures
+    )
+    assert len(trainings_section(nasty_run.inputs()).parts[0].rows) == 6
 
 
 def test_a_run_without_event_files_says_so_in_place_of_curves(nasty_run, tmp_path):
@@ -101,12 +108,12 @@ def with_targets(inputs, directory, choices):
 def with_student(inputs, directory, **result):
     """The inputs with another student."""
     stage = run_stage(directory / "student", flags={}, inputs={}, work=lambda _: result)
-    trainings = [
+    changed = [
         dataclasses.replace(one, stage=stage) if one.model == "unified" else one
         for one in inputs.trainings
     ]
-    assert [one.model for one in trainings].count("unified") == 1
-    return dataclasses.replace(inputs, trainings=trainings)
+    assert [one.model for one in changed].count("unified") == 1
+    return dataclasses.replace(inputs, trainings=changed)
 
 
 def test_a_run_without_targets_and_agreement_has_nothing_to_show(nasty_run):

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from apparel_embed.common.text import counted
 from apparel_embed.data.inspection.examine import Opened
-from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding
+from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding, found
 from apparel_embed.data.inspection.labels import Labels
 from apparel_embed.data.inspection.near import MOST_NEIGHBOURS, find_close
 
@@ -107,7 +106,7 @@ def find_copies(copies: Copies, opened: Opened, hash_distance: int, colour_dista
     rows, looks = opened.rows[seen], opened.looks[seen]
     content, colours = looks["content"], looks["colours"]
 
-    def found(left: np.ndarray, right: np.ndarray, distance: np.ndarray) -> None:
+    def take(left: np.ndarray, right: np.ndarray, distance: np.ndarray) -> None:
         exact = (content[left] == content[right]).all(axis=1)
         difference = np.abs(colours[left].astype(np.int16) - colours[right])
         colour = difference.reshape(len(left), -1).max(axis=1)
@@ -116,7 +115,7 @@ def find_copies(copies: Copies, opened: Opened, hash_distance: int, colour_dista
         for look, chosen in ((EXACT, exact), (NEAR, near), (RECOLOURED, ~exact & ~near)):
             copies.offer(look, (rows[left[chosen]], rows[right[chosen]]), scores[chosen])
 
-    return find_close(np.ascontiguousarray(looks["outlines"]), hash_distance, found)
+    return find_close(np.ascontiguousarray(looks["outlines"]), hash_distance, take)
 
 
 _LEAK = (
@@ -193,34 +192,32 @@ def copy_findings(copies: Copies, crowded: int = 0) -> Iterator[Finding]:
       copies: what was found.
       crowded: how many images have so many like them that pairs may be missing.
     """
-    if crowded:
-        yield Finding(
-            "many_alike",
-            NOTE,
-            crowded,
-            f"{counted(crowded, 'picture')} with hashes that agree in part with more than "
-            f"{MOST_NEIGHBOURS:,} others, of which not all were compared: copies may be missing.",
-            "Remove placeholders or lower --hash_distance, and inspect again.",
-        )
+    yield from found(
+        "many_alike",
+        NOTE,
+        crowded,
+        "picture",
+        f"with hashes that agree in part with more than {MOST_NEIGHBOURS:,} others, of which not "
+        "all were compared: copies may be missing.",
+        "Remove placeholders or lower --hash_distance, and inspect again.",
+    )
     for (look, relation), (severity, what, advice) in _MEANINGS.items():
         rows, others, scores = copies.pairs(look, relation)
-        if not len(rows):
-            continue
         order = np.argsort(scores, kind="stable")
         rows, others, (bits, levels) = rows[order], others[order], np.divmod(scores[order], _LEVELS)
         pictures = len(np.unique([rows, others])) if relation in _MUTUAL else len(rows)
         one = pictures == 1
         verbs = {verb: f"{verb}s" if one else verb for verb in ("look", "seem")}
-        nouns = ("query", "queries") if relation == ANSWER else ("picture",)
         differences = [
             f"outlines differ in {bit} of 256 bits, colours by {level} of 255"
             for bit, level in zip(bits.tolist(), levels.tolist())
         ]
-        yield Finding(
+        yield from found(
             f"{look}_{relation}",
             severity,
             pictures,
-            f"{counted(pictures, *nouns)} {what.format(have='has' if one else 'have', **verbs)}",
+            "query" if relation == ANSWER else "picture",
+            what.format(have="has" if one else "have", **verbs),
             advice,
             rows=rows,
             others=others,

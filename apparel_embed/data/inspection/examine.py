@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import functools
 import hashlib
 import io
-import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Optional, TypeVar
 
 import imagehash
 import numpy as np
@@ -26,7 +24,6 @@ from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.data.picture_pool import image_path, run_tasks
 from apparel_embed.data.pictures import (
     Box,
-    OpenedPicture,
     PictureSettings,
     RejectedPicture,
     open_picture,
@@ -44,10 +41,11 @@ _PARTS = 8
 # Compressed white paper has less contrast, a thread on it has more.
 _BLANK_CONTRAST = 3.0
 _PICTURES_PER_TASK = 16
-_ROWS_AT_ONCE = 1 << 14
 
 LOOK = np.dtype(
     [
+        # Of the file, by Pillow's name.
+        ("format", "S16"),
         # Width and height of the whole upright image, and of what is kept of it, in pixels.
         ("size", np.int32, 2),
         ("crop_size", np.int32, 2),
@@ -68,20 +66,8 @@ LOOK = np.dtype(
 _Result = TypeVar("_Result")
 
 
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """An image to open: its name in the manifest, and its box in pixels or None."""
-
-    image: str
-    box: Box | None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Seen:
-    """An image that could be opened: its format by Pillow's name, and a LOOK."""
-
-    format: str
-    look: np.ndarray
+Asked = tuple[str, Optional[Box]]
+"""An image to open: its name in the manifest, and its box in pixels or None."""
 
 
 def distinct_pictures(table: pa.Table) -> np.ndarray:
@@ -89,24 +75,24 @@ def distinct_pictures(table: pa.Table) -> np.ndarray:
     return first_alike(table, ["image", *BOX_COLUMNS])
 
 
-def ask_for(table: pa.Table, rows: np.ndarray) -> Iterator[Asked]:
-    """Yields what images to open, in bounded memory.
+def ask_for(table: pa.Table, rows: np.ndarray) -> Iterator[list[Asked]]:
+    """Yields what images to open, some at a time.
 
     Args:
       table: the manifest.
       rows: int64, ascending: which rows of it.
     """
     table = table.select(["image", *BOX_COLUMNS])
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        some = rows[start : start + _ROWS_AT_ONCE]
+    for start in range(0, len(rows), _PICTURES_PER_TASK):
+        some = rows[start : start + _PICTURES_PER_TASK]
         # Of a slice: to take rows from the whole table would copy it each time.
         part = table.slice(some[0], some[-1] - some[0] + 1).take(pa.array(some - some[0]))
-        for image, *box in zip(*(column.to_pylist() for column in part.columns)):
-            yield Asked(image, None if box[0] is None else tuple(box))
+        columns = zip(*(column.to_pylist() for column in part.columns))
+        yield [(image, None if box[0] is None else tuple(box)) for image, *box in columns]
 
 
-def look_at(picture: Asked, directory: Path, settings: PictureSettings) -> Seen:
-    """Opens an image, crops it as prepare does, and returns what is known of it then.
+def look_at(picture: Asked, directory: Path, settings: PictureSettings) -> np.ndarray:
+    """Opens an image, crops it as prepare does, and returns what is known of it then: a LOOK.
 
     Args:
       picture: which one.
@@ -116,36 +102,34 @@ def look_at(picture: Asked, directory: Path, settings: PictureSettings) -> Seen:
     Raises:
       RejectedPicture: it cannot be used.
     """
-    file = read_picture_file(image_path(picture.image, directory))
-    opened = open_picture(file, settings, picture.box)
+    name, box = picture
+    file = read_picture_file(image_path(name, directory))
+    opened = open_picture(file, settings, box)
     image = opened.image
     left, top, right, bottom = opened.crop
     content = hashlib.blake2b(file, digest_size=16)
     content.update(np.array(opened.crop, "<i8").tobytes())
     look = np.zeros((), LOOK)
+    look["format"] = opened.format
     look["size"] = opened.size
     look["crop_size"] = right - left, bottom - top
-    look["overhang"] = _overhang(opened, picture.box)
+    if box:
+        (width, height), (x_min, y_min, x_max, y_max) = opened.size, box
+        look["overhang"] = max(0.0, -x_min, -y_min, x_max - width, y_max - height)
     look["content"] = np.frombuffer(content.digest(), np.uint64)
     bits = imagehash.phash(image, hash_size=_HASH_SIDE).hash
     look["outlines"] = np.packbits(bits).view(np.uint64)
     # A filter that weighs what lies at the edge of a part: else an image of another size differs.
     look["colours"] = np.asarray(image.resize((_PARTS, _PARTS), Image.Resampling.BILINEAR))
     look["contrast"] = np.asarray(image).std(axis=(0, 1)).max()
-    return Seen(opened.format, look)
-
-
-def _overhang(opened: OpenedPicture, box: Box | None) -> float:
-    if box is None:
-        return 0.0
-    (width, height), (x_min, y_min, x_max, y_max) = opened.size, box
-    return max(0.0, -x_min, -y_min, x_max - width, y_max - height)
+    return look
 
 
 def make_thumbnail(picture: Asked, directory: Path, settings: PictureSettings) -> bytes:
     """Returns an image, opened as `look_at` does, as a small JPEG; raises what that raises."""
-    file = read_picture_file(image_path(picture.image, directory))
-    image = open_picture(file, settings, picture.box).image
+    name, box = picture
+    file = read_picture_file(image_path(name, directory))
+    image = open_picture(file, settings, box).image
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     small = io.BytesIO()
     image.save(small, "JPEG", quality=_THUMBNAIL_QUALITY)
@@ -180,11 +164,9 @@ def open_all(
     settings = PictureSettings(
         max_side=OPENED_SIDE, crop_margin=config.crop_margin, max_pixels=config.max_pixels
     )
-    asked = ask_for(table, rows)
-    tasks = iter(lambda: list(itertools.islice(asked, _PICTURES_PER_TASK)), [])
     stream = run_tasks(
         functools.partial(_open_some, work, Path(config.manifest).parent, settings),
-        tasks,
+        ask_for(table, rows),
         processes,
         threads=threads,
         if_killed="try fewer --processes or a lower --max_pixels",
@@ -220,28 +202,24 @@ class Opened:
       rows: int64 [m], ascending: the row of each in the manifest.
       looks: LOOK [m].
       reasons: of those that cannot be used, by place.
-      formats: number of images of each format, the most frequent first.
     """
 
     rows: np.ndarray
     looks: np.ndarray
     reasons: dict[int, str]
-    formats: dict[str, int]
 
     @classmethod
-    def collect(cls, rows: np.ndarray, results: Iterable[Seen | str]) -> Opened:
+    def collect(cls, rows: np.ndarray, results: Iterable[np.ndarray | str]) -> Opened:
         """Collects what is known of images of these rows, as it comes."""
         looks = np.zeros(len(rows), LOOK)
         reasons: dict[int, str] = {}
-        formats: collections.Counter[str] = collections.Counter()
         for place, result in enumerate(results):
             if isinstance(result, str):
                 # Millions of missing images share one text.
                 reasons[place] = sys.intern(result)
             else:
-                looks[place] = result.look
-                formats[result.format] += 1
-        return cls(rows, looks, reasons, most_first(formats))
+                looks[place] = result
+        return cls(rows, looks, reasons)
 
     @property
     def is_usable(self) -> np.ndarray:
@@ -252,8 +230,3 @@ class Opened:
     def is_blank(self) -> np.ndarray:
         """On which nothing is to be seen, and so nothing to compare; also where unusable."""
         return self.looks["contrast"] < _BLANK_CONTRAST
-
-
-def most_first(counts: Mapping[str, int]) -> dict[str, int]:
-    """Returns counts from the highest to the lowest, of equals by name."""
-    return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+
+from apparel_embed.common.text import counted
 
 ERROR = "error"
 WARNING = "warning"
@@ -43,6 +46,26 @@ class Finding:
     def detail(self, number: int) -> str:
         """Returns what is to be said of the row of this number, from 0."""
         return self.details if isinstance(self.details, str) else self.details[number]
+
+
+def found(
+    code: str, severity: str, count: int, noun: str, what: str, advice: str, **where: Any
+) -> Iterator[Finding]:
+    """Yields a finding about some things, if there are any.
+
+    Args:
+      code: see `Finding`, also for what is not told here.
+      severity: of the finding.
+      count: of the things.
+      noun: what one of them is called.
+      what: follows the count with its noun, and makes a sentence of it.
+      advice: of the finding.
+      **where: `rows`, `others` and `details` of the finding.
+    """
+    if count:
+        noun_of_many = {"query": "queries"}.get(noun)
+        told = f"{counted(count, noun, noun_of_many)} {what}"
+        yield Finding(code, severity, count, told, advice, **where)
 
 
 def some_names(names: Sequence[str]) -> str:

@@ -38,13 +38,7 @@ _SHOWN_PAIRS = 8
 
 @dataclasses.dataclass(frozen=True)
 class ShownPair:
-    """Two images that do not go together.
-
-    Attributes:
-      code: of the finding.
-      rows: of both in the manifest, from 0.
-      detail: how far they are apart.
-    """
+    """Two images of a finding, by their rows, and how far they are apart."""
 
     code: str
     rows: tuple[int, int]
@@ -56,16 +50,12 @@ class Inspection:
     """What was found in a dataset.
 
     Attributes:
-      config: what was asked for.
       table: the manifest.
       file_rows: int64 [n], where its rows stand in the file.
-      labels: of the rows.
       distinct: number of different images, as files and boxes.
-      cells: what there is of each vertical in each split.
       findings: the worst first.
       opened: what is known of the images; None if they were not to be opened.
       pairs: of each finding about two images some, from the most to the least alike.
-      sheets: contact sheets.
       thumbnails: JPEG by row, of those rows of pairs and sheets that can be used.
     """
 

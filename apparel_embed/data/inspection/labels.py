@@ -111,16 +111,10 @@ class Cell:
     """What there is of one vertical in one split.
 
     Attributes:
-      vertical: its name.
-      split: its name.
-      items: items that are known by their id.
-      pictures: rows.
-      query_only: rows of role query.
-      gallery_only: rows of role gallery.
-      both: rows of role both.
+      items: those that are known by their id.
+      pictures: rows; by role these are `query_only`, `gallery_only` and `both`.
       few_pictures: items with fewer than `min_pictures` images.
-      median_pictures: of an item; 0 without items.
-      most_pictures: of an item; 0 without items.
+      median_pictures: of an item; 0 without items, as is `most_pictures`.
       queries: rows that are queries; None in splits that are not evaluated.
       unanswered: queries whose item has no other gallery image; None likewise.
       answered_items: items that have a query with an answer; None likewise.

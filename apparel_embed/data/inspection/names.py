@@ -10,7 +10,14 @@ import pyarrow.compute as pc
 
 from apparel_embed.common.text import counted
 from apparel_embed.data.columns import codes_of
-from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding, some_names
+from apparel_embed.data.inspection.findings import (
+    ERROR,
+    NOTE,
+    WARNING,
+    Finding,
+    found,
+    some_names,
+)
 from apparel_embed.data.inspection.labels import Labels, first_rows
 from apparel_embed.data.manifest import BOX_COLUMNS, REQUIRED_COLUMNS
 
@@ -93,15 +100,14 @@ def check_names(names: pa.Array, rows: np.ndarray, *, column: str) -> Iterator[F
       column: `item_id` or `vertical`.
     """
     places, firsts, reasons = find_alike(names)
-    if not len(places):
-        return
     here, there = names.take(pa.array(places)), names.take(pa.array(firsts))
-    yield Finding(
+    yield from found(
         "verticals_alike" if column == "vertical" else "item_ids_alike",
         ERROR if column == "vertical" else WARNING,
         len(places),
-        f"{counted(len(places), 'name')} in column {column} differ{'s' * (len(places) == 1)} from "
-        "another only by case, white space, leading zeros or Unicode form.",
+        "name",
+        f"in column {column} differ{'s' * (len(places) == 1)} from another only by case, white "
+        "space, leading zeros or Unicode form.",
         "If they mean the same, write them the same: their pictures now count as different.",
         rows=rows[places],
         others=rows[firsts],
@@ -125,20 +131,19 @@ def check_placeholders(
     """
     folded = pc.utf8_lower(pc.utf8_trim_whitespace(names))
     known = pa.array(_PLACEHOLDERS, names.type)
-    found = np.flatnonzero(pc.is_in(folded, value_set=known).to_numpy(zero_copy_only=False))
-    if not len(found):
-        return
-    texts = names.take(pa.array(found)).to_pylist()
-    details = [f"{text!r} in {counted(counts[row], 'row')}" for text, row in zip(texts, found)]
-    total = int(counts[found].sum())
-    yield Finding(
+    places = np.flatnonzero(pc.is_in(folded, value_set=known).to_numpy(zero_copy_only=False))
+    texts = names.take(pa.array(places)).to_pylist()
+    details = [f"{text!r} in {counted(n, 'row')}" for text, n in zip(texts, counts[places])]
+    total = int(counts[places].sum())
+    yield from found(
         "placeholder_names",
         WARNING if column in ("item_id", "vertical") else NOTE,
         total,
-        f"{counted(total, 'row')} with a text in column {column} that commonly stands for a "
-        f"missing value: {some_names(details)}.",
+        "row",
+        f"with a text in column {column} that commonly stands for a missing value: "
+        f"{some_names(details)}.",
         "Where the value is not known, leave the cell empty, or leave the row out: all rows "
         "with the text now count as one of that name.",
-        rows=rows[found],
+        rows=rows[places],
         details=details,
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from apparel_embed.common.text import counted
-from apparel_embed.data.inspection.examine import OPENED_SIDE, Opened, most_first
-from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding
+from apparel_embed.data.inspection.examine import OPENED_SIDE, Opened
+from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding, found
 
 # A box rounded up to whole pixels does no harm.
 _OVERHANG = 1.0
@@ -63,22 +63,17 @@ def check_pictures(opened: Opened, min_side: int) -> Iterator[Finding]:
             "pictures that could not be loaded.",
         ),
     ):
-        found = np.flatnonzero(opened.is_usable & odd)
-        if len(found):
-            yield Finding(
-                code,
-                severity,
-                len(found),
-                f"{counted(len(found), 'picture')} {what}",
-                advice,
-                rows=opened.rows[found],
-                details=[
-                    f"by {look['overhang']:.0f} px of {_size(look['size'])}"
-                    if code == "box_beyond_picture"
-                    else _size(look["crop_size"])
-                    for look in looks[found]
-                ],
-            )
+        places = np.flatnonzero(opened.is_usable & odd)
+        details = [
+            f"by {look['overhang']:.0f} px of {_size(look['size'])}"
+            if code == "box_beyond_picture"
+            else _size(look["crop_size"])
+            for look in looks[places]
+        ]
+        rows = opened.rows[places]
+        yield from found(
+            code, severity, len(rows), "picture", what, advice, rows=rows, details=details
+        )
 
 
 def _check_unusable(opened: Opened) -> Iterator[Finding]:
@@ -112,7 +107,13 @@ def _size(size: np.ndarray) -> str:
 
 def count_reasons(opened: Opened) -> dict[str, int]:
     """Returns how often each reason is, the most frequent first; numbers in it left out."""
-    return most_first(collections.Counter(map(_kind, opened.reasons.values())))
+    return _most_first(map(_kind, opened.reasons.values()))
+
+
+def count_formats(opened: Opened) -> dict[str, int]:
+    """Returns how many files have each format, the most frequent first."""
+    formats = opened.looks["format"][opened.is_usable].astype(str)
+    return _most_first(formats.tolist())
 
 
 def count_sides(opened: Opened) -> dict[str, int]:
@@ -124,6 +125,11 @@ def count_shapes(opened: Opened) -> dict[str, int]:
     """Returns how many images, cropped, have so much width by height."""
     width, height = opened.looks["crop_size"][opened.is_usable].T
     return _histogram(width / height, _SHAPE_CLASSES)
+
+
+def _most_first(names: Iterable[str]) -> dict[str, int]:
+    counts = collections.Counter(names)
+    return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
 def _kind(reason: str) -> str:

@@ -16,14 +16,7 @@ _PICTURES = 8
 
 @dataclasses.dataclass(frozen=True)
 class SheetItem:
-    """A line of a contact sheet.
-
-    Attributes:
-      item: its id.
-      split: its split.
-      pictures: how many it has.
-      rows: of the images shown in the manifest, gallery first.
-    """
+    """A line of a contact sheet: an item, how many images it has, and the rows of those shown."""
 
     item: str
     split: str

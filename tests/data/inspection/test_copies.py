@@ -16,7 +16,7 @@ from apparel_embed.data.inspection.copies import (
     copy_findings,
     find_copies,
 )
-from apparel_embed.data.inspection.examine import LOOK, OPENED_SIDE, Asked, Opened, look_at
+from apparel_embed.data.inspection.examine import LOOK, OPENED_SIDE, Opened, look_at
 from apparel_embed.data.pictures import PictureSettings
 
 # Two of each: the relation, then the rows of the only pair of it.
@@ -110,7 +110,7 @@ def looks(total):
 
 def found_in(labels, pictures, hash_distance=10, colour_distance=4, rows=None):
     copies = Copies(labels)
-    opened = Opened(np.arange(len(pictures)) if rows is None else rows, pictures, {}, {})
+    opened = Opened(np.arange(len(pictures)) if rows is None else rows, pictures, {})
     assert find_copies(copies, opened, hash_distance, colour_distance) == 0
     return {finding.code: finding for finding in copy_findings(copies)}
 
@@ -150,8 +150,8 @@ def test_stripes_too_fine_to_be_seen_are_no_certain_copies(tmp_path):
         stripes = np.where(np.indices((800, 800))[axis] % 2, 40, -40)[..., np.newaxis]
         Image.fromarray((cloth + stripes).astype(np.uint8)).save(tmp_path / name)
     settings = PictureSettings(max_side=OPENED_SIDE)
-    seen = [look_at(Asked(name, None), tmp_path, settings) for name in ("a.png", "b.png")]
-    found = found_in(labels, np.array([one.look for one in seen]))
+    seen = [look_at((name, None), tmp_path, settings) for name in ("a.png", "b.png")]
+    found = found_in(labels, np.array(seen))
     assert {code: one.severity for code, one in found.items()} == {"near_across_splits": "warning"}
     assert "stripes" in found["near_across_splits"].advice
 

@@ -9,7 +9,6 @@ from apparel_embed.data.inspection import examine
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.examine import (
     OPENED_SIDE,
-    Asked,
     ask_for,
     distinct_pictures,
     look_at,
@@ -27,7 +26,7 @@ BOXED = (*HEADER, "x_min", "y_min", "x_max", "y_max")
 
 
 def seen(directory, name, box=None):
-    return look_at(Asked(name, box), directory, SETTINGS).look
+    return look_at((name, box), directory, SETTINGS)
 
 
 def distances(one, other):
@@ -111,7 +110,7 @@ def test_the_contrast_of_a_blank_picture_is_low_and_of_a_thin_thread_is_not(fold
 
 
 def test_a_thumbnail_is_a_small_jpeg(folder):
-    small = make_thumbnail(Asked("original.png", None), folder, SETTINGS)
+    small = make_thumbnail(("original.png", None), folder, SETTINGS)
     thumbnail = Image.open(io.BytesIO(small))
     assert (thumbnail.format, thumbnail.size) == ("JPEG", (72, 96))
 
@@ -126,7 +125,7 @@ def test_many_are_told_in_order_with_the_reason_of_those_that_cannot_be_used(tmp
     found = list(open_all(look_at, table, np.arange(20), config, processes=1))
     assert len(found) == 20
     assert found[0] == "no such file"
-    assert found[1].format == "PNG"
+    assert found[1]["format"] == b"PNG"
     assert found[2].startswith("truncated or damaged")
     assert found[3] == "not a picture, or of an unknown format"
     assert [isinstance(one, str) for one in found] == [True, False, True, True, True] * 4
@@ -162,14 +161,14 @@ def test_what_is_opened_has_its_box(tmp_path):
     label = ("a", "tops", "train", "both")
     rows = [("x.jpg", *label, "0", "1", "10", "20"), ("y.jpg", *label, "", "", "", "")]
     table = table_of(tmp_path, rows, BOXED)
-    asked = list(ask_for(table, np.array([0, 1])))
-    assert [one.image for one in asked] == ["x.jpg", "y.jpg"]
-    assert [one.box for one in asked] == [(0.0, 1.0, 10.0, 20.0), None]
+    (asked,) = ask_for(table, np.array([0, 1]))
+    assert [image for image, _ in asked] == ["x.jpg", "y.jpg"]
+    assert [box for _, box in asked] == [(0.0, 1.0, 10.0, 20.0), None]
 
 
-def test_pictures_of_more_rows_than_are_read_at_once_are_asked_for_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(examine, "_ROWS_AT_ONCE", 2)
+def test_pictures_are_asked_for_in_order_some_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(examine, "_PICTURES_PER_TASK", 2)
     table = table_of(tmp_path, [(f"{n}.jpg", "a", "tops", "train", "both") for n in range(9)])
-    asked = list(ask_for(table, np.array([1, 2, 4, 7, 8])))
-    assert [one.image for one in asked] == ["1.jpg", "2.jpg", "4.jpg", "7.jpg", "8.jpg"]
+    asked = [[image for image, _ in some] for some in ask_for(table, np.array([1, 2, 4, 7, 8]))]
+    assert asked == [["1.jpg", "2.jpg"], ["4.jpg", "7.jpg"], ["8.jpg"]]
     assert list(ask_for(table, np.array([], np.int64))) == []

@@ -136,7 +136,7 @@ def test_where_no_picture_can_be_opened_there_is_still_a_report(tmp_path):
     assert lines_of(found, "missing_pictures") == [2, 3, 4]
     (finding,) = (one for one in found.findings if one.code == "missing_pictures")
     assert finding.severity == "error"
-    assert found.opened.formats == {}
+    assert not found.opened.is_usable.any()
 
 
 def test_garments_in_one_picture_are_compared_by_their_boxes(tmp_path):

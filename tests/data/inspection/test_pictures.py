@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from apparel_embed.data.inspection.examine import LOOK, Opened, Seen
+from apparel_embed.data.inspection.examine import LOOK, Opened
 from apparel_embed.data.inspection.pictures import (
     check_pictures,
+    count_formats,
     count_reasons,
     count_shapes,
     count_sides,
@@ -14,7 +15,8 @@ def seen(crop_size=(200, 300), format="JPEG", overhang=0.0, contrast=50.0, conte
     look = np.zeros((), LOOK)
     look["size"], look["crop_size"], look["content"] = (400, 600), crop_size, content
     look["overhang"], look["contrast"] = overhang, contrast
-    return Seen(format, look)
+    look["format"] = format
+    return look
 
 
 def opened(*results):
@@ -29,7 +31,7 @@ def test_results_are_collected_with_reasons_and_formats():
         seen(content=(1, 2)),
     )
     assert found.reasons == {1: "no such file"}
-    assert found.formats == {"JPEG": 2, "PNG": 1}
+    assert count_formats(found) == {"JPEG": 2, "PNG": 1}
     assert found.is_usable.tolist() == [True, False, True, True]
     assert found.is_blank.tolist() == [False, True, True, False]
     assert found.looks["content"][3].tolist() == [1, 2]
