@@ -19,7 +19,7 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import atomic_path, write_json
 from apparel_embed.common.text import counted
 from apparel_embed.data.inspection.findings import ERROR, NOTE, SEVERITIES, WARNING, Finding
-from apparel_embed.data.inspection.inspect import Inspection
+from apparel_embed.data.inspection.inspect import MOST_SHEETS, Inspection
 from apparel_embed.data.inspection.labels import EVALUATED, Cell, count_by_pictures
 from apparel_embed.data.inspection.pictures import (
     count_formats,
@@ -27,7 +27,6 @@ from apparel_embed.data.inspection.pictures import (
     count_shapes,
     count_sides,
 )
-from apparel_embed.data.inspection.sheets import MOST_SHEETS
 from apparel_embed.data.manifest import SPLITS
 from apparel_embed.report.page import Table, render
 

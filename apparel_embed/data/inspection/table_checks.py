@@ -21,6 +21,26 @@ from apparel_embed.data.manifest import SPLITS, UNLABELLED
 
 # A specialist needs negatives.
 _LEAST_ITEMS = 2
+_NEEDED = (
+    (
+        "train",
+        ERROR,
+        ", and so nothing to learn from",
+        "Fill column split, or leave it out: it is train by default.",
+    ),
+    (
+        "val",
+        NOTE,
+        " to choose weights and groups by",
+        "Prepare with --val_fraction, which holds out a part of the training items.",
+    ),
+    (
+        "test",
+        WARNING,
+        " to judge models by",
+        "Give some items the split test, or evaluate on val and mistrust the figures.",
+    ),
+)
 
 
 def check_table(labels: Labels, cells: Sequence[Cell], config: InspectConfig) -> Iterator[Finding]:
@@ -43,14 +63,6 @@ def _check_training(
 ) -> Iterator[Finding]:
     """Yields what cannot be learnt."""
     trained = [cell for cell in cells if cell.split == "train"]
-    if not trained:
-        yield Finding(
-            "no_train_split",
-            ERROR,
-            1,
-            "There are no pictures of split train, and so nothing to learn from.",
-            "Fill column split, or leave it out: it is train by default.",
-        )
     usable = {cell.vertical: cell.items - cell.few_pictures for cell in trained}
     small = [vertical for vertical, items in usable.items() if items < _LEAST_ITEMS]
     none = sum(usable.values()) < _LEAST_ITEMS
@@ -85,22 +97,10 @@ def _check_training(
 def _check_splits(cells: Sequence[Cell]) -> Iterator[Finding]:
     """Yields the splits that are missing, altogether or from some verticals."""
     of_split = {split: {cell.vertical for cell in cells if cell.split == split} for split in SPLITS}
-    if not of_split["val"]:
-        yield Finding(
-            "no_val_split",
-            NOTE,
-            1,
-            "There are no pictures of split val to choose weights and groups by.",
-            "Prepare with --val_fraction, which holds out a part of the training items.",
-        )
-    if not of_split["test"]:
-        yield Finding(
-            "no_test_split",
-            WARNING,
-            1,
-            "There are no pictures of split test to judge models by.",
-            "Give some items the split test, or evaluate on val and mistrust the figures.",
-        )
+    for split, severity, why, advice in _NEEDED:
+        if not of_split[split]:
+            what = f"There are no pictures of split {split}{why}."
+            yield Finding(f"no_{split}_split", severity, 1, what, advice)
     learnt = of_split["train"] | of_split[UNLABELLED]
     for split in EVALUATED:
         unjudged = sorted(learnt - of_split[split])

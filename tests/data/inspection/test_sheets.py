@@ -1,6 +1,6 @@
 from inspected import labels_of
 
-from apparel_embed.data.inspection.sheets import choose_sheets
+from apparel_embed.data.inspection.inspect import choose_sheets
 
 
 def some_labels(tmp_path, items=20):
