@@ -130,7 +130,7 @@ def walk(run_dir):
 
 def contents(run_dir):
     """Returns all that a run has found, by the names of files: nothing of when and how long."""
-    from apparel_embed.report.curves import read_scalars
+    from apparel_embed.report.trainings import read_scalars
 
     found = {}
     for path in sorted(run_dir.rglob("*")):
@@ -145,10 +145,7 @@ def contents(run_dir):
             found[name] = {k: v for k, v in json.loads(path.read_text()).items() if k == "groups"}
         elif path.name == "tensorboard":
             scalars = read_scalars(path, ("loss", "validation/r_at_1", "learning_rate"))
-            found[name] = {
-                key: dict(zip(one.steps.tolist(), one.values.tolist()))
-                for key, one in scalars.items()
-            }
+            found[name] = scalars
         elif path.suffix == ".h5":
             found[name] = _arrays(path)
         elif path.name == "summary.json":

@@ -22,8 +22,12 @@ from apparel_embed.cli.shared_flags import ProcessesFlag
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.findings import ERROR, WARNING
 from apparel_embed.data.inspection.inspect import inspect
-from apparel_embed.report.inspection import PAGE_FILE, check_output, write_inspection
-from apparel_embed.report.inspection_text import print_inspection
+from apparel_embed.report.inspection import (
+    PAGE_FILE,
+    check_output,
+    print_inspection,
+    write_inspection,
+)
 
 _MANIFEST = define("manifest", None, "manifest, CSV or Parquet", required=True)
 _OUTPUT = define("output", None, "directory for the report", required=True)

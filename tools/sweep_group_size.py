@@ -19,7 +19,7 @@ from apparel_embed.cli.define import ConfigFlags
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import StageRunFlags
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
-from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, group_size
+from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
 from apparel_embed.runs.stages.sweep import SweepConfig, sweep_stage
 
 _RUN = StageRunFlags()
@@ -39,7 +39,7 @@ def main() -> None:
         return
     for row in stage.result["rows"]:
         print(
-            f"{group_size(row):5.4g} verticals, {row['model']:8s} R@1 {row['r_at_1']:.3f} "
+            f"{row['group_size']:5.4g} verticals, {row['model']:8s} R@1 {row['r_at_1']:.3f} "
             f"[{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}] over {row['queries']} queries, "
             f"{len(row['repeats'])} repeats"
         )

@@ -1,4 +1,4 @@
-"""Pictures side by side, each with words below it."""
+"""Images side by side, each with words below it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ from PIL import Image, ImageDraw, ImageFont
 
 SIDE = 96
 _GAP = 6
+_FRAME = 3
 _FONT_SIZE = 11
 _LINE = 14
-# Letters that are surely wider than a picture together.
+# Letters that are surely wider than an image together.
 _LONGEST = 60
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
 
 
 def draw_labelled_sheet(
-    images: np.ndarray, captions: Sequence[Sequence[str]], columns: int
+    images: np.ndarray | Sequence[np.ndarray],
+    captions: Sequence[Sequence[str]],
+    columns: int,
+    frames: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Draws a sheet of pictures with their captions.
+    """Draws a sheet of images with their captions.
 
     Args:
-      images: uint8 or float [n, height, width, 3], values 0..255, n at least 1.
-      captions: for each picture its lines of text, all as many; what is longer than a picture is
-        wide is cut.
-      columns: pictures side by side, 1 or more.
+      images: uint8 or float [height, width, 3] each, values 0..255; at least one.
+      captions: for each image its lines of text, all as many; what is longer than an image is wide
+        is cut.
+      columns: images side by side, 1 or more.
+      frames: for each image the colour of its frame, by any name that Pillow knows.
 
     Returns:
-      uint8 [height, width, 3], of pictures with sides of `SIDE` pixels.
+      uint8 [height, width, 3], of images with sides of `SIDE` pixels.
     """
     font = ImageFont.load_default(size=_FONT_SIZE)
     lines = max(len(caption) for caption in captions)
@@ -40,6 +45,9 @@ def draw_labelled_sheet(
         left, top = _GAP + number % columns * width, _GAP + number // columns * height
         picture = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
         sheet.paste(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), (left, top))
+        if frames:
+            ends = (left, top, left + SIDE - 1, top + SIDE - 1)
+            pen.rectangle(ends, outline=frames[number], width=_FRAME)
         for line, text in enumerate(caption):
             below = top + SIDE + line * _LINE
             pen.text((left, below), _cut(text, font), fill=_INK, font=font)
@@ -47,7 +55,7 @@ def draw_labelled_sheet(
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Returns as much of a text, in one line, as is no wider than a picture."""
+    """Returns as much of a text, in one line, as is no wider than an image."""
     text = " ".join(text.split())[:_LONGEST]
     if font.getlength(text) <= SIDE:
         return text

@@ -8,16 +8,14 @@ from pathlib import Path
 from absl import logging
 
 from apparel_embed.common.files import atomic_path
-from apparel_embed.report.compression import compression_section
-from apparel_embed.report.cost import cost_section
-from apparel_embed.report.curves import curves_section
+from apparel_embed.report.cost import compression_section, cost_section
 from apparel_embed.report.embedding_map import map_section
 from apparel_embed.report.gap import gap_section
 from apparel_embed.report.inputs import ReportInputs
-from apparel_embed.report.page import render_page
-from apparel_embed.report.ranks import ranks_section
+from apparel_embed.report.page import Picture, render
+from apparel_embed.report.ranks import RIGHT, WRONG, ranks_section
 from apparel_embed.report.sweep import sweep_section
-from apparel_embed.report.teachers import teachers_section
+from apparel_embed.report.trainings import teachers_section, trainings_section
 
 PAGE_FILE = "index.html"
 # In the order shown. A new section is a function and a line here.
@@ -29,7 +27,7 @@ SECTIONS = (
     teachers_section,
     ranks_section,
     map_section,
-    curves_section,
+    trainings_section,
 )
 
 
@@ -49,11 +47,24 @@ def write_report(inputs: ReportInputs, directory: Path) -> dict[str, list[str]]:
         sections.append(make(inputs))
         logging.info("report: %s, %.1f s", sections[-1].name, time.monotonic() - start)
     figures = []
-    for section in sections:
-        for picture in section.pictures():
-            figures.append(f"{picture.name}.png")
+    for part in (part for section in sections for part in section.parts):
+        if isinstance(part, Picture):
+            figures.append(f"{part.name}.png")
             with atomic_path(directory / figures[-1]) as temporary:
-                temporary.write_bytes(picture.png)
+                temporary.write_bytes(part.png)
+    pictures = inputs.pictures
+    facts = [
+        ("split", inputs.split),
+        ("verticals", f"{len(pictures.by_vertical()):,}"),
+        ("pictures", f"{len(pictures):,}"),
+        ("query pictures", f"{int(pictures.is_query.sum()):,}"),
+        ("gallery pictures", f"{int(pictures.is_gallery.sum()):,}"),
+        ("dataset", inputs.dataset.fingerprint[:12]),
+    ]
+    title = f"Report of {inputs.run}"
+    page = render(
+        "report.html", title=title, facts=facts, sections=sections, right=RIGHT, wrong=WRONG
+    )
     with atomic_path(directory / PAGE_FILE) as temporary:
-        temporary.write_text(render_page(inputs, sections), "utf-8")
+        temporary.write_text(page, "utf-8")
     return {"sections": [section.name for section in sections], "figures": figures}

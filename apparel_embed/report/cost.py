@@ -1,4 +1,4 @@
-"""What each model costs: parameters, files, and pictures a second."""
+"""What each model costs: parameters, files, images a second; and what smaller ones cost."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 from rich.filesize import decimal
 
-from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.common.files import read_json
+from apparel_embed.common.text import counted
+from apparel_embed.evaluation.compression import COMPRESSION_FILE, shares
 from apparel_embed.evaluation.table import DASH, human_count
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.report.inputs import ReportInputs
-from apparel_embed.report.parts import Section, Table
+from apparel_embed.report.page import Section, Table
+from apparel_embed.store.names import COMPRESSION
 
 _BATCH = 64
 _SECONDS = 1.0
@@ -57,28 +59,27 @@ def cost_section(inputs: ReportInputs) -> Section:
     )
 
 
-def images_per_second(
-    model: Path, dataset: PreparedDataset, records: np.ndarray, seconds: float = _SECONDS
-) -> float:
-    """Measures how fast a stored model embeds pictures that are decoded already.
-
-    Args:
-      model: its directory.
-      dataset: where the pictures are.
-      records: [n] of which the first fill the batch, at least 1.
-      seconds: to measure for, at least; a first batch is not counted.
-    """
-    tf.keras.backend.clear_session()
-    loaded, config = load_embedding_model(model)
-    embed = Embedder(loaded)
-    batch = list(decoded_batches(dataset, records[:_BATCH], config.image_size, _BATCH))
-    pictures = len(embed(batch))
-    rounds = 0
-    start = time.perf_counter()
-    while not rounds or time.perf_counter() - start < seconds:
-        embed(batch)
-        rounds += 1
-    return rounds * pictures / (time.perf_counter() - start)
+def compression_section(inputs: ReportInputs) -> Section:
+    """Returns the table of costs, if the run has one."""
+    name, title = "compression", "Smaller models and embeddings"
+    stage = inputs.stages.get(COMPRESSION)
+    if stage is None:
+        return Section(
+            name, title, "Not measured yet: run tools/measure_compression.py, then this again."
+        )
+    record = read_json(stage.directory / COMPRESSION_FILE)
+    body = tuple(
+        (f"{row['what']} {row['kind']}", f"{row['bytes']:,}", *shares(row))
+        for row in record["rows"]
+    )
+    queries = counted(record["rows"][0]["queries"], "query", "queries")
+    caption = (
+        f"R@1 within the vertical on split {record['split']}, mean over verticals, {queries}; 95 % "
+        "intervals over items in brackets, differences paired over the same queries. Bytes are of "
+        "the model's weights or file, or of one embedding."
+    )
+    header = ("what", "bytes", "R@1", "against float32")
+    return Section(name, title, "", (Table(caption, header, body),))
 
 
 def _caption(inputs: ReportInputs) -> str:
@@ -106,6 +107,19 @@ def _size(paths: Sequence[Path]) -> str:
 
 
 def _speed(inputs: ReportInputs, directories: Sequence[Path]) -> str:
+    """Measures how many images a second the first model embeds, once they are decoded."""
     if not directories:
         return DASH
-    return f"{images_per_second(directories[0], inputs.dataset, inputs.pictures.records):,.0f}"
+    tf.keras.backend.clear_session()
+    loaded, config = load_embedding_model(directories[0])
+    embed = Embedder(loaded)
+    records = inputs.pictures.records[:_BATCH]
+    batch = list(decoded_batches(inputs.dataset, records, config.image_size, _BATCH))
+    # A first batch is not counted.
+    pictures = len(embed(batch))
+    rounds = 0
+    start = time.perf_counter()
+    while not rounds or time.perf_counter() - start < _SECONDS:
+        embed(batch)
+        rounds += 1
+    return f"{rounds * pictures / (time.perf_counter() - start):,.0f}"

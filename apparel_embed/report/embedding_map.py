@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.axes import Axes
 from threadpoolctl import threadpool_limits
 
 from apparel_embed.common.text import counted
 from apparel_embed.evaluation.neighbours import unit_length
 from apparel_embed.report.drawing import literal, new_figure, png_bytes, vertical_style
 from apparel_embed.report.inputs import UNIFIED, ReportInputs
-from apparel_embed.report.parts import Picture, Section
+from apparel_embed.report.page import Picture, Section
 
 _MOST_PICTURES = 2000
 # Of fewer a map tells nothing.
@@ -23,33 +22,20 @@ _SEED = 0
 def map_section(inputs: ReportInputs) -> Section:
     """Returns maps of the specialists' spaces and of the student's, side by side."""
     title = "The space of embeddings"
-    shown = [name for name in (inputs.experts, UNIFIED) if name and name in inputs.embeddings]
     chosen = sampled(len(inputs.pictures), _MOST_PICTURES)
-    distinct = [len(np.unique(inputs.embeddings[name][chosen], axis=0)) for name in shown]
-    if not shown or min(distinct) < _FEWEST_PICTURES:
+    shown = {
+        name: inputs.embeddings[name][chosen]
+        for name in (inputs.experts, UNIFIED)
+        if name and name in inputs.embeddings
+    }
+    distinct = [len(np.unique(values, axis=0)) for values in shown.values()]
+    if min(distinct, default=0) < _FEWEST_PICTURES:
         return Section(
             "map",
             title,
             "No map: it needs specialists or a student, and at least "
             f"{_FEWEST_PICTURES} pictures with different embeddings.",
         )
-    verticals = inputs.pictures.verticals[chosen]
-    names = [str(name) for name in np.unique(verticals)]
-    width = 5.6 * len(shown)
-    columns = _legend_columns(names, width)
-    figure = new_figure(width, 5.6 + 0.25 * (-(-len(names) // columns)))
-    for axis, model in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown):
-        points = flattened(inputs.embeddings[model][chosen])
-        _draw(axis, points, verticals, names, model)
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        markerscale=2,
-    )
     separate = (
         f" Each vertical of {inputs.experts} has a space of its own, or shares one with its group: "
         "there, verticals may overlap freely, and how near two of them lie means nothing."
@@ -61,7 +47,7 @@ def map_section(inputs: ReportInputs) -> Section:
         f"{counted(len(chosen), 'picture')} of the {len(inputs.pictures):,} of split "
         f"{inputs.split}, coloured by vertical; each map is a t-SNE of its own, so positions in "
         f"one say nothing about the other.{separate}",
-        png_bytes(figure),
+        _draw(shown, inputs.pictures.verticals[chosen]),
     )
     return Section(
         "map",
@@ -100,30 +86,34 @@ def flattened(embeddings: np.ndarray) -> np.ndarray:
         return tsne.fit_transform(points)
 
 
-def _legend_columns(names: Sequence[str], width: float) -> int:
-    """Returns how many columns of names, with their marks, go into a width in inches."""
+def _draw(embeddings: Mapping[str, np.ndarray], verticals: np.ndarray) -> bytes:
+    names = [str(name) for name in np.unique(verticals)]
+    width = 5.6 * len(embeddings)
+    # As many columns of names, with their marks, as go into the width.
     longest = max(len(literal(name)) for name in names)
-    return max(1, min(6, len(names), int(width / (0.5 + 0.1 * longest))))
-
-
-def _draw(
-    axis: Axes, points: np.ndarray, verticals: np.ndarray, names: Sequence[str], model: str
-) -> None:
-    for number, name in enumerate(names):
-        colour, marker = vertical_style(number)
-        mine = points[verticals == name]
-        axis.scatter(
-            mine[:, 0],
-            mine[:, 1],
-            s=14 if len(points) <= 600 else 8,
-            color=colour,
-            marker=marker,
-            linewidths=0,
-            alpha=0.75,
-            # A name with a leading underscore would be left out of the legend.
-            label=literal(f"\u200b{name}" if name.startswith("_") else name),
-        )
-    axis.set_title(model, fontsize=11)
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.set_aspect("equal", adjustable="datalim")
+    columns = max(1, min(6, len(names), int(width / (0.5 + 0.1 * longest))))
+    figure = new_figure(width, 5.6 + 0.25 * (-(-len(names) // columns)))
+    axes = figure.subplots(1, len(embeddings), squeeze=False)[0]
+    for axis, (model, values) in zip(axes, embeddings.items()):
+        points = flattened(values)
+        for number, name in enumerate(names):
+            colour, marker = vertical_style(number)
+            axis.scatter(
+                *points[verticals == name].T,
+                s=14 if len(points) <= 600 else 8,
+                color=colour,
+                marker=marker,
+                linewidths=0,
+                alpha=0.75,
+                # A name with a leading underscore would be left out of the legend.
+                label=literal(f"\u200b{name}" if name.startswith("_") else name),
+            )
+        axis.set_title(model, fontsize=11)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_aspect("equal", adjustable="datalim")
+    handles, labels = axes[-1].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, markerscale=2
+    )
+    return png_bytes(figure)

@@ -19,12 +19,14 @@ from apparel_embed.evaluation.protocol import (
     WITHIN,
 )
 from apparel_embed.evaluation.roles import model_to_deploy
-from apparel_embed.evaluation.table import DASH, what_is_routed
+from apparel_embed.evaluation.table import DASH, signed_interval, what_is_routed, with_interval
 from apparel_embed.report.drawing import interval_arms, literal, model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs
-from apparel_embed.report.parts import Part, Picture, Section, Table
+from apparel_embed.report.page import Picture, Section, Table
 
 _Rows = Mapping[tuple[str, str, str], Mapping[str, Any]]
+# Of so many verticals; matplotlib draws at most 65,536 pixels, and nobody reads as many.
+_MOST_DRAWN = 100
 _SHARES = (("R@5", "r_at_5"), ("R@10", "r_at_10"), ("R@20", "r_at_20"), ("mAP@R", "map_at_r"))
 _WHERE = {
     WITHIN: "searching the gallery of the query's vertical (within)",
@@ -36,7 +38,8 @@ def gap_section(inputs: ReportInputs) -> Section:
     """Returns the tables and the figure of the gap between models."""
     rows = {(row["model"], row["scope"], row["vertical"]): row for row in inputs.summary["rows"]}
     verticals = sorted({key[2] for key in rows} - {ALL})
-    parts: list[Part] = [_mean_table(rows, inputs.models), _figure(rows, inputs.models, verticals)]
+    parts: list[Table | Picture] = [_mean_table(rows, inputs.models)]
+    parts.append(_figure(rows, inputs.models, verticals))
     parts += [_vertical_table(rows, inputs.models, verticals, scope) for scope in SCOPES]
     parts += _comparisons(inputs.summary["comparisons"])
     parts += [_routing(rows, one) for one in inputs.summary.get("routing", ())]
@@ -60,16 +63,6 @@ def share(value: float | None) -> str:
     return DASH if value is None else f"{value:.3f}"
 
 
-def _with_interval(row: Mapping[str, Any] | None) -> str:
-    if row is None or row["r_at_1"] is None:
-        return DASH
-    return f"{row['r_at_1']:.3f} [{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}]"
-
-
-def _signed(entry: Mapping[str, float]) -> str:
-    return f"{entry['difference']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]"
-
-
 def _behind(rows: _Rows, models: Sequence[str], scope: str) -> str:
     """Returns how many queries and gallery pictures stand behind the means of a scope."""
     of_scope = [rows[key] for key in ((model, scope, ALL) for model in models) if key in rows]
@@ -85,7 +78,7 @@ def _mean_table(rows: _Rows, models: Sequence[str]) -> Table:
     for model in models:
         within, merged = (rows.get((model, scope, ALL)) for scope in SCOPES)
         shares = [DASH if within is None else share(within[field]) for _, field in _SHARES]
-        body.append((model, _with_interval(within), *shares, _with_interval(merged)))
+        body.append((model, with_interval(within), *shares, with_interval(merged)))
     return Table(
         f"Means over verticals. Within: {_behind(rows, models, WITHIN)}; merged: "
         f"{_behind(rows, models, MERGED)}. R@5 to mAP@R are within.",
@@ -105,7 +98,7 @@ def _vertical_table(
         counts = (f"{known[name]:,}" if known else DASH for name in ("queries", "items", "gallery"))
         name = vertical if not known or known["in_all"] else f"{vertical} *"
         chance = share(known["chance"]) if known else DASH
-        body.append((name, *counts, chance, *map(_with_interval, of_models)))
+        body.append((name, *counts, chance, *map(with_interval, of_models)))
     return Table(
         f"R@1 of each vertical, {_WHERE[scope]}: {_behind(rows, models, scope)}.",
         ("vertical", "queries", "items", "gallery", "chance", *shown),
@@ -121,7 +114,7 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[Table]:
             f"{entry['model']} - {entry['minus']}",
             entry["vertical"],
             f"{entry['queries']:,}",
-            _signed(entry),
+            signed_interval(entry),
             "clear" if entry["is_clear"] else "may be chance",
         )
         for entry in comparisons
@@ -147,15 +140,15 @@ def _routing(rows: _Rows, routing: Mapping[str, Any]) -> Table:
                 vertical,
                 f"{accuracy['queries']:,}",
                 f"{accuracy['accuracy']:.3f} [{low:.3f}, {high:.3f}]",
-                *(_with_interval(rows[model, scope, vertical]) for scope in scopes),
+                *(with_interval(rows[model, scope, vertical]) for scope in scopes),
             )
         )
     return Table(
         f"Searches by {model} as they are served: {what_is_routed(routing)}; in all verticals "
         "(merged); always in the one that its vertical head predicts for the query (routed); and "
         "in the one that is known (within). Difference in R@1, served - merged: "
-        f"{_signed(routing['served_difference'])}, routed - within: "
-        f"{_signed(routing['r_at_1_difference'])}, paired over "
+        f"{signed_interval(routing['served_difference'])}, routed - within: "
+        f"{signed_interval(routing['r_at_1_difference'])}, paired over "
         f"{counted(routing['queries'], 'query', 'queries')}.",
         ("vertical", "queries", "accuracy of the head", *(f"R@1 {scope}" for scope in scopes)),
         tuple(body),
@@ -163,7 +156,10 @@ def _routing(rows: _Rows, routing: Mapping[str, Any]) -> Table:
 
 
 def _figure(rows: _Rows, models: Sequence[str], verticals: Sequence[str]) -> Picture:
-    lines = (ALL, *verticals)
+    # Every model of an evaluation answers the same queries.
+    queries = {vertical: row["queries"] for (_, _, vertical), row in rows.items()}
+    shown = sorted(verticals, key=lambda name: -queries[name])[:_MOST_DRAWN]
+    lines = (ALL, *sorted(shown))
     scopes = [scope for scope in SCOPES if any(key[1] == scope for key in rows)]
     height = 1.3 + len(lines) * max(0.4, 0.14 * len(models))
     figure = new_figure(5.6 * len(scopes), height)
@@ -180,12 +176,16 @@ def _figure(rows: _Rows, models: Sequence[str], verticals: Sequence[str]) -> Pic
         handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False
     )
     behind = "; ".join(f"{scope}, {_behind(rows, models, scope)}" for scope in scopes)
-    return Picture(
-        "gap",
+    caption = (
         f"R@1 with 95 % intervals of each model, mean (ALL) and per vertical: {behind}. "
-        "Verticals without an answered query have no dots.",
-        png_bytes(figure),
+        "Verticals without an answered query have no dots."
     )
+    if len(shown) < len(verticals):
+        caption += (
+            f" Drawn are the {len(shown)} verticals with most queries; the other "
+            f"{len(verticals) - len(shown):,} are in the tables only."
+        )
+    return Picture("gap", caption, png_bytes(figure))
 
 
 def _draw_scope(

@@ -1,27 +1,41 @@
-"""Writes what an inspection of a dataset found: a page, a summary for machines, and a list."""
+"""What an inspection of a dataset found: a page, a summary for machines, a list, and a terminal."""
 
 from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import rich.table
+from rich import box
+from rich.console import Console
+from rich.text import Text
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import atomic_path, write_json
-from apparel_embed.data.inspection.findings import SEVERITIES, Finding
-from apparel_embed.data.inspection.inspect import Inspection
-from apparel_embed.report.html import render
-from apparel_embed.report.inspection_sections import facts, inspection_sections
+from apparel_embed.common.text import counted
+from apparel_embed.data.inspection.findings import ERROR, NOTE, SEVERITIES, WARNING, Finding
+from apparel_embed.data.inspection.inspect import MOST_SHEETS, Inspection
+from apparel_embed.data.inspection.labels import EVALUATED, Cell, count_by_pictures
+from apparel_embed.data.inspection.pictures import (
+    count_formats,
+    count_reasons,
+    count_shapes,
+    count_sides,
+)
+from apparel_embed.data.manifest import SPLITS
+from apparel_embed.report.page import Table, render
 
 PAGE_FILE = "index.html"
 SUMMARY_FILE = "summary.json"
 FINDINGS_FILE = "findings.csv"
 _COLUMNS = ("image", "item_id", "vertical", "split")
+_DASH = "-"
+_STYLES = {ERROR: "bold red", WARNING: "bold yellow", NOTE: "bold blue"}
 
 
 def check_output(directory: Path) -> None:
@@ -50,21 +64,130 @@ def write_inspection(inspection: Inspection, directory: Path) -> None:
     except OSError as error:
         raise UserError(f"--output={directory} cannot be made: {error.strerror}") from error
     manifest = Path(inspection.config.manifest).absolute()
+    summary = summarise(inspection)
     page = render(
         "inspection.html",
         title=f"Health of {manifest.parent.name}/{manifest.name}",
-        facts=facts(inspection),
-        sections=inspection_sections(inspection),
+        facts=_facts(summary),
+        verdict=_verdict(summary),
+        summary=summary,
+        verticals=_verticals_table(inspection),
+        inspection=inspection,
+        most_sheets=MOST_SHEETS,
+        counted=counted,
     )
     try:
         with atomic_path(directory / PAGE_FILE) as temporary:
             temporary.write_text(page, "utf-8")
         with atomic_path(directory / FINDINGS_FILE) as temporary:
             pyarrow.csv.write_csv(_findings_table(inspection), temporary)
-        write_json(directory / SUMMARY_FILE, summarise(inspection))
+        write_json(directory / SUMMARY_FILE, summary)
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
         raise UserError(f"--output={directory} cannot be written: {reason}") from error
+
+
+def print_inspection(inspection: Inspection, console: Console) -> None:
+    """Prints counts and findings.
+
+    Args:
+      inspection: what was found.
+      console: where to; colours and width are its own.
+    """
+    summary = summarise(inspection)
+    console.print(Text(", ".join(f"{name} {value}" for name, value in _facts(summary))))
+    part = _verticals_table(inspection)
+    table = rich.table.Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(part.header[0], overflow="fold")
+    table.add_column(part.header[1], no_wrap=True)
+    for name in part.header[2:]:
+        # Words below one another leave room for names; figures are never folded.
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
+    for row in part.rows:
+        # As text: brackets in a name are no markup.
+        table.add_row(*map(Text, row))
+    console.print(table)
+    findings = rich.table.Table.grid(padding=(0, 2, 1, 0))
+    findings.add_column(no_wrap=True)
+    findings.add_column(overflow="fold")
+    for finding in inspection.findings:
+        lines = Text(finding.what)
+        example = inspection.example(finding)
+        if example:
+            lines.append(f"\nFor example {example}", style="dim")
+        lines.append(f"\n-> {finding.advice}")
+        findings.add_row(Text(finding.severity, style=_STYLES[finding.severity]), lines)
+    console.print(findings)
+    console.print(Text(f"{_verdict(summary)}."))
+
+
+def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns the figures at the head of the page."""
+    pictures = summary["pictures"] or {"opened": "none"}
+    counts = {
+        "rows": summary["rows"],
+        "different pictures": summary["distinct_pictures"],
+        "items": summary["items"],
+        "verticals": summary["verticals"],
+        **{name: pictures[name] for name in ("opened", "unusable") if name in pictures},
+    }
+    numbers = ((name, n if isinstance(n, str) else f"{n:,}") for name, n in counts.items())
+    return [("manifest", summary["settings"]["manifest"]), *numbers]
+
+
+def _verdict(summary: Mapping[str, Any]) -> str:
+    """Returns how many findings of each severity there are, in words."""
+    errors, warnings, notes = (
+        counted(count, severity) for severity, count in summary["findings_by_severity"].items()
+    )
+    return f"{errors}, {warnings} and {notes}"
+
+
+def _verticals_table(inspection: Inspection) -> Table:
+    """Returns what there is of each vertical in each split."""
+    cells = list(inspection.cells)
+    if len(inspection.labels.verticals) > 1:
+        of_splits = ([cell for cell in inspection.cells if cell.split == name] for name in SPLITS)
+        cells += [_sum_of(some) for some in of_splits if some]
+    return Table(
+        "Median and most: pictures of an item. Query, gallery, both: pictures by role. Few "
+        f"pictures: items with fewer than {inspection.config.min_pictures}. No answer: "
+        "queries without another gallery picture of their item. Items answered: those that have a "
+        "query with one.",
+        (
+            *("vertical", "split", "items", "pictures", "median", "most", "query", "gallery"),
+            *("both", "few pictures", "no answer", "items answered"),
+        ),
+        tuple(
+            (
+                cell.vertical,
+                cell.split,
+                f"{cell.items:,}",
+                f"{cell.pictures:,}",
+                f"{cell.median_pictures:g}" if cell.median_pictures else _DASH,
+                f"{cell.most_pictures:,}" if cell.most_pictures else _DASH,
+                f"{cell.query_only:,}",
+                f"{cell.gallery_only:,}",
+                f"{cell.both:,}",
+                f"{cell.few_pictures:,}",
+                _DASH if cell.unanswered is None else f"{cell.unanswered:,}",
+                _DASH if cell.answered_items is None else f"{cell.answered_items:,}",
+            )
+            for cell in cells
+        ),
+    )
+
+
+def _sum_of(cells: Sequence[Cell]) -> Cell:
+    """Returns cells of one split as one; a median of medians would be none."""
+    names = ["items", "pictures", "query_only", "gallery_only", "both", "few_pictures"]
+    if cells[0].split in EVALUATED:
+        names += ["queries", "unanswered", "answered_items"]
+    sums = {name: sum(getattr(cell, name) for cell in cells) for name in names}
+    most = max(cell.most_pictures for cell in cells)
+    return dataclasses.replace(
+        cells[0], vertical="(all)", median_pictures=0, most_pictures=most, **sums
+    )
 
 
 def summarise(inspection: Inspection) -> dict[str, Any]:
@@ -72,88 +195,58 @@ def summarise(inspection: Inspection) -> dict[str, Any]:
     settings = dataclasses.asdict(inspection.config)
     settings["manifest"] = Path(inspection.config.manifest).name
     opened = inspection.opened
+    severities = [finding.severity for finding in inspection.findings]
     return {
         "settings": settings,
         "rows": inspection.table.num_rows,
-        "items": int((inspection.labels.pictures_of_items > 0).sum()),
+        "items": len(inspection.labels.known_items),
         "verticals": len(inspection.labels.verticals),
         "distinct_pictures": inspection.distinct,
-        "findings_by_severity": {
-            severity: sum(finding.severity == severity for finding in inspection.findings)
-            for severity in SEVERITIES
-        },
-        "findings": [_summarise_finding(inspection, one) for one in inspection.findings],
+        "findings_by_severity": {name: severities.count(name) for name in SEVERITIES},
+        "findings": [
+            {
+                "code": one.code,
+                "severity": one.severity,
+                "count": one.count,
+                "what": one.what,
+                "advice": one.advice,
+                "example": inspection.example(one),
+                "example_row": int(inspection.file_rows[one.rows[0]]) if len(one.rows) else None,
+            }
+            for one in inspection.findings
+        ],
         "cells": [dataclasses.asdict(cell) for cell in inspection.cells],
-        "items_by_pictures": inspection.by_pictures,
+        "items_by_pictures": count_by_pictures(inspection.labels),
         "pictures": None
         if opened is None
         else {
             "opened": len(opened.rows),
             "unusable": len(opened.reasons),
-            "unusable_by_reason": opened.count_reasons(),
-            "formats": opened.formats,
-            "longer_side_px": opened.count_sides(),
-            "width_by_height": opened.count_shapes(),
+            "unusable_by_reason": count_reasons(opened),
+            "formats": count_formats(opened),
+            "longer_side_px": count_sides(opened),
+            "width_by_height": count_shapes(opened),
         },
-    }
-
-
-def _summarise_finding(inspection: Inspection, finding: Finding) -> dict[str, Any]:
-    rows = inspection.file_rows
-    return {
-        "code": finding.code,
-        "severity": finding.severity,
-        "count": finding.count,
-        "what": finding.what,
-        "advice": finding.advice,
-        "example": inspection.example(finding),
-        "example_row": int(rows[finding.rows[0]]) if len(finding.rows) else None,
     }
 
 
 def _findings_table(inspection: Inspection) -> pa.Table:
     """Returns every row that a finding is about, whole columns at a time."""
     text = pa.large_string()
-    parts = [
-        pa.table(
-            {
-                "finding": pa.array([], text),
-                "severity": pa.array([], text),
-                **_cells(inspection, np.empty(0, np.int64), ""),
-                **_cells(inspection, np.empty(0, np.int64), "other_"),
-                "detail": pa.array([], text),
-            }
-        )
-    ]
-    for finding in inspection.findings:
-        total = len(finding.rows)
-        details = finding.details
-        columns = {
-            "finding": pa.repeat(pa.scalar(finding.code, text), total),
-            "severity": pa.repeat(pa.scalar(finding.severity, text), total),
-            **_cells(inspection, finding.rows, ""),
-            **_cells(inspection, finding.others, "other_", total),
-            "detail": pa.repeat(pa.scalar(details, text), total)
-            if isinstance(details, str)
-            else pa.array(details, text),
-        }
+    named = inspection.table.select(_COLUMNS)
+    file_rows = pa.array(inspection.file_rows, pa.int64())
+    parts = []
+    # Of none, so that there are columns where nothing was found.
+    for finding in (Finding("", "", 0, "", ""), *inspection.findings):
+        total, details = len(finding.rows), finding.details
+        columns = {"finding": pa.array([finding.code] * total, text)}
+        columns["severity"] = pa.array([finding.severity] * total, text)
+        for prefix, rows in (("", finding.rows), ("other_", finding.others)):
+            taken = pa.nulls(total, pa.int64()) if rows is None else pa.array(rows, pa.int64())
+            columns[f"{prefix}row"] = file_rows.take(taken)
+            for name, column in zip(_COLUMNS, named.take(taken).columns):
+                columns[f"{prefix}{name}"] = column.cast(text)
+        alike = isinstance(details, str)
+        columns["detail"] = pa.array([details] * total if alike else details, text)
         parts.append(pa.table(columns))
     return pa.concat_tables(parts)
-
-
-def _cells(
-    inspection: Inspection, rows: np.ndarray | None, prefix: str, total: int = 0
-) -> dict[str, pa.Array | pa.ChunkedArray]:
-    """Returns columns that say where rows are and what they say; nulls without rows."""
-    text = pa.large_string()
-    if rows is None:
-        columns = {name: pa.nulls(total, text) for name in _COLUMNS}
-        return {
-            f"{prefix}row": pa.nulls(total, pa.int64()),
-            **{f"{prefix}{name}": column for name, column in columns.items()},
-        }
-    part = inspection.table.select(_COLUMNS).take(pa.array(rows))
-    return {
-        f"{prefix}row": pa.array(inspection.file_rows[rows], pa.int64()),
-        **{f"{prefix}{name}": part[name].cast(text) for name in _COLUMNS},
-    }

@@ -5,35 +5,89 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
+from PIL import Image
 
 from apparel_embed.common.text import counted
+from apparel_embed.data.labelled_sheet import draw_labelled_sheet
 from apparel_embed.evaluation.metrics import QueryMetrics
 from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.evaluation.protocol import Outcomes, query_outcomes
 from apparel_embed.report.inputs import COMBINED, UNIFIED, ReportInputs
-from apparel_embed.report.parts import (
-    Hit,
-    RankedQuery,
-    RankList,
-    RankLists,
-    Section,
-)
-from apparel_embed.report.ranks_figure import rank_lists_picture
-from apparel_embed.report.thumbnails import square_thumbnail
+from apparel_embed.report.page import Picture, Section
 
 MOST_WORST = 4
 """Queries of a vertical that `worst_queries` chooses."""
 
+RIGHT = "#1a8f4c"
+WRONG = "#c62828"
+_QUERY = "#444444"
 _HITS = 10
 # Bounds the size of the page: about 100 kB each.
 _MOST_VERTICALS = 16
 _THUMBNAIL_SIDE = 72
+# Fills the lines of queries that found less than others.
+_NO_CELL = (np.full((1, 1, 3), 255), ("",) * 4, "white")
+
+# From the metrics of a vertical's queries to label and position of those to show.
+_Choose = Callable[[QueryMetrics], list[tuple[str, int]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+    """A gallery image that a query found: its thumbnail, its item, whether that is the query's."""
+
+    jpeg: bytes
+    item: str
+    right: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class RankList:
+    """What one model found for a query: average precision at R, and hits, nearest first."""
+
+    model: str
+    average_precision: float
+    hits: tuple[Hit, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class RankedQuery:
+    """A query and what models found for it.
+
+    Attributes:
+      label: why it was chosen, e.g. "good".
+      jpeg: its thumbnail.
+      record: its record number.
+      item: its item id.
+      lists: one per model.
+    """
+
+    label: str
+    jpeg: bytes
+    record: int
+    item: str
+    lists: tuple[RankList, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class RankLists(Picture):
+    """The rank lists of one vertical: a figure, which the page draws anew from thumbnails.
+
+    Attributes:
+      vertical: its name.
+      queries: the chosen ones.
+    """
+
+    kind: ClassVar[str] = "ranks"
+    vertical: str
+    queries: tuple[RankedQuery, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Searched:
+class Searched:
     """A model whose rank lists are shown."""
 
     name: str
@@ -44,12 +98,12 @@ class _Searched:
 def ranks_section(inputs: ReportInputs) -> Section:
     """Returns the rank lists of every vertical that has an answered query."""
     title = "What is found"
-    models = _searched(inputs)
+    models = searched_models(inputs)
     if not models:
         return Section("ranks", title, "No trained model was evaluated.")
     answered = models[0].outcomes.answered()
     silent = sorted(set(models[0].outcomes.verticals) - set(answered))
-    parts = _rank_lists(inputs, models, chosen_queries)
+    parts = rank_lists(inputs, models, chosen_queries)
     caption = (
         "For each vertical three queries, chosen by the average precision at R of "
         f"{models[0].name}, which looks at the R nearest where R pictures are right: good has "
@@ -79,10 +133,9 @@ def chosen_queries(metrics: QueryMetrics) -> list[tuple[str, int]]:
     """
     precision, records = metrics.average_precision_at_r, metrics.records
     rising = np.lexsort((records, precision))
-    good = np.lexsort((records, -precision))[0]
     labels: dict[int, list[str]] = {}
     for label, position in (
-        ("good", good),
+        ("good", np.lexsort((records, -precision))[0]),
         ("typical", rising[(len(rising) - 1) // 2]),
         ("bad", rising[0]),
     ):
@@ -103,88 +156,72 @@ def worst_queries(metrics: QueryMetrics) -> list[tuple[str, int]]:
     return [(f"worst {rank}", int(position)) for rank, position in enumerate(rising, start=1)]
 
 
+def searched_models(inputs: ReportInputs) -> list[Searched]:
+    """Returns the student, or what comes next, and the specialists; none if none was evaluated."""
+    known = [name for name in (UNIFIED, COMBINED, inputs.experts) if name in inputs.embeddings]
+    names = dict.fromkeys(name for name in (*known[:1], inputs.experts) if name)
+    found = ((name, inputs.embeddings[name]) for name in names)
+    return [Searched(name, one, query_outcomes(one, inputs.pictures)) for name, one in found]
+
+
 def rank_lists(
-    inputs: ReportInputs, choose: Callable[[QueryMetrics], list[tuple[str, int]]]
+    inputs: ReportInputs, models: Sequence[Searched], choose: _Choose
 ) -> tuple[RankLists, ...]:
-    """Returns rank lists of chosen queries: of the student, or what comes next, and specialists.
+    """Returns what models find for chosen queries of each vertical.
 
     Args:
       inputs: what to show.
+      models: at least one; queries are chosen by the first.
       choose: from the metrics of a vertical's queries to label and position of those to show.
 
     Returns:
-      Rank lists of the verticals with most queries that have an answer, by name; none where no
-      trained model was evaluated.
+      Rank lists of the verticals with most queries that have an answer, by name.
     """
-    models = _searched(inputs)
-    return _rank_lists(inputs, models, choose) if models else ()
-
-
-def _searched(inputs: ReportInputs) -> list[_Searched]:
-    """Returns the model by which queries are chosen, and the specialists if they are another."""
-    leads = (UNIFIED, COMBINED, inputs.experts)
-    names = [name for name in leads if name and name in inputs.embeddings][:1]
-    names += [name for name in (inputs.experts,) if names and name and name != names[0]]
-    return [
-        _Searched(name, inputs.embeddings[name], query_outcomes(embeddings, inputs.pictures))
-        for name, embeddings in ((name, inputs.embeddings[name]) for name in names)
-    ]
-
-
-def _rank_lists(
-    inputs: ReportInputs,
-    models: Sequence[_Searched],
-    choose: Callable[[QueryMetrics], list[tuple[str, int]]],
-) -> tuple[RankLists, ...]:
     answered = models[0].outcomes.answered()
     shown = sorted(sorted(answered), key=lambda name: -len(answered[name]))[:_MOST_VERTICALS]
-    return tuple(
-        _of_vertical(inputs, models, vertical, number, choose)
-        for number, vertical in enumerate(sorted(shown))
-    )
-
-
-def _of_vertical(
-    inputs: ReportInputs,
-    models: Sequence[_Searched],
-    vertical: str,
-    number: int,
-    choose: Callable[[QueryMetrics], list[tuple[str, int]]],
-) -> RankLists:
-    metrics = models[0].outcomes.verticals[vertical]
-    chosen = choose(metrics)
-    records = metrics.records[[position for _, position in chosen]]
-    found = [_search(inputs, model, vertical, records) for model in models]
-    lists = [
-        tuple(
-            RankList(model.name, _precision(model, vertical, record), hits[query])
-            for model, hits in zip(models, found)
+    found = []
+    for number, vertical in enumerate(sorted(shown)):
+        metrics = models[0].outcomes.verticals[vertical]
+        queries = _ranked_queries(inputs, models, vertical, choose(metrics))
+        gallery = counted(models[0].outcomes.gallery[vertical], "gallery picture")
+        caption = (
+            f"{counted(len(queries), 'query', 'queries')} chosen of {len(metrics):,} that have an "
+            f"answer, searching {gallery}."
         )
-        for query, record in enumerate(records)
-    ]
-    thumbnails = [_thumbnail(image) for image in inputs.dataset.read_images(records)]
-    queries = tuple(
-        RankedQuery(label, jpeg, int(record), str(metrics.items[position]), of_query)
-        for (label, position), jpeg, record, of_query in zip(chosen, thumbnails, records, lists)
-    )
-    gallery = models[0].outcomes.gallery[vertical]
-    caption = (
-        f"{counted(len(queries), 'query', 'queries')} chosen of {len(metrics):,} that have an "
-        f"answer, searching {counted(gallery, 'gallery picture')}."
-    )
-    name = f"ranks-{number:02d}"
-    return RankLists(
-        vertical, caption, queries, rank_lists_picture(name, vertical, queries, caption)
-    )
+        png = draw_rank_lists(vertical, queries)
+        found.append(RankLists(f"ranks-{number:02d}", caption, png, vertical, queries))
+    return tuple(found)
 
 
-def _precision(model: _Searched, vertical: str, record: int) -> float:
-    metrics = model.outcomes.verticals[vertical]
-    return float(metrics.average_precision_at_r[np.flatnonzero(metrics.records == record)[0]])
+def _ranked_queries(
+    inputs: ReportInputs,
+    models: Sequence[Searched],
+    vertical: str,
+    chosen: Sequence[tuple[str, int]],
+) -> tuple[RankedQuery, ...]:
+    # The same queries in the same order under every model.
+    metrics = [model.outcomes.verticals[vertical] for model in models]
+    records = metrics[0].records[[position for _, position in chosen]]
+    hits = [_search(inputs, model, vertical, records) for model in models]
+    return tuple(
+        RankedQuery(
+            label,
+            _thumbnail(image),
+            int(record),
+            str(metrics[0].items[position]),
+            tuple(
+                RankList(model.name, float(its.average_precision_at_r[position]), found[number])
+                for model, its, found in zip(models, metrics, hits)
+            ),
+        )
+        for number, ((label, position), record, image) in enumerate(
+            zip(chosen, records, inputs.dataset.read_images(records))
+        )
+    )
 
 
 def _search(
-    inputs: ReportInputs, model: _Searched, vertical: str, records: np.ndarray
+    inputs: ReportInputs, model: Searched, vertical: str, records: np.ndarray
 ) -> list[tuple[Hit, ...]]:
     """Returns the hits of each query in the gallery of its vertical."""
     pictures = inputs.pictures
@@ -198,24 +235,63 @@ def _search(
         pictures.records[gallery],
     )
     found = []
-    for query, line in zip(queries, positions):
+    for item, line in zip(pictures.items[queries], positions):
         hits = gallery[line[line >= 0]]
         images = inputs.dataset.read_images(pictures.records[hits])
         found.append(
             tuple(
-                Hit(
-                    _thumbnail(image),
-                    str(pictures.items[hit]),
-                    bool(pictures.items[hit] == pictures.items[query]),
-                )
-                for image, hit in zip(images, hits)
+                Hit(_thumbnail(image), str(other), bool(other == item))
+                for image, other in zip(images, pictures.items[hits])
             )
         )
     return found
 
 
+def square_thumbnail(image: bytes, side: int) -> Image.Image:
+    """Returns an image as a square, on white where it is not square itself.
+
+    Args:
+      image: a file that Pillow reads.
+      side: of the square, in pixels.
+    """
+    square = Image.new("RGB", (side, side), "white")
+    with Image.open(io.BytesIO(image)) as picture:
+        fitted = picture.convert("RGB")
+    scale = side / max(fitted.size)
+    size = [max(1, round(scale * length)) for length in fitted.size]
+    fitted = fitted.resize(size, Image.Resampling.LANCZOS)
+    square.paste(fitted, ((side - fitted.width) // 2, (side - fitted.height) // 2))
+    return square
+
+
 def _thumbnail(image: bytes) -> bytes:
-    """Returns a picture as a JPEG of one size."""
+    """Returns an image as a JPEG of one size."""
     buffer = io.BytesIO()
     square_thumbnail(image, _THUMBNAIL_SIDE).save(buffer, "JPEG", quality=80)
     return buffer.getvalue()
+
+
+def draw_rank_lists(vertical: str, queries: Sequence[RankedQuery]) -> bytes:
+    """Returns rank lists as a figure, PNG: a line for each query and model."""
+    columns = 1 + max(len(found.hits) for query in queries for found in query.lists)
+    cells: list[tuple[np.ndarray, tuple[str, ...], str]] = []
+    for query in queries:
+        for found in query.lists:
+            score = f"AP@R {found.average_precision:.2f}"
+            told = (query.label, found.model, score, vertical)
+            cells.append((_pixels(query.jpeg), told, _QUERY))
+            for hit in found.hits:
+                # Words, too, for those who see no difference of red and green.
+                word, colour = ("right", RIGHT) if hit.right else ("wrong", WRONG)
+                cells.append((_pixels(hit.jpeg), (word, hit.item, "", ""), colour))
+            cells += [_NO_CELL] * (-len(cells) % columns)
+    figure = io.BytesIO()
+    images, captions, frames = zip(*cells)
+    sheet = draw_labelled_sheet(images, captions, columns, frames)
+    Image.fromarray(sheet).save(figure, "PNG")
+    return figure.getvalue()
+
+
+def _pixels(jpeg: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(jpeg)) as picture:
+        return np.asarray(picture)

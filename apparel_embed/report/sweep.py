@@ -11,7 +11,7 @@ from apparel_embed.common.files import read_json
 from apparel_embed.common.text import counted
 from apparel_embed.report.drawing import interval_arms, model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs
-from apparel_embed.report.parts import Picture, Section
+from apparel_embed.report.page import Picture, Section
 from apparel_embed.store.names import SWEEP
 
 SWEEP_FILE = "sweep.json"
@@ -43,12 +43,6 @@ def sweep_section(inputs: ReportInputs) -> Section:
     return Section(name, title, "", (Picture("curve", caption, draw_curve(sweep)),))
 
 
-def group_size(row: Mapping[str, Any]) -> float:
-    """Returns the mean number of verticals of the groups that a row of `sweep.json` is of."""
-    # A sweep of an earlier release tells only the size asked for.
-    return row.get("group_size", row["size"])
-
-
 def draw_curve(sweep: Mapping[str, Any]) -> bytes:
     """Returns R@1 within the vertical against the mean number of verticals of a model, as PNG.
 
@@ -57,14 +51,14 @@ def draw_curve(sweep: Mapping[str, Any]) -> bytes:
     """
     figure = new_figure(7, 4.5)
     axes = figure.subplots()
-    sizes = sorted({group_size(row) for row in sweep["rows"]})
+    sizes = sorted({row["group_size"] for row in sweep["rows"]})
     for number, (name, (style, label)) in enumerate(_NAMES.items()):
         rows = [row for row in sweep["rows"] if row["model"] == name]
         if not rows:
             continue
         colour, marker = model_style(style)
         shift = _SHIFT ** (1 if number else -1)
-        places = [group_size(row) * shift for row in rows]
+        places = [row["group_size"] * shift for row in rows]
         means = [row["r_at_1"] for row in rows]
         arms = interval_arms(rows)
         axes.errorbar(places, means, arms, color=colour, marker=marker, capsize=3, label=label)

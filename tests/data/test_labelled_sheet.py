@@ -23,6 +23,15 @@ def test_pictures_are_side_by_side_with_words_below_each():
     assert sheet[line:, 6 + step :].min() == 255
 
 
+def test_a_frame_is_drawn_over_the_edge_of_its_picture_alone():
+    sheet = draw_labelled_sheet(GREY, [("",)] * 3, 3, ["#ff0000", "white", "blue"])
+    left, right = 6, 6 + 2 * (SIDE + 6)
+    assert sheet[6, left].tolist() == sheet[5 + SIDE, left + SIDE - 1].tolist() == [255, 0, 0]
+    assert sheet[6 + SIDE // 2, right + 2].tolist() == [0, 0, 255]
+    assert sheet[9, left + 3].tolist() == sheet[9, right + 3].tolist() == [128, 128, 128]
+    assert sheet[5, left].tolist() == [255, 255, 255]
+
+
 @pytest.mark.parametrize("text", ["", "x" * 500, "línea\n\tzwei", "裙子", "<&>"])
 def test_any_text_stays_below_its_picture(text):
     sheet = draw_labelled_sheet(GREY, [(text,)] * 3, 3)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
 from report_runs import make_run
 from rich.filesize import decimal
 
-from apparel_embed.report.cost import cost_section
+from apparel_embed.common.files import write_json
+from apparel_embed.report.cost import compression_section, cost_section
+from apparel_embed.store.record import Stage
 
 pytestmark = pytest.mark.slow
 
@@ -47,3 +50,36 @@ def test_a_run_without_student_has_costs_of_the_others(nasty_run, tmp_path):
     (table,) = cost_section(run.inputs()).parts
 
     assert [line[0] for line in table.rows][-2:] == ["combined", "specialists"]
+
+
+def test_a_run_without_costs_says_how_to_get_them(nasty_run):
+    section = compression_section(nasty_run.inputs())
+
+    assert "tools/measure_compression.py" in section.caption
+    assert not section.parts
+
+
+def test_each_kind_has_its_line(nasty_run, tmp_path):
+    difference = {"difference": -0.0104, "low": -0.02, "high": 0.001}
+    common = {
+        "queries": 40,
+        "r_at_1": 0.5,
+        "r_at_1_low": 0.4,
+        "r_at_1_high": 0.6,
+        "difference": difference,
+    }
+    rows = [
+        {"what": "model", "kind": "float32", "bytes": 4000, **common},
+        {"what": "model", "kind": "int8", "bytes": 1000, **common},
+    ]
+    write_json(tmp_path / "compression.json", {"split": "test", "rows": rows})
+    inputs = dataclasses.replace(
+        nasty_run.inputs(), stages={"compression": Stage(tmp_path, "", {}, {}, 0.0)}
+    )
+    (table,) = compression_section(inputs).parts
+
+    assert table.rows == (
+        ("model float32", "4,000", "0.500 [0.400, 0.600]", "-"),
+        ("model int8", "1,000", "0.500 [0.400, 0.600]", "-0.010 [-0.020, +0.001]"),
+    )
+    assert "40 queries" in table.caption

@@ -8,6 +8,7 @@ import pytest
 from report_runs import SILENT, is_drawn, make_run
 
 from apparel_embed.evaluation.routing import evaluate_routing
+from apparel_embed.report import gap
 from apparel_embed.report.gap import gap_section
 
 pytestmark = pytest.mark.slow
@@ -94,6 +95,30 @@ def test_the_figure_is_drawn_and_the_same_each_time(nasty_run):
 
     assert is_drawn(first)
     assert first == second
+
+
+def test_of_very_many_verticals_those_with_most_queries_are_drawn(nasty_run, monkeypatch):
+    inputs = nasty_run.inputs()
+    # Matplotlib refuses a figure of more than 65,536 pixels, which 700 lines would have.
+    row = {"in_all": True, "items": 9, "gallery": 9, "chance": 0.1, "map_at_r": 0.5}
+    row |= {"r_at_1": 0.5, "r_at_1_low": 0.4, "r_at_1_high": 0.6, "r_at_5": 0.5}
+    many = [
+        {**row, "model": model, "scope": "within", "vertical": f"v{number:03d}", "queries": number}
+        for model in inputs.models
+        for number in range(800)
+    ]
+    figures = []
+    monkeypatch.setattr(gap, "png_bytes", lambda figure: figures.append(figure) or b"")
+    summary = {**inputs.summary, "rows": [*inputs.summary["rows"], *many]}
+    picture = gap_section(dataclasses.replace(inputs, summary=summary)).parts[1]
+
+    labels = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
+    assert labels == ["ALL", *(f"v{number}" for number in range(700, 800))]
+    assert max(figures[0].get_size_inches() * figures[0].dpi) < 2**16
+    assert picture.caption.endswith(
+        "Drawn are the 100 verticals with most queries; the other 704 are in the tables only."
+    )
+    assert "Drawn are" not in gap_section(inputs).parts[1].caption
 
 
 def test_groups_of_several_verticals_have_a_line_of_their_own(nasty_run, tmp_path):

@@ -20,8 +20,12 @@ from rich.console import Console
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.inspect import inspect
-from apparel_embed.report.inspection import check_output, summarise, write_inspection
-from apparel_embed.report.inspection_text import print_inspection
+from apparel_embed.report.inspection import (
+    check_output,
+    print_inspection,
+    summarise,
+    write_inspection,
+)
 
 TOOL = Path(__file__).parents[2] / "tools" / "inspect_dataset.py"
 
@@ -67,9 +71,25 @@ def test_every_finding_is_in_the_page_with_its_severity_example_and_advice(hosti
 
 def test_pictures_in_the_page_are_those_of_pairs_and_sheets(hostile, text):
     embedded = [base64.b64decode(one) for one in re.findall('data:image/jpeg;base64,([^"]+)', text)]
-    pairs = [thumbnail for pair in hostile.pairs for thumbnail in pair.thumbnails]
-    assert sorted(embedded) == sorted([*pairs, *(jpeg for _, jpeg in hostile.sheets)])
+    rows = [row for pair in hostile.pairs for row in pair.rows]
+    rows += [row for sheet in hostile.sheets for item in sheet.items for row in item.rows]
+    shown = [hostile.thumbnails[row] for row in rows if row in hostile.thumbnails]
+    assert sorted(embedded) == sorted(shown)
     assert all(Image.open(io.BytesIO(one)).format == "JPEG" for one in embedded)
+    assert text.count('<span class="cross">') == len(rows) - len(shown) == 2
+
+
+def test_bars_on_the_sheets_tell_gallery_pictures_and_queries(text):
+    roles = {
+        row: (gallery != "", query != "")
+        for row, gallery, query in re.findall(
+            r'<div class="shot" title="row (\d+):.*?<i( class="gallery")?></i><i( class="query")?>',
+            text,
+            re.DOTALL,
+        )
+    }
+    assert len(roles) == 15
+    assert (roles["14"], roles["15"], roles["2"]) == ((False, True), (True, False), (True, True))
 
 
 def test_the_table_of_verticals_tells_counts_and_sums(hostile, text):

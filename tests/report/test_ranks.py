@@ -9,9 +9,15 @@ from report_runs import SILENT, is_drawn, make_dataset, make_run
 
 from apparel_embed.evaluation.metrics import QueryMetrics
 from apparel_embed.evaluation.protocol import query_outcomes
-from apparel_embed.report.parts import Hit, RankedQuery, RankList
-from apparel_embed.report.ranks import chosen_queries, ranks_section, worst_queries
-from apparel_embed.report.ranks_figure import rank_lists_picture
+from apparel_embed.report.ranks import (
+    Hit,
+    RankedQuery,
+    RankList,
+    chosen_queries,
+    draw_rank_lists,
+    ranks_section,
+    worst_queries,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +91,7 @@ def test_every_vertical_with_an_answer_is_there_and_the_silent_one_is_named(nast
     verticals = [part.vertical for part in section.parts]
     assert verticals == [name for name in nasty_run.dataset.verticals if name != SILENT]
     assert f"Without a query that has an answer: {SILENT}." in section.caption
-    assert all(is_drawn(part.picture.png) for part in section.parts)
+    assert all(is_drawn(part.png) for part in section.parts)
     (bags,) = [part for part in section.parts if part.vertical == "_bags"]
     assert "3 queries chosen of 12 that have an answer" in bags.caption
     assert "12 gallery pictures" in bags.caption
@@ -124,7 +130,7 @@ def test_frames_are_green_where_right_and_red_where_wrong():
     def colours(right):
         hits = (Hit(grey, "a", right),)
         query = RankedQuery("good", grey, 0, "a", (RankList("unified", 1.0, hits),))
-        png = rank_lists_picture("ranks", "bags", [query], "").png
+        png = draw_rank_lists("bags", [query])
         with Image.open(io.BytesIO(png)) as picture:
             return {colour for _, colour in picture.convert("RGB").getcolors(1 << 24)}
 

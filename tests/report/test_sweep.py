@@ -14,9 +14,9 @@ SWEEP = {
     "seeds": [3, 5],
     "verticals": 4,
     "rows": [
-        {"model": "triplet", "size": 1, **ROW},
-        {"model": "triplet", "size": 4, **ROW},
-        {"model": "unified", "size": 4, **ROW, "r_at_1": 0.6},
+        {"model": "triplet", "group_size": 1, **ROW},
+        {"model": "triplet", "group_size": 4, **ROW},
+        {"model": "unified", "group_size": 4, **ROW, "r_at_1": 0.6},
     ],
 }
 
@@ -51,11 +51,10 @@ def test_the_curve_is_at_the_mean_size_of_groups_not_at_that_asked_for(monkeypat
     figures = []
     monkeypatch.setattr(sweep, "png_bytes", figures.append)
     # Of 8 verticals, size 3 makes groups of 3, 3 and 2.
-    rows = [{**SWEEP["rows"][0], "size": 3, "group_size": 8 / 3}, SWEEP["rows"][1]]
+    rows = [{**SWEEP["rows"][0], "group_size": 8 / 3}, SWEEP["rows"][1]]
     draw_curve({**SWEEP, "rows": rows})
 
     (axes,) = figures[0].axes
-    # A row of an earlier release has only the size asked for.
     assert list(axes.get_xticks()) == [8 / 3, 4]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["2.67", "4"]
     assert list(axes.lines[0].get_xdata()) == pytest.approx([8 / 3, 4], rel=0.05)

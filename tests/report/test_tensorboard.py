@@ -13,7 +13,7 @@ from tensorboard_plugins import Plugin
 
 from apparel_embed.evaluation.models import Embedded
 from apparel_embed.evaluation.split import evaluation_set
-from apparel_embed.report import projector
+from apparel_embed.report import tensorboard
 from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages import summaries as stage_of_summaries
 from apparel_embed.runs.stages.summaries import summaries_stage
@@ -103,11 +103,11 @@ def test_the_projector_serves_embeddings_pictures_and_labels_of_student_and_spec
 
 def test_of_many_pictures_a_sample_is_shown_and_the_sprite_is_bounded(shown, tmp_path, monkeypatch):
     dataset, models, _ = shown
-    side = int(np.ceil(np.sqrt(projector.MOST_PICTURES))) * projector.SPRITE_SIDE
+    side = int(np.ceil(np.sqrt(tensorboard.MOST_PICTURES))) * tensorboard.SPRITE_SIDE
     assert side <= 8192
-    monkeypatch.setattr(projector, "MOST_PICTURES", 10)
+    monkeypatch.setattr(tensorboard, "MOST_PICTURES", 10)
     records = dataset.select(split="test")
-    files = projector.write_projector(
+    files = tensorboard.write_projector(
         tmp_path, dataset, records, {"unified": models["unified"].embeddings}
     )
     assert files == ["metadata.tsv", "sprite.png", "unified.tsv"]

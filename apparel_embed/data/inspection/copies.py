@@ -1,53 +1,29 @@
-"""The same picture more than once, or alike but for its colours, where that does harm."""
+"""The same image more than once, or alike but for its colours, where that does harm."""
 
 from __future__ import annotations
 
-import dataclasses
+import collections
 from collections.abc import Iterator
 
 import numpy as np
 
-from apparel_embed.common.text import counted
-from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding
+from apparel_embed.data.inspection.examine import Opened
+from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding, found
 from apparel_embed.data.inspection.labels import Labels
 from apparel_embed.data.inspection.near import MOST_NEIGHBOURS, find_close
 
-# How much two pictures look the same. The same file cropped alike; the same outlines and colours;
+# How much two images look the same. The same file cropped alike; the same outlines and colours;
 # the same outlines.
 EXACT, NEAR, RECOLOURED = ("exact", "near", "recoloured")
-# What two pictures have to do with each other: learnt from and judged by; of two items; a query and
-# the gallery picture that answers it; of one item otherwise.
-RELATIONS = ACROSS_SPLITS, ACROSS_ITEMS, ANSWER, WITHIN_ITEM = (
-    "across_splits",
-    "across_items",
-    "answer",
-    "within_item",
-)
+# What two images have to do with each other: learnt from and judged by; of two items; a query and
+# the gallery image that answers it; of one item otherwise.
+ACROSS_SPLITS, ACROSS_ITEMS = ("across_splits", "across_items")
+ANSWER, WITHIN_ITEM = ("answer", "within_item")
 # Of these a pair concerns both its ends.
 _MUTUAL = (ACROSS_ITEMS, WITHIN_ITEM)
-_UNRELATED = -1
-# A pair of any look and relation is of less interest than one of this.
-_WORST_SCORE = np.iinfo(np.int32).max
+_NONE = np.iinfo(np.int64).max
+_ROW_BITS = 32
 _LEVELS = 256
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Looks:
-    """How m pictures look.
-
-    Attributes:
-      rows: int64 [m], ascending: the row of each in the manifest.
-      content: uint64 [m, 2], the same for the same file cropped alike.
-      outlines: uint64 [m, HASH_WORDS].
-      colours: uint8 [m, PARTS, PARTS, 3].
-      is_blank: bool [m], nothing to be seen on it, and so no outlines to compare.
-    """
-
-    rows: np.ndarray
-    content: np.ndarray
-    outlines: np.ndarray
-    colours: np.ndarray
-    is_blank: np.ndarray
 
 
 class Copies:
@@ -56,7 +32,11 @@ class Copies:
     def __init__(self, labels: Labels) -> None:
         self._labels = labels
         self._stage = labels.stage
-        self._closest: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
+        # The score in the upper bits, the other row in the lower: the least is the most alike, and
+        # of those as much alike the earliest.
+        self._closest: dict[tuple[str, str], np.ndarray] = collections.defaultdict(
+            lambda: np.full(len(labels), _NONE)
+        )
 
     def offer(self, look: str, ends: tuple[np.ndarray, np.ndarray], scores: np.ndarray) -> None:
         """Keeps pairs that are closer than those known.
@@ -67,11 +47,11 @@ class Copies:
           scores: int [pairs], the lower the more alike.
         """
         for row, other in (ends, ends[::-1]):
+            keys = scores.astype(np.int64) << _ROW_BITS | other
             related = self._relate(row, other)
-            for number, relation in enumerate(RELATIONS):
-                chosen = related == number
-                if chosen.any():
-                    self._keep((look, relation), row[chosen], other[chosen], scores[chosen])
+            for relation in np.unique(related[related != ""]).tolist():
+                chosen = related == relation
+                np.minimum.at(self._closest[look, relation], row[chosen], keys[chosen])
 
     def pairs(self, look: str, relation: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns pairs of a look and relation, each row with the one most like it.
@@ -81,11 +61,9 @@ class Copies:
         Returns:
           Rows, the others, and scores; by rows.
         """
-        if (look, relation) not in self._closest:
-            return (np.empty(0, np.int64),) * 3
-        partner, score = self._closest[look, relation]
-        rows = np.flatnonzero(partner >= 0)
-        others, scores = partner[rows].astype(np.int64), score[rows].astype(np.int64)
+        closest = self._closest.get((look, relation), np.empty(0, np.int64))
+        rows = np.flatnonzero(closest != _NONE)
+        scores, others = np.divmod(closest[rows], 1 << _ROW_BITS)
         if relation in _MUTUAL:
             ends = np.maximum(rows, others), np.minimum(rows, others)
             (rows, others), first = np.unique(ends, axis=1, return_index=True)
@@ -93,68 +71,42 @@ class Copies:
         return rows, others, scores
 
     def _relate(self, row: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Returns what rows have to do with others, places in RELATIONS or _UNRELATED."""
+        """Returns what rows have to do with others: a relation, or "" for nothing."""
         item, stage = self._labels.item, self._stage
+        is_query, is_gallery = self._labels.is_query, self._labels.is_gallery
         known = (item[row] >= 0) & (item[other] >= 0)
-        same_item = known & (item[row] == item[other])
-        same_stage = stage[row] == stage[other]
-        judged = same_item & (stage[row] > 0)
-        asks = judged & self._labels.is_query[row] & self._labels.is_gallery[other]
-        is_asked = judged & self._labels.is_query[other] & self._labels.is_gallery[row]
+        judged = stage[row] > 0
         return np.select(
             [
-                # Of both ends only the one that judges is of interest.
+                # Of a leak only the end that judges is of interest, of an answer only the query.
                 stage[row] > stage[other],
-                ~same_stage | ~known,
-                ~same_item,
-                asks,
-                is_asked,
+                (stage[row] != stage[other]) | ~known,
+                item[row] != item[other],
+                judged & is_query[row] & is_gallery[other],
+                judged & is_query[other] & is_gallery[row],
             ],
-            [
-                RELATIONS.index(ACROSS_SPLITS),
-                _UNRELATED,
-                RELATIONS.index(ACROSS_ITEMS),
-                RELATIONS.index(ANSWER),
-                _UNRELATED,
-            ],
-            RELATIONS.index(WITHIN_ITEM),
+            [ACROSS_SPLITS, "", ACROSS_ITEMS, ANSWER, ""],
+            WITHIN_ITEM,
         )
 
-    def _keep(
-        self, key: tuple[str, str], row: np.ndarray, other: np.ndarray, scores: np.ndarray
-    ) -> None:
-        """Replaces what is known of rows where something closer, or as close but earlier, is."""
-        if key not in self._closest:
-            total = len(self._labels)
-            self._closest[key] = (
-                np.full(total, -1, np.int32),
-                np.full(total, _WORST_SCORE, np.int32),
-            )
-        partner, score = self._closest[key]
-        order = np.lexsort((other, scores, row))
-        row, other, scores = row[order], other[order], scores[order]
-        best = np.flatnonzero(np.diff(row, prepend=-1) > 0)
-        row, other, scores = row[best], other[best], scores[best]
-        closer = (scores < score[row]) | ((scores == score[row]) & (other < partner[row]))
-        partner[row[closer]], score[row[closer]] = other[closer], scores[closer]
 
-
-def find_copies(copies: Copies, looks: Looks, hash_distance: int, colour_distance: int) -> int:
-    """Finds pictures that look the same, or the same but for their colours.
+def find_copies(copies: Copies, opened: Opened, hash_distance: int, colour_distance: int) -> int:
+    """Finds images that look the same, or the same but for their colours.
 
     Args:
       copies: takes what is found.
-      looks: of the pictures.
+      opened: the images.
       hash_distance: bits in which hashes of the same outlines may differ.
       colour_distance: by how much colours of a part may differ where they are the same.
 
     Returns:
-      How many pictures are so many times there that pairs of them may be missing.
+      How many images have so many like them that pairs may be missing.
     """
-    seen = np.flatnonzero(~looks.is_blank)
-    rows, content, colours = looks.rows[seen], looks.content[seen], looks.colours[seen]
+    seen = np.flatnonzero(~opened.is_blank)
+    rows, looks = opened.rows[seen], opened.looks[seen]
+    content, colours = looks["content"], looks["colours"]
 
-    def found(left: np.ndarray, right: np.ndarray, distance: np.ndarray) -> None:
+    def take(left: np.ndarray, right: np.ndarray, distance: np.ndarray) -> None:
         exact = (content[left] == content[right]).all(axis=1)
         difference = np.abs(colours[left].astype(np.int16) - colours[right])
         colour = difference.reshape(len(left), -1).max(axis=1)
@@ -163,7 +115,7 @@ def find_copies(copies: Copies, looks: Looks, hash_distance: int, colour_distanc
         for look, chosen in ((EXACT, exact), (NEAR, near), (RECOLOURED, ~exact & ~near)):
             copies.offer(look, (rows[left[chosen]], rows[right[chosen]]), scores[chosen])
 
-    return find_close(looks.outlines[seen], hash_distance, found)
+    return find_close(np.ascontiguousarray(looks["outlines"]), hash_distance, take)
 
 
 _LEAK = (
@@ -229,51 +181,45 @@ _MEANINGS = {
         "Nothing, if a colour is an item of its own; else give both the same item_id.",
     ),
 }
-# Findings about two pictures.
+# Findings about two images.
 PAIR_CODES = frozenset("_".join(key) for key in _MEANINGS)
 
 
-def copy_findings(copies: Copies) -> Iterator[Finding]:
-    """Yields what is to be said of copies, of each kind the most alike first."""
-    for (look, relation), (severity, what, advice) in _MEANINGS.items():
-        rows, others, scores = copies.pairs(look, relation)
-        if not len(rows):
-            continue
-        order = np.argsort(scores, kind="stable")
-        rows, others, scores = rows[order], others[order], scores[order]
-        pictures = len(np.unique([rows, others])) if relation in _MUTUAL else len(rows)
-        one = pictures == 1
-        verbs = {"have": "has"} if one else {"have": "have"}
-        verbs.update({verb: f"{verb}s" if one else verb for verb in ("look", "seem")})
-        nouns = ("query", "queries") if relation == ANSWER else ("picture",)
-        yield Finding(
-            f"{look}_{relation}",
-            severity,
-            pictures,
-            f"{counted(pictures, *nouns)} {what.format(**verbs)}",
-            advice,
-            rows=rows,
-            others=others,
-            details=_differences(scores) if look != EXACT else "",
-        )
+def copy_findings(copies: Copies, crowded: int = 0) -> Iterator[Finding]:
+    """Yields what is to be said of copies, of each kind the most alike first.
 
-
-def _differences(scores: np.ndarray) -> list[str]:
-    """Returns in words how far pairs are apart."""
-    bits, levels = np.divmod(scores, _LEVELS)
-    return [
-        f"outlines differ in {bit} of 256 bits, colours by {level} of 255"
-        for bit, level in zip(bits.tolist(), levels.tolist())
-    ]
-
-
-def crowded_finding(crowded: int) -> Finding:
-    """Returns what is to be said where pairs may be missing."""
-    return Finding(
+    Args:
+      copies: what was found.
+      crowded: how many images have so many like them that pairs may be missing.
+    """
+    yield from found(
         "many_alike",
         NOTE,
         crowded,
-        f"{counted(crowded, 'picture')} with hashes that agree in part with more than "
-        f"{MOST_NEIGHBOURS:,} others, of which not all were compared: copies may be missing.",
+        "picture",
+        f"with hashes that agree in part with more than {MOST_NEIGHBOURS:,} others, of which not "
+        "all were compared: copies may be missing.",
         "Remove placeholders or lower --hash_distance, and inspect again.",
     )
+    for (look, relation), (severity, what, advice) in _MEANINGS.items():
+        rows, others, scores = copies.pairs(look, relation)
+        order = np.argsort(scores, kind="stable")
+        rows, others, (bits, levels) = rows[order], others[order], np.divmod(scores[order], _LEVELS)
+        pictures = len(np.unique([rows, others])) if relation in _MUTUAL else len(rows)
+        one = pictures == 1
+        verbs = {verb: f"{verb}s" if one else verb for verb in ("look", "seem")}
+        differences = [
+            f"outlines differ in {bit} of 256 bits, colours by {level} of 255"
+            for bit, level in zip(bits.tolist(), levels.tolist())
+        ]
+        yield from found(
+            f"{look}_{relation}",
+            severity,
+            pictures,
+            "query" if relation == ANSWER else "picture",
+            what.format(have="has" if one else "have", **verbs),
+            advice,
+            rows=rows,
+            others=others,
+            details=differences if look != EXACT else "",
+        )

@@ -1,4 +1,4 @@
-"""What is known of a picture after it was opened once, and opening many of them."""
+"""What is known of an image after it was opened once, and opening many of them."""
 
 from __future__ import annotations
 
@@ -7,81 +7,92 @@ import dataclasses
 import functools
 import hashlib
 import io
-import itertools
-import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Optional, TypeVar
 
 import imagehash
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.data.columns import first_alike
+from apparel_embed.data.inspection.config import InspectConfig
+from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.data.picture_pool import image_path, run_tasks
 from apparel_embed.data.pictures import (
     Box,
-    OpenedPicture,
     PictureSettings,
     RejectedPicture,
     open_picture,
     read_picture_file,
 )
 
-# Of the picture that everything is worked out from: several times finer than the hash sees.
+# Of the image that everything is worked out from: several times finer than the hash sees.
 OPENED_SIDE = 128
 THUMBNAIL_SIDE = 96
+_THUMBNAIL_QUALITY = 85
 # The perceptual hash has 256 bits: on photographs of garments 64 were alike for different ones.
 _HASH_SIDE = 16
-HASH_WORDS = _HASH_SIDE**2 // 64
 # Colours are compared part by part.
-PARTS = 8
-_THUMBNAIL_QUALITY = 85
+_PARTS = 8
+# Compressed white paper has less contrast, a thread on it has more.
+_BLANK_CONTRAST = 3.0
 _PICTURES_PER_TASK = 16
 
+LOOK = np.dtype(
+    [
+        # Of the file, by Pillow's name.
+        ("format", "S16"),
+        # Width and height of the whole upright image, and of what is kept of it, in pixels.
+        ("size", np.int32, 2),
+        ("crop_size", np.int32, 2),
+        # Pixels by which the box reaches beyond the image; 0 without a box.
+        ("overhang", np.float32),
+        # The same for the same file cropped alike.
+        ("content", np.uint64, 2),
+        # The perceptual hash; it hardly sees colours.
+        ("outlines", np.uint64, _HASH_SIDE**2 // 64),
+        # Mean colours of the parts of the image.
+        ("colours", np.uint8, (_PARTS, _PARTS, 3)),
+        # Standard deviation of the pixels in the channel where it is largest, 0 to 128.
+        ("contrast", np.float64),
+    ]
+)
+"""What is kept of an image that could be opened; all 0 of one that could not."""
 
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """A picture to open.
+_Result = TypeVar("_Result")
 
-    Attributes:
-      image: as in the manifest.
-      box: x_min, y_min, x_max, y_max in pixels, or None.
-      thumbnail: whether one is wanted.
+
+Asked = tuple[str, Optional[Box]]
+"""An image to open: its name in the manifest, and its box in pixels or None."""
+
+
+def distinct_pictures(table: pa.Table) -> np.ndarray:
+    """Returns for every row of a manifest the first that has the same file and box, int64 [n]."""
+    return first_alike(table, ["image", *BOX_COLUMNS])
+
+
+def ask_for(table: pa.Table, rows: np.ndarray) -> Iterator[list[Asked]]:
+    """Yields what images to open, some at a time.
+
+    Args:
+      table: the manifest.
+      rows: int64, ascending: which rows of it.
     """
-
-    image: str
-    box: Box | None
-    thumbnail: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Seen:
-    """What is known of a picture that could be opened.
-
-    Attributes:
-      format: of the file, by Pillow's name.
-      size: width and height of the whole upright picture in pixels.
-      crop_size: the same of what is kept of it.
-      overhang: pixels by which the box reaches beyond the picture; 0 without a box.
-      content: 16 bytes, the same for the same file cropped alike.
-      outlines: uint64 [HASH_WORDS], the perceptual hash; it hardly sees colours.
-      colours: uint8 [PARTS, PARTS, 3], mean colours of the parts of the picture.
-      contrast: standard deviation of the pixels in the channel where it is largest, 0 to 128.
-      thumbnail: JPEG if one was wanted, else empty.
-    """
-
-    format: str
-    size: tuple[int, int]
-    crop_size: tuple[int, int]
-    overhang: float
-    content: bytes
-    outlines: np.ndarray
-    colours: np.ndarray
-    contrast: float
-    thumbnail: bytes
+    table = table.select(["image", *BOX_COLUMNS])
+    for start in range(0, len(rows), _PICTURES_PER_TASK):
+        some = rows[start : start + _PICTURES_PER_TASK]
+        # Of a slice: to take rows from the whole table would copy it each time.
+        part = table.slice(some[0], some[-1] - some[0] + 1).take(pa.array(some - some[0]))
+        columns = zip(*(column.to_pylist() for column in part.columns))
+        yield [(image, None if box[0] is None else tuple(box)) for image, *box in columns]
 
 
-def look_at(picture: Asked, directory: str | os.PathLike[str], settings: PictureSettings) -> Seen:
-    """Opens a picture, crops it as prepare does, and returns what is known of it then.
+def look_at(picture: Asked, directory: Path, settings: PictureSettings) -> np.ndarray:
+    """Opens an image, crops it as prepare does, and returns what is known of it then: a LOOK.
 
     Args:
       picture: which one.
@@ -91,88 +102,131 @@ def look_at(picture: Asked, directory: str | os.PathLike[str], settings: Picture
     Raises:
       RejectedPicture: it cannot be used.
     """
-    file = read_picture_file(image_path(picture.image, directory))
-    opened = open_picture(file, settings, picture.box)
+    name, box = picture
+    file = read_picture_file(image_path(name, directory))
+    opened = open_picture(file, settings, box)
     image = opened.image
-    pixels = np.asarray(image)
     left, top, right, bottom = opened.crop
     content = hashlib.blake2b(file, digest_size=16)
     content.update(np.array(opened.crop, "<i8").tobytes())
-    # A filter that weighs what lies at the edge of a part: else a picture of another size differs.
-    parts = image.resize((PARTS, PARTS), Image.Resampling.BILINEAR)
-    return Seen(
-        format=opened.format,
-        size=opened.size,
-        crop_size=(right - left, bottom - top),
-        overhang=_overhang(opened, picture.box),
-        content=content.digest(),
-        outlines=np.packbits(imagehash.phash(image, hash_size=_HASH_SIDE).hash).view(np.uint64),
-        colours=np.asarray(parts),
-        contrast=float(pixels.std(axis=(0, 1)).max()),
-        thumbnail=_thumbnail(image) if picture.thumbnail else b"",
-    )
+    look = np.zeros((), LOOK)
+    look["format"] = opened.format
+    look["size"] = opened.size
+    look["crop_size"] = right - left, bottom - top
+    if box:
+        (width, height), (x_min, y_min, x_max, y_max) = opened.size, box
+        look["overhang"] = max(0.0, -x_min, -y_min, x_max - width, y_max - height)
+    look["content"] = np.frombuffer(content.digest(), np.uint64)
+    bits = imagehash.phash(image, hash_size=_HASH_SIDE).hash
+    look["outlines"] = np.packbits(bits).view(np.uint64)
+    # A filter that weighs what lies at the edge of a part: else an image of another size differs.
+    look["colours"] = np.asarray(image.resize((_PARTS, _PARTS), Image.Resampling.BILINEAR))
+    look["contrast"] = np.asarray(image).std(axis=(0, 1)).max()
+    return look
 
 
-def look_at_all(
-    pictures: Iterable[Asked],
-    total: int,
-    directory: str | os.PathLike[str],
-    settings: PictureSettings,
-    processes: int = 0,
-) -> Iterator[Seen | str]:
-    """Opens pictures by several processes, with a progress bar.
+def make_thumbnail(picture: Asked, directory: Path, settings: PictureSettings) -> bytes:
+    """Returns an image, opened as `look_at` does, as a small JPEG; raises what that raises."""
+    name, box = picture
+    file = read_picture_file(image_path(name, directory))
+    image = open_picture(file, settings, box).image
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    small = io.BytesIO()
+    image.save(small, "JPEG", quality=_THUMBNAIL_QUALITY)
+    return small.getvalue()
+
+
+def open_all(
+    work: Callable[[Asked, Path, PictureSettings], _Result],
+    table: pa.Table,
+    rows: np.ndarray,
+    config: InspectConfig,
+    processes: int,
+    *,
+    threads: bool = False,
+) -> Iterator[_Result | str]:
+    """Opens images by several processes, with a progress bar.
 
     Args:
-      pictures: which ones.
-      total: how many.
-      directory: where relative paths begin.
-      settings: as in prepare, but for the side and the quality.
+      work: `look_at` or `make_thumbnail`.
+      table: the manifest.
+      rows: int64, ascending: which rows of it.
+      config: tells where the manifest is, and how images are cropped.
       processes: how many, 0 for one per core.
+      threads: take threads instead, which start sooner.
 
     Yields:
-      What is known of each, or the reason why it cannot be used, in their order.
+      What `work` returns for each, or the reason why it cannot be used, in their order.
 
     Raises:
       UserError: a process died.
     """
-    rest = iter(pictures)
-    tasks = iter(lambda: list(itertools.islice(rest, _PICTURES_PER_TASK)), [])
-    work = functools.partial(_look_at_task, settings, str(directory))
-    stream = run_tasks(
-        work, tasks, processes, if_killed="try fewer --processes or a lower --max_pixels"
+    settings = PictureSettings(
+        max_side=OPENED_SIDE, crop_margin=config.crop_margin, max_pixels=config.max_pixels
     )
-    bar = progress_bar(total=total, what="inspect", unit="pictures")
+    stream = run_tasks(
+        functools.partial(_open_some, work, Path(config.manifest).parent, settings),
+        ask_for(table, rows),
+        processes,
+        threads=threads,
+        if_killed="try fewer --processes or a lower --max_pixels",
+    )
+    bar = progress_bar(total=len(rows), what="inspect", unit="pictures")
     with bar, contextlib.closing(stream) as results:
         for result in results:
             yield result
             bar.update()
 
 
-def _look_at_task(
-    settings: PictureSettings, directory: str, pictures: Sequence[Asked]
-) -> list[Seen | str]:
-    """Returns what is known of each picture. Runs in the workers."""
-    results: list[Seen | str] = []
+def _open_some(
+    work: Callable[[Asked, Path, PictureSettings], _Result],
+    directory: Path,
+    settings: PictureSettings,
+    pictures: Sequence[Asked],
+) -> list[_Result | str]:
+    """Returns what is known of each image. Runs in the workers."""
+    results: list[_Result | str] = []
     for picture in pictures:
         try:
-            results.append(look_at(picture, directory, settings))
+            results.append(work(picture, directory, settings))
         except RejectedPicture as error:
             results.append(str(error))
     return results
 
 
-def _overhang(opened: OpenedPicture, box: Box | None) -> float:
-    """Returns by how many pixels a box reaches beyond its picture."""
-    if box is None:
-        return 0.0
-    (width, height), (x_min, y_min, x_max, y_max) = opened.size, box
-    return float(max(0, -x_min, -y_min, x_max - width, y_max - height))
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opened:
+    """What is known of m images.
 
+    Attributes:
+      rows: int64 [m], ascending: the row of each in the manifest.
+      looks: LOOK [m].
+      reasons: of those that cannot be used, by place.
+    """
 
-def _thumbnail(image: Image.Image) -> bytes:
-    """Returns the picture as a small JPEG."""
-    small = image.copy()
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=_THUMBNAIL_QUALITY)
-    return file.getvalue()
+    rows: np.ndarray
+    looks: np.ndarray
+    reasons: dict[int, str]
+
+    @classmethod
+    def collect(cls, rows: np.ndarray, results: Iterable[np.ndarray | str]) -> Opened:
+        """Collects what is known of images of these rows, as it comes."""
+        looks = np.zeros(len(rows), LOOK)
+        reasons: dict[int, str] = {}
+        for place, result in enumerate(results):
+            if isinstance(result, str):
+                # Millions of missing images share one text.
+                reasons[place] = sys.intern(result)
+            else:
+                looks[place] = result
+        return cls(rows, looks, reasons)
+
+    @property
+    def is_usable(self) -> np.ndarray:
+        """Which images can be used, bool [m]."""
+        return self.looks["size"][:, 0] > 0
+
+    @property
+    def is_blank(self) -> np.ndarray:
+        """On which nothing is to be seen, and so nothing to compare; also where unusable."""
+        return self.looks["contrast"] < _BLANK_CONTRAST

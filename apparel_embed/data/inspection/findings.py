@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+
+from apparel_embed.common.text import counted
 
 ERROR = "error"
 WARNING = "warning"
@@ -13,9 +16,7 @@ NOTE = "note"
 # The worst first. An error spoils training or makes figures wrong, a warning is likely a mistake
 # or costs data, a note is good to know.
 SEVERITIES = (ERROR, WARNING, NOTE)
-# Of verticals, in a sentence.
 _NAMES_SHOWN = 5
-_NO_ROWS = np.empty(0, np.int64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,12 +26,11 @@ class Finding:
     Attributes:
       code: its kind, a word for machines that stays the same.
       severity: one of SEVERITIES.
-      count: how many pictures, items, queries ... it is about.
+      count: how many images, items, queries ... it is about.
       what: one sentence that tells the count.
       advice: what to do, one sentence.
       rows: int64 indices of the rows of the manifest it is about, from 0.
-      others: for each of `rows` the row that it does not go with; None where it is about single
-        rows.
+      others: for each of `rows` the row that it does not go with; None if it is about single rows.
       details: what is to be said of each row: as many as `rows`, or one for all.
     """
 
@@ -39,7 +39,7 @@ class Finding:
     count: int
     what: str
     advice: str
-    rows: np.ndarray = dataclasses.field(default_factory=lambda: _NO_ROWS)
+    rows: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     others: np.ndarray | None = None
     details: Sequence[str] | str = ""
 
@@ -48,9 +48,24 @@ class Finding:
         return self.details if isinstance(self.details, str) else self.details[number]
 
 
-def worst_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Returns findings by severity, in their order within one."""
-    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
+def found(
+    code: str, severity: str, count: int, noun: str, what: str, advice: str, **where: Any
+) -> Iterator[Finding]:
+    """Yields a finding about some things, if there are any.
+
+    Args:
+      code: see `Finding`, also for what is not told here.
+      severity: of the finding.
+      count: of the things.
+      noun: what one of them is called.
+      what: follows the count with its noun, and makes a sentence of it.
+      advice: of the finding.
+      **where: `rows`, `others` and `details` of the finding.
+    """
+    if count:
+        noun_of_many = {"query": "queries"}.get(noun)
+        told = f"{counted(count, noun, noun_of_many)} {what}"
+        yield Finding(code, severity, count, told, advice, **where)
 
 
 def some_names(names: Sequence[str]) -> str:

@@ -1,8 +1,7 @@
-"""The whole inspection of a dataset: its table, then its pictures."""
+"""The whole inspection of a dataset: its table, then its images."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,54 +9,62 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from apparel_embed.data.columns import codes_of
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.copies import (
     EXACT,
     PAIR_CODES,
     Copies,
     copy_findings,
-    crowded_finding,
     find_copies,
 )
-from apparel_embed.data.inspection.counts import Cell, count_by_pictures, count_cells
-from apparel_embed.data.inspection.examine import OPENED_SIDE, look_at, look_at_all
-from apparel_embed.data.inspection.findings import SEVERITIES, Finding, worst_first
-from apparel_embed.data.inspection.labels import Labels, first_rows
-from apparel_embed.data.inspection.names import check_names, check_placeholders
-from apparel_embed.data.inspection.pictures import (
+from apparel_embed.data.inspection.examine import (
     Opened,
-    ask_for,
-    check_pictures,
     distinct_pictures,
+    look_at,
+    make_thumbnail,
+    open_all,
 )
-from apparel_embed.data.inspection.sheets import Sheet, choose_sheets, draw_sheet
+from apparel_embed.data.inspection.findings import SEVERITIES, Finding
+from apparel_embed.data.inspection.labels import Cell, Labels, count_cells
+from apparel_embed.data.inspection.names import check_all_names
+from apparel_embed.data.inspection.pictures import check_pictures
 from apparel_embed.data.inspection.table_checks import check_table
-from apparel_embed.data.manifest import BOX_COLUMNS, REQUIRED_COLUMNS, read_manifest
-from apparel_embed.data.pictures import PictureSettings, RejectedPicture
+from apparel_embed.data.manifest import SPLITS, read_manifest
 from apparel_embed.data.text_tables import all_rows_in_file
 
+MOST_SHEETS = 60
+"""Of verticals; bounds the size of a page about a dataset of very many."""
+
+_SHEET_PICTURES = 8
 _SHOWN_PAIRS = 8
-_KNOWN_COLUMNS = (*REQUIRED_COLUMNS, "split", "role", *BOX_COLUMNS)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
+class SheetItem:
+    """A line of a contact sheet: an item, how many images it has, and the rows of those shown."""
+
+    item: str
+    split: str
+    pictures: int
+    rows: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """The items that stand for a vertical, and out of how many they were drawn."""
+
+    vertical: str
+    items: tuple[SheetItem, ...]
+    of_items: int
+
+
+@dataclasses.dataclass(frozen=True)
 class ShownPair:
-    """Two pictures that do not go together.
-
-    Attributes:
-      code: of the finding.
-      row: of the one in the manifest, from 0.
-      other: of the other.
-      detail: how far they are apart.
-      thumbnails: JPEG of both.
-    """
+    """Two images of a finding, by their rows, and how far they are apart."""
 
     code: str
-    row: int
-    other: int
+    rows: tuple[int, int]
     detail: str
-    thumbnails: tuple[bytes, bytes]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,17 +72,13 @@ class Inspection:
     """What was found in a dataset.
 
     Attributes:
-      config: what was asked for.
       table: the manifest.
       file_rows: int64 [n], where its rows stand in the file.
-      labels: of the rows.
-      distinct: number of different pictures, as files and boxes.
-      cells: what there is of each vertical in each split.
-      by_pictures: split -> class of the number of pictures of an item -> number of items.
+      distinct: number of different images, as files and boxes.
       findings: the worst first.
-      opened: what is known of the pictures; None if they were not to be opened.
-      pairs: of each finding about two pictures some, from the most to the least alike.
-      sheets: contact sheets and what is on them, as JPEG.
+      opened: what is known of the images; None if they were not to be opened.
+      pairs: of each finding about two images some, from the most to the least alike.
+      thumbnails: JPEG by row, of those rows of pairs and sheets that can be used.
     """
 
     config: InspectConfig
@@ -84,11 +87,11 @@ class Inspection:
     labels: Labels
     distinct: int
     cells: tuple[Cell, ...]
-    by_pictures: dict[str, dict[str, int]]
     findings: tuple[Finding, ...]
     opened: Opened | None
     pairs: tuple[ShownPair, ...]
-    sheets: tuple[tuple[Sheet, bytes], ...]
+    sheets: tuple[Sheet, ...]
+    thumbnails: dict[int, bytes]
 
     def has_finding(self, least: str) -> bool:
         """Returns whether there is a finding of a severity, or of a worse one."""
@@ -121,7 +124,7 @@ def inspect(config: InspectConfig, processes: int = 0) -> Inspection:
 
     Args:
       config: what to inspect, and how strictly.
-      processes: that open pictures, 0 for one per core; makes no difference to the result. They are
+      processes: that open images, 0 for one per core; makes no difference to the result. They are
         spawned, so a script that calls this needs `if __name__ == "__main__":`.
 
     Raises:
@@ -129,26 +132,26 @@ def inspect(config: InspectConfig, processes: int = 0) -> Inspection:
     """
     table = read_manifest(config.manifest)
     labels = Labels.of(table)
-    answered = labels.answered()
-    cells = count_cells(labels, answered, config.min_pictures)
-    findings = [*check_table(labels, answered, cells, config), *_check_all_names(labels, table)]
-    distinct, first = distinct_pictures(table)
+    cells = count_cells(labels, config.min_pictures)
+    findings = [*check_table(labels, cells, config), *check_all_names(labels, table)]
+    first = distinct_pictures(table)
+    distinct = np.flatnonzero(first == np.arange(len(first)))
     copies = Copies(labels)
     again = np.flatnonzero(first != np.arange(len(first)))
     copies.offer(EXACT, (again, first[again]), np.zeros(len(again), np.int32))
-    drawn: list[tuple[Sheet, bytes]] = []
-    opened = None
+    crowded, opened = 0, None
+    sheets: tuple[Sheet, ...] = ()
     if config.pictures:
         sheets = choose_sheets(labels, config.sheet_items, config.seed)
-        opened = _open(config, table, distinct, first, sheets, processes)
-        for sheet in sheets:
-            drawn.append((sheet, draw_sheet(sheet, _thumbnails_of(sheet, opened, first))))
+        rows = _rows_to_open(config, distinct, first[_rows_of(sheets)])
+        opened = Opened.collect(rows, open_all(look_at, table, rows, config, processes))
         findings += check_pictures(opened, config.min_side)
-        crowded = find_copies(copies, opened.looks, config.hash_distance, config.colour_distance)
-        if crowded:
-            findings.append(crowded_finding(crowded))
-    findings += copy_findings(copies)
-    ordered = worst_first(findings)
+        crowded = find_copies(copies, opened, config.hash_distance, config.colour_distance)
+    findings += copy_findings(copies, crowded)
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    pairs = list(_some_pairs(findings)) if config.pictures else []
+    shown = np.union1d(_rows_of(sheets), np.array([pair.rows for pair in pairs], int).ravel())
+    thumbnails = _thumbnails(config, table, shown, first[shown], processes) if len(shown) else {}
     return Inspection(
         config=config,
         table=table,
@@ -156,83 +159,79 @@ def inspect(config: InspectConfig, processes: int = 0) -> Inspection:
         labels=labels,
         distinct=len(distinct),
         cells=cells,
-        by_pictures=count_by_pictures(labels),
-        findings=ordered,
+        findings=tuple(findings),
         opened=opened,
-        pairs=tuple(_show_pairs(config, table, ordered)) if config.pictures else (),
-        sheets=tuple(drawn),
+        # Rows of one file that cannot be opened are copies, too, but nothing to show.
+        pairs=tuple(pair for pair in pairs if thumbnails.keys() >= set(pair.rows)),
+        sheets=sheets,
+        thumbnails=thumbnails,
     )
 
 
-def _check_all_names(labels: Labels, table: pa.Table) -> list[Finding]:
-    """Returns what is to be said of the names of verticals, items and whatever else is named."""
-    known = np.flatnonzero(labels.pictures_of_items > 0)
-    items, rows = labels.items.take(pa.array(known)), labels.first_rows[known]
-    vertical, names = codes_of(table["vertical"].cast(pa.large_string()))
-    findings = [
-        *check_names(names, first_rows(vertical), column="vertical"),
-        *check_names(items, rows, column="item_id"),
-        *check_placeholders(items, rows, labels.pictures_of_items[known], column="item_id"),
-    ]
-    # Columns of the dataset's own may be groups to split by.
-    of_their_own = [name for name in table.column_names if name not in _KNOWN_COLUMNS]
-    for column in ("vertical", *of_their_own):
-        codes, names = codes_of(table[column].cast(pa.large_string()))
-        counts = np.bincount(codes, minlength=len(names))
-        findings += check_placeholders(names, first_rows(codes), counts, column=column)
-    return findings
+def choose_sheets(labels: Labels, items: int, seed: int) -> tuple[Sheet, ...]:
+    """Draws the items to show of each vertical.
+
+    Args:
+      labels: of the rows.
+      items: how many of each vertical.
+      seed: of the choice.
+
+    Returns:
+      A sheet for each vertical that has items, the MOST_SHEETS with most items, by name.
+    """
+    known = labels.known_items
+    vertical = labels.vertical[labels.first_rows[known]]
+    counts = np.bincount(vertical, minlength=len(labels.verticals))
+    largest = np.argsort(-counts, kind="stable")[:MOST_SHEETS]
+    # Gallery before queries, as a shop shows its picture first.
+    order = np.lexsort((~labels.is_gallery, labels.item))
+    ordered = labels.item[order]
+
+    def line(item: int) -> SheetItem:
+        low, high = np.searchsorted(ordered, [item, item + 1])
+        rows = tuple(order[low:high].tolist())
+        split = SPLITS[labels.split[rows[0]]]
+        return SheetItem(labels.items[item].as_py(), split, len(rows), rows[:_SHEET_PICTURES])
+
+    sheets = []
+    for number in sorted(largest[counts[largest] > 0].tolist() if items else []):
+        random = np.random.default_rng([seed, number])
+        of_vertical = known[vertical == number]
+        chosen = np.sort(random.permutation(of_vertical)[:items])
+        lines = tuple(line(item) for item in chosen.tolist())
+        sheets.append(Sheet(labels.verticals[number], lines, len(of_vertical)))
+    return tuple(sheets)
 
 
-def _settings(config: InspectConfig) -> PictureSettings:
-    return PictureSettings(
-        max_side=OPENED_SIDE, crop_margin=config.crop_margin, max_pixels=config.max_pixels
-    )
+def _rows_of(sheets: Sequence[Sheet]) -> np.ndarray:
+    return np.array([row for sheet in sheets for item in sheet.items for row in item.rows], int)
 
 
-def _open(
-    config: InspectConfig,
-    table: pa.Table,
-    distinct: np.ndarray,
-    first: np.ndarray,
-    sheets: Sequence[Sheet],
-    processes: int,
-) -> Opened:
-    """Opens the pictures, or a sample of them and those of the contact sheets."""
-    shown = first[np.array([row for sheet in sheets for row in sheet.rows], np.int64)]
-    rows = distinct
-    if 0 < config.sample < len(distinct):
-        random = np.random.default_rng(config.seed)
-        rows = np.union1d(random.choice(distinct, config.sample, replace=False), shown)
-    asked = ask_for(table, rows, shown.tolist())
-    directory = Path(config.manifest).parent
-    results = look_at_all(asked, len(rows), directory, _settings(config), processes)
-    return Opened.collect(rows, results)
+def _rows_to_open(config: InspectConfig, distinct: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Returns the rows of all images, or of a sample of them and those shown."""
+    if not 0 < config.sample < len(distinct):
+        return distinct
+    random = np.random.default_rng(config.seed)
+    return np.union1d(random.choice(distinct, config.sample, replace=False), shown)
 
 
-def _thumbnails_of(sheet: Sheet, opened: Opened, first: np.ndarray) -> dict[int, bytes]:
-    """Returns the thumbnails of the rows of a sheet that can be used."""
-    found = {row: opened.thumbnails.get(int(first[row])) for row in sheet.rows}
-    return {row: thumbnail for row, thumbnail in found.items() if thumbnail}
+def _thumbnails(
+    config: InspectConfig, table: pa.Table, rows: np.ndarray, sources: np.ndarray, processes: int
+) -> dict[int, bytes]:
+    """Returns thumbnails of rows that can be used; `sources` are the first rows of their images."""
+    distinct, place = np.unique(sources, return_inverse=True)
+    found = list(open_all(make_thumbnail, table, distinct, config, processes, threads=True))
+    pairs = ((row, found[number]) for row, number in zip(rows.tolist(), place.tolist()))
+    return {row: small for row, small in pairs if isinstance(small, bytes)}
 
 
-def _show_pairs(
-    config: InspectConfig, table: pa.Table, findings: Sequence[Finding]
-) -> Iterator[ShownPair]:
-    """Yields some pairs of each finding about two pictures, opened once more."""
-    directory = Path(config.manifest).parent
+def _some_pairs(findings: Sequence[Finding]) -> Iterator[ShownPair]:
+    """Yields some pairs of each finding about two images."""
     for finding in findings:
         if finding.code not in PAIR_CODES or finding.others is None:
             continue
-        total = len(finding.rows)
+        ends = np.stack([finding.rows, finding.others], axis=1).tolist()
         # From the surest to the least sure, so that the threshold can be judged, too.
-        for place in np.unique(np.linspace(0, total - 1, _SHOWN_PAIRS).round().astype(int)):
-            row, other = int(finding.rows[place]), int(finding.others[place])
-            ends = np.sort([row, other])
-            thumbnails = {}
-            for end, asked in zip(ends.tolist(), ask_for(table, ends, ends.tolist())):
-                with contextlib.suppress(RejectedPicture):
-                    thumbnails[end] = look_at(asked, directory, _settings(config)).thumbnail
-            # Rows of one file that cannot be opened are copies, too.
-            if len(thumbnails) == len(ends):
-                both = thumbnails[row], thumbnails[other]
-                yield ShownPair(finding.code, row, other, finding.detail(int(place)), both)
+        for place in np.unique(np.linspace(0, len(ends) - 1, _SHOWN_PAIRS).round().astype(int)):
+            row, other = ends[place]
+            yield ShownPair(finding.code, (row, other), finding.detail(int(place)))

@@ -1,8 +1,9 @@
-"""The labels of a manifest's rows as numbers, so that any number of rows is counted at once."""
+"""The labels of a manifest's rows as numbers, and how many items and images they make."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +12,13 @@ import pyarrow.compute as pc
 from apparel_embed.data.columns import codes_of
 from apparel_embed.data.manifest import SPLITS, UNLABELLED
 
-# What a split is for: to learn from, to choose weights by, to judge by. Unlabelled pictures are
+EVALUATED = ("val", "test")
+# What a split is for: to learn from, to choose weights by, to judge by. Unlabelled images are
 # learnt from as those of train are.
 _STAGES = {"train": 0, UNLABELLED: 0, "val": 1, "test": 2}
+# Classes of the number of images of an item: the least of each.
+_CLASSES = (1, 2, 3, 4, 5, 6, 11, 21, 51, 101)
+_CLASS_NAMES = ("1", "2", "3", "4", "5", "6-10", "11-20", "21-50", "51-100", "101+")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,13 +76,19 @@ class Labels:
         """What each row is for: 0 to learn from, 1 to choose weights by, 2 to judge by; int8."""
         return np.array([_STAGES[name] for name in SPLITS], np.int8)[self.split]
 
-    @property
+    @functools.cached_property
     def pictures_of_items(self) -> np.ndarray:
         """Number of rows of each item, int64 [items]; 0 for a blank name."""
         return np.bincount(self.item[self.item >= 0], minlength=len(self.items))
 
-    def answered(self) -> np.ndarray:
-        """Returns of each row whether it is a query that has another gallery picture of its item.
+    @functools.cached_property
+    def known_items(self) -> np.ndarray:
+        """Numbers of the items whose names are not blank, int64."""
+        return np.flatnonzero(self.pictures_of_items)
+
+    @functools.cached_property
+    def is_answered(self) -> np.ndarray:
+        """Of each row whether it is a query that has another gallery image of its item, bool [n].
 
         An item is in one split only, so the gallery is that of the row's split.
         """
@@ -93,3 +104,90 @@ def first_rows(codes: np.ndarray) -> np.ndarray:
         return np.empty(0, np.int64)
     highest = np.maximum.accumulate(codes)
     return np.flatnonzero(np.diff(highest, prepend=-1) > 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What there is of one vertical in one split.
+
+    Attributes:
+      items: those that are known by their id.
+      pictures: rows; by role these are `query_only`, `gallery_only` and `both`.
+      few_pictures: items with fewer than `min_pictures` images.
+      median_pictures: of an item; 0 without items, as is `most_pictures`.
+      queries: rows that are queries; None in splits that are not evaluated.
+      unanswered: queries whose item has no other gallery image; None likewise.
+      answered_items: items that have a query with an answer; None likewise.
+    """
+
+    vertical: str
+    split: str
+    items: int
+    pictures: int
+    query_only: int
+    gallery_only: int
+    both: int
+    few_pictures: int
+    median_pictures: float
+    most_pictures: int
+    queries: int | None
+    unanswered: int | None
+    answered_items: int | None
+
+
+def count_cells(labels: Labels, min_pictures: int) -> tuple[Cell, ...]:
+    """Counts what there is of each vertical in each split.
+
+    Args:
+      labels: of the rows.
+      min_pictures: items with fewer are counted as having few.
+
+    Returns:
+      The cells that have rows, by vertical and split.
+    """
+    cell = labels.vertical.astype(np.int64) * len(SPLITS) + labels.split
+    order = np.argsort(cell, kind="stable")
+    numbers, starts = np.unique(cell[order], return_index=True)
+    found = []
+    for number, rows in zip(numbers.tolist(), np.split(order, starts[1:])):
+        vertical, split = divmod(number, len(SPLITS))
+        evaluated = SPLITS[split] in EVALUATED
+        item, answered = labels.item[rows], labels.is_answered[rows]
+        is_query, is_gallery = labels.is_query[rows], labels.is_gallery[rows]
+        _, of_items = np.unique(item[item >= 0], return_counts=True)
+        found.append(
+            Cell(
+                vertical=labels.verticals[vertical],
+                split=SPLITS[split],
+                items=len(of_items),
+                pictures=len(rows),
+                query_only=int((~is_gallery).sum()),
+                gallery_only=int((~is_query).sum()),
+                both=int((is_query & is_gallery).sum()),
+                few_pictures=int((of_items < min_pictures).sum()),
+                median_pictures=float(np.median(of_items)) if len(of_items) else 0.0,
+                most_pictures=int(of_items.max(initial=0)),
+                queries=int(is_query.sum()) if evaluated else None,
+                unanswered=int((is_query & ~answered).sum()) if evaluated else None,
+                answered_items=len(np.unique(item[answered])) if evaluated else None,
+            )
+        )
+    return tuple(found)
+
+
+def count_by_pictures(labels: Labels) -> dict[str, dict[str, int]]:
+    """Counts items by their number of images.
+
+    Returns:
+      Split -> number of images, such as "3" or "6-10" -> number of items. Only splits that have
+      items, and numbers up to the highest that is found.
+    """
+    known = labels.known_items
+    classes = np.searchsorted(_CLASSES, labels.pictures_of_items[known], side="right") - 1
+    splits = labels.split[labels.first_rows[known]]
+    names = _CLASS_NAMES[: int(classes.max(initial=-1)) + 1]
+    counts = {
+        split: np.bincount(classes[splits == number], minlength=len(names)).tolist()
+        for number, split in enumerate(SPLITS)
+    }
+    return {split: dict(zip(names, some)) for split, some in counts.items() if any(some)}

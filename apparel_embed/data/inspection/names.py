@@ -1,8 +1,8 @@
-"""Names that look like misspellings of one another."""
+"""Names that look like misspellings of one another, or stand for a value that is missing."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +10,16 @@ import pyarrow.compute as pc
 
 from apparel_embed.common.text import counted
 from apparel_embed.data.columns import codes_of
-from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding, some_names
-from apparel_embed.data.inspection.labels import first_rows
+from apparel_embed.data.inspection.findings import (
+    ERROR,
+    NOTE,
+    WARNING,
+    Finding,
+    found,
+    some_names,
+)
+from apparel_embed.data.inspection.labels import Labels, first_rows
+from apparel_embed.data.manifest import BOX_COLUMNS, REQUIRED_COLUMNS
 
 
 def _without_space(names: pa.Array) -> pa.Array:
@@ -37,28 +45,38 @@ _PLACEHOLDERS = [
     *("nan", "-nan", "<nan>", "null", "(null)", "none", "nil", "nat", "undefined"),
     *("na", "n/a", "<na>", "#na", "#n/a", "#ref!", "#value!", "#name?", "#div/0!", "#null!"),
 ]
+_KNOWN_COLUMNS = (*REQUIRED_COLUMNS, "split", "role", *BOX_COLUMNS)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Alike:
-    """Names that differ by nothing that is likely meant.
+def check_all_names(labels: Labels, table: pa.Table) -> Iterator[Finding]:
+    """Yields what is to be said of the names of verticals, items and whatever else is named.
 
-    Attributes:
-      names: int64, places of names among those given, ascending.
-      firsts: int64, for each the first name that it is like.
-      reasons: what sets it apart from that one.
+    Args:
+      labels: of the rows.
+      table: the manifest. Columns of the dataset's own may be groups to split by.
     """
+    known = labels.known_items
+    items, rows = labels.items.take(pa.array(known)), labels.first_rows[known]
+    vertical, names = codes_of(table["vertical"].cast(pa.large_string()))
+    yield from check_names(names, first_rows(vertical), column="vertical")
+    yield from check_names(items, rows, column="item_id")
+    yield from check_placeholders(items, rows, labels.pictures_of_items[known], column="item_id")
+    own = [name for name in table.column_names if name not in _KNOWN_COLUMNS]
+    for column in ("vertical", *own):
+        codes, names = codes_of(table[column].cast(pa.large_string()))
+        counts = np.bincount(codes, minlength=len(names))
+        yield from check_placeholders(names, first_rows(codes), counts, column=column)
 
-    names: np.ndarray
-    firsts: np.ndarray
-    reasons: tuple[str, ...]
 
-
-def find_alike(names: pa.Array) -> Alike:
+def find_alike(names: pa.Array) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Finds names that differ only by case, white space, leading zeros or Unicode form.
 
     Args:
       names: distinct texts.
+
+    Returns:
+      Places of such names, ascending; for each the place of the first name that it is like; and
+      what sets the two apart.
     """
     folded = names
     for fold in reversed(_FOLDS.values()):
@@ -69,47 +87,41 @@ def find_alike(names: pa.Array) -> Alike:
     here, there = names.take(pa.array(places)), names.take(pa.array(first[places]))
     reasons = np.full(len(places), "several of these", object)
     for reason, fold in _FOLDS.items():
-        same = pc.equal(fold(here), fold(there)).to_numpy(zero_copy_only=False)
-        reasons[same] = reason
-    return Alike(places, first[places], tuple(reasons.tolist()))
+        reasons[pc.equal(fold(here), fold(there)).to_numpy(zero_copy_only=False)] = reason
+    return places, first[places], reasons.tolist()
 
 
-def check_names(names: pa.Array, rows: np.ndarray, *, column: str) -> list[Finding]:
-    """Returns what is to be said of names that are alike, if any are.
+def check_names(names: pa.Array, rows: np.ndarray, *, column: str) -> Iterator[Finding]:
+    """Yields what is to be said of names that are alike, if any are.
 
     Args:
       names: distinct values of a column.
       rows: int64, the first row of each.
       column: `item_id` or `vertical`.
     """
-    alike = find_alike(names)
-    if not len(alike.names):
-        return []
-    here, there = names.take(pa.array(alike.names)), names.take(pa.array(alike.firsts))
-    what = "verticals" if column == "vertical" else "item ids"
-    return [
-        Finding(
-            f"{what.replace(' ', '_')}_alike",
-            ERROR if column == "vertical" else WARNING,
-            len(alike.names),
-            f"{counted(len(alike.names), 'name')} in column {column} differ"
-            + ("s" if len(alike.names) == 1 else "")
-            + " from another only by case, white space, leading zeros or Unicode form.",
-            "If they mean the same, write them the same: their pictures now count as different.",
-            rows=rows[alike.names],
-            others=rows[alike.firsts],
-            details=[
-                f"{name!r} is like {other!r} but for {reason}"
-                for name, other, reason in zip(here.to_pylist(), there.to_pylist(), alike.reasons)
-            ],
-        )
-    ]
+    places, firsts, reasons = find_alike(names)
+    here, there = names.take(pa.array(places)), names.take(pa.array(firsts))
+    yield from found(
+        "verticals_alike" if column == "vertical" else "item_ids_alike",
+        ERROR if column == "vertical" else WARNING,
+        len(places),
+        "name",
+        f"in column {column} differ{'s' * (len(places) == 1)} from another only by case, white "
+        "space, leading zeros or Unicode form.",
+        "If they mean the same, write them the same: their pictures now count as different.",
+        rows=rows[places],
+        others=rows[firsts],
+        details=[
+            f"{name!r} is like {other!r} but for {reason}"
+            for name, other, reason in zip(here.to_pylist(), there.to_pylist(), reasons)
+        ],
+    )
 
 
 def check_placeholders(
     names: pa.Array, rows: np.ndarray, counts: np.ndarray, *, column: str
-) -> list[Finding]:
-    """Returns what is to be said of names that commonly stand for a missing value, if any do.
+) -> Iterator[Finding]:
+    """Yields what is to be said of names that commonly stand for a missing value, if any do.
 
     Args:
       names: distinct values of a column.
@@ -119,22 +131,19 @@ def check_placeholders(
     """
     folded = pc.utf8_lower(pc.utf8_trim_whitespace(names))
     known = pa.array(_PLACEHOLDERS, names.type)
-    found = np.flatnonzero(pc.is_in(folded, value_set=known).to_numpy(zero_copy_only=False))
-    if not len(found):
-        return []
-    texts = names.take(pa.array(found)).to_pylist()
-    details = [f"{text!r} in {counted(counts[row], 'row')}" for text, row in zip(texts, found)]
-    total = int(counts[found].sum())
-    return [
-        Finding(
-            "placeholder_names",
-            WARNING if column in ("item_id", "vertical") else NOTE,
-            total,
-            f"{counted(total, 'row')} with a text in column {column} that commonly stands for a "
-            f"missing value: {some_names(details)}.",
-            "Where the value is not known, leave the cell empty, or leave the row out: all rows "
-            "with the text now count as one of that name.",
-            rows=rows[found],
-            details=details,
-        )
-    ]
+    places = np.flatnonzero(pc.is_in(folded, value_set=known).to_numpy(zero_copy_only=False))
+    texts = names.take(pa.array(places)).to_pylist()
+    details = [f"{text!r} in {counted(n, 'row')}" for text, n in zip(texts, counts[places])]
+    total = int(counts[places].sum())
+    yield from found(
+        "placeholder_names",
+        WARNING if column in ("item_id", "vertical") else NOTE,
+        total,
+        "row",
+        f"with a text in column {column} that commonly stands for a missing value: "
+        f"{some_names(details)}.",
+        "Where the value is not known, leave the cell empty, or leave the row out: all rows "
+        "with the text now count as one of that name.",
+        rows=rows[places],
+        details=details,
+    )

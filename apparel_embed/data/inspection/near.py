@@ -8,9 +8,12 @@ from collections.abc import Callable
 import numpy as np
 
 # Of hashes that agree in a band, each is compared with so many that follow it. More than this do
-# so only where thousands of pictures are nearly the same.
+# so only where thousands of images are nearly the same.
 MOST_NEIGHBOURS = 1000
 _BLOCK = 1 << 18
+# Number of ones in each 16 bits; NumPy 1 has no function for it.
+_BYTES = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
+_ONES = np.unpackbits(_BYTES, axis=1).sum(axis=1, dtype=np.uint8)
 
 # Takes the places of the first and the second of pairs, and their distances; all int64 [pairs].
 Found = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
@@ -67,16 +70,7 @@ def find_close(
 
 def count_bits(words: np.ndarray) -> np.ndarray:
     """Returns the number of ones in each row of uint64 [n, words]; int64 [n]."""
-    # Pairs, then fours, then eights of bits are summed in place of the bits; the multiplication
-    # adds up the eights. (Warren, "Hacker's Delight", 5-1; NumPy 1 has no function for it.)
-    one, two, four = (np.uint64(shift) for shift in (1, 2, 4))
-    found = words - ((words >> one) & np.uint64(0x5555555555555555))
-    found = (found & np.uint64(0x3333333333333333)) + (
-        (found >> two) & np.uint64(0x3333333333333333)
-    )
-    found = (found + (found >> four)) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    ones = (found * np.uint64(0x0101010101010101)) >> np.uint64(56)
-    return ones.sum(axis=1).astype(np.int64)
+    return _ONES[np.ascontiguousarray(words).view(np.uint16)].sum(axis=1, dtype=np.int64)
 
 
 def _bands(words: int, bands: int) -> np.ndarray:

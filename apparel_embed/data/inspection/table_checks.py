@@ -8,38 +8,54 @@ import numpy as np
 
 from apparel_embed.common.text import counted
 from apparel_embed.data.inspection.config import InspectConfig
-from apparel_embed.data.inspection.counts import EVALUATED, Cell
 from apparel_embed.data.inspection.findings import (
     ERROR,
     NOTE,
     WARNING,
     Finding,
+    found,
     some_names,
 )
-from apparel_embed.data.inspection.labels import Labels
+from apparel_embed.data.inspection.labels import EVALUATED, Cell, Labels
 from apparel_embed.data.manifest import SPLITS, UNLABELLED
 
 # A specialist needs negatives.
 _LEAST_ITEMS = 2
+_NEEDED = (
+    (
+        "train",
+        ERROR,
+        ", and so nothing to learn from",
+        "Fill column split, or leave it out: it is train by default.",
+    ),
+    (
+        "val",
+        NOTE,
+        " to choose weights and groups by",
+        "Prepare with --val_fraction, which holds out a part of the training items.",
+    ),
+    (
+        "test",
+        WARNING,
+        " to judge models by",
+        "Give some items the split test, or evaluate on val and mistrust the figures.",
+    ),
+)
 
 
-def check_table(
-    labels: Labels, answered: np.ndarray, cells: Sequence[Cell], config: InspectConfig
-) -> list[Finding]:
-    """Returns what splits, verticals and items cannot be learnt or judged by.
+def check_table(labels: Labels, cells: Sequence[Cell], config: InspectConfig) -> Iterator[Finding]:
+    """Yields what splits, verticals and items cannot be learnt or judged by.
 
     Args:
       labels: of the rows.
-      answered: bool [n], see `Labels.answered`.
       cells: what there is of each vertical in each split.
       config: how strictly.
     """
-    return [
-        *_check_training(labels, cells, config),
-        *_check_splits(cells),
-        *_check_queries(labels, answered, cells),
-        *_check_validation(cells, config),
-    ]
+    yield from _check_training(labels, cells, config)
+    yield from _check_splits(cells)
+    for split in EVALUATED:
+        yield from _check_queries(labels, [cell for cell in cells if cell.split == split], split)
+    yield from _check_validation(cells, config)
 
 
 def _check_training(
@@ -47,145 +63,117 @@ def _check_training(
 ) -> Iterator[Finding]:
     """Yields what cannot be learnt."""
     trained = [cell for cell in cells if cell.split == "train"]
-    if not trained:
-        yield Finding(
-            "no_train_split",
-            ERROR,
-            1,
-            "There are no pictures of split train, and so nothing to learn from.",
-            "Fill column split, or leave it out: it is train by default.",
-        )
     usable = {cell.vertical: cell.items - cell.few_pictures for cell in trained}
     small = [vertical for vertical, items in usable.items() if items < _LEAST_ITEMS]
-    if small:
-        none = sum(usable.values()) < _LEAST_ITEMS
-        yield Finding(
-            "untrainable_vertical",
-            ERROR if none else WARNING,
-            len(small),
-            f"{counted(len(small), 'vertical')} of split train, {some_names(small)}: fewer "
-            f"than {_LEAST_ITEMS} items with {counted(config.min_pictures, 'picture')} or more, so "
-            + ("no triplets." if none else "no specialist: the combined model stays there."),
-            "Add items or pictures, merge the vertical into another or leave it out by "
-            "--map_verticals" + ("; or set --min_pictures=1." if config.min_pictures > 1 else "."),
-        )
-    pictures = labels.pictures_of_items
-    few = np.flatnonzero((pictures > 0) & (pictures < config.min_pictures))
+    none = sum(usable.values()) < _LEAST_ITEMS
+    yield from found(
+        "untrainable_vertical",
+        ERROR if none else WARNING,
+        len(small),
+        "vertical",
+        f"of split train, {some_names(small)}: fewer than {_LEAST_ITEMS} items with "
+        f"{counted(config.min_pictures, 'picture')} or more, so "
+        + ("no triplets." if none else "no specialist: the combined model stays there."),
+        "Add items or pictures, merge the vertical into another or leave it out by "
+        "--map_verticals" + ("; or set --min_pictures=1." if config.min_pictures > 1 else "."),
+    )
+    few = labels.known_items
+    few = few[labels.pictures_of_items[few] < config.min_pictures]
     few = few[labels.split[labels.first_rows[few]] == SPLITS.index("train")]
-    if len(few):
-        items = sum(cell.items for cell in trained)
-        yield Finding(
-            "items_with_few_pictures",
-            WARNING,
-            len(few),
-            f"{counted(len(few), 'item')} of {items:,} in split train "
-            f"({len(few) / items:.0%}) "
-            + ("has" if len(few) == 1 else "have")
-            + f" fewer than {config.min_pictures} pictures: left out of triplets.",
-            f"Add pictures of them, or train with --min_pictures={config.min_pictures - 1}.",
-            rows=labels.first_rows[few],
-        )
+    items = sum(cell.items for cell in trained)
+    yield from found(
+        "items_with_few_pictures",
+        WARNING,
+        len(few),
+        "item",
+        f"of {items:,} in split train ({len(few) / max(items, 1):.0%}) "
+        f"{'has' if len(few) == 1 else 'have'} fewer than {config.min_pictures} pictures: left "
+        "out of triplets.",
+        f"Add pictures of them, or train with --min_pictures={config.min_pictures - 1}.",
+        rows=labels.first_rows[few],
+    )
 
 
 def _check_splits(cells: Sequence[Cell]) -> Iterator[Finding]:
     """Yields the splits that are missing, altogether or from some verticals."""
     of_split = {split: {cell.vertical for cell in cells if cell.split == split} for split in SPLITS}
-    if not of_split["val"]:
-        yield Finding(
-            "no_val_split",
-            NOTE,
-            1,
-            "There are no pictures of split val to choose weights and groups by.",
-            "Prepare with --val_fraction, which holds out a part of the training items.",
-        )
-    if not of_split["test"]:
-        yield Finding(
-            "no_test_split",
-            WARNING,
-            1,
-            "There are no pictures of split test to judge models by.",
-            "Give some items the split test, or evaluate on val and mistrust the figures.",
-        )
+    for split, severity, why, advice in _NEEDED:
+        if not of_split[split]:
+            what = f"There are no pictures of split {split}{why}."
+            yield Finding(f"no_{split}_split", severity, 1, what, advice)
     learnt = of_split["train"] | of_split[UNLABELLED]
     for split in EVALUATED:
         unjudged = sorted(learnt - of_split[split])
-        if of_split[split] and unjudged:
-            yield Finding(
-                f"vertical_without_{split}",
-                NOTE if split == "val" else WARNING,
-                len(unjudged),
-                f"{counted(len(unjudged), 'vertical')} without pictures of split {split}: "
-                f"{some_names(unjudged)}.",
-                f"Give some of their items the split {split}.",
-            )
-    unlearnt = sorted((of_split["val"] | of_split["test"]) - learnt)
-    if unlearnt and learnt:
-        yield Finding(
-            "vertical_without_train",
-            WARNING,
-            len(unlearnt),
-            f"{counted(len(unlearnt), 'vertical')} without pictures of split train: "
-            f"{some_names(unlearnt)}; no specialist learns them.",
-            "Give some of their items the split train, or leave the vertical out.",
+        yield from found(
+            f"vertical_without_{split}",
+            NOTE if split == "val" else WARNING,
+            len(unjudged) if of_split[split] else 0,
+            "vertical",
+            f"without pictures of split {split}: {some_names(unjudged)}.",
+            f"Give some of their items the split {split}.",
         )
+    unlearnt = sorted((of_split["val"] | of_split["test"]) - learnt)
+    yield from found(
+        "vertical_without_train",
+        WARNING,
+        len(unlearnt) if learnt else 0,
+        "vertical",
+        f"without pictures of split train: {some_names(unlearnt)}; no specialist learns them.",
+        "Give some of their items the split train, or leave the vertical out.",
+    )
 
 
-def _check_queries(
-    labels: Labels, answered: np.ndarray, cells: Sequence[Cell]
-) -> Iterator[Finding]:
-    """Yields where queries have no answer."""
-    for split in EVALUATED:
-        here = [cell for cell in cells if cell.split == split]
-        silent = [cell.vertical for cell in here if cell.queries == cell.unanswered]
-        if here and len(silent) == len(here):
-            yield Finding(
-                "split_without_answers",
-                ERROR,
-                sum(cell.pictures for cell in here),
-                f"Split {split}: no query has another gallery picture of its item, so it cannot be "
-                "evaluated.",
-                "Give items of this split two pictures or more, and let column role name queries "
-                "and gallery.",
-            )
-        elif silent:
-            yield Finding(
-                "vertical_without_answers",
-                WARNING,
-                len(silent),
-                f"{counted(len(silent), 'vertical')} of split {split} without a query that has an "
-                f"answer: {some_names(silent)}.",
-                "Add gallery pictures of their queries' items.",
-            )
-        rows = np.flatnonzero((labels.split == SPLITS.index(split)) & labels.is_query & ~answered)
-        if len(rows):
-            queries = sum(cell.queries or 0 for cell in here)
-            yield Finding(
-                "unanswered_queries",
-                WARNING,
-                len(rows),
-                f"{counted(len(rows), 'query', 'queries')} of {queries:,} in split {split} "
-                f"({len(rows) / queries:.0%}) without another gallery picture of the item: left "
-                "out of the evaluation.",
-                "Add gallery pictures of their items, or give these pictures the role gallery.",
-                rows=rows,
-            )
+def _check_queries(labels: Labels, cells: Sequence[Cell], split: str) -> Iterator[Finding]:
+    """Yields where queries of a split have no answer."""
+    silent = [cell.vertical for cell in cells if cell.queries == cell.unanswered]
+    if cells and len(silent) == len(cells):
+        yield Finding(
+            "split_without_answers",
+            ERROR,
+            sum(cell.pictures for cell in cells),
+            f"Split {split}: no query has another gallery picture of its item, so it cannot be "
+            "evaluated.",
+            "Give items of this split two pictures or more, and let column role name queries "
+            "and gallery.",
+        )
+    else:
+        yield from found(
+            "vertical_without_answers",
+            WARNING,
+            len(silent),
+            "vertical",
+            f"of split {split} without a query that has an answer: {some_names(silent)}.",
+            "Add gallery pictures of their queries' items.",
+        )
+    asks = (labels.split == SPLITS.index(split)) & labels.is_query
+    rows = np.flatnonzero(asks & ~labels.is_answered)
+    queries = int(asks.sum())
+    yield from found(
+        "unanswered_queries",
+        WARNING,
+        len(rows),
+        "query",
+        f"of {queries:,} in split {split} ({len(rows) / max(queries, 1):.0%}) without another "
+        "gallery picture of the item: left out of the evaluation.",
+        "Add gallery pictures of their items, or give these pictures the role gallery.",
+        rows=rows,
+    )
 
 
 def _check_validation(cells: Sequence[Cell], config: InspectConfig) -> Iterator[Finding]:
     """Yields the verticals that have too few validation items."""
-    small = [
-        cell
+    names = [
+        f"{cell.vertical} {cell.answered_items:,}"
         for cell in cells
         if cell.split == "val" and (cell.answered_items or 0) < config.min_val_items
     ]
-    if small:
-        names = [f"{cell.vertical} {cell.answered_items:,}" for cell in small]
-        yield Finding(
-            "few_validation_items",
-            WARNING,
-            len(small),
-            f"{counted(len(small), 'vertical')} with fewer than {config.min_val_items} validation "
-            f"items that have an answer: {some_names(names)}.",
-            "A search for groups judges them by the rest of a group; hold out more items, or give "
-            "--groups.",
-        )
+    yield from found(
+        "few_validation_items",
+        WARNING,
+        len(names),
+        "vertical",
+        f"with fewer than {config.min_val_items} validation items that have an answer: "
+        f"{some_names(names)}.",
+        "A search for groups judges them by the rest of a group; hold out more items, or give "
+        "--groups.",
+    )

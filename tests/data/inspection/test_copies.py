@@ -11,15 +11,12 @@ from apparel_embed.data.inspection.copies import (
     NEAR,
     PAIR_CODES,
     RECOLOURED,
-    RELATIONS,
     WITHIN_ITEM,
     Copies,
-    Looks,
     copy_findings,
-    crowded_finding,
     find_copies,
 )
-from apparel_embed.data.inspection.examine import OPENED_SIDE, Asked, look_at
+from apparel_embed.data.inspection.examine import LOOK, OPENED_SIDE, Opened, look_at
 from apparel_embed.data.pictures import PictureSettings
 
 # Two of each: the relation, then the rows of the only pair of it.
@@ -81,7 +78,7 @@ def test_what_two_pictures_have_to_do_with_each_other(case, tmp_path):
     copies.offer(EXACT, (np.array([0]), np.array([1])), np.array([0]))
     found = {
         relation: list(zip(*(ends.tolist() for ends in copies.pairs(EXACT, relation)[:2])))
-        for relation in RELATIONS
+        for relation in (ACROSS_SPLITS, ACROSS_ITEMS, ANSWER, WITHIN_ITEM)
     }
     assert {relation: pairs for relation, pairs in found.items() if pairs} == expected
 
@@ -100,35 +97,34 @@ def test_of_many_copies_each_row_keeps_the_one_most_like_it(tmp_path):
     ]
 
 
-def looks(total, **changes):
-    """Pictures that are all different, but for what is changed."""
+def looks(total):
+    """Pictures that are all different."""
     random = np.random.default_rng(0)
-    values = {
-        "rows": np.arange(total),
-        "content": random.integers(0, 2**63, (total, 2)).astype(np.uint64),
-        "outlines": random.integers(0, 2**63, (total, 4)).astype(np.uint64),
-        "colours": random.integers(0, 256, (total, 8, 8, 3)).astype(np.uint8),
-        "is_blank": np.zeros(total, bool),
-    }
-    return Looks(**{**values, **changes})
+    found = np.zeros(total, LOOK)
+    found["content"] = random.integers(0, 2**63, (total, 2))
+    found["outlines"] = random.integers(0, 2**63, (total, 4))
+    found["colours"] = random.integers(0, 256, (total, 8, 8, 3))
+    found["contrast"] = 50
+    return found
 
 
-def found_in(labels, pictures, hash_distance=10, colour_distance=4):
+def found_in(labels, pictures, hash_distance=10, colour_distance=4, rows=None):
     copies = Copies(labels)
-    find_copies(copies, pictures, hash_distance, colour_distance)
+    opened = Opened(np.arange(len(pictures)) if rows is None else rows, pictures, {})
+    assert find_copies(copies, opened, hash_distance, colour_distance) == 0
     return {finding.code: finding for finding in copy_findings(copies)}
 
 
 def test_exact_near_and_recoloured_pictures_are_told_apart(tmp_path):
     labels = labels_of(tmp_path, [(name, "tops", "train", "both") for name in "abcdefgh"])
     pictures = looks(8)
-    pictures.outlines[1::2] = pictures.outlines[::2]
-    pictures.colours[1::2] = pictures.colours[::2]
+    pictures["outlines"][1::2] = pictures["outlines"][::2]
+    pictures["colours"][1::2] = pictures["colours"][::2]
     # 0 and 1 are one file; 2 and 3 differ by little, 4 and 5 by colour, 6 and 7 by outlines.
-    pictures.content[1] = pictures.content[0]
-    pictures.colours[2:6, 0, 0, 0] = (100, 104, 100, 105)
-    pictures.outlines[3, 0] ^= np.uint64(0b1111111111)
-    pictures.outlines[7, 0] ^= np.uint64(0b11111111111)
+    pictures["content"][1] = pictures["content"][0]
+    pictures["colours"][2:6, 0, 0, 0] = (100, 104, 100, 105)
+    pictures["outlines"][3, 0] ^= np.uint64(0b1111111111)
+    pictures["outlines"][7, 0] ^= np.uint64(0b11111111111)
     found = found_in(labels, pictures)
     assert {code: (one.rows.tolist(), one.others.tolist()) for code, one in found.items()} == {
         "exact_across_items": ([1], [0]),
@@ -154,17 +150,8 @@ def test_stripes_too_fine_to_be_seen_are_no_certain_copies(tmp_path):
         stripes = np.where(np.indices((800, 800))[axis] % 2, 40, -40)[..., np.newaxis]
         Image.fromarray((cloth + stripes).astype(np.uint8)).save(tmp_path / name)
     settings = PictureSettings(max_side=OPENED_SIDE)
-    seen = [look_at(Asked(name, None), tmp_path, settings) for name in ("a.png", "b.png")]
-    found = found_in(
-        labels,
-        Looks(
-            np.arange(2),
-            np.array([np.frombuffer(one.content, np.uint64) for one in seen]),
-            np.array([one.outlines for one in seen]),
-            np.array([one.colours for one in seen]),
-            np.zeros(2, bool),
-        ),
-    )
+    seen = [look_at((name, None), tmp_path, settings) for name in ("a.png", "b.png")]
+    found = found_in(labels, np.array(seen))
     assert {code: one.severity for code, one in found.items()} == {"near_across_splits": "warning"}
     assert "stripes" in found["near_across_splits"].advice
 
@@ -172,13 +159,9 @@ def test_stripes_too_fine_to_be_seen_are_no_certain_copies(tmp_path):
 def test_blank_pictures_are_not_compared(tmp_path):
     labels = labels_of(tmp_path, [(name, "tops", "train", "both") for name in "ab"])
     same = looks(2)
-    same.content[1], same.outlines[1], same.colours[1] = (
-        same.content[0],
-        same.outlines[0],
-        same.colours[0],
-    )
+    same[1] = same[0]
     assert set(found_in(labels, same)) == {"exact_across_items"}
-    same.is_blank[:] = True
+    same["contrast"] = 2
     assert found_in(labels, same) == {}
 
 
@@ -187,17 +170,20 @@ def test_pictures_of_later_rows_are_told_by_their_rows_the_most_alike_first(tmp_
         tmp_path,
         [(str(number), "tops", "train" if number < 3 else "test", "both") for number in range(6)],
     )
-    pictures = looks(4, rows=np.array([0, 1, 4, 5]))
-    pictures.outlines[2:] = pictures.outlines[:2]
-    pictures.outlines[2, 0] ^= np.uint64(1)
-    pictures.colours[2:] = pictures.colours[:2]
-    finding = found_in(labels, pictures)["near_across_splits"]
+    pictures = looks(4)
+    pictures["outlines"][2:] = pictures["outlines"][:2]
+    pictures["outlines"][2, 0] ^= np.uint64(1)
+    pictures["colours"][2:] = pictures["colours"][:2]
+    finding = found_in(labels, pictures, rows=np.array([0, 1, 4, 5]))["near_across_splits"]
     assert (finding.rows.tolist(), finding.others.tolist()) == ([5, 4], [1, 0])
     assert finding.severity == "warning"
     assert finding.what.startswith("2 pictures of val or test seem to have a near-copy among")
 
 
-def test_codes_are_distinct_and_crowds_are_told():
+def test_codes_are_distinct_and_crowds_are_told(tmp_path):
     assert "exact_across_splits" in PAIR_CODES
     assert f"{RECOLOURED}_{WITHIN_ITEM}" not in PAIR_CODES
-    assert crowded_finding(1234).what.startswith("1,234 pictures with hashes that agree")
+    copies = Copies(labels_of(tmp_path, [REST]))
+    (crowd,) = copy_findings(copies, 1234)
+    assert crowd.what.startswith("1,234 pictures with hashes that agree")
+    assert not list(copy_findings(copies))

@@ -2,11 +2,19 @@ import io
 
 import numpy as np
 import pytest
-from inspected import pattern
+from inspected import HEADER, pattern, table_of
 from PIL import Image
 
+from apparel_embed.data.inspection import examine
 from apparel_embed.data.inspection.config import InspectConfig
-from apparel_embed.data.inspection.examine import OPENED_SIDE, Asked, look_at, look_at_all
+from apparel_embed.data.inspection.examine import (
+    OPENED_SIDE,
+    ask_for,
+    distinct_pictures,
+    look_at,
+    make_thumbnail,
+    open_all,
+)
 from apparel_embed.data.inspection.near import count_bits
 from apparel_embed.data.pictures import PictureSettings, RejectedPicture
 
@@ -14,13 +22,16 @@ SETTINGS = PictureSettings(max_side=OPENED_SIDE)
 DEFAULT = InspectConfig("manifest.csv")
 
 
-def seen(directory, name, box=None, thumbnail=False):
-    return look_at(Asked(name, box, thumbnail), directory, SETTINGS)
+BOXED = (*HEADER, "x_min", "y_min", "x_max", "y_max")
+
+
+def seen(directory, name, box=None):
+    return look_at((name, box), directory, SETTINGS)
 
 
 def distances(one, other):
-    bits = count_bits((one.outlines ^ other.outlines)[np.newaxis])[0]
-    return int(bits), int(np.abs(one.colours.astype(int) - other.colours).max())
+    bits = count_bits((one["outlines"] ^ other["outlines"])[np.newaxis])[0]
+    return int(bits), int(np.abs(one["colours"].astype(int) - other["colours"]).max())
 
 
 @pytest.fixture
@@ -66,24 +77,25 @@ def test_another_colour_keeps_outlines_and_another_picture_does_not(folder):
 def test_the_content_is_the_same_for_the_same_file_and_crop_alone(folder):
     (folder / "copy.png").write_bytes((folder / "original.png").read_bytes())
     whole = seen(folder, "original.png")
-    assert seen(folder, "copy.png").content == whole.content
+    assert (seen(folder, "copy.png")["content"] == whole["content"]).all()
     box = (50.0, 50.0, 150.0, 250.0)
     cropped = seen(folder, "original.png", box)
-    assert cropped.content == seen(folder, "copy.png", box).content != whole.content
+    assert (seen(folder, "copy.png", box)["content"] == cropped["content"]).all()
+    assert (cropped["content"] != whole["content"]).any()
 
 
 def test_a_box_is_looked_at_as_prepare_crops_it(folder):
     found = seen(folder, "original.png", (50.0, 50.0, 150.0, 250.0))
-    assert (found.size, found.crop_size) == ((300, 400), (120, 240))
+    assert (found["size"].tolist(), found["crop_size"].tolist()) == ([300, 400], [120, 240])
     image = Image.open(folder / "original.png").crop((40, 30, 160, 270))
     image.save(folder / "cut.png")
     assert distances(found, seen(folder, "cut.png")) <= (4, 2)
 
 
 def test_how_far_a_box_reaches_beyond_the_picture_is_told(folder):
-    assert seen(folder, "original.png").overhang == 0
-    assert seen(folder, "original.png", (-3.5, 0.0, 200.0, 407.0)).overhang == 7
-    assert seen(folder, "original.png", (-9.0, 0.0, 200.0, 407.0)).overhang == 9
+    assert seen(folder, "original.png")["overhang"] == 0
+    assert seen(folder, "original.png", (-3.5, 0.0, 200.0, 407.0))["overhang"] == 7
+    assert seen(folder, "original.png", (-9.0, 0.0, 200.0, 407.0))["overhang"] == 9
     with pytest.raises(RejectedPicture, match="outside the picture of 300x400"):
         seen(folder, "original.png", (300.0, 0.0, 400.0, 100.0))
 
@@ -93,13 +105,13 @@ def test_the_contrast_of_a_blank_picture_is_low_and_of_a_thin_thread_is_not(fold
     pixels = np.full((300, 300, 3), 255, np.uint8)
     pixels[:, 150:152] = 0
     Image.fromarray(pixels).save(folder / "thread.jpg")
-    assert seen(folder, "blank.jpg").contrast < 3
-    assert seen(folder, "thread.jpg").contrast > 6
+    assert seen(folder, "blank.jpg")["contrast"] < 3
+    assert seen(folder, "thread.jpg")["contrast"] > 6
 
 
-def test_a_thumbnail_is_made_only_where_it_is_wanted(folder):
-    assert seen(folder, "original.png").thumbnail == b""
-    thumbnail = Image.open(io.BytesIO(seen(folder, "original.png", thumbnail=True).thumbnail))
+def test_a_thumbnail_is_a_small_jpeg(folder):
+    small = make_thumbnail(("original.png", None), folder, SETTINGS)
+    thumbnail = Image.open(io.BytesIO(small))
     assert (thumbnail.format, thumbnail.size) == ("JPEG", (72, 96))
 
 
@@ -107,13 +119,56 @@ def test_many_are_told_in_order_with_the_reason_of_those_that_cannot_be_used(tmp
     pattern(0).save(tmp_path / "Grüße 1.png")
     (tmp_path / "truncated.png").write_bytes((tmp_path / "Grüße 1.png").read_bytes()[:2000])
     (tmp_path / "text.jpg").write_text("no picture")
-    names = ["missing.jpg", "Grüße 1.png", "truncated.png", "text.jpg", "http://shop/a.jpg"]
-    asked = [Asked(name, None) for name in names] * 4
-    found = list(look_at_all(iter(asked), len(asked), tmp_path, SETTINGS, processes=1))
+    names = ["missing.jpg", "Grüße 1.png", "truncated.png", "text.jpg", "http_/a.jpg"]
+    table = table_of(tmp_path, [(name, "a", "tops", "train", "both") for name in names * 4])
+    config = InspectConfig(tmp_path / "manifest.csv")
+    found = list(open_all(look_at, table, np.arange(20), config, processes=1))
     assert len(found) == 20
     assert found[0] == "no such file"
-    assert found[1].format == "PNG"
+    assert found[1]["format"] == b"PNG"
     assert found[2].startswith("truncated or damaged")
     assert found[3] == "not a picture, or of an unknown format"
-    assert found[4].startswith("http:// is not supported")
     assert [isinstance(one, str) for one in found] == [True, False, True, True, True] * 4
+    small = list(open_all(make_thumbnail, table, np.array([1, 2]), config, 1, threads=True))
+    assert (small[0][:2], small[1]) == (b"\xff\xd8", found[2])
+
+
+def test_rows_of_the_same_file_and_box_are_one_picture(tmp_path):
+    label = ("a", "tops", "train", "both")
+    box, other = ("0", "0", "10", "20"), ("0", "0", "10.5", "20")
+    none = ("",) * 4
+    rows = [
+        ("x.jpg", *label, *box),
+        ("y.jpg", *label, *none),
+        ("x.jpg", *label, *other),
+        ("x.jpg", *label, *none),
+        ("x.jpg", *label, *box),
+        ("y.jpg", *label, *none),
+        ("x.jpg", *label, *none),
+    ]
+    first = distinct_pictures(table_of(tmp_path, rows, BOXED))
+    assert first.tolist() == [0, 1, 2, 3, 0, 1, 3]
+
+
+def test_without_boxes_rows_of_the_same_file_are_one_picture(tmp_path):
+    label = ("a", "tops", "train", "both")
+    rows = [(f"{name}.jpg", *label) for name in "abcab"]
+    first = distinct_pictures(table_of(tmp_path, rows))
+    assert first.tolist() == [0, 1, 2, 0, 1]
+
+
+def test_what_is_opened_has_its_box(tmp_path):
+    label = ("a", "tops", "train", "both")
+    rows = [("x.jpg", *label, "0", "1", "10", "20"), ("y.jpg", *label, "", "", "", "")]
+    table = table_of(tmp_path, rows, BOXED)
+    (asked,) = ask_for(table, np.array([0, 1]))
+    assert [image for image, _ in asked] == ["x.jpg", "y.jpg"]
+    assert [box for _, box in asked] == [(0.0, 1.0, 10.0, 20.0), None]
+
+
+def test_pictures_are_asked_for_in_order_some_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(examine, "_PICTURES_PER_TASK", 2)
+    table = table_of(tmp_path, [(f"{n}.jpg", "a", "tops", "train", "both") for n in range(9)])
+    asked = [[image for image, _ in some] for some in ask_for(table, np.array([1, 2, 4, 7, 8]))]
+    assert asked == [["1.jpg", "2.jpg"], ["4.jpg", "7.jpg"], ["8.jpg"]]
+    assert list(ask_for(table, np.array([], np.int64))) == []

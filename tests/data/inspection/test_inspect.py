@@ -74,15 +74,17 @@ def test_pairs_are_shown_with_both_pictures(hostile):
         code for code in codes_of(hostile) if code.split("_")[0] in ("exact", "near", "recoloured")
     }
     pair = pairs["recoloured_across_items"]
-    sizes = [Image.open(io.BytesIO(thumbnail)).size for thumbnail in pair.thumbnails]
+    sizes = [Image.open(io.BytesIO(hostile.thumbnails[row])).size for row in pair.rows]
     assert sizes == [(72, 96), (72, 96)]
 
 
 def test_every_vertical_has_a_contact_sheet(hostile):
-    assert [sheet.vertical for sheet, _ in hostile.sheets] == ["bags", "tops"]
-    assert NASTY in [item.item for item in hostile.sheets[0][0].items]
-    for sheet, jpeg in hostile.sheets:
-        assert Image.open(io.BytesIO(jpeg)).size[1] == 96 * len(sheet.items)
+    assert [sheet.vertical for sheet in hostile.sheets] == ["bags", "tops"]
+    assert NASTY in [item.item for item in hostile.sheets[0].items]
+    shown = [row for sheet in hostile.sheets for item in sheet.items for row in item.rows]
+    assert sorted(shown) == list(range(15))
+    # All but the missing and the truncated one.
+    assert hostile.thumbnails.keys() == {*range(15)} - {4, 5}
 
 
 def test_a_second_row_of_the_same_picture_is_opened_once(hostile):
@@ -100,7 +102,7 @@ def test_the_table_alone_tells_what_it_can(hostile):
         "vertical_without_answers",
         "no_val_split",
     }
-    assert (found.opened, found.pairs, found.sheets) == (None, (), ())
+    assert (found.opened, found.pairs, found.sheets, found.thumbnails) == (None, (), (), {})
 
 
 def test_a_sample_opens_so_many_and_those_shown(hostile):
@@ -134,7 +136,7 @@ def test_where_no_picture_can_be_opened_there_is_still_a_report(tmp_path):
     assert lines_of(found, "missing_pictures") == [2, 3, 4]
     (finding,) = (one for one in found.findings if one.code == "missing_pictures")
     assert finding.severity == "error"
-    assert found.opened.formats == {}
+    assert not found.opened.is_usable.any()
 
 
 def test_garments_in_one_picture_are_compared_by_their_boxes(tmp_path):

@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 from inspected import labels_of
 
-from apparel_embed.data.inspection.labels import first_rows
+from apparel_embed.data.inspection.labels import count_by_pictures, count_cells, first_rows
 
 
 def test_rows_become_numbers_and_blank_items_are_unknown(tmp_path):
@@ -21,6 +22,7 @@ def test_rows_become_numbers_and_blank_items_are_unknown(tmp_path):
     assert labels.items.to_pylist()[:2] == ["007", "7"]
     assert labels.first_rows.tolist()[:2] == [0, 1]
     assert labels.pictures_of_items.tolist() == [1, 2, 0, 0]
+    assert labels.known_items.tolist() == [0, 1]
     assert labels.stage.tolist() == [0, 2, 0, 2, 0]
     assert labels.is_query.tolist() == [True, True, True, False, True]
     assert labels.is_gallery.tolist() == [True, False, True, True, True]
@@ -43,9 +45,82 @@ def test_a_query_is_answered_by_another_gallery_picture_of_its_item_only(tmp_pat
         ],
     )
     answered = [True, False, True, True, False, False, False, False, False, False]
-    assert labels.answered().tolist() == answered
+    assert labels.is_answered.tolist() == answered
 
 
 def test_first_rows_are_found_in_order_of_first_appearance():
     assert first_rows(np.array([0, 0, 1, 0, 2, 1])).tolist() == [0, 2, 4]
     assert first_rows(np.array([], np.int32)).tolist() == []
+
+
+@pytest.fixture
+def labels(tmp_path):
+    return labels_of(
+        tmp_path,
+        [
+            *[("a", "tops", "train", "both")] * 4,
+            ("b", "tops", "train", "query"),
+            ("c", "tops", "test", "query"),
+            ("c", "tops", "test", "gallery"),
+            ("c", "tops", "test", "gallery"),
+            ("d", "tops", "test", "query"),
+            *[("e", "bags", "train", "both")] * 7,
+            ("", "bags", "unlabelled", "both"),
+        ],
+    )
+
+
+def test_cells_tell_items_pictures_roles_and_answers(labels):
+    found = {(cell.vertical, cell.split): cell for cell in count_cells(labels, 2)}
+    assert list(found) == [
+        ("bags", "train"),
+        ("bags", "unlabelled"),
+        ("tops", "train"),
+        ("tops", "test"),
+    ]
+    train, test = found["tops", "train"], found["tops", "test"]
+    assert (train.items, train.pictures, train.few_pictures) == (2, 5, 1)
+    assert (train.query_only, train.gallery_only, train.both) == (1, 0, 4)
+    assert (train.median_pictures, train.most_pictures) == (2.5, 4)
+    assert (train.queries, train.unanswered, train.answered_items) == (None, None, None)
+    assert (test.items, test.pictures, test.median_pictures, test.most_pictures) == (2, 4, 2, 3)
+    assert (test.queries, test.unanswered, test.answered_items) == (2, 1, 1)
+    assert (found["bags", "train"].median_pictures, found["bags", "train"].items) == (7, 1)
+    unlabelled = found["bags", "unlabelled"]
+    assert (unlabelled.items, unlabelled.pictures, unlabelled.median_pictures) == (0, 1, 0)
+
+
+def test_cells_agree_with_counting_row_by_row(tmp_path):
+    random = np.random.default_rng(0)
+    items = random.integers(0, 60, 400)
+    rows = [
+        (
+            f"i{item}",
+            f"v{item % 3}",
+            ("train", "val", "test")[item % 5 % 3],
+            ("query", "gallery", "both")[random.integers(3)],
+        )
+        for item in items
+    ]
+    labels = labels_of(tmp_path, rows)
+    for cell in count_cells(labels, 5):
+        own = [row for row in rows if row[1:3] == (cell.vertical, cell.split)]
+        counts = [sum(row[0] == item for row in own) for item in {row[0] for row in own}]
+        assert cell.pictures == len(own)
+        assert cell.items == len(counts)
+        assert cell.few_pictures == sum(count < 5 for count in counts)
+        assert cell.median_pictures == np.median(counts)
+        assert cell.most_pictures == max(counts)
+        assert cell.query_only == sum(row[3] == "query" for row in own)
+
+
+def test_items_are_counted_by_their_pictures_up_to_the_highest_class(labels):
+    assert count_by_pictures(labels) == {
+        "train": {"1": 1, "2": 0, "3": 0, "4": 1, "5": 0, "6-10": 1},
+        "test": {"1": 1, "2": 0, "3": 1, "4": 0, "5": 0, "6-10": 0},
+    }
+
+
+def test_very_many_pictures_of_an_item_are_the_last_class(tmp_path):
+    labels = labels_of(tmp_path, [("a", "tops", "train", "both")] * 150)
+    assert list(count_by_pictures(labels)["train"].items())[-1] == ("101+", 1)

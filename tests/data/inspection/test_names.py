@@ -8,8 +8,8 @@ from apparel_embed.data.inspection.names import check_names, check_placeholders,
 
 
 def alike(*names):
-    found = find_alike(pa.array(names, pa.large_string()))
-    return list(zip(found.names.tolist(), found.firsts.tolist(), found.reasons))
+    places, firsts, reasons = find_alike(pa.array(names, pa.large_string()))
+    return list(zip(places.tolist(), firsts.tolist(), reasons))
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_each_name_is_like_the_first_of_its_kind():
 
 @given(st.lists(st.text(max_size=6), unique=True, max_size=20))
 def test_no_text_stops_it(names):
-    found = find_alike(pa.array(names, pa.large_string()))
-    assert (found.firsts < found.names).all()
-    assert len(found.reasons) == len(found.names)
+    places, firsts, reasons = find_alike(pa.array(names, pa.large_string()))
+    assert (firsts < places).all()
+    assert len(reasons) == len(places)
 
 
 def test_a_finding_names_both_and_their_rows():
@@ -62,8 +62,8 @@ def test_a_finding_names_both_and_their_rows():
     assert (finding.code, finding.severity, finding.count) == ("verticals_alike", "error", 1)
     assert (finding.rows.tolist(), finding.others.tolist()) == ([8], [3])
     assert finding.detail(0) == "'bags' is like 'Bags' but for case"
-    assert check_names(names, rows, column="item_id")[0].severity == "warning"
-    assert check_names(pa.array(["a", "b"]), rows, column="vertical") == []
+    assert next(check_names(names, rows, column="item_id")).severity == "warning"
+    assert not list(check_names(pa.array(["a", "b"]), rows, column="vertical"))
 
 
 def test_texts_that_stand_for_a_missing_value_are_told_with_their_rows():
@@ -77,5 +77,6 @@ def test_texts_that_stand_for_a_missing_value_are_told_with_their_rows():
     assert finding.rows.tolist() == [10, 20, 30, 40, 50]
     assert finding.details[:2] == ["'nan' in 2 rows", "' NULL' in 3 rows"]
     assert "column item_id" in finding.what and "'#N/A' in 6 rows" in finding.what
-    assert check_placeholders(names, rows, counts, column="style")[0].severity == "note"
-    assert check_placeholders(names.take(pa.array([0, 6])), rows, counts, column="item_id") == []
+    assert next(check_placeholders(names, rows, counts, column="style")).severity == "note"
+    sound = names.take(pa.array([0, 6]))
+    assert not list(check_placeholders(sound, rows, counts, column="item_id"))

@@ -1,108 +1,52 @@
 import numpy as np
 import pytest
-from inspected import HEADER, table_of
 
-from apparel_embed.data.inspection import pictures
-from apparel_embed.data.inspection.examine import Seen
+from apparel_embed.data.inspection.examine import LOOK, Opened
 from apparel_embed.data.inspection.pictures import (
-    Opened,
-    ask_for,
     check_pictures,
-    distinct_pictures,
+    count_formats,
+    count_reasons,
+    count_shapes,
+    count_sides,
 )
 
-BOXED = (*HEADER, "x_min", "y_min", "x_max", "y_max")
 
-
-def seen(crop_size=(200, 300), **changes):
-    values = {
-        "format": "JPEG",
-        "size": (400, 600),
-        "crop_size": crop_size,
-        "overhang": 0.0,
-        "content": bytes(16),
-        "outlines": np.zeros(4, np.uint64),
-        "colours": np.zeros((8, 8, 3), np.uint8),
-        "contrast": 50.0,
-        "thumbnail": b"",
-    }
-    return Seen(**{**values, **changes})
-
-
-def test_rows_of_the_same_file_and_box_are_one_picture(tmp_path):
-    label = ("a", "tops", "train", "both")
-    box, other = ("0", "0", "10", "20"), ("0", "0", "10.5", "20")
-    none = ("",) * 4
-    rows = [
-        ("x.jpg", *label, *box),
-        ("y.jpg", *label, *none),
-        ("x.jpg", *label, *other),
-        ("x.jpg", *label, *none),
-        ("x.jpg", *label, *box),
-        ("y.jpg", *label, *none),
-        ("x.jpg", *label, *none),
-    ]
-    distinct, first = distinct_pictures(table_of(tmp_path, rows, BOXED))
-    assert distinct.tolist() == [0, 1, 2, 3]
-    assert first.tolist() == [0, 1, 2, 3, 0, 1, 3]
-
-
-def test_without_boxes_rows_of_the_same_file_are_one_picture(tmp_path):
-    label = ("a", "tops", "train", "both")
-    rows = [(f"{name}.jpg", *label) for name in "abcab"]
-    distinct, first = distinct_pictures(table_of(tmp_path, rows))
-    assert distinct.tolist() == [0, 1, 2]
-    assert first.tolist() == [0, 1, 2, 0, 1]
-
-
-def test_what_is_opened_has_its_box_and_a_thumbnail_where_wanted(tmp_path):
-    label = ("a", "tops", "train", "both")
-    rows = [("x.jpg", *label, "0", "1", "10", "20"), ("y.jpg", *label, "", "", "", "")]
-    table = table_of(tmp_path, rows, BOXED)
-    asked = list(ask_for(table, np.array([0, 1]), [1]))
-    assert [one.image for one in asked] == ["x.jpg", "y.jpg"]
-    assert [one.box for one in asked] == [(0.0, 1.0, 10.0, 20.0), None]
-    assert [one.thumbnail for one in asked] == [False, True]
-
-
-def test_pictures_of_more_rows_than_are_read_at_once_are_asked_for_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "_ROWS_AT_ONCE", 2)
-    table = table_of(tmp_path, [(f"{n}.jpg", "a", "tops", "train", "both") for n in range(9)])
-    asked = list(ask_for(table, np.array([1, 2, 4, 7, 8]), [4]))
-    assert [one.image for one in asked] == ["1.jpg", "2.jpg", "4.jpg", "7.jpg", "8.jpg"]
-    assert [one.thumbnail for one in asked] == [False, False, True, False, False]
-    assert list(ask_for(table, np.array([], np.int64), [])) == []
+def seen(crop_size=(200, 300), format="JPEG", overhang=0.0, contrast=50.0, content=(0, 0)):
+    look = np.zeros((), LOOK)
+    look["size"], look["crop_size"], look["content"] = (400, 600), crop_size, content
+    look["overhang"], look["contrast"] = overhang, contrast
+    look["format"] = format
+    return look
 
 
 def opened(*results):
     return Opened.collect(np.arange(10, 10 + len(results)), results)
 
 
-def test_results_are_collected_with_reasons_formats_and_thumbnails():
+def test_results_are_collected_with_reasons_and_formats():
     found = opened(
         seen(),
         "no such file",
-        seen(format="PNG", thumbnail=b"jpeg", contrast=1.0),
-        seen(content=bytes(range(16))),
+        seen(format="PNG", contrast=1.0),
+        seen(content=(1, 2)),
     )
     assert found.reasons == {1: "no such file"}
-    assert found.formats == {"JPEG": 2, "PNG": 1}
-    assert found.usable.tolist() == [True, False, True, True]
-    assert found.thumbnails == {12: b"jpeg"}
-    assert found.looks.is_blank.tolist() == [False, True, True, False]
-    assert found.looks.content[3].tobytes() == bytes(range(16))
+    assert count_formats(found) == {"JPEG": 2, "PNG": 1}
+    assert found.is_usable.tolist() == [True, False, True, True]
+    assert found.is_blank.tolist() == [False, True, True, False]
+    assert found.looks["content"][3].tolist() == [1, 2]
 
 
 def test_sizes_and_shapes_are_counted_from_the_first_class_to_the_last():
     found = opened(seen((63, 20)), seen((64, 64)), seen((300, 200)), "no such file")
-    assert found.count_sides() == {"1 to 64": 1, "64 to 128": 1, "128 to 256": 0, "256 to 512": 1}
-    assert found.count_shapes() == {
+    assert count_sides(found) == {"1 to 64": 1, "64 to 128": 1, "128 to 256": 0, "256 to 512": 1}
+    assert count_shapes(found) == {
         "0.9 to 1.1": 1,
         "1.1 to 1.5": 0,
         "1.5 to 2": 1,
         "2 to 4": 1,
     }
-    assert opened("no such file").count_sides() == {}
+    assert count_sides(opened("no such file")) == {}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +59,7 @@ def test_sizes_and_shapes_are_counted_from_the_first_class_to_the_last():
     ],
 )
 def test_reasons_that_differ_in_numbers_are_counted_as_one(reason, kind):
-    assert opened(reason, reason, seen()).count_reasons() == {kind: 2}
+    assert count_reasons(opened(reason, reason, seen())) == {kind: 2}
 
 
 def checked(*results, min_side=64):

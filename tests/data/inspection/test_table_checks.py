@@ -2,17 +2,16 @@ import pytest
 from inspected import labels_of
 
 from apparel_embed.data.inspection.config import InspectConfig
-from apparel_embed.data.inspection.counts import count_cells
 from apparel_embed.data.inspection.findings import some_names
+from apparel_embed.data.inspection.labels import count_cells
 from apparel_embed.data.inspection.table_checks import check_table
 
 
 def found_in(tmp_path, rows, **settings):
     config = InspectConfig("manifest.csv", **settings)
     labels = labels_of(tmp_path, rows)
-    answered = labels.answered()
-    cells = count_cells(labels, answered, config.min_pictures)
-    return {f"{one.code}": one for one in check_table(labels, answered, cells, config)}
+    cells = count_cells(labels, config.min_pictures)
+    return {f"{one.code}": one for one in check_table(labels, cells, config)}
 
 
 def items(names, vertical, split, pictures=2):

@@ -1,0 +1,180 @@
+"""How the models were trained: who taught the student, and the course of every training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
+
+from apparel_embed.common.text import counted
+from apparel_embed.evaluation.protocol import answered_queries
+from apparel_embed.evaluation.split import evaluation_set
+from apparel_embed.evaluation.table import DASH, TEACHER_HEADER, teacher_rows
+from apparel_embed.report.drawing import literal, model_style, new_figure, png_bytes
+from apparel_embed.report.gap import share
+from apparel_embed.report.inputs import UNIFIED, ReportInputs, Training
+from apparel_embed.report.page import Picture, Section, Table
+from apparel_embed.store.names import TARGETS
+
+_LOSS = "loss"
+_VALIDATION = "validation/r_at_1"
+_PANELS_A_LINE = 4
+# Of so many trainings; matplotlib draws at most 65,536 pixels, and nobody reads as many.
+_MOST_DRAWN = 100
+_Curve = Mapping[int, float]
+
+
+def teachers_section(inputs: ReportInputs) -> Section:
+    """Returns the tables of the teachers' evidence and of the student's agreement with them."""
+    parts: list[Table] = []
+    targets = inputs.stages.get(TARGETS)
+    if targets:
+        parts.append(
+            Table(
+                "The joint is all teachers of a vertical in one vector. First is what teaches by "
+                "the queries of all verticals together; another candidate does where it is shown "
+                "to be better on the vertical's own, with 90 % confidence by bootstrap over items.",
+                TEACHER_HEADER,
+                tuple(teacher_rows(targets.result["choices"])),
+            )
+        )
+    student = next((one.stage for one in inputs.trainings if one.model == UNIFIED), None)
+    agreement = student.result.get("agreement") if student else None
+    text = "What the student learnt to reproduce, and how well it does."
+    if student and agreement:
+        parts.append(
+            Table(
+                "Mean cosine between the student's embeddings and its targets.",
+                ("images learnt from", "augmented views of them", "split val, not learnt from"),
+                (tuple(share(agreement[name]) for name in ("train", "augmented", "held_out")),),
+            )
+        )
+        text += f" The student: {student.result['diagnosis']}."
+    return Section("teachers", "Who taught the student", text, tuple(parts))
+
+
+def trainings_section(inputs: ReportInputs) -> Section:
+    """Returns the losses and validation R@1 of all trainings against their steps."""
+    # The specialist of a vertical is that of a group, too, if the group is this vertical alone.
+    trainings = list({training.stage.name: training for training in inputs.trainings}.values())
+    queries = answered_queries(evaluation_set(inputs.dataset, "val"))
+    # The last are the combined model and the student.
+    drawn = trainings[-_MOST_DRAWN:]
+    directories = [training.stage.directory / "tensorboard" for training in drawn]
+    logged = [read_scalars(directory, (_LOSS, _VALIDATION)) for directory in directories]
+    left_out = len(trainings) - len(drawn)
+    more = f" Not drawn: the first {counted(left_out, 'training')}." if left_out else ""
+    parts: list[Table | Picture] = [_table(trainings, queries)]
+    losses, validations = ([one[name] for one in logged] for name in (_LOSS, _VALIDATION))
+    if any(losses):
+        counts = [training.stage.result["train_pictures"] for training in trainings]
+        few, many = min(counts), counted(max(counts), "training picture")
+        caption = (
+            "Loss of a batch against steps, as logged. Specialists and the combined model "
+            "have a triplet loss, the student a distance to its targets: their scales differ. "
+            + (f"Each training has {many}" if few == max(counts) else f"{few:,} to {many} each")
+            + f".{more}"
+        )
+        parts.append(Picture("losses", caption, _panels(drawn, losses, "loss")))
+    if any(validations):
+        caption = (
+            "R@1 within on split val against steps; the ring is the step whose weights were "
+            f"kept. {counted(sum(queries.values()), 'validation query', 'validation queries')} "
+            f"in all; a specialist answers those of its own verticals.{more}"
+        )
+        png = _panels(drawn, validations, "R@1 within, split val", is_validation=True)
+        parts.append(Picture("validation", caption, png))
+    missing = "" if len(parts) > 1 else " No event files are there to draw curves from."
+    text = f"What was trained for this run, and how it went.{missing}"
+    return Section("trainings", "Trainings", text, tuple(parts))
+
+
+def read_scalars(directory: Path, names: Sequence[str]) -> dict[str, dict[int, float]]:
+    """Reads numbers from the TensorBoard event files of a training.
+
+    Args:
+      directory: of the event files; an interrupted training has left several.
+      names: of the numbers.
+
+    Returns:
+      Of each its values by step, rising; of a step logged twice the later counts.
+    """
+    points: dict[str, dict[int, float]] = {name: {} for name in names}
+    # File by file, in order of time: of a directory TensorBoard tells each file in the log.
+    for file in sorted(directory.glob("events.out.tfevents.*")):
+        # 0 keeps all; the default is a sample.
+        events = EventAccumulator(str(file), size_guidance={TENSORS: 0})
+        events.Reload()
+        for name in set(names) & set(events.Tags()[TENSORS]):
+            for event in events.Tensors(name):
+                points[name][event.step] = float(tf.make_ndarray(event.tensor_proto))
+    return {name: dict(sorted(found.items())) for name, found in points.items()}
+
+
+def _table(trainings: Sequence[Training], queries: Mapping[str, int]) -> Table:
+    body = []
+    for training in trainings:
+        result, flags = training.stage.result, training.stage.flags
+        verticals = flags.get("verticals", queries)
+        body.append(
+            (
+                training.label,
+                f"{result['train_pictures']:,}",
+                f"{flags['optimization']['steps']:,}",
+                f"{result['kept_step']:,}",
+                f"{sum(queries.get(name, 0) for name in verticals):,}",
+                share(result["validation_r_at_1"]),
+                DASH if math.isnan(result["last_loss"]) else f"{result['last_loss']:.4f}",
+            )
+        )
+    return Table(
+        "Every training: pictures it learnt from, steps, the step kept, and R@1 within on split "
+        "val at that step, over so many validation queries.",
+        ("training", "pictures", "steps", "kept step", "val queries", "R@1 val", "last loss"),
+        tuple(body),
+    )
+
+
+def _panels(
+    trainings: Sequence[Training],
+    curves: Sequence[_Curve],
+    what: str,
+    is_validation: bool = False,
+) -> bytes:
+    """Returns a figure with a panel per training; those of validations have one scale."""
+    columns = min(_PANELS_A_LINE, len(curves))
+    lines = -(-len(curves) // columns)
+    figure = new_figure(2.8 * columns, 2.1 * lines + 0.3)
+    grid = figure.subplots(lines, columns, sharey=is_validation, squeeze=False)
+    for axis in grid.flat[len(curves) :]:
+        axis.set_visible(False)
+    for axis, training, curve in zip(grid.flat, trainings, curves):
+        axis.set_title(literal(training.label), fontsize=9)
+        axis.grid(color="#e0e0e0", linewidth=0.6)
+        axis.tick_params(labelsize=8)
+        axis.locator_params(axis="x", nbins=4, integer=True)
+        if not curve:
+            axis.text(0.5, 0.5, "not logged", ha="center", transform=axis.transAxes)
+            continue
+        colour, _ = model_style(training.model)
+        steps, values = list(curve), list(curve.values())
+        if is_validation:
+            axis.plot(steps, values, color=colour, linewidth=1.4, marker=".", markersize=4)
+            kept = [step for step in steps if step == training.stage.result["kept_step"]]
+            ring = {"color": colour, "fillstyle": "none", "markersize": 9}
+            axis.plot(kept, [curve[step] for step in kept], "o", **ring)
+        else:
+            # A single point is no line.
+            dot = "." if len(curve) == 1 else ""
+            axis.plot(steps, values, color=colour, linewidth=1.2, marker=dot)
+            axis.set_ylim(0, 1.08 * max(*values, 1e-9))
+        axis.set_xlim(0, 1.04 * steps[-1])
+    if is_validation:
+        highest = max(max(curve.values()) for curve in curves if curve)
+        grid[0, 0].set_ylim(0, 1.1 * max(highest, 1e-9))
+    figure.supxlabel("step", fontsize=9)
+    figure.supylabel(what, fontsize=9)
+    return png_bytes(figure)
