@@ -177,7 +177,7 @@ def find_file(root: Path, published: str, needed_for: str = "") -> str:
       UserError: it is needed and nowhere; the message tells of a zip that may hold it.
     """
     folder, _, name = published.rpartition("/")
-    for place in (published, f"{folder.lower()}/{name}", name):
+    for place in (published, Path(folder.lower(), name).as_posix(), name):
         if (root / place).is_file():
             return place
     if not needed_for:
