@@ -1,4 +1,4 @@
-"""The files that published datasets come with: lists, boxes, JSON; and where they lie.
+"""The files of published datasets: lists, boxes and JSON, and where to find them.
 
 A list of DeepFashion and its like begins with the number of its rows and the names of its columns;
 cells are separated by white space, and padded with it. Paths may hold spaces all the same: a cell
