@@ -51,7 +51,7 @@ def check_columns(rows: Rows) -> None:
 
 
 def check_values(rows: Rows) -> None:
-    """Raises a UserError for a role or split that is none, with the flag that would map it."""
+    """Raises a UserError for an unknown role or split, with the flag that would map it."""
     for column, allowed in (("split", SPLITS), ("role", ROLES)):
         if column not in rows.names:
             continue
@@ -71,7 +71,7 @@ def check_values(rows: Rows) -> None:
 
 
 def check_missing(rows: Rows, missing: str) -> None:
-    """Leaves out rows of clean paths whose images are not there.
+    """Leaves out rows whose images, named by clean paths, do not exist.
 
     Args:
       rows: of a dataset.

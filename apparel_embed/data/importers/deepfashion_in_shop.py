@@ -61,31 +61,30 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
         raise UserError(f"--image_dir={image_dir} is not allowed; allowed: {', '.join(_IMAGES)}")
     source = find_file(root, "Eval/list_eval_partition.txt", "the In-shop benchmark")
     lines = read_list(root / source, "image_name item_id evaluation_status", ["image_name"])
-    paths = [line.path_parts("image_name", like=_EXAMPLE) for line in lines]
-    statuses = [line.choice("evaluation_status", _STATUSES) for line in lines]
-    folder = find_images(root, image_dir, list(dict.fromkeys(path[1] for path in paths)))
-    names = [line["image_name"] for line in lines]
-    images = ["/".join([folder, *path[1:]]) for path in paths]
+    paths = {line["image_name"]: line.path_parts("image_name", like=_EXAMPLE) for line in lines}
+    folder = find_images(root, image_dir, list(dict.fromkeys(path[1] for path in paths.values())))
+    images = {name: "/".join([folder, *path[1:]]) for name, path in paths.items()}
     boxes, notes = read_boxes(
-        root, "Anno/list_bbox_inshop.txt", "image_name clothes_type pose_type", names
+        root, "Anno/list_bbox_inshop.txt", "image_name clothes_type pose_type", images
     )
     if boxes and image_dir != _IMAGES[0]:
-        boxes = _map_back(root, dict(zip(names, images)), boxes)
+        boxes = _map_back(root, images, boxes)
         notes.append(
             f"boxes were mapped from images of {_SIDE}x{_SIDE} pixels to those of {image_dir}"
         )
     rows = []
-    for line, path, image, status in zip(lines, paths, images, statuses):
-        category = "_".join(path[1:3]) if options.separate_genders else path[2]
+    found: collections.Counter[str] = collections.Counter()
+    for line in lines:
+        name, status = line["image_name"], line.choice("evaluation_status", _STATUSES)
+        found[status] += 1
+        category = "_".join(paths[name][1 if options.separate_genders else 2 : 3])
         split, role = ("train", "both") if status == "train" else ("test", status)
-        box = boxes.get(line["image_name"])
-        what = (image, line["item_id"], to_vertical(category), split, role)
-        rows.append(Row(*what, box, source, line.row))
-    published = collections.Counter(statuses)
+        what = (images[name], line["item_id"], to_vertical(category), split, role)
+        rows.append(Row(*what, boxes.get(name), source, line.row))
     counts = {
-        "pictures": len(set(names)),
-        "items": len({line["item_id"] for line in lines}),
-        **{f"{status} pictures": published[status] for status in _STATUSES},
+        "pictures": len(images),
+        "items": len({row.item_id for row in rows}),
+        **{f"{status} pictures": found[status] for status in _STATUSES},
     }
     return Rows(to_table(rows), root, counts, notes)
 

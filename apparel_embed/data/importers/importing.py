@@ -84,7 +84,7 @@ class ImportConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ImportResult:
-    """What came of an import.
+    """The outcome of an import.
 
     Attributes:
       table: the manifest's rows.

@@ -1,4 +1,4 @@
-"""A layout of datasets: what it is told, and what it makes of a directory."""
+"""What a layout of datasets is: its settings, and how a directory becomes rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ERROR, SKIP = "error", "skip"
 
 @dataclasses.dataclass(frozen=True)
 class LayoutOptions:
-    """What single layouts are told; each looks at its own."""
+    """Settings that only some layouts use."""
 
     table: Path | None = setting(
         None,

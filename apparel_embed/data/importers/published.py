@@ -1,4 +1,4 @@
-"""The files that published datasets come with: lists, boxes, JSON; and where they lie.
+"""The files of published datasets: lists, boxes and JSON, and where to find them.
 
 A list of DeepFashion and its like begins with the number of its rows and the names of its columns;
 cells are separated by white space, and padded with it. Paths may hold spaces all the same: a cell
@@ -177,7 +177,7 @@ def find_file(root: Path, published: str, needed_for: str = "") -> str:
       UserError: it is needed and nowhere; the message tells of a zip that may hold it.
     """
     folder, _, name = published.rpartition("/")
-    for place in (published, f"{folder.lower()}/{name}", name):
+    for place in (published, Path(folder.lower(), name).as_posix(), name):
         if (root / place).is_file():
             return place
     if not needed_for:

@@ -12,6 +12,7 @@ hold out validation items when preparing, `--val_fraction`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def _read_split(root: Path, split: str) -> list[Row]:
     rows = []
     for line in read_list(root / source, f"{' '.join(_NUMBERS)} path", ["path"], counted=False):
         for column in _NUMBERS:
-            if not line[column].isdecimal():
+            if not re.fullmatch("[0-9]+", line[column]):
                 raise line.wrong(column, "a whole number is needed")
         folder, _ = line.path_parts("path", like=_EXAMPLE)
         what = (line["path"], line["class_id"], to_vertical(folder.removesuffix("_final")))

@@ -56,7 +56,7 @@ class TableFile(NamedTuple):
 
 
 def convert(root: Path, options: LayoutOptions) -> Rows:
-    """Returns the table's rows with all their columns; which is which is still to be said.
+    """Returns the table's rows with all their columns; `derive` gives them their meaning.
 
     Raises:
       UserError: the table cannot be read, a column has a reserved name, or there is no image.

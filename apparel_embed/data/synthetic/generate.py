@@ -40,7 +40,7 @@ _SHEET_ITEMS, _SHEET_IMAGES = 4, 5
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticResult:
-    """What `generate` left behind.
+    """A dataset on disk, as `generate` returns it.
 
     Attributes:
       manifest: path of the manifest.

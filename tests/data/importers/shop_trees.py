@@ -7,6 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from apparel_embed.data.importers.derive import DeriveOptions
+from apparel_embed.data.importers.importing import ImportConfig
+from apparel_embed.data.importers.splitting import SplitOptions
+
 LUMA_PATTERN = (
     r"(?P<style_id>(?P<kind>[a-z]+)\d+)-(?P<colour>[a-z]+)_(?P<view>[a-z]+\d*)\.(?i:jpg)$"
 )
@@ -37,3 +41,16 @@ def make_luma(root: Path, styles: int = 3) -> list[str]:
     ]
     draw(root, names)
     return names
+
+
+def luma_config(root: Path, output: Path) -> ImportConfig:
+    """Returns the import of that shop, its styles held out whole."""
+    return ImportConfig(
+        "table",
+        root,
+        output,
+        derive=DeriveOptions(pattern=LUMA_PATTERN, columns=LUMA_COLUMNS),
+        verticals=LUMA_VERTICALS,
+        roles=LUMA_ROLES,
+        split=SplitOptions(test_fraction=0.3, by="style_id"),
+    )

@@ -1,32 +1,21 @@
 import dataclasses
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from data.importers import published_trees
-from data.importers.shop_trees import (
-    LUMA_COLUMNS,
-    LUMA_PATTERN,
-    LUMA_ROLES,
-    LUMA_VERTICALS,
-    draw,
-    make_luma,
-)
+from data.importers.shop_trees import draw, luma_config, make_luma
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.derive import DeriveOptions
-from apparel_embed.data.importers.importing import ImportConfig, compare_counts, import_dataset
+from apparel_embed.data.importers.importing import ImportConfig, import_dataset
 from apparel_embed.data.importers.layout import LayoutOptions
 from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.data.importers.splitting import SplitOptions
 from apparel_embed.data.manifest import read_manifest
 
-TOOL = Path(__file__).parents[3] / "tools" / "import_dataset.py"
 TREES = {
     "deepfashion_in_shop": published_trees.make_in_shop,
     "deepfashion_consumer_to_shop": published_trees.make_consumer_to_shop,
@@ -42,18 +31,6 @@ def import_table(root, text, name="list.csv", encoding="utf-8", **changes):
     options = LayoutOptions(root / name)
     config = ImportConfig("table", root, root / "manifest.csv", options)
     return import_dataset(dataclasses.replace(config, **changes))
-
-
-def luma_config(root, output):
-    return ImportConfig(
-        "table",
-        root,
-        output,
-        derive=DeriveOptions(pattern=LUMA_PATTERN, columns=LUMA_COLUMNS),
-        verticals=LUMA_VERTICALS,
-        roles=LUMA_ROLES,
-        split=SplitOptions(test_fraction=0.3, by="style_id"),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -395,50 +372,6 @@ def test_a_dataset_without_a_row_makes_no_manifest(tmp_path):
 
 def test_every_format_is_tried(tmp_path):
     assert {*TREES, "folders", "table"} == set(FORMATS)
-
-
-def run_tool(*arguments):
-    return subprocess.run([sys.executable, TOOL, *arguments], capture_output=True, text=True)
-
-
-def test_the_binary_tells_what_it_wrote_and_what_to_run_next(tmp_path, activated):
-    make_luma(tmp_path)
-    output = tmp_path / "manifest.csv"
-    done = run_tool(
-        "--format=table",
-        f"--root={tmp_path}",
-        f"--output={output}",
-        f"--pattern={LUMA_PATTERN}",
-        "--columns=" + ",".join(f"{name}:{source}" for name, source in LUMA_COLUMNS.items()),
-        "--map_verticals=" + ",".join(f"{old}:{new}" for old, new in LUMA_VERTICALS.items()),
-        "--map_roles=" + ",".join(f"{old}:{new}" for old, new in LUMA_ROLES.items()),
-        "--split_by=style_id",
-        "--test_fraction=0.3",
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == [
-        "| vertical | train items | train rows | test items | test rows |",
-        "|----------|-------------|------------|------------|-----------|",
-        "| hoodies  |           8 |         16 |          4 |         8 |",
-        "| shorts   |           4 |          8 |          2 |         4 |",
-        "| tees     |           4 |          8 |          2 |         4 |",
-        "| ALL      |          16 |         32 |          8 |        16 |",
-        f"Manifest:  {output} (48 rows)",
-        f"Next:      python tools/inspect_dataset.py --manifest={output} "
-        f"--output={tmp_path / 'health'}",
-        f"Then:      python tools/run_pipeline.py --manifest={output} --run_dir=runs/mine",
-    ]
-    # The same by the library.
-    import_dataset(luma_config(tmp_path, tmp_path / "again.csv"))
-    assert (tmp_path / "again.csv").read_bytes() == output.read_bytes()
-
-
-def test_a_count_that_differs_is_told_with_both_numbers():
-    found, published = {"pictures": 1234, "items": 5}, {"pictures": 1235, "items": 5, "pairs": 2}
-    assert compare_counts(found, published) == (
-        "pictures: 1,234 found, but 1,235 published",
-        "pairs: 0 found, but 2 published",
-    )
 
 
 def test_a_shops_export_of_galleries_in_cells_and_paths_from_its_root_is_imported(shop):

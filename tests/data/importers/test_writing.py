@@ -1,15 +1,29 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
+from data.importers.shop_trees import (
+    LUMA_COLUMNS,
+    LUMA_PATTERN,
+    LUMA_ROLES,
+    LUMA_VERTICALS,
+    luma_config,
+    make_luma,
+)
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.importing import (
     ImportConfig,
+    compare_counts,
     import_dataset,
     manifest_table,
     write_manifest,
 )
 from apparel_embed.data.manifest import read_manifest
 
+TOOL = Path(__file__).parents[3] / "tools" / "import_dataset.py"
 TABLE = pa.table(
     {
         "note": ["a,b", 'say "c"\nd', "", "ä"],
@@ -68,3 +82,47 @@ def test_wrong_outputs_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"m.csv cannot be written: (File exists|Not a directory)"):
         write_manifest(manifest_table(TABLE), tmp_path / "file" / "m.csv")
+
+
+def test_a_count_that_differs_is_told_with_both_numbers():
+    found, published = {"pictures": 1234, "items": 5}, {"pictures": 1235, "items": 5, "pairs": 2}
+    assert compare_counts(found, published) == (
+        "pictures: 1,234 found, but 1,235 published",
+        "pairs: 0 found, but 2 published",
+    )
+
+
+def run_tool(*arguments):
+    return subprocess.run([sys.executable, TOOL, *arguments], capture_output=True, text=True)
+
+
+def test_the_binary_tells_what_it_wrote_and_what_to_run_next(tmp_path, activated):
+    make_luma(tmp_path)
+    output = tmp_path / "manifest.csv"
+    done = run_tool(
+        "--format=table",
+        f"--root={tmp_path}",
+        f"--output={output}",
+        f"--pattern={LUMA_PATTERN}",
+        "--columns=" + ",".join(f"{name}:{source}" for name, source in LUMA_COLUMNS.items()),
+        "--map_verticals=" + ",".join(f"{old}:{new}" for old, new in LUMA_VERTICALS.items()),
+        "--map_roles=" + ",".join(f"{old}:{new}" for old, new in LUMA_ROLES.items()),
+        "--split_by=style_id",
+        "--test_fraction=0.3",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "| vertical | train items | train rows | test items | test rows |",
+        "|----------|-------------|------------|------------|-----------|",
+        "| hoodies  |           8 |         16 |          4 |         8 |",
+        "| shorts   |           4 |          8 |          2 |         4 |",
+        "| tees     |           4 |          8 |          2 |         4 |",
+        "| ALL      |          16 |         32 |          8 |        16 |",
+        f"Manifest:  {output} (48 rows)",
+        f"Next:      python tools/inspect_dataset.py --manifest={output} "
+        f"--output={tmp_path / 'health'}",
+        f"Then:      python tools/run_pipeline.py --manifest={output} --run_dir=runs/mine",
+    ]
+    # The same by the library.
+    import_dataset(luma_config(tmp_path, tmp_path / "again.csv"))
+    assert (tmp_path / "again.csv").read_bytes() == output.read_bytes()
