@@ -6,7 +6,7 @@ from apparel_embed.models.embedding import (
     build_embedding_model,
     save_embedding_model,
 )
-from apparel_embed.training.strategy import start_afresh
+from apparel_embed.training.execution import start_afresh
 
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
 VERTICALS = ("bags", "dresses")

@@ -13,12 +13,8 @@ from pathlib import Path
 
 from absl import flags
 
-from apparel_embed.benchmarks.data import (
-    DataBenchmark,
-    run_data_benchmark,
-    summary_of,
-    table_of,
-)
+from apparel_embed.benchmarks.data import measure_data
+from apparel_embed.benchmarks.harness import table
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.define import define_number, define_whole_numbers
@@ -38,16 +34,15 @@ _BENCHMARK = BenchmarkFlags("the manifests")
 
 def main() -> None:
     """Measures, and prints a table."""
-    config = DataBenchmark(
-        rows=[int(rows) for rows in _ROWS.value],
+    rows = measure_data(
+        [int(rows) for rows in _ROWS.value],
         pictures_per_item=_PICTURES_PER_ITEM.value,
         boxes=_BOXES.value,
         rounds=_ROUNDS.value,
         directory=Path(_DIRECTORY.value) if _DIRECTORY.value else None,
         seed=_BENCHMARK.seed,
     )
-    results = run_data_benchmark(config)
-    _BENCHMARK.tell(table_of(results, config), {"sizes": summary_of(results)})
+    _BENCHMARK.tell(table("Work on manifests; ratios are of CPU seconds.", rows), {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ python tools/benchmark_index.py --vectors=100000 --index_kind=FLAT --index_kind=
 
 from __future__ import annotations
 
-import dataclasses
-
 from absl import flags
 
-from apparel_embed.benchmarks.index import IndexBenchmark, run_index_benchmark, table_of
+from apparel_embed.benchmarks.harness import table
+from apparel_embed.benchmarks.index import measure_indices
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.define import define_number
@@ -30,17 +29,18 @@ _BENCHMARK = BenchmarkFlags("the vectors")
 
 def main() -> None:
     """Measures, and prints a table."""
-    config = IndexBenchmark(
+    rows = measure_indices(
+        [IndexSettings(kind) for kind in _KINDS.value],
         vectors=_VECTORS.value,
         dim=_DIM.value,
         queries=_QUERIES.value,
         k=_K.value,
-        settings=[IndexSettings(kind) for kind in _KINDS.value],
         seed=_BENCHMARK.seed,
     )
-    found = run_index_benchmark(config)
-    summary = {one.kind: dataclasses.asdict(one) for one in found}
-    _BENCHMARK.tell(table_of(found, config), summary)
+    _BENCHMARK.tell(
+        table(f"{_VECTORS.value:,} vectors of {_DIM.value} numbers, recall@{_K.value}", rows),
+        {"rows": rows},
+    )
 
 
 if __name__ == "__main__":

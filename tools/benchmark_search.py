@@ -2,8 +2,8 @@ r"""Loads the search service of a run with clients, then past its limits, and pr
 
     python tools/benchmark_search.py --run_dir=runs/quickstart --clients=1,8,32 --seconds=30
 
-Needs a filled index (tools/build_index.py). Locust makes the load, in an environment of its own. It
-runs on the same machine, whose cores it shares with the service.
+Needs a filled index (tools/build_index.py). The clients are threads of this process and share the
+machine's cores with the service.
 """
 
 from __future__ import annotations
@@ -11,15 +11,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from absl import flags
-
-from apparel_embed.benchmarks.search import (
-    SearchBenchmark,
-    query_pictures,
-    run_search_benchmark,
-    summary_of,
-    table_of,
-)
+from apparel_embed.benchmarks.harness import table
+from apparel_embed.benchmarks.search import measure_search, query_pictures
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.define import define_number, define_whole_numbers
@@ -31,11 +24,6 @@ _CLIENTS = define_whole_numbers(
 )
 _SECONDS = define_number("seconds", 30, "how long each number of clients asks, in seconds", 1, 3600)
 _QUERIES = define_number("queries", 100, "different pictures to search by", 1, 10_000)
-_ENVIRONMENT = flags.DEFINE_string(
-    "locust_environment",
-    "~/.cache/apparel_embed/locust",
-    "directory of the virtual environment for Locust, made where it is missing",
-)
 _BENCHMARK = BenchmarkFlags()
 
 
@@ -43,21 +31,17 @@ def main() -> None:
     """Measures, and prints a table."""
     dataset = _RUN.dataset()
     serve = Path(__file__).with_name("serve_search.py")
-    found = run_search_benchmark(
-        SearchBenchmark(
-            service=[
-                sys.executable,
-                str(serve),
-                f"--run_dir={_RUN.run_dir}",
-                f"--prepared={dataset.directory}",
-            ],
-            pictures=query_pictures(dataset, _QUERIES.value),
-            clients=[int(value) for value in _CLIENTS.value],
-            seconds=_SECONDS.value,
-            locust_environment=Path(_ENVIRONMENT.value).expanduser(),
-        )
+    service = [str(serve), f"--run_dir={_RUN.run_dir}", f"--prepared={dataset.directory}"]
+    rows = measure_search(
+        [sys.executable, *service],
+        query_pictures(dataset, _QUERIES.value),
+        [int(value) for value in _CLIENTS.value],
+        _SECONDS.value,
     )
-    _BENCHMARK.tell(table_of(found), summary_of(found))
+    _BENCHMARK.tell(
+        table("Searches by clients that ask again as soon as they are answered", rows),
+        {"rows": rows},
+    )
 
 
 if __name__ == "__main__":

@@ -46,6 +46,12 @@ class ExecutionFlags:
             "several replicas: batch norm by the statistics of the whole batch, as on one device; "
             "without, by those of each replica's part, which is faster and gives other results",
         )
+        self._deterministic = flags.DEFINE_bool(
+            "deterministic",
+            default.deterministic,
+            "only use operations that give the same bits every time; on a GPU some are slow; by "
+            "default where there are only CPUs",
+        )
         self._profile_steps = flags.DEFINE_string(
             "profile_steps",
             None,
@@ -94,6 +100,7 @@ class ExecutionFlags:
             jit_compile=self._jit_compile.value,
             sync_batch_norm=self._sync_batch_norm.value,
             profile_steps=(int(first), int(end)) if first else None,
+            deterministic=self._deterministic.value,
         )
 
 

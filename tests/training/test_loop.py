@@ -13,13 +13,15 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.interruption import Stopped, stopped_by_sigterm
 from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
+from apparel_embed.training.execution import start_afresh
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import (
     FEW_PICTURES,
     OptimizationConfig,
     make_optimizer,
 )
-from apparel_embed.training.strategy import make_strategy, start_afresh
+from apparel_embed.training.strategy import make_strategy
+from apparel_embed.training.validation import Validation
 
 pytestmark = pytest.mark.slow
 
@@ -66,8 +68,8 @@ def make_loop(
     validate_every=2,
     patience=0,
     keep_start=False,
-    error=None,
-    prefer=None,
+    error=lambda metric: 0.0,
+    prefer=lambda embedder: 0.0,
     **optimization,
 ):
     start_afresh(3)
@@ -76,7 +78,7 @@ def make_loop(
         model_config=MODEL,
         batches=batches_of(8, steps, broken_from),
         loss=loss or TripletSemiHardLoss(0.3),
-        validate=validate,
+        validation=Validation(validate, error, prefer) if validate else None,
         optimization=OptimizationConfig(steps=steps, seed=3, **optimization),
         config=LoopConfig(
             validate_every=validate_every,
@@ -88,8 +90,6 @@ def make_loop(
         directory=directory,
         what="tiny",
         keep_start=keep_start,
-        **({"error": error} if error else {}),
-        **({"prefer": prefer} if prefer else {}),
     )
 
 
