@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -101,8 +103,10 @@ class StepRandomness:
         random_layer = tf.keras.__internal__.layers.BaseRandomLayer
         layers = [layer for layer in model.submodules if isinstance(layer, random_layer)]
         for index, layer in enumerate(layers):
-            # The attribute that a layer of this kind asks for everything random.
-            layer._random_generator = _LayerRandomness(self, index)
+            # The attribute that a layer of this kind asks for everything random: just for dropout.
+            layer._random_generator = types.SimpleNamespace(
+                dropout=functools.partial(self._dropout, index)
+            )
 
     def start(self, step: tf.Tensor) -> None:
         """Sets, while a replica's graph is traced, the step (int64 scalar) that it computes."""
@@ -124,24 +128,16 @@ class StepRandomness:
         first = replica.replica_id_in_sync_group * count
         return tf.random.stateless_uniform(whole, seed)[first : first + count]
 
-
-@dataclasses.dataclass(frozen=True)
-class _LayerRandomness:
-    """What a Keras layer asks for random numbers, as far as dropout layers ask."""
-
-    randomness: StepRandomness
-    layer: int
-
-    def dropout(
-        self, inputs: tf.Tensor, rate: float, noise_shape: tf.Tensor | None = None
+    def _dropout(
+        self, layer: int, inputs: tf.Tensor, rate: float, noise_shape: tf.Tensor | None = None
     ) -> tf.Tensor:
         """Zeroes values with probability `rate` and scales the others up, as Keras' dropout does.
 
         Values along a dimension of 1 in `noise_shape`, int32 [rank], are dropped together.
         """
         shape = tf.shape(inputs) if noise_shape is None else noise_shape
-        noise = self.randomness.uniform(shape, self.layer)
-        return tf.where(noise >= rate, inputs / (1.0 - rate), tf.zeros([], inputs.dtype))
+        kept = self.uniform(shape, layer) >= rate
+        return tf.where(kept, inputs / (1.0 - rate), tf.zeros([], inputs.dtype))
 
 
 def make_step(

@@ -166,6 +166,20 @@ def test_after_sigterm_a_training_goes_on_from_that_step_to_the_same_bits(tmp_pa
     assert_ends_alike(tmp_path, uninterrupted)
 
 
+def test_a_signal_during_a_validation_that_finds_nothing_better_saves_the_step_too(tmp_path):
+    values = iter([0.9, 0.1])
+
+    def validate(embedder):
+        value = next(values)
+        if value < 0.5:
+            signal.raise_signal(signal.SIGTERM)
+        return value
+
+    with pytest.raises(Stopped), stopped_by_sigterm():
+        make_loop(tmp_path, validate=validate, checkpoint_every=100).run()
+    assert checkpoints_in(tmp_path) == ["step-00000002.npz", "step-00000004.npz"]
+
+
 def test_ctrl_c_at_the_last_step_leaves_no_step_to_be_done_again(tmp_path):
     assert isinstance(stopped(tmp_path, signal.SIGINT, steps=2), KeyboardInterrupt)
     assert not (tmp_path / "model").exists()
