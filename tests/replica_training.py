@@ -22,7 +22,7 @@ from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.batch_norm import set_momentum
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.training.execution import start_afresh
+from apparel_embed.training.execution import reset_and_seed
 from apparel_embed.training.input import InputConfig, augmentation, training_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig
@@ -52,7 +52,7 @@ def build() -> tf.keras.Model:
 
 def train(name: str, prepared: Path, directory: Path) -> dict[str, np.ndarray]:
     """Returns the weights, the last loss and best validation, and what was measured of a batch."""
-    start_afresh(0)
+    reset_and_seed(0)
     strategy = make_strategy(name)
     dataset = PreparedDataset.open(prepared)
     records = dataset.select(split="train")

@@ -20,8 +20,8 @@ from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.evaluation.models import Embedded, summarise
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.report.inputs import Training, load_inputs
-from apparel_embed.runs.stages.training import COMPARISONS
-from apparel_embed.store.record import Stage
+from apparel_embed.runs.stages.evaluation import COMPARISONS
+from apparel_embed.store.record import Stage, StageSpec
 from apparel_embed.store.runs import run_stage
 
 NASTY = '<script src="x">&</script>'
@@ -151,14 +151,16 @@ def make_evaluation(
         return {}
 
     return run_stage(
-        directory / "evaluation",
-        flags={"split": split, "seed": 0},
-        inputs={
-            "prepared": dataset.fingerprint,
-            "student": f"of seed {training_seed}",
-            **{stage.name: stage.fingerprint for stage in behind},
-        },
-        work=evaluate,
+        StageSpec(
+            directory / "evaluation",
+            flags={"split": split, "seed": 0},
+            inputs={
+                "prepared": dataset.fingerprint,
+                "student": f"of seed {training_seed}",
+                **{stage.name: stage.fingerprint for stage in behind},
+            },
+            work=evaluate,
+        )
     )
 
 
@@ -185,7 +187,9 @@ def make_training(
         }
 
     flags = {"verticals": verticals, "optimization": {"steps": STEPS}}
-    return Training(label, model, run_stage(directory / name, flags=flags, inputs={}, work=train))
+    return Training(
+        label, model, run_stage(StageSpec(directory / name, flags=flags, inputs={}, work=train))
+    )
 
 
 def write_scalars(directory: Path, name: str, values: dict[int, float]) -> None:

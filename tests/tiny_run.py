@@ -36,7 +36,7 @@ def config_of(run_dir):
     from apparel_embed.grouping.strategies import StrategyConfig
     from apparel_embed.losses.registry import LossConfig
     from apparel_embed.models.embedding import ModelConfig
-    from apparel_embed.runs.pipeline import PipelineConfig
+    from apparel_embed.runs.config import PipelineConfig
     from apparel_embed.training.loop import LoopConfig
     from apparel_embed.training.optimization import OptimizationConfig
     from apparel_embed.training.specialist import SpecialistConfig

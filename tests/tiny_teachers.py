@@ -6,14 +6,14 @@ from apparel_embed.models.embedding import (
     build_embedding_model,
     save_embedding_model,
 )
-from apparel_embed.training.execution import start_afresh
+from apparel_embed.training.execution import reset_and_seed
 
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
 VERTICALS = ("bags", "dresses")
 
 
 def write_model(directory, seed, config=MODEL):
-    start_afresh(seed)
+    reset_and_seed(seed)
     model = build_embedding_model(config)
     save_embedding_model(directory, model, config)
     return model

@@ -6,42 +6,32 @@ Needs a filled index (tools/build_index.py). The clients are threads of this pro
 machine's cores with the service.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
 from apparel_embed.benchmarks.harness import table
-from apparel_embed.benchmarks.search import measure_search, query_pictures
+from apparel_embed.benchmarks.search import SearchBenchmark, measure_search, query_pictures
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
-from apparel_embed.cli.define import define_number, define_whole_numbers
+from apparel_embed.cli.define import define
 from apparel_embed.cli.run_flags import RunFlags
 
 _RUN = RunFlags()
-_CLIENTS = define_whole_numbers(
-    "clients", ["1", "8", "32"], "numbers of clients, with commas between them", 1, 1000
-)
-_SECONDS = define_number("seconds", 30, "how long each number of clients asks, in seconds", 1, 3600)
-_QUERIES = define_number("queries", 100, "different pictures to search by", 1, 10_000)
-_BENCHMARK = BenchmarkFlags()
+_BENCHMARK = BenchmarkFlags(SearchBenchmark)
+_QUERIES = define("queries", 100, "different pictures to search by", 1, 10_000)
 
 
 def main() -> None:
     """Measures, and prints a table."""
     dataset = _RUN.dataset()
-    serve = Path(__file__).with_name("serve_search.py")
-    service = [str(serve), f"--run_dir={_RUN.run_dir}", f"--prepared={dataset.directory}"]
-    rows = measure_search(
-        [sys.executable, *service],
-        query_pictures(dataset, _QUERIES.value),
-        [int(value) for value in _CLIENTS.value],
-        _SECONDS.value,
+    serve = str(Path(__file__).with_name("serve_search.py"))
+    named = (f"--run_dir={_RUN.run_dir}", f"--prepared={dataset.directory}")
+    config = _BENCHMARK.config(
+        service=[sys.executable, serve, *named], pictures=query_pictures(dataset, _QUERIES.value)
     )
-    _BENCHMARK.tell(
-        table("Searches by clients that ask again as soon as they are answered", rows),
-        {"rows": rows},
-    )
+    rows = measure_search(config)
+    title = "Searches by clients that ask again as soon as they are answered"
+    _BENCHMARK.tell(table(title, rows), {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -14,51 +14,35 @@ collection of its own beside the old ones, which answer until the new one is who
 what would be added, and what removed.
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-
 from absl import flags, logging
 
 from apparel_embed.cli import app
-from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import NOTHING_WRITTEN, command, tell_end
-from apparel_embed.cli.index_flags import IndexFlags
+from apparel_embed.cli.define import ConfigFlags, define
+from apparel_embed.cli.ending import NOTHING_WRITTEN, command, print_summary
 from apparel_embed.cli.search_flags import SearchRunFlags
+from apparel_embed.cli.shared_flags import DryRunFlag
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted
-from apparel_embed.data.manifest import SPLITS
 from apparel_embed.search.build import fill_index, named_keys, plan_index, remove_pictures
 from apparel_embed.search.source import IndexSource
+from apparel_embed.search.version import IndexSettings
 
 _RUN = SearchRunFlags()
-_SETTINGS = IndexFlags()
-_SPLITS = flags.DEFINE_multi_enum(
-    "split", [], SPLITS, "index pictures of this split only; repeat it; by default all"
-)
-_EMBEDDINGS = flags.DEFINE_string(
-    "embeddings",
-    None,
-    "Parquet file of `record` and `embedding`, made by the same model, instead of embedding anew",
-)
-_BULK = flags.DEFINE_string(
-    "bulk",
-    None,
-    "Parquet file, or directory of some, of `image`, `item_id`, `vertical` and `embedding`, made "
-    "by the same model, to be added",
-)
-_REPLACE_ALL = flags.DEFINE_bool(
+_SETTINGS = ConfigFlags(IndexSettings, "Index")
+_SOURCE = ConfigFlags(IndexSource)
+_REPLACE_ALL = define(
     "replace_all", False, "remove all pictures of this model that are not among those given"
 )
-_DELETE = flags.DEFINE_multi_string(
+_DELETE = define(
     "delete",
     None,
     "picture to remove: its key, or its path or URI as the manifest has it; repeat it",
+    repeat=True,
 )
-_DELETE_ITEM = flags.DEFINE_multi_string(
-    "delete_item", None, "item to remove with all its pictures; repeat it"
+_DELETE_ITEM = define(
+    "delete_item", None, "item to remove with all its pictures; repeat it", repeat=True
 )
-_SWITCH = flags.DEFINE_bool("switch", True, "let this model's pictures answer once they are whole")
+_SWITCH = define("switch", True, "let this model's pictures answer once they are whole")
 _DRY_RUN = DryRunFlag()
 flags.mark_flags_as_mutual_exclusive(["embeddings", "bulk", "delete"])
 flags.mark_flags_as_mutual_exclusive(["embeddings", "bulk", "delete_item"])
@@ -67,27 +51,24 @@ flags.mark_flags_as_mutual_exclusive(["embeddings", "bulk", "delete_item"])
 def main() -> None:
     """Fills the index, or removes from it, and says what was done."""
     if _DELETE.value or _DELETE_ITEM.value:
-        if _REPLACE_ALL.value or _SPLITS.value:
+        if _REPLACE_ALL.value or _SOURCE.is_given("splits"):
             raise UserError("--delete and --delete_item: not with --replace_all or --split")
-        remove()
-        return
-    source = IndexSource(
-        saved_model=_RUN.newest_model(),
-        prepared=_RUN.prepared,
-        splits=tuple(_SPLITS.value),
-        embeddings=Path(_EMBEDDINGS.value) if _EMBEDDINGS.value else None,
-        bulk=Path(_BULK.value) if _BULK.value else None,
-    )
+        rows = remove()
+    else:
+        source = _SOURCE.config(saved_model=_RUN.newest_model(), prepared=_RUN.prepared)
+        rows = plan(source) if _DRY_RUN.is_given else fill(source)
     if _DRY_RUN.is_given:
-        tell_plan(source)
-        return
+        print_summary([*rows, NOTHING_WRITTEN])
+    else:
+        service = ("Service", "one that runs on a file shows this after a restart")
+        print_summary([*rows, service, ("Next", command("tools/serve_search.py", **_RUN.again))])
+
+
+def fill(source: IndexSource) -> list[tuple[str, object]]:
+    """Fills the index; returns what was done."""
     with _RUN.index() as index:
         done = fill_index(
-            index,
-            source,
-            _SETTINGS.settings(),
-            replace_all=_REPLACE_ALL.value,
-            switch=_SWITCH.value,
+            index, source, _SETTINGS.config(), replace_all=_REPLACE_ALL.value, switch=_SWITCH.value
         )
     if done.unknown:
         logging.warning(
@@ -95,65 +76,47 @@ def main() -> None:
             "finds them, but worse than those it was trained on; train it anew with them",
             ", ".join(done.unknown),
         )
-    tell_end(
-        [
-            (
-                "Index",
-                f"model {done.version.model[:16]}, {counted(done.version.pictures, 'picture')} in "
-                f"{counted(len(done.version.verticals), 'vertical')}; {done.upserted:,} written, "
-                f"{done.deleted:,} removed, {done.invalid:,} without embedding",
-            ),
-            ("Answers", "yes" if done.switched else "no, call without --noswitch"),
-            ("Service", "one that runs on a file shows this after a restart"),
-            ("Next", command("tools/serve_search.py", **_RUN.again)),
-        ]
-    )
+    version = done.version
+    return [
+        (
+            "Index",
+            f"model {version.model[:16]}, {counted(version.pictures, 'picture')} in "
+            f"{counted(len(version.verticals), 'vertical')}; {done.upserted:,} written, "
+            f"{done.deleted:,} removed, {done.invalid:,} without embedding",
+        ),
+        ("Answers", "yes" if done.switched else "no, call without --noswitch"),
+    ]
 
 
-def remove() -> None:
-    """Removes what is named from the pictures that answer."""
+def remove() -> list[tuple[str, object]]:
+    """Removes what is named from the pictures that answer; returns what was, or would be, done."""
     with _RUN.filled_index(to_write=not _DRY_RUN.is_given) as index:
         version = index.current()
         if version is None:
             raise UserError(f"{_RUN.index_uri}: no version of the index is whole; fill it first")
         keys = named_keys(index, version, _DELETE.value or [], _DELETE_ITEM.value or [])
         if _DRY_RUN.is_given:
-            tell_end(
-                [
-                    ("Pictures", f"{len(keys):,} of {version.pictures:,} would be removed"),
-                    NOTHING_WRITTEN,
-                ]
-            )
-            return
+            return [("Pictures", f"{len(keys):,} of {version.pictures:,} would be removed")]
         version = remove_pictures(index, version, keys)
-    tell_end(
-        [
-            ("Index", f"{counted(len(keys), 'picture')} removed, {version.pictures:,} left"),
-            ("Service", "one that runs on a file shows this after a restart"),
-            ("Next", command("tools/serve_search.py", **_RUN.again)),
-        ]
-    )
+    return [("Index", f"{counted(len(keys), 'picture')} removed, {version.pictures:,} left")]
 
 
-def tell_plan(source: IndexSource) -> None:
-    """Says what would be done."""
+def plan(source: IndexSource) -> list[tuple[str, object]]:
+    """Returns what would be done."""
     with _RUN.index_if_there() as index:
-        plan = plan_index(index, source, replace_all=_REPLACE_ALL.value)
-    if plan.answers:
+        found = plan_index(index, source, replace_all=_REPLACE_ALL.value)
+    if found.answers:
         answers = "answers now and would afterwards"
     else:
         answers = "would answer" if _SWITCH.value else "would not answer, by --noswitch"
-    tell_end(
-        [
-            ("Index", f"{_RUN.index_uri}, {'there' if index else 'would be made'}"),
-            ("Model", f"{plan.model[:16]}, {answers}"),
-            (
-                "Pictures",
-                f"{plan.pictures:,}, {plan.new:,} of them new; {plan.removed:,} would be removed",
-            ),
-            NOTHING_WRITTEN,
-        ]
-    )
+    return [
+        ("Index", f"{_RUN.index_uri}, {'there' if index else 'would be made'}"),
+        ("Model", f"{found.model[:16]}, {answers}"),
+        (
+            "Pictures",
+            f"{found.pictures:,}, {found.new:,} of them new; {found.removed:,} would be removed",
+        ),
+    ]
 
 
 if __name__ == "__main__":

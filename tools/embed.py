@@ -14,12 +14,10 @@ Where one machine is not enough, the same work is an Apache Beam pipeline:
 Its workers need this package, and must see pictures, model and output under the same names.
 """
 
-from __future__ import annotations
-
 from apparel_embed.cli import app
-from apparel_embed.cli.dry_run_flags import DryRunFlag
 from apparel_embed.cli.embed_flags import EmbedFlags
-from apparel_embed.cli.ending import NOTHING_WRITTEN, tell_end
+from apparel_embed.cli.ending import NOTHING_WRITTEN, print_summary
+from apparel_embed.cli.shared_flags import DryRunFlag
 from apparel_embed.inference.bulk import REJECTS_FILE
 
 _EMBED = EmbedFlags()
@@ -29,14 +27,14 @@ _DRY_RUN = DryRunFlag()
 def main() -> None:
     """Embeds the pictures and says where the embeddings are."""
     if _DRY_RUN.is_given:
-        tell_end([("Embeddings", _EMBED.plan()), NOTHING_WRITTEN])
+        print_summary([("Embeddings", _EMBED.plan()), NOTHING_WRITTEN])
         return
     output, found = _EMBED.run()
     rows = [("Embeddings", f"{output} ({found['embedded']} pictures, {found['dim']} dimensions)")]
     if found["rejected"]:
         rows.append(("Rejected", f"{found['rejected']} pictures, see {output}/{REJECTS_FILE}"))
     first = f"{output}/{found['shards'][0]['file']}"
-    tell_end([*rows, ("Next", f"pyarrow.parquet.read_table({first!r})")])
+    print_summary([*rows, ("Next", f"pyarrow.parquet.read_table({first!r})")])
 
 
 if __name__ == "__main__":

@@ -7,87 +7,67 @@ Writes <run_dir>/evaluation/summary.json, the same as a table, each model's embe
 the worst queries and the Embedding Projector, is in <run_dir>/summaries.
 """
 
-from __future__ import annotations
-
-from absl import flags
-
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import command, tell_end
-from apparel_embed.cli.evaluation_flags import (
-    bootstrap_seed_flag,
-    measure_speed_flag,
-    split_flag,
-)
-from apparel_embed.cli.model_flags import InitWeightsFlag
+from apparel_embed.cli.define import EVALUATION, ConfigFlags, define, define_seed
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
-from apparel_embed.cli.serving_flags import vertical_head_flag
+from apparel_embed.cli.training_flags import init_weights_flag
 from apparel_embed.report.build import PAGE_FILE
-from apparel_embed.runs.stages.serving import (
-    VERTICAL_HEAD,
-    latest_saved_model,
-    vertical_head_stage,
-)
+from apparel_embed.runs.config import PipelineConfig
+from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, TABLES_FILE, Models, evaluation_stage
+from apparel_embed.runs.stages.registry import STAGES
+from apparel_embed.runs.stages.report import report_stage
+from apparel_embed.runs.stages.saved_model import latest_saved_model
+from apparel_embed.runs.stages.specialist import single_specialists
 from apparel_embed.runs.stages.summaries import summaries_stage
-from apparel_embed.runs.stages.training import (
-    COMBINED,
-    STUDENT,
-    SUMMARY_FILE,
-    TABLES_FILE,
-    evaluation_stage,
-    report_stage,
-    single_specialists,
-)
+from apparel_embed.runs.stages.vertical_head import vertical_head_stage
+from apparel_embed.runs.walk import Run, shown_in_report
 from apparel_embed.serving.versions import SAVED_MODEL
-from apparel_embed.store.record import find_stage
+from apparel_embed.store.names import COMBINED, STUDENT, VERTICAL_HEAD
 
 _RUN = RunFlags()
 _SPECIALISTS = SpecialistsFlag()
-_COMBINED = flags.DEFINE_string(
-    "combined", COMBINED, "stage of the triplet model on all verticals, or none"
-)
-_STUDENT = flags.DEFINE_string("student", STUDENT, "stage of the student, or none")
-_SPLIT = split_flag()
-_SEED = bootstrap_seed_flag()
-_INIT_WEIGHTS = InitWeightsFlag()
-_MEASURE_SPEED = measure_speed_flag()
-_VERTICAL_HEAD = vertical_head_flag()
+_COMBINED = define("combined", COMBINED, "stage of the triplet model on all verticals, or none")
+_STUDENT = define("student", STUDENT, "stage of the student, or none")
+_PIPELINE = ConfigFlags(PipelineConfig, only=("split", "measure_speed", "vertical_head"))
+_SEED = define_seed("the bootstrap", group=EVALUATION)
+_INIT_WEIGHTS = init_weights_flag()
 
 
 def main() -> None:
     """Evaluates, prints the tables, and writes the report."""
-    dataset = _RUN.dataset()
-    models = {
-        "specialists": single_specialists(_RUN.run_dir, dataset.verticals),
-        "grouped": _SPECIALISTS.stages(_RUN),
-        "combined": _RUN.stage(_COMBINED.value),
-        "student": _RUN.stage(_STUDENT.value),
-    }
-    student, head = models["student"], None
-    wanted = _VERTICAL_HEAD.value
-    if not _VERTICAL_HEAD.present:
-        wanted = find_stage(_RUN.run_dir / VERTICAL_HEAD) is not None
-    if student and wanted:
-        head = vertical_head_stage(_RUN.run_dir, dataset, student)
+    given = _PIPELINE.values()
+    run, head = Run(_RUN.run_dir, _RUN.dataset()), None
+    models = Models(
+        specialists=single_specialists(run),
+        grouped=_SPECIALISTS.stages(_RUN),
+        combined=_RUN.stage(_COMBINED.value),
+        student=_RUN.stage(_STUDENT.value),
+    )
+    wanted = given["vertical_head"]
+    if not _PIPELINE.is_given("vertical_head"):
+        wanted = run.find(VERTICAL_HEAD) is not None
+    if models.student and wanted:
+        head = vertical_head_stage(run, models.student)
     stage = evaluation_stage(
-        _RUN.run_dir,
-        dataset,
-        split=_SPLIT.value,
-        **models,
+        run,
+        models,
+        split=given["split"],
         init_weights=_INIT_WEIGHTS.value,
         seed=_SEED.value,
         vertical_head=head,
     )
     report = report_stage(
-        _RUN.run_dir,
-        dataset,
+        run,
         stage,
-        **models,
+        models,
         export=latest_saved_model(_RUN.run_dir / SAVED_MODEL),
-        measure_speed=_MEASURE_SPEED.value,
+        shown=shown_in_report(run, STAGES),
+        measure_speed=given["measure_speed"],
     )
-    summaries_stage(_RUN.run_dir, dataset, stage)
+    summaries_stage(run, stage)
     print((stage.directory / TABLES_FILE).read_text("utf-8"))
-    tell_end(
+    print_summary(
         [
             ("Summary", stage.directory / SUMMARY_FILE),
             ("Embeddings", stage.directory / "embeddings"),

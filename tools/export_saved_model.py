@@ -10,47 +10,41 @@ before stays. With --serving_kit a directory is written that serves it by Tensor
 Serving.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
-from absl import flags
-
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import command, tell_end
+from apparel_embed.cli.define import SERVED, ConfigFlags, define
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
-from apparel_embed.runs.stages.serving import (
-    export_stage,
-    routing_sentence,
-    serving_kit,
-    vertical_head_stage,
-)
-from apparel_embed.runs.stages.training import STUDENT
+from apparel_embed.runs.config import PipelineConfig
+from apparel_embed.runs.stages.saved_model import export_stage, serving_kit
+from apparel_embed.runs.stages.vertical_head import vertical_head_stage
+from apparel_embed.runs.walk import Run
+from apparel_embed.serving.saved_model import ExportConfig
+from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 
 _RUN = RunFlags()
-_STAGE = flags.DEFINE_string("stage", STUDENT, "stage whose model to export")
-_OUTPUT = flags.DEFINE_string(
+_STAGE = define("stage", STUDENT, "stage whose model to export")
+_OUTPUT = define(
     "output",
     None,
     "directory of the versions; by default <run_dir>/saved_model, of a stage other than the "
     "student <run_dir>/saved_model-<stage>, which no server polls",
 )
-_SERVING_KIT = flags.DEFINE_string(
+_SERVING_KIT = define(
     "serving_kit", None, "directory to write that serves the model by TensorFlow Serving, or none"
 )
-_VERTICAL_HEAD = vertical_head_flag()
-_EXPORT = ExportFlags()
+_PIPELINE = ConfigFlags(PipelineConfig, only=("vertical_head",))
+_EXPORT = ConfigFlags(ExportConfig, SERVED)
 
 
 def main() -> None:
     """Exports the model and says where it is."""
-    dataset, model = _RUN.dataset(), open_stage(_RUN.run_dir / _STAGE.value)
-    head = vertical_head_stage(_RUN.run_dir, dataset, model) if _VERTICAL_HEAD.value else None
+    run, model = Run(_RUN.run_dir, _RUN.dataset()), open_stage(_RUN.run_dir / _STAGE.value)
+    head = vertical_head_stage(run, model) if _PIPELINE.values()["vertical_head"] else None
     stage = export_stage(
-        _RUN.run_dir,
-        dataset,
+        run,
         model,
         _EXPORT.config(),
         vertical_head=head,
@@ -59,12 +53,12 @@ def main() -> None:
     saved_model = stage.directory
     rows: list[tuple[str, object]] = [("SavedModel", saved_model)]
     if head:
-        rows.append(("Routing", routing_sentence(head)))
+        rows.append(("Routing", head.result["searches"]))
     if _SERVING_KIT.value:
         serving_kit(stage, Path(_SERVING_KIT.value))
         rows.append(("Serving kit", Path(_SERVING_KIT.value) / "README.md"))
     ask = f"{command('tools/query_server.py', saved_model=saved_model)} --images=<picture>"
-    tell_end([*rows, ("Next", ask)])
+    print_summary([*rows, ("Next", ask)])
 
 
 if __name__ == "__main__":

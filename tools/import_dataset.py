@@ -24,15 +24,12 @@ published ones. What is wrong is told with the dataset's own file and row, and t
 written.
 """
 
-from __future__ import annotations
-
 from absl import logging
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import command, tell_end
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.import_flags import ImportFlags
-from apparel_embed.data.importers.importing import import_dataset
-from apparel_embed.data.importers.summary import render_counts
+from apparel_embed.data.importers.importing import import_dataset, render_counts
 
 _IMPORT = ImportFlags()
 
@@ -49,7 +46,7 @@ def main() -> None:
     print(render_counts(result.table))
     manifest, health = _IMPORT.output, _IMPORT.output.parent / "health"
     inspect, run = "tools/inspect_dataset.py", "tools/run_pipeline.py"
-    tell_end(
+    print_summary(
         [
             ("Manifest", f"{_IMPORT.output} ({result.table.num_rows:,} rows)"),
             ("Next", command(inspect, manifest=manifest, output=health)),

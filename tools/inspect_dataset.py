@@ -10,39 +10,36 @@ looks at the table alone, `--sample=N` opens N pictures of a large set. For chec
 `--fail_on=error` ends with status 2 if there is an error.
 """
 
-from __future__ import annotations
-
-import shlex
 import sys
 from pathlib import Path
 
-from absl import flags
 from rich.console import Console
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import tell_end
-from apparel_embed.cli.inspect_flags import InspectFlags
-from apparel_embed.cli.machine_flags import ProcessesFlag
+from apparel_embed.cli.define import ConfigFlags, define
+from apparel_embed.cli.ending import command, print_summary
+from apparel_embed.cli.shared_flags import ProcessesFlag
+from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.findings import ERROR, WARNING
 from apparel_embed.data.inspection.inspect import inspect
 from apparel_embed.report.inspection import PAGE_FILE, check_output, write_inspection
 from apparel_embed.report.inspection_text import print_inspection
 
-_MANIFEST = flags.DEFINE_string("manifest", None, "manifest, CSV or Parquet", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "directory for the report", required=True)
-_INSPECT = InspectFlags()
+_MANIFEST = define("manifest", None, "manifest, CSV or Parquet", required=True)
+_OUTPUT = define("output", None, "directory for the report", required=True)
+_INSPECT = ConfigFlags(InspectConfig)
 _PROCESSES = ProcessesFlag()
-_FAIL_ON = flags.DEFINE_enum(
+_FAIL_ON = define(
     "fail_on",
     "never",
-    [ERROR, WARNING, "never"],
     "least severity of a finding that makes the binary end with status 2",
+    choices=(ERROR, WARNING, "never"),
 )
 
 
 def main() -> None:
     """Inspects the dataset, writes the report, and prints what was found."""
-    config = _INSPECT.config(Path(_MANIFEST.value))
+    config = _INSPECT.config(manifest=Path(_MANIFEST.value))
     output = Path(_OUTPUT.value)
     # To open all pictures may take hours.
     check_output(output)
@@ -51,13 +48,8 @@ def main() -> None:
     # Where nobody watches there is no width to fit.
     console = Console() if sys.stdout.isatty() else Console(width=120)
     print_inspection(inspection, console)
-    run = f"python tools/run_pipeline.py --manifest={shlex.quote(_MANIFEST.value)}"
-    tell_end(
-        [
-            ("Report", output / PAGE_FILE),
-            ("Next", f"{run} --run_dir=runs/mine"),
-        ]
-    )
+    run = command("tools/run_pipeline.py", manifest=_MANIFEST.value, run_dir="runs/mine")
+    print_summary([("Report", output / PAGE_FILE), ("Next", run)])
     if _FAIL_ON.value != "never" and inspection.has_finding(_FAIL_ON.value):
         sys.exit(2)
 

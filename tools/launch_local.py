@@ -9,18 +9,16 @@ alone writes to the run directory. If one fails, all are ended. docs/kubernetes/
 the same on a cluster.
 """
 
-from __future__ import annotations
-
 import functools
 import sys
 
 from apparel_embed.cli import app
-from apparel_embed.cli.define import define_number
+from apparel_embed.cli.define import define
 from apparel_embed.common.errors import UserError
 from apparel_embed.runs.launch import launch_local
 
-_WORKERS = define_number("workers", 2, "processes to start", 1, 64)
-_GRACE_SECONDS = define_number(
+_WORKERS = define("workers", 2, "processes to start", 1, 64)
+_GRACE_SECONDS = define(
     "grace_seconds",
     10.0,
     "how long the others may take to end when one has failed, before they are killed, in seconds",

@@ -8,20 +8,17 @@ draws 4,600 pictures of 920 items in 8 verticals, in less than a minute on two c
       --synthetic_train_items=8 --synthetic_val_items=2 --synthetic_test_items=4
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
-from absl import flags
-
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import command, tell_end
-from apparel_embed.cli.machine_flags import ProcessesFlag
-from apparel_embed.cli.synthetic_flags import SyntheticFlags
+from apparel_embed.cli.data_flags import synthetic_flags
+from apparel_embed.cli.define import define
+from apparel_embed.cli.ending import command, print_summary
+from apparel_embed.cli.shared_flags import ProcessesFlag
 from apparel_embed.data.synthetic.generate import generate
 
-_OUTPUT = flags.DEFINE_string("output", None, "directory to make", required=True)
-_SYNTHETIC = SyntheticFlags()
+_OUTPUT = define("output", None, "directory to make", required=True)
+_SYNTHETIC = synthetic_flags()
 _PROCESSES = ProcessesFlag()
 
 
@@ -31,7 +28,7 @@ def main() -> None:
     if result.skipped:
         print("The dataset is there already, drawn with the same settings; nothing to do.")
     prepare = {"manifest": result.manifest, "output": "data/prepared"}
-    tell_end(
+    print_summary(
         [
             ("Manifest", f"{result.manifest} ({result.pictures} pictures)"),
             ("Have a look", result.contact_sheet),

@@ -9,21 +9,17 @@ unlabelled `item_id` may be empty. Pictures that cannot be used are listed in re
 rest go on. Stopped half-way, the same command goes on where it was.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
-
-from absl import flags
 
 from apparel_embed.cli import app
 from apparel_embed.cli.data_flags import PrepareFlags
-from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import NOTHING_WRITTEN, command, tell_end
-from apparel_embed.cli.machine_flags import ProcessesFlag
+from apparel_embed.cli.define import define
+from apparel_embed.cli.ending import NOTHING_WRITTEN, command, print_summary
+from apparel_embed.cli.shared_flags import DryRunFlag, ProcessesFlag
 from apparel_embed.data.prepare import plan_prepare, prepare
 
-_MANIFEST = flags.DEFINE_string("manifest", None, "manifest, CSV or Parquet", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "directory to make", required=True)
+_MANIFEST = define("manifest", None, "manifest, CSV or Parquet", required=True)
+_OUTPUT = define("output", None, "directory to make", required=True)
 _PREPARE = PrepareFlags()
 _PROCESSES = ProcessesFlag()
 _DRY_RUN = DryRunFlag()
@@ -35,7 +31,9 @@ def main() -> None:
     if _DRY_RUN.is_given:
         found = plan_prepare(config)
         pictures = f"{len(found.dataset):,} pictures, {found.todo:,} to prepare"
-        tell_end([("Prepared", f"{_OUTPUT.value}: {found.state} ({pictures})"), NOTHING_WRITTEN])
+        print_summary(
+            [("Prepared", f"{_OUTPUT.value}: {found.state} ({pictures})"), NOTHING_WRITTEN]
+        )
         return
     dataset = prepare(config, processes=_PROCESSES.value)
     for vertical, splits in dataset.info["counts"].items():
@@ -43,7 +41,7 @@ def main() -> None:
     given = {"run_dir": "runs/mine", "prepared": dataset.directory}
     train = "tools/train_specialist.py"
     rejected = f"{len(dataset)} pictures, {dataset.reject_count} rejected"
-    tell_end(
+    print_summary(
         [
             ("Prepared", f"{dataset.directory} ({rejected})"),
             ("Next", command(train, **given, verticals="all", stage="combined-start")),

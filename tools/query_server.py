@@ -8,34 +8,21 @@ shows (of a model with a vertical head) and the embedding. A file that cannot be
 the end, with status 1; the others are answered.
 """
 
-from __future__ import annotations
-
 from absl import flags
 
 from apparel_embed.cli import app
-from apparel_embed.cli.define import define_number
+from apparel_embed.cli.define import ConfigFlags, define
 from apparel_embed.common.errors import UserError
 from apparel_embed.serving.client import Client, ClientConfig
 from apparel_embed.serving.local import LocalModel
 from apparel_embed.serving.query import answer_lines, read_pictures
 
-_DEFAULT = ClientConfig()
-_ADDRESS = flags.DEFINE_string(
-    "address", None, "of a server: host:port for gRPC, http://host:port for REST"
-)
-_SAVED_MODEL = flags.DEFINE_string(
+_ADDRESS = define("address", None, "of a server: host:port for gRPC, http://host:port for REST")
+_SAVED_MODEL = define(
     "saved_model", None, "directory of a version, to be loaded here instead of asking a server"
 )
-_IMAGES = flags.DEFINE_list("images", None, "comma-separated paths of pictures", required=True)
-_MODEL_NAME = flags.DEFINE_string(
-    "model_name", _DEFAULT.model_name, "by which the server knows the model"
-)
-_VERSION = define_number("version", None, "version of the model; by default the newest", 1)
-_DEADLINE = define_number("deadline", _DEFAULT.deadline, "seconds to wait for an answer", 0.001)
-_ATTEMPTS = define_number(
-    "attempts", _DEFAULT.attempts, "how often a server that is unavailable is asked", 1, 5
-)
-_SECURE = flags.DEFINE_bool("secure", False, "encrypt gRPC; for REST give an https:// address")
+_IMAGES = define("images", None, "comma-separated paths of pictures", kind=tuple, required=True)
+_CLIENT = ConfigFlags(ClientConfig, without=("batch_size", "batch_bytes"))
 flags.register_multi_flags_validator(
     ["address", "saved_model"],
     lambda values: bool(values["address"]) != bool(values["saved_model"]),
@@ -49,17 +36,9 @@ def main() -> None:
     if not pictures:
         raise UserError("; ".join(failures))
     if _SAVED_MODEL.value:
-        model = LocalModel(_SAVED_MODEL.value)
-        lines = answer_lines(pictures, model)
+        lines = answer_lines(pictures, LocalModel(_SAVED_MODEL.value))
     else:
-        config = ClientConfig(
-            model_name=_MODEL_NAME.value,
-            version=_VERSION.value,
-            deadline=_DEADLINE.value,
-            attempts=_ATTEMPTS.value,
-            secure=_SECURE.value,
-        )
-        with Client(_ADDRESS.value, config) as client:
+        with Client(_ADDRESS.value, _CLIENT.config()) as client:
             lines = answer_lines(pictures, client)
     print("\n".join(lines))
     if failures:

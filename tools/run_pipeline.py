@@ -15,126 +15,63 @@ trainings start from the models of an earlier run, e.g. one on more, but noisy p
 tells what is finished and what would be done.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
-from absl import flags
-
 from apparel_embed.cli import app
-from apparel_embed.cli.data_flags import PrepareFlags
-from apparel_embed.cli.define import define_number
-from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import command, tell_end
-from apparel_embed.cli.evaluation_flags import measure_speed_flag, split_flag
+from apparel_embed.cli.data_flags import PrepareFlags, synthetic_flags
+from apparel_embed.cli.define import SERVED, ConfigFlags, define
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.grouping_flags import GroupingFlags
-from apparel_embed.cli.machine_flags import ProcessesFlag
-from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlag
-from apparel_embed.cli.serving_flags import ExportFlags, vertical_head_flag
-from apparel_embed.cli.synthetic_flags import SyntheticFlags
-from apparel_embed.cli.target_flags import (
-    SpecialistStartFlag,
-    StudentStartFlag,
-    TargetFlags,
-)
+from apparel_embed.cli.shared_flags import DryRunFlag, ProcessesFlag
+from apparel_embed.cli.target_flags import TargetFlags, specialist_start_flag, student_start_flag
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
 from apparel_embed.common.cluster import read_cluster
 from apparel_embed.common.files import read_json
 from apparel_embed.evaluation.deployment import COMBINED, model_to_deploy
 from apparel_embed.report.build import PAGE_FILE
+from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.expected_time import expected_time
-from apparel_embed.runs.pipeline import PipelineConfig, plan_pipeline, run_pipeline
-from apparel_embed.runs.stages.training import SUMMARY_FILE, TABLES_FILE
-from apparel_embed.training.readiness import JOIN, SMALL_VERTICALS
+from apparel_embed.runs.pipeline import plan_pipeline, run_pipeline
+from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, TABLES_FILE
+from apparel_embed.serving.saved_model import ExportConfig
 
 _RUN = RunFlag()
-_MANIFEST = flags.DEFINE_string(
+_MANIFEST = define(
     "manifest", None, "manifest, CSV or Parquet; without one, synthetic garments are drawn"
 )
 _GROUPING = GroupingFlags()
-_SINGLE_SPECIALISTS = flags.DEFINE_bool(
-    "single_specialists",
-    True,
-    "train one specialist per vertical, to teach and to compare with, whatever the groups",
-)
-_SMALL_VERTICALS = flags.DEFINE_enum(
-    "small_verticals",
-    JOIN,
-    list(SMALL_VERTICALS),
-    "what becomes of verticals with fewer than two items to train on: "
-    + "; ".join(f"{name}, {what}" for name, what in SMALL_VERTICALS.items()),
-)
-_COMBINED_STEPS = define_number(
-    "combined_steps",
-    450,
-    "training steps of the combined model for each vertical, before specialists and student start "
-    "from it; the combined model that they are compared with then goes on for as many steps as "
-    "all of them take",
-    1,
-)
-_COMBINED_LEARNING_RATE = define_number(
-    "combined_learning_rate",
-    None,
-    "learning rate of the combined model at its peak; by default that of specialists",
-    0.0,
-    10.0,
-)
-_COMBINED_SEEDS = define_number(
-    "combined_seeds",
-    1,
-    "combined models, alike but for their seeds, that teach the student beside specialists",
-    1,
-    100,
-)
-_SPECIALIST_START = SpecialistStartFlag()
+_PIPELINE = ConfigFlags(PipelineConfig)
+_SPECIALIST_START = specialist_start_flag()
 _TARGETS = TargetFlags()
-_STUDENT_START = StudentStartFlag()
-_SPLIT = split_flag()
-_MEASURE_SPEED = measure_speed_flag()
-_VERTICAL_HEAD = vertical_head_flag()
-_EXPORT = ExportFlags()
+_STUDENT_START = student_start_flag()
+_EXPORT = ConfigFlags(ExportConfig, SERVED)
 _PROCESSES = ProcessesFlag()
-_REDO_FROM = flags.DEFINE_list(
-    "redo_from",
-    [],
-    "stages to make anew, with all that was made from them; the old ones are kept in "
-    "<run_dir>/replaced/<number>",
-)
 _DRY_RUN = DryRunFlag()
-_SYNTHETIC = SyntheticFlags()
+_SYNTHETIC = synthetic_flags()
 _PREPARE = PrepareFlags()
-_MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
-_SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
-_STUDENT = StudentFlags(_MODEL, _TRAINING)
+_SPECIALIST = SpecialistFlags(_TRAINING)
+_STUDENT = StudentFlags(_TRAINING)
 
 
 def main() -> None:
     """Runs the pipeline and says what came of it."""
     run_dir = _RUN.run_dir
-    config = PipelineConfig(
+    init_from = _TRAINING.init_from
+    config = _PIPELINE.config(
         run_dir=run_dir,
         synthetic=None if _MANIFEST.value else _SYNTHETIC.config(),
         prepare=_PREPARE.config(Path(_MANIFEST.value or ""), run_dir / "prepared"),
         specialist=_SPECIALIST.config(),
         student=_STUDENT.config(),
         grouping=_GROUPING.config(),
-        combined_steps=_COMBINED_STEPS.value,
-        combined_learning_rate=_COMBINED_LEARNING_RATE.value,
-        combined_seeds=_COMBINED_SEEDS.value,
-        small_verticals=_SMALL_VERTICALS.value,
-        single_specialists=_SINGLE_SPECIALISTS.value,
-        specialists_start_from_combined=_SPECIALIST_START.from_combined(_MODEL.init_from),
+        specialists_start_from_combined=_SPECIALIST_START.from_combined(init_from),
         align_to=_TARGETS.align_to,
-        targets=_TARGETS.config(_MODEL.config().embedding_dim, _TRAINING.seed),
-        start_from_combined=_STUDENT_START.from_combined(_MODEL.init_from),
-        split=_SPLIT.value,
+        targets=_TARGETS.config(_TRAINING.embedding_dim, _TRAINING.seed),
+        start_from_combined=_STUDENT_START.from_combined(init_from),
         processes=_PROCESSES.value,
-        measure_speed=_MEASURE_SPEED.value,
-        vertical_head=_VERTICAL_HEAD.value,
         export=_EXPORT.config(),
-        redo_from=tuple(_REDO_FROM.value),
     )
     if _DRY_RUN.is_given:
         _tell_plan(config)
@@ -146,8 +83,8 @@ def main() -> None:
         rows = _measured(run_dir, result.evaluation.directory)
         rows.append(("Report", result.report.directory / PAGE_FILE))
     else:
-        rows = [("Measured", f"nothing: split {_SPLIT.value} answers no query")]
-    tell_end(
+        rows = [("Measured", f"nothing: split {config.split} answers no query")]
+    print_summary(
         [
             *rows,
             ("SavedModel", f"{result.saved_model} (the student)"),
@@ -164,7 +101,7 @@ def _tell_plan(config: PipelineConfig) -> None:
     plan.refuse()
     time = ""
     # With other processes a step would have to wait for theirs.
-    if _MEASURE_SPEED.value and read_cluster() is None:
+    if config.measure_speed and read_cluster() is None:
         _TRAINING.start()
         time = expected_time(plan.work, config.specialist, config.student, plan.train_pictures)
     print(plan.render(time))

@@ -8,15 +8,11 @@ exported with --vertical_head and is as sure as has been measured to be enough; 
 that is.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
-from absl import flags
-
 from apparel_embed.cli import app
-from apparel_embed.cli.define import define_number
-from apparel_embed.cli.ending import command, tell_end
+from apparel_embed.cli.define import define
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.search_flags import SearchRunFlags, SourceFlags
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.server import open_searcher
@@ -24,22 +20,19 @@ from apparel_embed.search.shell import search_file, table_of
 
 _RUN = SearchRunFlags()
 _SOURCES = SourceFlags(_RUN)
-_PICTURE = flags.DEFINE_string(
-    "picture", None, "file of the picture to search by, of any format", required=True
-)
-_BOX = flags.DEFINE_string(
+_PICTURE = define("picture", None, "file of the picture to search by, of any format", required=True)
+_BOX = define(
     "box", "", "where the garment is: x_min,y_min,x_max,y_max in pixels of the upright picture"
 )
-_VERTICAL = flags.DEFINE_string(
-    "vertical", None, "vertical to search in; by default what --all_verticals says"
-)
-_ALL_VERTICALS = flags.DEFINE_bool(
+_VERTICAL = define("vertical", None, "vertical to search in; by default what --all_verticals says")
+_ALL_VERTICALS = define(
     "all_verticals",
     None,
     "search in all verticals; --noall_verticals: in the one that the model predicts; by default in "
     "that one if the model is sure enough, as measured when its vertical head was trained",
+    kind=bool,
 )
-_K = define_number("k", 10, "items to find", 1, 100)
+_K = define("k", 10, "items to find", 1, 100)
 
 
 def main() -> None:
@@ -55,7 +48,7 @@ def main() -> None:
             _ALL_VERTICALS.value,
         )
     print(table_of(found))
-    tell_end([("Next", command("tools/serve_search.py", **_RUN.again))])
+    print_summary([("Next", command("tools/serve_search.py", **_RUN.again))])
 
 
 if __name__ == "__main__":

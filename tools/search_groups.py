@@ -9,49 +9,38 @@ accepted or not. Called again after an interruption it goes on where it was; no 
 twice, also not by tools/run_pipeline.py with the same flags.
 """
 
-from __future__ import annotations
-
 from apparel_embed.cli import app
-from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import command, tell_end
+from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.grouping_flags import GroupingFlags
-from apparel_embed.cli.model_flags import ModelFlags
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.cli.target_flags import SpecialistStartFlag
+from apparel_embed.cli.shared_flags import DryRunFlag
+from apparel_embed.cli.target_flags import specialist_start_flag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
 from apparel_embed.common.files import read_json
 from apparel_embed.grouping.table import render_search
-from apparel_embed.runs.plan import StagePlan
-from apparel_embed.runs.stages.grouping import GROUPS_FILE, grouping_stage, plan_grouping
+from apparel_embed.runs.stages.grouping import GROUPS_FILE, grouping_stage
 
 _RUN = RunFlags()
 _GROUPING = GroupingFlags(default="affinity")
-_START = SpecialistStartFlag()
+_START = specialist_start_flag()
 _DRY_RUN = DryRunFlag()
-_MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
-_SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
+_SPECIALIST = SpecialistFlags(_TRAINING)
 
 
 def main() -> None:
     """Searches, and says what was found."""
     search, training = _GROUPING.config(), _SPECIALIST.config()
-    start = _START.stage(_RUN, _MODEL.init_from)
-    if _DRY_RUN.is_given:
-        dataset = _RUN.dataset()
-        plan = StagePlan(_RUN.run_dir).of(dataset)
-        plan_grouping(plan, _RUN.run_dir, dataset, search, training, start)
-        print(plan.render())
+    start = _START.stage(_RUN, _TRAINING.init_from)
+    if not _DRY_RUN.is_given:
+        _TRAINING.start()
+    run = _DRY_RUN.run(_RUN.run_dir, _RUN.dataset())
+    stage = grouping_stage(run, search, training, start)
+    if _DRY_RUN.has_told():
         return
-    _TRAINING.start()
-    stage = grouping_stage(_RUN.run_dir, _RUN.dataset(), search, training, start)
-    print(render_search(read_json(stage.directory / GROUPS_FILE)))
-    tell_end(
-        [
-            ("Groups", stage.directory / GROUPS_FILE),
-            ("Next", command("tools/export_targets.py", **_RUN.again)),
-        ]
-    )
+    groups = stage.directory / GROUPS_FILE
+    print(render_search(read_json(groups)))
+    print_summary([("Groups", groups), ("Next", command("tools/export_targets.py", **_RUN.again))])
 
 
 if __name__ == "__main__":

@@ -7,23 +7,18 @@ Fill the index first, with tools/build_index.py. /openapi.json describes the int
 /readyz are for probes, /metrics for Prometheus; every request is a line of JSON on stderr.
 """
 
-from __future__ import annotations
-
-from absl import flags
-
 from apparel_embed.cli import app
-from apparel_embed.cli.define import define_number
-from apparel_embed.cli.search_flags import SearchRunFlags, SourceFlags
-from apparel_embed.cli.service_flags import LimitFlags
+from apparel_embed.cli.define import define
+from apparel_embed.cli.search_flags import LimitFlags, SearchRunFlags, SourceFlags
 from apparel_embed.search.server import make_service, serve
 
 _RUN = SearchRunFlags()
 _SOURCES = SourceFlags(_RUN)
 _LIMITS = LimitFlags()
-_HOST = flags.DEFINE_string(
+_HOST = define(
     "host", "127.0.0.1", "address to listen on; 0.0.0.0 for all, then behind a proxy that encrypts"
 )
-_PORT = define_number("port", 8080, "port to listen on, 0 for any that is free", 0, 65535)
+_PORT = define("port", 8080, "port to listen on, 0 for any that is free", 0, 65535)
 
 
 def main() -> None:

@@ -15,57 +15,43 @@ and, to compare with, for as many further steps as everything else takes:
       --verticals=all --stage=combined --specialist_steps=750
 """
 
-from __future__ import annotations
-
-from absl import flags
-
 from apparel_embed.cli import app
-from apparel_embed.cli.dry_run_flags import DryRunFlag
-from apparel_embed.cli.ending import command, rows_of_training, tell_end
-from apparel_embed.cli.model_flags import ModelFlags
+from apparel_embed.cli.define import define
+from apparel_embed.cli.ending import command, print_summary, training_rows
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.cli.target_flags import SpecialistStartFlag
+from apparel_embed.cli.shared_flags import DryRunFlag
+from apparel_embed.cli.target_flags import specialist_start_flag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
-from apparel_embed.runs.stages.training import COMBINED_START, specialist_stage
+from apparel_embed.runs.stages.specialist import specialist_stage
+from apparel_embed.store.names import COMBINED_START
 
 _RUN = RunFlags()
-_VERTICALS = flags.DEFINE_list(
-    "verticals", None, "comma-separated verticals of the group, or all", required=True
+_VERTICALS = define(
+    "verticals", None, "comma-separated verticals of the group, or all", kind=tuple, required=True
 )
-_STAGE = flags.DEFINE_string(
-    "stage", None, "name of the stage; by default specialist-<verticals joined by +>"
-)
-_START = SpecialistStartFlag()
+_STAGE = define("stage", None, "name of the stage; by default specialist-<verticals joined by +>")
+_START = specialist_start_flag()
 _DRY_RUN = DryRunFlag()
-_MODEL = ModelFlags()
 _TRAINING = TrainingFlags()
-_SPECIALIST = SpecialistFlags(_MODEL, _TRAINING)
+_SPECIALIST = SpecialistFlags(_TRAINING)
 
 
 def main() -> None:
     """Trains the specialist and says where it is."""
     if not _DRY_RUN.is_given:
         _TRAINING.start()
-    dataset = _RUN.dataset()
-    verticals = dataset.verticals if _VERTICALS.value == ["all"] else _VERTICALS.value
+    run = _DRY_RUN.run(_RUN.run_dir, _RUN.dataset())
     stage = specialist_stage(
-        _RUN.run_dir,
-        dataset,
-        verticals,
+        run,
+        run.dataset.verticals if _VERTICALS.value == ["all"] else _VERTICALS.value,
         _SPECIALIST.config(),
         _STAGE.value,
-        None if _STAGE.value == COMBINED_START else _START.stage(_RUN, _MODEL.init_from),
-        access=_DRY_RUN.access(_RUN.run_dir, dataset),
+        None if _STAGE.value == COMBINED_START else _START.stage(_RUN, _TRAINING.init_from),
     )
-    if _DRY_RUN.has_told():
-        return
-    tell_end(
-        [
-            *rows_of_training(stage),
-            ("TensorBoard", command("tensorboard", logdir=_RUN.run_dir)),
-            ("Next", command("tools/export_targets.py", **_RUN.again)),
-        ]
-    )
+    if not _DRY_RUN.has_told():
+        print_summary(
+            [*training_rows(stage), ("Next", command("tools/export_targets.py", **_RUN.again))]
+        )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Each task is measured by this module as a process of its own; no images are read
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 from apparel_embed.benchmarks.harness import Rows, measure, measure_modules, ratio
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import write_json
+from apparel_embed.common.settings import seed_setting, setting
 from apparel_embed.data.manifest import BOX_COLUMNS, RESERVED_COLUMN, hold_out, read_manifest
 from apparel_embed.data.prepared import DATASET_FILE, INDEX_FILE, SCHEMA_VERSION, PreparedDataset
 
@@ -43,24 +45,24 @@ _VERTICALS = 20
 _CHUNK = 1 << 20
 
 
-def measure_data(
-    rows: Sequence[int],
-    *,
-    pictures_per_item: int = 4,
-    boxes: bool = True,
-    rounds: int = 1,
-    directory: Path | None = None,
-    seed: int = 0,
-) -> Rows:
-    """Measures each task at each number of rows of a manifest, see `make_manifest`.
+@dataclasses.dataclass(frozen=True)
+class DataBenchmark:
+    """What to measure."""
 
-    Args:
-      rows: of the manifests, each number at least 100.
-      pictures_per_item: rows with the same item.
-      boxes: whether every row has a box.
-      rounds: how often each task is started.
-      directory: where the manifests are written, and removed again; None for the system's place.
-      seed: of the manifests.
+    rows: Sequence[int] = setting((1_000_000, 10_000_000), "rows of the manifests", 100, 10**8)
+    pictures_per_item: int = setting(4, "rows with the same item", 2, 50)
+    boxes: bool = setting(True, "give every row a box")
+    rounds: int = setting(1, "how often each is started, in turns", 1)
+    directory: Path | None = setting(
+        None,
+        "directory for the manifests, which are removed again; ten million rows take about 1.2 GB; "
+        "by default the system's place for temporary files",
+    )
+    seed: int = seed_setting("the manifests")
+
+
+def measure_data(config: DataBenchmark) -> Rows:
+    """Measures each task at each number of rows.
 
     Returns:
       Of each time, memory of its process all in all, and CPU time as a multiple of the floor's.
@@ -69,20 +71,14 @@ def measure_data(
       UserError: if the directory cannot be written to.
     """
     found: Rows = []
-    for count in rows:
-        with _directory_in(directory) as place:
-            settings = {
-                "directory": place,
-                "rows": count,
-                "pictures_per_item": pictures_per_item,
-                "boxes": boxes,
-                "seed": seed,
-            }
+    for count in config.rows:
+        with _directory_in(config.directory) as place:
+            settings = {**dataclasses.asdict(config), "rows": count, "directory": place}
             make = measure_modules("data", {"make": {"name": "make", **settings}}, 1)["make"]
             if make.why_not:
                 raise UserError(f"a manifest of {count:,} rows cannot be made: {make.why_not}")
             tasks = {name: {"name": name, **settings} for name in MEASURED}
-            times = measure_modules("data", tasks, rounds)
+            times = measure_modules("data", tasks, config.rounds)
         found += [
             {
                 "rows": count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import tempfile
 import time
@@ -13,6 +14,7 @@ import numpy as np
 from absl import logging
 
 from apparel_embed.benchmarks.harness import Rows
+from apparel_embed.common.settings import seed_setting, setting
 from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.evaluation.vectors import unit_length
 from apparel_embed.search.build import build_index
@@ -27,54 +29,43 @@ _PICTURE_SPREAD = 0.6
 _QUERY_SPREAD = 0.3
 
 
-def measure_indices(
-    settings: Sequence[IndexSettings],
-    *,
-    vectors: int,
-    dim: int,
-    queries: int,
-    k: int,
-    seed: int = 0,
-) -> Rows:
-    """Fills indices and asks each, in a file of its own that is removed afterwards.
+@dataclasses.dataclass(frozen=True)
+class IndexBenchmark:
+    """What to measure."""
 
-    Args:
-      settings: of the indices to compare.
-      vectors: images in the index, in items of 10.
-      dim: length of an embedding.
-      queries: searches, each of its own vector.
-      k: hits of a search.
-      seed: of the vectors.
+    vectors: int = setting(100_000, "in the index, in items of 10", 100)
+    dim: int = setting(64, "length of a vector", 2, 32768, flag="embedding_dim")
+    queries: int = setting(100, "searches, each of its own vector", 1)
+    k: int = setting(10, "hits of a search", 1, 100)
+    settings: Sequence[IndexSettings] = (IndexSettings(),)
+    seed: int = seed_setting("the vectors")
+
+
+def measure_indices(config: IndexBenchmark) -> Rows:
+    """Fills indices and asks each, in a file of its own that is removed afterwards.
 
     Returns:
       Of each index the seconds from the first vector to the switch; the median ms of a search in
       all verticals, and in one of 8; its size on disk; and `recall`, the share of the k nearest
       items of that vertical that are found.
     """
-    embeddings, asked = synthetic_embeddings(vectors, dim, queries, seed)
-    exact = _nearest_items(embeddings, asked, k)
-    return [_measure(one, embeddings, asked, exact, k) for one in settings]
+    embeddings, asked = synthetic_embeddings(config)
+    exact = _nearest_items(embeddings, asked, config.k)
+    return [_measure(one, embeddings, asked, exact, config.k) for one in config.settings]
 
 
-def synthetic_embeddings(
-    vectors: int, dim: int, queries: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def synthetic_embeddings(config: IndexBenchmark) -> tuple[np.ndarray, np.ndarray]:
     """Returns unit vectors in clusters, as images of items are, and queries near some of them.
-
-    Args:
-      vectors: number of vectors.
-      dim: their length.
-      queries: number of queries.
-      seed: of all of them.
 
     Returns:
       float32 [vectors, dim] and [queries, dim].
     """
-    random = np.random.default_rng(seed)
+    vectors, dim = config.vectors, config.dim
+    random = np.random.default_rng(config.seed)
     items = random.normal(size=(-(-vectors // _PICTURES_PER_ITEM), dim))
     of_item = np.repeat(items, _PICTURES_PER_ITEM, axis=0)[:vectors]
     pictures = of_item + _PICTURE_SPREAD * random.normal(size=of_item.shape)
-    chosen = pictures[random.integers(0, vectors, queries)]
+    chosen = pictures[random.integers(0, vectors, config.queries)]
     asked = chosen + _QUERY_SPREAD * random.normal(size=chosen.shape)
     return unit_length(pictures), unit_length(asked)
 

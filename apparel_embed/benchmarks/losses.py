@@ -5,6 +5,7 @@ Each implementation is measured by this module as a process of its own.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -24,6 +25,7 @@ from apparel_embed.benchmarks.harness import (
     ratio,
 )
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import seed_setting, setting
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -34,28 +36,29 @@ IMPLEMENTATIONS = (OURS, ADDONS, FLOOR)
 _BYTES_PER_CUBE = {ADDONS: 19.0}
 
 
-def measure_losses(
-    batch_sizes: Sequence[int],
-    implementations: Sequence[str] = IMPLEMENTATIONS,
-    *,
-    pictures_per_item: int = 4,
-    dim: int = 64,
-    margin: float = 0.3,
-    rounds: int = 3,
-    seconds: float = 2.0,
-    seed: int = 0,
-) -> Rows:
-    """Measures loss and gradient of each implementation at each batch size.
+@dataclasses.dataclass(frozen=True)
+class LossBenchmark:
+    """What to measure."""
 
-    Args:
-      batch_sizes: B, images in a batch.
-      implementations: some of `IMPLEMENTATIONS`.
-      pictures_per_item: K, of every item.
-      dim: length of an embedding.
-      margin: of the loss.
-      rounds: how often each implementation is started.
-      seconds: how long each is repeated once started.
-      seed: of embeddings and order.
+    batch_sizes: Sequence[int] = setting(
+        (256, 512, 1024, 4096, 8192), "pictures in a batch", 2, 65536
+    )
+    pictures_per_item: int = setting(4, "pictures of each item in a batch", 1)
+    implementations: Sequence[str] = setting(
+        IMPLEMENTATIONS,
+        "what to measure; repeat it",
+        choices=IMPLEMENTATIONS,
+        flag="implementation",
+    )
+    dim: int = setting(64, "length of an embedding", 1, flag="embedding_dim")
+    margin: float = setting(0.3, "margin of the loss", 0.0, 2.0)
+    rounds: int = setting(3, "how often each is started, in turns", 1)
+    seconds: float = setting(2.0, "how long each is repeated once started, in seconds", 0.0)
+    seed: int = seed_setting("the embeddings")
+
+
+def measure_losses(config: LossBenchmark) -> Rows:
+    """Measures loss and gradient of each implementation at each batch size.
 
     Returns:
       Of each, memory above the idle process and time, also as a multiple of the floor's and ours.
@@ -63,34 +66,26 @@ def measure_losses(
     Raises:
       UserError: if a batch is not made of whole items.
     """
-    broken = [size for size in batch_sizes if size % pictures_per_item]
+    broken = [size for size in config.batch_sizes if size % config.pictures_per_item]
     if broken:
         raise UserError(
-            f"a batch of {broken[0]} is not made of items with {pictures_per_item} pictures: "
-            "allowed are multiples"
+            f"a batch of {broken[0]} is not made of items with {config.pictures_per_item} "
+            "pictures: allowed are multiples"
         )
-    settings = {
-        "pictures_per_item": pictures_per_item,
-        "dim": dim,
-        "margin": margin,
-        "seconds": seconds,
-        "seed": seed,
-    }
-    return [
-        row
-        for size in batch_sizes
-        for row in _rows_of(implementations, {"batch_size": size, **settings}, rounds)
-    ]
+    return [row for size in config.batch_sizes for row in _rows_of(size, config)]
 
 
-def _rows_of(implementations: Sequence[str], settings: dict[str, Any], rounds: int) -> Rows:
+def _rows_of(size: int, config: LossBenchmark) -> Rows:
     """Measures each implementation at one batch size."""
-    size = settings["batch_size"]
+    implementations = config.implementations
     too_large = {name: _why_too_large(name, size) for name in implementations}
+    settings = dataclasses.asdict(config)
     tasks = {
-        name: {"implementation": name, **settings} for name, why in too_large.items() if not why
+        name: {**settings, "implementation": name, "batch_size": size}
+        for name, why in too_large.items()
+        if not why
     }
-    found = measure_modules("losses", tasks, rounds)
+    found = measure_modules("losses", tasks, config.rounds)
     found |= {name: Measured(why_not=why) for name, why in too_large.items() if why}
     times = {name: found[name].seconds for name in implementations}
     return [

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from absl import logging
 
 from apparel_embed.benchmarks.harness import Rows
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.settings import seed_setting, setting
 
 Figures = Mapping[str, "float | None"]
-SCALES = (1, 4, 16)
 MEANINGS = {
     "input_vs_ceiling": "input alone over decoding alone, throughput",
     "step_vs_constant_batch": "a training step over one on a constant batch, time",
@@ -55,29 +56,34 @@ PARTS: dict[str, Callable[[int, int], Figures]] = {
 """What can be measured: from a scale and a seed to figures by name."""
 
 
+@dataclasses.dataclass(frozen=True)
+class PipelineBenchmark:
+    """What to measure."""
+
+    parts: Sequence[str] = setting(
+        tuple(PARTS), "what to measure; repeat it", choices=PARTS, flag="part"
+    )
+    scales: Sequence[int] = setting(
+        (1, 4, 16), "how many times the smallest number of images to measure", 1, 16
+    )
+    seed: int = seed_setting("pictures, weights and vectors")
+
+
 def measure_pipeline(
-    parts: Sequence[str],
-    scales: Sequence[int] = SCALES,
-    seed: int = 0,
-    measures: Mapping[str, Callable[[int, int], Figures]] = PARTS,
+    config: PipelineBenchmark, parts: Mapping[str, Callable[[int, int], Figures]] = PARTS
 ) -> Rows:
-    """Measures each part at each scale.
+    """Measures each part at each scale; returns a row for each figure, with its value at each.
 
     Args:
-      parts: names of `measures`.
-      scales: how many times the smallest number of images (in exact search: of vectors on either
-        side), rising.
-      seed: of everything drawn.
-      measures: how.
-
-    Returns:
-      A row for each figure, with its value at each scale.
+      config: what to measure.
+      parts: how.
     """
+    scales = sorted(set(config.scales))
     rows: dict[tuple[str, str], dict] = {}
-    todo = [(part, scale) for part in parts for scale in scales]
+    todo = [(part, scale) for part in config.parts for scale in scales]
     for part, scale in progress_bar(todo, what="pipeline", unit="measurements"):
         logging.info("%s, %dx", part, scale)
-        for name, value in measures[part](scale, seed).items():
+        for name, value in parts[part](scale, config.seed).items():
             row = {"part": part, "figure": name, **{f"{one}x": None for one in scales}}
             rows.setdefault((part, name), row)[f"{scale}x"] = value
     return [{**row, "what": MEANINGS.get(name, "")} for (_, name), row in rows.items()]

@@ -24,6 +24,7 @@ from absl import logging
 from apparel_embed.benchmarks.harness import Rows, memory_mb
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.settings import setting
 from apparel_embed.data.prepared import PreparedDataset
 
 _START_SECONDS = 300
@@ -65,20 +66,33 @@ def query_pictures(dataset: PreparedDataset, count: int) -> list[bytes]:
     return dataset.read_images(records)
 
 
-def measure_search(
-    service: Sequence[str], pictures: Sequence[bytes], clients: Sequence[int], seconds: int
-) -> Rows:
-    """Loads the service with each number of clients, then past its limits, and sees it recover.
+@dataclasses.dataclass(frozen=True)
+class SearchBenchmark:
+    """What to measure.
 
-    Args:
+    Attributes:
       service: command that serves the search, to which flags are added.
       pictures: JPEG files' bytes to search by.
-      clients: numbers of clients, each of which asks again as soon as it is answered.
-      seconds: how long each number asks.
+    """
+
+    service: Sequence[str]
+    pictures: Sequence[bytes]
+    clients: Sequence[int] = setting(
+        (1, 8, 32),
+        "numbers of clients, with commas between them; each asks again as soon as it is answered",
+        1,
+        1000,
+    )
+    seconds: int = setting(30, "how long each number of clients asks, in seconds", 1, 3600)
+
+
+def measure_search(config: SearchBenchmark) -> Rows:
+    """Loads the service with each number of clients, then past its limits, and sees it recover.
 
     Returns:
       Of each load what `summarise` says, and the memory of the service afterwards.
     """
+    service, clients, seconds = config.service, config.clients, config.seconds
     found: Rows = []
     short = max(3, seconds // 3)
     total = _WARM_UP + len(clients) * seconds + 3 * short + 1
@@ -86,7 +100,7 @@ def measure_search(
 
     def load(name: str, count: int, seconds: int) -> None:
         logging.info("%s: %d clients, %d s", name, count, seconds)
-        answers = _load(address, pictures, count, seconds)
+        answers = _load(address, config.pictures, count, seconds)
         bar.update(seconds)
         memory = memory_mb("VmRSS", process.pid)
         found.append({"load": name, "clients": count, "seconds": seconds, **summarise(answers)})

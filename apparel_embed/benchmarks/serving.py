@@ -16,6 +16,7 @@ from PIL import Image
 
 from apparel_embed.benchmarks.harness import Rows, in_turns
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import seed_setting, setting
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.models.embedding import (
     ModelConfig,
@@ -28,6 +29,21 @@ from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
 SERVED, RAW = "student, served", "student, decode + model called raw"
 SERVED_ONE, RAW_ONE = "student, served, one picture", "student, raw, one picture"
 KNOWN, UNKNOWN = "specialists, verticals known", "specialists, verticals unknown"
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingBenchmark:
+    """What to measure."""
+
+    batch_size: int = setting(
+        32, "pictures asked for at once, spread evenly over the specialists", 1, 4096
+    )
+    rounds: int = setting(20, "how often each is measured, in turns", 1)
+    specialists: int = setting(8, "specialists to make up", 1, 64, flag="made_up_specialists")
+    picture_width: int = setting(
+        640, "width of pictures to make up, in pixels; their height is 3/4 of it", 1, 5000
+    )
+    seed: int = seed_setting("what is made up")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,25 +61,16 @@ class Subjects:
     pictures: Sequence[bytes]
 
 
-def made_up_subjects(
-    *, batch_size: int, specialists: int, picture_width: int, seed: int = 0
-) -> Subjects:
-    """Returns models of random weights, as fast as trained ones, and smooth images.
-
-    Args:
-      batch_size: number of images.
-      specialists: number of specialists.
-      picture_width: of the images in pixels; height is 3/4 of it.
-      seed: of images and weights.
-    """
-    tf.keras.utils.set_random_seed(seed)
-    models = [build_embedding_model(ModelConfig()) for _ in range(1 + specialists)]
-    random = np.random.default_rng(seed)
+def made_up_subjects(config: ServingBenchmark) -> Subjects:
+    """Returns models of random weights, as fast as trained ones, and smooth images."""
+    tf.keras.utils.set_random_seed(config.seed)
+    models = [build_embedding_model(ModelConfig()) for _ in range(1 + config.specialists)]
+    random = np.random.default_rng(config.seed)
     pictures = []
-    for _ in range(batch_size):
+    for _ in range(config.batch_size):
         few = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8))
         file = io.BytesIO()
-        size = (picture_width, max(1, picture_width * 3 // 4))
+        size = (config.picture_width, max(1, config.picture_width * 3 // 4))
         few.resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
         pictures.append(file.getvalue())
     return Subjects(models[0], models[1:], pictures)

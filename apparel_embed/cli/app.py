@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging as python_logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -23,7 +24,7 @@ _PIPELINE = "run_pipeline.py"
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Returns the arguments left after flags; ends with one line if a flag is wrong."""
     binary = os.path.basename(argv[0])
-    define_help_flags(argv[0])
+    define_help_flags()
     try:
         rest = flags.FLAGS(list(argv))
     except flags.UnrecognizedFlagError as error:
@@ -40,34 +41,16 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 def _unknown(error: flags.UnrecognizedFlagError, binary: str, argv: Sequence[str]) -> str:
     """Returns what to do about a flag that the binary does not have."""
-    files = _flag_files(argv[1:])
-    in_files = [_name_of(one) for one in flags.FLAGS.read_flags_from_files(files, force_gnu=False)]
-    if binary == _PIPELINE or error.flagname not in in_files:
+    file = re.search(r"\0--?flagfile[=\0]([^\0]*)", "\0".join(argv))
+    read = flags.FLAGS.read_flags_from_files(list(argv[1:]), force_gnu=False)
+    named = {one.lstrip("-").partition("=")[0] for one in set(read) - set(argv)}
+    unknown = {one for one in named if not {one, one.removeprefix("no")} & set(flags.FLAGS)}
+    if binary == _PIPELINE or file is None or error.flagname not in unknown:
         return f"{one_line(error)} (--help lists the flags)"
-    unknown = {
-        name
-        for name in in_files
-        if name not in flags.FLAGS and name.removeprefix("no") not in flags.FLAGS
-    }
     return (
-        f"{files[0]} is for tools/{_PIPELINE}, and has flags that are none of {binary}; to go "
-        f"without them add --undefok={','.join(sorted(unknown))}"
+        f"--flagfile={file[1]} is for tools/{_PIPELINE}, and has flags that are none of {binary}; "
+        f"to go without them add --undefok={','.join(sorted(unknown))}"
     )
-
-
-def _flag_files(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments that name files of flags, each as one word with `=`."""
-    files = []
-    for argument, following in zip(arguments, [*arguments[1:], ""]):
-        if argument in ("--flagfile", "-flagfile"):
-            files.append(f"--flagfile={following}")
-        elif argument.startswith("-") and _name_of(argument) == "flagfile":
-            files.append(argument)
-    return files
-
-
-def _name_of(argument: str) -> str:
-    return argument.lstrip("-").partition("=")[0]
 
 
 def run(main: Callable[[], None], *, goes_on: bool = False) -> None:

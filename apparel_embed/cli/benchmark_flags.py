@@ -1,30 +1,25 @@
-"""Flags that benchmarks share, and how they end."""
+"""Flags of benchmarks, and how they end."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
-from absl import flags
+from apparel_embed.cli.define import ConfigFlags, define
 
-from apparel_embed.cli.define import define_seed
+_Config = TypeVar("_Config")
 
 
-class BenchmarkFlags:
-    """Seed, and whether figures are printed for programs too.
+class BenchmarkFlags(ConfigFlags[_Config]):
+    """What to measure, and whether figures are printed for programs too.
 
     Args:
-      seeded: what the seed decides; "" for a benchmark without one.
+      benchmark: the dataclass of what to measure.
     """
 
-    def __init__(self, seeded: str = "") -> None:
-        self._seed = define_seed(seeded) if seeded else None
-        self._json = flags.DEFINE_bool("json", False, "print one JSON object on the last line")
-
-    @property
-    def seed(self) -> int:
-        """Seed of what is measured with."""
-        return 0 if self._seed is None else self._seed.value
+    def __init__(self, benchmark: type[_Config]) -> None:
+        super().__init__(benchmark)
+        self._json = define("json", False, "print one JSON object on the last line")
 
     def tell(self, table: str, summary: Any) -> None:
         """Prints what was measured.

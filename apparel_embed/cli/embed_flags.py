@@ -7,14 +7,12 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from absl import flags
-
-from apparel_embed.cli.data_flags import PictureFlags
-from apparel_embed.cli.define import define_number
-from apparel_embed.cli.machine_flags import ProcessesFlag
+from apparel_embed.cli.define import DATA, ConfigFlags, define
+from apparel_embed.cli.shared_flags import ProcessesFlag
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted
 from apparel_embed.data.locations import is_uri
+from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.inference.bulk import Run, bulk_embed, plan_embedding, run_here
 from apparel_embed.inference.bulk_beam import BeamConfig, run_on_beam
 from apparel_embed.inference.bulk_shard import BulkConfig, Embed
@@ -27,48 +25,43 @@ class EmbedFlags:
     """What to embed, by what, where to, and by whom."""
 
     def __init__(self) -> None:
-        self._model = flags.DEFINE_string(
+        self._model = define(
             "model",
             None,
             "a SavedModel's directory, or a stage of a run such as runs/mine/student",
             required=True,
         )
-        self._output = flags.DEFINE_string(
+        self._output = define(
             "output", None, "directory to make: a path, or gs://, s3:// or hdfs://", required=True
         )
-        self._sources: dict[str, flags.FlagHolder] = {
-            "prepared": flags.DEFINE_string("prepared", None, "prepared dataset to embed"),
-            "manifest": flags.DEFINE_string(
+        self._sources = {
+            "prepared": define("prepared", None, "prepared dataset to embed"),
+            "manifest": define(
                 "manifest",
                 None,
                 "CSV or Parquet file to embed, with a column image and, if wanted, a box; further "
                 "columns are kept",
             ),
-            "pictures": flags.DEFINE_string(
+            "pictures": define(
                 "pictures", None, "directory whose pictures, in any depth, to embed"
             ),
         }
-        self._batch_size = define_number("batch_size", 64, "pictures in a batch", 1, 4096)
-        self._shard_pictures = define_number(
-            "shard_pictures",
-            16384,
-            "pictures in a file of the result, and what an interruption costs at most",
-            1,
-            10_000_000,
-        )
-        self._runner = flags.DEFINE_string(
+        self._bulk = ConfigFlags(BulkConfig)
+        self._source = ConfigFlags(SourceConfig)
+        self._runner = define(
             "runner",
             LOCAL,
             "who embeds: local is this process; DirectRunner, FlinkRunner, SparkRunner, "
             "DataflowRunner ... is an Apache Beam pipeline",
         )
-        self._beam_options = flags.DEFINE_multi_string(
+        self._beam_options = define(
             "beam_option",
             [],
             "an option of Beam or its runner, e.g. --beam_option=--flink_master=host:8081; repeat "
             "it",
+            repeat=True,
         )
-        self._picture = PictureFlags()
+        self._picture = ConfigFlags(PictureSettings, DATA)
         self._processes = ProcessesFlag()
 
     def run(self) -> tuple[str, dict[str, Any]]:
@@ -101,11 +94,10 @@ class EmbedFlags:
     def _config(self) -> BulkConfig:
         from apparel_embed.serving.loading import model_fingerprint
 
-        return BulkConfig(
-            source=self._source(),
+        return self._bulk.config(
+            source=self._source_config(),
             model_fingerprint=model_fingerprint(self._as_seen_by_workers(self._model.value)),
             output=self._as_seen_by_workers(self._output.value),
-            batch_size=self._batch_size.value,
         )
 
     def _as_seen_by_workers(self, location: str) -> str:
@@ -114,18 +106,17 @@ class EmbedFlags:
             return location.rstrip("/")
         return os.path.abspath(location)
 
-    def _source(self) -> SourceConfig:
+    def _source_config(self) -> SourceConfig:
         given = [kind for kind in SOURCES if self._sources[kind].value]
         if len(given) != 1:
             raise UserError(
                 f"{' and '.join(f'--{kind}' for kind in given) or 'nothing'} is given; exactly one "
                 f"of {', '.join(f'--{kind}' for kind in SOURCES)} is needed"
             )
-        return SourceConfig(
+        return self._source.config(
             kind=given[0],
             location=self._as_seen_by_workers(self._sources[given[0]].value),
-            settings=self._picture.settings(),
-            shard_pictures=self._shard_pictures.value,
+            settings=self._picture.config(),
         )
 
     def _run(self, load: Callable[[], Embed]) -> Run:

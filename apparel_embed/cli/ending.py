@@ -28,7 +28,7 @@ def command(program: str, **given: object) -> str:
     return " ".join([start, *flags])
 
 
-def tell_end(rows: Iterable[tuple[str, object]]) -> None:
+def print_summary(rows: Iterable[tuple[str, object]]) -> None:
     """Prints names and what they name, one below the other.
 
     Args:
@@ -55,11 +55,12 @@ def _as_to_type(line: str) -> str:
     return f"{shlex.quote(path)} {rest}"
 
 
-def rows_of_training(stage: Stage) -> list[tuple[str, object]]:
-    """Returns what a training ends with, as `tell_end` takes it."""
+def training_rows(stage: Stage) -> list[tuple[str, object]]:
+    """Returns what a training ends with, as `print_summary` takes it."""
     score = stage.result["validation_r_at_1"]
     validated = "" if score is None else f", validation R@1 {score:.3f}"
     return [
         ("Model", stage.directory / "model"),
         ("Kept", f"step {stage.result['kept_step']}{validated}"),
+        ("TensorBoard", command("tensorboard", logdir=stage.directory.parent)),
     ]

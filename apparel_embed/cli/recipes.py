@@ -6,8 +6,7 @@ from typing import Any
 
 from absl import flags, logging
 
-# The flag is one of those that say what a model is made of, whichever module defines it.
-flags.disclaim_key_flags()
+from apparel_embed.cli.define import MODEL, define
 
 AUTO = "auto"
 SCRATCH = "scratch"
@@ -38,13 +37,14 @@ RECIPES: dict[str, dict[str, object]] = {
 
 def define_recipe() -> None:
     """Defines --recipe; see `apply_recipe`."""
-    flags.DEFINE_enum(
+    define(
         _RECIPE,
         AUTO,
-        [AUTO, *RECIPES],
         "defaults of flags that go together: scratch, for --init_weights=none; pretrained, for a "
         "backbone that was trained on other images; auto, what fits --init_weights. Flags that "
         "are given go before",
+        choices=(AUTO, *RECIPES),
+        group=MODEL,
     )
 
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from absl import flags
-
+from apparel_embed.cli.define import define
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.runs.stages.training import specialist_name
+from apparel_embed.store.names import specialist_name
 from apparel_embed.store.record import Stage, open_stage
 
 
@@ -22,7 +21,7 @@ class RunFlag:
     """
 
     def __init__(self, optional: str = "") -> None:
-        self._run_dir = flags.DEFINE_string(
+        self._run_dir = define(
             "run_dir",
             None,
             "directory of the run" + (f"; {optional}" if optional else ""),
@@ -51,9 +50,7 @@ class RunFlags(RunFlag):
 
     def __init__(self, optional: str = "") -> None:
         super().__init__(optional)
-        self._prepared = flags.DEFINE_string(
-            "prepared", None, "prepared dataset; by default <run_dir>/prepared"
-        )
+        self._prepared = define("prepared", None, "prepared dataset; by default <run_dir>/prepared")
 
     @property
     def prepared(self) -> Path:
@@ -78,9 +75,9 @@ class SpecialistsFlag:
     """The specialists that are the student's teachers, and that evaluation speaks of."""
 
     def __init__(self) -> None:
-        self._specialists = flags.DEFINE_list(
+        self._specialists = define(
             "specialists",
-            [],
+            (),
             "comma-separated stages of specialists that together know every vertical once; by "
             "default those of the groups in the run's grouping-* stage, if there is one, else all "
             "finished specialist-* stages",
@@ -103,7 +100,6 @@ class SpecialistsFlag:
 
 
 def _finished(run_dir: Path, pattern: str) -> list[str]:
-    """Returns the names of the run's finished stages that match a pattern, sorted."""
     return sorted(path.name for path in run_dir.glob(pattern) if path.suffix != ".partial")
 
 

@@ -1,4 +1,4 @@
-"""Flags of the index and of the search service."""
+"""Flags of the index, of the search service and of what it allows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from absl import flags
-
+from apparel_embed.cli.define import ConfigFlags, define
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.common.errors import UserError
 from apparel_embed.search.index import VectorIndex
+from apparel_embed.search.limits import Limits
 from apparel_embed.search.reading import open_to_read
 from apparel_embed.search.searcher import answering_model
 from apparel_embed.search.server import SearchSources
@@ -20,19 +20,19 @@ from apparel_embed.serving.versions import SAVED_MODEL, saved_model_versions
 _TOKEN = "MILVUS_TOKEN"
 
 
-class SearchRunFlags:
-    """The run whose model and pictures are searched."""
+class SearchRunFlags(RunFlags):
+    """The run whose model and images are searched."""
 
     def __init__(self) -> None:
-        self._run = RunFlags()
-        self._saved_model = flags.DEFINE_string(
+        super().__init__()
+        self._saved_model = define(
             "saved_model",
             None,
             "directory of one version of the SavedModel; by default, of those in "
             f"<run_dir>/{SAVED_MODEL}, the newest to index, and to search the one that the index "
             "answers with",
         )
-        self._index_uri = flags.DEFINE_string(
+        self._index_uri = define(
             "index_uri",
             None,
             "file of the index, for Milvus Lite inside this process, or address of a Milvus server "
@@ -41,20 +41,10 @@ class SearchRunFlags:
         )
 
     @property
-    def run_dir(self) -> Path:
-        """Directory of the run."""
-        return self._run.run_dir
-
-    @property
-    def prepared(self) -> Path:
-        """Directory of the prepared dataset."""
-        return self._run.prepared
-
-    @property
     def again(self) -> dict[str, object]:
         """What the next binary is to be given so that it searches the same."""
         named = {"saved_model": self._saved_model.value, "index_uri": self._index_uri.value}
-        return {**self._run.again, **{name: value or None for name, value in named.items()}}
+        return {**super().again, **{name: value or None for name, value in named.items()}}
 
     @property
     def versions(self) -> Path:
@@ -121,18 +111,7 @@ class SourceFlags:
 
     def __init__(self, run: SearchRunFlags) -> None:
         self._run = run
-        self._serving_address = flags.DEFINE_string(
-            "serving_address",
-            "",
-            "TensorFlow Serving that embeds instead of this process: host:port for gRPC, "
-            "http://host:port for REST",
-        )
-        self._pictures = flags.DEFINE_string(
-            "pictures",
-            None,
-            "directory that the pictures of an index made with --bulk are in; without, hits have "
-            "no pictures",
-        )
+        self._sources = ConfigFlags(SearchSources)
 
     def sources(self, index: VectorIndex) -> SearchSources:
         """Returns what is searched with and in.
@@ -140,9 +119,52 @@ class SourceFlags:
         Args:
           index: tells by its version which model of the run is the right one.
         """
-        return SearchSources(
+        return self._sources.config(
             saved_model=self._run.named_model or answering_model(index, self._run.versions),
             prepared=self._run.prepared,
-            pictures=Path(self._pictures.value) if self._pictures.value else None,
-            serving_address=self._serving_address.value,
         )
+
+
+class LimitFlags:
+    """What the service allows."""
+
+    def __init__(self) -> None:
+        group = "Limits of the service"
+        self._max_mb = define(
+            "max_upload_mb", Limits.max_bytes / 1e6, "of an upload, in MB", 0.01, 1e3, group=group
+        )
+        self._limits = ConfigFlags(Limits, group)
+        self._api_key_file = define(
+            "api_key_file",
+            None,
+            "file of a key that every request must bring in the header X-API-Key; by default none "
+            "is needed",
+            group=group,
+        )
+
+    def limits(self) -> Limits:
+        """Returns what the service allows.
+
+        Raises:
+          UserError: if the key's file cannot be read or is empty.
+        """
+        return self._limits.config(
+            max_bytes=int(self._max_mb.value * 1e6), api_key=read_api_key(self._api_key_file.value)
+        )
+
+
+def read_api_key(path: str | None) -> str:
+    """Returns the key in a file; "" without a file.
+
+    Raises:
+      UserError: if it cannot be read, or has no key.
+    """
+    if not path:
+        return ""
+    try:
+        key = Path(path).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--api_key_file={path}: cannot be read as ASCII text: {error}") from error
+    if not key:
+        raise UserError(f"--api_key_file={path}: is empty; a key is needed")
+    return key

@@ -89,7 +89,7 @@ def remove_tree(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def disk_errors_told(directory: str | os.PathLike[str]) -> Iterator[None]:
+def disk_errors_as_user_errors(directory: str | os.PathLike[str]) -> Iterator[None]:
     """Makes one line of what goes wrong because of the disk, whichever library says so.
 
     Args:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from apparel_embed.common.settings import setting
 from apparel_embed.data.resample import resample
 
 
@@ -21,31 +22,44 @@ from apparel_embed.data.resample import resample
 class AugmentConfig:
     """Strength of each augmentation; 0 switches it off.
 
-    Attributes:
-      flip: whether half of the pictures are mirrored left to right.
-      rotation: largest angle either way, in degrees.
-      zoom: largest change of size either way, as a fraction of the side.
-      translation: largest shift either way, as a fraction of the side.
-      brightness: largest change either way, as a fraction of the value range.
-      contrast: largest relative change either way.
-      saturation: largest change either way; 1 goes from grey to full saturation.
-      hue: largest turn either way; 1 is half the colour circle.
-      erase: largest side of an erased rectangle, as a fraction of the side.
-
     Example:
       >>> AugmentConfig(flip=False, rotation=10.0, erase=0.3).zoom
       0.1
     """
 
-    flip: bool = True
-    rotation: float = 0.0
-    zoom: float = 0.1
-    translation: float = 0.1
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    erase: float = 0.0
+    flip: bool = setting(True, "mirror half of the pictures")
+    rotation: float = setting(
+        0.0, "largest angle either way, in degrees; 0 is off", 0.0, 180.0, seldom=True
+    )
+    zoom: float = setting(
+        0.1, "largest change of size either way, as a fraction of the side; 0 is off", 0.0, 0.9
+    )
+    translation: float = setting(
+        0.1, "largest shift either way, as a fraction of the side; 0 is off", 0.0, 0.9
+    )
+    brightness: float = setting(
+        0.0,
+        "largest change either way, as a fraction of the value range; 0 is off",
+        0.0,
+        1.0,
+        seldom=True,
+    )
+    contrast: float = setting(
+        0.0, "largest relative change either way; 0 is off", 0.0, 1.0, seldom=True
+    )
+    saturation: float = setting(
+        0.0, "largest change either way, 1 from grey to full; 0 is off", 0.0, 1.0, seldom=True
+    )
+    hue: float = setting(
+        0.0, "largest turn either way, 1 is half the colour circle; 0 is off", 0.0, 1.0, seldom=True
+    )
+    erase: float = setting(
+        0.0,
+        "largest side of an erased rectangle, as a fraction of the side; 0 is off",
+        0.0,
+        1.0,
+        seldom=True,
+    )
 
 
 # Random numbers of a picture for each augmentation. All are drawn, also for what is switched off:

@@ -17,6 +17,7 @@ import numpy as np
 import pi_heif
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from apparel_embed.common.settings import setting
 from apparel_embed.data.colours import on_white
 from apparel_embed.data.exact_loading import complete_header, load
 
@@ -56,20 +57,26 @@ class RejectedPicture(Exception):
 
 @dataclass(frozen=True)
 class PictureSettings:
-    """How pictures are prepared.
+    """How pictures are prepared."""
 
-    Attributes:
-      max_side: longest side of the result in pixels; smaller pictures are not enlarged.
-      crop_margin: added on each side of a box, as a fraction of the box's side.
-      jpeg_quality: JPEG quality of the result, 1 to 100.
-      max_pixels: larger pictures are rejected before they are decoded; at most
-        LARGEST_MAX_PIXELS.
-    """
-
-    max_side: int = 256
-    crop_margin: float = 0.1
-    jpeg_quality: int = 92
-    max_pixels: int = 100_000_000
+    max_side: int = setting(
+        256,
+        "longest side of a prepared picture in pixels; smaller ones are not enlarged",
+        1,
+        8192,
+        seldom=True,
+    )
+    crop_margin: float = setting(
+        0.1, "kept around the box on each side, as a fraction of the box's side", 0, 10, seldom=True
+    )
+    jpeg_quality: int = setting(92, "JPEG quality of prepared pictures", 1, 100, seldom=True)
+    max_pixels: int = setting(
+        100_000_000,
+        "pictures of more pixels are rejected before they are decoded",
+        1,
+        LARGEST_MAX_PIXELS,
+        seldom=True,
+    )
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from array_record.python import array_record_module
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import (
     atomic_path,
-    disk_errors_told,
+    disk_errors_as_user_errors,
     fingerprint_files,
     read_json,
     sync_tree,
@@ -103,7 +103,7 @@ def prepare(config: PrepareConfig, processes: int = 0) -> PreparedDataset:
     except OSError as error:
         raise UserError(f"--output={output} cannot be made: {error.strerror}") from error
     partial = partial_directory(output)
-    with disk_errors_told(output), only_writer(output):
+    with disk_errors_as_user_errors(output), only_writer(output):
         # Another process may have finished it in between.
         if _is_finished(output, plan):
             return PreparedDataset.open(output)

@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import fingerprint_files, read_json
+from apparel_embed.common.settings import check_settings, same_as, seed_setting, setting
 from apparel_embed.data.picture_pool import image_path
-from apparel_embed.data.pictures import LARGEST_MAX_PIXELS, RejectedPicture
+from apparel_embed.data.pictures import PictureSettings, RejectedPicture
 from apparel_embed.data.prepared import SCHEMA_VERSION
 
 USUAL_VAL_FRACTION = 0.15
@@ -29,15 +30,8 @@ class PrepareConfig:
     Attributes:
       manifest: CSV or Parquet file, see `read_manifest`.
       output: directory to make.
-      max_side: longest side of a prepared picture in pixels, 1 to 8192.
-      crop_margin: added on each side of a box, as a fraction of the box's side, 0 to 10.
-      jpeg_quality: 1 to 100.
-      max_pixels: larger pictures are rejected undecoded, 1 to 178956970.
-      val_fraction: share of the training groups to hold out as `val`, in [0, 1); 0 for none; None
-        for `USUAL_VAL_FRACTION` where the manifest has no row of split val, else none.
-      val_group_column: groups to hold out are the distinct values of this column.
-      seed: of the choice of the held-out groups, at least 0.
-      shard_records: rows of the manifest per shard, at least 1.
+      val_fraction: None for `USUAL_VAL_FRACTION` where the manifest has no row of split val, else
+        none.
       map_verticals: other names for verticals of the manifest, see `map_verticals`.
 
     Example:
@@ -47,33 +41,30 @@ class PrepareConfig:
 
     manifest: str | os.PathLike[str]
     output: str | os.PathLike[str]
-    max_side: int = 256
-    crop_margin: float = 0.1
-    jpeg_quality: int = 92
-    max_pixels: int = 100_000_000
-    val_fraction: float | None = 0.0
-    val_group_column: str = "item_id"
-    seed: int = 0
-    shard_records: int = 4096
+    max_side: int = same_as(PictureSettings, "max_side")
+    crop_margin: float = same_as(PictureSettings, "crop_margin")
+    jpeg_quality: int = same_as(PictureSettings, "jpeg_quality")
+    max_pixels: int = same_as(PictureSettings, "max_pixels")
+    val_fraction: float | None = setting(
+        0.0,
+        "share of the training groups of each vertical to hold out as val; 0 is none; by default "
+        f"{USUAL_VAL_FRACTION:g} where no row is of split val",
+        0.0,
+        0.9,
+    )
+    val_group_column: str = setting(
+        "item_id",
+        "column whose values are the groups that stay together, e.g. style_id where an item is "
+        "one colour of a style",
+        flag="split_by",
+    )
+    seed: int = seed_setting("the choice of held-out groups", flag="split_seed", seldom=True)
+    shard_records: int = setting(4096, "rows of the manifest per shard", 1, 1_000_000, seldom=True)
     map_verticals: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises a UserError if a number is out of range."""
-        for name, low, high in (
-            ("max_side", 1, 8192),
-            ("crop_margin", 0, 10),
-            ("jpeg_quality", 1, 100),
-            ("max_pixels", 1, LARGEST_MAX_PIXELS),
-            ("seed", 0, 2**32 - 1),
-            ("shard_records", 1, 1_000_000),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UserError(f"--{name}={value} is not allowed; it must be in [{low}, {high}]")
-        if self.val_fraction is not None and not 0 <= self.val_fraction < 1:
-            raise UserError(
-                f"--val_fraction={self.val_fraction} is not allowed; it must be in [0, 1)"
-            )
+        check_settings(self)
 
     @property
     def settings(self) -> dict[str, Any]:

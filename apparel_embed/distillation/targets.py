@@ -11,6 +11,7 @@ import numpy as np
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.settings import setting
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.distillation.spaces import (
@@ -55,12 +56,17 @@ class TargetsConfig:
 
     Attributes:
       dim: length of the joint of several teachers: that of the student's embedding.
-      unlabelled: whether images of split unlabelled get targets, as those of split train do.
       seed: of the bootstrap that teachers are chosen by.
     """
 
     dim: int = 64
-    unlabelled: bool = True
+    unlabelled: bool = setting(
+        True,
+        "whether the student learns from pictures of split unlabelled too; makes no difference "
+        "where there are none",
+        flag="use_unlabelled",
+        group="Targets of the student",
+    )
     seed: int = 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import check_settings, setting
 from apparel_embed.evaluation.protocol import Difference, compare_models
 from apparel_embed.grouping.trials import Group, Trial
 
@@ -27,19 +27,24 @@ class Rule:
     are few, sharing them is what helps.
 
     Attributes:
-      tolerance: in R@1, 0 to 1.
       seed: of the bootstrap, whose intervals are told and decide nothing.
 
     Raises:
       UserError: if a value is out of range.
     """
 
-    tolerance: float = 0.05
+    tolerance: float = setting(
+        0.05,
+        "by how much validation R@1 of a vertical may be expected to fall in a group, below that "
+        "of its own specialist",
+        0.0,
+        1.0,
+        flag="grouping_tolerance",
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tolerance <= 1:
-            raise UserError(f"tolerance is {self.tolerance}; allowed is 0 to 1")
+        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)

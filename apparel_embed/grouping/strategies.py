@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import check_settings, setting
 from apparel_embed.grouping.affinity import clusters, members, transfer_affinity
 from apparel_embed.grouping.bench import Bench
 from apparel_embed.grouping.trials import Group
@@ -23,19 +24,34 @@ class StrategyConfig:
     """Which strategy, and its settings.
 
     Attributes:
-      name: one of `STRATEGIES`.
       given: the groups of strategy `given`; empty otherwise.
-      affinity_threshold: least mean affinity of the verticals that strategy `affinity` tries to
-        train together, -1 to 1: 1 is a specialist as good as a vertical's own, 0 one that is no
-        better than an untrained network.
 
     Raises:
       UserError: if a value is out of range.
     """
 
-    name: str = "each"
-    given: Groups = ()
-    affinity_threshold: float = 0.1
+    name: str = setting(
+        "each",
+        "which verticals share a specialist: each its own, all one, given by --groups, or "
+        "searched: greedy tries to add one vertical after the other, affinity clusters verticals "
+        "by how their specialists transfer and confirms the clusters by training",
+        choices=lambda: STRATEGIES,
+        flag="grouping",
+    )
+    given: Groups = setting(
+        (),
+        "comma-separated groups of --grouping=given, verticals joined by +, such as "
+        "dress+skirt,bag; verticals left out are on their own",
+        flag="groups",
+    )
+    affinity_threshold: float = setting(
+        0.1,
+        "least mean affinity of verticals that --grouping=affinity tries together: 1 is a "
+        "specialist as good as a vertical's own, 0 one as good as an untrained network",
+        -1.0,
+        1.0,
+        seldom=True,
+    )
 
     def __post_init__(self) -> None:
         if self.name not in STRATEGIES:
@@ -45,8 +61,7 @@ class StrategyConfig:
                 "grouping given needs groups, and no other takes them; "
                 f"grouping is {self.name}, groups are {format_groups(self.given) or 'none'}"
             )
-        if not -1 <= self.affinity_threshold <= 1:
-            raise UserError(f"affinity_threshold is {self.affinity_threshold}; allowed is -1 to 1")
+        check_settings(self)
 
 
 def parse_groups(texts: Sequence[str]) -> Groups:

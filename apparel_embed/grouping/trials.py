@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
 from apparel_embed.evaluation.protocol import Outcomes
 
 Group = tuple[str, ...]
@@ -51,18 +52,26 @@ class Budget:
     """How much a search may train; None is without end.
 
     Trainings that an earlier search finished count like those of this one, so that a search that
-    was interrupted comes to the same end.
-
-    Attributes:
-      trainings: number of trainings.
-      minutes: of training; the training during which they end is finished.
+    was interrupted comes to the same end. The training during which minutes end is finished.
 
     Raises:
       UserError: if one of them is not above 0.
     """
 
-    trainings: int | None = None
-    minutes: float | None = None
+    trainings: int | None = setting(
+        None,
+        "trainings that the search may take, finished ones included; by default as many as it "
+        "wants",
+        1,
+        flag="budget_trainings",
+    )
+    minutes: float | None = setting(
+        None,
+        "minutes of training that the search may take, finished ones included; by default as many "
+        "as it wants",
+        0.1,
+        flag="budget_minutes",
+    )
 
     def __post_init__(self) -> None:
         for name in ("trainings", "minutes"):

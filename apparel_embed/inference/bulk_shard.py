@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from apparel_embed.common.settings import setting
 from apparel_embed.data.locations import is_remote, write_aside
 from apparel_embed.inference.bulk_sources import EMBEDDING, Source, SourceConfig
 
@@ -47,13 +48,12 @@ class BulkConfig:
       source: the pictures.
       model_fingerprint: of the model that embeds them.
       output: directory of the result, on this machine or in a store.
-      batch_size: pictures a batch, 1 or more.
     """
 
     source: SourceConfig
     model_fingerprint: str
     output: str
-    batch_size: int
+    batch_size: int = setting(64, "pictures in a batch", 1, 4096)
 
     @property
     def work(self) -> str:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
 from apparel_embed.data.locations import beside, is_remote, locate, read_picture, write_aside
 from apparel_embed.data.manifest import BOX_COLUMNS
 from apparel_embed.data.picture_list import (
@@ -42,13 +43,18 @@ class SourceConfig:
       kind: one of `SOURCES`.
       location: the prepared dataset, the manifest, or the directory of pictures.
       settings: how pictures are prepared that are not prepared yet.
-      shard_pictures: pictures in a shard, 1 or more.
     """
 
     kind: str
     location: str
-    settings: PictureSettings
-    shard_pictures: int
+    settings: PictureSettings = PictureSettings()
+    shard_pictures: int = setting(
+        16384,
+        "pictures in a file of the result, and what an interruption costs at most",
+        1,
+        10_000_000,
+        seldom=True,
+    )
 
 
 class Source(Protocol):

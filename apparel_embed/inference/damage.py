@@ -14,7 +14,7 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 
-def telling_damage(
+def report_corrupt_records(
     dataset: PreparedDataset, work: Callable[[Argument], Result]
 ) -> Callable[[Argument], Result]:
     """Returns work that names the damaged record when it fails of one.

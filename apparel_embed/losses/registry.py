@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import tensorflow as tf
 
+from apparel_embed.common.settings import setting
 from apparel_embed.losses.distances import DISTANCES
 from apparel_embed.losses.keras import (
     LiftedStructLoss,
@@ -15,24 +17,30 @@ from apparel_embed.losses.keras import (
     WholeBatchLoss,
 )
 
+ALLOWED_MARGINS = ", ".join(f"{limit:g} with {name}" for name, limit in DISTANCES.items())
+
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
     """The loss of a triplet model.
 
-    Attributes:
-      name: one of `LOSSES`.
-      margin: by how much a negative should be farther than a positive; above 0, to the greatest
-        distance there is between unit vectors.
-      distance: one of `DISTANCES`.
-
     Raises:
       ValueError: if a value is none of these.
     """
 
-    name: str = "semi_hard"
-    margin: float = 0.3
-    distance: str = "L2"
+    name: str = setting(
+        "semi_hard",
+        "loss of triplet models; tfa_semi_hard is TensorFlow Addons' own semi-hard loss, whose "
+        "memory grows with the batch's cube",
+        choices=lambda: LOSSES,
+        flag="loss",
+    )
+    margin: float = setting(
+        0.3,
+        "by how much a negative should be farther than a positive, between unit vectors (above "
+        f"0, to {ALLOWED_MARGINS})",
+    )
+    distance: str = setting("L2", "distance that the loss measures", choices=DISTANCES, seldom=True)
 
     def __post_init__(self) -> None:
         for what, value, allowed in (
@@ -68,7 +76,7 @@ def _addons_semi_hard(config: LossConfig) -> tf.keras.losses.Loss:
     return WholeBatchLoss(function, "tfa_semi_hard")
 
 
-LOSSES = {
+LOSSES: dict[str, Callable[[LossConfig], tf.keras.losses.Loss]] = {
     "semi_hard": lambda config: TripletSemiHardLoss(config.margin, config.distance),
     "hard": lambda config: TripletHardLoss(config.margin, distance_metric=config.distance),
     "lifted_structure": lambda config: LiftedStructLoss(config.margin, config.distance),

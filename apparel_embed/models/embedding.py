@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import atomic_path, read_json, write_json
+from apparel_embed.common.settings import setting
 from apparel_embed.models.backbones import (
     BACKBONES,
     load_initial_weights,
@@ -37,9 +38,6 @@ class ModelConfig:
     """What an embedding model is made of.
 
     Attributes:
-      backbone: a name in `BACKBONES`.
-      image_size: height and width of the input, in pixels.
-      embedding_dim: length of the embedding.
       pooling: "average" or "gem", of the backbone's last level; or "pyramid", see
         `pyramid_features`.
       batch_norm_momentum: of every batch norm; the usual 0.99 leaves the moving statistics wrong
@@ -50,11 +48,23 @@ class ModelConfig:
       64
     """
 
-    backbone: str = "small_cnn"
-    image_size: int = 64
-    embedding_dim: int = 64
-    pooling: str = "average"
-    batch_norm_momentum: float = 0.9
+    backbone: str = setting("small_cnn", "backbone of the embedding model", choices=BACKBONES)
+    image_size: int = setting(64, "side of the square that the model sees, in pixels", 32, 1024)
+    embedding_dim: int = setting(64, "length of an embedding", 2, 4096)
+    pooling: str = setting(
+        "average",
+        "what an image's features are: the average or the generalised mean (gem) of the backbone's "
+        "last level; or pyramid, averages of all its levels and a histogram of the image's colours",
+        choices=POOLINGS,
+        seldom=True,
+    )
+    batch_norm_momentum: float = setting(
+        0.9,
+        "share of the old moving statistics kept each step; short trainings need small values",
+        0.0,
+        0.9999,
+        seldom=True,
+    )
 
 
 def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf.keras.Model:

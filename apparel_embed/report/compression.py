@@ -7,16 +7,18 @@ from apparel_embed.common.text import counted
 from apparel_embed.evaluation.compression import COMPRESSION_FILE, shares
 from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.parts import Section, Table
+from apparel_embed.store.names import COMPRESSION
 
 
 def compression_section(inputs: ReportInputs) -> Section:
     """Returns the table of costs, if the run has one."""
     name, title = "compression", "Smaller models and embeddings"
-    if inputs.compression is None:
+    stage = inputs.stages.get(COMPRESSION)
+    if stage is None:
         return Section(
             name, title, "Not measured yet: run tools/measure_compression.py, then this again."
         )
-    record = read_json(inputs.compression / COMPRESSION_FILE)
+    record = read_json(stage.directory / COMPRESSION_FILE)
     body = tuple(
         (f"{row['what']} {row['kind']}", f"{row['bytes']:,}", *shares(row))
         for row in record["rows"]

@@ -50,9 +50,7 @@ class ReportInputs:
       trainings: behind the models.
       saved_models: directory of the SavedModel by name of the model, as far as exported.
       measure_speed: whether to measure images per second, which no two reports share.
-      sweep: directory with the curve of group sizes, or None.
-      compression: directory with the costs of smaller models, or None.
-      targets: the stage of the student's targets, or None.
+      stages: further ones that the report shows, by name, such as that of the student's targets.
     """
 
     run: str
@@ -64,9 +62,7 @@ class ReportInputs:
     trainings: Sequence[Training]
     saved_models: Mapping[str, Path]
     measure_speed: bool
-    sweep: Path | None = None
-    compression: Path | None = None
-    targets: Stage | None = None
+    stages: Mapping[str, Stage] = dataclasses.field(default_factory=dict)
 
     @property
     def models(self) -> list[str]:
@@ -86,9 +82,7 @@ def load_inputs(
     trainings: Sequence[Training],
     saved_models: Mapping[str, Path],
     measure_speed: bool,
-    sweep: Path | None = None,
-    compression: Path | None = None,
-    targets: Stage | None = None,
+    stages: Mapping[str, Stage] | None = None,
 ) -> ReportInputs:
     """Reads what an evaluation has left.
 
@@ -99,9 +93,7 @@ def load_inputs(
       trainings: behind the models.
       saved_models: directory of the SavedModel by name of the model.
       measure_speed: whether the report should measure images per second.
-      sweep: directory with the curve of group sizes, or None.
-      compression: directory with the costs of smaller models, or None.
-      targets: the stage of the student's targets, or None.
+      stages: further ones that the report shows, by name, such as that of the student's targets.
 
     Raises:
       UserError: if a file is missing, broken or of other pictures than the split.
@@ -124,7 +116,5 @@ def load_inputs(
         trainings=tuple(trainings),
         saved_models=dict(saved_models),
         measure_speed=measure_speed,
-        sweep=sweep,
-        compression=compression,
-        targets=targets,
+        stages=stages or {},
     )

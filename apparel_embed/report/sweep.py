@@ -12,6 +12,7 @@ from apparel_embed.common.text import counted
 from apparel_embed.report.drawing import interval_arms, model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.parts import Picture, Section
+from apparel_embed.store.names import SWEEP
 
 SWEEP_FILE = "sweep.json"
 CURVE_FILE = "curve.png"
@@ -26,11 +27,12 @@ _SHIFT = 1.03
 def sweep_section(inputs: ReportInputs) -> Section:
     """Returns the curve of group sizes, if the run has one."""
     name, title = "curve", "How many verticals can share a model"
-    if inputs.sweep is None:
+    stage = inputs.stages.get(SWEEP)
+    if stage is None:
         return Section(
             name, title, "Not drawn yet: run tools/sweep_group_size.py, then this again."
         )
-    sweep = read_json(inputs.sweep / SWEEP_FILE)
+    sweep = read_json(stage.directory / SWEEP_FILE)
     least = min(row["queries"] for row in sweep["rows"])
     caption = (
         f"R@1 within the vertical on split {sweep['split']}, mean over "

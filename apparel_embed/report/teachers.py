@@ -5,19 +5,21 @@ from __future__ import annotations
 from apparel_embed.evaluation.teachers import HEADINGS, choice_rows
 from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.parts import Part, Section, Table
+from apparel_embed.store.names import TARGETS
 
 
 def teachers_section(inputs: ReportInputs) -> Section:
     """Returns the tables of the teachers' evidence and of the student's agreement with them."""
     parts: list[Part] = []
-    if inputs.targets:
+    targets = inputs.stages.get(TARGETS)
+    if targets:
         parts.append(
             Table(
                 "The joint is all teachers of a vertical in one vector. First is what teaches by "
                 "the queries of all verticals together; another candidate does where it is shown "
                 "to be better on the vertical's own, with 90 % confidence by bootstrap over items.",
                 HEADINGS,
-                tuple(choice_rows(inputs.targets.result["choices"])),
+                tuple(choice_rows(targets.result["choices"])),
             )
         )
     student = next((one.stage for one in inputs.trainings if one.model == "unified"), None)

@@ -12,13 +12,12 @@ from absl import logging
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.protocol import Outcomes
-from apparel_embed.runs.previous import INIT_FROM, STARTED_FROM
-from apparel_embed.runs.stages.training import COMBINED
+from apparel_embed.runs.stages.start import INIT_FROM, STARTED_FROM
+from apparel_embed.store.names import COMBINED
 from apparel_embed.store.record import STAGE_FILE, Stage, flat_settings, open_stage
 
 _INIT_WEIGHTS = "init_weights"
 _NO_STAGES = ("prepared", _INIT_WEIGHTS)
-_NOT_SET = "nothing"
 # Datasets that share pictures mostly share all of them.
 _PICTURES_COMPARED = 64
 
@@ -43,7 +42,7 @@ def check_settings(run_dirs: Sequence[Path], evaluations: Sequence[Stage]) -> No
     for (run, ours), (other, theirs) in itertools.combinations(zip(run_dirs, of_runs), 2):
         for stage in (name for name in ours if name in theirs):
             for setting in sorted({*ours[stage], *theirs[stage]}):
-                values = [one[stage].get(setting, _NOT_SET) for one in (ours, theirs)]
+                values = [one[stage].get(setting, "nothing") for one in (ours, theirs)]
                 if values[0] != values[1]:
                     raise UserError(
                         f"--runs: stage {stage} was made with {setting}={values[0]} in {run}, but "
@@ -76,8 +75,8 @@ def check_pictures(
 ) -> None:
     """Checks that different datasets have no picture of the evaluated split in common.
 
-    Names alone do not tell: garments drawn with another seed have the same. Of pictures whose
-    name and item are in both datasets, some are read and compared.
+    Names alone do not tell: garments drawn with another seed have the same manifest. Of pictures
+    whose name and item are in both datasets, some are read and compared.
 
     Args:
       run_dirs: directories of runs.
@@ -87,13 +86,11 @@ def check_pictures(
     Raises:
       UserError: two runs whose datasets differ, but share pictures.
     """
-    fingerprints = [one.fingerprint for one in datasets]
-    distinct = [
-        (run, one, _records_by_name(one, split))
-        for number, (run, one) in enumerate(zip(run_dirs, datasets))
-        if one.fingerprint not in fingerprints[:number]
-    ]
-    for (run, ours, names), (other, theirs, other_names) in itertools.combinations(distinct, 2):
+    distinct: dict[str, tuple[Path, PreparedDataset]] = {}
+    for run, one in zip(run_dirs, datasets):
+        distinct.setdefault(one.fingerprint, (run, one))
+    for (run, ours), (other, theirs) in itertools.combinations(distinct.values(), 2):
+        names, other_names = (_records_by_name(one, split) for one in (ours, theirs))
         shared = sorted(names.keys() & other_names.keys())
         # So many at most, spread over all.
         some = shared[:: -(-len(shared) // _PICTURES_COMPARED) or 1]
@@ -122,10 +119,9 @@ def _stages_behind(stage: Stage) -> dict[str, Stage]:
         directory = Path(earlier) if earlier else stage.directory.parent / name
         found = open_stage(directory) if (directory / STAGE_FILE).is_file() else None
         if found and found.fingerprint == fingerprint:
-            further = {found.name: found, **_stages_behind(found)}
-            # Stages of an earlier run have the same names.
             prefix = f"{INIT_FROM}/" if earlier else ""
-            behind.update({prefix + one: behind_it for one, behind_it in further.items()})
+            for one in ({found.name: found}, _stages_behind(found)):
+                behind.update({prefix + key: value for key, value in one.items()})
         else:
             logging.warning(
                 "%s: not there as %s was made from it; its settings are not compared",
@@ -140,11 +136,10 @@ def _settings(stage: Stage) -> dict[str, Any]:
     settings = {
         name: value
         for name, value in flat_settings(stage.flags).items()
-        if name.rpartition(".")[2] != "seed"
+        if name.rpartition(".")[2] != "seed" and name != "verticals"
     }
     if _INIT_WEIGHTS in stage.inputs:
         settings[_INIT_WEIGHTS] = stage.inputs[_INIT_WEIGHTS]
-    settings.pop("verticals", None)
     if stage.name == COMBINED:
         # As many as all other trainings have: those of groups, too.
         settings.pop("optimization.steps", None)

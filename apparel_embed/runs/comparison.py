@@ -17,7 +17,8 @@ from apparel_embed.evaluation.several_runs import difference_over_runs, row_over
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import ordered_models, render_runs
 from apparel_embed.runs.alike import check_pictures, check_settings, check_verticals
-from apparel_embed.runs.stages.training import COMPARISONS, EVALUATION, SUMMARY_FILE
+from apparel_embed.runs.stages.evaluation import COMPARISONS, SUMMARY_FILE
+from apparel_embed.store.names import EVALUATION
 from apparel_embed.store.record import Stage, open_stage
 
 SCHEMA_VERSION = 1

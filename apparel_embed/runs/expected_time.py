@@ -16,7 +16,7 @@ from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.losses.registry import make_loss
 from apparel_embed.losses.regression import make_regression_loss
 from apparel_embed.models.embedding import build_embedding_model
-from apparel_embed.runs.plan import Workload
+from apparel_embed.store.record import Workload
 from apparel_embed.training.input import augmentation
 from apparel_embed.training.loop import TrainingLoop
 from apparel_embed.training.specialist import SpecialistConfig
@@ -44,20 +44,18 @@ def expected_time(
         specialist, optimization=specialist.optimization.settled(pictures)
     )
     student = student.settled(pictures, pictures)
-    parts, total = [], 0.0
     batch = specialist.items_per_batch * specialist.pictures_per_item
-    if work.triplet_steps or work.views:
-        each = triplet_step_seconds(specialist)
-        if work.triplet_steps:
-            total += work.triplet_steps * each
-            parts.append(f"{work.triplet_steps:,} triplet steps of {each:.3f} s")
-        if work.views:
-            total += work.views * each / batch
-            parts.append(f"{work.views:,} views of {each / batch:.4f} s")
-    if work.student_steps:
-        each = student_step_seconds(student)
-        total += work.student_steps * each
-        parts.append(f"{work.student_steps:,} student steps of {each:.3f} s")
+    parts, total = [], 0.0
+    for count, what, measure, share, digits in (
+        (work.triplet_steps, "triplet steps", lambda: triplet_step_seconds(specialist), 1, 3),
+        # A view goes through the backbone once, as an image of a step.
+        (work.views, "views", lambda: triplet_step_seconds(specialist), batch, 4),
+        (work.student_steps, "student steps", lambda: student_step_seconds(student), 1, 3),
+    ):
+        if count:
+            each = measure() / share
+            total += count * each
+            parts.append(f"{count:,} {what} of {each:.{digits}f} s")
     if not parts:
         return ""
     about = datetime.timedelta(seconds=round(total))

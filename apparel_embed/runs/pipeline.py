@@ -3,111 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from pathlib import Path
-from typing import Any
 
 from absl import logging
 
 from apparel_embed.common.cluster import is_chief, read_cluster, wait_for
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted
-from apparel_embed.data.prepare import PrepareConfig, plan_prepare, prepare
+from apparel_embed.data.prepare import plan_prepare, prepare
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.synthetic.generate import MANIFEST, find_drawn, generate, manifest_table
-from apparel_embed.data.synthetic.world import SyntheticConfig
-from apparel_embed.distillation.targets import TargetsConfig
-from apparel_embed.grouping.search import SearchConfig
-from apparel_embed.grouping.strategies import Groups
 from apparel_embed.models.backbones import check_initial_weights, fetch_initial_weights
+from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.plan import StagePlan
-from apparel_embed.runs.previous import previous_stage
-from apparel_embed.runs.stages.grouping import grouping_stage, plan_grouping
-from apparel_embed.runs.stages.serving import export_stage, vertical_head_stage
-from apparel_embed.runs.stages.student import (
-    find_reference,
-    student_stage,
-    targets_stage,
-)
-from apparel_embed.runs.stages.summaries import summaries_stage
-from apparel_embed.runs.stages.training import (
-    COMBINED,
-    COMBINED_START,
-    STUDENT,
-    combined_start_name,
-    evaluation_stage,
-    report_stage,
-    single_specialists,
-    specialist_stage,
-    student_teachers,
-)
-from apparel_embed.serving.saved_model import ExportConfig
+from apparel_embed.runs.stages.registry import STAGES
+from apparel_embed.runs.stages.start import find_start
+from apparel_embed.runs.walk import Run, Walk
+from apparel_embed.serving.versions import SAVED_MODEL
+from apparel_embed.store.names import COMBINED, EVALUATION, REPORT, STUDENT
 from apparel_embed.store.record import Stage
-from apparel_embed.store.runs import REAL, StageAccess, only_run, set_aside, stages_from
-from apparel_embed.training.readiness import JOIN, Readiness, check_readiness
-from apparel_embed.training.specialist import SpecialistConfig
-from apparel_embed.training.student import StudentConfig
-
-# Between the seeds of combined models, so that those of runs with neighbouring seeds differ, too.
-_SEEDS_APART = 1_000_003
-
-
-@dataclasses.dataclass(frozen=True)
-class PipelineConfig:
-    """What the whole way is made of.
-
-    Attributes:
-      run_dir: where everything goes.
-      synthetic: garments to draw and prepare, or None where `prepare` names a manifest.
-      prepare: how to prepare; its output is a directory of the run.
-      specialist: how the specialist of one vertical is trained. That of a group is trained alike,
-        for as many steps as its verticals' specialists together.
-      combined_steps: steps of the combined model for each vertical, before specialists and student
-        start from it. The combined model that they are compared with then goes on for as many
-        steps as all of them take.
-      combined_learning_rate: of the combined model at its peak; None for that of specialists.
-      combined_seeds: combined models, alike but for their seeds, that teach the student.
-        Specialists and student start from the first.
-      grouping: how verticals are grouped.
-      student: how the student is trained.
-      align_to: onto whose space targets are rotated, one of `REFERENCES`.
-      targets: how targets are made.
-      small_verticals: what becomes of verticals that are too small for a specialist, one of
-        `SMALL_VERTICALS`.
-      single_specialists: whether the specialist of every vertical is trained, to teach and to
-        compare with, also where verticals share one.
-      specialists_start_from_combined: whether specialists start from the combined model's weights,
-        else as their configuration says.
-      start_from_combined: whether the student does.
-      split: to evaluate on.
-      processes: for work on pictures.
-      measure_speed: whether the report measures images per second.
-      vertical_head: whether the served model tells a picture's vertical.
-      export: how the SavedModel is exported.
-      redo_from: names of stages to make anew, with all that was made from them.
-    """
-
-    run_dir: Path
-    synthetic: SyntheticConfig | None
-    prepare: PrepareConfig
-    specialist: SpecialistConfig
-    student: StudentConfig
-    combined_steps: int
-    combined_learning_rate: float | None = None
-    combined_seeds: int = 1
-    grouping: SearchConfig = SearchConfig()
-    align_to: str = COMBINED
-    targets: TargetsConfig = TargetsConfig()
-    small_verticals: str = JOIN
-    single_specialists: bool = True
-    specialists_start_from_combined: bool = True
-    start_from_combined: bool = True
-    split: str = "test"
-    processes: int = 1
-    measure_speed: bool = True
-    vertical_head: bool = False
-    export: ExportConfig = ExportConfig()
-    redo_from: tuple[str, ...] = ()
+from apparel_embed.store.runs import only_run, set_aside, stages_from
+from apparel_embed.training.readiness import Readiness, check_readiness
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,16 +68,10 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
         readiness = _check_data(config, dataset)
         for note in readiness.notes:
             logging.warning("%s", note)
-        combined_start = _combined_start(config, dataset, REAL)
-        found = grouping_stage(
-            config.run_dir,
-            dataset,
-            config.grouping,
-            config.specialist,
-            _specialists_start(config, combined_start),
-        )
-        groups = found.result["groups"]
-        return _walk(config, dataset, combined_start, groups, readiness.is_measured, REAL)
+        walk = Walk(Run(config.run_dir, dataset), config, STAGES, readiness.is_measured)
+        walk.go()
+        saved_model = walk[SAVED_MODEL].directory
+        return PipelineResult(dataset, saved_model, walk.get(EVALUATION), walk.get(REPORT))
 
 
 def plan_pipeline(config: PipelineConfig) -> StagePlan:
@@ -174,17 +84,9 @@ def plan_pipeline(config: PipelineConfig) -> StagePlan:
     dataset = _plan_data(config, plan)
     readiness = _check_data(config, dataset)
     plan.notes += readiness.notes
-    plan.of(dataset)
-    combined_start = _combined_start(config, dataset, plan.access)
-    groups = plan_grouping(
-        plan,
-        config.run_dir,
-        dataset,
-        config.grouping,
-        config.specialist,
-        _specialists_start(config, combined_start),
-    )
-    _walk(config, dataset, combined_start, groups, readiness.is_measured, plan.access)
+    plan.train_pictures = len(dataset.select(split="train"))
+    run = Run(config.run_dir, dataset, plan.access)
+    Walk(run, config, STAGES, readiness.is_measured).go()
     return plan
 
 
@@ -195,9 +97,9 @@ def _check(config: PipelineConfig) -> None:
             "--redo_from cannot be used while TF_CONFIG is set: only one process may move stages. "
             "Run it once without TF_CONFIG"
         )
-    for training in (config.specialist, config.student):
+    for training, name in ((config.specialist, COMBINED), (config.student, STUDENT)):
         check_initial_weights(training.model.backbone, training.init_weights)
-    _check_previous_run(config)
+        find_start(None, training, (name,), config.run_dir)
 
 
 def _check_data(config: PipelineConfig, dataset: PreparedDataset) -> Readiness:
@@ -218,180 +120,6 @@ def _check_data(config: PipelineConfig, dataset: PreparedDataset) -> Readiness:
     if readiness.problems:
         raise UserError(f"{dataset.directory}: {' '.join(readiness.problems)}")
     return readiness
-
-
-def _walk(
-    config: PipelineConfig,
-    dataset: PreparedDataset,
-    combined_start: Stage,
-    groups: Groups,
-    is_measured: bool,
-    access: StageAccess,
-) -> PipelineResult:
-    run_dir = config.run_dir
-    models = _train(config, dataset, combined_start, groups, access)
-    head = (
-        vertical_head_stage(run_dir, dataset, models["student"], access)
-        if config.vertical_head
-        else None
-    )
-    export = functools.partial(
-        export_stage,
-        run_dir,
-        dataset,
-        models["student"],
-        config.export,
-        vertical_head=head,
-        access=access,
-    )
-    if not is_measured:
-        return PipelineResult(dataset, export().directory)
-    evaluation = evaluation_stage(
-        run_dir,
-        dataset,
-        split=config.split,
-        **models,
-        init_weights=config.specialist.init_weights,
-        seed=config.specialist.optimization.seed,
-        vertical_head=head,
-        access=access,
-    )
-    exported = export()
-    report = report_stage(
-        run_dir,
-        dataset,
-        evaluation,
-        **models,
-        export=exported,
-        measure_speed=config.measure_speed,
-        access=access,
-    )
-    summaries_stage(run_dir, dataset, evaluation, access)
-    return PipelineResult(dataset, exported.directory, evaluation, report)
-
-
-def _check_previous_run(config: PipelineConfig) -> None:
-    """Raises a UserError if trainings cannot start from the earlier run, before any has begun."""
-    specialist, student = config.specialist, config.student
-    if specialist.init_from:
-        previous_stage(specialist.init_from, (COMBINED,), specialist.model, config.run_dir)
-    if student.init_from:
-        previous_stage(student.init_from, (STUDENT,), student.model, config.run_dir)
-
-
-def _combined_start(
-    config: PipelineConfig, dataset: PreparedDataset, access: StageAccess, number: int = 0
-) -> Stage:
-    """Trains a combined model as far as specialists and student start from it.
-
-    Args:
-      config: of the pipeline.
-      dataset: a prepared dataset.
-      access: how stages are made.
-      number: which of `combined_seeds`.
-    """
-    access.tell("combined model %d of %d", number + 1, config.combined_seeds)
-    training = _combined(config, dataset, config.combined_steps * len(dataset.verticals))
-    seeded = dataclasses.replace(
-        training.optimization, seed=training.optimization.seed + number * _SEEDS_APART
-    )
-    return specialist_stage(
-        config.run_dir,
-        dataset,
-        dataset.verticals,
-        dataclasses.replace(training, optimization=seeded),
-        combined_start_name(number),
-        access=access,
-    )
-
-
-def _combined(config: PipelineConfig, dataset: PreparedDataset, steps: int) -> SpecialistConfig:
-    """Returns the training of a combined model by some steps."""
-    training = config.specialist.for_steps(steps, verticals=len(dataset.verticals))
-    if config.combined_learning_rate is None:
-        return training
-    optimization = dataclasses.replace(
-        training.optimization, learning_rate=config.combined_learning_rate
-    )
-    return dataclasses.replace(training, optimization=optimization)
-
-
-def _specialists_start(config: PipelineConfig, combined_start: Stage) -> Stage | None:
-    return combined_start if config.specialists_start_from_combined else None
-
-
-def _train(
-    config: PipelineConfig,
-    dataset: PreparedDataset,
-    combined_start: Stage,
-    groups: Groups,
-    access: StageAccess,
-) -> dict[str, Any]:
-    """Trains all models; returns their stages as evaluation and report take them."""
-    run_dir, verticals = config.run_dir, dataset.verticals
-    for number in range(1, config.combined_seeds):
-        _combined_start(config, dataset, access, number)
-    alone = [(vertical,) for vertical in verticals] if config.single_specialists else []
-    wanted = list(dict.fromkeys([*map(tuple, groups), *alone]))
-    specialists = {}
-    for number, group in enumerate(wanted, start=1):
-        access.tell("specialist %d of %d: %s", number, len(wanted), " + ".join(group))
-        training = config.specialist.for_verticals(len(group))
-        specialists[group] = specialist_stage(
-            run_dir,
-            dataset,
-            group,
-            training,
-            start=_specialists_start(config, combined_start),
-            access=access,
-        )
-    grouped = [specialists[tuple(group)] for group in groups]
-    teachers = student_teachers(run_dir, verticals, grouped, access)
-    student = _train_student(config, dataset, teachers, combined_start, access)
-    steps = sum(
-        stage.flags["optimization"]["steps"]
-        for stage in (*teachers, student)
-        if stage.name != COMBINED_START
-    )
-    access.tell("combined model to compare with: %d further steps", steps)
-    combined = specialist_stage(
-        run_dir,
-        dataset,
-        verticals,
-        _combined(config, dataset, steps),
-        COMBINED,
-        start=combined_start,
-        access=access,
-    )
-    return {
-        "specialists": single_specialists(run_dir, verticals, access),
-        "grouped": grouped,
-        "combined": combined,
-        "student": student,
-    }
-
-
-def _train_student(
-    config: PipelineConfig,
-    dataset: PreparedDataset,
-    teachers: list[Stage],
-    combined_start: Stage,
-    access: StageAccess,
-) -> Stage:
-    """Exports targets and trains the student on them; returns its stage."""
-    reference = find_reference(
-        config.align_to,
-        config.run_dir,
-        teachers,
-        init_weights=config.specialist.init_weights,
-        seed=config.specialist.optimization.seed,
-        access=access,
-    )
-    targets = targets_stage(
-        config.run_dir, dataset, teachers, reference, config.targets, access=access
-    )
-    start = combined_start if config.start_from_combined else None
-    return student_stage(config.run_dir, dataset, targets, config.student, start, access=access)
 
 
 def _data(config: PipelineConfig) -> PreparedDataset:

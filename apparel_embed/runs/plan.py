@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.text import counted
-from apparel_embed.data.manifest import UNLABELLED
-from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.store.record import Stage, find_stage, partial_of
-from apparel_embed.store.runs import (
-    StageAccess,
-    StageDiffers,
-    StageWork,
-    look_up_stage,
-    planned_stage,
-    stages_from,
-)
-
-_GROUPING = "grouping-"
-# Of a stage that is there, but of which cannot be told yet whether it is made of the same.
-_COMPARED_LATER = "there, compared when its turn comes"
+from apparel_embed.store.record import Stage, StageSpec, Workload, find_stage
+from apparel_embed.store.runs import StageAccess, StageDiffers, look_up_stage, stages_from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,29 +25,6 @@ class PlannedStage:
     name: str
     state: str
     size: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Workload:
-    """What is to be trained.
-
-    Attributes:
-      triplet_steps: steps of combined models and specialists.
-      student_steps: steps of the student.
-      views: augmented views of images that go through a frozen backbone once. Steps on these take
-        milliseconds, and are not among those above.
-    """
-
-    triplet_steps: int = 0
-    student_steps: int = 0
-    views: int = 0
-
-    def __add__(self, other: Workload) -> Workload:
-        return Workload(
-            self.triplet_steps + other.triplet_steps,
-            self.student_steps + other.student_steps,
-            self.views + other.views,
-        )
 
 
 class StagePlan:
@@ -82,6 +44,8 @@ class StagePlan:
     Attributes:
       stages: what would become of each, by directory, in their order.
       notes: sentences for who reads the plan.
+      work: what would be trained, as far as it is known.
+      train_pictures: images of split train, once the dataset is known.
 
     Raises:
       UserError: if there is no stage of a name.
@@ -92,46 +56,17 @@ class StagePlan:
         self._redo_from = redo_from
         self._redone = stages_from(run_dir, redo_from)
         self._differing: dict[str, StageDiffers] = {}
+        self._made: dict[Path, Stage] = {}
+        self._is_certain = True
         self.stages: dict[Path, PlannedStage] = {}
         self.notes: list[str] = []
-        self._made: dict[Path, Stage] = {}
-        self._dataset: PreparedDataset | None = None
-        self._is_certain = True
+        self.work = Workload()
+        self.train_pictures = 0
 
     @property
     def access(self) -> StageAccess:
         """How the stages of a plan are made and found."""
-        return StageAccess(self.make, self.find, tell=lambda *_: None)
-
-    def of(self, dataset: PreparedDataset) -> StagePlan:
-        """Tells of what dataset stages are, by which their sizes are known."""
-        self._dataset = dataset
-        return self
-
-    @property
-    def work(self) -> Workload:
-        """What would be trained, as far as it is known."""
-        unmade = [stage for stage in self._made.values() if not stage.skipped]
-        return sum((self._work_of(stage) for stage in unmade), Workload())
-
-    def _work_of(self, stage: Stage) -> Workload:
-        """Returns what a stage trains, as far as its flags tell."""
-        flags = stage.flags
-        if "views" in flags and self._dataset:
-            return Workload(views=len(_learnt(self._dataset)) * flags["views"])
-        if "optimization" not in flags or stage.name.startswith(_GROUPING):
-            return Workload()
-        if any("views" in one.flags and one.name in stage.inputs for one in self._made.values()):
-            return Workload()
-        steps = flags["optimization"]["steps"]
-        if "items_per_batch" in flags:
-            return Workload(triplet_steps=steps)
-        return Workload(student_steps=steps)
-
-    @property
-    def train_pictures(self) -> int:
-        """Images of split train, as far as a dataset is told; 0 without."""
-        return len(self._dataset.select(split="train")) if self._dataset else 0
+        return StageAccess(self.make, self.find, tell=lambda *_: None, doubt=self.doubt)
 
     def add(self, directory: Path, state: str, size: str) -> None:
         """Adds a stage, or what is none, such as the preparing of the dataset."""
@@ -147,39 +82,25 @@ class StagePlan:
         self._is_certain = False
         self.notes += [note] if note else []
 
-    def make(
-        self,
-        directory: Path,
-        *,
-        flags: Mapping[str, Any],
-        inputs: Mapping[str, str],
-        work: StageWork,
-        renewed: bool | Collection[str] = False,
-        twins: Sequence[Path] = (),
-        scratch: Sequence[str] = (),
-        together: bool = False,
-    ) -> Stage:
-        """Looks a stage up instead of making it; arguments and errors are those of `run_stage`."""
-        del work, scratch, together
-        if directory in self._redone or partial_of(directory) in self._redone:
-            return self._planned("to be redone", planned_stage(directory, flags, inputs))
-        # What is not known yet cannot be the reason to refuse.
-        allowed = renewed if self._is_certain else True
-        try:
-            state, stage = look_up_stage(
-                directory, flags=flags, inputs=inputs, renewed=allowed, twins=twins
-            )
-        except StageDiffers as error:
-            self._differing[directory.name] = error
-            state, stage = "there, made otherwise", planned_stage(directory, flags, inputs)
-        if not self._is_certain and directory.exists() and not stage.skipped:
-            state = _COMPARED_LATER
-        return self._planned(state, stage)
-
-    def _planned(self, state: str, stage: Stage) -> Stage:
-        size = "" if stage.skipped else _size_of(stage, self._dataset)
-        self.add(stage.directory, state, size)
-        self._made[stage.directory] = stage
+    def make(self, spec: StageSpec) -> Stage:
+        """Looks a stage up instead of making it; its errors are those of `run_stage`."""
+        directory = spec.directory
+        if directory in self._redone or spec.partial in self._redone:
+            state, stage = "to be redone", spec.planned()
+        else:
+            # What is not known yet cannot be the reason to refuse.
+            overwrite = spec.overwrite if self._is_certain else True
+            try:
+                state, stage = look_up_stage(dataclasses.replace(spec, overwrite=overwrite))
+            except StageDiffers as error:
+                self._differing[directory.name] = error
+                state, stage = "there, made otherwise", spec.planned()
+            if not self._is_certain and directory.exists() and not stage.skipped:
+                state = "there, compared when its turn comes"
+        if directory not in self._made and not stage.skipped:
+            self.work += spec.workload
+        self._made[directory] = stage
+        self.add(directory, state, "" if stage.skipped else spec.size)
         return stage
 
     def find(self, directory: Path) -> Stage | None:
@@ -224,34 +145,3 @@ class StagePlan:
         lines = [f"{row.name:{names}}  {row.state:{states}}  {row.size}".rstrip() for row in rows]
         lines += [*self.notes, *([time] if time else [])]
         return "\n".join([*lines, "Nothing was done or written (--dry_run)."])
-
-
-def _size_of(stage: Stage, dataset: PreparedDataset | None) -> str:
-    """Returns how much work a stage is, as far as its flags tell."""
-    flags = stage.flags
-    if dataset is None or stage.name.startswith(_GROUPING):
-        return ""
-    if "items_per_batch" in flags:
-        verticals = flags["verticals"]
-        pictures = len(dataset.select(split="train", verticals=verticals))
-        batch = f"{flags['items_per_batch']} x {flags['pictures_per_item']}"
-        return f"{_steps(flags)} of {batch} pictures, out of {pictures:,}"
-    if "batch_size" in flags and "optimization" in flags:
-        pictures = len(_learnt(dataset))
-        return f"{_steps(flags)} of {flags['batch_size']} pictures, out of {pictures:,}"
-    if "align_to" in flags:
-        unlabelled = flags.get("unlabelled", False)
-        pictures = len(_learnt(dataset) if unlabelled else dataset.select(split="train"))
-        return counted(pictures, "picture")
-    if stage.name == "evaluation":
-        return counted(len(dataset.select(split=flags["split"])), "picture")
-    return ""
-
-
-def _steps(flags: Mapping[str, Any]) -> str:
-    return counted(flags["optimization"]["steps"], "step")
-
-
-def _learnt(dataset: PreparedDataset) -> list[int]:
-    """Returns the records that a student may learn from."""
-    return [*dataset.select(split="train"), *dataset.select(split=UNLABELLED)]

@@ -15,6 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from apparel_embed.common.settings import setting
+from apparel_embed.data.pictures import LARGEST_MAX_PIXELS
+
 # Boundaries and headers of a form, around the picture.
 FORM_BYTES = 65_536
 _MOST_CLIENTS = 10_000
@@ -31,22 +34,35 @@ class Limits:
 
     Attributes:
       max_bytes: of an uploaded picture.
-      max_pixels: of an uploaded picture, read from its header before it is decoded.
-      rate: searches per second and client in the long run; 0 for any number.
-      burst: searches of a client at once.
-      workers: searches that are worked on at once.
-      waiting: searches that may wait for a worker.
-      upload_seconds: how long an upload may take.
       api_key: that every request but those of the page itself must bring; "" for none.
     """
 
     max_bytes: int = 10_000_000
-    max_pixels: int = 25_000_000
-    rate: float = 5.0
-    burst: int = 20
-    workers: int = 2
-    waiting: int = 64
-    upload_seconds: float = 30.0
+    max_pixels: int = setting(
+        25_000_000,
+        "of an uploaded picture, told before it is decoded",
+        1,
+        LARGEST_MAX_PIXELS,
+        seldom=True,
+    )
+    rate: float = setting(
+        5.0,
+        "searches per second that a client may make in the long run, 0 for any number",
+        0,
+        1_000_000,
+    )
+    burst: int = setting(20, "searches that a client may make at once", 1, seldom=True)
+    workers: int = setting(2, "searches worked on at once", 1, 256)
+    waiting: int = setting(
+        64,
+        "searches that may wait for a worker; more are refused with 503",
+        0,
+        100_000,
+        seldom=True,
+    )
+    upload_seconds: float = setting(
+        30.0, "how long an upload may take, in seconds", 0.1, 3600.0, seldom=True
+    )
     api_key: str = ""
 
 

@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.search.index import VectorIndex
@@ -44,15 +45,20 @@ class SearchSources:
     Attributes:
       saved_model: directory of one version of the model.
       prepared: directory of the prepared dataset whose pictures are indexed, or None.
-      pictures: directory that pictures of an index from bulk embedding are below, or None.
-      serving_address: of TensorFlow Serving, which then embeds instead of this process; "" for
-        this process.
     """
 
     saved_model: Path
     prepared: Path | None
-    pictures: Path | None = None
-    serving_address: str = ""
+    pictures: Path | None = setting(
+        None,
+        "directory that the pictures of an index made with --bulk are in; without, hits have no "
+        "pictures",
+    )
+    serving_address: str = setting(
+        "",
+        "TensorFlow Serving that embeds instead of this process: host:port for gRPC, "
+        "http://host:port for REST",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
+from apparel_embed.data.manifest import SPLITS
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.text_tables import as_texts
 from apparel_embed.evaluation.embeddings import read_embeddings
@@ -33,16 +35,26 @@ class IndexSource:
     Attributes:
       saved_model: directory of one version of the model.
       prepared: directory of the prepared dataset; not opened with `bulk`.
-      splits: index pictures of these only; () for all.
-      embeddings: of the dataset's records, made by the same model; None to embed them.
-      bulk: Parquet file, or directory of some, of pictures and their embeddings.
     """
 
     saved_model: Path
     prepared: Path
-    splits: tuple[str, ...] = ()
-    embeddings: Path | None = None
-    bulk: Path | None = None
+    splits: tuple[str, ...] = setting(
+        (),
+        "index pictures of this split only; repeat it; by default all",
+        choices=SPLITS,
+        flag="split",
+    )
+    embeddings: Path | None = setting(
+        None,
+        "Parquet file of `record` and `embedding`, made by the same model, instead of embedding "
+        "anew",
+    )
+    bulk: Path | None = setting(
+        None,
+        "Parquet file, or directory of some, of `image`, `item_id`, `vertical` and `embedding`, "
+        "made by the same model, to be added",
+    )
 
 
 def picture_key(picture: str, box: tuple[float, ...] | None = None) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from apparel_embed.common.settings import setting
+
 INDEX_KINDS = ("FLAT", "IVF_FLAT", "HNSW")
 # Most candidates that Milvus takes in a search of HNSW.
 LARGEST_EF = 32_768
@@ -12,23 +14,28 @@ LARGEST_EF = 32_768
 
 @dataclasses.dataclass(frozen=True)
 class IndexSettings:
-    """How vectors are kept.
+    """How vectors are kept."""
 
-    Attributes:
-      kind: `FLAT` (every vector is looked at), `IVF_FLAT` or `HNSW`.
-      hnsw_m: links of a vector in HNSW, 2 to 2048.
-      hnsw_ef_construction: candidates while HNSW is built, 1 or more.
-      hnsw_ef: candidates of a search in HNSW; at least as many as hits are asked for are taken.
-      ivf_lists: clusters of IVF_FLAT, 1 to 65536.
-      ivf_probes: clusters that a search looks through.
-    """
-
-    kind: str = "FLAT"
-    hnsw_m: int = 16
-    hnsw_ef_construction: int = 200
-    hnsw_ef: int = 128
-    ivf_lists: int = 128
-    ivf_probes: int = 32
+    kind: str = setting(
+        "FLAT",
+        "FLAT looks at every vector and misses none; IVF_FLAT and HNSW look at some",
+        choices=INDEX_KINDS,
+        flag="index_kind",
+    )
+    hnsw_m: int = setting(16, "links of a vector in HNSW", 2, 2048)
+    hnsw_ef_construction: int = setting(
+        200, "candidates while HNSW is built", 1, 32768, seldom=True
+    )
+    hnsw_ef: int = setting(
+        128,
+        "candidates of a search in HNSW; at least as many as hits are asked for are taken",
+        1,
+        32768,
+    )
+    ivf_lists: int = setting(128, "clusters of IVF_FLAT", 1, 65536, seldom=True)
+    ivf_probes: int = setting(
+        32, "clusters that a search in IVF_FLAT looks through", 1, 65536, seldom=True
+    )
 
     def build_parameters(self) -> dict[str, int]:
         """Returns Milvus's parameters of building."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import check_settings, setting
 from apparel_embed.serving.embeddings import Embeddings, embed_in_batches
 from apparel_embed.serving.errors import WrongAnswer
 from apparel_embed.serving.pictures import PictureLimits
@@ -21,13 +21,7 @@ class ClientConfig:
     """How a server is asked.
 
     Attributes:
-      model_name: by which the server knows the model.
-      version: of the model, 1 or more; None for the newest.
       deadline: seconds to wait for a batch, above 0; by REST, for each attempt.
-      attempts: how often a batch is sent while the server is unavailable, 1 to 5; gRPC allows no
-        more. Between them it waits, twice as long each time from 0.1 s on.
-      batch_size: pictures in a request, 1 or more.
-      batch_bytes: bytes in a request, unless a single picture has more, 1 or more.
       secure: whether gRPC is encrypted; REST is by an address of https://.
       limits: what pictures are taken.
 
@@ -36,25 +30,19 @@ class ClientConfig:
       32
     """
 
-    model_name: str = MODEL_NAME
-    version: int | None = None
-    deadline: float = 10.0
-    attempts: int = 4
-    batch_size: int = 32
-    batch_bytes: int = 16 * 2**20
-    secure: bool = False
+    model_name: str = setting(MODEL_NAME, "by which the server knows the model")
+    version: int | None = setting(None, "version of the model; by default the newest", 1)
+    deadline: float = setting(10.0, "seconds to wait for an answer", 0.001)
+    attempts: int = setting(4, "how often a server that is unavailable is asked", 1, 5)
+    batch_size: int = setting(32, "pictures in a request", 1)
+    batch_bytes: int = setting(
+        16 * 2**20, "bytes in a request, unless a single picture has more", 1
+    )
+    secure: bool = setting(False, "encrypt gRPC; for REST give an https:// address")
     limits: PictureLimits = PictureLimits()
 
     def __post_init__(self) -> None:
-        for name, allowed, right in (
-            ("version", "1 or more", self.version is None or self.version >= 1),
-            ("deadline", "above 0", self.deadline > 0),
-            ("attempts", "1 to 5", 1 <= self.attempts <= 5),
-            ("batch_size", "1 or more", self.batch_size >= 1),
-            ("batch_bytes", "1 or more", self.batch_bytes >= 1),
-        ):
-            if not right:
-                raise UserError(f"{name} is {getattr(self, name)}; allowed is {allowed}")
+        check_settings(self)
 
 
 class Client:

@@ -12,6 +12,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
 from apparel_embed.models.preprocessing import fit_square
 from apparel_embed.models.vertical_head import VerticalHead, feature_model
 from apparel_embed.serving.decoding import LARGEST_SERVED_PIXELS, decode_each
@@ -28,7 +29,6 @@ class ExportConfig:
     """How a model is exported.
 
     Attributes:
-      max_pixels: pictures of more are refused before they are decoded, 1 to LARGEST_SERVED_PIXELS.
       warm_up: whether requests are stored that TensorFlow Serving replays when it loads the model;
         needs tensorflow-serving-api.
 
@@ -37,8 +37,17 @@ class ExportConfig:
       True
     """
 
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    warm_up: bool = True
+    max_pixels: int = setting(
+        DEFAULT_MAX_PIXELS,
+        "pictures of more pixels are answered valid=false before they are decoded",
+        1,
+        LARGEST_SERVED_PIXELS,
+        flag="serving_max_pixels",
+        seldom=True,
+    )
+    warm_up: bool = setting(
+        True, "store requests that TensorFlow Serving replays when it loads the model", seldom=True
+    )
 
 
 class ServingModule(tf.Module):

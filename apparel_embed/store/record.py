@@ -1,4 +1,4 @@
-"""What is kept of a stage of a run: the record in its directory, `stage.json`."""
+"""A stage of a run: what it is to be made of, and what is kept of it in `stage.json`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,121 @@ class Stage:
         return self.directory.name
 
 
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """What a stage trains.
+
+    Attributes:
+      triplet_steps: steps of combined models and specialists.
+      student_steps: steps of the student.
+      views: augmented views of images that go through a frozen backbone once. Steps on these take
+        milliseconds, and are not among those above.
+    """
+
+    triplet_steps: int = 0
+    student_steps: int = 0
+    views: int = 0
+
+    def __add__(self, other: Workload) -> Workload:
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other))
+        return Workload(*(ours + theirs for ours, theirs in pairs))
+
+
+@dataclasses.dataclass(frozen=True)
+class StageSpec:
+    """A stage to be made.
+
+    Attributes:
+      directory: `<run>/<stage>`.
+      flags: settings that decide the result, JSON values.
+      inputs: fingerprint of each input by its name.
+      work: does the stage's work in the directory it is given, which holds what an interrupted
+        call left there, and returns the result as JSON values.
+      overwrite: whether a stage made with other flags or inputs is replaced, or names of the flags
+        of which this holds: for what can be made again from other stages' results.
+      reuse_from: directories where the same work may have been done by another name. The first
+        finished stage among them that was made with the same flags and inputs is copied.
+      scratch: names of directories in the stage's that only an interrupted call has use for.
+      on_all_workers: whether all processes that train together do the work, as trainings; else the
+        chief does it alone.
+      size: how much work it is, in words; "" if that is not known.
+      workload: what it trains.
+    """
+
+    directory: Path
+    flags: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    work: Callable[[Path], Mapping[str, Any]]
+    overwrite: bool | Collection[str] = False
+    reuse_from: Sequence[Path] = ()
+    scratch: Sequence[str] = ()
+    on_all_workers: bool = False
+    size: str = ""
+    workload: Workload = Workload()
+
+    @property
+    def partial(self) -> Path:
+        """The directory while the stage is at work."""
+        return partial_of(self.directory)
+
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """What decides the result, as it stands in the stage's file."""
+        return {"flags": dict(self.flags), "inputs": dict(self.inputs)}
+
+    def planned(self) -> Stage:
+        """Returns the stage as it would be made: without a result, but with its fingerprint."""
+        fingerprint = fingerprint_json(self.made_of)
+        return Stage(
+            self.directory, fingerprint, self.flags, {}, 0.0, skipped=False, inputs=self.inputs
+        )
+
+    def differences(self, directory: Path) -> dict[str, str]:
+        """Returns in what the stage in a directory was made differently, a sentence each.
+
+        They are by the name of the flag, nested ones as `outer.inner`, or of the input.
+
+        Raises:
+          UserError: if the directory is no stage.
+        """
+        record = read_record(directory)
+        old, new = flat_settings(record["flags"]), flat_settings(self.flags)
+        found = {
+            name: f"was made with {name}={old.get(name)!r}, now it is {new.get(name)!r}"
+            for name in sorted({*old, *new})
+            if old.get(name) != new.get(name)
+        }
+        for name in sorted({*record["inputs"], *self.inputs}):
+            if record["inputs"].get(name) != self.inputs.get(name):
+                found[name] = f"was made from another {name}"
+        return found
+
+    def reusable(self) -> Path | None:
+        """Returns the first directory of `reuse_from` with a finished stage made of the same."""
+        for directory in self.reuse_from:
+            if (directory / STAGE_FILE).is_file() and not self.differences(directory):
+                return directory
+        return None
+
+    def record(self, result: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """Returns the content of the finished stage's file.
+
+        Args:
+          result: what the work returned.
+          seconds: that it took.
+        """
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "stage": self.directory.name,
+            **self.made_of,
+            "fingerprint": fingerprint_json(self.made_of),
+            "versions": _versions(),
+            "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "seconds": seconds,
+            "result": dict(result),
+        }
+
+
 def open_stage(directory: Path) -> Stage:
     """Reads a finished stage.
 
@@ -54,23 +169,17 @@ def open_stage(directory: Path) -> Stage:
       UserError: if there is none, or it is not finished.
     """
     if not directory.is_dir():
-        partial = partial_of(directory)
-        remedy = "it is not finished, run it again" if partial.is_dir() else "no stage is there"
+        is_begun = partial_of(directory).is_dir()
+        remedy = "it is not finished, run it again" if is_begun else "no stage is there"
         raise UserError(f"{directory}: {remedy}")
     record = read_record(directory)
     try:
-        return Stage(
-            directory,
-            record["fingerprint"],
-            record["flags"],
-            record["result"],
-            record["seconds"],
-            inputs=record["inputs"],
-        )
+        values = {name: record[name] for name in ("fingerprint", "flags", "result", "seconds")}
     except KeyError as error:
         raise UserError(
             f"{directory / STAGE_FILE}: not that of a finished stage, {error} is missing; {REMEDY}"
         ) from error
+    return Stage(directory, **values, inputs=record["inputs"])
 
 
 def find_stage(directory: Path) -> Stage | None:
@@ -82,12 +191,9 @@ def find_stage(directory: Path) -> Stage | None:
     return open_stage(directory) if directory.is_dir() else None
 
 
-def find_twin(made_of: Mapping[str, Any], twins: Sequence[Path]) -> Path | None:
-    """Returns the first of some directories that holds a finished stage made of the same."""
-    for twin in twins:
-        if (twin / STAGE_FILE).is_file() and not differences_of(twin, made_of):
-            return twin
-    return None
+def fingerprints(*stages: Stage | None) -> dict[str, str]:
+    """Returns stages as inputs of another: fingerprints by name. Those that are None are none."""
+    return {stage.name: stage.fingerprint for stage in stages if stage}
 
 
 def partial_of(directory: Path) -> Path:
@@ -113,28 +219,6 @@ def read_record(directory: Path) -> dict[str, Any]:
     return record
 
 
-def differences_of(directory: Path, made_of: Mapping[str, Any]) -> dict[str, str]:
-    """Returns in what a stage was made differently, a sentence each.
-
-    They are by the name of the flag, nested ones as `outer.inner`, or of the input.
-
-    Raises:
-      UserError: if the directory is no stage.
-    """
-    record = read_record(directory)
-    old, new = flat_settings(record["flags"]), flat_settings(made_of["flags"])
-    found = {
-        name: f"was made with {name}={old.get(name)!r}, now it is {new.get(name)!r}"
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
-    }
-    inputs, now = record["inputs"], made_of["inputs"]
-    for name in sorted({*inputs, *now}):
-        if inputs.get(name) != now.get(name):
-            found[name] = f"was made from another {name}"
-    return found
-
-
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns nested settings as `outer.inner`.
 
@@ -149,29 +233,6 @@ def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
         else:
             flat[prefix + name] = value
     return flat
-
-
-def finished_record(
-    name: str, made_of: Mapping[str, Any], result: Mapping[str, Any], seconds: float
-) -> dict[str, Any]:
-    """Returns the content of a finished stage's file.
-
-    Args:
-      name: of the stage.
-      made_of: `flags` and `inputs`.
-      result: what the work returned, JSON values.
-      seconds: that the work took.
-    """
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "stage": name,
-        **made_of,
-        "fingerprint": fingerprint_json(made_of),
-        "versions": _versions(),
-        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "seconds": seconds,
-        "result": dict(result),
-    }
 
 
 def _versions() -> dict[str, str]:

@@ -25,7 +25,7 @@ import tensorflow as tf
 from absl import logging
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.files import atomic_path, disk_errors_told
+from apparel_embed.common.files import atomic_path, disk_errors_as_user_errors
 from apparel_embed.common.text import one_line
 
 DIRECTORY = "checkpoints"
@@ -264,7 +264,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                     f"{self._what}: {name} holds numbers that are not finite at step "
                     f"{progress.step}; {path.name} is not written, the checkpoints before are kept"
                 )
-        with disk_errors_told(path):
+        with disk_errors_as_user_errors(path):
             with atomic_path(path) as temporary:
                 told = json.dumps(dataclasses.asdict(progress))
                 np.savez(temporary, **arrays, **{_PROGRESS: told})

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
 from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.models.precision import PRECISIONS
 
@@ -26,18 +27,29 @@ class ExecutionConfig:
       precision: in which the backbone computes, one of `PRECISIONS`; weights, embeddings and losses
         are float32 in all. With float16 the loss is scaled up before gradients are taken, so that
         small ones do not vanish; a step whose gradients overflow is left out, and the scale halved.
-      jit_compile: whether XLA compiles the step.
-      sync_batch_norm: whether batch norm takes the statistics of all replicas' images, as on one
-        device, or each replica's own.
       profile_steps: the first step to profile, counted from 0, and the one to end before; None for
         no profile.
       deterministic: whether TensorFlow may only use operations that give the same bits every time,
         which on a GPU makes some of them much slower; None for yes where there are only CPUs.
     """
 
-    precision: str = "float32"
-    jit_compile: bool = False
-    sync_batch_norm: bool = True
+    precision: str = setting(
+        "float32",
+        "in which the backbone computes while it is trained; weights, embeddings and losses are "
+        "float32 in all",
+        choices=PRECISIONS,
+    )
+    jit_compile: bool = setting(
+        False,
+        "compile training steps by XLA, which takes up to minutes at the start; one replica",
+        seldom=True,
+    )
+    sync_batch_norm: bool = setting(
+        True,
+        "several replicas: batch norm by the statistics of the whole batch, as on one device; "
+        "without, by those of each replica's part, which is faster and gives other results",
+        seldom=True,
+    )
     profile_steps: tuple[int, int] | None = None
     deterministic: bool | None = None
 
@@ -60,17 +72,8 @@ class ExecutionConfig:
                 "ask the other replicas for their part of the batch, which XLA does not compile"
             )
 
-    def decisive(self) -> dict[str, object]:
-        """Returns what may change a result, beyond its last digits, and is not as usual."""
-        usual = ExecutionConfig()
-        return {
-            name: getattr(self, name)
-            for name in ("precision", "jit_compile", "sync_batch_norm")
-            if getattr(self, name) != getattr(usual, name)
-        }
 
-
-def start_afresh(seed: int, deterministic: bool | None = None) -> None:
+def reset_and_seed(seed: int, deterministic: bool | None = None) -> None:
     """Forgets earlier models and seeds everything, so that a training depends on its seed alone.
 
     Determinism, see `ExecutionConfig`, stays switched on for the rest of the process.

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
 from apparel_embed.data.augment import AugmentConfig, Augmenter
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import EpochSampler, PKSampler, WeightedSampler
@@ -41,17 +42,26 @@ class InputConfig:
 
     Attributes:
       augment: strength of augmentation.
-      cache_gib: memory for pictures in GiB: decoded ones if they fit, or else encoded ones, which
-        are decoded anew every time they are seen; if neither fit, they are read anew, too. Those of
-        split val are decoded for each validation unless they fit into as much again.
-      views: augmented views of each image that are made beforehand where the backbone is not
-        trained: what it makes of them is kept, and a step takes milliseconds. 0 to augment anew in
-        every step.
     """
 
     augment: AugmentConfig = AugmentConfig()
-    cache_gib: float = 4.0
-    views: int = 16
+    cache_gib: float = setting(
+        4.0,
+        "memory for training pictures in GiB: decoded ones, or where these do not fit encoded "
+        "ones, which are decoded each time; what fits neither way is read each time, too; as much "
+        "again for pictures to validate on, or these are decoded each time",
+        0.0,
+        seldom=True,
+    )
+    views: int = setting(
+        16,
+        "augmented views of each image that are put through a backbone that is not trained, once "
+        "for all trainings; 0 to augment anew in every step",
+        0,
+        1024,
+        flag="frozen_views",
+        seldom=True,
+    )
 
 
 def augmentation(config: InputConfig, strategy: tf.distribute.Strategy) -> Augment:

@@ -17,6 +17,7 @@ from absl import logging
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.interruption import Deferral, deferred
 from apparel_embed.common.progress import Pace, progress_bar
+from apparel_embed.common.settings import setting
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.models.batch_norm import synchronise
@@ -42,23 +43,36 @@ _TENSORBOARD = "tensorboard"
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-    """How often the loop looks up from its work, in steps.
+    """How often the loop looks up from its work, in steps."""
 
-    Attributes:
-      validate_every: between validations, of which the best one's weights are kept; 0 for ten
-        validations in all.
-      checkpoint_every: between checkpoints that an interrupted training goes on from.
-      log_every: between TensorBoard's numbers and histograms.
-      keep_checkpoints: how many of the newest checkpoints are kept, beside that of the best
-        weights.
-      patience: validations without a better one after which the training ends; 0 for never.
-    """
-
-    validate_every: int = 0
-    checkpoint_every: int = 100
-    log_every: int = 10
-    keep_checkpoints: int = 2
-    patience: int = 0
+    validate_every: int = setting(
+        0,
+        "steps between validations, of which the best one's weights are kept; 0 for ten in a "
+        "training",
+        0,
+    )
+    checkpoint_every: int = setting(
+        100, "steps between checkpoints that an interrupted training goes on from", 1, seldom=True
+    )
+    log_every: int = setting(
+        10,
+        "steps between TensorBoard's numbers and histograms, each a forward pass more",
+        1,
+        seldom=True,
+    )
+    keep_checkpoints: int = setting(
+        2,
+        "newest checkpoints that a training keeps until it is finished, beside that of the best "
+        "weights",
+        1,
+        seldom=True,
+    )
+    patience: int = setting(
+        0,
+        "validations without a better one after which a training ends; 0 for never",
+        0,
+        seldom=True,
+    )
 
     def validation_interval(self, steps: int) -> int:
         """Returns the steps between validations of a training of so many steps."""

@@ -13,6 +13,7 @@ import tensorflow as tf
 from absl import logging
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import PKSampler
 from apparel_embed.inference.embed import Embedder
@@ -24,7 +25,7 @@ from apparel_embed.models.embedding import (
     trunk_model,
 )
 from apparel_embed.models.principal import project_principally
-from apparel_embed.training.execution import ExecutionConfig, start_afresh
+from apparel_embed.training.execution import ExecutionConfig, reset_and_seed
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig
@@ -45,9 +46,6 @@ class SpecialistConfig:
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
       init_from: directory of an earlier run from one of whose models a stage starts instead, or
         None.
-      items_per_batch: P.
-      pictures_per_item: K.
-      min_pictures: items with fewer pictures are left out.
       loss: over triplets or pairs of a batch.
       optimization: the optimiser and number of steps.
       input: how training input is made.
@@ -56,13 +54,18 @@ class SpecialistConfig:
       execution: how steps are computed.
     """
 
-    model: ModelConfig
-    optimization: OptimizationConfig
+    model: ModelConfig = ModelConfig()
+    optimization: OptimizationConfig = OptimizationConfig(steps=225, learning_rate=2e-3)
     init_weights: str = "none"
     init_from: Path | None = None
-    items_per_batch: int = 16
-    pictures_per_item: int = 4
-    min_pictures: int = 2
+    items_per_batch: int = setting(16, "P, items in a batch of triplets", 2)
+    pictures_per_item: int = setting(4, "K, pictures of each item in a batch of triplets", 2)
+    min_pictures: int = setting(
+        2,
+        "items with fewer training pictures are left out of triplets; with 1, an item seen once "
+        "counts, its positives being augmentations of one picture",
+        1,
+    )
     loss: LossConfig = LossConfig()
     input: InputConfig = InputConfig()
     loop: LoopConfig = LoopConfig()
@@ -161,7 +164,7 @@ def _keep(
         "%s (%s): fewer than %d items with %d images or more; the model it starts from is kept",
         what, ", ".join(verticals), LEAST_ITEMS, config.min_pictures,
     )  # fmt: skip
-    start_afresh(config.optimization.seed, config.execution.deterministic)
+    reset_and_seed(config.optimization.seed, config.execution.deterministic)
     model = start_embedding_model(config.model, config.init_weights, start)
     save_embedding_model(directory / "model", model, config.model)
     return {

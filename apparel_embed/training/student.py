@@ -12,9 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import setting
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.data.sampler import EpochSampler, WeightedSampler
+from apparel_embed.data.sampler import VERTICAL_WEIGHTS, EpochSampler, WeightedSampler
 from apparel_embed.distillation.agreement import (
     Agreement,
     augmented_agreement,
@@ -22,7 +23,13 @@ from apparel_embed.distillation.agreement import (
     make_agreement,
 )
 from apparel_embed.inference.embed import Embedder
-from apparel_embed.losses.regression import COSINE, make_regression_loss, standardising_scale
+from apparel_embed.losses.regression import (
+    COSINE,
+    REGRESSION_LOSSES,
+    SMOOTH_L1_DELTA,
+    make_regression_loss,
+    standardising_scale,
+)
 from apparel_embed.models.embedding import ModelConfig, start_embedding_model
 from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.input import InputConfig
@@ -45,9 +52,6 @@ class StudentConfig:
       model: what to train; its embedding has the length of the targets.
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
       init_from: directory of an earlier run whose student a stage starts from instead, or None.
-      batch_size: pictures a batch.
-      vertical_weights: how often the pictures of each vertical are seen, one of
-        `VERTICAL_WEIGHTS`.
       loss: how the distance to the targets is measured, one of `REGRESSION_LOSSES`.
       standardise: whether that distance takes all dimensions of the targets as equally wide, see
         `standardising_scale`.
@@ -62,14 +66,37 @@ class StudentConfig:
       UserError: if the loss is one whose targets cannot be standardised, and they are to be.
     """
 
-    model: ModelConfig
-    optimization: OptimizationConfig
+    model: ModelConfig = ModelConfig()
+    optimization: OptimizationConfig = OptimizationConfig(steps=0, learning_rate=2e-3)
     init_weights: str = "none"
     init_from: Path | None = None
-    batch_size: int = 64
-    vertical_weights: str = "pictures"
-    loss: str = "mse"
-    standardise: bool = False
+    batch_size: int = setting(
+        64, "pictures in a batch of the student", 1, flag="student_batch_size"
+    )
+    vertical_weights: str = setting(
+        "pictures",
+        "how often the student sees a vertical: as often as it has pictures, all verticals equally "
+        "often, or by the square root of their numbers of pictures",
+        choices=VERTICAL_WEIGHTS,
+        flag="student_vertical_weights",
+        seldom=True,
+    )
+    loss: str = setting(
+        "mse",
+        "how the student's distance to its targets is measured: mse, squared error; cosine, 1 - "
+        f"cosine; smooth_l1, squared error up to a difference of {SMOOTH_L1_DELTA:g} in a "
+        "dimension and absolute beyond",
+        choices=REGRESSION_LOSSES,
+        flag="student_loss",
+        seldom=True,
+    )
+    standardise: bool = setting(
+        False,
+        "measure that distance as if targets were equally wide in all dimensions; with mse and "
+        "smooth_l1",
+        flag="standardise_targets",
+        seldom=True,
+    )
     input: InputConfig = InputConfig()
     loop: LoopConfig = LoopConfig()
     strategy: str = "auto"

@@ -16,7 +16,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.keras import WholeBatchLoss
-from apparel_embed.training.execution import start_afresh
+from apparel_embed.training.execution import reset_and_seed
 from apparel_embed.training.frozen_views import FrozenViews
 from apparel_embed.training.input import Augment, Sampler, augmentation, training_batches
 from apparel_embed.training.loop import TrainingLoop
@@ -78,7 +78,7 @@ def train_model(
     Returns:
       The loop, whose model has the kept weights, and what to report.
     """
-    start_afresh(config.optimization.seed, config.execution.deterministic)
+    reset_and_seed(config.optimization.seed, config.execution.deterministic)
     strategy, size = make_strategy(config.strategy), config.model.image_size
     cache_gib = config.input.cache_gib
     store = ImageStore(dataset, task.records, size, cache_gib, what)

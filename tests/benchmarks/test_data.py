@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from apparel_embed.benchmarks import data
-from apparel_embed.benchmarks.data import MEASURED, make_manifest, measure_data
+from apparel_embed.benchmarks.data import MEASURED, DataBenchmark, make_manifest, measure_data
 from apparel_embed.benchmarks.harness import Measured
 from apparel_embed.common.errors import UserError
 
 
 @pytest.mark.slow
 def test_every_task_is_measured_and_nothing_is_left_behind(tmp_path):
-    rows = measure_data([400], directory=tmp_path)
+    rows = measure_data(DataBenchmark([400], directory=tmp_path))
     assert [(row["rows"], row["task"]) for row in rows] == [(400, name) for name in MEASURED]
     for row in rows:
         assert row["seconds"] > 0 and row["cpu_seconds"] > 0
@@ -21,13 +21,13 @@ def test_every_task_is_measured_and_nothing_is_left_behind(tmp_path):
 
 def test_a_directory_that_cannot_be_written_to_is_named(tmp_path):
     with pytest.raises(UserError, match=r"--directory=.*nowhere: cannot be written to"):
-        measure_data([400], directory=tmp_path / "nowhere")
+        measure_data(DataBenchmark([400], directory=tmp_path / "nowhere"))
 
 
 def test_without_a_directory_that_of_the_system_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"^the place for temporary files: cannot be written to"):
-        measure_data([400])
+        measure_data(DataBenchmark([400]))
 
 
 def test_a_manifest_that_cannot_be_made_ends_it_and_leaves_nothing(monkeypatch, tmp_path):
@@ -35,7 +35,7 @@ def test_a_manifest_that_cannot_be_made_ends_it_and_leaves_nothing(monkeypatch, 
         data, "measure_modules", lambda *_: {"make": Measured(why_not="failed: MemoryError")}
     )
     with pytest.raises(UserError, match=r"^a manifest of 400 rows cannot be made: failed: Mem"):
-        measure_data([400], directory=tmp_path)
+        measure_data(DataBenchmark([400], directory=tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -60,7 +60,7 @@ def test_each_is_compared_with_reading_the_same_file_and_a_failure_is_told(monke
     monkeypatch.setattr(
         data, "measure_modules", lambda name, tasks, _: {one: found[one] for one in tasks}
     )
-    rows = {row["task"]: row for row in measure_data([100])}
+    rows = {row["task"]: row for row in measure_data(DataBenchmark([100]))}
     ratios = {name: row["times_floor"] for name, row in rows.items()}
     assert ratios == {
         "read_csv": 1,

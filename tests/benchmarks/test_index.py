@@ -1,11 +1,12 @@
 import numpy as np
 
-from apparel_embed.benchmarks.index import measure_indices, synthetic_embeddings
+from apparel_embed.benchmarks.index import IndexBenchmark, measure_indices, synthetic_embeddings
 from apparel_embed.search.version import IndexSettings
 
 
 def test_a_flat_index_misses_nothing():
-    (row,) = measure_indices([IndexSettings("FLAT")], vectors=500, dim=8, queries=5, k=10, seed=3)
+    config = IndexBenchmark(500, 8, 5, 10, [IndexSettings("FLAT")], seed=3)
+    (row,) = measure_indices(config)
 
     assert (row["kind"], row["recall"]) == ("FLAT", 1.0)
     assert min(row["build_seconds"], row["query_ms"], row["query_in_vertical_ms"]) > 0
@@ -13,8 +14,9 @@ def test_a_flat_index_misses_nothing():
 
 
 def test_vectors_have_unit_length_and_depend_on_the_seed_only():
-    vectors, queries = synthetic_embeddings(35, 8, 4, seed=1)
+    config = IndexBenchmark(vectors=35, dim=8, queries=4, seed=1)
+    vectors, queries = synthetic_embeddings(config)
 
     assert (vectors.shape, queries.shape) == ((35, 8), (4, 8))
     np.testing.assert_allclose(np.linalg.norm(np.concatenate([vectors, queries]), axis=1), 1, 1e-5)
-    np.testing.assert_array_equal(vectors, synthetic_embeddings(35, 8, 4, seed=1)[0])
+    np.testing.assert_array_equal(vectors, synthetic_embeddings(config)[0])

@@ -2,13 +2,13 @@ import pytest
 
 from apparel_embed.benchmarks import losses
 from apparel_embed.benchmarks.harness import Measured
-from apparel_embed.benchmarks.losses import ADDONS, FLOOR, OURS, measure_losses
+from apparel_embed.benchmarks.losses import ADDONS, FLOOR, OURS, LossBenchmark, measure_losses
 from apparel_embed.common.errors import UserError
 
 
 @pytest.mark.slow
 def test_each_implementation_is_measured():
-    rows = measure_losses([16], dim=8, rounds=1, seconds=0.0)
+    rows = measure_losses(LossBenchmark([16], dim=8, rounds=1, seconds=0.0))
     assert [row["implementation"] for row in rows] == [OURS, ADDONS, FLOOR]
     for row in rows:
         assert row["why_not"] == ""
@@ -17,20 +17,20 @@ def test_each_implementation_is_measured():
 
 
 def test_what_does_not_fit_into_memory_is_said_and_not_tried():
-    (row,) = measure_losses([2**16], [ADDONS])
+    (row,) = measure_losses(LossBenchmark([2**16], implementations=[ADDONS]))
     assert row["milliseconds"] is None
     assert "GB of memory" in row["why_not"]
 
 
 def test_memory_that_others_use_is_not_counted(monkeypatch):
     monkeypatch.setattr(losses, "available_gb", lambda: 20.0)
-    (row,) = measure_losses([1024], [ADDONS])
+    (row,) = measure_losses(LossBenchmark([1024], implementations=[ADDONS]))
     assert row["why_not"] == "needs about 20 GB of memory; 20 GB are available"
 
 
 def test_a_batch_of_broken_items_is_refused():
     with pytest.raises(UserError, match="a batch of 18 is not made of items with 4 pictures"):
-        measure_losses([16, 18])
+        measure_losses(LossBenchmark([16, 18]))
 
 
 def test_times_are_compared_with_the_floor_and_with_ours_where_there_are_both(monkeypatch):
@@ -38,9 +38,9 @@ def test_times_are_compared_with_the_floor_and_with_ours_where_there_are_both(mo
     monkeypatch.setattr(
         losses, "measure_modules", lambda name, tasks, rounds: {one: found[one] for one in tasks}
     )
-    rows = measure_losses([8])
+    rows = measure_losses(LossBenchmark([8]))
     assert [row["times_floor"] for row in rows] == pytest.approx([2, 500, 1])
     assert [row["times_ours"] for row in rows] == pytest.approx([1, 250, 0.5])
     assert (rows[0]["milliseconds"], rows[0]["peak_mb"]) == (pytest.approx(2), 10.0)
-    (alone,) = measure_losses([8], [OURS])
+    (alone,) = measure_losses(LossBenchmark([8], implementations=[OURS]))
     assert alone["times_floor"] is None

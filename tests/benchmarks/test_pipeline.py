@@ -5,7 +5,7 @@ import pytest
 
 from apparel_embed.benchmarks import exact_search
 from apparel_embed.benchmarks.exact_search import measure_exact_search
-from apparel_embed.benchmarks.pipeline import measure_pipeline
+from apparel_embed.benchmarks.pipeline import PipelineBenchmark, measure_pipeline
 from apparel_embed.common.errors import UserError
 
 PARTS = {
@@ -15,7 +15,7 @@ PARTS = {
 
 
 def test_each_figure_has_a_row_with_its_value_at_every_scale():
-    rows = measure_pipeline(("input", "search"), (1, 16), 7, PARTS)
+    rows = measure_pipeline(PipelineBenchmark(("input", "search"), (16, 1), 7), PARTS)
     found = {(row["part"], row["figure"]): (row["1x"], row["16x"]) for row in rows}
     assert found == {
         ("input", "input_vs_ceiling"): pytest.approx((0.91, 1.06)),

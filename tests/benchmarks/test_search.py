@@ -3,7 +3,13 @@ import sys
 import pytest
 from PIL import Image
 
-from apparel_embed.benchmarks.search import Answer, measure_search, query_pictures, summarise
+from apparel_embed.benchmarks.search import (
+    Answer,
+    SearchBenchmark,
+    measure_search,
+    query_pictures,
+    summarise,
+)
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepare import prepare
 from apparel_embed.data.prepare_plan import PrepareConfig
@@ -64,7 +70,7 @@ def test_only_what_is_neither_answer_nor_refusal_is_an_error():
 
 
 def test_every_load_is_measured():
-    rows = measure_search([sys.executable, "-c", SERVICE], [b"picture"], [1, 4], 3)
+    rows = measure_search(SearchBenchmark([sys.executable, "-c", SERVICE], [b"picture"], [1, 4], 3))
 
     assert [(row["load"], row["clients"]) for row in rows] == [
         ("warm-up", 1),
@@ -84,4 +90,4 @@ def test_every_load_is_measured():
 def test_a_service_that_does_not_start_is_told_in_one_line():
     service = [sys.executable, "-c", "import sys; sys.exit('no index here')"]
     with pytest.raises(UserError, match="does not start: no index here"):
-        measure_search(service, [b"picture"], [1], 3)
+        measure_search(SearchBenchmark(service, [b"picture"], [1], 3))

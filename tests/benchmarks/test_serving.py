@@ -7,6 +7,7 @@ from apparel_embed.benchmarks.serving import (
     SERVED,
     SERVED_ONE,
     UNKNOWN,
+    ServingBenchmark,
     figures_of,
     made_up_subjects,
     measure_serving,
@@ -15,7 +16,7 @@ from apparel_embed.benchmarks.serving import (
 
 @pytest.fixture(scope="module")
 def subjects():
-    return made_up_subjects(batch_size=3, specialists=1, picture_width=40)
+    return made_up_subjects(ServingBenchmark(batch_size=3, specialists=1, picture_width=40))
 
 
 @pytest.mark.slow

@@ -1,3 +1,6 @@
+from __future__ import annotations
+
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -5,7 +8,9 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from apparel_embed.cli.define import define_number, define_seed
+from apparel_embed.cli.define import MODEL, SELDOM, ConfigFlags, define
+from apparel_embed.cli.help import own_flags
+from apparel_embed.common.settings import LARGEST_SEED, setting
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +38,7 @@ def defined():
 def test_help_tells_the_range_and_values_outside_are_refused(
     defined, default, low, high, kind, told
 ):
-    define_number("t_size", default, "size", low, high)
+    define("t_size", default, "size", low, high)
     flag = defined["t_size"]
     assert (flag.flag_type(), flag.default, flag.help) == (kind, default, told)
     flag.parse(str(low))
@@ -47,8 +52,62 @@ def test_help_tells_the_range_and_values_outside_are_refused(
             flag.parse(str(high + 1))
 
 
+def test_tuples_of_numbers_are_whole_and_each_in_its_range(defined):
+    define("t_sizes", (1, 2), "sizes", 1, 9)
+    flag = defined["t_sizes"]
+    assert (flag.default, flag.help) == (["1", "2"], "sizes, each 1 to 9")
+    for wrong in ("", "0", "3,10", "1.5", "x"):
+        with pytest.raises(flags.IllegalFlagValueError, match="whole numbers from 1 to 9"):
+            defined(["binary", f"--t_sizes={wrong}"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    where: str
+    size: int = setting(3, "size in pixels", 1, 9)
+    share: float = setting(0.5, "share of the rest", 0.0)
+    limit: int | None = setting(None, "most of them", 1)
+    rows: tuple[int, ...] = setting((1, 2), "rows", 1, 5)
+    names: tuple[str, ...] = setting(("a",), "names", flag="name")
+    parts: tuple[str, ...] = setting(("x",), "parts; repeat it", choices=("x", "y"))
+    kind: str = setting("a", "kind", choices=("a", "b"), seldom=True)
+    fast: bool = setting(True, "whether it is fast")
+    home: Path | None = setting(None, "directory")
+    made: Path = setting(Path("~/made"), "directory to make")
+    silent: int = 7
+
+
+def test_a_configuration_has_a_flag_for_each_field_that_says_what_it_is(defined):
+    config = ConfigFlags(Config, MODEL, defaults={"size": 4}, prefix="t_", without=("fast",))
+    found = {name: defined[name] for name in own_flags() if name.startswith("t_")}
+    assert {*found, "name"} == {
+        f"t_{name}" for name in ("size", "share", "limit", "rows", "parts", "kind", "home", "made")
+    } | {"name"}
+    assert (found["t_size"].default, found["t_size"].help) == (4, "size in pixels (1 to 9)")
+    assert {own_flags()[name] for name in found} == {MODEL, SELDOM}
+    assert own_flags()["t_kind"] == SELDOM
+    defined(["binary"])
+    made = Path("~/made").expanduser()
+    assert config.config(where="here") == Config("here", size=4, made=made)
+    given = ["--t_size=9", "--t_limit=2", "--t_rows=5,1", "--name=b,c", "--t_parts=y", "--t_home=h"]
+    defined(["binary", *given, "--t_parts=x", "--t_kind=b", "--t_share=0"])
+    assert config.config(where="there", silent=8) == Config(
+        "there",
+        size=9,
+        share=0.0,
+        limit=2,
+        rows=(5, 1),
+        names=("b", "c"),
+        parts=("y", "x"),
+        kind="b",
+        home=Path("h"),
+        made=made,
+        silent=8,
+    )
+
+
 def test_seeds_end_where_libraries_end(defined):
-    define_seed("what is drawn", "t_seed")
+    define("t_seed", 0, "seed of what is drawn", 0, LARGEST_SEED)
     flag = defined["t_seed"]
     assert flag.help == "seed of what is drawn (0 to 2^31 - 1)"
     flag.parse(str(2**31 - 1))

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from apparel_embed.cli.ending import command, tell_end
+from apparel_embed.cli.ending import command, print_summary
 
 HERE = Path(sys.executable).parent
 
 
 def test_names_stand_one_below_the_other(capsys, activated):
-    tell_end([("Report", Path("a/b.html")), ("Next", "python tools/evaluate.py")])
+    print_summary([("Report", Path("a/b.html")), ("Next", "python tools/evaluate.py")])
     assert capsys.readouterr().out == "Report:  a/b.html\nNext:    python tools/evaluate.py\n"
 
 
 def test_commands_run_in_a_shell_that_knows_no_such_program(capsys, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.chdir(HERE.parent.parent)
-    tell_end(
+    print_summary(
         [
             ("Next", "python tools/evaluate.py --run_dir=python"),
             ("TensorBoard", "tensorboard --logdir=runs"),
@@ -37,7 +37,7 @@ def test_commands_run_in_a_shell_that_knows_no_such_program(capsys, monkeypatch)
 def test_elsewhere_the_whole_path_is_given(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.chdir(tmp_path)
-    tell_end([("Next", "python tools/evaluate.py")])
+    print_summary([("Next", "python tools/evaluate.py")])
     assert capsys.readouterr().out == f"Next:  {HERE}/python tools/evaluate.py\n"
 
 
@@ -67,5 +67,5 @@ def test_a_path_of_python_with_a_blank_is_one_word(capsys, monkeypatch, tmp_path
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.chdir(tmp_path)
-    tell_end([("Next", command("tools/evaluate.py"))])
+    print_summary([("Next", command("tools/evaluate.py"))])
     assert shlex.split(capsys.readouterr().out)[1:] == ["my env/bin/python", "tools/evaluate.py"]

@@ -18,22 +18,23 @@ ROOT = Path(__file__).parents[2]
 BINARY = """
 import json, sys
 from absl import flags
-from apparel_embed.cli.model_flags import InitWeightsFlag, ModelFlags
 from apparel_embed.cli.recipes import apply_recipe
-from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
+from apparel_embed.cli.training_flags import (
+    SpecialistFlags, StudentFlags, TrainingFlags, init_weights_flag
+)
 
 def everything():
-    model, training = ModelFlags(), TrainingFlags()
-    specialist, student = SpecialistFlags(model, training), StudentFlags(model, training)
+    training = TrainingFlags()
+    specialist, student = SpecialistFlags(training), StudentFlags(training)
     return lambda: (specialist.config(), student.config())
 
 def specialist_only():
-    model, training = ModelFlags(), TrainingFlags()
-    specialist = SpecialistFlags(model, training)
+    training = TrainingFlags()
+    specialist = SpecialistFlags(training)
     return lambda: (specialist.config(), None)
 
 def weights_only():
-    InitWeightsFlag()
+    init_weights_flag()
     return lambda: (None, None)
 
 binaries = {one.__name__: one for one in (everything, specialist_only, weights_only)}

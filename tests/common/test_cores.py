@@ -12,7 +12,7 @@ TIED = """
 import os
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 from absl import flags
-from apparel_embed.cli.machine_flags import ProcessesFlag
+from apparel_embed.cli.shared_flags import ProcessesFlag
 from apparel_embed.common.cores import usable_cores
 processes = ProcessesFlag()
 flags.FLAGS(["binary"])
@@ -31,6 +31,6 @@ def test_where_cores_cannot_be_told_apart_all_are_counted(monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cannot tie a process to a core")
 def test_a_process_that_is_tied_to_one_core_uses_one():
     done = subprocess.run(
-        [sys.executable, "-c", TIED], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+        [sys.executable, "-c", TIED], capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["1 1"]), done.stderr[-2000:]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import (
     atomic_path,
-    disk_errors_told,
+    disk_errors_as_user_errors,
     fingerprint_files,
     fingerprint_json,
     read_json,
@@ -168,7 +168,7 @@ def test_a_tree_loses_its_name_first(tmp_path, monkeypatch):
     ],
 )
 def test_what_the_disk_says_is_told_in_one_line(error, said):
-    with pytest.raises(UserError, match=said), disk_errors_told("out"):
+    with pytest.raises(UserError, match=said), disk_errors_as_user_errors("out"):
         raise error
 
 
@@ -176,7 +176,7 @@ def test_what_the_disk_says_is_told_in_one_line(error, said):
     "error", [UserError("row 3: No space left on device"), OSError("no tape"), KeyboardInterrupt()]
 )
 def test_what_is_no_fault_of_the_disk_stays_what_it_is(error):
-    with pytest.raises(type(error)) as caught, disk_errors_told("out"):
+    with pytest.raises(type(error)) as caught, disk_errors_as_user_errors("out"):
         raise error
     assert caught.value is error
 

@@ -303,7 +303,7 @@ def test_nothing_left_is_an_error_and_can_be_mended(tmp_path):
     ],
 )
 def test_wrong_numbers_are_refused(name, value):
-    with pytest.raises(UserError, match=rf"--{name}={value} is not allowed; it must be in \["):
+    with pytest.raises(UserError, match=f"{name} is {value}; allowed is"):
         PrepareConfig("m.csv", "out", **{name: value})
 
 

@@ -22,7 +22,7 @@ from apparel_embed.models.embedding import (
     load_embedding_model,
     save_embedding_model,
 )
-from apparel_embed.training.execution import start_afresh
+from apparel_embed.training.execution import reset_and_seed
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def test_every_training_picture_gets_the_embedding_of_its_verticals_teacher(
     np.testing.assert_array_equal(found.records, tiny_prepared.select(split="train"))
     verticals = tiny_prepared.column("vertical")[found.records]
     for seed, name in enumerate(VERTICALS):
-        start_afresh(seed)
+        reset_and_seed(seed)
         expected = Embedder(build_embedding_model(MODEL)).records(
             tiny_prepared, found.records[verticals == name]
         )
@@ -290,7 +290,7 @@ def test_verticals_that_only_some_teachers_know_get_targets_of_one_space(tiny_pr
 @pytest.fixture(scope="module")
 def blind(tmp_path_factory):
     """A teacher that says the same of every picture."""
-    start_afresh(0)
+    reset_and_seed(0)
     model = build_embedding_model(MODEL)
     kernel, bias = model.get_layer("projection").weights
     kernel.assign(0 * kernel)
@@ -327,7 +327,7 @@ def test_the_same_seed_gives_the_same_targets(tiny_prepared, teachers):
 def test_embeddings_that_are_not_numbers_are_refused(
     tiny_prepared, teachers, tmp_path, broken, name
 ):
-    start_afresh(0)
+    reset_and_seed(0)
     model = build_embedding_model(MODEL)
     kernel = model.get_layer("projection").kernel
     kernel.assign(np.nan * kernel)

@@ -10,6 +10,7 @@ from apparel_embed.common.text import plain_text
 from apparel_embed.evaluation.roads import RoadCost, road_cost, roads_table
 from apparel_embed.models.arithmetic import multiply_adds
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
+from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage
 
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
@@ -37,14 +38,16 @@ class Run:
     def make(self, name, *behind, steps=None, seconds=1.5, trained=True, model=MODEL, **flags):
         result = {} if steps is None else {"trained_steps": steps, "trained_seconds": seconds}
         return run_stage(
-            self.directory / name,
-            flags={
-                "model": dataclasses.asdict(model),
-                "optimization": {"train_backbone": trained},
-                **flags,
-            },
-            inputs={"prepared": "of data", **{one.name: one.fingerprint for one in behind}},
-            work=lambda directory: result,
+            StageSpec(
+                self.directory / name,
+                flags={
+                    "model": dataclasses.asdict(model),
+                    "optimization": {"train_backbone": trained},
+                    **flags,
+                },
+                inputs={"prepared": "of data", **{one.name: one.fingerprint for one in behind}},
+                work=lambda directory: result,
+            )
         )
 
     def triplets(self, name, *behind, steps, **options):

@@ -6,10 +6,11 @@ import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.inference.damage import telling_damage
+from apparel_embed.inference.damage import report_corrupt_records
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.runs.stages.training import specialist_stage
+from apparel_embed.runs.stages.specialist import specialist_stage
+from apparel_embed.runs.walk import Run
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
@@ -36,7 +37,7 @@ def train(dataset, run_dir, cache_gib):
         pictures_per_item=4,
         input=InputConfig(cache_gib=cache_gib),
     )
-    return specialist_stage(run_dir, dataset, dataset.verticals, config, "combined")
+    return specialist_stage(Run(run_dir, dataset), dataset.verticals, config, "combined")
 
 
 @pytest.mark.parametrize("cache_gib", [1.0, 0.0])
@@ -55,7 +56,9 @@ def test_a_shard_that_is_cut_off_after_it_was_opened_is_named(tiny_prepared, tmp
     dataset = PreparedDataset.open(directory)
     (shard,) = directory.glob("*.array_record")
     shard.write_bytes(shard.read_bytes()[:5000])
-    read = telling_damage(dataset, lambda ds: list(decoded_batches(ds, np.arange(64), 32, 16)))
+    read = report_corrupt_records(
+        dataset, lambda ds: list(decoded_batches(ds, np.arange(64), 32, 16))
+    )
 
     with pytest.raises(UserError, match=rf"{shard}: record \d+ is damaged \("):
         read(dataset)
@@ -68,4 +71,4 @@ def test_an_error_that_is_nobodys_damage_stays_what_it_is(tiny_prepared):
         raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
 
     with pytest.raises(tf.errors.ResourceExhaustedError):
-        telling_damage(tiny_prepared, fail)(None)
+        report_corrupt_records(tiny_prepared, fail)(None)

@@ -2,6 +2,7 @@ import dataclasses
 
 from apparel_embed.common.files import write_json
 from apparel_embed.report.compression import compression_section
+from apparel_embed.store.record import Stage
 
 
 def test_a_run_without_costs_says_how_to_get_them(nasty_run):
@@ -25,7 +26,9 @@ def test_each_kind_has_its_line(nasty_run, tmp_path):
         {"what": "model", "kind": "int8", "bytes": 1000, **common},
     ]
     write_json(tmp_path / "compression.json", {"split": "test", "rows": rows})
-    inputs = dataclasses.replace(nasty_run.inputs(), compression=tmp_path)
+    inputs = dataclasses.replace(
+        nasty_run.inputs(), stages={"compression": Stage(tmp_path, "", {}, {}, 0.0)}
+    )
     (table,) = compression_section(inputs).parts
 
     assert table.rows == (

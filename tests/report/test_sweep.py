@@ -6,6 +6,7 @@ from report_runs import is_drawn
 
 from apparel_embed.report import sweep
 from apparel_embed.report.sweep import SWEEP_FILE, draw_curve, sweep_section
+from apparel_embed.store.record import Stage
 
 ROW = {"queries": 36, "r_at_1": 0.5, "r_at_1_low": 0.4, "r_at_1_high": 0.7, "repeats": [0.4, 0.6]}
 SWEEP = {
@@ -29,7 +30,9 @@ def test_a_run_without_a_curve_says_how_to_draw_one(nasty_run):
 
 def test_the_caption_tells_queries_verticals_and_seeds(nasty_run, tmp_path):
     (tmp_path / SWEEP_FILE).write_text(json.dumps(SWEEP))
-    section = sweep_section(dataclasses.replace(nasty_run.inputs(), sweep=tmp_path))
+    section = sweep_section(
+        dataclasses.replace(nasty_run.inputs(), stages={"sweep": Stage(tmp_path, "", {}, {}, 0.0)})
+    )
 
     (picture,) = section.parts
     assert is_drawn(picture.png)

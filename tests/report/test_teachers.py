@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from apparel_embed.report.teachers import teachers_section
+from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage
 
 CHOICES = [
@@ -24,14 +25,14 @@ CHOICES = [
 
 def with_targets(inputs, directory, choices):
     stage = run_stage(
-        directory / "targets", flags={}, inputs={}, work=lambda _: {"choices": choices}
+        StageSpec(directory / "targets", flags={}, inputs={}, work=lambda _: {"choices": choices})
     )
-    return dataclasses.replace(inputs, targets=stage)
+    return dataclasses.replace(inputs, stages={"targets": stage})
 
 
 def with_student(inputs, directory, **result):
     """The inputs with another student."""
-    stage = run_stage(directory / "student", flags={}, inputs={}, work=lambda _: result)
+    stage = run_stage(StageSpec(directory / "student", flags={}, inputs={}, work=lambda _: result))
     trainings = [
         dataclasses.replace(one, stage=stage) if one.model == "unified" else one
         for one in inputs.trainings

@@ -16,6 +16,7 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.report import projector
 from apparel_embed.runs.stages import summaries as stage_of_summaries
 from apparel_embed.runs.stages.summaries import summaries_stage
+from apparel_embed.runs.walk import Run
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +45,7 @@ def shown(tmp_path_factory):
     items += [("hat", SILENT, 1)]
     dataset = make_dataset(directory / "data", items, ROLES)
     models, evaluation = evaluated(directory / "run", dataset, MODELS)
-    return dataset, models, summaries_stage(directory / "run", dataset, evaluation)
+    return dataset, models, summaries_stage(Run(directory / "run", dataset), evaluation)
 
 
 def test_the_worst_queries_of_each_vertical_with_an_answer_are_drawn(shown):
@@ -122,22 +123,22 @@ def test_of_many_pictures_a_sample_is_shown_and_the_sprite_is_bounded(shown, tmp
 def test_without_student_and_specialists_the_combined_model_is_shown(shown, tmp_path):
     dataset, _, _ = shown
     _, evaluation = evaluated(tmp_path, dataset, ["colour_histogram", "combined"])
-    stage = summaries_stage(tmp_path, dataset, evaluation)
+    stage = summaries_stage(Run(tmp_path, dataset), evaluation)
     assert stage.result["projector"] == ["metadata.tsv", "sprite.png", "combined.tsv"]
 
 
 def test_where_no_model_was_trained_there_is_nothing_to_show(shown, tmp_path):
     dataset, _, _ = shown
     _, evaluation = evaluated(tmp_path, dataset, ["colour_histogram"])
-    stage = summaries_stage(tmp_path, dataset, evaluation)
+    stage = summaries_stage(Run(tmp_path, dataset), evaluation)
     assert stage.result == {"worst_queries": [], "projector": []}
 
 
 def test_the_stage_is_skipped_and_made_anew_for_another_evaluation(shown, tmp_path, monkeypatch):
     dataset, _, _ = shown
     _, first = evaluated(tmp_path, dataset, ["unified"])
-    stage = summaries_stage(tmp_path, dataset, first)
-    assert summaries_stage(tmp_path, dataset, first).skipped
+    stage = summaries_stage(Run(tmp_path, dataset), first)
+    assert summaries_stage(Run(tmp_path, dataset), first).skipped
     tensors = stage.directory / "tensorboard/unified.tsv"
     before = tensors.read_text()
 
@@ -151,9 +152,9 @@ def test_the_stage_is_skipped_and_made_anew_for_another_evaluation(shown, tmp_pa
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(stage_of_summaries, "write_summaries", killed)
-        summaries_stage(tmp_path, dataset, second)
+        summaries_stage(Run(tmp_path, dataset), second)
     assert tensors.read_text() == before
-    assert not summaries_stage(tmp_path, dataset, second).skipped
+    assert not summaries_stage(Run(tmp_path, dataset), second).skipped
     assert tensors.read_text() != before
     # What the killed call has left is no part of it.
     assert not (tensors.parent / "events.out.tfevents.1.x").exists()

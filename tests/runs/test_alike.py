@@ -10,19 +10,17 @@ from report_runs import make_dataset
 from apparel_embed.common.errors import UserError
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.runs.alike import check_pictures, check_settings
-from apparel_embed.runs.previous import INIT_FROM, previous_input, previous_result
-from apparel_embed.runs.stages.training import (
+from apparel_embed.runs.stages.start import INIT_FROM, Start, weights_input
+from apparel_embed.runs.stages.training import training_flags
+from apparel_embed.store.names import (
     COMBINED,
     COMBINED_START,
     EVALUATION,
     STUDENT,
     TARGETS,
-    made_of,
     specialist_name,
-    start_flag,
-    start_input,
 )
-from apparel_embed.store.record import open_stage
+from apparel_embed.store.record import StageSpec, open_stage
 from apparel_embed.store.runs import run_stage
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
@@ -70,9 +68,13 @@ class MadeRuns:
             run_dir / TARGETS, flags, {one.name: one.fingerprint for one in (*teachers, start)}
         )
         optimization = OptimizationConfig(steps=steps, seed=seed, learning_rate=learning_rate)
-        flags, inputs = made_of(StudentConfig(ModelConfig(), optimization), self.dataset)
-        inputs = {**inputs, TARGETS: target.fingerprint, **start_input(start, None)}
-        student = self._stage(run_dir / STUDENT, {**start_flag(start, None), **flags}, inputs)
+        student = self._trained(
+            run_dir / STUDENT,
+            StudentConfig(ModelConfig(), optimization),
+            start,
+            {},
+            {TARGETS: target.fingerprint},
+        )
         # As the pipeline has it: the steps of all other trainings.
         further = sum(one.flags["optimization"]["steps"] for one in (*teachers, student))
         training = specialist.for_steps(further, verticals=3)
@@ -89,15 +91,23 @@ class MadeRuns:
         )
 
     def _training(self, run_dir, name, verticals, config, start=None):
-        flags, inputs = made_of(config, self.dataset)
-        flags = {"verticals": verticals, **start_flag(start, None), **flags}
-        return self._stage(run_dir / name, flags, {**inputs, **start_input(start, None)})
+        return self._trained(run_dir / name, config, start, {"verticals": verticals}, {})
+
+    def _trained(self, directory, config, start, flags, inputs):
+        made = {"prepared": self.dataset.fingerprint, **weights_input(config.init_weights)}
+        return self._stage(
+            directory,
+            {**flags, **Start(start).flag, **training_flags(config)},
+            {**made, **Start(start).inputs, **inputs},
+        )
 
     def check(self, *evaluations):
         check_settings([one.directory.parent for one in evaluations], evaluations)
 
     def _stage(self, directory, flags, inputs):
-        return run_stage(directory, flags=flags, inputs=inputs, work=lambda directory: {})
+        return run_stage(
+            StageSpec(directory, flags=flags, inputs=inputs, work=lambda directory: {})
+        )
 
 
 @pytest.fixture
@@ -197,10 +207,12 @@ def test_runs_that_started_from_earlier_ones_are_compared_with_those(runs, caplo
         noisy = runs.make(f"noisy-{name}", seed, **first)
         start = open_stage(noisy.directory.parent / COMBINED)
         stage = run_stage(
-            runs.directory / name / STUDENT,
-            flags={"start": INIT_FROM},
-            inputs=previous_input(start),
-            work=lambda directory: previous_result(start),
+            StageSpec(
+                runs.directory / name / STUDENT,
+                flags={"start": INIT_FROM},
+                inputs=Start(previous=start).inputs,
+                work=lambda directory: Start(previous=start).result,
+            )
         )
         inputs = {stage.name: stage.fingerprint}
         return runs._stage(runs.directory / name / EVALUATION, {"seed": seed}, inputs)

@@ -19,9 +19,10 @@ from apparel_embed.evaluation.protocol import compare_models, query_outcomes, su
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import render_runs
 from apparel_embed.runs.comparison import compare_runs, write_comparison
+from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NOISE = {"combined": 0.9, "specialists": 0.6, "unified": 0.7}
 
 
@@ -248,7 +249,9 @@ def test_runs_that_cannot_be_taken_together_are_refused(new_runs):
 
 
 def made_with(run_dir, **flags):
-    return run_stage(run_dir / "combined", flags=flags, inputs={}, work=lambda directory: {})
+    return run_stage(
+        StageSpec(run_dir / "combined", flags=flags, inputs={}, work=lambda directory: {})
+    )
 
 
 def test_runs_that_were_trained_differently_are_refused(new_runs):

@@ -8,7 +8,7 @@ from apparel_embed.runs.expected_time import (
     student_step_seconds,
     triplet_step_seconds,
 )
-from apparel_embed.runs.plan import Workload
+from apparel_embed.store.record import Workload
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 
 from apparel_embed.common import cluster
 from apparel_embed.common.errors import UserError
+from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import only_run, run_stage
 
 FLAGS, INPUTS = {"steps": 1}, {"data": "abc"}
@@ -43,7 +44,7 @@ def chief_later(be, monkeypatch):
 
 
 def make(directory, work=lambda directory: {"answer": 42}, **more):
-    return run_stage(directory, flags=FLAGS, inputs=INPUTS, work=work, **more)
+    return run_stage(StageSpec(directory, flags=FLAGS, inputs=INPUTS, work=work, **more))
 
 
 def never(directory):
@@ -66,7 +67,7 @@ def test_a_finished_stage_is_not_waited_for(tmp_path, be):
     be(0)
     make(tmp_path / "one")
     be(1)
-    assert make(tmp_path / "one", never, together=True).result == {"answer": 42}
+    assert make(tmp_path / "one", never, on_all_workers=True).result == {"answer": 42}
 
 
 def test_common_work_is_done_aside_and_nothing_of_it_stays(tmp_path, chief_later):
@@ -78,7 +79,7 @@ def test_common_work_is_done_aside_and_nothing_of_it_stays(tmp_path, chief_later
         return {"answer": 0}
 
     chief_later(lambda: make(tmp_path / "one"))
-    stage = make(tmp_path / "one", work, together=True)
+    stage = make(tmp_path / "one", work, on_all_workers=True)
 
     assert stage.result == {"answer": 42}
     assert tmp_path not in seen[0].parents
@@ -99,7 +100,7 @@ def test_common_work_goes_on_from_what_the_chief_goes_on_from(tmp_path, be, chie
     make(
         tmp_path / "one",
         lambda directory: found.append((directory / "checkpoint").read_text()) or {},
-        together=True,
+        on_all_workers=True,
     )
 
     assert found == ["step 7"]
@@ -107,9 +108,9 @@ def test_common_work_goes_on_from_what_the_chief_goes_on_from(tmp_path, be, chie
 
 def test_what_the_chief_copies_is_no_common_work(tmp_path, be, chief_later):
     be(0)
-    make(tmp_path / "twin")
-    chief_later(lambda: make(tmp_path / "one", never, twins=[tmp_path / "twin"]))
-    stage = make(tmp_path / "one", never, together=True, twins=[tmp_path / "twin"])
+    make(tmp_path / "other")
+    chief_later(lambda: make(tmp_path / "one", never, reuse_from=[tmp_path / "other"]))
+    stage = make(tmp_path / "one", never, on_all_workers=True, reuse_from=[tmp_path / "other"])
     assert stage.result == {"answer": 42}
 
 
@@ -119,7 +120,7 @@ def test_a_stage_that_was_only_to_be_renamed_is_no_common_work(tmp_path, be, chi
     # As by a chief that was killed just before it gave the finished stage its name.
     (tmp_path / "one").rename(tmp_path / "one.partial")
     chief_later(lambda: make(tmp_path / "one", never))
-    assert make(tmp_path / "one", never, together=True).result == {"answer": 42}
+    assert make(tmp_path / "one", never, on_all_workers=True).result == {"answer": 42}
 
 
 def test_a_stage_made_of_something_else_is_refused_by_all(tmp_path, be):
@@ -127,7 +128,7 @@ def test_a_stage_made_of_something_else_is_refused_by_all(tmp_path, be):
     make(tmp_path / "one")
     be(1)
     with pytest.raises(UserError, match="was made with steps=1, now it is 2"):
-        run_stage(tmp_path / "one", flags={"steps": 2}, inputs=INPUTS, work=never)
+        run_stage(StageSpec(tmp_path / "one", flags={"steps": 2}, inputs=INPUTS, work=never))
 
 
 def test_the_chief_holds_the_run_for_all(tmp_path, be):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-JOB = Path(__file__).parents[1] / "docs/kubernetes/train_job.yaml"
+JOB = Path(__file__).parents[2] / "docs/kubernetes/train_job.yaml"
 
 
 @pytest.fixture(scope="module")

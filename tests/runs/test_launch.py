@@ -10,7 +10,7 @@ import pytest
 from apparel_embed.common.errors import UserError
 from apparel_embed.runs.launch import launch_local
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # In each process `index` is known, and so are `addresses`.
 HEAD = """
 import json, os, sys, time

@@ -17,7 +17,7 @@ from apparel_embed.evaluation.embeddings import read_embeddings
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FLAGS = [
     "--synthetic_verticals=dress,bag",
     "--synthetic_train_items=6",

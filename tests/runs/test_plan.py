@@ -9,8 +9,11 @@ from apparel_embed.data.synthetic.generate import generate
 from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.grouping.strategies import StrategyConfig
 from apparel_embed.runs.pipeline import plan_pipeline, run_pipeline
-from apparel_embed.runs.plan import StagePlan, Workload
-from apparel_embed.runs.stages.training import COMBINED_START, specialist_stage
+from apparel_embed.runs.plan import StagePlan
+from apparel_embed.runs.stages.specialist import specialist_stage
+from apparel_embed.runs.walk import Run
+from apparel_embed.store.names import COMBINED_START
+from apparel_embed.store.record import StageSpec, Workload
 from apparel_embed.store.runs import StageAccess, run_stage
 
 
@@ -117,9 +120,9 @@ def test_specialists_and_student_may_start_from_no_combined_model(tmp_path, monk
 
     make = StagePlan.make
 
-    def made(plan, directory, *, flags, **settings):
-        seen[directory.name] = flags
-        return make(plan, directory, flags=flags, **settings)
+    def made(plan, spec):
+        seen[spec.directory.name] = spec.flags
+        return make(plan, spec)
 
     monkeypatch.setattr(StagePlan, "make", made)
     for from_combined in (True, False):
@@ -141,31 +144,29 @@ def test_what_is_finished_and_begun_is_told(begun):
     config, dataset = begun
     run_dir = config.run_dir
 
-    def without_work(*arguments, **settings):
-        return run_stage(*arguments, **{**settings, "work": lambda directory: {"model": "none"}})
+    def without_work(spec):
+        return run_stage(dataclasses.replace(spec, work=lambda directory: {"model": "none"}))
 
-    def interrupted(*arguments, **settings):
+    def interrupted(spec):
         with pytest.raises(KeyboardInterrupt):
-            run_stage(*arguments, **{**settings, "work": lambda directory: _interrupt()})
+            run_stage(dataclasses.replace(spec, work=lambda directory: _interrupt()))
 
     training, done = config.specialist, StageAccess(make=without_work)
     start = specialist_stage(
-        run_dir,
-        dataset,
+        Run(run_dir, dataset, done),
         ["bag", "dress"],
         training.for_steps(24, verticals=2),
         COMBINED_START,
-        access=done,
     )
-    specialist_stage(run_dir, dataset, ["bag"], training, start=start, access=done)
+    specialist_stage(Run(run_dir, dataset, done), ["bag"], training, start=start)
     died = StageAccess(make=interrupted)
-    specialist_stage(run_dir, dataset, ["dress"], training, start=start, access=died)
+    specialist_stage(Run(run_dir, dataset, died), ["dress"], training, start=start)
     before = content(run_dir)
     found = states(plan_pipeline(config))
 
     for name in ("synthetic", "prepared", "combined-start", "specialist-bag"):
         assert found[name] == "finished"
-    assert found["specialist-dress"] == "to be gone on with"
+    assert found["specialist-dress"] == "to be resumed"
     assert found["combined"] == found["student"] == "to do"
     assert content(run_dir) == before
 
@@ -193,18 +194,18 @@ def test_other_flags_are_refused_as_in_the_real_run(begun):
         assert str(planned.value) == str(refused.value)
 
 
+def spec_of(directory, flags, inputs=None):
+    return StageSpec(directory, flags=flags, inputs=inputs or {}, work=lambda _: {})
+
+
 def test_all_stages_that_other_flags_concern_are_told_at_once_and_can_be_redone(begun):
     config, _ = begun
     run_dir = config.run_dir
     for steps in (1, 2):
         plan = StagePlan(run_dir)
         access = plan.access if steps == 2 else StageAccess()
-        first = access.make(
-            run_dir / "first", flags={"loop": {"steps": steps}}, inputs={}, work=lambda _: {}
-        )
-        access.make(
-            run_dir / "second", flags={}, inputs={"first": first.fingerprint}, work=lambda _: {}
-        )
+        first = access.make(spec_of(run_dir / "first", {"loop": {"steps": steps}}))
+        access.make(spec_of(run_dir / "second", {}, {"first": first.fingerprint}))
     with pytest.raises(UserError) as refused:
         plan.render()
     assert str(refused.value) == (
@@ -214,18 +215,18 @@ def test_all_stages_that_other_flags_concern_are_told_at_once_and_can_be_redone(
     )
 
     plan = StagePlan(run_dir, ["first"])
-    plan.access.make(run_dir / "first", flags={"loop": {"steps": 2}}, inputs={}, work=lambda _: {})
+    plan.access.make(spec_of(run_dir / "first", {"loop": {"steps": 2}}))
     assert plan.access.find(run_dir / "second") is None
     assert states(plan) == {"first": "to be redone"}
 
 
 def test_a_stage_to_be_redone_too_is_told_with_those_that_are(tmp_path):
     for name in ("student", "combined"):
-        run_stage(tmp_path / name, flags={"steps": 1}, inputs={}, work=lambda _: {})
+        run_stage(spec_of(tmp_path / name, {"steps": 1}))
     for redo_from, told in ((["student"], "student,combined"), (["combined"], "combined,student")):
         plan = StagePlan(tmp_path, redo_from)
         for name in ("student", "combined"):
-            plan.access.make(tmp_path / name, flags={"steps": 2}, inputs={}, work=lambda _: {})
+            plan.access.make(spec_of(tmp_path / name, {"steps": 2}))
         with pytest.raises(UserError) as refused:
             plan.refuse()
         differing = told.split(",")[1]

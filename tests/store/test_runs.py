@@ -9,13 +9,19 @@ import pytest
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import atomic_path
-from apparel_embed.store.record import open_stage
+from apparel_embed.store.record import StageSpec, open_stage
 from apparel_embed.store.runs import run_stage, set_aside, stages_from
 
 
 def make(directory, work=lambda directory: {"answer": 42}, flags=None, inputs=None, **more):
     return run_stage(
-        directory, flags=flags or {"steps": 1}, inputs=inputs or {"data": "abc"}, work=work, **more
+        StageSpec(
+            directory,
+            flags=flags or {"steps": 1},
+            inputs=inputs or {"data": "abc"},
+            work=work,
+            **more,
+        )
     )
 
 
@@ -97,15 +103,15 @@ def test_a_stage_made_of_something_else_is_refused_and_kept(tmp_path, finished, 
     assert (tmp_path / name / "result.txt").read_text() == "precious"
 
 
-def test_a_stage_to_be_renewed_is_made_anew_when_its_inputs_change_and_only_then(tmp_path):
+def test_a_stage_is_overwritten_when_its_inputs_change_and_only_then(tmp_path):
     counter = []
-    make(tmp_path / "one", write_and_count(counter), renewed=True)
+    make(tmp_path / "one", write_and_count(counter), overwrite=True)
     (tmp_path / "one" / "old.txt").write_text("of the old inputs")
-    kept = make(tmp_path / "one", write_and_count(counter), renewed=True)
+    kept = make(tmp_path / "one", write_and_count(counter), overwrite=True)
     assert kept.skipped
     assert (tmp_path / "one" / "old.txt").is_file()
 
-    new = make(tmp_path / "one", write_and_count(counter), inputs={"data": "xyz"}, renewed=True)
+    new = make(tmp_path / "one", write_and_count(counter), inputs={"data": "xyz"}, overwrite=True)
 
     assert new.result == {"answer": 2}
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
@@ -115,18 +121,18 @@ def test_a_stage_to_be_renewed_is_made_anew_when_its_inputs_change_and_only_then
     assert open_stage(tmp_path / "one").fingerprint == new.fingerprint != kept.fingerprint
 
 
-def test_a_stage_to_be_renewed_keeps_the_old_one_until_the_new_one_is_whole(tmp_path):
+def test_a_stage_that_is_overwritten_keeps_the_old_one_until_the_new_one_is_whole(tmp_path):
     def interrupted(directory):
         (directory / "half.txt").write_text("half")
         raise KeyboardInterrupt
 
-    make(tmp_path / "one", write_and_count([]), renewed=True)
+    make(tmp_path / "one", write_and_count([]), overwrite=True)
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path / "one", interrupted, inputs={"data": "xyz"}, renewed=True)
+        make(tmp_path / "one", interrupted, inputs={"data": "xyz"}, overwrite=True)
     assert (tmp_path / "one" / "result.txt").read_text() == "whole"
 
     # Of yet other inputs: nothing of the interrupted one may stay.
-    make(tmp_path / "one", write_and_count([]), inputs={"data": "other"}, renewed=True)
+    make(tmp_path / "one", write_and_count([]), inputs={"data": "other"}, overwrite=True)
 
     assert not (tmp_path / "one" / "half.txt").exists()
     assert not (tmp_path / "one.partial").exists()
@@ -135,8 +141,8 @@ def test_a_stage_to_be_renewed_keeps_the_old_one_until_the_new_one_is_whole(tmp_
 def test_work_done_by_another_name_is_copied_and_not_done_again(tmp_path):
     counter = []
     make(tmp_path / "one", write_and_count(counter))
-    twins = [tmp_path / "none", tmp_path / "one"]
-    two = make(tmp_path / "deep" / "two", write_and_count(counter), twins=twins)
+    others = [tmp_path / "none", tmp_path / "one"]
+    two = make(tmp_path / "deep" / "two", write_and_count(counter), reuse_from=others)
 
     assert counter == ["one.partial"]
     assert (two.name, two.result, two.skipped) == ("two", {"answer": 1}, True)
@@ -150,7 +156,7 @@ def test_work_done_by_another_name_is_copied_and_not_done_again(tmp_path):
 def test_work_done_with_other_flags_or_inputs_is_not_copied(tmp_path, change):
     counter = []
     make(tmp_path / "one", write_and_count(counter))
-    make(tmp_path / "two", write_and_count(counter), twins=[tmp_path / "one"], **change)
+    make(tmp_path / "two", write_and_count(counter), reuse_from=[tmp_path / "one"], **change)
 
     assert counter == ["one.partial", "two.partial"]
 
@@ -165,32 +171,32 @@ def test_a_copy_that_fails_leaves_nothing_behind_and_says_why(tmp_path, monkeypa
 
     monkeypatch.setattr("shutil.copytree", full)
     with pytest.raises(UserError, match=r"two: cannot be copied from .*one \(no space left"):
-        make(tmp_path / "two", twins=[tmp_path / "one"])
+        make(tmp_path / "two", reuse_from=[tmp_path / "one"])
 
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
-def test_a_stage_that_has_begun_goes_on_though_a_twin_is_finished(tmp_path):
+def test_a_stage_that_has_begun_goes_on_though_the_same_work_is_finished_elsewhere(tmp_path):
     counter = []
     make(tmp_path / "one", write_and_count(counter))
     (tmp_path / "two.partial").mkdir()
     made_of = {"flags": {"steps": 1}, "inputs": {"data": "abc"}}
     (tmp_path / "two.partial/stage.json").write_text(json.dumps(made_of))
-    make(tmp_path / "two", write_and_count(counter), twins=[tmp_path / "one"])
+    make(tmp_path / "two", write_and_count(counter), reuse_from=[tmp_path / "one"])
 
     assert counter == ["one.partial", "two.partial"]
 
 
-def test_only_the_flags_named_let_a_stage_be_renewed(tmp_path):
+def test_only_the_flags_named_let_a_stage_be_overwritten(tmp_path):
     counter = []
     first = make(tmp_path / "one", write_and_count(counter), flags={"a": 1, "b": 1})
     second = make(
-        tmp_path / "one", write_and_count(counter), flags={"a": 2, "b": 1}, renewed=("a",)
+        tmp_path / "one", write_and_count(counter), flags={"a": 2, "b": 1}, overwrite=("a",)
     )
     assert (first.result, second.result) == ({"answer": 1}, {"answer": 2})
 
     with pytest.raises(UserError, match="was made with b=1, now it is 2"):
-        make(tmp_path / "one", write_and_count(counter), flags={"a": 3, "b": 2}, renewed=("a",))
+        make(tmp_path / "one", write_and_count(counter), flags={"a": 3, "b": 2}, overwrite=("a",))
     assert open_stage(tmp_path / "one").result == {"answer": 2}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one"]
 
@@ -236,13 +242,13 @@ def test_a_stage_that_is_not_there_cannot_be_set_aside(chain):
         stages_from(chain, ["first", "fourth"])
 
 
-@pytest.mark.parametrize("renewed", [False, True])
-def test_a_directory_that_is_no_stage_is_refused(tmp_path, renewed):
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_directory_that_is_no_stage_is_refused(tmp_path, overwrite):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "thesis.txt").write_text("precious")
 
     with pytest.raises(UserError, match="is not a stage"):
-        make(tmp_path / "one", renewed=renewed)
+        make(tmp_path / "one", overwrite=overwrite)
 
     assert (tmp_path / "one" / "thesis.txt").read_text() == "precious"
 
@@ -291,7 +297,7 @@ def work_with_scratch(directory):
     return {"answer": 42}
 
 
-@pytest.mark.parametrize("case", ["new", "renewed", "renewed half", "twin"])
+@pytest.mark.parametrize("case", ["new", "overwritten", "overwritten half", "reused"])
 def test_killed_anywhere_a_stage_is_whole_after_the_next_call(tmp_path, monkeypatch, case):
     # Both take longer than all the rest, and change nothing here.
     monkeypatch.setattr("apparel_embed.store.record._versions", dict)
@@ -301,21 +307,21 @@ def test_killed_anywhere_a_stage_is_whole_after_the_next_call(tmp_path, monkeypa
     while not survived:
         run = tmp_path / str(call)
         more = {"scratch": ["scratch"]}
-        if case.startswith("renewed"):
-            make(run / "one", write_and_count([]), inputs={"data": "old"}, renewed=True)
-            more["renewed"] = True
-        if case == "renewed half":
+        if case.startswith("overwritten"):
+            make(run / "one", write_and_count([]), inputs={"data": "old"}, overwrite=True)
+            more["overwrite"] = True
+        if case == "overwritten half":
             with contextlib.suppress(KeyboardInterrupt):
-                make(run / "one", lambda _: interrupt(), inputs={"data": "half"}, renewed=True)
-        if case == "twin":
+                make(run / "one", lambda _: interrupt(), inputs={"data": "half"}, overwrite=True)
+        if case == "reused":
             make(run / "other", work_with_scratch, **more)
-            more["twins"] = [run / "other"]
+            more["reuse_from"] = [run / "other"]
         try:
             with killed_at(monkeypatch, call):
                 make(run / "one", work_with_scratch, **more)
             survived = True
         except Killed:
-            if case.startswith("renewed"):
+            if case.startswith("overwritten"):
                 # The old one, or what takes its place, is there at any time.
                 whole = [run / name / "stage.json" for name in ("one", "one.partial")]
                 records = [json.loads(path.read_text()) for path in whole if path.is_file()]
@@ -326,11 +332,11 @@ def test_killed_anywhere_a_stage_is_whole_after_the_next_call(tmp_path, monkeypa
         assert stage.inputs == {"data": "abc"}
         assert sorted(path.name for path in (run / "one").iterdir()) == ["result.txt", "stage.json"]
         # What a process killed at its very end leaves is hidden, and nobody minds it.
-        left = {"one", ".one.lock", ".one.old"} | ({"other"} if case == "twin" else set())
+        left = {"one", ".one.lock", ".one.old"} | ({"other"} if case == "reused" else set())
         assert {path.name for path in run.iterdir()} <= left
         call += 1
     # As many as there are changes; fewer, and the changes are made by other calls than those above.
-    assert call > (5 if case == "twin" else 12)
+    assert call > (5 if case == "reused" else 12)
 
 
 def interrupt():
@@ -339,9 +345,9 @@ def interrupt():
 
 @pytest.mark.parametrize("name", ["one", "one.partial"])
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"flags": 3}', "\x00"])
-@pytest.mark.parametrize("renewed", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
 def test_a_stage_file_that_cannot_be_read_is_named_and_nothing_is_touched(
-    tmp_path, name, content, renewed
+    tmp_path, name, content, overwrite
 ):
     (tmp_path / name).mkdir()
     (tmp_path / name / "stage.json").write_text(content)
@@ -349,7 +355,7 @@ def test_a_stage_file_that_cannot_be_read_is_named_and_nothing_is_touched(
 
     said = rf"{name}/stage.json: cannot be read.*; remove that directory or name another --run_dir"
     with pytest.raises(UserError, match=said):
-        make(tmp_path / "one", renewed=renewed)
+        make(tmp_path / "one", overwrite=overwrite)
 
     assert (tmp_path / name / "model.h5").read_text() == "precious"
     if name == "one":

@@ -10,7 +10,7 @@ from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
 from apparel_embed.models.precision import PRECISIONS, layer_precision
 from apparel_embed.serving.saved_model import export_saved_model
-from apparel_embed.training.execution import ExecutionConfig, start_afresh
+from apparel_embed.training.execution import ExecutionConfig, reset_and_seed
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
 from apparel_embed.training.strategy import make_strategy
@@ -54,7 +54,7 @@ def batches(first):
 
 
 def make_loop(directory, execution, **more):
-    start_afresh(3)
+    reset_and_seed(3)
     arguments = {
         "build_model": build,
         "model_config": ModelConfig(),
@@ -215,14 +215,6 @@ def test_compilation_is_refused_on_several_replicas():
         ExecutionConfig(jit_compile=True).check(2)
 
 
-def test_only_what_may_change_a_result_and_is_not_as_usual_decides():
-    assert ExecutionConfig(profile_steps=(1, 2)).decisive() == {}
-    assert ExecutionConfig("bfloat16", sync_batch_norm=False).decisive() == {
-        "precision": "bfloat16",
-        "sync_batch_norm": False,
-    }
-
-
 @pytest.mark.parametrize(
     ("kinds", "deterministic", "enabled"),
     [
@@ -239,7 +231,7 @@ def test_operations_are_deterministic_on_cpus_or_where_that_is_asked_for(
     calls = []
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda: devices)
     monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: calls.append(1))
-    start_afresh(0, deterministic)
+    reset_and_seed(0, deterministic)
     assert bool(calls) == enabled
 
 

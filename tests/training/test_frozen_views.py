@@ -18,8 +18,10 @@ from apparel_embed.models.embedding import (
 )
 from apparel_embed.models.pooling import NORM
 from apparel_embed.models.principal import project_principally
-from apparel_embed.runs.stages.training import specialist_stage
-from apparel_embed.runs.stages.views import FROZEN_VIEWS, VIEWS_FILE
+from apparel_embed.runs.stages.specialist import specialist_stage
+from apparel_embed.runs.stages.views import VIEWS_FILE
+from apparel_embed.runs.walk import Run
+from apparel_embed.store.names import FROZEN_VIEWS
 from apparel_embed.training.frozen_views import FrozenViews, compute_views
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.optimization import OptimizationConfig
@@ -92,9 +94,11 @@ def test_trainings_of_a_run_share_views_and_leave_the_backbone_as_it_was(
         pictures_per_item=2,
         input=InputConfig(views=3),
     )
-    start = specialist_stage(tmp_path, tiny_prepared, ["bags", "dresses"], config, "combined-start")
+    start = specialist_stage(
+        Run(tmp_path, tiny_prepared), ["bags", "dresses"], config, "combined-start"
+    )
     made = (tmp_path / FROZEN_VIEWS / "stage.json").stat().st_mtime_ns
-    bags = specialist_stage(tmp_path, tiny_prepared, ["bags"], config, start=start)
+    bags = specialist_stage(Run(tmp_path, tiny_prepared), ["bags"], config, start=start)
 
     assert (tmp_path / FROZEN_VIEWS / "stage.json").stat().st_mtime_ns == made
     assert start.inputs[FROZEN_VIEWS] == bags.inputs[FROZEN_VIEWS]
@@ -129,7 +133,7 @@ def test_a_pretrained_model_starts_with_a_principal_projection(
         pictures_per_item=2,
         input=InputConfig(augment=STILL, views=views),
     )
-    stage = specialist_stage(tmp_path, tiny_prepared, ["bags", "dresses"], config)
+    stage = specialist_stage(Run(tmp_path, tiny_prepared), ["bags", "dresses"], config)
     found, _ = load_embedding_model(stage.directory / "model")
 
     expected = build_embedding_model(PYRAMID, weights)
@@ -148,6 +152,6 @@ def test_each_step_augments_anew_where_the_backbone_is_trained_or_unknown(tiny_p
         pictures_per_item=2,
     )
     # Random weights are no initial weights: they are another seed's, too.
-    stage = specialist_stage(tmp_path, tiny_prepared, ["bags"], config)
+    stage = specialist_stage(Run(tmp_path, tiny_prepared), ["bags"], config)
     assert FROZEN_VIEWS not in stage.inputs
     assert not (tmp_path / FROZEN_VIEWS).exists()

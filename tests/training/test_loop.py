@@ -13,7 +13,7 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.interruption import Stopped, stopped_by_sigterm
 from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
-from apparel_embed.training.execution import start_afresh
+from apparel_embed.training.execution import reset_and_seed
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import (
     FEW_PICTURES,
@@ -72,7 +72,7 @@ def make_loop(
     prefer=lambda embedder: 0.0,
     **optimization,
 ):
-    start_afresh(3)
+    reset_and_seed(3)
     return TrainingLoop(
         build_model=build,
         model_config=MODEL,

@@ -1,8 +1,6 @@
-"""Checks of a dataset's rows beyond those of any manifest: pictures, duplicates, boxes."""
+"""Checks of a dataset's rows beyond those of any manifest, and with the flags that help."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,122 +8,156 @@ import pyarrow.compute as pc
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.columns import first_alike
-from apparel_embed.data.importers.derive import ERROR
-from apparel_embed.data.importers.paths import is_missing, similar_file
-from apparel_embed.data.importers.picture_sizes import picture_sizes
-from apparel_embed.data.manifest import BOX_COLUMNS, Places
+from apparel_embed.data.importers.image_files import image_sizes, is_missing, similar_file
+from apparel_embed.data.importers.imported import ERROR
+from apparel_embed.data.importers.rows import Rows
+from apparel_embed.data.manifest import (
+    BOX_COLUMNS,
+    REQUIRED_COLUMNS,
+    RESERVED_COLUMN,
+    ROLES,
+    SPLITS,
+)
 
 # Annotators count pixels from 0 or from 1, and round.
-BOX_TOLERANCE = 1.0
+_BOX_TOLERANCE = 1.0
+# Of unknown roles or splits an error lists no more than a line holds.
+_MOST_VALUES = 10
 
-_Checked = tuple[pa.Table, tuple[str, ...]]
+
+def check_columns(rows: Rows) -> None:
+    """Raises a UserError if a column is missing or has a name that is not allowed."""
+    (first,) = rows.places(rows.table, [0])
+    # Of files without rows each is a row itself, and none of them has the columns.
+    source = rows.root if first.row is None else first.file
+    for name in REQUIRED_COLUMNS:
+        if name not in rows.names:
+            hint = " or --vertical=NAME" if name == "vertical" else ""
+            raise UserError(
+                f"{source}: no column {name!r}; there are {', '.join(rows.names)}; say what it is "
+                f"made of by --columns={name}:COLUMN, by a group (?P<{name}>...) of --pattern{hint}"
+            )
+    if RESERVED_COLUMN in rows.names:
+        raise UserError(
+            f"{source}: column {RESERVED_COLUMN!r} has a reserved name; rename it by "
+            f"--columns=NAME:{RESERVED_COLUMN} or leave it out by --columns={RESERVED_COLUMN}:"
+        )
+    missing = [name for name in BOX_COLUMNS if name not in rows.names]
+    if 0 < len(missing) < len(BOX_COLUMNS):
+        raise UserError(
+            f"{source}: no column {missing[0]!r}; a box needs all of {', '.join(BOX_COLUMNS)}; "
+            f"there are {', '.join(rows.names)}"
+        )
 
 
-def check_missing(table: pa.Table, root: Path, places: Places, missing: str) -> _Checked:
-    """Returns the rows whose pictures are there, and a note on the others.
+def check_values(rows: Rows) -> None:
+    """Raises a UserError for a role or split that is none, with the flag that would map it."""
+    for column, allowed in (("split", SPLITS), ("role", ROLES)):
+        if column not in rows.names:
+            continue
+        # An empty cell gets the default.
+        values = rows.table[column]
+        unknown = pc.invert(pc.is_in(values, value_set=pa.array(["", *allowed])))
+        index = pc.index(unknown, True).as_py()
+        if index >= 0:
+            others = sorted(values.filter(unknown).unique().to_pylist())
+            shown = ", ".join(others[:_MOST_VALUES]) + " ..." * (len(others) > _MOST_VALUES)
+            raise rows.wrong(
+                index,
+                column,
+                f"allowed: {', '.join(allowed)}; to map: {shown} (--map_{column}s=old:new, or old: "
+                "to leave its rows out)",
+            )
+
+
+def check_missing(rows: Rows, missing: str) -> None:
+    """Leaves out rows of clean paths whose images are not there.
 
     Args:
-      table: rows with clean paths.
-      root: the dataset's root.
-      places: tells where rows stand.
-      missing: "error", or "skip" to leave rows without a picture out.
+      rows: of a dataset.
+      missing: "error", or "skip" to leave rows without an image out.
 
     Raises:
-      UserError: a picture is missing and none may be, or all are missing.
+      UserError: an image is missing and none may be, or all are missing.
     """
-    gone = is_missing(table["image"], root)
-    count = pc.sum(gone).as_py() or 0
+    gone = is_missing(rows.table["image"], rows.root)
+    count, total = pc.sum(gone).as_py() or 0, rows.table.num_rows
     if not count:
-        return table, ()
+        return
     index = pc.index(gone, True).as_py()
-    image = table["image"][index].as_py()
-    if missing == ERROR or count == table.num_rows:
-        other = similar_file(root, image)
+    image = rows.table["image"][index].as_py()
+    if missing == ERROR or count == total:
+        other = similar_file(rows.root, image)
+        hint = f", but there is {other!r}" if other else ""
         if other == image.rpartition("/")[2]:
             hint = ", but something else of that name, such as a directory or a broken link"
-        else:
-            hint = f", but there is {other!r}" if other else ""
-        raise UserError(
-            f"{places(table, [index])[0]}: column 'image': {image!r}; no such file in {root}{hint}"
-            + f" ({count} of {table.num_rows} rows have no picture)"
-            + ("" if count == table.num_rows else "; --missing=skip leaves them out")
+        raise rows.wrong(
+            index,
+            "image",
+            f"no such file in {rows.root}{hint} ({count} of {total} rows have no image)"
+            + ("" if count == total else "; --missing=skip leaves them out"),
         )
-    share = f"{count:,} of {table.num_rows:,}"
-    note = f"left out: rows whose picture is missing: {share} (e.g. {image})"
-    return table.filter(pc.invert(gone)), (note,)
+    rows.leave_out(gone, f"rows whose image is missing: {count:,} of {total:,} (e.g. {image})")
 
 
-def check_duplicates(table: pa.Table, places: Places, duplicates: str) -> _Checked:
-    """Returns the table without rows that are there already, and a note on them.
-
-    A row is a duplicate of an earlier one with the same picture, box and item.
+def check_duplicates(rows: Rows, duplicates: str) -> None:
+    """Leaves out rows with the same image, box and item as an earlier one.
 
     Args:
-      table: checked rows of a manifest.
-      places: tells where rows stand.
+      rows: of a manifest, checked.
       duplicates: "error", or "skip" to keep the first of each.
 
     Raises:
       UserError: there is a duplicate and none may be.
     """
-    firsts = first_alike(table, ["image", "item_id", *BOX_COLUMNS])
-    is_first = firsts == np.arange(table.num_rows)
-    if is_first.all():
-        return table, ()
-    count = int((~is_first).sum())
-    if duplicates != ERROR:
-        note = f"left out: rows of a picture, box and item that are there already: {count:,}"
-        return table.filter(pa.array(is_first)), (note,)
-    index = int(np.argmin(is_first))
-    first, place = places(table, [firsts[index], index])
-    raise UserError(
-        f"{place}: column 'image': {table['image'][index].as_py()!r}; {first.seen_from(place)} has "
-        f"the same picture, box and item ({count} of {table.num_rows} rows are such duplicates); "
-        "--duplicates=skip keeps the first of each"
-    )
+    firsts = first_alike(rows.table, ["image", "item_id", *BOX_COLUMNS])
+    again = firsts != np.arange(rows.table.num_rows)
+    count = int(again.sum())
+    if count and duplicates == ERROR:
+        index = int(np.argmax(again))
+        first, place = rows.places(rows.table, [firsts[index], index])
+        raise rows.wrong(
+            index,
+            "image",
+            f"{first.seen_from(place)} has the same image, box and item ({count} of {len(again)} "
+            "rows are such duplicates); --duplicates=skip keeps the first of each",
+        )
+    if count:
+        note = f"rows of an image, box and item that are there already: {count:,}"
+        rows.leave_out(pa.array(again), note)
 
 
-def check_boxes(table: pa.Table, root: Path, places: Places) -> tuple[str, ...]:
-    """Checks that every box lies inside its picture, give or take a pixel; returns notes.
+def check_boxes(rows: Rows) -> None:
+    """Checks that every box of a manifest's rows lies in its image, give or take a pixel.
 
-    The sizes are read from the heads of the files, by threads. Pictures that cannot be read are
+    The sizes are read from the heads of the files, by threads. Images that cannot be read are
     passed over and counted; preparing lists them.
 
-    Args:
-      table: checked rows of a manifest, with clean paths.
-      root: the dataset's root.
-      places: tells where rows stand.
-
     Raises:
-      UserError: a box reaches out of its picture.
+      UserError: a box reaches out of its image.
     """
-    rows = np.flatnonzero(table["x_min"].is_valid().to_numpy())
-    boxed = table.select(["image", *BOX_COLUMNS]).take(pa.array(rows))
+    indices = np.flatnonzero(rows.table["x_min"].is_valid().to_numpy())
+    boxed = rows.table.select(["image", *BOX_COLUMNS]).take(pa.array(indices))
     images = boxed["image"].unique()
-    if not len(images):
-        return ()
-    widths, heights = picture_sizes(root, images.to_pylist())
+    widths, heights = image_sizes(rows.root, images.to_pylist())
     which = pc.index_in(boxed["image"], value_set=images).to_numpy()
     width, height = widths[which], heights[which]
-    outside = {
-        "x_min": boxed["x_min"].to_numpy() < -BOX_TOLERANCE,
-        "y_min": boxed["y_min"].to_numpy() < -BOX_TOLERANCE,
-        "x_max": boxed["x_max"].to_numpy() > width + BOX_TOLERANCE,
-        "y_max": boxed["y_max"].to_numpy() > height + BOX_TOLERANCE,
-    }
+    x_min, y_min, x_max, y_max = (boxed[name].to_numpy() for name in BOX_COLUMNS)
+    beyond = np.stack([-x_min, -y_min, x_max - width, y_max - height])
     # Sizes of what could not be read are NaN.
-    wrong = np.any(list(outside.values()), axis=0) & ~np.isnan(width)
+    outside = (beyond > _BOX_TOLERANCE) & ~np.isnan(width)
+    wrong = outside.any(axis=0)
     if wrong.any():
         index = int(np.argmax(wrong))
-        name = next(name for name, values in outside.items() if values[index])
-        (place,) = places(table, [rows[index]])
-        raise UserError(
-            f"{place}: column {name!r}: {boxed[name][index].as_py():g}; the box reaches out of "
-            f"{boxed['image'][index].as_py()!r}, which has {width[index]:g}x{height[index]:g} "
-            f"pixels ({wrong.sum()} of {len(wrong)} boxes do); --nocheck_boxes leaves them to "
-            "preparing, which takes the part inside and rejects what has none"
+        raise rows.wrong(
+            indices[index],
+            BOX_COLUMNS[int(np.argmax(outside[:, index]))],
+            f"the box reaches out of {boxed['image'][index].as_py()!r}, which has "
+            f"{width[index]:g}x{height[index]:g} pixels ({wrong.sum()} of {len(wrong)} boxes do); "
+            "--nocheck_boxes leaves them to preparing, which takes the part inside and rejects "
+            "what has none",
         )
     unread = int(np.isnan(widths).sum())
-    if not unread:
-        return ()
-    return (f"pictures with a box that cannot be read: {unread:,}; preparing lists them",)
+    if unread:
+        note = f"images with a box that cannot be read: {unread:,}; preparing lists them"
+        rows.notes.append(note)

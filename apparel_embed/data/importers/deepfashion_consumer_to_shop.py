@@ -24,145 +24,85 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from apparel_embed.common.errors import UserError
-from apparel_embed.data.columns import codes_of
-from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
-from apparel_embed.data.importers.list_files import ListFile, boxes_of, read_list
-from apparel_embed.data.importers.published_layout import (
+from apparel_embed.data.importers.imported import Format, Imported, LayoutOptions, Row, to_table
+from apparel_embed.data.importers.published import (
+    Line,
     find_file,
-    find_optional_file,
-    find_pictures,
+    find_images,
+    read_boxes,
+    read_list,
     to_vertical,
 )
 
 PUBLISHED: Mapping[str, int] = {"pictures": 239_557, "pairs": 195_540, "items": 33_881}
 
-_NAME = "the Consumer-to-shop benchmark"
-_PARTITION = "list_eval_partition.txt"
-_BOXES = "list_bbox_consumer2shop.txt"
+_BOXES = "Anno/list_bbox_consumer2shop.txt"
 _STATUSES = ("train", "val", "test")
 _EXAMPLE = "img/DRESSES/Dress/id_00000001/comsumer_01.jpg"
-_PATH_PARTS = ("department", "category", "item", "picture")
-_STREET, _SHOP = "image_pair_name_1", "image_pair_name_2"
-_COLUMNS = {_STREET: True, _SHOP: True, "item_id": False, "evaluation_status": False}
-_BOX_COLUMNS = {
-    "image_name": True,
-    **dict.fromkeys(("clothes_type", "source_type", "x_1", "y_1", "x_2", "y_2"), False),
-}
+_SIDES = {"query": "image_pair_name_1", "gallery": "image_pair_name_2"}
 
 
-def convert(root: Path, options: None = None) -> Imported:
-    """Converts the benchmark.
-
-    Args:
-      root: the directory with `Eval`, `Anno` and `img` (or `Img`).
-      options: there are none.
-
-    Returns:
-      A row per picture of a pair: consumers' pictures in the list's order, then shops'.
+def convert(root: Path, options: LayoutOptions) -> Imported:
+    """Returns a row per image of a pair: consumers' images in the list's order, then shops'.
 
     Raises:
-      UserError: a file is missing, cut short or wrong, or a picture has two items or is in two
+      UserError: a file is missing, cut short or wrong, or an image has two items or is in two
         splits; the message names file and row.
     """
-    partition = find_file(root, [f"Eval/{_PARTITION}", f"eval/{_PARTITION}", _PARTITION], _NAME)
-    listed = read_list(root / partition, _COLUMNS, recount=_count_pictures)
-    listed.refuse_other_than("evaluation_status", _STATUSES)
-    street, shop = (
-        listed.split_paths(column, "img/", _PATH_PARTS, _EXAMPLE) for column in (_STREET, _SHOP)
-    )
-    paths, rows = _pictures_of_pairs(listed, pa.concat_tables([street, shop]))
-    folder = find_pictures(root, "img", paths["department"].unique().to_pylist())
-    boxes, others, notes = _boxes(root, rows["name"])
-    vertical = pc.binary_join_element_wise(paths["department"], paths["category"], "_")
-    table = pa.table(
-        {
-            "image": pc.replace_substring_regex(rows["name"], "^img/", f"{folder}/"),
-            "item_id": rows["item_id"],
-            "vertical": to_vertical(vertical),
-            "split": rows["evaluation_status"],
-            "role": rows["role"],
-            **{name: boxes[name] for name in boxes.column_names},
-            SOURCE_FILE: pa.repeat(pa.scalar(partition), rows.num_rows),
-            SOURCE_ROW: rows[SOURCE_ROW],
-        }
-    )
-    counts = {
-        "pictures": table.num_rows + others,
-        "pairs": listed.table.num_rows,
-        "items": pc.count_distinct(table["item_id"]).as_py(),
+    source = find_file(root, "Eval/list_eval_partition.txt", "the Consumer-to-shop benchmark")
+    sides = list(_SIDES.values())
+    columns = " ".join([*sides, "item_id", "evaluation_status"])
+    lines = read_list(root / source, columns, sides, may_count_images=True)
+    for line in lines:
+        line.choice("evaluation_status", _STATUSES)
+    firsts, roles = _images_of_pairs(lines)
+    paths = {
+        name: line.path_parts(column, like=_EXAMPLE) for name, (line, column) in firsts.items()
     }
-    return Imported(table, counts, tuple(notes))
-
-
-def _count_pictures(pairs: pa.Table) -> int:
-    """Returns the number of different pictures in pairs."""
-    names = pa.chunked_array([*pairs[_STREET].chunks, *pairs[_SHOP].chunks], pa.string())
-    return pc.count_distinct(names).as_py()
-
-
-def _pictures_of_pairs(listed: ListFile, paths: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Returns a row per picture, at its first place in the list.
-
-    Args:
-      listed: the pairs.
-      paths: parts of the consumers' pictures and, behind them, of the shops'.
-
-    Returns:
-      The rows' paths; and a table of `name`, `item_id`, `evaluation_status`, `role` and
-      `source_row`.
-    """
-    pairs = listed.table
-    shared = pairs.select(["item_id", "evaluation_status", SOURCE_ROW])
-    both = pa.concat_tables(
-        [shared.append_column("name", pairs[column]) for column in (_STREET, _SHOP)]
-    )
-    codes, _ = codes_of(both["name"])
-    first = np.unique(codes, return_index=True)[1]
-    for column, reason in (
-        ("item_id", "a picture belongs to one item"),
-        ("evaluation_status", "a picture is in one split"),
-    ):
-        _refuse_torn(listed, both, column, first[codes], reason)
-    is_query, is_gallery = np.zeros(len(first), bool), np.zeros(len(first), bool)
-    is_query[codes[: pairs.num_rows]] = True
-    is_gallery[codes[pairs.num_rows :]] = True
-    role = np.where(is_query & is_gallery, "both", np.where(is_query, "query", "gallery"))
-    rows = both.take(pa.array(first)).append_column("role", pa.array(role, pa.string()))
-    return paths.take(pa.array(first)), rows
-
-
-def _refuse_torn(
-    listed: ListFile, both: pa.Table, column: str, first: np.ndarray, reason: str
-) -> None:
-    """Raises a UserError if a picture has another value in a column than at its first place."""
-    values, _ = codes_of(both[column])
-    torn = np.flatnonzero(values != values[first])
-    if not len(torn):
-        return
-    rows = both[SOURCE_ROW]
-    there, index = sorted((int(first[torn[0]]), int(torn[0])), key=lambda row: rows[row].as_py())
-    raise UserError(
-        f"{listed.path}: row {rows[index]}: column {column!r}: "
-        f"{both[column][index].as_py()!r}, but {both['name'][index]} has "
-        f"{both[column][there].as_py()!r} in row {rows[there]}; {reason}"
-    )
-
-
-def _boxes(root: Path, names: pa.ChunkedArray) -> tuple[pa.Table, int, list[str]]:
-    """Returns the boxes of pictures, how many pictures more have one, and notes on them."""
-    found = find_optional_file(root, [f"Anno/{_BOXES}", f"anno/{_BOXES}", _BOXES])
-    if found is None:
-        note = f"{root}: no Anno/{_BOXES}: pictures are used whole, without boxes"
-        return pa.table({}), 0, [note]
-    listed = read_list(root / found, _BOX_COLUMNS)
-    boxes, notes = boxes_of(names, listed, "image_name")
-    in_pair = pc.is_in(listed.table["image_name"], value_set=names.combine_chunks())
-    others = len(in_pair) - pc.sum(in_pair, min_count=0).as_py()
+    folder = find_images(root, "img", list(dict.fromkeys(path[1] for path in paths.values())))
+    boxes, notes = read_boxes(root, _BOXES, "image_name clothes_type source_type", paths)
+    others = len(boxes.keys() - paths.keys())
     if others:
-        notes.append(f"{listed.path}: pictures in no pair, left out: {others}")
-    return boxes, others, notes
+        notes.append(f"{_BOXES}: images in no pair, left out: {others}")
+    rows = []
+    for name, path in paths.items():
+        line, _ = firsts[name]
+        vertical = to_vertical("_".join(path[1:3]))
+        what = ("/".join([folder, *path[1:]]), line["item_id"], vertical)
+        protocol = (line["evaluation_status"], roles[name])
+        rows.append(Row(*what, *protocol, boxes.get(name), source, line.row))
+    counts = {
+        "pictures": len(rows) + others,
+        "pairs": len(lines),
+        "items": len({row.item_id for row in rows}),
+    }
+    return Imported(to_table(rows), counts, tuple(notes))
+
+
+def _images_of_pairs(lines: list[Line]) -> tuple[dict[str, tuple[Line, str]], dict[str, str]]:
+    """Returns for every image the first pair with it, and the column there; and its role.
+
+    Raises:
+      UserError: it has another item or split in another pair.
+    """
+    firsts: dict[str, tuple[Line, str]] = {}
+    roles: dict[str, str] = {}
+    for role, column in _SIDES.items():
+        for line in lines:
+            name = line[column]
+            there, _ = firsts.setdefault(name, (line, column))
+            for what, reason in (
+                ("item_id", "an image belongs to one item"),
+                ("evaluation_status", "an image is in one split"),
+            ):
+                if line[what] != there[what]:
+                    first, second = sorted((line, there), key=lambda line: line.row)
+                    raise second.wrong(
+                        what, f"{name} has {first[what]!r} in row {first.row}; {reason}"
+                    )
+            if roles.setdefault(name, role) != role:
+                roles[name] = "both"
+    return firsts, roles
+
+
+FORMAT = Format(convert, "Eval/list_eval_partition.txt, img/", PUBLISHED)

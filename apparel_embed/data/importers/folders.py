@@ -1,103 +1,70 @@
-"""A folder per item, in a folder per vertical: `<vertical>/<item>/<picture>`.
+"""A folder per item, in a folder per vertical: `<vertical>/<item>/<image>`.
 
-With one vertical named, `<item>/<picture>`.
+With one vertical named, `<item>/<image>`.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from collections import defaultdict
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
-from apparel_embed.data.importers.walk import LeftOut, list_folder
+from apparel_embed.data.importers.image_files import LeftOut, images_below
+from apparel_embed.data.importers.imported import (
+    SOURCE_FILE,
+    SOURCE_ROW,
+    Format,
+    Imported,
+    LayoutOptions,
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class FoldersOptions:
-    """How folders are laid out.
-
-    Attributes:
-      vertical: the vertical of all items, whose folders then lie in the root; None where they lie
-        in a folder per vertical.
-    """
-
-    vertical: str | None = None
-
-
-def convert(root: Path, options: FoldersOptions | None = None) -> Imported:
-    """Returns a row per picture; folders are named after items and verticals.
+def convert(root: Path, options: LayoutOptions) -> Imported:
+    """Returns a row per image; folders are named after items and verticals.
 
     Items of the same name in two verticals are different ones: their ids begin with the vertical.
-    Hidden files, files that are no pictures by their names, and pictures that lie elsewhere are
-    left out and counted.
-
-    Args:
-      root: holds the folders.
-      options: how they are laid out.
+    Hidden files, files that are no images by their names, and images that lie elsewhere are left
+    out and counted.
 
     Raises:
-      UserError: a folder cannot be read, a name is not UTF-8, or there is no picture.
+      UserError: a folder cannot be read, a name is not UTF-8, or there is no image.
     """
-    named = (options or FoldersOptions()).vertical
     left_out = LeftOut()
-    images: list[str] = []
-    items: list[str] = []
-    verticals: list[str] = []
-    for folder in [""] if named else _folders(root, "", left_out):
-        for item in _folders(root, folder, left_out):
-            found = list_folder(root, item, left_out)
-            for deeper in found.folders:
-                left_out.add("folders in items' folders", deeper)
-            images += found.pictures
-            items += [_name(item)] * len(found.pictures)
-            verticals += [named or folder] * len(found.pictures)
-    if not images:
-        layout = "<item>/<picture>"
-        if not named:
+    rows: list[tuple[str, str, str]] = []
+    homes: defaultdict[str, set[str]] = defaultdict(set)
+    for parts in sorted(path.split("/") for path in images_below(root, left_out)):
+        image, vertical = "/".join(parts), options.vertical or parts[0]
+        if len(parts) != (2 if options.vertical else 3):
+            left_out["images that are not in the folder of an item"].append(image)
+            continue
+        rows.append((image, parts[-2], vertical))
+        homes[parts[-2]].add(vertical)
+    notes = left_out.notes()
+    if not rows:
+        layout = "<item>/<image>"
+        if not options.vertical:
             layout = f"<vertical>/{layout} (where they are {layout}, give --vertical)"
-        raise UserError("; ".join([f"{root}: no pictures as {layout}", *left_out.notes()]))
-    ids, shared = _unique_ids(pa.array(items), pa.array(verticals))
-    table = pa.table(
-        {
-            "image": images,
-            "item_id": ids,
-            "vertical": verticals,
-            SOURCE_FILE: images,
-            SOURCE_ROW: pa.nulls(len(images), pa.int64()),
-        }
-    )
-    counts = {"pictures": table.num_rows, "items": pc.count_distinct(table["item_id"]).as_py()}
-    return Imported(table, counts, (*left_out.notes(), *shared))
+        raise UserError("; ".join([f"{root}: no images as {layout}", *notes]))
+    ids = [f"{home}/{name}" if len(homes[name]) > 1 else name for _, name, home in rows]
+    shared = sum(len(verticals) > 1 for verticals in homes.values())
+    if shared:
+        example = next(item for item, (_, name, _) in zip(ids, rows) if item != name)
+        notes += (
+            f"names of items that are in several verticals: {shared:,}; they are different items, "
+            f"and their ids begin with the vertical (e.g. {example})",
+        )
+    images = [image for image, _, _ in rows]
+    columns = {
+        "image": images,
+        "item_id": ids,
+        "vertical": [vertical for _, _, vertical in rows],
+        SOURCE_FILE: images,
+        SOURCE_ROW: pa.nulls(len(rows), pa.int64()),
+    }
+    counts = {"pictures": len(rows), "items": len(set(ids))}
+    return Imported(pa.table(columns), counts, notes)
 
 
-def _folders(root: Path, folder: str, left_out: LeftOut) -> list[str]:
-    """Returns the folders in a folder; counts the pictures beside them."""
-    found = list_folder(root, folder, left_out)
-    for picture in found.pictures:
-        left_out.add("pictures outside of items' folders", picture)
-    return found.folders
-
-
-def _name(folder: str) -> str:
-    return folder.rpartition("/")[2]
-
-
-def _unique_ids(items: pa.Array, verticals: pa.Array) -> tuple[pa.Array, tuple[str, ...]]:
-    """Returns ids that differ between verticals, and a note if names alone would not."""
-    pairs = pa.table({"item": items, "vertical": verticals})
-    pairs = pairs.group_by(["item", "vertical"]).aggregate([])
-    counts = pairs.group_by("item").aggregate([("vertical", "count")])
-    shared = counts.filter(pc.greater(counts["vertical_count"], 1))["item"].combine_chunks()
-    if not len(shared):
-        return items, ()
-    longer = pc.binary_join_element_wise(verticals, items, "/")
-    ids = pc.if_else(pc.is_in(items, value_set=shared), longer, items)
-    example = ids[pc.index(pc.not_equal(ids, items), True).as_py()].as_py()
-    return ids, (
-        f"names of items that are in several verticals: {len(shared):,}; they are different items, "
-        f"and their ids begin with the vertical (e.g. {example})",
-    )
+FORMAT = Format(convert, "<vertical>/<item>/<image>")

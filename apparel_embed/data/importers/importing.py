@@ -3,44 +3,49 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import filecmp
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+from rich import box
+from rich.table import Table
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import atomic_path
+from apparel_embed.common.settings import setting
+from apparel_embed.common.text import plain_text
 from apparel_embed.data.importers.checks import (
     check_boxes,
+    check_columns,
     check_duplicates,
     check_missing,
+    check_values,
 )
-from apparel_embed.data.importers.derive import ERROR, DeriveOptions, derive
-from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
-from apparel_embed.data.importers.paths import (
-    are_remote,
-    below_root,
-    clean_paths,
-    relative_to_manifest,
+from apparel_embed.data.importers.derive import DeriveOptions, derive
+from apparel_embed.data.importers.image_files import are_remote, clean_paths, relative_to_manifest
+from apparel_embed.data.importers.imported import (
+    ERROR,
+    SKIP,
+    SOURCE_FILE,
+    SOURCE_ROW,
+    LayoutOptions,
 )
-from apparel_embed.data.importers.registry import format_of
-from apparel_embed.data.importers.splitting import SplitOptions, split, untested
-from apparel_embed.data.importers.writing import check_output, manifest_table, write_manifest
+from apparel_embed.data.importers.registry import FORMATS
+from apparel_embed.data.importers.rows import Rows
+from apparel_embed.data.importers.splitting import SplitOptions, split
 from apparel_embed.data.manifest import (
     BOX_COLUMNS,
     REQUIRED_COLUMNS,
-    RESERVED_COLUMN,
-    ROLES,
+    RESERVED_VERTICAL,
     SPLITS,
-    Place,
-    Places,
     check_rows,
 )
+from apparel_embed.data.text_tables import is_parquet
 from apparel_embed.data.verticals import map_values
-
-# Of unknown roles or splits an error lists no more than a line holds.
-_MOST_VALUES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,30 +56,35 @@ class ImportConfig:
       format: the name of a layout, see `registry.FORMATS`.
       root: the dataset's directory.
       output: the manifest to write, CSV or Parquet by its ending.
-      options: what the layout itself is told; None for its defaults.
+      options: what the layout itself is told.
       derive: what columns are made of.
       verticals: other names of verticals, "" to leave a vertical out.
       roles: the same for roles.
       splits: the same for splits.
-      missing: "error" or "skip" for rows whose picture is missing; None for the layout's default.
-      duplicates: "error", or "skip" to keep the first of rows with the same picture, box and item.
-      check_boxes: whether boxes are compared with their pictures' sizes.
-      strict: whether it is an error if counts differ from the published ones.
+      missing: "error" or "skip" for rows whose image is missing; None for the layout's default.
       split: shares to hold out.
     """
 
     format: str
     root: Path
     output: Path
-    options: Any = None
+    options: LayoutOptions = dataclasses.field(default_factory=LayoutOptions)
     derive: DeriveOptions = dataclasses.field(default_factory=DeriveOptions)
     verticals: Mapping[str, str] = dataclasses.field(default_factory=dict)
     roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
     splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
     missing: str | None = None
-    duplicates: str = ERROR
-    check_boxes: bool = True
-    strict: bool = False
+    duplicates: str = setting(
+        ERROR,
+        "what becomes of rows with a picture, box and item that an earlier row has",
+        choices=(ERROR, SKIP),
+    )
+    check_boxes: bool = setting(
+        True,
+        "compare boxes with the sizes of their pictures, which is to read the head of each; a box "
+        "may reach out by 1 pixel",
+    )
+    strict: bool = setting(False, "make it an error if counts differ from the published ones")
     split: SplitOptions = dataclasses.field(default_factory=SplitOptions)
 
 
@@ -96,7 +106,7 @@ class ImportResult:
 
 
 def import_dataset(config: ImportConfig) -> ImportResult:
-    """Writes the manifest of a dataset; pictures stay where they are.
+    """Writes the manifest of a dataset; images stay where they are.
 
     The manifest names them relative to itself where they lie beside or below it, else by absolute
     paths. The same dataset and settings give the same bytes.
@@ -108,22 +118,38 @@ def import_dataset(config: ImportConfig) -> ImportResult:
       UserError: something in the dataset or the settings is wrong; the message names the dataset's
         own file and row. Nothing was written then.
     """
-    layout = format_of(config.format)
+    if config.format not in FORMATS:
+        raise UserError(f"--format={config.format} is not allowed; allowed: {', '.join(FORMATS)}")
+    layout = FORMATS[config.format]
     root, output = Path(config.root), Path(config.output)
     if not root.is_dir():
         raise UserError(f"--root={root} is no directory; name the one that holds the dataset")
-    check_output(output)
+    if not is_parquet(output) and output.suffix.lower() != ".csv":
+        raise UserError(f"--output={output} is not allowed; its name must end in .csv or .parquet")
+    if output.is_dir():
+        raise UserError(f"--output={output} is a directory; name a file in it, e.g. manifest.csv")
     imported = layout.convert(root, config.options)
     warnings = compare_counts(imported.counts, layout.published)
     if warnings and config.strict:
         raise UserError(f"{root}: {'; '.join(warnings)}; without --strict this is a warning")
-    table, notes = _rows(imported, config, config.missing or layout.missing)
-    table, more = split(table, config.split)
-    notes += more + untested(table) + _remote(table)
-    images = relative_to_manifest(table["image"], root, output)
-    table = table.set_column(table.column_names.index("image"), "image", images)
-    table = manifest_table(table)
-    return ImportResult(table, warnings, notes, write_manifest(table, output))
+    rows = Rows(imported.table, root, imported.notes)
+    if not imported.table.num_rows:
+        raise UserError("; ".join([f"{root}: no image that a row could be made of", *rows.notes]))
+    derive(rows, config.derive)
+    check_columns(rows)
+    _map(rows, config)
+    check_values(rows)
+    clean_paths(rows)
+    check_missing(rows, config.missing or layout.missing)
+    rows.table = check_rows(rows.table, rows.places)
+    check_duplicates(rows, config.duplicates)
+    if config.check_boxes:
+        check_boxes(rows)
+    split(rows, config.split)
+    _note_remote(rows)
+    rows.put("image", relative_to_manifest(rows.table["image"], root, output))
+    table = manifest_table(rows.table.drop_columns([SOURCE_FILE, SOURCE_ROW]))
+    return ImportResult(table, warnings, tuple(rows.notes), write_manifest(table, output))
 
 
 def compare_counts(found: Mapping[str, int], published: Mapping[str, int]) -> tuple[str, ...]:
@@ -135,115 +161,92 @@ def compare_counts(found: Mapping[str, int], published: Mapping[str, int]) -> tu
     )
 
 
-def _rows(
-    imported: Imported, config: ImportConfig, missing: str
-) -> tuple[pa.Table, tuple[str, ...]]:
-    """Returns the checked rows of a manifest, and notes on what was left out."""
-    root = Path(config.root)
-
-    def places(table: pa.Table, indices: Sequence[int]) -> list[Place]:
-        sources = table.select([SOURCE_FILE, SOURCE_ROW]).take(pa.array(indices)).to_pylist()
-        return [_place(root, row[SOURCE_FILE], row[SOURCE_ROW]) for row in sources]
-
-    notes = imported.notes
-    if not imported.table.num_rows:
-        raise UserError("; ".join([f"{root}: no picture that a row could be made of", *notes]))
-    table, more = derive(_without_nulls(imported.table), config.derive, places)
-    notes += more
-    (first,) = places(table, [0])
-    # Of files without rows each is a row itself, and none of them has the columns.
-    _check_columns(table, str(root) if first.row is None else first.file)
-    for column, mapping in (
-        ("vertical", config.verticals),
-        ("role", config.roles),
-        ("split", config.splits),
-    ):
-        if mapping and column not in table.column_names:
+def _map(rows: Rows, config: ImportConfig) -> None:
+    """Gives verticals, roles and splits other names, and leaves rows out."""
+    mappings = {"vertical": config.verticals, "role": config.roles, "split": config.splits}
+    for column, mapping in mappings.items():
+        if mapping and column not in rows.names:
             raise UserError(f"--map_{column}s: the dataset has no column {column!r} to map")
-        before = table.num_rows
-        table = map_values(table, column, mapping)
-        if table.num_rows < before:
-            notes += (f"left out: rows by --map_{column}s: {before - table.num_rows:,}",)
-    _check_values(table, places)
-    table = below_root(clean_paths(table), root)
-    table, more = check_missing(table, root, places, missing)
-    notes += more
-    table = check_rows(table, places)
-    table, more = check_duplicates(table, places, config.duplicates)
-    notes += more
-    if config.check_boxes:
-        notes += check_boxes(table, root, places)
-    return table.drop_columns([SOURCE_FILE, SOURCE_ROW]), notes
+        before = rows.table.num_rows
+        rows.table = map_values(rows.table, column, mapping)
+        if rows.table.num_rows < before:
+            lost = before - rows.table.num_rows
+            rows.notes.append(f"left out: rows by --map_{column}s: {lost:,}")
 
 
-def _place(root: Path, file: str, row: int | None) -> Place:
-    """Returns where a row of a dataset stands."""
-    return Place(str(root / file), row, "element" if file.endswith(".json") else "row")
+def _note_remote(rows: Rows) -> None:
+    remote = pc.sum(are_remote(rows.table["image"])).as_py()
+    if remote:
+        rows.notes.append(
+            f"images that are URLs, which preparing does not download: {remote:,}; fetch them and "
+            "name the files by a template: --pattern='(?P<file>[^/]+)$' --columns=image:{file}"
+        )
 
 
-def _without_nulls(table: pa.Table) -> pa.Table:
-    """Returns the table with "" for texts that are null."""
-    for number, field in enumerate(table.schema):
-        if pa.types.is_string(field.type) and table.column(number).null_count:
-            filled = pc.fill_null(table.column(number), "")
-            table = table.set_column(number, field.name, filled)
-    return table
+def manifest_table(table: pa.Table) -> pa.Table:
+    """Returns the columns of a manifest in order: known ones first, no box if no row has one."""
+    known = [*REQUIRED_COLUMNS, "split", "role"]
+    if table["x_min"].null_count < table.num_rows:
+        known += BOX_COLUMNS
+    others = (name for name in table.column_names if name not in (*known, *BOX_COLUMNS))
+    return table.select([*known, *others])
 
 
-def _check_columns(table: pa.Table, source: str) -> None:
-    """Raises a UserError if a column is missing or has a name that is not allowed.
+def write_manifest(table: pa.Table, path: Path) -> bool:
+    """Writes a manifest whole or not at all, and never over another.
 
     Args:
-      table: rows of a dataset, with their sources.
-      source: the file or directory that the columns are from, as errors name it.
+      table: its columns in order.
+      path: CSV or Parquet, by its ending.
+
+    Returns:
+      False if the same manifest was there already.
+
+    Raises:
+      UserError: something else is there, or it cannot be written.
     """
-    names = [name for name in table.column_names if name not in (SOURCE_FILE, SOURCE_ROW)]
-    for name in REQUIRED_COLUMNS:
-        if name not in names:
-            hint = " or --vertical=NAME" if name == "vertical" else ""
-            raise UserError(
-                f"{source}: no column {name!r}; there are {', '.join(names)}; say what it is made "
-                f"of by --columns={name}:COLUMN, by a group (?P<{name}>...) of --pattern{hint}"
-            )
-    if RESERVED_COLUMN in names:
-        raise UserError(
-            f"{source}: column {RESERVED_COLUMN!r} has a reserved name; rename it by "
-            f"--columns=NAME:{RESERVED_COLUMN} or leave it out by --columns={RESERVED_COLUMN}:"
-        )
-    missing = [name for name in BOX_COLUMNS if name not in names]
-    if 0 < len(missing) < len(BOX_COLUMNS):
-        raise UserError(
-            f"{source}: no column {missing[0]!r}; a box needs all of {', '.join(BOX_COLUMNS)}; "
-            f"there are {', '.join(names)}"
-        )
+    there = path.exists()
+    try:
+        with atomic_path(path) as temporary:
+            if is_parquet(path):
+                # The bytes are not to depend on how the rows happen to be cut into chunks.
+                pq.write_table(table.combine_chunks(), temporary, compression="zstd")
+            else:
+                pyarrow.csv.write_csv(table, temporary)
+            if there and not filecmp.cmp(temporary, path, shallow=False):
+                raise UserError(
+                    f"--output={path} exists and holds something else; name another file or "
+                    "remove it"
+                )
+    except OSError as error:
+        raise UserError(f"--output={path} cannot be written: {error.strerror or error}") from error
+    return not there
 
 
-def _check_values(table: pa.Table, places: Places) -> None:
-    """Raises a UserError for a role or split that is none, with the flag that would map it."""
-    for column, allowed in (("split", SPLITS), ("role", ROLES)):
-        if column not in table.column_names:
-            continue
-        # An empty cell gets the default.
-        unknown = pc.invert(pc.is_in(table[column], value_set=pa.array(["", *allowed])))
-        index = pc.index(unknown, True).as_py()
-        if index < 0:
-            continue
-        (place,) = places(table, [index])
-        values = sorted(table[column].filter(unknown).unique().to_pylist())
-        shown = ", ".join(values[:_MOST_VALUES]) + (" ..." if len(values) > _MOST_VALUES else "")
-        raise UserError(
-            f"{place}: column {column!r}: {table[column][index].as_py()!r}; allowed: "
-            f"{', '.join(allowed)}; to map: {shown} (--map_{column}s=old:new, or old: to leave its "
-            "rows out)"
-        )
+def render_counts(table: pa.Table) -> str:
+    """Returns items and rows of a manifest per vertical and split, in the manner of Markdown.
 
-
-def _remote(table: pa.Table) -> tuple[str, ...]:
-    """Returns a note if pictures are not on this machine."""
-    count = pc.sum(are_remote(table["image"])).as_py()
-    if not count:
-        return ()
-    return (
-        f"pictures that are URLs, which preparing does not download: {count:,}; fetch them, and "
-        "name the files by a template, e.g. --pattern='(?P<file>[^/]+)$' --columns=image:{file}",
-    )
+    Rows are images, or garments where an image shows several. Rows without an item, as those of
+    split unlabelled may be, count as rows alone. The last line is the sum.
+    """
+    items = pc.if_else(pc.equal(table["item_id"], ""), None, table["item_id"])
+    keys = ["vertical", "split"]
+    counted = table.select(keys).append_column("item", items).group_by(keys)
+    counts = [("item", "count_distinct", pc.CountOptions(mode="only_valid")), ("split", "count")]
+    cells: dict[tuple[str, str], tuple[int, int]] = {}
+    for row in counted.aggregate(counts).to_pylist():
+        cells[row["vertical"], row["split"]] = (row["item_count_distinct"], row["split_count"])
+    splits = [name for name in SPLITS if any(name == split for _, split in cells)]
+    verticals = sorted({vertical for vertical, _ in cells})
+    text = Table(box=box.MARKDOWN)
+    text.add_column("vertical", no_wrap=True)
+    for name in splits:
+        text.add_column(f"{name} items", justify="right", no_wrap=True)
+        text.add_column(f"{name} rows", justify="right", no_wrap=True)
+    for vertical, parts in [*((one, [one]) for one in verticals), (RESERVED_VERTICAL, verticals)]:
+        line = [vertical]
+        for name in splits:
+            here = [cells.get((one, name), (0, 0)) for one in parts]
+            line += [f"{sum(column):,}" for column in zip(*here)]
+        text.add_row(*line)
+    return plain_text(text)

@@ -19,12 +19,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, Imported
-from apparel_embed.data.importers.list_files import read_list
-from apparel_embed.data.importers.published_layout import find_file, to_vertical
+from apparel_embed.data.importers.imported import Format, Imported, LayoutOptions, Row, to_table
+from apparel_embed.data.importers.published import find_file, read_list, to_vertical
 
 PUBLISHED: Mapping[str, int] = {
     "pictures": 120_053,
@@ -36,53 +32,36 @@ PUBLISHED: Mapping[str, int] = {
     "verticals": 12,
 }
 
-_NAME = "Stanford Online Products"
 _EXAMPLE = "bicycle_final/111085122871_0.JPG"
-_COLUMNS = {"image_id": False, "class_id": False, "super_class_id": False, "path": True}
+_NUMBERS = ("image_id", "class_id", "super_class_id")
 
 
-def convert(root: Path, options: None = None) -> Imported:
-    """Converts the dataset.
-
-    Args:
-      root: the directory with `Ebay_train.txt`, `Ebay_test.txt` and the pictures' directories.
-      options: there are none.
-
-    Returns:
-      A row per picture, training pictures first, in the lists' order.
+def convert(root: Path, options: LayoutOptions) -> Imported:
+    """Returns a row per image, training images first, in the lists' order.
 
     Raises:
       UserError: a list is missing, cut short or wrong; the message names file and row.
     """
-    table = pa.concat_tables([_read_split(root, split) for split in ("train", "test")])
-    counts = {"verticals": pc.count_distinct(table["vertical"]).as_py()}
-    for prefix, part in (
-        ("", table),
-        ("train ", table.filter(pc.equal(table["split"], "train"))),
-        ("test ", table.filter(pc.equal(table["split"], "test"))),
-    ):
-        counts[f"{prefix}pictures"] = part.num_rows
-        counts[f"{prefix}items"] = pc.count_distinct(part["item_id"]).as_py()
-    return Imported(table, counts)
+    train, test = (_read_split(root, split) for split in ("train", "test"))
+    counts = {"verticals": len({row.vertical for row in train + test})}
+    for prefix, rows in (("", train + test), ("train ", train), ("test ", test)):
+        counts[f"{prefix}pictures"] = len(rows)
+        counts[f"{prefix}items"] = len({row.item_id for row in rows})
+    return Imported(to_table(train + test), counts)
 
 
-def _read_split(root: Path, split: str) -> pa.Table:
+def _read_split(root: Path, split: str) -> list[Row]:
     """Returns the rows of one list."""
-    name = find_file(root, [f"Ebay_{split}.txt"], _NAME)
-    listed = read_list(root / name, _COLUMNS, counted=False)
-    for column in ("image_id", "class_id", "super_class_id"):
-        wrong = pc.invert(pc.match_substring_regex(listed.table[column], "^[0-9]+$"))
-        listed.refuse(column, wrong, "a whole number is needed")
-    parts = listed.split_paths("path", "", ("folder", "picture"), _EXAMPLE)
-    rows = listed.table.num_rows
-    return pa.table(
-        {
-            "image": listed.table["path"],
-            "item_id": listed.table["class_id"],
-            "vertical": to_vertical(pc.replace_substring_regex(parts["folder"], "_final$", "")),
-            "split": pa.repeat(pa.scalar(split), rows),
-            "role": pa.repeat(pa.scalar("both"), rows),
-            SOURCE_FILE: pa.repeat(pa.scalar(name), rows),
-            SOURCE_ROW: listed.table[SOURCE_ROW],
-        }
-    )
+    source = find_file(root, f"Ebay_{split}.txt", "Stanford Online Products")
+    rows = []
+    for line in read_list(root / source, f"{' '.join(_NUMBERS)} path", ["path"], counted=False):
+        for column in _NUMBERS:
+            if not line[column].isdecimal():
+                raise line.wrong(column, "a whole number is needed")
+        folder, _ = line.path_parts("path", like=_EXAMPLE)
+        what = (line["path"], line["class_id"], to_vertical(folder.removesuffix("_final")))
+        rows.append(Row(*what, split, "both", None, source, line.row))
+    return rows
+
+
+FORMAT = Format(convert, "Ebay_train.txt", PUBLISHED)

@@ -16,6 +16,7 @@ PRINT_NAMES = (
 _EDGE = 0.06
 
 Field = np.ndarray
+_NOWHERE = np.zeros(())
 
 
 @dataclass(frozen=True)
@@ -57,48 +58,13 @@ def _cell(u: Field, v: Field) -> tuple[Field, Field]:
     return shifted - np.floor(shifted) - 0.5, v - row - 0.5
 
 
-def _none(u: Field) -> Field:
-    return np.zeros_like(u)
-
-
-def _solid(u: Field, v: Field, share: float) -> tuple[Field, Field]:
-    return _none(u), _none(u)
-
-
-def _stripes(u: Field, v: Field, share: float) -> tuple[Field, Field]:
-    return _bars(v, share), _none(u)
-
-
-def _double_stripes(u: Field, v: Field, share: float) -> tuple[Field, Field]:
-    return _bars(v, share), _bars(v + 0.5, 0.16)
-
-
-def _gingham(u: Field, v: Field, share: float) -> tuple[Field, Field]:
-    return 0.5 * (_bars(u, 0.5) + _bars(v, 0.5)), _none(u)
-
-
-def _tartan(u: Field, v: Field, share: float) -> tuple[Field, Field]:
-    wide = 0.5 * (_bars(u, share) + _bars(v, share))
-    return wide, np.maximum(_bars(u + 0.5, 0.12), _bars(v + 0.5, 0.12))
-
-
-def _windowpane(u: Field, v: Field, share: float) -> tuple[Field, Field]:
-    return np.maximum(_bars(u, 0.2), _bars(v, 0.2)), _none(u)
-
-
 def _dots(u: Field, v: Field, share: float) -> tuple[Field, Field]:
-    x, y = _cell(u, v)
-    return _rise(0.22 + 0.3 * share - np.hypot(x, y), 0.0), _none(u)
+    return _rise(0.22 + 0.3 * share - np.hypot(*_cell(u, v)), 0.0), _NOWHERE
 
 
 def _rings(u: Field, v: Field, share: float) -> tuple[Field, Field]:
-    x, y = _cell(u, v)
-    radius = np.hypot(x, y)
+    radius = np.hypot(*_cell(u, v))
     return _rise(0.13 - np.abs(radius - 0.3), 0.0), _rise(0.12 - radius, 0.0)
-
-
-def _chevron(u: Field, v: Field, share: float) -> tuple[Field, Field]:
-    return _bars(v + 1.2 * _saw(u * 0.5), share), _none(u)
 
 
 def _argyle(u: Field, v: Field, share: float) -> tuple[Field, Field]:
@@ -125,50 +91,41 @@ def _leopard(u: Field, v: Field, share: float) -> tuple[Field, Field]:
     x, y = _cell(u + 0.18 * np.sin(2.1 * v), v + 0.18 * np.sin(2.7 * u))
     radius = np.hypot(x, y * 1.25)
     gap = np.cos(np.arctan2(y, x) * 2.0 + np.floor(v) * 1.7 + np.floor(u))
-    return _rise(0.34 - radius, 0.0) * _rise(radius, 0.2) * _rise(gap, -0.6), _rise(
-        0.18 - radius, 0.0
-    )
+    spot = _rise(0.34 - radius, 0.0) * _rise(radius, 0.2) * _rise(gap, -0.6)
+    return spot, _rise(0.18 - radius, 0.0)
 
 
-def _zebra(u: Field, v: Field, share: float) -> tuple[Field, Field]:
-    return _bars(v + 0.35 * np.sin(1.9 * u) + 0.15 * np.sin(4.3 * u + 1.0), share), _none(u)
-
-
-def _ombre(u: Field, v: Field, share: float) -> tuple[Field, Field]:
-    return 0.5 + 0.5 * np.sin(np.pi * v * 0.5), _none(u)
-
-
-def _blocks(u: Field, v: Field, share: float) -> tuple[Field, Field]:
-    return _rise(np.sin(np.pi * v * 0.45), 0.0), _bars(v * 0.45 + 0.5, 0.16)
-
-
+# Where accent and second accent are, from the place in repeats and the accent's share of one.
 FAMILIES: Mapping[str, Callable[[Field, Field, float], tuple[Field, Field]]] = {
-    "solid": _solid,
-    "stripes": _stripes,
-    "double_stripes": _double_stripes,
-    "gingham": _gingham,
-    "tartan": _tartan,
-    "windowpane": _windowpane,
+    "solid": lambda u, v, share: (np.zeros_like(u), _NOWHERE),
+    "stripes": lambda u, v, share: (_bars(v, share), _NOWHERE),
+    "double_stripes": lambda u, v, share: (_bars(v, share), _bars(v + 0.5, 0.16)),
+    "gingham": lambda u, v, share: (0.5 * (_bars(u, 0.5) + _bars(v, 0.5)), _NOWHERE),
+    "tartan": lambda u, v, share: (
+        0.5 * (_bars(u, share) + _bars(v, share)),
+        np.maximum(_bars(u + 0.5, 0.12), _bars(v + 0.5, 0.12)),
+    ),
+    "windowpane": lambda u, v, share: (np.maximum(_bars(u, 0.2), _bars(v, 0.2)), _NOWHERE),
     "dots": _dots,
     "rings": _rings,
-    "chevron": _chevron,
+    "chevron": lambda u, v, share: (_bars(v + 1.2 * _saw(u * 0.5), share), _NOWHERE),
     "argyle": _argyle,
     "floral": _floral,
     "camouflage": _camouflage,
     "leopard": _leopard,
-    "zebra": _zebra,
-    "ombre": _ombre,
-    "blocks": _blocks,
+    "zebra": lambda u, v, share: (
+        _bars(v + 0.35 * np.sin(1.9 * u) + 0.15 * np.sin(4.3 * u + 1.0), share),
+        _NOWHERE,
+    ),
+    "ombre": lambda u, v, share: (0.5 + 0.5 * np.sin(np.pi * v * 0.5), _NOWHERE),
+    "blocks": lambda u, v, share: (
+        _rise(np.sin(np.pi * v * 0.45), 0.0),
+        _bars(v * 0.45 + 0.5, 0.16),
+    ),
 }
 
 # Saturation and value of the colours in a palette: vivid, dark, pastel, pale, black-ish, mid.
 _TONES = ((0.85, 0.9), (0.7, 0.42), (0.35, 0.97), (0.06, 0.94), (0.15, 0.16), (0.55, 0.68))
-
-
-def _colour(hue: float, tone: float) -> tuple[float, float, float]:
-    index = min(int(tone * len(_TONES)), len(_TONES) - 1)
-    saturation, value = _TONES[index]
-    return colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
 
 
 def surface(vector: np.ndarray) -> Surface:
@@ -176,16 +133,17 @@ def surface(vector: np.ndarray) -> Surface:
     p = dict(zip(PRINT_NAMES, np.clip(vector, 0.0, 1.0)))
     names = list(FAMILIES)
     family = names[min(int(p["family"] * len(names)), len(names) - 1)]
-    ground = int(min(p["tone"] * len(_TONES), len(_TONES) - 1))
+    tones = len(_TONES)
+    ground = int(min(p["tone"] * tones, tones - 1))
     # The accent never has the ground's tone, so every print shows, also in grey light.
-    step = 1 + int(min(p["accent_tone"] * (len(_TONES) - 1), len(_TONES) - 2))
-    accent = ((ground + step) % len(_TONES) + 0.5) / len(_TONES)
-    second = ((ground + step % (len(_TONES) - 1) + 1) % len(_TONES) + 0.5) / len(_TONES)
-    palette = [
-        _colour(p["hue"], p["tone"]),
-        _colour(p["hue"] + p["accent_hue"], accent),
-        _colour(p["hue"] + p["accent_hue"] + 0.4, second),
+    step = 1 + int(min(p["accent_tone"] * (tones - 1), tones - 2))
+    accent_hue = p["hue"] + p["accent_hue"]
+    hues_and_tones = [
+        (p["hue"], ground),
+        (accent_hue, (ground + step) % tones),
+        (accent_hue + 0.4, (ground + step % (tones - 1) + 1) % tones),
     ]
+    palette = [colorsys.hsv_to_rgb(hue % 1.0, *_TONES[tone]) for hue, tone in hues_and_tones]
     return Surface(
         family=family,
         palette=np.round(np.array(palette) * 255).astype(np.uint8),

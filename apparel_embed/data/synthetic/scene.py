@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from apparel_embed.data.synthetic.outlines import OUTLINES
 from apparel_embed.data.synthetic.prints import PRINT_NAMES, paint, surface
 from apparel_embed.data.synthetic.shapes import Part
-from apparel_embed.data.synthetic.world import CUES, OUTLINE, Item, stream
+from apparel_embed.data.synthetic.world import CUES, OUTLINE, OUTLINES, Item, stream
 
 GALLERY, QUERY = "gallery", "query"
-ROLES = (GALLERY, QUERY)
 
 # Pictures are drawn this many times larger and shrunk, which smooths the edges.
 _OVERSAMPLING = 3
@@ -44,48 +43,33 @@ class Look:
     print: np.ndarray
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """How a picture is taken; ranges are the half widths of uniform draws.
+class _Conditions(NamedTuple):
+    """How an image is taken; ranges are the half widths of uniform draws."""
 
-    Attributes:
-      turn: rotation in radians.
-      size: least and greatest size relative to the frame.
-      stretch: relative difference between width and height.
-      shift: displacement relative to half the frame.
-      gain: brightness, as a power of two.
-      cast: gain per colour channel, as a power of two.
-      slant: change of brightness across the frame.
-      noise: greatest standard deviation of the noise, in grey levels.
-      blur: greatest blur radius in pixels of a 96 pixel picture.
-      occluders: greatest number of things in front.
-      quality: least and greatest JPEG quality.
-    """
-
-    turn: float
-    size: tuple[float, float]
-    stretch: float
-    shift: float
-    gain: float
-    cast: float
-    slant: float
-    noise: float
-    blur: float
-    occluders: int
-    quality: tuple[int, int]
+    turn: float  # Radians.
+    size: tuple[float, float]  # Least and greatest, relative to the frame.
+    stretch: float  # Relative difference between width and height.
+    shift: float  # Relative to half the frame.
+    gain: float  # Brightness, as a power of two.
+    cast: float  # Gain per colour channel, as a power of two.
+    slant: float  # Change of brightness across the frame.
+    noise: float  # Greatest standard deviation, in grey levels.
+    blur: float  # Greatest radius in pixels of a 96 pixel image.
+    occluders: int  # Greatest number of things in front.
+    quality: tuple[int, int]  # Least and greatest, of the JPEG.
 
 
-CONDITIONS = {
-    GALLERY: Conditions(0.05, (0.86, 0.96), 0.03, 0.03, 0.06, 0.02, 0.04, 1.0, 0.0, 0, (88, 95)),
-    QUERY: Conditions(0.17, (0.76, 0.92), 0.05, 0.09, 0.4, 0.45, 0.2, 8.0, 0.6, 1, (50, 85)),
+_CONDITIONS = {
+    GALLERY: _Conditions(0.05, (0.86, 0.96), 0.03, 0.03, 0.06, 0.02, 0.04, 1.0, 0.0, 0, (88, 95)),
+    QUERY: _Conditions(0.17, (0.76, 0.92), 0.05, 0.09, 0.4, 0.45, 0.2, 8.0, 0.6, 1, (50, 85)),
 }
 
 
 def look_of(item: Item, rng: np.random.Generator) -> Look:
     """Returns what a picture of `item` shows: its identity, and the rest drawn anew."""
     identity = item.identity + rng.uniform(-_JITTER, _JITTER, len(item.identity))
-    names = OUTLINES[item.vertical].names
-    outline, pattern = rng.random(len(names)), rng.random(len(PRINT_NAMES))
+    outline = rng.random(len(OUTLINES[item.vertical].names))
+    pattern = rng.random(len(PRINT_NAMES))
     if CUES[item.vertical] == OUTLINE:
         return Look(np.clip(identity, 0.0, 1.0), pattern)
     return Look(outline, item.identity)
@@ -106,7 +90,7 @@ def _bend(parts: list[Part], rng: np.random.Generator, amount: float) -> list[Pa
 
 
 def _placement(
-    rng: np.random.Generator, how: Conditions, side: int
+    rng: np.random.Generator, how: _Conditions, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns matrix [2, 2] and offset [2] from garment units to pixels of a frame `side` wide."""
     turn = rng.uniform(-how.turn, how.turn)
@@ -151,22 +135,22 @@ def _blob(rng: np.random.Generator, centre: np.ndarray, radius: float, side: int
     return list(zip(x.tolist(), y.tolist()))
 
 
-def _rgb(rng: np.random.Generator) -> tuple[int, int, int]:
-    red, green, blue = (int(level) for level in rng.integers(10, 250, 3))
-    return red, green, blue
+def _rgb(levels: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(level) for level in levels)
 
 
-def _muted(rng: np.random.Generator) -> tuple[int, int, int]:
+def _any_colour(rng: np.random.Generator) -> tuple[int, ...]:
+    return _rgb(rng.integers(10, 250, 3))
+
+
+def _muted(rng: np.random.Generator) -> tuple[int, ...]:
     """Returns a colour as walls and pavements have."""
-    grey = rng.uniform(*_STREET_GREY)
-    levels = grey + rng.uniform(-_STREET_TINT, _STREET_TINT, 3)
-    red, green, blue = (int(level) for level in levels)
-    return red, green, blue
+    return _rgb(rng.uniform(*_STREET_GREY) + rng.uniform(-_STREET_TINT, _STREET_TINT, 3))
 
 
 def _shop(rng: np.random.Generator, side: int) -> Image.Image:
     grey = rng.integers(225, 253) + rng.integers(-4, 4, 3)
-    return Image.new("RGB", (side, side), tuple(int(level) for level in np.minimum(grey, 255)))
+    return Image.new("RGB", (side, side), _rgb(np.minimum(grey, 255)))
 
 
 def _street(rng: np.random.Generator, side: int) -> Image.Image:
@@ -189,10 +173,10 @@ def _occlude(image: Image.Image, rng: np.random.Generator, most: int) -> None:
     for _ in range(int(rng.integers(0, most + 1))):
         angle = rng.uniform(0.0, 2 * np.pi)
         centre = 0.5 + rng.uniform(0.3, 0.5) * np.array([np.cos(angle), np.sin(angle)])
-        pen.polygon(_blob(rng, centre, rng.uniform(0.08, 0.2), side), fill=_rgb(rng))
+        pen.polygon(_blob(rng, centre, rng.uniform(0.08, 0.2), side), fill=_any_colour(rng))
 
 
-def _expose(image: Image.Image, rng: np.random.Generator, how: Conditions) -> Image.Image:
+def _expose(image: Image.Image, rng: np.random.Generator, how: _Conditions) -> Image.Image:
     """Returns the picture under the light, lens and sensor of `how`."""
     side = image.width
     if how.blur:
@@ -226,17 +210,27 @@ def _cloth(
     return Image.fromarray((rgb * fold[..., None]).astype(np.uint8)), seen.palette
 
 
-def draw(vertical: str, look: Look, role: str, size: int, rng: np.random.Generator) -> Image.Image:
-    """Returns a picture of a garment.
+def picture(seed: int, item: Item, role: str, number: int, size: int) -> bytes:
+    """Returns an image as JPEG, a function of its arguments.
 
     Args:
-      vertical: name in `OUTLINES`.
-      look: its cut and print.
-      role: "gallery" for the shop's picture, "query" for one from the street.
+      seed: of the dataset.
+      item: what it shows.
+      role: "gallery" for the shop's image, "query" for one from the street.
+      number: tells images of the same item and role apart.
       size: side in pixels.
-      rng: draws everything else.
     """
-    how = CONDITIONS[role]
+    rng = stream(seed, item.vertical, item.item_id, role, number)
+    image = _draw(item.vertical, look_of(item, rng), role, size, rng)
+    low, high = _CONDITIONS[role].quality
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=int(rng.integers(low, high + 1)))
+    return buffer.getvalue()
+
+
+def _draw(vertical: str, look: Look, role: str, size: int, rng: np.random.Generator) -> Image.Image:
+    """Returns the image of a garment; `rng` draws everything but its look."""
+    how = _CONDITIONS[role]
     side = size * _OVERSAMPLING
     amount = 0.03 if CUES[vertical] == OUTLINE else 0.14
     parts = _bend(OUTLINES[vertical].parts(look.outline), rng, amount)
@@ -244,26 +238,10 @@ def draw(vertical: str, look: Look, role: str, size: int, rng: np.random.Generat
     masks, seams = _masks(parts, matrix, offset, side)
     cloth, palette = _cloth(look, rng, matrix, offset, side)
     image = _shop(rng, side) if role == GALLERY else _street(rng, side)
-    glass = _rgb(rng)
-    image.paste(glass, mask=masks["glass"].point(lambda level: level * 0.4))
+    image.paste(_any_colour(rng), mask=masks["glass"].point(lambda level: level * 0.4))
     image.paste(cloth, mask=masks["body"])
-    trim = tuple(int(level) for level in palette[1] * 0.85)
-    image.paste(trim, mask=masks["trim"])
-    image.paste(tuple(int(level) for level in palette[0] * 0.15), mask=seams)
+    image.paste(_rgb(palette[1] * 0.85), mask=masks["trim"])
+    image.paste(_rgb(palette[0] * 0.15), mask=seams)
     if how.occluders:
         _occlude(image, rng, how.occluders)
     return _expose(image.reduce(_OVERSAMPLING), rng, how)
-
-
-def encode(image: Image.Image, role: str, rng: np.random.Generator) -> bytes:
-    """Returns the picture as JPEG of the quality usual for `role`."""
-    low, high = CONDITIONS[role].quality
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=int(rng.integers(low, high + 1)))
-    return buffer.getvalue()
-
-
-def picture(seed: int, item: Item, role: str, number: int, size: int) -> bytes:
-    """Returns JPEG bytes of picture `number` of `item` in `role`; a function of its arguments."""
-    rng = stream(seed, item.vertical, item.item_id, role, number)
-    return encode(draw(item.vertical, look_of(item, rng), role, size, rng), role, rng)

@@ -1,8 +1,12 @@
-"""Polygon helpers for garments drawn in garment units (x right, y down)."""
+"""Polygons of garments in garment units (x right, y down), and how numbers in [0, 1] shape them."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +25,36 @@ class Part:
     fill: str = "body"
 
 
+@dataclass(frozen=True)
+class Outline:
+    """How one vertical is cut.
+
+    Attributes:
+      ranges: for every parameter the function that maps its value in [0, 1], and the function's
+        other arguments; nothing where `draw` takes the value itself.
+      draw: maps parameters to parts, painted in order.
+    """
+
+    ranges: Mapping[str, tuple[Any, ...]]
+    draw: Callable[[SimpleNamespace], list[Part]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters in the order of a vector."""
+        return tuple(self.ranges)
+
+    def parts(self, vector: np.ndarray) -> list[Part]:
+        """Returns the parts of the garment with parameters `vector` [len(names)], fitted."""
+        values = zip(self.ranges.items(), np.clip(vector, 0.0, 1.0))
+        mapped = {name: how[0](value, *how[1:]) if how else value for (name, how), value in values}
+        return _fit(self.draw(SimpleNamespace(**mapped)))
+
+
+def outline(**ranges: tuple[Any, ...]) -> Callable[..., Outline]:
+    """Makes an `Outline` of the function below it, which draws parameters of these ranges."""
+    return functools.partial(Outline, ranges)
+
+
 def span(value: float, low: float, high: float) -> float:
     """Returns `value` in [0, 1] mapped linearly to [low, high]."""
     return low + (high - low) * float(value)
@@ -36,12 +70,12 @@ def excess(value: float, start: float, high: float) -> float:
     return high * max(0.0, float(value) - start) / (1.0 - start)
 
 
-def smooth(points: list[tuple[float, float]], per_edge: int = 6) -> np.ndarray:
-    """Returns an open Catmull-Rom curve [m, 2] through `points`."""
+def smooth(*points: tuple[float, float]) -> np.ndarray:
+    """Returns an open Catmull-Rom curve [m, 2] through the points."""
     knots = np.asarray(points, np.float64)
     padded = np.vstack([2 * knots[0] - knots[1], knots, 2 * knots[-1] - knots[-2]])
     a, b, c, d = padded[:-3], padded[1:-2], padded[2:-1], padded[3:]
-    t = np.linspace(0.0, 1.0, per_edge, endpoint=False)[:, None, None]
+    t = np.linspace(0.0, 1.0, 6, endpoint=False)[:, None, None]
     curve = 0.5 * (
         2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3
     )
@@ -53,15 +87,18 @@ def superellipse(
 ) -> np.ndarray:
     """Returns |x/rx|^power + |y/ry|^power = 1 as [corners, 2]: 1 diamond, 2 ellipse, 8 box."""
     angle = np.linspace(0.0, 2 * np.pi, corners, endpoint=False)
-    cosine, sine = np.cos(angle), np.sin(angle)
-    x = np.sign(cosine) * np.abs(cosine) ** (2.0 / power)
-    y = np.sign(sine) * np.abs(sine) ** (2.0 / power)
-    return np.stack([centre[0] + radii[0] * x, centre[1] + radii[1] * y], axis=1)
+    unit = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return np.array(centre) + np.array(radii) * (np.sign(unit) * np.abs(unit) ** (2.0 / power))
 
 
-def box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
-    """Returns an upright rectangle as [4, 2]."""
-    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+def polygon(*corners: tuple[float, float], fill: str = "body") -> Part:
+    """Returns the part with these corners."""
+    return Part(np.array(corners), fill)
+
+
+def box(left: float, top: float, right: float, bottom: float, fill: str = "body") -> Part:
+    """Returns an upright rectangle."""
+    return polygon((left, top), (right, top), (right, bottom), (left, bottom), fill=fill)
 
 
 def flipped(points: np.ndarray) -> np.ndarray:
@@ -69,7 +106,12 @@ def flipped(points: np.ndarray) -> np.ndarray:
     return points * np.array([-1.0, 1.0])
 
 
-def dense(points: np.ndarray, step: float = 0.12) -> np.ndarray:
+def both_sides(points: np.ndarray, fill: str = "body") -> list[Part]:
+    """Returns a part and its mirror image."""
+    return [Part(points, fill), Part(flipped(points), fill)]
+
+
+def _dense(points: np.ndarray, step: float = 0.12) -> np.ndarray:
     """Returns the polygon with edges longer than `step` divided, so that it can be bent."""
     edges = np.roll(points, -1, axis=0) - points
     counts = np.maximum(1, np.ceil(np.hypot(edges[:, 0], edges[:, 1]) / step)).astype(int)
@@ -78,9 +120,9 @@ def dense(points: np.ndarray, step: float = 0.12) -> np.ndarray:
     return np.repeat(points, counts, axis=0) + np.repeat(edges, counts, axis=0) * share[:, None]
 
 
-def fit(parts: list[Part], half_extent: float = 0.92) -> list[Part]:
+def _fit(parts: list[Part], half_extent: float = 0.92) -> list[Part]:
     """Returns the parts centred and scaled so that the longer side is 2 * `half_extent`."""
     everything = np.vstack([part.points for part in parts])
     low, high = everything.min(axis=0), everything.max(axis=0)
     scale = 2 * half_extent / float((high - low).max())
-    return [Part(dense((part.points - (low + high) / 2) * scale), part.fill) for part in parts]
+    return [Part(_dense((part.points - (low + high) / 2) * scale), part.fill) for part in parts]

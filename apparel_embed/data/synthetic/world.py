@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.synthetic.outlines import OUTLINES
+from apparel_embed.common.settings import check_settings, seed_setting, setting
+from apparel_embed.data.manifest import SPLITS, UNLABELLED
+from apparel_embed.data.synthetic import accessories, clothes
 from apparel_embed.data.synthetic.prints import FAMILIES, PRINT_NAMES
+from apparel_embed.data.synthetic.shapes import Outline
 
 OUTLINE, PRINT = "outline", "print"
 
@@ -28,23 +31,19 @@ CUES: Mapping[str, str] = {
     "headwear": OUTLINE,
 }
 
-UNLABELLED = "unlabelled"
-SPLITS = ("train", "val", "test", UNLABELLED)
+OUTLINES: Mapping[str, Outline] = {
+    "dress": clothes.dress,
+    "top": clothes.top,
+    "bag": accessories.bag,
+    "eyewear": accessories.eyewear,
+    "footwear": accessories.footwear,
+    "trousers": clothes.trousers,
+    "skirt": clothes.skirt,
+    "headwear": accessories.headwear,
+}
 
 # Candidates drawn per item that is kept: the more, the farther apart the items lie.
 _CANDIDATES = 16
-
-# Least and greatest value of every number in a configuration.
-LIMITS: Mapping[str, tuple[int, int]] = {
-    "seed": (0, 2**63 - 1),
-    "train_items": (0, 2000),
-    "val_items": (0, 2000),
-    "test_items": (0, 2000),
-    "unlabelled_items": (0, 2000),
-    "gallery_per_item": (1, 1000),
-    "query_per_item": (1, 1000),
-    "image_size": (32, 1024),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,37 +51,30 @@ class SyntheticConfig:
     """What to draw; equal configurations give equal bytes.
 
     Attributes:
-      seed: any whole number from 0.
-      verticals: names in `CUES`.
-      train_items: items per vertical in split train; likewise val and test.
-      val_items: see `train_items`.
-      test_items: see `train_items`.
       unlabelled_items: further items per vertical, whose pictures tell of no item. However many
         they are, the other items and their pictures are the same.
-      gallery_per_item: shop pictures per item.
-      query_per_item: street pictures per item.
-      image_size: side of the square pictures in pixels.
 
     Raises:
       UserError: if a value is out of range; names the value and what is allowed.
     """
 
-    seed: int = 0
-    verticals: tuple[str, ...] = tuple(CUES)
-    train_items: int = 60
-    val_items: int = 15
-    test_items: int = 40
-    unlabelled_items: int = 0
-    gallery_per_item: int = 2
-    query_per_item: int = 3
-    image_size: int = 96
+    seed: int = seed_setting("everything drawn", seldom=True)
+    verticals: tuple[str, ...] = setting(
+        tuple(CUES), f"comma-separated verticals to draw, out of {', '.join(CUES)}"
+    )
+    train_items: int = setting(60, "items per vertical in split train", 0, 2000)
+    val_items: int = setting(15, "items per vertical in split val", 0, 2000)
+    test_items: int = setting(40, "items per vertical in split test", 0, 2000)
+    unlabelled_items: int = setting(
+        0, "items per vertical in split unlabelled, without item_id", 0, 2000, seldom=True
+    )
+    gallery_per_item: int = setting(2, "shop pictures per item", 1, 1000, seldom=True)
+    query_per_item: int = setting(3, "street pictures per item", 1, 1000, seldom=True)
+    image_size: int = setting(96, "side of the drawn pictures in pixels", 32, 1024, seldom=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verticals", tuple(self.verticals))
-        for name, (low, high) in LIMITS.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise UserError(f"{name}={value!r}: must be a whole number from {low} to {high}")
+        check_settings(self)
         if not self.verticals:
             raise UserError(f"verticals: none given; choose from {', '.join(CUES)}")
         for name in self.verticals:
@@ -104,14 +96,10 @@ class SyntheticConfig:
         return self.train_items + self.val_items + self.test_items
 
     @property
-    def items(self) -> int:
-        """Items per vertical, all splits together."""
-        return self.labelled_items + self.unlabelled_items
-
-    @property
     def pictures(self) -> int:
         """Pictures in all."""
-        return len(self.verticals) * self.items * (self.gallery_per_item + self.query_per_item)
+        items = len(self.verticals) * (self.labelled_items + self.unlabelled_items)
+        return items * (self.gallery_per_item + self.query_per_item)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the settings as a JSON value; what is unlabelled only where something is."""
@@ -193,33 +181,25 @@ def spread(points: np.ndarray, count: int, before: Iterable[np.ndarray] = ()) ->
 
 def items_of(config: SyntheticConfig, vertical: str) -> list[Item]:
     """Returns the items of a vertical in the order of their ids, well spread over its space."""
-    identities = _labelled_identities(config, vertical)
-    identities = np.concatenate([identities, _unlabelled_identities(config, vertical, identities)])
+    labelled = _identities(config, vertical, "items", config.labelled_items)
+    # Farthest points came first; mixed, every split covers the whole space. The unlabelled ones
+    # have a stream of their own: the labelled items do not depend on how many there are.
+    further = _identities(config, vertical, UNLABELLED, config.unlabelled_items, labelled)
     sizes = (config.train_items, config.val_items, config.test_items, config.unlabelled_items)
     splits = [split for split, size in zip(SPLITS, sizes) for _ in range(size)]
     return [
         Item(f"{vertical}-{number:04d}", vertical, split, identity)
-        for number, (split, identity) in enumerate(zip(splits, identities))
+        for number, (split, identity) in enumerate(zip(splits, [*labelled, *further]))
     ]
 
 
-def _labelled_identities(config: SyntheticConfig, vertical: str) -> np.ndarray:
-    """Returns float64 [labelled items, size]."""
-    count = config.labelled_items
-    rng = stream(config.seed, vertical, "items")
-    candidates = rng.random((_CANDIDATES * count + 32, identity_size(vertical)))
-    kept = spread(visible(vertical, candidates), count)
-    # Farthest points come first; mixed, every split covers the whole space.
-    return candidates[kept[rng.permutation(count)]]
-
-
-def _unlabelled_identities(
-    config: SyntheticConfig, vertical: str, labelled: np.ndarray
+def _identities(
+    config: SyntheticConfig, vertical: str, name: str, count: int, before: np.ndarray | None = None
 ) -> np.ndarray:
-    """Returns float64 [unlabelled items, size], far from those labelled and from each other."""
-    count = config.unlabelled_items
-    # A stream of their own: the labelled items do not depend on how many there are.
-    rng = stream(config.seed, vertical, UNLABELLED)
+    """Returns float64 [count, size], far from those before and from each other, or mixed."""
+    rng = stream(config.seed, vertical, name)
     candidates = rng.random((_CANDIDATES * count + 32, identity_size(vertical)))
-    kept = spread(visible(vertical, candidates), count, before=visible(vertical, labelled))
-    return candidates[kept]
+    points = visible(vertical, candidates)
+    if before is None:
+        return candidates[spread(points, count)[rng.permutation(count)]]
+    return candidates[spread(points, count, visible(vertical, before))]

@@ -1,9 +1,9 @@
-"""What smaller models and smaller embeddings cost in R@1: a stage of the run."""
+"""The stage that measures what smaller models and smaller embeddings cost in R@1."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from apparel_embed.common.files import atomic_path, write_json
 from apparel_embed.common.progress import SECONDS_UNSEEN, progress_bar
+from apparel_embed.common.settings import same_as, seed_setting, setting
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.compression import COMPRESSION_FILE, render_compression
-from apparel_embed.evaluation.compressors import make_compressor
+from apparel_embed.evaluation.compressors import COMPRESSORS, make_compressor
 from apparel_embed.evaluation.protocol import (
     ALL,
     EvaluationSet,
@@ -27,50 +28,51 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import load_embedding_model
-from apparel_embed.runs.stages.training import COMPRESSION
-from apparel_embed.serving.tflite import TFLiteModel, to_tflite
-from apparel_embed.store.record import Stage
-from apparel_embed.store.runs import run_stage
+from apparel_embed.runs.config import PipelineConfig
+from apparel_embed.runs.walk import Run, StageKind
+from apparel_embed.serving.tflite import TFLITE_KINDS, TFLiteModel, to_tflite
+from apparel_embed.store.names import COMPRESSION
+from apparel_embed.store.record import Stage, fingerprints
 
 TABLE_FILE = "compression.md"
+KIND = StageKind(COMPRESSION, in_report=True)
 _BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class CompressionConfig:
-    """What to make smaller.
+    """What to make smaller."""
 
-    Attributes:
-      tflite: kinds of TensorFlow Lite models, some of `TFLITE_KINDS`.
-      embeddings: kinds of embeddings, some of `COMPRESSORS`.
-      pq_bytes: bytes of a product-quantised embedding; must divide the dimensions.
-      representative_pictures: of the training pictures, by which int8 models find the ranges of
-        values, 1 or more.
-      split: to evaluate on.
-      seed: of the bootstrap, and of codewords.
-    """
+    tflite: tuple[str, ...] = setting(
+        ("float16", "int8"),
+        f"comma-separated kinds of TFLite models, out of {', '.join(TFLITE_KINDS)}; or nothing",
+    )
+    embeddings: tuple[str, ...] = setting(
+        ("float16", "int8", "pq", "binary"),
+        f"comma-separated kinds of embeddings, out of {', '.join(COMPRESSORS)}; or nothing",
+        flag="embedding_kinds",
+    )
+    pq_bytes: int = setting(
+        8, "bytes of a product-quantised embedding; must divide its dimensions", 1, 4096
+    )
+    representative_pictures: int = setting(
+        200, "training pictures by which int8 models find the ranges of values", 1
+    )
+    split: str = same_as(PipelineConfig, "split")
+    seed: int = seed_setting("the bootstrap and of codewords")
 
-    tflite: tuple[str, ...] = ("float16", "int8")
-    embeddings: tuple[str, ...] = ("float16", "int8", "pq", "binary")
-    pq_bytes: int = 8
-    representative_pictures: int = 200
-    split: str = "test"
-    seed: int = 0
 
-
-def compression_stage(
-    run_dir: Path, dataset: PreparedDataset, model: Stage, config: CompressionConfig
-) -> Stage:
+def compression_stage(run: Run, model: Stage, config: CompressionConfig) -> Stage:
     """Makes a model and its embeddings smaller, and measures what that costs.
 
     Writes `model_<kind>.tflite`, and `compression.json` and the same as a table, `compression.md`.
 
     Args:
-      run_dir: the run's directory.
-      dataset: a prepared dataset.
+      run: the run.
       model: the stage of the model.
       config: what to do.
     """
+    dataset = run.dataset
 
     def work(directory: Path) -> dict[str, Any]:
         tf.keras.backend.clear_session()
@@ -97,12 +99,14 @@ def compression_stage(
             temporary.write_text(render_compression(record), "utf-8")
         return {"rows": len(rows)}
 
-    return run_stage(
-        run_dir / COMPRESSION,
-        flags={"model": model.name, **_json(dataclasses.asdict(config))},
-        inputs={"prepared": dataset.fingerprint, model.name: model.fingerprint},
-        work=work,
-        renewed=True,
+    # Tuples as they come back from JSON.
+    flags = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(config).items()}
+    return run.make(
+        COMPRESSION,
+        work,
+        flags={"model": model.name, **flags},
+        inputs=fingerprints(model),
+        overwrite=True,
     )
 
 
@@ -141,12 +145,4 @@ def _row(
         "bytes": int(size),
         **{name: row[name] for name in names},
         "difference": dataclasses.asdict(compare_models(outcomes, whole, seed=seed)[ALL]),
-    }
-
-
-def _json(values: dict[str, Any]) -> dict[str, Any]:
-    """Returns values as they come back from JSON: tuples as lists."""
-    return {
-        k: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v
-        for k, v in values.items()
     }

@@ -1,42 +1,36 @@
-"""The search as a stage of the run."""
+"""The stage that searches for groups; its trials are stages of specialists."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import write_json
-from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.models import embed_by_frozen_backbone, embed_by_model
+from apparel_embed.evaluation.protocol import Outcomes, answered_queries, query_outcomes
+from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.grouping.search import SearchConfig, search_groups
 from apparel_embed.grouping.strategies import Groups, groups_without_search
-from apparel_embed.inference.damage import telling_damage
-from apparel_embed.report.hparams import write_sessions
-from apparel_embed.runs.plan import StagePlan
-from apparel_embed.runs.previous import previous_stage
-from apparel_embed.runs.stages.group_sessions import trial_sessions
-from apparel_embed.runs.stages.group_training import StageTrainer
-from apparel_embed.runs.stages.training import (
-    COMBINED,
-    made_of,
-    specialist_stage,
-    start_flag,
-    start_input,
-)
+from apparel_embed.grouping.trials import Group, Trial
+from apparel_embed.report.hparams import R_AT_1, Session, write_sessions
+from apparel_embed.runs.stages.specialist import specialist_stage, start_of_specialists
+from apparel_embed.runs.stages.start import find_start, weights_input
+from apparel_embed.runs.stages.training import hparams_of, training_flags
+from apparel_embed.runs.walk import Run, StageKind, Walk
+from apparel_embed.store.names import COMBINED, GROUPING
 from apparel_embed.store.record import Stage
-from apparel_embed.store.runs import REAL, StageAccess
 from apparel_embed.training.specialist import SpecialistConfig
 
 GROUPS_FILE = "groups.json"
 
 
 def grouping_stage(
-    run_dir: Path,
-    dataset: PreparedDataset,
-    search: SearchConfig,
-    training: SpecialistConfig,
-    start: Stage | None = None,
-    access: StageAccess = REAL,
+    run: Run, search: SearchConfig, training: SpecialistConfig, start: Stage | None = None
 ) -> Stage:
     """Finds the groups; `<stage>/groups.json` tells them with every trial and its evidence.
 
@@ -44,71 +38,163 @@ def grouping_stage(
 
     The trials are stages of their own, `specialist-<verticals>`: another search of the same run
     finds them finished, and so does whatever trains the groups' specialists. A search with another
-    rule or budget takes this one's place: it decides anew, and trains what is missing.
+    rule or budget takes this one's place: it decides again, and trains what is missing.
 
     Args:
-      run_dir: the run's directory.
-      dataset: a prepared dataset.
+      run: the run.
       search: how to find them.
       training: how the specialist of one vertical is trained.
       start: the stage of this run with the model that trials start from, or None.
-      access: how stages are made.
 
     Returns:
-      The stage, whose result holds `groups`, lists of verticals, and `complete`.
+      The stage, whose result holds `groups`, lists of verticals, and `complete`. In a plan of a
+      search every vertical is alone.
 
     Raises:
       UserError: if groups given do not fit the dataset, or differ from those given before, or the
         stage or a trial was made by another way of training.
     """
-    flags, inputs = made_of(training, dataset)
-    previous = None
-    if training.init_from and not start:
-        # Of what trials start from, the one model that every run has.
-        previous = previous_stage(training.init_from, (COMBINED,), training.model, run_dir)
+    # Of what trials start from in an earlier run, the one model that every run has.
+    starts_from = find_start(start, training, (COMBINED,), run.directory)
 
     def work(directory: Path) -> dict[str, Any]:
-        found = search_groups(StageTrainer(run_dir, dataset, training, start), search)
+        found = search_groups(StageTrainer(run, training, start), search)
         write_json(directory / GROUPS_FILE, found.record)
         write_sessions(directory / "tensorboard", trial_sessions(found.record, training))
         return {"groups": found.record["groups"], "complete": found.complete}
 
-    return access.make(
-        run_dir / f"grouping-{search.strategy.name}",
+    stage = run.make(
+        f"{GROUPING}-{search.strategy.name}",
+        work,
         flags={
             "groups": [list(group) for group in search.strategy.given],
             "affinity_threshold": search.strategy.affinity_threshold,
             "rule": dataclasses.asdict(search.rule),
             "budget": dataclasses.asdict(search.budget),
-            **start_flag(start, previous),
-            **flags,
+            **starts_from.flag,
+            **training_flags(training),
         },
-        inputs={**inputs, **start_input(start, previous)},
-        work=telling_damage(dataset, work),
-        renewed=("rule", "budget", "affinity_threshold"),
-        together=True,
+        inputs={**weights_input(training.init_weights), **starts_from.inputs},
+        overwrite=("rule", "budget", "affinity_threshold"),
+        on_all_workers=True,
     )
-
-
-def plan_grouping(
-    plan: StagePlan,
-    run_dir: Path,
-    dataset: PreparedDataset,
-    search: SearchConfig,
-    training: SpecialistConfig,
-    start: Stage | None = None,
-) -> Groups:
-    """Plans the search; returns its groups, or each vertical alone where it is to find them."""
-    stage = grouping_stage(run_dir, dataset, search, training, start, plan.access)
     if stage.result:
-        return tuple(tuple(group) for group in stage.result["groups"])
-    groups = groups_without_search(search.strategy, dataset.verticals)
+        return stage
+    groups = _planned_groups(run, search, training, start)
+    return dataclasses.replace(stage, result={"groups": groups, "complete": False})
+
+
+def _planned_groups(
+    run: Run, search: SearchConfig, training: SpecialistConfig, start: Stage | None
+) -> Groups:
+    """Plans a search; returns its groups, or each vertical alone where it is to find them."""
+    verticals = run.dataset.verticals
+    groups = groups_without_search(search.strategy, verticals)
     if groups is not None:
         return groups
-    for vertical in dataset.verticals:
-        specialist_stage(run_dir, dataset, [vertical], training, start=start, access=plan.access)
-    plan.doubt(
+    for vertical in verticals:
+        specialist_stage(run, [vertical], training, start=start)
+    run.access.doubt(
         f"Which groups there will be, --grouping={search.strategy.name} finds out by training "
         "groups, too; here every vertical is alone."
     )
-    return tuple((vertical,) for vertical in dataset.verticals)
+    return tuple((vertical,) for vertical in verticals)
+
+
+class StageTrainer:
+    """Trains groups as stages `specialist-...` of a run, and validates them on split val.
+
+    The specialist of a group is trained for as many steps as its verticals' own together. A stage
+    that is finished is not trained again, whoever finished it.
+
+    Args:
+      run: the run.
+      config: how the specialist of one vertical is trained.
+      start: the stage with the model that all of them start from, or None.
+
+    Raises:
+      UserError: by `train`, before anything is trained, if split val answers no query.
+    """
+
+    def __init__(self, run: Run, config: SpecialistConfig, start: Stage | None = None) -> None:
+        self._run = run
+        self._config = config
+        self._start = start
+        self._pictures = evaluation_set(run.dataset, "val")
+
+    @property
+    def verticals(self) -> Sequence[str]:
+        """All verticals of the dataset."""
+        return self._run.dataset.verticals
+
+    def train(self, verticals: Group) -> Trial:
+        """Returns the trial of a group, trained now or found finished."""
+        if not answered_queries(self._pictures):
+            raise UserError(
+                f"{self._run.dataset.directory}: split val answers no query, so that no group can "
+                "be judged; hold items back for it, or give the groups (--grouping=given)"
+            )
+        config = self._config.for_verticals(len(verticals))
+        stage = specialist_stage(self._run, verticals, config, start=self._start)
+        return Trial(
+            verticals=verticals,
+            stage=stage.name,
+            outcomes=self._outcomes(stage),
+            steps=config.optimization.steps,
+            seconds=stage.result["trained_seconds"],
+        )
+
+    def untrained(self) -> Outcomes:
+        """Returns what the model finds that trials start from."""
+        if self._start:
+            return self._outcomes(self._start)
+        config, records = self._config, self._pictures.records
+        model = embed_by_frozen_backbone(
+            self._run.dataset, records, config.model, config.init_weights, config.optimization.seed
+        )
+        return query_outcomes(model.embeddings, self._pictures)
+
+    def _outcomes(self, stage: Stage) -> Outcomes:
+        directory = stage.directory / "model"
+        model = embed_by_model(self._run.dataset, self._pictures.records, directory)
+        return query_outcomes(model.embeddings, self._pictures)
+
+
+def trial_sessions(record: Mapping[str, Any], training: SpecialistConfig) -> list[Session]:
+    """Returns a session of TensorBoard's HParams tab for each trial of a search.
+
+    Args:
+      record: the content of `groups.json`.
+      training: how the specialist of one vertical is trained.
+
+    Returns:
+      Sessions with R@1 within on split val, the mean over the group's verticals that have a query
+      with an answer and each of them.
+    """
+    sessions = []
+    for trial in record["trials"]:
+        group = trial["verticals"]
+        recalls = {name: trial["r_at_1"][name] for name in group if name in trial["r_at_1"]}
+        metrics = {f"{R_AT_1}/{name}": recall for name, recall in recalls.items()}
+        if recalls:
+            metrics[R_AT_1] = float(np.mean(list(recalls.values())))
+        hparams = {
+            "kind": "grouping",
+            "verticals": "+".join(group),
+            "group_size": len(group),
+            "steps": trial["steps"],
+            **hparams_of(training),
+        }
+        sessions.append(Session(trial["stage"], hparams, metrics))
+    return sessions
+
+
+def _make(walk: Walk) -> list[Stage]:
+    """Finds the groups, and tells the pipeline."""
+    config, start = walk.config, start_of_specialists(walk)
+    stage = grouping_stage(walk.run, config.grouping, config.specialist, start)
+    walk.groups = tuple(tuple(group) for group in stage.result["groups"])
+    return [stage]
+
+
+KIND = StageKind(GROUPING, _make)

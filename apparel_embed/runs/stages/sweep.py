@@ -1,10 +1,10 @@
-"""The curve of the sweet spot: accuracy against the number of verticals that share a model."""
+"""The stage of the sweep: accuracy against the number of verticals that share a model."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,8 +13,8 @@ from absl import logging
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import write_json
+from apparel_embed.common.settings import LARGEST_SEED, same_as, setting
 from apparel_embed.data.manifest import UNLABELLED
-from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.distillation.targets import TargetsConfig
 from apparel_embed.evaluation.bootstrap import stratified_bootstrap_interval
 from apparel_embed.evaluation.metrics import QueryMetrics
@@ -23,24 +23,26 @@ from apparel_embed.evaluation.protocol import answered_queries, query_outcomes
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.grouping.strategies import Groups, format_groups
 from apparel_embed.grouping.trials import Group
-from apparel_embed.inference.damage import telling_damage
-from apparel_embed.report.hparams import write_sessions
+from apparel_embed.report.hparams import R_AT_1, Session, write_sessions
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
-from apparel_embed.runs.plan import StagePlan
-from apparel_embed.runs.previous import previous_input, previous_stage
-from apparel_embed.runs.stages.group_sessions import sweep_sessions
-from apparel_embed.runs.stages.student import settled_student, student_stage, targets_stage
-from apparel_embed.runs.stages.training import COMBINED, SWEEP, made_of, specialist_stage
+from apparel_embed.runs.config import PipelineConfig
+from apparel_embed.runs.stages.specialist import specialist_stage
+from apparel_embed.runs.stages.start import find_start, weights_input
+from apparel_embed.runs.stages.student import settled_student, student_stage
+from apparel_embed.runs.stages.targets import targets_stage
+from apparel_embed.runs.stages.training import hparams_of, training_flags
+from apparel_embed.runs.walk import Run, StageKind
+from apparel_embed.store.names import COMBINED, SPECIALIST, SWEEP
 from apparel_embed.store.record import Stage
-from apparel_embed.store.runs import REAL, StageAccess
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 
 TRIPLET, UNIFIED = "triplet", "unified"
 SCHEMA_VERSION = 1
 PER_VERTICAL, PER_MODEL = "per_vertical", "per_model"
+KIND = StageKind(SWEEP, in_report=True)
 # Flags that say which models are measured on what: a sweep with others is made of models it keeps.
-_RENEWABLE = ("partitions", "seeds", "sizes", "split")
+_OVERWRITABLE = ("partitions", "seeds", "sizes", "split")
 # For each partition wanted. If all there are are wanted, one is missed with probability e^-100.
 _MOST_DRAWS = 100
 
@@ -53,13 +55,10 @@ class SweepConfig:
       sizes: most verticals that share a model, each 1 or more; those beyond the dataset's are the
         dataset's. Groups are as equal as can be: of 6 verticals, size 4 makes two groups of 3.
         Sizes that make as many groups are the same experiment, which is done once.
-      partitions: different random partitions of the verticals at each size; where there are fewer,
-        as at sizes one and all, each of them.
       seeds: of the trainings; each trains everything.
       steps: "per_vertical", a model's steps grow with its verticals, so that every picture is seen
         as often; "per_model", all triplet models have the steps of one vertical's specialist, and
         all students those of the student of all verticals.
-      unified: whether a student of the specialists is trained for every group, too.
       unlabelled: whether students learn from pictures of split unlabelled too, as in
         `TargetsConfig`; triplet models see none.
       split: to evaluate on.
@@ -68,13 +67,33 @@ class SweepConfig:
       UserError: if a value is out of range.
     """
 
-    sizes: tuple[int, ...] = (1, 2, 4, 8)
-    partitions: int = 2
-    seeds: tuple[int, ...] = (0,)
-    steps: str = PER_VERTICAL
-    unified: bool = True
-    unlabelled: bool = True
-    split: str = "test"
+    sizes: tuple[int, ...] = setting(
+        (1, 2, 4, 8),
+        "most verticals that share a model; groups are as equal as can be, and sizes that make as "
+        "many groups are one",
+        1,
+        1000,
+    )
+    partitions: int = setting(
+        2,
+        "different random partitions of the verticals at each size; where there are fewer, as at "
+        "sizes one and all, each of them",
+        1,
+    )
+    seeds: tuple[int, ...] = setting(
+        (0,), "seeds of the trainings; --seed is not used", 0, LARGEST_SEED
+    )
+    steps: str = setting(
+        PER_VERTICAL,
+        "per_vertical: a model's steps grow with its verticals, to --student_steps for a student "
+        "of all; per_model: every triplet model has --specialist_steps, every student "
+        "--student_steps",
+        choices=(PER_VERTICAL, PER_MODEL),
+        flag="sweep_steps",
+    )
+    unified: bool = setting(True, "train a student of the specialists of each group, too")
+    unlabelled: bool = same_as(TargetsConfig, "unlabelled")
+    split: str = same_as(PipelineConfig, "split")
 
     def __post_init__(self) -> None:
         for name in ("sizes", "seeds"):
@@ -131,12 +150,7 @@ def _number_of_partitions(verticals: int, groups: int) -> int:
 
 
 def sweep_stage(
-    run_dir: Path,
-    dataset: PreparedDataset,
-    sweep: SweepConfig,
-    training: SpecialistConfig,
-    student: StudentConfig,
-    access: StageAccess = REAL,
+    run: Run, sweep: SweepConfig, training: SpecialistConfig, student: StudentConfig
 ) -> Stage:
     """Trains models of groups of each size, and writes `sweep.json` and the curve as a figure.
 
@@ -144,139 +158,141 @@ def sweep_stage(
 
     Models are stages in `<run>/sweep-models/seed<seed>/`, trained once; those that the run itself
     has trained alike, with the same seed, are copied. A sweep of other sizes, partitions, seeds or
-    another split is made anew, and trains only the models that are not there.
+    another split overwrites this one, and trains only the models that are not there. A plan of a
+    sweep that is to be made is one of all its models.
 
     Args:
-      run_dir: the run's directory.
-      dataset: a prepared dataset.
+      run: the run.
       sweep: what to train.
       training: how the specialist of one vertical is trained; its seed is the sweep's.
       student: how the student of all verticals is trained; that of a group has its share of steps
         where steps are "per_vertical".
-      access: how the sweep's stage is made.
 
     Raises:
       UserError: before anything is trained, if the split answers no query; if a stage was made with
         other flags.
     """
+    dataset = run.dataset
     if not answered_queries(evaluation_set(dataset, sweep.split)):
         raise UserError(
             f"{dataset.directory}: split {sweep.split} answers no query, so that no model can be "
             "measured; hold items back for it, or name another (--split)"
         )
-    flags, inputs = made_of(training, dataset)
-    student_flags, _ = made_of(student, dataset)
-    if training.init_from:
-        # Students start from the triplet model of their verticals, and those from what they find.
-        start = previous_stage(training.init_from, (COMBINED,), training.model, run_dir)
-        inputs.update(previous_input(start))
+    # Students start from the triplet model of their verticals, and those from what they find.
+    start = find_start(None, training, (COMBINED,), run.directory)
 
     def work(directory: Path) -> dict[str, Any]:
-        record = run_sweep(run_dir, dataset, sweep, training, student)
+        repeats = list(_repeats(dataset.verticals, sweep))
+        record = _run_sweep(_models_by_seed(run, sweep, training, student), sweep, repeats)
         write_json(directory / SWEEP_FILE, record)
         (directory / CURVE_FILE).write_bytes(draw_curve(record))
-        repeats = {row["size"]: _repeats(dataset, sweep, row["size"]) for row in record["rows"]}
         sessions = sweep_sessions(record, repeats, {TRIPLET: training, UNIFIED: student})
         write_sessions(directory / "tensorboard", sessions)
         return {"rows": record["rows"]}
 
-    settings = dataclasses.asdict(sweep)
-    if not sweep.unified or not len(dataset.select(split=UNLABELLED)):
-        del settings["unlabelled"]
-    stage_flags = {
-        **{name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()},
-        "specialist": flags,
-        "student": student_flags if sweep.unified else None,
-    }
-    return access.make(
-        run_dir / SWEEP,
-        flags=stage_flags,
-        inputs=inputs,
-        work=telling_damage(dataset, work),
-        renewed=_RENEWABLE,
-        together=True,
+    # Where no student is trained on unlabelled images the flag makes no difference.
+    unlabelled = sweep.unified and sweep.unlabelled and len(dataset.select(split=UNLABELLED)) > 0
+    settings = dataclasses.asdict(dataclasses.replace(sweep, unlabelled=unlabelled))
+    stage = run.make(
+        SWEEP,
+        work,
+        flags={
+            **{name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()},
+            "specialist": training_flags(training),
+            "student": training_flags(student) if sweep.unified else None,
+        },
+        inputs={**weights_input(training.init_weights), **start.inputs},
+        overwrite=_OVERWRITABLE,
+        on_all_workers=True,
     )
-
-
-def run_sweep(
-    run_dir: Path,
-    dataset: PreparedDataset,
-    sweep: SweepConfig,
-    training: SpecialistConfig,
-    student: StudentConfig,
-) -> dict[str, Any]:
-    """Returns the content of `sweep.json`; its arguments are those of `sweep_stage`."""
-    total = len(dataset.verticals)
-    rows = []
-    for size in _different_sizes(sweep.sizes, total):
-        found: dict[str, list[_Found]] = {TRIPLET: [], UNIFIED: []}
-        for seed in sweep.seeds:
-            models = _Models(run_dir, dataset, sweep, training, student, seed, REAL)
-            for groups in partitions_of(dataset.verticals, size, sweep.partitions, seed):
-                logging.info("sweep: size %d, seed %d: %s", size, seed, format_groups(groups))
-                found[TRIPLET].append(models.evaluated(groups, models.triplet))
+    if not stage.result:
+        models = _models_by_seed(run, sweep, training, student)
+        for size, seed, groups in _repeats(dataset.verticals, sweep):
+            for group in groups:
+                models[seed].triplet(group)
                 if sweep.unified and size > 1:
-                    found[UNIFIED].append(models.evaluated(groups, models.unified))
-        group_size = total / _number_of_groups(total, size)
-        rows += [
-            _row(name, size, group_size, repeats) for name, repeats in found.items() if repeats
-        ]
+                    models[seed].unified(group)
+    return stage
+
+
+def sweep_sessions(
+    record: Mapping[str, Any],
+    repeats: Sequence[tuple[int, int, Groups]],
+    trainings: Mapping[str, SpecialistConfig | StudentConfig],
+) -> list[Session]:
+    """Returns a session of TensorBoard's HParams tab for each repeat of each model and size.
+
+    Args:
+      record: the content of `sweep.json`.
+      repeats: size, seed and groups of each, in their order.
+      trainings: how each model is trained, but for the seed.
+
+    Returns:
+      Sessions with R@1 within, the mean over all verticals.
+    """
+    sessions = []
+    for row in record["rows"]:
+        made = [(seed, groups) for size, seed, groups in repeats if size == row["size"]]
+        for number, (value, (seed, groups)) in enumerate(zip(row["repeats"], made)):
+            hparams = {
+                "kind": "sweep",
+                "model": row["model"],
+                "verticals": format_groups(groups),
+                "group_size": row["group_size"],
+                **hparams_of(trainings[row["model"]]),
+                "seed": seed,
+            }
+            name = f"{row['model']}-size{row['size']}-{number:02d}"
+            sessions.append(Session(name, hparams, {R_AT_1: value}))
+    return sessions
+
+
+def _run_sweep(
+    models: Mapping[int, _Models], sweep: SweepConfig, repeats: Sequence[tuple[int, int, Groups]]
+) -> dict[str, Any]:
+    """Returns the content of `sweep.json`."""
+    total = sum(len(group) for group in repeats[0][2])
+    found: dict[tuple[int, str], list[_Found]] = {}
+    for size, seed, groups in repeats:
+        logging.info("sweep: size %d, seed %d: %s", size, seed, format_groups(groups))
+        kinds = {TRIPLET: models[seed].triplet}
+        if sweep.unified and size > 1:
+            kinds[UNIFIED] = models[seed].unified
+        for name, model_of in kinds.items():
+            found.setdefault((size, name), []).append(models[seed].evaluated(groups, model_of))
     return {
         "schema_version": SCHEMA_VERSION,
         "split": sweep.split,
         "seeds": list(sweep.seeds),
         "steps": sweep.steps,
         "verticals": total,
-        "rows": rows,
+        "rows": [
+            _row(name, size, total / _number_of_groups(total, size), of_size)
+            for (size, name), of_size in found.items()
+        ],
     }
 
 
-def _repeats(dataset: PreparedDataset, sweep: SweepConfig, size: int) -> list[tuple[int, str]]:
-    """Returns seed and groups of each repeat of a size, in the order in which they are made."""
-    return [
-        (seed, format_groups(groups))
-        for seed in sweep.seeds
-        for groups in partitions_of(dataset.verticals, size, sweep.partitions, seed)
-    ]
+def _repeats(verticals: Sequence[str], sweep: SweepConfig) -> Iterator[tuple[int, int, Groups]]:
+    """Yields size, seed and groups of every repeat, in the order in which they are made.
 
-
-def plan_sweep(
-    run_dir: Path,
-    dataset: PreparedDataset,
-    sweep: SweepConfig,
-    training: SpecialistConfig,
-    student: StudentConfig,
-) -> StagePlan:
-    """Tells what `sweep_stage` would do, and writes nothing; its errors are that one's."""
-    plan = StagePlan(run_dir).of(dataset)
-    if sweep_stage(run_dir, dataset, sweep, training, student, plan.access).skipped:
-        return plan
-    for size in _different_sizes(sweep.sizes, len(dataset.verticals)):
-        for seed in sweep.seeds:
-            models = _Models(run_dir, dataset, sweep, training, student, seed, plan.access)
-            for groups in partitions_of(dataset.verticals, size, sweep.partitions, seed):
-                for group in groups:
-                    models.triplet(group)
-                    if sweep.unified and size > 1:
-                        models.unified(group)
-    return plan
-
-
-def _different_sizes(sizes: Sequence[int], verticals: int) -> list[int]:
-    """Returns the sizes, rising, and of those that make as many groups the least."""
+    Of sizes that make as many groups, the least is taken.
+    """
     different: dict[int, int] = {}
-    for size in sorted(sizes):
-        groups = _number_of_groups(verticals, size)
-        if groups in different:
+    for size in sorted(sweep.sizes):
+        taken = different.setdefault(_number_of_groups(len(verticals), size), size)
+        if taken != size:
             logging.info(
                 "sweep: size %d makes as many groups of %d verticals as size %d, which is taken",
                 size,
-                verticals,
-                different[groups],
+                len(verticals),
+                min(taken, len(verticals)),
             )
-        else:
-            different[groups] = min(size, verticals)
-    return list(different.values())
+    for size in different.values():
+        size = min(size, len(verticals))
+        for seed in sweep.seeds:
+            for groups in partitions_of(verticals, size, sweep.partitions, seed):
+                yield size, seed, groups
 
 
 _Config = TypeVar("_Config", SpecialistConfig, StudentConfig)
@@ -289,56 +305,48 @@ class _Models:
 
     def __init__(
         self,
-        run_dir: Path,
-        dataset: PreparedDataset,
+        run: Run,
         sweep: SweepConfig,
         training: SpecialistConfig,
         student: StudentConfig,
         seed: int,
-        access: StageAccess,
     ) -> None:
-        self._access = access
-        self._own_dir, self._run_dir = run_dir, run_dir / "sweep-models" / f"seed{seed}"
-        self._dataset, self._sweep = dataset, sweep
+        self._own_dir, self._sweep = run.directory, sweep
+        self._run = dataclasses.replace(run, directory=run.directory / f"sweep-models/seed{seed}")
         self._training = _seeded(training, seed)
-        self._student = settled_student(dataset, _seeded(student, seed), sweep.unlabelled)
-        self._pictures = evaluation_set(dataset, sweep.split)
+        self._student = settled_student(run, _seeded(student, seed), sweep.unlabelled)
+        self._pictures = evaluation_set(run.dataset, sweep.split)
 
     def triplet(self, group: Group) -> Stage:
         """Returns the triplet model of a group."""
         count = len(group) if self._sweep.steps == PER_VERTICAL else 1
-        return specialist_stage(
-            self._run_dir,
-            self._dataset,
-            group,
-            self._training.for_verticals(count),
-            twins_in=[self._own_dir],
-            access=self._access,
-        )
+        training = self._training.for_verticals(count)
+        return specialist_stage(self._run, group, training, further_runs=[self._own_dir])
 
     def unified(self, group: Group) -> Stage:
         """Returns the student of a group, aligned to its triplet model and started from it."""
         reference = self.triplet(group)
-        run_dir = self._run_dir / reference.name.replace("specialist", "unified", 1)
+        name = reference.name.replace(SPECIALIST, "unified", 1)
+        run = dataclasses.replace(self._run, directory=self._run.directory / name)
         teachers = [self.triplet((vertical,)) for vertical in group]
-        made = TargetsConfig(
-            dim=self._student.model.embedding_dim, unlabelled=self._sweep.unlabelled
-        )
-        targets = targets_stage(
-            run_dir, self._dataset, teachers, reference, made, access=self._access
-        )
-        total = len(self._dataset.verticals)
+        dim = self._student.model.embedding_dim
+        made = TargetsConfig(dim=dim, unlabelled=self._sweep.unlabelled)
+        targets = targets_stage(run, teachers, reference, made)
+        total = len(run.dataset.verticals)
         count = len(group) if self._sweep.steps == PER_VERTICAL else total
-        config = self._student.for_verticals(count, total)
-        return student_stage(
-            run_dir, self._dataset, targets, config, reference, access=self._access
-        )
+        return student_stage(run, targets, self._student.for_verticals(count, total), reference)
 
     def evaluated(self, groups: Groups, model_of: Callable[[Group], Stage]) -> _Found:
         """Returns what the models of all groups find, each within its verticals."""
         directories = {group: model_of(group).directory / "model" for group in groups}
-        model = embed_by_specialists(self._dataset, self._pictures, directories)
+        model = embed_by_specialists(self._run.dataset, self._pictures, directories)
         return query_outcomes(model.embeddings, self._pictures).answered()
+
+
+def _models_by_seed(
+    run: Run, sweep: SweepConfig, training: SpecialistConfig, student: StudentConfig
+) -> dict[int, _Models]:
+    return {seed: _Models(run, sweep, training, student, seed) for seed in sweep.seeds}
 
 
 def _seeded(config: _Config, seed: int) -> _Config:

@@ -8,80 +8,65 @@ from typing import Any
 
 import numpy as np
 
+from apparel_embed.common.text import counted
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.inference.damage import telling_damage
-from apparel_embed.runs.previous import weights_input
-from apparel_embed.store.record import Stage
-from apparel_embed.store.runs import REAL, StageAccess
+from apparel_embed.runs.stages.start import Start, weights_input
+from apparel_embed.runs.walk import Run, StageKind
+from apparel_embed.store.names import FROZEN_VIEWS
+from apparel_embed.store.record import Stage, Workload
 from apparel_embed.training.frozen_views import compute_views
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 
-FROZEN_VIEWS = "frozen-views"
 VIEWS_FILE = "views.npy"
 # Features are made before the projection.
 _ANY_DIM = 2
+# Made by the first training that has use for them.
+KIND = StageKind(FROZEN_VIEWS)
 
 
-def views_stage(
-    run_dir: Path,
-    dataset: PreparedDataset,
-    config: SpecialistConfig | StudentConfig,
-    start: Stage | None,
-    previous: Stage | None,
-    access: StageAccess = REAL,
-) -> Stage | None:
+def views_stage(run: Run, config: SpecialistConfig | StudentConfig, start: Start) -> Stage | None:
     """Puts views of all images to learn from through the backbone, if that is never trained.
 
     Args:
-      run_dir: the run's directory.
-      dataset: a prepared dataset.
+      run: the run.
       config: of a training, settled.
-      start: the stage of this run that the training starts from, or None.
-      previous: that of an earlier run, or None.
-      access: how stages are made.
+      start: where that training starts.
 
     Returns:
       The stage, which the trainings of a run share; None where the backbone is trained, where it
       has no initial weights or those of another training, or where each step augments anew.
     """
     is_frozen = not config.optimization.train_backbone and config.model.pooling != "gem"
-    has_weights = config.init_weights != "none" and not previous
+    has_weights = config.init_weights != "none" and not start.previous
     if not (is_frozen and has_weights and config.input.views):
         return None
-    if start and FROZEN_VIEWS not in start.inputs:
+    if start.own and FROZEN_VIEWS not in start.own.inputs:
         return None
     model = dataclasses.replace(config.model, embedding_dim=_ANY_DIM)
+    augment, views = config.input.augment, config.input.views
 
     def work(directory: Path) -> dict[str, Any]:
-        records = _learnt_from(dataset)
+        records = _learnt_from(run.dataset)
         found = compute_views(
-            dataset,
-            records,
-            model,
-            config.init_weights,
-            augment=config.input.augment,
-            views=config.input.views,
+            run.dataset, records, model, config.init_weights, augment=augment, views=views
         )
         np.save(directory / VIEWS_FILE, found)
         return {"pictures": len(records), "views": found.shape[1], "features": found.shape[2]}
 
-    return access.make(
-        run_dir / FROZEN_VIEWS,
+    return run.make(
+        FROZEN_VIEWS,
+        work,
         flags={
             "model": dataclasses.asdict(model),
-            "augment": dataclasses.asdict(config.input.augment),
-            "views": config.input.views,
+            "augment": dataclasses.asdict(augment),
+            "views": views,
         },
-        inputs={"prepared": dataset.fingerprint, **weights_input(config.init_weights)},
-        work=telling_damage(dataset, work),
+        inputs=weights_input(config.init_weights),
+        size=f"{counted(views, 'view')} of {counted(run.learnt(), 'picture')}",
+        workload=Workload(views=views * run.learnt()),
     )
-
-
-def views_input(views: Stage | None) -> dict[str, str]:
-    """Returns the input of a training that is made from views, if it is."""
-    return {FROZEN_VIEWS: views.fingerprint} if views else {}
 
 
 def read_views(

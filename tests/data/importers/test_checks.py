@@ -9,57 +9,65 @@ from apparel_embed.data.importers.checks import (
     check_duplicates,
     check_missing,
 )
-from apparel_embed.data.manifest import BOX_COLUMNS, Place
+from apparel_embed.data.importers.rows import Rows
+from apparel_embed.data.manifest import BOX_COLUMNS
 
 
-def places(_, indices):
-    return [Place("t.csv", int(index) + 2) for index in indices]
-
-
-def table_of(images, items=None, boxes=None):
+def rows_of(root, images, items=None, boxes=None):
     boxes = boxes or [None] * len(images)
     sides = zip(*(box or [None] * 4 for box in boxes))
     columns = {name: pa.array(side, pa.float64()) for name, side in zip(BOX_COLUMNS, sides)}
-    return pa.table({"image": images, "item_id": items or images, **columns})
+    sources = {"source_file": ["t.csv"] * len(images), "source_row": range(2, len(images) + 2)}
+    table = {"image": images, "item_id": items or images, **columns, **sources}
+    return Rows(pa.table({name: pa.array(values) for name, values in table.items()}), root)
 
 
-def test_missing_pictures_are_an_error_or_left_out(tmp_path):
+def images_of(rows):
+    return rows.table["image"].to_pylist()
+
+
+def test_missing_images_are_an_error_or_left_out(tmp_path):
     draw(tmp_path, ["a.jpg", "B.jpg"])
-    table = table_of(["a.jpg", "b.jpg", "c.jpg"])
+    rows = rows_of(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
     message = (
-        r"^t.csv: row 3: column 'image': 'b.jpg'; no such file in .*, but there is 'B.jpg' "
-        r"\(2 of 3 rows have no picture\); --missing=skip leaves them out$"
+        r"^\S*/t.csv: row 3: column 'image': 'b.jpg'; no such file in .*, but there is 'B.jpg' "
+        r"\(2 of 3 rows have no image\); --missing=skip leaves them out$"
     )
     with pytest.raises(UserError, match=message):
-        check_missing(table, tmp_path, places, "error")
-    left, notes = check_missing(table, tmp_path, places, "skip")
-    assert left["image"].to_pylist() == ["a.jpg"]
-    assert notes == ("left out: rows whose picture is missing: 2 of 3 (e.g. b.jpg)",)
-    with pytest.raises(UserError, match=r"\(2 of 2 rows have no picture\)$"):
-        check_missing(table.slice(1), tmp_path, places, "skip")
-    assert check_missing(left, tmp_path, places, "error") == (left, ())
+        check_missing(rows, "error")
+    check_missing(rows, "skip")
+    assert images_of(rows) == ["a.jpg"]
+    assert rows.notes == ["left out: rows whose image is missing: 2 of 3 (e.g. b.jpg)"]
+    with pytest.raises(UserError, match=r"\(2 of 2 rows have no image\)$"):
+        check_missing(rows_of(tmp_path, ["b.jpg", "c.jpg"]), "skip")
+    check_missing(rows, "error")
+    assert images_of(rows) == ["a.jpg"]
+    assert len(rows.notes) == 1
 
 
-def test_a_duplicate_is_a_row_with_the_same_picture_box_and_item():
+def test_a_duplicate_is_a_row_with_the_same_image_box_and_item(tmp_path):
     boxes = [(0, 0, 2, 2), (0, 0, 2, 2), (0, 0, 2, 3), None, None, None, None]
-    table = table_of(list("aaabbbc"), list("1211212"), boxes)
-    message = r"^t.csv: row 7: column 'image': 'b'; row 5 has the same .*\(1 of 7 rows are such"
+    rows = rows_of(tmp_path, list("aaabbbc"), list("1211212"), boxes)
+    table = rows.table
+    message = r"^\S*/t.csv: row 7: column 'image': 'b'; row 5 has the same .*\(1 of 7 rows are such"
     with pytest.raises(UserError, match=message):
-        check_duplicates(table, places, "error")
+        check_duplicates(rows, "error")
 
-    left, notes = check_duplicates(table, places, "skip")
+    check_duplicates(rows, "skip")
 
-    assert left.equals(table.take(pa.array([0, 1, 2, 3, 4, 6])))
-    assert notes == ("left out: rows of a picture, box and item that are there already: 1",)
-    assert check_duplicates(left, places, "error") == (left, ())
+    assert rows.table.equals(table.take(pa.array([0, 1, 2, 3, 4, 6])))
+    note = "left out: rows of an image, box and item that are there already: 1"
+    assert rows.notes == [note]
+    check_duplicates(rows, "error")
+    assert rows.notes == [note]
 
 
-def test_the_first_duplicate_is_named_by_where_it_was_first():
-    table = table_of(list("abcbaa"), list("123211"))
+def test_the_first_duplicate_is_named_by_where_it_was_first(tmp_path):
+    rows = rows_of(tmp_path, list("abcbaa"), list("123211"))
     with pytest.raises(UserError, match=r"row 5: column 'image': 'b'; row 3 has .*\(3 of 6 rows"):
-        check_duplicates(table, places, "error")
-    left, _ = check_duplicates(table, places, "skip")
-    assert left["image"].to_pylist() == list("abc")
+        check_duplicates(rows, "error")
+    check_duplicates(rows, "skip")
+    assert images_of(rows) == list("abc")
 
 
 @pytest.mark.parametrize(
@@ -74,11 +82,13 @@ def test_the_first_duplicate_is_named_by_where_it_was_first():
 )
 def test_a_box_outside_its_picture_is_refused_with_the_pictures_size(tmp_path, box, column):
     draw(tmp_path, ["a.jpg", "b.png"])
-    table = table_of(["a.jpg", "b.png", "b.png"], boxes=[(0, 0, 8, 6), None, box])
-    value = dict(zip(BOX_COLUMNS, box))[column]
-    message = rf"^t.csv: row 4: column '{column}': {value}; the box reaches out of 'b.png', which "
+    rows = rows_of(tmp_path, ["a.jpg", "b.png", "b.png"], boxes=[(0, 0, 8, 6), None, box])
+    value = float(dict(zip(BOX_COLUMNS, box))[column])
+    message = (
+        rf"^\S*/t.csv: row 4: column '{column}': {value}; the box reaches out of 'b.png', which "
+    )
     with pytest.raises(UserError, match=message + r"has 8x6 pixels \(1 of 2 boxes do\); --nocheck"):
-        check_boxes(table, tmp_path, places)
+        check_boxes(rows)
 
 
 def test_boxes_may_reach_out_by_a_pixel_and_are_those_of_the_upright_picture(tmp_path):
@@ -88,20 +98,21 @@ def test_boxes_may_reach_out_by_a_pixel_and_are_those_of_the_upright_picture(tmp
     turned.save(tmp_path / "turned.jpg", exif=exif)
     draw(tmp_path, ["a.jpg"])
     images = ["a.jpg", "turned.jpg", "turned.jpg"]
-    table = table_of(images, boxes=[(-1, -1, 9, 7), (0, 0, 8, 6), None])
-    assert check_boxes(table, tmp_path, places) == ()
-    tall = table_of(["turned.jpg"], boxes=[(0, 0, 6, 8)])
+    rows = rows_of(tmp_path, images, boxes=[(-1, -1, 9, 7), (0, 0, 8, 6), None])
+    check_boxes(rows)
+    assert rows.notes == []
+    tall = rows_of(tmp_path, ["turned.jpg"], boxes=[(0, 0, 6, 8)])
     with pytest.raises(UserError, match="8x6 pixels"):
-        check_boxes(tall, tmp_path, places)
+        check_boxes(tall)
 
 
-def test_pictures_that_cannot_be_read_are_counted_and_left_to_preparing(tmp_path):
+def test_images_that_cannot_be_read_are_counted_and_left_to_preparing(tmp_path):
     draw(tmp_path, ["a.jpg"])
-    (tmp_path / "b.jpg").write_text("no picture")
-    table = table_of(
-        ["a.jpg", "b.jpg", "http://x/c.jpg"], boxes=[(0, 0, 5, 5), (-5, 0, 5, 5), (0, -5, 5, 5)]
-    )
-    assert check_boxes(table, tmp_path, places) == (
-        "pictures with a box that cannot be read: 2; preparing lists them",
-    )
-    assert check_boxes(table_of(["none.jpg"]), tmp_path, places) == ()
+    (tmp_path / "b.jpg").write_text("no image")
+    boxes = [(0, 0, 5, 5), (-5, 0, 5, 5), (0, -5, 5, 5)]
+    rows = rows_of(tmp_path, ["a.jpg", "b.jpg", "http://x/c.jpg"], boxes=boxes)
+    check_boxes(rows)
+    assert rows.notes == ["images with a box that cannot be read: 2; preparing lists them"]
+    unboxed = rows_of(tmp_path, ["none.jpg"])
+    check_boxes(unboxed)
+    assert unboxed.notes == []

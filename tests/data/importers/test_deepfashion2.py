@@ -8,6 +8,7 @@ from data.importers.published_trees import deepfashion2_garment, make_deepfashio
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.deepfashion2 import PUBLISHED, convert
+from apparel_embed.data.importers.imported import LayoutOptions
 
 FIRST = "train/annos/000001.json"
 
@@ -37,14 +38,14 @@ def test_an_annotation_whose_name_is_no_text_is_refused(root):
 
 def fails(root, message):
     with pytest.raises(UserError) as raised:
-        convert(root)
+        convert(root, LayoutOptions())
     assert message in str(raised.value)
     assert str(raised.value).startswith(str(root))
     assert "\n" not in str(raised.value)
 
 
 def test_every_garment_with_a_style_is_a_row(root):
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     assert found.notes == ()
     rows = found.table.to_pylist()
     assert len(rows) == 24
@@ -70,12 +71,12 @@ def test_every_garment_with_a_style_is_a_row(root):
 
 
 def test_the_same_pair_number_is_another_item_in_another_split(root):
-    items = convert(root).table["item_id"].unique().to_pylist()
+    items = convert(root, LayoutOptions()).table["item_id"].unique().to_pylist()
     assert {"train-1-2-trousers", "validation-1-2-trousers"} <= set(items)
 
 
 def test_counts_have_the_names_of_the_published_ones(root):
-    counts = convert(root).counts
+    counts = convert(root, LayoutOptions()).counts
     assert counts == {
         "verticals": 2,
         "items": 12,
@@ -89,11 +90,11 @@ def test_counts_have_the_names_of_the_published_ones(root):
 
 def test_a_garment_of_two_categories_is_an_item_of_each_and_is_told(root):
     change(root / FIRST, item2={"category_name": "skirt"})
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     items = found.table["item_id"].to_pylist()
     assert (items[1], items[3]) == ("train-1-2-skirt", "train-1-2-trousers")
     assert found.notes == (
-        "garments whose category differs between pictures, made one item for each category: 1",
+        "garments whose category differs between images, made one item for each category: 1",
     )
 
 
@@ -101,7 +102,7 @@ def test_garments_follow_their_numbers_and_those_without_area_are_told(root):
     extra = deepfashion2_garment(9, "skirt", 3, [1, 1, 9, 9])
     flat = deepfashion2_garment(9, "skirt", 4, [5, 5, 5, 9])
     change(root / FIRST, item10=extra, item3=flat, item4={**extra, "style": 5})
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     assert found.table["item_id"].to_pylist()[:4] == [
         *("train-1-1-short_sleeve_top", "train-1-2-trousers", "train-1-5-skirt", "train-1-3-skirt"),
     ]
@@ -110,13 +111,13 @@ def test_garments_follow_their_numbers_and_those_without_area_are_told(root):
 
 
 def test_a_bom_and_other_files_make_no_difference(root):
-    expected = convert(root).table
+    expected = convert(root, LayoutOptions()).table
     path = root / FIRST
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     (root / "train" / "annos" / ".DS_Store").write_bytes(b"\0")
     # As macOS packs it into archives.
     (root / "train" / "annos" / "._000001.json").write_bytes(b"\0\5\x16\7")
-    assert convert(root).table.equals(expected)
+    assert convert(root, LayoutOptions()).table.equals(expected)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +167,7 @@ def test_a_broken_file_is_named(root, content, message):
 def test_a_zip_that_waits_for_its_password_is_told(tmp_path):
     (tmp_path / "train.zip").touch()
     with pytest.raises(UserError) as raised:
-        convert(tmp_path)
+        convert(tmp_path, LayoutOptions())
     assert str(raised.value) == (
         f"{tmp_path}: no train/annos, where the annotations are. {tmp_path}/train.zip is not "
         f"unpacked: unzip it in {tmp_path}, with the password that the dataset's authors send "
@@ -179,7 +180,7 @@ def test_what_is_missing_is_named(root):
         path.unlink()
     fails(root, "validation/annos: no *.json; it was not copied or unpacked whole")
     (root / "validation" / "annos").rmdir()
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     assert found.notes == (f"{root}: no validation/annos: there is no split test",)
     assert found.table["split"].unique().to_pylist() == ["train"]
     (root / "validation.zip").touch()
@@ -187,4 +188,4 @@ def test_what_is_missing_is_named(root):
     (root / "validation.zip").unlink()
     (root / "train").rename(root / "training")
     with pytest.raises(UserError, match=re.escape(f"{root}: no train/annos, where the")):
-        convert(root)
+        convert(root, LayoutOptions())

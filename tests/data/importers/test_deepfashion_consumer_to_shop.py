@@ -5,6 +5,7 @@ from data.importers.published_trees import make_consumer_to_shop
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.deepfashion_consumer_to_shop import PUBLISHED, convert
+from apparel_embed.data.importers.imported import LayoutOptions
 
 PARTITION = "Eval/list_eval_partition.txt"
 BOXES = "Anno/list_bbox_consumer2shop.txt"
@@ -31,13 +32,13 @@ def append_pair(root, street, shop, item, status, count=49):
 
 def fails(root, message):
     with pytest.raises(UserError, match=re.escape(message)) as raised:
-        convert(root)
+        convert(root, LayoutOptions())
     assert str(raised.value).startswith(str(root))
     assert "\n" not in str(raised.value)
 
 
 def test_a_picture_of_many_pairs_is_one_row(root):
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     assert found.notes == ()
     rows = found.table.to_pylist()
     assert len(rows) == len({row["image"] for row in rows}) == 72
@@ -60,7 +61,7 @@ def test_a_picture_of_many_pairs_is_one_row(root):
 
 
 def test_splits_and_roles_are_those_of_the_pairs(root):
-    rows = convert(root).table.to_pylist()
+    rows = convert(root, LayoutOptions()).table.to_pylist()
     found = {}
     for row in rows:
         key = (row["vertical"], row["split"], row["role"])
@@ -74,14 +75,14 @@ def test_splits_and_roles_are_those_of_the_pairs(root):
 
 
 def test_counts_have_the_names_of_the_published_ones(root):
-    counts = convert(root).counts
+    counts = convert(root, LayoutOptions()).counts
     assert counts == {"pictures": 72, "pairs": 48, "items": 24}
     assert set(counts) == set(PUBLISHED)
 
 
 def test_the_first_line_may_count_pictures(root):
     rewrite(root / PARTITION, "48\n", "72\n")
-    assert convert(root).counts["pairs"] == 48
+    assert convert(root, LayoutOptions()).counts["pairs"] == 48
     rewrite(root / PARTITION, "72\n", "71\n")
     fails(root, f"{PARTITION}: row 1: says 71 rows, but 48 follow")
 
@@ -90,7 +91,7 @@ def test_pairs_that_are_there_twice_and_pictures_of_both_sides_are_one_row(root)
     line = (root / PARTITION).read_text().splitlines()[2].split()
     append_pair(root, *line)
     append_pair(root, line[1], line[0], *line[2:], count=50)
-    rows = convert(root).table.to_pylist()
+    rows = convert(root, LayoutOptions()).table.to_pylist()
     assert len(rows) == 72
     roles = {row["image"]: row["role"] for row in rows if row["item_id"] == "id_00000001"}
     assert roles == {
@@ -102,19 +103,19 @@ def test_pairs_that_are_there_twice_and_pictures_of_both_sides_are_one_row(root)
 
 def test_pictures_without_box_and_boxes_without_pair_are_told(root):
     rewrite(root / BOXES, f"{FIRST}/shop_01.jpg", f"{FIRST}/shop_09.jpg")
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     assert found.counts["pictures"] == 73
     assert found.notes == (
-        f"{root / BOXES}: pictures that it has no box for: 1",
-        f"{root / BOXES}: pictures in no pair, left out: 1",
+        f"{root / BOXES}: images that it has no box for: 1",
+        f"{BOXES}: images in no pair, left out: 1",
     )
     row = next(row for row in found.table.to_pylist() if row["role"] == "gallery")
     assert (row["image"], row["x_min"]) == (f"{FIRST}/shop_01.jpg", None)
     (root / BOXES).unlink()
-    found = convert(root)
-    assert "x_min" not in found.table.column_names
+    found = convert(root, LayoutOptions())
+    assert found.table["x_min"].null_count == found.table.num_rows
     assert found.counts["pictures"] == 72
-    assert "pictures are used whole" in found.notes[0]
+    assert "images are used whole" in found.notes[0]
 
 
 def test_a_picture_of_two_items_or_splits_is_told_with_both_rows(root):
@@ -122,26 +123,26 @@ def test_a_picture_of_two_items_or_splits_is_told_with_both_rows(root):
     append_pair(root, street, shop, "id_00000002", "train")
     fails(
         root,
-        f"{PARTITION}: row 51: column 'item_id': 'id_00000002', but {street} has 'id_00000001' "
-        "in row 3; a picture belongs to one item",
+        f"{PARTITION}: row 51: column 'item_id': 'id_00000002'; {street} has 'id_00000001' "
+        "in row 3; an image belongs to one item",
     )
     rewrite(
         root / PARTITION, f"{street} {shop} id_00000002 train", f"{shop} {shop} id_00000002 val"
     )
-    fails(root, f"row 51: column 'evaluation_status': 'val', but {shop} has 'train' in row 5;")
+    fails(root, f"row 51: column 'evaluation_status': 'val'; {shop} has 'train' in row 5;")
 
 
 def test_windows_line_ends_a_bom_and_spaces_make_no_difference(root):
-    expected = convert(root).table
+    expected = convert(root, LayoutOptions()).table
     for name in (PARTITION, BOXES):
         text = (root / name).read_bytes()
         (root / name).write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
-    assert convert(root).table.equals(expected)
+    assert convert(root, LayoutOptions()).table.equals(expected)
     for name in (PARTITION, BOXES):
         text = (root / name).read_text("utf-8")
         (root / name).write_text(text.replace("DRESSES/Dress", "DRESSES/Robe d'été"), "utf-8")
     (root / "img/DRESSES/Dress").rename(root / "img/DRESSES/Robe d'été")
-    row = convert(root).table.to_pylist()[0]
+    row = convert(root, LayoutOptions()).table.to_pylist()[0]
     assert row["image"] == "img/DRESSES/Robe d'été/id_00000001/comsumer_01.jpg"
     assert (row["vertical"], row["x_max"]) == ("dresses_robe_d_été", 33.0)
 
@@ -155,7 +156,12 @@ def test_windows_line_ends_a_bom_and_spaces_make_no_difference(root):
         (PARTITION, "    img/", "    img/x/", "row 3: column 'image_pair_name_2': 'img/x/DRESSES"),
         (BOXES, "72\n", "73\n", "row 1: says 73 rows, but 72 follow"),
         (BOXES, "045", "4S", "row 3: column 'y_2': '4S'; a number of pixels is needed"),
-        (BOXES, "comsumer_01", "shop_01", f"row 4: column 'image_name': '{FIRST}/shop_01.jpg' was"),
+        (
+            BOXES,
+            "comsumer_01",
+            "shop_01",
+            f"row 4: column 'image_name': '{FIRST}/shop_01.jpg'; it",
+        ),
     ],
 )
 def test_a_broken_list_names_file_and_row(root, name, old, new, message):
@@ -165,6 +171,6 @@ def test_a_broken_list_names_file_and_row(root, name, old, new, message):
 
 def test_what_is_missing_is_named(root):
     (root / "img").rename(root / "pictures")
-    fails(root, "no pictures: there is neither img/DRESSES nor Img/img/DRESSES.")
+    fails(root, "no images: there is neither img/DRESSES nor Img/img/DRESSES.")
     (root / PARTITION).unlink()
     fails(root, "no Eval/list_eval_partition.txt, which the Consumer-to-shop benchmark needs")

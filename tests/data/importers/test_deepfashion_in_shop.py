@@ -5,7 +5,8 @@ import pytest
 from data.importers.published_trees import make_in_shop
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.deepfashion_in_shop import PUBLISHED, InShopOptions, convert
+from apparel_embed.data.importers.deepfashion_in_shop import PUBLISHED, convert
+from apparel_embed.data.importers.imported import LayoutOptions
 
 PARTITION = "Eval/list_eval_partition.txt"
 BOXES = "Anno/list_bbox_inshop.txt"
@@ -27,13 +28,13 @@ def rewrite(path, *replacements):
 
 def fails(root, message, options=None):
     with pytest.raises(UserError, match=re.escape(message)) as raised:
-        convert(root, options)
+        convert(root, options or LayoutOptions())
     assert str(raised.value).startswith(str(root))
     assert "\n" not in str(raised.value)
 
 
 def test_every_picture_is_a_row_with_its_protocol(root):
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     assert found.notes == ()
     assert found.table.num_rows == 42
     rows = found.table.to_pylist()
@@ -60,7 +61,7 @@ def test_every_picture_is_a_row_with_its_protocol(root):
 
 
 def test_counts_have_the_names_of_the_published_ones(root):
-    counts = convert(root).counts
+    counts = convert(root, LayoutOptions()).counts
     assert counts == {
         "pictures": 42,
         "items": 18,
@@ -75,16 +76,16 @@ def test_counts_have_the_names_of_the_published_ones(root):
 
 
 def test_men_and_women_share_a_vertical_if_asked(root):
-    found = convert(root, InShopOptions(separate_genders=False))
+    found = convert(root, LayoutOptions(separate_genders=False))
     assert found.table["vertical"].unique().to_pylist() == ["dresses", "shorts"]
-    assert convert(root).table["vertical"].unique().to_pylist() == [
+    assert convert(root, LayoutOptions()).table["vertical"].unique().to_pylist() == [
         *("women_dresses", "women_shorts", "men_shorts"),
     ]
 
 
 def test_large_pictures_get_the_boxes_of_the_small_ones(tmp_path):
     make_in_shop(tmp_path, images="img_highres")
-    found = convert(tmp_path, InShopOptions(images="img_highres"))
+    found = convert(tmp_path, LayoutOptions(image_dir="img_highres"))
     row = found.table.to_pylist()[0]
     assert row["image"] == "img_highres/WOMEN/Dresses/id_00000001/02_1_front.jpg"
     # 30x44 fills 174.5x256 of the square, from x = 40.7; a pixel of the square is 44 / 256.
@@ -96,7 +97,7 @@ def test_large_pictures_get_the_boxes_of_the_small_ones(tmp_path):
     )
     np.testing.assert_allclose(expected, [4, 5.5, 26, 38.5])
     assert found.notes == (
-        "boxes were mapped from pictures of 256x256 pixels to those of img_highres",
+        "boxes were mapped from images of 256x256 pixels to those of img_highres",
     )
 
 
@@ -105,7 +106,7 @@ def test_a_mapped_box_is_cut_to_the_picture_and_none_where_nothing_is_left(tmp_p
     box = "064    032    192    224"
     rewrite(tmp_path / BOXES, (box, "000    000    256    256"), (box, "000    010    030    200"))
     (tmp_path / "img_highres/WOMEN/Dresses/id_00000002/02_1_front.jpg").unlink()
-    rows = convert(tmp_path, InShopOptions(images="img_highres")).table.to_pylist()
+    rows = convert(tmp_path, LayoutOptions(image_dir="img_highres")).table.to_pylist()
     corners = [[row[name] for name in ("x_min", "y_min", "x_max", "y_max")] for row in rows]
     assert corners[:3] == [[0, 0, 30, 44], [None] * 4, [None] * 4]
     assert corners[3] == pytest.approx([4, 5.5, 26, 38.5])
@@ -116,17 +117,17 @@ def test_lists_and_pictures_are_found_where_others_unpack_them(root):
     (root / BOXES).rename(root / "list_bbox_inshop.txt")
     (root / "Img").mkdir()
     (root / "img").rename(root / "Img" / "img")
-    row = convert(root).table.to_pylist()[0]
+    row = convert(root, LayoutOptions()).table.to_pylist()[0]
     assert row["image"] == "Img/img/WOMEN/Dresses/id_00000001/02_1_front.jpg"
     assert (row["source_file"], row["x_max"]) == ("list_eval_partition.txt", 36.0)
 
 
 def test_without_boxes_pictures_are_used_whole(root):
     (root / BOXES).unlink()
-    found = convert(root)
-    assert "x_min" not in found.table.column_names
+    found = convert(root, LayoutOptions())
+    assert found.table["x_min"].null_count == found.table.num_rows
     assert found.notes == (
-        f"{root}: no Anno/list_bbox_inshop.txt: pictures are used whole, without boxes",
+        f"{root}: no Anno/list_bbox_inshop.txt: images are used whole, without boxes",
     )
 
 
@@ -135,7 +136,7 @@ def test_rows_that_are_there_twice_stay_for_the_common_checks(root):
     rewrite(root / PARTITION, ("42\n", "43\n"))
     with open(root / PARTITION, "a") as file:
         file.write(f"{line}\n")
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     assert found.table.num_rows == 43
     assert found.counts["pictures"] == 42
     first, again = (found.table.slice(index, 1).to_pylist()[0] for index in (0, 42))
@@ -144,16 +145,16 @@ def test_rows_that_are_there_twice_stay_for_the_common_checks(root):
 
 
 def test_windows_line_ends_a_bom_and_spaces_make_no_difference(root):
-    expected = convert(root).table
+    expected = convert(root, LayoutOptions()).table
     for name in (PARTITION, BOXES):
         text = (root / name).read_bytes()
         (root / name).write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
-    assert convert(root).table.equals(expected)
+    assert convert(root, LayoutOptions()).table.equals(expected)
     for name in (PARTITION, BOXES):
         text = (root / name).read_text("utf-8")
         (root / name).write_text(text.replace("MEN/Shorts", "MEN/Été court"), "utf-8")
     (root / "img/MEN/Shorts").rename(root / "img/MEN/Été court")
-    rows = convert(root).table.to_pylist()
+    rows = convert(root, LayoutOptions()).table.to_pylist()
     assert rows[41]["vertical"] == "men_été_court"
     assert rows[41]["image"].startswith("img/MEN/Été court/id_")
     assert rows[41]["x_min"] == 4.0
@@ -186,11 +187,15 @@ def test_a_truncated_list_names_both_numbers(root):
 
 
 def test_what_is_missing_is_named(root):
-    fails(root, "no pictures: there is neither img_highres/WOMEN", InShopOptions("img_highres"))
+    fails(
+        root,
+        "no images: there is neither img_highres/WOMEN",
+        LayoutOptions(image_dir="img_highres"),
+    )
     (root / PARTITION).unlink()
     fails(root, "no Eval/list_eval_partition.txt, which the In-shop benchmark needs")
 
 
-def test_other_pictures_than_the_published_are_refused():
-    with pytest.raises(UserError, match="images 'small' is not allowed; allowed: img, img_highres"):
-        InShopOptions(images="small")
+def test_other_images_than_the_published_are_refused(root):
+    with pytest.raises(UserError, match="--image_dir=small is not allowed; allowed: img, img_hi"):
+        convert(root, LayoutOptions(image_dir="small"))

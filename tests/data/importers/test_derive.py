@@ -1,26 +1,26 @@
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.derive import DeriveOptions, derive
-from apparel_embed.data.manifest import Place
-
-
-def places(_, indices):
-    return [Place("t.csv", int(index) + 2) for index in indices]
+from apparel_embed.data.importers.rows import Rows
 
 
 def table_of(**columns):
     rows = len(next(iter(columns.values())))
-    table = pa.table({**columns, "source_file": ["t.csv"] * rows, "source_row": list(range(rows))})
+    table = pa.table(
+        {**columns, "source_file": ["t.csv"] * rows, "source_row": list(range(2, rows + 2))}
+    )
     # Two chunks, as of a file of several blocks.
     return pa.concat_tables([table.slice(0, 1), table.slice(1)])
 
 
 def derived(table, **options):
-    found, notes = derive(table, DeriveOptions(**options), places)
-    found = found.drop_columns(["source_file", "source_row"])
-    return found.to_pydict(), notes
+    rows = Rows(table, Path("shop"))
+    derive(rows, DeriveOptions(**options))
+    return rows.table.select(rows.names).to_pydict(), tuple(rows.notes)
 
 
 def test_groups_of_the_pattern_become_columns_in_place_of_others():
@@ -52,7 +52,9 @@ def test_a_group_that_takes_no_part_is_empty():
 
 def test_rows_without_a_match_are_an_error_or_left_out():
     table = table_of(image=["a1.jpg", "logo.jpg", "b2.jpg", "size.jpg"])
-    message = r"^t.csv: row 3: column 'image': 'logo.jpg' does not match .* \(2 of 4 rows do not\)"
+    message = (
+        r"^shop/t.csv: row 3: column 'image': 'logo.jpg'; it does not match .* \(2 of 4 rows d"
+    )
     with pytest.raises(UserError, match=message):
         derived(table, pattern=r"(?P<n>\d)")
 

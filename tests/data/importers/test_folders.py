@@ -4,7 +4,8 @@ from heic import PLAIN
 from PIL import Image
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.folders import FoldersOptions, convert
+from apparel_embed.data.importers.folders import convert
+from apparel_embed.data.importers.imported import LayoutOptions
 
 
 def rows(imported):
@@ -14,7 +15,7 @@ def rows(imported):
 
 def test_folders_name_verticals_and_items(tmp_path):
     draw(tmp_path, ["tops/2/b.jpg", "tops/1/a.png", "bags/007/x y.jpg", "bags/007/ä.jpg"])
-    imported = convert(tmp_path)
+    imported = convert(tmp_path, LayoutOptions())
 
     assert rows(imported) == [
         ("bags/007/x y.jpg", "007", "bags"),
@@ -35,7 +36,7 @@ def test_what_telephones_write_is_found_though_pillow_knows_its_name_only_later(
     (tmp_path / "bags/1/b.HEIC").write_bytes(PLAIN)
     # As it is in a process that has opened no picture yet.
     monkeypatch.delitem(Image.EXTENSION, ".heic", raising=False)
-    imported = convert(tmp_path)
+    imported = convert(tmp_path, LayoutOptions())
 
     assert imported.table["image"].to_pylist() == ["bags/1/a.jpg", "bags/1/b.HEIC"]
     assert imported.notes == ()
@@ -43,7 +44,7 @@ def test_what_telephones_write_is_found_though_pillow_knows_its_name_only_later(
 
 def test_items_of_one_name_in_two_verticals_get_ids_that_differ(tmp_path):
     draw(tmp_path, ["tops/1/a.jpg", "tops/2/a.jpg", "bags/1/a.jpg", "bags/1/b.jpg"])
-    imported = convert(tmp_path)
+    imported = convert(tmp_path, LayoutOptions())
 
     assert imported.table["item_id"].to_pylist() == ["bags/1", "bags/1", "tops/1", "2"]
     assert imported.counts["items"] == 3
@@ -55,7 +56,7 @@ def test_items_of_one_name_in_two_verticals_get_ids_that_differ(tmp_path):
 
 def test_with_one_vertical_named_folders_are_items(tmp_path):
     draw(tmp_path, ["1/a.jpg", "2/a.jpg"])
-    imported = convert(tmp_path, FoldersOptions(vertical="shoes"))
+    imported = convert(tmp_path, LayoutOptions(vertical="shoes"))
 
     assert rows(imported) == [("1/a.jpg", "1", "shoes"), ("2/a.jpg", "2", "shoes")]
 
@@ -67,25 +68,24 @@ def test_what_lies_elsewhere_is_left_out_and_counted(tmp_path):
     )
     (tmp_path / "tops" / "1" / "price.txt").write_text("5")
     (tmp_path / "empty").mkdir()
-    imported = convert(tmp_path)
+    imported = convert(tmp_path, LayoutOptions())
 
     assert imported.table["image"].to_pylist() == ["tops/1/a.jpg"]
     assert imported.notes == (
-        "left out: files that are no pictures, by their names: 1 (e.g. tops/1/price.txt)",
-        "left out: folders in items' folders: 1 (e.g. tops/1/worn)",
+        "left out: files that are no images, by their names: 1 (e.g. tops/1/price.txt)",
         "left out: hidden files and folders: 2 (e.g. .f)",
-        "left out: pictures outside of items' folders: 2 (e.g. d.jpg)",
+        "left out: images that are not in the folder of an item: 3 (e.g. d.jpg)",
     )
 
 
 def test_no_pictures_is_an_error_that_tells_of_the_other_layout(tmp_path):
     draw(tmp_path, ["1/a.jpg", "2/a.jpg"])
     with pytest.raises(
-        UserError, match=r"no pictures as <vertical>.*give --vertical.*pictures outs"
+        UserError, match=r"no images as <vertical>.*give --vertical.*images that are not in"
     ):
-        convert(tmp_path)
+        convert(tmp_path, LayoutOptions())
     deeper = tmp_path / "deeper"
     draw(deeper, ["1/b/c.jpg", "2/b/c.jpg"])
-    message = r"no pictures as <item>/<picture>; .*folders in items' folders: 2"
+    message = r"no images as <item>/<image>; .*images that are not in the folder of an item: 2"
     with pytest.raises(UserError, match=message):
-        convert(deeper, FoldersOptions(vertical="shoes"))
+        convert(deeper, LayoutOptions(vertical="shoes"))

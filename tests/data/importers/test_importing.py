@@ -20,11 +20,10 @@ from data.importers.shop_trees import (
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.derive import DeriveOptions
-from apparel_embed.data.importers.folders import FoldersOptions
+from apparel_embed.data.importers.imported import LayoutOptions
 from apparel_embed.data.importers.importing import ImportConfig, compare_counts, import_dataset
 from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.data.importers.splitting import SplitOptions
-from apparel_embed.data.importers.table import TableOptions
 from apparel_embed.data.manifest import read_manifest
 
 TOOL = Path(__file__).parents[3] / "tools" / "import_dataset.py"
@@ -40,7 +39,7 @@ TREES = {
 def import_table(root, text, name="list.csv", encoding="utf-8", **changes):
     """Imports a table of pictures in `root`."""
     (root / name).write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
-    options = TableOptions(root / name)
+    options = LayoutOptions(root / name)
     config = ImportConfig("table", root, root / "manifest.csv", options)
     return import_dataset(dataclasses.replace(config, **changes))
 
@@ -96,7 +95,7 @@ def test_pictures_with_telling_names_become_items_verticals_and_roles(tmp_path):
     assert pc.count_distinct(tested["style_id"]).as_py() == 4
     assert pc.count_distinct(tested["item_id"]).as_py() == 8
     assert result.notes == (
-        "left out: files that are no pictures, by their names: 1 (e.g. images/list.txt)",
+        "left out: files that are no images, by their names: 1 (e.g. images/list.txt)",
     )
 
 
@@ -145,7 +144,7 @@ def test_the_same_table_in_any_kind_of_file_gives_the_same_manifest(shop):
             "table",
             shop,
             shop / "manifest-4.csv",
-            TableOptions(shop / "4.parquet"),
+            LayoutOptions(shop / "4.parquet"),
             DeriveOptions(columns=columns),
         )
     )
@@ -169,7 +168,7 @@ def test_paths_of_every_kind_are_found_and_written_as_the_manifest_needs_them(sh
     result = import_table(shop, text)
     written = read_manifest(shop / "manifest.csv")["image"].to_pylist()
     assert written == [f"{pictures}/a.jpg", "b.jpg", "c d/ä.jpg", "https://cdn.shop/e.jpg"]
-    assert result.notes[0].startswith("pictures that are URLs, which preparing does not")
+    assert result.notes[0].startswith("images that are URLs, which preparing does not")
 
 
 BOX = "image,item_id,vertical,x_min,y_min,x_max,y_max\n"
@@ -198,7 +197,7 @@ BOX = "image,item_id,vertical,x_min,y_min,x_max,y_max\n"
         ),
         (
             f"{BOX}a.jpg,1,tops,,,,\nb.jpg,2,bags,1,1,20,5\n",
-            "row 3: column 'x_max': 20; the box reaches out of 'b.jpg', which has 8x6 pixels",
+            "row 3: column 'x_max': 20.0; the box reaches out of 'b.jpg', which has 8x6 pixels",
         ),
         (
             f"{BOX}a.jpg,1,tops,3,1,3,5\n",
@@ -207,7 +206,7 @@ BOX = "image,item_id,vertical,x_min,y_min,x_max,y_max\n"
         (f"{BOX}a.jpg,1,tops,3,1,5,\n", "row 2: column 'y_max': .*; a box needs all four numbers"),
         (
             "image,item_id,vertical\na.jpg,1,tops\nb.jpg,1,tops\n./a.jpg,1,tops\n",
-            "row 4: column 'image': 'a.jpg'; row 2 has the same picture, box and item",
+            "row 4: column 'image': 'a.jpg'; row 2 has the same image, box and item",
         ),
         (
             "image,item_id,vertical\na.jpg,1,tops\nb.jpg,2,bags\ne.jpg,1,bags\n",
@@ -284,8 +283,8 @@ def test_what_may_be_skipped_is_skipped_and_told(shop):
     ]
     assert result.notes == (
         "left out: rows by --map_verticals: 1",
-        "left out: rows whose picture is missing: 1 of 4 (e.g. none.jpg)",
-        "left out: rows of a picture, box and item that are there already: 1",
+        "left out: rows whose image is missing: 1 of 4 (e.g. none.jpg)",
+        "left out: rows of an image, box and item that are there already: 1",
         "no row is of split test, so no model can be evaluated; --test_fraction makes one",
     )
 
@@ -311,7 +310,7 @@ def test_boxes_are_left_unchecked_where_the_user_says_so(shop):
 
 def test_one_vertical_may_be_named_for_all_rows(shop):
     text = "image,item_id\na.jpg,1\nb.jpg,2\n"
-    import_table(shop, text, options=TableOptions(shop / "list.csv", vertical="shoes"))
+    import_table(shop, text, options=LayoutOptions(shop / "list.csv", vertical="shoes"))
     assert read_manifest(shop / "manifest.csv")["vertical"].to_pylist() == ["shoes", "shoes"]
 
 
@@ -321,7 +320,7 @@ def test_folders_go_with_patterns_and_mappings(tmp_path):
         "folders",
         tmp_path,
         tmp_path / "m.csv",
-        FoldersOptions(),
+        LayoutOptions(),
         DeriveOptions(pattern="/(?P<role>[a-z]+)_[^/]*$"),
         verticals={"mugs": "cups"},
         roles={"shop": "gallery", "street": "query"},
@@ -370,7 +369,7 @@ def test_a_row_of_a_json_list_is_an_element_of_it_in_all_errors(tmp_path):
     pairs = json.loads(path.read_text())
     pairs[1]["bbox"]["left"] = 900
     published_trees.write_json(path, pairs)
-    with pytest.raises(UserError, match=r"^\S*bags.json: element 1: column 'x_max': 930; the box"):
+    with pytest.raises(UserError, match=r"^\S*bags.json: element 1: column 'x_max': 930.0; the"):
         import_dataset(ImportConfig("street2shop", tmp_path, tmp_path / "manifest.csv"))
 
 
@@ -381,7 +380,7 @@ def test_dead_addresses_are_left_out_by_default_and_an_error_where_asked(tmp_pat
         import_dataset(dataclasses.replace(config, missing="error"))
     result = import_dataset(config)
     assert result.table.num_rows == 38
-    assert any("picture is missing: 2 of 40 (e.g. images/0000" in note for note in result.notes)
+    assert any("image is missing: 2 of 40 (e.g. images/0000" in note for note in result.notes)
 
 
 def test_a_dataset_without_a_row_makes_no_manifest(tmp_path):
@@ -389,7 +388,7 @@ def test_a_dataset_without_a_row_makes_no_manifest(tmp_path):
         published_trees.write_json(
             tmp_path / folder / "annos/000001.json", {"source": "user", "pair_id": 1}
         )
-    with pytest.raises(UserError, match=f"^{tmp_path}: no picture that a row could be made of$"):
+    with pytest.raises(UserError, match=f"^{tmp_path}: no image that a row could be made of$"):
         import_dataset(ImportConfig("deepfashion2", tmp_path, tmp_path / "manifest.csv"))
     assert not (tmp_path / "manifest.csv").exists()
 
@@ -449,7 +448,7 @@ def test_a_shops_export_of_galleries_in_cells_and_paths_from_its_root_is_importe
         shop,
         text,
         encoding="cp1252",
-        options=TableOptions(shop / "list.csv", encoding="cp1252"),
+        options=LayoutOptions(shop / "list.csv", encoding="cp1252"),
         derive=DeriveOptions(columns={"image": "photos"}, image_separator="|"),
     )
     assert result.table["image"].to_pylist() == ["a.jpg", "b.jpg", "c d/ä.jpg", "e.jpg"]

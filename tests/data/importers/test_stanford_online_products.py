@@ -4,6 +4,7 @@ import pytest
 from data.importers.published_trees import make_stanford_online_products
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.data.importers.imported import LayoutOptions
 from apparel_embed.data.importers.stanford_online_products import PUBLISHED, convert
 
 
@@ -14,7 +15,7 @@ def root(tmp_path):
 
 
 def test_every_picture_is_a_row_training_first(root):
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     rows = found.table.to_pylist()
     assert rows[0] == {
         "image": "chair_final/111085122871_0.JPG",
@@ -22,6 +23,7 @@ def test_every_picture_is_a_row_training_first(root):
         "vertical": "chair",
         "split": "train",
         "role": "both",
+        **dict.fromkeys(("x_min", "y_min", "x_max", "y_max")),
         "source_file": "Ebay_train.txt",
         "source_row": 2,
     }
@@ -31,6 +33,7 @@ def test_every_picture_is_a_row_training_first(root):
         "vertical": "bicycle",
         "split": "test",
         "role": "both",
+        **dict.fromkeys(("x_min", "y_min", "x_max", "y_max")),
         "source_file": "Ebay_test.txt",
         "source_row": 13,
     }
@@ -39,7 +42,7 @@ def test_every_picture_is_a_row_training_first(root):
 
 
 def test_counts_have_the_names_of_the_published_ones(root):
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     assert found.notes == ()
     assert found.counts == {
         "pictures": 28,
@@ -59,7 +62,7 @@ def test_directories_keep_their_words_and_lose_only_the_ending(root):
     for name in ("Ebay_train.txt", "Ebay_test.txt"):
         text = (root / name).read_text().replace("chair_final", "coffee_maker_final")
         (root / name).write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
-    verticals = convert(root).table["vertical"].unique().to_pylist()
+    verticals = convert(root, LayoutOptions()).table["vertical"].unique().to_pylist()
     assert verticals == ["coffee_maker", "bicycle"]
 
 
@@ -83,11 +86,11 @@ def test_a_broken_list_names_file_and_row(root, old, new, message):
     assert old in text
     (root / "Ebay_train.txt").write_text(text.replace(old, new, 1))
     with pytest.raises(UserError, match=re.escape(f"{root / 'Ebay_train.txt'}: ")) as raised:
-        convert(root)
+        convert(root, LayoutOptions())
     assert message in str(raised.value)
 
 
 def test_a_missing_list_is_named(root):
     (root / "Ebay_test.txt").unlink()
     with pytest.raises(UserError, match=r"no Ebay_test\.txt, which Stanford Online Products needs"):
-        convert(root)
+        convert(root, LayoutOptions())

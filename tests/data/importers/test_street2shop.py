@@ -7,12 +7,13 @@ import pytest
 from data.importers.published_trees import make_street2shop, write_json
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.street2shop import PUBLISHED, Street2ShopOptions, convert
+from apparel_embed.data.importers.imported import LayoutOptions
+from apparel_embed.data.importers.street2shop import PUBLISHED, convert
 
 META = "meta/json"
 DEAD = (
-    "street pictures that are not below images: 1 of 12",
-    "shop pictures that are not below images: 1 of 28",
+    "street images that are not below images: 1 of 12",
+    "shop images that are not below images: 1 of 28",
 )
 
 
@@ -28,13 +29,13 @@ def entries(root, name):
 
 def fails(root, message, options=None):
     with pytest.raises(UserError, match=re.escape(message)) as raised:
-        convert(root, options)
+        convert(root, options or LayoutOptions())
     assert str(raised.value).startswith(str(root))
     assert "\n" not in str(raised.value)
 
 
 def test_street_pictures_have_boxes_and_shop_pictures_none(root):
-    rows = convert(root).table.to_pylist()
+    rows = convert(root, LayoutOptions()).table.to_pylist()
     assert rows[0] == {
         "image": "images/000000011.jpeg",
         "item_id": "bags-1",
@@ -61,13 +62,13 @@ def test_street_pictures_have_boxes_and_shop_pictures_none(root):
         "source_file": f"{META}/retrieval_dresses.json",
         "source_row": 13,
     }
-    assert convert(root).table.schema.field("source_row").type == pa.int64()
+    assert convert(root, LayoutOptions()).table.schema.field("source_row").type == pa.int64()
     missing = {row["image"] for row in rows if not (root / row["image"]).is_file()}
     assert len(missing) == 2
 
 
 def test_products_of_training_pairs_are_train_and_all_others_test(root):
-    rows = convert(root).table.to_pylist()
+    rows = convert(root, LayoutOptions()).table.to_pylist()
     splits = {(row["item_id"], row["split"]) for row in rows}
     assert splits == {
         (f"{vertical}-{product}", "train" if product <= 4 else "test")
@@ -77,7 +78,7 @@ def test_products_of_training_pairs_are_train_and_all_others_test(root):
 
 
 def test_missing_pictures_are_counted_and_named_as_they_would_be(root):
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     assert found.notes == DEAD
     assert found.counts == {
         "street pictures": 12,
@@ -102,13 +103,13 @@ def test_pictures_are_found_by_number_whatever_a_downloader_named_them(root):
         (root / "images" / f"{number:09}.jpeg").rename(root / "images" / name)
     for name in ("errors.txt", "1e3.jpg", "a11.jpg", "11.tar.gz"):
         (root / "images" / name).touch()
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     images = {row["image"] for row in found.table.to_pylist()}
     assert {f"images/{name}" for name in names.values()} <= images
     assert sum((root / image).is_file() for image in images) == 38
     assert found.notes == (
         *DEAD,
-        "left out: files that are no pictures, by their names: 4 (e.g. images/11.tar.gz)",
+        "left out: files that are no images, by their names: 4 (e.g. images/11.tar.gz)",
     )
 
 
@@ -116,7 +117,7 @@ def test_pictures_in_folders_that_links_lead_to_are_found(root):
     (root / "images").rename(root / "elsewhere")
     (root / "images").mkdir()
     (root / "images" / "disk2").symlink_to(root / "elsewhere")
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     assert found.table["image"][0].as_py() == "images/disk2/000000011.jpeg"
     assert found.notes == DEAD
 
@@ -125,12 +126,12 @@ def test_of_two_files_of_a_number_the_first_counts(root):
     (root / "images" / "a").mkdir()
     for name in ("000000011.png", "a/11.jpg", "11.jpeg"):
         (root / "images" / name).write_bytes((root / "images/000000011.jpeg").read_bytes())
-    assert convert(root).table["image"][0].as_py() == "images/000000011.jpeg"
+    assert convert(root, LayoutOptions()).table["image"][0].as_py() == "images/000000011.jpeg"
 
 
 def test_pictures_may_be_in_another_directory(root):
     (root / "images").rename(root / "downloaded")
-    found = convert(root, Street2ShopOptions(images="downloaded"))
+    found = convert(root, LayoutOptions(image_dir="downloaded"))
     assert found.table["image"][0].as_py() == "downloaded/000000011.jpeg"
 
 
@@ -138,7 +139,7 @@ def test_lists_may_be_unpacked_twice_over(root):
     (root / "meta").rename(root / "inner")
     (root / "meta").mkdir()
     (root / "inner").rename(root / "meta" / "meta")
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     assert found.table["source_file"][0].as_py() == "meta/meta/json/train_pairs_bags.json"
 
 
@@ -146,7 +147,7 @@ def test_a_photo_of_two_products_is_two_rows(root):
     pairs = entries(root, "train_pairs_bags")
     other = {**pairs[0], "product": 2, "bbox": {"left": 0, "top": 1, "width": 2.5, "height": 3}}
     write_json(root / META / "train_pairs_bags.json", [*pairs, other])
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     rows = [row for row in found.table.to_pylist() if row["image"] == "images/000000011.jpeg"]
     assert [(row["item_id"], row["x_max"], row["y_max"]) for row in rows] == [
         *(("bags-1", 35.0, 40.0), ("bags-2", 2.5, 4.0)),
@@ -162,7 +163,7 @@ def test_entries_that_cannot_be_used_are_left_out_and_told(root):
     write_json(root / META / "train_pairs_bags.json", [*train, train[0], flat, torn])
     shop = entries(root, "retrieval_bags")
     write_json(root / META / "retrieval_bags.json", [*shop, shop[-1]])
-    found = convert(root)
+    found = convert(root, LayoutOptions())
     assert found.notes == (
         "bags: training pairs of products of test pairs, left out: 1",
         "bags: pairs whose box has no area, left out: 1",
@@ -227,14 +228,14 @@ def test_a_box_may_be_larger_than_whole_numbers_of_a_float(root):
     pairs = entries(root, "train_pairs_bags")
     pairs[0]["bbox"] = {"left": 0, "top": 1, "width": 2**53 + 1, "height": 2**70}
     write_json(root / META / "train_pairs_bags.json", pairs)
-    row = convert(root).table.to_pylist()[0]
+    row = convert(root, LayoutOptions()).table.to_pylist()[0]
     assert [row[name] for name in ("x_min", "y_min", "x_max", "y_max")] == [0, 1, 2.0**53, 2.0**70]
 
 
 def test_what_is_missing_is_named(root):
     for path in (root / "images").iterdir():
         path.unlink()
-    fails(root, f"{root}/images: none of the listed pictures is there, by its number")
+    fails(root, f"{root}/images: none of the listed images is there, by its number")
     (root / "images").rmdir()
     fails(root, "images: no such directory; the dataset comes as addresses, photos/photos.txt: ")
     (root / "meta").rename(root / "lists")

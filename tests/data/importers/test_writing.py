@@ -2,7 +2,12 @@ import pyarrow as pa
 import pytest
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.writing import check_output, manifest_table, write_manifest
+from apparel_embed.data.importers.importing import (
+    ImportConfig,
+    import_dataset,
+    manifest_table,
+    write_manifest,
+)
 from apparel_embed.data.manifest import read_manifest
 
 TABLE = pa.table(
@@ -56,10 +61,10 @@ def test_something_else_is_never_overwritten(tmp_path):
 
 def test_wrong_outputs_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"m.json is not allowed; its name must end in .csv"):
-        check_output(tmp_path / "m.json")
+        import_dataset(ImportConfig("table", tmp_path, tmp_path / "m.json"))
     (tmp_path / "d.csv").mkdir()
     with pytest.raises(UserError, match=r"d.csv is a directory"):
-        check_output(tmp_path / "d.csv")
+        import_dataset(ImportConfig("table", tmp_path, tmp_path / "d.csv"))
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"m.csv cannot be written: (File exists|Not a directory)"):
         write_manifest(manifest_table(TABLE), tmp_path / "file" / "m.csv")

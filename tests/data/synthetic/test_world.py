@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.synthetic.outlines import OUTLINES
 from apparel_embed.data.synthetic.world import (
     CUES,
     OUTLINE,
+    OUTLINES,
     PRINT,
     SyntheticConfig,
     identity_size,
@@ -102,18 +102,18 @@ def test_streams_depend_on_every_part_of_their_name_and_on_no_process():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": -1}, "seed=-1: must be a whole number from 0"),
-        ({"train_items": -3}, "train_items=-3: must be a whole number from 0"),
-        ({"test_items": 2.5}, "test_items=2.5: must be a whole number"),
+        ({"seed": -1}, "seed is -1; allowed is a whole number, 0 to"),
+        ({"train_items": -3}, "train_items is -3; allowed is a whole number, 0 to"),
+        ({"test_items": 2.5}, "test_items is 2.5; allowed is a whole number"),
         (
             {"unlabelled_items": 2001},
-            "unlabelled_items=2001: must be a whole number from 0 to 2000",
+            "unlabelled_items is 2001; allowed is a whole number, 0 to 2000",
         ),
         ({"train_items": 0, "unlabelled_items": 3}, "unlabelled_items=3 without train_items"),
-        ({"val_items": True}, "val_items=True: must be a whole number"),
-        ({"gallery_per_item": 0}, "gallery_per_item=0: must be a whole number from 1"),
-        ({"query_per_item": 0}, "query_per_item=0: must be a whole number from 1"),
-        ({"image_size": 8}, "image_size=8: must be a whole number from 32 to 1024"),
+        ({"val_items": True}, "val_items is True; allowed is a whole number"),
+        ({"gallery_per_item": 0}, "gallery_per_item is 0; allowed is a whole number, 1 to"),
+        ({"query_per_item": 0}, "query_per_item is 0; allowed is a whole number, 1 to"),
+        ({"image_size": 8}, "image_size is 8; allowed is a whole number, 32 to 1024"),
         ({"verticals": ()}, "verticals: none given; choose from dress"),
         ({"verticals": ("dress", "hat")}, "no vertical 'hat'; choose from dress"),
         ({"verticals": ("dress", "dress")}, "named twice in dress,dress"),

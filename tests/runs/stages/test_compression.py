@@ -5,6 +5,8 @@ import pytest
 from tiny_teachers import MODEL, write_model
 
 from apparel_embed.runs.stages.compression import CompressionConfig, compression_stage
+from apparel_embed.runs.walk import Run
+from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage
 
 pytestmark = pytest.mark.slow
@@ -16,10 +18,12 @@ def test_every_kind_has_its_size_and_its_cost(tiny_prepared, tmp_path):
         return {}
 
     student = run_stage(
-        tmp_path / "student", flags={"model": dataclasses.asdict(MODEL)}, inputs={}, work=train
+        StageSpec(
+            tmp_path / "student", flags={"model": dataclasses.asdict(MODEL)}, inputs={}, work=train
+        )
     )
     config = CompressionConfig(tflite=("float16",), embeddings=("int8", "binary"))
-    stage = compression_stage(tmp_path, tiny_prepared, student, config)
+    stage = compression_stage(Run(tmp_path, tiny_prepared), student, config)
     rows = json.loads((stage.directory / "compression.json").read_text())["rows"]
 
     assert [(row["what"], row["kind"]) for row in rows] == [
@@ -37,4 +41,4 @@ def test_every_kind_has_its_size_and_its_cost(tiny_prepared, tmp_path):
         assert abs(row["difference"]["difference"] - (row["r_at_1"] - whole)) < 1e-9
     table = (stage.directory / "compression.md").read_text("utf-8")
     assert len([line for line in table.splitlines() if line.startswith("|")]) == 2 + len(rows)
-    assert compression_stage(tmp_path, tiny_prepared, student, config).skipped
+    assert compression_stage(Run(tmp_path, tiny_prepared), student, config).skipped

@@ -19,16 +19,17 @@ from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.grouping.strategies import StrategyConfig
 from apparel_embed.grouping.trials import Budget
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.runs.stages.group_training import StageTrainer
-from apparel_embed.runs.stages.grouping import GROUPS_FILE, grouping_stage
-from apparel_embed.runs.stages.training import COMBINED_START, specialist_name, specialist_stage
+from apparel_embed.runs.stages.grouping import GROUPS_FILE, StageTrainer, grouping_stage
+from apparel_embed.runs.stages.specialist import specialist_stage
+from apparel_embed.runs.walk import Run
+from apparel_embed.store.names import COMBINED_START, specialist_name
 from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TRAINING = SpecialistConfig(
     ModelConfig(image_size=32, embedding_dim=4),
     OptimizationConfig(steps=2),
@@ -42,7 +43,7 @@ ANYTHING = SearchConfig(StrategyConfig("greedy"), Rule(tolerance=1.0))
 @pytest.fixture(scope="module")
 def searched(tiny_prepared, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("searched")
-    return run_dir, grouping_stage(run_dir, tiny_prepared, ANYTHING, TRAINING)
+    return run_dir, grouping_stage(Run(run_dir, tiny_prepared), ANYTHING, TRAINING)
 
 
 def test_trials_are_stages_with_steps_for_each_of_their_verticals(searched):
@@ -77,7 +78,7 @@ def test_trials_are_lines_of_the_hparams_tab(searched):
 
 def test_a_trial_is_validated_on_every_vertical_and_found_again(searched, tiny_prepared):
     run_dir, _ = searched
-    trainer = StageTrainer(run_dir, tiny_prepared, TRAINING)
+    trainer = StageTrainer(Run(run_dir, tiny_prepared), TRAINING)
     before = (run_dir / "specialist-bags/stage.json").read_bytes()
     trial = trainer.train(("bags",))
 
@@ -93,7 +94,7 @@ def test_a_search_whose_stage_was_lost_takes_the_finished_trials(searched, tiny_
     record = (stage.directory / GROUPS_FILE).read_text()
     stage.directory.rename(run_dir / "lost")
     caplog.set_level("INFO", logger="absl")
-    again = grouping_stage(run_dir, tiny_prepared, ANYTHING, TRAINING)
+    again = grouping_stage(Run(run_dir, tiny_prepared), ANYTHING, TRAINING)
 
     assert (again.directory / GROUPS_FILE).read_text() == record
     assert caplog.text.count("finished before, skipped") == 3
@@ -110,7 +111,7 @@ def test_a_search_with_another_budget_or_rule_decides_anew_on_the_same_trials(
     )
     for budget, groups, complete in cases:
         changed = SearchConfig(ANYTHING.strategy, ANYTHING.rule, budget)
-        stage = grouping_stage(run_dir, tiny_prepared, changed, TRAINING)
+        stage = grouping_stage(Run(run_dir, tiny_prepared), changed, TRAINING)
         assert stage.result == {"groups": groups, "complete": complete}
 
     assert {path: path.read_bytes() for path in trials} == trials
@@ -124,7 +125,7 @@ def test_a_search_of_models_trained_otherwise_is_refused_and_overwrites_nothing(
     other = dataclasses.replace(TRAINING, min_pictures=1)
     changed = dataclasses.replace(ANYTHING, rule=Rule(tolerance=0.5))
     with pytest.raises(UserError, match="grouping-greedy: was made with min_pictures=2, now it"):
-        grouping_stage(run_dir, tiny_prepared, changed, other)
+        grouping_stage(Run(run_dir, tiny_prepared), changed, other)
 
     assert (stage.directory / "stage.json").read_bytes() == before
 
@@ -133,8 +134,8 @@ def test_trials_start_from_the_model_given_and_what_it_finds_is_what_is_to_be_ga
     tiny_prepared, tmp_path
 ):
     both = tiny_prepared.verticals
-    start = specialist_stage(tmp_path, tiny_prepared, both, TRAINING, COMBINED_START)
-    stage = grouping_stage(tmp_path, tiny_prepared, ANYTHING, TRAINING, start)
+    start = specialist_stage(Run(tmp_path, tiny_prepared), both, TRAINING, COMBINED_START)
+    stage = grouping_stage(Run(tmp_path, tiny_prepared), ANYTHING, TRAINING, start)
 
     names = ["grouping-greedy"]
     names += ["specialist-bags", "specialist-dresses", "specialist-bags+dresses"]
@@ -142,7 +143,7 @@ def test_trials_start_from_the_model_given_and_what_it_finds_is_what_is_to_be_ga
         record = json.loads((tmp_path / name / "stage.json").read_text())
         assert record["flags"]["start"] == COMBINED_START
         assert record["inputs"][COMBINED_START] == start.fingerprint
-    trainer = StageTrainer(tmp_path, tiny_prepared, TRAINING, start)
+    trainer = StageTrainer(Run(tmp_path, tiny_prepared), TRAINING, start)
     pictures = evaluation_set(tiny_prepared, "val")
     model = embed_by_model(tiny_prepared, pictures.records, start.directory / "model")
     expected = query_outcomes(model.embeddings, pictures).answered()
@@ -151,40 +152,27 @@ def test_trials_start_from_the_model_given_and_what_it_finds_is_what_is_to_be_ga
         np.testing.assert_array_equal(
             found.average_precision_at_r, expected[vertical].average_precision_at_r
         )
-    again = grouping_stage(tmp_path, tiny_prepared, ANYTHING, TRAINING, start)
+    again = grouping_stage(Run(tmp_path, tiny_prepared), ANYTHING, TRAINING, start)
     assert (again.skipped, again.result) == (True, stage.result)
     with pytest.raises(UserError, match="was made with start='combined-start', now it is 'none'"):
-        grouping_stage(tmp_path, tiny_prepared, ANYTHING, TRAINING)
+        grouping_stage(Run(tmp_path, tiny_prepared), ANYTHING, TRAINING)
 
 
 def test_other_groups_given_are_refused(tiny_prepared, tmp_path):
     def given(*groups):
         return SearchConfig(StrategyConfig("given", groups))
 
-    made = grouping_stage(tmp_path, tiny_prepared, given(("bags", "dresses")), TRAINING)
+    made = grouping_stage(Run(tmp_path, tiny_prepared), given(("bags", "dresses")), TRAINING)
     with pytest.raises(UserError, match=r"grouping-given: was made with groups=\[\['bags', 'dres"):
-        grouping_stage(tmp_path, tiny_prepared, given(("bags",)), TRAINING)
+        grouping_stage(Run(tmp_path, tiny_prepared), given(("bags",)), TRAINING)
 
     assert made.result["groups"] == [["bags", "dresses"]]
-
-
-def test_a_trial_of_an_earlier_release_has_the_seconds_of_its_stage(searched, tiny_prepared):
-    run_dir, _ = searched
-    path = run_dir / "specialist-bags/stage.json"
-    record = json.loads(path.read_text())
-    try:
-        older = {**record, "seconds": 77.0, "result": {**record["result"]}}
-        del older["result"]["trained_seconds"]
-        path.write_text(json.dumps(older))
-        assert StageTrainer(run_dir, tiny_prepared, TRAINING).train(("bags",)).seconds == 77.0
-    finally:
-        path.write_text(json.dumps(record))
 
 
 def test_without_validation_queries_nothing_is_trained_and_the_remedy_is_told(
     tiny_prepared, tmp_path
 ):
-    trainer = StageTrainer(tmp_path, _WithoutValidation(tiny_prepared), TRAINING)
+    trainer = StageTrainer(Run(tmp_path, _WithoutValidation(tiny_prepared)), TRAINING)
     with pytest.raises(UserError, match=r"split val answers no query.*--grouping=given"):
         trainer.train(("bags",))
 

@@ -12,21 +12,23 @@ from PIL import Image
 from report_runs import make_dataset
 from tensorboard_plugins import hparams_table
 
-from apparel_embed import stages, student_stages
 from apparel_embed.common.errors import UserError
 from apparel_embed.distillation.targets import Targets
 from apparel_embed.evaluation.models import Embedded
-from apparel_embed.grouping import sweep
 from apparel_embed.grouping.strategies import format_groups
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
-from apparel_embed.runs.stages.sweep import SweepConfig, partitions_of, plan_sweep, sweep_stage
-from apparel_embed.runs.stages.training import COMBINED, specialist_stage
+from apparel_embed.runs.plan import StagePlan
+from apparel_embed.runs.stages.specialist import specialist_stage
+from apparel_embed.runs.stages.sweep import SweepConfig, partitions_of, sweep_stage
+from apparel_embed.runs.walk import Run
+from apparel_embed.store.names import COMBINED
 from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 
+STAGES = "apparel_embed.runs.stages"
 MODEL = ModelConfig(image_size=32, embedding_dim=4)
 LOOP = LoopConfig(validate_every=2)
 TRAINING = SpecialistConfig(
@@ -105,7 +107,7 @@ def test_settings_out_of_range_say_what_is_allowed(changes, said):
 def swept(tiny_prepared, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("swept")
     config = SweepConfig(sizes=(1, 8), partitions=3, seeds=(0, 1))
-    return run_dir, sweep_stage(run_dir, tiny_prepared, config, TRAINING, STUDENT)
+    return run_dir, sweep_stage(Run(run_dir, tiny_prepared), config, TRAINING, STUDENT)
 
 
 @pytest.mark.slow
@@ -126,7 +128,9 @@ def test_every_size_has_triplet_models_and_sizes_above_one_a_student(swept):
 def test_a_plan_tells_of_every_model_and_once_done_that_it_is(swept, tiny_prepared, tmp_path):
     run_dir, _ = swept
     config = SweepConfig(sizes=(1, 8), partitions=3, seeds=(0, 1))
-    plan = plan_sweep(tmp_path / "run", tiny_prepared, config, TRAINING, STUDENT)
+    plan, done = StagePlan(tmp_path / "run"), StagePlan(run_dir)
+    for directory, one in ((tmp_path / "run", plan), (run_dir, done)):
+        sweep_stage(Run(directory, tiny_prepared, one.access), config, TRAINING, STUDENT)
     seeds = [f"sweep-models/seed{seed}/" for seed in (0, 1)]
     single = [f"specialist-{vertical}" for vertical in tiny_prepared.verticals]
     together = "+".join(tiny_prepared.verticals)
@@ -136,7 +140,6 @@ def test_a_plan_tells_of_every_model_and_once_done_that_it_is(swept, tiny_prepar
     assert {stage.name for stage in plan.stages.values()} == {"sweep", *models}
     assert {stage.state for stage in plan.stages.values()} == {"to do"}
     assert not any(tmp_path.iterdir())
-    done = plan_sweep(run_dir, tiny_prepared, config, TRAINING, STUDENT)
     assert [(stage.name, stage.state) for stage in done.stages.values()] == [("sweep", "finished")]
 
 
@@ -157,12 +160,12 @@ def test_models_of_groups_have_the_steps_of_their_verticals_and_their_seed(swept
 
 @pytest.mark.slow
 def test_a_model_that_the_run_has_trained_alike_is_not_trained_again(tiny_prepared, tmp_path):
-    own = specialist_stage(tmp_path, tiny_prepared, ["bags"], TRAINING)
+    own = specialist_stage(Run(tmp_path, tiny_prepared), ["bags"], TRAINING)
     both = specialist_stage(
-        tmp_path, tiny_prepared, tiny_prepared.verticals, TRAINING.for_verticals(2), COMBINED
+        Run(tmp_path, tiny_prepared), tiny_prepared.verticals, TRAINING.for_verticals(2), COMBINED
     )
     config = SweepConfig(sizes=(1, 2), seeds=(0, 1), unified=False, split="val")
-    sweep_stage(tmp_path, tiny_prepared, config, TRAINING, STUDENT)
+    sweep_stage(Run(tmp_path, tiny_prepared), config, TRAINING, STUDENT)
 
     for stage, name in ((own, "specialist-bags"), (both, "specialist-bags+dresses")):
         trained = json.loads((stage.directory / "stage.json").read_text())["finished"]
@@ -203,10 +206,10 @@ def untrained(monkeypatch):
         embeddings = np.random.default_rng(0).normal(size=[len(pictures), 4])
         return Embedded(embeddings.astype(np.float32), 0, len(directories), False)
 
-    monkeypatch.setattr(stages, "train_specialist", train_specialist)
-    monkeypatch.setattr(student_stages, "compute_targets", compute_targets)
-    monkeypatch.setattr(student_stages, "train_student", train_student)
-    monkeypatch.setattr(sweep, "embed_by_specialists", embed)
+    monkeypatch.setattr(f"{STAGES}.specialist.train_specialist", train_specialist)
+    monkeypatch.setattr(f"{STAGES}.targets.compute_targets", compute_targets)
+    monkeypatch.setattr(f"{STAGES}.student.train_student", train_student)
+    monkeypatch.setattr(f"{STAGES}.sweep.embed_by_specialists", embed)
     return trained
 
 
@@ -218,9 +221,9 @@ def swept_once(run_dir, dataset, config, training, finished, monkeypatch):
 
     with monkeypatch.context() as patch, contextlib.ExitStack() as stack:
         if not finished:
-            patch.setattr(sweep, "draw_curve", interrupted)
+            patch.setattr(f"{STAGES}.sweep.draw_curve", interrupted)
             stack.enter_context(pytest.raises(KeyboardInterrupt))
-        sweep_stage(run_dir, dataset, config, training, STUDENT)
+        sweep_stage(Run(run_dir, dataset), config, training, STUDENT)
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +239,7 @@ def test_a_size_is_told_as_groups_are_and_one_that_makes_as_many_is_no_other(
     # No more than 3 of 4 verticals together are two pairs.
     config = SweepConfig(sizes=(3, 2, 4, 9), partitions=1, unified=False)
     with caplog.at_level(logging.INFO):
-        stage = sweep_stage(tmp_path, of_four, config, TRAINING, STUDENT)
+        stage = sweep_stage(Run(tmp_path, of_four), config, TRAINING, STUDENT)
 
     rows = stage.result["rows"]
     assert [(row["size"], row["group_size"]) for row in rows] == [(2, 2.0), (4, 4.0)]
@@ -245,13 +248,13 @@ def test_a_size_is_told_as_groups_are_and_one_that_makes_as_many_is_no_other(
     assert "size 9 makes as many groups of 4 verticals as size 4" in caplog.text
 
     config = dataclasses.replace(config, sizes=(3,))
-    (row,) = sweep_stage(tmp_path / "other", of_four, config, TRAINING, STUDENT).result["rows"]
+    (row,) = sweep_stage(Run(tmp_path / "other", of_four), config, TRAINING, STUDENT).result["rows"]
     assert (row["size"], row["group_size"]) == (3, 2.0)
 
 
 def test_every_repeat_is_a_line_of_the_hparams_tab(of_four, tmp_path, untrained):
     config = SweepConfig(sizes=(2, 4), partitions=2, seeds=(5, 6))
-    stage = sweep_stage(tmp_path, of_four, config, TRAINING, STUDENT)
+    stage = sweep_stage(Run(tmp_path, of_four), config, TRAINING, STUDENT)
 
     lines = hparams_table(tmp_path)
     for row in stage.result["rows"]:
@@ -275,7 +278,7 @@ def test_a_split_that_answers_no_query_is_refused_before_anything_is_trained(tmp
     run_dir = tmp_path / "run"
 
     with pytest.raises(UserError, match=r"data/prepared: split test answers no query.*--split"):
-        sweep_stage(run_dir, dataset, SweepConfig(), TRAINING, STUDENT)
+        sweep_stage(Run(run_dir, dataset), SweepConfig(), TRAINING, STUDENT)
     assert untrained == []
     assert not run_dir.exists()
 
@@ -285,24 +288,24 @@ def test_students_learn_from_unlabelled_pictures_unless_told_otherwise(
     tiny_unlabelled, tmp_path, untrained, used
 ):
     config = SweepConfig(sizes=(2,), unlabelled=used)
-    stage = sweep_stage(tmp_path, tiny_unlabelled, config, TRAINING, STUDENT)
+    stage = sweep_stage(Run(tmp_path, tiny_unlabelled), config, TRAINING, STUDENT)
 
     made = tmp_path / "sweep-models/seed0/unified-bags+dresses/targets/stage.json"
     assert json.loads(made.read_text())["flags"]["unlabelled"] is used
     assert stage.flags["unlabelled"] is used
 
 
-def test_flags_tell_of_unlabelled_pictures_only_where_a_student_may_learn_from_them(
+def test_the_flag_of_unlabelled_pictures_matters_only_where_a_student_may_learn_from_them(
     tiny_prepared, tiny_unlabelled, tmp_path, untrained
 ):
     for dataset, unified in ((tiny_prepared, True), (tiny_unlabelled, False)):
         run_dir = tmp_path / f"unified-{unified}"
         config = SweepConfig(sizes=(2,), unified=unified)
-        stage = sweep_stage(run_dir, dataset, config, TRAINING, STUDENT)
-        assert "unlabelled" not in stage.flags
+        stage = sweep_stage(Run(run_dir, dataset), config, TRAINING, STUDENT)
+        assert stage.flags["unlabelled"] is False
 
         other = dataclasses.replace(config, unlabelled=False)
-        assert sweep_stage(run_dir, dataset, other, TRAINING, STUDENT).skipped
+        assert sweep_stage(Run(run_dir, dataset), other, TRAINING, STUDENT).skipped
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -323,12 +326,12 @@ def test_another_curve_of_the_same_trainings_trains_only_what_is_missing(
     swept_once(tmp_path, of_four, config, TRAINING, finished, monkeypatch)
     del untrained[:]
     other = dataclasses.replace(config, **changes)
-    stage = sweep_stage(tmp_path, of_four, other, TRAINING, STUDENT)
+    stage = sweep_stage(Run(tmp_path, of_four), other, TRAINING, STUDENT)
 
     assert len(untrained) == trained
     assert not stage.skipped
     assert stage.flags["sizes"] == list(other.sizes)
-    assert sweep_stage(tmp_path, of_four, other, TRAINING, STUDENT).skipped
+    assert sweep_stage(Run(tmp_path, of_four), other, TRAINING, STUDENT).skipped
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -349,7 +352,7 @@ def test_a_curve_of_other_trainings_is_refused_and_the_old_one_kept(
     ):
         with pytest.raises(UserError, match=r"was made with .*; remove that directory"):
             one = dataclasses.replace(other, steps=steps)
-            sweep_stage(tmp_path, of_four, one, training, STUDENT)
+            sweep_stage(Run(tmp_path, of_four), one, training, STUDENT)
     assert untrained == []
     assert made.read_bytes() == before
 
@@ -374,7 +377,7 @@ def test_models_of_groups_have_their_share_of_steps_or_all_the_same(
         loop=LoopConfig(validate_every=10),
     )
     config = SweepConfig(sizes=(2,), partitions=1, steps=steps)
-    sweep_stage(tmp_path, of_four, config, training, student)
+    sweep_stage(Run(tmp_path, of_four), config, training, student)
 
     (groups,) = partitions_of(of_four.verticals, 2, 1, 0)
     for group in map("+".join, groups):

@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apparel_embed import stages, student_stages
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepare import PrepareConfig
 from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.runs.pipeline import PipelineConfig, run_pipeline
-from apparel_embed.runs.stages.student import HELD_OUT_FILE, TARGETS_FILE, student_stage
-from apparel_embed.runs.stages.training import COMBINED, COMBINED_START, STUDENT, specialist_stage
+from apparel_embed.runs.config import PipelineConfig
+from apparel_embed.runs.pipeline import run_pipeline
+from apparel_embed.runs.stages.specialist import specialist_stage
+from apparel_embed.runs.stages.student import student_stage
+from apparel_embed.runs.stages.targets import HELD_OUT_FILE, TARGETS_FILE
+from apparel_embed.runs.walk import Run
+from apparel_embed.store.names import COMBINED, COMBINED_START, STUDENT
+from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
@@ -25,8 +29,10 @@ MODEL = ModelConfig(image_size=32, embedding_dim=8)
 
 
 def made(run_dir, name, model=MODEL):
-    flags = {"model": dataclasses.asdict(model)}
-    return run_stage(run_dir / name, flags=flags, inputs={"x": name}, work=lambda directory: {})
+    flags = {"model": dataclasses.asdict(model), "unlabelled": False}
+    return run_stage(
+        StageSpec(run_dir / name, flags=flags, inputs={"x": name}, work=lambda directory: {})
+    )
 
 
 @pytest.fixture
@@ -50,8 +56,8 @@ def started(monkeypatch):
         found["unified"] = start
         return {}
 
-    monkeypatch.setattr(stages, "train_specialist", train_specialist)
-    monkeypatch.setattr(student_stages, "train_student", train_student)
+    monkeypatch.setattr("apparel_embed.runs.stages.specialist.train_specialist", train_specialist)
+    monkeypatch.setattr("apparel_embed.runs.stages.student.train_student", train_student)
     return found
 
 
@@ -80,12 +86,12 @@ def test_specialists_start_from_the_same_verticals_or_else_from_the_combined_mod
         COMBINED: COMBINED,
     }
     with caplog.at_level("INFO", logger="absl"):
-        specialist_stage(run_dir, tiny_prepared, ["bags"], config)
-        specialist_stage(run_dir, tiny_prepared, ["dresses"], config)
+        specialist_stage(Run(run_dir, tiny_prepared), ["bags"], config)
+        specialist_stage(Run(run_dir, tiny_prepared), ["dresses"], config)
         for name in (COMBINED_START, COMBINED):
             # Of other steps, or the one would be the other.
             other = config.for_steps(2 if name == COMBINED else 3, verticals=2)
-            specialist_stage(run_dir, tiny_prepared, ["bags", "dresses"], other, name)
+            specialist_stage(Run(run_dir, tiny_prepared), ["bags", "dresses"], other, name)
 
     for name, source in expected.items():
         assert started[name] == previous / source / "model"
@@ -96,18 +102,18 @@ def test_specialists_start_from_the_same_verticals_or_else_from_the_combined_mod
         assert f"{name}: starts from {previous / source} ({fingerprint[:12]})" in caplog.text
     # The path does not matter, but the models do.
     moved = shutil.copytree(previous, tmp_path / "moved")
-    assert specialist_stage(run_dir, tiny_prepared, ["bags"], specialist_config(moved)).skipped
+    assert specialist_stage(Run(run_dir, tiny_prepared), ["bags"], specialist_config(moved)).skipped
     shutil.rmtree(moved / "specialist-bags")
     with pytest.raises(UserError, match="was made from another init_from"):
-        specialist_stage(run_dir, tiny_prepared, ["bags"], specialist_config(moved))
+        specialist_stage(Run(run_dir, tiny_prepared), ["bags"], specialist_config(moved))
     with pytest.raises(UserError, match=r"was made with start='init_from', now it is 'none'"):
-        specialist_stage(run_dir, tiny_prepared, ["bags"], specialist_config(None))
+        specialist_stage(Run(run_dir, tiny_prepared), ["bags"], specialist_config(None))
 
 
 def test_a_group_of_all_verticals_is_still_trained_once(tiny_prepared, previous, started, tmp_path):
     run_dir, config, both = tmp_path / "clean", specialist_config(previous), ["bags", "dresses"]
-    specialist_stage(run_dir, tiny_prepared, both, config, COMBINED)
-    specialist_stage(run_dir, tiny_prepared, both, config)
+    specialist_stage(Run(run_dir, tiny_prepared), both, config, COMBINED)
+    specialist_stage(Run(run_dir, tiny_prepared), both, config)
     assert list(started) == [COMBINED]
 
 
@@ -118,18 +124,18 @@ def test_a_specialist_starts_from_a_model_of_its_own_run_whatever_earlier_run_th
     for number, init_from in enumerate((None, previous)):
         config = specialist_config(init_from)
         run_dir = tmp_path / str(number)
-        stage = specialist_stage(run_dir, tiny_prepared, ["bags"], config, start=own)
+        stage = specialist_stage(Run(run_dir, tiny_prepared), ["bags"], config, start=own)
         assert started.pop("specialist-bags") == own.directory / "model"
         assert stage.flags["start"] == COMBINED_START
         assert stage.inputs[COMBINED_START] == own.fingerprint
         assert "init_from" not in stage.inputs
         assert stage.result == {}
     with pytest.raises(UserError, match="was made with start='combined-start', now it is 'none'"):
-        specialist_stage(tmp_path / "0", tiny_prepared, ["bags"], specialist_config(None))
+        specialist_stage(Run(tmp_path / "0", tiny_prepared), ["bags"], specialist_config(None))
 
 
 def test_without_an_earlier_run_stages_tell_of_none(tiny_prepared, started, tmp_path):
-    stage = specialist_stage(tmp_path, tiny_prepared, ["bags"], specialist_config(None))
+    stage = specialist_stage(Run(tmp_path, tiny_prepared), ["bags"], specialist_config(None))
     assert set(stage.inputs) == {"prepared", "init_weights"}
     assert not [name for name in stage.flags if "init" in name]
     assert stage.flags["start"] == "none"
@@ -148,14 +154,14 @@ def test_a_student_starts_from_the_student_unless_a_model_of_its_own_run_is_give
 ):
     run_dir = tmp_path / "clean"
     targets, own = targets_of(run_dir), made(run_dir, COMBINED_START)
-    stage = student_stage(run_dir, tiny_prepared, targets, student_config(previous))
+    stage = student_stage(Run(run_dir, tiny_prepared), targets, student_config(previous))
     assert started["unified"] == previous / STUDENT / "model"
     assert stage.flags["start"] == "init_from"
     assert stage.inputs["init_from"] == record_of(previous, STUDENT)["fingerprint"]
     assert stage.result == {"started_from": str(previous / STUDENT)}
 
     config = student_config(previous)
-    stage = student_stage(run_dir, tiny_prepared, targets, config, own, name="from-combined")
+    stage = student_stage(Run(run_dir, tiny_prepared), targets, config, own, name="from-combined")
     assert started["unified"] == own.directory / "model"
     assert stage.flags["start"] == COMBINED_START
     assert "init_from" not in stage.inputs
@@ -169,7 +175,9 @@ def test_a_student_has_an_embedding_as_long_as_the_one_it_starts_from(
     config = student_config(previous, embedding_dim=dim)
     said = f"its student has embedding_dim 8, but --embedding_dim is {dim}; they must be equal"
     with pytest.raises(UserError, match=said):
-        student_stage(tmp_path / "clean", tiny_prepared, targets_of(tmp_path / "clean"), config)
+        student_stage(
+            Run(tmp_path / "clean", tiny_prepared), targets_of(tmp_path / "clean"), config
+        )
 
 
 @pytest.mark.parametrize(
@@ -186,13 +194,13 @@ def test_another_architecture_is_refused_with_both_values(
     config = specialist_config(previous, **changes)
     for verticals, name in ((["bags"], None), (["dresses"], None), (["bags", "dresses"], COMBINED)):
         with pytest.raises(UserError, match=f"--init_from={previous}: {said}; they must be equal"):
-            specialist_stage(tmp_path / "clean", tiny_prepared, verticals, config, name)
+            specialist_stage(Run(tmp_path / "clean", tiny_prepared), verticals, config, name)
     assert not (tmp_path / "clean").exists()
 
 
 def test_pictures_of_another_size_are_allowed(tiny_prepared, previous, started, tmp_path):
     config = specialist_config(previous, image_size=48, batch_norm_momentum=0.99)
-    specialist_stage(tmp_path / "clean", tiny_prepared, ["bags"], config)
+    specialist_stage(Run(tmp_path / "clean", tiny_prepared), ["bags"], config)
     assert started["specialist-bags"] == previous / "specialist-bags/model"
 
 

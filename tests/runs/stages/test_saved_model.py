@@ -6,18 +6,19 @@ from tiny_teachers import MODEL, write_model
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.models.vertical_head import VerticalHead
-from apparel_embed.runs.stages.serving import (
+from apparel_embed.runs.stages.evaluation import Models, evaluation_stage
+from apparel_embed.runs.stages.saved_model import (
     export_stage,
     latest_saved_model,
-    routing_sentence,
     serving_kit,
     versions_directory,
-    vertical_head_stage,
 )
-from apparel_embed.runs.stages.training import evaluation_stage
+from apparel_embed.runs.stages.vertical_head import vertical_head_stage
+from apparel_embed.runs.walk import Run
 from apparel_embed.serving import LocalModel
 from apparel_embed.serving.saved_model import ExportConfig, read_routing_confidence
 from apparel_embed.serving.versions import saved_model_versions
+from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage
 
 pytestmark = pytest.mark.slow
@@ -32,33 +33,37 @@ def run_dir(tiny_prepared, tmp_path_factory):
     teachers = [
         {"name": f"specialist-{name}", "verticals": [name]} for name in tiny_prepared.verticals
     ]
-    run_stage(run_dir / "targets", flags={}, inputs={}, work=lambda _: {"teachers": teachers})
+    run_stage(
+        StageSpec(run_dir / "targets", flags={}, inputs={}, work=lambda _: {"teachers": teachers})
+    )
     return run_dir
 
 
 @pytest.fixture(scope="module")
 def student(run_dir):
-    targets = run_stage(run_dir / "targets", flags={}, inputs={}, work=lambda _: {})
+    targets = run_stage(StageSpec(run_dir / "targets", flags={}, inputs={}, work=lambda _: {}))
 
     def train(directory):
         return {"parameters": write_model(directory / "model", seed=3).count_params()}
 
     return run_stage(
-        run_dir / "student",
-        flags={"model": dataclasses.asdict(MODEL), "verticals": []},
-        inputs={"targets": targets.fingerprint},
-        work=train,
+        StageSpec(
+            run_dir / "student",
+            flags={"model": dataclasses.asdict(MODEL), "verticals": []},
+            inputs={"targets": targets.fingerprint},
+            work=train,
+        )
     )
 
 
 @pytest.fixture(scope="module")
 def head(run_dir, tiny_prepared, student):
-    return vertical_head_stage(run_dir, tiny_prepared, student)
+    return vertical_head_stage(Run(run_dir, tiny_prepared), student)
 
 
 @pytest.fixture(scope="module")
 def exported(run_dir, tiny_prepared, student):
-    return export_stage(run_dir, tiny_prepared, student, CONFIG)
+    return export_stage(Run(run_dir, tiny_prepared), student, CONFIG)
 
 
 def files(directory):
@@ -67,7 +72,7 @@ def files(directory):
 
 def test_the_first_version_is_one_and_is_found_again(run_dir, tiny_prepared, student, exported):
     before = files(exported.directory)
-    again = export_stage(run_dir, tiny_prepared, student, CONFIG)
+    again = export_stage(Run(run_dir, tiny_prepared), student, CONFIG)
 
     assert exported.directory == run_dir / "saved_model" / "1"
     assert again.directory == exported.directory
@@ -99,7 +104,7 @@ def test_another_export_is_the_next_version_and_leaves_the_first(
     (base / "notes").mkdir()
     (base / "2.partial").mkdir()
     (base / "2.partial" / "stage.json").write_text('{"flags": {}, "inputs": {}}')
-    second = export_stage(run_dir, tiny_prepared, student, CONFIG, vertical_head=head)
+    second = export_stage(Run(run_dir, tiny_prepared), student, CONFIG, vertical_head=head)
 
     assert second.directory == base / "2"
     assert files(exported.directory) == before
@@ -111,10 +116,12 @@ def test_another_export_is_the_next_version_and_leaves_the_first(
     assert head.result["routing_confidence"] is None
     assert read_routing_confidence(second.directory) is None
     card = (second.directory / "assets/model_card.md").read_text("utf-8")
-    assert f"not known: {routing_sentence(head)}" in card
+    assert f"not known: {head.result['searches']}" in card
     assert "16 val queries" in card
     # Of what was exported before, whatever came later.
-    assert export_stage(run_dir, tiny_prepared, student, CONFIG).directory == exported.directory
+    assert (
+        export_stage(Run(run_dir, tiny_prepared), student, CONFIG).directory == exported.directory
+    )
 
 
 def test_the_confidence_of_routing_is_exported_with_the_head(
@@ -125,9 +132,9 @@ def test_the_confidence_of_routing_is_exported_with_the_head(
         found.save(directory)
         return {"searches": "From 0.300 on."}
 
-    sure = run_stage(tmp_path / "vertical_head", flags={}, inputs={}, work=calibrated)
+    sure = run_stage(StageSpec(tmp_path / "vertical_head", flags={}, inputs={}, work=calibrated))
     found = export_stage(
-        run_dir, tiny_prepared, student, CONFIG, vertical_head=sure, base=tmp_path / "versions"
+        Run(run_dir, tiny_prepared), student, CONFIG, vertical_head=sure, base=tmp_path / "versions"
     )
     path = found.directory / "assets/routing_confidence.txt"
 
@@ -136,8 +143,6 @@ def test_the_confidence_of_routing_is_exported_with_the_head(
     path.write_text("0,9")
     with pytest.raises(UserError, match=r"routing_confidence\.txt: holds no number .*'0,9'"):
         read_routing_confidence(found.directory)
-    earlier = dataclasses.replace(head, result={"verticals": []})
-    assert routing_sentence(earlier).startswith("Searches go through all verticals")
 
 
 def test_versions_of_elsewhere_are_counted_and_left_alone(
@@ -145,7 +150,7 @@ def test_versions_of_elsewhere_are_counted_and_left_alone(
 ):
     (tmp_path / "5").mkdir()
     (tmp_path / "5" / "saved_model.pb").write_text("another's")
-    found = export_stage(run_dir, tiny_prepared, student, CONFIG, base=tmp_path)
+    found = export_stage(Run(run_dir, tiny_prepared), student, CONFIG, base=tmp_path)
 
     assert found.directory == tmp_path / "6"
     assert (tmp_path / "5" / "saved_model.pb").read_text() == "another's"
@@ -156,18 +161,14 @@ def test_after_an_evaluation_card_and_summary_tell_what_routing_costs(
     run_dir, tiny_prepared, student, head
 ):
     evaluation_stage(
-        run_dir,
-        tiny_prepared,
+        Run(run_dir, tiny_prepared),
+        Models(student=student),
         split="test",
-        specialists=[],
-        grouped=[],
-        combined=None,
-        student=student,
         init_weights="none",
         seed=0,
         vertical_head=head,
     )
-    third = export_stage(run_dir, tiny_prepared, student, CONFIG, vertical_head=head)
+    third = export_stage(Run(run_dir, tiny_prepared), student, CONFIG, vertical_head=head)
     card = (third.directory / "assets/model_card.md").read_text("utf-8")
 
     assert third.directory.name == "3"

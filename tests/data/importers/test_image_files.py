@@ -1,20 +1,73 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from data.importers.shop_trees import draw
+from PIL import Image
 
-from apparel_embed.data.importers.paths import (
+from apparel_embed.common.errors import UserError
+from apparel_embed.data.importers.image_files import (
+    LeftOut,
     clean_paths,
+    image_sizes,
+    images_below,
     is_missing,
     relative_to_manifest,
     similar_file,
 )
+from apparel_embed.data.importers.rows import Rows
+
+
+def test_images_are_listed_in_order_and_what_is_hidden_or_no_image_is_counted(tmp_path):
+    draw(tmp_path, ["b.PNG", "a.jpg", "c.webp", ".d.jpg", "@eaDir/e.jpg", "__MACOSX/f.jpg"])
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "Thumbs.db").write_text("no image")
+    (tmp_path / "z").mkdir()
+    (tmp_path / "y.jpg.d").mkdir()
+    left_out = LeftOut()
+
+    assert images_below(tmp_path, left_out) == ["a.jpg", "b.PNG", "c.webp"]
+    assert left_out.notes() == (
+        "left out: files that are no images, by their names: 2 (e.g. Thumbs.db)",
+        "left out: hidden files and folders: 3 (e.g. .d.jpg)",
+    )
+
+
+def test_pictures_are_found_at_any_depth_once_and_in_order(tmp_path):
+    draw(tmp_path, ["b/c/2.jpg", "b/1.jpg", "a.jpg", "b c/ä.jpg"])
+    os.symlink(tmp_path / "b", tmp_path / "b" / "c" / "loop")
+    os.symlink("self", tmp_path / "self")
+    left_out = LeftOut()
+
+    assert images_below(tmp_path, left_out) == ["a.jpg", "b c/ä.jpg", "b/1.jpg", "b/c/2.jpg"]
+    assert left_out.notes() == (
+        "left out: files that are no images, by their names: 1 (e.g. self)",
+        "left out: links to folders that were found already: 1 (e.g. b/c/loop)",
+    )
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    with open(os.path.join(os.fsencode(tmp_path), b"\xe4.jpg"), "wb"):
+        pass
+    with pytest.raises(UserError, match=r"the name b'\\xe4.jpg' is not UTF-8; rename"):
+        images_below(tmp_path, LeftOut())
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(UserError, match="none: cannot be read: No such file"):
+        images_below(tmp_path / "none", LeftOut())
 
 
 def texts(*values):
     return pa.chunked_array([list(values[:1]), list(values[1:])], pa.string())
+
+
+def cleaned(table):
+    rows = Rows(table, Path("none"))
+    clean_paths(rows)
+    return rows.table["image"].to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -33,12 +86,12 @@ def texts(*values):
 )
 def test_one_spelling_for_each_path(given, clean):
     table = pa.table({"image": [given, "x.jpg"], "source_row": [1, 2]})
-    assert clean_paths(table)["image"].to_pylist() == [clean, "x.jpg"]
+    assert cleaned(table) == [clean, "x.jpg"]
 
 
 def test_a_backslash_in_a_files_own_name_stays():
     table = pa.table({"image": [r"a\b.jpg"], "source_row": pa.array([None], pa.int64())})
-    assert clean_paths(table)["image"].to_pylist() == [r"a\b.jpg"]
+    assert cleaned(table) == [r"a\b.jpg"]
 
 
 def test_missing_are_paths_of_no_file(tmp_path):
@@ -84,3 +137,15 @@ def test_images_are_relative_to_the_manifest_where_they_lie_below_it(tmp_path, m
     monkeypatch.chdir(tmp_path)
     assert named("m.csv", "shop") == below
     assert named("other/m.csv", "./shop") == full
+
+
+def test_sizes_are_upright_and_unknown_where_there_is_no_picture(tmp_path):
+    Image.new("RGB", (30, 44)).save(tmp_path / "a.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 44)).save(tmp_path / "turned.jpg", exif=exif)
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    names = ["a.jpg", "turned.jpg", "bad.jpg", "none.jpg", "http://x/y.jpg"]
+    widths, heights = image_sizes(tmp_path, names)
+    np.testing.assert_array_equal(widths, [30, 44, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(heights, [44, 30, np.nan, np.nan, np.nan])

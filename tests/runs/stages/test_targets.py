@@ -5,20 +5,21 @@ import dataclasses
 import numpy as np
 import pytest
 
-from apparel_embed import student_stages
 from apparel_embed.common.errors import UserError
 from apparel_embed.distillation.spaces import FrozenBackbone
 from apparel_embed.distillation.targets import Targets, TargetsConfig, Teacher
 from apparel_embed.distillation.teacher_choice import Candidate, Choice
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.runs.stages.student import (
+from apparel_embed.runs.stages.targets import (
     HELD_OUT_FILE,
     REFERENCES,
     TARGETS_FILE,
     find_reference,
+    targets_stage,
 )
-from apparel_embed.store.record import Stage
+from apparel_embed.runs.walk import Run
+from apparel_embed.store.record import Stage, StageSpec
 from apparel_embed.store.runs import run_stage
 
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
@@ -30,7 +31,7 @@ def specialist(run_dir, *verticals):
 
 
 def find(name, run_dir, specialists=()):
-    return find_reference(name, run_dir, specialists, init_weights="none", seed=3)
+    return find_reference(name, Run(run_dir, None), specialists, init_weights="none", seed=3)
 
 
 def test_frozen_is_the_backbone_of_the_specialists(tmp_path):
@@ -47,9 +48,13 @@ def test_the_combined_model_is_that_which_specialists_start_from_and_missed_by_n
     with pytest.raises(UserError, match=said):
         find("combined", tmp_path)
 
-    made = run_stage(tmp_path / "combined-start", flags={}, inputs={}, work=lambda directory: {})
+    made = run_stage(
+        StageSpec(tmp_path / "combined-start", flags={}, inputs={}, work=lambda directory: {})
+    )
     # The one that goes on is no reference.
-    run_stage(tmp_path / "combined", flags={"x": 1}, inputs={}, work=lambda directory: {})
+    run_stage(
+        StageSpec(tmp_path / "combined", flags={"x": 1}, inputs={}, work=lambda directory: {})
+    )
     assert find("combined", tmp_path).fingerprint == made.fingerprint
 
 
@@ -78,7 +83,7 @@ class Asked:
 @pytest.fixture
 def asked(monkeypatch):
     found = Asked()
-    monkeypatch.setattr(student_stages, "compute_targets", found)
+    monkeypatch.setattr("apparel_embed.runs.stages.targets.compute_targets", found)
     return found
 
 
@@ -87,11 +92,13 @@ def test_targets_tell_their_teachers_and_what_is_held_out_lies_beside_them(
 ):
     def made(name, *verticals):
         flags = {"verticals": list(verticals), "model": dataclasses.asdict(MODEL)}
-        return run_stage(tmp_path / name, flags=flags, inputs={}, work=lambda directory: {})
+        return run_stage(
+            StageSpec(tmp_path / name, flags=flags, inputs={}, work=lambda directory: {})
+        )
 
     own, both = made("specialist-bags", "bags"), made("combined-start", "bags", "dresses")
     config = TargetsConfig(dim=8, seed=4)
-    stage = student_stages.targets_stage(tmp_path, tiny_prepared, [own, both], both, config)
+    stage = targets_stage(Run(tmp_path, tiny_prepared), [own, both], both, config)
 
     assert asked.teachers == [
         [
@@ -100,7 +107,12 @@ def test_targets_tell_their_teachers_and_what_is_held_out_lies_beside_them(
         ]
     ]
     assert asked.references == [both.directory / "model"]
-    assert stage.flags == {"align_to": "combined-start", "dim": 8, "seed": 4}
+    assert stage.flags == {
+        "align_to": "combined-start",
+        "dim": 8,
+        "seed": 4,
+        "unlabelled": False,
+    }
     assert stage.inputs == {
         "prepared": tiny_prepared.fingerprint,
         "specialist-bags": own.fingerprint,
@@ -122,12 +134,12 @@ def test_targets_tell_their_teachers_and_what_is_held_out_lies_beside_them(
         np.testing.assert_array_equal(embeddings, np.eye(count, 8))
 
 
-def test_flags_tell_of_unlabelled_pictures_only_where_there_are_some(
+def test_the_flag_of_unlabelled_pictures_makes_no_difference_where_there_are_none(
     tiny_prepared, tiny_unlabelled, tmp_path, asked
 ):
     def stage(dataset, name, used):
         config = TargetsConfig(dim=8, unlabelled=used)
-        return student_stages.targets_stage(tmp_path, dataset, [], None, config, name)
+        return targets_stage(Run(tmp_path, dataset), [], None, config, name)
 
     used, left_out = (stage(tiny_unlabelled, f"some-{use}", use) for use in (True, False))
     assert used.flags == {**left_out.flags, "unlabelled": True}
@@ -136,7 +148,7 @@ def test_flags_tell_of_unlabelled_pictures_only_where_there_are_some(
     assert (used.result["unlabelled"], left_out.result["unlabelled"]) == (3, 0)
     assert (used.result["pictures"], left_out.result["pictures"]) == (8, 5)
     none = stage(tiny_prepared, "none", True)
-    assert none.flags == {"align_to": "none", "dim": 8, "seed": 0}
+    assert none.flags == {"align_to": "none", "dim": 8, "seed": 0, "unlabelled": False}
     assert stage(tiny_prepared, "none", False).skipped
     assert [config.unlabelled for config in asked.configs] == [True, False, True]
     with pytest.raises(UserError, match="was made with unlabelled=True, now it is False"):

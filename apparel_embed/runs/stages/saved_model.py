@@ -1,4 +1,4 @@
-"""The stages that lead from the student to a server: its vertical head, and the SavedModel.
+"""The stages of SavedModels.
 
 A SavedModel is exported as the next version, `<base>/<number>/`, which is how TensorFlow Serving
 finds new ones; each version is a stage of its own.
@@ -7,120 +7,76 @@ finds new ones; each version is a stage of its own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import read_json
-from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead
-from apparel_embed.runs.stages.training import (
-    COMBINED,
-    COMBINED_START,
-    EVALUATION,
-    STUDENT,
-    SUMMARY_FILE,
-)
+from apparel_embed.runs.stages.evaluation import SUMMARY_FILE
+from apparel_embed.runs.walk import Run, StageKind, Walk
 from apparel_embed.serving.kit import write_serving_kit
 from apparel_embed.serving.model_card import ModelCard, render_model_card
 from apparel_embed.serving.saved_model import ExportConfig, write_saved_model
 from apparel_embed.serving.versions import SAVED_MODEL, saved_model_versions
-from apparel_embed.store.record import STAGE_FILE, Stage, find_stage, open_stage
-from apparel_embed.store.runs import REAL, StageAccess
-from apparel_embed.training.vertical_head import train_vertical_head
+from apparel_embed.store.names import COMBINED, COMBINED_START, EVALUATION, STUDENT, VERTICAL_HEAD
+from apparel_embed.store.record import STAGE_FILE, Stage, find_stage, fingerprints, open_stage
 
-VERTICAL_HEAD = "vertical_head"
 _EVALUATED_AS = {STUDENT: "unified", COMBINED: "combined"}
 
 
-def vertical_head_stage(
-    run_dir: Path, dataset: PreparedDataset, model: Stage, access: StageAccess = REAL
-) -> Stage:
-    """Trains the vertical head of a model, or finds it trained; the head is in the stage.
-
-    Args:
-      run_dir: the run's directory.
-      dataset: a prepared dataset.
-      model: the stage of the model, usually the student.
-      access: how stages are made.
-    """
-
-    def work(directory: Path) -> dict[str, Any]:
-        head, report = train_vertical_head(dataset, model.directory / "model")
-        head.save(directory)
-        return {"verticals": list(head.verticals), **report}
-
-    name = VERTICAL_HEAD if model.name == STUDENT else f"{VERTICAL_HEAD}-{model.name}"
-    return access.make(
-        run_dir / name,
-        flags={},
-        inputs={"prepared": dataset.fingerprint, model.name: model.fingerprint},
-        work=work,
-    )
-
-
-def routing_sentence(head: Stage) -> str:
-    """Returns a sentence that tells when searches follow the prediction of a vertical head."""
-    earlier = (
-        "Searches go through all verticals: the vertical head is of an earlier release, which did "
-        "not measure what routing finds."
-    )
-    return str(head.result.get("searches", earlier))
-
-
 def export_stage(
-    run_dir: Path,
-    dataset: PreparedDataset,
+    run: Run,
     model: Stage,
     config: ExportConfig = ExportConfig(),
     *,
     vertical_head: Stage | None = None,
     base: Path | None = None,
-    access: StageAccess = REAL,
 ) -> Stage:
     """Exports a model as the next version of a SavedModel.
 
     An earlier version that was made of the same is found instead; none is overwritten.
 
     Args:
-      run_dir: the run's directory.
-      dataset: the prepared dataset that the model was trained on, for the model card.
+      run: the run, on whose dataset the model was trained.
       model: the stage of the model.
       config: how to export.
       vertical_head: the stage of the model's vertical head, or None for a model without.
       base: where versions are; by default that of `versions_directory`.
-      access: how stages are made.
 
     Returns:
       The stage of the version: its directory is the SavedModel.
     """
-    base = base or versions_directory(run_dir, model.name)
-    evaluation = access.find(run_dir / EVALUATION)
+    base = base or versions_directory(run.directory, model.name)
+    evaluation = run.find(EVALUATION)
     if evaluation and evaluation.inputs.get(model.name) != model.fingerprint:
         evaluation = None
-    parts = [one for one in (model, vertical_head, evaluation) if one]
     flags = {"model": model.name, **dataclasses.asdict(config)}
-    inputs = {"prepared": dataset.fingerprint, **{one.name: one.fingerprint for one in parts}}
+    inputs = fingerprints(model, vertical_head, evaluation)
 
     def work(directory: Path) -> dict[str, Any]:
         embedding_model, model_config = load_embedding_model(model.directory / "model")
-        card = _model_card(run_dir, dataset, model, config, evaluation, vertical_head)
+        card = _model_card(run, model, config, evaluation, vertical_head)
         write_saved_model(
             embedding_model,
             directory,
             config,
             head=VerticalHead.load(vertical_head.directory) if vertical_head else None,
-            verticals=dataset.verticals,
+            verticals=run.dataset.verticals,
             model_card=render_model_card(card),
         )
         return dataclasses.asdict(model_config)
 
+    made_of = flags, {"prepared": run.dataset.fingerprint, **inputs}
     versions = saved_model_versions(base)
-    following = int(versions[-1].name) + 1 if versions else 1
-    directory = _same_version(versions, flags, inputs) or base / str(following)
-    return access.make(directory, flags=flags, inputs=inputs, work=work, renewed=True)
+    directory = base / str(int(versions[-1].name) + 1 if versions else 1)
+    for version in reversed(versions):
+        found = _find_version(version)
+        if found and (found.flags, found.inputs) == made_of:
+            directory = version
+            break
+    return run.make(directory, work, flags=flags, inputs=inputs, overwrite=True)
 
 
 def versions_directory(run_dir: Path, stage: str) -> Path:
@@ -154,25 +110,13 @@ def latest_saved_model(base: Path) -> Stage | None:
     return _find_version(versions[-1]) if versions else None
 
 
-def _same_version(
-    versions: Sequence[Path], flags: dict[str, Any], inputs: dict[str, str]
-) -> Path | None:
-    """Returns the newest version that was made of the same, if there is one."""
-    for version in reversed(versions):
-        found = _find_version(version)
-        if found and (found.flags, found.inputs) == (flags, inputs):
-            return version
-    return None
-
-
 def _find_version(directory: Path) -> Stage | None:
-    # Versions of elsewhere, and those of earlier releases, are no stages.
+    # Versions that others have put there are no stages.
     return open_stage(directory) if (directory / STAGE_FILE).is_file() else None
 
 
 def _model_card(
-    run_dir: Path,
-    dataset: PreparedDataset,
+    run: Run,
     model: Stage,
     config: ExportConfig,
     evaluation: Stage | None,
@@ -185,21 +129,21 @@ def _model_card(
         metrics = [row for row in summary["rows"] if row["model"] == evaluated_as]
         routing = next(iter(summary.get("routing", [])), None) if model.name == STUDENT else None
     return ModelCard(
-        name=f"apparel_embed {run_dir.resolve().name}",
+        name=f"apparel_embed {run.directory.resolve().name}",
         stage=model.name,
         fingerprint=model.fingerprint,
         versions=read_json(model.directory / STAGE_FILE)["versions"],
         model=model.flags["model"],
         parameters=model.result["parameters"],
-        data_fingerprint=dataset.fingerprint,
-        counts=dataset.info["counts"],
-        groups=_groups(run_dir, model),
+        data_fingerprint=run.dataset.fingerprint,
+        counts=run.dataset.info["counts"],
+        groups=_groups(run.directory, model),
         max_pixels=config.max_pixels,
         evaluated_as=evaluated_as,
         split=evaluation.flags["split"] if evaluation else None,
         metrics=metrics,
         routing=routing,
-        searches=routing_sentence(vertical_head) if vertical_head else "",
+        searches=vertical_head.result["searches"] if vertical_head else "",
     )
 
 
@@ -209,6 +153,7 @@ def _groups(run_dir: Path, model: Stage) -> list[list[str]]:
         try:
             targets = find_stage(run_dir / name)
         except UserError:
+            # The prepared dataset is an input, too, and no stage.
             continue
         if targets and targets.fingerprint == fingerprint and "teachers" in targets.result:
             return [
@@ -217,3 +162,11 @@ def _groups(run_dir: Path, model: Stage) -> list[list[str]]:
                 if not entry["name"].startswith(COMBINED_START)
             ]
     return []
+
+
+def _make(walk: Walk) -> list[Stage]:
+    head = walk.get(VERTICAL_HEAD)
+    return [export_stage(walk.run, walk[STUDENT], walk.config.export, vertical_head=head)]
+
+
+KIND = StageKind(SAVED_MODEL, _make)

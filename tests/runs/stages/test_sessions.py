@@ -5,7 +5,8 @@ from tensorboard_plugins import hparams_table
 
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.report.hparams import write_sessions
-from apparel_embed.runs.stages.group_sessions import sweep_sessions, trial_sessions
+from apparel_embed.runs.stages.grouping import trial_sessions
+from apparel_embed.runs.stages.sweep import sweep_sessions
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
@@ -68,7 +69,7 @@ def test_repeats_of_a_sweep_are_lines_with_their_seeds_and_groups(tmp_path):
         {"model": "triplet", "size": 2, "group_size": 1.5, "repeats": [0.25, 0.5]},
         {"model": "unified", "size": 2, "group_size": 1.5, "repeats": [0.75, 1.0]},
     ]
-    repeats = {2: [(0, "bag+dress,hat"), (1, "bag,dress+hat")]}
+    repeats = [(2, 0, (("bag", "dress"), ("hat",))), (2, 1, (("bag",), ("dress", "hat")))]
     trainings = {"triplet": TRIPLET, "unified": STUDENT}
     write_sessions(tmp_path, sweep_sessions({"rows": rows}, repeats, trainings))
 

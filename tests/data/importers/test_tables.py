@@ -1,17 +1,18 @@
 import builtins
 import csv
+import datetime
 import io
 import json
 
+import openpyxl
 import pyarrow as pa
-import pyarrow.json
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.table_files import read_table_file
+from apparel_embed.data.importers.tables import read_table_file
 
 ROWS = [{"photo": "a b.jpg", "sku": "007"}, {"photo": "ä.jpg", "sku": "1e3"}]
 
@@ -101,7 +102,7 @@ def test_numbers_in_json_are_read_digit_by_digit_and_nan_is_missing(tmp_path, id
     read = read_table_file(write(tmp_path, "t.jsonl", text))
     written = ["" if number in ("NaN", "null") else number for number in ids]
     assert read.table["sku"].to_pylist() == [*written, ""]
-    assert read.table["x_min"].to_pylist() == ["1.5"] * len(ids) + [""]
+    assert read.table["x_min"].to_pylist() == ["1.50"] * len(ids) + [""]
 
 
 @pytest.mark.parametrize(
@@ -120,8 +121,9 @@ def test_numbers_in_json_are_read_digit_by_digit_and_nan_is_missing(tmp_path, id
         (
             "t.jsonl",
             '{"a": null}\n{"a": 1}\n{"a": 1.5}\n{"a": "x"}\n',
-            "row 4: column 'a': 'x', which is of another kind than in row 2",
+            "row 4: column 'a': 'x'; it is of another kind than in row 2",
         ),
+        ("t.jsonl", '{"a": "\\ud800"}\n', "row 1: is no JSON: .*surrogates not allowed"),
         ("t.jsonl", '{"a": 1, "a": 2}\n', "row 1: is no JSON: 'a' is there twice"),
         ("t.jsonl", '{"a": 1}\n{"a": 2} {"a": 3}\n', "row 2: is no JSON: Extra data"),
         ("t.jsonl", '{"a": 1}\n{"a":\n2}\n{"a": 3}\n', "row 2: is no JSON: Expecting value"),
@@ -181,8 +183,8 @@ def test_a_table_that_may_not_be_read_is_told_in_one_line(tmp_path, name, monkey
         raise PermissionError(13, "Permission denied", str(path))
 
     # Who runs the tests may be allowed to read everything.
-    for module in (builtins, pyarrow.json, pq):
-        for opener in ("open", "read_json", "ParquetFile"):
+    for module in (builtins, pq):
+        for opener in ("open", "ParquetFile"):
             if hasattr(module, opener):
                 monkeypatch.setattr(module, opener, refuse)
     with pytest.raises(UserError, match="cannot be read") as caught:
@@ -220,3 +222,71 @@ def test_any_text_survives_and_rows_are_the_lines_on_which_they_begin(
     read = read_table_file(path)
     assert list(zip(read.table["photo"].to_pylist(), read.table["sku"].to_pylist())) == rows
     assert read.rows.tolist() == lines[1:]
+
+
+def write_sheets(tmp_path, rows, formats=None, sheets=("Stock",)):
+    """Writes rows into the first of some sheets; returns the path."""
+    book = openpyxl.Workbook()
+    book.active.title = sheets[0]
+    for name in sheets[1:]:
+        book.create_sheet(name).append(["other"])
+    for row in rows:
+        book.active.append(row)
+    for cell, form in (formats or {}).items():
+        book.active[cell].number_format = form
+    book.save(tmp_path / "t.xlsx")
+    return tmp_path / "t.xlsx"
+
+
+def test_cells_read_as_excel_shows_them_and_rows_as_excel_counts_them(tmp_path):
+    rows = [
+        [],
+        ["image", "sku", None, "price", "day", "sale"],
+        ["a b.jpg", 7, "x", 12.5, datetime.date(2020, 1, 2), True],
+        [],
+        ["ä.jpg", "007", None, 3.0, None, False],
+        ["c.jpg", 4006381333930, None, None, "#N/A", None],
+    ]
+    read = read_table_file(write_sheets(tmp_path, rows, {"B3": "00000"}, ("Stock", "Notes")))
+    assert read.table.to_pydict() == {
+        "image": ["a b.jpg", "ä.jpg", "c.jpg"],
+        "sku": ["00007", "007", "4006381333930"],
+        "price": ["12.5", "3", ""],
+        "day": ["2020-01-02 00:00:00", "", "#N/A"],
+        "sale": ["true", "false", ""],
+    }
+    assert read.rows.tolist() == [3, 5, 6]
+    assert read.notes == (
+        "left out: columns without a name: 1",
+        "left out: sheets other than Stock: Notes",
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "is empty; a header line and rows are needed"),
+        ([["image", "sku"]], "the table is empty"),
+        ([["sku", "sku"], ["1", "2"]], "column 'sku' is there twice"),
+        ([["image", "sku"], ["a", 1], ["b", 10**15]], "row 3: column B: 1000000000000000; Excel"),
+        ([["image", "sku"], ["a", 1.6105216041436938e18]], "row 2: column B: 1.61.*as text and"),
+    ],
+)
+def test_a_sheet_that_cannot_be_used_is_told_in_one_line(tmp_path, rows, message):
+    path = write_sheets(tmp_path, rows)
+    with pytest.raises(UserError, match=message) as caught:
+        read_table_file(path)
+    assert str(caught.value).startswith(f"{path}: ") and "workbook" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_workbook_is_told(tmp_path):
+    path = write_sheets(tmp_path, [["image"], ["a.jpg"]])
+    content = path.read_bytes()
+    for broken in (
+        content[: len(content) // 2],
+        content.replace(b"xl/workbook.xml", b"xl/workb00k.xml"),
+    ):
+        path.write_bytes(broken)
+        with pytest.raises(UserError, match="cannot be read as an Excel workbook"):
+            read_table_file(path)

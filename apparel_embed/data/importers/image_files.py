@@ -1,0 +1,216 @@
+"""Image files: finding them in folders, whether they are there, how large, and how to name them."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import unicodedata
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.progress import progress_bar
+from apparel_embed.data.importers.imported import SOURCE_ROW
+from apparel_embed.data.importers.rows import Rows
+from apparel_embed.data.locations import SCHEME
+from apparel_embed.data.picture_pool import image_path
+from apparel_embed.data.pictures import SUFFIXES, RejectedPicture, picture_size
+
+# To ask for a file waits for the disk, not for the processor.
+READERS = 16
+
+# What computers put beside people's files: previews of Synology, resource forks of macOS.
+_NOT_OURS = frozenset({"@eaDir", "__MACOSX"})
+
+
+class LeftOut(collections.defaultdict[str, list[str]]):
+    """Paths of what was left out, by the reason, which says what it is one of, in the plural."""
+
+    def __init__(self) -> None:
+        super().__init__(list)
+
+    def notes(self) -> tuple[str, ...]:
+        """Returns a line for each reason, e.g. "left out: hidden files: 2 (e.g. .DS_Store)"."""
+        return tuple(
+            f"left out: {reason}: {len(paths):,} (e.g. {paths[0]})"
+            for reason, paths in sorted(self.items())
+        )
+
+
+def is_image(name: str) -> bool:
+    """Returns whether a file is an image by its name."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def images_below(
+    root: Path, left_out: LeftOut, folder: str = "", accept: Callable[[str], object] = is_image
+) -> list[str]:
+    """Returns all images below a folder, at any depth, sorted; links to folders are followed.
+
+    Args:
+      root: the dataset's root, which all paths are relative to.
+      left_out: gets what is hidden, no image, or a folder that was found already.
+      folder: with forward slashes; "" for the root.
+      accept: tells from a file's name whether it is an image.
+
+    Raises:
+      UserError: a folder cannot be read, or a name is not UTF-8.
+    """
+    images: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = os.stat(root / folder)
+            # Directories list their entries in any order; of a link and a folder the first counts.
+            entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(f"{root / folder}: cannot be read: {error.strerror}") from error
+        if (status.st_dev, status.st_ino) in seen:
+            left_out["links to folders that were found already"].append(folder)
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders = []
+        for entry in entries:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            check_name(root, path)
+            if entry.name.startswith(".") or entry.name in _NOT_OURS:
+                left_out["hidden files and folders"].append(path)
+            elif os.path.isdir(entry):
+                folders.append(path)
+            elif accept(entry.name):
+                images.append(path)
+            else:
+                left_out["files that are no images, by their names"].append(path)
+        waiting += reversed(folders)
+    return sorted(images)
+
+
+def check_name(root: Path, path: str) -> None:
+    """Raises a UserError if a path below the root is not UTF-8, as manifests are."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{root}: the name {os.fsencode(path)!r} is not UTF-8; rename the file or folder"
+        ) from error
+
+
+def are_remote(images: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns of images whether they are URIs of something else than files."""
+    files = pc.match_substring_regex(images, "(?i)^file://")
+    return pc.and_not(_are_uris(images), files)
+
+
+def clean_paths(rows: Rows) -> None:
+    """Gives each image one spelling: no "./", no "//", forward slashes.
+
+    Backslashes stay where the row was made of the file's own name. Paths that begin with a slash,
+    as in a shop, become relative to the root if the file is there, and not at the absolute path.
+    """
+    images = rows.table["image"]
+    slashed = pc.replace_substring(images, "\\", "/")
+    paths = pc.if_else(rows.table[SOURCE_ROW].is_valid(), slashed, images)
+    paths = pc.replace_substring_regex(paths, "/{2,}", "/")
+    paths = pc.replace_substring_regex(paths, r"(^|/)(\./)+", r"\1")
+    images = pc.if_else(_are_uris(images), images, paths)
+    rooted = images.filter(pc.starts_with(images, "/")).unique()
+    gone = rooted.filter(is_missing(rooted, rows.root))
+    there = gone.filter(pc.invert(is_missing(pc.utf8_ltrim(gone, "/"), rows.root)))
+    is_there = pc.is_in(images, value_set=there)
+    rows.put("image", pc.if_else(is_there, pc.utf8_ltrim(images, "/"), images))
+
+
+def is_missing(images: pa.ChunkedArray | pa.Array, root: Path) -> pa.ChunkedArray | pa.Array:
+    """Returns of images whether they are paths of files that do not exist.
+
+    URIs of other schemes than file, and empty texts, are not missing: nobody can tell here, or
+    others complain.
+
+    Args:
+      images: paths relative to the root or absolute, or URIs.
+      root: the dataset's root.
+    """
+    asked = images.filter(pc.invert(pc.or_(are_remote(images), pc.equal(images, "")))).unique()
+    exists = pa.array(_ask_files(root, asked.to_pylist(), Path.is_file, False), pa.bool_())
+    return pc.is_in(images, value_set=asked.filter(pc.invert(exists)))
+
+
+def similar_file(root: Path, image: str) -> str | None:
+    """Returns what is beside a missing file and differs from it in case or Unicode form at most.
+
+    What has the very name is a directory, a pipe, or a link that leads nowhere.
+    """
+
+    def folded(name: str) -> str:
+        return unicodedata.normalize("NFC", name).casefold()
+
+    folder, _, name = image.rpartition("/")
+    with contextlib.suppress(OSError):
+        others = sorted(os.listdir(root / folder))
+        return next((other for other in others if folded(other) == folded(name)), None)
+    return None
+
+
+def image_sizes(root: Path, images: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns widths and heights of upright images in pixels, float [n]; NaN where unreadable.
+
+    Args:
+      root: where relative paths begin.
+      images: n paths or file:// URIs; preparing tells what is wrong with those that are unreadable.
+    """
+    with warnings.catch_warnings():
+        # Pillow warns of odd metadata; here and not in the threads, as filters are for all of them.
+        warnings.simplefilter("ignore")
+        sizes = _ask_files(root, images, picture_size, (np.nan, np.nan))
+    widths, heights = np.array(sizes, np.float64).reshape(-1, 2).T
+    return widths, heights
+
+
+def _ask_files(
+    root: Path, images: Sequence[str], ask: Callable[[Path], Any], otherwise: Any
+) -> list[Any]:
+    """Returns what is asked of the files of images, by threads; `otherwise` where it fails."""
+
+    def answer(image: str) -> Any:
+        try:
+            return ask(image_path(image, root))
+        except (OSError, ValueError, RejectedPicture):
+            return otherwise
+
+    with ThreadPoolExecutor(READERS) as readers:
+        answers = readers.map(answer, images)
+        return list(progress_bar(answers, total=len(images), what="looking", unit="images"))
+
+
+def relative_to_manifest(images: pa.ChunkedArray, root: Path, manifest: Path) -> pa.ChunkedArray:
+    """Returns images as a manifest names them.
+
+    Args:
+      images: relative to `root`, absolute, or URIs, which stay.
+      root: the dataset's root.
+      manifest: the file to be written.
+
+    Returns:
+      Paths relative to the manifest's directory for images in it or below it, absolute ones for
+      others.
+    """
+    here = os.path.join(os.path.abspath(manifest.parent), "")
+    there = os.path.join(os.path.abspath(root), "")
+    absolute = pc.or_(_are_uris(images), pc.starts_with(images, "/"))
+    full = pc.if_else(absolute, images, pc.binary_join_element_wise(there, images, ""))
+    inside = pc.starts_with(full, here)
+    return pc.if_else(inside, pc.utf8_slice_codeunits(full, start=len(here)), full)
+
+
+def _are_uris(images: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.match_substring_regex(images, f"^{SCHEME}://")

@@ -1,0 +1,320 @@
+"""Any table of images, or a folder of images whose names tell all there is to know.
+
+What the columns mean is said by flags: see `apparel_embed.data.importers.derive`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import itertools
+import json
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import one_line
+from apparel_embed.data.importers.image_files import LeftOut, images_below
+from apparel_embed.data.importers.imported import (
+    SOURCE_FILE,
+    SOURCE_ROW,
+    Format,
+    Imported,
+    LayoutOptions,
+    wrong_value,
+)
+from apparel_embed.data.manifest import Place
+from apparel_embed.data.text_tables import (
+    UTF8,
+    all_rows_in_file,
+    as_texts,
+    not_text,
+    open_text,
+    read_csv,
+)
+
+# In the order in which they win where a header has as many of one as of another.
+_DELIMITERS = (",", ";", "\t", "|")
+# Excel keeps 15 digits of a number and makes zeros of the others.
+_EXACT_BELOW = 10**15
+
+
+class TableFile(NamedTuple):
+    """A table as texts.
+
+    Attributes:
+      table: every column as text, "" where there is nothing.
+      rows: int64 [rows], where each row stands in the file: the line for texts, counted from 1,
+        the number of the row for Parquet and Excel.
+      notes: what was left out.
+    """
+
+    table: pa.Table
+    rows: np.ndarray
+    notes: tuple[str, ...]
+
+
+def convert(root: Path, options: LayoutOptions) -> Imported:
+    """Returns the table's rows with all their columns; which is which is still to be said.
+
+    Raises:
+      UserError: the table cannot be read, a column has a reserved name, or there is no image.
+    """
+    if options.table is None:
+        left_out = LeftOut()
+        images = images_below(root, left_out)
+        notes = left_out.notes()
+        if not images:
+            raise UserError("; ".join([f"{root}: no images below it", *notes]))
+        table = pa.table({"image": images, SOURCE_FILE: images})
+        table = table.append_column(SOURCE_ROW, pa.nulls(len(images), pa.int64()))
+    else:
+        table, rows, notes = read_table_file(options.table, options.encoding)
+        for name in (SOURCE_FILE, SOURCE_ROW):
+            if name in table.column_names:
+                raise UserError(f"{options.table}: column {name!r} has a reserved name; rename it")
+        file = os.path.relpath(options.table, root)
+        file = os.path.abspath(options.table) if file.startswith("..") else file
+        table = table.append_column(SOURCE_FILE, pa.repeat(pa.scalar(file), table.num_rows))
+        table = table.append_column(SOURCE_ROW, pa.array(rows, pa.int64()))
+    if options.vertical is not None:
+        if "vertical" in table.column_names:
+            table = table.drop_columns(["vertical"])
+        constant = pa.repeat(pa.scalar(options.vertical), table.num_rows)
+        table = table.append_column("vertical", constant)
+    return Imported(table, {"pictures": table.num_rows}, notes)
+
+
+def read_table_file(path: Path, encoding: str = UTF8) -> TableFile:
+    """Reads a table by the ending of its name.
+
+    `.csv`, `.tsv`, `.tab` and `.txt` are texts with a header line, their cells separated
+    by tabs (`.tsv`, `.tab`) or by the comma, semicolon, tab or bar that is most frequent in the
+    header; `.jsonl` and `.ndjson` have one JSON object a line; `.parquet` and `.pq` are Parquet;
+    of `.xlsx` and `.xlsm` the first sheet is read. Columns that hold lists, objects or bytes and
+    columns without a name are left out.
+
+    Args:
+      path: the file.
+      encoding: of texts, a name that Python knows.
+
+    Raises:
+      UserError: the file cannot be read; the message names the row where that is known.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such table")
+    suffix = path.suffix.lower()
+    if suffix not in _READERS or path.is_dir():
+        raise UserError(f"{path}: no table by its name; allowed: {', '.join(_READERS)}")
+    try:
+        "a".encode(encoding)
+        encoding = codecs.lookup(encoding).name
+    except (LookupError, ValueError) as error:
+        raise UserError(
+            f"--encoding={encoding} is unknown; allowed are utf-8, utf-16, cp1252, shift_jis and "
+            "whatever else Python knows"
+        ) from error
+    if _READERS[suffix] in (_read_parquet, _read_workbook) and encoding != UTF8:
+        raise UserError(f"{path}: --encoding={encoding} is not allowed; it is for files of text")
+    table, rows, notes = _READERS[suffix](path, encoding)
+    if not table.num_rows:
+        raise UserError(f"{path}: the table is empty; at least one row is needed")
+    # Where a data frame was written, its row numbers are a column without a name.
+    named = [place for place, name in enumerate(table.column_names) if name.strip()]
+    unnamed = table.num_columns - len(named)
+    if unnamed:
+        notes = (f"left out: columns without a name: {unnamed}", *notes)
+    table = table.select(named)
+    for name in table.column_names:
+        if table.column_names.count(name) > 1:
+            raise UserError(f"{path}: column {name!r} is there twice; names must differ")
+    return TableFile(table, rows, notes)
+
+
+def _read_delimited(path: Path, encoding: str) -> TableFile:
+    delimiter = "\t"
+    if path.suffix.lower() not in (".tsv", ".tab"):
+        header = next((line for _, line in _lines(path, encoding)), "")
+        delimiter = max(_DELIMITERS, key=re.sub('"[^"]*"', "", header).count)
+    table = read_csv(path, delimiter, encoding)
+    return TableFile(table, all_rows_in_file(path, table.num_rows, delimiter, encoding), ())
+
+
+def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    """Yields number and text of the lines that are not blank."""
+    try:
+        with open_text(path, encoding) as file:
+            for number, text in enumerate(file, 1):
+                if text.strip():
+                    yield number, text
+    except UnicodeDecodeError as error:
+        raise not_text(path, encoding) from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _read_parquet(path: Path, encoding: str) -> TableFile:
+    try:
+        table = pq.ParquetFile(path).read()
+        table.validate(full=True)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as Parquet: {one_line(error)}") from error
+    others = [
+        field.name
+        for field in table.schema
+        if pa.types.is_nested(field.type)
+        or pa.types.is_binary(field.type)
+        or pa.types.is_large_binary(field.type)
+    ]
+    table = as_texts(path, table.drop_columns(others))
+    return TableFile(table, np.arange(1, table.num_rows + 1), _left_out(others))
+
+
+def _left_out(names: list[str]) -> tuple[str, ...]:
+    note = f"left out: columns of lists, objects or bytes: {', '.join(names)}"
+    return (note,) if names else ()
+
+
+class _Number(str):
+    """A number of a JSON file, digit by digit as it is written."""
+
+
+def _not_finite(name: str) -> _Number | None:
+    """Returns what a JSON number that is none reads as; data frames write NaN where none is."""
+    return None if name == "NaN" else _Number(name)
+
+
+def _read_json_lines(path: Path, encoding: str) -> TableFile:
+    rows: list[int] = []
+    columns: dict[str, list[str]] = {}
+    kinds: dict[str, tuple[type, int]] = {}
+    for row, text in _lines(path, encoding):
+        rows.append(row)
+        for name, cell in _json_object(path, row, text).items():
+            column = columns.setdefault(name, [])
+            if cell is None:
+                continue
+            kind, first = kinds.setdefault(name, (type(cell), row))
+            if type(cell) is not kind:
+                expected = f"it is of another kind than in row {first}; write all of them as texts"
+                raise wrong_value(Place(str(path), row), name, cell, expected)
+            column += [""] * (len(rows) - 1 - len(column))
+            column.append(str(cell).lower() if kind is bool else str(cell))
+    others = [name for name, (kind, _) in kinds.items() if kind in (dict, list)]
+    texts = {
+        name: pa.array(column + [""] * (len(rows) - len(column)), pa.string())
+        for name, column in columns.items()
+        if name not in others
+    }
+    return TableFile(pa.table(texts), np.array(rows, np.int64), _left_out(others))
+
+
+def _json_object(path: Path, row: int, text: str) -> dict[str, Any]:
+    """Returns the object on a line, numbers as they are written."""
+
+    def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"{twice!r} is there twice")
+        return dict(pairs)
+
+    try:
+        value = json.loads(
+            text,
+            parse_int=_Number,
+            parse_float=_Number,
+            parse_constant=_not_finite,
+            object_pairs_hook=without_repeats,
+        )
+        # Half of a surrogate pair is a text for JSON, but for no other file.
+        json.dumps(value, ensure_ascii=False).encode(UTF8)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: row {row}: is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: row {row}: is no JSON object; one a line is needed")
+    return value
+
+
+def _read_workbook(path: Path, encoding: str) -> TableFile:
+    """Reads the first sheet of a workbook; its first row that is not blank names the columns.
+
+    Numbers read as Excel shows them where their format is a row of zeros, `007`; formulas as what
+    Excel last made of them.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Of styles and checks of input that openpyxl does not know.
+            warnings.simplefilter("ignore")
+            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+            try:
+                sheets = book.worksheets
+                rows = list(_sheet_rows(path, sheets[0])) if sheets else []
+            finally:
+                book.close()
+    except UserError:
+        raise
+    except Exception as error:  # Whatever openpyxl stumbles over in a broken file.
+        reason = one_line(error)
+        raise UserError(f"{path}: cannot be read as an Excel workbook: {reason}") from error
+    if not rows:
+        raise UserError(f"{path}: is empty; a header line and rows are needed")
+    numbers, cells = zip(*rows)
+    # Sheets are padded with empty cells, which are nobody's column.
+    columns = [column for column in itertools.zip_longest(*cells, fillvalue="") if any(column)]
+    table = pa.Table.from_arrays(
+        [pa.array(column[1:], pa.string()) for column in columns], [column[0] for column in columns]
+    )
+    notes: tuple[str, ...] = ()
+    if len(sheets) > 1:
+        others = ", ".join(sheet.title for sheet in sheets[1:])
+        notes = (f"left out: sheets other than {sheets[0].title}: {others}",)
+    return TableFile(table, np.array(numbers[1:], np.int64), notes)
+
+
+def _sheet_rows(path: Path, sheet: Any) -> Iterator[tuple[int, list[str]]]:
+    """Yields number and cells of the rows that are not blank."""
+    # Some programs write a size that is too small.
+    sheet.reset_dimensions()
+    for number, cells in enumerate(sheet.iter_rows(), 1):
+        texts = [_cell_text(path, number, cell) for cell in cells]
+        if any(text.strip() for text in texts):
+            yield number, texts
+
+
+def _cell_text(path: Path, row: int, cell: Any) -> str:
+    """Returns a cell as text; raises a UserError for a number that may stand for several."""
+    value = cell.value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, (int, float)):
+        return str(value)
+    if not abs(value) < _EXACT_BELOW:
+        raise UserError(
+            f"{path}: row {row}: column {cell.column_letter}: {value!r}; Excel keeps 15 digits of "
+            "a number only; format the column as text and fill it anew"
+        )
+    if value != int(value):
+        return repr(value)
+    zeros = re.fullmatch("0+", cell.number_format or "")
+    return str(int(value)).zfill(len(zeros[0]) if zeros else 0)
+
+
+_READERS: Mapping[str, Callable[[Path, str], TableFile]] = {
+    **dict.fromkeys((".csv", ".txt", ".tsv", ".tab"), _read_delimited),
+    **dict.fromkeys((".jsonl", ".ndjson"), _read_json_lines),
+    **dict.fromkeys((".parquet", ".pq"), _read_parquet),
+    **dict.fromkeys((".xlsx", ".xlsm"), _read_workbook),
+}
+
+FORMAT = Format(convert, "any table of images, or images with telling names")

@@ -1,0 +1,235 @@
+"""The stage that evaluates all models of a run on the same queries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import write_json
+from apparel_embed.common.text import counted, plain_text
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.embeddings import write_embeddings
+from apparel_embed.evaluation.finished import GROUPED, SPECIALISTS
+from apparel_embed.evaluation.models import (
+    Embedded,
+    embed_by_frozen_backbone,
+    embed_by_histogram,
+    embed_by_model,
+    embed_by_specialists,
+    route_by_head,
+    summarise,
+)
+from apparel_embed.evaluation.protocol import EvaluationSet, answered_queries
+from apparel_embed.evaluation.roads import road_cost, roads_table
+from apparel_embed.evaluation.split import evaluation_set
+from apparel_embed.evaluation.table import render_comparisons, render_routing, render_tables
+from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.report.inputs import COMBINED as COMBINED_MODEL
+from apparel_embed.report.inputs import UNIFIED
+from apparel_embed.runs.stages.specialist import grouped_specialists, single_specialists
+from apparel_embed.runs.stages.start import weights_input
+from apparel_embed.runs.walk import Run, StageKind, Walk
+from apparel_embed.store.names import COMBINED, EVALUATION, STUDENT, VERTICAL_HEAD
+from apparel_embed.store.record import Stage, fingerprints
+
+SUMMARY_FILE = "summary.json"
+TABLES_FILE = "tables.txt"
+COMPARISONS = (
+    (UNIFIED, SPECIALISTS),
+    (UNIFIED, GROUPED),
+    (UNIFIED, COMBINED_MODEL),
+    (GROUPED, SPECIALISTS),
+    (SPECIALISTS, COMBINED_MODEL),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """The models of a run that are evaluated, and reported, together.
+
+    Attributes:
+      specialists: finished stages, one for each vertical, or none.
+      grouped: finished stages that together know every vertical once, those of the student's
+        teachers, or none.
+      combined: the stage of the triplet model on all verticals, or None.
+      student: the stage of the student, or None.
+    """
+
+    specialists: Sequence[Stage] = ()
+    grouped: Sequence[Stage] = ()
+    combined: Stage | None = None
+    student: Stage | None = None
+
+    @property
+    def stages(self) -> list[Stage]:
+        """All stages."""
+        found = (*self.specialists, *self.grouped, self.combined, self.student)
+        return [stage for stage in found if stage]
+
+    @property
+    def by_name(self) -> dict[str, list[Stage]]:
+        """The stages of each model that is there, by its name in the summary."""
+        named = {
+            COMBINED_MODEL: [self.combined],
+            SPECIALISTS: self.specialists,
+            GROUPED: self.grouped,
+            UNIFIED: [self.student],
+        }
+        return {name: [one for one in some if one] for name, some in named.items() if any(some)}
+
+
+def evaluation_stage(
+    run: Run,
+    models: Models,
+    *,
+    split: str,
+    init_weights: str,
+    seed: int,
+    vertical_head: Stage | None = None,
+) -> Stage:
+    """Evaluates all models on the same queries.
+
+    Writes `summary.json`, the same as a table in `tables.txt`, and the embeddings of each model
+    in `embeddings/<model>.parquet`.
+
+    Args:
+      run: the run.
+      models: what to evaluate.
+      split: to evaluate on, "val" or "test".
+      init_weights: initial weights of the frozen backbone to compare with, as in
+        `load_initial_weights`; its architecture is that of the first stage given.
+      seed: of the bootstrap.
+      vertical_head: the stage of the student's vertical head, to evaluate searches that it routes.
+
+    Raises:
+      UserError: if there is no model, specialists do not know every vertical once, or the split
+        answers no query.
+    """
+    dataset, by_name = run.dataset, models.by_name
+    for name in (SPECIALISTS, GROUPED):
+        _check_cover(by_name.get(name, []), dataset)
+    if not by_name:
+        raise UserError("there is no model to evaluate: name specialists, combined or student")
+    if not any(answered_queries(evaluation_set(dataset, split)).values()):
+        raise UserError(
+            f"{dataset.directory}: split {split} answers no query: there is nothing to evaluate. A "
+            "query needs another image of its item in the same split; name another by --split"
+        )
+    architecture = ModelConfig(**models.stages[0].flags["model"])
+
+    def work(directory: Path) -> dict[str, Any]:
+        pictures = evaluation_set(dataset, split)
+        embedded = {
+            "colour_histogram": embed_by_histogram(dataset, pictures.records),
+            "frozen_backbone": embed_by_frozen_backbone(
+                dataset, pictures.records, architecture, init_weights, seed
+            ),
+            **_embedded(dataset, pictures, by_name),
+        }
+        for name, model in embedded.items():
+            path = directory / "embeddings" / f"{name}.parquet"
+            write_embeddings(path, pictures.records, model.embeddings)
+        summary = summarise(embedded, pictures, COMPARISONS, seed)
+        if models.student and vertical_head:
+            rows, routing = route_by_head(
+                UNIFIED,
+                embedded[UNIFIED],
+                dataset,
+                pictures,
+                models.student.directory / "model",
+                vertical_head.directory,
+                seed,
+            )
+            summary["rows"] += rows
+            summary["routing"] = [routing]
+        _write(directory, summary, run.directory, by_name)
+        return {"models": list(embedded), "pictures": len(pictures)}
+
+    return run.make(
+        EVALUATION,
+        work,
+        flags={"split": split, "seed": seed},
+        inputs={**fingerprints(*models.stages, vertical_head), **weights_input(init_weights)},
+        size=counted(len(dataset.select(split=split)), "picture"),
+    )
+
+
+def _embedded(
+    dataset: PreparedDataset, pictures: EvaluationSet, by_name: Mapping[str, Sequence[Stage]]
+) -> dict[str, Embedded]:
+    """Returns what each model makes of the images."""
+    found: dict[str, Embedded] = {}
+    for name, stages in by_name.items():
+        if name == GROUPED and stages == by_name.get(SPECIALISTS):
+            found[name] = found[SPECIALISTS]
+        elif name in (SPECIALISTS, GROUPED):
+            groups = {tuple(one.flags["verticals"]): one.directory / "model" for one in stages}
+            found[name] = embed_by_specialists(dataset, pictures, groups)
+        else:
+            found[name] = embed_by_model(dataset, pictures.records, stages[0].directory / "model")
+    return found
+
+
+def _write(
+    directory: Path,
+    summary: dict[str, Any],
+    run_dir: Path,
+    by_name: Mapping[str, Sequence[Stage]],
+) -> None:
+    """Writes the summary, to which it adds what trainings took, and its tables."""
+    costs = [road_cost(name, run_dir, stages) for name, stages in by_name.items()]
+    summary["roads"] = [dataclasses.asdict(cost) for cost in costs]
+    write_json(directory / SUMMARY_FILE, summary)
+    parts = (
+        render_tables(summary["rows"], width=120),
+        "Differences in R@1 within, mean over verticals, paired over the same queries\n",
+        render_comparisons(summary["comparisons"]),
+        *render_routing(summary),
+        "\nAll trainings behind each model\n",
+        plain_text(roads_table(costs)),
+        "",
+    )
+    (directory / TABLES_FILE).write_text("\n".join(parts), "utf-8")
+
+
+def _check_cover(specialists: Sequence[Stage], dataset: PreparedDataset) -> None:
+    """Raises a UserError unless specialists, if there are any, know every vertical once."""
+    if not specialists:
+        return
+    known = [vertical for stage in specialists for vertical in stage.flags["verticals"]]
+    twice = sorted({vertical for vertical in known if known.count(vertical) > 1})
+    if twice:
+        raise UserError(f"more than one specialist for {', '.join(twice)}; name one of them each")
+    missing = sorted(set(dataset.verticals) - set(known))
+    if missing:
+        raise UserError(
+            f"no specialist for {', '.join(missing)}; the specialists given know "
+            f"{', '.join(sorted(known))}"
+        )
+
+
+def models_of(walk: Walk) -> Models:
+    """Returns the models of a pipeline."""
+    specialists, grouped = single_specialists(walk.run), grouped_specialists(walk)
+    return Models(specialists, grouped, walk[COMBINED], walk[STUDENT])
+
+
+def _make(walk: Walk) -> list[Stage]:
+    if not walk.is_measured:
+        return []
+    training = walk.config.specialist
+    stage = evaluation_stage(
+        walk.run,
+        models_of(walk),
+        split=walk.config.split,
+        init_weights=training.init_weights,
+        seed=training.optimization.seed,
+        vertical_head=walk.get(VERTICAL_HEAD),
+    )
+    return [stage]
+
+
+KIND = StageKind(EVALUATION, _make)

@@ -1,0 +1,110 @@
+"""The stages of specialists, each of a group of verticals; combined models are trained likewise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from apparel_embed.common.text import counted
+from apparel_embed.runs.stages.start import find_start
+from apparel_embed.runs.stages.training import training_stage
+from apparel_embed.runs.stages.views import read_views
+from apparel_embed.runs.walk import Run, StageKind, Walk
+from apparel_embed.store.names import COMBINED, COMBINED_START, SPECIALIST, specialist_name
+from apparel_embed.store.record import Stage, Workload
+from apparel_embed.training.specialist import SpecialistConfig, train_specialist
+
+
+def specialist_stage(
+    run: Run,
+    verticals: Sequence[str],
+    config: SpecialistConfig,
+    name: str | None = None,
+    start: Stage | None = None,
+    further_runs: Sequence[Path] = (),
+) -> Stage:
+    """Trains the specialist of a group; the model is in `<stage>/model`.
+
+    No training is done twice: one of the same verticals that is finished by the name of a group's
+    specialist, or of the combined model, is copied.
+
+    Where it starts from no model of this run and the configuration names an earlier one
+    (`init_from`), it starts from that run's specialist of the same verticals, or from its combined
+    model where there is none; the combined model starts from the combined one.
+
+    Args:
+      run: the run.
+      verticals: those of the group.
+      config: how to train.
+      name: of the stage; by default made from the verticals.
+      start: the stage of this run with the model whose weights it starts from, and keeps where
+        training gains nothing on split val.
+      further_runs: directories of runs in which the same training may be finished, too.
+
+    Raises:
+      UserError: if a vertical is unknown, the stage was made with other flags or inputs, or there
+        is nothing to start from in the earlier run.
+    """
+    verticals = sorted(verticals)
+    dataset = run.dataset
+    # Also tells of an unknown vertical before a directory is made.
+    records = dataset.select(split="train", verticals=verticals)
+    optimization = config.optimization.settled(len(dataset.select(split="train")))
+    config = dataclasses.replace(config, optimization=optimization)
+    alike = (specialist_name(verticals), COMBINED)
+    name = name or alike[0]
+    earlier = (COMBINED,) if name in (COMBINED, COMBINED_START) else alike
+
+    def train(directory: Path, model: Path | None, views: Stage | None) -> dict[str, Any]:
+        features = read_views(views, dataset, records)
+        return train_specialist(dataset, verticals, config, directory, name, model, features)
+
+    steps, batch = optimization.steps, f"{config.items_per_batch} x {config.pictures_per_item}"
+    return training_stage(
+        run,
+        name,
+        config,
+        find_start(start, config, earlier, run.directory),
+        train,
+        workload=Workload(triplet_steps=steps),
+        size=f"{counted(steps, 'step')} of {batch} pictures, out of {len(records):,}",
+        flags={"verticals": verticals},
+        reuse_from=[place / one for place in (run.directory, *further_runs) for one in alike],
+    )
+
+
+def single_specialists(run: Run) -> list[Stage]:
+    """Returns the finished stages of every vertical's own specialist, or none if one is missing."""
+    stages = [run.find(specialist_name([vertical])) for vertical in run.dataset.verticals]
+    found = [stage for stage in stages if stage]
+    return found if len(found) == len(stages) else []
+
+
+def grouped_specialists(walk: Walk) -> list[Stage]:
+    """Returns the stages of the specialists of a pipeline's groups."""
+    by_name = {stage.name: stage for stage in walk.stages[SPECIALIST]}
+    return [by_name[specialist_name(group)] for group in walk.groups]
+
+
+def start_of_specialists(walk: Walk) -> Stage | None:
+    """Returns the stage of the combined model, if specialists start from it."""
+    return walk[COMBINED_START] if walk.config.specialists_start_from_combined else None
+
+
+def _make(walk: Walk) -> list[Stage]:
+    """Trains the specialists of groups, and those of single verticals if they are wanted."""
+    config = walk.config
+    verticals = walk.run.dataset.verticals if config.single_specialists else ()
+    wanted = list(dict.fromkeys([*walk.groups, *((vertical,) for vertical in verticals)]))
+    stages = []
+    for number, group in enumerate(wanted, start=1):
+        walk.run.access.tell("specialist %d of %d: %s", number, len(wanted), " + ".join(group))
+        training = config.specialist.for_verticals(len(group))
+        start = start_of_specialists(walk)
+        stages.append(specialist_stage(walk.run, group, training, start=start))
+    return stages
+
+
+KIND = StageKind(SPECIALIST, _make)

@@ -1,0 +1,167 @@
+"""The stage of the student's targets: what teachers say of every image, in one space."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.text import counted
+from apparel_embed.data.manifest import UNLABELLED
+from apparel_embed.distillation.spaces import FrozenBackbone
+from apparel_embed.distillation.targets import TargetsConfig, Teacher, compute_targets
+from apparel_embed.evaluation.embeddings import write_embeddings
+from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.runs.stages.specialist import grouped_specialists
+from apparel_embed.runs.stages.start import weights_input
+from apparel_embed.runs.walk import Run, StageKind, Walk
+from apparel_embed.store.names import (
+    COMBINED_START,
+    TARGETS,
+    combined_start_name,
+    specialist_name,
+)
+from apparel_embed.store.record import Stage, fingerprints
+
+TARGETS_FILE = "targets.parquet"
+HELD_OUT_FILE = "held_out.parquet"
+REFERENCES = {
+    "combined": "the combined model that specialists start from",
+    "none": "leaves them as they are",
+    "frozen": "principal components of the features of the backbone with its initial weights",
+}
+"""What teachers' spaces can be rotated onto, by name, with what it is."""
+
+
+def student_teachers(run: Run, grouped: Sequence[Stage]) -> list[Stage]:
+    """Returns all that teach the student, as far as they are finished.
+
+    Args:
+      run: the run.
+      grouped: specialists that together know every vertical.
+
+    Returns:
+      Those specialists, the specialist of each single vertical, and the combined models that others
+      start from, each once.
+    """
+    names = [specialist_name([vertical]) for vertical in run.dataset.verticals]
+    number = 0
+    while number == 0 or run.find(combined_start_name(number)):
+        names.append(combined_start_name(number))
+        number += 1
+    found = [stage for stage in (*grouped, *map(run.find, names)) if stage]
+    return list({stage.name: stage for stage in found}.values())
+
+
+def find_reference(
+    align_to: str, run: Run, teachers: Sequence[Stage], *, init_weights: str, seed: int
+) -> Stage | FrozenBackbone | None:
+    """Returns the reference of a name, as `targets_stage` takes it.
+
+    Args:
+      align_to: one of `REFERENCES`.
+      run: the run.
+      teachers: finished stages of the student's teachers.
+      init_weights: initial weights of the frozen backbone, as in `load_initial_weights`; its
+        architecture is that of the first teacher.
+      seed: of the frozen backbone's weights, where these are random.
+
+    Raises:
+      UserError: if the name is unknown, or its stage is not there.
+    """
+    if align_to not in REFERENCES:
+        raise UserError(f"--align_to={align_to}: allowed are {', '.join(REFERENCES)}")
+    if align_to == "none":
+        return None
+    if align_to == "frozen":
+        return FrozenBackbone(ModelConfig(**teachers[0].flags["model"]), init_weights, seed)
+    combined = run.find(COMBINED_START)
+    if combined is None:
+        raise UserError(
+            f"--align_to={align_to} needs another stage: {run.directory / COMBINED_START} is not "
+            "there, or not finished"
+        )
+    return combined
+
+
+def targets_stage(
+    run: Run,
+    teachers: Sequence[Stage],
+    reference: Stage | FrozenBackbone | None,
+    config: TargetsConfig = TargetsConfig(),
+    name: str = TARGETS,
+) -> Stage:
+    """Exports the student's targets to `<stage>/targets.parquet`.
+
+    What the teachers say of split val is in `<stage>/held_out.parquet`, to measure by and not to
+    learn from.
+
+    Args:
+      run: the run.
+      teachers: finished stages of triplet models; a vertical may have several.
+      reference: onto whose space theirs are rotated: the stage of a model, the frozen backbone, or
+        None.
+      config: how targets are made.
+      name: of the stage.
+    """
+    dataset = run.dataset
+    known = [Teacher(s.name, tuple(s.flags["verticals"]), s.directory / "model") for s in teachers]
+    flags, inputs = _made_of_reference(reference)
+    unlabelled = dataset.select(split=UNLABELLED)
+
+    def work(directory: Path) -> dict[str, Any]:
+        onto = reference.directory / "model" if isinstance(reference, Stage) else reference
+        found = compute_targets(dataset, known, reference=onto, config=config)
+        write_embeddings(directory / TARGETS_FILE, found.records, found.embeddings)
+        write_embeddings(directory / HELD_OUT_FILE, found.held_out_records, found.held_out)
+        return {
+            "pictures": len(found.records),
+            "unlabelled": int(np.isin(found.records, unlabelled).sum()),
+            "dim": found.embeddings.shape[1],
+            "teachers": list(found.teachers),
+            "choices": [dataclasses.asdict(choice) for choice in found.choices],
+        }
+
+    # Where there are no unlabelled images the flag makes no difference.
+    uses_unlabelled = config.unlabelled and len(unlabelled) > 0
+    return run.make(
+        name,
+        work,
+        flags={**flags, **dataclasses.asdict(config), "unlabelled": uses_unlabelled},
+        inputs={**fingerprints(*teachers), **inputs},
+        size=counted(run.learnt(unlabelled=uses_unlabelled), "picture"),
+    )
+
+
+def _made_of_reference(
+    reference: Stage | FrozenBackbone | None,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the flags and input fingerprints by which a reference decides targets."""
+    if reference is None:
+        return {"align_to": "none"}, {}
+    if isinstance(reference, Stage):
+        return {"align_to": reference.name}, fingerprints(reference)
+    flags = dataclasses.asdict(reference)
+    # By content, not by path.
+    inputs = weights_input(flags.pop("init_weights"))
+    return {"align_to": "frozen", "frozen": flags}, inputs
+
+
+def _make(walk: Walk) -> list[Stage]:
+    training = walk.config.specialist
+    teachers = student_teachers(walk.run, grouped_specialists(walk))
+    reference = find_reference(
+        walk.config.align_to,
+        walk.run,
+        teachers,
+        init_weights=training.init_weights,
+        seed=training.optimization.seed,
+    )
+    return [targets_stage(walk.run, teachers, reference, walk.config.targets)]
+
+
+KIND = StageKind(TARGETS, _make, in_report=True)

@@ -1,0 +1,35 @@
+"""The stage of a model's vertical head, which tells the vertical of an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from apparel_embed.runs.walk import Run, StageKind, Walk
+from apparel_embed.store.names import STUDENT, VERTICAL_HEAD
+from apparel_embed.store.record import Stage, fingerprints
+from apparel_embed.training.vertical_head import train_vertical_head
+
+
+def vertical_head_stage(run: Run, model: Stage) -> Stage:
+    """Trains the vertical head of a model, or finds it trained; the head is in the stage.
+
+    Args:
+      run: the run.
+      model: the stage of the model, usually the student.
+    """
+
+    def work(directory: Path) -> dict[str, Any]:
+        head, report = train_vertical_head(run.dataset, model.directory / "model")
+        head.save(directory)
+        return {"verticals": list(head.verticals), **report}
+
+    name = VERTICAL_HEAD if model.name == STUDENT else f"{VERTICAL_HEAD}-{model.name}"
+    return run.make(name, work, flags={}, inputs=fingerprints(model))
+
+
+def _make(walk: Walk) -> list[Stage]:
+    return [vertical_head_stage(walk.run, walk[STUDENT])] if walk.config.vertical_head else []
+
+
+KIND = StageKind(VERTICAL_HEAD, _make)
