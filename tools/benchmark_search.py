@@ -23,7 +23,7 @@ _QUERIES = define("queries", 100, "different pictures to search by", 1, 10_000)
 
 def main() -> None:
     """Measures, and prints a table."""
-    dataset = _RUN.dataset()
+    dataset = _RUN.run().dataset
     serve = str(Path(__file__).with_name("serve_search.py"))
     named = (f"--run_dir={_RUN.run_dir}", f"--prepared={dataset.directory}")
     config = _BENCHMARK.config(

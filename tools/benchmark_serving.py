@@ -18,7 +18,6 @@ from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.runs.stages.specialist import single_specialists
-from apparel_embed.runs.walk import Run
 from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 
@@ -30,10 +29,10 @@ def main() -> None:
     """Measures, and prints a table."""
     config = _BENCHMARK.config()
     if _RUN.given:
-        dataset = _RUN.dataset()
-        specialists = single_specialists(Run(_RUN.run_dir, dataset))
+        run = _RUN.run()
+        specialists = single_specialists(run)
         subjects = subjects_of_run(
-            dataset,
+            run.dataset,
             open_stage(_RUN.run_dir / STUDENT).directory / "model",
             [stage.directory / "model" for stage in specialists],
             config.batch_size,

@@ -20,7 +20,7 @@ from apparel_embed.cli import app
 from apparel_embed.cli.define import ConfigFlags, define
 from apparel_embed.cli.ending import NOTHING_WRITTEN, command, print_summary
 from apparel_embed.cli.search_flags import SearchRunFlags
-from apparel_embed.cli.shared_flags import DryRunFlag
+from apparel_embed.cli.shared_flags import dry_run_flag
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted
 from apparel_embed.search.build import fill_index, named_keys, plan_index, remove_pictures
@@ -43,7 +43,7 @@ _DELETE_ITEM = define(
     "delete_item", None, "item to remove with all its pictures; repeat it", repeat=True
 )
 _SWITCH = define("switch", True, "let this model's pictures answer once they are whole")
-_DRY_RUN = DryRunFlag()
+_DRY_RUN = dry_run_flag()
 flags.mark_flags_as_mutual_exclusive(["embeddings", "bulk", "delete"])
 flags.mark_flags_as_mutual_exclusive(["embeddings", "bulk", "delete_item"])
 
@@ -56,8 +56,8 @@ def main() -> None:
         rows = remove()
     else:
         source = _SOURCE.config(saved_model=_RUN.newest_model(), prepared=_RUN.prepared)
-        rows = plan(source) if _DRY_RUN.is_given else fill(source)
-    if _DRY_RUN.is_given:
+        rows = plan(source) if _DRY_RUN.value else fill(source)
+    if _DRY_RUN.value:
         print_summary([*rows, NOTHING_WRITTEN])
     else:
         service = ("Service", "one that runs on a file shows this after a restart")
@@ -90,12 +90,12 @@ def fill(source: IndexSource) -> list[tuple[str, object]]:
 
 def remove() -> list[tuple[str, object]]:
     """Removes what is named from the pictures that answer; returns what was, or would be, done."""
-    with _RUN.filled_index(to_write=not _DRY_RUN.is_given) as index:
+    with _RUN.filled_index(to_write=not _DRY_RUN.value) as index:
         version = index.current()
         if version is None:
             raise UserError(f"{_RUN.index_uri}: no version of the index is whole; fill it first")
         keys = named_keys(index, version, _DELETE.value or [], _DELETE_ITEM.value or [])
-        if _DRY_RUN.is_given:
+        if _DRY_RUN.value:
             return [("Pictures", f"{len(keys):,} of {version.pictures:,} would be removed")]
         version = remove_pictures(index, version, keys)
     return [("Index", f"{counted(len(keys), 'picture')} removed, {version.pictures:,} left")]

@@ -17,16 +17,16 @@ Its workers need this package, and must see pictures, model and output under the
 from apparel_embed.cli import app
 from apparel_embed.cli.embed_flags import EmbedFlags
 from apparel_embed.cli.ending import NOTHING_WRITTEN, print_summary
-from apparel_embed.cli.shared_flags import DryRunFlag
+from apparel_embed.cli.shared_flags import dry_run_flag
 from apparel_embed.inference.bulk import REJECTS_FILE
 
 _EMBED = EmbedFlags()
-_DRY_RUN = DryRunFlag()
+_DRY_RUN = dry_run_flag()
 
 
 def main() -> None:
     """Embeds the pictures and says where the embeddings are."""
-    if _DRY_RUN.is_given:
+    if _DRY_RUN.value:
         print_summary([("Embeddings", _EMBED.plan()), NOTHING_WRITTEN])
         return
     output, found = _EMBED.run()

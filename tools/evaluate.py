@@ -21,7 +21,7 @@ from apparel_embed.runs.stages.saved_model import latest_saved_model
 from apparel_embed.runs.stages.specialist import single_specialists
 from apparel_embed.runs.stages.summaries import summaries_stage
 from apparel_embed.runs.stages.vertical_head import vertical_head_stage
-from apparel_embed.runs.walk import Run, shown_in_report
+from apparel_embed.runs.walk import shown_in_report
 from apparel_embed.serving.versions import SAVED_MODEL
 from apparel_embed.store.names import COMBINED, STUDENT, VERTICAL_HEAD
 
@@ -37,7 +37,7 @@ _INIT_WEIGHTS = init_weights_flag()
 def main() -> None:
     """Evaluates, prints the tables, and writes the report."""
     given = _PIPELINE.values()
-    run, head = Run(_RUN.run_dir, _RUN.dataset()), None
+    run, head = _RUN.run(), None
     models = Models(
         specialists=single_specialists(run),
         grouped=_SPECIALISTS.stages(_RUN),

@@ -19,7 +19,6 @@ from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.stages.saved_model import export_stage, serving_kit
 from apparel_embed.runs.stages.vertical_head import vertical_head_stage
-from apparel_embed.runs.walk import Run
 from apparel_embed.serving.saved_model import ExportConfig
 from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
@@ -41,7 +40,7 @@ _EXPORT = ConfigFlags(ExportConfig, SERVED)
 
 def main() -> None:
     """Exports the model and says where it is."""
-    run, model = Run(_RUN.run_dir, _RUN.dataset()), open_stage(_RUN.run_dir / _STAGE.value)
+    run, model = _RUN.run(), open_stage(_RUN.run_dir / _STAGE.value)
     head = vertical_head_stage(run, model) if _PIPELINE.values()["vertical_head"] else None
     stage = export_stage(
         run,

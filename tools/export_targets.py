@@ -11,8 +11,7 @@ student need not learn a different map for each vertical; distances within a gro
 from apparel_embed.cli import app
 from apparel_embed.cli.define import define, define_seed
 from apparel_embed.cli.ending import command, print_summary
-from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
-from apparel_embed.cli.shared_flags import DryRunFlag
+from apparel_embed.cli.run_flags import SpecialistsFlag, StageRunFlags
 from apparel_embed.cli.target_flags import TargetFlags
 from apparel_embed.cli.training_flags import init_weights_flag
 from apparel_embed.evaluation.teachers import render_teachers
@@ -24,8 +23,7 @@ from apparel_embed.runs.stages.targets import (
 )
 from apparel_embed.store.names import TARGETS
 
-_RUN = RunFlags()
-_DRY_RUN = DryRunFlag()
+_RUN = StageRunFlags()
 _SPECIALISTS = SpecialistsFlag()
 _TARGETS = TargetFlags()
 _STAGE = define("stage", TARGETS, "name of the stage")
@@ -35,7 +33,7 @@ _SEED = define_seed("the choice of teachers, and of the random weights of --alig
 
 def main() -> None:
     """Exports the targets and says where they are."""
-    run = _DRY_RUN.run(_RUN.run_dir, _RUN.dataset())
+    run = _RUN.run()
     specialists = _SPECIALISTS.stages(_RUN)
     reference = find_reference(
         _TARGETS.align_to, run, specialists, init_weights=_INIT_WEIGHTS.value, seed=_SEED.value
@@ -47,7 +45,7 @@ def main() -> None:
         _TARGETS.config(specialists[0].flags["model"]["embedding_dim"], _SEED.value),
         _STAGE.value,
     )
-    if _DRY_RUN.has_told():
+    if _RUN.has_told():
         return
     unlabelled = stage.result["unlabelled"]
     among = f", {unlabelled} of them unlabelled" if unlabelled else ""

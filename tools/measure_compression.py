@@ -12,7 +12,6 @@ from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.evaluation.compression import COMPRESSION_FILE
 from apparel_embed.runs.stages.compression import TABLE_FILE, CompressionConfig, compression_stage
-from apparel_embed.runs.walk import Run
 from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 
@@ -24,8 +23,7 @@ _COMPRESSION = ConfigFlags(CompressionConfig)
 def main() -> None:
     """Measures, and prints the table."""
     model = open_stage(_RUN.run_dir / _STAGE.value)
-    run = Run(_RUN.run_dir, _RUN.dataset())
-    stage = compression_stage(run, model, _COMPRESSION.config())
+    stage = compression_stage(_RUN.run(), model, _COMPRESSION.config())
     print((stage.directory / TABLE_FILE).read_text("utf-8"))
     print_summary(
         [

@@ -15,20 +15,20 @@ from apparel_embed.cli import app
 from apparel_embed.cli.data_flags import PrepareFlags
 from apparel_embed.cli.define import define
 from apparel_embed.cli.ending import NOTHING_WRITTEN, command, print_summary
-from apparel_embed.cli.shared_flags import DryRunFlag, ProcessesFlag
+from apparel_embed.cli.shared_flags import ProcessesFlag, dry_run_flag
 from apparel_embed.data.prepare import plan_prepare, prepare
 
 _MANIFEST = define("manifest", None, "manifest, CSV or Parquet", required=True)
 _OUTPUT = define("output", None, "directory to make", required=True)
 _PREPARE = PrepareFlags()
 _PROCESSES = ProcessesFlag()
-_DRY_RUN = DryRunFlag()
+_DRY_RUN = dry_run_flag()
 
 
 def main() -> None:
     """Prepares the dataset and tells what came of it."""
     config = _PREPARE.config(Path(_MANIFEST.value), Path(_OUTPUT.value))
-    if _DRY_RUN.is_given:
+    if _DRY_RUN.value:
         found = plan_prepare(config)
         pictures = f"{len(found.dataset):,} pictures, {found.todo:,} to prepare"
         print_summary(

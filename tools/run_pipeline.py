@@ -23,7 +23,7 @@ from apparel_embed.cli.define import SERVED, ConfigFlags, define
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.grouping_flags import GroupingFlags
 from apparel_embed.cli.run_flags import RunFlag
-from apparel_embed.cli.shared_flags import DryRunFlag, ProcessesFlag
+from apparel_embed.cli.shared_flags import ProcessesFlag, dry_run_flag
 from apparel_embed.cli.target_flags import TargetFlags, specialist_start_flag, student_start_flag
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
 from apparel_embed.common.cluster import read_cluster
@@ -47,7 +47,7 @@ _TARGETS = TargetFlags()
 _STUDENT_START = student_start_flag()
 _EXPORT = ConfigFlags(ExportConfig, SERVED)
 _PROCESSES = ProcessesFlag()
-_DRY_RUN = DryRunFlag()
+_DRY_RUN = dry_run_flag()
 _SYNTHETIC = synthetic_flags()
 _PREPARE = PrepareFlags()
 _TRAINING = TrainingFlags()
@@ -73,7 +73,7 @@ def main() -> None:
         processes=_PROCESSES.value,
         export=_EXPORT.config(),
     )
-    if _DRY_RUN.is_given:
+    if _DRY_RUN.value:
         _tell_plan(config)
         return
     _TRAINING.start()

@@ -12,18 +12,16 @@ twice, also not by tools/run_pipeline.py with the same flags.
 from apparel_embed.cli import app
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.grouping_flags import GroupingFlags
-from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.cli.shared_flags import DryRunFlag
+from apparel_embed.cli.run_flags import StageRunFlags
 from apparel_embed.cli.target_flags import specialist_start_flag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
 from apparel_embed.common.files import read_json
 from apparel_embed.grouping.table import render_search
 from apparel_embed.runs.stages.grouping import GROUPS_FILE, grouping_stage
 
-_RUN = RunFlags()
+_RUN = StageRunFlags()
 _GROUPING = GroupingFlags(default="affinity")
 _START = specialist_start_flag()
-_DRY_RUN = DryRunFlag()
 _TRAINING = TrainingFlags()
 _SPECIALIST = SpecialistFlags(_TRAINING)
 
@@ -32,11 +30,11 @@ def main() -> None:
     """Searches, and says what was found."""
     search, training = _GROUPING.config(), _SPECIALIST.config()
     start = _START.stage(_RUN, _TRAINING.init_from)
-    if not _DRY_RUN.is_given:
+    if not _RUN.is_dry:
         _TRAINING.start()
-    run = _DRY_RUN.run(_RUN.run_dir, _RUN.dataset())
+    run = _RUN.run()
     stage = grouping_stage(run, search, training, start)
-    if _DRY_RUN.has_told():
+    if _RUN.has_told():
         return
     groups = stage.directory / GROUPS_FILE
     print(render_search(read_json(groups)))

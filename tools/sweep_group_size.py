@@ -17,15 +17,13 @@ Students learn from pictures of split unlabelled too, which no triplet model see
 from apparel_embed.cli import app
 from apparel_embed.cli.define import ConfigFlags
 from apparel_embed.cli.ending import command, print_summary
-from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.cli.shared_flags import DryRunFlag
+from apparel_embed.cli.run_flags import StageRunFlags
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, group_size
 from apparel_embed.runs.stages.sweep import SweepConfig, sweep_stage
 
-_RUN = RunFlags()
+_RUN = StageRunFlags()
 _SWEEP = ConfigFlags(SweepConfig)
-_DRY_RUN = DryRunFlag()
 _TRAINING = TrainingFlags()
 _SPECIALIST = SpecialistFlags(_TRAINING)
 _STUDENT = StudentFlags(_TRAINING)
@@ -34,10 +32,10 @@ _STUDENT = StudentFlags(_TRAINING)
 def main() -> None:
     """Trains, evaluates and says where the curve is."""
     configs = _SWEEP.config(), _SPECIALIST.config(), _STUDENT.config()
-    if not _DRY_RUN.is_given:
+    if not _RUN.is_dry:
         _TRAINING.start()
-    stage = sweep_stage(_DRY_RUN.run(_RUN.run_dir, _RUN.dataset()), *configs)
-    if _DRY_RUN.has_told():
+    stage = sweep_stage(_RUN.run(), *configs)
+    if _RUN.has_told():
         return
     for row in stage.result["rows"]:
         print(

@@ -18,29 +18,27 @@ and, to compare with, for as many further steps as everything else takes:
 from apparel_embed.cli import app
 from apparel_embed.cli.define import define
 from apparel_embed.cli.ending import command, print_summary, training_rows
-from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.cli.shared_flags import DryRunFlag
+from apparel_embed.cli.run_flags import StageRunFlags
 from apparel_embed.cli.target_flags import specialist_start_flag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
 from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.store.names import COMBINED_START
 
-_RUN = RunFlags()
+_RUN = StageRunFlags()
 _VERTICALS = define(
     "verticals", None, "comma-separated verticals of the group, or all", kind=tuple, required=True
 )
 _STAGE = define("stage", None, "name of the stage; by default specialist-<verticals joined by +>")
 _START = specialist_start_flag()
-_DRY_RUN = DryRunFlag()
 _TRAINING = TrainingFlags()
 _SPECIALIST = SpecialistFlags(_TRAINING)
 
 
 def main() -> None:
     """Trains the specialist and says where it is."""
-    if not _DRY_RUN.is_given:
+    if not _RUN.is_dry:
         _TRAINING.start()
-    run = _DRY_RUN.run(_RUN.run_dir, _RUN.dataset())
+    run = _RUN.run()
     stage = specialist_stage(
         run,
         run.dataset.verticals if _VERTICALS.value == ["all"] else _VERTICALS.value,
@@ -48,7 +46,7 @@ def main() -> None:
         _STAGE.value,
         None if _STAGE.value == COMBINED_START else _START.stage(_RUN, _TRAINING.init_from),
     )
-    if not _DRY_RUN.has_told():
+    if not _RUN.has_told():
         print_summary(
             [*training_rows(stage), ("Next", command("tools/export_targets.py", **_RUN.again))]
         )

@@ -8,28 +8,26 @@ It learns from all pictures that have a target, also from items seen only once.
 from apparel_embed.cli import app
 from apparel_embed.cli.define import define
 from apparel_embed.cli.ending import command, print_summary, training_rows
-from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.cli.shared_flags import DryRunFlag
+from apparel_embed.cli.run_flags import StageRunFlags
 from apparel_embed.cli.target_flags import student_start_flag
 from apparel_embed.cli.training_flags import StudentFlags, TrainingFlags
 from apparel_embed.runs.stages.student import student_stage
 from apparel_embed.store.names import STUDENT, TARGETS
 from apparel_embed.store.record import open_stage
 
-_RUN = RunFlags()
+_RUN = StageRunFlags()
 _TARGETS = define("targets", TARGETS, "stage of the targets to learn")
 _STAGE = define("stage", STUDENT, "name of the student's stage")
 _START = student_start_flag()
-_DRY_RUN = DryRunFlag()
 _TRAINING = TrainingFlags()
 _STUDENT = StudentFlags(_TRAINING)
 
 
 def main() -> None:
     """Trains the student and says where it is."""
-    if not _DRY_RUN.is_given:
+    if not _RUN.is_dry:
         _TRAINING.start()
-    run = _DRY_RUN.run(_RUN.run_dir, _RUN.dataset())
+    run = _RUN.run()
     stage = student_stage(
         run,
         open_stage(_RUN.run_dir / _TARGETS.value),
@@ -37,7 +35,7 @@ def main() -> None:
         _START.stage(_RUN, _TRAINING.init_from),
         name=_STAGE.value,
     )
-    if not _DRY_RUN.has_told():
+    if not _RUN.has_told():
         print_summary([*training_rows(stage), ("Next", command("tools/evaluate.py", **_RUN.again))])
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import cast
 
 from apparel_embed.cli.define import define
+from apparel_embed.cli.shared_flags import dry_run_flag
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.runs.plan import StagePlan
+from apparel_embed.runs.walk import Run
 from apparel_embed.store.names import specialist_name
 from apparel_embed.store.record import Stage, open_stage
 
@@ -62,13 +65,41 @@ class RunFlags(RunFlag):
         """What the next binary is to be given so that it works on the same run and dataset."""
         return {**super().again, "prepared": self._prepared.value or None}
 
-    def dataset(self) -> PreparedDataset:
-        """Opens the prepared dataset."""
-        return PreparedDataset.open(self.prepared)
+    def run(self) -> Run:
+        """Opens the run with its prepared dataset."""
+        return Run(self.run_dir, PreparedDataset.open(self.prepared))
 
     def stage(self, name: str) -> Stage | None:
         """Opens a finished stage; None for the name "none"."""
         return None if name == "none" else open_stage(self.run_dir / name)
+
+
+class StageRunFlags(RunFlags):
+    """A run that a stage is made in, or with --dry_run only planned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._dry_run = dry_run_flag()
+        self._plan: StagePlan | None = None
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether nothing is to be done."""
+        return self._dry_run.value
+
+    def run(self) -> Run:
+        """Opens the run; its stages are made for real, or not at all."""
+        run = super().run()
+        if not self.is_dry:
+            return run
+        self._plan = StagePlan(self.run_dir)
+        return Run(self.run_dir, run.dataset, self._plan.access)
+
+    def has_told(self) -> bool:
+        """Prints what would be done, if nothing is; returns whether that is so."""
+        if self._plan:
+            print(self._plan.render())
+        return self._plan is not None
 
 
 class SpecialistsFlag:
