@@ -377,9 +377,8 @@ class TrainingLoop:
                 progress.best_step = step
             return is_last
         with self._writer.as_default(step):
-            value, preference = (
-                judge(self._embedder) for judge in (validation.measure, validation.prefer)
-            )
+            value = validation.measure(self._embedder)
+            preference = validation.prefer(self._embedder)
             tf.summary.scalar("validation/r_at_1", value)
         logging.info("%s: step %d, validation R@1 %.3f", self._what, step, value)
         return progress.validated(value, preference, validation.error)
