@@ -24,7 +24,7 @@ from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.grouping_flags import GroupingFlags
 from apparel_embed.cli.run_flags import RunFlag
 from apparel_embed.cli.shared_flags import ProcessesFlag, dry_run_flag
-from apparel_embed.cli.target_flags import TargetFlags, specialist_start_flag, student_start_flag
+from apparel_embed.cli.target_flags import StartFlag, TargetFlags
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
 from apparel_embed.common.cluster import read_cluster
 from apparel_embed.common.files import read_json
@@ -42,9 +42,9 @@ _MANIFEST = define(
 )
 _GROUPING = GroupingFlags()
 _PIPELINE = ConfigFlags(PipelineConfig)
-_SPECIALIST_START = specialist_start_flag()
+_SPECIALIST_START = StartFlag("specialist")
 _TARGETS = TargetFlags()
-_STUDENT_START = student_start_flag()
+_STUDENT_START = StartFlag("student")
 _EXPORT = ConfigFlags(ExportConfig, SERVED)
 _PROCESSES = ProcessesFlag()
 _DRY_RUN = dry_run_flag()

@@ -13,15 +13,15 @@ from apparel_embed.cli import app
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.grouping_flags import GroupingFlags
 from apparel_embed.cli.run_flags import StageRunFlags
-from apparel_embed.cli.target_flags import specialist_start_flag
+from apparel_embed.cli.target_flags import StartFlag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
 from apparel_embed.common.files import read_json
-from apparel_embed.grouping.table import render_search
+from apparel_embed.grouping.search import render_search
 from apparel_embed.runs.stages.grouping import GROUPS_FILE, grouping_stage
 
 _RUN = StageRunFlags()
 _GROUPING = GroupingFlags(default="affinity")
-_START = specialist_start_flag()
+_START = StartFlag("specialist")
 _TRAINING = TrainingFlags()
 _SPECIALIST = SpecialistFlags(_TRAINING)
 

@@ -19,7 +19,7 @@ from apparel_embed.cli import app
 from apparel_embed.cli.define import define
 from apparel_embed.cli.ending import command, print_summary, training_rows
 from apparel_embed.cli.run_flags import StageRunFlags
-from apparel_embed.cli.target_flags import specialist_start_flag
+from apparel_embed.cli.target_flags import StartFlag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
 from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.store.names import COMBINED_START
@@ -29,7 +29,7 @@ _VERTICALS = define(
     "verticals", None, "comma-separated verticals of the group, or all", kind=tuple, required=True
 )
 _STAGE = define("stage", None, "name of the stage; by default specialist-<verticals joined by +>")
-_START = specialist_start_flag()
+_START = StartFlag("specialist")
 _TRAINING = TrainingFlags()
 _SPECIALIST = SpecialistFlags(_TRAINING)
 

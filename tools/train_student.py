@@ -9,7 +9,7 @@ from apparel_embed.cli import app
 from apparel_embed.cli.define import define
 from apparel_embed.cli.ending import command, print_summary, training_rows
 from apparel_embed.cli.run_flags import StageRunFlags
-from apparel_embed.cli.target_flags import student_start_flag
+from apparel_embed.cli.target_flags import StartFlag
 from apparel_embed.cli.training_flags import StudentFlags, TrainingFlags
 from apparel_embed.runs.stages.student import student_stage
 from apparel_embed.store.names import STUDENT, TARGETS
@@ -18,7 +18,7 @@ from apparel_embed.store.record import open_stage
 _RUN = StageRunFlags()
 _TARGETS = define("targets", TARGETS, "stage of the targets to learn")
 _STAGE = define("stage", STUDENT, "name of the student's stage")
-_START = student_start_flag()
+_START = StartFlag("student")
 _TRAINING = TrainingFlags()
 _STUDENT = StudentFlags(_TRAINING)
 

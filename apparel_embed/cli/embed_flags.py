@@ -35,16 +35,16 @@ class EmbedFlags:
             "output", None, "directory to make: a path, or gs://, s3:// or hdfs://", required=True
         )
         self._sources = {
-            "prepared": define("prepared", None, "prepared dataset to embed"),
-            "manifest": define(
-                "manifest",
-                None,
-                "CSV or Parquet file to embed, with a column image and, if wanted, a box; further "
-                "columns are kept",
-            ),
-            "pictures": define(
-                "pictures", None, "directory whose pictures, in any depth, to embed"
-            ),
+            kind: define(kind, None, what)
+            for kind, what in (
+                ("prepared", "prepared dataset to embed"),
+                (
+                    "manifest",
+                    "CSV or Parquet file to embed, with a column image and, if wanted, a box; "
+                    "further columns are kept",
+                ),
+                ("pictures", "directory whose pictures, in any depth, to embed"),
+            )
         }
         self._bulk = ConfigFlags(BulkConfig)
         self._source = ConfigFlags(SourceConfig)

@@ -8,8 +8,8 @@ from apparel_embed.cli.data_flags import MapFlag, map_verticals_flag
 from apparel_embed.cli.define import DATA, ConfigFlags, define
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.derive import DeriveOptions
-from apparel_embed.data.importers.imported import ERROR, SKIP, LayoutOptions
 from apparel_embed.data.importers.importing import ImportConfig
+from apparel_embed.data.importers.layout import ERROR, SKIP, LayoutOptions
 from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.data.importers.splitting import SplitOptions
 from apparel_embed.data.pairs import parse_pairs

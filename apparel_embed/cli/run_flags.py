@@ -11,7 +11,7 @@ from apparel_embed.cli.shared_flags import dry_run_flag
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.runs.plan import StagePlan
-from apparel_embed.runs.walk import Run
+from apparel_embed.runs.run import Run
 from apparel_embed.store.names import specialist_name
 from apparel_embed.store.record import Stage, open_stage
 

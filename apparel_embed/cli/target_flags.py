@@ -12,6 +12,12 @@ from apparel_embed.runs.stages.targets import REFERENCES
 from apparel_embed.store.names import COMBINED_START
 from apparel_embed.store.record import Stage, open_stage
 
+_STARTS = {
+    "specialist": "specialists start, and which they keep where they gain nothing on split val: "
+    "combined, that of this run; none, that of --init_from",
+    "student": "the student starts: combined, that of this run; none, the student of --init_from",
+}
+
 
 class TargetFlags:
     """Onto what targets are aligned, how they are made, and of which images."""
@@ -47,16 +53,15 @@ class StartFlag:
 
     Args:
       who: "specialist" or "student".
-      whose: what starts, and what it starts from without the combined model.
     """
 
-    def __init__(self, who: str, whose: tuple[str, str]) -> None:
+    def __init__(self, who: str) -> None:
         self._who = who
         self._start = define(
             f"{who}_start",
             "auto",
-            f"model from whose weights {whose[0]}: combined, that of this run; none, {whose[1]}, "
-            "or --init_weights; auto, combined where there is no --init_from, else none",
+            f"model from whose weights {_STARTS[who]}, or --init_weights; auto, combined where "
+            "there is no --init_from, else none",
             choices=("auto", "combined", "none"),
             seldom=True,
         )
@@ -85,14 +90,3 @@ class StartFlag:
                 f"{error}; train it first (tools/train_specialist.py --verticals=all "
                 f"--stage={COMBINED_START}), or start elsewhere (--{self._who}_start=none)"
             ) from error
-
-
-def specialist_start_flag() -> StartFlag:
-    """Returns the flag of the model that specialists start from."""
-    starts = "specialists start, and which they keep where they gain nothing on split val"
-    return StartFlag("specialist", (starts, "that of --init_from"))
-
-
-def student_start_flag() -> StartFlag:
-    """Returns the flag of the model that the student starts from."""
-    return StartFlag("student", ("the student starts", "the student of --init_from"))

@@ -42,16 +42,14 @@ def only_writer(directory: Path, lock: Path | None = None) -> Iterator[None]:
     path = lock or lock_path(directory)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = _acquire(path, directory)
-    try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(_myself()).encode(), 0)
-        yield
-    finally:
+    with os.fdopen(handle, "r+b", buffering=0) as file:
         try:
+            file.truncate(0)
+            file.write(json.dumps(_myself()).encode())
+            yield
+        finally:
             # While it is held: who opened it before will find that it is no longer the file.
             path.unlink(missing_ok=True)
-        finally:
-            os.close(handle)
 
 
 def refuse_if_held(path: Path, directory: Path) -> None:

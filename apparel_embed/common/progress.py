@@ -45,7 +45,7 @@ def progress_bar(
 
 
 class Pace:
-    """Tells once how long steps will take, for logs in which nobody sees a bar.
+    """Says once how long steps will take, for logs in which nobody sees a bar.
 
     Args:
       first: number of the step from whose end on time is taken.
@@ -67,24 +67,20 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
         after_seconds: float = 10.0,
     ) -> None:
-        self._first = first
-        self._last = last
-        self._clock = clock
-        self._after_seconds = after_seconds
+        self._first, self._last = first, last
+        self._clock, self._after_seconds = clock, after_seconds
         self._began: float | None = None
-        self._is_told = False
+        self._is_said = False
 
     def after(self, step: int) -> str:
-        """Returns what to tell after a step; mostly nothing."""
-        if self._is_told:
-            return ""
+        """Returns what to say after a step; mostly nothing."""
+        now = self._clock()
         if self._began is None:
-            self._began = self._clock()
+            self._began = now
+        took = now - self._began
+        if self._is_said or took < self._after_seconds:
             return ""
-        took = self._clock() - self._began
-        if took < self._after_seconds:
-            return ""
-        self._is_told = True
+        self._is_said = True
         each, left = took / (step - self._first), self._last - step
         about = datetime.timedelta(seconds=round(each * left))
         return f"{each:.3f} s a step, about {about} for the {left:,} left"

@@ -1,8 +1,6 @@
 """How well the specialist of one vertical serves another: transfer affinity, and its clusters.
 
-Costs no training beyond the specialists themselves. Verticals in which the same things make two
-pictures show one item (an outline, a print) share what a specialist learns; where one must ignore
-what the other must see, its specialist is of less use than a network that has learnt nothing.
+It costs no training beyond the specialists themselves.
 """
 
 from __future__ import annotations
@@ -28,8 +26,7 @@ def transfer_affinity(
 
     Of vertical j under the specialist of i: (R@1 - untrained) / (R@1 of j's own - untrained), cut
     to -1 to 1; the affinity is the mean of both directions. A vertical in which nothing is known to
-    be learnt, for want of queries or of a gain, has no affinity to any other: the share of its gain
-    that another specialist keeps does not exist, and half an affinity would spoil a cluster.
+    be learnt, for want of queries or of a gain, has no affinity to any other.
 
     Args:
       verticals: names, n of them.

@@ -1,4 +1,4 @@
-"""Whether a group may share a specialist: by what its verticals are expected to lose."""
+"""Whether groups may share a specialist, by what their verticals are expected to lose."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from absl import logging
 
 from apparel_embed.common.settings import check_settings, setting
-from apparel_embed.evaluation.protocol import Difference, compare_models
-from apparel_embed.grouping.trials import Group, Trial
+from apparel_embed.evaluation.protocol import Difference, Outcomes, compare_models
+from apparel_embed.grouping.trials import Budget, BudgetEnded, Group, Trainer, Trial
 
 # Items that what is known of the whole group counts as, in the expectation for one vertical.
 _ITEMS_OF_THE_GROUP = 20
@@ -17,14 +18,10 @@ _ITEMS_OF_THE_GROUP = 20
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """When a group is accepted.
+    """When a group is accepted: if no vertical is expected to lose more than the tolerance.
 
-    For each of its verticals R@1 of the group's model minus that of the vertical's own specialist
-    is taken on the same validation queries. Of few items that says little, so it is shrunk towards
-    the group's as a whole: with d of n items, and m of all the group's items together, a vertical
-    is expected to gain `(n d + 20 m) / (n + 20)`. The group is accepted if no vertical is expected
-    to lose more than the tolerance. Nothing has to be proved before verticals may share: where data
-    are few, sharing them is what helps.
+    What a vertical is expected to gain is the difference in R@1 between the group's model and its
+    own specialist, shrunk towards that of the whole group as its items are few (docs/groups.md).
 
     Attributes:
       seed: of the bootstrap, whose intervals are told and decide nothing.
@@ -106,7 +103,12 @@ def decide(own: Mapping[str, Trial], train: Callable[[Group], Trial], rule: Rule
         return Decision(verticals, False, (), missing, rule.tolerance)
     group = train(verticals)
     known = [name for name in verticals if name not in missing]
-    found = [_difference(group, own[vertical], vertical, rule) for vertical in known]
+    found = [
+        compare_models(
+            group.outcomes.only([name]), own[name].outcomes.only([name]), seed=rule.seed
+        )[name]
+        for name in known
+    ]
     items = [len(np.unique(own[name].outcomes.verticals[name].items)) for name in known]
     expected = expected_gains([one.difference for one in found], items)
     evidence = tuple(
@@ -135,8 +137,54 @@ def expected_gains(differences: Sequence[float], items: Sequence[int]) -> list[f
     ]
 
 
-def _difference(group: Trial, own: Trial, vertical: str, rule: Rule) -> Difference:
-    """Returns what the queries of a vertical say of a group's model and its own specialist."""
-    return compare_models(
-        group.outcomes.only([vertical]), own.outcomes.only([vertical]), seed=rule.seed
-    )[vertical]
+class Bench:
+    """Makes the trials and decisions of one search, within its budget, and keeps them.
+
+    Args:
+      trainer: trains and validates.
+      rule: when a group is accepted.
+      budget: how much may be trained.
+
+    Attributes:
+      verticals: all, sorted.
+      trials: those made, by group, in their order.
+      decisions: those made, in their order.
+      affinity: of the verticals [n, n], once a strategy has measured it.
+    """
+
+    def __init__(self, trainer: Trainer, rule: Rule, budget: Budget) -> None:
+        self.verticals = tuple(sorted(trainer.verticals))
+        self.trials: dict[Group, Trial] = {}
+        self.decisions: list[Decision] = []
+        self.affinity: np.ndarray | None = None
+        self._trainer, self._rule, self._budget = trainer, rule, budget
+
+    def trial(self, group: Group) -> Trial:
+        """Returns the trial of a group, which is trained at most once.
+
+        Raises:
+          BudgetEnded: if the budget does not allow it.
+        """
+        if group not in self.trials:
+            if not self._budget.allows_another([*self.trials.values()]):
+                raise BudgetEnded
+            logging.info("grouping: trial %d: %s", len(self.trials) + 1, " + ".join(group))
+            self.trials[group] = self._trainer.train(group)
+        return self.trials[group]
+
+    def judge(self, group: Group) -> bool:
+        """Returns whether a group may share a specialist.
+
+        Raises:
+          BudgetEnded: if the budget does not allow the trials it takes.
+        """
+        own = {vertical: self.trial((vertical,)) for vertical in group}
+        decision = decide(own, self.trial, self._rule)
+        self.decisions.append(decision)
+        verdict = "accepted" if decision.accepted else "not accepted"
+        logging.info("grouping: %s %s: %s", " + ".join(group), verdict, decision.why)
+        return decision.accepted
+
+    def untrained(self) -> Outcomes:
+        """Returns what a model finds that has seen none of the pictures."""
+        return self._trainer.untrained()

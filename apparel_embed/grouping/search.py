@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
+from rich import box
+from rich.table import Table
 
-from apparel_embed.evaluation.protocol import Outcomes
-from apparel_embed.grouping.bench import Bench
-from apparel_embed.grouping.decision import Decision, Rule
+from apparel_embed.common.text import plain_text
+from apparel_embed.grouping.decision import Bench, Rule
 from apparel_embed.grouping.strategies import STRATEGIES, Groups, StrategyConfig, format_groups
-from apparel_embed.grouping.trials import Budget, BudgetEnded, Trainer, Trial
+from apparel_embed.grouping.trials import Budget, BudgetEnded, Trainer
 
 SCHEMA_VERSION = 1
 
@@ -70,6 +72,7 @@ def search_groups(trainer: Trainer, config: SearchConfig) -> SearchResult:
 
 
 def _record(bench: Bench, config: SearchConfig, groups: Groups, complete: bool) -> dict[str, Any]:
+    trials = [*bench.trials.values()]
     affinity = None
     if bench.affinity is not None:
         affinity = {
@@ -83,35 +86,59 @@ def _record(bench: Bench, config: SearchConfig, groups: Groups, complete: bool) 
         "complete": complete,
         "rule": dataclasses.asdict(config.rule),
         "budget": dataclasses.asdict(config.budget),
-        "trained_seconds": round(sum(trial.seconds for trial in bench.trials), 1),
-        "trained_steps": sum(trial.steps for trial in bench.trials),
-        "trials": [_trial(trial) for trial in bench.trials],
-        "decisions": [_decision(decision) for decision in bench.decisions],
+        "trained_seconds": round(sum(trial.seconds for trial in trials), 1),
+        "trained_steps": sum(trial.steps for trial in trials),
+        "trials": [
+            {
+                "verticals": list(trial.verticals),
+                "stage": trial.stage,
+                "steps": trial.steps,
+                "seconds": trial.seconds,
+                "r_at_1": {
+                    vertical: float(metrics.recall[1].mean())
+                    for vertical, metrics in trial.outcomes.answered().items()
+                },
+            }
+            for trial in trials
+        ],
+        "decisions": [
+            {
+                "group": list(decision.group),
+                "accepted": decision.accepted,
+                "why": decision.why,
+                "evidence": [dataclasses.asdict(one) for one in decision.evidence],
+            }
+            for decision in bench.decisions
+        ],
         "affinity": affinity,
     }
 
 
-def _trial(trial: Trial) -> dict[str, Any]:
-    return {
-        "verticals": list(trial.verticals),
-        "stage": trial.stage,
-        "steps": trial.steps,
-        "seconds": trial.seconds,
-        "r_at_1": _recalls(trial.outcomes),
-    }
+def render_search(record: Mapping[str, Any], width: int = 120) -> str:
+    """Returns the decisions as a table, then the groups.
 
-
-def _recalls(outcomes: Outcomes) -> dict[str, float]:
-    return {
-        vertical: float(metrics.recall[1].mean())
-        for vertical, metrics in outcomes.answered().items()
-    }
-
-
-def _decision(decision: Decision) -> dict[str, Any]:
-    return {
-        "group": list(decision.group),
-        "accepted": decision.accepted,
-        "why": decision.why,
-        "evidence": [dataclasses.asdict(one) for one in decision.evidence],
-    }
+    Args:
+      record: content of `groups.json`.
+      width: characters per line.
+    """
+    table = Table(
+        "tried",
+        "accepted",
+        "vertical that decides: difference, interval",
+        title="Accepted if no vertical's R@1 is expected to fall more than "
+        f"{record['rule']['tolerance']:g} below its own specialist's",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for decision in record["decisions"]:
+        accepted = "yes" if decision["accepted"] else "no"
+        table.add_row(" + ".join(decision["group"]), accepted, decision["why"])
+    spent = "The budget was spent: these are the best groups found within it."
+    return plain_text(
+        *([table] if record["decisions"] else []),
+        f"{len(record['trials'])} trainings of {record['trained_steps']:,} steps together, "
+        f"{record['trained_seconds'] / 60:.1f} minutes",
+        *([] if record["complete"] else [spent]),
+        *(f"  {' + '.join(group)}" for group in record["groups"]),
+        width=width,
+    )

@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from absl import logging
+
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import check_settings, setting
 from apparel_embed.grouping.affinity import clusters, members, transfer_affinity
-from apparel_embed.grouping.bench import Bench
+from apparel_embed.grouping.decision import Bench
 from apparel_embed.grouping.trials import Group
 
 Groups = tuple[Group, ...]
@@ -102,7 +104,7 @@ def _greedy(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
         group: Group = (left.pop(0),)
         for vertical in tuple(left):
             larger = tuple(sorted((*group, vertical)))
-            if bench.judge(larger).accepted:
+            if bench.judge(larger):
                 group = larger
                 left.remove(vertical)
                 yield (*groups, group, *_alone(left))
@@ -117,14 +119,17 @@ def _affinity(bench: Bench, config: StrategyConfig) -> Iterator[Groups]:
     verticals = bench.verticals
     yield _alone(verticals)
     own = {vertical: bench.trial((vertical,)) for vertical in verticals}
-    affinity = transfer_affinity(verticals, own, bench.untrained())
-    bench.report_affinity(affinity)
-    open_nodes = clusters(verticals, affinity, config.affinity_threshold)
+    bench.affinity = transfer_affinity(verticals, own, bench.untrained())
+    for vertical, row in zip(verticals, bench.affinity):
+        ordered = sorted(zip(row, verticals), reverse=True)
+        others = (f"{other} {value:.2f}" for value, other in ordered if other != vertical)
+        logging.info("grouping: affinity of %s: %s", vertical, ", ".join(others))
+    open_nodes = clusters(verticals, bench.affinity, config.affinity_threshold)
     accepted: list[Group] = []
     while open_nodes:
         node = open_nodes.pop(0)
         group = members(node, verticals)
-        if len(group) == 1 or bench.judge(group).accepted:
+        if len(group) == 1 or bench.judge(group):
             accepted.append(group)
             grouped = {vertical for one in accepted for vertical in one}
             yield (*accepted, *_alone([name for name in verticals if name not in grouped]))

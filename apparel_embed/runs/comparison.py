@@ -16,7 +16,7 @@ from apparel_embed.evaluation.protocol import SCOPES, WITHIN, Outcomes, query_ou
 from apparel_embed.evaluation.several_runs import difference_over_runs, row_over_runs
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import ordered_models, render_runs
-from apparel_embed.runs.alike import check_pictures, check_settings, check_verticals
+from apparel_embed.runs.comparable import check_pictures, check_settings, check_verticals
 from apparel_embed.runs.stages.evaluation import COMPARISONS, SUMMARY_FILE
 from apparel_embed.store.names import EVALUATION
 from apparel_embed.store.record import Stage, open_stage
@@ -50,33 +50,22 @@ def compare_runs(
     """
     stages = _open_stages(run_dirs)
     datasets = [_dataset_of(stage, prepared) for stage in stages]
-    check_pictures(run_dirs, datasets, stages[0].flags["split"])
-    evaluations = [_evaluation_of(*both) for both in zip(stages, datasets)]
-    if all(one.groups_are_single for one in evaluations):
-        # If they are in some runs only, they are the groups that were found there.
-        evaluations = [one.without_repetition() for one in evaluations]
-    scopes = _common_scopes(run_dirs, evaluations)
+    split = stages[0].flags["split"]
+    check_pictures(run_dirs, datasets, split)
+    evaluations = [
+        FinishedEvaluation.open(
+            stage.directory, split, evaluation_set(dataset, split), SUMMARY_FILE
+        )
+        for stage, dataset in zip(stages, datasets)
+    ]
+    found = _outcomes(run_dirs, evaluations)
     fingerprints = [dataset.fingerprint for dataset in datasets]
-    found: dict[str, dict[str, list[Outcomes]]] = {}
-    for model in scopes:
-        logging.info("searching by %s in %d runs", model, len(run_dirs))
-        found[model] = {scope: [] for scope in scopes[model]}
-        for evaluation in evaluations:
-            embeddings = evaluation.embeddings(model)
-            for scope, outcomes in found[model].items():
-                outcomes.append(query_outcomes(embeddings, evaluation.pictures, scope))
-        for outcomes in found[model].values():
-            check_verticals(run_dirs, outcomes)
     return {
         "schema_version": SCHEMA_VERSION,
-        "split": evaluations[0].split,
+        "split": split,
         "runs": [
-            {
-                "run": str(run_dir),
-                "dataset": fingerprint,
-                "evaluation": stage.fingerprint,
-            }
-            for run_dir, fingerprint, stage in zip(run_dirs, fingerprints, stages)
+            {"run": str(run_dir), "dataset": dataset, "evaluation": stage.fingerprint}
+            for run_dir, dataset, stage in zip(run_dirs, fingerprints, stages)
         ],
         "rows": [
             {"model": model, **row_over_runs(outcomes, fingerprints, seed)}
@@ -154,28 +143,33 @@ def _dataset_of(stage: Stage, prepared: Path | None) -> PreparedDataset:
     return dataset
 
 
-def _evaluation_of(stage: Stage, dataset: PreparedDataset) -> FinishedEvaluation:
-    split = stage.flags["split"]
-    pictures = evaluation_set(dataset, split)
-    return FinishedEvaluation.open(stage.directory, split, pictures, SUMMARY_FILE)
-
-
-def _common_scopes(
+def _outcomes(
     run_dirs: Sequence[Path], evaluations: Sequence[FinishedEvaluation]
-) -> dict[str, list[str]]:
-    """Returns the models that all runs have, each with the scopes that all runs have of it."""
+) -> dict[str, dict[str, list[Outcomes]]]:
+    """Returns what every model that all runs have found in each, by model and common scope."""
+    if all(one.groups_are_single for one in evaluations):
+        # If they are in some runs only, they are the groups that were found there.
+        evaluations = [one.without_repetition() for one in evaluations]
     models = ordered_models(name for one in evaluations for name in one.models)
-    common = {}
+    outcomes: dict[str, dict[str, list[Outcomes]]] = {}
     for model in models:
         of_runs = [one.scopes(model) for one in evaluations]
-        scopes = [scope for scope in SCOPES if all(scope in found for found in of_runs)]
-        if WITHIN in scopes:
-            common[model] = scopes
-        for scope in {scope for found in of_runs for scope in found} - set(scopes):
+        common = [scope for scope in SCOPES if all(scope in found for found in of_runs)]
+        for scope in {scope for found in of_runs for scope in found} - {*common}:
             missing = [str(run) for run, found in zip(run_dirs, of_runs) if scope not in found]
             logging.info("%s is not compared %s: not so in %s", model, scope, ", ".join(missing))
-    if not common:
+        if WITHIN not in common:
+            continue
+        logging.info("searching by %s in %d runs", model, len(run_dirs))
+        outcomes[model] = {scope: [] for scope in common}
+        for evaluation in evaluations:
+            embeddings = evaluation.embeddings(model)
+            for scope, of_scope in outcomes[model].items():
+                of_scope.append(query_outcomes(embeddings, evaluation.pictures, scope))
+        for of_scope in outcomes[model].values():
+            check_verticals(run_dirs, of_scope)
+    if not outcomes:
         raise UserError(
             f"--runs have no model in common among {', '.join(models)}; evaluate the same models"
         )
-    return common
+    return outcomes

@@ -81,7 +81,7 @@ def _wait(processes: Sequence[subprocess.Popen[str]]) -> None:
         for index, state in enumerate(states):
             if state:
                 raise UserError(
-                    f"worker {index} of {len(processes)} {_told(state)}; the others were ended; "
+                    f"worker {index} of {len(processes)} {_ending(state)}; the others were ended; "
                     f"what it said is above, in the lines that begin with [worker {index}]"
                 )
         if None not in states:
@@ -89,7 +89,7 @@ def _wait(processes: Sequence[subprocess.Popen[str]]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _told(state: int) -> str:
+def _ending(state: int) -> str:
     if state < 0:
         with contextlib.suppress(ValueError):
             return f"was killed by {signal.Signals(-state).name}"

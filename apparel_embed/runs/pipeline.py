@@ -16,9 +16,9 @@ from apparel_embed.data.synthetic.generate import MANIFEST, find_drawn, generate
 from apparel_embed.models.backbones import check_initial_weights, fetch_initial_weights
 from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.plan import StagePlan
+from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.registry import STAGES
 from apparel_embed.runs.stages.start import find_start
-from apparel_embed.runs.walk import Run, Walk
 from apparel_embed.serving.versions import SAVED_MODEL
 from apparel_embed.store.names import COMBINED, EVALUATION, REPORT, STUDENT
 from apparel_embed.store.record import Stage
@@ -68,10 +68,10 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
         readiness = _check_data(config, dataset)
         for note in readiness.notes:
             logging.warning("%s", note)
-        walk = Walk(Run(config.run_dir, dataset), config, STAGES, readiness.is_measured)
-        walk.go()
-        saved_model = walk[SAVED_MODEL].directory
-        return PipelineResult(dataset, saved_model, walk.get(EVALUATION), walk.get(REPORT))
+        pipeline = PipelineRun(Run(config.run_dir, dataset), config, STAGES, readiness.is_measured)
+        pipeline.make_stages()
+        saved_model = pipeline[SAVED_MODEL].directory
+        return PipelineResult(dataset, saved_model, pipeline.get(EVALUATION), pipeline.get(REPORT))
 
 
 def plan_pipeline(config: PipelineConfig) -> StagePlan:
@@ -86,7 +86,7 @@ def plan_pipeline(config: PipelineConfig) -> StagePlan:
     plan.notes += readiness.notes
     plan.train_pictures = len(dataset.select(split="train"))
     run = Run(config.run_dir, dataset, plan.access)
-    Walk(run, config, STAGES, readiness.is_measured).go()
+    PipelineRun(run, config, STAGES, readiness.is_measured).make_stages()
     return plan
 
 

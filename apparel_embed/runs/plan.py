@@ -66,7 +66,7 @@ class StagePlan:
     @property
     def access(self) -> StageAccess:
         """How the stages of a plan are made and found."""
-        return StageAccess(self.make, self.find, tell=lambda *_: None, doubt=self.doubt)
+        return StageAccess(self.make, self.find, log=lambda *_: None, doubt=self.doubt)
 
     def add(self, directory: Path, state: str, size: str) -> None:
         """Adds a stage, or what is none, such as the preparing of the dataset."""

@@ -220,12 +220,7 @@ def read_record(directory: Path) -> dict[str, Any]:
 
 
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns nested settings as `outer.inner`.
-
-    Example:
-      >>> flat_settings({"loss": {"margin": 0.3}, "steps": 9})
-      {'loss.margin': 0.3, 'steps': 9}
-    """
+    """Returns nested settings as `outer.inner`."""
     flat = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:

@@ -120,13 +120,13 @@ class StageAccess:
     Attributes:
       make: as `run_stage`.
       find: as `find_stage`.
-      tell: says what comes next; arguments are those of `logging.info`.
+      log: says what comes next; arguments are those of `logging.info`.
       doubt: is told in a sentence why what follows depends on a stage that is not made.
     """
 
     make: Callable[[StageSpec], Stage] = run_stage
     find: Callable[[Path], Stage | None] = find_stage
-    tell: Callable[..., None] = logging.info
+    log: Callable[..., None] = logging.info
     doubt: Callable[[str], None] = logging.info
 
 

@@ -5,7 +5,7 @@ from absl import flags
 
 from apparel_embed.cli import import_flags
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.imported import LayoutOptions
+from apparel_embed.data.importers.layout import LayoutOptions
 from apparel_embed.data.importers.splitting import SplitOptions
 
 

@@ -6,9 +6,8 @@ from fake_trainer import FakeTrainer, outcomes_of
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.grouping.decision import Rule
-from apparel_embed.grouping.search import SearchConfig, search_groups
+from apparel_embed.grouping.search import SearchConfig, render_search, search_groups
 from apparel_embed.grouping.strategies import StrategyConfig, parse_groups
-from apparel_embed.grouping.table import render_search
 from apparel_embed.grouping.trials import Budget
 
 FAMILIES = (("bag", "top", "trousers"), ("dress", "eyewear"), ("socks",))

@@ -9,8 +9,8 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.inference.damage import report_corrupt_records
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import specialist_stage
-from apparel_embed.runs.walk import Run
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig

@@ -14,9 +14,9 @@ from tensorboard_plugins import Plugin
 from apparel_embed.evaluation.models import Embedded
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.report import projector
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages import summaries as stage_of_summaries
 from apparel_embed.runs.stages.summaries import summaries_stage
-from apparel_embed.runs.walk import Run
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.grouping.strategies import StrategyConfig
 from apparel_embed.runs.pipeline import plan_pipeline, run_pipeline
 from apparel_embed.runs.plan import StagePlan
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import specialist_stage
-from apparel_embed.runs.walk import Run
 from apparel_embed.store.names import COMBINED_START
 from apparel_embed.store.record import StageSpec, Workload
 from apparel_embed.store.runs import StageAccess, run_stage

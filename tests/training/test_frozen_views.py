@@ -18,9 +18,9 @@ from apparel_embed.models.embedding import (
 )
 from apparel_embed.models.pooling import NORM
 from apparel_embed.models.principal import project_principally
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.runs.stages.views import VIEWS_FILE
-from apparel_embed.runs.walk import Run
 from apparel_embed.store.names import FROZEN_VIEWS
 from apparel_embed.training.frozen_views import FrozenViews, compute_views
 from apparel_embed.training.input import InputConfig

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.columns import first_alike
 from apparel_embed.data.importers.image_files import image_sizes, is_missing, similar_file
-from apparel_embed.data.importers.imported import ERROR
+from apparel_embed.data.importers.layout import ERROR
 from apparel_embed.data.importers.rows import Rows
 from apparel_embed.data.manifest import (
     BOX_COLUMNS,

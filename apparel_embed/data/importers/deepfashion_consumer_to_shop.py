@@ -1,22 +1,19 @@
 """DeepFashion, Consumer-to-shop Clothes Retrieval Benchmark (Liu et al. 2016, CVPR).
 
-    Eval/list_eval_partition.txt      consumer picture, shop picture, item, train | val | test
-    Anno/list_bbox_consumer2shop.txt  picture, clothes type, source type, box
+    Eval/list_eval_partition.txt      consumer image, shop image, item, train | val | test
+    Anno/list_bbox_consumer2shop.txt  image, clothes type, source type, box
     img/DRESSES/Dress/id_00000001/comsumer_01.jpg     (so spelt; or Img/img/...)
 
-Layout, columns and published counts are those of the README that comes with the dataset (239,557
-pictures, 195,540 pairs); that the first picture of a pair is the consumer's is what public readers
-of the list rely on. The number of items, 33,881, is said to be that of the dataset's page, which
-could not be reached. The dataset itself was not at hand either: the README calls the first line of
-the pairs' list the number of images, so that both this and the number of pairs are accepted there.
+Layout, columns and counts are those of the README that comes with the dataset; the number of items
+is said to be that of its page. We did not have the dataset. The README calls the first line of the
+pairs' list the number of images: both this and the number of pairs are accepted there.
 
-A picture is in many pairs and is one row all the same. Consumers' pictures are queries, shops' are
-the gallery. The README of version 1.1 searches the shop pictures of `test`, as an evaluation
-here does; MMFashion's documentation adds those of `val`, and other projects follow it.
+An image of many pairs is one row. Consumers' images are queries, shops' are the gallery. The README
+of version 1.1 searches the shop images of `test`, as an evaluation here does; MMFashion adds those
+of `val`, and other projects follow it.
 
 A vertical is a directory of the path and the one above it, `tops_blouse`: both `CLOTHING` and
-`TOPS` hold a `Blouse`, `T_Shirt` and more, which are not the same clothes. Merge what you like
-when importing.
+`TOPS` hold a `Blouse`, and not of the same clothes. `--map_verticals` merges them.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from apparel_embed.data.importers.imported import Format, Imported, LayoutOptions, Row, to_table
+from apparel_embed.data.importers.layout import Format, LayoutOptions
 from apparel_embed.data.importers.published import (
     Line,
     find_file,
@@ -33,6 +30,7 @@ from apparel_embed.data.importers.published import (
     read_list,
     to_vertical,
 )
+from apparel_embed.data.importers.rows import Row, Rows, to_table
 
 PUBLISHED: Mapping[str, int] = {"pictures": 239_557, "pairs": 195_540, "items": 33_881}
 
@@ -42,7 +40,7 @@ _EXAMPLE = "img/DRESSES/Dress/id_00000001/comsumer_01.jpg"
 _SIDES = {"query": "image_pair_name_1", "gallery": "image_pair_name_2"}
 
 
-def convert(root: Path, options: LayoutOptions) -> Imported:
+def convert(root: Path, options: LayoutOptions) -> Rows:
     """Returns a row per image of a pair: consumers' images in the list's order, then shops'.
 
     Raises:
@@ -76,7 +74,7 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
         "pairs": len(lines),
         "items": len({row.item_id for row in rows}),
     }
-    return Imported(to_table(rows), counts, tuple(notes))
+    return Rows(to_table(rows), root, counts, notes)
 
 
 def _images_of_pairs(lines: list[Line]) -> tuple[dict[str, tuple[Line, str]], dict[str, str]]:

@@ -1,24 +1,20 @@
 """DeepFashion, In-shop Clothes Retrieval Benchmark (Liu et al. 2016, CVPR).
 
-    Eval/list_eval_partition.txt      picture, item, train | query | gallery
-    Anno/list_bbox_inshop.txt         picture, clothes type, pose type, box
+    Eval/list_eval_partition.txt      image, item, train | query | gallery
+    Anno/list_bbox_inshop.txt         image, clothes type, pose type, box
     img/WOMEN/Dresses/id_00000002/02_1_front.jpg      (or Img/img/..., img_highres/...)
 
-Layout and columns are those of the README that comes with the dataset, of the documentation of
-MMFashion and of the converters of Open Metric Learning, which read the lists from the dataset's
-root; that place is accepted too. The published counts are those of the README and of Open Metric
-Learning (pictures and items) and what public readers of the list report (3,997 items with 25,882
-pictures to train on, 3,985 with 14,218 queries and 12,612 gallery pictures). The dataset itself was
-not at hand: that an item lies in one category only is assumed.
+Layout, columns and counts are those of the README that comes with the dataset, of MMFashion and of
+Open Metric Learning, which reads the lists from the dataset's root, as is done here too. We did not
+have the dataset: that an item lies in one category only is assumed.
 
-Training items are not among query and gallery, and no validation split is published: rows are
-`train` with role both, or `test` with role query or gallery. Hold out validation items when
-preparing, `--val_fraction`.
+Training items are neither query nor gallery, and no validation split is published: rows are `train`
+with role both, or `test` with role query or gallery. Hold out validation items when preparing,
+`--val_fraction`.
 
-**Boxes** belong to the pictures of `img.zip`, which the README calls centred and resized to
-256 x 256 with their aspect ratio kept. For `img_highres` they are mapped back accordingly, from the
-picture's own size. Whether the corners count from 0 or from 1 is not documented; a pixel is
-less than the margin that `prepare` leaves around a box.
+Boxes belong to the images of `img.zip`, which the README calls centred and resized to 256 x 256
+with their aspect ratio kept. For `img_highres` they are mapped back from the image's own size.
+Whether corners count from 0 or from 1 is not documented; `prepare` leaves a wider margin.
 """
 
 from __future__ import annotations
@@ -29,14 +25,7 @@ from pathlib import Path
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.image_files import image_sizes
-from apparel_embed.data.importers.imported import (
-    Box,
-    Format,
-    Imported,
-    LayoutOptions,
-    Row,
-    to_table,
-)
+from apparel_embed.data.importers.layout import Format, LayoutOptions
 from apparel_embed.data.importers.published import (
     find_file,
     find_images,
@@ -44,6 +33,7 @@ from apparel_embed.data.importers.published import (
     read_list,
     to_vertical,
 )
+from apparel_embed.data.importers.rows import Box, Row, Rows, to_table
 
 PUBLISHED: Mapping[str, int] = {
     "pictures": 52_712,
@@ -60,7 +50,7 @@ _EXAMPLE = "img/WOMEN/Dresses/id_00000002/02_1_front.jpg"
 _SIDE = 256
 
 
-def convert(root: Path, options: LayoutOptions) -> Imported:
+def convert(root: Path, options: LayoutOptions) -> Rows:
     """Returns a row per listed image, in the list's order.
 
     Raises:
@@ -97,7 +87,7 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
         "items": len({line["item_id"] for line in lines}),
         **{f"{status} pictures": published[status] for status in _STATUSES},
     }
-    return Imported(to_table(rows), counts, tuple(notes))
+    return Rows(to_table(rows), root, counts, notes)
 
 
 def _map_back(

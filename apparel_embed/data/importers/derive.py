@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import setting
 from apparel_embed.common.text import one_line
-from apparel_embed.data.importers.imported import ERROR, SKIP, SOURCE_FILE, SOURCE_ROW
-from apparel_embed.data.importers.rows import Rows
+from apparel_embed.data.importers.layout import ERROR, SKIP
+from apparel_embed.data.importers.rows import SOURCE_FILE, SOURCE_ROW, Rows
 from apparel_embed.data.manifest import BOX_COLUMNS
 
 

@@ -12,16 +12,11 @@ import pyarrow as pa
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.image_files import LeftOut, images_below
-from apparel_embed.data.importers.imported import (
-    SOURCE_FILE,
-    SOURCE_ROW,
-    Format,
-    Imported,
-    LayoutOptions,
-)
+from apparel_embed.data.importers.layout import Format, LayoutOptions
+from apparel_embed.data.importers.rows import SOURCE_FILE, SOURCE_ROW, Rows
 
 
-def convert(root: Path, options: LayoutOptions) -> Imported:
+def convert(root: Path, options: LayoutOptions) -> Rows:
     """Returns a row per image; folders are named after items and verticals.
 
     Items of the same name in two verticals are different ones: their ids begin with the vertical.
@@ -64,7 +59,7 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
         SOURCE_ROW: pa.nulls(len(rows), pa.int64()),
     }
     counts = {"pictures": len(rows), "items": len(set(ids))}
-    return Imported(pa.table(columns), counts, notes)
+    return Rows(pa.table(columns), root, counts, notes)
 
 
 FORMAT = Format(convert, "<vertical>/<item>/<image>")

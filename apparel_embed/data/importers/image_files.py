@@ -18,8 +18,7 @@ import pyarrow.compute as pc
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import progress_bar
-from apparel_embed.data.importers.imported import SOURCE_ROW
-from apparel_embed.data.importers.rows import Rows
+from apparel_embed.data.importers.rows import SOURCE_ROW, Rows
 from apparel_embed.data.locations import SCHEME
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import SUFFIXES, RejectedPicture, picture_size

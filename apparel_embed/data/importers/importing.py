@@ -27,15 +27,9 @@ from apparel_embed.data.importers.checks import (
 )
 from apparel_embed.data.importers.derive import DeriveOptions, derive
 from apparel_embed.data.importers.image_files import are_remote, clean_paths, relative_to_manifest
-from apparel_embed.data.importers.imported import (
-    ERROR,
-    SKIP,
-    SOURCE_FILE,
-    SOURCE_ROW,
-    LayoutOptions,
-)
+from apparel_embed.data.importers.layout import ERROR, SKIP, LayoutOptions
 from apparel_embed.data.importers.registry import FORMATS
-from apparel_embed.data.importers.rows import Rows
+from apparel_embed.data.importers.rows import SOURCE_FILE, SOURCE_ROW, Rows
 from apparel_embed.data.importers.splitting import SplitOptions, split
 from apparel_embed.data.manifest import (
     BOX_COLUMNS,
@@ -128,12 +122,11 @@ def import_dataset(config: ImportConfig) -> ImportResult:
         raise UserError(f"--output={output} is not allowed; its name must end in .csv or .parquet")
     if output.is_dir():
         raise UserError(f"--output={output} is a directory; name a file in it, e.g. manifest.csv")
-    imported = layout.convert(root, config.options)
-    warnings = compare_counts(imported.counts, layout.published)
+    rows = layout.convert(root, config.options)
+    warnings = compare_counts(rows.counts, layout.published)
     if warnings and config.strict:
         raise UserError(f"{root}: {'; '.join(warnings)}; without --strict this is a warning")
-    rows = Rows(imported.table, root, imported.notes)
-    if not imported.table.num_rows:
+    if not rows.table.num_rows:
         raise UserError("; ".join([f"{root}: no image that a row could be made of", *rows.notes]))
     derive(rows, config.derive)
     check_columns(rows)

@@ -11,12 +11,12 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.imported import Box, wrong_value
+from apparel_embed.data.importers.rows import Box, wrong_value
 from apparel_embed.data.manifest import Place
 from apparel_embed.data.text_tables import undecodable_row
 
@@ -98,7 +98,7 @@ def read_list(
             f"{path}: row {1 + counted}: columns {header or '(none)'}; expected: {columns}"
         )
     if counted and not re.fullmatch("[0-9]{1,18}", lines[0]):
-        raise UserError(f"{path}: row 1: {_cut(lines[0])}; the number of rows is expected")
+        raise UserError(f"{path}: row 1: {_cut(lines[0])!r}; the number of rows is expected")
     body = [(row, line) for row, line in enumerate(lines, 1) if line and row > 1 + counted]
     if not body:
         raise UserError(f"{path}: no row follows the names of the columns; the file is cut short")
@@ -118,7 +118,7 @@ def read_list(
     for (row, line), match in zip(body, found):
         if not match:
             raise UserError(
-                f"{path}: row {row}: {_cut(line)}: {len(line.split())} words, but {len(names)} "
+                f"{path}: row {row}: {_cut(line)!r}: {len(line.split())} words, but {len(names)} "
                 f"columns are needed: {columns}, where {' and '.join(images)} must end in .jpg or "
                 "the like"
             )
@@ -233,9 +233,28 @@ def read_json_file(path: Path) -> Any:
         raise UserError(f"{path}: is no JSON, or cut short: {error}") from error
 
 
-def fields_of(value: Mapping[str, Any], *names: str) -> list[Any]:
-    """Returns fields of a JSON object, None for those that it lacks."""
-    return [value.get(name) for name in names]
+def need_field(
+    place: object, entry: Any, name: str, is_right: Callable[[Any], bool], needed: str
+) -> Any:
+    """Returns a field of an object in a JSON file.
+
+    Args:
+      place: the file and where the object stands in it, for the error.
+      entry: what should be the object.
+      name: of the field.
+      is_right: tells whether its value is as documented; gets None where it is missing.
+      needed: what is expected of it.
+
+    Raises:
+      UserError: the entry is no object, or the value is wrong.
+    """
+    if not isinstance(entry, dict):
+        raise UserError(f"{place}: {_cut(repr(entry))}; an object with {name} is needed")
+    value = entry.get(name)
+    if not is_right(value):
+        shown = "missing" if value is None else _cut(repr(value))
+        raise UserError(f"{place}: {name}: {shown}; {needed}")
+    return value
 
 
 def is_whole_number(value: Any) -> bool:
@@ -272,4 +291,4 @@ def _read_text(path: Path) -> str:
 
 
 def _cut(text: str) -> str:
-    return repr(text if len(text) <= 120 else f"{text[:117]}...")
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -13,7 +13,7 @@ from apparel_embed.data.importers import (
     street2shop,
     tables,
 )
-from apparel_embed.data.importers.imported import Format
+from apparel_embed.data.importers.layout import Format
 
 FORMATS: Mapping[str, Format] = {
     "deepfashion_in_shop": deepfashion_in_shop.FORMAT,

@@ -1,32 +1,78 @@
-"""Rows of a dataset on their way into a manifest, and what to tell the user of them."""
+"""Rows of a dataset on their way into a manifest, and where each comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.imported import SOURCE_FILE, SOURCE_ROW, wrong_value
-from apparel_embed.data.manifest import Place
+from apparel_embed.data.manifest import BOX_COLUMNS, Place
+
+SOURCE_FILE, SOURCE_ROW = "source_file", "source_row"
+"""Columns that tell where a row comes from; checks name them, manifests do not have them."""
+
+Box = tuple[float, float, float, float]
+
+
+class Row(NamedTuple):
+    """A row of a published dataset; the fields are columns of `Rows.table`."""
+
+    image: str
+    item_id: str
+    vertical: str
+    split: str
+    role: str
+    box: Box | None
+    source_file: str
+    source_row: int | None
+
+
+def to_table(rows: Sequence[Row]) -> pa.Table:
+    """Returns the rows as a `Rows.table`."""
+    columns = {
+        name: pa.array([row[place] for row in rows], pa.string())
+        for place, name in enumerate(("image", "item_id", "vertical", "split", "role"))
+    }
+    for place, name in enumerate(BOX_COLUMNS):
+        edges = [row.box[place] if row.box else None for row in rows]
+        columns[name] = pa.array(edges, pa.float64())
+    columns[SOURCE_FILE] = pa.array([row.source_file for row in rows], pa.string())
+    columns[SOURCE_ROW] = pa.array([row.source_row for row in rows], pa.int64())
+    return pa.table(columns)
+
+
+def wrong_value(place: Place | str, column: str, value: Any, expected: str) -> UserError:
+    """Returns the error for a value: where it stands, what it is, and what is expected."""
+    return UserError(f"{place}: column {column!r}: {value!r}; {expected}")
 
 
 class Rows:
-    """Rows that are checked, changed and left out, step by step.
+    """Rows of a dataset, which are checked, changed and left out on their way into a manifest.
 
     Attributes:
-      table: the rows, with their sources.
+      table: one row per image or garment. Strings `image` (relative to the dataset's root, with
+        forward slashes, or absolute, or a URI), `item_id`, `vertical`, and any more columns to
+        keep; `split` and `role` where the dataset knows them; the box `x_min`, `y_min`, `x_max`,
+        `y_max` as float64, null where there is none, all four or no column. `source_file` (string,
+        relative to the root) and `source_row` (int64, the line counted from 1, or the element of a
+        JSON list counted from 0; null where a file has no rows) say where a row comes from.
       root: the dataset's root.
+      counts: what was found, by the names under which it was published, e.g. `pictures`, `items`,
+        `train pictures`.
       notes: what was left out and what else the user should know, a line each.
     """
 
-    def __init__(self, table: pa.Table, root: Path, notes: Iterable[str] = ()) -> None:
+    def __init__(
+        self, table: pa.Table, root: Path, counts: Mapping[str, int], notes: Iterable[str] = ()
+    ) -> None:
         self.table = table
         self.root = root
+        self.counts = counts
         self.notes = list(notes)
 
     @property

@@ -3,15 +3,11 @@
     Ebay_train.txt, Ebay_test.txt     image_id class_id super_class_id path
     bicycle_final/111085122871_0.JPG
 
-Layout and columns are those that the converters of Open Metric Learning and other public readers
-of the two lists rely on; the published counts are those of Open Metric Learning's documentation
-(120,053 pictures of 22,634 products, 59,551 of 11,318 for training, 60,502 of 11,316 for testing).
-The dataset itself was not at hand.
+Layout, columns and counts are those of Open Metric Learning. We did not have the dataset.
 
-A product is an item, a super class a vertical, by the name of its directory without `_final`
-(`bicycle`). Products of the test list are not in the training list, and no validation split is
-published: hold out validation items when preparing, `--val_fraction`. Every test picture is a query
-and the rest its gallery, so that its role is both.
+A product is an item, a super class a vertical, by the name of its directory without `_final`. Every
+test image is a query and the rest its gallery: its role is both. No validation split is published;
+hold out validation items when preparing, `--val_fraction`.
 """
 
 from __future__ import annotations
@@ -19,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from apparel_embed.data.importers.imported import Format, Imported, LayoutOptions, Row, to_table
+from apparel_embed.data.importers.layout import Format, LayoutOptions
 from apparel_embed.data.importers.published import find_file, read_list, to_vertical
+from apparel_embed.data.importers.rows import Row, Rows, to_table
 
 PUBLISHED: Mapping[str, int] = {
     "pictures": 120_053,
@@ -36,7 +33,7 @@ _EXAMPLE = "bicycle_final/111085122871_0.JPG"
 _NUMBERS = ("image_id", "class_id", "super_class_id")
 
 
-def convert(root: Path, options: LayoutOptions) -> Imported:
+def convert(root: Path, options: LayoutOptions) -> Rows:
     """Returns a row per image, training images first, in the lists' order.
 
     Raises:
@@ -47,7 +44,7 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
     for prefix, rows in (("", train + test), ("train ", train), ("test ", test)):
         counts[f"{prefix}pictures"] = len(rows)
         counts[f"{prefix}items"] = len({row.item_id for row in rows})
-    return Imported(to_table(train + test), counts)
+    return Rows(to_table(train + test), root, counts)
 
 
 def _read_split(root: Path, split: str) -> list[Row]:

@@ -5,24 +5,18 @@
     meta/json/test_pairs_<vertical>.json     "bbox": {"left", "top", "width", "height"}}, ...]
     images/000002847.jpeg                  as downloaded from the addresses in photos/photos.txt
 
-Layout and fields are those that public readers of the lists rely on; the published counts are the
-paper's. A public count of the released lists finds 30,628 training and 8,637 test pairs, 214 less
-than the paper's 39,479: that warning is to be expected. The lists themselves were not at hand.
+Layout and fields are those that public readers rely on, counts the paper's. A public count of the
+released lists finds 214 pairs less: that warning is to be expected. We did not have the dataset.
 
-Pictures are found by their number anywhere below `images`, whatever follows the number: one public
-downloader writes `000002847.jpeg`, others `2847.JPEG`, `000002847.png` or no extension at all, or
-a directory per vertical. Many addresses are dead: rows of pictures that are not there name them as
-the first does, and are left out unless missing pictures are to be an error.
+Images are found by their number anywhere below `images`, with any ending or none, as downloaders
+name them. Many addresses are dead: rows of images that are not there are left out by default.
 
-- Street pictures, with the box of the garment, are queries; shop pictures are the gallery. One of
+- Street images, with the box of the garment, are queries; shop images are the gallery. One of
   either is as many rows as it shows products.
-- An item is a product of a vertical: `dresses-47270`. The lists of each vertical number their
-  products on their own.
-- Products of training pairs are split `train`, all others `test`: those of test pairs, and those
-  in no pair, which only make the gallery larger. Published figures search all shop pictures of the
-  vertical, those of training products too; an item is in one split here, and so the gallery is
-  somewhat smaller. There is no validation split: hold out validation items when preparing,
-  `--val_fraction`.
+- An item is a product of a vertical, `dresses-47270`: each vertical numbers its own.
+- Products of training pairs are split `train`, all others `test`, also those in no pair. Published
+  figures search the training products' shop images too: the gallery here is somewhat smaller.
+  There is no validation split: hold out validation items when preparing, `--val_fraction`.
 """
 
 from __future__ import annotations
@@ -35,22 +29,15 @@ from typing import Any
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.image_files import LeftOut, check_name, images_below
-from apparel_embed.data.importers.imported import (
-    SKIP,
-    Box,
-    Format,
-    Imported,
-    LayoutOptions,
-    Row,
-    to_table,
-)
+from apparel_embed.data.importers.layout import SKIP, Format, LayoutOptions
 from apparel_embed.data.importers.published import (
-    fields_of,
     is_finite_number,
     is_whole_number,
+    need_field,
     read_json_file,
     zip_hint,
 )
+from apparel_embed.data.importers.rows import Box, Row, Rows, to_table
 
 PUBLISHED: Mapping[str, int] = {
     "street pictures": 20_357,
@@ -67,14 +54,14 @@ _NUMBER = re.compile(r"0*([0-9]{1,18})(?:\.[A-Za-z0-9]+)?")
 _BOX_FIELDS = ("left", "top", "width", "height")
 
 
-def convert(root: Path, options: LayoutOptions) -> Imported:
+def convert(root: Path, options: LayoutOptions) -> Rows:
     """Returns a row per image and product, by vertical, also where the image is not there.
 
     In a vertical training queries come first, then test queries, then the gallery.
 
     Raises:
       UserError: a list is missing or not as documented, an image's name is not UTF-8, or there is
-        no image at all; the message names file and element.
+        no directory of images; the message names file and element.
     """
     folder = options.image_dir or "images"
     meta = next((place for place in _META if any((root / place).glob(f"{_RETRIEVAL}*.json"))), "")
@@ -89,26 +76,26 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
     verticals = sorted(path.stem[len(_RETRIEVAL) :] for path in lists)
     notes: list[str] = []
     rows: list[Row] = []
-    counts = {"verticals": len(verticals), "pairs": 0}
+    pairs = 0
     for vertical in verticals:
-        pairs, found = _read_vertical(root, meta, vertical, notes)
-        counts["pairs"] += pairs
+        count, found = _read_vertical(root, meta, vertical, notes)
+        pairs += count
         rows += found
+    counts = {
+        **{
+            f"{kind} pictures": len({row.image for row in rows if row.role == role})
+            for kind, role in _KINDS.items()
+        },
+        "pairs": pairs,
+        "verticals": len(verticals),
+        "items": len({row.item_id for row in rows}),
+    }
     left_out = LeftOut()
     names = _downloaded(root, folder, left_out)
-    if not any(row.image in names for row in rows):
-        raise UserError(f"{root / folder}: none of the listed images is there, by its number")
-    for kind, role in _KINDS.items():
-        listed = {row.image for row in rows if row.role == role}
-        counts[f"{kind} pictures"] = len(listed)
-        lost = len(listed - names.keys())
-        if lost:
-            notes.append(f"{kind} images that are not below {folder}: {lost} of {len(listed)}")
-    counts["items"] = len({row.item_id for row in rows})
     rows = [
         row._replace(image=names.get(row.image, f"{folder}/{row.image:0>9}.jpeg")) for row in rows
     ]
-    return Imported(to_table(rows), counts, (*notes, *left_out.notes()))
+    return Rows(to_table(rows), root, counts, [*notes, *left_out.notes()])
 
 
 def _read_vertical(root: Path, meta: str, vertical: str, notes: list[str]) -> tuple[int, list[Row]]:
@@ -144,30 +131,30 @@ def _read_vertical(root: Path, meta: str, vertical: str, notes: list[str]) -> tu
 def _read_list(root: Path, name: str, is_boxed: bool) -> Iterator[tuple[int, int, int, Box | None]]:
     """Yields index, photo, product and box of the elements of a JSON list."""
     path = root / name
-    fields = ["photo", "product", *(["bbox"] if is_boxed else [])]
     entries = read_json_file(path)
     if not isinstance(entries, list):
-        raise UserError(f"{path}: a list of objects is needed, with {', '.join(fields)}")
+        raise UserError(f"{path}: a list of objects with photo and product is needed")
+    number, sides = "a whole number, 0 or more, is needed", f"{', '.join(_BOX_FIELDS)} in pixels"
     for index, entry in enumerate(entries):
         place = f"{path}: element {index}"
-        if not isinstance(entry, dict):
-            raise UserError(f"{place}: {entry!r}; an object with {', '.join(fields)} is needed")
-        photo, product, box = fields_of(entry, "photo", "product", "bbox")
-        for field, number in (("photo", photo), ("product", product)):
-            if not is_whole_number(number) or not 0 <= number < 2**63:
-                raise UserError(
-                    f"{place}: {field}: {number!r}; a whole number, 0 or more, is needed"
-                )
-        if not is_boxed:
+        photo = need_field(place, entry, "photo", _is_number, number)
+        product = need_field(place, entry, "product", _is_number, number)
+        if is_boxed:
+            box = need_field(place, entry, "bbox", _is_box, f"{sides} are needed")
+            left, top, width, height = (float(box[side]) for side in _BOX_FIELDS)
+            yield index, photo, product, (left, top, left + width, top + height)
+        else:
             yield index, photo, product, None
-            continue
-        sides = fields_of(box, *_BOX_FIELDS) if isinstance(box, dict) else [None]
-        if not all(map(is_finite_number, sides)):
-            raise UserError(
-                f"{place}: bbox: {box!r}; {', '.join(_BOX_FIELDS)} in pixels are needed"
-            )
-        left, top, width, height = map(float, sides)
-        yield index, photo, product, (left, top, left + width, top + height)
+
+
+def _is_number(value: Any) -> bool:
+    return is_whole_number(value) and 0 <= value < 2**63
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        is_finite_number(value.get(side)) for side in _BOX_FIELDS
+    )
 
 
 def _downloaded(root: Path, folder: str, left_out: LeftOut) -> dict[str, str]:

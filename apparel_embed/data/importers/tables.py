@@ -23,15 +23,8 @@ import pyarrow.parquet as pq
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import one_line
 from apparel_embed.data.importers.image_files import LeftOut, images_below
-from apparel_embed.data.importers.imported import (
-    SOURCE_FILE,
-    SOURCE_ROW,
-    Format,
-    Imported,
-    LayoutOptions,
-    wrong_value,
-)
-from apparel_embed.data.manifest import Place
+from apparel_embed.data.importers.layout import Format, LayoutOptions
+from apparel_embed.data.importers.rows import SOURCE_FILE, SOURCE_ROW, Rows
 from apparel_embed.data.text_tables import (
     UTF8,
     all_rows_in_file,
@@ -62,7 +55,7 @@ class TableFile(NamedTuple):
     notes: tuple[str, ...]
 
 
-def convert(root: Path, options: LayoutOptions) -> Imported:
+def convert(root: Path, options: LayoutOptions) -> Rows:
     """Returns the table's rows with all their columns; which is which is still to be said.
 
     Raises:
@@ -90,7 +83,7 @@ def convert(root: Path, options: LayoutOptions) -> Imported:
             table = table.drop_columns(["vertical"])
         constant = pa.repeat(pa.scalar(options.vertical), table.num_rows)
         table = table.append_column("vertical", constant)
-    return Imported(table, {"pictures": table.num_rows}, notes)
+    return Rows(table, root, {"pictures": table.num_rows}, notes)
 
 
 def read_table_file(path: Path, encoding: str = UTF8) -> TableFile:
@@ -183,65 +176,64 @@ def _left_out(names: list[str]) -> tuple[str, ...]:
     return (note,) if names else ()
 
 
-class _Number(str):
-    """A number of a JSON file, digit by digit as it is written."""
-
-
-def _not_finite(name: str) -> _Number | None:
-    """Returns what a JSON number that is none reads as; data frames write NaN where none is."""
-    return None if name == "NaN" else _Number(name)
+def _text(value: Any) -> str:
+    """Returns a value of JSON or Excel as text."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _read_json_lines(path: Path, encoding: str) -> TableFile:
     rows: list[int] = []
     columns: dict[str, list[str]] = {}
-    kinds: dict[str, tuple[type, int]] = {}
+    nested: dict[str, None] = {}
     for row, text in _lines(path, encoding):
-        rows.append(row)
         for name, cell in _json_object(path, row, text).items():
+            if isinstance(cell, (dict, list)):
+                nested[name] = None
             column = columns.setdefault(name, [])
-            if cell is None:
-                continue
-            kind, first = kinds.setdefault(name, (type(cell), row))
-            if type(cell) is not kind:
-                expected = f"it is of another kind than in row {first}; write all of them as texts"
-                raise wrong_value(Place(str(path), row), name, cell, expected)
-            column += [""] * (len(rows) - 1 - len(column))
-            column.append(str(cell).lower() if kind is bool else str(cell))
-    others = [name for name, (kind, _) in kinds.items() if kind in (dict, list)]
+            column += [""] * (len(rows) - len(column))
+            column.append(_text(cell))
+        rows.append(row)
     texts = {
         name: pa.array(column + [""] * (len(rows) - len(column)), pa.string())
         for name, column in columns.items()
-        if name not in others
+        if name not in nested
     }
-    return TableFile(pa.table(texts), np.array(rows, np.int64), _left_out(others))
+    return TableFile(pa.table(texts), np.array(rows, np.int64), _left_out(list(nested)))
 
 
 def _json_object(path: Path, row: int, text: str) -> dict[str, Any]:
     """Returns the object on a line, numbers as they are written."""
-
-    def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"{twice!r} is there twice")
-        return dict(pairs)
-
     try:
-        value = json.loads(
-            text,
-            parse_int=_Number,
-            parse_float=_Number,
-            parse_constant=_not_finite,
-            object_pairs_hook=without_repeats,
-        )
-        # Half of a surrogate pair is a text for JSON, but for no other file.
-        json.dumps(value, ensure_ascii=False).encode(UTF8)
+        value = _JSON.decode(text)
+        if "\\u" in text:
+            # Half of a surrogate pair is a text for JSON, but for no other file.
+            json.dumps(value, ensure_ascii=False).encode(UTF8)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: row {row}: is no JSON: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: row {row}: is no JSON object; one a line is needed")
     return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object; raises a ValueError if a name is there twice."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return value
+
+
+_JSON = json.JSONDecoder(
+    # Digit by digit as they are written; data frames write NaN where there is none.
+    parse_int=str,
+    parse_float=str,
+    parse_constant=lambda name: None if name == "NaN" else name,
+    object_pairs_hook=_without_repeats,
+)
 
 
 def _read_workbook(path: Path, encoding: str) -> TableFile:
@@ -293,12 +285,8 @@ def _sheet_rows(path: Path, sheet: Any) -> Iterator[tuple[int, list[str]]]:
 def _cell_text(path: Path, row: int, cell: Any) -> str:
     """Returns a cell as text; raises a UserError for a number that may stand for several."""
     value = cell.value
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, (int, float)):
-        return str(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return _text(value)
     if not abs(value) < _EXACT_BELOW:
         raise UserError(
             f"{path}: row {row}: column {cell.column_letter}: {value!r}; Excel keeps 15 digits of "

@@ -29,7 +29,7 @@ from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.runs.config import PipelineConfig
-from apparel_embed.runs.walk import Run, StageKind
+from apparel_embed.runs.run import Run, StageKind
 from apparel_embed.serving.tflite import TFLITE_KINDS, TFLiteModel, to_tflite
 from apparel_embed.store.names import COMPRESSION
 from apparel_embed.store.record import Stage, fingerprints

@@ -29,9 +29,9 @@ from apparel_embed.evaluation.table import render_comparisons, render_routing, r
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.report.inputs import COMBINED as COMBINED_MODEL
 from apparel_embed.report.inputs import UNIFIED
+from apparel_embed.runs.run import PipelineRun, Run, StageKind
 from apparel_embed.runs.stages.specialist import grouped_specialists, single_specialists
 from apparel_embed.runs.stages.start import weights_input
-from apparel_embed.runs.walk import Run, StageKind, Walk
 from apparel_embed.store.names import COMBINED, EVALUATION, STUDENT, VERTICAL_HEAD
 from apparel_embed.store.record import Stage, fingerprints
 
@@ -109,39 +109,21 @@ def evaluation_stage(
         answers no query.
     """
     dataset, by_name = run.dataset, models.by_name
-    for name in (SPECIALISTS, GROUPED):
-        _check_cover(by_name.get(name, []), dataset)
-    if not by_name:
-        raise UserError("there is no model to evaluate: name specialists, combined or student")
-    if not any(answered_queries(evaluation_set(dataset, split)).values()):
-        raise UserError(
-            f"{dataset.directory}: split {split} answers no query: there is nothing to evaluate. A "
-            "query needs another image of its item in the same split; name another by --split"
-        )
-    architecture = ModelConfig(**models.stages[0].flags["model"])
+    _check(by_name, dataset, split)
 
     def work(directory: Path) -> dict[str, Any]:
         pictures = evaluation_set(dataset, split)
-        embedded = {
-            "colour_histogram": embed_by_histogram(dataset, pictures.records),
-            "frozen_backbone": embed_by_frozen_backbone(
-                dataset, pictures.records, architecture, init_weights, seed
-            ),
-            **_embedded(dataset, pictures, by_name),
-        }
+        architecture = ModelConfig(**models.stages[0].flags["model"])
+        baselines = _baselines(dataset, pictures, architecture, init_weights, seed)
+        embedded = {**baselines, **_embedded(dataset, pictures, by_name)}
         for name, model in embedded.items():
             path = directory / "embeddings" / f"{name}.parquet"
             write_embeddings(path, pictures.records, model.embeddings)
         summary = summarise(embedded, pictures, COMPARISONS, seed)
         if models.student and vertical_head:
+            student, head = models.student.directory / "model", vertical_head.directory
             rows, routing = route_by_head(
-                UNIFIED,
-                embedded[UNIFIED],
-                dataset,
-                pictures,
-                models.student.directory / "model",
-                vertical_head.directory,
-                seed,
+                UNIFIED, embedded[UNIFIED], dataset, pictures, student, head, seed
             )
             summary["rows"] += rows
             summary["routing"] = [routing]
@@ -157,19 +139,36 @@ def evaluation_stage(
     )
 
 
+def _baselines(
+    dataset: PreparedDataset,
+    pictures: EvaluationSet,
+    architecture: ModelConfig,
+    init_weights: str,
+    seed: int,
+) -> dict[str, Embedded]:
+    """Returns what models that were not trained make of the images."""
+    records = pictures.records
+    frozen = embed_by_frozen_backbone(dataset, records, architecture, init_weights, seed)
+    return {"colour_histogram": embed_by_histogram(dataset, records), "frozen_backbone": frozen}
+
+
 def _embedded(
     dataset: PreparedDataset, pictures: EvaluationSet, by_name: Mapping[str, Sequence[Stage]]
 ) -> dict[str, Embedded]:
     """Returns what each model makes of the images."""
     found: dict[str, Embedded] = {}
+    groups: dict[str, dict[tuple[str, ...], Path]] = {}
     for name, stages in by_name.items():
-        if name == GROUPED and stages == by_name.get(SPECIALISTS):
-            found[name] = found[SPECIALISTS]
-        elif name in (SPECIALISTS, GROUPED):
-            groups = {tuple(one.flags["verticals"]): one.directory / "model" for one in stages}
-            found[name] = embed_by_specialists(dataset, pictures, groups)
-        else:
+        if name not in (SPECIALISTS, GROUPED):
             found[name] = embed_by_model(dataset, pictures.records, stages[0].directory / "model")
+            continue
+        groups[name] = {tuple(one.flags["verticals"]): one.directory / "model" for one in stages}
+        is_repeated = name == GROUPED and groups[GROUPED] == groups.get(SPECIALISTS)
+        found[name] = (
+            found[SPECIALISTS]
+            if is_repeated
+            else embed_by_specialists(dataset, pictures, groups[name])
+        )
     return found
 
 
@@ -195,39 +194,47 @@ def _write(
     (directory / TABLES_FILE).write_text("\n".join(parts), "utf-8")
 
 
-def _check_cover(specialists: Sequence[Stage], dataset: PreparedDataset) -> None:
-    """Raises a UserError unless specialists, if there are any, know every vertical once."""
-    if not specialists:
-        return
-    known = [vertical for stage in specialists for vertical in stage.flags["verticals"]]
-    twice = sorted({vertical for vertical in known if known.count(vertical) > 1})
-    if twice:
-        raise UserError(f"more than one specialist for {', '.join(twice)}; name one of them each")
-    missing = sorted(set(dataset.verticals) - set(known))
-    if missing:
+def _check(by_name: Mapping[str, Sequence[Stage]], dataset: PreparedDataset, split: str) -> None:
+    """Raises a UserError if models cannot be evaluated, see `evaluation_stage`."""
+    if not by_name:
+        raise UserError("there is no model to evaluate: name specialists, combined or student")
+    for stages in (by_name.get(name, []) for name in (SPECIALISTS, GROUPED)):
+        known = [vertical for stage in stages for vertical in stage.flags["verticals"]]
+        twice = sorted({vertical for vertical in known if known.count(vertical) > 1})
+        if twice:
+            raise UserError(
+                f"more than one specialist for {', '.join(twice)}; name one of them each"
+            )
+        missing = sorted(set(dataset.verticals) - set(known))
+        if known and missing:
+            raise UserError(
+                f"no specialist for {', '.join(missing)}; the specialists given know "
+                f"{', '.join(sorted(known))}"
+            )
+    if not any(answered_queries(evaluation_set(dataset, split)).values()):
         raise UserError(
-            f"no specialist for {', '.join(missing)}; the specialists given know "
-            f"{', '.join(sorted(known))}"
+            f"{dataset.directory}: split {split} answers no query: there is nothing to evaluate. A "
+            "query needs another image of its item in the same split; name another by --split"
         )
 
 
-def models_of(walk: Walk) -> Models:
+def models_of(pipeline: PipelineRun) -> Models:
     """Returns the models of a pipeline."""
-    specialists, grouped = single_specialists(walk.run), grouped_specialists(walk)
-    return Models(specialists, grouped, walk[COMBINED], walk[STUDENT])
+    specialists, grouped = single_specialists(pipeline.run), grouped_specialists(pipeline)
+    return Models(specialists, grouped, pipeline[COMBINED], pipeline[STUDENT])
 
 
-def _make(walk: Walk) -> list[Stage]:
-    if not walk.is_measured:
+def _make(pipeline: PipelineRun) -> list[Stage]:
+    if not pipeline.is_measured:
         return []
-    training = walk.config.specialist
+    training = pipeline.config.specialist
     stage = evaluation_stage(
-        walk.run,
-        models_of(walk),
-        split=walk.config.split,
+        pipeline.run,
+        models_of(pipeline),
+        split=pipeline.config.split,
         init_weights=training.init_weights,
         seed=training.optimization.seed,
-        vertical_head=walk.get(VERTICAL_HEAD),
+        vertical_head=pipeline.get(VERTICAL_HEAD),
     )
     return [stage]
 

@@ -18,10 +18,10 @@ from apparel_embed.grouping.search import SearchConfig, search_groups
 from apparel_embed.grouping.strategies import Groups, groups_without_search
 from apparel_embed.grouping.trials import Group, Trial
 from apparel_embed.report.hparams import R_AT_1, Session, write_sessions
+from apparel_embed.runs.run import PipelineRun, Run, StageKind
 from apparel_embed.runs.stages.specialist import specialist_stage, start_of_specialists
 from apparel_embed.runs.stages.start import find_start, weights_input
 from apparel_embed.runs.stages.training import hparams_of, training_flags
-from apparel_embed.runs.walk import Run, StageKind, Walk
 from apparel_embed.store.names import COMBINED, GROUPING
 from apparel_embed.store.record import Stage
 from apparel_embed.training.specialist import SpecialistConfig
@@ -32,13 +32,10 @@ GROUPS_FILE = "groups.json"
 def grouping_stage(
     run: Run, search: SearchConfig, training: SpecialistConfig, start: Stage | None = None
 ) -> Stage:
-    """Finds the groups; `<stage>/groups.json` tells them with every trial and its evidence.
+    """Finds the groups; `<stage>/groups.json` has them with every trial and its evidence.
 
-    Trials are in `<stage>/tensorboard`, too, for its HParams tab.
-
-    The trials are stages of their own, `specialist-<verticals>`: another search of the same run
-    finds them finished, and so does whatever trains the groups' specialists. A search with another
-    rule or budget takes this one's place: it decides again, and trains what is missing.
+    Trials are stages of their own, `specialist-<verticals>`, and sessions in `<stage>/tensorboard`.
+    A search with another rule or budget overwrites this one, and trains what is missing.
 
     Args:
       run: the run.
@@ -104,8 +101,7 @@ def _planned_groups(
 class StageTrainer:
     """Trains groups as stages `specialist-...` of a run, and validates them on split val.
 
-    The specialist of a group is trained for as many steps as its verticals' own together. A stage
-    that is finished is not trained again, whoever finished it.
+    The specialist of a group is trained for as many steps as its verticals' own together.
 
     Args:
       run: the run.
@@ -189,11 +185,11 @@ def trial_sessions(record: Mapping[str, Any], training: SpecialistConfig) -> lis
     return sessions
 
 
-def _make(walk: Walk) -> list[Stage]:
+def _make(pipeline: PipelineRun) -> list[Stage]:
     """Finds the groups, and tells the pipeline."""
-    config, start = walk.config, start_of_specialists(walk)
-    stage = grouping_stage(walk.run, config.grouping, config.specialist, start)
-    walk.groups = tuple(tuple(group) for group in stage.result["groups"])
+    config, start = pipeline.config, start_of_specialists(pipeline)
+    stage = grouping_stage(pipeline.run, config.grouping, config.specialist, start)
+    pipeline.groups = tuple(tuple(group) for group in stage.result["groups"])
     return [stage]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from apparel_embed.runs.run import StageKind
 from apparel_embed.runs.stages import (
     combined,
     compression,
@@ -17,7 +18,6 @@ from apparel_embed.runs.stages import (
     vertical_head,
     views,
 )
-from apparel_embed.runs.walk import StageKind
 
 STAGES: tuple[StageKind, ...] = (
     views.KIND,

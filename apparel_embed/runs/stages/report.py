@@ -10,8 +10,8 @@ from apparel_embed.evaluation.finished import GROUPED, SPECIALISTS
 from apparel_embed.report.build import write_report
 from apparel_embed.report.inputs import COMBINED as COMBINED_MODEL
 from apparel_embed.report.inputs import UNIFIED, Training, load_inputs
+from apparel_embed.runs.run import PipelineRun, Run, StageKind, shown_in_report
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, Models, models_of
-from apparel_embed.runs.walk import Run, StageKind, Walk, shown_in_report
 from apparel_embed.serving.versions import SAVED_MODEL
 from apparel_embed.store.names import EVALUATION, REPORT
 from apparel_embed.store.record import Stage, fingerprints
@@ -38,25 +38,13 @@ def report_stage(
       shown: further stages to show, see `shown_in_report`.
       measure_speed: whether to measure images per second, which differ from call to call.
     """
-    by_name = models.by_name
-    if not any(len(stage.flags["verticals"]) > 1 for stage in models.grouped):
-        # They are the specialists once more.
-        by_name.pop(GROUPED, None)
-    trainings = [
-        Training("+".join(stage.flags["verticals"]), name, stage)
-        for name in (SPECIALISTS, GROUPED)
-        for stage in by_name.get(name, [])
-    ]
-    trainings += [
-        Training(name, name, stage)
-        for name in (COMBINED_MODEL, UNIFIED)
-        for stage in by_name.get(name, [])
-    ]
+    trainings = _trainings(models)
     saved_models = {
-        name: export.directory
-        for name in (COMBINED_MODEL, UNIFIED)
-        for stage in by_name.get(name, [])
-        if export and export.flags["model"] == stage.name
+        training.model: export.directory
+        for training in trainings
+        if training.model in (COMBINED_MODEL, UNIFIED)
+        and export
+        and export.flags["model"] == training.stage.name
     }
 
     def work(directory: Path) -> dict[str, Any]:
@@ -84,17 +72,32 @@ def report_stage(
     )
 
 
-def _make(walk: Walk) -> list[Stage]:
-    evaluation = walk.get(EVALUATION)
+def _trainings(models: Models) -> list[Training]:
+    """Returns the trainings behind models, in the order in which the report shows them."""
+    stages = models.by_name
+    if not any(len(stage.flags["verticals"]) > 1 for stage in models.grouped):
+        # They are the specialists once more.
+        stages.pop(GROUPED, None)
+    experts = [
+        Training("+".join(stage.flags["verticals"]), name, stage)
+        for name in (SPECIALISTS, GROUPED)
+        for stage in stages.get(name, [])
+    ]
+    alone = (COMBINED_MODEL, UNIFIED)
+    return experts + [Training(name, name, one) for name in alone for one in stages.get(name, [])]
+
+
+def _make(pipeline: PipelineRun) -> list[Stage]:
+    evaluation = pipeline.get(EVALUATION)
     if not evaluation:
         return []
     stage = report_stage(
-        walk.run,
+        pipeline.run,
         evaluation,
-        models_of(walk),
-        export=walk[SAVED_MODEL],
-        shown=shown_in_report(walk.run, walk.kinds),
-        measure_speed=walk.config.measure_speed,
+        models_of(pipeline),
+        export=pipeline[SAVED_MODEL],
+        shown=shown_in_report(pipeline.run, pipeline.kinds),
+        measure_speed=pipeline.config.measure_speed,
     )
     return [stage]
 

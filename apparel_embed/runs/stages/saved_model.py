@@ -14,8 +14,8 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import read_json
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead
+from apparel_embed.runs.run import PipelineRun, Run, StageKind
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE
-from apparel_embed.runs.walk import Run, StageKind, Walk
 from apparel_embed.serving.kit import write_serving_kit
 from apparel_embed.serving.model_card import ModelCard, render_model_card
 from apparel_embed.serving.saved_model import ExportConfig, write_saved_model
@@ -164,9 +164,11 @@ def _groups(run_dir: Path, model: Stage) -> list[list[str]]:
     return []
 
 
-def _make(walk: Walk) -> list[Stage]:
-    head = walk.get(VERTICAL_HEAD)
-    return [export_stage(walk.run, walk[STUDENT], walk.config.export, vertical_head=head)]
+def _make(pipeline: PipelineRun) -> list[Stage]:
+    head = pipeline.get(VERTICAL_HEAD)
+    return [
+        export_stage(pipeline.run, pipeline[STUDENT], pipeline.config.export, vertical_head=head)
+    ]
 
 
 KIND = StageKind(SAVED_MODEL, _make)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from apparel_embed.common.text import counted
+from apparel_embed.runs.run import PipelineRun, Run, StageKind
 from apparel_embed.runs.stages.start import find_start
 from apparel_embed.runs.stages.training import training_stage
 from apparel_embed.runs.stages.views import read_views
-from apparel_embed.runs.walk import Run, StageKind, Walk
 from apparel_embed.store.names import COMBINED, COMBINED_START, SPECIALIST, specialist_name
 from apparel_embed.store.record import Stage, Workload
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
@@ -82,28 +82,28 @@ def single_specialists(run: Run) -> list[Stage]:
     return found if len(found) == len(stages) else []
 
 
-def grouped_specialists(walk: Walk) -> list[Stage]:
+def grouped_specialists(pipeline: PipelineRun) -> list[Stage]:
     """Returns the stages of the specialists of a pipeline's groups."""
-    by_name = {stage.name: stage for stage in walk.stages[SPECIALIST]}
-    return [by_name[specialist_name(group)] for group in walk.groups]
+    by_name = {stage.name: stage for stage in pipeline.stages[SPECIALIST]}
+    return [by_name[specialist_name(group)] for group in pipeline.groups]
 
 
-def start_of_specialists(walk: Walk) -> Stage | None:
+def start_of_specialists(pipeline: PipelineRun) -> Stage | None:
     """Returns the stage of the combined model, if specialists start from it."""
-    return walk[COMBINED_START] if walk.config.specialists_start_from_combined else None
+    return pipeline[COMBINED_START] if pipeline.config.specialists_start_from_combined else None
 
 
-def _make(walk: Walk) -> list[Stage]:
+def _make(pipeline: PipelineRun) -> list[Stage]:
     """Trains the specialists of groups, and those of single verticals if they are wanted."""
-    config = walk.config
-    verticals = walk.run.dataset.verticals if config.single_specialists else ()
-    wanted = list(dict.fromkeys([*walk.groups, *((vertical,) for vertical in verticals)]))
+    config = pipeline.config
+    verticals = pipeline.run.dataset.verticals if config.single_specialists else ()
+    wanted = list(dict.fromkeys([*pipeline.groups, *((vertical,) for vertical in verticals)]))
     stages = []
     for number, group in enumerate(wanted, start=1):
-        walk.run.access.tell("specialist %d of %d: %s", number, len(wanted), " + ".join(group))
+        pipeline.run.access.log("specialist %d of %d: %s", number, len(wanted), " + ".join(group))
         training = config.specialist.for_verticals(len(group))
-        start = start_of_specialists(walk)
-        stages.append(specialist_stage(walk.run, group, training, start=start))
+        start = start_of_specialists(pipeline)
+        stages.append(specialist_stage(pipeline.run, group, training, start=start))
     return stages
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from apparel_embed.common.text import counted
 from apparel_embed.evaluation.embeddings import read_embeddings
+from apparel_embed.runs.run import PipelineRun, Run, StageKind
 from apparel_embed.runs.stages.start import find_start
 from apparel_embed.runs.stages.targets import HELD_OUT_FILE, TARGETS_FILE
 from apparel_embed.runs.stages.training import training_stage
 from apparel_embed.runs.stages.views import read_views
-from apparel_embed.runs.walk import Run, StageKind, Walk
 from apparel_embed.store.names import COMBINED_START, STUDENT, TARGETS
 from apparel_embed.store.record import Stage, Workload, fingerprints
 from apparel_embed.training.student import StudentConfig, train_student
@@ -77,9 +77,9 @@ def settled_student(run: Run, config: StudentConfig, unlabelled: bool) -> Studen
     return config.settled(run.learnt(unlabelled=unlabelled), run.learnt(unlabelled=False))
 
 
-def _make(walk: Walk) -> list[Stage]:
-    start = walk[COMBINED_START] if walk.config.start_from_combined else None
-    return [student_stage(walk.run, walk[TARGETS], walk.config.student, start)]
+def _make(pipeline: PipelineRun) -> list[Stage]:
+    start = pipeline[COMBINED_START] if pipeline.config.start_from_combined else None
+    return [student_stage(pipeline.run, pipeline[TARGETS], pipeline.config.student, start)]
 
 
 KIND = StageKind(STUDENT, _make)

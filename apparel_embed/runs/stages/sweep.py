@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,12 +25,12 @@ from apparel_embed.grouping.trials import Group
 from apparel_embed.report.hparams import R_AT_1, Session, write_sessions
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
 from apparel_embed.runs.config import PipelineConfig
+from apparel_embed.runs.run import Run, StageKind
 from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.runs.stages.start import find_start, weights_input
 from apparel_embed.runs.stages.student import settled_student, student_stage
 from apparel_embed.runs.stages.targets import targets_stage
 from apparel_embed.runs.stages.training import hparams_of, training_flags
-from apparel_embed.runs.walk import Run, StageKind
 from apparel_embed.store.names import COMBINED, SPECIALIST, SWEEP
 from apparel_embed.store.record import Stage
 from apparel_embed.training.specialist import SpecialistConfig
@@ -43,7 +42,8 @@ PER_VERTICAL, PER_MODEL = "per_vertical", "per_model"
 KIND = StageKind(SWEEP, in_report=True)
 # Flags that say which models are measured on what: a sweep with others is made of models it keeps.
 _OVERWRITABLE = ("partitions", "seeds", "sizes", "split")
-# For each partition wanted. If all there are are wanted, one is missed with probability e^-100.
+# For each partition found, and one. If all there are are wanted, one is missed with probability
+# e^-100.
 _MOST_DRAWS = 100
 
 
@@ -121,17 +121,15 @@ def partitions_of(verticals: Sequence[str], size: int, count: int, seed: int) ->
         alone or together.
       seed: of the draw.
     """
-    number_of_groups = _number_of_groups(len(verticals), size)
-    count = min(count, _number_of_partitions(len(verticals), number_of_groups))
     # In the order drawn.
     partitions: dict[Groups, None] = {}
-    for number in range(_MOST_DRAWS * count):
+    number = 0
+    while len(partitions) < count and number < _MOST_DRAWS * (len(partitions) + 1):
         order = np.random.default_rng([seed, size, number]).permutation(len(verticals))
-        parts = np.array_split(order, number_of_groups)
+        parts = np.array_split(order, _number_of_groups(len(verticals), size))
         groups = [tuple(sorted(verticals[place] for place in part)) for part in parts]
         partitions[tuple(sorted(groups))] = None
-        if len(partitions) == count:
-            break
+        number += 1
     return list(partitions)
 
 
@@ -140,26 +138,14 @@ def _number_of_groups(verticals: int, size: int) -> int:
     return -(-verticals // size)
 
 
-def _number_of_partitions(verticals: int, groups: int) -> int:
-    """Returns in how many ways verticals can be parted into groups that are as equal as can be."""
-    small, larger = divmod(verticals, groups)
-    orders = math.factorial(small) ** (groups - larger) * math.factorial(small + 1) ** larger
-    return math.factorial(verticals) // (
-        orders * math.factorial(groups - larger) * math.factorial(larger)
-    )
-
-
 def sweep_stage(
     run: Run, sweep: SweepConfig, training: SpecialistConfig, student: StudentConfig
 ) -> Stage:
     """Trains models of groups of each size, and writes `sweep.json` and the curve as a figure.
 
-    Each repeat is in `<stage>/tensorboard`, too, for its HParams tab.
-
     Models are stages in `<run>/sweep-models/seed<seed>/`, trained once; those that the run itself
     has trained alike, with the same seed, are copied. A sweep of other sizes, partitions, seeds or
-    another split overwrites this one, and trains only the models that are not there. A plan of a
-    sweep that is to be made is one of all its models.
+    another split overwrites this one. Repeats are sessions in `<stage>/tensorboard`, too.
 
     Args:
       run: the run.
@@ -206,13 +192,16 @@ def sweep_stage(
         on_all_workers=True,
     )
     if not stage.result:
-        models = _models_by_seed(run, sweep, training, student)
-        for size, seed, groups in _repeats(dataset.verticals, sweep):
-            for group in groups:
-                models[seed].triplet(group)
-                if sweep.unified and size > 1:
-                    models[seed].unified(group)
+        _plan_models(_models_by_seed(run, sweep, training, student), run, sweep)
     return stage
+
+
+def _plan_models(models: Mapping[int, _Models], run: Run, sweep: SweepConfig) -> None:
+    """Plans the models of a sweep that is planned itself."""
+    for size, seed, groups in _repeats(run.dataset.verticals, sweep):
+        for make in models[seed].kinds(size).values():
+            for group in groups:
+                make(group)
 
 
 def sweep_sessions(
@@ -255,10 +244,7 @@ def _run_sweep(
     found: dict[tuple[int, str], list[_Found]] = {}
     for size, seed, groups in repeats:
         logging.info("sweep: size %d, seed %d: %s", size, seed, format_groups(groups))
-        kinds = {TRIPLET: models[seed].triplet}
-        if sweep.unified and size > 1:
-            kinds[UNIFIED] = models[seed].unified
-        for name, model_of in kinds.items():
+        for name, model_of in models[seed].kinds(size).items():
             found.setdefault((size, name), []).append(models[seed].evaluated(groups, model_of))
     return {
         "schema_version": SCHEMA_VERSION,
@@ -316,6 +302,11 @@ class _Models:
         self._training = _seeded(training, seed)
         self._student = settled_student(run, _seeded(student, seed), sweep.unlabelled)
         self._pictures = evaluation_set(run.dataset, sweep.split)
+
+    def kinds(self, size: int) -> dict[str, Callable[[Group], Stage]]:
+        """Returns what makes each kind of model that groups of a size have."""
+        unified = {UNIFIED: self.unified} if self._sweep.unified and size > 1 else {}
+        return {TRIPLET: self.triplet, **unified}
 
     def triplet(self, group: Group) -> Stage:
         """Returns the triplet model of a group."""

@@ -16,9 +16,9 @@ from apparel_embed.distillation.spaces import FrozenBackbone
 from apparel_embed.distillation.targets import TargetsConfig, Teacher, compute_targets
 from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.runs.run import PipelineRun, Run, StageKind
 from apparel_embed.runs.stages.specialist import grouped_specialists
 from apparel_embed.runs.stages.start import weights_input
-from apparel_embed.runs.walk import Run, StageKind, Walk
 from apparel_embed.store.names import (
     COMBINED_START,
     TARGETS,
@@ -151,17 +151,17 @@ def _made_of_reference(
     return {"align_to": "frozen", "frozen": flags}, inputs
 
 
-def _make(walk: Walk) -> list[Stage]:
-    training = walk.config.specialist
-    teachers = student_teachers(walk.run, grouped_specialists(walk))
+def _make(pipeline: PipelineRun) -> list[Stage]:
+    training = pipeline.config.specialist
+    teachers = student_teachers(pipeline.run, grouped_specialists(pipeline))
     reference = find_reference(
-        walk.config.align_to,
-        walk.run,
+        pipeline.config.align_to,
+        pipeline.run,
         teachers,
         init_weights=training.init_weights,
         seed=training.optimization.seed,
     )
-    return [targets_stage(walk.run, teachers, reference, walk.config.targets)]
+    return [targets_stage(pipeline.run, teachers, reference, pipeline.config.targets)]
 
 
 KIND = StageKind(TARGETS, _make, in_report=True)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.start import Start, weights_input
 from apparel_embed.runs.stages.views import views_stage
-from apparel_embed.runs.walk import Run
 from apparel_embed.store.record import Stage, Workload, fingerprints
 from apparel_embed.training.checkpoints import DIRECTORY as CHECKPOINTS
 from apparel_embed.training.specialist import SpecialistConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from apparel_embed.runs.walk import Run, StageKind, Walk
+from apparel_embed.runs.run import PipelineRun, Run, StageKind
 from apparel_embed.store.names import STUDENT, VERTICAL_HEAD
 from apparel_embed.store.record import Stage, fingerprints
 from apparel_embed.training.vertical_head import train_vertical_head
@@ -28,8 +28,12 @@ def vertical_head_stage(run: Run, model: Stage) -> Stage:
     return run.make(name, work, flags={}, inputs=fingerprints(model))
 
 
-def _make(walk: Walk) -> list[Stage]:
-    return [vertical_head_stage(walk.run, walk[STUDENT])] if walk.config.vertical_head else []
+def _make(pipeline: PipelineRun) -> list[Stage]:
+    return (
+        [vertical_head_stage(pipeline.run, pipeline[STUDENT])]
+        if pipeline.config.vertical_head
+        else []
+    )
 
 
 KIND = StageKind(VERTICAL_HEAD, _make)

@@ -11,8 +11,8 @@ import numpy as np
 from apparel_embed.common.text import counted
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.runs.run import Run, StageKind
 from apparel_embed.runs.stages.start import Start, weights_input
-from apparel_embed.runs.walk import Run, StageKind
 from apparel_embed.store.names import FROZEN_VIEWS
 from apparel_embed.store.record import Stage, Workload
 from apparel_embed.training.frozen_views import compute_views

@@ -19,7 +19,7 @@ def rows_of(root, images, items=None, boxes=None):
     columns = {name: pa.array(side, pa.float64()) for name, side in zip(BOX_COLUMNS, sides)}
     sources = {"source_file": ["t.csv"] * len(images), "source_row": range(2, len(images) + 2)}
     table = {"image": images, "item_id": items or images, **columns, **sources}
-    return Rows(pa.table({name: pa.array(values) for name, values in table.items()}), root)
+    return Rows(pa.table({name: pa.array(values) for name, values in table.items()}), root, {})
 
 
 def images_of(rows):

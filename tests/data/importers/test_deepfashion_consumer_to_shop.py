@@ -5,7 +5,7 @@ from data.importers.published_trees import make_consumer_to_shop
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.deepfashion_consumer_to_shop import PUBLISHED, convert
-from apparel_embed.data.importers.imported import LayoutOptions
+from apparel_embed.data.importers.layout import LayoutOptions
 
 PARTITION = "Eval/list_eval_partition.txt"
 BOXES = "Anno/list_bbox_consumer2shop.txt"
@@ -39,7 +39,7 @@ def fails(root, message):
 
 def test_a_picture_of_many_pairs_is_one_row(root):
     found = convert(root, LayoutOptions())
-    assert found.notes == ()
+    assert found.notes == []
     rows = found.table.to_pylist()
     assert len(rows) == len({row["image"] for row in rows}) == 72
     assert rows[0] == {
@@ -105,7 +105,7 @@ def test_pictures_without_box_and_boxes_without_pair_are_told(root):
     rewrite(root / BOXES, f"{FIRST}/shop_01.jpg", f"{FIRST}/shop_09.jpg")
     found = convert(root, LayoutOptions())
     assert found.counts["pictures"] == 73
-    assert found.notes == (
+    assert tuple(found.notes) == (
         f"{root / BOXES}: images that it has no box for: 1",
         f"{BOXES}: images in no pair, left out: 1",
     )

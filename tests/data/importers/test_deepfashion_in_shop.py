@@ -6,7 +6,7 @@ from data.importers.published_trees import make_in_shop
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.deepfashion_in_shop import PUBLISHED, convert
-from apparel_embed.data.importers.imported import LayoutOptions
+from apparel_embed.data.importers.layout import LayoutOptions
 
 PARTITION = "Eval/list_eval_partition.txt"
 BOXES = "Anno/list_bbox_inshop.txt"
@@ -35,7 +35,7 @@ def fails(root, message, options=None):
 
 def test_every_picture_is_a_row_with_its_protocol(root):
     found = convert(root, LayoutOptions())
-    assert found.notes == ()
+    assert found.notes == []
     assert found.table.num_rows == 42
     rows = found.table.to_pylist()
     assert rows[0] == {
@@ -96,7 +96,7 @@ def test_large_pictures_get_the_boxes_of_the_small_ones(tmp_path):
         [row[name] for name in ("x_min", "y_min", "x_max", "y_max")], expected
     )
     np.testing.assert_allclose(expected, [4, 5.5, 26, 38.5])
-    assert found.notes == (
+    assert tuple(found.notes) == (
         "boxes were mapped from images of 256x256 pixels to those of img_highres",
     )
 
@@ -126,7 +126,7 @@ def test_without_boxes_pictures_are_used_whole(root):
     (root / BOXES).unlink()
     found = convert(root, LayoutOptions())
     assert found.table["x_min"].null_count == found.table.num_rows
-    assert found.notes == (
+    assert tuple(found.notes) == (
         f"{root}: no Anno/list_bbox_inshop.txt: images are used whole, without boxes",
     )
 

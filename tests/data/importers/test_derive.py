@@ -18,7 +18,7 @@ def table_of(**columns):
 
 
 def derived(table, **options):
-    rows = Rows(table, Path("shop"))
+    rows = Rows(table, Path("shop"), {})
     derive(rows, DeriveOptions(**options))
     return rows.table.select(rows.names).to_pydict(), tuple(rows.notes)
 

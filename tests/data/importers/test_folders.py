@@ -5,7 +5,7 @@ from PIL import Image
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.folders import convert
-from apparel_embed.data.importers.imported import LayoutOptions
+from apparel_embed.data.importers.layout import LayoutOptions
 
 
 def rows(imported):
@@ -24,7 +24,7 @@ def test_folders_name_verticals_and_items(tmp_path):
         ("tops/2/b.jpg", "2", "tops"),
     ]
     assert imported.counts == {"pictures": 4, "items": 3}
-    assert imported.notes == ()
+    assert imported.notes == []
     assert imported.table["source_file"].to_pylist() == imported.table["image"].to_pylist()
     assert imported.table["source_row"].to_pylist() == [None] * 4
 
@@ -39,7 +39,7 @@ def test_what_telephones_write_is_found_though_pillow_knows_its_name_only_later(
     imported = convert(tmp_path, LayoutOptions())
 
     assert imported.table["image"].to_pylist() == ["bags/1/a.jpg", "bags/1/b.HEIC"]
-    assert imported.notes == ()
+    assert imported.notes == []
 
 
 def test_items_of_one_name_in_two_verticals_get_ids_that_differ(tmp_path):
@@ -48,7 +48,7 @@ def test_items_of_one_name_in_two_verticals_get_ids_that_differ(tmp_path):
 
     assert imported.table["item_id"].to_pylist() == ["bags/1", "bags/1", "tops/1", "2"]
     assert imported.counts["items"] == 3
-    assert imported.notes == (
+    assert tuple(imported.notes) == (
         "names of items that are in several verticals: 1; they are different items, and their ids "
         "begin with the vertical (e.g. bags/1)",
     )
@@ -71,7 +71,7 @@ def test_what_lies_elsewhere_is_left_out_and_counted(tmp_path):
     imported = convert(tmp_path, LayoutOptions())
 
     assert imported.table["image"].to_pylist() == ["tops/1/a.jpg"]
-    assert imported.notes == (
+    assert tuple(imported.notes) == (
         "left out: files that are no images, by their names: 1 (e.g. tops/1/price.txt)",
         "left out: hidden files and folders: 2 (e.g. .f)",
         "left out: images that are not in the folder of an item: 3 (e.g. d.jpg)",

@@ -65,7 +65,7 @@ def texts(*values):
 
 
 def cleaned(table):
-    rows = Rows(table, Path("none"))
+    rows = Rows(table, Path("none"), {})
     clean_paths(rows)
     return rows.table["image"].to_pylist()
 

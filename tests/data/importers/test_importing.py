@@ -20,8 +20,8 @@ from data.importers.shop_trees import (
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.derive import DeriveOptions
-from apparel_embed.data.importers.imported import LayoutOptions
 from apparel_embed.data.importers.importing import ImportConfig, compare_counts, import_dataset
+from apparel_embed.data.importers.layout import LayoutOptions
 from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.data.importers.splitting import SplitOptions
 from apparel_embed.data.manifest import read_manifest

@@ -16,7 +16,7 @@ UNTESTED = "no row is of split test, so no model can be evaluated; --test_fracti
 
 def split(table, options):
     """Returns the table after splitting, and notes other than that nothing is to test."""
-    rows = Rows(table, Path("shop"))
+    rows = Rows(table, Path("shop"), {})
     split_rows(rows, options)
     has_test = "test" in rows.table["split"].to_pylist()
     assert (UNTESTED in rows.notes) == (not has_test)

@@ -4,7 +4,7 @@ import pytest
 from data.importers.published_trees import make_stanford_online_products
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.importers.imported import LayoutOptions
+from apparel_embed.data.importers.layout import LayoutOptions
 from apparel_embed.data.importers.stanford_online_products import PUBLISHED, convert
 
 
@@ -43,7 +43,7 @@ def test_every_picture_is_a_row_training_first(root):
 
 def test_counts_have_the_names_of_the_published_ones(root):
     found = convert(root, LayoutOptions())
-    assert found.notes == ()
+    assert found.notes == []
     assert found.counts == {
         "pictures": 28,
         "items": 12,

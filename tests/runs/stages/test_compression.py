@@ -4,8 +4,8 @@ import json
 import pytest
 from tiny_teachers import MODEL, write_model
 
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.compression import CompressionConfig, compression_stage
-from apparel_embed.runs.walk import Run
 from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage
 

@@ -19,9 +19,9 @@ from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.grouping.strategies import StrategyConfig
 from apparel_embed.grouping.trials import Budget
 from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.grouping import GROUPS_FILE, StageTrainer, grouping_stage
 from apparel_embed.runs.stages.specialist import specialist_stage
-from apparel_embed.runs.walk import Run
 from apparel_embed.store.names import COMBINED_START, specialist_name
 from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig

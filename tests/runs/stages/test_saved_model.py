@@ -6,6 +6,7 @@ from tiny_teachers import MODEL, write_model
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.models.vertical_head import VerticalHead
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.evaluation import Models, evaluation_stage
 from apparel_embed.runs.stages.saved_model import (
     export_stage,
@@ -14,7 +15,6 @@ from apparel_embed.runs.stages.saved_model import (
     versions_directory,
 )
 from apparel_embed.runs.stages.vertical_head import vertical_head_stage
-from apparel_embed.runs.walk import Run
 from apparel_embed.serving import LocalModel
 from apparel_embed.serving.saved_model import ExportConfig, read_routing_confidence
 from apparel_embed.serving.versions import saved_model_versions

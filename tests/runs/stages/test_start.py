@@ -14,10 +14,10 @@ from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.pipeline import run_pipeline
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.runs.stages.student import student_stage
 from apparel_embed.runs.stages.targets import HELD_OUT_FILE, TARGETS_FILE
-from apparel_embed.runs.walk import Run
 from apparel_embed.store.names import COMBINED, COMBINED_START, STUDENT
 from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage

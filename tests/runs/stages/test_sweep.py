@@ -19,9 +19,9 @@ from apparel_embed.grouping.strategies import format_groups
 from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
 from apparel_embed.runs.plan import StagePlan
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.runs.stages.sweep import SweepConfig, partitions_of, sweep_stage
-from apparel_embed.runs.walk import Run
 from apparel_embed.store.names import COMBINED
 from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig

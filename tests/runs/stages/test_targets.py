@@ -11,6 +11,7 @@ from apparel_embed.distillation.targets import Targets, TargetsConfig, Teacher
 from apparel_embed.distillation.teacher_choice import Candidate, Choice
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.targets import (
     HELD_OUT_FILE,
     REFERENCES,
@@ -18,7 +19,6 @@ from apparel_embed.runs.stages.targets import (
     find_reference,
     targets_stage,
 )
-from apparel_embed.runs.walk import Run
 from apparel_embed.store.record import Stage, StageSpec
 from apparel_embed.store.runs import run_stage
 

@@ -9,7 +9,7 @@ from report_runs import make_dataset
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.runs.alike import check_pictures, check_settings
+from apparel_embed.runs.comparable import check_pictures, check_settings
 from apparel_embed.runs.stages.start import INIT_FROM, Start, weights_input
 from apparel_embed.runs.stages.training import training_flags
 from apparel_embed.store.names import (

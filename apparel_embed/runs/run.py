@@ -72,7 +72,7 @@ class Run:
 
 
 @dataclasses.dataclass
-class Walk:
+class PipelineRun:
     """A pipeline on its way.
 
     Attributes:
@@ -98,7 +98,7 @@ class Walk:
         """Returns the first stage of a kind; None if there is none."""
         return next(iter(self.stages.get(kind, ())), None)
 
-    def go(self) -> None:
+    def make_stages(self) -> None:
         """Makes the stages of every kind."""
         for kind in self.kinds:
             self.stages[kind.name] = kind.make(self) if kind.make else ()
@@ -116,7 +116,7 @@ class StageKind:
     """
 
     name: str
-    make: Callable[[Walk], Sequence[Stage]] | None = None
+    make: Callable[[PipelineRun], Sequence[Stage]] | None = None
     in_report: bool = False
 
 

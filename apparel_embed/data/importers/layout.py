@@ -1,0 +1,56 @@
+"""A layout of datasets: what it is told, and what it makes of a directory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from apparel_embed.common.settings import setting
+from apparel_embed.data.importers.rows import Rows
+from apparel_embed.data.text_tables import UTF8
+
+ERROR, SKIP = "error", "skip"
+"""What becomes of rows that something is wrong with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayoutOptions:
+    """What single layouts are told; each looks at its own."""
+
+    table: Path | None = setting(
+        None,
+        "--format=table: CSV, TSV, JSON lines (.jsonl), Parquet or Excel (.xlsx) file with a row "
+        "per picture; without, the pictures below --root are the rows, with the column image alone",
+    )
+    vertical: str | None = setting(
+        None, "--format=folders and table: the vertical of all rows; folders are then items"
+    )
+    encoding: str = setting(
+        UTF8, "--format=table: encoding of a --table that is text, such as cp1252 or utf-16"
+    )
+    image_dir: str | None = setting(
+        None,
+        "--format=deepfashion_in_shop and street2shop: directory of the pictures below --root, by "
+        "default img (the other is img_highres) and images",
+    )
+    separate_genders: bool = setting(
+        True, "--format=deepfashion_in_shop: whether clothes of men and women are verticals apart"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A layout of datasets.
+
+    Attributes:
+      convert: returns the rows found below a root, or raises a UserError that names file and row.
+      layout: what is where below the root, in a few words.
+      published: counts that were published with the dataset, by the names that `convert` gives.
+      missing: what becomes of rows without an image unless the user says: "error" or "skip".
+    """
+
+    convert: Callable[[Path, LayoutOptions], Rows]
+    layout: str
+    published: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    missing: str = ERROR
