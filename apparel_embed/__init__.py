@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from apparel_embed.serving.errors import ServingError
     from apparel_embed.serving.local import LocalModel
     from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
-    from apparel_embed.training.fit import triplet_dataset
+    from apparel_embed.training.input import triplet_dataset
 
 __version__ = "0.1.0"
 
@@ -83,7 +83,7 @@ _MODULE_OF = {
     "load_prepared": "data.prepared",
     "nearest": "evaluation.neighbours",
     "prepare": "data.prepare",
-    "triplet_dataset": "training.fit",
+    "triplet_dataset": "training.input",
 }
 
 

@@ -114,3 +114,14 @@ def hostile(tmp_path_factory: pytest.TempPathFactory):
 
     manifest = write_hostile(tmp_path_factory.mktemp("hostile"))
     return inspect(InspectConfig(manifest), processes=2)
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory: pytest.TempPathFactory):
+    """A directory with three models of random weights: "bags", "dresses" and "reference"."""
+    from tiny_teachers import write_model
+
+    directory = tmp_path_factory.mktemp("teachers")
+    for seed, name in enumerate(("bags", "dresses", "reference")):
+        write_model(directory / name, seed)
+    return directory

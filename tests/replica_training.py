@@ -22,12 +22,12 @@ from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.computing import set_momentum
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.training.input import InputConfig, augmentation, triplet_batches
+from apparel_embed.training.execution import reset_and_seed
+from apparel_embed.training.input import InputConfig, augmentation, training_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
-from apparel_embed.training.measures import Measures, triplet_measures
 from apparel_embed.training.optimization import OptimizationConfig
-from apparel_embed.training.strategy import batch_share, make_strategy, reset_and_seed
-from apparel_embed.training.summaries import BatchSummaries
+from apparel_embed.training.strategy import batch_share, make_strategy
+from apparel_embed.training.summaries import BatchSummaries, Measures, triplet_measures
 from apparel_embed.training.validation import make_validation
 
 STEPS = 10
@@ -70,9 +70,9 @@ def train(name: str, prepared: Path, directory: Path) -> dict[str, np.ndarray]:
     loop = TrainingLoop(
         build_model=build,
         model_config=ModelConfig(),
-        batches=triplet_batches(store, sampler, STEPS, batch_share(strategy)),
+        batches=training_batches(store, sampler, STEPS, batch_share(strategy)),
         loss=TripletSemiHardLoss(0.5),
-        validate=make_validation(dataset, dataset.verticals, SIDE),
+        validation=make_validation(dataset, dataset.verticals, SIDE),
         optimization=OptimizationConfig(STEPS, optimizer="sgd", learning_rate=0.02),
         config=LoopConfig(validate_every=5, checkpoint_every=4),
         strategy=strategy,

@@ -6,7 +6,7 @@ from apparel_embed.models.embedding import (
     build_embedding_model,
     save_embedding_model,
 )
-from apparel_embed.training.strategy import reset_and_seed
+from apparel_embed.training.execution import reset_and_seed
 
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
 VERTICALS = ("bags", "dresses")

@@ -7,7 +7,8 @@ of a prepared dataset and sets up a sampler of batches; no pictures are read. Be
 pyarrow merely reading the same file. Each runs in a process of its own.
 """
 
-from apparel_embed.benchmarks.data import DataBenchmark, run_data_benchmark, summary_of, table_of
+from apparel_embed.benchmarks.data import DataBenchmark, measure_data
+from apparel_embed.benchmarks.harness import table
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 
@@ -16,9 +17,8 @@ _BENCHMARK = BenchmarkFlags(DataBenchmark)
 
 def main() -> None:
     """Measures, and prints a table."""
-    config = _BENCHMARK.config()
-    results = run_data_benchmark(config)
-    _BENCHMARK.tell(table_of(results, config), {"sizes": summary_of(results)})
+    rows = measure_data(_BENCHMARK.config())
+    _BENCHMARK.tell(table("Work on manifests; ratios are of CPU seconds.", rows), {"rows": rows})
 
 
 if __name__ == "__main__":

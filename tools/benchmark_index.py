@@ -3,9 +3,8 @@ r"""Fills indices with synthetic vectors; says how long that and a search take, 
 python tools/benchmark_index.py --vectors=100000 --index_kind=FLAT --index_kind=HNSW
 """
 
-import dataclasses
-
-from apparel_embed.benchmarks.index import IndexBenchmark, run_index_benchmark, table_of
+from apparel_embed.benchmarks.harness import table
+from apparel_embed.benchmarks.index import IndexBenchmark, measure_indices
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.define import define
@@ -23,9 +22,9 @@ _KINDS = define(
 def main() -> None:
     """Measures, and prints a table."""
     config = _BENCHMARK.config(settings=[IndexSettings(kind) for kind in _KINDS.value])
-    found = run_index_benchmark(config)
-    summary = {one.kind: dataclasses.asdict(one) for one in found}
-    _BENCHMARK.tell(table_of(found, config), summary)
+    rows = measure_indices(config)
+    title = f"{config.vectors:,} vectors of {config.dim} numbers, recall@{config.k}"
+    _BENCHMARK.tell(table(title, rows), {"rows": rows})
 
 
 if __name__ == "__main__":

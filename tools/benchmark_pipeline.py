@@ -4,17 +4,12 @@ r"""Measures training input, bulk embedding and exact search beside what they ar
     python tools/benchmark_pipeline.py --part=exact_search --scales=16 --json
 
 Every ratio is measured with both sides in turns, in one process; memory in a process that does
-nothing else. Each figure is there for 1, 4 and 16 times as many images: how cost grows. With --json
-the last line is one object: the figures at the largest scale, and `growth`. About five minutes on
-two cores, about one for --part=exact_search.
+nothing else. Each figure is there for 1, 4 and 16 times as many images: how cost grows. About
+five minutes on two cores, about one for --part=exact_search.
 """
 
-from apparel_embed.benchmarks.pipeline import (
-    PipelineBenchmark,
-    run_pipeline_benchmark,
-    summary_of,
-    table_of,
-)
+from apparel_embed.benchmarks.harness import table
+from apparel_embed.benchmarks.pipeline import PipelineBenchmark, measure_pipeline
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 
@@ -22,9 +17,10 @@ _BENCHMARK = BenchmarkFlags(PipelineBenchmark)
 
 
 def main() -> None:
-    """Measures, and prints tables."""
-    results = run_pipeline_benchmark(_BENCHMARK.config())
-    _BENCHMARK.tell(table_of(results), summary_of(results))
+    """Measures, and prints a table."""
+    rows = measure_pipeline(_BENCHMARK.config())
+    title = "Ratios, and how they change with the number of pictures"
+    _BENCHMARK.tell(table(title, rows), {"rows": rows})
 
 
 if __name__ == "__main__":

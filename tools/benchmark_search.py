@@ -2,20 +2,15 @@ r"""Loads the search service of a run with clients, then past its limits, and pr
 
     python tools/benchmark_search.py --run_dir=runs/quickstart --clients=1,8,32 --seconds=30
 
-Needs a filled index (tools/build_index.py). Locust makes the load, in an environment of its own. It
-runs on the same machine, whose cores it shares with the service.
+Needs a filled index (tools/build_index.py). The clients are threads of this process and share the
+machine's cores with the service.
 """
 
 import sys
 from pathlib import Path
 
-from apparel_embed.benchmarks.search import (
-    SearchBenchmark,
-    query_pictures,
-    run_search_benchmark,
-    summary_of,
-    table_of,
-)
+from apparel_embed.benchmarks.harness import table
+from apparel_embed.benchmarks.search import SearchBenchmark, measure_search, query_pictures
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.define import define
@@ -34,8 +29,9 @@ def main() -> None:
     config = _BENCHMARK.config(
         service=[sys.executable, serve, *named], pictures=query_pictures(dataset, _QUERIES.value)
     )
-    found = run_search_benchmark(config)
-    _BENCHMARK.tell(table_of(found), summary_of(found))
+    rows = measure_search(config)
+    title = "Searches by clients that ask again as soon as they are answered"
+    _BENCHMARK.tell(table(title, rows), {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ Without --run_dir models of random weights are made up, which are as fast as tra
 pictures. All are measured in turns in one process; ratios are of medians.
 """
 
+from apparel_embed.benchmarks.harness import table
 from apparel_embed.benchmarks.serving import (
     ServingBenchmark,
+    figures_of,
     made_up_subjects,
-    run_serving_benchmark,
+    measure_serving,
     subjects_of_run,
-    summary_of,
-    table_of,
 )
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
@@ -35,12 +35,13 @@ def main() -> None:
             run.dataset,
             open_stage(_RUN.run_dir / STUDENT).directory / "model",
             [stage.directory / "model" for stage in specialists],
-            config,
+            config.batch_size,
         )
     else:
         subjects = made_up_subjects(config)
-    seconds = run_serving_benchmark(subjects, config)
-    _BENCHMARK.tell(table_of(seconds, subjects), summary_of(seconds, subjects))
+    rows, ratios = figures_of(measure_serving(subjects, config.rounds), subjects)
+    title = "Bytes to embeddings by a student, and by the specialists it replaces"
+    _BENCHMARK.tell(table(title, rows, ratios), {**ratios, "rows": rows})
 
 
 if __name__ == "__main__":

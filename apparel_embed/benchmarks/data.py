@@ -1,47 +1,54 @@
-"""Work on manifests of many rows beside what none of it can do without: reading the file."""
+"""Work on manifests of many rows beside what none of it can do without: reading the file.
+
+Each task is measured by this module as a process of its own; no images are read.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import statistics
+import json
+import os
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from rich import box
-from rich.table import Table
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from apparel_embed.benchmarks.process import ProcessFailed, run_module
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from apparel_embed.benchmarks.harness import Rows, measure, measure_modules, ratio
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.files import write_json
 from apparel_embed.common.settings import seed_setting, setting
-from apparel_embed.common.text import plain_text
+from apparel_embed.data.hold_out import hold_out
+from apparel_embed.data.manifest import BOX_COLUMNS, RESERVED_COLUMN, read_manifest
+from apparel_embed.data.prepared import DATASET_FILE, INDEX_FILE, SCHEMA_VERSION, PreparedDataset
 
-READ_CSV, READ_PARQUET = "read_csv", "read_parquet"
-TASKS = {
-    READ_CSV: ("pyarrow reads the CSV file", READ_CSV),
-    "load_csv": ("read_manifest of it: every value checked", READ_CSV),
-    READ_PARQUET: ("pyarrow reads the Parquet file", READ_PARQUET),
-    "load_parquet": ("read_manifest of it: every value checked", READ_PARQUET),
-    "split": ("hold_out: a tenth of the items to val", READ_PARQUET),
-    "open": ("PreparedDataset.open, and a select by split, verticals, roles", READ_PARQUET),
-    "sampler": ("PKSampler of all training pictures, and its first batch", READ_PARQUET),
+_CSV, _PARQUET, _PREPARED = "manifest.csv", "manifest.parquet", "prepared"
+_READ_CSV, _READ_PARQUET = "read_csv", "read_parquet"
+MEASURED = {
+    _READ_CSV: ("pyarrow reads the CSV file", _READ_CSV),
+    "load_csv": ("read_manifest of it: every value checked", _READ_CSV),
+    _READ_PARQUET: ("pyarrow reads the Parquet file", _READ_PARQUET),
+    "load_parquet": ("read_manifest of it: every value checked", _READ_PARQUET),
+    "split": ("hold_out: a tenth of the items to val", _READ_PARQUET),
+    "open": ("PreparedDataset.open, and a select by split, verticals, roles", _READ_PARQUET),
+    "sampler": ("PKSampler of all training pictures, and its first batch", _READ_PARQUET),
 }
 """What is measured, by name: what it does, and the floor that it is compared with."""
-
-# Seconds below which clocks tell nothing, and a ratio might be of nothing.
-_SHORTEST = 1e-4
+_VERTICALS = 20
+_CHUNK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class DataBenchmark:
-    """What to measure.
-
-    Attributes:
-      rounds: how often each task is started; they take turns, as machines have moods.
-      directory: where the manifests are written, and removed again; None for the system's place
-        for temporary files. Ten million rows take about 1.2 GB.
-    """
+    """What to measure."""
 
     rows: Sequence[int] = setting((1_000_000, 10_000_000), "rows of the manifests", 100, 10**8)
     pictures_per_item: int = setting(4, "rows with the same item", 2, 50)
@@ -55,101 +62,37 @@ class DataBenchmark:
     seed: int = seed_setting("the manifests")
 
 
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-    """What was measured of a task.
-
-    Attributes:
-      seconds: median of the rounds.
-      cpu_seconds: those that all cores together worked, median of the rounds: what others do on the
-        machine at the same time changes it little, so ratios are of these.
-      peak_mb: highest memory of its process in 10^6 bytes, all in all; None where it is not known.
-    """
-
-    seconds: float
-    cpu_seconds: float
-    peak_mb: float | None
-
-    def times(self, floor: Measurement) -> float:
-        """Returns how many times the work of another this is."""
-        return self.cpu_seconds / max(floor.cpu_seconds, _SHORTEST)
-
-
-Results = dict[int, dict[str, Measurement]]
-
-
-def run_data_benchmark(config: DataBenchmark) -> Results:
-    """Measures each task at each number of rows, each in a process of its own.
+def measure_data(config: DataBenchmark) -> Rows:
+    """Measures each task at each number of rows.
 
     Returns:
-      By number of rows, by task, the median of the rounds.
+      Of each time, memory of its process all in all, and CPU time as a multiple of the floor's.
 
     Raises:
-      UserError: if the directory cannot be written to, or a task fails.
+      UserError: if the directory cannot be written to.
     """
-    results: Results = {}
-    bar = progress_bar(
-        total=len(config.rows) * (1 + config.rounds * len(TASKS)), what="manifests", unit="tasks"
-    )
-    with bar:
-        for rows in config.rows:
-            with _directory_in(config.directory) as directory:
-                bar.set_postfix(rows=rows, task="make")
-                _run_one(config, rows, "make", directory)
-                bar.update(1)
-                found: dict[str, list[Measurement]] = {name: [] for name in TASKS}
-                for _ in range(config.rounds):
-                    for name, measured in found.items():
-                        bar.set_postfix(rows=rows, task=name)
-                        measured.append(_run_one(config, rows, name, directory))
-                        bar.update(1)
-            results[rows] = {name: _median(measured) for name, measured in found.items()}
-    return results
-
-
-def table_of(results: Results, config: DataBenchmark) -> str:
-    """Returns the results as a table for people."""
-    table = Table(box=box.SIMPLE_HEAD)
-    headings = ("rows", "task", "seconds", "CPU s", "peak MB", "times the floor", "what it does")
-    for heading in headings:
-        text = heading in ("task", "what it does")
-        table.add_column(heading, justify="left" if text else "right")
-    for rows, found in results.items():
-        for name, measured in found.items():
-            what, floor = TASKS[name]
-            table.add_row(
-                f"{rows:,}",
-                name,
-                f"{measured.seconds:,.2f}",
-                f"{measured.cpu_seconds:,.2f}",
-                "" if measured.peak_mb is None else f"{measured.peak_mb:,.0f}",
-                f"{measured.times(found[floor]):,.1f}",
-                what,
-            )
-        table.add_section()
-    return plain_text(
-        f"Manifests with {config.pictures_per_item} pictures an item, "
-        f"{'with' if config.boxes else 'without'} boxes; medians of {config.rounds}; ratios "
-        "are of CPU seconds.",
-        table,
-        width=140,
-    )
-
-
-def summary_of(results: Results) -> list[dict[str, object]]:
-    """Returns the results for machines: per number of rows times, memory and ratios by task."""
-    return [
-        {
-            "rows": rows,
-            "seconds": {name: measured.seconds for name, measured in found.items()},
-            "cpu_seconds": {name: measured.cpu_seconds for name, measured in found.items()},
-            "peak_mb": {name: measured.peak_mb for name, measured in found.items()},
-            "times_floor": {
-                name: measured.times(found[TASKS[name][1]]) for name, measured in found.items()
-            },
-        }
-        for rows, found in results.items()
-    ]
+    found: Rows = []
+    for count in config.rows:
+        with _directory_in(config.directory) as place:
+            settings = {**dataclasses.asdict(config), "rows": count, "directory": place}
+            make = measure_modules("data", {"make": {"name": "make", **settings}}, 1)["make"]
+            if make.why_not:
+                raise UserError(f"a manifest of {count:,} rows cannot be made: {make.why_not}")
+            tasks = {name: {"name": name, **settings} for name in MEASURED}
+            times = measure_modules("data", tasks, config.rounds)
+        found += [
+            {
+                "rows": count,
+                "task": name,
+                "seconds": times[name].seconds,
+                "cpu_seconds": times[name].cpu_seconds,
+                "peak_mb": times[name].peak_mb,
+                "times_floor": ratio(times[name].cpu_seconds, times[floor].cpu_seconds),
+                "what": times[name].why_not or what,
+            }
+            for name, (what, floor) in MEASURED.items()
+        ]
+    return found
 
 
 def _directory_in(directory: Path | None) -> tempfile.TemporaryDirectory[str]:
@@ -160,23 +103,99 @@ def _directory_in(directory: Path | None) -> tempfile.TemporaryDirectory[str]:
         raise UserError(f"{where}: cannot be written to: {error.strerror}") from error
 
 
-def _run_one(config: DataBenchmark, rows: int, name: str, directory: str) -> Measurement:
-    task = {
-        "name": name,
-        "directory": directory,
-        "rows": rows,
-        **{field: getattr(config, field) for field in ("pictures_per_item", "boxes", "seed")},
+def make_manifest(rows: int, pictures_per_item: int, boxes: bool, seed: int) -> pa.Table:
+    """Returns a manifest of garments that do not exist, its rows in no order.
+
+    Args:
+      rows: number of rows.
+      pictures_per_item: rows with the same `item_id`.
+      boxes: whether every row has a box.
+      seed: of order, names and boxes.
+    """
+    random = np.random.default_rng(seed)
+    item, view = np.divmod(random.permutation(rows), pictures_per_item)
+    # Names in another order than that of items, as shops number them over the years.
+    names = pa.array(random.permutation(-(-rows // pictures_per_item))).cast(pa.string())
+    item_id = pc.utf8_lpad(names, 8, "0").take(pa.array(item))
+    file = pc.binary_join_element_wise(pa.array(view).cast(pa.string()), "jpg", ".")
+    verticals = pa.array([f"vertical{number:02d}" for number in range(_VERTICALS)])
+    columns = {
+        "image": pc.binary_join_element_wise("images", item_id, file, "/"),
+        "item_id": item_id,
+        "vertical": verticals.take(pa.array(item % _VERTICALS)),
+        "split": pa.array(["train", "test"]).take(pa.array((item // _VERTICALS % 10 == 9) * 1)),
+        "role": pa.array(["gallery", "query"]).take(pa.array(view % 2)),
     }
-    try:
-        return Measurement(**run_module("data_tasks", task))
-    except ProcessFailed as error:
-        raise UserError(f"task {name} with {rows:,} rows failed: {error}") from error
+    if boxes:
+        low, side = random.integers(0, 100, (2, rows)), random.integers(1, 400, (2, rows))
+        columns.update(zip(BOX_COLUMNS, (*low, *(low + side))))
+    return pa.table(columns)
 
 
-def _median(found: Sequence[Measurement]) -> Measurement:
-    peaks = [measured.peak_mb for measured in found if measured.peak_mb is not None]
-    return Measurement(
-        seconds=statistics.median(measured.seconds for measured in found),
-        cpu_seconds=statistics.median(measured.cpu_seconds for measured in found),
-        peak_mb=max(peaks) if peaks else None,
-    )
+def _make(table: pa.Table, directory: Path) -> None:
+    """Writes the manifest as CSV and as Parquet, and what of a prepared dataset is no image."""
+    # Unquoted, as most programs write it.
+    plain = pyarrow.csv.WriteOptions(quoting_style="none")
+    with pyarrow.csv.CSVWriter(directory / _CSV, table.schema, write_options=plain) as csv:
+        csv.write_table(table, _CHUNK)
+    pq.write_table(table, directory / _PARQUET)
+    prepared = directory / _PREPARED
+    prepared.mkdir()
+    shard = {"file": "records", "records": table.num_rows, "bytes": 0}
+    (prepared / "records").touch()
+    numbers = pa.array(np.arange(table.num_rows))
+    index = table.add_column(0, RESERVED_COLUMN, numbers)
+    pq.write_table(index, prepared / INDEX_FILE, compression="zstd")
+    info = {
+        "schema_version": SCHEMA_VERSION,
+        "fingerprint": "",
+        "records": table.num_rows,
+        "rejects": 0,
+        "counts": {name: {} for name in table["vertical"].unique().to_pylist()},
+        "shards": [shard],
+    }
+    write_json(prepared / DATASET_FILE, info)
+
+
+def _open(directory: Path) -> None:
+    dataset = PreparedDataset.open(directory / _PREPARED)
+    dataset.select(split="train", verticals=dataset.verticals[:3], roles=("gallery", "both"))
+
+
+def _sample(directory: Path, seed: int) -> Callable[[], object]:
+    import tensorflow as tf
+
+    from apparel_embed.data.sampler import PKSampler
+
+    dataset = PreparedDataset.open(directory / _PREPARED)
+
+    def make_and_draw() -> None:
+        records = dataset.select(split="train")
+        items = dataset.codes("item_id")[0][records]
+        sampler = PKSampler.from_items(items, items_per_batch=16, pictures_per_item=4, seed=seed)
+        next(iter(tf.data.Dataset.range(1).map(sampler.batch)))
+
+    return make_and_draw
+
+
+def _work_of(task: dict[str, Any]) -> Callable[[], object]:
+    """Returns what is to be measured of a task, its preparations done."""
+    name, directory, seed = task["name"], Path(task["directory"]), task["seed"]
+    if name == "split":
+        table = read_manifest(directory / _PARQUET)
+        return lambda: hold_out(table, 0.1, seed=seed)
+    if name == "sampler":
+        return _sample(directory, seed)
+    shape = [task[field] for field in ("rows", "pictures_per_item", "boxes", "seed")]
+    return {
+        "make": lambda: _make(make_manifest(*shape), directory),
+        "read_csv": lambda: pyarrow.csv.read_csv(directory / _CSV),
+        "load_csv": lambda: read_manifest(directory / _CSV),
+        "read_parquet": lambda: pq.read_table(directory / _PARQUET),
+        "load_parquet": lambda: read_manifest(directory / _PARQUET),
+        "open": lambda: _open(directory),
+    }[name]
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(_work_of(json.loads(sys.argv[1])))))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import resource
 import shutil
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from apparel_embed.benchmarks.harness import in_turns
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.data.prepare import prepare
 from apparel_embed.data.prepare_plan import PrepareConfig
@@ -37,18 +36,18 @@ _ROUNDS = 3
 
 
 def measure_embedding(scale: int = 1, seed: int = 0) -> dict[str, float]:
-    """Embeds pictures in bulk and, in turns, one constant batch as many times as that makes.
+    """Embeds images in bulk and, in turns, one constant batch as many times as that makes.
 
     Args:
-      scale: 32 pictures times this: 1 or more. One batch has 32.
-      seed: of pictures and weights.
+      scale: 32 images times this: 1 or more. One batch has 32.
+      seed: of images and weights.
 
     Returns:
       `embed_vs_model`, the throughput of bulk embedding of a prepared dataset over that of the
       model alone, and `embed_manifest_vs_model`, the same of a manifest of photographs, which are
       decoded, shrunk and encoded on the way; `embed_cpu_vs_model`, `embed_manifest_cpu_vs_model`,
       the same by time of the processor, which other programs disturb less; and `embed_seconds`,
-      `embed_manifest_seconds` and `model_seconds` of one picture.
+      `embed_manifest_seconds` and `model_seconds` of one image.
     """
     tf.keras.utils.set_random_seed(seed)
     model = build_embedding_model(MODEL)
@@ -69,15 +68,7 @@ def measure_embedding(scale: int = 1, seed: int = 0) -> dict[str, float]:
             "embed": lambda: _embed(directory, PREPARED, prepared.directory, embed),
             "embed_manifest": lambda: _embed(directory, MANIFEST, manifest, embed),
         }
-        embed(prepared.read_images(range(_BATCH)))
-        alone([batch])
-        times: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
-        for _ in range(_ROUNDS):
-            for side, work in sides.items():
-                start = time.perf_counter(), _processor_seconds()
-                work()
-                end = time.perf_counter(), _processor_seconds()
-                times[side].append((end[0] - start[0], end[1] - start[1]))
+        times = in_turns(sides, _ROUNDS, "embedding")
     median = {
         side: [statistics.median(values) / count for values in zip(*measured)]
         for side, measured in times.items()
@@ -87,12 +78,6 @@ def measure_embedding(scale: int = 1, seed: int = 0) -> dict[str, float]:
         found[f"{side}_vs_model"] = median["model"][0] / median[side][0]
         found[f"{side}_cpu_vs_model"] = median["model"][1] / median[side][1]
     return {**found, **{f"{side}_seconds": value[0] for side, value in median.items()}}
-
-
-def _processor_seconds() -> float:
-    """Returns what this process and those it has ended have used of all cores."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def _embed(directory: Path, kind: str, location: Path, embed: PictureEmbedder) -> None:

@@ -1,11 +1,15 @@
-"""Exact search for evaluation: beside faiss-cpu's flat index, and what memory it needs."""
+"""Exact search for evaluation: its time and memory, measured by this module as its own process."""
 
 from __future__ import annotations
 
-import importlib.util
+import json
+import sys
 
-from apparel_embed.benchmarks.process import ProcessFailed, run_module
+import numpy as np
+
+from apparel_embed.benchmarks.harness import ProcessFailed, measure, run_module
 from apparel_embed.common.errors import UserError
+from apparel_embed.evaluation.neighbours import NearestSearch, unit_length
 
 QUERIES = GALLERY = 100_000
 _DIM, _K = 64, 20
@@ -20,34 +24,36 @@ def measure_exact_search(scale: int = _LARGEST_SCALE, seed: int = 0) -> dict[str
       seed: of the vectors.
 
     Returns:
-      `knn_seconds` of our search alone, and `knn_peak_gb`, the highest memory of its process
-      (vectors, libraries and results included) in 10^9 bytes; None where /proc is missing. At full
-      size also `knn_vs_faiss`, faiss's time over ours in one process, in turns, and `knn_alike`,
-      the share of neighbours that both find in the same place (float32 ties differ); None where
-      faiss-cpu is not installed.
+      `knn_seconds`, and `knn_peak_gb`, the highest memory of its process (vectors, libraries and
+      results included) in 10^9 bytes; None where /proc is missing.
 
     Raises:
-      UserError: if a measurement fails.
+      UserError: if the measurement fails.
     """
-    task = {
-        "queries": QUERIES * scale // _LARGEST_SCALE,
-        "gallery": GALLERY * scale // _LARGEST_SCALE,
-        "dim": _DIM,
-        "k": _K,
-        "seed": seed,
-    }
-    alone = _run({**task, "faiss": False})
-    found = {"knn_seconds": alone["seconds"], "knn_peak_gb": alone["peak_gb"]}
-    if scale == _LARGEST_SCALE:
-        beside: dict = {"ratio": None, "alike": None}
-        if importlib.util.find_spec("faiss"):
-            beside = _run({**task, "faiss": True})
-        found |= {"knn_vs_faiss": beside["ratio"], "knn_alike": beside["alike"]}
-    return found
-
-
-def _run(task: dict) -> dict:
+    sizes = (QUERIES * scale // _LARGEST_SCALE, GALLERY * scale // _LARGEST_SCALE)
     try:
-        return run_module("exact_search_process", task)
+        found = run_module("exact_search", {"sizes": sizes, "dim": _DIM, "k": _K, "seed": seed})
     except ProcessFailed as error:
-        raise UserError(f"exact search of {task['queries']} queries failed: {error}") from error
+        raise UserError(f"exact search of {sizes[0]} queries failed: {error}") from error
+    peak = found["peak_mb"]
+    return {"knn_seconds": found["seconds"], "knn_peak_gb": None if peak is None else peak / 1e3}
+
+
+def main() -> None:
+    """Prints the measurement as JSON; argv[1] is JSON too."""
+    task = json.loads(sys.argv[1])
+    random = np.random.default_rng(task["seed"])
+    queries, gallery = (
+        unit_length(random.normal(size=(count, task["dim"]))) for count in task["sizes"]
+    )
+
+    def search() -> object:
+        # Numbers of records that no query has: none is left out.
+        opened = NearestSearch(gallery, -1 - np.arange(len(gallery)))
+        return opened.nearest(queries, task["k"], np.arange(len(queries)))
+
+    print(json.dumps(measure(search)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,38 +1,39 @@
-"""The semi-hard loss beside other implementations and beside what it cannot do without."""
+"""The semi-hard loss beside TensorFlow Addons' and beside what it cannot do without.
+
+Each implementation is measured by this module as a process of its own.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import statistics
+import json
+import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from absl import logging
-from rich import box
-from rich.table import Table
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from apparel_embed.benchmarks.measure import available_gb
-from apparel_embed.benchmarks.process import (
-    ProcessFailed,
-    environment_with,
-    run_json,
-    run_module,
+import numpy as np
+
+from apparel_embed.benchmarks.harness import (
+    Measured,
+    Rows,
+    available_gb,
+    measure_modules,
+    measure_warm,
+    ratio,
 )
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.progress import progress_bar
 from apparel_embed.common.settings import seed_setting, setting
-from apparel_embed.common.text import plain_text
 
-OURS, ADDONS, PYTORCH, FLOOR = "apparel_embed", "tfa", "pytorch_metric_learning", "floor"
-IMPLEMENTATIONS = (OURS, ADDONS, PYTORCH, FLOOR)
+if TYPE_CHECKING:
+    import tensorflow as tf
 
+OURS, ADDONS, FLOOR = "apparel_embed", "tfa", "floor"
+IMPLEMENTATIONS = (OURS, ADDONS, FLOOR)
 # Bytes that an implementation needs for each of batch * batch * batch, measured at a batch of 512.
-_BYTES_PER_CUBE = {ADDONS: 19.0, PYTORCH: 2.0}
-# The one that is measured first, as messages name that.
-_PYTORCH_PACKAGES = ("pytorch-metric-learning==2.9.0", "torch", "numpy<2")
-_HERE = Path(__file__).parent
+_BYTES_PER_CUBE = {ADDONS: 19.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,166 +54,102 @@ class LossBenchmark:
     margin: float = setting(0.3, "margin of the loss", 0.0, 2.0)
     rounds: int = setting(3, "how often each is started, in turns", 1)
     seconds: float = setting(2.0, "how long each is repeated once started, in seconds", 0.0)
-    pytorch_environment: Path = setting(
-        Path("~/.cache/apparel_embed/pytorch_metric_learning"),
-        "directory of the virtual environment for pytorch_metric_learning, made where it is "
-        "missing",
-    )
     seed: int = seed_setting("the embeddings")
 
 
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-    """What was measured of an implementation, or why nothing was.
-
-    Attributes:
-      seconds: median of one loss with its gradient, or None.
-      peak_mb: peak memory above the idle process in 10^6 bytes, or None.
-      why_not: why there is no measurement, or "".
-    """
-
-    seconds: float | None = None
-    peak_mb: float | None = None
-    why_not: str = ""
-
-
-Results = dict[int, dict[str, Measurement]]
-
-
-def run_loss_benchmark(config: LossBenchmark) -> Results:
-    """Measures each implementation at each batch size, each in a process of its own.
+def measure_losses(config: LossBenchmark) -> Rows:
+    """Measures loss and gradient of each implementation at each batch size.
 
     Returns:
-      By batch size, by implementation, the median of the rounds.
+      Of each, memory above the idle process and time, also as a multiple of the floor's and ours.
 
     Raises:
-      UserError: if a batch is not made of whole items or PyTorch cannot be installed.
+      UserError: if a batch is not made of whole items.
     """
-    for size in config.batch_sizes:
-        if size % config.pictures_per_item:
-            raise UserError(
-                f"a batch of {size} is not made of items with {config.pictures_per_item} pictures: "
-                "allowed are multiples"
-            )
-    python = sys.executable
-    if PYTORCH in config.implementations:
-        programs = environment_with(
-            config.pytorch_environment,
-            _PYTORCH_PACKAGES,
-            advice=f"--implementation without {PYTORCH} leaves it out",
+    broken = [size for size in config.batch_sizes if size % config.pictures_per_item]
+    if broken:
+        raise UserError(
+            f"a batch of {broken[0]} is not made of items with {config.pictures_per_item} "
+            "pictures: allowed are multiples"
         )
-        python = str(programs / "python")
-    results: Results = {}
-    bar = progress_bar(
-        total=len(config.batch_sizes) * config.rounds * len(config.implementations),
-        what="losses",
-        unit="runs",
-    )
-    for size in config.batch_sizes:
-        rounds: dict[str, list[Measurement]] = {name: [] for name in config.implementations}
-        for _ in range(config.rounds):
-            for name, found in rounds.items():
-                if not (found and found[-1].why_not):
-                    bar.set_postfix(batch=size, implementation=name)
-                    found.append(_run_one(config, size, name, python))
-                bar.update(1)
-        results[size] = {name: _median(found) for name, found in rounds.items()}
-    bar.close()
-    return results
+    return [row for size in config.batch_sizes for row in _rows_of(size, config)]
 
 
-def table_of(results: Results, config: LossBenchmark) -> str:
-    """Returns the results as a table for people."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("batch", "implementation", "ms", "peak MB", "of the floor", "of ours"):
-        table.add_column(heading, justify="left" if heading == "implementation" else "right")
-    for size, found in results.items():
-        for name, measured in found.items():
-            if measured.seconds is None:
-                table.add_row(f"{size:,}", name, measured.why_not)
-                continue
-            ratios = (
-                ratio(measured.seconds, found[other].seconds) if other in found else None
-                for other in (FLOOR, OURS)
-            )
-            table.add_row(
-                f"{size:,}",
-                name,
-                f"{1000 * measured.seconds:,.2f}",
-                "" if measured.peak_mb is None else f"{measured.peak_mb:,.0f}",
-                *("" if value is None else f"{value:,.2f}" for value in ratios),
-            )
-        table.add_section()
-    return plain_text(
-        f"Semi-hard loss and gradient, {config.pictures_per_item} pictures an item, "
-        f"{config.dim} dimensions, margin {config.margin:g}; medians.",
-        table,
-        "pytorch_metric_learning makes a triplet of every semi-hard negative of a pair, not of the "
-        "nearest only, and averages over those with a loss."
-        if PYTORCH in config.implementations
-        else "",
-        width=120,
-    )
-
-
-def summary_of(results: Results) -> list[dict[str, Any]]:
-    """Returns the results for machines: per batch size the ratios, None where one is missing."""
-
-    def seconds(found: dict[str, Measurement], name: str) -> float | None:
-        return found[name].seconds if name in found else None
-
+def _rows_of(size: int, config: LossBenchmark) -> Rows:
+    """Measures each implementation at one batch size."""
+    implementations = config.implementations
+    too_large = {name: _why_too_large(name, size) for name in implementations}
+    settings = dataclasses.asdict(config)
+    tasks = {
+        name: {**settings, "implementation": name, "batch_size": size}
+        for name, why in too_large.items()
+        if not why
+    }
+    found = measure_modules("losses", tasks, config.rounds)
+    found |= {name: Measured(why_not=why) for name, why in too_large.items() if why}
+    times = {name: found[name].seconds for name in implementations}
     return [
         {
             "batch_size": size,
-            "speedup_vs_tfa": ratio(seconds(found, ADDONS), seconds(found, OURS)),
-            "speedup_vs_pytorch_metric_learning": ratio(
-                seconds(found, PYTORCH), seconds(found, OURS)
-            ),
-            "peak_mb": found[OURS].peak_mb if OURS in found else None,
-            "times_floor": ratio(seconds(found, OURS), seconds(found, FLOOR)),
-            "milliseconds": {
-                name: None if measured.seconds is None else 1000 * measured.seconds
-                for name, measured in found.items()
-            },
+            "implementation": name,
+            "milliseconds": ratio(times[name], 1e-3),
+            "peak_mb": found[name].peak_mb,
+            "times_floor": ratio(times[name], times.get(FLOOR)),
+            "times_ours": ratio(times[name], times.get(OURS)),
+            "why_not": found[name].why_not,
         }
-        for size, found in results.items()
+        for name in implementations
     ]
 
 
-def ratio(dividend: float | None, divisor: float | None) -> float | None:
-    """Returns how many times the one is the other, None where either is missing."""
-    return None if dividend is None or divisor is None else dividend / divisor
-
-
-def _run_one(config: LossBenchmark, size: int, name: str, python: str) -> Measurement:
+def _why_too_large(name: str, size: int) -> str:
     needed, available = _BYTES_PER_CUBE.get(name, 0.0) * size**3 / 1e9, available_gb()
-    if needed > available:
-        why_not = f"needs about {needed:,.0f} GB of memory; {available:,.0f} GB are available"
-        return Measurement(why_not=why_not)
-    task = {
-        "implementation": name,
-        "batch_size": size,
-        **{
-            field: getattr(config, field)
-            for field in ("pictures_per_item", "dim", "margin", "seconds", "seed")
-        },
+    if needed <= available:
+        return ""
+    return f"needs about {needed:,.0f} GB of memory; {available:,.0f} GB are available"
+
+
+def _step_of(task: dict[str, Any]) -> Callable[[tf.Tensor, tf.Tensor], tuple]:
+    """Returns a function from labels and embeddings to a number and its gradient."""
+    import tensorflow as tf
+
+    from apparel_embed.losses.addons import addons_semi_hard_triplet_loss
+    from apparel_embed.losses.semi_hard import semi_hard_triplet_loss
+
+    margin, size = task["margin"], task["batch_size"]
+    weights = tf.random.stateless_uniform([size, size], [task["seed"], 0], -1.0, 1.0)
+    losses: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+        OURS: lambda a, b: semi_hard_triplet_loss(a, b, margin),
+        ADDONS: lambda a, b: addons_semi_hard_triplet_loss(a, b, margin, "L2"),
+        # The products of all pairs, and their gradient: what no loss of a batch can do without.
+        FLOOR: lambda _, b: tf.matmul(b, b, transpose_b=True),
     }
-    try:
-        if name == PYTORCH:
-            return Measurement(**run_json([python, str(_HERE / "loss_pytorch.py")], task))
-        return Measurement(**run_module("loss_tensorflow", task))
-    except ProcessFailed as error:
-        logging.warning("%s, batch of %d: %s", name, size, error)
-        return Measurement(why_not=f"failed: {str(error)[:60]}")
+    loss = losses[task["implementation"]]
+
+    @tf.function
+    def step(labels: tf.Tensor, vectors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(vectors)
+            value = loss(labels, vectors)
+        outer = weights if value.shape.rank == 2 else None
+        # Of the products a corner is used: enough that they are made.
+        return tf.reshape(value, [-1])[0], tape.gradient(value, vectors, output_gradients=outer)
+
+    return step
 
 
-def _median(found: Sequence[Measurement]) -> Measurement:
-    failed = [measured for measured in found if measured.why_not]
-    if failed:
-        return failed[0]
-    seconds = [measured.seconds for measured in found if measured.seconds is not None]
-    peaks = [measured.peak_mb for measured in found if measured.peak_mb is not None]
-    return Measurement(
-        seconds=statistics.median(seconds),
-        peak_mb=max(peaks) if peaks else None,
-    )
+def main() -> None:
+    """Prints the measurement of a task as JSON; argv[1] is JSON too."""
+    import tensorflow as tf
+
+    task = json.loads(sys.argv[1])
+    random = np.random.default_rng(task["seed"])
+    vectors = random.normal(size=(task["batch_size"], task["dim"]))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    labels = random.permutation(np.arange(task["batch_size"]) // task["pictures_per_item"])
+    step, batch = _step_of(task), (tf.constant(labels), tf.constant(vectors, tf.float32))
+    print(json.dumps(measure_warm(lambda: step(*batch)[0].numpy(), task["seconds"])))
+
+
+if __name__ == "__main__":
+    main()

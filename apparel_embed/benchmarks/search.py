@@ -2,39 +2,68 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import contextlib
 import dataclasses
-import json
-import os
+import http.client
+import itertools
 import re
 import subprocess
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from absl import logging
-from rich import box
-from rich.table import Table
 
-from apparel_embed.benchmarks.measure import resident_mb
-from apparel_embed.benchmarks.process import environment_with
+from apparel_embed.benchmarks.harness import Rows, memory_mb
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import progress_bar
 from apparel_embed.common.settings import setting
-from apparel_embed.common.text import plain_text
 from apparel_embed.data.prepared import PreparedDataset
 
-# Locust replaces Python's sockets and brings a web framework of its own: it gets an environment.
-LOCUST = "locust==2.42.0"
-_LOAD = Path(__file__).with_name("search_load.py")
 _START_SECONDS = 300
+_ANSWER_SECONDS = 60.0
 _WARM_UP = 3
 _WAITING = 40
 _OVERLOAD_CLIENTS = 96
+# Shorter than a refusal asks for: the load is to stay.
+_REFUSED_SECONDS = 0.2
+_HEADERS = {"Content-Type": "multipart/form-data; boundary=picture"}
+_BEFORE = (
+    b'--picture\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n'
+    b"Content-Type: image/jpeg\r\n\r\n"
+)
+_AFTER = b"\r\n--picture--\r\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """An answer of the service: its HTTP status, "0" for none at all, and its time in ms."""
+
+    status: str
+    milliseconds: float
+
+
+def query_pictures(dataset: PreparedDataset, count: int) -> list[bytes]:
+    """Returns the dataset's last query images as JPEG files' bytes.
+
+    Args:
+      dataset: where they are.
+      count: how many at most, 1 or more.
+
+    Raises:
+      UserError: if there is none.
+    """
+    records = dataset.select(roles=["query", "both"])[-count:]
+    if not len(records):
+        raise UserError(f"{dataset.directory}: has no query pictures to search by")
+    return dataset.read_images(records)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,131 +84,98 @@ class SearchBenchmark:
         1000,
     )
     seconds: int = setting(30, "how long each number of clients asks, in seconds", 1, 3600)
-    locust_environment: Path = setting(
-        Path("~/.cache/apparel_embed/locust"),
-        "directory of the virtual environment for Locust, made where it is missing",
-    )
 
 
-@dataclasses.dataclass(frozen=True)
-class LoadMeasurement:
-    """What a number of clients met with.
+def measure_search(config: SearchBenchmark) -> Rows:
+    """Loads the service with each number of clients, then past its limits, and sees it recover.
 
-    Attributes:
-      name: of the load.
-      clients: how many asked at once.
-      seconds: how long.
-      statuses: how many answers had each HTTP status; "0" is none at all.
-      p50_ms: median time of an answer with status 200, in ms; likewise p95_ms and p99_ms.
-      memory_mb: of the service afterwards, resident, 10^6 bytes; 0 where Linux's /proc is missing.
+    Returns:
+      Of each load what `summarise` says, and the memory of the service afterwards.
     """
-
-    name: str
-    clients: int
-    seconds: int
-    statuses: Mapping[str, int]
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    memory_mb: float
-
-    @property
-    def errors(self) -> int:
-        """Answers that are neither 200 nor a refusal that says when to come back."""
-        return sum(
-            count for status, count in self.statuses.items() if status not in ("200", "429", "503")
-        )
-
-
-def query_pictures(dataset: PreparedDataset, count: int) -> list[bytes]:
-    """Returns the dataset's last query pictures, as JPEG files' bytes.
-
-    Args:
-      dataset: where they are.
-      count: how many at most, 1 or more.
-
-    Raises:
-      UserError: if there is none.
-    """
-    records = dataset.select(roles=["query", "both"])[-count:]
-    if not len(records):
-        raise UserError(f"{dataset.directory}: has no query pictures to search by")
-    return dataset.read_images(records)
-
-
-def run_search_benchmark(config: SearchBenchmark) -> list[LoadMeasurement]:
-    """Loads the service with each number of clients, then past its limits, and sees it recover."""
-    locust = str(environment_with(config.locust_environment, [LOCUST]) / "locust")
-    found: list[LoadMeasurement] = []
-    short = max(3, config.seconds // 3)
-    total = _WARM_UP + len(config.clients) * config.seconds + 3 * short + 1
+    service, clients, seconds = config.service, config.clients, config.seconds
+    found: Rows = []
+    short = max(3, seconds // 3)
+    total = _WARM_UP + len(clients) * seconds + 3 * short + 1
     bar = progress_bar(total=total, what="load", unit="s")
-    with bar, tempfile.TemporaryDirectory() as directory:
-        for number, picture in enumerate(config.pictures):
-            (Path(directory) / f"{number:05d}.jpg").write_bytes(picture)
 
-        def load(name: str, clients: int, seconds: int) -> None:
-            logging.info("%s: %d clients, %d s", name, clients, seconds)
-            stats = _load(locust, address, directory, clients, seconds)
-            bar.update(seconds)
-            found.append(_measured(name, clients, seconds, stats, process.pid))
+    def load(name: str, count: int, seconds: int) -> None:
+        logging.info("%s: %d clients, %d s", name, count, seconds)
+        answers = _load(address, config.pictures, count, seconds)
+        bar.update(seconds)
+        memory = memory_mb("VmRSS", process.pid)
+        found.append({"load": name, "clients": count, "seconds": seconds, **summarise(answers)})
+        found[-1] |= {"per_second": _answered(answers) / seconds, "memory_mb": memory}
 
-        with _service([*config.service, "--rate=0", f"--waiting={_WAITING}"]) as (process, address):
+    with bar:
+        with _service([*service, "--rate=0", f"--waiting={_WAITING}"]) as (process, address):
             load("warm-up", 1, _WARM_UP)
-            for clients in config.clients:
-                load("load", clients, config.seconds)
+            for count in clients:
+                load("load", count, seconds)
             load("too many at once", _OVERLOAD_CLIENTS, short)
             load("afterwards", 1, short)
-        with _service([*config.service, "--rate=2", "--burst=5"]) as (process, address):
+        with _service([*service, "--rate=2", "--burst=5"]) as (process, address):
             load("too often", 1, short)
             time.sleep(1)
-            status = _status(f"{address}/readyz")
-            logging.info("readyz afterwards: %d", status)
+            logging.info("readyz afterwards: %d", _status(f"{address}/readyz"))
             time.sleep(4)
             load("afterwards", 1, 1)
     return found
 
 
-def table_of(found: Sequence[LoadMeasurement]) -> str:
-    """Returns the measurements as text."""
-    table = Table(box=box.SIMPLE)
-    headings = ("", "clients", "s", "answers", "per s", "p50 ms", "p95 ms", "p99 ms", "MB")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("", "answers") else "right")
-    for one in found:
-        answers = ", ".join(f"{count} x {status}" for status, count in one.statuses.items())
-        table.add_row(
-            one.name,
-            str(one.clients),
-            str(one.seconds),
-            answers,
-            f"{one.statuses.get('200', 0) / one.seconds:.1f}",
-            f"{one.p50_ms:.0f}",
-            f"{one.p95_ms:.0f}",
-            f"{one.p99_ms:.0f}",
-            f"{one.memory_mb:.0f}",
-        )
-    return plain_text(table, width=120)
+def summarise(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Returns what a load met with: answers by status, and percentiles of the times of 200.
 
-
-def summary_of(found: Sequence[LoadMeasurement]) -> dict[str, Any]:
-    """Returns the measurements as JSON values."""
-    return {"loads": [{**dataclasses.asdict(one), "errors": one.errors} for one in found]}
-
-
-def percentile(times: Mapping[str, int], share: float) -> float:
-    """Returns the time below which a share of the answers came.
-
-    Args:
-      times: how many answers took so many ms.
-      share: 0 to 1.
+    Errors are what is neither 200 nor a refusal that says when to come back.
     """
-    total, seen = sum(times.values()), 0
-    for milliseconds, count in sorted((float(one), count) for one, count in times.items()):
-        seen += count
-        if seen >= share * total:
-            return milliseconds
-    return 0.0
+    statuses = dict(sorted(collections.Counter(one.status for one in answers).items()))
+    times = [one.milliseconds for one in answers if one.status == "200"]
+    return {
+        "answers": ", ".join(f"{count} x {status}" for status, count in statuses.items()),
+        "errors": sum(n for status, n in statuses.items() if status not in ("200", "429", "503")),
+        **{
+            f"p{share}_ms": float(np.percentile(times, share)) if times else None
+            for share in (50, 95, 99)
+        },
+    }
+
+
+def _answered(answers: Sequence[Answer]) -> int:
+    return sum(one.status == "200" for one in answers)
+
+
+def _load(address: str, pictures: Sequence[bytes], clients: int, seconds: int) -> list[Answer]:
+    """Returns the answers that clients get who ask for so long, each in a thread of its own."""
+    end = time.monotonic() + seconds
+    turns = itertools.cycle(pictures)
+
+    def ask_on(_: int) -> list[Answer]:
+        place = urllib.parse.urlsplit(address).netloc
+        connection = http.client.HTTPConnection(place, timeout=_ANSWER_SECONDS)
+        answers = []
+        while time.monotonic() < end:
+            answers.append(_ask(connection, next(turns)))
+            if answers[-1].status != "200":
+                time.sleep(_REFUSED_SECONDS)
+        connection.close()
+        return answers
+
+    with concurrent.futures.ThreadPoolExecutor(clients) as threads:
+        return list(itertools.chain.from_iterable(threads.map(ask_on, range(clients))))
+
+
+def _ask(connection: http.client.HTTPConnection, picture: bytes) -> Answer:
+    start = time.perf_counter()
+    try:
+        connection.request("POST", "/api/search", _BEFORE + picture + _AFTER, _HEADERS)
+        answer = connection.getresponse()
+        answer.read()
+        status = str(answer.status)
+        if status in ("429", "503") and not answer.headers.get("Retry-After"):
+            status += " without Retry-After"
+    except (OSError, http.client.HTTPException):
+        connection.close()
+        status = "0"
+    return Answer(status, 1000 * (time.perf_counter() - start))
 
 
 @contextlib.contextmanager
@@ -226,40 +222,3 @@ def _status(url: str) -> int:
         return error.code
     except OSError:
         return 0
-
-
-def _load(
-    locust: str, address: str, pictures: str, clients: int, seconds: int
-) -> list[dict[str, Any]]:
-    """Returns Locust's statistics, one entry for each status."""
-    command = [
-        locust, "--locustfile", str(_LOAD), "--headless", "--json", "--host", address,
-        "--users", str(clients), "--spawn-rate", str(clients), "--run-time", f"{seconds}s",
-        "--stop-timeout", "60", "--loglevel", "ERROR",
-    ]  # fmt: skip
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "PICTURES": pictures}
-    )
-    try:
-        return json.loads(done.stdout[done.stdout.index("[") :])
-    except ValueError as error:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-        raise UserError(f"Locust failed: {lines[-1]}") from error
-
-
-def _measured(
-    name: str, clients: int, seconds: int, stats: Sequence[Mapping[str, Any]], process: int
-) -> LoadMeasurement:
-    times: Mapping[str, int] = next(
-        (one["response_times"] for one in stats if one["name"] == "200"), {}
-    )
-    return LoadMeasurement(
-        name,
-        clients,
-        seconds,
-        {one["name"]: one["num_requests"] for one in sorted(stats, key=lambda one: one["name"])},
-        p50_ms=percentile(times, 0.5),
-        p95_ms=percentile(times, 0.95),
-        p99_ms=percentile(times, 0.99),
-        memory_mb=resident_mb(process) or 0.0,
-    )

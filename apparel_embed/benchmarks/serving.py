@@ -6,20 +6,17 @@ import dataclasses
 import io
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
-from rich import box
-from rich.table import Table
 
+from apparel_embed.benchmarks.harness import Rows, in_turns
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.progress import progress_bar
 from apparel_embed.common.settings import seed_setting, setting
-from apparel_embed.common.text import plain_text
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.models.embedding import (
     ModelConfig,
@@ -51,12 +48,12 @@ class ServingBenchmark:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subjects:
-    """What is measured: models and pictures.
+    """What is measured: models and images.
 
     Attributes:
       student: the student.
       specialists: those it replaces, 1 or more.
-      pictures: encoded ones, `batch_size`.
+      pictures: encoded ones, those asked for at once; spread evenly over the specialists.
     """
 
     student: tf.keras.Model
@@ -65,138 +62,85 @@ class Subjects:
 
 
 def made_up_subjects(config: ServingBenchmark) -> Subjects:
-    """Returns models of random weights, as fast as trained ones, and smooth pictures."""
+    """Returns models of random weights, as fast as trained ones, and smooth images."""
     tf.keras.utils.set_random_seed(config.seed)
     models = [build_embedding_model(ModelConfig()) for _ in range(1 + config.specialists)]
     random = np.random.default_rng(config.seed)
     pictures = []
     for _ in range(config.batch_size):
         few = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8))
-        size = (config.picture_width, max(1, config.picture_width * 3 // 4))
         file = io.BytesIO()
+        size = (config.picture_width, max(1, config.picture_width * 3 // 4))
         few.resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
         pictures.append(file.getvalue())
     return Subjects(models[0], models[1:], pictures)
 
 
 def subjects_of_run(
-    dataset: PreparedDataset,
-    student: Path,
-    specialists: Sequence[Path],
-    config: ServingBenchmark,
+    dataset: PreparedDataset, student: Path, specialists: Sequence[Path], batch_size: int
 ) -> Subjects:
-    """Returns a run's models, and pictures of its test split.
-
-    Args:
-      dataset: the prepared dataset.
-      student: directory of its model.
-      specialists: directories of their models.
-      config: what to measure.
+    """Returns a run's models, from their directories, and images of its test split.
 
     Raises:
-      UserError: if there is no picture, or a model cannot be read.
+      UserError: if there is no image, or a model cannot be read.
     """
     records = dataset.select(split="test")
     if not len(records):
         raise UserError(f"{dataset.directory}: has no pictures in split test to measure with")
-    chosen = records[
-        np.arange(config.batch_size) * len(records) // config.batch_size % len(records)
-    ]
+    chosen = records[np.arange(batch_size) * len(records) // batch_size % len(records)]
     models = [load_embedding_model(directory)[0] for directory in (student, *specialists)]
     return Subjects(models[0], models[1:], dataset.read_images(chosen))
 
 
-def run_serving_benchmark(subjects: Subjects, config: ServingBenchmark) -> dict[str, list[float]]:
-    """Measures everything in turns.
-
-    Returns:
-      Seconds of each round, by what was measured.
-    """
+def measure_serving(subjects: Subjects, rounds: int) -> dict[str, list[float]]:
+    """Measures everything in turns; returns the seconds of each round, by what was measured."""
     with tempfile.TemporaryDirectory() as temporary:
-        served = [
+        student, *specialists = (
             _served(model, Path(temporary) / str(number))
             for number, model in enumerate((subjects.student, *subjects.specialists))
-        ]
-        student, specialists = served[0], served[1:]
-        raw = _raw(subjects.student)
-        pictures = list(subjects.pictures)
-        shares = [pictures[place :: len(specialists)] for place in range(len(specialists))]
-
-        def known() -> None:
-            for specialist, share in zip(specialists, shares):
-                if share:
-                    specialist(share)
-
-        def unknown() -> None:
-            for specialist in specialists:
-                specialist(pictures)
-
+        )
+        raw, pictures, count = _raw(subjects.student), list(subjects.pictures), len(specialists)
+        shares = [(one, pictures[place::count]) for place, one in enumerate(specialists)]
         calls: dict[str, Callable[[], object]] = {
             SERVED: lambda: student(pictures),
             RAW: lambda: raw(pictures),
             SERVED_ONE: lambda: student(pictures[:1]),
             RAW_ONE: lambda: raw(pictures[:1]),
-            KNOWN: known,
-            UNKNOWN: unknown,
+            KNOWN: lambda: [specialist(share) for specialist, share in shares if share],
+            UNKNOWN: lambda: [specialist(pictures) for specialist in specialists],
         }
-        for call in calls.values():  # Once to warm up.
-            call()
-        seconds: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in progress_bar(range(config.rounds), what="serving", unit="rounds"):
-            for name, call in calls.items():
-                start = time.perf_counter()
-                call()
-                seconds[name].append(time.perf_counter() - start)
-        return seconds
+        times = in_turns(calls, rounds, "serving")
+    return {name: [wall for wall, _ in some] for name, some in times.items()}
 
 
-def summary_of(
+def figures_of(
     seconds: Mapping[str, Sequence[float]], subjects: Subjects
-) -> dict[str, float | int]:
-    """Returns the results for machines; ratios are of medians."""
+) -> tuple[Rows, dict[str, Any]]:
+    """Returns times and images a second, by what was measured, and ratios of medians."""
     median = {name: statistics.median(values) for name, values in seconds.items()}
     count = len(subjects.pictures)
-    return {
+    rows = [
+        {
+            "what": name,
+            "ms_median": 1000 * median[name],
+            "ms_95_percent_within": 1000 * float(np.percentile(values, 95)),
+            "pictures_per_second": (1 if name in (SERVED_ONE, RAW_ONE) else count) / median[name],
+        }
+        for name, values in seconds.items()
+    ]
+    return rows, {
         "bytes_vs_raw": median[SERVED] / median[RAW],
         "bytes_vs_raw_one_picture": median[SERVED_ONE] / median[RAW_ONE],
-        "student_images_per_second": count / median[SERVED],
-        "specialists_images_per_second": count / median[KNOWN],
-        "specialists_images_per_second_verticals_unknown": count / median[UNKNOWN],
-        "student_milliseconds_one_picture": 1000 * median[SERVED_ONE],
+        "student_vs_specialists": median[KNOWN] / median[SERVED],
+        "student_vs_specialists_verticals_unknown": median[UNKNOWN] / median[SERVED],
         "specialists": len(subjects.specialists),
         "student_parameters": subjects.student.count_params(),
         "specialists_parameters": sum(one.count_params() for one in subjects.specialists),
-        "batch_size": count,
     }
 
 
-def table_of(seconds: Mapping[str, Sequence[float]], subjects: Subjects) -> str:
-    """Returns the results as a table for people."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("what")
-    for heading in ("ms, median", "ms, 95 % within", "pictures / s"):
-        table.add_column(heading, justify="right")
-    for name, values in seconds.items():
-        count = 1 if name in (SERVED_ONE, RAW_ONE) else len(subjects.pictures)
-        middle = statistics.median(values)
-        table.add_row(
-            name,
-            f"{1000 * middle:,.1f}",
-            f"{1000 * float(np.percentile(values, 95)):,.1f}",
-            f"{count / middle:,.0f}",
-        )
-    return plain_text(
-        f"Bytes to embeddings of {len(subjects.pictures)} pictures, a student and the "
-        f"{len(subjects.specialists)} specialists it replaces, in turns.",
-        table,
-        "With verticals known each picture goes to its specialist, in smaller batches; with "
-        "verticals unknown to all of them.",
-        width=120,
-    )
-
-
 def _served(model: tf.keras.Model, directory: Path) -> Callable[[list[bytes]], tf.Tensor]:
-    """Returns an exported and loaded model, from encoded pictures to embeddings."""
+    """Returns an exported and loaded model, from encoded images to embeddings."""
     export_saved_model(model, directory, ExportConfig(warm_up=False))
     loaded = tf.saved_model.load(str(directory))
 
@@ -208,7 +152,7 @@ def _served(model: tf.keras.Model, directory: Path) -> Callable[[list[bytes]], t
 
 
 def _raw(model: tf.keras.Model) -> Callable[[list[bytes]], tf.Tensor]:
-    """Returns what a caller writes who has the parts: decode each picture, call the model."""
+    """Returns what a caller writes who has the parts: decode each image, call the model."""
     size = model.input_shape[1]
     decode = tf.function(
         lambda encoded: decode_to_square(encoded, size), [tf.TensorSpec([], tf.string)]

@@ -91,6 +91,14 @@ class TrainingFlags:
             group=WHERE,
         )
         self._execution = ConfigFlags(ExecutionConfig, WHERE)
+        self._deterministic = define(
+            "deterministic",
+            None,
+            "only use operations that give the same bits every time; on a GPU some are slow; by "
+            "default where there are only CPUs",
+            kind=bool,
+            seldom=True,
+        )
         self._profile_steps = define(
             "profile_steps",
             None,
@@ -141,7 +149,8 @@ class TrainingFlags:
             "loop": self._loop.config(),
             "strategy": self._strategy.value,
             "execution": self._execution.config(
-                profile_steps=_parse_steps(self._profile_steps.value)
+                profile_steps=_parse_steps(self._profile_steps.value),
+                deterministic=self._deterministic.value,
             ),
         }
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.distillation.alignment import mean_cosine
+from apparel_embed.distillation.spaces import mean_cosine
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
 
@@ -77,7 +77,7 @@ def diagnose(agreement: Agreement, *, kept_step: int, trained_steps: int, interv
 
 def make_agreement(
     dataset: PreparedDataset, records: np.ndarray, targets: np.ndarray, image_size: int
-) -> Callable[[Embedder], float] | None:
+) -> Callable[[Embedder], float | None]:
     """Returns a function from a student's embedder to its mean cosine with targets.
 
     Args:
@@ -87,13 +87,11 @@ def make_agreement(
       image_size: side of the model's input, in pixels.
 
     Returns:
-      The function, or None where there are no records.
+      The function, which finds None where there are no records.
     """
-    if not len(records):
-        return None
     expected = targets[:_MOST_IMAGES]
     batches = list(decoded_batches(dataset, records[:_MOST_IMAGES], image_size, _BATCH))
-    return lambda embedder: mean_cosine(embedder(batches), expected)
+    return lambda embedder: mean_cosine(embedder(batches), expected) if batches else None
 
 
 def augmented_agreement(
@@ -105,7 +103,7 @@ def augmented_agreement(
 
     Args:
       model: from what `augment` returns to embeddings.
-      batches: of (inputs, targets), as `target_batches` makes them.
+      batches: of (inputs, targets).
       augment: from a batch's inputs to images, or features.
     """
     cosines = [

@@ -14,9 +14,13 @@ from apparel_embed.common.progress import progress_bar
 from apparel_embed.common.settings import setting
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.distillation.alignment import alignment_rotation, mean_cosine
-from apparel_embed.distillation.joint import joint_embeddings
-from apparel_embed.distillation.references import FrozenBackbone, reference_embeddings
+from apparel_embed.distillation.spaces import (
+    FrozenBackbone,
+    alignment_rotation,
+    joint_embeddings,
+    mean_cosine,
+    reference_embeddings,
+)
 from apparel_embed.distillation.teacher_choice import Choice, choose_kind, choose_teacher
 from apparel_embed.evaluation.protocol import (
     EvaluationSet,
@@ -105,50 +109,44 @@ def compute_targets(
       dataset: a prepared dataset.
       teachers: trained models, each with a name of its own; images of verticals that none of them
         knows get no target.
-      reference: onto whose space each teacher's is rotated: directory of a model, or the frozen
-        backbone; None leaves them as they are.
+      reference: as of `reference_embeddings`; None leaves spaces as they are.
       config: how targets are made.
 
     Raises:
       UserError: if embeddings differ in length or are not finite.
     """
-    verticals = sorted({name for teacher in teachers for name in teacher.verticals})
-    images = _Images.of(dataset, verticals, config)
-    spaces = {}
-    report = []
+    images = _Images.of(dataset, teachers, config)
     expected = None
     if reference is not None:
-        [expected] = reference_embeddings(reference, dataset, [images.records], config.dim)
-        _check_finite("the reference", expected)
-        _check_length("the reference", expected, config.dim)
+        expected = reference_embeddings(reference, dataset, images.records, config.dim)
+        _check("the reference", expected, config.dim)
+    candidates: dict[str, np.ndarray] = {}
+    report = []
     for teacher in progress_bar(teachers, what="targets", unit="teachers"):
         known = np.isin(images.verticals, teacher.verticals)
         model, _ = load_embedding_model(teacher.model_directory)
         embeddings = Embedder(model).records(dataset, images.records[known])
-        _check_finite(teacher.name, embeddings)
-        _check_length(teacher.name, embeddings, config.dim)
-        entry = images.counts(known, teacher)
+        _check(teacher.name, embeddings, config.dim)
+        cosines: dict[str, float] = {}
         if expected is not None:
-            learnt = images.is_learnt[known]
-            embeddings = _rotated(embeddings, expected[known], learnt, entry)
-        spaces[teacher.name] = np.zeros([len(known), embeddings.shape[1]], np.float32)
-        spaces[teacher.name][known] = embeddings
-        report.append(entry)
-    candidates = {**_joints(images, teachers, spaces, expected, config.dim), **spaces}
+            embeddings, cosines = _rotated(embeddings, expected[known], images.is_learnt[known])
+        space = candidates[teacher.name] = np.zeros([len(known), config.dim], np.float32)
+        space[known] = embeddings
+        report.append({**images.counts(known, teacher), **cosines})
+    parts = _parts(images, teachers, candidates)
+    if len(parts) > 1:
+        joint = joint_embeddings(parts, images.is_learnt, config.dim)
+        if expected is not None:
+            joint, _ = _rotated(joint, expected, images.is_learnt)
+        candidates[JOINT] = joint
     choices = _choices(candidates, teachers, images, config.seed)
     chosen = np.zeros([len(images.records), config.dim], np.float32)
     for choice in choices:
         mine = images.verticals == choice.vertical
         chosen[mine] = candidates[choice.chosen][mine]
-    is_learnt = images.is_learnt
-    return Targets(
-        images.records[is_learnt],
-        chosen[is_learnt],
-        images.records[~is_learnt],
-        chosen[~is_learnt],
-        tuple(report),
-        tuple(choices),
-    )
+    records, is_learnt = images.records, images.is_learnt
+    learnt, rest = ((records[of], chosen[of]) for of in (is_learnt, ~is_learnt))
+    return Targets(*learnt, *rest, tuple(report), tuple(choices))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -163,8 +161,9 @@ class _Images:
 
     @classmethod
     def of(
-        cls, dataset: PreparedDataset, verticals: Sequence[str], config: TargetsConfig
+        cls, dataset: PreparedDataset, teachers: Sequence[Teacher], config: TargetsConfig
     ) -> _Images:
+        verticals = sorted({name for teacher in teachers for name in teacher.verticals})
         train = dataset.select(split="train", verticals=verticals)
         further = dataset.select(split=UNLABELLED, verticals=verticals)
         learnt = np.sort(np.concatenate([train, further])) if config.unlabelled else train
@@ -189,30 +188,14 @@ class _Images:
 
 
 def _rotated(
-    embeddings: np.ndarray, expected: np.ndarray, learnt: np.ndarray, entry: dict[str, Any]
-) -> np.ndarray:
-    """Returns embeddings rotated onto those expected; `entry` gets the cosines before and after."""
+    embeddings: np.ndarray, expected: np.ndarray, learnt: np.ndarray
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Returns embeddings rotated onto those expected, and the cosines before and after."""
     rotated = embeddings @ alignment_rotation(embeddings[learnt], expected[learnt])
-    entry["cosine_before"] = mean_cosine(embeddings[learnt], expected[learnt])
-    entry["cosine_after"] = mean_cosine(rotated[learnt], expected[learnt])
-    return rotated
-
-
-def _joints(
-    images: _Images,
-    teachers: Sequence[Teacher],
-    spaces: Mapping[str, np.ndarray],
-    expected: np.ndarray | None,
-    dim: int,
-) -> dict[str, np.ndarray]:
-    """Returns the joint of all teachers by its name, or nothing where no vertical has several."""
-    parts = _parts(images, teachers, spaces)
-    if len(parts) == 1:
-        return {}
-    joint = joint_embeddings(parts, images.is_learnt, dim)
-    if expected is not None:
-        joint = _rotated(joint, expected, images.is_learnt, {})
-    return {JOINT: joint}
+    return rotated, {
+        "cosine_before": mean_cosine(embeddings[learnt], expected[learnt]),
+        "cosine_after": mean_cosine(rotated[learnt], expected[learnt]),
+    }
 
 
 def _parts(
@@ -270,26 +253,21 @@ def _choices(
             for one, names in kinds.items()
         }
         kind = choose_kind(found, seed)
-    choices = []
-    for vertical, first in kinds[kind].items():
-        known = outcomes.get(vertical)
-        if known is None:
-            choices.append(Choice(vertical, first))
-            continue
-        choices.append(choose_teacher(vertical, {first: known[first], **known}, seed))
-    return choices
+    return [
+        choose_teacher(vertical, {first: outcomes[vertical][first], **outcomes[vertical]}, seed)
+        if vertical in outcomes
+        else Choice(vertical, first)
+        for vertical, first in kinds[kind].items()
+    ]
 
 
-def _check_finite(name: str, embeddings: np.ndarray) -> None:
+def _check(name: str, embeddings: np.ndarray, dim: int) -> None:
     bad = int(np.sum(~np.isfinite(embeddings).all(axis=1)))
     if bad:
         raise UserError(
             f"{name}: {bad} of {len(embeddings)} embeddings are not finite numbers; its training "
             "has failed, or its weights are damaged"
         )
-
-
-def _check_length(name: str, embeddings: np.ndarray, dim: int) -> None:
     if embeddings.shape[1] != dim:
         raise UserError(
             f"{name}: its embeddings have {embeddings.shape[1]} dimensions, the student's {dim}; "

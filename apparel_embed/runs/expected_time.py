@@ -101,7 +101,7 @@ def _step_seconds(
             model_config=config.model,
             batches=lambda _: _noise(config.model.image_size, labels, strategy),
             loss=loss,
-            validate=None,
+            validation=None,
             optimization=config.optimization,
             config=config.loop,
             strategy=strategy,

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import math
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,12 @@ class Progress:
 
     Attributes:
       step: steps done.
-      best: validation metric of the best weights so far; -1 before there is one.
-      best_step: step of the best weights; 0 before there is one, or where those that the training
-        started from are the best.
+      best, best_step, preference: validation metric, step and preference (see `validated`) of the
+        best weights so far. Of step 0 are those that the training started from.
       seconds: that all steps took, those before an interruption too.
       last_loss: the one logged last.
-      peak: highest validation metric so far, of which `best` may fall short by an error.
-      peak_step: step of the highest validation metric.
-      preference: of the best weights, that decides among those that validation takes as equal.
+      peak, peak_step: the highest validation metric so far, of which `best` may fall short by an
+        error, and its step.
     """
 
     step: int = 0
@@ -59,6 +58,26 @@ class Progress:
     peak: float = -1.0
     peak_step: int = 0
     preference: float = -math.inf
+
+    def validated(self, value: float, preference: float, error: Callable[[float], float]) -> bool:
+        """Takes in a validation of the weights of `step`; returns whether they are now the best.
+
+        Args:
+          value: validation metric; all within an error of the highest count as equal.
+          preference: decides among equals. Of those preferred alike the later are the best: their
+            learning rate is lower, their moving statistics are better.
+          error: from a metric to its error.
+        """
+        if value > self.peak:
+            self.peak, self.peak_step = value, self.step
+
+        def is_as_good(metric: float) -> bool:
+            return metric >= self.peak - error(metric)
+
+        better = is_as_good(value) and (preference >= self.preference or not is_as_good(self.best))
+        if better:
+            self.best, self.preference, self.best_step = value, preference, self.step
+        return better
 
 
 def named_variables(root: Mapping[str, Any]) -> dict[str, tf.Variable]:
@@ -83,7 +102,11 @@ def named_variables(root: Mapping[str, Any]) -> dict[str, tf.Variable]:
     return found
 
 
-class Checkpoints:
+class _Damaged(Exception):
+    """A checkpoint is not there, or not what was written."""
+
+
+class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints of one training: the newest ones, and that with the best weights.
 
     To be used in a `with` block, at whose end the last one is whole.
@@ -114,9 +137,6 @@ class Checkpoints:
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
         self._pending: concurrent.futures.Future[None] | None = None
 
-    def __enter__(self) -> Checkpoints:
-        return self
-
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         try:
             self.wait()
@@ -146,14 +166,10 @@ class Checkpoints:
                 progress, arrays = self._read(step)
                 if progress.best >= 0 and progress.best_step != step:
                     self._read(progress.best_step)
-            except UserError:
-                raise
-            except _DAMAGE as error:
+            except _Damaged as error:
+                path = self._path(step)
                 logging.warning(
-                    "%s: checkpoint %s is damaged (%s); it is left out",
-                    self._what,
-                    self._path(step),
-                    one_line(error),
+                    "%s: checkpoint %s is damaged (%s); it is left out", self._what, path, error
                 )
                 continue
             self._whole[step] = progress.best_step
@@ -171,13 +187,11 @@ class Checkpoints:
         self.wait()
         try:
             _, arrays = self._read(progress.best_step)
-        except UserError:
-            raise
-        except _DAMAGE as error:
+        except _Damaged as error:
             raise UserError(
                 f"{self._path(progress.best_step)}: the best weights of {self._what} cannot be "
-                f"read ({one_line(error)}); run the same command again, it goes back "
-                "to a checkpoint before them"
+                f"read ({error}); run the same command again, it goes back to a checkpoint before "
+                "them"
             ) from error
         self._assign({n: a for n, a in arrays.items() if n.startswith(f"{_MODEL}/")})
 
@@ -191,8 +205,7 @@ class Checkpoints:
         """
         arrays = {name: variable.numpy() for name, variable in self._variables.items()}
         self.wait()
-        progress = dataclasses.replace(progress)
-        self._pending = self._executor.submit(self._write, progress, arrays)
+        self._pending = self._executor.submit(self._write, dataclasses.replace(progress), arrays)
 
     def wait(self) -> None:
         """Returns when everything is written.
@@ -211,9 +224,7 @@ class Checkpoints:
             self.wait()
 
     def _steps(self) -> list[int]:
-        if not self._directory.is_dir():
-            return []
-        names = (_NAME.fullmatch(path.name) for path in self._directory.iterdir())
+        names = (_NAME.fullmatch(path.name) for path in self._directory.glob("*"))
         return [int(name[1]) for name in names if name]
 
     def _path(self, step: int) -> Path:
@@ -221,9 +232,12 @@ class Checkpoints:
 
     def _read(self, step: int) -> tuple[Progress, dict[str, np.ndarray]]:
         """Reads a checkpoint; the file's own checksums tell whether it is what was written."""
-        with np.load(self._path(step)) as file:
-            arrays = {name: file[name] for name in file.files}
-        progress = Progress(**json.loads(str(arrays.pop(_PROGRESS))))
+        try:
+            with np.load(self._path(step)) as file:
+                arrays = {name: file[name] for name in file.files}
+            progress = Progress(**json.loads(str(arrays.pop(_PROGRESS))))
+        except _DAMAGE as error:
+            raise _Damaged(one_line(error)) from error
         found = {name: (array.dtype, array.shape) for name, array in arrays.items()}
         known = {
             name: (np.dtype(variable.dtype.as_numpy_dtype), tuple(variable.shape))
@@ -252,15 +266,11 @@ class Checkpoints:
                 )
         with disk_errors_as_user_errors(path):
             with atomic_path(path) as temporary:
-                np.savez(
-                    temporary, **arrays, **{_PROGRESS: json.dumps(dataclasses.asdict(progress))}
-                )
+                told = json.dumps(dataclasses.asdict(progress))
+                np.savez(temporary, **arrays, **{_PROGRESS: told})
             self._whole[progress.step] = progress.best_step
-            self._remove_old()
-
-    def _remove_old(self) -> None:
-        newest = sorted(self._whole)[-self._keep :]
-        needed = {*newest, *(self._whole[step] for step in newest)}
-        self._whole = {step: best for step, best in self._whole.items() if step in needed}
-        for step in set(self._steps()) - needed:
-            self._path(step).unlink()
+            newest = sorted(self._whole)[-self._keep :]
+            needed = {*newest, *(self._whole[step] for step in newest)}
+            self._whole = {step: best for step, best in self._whole.items() if step in needed}
+            for step in set(self._steps()) - needed:
+                self._path(step).unlink()

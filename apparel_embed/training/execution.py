@@ -1,12 +1,22 @@
-"""How the steps of a training are computed, which is no part of what is trained."""
+"""How the steps of a training are computed: precision, randomness, and the step itself."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import setting
+from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.models.computing import PRECISIONS
+
+# Folded into the seed, so that no random numbers are shared with batches and augmentation.
+_DROPOUT = 11
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +29,8 @@ class ExecutionConfig:
         small ones do not vanish; a step whose gradients overflow is left out, and the scale halved.
       profile_steps: the first step to profile, counted from 0, and the one to end before; None for
         no profile.
+      deterministic: whether TensorFlow may only use operations that give the same bits every time,
+        which on a GPU makes some of them much slower; None for yes where there are only CPUs.
     """
 
     precision: str = setting(
@@ -39,6 +51,7 @@ class ExecutionConfig:
         seldom=True,
     )
     profile_steps: tuple[int, int] | None = None
+    deterministic: bool | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -58,3 +71,151 @@ class ExecutionConfig:
                 f"--jit_compile with {replicas} replicas: allowed with 1, as losses and batch norm "
                 "ask the other replicas for their part of the batch, which XLA does not compile"
             )
+
+
+def reset_and_seed(seed: int, deterministic: bool | None = None) -> None:
+    """Forgets earlier models and seeds everything, so that a training depends on its seed alone.
+
+    Determinism, see `ExecutionConfig`, stays switched on for the rest of the process.
+    """
+    tf.keras.backend.clear_session()
+    tf.keras.utils.set_random_seed(seed)
+    if deterministic is None:
+        # Physical devices: to ask for logical ones would start TensorFlow before a cluster is met.
+        kinds = {device.device_type for device in tf.config.list_physical_devices()}
+        deterministic = kinds == {"CPU"}
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+class StepRandomness:
+    """Gives all dropout layers of a model random numbers that depend on seed and step alone.
+
+    Keras draws them from generators whose state lives in the running graph, so that a resumed
+    training would drop other values than one never interrupted. N replicas with a batch of B / N
+    each drop what one device with a batch of B drops.
+
+    Args:
+      model: whose dropout and stochastic-depth layers are to draw from here from now on.
+      seed: any integer.
+    """
+
+    def __init__(self, model: tf.keras.Model, seed: int) -> None:
+        self._seed = seed
+        self._step: tf.Tensor | None = None
+        random_layer = tf.keras.__internal__.layers.BaseRandomLayer
+        layers = [layer for layer in model.submodules if isinstance(layer, random_layer)]
+        for index, layer in enumerate(layers):
+            # The attribute that a layer of this kind asks for everything random: just for dropout.
+            layer._random_generator = types.SimpleNamespace(
+                dropout=functools.partial(self._dropout, index)
+            )
+
+    def start(self, step: tf.Tensor) -> None:
+        """Sets, while a replica's graph is traced, the step (int64 scalar) that it computes."""
+        self._step = step
+
+    def uniform(self, shape: tf.Tensor, layer: int) -> tf.Tensor:
+        """Returns the replica's part of a layer's random numbers, float32, uniform in [0, 1).
+
+        Args:
+          shape: int32 [rank], of the replica's part; the first dimension counts its images.
+          layer: number of the layer.
+        """
+        seed = tf.constant([self._seed, _DROPOUT], tf.int64)
+        for part in (layer, self._step):
+            seed = tf.random.experimental.stateless_fold_in(seed, part)
+        replica = tf.distribute.get_replica_context()
+        count = shape[0]
+        whole = tf.concat([[count * replica.num_replicas_in_sync], shape[1:]], axis=0)
+        first = replica.replica_id_in_sync_group * count
+        return tf.random.stateless_uniform(whole, seed)[first : first + count]
+
+    def _dropout(
+        self, layer: int, inputs: tf.Tensor, rate: float, noise_shape: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Zeroes values with probability `rate` and scales the others up, as Keras' dropout does.
+
+        Values along a dimension of 1 in `noise_shape`, int32 [rank], are dropped together.
+        """
+        shape = tf.shape(inputs) if noise_shape is None else noise_shape
+        kept = self.uniform(shape, layer) >= rate
+        return tf.where(kept, inputs / (1.0 - rate), tf.zeros([], inputs.dtype))
+
+
+def make_step(
+    *,
+    model: tf.keras.Model,
+    optimizer: tf.keras.optimizers.Optimizer,
+    loss: WholeBatchLoss,
+    augment: Callable[[Any], tf.Tensor],
+    randomness: StepRandomness,
+    strategy: tf.distribute.Strategy,
+    jit_compile: bool,
+) -> Callable[[tuple, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """Makes a function that does one step, forward, backward and update, on all replicas.
+
+    Args:
+      model: to train, those of its variables that can be trained now.
+      optimizer: with all its slots; a `LossScaleOptimizer` if losses are to be scaled.
+      loss: from the replica's (labels or targets, embeddings) to the whole batch's scalar.
+      augment: from what batches have beside labels to images float32 [batch, size, size, 3].
+      randomness: of the model's dropout.
+      strategy: that all of them were made for.
+      jit_compile: whether XLA compiles the step.
+
+    Returns:
+      A function of a batch (inputs, labels or targets) and the step's number int64, counted from 1.
+      It returns the loss, the number of images, and the number of replicas on which loss or
+      gradients were no finite numbers.
+    """
+
+    def learn(images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        randomness.start(step)
+        return _learn(model, optimizer, loss, images, labels)
+
+    if jit_compile:
+        # Without augmentation, which is not for XLA in all its parts.
+        learn = tf.function(learn, jit_compile=True)
+
+    def replica_step(inputs: Any, labels: tf.Tensor, step: tf.Tensor) -> tuple:
+        images = augment(inputs)
+        value, failed = learn(images, labels, step)
+        return value, tf.shape(images)[0], failed
+
+    @tf.function
+    def train_step(batch: tuple, step: tf.Tensor) -> tuple:
+        value, size, failed = strategy.run(replica_step, args=(*batch, step))
+        total = tf.distribute.ReduceOp.SUM
+        return (
+            strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None),
+            strategy.reduce(total, size, axis=None),
+            strategy.reduce(total, failed, axis=None),
+        )
+
+    return train_step
+
+
+def _learn(
+    model: tf.keras.Model,
+    optimizer: tf.keras.optimizers.Optimizer,
+    loss: WholeBatchLoss,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Updates the weights; returns the loss, and int32 whether something was not finite."""
+    scales = isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
+    variables = model.trainable_variables
+    with tf.GradientTape() as tape:
+        value = loss(labels, model(images, training=True))
+        scaled = optimizer.get_scaled_loss(value) if scales else value
+    gradients = tape.gradient(scaled, variables)
+    # Looked at before it changes: a gradient that overflows without being scaled up has failed.
+    excused = optimizer.loss_scale > 1.0 if scales else False
+    if scales:
+        gradients = optimizer.get_unscaled_gradients(gradients)
+    optimizer.apply_gradients(zip(gradients, variables))
+    # One number that is finite if all are, from one pass over each gradient.
+    norm = tf.add_n([tf.nn.l2_loss(one) for one in gradients if one is not None])
+    fine = tf.math.is_finite(value) & (tf.math.is_finite(norm) | excused)
+    return value, tf.cast(tf.logical_not(fine), tf.int32)

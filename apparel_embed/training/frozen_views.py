@@ -7,8 +7,6 @@ draws among them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import tensorflow as tf
 
@@ -86,13 +84,8 @@ class FrozenViews:
         """Returns what was read."""
         return kept
 
-    @property
-    def augment(self) -> Callable[[tuple[tf.Tensor, tf.Tensor]], tf.Tensor]:
+    def augment(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """From a batch's positions [batch] and draws [batch, ...] to features of a drawn view."""
-
-        def look_up(inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            positions, draws = inputs
-            view = tf.cast(draws[:, 0] * self._views, positions.dtype)
-            return tf.gather(self._table, positions * self._views + view)
-
-        return look_up
+        positions, draws = inputs
+        view = tf.cast(draws[:, 0] * self._views, positions.dtype)
+        return tf.gather(self._table, positions * self._views + view)

@@ -1,13 +1,14 @@
 """Training input: batches as a pure function of the step, read, decoded and prefetched.
 
-Pictures are augmented where they are trained on, so that they travel as bytes and not as floats;
+Images are augmented where they are trained on, so that they travel as bytes and not as floats;
 the random numbers that say how come with them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Union
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,7 @@ import tensorflow as tf
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import setting
 from apparel_embed.data.augment import AugmentConfig, Augmenter
+from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import EpochSampler, PKSampler, WeightedSampler
 from apparel_embed.inference.image_store import ImageStore, decoding_threads
 from apparel_embed.training.frozen_views import FrozenViews
@@ -28,6 +30,10 @@ _READY = 2
 Batches = Callable[[int], tf.data.Dataset]
 """From a first step to a dataset of ((images, draws), labels or targets) up to the last step: of
 each step one element for each replica of this process, the replica's part of the batch."""
+Augment = Callable[[tuple[tf.Tensor, tf.Tensor]], tf.Tensor]
+"""From a batch's (images, draws) to what a model is trained on."""
+Sampler = Union[PKSampler, EpochSampler, WeightedSampler]
+"""Which images make the batch of a step; `PKSampler` has labels for them, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +48,8 @@ class InputConfig:
     cache_gib: float = setting(
         4.0,
         "memory for training pictures in GiB: decoded ones, or where these do not fit encoded "
-        "ones, which are decoded each time; what fits neither way is read each time, too",
+        "ones, which are decoded each time; what fits neither way is read each time, too; as much "
+        "again for pictures to validate on, or these are decoded each time",
         0.0,
         seldom=True,
     )
@@ -57,9 +64,7 @@ class InputConfig:
     )
 
 
-def augmentation(
-    config: InputConfig, strategy: tf.distribute.Strategy
-) -> Callable[[tuple[tf.Tensor, tf.Tensor]], tf.Tensor]:
+def augmentation(config: InputConfig, strategy: tf.distribute.Strategy) -> Augment:
     """Returns what makes images float32 [batch, size, size, 3] out of a batch's inputs.
 
     Args:
@@ -78,124 +83,58 @@ def augmentation(
     return lambda inputs: augmenter.apply(*inputs)
 
 
-def triplet_batches(
+def training_batches(
     store: ImageStore | FrozenViews,
-    sampler: PKSampler,
+    sampler: Sampler,
     steps: int,
     share: BatchShare = BatchShare(),
+    targets: np.ndarray | None = None,
 ) -> Batches:
-    """Returns batches of ((images, draws), item labels).
+    """Returns batches of ((images, draws), item labels or targets).
 
     Args:
-      store: the pictures.
-      sampler: which of them make the batch of a step.
+      store: the images.
+      sampler: which of them make the batch of a step; without targets a `PKSampler`.
       steps: number of steps in all.
       share: the replicas of this process.
+      targets: float32 [n, dim], row i belongs to position i of the store; None for labels.
 
     Returns:
-      Batches, from a first step. Of a replica, images are uint8 [part of P * K, size, size, 3],
-      draws float32 [part of P * K, ...] as `Augmenter` takes them, labels int32 [part of P * K].
+      Batches, from a first step. Of a replica, images are uint8 [part of batch, size, size, 3],
+      draws float32 [part of batch, ...] as `Augmenter` takes them, labels int32 [part of batch],
+      or targets float32 [part of batch, dim].
+
+    Raises:
+      UserError: if a batch has fewer images than there are replicas.
     """
-    return _batches(store, sampler, sampler.batch_of, steps, share)
-
-
-def target_batches(
-    store: ImageStore | FrozenViews,
-    targets: np.ndarray,
-    sampler: EpochSampler | WeightedSampler,
-    steps: int,
-    share: BatchShare = BatchShare(),
-) -> Batches:
-    """Returns batches of ((images, draws), targets).
-
-    Args:
-      store: the pictures.
-      targets: float32 [n, dim], row i belongs to position i of the store.
-      sampler: which pictures make the batch of a step.
-      steps: number of steps in all.
-      share: the replicas of this process.
-
-    Returns:
-      Batches, from a first step: as of `triplet_batches`, but for targets float32 [part of batch,
-      dim] in place of labels.
-    """
-    with tf.device("CPU"):
-        # A variable, as the pictures of the store are.
-        table = tf.Variable(targets, trainable=False, dtype=tf.float32)
-
-    def batch_of(order: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        positions = sampler.batch_of(order, step)
-        return positions, tf.gather(table, positions)
-
-    return _batches(store, sampler, batch_of, steps, share)
-
-
-def first_pictures(
-    store: ImageStore,
-    sampler: PKSampler | EpochSampler | WeightedSampler,
-    augment: Callable[[tuple[tf.Tensor, tf.Tensor]], tf.Tensor],
-    most: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns pictures of the first step's batch as they are trained on.
-
-    Args:
-      store: the pictures.
-      sampler: which of them make the batch of a step.
-      augment: from `augmentation`.
-      most: how many of the batch, its first, at the most.
-
-    Returns:
-      Positions in the store int64 [n], and images float32 [n, size, size, 3], values 0..255.
-    """
-    step = tf.constant(0, tf.int64)
-    found = sampler.batch(step)
-    positions = (found[0] if isinstance(found, tuple) else found)[:most]
-    return positions.numpy(), augment(
-        (store.gather(positions), _draws(sampler, step)[:most])
-    ).numpy()
-
-
-def _draws(sampler: PKSampler | EpochSampler | WeightedSampler, step: tf.Tensor) -> tf.Tensor:
-    """Returns the random numbers that a step's batch is augmented by, a row for each picture."""
-    seed = tf.random.experimental.stateless_fold_in(
-        tf.constant([sampler.seed, _AUGMENTATION], tf.int64), step
-    )
-    return Augmenter.draw(seed, sampler.batch_size)
-
-
-def _batches(
-    store: ImageStore | FrozenViews,
-    sampler: PKSampler | EpochSampler | WeightedSampler,
-    batch_of: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
-    steps: int,
-    share: BatchShare,
-) -> Batches:
     share.check(sampler.batch_size)
-    epoch_steps = sampler.steps_per_epoch
+    epoch_steps, threads = sampler.steps_per_epoch, decoding_threads()
+    with tf.device("CPU"):
+        # A variable, as the images of the store are.
+        table = None if targets is None else tf.Variable(targets, False, dtype=tf.float32)
 
     def read(order: tf.Tensor, part: tf.Tensor) -> tuple:
         """Reads part number `part`, counted over the steps and the replicas of this process."""
         step = part // share.replicas
         own = share.part(sampler.batch_size, part % share.replicas)
-        positions, labels = batch_of(order, step)
-        # Drawn for all, so that it makes no difference to a picture where it is augmented.
+        found = sampler.batch_of(order, step)
+        positions, labels = found if table is None else (found, tf.gather(table, found))
+        # Drawn for all, so that it makes no difference to an image where it is augmented.
         draws = _draws(sampler, step)
         return (store.read(own(positions)), own(draws)), own(labels)
 
     def decode(inputs: tuple, labels: tf.Tensor) -> tuple:
-        kept, draws = inputs
-        return (store.decode(kept), draws), labels
+        return (store.decode(inputs[0]), inputs[1]), labels
 
     def dataset(first: int) -> tf.data.Dataset:
         def parts_of(epoch: tf.Tensor) -> tf.data.Dataset:
-            # Once an epoch: to order a million pictures takes as long as many steps.
+            # Once an epoch: to order a million images takes as long as many steps.
             order = sampler.epoch_order(epoch)
             begin = tf.maximum(epoch * epoch_steps, first)
             end = tf.minimum((epoch + 1) * epoch_steps, steps)
             parts = tf.data.Dataset.range(begin * share.replicas, end * share.replicas)
             return parts.map(lambda part: read(order, part), num_parallel_calls=threads)
 
-        threads = decoding_threads()
         return (
             tf.data.Dataset.range(first // epoch_steps, -(-steps // epoch_steps))
             .flat_map(parts_of)
@@ -204,3 +143,88 @@ def _batches(
         )
 
     return dataset
+
+
+def first_images(
+    store: ImageStore, sampler: Sampler, augment: Augment, most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first images of the first step's batch as they are trained on.
+
+    Returns:
+      Positions in the store int64 [n], and images float32 [n, size, size, 3], values 0..255; n is
+      `most` at the most.
+    """
+    step = tf.constant(0, tf.int64)
+    found = sampler.batch(step)
+    positions = (found[0] if isinstance(found, tuple) else found)[:most]
+    draws = _draws(sampler, step)[:most]
+    return positions.numpy(), augment((store.gather(positions), draws)).numpy()
+
+
+def _draws(sampler: Sampler, step: tf.Tensor) -> tf.Tensor:
+    """Returns the random numbers that a step's batch is augmented by, a row for each image."""
+    seed = tf.random.experimental.stateless_fold_in(
+        tf.constant([sampler.seed, _AUGMENTATION], tf.int64), step
+    )
+    return Augmenter.draw(seed, sampler.batch_size)
+
+
+def triplet_dataset(
+    dataset: PreparedDataset,
+    *,
+    image_size: int,
+    steps: int,
+    verticals: Sequence[str] | None = None,
+    split: str = "train",
+    items_per_batch: int = 16,
+    pictures_per_item: int = 4,
+    min_pictures: int = 2,
+    seed: int = 0,
+    config: InputConfig = InputConfig(),
+) -> tf.data.Dataset:
+    """Returns P x K batches of augmented images and their items, for `model.fit`.
+
+    The batch of a step is that of `tools/train_specialist.py` with the same settings.
+
+    Args:
+      dataset: a prepared dataset.
+      image_size: side of the square that images are fitted into, in pixels.
+      steps: number of batches. With `steps_per_epoch` `model.fit` goes on in every epoch where the
+        one before ended.
+      verticals: those to take, or None for all.
+      split: "train", "val" or "test".
+      items_per_batch: P; where fewer items are usable, all of them make the batch.
+      pictures_per_item: K.
+      min_pictures: items with fewer images are left out.
+      seed: of batches and augmentation, any integer.
+      config: how images are augmented, and how much memory they may take.
+
+    Returns:
+      A dataset of (images float32 [P * K, image_size, image_size, 3] with values 0..255, labels
+      int32 [P * K]), `steps` elements long.
+
+    Raises:
+      UserError: an unknown split or vertical, a number out of range, or fewer than two usable
+        items.
+
+    Example:
+      >>> from apparel_embed import load_prepared
+      >>> batches = triplet_dataset(
+      ...     load_prepared("data/prepared"), image_size=32, steps=2, items_per_batch=4
+      ... )
+      >>> [images.shape for images, labels in batches]
+      [TensorShape([16, 32, 32, 3]), TensorShape([16, 32, 32, 3])]
+    """
+    sizes = {"items_per_batch": items_per_batch, "pictures_per_item": pictures_per_item}
+    for name, value in {"image_size": image_size, "steps": steps, **sizes}.items():
+        least = 2 if name in sizes else 1
+        if value < least:
+            raise UserError(f"{name} is {value}; allowed is {least} or more")
+    records = dataset.select(split=split, verticals=verticals)
+    sampler = PKSampler.from_items(
+        dataset.codes("item_id")[0][records], min_pictures=min_pictures, seed=seed, **sizes
+    )
+    store = ImageStore(dataset, records, image_size, config.cache_gib)
+    augment = augmentation(config, tf.distribute.get_strategy())
+    batches = training_batches(store, sampler, steps)(0)
+    return batches.map(lambda inputs, labels: (augment(inputs), labels))

@@ -30,14 +30,14 @@ from apparel_embed.models.embedding import (
 )
 from apparel_embed.training import checkpoints
 from apparel_embed.training.checkpoints import Checkpoints
-from apparel_embed.training.dropout import StepRandomness
-from apparel_embed.training.execution import ExecutionConfig
+from apparel_embed.training.execution import ExecutionConfig, StepRandomness, make_step
+from apparel_embed.training.input import Batches
 from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
-from apparel_embed.training.profiling import Profiler
-from apparel_embed.training.step import make_step
-from apparel_embed.training.summaries import BatchSummaries, Observer
+from apparel_embed.training.summaries import BatchSummaries, Observer, Profiler
+from apparel_embed.training.validation import Validation
 
 _VALIDATIONS = 10
+_TENSORBOARD = "tensorboard"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +91,9 @@ class TrainingLoop:
     Args:
       build_model: makes the model; called once, in the strategy's scope.
       model_config: written beside the weights.
-      batches: from the first step to a dataset of (inputs, labels or targets [B, ...]), of each
-        step one element for each replica of this process.
+      batches: of inputs, and labels or targets [B, ...].
       loss: from the replica's (labels or targets, embeddings) to the whole batch's scalar.
-      validate: from an embedder to R@1, or None where nothing can be validated; the last weights
-        are kept then. What it writes for TensorBoard is of the step that is validated.
+      validation: how weights are judged, or None where nothing can be; the last ones are kept then.
       optimization: the optimiser and number of steps.
       config: how often to validate, log and save.
       strategy: from `make_strategy`.
@@ -104,17 +102,17 @@ class TrainingLoop:
       what: shown before the progress bar.
       augment: from a batch's inputs to images float32 [B, size, size, 3]; by default they are that.
       execution: how steps are computed.
-      summaries: what TensorBoard is told of batches, with `log_every`; None for nothing. That takes
-        a model built by `build_embedding_model`.
+      summaries: what TensorBoard is told of batches, or None; that takes a model that was built by
+        `build_embedding_model`.
       from_features: whether batches hold pooled features, as the model's trunk makes them, in place
         of images; the backbone is not trained then.
       keep_start: whether the weights that the training starts from are kept where no later ones
         are as good on validation.
-      error: from a validation metric to its standard error, within which later weights are as good
-        as the best: of few queries the highest of many metrics is mostly luck (the rule of one
-        standard error, Breiman et al. 1984, "Classification and Regression Trees").
-      prefer: from an embedder to what decides among weights that are as good on validation, the
-        higher the better; by default the later are kept.
+
+    Attributes:
+      model: the model; after `run` with the weights that are kept.
+      trained: from what `augment` returns to embeddings.
+      batches, augment: as given.
 
     Raises:
       UserError: if steps cannot be computed so on the strategy's replicas.
@@ -125,9 +123,9 @@ class TrainingLoop:
         *,
         build_model: Callable[[], tf.keras.Model],
         model_config: ModelConfig,
-        batches: Callable[[int], tf.data.Dataset],
+        batches: Batches,
         loss: WholeBatchLoss,
-        validate: Callable[[Embedder], float] | None,
+        validation: Validation | None,
         optimization: OptimizationConfig,
         config: LoopConfig,
         strategy: tf.distribute.Strategy,
@@ -138,38 +136,16 @@ class TrainingLoop:
         summaries: BatchSummaries | None = None,
         from_features: bool = False,
         keep_start: bool = False,
-        error: Callable[[float], float] = lambda _: 0.0,
-        prefer: Callable[[Embedder], float] = lambda _: 0.0,
     ) -> None:
-        replicas = strategy.num_replicas_in_sync
-        execution.check(replicas)
-        self._batches = batches
-        self._validate = validate
-        self._optimization = optimization
-        self._config = config
+        execution.check(strategy.num_replicas_in_sync)
+        self.batches, self.augment = batches, augment
+        self._validation, self._keep_start = validation, keep_start
+        self._optimization, self._config, self._execution = optimization, config, execution
         self._strategy = strategy
-        self._directory = directory
-        self._what = what
-        self._keep_start = keep_start
-        self._error = error
-        self._prefer = prefer
+        self._directory, self._what = directory, what
         self._validate_every = config.validation_interval(optimization.steps)
         self._model_config = model_config
-        with strategy.scope():
-            with layer_precision(execution.precision):
-                self.model = build_model()
-            if execution.sync_batch_norm and replicas > 1:
-                synchronise(self.model)
-            self._optimizer = make_optimizer(
-                optimization, replicas=replicas, scale_loss=execution.precision == "float16"
-            )
-            self.trained, unscaled = self.model, None
-            if from_features:
-                self.trained, unscaled = head_models(self.model)
-            elif summaries:
-                unscaled = unscaled_model(self.model)
-            # All slots exist from the start, also while the backbone is frozen.
-            self._optimizer.build(self.trained.trainable_variables)
+        unscaled = self._build(build_model, from_features, bool(summaries))
         self._embedder = Embedder(self.model)
         self._make_train_step = functools.partial(
             make_step,
@@ -179,13 +155,10 @@ class TrainingLoop:
             augment=augment,
             randomness=StepRandomness(self.model, optimization.seed),
             strategy=strategy,
-            execution=execution,
+            jit_compile=execution.jit_compile,
         )
         self._observer = Observer(summaries, unscaled, augment, strategy) if summaries else None
         self._writer = tf.summary.create_noop_writer()
-        self._profile_steps = execution.profile_steps
-        # To save, all processes that train together have to do the same: one's signal is no reason.
-        self._alone = strategy.cluster_resolver is None
         self._progress = checkpoints.Progress()
         # Of the first step whose loss or gradient was no finite number; 0 while there is none.
         self._failed = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -194,6 +167,30 @@ class TrainingLoop:
         on_cpu = all(one.device_type == "CPU" for one in tf.config.list_logical_devices())
         self._look_every = 1 if on_cpu else config.log_every
         self._began = 0.0
+
+    def _build(
+        self, build_model: Callable[[], tf.keras.Model], from_features: bool, observed: bool
+    ) -> tf.keras.Model | None:
+        """Makes model and optimiser; returns what the observer embeds by."""
+        execution, replicas = self._execution, self._strategy.num_replicas_in_sync
+        with self._strategy.scope():
+            with layer_precision(execution.precision):
+                self.model = build_model()
+            if execution.sync_batch_norm and replicas > 1:
+                synchronise(self.model)
+            self._optimizer = make_optimizer(
+                self._optimization,
+                replicas=replicas,
+                scale_loss=execution.precision == "float16",
+            )
+            self.trained, unscaled = self.model, None
+            if from_features:
+                self.trained, unscaled = head_models(self.model)
+            elif observed:
+                unscaled = unscaled_model(self.model)
+            # All slots exist from the start, also while the backbone is frozen.
+            self._optimizer.build(self.trained.trainable_variables)
+        return unscaled
 
     def run(self) -> dict[str, float | int | None]:
         """Trains to the end, from the last checkpoint if there is one.
@@ -214,26 +211,27 @@ class TrainingLoop:
             keep=self._config.keep_checkpoints,
             what=self._what,
         )
-        writer = tf.summary.create_file_writer(str(self._directory / "tensorboard"))
-        self._writer = writer
+        self._writer = writer = tf.summary.create_file_writer(str(self._directory / _TENSORBOARD))
         with deferred() as signals, kept, contextlib.closing(writer), writer.as_default():
-            self._progress = kept.restore()
-            self._began = time.monotonic() - self._progress.seconds
+            self._progress = progress = kept.restore()
+            self._began = time.monotonic() - progress.seconds
             logging.info(
                 "%s: %s step %d to %d%s",
                 self._what,
-                "going on from" if self._progress.step else "training from",
-                self._progress.step,
+                "going on from" if progress.step else "training from",
+                progress.step,
                 self._optimization.steps,
-                f", validated every {self._validate_every}" if self._validate else "",
+                f", validated every {self._validate_every}" if self._validation else "",
             )
             self._train(kept, signals)
-            self._finish(kept)
+            if progress.best_step != progress.step:
+                kept.restore_best(progress)
+            save_embedding_model(self._directory / "model", self.model, self._model_config)
         return {
-            "kept_step": self._progress.best_step,
-            "validation_r_at_1": self._progress.best if self._validate else None,
-            "trained_steps": self._progress.step,
-            "last_loss": self._progress.last_loss,
+            "kept_step": progress.best_step,
+            "validation_r_at_1": progress.best if self._validation else None,
+            "trained_steps": progress.step,
+            "last_loss": progress.last_loss,
             "trained_seconds": round(time.monotonic() - self._began, 1),
         }
 
@@ -243,10 +241,8 @@ class TrainingLoop:
         Args:
           steps: how many, 1 or more.
         """
-        batches = iter(
-            self._strategy.distribute_datasets_from_function(lambda context: self._batches(0))
-        )
-        train_step = self._make_step(self._optimization.is_frozen(self._optimization.steps - 1))
+        batches = iter(self._distributed(0))
+        train_step = self._make_step(self._optimization.steps - 1)
         began = 0.0
         for number in range(steps + 1):
             loss, _ = train_step(next(batches), tf.constant(number + 1, tf.int64))
@@ -254,77 +250,90 @@ class TrainingLoop:
             began = began or time.monotonic()
         return (time.monotonic() - began) / steps
 
+    def _distributed(self, first: int) -> Any:
+        """Returns the batches from a first step on, for all replicas."""
+        return self._strategy.distribute_datasets_from_function(lambda _: self.batches(first))
+
     def _train(self, kept: Checkpoints, signals: Deferral) -> None:
         """Does the steps that are left."""
-        first, last = self._progress.step, self._optimization.steps
-        config = self._config
-        dataset = self._strategy.distribute_datasets_from_function(
-            lambda context: self._batches(first)
-        )
-        profiler = Profiler(self._profile_steps, self._directory / "tensorboard", self._what)
-        train_step = None
-        if self._observer and not first:
-            self._observer.begin(self._embedder.graph)
-        if self._keep_start and self._validate and not first:
-            self._validated(0)
-            self._save(kept)
-        with contextlib.ExitStack() as stack, profiler:
-            bar = None
-            pictures = 0
-            # Of the first step, which is traced and compiled, nothing is told.
-            pace = Pace(first + 1, last)
-            for step, batch in zip(range(first, last), dataset):
+        first, last, what = self._progress.step, self._optimization.steps, self._what
+        if not first:
+            if self._observer:
+                self._observer.begin(self._embedder.graph)
+            if self._keep_start and self._validation:
+                self._is_best(0)
+                self._save(kept)
+        # To save, all processes that train together have to do the same: one's signal is no reason.
+        alone = self._strategy.cluster_resolver is None
+        # Of the first step, which is traced and compiled, nothing is told.
+        pace = Pace(first + 1, last)
+        train_step = bar = None
+        with contextlib.ExitStack() as stack:
+            profiler = stack.enter_context(
+                Profiler(self._execution.profile_steps, self._directory / _TENSORBOARD, what)
+            )
+            for step, batch in zip(range(first, last), self._distributed(first)):
                 if self._is_flat():
-                    logging.info("%s: validation is flat, ended at step %d", self._what, step)
+                    logging.info("%s: validation is flat, ended at step %d", what, step)
                     break
                 if train_step is None or step == self._optimization.frozen_steps:
-                    train_step = self._make_step(self._optimization.is_frozen(step))
+                    train_step = self._make_step(step)
                 done = step + 1
                 with profiler.step(step):
                     loss, size = train_step(batch, tf.constant(done, tf.int64))
                 told = pace.after(done)
                 if told:
-                    logging.info("%s: %s", self._what, told)
+                    logging.info("%s: %s", what, told)
                 if bar is None:
-                    pictures = int(size)
+                    images = int(size)
                     bar = progress_bar(
-                        total=last * pictures,
-                        initial=first * pictures,
-                        what=self._what,
-                        unit="images",
+                        total=last * images, initial=first * images, what=what, unit="images"
                     )
                     stack.callback(bar.close)
-                bar.update(pictures)
+                bar.update(images)
                 self._progress.step = done
-                logs = done % config.log_every == 0 or done == last
-                validates = done % self._validate_every == 0 or done == last
-                saves = done % config.checkpoint_every == 0 or done == last
-                if logs or validates or saves or done % self._look_every == 0:
+                saves = self._look_up(batch, loss, bar)
+                # A signal may come while weights are validated, too.
+                stops = signals.requested
+                if saves or (stops and alone):
                     self._check(loss)
-                if logs:
-                    self._log(done, loss, bar)
-                    if self._observer:
-                        self._observer.look(batch, done)
-                if validates and self._validated(done):
-                    saves = True
-                if saves or (signals.requested and self._alone):
                     self._save(kept)
                 kept.check()
-                if signals.requested:
+                if stops:
                     kept.wait()
-                    logging.info("%s: stopped at step %d of %d", self._what, done, last)
+                    logging.info("%s: stopped at step %d of %d", what, done, last)
                     signals.obey()
+
+    def _look_up(self, batch: tuple, loss: tf.Tensor, bar: Any) -> bool:
+        """Checks, logs and validates after a step, what is due; returns whether to save."""
+        done = self._progress.step
+        logs, validates, saves, looks = (
+            done % every == 0 or done == self._optimization.steps
+            for every in (
+                self._config.log_every,
+                self._validate_every,
+                self._config.checkpoint_every,
+                self._look_every,
+            )
+        )
+        if logs or validates or looks:
+            self._check(loss)
+        if logs:
+            self._log(loss, bar)
+            if self._observer:
+                self._observer.look(batch, done)
+        return (validates and self._is_best(done)) or saves
 
     def _is_flat(self) -> bool:
         """Returns whether too many validations have passed since the best one."""
         since = self._progress.step - self._progress.peak_step
         patience = self._config.patience
-        return bool(patience and self._validate) and since >= patience * self._validate_every
+        return bool(patience and self._validation) and since >= patience * self._validate_every
 
-    def _make_step(self, frozen: bool) -> Callable:
-        """Traces one step, of all weights or of all but the backbone's."""
+    def _make_step(self, step: int) -> Callable:
+        """Traces steps as they are from `step` on: of all weights or all but the backbone's."""
         for layer in backbone_layers(self.model):
-            layer.trainable = not frozen
+            layer.trainable = not self._optimization.is_frozen(step)
         step_of_all = self._make_train_step()
 
         @tf.function
@@ -347,52 +356,34 @@ class TrainingLoop:
                 "learning rate or a longer warm-up may help"
             )
 
-    def _log(self, step: int, loss: tf.Tensor, bar) -> None:
+    def _log(self, loss: tf.Tensor, bar: Any) -> None:
+        step, best = self._progress.step, self._progress.best
         value = self._progress.last_loss = float(loss)
         tf.summary.scalar("loss", value, step)
         tf.summary.scalar("learning_rate", self._optimizer.learning_rate, step)
         rate = bar.format_dict["rate"]
         if rate:
             tf.summary.scalar("images_per_second", rate, step)
-        best = self._progress.best
         shown = {"best_r_at_1": f"{best:.3f}"} if best >= 0 else {}
         bar.set_postfix(loss=f"{value:.4f}", **shown, refresh=False)
 
-    def _validated(self, step: int) -> bool:
-        """Validates; returns whether these weights are the best so far (or nothing can tell)."""
-        progress = self._progress
-        if self._validate is None:
-            better = step == self._optimization.steps
-        else:
-            with self._writer.as_default(step):
-                value = self._validate(self._embedder)
-                preference = self._prefer(self._embedder)
-                tf.summary.scalar("validation/r_at_1", value)
-            logging.info("%s: step %d, validation R@1 %.3f", self._what, step, value)
-            if value > progress.peak:
-                progress.peak, progress.peak_step = value, step
-            # Of equals the later: its learning rate is lower, its moving statistics are better.
-            better = self._is_as_good(value) and (
-                preference >= progress.preference or not self._is_as_good(progress.best)
-            )
-            if better:
-                progress.best, progress.preference = value, preference
-        if better:
-            progress.best_step = step
-        return better
-
-    def _is_as_good(self, value: float) -> bool:
-        """Returns whether a validation metric is within an error of the highest."""
-        return value >= self._progress.peak - self._error(value)
+    def _is_best(self, step: int) -> bool:
+        """Validates the weights of a step; returns whether they are the best so far."""
+        progress, validation = self._progress, self._validation
+        if validation is None:
+            is_last = step == self._optimization.steps
+            if is_last:
+                progress.best_step = step
+            return is_last
+        with self._writer.as_default(step):
+            value = validation.measure(self._embedder)
+            preference = validation.prefer(self._embedder)
+            tf.summary.scalar("validation/r_at_1", value)
+        logging.info("%s: step %d, validation R@1 %.3f", self._what, step, value)
+        return progress.validated(value, preference, validation.error)
 
     def _save(self, kept: Checkpoints) -> None:
         """Has a checkpoint written of all that was done, and what was logged until then."""
         self._progress.seconds = time.monotonic() - self._began
         tf.summary.flush()
         kept.save(self._progress)
-
-    def _finish(self, kept: Checkpoints) -> None:
-        """Writes the model with the best weights."""
-        if self._progress.best_step != self._progress.step:
-            kept.restore_best(self._progress)
-        save_embedding_model(self._directory / "model", self.model, self._model_config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -63,8 +63,7 @@ def check_readiness(
       dataset: a prepared dataset.
       min_pictures: an item with fewer training images is left out.
       split: to evaluate on.
-      small_verticals: one of `SMALL_VERTICALS`, for verticals with fewer than `LEAST_ITEMS` items
-        to train on.
+      small_verticals: one of `SMALL_VERTICALS`, for those with fewer than `LEAST_ITEMS` items.
       specialists_start_from_combined: whether there is a combined model to keep.
 
     Raises:
@@ -81,12 +80,11 @@ def check_readiness(
             f"Split train has {counted(sum(usable.values()), 'item')} with {images} or more; "
             f"triplets need {LEAST_ITEMS}. Add items or images, or set --min_pictures=1."
         )
-    small = {name: f"{name} {usable[name]}" for name in dataset.verticals}
-    small = {name: text for name, text in small.items() if usable[name] < LEAST_ITEMS}
+    small = [name for name in dataset.verticals if usable[name] < LEAST_ITEMS]
     if small:
         few = (
             f"Too small for a specialist, with fewer than {LEAST_ITEMS} items of {images} or more "
-            f"in split train: {_named(small)}."
+            f"in split train: {_named([f'{name} {usable[name]}' for name in small])}."
         )
         if small_verticals == JOIN and specialists_start_from_combined:
             notes.append(f"{few} There the combined model stays (--small_verticals={JOIN}).")
@@ -97,15 +95,24 @@ def check_readiness(
                 f"--map_verticals, leave them out by --map_verticals={leave_out}, or set "
                 f"--small_verticals={JOIN} with --specialist_start=combined."
             )
+    answered = answered_queries(evaluation_set(dataset, split))
+    notes += _unanswered_notes(dataset, answered, split)
+    return Readiness(tuple(problems), tuple(notes), any(answered.values()))
+
+
+def _unanswered_notes(
+    dataset: PreparedDataset, answered: Mapping[str, int], split: str
+) -> list[str]:
+    """Returns what to say of verticals without queries, given those answered on a split."""
+    notes = []
     chosen = answered_queries(evaluation_set(dataset, "val"))
-    unchosen = _unanswered(dataset, chosen)
+    unchosen = [name for name in dataset.verticals if not chosen.get(name)]
+    unmeasured = [name for name in dataset.verticals if not answered.get(name)]
     if unchosen:
         notes.append(
             f"Split val answers no query in: {_named(unchosen)}. There the joint of all teachers "
             "teaches, and nothing tells when a training has learnt enough."
         )
-    measured = answered_queries(evaluation_set(dataset, split))
-    unmeasured = _unanswered(dataset, measured)
     if len(unmeasured) == len(dataset.verticals):
         notes.append(
             f"Split {split} answers no query: models are trained and exported, and nothing is "
@@ -115,7 +122,7 @@ def check_readiness(
         notes.append(
             f"Split {split} answers no query in: {_named(unmeasured)}. Not measured there."
         )
-    return Readiness(tuple(problems), tuple(notes), any(measured.values()))
+    return notes
 
 
 def _usable_by_vertical(dataset: PreparedDataset, min_pictures: int) -> dict[str, int]:
@@ -128,13 +135,7 @@ def _usable_by_vertical(dataset: PreparedDataset, min_pictures: int) -> dict[str
     return {str(name): int(number) for name, number in zip(names, usable)}
 
 
-def _unanswered(dataset: PreparedDataset, answered: Mapping[str, int]) -> dict[str, str]:
-    return {name: name for name in dataset.verticals if not answered.get(name)}
-
-
-def _named(texts: Mapping[str, str]) -> str:
-    """Returns some texts as a list, and how many more there are."""
-    values: Collection[str] = texts.values()
-    first = ", ".join(list(values)[:_MOST_NAMED])
-    more = len(values) - _MOST_NAMED
+def _named(names: Sequence[str]) -> str:
+    """Returns some names as a list, and how many more there are."""
+    first, more = ", ".join(names[:_MOST_NAMED]), len(names) - _MOST_NAMED
     return f"{first} and {counted(more, 'other')}" if more > 0 else first

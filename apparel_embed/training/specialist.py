@@ -17,7 +17,6 @@ from apparel_embed.common.settings import setting
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import PKSampler
 from apparel_embed.inference.embed import Embedder
-from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.registry import LossConfig, make_loss
 from apparel_embed.models.embedding import (
     ModelConfig,
@@ -26,17 +25,13 @@ from apparel_embed.models.embedding import (
     trunk_model,
 )
 from apparel_embed.models.principal import project_principally
-from apparel_embed.training.execution import ExecutionConfig
-from apparel_embed.training.first_batch import first_batch_sheet
-from apparel_embed.training.frozen_views import FrozenViews
-from apparel_embed.training.input import InputConfig, augmentation, triplet_batches
-from apparel_embed.training.loop import LoopConfig, TrainingLoop
-from apparel_embed.training.measures import triplet_measures
+from apparel_embed.training.execution import ExecutionConfig, reset_and_seed
+from apparel_embed.training.input import InputConfig
+from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.readiness import LEAST_ITEMS, usable_items
-from apparel_embed.training.strategy import batch_share, make_strategy, reset_and_seed
-from apparel_embed.training.summaries import BatchSummaries
-from apparel_embed.training.validation import make_validation, standard_error
+from apparel_embed.training.summaries import triplet_measures
+from apparel_embed.training.trainer import TrainingTask, train_model
 
 # Images whose features decide where the projection of a pretrained model starts.
 _MOST_PROJECTED = 5_000
@@ -113,14 +108,14 @@ def train_specialist(
       config: how to train.
       directory: of the stage, may hold what an interrupted training left.
       what: name of the model, for progress and messages.
-      start: directory of a trained model whose weights it starts from, or None for those of the
-        configuration; a pretrained backbone gets a projection by `project_principally` then. It
-        is kept as it is where the verticals have too few items for triplets.
-      views: float32 [records of split train and of its verticals, views, features] from
-        `compute_views`, where the backbone is not trained; else None, to augment in every step.
+      start: directory of a trained model to start from, which is kept as it is where the verticals
+        have too few items for triplets; None for weights of the configuration. A pretrained
+        backbone gets a projection by `project_principally` then.
+      views: float32 [training records of its verticals, views, features] from `compute_views`,
+        where the backbone is not trained; None to augment in every step.
 
     Returns:
-      What the stage reports: parameters, kept step, validation R@1, last loss.
+      What the stage reports.
 
     Raises:
       UserError: if the verticals have too few items for triplets and there is no model to start
@@ -128,63 +123,32 @@ def train_specialist(
     """
     records = dataset.select(split="train", verticals=verticals)
     items = dataset.codes("item_id")[0][records]
-    seed = config.optimization.seed
-    reset_and_seed(seed)
     if start is not None and usable_items(items, config.min_pictures) < LEAST_ITEMS:
         return _keep(start, verticals, records, config, directory, what)
-    strategy = make_strategy(config.strategy)
     try:
         sampler = PKSampler.from_items(
             items,
             items_per_batch=config.items_per_batch,
             pictures_per_item=config.pictures_per_item,
             min_pictures=config.min_pictures,
-            seed=seed,
+            seed=config.optimization.seed,
         )
     except UserError as error:
         raise UserError(f"{what} ({', '.join(verticals)}), split train: {error}") from error
-    store = ImageStore(dataset, records, config.model.image_size, config.input.cache_gib, what)
-    validate = make_validation(dataset, verticals, config.model.image_size)
-    if validate is None:
-        logging.info("%s: split val answers no query; the last weights are kept", what)
-    augment = augmentation(config.input, strategy)
-    sheet = functools.partial(first_batch_sheet, dataset, records, store, sampler, augment)
-    source: ImageStore | FrozenViews = store
-    if views is not None:
-        with strategy.scope():
-            source = FrozenViews(views)
-        augment = source.augment
-    loop = TrainingLoop(
-        build_model=functools.partial(_build, dataset, records, config, start, views),
-        model_config=config.model,
-        batches=triplet_batches(source, sampler, config.optimization.steps, batch_share(strategy)),
-        loss=make_loss(config.loss),
-        validate=validate,
-        optimization=config.optimization,
-        config=config.loop,
-        strategy=strategy,
-        directory=directory,
-        what=what,
-        augment=augment,
-        execution=config.execution,
-        summaries=BatchSummaries(
-            functools.partial(
-                triplet_measures, margin=config.loss.margin, distance=config.loss.distance
-            ),
-            sheet,
-        ),
-        from_features=views is not None,
-        keep_start=start is not None,
-        error=standard_error(dataset, verticals),
+    measure = functools.partial(
+        triplet_measures, margin=config.loss.margin, distance=config.loss.distance
     )
-    result = loop.run()
-    return {
-        "verticals": list(verticals),
-        "train_pictures": len(records),
-        "train_items": sampler.item_count,
-        "parameters": loop.model.count_params(),
-        **result,
-    }
+    task = TrainingTask(
+        records,
+        verticals,
+        sampler,
+        make_loss(config.loss),
+        measure,
+        functools.partial(_build, dataset, records, config, start, views),
+        keep_start=start is not None,
+    )
+    _, result = train_model(dataset, task, config, directory, what, views)
+    return {"verticals": list(verticals), "train_items": sampler.item_count, **result}
 
 
 def _keep(
@@ -200,6 +164,7 @@ def _keep(
         "%s (%s): fewer than %d items with %d images or more; the model it starts from is kept",
         what, ", ".join(verticals), LEAST_ITEMS, config.min_pictures,
     )  # fmt: skip
+    reset_and_seed(config.optimization.seed, config.execution.deterministic)
     model = start_embedding_model(config.model, config.init_weights, start)
     save_embedding_model(directory / "model", model, config.model)
     return {

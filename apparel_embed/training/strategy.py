@@ -1,4 +1,4 @@
-"""Where training runs, and with which random numbers.
+"""Where training runs.
 
 A strategy's replicas each take a part of every batch, and give together what one device gives with
 the whole: the losses gather the parts (`losses.keras.gather_replicas`), batch norm takes the
@@ -75,11 +75,8 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     processes to have met before it does anything else: binaries call this first.
 
     Args:
-      name: "one" for the default device; "mirrored" for all GPUs (all logical CPU devices where
-        there is no GPU); "multi_worker" for the GPUs, or the CPU, of all processes that TF_CONFIG
-        names; "tpu" for the TPU that TPU_NAME names, or this machine's own; "auto" for multi_worker
-        if TF_CONFIG names more than one process, else mirrored if there is more than one GPU, else
-        one.
+      name: one of `STRATEGIES`, see --strategy; "mirrored" takes all logical CPU devices where
+        there is no GPU.
 
     Raises:
       UserError: if TF_CONFIG names no cluster, or there is no TPU.
@@ -119,18 +116,10 @@ def _tpu_strategy() -> tf.distribute.Strategy:
 def batch_share(strategy: tf.distribute.Strategy) -> BatchShare:
     """Returns the replicas that this process feeds: of several processes its own, else all."""
     replicas = strategy.num_replicas_in_sync
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return BatchShare(0, replicas, replicas)
-    named = cluster.read_cluster()
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    named = cluster.read_cluster() if several else None
     if named is None:
         return BatchShare(0, replicas, replicas)
     # Processes have equally many.
     own = replicas // len(named.workers)
     return BatchShare(named.index * own, own, replicas)
-
-
-def reset_and_seed(seed: int) -> None:
-    """Forgets earlier models and seeds everything, so that a training depends on its seed alone."""
-    tf.keras.backend.clear_session()
-    tf.keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import setting
@@ -24,7 +23,6 @@ from apparel_embed.distillation.agreement import (
     make_agreement,
 )
 from apparel_embed.inference.embed import Embedder
-from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.regression import (
     COSINE,
     REGRESSION_LOSSES,
@@ -34,15 +32,11 @@ from apparel_embed.losses.regression import (
 )
 from apparel_embed.models.embedding import ModelConfig, start_embedding_model
 from apparel_embed.training.execution import ExecutionConfig
-from apparel_embed.training.first_batch import first_batch_sheet
-from apparel_embed.training.frozen_views import FrozenViews
-from apparel_embed.training.input import InputConfig, augmentation, target_batches
-from apparel_embed.training.loop import LoopConfig, TrainingLoop
-from apparel_embed.training.measures import target_measures
+from apparel_embed.training.input import InputConfig
+from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig
-from apparel_embed.training.strategy import batch_share, make_strategy, reset_and_seed
-from apparel_embed.training.summaries import BatchSummaries
-from apparel_embed.training.validation import make_validation, standard_error
+from apparel_embed.training.summaries import target_measures
+from apparel_embed.training.trainer import TrainingTask, train_model
 
 STUDENT_EPOCHS = 80
 LEAST_STUDENT_STEPS = 600
@@ -167,10 +161,7 @@ def train_student(
     start: Path | None = None,
     views: np.ndarray | None = None,
 ) -> dict:
-    """Trains a student and writes it to `directory/model`.
-
-    Every picture with a target is used; whether its item is known, or has other pictures, does
-    not matter.
+    """Trains a student on every image with a target and writes it to `directory/model`.
 
     Args:
       dataset: the prepared dataset that the targets are of.
@@ -180,102 +171,50 @@ def train_student(
       config: how to train.
       directory: of the stage, may hold what an interrupted training left.
       what: name of the model, for progress and messages.
-      start: directory of a trained model whose weights the student starts from, or None for
-        those of the configuration. Where targets are aligned to that model's space, it starts close
-        to them. Weights are kept that are as good as any on split val, by an error, and of these
-        those that agree best with the teachers on held-out images; the start is among them.
+      start: directory of a trained model to start from, or None for weights of the configuration.
+        Weights are kept that are as good as any on split val, by an error, and of these those that
+        agree best with the teachers on held-out images; the start is among them.
       views: float32 [n, views, features] of the records from `compute_views`, where the backbone is
-        not trained; else None, to augment in every step.
+        not trained; None to augment in every step.
 
     Returns:
-      What the stage reports: images and how many of them are unlabelled, parameters, kept step,
-      validation R@1, last loss, `agreement` with its teachers, and a diagnosis in words.
+      What the stage reports.
 
     Raises:
       UserError: if targets and model have embeddings of different lengths, there are none, the
         model to start from is built differently, or a name in the configuration is unknown.
     """
     records, targets = taught
-    _check_targets(targets, config, what)
-    scale = standardising_scale(targets) if config.standardise else None
-    loss = make_regression_loss(config.loss, scale)
-    seed = config.optimization.seed
-    reset_and_seed(seed)
-    strategy = make_strategy(config.strategy)
-    store = ImageStore(dataset, records, config.model.image_size, config.input.cache_gib, what)
-    codes, names = dataset.codes("vertical")
-    verticals = codes[records]
-    sampler = _sampler(verticals, config)
-    taught_verticals = names[np.unique(verticals)].tolist()
-    validate = make_validation(dataset, taught_verticals, config.model.image_size)
-    if validate is None:
-        logging.info("%s: split val answers no query; the last weights are kept", what)
     agree = make_agreement(dataset, *held_out, config.model.image_size)
-    augment = augmentation(config.input, strategy)
-    sheet = functools.partial(first_batch_sheet, dataset, records, store, sampler, augment)
-    source: ImageStore | FrozenViews = store
-    if views is not None:
-        with strategy.scope():
-            source = FrozenViews(views)
-        augment = source.augment
-    batches = target_batches(
-        source, targets, sampler, config.optimization.steps, batch_share(strategy)
-    )
-    loop = TrainingLoop(
-        build_model=lambda: start_embedding_model(config.model, config.init_weights, start),
-        model_config=config.model,
-        batches=batches,
-        loss=loss,
-        validate=validate,
-        optimization=config.optimization,
-        config=config.loop,
-        strategy=strategy,
-        directory=directory,
-        what=what,
-        augment=augment,
-        execution=config.execution,
-        summaries=BatchSummaries(
-            target_measures,
-            sheet,
-        ),
-        from_features=views is not None,
-        keep_start=start is not None,
-        error=standard_error(dataset, taught_verticals),
-        prefer=functools.partial(_held_out_cosine, agree),
-    )
-    result = loop.run()
+    task = _task(dataset, records, targets, config, what, start, agree)
+    loop, result = train_model(dataset, task, config, directory, what, views)
     embedder = Embedder(loop.model)
-    on_train = make_agreement(dataset, records, targets, config.model.image_size)
+    agree_on_train = make_agreement(dataset, *taught, config.model.image_size)
     agreement = Agreement(
-        on_train(embedder) if on_train else 0.0,
-        augmented_agreement(loop.trained, batches(0).take(_AUGMENTED_BATCHES), augment),
-        agree(embedder) if agree else None,
+        agree_on_train(embedder) or 0.0,
+        augmented_agreement(loop.trained, loop.batches(0).take(_AUGMENTED_BATCHES), loop.augment),
+        agree(embedder),
     )
+    interval = config.loop.validation_interval(config.optimization.steps)
+    kept, done = result["kept_step"], result["trained_steps"]
     return {
         "agreement": dataclasses.asdict(agreement),
-        "diagnosis": diagnose(
-            agreement,
-            kept_step=int(result["kept_step"] or 0),
-            trained_steps=int(result["trained_steps"] or 0),
-            interval=config.loop.validation_interval(config.optimization.steps),
-        ),
-        "train_pictures": len(records),
+        "diagnosis": diagnose(agreement, kept_step=kept, trained_steps=done, interval=interval),
         "unlabelled_pictures": int(np.isin(records, dataset.select(split=UNLABELLED)).sum()),
-        "parameters": loop.model.count_params(),
         **result,
     }
 
 
-def _held_out_cosine(agree: Callable[[Embedder], float] | None, embedder: Embedder) -> float:
-    """Returns the agreement on held-out images, and tells TensorBoard; 0 where there are none."""
-    if agree is None:
-        return 0.0
-    cosine = agree(embedder)
-    tf.summary.scalar("validation/mean_cosine", cosine)
-    return cosine
-
-
-def _check_targets(targets: np.ndarray, config: StudentConfig, what: str) -> None:
+def _task(
+    dataset: PreparedDataset,
+    records: np.ndarray,
+    targets: np.ndarray,
+    config: StudentConfig,
+    what: str,
+    start: Path | None,
+    agree: Callable[[Embedder], float | None],
+) -> TrainingTask:
+    """Returns what a student is to learn; arguments are those of `train_student`."""
     if not len(targets):
         raise UserError(f"{what}: there are no targets to learn from")
     if targets.shape[1] != config.model.embedding_dim:
@@ -283,17 +222,33 @@ def _check_targets(targets: np.ndarray, config: StudentConfig, what: str) -> Non
             f"{what}: the targets have {targets.shape[1]} dimensions, --embedding_dim is "
             f"{config.model.embedding_dim}; they must be equal"
         )
+    codes, names = dataset.codes("vertical")
+    verticals = codes[records]
+
+    def held_out_cosine(embedder: Embedder) -> float:
+        cosine = agree(embedder)
+        if cosine is not None:
+            tf.summary.scalar("validation/mean_cosine", cosine)
+        return cosine or 0.0
+
+    scale = standardising_scale(targets) if config.standardise else None
+    return TrainingTask(
+        records,
+        names[np.unique(verticals)].tolist(),
+        _sampler(verticals, config),
+        make_regression_loss(config.loss, scale),
+        target_measures,
+        functools.partial(start_embedding_model, config.model, config.init_weights, start),
+        keep_start=start is not None,
+        targets=targets,
+        prefer=held_out_cosine,
+    )
 
 
 def _sampler(verticals: np.ndarray, config: StudentConfig) -> EpochSampler | WeightedSampler:
-    """Returns what makes batches of pictures whose verticals [n] are given, as numbers."""
-    seed = config.optimization.seed
-    if config.vertical_weights == "pictures":
-        # Every picture exactly once an epoch, which no rounding of weights can upset.
-        return EpochSampler.over(len(verticals), batch_size=config.batch_size, seed=seed)
-    return WeightedSampler.of_verticals(
-        verticals,
-        weights=config.vertical_weights,
-        batch_size=config.batch_size,
-        seed=seed,
-    )
+    """Returns what makes batches of images whose verticals [n] are given, as numbers."""
+    size, weights, seed = config.batch_size, config.vertical_weights, config.optimization.seed
+    if weights == "pictures":
+        # Every image exactly once an epoch, which no rounding of weights can upset.
+        return EpochSampler.over(len(verticals), batch_size=size, seed=seed)
+    return WeightedSampler.of_verticals(verticals, weights=weights, batch_size=size, seed=seed)

@@ -5,15 +5,176 @@ A step computes what it would without: batches are looked at from outside, and r
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
+from apparel_embed.data.labelled_sheet import draw_labelled_sheet
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.data.sampler import PKSampler
+from apparel_embed.inference.image_store import ImageStore
+from apparel_embed.losses.distances import pairwise_distances
 from apparel_embed.losses.keras import gather_replicas
-from apparel_embed.training.measures import Measures
+from apparel_embed.training.input import Augment, Sampler, first_images
+
+# Of a larger batch the first so many are measured: distances grow with their number squared.
+_MOST_MEASURED = 1024
+_MOST_SHOWN = 64
+_COLUMNS = 8
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measures:
+    """Numbers that describe a batch, by name.
+
+    Attributes:
+      scalars: those that could be measured.
+      histograms: float [n] of values.
+    """
+
+    scalars: Mapping[str, float]
+    histograms: Mapping[str, np.ndarray]
+
+    def write(self, step: int) -> None:
+        """Writes them to the default summary writer, for a step counted from 1."""
+        for name, value in self.scalars.items():
+            tf.summary.scalar(name, value, step)
+        for name, values in self.histograms.items():
+            # Of what is no number there is no histogram.
+            finite = values[np.isfinite(values)]
+            if len(finite):
+                tf.summary.histogram(name, finite, step)
+
+
+def active_share(distances: np.ndarray, labels: np.ndarray, margin: float) -> float | None:
+    """Returns the share of a batch's triplets that still cost something, whichever the loss mines.
+
+    A triplet is an anchor a, another image p of its item and an image n of another one; it is
+    active if d(a, p) + margin > d(a, n).
+
+    Args:
+      distances: float [n, n].
+      labels: [n], item of each image.
+      margin: by how much a negative should be farther than a positive.
+
+    Returns:
+      0 to 1; None where there are no triplets.
+    """
+    active = every = 0
+    for anchor, label in enumerate(labels):
+        same = labels == label
+        negatives = np.sort(distances[anchor, ~same])
+        same[anchor] = False
+        positives = distances[anchor, same]
+        active += int(np.searchsorted(negatives, positives + margin, side="left").sum())
+        every += len(positives) * len(negatives)
+    return active / every if every else None
+
+
+def spread(embeddings: np.ndarray) -> float:
+    """Returns how far embeddings lie apart: the root of their mean squared distance to their mean.
+
+    Args:
+      embeddings: float [n, dim], n at least 1.
+
+    Returns:
+      0 where all are equal. Of unit vectors at most 1, where their mean is the origin; then the
+      mean squared distance of two is 2.
+    """
+    points = embeddings.astype(np.float64)
+    return float(np.sqrt(np.mean(np.sum((points - points.mean(axis=0)) ** 2, axis=1))))
+
+
+def triplet_measures(
+    labels: np.ndarray, embeddings: np.ndarray, norms: np.ndarray, *, margin: float, distance: str
+) -> Measures:
+    """Returns the measures of a batch of triplets; `margin` and `distance` are the loss's.
+
+    Args:
+      labels: int [n], item of each image.
+      embeddings: float32 [n, dim], of unit length.
+      norms: float32 [n], lengths of the embeddings before they were scaled to 1.
+      margin: by how much a negative should be farther than a positive.
+      distance: a name in `DISTANCES`.
+    """
+    labels, embeddings = labels[:_MOST_MEASURED], embeddings[:_MOST_MEASURED]
+    distances = pairwise_distances(embeddings, distance).numpy()
+    # Each pair once.
+    ones, others = np.triu_indices(len(labels), k=1)
+    between, is_positive = distances[ones, others], labels[ones] == labels[others]
+    sides = {"positives": between[is_positive], "negatives": between[~is_positive]}
+    scalars = {
+        **{f"distances/mean_to_{side}": float(of.mean()) for side, of in sides.items() if len(of)},
+        **_of_embeddings(embeddings, norms),
+    }
+    share = active_share(distances, labels, margin)
+    if share is not None:
+        scalars["triplets/active_share"] = share
+    histograms = {f"distances/to_{side}": of for side, of in sides.items()}
+    return Measures(scalars, {**histograms, "embeddings/norms": norms})
+
+
+def target_measures(targets: np.ndarray, embeddings: np.ndarray, norms: np.ndarray) -> Measures:
+    """Returns the measures of a student's batch.
+
+    Args:
+      targets: float32 [n, dim], the embeddings that specialists give; of any length but 0.
+      embeddings: float32 [n, dim], the student's, of unit length.
+      norms: float32 [n], lengths of the student's embeddings before they were scaled to 1.
+    """
+    distances = np.linalg.norm(targets - embeddings, axis=1)
+    lengths = np.linalg.norm(targets, axis=1) * np.linalg.norm(embeddings, axis=1)
+    cosines = np.sum(targets * embeddings, axis=1) / np.maximum(lengths, 1e-12)
+    return Measures(
+        {
+            "targets/mean_cosine": float(cosines.mean()),
+            "targets/mean_distance": float(distances.mean()),
+            "targets/spread": spread(targets),
+            **_of_embeddings(embeddings, norms),
+        },
+        {"targets/distances": distances, "embeddings/norms": norms},
+    )
+
+
+def _of_embeddings(embeddings: np.ndarray, norms: np.ndarray) -> dict[str, float]:
+    return {
+        "embeddings/spread": spread(embeddings),
+        "embeddings/mean_norm_before_scaling": float(norms.mean()),
+    }
+
+
+def first_batch_sheet(
+    dataset: PreparedDataset,
+    records: np.ndarray,
+    store: ImageStore,
+    sampler: Sampler,
+    augment: Augment,
+) -> np.ndarray:
+    """Draws the first images of the first step's batch with item and vertical below each.
+
+    Args:
+      dataset: a prepared dataset.
+      records: int64 [n] record numbers; positions in the store count along them.
+      store: the images.
+      sampler: which of them make the batch of a step.
+      augment: from a batch's inputs to images.
+
+    Returns:
+      uint8 [height, width, 3]; a sampler's images of an item are in a line.
+    """
+    positions, images = first_images(store, sampler, augment, _MOST_SHOWN)
+    rows = dataset.index.select(["item_id", "vertical"]).take(records[positions]).to_pylist()
+    columns = _COLUMNS
+    if isinstance(sampler, PKSampler):
+        columns = max(_COLUMNS // sampler.pictures_per_item, 1) * sampler.pictures_per_item
+    captions = [(row["item_id"] or "unlabelled", row["vertical"]) for row in rows]
+    return draw_labelled_sheet(images, captions, min(columns, _MOST_SHOWN))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +184,7 @@ class BatchSummaries:
     Attributes:
       measure: from labels or targets [batch, ...], embeddings [batch, dim] and their lengths before
         they were scaled to 1 [batch] to what is logged of them.
-      first_batch: returns a sheet of augmented pictures, uint8 [height, width, 3].
+      first_batch: returns a sheet of augmented images, uint8 [height, width, 3].
     """
 
     measure: Callable[[np.ndarray, np.ndarray, np.ndarray], Measures]
@@ -38,9 +199,8 @@ class Observer:
 
     Args:
       summaries: what to tell.
-      unscaled: from what `augment` returns to embeddings before they are scaled to 1, and after,
-        both [batch, dim].
-      augment: from a batch's inputs to images float32 [batch, size, size, 3].
+      unscaled: from what `augment` returns to embeddings before they are scaled to 1, and after.
+      augment: from a batch's inputs to images.
       strategy: that the model was made for.
     """
 
@@ -59,45 +219,55 @@ class Observer:
             norms = tf.norm(vectors, axis=-1, keepdims=True)
             return gather_replicas(labels, tf.concat([embeddings, norms], axis=1))
 
-        @tf.function
-        def embed(batch: tuple) -> tuple:
-            return strategy.run(of_replica, args=batch)
-
-        self._embed = embed
+        self._embed = tf.function(lambda batch: strategy.run(of_replica, args=batch))
 
     def begin(self, graph: tf.Graph) -> None:
-        """Writes the graph of the model, and the pictures of the first batch.
-
-        Args:
-          graph: of the model, from uint8 images to embeddings.
-        """
+        """Writes the graph of the model, and the images of the first batch."""
         tf.summary.graph(graph)
         tf.summary.image("first_batch", self._summaries.first_batch()[np.newaxis], 0)
 
     def look(self, batch: tuple, step: int) -> None:
-        """Writes the measures of a batch.
-
-        Args:
-          batch: (inputs, labels or targets), as the step was given it.
-          step: that it was the batch of, counted from 1.
-        """
+        """Writes the measures of a batch (inputs, labels or targets) of a step counted from 1."""
         # All replicas have the whole batch.
         labels, found = (
             self._strategy.experimental_local_results(one)[0].numpy() for one in self._embed(batch)
         )
-        write_measures(self._summaries.measure(labels, found[:, :-1], found[:, -1]), step)
+        self._summaries.measure(labels, found[:, :-1], found[:, -1]).write(step)
 
 
-def write_measures(measures: Measures, step: int) -> None:
-    """Writes measures to the default summary writer.
+class Profiler(contextlib.AbstractContextManager):
+    """Profiles some of a training's steps, what feeds them included.
+
+    To be used in a `with` block, at whose end a profile under way is written.
 
     Args:
-      measures: of a batch. Of histograms finite values are shown, for of others there are none.
-      step: counted from 1.
+      steps: the first step to profile, counted from 0, and the one to end before; None for none.
+      directory: of TensorBoard's files.
+      what: name of the training, for messages.
     """
-    for name, value in measures.scalars.items():
-        tf.summary.scalar(name, value, step)
-    for name, values in measures.histograms.items():
-        finite = values[np.isfinite(values)]
-        if len(finite):
-            tf.summary.histogram(name, finite, step)
+
+    def __init__(self, steps: tuple[int, int] | None, directory: Path, what: str) -> None:
+        self._steps = range(*steps) if steps else range(0)
+        self._directory = directory
+        self._what = what
+        self._running = False
+
+    def __exit__(self, *error: object) -> None:
+        if self._running:
+            self._running = False
+            tf.profiler.experimental.stop()
+            logging.info("%s: profile in %s", self._what, self._directory)
+
+    @contextlib.contextmanager
+    def step(self, number: int) -> Iterator[None]:
+        """Marks the step, counted from 0, that the block computes, if it is to be profiled."""
+        if number not in self._steps:
+            yield
+            return
+        if not self._running:
+            tf.profiler.experimental.start(str(self._directory))
+            self._running = True
+        with tf.profiler.experimental.Trace("train", step_num=number, _r=1):
+            yield
+        if number == self._steps[-1]:
+            self.__exit__()

@@ -1,14 +1,15 @@
-"""Validation during training: R@1 within each vertical on a split."""
+"""Validation during training: R@1 within each vertical on split val."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.evaluation.protocol import answered_queries, query_outcomes
+from apparel_embed.evaluation.protocol import EvaluationSet, answered_queries, query_outcomes
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
@@ -16,50 +17,68 @@ from apparel_embed.inference.image_store import decoded_batches
 _BATCH = 64
 
 
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """How the weights of a training are judged.
+
+    Attributes:
+      measure: from an embedder to R@1. What it writes for TensorBoard is of the step that is
+        validated.
+      error: from R@1 to its standard error, within which later weights are as good as the best: of
+        few queries the highest of many metrics is mostly luck (the rule of one standard error,
+        Breiman et al. 1984, "Classification and Regression Trees").
+      prefer: from an embedder to what decides among weights that are as good, the higher the
+        better; by default the later are kept.
+    """
+
+    measure: Callable[[Embedder], float]
+    error: Callable[[float], float] = lambda _: 0.0
+    prefer: Callable[[Embedder], float] = lambda _: 0.0
+
+
 def make_validation(
-    dataset: PreparedDataset, verticals: Sequence[str], image_size: int, split: str = "val"
-) -> Callable[[Embedder], float] | None:
-    """Returns a function from a model's embedder to R@1 within each vertical, mean over verticals.
+    dataset: PreparedDataset,
+    verticals: Sequence[str],
+    image_size: int,
+    cache_gib: float = 4.0,
+    prefer: Callable[[Embedder], float] = lambda _: 0.0,
+) -> Validation | None:
+    """Returns the validation on split val, by R@1 within each vertical, mean over verticals.
 
     Args:
       dataset: a prepared dataset.
       verticals: those to validate on.
       image_size: side of the model's input, in pixels.
-      split: name of the split.
+      cache_gib: memory for decoded images; more are decoded anew in each validation.
+      prefer: as in `Validation`.
 
     Returns:
-      The function, or None where the split has no query with an answer. It writes R@1 of each
-      vertical to the default summary writer, if there is one, for its step.
+      None where the split has no query with an answer. R@1 of each vertical is written to the
+      default summary writer, if there is one, for its step.
     """
-    pictures = evaluation_set(dataset, split, verticals)
+    pictures = evaluation_set(dataset, "val", verticals)
     if not answered_queries(pictures):
         return None
-    batches = list(decoded_batches(dataset, pictures.records, image_size, _BATCH))
+    batches = decoded_batches(dataset, pictures.records, image_size, _BATCH)
+    if len(pictures) * image_size**2 * 3 <= cache_gib * 2**30:
+        batches = list(batches)
 
-    def validate(embedder: Embedder) -> float:
+    def measure(embedder: Embedder) -> float:
         outcomes = query_outcomes(embedder(batches), pictures)
         recalls = {name: one.recall[1].mean() for name, one in outcomes.answered().items()}
         for name, recall in recalls.items():
             tf.summary.scalar(f"validation/r_at_1/{name}", recall)
         return float(np.mean(list(recalls.values())))
 
-    return validate
+    return Validation(measure, _standard_error(pictures, verticals), prefer)
 
 
-def standard_error(
-    dataset: PreparedDataset, verticals: Sequence[str], split: str = "val"
-) -> Callable[[float], float]:
+def _standard_error(pictures: EvaluationSet, verticals: Sequence[str]) -> Callable[[float], float]:
     """Returns a function from R@1, the mean over verticals, to its standard error.
 
     Every vertical is taken to have this R@1, drawn towards 1/2 by one item found and one not
     (after Agresti and Coull 1998), for of few items all may be found by luck.
-
-    Args:
-      dataset: a prepared dataset.
-      verticals: those that are validated on.
-      split: name of the split.
     """
-    pictures = evaluation_set(dataset, split, verticals)
     found = [
         len(np.unique(pictures.items[pictures.is_query & (pictures.verticals == vertical)]))
         for vertical in verticals

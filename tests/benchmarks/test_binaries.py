@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from apparel_embed.benchmarks.search import LOCUST
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.search.build import fill_index
 from apparel_embed.search.index import IndexSettings, open_index
@@ -27,36 +26,6 @@ SMALLEST = {
         "--picture_width=8",
     ],
 }
-# Stands in for Locust, whose environment takes a minute to make: its user asks the service once.
-ASKS_ONCE = """
-import contextlib, json, runpy, sys, types, urllib.error, urllib.request
-
-def option(name):
-    return sys.argv[sys.argv.index(name) + 1]
-
-class User:
-    @property
-    def client(self):
-        return self
-
-    @contextlib.contextmanager
-    def post(self, path, data, headers, catch_response):
-        request = urllib.request.Request(option("--host") + path, data, headers)
-        try:
-            answer = urllib.request.urlopen(request)
-        except urllib.error.HTTPError as error:
-            answer = error
-        yield types.SimpleNamespace(
-            status_code=answer.status, headers=answer.headers, request_meta=meta, success=print
-        )
-
-meta = {}
-sys.modules["locust"] = types.SimpleNamespace(
-    FastHttpUser=User, constant=float, task=lambda task: task
-)
-runpy.run_path(option("--locustfile"))["Searcher"]().search()
-print(json.dumps([{"name": meta["name"], "num_requests": 1, "response_times": {"7": 1}}]))
-"""
 
 
 def figures(name, *arguments, place):
@@ -84,29 +53,23 @@ def test_the_search_of_a_filled_index_is_loaded(tiny_prepared, tmp_path):
     export_saved_model(model, saved_model, ExportConfig(warm_up=False))
     with open_index(str(tmp_path / "index.db")) as index:
         fill_index(index, IndexSource(saved_model, tiny_prepared.directory), IndexSettings())
-    locust = tmp_path / "locust" / "bin" / "locust"
-    locust.parent.mkdir(parents=True)
-    locust.write_text(f"#!{sys.executable}\n{ASKS_ONCE}")
-    locust.chmod(0o755)
-    (tmp_path / "locust" / "installed").write_text(f"{LOCUST}\n")
-
     found = figures(
         "search",
         f"--run_dir={tmp_path}",
         f"--prepared={tiny_prepared.directory}",
-        f"--locust_environment={tmp_path / 'locust'}",
         "--clients=1",
         "--seconds=1",
         "--queries=1",
         place=tmp_path,
     )
-    assert [(one["name"], one["statuses"]) for one in found["loads"]] == [
-        (name, {"200": 1})
-        for name in (
-            "warm-up", "load", "too many at once", "afterwards", "too often", "afterwards",
-        )
+    loads = [row["load"] for row in found["rows"]]
+    assert loads == [
+        "warm-up", "load", "too many at once", "afterwards", "too often", "afterwards",
     ]  # fmt: skip
-    assert found["loads"][1]["p50_ms"] == 7 and found["loads"][1]["memory_mb"] > 1
+    assert all("x 200" in row["answers"] for row in found["rows"])
+    assert all(row["errors"] == 0 for row in found["rows"])
+    assert "x 503" in found["rows"][2]["answers"] and "x 429" in found["rows"][4]["answers"]
+    assert found["rows"][1]["p50_ms"] > 0 and found["rows"][1]["memory_mb"] > 1
 
 
 def test_every_benchmark_is_started():

@@ -17,11 +17,12 @@ from apparel_embed.distillation.agreement import (
 )
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
-from apparel_embed.training import student
+from apparel_embed.training import trainer
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.student import StudentConfig, train_student
+from apparel_embed.training.validation import Validation
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_agreement_is_the_mean_cosine_of_the_first_images(tiny_prepared, teacher
     assert make_agreement(tiny_prepared, records, first, size)(embedder) == pytest.approx(
         1, abs=1e-5
     )
-    assert make_agreement(tiny_prepared, records[:0], own[:0], size) is None
+    assert make_agreement(tiny_prepared, records[:0], own[:0], size)(embedder) is None
 
 
 def test_agreement_on_augmented_views_is_that_of_what_was_shown():
@@ -170,7 +171,8 @@ def test_a_student_that_is_kept_as_it_started_says_so(
 ):
     # Of the start, and of the last step.
     values = iter([0.9, 0.1])
-    monkeypatch.setattr(student, "make_validation", lambda *_: lambda embedder: next(values))
+    validation = Validation(lambda embedder: next(values))
+    monkeypatch.setattr(trainer, "make_validation", lambda *_: validation)
     targets, result = trained(tiny_prepared, teachers, tmp_path, 2, start=teachers / "reference")
 
     assert (result["kept_step"], result["trained_steps"]) == (0, 2)

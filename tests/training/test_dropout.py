@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
-from apparel_embed.training.dropout import StepRandomness
+from apparel_embed.training.execution import StepRandomness
 
 # Ops whose random numbers depend on how often they have run.
 STATEFUL = ("Random", "Multinomial", "ParameterizedTruncatedNormal", "Rng", "StatefulUniform")

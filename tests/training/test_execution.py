@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.computing import PRECISIONS, layer_precision
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
 from apparel_embed.serving.saved_model import export_saved_model
-from apparel_embed.training.execution import ExecutionConfig
+from apparel_embed.training.execution import ExecutionConfig, reset_and_seed
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
-from apparel_embed.training.strategy import make_strategy, reset_and_seed
+from apparel_embed.training.strategy import make_strategy
+from apparel_embed.training.validation import Validation
 
 SIDE = 16
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
@@ -58,7 +60,7 @@ def make_loop(directory, execution, **more):
         "model_config": ModelConfig(),
         "batches": batches,
         "loss": TripletSemiHardLoss(0.5),
-        "validate": None,
+        "validation": None,
         "optimization": OptimizationConfig(steps=30, learning_rate=0.01, warmup_fraction=0.0),
         "config": LoopConfig(log_every=1, validate_every=10, checkpoint_every=10),
         "strategy": make_strategy("one"),
@@ -97,11 +99,11 @@ def test_every_precision_learns_keeps_float32_weights_and_resumes_with_the_same_
             raise Cut
         return 0.5
 
-    whole = make_loop(tmp_path / "whole", execution, validate=lambda embedder: 0.5)
+    whole = make_loop(tmp_path / "whole", execution, validation=Validation(lambda embedder: 0.5))
     whole.run()
     with pytest.raises(Cut):
-        make_loop(tmp_path / "cut", execution, validate=cut_at_step_20).run()
-    cut = make_loop(tmp_path / "cut", execution, validate=lambda embedder: 0.5)
+        make_loop(tmp_path / "cut", execution, validation=Validation(cut_at_step_20)).run()
+    cut = make_loop(tmp_path / "cut", execution, validation=Validation(lambda embedder: 0.5))
     cut.run()
 
     computed = whole.model.get_layer("backbone").output.dtype
@@ -211,6 +213,26 @@ def test_compilation_is_refused_on_several_replicas():
     ExecutionConfig(jit_compile=True).check(1)
     with pytest.raises(UserError, match="--jit_compile with 2 replicas: allowed with 1"):
         ExecutionConfig(jit_compile=True).check(2)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "deterministic", "enabled"),
+    [
+        (["CPU"], None, True),
+        (["CPU", "GPU"], None, False),
+        (["CPU", "GPU"], True, True),
+        (["CPU"], False, False),
+    ],
+)
+def test_operations_are_deterministic_on_cpus_or_where_that_is_asked_for(
+    monkeypatch, kinds, deterministic, enabled
+):
+    devices = [types.SimpleNamespace(device_type=kind) for kind in kinds]
+    calls = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda: devices)
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: calls.append(1))
+    reset_and_seed(0, deterministic)
+    assert bool(calls) == enabled
 
 
 @pytest.mark.parametrize(("scale", "factor"), [("none", 1), ("linear", 4), ("sqrt", 2)])

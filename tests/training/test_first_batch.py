@@ -6,14 +6,13 @@ from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.data.labelled_sheet import SIDE, draw_labelled_sheet
 from apparel_embed.data.sampler import EpochSampler, PKSampler, WeightedSampler
 from apparel_embed.inference.image_store import ImageStore
-from apparel_embed.training.first_batch import first_batch_sheet
 from apparel_embed.training.input import (
     InputConfig,
     augmentation,
-    first_pictures,
-    target_batches,
-    triplet_batches,
+    first_images,
+    training_batches,
 )
+from apparel_embed.training.summaries import first_batch_sheet
 
 AUGMENT = InputConfig(AugmentConfig(flip=True, zoom=0.2, brightness=0.2))
 
@@ -42,17 +41,14 @@ def test_the_pictures_are_those_that_the_first_step_is_given(tiny_unlabelled, st
     sampler = samplers(tiny_unlabelled, records)[kind]
     augment = augmentation(AUGMENT, tf.distribute.get_strategy())
     numbers = np.arange(len(records), dtype=np.float32)[:, None]
-    if kind == 0:
-        batches = triplet_batches(store, sampler, 5)
-    else:
-        batches = target_batches(store, numbers, sampler, 5)
+    batches = training_batches(store, sampler, 5, targets=numbers if kind else None)
     inputs, labels = next(iter(batches(0)))
 
-    positions, images = first_pictures(store, sampler, augment, 100)
+    positions, images = first_images(store, sampler, augment, 100)
     np.testing.assert_array_equal(images, augment(inputs))
     if kind:
         np.testing.assert_array_equal(numbers[positions], labels)
-    some_positions, some = first_pictures(store, sampler, augment, 4)
+    some_positions, some = first_images(store, sampler, augment, 4)
     np.testing.assert_array_equal(some_positions, positions[:4])
     np.testing.assert_array_equal(some, images[:4])
 
@@ -63,7 +59,7 @@ def test_an_item_has_lines_of_its_own_and_what_is_unlabelled_says_so(tiny_unlabe
     augment = augmentation(AUGMENT, tf.distribute.get_strategy())
     step = SIDE + 6
     for sampler, columns in ((triplets, 6), (each, 8)):
-        positions, images = first_pictures(store, sampler, augment, 64)
+        positions, images = first_images(store, sampler, augment, 64)
         rows = tiny_unlabelled.index.take(records[positions]).to_pylist()
         captions = [(row["item_id"] or "unlabelled", row["vertical"]) for row in rows]
         sheet = first_batch_sheet(tiny_unlabelled, records, store, sampler, augment)

@@ -5,8 +5,7 @@ import tensorflow as tf
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.inference.image_store import decoded_batches
-from apparel_embed.training.fit import triplet_dataset
-from apparel_embed.training.input import InputConfig
+from apparel_embed.training.input import InputConfig, triplet_dataset
 
 # What changes nothing of a picture.
 PLAIN = InputConfig(augment=AugmentConfig(flip=False, zoom=0.0, translation=0.0))

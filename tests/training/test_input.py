@@ -9,8 +9,7 @@ from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.training.input import (
     InputConfig,
     augmentation,
-    target_batches,
-    triplet_batches,
+    training_batches,
 )
 from apparel_embed.training.strategy import BatchShare, make_strategy
 
@@ -50,7 +49,7 @@ def assert_same(ours, expected):
 
 @pytest.fixture(scope="module")
 def whole(tiny_prepared, records, sampler):
-    return flat(triplet_batches(ImageStore(tiny_prepared, records, SIZE, 1.0), sampler, STEPS))
+    return flat(training_batches(ImageStore(tiny_prepared, records, SIZE, 1.0), sampler, STEPS))
 
 
 def test_each_step_has_the_pictures_and_labels_that_the_sampler_names(
@@ -74,7 +73,7 @@ def test_random_numbers_of_augmentation_differ_between_pictures_and_steps(whole)
 def test_a_training_that_goes_on_sees_what_it_would_have_seen(
     tiny_prepared, records, sampler, whole, first
 ):
-    batches = triplet_batches(ImageStore(tiny_prepared, records, SIZE, 1.0), sampler, STEPS)
+    batches = training_batches(ImageStore(tiny_prepared, records, SIZE, 1.0), sampler, STEPS)
     assert_same(flat(batches, first), whole[first:])
 
 
@@ -84,7 +83,7 @@ def test_pictures_are_the_same_however_they_are_kept(tiny_prepared, records, sam
         store = ImageStore(tiny_prepared, records, 40, cache_gib)
         kept = store.read(tf.constant([0], tf.int64))
         assert kept.dtype == (tf.uint8 if mode == "decoded" else tf.string)
-        found[mode] = flat(triplet_batches(store, sampler, 4))
+        found[mode] = flat(training_batches(store, sampler, 4))
     assert_same(found["encoded"], found["decoded"])
     assert_same(found["read"], found["decoded"])
 
@@ -93,7 +92,7 @@ def test_pictures_are_the_same_however_they_are_kept(tiny_prepared, records, sam
 def test_only_what_fits_neither_way_is_read_again(
     tiny_prepared, records, sampler, mode, monkeypatch
 ):
-    batches = triplet_batches(ImageStore(tiny_prepared, records, 40, MODES[mode]), sampler, 4)
+    batches = training_batches(ImageStore(tiny_prepared, records, 40, MODES[mode]), sampler, 4)
     calls = []
     read = type(tiny_prepared).read_images
     monkeypatch.setattr(
@@ -113,7 +112,7 @@ def test_replicas_together_have_the_batch_and_none_has_anothers_part(
     store = ImageStore(tiny_prepared, records, SIZE, 1.0)
     total = processes * replicas
     own = [
-        flat(triplet_batches(store, sampler, 3, BatchShare(process * replicas, replicas, total)))
+        flat(training_batches(store, sampler, 3, BatchShare(process * replicas, replicas, total)))
         for process in range(processes)
     ]
     for step in range(3):
@@ -127,7 +126,7 @@ def test_replicas_together_have_the_batch_and_none_has_anothers_part(
 def test_a_batch_smaller_than_the_number_of_replicas_is_refused(tiny_prepared, records, sampler):
     store = ImageStore(tiny_prepared, records, SIZE, 1.0)
     with pytest.raises(UserError, match="a batch of 6 pictures cannot be divided between 7"):
-        triplet_batches(store, sampler, 3, BatchShare(0, 7, 7))
+        training_batches(store, sampler, 3, BatchShare(0, 7, 7))
 
 
 @pytest.mark.parametrize("kind", ["epochs", "weighted"])
@@ -139,7 +138,7 @@ def test_targets_belong_to_their_pictures(tiny_prepared, records, kind):
     else:
         verticals = tiny_prepared.column("vertical")[records].astype(str)
         sampler = WeightedSampler.of_verticals(verticals, weights="equal", batch_size=12, seed=1)
-    found = flat(target_batches(store, targets, sampler, 5))
+    found = flat(training_batches(store, sampler, 5, targets=targets))
     for step, (images, _, values) in enumerate(found):
         positions = sampler.batch(tf.constant(step, tf.int64))
         np.testing.assert_array_equal(values, targets[positions])

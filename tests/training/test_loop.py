@@ -13,13 +13,15 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.interruption import Stopped, stopped_by_sigterm
 from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
+from apparel_embed.training.execution import reset_and_seed
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import (
     FEW_PICTURES,
     OptimizationConfig,
     make_optimizer,
 )
-from apparel_embed.training.strategy import make_strategy, reset_and_seed
+from apparel_embed.training.strategy import make_strategy
+from apparel_embed.training.validation import Validation
 
 pytestmark = pytest.mark.slow
 
@@ -66,8 +68,8 @@ def make_loop(
     validate_every=2,
     patience=0,
     keep_start=False,
-    error=None,
-    prefer=None,
+    error=lambda metric: 0.0,
+    prefer=lambda embedder: 0.0,
     **optimization,
 ):
     reset_and_seed(3)
@@ -76,7 +78,7 @@ def make_loop(
         model_config=MODEL,
         batches=batches_of(8, steps, broken_from),
         loss=loss or TripletSemiHardLoss(0.3),
-        validate=validate,
+        validation=Validation(validate, error, prefer) if validate else None,
         optimization=OptimizationConfig(steps=steps, seed=3, **optimization),
         config=LoopConfig(
             validate_every=validate_every,
@@ -88,8 +90,6 @@ def make_loop(
         directory=directory,
         what="tiny",
         keep_start=keep_start,
-        **({"error": error} if error else {}),
-        **({"prefer": prefer} if prefer else {}),
     )
 
 
@@ -164,6 +164,20 @@ def test_after_sigterm_a_training_goes_on_from_that_step_to_the_same_bits(tmp_pa
     assert isinstance(error, Stopped)
     assert checkpoints_in(tmp_path) == ["step-00000002.npz"]
     assert_ends_alike(tmp_path, uninterrupted)
+
+
+def test_a_signal_during_a_validation_that_finds_nothing_better_saves_the_step_too(tmp_path):
+    values = iter([0.9, 0.1])
+
+    def validate(embedder):
+        value = next(values)
+        if value < 0.5:
+            signal.raise_signal(signal.SIGTERM)
+        return value
+
+    with pytest.raises(Stopped), stopped_by_sigterm():
+        make_loop(tmp_path, validate=validate, checkpoint_every=100).run()
+    assert checkpoints_in(tmp_path) == ["step-00000002.npz", "step-00000004.npz"]
 
 
 def test_ctrl_c_at_the_last_step_leaves_no_step_to_be_done_again(tmp_path):

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apparel_embed.training.measures import active_share, spread, target_measures, triplet_measures
+from apparel_embed.training.summaries import (
+    active_share,
+    spread,
+    target_measures,
+    triplet_measures,
+)
 
 # Two pictures of an item, at 0 and 1, and two of others, at 1.2 and 3.
 LINE = np.array([0.0, 1.0, 1.2, 3.0])

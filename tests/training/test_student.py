@@ -48,9 +48,9 @@ def test_the_student_learns_unlabelled_pictures_and_specialists_see_none(
     seen = []
 
     def run(loop):
-        seen.extend(loop._batches(0))
+        seen.extend(loop.batches(0))
         # Validated as ever: split val answers all queries.
-        assert loop._validate is not None
+        assert loop._validation is not None
         return NOTHING
 
     monkeypatch.setattr(TrainingLoop, "run", run)
@@ -229,9 +229,9 @@ def test_a_specialist_without_enough_items_names_the_verticals_and_the_bound(
 
 
 def test_a_split_that_answers_no_query_gives_no_validation(tiny_prepared):
-    assert make_validation(tiny_prepared, ["bags"], 32, split="val") is not None
+    assert make_validation(tiny_prepared, ["bags"], 32) is not None
     lonely = _OnePicturePerItem(tiny_prepared)
-    assert make_validation(lonely, ["bags"], 32, split="val") is None
+    assert make_validation(lonely, ["bags"], 32) is None
 
 
 class _OnePicturePerItem:
@@ -305,7 +305,7 @@ def test_the_student_sees_a_lone_picture_in_half_of_each_batch_with_equal_weight
     targets = np.tile(np.eye(8, dtype=np.float32)[0], [10, 1])
     targets[0] = np.eye(8)[1]
     seen = []
-    monkeypatch.setattr(TrainingLoop, "run", lambda loop: seen.extend(loop._batches(0)) or NOTHING)
+    monkeypatch.setattr(TrainingLoop, "run", lambda loop: seen.extend(loop.batches(0)) or NOTHING)
     for weights, share in (("pictures", 1), ("sqrt", 2.5), ("equal", 5)):
         seen.clear()
         train_student(

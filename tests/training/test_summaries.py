@@ -14,15 +14,14 @@ from apparel_embed.data.labelled_sheet import SIDE
 from apparel_embed.losses.distances import pairwise_distances
 from apparel_embed.losses.registry import LossConfig
 from apparel_embed.models.embedding import load_embedding_model
-from apparel_embed.training import specialist
+from apparel_embed.training import trainer
 from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
-from apparel_embed.training.measures import Measures, spread
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 from apparel_embed.training.student import StudentConfig, train_student
-from apparel_embed.training.summaries import write_measures
+from apparel_embed.training.summaries import Measures, spread
 
 STEPS = 4
 VERTICALS = ("bags", "dresses")
@@ -195,9 +194,7 @@ def test_a_training_ends_with_the_same_bits_whether_or_not_it_is_looked_at(
     monkeypatch.setattr(TrainingLoop, "_save", save)
     train("cut")
     loop = TrainingLoop
-    monkeypatch.setattr(
-        specialist, "TrainingLoop", lambda summaries, **arguments: loop(**arguments)
-    )
+    monkeypatch.setattr(trainer, "TrainingLoop", lambda summaries, **arguments: loop(**arguments))
     train("not_looked_at")
 
     for others in weights[1:]:
@@ -220,7 +217,7 @@ def test_of_values_that_are_no_numbers_there_is_no_histogram(tmp_path):
     writer = tf.summary.create_file_writer(str(tmp_path))
     with writer.as_default():
         values = np.array([np.nan, 1.0, np.inf, 3.0])
-        write_measures(Measures({"nothing": float("nan")}, {"some": values, "none": values[:1]}), 7)
+        Measures({"nothing": float("nan")}, {"some": values, "none": values[:1]}).write(7)
     writer.close()
     found, _ = read_events(tmp_path)
     assert found["some"].last[:, 2].sum() == 2

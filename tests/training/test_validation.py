@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+from tiny_teachers import MODEL
 
-from apparel_embed.training.validation import standard_error
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.models.embedding import build_embedding_model
+from apparel_embed.training.validation import make_validation
 
 
 def test_the_error_is_that_of_a_mean_over_verticals_whose_items_are_few(tiny_prepared):
@@ -10,12 +13,30 @@ def test_the_error_is_that_of_a_mean_over_verticals_whose_items_are_few(tiny_pre
     share = (0.8 * count + 1) / (count + 2)
     expected = np.sqrt(share * (1 - share) / count)
 
-    one = standard_error(tiny_prepared, ["bags"])(0.8)
+    one = make_validation(tiny_prepared, ["bags"], 32).error(0.8)
     assert one == pytest.approx(expected)
     # Two alike verticals have a mean that is surer.
-    both = standard_error(tiny_prepared, ["bags", "dresses"])(0.8)
+    both = make_validation(tiny_prepared, ["bags", "dresses"], 32).error(0.8)
     assert both == pytest.approx(one / np.sqrt(2))
 
 
 def test_of_few_items_all_found_an_error_is_left(tiny_prepared):
-    assert standard_error(tiny_prepared, ["bags"])(1.0) > 0.05
+    assert make_validation(tiny_prepared, ["bags"], 32).error(1.0) > 0.05
+
+
+def test_images_that_do_not_fit_into_memory_are_decoded_anew(tiny_prepared, monkeypatch):
+    read = type(tiny_prepared).read_images
+    calls = []
+    monkeypatch.setattr(
+        type(tiny_prepared),
+        "read_images",
+        lambda self, records: calls.append(len(records)) or read(self, records),
+    )
+    embedder = Embedder(build_embedding_model(MODEL))
+    found = []
+    for cache_gib in (1.0, 0.0):
+        validation = make_validation(tiny_prepared, ["bags"], 32, cache_gib)
+        before = len(calls)
+        found.append(validation.measure(embedder))
+        assert (len(calls) > before) == (cache_gib == 0)
+    assert found[0] == found[1]

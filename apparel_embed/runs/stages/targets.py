@@ -12,7 +12,7 @@ import numpy as np
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted
 from apparel_embed.data.manifest import UNLABELLED
-from apparel_embed.distillation.references import FrozenBackbone
+from apparel_embed.distillation.spaces import FrozenBackbone
 from apparel_embed.distillation.targets import TargetsConfig, Teacher, compute_targets
 from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.models.embedding import ModelConfig

@@ -76,7 +76,8 @@ def training_flags(config: SpecialistConfig | StudentConfig) -> dict[str, Any]:
     del flags["init_weights"], flags["init_from"], flags["input"]["cache_gib"]
     for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
         del flags["loop"][name]
-    del flags["execution"]["profile_steps"]
+    for changes_nothing in ("profile_steps", "deterministic"):
+        del flags["execution"][changes_nothing]
     return flags
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.distillation.references import FrozenBackbone
+from apparel_embed.distillation.spaces import FrozenBackbone
 from apparel_embed.distillation.targets import Targets, TargetsConfig, Teacher
 from apparel_embed.distillation.teacher_choice import Candidate, Choice
 from apparel_embed.evaluation.embeddings import read_embeddings

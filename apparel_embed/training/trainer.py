@@ -1,0 +1,117 @@
+"""What the trainings of specialists and student share: from records to a trained model."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.inference.image_store import ImageStore
+from apparel_embed.losses.keras import WholeBatchLoss
+from apparel_embed.training.execution import reset_and_seed
+from apparel_embed.training.frozen_views import FrozenViews
+from apparel_embed.training.input import Augment, Sampler, augmentation, training_batches
+from apparel_embed.training.loop import TrainingLoop
+from apparel_embed.training.strategy import batch_share, make_strategy
+from apparel_embed.training.summaries import BatchSummaries, Measures, first_batch_sheet
+from apparel_embed.training.validation import make_validation
+
+if TYPE_CHECKING:
+    from apparel_embed.training.specialist import SpecialistConfig
+    from apparel_embed.training.student import StudentConfig
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingTask:
+    """What a model is to learn.
+
+    Attributes:
+      records: int64 [n] record numbers of the images to learn from.
+      verticals: those to validate on.
+      sampler: which positions in `records` make the batch of a step.
+      loss: from the replica's (labels or targets, embeddings) to the whole batch's scalar.
+      measure: of `BatchSummaries`.
+      build_model: makes the model that the training begins with.
+      keep_start: of `TrainingLoop`.
+      targets: float32 [n, dim] to learn; None to learn from the sampler's labels.
+      prefer: of `Validation`.
+    """
+
+    records: np.ndarray
+    verticals: Sequence[str]
+    sampler: Sampler
+    loss: WholeBatchLoss
+    measure: Callable[[np.ndarray, np.ndarray, np.ndarray], Measures]
+    build_model: Callable[[], tf.keras.Model]
+    keep_start: bool
+    targets: np.ndarray | None = None
+    prefer: Callable[[Embedder], float] = lambda _: 0.0
+
+
+def train_model(
+    dataset: PreparedDataset,
+    task: TrainingTask,
+    config: SpecialistConfig | StudentConfig,
+    directory: Path,
+    what: str,
+    views: np.ndarray | None,
+) -> tuple[TrainingLoop, dict]:
+    """Trains a model on images of a dataset and writes it to `directory/model`.
+
+    Args:
+      dataset: a prepared dataset.
+      task: what to learn.
+      config: how to train.
+      directory: of the stage, may hold what an interrupted training left.
+      what: name of the model, for progress and messages.
+      views: float32 [n, views, features] of the records from `compute_views`, where the backbone is
+        not trained; None to augment in every step.
+
+    Returns:
+      The loop, whose model has the kept weights, and what to report.
+    """
+    reset_and_seed(config.optimization.seed, config.execution.deterministic)
+    strategy, size = make_strategy(config.strategy), config.model.image_size
+    cache_gib = config.input.cache_gib
+    store = ImageStore(dataset, task.records, size, cache_gib, what)
+    validation = make_validation(dataset, task.verticals, size, cache_gib, task.prefer)
+    if validation is None:
+        logging.info("%s: split val answers no query; the last weights are kept", what)
+    augment: Augment = augmentation(config.input, strategy)
+    sheet = functools.partial(
+        first_batch_sheet, dataset, task.records, store, task.sampler, augment
+    )
+    source: ImageStore | FrozenViews = store
+    if views is not None:
+        with strategy.scope():
+            source = FrozenViews(views)
+        augment = source.augment
+    steps, share = config.optimization.steps, batch_share(strategy)
+    loop = TrainingLoop(
+        build_model=task.build_model,
+        model_config=config.model,
+        batches=training_batches(source, task.sampler, steps, share, task.targets),
+        loss=task.loss,
+        validation=validation,
+        optimization=config.optimization,
+        config=config.loop,
+        strategy=strategy,
+        directory=directory,
+        what=what,
+        augment=augment,
+        execution=config.execution,
+        summaries=BatchSummaries(task.measure, sheet),
+        from_features=views is not None,
+        keep_start=task.keep_start,
+    )
+    result = loop.run()
+    parameters = loop.model.count_params()
+    return loop, {"train_pictures": len(task.records), "parameters": parameters, **result}
