@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 
-from apparel_embed.runs.stages.specialist import grouped_specialists, specialist_stage
+from apparel_embed.runs.stages.specialist import (
+    grouped_specialists,
+    seed_apart,
+    specialist_stage,
+)
 from apparel_embed.runs.stages.targets import student_teachers
 from apparel_embed.runs.walk import StageKind, Walk
 from apparel_embed.store.names import COMBINED, COMBINED_START, STUDENT, combined_start_name
 from apparel_embed.store.record import Stage
 from apparel_embed.training.specialist import SpecialistConfig
 
-# Between the seeds of combined models, so that those of runs with neighbouring seeds differ, too.
-_SEEDS_APART = 1_000_003
-
 
 def _make_starts(walk: Walk) -> list[Stage]:
-    """Trains combined models as far as specialists and student start from the first of them."""
+    """Trains combined models: specialists start from each, the student from the first."""
     run, config = walk.run, walk.config
     verticals, stages = run.dataset.verticals, []
     for number in range(config.combined_seeds):
         run.access.tell("combined model %d of %d", number + 1, config.combined_seeds)
-        training = _training(walk, config.combined_steps * len(verticals), number * _SEEDS_APART)
+        training = seed_apart(_training(walk, config.combined_steps * len(verticals)), number)
         stages.append(specialist_stage(run, verticals, training, combined_start_name(number)))
     return stages
 
@@ -38,13 +39,12 @@ def _make_compared(walk: Walk) -> list[Stage]:
     return [specialist_stage(run, run.dataset.verticals, training, COMBINED, start)]
 
 
-def _training(walk: Walk, steps: int, further_seed: int = 0) -> SpecialistConfig:
+def _training(walk: Walk, steps: int) -> SpecialistConfig:
     """Returns the training of a combined model by some steps."""
     verticals, rate = walk.run.dataset.verticals, walk.config.combined_learning_rate
     training = walk.config.specialist.for_steps(steps, verticals=len(verticals))
     optimization = dataclasses.replace(
         training.optimization,
-        seed=training.optimization.seed + further_seed,
         learning_rate=training.optimization.learning_rate if rate is None else rate,
     )
     return dataclasses.replace(training, optimization=optimization)
