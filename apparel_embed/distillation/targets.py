@@ -101,9 +101,10 @@ def compute_targets(
 ) -> Targets:
     """Embeds every image of split train, and what is unlabelled, by the teacher of its vertical.
 
-    Candidates of a vertical are its teachers and, where there are several, their joint; see
-    `choose_kind` and `choose_teacher`. Each space is rotated onto the reference's, by what the
-    teacher says of the images that the student learns from.
+    Teachers that know the same verticals, such as those of other seeds, are one candidate: they
+    are joined. Further candidates of a vertical are the joint of all that know it, where they know
+    different ones; see `choose_kind` and `choose_teacher`. Each space is rotated onto the
+    reference's, by what the teacher says of the images that the student learns from.
 
     Args:
       dataset: a prepared dataset.
@@ -120,7 +121,7 @@ def compute_targets(
     if reference is not None:
         expected = reference_embeddings(reference, dataset, images.records, config.dim)
         _check("the reference", expected, config.dim)
-    candidates: dict[str, np.ndarray] = {}
+    spaces: dict[str, np.ndarray] = {}
     report = []
     for teacher in progress_bar(teachers, what="targets", unit="teachers"):
         known = np.isin(images.verticals, teacher.verticals)
@@ -130,16 +131,20 @@ def compute_targets(
         cosines: dict[str, float] = {}
         if expected is not None:
             embeddings, cosines = _rotated(embeddings, expected[known], images.is_learnt[known])
-        space = candidates[teacher.name] = np.zeros([len(known), config.dim], np.float32)
-        space[known] = embeddings
+        spaces[teacher.name] = np.zeros([len(known), config.dim], np.float32)
+        spaces[teacher.name][known] = embeddings
         report.append({**images.counts(known, teacher), **cosines})
-    parts = _parts(images, teachers, candidates)
+    kinds, candidates = [], {}
+    for alike in _alike(teachers):
+        kinds.append(_one_of(alike))
+        known = np.isin(images.verticals, alike[0].verticals)
+        parts = [spaces[teacher.name] for teacher in alike]
+        candidates[kinds[-1].name] = _joined(parts, known, images, expected, config.dim)
+    parts = _parts(images, kinds, candidates)
     if len(parts) > 1:
-        joint = joint_embeddings(parts, images.is_learnt, config.dim)
-        if expected is not None:
-            joint, _ = _rotated(joint, expected, images.is_learnt)
-        candidates[JOINT] = joint
-    choices = _choices(candidates, teachers, images, config.seed)
+        everywhere = np.ones_like(images.is_learnt)
+        candidates[JOINT] = _joined(parts, everywhere, images, expected, config.dim)
+    choices = _choices(candidates, kinds, images, config.seed)
     chosen = np.zeros([len(images.records), config.dim], np.float32)
     for choice in choices:
         mine = images.verticals == choice.vertical
@@ -196,6 +201,39 @@ def _rotated(
         "cosine_before": mean_cosine(embeddings[learnt], expected[learnt]),
         "cosine_after": mean_cosine(rotated[learnt], expected[learnt]),
     }
+
+
+def _alike(teachers: Sequence[Teacher]) -> list[list[Teacher]]:
+    """Returns teachers by the verticals they know, in the order of the first of each."""
+    found: dict[frozenset[str], list[Teacher]] = {}
+    for teacher in teachers:
+        found.setdefault(frozenset(teacher.verticals), []).append(teacher)
+    return list(found.values())
+
+
+def _one_of(alike: Sequence[Teacher]) -> Teacher:
+    """Returns what stands for several teachers of the same verticals, or the only one."""
+    name = f"{alike[0].name} x {len(alike)}" if len(alike) > 1 else alike[0].name
+    return dataclasses.replace(alike[0], name=name)
+
+
+def _joined(
+    parts: Sequence[np.ndarray],
+    known: np.ndarray,
+    images: _Images,
+    expected: np.ndarray | None,
+    dim: int,
+) -> np.ndarray:
+    """Returns the joint of spaces on the images that they know, rotated, and zeros elsewhere."""
+    if len(parts) == 1:
+        return parts[0]
+    learnt = images.is_learnt[known]
+    own = joint_embeddings([part[known] for part in parts], learnt, dim)
+    if expected is not None:
+        own, _ = _rotated(own, expected[known], learnt)
+    joint = np.zeros([len(known), dim], np.float32)
+    joint[known] = own
+    return joint
 
 
 def _parts(

@@ -59,8 +59,8 @@ class PipelineConfig:
     )
     combined_seeds: int = setting(
         1,
-        "combined models, alike but for their seeds, that teach the student beside specialists; "
-        "all start from the first",
+        "combined models, alike but for their seeds; specialists start from each of them, and the "
+        "student learns from all",
         1,
         100,
         seldom=True,

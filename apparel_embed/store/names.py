@@ -29,14 +29,20 @@ _LONGEST_NAME = 150
 _NOT_IN_NAMES = re.compile(r"[/\\+]")
 
 
-def specialist_name(verticals: Sequence[str]) -> str:
+def specialist_name(verticals: Sequence[str], number: int = 0) -> str:
     """Returns the name of the stage that trains a group's specialist.
 
-    It is that of one directory, and of no other group: of many verticals it is cut, a sign that
-    would lead elsewhere becomes "_", and it ends in a fingerprint of their names then.
+    Those of the first combined model are `specialist-<verticals>`, those of the second are
+    `specialist2-<verticals>`, and so on. The name is that of one directory, and of no other group:
+    of many verticals it is cut, a sign that would lead elsewhere becomes "_", and it ends in a
+    fingerprint of their names then.
+
+    Args:
+      verticals: those of the group.
+      number: of the combined model that it starts from, counted from 0.
     """
     words = (_NOT_IN_NAMES.sub("_", vertical) for vertical in sorted(verticals))
-    name = f"{SPECIALIST}-{'+'.join(words)}"
+    name = f"{SPECIALIST}{number + 1 if number else ''}-{'+'.join(words)}"
     is_plain = not any(_NOT_IN_NAMES.search(vertical) for vertical in verticals)
     if is_plain and len(name.encode()) <= _LONGEST_NAME:
         return name

@@ -252,6 +252,25 @@ def test_a_vertical_with_several_teachers_is_taught_by_their_joint(tiny_prepared
     assert [entry["pictures"] for entry in found.teachers] == [16, 16, 32]
 
 
+def test_teachers_of_the_same_verticals_are_joined_and_are_one_candidate(tiny_prepared, teachers):
+    bags = Teacher("bags", ("bags",), teachers / "bags")
+    others = [Teacher("dresses", ("dresses",), teachers / "dresses")]
+    twice = [bags, *others, dataclasses.replace(bags, name="bags again")]
+    found = targets_of(tiny_prepared, twice)
+
+    chosen = {choice.vertical: choice.chosen for choice in found.choices}
+    assert chosen == {"bags": "bags x 2", "dresses": "dresses"}
+    once = targets_of(tiny_prepared, [bags, *others])
+    # Nothing is gained by the same teacher twice, and nothing is lost: only the space is turned.
+    for vertical in VERTICALS:
+        mine = tiny_prepared.column("vertical")[found.records] == vertical
+        np.testing.assert_allclose(
+            found.embeddings[mine] @ found.embeddings[mine].T,
+            once.embeddings[mine] @ once.embeddings[mine].T,
+            atol=1e-4,
+        )
+
+
 def test_a_joint_is_rotated_onto_the_reference(tiny_prepared, teachers):
     some, reference = both_and_combined(teachers), teachers / "reference"
     raw = targets_of(tiny_prepared, some)
@@ -311,7 +330,7 @@ def test_where_split_val_answers_no_query_the_joint_teaches(tiny_prepared, blind
         found = targets_of(dataset, blind_teachers(blind))
 
         for choice in found.choices:
-            assert (choice.chosen, choice.queries, choice.candidates) == (JOINT, 0, ())
+            assert (choice.chosen, choice.queries, choice.candidates) == ("one x 2", 0, ())
         cosines = found.embeddings @ found.embeddings.T
         np.testing.assert_allclose(cosines, 1, atol=1e-5)
         assert found.held_out.shape == (held_out, 8)

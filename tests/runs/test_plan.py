@@ -97,7 +97,12 @@ def test_a_plan_is_told_as_a_table(tmp_path):
         ({"single_specialists": False}, {"specialist-bag+dress": 48, "combined": 48 + 24}),
         (
             {"combined_seeds": 3},
-            {"combined-start-2": 24, "combined-start-3": 24, "combined": 2 * 24 + 48 + 48 + 24},
+            {
+                "combined-start-2": 24,
+                "specialist3-bag+dress": 48,
+                "specialist3-dress": 24,
+                "combined": 2 * 24 + 3 * (48 + 2 * 24) + 24,
+            },
         ),
     ],
 )

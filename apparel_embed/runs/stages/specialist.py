@@ -16,6 +16,9 @@ from apparel_embed.store.names import COMBINED, COMBINED_START, SPECIALIST, spec
 from apparel_embed.store.record import Stage, Workload
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 
+# Between the seeds of models alike, so that those of runs with neighbouring seeds differ, too.
+_SEEDS_APART = 1_000_003
+
 
 def specialist_stage(
     run: Run,
@@ -98,13 +101,23 @@ def _make(pipeline: PipelineRun) -> list[Stage]:
     config = pipeline.config
     verticals = pipeline.run.dataset.verticals if config.single_specialists else ()
     wanted = list(dict.fromkeys([*pipeline.groups, *((vertical,) for vertical in verticals)]))
+    starts = pipeline.stages[COMBINED_START] if config.specialists_start_from_combined else [None]
+    trainings = [(number, group) for number in range(len(starts)) for group in wanted]
     stages = []
-    for number, group in enumerate(wanted, start=1):
-        pipeline.run.access.log("specialist %d of %d: %s", number, len(wanted), " + ".join(group))
-        training = config.specialist.for_verticals(len(group))
-        start = start_of_specialists(pipeline)
-        stages.append(specialist_stage(pipeline.run, group, training, start=start))
+    for count, (number, group) in enumerate(trainings, start=1):
+        pipeline.run.access.log("specialist %d of %d: %s", count, len(trainings), " + ".join(group))
+        training = seed_apart(config.specialist.for_verticals(len(group)), number)
+        name = specialist_name(group, number)
+        stages.append(specialist_stage(pipeline.run, group, training, name, starts[number]))
     return stages
+
+
+def seed_apart(training: SpecialistConfig, number: int) -> SpecialistConfig:
+    """Returns a training with the seed of the combined model of a number, counted from 0."""
+    seed = training.optimization.seed + number * _SEEDS_APART
+    return dataclasses.replace(
+        training, optimization=dataclasses.replace(training.optimization, seed=seed)
+    )
 
 
 KIND = StageKind(SPECIALIST, _make)

@@ -45,12 +45,15 @@ def student_teachers(run: Run, grouped: Sequence[Stage]) -> list[Stage]:
       grouped: specialists that together know every vertical.
 
     Returns:
-      Those specialists, the specialist of each single vertical, and the combined models that others
-      start from, each once.
+      Those specialists, the specialist of each single vertical, the combined models that others
+      start from, and the specialists that start from further ones, each once.
     """
-    names = [specialist_name([vertical]) for vertical in run.dataset.verticals]
+    groups = [stage.flags["verticals"] for stage in grouped]
+    groups += [[vertical] for vertical in run.dataset.verticals]
+    names: list[str] = []
     number = 0
     while number == 0 or run.find(combined_start_name(number)):
+        names += [specialist_name(group, number) for group in groups]
         names.append(combined_start_name(number))
         number += 1
     found = [stage for stage in (*grouped, *map(run.find, names)) if stage]
