@@ -143,7 +143,7 @@ class Searcher:
         Args:
           key: of the image.
           k: how many items.
-          vertical: to search in; None for that of the image, which nobody has to predict.
+          vertical: to search in; None for that of the image.
           all_verticals: search in all.
 
         Raises:

@@ -22,7 +22,7 @@ from apparel_embed.search.index import IndexedPicture, VectorIndex
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.observe import LOGGER, JsonFormatter
 from apparel_embed.search.searcher import Searcher, answering_version
-from apparel_embed.search.service import create_app
+from apparel_embed.search.service import Service, create_app
 from apparel_embed.serving.client import Client
 from apparel_embed.serving.local import LocalModel
 from apparel_embed.serving.saved_model import read_routing_confidence
@@ -92,15 +92,15 @@ def make_service(index: VectorIndex, sources: SearchSources, limits: Limits) -> 
     searcher, dataset = open_searcher(index, sources, limits.max_pixels)
     root = sources.pictures.resolve() if sources.pictures else None
     settings = PictureSettings(max_pixels=limits.max_pixels)
-    read = functools.partial(_read_picture, dataset, root, settings)
+    read = functools.partial(_read_image, dataset, root, settings)
     examples = []
     if dataset:
         records = _example_records(dataset)
         examples = [functools.partial(_read_record, dataset, record) for record in records]
-    return create_app(searcher, read, limits=limits, examples=examples)
+    return create_app(Service(searcher, read, limits, examples))
 
 
-def _read_picture(
+def _read_image(
     dataset: PreparedDataset | None,
     root: Path | None,
     settings: PictureSettings,
@@ -127,14 +127,13 @@ def _read_record(dataset: PreparedDataset, record: int) -> bytes:
 
 def _example_records(dataset: PreparedDataset) -> list[int]:
     """Returns a held-out query of each vertical to try the search with."""
+    items = dataset.column("item_id")
     examples = []
     for vertical in dataset.verticals:
         for split in ("test", "val", "train"):
             records = dataset.select(split=split, verticals=[vertical], roles=["query", "both"])
             if len(records):
-                items = [str(item) for item in dataset.column("item_id")[records]]
-                first = min(range(len(items)), key=items.__getitem__)
-                examples.append(int(records[first]))
+                examples.append(int(min(records, key=lambda record: str(items[record]))))
                 break
     return examples
 

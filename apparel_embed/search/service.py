@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Callable, Sequence
@@ -112,20 +113,31 @@ class InfoAnswer(BaseModel):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Parts:
-    """What requests are answered with."""
+class Service:
+    """What requests are answered with.
+
+    Attributes:
+      searcher: that answers.
+      read_image: gives an image of the index as JPEG; None if it is not there.
+      limits: what is allowed.
+      examples: each gives the JPEG of an image to try.
+      metrics: what is counted.
+    """
 
     searcher: Searcher
-    read_picture: Callable[[IndexedPicture], bytes | None]
+    read_image: Callable[[IndexedPicture], bytes | None]
     limits: Limits
-    examples: Sequence[Callable[[], bytes]]
-    metrics: Metrics
-    pool: ThreadPoolExecutor
+    examples: Sequence[Callable[[], bytes]] = ()
+    metrics: Metrics = dataclasses.field(default_factory=Metrics)
+
+    @functools.cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.limits.workers, "search")
 
     async def search(self, request: Request, ask: Callable[[], Found]) -> SearchAnswer:
         """Returns the answer to a search, which waits for a worker."""
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self.pool, ask)
+            found = await asyncio.get_running_loop().run_in_executor(self._pool, ask)
         except UnknownPicture as error:
             raise HTTPException(404, str(error)) from error
         except (RejectedPicture, NoGarment, UnknownVertical) as error:
@@ -139,29 +151,16 @@ class _Parts:
         return _answer(found, self.searcher.version.model)
 
 
-def _parts(request: Request) -> _Parts:
-    parts: _Parts = request.app.state.parts
-    return parts
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
 
 
-_Asked = Annotated[_Parts, Depends(_parts)]
+_Asked = Annotated[Service, Depends(_service)]
 
 
-def create_app(
-    searcher: Searcher,
-    read_picture: Callable[[IndexedPicture], bytes | None],
-    *,
-    limits: Limits,
-    examples: Sequence[Callable[[], bytes]] = (),
-) -> FastAPI:
-    """Makes the service.
-
-    Args:
-      searcher: that answers.
-      read_picture: gives an image of the index as JPEG; None if it is not there.
-      limits: what is allowed.
-      examples: each gives the JPEG of an image to try.
-    """
+def create_app(service: Service) -> FastAPI:
+    """Makes the application that answers by HTTP."""
     # Their pages load scripts from elsewhere, which the page's policy forbids.
     app = FastAPI(
         title="apparel_embed visual search",
@@ -171,11 +170,11 @@ def create_app(
         redoc_url=None,
         generate_unique_id_function=lambda route: generate_unique_id(route).lstrip("_"),
     )
-    metrics, pool = Metrics(), ThreadPoolExecutor(limits.workers, "search")
-    metrics.pictures.set(searcher.version.pictures)
-    app.state.parts = _Parts(searcher, read_picture, limits, examples, metrics, pool)
+    app.state.service = service
+    metrics = service.metrics
+    metrics.pictures.set(service.searcher.version.pictures)
     app.add_middleware(
-        Gate, limits=limits, refused=lambda reason: metrics.refused.labels(reason).inc()
+        Gate, limits=service.limits, refused=lambda reason: metrics.refused.labels(reason).inc()
     )
     app.add_middleware(Observe, metrics=metrics)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
@@ -205,50 +204,50 @@ async def _healthz() -> dict[str, str]:
     tags=["operation"],
     responses={503: {"description": "the index does not answer"}},
 )
-def _readyz(parts: _Asked) -> dict[str, str]:
+def _readyz(service: _Asked) -> dict[str, str]:
     try:
-        current = parts.searcher.index.current()
+        current = service.searcher.index.current()
     except UserError as error:
         raise HTTPException(503, "the index does not answer") from error
-    if current and current.model != parts.searcher.version.model:
+    if current and current.model != service.searcher.version.model:
         # The old model's images still answer right; a restart follows the switch.
         return {"status": "ok", "note": "the index was switched to another model; restart"}
     return {"status": "ok"}
 
 
 @_ROUTER.get("/metrics", summary="Prometheus metrics", tags=["operation"])
-def _tell_metrics(parts: _Asked) -> Response:
-    return Response(generate_latest(parts.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+def _tell_metrics(service: _Asked) -> Response:
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 @_ROUTER.get("/pictures/{key}", summary="A picture of the index", **_JPEG)
-def _picture(parts: _Asked, key: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Response:
-    known = parts.searcher.picture(key)
-    found = parts.read_picture(known) if known else None
+def _picture(service: _Asked, key: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Response:
+    known = service.searcher.picture(key)
+    found = service.read_image(known) if known else None
     if found is None:
         raise HTTPException(404, "no such picture")
     return Response(found, media_type="image/jpeg", headers=_KEPT)
 
 
 @_ROUTER.get("/examples/{number}", summary="A picture to try the search with", **_JPEG)
-def _example(parts: _Asked, number: Annotated[int, Path(ge=0, le=10_000)]) -> Response:
-    if number >= len(parts.examples):
+def _example(service: _Asked, number: Annotated[int, Path(ge=0, le=10_000)]) -> Response:
+    if number >= len(service.examples):
         raise HTTPException(404, "no such example")
-    return Response(parts.examples[number](), media_type="image/jpeg", headers=_KEPT)
+    return Response(service.examples[number](), media_type="image/jpeg", headers=_KEPT)
 
 
 @_ROUTER.get("/api/info", summary="What the service knows and allows", tags=["search"])
-async def _info(parts: _Asked) -> InfoAnswer:
-    version = parts.searcher.version
+async def _info(service: _Asked) -> InfoAnswer:
+    version = service.searcher.version
     return InfoAnswer(
         verticals=list(version.verticals),
         pictures=version.pictures,
         model=version.model,
-        predicts=parts.searcher.predicts,
-        routing_confidence=parts.searcher.routing_confidence,
-        examples=len(parts.examples),
-        max_bytes=parts.limits.max_bytes,
-        max_pixels=parts.limits.max_pixels,
+        predicts=service.searcher.predicts,
+        routing_confidence=service.searcher.routing_confidence,
+        examples=len(service.examples),
+        max_bytes=service.limits.max_bytes,
+        max_pixels=service.limits.max_pixels,
         version=__version__,
     )
 
@@ -256,7 +255,7 @@ async def _info(parts: _Asked) -> InfoAnswer:
 @_ROUTER.post("/api/search", summary="Search by a picture", tags=["search"], responses=_REFUSALS)
 async def _search(
     request: Request,
-    parts: _Asked,
+    service: _Asked,
     file: Annotated[UploadFile, File(description="JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF")],
     box: Annotated[
         str, Form(max_length=200, description="x_min,y_min,x_max,y_max: pixels, upright")
@@ -278,10 +277,10 @@ async def _search(
     except ValueError as error:
         raise HTTPException(422, str(error)) from error
     encoded = await file.read()
-    if len(encoded) > parts.limits.max_bytes:
-        raise HTTPException(413, too_large(parts.limits))
+    if len(encoded) > service.limits.max_bytes:
+        raise HTTPException(413, too_large(service.limits))
     arguments = encoded, k, wanted, vertical or None, all_verticals
-    return await parts.search(request, lambda: parts.searcher.search_bytes(*arguments))
+    return await service.search(request, lambda: service.searcher.search_bytes(*arguments))
 
 
 @_ROUTER.get(
@@ -292,7 +291,7 @@ async def _search(
 )
 async def _similar(
     request: Request,
-    parts: _Asked,
+    service: _Asked,
     key: Annotated[str, Query(pattern="^[0-9a-f]{32}$", description="of the picture")],
     vertical: Annotated[
         str, Query(max_length=1024, description="to search in; by default the picture's own")
@@ -301,7 +300,7 @@ async def _similar(
     k: Annotated[int, Query(ge=1, le=MOST_HITS, description="items to find")] = 12,
 ) -> SearchAnswer:
     arguments = key, k, vertical or None, all_verticals
-    return await parts.search(request, lambda: parts.searcher.search_key(*arguments))
+    return await service.search(request, lambda: service.searcher.search_key(*arguments))
 
 
 def _answer(found: Found, model: str) -> SearchAnswer:

@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import requests
@@ -88,7 +88,7 @@ class Client(ServedModel):
         super().__init__(config.limits, config.batch_size, config.batch_bytes)
         self._address = address
         is_rest = address.startswith(("http://", "https://"))
-        self._transport: _Transport = (_Rest if is_rest else _Grpc)(address, config)
+        self._transport = _Rest(address, config) if is_rest else _Grpc(address, config)
         self._verticals: tuple[str, ...] | None = None
 
     def __enter__(self) -> Client:
@@ -131,16 +131,6 @@ class Client(ServedModel):
             name.decode() if isinstance(name, bytes) else str(name) for name in names
         )
         return found
-
-
-class _Transport(Protocol):
-    """A way to ask a server."""
-
-    def predict(self, pictures: list[bytes]) -> Mapping[str, Any]:
-        """Returns the outputs of `serving_default`; raises a ServingError of its kind."""
-
-    def close(self) -> None:
-        """Closes connections."""
 
 
 class _Rest:

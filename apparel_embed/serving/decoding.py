@@ -173,11 +173,6 @@ def _cut_behind(encoded: tf.Tensor, values: tf.Tensor, start: tf.Tensor | int) -
     """Returns a JPEG without what is behind it; nothing if it has too many scans itself.
 
     Telephones put videos and further images behind an image, where marks stand by chance.
-
-    Args:
-      encoded: string scalar.
-      values: its bytes.
-      start: from where on no metadata is before its pixels.
     """
     scans = _marks(values, 0xDA)[start:]
     pixels = tf.argmax(scans, output_type=tf.int32)

@@ -23,15 +23,11 @@ _MOST_CHUNKS = 1 << 13
 # Bytes; unpacked they may be a thousand times as many.
 _LONGEST_PROFILE = 1 << 16
 
+_State = tuple[tf.Tensor, ...]
+
 
 def read_bytes(encoded: tf.Tensor, at: tf.Tensor | int, count: int) -> tf.Tensor:
-    """Returns bytes of a string as int32 [count]; those behind its end are zeros.
-
-    Args:
-      encoded: string scalar.
-      at: int32 scalar, 0 or more.
-      count: how many.
-    """
+    """Returns `count` bytes of a string from `at` on as int32; those behind its end are zeros."""
     found = tf.strings.substr(encoded, tf.minimum(at, tf.strings.length(encoded)), count)
     return tf.cast(tf.io.decode_raw(found, tf.uint8, fixed_length=count), tf.int32)
 
@@ -58,17 +54,12 @@ def jpeg_metadata(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
       where the first scan begins, int32.
     """
 
-    def is_segment(
-        at: tf.Tensor, exif: tf.Tensor, profile: tf.Tensor, head: tf.Tensor
-    ) -> tf.Tensor:
-        del at, exif, profile
-        marker = head[1]
+    def is_segment(*state: tf.Tensor) -> tf.Tensor:
+        head, marker = state[-1], state[-1][1]
         # Of SOI, EOI and the like there is none here; at SOS (0xDA) pixels begin.
         return (head[0] == 0xFF) & (marker >= 0xC0) & ((marker < 0xD0) | (marker > 0xDA))
 
-    def next_segment(
-        at: tf.Tensor, exif: tf.Tensor, profile: tf.Tensor, head: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    def next_segment(at: tf.Tensor, exif: tf.Tensor, profile: tf.Tensor, head: tf.Tensor) -> _State:
         is_exif = (head[1] == 0xE1) & tf.reduce_all(head[4:10] == list(b"Exif\0\0"))
         is_profile = (head[1] == 0xE2) & tf.reduce_all(head[4:16] == list(b"ICC_PROFILE\0"))
         exif = tf.where(is_exif & (exif == 0), at, exif)
@@ -110,13 +101,7 @@ def png_metadata(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """
     end = tf.strings.length(encoded)
 
-    def is_chunk(at: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor, profile: tf.Tensor) -> tf.Tensor:
-        del exif, xmp, profile
-        return at < end
-
-    def next_chunk(
-        at: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor, profile: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    def next_chunk(at: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor, profile: tf.Tensor) -> _State:
         name = tf.strings.substr(encoded, at + 4, 4)
         keyword = tf.strings.substr(encoded, at + 8, 18)
         # ImageMagick writes EXIF as text, which is none that can be read here.
@@ -135,7 +120,10 @@ def png_metadata(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
     none = tf.constant(0)
     at, exif, xmp, profile = tf.while_loop(
-        is_chunk, next_chunk, (tf.constant(8), none, none, none), maximum_iterations=_MOST_CHUNKS
+        lambda at, *_: at < end,
+        next_chunk,
+        (tf.constant(8), none, none, none),
+        maximum_iterations=_MOST_CHUNKS,
     )
 
     def content(chunk: tf.Tensor) -> tf.Tensor:
@@ -173,7 +161,7 @@ def _orientation(exif: tf.Tensor, turned_by_xmp: tf.Tensor) -> tuple[tf.Tensor, 
     tiff = tf.strings.regex_replace(exif, r"^(?:Exif\x00\x00)+", "", replace_global=False)
     head = read_bytes(tiff, 0, 8)
     is_little = tf.reduce_all(head[:4] == [0x49, 0x49, 0x2A, 0])
-    is_big = tf.reduce_all(head[:4] == [0x4D, 0x4D, 0, 0x2A])
+    is_tiff = is_little | tf.reduce_all(head[:4] == [0x4D, 0x4D, 0, 0x2A])
 
     def number(values: tf.Tensor) -> tf.Tensor:
         return tf.where(is_little, little_endian(values), big_endian(values))
@@ -193,13 +181,8 @@ def _orientation(exif: tf.Tensor, turned_by_xmp: tf.Tensor) -> tuple[tf.Tensor, 
     values = tf.where(is_short, number(entries[:, 8:10]), number(entries[:, 8:12]))
     value = tf.reduce_max(tf.where(is_read, values, 0))
     tags = tf.math.count_nonzero(tagged)
-    is_clear = (
-        (is_little | is_big)
-        & (count <= _MOST_ENTRIES)
-        & (tags == tf.math.count_nonzero(is_read))
-        & (tags <= 1)
-        & ((tags == 1) | ~turned_by_xmp)
-    )
+    is_one = (tags == 1) & tf.reduce_any(is_read)
+    is_clear = is_tiff & (count <= _MOST_ENTRIES) & (is_one | (tags == 0) & ~turned_by_xmp)
     is_clear = tf.where(length > 0, is_clear, ~turned_by_xmp)
     # Other values mean nothing.
     return tf.cast(tf.where(value <= 8, tf.maximum(value, 1), 1), tf.int32), is_clear
@@ -218,17 +201,10 @@ def gif_first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
       lies around a smaller one has no colour.
     """
     head = read_bytes(encoded, 0, 13)
-    width_and_height = head[6:10]
     colours_at = tf.constant(13)
     length = tf.strings.length(encoded)
 
-    def is_before_frame(at: tf.Tensor, control: tf.Tensor, kind: tf.Tensor) -> tf.Tensor:
-        del control
-        return (kind[0] == 0x21) & (at < length)
-
-    def next_extension(
-        at: tf.Tensor, control: tf.Tensor, kind: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def next_extension(at: tf.Tensor, control: tf.Tensor, kind: tf.Tensor) -> _State:
         # The last graphic control before a frame is that frame's.
         control = tf.where(kind[1] == 0xF9, at, control)
         at = _behind_blocks(encoded, at + 2)
@@ -236,7 +212,7 @@ def gif_first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
     start = colours_at + _colour_table_size(head[10])
     frame, control, kind = tf.while_loop(
-        is_before_frame,
+        lambda at, _, kind: (kind[0] == 0x21) & (at < length),
         next_extension,
         (start, tf.constant(0), read_bytes(encoded, start, 2)),
         maximum_iterations=_MOST_SEGMENTS,
@@ -244,19 +220,20 @@ def gif_first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     descriptor = read_bytes(encoded, frame, 10)
     own_colours = _colour_table_size(descriptor[9])
     end = _behind_blocks(encoded, frame + 10 + own_colours + 1)
-    fills = tf.reduce_all(descriptor[1:5] == 0) & tf.reduce_all(descriptor[5:9] == width_and_height)
+    fills = tf.reduce_all(descriptor[1:5] == 0) & tf.reduce_all(descriptor[5:9] == head[6:10])
     whole = tf.strings.substr(encoded, 0, tf.minimum(end, length)) + b"\x3b"
 
+    graphic = read_bytes(encoded, control, 7)
+
     def without_transparency() -> tf.Tensor:
-        graphic = read_bytes(encoded, control, 7)
         colours = tf.where(own_colours > 0, frame + 10, colours_at)
         white = colours + 3 * graphic[6]
         flags = tf.gather(tf.constant([bytes([n]) for n in range(256)]), graphic[3] & 0xFE)
         return _overwrite(_overwrite(whole, control + 3, flags, 1), white, b"\xff\xff\xff", 3)
 
-    is_transparent = (control > 0) & (read_bytes(encoded, control, 4)[3] % 2 == 1)
-    whole = tf.cond(is_transparent & (kind[0] == 0x2C), without_transparency, lambda: whole)
-    return whole, (kind[0] == 0x2C) & fills
+    is_frame = kind[0] == 0x2C
+    is_transparent = is_frame & (control > 0) & (graphic[3] % 2 == 1)
+    return tf.cond(is_transparent, without_transparency, lambda: whole), is_frame & fills
 
 
 def _colour_table_size(flags: tf.Tensor) -> tf.Tensor:

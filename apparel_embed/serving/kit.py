@@ -46,10 +46,6 @@ def render_model_card(**values: Any) -> str:
 def write_warm_up_requests(saved_model: Path, image_size: int) -> None:
     """Writes requests that TensorFlow Serving replays when it loads a model: one per batch size.
 
-    Args:
-      saved_model: directory of the SavedModel.
-      image_size: side of the model's input, in pixels.
-
     Raises:
       UserError: if tensorflow-serving-api, whose messages they are, is not installed.
     """

@@ -78,6 +78,7 @@ class LocalModel(ServedModel):
         if not (directory / _SAVED_MODEL).is_file():
             raise UserError(f"{directory}: no SavedModel here ({_SAVED_MODEL} is missing)")
         self._embedder = _load_saved_model(str(directory))
+        self.dim = self._embedder.dim
         self._verticals = read_verticals(directory)
 
     @property
@@ -85,21 +86,16 @@ class LocalModel(ServedModel):
         """Names of the verticals that the model knows, in the order of `vertical_scores`."""
         return self._verticals
 
-    @property
-    def dim(self) -> int:
-        """Length of an embedding."""
-        return self._embedder.dim
-
     def _predict(self, pictures: list[bytes]) -> dict[str, np.ndarray]:
         return self._embedder.outputs(pictures)
 
 
 def find_model(location: str) -> str:
-    """Returns the directory that holds a model's files.
+    """Returns the directory that holds a model's files, wherever they lie.
 
     Args:
       location: a stage of a run, its `model` directory, a SavedModel, or a directory of its
-        versions, of which the last is taken; SavedModels may be in a store.
+        versions, of which the last is taken.
 
     Raises:
       UserError: there is no model.
@@ -121,11 +117,7 @@ def find_model(location: str) -> str:
 
 
 def model_fingerprint(location: str) -> str:
-    """Returns the SHA-256 (hex) of a model's files, wherever they lie.
-
-    Raises:
-      UserError: there is no model.
-    """
+    """Returns the SHA-256 (hex) of the files of a model; see `find_model`."""
     total = hashlib.sha256()
     directory = find_model(location)
     for parent, _, names in sorted(tf.io.gfile.walk(directory)):
@@ -138,14 +130,10 @@ def model_fingerprint(location: str) -> str:
 
 
 def load_picture_embedder(location: str) -> PictureEmbedder:
-    """Loads a model.
-
-    Args:
-      location: as in `find_model`.
+    """Loads a model; see `find_model`.
 
     Raises:
-      UserError: there is no model, or it cannot be read, or it does not take images as they are
-        in files.
+      UserError: there is none, or it cannot be read, or takes no images as they are in files.
     """
     directory = find_model(location)
     if tf.io.gfile.exists(f"{directory}/{_SAVED_MODEL}"):
