@@ -14,7 +14,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.10 python3.9 python; do \
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 # A process per core, up to 4: each loads TensorFlow. Files stay whole for what their tests share, and in
-# order: those with most tests first, as is usual, leaves to the end the one whose only test takes longest.
+# the order of tests/conftest.py, which puts the longest first.
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
   --no-loadscope-reorder
 

@@ -17,9 +17,9 @@ from PIL import Image
 EXECUTED = [block for block in all_blocks() if block.executed]
 # Other tests run them: on several runs, on data of its own, with commands of their own.
 ELSEWHERE = {
-    "compare_runs": "test_run_comparison.py",
+    "compare_runs": "runs/test_comparison.py",
     "make_synthetic_dataset": "data/synthetic/test_generate.py",
-    "search_groups": "grouping/test_stage.py",
+    "search_groups": "runs/stages/test_grouping.py",
 }
 
 

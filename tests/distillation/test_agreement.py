@@ -8,6 +8,7 @@ import tensorflow as tf
 from tiny_teachers import MODEL, both, targets_of, taught
 
 from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.distillation import agreement
 from apparel_embed.distillation.agreement import (
     Agreement,
     augmented_agreement,
@@ -16,7 +17,7 @@ from apparel_embed.distillation.agreement import (
 )
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
-from apparel_embed.training import agreement, student
+from apparel_embed.training import student
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig
