@@ -148,7 +148,12 @@ def train_specialist(
         keep_start=start is not None,
     )
     _, result = train_model(dataset, task, config, directory, what, views)
-    return {"verticals": list(verticals), "train_items": sampler.item_count, **result}
+    return {
+        "verticals": list(verticals),
+        "train_pictures": len(records),
+        "train_items": sampler.item_count,
+        **result,
+    }
 
 
 def _keep(

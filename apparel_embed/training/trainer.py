@@ -113,5 +113,4 @@ def train_model(
         keep_start=task.keep_start,
     )
     result = loop.run()
-    parameters = loop.model.count_params()
-    return loop, {"train_pictures": len(task.records), "parameters": parameters, **result}
+    return loop, {"parameters": loop.model.count_params(), **result}
