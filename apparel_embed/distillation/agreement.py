@@ -24,17 +24,23 @@ _GAP = 0.03
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """Mean cosine between a student's embeddings and its teachers'.
+    """Mean cosine between a student's embeddings and its teachers', and what both find.
 
     Attributes:
-      train: on images it has learnt from.
-      augmented: on augmented views of them, as they were shown.
-      held_out: on images of split val, which it has not seen; None where there are none.
+      train: cosine on images it has learnt from.
+      augmented: cosine on augmented views of them, as they were shown.
+      held_out: cosine on images of split val, which it has not seen; None where there are none.
+      r_at_1: what the student finds on split val; None where no query has an answer.
+      teachers_r_at_1: what its teachers find there; None likewise.
+      error: standard error of these.
     """
 
     train: float
     augmented: float
     held_out: float | None
+    r_at_1: float | None = None
+    teachers_r_at_1: float | None = None
+    error: float = 0.0
 
 
 def diagnose(agreement: Agreement, *, kept_step: int, trained_steps: int, interval: int) -> str:
@@ -69,10 +75,16 @@ def diagnose(agreement: Agreement, *, kept_step: int, trained_steps: int, interv
             f"too little data: it agrees on images it has learnt from ({agreement.train:.2f}), "
             f"less on others ({agreement.held_out:.2f})"
         )
-    return (
-        f"it agrees with its teachers on images it has not seen ({agreement.held_out:.2f}): better "
-        "teachers are what would help"
+    if agreement.r_at_1 is None or agreement.teachers_r_at_1 is None:
+        return "split val answers no query: nothing tells what it finds beside its teachers"
+    found = (
+        f"R@1 {agreement.r_at_1:.3f}, its teachers {agreement.teachers_r_at_1:.3f}, on split val"
     )
+    if agreement.teachers_r_at_1 - agreement.r_at_1 > agreement.error:
+        return (
+            f"it finds less than its teachers ({found}): more steps would help, or a larger model"
+        )
+    return f"it finds as much as its teachers ({found}): better teachers would help"
 
 
 def make_agreement(

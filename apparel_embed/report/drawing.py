@@ -10,16 +10,25 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from apparel_embed.evaluation.roles import (
+    COMBINED,
+    FROZEN,
+    GROUPED,
+    HISTOGRAM,
+    SPECIALISTS,
+    UNIFIED,
+)
+
 _DPI = 110
 _LONGEST_NAME = 28
 # Okabe and Ito's colours, told apart with any colour vision; the markers differ too.
 _STYLES = {
-    "colour_histogram": ("#8c8c8c", "v"),
-    "frozen_backbone": ("#56b4e9", "^"),
-    "combined": ("#e69f00", "s"),
-    "specialists": ("#009e73", "D"),
-    "grouped_specialists": ("#cc79a7", "P"),
-    "unified": ("#0072b2", "o"),
+    HISTOGRAM: ("#8c8c8c", "v"),
+    FROZEN: ("#56b4e9", "^"),
+    COMBINED: ("#e69f00", "s"),
+    SPECIALISTS: ("#009e73", "D"),
+    GROUPED: ("#cc79a7", "P"),
+    UNIFIED: ("#0072b2", "o"),
 }
 _OTHER_STYLE = ("#000000", "X")
 _COLOURS = (

@@ -9,8 +9,9 @@ from threadpoolctl import threadpool_limits
 
 from apparel_embed.common.text import counted
 from apparel_embed.evaluation.neighbours import unit_length
+from apparel_embed.evaluation.roles import UNIFIED
 from apparel_embed.report.drawing import literal, new_figure, png_bytes, vertical_style
-from apparel_embed.report.inputs import UNIFIED, ReportInputs
+from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.page import Picture, Section
 
 _MOST_PICTURES = 2000

@@ -16,9 +16,6 @@ from apparel_embed.evaluation.roles import GROUPED, SPECIALISTS, ordered_models
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.store.record import Stage
 
-COMBINED = "combined"
-UNIFIED = "unified"
-
 
 @dataclasses.dataclass(frozen=True)
 class Training:

@@ -15,7 +15,8 @@ from apparel_embed.data.labelled_sheet import draw_labelled_sheet
 from apparel_embed.evaluation.metrics import QueryMetrics
 from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.evaluation.protocol import Outcomes, query_outcomes
-from apparel_embed.report.inputs import COMBINED, UNIFIED, ReportInputs
+from apparel_embed.evaluation.roles import COMBINED, UNIFIED
+from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.page import Picture, Section
 
 MOST_WORST = 4

@@ -15,8 +15,9 @@ from tensorboard.plugins import projector
 from apparel_embed.common.files import remove_tree
 from apparel_embed.common.text import one_line
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.roles import COMBINED, UNIFIED
 from apparel_embed.report.embedding_map import sampled
-from apparel_embed.report.inputs import COMBINED, UNIFIED, ReportInputs
+from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.ranks import rank_lists, searched_models, square_thumbnail, worst_queries
 
 MOST_PICTURES = 2500

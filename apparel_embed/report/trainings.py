@@ -11,11 +11,12 @@ from tensorboard.backend.event_processing.event_accumulator import TENSORS, Even
 
 from apparel_embed.common.text import counted
 from apparel_embed.evaluation.protocol import answered_queries
+from apparel_embed.evaluation.roles import UNIFIED
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import DASH, TEACHER_HEADER, teacher_rows
 from apparel_embed.report.drawing import literal, model_style, new_figure, png_bytes
 from apparel_embed.report.gap import share
-from apparel_embed.report.inputs import UNIFIED, ReportInputs, Training
+from apparel_embed.report.inputs import ReportInputs, Training
 from apparel_embed.report.page import Picture, Section, Table
 from apparel_embed.store.names import TARGETS
 

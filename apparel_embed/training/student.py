@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from apparel_embed.distillation.agreement import (
     diagnose,
     make_agreement,
 )
+from apparel_embed.evaluation.protocol import answered_queries
+from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.losses.regression import (
     COSINE,
@@ -37,6 +39,7 @@ from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.summaries import target_measures
 from apparel_embed.training.trainer import TrainingTask, train_model
+from apparel_embed.training.validation import recall_within, standard_error
 
 STUDENT_EPOCHS = 80
 LEAST_STUDENT_STEPS = 600
@@ -194,6 +197,8 @@ def train_student(
         agree_on_train(embedder) or 0.0,
         augmented_agreement(loop.trained, loop.batches(0).take(_AUGMENTED_BATCHES), loop.augment),
         agree(embedder),
+        result["validation_r_at_1"],
+        *_teachers_found(dataset, task.verticals, held_out),
     )
     interval = config.loop.validation_interval(config.optimization.steps)
     kept, done = result["kept_step"], result["trained_steps"]
@@ -204,6 +209,19 @@ def train_student(
         "unlabelled_pictures": int(np.isin(records, dataset.select(split=UNLABELLED)).sum()),
         **result,
     }
+
+
+def _teachers_found(
+    dataset: PreparedDataset, verticals: Sequence[str], held_out: tuple[np.ndarray, np.ndarray]
+) -> tuple[float | None, float]:
+    """Returns what teachers find on split val, and its standard error; None and 0 if unknown."""
+    pictures = evaluation_set(dataset, "val", verticals)
+    records, embeddings = held_out
+    if not answered_queries(pictures) or not np.isin(pictures.records, records).all():
+        return None, 0.0
+    of_set = embeddings[np.searchsorted(records, pictures.records)]
+    recall = float(np.mean(list(recall_within(of_set, pictures).values())))
+    return recall, standard_error(pictures, verticals)(recall)
 
 
 def _task(

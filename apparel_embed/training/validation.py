@@ -64,16 +64,21 @@ def make_validation(
         batches = list(batches)
 
     def measure(embedder: Embedder) -> float:
-        outcomes = query_outcomes(embedder(batches), pictures)
-        recalls = {name: one.recall[1].mean() for name, one in outcomes.answered().items()}
+        recalls = recall_within(embedder(batches), pictures)
         for name, recall in recalls.items():
             tf.summary.scalar(f"validation/r_at_1/{name}", recall)
         return float(np.mean(list(recalls.values())))
 
-    return Validation(measure, _standard_error(pictures, verticals), prefer)
+    return Validation(measure, standard_error(pictures, verticals), prefer)
 
 
-def _standard_error(pictures: EvaluationSet, verticals: Sequence[str]) -> Callable[[float], float]:
+def recall_within(embeddings: np.ndarray, pictures: EvaluationSet) -> dict[str, float]:
+    """Returns R@1 within each vertical that answers a query; embeddings [n, dim] are of the set."""
+    answered = query_outcomes(embeddings, pictures).answered()
+    return {name: float(one.recall[1].mean()) for name, one in answered.items()}
+
+
+def standard_error(pictures: EvaluationSet, verticals: Sequence[str]) -> Callable[[float], float]:
     """Returns a function from R@1, the mean over verticals, to its standard error.
 
     Every vertical is taken to have this R@1, drawn towards 1/2 by one item found and one not

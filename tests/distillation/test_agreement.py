@@ -15,6 +15,7 @@ from apparel_embed.distillation.agreement import (
     diagnose,
     make_agreement,
 )
+from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.training import trainer
@@ -22,7 +23,7 @@ from apparel_embed.training.input import InputConfig
 from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.student import StudentConfig, train_student
-from apparel_embed.training.validation import Validation
+from apparel_embed.training.validation import Validation, recall_within
 
 
 @pytest.mark.parametrize(
@@ -64,8 +65,19 @@ from apparel_embed.training.validation import Validation
         (
             Agreement(0.99, 0.98, 0.97),
             1000,
-            "it agrees with its teachers on images it has not seen (0.97): better teachers are "
-            "what would help",
+            "split val answers no query: nothing tells what it finds beside its teachers",
+        ),
+        (
+            Agreement(0.99, 0.98, 0.97, 0.73, 0.77, 0.03),
+            1000,
+            "it finds less than its teachers (R@1 0.730, its teachers 0.770, on split val): more "
+            "steps would help, or a larger model",
+        ),
+        (
+            Agreement(0.99, 0.98, 0.97, 0.73, 0.75, 0.03),
+            1000,
+            "it finds as much as its teachers (R@1 0.730, its teachers 0.750, on split val): "
+            "better teachers would help",
         ),
     ],
 )
@@ -154,6 +166,11 @@ def test_a_students_result_tells_its_agreement_and_the_diagnosis(tiny_prepared, 
     assert found.augmented == pytest.approx(found.train, abs=0.02)
     assert found.train > 0.8
     assert result["trained_steps"] == result["kept_step"] == 60
+    val = evaluation_set(tiny_prepared, "val")
+    np.testing.assert_array_equal(val.records, targets.held_out_records)
+    assert found.r_at_1 == result["validation_r_at_1"]
+    assert found.teachers_r_at_1 == np.mean(list(recall_within(targets.held_out, val).values()))
+    assert 0 < found.error < 0.5
     said = diagnose(found, kept_step=60, trained_steps=60, interval=60)
     assert result["diagnosis"] == said
 

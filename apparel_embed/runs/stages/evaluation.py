@@ -12,7 +12,6 @@ from apparel_embed.common.files import write_json
 from apparel_embed.common.text import counted, plain_text
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.embeddings import write_embeddings
-from apparel_embed.evaluation.finished import GROUPED, SPECIALISTS
 from apparel_embed.evaluation.models import (
     Embedded,
     embed_by_frozen_backbone,
@@ -24,11 +23,11 @@ from apparel_embed.evaluation.models import (
 )
 from apparel_embed.evaluation.protocol import EvaluationSet, answered_queries
 from apparel_embed.evaluation.roads import road_cost, roads_table
+from apparel_embed.evaluation.roles import COMBINED as COMBINED_MODEL
+from apparel_embed.evaluation.roles import FROZEN, GROUPED, HISTOGRAM, SPECIALISTS, UNIFIED
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import render_comparisons, render_routing, render_tables
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.report.inputs import COMBINED as COMBINED_MODEL
-from apparel_embed.report.inputs import UNIFIED
 from apparel_embed.runs.run import PipelineRun, Run, StageKind
 from apparel_embed.runs.stages.specialist import grouped_specialists, single_specialists
 from apparel_embed.runs.stages.start import weights_input
@@ -149,7 +148,7 @@ def _baselines(
     """Returns what models that were not trained make of the images."""
     records = pictures.records
     frozen = embed_by_frozen_backbone(dataset, records, architecture, init_weights, seed)
-    return {"colour_histogram": embed_by_histogram(dataset, records), "frozen_backbone": frozen}
+    return {HISTOGRAM: embed_by_histogram(dataset, records), FROZEN: frozen}
 
 
 def _embedded(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from apparel_embed.evaluation.finished import GROUPED, SPECIALISTS
+from apparel_embed.evaluation.roles import COMBINED as COMBINED_MODEL
+from apparel_embed.evaluation.roles import UNIFIED
 from apparel_embed.report.build import write_report
-from apparel_embed.report.inputs import COMBINED as COMBINED_MODEL
-from apparel_embed.report.inputs import UNIFIED, Training, load_inputs
+from apparel_embed.report.inputs import Training, load_inputs
 from apparel_embed.runs.run import PipelineRun, Run, StageKind, shown_in_report
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, Models, models_of
 from apparel_embed.serving.saved_model import SAVED_MODEL

@@ -12,6 +12,8 @@ from typing import Any
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import read_json
+from apparel_embed.evaluation.roles import COMBINED as COMBINED_MODEL
+from apparel_embed.evaluation.roles import UNIFIED
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead
 from apparel_embed.runs.run import PipelineRun, Run, StageKind
@@ -26,7 +28,7 @@ from apparel_embed.serving.saved_model import (
 from apparel_embed.store.names import COMBINED, COMBINED_START, EVALUATION, STUDENT, VERTICAL_HEAD
 from apparel_embed.store.record import STAGE_FILE, Stage, find_stage, fingerprints, open_stage
 
-_EVALUATED_AS = {STUDENT: "unified", COMBINED: "combined"}
+_EVALUATED_AS = {STUDENT: UNIFIED, COMBINED: COMBINED_MODEL}
 
 
 def export_stage(
