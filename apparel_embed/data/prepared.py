@@ -266,7 +266,13 @@ class PreparedDataset:
 
 
 def load_prepared(directory: str | os.PathLike[str]) -> PreparedDataset:
-    """Opens what `prepare`, or `tools/prepare_dataset.py`, made; see `PreparedDataset.open`.
+    """Opens a prepared dataset.
+
+    Args:
+      directory: what `prepare`, or `tools/prepare_dataset.py`, made.
+
+    Returns:
+      The dataset; its images are read when they are asked for.
 
     Raises:
       UserError: it is no prepared dataset, not finished or damaged; the message names the file.

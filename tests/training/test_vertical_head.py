@@ -127,10 +127,6 @@ def test_a_head_is_read_as_it_was_written(tmp_path):
     assert read.routing_confidence is None
     dataclasses.replace(head, routing_confidence=0.1).save(tmp_path)
     assert VerticalHead.load(tmp_path).routing_confidence == 0.1
-    # As an earlier release wrote it.
-    old = {"verticals": head.verticals, "weights": head.weights, "bias": head.bias}
-    np.savez(tmp_path / "vertical_head.npz", **old)
-    assert VerticalHead.load(tmp_path).routing_confidence is None
     with pytest.raises(UserError, match=r"vertical_head\.npz: no vertical head here"):
         VerticalHead.load(tmp_path / "nowhere")
 
