@@ -129,7 +129,7 @@ def measure_routing(
     if not answered_queries(evaluation_set):
         return calibrate_routing([], [], [])
     known = query_outcomes(embeddings, evaluation_set, WITHIN)
-    merged = query_outcomes(embeddings, evaluation_set, MERGED)
+    merged = _search_in_all(embeddings, evaluation_set, known)
     is_right = _by_query(evaluation_set, predicted == evaluation_set.verticals)
     sureness = _by_query(evaluation_set, confidence)
     routed = _routed(known, is_right)
@@ -176,7 +176,7 @@ def evaluate_routing(
       all.
     """
     known = query_outcomes(embeddings, evaluation_set, WITHIN)
-    merged = query_outcomes(embeddings, evaluation_set, MERGED)
+    merged = _search_in_all(embeddings, evaluation_set, known)
     is_right = _by_query(evaluation_set, predicted == evaluation_set.verticals)
     threshold = np.inf if routing_confidence is None else routing_confidence
     is_sure = _by_query(evaluation_set, confidence >= threshold)
@@ -206,6 +206,21 @@ def evaluate_routing(
         "served_difference": dataclasses.asdict(compare_models(served, merged, seed=seed)[ALL]),
     }
     return rows, routing
+
+
+def _search_in_all(
+    embeddings: np.ndarray, evaluation_set: EvaluationSet, known: Outcomes
+) -> Outcomes:
+    """Returns what the queries that have an answer in their own vertical find in all of them."""
+    merged = query_outcomes(embeddings, evaluation_set, MERGED)
+    # An item may be in several verticals: more queries have an answer in all.
+    same = {
+        name: metrics.select(np.isin(metrics.records, known.verticals[name].records))
+        if len(metrics) != len(known.verticals[name])
+        else metrics
+        for name, metrics in merged.verticals.items()
+    }
+    return dataclasses.replace(merged, verticals=same)
 
 
 def _by_query(

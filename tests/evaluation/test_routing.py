@@ -244,3 +244,22 @@ def test_without_an_answered_query_nothing_is_measured():
         found = measure_routing(np.ones([size, 2]), np.full(size, "bag"), np.ones(size), some)
         assert (found.routing_confidence, found.val_queries, found.r_at_1_merged) == (None, 0, None)
         assert found.sentence().startswith("Searches go through all verticals: 0 val queries")
+
+
+def test_queries_whose_item_is_only_in_another_vertical_do_not_count():
+    # One more query, a bag of item "c", of which only the dress is in the gallery.
+    pictures = EvaluationSet(
+        records=np.arange(9),
+        items=np.append(ITEMS, "c"),
+        verticals=np.append(VERTICALS, "bag"),
+        is_query=np.arange(9) >= 4,
+        is_gallery=np.arange(9) < 4,
+    )
+    embeddings = np.append(EMBEDDINGS, EMBEDDINGS[2:3], axis=0)
+    predicted, confidence = np.append(VERTICALS, "bag"), np.append(CONFIDENCE, 0.9)
+    rows, routing = evaluate_routing(
+        "unified", embeddings, predicted, confidence, pictures, routing_confidence=0, parameters=7
+    )
+
+    assert (rows, routing) == evaluate(routing_confidence=0)
+    assert measure_routing(embeddings, predicted, confidence, pictures).val_queries == 4
