@@ -197,7 +197,7 @@ def train_student(
         agree_on_train(embedder) or 0.0,
         augmented_agreement(loop.trained, loop.batches(0).take(_AUGMENTED_BATCHES), loop.augment),
         agree(embedder),
-        result["validation_r_at_1"],
+        result.get("validation_r_at_1"),
         *_teachers_found(dataset, task.verticals, held_out),
     )
     interval = config.loop.validation_interval(config.optimization.steps)

@@ -195,7 +195,8 @@ def test_the_student_tells_how_it_agrees_with_its_teachers(walked):
     run_dir, _ = walked
     result = record_of(run_dir, "student")["result"]
 
-    assert {*result["agreement"]} == {"train", "augmented", "held_out"}
+    found = {"r_at_1", "teachers_r_at_1", "error"}
+    assert {*result["agreement"]} == {"train", "augmented", "held_out", *found}
     assert all(-1 <= value <= 1 for value in result["agreement"].values())
     page = (run_dir / "report/index.html").read_text("utf-8")
     assert "Who taught the student" in page
@@ -277,9 +278,9 @@ def test_a_second_call_skips_every_stage_and_changes_nothing(walked):
     done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS)
 
     assert done.returncode == 0, done.stderr[-3000:]
-    # Combined twice, grouping, two specialists, targets, student, evaluation, export, report and
-    # summaries.
-    assert done.stderr.count("finished before, skipped") == 11
+    # The prepared dataset; combined twice, grouping, two specialists, targets, student, evaluation,
+    # export, report and summaries.
+    assert done.stderr.count("finished before, skipped") == 12
     after = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
     assert after == before
 
