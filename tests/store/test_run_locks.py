@@ -4,23 +4,11 @@ import subprocess
 
 import pytest
 from disks import own_disk
+from tiny_stage import make
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locks import lock_path, only_writer
-from apparel_embed.store.record import StageSpec
-from apparel_embed.store.runs import only_run, run_stage
-
-
-def make(directory, work=lambda directory: {"answer": 42}, flags=None, inputs=None, **more):
-    return run_stage(
-        StageSpec(
-            directory,
-            flags=flags or {"steps": 1},
-            inputs=inputs or {"data": "abc"},
-            work=work,
-            **more,
-        )
-    )
+from apparel_embed.store.runs import only_run
 
 
 def test_a_stage_that_another_process_makes_is_refused(tmp_path):

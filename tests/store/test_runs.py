@@ -6,23 +6,12 @@ import shutil
 import tempfile
 
 import pytest
+from tiny_stage import make
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import atomic_path
-from apparel_embed.store.record import StageSpec, open_stage
-from apparel_embed.store.runs import run_stage, set_aside, stages_from
-
-
-def make(directory, work=lambda directory: {"answer": 42}, flags=None, inputs=None, **more):
-    return run_stage(
-        StageSpec(
-            directory,
-            flags=flags or {"steps": 1},
-            inputs=inputs or {"data": "abc"},
-            work=work,
-            **more,
-        )
-    )
+from apparel_embed.store.record import open_stage
+from apparel_embed.store.runs import set_aside, stages_from
 
 
 def write_and_count(counter):
