@@ -45,7 +45,7 @@ def main() -> None:
         _TARGETS.config(specialists[0].flags["model"]["embedding_dim"], _SEED.value),
         _STAGE.value,
     )
-    if _RUN.has_told():
+    if _RUN.print_plan():
         return
     unlabelled = stage.result["unlabelled"]
     among = f", {unlabelled} of them unlabelled" if unlabelled else ""

@@ -34,7 +34,7 @@ def main() -> None:
         _TRAINING.start()
     run = _RUN.run()
     stage = grouping_stage(run, search, training, start)
-    if _RUN.has_told():
+    if _RUN.print_plan():
         return
     groups = stage.directory / GROUPS_FILE
     print(render_search(read_json(groups)))

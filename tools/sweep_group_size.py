@@ -35,7 +35,7 @@ def main() -> None:
     if not _RUN.is_dry:
         _TRAINING.start()
     stage = sweep_stage(_RUN.run(), *configs)
-    if _RUN.has_told():
+    if _RUN.print_plan():
         return
     for row in stage.result["rows"]:
         print(

@@ -46,7 +46,7 @@ def main() -> None:
         _STAGE.value,
         None if _STAGE.value == COMBINED_START else _START.stage(_RUN, _TRAINING.init_from),
     )
-    if not _RUN.has_told():
+    if not _RUN.print_plan():
         print_summary(
             [*training_rows(stage), ("Next", command("tools/export_targets.py", **_RUN.again))]
         )

@@ -35,7 +35,7 @@ def main() -> None:
         _START.stage(_RUN, _TRAINING.init_from),
         name=_STAGE.value,
     )
-    if not _RUN.has_told():
+    if not _RUN.print_plan():
         print_summary([*training_rows(stage), ("Next", command("tools/evaluate.py", **_RUN.again))])
 
 

@@ -95,8 +95,8 @@ class StageRunFlags(RunFlags):
         self._plan = StagePlan(self.run_dir)
         return Run(self.run_dir, run.dataset, self._plan.access)
 
-    def has_told(self) -> bool:
-        """Prints what would be done, if nothing is; returns whether that is so."""
+    def print_plan(self) -> bool:
+        """Prints the plan of a dry run; returns whether this is one."""
         if self._plan:
             print(self._plan.render())
         return self._plan is not None

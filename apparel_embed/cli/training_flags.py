@@ -201,7 +201,7 @@ class SpecialistFlags:
         flags.register_multi_flags_validator(
             ["margin", "distance"],
             lambda values: is_margin(values["margin"], values["distance"]),
-            f"--margin: allowed is above 0, to {ALLOWED_MARGINS}",
+            f"--margin: expected above 0, to {ALLOWED_MARGINS}",
         )
 
     def config(self) -> SpecialistConfig:

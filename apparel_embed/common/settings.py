@@ -133,6 +133,6 @@ def check_settings(config: Any) -> None:
         right = right and not isinstance(value, bool) and said.low <= value
         if not right or (said.high is not None and value > said.high):
             raise UserError(
-                f"{field.name} is {value!r}; allowed is {'a whole number, ' * whole}"
+                f"{field.name} is {value!r}; expected {'a whole number, ' * whole}"
                 f"{range_text(said.low, said.high)}"
             )

@@ -28,7 +28,7 @@ def colour_histogram(image: np.ndarray) -> np.ndarray:
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise UserError(
-            f"picture of {image.dtype} {image.shape}; allowed is uint8 [height, width, 3] with at "
+            f"picture of {image.dtype} {image.shape}; expected uint8 [height, width, 3] with at "
             "least one pixel"
         )
     level = (image >> 6).astype(np.intp)

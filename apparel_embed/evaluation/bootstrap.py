@@ -74,9 +74,9 @@ def stratified_bootstrap_interval(
     if not np.isfinite(values).all():
         raise UserError(f"{(~np.isfinite(values)).sum()} values are NaN or infinite")
     if resamples < 1:
-        raise UserError(f"resamples is {resamples}; allowed is 1 or more")
+        raise UserError(f"resamples is {resamples}; expected 1 or more")
     if not 0 < confidence < 1:
-        raise UserError(f"confidence is {confidence}; allowed is between 0 and 1, without the ends")
+        raise UserError(f"confidence is {confidence}; expected between 0 and 1, without the ends")
     generator = np.random.default_rng(seed)
     means, unseen = np.zeros(resamples), np.zeros(resamples)
     inside_of = positions_of(strata)

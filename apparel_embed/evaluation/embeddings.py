@@ -114,11 +114,11 @@ def _check_schema(path: str | os.PathLike[str], schema: pa.Schema) -> None:
             )
     record, embedding = schema.field("record").type, schema.field("embedding").type
     if record != pa.int64():
-        raise UserError(f"{path}: column 'record' is {record}; allowed is int64")
+        raise UserError(f"{path}: column 'record' is {record}; expected int64")
     fixed = pa.types.is_fixed_size_list(embedding)
     if not fixed or embedding.value_type != pa.float32() or embedding.list_size < 1:
         raise UserError(
-            f"{path}: column 'embedding' is {embedding}; allowed is fixed_size_list<float32>[dim] "
+            f"{path}: column 'embedding' is {embedding}; expected fixed_size_list<float32>[dim] "
             "with dim at least 1"
         )
 
@@ -130,7 +130,7 @@ def _in_order(
     order = np.argsort(records, kind="stable")
     records, embeddings = records[order], embeddings[order]
     if len(records) and records[0] < 0:
-        raise UserError(f"{path}: record {records[0]} is negative; allowed is 0 or more")
+        raise UserError(f"{path}: record {records[0]} is negative; expected 0 or more")
     twice = records[1:][records[1:] == records[:-1]]
     if len(twice):
         raise UserError(

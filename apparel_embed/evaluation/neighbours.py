@@ -87,7 +87,7 @@ class NearestSearch:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Finds the k nearest gallery images of every query; see the function `nearest`."""
         if k < 1:
-            raise UserError(f"k is {k}; allowed is 1 or more")
+            raise UserError(f"k is {k}; expected 1 or more")
         if np.shape(queries)[1:] != self._gallery.shape[1:]:
             raise UserError(
                 f"queries of shape {np.shape(queries)} and a gallery of shape "
@@ -226,7 +226,7 @@ def require_directions(embeddings: np.ndarray, what: str = "embeddings") -> None
     """
     embeddings = np.asarray(embeddings)
     if embeddings.ndim != 2 or embeddings.shape[1] < 1:
-        raise UserError(f"{what}: shape {embeddings.shape}; allowed is [n, dim], dim at least 1")
+        raise UserError(f"{what}: shape {embeddings.shape}; expected [n, dim], dim at least 1")
     infinite, zero = np.zeros((2, len(embeddings)), bool)
     for some in _slices(len(embeddings), _ROWS_AT_ONCE):
         infinite[some] = ~np.isfinite(embeddings[some]).all(axis=1)

@@ -207,7 +207,7 @@ def evaluate_model(
     """
     for name, count in (("parameters", parameters), ("models_to_deploy", models_to_deploy)):
         if count < 0:
-            raise UserError(f"{model}: {name} is {count}; allowed is 0 or more")
+            raise UserError(f"{model}: {name} is {count}; expected 0 or more")
     cost = {"parameters": int(parameters), "models_to_deploy": int(models_to_deploy)}
     rows = []
     for scope in scopes:
@@ -291,7 +291,7 @@ def compare_models(
       UserError: the models did not answer the same queries, or k was not measured.
     """
     if k not in KS:
-        raise UserError(f"recall@{k} was not measured; allowed is k of {', '.join(map(str, KS))}")
+        raise UserError(f"recall@{k} was not measured; expected k of {', '.join(map(str, KS))}")
     ours, theirs = first.answered(), second.answered()
     if ours.keys() != theirs.keys() or any(
         not np.array_equal(ours[name].records, theirs[name].records) for name in ours

@@ -253,7 +253,7 @@ def _runs_table(rows: Sequence[dict]) -> Table:
 
 def _check_width(width: int | None) -> None:
     if width is not None and width < 40:
-        raise UserError(f"width is {width}; allowed is 40 or more")
+        raise UserError(f"width is {width}; expected 40 or more")
 
 
 def _share(row: dict | None, field: str) -> str:

@@ -77,7 +77,7 @@ class Budget:
         for name in ("trainings", "minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise UserError(f"budget of {name} is {value}; allowed is above 0")
+                raise UserError(f"budget of {name} is {value}; expected above 0")
 
     def allows_another(self, trials: Sequence[Trial]) -> bool:
         """Returns whether a training may follow these."""

@@ -103,7 +103,7 @@ def _plan(config: BulkConfig, source: Source) -> dict[str, Any]:
     at_once, batch_size = config.source.shard_pictures, config.batch_size
     for name, value in (("batch_size", batch_size), ("shard_pictures", at_once)):
         if value < 1:
-            raise UserError(f"--{name}={value}: allowed is 1 or more")
+            raise UserError(f"--{name}={value}: expected 1 or more")
     prepared = config.source.kind == PREPARED
     return {
         "schema_version": SCHEMA_VERSION,

@@ -56,7 +56,7 @@ class LossConfig:
             )
         if not is_margin(self.margin, self.distance):
             raise ValueError(
-                f"margin {self.margin}; allowed is above 0, to {DISTANCES[self.distance]:g} with "
+                f"margin {self.margin}; expected above 0, to {DISTANCES[self.distance]:g} with "
                 f"distance {self.distance}"
             )
 

@@ -92,7 +92,7 @@ class _MarginLoss(WholeBatchLoss):
     ) -> None:
         if reduction != _NONE:
             raise ValueError(
-                f"reduction {reduction!r}: allowed is {_NONE!r}, as there is no loss of an image"
+                f"reduction {reduction!r}: expected {_NONE!r}, as there is no loss of an image"
             )
         margin = float(margin)
         if not 0 <= margin < math.inf:

@@ -116,17 +116,17 @@ def _open_stages(run_dirs: Sequence[Path]) -> list[Stage]:
         stage = open_stage(run_dir / EVALUATION)
         for earlier, other in zip(run_dirs, stages):
             if earlier.resolve() == run_dir.resolve():
-                raise UserError(f"--runs: {run_dir} is given twice; allowed is each run once")
+                raise UserError(f"--runs: {run_dir} is given twice; expected each run once")
             if other.fingerprint == stage.fingerprint:
                 raise UserError(
                     f"--runs: {run_dir} was made from the same flags and inputs as {earlier}; "
-                    "allowed is each run once, so leave one out"
+                    "expected each run once, so leave one out"
                 )
         stages.append(stage)
     splits = {run_dir: stage.flags["split"] for run_dir, stage in zip(run_dirs, stages)}
     if len(set(splits.values())) > 1:
         told = ", ".join(f"{run_dir} on {split}" for run_dir, split in splits.items())
-        raise UserError(f"--runs were evaluated on different splits ({told}); allowed is one split")
+        raise UserError(f"--runs were evaluated on different splits ({told}); expected one split")
     check_settings(run_dirs, stages)
     return stages
 

@@ -234,13 +234,13 @@ def check_embeddings(
     """
     if embeddings.shape != (len(pictures), version.dim):
         raise UserError(
-            f"embeddings of shape {embeddings.shape}; allowed is {(len(pictures), version.dim)}"
+            f"embeddings of shape {embeddings.shape}; expected {(len(pictures), version.dim)}"
         )
     lengths = np.linalg.norm(embeddings, axis=1)
     if not np.allclose(lengths, 1, atol=1e-3):
         worst = int(np.argmax(np.abs(np.nan_to_num(lengths) - 1)))
         raise UserError(
-            f"{pictures[worst].picture}: its embedding has length {lengths[worst]:g}; allowed is 1"
+            f"{pictures[worst].picture}: its embedding has length {lengths[worst]:g}; expected 1"
         )
 
 

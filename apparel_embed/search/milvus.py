@@ -210,7 +210,7 @@ class MilvusIndex:
     ) -> list[Hit]:
         """See `VectorIndex`."""
         if not 1 <= k <= _LARGEST_K:
-            raise UserError(f"k is {k}; allowed is 1 to {_LARGEST_K}")
+            raise UserError(f"k is {k}; expected 1 to {_LARGEST_K}")
         verticals = [vertical] if isinstance(vertical, str) else vertical
         conditions = [_among("vertical", verticals)] if verticals is not None else []
 

@@ -40,7 +40,7 @@ class PictureLimits:
         for name, value in dataclasses.asdict(self).items():
             most = LARGEST_MAX_PIXELS if name == "max_pixels" else 2**31 - 1
             if not 1 <= value <= most:
-                raise UserError(f"{name} is {value}; allowed is 1 to {most}")
+                raise UserError(f"{name} is {value}; expected 1 to {most}")
 
 
 class Embeddings(NamedTuple):

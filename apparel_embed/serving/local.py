@@ -74,7 +74,7 @@ class LocalModel(ServedModel):
         super().__init__(limits, batch_size, batch_bytes=2**30)
         directory = Path(directory)
         if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}; allowed is 1 or more")
+            raise UserError(f"batch_size is {batch_size}; expected 1 or more")
         if not (directory / _SAVED_MODEL).is_file():
             raise UserError(f"{directory}: no SavedModel here ({_SAVED_MODEL} is missing)")
         self._embedder = _load_saved_model(str(directory))

@@ -172,9 +172,7 @@ def write_saved_model(
 ) -> None:
     """Does what `export_saved_model` does, in a directory that nobody looks at yet."""
     if not 1 <= config.max_pixels <= LARGEST_SERVED_PIXELS:
-        raise UserError(
-            f"max_pixels is {config.max_pixels}; allowed is 1 to {LARGEST_SERVED_PIXELS}"
-        )
+        raise UserError(f"max_pixels is {config.max_pixels}; expected 1 to {LARGEST_SERVED_PIXELS}")
     module = ServingModule(model, config.max_pixels, head)
     assets = {
         _VERTICALS: "".join(f"{name}\n" for name in (head.verticals if head else verticals)),

@@ -76,7 +76,7 @@ def augmentation(config: InputConfig, strategy: tf.distribute.Strategy) -> Augme
     """
     if config.augment.rotation and isinstance(strategy, tf.distribute.TPUStrategy):
         raise UserError(
-            f"--augment_rotation={config.augment.rotation:g} with --strategy=tpu: allowed is 0, as "
+            f"--augment_rotation={config.augment.rotation:g} with --strategy=tpu: expected 0, as "
             "TensorFlow turns no pictures on a TPU"
         )
     augmenter = Augmenter(config.augment)
@@ -219,7 +219,7 @@ def triplet_dataset(
     for name, value in {"image_size": image_size, "steps": steps, **sizes}.items():
         least = 2 if name in sizes else 1
         if value < least:
-            raise UserError(f"{name} is {value}; allowed is {least} or more")
+            raise UserError(f"{name} is {value}; expected {least} or more")
     records = dataset.select(split=split, verticals=verticals)
     sampler = PKSampler.from_items(
         dataset.codes("item_id")[0][records], min_pictures=min_pictures, seed=seed, **sizes

@@ -200,7 +200,7 @@ print(json.dumps([found, said, helps]))
 
 WRONG = {
     "--image_size=8": "[32, 1024]",
-    "--margin=0": "allowed is above 0, to 2 with L2",
+    "--margin=0": "expected above 0, to 2 with L2",
     "--margin=2.5": "4 with squared-L2",
     "--loss=contrastive": "lifted_structure",
     "--distance=cosine": "squared-L2",

@@ -33,14 +33,14 @@ class Config:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"size": 0}, r"^size is 0; allowed is a whole number, 1 to 9$"),
-        ({"size": 10}, "size is 10; allowed is"),
-        ({"size": 2.5}, "size is 2.5; allowed is a whole number"),
+        ({"size": 0}, r"^size is 0; expected a whole number, 1 to 9$"),
+        ({"size": 10}, "size is 10; expected"),
+        ({"size": 2.5}, "size is 2.5; expected a whole number"),
         ({"size": True}, "size is True"),
-        ({"share": -0.1}, r"^share is -0.1; allowed is 0 or more$"),
+        ({"share": -0.1}, r"^share is -0.1; expected 0 or more$"),
         ({"share": float("nan")}, "share is nan"),
-        ({"limit": 0}, "limit is 0; allowed is a whole number, 1 or more"),
-        ({"seed": 2**31}, r"seed is 2147483648; allowed is a whole number, 0 to 2\^31 - 1"),
+        ({"limit": 0}, "limit is 0; expected a whole number, 1 or more"),
+        ({"seed": 2**31}, r"seed is 2147483648; expected a whole number, 0 to 2\^31 - 1"),
     ],
 )
 def test_a_number_out_of_its_range_is_refused(wrong, message):

@@ -298,7 +298,7 @@ def test_nothing_left_is_an_error_and_can_be_mended(tmp_path):
     ],
 )
 def test_wrong_numbers_are_refused(name, value):
-    with pytest.raises(UserError, match=f"{name} is {value}; allowed is"):
+    with pytest.raises(UserError, match=f"{name} is {value}; expected"):
         PrepareConfig("m.csv", "out", **{name: value})
 
 

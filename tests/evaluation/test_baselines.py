@@ -81,5 +81,5 @@ def test_a_broken_picture_is_named_by_its_number(damage):
      np.zeros((0, 4, 3), np.uint8)],
 )  # fmt: skip
 def test_what_is_no_rgb_picture_is_refused(wrong):
-    with pytest.raises(UserError, match="allowed is uint8"):
+    with pytest.raises(UserError, match="expected uint8"):
         colour_histogram(wrong)

@@ -108,14 +108,14 @@ VECTORS = pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32(), 2))
     [
         ({"record": [0, 1]}, "0 columns named 'embedding' among \\['record'\\]"),
         ({"embedding": VECTORS}, "0 columns named 'record'"),
-        ({"record": ["0", "1"], "embedding": VECTORS}, "'record' is string; allowed is int64"),
+        ({"record": ["0", "1"], "embedding": VECTORS}, "'record' is string; expected int64"),
         (
             {"record": [0, 1], "embedding": pa.array([[1.0], [2.0]], pa.list_(pa.float32()))},
-            "'embedding' is list.*allowed is fixed_size_list<float32>",
+            "'embedding' is list.*expected fixed_size_list<float32>",
         ),
         (
             {"record": [0, 1], "embedding": VECTORS.cast(pa.list_(pa.float64(), 2))},
-            "double.*allowed is fixed_size_list<float32>",
+            "double.*expected fixed_size_list<float32>",
         ),
         ({"record": [3, 3], "embedding": VECTORS}, "record 3 is there more than once"),
         ({"record": [-1, 3], "embedding": VECTORS}, "record -1 is negative"),

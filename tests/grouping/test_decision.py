@@ -65,5 +65,5 @@ def test_a_vertical_without_queries_shares_if_the_others_do():
 
 @pytest.mark.parametrize("tolerance", [-0.1, 1.5])
 def test_a_tolerance_that_is_no_share_is_refused(tolerance):
-    with pytest.raises(Exception, match=f"tolerance is {tolerance}; allowed is 0 to 1"):
+    with pytest.raises(Exception, match=f"tolerance is {tolerance}; expected 0 to 1"):
         Rule(tolerance=tolerance)

@@ -262,7 +262,7 @@ def test_all_shards_done_but_no_summary_yet_needs_no_model(
             "something else: the model is another; give",
         ),
         ({"kind": "pictures"}, "kind is prepared there, pictures now; the images are others"),
-        ({"batch_size": 0}, "--batch_size=0: allowed is 1 or more"),
+        ({"batch_size": 0}, "--batch_size=0: expected 1 or more"),
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])

@@ -105,7 +105,7 @@ def test_a_model_learns_with_it_in_any_precision_and_with_a_short_last_batch(los
         ({"margin": -0.1}, "margin -0.1; allowed are numbers of 0 and above"),
         ({"margin": float("nan")}, "margin nan"),
         ({"distance_metric": "cosine"}, "'cosine' is unknown; allowed are L2, squared-L2, angular"),
-        ({"reduction": "sum"}, "reduction 'sum': allowed is 'none'"),
+        ({"reduction": "sum"}, "reduction 'sum': expected 'none'"),
     ],
 )
 def test_a_wrong_argument_says_what_is_allowed(loss, arguments, said):

@@ -41,7 +41,7 @@ def test_all_names_are_tried():
     [
         ({"name": "contrastive"}, "loss 'contrastive' is unknown; allowed are semi_hard, hard"),
         ({"distance": "cosine"}, "distance 'cosine' is unknown; allowed are L2"),
-        ({"margin": 0.0}, "margin 0.0; allowed is above 0, to 2 with distance L2"),
+        ({"margin": 0.0}, "margin 0.0; expected above 0, to 2 with distance L2"),
         ({"margin": 4.5, "distance": "squared-L2"}, "to 4 with distance squared-L2"),
         ({"margin": float("nan")}, "margin nan"),
     ],

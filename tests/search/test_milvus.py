@@ -251,7 +251,7 @@ def test_what_is_no_index_is_told_in_one_line(tmp_path):
             unit_vectors(2) * [[1], [np.nan]],
             "1.jpg: its embedding has length nan",
         ),
-        (some_pictures(2), unit_vectors(2, 5), r"shape \(2, 5\); allowed is \(2, 8\)"),
+        (some_pictures(2), unit_vectors(2, 5), r"shape \(2, 5\); expected \(2, 8\)"),
         (
             [dataclasses.replace(some_pictures(1)[0], item="ü" * 600)],
             unit_vectors(1),

@@ -232,7 +232,7 @@ def test_a_picture_beyond_the_limits_harms_no_other(ask, local, exported_with_he
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(name, value):
-    with pytest.raises(UserError, match=f"{name} is {value}; allowed is"):
+    with pytest.raises(UserError, match=f"{name} is {value}; expected"):
         dataclasses.replace(ClientConfig(), **{name: value})
 
 

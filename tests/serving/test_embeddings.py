@@ -69,5 +69,5 @@ def test_what_cannot_be_sent_says_why(data, limits, expected, said):
 
 @pytest.mark.parametrize("name", ["max_bytes", "max_pixels", "sent_bytes", "sent_side"])
 def test_limits_have_limits(name):
-    with pytest.raises(UserError, match=f"{name} is 0; allowed is 1 to"):
+    with pytest.raises(UserError, match=f"{name} is 0; expected 1 to"):
         PictureLimits(**{name: 0})

@@ -201,7 +201,7 @@ def test_what_an_interrupted_export_left_does_not_get_into_the_next(model, tmp_p
 
 @pytest.mark.parametrize("max_pixels", [0, 100_000_001])
 def test_a_limit_that_cannot_be_is_refused(model, tmp_path, max_pixels):
-    with pytest.raises(UserError, match="allowed is 1 to 100000000"):
+    with pytest.raises(UserError, match="expected 1 to 100000000"):
         export_saved_model(model, tmp_path / "1", ExportConfig(max_pixels=max_pixels))
     assert not (tmp_path / "1").exists()
 

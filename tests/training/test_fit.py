@@ -49,8 +49,8 @@ def test_the_same_seed_gives_the_same_batches(tiny_prepared):
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"steps": 0}, "steps is 0; allowed is 1 or more"),
-        ({"pictures_per_item": 1}, "pictures_per_item is 1; allowed is 2 or more"),
+        ({"steps": 0}, "steps is 0; expected 1 or more"),
+        ({"pictures_per_item": 1}, "pictures_per_item is 1; expected 2 or more"),
         ({"verticals": ["hats"]}, "unknown vertical 'hats'"),
         ({"min_pictures": 5}, "0 of 8 items have 5 pictures or more"),
     ],

@@ -166,9 +166,9 @@ def test_unlabelled_rows_of_what_is_held_out_are_left_out_and_counted():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"val_fraction": 1.0}, "val_fraction is 1.0; allowed is 0 to 0.9"),
-        ({"test_fraction": -0.1}, "test_fraction is -0.1; allowed is"),
-        ({"test_fraction": float("nan")}, "test_fraction is nan; allowed is"),
+        ({"val_fraction": 1.0}, "val_fraction is 1.0; expected 0 to 0.9"),
+        ({"test_fraction": -0.1}, "test_fraction is -0.1; expected"),
+        ({"test_fraction": float("nan")}, "test_fraction is nan; expected"),
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave nothing to train on"),
     ],
 )

@@ -189,7 +189,7 @@ def test_rows_are_counted_as_in_the_file(tmp_path):
 )
 def test_numbers_out_of_range_are_refused_with_the_range(name, low, high, told):
     for value in (low - 1, high + 1):
-        with pytest.raises(UserError, match=f"{name} is {value}; allowed is .*{told}"):
+        with pytest.raises(UserError, match=f"{name} is {value}; expected .*{told}"):
             InspectConfig("manifest.csv", **{name: value})
 
 
