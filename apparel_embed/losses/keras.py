@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
-from apparel_embed.losses.distances import Distance, check_distance
+from apparel_embed.common.keras_version import require_keras_2
+from apparel_embed.losses.distances import Distance
+from apparel_embed.losses.margin import MarginArguments
+from apparel_embed.losses.replicas import gather_replicas
 from apparel_embed.losses.semi_hard import semi_hard_triplet_loss
 from apparel_embed.losses.triplets import hard_triplet_loss, lifted_structure_loss
 
+require_keras_2()
 _NONE = tf.keras.losses.Reduction.NONE
-
-
-def gather_replicas(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the labels and embeddings of all replicas, in their order.
-
-    To be called by each replica, for a loss of the whole batch: every replica then computes the
-    same loss, and the gradient that it takes by its own embeddings is that loss's, once. Summed
-    over the replicas, as optimisers do, gradients by the weights equal those of one device that
-    has the whole batch. Not to be divided by the number of replicas again.
-
-    Outside of a strategy, or with one replica, returns what it is given.
-
-    Args:
-      labels: [own batch] or [own batch, ...]; a replica's may be shorter than another's.
-      embeddings: float [own batch, dim].
-
-    Returns:
-      labels [batch] or [batch, ...] and embeddings [batch, dim].
-    """
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return labels, embeddings
-    # An identity, as the argument of a graph is on no device, which several processes want to know.
-    labels = context.all_gather(tf.identity(labels), axis=0)
-
-    @tf.custom_gradient
-    def gather(own: tf.Tensor) -> tuple:
-        counts = context.all_gather(tf.shape(own)[:1], axis=0)
-        begin = tf.cumsum(counts, exclusive=True)[context.replica_id_in_sync_group]
-
-        def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            # Not the sum over the replicas, all of which have the same: no need to ask them.
-            return tf.reshape(upstream[begin : begin + tf.shape(own)[0]], tf.shape(own))
-
-        return context.all_gather(own, axis=0), gradient
-
-    return labels, gather(tf.convert_to_tensor(embeddings))
 
 
 class WholeBatchLoss(tf.keras.losses.Loss):
@@ -77,10 +41,10 @@ class WholeBatchLoss(tf.keras.losses.Loss):
         return self._function(*gather_replicas(y_true, y_pred))
 
 
-class _MarginLoss(WholeBatchLoss):
+class _MarginLoss(MarginArguments, WholeBatchLoss):
     """What losses with a margin and a distance share: arguments, see `TripletSemiHardLoss`."""
 
-    _function_with_arguments: Callable[..., tf.Tensor]
+    _saving = tf.keras.saving
 
     def __init__(
         self,
@@ -94,27 +58,8 @@ class _MarginLoss(WholeBatchLoss):
             raise ValueError(
                 f"reduction {reduction!r}: expected {_NONE!r}, as there is no loss of an image"
             )
-        margin = float(margin)
-        if not 0 <= margin < math.inf:
-            raise ValueError(f"margin {margin}; allowed are numbers of 0 and above")
-        check_distance(distance_metric)
-        self._arguments = {"margin": margin, "distance_metric": distance_metric, **options}
-        super().__init__(functools.partial(self._function_with_arguments, **self._arguments), name)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make the same loss; a function must be known to Keras."""
-        distance = self._arguments["distance_metric"]
-        if callable(distance):
-            distance = tf.keras.saving.serialize_keras_object(distance)
-        return {**super().get_config(), **self._arguments, "distance_metric": distance}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> _MarginLoss:
-        """Returns the loss whose `get_config` this is."""
-        distance = config["distance_metric"]
-        if isinstance(distance, dict):
-            distance = tf.keras.saving.deserialize_keras_object(distance)
-        return cls(**{**config, "distance_metric": distance})
+        function = self.keep_arguments(margin, distance_metric, options)
+        super().__init__(function, name)
 
 
 @tf.keras.saving.register_keras_serializable(package="apparel_embed")
@@ -143,7 +88,7 @@ class TripletSemiHardLoss(_MarginLoss):
       >>> model.compile("adam", loss=loss)
     """
 
-    _function_with_arguments = staticmethod(semi_hard_triplet_loss)
+    function_with_arguments = staticmethod(semi_hard_triplet_loss)
 
 
 @tf.keras.saving.register_keras_serializable(package="apparel_embed")
@@ -161,7 +106,7 @@ class TripletHardLoss(_MarginLoss):
       0.4...
     """
 
-    _function_with_arguments = staticmethod(hard_triplet_loss)
+    function_with_arguments = staticmethod(hard_triplet_loss)
 
     def __init__(
         self,
@@ -186,4 +131,4 @@ class LiftedStructLoss(_MarginLoss):
       True
     """
 
-    _function_with_arguments = staticmethod(lifted_structure_loss)
+    function_with_arguments = staticmethod(lifted_structure_loss)

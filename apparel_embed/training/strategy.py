@@ -1,7 +1,7 @@
 """Where training runs.
 
 A strategy's replicas each take a part of every batch, and give together what one device gives with
-the whole: the losses gather the parts (`losses.keras.gather_replicas`), batch norm takes the
+the whole: the losses gather the parts (`losses.replicas.gather_replicas`), batch norm takes the
 statistics of all, and random numbers are drawn for the whole batch and divided like it.
 """
 

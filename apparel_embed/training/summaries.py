@@ -20,7 +20,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import PKSampler
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.distances import pairwise_distances
-from apparel_embed.losses.keras import gather_replicas
+from apparel_embed.losses.replicas import gather_replicas
 from apparel_embed.training.input import Augment, Sampler, first_images
 
 # Of a larger batch the first so many are measured: distances grow with their number squared.
