@@ -7,10 +7,12 @@
 # make lock         pin the versions in setup.py anew
 
 VENV ?= .venv
-# The first of these that is a Python TensorFlow 2.15 runs on; override with PYTHON=/path/to/python.
-PYTHON ?= $(shell for p in python3 python3.11 python3.10 python3.9 python; do \
-	  $$p -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null \
-	  && { echo $$p; break; }; done)
+SUPPORTED := import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 13))
+# The first of these that is a supported Python; override with PYTHON=/path/to/python.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python3.9 python; do \
+	  $$p -c '$(SUPPORTED)' 2>/dev/null && { echo $$p; break; }; done)
+# With GPU=1 also the CUDA libraries of that TensorFlow, some GB.
+GPU ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 # A process per core, up to 4: each loads TensorFlow. Files stay whole for what their tests share, and in
@@ -52,21 +54,28 @@ format: install
 install: $(INSTALLED)
 
 $(INSTALLED): requirements.lock setup.py pyproject.toml
-	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))'; then \
-	  echo "apparel_embed needs Python 3.9, 3.10 or 3.11 (TensorFlow 2.15 runs on no other);" \
-	       "found: $$( $(or $(PYTHON),python3) --version 2>&1 )." \
-	       "Install one, or name it: make PYTHON=/path/to/python3.11" >&2; \
+	@if [ -x $(BIN)/python ] && [ -n "$(PYTHON)" ] && \
+	    [ "$$($(PYTHON) -V)" != "$$($(BIN)/python -V)" ]; then \
+	  echo "$(VENV) was made with $$($(BIN)/python -V), but PYTHON=$(PYTHON) is $$($(PYTHON) -V)." \
+	       "Name another directory (make VENV=.venv-other ...) or remove it first (make clean)." >&2; \
+	  exit 1; \
+	elif [ -n "$(PYTHON)" ] && $(PYTHON) -c '$(SUPPORTED)'; then $(PYTHON) -m venv $(VENV); \
+	elif [ -z "$(PYTHON)" ] && command -v uv > /dev/null; then uv venv --seed --python 3.12 $(VENV); \
+	else \
+	  echo "apparel_embed expected Python 3.9 to 3.13, got $$($(or $(PYTHON),python3) -V 2>&1)." \
+	       "Name one (make PYTHON=/path/to/python3.12), or get one: install uv" \
+	       "(https://docs.astral.sh/uv), run 'uv python install 3.12', then 'make install' again." >&2; \
 	  exit 1; \
 	fi
-	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(if $(GPU),$(BIN)/python -m pip install --quiet -c requirements.lock -e ".[gpu]")
 	@touch $@
 
 lock: install
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.9 --all-extras --no-header \
-	  --no-emit-index-url --output-file requirements.lock setup.py
+	$(BIN)/uv pip compile --universal --python-version 3.9 --extra serving --extra search --extra beam \
+	  --extra dev --no-header --no-emit-index-url --output-file requirements.lock setup.py
 
 clean:
 	rm -rf $(VENV)

@@ -10,7 +10,13 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (HERE / "apparel_embed/__init__.py").read_text(), re.MULTILINE
 ).group(1)
 
-SERVING = ["tensorflow-serving-api==2.15.1"]
+# TensorFlow Addons ends with TensorFlow 2.15, and both with Python 3.11. Later TensorFlows bring
+# Keras 3; tf_keras is the Keras 2 that this package is written for.
+OLD, NEW = '; python_version < "3.12"', '; python_version >= "3.12"'
+
+SERVING = [f"tensorflow-serving-api==2.15.1{OLD}", f"tensorflow-serving-api==2.21.0{NEW}"]
+# The same TensorFlow with the CUDA libraries that it was built for.
+GPU = [f"tensorflow[and-cuda]==2.15.1{OLD}", f"tensorflow[and-cuda]==2.21.0{NEW}"]
 SEARCH = [
     "pymilvus<2.6",
     # From 3 on it is written in Python, and slower.
@@ -60,7 +66,13 @@ setup(
             "serving/templates/kit/*",
         ]
     },
-    python_requires=">=3.9,<3.12",
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(9, 14)),
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+    python_requires=">=3.9,<3.14",
     install_requires=[
         "absl-py",
         "array-record",
@@ -70,7 +82,8 @@ setup(
         "jinja2",
         "keras-cv==0.9.0",
         "matplotlib",
-        "numpy<2",
+        f"numpy<2{OLD}",
+        f"numpy>=2{NEW}",
         # Tables of pictures in .xlsx.
         "openpyxl",
         # HEIC, which telephones write, for Pillow; pi-heif only decodes, without GPL code.
@@ -88,17 +101,22 @@ setup(
         "scipy",
         # TensorBoard 2.15 imports pkg_resources, which setuptools 81 drops.
         "setuptools<81",
-        "tensorboard",
-        # The last pair of releases that works together.
-        "tensorflow==2.15.1",
-        "tensorflow-addons==0.23.0",
+        f"tensorboard<2.16{OLD}",
+        f"tensorboard>=2.20{NEW}",
+        f"tensorflow==2.15.1{OLD}",
+        f"tensorflow-addons==0.23.0{OLD}",
+        f"tensorflow==2.21.0{NEW}",
+        f"tf-keras==2.21.0{NEW}",
         # keras-cv imports tensorflow-datasets, whose later releases need another protobuf.
-        "tensorflow-datasets<4.9.5",
-        "tensorflow-metadata<1.16",
+        f"tensorflow-datasets<4.9.5{OLD}",
+        f"tensorflow-metadata<1.16{OLD}",
+        'tensorflow-metadata<1.14; python_version < "3.11"',
+        # Earlier ones have no wheels for Python 3.13.
+        f"dm-tree>=0.1.9{NEW}",
         # One thread for t-SNE, whose result else changes from call to call.
         "threadpoolctl",
         "tqdm",
         "urllib3>=2",
     ],
-    extras_require={"serving": SERVING, "search": SEARCH, "beam": BEAM, "dev": DEV},
+    extras_require={"serving": SERVING, "search": SEARCH, "gpu": GPU, "beam": BEAM, "dev": DEV},
 )

@@ -13,6 +13,9 @@ Example:
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,6 +36,12 @@ if TYPE_CHECKING:
     from apparel_embed.training.input import triplet_dataset
 
 __version__ = "0.1.0"
+
+# The package is written for Keras 2. TensorFlow 2.16 and later take it from tf_keras if they are
+# told so before `tf.keras` is used. Where there is no tf_keras, only `apparel_embed.losses.keras3`
+# works, whose users want Keras 3.
+if sys.version_info >= (3, 12) and importlib.util.find_spec("tf_keras"):
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 __all__ = [
     "AugmentConfig",

@@ -13,6 +13,9 @@ import pytest
 from absl import logging
 from PIL import Image
 
+# First, as it says which Keras TensorFlow gives; some tests import keras-cv before it.
+import apparel_embed  # noqa: F401
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The same arithmetic in the tests' own process and in the binaries that they start.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import warnings
 
 import tensorflow as tf
 
-with warnings.catch_warnings():
-    # It warns of its end of life on every import; that it stands in this one module is our answer.
-    warnings.simplefilter("ignore")
-    import tensorflow_addons as tfa
+from apparel_embed.losses.config import LossConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class AddonsLossConfig(LossConfig):
+    """A loss of TensorFlow Addons, whose last release runs on Python 3.9 to 3.11.
+
+    Raises:
+      ValueError: if TensorFlow Addons is not installed.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not has_addons():
+            raise ValueError(
+                f"loss {self.name!r} is TensorFlow Addons' own, which is not installed: its last "
+                "release runs on Python 3.9 to 3.11. 'semi_hard' has the same values."
+            )
+
+
+def has_addons() -> bool:
+    """Returns whether TensorFlow Addons is installed; does not import it."""
+    return importlib.util.find_spec("tensorflow_addons") is not None
 
 
 def addons_semi_hard_triplet_loss(
@@ -27,5 +48,12 @@ def addons_semi_hard_triplet_loss(
 
     Returns:
       Scalar of the type of the embeddings.
+
+    Raises:
+      ImportError: if TensorFlow Addons is not installed.
     """
+    with warnings.catch_warnings():
+        # It warns of its end of life on every import; that only this module uses it is our answer.
+        warnings.simplefilter("ignore")
+        import tensorflow_addons as tfa
     return tfa.losses.triplet_semihard_loss(labels, embeddings, margin, distance_metric)

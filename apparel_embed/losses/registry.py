@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from apparel_embed.losses.addons import AddonsLossConfig, addons_semi_hard_triplet_loss
 from apparel_embed.losses.config import LossConfig
 from apparel_embed.losses.keras import (
     LiftedStructLoss,
@@ -35,9 +36,6 @@ def make_loss(config: LossConfig) -> tf.keras.losses.Loss:
 
 
 def _addons_semi_hard(config: LossConfig) -> tf.keras.losses.Loss:
-    # Imported where it is asked for: nothing else needs TensorFlow Addons.
-    from apparel_embed.losses.addons import addons_semi_hard_triplet_loss
-
     function = functools.partial(
         addons_semi_hard_triplet_loss, margin=config.margin, distance_metric=config.distance
     )
@@ -52,6 +50,6 @@ LOSSES: dict[str, RegisteredLoss] = {
     "lifted_structure": RegisteredLoss(
         lambda config: LiftedStructLoss(config.margin, config.distance)
     ),
-    "tfa_semi_hard": RegisteredLoss(_addons_semi_hard),
+    "tfa_semi_hard": RegisteredLoss(_addons_semi_hard, AddonsLossConfig),
 }
 """A new loss is a file and a line here."""

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from apparel_embed.common.keras_version import require_keras_2
+
+require_keras_2()
+
 POOLED, NORM, POOLING = "pooled", "pooled_norm", "pooling"
 """Names of the layers that end pooling: what the backbone alone decides, and what is trained."""
 _LEVELS_OF_COLOUR = 4

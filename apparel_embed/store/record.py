@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -16,7 +17,9 @@ from apparel_embed.common.files import fingerprint_json, read_json
 STAGE_FILE = "stage.json"
 SCHEMA_VERSION = 1
 REMEDY = "remove that directory or name another --run_dir"
-_PACKAGES = ("apparel_embed", "tensorflow", "tensorflow-addons", "keras-cv", "numpy", "Pillow")
+_PACKAGES = ("apparel_embed", "tensorflow", "keras-cv", "numpy", "Pillow")
+# Each belongs to some releases of TensorFlow only.
+_PACKAGES_OF_SOME = ("tf-keras", "tensorflow-addons")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +234,9 @@ def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
 
 
 def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _PACKAGES},
-    }
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
+    for name in _PACKAGES_OF_SOME:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions

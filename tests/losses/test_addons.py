@@ -5,11 +5,48 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from addons_losses import CASES, computed, needs_addons, stored
+from loss_batches import value_and_gradient
 
 import apparel_embed
-from apparel_embed.losses.addons import addons_semi_hard_triplet_loss
+from apparel_embed.losses import addons
+from apparel_embed.losses.addons import AddonsLossConfig, addons_semi_hard_triplet_loss
+from apparel_embed.losses.semi_hard import semi_hard_triplet_loss
+from apparel_embed.losses.triplets import hard_triplet_loss, lifted_structure_loss
+
+OURS = {
+    "triplet_semihard_loss": semi_hard_triplet_loss,
+    "triplet_hard_loss": hard_triplet_loss,
+    "lifted_struct_loss": lifted_structure_loss,
+}
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.key)
+def test_our_losses_have_the_stored_values_and_gradients_of_addons(case):
+    labels, embeddings, expected, expected_gradient = stored()[case.key]
+    value, gradient = value_and_gradient(
+        lambda *batch: OURS[case.loss](*batch, *case.arguments), labels, embeddings
+    )
+    assert expected > 0
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-5)
+
+
+@needs_addons
+def test_what_is_stored_is_what_addons_computes():
+    for case in CASES:
+        labels, embeddings, *expected = stored()[case.key]
+        for array, one in zip(computed(case, labels, embeddings), expected):
+            np.testing.assert_allclose(array, one, rtol=1e-5, atol=1e-6)
+
+
+def test_without_addons_its_loss_is_refused_before_anything_is_made(monkeypatch):
+    monkeypatch.setattr(addons, "has_addons", lambda: False)
+    with pytest.raises(ValueError, match="'tfa_semi_hard' is TensorFlow Addons' own, which is not"):
+        AddonsLossConfig("tfa_semi_hard")
+
+
+@needs_addons
 def test_value_worked_out_by_hand():
     # On a line. From 0: positive 1, the nearest farther negative at 1.5; from 1: positive 1, the
     # only negative nearer, at 0.5.
@@ -37,9 +74,13 @@ def test_only_one_module_imports_tensorflow_addons():
     assert users == ["losses/addons.py"]
 
 
+@needs_addons
 @pytest.mark.slow
 def test_importing_it_prints_no_warning():
-    script = "import apparel_embed.losses.addons"
+    script = (
+        "from apparel_embed.losses.addons import addons_semi_hard_triplet_loss as loss\n"
+        "assert float(loss([0, 0, 1], [[0.0], [1.0], [1.5]], 0.75, 'L2')) > 0"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0
     assert "Warning" not in done.stderr

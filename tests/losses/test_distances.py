@@ -1,20 +1,22 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_addons as tfa
+from addons_losses import needs_addons, tfa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loss_batches import batches, value_and_gradient
 
 from apparel_embed.losses.distances import DISTANCES, pairwise_distances
 
+# Looked up when they are called: TFA may not be there.
 ADDONS = {
     "L2": lambda x: tfa.losses.metric_learning.pairwise_distance(x, squared=False),
     "squared-L2": lambda x: tfa.losses.metric_learning.pairwise_distance(x, squared=True),
-    "angular": tfa.losses.metric_learning.angular_distance,
+    "angular": lambda x: tfa.losses.metric_learning.angular_distance(x),
 }
 
 
+@needs_addons
 @pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(batches(sizes=range(1, 30)), st.sampled_from(list(DISTANCES)))

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_addons as tfa
+from addons_losses import needs_addons, tfa
 from loss_batches import make_batch, value_and_gradient
 
 from apparel_embed.losses.keras import (
@@ -37,6 +37,7 @@ def test_a_loss_is_its_function_with_the_same_defaults(loss, function):
     assert float(loss(0.2)(LABELS, EMBEDDINGS)) == float(function(LABELS, EMBEDDINGS, 0.2))
 
 
+@needs_addons
 @pytest.mark.parametrize("metric", ["L2", "squared-L2", "angular", absolute_products])
 def test_semi_hard_takes_the_place_of_addons_in_its_arguments_and_results(metric):
     arguments = {"margin": 0.4, "distance_metric": metric, "name": "mine"}

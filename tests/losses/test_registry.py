@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+from addons_losses import needs_addons
 from loss_batches import make_batch
 
 from apparel_embed.losses.config import LossConfig
@@ -20,14 +21,14 @@ def test_ours_is_the_default():
     ("name", "function"),
     [
         ("semi_hard", semi_hard_triplet_loss),
-        ("tfa_semi_hard", semi_hard_triplet_loss),
+        pytest.param("tfa_semi_hard", semi_hard_triplet_loss, marks=needs_addons),
         ("hard", hard_triplet_loss),
         ("lifted_structure", lifted_structure_loss),
     ],
 )
 @pytest.mark.parametrize("distance", ["L2", "squared-L2", "angular"])
 def test_a_name_gives_its_loss_with_margin_and_distance(name, function, distance):
-    loss = make_loss(LossConfig(name, margin=0.4, distance=distance))
+    loss = make_loss(LOSSES[name].config(name, margin=0.4, distance=distance))
     expected = function(LABELS, EMBEDDINGS, margin=0.4, distance_metric=distance)
     assert float(loss(LABELS, EMBEDDINGS)) == pytest.approx(float(expected), abs=1e-6)
 

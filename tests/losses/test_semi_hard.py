@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from addons_losses import METRICS, needs_addons
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loss_batches import TIED, UNTIED, batches, make_batch, value_and_gradient
@@ -9,7 +10,6 @@ from apparel_embed.losses import semi_hard
 from apparel_embed.losses.addons import addons_semi_hard_triplet_loss
 from apparel_embed.losses.semi_hard import semi_hard_triplet_loss
 
-METRICS = ("L2", "squared-L2", "angular")
 MARGINS = st.sampled_from([0.01, 0.3, 1.0, 5.0])
 
 
@@ -71,6 +71,7 @@ def cases(**sizes):
     )
 
 
+@needs_addons
 @pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=80)
 @given(cases(), MARGINS)
@@ -79,6 +80,7 @@ def test_value_and_gradient_are_those_of_addons(case, margin):
     assert_agrees_where_addons_is_finite(batch, margin, metric, tied)
 
 
+@needs_addons
 @pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=80)
 @given(cases(sizes=range(1, 41)), st.floats(0.0, 8.0))

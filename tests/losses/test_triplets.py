@@ -1,16 +1,15 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_addons as tfa
+from addons_losses import METRICS, needs_addons, tfa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loss_batches import batches, value_and_gradient
 
 from apparel_embed.losses.triplets import hard_triplet_loss, lifted_structure_loss
 
-METRICS = ("L2", "squared-L2", "angular")
 
-
+@needs_addons
 @pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(
@@ -72,6 +71,7 @@ def lifted_structure_reference(labels, embeddings, margin):
 
 # Where distances are equal TFA's gradient is off by up to some hundredths (a difference quotient
 # tells), so that batches with equal pictures are left to the tests below.
+@needs_addons
 @pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(batches(("normal", "unit", "clusters")), st.floats(0.0, 5.0))

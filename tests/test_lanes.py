@@ -1,0 +1,116 @@
+"""What one TensorFlow has made, the other reads: Python 3.9 to 3.11 have 2.15, later ones 2.21.
+
+Needs a Python with this package's requirements for the other TensorFlow, and its path in
+APPAREL_EMBED_OTHER_PYTHON.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from serving_models import encoded, picture
+from tiny_run import STAGES, contents, log_of, start, wait_for, walk
+
+import apparel_embed
+from apparel_embed import LocalModel
+from apparel_embed.data.prepared import load_prepared
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.models.embedding import load_embedding_model
+
+OTHER = os.environ.get("APPAREL_EMBED_OTHER_PYTHON")
+ROOT = Path(apparel_embed.__file__).parent.parent
+PICTURES = [encoded(picture(40, 30)), encoded(picture(33, 33, seed=1), "PNG"), b"not an image"]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not OTHER, reason="APPAREL_EMBED_OTHER_PYTHON names no other Python"),
+]
+
+
+def ask_other(script, *arguments):
+    """Returns what a script printed last, as JSON, when the other Python ran it."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}
+    # Each TensorFlow has its own Keras.
+    environment.pop("TF_USE_LEGACY_KERAS", None)
+    command = [OTHER, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+WALK = """
+import json, sys
+from pathlib import Path
+import tensorflow as tf
+from tiny_run import walk
+
+if __name__ == "__main__":
+    walk(Path(sys.argv[1]))
+    print(json.dumps(tf.__version__))
+"""
+
+EMBED = """
+import json, sys
+from pathlib import Path
+import tensorflow as tf
+from apparel_embed import LocalModel
+from test_lanes import PICTURES, student_embeddings
+
+run = Path(sys.argv[1])
+embeddings, valid, _ = LocalModel(run / "saved_model/1").embed(PICTURES)
+print(json.dumps({
+    "tensorflow": tf.__version__,
+    "served": embeddings.tolist(),
+    "valid": valid.tolist(),
+    "student": student_embeddings(run).tolist(),
+}))
+"""
+
+
+def student_embeddings(run_dir):
+    """Embeddings of the run's test images by its student."""
+    dataset = load_prepared(run_dir / "prepared")
+    model, _ = load_embedding_model(run_dir / "student/model")
+    embedder = Embedder(model)
+    return embedder.records(dataset, dataset.select(split="test"))
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("lanes") / "run"
+    walk(run_dir)
+    return run_dir
+
+
+def test_weights_datasets_and_saved_models_give_the_same_embeddings(run_dir):
+    other = ask_other(EMBED, run_dir)
+    assert other["tensorflow"] != tf.__version__
+    embeddings, valid, _ = LocalModel(run_dir / "saved_model/1").embed(PICTURES)
+    assert other["valid"] == valid.tolist() == [True, True, False]
+    np.testing.assert_allclose(other["served"], embeddings, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(other["student"], student_embeddings(run_dir), rtol=0, atol=1e-5)
+
+
+def test_a_finished_run_is_finished_for_the_other_too(run_dir):
+    before = contents(run_dir)
+    ask_other(WALK, run_dir)
+    assert contents(run_dir) == before
+
+
+def test_a_training_that_one_began_the_other_ends(run_dir, tmp_path):
+    interrupted = tmp_path / "run"
+    process = start(interrupted)
+    wait_for(interrupted, "student", process, checkpoint=True)
+    process.terminate()
+    process.join()
+    assert not (interrupted / "student").exists()
+    ask_other(WALK, interrupted)
+    assert all((interrupted / stage).exists() for stage in STAGES)
+    assert "unified: going on from step" in log_of(interrupted).read_text()
+    np.testing.assert_allclose(
+        student_embeddings(interrupted), student_embeddings(run_dir), rtol=0, atol=1e-2
+    )
