@@ -6,14 +6,13 @@ configurations after parsing.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from apparel_embed.cli.define import MODEL, TRAINING, WHERE, ConfigFlags, define
+from apparel_embed.cli.define import MODEL, TRAINING, WHERE, ConfigFlags, VariantFlags, define
 from apparel_embed.cli.recipes import define_recipe
 from apparel_embed.common.cluster import read_cluster
 from apparel_embed.data.augment import AugmentConfig
@@ -191,13 +190,8 @@ class SpecialistFlags:
             1,
         )
         self._config = ConfigFlags(SpecialistConfig, TRAINING)
-        self._loss = ConfigFlags(LossConfig, TRAINING)
-        shared = [field.name for field in dataclasses.fields(LossConfig)]
-        # Losses may have parameters of their own.
-        self._own = {
-            config: ConfigFlags(config, TRAINING, without=shared)
-            for config in dict.fromkeys(loss.config for loss in LOSSES.values())
-        }
+        configs = {name: loss.config for name, loss in LOSSES.items()}
+        self._loss = VariantFlags("loss", LossConfig, configs, TRAINING)
         flags.register_multi_flags_validator(
             ["margin", "distance"],
             lambda values: is_margin(values["margin"], values["distance"]),
@@ -206,9 +200,8 @@ class SpecialistFlags:
 
     def config(self) -> SpecialistConfig:
         """Returns the configuration of a specialist's training."""
-        loss = self._loss.values()
-        own = self._own[LOSSES[loss["name"]].config]
-        return self._config.config(loss=own.config(**loss), **self._training.values(self._schedule))
+        loss = self._loss.config(self._loss.shared.values()["name"])
+        return self._config.config(loss=loss, **self._training.values(self._schedule))
 
 
 class StudentFlags:
