@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import flag_names
 from apparel_embed.common.text import counted
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.distillation.spaces import FrozenBackbone
@@ -136,6 +137,7 @@ def targets_stage(
         work,
         flags={**flags, **dataclasses.asdict(config), "unlabelled": uses_unlabelled},
         inputs={**fingerprints(*teachers), **inputs},
+        flag_names=flag_names(config),
         size=counted(run.learnt(unlabelled=uses_unlabelled), "picture"),
     )
 
