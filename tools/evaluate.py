@@ -11,7 +11,7 @@ from apparel_embed.cli import app
 from apparel_embed.cli.define import EVALUATION, ConfigFlags, define, define_seed
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
-from apparel_embed.cli.training_flags import init_weights_flag
+from apparel_embed.cli.training_flags import EmbeddingFlags, init_weights_flag
 from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.run import shown_in_report
@@ -33,10 +33,12 @@ _PIPELINE = ConfigFlags(PipelineConfig, only=("split", "measure_speed"))
 _HEAD = ConfigFlags(VerticalHeadConfig)
 _SEED = define_seed("the bootstrap", group=EVALUATION)
 _INIT_WEIGHTS = init_weights_flag()
+_EMBEDDING = EmbeddingFlags()
 
 
 def main() -> None:
     """Evaluates, prints the tables, and writes the report."""
+    _EMBEDDING.start()
     given = _PIPELINE.values()
     run, head = _RUN.run(), None
     models = Models(
