@@ -102,7 +102,7 @@ def define(
         flags.register_validator(
             name,
             lambda values: bool(values) and all(_is_whole(one, low, high) for one in values),
-            f"allowed are whole numbers from {low} to {high}, with commas between them",
+            f"expected whole numbers from {low} to {high}, with commas between them",
         )
     return holder
 

@@ -128,7 +128,7 @@ def query_outcomes(
     """
     embeddings = np.asarray(embeddings)
     if scope not in SCOPES:
-        raise UserError(f"scope {scope!r} is unknown; allowed are {', '.join(SCOPES)}")
+        raise UserError(f"scope {scope!r} is unknown; expected one of {', '.join(SCOPES)}")
     if embeddings.shape[:1] != (len(evaluation_set),):
         raise UserError(
             f"embeddings of shape {embeddings.shape} for {len(evaluation_set)} images of the "

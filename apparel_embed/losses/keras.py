@@ -96,7 +96,7 @@ class _MarginLoss(WholeBatchLoss):
             )
         margin = float(margin)
         if not 0 <= margin < math.inf:
-            raise ValueError(f"margin {margin}; allowed are numbers of 0 and above")
+            raise ValueError(f"margin {margin}; expected a number of 0 or more")
         check_distance(distance_metric)
         self._arguments = {"margin": margin, "distance_metric": distance_metric, **options}
         super().__init__(functools.partial(self._function_with_arguments, **self._arguments), name)

@@ -296,7 +296,7 @@ def test_nothing_to_evaluate_is_told():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scopes": ("inside",)}, "scope 'inside' is unknown; allowed are within, merged"),
+        ({"scopes": ("inside",)}, "scope 'inside' is unknown; expected one of within, merged"),
         ({"embeddings": ANGLES[:5]}, "for 11 images"),
         ({"embeddings": ANGLES * np.nan}, "NaN"),
         ({"embeddings": ANGLES * 0}, "all zero"),

@@ -78,7 +78,7 @@ def find_reference(
       UserError: if the name is unknown, or its stage is not there.
     """
     if align_to not in REFERENCES:
-        raise UserError(f"--align_to={align_to}: allowed are {', '.join(REFERENCES)}")
+        raise UserError(f"--align_to={align_to}: expected one of {', '.join(REFERENCES)}")
     if align_to == "none":
         return None
     if align_to == "frozen":

@@ -156,6 +156,8 @@ def test_the_flag_of_unlabelled_pictures_makes_no_difference_where_there_are_non
 
 
 def test_an_unknown_reference_says_what_is_allowed(tmp_path):
-    with pytest.raises(UserError, match="--align_to=teacher: allowed are combined, none, frozen"):
+    with pytest.raises(
+        UserError, match="--align_to=teacher: expected one of combined, none, frozen"
+    ):
         find("teacher", tmp_path)
     assert set(REFERENCES) == {"combined", "none", "frozen"}
