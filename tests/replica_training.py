@@ -1,23 +1,29 @@
 """Trains a small model for ten steps by a strategy; also a program of its own.
 
-    python replica_training.py <strategy> <devices> <prepared dataset> <output>
+    python replica_training.py <strategy> <devices> <prepared dataset> <output> [stop]
 
-The number of devices is set before TensorFlow starts, so that each needs a process of its own.
+With "stop" the last of several processes gets SIGTERM while it validates step 5. The number of
+devices is set before TensorFlow starts, so that each needs a process of its own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import signal
 import sys
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from apparel_embed.common.cluster import is_chief
+from apparel_embed.common.interruption import stopped_by_sigterm
 from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import PKSampler
+from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.computing import set_momentum
@@ -28,7 +34,7 @@ from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import OptimizationConfig
 from apparel_embed.training.strategy import batch_share, make_strategy
 from apparel_embed.training.summaries import BatchSummaries, Measures, triplet_measures
-from apparel_embed.training.validation import make_validation
+from apparel_embed.training.validation import Validation, make_validation
 
 STEPS = 10
 SIDE = 16
@@ -50,7 +56,18 @@ def build() -> tf.keras.Model:
     return model
 
 
-def train(name: str, prepared: Path, directory: Path) -> dict[str, np.ndarray]:
+def stopped_in(validation: Validation) -> Validation:
+    """Returns a validation during which a process that is not the chief gets SIGTERM."""
+
+    def measure(embedder: Embedder) -> float:
+        if not is_chief():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return validation.measure(embedder)
+
+    return dataclasses.replace(validation, measure=measure)
+
+
+def train(name: str, prepared: Path, directory: Path, stops: bool = False) -> dict[str, np.ndarray]:
     """Returns the weights, the last loss and best validation, and what was measured of a batch."""
     reset_and_seed(0)
     strategy = make_strategy(name)
@@ -61,6 +78,7 @@ def train(name: str, prepared: Path, directory: Path) -> dict[str, np.ndarray]:
     )
     store = ImageStore(dataset, records, SIDE, 1.0)
     measured = []
+    validation = make_validation(dataset, dataset.verticals, SIDE)
 
     def measure(labels: np.ndarray, embeddings: np.ndarray, norms: np.ndarray) -> Measures:
         found = triplet_measures(labels, embeddings, norms, margin=0.5, distance="L2")
@@ -72,7 +90,7 @@ def train(name: str, prepared: Path, directory: Path) -> dict[str, np.ndarray]:
         model_config=ModelConfig(),
         batches=training_batches(store, sampler, STEPS, batch_share(strategy)),
         loss=TripletSemiHardLoss(0.5),
-        validation=make_validation(dataset, dataset.verticals, SIDE),
+        validation=stopped_in(validation) if stops else validation,
         optimization=OptimizationConfig(STEPS, optimizer="sgd", learning_rate=0.02),
         config=LoopConfig(validate_every=5, checkpoint_every=4),
         strategy=strategy,
@@ -97,14 +115,17 @@ def train(name: str, prepared: Path, directory: Path) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Trains by the arguments; of several processes the chief alone writes to the output."""
-    strategy, devices, prepared, output = sys.argv[1:]
+    logging.set_verbosity(logging.INFO)
+    strategy, devices, prepared, output, *stops = sys.argv[1:]
     cpu = tf.config.list_physical_devices("CPU")[0]
     logical = int(devices) * [tf.config.LogicalDeviceConfiguration()]
     tf.config.set_logical_device_configuration(cpu, logical)
     assert make_strategy(strategy).num_replicas_in_sync > 1
     directory = Path(output) if is_chief() else Path(f"{output}-{os.getpid()}")
     directory.mkdir()
-    np.savez(directory / "found.npz", **train(strategy, Path(prepared), directory))
+    with stopped_by_sigterm():
+        found = train(strategy, Path(prepared), directory, bool(stops))
+    np.savez(directory / "found.npz", **found)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ _RUNS = define(
 flags.register_validator(
     "runs",
     lambda values: values is None or (len(values) >= 2 and all(values)),
-    "allowed are at least 2 directories of runs, with commas between them",
+    "expected at least 2 directories of runs, with commas between them",
 )
 _PREPARED = define(
     "prepared", None, "prepared dataset of all runs; by default <run>/prepared of each"

@@ -11,7 +11,7 @@ from apparel_embed.cli import app
 from apparel_embed.cli.define import EVALUATION, ConfigFlags, define, define_seed
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
-from apparel_embed.cli.training_flags import init_weights_flag
+from apparel_embed.cli.training_flags import EmbeddingFlags, init_weights_flag
 from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.run import shown_in_report
@@ -21,7 +21,7 @@ from apparel_embed.runs.stages.report import report_stage
 from apparel_embed.runs.stages.saved_model import latest_saved_model
 from apparel_embed.runs.stages.specialist import single_specialists
 from apparel_embed.runs.stages.summaries import summaries_stage
-from apparel_embed.runs.stages.vertical_head import vertical_head_stage
+from apparel_embed.runs.stages.vertical_head import VerticalHeadConfig, vertical_head_stage
 from apparel_embed.serving.saved_model import SAVED_MODEL
 from apparel_embed.store.names import COMBINED, STUDENT, VERTICAL_HEAD
 
@@ -29,13 +29,16 @@ _RUN = RunFlags()
 _SPECIALISTS = SpecialistsFlag()
 _COMBINED = define("combined", COMBINED, "stage of the triplet model on all verticals, or none")
 _STUDENT = define("student", STUDENT, "stage of the student, or none")
-_PIPELINE = ConfigFlags(PipelineConfig, only=("split", "measure_speed", "vertical_head"))
+_PIPELINE = ConfigFlags(PipelineConfig, only=("split", "measure_speed"))
+_HEAD = ConfigFlags(VerticalHeadConfig)
 _SEED = define_seed("the bootstrap", group=EVALUATION)
 _INIT_WEIGHTS = init_weights_flag()
+_EMBEDDING = EmbeddingFlags()
 
 
 def main() -> None:
     """Evaluates, prints the tables, and writes the report."""
+    _EMBEDDING.start()
     given = _PIPELINE.values()
     run, head = _RUN.run(), None
     models = Models(
@@ -44,8 +47,8 @@ def main() -> None:
         combined=_RUN.stage(_COMBINED.value),
         student=_RUN.stage(_STUDENT.value),
     )
-    wanted = given["vertical_head"]
-    if not _PIPELINE.is_given("vertical_head"):
+    wanted = _HEAD.config().vertical_head
+    if not _HEAD.is_given("vertical_head"):
         wanted = run.find(VERTICAL_HEAD) is not None
     if models.student and wanted:
         head = vertical_head_stage(run, models.student)

@@ -13,7 +13,7 @@ from apparel_embed.cli.define import define, define_seed
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import SpecialistsFlag, StageRunFlags
 from apparel_embed.cli.target_flags import TargetFlags
-from apparel_embed.cli.training_flags import init_weights_flag
+from apparel_embed.cli.training_flags import EmbeddingFlags, init_weights_flag
 from apparel_embed.evaluation.table import render_teachers
 from apparel_embed.runs.stages.targets import (
     TARGETS_FILE,
@@ -29,10 +29,12 @@ _TARGETS = TargetFlags()
 _STAGE = define("stage", TARGETS, "name of the stage")
 _INIT_WEIGHTS = init_weights_flag()
 _SEED = define_seed("the choice of teachers, and of the random weights of --align_to=frozen")
+_EMBEDDING = EmbeddingFlags()
 
 
 def main() -> None:
     """Exports the targets and says where they are."""
+    _EMBEDDING.start()
     run = _RUN.run()
     specialists = _SPECIALISTS.stages(_RUN)
     reference = find_reference(

@@ -10,6 +10,7 @@ from apparel_embed.cli import app
 from apparel_embed.cli.define import ConfigFlags, define
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags
+from apparel_embed.cli.training_flags import EmbeddingFlags
 from apparel_embed.evaluation.compression import COMPRESSION_FILE
 from apparel_embed.runs.stages.compression import TABLE_FILE, CompressionConfig, compression_stage
 from apparel_embed.store.names import STUDENT
@@ -18,10 +19,12 @@ from apparel_embed.store.record import open_stage
 _RUN = RunFlags()
 _STAGE = define("stage", STUDENT, "stage whose model to make smaller")
 _COMPRESSION = ConfigFlags(CompressionConfig)
+_EMBEDDING = EmbeddingFlags()
 
 
 def main() -> None:
     """Measures, and prints the table."""
+    _EMBEDDING.start()
     model = open_stage(_RUN.run_dir / _STAGE.value)
     stage = compression_stage(_RUN.run(), model, _COMPRESSION.config())
     print((stage.directory / TABLE_FILE).read_text("utf-8"))

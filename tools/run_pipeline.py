@@ -34,6 +34,7 @@ from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.runs.expected_time import expected_time
 from apparel_embed.runs.pipeline import plan_pipeline, run_pipeline
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, TABLES_FILE
+from apparel_embed.runs.stages.registry import STAGES
 from apparel_embed.serving.saved_model import ExportConfig
 
 _RUN = RunFlag()
@@ -46,6 +47,7 @@ _SPECIALIST_START = StartFlag("specialist")
 _TARGETS = TargetFlags()
 _STUDENT_START = StartFlag("student")
 _EXPORT = ConfigFlags(ExportConfig, SERVED)
+_OF_STAGES = {kind.name: ConfigFlags(kind.config) for kind in STAGES if kind.config}
 _PROCESSES = ProcessesFlag()
 _DRY_RUN = dry_run_flag()
 _SYNTHETIC = synthetic_flags()
@@ -72,6 +74,7 @@ def main() -> None:
         start_from_combined=_STUDENT_START.from_combined(init_from),
         processes=_PROCESSES.value,
         export=_EXPORT.config(),
+        of_stages={name: own.config() for name, own in _OF_STAGES.items()},
     )
     if _DRY_RUN.value:
         _tell_plan(config)

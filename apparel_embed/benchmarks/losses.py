@@ -70,7 +70,7 @@ def measure_losses(config: LossBenchmark) -> Rows:
     if broken:
         raise UserError(
             f"a batch of {broken[0]} is not made of items with {config.pictures_per_item} "
-            "pictures: allowed are multiples"
+            "pictures: expected multiples"
         )
     return [row for size in config.batch_sizes for row in _rows_of(size, config)]
 

@@ -177,7 +177,7 @@ def _training(
 
     def train(batches: Iterable[tuple]) -> None:
         for batch in itertools.islice(batches, _STEPS):
-            value, _, _ = step(batch, number)
+            value, _ = step(batch, number, tf.constant(0))
             value.numpy()
 
     return train

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from absl import flags
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import LARGEST_SEED, range_text, setting_of
 
 WHAT = "What to work on"
@@ -101,7 +102,7 @@ def define(
         flags.register_validator(
             name,
             lambda values: bool(values) and all(_is_whole(one, low, high) for one in values),
-            f"allowed are whole numbers from {low} to {high}, with commas between them",
+            f"expected whole numbers from {low} to {high}, with commas between them",
         )
     return holder
 
@@ -166,6 +167,10 @@ class ConfigFlags(Generic[_Config]):
         """Returns whether the flag of a field is on the command line."""
         return self._flags[name].present
 
+    def flag_of(self, name: str) -> str:
+        """Returns the name of the flag of a field."""
+        return self._flags[name].name
+
     def values(self) -> dict[str, Any]:
         """Returns the flags' values, by the names of fields."""
         return {name: self._readers[name](flag.value) for name, flag in self._flags.items()}
@@ -177,6 +182,48 @@ class ConfigFlags(Generic[_Config]):
           **others: values of fields without flags, or in place of their flags' ones.
         """
         return self._config(**{**self.values(), **others})
+
+
+class VariantFlags(Generic[_Config]):
+    """The flags of a configuration of which variants have fields of their own.
+
+    Args:
+      flag: that names the variant.
+      config: the dataclass.
+      variants: the dataclass of each, `config` or a subclass of it.
+      group: of `GROUPS`.
+    """
+
+    def __init__(
+        self,
+        flag: str,
+        config: type[_Config],
+        variants: Mapping[str, type[_Config]],
+        group: str = WHAT,
+    ) -> None:
+        shared = [field.name for field in dataclasses.fields(cast(Any, config))]
+        self._flag, self._variants = flag, variants
+        self.shared = ConfigFlags(config, group)
+        self._own = {
+            one: ConfigFlags(one, group, without=shared) for one in dict.fromkeys(variants.values())
+        }
+
+    def config(self, variant: str) -> _Config:
+        """Returns the configuration of a variant.
+
+        Raises:
+          UserError: if a flag of another one is given.
+        """
+        wanted = self._variants[variant]
+        for one, own in self._own.items():
+            for name in own.values():
+                if one is not wanted and own.is_given(name):
+                    users = (name for name, kind in self._variants.items() if kind is one)
+                    raise UserError(
+                        f"--{own.flag_of(name)} with --{self._flag}={variant}: it is for "
+                        f"--{self._flag}={', '.join(users)}"
+                    )
+        return self._own[wanted].config(**self.shared.values())
 
 
 def _reader(annotation: str, default: Any, low: float | None) -> Callable[[Any], Any]:

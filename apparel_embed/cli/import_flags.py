@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from apparel_embed.cli.data_flags import MapFlag, map_verticals_flag
-from apparel_embed.cli.define import DATA, ConfigFlags, define
+from apparel_embed.cli.define import DATA, ConfigFlags, VariantFlags, define
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.importers.derive import DeriveOptions
 from apparel_embed.data.importers.importing import ImportConfig
@@ -44,7 +44,8 @@ class ImportFlags:
             required=True,
         )
         self._output = define("output", None, "manifest to write, .csv or .parquet", required=True)
-        self._layout = ConfigFlags(LayoutOptions)
+        options = {name: layout.options for name, layout in FORMATS.items()}
+        self._layout = VariantFlags("format", LayoutOptions, options)
         self._derive = ConfigFlags(DeriveOptions)
         self._columns = define(
             "columns",
@@ -97,9 +98,10 @@ class ImportFlags:
         )
 
     def _layout_options(self) -> LayoutOptions:
-        layout, options = self._format.value, self._layout.config()
+        layout = self._format.value
+        options = self._layout.config(layout)
         for name, layouts in _MEANT_FOR.items():
-            if self._layout.is_given(name) and layout not in layouts:
+            if self._layout.shared.is_given(name) and layout not in layouts:
                 raise UserError(
                     f"--{name} is not allowed with --format={layout}; it is for "
                     f"{', '.join(layouts)}"

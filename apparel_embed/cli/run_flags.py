@@ -12,7 +12,7 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.runs.plan import StagePlan
 from apparel_embed.runs.run import Run
-from apparel_embed.store.names import specialist_name
+from apparel_embed.store.names import GROUPING, SPECIALIST, specialist_name
 from apparel_embed.store.record import Stage, open_stage
 
 
@@ -110,8 +110,8 @@ class SpecialistsFlag:
             "specialists",
             (),
             "comma-separated stages of specialists that together know every vertical once; by "
-            "default those of the groups in the run's grouping-* stage, if there is one, else all "
-            "finished specialist-* stages",
+            f"default those of the groups in the run's {GROUPING}-* stage, if there is one, else "
+            f"all finished {SPECIALIST}-* stages",
         )
 
     def stages(self, run: RunFlags) -> Sequence[Stage]:
@@ -121,22 +121,23 @@ class SpecialistsFlag:
           UserError: if one is missing or there is none.
         """
         names = self._specialists.value or _names_by_groups(run.run_dir)
-        names = names or _finished(run.run_dir, "specialist-*")
+        names = names or _finished(run.run_dir, SPECIALIST)
         if not names:
             raise UserError(
-                f"{run.run_dir}: has no finished specialist-* stage; train one with "
+                f"{run.run_dir}: has no finished {SPECIALIST}-* stage; train one with "
                 "tools/train_specialist.py"
             )
         return [open_stage(run.run_dir / name) for name in names]
 
 
-def _finished(run_dir: Path, pattern: str) -> list[str]:
-    return sorted(path.name for path in run_dir.glob(pattern) if path.suffix != ".partial")
+def _finished(run_dir: Path, kind: str) -> list[str]:
+    """Returns the finished stages of a kind of which a run may have several."""
+    return sorted(path.name for path in run_dir.glob(f"{kind}-*") if path.suffix != ".partial")
 
 
 def _names_by_groups(run_dir: Path) -> list[str]:
     """Returns the stages of the groups' specialists, or none if no groups were made."""
-    groupings = _finished(run_dir, "grouping-*")
+    groupings = _finished(run_dir, GROUPING)
     if len(groupings) > 1:
         raise UserError(
             f"{run_dir}: has several groupings ({', '.join(groupings)}); name the specialists to "

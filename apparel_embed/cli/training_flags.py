@@ -6,17 +6,17 @@ configurations after parsing.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from apparel_embed.cli.define import MODEL, TRAINING, WHERE, ConfigFlags, define
+from apparel_embed.cli.define import MODEL, TRAINING, WHERE, ConfigFlags, VariantFlags, define
 from apparel_embed.cli.recipes import define_recipe
 from apparel_embed.common.cluster import read_cluster
 from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.inference.image_store import EmbeddingConfig, embed_by
 from apparel_embed.losses.config import ALLOWED_MARGINS, LossConfig, is_margin
 from apparel_embed.losses.registry import LOSSES
 from apparel_embed.models.backbones import BACKBONES
@@ -52,11 +52,23 @@ def init_weights_flag() -> flags.FlagHolder[str]:
     )
 
 
+class EmbeddingFlags:
+    """How a binary embeds images."""
+
+    def __init__(self) -> None:
+        self._config = ConfigFlags(EmbeddingConfig, WHERE)
+
+    def start(self) -> None:
+        """Lets images be embedded so from now on."""
+        embed_by(self._config.config())
+
+
 class TrainingFlags:
     """What the trainings of specialists and student share, their models included."""
 
     def __init__(self) -> None:
         define_recipe()
+        self._embedding = EmbeddingFlags()
         self._model = ConfigFlags(ModelConfig, MODEL)
         self._init_weights = init_weights_flag()
         self._init_from = define(
@@ -109,7 +121,7 @@ class TrainingFlags:
         flags.register_validator(
             "profile_steps",
             lambda value: value is None or _parse_steps(value) is not None,
-            "allowed are two whole numbers with a colon, the second the greater one, as in 10:20",
+            "expected two whole numbers with a colon, the second the greater one, as in 10:20",
         )
 
     def start(self) -> None:
@@ -118,6 +130,7 @@ class TrainingFlags:
         Raises:
           UserError: if the strategy cannot be had here.
         """
+        self._embedding.start()
         if read_cluster() is not None or self._strategy.value in ("multi_worker", "tpu"):
             make_strategy(self._strategy.value)
 
@@ -191,13 +204,8 @@ class SpecialistFlags:
             1,
         )
         self._config = ConfigFlags(SpecialistConfig, TRAINING)
-        self._loss = ConfigFlags(LossConfig, TRAINING)
-        shared = [field.name for field in dataclasses.fields(LossConfig)]
-        # Losses may have parameters of their own.
-        self._own = {
-            config: ConfigFlags(config, TRAINING, without=shared)
-            for config in dict.fromkeys(loss.config for loss in LOSSES.values())
-        }
+        configs = {name: loss.config for name, loss in LOSSES.items()}
+        self._loss = VariantFlags("loss", LossConfig, configs, TRAINING)
         flags.register_multi_flags_validator(
             ["margin", "distance"],
             lambda values: is_margin(values["margin"], values["distance"]),
@@ -206,9 +214,8 @@ class SpecialistFlags:
 
     def config(self) -> SpecialistConfig:
         """Returns the configuration of a specialist's training."""
-        loss = self._loss.values()
-        own = self._own[LOSSES[loss["name"]].config]
-        return self._config.config(loss=own.config(**loss), **self._training.values(self._schedule))
+        loss = self._loss.config(self._loss.shared.values()["name"])
+        return self._config.config(loss=loss, **self._training.values(self._schedule))
 
 
 class StudentFlags:

@@ -74,7 +74,7 @@ def read_cluster() -> Cluster | None:
 def _check_job(job: str, addresses: object) -> None:
     """Raises a ValueError for what TensorFlow would abort on, or end with a traceback."""
     if job not in _JOBS:
-        raise ValueError(f"job {job!r} is unknown; allowed are {', '.join(_JOBS)}")
+        raise ValueError(f"job {job!r} is unknown; expected one of {', '.join(_JOBS)}")
     if not isinstance(addresses, list):
         raise ValueError(f"{job} is {addresses!r}; a list of addresses is needed")
     if job == "chief" and len(addresses) > 1:

@@ -52,6 +52,11 @@ class Deferral:
         """Whether a signal waits."""
         return self._received is not None
 
+    def request(self) -> None:
+        """Lets SIGTERM wait here, too, as one waits in a process that works together with this."""
+        if self._received is None:
+            self._received = signal.SIGTERM
+
     def obey(self) -> None:
         """Lets the signal that waits have its way, which is not to return, if one waits."""
         self._restore()

@@ -94,6 +94,6 @@ def _connect(root: str) -> tuple[fs.FileSystem, str]:
         return fs.FileSystem.from_uri(root)
     except (OSError, ImportError, pa.ArrowException) as error:
         raise UserError(
-            f"{root}: cannot be reached ({' '.join(str(error).split())}); allowed are paths, "
+            f"{root}: cannot be reached ({' '.join(str(error).split())}); expected paths, "
             "file://, gs://, s3:// and hdfs://"
         ) from error

@@ -96,6 +96,27 @@ def setting_of(field: dataclasses.Field[Any]) -> Setting | None:
     return field.metadata.get(_KEY)
 
 
+def flag_names(config: Any) -> dict[str, str]:
+    """Returns the flags of a configuration by the names of its fields, nested ones `outer.inner`.
+
+    Example:
+      >>> @dataclasses.dataclass(frozen=True)
+      ... class Config:
+      ...     batch: int = setting(64, "pictures in a batch", 1, flag="batch_size")
+      >>> flag_names(Config())
+      {'batch': '--batch_size'}
+    """
+    names = {}
+    for field in dataclasses.fields(config):
+        value, said = getattr(config, field.name), setting_of(field)
+        if dataclasses.is_dataclass(value):
+            inner = flag_names(value).items()
+            names.update({f"{field.name}.{name}": flag for name, flag in inner})
+        elif said:
+            names[field.name] = f"--{said.flag or field.name}"
+    return names
+
+
 def range_text(low: float | None, high: float | None) -> str:
     """Returns the range of a number in words; "" if every number is allowed.
 

@@ -206,7 +206,7 @@ def _check_texts(places: Places, table: pa.Table) -> None:
     # Splits first: of a misspelt one that an item_id is missing would be the lesser half.
     for name, allowed in (("split", SPLITS), ("role", ROLES)):
         unknown = pc.invert(pc.is_in(table[name], value_set=pa.array(allowed)))
-        _refuse(places, table, name, unknown, f"allowed: {', '.join(allowed)}")
+        _refuse(places, table, name, unknown, f"expected one of {', '.join(allowed)}")
     for name in REQUIRED_COLUMNS:
         blank, needed = is_blank(table[name]), "a non-empty text is needed"
         if name == "item_id":

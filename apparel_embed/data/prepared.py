@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from array_record.python import array_record_module
 
-from apparel_embed.common.errors import UserError
+from apparel_embed.common.errors import UserError, check_format
 from apparel_embed.common.files import read_json
 from apparel_embed.data.columns import ranked_codes_of
 from apparel_embed.data.manifest import ROLES, SPLITS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DATASET_FILE = "dataset.json"
 INDEX_FILE = "index.parquet"
 REJECTS_FILE = "rejects.csv"
@@ -307,14 +307,10 @@ def _read_info(path: Path) -> dict[str, Any]:
     """Returns the contents of dataset.json, checked for version and fields."""
     try:
         info = read_json(path)
-        version = info["schema_version"]
+        info["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the {DATASET_FILE} of a prepared dataset") from error
-    if version != SCHEMA_VERSION:
-        raise UserError(
-            f"{path}: schema_version is {version!r}, this release reads {SCHEMA_VERSION}; "
-            "prepare again"
-        )
+    check_format(path.parent, "prepared dataset", info, SCHEMA_VERSION, "remove it, prepare again")
     missing = {"fingerprint", "counts", "records", "rejects", "shards"} - set(info)
     if missing:
         raise UserError(f"{path}: misses {', '.join(sorted(missing))}; prepare again")

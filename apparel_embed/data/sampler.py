@@ -199,7 +199,7 @@ class WeightedSampler(EpochSampler):
         """
         if weights not in VERTICAL_WEIGHTS:
             allowed = ", ".join(VERTICAL_WEIGHTS)
-            raise UserError(f"--student_vertical_weights={weights}: allowed are {allowed}")
+            raise UserError(f"--student_vertical_weights={weights}: expected one of {allowed}")
         places = EpochSampler.over(len(verticals), batch_size=batch_size, seed=seed)
         order, counts = _grouped(verticals)
         each = VERTICAL_WEIGHTS[weights](counts.astype(np.float64)) / counts

@@ -13,7 +13,6 @@ from apparel_embed.distillation.spaces import mean_cosine
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
 
-_BATCH = 64
 # Images of a split that are asked about at the most: a mean over more would say the same.
 _MOST_IMAGES = 4096
 # Below this cosine on images it has learnt from, a student has not learnt what it was shown.
@@ -102,7 +101,7 @@ def make_agreement(
       The function, which finds None where there are no records.
     """
     expected = targets[:_MOST_IMAGES]
-    batches = list(decoded_batches(dataset, records[:_MOST_IMAGES], image_size, _BATCH))
+    batches = list(decoded_batches(dataset, records[:_MOST_IMAGES], image_size))
     return lambda embedder: mean_cosine(embedder(batches), expected) if batches else None
 
 

@@ -46,7 +46,7 @@ def make_compressor(kind: str, train: np.ndarray, *, pq_bytes: int, seed: int = 
       UserError: if the kind is unknown, or the embeddings do not allow it.
     """
     if kind not in COMPRESSORS:
-        raise UserError(f"compression {kind!r}: allowed are {', '.join(COMPRESSORS)}")
+        raise UserError(f"compression {kind!r}: expected one of {', '.join(COMPRESSORS)}")
     return COMPRESSORS[kind](np.asarray(train, np.float32), pq_bytes=pq_bytes, seed=seed)
 
 
@@ -112,7 +112,7 @@ def _pq(train: np.ndarray, *, pq_bytes: int, seed: int) -> Compressor:
     dim = train.shape[1]
     if dim % pq_bytes:
         raise UserError(
-            f"pq_bytes is {pq_bytes}; allowed are divisors of the embedding's {dim} dimensions"
+            f"pq_bytes is {pq_bytes}; expected a divisor of the embedding's {dim} dimensions"
         )
     if len(train) < _CODEWORDS:
         raise UserError(

@@ -30,14 +30,14 @@ def write_embeddings(
     """
     records = np.asarray(records)
     if not np.issubdtype(records.dtype, np.integer):
-        raise UserError(f"{path}: records are {records.dtype}; allowed are whole numbers (int64)")
+        raise UserError(f"{path}: records are {records.dtype}; expected whole numbers (int64)")
     # An overflow becomes infinite here, and is told as such below.
     with np.errstate(over="ignore"):
         embeddings = np.asarray(embeddings, np.float32)
     if embeddings.ndim != 2 or embeddings.shape[1] < 1 or records.shape != embeddings.shape[:1]:
         raise UserError(
             f"{path}: records of shape {records.shape} and embeddings of shape "
-            f"{embeddings.shape}; allowed are [n] and [n, dim] with dim at least 1"
+            f"{embeddings.shape}; expected [n] or [n, dim] with dim at least 1"
         )
     records, embeddings = _in_order(path, records.astype(np.int64), embeddings)
     dim = embeddings.shape[1]

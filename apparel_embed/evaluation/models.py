@@ -13,7 +13,6 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.baselines import colour_histograms
 from apparel_embed.evaluation.protocol import (
     MERGED,
-    WITHIN,
     EvaluationSet,
     compare_models,
     evaluate_model,
@@ -165,12 +164,12 @@ def summarise(
       verticals with its 95 % interval.
     """
     rows = []
+    within = {name: query_outcomes(model.embeddings, pictures) for name, model in models.items()}
     for name, model in models.items():
+        merged = [query_outcomes(model.embeddings, pictures, MERGED)] if model.one_space else []
         rows += evaluate_model(
             name,
-            model.embeddings,
-            pictures,
-            scopes=(WITHIN, MERGED) if model.one_space else (WITHIN,),
+            [within[name], *merged],
             parameters=model.parameters,
             models_to_deploy=model.models_to_deploy,
             seed=seed,
@@ -178,11 +177,7 @@ def summarise(
     differences = []
     for first, second in comparisons:
         if first in models and second in models:
-            by_vertical = compare_models(
-                query_outcomes(models[first].embeddings, pictures),
-                query_outcomes(models[second].embeddings, pictures),
-                seed=seed,
-            )
+            by_vertical = compare_models(within[first], within[second], seed=seed)
             differences += [
                 {"model": first, "minus": second, **difference.as_record()}
                 for difference in by_vertical.values()

@@ -128,7 +128,7 @@ def query_outcomes(
     """
     embeddings = np.asarray(embeddings)
     if scope not in SCOPES:
-        raise UserError(f"scope {scope!r} is unknown; allowed are {', '.join(SCOPES)}")
+        raise UserError(f"scope {scope!r} is unknown; expected one of {', '.join(SCOPES)}")
     if embeddings.shape[:1] != (len(evaluation_set),):
         raise UserError(
             f"embeddings of shape {embeddings.shape} for {len(evaluation_set)} images of the "
@@ -179,10 +179,8 @@ def answered_queries(evaluation_set: EvaluationSet) -> dict[str, int]:
 
 def evaluate_model(
     model: str,
-    embeddings: np.ndarray,
-    evaluation_set: EvaluationSet,
+    outcomes: Sequence[Outcomes],
     *,
-    scopes: Sequence[str] = SCOPES,
     parameters: int,
     models_to_deploy: int,
     seed: int = 0,
@@ -191,9 +189,7 @@ def evaluate_model(
 
     Args:
       model: its name.
-      embeddings: as of `query_outcomes`.
-      evaluation_set: the images.
-      scopes: of `SCOPES`; only "within" for models without one common space.
+      outcomes: of each scope; only "within" for models without one common space.
       parameters: of all models to deploy together, 0 or more.
       models_to_deploy: number of models a search needs in production, 0 or more.
       seed: of the bootstrap.
@@ -203,17 +199,14 @@ def evaluate_model(
       `Outcomes.counted`. Verticals without an answered query have 0 queries and None for metrics.
 
     Raises:
-      UserError: as `query_outcomes`, or a negative count.
+      UserError: a negative count.
     """
     for name, count in (("parameters", parameters), ("models_to_deploy", models_to_deploy)):
         if count < 0:
             raise UserError(f"{model}: {name} is {count}; expected 0 or more")
     cost = {"parameters": int(parameters), "models_to_deploy": int(models_to_deploy)}
-    rows = []
-    for scope in scopes:
-        outcomes = query_outcomes(embeddings, evaluation_set, scope)
-        rows += [{"model": model, **row, **cost} for row in summary_rows(outcomes, seed)]
-    return rows
+    rows = (row for one in outcomes for row in summary_rows(one, seed))
+    return [{"model": model, **row, **cost} for row in rows]
 
 
 def summary_rows(outcomes: Outcomes, seed: int = 0) -> list[dict]:

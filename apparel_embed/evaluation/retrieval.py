@@ -174,9 +174,7 @@ def _flags(argument: str, values: Sequence[bool] | np.ndarray) -> np.ndarray:
     wrong = ~np.isin(flags, [False, True])
     if wrong.any():
         place = int(np.argmax(wrong))
-        raise UserError(
-            f"{argument}[{place}] is {flags.ravel()[place]!r}; allowed are True and False"
-        )
+        raise UserError(f"{argument}[{place}] is {flags.ravel()[place]!r}; expected True or False")
     return flags.astype(bool)
 
 

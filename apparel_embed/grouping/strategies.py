@@ -57,7 +57,8 @@ class StrategyConfig:
 
     def __post_init__(self) -> None:
         if self.name not in STRATEGIES:
-            raise UserError(f"grouping {self.name!r} is unknown; allowed: {', '.join(STRATEGIES)}")
+            known = ", ".join(STRATEGIES)
+            raise UserError(f"grouping {self.name!r} is unknown; expected one of {known}")
         if (self.name == "given") != bool(self.given):
             raise UserError(
                 "grouping given needs groups, and no other takes them; "

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from apparel_embed.common.progress import SECONDS_UNSEEN, progress_bar
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.inference.image_store import decoded_batches
+from apparel_embed.inference.image_store import decoded_batches, on_device
 
 
 class Embedder:
@@ -48,15 +48,12 @@ class Embedder:
         parts = [self._embed(images).numpy() for images in batches]
         return np.concatenate([np.zeros([0, self._dim], np.float32), *parts])
 
-    def records(
-        self, dataset: PreparedDataset, records: np.ndarray, batch_size: int = 64
-    ) -> np.ndarray:
+    def records(self, dataset: PreparedDataset, records: np.ndarray) -> np.ndarray:
         """Embeds records of a dataset.
 
         Args:
           dataset: a prepared dataset.
           records: int64 [n] record numbers, in any order.
-          batch_size: pictures that go through the model at once, 1 or more.
 
         Returns:
           float32 [n, dim], in the order of `records`.
@@ -64,9 +61,9 @@ class Embedder:
         Raises:
           UserError: a shard is damaged; the message names file and record.
         """
-        batches = decoded_batches(dataset, records, self._image_size, batch_size)
-        total = -(-len(records) // batch_size)
+        batches = decoded_batches(dataset, records, self._image_size)
+        total, ahead = len(batches), on_device(batches)
         with progress_bar(
-            batches, total=total, what="embed", unit="batches", delay=SECONDS_UNSEEN
+            ahead, total=total, what="embed", unit="batches", delay=SECONDS_UNSEEN
         ) as bar:
             return self(bar)

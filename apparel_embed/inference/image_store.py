@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,7 @@ from absl import logging
 
 from apparel_embed.common.cores import usable_cores
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.settings import setting
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.models.preprocessing import decode_to_square
 
@@ -18,13 +20,37 @@ _READ_AHEAD = 256
 _BYTES_BESIDE = 64
 
 
+@dataclasses.dataclass(frozen=True)
+class EmbeddingConfig:
+    """How images are embedded, whatever for; it changes no result beyond its last digits."""
+
+    batch_size: int = setting(
+        64,
+        "pictures that go through a model at once where they are embedded: for validation, targets "
+        "and evaluation; makes no difference to the result",
+        1,
+        65536,
+        flag="embedding_batch_size",
+        seldom=True,
+    )
+
+
+_config = EmbeddingConfig()
+
+
+def embed_by(config: EmbeddingConfig) -> None:
+    """Sets how this process embeds images from now on."""
+    global _config
+    _config = config
+
+
 def decoding_threads() -> int:
     """Returns how many images or batches are decoded at a time: one for each core."""
     return usable_cores()
 
 
 def decoded_batches(
-    dataset: PreparedDataset, records: np.ndarray, image_size: int, batch_size: int
+    dataset: PreparedDataset, records: np.ndarray, image_size: int, batch_size: int = 0
 ) -> tf.data.Dataset:
     """Streams decoded pictures in the order of `records`.
 
@@ -32,11 +58,12 @@ def decoded_batches(
       dataset: where the pictures are.
       records: int64 [n] record numbers.
       image_size: side of the square they are fitted into, in pixels.
-      batch_size: pictures a batch; the last may be smaller.
+      batch_size: pictures a batch, 0 for what `embed_by` says; the last may be smaller.
 
     Returns:
       A dataset of uint8 [batch, image_size, image_size, 3].
     """
+    size = batch_size or _config.batch_size
     # Python hands over hundreds of pictures at a time; the rest is TensorFlow's own threads' work.
     encoded = tf.data.Dataset.from_generator(
         lambda: _encoded_parts(dataset, records),
@@ -46,9 +73,16 @@ def decoded_batches(
         encoded.prefetch(1)
         .unbatch()
         .map(lambda one: decode_to_square(one, image_size), num_parallel_calls=decoding_threads())
-        .batch(batch_size)
+        .batch(size)
+        .apply(tf.data.experimental.assert_cardinality(-(-len(records) // size)))
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def on_device(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns batches that are on the GPU before they are asked for; as they are without one."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return batches.apply(tf.data.experimental.prefetch_to_device(gpus[0].name)) if gpus else batches
 
 
 class ImageStore:
@@ -64,6 +98,9 @@ class ImageStore:
       image_size: side of the square they are fitted into, in pixels.
       cache_gib: memory for images, in GiB.
       what: for whom they are, shown before the progress bar.
+
+    Attributes:
+      gib: memory that the images take, in GiB.
     """
 
     def __init__(
@@ -79,16 +116,19 @@ class ImageStore:
         self._image_size = image_size
         self._decoded: tf.Variable | None = None
         self._encoded: tf.Variable | None = None
+        self.gib = 0.0
         decoded = len(records) * image_size * image_size * 3 / 2**30
         whole = sum(shard["bytes"] for shard in dataset.info["shards"])
         average = whole / max(len(dataset), 1) + _BYTES_BESIDE
         encoded = len(records) * average / 2**30
         bar = progress_bar(total=len(records), what=f"{what}: into memory", unit="images")
         if decoded <= cache_gib:
+            self.gib = decoded
             shape = [image_size, image_size, 3]
             parts = decoded_batches(dataset, self._records, image_size, _READ_AHEAD)
             self._decoded = _kept(parts, len(records), shape, tf.uint8, bar)
         elif encoded <= cache_gib:
+            self.gib = encoded
             parts = _encoded_parts(dataset, self._records)
             self._encoded = _kept(parts, len(records), [], tf.string, bar)
         else:

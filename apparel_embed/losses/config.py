@@ -48,7 +48,8 @@ class LossConfig:
             ("distance", self.distance, DISTANCES),
         ):
             if value not in allowed:
-                raise ValueError(f"{what} {value!r} is unknown; allowed are {', '.join(allowed)}")
+                known = ", ".join(allowed)
+                raise ValueError(f"{what} {value!r} is unknown; expected one of {known}")
         if not isinstance(self, configs[self.name]):
             raise ValueError(
                 f"{type(self).__name__} configures no loss {self.name!r}; "

@@ -23,8 +23,8 @@ def check_distance(distance: Distance) -> Distance:
     if callable(distance) or distance in DISTANCES:
         return distance
     raise ValueError(
-        f"distance_metric {distance!r} is unknown; allowed are {', '.join(DISTANCES)} "
-        "and a function from embeddings [batch, dim] to distances [batch, batch]"
+        f"distance_metric {distance!r} is unknown; expected one of {', '.join(DISTANCES)} "
+        "or a function from embeddings [batch, dim] to distances [batch, batch]"
     )
 
 
@@ -50,7 +50,7 @@ def check_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf
     if not right:
         raise ValueError(
             f"labels {labels.dtype.name} {labels.shape} and embeddings {embeddings.dtype.name} "
-            f"{embeddings.shape}; allowed are labels [batch] or [batch, 1] and floating-point "
+            f"{embeddings.shape}; expected labels [batch] or [batch, 1] and floating-point "
             "embeddings [batch, dim]"
         )
     if labels.dtype.is_floating:

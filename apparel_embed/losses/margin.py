@@ -38,7 +38,7 @@ class MarginArguments:
         """
         margin = float(margin)
         if not 0 <= margin < math.inf:
-            raise ValueError(f"margin {margin}; allowed are numbers of 0 and above")
+            raise ValueError(f"margin {margin}; expected a number of 0 or more")
         check_distance(distance_metric)
         self._arguments = {"margin": margin, "distance_metric": distance_metric, **options}
         return functools.partial(self.function_with_arguments, **self._arguments)

@@ -86,7 +86,7 @@ def make_regression_loss(name: str, scale: np.ndarray | None = None) -> WholeBat
       UserError: if there is no such loss.
     """
     if name not in REGRESSION_LOSSES:
-        raise UserError(f"--student_loss={name}: allowed are {', '.join(REGRESSION_LOSSES)}")
+        raise UserError(f"--student_loss={name}: expected one of {', '.join(REGRESSION_LOSSES)}")
     loss = REGRESSION_LOSSES[name]
     if scale is None:
         return WholeBatchLoss(loss, name)

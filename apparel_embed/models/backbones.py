@@ -203,7 +203,7 @@ def check_initial_weights(name: str, init_weights: str) -> None:
     if init_weights not in ("none", *presets) and not Path(init_weights).is_file():
         allowed = ", ".join(("none", "a weights file", *presets))
         raise UserError(
-            f"--init_weights={init_weights}: no such file; allowed for {name}: {allowed}"
+            f"--init_weights={init_weights}: no such file; expected for {name} one of {allowed}"
         )
 
 

@@ -79,9 +79,9 @@ def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf
       TensorShape([2, 8])
     """
     if config.backbone not in BACKBONES:
-        raise UserError(f"backbone {config.backbone!r}: allowed are {', '.join(BACKBONES)}")
+        raise UserError(f"backbone {config.backbone!r}: expected one of {', '.join(BACKBONES)}")
     if config.pooling not in POOLINGS:
-        raise UserError(f"pooling {config.pooling!r}: allowed are {', '.join(POOLINGS)}")
+        raise UserError(f"pooling {config.pooling!r}: expected one of {', '.join(POOLINGS)}")
     entry = BACKBONES[config.backbone]
     shape = (config.image_size, config.image_size, 3)
     backbone = entry.build(shape)

@@ -46,7 +46,7 @@ def check_settings(run_dirs: Sequence[Path], evaluations: Sequence[Stage]) -> No
                 if values[0] != values[1]:
                     raise UserError(
                         f"--runs: stage {stage} was made with {setting}={values[0]} in {run}, but "
-                        f"{values[1]} in {other}; allowed are runs alike but for seeds and groups"
+                        f"{values[1]} in {other}; expected runs alike but for seeds and groups"
                     )
 
 
@@ -65,7 +65,7 @@ def check_verticals(run_dirs: Sequence[Path], outcomes: Sequence[Outcomes]) -> N
         if verticals != answered[0]:
             raise UserError(
                 f"--runs: {run_dirs[0]} has answers in the verticals {', '.join(answered[0])}, but "
-                f"{run} in {', '.join(verticals)}; allowed are datasets of the same verticals, as "
+                f"{run} in {', '.join(verticals)}; expected datasets of the same verticals, as "
                 "they else do not weigh the same"
             )
 
@@ -100,7 +100,7 @@ def check_pictures(
             if picture == other_picture:
                 raise UserError(
                     f"--runs: {run} and {other} were evaluated on different datasets that share "
-                    f"pictures of split {split}, such as {image}; allowed are datasets without "
+                    f"pictures of split {split}, such as {image}; expected datasets without "
                     "pictures in common, or one for all: evaluate both on one prepared dataset and "
                     "name it with --prepared"
                 )

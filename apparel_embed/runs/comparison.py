@@ -112,7 +112,7 @@ def _open_stages(run_dirs: Sequence[Path]) -> list[Stage]:
     stages: list[Stage] = []
     for run_dir in run_dirs:
         if not run_dir.is_dir():
-            raise UserError(f"--runs: {run_dir} is no directory; allowed are directories of runs")
+            raise UserError(f"--runs: {run_dir} is no directory; expected directories of runs")
         stage = open_stage(run_dir / EVALUATION)
         for earlier, other in zip(run_dirs, stages):
             if earlier.resolve() == run_dir.resolve():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from apparel_embed.common.settings import setting
 from apparel_embed.data.prepare import PrepareConfig
@@ -36,6 +38,8 @@ class PipelineConfig:
       start_from_combined: whether the student does.
       processes: for work on pictures.
       export: how the SavedModel is exported.
+      of_stages: by the names of kinds of stages, what they have of their own, see
+        `StageKind.config`; the default of those that are not here.
     """
 
     run_dir: Path
@@ -92,14 +96,8 @@ class PipelineConfig:
         "the same for the same inputs",
         group="Evaluation and report",
     )
-    vertical_head: bool = setting(
-        False,
-        "train a classifier of verticals on the finished student's features, export it with the "
-        "model and evaluate searches that it routes; the embedding does not change (evaluate "
-        "takes that of the run if there is one)",
-        group="Served model",
-    )
     export: ExportConfig = ExportConfig()
+    of_stages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     redo_from: tuple[str, ...] = setting(
         (),
         "stages to make anew, with all that was made from them; the old ones are kept in "

@@ -98,6 +98,10 @@ class PipelineRun:
         """Returns the first stage of a kind; None if there is none."""
         return next(iter(self.stages.get(kind, ())), None)
 
+    def settings(self, kind: StageKind) -> Any:
+        """Returns the configuration that a kind of stage has of its own."""
+        return self.config.of_stages.get(kind.name) or (kind.config and kind.config())
+
     def make_stages(self) -> None:
         """Makes the stages of every kind."""
         for kind in self.kinds:
@@ -113,11 +117,14 @@ class StageKind:
       make: makes the stages of this kind that a pipeline needs, from those made before; None where
         only a binary of their own makes them.
       in_report: whether the report shows what was found, as one of `ReportInputs.stages`.
+      config: dataclass of the settings that it has of its own, which become flags of the pipeline,
+        see `PipelineRun.settings`; None if it has none.
     """
 
     name: str
     make: Callable[[PipelineRun], Sequence[Stage]] | None = None
     in_report: bool = False
+    config: type[Any] | None = None
 
 
 def shown_in_report(run: Run, kinds: Sequence[StageKind]) -> list[Stage]:

@@ -1,7 +1,7 @@
 """What an index is: versions of the model, images with their embeddings, and hits.
 
-Another index than Milvus is one more file with a class that has the methods of `VectorIndex`, and a
-line in `_OPENERS`.
+Another index than Milvus is one more file, with a class that has the methods of `VectorIndex` and
+an `open_index`, and a line in `INDEXES`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import setting
 
-# How addresses begin, and the module whose `open_index` opens them; the first that fits is taken.
-_OPENERS = (("", "apparel_embed.search.milvus"),)
+INDEXES: dict[str, str] = {"": "apparel_embed.search.milvus"}
+"""How addresses begin, and the module whose `open_index` opens them; the longest that fits."""
 INDEX_KINDS = ("FLAT", "IVF_FLAT", "HNSW")
 # Most items have fewer images than this.
 _IMAGES_PER_ITEM = 4
@@ -220,8 +220,8 @@ def open_index(
       ...     version = index.current()  # None while nothing is indexed
       ...     hits = index.search(version, embedding, k=10, vertical="dress") if version else []
     """
-    module = next(module for start, module in _OPENERS if uri.startswith(start))
-    return importlib.import_module(module).open_index(uri, token, to_read=to_read)
+    start = max((start for start in INDEXES if uri.startswith(start)), key=len)
+    return importlib.import_module(INDEXES[start]).open_index(uri, token, to_read=to_read)
 
 
 def check_embeddings(

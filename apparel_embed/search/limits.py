@@ -172,7 +172,7 @@ class Gate:
 
 def too_large(limits: Limits) -> str:
     """Returns what is said of an upload of too many bytes."""
-    return f"the picture is too large; allowed are {limits.max_bytes / 1e6:g} MB"
+    return f"the picture is too large; expected at most {limits.max_bytes / 1e6:g} MB"
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -362,7 +362,7 @@ def _row_of(picture: IndexedPicture) -> dict[str, Any]:
         length = len(getattr(picture, name).encode("utf-8"))
         if length > most:
             raise UserError(
-                f"{picture.picture[:200]}: {name} has {length} bytes; allowed are {most}"
+                f"{picture.picture[:200]}: {name} has {length} bytes; expected at most {most}"
             )
     return dataclasses.asdict(picture)
 
@@ -393,6 +393,6 @@ def _check_file(path: Path) -> None:
         )
     if not re.fullmatch(r"[a-zA-Z0-9.\-_]+\.db", path.name):
         raise UserError(
-            f"{path}: no name for the file of an index; allowed are a to z, 0 to 9, '.', '-' and "
+            f"{path}: no name for the file of an index; expected a to z, 0 to 9, '.', '-' and "
             "'_', with '.db' at the end"
         )

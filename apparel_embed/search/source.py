@@ -183,7 +183,7 @@ def _box(edges: Sequence[str], where: str) -> tuple[float, ...] | None:
         return tuple(map(float, edges))
     except ValueError as error:
         raise UserError(
-            f"{where}: columns {', '.join(_BOX)}: {', '.join(edges)}; allowed are four numbers of "
+            f"{where}: columns {', '.join(_BOX)}: {', '.join(edges)}; expected four numbers of "
             "pixels, or none at all"
         ) from error
 

@@ -135,7 +135,7 @@ def to_servable(picture: bytes, limits: PictureLimits = PictureLimits()) -> byte
     """
     if len(picture) > limits.max_bytes:
         raise PictureTooLarge(
-            f"picture of {len(picture):,} bytes: allowed are {limits.max_bytes:,}"
+            f"picture of {len(picture):,} bytes: expected at most {limits.max_bytes:,}"
         )
     settings = PictureSettings(max_side=limits.sent_side, max_pixels=limits.max_pixels)
     try:

@@ -31,7 +31,7 @@ def to_tflite(model: tf.keras.Model, kind: str, pictures: np.ndarray) -> bytes:
       UserError: if the kind is unknown, or there is no picture.
     """
     if kind not in TFLITE_KINDS:
-        raise UserError(f"TFLite model {kind!r}: allowed are {', '.join(TFLITE_KINDS)}")
+        raise UserError(f"TFLite model {kind!r}: expected one of {', '.join(TFLITE_KINDS)}")
     if not len(pictures):
         raise UserError("TFLite: there is no representative picture; one or more are needed")
     signature = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, name="images")

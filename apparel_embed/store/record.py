@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from apparel_embed.common.errors import UserError
+from apparel_embed.common.errors import UserError, check_format
 from apparel_embed.common.files import fingerprint_json, read_json
 
 STAGE_FILE = "stage.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 REMEDY = "remove that directory or name another --run_dir"
 _PACKAGES = ("apparel_embed", "tensorflow", "keras-cv", "numpy", "Pillow")
 # Each belongs to some releases of TensorFlow only.
@@ -87,6 +87,7 @@ class StageSpec:
       scratch: names of directories in the stage's that only an interrupted call has use for.
       on_all_workers: whether all processes that train together do the work, as trainings; else the
         chief does it alone.
+      flag_names: what to call settings in messages, by their names, nested ones as `outer.inner`.
       size: how much work it is, in words; "" if that is not known.
       workload: what it trains.
     """
@@ -99,6 +100,7 @@ class StageSpec:
     reuse_from: Sequence[Path] = ()
     scratch: Sequence[str] = ()
     on_all_workers: bool = False
+    flag_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     size: str = ""
     workload: Workload = Workload()
 
@@ -111,6 +113,11 @@ class StageSpec:
     def made_of(self) -> dict[str, Any]:
         """What decides the result, as it stands in the stage's file."""
         return {"flags": dict(self.flags), "inputs": dict(self.inputs)}
+
+    @property
+    def begun(self) -> dict[str, Any]:
+        """The content of the stage's file while it is at work."""
+        return {"schema_version": SCHEMA_VERSION, **self.made_of}
 
     def planned(self) -> Stage:
         """Returns the stage as it would be made: without a result, but with its fingerprint."""
@@ -130,7 +137,8 @@ class StageSpec:
         record = read_record(directory)
         old, new = flat_settings(record["flags"]), flat_settings(self.flags)
         found = {
-            name: f"was made with {name}={old.get(name)!r}, now it is {new.get(name)!r}"
+            name: f"was made with {self.flag_names.get(name, name)}={old.get(name)!r}, now it is "
+            f"{new.get(name)!r}"
             for name in sorted({*old, *new})
             if old.get(name) != new.get(name)
         }
@@ -154,9 +162,8 @@ class StageSpec:
           seconds: that it took.
         """
         return {
-            "schema_version": SCHEMA_VERSION,
             "stage": self.directory.name,
-            **self.made_of,
+            **self.begun,
             "fingerprint": fingerprint_json(self.made_of),
             "versions": _versions(),
             "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -208,7 +215,7 @@ def read_record(directory: Path) -> dict[str, Any]:
     """Returns the content of a stage file.
 
     Raises:
-      UserError: if it cannot be read, or is no stage file.
+      UserError: if it cannot be read, is no stage file, or of another format.
     """
     path = directory / STAGE_FILE
     try:
@@ -219,6 +226,7 @@ def read_record(directory: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: cannot be read, so {directory} is not a stage ({error}); {REMEDY}"
         ) from error
+    check_format(directory, "stage", record, SCHEMA_VERSION, REMEDY)
     return record
 
 

@@ -193,7 +193,7 @@ def _begin(spec: StageSpec, old: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         partial.rename(old)
     partial.mkdir(parents=True, exist_ok=True)
-    write_json(partial / STAGE_FILE, spec.made_of)
+    write_json(partial / STAGE_FILE, spec.begun)
 
 
 def _follow(spec: StageSpec) -> Stage:

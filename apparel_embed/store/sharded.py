@@ -21,7 +21,7 @@ from typing import Any
 from absl import logging
 from pyarrow import fs
 
-from apparel_embed.common.errors import UserError
+from apparel_embed.common.errors import UserError, check_format
 from apparel_embed.common.files import disk_errors_as_user_errors, sync_tree
 from apparel_embed.common.locations import file_names, is_remote, locate, write_aside
 from apparel_embed.common.locks import only_writer
@@ -127,6 +127,8 @@ class ShardedDirectory:
         """Returns a plan or summary, checked to be of the same plan; None where there is none."""
         found = _read_json(f"{directory}/{name}")
         if found is not None:
+            remedy = "remove it or give another --output"
+            check_format(directory, self.kind, found, plan["schema_version"], remedy)
             old, new = _flat({key: found.get(key) for key in plan}), _flat(plan)
             differences = [
                 _OTHERS.get(name) or f"{name} is {old.get(name)} there, {new.get(name)} now"

@@ -55,12 +55,13 @@ class ExecutionConfig:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise UserError(f"--precision={self.precision}: allowed are {', '.join(PRECISIONS)}")
+            known = ", ".join(PRECISIONS)
+            raise UserError(f"--precision={self.precision}: expected one of {known}")
         if self.profile_steps is not None:
             first, end = self.profile_steps
             if not 0 <= first < end:
                 raise UserError(
-                    f"--profile_steps={first}:{end}: allowed are two numbers of 0 and above, the "
+                    f"--profile_steps={first}:{end}: expected two numbers of 0 and above, the "
                     "second greater than the first"
                 )
 
@@ -68,8 +69,8 @@ class ExecutionConfig:
         """Raises a UserError if steps cannot be computed so on a number of replicas."""
         if self.jit_compile and replicas > 1:
             raise UserError(
-                f"--jit_compile with {replicas} replicas: allowed with 1, as losses and batch norm "
-                "ask the other replicas for their part of the batch, which XLA does not compile"
+                f"--jit_compile with {replicas} replicas: expected 1, as losses and batch norm ask "
+                "the other replicas for their part of the batch, which XLA does not compile"
             )
 
 
@@ -152,7 +153,7 @@ def make_step(
     randomness: StepRandomness,
     strategy: tf.distribute.Strategy,
     jit_compile: bool,
-) -> Callable[[tuple, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+) -> Callable[[tuple, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Makes a function that does one step, forward, backward and update, on all replicas.
 
     Args:
@@ -165,9 +166,10 @@ def make_step(
       jit_compile: whether XLA compiles the step.
 
     Returns:
-      A function of a batch (inputs, labels or targets) and the step's number int64, counted from 1.
-      It returns the loss, the number of images, and the number of replicas on which loss or
-      gradients were no finite numbers.
+      A function of a batch (inputs, labels or targets), the step's number int64, counted from 1,
+      and int32 1 if this process was asked to stop, else 0. It returns the loss, and int32 [3]: the
+      number of images, of replicas on which loss or gradients were no finite numbers, and of
+      replicas whose process was asked to stop.
     """
 
     def learn(images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -178,19 +180,17 @@ def make_step(
         # Without augmentation, which is not for XLA in all its parts.
         learn = tf.function(learn, jit_compile=True)
 
-    def replica_step(inputs: Any, labels: tf.Tensor, step: tf.Tensor) -> tuple:
+    def replica_step(inputs: Any, labels: tf.Tensor, step: tf.Tensor, stop: tf.Tensor) -> tuple:
         images = augment(inputs)
         value, failed = learn(images, labels, step)
-        return value, tf.shape(images)[0], failed
+        return value, tf.stack([tf.shape(images)[0], failed, stop])
 
     @tf.function
-    def train_step(batch: tuple, step: tf.Tensor) -> tuple:
-        value, size, failed = strategy.run(replica_step, args=(*batch, step))
-        total = tf.distribute.ReduceOp.SUM
+    def train_step(batch: tuple, step: tf.Tensor, stop: tf.Tensor) -> tuple:
+        value, counts = strategy.run(replica_step, args=(*batch, step, stop))
         return (
             strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None),
-            strategy.reduce(total, size, axis=None),
-            strategy.reduce(total, failed, axis=None),
+            strategy.reduce(tf.distribute.ReduceOp.SUM, counts, axis=None),
         )
 
     return train_step

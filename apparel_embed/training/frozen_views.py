@@ -16,6 +16,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, trunk_model
 
+# Part of the result: images are augmented by the number of their batch.
 _BATCH = 64
 # Of the seed, so that no random numbers are shared with batches and augmentation.
 _VIEWS = 13

@@ -48,8 +48,8 @@ class InputConfig:
     cache_gib: float = setting(
         4.0,
         "memory for training pictures in GiB: decoded ones, or where these do not fit encoded "
-        "ones, which are decoded each time; what fits neither way is read each time, too; as much "
-        "again for pictures to validate on, or these are decoded each time",
+        "ones, which are decoded each time; what fits neither way is read each time, too; what "
+        "they leave is for decoded pictures to validate on",
         0.0,
         seldom=True,
     )

@@ -85,8 +85,8 @@ class TrainingLoop:
     gradients of one device with a batch of B.
 
     SIGTERM and SIGINT wait until the step, and a validation under way, are done and a checkpoint is
-    written. On a CPU a training that was interrupted, by whatever, ends with the same bits as one
-    that was not.
+    written; of several processes that train together one's signal stops all, at the same step. On a
+    CPU a training that was interrupted, by whatever, ends with the same bits as one that was not.
 
     Args:
       build_model: makes the model; called once, in the strategy's scope.
@@ -245,7 +245,7 @@ class TrainingLoop:
         train_step = self._make_step(self._optimization.steps - 1)
         began = 0.0
         for number in range(steps + 1):
-            loss, _ = train_step(next(batches), tf.constant(number + 1, tf.int64))
+            loss, _ = train_step(next(batches), tf.constant(number + 1, tf.int64), tf.constant(0))
             float(loss)  # Waits for the device.
             began = began or time.monotonic()
         return (time.monotonic() - began) / steps
@@ -263,7 +263,6 @@ class TrainingLoop:
             if self._keep_start and self._validation:
                 self._is_best(0)
                 self._save(kept)
-        # To save, all processes that train together have to do the same: one's signal is no reason.
         alone = self._strategy.cluster_resolver is None
         # Of the first step, which is traced and compiled, nothing is told.
         pace = Pace(first + 1, last)
@@ -280,12 +279,13 @@ class TrainingLoop:
                     train_step = self._make_step(step)
                 done = step + 1
                 with profiler.step(step):
-                    loss, size = train_step(batch, tf.constant(done, tf.int64))
+                    asked = tf.constant(int(signals.requested))
+                    loss, counts = train_step(batch, tf.constant(done, tf.int64), asked)
                 told = pace.after(done)
                 if told:
                     logging.info("%s: %s", what, told)
                 if bar is None:
-                    images = int(size)
+                    images = int(counts[0])
                     bar = progress_bar(
                         total=last * images, initial=first * images, what=what, unit="images"
                     )
@@ -295,12 +295,17 @@ class TrainingLoop:
                 saves = self._look_up(batch, loss, bar)
                 # A signal may come while weights are validated, too.
                 stops = signals.requested
-                if saves or (stops and alone):
+                if not alone:
+                    # To save, all processes have to do the same: they stop by what the step has
+                    # told all of them, and look at it at the same steps.
+                    stops = done % self._look_every == 0 and int(counts[2]) > 0
+                if saves or stops:
                     self._check(loss)
                     self._save(kept)
                 kept.check()
                 if stops:
                     kept.wait()
+                    signals.request()
                     logging.info("%s: stopped at step %d of %d", what, done, last)
                     signals.obey()
 
@@ -337,11 +342,11 @@ class TrainingLoop:
         step_of_all = self._make_train_step()
 
         @tf.function
-        def train_step(batch: tuple, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            loss, size, failures = step_of_all(batch, step)
-            if_first = tf.where(failures > 0, step, tf.zeros_like(step))
+        def train_step(batch: tuple, step: tf.Tensor, stop: tf.Tensor) -> tuple:
+            loss, counts = step_of_all(batch, step, stop)
+            if_first = tf.where(counts[1] > 0, step, tf.zeros_like(step))
             self._failed.assign(tf.where(self._failed > 0, self._failed, if_first))
-            return loss, size
+            return loss, counts
 
         return train_step
 

@@ -71,7 +71,7 @@ def check_readiness(
     """
     if small_verticals not in SMALL_VERTICALS:
         allowed = ", ".join(SMALL_VERTICALS)
-        raise UserError(f"--small_verticals={small_verticals}: allowed are {allowed}")
+        raise UserError(f"--small_verticals={small_verticals}: expected one of {allowed}")
     images = counted(min_pictures, "image")
     usable = _usable_by_vertical(dataset, min_pictures)
     problems, notes = [], []

@@ -109,7 +109,7 @@ class StudentConfig:
         # Now, and not when specialists have been trained for it.
         if self.standardise and self.loss == COSINE:
             raise UserError(
-                f"--standardise_targets with --student_loss={COSINE}: allowed are mse and "
+                f"--standardise_targets with --student_loss={COSINE}: expected mse or "
                 "smooth_l1, as other scales of dimensions make other angles"
             )
 

@@ -82,7 +82,8 @@ def train_model(
     strategy, size = make_strategy(config.strategy), config.model.image_size
     cache_gib = config.input.cache_gib
     store = ImageStore(dataset, task.records, size, cache_gib, what)
-    validation = make_validation(dataset, task.verticals, size, cache_gib, task.prefer)
+    left = cache_gib - store.gib
+    validation = make_validation(dataset, task.verticals, size, left, task.prefer)
     if validation is None:
         logging.info("%s: split val answers no query; the last weights are kept", what)
     augment: Augment = augmentation(config.input, strategy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,9 +12,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.protocol import EvaluationSet, answered_queries, query_outcomes
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
-from apparel_embed.inference.image_store import decoded_batches
-
-_BATCH = 64
+from apparel_embed.inference.image_store import decoded_batches, on_device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +57,9 @@ def make_validation(
     pictures = evaluation_set(dataset, "val", verticals)
     if not answered_queries(pictures):
         return None
-    batches = decoded_batches(dataset, pictures.records, image_size, _BATCH)
-    if len(pictures) * image_size**2 * 3 <= cache_gib * 2**30:
-        batches = list(batches)
+    decoded = decoded_batches(dataset, pictures.records, image_size)
+    fits = len(pictures) * image_size**2 * 3 <= cache_gib * 2**30
+    batches: Iterable[tf.Tensor] = list(decoded) if fits else on_device(decoded)
 
     def measure(embedder: Embedder) -> float:
         recalls = recall_within(embedder(batches), pictures)
@@ -84,11 +82,10 @@ def standard_error(pictures: EvaluationSet, verticals: Sequence[str]) -> Callabl
     Every vertical is taken to have this R@1, drawn towards 1/2 by one item found and one not
     (after Agresti and Coull 1998), for of few items all may be found by luck.
     """
-    found = [
-        len(np.unique(pictures.items[pictures.is_query & (pictures.verticals == vertical)]))
-        for vertical in verticals
-    ]
-    items = np.array([count for count in found if count], np.float64)
+    queries = pictures.only(pictures.is_query)
+    places = queries.by_vertical()
+    found = (places[vertical] for vertical in verticals if vertical in places)
+    items = np.array([len(np.unique(queries.items[some])) for some in found], np.float64)
 
     def error(recall: float) -> float:
         share = (recall * items + 1) / (items + 2)

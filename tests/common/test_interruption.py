@@ -104,3 +104,11 @@ def test_in_another_thread_signals_are_left_to_the_main_one():
     thread.start()
     thread.join()
     assert seen == [False]
+
+
+def test_a_signal_that_waits_in_another_process_stops_this_one_too():
+    with pytest.raises(Stopped), stopped_by_sigterm(), deferred() as signals:
+        signals.request()
+        assert signals.requested
+        signals.obey()
+        raise AssertionError("not to be reached")

@@ -153,7 +153,7 @@ BOX = f"{HEADER},x_min,y_min,x_max,y_max"
         (f"{HEADER}\n\n\n{ROW}\nb.jpg,2,\n", "row 5: column 'vertical': ''; a non-empty text"),
         (
             f'{HEADER},split\n"a\nb.jpg",1,tops,train\nb.jpg,2,tops,dev\n',
-            "row 4: column 'split': 'dev'; allowed: train, val, test, unlabelled",
+            "row 4: column 'split': 'dev'; expected one of train, val, test, unlabelled",
         ),
         *(
             (
@@ -171,7 +171,7 @@ BOX = f"{HEADER},x_min,y_min,x_max,y_max"
         *(
             (
                 f"{HEADER},split\n{ROW},\nb.jpg,,tops,{split}\n",
-                f"row 3: column 'split': '{split}'; allowed: train, val, test, unlabelled",
+                f"row 3: column 'split': '{split}'; expected one of train, val, test, unlabelled",
             )
             for split in ("unlabeled", "Unlabelled", "unlabelled ")
         ),
@@ -203,7 +203,7 @@ BOX = f"{HEADER},x_min,y_min,x_max,y_max"
         ),
         (
             f"{HEADER},role\n{ROW},Query\n",
-            "row 2: column 'role': 'Query'; allowed: query, gallery, both",
+            "row 2: column 'role': 'Query'; expected one of query, gallery, both",
         ),
         (f"{HEADER},x_min\n{ROW},1\n", "column 'x_min' without y_min, x_max, y_max"),
         (f"{BOX}\n{ROW},1,2,3,\n", "row 2: column 'y_max': ''; a box needs all four"),

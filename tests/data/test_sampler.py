@@ -232,7 +232,7 @@ def test_a_weighted_batch_is_a_function_of_seed_and_step_only():
 
 
 def test_unknown_weights_say_what_is_allowed_and_no_pictures_are_refused():
-    with pytest.raises(UserError, match="weights=even: allowed are pictures, equal, sqrt"):
+    with pytest.raises(UserError, match="weights=even: expected one of pictures, equal, sqrt"):
         weighted(["bag"], "even")
     with pytest.raises(UserError, match="no pictures"):
         weighted([], "equal")

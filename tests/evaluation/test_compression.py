@@ -78,8 +78,8 @@ def test_pq_stores_the_nearest_codeword_of_each_part_and_leaves_queries():
 @pytest.mark.parametrize(
     ("kind", "train", "pq_bytes", "said"),
     [
-        ("int4", TRAIN, 4, "allowed are float16, int8, pq, binary"),
-        ("pq", TRAIN, 5, "pq_bytes is 5; allowed are divisors of the embedding's 12 dimensions"),
+        ("int4", TRAIN, 4, "expected one of float16, int8, pq, binary"),
+        ("pq", TRAIN, 5, "pq_bytes is 5; expected a divisor of the embedding's 12 dimensions"),
         ("pq", TRAIN[:255], 4, "255 training embeddings are too few"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation.protocol import (
+    SCOPES,
     Difference,
     EvaluationSet,
     answered_queries,
@@ -58,9 +59,10 @@ SMALL = make_set(
 ANGLES = at_angles([0, 1, 20, 21, 60, 64, 67, 75, 100, 101, 62])
 
 
-def evaluate(embeddings=ANGLES, pictures=SMALL, **options):
+def evaluate(embeddings=ANGLES, pictures=SMALL, scopes=SCOPES, **options):
     options = {"parameters": 1000, "models_to_deploy": 1, **options}
-    return evaluate_model("unified", embeddings, pictures, **options)
+    outcomes = [query_outcomes(embeddings, pictures, scope) for scope in scopes]
+    return evaluate_model("unified", outcomes, **options)
 
 
 def test_rows_have_the_fields_of_the_summary_in_order_and_survive_json():
@@ -294,7 +296,7 @@ def test_nothing_to_evaluate_is_told():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scopes": ("inside",)}, "scope 'inside' is unknown; allowed are within, merged"),
+        ({"scopes": ("inside",)}, "scope 'inside' is unknown; expected one of within, merged"),
         ({"embeddings": ANGLES[:5]}, "for 11 images"),
         ({"embeddings": ANGLES * np.nan}, "NaN"),
         ({"embeddings": ANGLES * 0}, "all zero"),

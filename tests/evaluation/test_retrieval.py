@@ -110,5 +110,5 @@ def test_missing_or_rounded_names_are_one_clear_error(argument, values, message)
 @pytest.mark.parametrize("wrong", [None, NAN, "False", 2])
 def test_flags_that_are_none_are_refused(argument, wrong):
     flags = np.array([True, False, wrong, True], object)
-    with pytest.raises(UserError, match=rf"{argument}\[2\] is .*; allowed are True and False"):
+    with pytest.raises(UserError, match=rf"{argument}\[2\] is .*; expected True or False"):
         evaluate_retrieval(np.eye(4), list("aabb"), **{argument: flags})

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apparel_embed.evaluation import routing as module
-from apparel_embed.evaluation.protocol import EvaluationSet, evaluate_model
+from apparel_embed.evaluation.protocol import EvaluationSet, evaluate_model, query_outcomes
 from apparel_embed.evaluation.routing import (
     LEAST_ROUTED,
     calibrate_routing,
@@ -51,9 +51,8 @@ def evaluate(*, wrong=(), routing_confidence=None):
 
 
 def evaluate_by(scope):
-    return evaluate_model(
-        "unified", EMBEDDINGS, PICTURES, scopes=[scope], parameters=7, models_to_deploy=1
-    )
+    outcomes = [query_outcomes(EMBEDDINGS, PICTURES, scope)]
+    return evaluate_model("unified", outcomes, parameters=7, models_to_deploy=1)
 
 
 def by_vertical(rows, field="r_at_1", scope="routed"):

@@ -197,7 +197,10 @@ def test_groups_given_that_do_not_fit_say_why(given, said):
         (lambda: Rule(tolerance=-0.1), "tolerance is -0.1; expected 0 to 1"),
         (lambda: Budget(trainings=0), "budget of trainings is 0; expected above 0"),
         (lambda: Budget(minutes=float("nan")), "budget of minutes is nan"),
-        (lambda: StrategyConfig("best"), "'best' is unknown; allowed: each, all, given, greedy"),
+        (
+            lambda: StrategyConfig("best"),
+            "'best' is unknown; expected one of each, all, given, greedy",
+        ),
         (lambda: StrategyConfig("given"), "needs groups"),
         (lambda: StrategyConfig("greedy", given=(("a",),)), "groups are a"),
         (lambda: StrategyConfig(affinity_threshold=2.0), "expected -1 to 1"),

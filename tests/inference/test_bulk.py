@@ -88,7 +88,7 @@ def test_a_prepared_dataset_gives_what_evaluation_computes(embedded, tiny_prepar
     output, summary = embedded
     records, embeddings = read_embeddings(output)
     assert records.tolist() == list(range(PICTURES))
-    expected = Embedder(model).records(tiny_prepared, records, batch_size=8)
+    expected = Embedder(model).records(tiny_prepared, records)
     np.testing.assert_allclose(embeddings, expected, atol=1e-6)
     assert (summary["pictures"], summary["embedded"], summary["rejected"]) == (
         PICTURES,

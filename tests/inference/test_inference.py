@@ -3,7 +3,12 @@ import pytest
 import tensorflow as tf
 
 from apparel_embed.inference.embed import Embedder
-from apparel_embed.inference.image_store import ImageStore, decoded_batches
+from apparel_embed.inference.image_store import (
+    EmbeddingConfig,
+    ImageStore,
+    decoded_batches,
+    embed_by,
+)
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.models.preprocessing import decode_to_square
 
@@ -29,6 +34,14 @@ def test_batches_come_in_the_order_of_the_records(tiny_prepared, squares, batch_
     batches = list(decoded_batches(tiny_prepared, RECORDS, SIZE, batch_size))
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
     np.testing.assert_array_equal(np.concatenate(batches), squares)
+
+
+def test_a_store_says_what_memory_its_images_take(tiny_prepared):
+    decoded = len(RECORDS) * 100**2 * 3 / 2**30
+    assert ImageStore(tiny_prepared, RECORDS, 100, 1.0).gib == decoded
+    # Encoded ones.
+    assert 0 < ImageStore(tiny_prepared, RECORDS, 100, decoded / 2).gib < decoded / 2
+    assert ImageStore(tiny_prepared, RECORDS, 100, 0).gib == 0
 
 
 @pytest.mark.parametrize("cache_gib", [1.0, 0])
@@ -79,7 +92,13 @@ def test_a_store_of_nothing_is_empty(tiny_prepared):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 64])
 def test_embeddings_do_not_depend_on_the_batch_size(tiny_prepared, squares, embedder, batch_size):
-    embeddings = embedder.records(tiny_prepared, RECORDS, batch_size)
+    try:
+        embed_by(EmbeddingConfig(batch_size))
+        batches = decoded_batches(tiny_prepared, RECORDS, SIZE)
+        assert len(batches) == -(-len(RECORDS) // batch_size)
+        embeddings = embedder.records(tiny_prepared, RECORDS)
+    finally:
+        embed_by(EmbeddingConfig())
     assert embeddings.shape == (len(RECORDS), 8)
     assert embeddings.dtype == np.float32
     np.testing.assert_allclose(embeddings, embedder([tf.constant(squares)]), atol=1e-6)

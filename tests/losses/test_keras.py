@@ -103,9 +103,12 @@ def test_a_model_learns_with_it_in_any_precision_and_with_a_short_last_batch(los
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"margin": -0.1}, "margin -0.1; allowed are numbers of 0 and above"),
+        ({"margin": -0.1}, "margin -0.1; expected a number of 0 or more"),
         ({"margin": float("nan")}, "margin nan"),
-        ({"distance_metric": "cosine"}, "'cosine' is unknown; allowed are L2, squared-L2, angular"),
+        (
+            {"distance_metric": "cosine"},
+            "'cosine' is unknown; expected one of L2, squared-L2, angular",
+        ),
         ({"reduction": "sum"}, "reduction 'sum': expected 'none'"),
     ],
 )

@@ -40,8 +40,8 @@ def test_all_names_are_tried():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"name": "contrastive"}, "loss 'contrastive' is unknown; allowed are semi_hard, hard"),
-        ({"distance": "cosine"}, "distance 'cosine' is unknown; allowed are L2"),
+        ({"name": "contrastive"}, "loss 'contrastive' is unknown; expected one of semi_hard, hard"),
+        ({"distance": "cosine"}, "distance 'cosine' is unknown; expected one of L2"),
         ({"margin": 0.0}, "margin 0.0; expected above 0, to 2 with distance L2"),
         ({"margin": 4.5, "distance": "squared-L2"}, "to 4 with distance squared-L2"),
         ({"margin": float("nan")}, "margin nan"),

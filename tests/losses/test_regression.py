@@ -112,7 +112,9 @@ def test_a_name_gives_its_loss():
 
 
 def test_an_unknown_name_says_what_is_allowed():
-    with pytest.raises(UserError, match="--student_loss=l1: allowed are mse, cosine, smooth_l1"):
+    with pytest.raises(
+        UserError, match="--student_loss=l1: expected one of mse, cosine, smooth_l1"
+    ):
         make_regression_loss("l1")
 
 

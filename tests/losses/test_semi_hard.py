@@ -296,7 +296,7 @@ def test_wrong_shapes_and_types_say_what_is_allowed(labels, embeddings, said):
 def test_an_unknown_distance_says_what_is_allowed():
     labels, embeddings = make_batch(0, 5, 2, 2, "unit")
     with pytest.raises(
-        ValueError, match="'cosine' is unknown; allowed are L2, squared-L2, angular"
+        ValueError, match="'cosine' is unknown; expected one of L2, squared-L2, angular"
     ):
         semi_hard_triplet_loss(labels, embeddings, 1.0, "cosine")
 

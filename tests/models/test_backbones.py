@@ -97,7 +97,7 @@ def test_missing_file_or_unknown_preset_names_what_is_allowed(tmp_path, name, va
     with pytest.raises(UserError) as error:
         load_initial_weights(BACKBONES["small_cnn"].build(SHAPE), name, value)
     assert f"--init_weights={value}: no such file" in str(error.value)
-    assert str(error.value).endswith(f"allowed for {name}: {allowed}")
+    assert str(error.value).endswith(f"expected for {name} one of {allowed}")
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])

@@ -198,7 +198,7 @@ def test_truncated_weights_are_refused(tmp_path, saved):
 def test_unknown_name_is_refused_with_what_is_allowed(field, value, allowed):
     with pytest.raises(UserError) as error:
         build_embedding_model(dataclasses.replace(SMALL, **{field: value}))
-    assert f"{field} '{value}': allowed are {allowed}" in str(error.value)
+    assert f"{field} '{value}': expected one of {allowed}" in str(error.value)
 
 
 def test_frozen_features_are_the_pooled_features_at_unit_length():

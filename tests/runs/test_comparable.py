@@ -159,7 +159,7 @@ def test_runs_may_differ_by_the_groups_that_were_found_and_what_comes_of_them(ru
 def test_a_setting_that_differs_is_told_with_stage_runs_and_values(runs, options, said):
     alike = [runs.make("s0", 0), runs.make("s1", 1)]
     other = runs.make("other", 2, **options)
-    end = "; allowed are runs alike but for seeds and groups"
+    end = "; expected runs alike but for seeds and groups"
 
     for run in (alike, alike[::-1]):
         first = run[0].directory.parent.name
@@ -234,7 +234,7 @@ def test_a_picture_in_two_datasets_is_refused(dataset, tmp_path):
     items = [("i0", "bags", 2), *((f"other{number}", "bags", 2) for number in range(1, 70))]
     other = make_dataset(tmp_path / "data", items)
     run_dirs = [tmp_path / name for name in "aba"]
-    said = r"/a and .*/b were .* share pictures of split test, such as 0_test_0\.png; allowed"
+    said = r"/a and .*/b were .* share pictures of split test, such as 0_test_0\.png; expected"
 
     with pytest.raises(UserError, match=said):
         check_pictures(run_dirs, [dataset, other, dataset], "test")

@@ -261,7 +261,7 @@ def test_runs_that_were_trained_differently_are_refused(new_runs):
         new_runs.add(name, new_runs.dataset, 1, behind=[stage])
 
     compare_runs(new_runs["a", "b"])
-    said = r"stage combined was made with steps=9 in .*/a, but 8 in .*/c; allowed"
+    said = r"stage combined was made with steps=9 in .*/a, but 8 in .*/c; expected"
     with pytest.raises(UserError, match=said):
         compare_runs(new_runs["a", "b", "c"])
 
@@ -278,7 +278,7 @@ def test_datasets_with_answers_in_other_verticals_are_refused(new_runs):
     rows = compare_runs(new_runs["s0", "silent-run"])["rows"]
     for row in rows:
         assert row["r_at_1"] == pytest.approx(np.mean(row["r_at_1_runs"]))
-    said = r"s0 has answers in the verticals bags, tops, but .*fewer-run in tops; allowed are"
+    said = r"s0 has answers in the verticals bags, tops, but .*fewer-run in tops; expected"
     with pytest.raises(UserError, match=said):
         compare_runs(new_runs["s0", "silent-run", "fewer-run"])
 

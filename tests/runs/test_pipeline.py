@@ -291,7 +291,7 @@ def test_a_changed_flag_under_an_old_run_is_refused_in_one_line(walked):
 
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert "combined-start was made with loss.margin=" in last and "now it is 0.7" in last
+    assert "combined-start was made with --margin=" in last and "now it is 0.7" in last
     assert "made from that, and to be redone: " in last and "student" in last
     assert "with --redo_from=" in last
     assert "Traceback" not in done.stderr

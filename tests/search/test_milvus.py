@@ -255,7 +255,7 @@ def test_what_is_no_index_is_told_in_one_line(tmp_path):
         (
             [dataclasses.replace(some_pictures(1)[0], item="ü" * 600)],
             unit_vectors(1),
-            "item has 1200 bytes; allowed are 1024",
+            "item has 1200 bytes; expected at most 1024",
         ),
     ],
 )

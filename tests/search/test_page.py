@@ -193,7 +193,7 @@ def test_a_bad_and_a_too_large_file_are_told_and_the_next_one_works(page, street
 
     page.set_input_files("#file", picture_file(tmp_path / "large.png", noise=True, height=400))
     expect(page.locator("#error")).to_contain_text("MB")
-    assert page.inner_text("#error") == "This picture has 0.4 MB; allowed are 0.2 MB."
+    assert page.inner_text("#error") == "This picture has 0.4 MB; expected at most 0.2 MB."
 
     picture, item = street["bag"]
     page.set_input_files("#file", picture)

@@ -282,7 +282,7 @@ def test_an_upload_of_too_many_bytes_is_refused_said_or_unsaid(client):
     for answer in (search(client, b"0" * 1_000_000), search(client, b"0" * 200_001), unsaid):
         assert (answer.status_code, answer.json()["detail"]) == (
             413,
-            "the picture is too large; allowed are 0.2 MB",
+            "the picture is too large; expected at most 0.2 MB",
         )
 
 

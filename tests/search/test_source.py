@@ -77,7 +77,7 @@ def test_images_without_an_item_hide_no_other(tmp_path):
         ({"item_id": [float("inf")] * COUNT}, "row 1: column 'item_id': inf;"),
         (
             {"x_min": ["a"] * 20, "y_min": [0] * 20, "x_max": [1] * 20, "y_max": [1] * 20},
-            "row 1: columns x_min, y_min, x_max, y_max: a, 0, 1, 1; allowed are four numbers",
+            "row 1: columns x_min, y_min, x_max, y_max: a, 0, 1, 1; expected four numbers",
         ),
         (
             {"embedding": [[1.0, 0.0], [1.0], *[[1.0, 0.0]] * 18]},

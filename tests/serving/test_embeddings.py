@@ -53,7 +53,7 @@ def test_a_colour_profile_is_applied():
 @pytest.mark.parametrize(
     ("data", "limits", "expected", "said"),
     [
-        (bytes(101), {"max_bytes": 100}, PictureTooLarge, "101 bytes: allowed are 100"),
+        (bytes(101), {"max_bytes": 100}, PictureTooLarge, "101 bytes: expected at most 100"),
         (encoded(IMAGE, "WEBP"), {"max_pixels": 59_999}, PictureTooLarge, "300x200 pixels"),
         (b"", {}, NotAPicture, "empty"),
         (b"text", {}, NotAPicture, "not a picture"),

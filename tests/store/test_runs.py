@@ -172,8 +172,8 @@ def test_a_stage_that_has_begun_goes_on_though_the_same_work_is_finished_elsewhe
     counter = []
     make(tmp_path / "one", write_and_count(counter))
     (tmp_path / "two.partial").mkdir()
-    made_of = {"flags": {"steps": 1}, "inputs": {"data": "abc"}}
-    (tmp_path / "two.partial/stage.json").write_text(json.dumps(made_of))
+    begun = {"schema_version": 2, "flags": {"steps": 1}, "inputs": {"data": "abc"}}
+    (tmp_path / "two.partial/stage.json").write_text(json.dumps(begun))
     make(tmp_path / "two", write_and_count(counter), reuse_from=[tmp_path / "one"])
 
     assert counter == ["one.partial", "two.partial"]
@@ -200,6 +200,26 @@ def test_of_nested_flags_only_what_differs_is_told(tmp_path):
     with pytest.raises(UserError) as refused:
         make(tmp_path / "one", write_and_count([]), flags=other)
     assert "one: was made with optimization.steps=150, now it is 300; remove" in str(refused.value)
+    named = {"optimization.steps": "--student_steps"}
+    with pytest.raises(UserError, match=r"one: was made with --student_steps=150, now it is 300;"):
+        make(tmp_path / "one", write_and_count([]), flags=other, flag_names=named)
+
+
+@pytest.mark.parametrize("name", ["one", "one.partial"])
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [(1, "of format 1"), (3, "of format 3"), (None, "without a format's number")],
+)
+def test_a_stage_of_another_format_is_refused_in_one_line(tmp_path, name, version, told):
+    (tmp_path / name).mkdir()
+    record = {"schema_version": version, "flags": {"old": 1}, "inputs": {}}
+    (tmp_path / name / "stage.json").write_text(json.dumps(record))
+    with pytest.raises(UserError) as refused:
+        make(tmp_path / "one", overwrite=True)
+    assert str(refused.value) == (
+        f"{tmp_path / name}: a stage {told}, written by another release; this one reads and "
+        "writes format 2; remove that directory or name another --run_dir"
+    )
 
 
 @pytest.fixture

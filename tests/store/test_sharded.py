@@ -72,7 +72,7 @@ def test_a_shard_whose_file_or_note_is_gone_is_made_again(directory, tmp_path):
         ({"settings": {"side": 8}}, "side is 9 there, 8 now; give another --output or remove it"),
         ({"settings": {}}, "side is 9 there, None now"),
         ({"model": "b" * 64}, "out(.partial)? was made from something else: the model is another;"),
-        ({"schema_version": 2}, "schema_version is 1 there, 2 now"),
+        ({"schema_version": 2}, r"a \w+ of format 1, .* reads and writes format 2; remove it"),
     ],
 )
 def test_another_plan_is_refused_and_told(directory, tmp_path, changed, said, finished):

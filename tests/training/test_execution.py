@@ -199,8 +199,11 @@ def test_a_profile_of_the_steps_asked_for_is_written_for_tensorboard(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"precision": "float64"}, "--precision=float64: allowed are float32, bfloat16, float16"),
-        ({"profile_steps": (3, 3)}, "--profile_steps=3:3: allowed are two numbers"),
+        (
+            {"precision": "float64"},
+            "--precision=float64: expected one of float32, bfloat16, float16",
+        ),
+        ({"profile_steps": (3, 3)}, "--profile_steps=3:3: expected two numbers"),
         ({"profile_steps": (-1, 3)}, "--profile_steps=-1:3"),
     ],
 )
@@ -211,7 +214,7 @@ def test_ways_to_compute_that_there_are_not_are_refused(arguments, said):
 
 def test_compilation_is_refused_on_several_replicas():
     ExecutionConfig(jit_compile=True).check(1)
-    with pytest.raises(UserError, match="--jit_compile with 2 replicas: allowed with 1"):
+    with pytest.raises(UserError, match="--jit_compile with 2 replicas: expected 1"):
         ExecutionConfig(jit_compile=True).check(2)
 
 

@@ -82,5 +82,5 @@ def test_of_many_verticals_some_are_named_and_the_rest_counted(tmp_path):
 
 
 def test_an_unknown_rule_is_refused(tiny_prepared):
-    with pytest.raises(UserError, match="--small_verticals=drop: allowed are join, refuse"):
+    with pytest.raises(UserError, match="--small_verticals=drop: expected one of join, refuse"):
         check_readiness(tiny_prepared, min_pictures=2, split="test", small_verticals="drop")

@@ -1,5 +1,6 @@
 """Several replicas, in one process or in several, give what one device gives."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import replica_training
 
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.interruption import STOPPED
 from apparel_embed.runs.launch import launch_local
 
 
@@ -53,3 +56,27 @@ def test_two_processes_give_losses_and_weights_of_one_device_after_ten_steps(
     launch_local(command("multi_worker", 1, tiny_prepared, tmp_path / "out"), workers=2)
 
     assert_same(tmp_path / "out", one_device)
+
+
+@pytest.mark.slow
+def test_sigterm_of_one_process_saves_and_stops_all_at_the_same_step(
+    tiny_prepared, tmp_path, capfd
+):
+    with pytest.raises(UserError, match=f"failed with exit status {STOPPED}"):
+        launch_local(
+            [*command("multi_worker", 1, tiny_prepared, tmp_path / "out"), "stop"],
+            workers=2,
+            grace_seconds=60,
+        )
+
+    said = capfd.readouterr().err
+    for index in range(2):
+        assert f"[worker {index}] " in said
+    assert said.count("multi_worker: stopped at step 6 of 10") == 2
+    directories = list(tmp_path.iterdir())
+    assert len(directories) == 2
+    for directory in directories:
+        # Every fourth step is saved, too.
+        saved = sorted(path.name for path in (directory / "checkpoints").glob("step-*"))
+        assert any(re.fullmatch(r"step-0*6\b.*", name) for name in saved), saved
+        assert not (directory / "model").exists()

@@ -284,7 +284,7 @@ def test_the_student_comes_close_to_standardised_targets(tiny_prepared, teachers
 
 
 def test_angles_are_not_standardised_which_is_told_before_anything_is_trained():
-    with pytest.raises(UserError, match=r"--student_loss=cosine: allowed are mse and smooth_l1"):
+    with pytest.raises(UserError, match=r"--student_loss=cosine: expected mse or smooth_l1"):
         student_config(1, standardise=True, loss="cosine")
 
 
@@ -322,5 +322,7 @@ def test_the_student_sees_a_lone_picture_in_half_of_each_batch_with_equal_weight
 
 def test_unknown_weights_of_verticals_are_refused(tiny_prepared, tmp_path):
     config = student_config(1, vertical_weights="even")
-    with pytest.raises(UserError, match="--student_vertical_weights=even: allowed are pictures"):
+    with pytest.raises(
+        UserError, match="--student_vertical_weights=even: expected one of pictures"
+    ):
         train_student(tiny_prepared, (np.arange(4), np.eye(4, 8)), NO_PICTURES, config, tmp_path)

@@ -9,7 +9,7 @@ from tiny_teachers import write_model
 from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation import routing
 from apparel_embed.evaluation.models import embed_by_model, route_by_head
-from apparel_embed.evaluation.protocol import evaluate_model
+from apparel_embed.evaluation.protocol import SCOPES, evaluate_model, query_outcomes
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
@@ -60,7 +60,8 @@ def test_the_confidence_is_measured_on_val_by_the_search_of_the_evaluation(
     model = embed_by_model(tiny_prepared, val.records, student)
     head.save(tmp_path)
     rows, entry = route_by_head("unified", model, tiny_prepared, val, student, tmp_path, 0)
-    rows += evaluate_model("unified", model.embeddings, val, parameters=1, models_to_deploy=1)
+    outcomes = [query_outcomes(model.embeddings, val, scope) for scope in SCOPES]
+    rows += evaluate_model("unified", outcomes, parameters=1, models_to_deploy=1)
     pooled = {row["scope"]: row["r_at_1_pooled"] for row in rows if row["vertical"] == "ALL"}
 
     np.testing.assert_array_equal(head.weights, trained[0].weights)

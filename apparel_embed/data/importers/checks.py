@@ -65,8 +65,8 @@ def check_values(rows: Rows) -> None:
             raise rows.wrong(
                 index,
                 column,
-                f"allowed: {', '.join(allowed)}; to map: {shown} (--map_{column}s=old:new, or old: "
-                "to leave its rows out)",
+                f"expected one of {', '.join(allowed)}; to map: {shown} (--map_{column}s=old:new, "
+                "or old: to leave its rows out)",
             )
 
 

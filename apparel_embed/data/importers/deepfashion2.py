@@ -104,7 +104,7 @@ def _read_image(path: Path, folder: str, split: str) -> tuple[int, list[Row]]:
     """Returns the number of garments in an image, and rows of those with a style."""
     check_name(path.parent, path.name)
     value = read_json_file(path)
-    source = need_field(path, value, "source", _is_source, f"allowed: {', '.join(_ROLES)}")
+    source = need_field(path, value, "source", _is_source, f"expected one of {', '.join(_ROLES)}")
     pair = need_field(path, value, "pair_id", is_whole_number, "a whole number is needed")
     keys = sorted(filter(re.compile("item[0-9]+").fullmatch, value), key=lambda key: int(key[4:]))
     rows = []

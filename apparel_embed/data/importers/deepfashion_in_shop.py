@@ -58,7 +58,7 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
     """
     image_dir = options.image_dir or _IMAGES[0]
     if image_dir not in _IMAGES:
-        raise UserError(f"--image_dir={image_dir} is not allowed; allowed: {', '.join(_IMAGES)}")
+        raise UserError(f"--image_dir={image_dir} is unknown; expected one of {', '.join(_IMAGES)}")
     source = find_file(root, "Eval/list_eval_partition.txt", "the In-shop benchmark")
     lines = read_list(root / source, "image_name item_id evaluation_status", ["image_name"])
     paths = {line["image_name"]: line.path_parts("image_name", like=_EXAMPLE) for line in lines}

@@ -113,7 +113,8 @@ def import_dataset(config: ImportConfig) -> ImportResult:
         own file and row. Nothing was written then.
     """
     if config.format not in FORMATS:
-        raise UserError(f"--format={config.format} is not allowed; allowed: {', '.join(FORMATS)}")
+        known = ", ".join(FORMATS)
+        raise UserError(f"--format={config.format} is unknown; expected one of {known}")
     layout = FORMATS[config.format]
     root, output = Path(config.root), Path(config.output)
     if not root.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from apparel_embed.common.settings import setting
 from apparel_embed.data.importers.rows import Rows
@@ -16,7 +17,10 @@ ERROR, SKIP = "error", "skip"
 
 @dataclasses.dataclass(frozen=True)
 class LayoutOptions:
-    """Settings that only some layouts use."""
+    """Settings that only some layouts use.
+
+    A layout with settings of its own has a subclass in its file.
+    """
 
     table: Path | None = setting(
         None,
@@ -48,9 +52,11 @@ class Format:
       layout: what is where below the root, in a few words.
       published: counts that were published with the dataset, by the names that `convert` gives.
       missing: what becomes of rows without an image unless the user says: "error" or "skip".
+      options: `LayoutOptions`, or the subclass with the layout's own settings, which become flags.
     """
 
-    convert: Callable[[Path, LayoutOptions], Rows]
+    convert: Callable[[Path, Any], Rows]
     layout: str
     published: Mapping[str, int] = dataclasses.field(default_factory=dict)
     missing: str = ERROR
+    options: type[LayoutOptions] = LayoutOptions

@@ -49,7 +49,7 @@ class Line:
     def choice(self, column: str, allowed: Sequence[str]) -> str:
         """Returns a cell that is one of `allowed`; raises a UserError if it is not."""
         if self[column] not in allowed:
-            raise self.wrong(column, f"allowed: {', '.join(allowed)}")
+            raise self.wrong(column, f"expected one of {', '.join(allowed)}")
         return self[column]
 
     def path_parts(self, column: str, like: str) -> list[str]:

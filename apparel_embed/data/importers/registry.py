@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from apparel_embed.data.importers import (
     deepfashion2,
     deepfashion_consumer_to_shop,
@@ -15,7 +13,7 @@ from apparel_embed.data.importers import (
 )
 from apparel_embed.data.importers.layout import Format
 
-FORMATS: Mapping[str, Format] = {
+FORMATS: dict[str, Format] = {
     "deepfashion_in_shop": deepfashion_in_shop.FORMAT,
     "deepfashion_consumer_to_shop": deepfashion_consumer_to_shop.FORMAT,
     "deepfashion2": deepfashion2.FORMAT,

@@ -106,13 +106,13 @@ def read_table_file(path: Path, encoding: str = UTF8) -> TableFile:
         raise UserError(f"{path}: no such table")
     suffix = path.suffix.lower()
     if suffix not in _READERS or path.is_dir():
-        raise UserError(f"{path}: no table by its name; allowed: {', '.join(_READERS)}")
+        raise UserError(f"{path}: no table by its name; expected one of {', '.join(_READERS)}")
     try:
         "a".encode(encoding)
         encoding = codecs.lookup(encoding).name
     except (LookupError, ValueError) as error:
         raise UserError(
-            f"--encoding={encoding} is unknown; allowed are utf-8, utf-16, cp1252, shift_jis and "
+            f"--encoding={encoding} is unknown; expected utf-8, utf-16, cp1252, shift_jis or "
             "whatever else Python knows"
         ) from error
     if _READERS[suffix] in (_read_parquet, _read_workbook) and encoding != UTF8:

@@ -40,7 +40,6 @@ from apparel_embed.store.record import Stage, fingerprints
 
 TABLE_FILE = "compression.md"
 KIND = StageKind(COMPRESSION, in_report=True)
-_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,8 +127,8 @@ def _smaller_models(
     train = dataset.select(split="train")
     count = min(config.representative_pictures, len(train))
     chosen = train[np.linspace(0, len(train) - 1, count).astype(int)]
-    shown = np.concatenate(list(decoded_batches(dataset, chosen, size, _BATCH).as_numpy_iterator()))
-    batches = list(decoded_batches(dataset, pictures.records, size, _BATCH).as_numpy_iterator())
+    shown = np.concatenate(list(decoded_batches(dataset, chosen, size).as_numpy_iterator()))
+    batches = list(decoded_batches(dataset, pictures.records, size).as_numpy_iterator())
     for kind in config.tflite:
         content = to_tflite(model, kind, shown)
         with atomic_path(directory / f"model_{kind}.tflite") as temporary:

@@ -21,7 +21,7 @@ from apparel_embed.report.hparams import R_AT_1, Session, write_sessions
 from apparel_embed.runs.run import PipelineRun, Run, StageKind
 from apparel_embed.runs.stages.specialist import specialist_stage, start_of_specialists
 from apparel_embed.runs.stages.start import find_start, weights_input
-from apparel_embed.runs.stages.training import hparams_of, training_flags
+from apparel_embed.runs.stages.training import hparams_of, names_of_flags, training_flags
 from apparel_embed.store.names import COMBINED, GROUPING
 from apparel_embed.store.record import Stage
 from apparel_embed.training.specialist import SpecialistConfig
@@ -72,6 +72,7 @@ def grouping_stage(
             **training_flags(training),
         },
         inputs={**weights_input(training.init_weights), **starts_from.inputs},
+        flag_names=names_of_flags(training, "--specialist_steps"),
         overwrite=("rule", "budget", "affinity_threshold"),
         on_all_workers=True,
     )

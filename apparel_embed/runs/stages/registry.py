@@ -19,7 +19,7 @@ from apparel_embed.runs.stages import (
     views,
 )
 
-STAGES: tuple[StageKind, ...] = (
+STAGES: list[StageKind] = [
     views.KIND,
     combined.START,
     grouping.KIND,
@@ -34,4 +34,4 @@ STAGES: tuple[StageKind, ...] = (
     summaries.KIND,
     sweep.KIND,
     compression.KIND,
-)
+]

@@ -18,6 +18,8 @@ from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 
 # Between the seeds of models alike, so that those of runs with neighbouring seeds differ, too.
 _SEEDS_APART = 1_000_003
+# The combined model to compare with has the steps of all other trainings.
+_STEPS_FLAGS = {COMBINED_START: "--combined_steps", COMBINED: ""}
 
 
 def specialist_stage(
@@ -73,6 +75,7 @@ def specialist_stage(
         train,
         workload=Workload(triplet_steps=steps),
         size=f"{counted(steps, 'step')} of {batch} pictures, out of {len(records):,}",
+        steps_flag=_STEPS_FLAGS.get(name, "--specialist_steps"),
         flags={"verticals": verticals},
         reuse_from=[place / one for place in (run.directory, *further_runs) for one in alike],
     )

@@ -62,6 +62,7 @@ def student_stage(
         train,
         workload=Workload(student_steps=steps),
         size=f"{counted(steps, 'step')} of {config.batch_size} pictures, out of {pictures:,}",
+        steps_flag="--student_steps",
         inputs=fingerprints(targets),
     )
 

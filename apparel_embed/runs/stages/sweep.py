@@ -102,11 +102,11 @@ class SweepConfig:
                 raise UserError(f"{name} are {values}; at least one is needed, each once")
         if min(self.sizes) < 1 or min(self.seeds) < 0 or self.partitions < 1:
             raise UserError(
-                f"sizes {self.sizes}, seeds {self.seeds}, partitions {self.partitions}; allowed "
-                "are sizes and partitions of 1 or more, seeds of 0 or more"
+                f"sizes {self.sizes}, seeds {self.seeds}, partitions {self.partitions}; expected "
+                "sizes and partitions of 1 or more, seeds of 0 or more"
             )
         if self.steps not in (PER_VERTICAL, PER_MODEL):
-            raise UserError(f"steps {self.steps!r}; allowed are {PER_VERTICAL}, {PER_MODEL}")
+            raise UserError(f"steps {self.steps!r}; expected one of {PER_VERTICAL}, {PER_MODEL}")
 
 
 def partitions_of(verticals: Sequence[str], size: int, count: int, seed: int) -> list[Groups]:

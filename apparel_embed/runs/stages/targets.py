@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import flag_names
 from apparel_embed.common.text import counted
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.distillation.spaces import FrozenBackbone
@@ -77,7 +78,7 @@ def find_reference(
       UserError: if the name is unknown, or its stage is not there.
     """
     if align_to not in REFERENCES:
-        raise UserError(f"--align_to={align_to}: allowed are {', '.join(REFERENCES)}")
+        raise UserError(f"--align_to={align_to}: expected one of {', '.join(REFERENCES)}")
     if align_to == "none":
         return None
     if align_to == "frozen":
@@ -136,6 +137,7 @@ def targets_stage(
         work,
         flags={**flags, **dataclasses.asdict(config), "unlabelled": uses_unlabelled},
         inputs={**fingerprints(*teachers), **inputs},
+        flag_names=flag_names(config),
         size=counted(run.learnt(unlabelled=uses_unlabelled), "picture"),
     )
 

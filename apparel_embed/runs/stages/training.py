@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from apparel_embed.common.settings import flag_names
 from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.start import Start, weights_input
 from apparel_embed.runs.stages.views import views_stage
@@ -28,6 +29,7 @@ def training_stage(
     *,
     workload: Workload,
     size: str,
+    steps_flag: str,
     flags: Mapping[str, Any] | None = None,
     inputs: Mapping[str, str] | None = None,
     reuse_from: Sequence[Path] = (),
@@ -42,6 +44,7 @@ def training_stage(
       train: does the work; its result is the stage's.
       workload: what is trained, where the backbone is computed in every step.
       size: of the work, in words.
+      steps_flag: as in `names_of_flags`.
       flags: further ones than those of the configuration.
       inputs: likewise.
       reuse_from: as in `StageSpec`.
@@ -64,6 +67,7 @@ def training_stage(
         reuse_from=reuse_from,
         scratch=[CHECKPOINTS],
         on_all_workers=True,
+        flag_names=names_of_flags(config, steps_flag, len((flags or {}).get("verticals", ()))),
         size=size,
         workload=Workload() if views else workload,
     )
@@ -79,6 +83,31 @@ def training_flags(config: SpecialistConfig | StudentConfig) -> dict[str, Any]:
     for changes_nothing in ("profile_steps", "deterministic"):
         del flags["execution"][changes_nothing]
     return flags
+
+
+def names_of_flags(
+    config: SpecialistConfig | StudentConfig, steps_flag: str, verticals: int = 1
+) -> dict[str, str]:
+    """Returns what to call a training's settings in messages, see `StageSpec.flag_names`.
+
+    Args:
+      config: of the training.
+      steps_flag: the flag of its number of steps; "" where that follows from other trainings.
+      verticals: that the configuration is for: some flags are told for one of them.
+    """
+    who = "student" if isinstance(config, StudentConfig) else "specialist"
+    names = flag_names(config)
+    for name in names:
+        outer, _, inner = name.rpartition(".")
+        if outer == "input.augment":
+            names[name] = f"--augment_{inner}"
+    for name in ("learning_rate", "frozen_steps"):
+        names[f"optimization.{name}"] = f"--{who}_{name}"
+    names["optimization.steps"] = steps_flag or "optimization.steps"
+    if verticals > 1 and steps_flag:
+        for name in ("optimization.steps", "optimization.frozen_steps", "loop.validate_every"):
+            names[name] = f"{name} ({names[name]} x {verticals} verticals)"
+    return names
 
 
 def hparams_of(config: SpecialistConfig | StudentConfig) -> dict[str, Any]:

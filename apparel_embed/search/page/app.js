@@ -121,7 +121,7 @@ function usePicture(file) {
   if (file.size > info.max_bytes) {
     tellError(
       new Refused(
-        `This picture has ${(file.size / 1e6).toFixed(1)} MB; allowed are ${info.max_bytes / 1e6} MB.`,
+        `This picture has ${(file.size / 1e6).toFixed(1)} MB; expected at most ${info.max_bytes / 1e6} MB.`,
       ),
     );
     return;

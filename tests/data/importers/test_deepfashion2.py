@@ -123,9 +123,9 @@ def test_a_bom_and_other_files_make_no_difference(root):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"source": "street"}, "source: 'street'; allowed: user, shop"),
-        ({"source": None}, "source: missing; allowed: user, shop"),
-        ({"source": ["user"]}, "source: ['user']; allowed: user, shop"),
+        ({"source": "street"}, "source: 'street'; expected one of user, shop"),
+        ({"source": None}, "source: missing; expected one of user, shop"),
+        ({"source": ["user"]}, "source: ['user']; expected one of user, shop"),
         ({"pair_id": "1"}, "pair_id: '1'; a whole number is needed"),
         ({"pair_id": None}, "pair_id: missing; a whole number is needed"),
         ({"item1": {"style": None}}, "item1: style: missing; a whole number is needed"),

@@ -150,7 +150,12 @@ def test_windows_line_ends_a_bom_and_spaces_make_no_difference(root):
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
-        (PARTITION, " train", " Train", "row 3: column 'evaluation_status': 'Train'; allowed: "),
+        (
+            PARTITION,
+            " train",
+            " Train",
+            "row 3: column 'evaluation_status': 'Train'; expected one of ",
+        ),
         (PARTITION, "shop_01.jpg", "", f"row 3: '{FIRST}/comsumer_01.jpg"),
         (PARTITION, "img/", "/img/", "row 3: column 'image_pair_name_1': '/img/DRESSES/Dress/"),
         (PARTITION, "    img/", "    img/x/", "row 3: column 'image_pair_name_2': 'img/x/DRESSES"),

@@ -164,7 +164,11 @@ def test_windows_line_ends_a_bom_and_spaces_make_no_difference(root):
     ("old", "new", "message"),
     [
         ("42\n", "41\n", f"{PARTITION}: row 1: says 41 rows, but 42 follow"),
-        ("query", "qeury", f"{PARTITION}: row 11: column 'evaluation_status': 'qeury'; allowed: t"),
+        (
+            "query",
+            "qeury",
+            f"{PARTITION}: row 11: column 'evaluation_status': 'qeury'; expected one of t",
+        ),
         ("img/", "/data/img/", f"{PARTITION}: row 3: column 'image_name': '/data/img/WOMEN/"),
         ("img/WOMEN/", "img/", f"{PARTITION}: row 3: column 'image_name': 'img/Dresses/id_00000"),
         (" item_id", "", f"{PARTITION}: row 2: columns image_name evaluation_status; expected"),
@@ -197,5 +201,7 @@ def test_what_is_missing_is_named(root):
 
 
 def test_other_images_than_the_published_are_refused(root):
-    with pytest.raises(UserError, match="--image_dir=small is not allowed; allowed: img, img_hi"):
+    with pytest.raises(
+        UserError, match="--image_dir=small is unknown; expected one of img, img_hi"
+    ):
         convert(root, LayoutOptions(image_dir="small"))

@@ -191,11 +191,11 @@ BOX = "image,item_id,vertical,x_min,y_min,x_max,y_max\n"
         ),
         (
             "image,item_id,vertical,split\na.jpg,1,tops,train\nb.jpg,2,tops,dev\n",
-            "row 3: column 'split': 'dev'; allowed: train, val, test, unlabelled",
+            "row 3: column 'split': 'dev'; expected one of train, val, test, unlabelled",
         ),
         (
             "image,item_id,vertical,role\na.jpg,1,tops,query\nb.jpg,2,tops,shop\n",
-            "row 3: column 'role': 'shop'; allowed: query, gallery, both",
+            "row 3: column 'role': 'shop'; expected one of query, gallery, both",
         ),
         (
             "image,item_id,vertical,split\na.jpg,1,tops,train\nb.jpg,1,tops,test\n",
@@ -310,7 +310,7 @@ def test_folders_go_with_patterns_and_mappings(tmp_path):
 
 
 def test_wrong_settings_are_refused_first(tmp_path):
-    with pytest.raises(UserError, match="--format=zip is not allowed; allowed: deepfashion_in"):
+    with pytest.raises(UserError, match="--format=zip is unknown; expected one of deepfashion_in"):
         import_dataset(ImportConfig("zip", tmp_path, tmp_path / "m.csv"))
     with pytest.raises(UserError, match="none is no directory"):
         import_dataset(ImportConfig("folders", tmp_path / "none", tmp_path / "m.csv"))

@@ -136,7 +136,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_refused_values_are_told_with_their_row(tmp_path):
     listed = read(tmp_path, f"2\n{HEADER}\na.jpg 1 train\nb.jpg 2 tset\n")
     with pytest.raises(
-        UserError, match="row 4: column 'evaluation_status': 'tset'; allowed: train"
+        UserError, match="row 4: column 'evaluation_status': 'tset'; expected one of train"
     ):
         for line in listed:
             line.choice("evaluation_status", ("train", "test"))

@@ -134,7 +134,7 @@ def test_numbers_and_texts_of_one_column_in_json_are_texts(tmp_path):
         ("t.jsonl", '{"a": "ä"}\n'.encode("latin-1"), "row 1: is not UTF-8"),
         ("t.parquet", "no parquet", "cannot be read as Parquet"),
         ("t.xlsx", "PK", "cannot be read as an Excel workbook: File is not a zip file"),
-        ("t.xls", "PK", "no table by its name; allowed: .csv"),
+        ("t.xls", "PK", "no table by its name; expected one of .csv"),
     ],
 )
 def test_errors_name_file_and_row_in_one_line(tmp_path, name, text, message):
@@ -167,7 +167,7 @@ def test_texts_in_another_encoding_give_the_same(tmp_path, name, text, encoding)
         ("t.csv", b"a,b\n1,2\n\x81,3\n", "cp1252", "row 3: is not CP1252 text; save it in UTF-8"),
         ("t.csv", "a,b\n1,2\n".encode("utf-16") + b"1", "utf-16", "row 3: is not UTF-16 text"),
         ("t.jsonl", b'{"a": 1}\n{"a": "\x81"}\n', "cp1252", "row 2: is not CP1252 text"),
-        ("t.csv", b"a,b\n1,2\n", "klingon", "--encoding=klingon is unknown; allowed are utf-8"),
+        ("t.csv", b"a,b\n1,2\n", "klingon", "--encoding=klingon is unknown; expected utf-8"),
         ("t.csv", b"a,b\n1,2\n", "base64", "--encoding=base64 is unknown"),
         ("t.parquet", b"", "cp1252", "--encoding=cp1252 is not allowed; it is for files of text"),
         ("t.xlsx", b"", "utf-16", "--encoding=utf-16 is not allowed; it is for files of text"),

@@ -124,7 +124,7 @@ def test_a_search_of_models_trained_otherwise_is_refused_and_overwrites_nothing(
     before = (stage.directory / "stage.json").read_bytes()
     other = dataclasses.replace(TRAINING, min_pictures=1)
     changed = dataclasses.replace(ANYTHING, rule=Rule(tolerance=0.5))
-    with pytest.raises(UserError, match="grouping-greedy: was made with min_pictures=2, now it"):
+    with pytest.raises(UserError, match="grouping-greedy: was made with --min_pictures=2, now it"):
         grouping_stage(Run(run_dir, tiny_prepared), changed, other)
 
     assert (stage.directory / "stage.json").read_bytes() == before

@@ -106,7 +106,9 @@ def test_another_export_is_the_next_version_and_leaves_the_first(
     base = run_dir / "saved_model"
     (base / "notes").mkdir()
     (base / "2.partial").mkdir()
-    (base / "2.partial" / "stage.json").write_text('{"flags": {}, "inputs": {}}')
+    (base / "2.partial" / "stage.json").write_text(
+        '{"schema_version": 2, "flags": {}, "inputs": {}}'
+    )
     second = export_stage(Run(run_dir, tiny_prepared), student, CONFIG, vertical_head=head)
 
     assert second.directory == base / "2"

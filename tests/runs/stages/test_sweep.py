@@ -95,7 +95,7 @@ def test_partitions_differ_by_number_and_seed():
         ({"sizes": (0, 2)}, r"sizes \(0, 2\)"),
         ({"seeds": (-1,)}, r"seeds \(-1,\)"),
         ({"partitions": 0}, "partitions 0"),
-        ({"steps": "many"}, "steps 'many'; allowed are per_vertical, per_model"),
+        ({"steps": "many"}, "steps 'many'; expected one of per_vertical, per_model"),
     ],
 )
 def test_settings_out_of_range_say_what_is_allowed(changes, said):

@@ -151,11 +151,13 @@ def test_the_flag_of_unlabelled_pictures_makes_no_difference_where_there_are_non
     assert none.flags == {"align_to": "none", "dim": 8, "seed": 0, "unlabelled": False}
     assert stage(tiny_prepared, "none", False).skipped
     assert [config.unlabelled for config in asked.configs] == [True, False, True]
-    with pytest.raises(UserError, match="was made with unlabelled=True, now it is False"):
+    with pytest.raises(UserError, match=r"was made with --\w+=True, now it is False"):
         stage(tiny_unlabelled, "some-True", False)
 
 
 def test_an_unknown_reference_says_what_is_allowed(tmp_path):
-    with pytest.raises(UserError, match="--align_to=teacher: allowed are combined, none, frozen"):
+    with pytest.raises(
+        UserError, match="--align_to=teacher: expected one of combined, none, frozen"
+    ):
         find("teacher", tmp_path)
     assert set(REFERENCES) == {"combined", "none", "frozen"}

@@ -1,0 +1,32 @@
+"""A stage with a setting of its own: how many items are known by enough pictures."""
+
+import collections
+import dataclasses
+
+from apparel_embed.common.settings import setting
+from apparel_embed.runs.run import StageKind
+from apparel_embed.store.names import STUDENT
+from apparel_embed.store.record import fingerprints
+
+
+@dataclasses.dataclass(frozen=True)
+class CountConfig:
+    enough_pictures: int = setting(2, "pictures by which an item counts as known", 1)
+
+
+def make(pipeline):
+    dataset, enough = pipeline.run.dataset, pipeline.settings(KIND).enough_pictures
+
+    def work(directory):
+        pictures = collections.Counter(dataset.codes("item_id")[0].tolist())
+        known = sum(count >= enough for count in pictures.values())
+        (directory / "known.txt").write_text(f"{known}\n", "utf-8")
+        return {"known": known}
+
+    flags = {"enough_pictures": enough}
+    inputs = fingerprints(pipeline[STUDENT])
+    size = f"{len(dataset)} pictures to count"
+    return [pipeline.run.make("known-items", work, flags=flags, inputs=inputs, size=size)]
+
+
+KIND = StageKind("known-items", make, config=CountConfig)
