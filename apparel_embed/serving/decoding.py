@@ -22,9 +22,6 @@ from apparel_embed.serving.headers import (
     read_bytes,
 )
 
-LARGEST_SERVED_PIXELS = 100_000_000
-"""A transparent PNG of so many pixels takes about 1.6 GB to decode."""
-
 # A JPEG is decoded at a half, a quarter or an eighth as long as its longest side keeps so many
 # pixels, and twice those that the model sees: faster, in less memory, and the filter that follows
 # hides the difference. Prepared pictures are usually smaller: decoded as in evaluation.

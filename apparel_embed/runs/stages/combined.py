@@ -13,7 +13,7 @@ from apparel_embed.runs.stages.specialist import (
 from apparel_embed.runs.stages.targets import student_teachers
 from apparel_embed.store.names import COMBINED, COMBINED_START, STUDENT, combined_start_name
 from apparel_embed.store.record import Stage
-from apparel_embed.training.specialist import SpecialistConfig
+from apparel_embed.training.config import SpecialistConfig
 
 
 def _make_starts(pipeline: PipelineRun) -> list[Stage]:

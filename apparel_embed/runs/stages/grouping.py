@@ -24,7 +24,7 @@ from apparel_embed.runs.stages.start import find_start, weights_input
 from apparel_embed.runs.stages.training import hparams_of, training_flags
 from apparel_embed.store.names import COMBINED, GROUPING
 from apparel_embed.store.record import Stage
-from apparel_embed.training.specialist import SpecialistConfig
+from apparel_embed.training.config import SpecialistConfig
 
 GROUPS_FILE = "groups.json"
 

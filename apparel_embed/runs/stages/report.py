@@ -13,7 +13,7 @@ from apparel_embed.report.build import write_report
 from apparel_embed.report.inputs import Training, load_inputs
 from apparel_embed.runs.run import PipelineRun, Run, StageKind, shown_in_report
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, Models, models_of
-from apparel_embed.serving.saved_model import SAVED_MODEL
+from apparel_embed.serving.exported import SAVED_MODEL
 from apparel_embed.store.names import EVALUATION, REPORT
 from apparel_embed.store.record import Stage, fingerprints
 

@@ -18,13 +18,9 @@ from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead
 from apparel_embed.runs.run import PipelineRun, Run, StageKind
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE
+from apparel_embed.serving.exported import SAVED_MODEL, ExportConfig, saved_model_versions
 from apparel_embed.serving.kit import render_model_card, write_serving_kit
-from apparel_embed.serving.saved_model import (
-    SAVED_MODEL,
-    ExportConfig,
-    saved_model_versions,
-    write_saved_model,
-)
+from apparel_embed.serving.saved_model import write_saved_model
 from apparel_embed.store.names import COMBINED, COMBINED_START, EVALUATION, STUDENT, VERTICAL_HEAD
 from apparel_embed.store.record import STAGE_FILE, Stage, find_stage, fingerprints, open_stage
 

@@ -14,7 +14,8 @@ from apparel_embed.runs.stages.training import training_stage
 from apparel_embed.runs.stages.views import read_views
 from apparel_embed.store.names import COMBINED, COMBINED_START, SPECIALIST, specialist_name
 from apparel_embed.store.record import Stage, Workload
-from apparel_embed.training.specialist import SpecialistConfig, train_specialist
+from apparel_embed.training.config import SpecialistConfig
+from apparel_embed.training.specialist import train_specialist
 
 # Between the seeds of models alike, so that those of runs with neighbouring seeds differ, too.
 _SEEDS_APART = 1_000_003

@@ -14,7 +14,8 @@ from apparel_embed.runs.stages.training import training_stage
 from apparel_embed.runs.stages.views import read_views
 from apparel_embed.store.names import COMBINED_START, STUDENT, TARGETS
 from apparel_embed.store.record import Stage, Workload, fingerprints
-from apparel_embed.training.student import StudentConfig, train_student
+from apparel_embed.training.config import StudentConfig
+from apparel_embed.training.student import train_student
 
 
 def student_stage(

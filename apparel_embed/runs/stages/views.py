@@ -15,9 +15,8 @@ from apparel_embed.runs.run import Run, StageKind
 from apparel_embed.runs.stages.start import Start, weights_input
 from apparel_embed.store.names import FROZEN_VIEWS
 from apparel_embed.store.record import Stage, Workload
+from apparel_embed.training.config import SpecialistConfig, StudentConfig
 from apparel_embed.training.frozen_views import compute_views
-from apparel_embed.training.specialist import SpecialistConfig
-from apparel_embed.training.student import StudentConfig
 
 VIEWS_FILE = "views.npy"
 # Features are made before the projection.

@@ -16,11 +16,8 @@ from apparel_embed.runs.stages.saved_model import (
 )
 from apparel_embed.runs.stages.vertical_head import vertical_head_stage
 from apparel_embed.serving import LocalModel
-from apparel_embed.serving.saved_model import (
-    ExportConfig,
-    read_routing_confidence,
-    saved_model_versions,
-)
+from apparel_embed.serving.exported import read_routing_confidence, saved_model_versions
+from apparel_embed.serving.saved_model import ExportConfig
 from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage
 
