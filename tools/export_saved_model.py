@@ -6,8 +6,8 @@ Signatures: `serving_default` takes `image_bytes` (JPEG, PNG, GIF or BMP) and gi
 `embedding` and `valid`, with --vertical_head also `vertical` and `vertical_name`; `embed_images`
 takes decoded `images`. It becomes the next version in <run_dir>/saved_model, where servers look for
 the student's, another --stage's in <run_dir>/saved_model-<stage>, or in --output; what was exported
-before stays. With --serving_kit a directory is written that serves it by TensorFlow
-Serving.
+before stays. With --serving_kit a directory is written that serves it by TensorFlow Serving, and
+by the search service: container file, Docker Compose, Kubernetes, systemd.
 """
 
 from pathlib import Path
@@ -30,7 +30,9 @@ _OUTPUT = define(
     "student <run_dir>/saved_model-<stage>, which no server polls",
 )
 _SERVING_KIT = define(
-    "serving_kit", None, "directory to write that serves the model by TensorFlow Serving, or none"
+    "serving_kit",
+    None,
+    "directory to write that serves the model by TensorFlow Serving, and searches by it, or none",
 )
 _PIPELINE = ConfigFlags(PipelineConfig, only=("vertical_head",))
 _EXPORT = ConfigFlags(ExportConfig, SERVED)
