@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from apparel_embed.common.errors import UserError
-    from apparel_embed.data.augment import AugmentConfig
+    from apparel_embed.data.config import AugmentConfig
     from apparel_embed.data.prepare import prepare
     from apparel_embed.data.prepare_plan import PrepareConfig
     from apparel_embed.data.prepared import PreparedDataset, load_prepared
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from apparel_embed.evaluation.retrieval import Estimate, RetrievalResult, evaluate_retrieval
     from apparel_embed.inference.embed import Embedder
     from apparel_embed.losses.keras import LiftedStructLoss, TripletHardLoss, TripletSemiHardLoss
-    from apparel_embed.models.embedding import EmbeddingModel, ModelConfig
+    from apparel_embed.models.config import ModelConfig
+    from apparel_embed.models.embedding import EmbeddingModel
     from apparel_embed.serving.client import Client, ClientConfig
     from apparel_embed.serving.errors import ServingError
+    from apparel_embed.serving.exported import ExportConfig
     from apparel_embed.serving.local import LocalModel
-    from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
+    from apparel_embed.serving.saved_model import export_saved_model
     from apparel_embed.training.input import triplet_dataset
 
 __version__ = "0.1.0"
@@ -70,16 +72,16 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "AugmentConfig": "data.augment",
+    "AugmentConfig": "data.config",
     "Client": "serving.client",
     "ClientConfig": "serving.client",
     "Embedder": "inference.embed",
     "EmbeddingModel": "models.embedding",
     "Estimate": "evaluation.retrieval",
-    "ExportConfig": "serving.saved_model",
+    "ExportConfig": "serving.exported",
     "LiftedStructLoss": "losses.keras",
     "LocalModel": "serving.local",
-    "ModelConfig": "models.embedding",
+    "ModelConfig": "models.config",
     "PrepareConfig": "data.prepare_plan",
     "PreparedDataset": "data.prepared",
     "RetrievalResult": "evaluation.retrieval",

@@ -31,7 +31,7 @@ from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.training.execution import reset_and_seed
 from apparel_embed.training.input import InputConfig, augmentation, training_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.settings import OptimizationConfig
 from apparel_embed.training.strategy import batch_share, make_strategy
 from apparel_embed.training.summaries import BatchSummaries, Measures, triplet_measures
 from apparel_embed.training.validation import Validation, make_validation

@@ -15,7 +15,7 @@ from apparel_embed.data.importers.splitting import SplitOptions
 from apparel_embed.data.prepare import prepare
 from apparel_embed.data.prepare_plan import PrepareConfig
 from apparel_embed.training.loop import LoopConfig
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.settings import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 
 pytestmark = pytest.mark.slow

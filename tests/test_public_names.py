@@ -1,11 +1,20 @@
 import importlib
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import apparel_embed
+
+TOOLS = sorted((Path(__file__).parents[1] / "tools").glob("*.py"))
+# What takes longer to import than --help may take.
+HEAVY = {
+    *("tensorflow", "keras", "keras_cv", "tensorflow_addons", "tensorboard", "pandas", "scipy"),
+    *("sklearn", "matplotlib", "fastapi", "starlette", "uvicorn", "pymilvus", "apache_beam"),
+}
 
 
 def test_all_names_are_there_sorted_and_listed():
@@ -45,3 +54,14 @@ def test_what_needs_no_tensorflow_does_not_import_it(code, allowed):
     assert done.returncode == 0, done.stderr
     found = heavy & set(json.loads(done.stdout.splitlines()[-1]))
     assert found - {"absl"} <= allowed
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.stem)
+def test_binaries_import_nothing_heavy_before_their_flags_are_read(tool):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", tool, "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = re.findall(r"^import time:.*\|\s+([^\s.]+)$", done.stderr, re.MULTILINE)
+    assert {"absl", "apparel_embed"} <= set(found)
+    assert not HEAVY & set(found)

@@ -38,7 +38,7 @@ def config_of(run_dir):
     from apparel_embed.models.embedding import ModelConfig
     from apparel_embed.runs.config import PipelineConfig
     from apparel_embed.training.loop import LoopConfig
-    from apparel_embed.training.optimization import OptimizationConfig
+    from apparel_embed.training.settings import OptimizationConfig
     from apparel_embed.training.specialist import SpecialistConfig
     from apparel_embed.training.student import StudentConfig
 

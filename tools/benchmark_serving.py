@@ -7,17 +7,10 @@ pictures. All are measured in turns in one process; ratios are of medians.
 """
 
 from apparel_embed.benchmarks.harness import table
-from apparel_embed.benchmarks.serving import (
-    ServingBenchmark,
-    figures_of,
-    made_up_subjects,
-    measure_serving,
-    subjects_of_run,
-)
+from apparel_embed.benchmarks.serving_config import ServingBenchmark
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.runs.stages.specialist import single_specialists
 from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 
@@ -27,6 +20,14 @@ _BENCHMARK = BenchmarkFlags(ServingBenchmark)
 
 def main() -> None:
     """Measures, and prints a table."""
+    from apparel_embed.benchmarks.serving import (
+        figures_of,
+        made_up_subjects,
+        measure_serving,
+        subjects_of_run,
+    )
+    from apparel_embed.runs.stages.specialist import single_specialists
+
     config = _BENCHMARK.config()
     if _RUN.given:
         run = _RUN.run()

@@ -23,9 +23,8 @@ from apparel_embed.cli.search_flags import SearchRunFlags
 from apparel_embed.cli.shared_flags import dry_run_flag
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted
-from apparel_embed.search.build import fill_index, named_keys, plan_index, remove_pictures
+from apparel_embed.search.config import IndexSource
 from apparel_embed.search.index import IndexSettings
-from apparel_embed.search.source import IndexSource
 
 _RUN = SearchRunFlags()
 _SETTINGS = ConfigFlags(IndexSettings, "Index")
@@ -66,6 +65,8 @@ def main() -> None:
 
 def fill(source: IndexSource) -> list[tuple[str, object]]:
     """Fills the index; returns what was done."""
+    from apparel_embed.search.build import fill_index
+
     with _RUN.index() as index:
         done = fill_index(
             index, source, _SETTINGS.config(), replace_all=_REPLACE_ALL.value, switch=_SWITCH.value
@@ -90,6 +91,8 @@ def fill(source: IndexSource) -> list[tuple[str, object]]:
 
 def remove() -> list[tuple[str, object]]:
     """Removes what is named from the pictures that answer; returns what was, or would be, done."""
+    from apparel_embed.search.build import named_keys, remove_pictures
+
     with _RUN.filled_index(to_write=not _DRY_RUN.value) as index:
         version = index.current()
         if version is None:
@@ -103,6 +106,8 @@ def remove() -> list[tuple[str, object]]:
 
 def plan(source: IndexSource) -> list[tuple[str, object]]:
     """Returns what would be done."""
+    from apparel_embed.search.build import plan_index
+
     with _RUN.index_if_there() as index:
         found = plan_index(index, source, replace_all=_REPLACE_ALL.value)
     if found.answers:

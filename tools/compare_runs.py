@@ -14,13 +14,6 @@ from absl import flags
 from apparel_embed.cli import app
 from apparel_embed.cli.define import EVALUATION, define, define_seed
 from apparel_embed.cli.ending import print_summary
-from apparel_embed.evaluation.table import render_runs
-from apparel_embed.runs.comparison import (
-    COMPARISON_FILE,
-    COMPARISON_TABLE_FILE,
-    compare_runs,
-    write_comparison,
-)
 
 _RUNS = define(
     "runs",
@@ -45,6 +38,14 @@ _SEED = define_seed("the bootstrap", group=EVALUATION)
 
 def main() -> None:
     """Compares, prints the tables, and says what was written."""
+    from apparel_embed.evaluation.table import render_runs
+    from apparel_embed.runs.comparison import (
+        COMPARISON_FILE,
+        COMPARISON_TABLE_FILE,
+        compare_runs,
+        write_comparison,
+    )
+
     runs = [Path(run) for run in _RUNS.value]
     record = compare_runs(runs, Path(_PREPARED.value) if _PREPARED.value else None, _SEED.value)
     print(render_runs(record, width=120))

@@ -12,17 +12,9 @@ from apparel_embed.cli.define import EVALUATION, ConfigFlags, define, define_see
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.training_flags import EmbeddingFlags, init_weights_flag
-from apparel_embed.report.build import PAGE_FILE
-from apparel_embed.runs.config import PipelineConfig
+from apparel_embed.runs.config import PipelineConfig, VerticalHeadConfig
 from apparel_embed.runs.run import shown_in_report
-from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, TABLES_FILE, Models, evaluation_stage
-from apparel_embed.runs.stages.registry import STAGES
-from apparel_embed.runs.stages.report import report_stage
-from apparel_embed.runs.stages.saved_model import latest_saved_model
-from apparel_embed.runs.stages.specialist import single_specialists
-from apparel_embed.runs.stages.summaries import summaries_stage
-from apparel_embed.runs.stages.vertical_head import VerticalHeadConfig, vertical_head_stage
-from apparel_embed.serving.saved_model import SAVED_MODEL
+from apparel_embed.serving.exported import SAVED_MODEL
 from apparel_embed.store.names import COMBINED, STUDENT, VERTICAL_HEAD
 
 _RUN = RunFlags()
@@ -39,6 +31,20 @@ _EMBEDDING = EmbeddingFlags()
 def main() -> None:
     """Evaluates, prints the tables, and writes the report."""
     _EMBEDDING.start()
+    from apparel_embed.report.build import PAGE_FILE
+    from apparel_embed.runs.stages.evaluation import (
+        SUMMARY_FILE,
+        TABLES_FILE,
+        Models,
+        evaluation_stage,
+    )
+    from apparel_embed.runs.stages.registry import STAGES
+    from apparel_embed.runs.stages.report import report_stage
+    from apparel_embed.runs.stages.saved_model import latest_saved_model
+    from apparel_embed.runs.stages.specialist import single_specialists
+    from apparel_embed.runs.stages.summaries import summaries_stage
+    from apparel_embed.runs.stages.vertical_head import vertical_head_stage
+
     given = _PIPELINE.values()
     run, head = _RUN.run(), None
     models = Models(

@@ -6,8 +6,8 @@ Signatures: `serving_default` takes `image_bytes` (JPEG, PNG, GIF or BMP) and gi
 `embedding` and `valid`, with --vertical_head also `vertical` and `vertical_name`; `embed_images`
 takes decoded `images`. It becomes the next version in <run_dir>/saved_model, where servers look for
 the student's, another --stage's in <run_dir>/saved_model-<stage>, or in --output; what was exported
-before stays. With --serving_kit a directory is written that serves it by TensorFlow
-Serving.
+before stays. With --serving_kit a directory is written that serves it by TensorFlow Serving, and
+by the search service: container file, Docker Compose, Kubernetes, systemd.
 """
 
 from pathlib import Path
@@ -16,9 +16,8 @@ from apparel_embed.cli import app
 from apparel_embed.cli.define import SERVED, ConfigFlags, define
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags
-from apparel_embed.runs.stages.saved_model import export_stage, serving_kit
-from apparel_embed.runs.stages.vertical_head import VerticalHeadConfig, vertical_head_stage
-from apparel_embed.serving.saved_model import ExportConfig
+from apparel_embed.runs.config import VerticalHeadConfig
+from apparel_embed.serving.exported import ExportConfig
 from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 
@@ -31,7 +30,9 @@ _OUTPUT = define(
     "student <run_dir>/saved_model-<stage>, which no server polls",
 )
 _SERVING_KIT = define(
-    "serving_kit", None, "directory to write that serves the model by TensorFlow Serving, or none"
+    "serving_kit",
+    None,
+    "directory to write that serves the model by TensorFlow Serving, and searches by it, or none",
 )
 _HEAD = ConfigFlags(VerticalHeadConfig)
 _EXPORT = ConfigFlags(ExportConfig, SERVED)
@@ -39,6 +40,9 @@ _EXPORT = ConfigFlags(ExportConfig, SERVED)
 
 def main() -> None:
     """Exports the model and says where it is."""
+    from apparel_embed.runs.stages.saved_model import export_stage, serving_kit
+    from apparel_embed.runs.stages.vertical_head import vertical_head_stage
+
     run, model = _RUN.run(), open_stage(_RUN.run_dir / _STAGE.value)
     head = vertical_head_stage(run, model) if _HEAD.config().vertical_head else None
     stage = export_stage(

@@ -14,13 +14,6 @@ from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import SpecialistsFlag, StageRunFlags
 from apparel_embed.cli.target_flags import TargetFlags
 from apparel_embed.cli.training_flags import EmbeddingFlags, init_weights_flag
-from apparel_embed.evaluation.table import render_teachers
-from apparel_embed.runs.stages.targets import (
-    TARGETS_FILE,
-    find_reference,
-    student_teachers,
-    targets_stage,
-)
 from apparel_embed.store.names import TARGETS
 
 _RUN = StageRunFlags()
@@ -35,6 +28,14 @@ _EMBEDDING = EmbeddingFlags()
 def main() -> None:
     """Exports the targets and says where they are."""
     _EMBEDDING.start()
+    from apparel_embed.evaluation.table import render_teachers
+    from apparel_embed.runs.stages.targets import (
+        TARGETS_FILE,
+        find_reference,
+        student_teachers,
+        targets_stage,
+    )
+
     run = _RUN.run()
     specialists = _SPECIALISTS.stages(_RUN)
     reference = find_reference(

@@ -22,12 +22,6 @@ from apparel_embed.cli.shared_flags import ProcessesFlag
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.findings import ERROR, WARNING
 from apparel_embed.data.inspection.inspect import inspect
-from apparel_embed.report.inspection import (
-    PAGE_FILE,
-    check_output,
-    print_inspection,
-    write_inspection,
-)
 
 _MANIFEST = define("manifest", None, "manifest, CSV or Parquet", required=True)
 _OUTPUT = define("output", None, "directory for the report", required=True)
@@ -43,6 +37,13 @@ _FAIL_ON = define(
 
 def main() -> None:
     """Inspects the dataset, writes the report, and prints what was found."""
+    from apparel_embed.report.inspection import (
+        PAGE_FILE,
+        check_output,
+        print_inspection,
+        write_inspection,
+    )
+
     config = _INSPECT.config(manifest=Path(_MANIFEST.value))
     output = Path(_OUTPUT.value)
     # To open all pictures may take hours.

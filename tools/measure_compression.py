@@ -12,7 +12,7 @@ from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.cli.training_flags import EmbeddingFlags
 from apparel_embed.evaluation.compression import COMPRESSION_FILE
-from apparel_embed.runs.stages.compression import TABLE_FILE, CompressionConfig, compression_stage
+from apparel_embed.runs.config import CompressionConfig
 from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import open_stage
 
@@ -24,6 +24,8 @@ _EMBEDDING = EmbeddingFlags()
 
 def main() -> None:
     """Measures, and prints the table."""
+    from apparel_embed.runs.stages.compression import TABLE_FILE, compression_stage
+
     _EMBEDDING.start()
     model = open_stage(_RUN.run_dir / _STAGE.value)
     stage = compression_stage(_RUN.run(), model, _COMPRESSION.config())

@@ -14,8 +14,6 @@ from apparel_embed.cli import app
 from apparel_embed.cli.define import ConfigFlags, define
 from apparel_embed.common.errors import UserError
 from apparel_embed.serving.client import Client, ClientConfig
-from apparel_embed.serving.local import LocalModel
-from apparel_embed.serving.query import answer_lines, read_pictures
 
 _ADDRESS = define("address", None, "of a server: host:port for gRPC, http://host:port for REST")
 _SAVED_MODEL = define(
@@ -32,6 +30,9 @@ flags.register_multi_flags_validator(
 
 def main() -> None:
     """Asks, and prints the answers."""
+    from apparel_embed.serving.local import LocalModel
+    from apparel_embed.serving.query import answer_lines, read_pictures
+
     pictures, failures = read_pictures(_IMAGES.value)
     if not pictures:
         raise UserError("; ".join(failures))

@@ -29,13 +29,9 @@ from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, Trai
 from apparel_embed.common.cluster import read_cluster
 from apparel_embed.common.files import read_json
 from apparel_embed.evaluation.roles import COMBINED, model_to_deploy
-from apparel_embed.report.build import PAGE_FILE
 from apparel_embed.runs.config import PipelineConfig
-from apparel_embed.runs.expected_time import expected_time
-from apparel_embed.runs.pipeline import plan_pipeline, run_pipeline
-from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, TABLES_FILE
 from apparel_embed.runs.stages.registry import STAGES
-from apparel_embed.serving.saved_model import ExportConfig
+from apparel_embed.serving.exported import ExportConfig
 
 _RUN = RunFlag()
 _MANIFEST = define(
@@ -59,6 +55,9 @@ _STUDENT = StudentFlags(_TRAINING)
 
 def main() -> None:
     """Runs the pipeline and says what came of it."""
+    from apparel_embed.report.build import PAGE_FILE
+    from apparel_embed.runs.pipeline import run_pipeline
+
     run_dir = _RUN.run_dir
     init_from = _TRAINING.init_from
     config = _PIPELINE.config(
@@ -100,6 +99,9 @@ def main() -> None:
 
 def _tell_plan(config: PipelineConfig) -> None:
     """Prints what would be done, and how long it would take."""
+    from apparel_embed.runs.expected_time import expected_time
+    from apparel_embed.runs.pipeline import plan_pipeline
+
     plan = plan_pipeline(config)
     plan.refuse()
     time = ""
@@ -112,6 +114,8 @@ def _tell_plan(config: PipelineConfig) -> None:
 
 def _measured(run_dir: Path, evaluation: Path) -> list[tuple[str, object]]:
     """Prints the tables of an evaluation; returns what the end tells of it."""
+    from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, TABLES_FILE
+
     print((evaluation / TABLES_FILE).read_text("utf-8"))
     summary = read_json(evaluation / SUMMARY_FILE)
     model, why = model_to_deploy(summary["rows"], summary["comparisons"])

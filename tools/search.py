@@ -14,9 +14,7 @@ from apparel_embed.cli import app
 from apparel_embed.cli.define import define
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.search_flags import SearchRunFlags, SourceFlags
-from apparel_embed.search.limits import Limits
-from apparel_embed.search.server import open_searcher
-from apparel_embed.search.shell import search_file, table_of
+from apparel_embed.search.config import Limits
 
 _RUN = SearchRunFlags()
 _SOURCES = SourceFlags(_RUN)
@@ -37,6 +35,9 @@ _K = define("k", 10, "items to find", 1, 100)
 
 def main() -> None:
     """Searches and prints the table."""
+    from apparel_embed.search.server import open_searcher
+    from apparel_embed.search.shell import search_file, table_of
+
     with _RUN.filled_index() as index:
         searcher, _ = open_searcher(index, _SOURCES.sources(index), Limits().max_pixels)
         found = search_file(

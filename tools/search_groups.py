@@ -17,7 +17,6 @@ from apparel_embed.cli.target_flags import StartFlag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
 from apparel_embed.common.files import read_json
 from apparel_embed.grouping.search import render_search
-from apparel_embed.runs.stages.grouping import GROUPS_FILE, grouping_stage
 
 _RUN = StageRunFlags()
 _GROUPING = GroupingFlags(default="affinity")
@@ -28,6 +27,8 @@ _SPECIALIST = SpecialistFlags(_TRAINING)
 
 def main() -> None:
     """Searches, and says what was found."""
+    from apparel_embed.runs.stages.grouping import GROUPS_FILE, grouping_stage
+
     search, training = _GROUPING.config(), _SPECIALIST.config()
     start = _START.stage(_RUN, _TRAINING.init_from)
     if not _RUN.is_dry:

@@ -10,7 +10,6 @@ Fill the index first, with tools/build_index.py. /openapi.json describes the int
 from apparel_embed.cli import app
 from apparel_embed.cli.define import define
 from apparel_embed.cli.search_flags import LimitFlags, SearchRunFlags, SourceFlags
-from apparel_embed.search.server import make_service, serve
 
 _RUN = SearchRunFlags()
 _SOURCES = SourceFlags(_RUN)
@@ -23,6 +22,8 @@ _PORT = define("port", 8080, "port to listen on, 0 for any that is free", 0, 655
 
 def main() -> None:
     """Serves until it is interrupted."""
+    from apparel_embed.search.server import make_service, serve
+
     with _RUN.filled_index() as index:
         serve(
             lambda: make_service(index, _SOURCES.sources(index), _LIMITS.limits()),

@@ -19,8 +19,7 @@ from apparel_embed.cli.define import ConfigFlags
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import StageRunFlags
 from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
-from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
-from apparel_embed.runs.stages.sweep import SweepConfig, sweep_stage
+from apparel_embed.runs.config import SweepConfig
 
 _RUN = StageRunFlags()
 _SWEEP = ConfigFlags(SweepConfig)
@@ -31,6 +30,9 @@ _STUDENT = StudentFlags(_TRAINING)
 
 def main() -> None:
     """Trains, evaluates and says where the curve is."""
+    from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE
+    from apparel_embed.runs.stages.sweep import sweep_stage
+
     configs = _SWEEP.config(), _SPECIALIST.config(), _STUDENT.config()
     if not _RUN.is_dry:
         _TRAINING.start()

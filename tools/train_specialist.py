@@ -21,7 +21,6 @@ from apparel_embed.cli.ending import command, print_summary, training_rows
 from apparel_embed.cli.run_flags import StageRunFlags
 from apparel_embed.cli.target_flags import StartFlag
 from apparel_embed.cli.training_flags import SpecialistFlags, TrainingFlags
-from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.store.names import COMBINED_START
 
 _RUN = StageRunFlags()
@@ -36,6 +35,8 @@ _SPECIALIST = SpecialistFlags(_TRAINING)
 
 def main() -> None:
     """Trains the specialist and says where it is."""
+    from apparel_embed.runs.stages.specialist import specialist_stage
+
     if not _RUN.is_dry:
         _TRAINING.start()
     run = _RUN.run()

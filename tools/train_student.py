@@ -11,7 +11,6 @@ from apparel_embed.cli.ending import command, print_summary, training_rows
 from apparel_embed.cli.run_flags import StageRunFlags
 from apparel_embed.cli.target_flags import StartFlag
 from apparel_embed.cli.training_flags import StudentFlags, TrainingFlags
-from apparel_embed.runs.stages.student import student_stage
 from apparel_embed.store.names import STUDENT, TARGETS
 from apparel_embed.store.record import open_stage
 
@@ -25,6 +24,8 @@ _STUDENT = StudentFlags(_TRAINING)
 
 def main() -> None:
     """Trains the student and says where it is."""
+    from apparel_embed.runs.stages.student import student_stage
+
     if not _RUN.is_dry:
         _TRAINING.start()
     run = _RUN.run()

@@ -21,8 +21,9 @@ from apparel_embed.inference.bulk import bulk_embed, run_here
 from apparel_embed.inference.bulk_shard import BulkConfig
 from apparel_embed.inference.bulk_sources import MANIFEST, PREPARED, SourceConfig
 from apparel_embed.inference.embed import Embedder
-from apparel_embed.models.embedding import ModelConfig, build_embedding_model
-from apparel_embed.serving.decoding import LARGEST_SERVED_PIXELS
+from apparel_embed.models.config import ModelConfig
+from apparel_embed.models.embedding import build_embedding_model
+from apparel_embed.serving.exported import LARGEST_SERVED_PIXELS
 from apparel_embed.serving.local import PictureEmbedder
 from apparel_embed.serving.saved_model import ServingModule
 

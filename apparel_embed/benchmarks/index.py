@@ -16,7 +16,6 @@ from absl import logging
 from apparel_embed.benchmarks.harness import Rows
 from apparel_embed.common.settings import seed_setting, setting
 from apparel_embed.evaluation.neighbours import nearest, unit_length
-from apparel_embed.search.build import build_index
 from apparel_embed.search.index import IndexedPicture, IndexSettings, Version, open_index
 
 _ROWS_AT_ONCE = 2_000
@@ -88,6 +87,8 @@ def _measure(
     exact: Sequence[set[str]],
     k: int,
 ) -> dict[str, Any]:
+    from apparel_embed.search.build import build_index  # Imports TensorFlow.
+
     logging.info("building %s", settings.kind)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "index.db"

@@ -15,35 +15,18 @@ import tensorflow as tf
 from PIL import Image
 
 from apparel_embed.benchmarks.harness import Rows, in_turns
+from apparel_embed.benchmarks.serving_config import ServingBenchmark
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.settings import seed_setting, setting
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.models.embedding import (
-    ModelConfig,
-    build_embedding_model,
-    load_embedding_model,
-)
+from apparel_embed.models.config import ModelConfig
+from apparel_embed.models.embedding import build_embedding_model, load_embedding_model
 from apparel_embed.models.preprocessing import decode_to_square
-from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
+from apparel_embed.serving.exported import ExportConfig
+from apparel_embed.serving.saved_model import export_saved_model
 
 SERVED, RAW = "student, served", "student, decode + model called raw"
 SERVED_ONE, RAW_ONE = "student, served, one picture", "student, raw, one picture"
 KNOWN, UNKNOWN = "specialists, verticals known", "specialists, verticals unknown"
-
-
-@dataclasses.dataclass(frozen=True)
-class ServingBenchmark:
-    """What to measure."""
-
-    batch_size: int = setting(
-        32, "pictures asked for at once, spread evenly over the specialists", 1, 4096
-    )
-    rounds: int = setting(20, "how often each is measured, in turns", 1)
-    specialists: int = setting(8, "specialists to make up", 1, 64, flag="made_up_specialists")
-    picture_width: int = setting(
-        640, "width of pictures to make up, in pixels; their height is 3/4 of it", 1, 5000
-    )
-    seed: int = seed_setting("what is made up")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -19,11 +19,13 @@ from apparel_embed.inference.image_store import ImageStore, decoding_threads
 from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.losses.registry import LossConfig, make_loss
 from apparel_embed.losses.regression import make_regression_loss
-from apparel_embed.models.embedding import ModelConfig, build_embedding_model
+from apparel_embed.models.config import ModelConfig
+from apparel_embed.models.embedding import build_embedding_model
 from apparel_embed.models.preprocessing import decode_to_square
 from apparel_embed.training.execution import StepRandomness, make_step
-from apparel_embed.training.input import InputConfig, augmentation, training_batches
-from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
+from apparel_embed.training.input import augmentation, training_batches
+from apparel_embed.training.optimization import make_optimizer
+from apparel_embed.training.settings import InputConfig, OptimizationConfig
 
 MODEL = ModelConfig(backbone="efficientnet_lite_b0", image_size=112)
 PICTURES = 256

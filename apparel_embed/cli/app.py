@@ -60,7 +60,8 @@ def run(main: Callable[[], None], *, goes_on: bool = False) -> None:
     later is saved by then.
 
     Args:
-      main: the binary's work, called without arguments.
+      main: the binary's work, called without arguments. It imports what takes long, as TensorFlow
+        does: help, and what is wrong with flags, is told at once.
       goes_on: whether it goes on where it was when it is called again, and does not start anew.
     """
 

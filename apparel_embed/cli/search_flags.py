@@ -10,11 +10,9 @@ from pathlib import Path
 from apparel_embed.cli.define import ConfigFlags, define
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.common.errors import UserError
+from apparel_embed.search.config import Limits, SearchSources
 from apparel_embed.search.index import VectorIndex, open_index
-from apparel_embed.search.limits import Limits
-from apparel_embed.search.searcher import answering_model
-from apparel_embed.search.server import SearchSources
-from apparel_embed.serving.saved_model import SAVED_MODEL, saved_model_versions
+from apparel_embed.serving.exported import SAVED_MODEL, saved_model_versions
 
 _TOKEN = "MILVUS_TOKEN"
 
@@ -118,6 +116,8 @@ class SourceFlags:
         Args:
           index: tells by its version which model of the run is the right one.
         """
+        from apparel_embed.search.searcher import answering_model  # Imports TensorFlow.
+
         return self._sources.config(
             saved_model=self._run.named_model or answering_model(index, self._run.versions),
             prepared=self._run.prepared,

@@ -7,8 +7,8 @@ from pathlib import Path
 from apparel_embed.cli.define import ConfigFlags, define
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.common.errors import UserError
-from apparel_embed.distillation.targets import TargetsConfig
-from apparel_embed.runs.stages.targets import REFERENCES
+from apparel_embed.distillation.config import TargetsConfig
+from apparel_embed.runs.config import REFERENCES
 from apparel_embed.store.names import COMBINED_START
 from apparel_embed.store.record import Stage, open_stage
 

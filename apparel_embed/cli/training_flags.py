@@ -15,23 +15,26 @@ from absl import flags
 from apparel_embed.cli.define import MODEL, TRAINING, WHERE, ConfigFlags, VariantFlags, define
 from apparel_embed.cli.recipes import define_recipe
 from apparel_embed.common.cluster import read_cluster
-from apparel_embed.data.augment import AugmentConfig
-from apparel_embed.inference.image_store import EmbeddingConfig, embed_by
+from apparel_embed.data.config import AugmentConfig
+from apparel_embed.inference.config import EmbeddingConfig
 from apparel_embed.losses.config import ALLOWED_MARGINS, LossConfig, is_margin
 from apparel_embed.losses.registry import LOSSES
 from apparel_embed.models.backbones import BACKBONES
-from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.training.execution import ExecutionConfig
-from apparel_embed.training.input import InputConfig
-from apparel_embed.training.loop import LoopConfig
-from apparel_embed.training.optimization import FEW_PICTURES, OptimizationConfig
-from apparel_embed.training.specialist import SpecialistConfig
-from apparel_embed.training.strategy import STRATEGIES, make_strategy
-from apparel_embed.training.student import (
+from apparel_embed.models.config import ModelConfig
+from apparel_embed.training.config import (
     LEAST_STUDENT_STEPS,
     MOST_STUDENT_STEPS,
     STUDENT_EPOCHS,
+    SpecialistConfig,
     StudentConfig,
+)
+from apparel_embed.training.settings import (
+    FEW_PICTURES,
+    STRATEGIES,
+    ExecutionConfig,
+    InputConfig,
+    LoopConfig,
+    OptimizationConfig,
 )
 
 _TRAIN_BACKBONE: dict[str, bool | None] = {"yes": True, "no": False, "auto": None}
@@ -60,6 +63,8 @@ class EmbeddingFlags:
 
     def start(self) -> None:
         """Lets images be embedded so from now on."""
+        from apparel_embed.inference.image_store import embed_by  # Imports TensorFlow.
+
         embed_by(self._config.config())
 
 
@@ -130,6 +135,8 @@ class TrainingFlags:
         Raises:
           UserError: if the strategy cannot be had here.
         """
+        from apparel_embed.training.strategy import make_strategy  # Imports TensorFlow.
+
         self._embedding.start()
         if read_cluster() is not None or self._strategy.value in ("multi_worker", "tpu"):
             make_strategy(self._strategy.value)

@@ -8,7 +8,6 @@ interrupted; here they are told what to do instead.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -16,52 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from apparel_embed.common.settings import setting
-
-
-@dataclasses.dataclass(frozen=True)
-class AugmentConfig:
-    """Strength of each augmentation; 0 switches it off.
-
-    Example:
-      >>> AugmentConfig(flip=False, rotation=10.0, erase=0.3).zoom
-      0.1
-    """
-
-    flip: bool = setting(True, "mirror half of the pictures")
-    rotation: float = setting(
-        0.0, "largest angle either way, in degrees; 0 is off", 0.0, 180.0, seldom=True
-    )
-    zoom: float = setting(
-        0.1, "largest change of size either way, as a fraction of the side; 0 is off", 0.0, 0.9
-    )
-    translation: float = setting(
-        0.1, "largest shift either way, as a fraction of the side; 0 is off", 0.0, 0.9
-    )
-    brightness: float = setting(
-        0.0,
-        "largest change either way, as a fraction of the value range; 0 is off",
-        0.0,
-        1.0,
-        seldom=True,
-    )
-    contrast: float = setting(
-        0.0, "largest relative change either way; 0 is off", 0.0, 1.0, seldom=True
-    )
-    saturation: float = setting(
-        0.0, "largest change either way, 1 from grey to full; 0 is off", 0.0, 1.0, seldom=True
-    )
-    hue: float = setting(
-        0.0, "largest turn either way, 1 is half the colour circle; 0 is off", 0.0, 1.0, seldom=True
-    )
-    erase: float = setting(
-        0.0,
-        "largest side of an erased rectangle, as a fraction of the side; 0 is off",
-        0.0,
-        1.0,
-        seldom=True,
-    )
-
+from apparel_embed.data.config import AugmentConfig
 
 # Random numbers of a picture for each augmentation. All are drawn, also for what is switched off:
 # one augmentation more does not change the others.

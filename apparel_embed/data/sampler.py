@@ -6,7 +6,6 @@ So that a resumed training sees exactly the batches that one never interrupted w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +13,7 @@ import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.columns import ranked_codes_of
+from apparel_embed.data.config import VERTICAL_WEIGHTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,14 +226,6 @@ def _slice(order: tf.Tensor, offset: tf.Tensor, size: int) -> tf.Tensor:
     """Returns the part of an epoch's order that makes its batch number `offset`."""
     start = tf.cast(offset, order.dtype) * size
     return tf.ensure_shape(order[start : start + size], [size])
-
-
-VERTICAL_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "pictures": lambda counts: counts,
-    "equal": np.ones_like,
-    "sqrt": np.sqrt,
-}
-"""From the verticals' numbers of pictures to the shares in which they are seen, by name."""
 
 
 def _grouped(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from scipy.linalg import orthogonal_procrustes
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.models import embed_by_frozen_backbone, embed_by_model
-from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.models.config import ModelConfig
 
 
 def alignment_rotation(embeddings: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -11,9 +11,9 @@ import numpy as np
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import progress_bar
-from apparel_embed.common.settings import setting
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.distillation.config import TargetsConfig
 from apparel_embed.distillation.spaces import (
     FrozenBackbone,
     alignment_rotation,
@@ -48,26 +48,6 @@ class Teacher:
     name: str
     verticals: tuple[str, ...]
     model_directory: Path
-
-
-@dataclasses.dataclass(frozen=True)
-class TargetsConfig:
-    """How targets are made.
-
-    Attributes:
-      dim: length of the joint of several teachers: that of the student's embedding.
-      seed: of the bootstrap that teachers are chosen by.
-    """
-
-    dim: int = 64
-    unlabelled: bool = setting(
-        True,
-        "whether the student learns from pictures of split unlabelled too; makes no difference "
-        "where there are none",
-        flag="use_unlabelled",
-        group="Targets of the student",
-    )
-    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -20,8 +20,8 @@ from apparel_embed.evaluation.protocol import (
 )
 from apparel_embed.evaluation.routing import evaluate_routing
 from apparel_embed.inference.embed import Embedder
+from apparel_embed.models.config import ModelConfig
 from apparel_embed.models.embedding import (
-    ModelConfig,
     build_embedding_model,
     frozen_feature_model,
     load_embedding_model,

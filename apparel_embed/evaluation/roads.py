@@ -14,7 +14,8 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import markdown_table
 from apparel_embed.evaluation.table import human_count
 from apparel_embed.models.computing import multiply_adds
-from apparel_embed.models.embedding import ModelConfig, build_embedding_model
+from apparel_embed.models.config import ModelConfig
+from apparel_embed.models.embedding import build_embedding_model
 from apparel_embed.store.record import Stage, find_stage
 
 # A backward pass takes about two forward ones.

@@ -6,14 +6,15 @@ It costs no training beyond the specialists themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from scipy.cluster.hierarchy import ClusterNode, linkage, to_tree
-from scipy.spatial.distance import squareform
 
 from apparel_embed.evaluation.protocol import Outcomes
 from apparel_embed.grouping.trials import Group, Trial
+
+if TYPE_CHECKING:
+    from scipy.cluster.hierarchy import ClusterNode
 
 # Below this much R@1 of own specialist above untrained model, nothing was learnt to be shared.
 _LEAST_GAIN = 1e-6
@@ -66,6 +67,10 @@ def clusters(verticals: Sequence[str], affinity: np.ndarray, threshold: float) -
     Returns:
       Trees whose leaves are positions in `verticals`, in the order of their first leaf.
     """
+    # Imported here: it takes a while, and most strategies ask for no clusters.
+    from scipy.cluster.hierarchy import ClusterNode, linkage, to_tree
+    from scipy.spatial.distance import squareform
+
     if len(verticals) == 1:
         return [ClusterNode(0)]
     distances = squareform(1.0 - affinity, checks=False)

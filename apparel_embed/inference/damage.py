@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-import tensorflow as tf
 from absl import logging
 
 from apparel_embed.data.prepared import PreparedDataset
@@ -31,6 +30,8 @@ def report_corrupt_records(
     """
 
     def careful_work(argument: Argument) -> Result:
+        import tensorflow as tf  # A plan, which does no work, needs none.
+
         try:
             return work(argument)
         except tf.errors.OpError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,28 +10,13 @@ from absl import logging
 
 from apparel_embed.common.cores import usable_cores
 from apparel_embed.common.progress import progress_bar
-from apparel_embed.common.settings import setting
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.inference.config import EmbeddingConfig
 from apparel_embed.models.preprocessing import decode_to_square
 
 _READ_AHEAD = 256
 # What a picture in memory takes beside its bytes.
 _BYTES_BESIDE = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class EmbeddingConfig:
-    """How images are embedded, whatever for; it changes no result beyond its last digits."""
-
-    batch_size: int = setting(
-        64,
-        "pictures that go through a model at once where they are embedded: for validation, targets "
-        "and evaluation; makes no difference to the result",
-        1,
-        65536,
-        flag="embedding_batch_size",
-        seldom=True,
-    )
 
 
 _config = EmbeddingConfig()

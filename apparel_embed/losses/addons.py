@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import warnings
-
-import tensorflow as tf
+from typing import TYPE_CHECKING
 
 from apparel_embed.losses.config import LossConfig
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,21 @@
-"""The configuration of a triplet loss."""
+"""The configuration of losses."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from apparel_embed.common.settings import setting
-from apparel_embed.losses.distances import DISTANCES
+
+REGRESSION_LOSSES = MSE, COSINE, SMOOTH_L1 = ("mse", "cosine", "smooth_l1")
+"""Names of the student's losses."""
+
+SMOOTH_L1_DELTA = 0.1
+"""Where `smooth_l1` goes over from squared to absolute. Unit vectors at right angles in 64
+dimensions differ by 0.18 in each (root of the mean square), so that 1, a usual value, would leave
+nothing but half the squared error."""
+
+DISTANCES = {"L2": 2.0, "squared-L2": 4.0, "angular": 2.0}
+"""Names of the distances, each with the greatest value it takes between unit vectors."""
 
 ALLOWED_MARGINS = ", ".join(f"{limit:g} with {name}" for name, limit in DISTANCES.items())
 
@@ -21,7 +31,8 @@ def _registered() -> dict[str, type[LossConfig]]:
 class LossConfig:
     """The loss of a triplet model.
 
-    A loss with parameters of its own has a subclass in its file, with these as further fields.
+    A loss with parameters of its own has a subclass in its file, with these as further fields, of
+    which flags are made. That file imports TensorFlow when the loss is made: flags need none.
 
     Raises:
       ValueError: if a value is none of these.

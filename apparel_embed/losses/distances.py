@@ -8,8 +8,7 @@ from typing import Union
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
-DISTANCES = {"L2": 2.0, "squared-L2": 4.0, "angular": 2.0}
-"""Names of the distances, each with the greatest value it takes between unit vectors."""
+from apparel_embed.losses.config import DISTANCES
 
 # From here on neighbouring whole numbers are one.
 _EXACT_BELOW = {tf.bfloat16: 2**8, tf.float16: 2**11, tf.float32: 2**24, tf.float64: 2**53}

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apparel_embed.losses.addons import AddonsLossConfig, addons_semi_hard_triplet_loss
 from apparel_embed.losses.config import LossConfig
-from apparel_embed.losses.keras import (
-    LiftedStructLoss,
-    TripletHardLoss,
-    TripletSemiHardLoss,
-    WholeBatchLoss,
-)
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class RegisteredLoss(NamedTuple):
@@ -35,7 +30,30 @@ def make_loss(config: LossConfig) -> tf.keras.losses.Loss:
     return LOSSES[config.name].make(config)
 
 
+# Losses import what they are made of when they are made: flags need their names alone.
+
+
+def _semi_hard(config: LossConfig) -> tf.keras.losses.Loss:
+    from apparel_embed.losses.keras import TripletSemiHardLoss
+
+    return TripletSemiHardLoss(config.margin, config.distance)
+
+
+def _hard(config: LossConfig) -> tf.keras.losses.Loss:
+    from apparel_embed.losses.keras import TripletHardLoss
+
+    return TripletHardLoss(config.margin, distance_metric=config.distance)
+
+
+def _lifted_structure(config: LossConfig) -> tf.keras.losses.Loss:
+    from apparel_embed.losses.keras import LiftedStructLoss
+
+    return LiftedStructLoss(config.margin, config.distance)
+
+
 def _addons_semi_hard(config: LossConfig) -> tf.keras.losses.Loss:
+    from apparel_embed.losses.keras import WholeBatchLoss
+
     function = functools.partial(
         addons_semi_hard_triplet_loss, margin=config.margin, distance_metric=config.distance
     )
@@ -43,13 +61,9 @@ def _addons_semi_hard(config: LossConfig) -> tf.keras.losses.Loss:
 
 
 LOSSES: dict[str, RegisteredLoss] = {
-    "semi_hard": RegisteredLoss(lambda config: TripletSemiHardLoss(config.margin, config.distance)),
-    "hard": RegisteredLoss(
-        lambda config: TripletHardLoss(config.margin, distance_metric=config.distance)
-    ),
-    "lifted_structure": RegisteredLoss(
-        lambda config: LiftedStructLoss(config.margin, config.distance)
-    ),
+    "semi_hard": RegisteredLoss(_semi_hard),
+    "hard": RegisteredLoss(_hard),
+    "lifted_structure": RegisteredLoss(_lifted_structure),
     "tfa_semi_hard": RegisteredLoss(_addons_semi_hard, AddonsLossConfig),
 }
 """A new loss is a file and a line here."""

@@ -12,14 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.losses.config import COSINE, MSE, REGRESSION_LOSSES, SMOOTH_L1, SMOOTH_L1_DELTA
 from apparel_embed.losses.keras import WholeBatchLoss
 
-SMOOTH_L1_DELTA = 0.1
-"""Where `smooth_l1` goes over from squared to absolute. Unit vectors at right angles in 64
-dimensions differ by 0.18 in each (root of the mean square), so that 1, a usual value, would leave
-nothing but half the squared error."""
-
-COSINE = "cosine"
 _LEAST_DEVIATION = 0.1
 
 
@@ -87,7 +82,7 @@ def make_regression_loss(name: str, scale: np.ndarray | None = None) -> WholeBat
     """
     if name not in REGRESSION_LOSSES:
         raise UserError(f"--student_loss={name}: expected one of {', '.join(REGRESSION_LOSSES)}")
-    loss = REGRESSION_LOSSES[name]
+    loss = REGRESSION_FUNCTIONS[name]
     if scale is None:
         return WholeBatchLoss(loss, name)
 
@@ -101,9 +96,9 @@ def _in_float32(*values: tf.Tensor) -> list[tf.Tensor]:
     return [tf.cast(value, tf.float32) for value in values]
 
 
-REGRESSION_LOSSES: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
-    "mse": mean_squared_error,
+REGRESSION_FUNCTIONS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    MSE: mean_squared_error,
     COSINE: cosine_distance,
-    "smooth_l1": smooth_l1,
+    SMOOTH_L1: smooth_l1,
 }
-"""Losses by name, each a function of targets and embeddings [batch, dim] to a scalar."""
+"""The losses by name, each a function of targets and embeddings [batch, dim] to a scalar."""

@@ -11,15 +11,17 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
 from absl import logging
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import one_line
 
-Build = Callable[["tuple[int, int, int]"], tf.keras.Model]
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Build = Callable[["tuple[int, int, int]"], "tf.keras.Model"]
 
 
 def _pyramid_levels(backbone: tf.keras.Model) -> Sequence[str]:
@@ -87,6 +89,7 @@ def small_cnn(
     Returns:
       A functional model from images to a feature map [batch, h, w, filters[-1]].
     """
+    import tensorflow as tf  # Flags need the names of backbones alone.
 
     def convolve(x: tf.Tensor, channels: int, strides: int, name: str) -> tf.Tensor:
         x = tf.keras.layers.Conv2D(

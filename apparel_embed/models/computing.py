@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-"""Keras' policies by name: in which type layers compute. All keep their weights in float32."""
+from apparel_embed.models.config import PRECISIONS
 
 
 @contextlib.contextmanager

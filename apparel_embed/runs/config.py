@@ -1,4 +1,4 @@
-"""What a pipeline is made of."""
+"""What pipelines, sweeps and measurements of compression are made of."""
 
 from __future__ import annotations
 
@@ -7,16 +7,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apparel_embed.common.settings import setting
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.settings import LARGEST_SEED, same_as, seed_setting, setting
 from apparel_embed.data.prepare import PrepareConfig
 from apparel_embed.data.synthetic.world import SyntheticConfig
-from apparel_embed.distillation.targets import TargetsConfig
+from apparel_embed.distillation.config import TargetsConfig
+from apparel_embed.evaluation.compression import COMPRESSORS
 from apparel_embed.grouping.search import SearchConfig
-from apparel_embed.serving.saved_model import ExportConfig
+from apparel_embed.serving.exported import TFLITE_KINDS, ExportConfig
 from apparel_embed.store.names import COMBINED
+from apparel_embed.training.config import SpecialistConfig, StudentConfig
 from apparel_embed.training.readiness import JOIN, SMALL_VERTICALS
-from apparel_embed.training.specialist import SpecialistConfig
-from apparel_embed.training.student import StudentConfig
+
+REFERENCES = {
+    "combined": "the combined model that specialists start from",
+    "none": "leaves them as they are",
+    "frozen": "principal components of the features of the backbone with its initial weights",
+}
+"""What teachers' spaces can be rotated onto, by name, with what it is."""
+
+PER_VERTICAL, PER_MODEL = "per_vertical", "per_model"
+"""How a model's steps grow with its verticals in a sweep."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,4 +113,102 @@ class PipelineConfig:
         (),
         "stages to make anew, with all that was made from them; the old ones are kept in "
         "<run_dir>/replaced/<number>",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CompressionConfig:
+    """What to make smaller."""
+
+    tflite: tuple[str, ...] = setting(
+        ("float16", "int8"),
+        f"comma-separated kinds of TFLite models, out of {', '.join(TFLITE_KINDS)}; or nothing",
+    )
+    embeddings: tuple[str, ...] = setting(
+        ("float16", "int8", "pq", "binary"),
+        f"comma-separated kinds of embeddings, out of {', '.join(COMPRESSORS)}; or nothing",
+        flag="embedding_kinds",
+    )
+    pq_bytes: int = setting(
+        8, "bytes of a product-quantised embedding; must divide its dimensions", 1, 4096
+    )
+    representative_pictures: int = setting(
+        200, "training pictures by which int8 models find the ranges of values", 1
+    )
+    split: str = same_as(PipelineConfig, "split")
+    seed: int = seed_setting("the bootstrap and of codewords")
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """What the curve is made of.
+
+    Attributes:
+      sizes: most verticals that share a model, each 1 or more; those beyond the dataset's are the
+        dataset's. Groups are as equal as can be: of 6 verticals, size 4 makes two groups of 3.
+        Sizes that make as many groups are the same experiment, which is done once.
+      seeds: of the trainings; each trains everything.
+      steps: "per_vertical", a model's steps grow with its verticals, so that every picture is seen
+        as often; "per_model", all triplet models have the steps of one vertical's specialist, and
+        all students those of the student of all verticals.
+      unlabelled: whether students learn from pictures of split unlabelled too, as in
+        `TargetsConfig`; triplet models see none.
+      split: to evaluate on.
+
+    Raises:
+      UserError: if a value is out of range.
+    """
+
+    sizes: tuple[int, ...] = setting(
+        (1, 2, 4, 8),
+        "most verticals that share a model; groups are as equal as can be, and sizes that make as "
+        "many groups are one",
+        1,
+        1000,
+    )
+    partitions: int = setting(
+        2,
+        "different random partitions of the verticals at each size; where there are fewer, as at "
+        "sizes one and all, each of them",
+        1,
+    )
+    seeds: tuple[int, ...] = setting(
+        (0,), "seeds of the trainings; --seed is not used", 0, LARGEST_SEED
+    )
+    steps: str = setting(
+        PER_VERTICAL,
+        "per_vertical: a model's steps grow with its verticals, to --student_steps for a student "
+        "of all; per_model: every triplet model has --specialist_steps, every student "
+        "--student_steps",
+        choices=(PER_VERTICAL, PER_MODEL),
+        flag="sweep_steps",
+    )
+    unified: bool = setting(True, "train a student of the specialists of each group, too")
+    unlabelled: bool = same_as(TargetsConfig, "unlabelled")
+    split: str = same_as(PipelineConfig, "split")
+
+    def __post_init__(self) -> None:
+        for name in ("sizes", "seeds"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise UserError(f"{name} are {values}; at least one is needed, each once")
+        if min(self.sizes) < 1 or min(self.seeds) < 0 or self.partitions < 1:
+            raise UserError(
+                f"sizes {self.sizes}, seeds {self.seeds}, partitions {self.partitions}; expected "
+                "sizes and partitions of 1 or more, seeds of 0 or more"
+            )
+        if self.steps not in (PER_VERTICAL, PER_MODEL):
+            raise UserError(f"steps {self.steps!r}; expected one of {PER_VERTICAL}, {PER_MODEL}")
+
+
+@dataclasses.dataclass(frozen=True)
+class VerticalHeadConfig:
+    """Whether there is to be one."""
+
+    vertical_head: bool = setting(
+        False,
+        "train a classifier of verticals on the finished student's features, export it with the "
+        "model and evaluate searches that it routes; the embedding does not change (evaluate "
+        "takes that of the run if there is one)",
+        group="Served model",
     )

@@ -17,11 +17,10 @@ from apparel_embed.losses.registry import make_loss
 from apparel_embed.losses.regression import make_regression_loss
 from apparel_embed.models.embedding import build_embedding_model
 from apparel_embed.store.record import Workload
+from apparel_embed.training.config import SpecialistConfig, StudentConfig
 from apparel_embed.training.input import augmentation
 from apparel_embed.training.loop import TrainingLoop
-from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.strategy import make_strategy
-from apparel_embed.training.student import StudentConfig
 
 _STEPS = 5
 

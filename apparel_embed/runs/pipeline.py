@@ -19,7 +19,7 @@ from apparel_embed.runs.plan import StagePlan
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.registry import STAGES
 from apparel_embed.runs.stages.start import find_start
-from apparel_embed.serving.saved_model import SAVED_MODEL
+from apparel_embed.serving.exported import SAVED_MODEL
 from apparel_embed.store.names import COMBINED, EVALUATION, REPORT, STUDENT
 from apparel_embed.store.record import Stage
 from apparel_embed.store.runs import only_run, set_aside, stages_from

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
@@ -14,6 +15,8 @@ from apparel_embed.inference.damage import report_corrupt_records
 from apparel_embed.runs.config import PipelineConfig
 from apparel_embed.store.record import Stage, StageSpec
 from apparel_embed.store.runs import REAL, StageAccess
+
+_Config = TypeVar("_Config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,14 +101,16 @@ class PipelineRun:
         """Returns the first stage of a kind; None if there is none."""
         return next(iter(self.stages.get(kind, ())), None)
 
-    def settings(self, kind: StageKind) -> Any:
-        """Returns the configuration that a kind of stage has of its own."""
-        return self.config.of_stages.get(kind.name) or (kind.config and kind.config())
+    def settings(self, config: type[_Config]) -> _Config:
+        """Returns the configuration that a kind of stage has of its own, by its class."""
+        kind = next(kind for kind in self.kinds if kind.config is config)
+        return self.config.of_stages.get(kind.name) or config()
 
     def make_stages(self) -> None:
         """Makes the stages of every kind."""
         for kind in self.kinds:
-            self.stages[kind.name] = kind.make(self) if kind.make else ()
+            make = pkgutil.resolve_name(kind.make) if isinstance(kind.make, str) else kind.make
+            self.stages[kind.name] = make(self) if make else ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,15 +119,16 @@ class StageKind:
 
     Attributes:
       name: of its directory, or what the names of its directories begin with.
-      make: makes the stages of this kind that a pipeline needs, from those made before; None where
-        only a binary of their own makes them.
+      make: makes the stages of this kind that a pipeline needs, from those made before; or where
+        that function is, as "module:function", which is imported when it is called; None where only
+        a binary of their own makes them.
       in_report: whether the report shows what was found, as one of `ReportInputs.stages`.
       config: dataclass of the settings that it has of its own, which become flags of the pipeline,
         see `PipelineRun.settings`; None if it has none.
     """
 
     name: str
-    make: Callable[[PipelineRun], Sequence[Stage]] | None = None
+    make: Callable[[PipelineRun], Sequence[Stage]] | str | None = None
     in_report: bool = False
     config: type[Any] | None = None
 

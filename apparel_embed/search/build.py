@@ -10,9 +10,9 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import fingerprint_files
 from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.search.config import IndexSource
 from apparel_embed.search.index import IndexSettings, VectorIndex, Version
 from apparel_embed.search.source import (
-    IndexSource,
     Rows,
     bulk_rows,
     dataset_pictures,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import dataclasses
 import hmac
 import math
 import time
@@ -17,8 +16,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from apparel_embed.common.settings import setting
-from apparel_embed.data.pictures import LARGEST_MAX_PIXELS
+from apparel_embed.search.config import Limits
 
 # Boundaries and headers of a form, around the picture.
 _FORM_BYTES = 65_536
@@ -28,44 +26,6 @@ _DRAINED_TIMES = 8
 # Whoever waits for an answer may ask these.
 _OPEN = ("/", "/app.css", "/app.js", "/icon.svg", "/healthz", "/readyz", "/openapi.json")
 _SEARCHES = ("/api/search", "/api/similar")
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What the service allows.
-
-    Attributes:
-      max_bytes: of an uploaded picture.
-      api_key: that every request but those of the page itself must bring; "" for none.
-    """
-
-    max_bytes: int = 10_000_000
-    max_pixels: int = setting(
-        25_000_000,
-        "of an uploaded picture, told before it is decoded",
-        1,
-        LARGEST_MAX_PIXELS,
-        seldom=True,
-    )
-    rate: float = setting(
-        5.0,
-        "searches per second that a client may make in the long run, 0 for any number",
-        0,
-        1_000_000,
-    )
-    burst: int = setting(20, "searches that a client may make at once", 1, seldom=True)
-    workers: int = setting(2, "searches worked on at once", 1, 256)
-    waiting: int = setting(
-        64,
-        "searches that may wait for a worker; more are refused with 503",
-        0,
-        100_000,
-        seldom=True,
-    )
-    upload_seconds: float = setting(
-        30.0, "how long an upload may take, in seconds", 0.1, 3600.0, seldom=True
-    )
-    api_key: str = ""
 
 
 class TokenBuckets:

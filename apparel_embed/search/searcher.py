@@ -18,7 +18,7 @@ from apparel_embed.data.pictures import Box, PictureSettings, prepare_picture
 from apparel_embed.search.build import saved_model_fingerprint
 from apparel_embed.search.index import Hit, IndexedPicture, VectorIndex, Version
 from apparel_embed.serving.embeddings import ServedModel
-from apparel_embed.serving.saved_model import saved_model_versions
+from apparel_embed.serving.exported import saved_model_versions
 
 _KNOWN_PICTURES = 10_000
 _EDGE = re.compile(r"\s*(-?\d{1,7}(?:\.\d{1,20})?)\s*", re.ASCII)

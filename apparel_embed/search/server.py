@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import logging
 import socket
@@ -15,42 +14,18 @@ import uvicorn
 from fastapi import FastAPI
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.settings import setting
 from apparel_embed.data.pictures import PictureSettings, RejectedPicture, prepare_picture
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.search.config import Limits, SearchSources
 from apparel_embed.search.index import IndexedPicture, VectorIndex
-from apparel_embed.search.limits import Limits
 from apparel_embed.search.observe import LOGGER, JsonFormatter
 from apparel_embed.search.searcher import Searcher, answering_version
 from apparel_embed.search.service import Service, create_app
 from apparel_embed.serving.client import Client
+from apparel_embed.serving.exported import read_routing_confidence
 from apparel_embed.serving.local import LocalModel
-from apparel_embed.serving.saved_model import read_routing_confidence
 
 _BACKLOG = 256
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchSources:
-    """What is searched with and in.
-
-    Attributes:
-      saved_model: directory of one version of the model.
-      prepared: directory of the prepared dataset whose images are indexed, or None.
-    """
-
-    saved_model: Path
-    prepared: Path | None
-    pictures: Path | None = setting(
-        None,
-        "directory that the pictures of an index made with --bulk are in; without, hits have no "
-        "pictures",
-    )
-    serving_address: str = setting(
-        "",
-        "TensorFlow Serving that embeds instead of this process: host:port for gRPC, "
-        "http://host:port for REST",
-    )
 
 
 def open_searcher(

@@ -33,8 +33,9 @@ from pydantic import BaseModel, Field
 from apparel_embed import __version__
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import RejectedPicture
+from apparel_embed.search.config import Limits
 from apparel_embed.search.index import IndexedPicture
-from apparel_embed.search.limits import Gate, Limits, too_large
+from apparel_embed.search.limits import Gate, too_large
 from apparel_embed.search.observe import LOGGER, Metrics, Observe
 from apparel_embed.search.searcher import (
     Found,

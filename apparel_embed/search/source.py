@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,8 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.settings import setting
-from apparel_embed.data.manifest import SPLITS
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.text_tables import as_texts
 from apparel_embed.evaluation.embeddings import read_embeddings
@@ -26,35 +23,6 @@ _BOX = ("x_min", "y_min", "x_max", "y_max")
 _NAMES = ("image", "item_id", "vertical")
 # Pictures and their embeddings, float32 [n, dim].
 Rows = Iterator[tuple[list[IndexedPicture], np.ndarray]]
-
-
-@dataclasses.dataclass(frozen=True)
-class IndexSource:
-    """What is indexed: a prepared dataset's gallery, or what bulk embedding wrote.
-
-    Attributes:
-      saved_model: directory of one version of the model.
-      prepared: directory of the prepared dataset; not opened with `bulk`.
-    """
-
-    saved_model: Path
-    prepared: Path
-    splits: tuple[str, ...] = setting(
-        (),
-        "index pictures of this split only; repeat it; by default all",
-        choices=SPLITS,
-        flag="split",
-    )
-    embeddings: Path | None = setting(
-        None,
-        "Parquet file of `record` and `embedding`, made by the same model, instead of embedding "
-        "anew",
-    )
-    bulk: Path | None = setting(
-        None,
-        "Parquet file, or directory of some, of `image`, `item_id`, `vertical` and `embedding`, "
-        "made by the same model, to be added",
-    )
 
 
 def picture_key(picture: str, box: tuple[float, ...] | None = None) -> str:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow.types.experimental import ConcreteFunction
 
 from apparel_embed.models.preprocessing import fit_square
+from apparel_embed.serving.confined import Attempt, confined, directly
 from apparel_embed.serving.headers import (
     big_endian,
     gif_first_frame,
@@ -21,9 +22,6 @@ from apparel_embed.serving.headers import (
     png_metadata,
     read_bytes,
 )
-
-LARGEST_SERVED_PIXELS = 100_000_000
-"""A transparent PNG of so many pixels takes about 1.6 GB to decode."""
 
 # A JPEG is decoded at a half, a quarter or an eighth as long as its longest side keeps so many
 # pixels, and twice those that the model sees: faster, in less memory, and the filter that follows
@@ -43,9 +41,6 @@ DECODED_AT_ONCE = 4
 def decode_each(encoded: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes pictures one by one, so that a broken one harms no other.
 
-    A decoding op that fails, fails the whole batch. Inside a tf.data pipeline the failure can be
-    confined: pictures that fail are left out, and the others find their places by their numbers.
-
     Args:
       encoded: string [batch]; each JPEG (grey or RGB), PNG, GIF (its first frame) or BMP (8,
         24 or 32 bits, not compressed).
@@ -57,24 +52,45 @@ def decode_each(encoded: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tens
       one that is broken, too large, or of a kind that would come out wrong. An empty request gives
       one row, as convolutions fail on a batch of none.
     """
-    count = tf.shape(encoded)[0]
     encoded = tf.where(tf.strings.length(encoded) <= _MOST_BYTES, encoded, b"")
-    pictures = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded, _kinds(encoded)))
+    kinds = _kinds(encoded)
+    return tf.cond(
+        tf.shape(encoded)[0] == 1,
+        lambda: _decode_one(encoded[0], kinds[0], size, max_pixels),
+        lambda: _decode_many(encoded, kinds, size, max_pixels),
+    )
+
+
+def _decode_one(
+    encoded: tf.Tensor, kind: tf.Tensor, size: int, max_pixels: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Does what `decode_each` does with one picture: steps that may fail are confined by each."""
+    image = _decode(encoded, kind, _decoders(size, max_pixels, confined))
+    valid = tf.size(image) > 0
+    nothing = tf.zeros([size, size, 3], tf.uint8)
+    square = tf.cond(valid, lambda: fit_square(image, size), lambda: nothing)
+    return square[tf.newaxis], valid[tf.newaxis]
+
+
+def _decode_many(
+    encoded: tf.Tensor, kinds: tf.Tensor, size: int, max_pixels: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Does what `decode_each` does with any number of pictures.
+
+    Those that fail are left out, and the others find their places by their numbers.
+    """
+    count = tf.shape(encoded)[0]
+    decoders = _decoders(size, max_pixels, directly)
+    pictures = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded, kinds))
     # One that always is there, behind the last.
     stand_in = tf.data.Dataset.from_tensors((count, tf.zeros([size, size, 3], tf.uint8)))
-    decoders = _decoders(size, max_pixels)
-
-    def decoded(at_once: int | None) -> tuple[tf.Tensor, tf.Tensor]:
-        order = {"num_parallel_calls": at_once, "deterministic": True} if at_once else {}
-        found = pictures.map(
-            lambda number, one, kind: (number, _decode_to_square(one, kind, decoders, size)),
-            **order,
-        )
-        both = found.ignore_errors(log_warning=False).concatenate(stand_in)
-        return both.batch(tf.cast(count + 1, tf.int64)).get_single_element()
-
-    # To hand a single picture to another thread takes as long as to decode a small one.
-    numbers, images = tf.cond(count > 1, lambda: decoded(DECODED_AT_ONCE), lambda: decoded(None))
+    found = pictures.map(
+        lambda number, one, kind: (number, fit_square(_decode(one, kind, decoders), size)),
+        num_parallel_calls=DECODED_AT_ONCE,
+        deterministic=True,
+    )
+    both = found.ignore_errors(log_warning=False).concatenate(stand_in)
+    numbers, images = both.batch(tf.cast(count + 1, tf.int64)).get_single_element()
     places, rows = numbers[:, tf.newaxis], tf.maximum(count, 1)
     images = tf.scatter_nd(places, tf.cast(images, tf.int32), [count + 1, size, size, 3])
     valid = tf.scatter_nd(places, tf.cast(numbers < count, tf.int32), [count + 1])
@@ -102,29 +118,34 @@ def _kinds(encoded: tf.Tensor) -> tf.Tensor:
     return is_plain + 2 * starts(b"\x89PNG") + 3 * starts(b"GIF8") + 4 * starts(b"BM")
 
 
-def _decoders(size: int, max_pixels: int) -> list[ConcreteFunction]:
-    """Returns what decodes a picture of each kind, upright and on white."""
+def _decoders(size: int, max_pixels: int, attempt: Attempt) -> list[ConcreteFunction]:
+    """Returns what decodes a picture of each kind, upright and on white.
+
+    Args:
+      size: as in `decode_each`.
+      max_pixels: as in `decode_each`.
+      attempt: takes the steps that fail where bytes are no picture; if it then lets the others go
+        on, no pixels come out.
+    """
 
     def jpeg_with_metadata(one: tf.Tensor) -> tf.Tensor:
         orientation, is_known, scans = jpeg_metadata(one)
-        image = _decode_jpeg(_only_if(is_known, one), size, max_pixels, scans)
+        image = _decode_jpeg(_only_if(is_known, one), size, max_pixels, attempt, scans)
         return _turn_upright(image, orientation)
 
     decoders = (
         jpeg_with_metadata,
-        functools.partial(_decode_jpeg, size=size, max_pixels=max_pixels),
-        functools.partial(_decode_png, max_pixels=max_pixels),
-        functools.partial(_decode_gif, max_pixels=max_pixels),
-        functools.partial(_decode_bmp, max_pixels=max_pixels),
+        functools.partial(_decode_jpeg, size=size, max_pixels=max_pixels, attempt=attempt),
+        functools.partial(_decode_png, max_pixels=max_pixels, attempt=attempt),
+        functools.partial(_decode_gif, max_pixels=max_pixels, attempt=attempt),
+        functools.partial(_decode_bmp, max_pixels=max_pixels, attempt=attempt),
     )
     signature = [tf.TensorSpec([], tf.string)]
     return [tf.function(one, signature).get_concrete_function() for one in decoders]
 
 
-def _decode_to_square(
-    encoded: tf.Tensor, kind: tf.Tensor, decoders: list[ConcreteFunction], size: int
-) -> tf.Tensor:
-    """Decodes one picture into a white square: uint8 [size, size, 3]."""
+def _decode(encoded: tf.Tensor, kind: tf.Tensor, decoders: list[ConcreteFunction]) -> tf.Tensor:
+    """Decodes one picture: uint8 [height, width, 3]."""
     # As `tf.switch_case`, which however puts all decoders into one graph and walks through those
     # not taken as well: slower than decoding a small picture.
     (image,) = tf.raw_ops.StatelessCase(
@@ -135,14 +156,19 @@ def _decode_to_square(
         output_shapes=[[None, None, 3]],
     )
     image.set_shape([None, None, 3])
-    return fit_square(image, size)
+    return image
 
 
 def _decode_jpeg(
-    encoded: tf.Tensor, size: int, max_pixels: int, start: tf.Tensor | int = 0
+    encoded: tf.Tensor,
+    size: int,
+    max_pixels: int,
+    attempt: Attempt,
+    start: tf.Tensor | int = 0,
 ) -> tf.Tensor:
     """Decodes a JPEG as it lies; from `start` on, no metadata is before its pixels."""
-    shape = tf.image.extract_jpeg_shape(encoded)
+    # Where there is none to be read, there is nothing to be decoded either.
+    shape = attempt(tf.image.extract_jpeg_shape, encoded, tf.zeros([3], tf.int32))
     sides = shape[:2]
     values = tf.io.decode_raw(encoded, tf.uint8)
     scans = tf.math.count_nonzero(_marks(values, 0xDA))
@@ -158,10 +184,19 @@ def _decode_jpeg(
     return tf.switch_case(
         tf.math.count_nonzero(larger, dtype=tf.int32),
         [
-            functools.partial(tf.io.decode_jpeg, encoded, channels=3, ratio=ratio)
+            functools.partial(
+                attempt,
+                functools.partial(tf.io.decode_jpeg, channels=3, ratio=ratio),
+                encoded,
+                _no_pixels(3),
+            )
             for ratio in _RATIOS
         ],
     )
+
+
+def _no_pixels(channels: int) -> tf.Tensor:
+    return tf.zeros([0, 0, channels], tf.uint8)
 
 
 def _marks(values: tf.Tensor, marker: int) -> tf.Tensor:
@@ -182,12 +217,12 @@ def _cut_behind(encoded: tf.Tensor, values: tf.Tensor, start: tf.Tensor | int) -
     return _only_if((size > 0) & (count <= _MOST_SCANS), image)
 
 
-def _decode_png(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
+def _decode_png(encoded: tf.Tensor, max_pixels: int, attempt: Attempt) -> tf.Tensor:
     header = read_bytes(encoded, 0, 26)
     width, height = big_endian(header[16:20]), big_endian(header[20:24])
-    orientation, is_known = png_metadata(encoded)
+    orientation, is_known = png_metadata(encoded, attempt)
     encoded = _only_if(is_known & _is_within(height, width, max_pixels), encoded)
-    image = tf.io.decode_png(encoded, channels=4)
+    image = attempt(functools.partial(tf.io.decode_png, channels=4), encoded, _no_pixels(4))
     colour, alpha = image[..., :3], image[..., 3:]
     # Where a picture has no alpha, TensorFlow fills in the largest number of the picture's bits.
     opaque = tf.bitwise.left_shift(1, tf.minimum(header[24], 8)) - 1
@@ -199,15 +234,16 @@ def _decode_png(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
     return _turn_upright(on_white, orientation)
 
 
-def _decode_gif(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
+def _decode_gif(encoded: tf.Tensor, max_pixels: int, attempt: Attempt) -> tf.Tensor:
     header = read_bytes(encoded, 0, 10)
     width, height = little_endian(header[6:8]), little_endian(header[8:10])
     encoded = _only_if(_is_within(height, width, max_pixels), encoded)
     frame, is_whole = gif_first_frame(encoded)
-    return tf.io.decode_gif(_only_if(is_whole, frame))[0]
+    frames = attempt(tf.io.decode_gif, _only_if(is_whole, frame), _no_pixels(3)[tf.newaxis])
+    return frames[0]
 
 
-def _decode_bmp(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
+def _decode_bmp(encoded: tf.Tensor, max_pixels: int, attempt: Attempt) -> tf.Tensor:
     header = read_bytes(encoded, 0, 34)
     header_size = little_endian(header[14:18])
     sides = tf.io.decode_raw(tf.strings.substr(encoded, 18, 8), tf.int32, fixed_length=8)
@@ -216,7 +252,7 @@ def _decode_bmp(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
     is_plain = (compression == 0) & (header_size >= 40) & (header_size <= 124)
     is_plain &= (bits == 8) | (bits == 24) | (bits == 32)
     encoded = _only_if(is_plain & _is_within(tf.abs(height), width, max_pixels), encoded)
-    image = tf.io.decode_bmp(encoded)
+    image = attempt(tf.io.decode_bmp, encoded, _no_pixels(3))
 
     def by_palette() -> tf.Tensor:
         start = 14 + tf.cast(header_size, tf.int32)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from apparel_embed.serving.confined import Attempt
+
 # Segments of a JPEG before its pixels, or extensions of a GIF, that are looked through.
 _MOST_SEGMENTS = 64
 # Entries of the first directory of EXIF that are looked at; cameras write some twenty.
@@ -90,11 +92,12 @@ def jpeg_metadata(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     return orientation, is_whole & is_clear & is_srgb, at
 
 
-def png_metadata(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def png_metadata(encoded: tf.Tensor, attempt: Attempt) -> tuple[tf.Tensor, tf.Tensor]:
     """Reads the metadata of a PNG, before its pixels and behind them.
 
     Args:
       encoded: string scalar, a PNG.
+      attempt: unpacks what may not be packed.
 
     Returns:
       The orientation, int32, 1 to 8; and whether that and sRGB are all there is to know, bool.
@@ -141,11 +144,15 @@ def png_metadata(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     )
     is_srgb = tf.cond(
         profile > 0,
-        lambda: _contains(tf.io.decode_compressed(packed, "ZLIB"), _NAMES_SRGB),
+        lambda: _contains(attempt(_unpack, packed, tf.constant("")), _NAMES_SRGB),
         lambda: True,
     )
     is_read = (at >= end) & ~_contains(text, _COMPRESSED_XMP)
     return orientation, is_clear & is_srgb & is_read
+
+
+def _unpack(packed: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_compressed(packed, "ZLIB")
 
 
 def _contains(text: tf.Tensor, pattern: str) -> tf.Tensor:

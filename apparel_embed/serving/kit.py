@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,20 @@ import tensorflow as tf
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from apparel_embed import __version__
 from apparel_embed.common.errors import UserError
 from apparel_embed.serving.client import MODEL_NAME
 from apparel_embed.serving.decoding import DECODED_AT_ONCE
 
 IMAGE = "tensorflow/serving:2.15.1"
 CONFIGS = ("models.config", "batching.config", "monitoring.config")
-FILES = (*CONFIGS, "docker-compose.yaml", "kubernetes.yaml", "README.md")
+SEARCH_FILES = (
+    "search.Dockerfile",
+    "search-compose.yaml",
+    "search-kubernetes.yaml",
+    "search.service",
+)
+FILES = (*CONFIGS, "docker-compose.yaml", "kubernetes.yaml", *SEARCH_FILES, "README.md")
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 """Images in a request; a server that batches requests makes batches of these sizes only."""
 
@@ -27,6 +35,9 @@ _BYTES_PER_PIXEL = 16
 # TensorFlow Serving and two versions of a model.
 _MEMORY_GIB = 2
 _BATCHES_AT_ONCE = 4
+# The search service: TensorFlow, a model and the index take 1, uploads and a larger index the rest.
+_SEARCH_MEMORY_GIB = 4
+_SEARCH_TMP_GIB = 2
 
 
 def render_model_card(**values: Any) -> str:
@@ -76,7 +87,7 @@ def write_warm_up_requests(saved_model: Path, image_size: int) -> None:
 def write_serving_kit(
     directory: Path, saved_model: Path, *, dim: int, max_pixels: int, has_head: bool
 ) -> None:
-    """Writes the files that serve a SavedModel by TensorFlow Serving.
+    """Writes the files that serve a SavedModel by TensorFlow Serving, and searches by pictures.
 
     Args:
       directory: where to; must not be there.
@@ -96,7 +107,8 @@ def write_serving_kit(
         "model_name": MODEL_NAME,
         # Kubernetes allows no underscore in names.
         "name": MODEL_NAME.replace("_", "-"),
-        "models": str(saved_model.resolve().parent),
+        # Seen from the kit, so that both can move together. What has no dot would name a volume.
+        "models": f"./{os.path.relpath(saved_model.resolve().parent, directory.resolve())}",
         "version": saved_model.name,
         "batch_sizes": BATCH_SIZES,
         "memory_gib": _MEMORY_GIB + math.ceil(_BATCHES_AT_ONCE * DECODED_AT_ONCE * largest_gib),
@@ -106,6 +118,9 @@ def write_serving_kit(
         "dim": dim,
         "max_pixels": max_pixels,
         "has_head": has_head,
+        "search_image": f"{MODEL_NAME.replace('_', '-')}-search:{__version__}",
+        "search_memory_gib": _SEARCH_MEMORY_GIB,
+        "search_tmp_gib": _SEARCH_TMP_GIB,
     }
     templates = _templates()
     configs = [(name, templates.get_template(f"kit/{name}").render(values)) for name in CONFIGS]

@@ -13,7 +13,8 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import one_line
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.serving.embeddings import PictureLimits, ServedModel
-from apparel_embed.serving.saved_model import ServingModule, read_verticals
+from apparel_embed.serving.exported import read_verticals
+from apparel_embed.serving.saved_model import ServingModule
 
 _SAVED_MODEL = "saved_model.pb"
 _MODEL = "model.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import tempfile
@@ -12,45 +11,19 @@ from pathlib import Path
 import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.settings import setting
 from apparel_embed.models.preprocessing import fit_square
 from apparel_embed.models.vertical_head import VerticalHead, feature_model
-from apparel_embed.serving.decoding import LARGEST_SERVED_PIXELS, decode_each
+from apparel_embed.serving.decoding import decode_each
+from apparel_embed.serving.exported import (
+    LARGEST_SERVED_PIXELS,
+    MAX_PIXELS,
+    ROUTING_FILE,
+    VERTICALS_FILE,
+    ExportConfig,
+)
 from apparel_embed.serving.kit import write_warm_up_requests
 
-SAVED_MODEL = "saved_model"
-"""Directory of the versions in a run."""
-
-_VERTICALS = "verticals.txt"
 _MODEL_CARD = "model_card.md"
-_ROUTING = "routing_confidence.txt"
-_MAX_PIXELS = 25_000_000
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportConfig:
-    """How a model is exported.
-
-    Attributes:
-      warm_up: whether requests are stored that TensorFlow Serving replays when it loads the model;
-        needs tensorflow-serving-api.
-
-    Example:
-      >>> ExportConfig(max_pixels=1_000_000).warm_up
-      True
-    """
-
-    max_pixels: int = setting(
-        _MAX_PIXELS,
-        "pictures of more pixels are answered valid=false before they are decoded",
-        1,
-        LARGEST_SERVED_PIXELS,
-        flag="serving_max_pixels",
-        seldom=True,
-    )
-    warm_up: bool = setting(
-        True, "store requests that TensorFlow Serving replays when it loads the model", seldom=True
-    )
 
 
 class ServingModule(tf.Module):
@@ -65,7 +38,7 @@ class ServingModule(tf.Module):
     def __init__(
         self,
         model: tf.keras.Model,
-        max_pixels: int = _MAX_PIXELS,
+        max_pixels: int = MAX_PIXELS,
         head: VerticalHead | None = None,
     ) -> None:
         super().__init__()
@@ -175,11 +148,11 @@ def write_saved_model(
         raise UserError(f"max_pixels is {config.max_pixels}; expected 1 to {LARGEST_SERVED_PIXELS}")
     module = ServingModule(model, config.max_pixels, head)
     assets = {
-        _VERTICALS: "".join(f"{name}\n" for name in (head.verticals if head else verticals)),
+        VERTICALS_FILE: "".join(f"{name}\n" for name in (head.verticals if head else verticals)),
         _MODEL_CARD: model_card,
     }
     if head and head.routing_confidence is not None:
-        assets[_ROUTING] = f"{head.routing_confidence!r}\n"
+        assets[ROUTING_FILE] = f"{head.routing_confidence!r}\n"
     with tempfile.TemporaryDirectory() as temporary:
         module.assets = []
         for name, text in assets.items():
@@ -191,33 +164,6 @@ def write_saved_model(
         tf.saved_model.save(module, str(directory), signatures)
     if config.warm_up:
         write_warm_up_requests(directory, image_size=model.input_shape[1])
-
-
-def saved_model_versions(base: Path) -> list[Path]:
-    """Returns the versions of a SavedModel: directories in `base` named by numbers, newest last."""
-    paths = base.iterdir() if base.is_dir() else ()
-    return sorted((path for path in paths if path.name.isdecimal()), key=lambda one: int(one.name))
-
-
-def read_verticals(directory: Path) -> tuple[str, ...]:
-    """Returns the verticals that a SavedModel knows, in the order of its scores; () if unknown."""
-    path = directory / "assets" / _VERTICALS
-    return tuple(path.read_text("utf-8").split("\n")[:-1]) if path.is_file() else ()
-
-
-def read_routing_confidence(directory: Path) -> float | None:
-    """Returns the score of a vertical from which on a search is served in that one alone.
-
-    None is for never: the SavedModel has no head, or it was not measured for it.
-
-    Raises:
-      UserError: if the file holds no number.
-    """
-    path = directory / "assets" / _ROUTING
-    try:
-        return float(path.read_text("utf-8")) if path.is_file() else None
-    except ValueError as error:
-        raise UserError(f"{path}: holds no number ({error}); export the model again") from error
 
 
 def _zeros_unless(valid: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

@@ -10,8 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
-
-TFLITE_KINDS = ("float16", "int8")
+from apparel_embed.serving.exported import TFLITE_KINDS
 
 
 def to_tflite(model: tf.keras.Model, kind: str, pictures: np.ndarray) -> bytes:

@@ -11,10 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from apparel_embed.common.progress import progress_bar
-from apparel_embed.data.augment import AugmentConfig, Augmenter
+from apparel_embed.data.augment import Augmenter
+from apparel_embed.data.config import AugmentConfig
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.inference.image_store import decoded_batches
-from apparel_embed.models.embedding import ModelConfig, build_embedding_model, trunk_model
+from apparel_embed.models.config import ModelConfig
+from apparel_embed.models.embedding import build_embedding_model, trunk_model
 
 # Part of the result: images are augmented by the number of their batch.
 _BATCH = 64

@@ -6,7 +6,6 @@ the random numbers that say how come with them.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Union
 
@@ -14,12 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.settings import setting
-from apparel_embed.data.augment import AugmentConfig, Augmenter
+from apparel_embed.data.augment import Augmenter
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import EpochSampler, PKSampler, WeightedSampler
 from apparel_embed.inference.image_store import ImageStore, decoding_threads
 from apparel_embed.training.frozen_views import FrozenViews
+from apparel_embed.training.settings import InputConfig
 from apparel_embed.training.strategy import BatchShare
 
 # Folded into the seed, so that augmentation does not share its random numbers with the sampler.
@@ -34,34 +33,6 @@ Augment = Callable[[tuple[tf.Tensor, tf.Tensor]], tf.Tensor]
 """From a batch's (images, draws) to what a model is trained on."""
 Sampler = Union[PKSampler, EpochSampler, WeightedSampler]
 """Which images make the batch of a step; `PKSampler` has labels for them, too."""
-
-
-@dataclasses.dataclass(frozen=True)
-class InputConfig:
-    """How training input is made.
-
-    Attributes:
-      augment: strength of augmentation.
-    """
-
-    augment: AugmentConfig = AugmentConfig()
-    cache_gib: float = setting(
-        4.0,
-        "memory for training pictures in GiB: decoded ones, or where these do not fit encoded "
-        "ones, which are decoded each time; what fits neither way is read each time, too; what "
-        "they leave is for decoded pictures to validate on",
-        0.0,
-        seldom=True,
-    )
-    views: int = setting(
-        16,
-        "augmented views of each image that are put through a backbone that is not trained, once "
-        "for all trainings; 0 to augment anew in every step",
-        0,
-        1024,
-        flag="frozen_views",
-        seldom=True,
-    )
 
 
 def augmentation(config: InputConfig, strategy: tf.distribute.Strategy) -> Augment:

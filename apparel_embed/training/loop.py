@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import math
 import time
@@ -17,12 +16,11 @@ from absl import logging
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.interruption import Deferral, deferred
 from apparel_embed.common.progress import Pace, progress_bar
-from apparel_embed.common.settings import setting
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.models.computing import layer_precision, synchronise
+from apparel_embed.models.config import ModelConfig
 from apparel_embed.models.embedding import (
-    ModelConfig,
     backbone_layers,
     head_models,
     save_embedding_model,
@@ -30,52 +28,14 @@ from apparel_embed.models.embedding import (
 )
 from apparel_embed.training import checkpoints
 from apparel_embed.training.checkpoints import Checkpoints
-from apparel_embed.training.execution import ExecutionConfig, StepRandomness, make_step
+from apparel_embed.training.execution import StepRandomness, make_step
 from apparel_embed.training.input import Batches
-from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
+from apparel_embed.training.optimization import make_optimizer
+from apparel_embed.training.settings import ExecutionConfig, LoopConfig, OptimizationConfig
 from apparel_embed.training.summaries import BatchSummaries, Observer, Profiler
 from apparel_embed.training.validation import Validation
 
-_VALIDATIONS = 10
 _TENSORBOARD = "tensorboard"
-
-
-@dataclasses.dataclass(frozen=True)
-class LoopConfig:
-    """How often the loop looks up from its work, in steps."""
-
-    validate_every: int = setting(
-        0,
-        "steps between validations, of which the best one's weights are kept; 0 for ten in a "
-        "training",
-        0,
-    )
-    checkpoint_every: int = setting(
-        100, "steps between checkpoints that an interrupted training goes on from", 1, seldom=True
-    )
-    log_every: int = setting(
-        10,
-        "steps between TensorBoard's numbers and histograms, each a forward pass more",
-        1,
-        seldom=True,
-    )
-    keep_checkpoints: int = setting(
-        2,
-        "newest checkpoints that a training keeps until it is finished, beside that of the best "
-        "weights",
-        1,
-        seldom=True,
-    )
-    patience: int = setting(
-        0,
-        "validations without a better one after which a training ends; 0 for never",
-        0,
-        seldom=True,
-    )
-
-    def validation_interval(self, steps: int) -> int:
-        """Returns the steps between validations of a training of so many steps."""
-        return self.validate_every or max(1, steps // _VALIDATIONS)
 
 
 class TrainingLoop:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -13,82 +12,20 @@ import tensorflow as tf
 from absl import logging
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.settings import setting
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import PKSampler
 from apparel_embed.inference.embed import Embedder
-from apparel_embed.losses.registry import LossConfig, make_loss
-from apparel_embed.models.embedding import (
-    ModelConfig,
-    save_embedding_model,
-    start_embedding_model,
-    trunk_model,
-)
+from apparel_embed.losses.registry import make_loss
+from apparel_embed.models.embedding import save_embedding_model, start_embedding_model, trunk_model
 from apparel_embed.models.principal import project_principally
-from apparel_embed.training.execution import ExecutionConfig, reset_and_seed
-from apparel_embed.training.input import InputConfig
-from apparel_embed.training.loop import LoopConfig
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.config import SpecialistConfig
+from apparel_embed.training.execution import reset_and_seed
 from apparel_embed.training.readiness import LEAST_ITEMS, usable_items
 from apparel_embed.training.summaries import triplet_measures
 from apparel_embed.training.trainer import TrainingTask, train_model
 
 # Images whose features decide where the projection of a pretrained model starts.
 _MOST_PROJECTED = 5_000
-
-
-@dataclasses.dataclass(frozen=True)
-class SpecialistConfig:
-    """How a triplet model is trained.
-
-    Attributes:
-      model: what to train.
-      init_weights: initial weights of the backbone, as in `load_initial_weights`.
-      init_from: directory of an earlier run from one of whose models a stage starts instead, or
-        None.
-      loss: over triplets or pairs of a batch.
-      optimization: the optimiser and number of steps.
-      input: how training input is made.
-      loop: how often to validate, log and save.
-      strategy: a name for `make_strategy`.
-      execution: how steps are computed.
-    """
-
-    model: ModelConfig = ModelConfig()
-    optimization: OptimizationConfig = OptimizationConfig(steps=225, learning_rate=2e-3)
-    init_weights: str = "none"
-    init_from: Path | None = None
-    items_per_batch: int = setting(16, "P, items in a batch of triplets", 2)
-    pictures_per_item: int = setting(4, "K, pictures of each item in a batch of triplets", 2)
-    min_pictures: int = setting(
-        2,
-        "items with fewer training pictures are left out of triplets; with 1, an item seen once "
-        "counts, its positives being augmentations of one picture",
-        1,
-    )
-    loss: LossConfig = LossConfig()
-    input: InputConfig = InputConfig()
-    loop: LoopConfig = LoopConfig()
-    strategy: str = "auto"
-    execution: ExecutionConfig = ExecutionConfig()
-
-    def for_verticals(self, count: int) -> SpecialistConfig:
-        """Returns the training of a model for so many verticals: all their specialists' steps."""
-        return self.for_steps(self.optimization.steps * count, verticals=count)
-
-    def for_steps(self, steps: int, *, verticals: int) -> SpecialistConfig:
-        """Returns the training of a model for so many verticals by another number of steps."""
-        return dataclasses.replace(
-            self,
-            optimization=dataclasses.replace(
-                self.optimization,
-                steps=steps,
-                frozen_steps=self.optimization.frozen_steps * verticals,
-            ),
-            loop=dataclasses.replace(
-                self.loop, validate_every=self.loop.validate_every * verticals
-            ),
-        )
 
 
 def train_specialist(

@@ -18,8 +18,6 @@ from apparel_embed.common import cluster
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import one_line
 
-STRATEGIES = ("auto", "one", "mirrored", "multi_worker", "tpu")
-
 
 @dataclasses.dataclass(frozen=True)
 class BatchShare:

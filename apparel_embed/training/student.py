@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.settings import setting
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.data.sampler import VERTICAL_WEIGHTS, EpochSampler, WeightedSampler
+from apparel_embed.data.sampler import EpochSampler, WeightedSampler
 from apparel_embed.distillation.agreement import (
     Agreement,
     augmented_agreement,
@@ -26,132 +24,16 @@ from apparel_embed.evaluation.protocol import answered_queries
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.losses.regression import (
-    COSINE,
-    REGRESSION_LOSSES,
-    SMOOTH_L1_DELTA,
     make_regression_loss,
     standardising_scale,
 )
-from apparel_embed.models.embedding import ModelConfig, start_embedding_model
-from apparel_embed.training.execution import ExecutionConfig
-from apparel_embed.training.input import InputConfig
-from apparel_embed.training.loop import LoopConfig
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.models.embedding import start_embedding_model
+from apparel_embed.training.config import StudentConfig
 from apparel_embed.training.summaries import target_measures
 from apparel_embed.training.trainer import TrainingTask, train_model
 from apparel_embed.training.validation import recall_within, standard_error
 
-STUDENT_EPOCHS = 80
-LEAST_STUDENT_STEPS = 600
-MOST_STUDENT_STEPS = 50_000
 _AUGMENTED_BATCHES = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class StudentConfig:
-    """How the student is trained.
-
-    Attributes:
-      model: what to train; its embedding has the length of the targets.
-      init_weights: initial weights of the backbone, as in `load_initial_weights`.
-      init_from: directory of an earlier run whose student a stage starts from instead, or None.
-      loss: how the distance to the targets is measured, one of `REGRESSION_LOSSES`.
-      standardise: whether that distance takes all dimensions of the targets as equally wide, see
-        `standardising_scale`.
-      optimization: the optimiser and number of steps; 0 for as many as fit the images, see
-        `settled`.
-      input: how training input is made.
-      loop: how often to validate, log and save.
-      strategy: a name for `make_strategy`.
-      execution: how steps are computed.
-
-    Raises:
-      UserError: if the loss is one whose targets cannot be standardised, and they are to be.
-    """
-
-    model: ModelConfig = ModelConfig()
-    optimization: OptimizationConfig = OptimizationConfig(steps=0, learning_rate=2e-3)
-    init_weights: str = "none"
-    init_from: Path | None = None
-    batch_size: int = setting(
-        64, "pictures in a batch of the student", 1, flag="student_batch_size"
-    )
-    vertical_weights: str = setting(
-        "pictures",
-        "how often the student sees a vertical: as often as it has pictures, all verticals equally "
-        "often, or by the square root of their numbers of pictures",
-        choices=VERTICAL_WEIGHTS,
-        flag="student_vertical_weights",
-        seldom=True,
-    )
-    loss: str = setting(
-        "mse",
-        "how the student's distance to its targets is measured: mse, squared error; cosine, 1 - "
-        f"cosine; smooth_l1, squared error up to a difference of {SMOOTH_L1_DELTA:g} in a "
-        "dimension and absolute beyond",
-        choices=REGRESSION_LOSSES,
-        flag="student_loss",
-        seldom=True,
-    )
-    standardise: bool = setting(
-        False,
-        "measure that distance as if targets were equally wide in all dimensions; with mse and "
-        "smooth_l1",
-        flag="standardise_targets",
-        seldom=True,
-    )
-    input: InputConfig = InputConfig()
-    loop: LoopConfig = LoopConfig()
-    strategy: str = "auto"
-    execution: ExecutionConfig = ExecutionConfig()
-
-    def __post_init__(self) -> None:
-        # Now, and not when specialists have been trained for it.
-        if self.standardise and self.loss == COSINE:
-            raise UserError(
-                f"--standardise_targets with --student_loss={COSINE}: expected mse or "
-                "smooth_l1, as other scales of dimensions make other angles"
-            )
-
-    def settled(self, learnt: int, pictures: int) -> StudentConfig:
-        """Returns the same with everything decided that depends on the number of images.
-
-        A student is patient: it gains from many passes, as augmentation shows it new views.
-
-        Args:
-          learnt: images that it learns from.
-          pictures: training images of the dataset.
-        """
-        optimization = self.optimization.settled(pictures)
-        if not optimization.steps:
-            steps = math.ceil(STUDENT_EPOCHS * learnt / self.batch_size)
-            steps = min(max(steps, LEAST_STUDENT_STEPS), MOST_STUDENT_STEPS)
-            optimization = dataclasses.replace(optimization, steps=steps)
-        return dataclasses.replace(self, optimization=optimization)
-
-    def for_verticals(self, count: int, total: int) -> StudentConfig:
-        """Returns the training of a student of some verticals: their share of all verticals' steps.
-
-        The backbone is trained for a step at least if it is trained in the whole, and for none if
-        it is not.
-
-        Args:
-          count: verticals of the student, 1 or more.
-          total: verticals that this configuration is for.
-        """
-        whole = self.optimization
-        if not whole.steps:
-            # The number of images decides, see `settled`.
-            return self
-        steps = max(1, round(whole.steps * count / total))
-        frozen = round(whole.frozen_steps * count / total)
-        frozen = min(frozen, steps - 1) if whole.frozen_steps < whole.steps else max(frozen, steps)
-        validate_every = math.ceil(self.loop.validate_every * count / total)
-        return dataclasses.replace(
-            self,
-            optimization=dataclasses.replace(whole, steps=steps, frozen_steps=frozen),
-            loop=dataclasses.replace(self.loop, validate_every=validate_every),
-        )
 
 
 def train_student(

@@ -25,8 +25,7 @@ from apparel_embed.training.summaries import BatchSummaries, Measures, first_bat
 from apparel_embed.training.validation import make_validation
 
 if TYPE_CHECKING:
-    from apparel_embed.training.specialist import SpecialistConfig
-    from apparel_embed.training.student import StudentConfig
+    from apparel_embed.training.config import SpecialistConfig, StudentConfig
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

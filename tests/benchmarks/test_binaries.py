@@ -9,8 +9,8 @@ import pytest
 
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.search.build import fill_index
+from apparel_embed.search.config import IndexSource
 from apparel_embed.search.index import IndexSettings, open_index
-from apparel_embed.search.source import IndexSource
 from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
 
 TOOLS = Path(__file__).parents[2] / "tools"

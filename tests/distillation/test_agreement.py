@@ -21,7 +21,7 @@ from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.training import trainer
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.loop import LoopConfig
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.settings import OptimizationConfig
 from apparel_embed.training.student import StudentConfig, train_student
 from apparel_embed.training.validation import Validation, recall_within
 

@@ -15,7 +15,7 @@ class CountConfig:
 
 
 def make(pipeline):
-    dataset, enough = pipeline.run.dataset, pipeline.settings(KIND).enough_pictures
+    dataset, enough = pipeline.run.dataset, pipeline.settings(CountConfig).enough_pictures
 
     def work(directory):
         pictures = collections.Counter(dataset.codes("item_id")[0].tolist())

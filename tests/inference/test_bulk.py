@@ -28,7 +28,7 @@ from apparel_embed.inference.bulk_sources import (
 )
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
-from apparel_embed.serving.decoding import LARGEST_SERVED_PIXELS
+from apparel_embed.serving.exported import LARGEST_SERVED_PIXELS
 from apparel_embed.serving.local import PictureEmbedder
 from apparel_embed.serving.saved_model import ServingModule
 from apparel_embed.store.sharded import ShardedDirectory

@@ -12,7 +12,7 @@ from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.training.input import InputConfig
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.settings import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 
 

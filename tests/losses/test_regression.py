@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.losses.regression import (
-    REGRESSION_LOSSES,
+    REGRESSION_FUNCTIONS,
     SMOOTH_L1_DELTA,
     cosine_distance,
     make_regression_loss,
@@ -15,7 +15,9 @@ from apparel_embed.losses.regression import (
     standardising_scale,
 )
 
-each_loss = pytest.mark.parametrize("loss", REGRESSION_LOSSES.values(), ids=list(REGRESSION_LOSSES))
+each_loss = pytest.mark.parametrize(
+    "loss", REGRESSION_FUNCTIONS.values(), ids=list(REGRESSION_FUNCTIONS)
+)
 
 
 def unit(seed, count, dim):
@@ -105,7 +107,7 @@ def test_a_zero_vector_has_the_cosine_0_to_all():
 
 def test_a_name_gives_its_loss():
     targets, embeddings = unit(0, 3, 4), unit(1, 3, 4)
-    for name, function in REGRESSION_LOSSES.items():
+    for name, function in REGRESSION_FUNCTIONS.items():
         loss = make_regression_loss(name)
         assert loss.name == name
         assert float(loss(targets, embeddings)) == float(function(targets, embeddings))

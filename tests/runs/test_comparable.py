@@ -22,7 +22,7 @@ from apparel_embed.store.names import (
 )
 from apparel_embed.store.record import StageSpec, open_stage
 from apparel_embed.store.runs import run_stage
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.settings import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 

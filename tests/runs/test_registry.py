@@ -8,7 +8,7 @@ from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.store.names import FROZEN_VIEWS
 from apparel_embed.store.record import Workload
 from apparel_embed.training.input import InputConfig
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.settings import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.search.build import fill_index
+from apparel_embed.search.config import IndexSource
 from apparel_embed.search.index import IndexSettings, VectorIndex, open_index
-from apparel_embed.search.source import IndexSource
 
 
 @dataclasses.dataclass(frozen=True)

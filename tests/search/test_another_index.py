@@ -8,10 +8,10 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from apparel_embed.search.build import fill_index
+from apparel_embed.search.config import IndexSource
 from apparel_embed.search.index import IndexSettings, Version
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.server import SearchSources, make_service
-from apparel_embed.search.source import IndexSource
 
 pytestmark = pytest.mark.slow
 

@@ -19,10 +19,11 @@ from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.inference.bulk import BulkConfig, bulk_embed, run_here
 from apparel_embed.inference.bulk_sources import MANIFEST, SourceConfig
 from apparel_embed.search.build import fill_index, plan_index
+from apparel_embed.search.config import IndexSource
 from apparel_embed.search.index import IndexSettings, open_index
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.server import SearchSources, make_service
-from apparel_embed.search.source import IndexSource, bulk_rows
+from apparel_embed.search.source import bulk_rows
 from apparel_embed.serving.local import load_picture_embedder, model_fingerprint
 
 pytestmark = pytest.mark.slow

@@ -15,12 +15,13 @@ from PIL import Image
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.search.build import fill_index
+from apparel_embed.search.config import IndexSource
 from apparel_embed.search.index import IndexSettings, open_index
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.searcher import Searcher
 from apparel_embed.search.server import SearchSources, make_service, open_searcher
 from apparel_embed.search.shell import search_file, table_of
-from apparel_embed.search.source import GALLERY, IndexSource
+from apparel_embed.search.source import GALLERY
 from apparel_embed.serving.local import LocalModel
 
 pytestmark = pytest.mark.slow

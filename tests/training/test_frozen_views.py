@@ -24,7 +24,7 @@ from apparel_embed.runs.stages.views import VIEWS_FILE
 from apparel_embed.store.names import FROZEN_VIEWS
 from apparel_embed.training.frozen_views import FrozenViews, compute_views
 from apparel_embed.training.input import InputConfig
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.settings import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 
 STILL = AugmentConfig(flip=False, zoom=0.0, translation=0.0)

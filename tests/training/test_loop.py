@@ -15,11 +15,8 @@ from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
 from apparel_embed.training.execution import reset_and_seed
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
-from apparel_embed.training.optimization import (
-    FEW_PICTURES,
-    OptimizationConfig,
-    make_optimizer,
-)
+from apparel_embed.training.optimization import make_optimizer
+from apparel_embed.training.settings import FEW_PICTURES, OptimizationConfig
 from apparel_embed.training.strategy import make_strategy
 from apparel_embed.training.validation import Validation
 

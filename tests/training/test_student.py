@@ -13,17 +13,12 @@ from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import (
     load_embedding_model,
 )
+from apparel_embed.training.config import LEAST_STUDENT_STEPS, MOST_STUDENT_STEPS, STUDENT_EPOCHS
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
-from apparel_embed.training.optimization import FEW_PICTURES, OptimizationConfig
+from apparel_embed.training.settings import FEW_PICTURES, OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
-from apparel_embed.training.student import (
-    LEAST_STUDENT_STEPS,
-    MOST_STUDENT_STEPS,
-    STUDENT_EPOCHS,
-    StudentConfig,
-    train_student,
-)
+from apparel_embed.training.student import StudentConfig, train_student
 from apparel_embed.training.validation import make_validation
 
 pytestmark = pytest.mark.slow

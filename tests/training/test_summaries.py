@@ -15,10 +15,9 @@ from apparel_embed.losses.distances import pairwise_distances
 from apparel_embed.losses.registry import LossConfig
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.training import trainer
-from apparel_embed.training.execution import ExecutionConfig
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.settings import ExecutionConfig, OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 from apparel_embed.training.student import StudentConfig, train_student
 from apparel_embed.training.summaries import Measures, spread

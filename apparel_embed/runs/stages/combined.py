@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from apparel_embed.runs.run import PipelineRun, StageKind
+from apparel_embed.runs.run import PipelineRun
 from apparel_embed.runs.stages.specialist import (
     grouped_specialists,
     seed_apart,
@@ -13,10 +13,10 @@ from apparel_embed.runs.stages.specialist import (
 from apparel_embed.runs.stages.targets import student_teachers
 from apparel_embed.store.names import COMBINED, COMBINED_START, STUDENT, combined_start_name
 from apparel_embed.store.record import Stage
-from apparel_embed.training.specialist import SpecialistConfig
+from apparel_embed.training.config import SpecialistConfig
 
 
-def _make_starts(pipeline: PipelineRun) -> list[Stage]:
+def make_starts(pipeline: PipelineRun) -> list[Stage]:
     """Trains combined models: specialists start from each, the student from the first."""
     run, config = pipeline.run, pipeline.config
     verticals, stages = run.dataset.verticals, []
@@ -27,7 +27,7 @@ def _make_starts(pipeline: PipelineRun) -> list[Stage]:
     return stages
 
 
-def _make_compared(pipeline: PipelineRun) -> list[Stage]:
+def make_compared(pipeline: PipelineRun) -> list[Stage]:
     """Trains the first combined model on, for as many steps as all other trainings take."""
     run = pipeline.run
     others = [*student_teachers(run, grouped_specialists(pipeline)), pipeline[STUDENT]]
@@ -48,7 +48,3 @@ def _training(pipeline: PipelineRun, steps: int) -> SpecialistConfig:
         learning_rate=training.optimization.learning_rate if rate is None else rate,
     )
     return dataclasses.replace(training, optimization=optimization)
-
-
-START = StageKind(COMBINED_START, _make_starts)
-COMPARED = StageKind(COMBINED, _make_compared)

@@ -12,11 +12,9 @@ import tensorflow as tf
 
 from apparel_embed.common.files import atomic_path, write_json
 from apparel_embed.common.progress import SECONDS_UNSEEN, progress_bar
-from apparel_embed.common.settings import same_as, seed_setting, setting
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.compression import (
     COMPRESSION_FILE,
-    COMPRESSORS,
     make_compressor,
     render_compression,
 )
@@ -32,37 +30,13 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.embedding import load_embedding_model
-from apparel_embed.runs.config import PipelineConfig
-from apparel_embed.runs.run import Run, StageKind
-from apparel_embed.serving.tflite import TFLITE_KINDS, TFLiteModel, to_tflite
+from apparel_embed.runs.config import CompressionConfig
+from apparel_embed.runs.run import Run
+from apparel_embed.serving.tflite import TFLiteModel, to_tflite
 from apparel_embed.store.names import COMPRESSION
 from apparel_embed.store.record import Stage, fingerprints
 
 TABLE_FILE = "compression.md"
-KIND = StageKind(COMPRESSION, in_report=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class CompressionConfig:
-    """What to make smaller."""
-
-    tflite: tuple[str, ...] = setting(
-        ("float16", "int8"),
-        f"comma-separated kinds of TFLite models, out of {', '.join(TFLITE_KINDS)}; or nothing",
-    )
-    embeddings: tuple[str, ...] = setting(
-        ("float16", "int8", "pq", "binary"),
-        f"comma-separated kinds of embeddings, out of {', '.join(COMPRESSORS)}; or nothing",
-        flag="embedding_kinds",
-    )
-    pq_bytes: int = setting(
-        8, "bytes of a product-quantised embedding; must divide its dimensions", 1, 4096
-    )
-    representative_pictures: int = setting(
-        200, "training pictures by which int8 models find the ranges of values", 1
-    )
-    split: str = same_as(PipelineConfig, "split")
-    seed: int = seed_setting("the bootstrap and of codewords")
 
 
 def compression_stage(run: Run, model: Stage, config: CompressionConfig) -> Stage:

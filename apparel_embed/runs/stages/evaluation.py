@@ -27,8 +27,8 @@ from apparel_embed.evaluation.roles import COMBINED as COMBINED_MODEL
 from apparel_embed.evaluation.roles import FROZEN, GROUPED, HISTOGRAM, SPECIALISTS, UNIFIED
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import render_comparisons, render_routing, render_tables
-from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.runs.run import PipelineRun, Run, StageKind
+from apparel_embed.models.config import ModelConfig
+from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.specialist import grouped_specialists, single_specialists
 from apparel_embed.runs.stages.start import weights_input
 from apparel_embed.store.names import COMBINED, EVALUATION, STUDENT, VERTICAL_HEAD
@@ -223,7 +223,8 @@ def models_of(pipeline: PipelineRun) -> Models:
     return Models(specialists, grouped, pipeline[COMBINED], pipeline[STUDENT])
 
 
-def _make(pipeline: PipelineRun) -> list[Stage]:
+def make(pipeline: PipelineRun) -> list[Stage]:
+    """Evaluates every model, where there is anything to measure on."""
     if not pipeline.is_measured:
         return []
     training = pipeline.config.specialist
@@ -236,6 +237,3 @@ def _make(pipeline: PipelineRun) -> list[Stage]:
         vertical_head=pipeline.get(VERTICAL_HEAD),
     )
     return [stage]
-
-
-KIND = StageKind(EVALUATION, _make)

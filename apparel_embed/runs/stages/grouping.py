@@ -18,13 +18,13 @@ from apparel_embed.grouping.search import SearchConfig, search_groups
 from apparel_embed.grouping.strategies import Groups, groups_without_search
 from apparel_embed.grouping.trials import Group, Trial
 from apparel_embed.report.hparams import R_AT_1, Session, write_sessions
-from apparel_embed.runs.run import PipelineRun, Run, StageKind
+from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.specialist import specialist_stage, start_of_specialists
 from apparel_embed.runs.stages.start import find_start, weights_input
 from apparel_embed.runs.stages.training import hparams_of, names_of_flags, training_flags
 from apparel_embed.store.names import COMBINED, GROUPING
 from apparel_embed.store.record import Stage
-from apparel_embed.training.specialist import SpecialistConfig
+from apparel_embed.training.config import SpecialistConfig
 
 GROUPS_FILE = "groups.json"
 
@@ -186,12 +186,9 @@ def trial_sessions(record: Mapping[str, Any], training: SpecialistConfig) -> lis
     return sessions
 
 
-def _make(pipeline: PipelineRun) -> list[Stage]:
+def make(pipeline: PipelineRun) -> list[Stage]:
     """Finds the groups, and tells the pipeline."""
     config, start = pipeline.config, start_of_specialists(pipeline)
     stage = grouping_stage(pipeline.run, config.grouping, config.specialist, start)
     pipeline.groups = tuple(tuple(group) for group in stage.result["groups"])
     return [stage]
-
-
-KIND = StageKind(GROUPING, _make)

@@ -11,9 +11,9 @@ from apparel_embed.evaluation.roles import COMBINED as COMBINED_MODEL
 from apparel_embed.evaluation.roles import UNIFIED
 from apparel_embed.report.build import write_report
 from apparel_embed.report.inputs import Training, load_inputs
-from apparel_embed.runs.run import PipelineRun, Run, StageKind, shown_in_report
+from apparel_embed.runs.run import PipelineRun, Run, shown_in_report
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, Models, models_of
-from apparel_embed.serving.saved_model import SAVED_MODEL
+from apparel_embed.serving.exported import SAVED_MODEL
 from apparel_embed.store.names import EVALUATION, REPORT
 from apparel_embed.store.record import Stage, fingerprints
 
@@ -88,7 +88,8 @@ def _trainings(models: Models) -> list[Training]:
     return experts + [Training(name, name, one) for name in alone for one in stages.get(name, [])]
 
 
-def _make(pipeline: PipelineRun) -> list[Stage]:
+def make(pipeline: PipelineRun) -> list[Stage]:
+    """Writes the report of the evaluation, if there is one."""
     evaluation = pipeline.get(EVALUATION)
     if not evaluation:
         return []
@@ -101,6 +102,3 @@ def _make(pipeline: PipelineRun) -> list[Stage]:
         measure_speed=pipeline.config.measure_speed,
     )
     return [stage]
-
-
-KIND = StageKind(REPORT, _make)

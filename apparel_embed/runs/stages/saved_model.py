@@ -16,15 +16,11 @@ from apparel_embed.evaluation.roles import COMBINED as COMBINED_MODEL
 from apparel_embed.evaluation.roles import UNIFIED
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead
-from apparel_embed.runs.run import PipelineRun, Run, StageKind
+from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE
+from apparel_embed.serving.exported import SAVED_MODEL, ExportConfig, saved_model_versions
 from apparel_embed.serving.kit import render_model_card, write_serving_kit
-from apparel_embed.serving.saved_model import (
-    SAVED_MODEL,
-    ExportConfig,
-    saved_model_versions,
-    write_saved_model,
-)
+from apparel_embed.serving.saved_model import write_saved_model
 from apparel_embed.store.names import COMBINED, COMBINED_START, EVALUATION, STUDENT, VERTICAL_HEAD
 from apparel_embed.store.record import STAGE_FILE, Stage, find_stage, fingerprints, open_stage
 
@@ -169,11 +165,9 @@ def _groups(run_dir: Path, model: Stage) -> list[list[str]]:
     return []
 
 
-def _make(pipeline: PipelineRun) -> list[Stage]:
+def make(pipeline: PipelineRun) -> list[Stage]:
+    """Exports the student, with the vertical head if there is one."""
     head = pipeline.get(VERTICAL_HEAD)
     return [
         export_stage(pipeline.run, pipeline[STUDENT], pipeline.config.export, vertical_head=head)
     ]
-
-
-KIND = StageKind(SAVED_MODEL, _make)

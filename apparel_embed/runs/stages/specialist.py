@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from apparel_embed.common.text import counted
-from apparel_embed.runs.run import PipelineRun, Run, StageKind
+from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.start import find_start
 from apparel_embed.runs.stages.training import training_stage
 from apparel_embed.runs.stages.views import read_views
 from apparel_embed.store.names import COMBINED, COMBINED_START, SPECIALIST, specialist_name
 from apparel_embed.store.record import Stage, Workload
-from apparel_embed.training.specialist import SpecialistConfig, train_specialist
+from apparel_embed.training.config import SpecialistConfig
+from apparel_embed.training.specialist import train_specialist
 
 # Between the seeds of models alike, so that those of runs with neighbouring seeds differ, too.
 _SEEDS_APART = 1_000_003
@@ -99,7 +100,7 @@ def start_of_specialists(pipeline: PipelineRun) -> Stage | None:
     return pipeline[COMBINED_START] if pipeline.config.specialists_start_from_combined else None
 
 
-def _make(pipeline: PipelineRun) -> list[Stage]:
+def make(pipeline: PipelineRun) -> list[Stage]:
     """Trains the specialists of groups, and those of single verticals if they are wanted."""
     config = pipeline.config
     verticals = pipeline.run.dataset.verticals if config.single_specialists else ()
@@ -121,6 +122,3 @@ def seed_apart(training: SpecialistConfig, number: int) -> SpecialistConfig:
     return dataclasses.replace(
         training, optimization=dataclasses.replace(training.optimization, seed=seed)
     )
-
-
-KIND = StageKind(SPECIALIST, _make)

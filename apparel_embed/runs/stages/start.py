@@ -10,10 +10,9 @@ from absl import logging
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import fingerprint_files
-from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.models.config import ModelConfig
 from apparel_embed.store.record import Stage, find_stage, fingerprints, open_stage
-from apparel_embed.training.specialist import SpecialistConfig
-from apparel_embed.training.student import StudentConfig
+from apparel_embed.training.config import SpecialistConfig, StudentConfig
 
 INIT_FROM = "init_from"
 """The input of a stage that started from a model of an earlier run."""

@@ -7,14 +7,15 @@ from typing import Any
 
 from apparel_embed.common.text import counted
 from apparel_embed.evaluation.embeddings import read_embeddings
-from apparel_embed.runs.run import PipelineRun, Run, StageKind
+from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.start import find_start
 from apparel_embed.runs.stages.targets import HELD_OUT_FILE, TARGETS_FILE
 from apparel_embed.runs.stages.training import training_stage
 from apparel_embed.runs.stages.views import read_views
 from apparel_embed.store.names import COMBINED_START, STUDENT, TARGETS
 from apparel_embed.store.record import Stage, Workload, fingerprints
-from apparel_embed.training.student import StudentConfig, train_student
+from apparel_embed.training.config import StudentConfig
+from apparel_embed.training.student import train_student
 
 
 def student_stage(
@@ -78,9 +79,7 @@ def settled_student(run: Run, config: StudentConfig, unlabelled: bool) -> Studen
     return config.settled(run.learnt(unlabelled=unlabelled), run.learnt(unlabelled=False))
 
 
-def _make(pipeline: PipelineRun) -> list[Stage]:
+def make(pipeline: PipelineRun) -> list[Stage]:
+    """Trains the student."""
     start = pipeline[COMBINED_START] if pipeline.config.start_from_combined else None
     return [student_stage(pipeline.run, pipeline[TARGETS], pipeline.config.student, start)]
-
-
-KIND = StageKind(STUDENT, _make)

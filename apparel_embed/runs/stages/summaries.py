@@ -7,7 +7,7 @@ from typing import Any
 
 from apparel_embed.report.inputs import load_inputs
 from apparel_embed.report.tensorboard import write_summaries
-from apparel_embed.runs.run import PipelineRun, Run, StageKind
+from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE
 from apparel_embed.store.names import EVALUATION, SUMMARIES
 from apparel_embed.store.record import Stage, fingerprints
@@ -30,9 +30,7 @@ def summaries_stage(run: Run, evaluation: Stage) -> Stage:
     return run.make(SUMMARIES, work, flags={}, inputs=fingerprints(evaluation), overwrite=True)
 
 
-def _make(pipeline: PipelineRun) -> list[Stage]:
+def make(pipeline: PipelineRun) -> list[Stage]:
+    """Writes TensorBoard summaries of the evaluation, if there is one."""
     evaluation = pipeline.get(EVALUATION)
     return [summaries_stage(pipeline.run, evaluation)] if evaluation else []
-
-
-KIND = StageKind(SUMMARIES, _make)

@@ -12,9 +12,8 @@ from absl import logging
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import write_json
-from apparel_embed.common.settings import LARGEST_SEED, same_as, setting
 from apparel_embed.data.manifest import UNLABELLED
-from apparel_embed.distillation.targets import TargetsConfig
+from apparel_embed.distillation.config import TargetsConfig
 from apparel_embed.evaluation.bootstrap import stratified_bootstrap_interval
 from apparel_embed.evaluation.metrics import QueryMetrics
 from apparel_embed.evaluation.models import embed_by_specialists
@@ -24,8 +23,8 @@ from apparel_embed.grouping.strategies import Groups, format_groups
 from apparel_embed.grouping.trials import Group
 from apparel_embed.report.hparams import R_AT_1, Session, write_sessions
 from apparel_embed.report.sweep import CURVE_FILE, SWEEP_FILE, draw_curve
-from apparel_embed.runs.config import PipelineConfig
-from apparel_embed.runs.run import Run, StageKind
+from apparel_embed.runs.config import PER_VERTICAL, SweepConfig
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.runs.stages.start import find_start, weights_input
 from apparel_embed.runs.stages.student import settled_student, student_stage
@@ -33,80 +32,15 @@ from apparel_embed.runs.stages.targets import targets_stage
 from apparel_embed.runs.stages.training import hparams_of, training_flags
 from apparel_embed.store.names import COMBINED, SPECIALIST, SWEEP
 from apparel_embed.store.record import Stage
-from apparel_embed.training.specialist import SpecialistConfig
-from apparel_embed.training.student import StudentConfig
+from apparel_embed.training.config import SpecialistConfig, StudentConfig
 
 TRIPLET, UNIFIED = "triplet", "unified"
 SCHEMA_VERSION = 1
-PER_VERTICAL, PER_MODEL = "per_vertical", "per_model"
-KIND = StageKind(SWEEP, in_report=True)
 # Flags that say which models are measured on what: a sweep with others is made of models it keeps.
 _OVERWRITABLE = ("partitions", "seeds", "sizes", "split")
 # For each partition found, and one. If all there are are wanted, one is missed with probability
 # e^-100.
 _MOST_DRAWS = 100
-
-
-@dataclasses.dataclass(frozen=True)
-class SweepConfig:
-    """What the curve is made of.
-
-    Attributes:
-      sizes: most verticals that share a model, each 1 or more; those beyond the dataset's are the
-        dataset's. Groups are as equal as can be: of 6 verticals, size 4 makes two groups of 3.
-        Sizes that make as many groups are the same experiment, which is done once.
-      seeds: of the trainings; each trains everything.
-      steps: "per_vertical", a model's steps grow with its verticals, so that every picture is seen
-        as often; "per_model", all triplet models have the steps of one vertical's specialist, and
-        all students those of the student of all verticals.
-      unlabelled: whether students learn from pictures of split unlabelled too, as in
-        `TargetsConfig`; triplet models see none.
-      split: to evaluate on.
-
-    Raises:
-      UserError: if a value is out of range.
-    """
-
-    sizes: tuple[int, ...] = setting(
-        (1, 2, 4, 8),
-        "most verticals that share a model; groups are as equal as can be, and sizes that make as "
-        "many groups are one",
-        1,
-        1000,
-    )
-    partitions: int = setting(
-        2,
-        "different random partitions of the verticals at each size; where there are fewer, as at "
-        "sizes one and all, each of them",
-        1,
-    )
-    seeds: tuple[int, ...] = setting(
-        (0,), "seeds of the trainings; --seed is not used", 0, LARGEST_SEED
-    )
-    steps: str = setting(
-        PER_VERTICAL,
-        "per_vertical: a model's steps grow with its verticals, to --student_steps for a student "
-        "of all; per_model: every triplet model has --specialist_steps, every student "
-        "--student_steps",
-        choices=(PER_VERTICAL, PER_MODEL),
-        flag="sweep_steps",
-    )
-    unified: bool = setting(True, "train a student of the specialists of each group, too")
-    unlabelled: bool = same_as(TargetsConfig, "unlabelled")
-    split: str = same_as(PipelineConfig, "split")
-
-    def __post_init__(self) -> None:
-        for name in ("sizes", "seeds"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise UserError(f"{name} are {values}; at least one is needed, each once")
-        if min(self.sizes) < 1 or min(self.seeds) < 0 or self.partitions < 1:
-            raise UserError(
-                f"sizes {self.sizes}, seeds {self.seeds}, partitions {self.partitions}; expected "
-                "sizes and partitions of 1 or more, seeds of 0 or more"
-            )
-        if self.steps not in (PER_VERTICAL, PER_MODEL):
-            raise UserError(f"steps {self.steps!r}; expected one of {PER_VERTICAL}, {PER_MODEL}")
 
 
 def partitions_of(verticals: Sequence[str], size: int, count: int, seed: int) -> list[Groups]:

@@ -13,11 +13,13 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import flag_names
 from apparel_embed.common.text import counted
 from apparel_embed.data.manifest import UNLABELLED
+from apparel_embed.distillation.config import TargetsConfig
 from apparel_embed.distillation.spaces import FrozenBackbone
-from apparel_embed.distillation.targets import TargetsConfig, Teacher, compute_targets
+from apparel_embed.distillation.targets import Teacher, compute_targets
 from apparel_embed.evaluation.embeddings import write_embeddings
-from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.runs.run import PipelineRun, Run, StageKind
+from apparel_embed.models.config import ModelConfig
+from apparel_embed.runs.config import REFERENCES
+from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.specialist import grouped_specialists
 from apparel_embed.runs.stages.start import weights_input
 from apparel_embed.store.names import (
@@ -30,12 +32,6 @@ from apparel_embed.store.record import Stage, fingerprints
 
 TARGETS_FILE = "targets.parquet"
 HELD_OUT_FILE = "held_out.parquet"
-REFERENCES = {
-    "combined": "the combined model that specialists start from",
-    "none": "leaves them as they are",
-    "frozen": "principal components of the features of the backbone with its initial weights",
-}
-"""What teachers' spaces can be rotated onto, by name, with what it is."""
 
 
 def student_teachers(run: Run, grouped: Sequence[Stage]) -> list[Stage]:
@@ -156,7 +152,8 @@ def _made_of_reference(
     return {"align_to": "frozen", "frozen": flags}, inputs
 
 
-def _make(pipeline: PipelineRun) -> list[Stage]:
+def make(pipeline: PipelineRun) -> list[Stage]:
+    """Embeds the student's images by its teachers."""
     training = pipeline.config.specialist
     teachers = student_teachers(pipeline.run, grouped_specialists(pipeline))
     reference = find_reference(
@@ -167,6 +164,3 @@ def _make(pipeline: PipelineRun) -> list[Stage]:
         seed=training.optimization.seed,
     )
     return [targets_stage(pipeline.run, teachers, reference, pipeline.config.targets)]
-
-
-KIND = StageKind(TARGETS, _make, in_report=True)

@@ -13,8 +13,7 @@ from apparel_embed.runs.stages.start import Start, weights_input
 from apparel_embed.runs.stages.views import views_stage
 from apparel_embed.store.record import Stage, Workload, fingerprints
 from apparel_embed.training.checkpoints import DIRECTORY as CHECKPOINTS
-from apparel_embed.training.specialist import SpecialistConfig
-from apparel_embed.training.student import StudentConfig
+from apparel_embed.training.config import SpecialistConfig, StudentConfig
 
 Train = Callable[[Path, "Path | None", "Stage | None"], dict[str, Any]]
 """Trains in a directory, from a model or None, on the features of a views stage or None."""

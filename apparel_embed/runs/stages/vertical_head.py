@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
-from apparel_embed.common.settings import setting
-from apparel_embed.runs.run import PipelineRun, Run, StageKind
+from apparel_embed.runs.config import VerticalHeadConfig
+from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.store.names import STUDENT, VERTICAL_HEAD
 from apparel_embed.store.record import Stage, fingerprints
 from apparel_embed.training.vertical_head import train_vertical_head
-
-
-@dataclasses.dataclass(frozen=True)
-class VerticalHeadConfig:
-    """Whether there is to be one."""
-
-    vertical_head: bool = setting(
-        False,
-        "train a classifier of verticals on the finished student's features, export it with the "
-        "model and evaluate searches that it routes; the embedding does not change (evaluate "
-        "takes that of the run if there is one)",
-        group="Served model",
-    )
 
 
 def vertical_head_stage(run: Run, model: Stage) -> Stage:
@@ -43,9 +29,7 @@ def vertical_head_stage(run: Run, model: Stage) -> Stage:
     return run.make(name, work, flags={}, inputs=fingerprints(model))
 
 
-def _make(pipeline: PipelineRun) -> list[Stage]:
-    is_wanted = pipeline.settings(KIND).vertical_head
+def make(pipeline: PipelineRun) -> list[Stage]:
+    """Trains the student's vertical head, if it is wanted."""
+    is_wanted = pipeline.settings(VerticalHeadConfig).vertical_head
     return [vertical_head_stage(pipeline.run, pipeline[STUDENT])] if is_wanted else []
-
-
-KIND = StageKind(VERTICAL_HEAD, _make, config=VerticalHeadConfig)

@@ -11,19 +11,17 @@ import numpy as np
 from apparel_embed.common.text import counted
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.runs.run import Run, StageKind
+from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.start import Start, weights_input
 from apparel_embed.store.names import FROZEN_VIEWS
 from apparel_embed.store.record import Stage, Workload
+from apparel_embed.training.config import SpecialistConfig, StudentConfig
 from apparel_embed.training.frozen_views import compute_views
-from apparel_embed.training.specialist import SpecialistConfig
-from apparel_embed.training.student import StudentConfig
 
 VIEWS_FILE = "views.npy"
 # Features are made before the projection.
 _ANY_DIM = 2
 # Made by the first training that has use for them.
-KIND = StageKind(FROZEN_VIEWS)
 
 
 def views_stage(run: Run, config: SpecialistConfig | StudentConfig, start: Start) -> Stage | None:

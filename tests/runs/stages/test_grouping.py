@@ -24,7 +24,7 @@ from apparel_embed.runs.stages.grouping import GROUPS_FILE, StageTrainer, groupi
 from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.store.names import COMBINED_START, specialist_name
 from apparel_embed.training.loop import LoopConfig
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.settings import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 
 pytestmark = pytest.mark.slow

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import pytest
 import yaml
@@ -16,11 +17,8 @@ from apparel_embed.runs.stages.saved_model import (
 )
 from apparel_embed.runs.stages.vertical_head import vertical_head_stage
 from apparel_embed.serving import LocalModel
-from apparel_embed.serving.saved_model import (
-    ExportConfig,
-    read_routing_confidence,
-    saved_model_versions,
-)
+from apparel_embed.serving.exported import read_routing_confidence, saved_model_versions
+from apparel_embed.serving.saved_model import ExportConfig
 from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage
 
@@ -190,7 +188,10 @@ def test_the_kit_serves_the_versions_beside(exported, tmp_path):
     compose = yaml.safe_load((tmp_path / "kit/docker-compose.yaml").read_text())
     (service,) = compose["services"].values()
 
-    assert str(exported.directory.parent) in service["volumes"][0]
+    models = re.match(r"\$\{MODELS:-(\./.*)\}:", service["volumes"][0])[1]
+    assert (tmp_path / "kit" / models).resolve() == exported.directory.parent.resolve()
+    for path in (tmp_path / "kit").iterdir():
+        assert str(tmp_path.parent) not in path.read_text("utf-8")
     # Pictures of a million pixels at most need little memory.
     assert service["mem_limit"] == "3g"
     readme = (tmp_path / "kit/README.md").read_text("utf-8")

@@ -7,7 +7,7 @@ from apparel_embed.models.embedding import ModelConfig
 from apparel_embed.report.hparams import write_sessions
 from apparel_embed.runs.stages.grouping import trial_sessions
 from apparel_embed.runs.stages.sweep import sweep_sessions
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.settings import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 

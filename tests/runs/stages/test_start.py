@@ -21,7 +21,7 @@ from apparel_embed.runs.stages.targets import HELD_OUT_FILE, TARGETS_FILE
 from apparel_embed.store.names import COMBINED, COMBINED_START, STUDENT
 from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.settings import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 

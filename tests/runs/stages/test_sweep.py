@@ -24,7 +24,7 @@ from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.runs.stages.sweep import SweepConfig, partitions_of, sweep_stage
 from apparel_embed.store.names import COMBINED
 from apparel_embed.training.loop import LoopConfig
-from apparel_embed.training.optimization import OptimizationConfig
+from apparel_embed.training.settings import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
 from apparel_embed.training.student import StudentConfig
 

@@ -1,0 +1,51 @@
+"""The configuration of an embedding model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from apparel_embed.common.settings import setting
+from apparel_embed.models.backbones import BACKBONES
+
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+"""Keras' policies by name: in which type layers compute. All keep their weights in float32."""
+
+
+PYRAMID = "pyramid"
+
+
+POOLINGS = ("average", "gem", PYRAMID)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """What an embedding model is made of.
+
+    Attributes:
+      pooling: "average" or "gem", of the backbone's last level; or "pyramid", see
+        `pyramid_features`.
+      batch_norm_momentum: of every batch norm; the usual 0.99 leaves the moving statistics wrong
+        after a few hundred steps.
+
+    Example:
+      >>> ModelConfig(backbone="efficientnet_lite_b0", image_size=160).embedding_dim
+      64
+    """
+
+    backbone: str = setting("small_cnn", "backbone of the embedding model", choices=BACKBONES)
+    image_size: int = setting(64, "side of the square that the model sees, in pixels", 32, 1024)
+    embedding_dim: int = setting(64, "length of an embedding", 2, 4096)
+    pooling: str = setting(
+        "average",
+        "what an image's features are: the average or the generalised mean (gem) of the backbone's "
+        "last level; or pyramid, averages of all its levels and a histogram of the image's colours",
+        choices=POOLINGS,
+        seldom=True,
+    )
+    batch_norm_momentum: float = setting(
+        0.9,
+        "share of the old moving statistics kept each step; short trainings need small values",
+        0.0,
+        0.9999,
+        seldom=True,
+    )
