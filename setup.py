@@ -12,16 +12,14 @@ VERSION = re.search(
 
 SERVING = ["tensorflow-serving-api==2.15.1"]
 SEARCH = [
-    "pymilvus<2.6",
-    # From 3 on it is written in Python, and slower.
-    "milvus-lite<3",
-    "setuptools<81",
     # The search service, its server, its uploads and its metrics.
     "fastapi",
     "uvicorn",
     "python-multipart",
     "prometheus-client",
 ]
+# To keep the index on a Milvus server. It brings milvus-lite, which nothing uses.
+MILVUS = ["pymilvus<2.6"]
 BEAM = ["apache-beam"]
 DEV = [
     "hypothesis",
@@ -100,5 +98,11 @@ setup(
         "tqdm",
         "urllib3>=2",
     ],
-    extras_require={"serving": SERVING, "search": SEARCH, "beam": BEAM, "dev": DEV},
+    extras_require={
+        "serving": SERVING,
+        "search": SEARCH,
+        "milvus": MILVUS,
+        "beam": BEAM,
+        "dev": DEV,
+    },
 )
