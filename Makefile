@@ -2,6 +2,7 @@
 # make demo         the quickstart, then a page to search its garments by a picture
 # make test         the tests, and which lines of the package those that are not slow reach
 # make test-fast    those that are not marked slow: under two minutes on two cores
+# make test-milvus  those of the index, the service and the page against a Milvus server
 # make coverage     the tests, and which lines of the package all of them reach
 # make lint         style, formatting, types, layers, dead code
 # make lock         pin the versions in setup.py anew
@@ -13,12 +14,14 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.10 python3.9 python; do \
 	  && { echo $$p; break; }; done)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+# A server in a package, in an environment of its own: no dependency of ours, and Linux only.
+MILVUS := .venv-milvus
 # A process per core, up to 4: each loads TensorFlow. Files stay whole for what their tests share, and in
 # the order of tests/conftest.py, which puts the longest first.
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
   --no-loadscope-reorder
 
-.PHONY: quickstart demo test test-fast coverage lint format lock install clean
+.PHONY: quickstart demo test test-fast test-milvus coverage lint format lock install clean
 
 quickstart: install
 	$(BIN)/python tools/run_pipeline.py --flagfile=flags/quickstart.flags
@@ -34,6 +37,14 @@ test: install
 
 test-fast: install
 	$(PYTEST) -m "not slow"
+
+test-milvus: install $(MILVUS)/installed
+	MILVUS_PYTHON=$(CURDIR)/$(MILVUS)/bin/python $(BIN)/python -m pytest -n 0 tests/search
+
+$(MILVUS)/installed:
+	$(PYTHON) -m venv $(MILVUS)
+	$(MILVUS)/bin/python -m pip install --quiet --disable-pip-version-check milvus==2.3.5
+	@touch $@
 
 coverage: install
 	$(PYTEST) --cov --cov-report=term
@@ -69,4 +80,4 @@ lock: install
 	  --no-emit-index-url --output-file requirements.lock setup.py
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(MILVUS)
