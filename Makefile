@@ -2,6 +2,7 @@
 # make demo         the quickstart, then a page to search its garments by a picture
 # make test         the tests, and which lines of the package those that are not slow reach
 # make test-fast    those that are not marked slow: under two minutes on two cores
+# make test-milvus  those of the index, the service and the page against a Milvus server
 # make coverage     the tests, and which lines of the package all of them reach
 # make lint         style, formatting, types, layers, dead code
 # make lock         pin the versions in setup.py anew
@@ -15,12 +16,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 p
 GPU ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+# A server in a package, in an environment of its own: no dependency of ours, and Linux only.
+MILVUS := .venv-milvus
 # A process per core, up to 4: each loads TensorFlow. Files stay whole for what their tests share, and in
 # the order of tests/conftest.py, which puts the longest first.
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
   --no-loadscope-reorder
 
-.PHONY: quickstart demo test test-fast coverage lint format lock install clean
+.PHONY: quickstart demo test test-fast test-milvus coverage lint format lock install clean
 
 quickstart: install
 	$(BIN)/python tools/run_pipeline.py --flagfile=flags/quickstart.flags
@@ -36,6 +39,14 @@ test: install
 
 test-fast: install
 	$(PYTEST) -m "not slow"
+
+test-milvus: install $(MILVUS)/installed
+	MILVUS_PYTHON=$(CURDIR)/$(MILVUS)/bin/python $(BIN)/python -m pytest -n 0 tests/search
+
+$(MILVUS)/installed:
+	$(PYTHON) -m venv $(MILVUS)
+	$(MILVUS)/bin/python -m pip install --quiet --disable-pip-version-check milvus==2.3.5
+	@touch $@
 
 coverage: install
 	$(PYTEST) --cov --cov-report=term
@@ -74,8 +85,8 @@ $(INSTALLED): requirements.lock setup.py pyproject.toml
 
 lock: install
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.9 --extra serving --extra search --extra beam \
-	  --extra dev --no-header --no-emit-index-url --output-file requirements.lock setup.py
+	$(BIN)/uv pip compile --universal --python-version 3.9 --no-header --no-emit-index-url \
+	  $(addprefix --extra ,serving search milvus beam dev) --output-file requirements.lock setup.py
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(MILVUS)

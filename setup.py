@@ -18,16 +18,14 @@ SERVING = [f"tensorflow-serving-api==2.15.1{OLD}", f"tensorflow-serving-api==2.2
 # The same TensorFlow with the CUDA libraries that it was built for.
 GPU = [f"tensorflow[and-cuda]==2.15.1{OLD}", f"tensorflow[and-cuda]==2.21.0{NEW}"]
 SEARCH = [
-    "pymilvus<2.6",
-    # From 3 on it is written in Python, and slower.
-    "milvus-lite<3",
-    "setuptools<81",
     # The search service, its server, its uploads and its metrics.
     "fastapi",
     "uvicorn",
     "python-multipart",
     "prometheus-client",
 ]
+# To keep the index on a Milvus server. It brings milvus-lite, which nothing uses.
+MILVUS = ["pymilvus<2.6"]
 BEAM = ["apache-beam"]
 DEV = [
     "hypothesis",
@@ -118,5 +116,12 @@ setup(
         "tqdm",
         "urllib3>=2",
     ],
-    extras_require={"serving": SERVING, "search": SEARCH, "gpu": GPU, "beam": BEAM, "dev": DEV},
+    extras_require={
+        "serving": SERVING,
+        "search": SEARCH,
+        "milvus": MILVUS,
+        "gpu": GPU,
+        "beam": BEAM,
+        "dev": DEV,
+    },
 )

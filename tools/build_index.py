@@ -59,7 +59,10 @@ def main() -> None:
     if _DRY_RUN.value:
         print_summary([*rows, NOTHING_WRITTEN])
     else:
-        service = ("Service", "one that runs on a file shows this after a restart")
+        service = (
+            "Service",
+            "one that runs finds this, too; with another model or dataset restart it",
+        )
         print_summary([*rows, service, ("Next", command("tools/serve_search.py", **_RUN.again))])
 
 

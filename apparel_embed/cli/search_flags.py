@@ -11,10 +11,10 @@ from apparel_embed.cli.define import ConfigFlags, define
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.common.errors import UserError
 from apparel_embed.search.config import Limits, SearchSources
-from apparel_embed.search.index import VectorIndex, open_index
+from apparel_embed.search.index import IndexAccess, VectorIndex, open_index
 from apparel_embed.serving.exported import SAVED_MODEL, saved_model_versions
 
-_TOKEN = "MILVUS_TOKEN"
+_SECRET = "MILVUS_PASSWORD"
 
 
 class SearchRunFlags(RunFlags):
@@ -32,15 +32,27 @@ class SearchRunFlags(RunFlags):
         self._index_uri = define(
             "index_uri",
             None,
-            "file of the index, for Milvus Lite inside this process, or address of a Milvus server "
-            f"such as http://localhost:19530 (user:password or key in ${_TOKEN}); by default "
-            "<run_dir>/index.db",
+            "file of the index, or address of a Milvus server such as http://localhost:19530; by "
+            "default <run_dir>/index.db",
+        )
+        self._access = ConfigFlags(IndexAccess, "Index", prefix="index_")
+        self._password_file = define(
+            "index_password_file",
+            None,
+            "file of the user's password, or without --index_user of an API key; by default it is "
+            f"that in ${_SECRET}",
+            group="Index",
         )
 
     @property
     def again(self) -> dict[str, object]:
         """What the next binary is to be given so that it searches the same."""
-        named = {"saved_model": self._saved_model.value, "index_uri": self._index_uri.value}
+        named = {
+            "saved_model": self._saved_model.value,
+            "index_uri": self._index_uri.value,
+            **{f"index_{name}": value for name, value in self._access.values().items()},
+            "index_password_file": self._password_file.value,
+        }
         return {**super().again, **{name: value or None for name, value in named.items()}}
 
     @property
@@ -75,7 +87,7 @@ class SearchRunFlags(RunFlags):
 
     def index(self) -> AbstractContextManager[VectorIndex]:
         """Opens the index; makes an empty one where there is none."""
-        return open_index(self.index_uri, os.environ.get(_TOKEN, ""))
+        return open_index(self.index_uri, self._who())
 
     def filled_index(self, *, to_write: bool = False) -> AbstractContextManager[VectorIndex]:
         """Opens the index to search in it, and only on demand to change it.
@@ -92,7 +104,12 @@ class SearchRunFlags(RunFlags):
         return contextlib.nullcontext() if self._is_missing() else self._reading()
 
     def _reading(self) -> AbstractContextManager[VectorIndex]:
-        return open_index(self.index_uri, os.environ.get(_TOKEN, ""), to_read=True)
+        return open_index(self.index_uri, self._who(), to_read=True)
+
+    def _who(self) -> IndexAccess:
+        file = self._password_file.value
+        secret = read_key(file, "index_password_file") if file else os.environ.get(_SECRET, "")
+        return self._access.config(secret=secret)
 
     def _is_missing(self) -> bool:
         """Returns whether the index is a file that is not there; of servers that is not known."""
@@ -148,11 +165,12 @@ class LimitFlags:
           UserError: if the key's file cannot be read or is empty.
         """
         return self._limits.config(
-            max_bytes=int(self._max_mb.value * 1e6), api_key=read_api_key(self._api_key_file.value)
+            max_bytes=int(self._max_mb.value * 1e6),
+            api_key=read_key(self._api_key_file.value, "api_key_file"),
         )
 
 
-def read_api_key(path: str | None) -> str:
+def read_key(path: str | None, flag: str) -> str:
     """Returns the key in a file; "" without a file.
 
     Raises:
@@ -163,7 +181,7 @@ def read_api_key(path: str | None) -> str:
     try:
         key = Path(path).read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--api_key_file={path}: cannot be read as ASCII text: {error}") from error
+        raise UserError(f"--{flag}={path}: cannot be read as ASCII text: {error}") from error
     if not key:
-        raise UserError(f"--api_key_file={path}: is empty; a key is needed")
+        raise UserError(f"--{flag}={path}: is empty; a key is needed")
     return key

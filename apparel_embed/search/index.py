@@ -1,13 +1,14 @@
 """What an index is: versions of the model, images with their embeddings, and hits.
 
-Another index than Milvus is one more file, with a class that has the methods of `VectorIndex` and
-an `open_index`, and a line in `INDEXES`.
+Another index is one more file, with a class that has the methods of `VectorIndex` and an
+`open_index`, and a line in `INDEXES`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -17,11 +18,15 @@ import numpy as np
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import setting
 
-INDEXES: dict[str, str] = {"": "apparel_embed.search.milvus"}
+INDEXES: dict[str, str] = {
+    "": "apparel_embed.search.file",
+    "http://": "apparel_embed.search.milvus",
+    "https://": "apparel_embed.search.milvus",
+}
 """How addresses begin, and the module whose `open_index` opens them; the longest that fits."""
 INDEX_KINDS = ("FLAT", "IVF_FLAT", "HNSW")
 # Most items have fewer images than this.
-_IMAGES_PER_ITEM = 4
+IMAGES_PER_ITEM = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +35,7 @@ class IndexSettings:
 
     kind: str = setting(
         "FLAT",
-        "FLAT looks at every vector and misses none; IVF_FLAT and HNSW look at some",
+        "FLAT looks at every vector and misses none; IVF_FLAT and HNSW, of a server, look at some",
         choices=INDEX_KINDS,
         flag="index_kind",
     )
@@ -72,6 +77,18 @@ class Version:
     pictures: int = 0
     settings: IndexSettings = IndexSettings()
 
+    @classmethod
+    def from_json(cls, text: str) -> Version:
+        """Returns what `to_json` has written."""
+        about = json.loads(text)
+        about["settings"] = IndexSettings(**about["settings"])
+        about["verticals"] = tuple(about["verticals"])
+        return cls(**about)
+
+    def to_json(self) -> str:
+        """Returns all of it as text."""
+        return json.dumps(dataclasses.asdict(self))
+
     def unknown_verticals(self, known: Sequence[str]) -> tuple[str, ...]:
         """Returns its verticals that a model has never seen; of one that knows none, none."""
         return tuple(name for name in self.verticals if known and name not in known)
@@ -109,11 +126,34 @@ class Hit:
     distance: float
 
 
+@dataclasses.dataclass(frozen=True)
+class IndexAccess:
+    """How a server lets us in.
+
+    Attributes:
+      secret: the user's password; without a user an API key.
+    """
+
+    user: str = setting("", "user of the Milvus server")
+    ca_file: str = setting(
+        "",
+        "PEM file of the certificates that vouch for a server at https://; by default public ones",
+    )
+    certificate: str = setting(
+        "",
+        "PEM file of the certificate that shows the server who asks, where it wants one",
+        seldom=True,
+    )
+    private_key: str = setting("", "PEM file of that certificate's key", seldom=True)
+    secret: str = dataclasses.field(default="", repr=False)
+
+
 class VectorIndex(Protocol):
     """Embeddings of images, a version for each model; safe to use from several threads.
 
     Every version is apart, for distances between spaces mean nothing; one of them answers. Killed
-    at any moment, it opens again with every image whole or not there. What fails is a UserError.
+    at any moment, it opens again with every image whole or not there. What is written is found
+    from `finish` on, by other processes, too. What fails is a UserError.
     """
 
     def current(self) -> Version | None:
@@ -126,7 +166,7 @@ class VectorIndex(Protocol):
         """Makes a version, or goes on with it; returns it as it is kept, maybe with other settings.
 
         Raises:
-          UserError: if it is there with another length or other settings.
+          UserError: if it is there with another length, or other settings that cannot be changed.
         """
 
     def upsert(
@@ -201,16 +241,15 @@ class VectorIndex(Protocol):
 
 
 def open_index(
-    uri: str, token: str = "", *, to_read: bool = False
+    uri: str, access: IndexAccess | None = None, *, to_read: bool = False
 ) -> AbstractContextManager[VectorIndex]:
     """Opens an index, and makes an empty one where there is none.
 
     Args:
-      uri: a file to be made or opened by Milvus Lite, which one process at a time may have open;
-        or a Milvus server, `http://host:19530`.
-      token: user and password, or API key, of a server.
-      to_read: leave a file, which must be there, free for others to read and to fill; what is
-        written to it afterwards is not seen.
+      uri: a file, which one process at a time may have open to write and any number to read; or a
+        Milvus server, `http://host:19530`, with a database or without: `http://host:19530/mine`.
+      access: how a server lets us in; None where it lets everybody in.
+      to_read: open a file, which must be there, beside one that writes.
 
     Raises:
       UserError: if it cannot be opened.
@@ -220,8 +259,18 @@ def open_index(
       ...     version = index.current()  # None while nothing is indexed
       ...     hits = index.search(version, embedding, k=10, vertical="dress") if version else []
     """
-    start = max((start for start in INDEXES if uri.startswith(start)), key=len)
-    return importlib.import_module(INDEXES[start]).open_index(uri, token, to_read=to_read)
+    module = INDEXES[max((start for start in INDEXES if uri.startswith(start)), key=len)]
+    return importlib.import_module(module).open_index(uri, access or IndexAccess(), to_read=to_read)
+
+
+def check_complete(known: Version | None, uri: str, model: str) -> None:
+    """Checks that a version may answer.
+
+    Raises:
+      UserError: if it is not there, or not complete.
+    """
+    if not (known and known.complete):
+        raise UserError(f"{uri}: model {model[:16]} is not indexed to the end; build it")
 
 
 def check_embeddings(
@@ -278,7 +327,7 @@ def nearest_groups(
     found: dict[str, Hit] = {}
     for effort in range(efforts):
         found, unwanted = {}, list[Hit]()
-        limit = min(k * (_IMAGES_PER_ITEM if by_item else 1), most)
+        limit = min(k * (IMAGES_PER_ITEM if by_item else 1), most)
         is_dry = False
         while len(found) < k and not is_dry:
             hits = fetch(limit, unwanted, effort)

@@ -1,9 +1,7 @@
-"""Embeddings of images in Milvus: an embedded file, or a server by its address.
+"""Embeddings of images on a Milvus server.
 
-Every version of the model has a collection of its own. Which collection answers is said by one row
-of a small collection of versions, so that a switch happens at once or not at all. (Milvus has
-aliases for that, but its embedded releases for Python 3.9 have none, and what a version was made of
-has to be kept somewhere anyway. Its own search by groups misses rows in a file.)
+Every version of the model has a collection of its own, which keeps among its properties what the
+version is. An alias says which one answers, so that a switch happens at once or not at all.
 """
 
 from __future__ import annotations
@@ -14,120 +12,121 @@ import heapq
 import json
 import logging
 import math
-import re
-import sqlite3
-import tempfile
+import time
+import urllib.parse
+import uuid
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pymilvus import DataType, MilvusClient, MilvusException
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import one_line
 from apparel_embed.search.index import (
     Hit,
+    IndexAccess,
     IndexedPicture,
     IndexSettings,
     VectorIndex,
     Version,
+    check_complete,
     check_embeddings,
     nearest_groups,
 )
+
+try:
+    import grpc
+    from pymilvus import DataType, MilvusClient, MilvusException
+except ImportError as error:
+    raise UserError(
+        "an index on a Milvus server needs the package pymilvus: pip install "
+        "'apparel_embed[milvus]'; an index in a file needs none"
+    ) from error
 
 # What Milvus returns of one search at most.
 _LARGEST_K = 16_384
 # Most candidates that Milvus takes in a search of HNSW.
 _LARGEST_EF = 32_768
-_VERSIONS = "apparel_embed_versions"
-_CURRENT = "current"
-_ROWS_AT_ONCE = 1_000
-_TALKATIVE = ("pymilvus", "pymilvus.milvus_client", "milvus_lite", "grpc._server", "faiss")
+_ABOUT = "apparel_embed"
+_CURRENT = "apparel_embed_current"
+_ROWS_AT_ONCE = 5_000
+# A server that is gone fails searches, and does not keep them waiting.
+_ANSWER_SECONDS = 10
+_LOAD_SECONDS = 60
+_WAIT_SECONDS = 1
+_TOLD_SECONDS = 30
+_TALKATIVE = ("pymilvus", "pymilvus.milvus_client")
 _FIELDS = tuple(field.name for field in dataclasses.fields(IndexedPicture))
-# Milvus's own limit of a text, and ours, in bytes.
-_LONGEST_TEXT = 65_535
+# In bytes.
 _LONGEST = {"picture": 4_096, "item": 1_024, "vertical": 1_024}
-# Milvus wants a vector in every collection; that of versions needs none.
-_NO_VECTOR = [0.0, 0.0]
 
 
 @contextlib.contextmanager
-def open_index(uri: str, token: str = "", *, to_read: bool = False) -> Iterator[VectorIndex]:
-    """See `index.open_index`. Milvus Lite locks a file for one process: readers open a copy."""
-    with contextlib.ExitStack() as stack:
-        if to_read and "://" not in uri:
-            prefix = "apparel_embed_index_"
-            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix))
-            uri = _copy(uri, Path(directory) / "index.db")
-        yield stack.enter_context(contextlib.closing(MilvusIndex(uri, token)))
+def open_index(uri: str, access: IndexAccess, *, to_read: bool) -> Iterator[VectorIndex]:
+    """See `index.open_index`; a server lets everybody read and write."""
+    del to_read
+    with contextlib.closing(MilvusIndex(uri, access)) as index:
+        yield index
 
 
 class MilvusIndex:
-    """An open index, in a file or of a server, as `VectorIndex` describes it."""
+    """An index of a server, as `VectorIndex` describes it."""
 
-    def __init__(self, uri: str, token: str) -> None:
+    def __init__(self, uri: str, access: IndexAccess) -> None:
         self._uri = uri
-        # They log, with tracebacks, what is raised anyway or does not matter: Milvus Lite, a gRPC
-        # server in this process, lacks calls that the client can do without.
+        # They log, with tracebacks, what is raised anyway.
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        self._is_file = "://" not in uri
-        if self._is_file:
-            _check_file(Path(uri))
-            Path(uri).parent.mkdir(parents=True, exist_ok=True)
-        with self._told("cannot be opened; another process writes it: wait until it is done"):
-            self._client = MilvusClient(uri, token=token)
-            if not self._client.has_collection(_VERSIONS):
-                texts = {"name": 64, "about": _LONGEST_TEXT}
-                self._create(_VERSIONS, texts, ("unused", len(_NO_VECTOR)), "", IndexSettings())
-            self._client.load_collection(_VERSIONS)
+        where = urllib.parse.urlsplit(uri)
+        if "@" in where.netloc:
+            raise UserError("--index_uri: has a user in it; name that with --index_user")
+        options = {
+            "db_name": where.path.strip("/"),
+            # Clients share connections that have the same name, and close them for one another.
+            "alias": uuid.uuid4().hex,
+            "server_pem_path": "" if access.certificate else access.ca_file,
+            "ca_pem_path": access.ca_file,
+            "client_pem_path": access.certificate,
+            "client_key_path": access.private_key,
+        }
+        if access.user:
+            options |= {"user": access.user, "password": access.secret}
+        else:
+            options["token"] = access.secret
         self._loaded: set[str] = set()
+        with self._told("cannot be reached"):
+            address = f"{where.scheme}://{where.netloc}"
+            self._client = MilvusClient(address, **options, timeout=_ANSWER_SECONDS)
 
     def close(self) -> None:
-        """Closes the index, so that another process may open its file."""
+        """Closes the connection."""
         self._client.close()
-        if self._is_file:
-            # The client leaves the server of the file running, and with it the file locked.
-            from milvus_lite.server_manager import server_manager_instance
-
-            server_manager_instance.release_server(self._uri)
 
     def current(self) -> Version | None:
         """See `VectorIndex`."""
-        about = self._about(_CURRENT)
-        return self.version(about["model"]) if about else None
+        return self._version(_CURRENT)
 
     def version(self, model: str) -> Version | None:
         """See `VectorIndex`."""
-        about = self._about(_collection(model))
-        if not about:
-            return None
-        about["settings"] = IndexSettings(**about["settings"])
-        about["verticals"] = tuple(about["verticals"])
-        return Version(**about)
+        return self._version(_collection(model))
 
     def begin(self, version: Version) -> Version:
-        """See `VectorIndex`; a file has no HNSW, and takes FLAT instead."""
-        if self._is_file and version.settings.kind == "HNSW":
-            said = "a file keeps no HNSW index; FLAT is used, which misses nothing"
-            logging.getLogger(__name__).warning("%s: %s (HNSW needs a server)", self._uri, said)
-            settings = dataclasses.replace(version.settings, kind="FLAT")
-            version = dataclasses.replace(version, settings=settings)
+        """See `VectorIndex`."""
         known = self.version(version.model)
         if known and (known.dim, known.settings) != (version.dim, version.settings):
             raise UserError(
                 f"{self._uri}: this model's pictures are indexed with {known.settings} and "
                 f"{known.dim} numbers each, not {version.settings} and {version.dim}; name another "
-                "file or server for these, or remove this index"
+                "server for these, or remove this index"
             )
         collection = _collection(version.model)
         if not self._ask("has_collection", collection):
-            texts = {"key": 32, **_LONGEST}
-            vector = ("embedding", version.dim)
-            self._create(collection, texts, vector, "record", version.settings)
+            self._create(collection, version.dim)
+        # Each step by itself, as the one before may be the last of a process that is killed.
+        if not self._ask("list_indexes", collection):
+            self._create_index(collection, version.settings)
         if not known:
-            self._write_about(collection, dataclasses.replace(version, complete=False))
+            self._tell(dataclasses.replace(version, complete=False))
         return version
 
     def upsert(
@@ -149,27 +148,27 @@ class MilvusIndex:
             self._ask("delete", _collection(version.model), ids=some)
 
     def finish(self, version: Version) -> Version:
-        """See `VectorIndex`."""
+        """See `VectorIndex`; waits until the server has built its graph, or clusters, too."""
         collection = _collection(version.model)
+        # Once a fill: servers allow one in ten seconds.
         self._ask("flush", collection)
-        verticals = [row["vertical"] for row in self._rows(version, "", ["vertical"])]
+        if version.settings.kind != "FLAT":
+            self._wait_until_indexed(collection)
+        verticals = [row["vertical"] for row in self._every(version, "", ["vertical"])]
         version = dataclasses.replace(
             version,
             complete=True,
             pictures=len(verticals),
             verticals=tuple(sorted(set(verticals))),
         )
-        self._write_about(collection, version)
+        self._tell(version)
         return version
 
     def switch(self, version: Version) -> None:
         """See `VectorIndex`."""
-        known = self.version(version.model)
-        if not (known and known.complete):
-            raise UserError(
-                f"{self._uri}: model {version.model[:16]} is not indexed to the end; build it"
-            )
-        self._write_about(_CURRENT, {"model": version.model})
+        check_complete(self.version(version.model), self._uri, version.model)
+        change = "alter_alias" if self._ask("has_collection", _CURRENT) else "create_alias"
+        self._ask(change, _collection(version.model), _CURRENT)
 
     def keys(
         self,
@@ -185,14 +184,18 @@ class MilvusIndex:
             conditions.append(f"({_among('key', pictures)} or {_among('picture', pictures)})")
         if items is not None:
             conditions.append(_among("item", items))
-        for row in self._rows(version, " and ".join(conditions), ["key"]):
+        for row in self._every(version, " and ".join(conditions), ["key"]):
             yield row["key"]
 
     def picture(self, version: Version, key: str) -> tuple[IndexedPicture, np.ndarray] | None:
         """See `VectorIndex`."""
-        fields, condition = [*_FIELDS, "embedding"], _among("key", [key])
         rows = self._ask(
-            "query", self._load(version), filter=condition, output_fields=fields, limit=1
+            "query",
+            self._load(version),
+            filter=_among("key", [key]),
+            output_fields=[*_FIELDS, "embedding"],
+            limit=1,
+            timeout=_ANSWER_SECONDS,
         )
         if not rows:
             return None
@@ -238,7 +241,7 @@ class MilvusIndex:
     ) -> list[Hit]:
         """Returns the nearest images of those that fulfil a condition, nearest first."""
         if parameters is None:
-            rows = self._rows(version, condition, [*_FIELDS, "embedding"])
+            rows = self._every(version, condition, [*_FIELDS, "embedding"])
             hits = (Hit(_picture_of(row), math.dist(row["embedding"], embedding)) for row in rows)
             return heapq.nsmallest(limit, hits, key=lambda hit: hit.distance)
         (found,) = self._ask(
@@ -250,6 +253,7 @@ class MilvusIndex:
             filter=condition,
             output_fields=list(_FIELDS),
             search_params={"metric_type": "L2", "params": parameters},
+            timeout=_ANSWER_SECONDS,
         )
         # Milvus gives squared distances.
         return [
@@ -257,7 +261,7 @@ class MilvusIndex:
             for one in found
         ]
 
-    def _rows(
+    def _every(
         self, version: Version, condition: str, fields: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
         """Yields the rows of a version, in any order."""
@@ -278,36 +282,48 @@ class MilvusIndex:
         """Brings a version into memory and returns its collection's name."""
         collection = _collection(version.model)
         if collection not in self._loaded:
-            self._ask("load_collection", collection)
+            self._ask("load_collection", collection, timeout=_LOAD_SECONDS)
             self._loaded.add(collection)
         return collection
 
-    def _about(self, name: str) -> dict[str, Any]:
-        """Returns what the collection of versions says by a name; {} if nothing."""
-        asked = {"filter": _among("name", [name]), "output_fields": ["about"], "limit": 1}
-        rows = self._ask("query", _VERSIONS, **asked, consistency_level="Strong")
-        return json.loads(rows[0]["about"]) if rows else {}
+    def _wait_until_indexed(self, collection: str) -> None:
+        """Waits for the index: what servers search by until then misses a quarter."""
+        told = time.monotonic()
+        while True:
+            state = self._ask("describe_index", collection, "embedding")
+            if state["indexed_rows"] >= state["total_rows"]:
+                return
+            if time.monotonic() - told > _TOLD_SECONDS:
+                told = time.monotonic()
+                said = "%s: the server has indexed %d of %d rows"
+                logging.getLogger(__name__).info(
+                    said, self._uri, state["indexed_rows"], state["total_rows"]
+                )
+            time.sleep(_WAIT_SECONDS)
 
-    def _write_about(self, name: str, about: Version | dict[str, Any]) -> None:
-        text = json.dumps(about if isinstance(about, dict) else dataclasses.asdict(about))
-        self._ask("upsert", _VERSIONS, [{"name": name, "about": text, "unused": _NO_VECTOR}])
-        self._ask("flush", _VERSIONS)
+    def _version(self, name: str) -> Version | None:
+        """Returns the version of a collection, or alias; None if there is none."""
+        if not self._ask("has_collection", name, timeout=_ANSWER_SECONDS):
+            return None
+        about = self._ask("describe_collection", name, timeout=_ANSWER_SECONDS)["properties"]
+        return Version.from_json(about[_ABOUT]) if _ABOUT in about else None
 
-    def _create(
-        self,
-        collection: str,
-        texts: dict[str, int],
-        vector: tuple[str, int],
-        number: str,
-        settings: IndexSettings,
-    ) -> None:
-        """Makes a collection of texts, the first of which is the key, a vector and a number."""
+    def _tell(self, version: Version) -> None:
+        collection = _collection(version.model)
+        # Twice: started anew, Milvus 2.3 knows all but the last change of a collection.
+        for _ in range(2):
+            self._ask("alter_collection_properties", collection, {_ABOUT: version.to_json()})
+
+    def _create(self, collection: str, dim: int) -> None:
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
-        for place, (name, longest) in enumerate(texts.items()):
-            schema.add_field(name, DataType.VARCHAR, max_length=longest, is_primary=place == 0)
-        if number:
-            schema.add_field(number, DataType.INT64)
-        schema.add_field(vector[0], DataType.FLOAT_VECTOR, dim=vector[1])
+        schema.add_field("key", DataType.VARCHAR, max_length=32, is_primary=True)
+        for name, longest in _LONGEST.items():
+            schema.add_field(name, DataType.VARCHAR, max_length=longest)
+        schema.add_field("record", DataType.INT64)
+        schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dim)
+        self._ask("create_collection", collection, schema=schema, consistency_level="Session")
+
+    def _create_index(self, collection: str, settings: IndexSettings) -> None:
         parameters = {
             "FLAT": {},
             "IVF_FLAT": {"nlist": settings.ivf_lists},
@@ -315,8 +331,8 @@ class MilvusIndex:
         }
         kind = settings.kind
         index = self._client.prepare_index_params()
-        index.add_index(vector[0], index_type=kind, metric_type="L2", params=parameters[kind])
-        self._ask("create_collection", collection, schema=schema, index_params=index)
+        index.add_index("embedding", index_type=kind, metric_type="L2", params=parameters[kind])
+        self._ask("create_index", collection, index)
 
     def _ask(self, method: str, *arguments: Any, **named: Any) -> Any:
         with self._told():
@@ -327,8 +343,11 @@ class MilvusIndex:
         """Turns what Milvus raises into one line."""
         try:
             yield
-        except MilvusException as error:
-            raise UserError(f"{self._uri}: {hint} ({one_line(error.message)})") from error
+        except (MilvusException, grpc.RpcError) as error:
+            # A server that was started anew has to be told what to load.
+            self._loaded.clear()
+            said = error.message if isinstance(error, MilvusException) else error.details()
+            raise UserError(f"{self._uri}: {hint} ({one_line(said)})") from error
 
 
 def _search_parameters(settings: IndexSettings, limit: int) -> list[dict[str, int] | None]:
@@ -364,35 +383,4 @@ def _row_of(picture: IndexedPicture) -> dict[str, Any]:
             raise UserError(
                 f"{picture.picture[:200]}: {name} has {length} bytes; expected at most {most}"
             )
-    return dataclasses.asdict(picture)
-
-
-def _copy(uri: str, copy: Path) -> str:
-    """Copies the file of an index while others may write to it; returns the copy's path."""
-    try:
-        file = f"{Path(uri).resolve().as_uri()}?mode=ro"
-        with (
-            contextlib.closing(sqlite3.connect(file, uri=True)) as source,
-            contextlib.closing(sqlite3.connect(copy)) as target,
-        ):
-            source.backup(target)
-    except sqlite3.Error as error:
-        raise UserError(
-            f"{uri}: cannot be read as an index of this Milvus Lite ({error}); one made by "
-            "another release is to be removed and built again"
-        ) from error
-    return str(copy)
-
-
-def _check_file(path: Path) -> None:
-    """Checks what Milvus Lite says nothing clear about."""
-    if path.is_dir():
-        raise UserError(
-            f"{path}: is a directory, not a file of this Milvus Lite; an index made by another "
-            "release is to be removed and built again"
-        )
-    if not re.fullmatch(r"[a-zA-Z0-9.\-_]+\.db", path.name):
-        raise UserError(
-            f"{path}: no name for the file of an index; expected a to z, 0 to 9, '.', '-' and "
-            "'_', with '.db' at the end"
-        )
+    return vars(picture)

@@ -86,7 +86,8 @@ def _read_image(
     Those of the dataset are read by their number; others from files, if below a directory.
     """
     if picture.record >= 0:
-        is_there = dataset is not None and picture.record < len(dataset)
+        # The index may meanwhile have been filled from another dataset.
+        is_there = dataset and picture.picture in dataset.column("image")[picture.record :][:1]
         return _read_record(dataset, picture.record) if dataset and is_there else None
     try:
         path = (root / picture.picture).resolve() if root else None

@@ -27,12 +27,14 @@ print(json.dumps(said))
 
 RUN, PREPARED = "--run_dir=runs/mine", "--prepared=data/prepared"
 INDEX = ["--saved_model=models/3", "--index_uri=http://localhost:19530"]
+ACCESS = ["--index_user=me", "--index_ca_file=ca.pem", "--index_password_file=secret.txt"]
 GIVEN = {
     "the run": ("RunFlags", [RUN]),
     "the run that has the dataset in it": ("RunFlag", [RUN]),
     "the dataset too": ("RunFlags", [RUN, PREPARED]),
     "the run that is searched": ("SearchRunFlags", [RUN]),
     "the model and the index too": ("SearchRunFlags", [RUN, PREPARED, *INDEX]),
+    "how to reach the index, too": ("SearchRunFlags", [RUN, PREPARED, *INDEX, *ACCESS]),
 }
 
 

@@ -11,7 +11,7 @@ from apparel_embed.search.index import Hit, check_embeddings, nearest_groups
 
 
 @contextlib.contextmanager
-def open_index(uri, token="", *, to_read=False):
+def open_index(uri, access, *, to_read):
     index = MemoryIndex(pathlib.Path(uri.removeprefix("pickle://")))
     yield index
     if not to_read:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from milvus_server import MilvusServer
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.search.build import fill_index
@@ -24,8 +27,35 @@ class Catalogue:
     index: VectorIndex
 
 
+MILVUS_PYTHON = os.environ.get("MILVUS_PYTHON", "")
+
+
 @pytest.fixture(scope="session")
-def catalogue(tmp_path_factory):
+def milvus(tmp_path_factory):
+    """A Milvus server; see `make test-milvus`."""
+    if not MILVUS_PYTHON:
+        pytest.skip("needs MILVUS_PYTHON, a Python that has the package milvus: make test-milvus")
+    server = MilvusServer(MILVUS_PYTHON, tmp_path_factory.mktemp("milvus"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def new_index(request, tmp_path_factory):
+    """Makes addresses of empty indices: files, or with MILVUS_PYTHON databases of a server."""
+    numbers = itertools.count()
+
+    def make() -> str:
+        if MILVUS_PYTHON:
+            return request.getfixturevalue("milvus").new_database(f"tests_{next(numbers)}")
+        return str(tmp_path_factory.mktemp("index") / "index.db")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory, new_index):
     """8 bags and 8 dresses of the test split; the model has learnt nothing but sees bags."""
     import tensorflow as tf
 
@@ -53,7 +83,7 @@ def catalogue(tmp_path_factory):
     )
     saved_model = directory / "saved_model" / "1"
     export_saved_model(model, saved_model, ExportConfig(warm_up=False), head=head)
-    with open_index(str(directory / "index.db")) as index:
+    with open_index(new_index()) as index:
         fill_index(index, IndexSource(saved_model, directory / "prepared"), IndexSettings())
         yield Catalogue(drawn.manifest, dataset, saved_model, index)
 

@@ -50,8 +50,8 @@ def embedded(catalogue, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def index(catalogue, embedded, tmp_path_factory):
-    with open_index(str(tmp_path_factory.mktemp("index") / "index.db")) as opened:
+def index(catalogue, embedded, new_index):
+    with open_index(new_index()) as opened:
         source = IndexSource(catalogue.saved_model, catalogue.dataset.directory, bulk=embedded)
         fill_index(opened, source, IndexSettings())
         yield opened
@@ -78,7 +78,7 @@ def test_it_holds_every_picture_of_the_manifest_and_finds_itself(catalogue, inde
 
 
 def test_its_pictures_are_served_from_below_the_root_and_from_nowhere_else(
-    catalogue, index, client, tmp_path
+    catalogue, index, client, tmp_path, new_index
 ):
     name = catalogue.dataset.column("image")[0]
     version = index.current()
@@ -99,7 +99,7 @@ def test_its_pictures_are_served_from_below_the_root_and_from_nowhere_else(
         }
     )
     pq.write_table(table, tmp_path / "odd.parquet")
-    with open_index(str(tmp_path / "index.db")) as other:
+    with open_index(new_index()) as other:
         source = IndexSource(
             catalogue.saved_model, catalogue.dataset.directory, bulk=tmp_path / "odd.parquet"
         )
@@ -110,7 +110,7 @@ def test_its_pictures_are_served_from_below_the_root_and_from_nowhere_else(
     assert found == [404] * 3
 
 
-def test_a_plan_tells_what_filling_then_changes(catalogue, embedded, tmp_path):
+def test_a_plan_tells_what_filling_then_changes(catalogue, embedded, new_index):
     first = min(embedded.glob("*.parquet"))
     everything, few = (
         IndexSource(catalogue.saved_model, catalogue.dataset.directory, bulk=bulk)
@@ -119,7 +119,7 @@ def test_a_plan_tells_what_filling_then_changes(catalogue, embedded, tmp_path):
     n = pq.read_metadata(first).num_rows
     fresh = plan_index(None, few)
     assert (fresh.pictures, fresh.new, fresh.removed, fresh.answers) == (n, n, 0, False)
-    with open_index(str(tmp_path / "index.db")) as index:
+    with open_index(new_index()) as index:
         fill_index(index, few, IndexSettings())
         more = plan_index(index, everything)
         assert (more.pictures - more.new, more.removed) == (n, 0) and more.new > 0
@@ -136,7 +136,7 @@ def test_a_plan_tells_what_filling_then_changes(catalogue, embedded, tmp_path):
 
 
 def test_a_gallery_that_was_added_to_keeps_what_was_added_and_its_own_pictures(
-    catalogue, embedded, tmp_path
+    catalogue, embedded, tmp_path, new_index
 ):
     gallery = IndexSource(catalogue.saved_model, catalogue.dataset.directory)
     table = pq.read_table(min(embedded.glob("*.parquet"))).slice(0, 1)
@@ -145,7 +145,7 @@ def test_a_gallery_that_was_added_to_keeps_what_was_added_and_its_own_pictures(
     pq.write_table(table.set_column(image, "image", pa.array(["added.png"])), added)
     Image.new("RGB", (9, 9)).save(tmp_path / "added.png")
     bulk = dataclasses.replace(gallery, bulk=added)
-    with open_index(str(tmp_path / "index.db")) as index:
+    with open_index(new_index()) as index:
         count = fill_index(index, gallery, IndexSettings()).version.pictures
         more = fill_index(index, bulk, IndexSettings())
         assert (more.upserted, more.deleted, more.version.pictures) == (1, 0, count + 1)
@@ -251,7 +251,7 @@ def test_what_is_no_parquet_is_refused(tmp_path):
         list(bulk_rows(empty))
 
 
-def test_embeddings_of_another_model_are_refused(catalogue, tmp_path):
+def test_embeddings_of_another_model_are_refused(catalogue, tmp_path, new_index):
     table = pa.table(
         {
             "image": ["a.png"],
@@ -264,7 +264,7 @@ def test_embeddings_of_another_model_are_refused(catalogue, tmp_path):
     source = IndexSource(
         catalogue.saved_model, catalogue.dataset.directory, bulk=tmp_path / "odd.parquet"
     )
-    with open_index(str(tmp_path / "index.db")) as index:
+    with open_index(new_index()) as index:
         with pytest.raises(UserError, match="16"):
             fill_index(index, source, IndexSettings())
         assert index.current() is None

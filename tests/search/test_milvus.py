@@ -1,369 +1,225 @@
+"""What a Milvus server alone can do, or go wrong with; the rest is in test_vector_index.py."""
+
+import contextlib
 import dataclasses
+import os
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
+from milvus_server import MilvusServer
 from search_pictures import some_pictures, unit_vectors
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation.neighbours import nearest
-from apparel_embed.search.build import build_index, named_keys, remove_pictures
-from apparel_embed.search.index import IndexedPicture, IndexSettings, Version, open_index
+from apparel_embed.search.build import build_index
+from apparel_embed.search.index import IndexAccess, IndexSettings, Version, open_index
 
-DIM = 8
-COUNT = 300
-A, B = "a" * 64, "b" * 64
-# Each would end, or add to, a filter that is put together carelessly.
-VERTICALS = ("dress", 'a "b"', "c\\", "d' or vertical != '", "köjök 裙", 'x" or key != "')
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not os.environ.get("MILVUS_PYTHON"), reason="needs a Milvus server: make test-milvus"
+    ),
+]
 
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory):
-    with open_index(str(tmp_path_factory.mktemp("index") / "index.db")) as opened:
-        yield opened
+A, DIM = "a" * 64, 8
 
 
 @pytest.fixture(scope="module")
-def filled(index):
-    """Version A, with COUNT pictures of odd verticals."""
-    rows = [(some_pictures(COUNT, VERTICALS), unit_vectors(COUNT))]
-    return build_index(index, Version(A, DIM), iter(rows)).version
+def filled(new_index):
+    with open_index(new_index()) as index:
+        rows = iter([(some_pictures(60), unit_vectors(60))])
+        yield index, build_index(index, Version(A, DIM), rows).version
 
 
-def exact(query, embeddings, k):
-    records = np.arange(len(embeddings))
-    positions, distances = nearest(query[None], embeddings, k, np.array([-1]), records)
-    return positions[0], distances[0]
+def test_a_text_that_is_too_long_is_refused(filled):
+    index, version = filled
+    long = dataclasses.replace(some_pictures(1)[0], item="ü" * 600)
+    with pytest.raises(UserError, match="item has 1200 bytes; expected at most 1024"):
+        index.upsert(version, [long], unit_vectors(1))
 
 
-def test_hits_and_distances_are_those_of_the_exact_search(index, filled):
-    pictures, embeddings = some_pictures(COUNT, VERTICALS), unit_vectors(COUNT)
-    for query in unit_vectors(5, seed=1):
-        hits = index.search(filled, query, 10, by_item=False)
-        positions, distances = exact(query, embeddings, 10)
-        assert [hit.picture for hit in hits] == [pictures[place] for place in positions]
-        np.testing.assert_allclose([hit.distance for hit in hits], distances, atol=1e-5)
-
-
-def test_grouping_by_item_keeps_the_nearest_picture_of_each(index, filled):
-    pictures, embeddings = some_pictures(COUNT, VERTICALS), unit_vectors(COUNT)
-    for query in unit_vectors(5, seed=2):
-        expected = {}
-        for place in exact(query, embeddings, COUNT)[0]:
-            expected.setdefault(pictures[place].item, pictures[place])
-        hits = index.search(filled, query, 12)
-        assert [hit.picture for hit in hits] == list(expected.values())[:12]
-
-
-@pytest.mark.parametrize("vertical", VERTICALS)
-def test_a_vertical_of_any_name_is_searched_alone(index, filled, vertical):
-    hits = index.search(filled, unit_vectors(1, seed=3)[0], 100, vertical=vertical, by_item=False)
-
-    assert len(hits) == COUNT // len(VERTICALS)
-    assert {hit.picture.vertical for hit in hits} == {vertical}
-
-
-def test_a_picture_is_found_by_its_key_and_left_out_on_demand(index, filled):
-    picture, embedding = some_pictures(8, VERTICALS)[7], unit_vectors(COUNT)[7]
-
-    found, stored = index.picture(filled, picture.key)
-    hits = index.search(filled, stored, 1, by_item=False, without=picture.key)
-
-    assert found == picture
-    np.testing.assert_array_equal(stored, embedding)
-    assert hits[0].picture != picture
-    assert index.picture(filled, "f" * 32) is None
-
-
-def test_filling_again_replaces_and_removes_by_picture(tmp_path):
-    with open_index(str(tmp_path / "index.db")) as index:
-        build_index(index, Version(A, DIM), iter([(some_pictures(20), unit_vectors(20))]))
-        again = build_index(index, Version(A, DIM), iter([(some_pictures(20), unit_vectors(20))]))
-        assert (again.version.pictures, again.deleted) == (20, 0)
-
-        moved = [dataclasses.replace(one, vertical="top") for one in some_pictures(12)]
-        rows = iter([(moved, unit_vectors(12, seed=9))])
-        less = build_index(index, Version(A, DIM), rows, replaced=set(index.keys(again.version)))
-        assert (less.version.pictures, less.deleted) == (12, 8)
-        assert less.version.verticals == ("top",)
-        hits = index.search(less.version, unit_vectors(12, seed=9)[3], 100, by_item=False)
-        assert len(hits) == 12
-        assert hits[0].picture == moved[3]
-        assert hits[0].distance < 1e-3
-
-        one = [dataclasses.replace(some_pictures(31)[30], vertical="hat")]
-        more = build_index(index, Version(A, DIM), iter([(one, unit_vectors(1, seed=8))]))
-        assert (more.version.pictures, more.upserted, more.deleted) == (13, 1, 0)
-        assert more.version.verticals == ("hat", "top")
-
-
-def test_pictures_are_removed_by_key_path_or_item_and_nothing_else_is(tmp_path):
-    with open_index(str(tmp_path / "index.db")) as index:
-        rows = iter([(some_pictures(20, ("bag", "hat")), unit_vectors(20))])
-        version = build_index(index, Version(A, DIM), rows).version
-        keys = named_keys(index, version, [f"{7:032x}", "9.jpg"], ["item4", "item0"])
-        assert [int(key, 16) for key in keys] == [0, 1, 2, 7, 9, 12, 13, 14]
-        for pictures, items, said in (
-            (["9.jpg", "nowhere.jpg"], [], "no picture 'nowhere.jpg'"),
-            ([], ["item1", 'x" or item != "'], "no item 'x\" or item != \"'"),
-        ):
-            with pytest.raises(UserError, match=said):
-                named_keys(index, version, pictures, items)
-        assert remove_pictures(index, version, keys).pictures == 12
-        assert sorted(int(key, 16) for key in index.keys(version)) == [
-            *range(3, 7),
-            8,
-            10,
-            11,
-            *range(15, 20),
-        ]
-        with pytest.raises(UserError, match="all 12 pictures would be removed"):
-            remove_pictures(index, index.current(), list(index.keys(version)))
-
-
-def test_versions_lie_side_by_side_and_only_a_whole_one_answers(tmp_path):
-    path = str(tmp_path / "index.db")
-    with open_index(path) as index:
-        assert index.current() is None
-        build_index(index, Version(A, DIM), iter([(some_pictures(5), unit_vectors(5))]))
-        other = index.begin(Version(B, 4))
-        index.upsert(other, some_pictures(3), unit_vectors(3, 4))
-        with pytest.raises(UserError, match="not indexed to the end"):
-            index.switch(other)
-        assert index.current().model == A
-    with open_index(path) as index:
-        assert [index.version(one).complete for one in (A, B)] == [True, False]
-        rows = iter([(some_pictures(3), unit_vectors(3, 4))])
-        other = build_index(index, Version(B, 4), rows, switch=False).version
-        assert index.current().model == A
-        index.switch(other)
-        assert (index.current().model, index.current().pictures) == (B, 3)
-        assert index.version("c" * 64) is None
-
-
-KILLED = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from search_pictures import some_pictures, unit_vectors
-from apparel_embed.search.build import build_index, named_keys, remove_pictures
-from apparel_embed.search.index import open_index
-from apparel_embed.search.index import Version
-
-def rows():
-    pictures, embeddings = some_pictures(20_000), unit_vectors(20_000)
-    for start in range(0, 20_000, 200):
-        print(start, flush=True)
-        yield pictures[start : start + 200], embeddings[start : start + 200]
-
-with open_index(sys.argv[1]) as index:
-    build_index(index, Version("b" * 64, 8), rows())
-"""
-
-
-@pytest.mark.slow
-def test_a_build_killed_while_it_writes_leaves_an_index_that_opens_and_is_consistent(
-    tmp_path, request
-):
-    path = str(tmp_path / "index.db")
-    with open_index(path) as index:
-        build_index(index, Version(A, DIM), iter([(some_pictures(30), unit_vectors(30))]))
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, path, str(request.path.parents[1])],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    for line in process.stdout:
-        if int(line) >= 1000:
-            break
-    process.kill()
-    process.wait()
-    process.stdout.close()
-
-    with open_index(path) as index:
-        assert (index.current().model, index.current().pictures) == (A, 30)
-        assert len(index.search(index.current(), unit_vectors(1)[0], 100, by_item=False)) == 30
-        broken = index.version(B)
-        assert not broken.complete
-        keys = sorted(index.keys(broken))
-        assert len(keys) == len(set(keys)) >= 800
-        embeddings = unit_vectors(20_000)
-        for key in keys[:: len(keys) // 20]:
-            picture, stored = index.picture(broken, key)
-            assert picture == some_pictures(int(key, 16) + 1)[-1]
-            np.testing.assert_array_equal(stored, embeddings[int(key, 16)])
-        rows = iter([(some_pictures(50), embeddings[:50])])
-        whole = build_index(index, Version(B, DIM), rows).version
-        assert (index.current(), whole.pictures) == (whole, 50)
-
-
-def test_what_one_process_writes_another_reads_but_does_not_write(index, filled):
-    script = (
-        "import sys; from apparel_embed.search.index import open_index\n"
-        "path = sys.argv[1]\n"
-        "with open_index(path, to_read=True) as index: print(index.version('a' * 64).pictures)\n"
-        "try: open_index(path).__enter__()\n"
-        "except ValueError as error: print(error)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, index._uri], capture_output=True, text=True
-    )
-
-    read, written = done.stdout.splitlines()[-2:]
-    assert read == str(COUNT)
-    assert "another process writes it: wait until it is done" in written
-    assert "Traceback" not in done.stderr
-
-
-def test_an_index_is_filled_while_it_is_read(tmp_path):
-    (tmp_path / "what?  this").mkdir()
-    path = str(tmp_path / "what?  this" / "index.db")
-    with open_index(path) as index:
-        build_index(index, Version(A, DIM), iter([(some_pictures(9), unit_vectors(9))]))
-    with open_index(path, to_read=True) as read:
-        with open_index(path) as index:
-            build_index(index, Version(A, DIM), iter([(some_pictures(20), unit_vectors(20))]))
-        assert len(read.search(read.current(), unit_vectors(1)[0], 99, by_item=False)) == 9
-    with open_index(path, to_read=True) as read:
-        assert len(read.search(read.current(), unit_vectors(1)[0], 99, by_item=False)) == 20
-
-
-@pytest.mark.parametrize("name", ["index", "an index.db", "index.db\n", "ü.db"])
-def test_a_name_that_no_file_of_an_index_has_is_told(tmp_path, name):
-    said = "no name for the file of an index"
-    with pytest.raises(UserError, match=said), open_index(str(tmp_path / name)):
-        pass
-
-
-def test_what_is_no_index_is_told_in_one_line(tmp_path):
-    (tmp_path / "index.db").write_text("no index")
-    said = r"index\.db: cannot be read as an index"
-    with pytest.raises(UserError, match=said), open_index(str(tmp_path / "index.db"), to_read=True):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("pictures", "embeddings", "said"),
-    [
-        (some_pictures(2), unit_vectors(2) * [[1], [0]], "1.jpg: its embedding has length 0"),
-        (
-            some_pictures(2),
-            unit_vectors(2) * [[1], [np.nan]],
-            "1.jpg: its embedding has length nan",
-        ),
-        (some_pictures(2), unit_vectors(2, 5), r"shape \(2, 5\); expected \(2, 8\)"),
-        (
-            [dataclasses.replace(some_pictures(1)[0], item="ü" * 600)],
-            unit_vectors(1),
-            "item has 1200 bytes; expected at most 1024",
-        ),
-    ],
-)
-def test_what_cannot_be_kept_is_refused(index, filled, pictures, embeddings, said):
-    with pytest.raises(UserError, match=said):
-        index.upsert(filled, pictures, embeddings)
-
-
-def test_a_version_is_not_filled_with_other_settings(index, filled):
-    with pytest.raises(UserError, match="name another file or server"):
+def test_a_version_is_not_filled_with_other_settings(filled):
+    index, _ = filled
+    with pytest.raises(UserError, match="name another server"):
         index.begin(Version(A, DIM, settings=IndexSettings("IVF_FLAT")))
 
 
-@pytest.fixture(scope="module", params=["FLAT", "IVF_FLAT"])
-def uneven(request, tmp_path_factory):
-    """An index of 12 items with 1 to 72 images each, and as many images without an item.
-
-    Each item has a direction of its own, and each vertical three items.
-    """
-    random = np.random.default_rng(4)
-    counts = [1, 2, 72, 24, 36, 8, 72, 3, 36, 24, 5, 72]
-    items = np.repeat(np.arange(12), counts)
-    centres = np.concatenate([unit_vectors(12, seed=6)[items], unit_vectors(12, seed=7)])
-    embeddings = centres + 0.02 * random.normal(size=centres.shape)
-    embeddings = (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
-    names = [f"item{item}" for item in items] + [""] * 12
-    numbers = [*items, *range(12)]
-    pictures = [
-        IndexedPicture(f"{place:032x}", f"{place}.jpg", name, f"v{number % 4}")
-        for place, (name, number) in enumerate(zip(names, numbers))
-    ]
-    version = Version(A, DIM, settings=IndexSettings(request.param, ivf_lists=16, ivf_probes=1))
-    with open_index(str(tmp_path_factory.mktemp("uneven") / "index.db")) as index:
-        version = build_index(index, version, iter([(pictures, embeddings)])).version
-        yield index, version, pictures, embeddings
-
-
-def exact_groups(query, pictures, embeddings, k, vertical=None):
-    nearest_of = {}
-    for place in exact(query, embeddings, len(embeddings))[0]:
-        picture = pictures[place]
-        if vertical in (None, picture.vertical):
-            nearest_of.setdefault(picture.item or picture.key, picture)
-    return list(nearest_of.values())[:k]
-
-
-@pytest.mark.parametrize("k", [1, 6, 24, 100])
-@pytest.mark.parametrize("vertical", [None, "v2"])
-def test_k_items_are_found_if_there_are_k_whatever_number_of_images_they_have(uneven, k, vertical):
-    index, version, pictures, embeddings = uneven
-    for query in (embeddings[0], embeddings[10], -embeddings[0]):
-        hits = index.search(version, query, k, vertical=vertical)
-        wanted = exact_groups(query, pictures, embeddings, k, vertical)
-        assert len(hits) == len(wanted) == min(k, 24 if vertical is None else 6)
-        # Images of one item that lie equally near may stand for one another; FLAT misses none.
-        if version.settings.kind == "FLAT" or len(wanted) < k:
-            assert [hit.picture for hit in hits] == wanted
-
-
-def test_several_verticals_are_searched_together_and_none_of_none(uneven):
-    index, version, pictures, _ = uneven
-    query = unit_vectors(1, seed=3)[0]
-
-    hits = index.search(version, query, 1000, vertical=("v1", "v3"), by_item=False)
-
-    assert len(hits) == sum(one.vertical in ("v1", "v3") for one in pictures)
-    assert index.search(version, query, 5, vertical="v9") == []
-
-
-def test_a_graph_that_leads_nowhere_is_made_up_for_by_looking_at_all(uneven, monkeypatch):
-    index, version, pictures, embeddings = uneven
+def test_a_graph_that_leads_nowhere_is_made_up_for_by_looking_at_all(filled, monkeypatch):
+    index, version = filled
     graph = dataclasses.replace(version, settings=IndexSettings("HNSW"))
     monkeypatch.setattr(index._client, "search", lambda *a, **named: [[]])
-
-    hits = index.search(graph, embeddings[5], 6, vertical="v2")
-
-    assert [one.picture for one in hits] == exact_groups(
-        embeddings[5], pictures, embeddings, 6, "v2"
-    )
+    hits = index.search(graph, unit_vectors(60)[5], 60, by_item=False)
+    places, _ = nearest(unit_vectors(60)[5:6], unit_vectors(60), 60, np.array([-1]), np.arange(60))
+    assert [int(hit.picture.key, 16) for hit in hits] == places[0].tolist()
 
 
-def test_a_file_keeps_flat_instead_of_hnsw_and_says_so(tmp_path, caplog):
-    version = Version(A, DIM, settings=IndexSettings("HNSW"))
-    with open_index(str(tmp_path / "index.db")) as index:
+@pytest.mark.parametrize(
+    "settings", [IndexSettings("IVF_FLAT", ivf_lists=16, ivf_probes=8), IndexSettings("HNSW")]
+)
+def test_an_approximate_kind_finds_nearly_all(new_index, settings):
+    embeddings = unit_vectors(3000)
+    with open_index(new_index()) as index:
+        rows = iter([(some_pictures(3000, ("bag", "hat")), embeddings)])
+        version = build_index(index, Version(A, DIM, settings=settings), rows).version
+        for vertical, places in ((None, np.arange(3000)), ("hat", np.arange(1, 3000, 2))):
+            found = 0
+            for query in unit_vectors(20, seed=5):
+                hits = index.search(version, query, 10, vertical=vertical, by_item=False)
+                least, _ = nearest(query[None], embeddings[places], 10, np.array([-1]), places)
+                wanted = set(places[least[0]].tolist())
+                found += len({int(hit.picture.key, 16) for hit in hits} & wanted)
+            assert found >= 0.95 * 200
+
+
+def test_databases_of_one_server_know_nothing_of_each_other(filled, milvus):
+    index, version = filled
+    with open_index(milvus.new_database("other")) as other:
+        assert other.current() is None
+        build_index(other, Version("b" * 64, 4), iter([(some_pictures(5), unit_vectors(5, 4))]))
+        assert len(other.search(other.current(), unit_vectors(1, 4)[0], 9, by_item=False)) == 5
+    assert index.current() == version
+    assert len(index.search(version, unit_vectors(1)[0], 5)) == 5
+
+
+FILLER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from search_pictures import some_pictures, unit_vectors
+from apparel_embed.search.build import build_index
+from apparel_embed.search.index import Version, open_index
+
+def rows():
+    pictures, embeddings = some_pictures(int(sys.argv[3])), unit_vectors(int(sys.argv[3]), 8, 1)
+    for start in range(0, len(pictures), 500):
+        print(start, flush=True)
+        yield pictures[start : start + 500], embeddings[start : start + 500]
+
+with open_index(sys.argv[1]) as index:
+    build_index(index, Version("b" * 64, 8), rows())
+print("done")
+"""
+
+
+@pytest.fixture
+def server(tmp_path_factory):
+    """A server of the test's own, to be killed."""
+    server = MilvusServer(os.environ["MILVUS_PYTHON"], tmp_path_factory.mktemp("killed"))
+    server.start()
+    yield server
+    server.kill()
+
+
+def start_filler(server, request, count):
+    command = [sys.executable, "-c", FILLER, server.address, str(request.path.parents[1])]
+    return subprocess.Popen([*command, str(count)], stdout=subprocess.PIPE, text=True)
+
+
+def test_server_and_filler_killed_at_random_moments_lose_nothing_that_was_whole(server, request):
+    with open_index(server.address) as index:
+        build_index(index, Version(A, DIM), iter([(some_pictures(30), unit_vectors(30))]))
+    random = np.random.default_rng()
+    for victim in (server, None, server):
+        seconds = random.uniform(0, 6)
+        print(f"{'server' if victim else 'filler'} killed {seconds:.3f} s after the first row")
+        filler = start_filler(server, request, 4000)
+        filler.stdout.readline()
+        timer = threading.Timer(seconds, (victim or filler).kill)
+        timer.start()
+        timer.join()
+        if victim:
+            filler.kill()
+            victim.start()
+        filler.wait()
+        filler.stdout.close()
+        with open_index(server.address) as index:
+            current = index.current()
+            assert current.model in (A, "b" * 64) and current.complete
+            hits = index.search(current, unit_vectors(1)[0], 9999, by_item=False)
+            assert len(hits) == current.pictures == (30 if current.model == A else 4000)
+    again = start_filler(server, request, 4000)
+    assert again.communicate()[0].endswith("done\n")
+    embeddings = unit_vectors(4000, 8, 1)
+    with open_index(server.address) as index:
+        whole = index.current()
+        assert (whole.model, whole.pictures) == ("b" * 64, 4000)
+        assert sorted(int(key, 16) for key in index.keys(whole)) == list(range(4000))
+        for place in random.integers(0, 4000, 20):
+            picture, stored = index.picture(whole, f"{place:032x}")
+            assert picture == some_pictures(place + 1)[-1]
+            np.testing.assert_array_equal(stored, embeddings[place])
+
+
+def test_a_service_answers_again_when_a_server_that_was_killed_is_back(server):
+    with open_index(server.address) as index:
         rows = iter([(some_pictures(30), unit_vectors(30))])
-        kept = build_index(index, version, rows).version
-        assert len(index.search(kept, unit_vectors(1)[0], 10)) == 10
-        assert index.current().settings.kind == kept.settings.kind == "FLAT"
-    assert "keeps no HNSW index; FLAT is used" in caplog.text
+        version = build_index(index, Version(A, DIM), rows).version
+        hits = index.search(version, unit_vectors(1)[0], 5)
+        server.kill()
+        with pytest.raises(UserError):
+            index.search(version, unit_vectors(1)[0], 5)
+        server.start()
+        for _ in range(60):
+            with contextlib.suppress(UserError):
+                assert index.search(version, unit_vectors(1)[0], 5) == hits
+                return
+            time.sleep(1)
+    pytest.fail("no answer within a minute")
 
 
-def test_an_index_of_another_release_is_told_in_one_line(tmp_path):
-    (tmp_path / "index.db").mkdir()
-    said = "to be removed and built again"
-    with pytest.raises(UserError, match=said), open_index(str(tmp_path / "index.db")):
-        pass
+def certificates(directory):
+    """Makes an authority, and certificates that it signed for a server and a client."""
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+    (directory / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
+    authority = ("-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority")
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *authority)
+    for name in ("server", "client"):
+        asked = ("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl("req", "-newkey", "rsa:2048", "-nodes", *asked)
+        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-days", "2", "-out", f"{name}.pem")
 
 
-@pytest.mark.slow
-def test_an_approximate_kind_finds_nearly_all(tmp_path):
-    embeddings = unit_vectors(1000)
-    version = Version(A, DIM, settings=IndexSettings("IVF_FLAT", ivf_lists=16, ivf_probes=8))
-    with open_index(str(tmp_path / "index.db")) as index:
-        rows = iter([(some_pictures(1000), embeddings)])
-        version = build_index(index, version, rows).version
-        found = 0
-        for query in unit_vectors(20, seed=5):
-            hits = index.search(version, query, 10, by_item=False)
-            positions, _ = exact(query, embeddings, 10)
-            found += len({int(hit.picture.key, 16) for hit in hits} & set(positions.tolist()))
-    assert found >= 0.9 * 200
+@pytest.mark.parametrize("mode", [1, 2])
+def test_a_server_with_users_is_reached_by_tls_and_tells_nobody_the_password(tmp_path, mode, capfd):
+    certificates(tmp_path)
+    server = MilvusServer(
+        os.environ["MILVUS_PYTHON"],
+        tmp_path / "server",
+        authorization_enabled=True,
+        tls_mode=mode,
+        server_pem_path=str(tmp_path / "server.pem"),
+        server_key_path=str(tmp_path / "server.key"),
+        ca_pem_path=str(tmp_path / "ca.pem"),
+    )
+    server.start()
+    address = server.address.replace("http://127.0.0.1", "https://localhost")
+    ours = {"certificate": "client.pem", "private_key": "client.key"} if mode == 2 else {}
+    ours = {name: str(tmp_path / file) for name, file in {"ca_file": "ca.pem", **ours}.items()}
+    access = IndexAccess("root", secret="Milvus", **ours)
+    with open_index(address, access) as index:
+        rows = iter([(some_pictures(30), unit_vectors(30))])
+        version = build_index(index, Version(A, DIM), rows).version
+        assert len(index.search(version, unit_vectors(1)[0], 5)) == 5
+    for wrong in (
+        dataclasses.replace(access, secret="0ther-s3cret"),
+        IndexAccess("root", secret="0ther-s3cret"),
+        IndexAccess(**ours),
+    ):
+        with pytest.raises(UserError) as error, open_index(address, wrong):
+            pass
+        assert "cannot be reached" in str(error.value) and len(str(error.value).splitlines()) == 1
+        assert "0ther-s3cret" not in str(error.value) + "".join(capfd.readouterr()) + repr(wrong)
+    server.kill()
+
+
+def test_an_address_with_a_password_in_it_is_refused_without_telling_it():
+    with pytest.raises(UserError, match="--index_user") as error:
+        open_index("http://root:0ther-s3cret@localhost:19530").__enter__()
+    assert "0ther-s3cret" not in str(error.value)

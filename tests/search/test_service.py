@@ -144,7 +144,9 @@ def test_the_table_of_the_shell_tells_where_and_why(catalogue, tmp_path):
     assert told(vertical="dress").startswith("in dress (as asked); ")
 
 
-def test_a_vertical_that_the_model_does_not_know_is_told_and_searched(catalogue, tmp_path):
+def test_a_vertical_that_the_model_does_not_know_is_told_and_searched(
+    catalogue, tmp_path, new_index
+):
     model = LocalModel(catalogue.saved_model)
     embeddings = model.embed([encoded(seed=seed) for seed in range(3)]).embeddings
     table = {
@@ -155,7 +157,7 @@ def test_a_vertical_that_the_model_does_not_know_is_told_and_searched(catalogue,
     }
     pq.write_table(pa.table(table), tmp_path / "table.parquet")
     source = IndexSource(catalogue.saved_model, tmp_path, bulk=tmp_path / "table.parquet")
-    with open_index(str(tmp_path / "index.db")) as index:
+    with open_index(new_index()) as index:
         done = fill_index(index, source, IndexSettings())
         searcher = Searcher(index, done.version, model, PictureSettings())
         routed = searcher.search_bytes(encoded(seed=2), 5, all_verticals=False)

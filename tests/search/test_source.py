@@ -50,9 +50,9 @@ def test_whole_numbers_are_texts_and_a_missing_item_is_none(tmp_path, column, va
     assert [getattr(picture, name) for picture in pictures] == texts
 
 
-def test_images_without_an_item_hide_no_other(tmp_path):
+def test_images_without_an_item_hide_no_other(tmp_path, new_index):
     write(tmp_path / "a.parquet", item_id=[f"a{place}" for place in range(10)] + [None] * 10)
-    with open_index(str(tmp_path / "index.db")) as index:
+    with open_index(new_index()) as index:
         version = build_index(index, Version("m" * 64, 8), bulk_rows(tmp_path)).version
         hits = index.search(version, unit_vectors(COUNT)[12], COUNT)
     assert sorted(hit.picture.picture for hit in hits) == sorted(f"{n}.jpg" for n in range(COUNT))
