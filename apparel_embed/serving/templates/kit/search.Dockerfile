@@ -5,7 +5,7 @@ COPY requirements.lock setup.py pyproject.toml README.md ./
 COPY apparel_embed ./apparel_embed
 RUN python -m pip install --no-cache-dir --constraint=requirements.lock '.[search,serving]'
 COPY tools/serve_search.py tools/build_index.py tools/search.py ./tools/
-# It writes nothing but the copy of the index that it reads, below /tmp.
+# It writes nothing but what libraries put below /tmp.
 ENV HOME=/tmp MPLCONFIGDIR=/tmp PYTHONDONTWRITEBYTECODE=1
 USER 65534:65534
 EXPOSE 8080
