@@ -246,7 +246,8 @@ def _decode_gif(encoded: tf.Tensor, max_pixels: int, attempt: Attempt) -> tf.Ten
 def _decode_bmp(encoded: tf.Tensor, max_pixels: int, attempt: Attempt) -> tf.Tensor:
     header = read_bytes(encoded, 0, 34)
     header_size = little_endian(header[14:18])
-    sides = tf.io.decode_raw(tf.strings.substr(encoded, 18, 8), tf.int32, fixed_length=8)
+    sides = tf.strings.substr(encoded, tf.minimum(18, tf.strings.length(encoded)), 8)
+    sides = tf.io.decode_raw(sides, tf.int32, fixed_length=8)
     width, height = tf.unstack(tf.cast(sides, tf.int64))
     bits, compression = little_endian(header[28:30]), little_endian(header[30:34])
     is_plain = (compression == 0) & (header_size >= 40) & (header_size <= 124)

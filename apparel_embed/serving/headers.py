@@ -82,7 +82,8 @@ def jpeg_metadata(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 
     def content(segment: tf.Tensor) -> tf.Tensor:
         length = big_endian(read_bytes(encoded, segment + 2, 2))
-        return tf.strings.substr(encoded, segment + 4, tf.maximum(tf.cast(length, tf.int32) - 2, 0))
+        start = tf.minimum(segment + 4, tf.strings.length(encoded))
+        return tf.strings.substr(encoded, start, tf.maximum(tf.cast(length, tf.int32) - 2, 0))
 
     orientation, is_clear = _orientation(
         tf.cond(exif > 0, lambda: content(exif), lambda: b""),
@@ -123,7 +124,8 @@ def png_metadata(encoded: tf.Tensor, attempt: Attempt) -> tuple[tf.Tensor, tf.Te
 
     none = tf.constant(0)
     at, exif, xmp, profile = tf.while_loop(
-        lambda at, *_: at < end,
+        # Of a chunk that is cut off within its name nothing is read: the end is not reached.
+        lambda at, *_: at + 8 <= end,
         next_chunk,
         (tf.constant(8), none, none, none),
         maximum_iterations=_MOST_CHUNKS,
@@ -131,7 +133,7 @@ def png_metadata(encoded: tf.Tensor, attempt: Attempt) -> tuple[tf.Tensor, tf.Te
 
     def content(chunk: tf.Tensor) -> tf.Tensor:
         length = tf.where(chunk > 0, length_at(chunk), 0)
-        return tf.strings.substr(encoded, chunk + 8, length)
+        return tf.strings.substr(encoded, tf.minimum(chunk + 8, end), length)
 
     text = tf.strings.substr(encoded, xmp + 4, 4) + content(xmp)
     orientation, is_clear = _orientation(content(exif), _contains(text, _TURNED_BY_XMP))
