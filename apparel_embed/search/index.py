@@ -44,7 +44,7 @@ class IndexSettings:
         200, "candidates while HNSW is built", 1, 32768, seldom=True
     )
     hnsw_ef: int = setting(
-        128,
+        512,
         "candidates of a search in HNSW; at least as many as hits are asked for are taken",
         1,
         32768,
