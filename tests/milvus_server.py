@@ -11,8 +11,6 @@ import time
 import urllib.request
 from pathlib import Path
 
-from pymilvus import MilvusClient
-
 # Unpacks the server into a directory and writes its configuration, with ports that are free.
 _PREPARE = """
 import json, sys
@@ -104,6 +102,9 @@ class MilvusServer:
 
     def new_database(self, name: str) -> str:
         """Makes a database; returns the address of an index in it."""
+        # It closes the logging handlers that there are, and with them what pytest captures by.
+        from pymilvus import MilvusClient
+
         with contextlib.closing(MilvusClient(self.address, alias=f"makes {name}")) as client:
             client.create_database(name)
         return f"{self.address}/{name}"
