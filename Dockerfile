@@ -1,7 +1,7 @@
 # Trains on CPUs:           docker build -t apparel_embed .
 # Trains on NVIDIA GPUs:    docker build -t apparel_embed:gpu --build-arg EXTRAS=serving,search,gpu .
 #
-#   docker run --rm --gpus all -v "$PWD/photos:/photos:ro" -v "$PWD/runs:/work/runs" apparel_embed:gpu \
+#   docker run --rm --gpus all -v "$PWD/photos:/photos:ro" -v "$PWD/runs:/apparel_embed/runs" apparel_embed:gpu \
 #     python tools/run_pipeline.py --manifest=/photos/manifest.csv --run_dir=runs/mine
 #
 # GPUs need the NVIDIA Container Toolkit and a driver for CUDA 12.5 or later on the host.
@@ -9,7 +9,7 @@ FROM python:3.12-slim
 
 ARG EXTRAS=serving,search
 RUN useradd --create-home --uid 1000 trainer
-WORKDIR /work
+WORKDIR /apparel_embed
 
 # First what seldom changes. The package itself needs its version only.
 COPY requirements.lock setup.py README.md ./
@@ -20,6 +20,6 @@ COPY apparel_embed apparel_embed
 COPY tools tools
 COPY flags flags
 RUN mkdir runs && chown trainer runs
-ENV PYTHONPATH=/work
+ENV PYTHONPATH=/apparel_embed
 USER 1000
 CMD ["python", "tools/run_pipeline.py", "--help"]

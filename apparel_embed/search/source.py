@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,9 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.text_tables import as_texts
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.search.index import IndexedPicture
-from apparel_embed.serving.local import LocalModel
+
+if TYPE_CHECKING:
+    from apparel_embed.serving.local import LocalModel
 
 GALLERY = ("gallery", "both")
 _PICTURES_AT_ONCE = 1_000
