@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from search_pictures import some_pictures, unit_vectors
 from serving_models import encoded, picture
 from tiny_run import STAGES, contents, log_of, start, wait_for, walk
 
@@ -20,6 +21,8 @@ from apparel_embed import LocalModel
 from apparel_embed.data.prepared import load_prepared
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
+from apparel_embed.search.build import build_index
+from apparel_embed.search.index import Version, open_index
 
 OTHER = os.environ.get("APPAREL_EMBED_OTHER_PYTHON")
 ROOT = Path(apparel_embed.__file__).parent.parent
@@ -70,6 +73,35 @@ print(json.dumps({
 }))
 """
 
+SEARCH = """
+import json, sys
+from test_lanes import found_in
+
+print(json.dumps(found_in(sys.argv[1])))
+"""
+
+ADD = """
+import sys
+from search_pictures import some_pictures, unit_vectors
+from apparel_embed.search.index import open_index
+
+with open_index(sys.argv[1]) as index:
+    version = index.current()
+    index.upsert(version, some_pictures(40)[30:], unit_vectors(40)[30:])
+    index.finish(version)
+print("null")
+"""
+
+
+def found_in(path):
+    """Key and distance of what an index in a file finds of three queries, ten of each."""
+    with open_index(str(path), to_read=True) as index:
+        version = index.current()
+        return [
+            [[hit.picture.key, hit.distance] for hit in index.search(version, query, 10)]
+            for query in unit_vectors(3, seed=1)
+        ]
+
 
 def student_embeddings(run_dir):
     """Embeddings of the run's test images by its student."""
@@ -114,3 +146,13 @@ def test_a_training_that_one_began_the_other_ends(run_dir, tmp_path):
     np.testing.assert_allclose(
         student_embeddings(interrupted), student_embeddings(run_dir), rtol=0, atol=1e-2
     )
+
+
+def test_an_index_that_one_filled_the_other_searches_and_adds_to(tmp_path):
+    path = tmp_path / "index.db"
+    with open_index(str(path)) as index:
+        build_index(index, Version("a" * 64, 8), iter([(some_pictures(30), unit_vectors(30))]))
+    before = found_in(path)
+    assert ask_other(SEARCH, path) == before
+    ask_other(ADD, path)
+    assert found_in(path) == ask_other(SEARCH, path) != before
