@@ -265,11 +265,16 @@ class FileIndex:
         # While one thread reads it anew, the others go on with what they have.
         if self._reads.acquire(blocking=known is None):
             try:
-                if self._rows.get(version.model) is known:
-                    self._rows[version.model] = self._read(version)
+                known = self._rows.get(version.model)
+                if known is None or known.filled != filled:
+                    known = self._read(version)
+                    # Of the versions before it one stays: searches of it may not have ended.
+                    before = dict([*self._rows.items()][-1:])
+                    self._rows = {**before, version.model: known}
             finally:
                 self._reads.release()
-        return self._rows[version.model]
+        assert known is not None
+        return known
 
     def _read(self, version: Version) -> _Rows:
         table = _table(version)

@@ -94,7 +94,7 @@ class MilvusIndex:
         else:
             options["token"] = access.secret
         self._loaded: set[str] = set()
-        with self._told("cannot be reached"):
+        with self._errors_as_user_errors("cannot be reached"):
             address = f"{where.scheme}://{where.netloc}"
             self._client = MilvusClient(address, **options, timeout=_ANSWER_SECONDS)
 
@@ -266,7 +266,7 @@ class MilvusIndex:
     ) -> Iterator[dict[str, Any]]:
         """Yields the rows of a version, in any order."""
         collection = self._load(version)
-        with self._told():
+        with self._errors_as_user_errors():
             pages = self._client.query_iterator(
                 collection,
                 filter=condition,
@@ -335,11 +335,11 @@ class MilvusIndex:
         self._ask("create_index", collection, index)
 
     def _ask(self, method: str, *arguments: Any, **named: Any) -> Any:
-        with self._told():
+        with self._errors_as_user_errors():
             return getattr(self._client, method)(*arguments, **named)
 
     @contextlib.contextmanager
-    def _told(self, hint: str = "the index fails") -> Iterator[None]:
+    def _errors_as_user_errors(self, hint: str = "the index fails") -> Iterator[None]:
         """Turns what Milvus raises into one line."""
         try:
             yield

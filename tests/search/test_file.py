@@ -3,6 +3,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -105,3 +106,18 @@ def test_embeddings_of_nearly_unit_length_are_ranked_by_distance(tmp_path):
             far = np.linalg.norm(vectors.astype(np.float64) - query, axis=1)
             assert [int(hit.picture.key, 16) for hit in hits] == np.argsort(far)[:50].tolist()
             np.testing.assert_allclose([hit.distance for hit in hits], np.sort(far)[:50], 1e-5)
+
+
+def test_versions_that_are_no_longer_searched_leave_memory(tmp_path):
+    vectors = unit_vectors(1000, 256)
+    with open_index(str(tmp_path / "index.db")) as index:
+        rows = [(some_pictures(1000), vectors)]
+        versions = [
+            build_index(index, Version(letter * 64, 256), iter(rows)).version for letter in "abcdef"
+        ]
+        tracemalloc.start()
+        for version in versions:
+            index.search(version, vectors[0], 1)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert kept < 3 * vectors.nbytes
