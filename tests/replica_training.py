@@ -1,9 +1,9 @@
 """Trains a small model for ten steps by a strategy; also a program of its own.
 
-    python replica_training.py <strategy> <devices> <prepared dataset> <output> [stop]
+    python replica_training.py <strategy> <devices> <prepared dataset> <output> [SIGTERM|SIGKILL]
 
-With "stop" the last of several processes gets SIGTERM while it validates step 5. The number of
-devices is set before TensorFlow starts, so that each needs a process of its own.
+With a signal the last of several processes gets it while it validates step 5. The number of devices
+is set before TensorFlow starts, so that each needs a process of its own.
 """
 
 from __future__ import annotations
@@ -56,18 +56,20 @@ def build() -> tf.keras.Model:
     return model
 
 
-def stopped_in(validation: Validation) -> Validation:
-    """Returns a validation during which a process that is not the chief gets SIGTERM."""
+def signalled_in(validation: Validation, name: str) -> Validation:
+    """Returns a validation during which a process that is not the chief gets a signal."""
 
     def measure(embedder: Embedder) -> float:
         if not is_chief():
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.Signals[name])
         return validation.measure(embedder)
 
     return dataclasses.replace(validation, measure=measure)
 
 
-def train(name: str, prepared: Path, directory: Path, stops: bool = False) -> dict[str, np.ndarray]:
+def train(
+    name: str, prepared: Path, directory: Path, ended_by: str | None = None
+) -> dict[str, np.ndarray]:
     """Returns the weights, the last loss and best validation, and what was measured of a batch."""
     reset_and_seed(0)
     strategy = make_strategy(name)
@@ -90,7 +92,7 @@ def train(name: str, prepared: Path, directory: Path, stops: bool = False) -> di
         model_config=ModelConfig(),
         batches=training_batches(store, sampler, STEPS, batch_share(strategy)),
         loss=TripletSemiHardLoss(0.5),
-        validation=stopped_in(validation) if stops else validation,
+        validation=signalled_in(validation, ended_by) if ended_by else validation,
         optimization=OptimizationConfig(STEPS, optimizer="sgd", learning_rate=0.02),
         config=LoopConfig(validate_every=5, checkpoint_every=4),
         strategy=strategy,
@@ -116,7 +118,7 @@ def train(name: str, prepared: Path, directory: Path, stops: bool = False) -> di
 def main() -> None:
     """Trains by the arguments; of several processes the chief alone writes to the output."""
     logging.set_verbosity(logging.INFO)
-    strategy, devices, prepared, output, *stops = sys.argv[1:]
+    strategy, devices, prepared, output, *signals = sys.argv[1:]
     cpu = tf.config.list_physical_devices("CPU")[0]
     logical = int(devices) * [tf.config.LogicalDeviceConfiguration()]
     tf.config.set_logical_device_configuration(cpu, logical)
@@ -124,7 +126,7 @@ def main() -> None:
     directory = Path(output) if is_chief() else Path(f"{output}-{os.getpid()}")
     directory.mkdir()
     with stopped_by_sigterm():
-        found = train(strategy, Path(prepared), directory, bool(stops))
+        found = train(strategy, Path(prepared), directory, *signals)
     np.savez(directory / "found.npz", **found)
 
 

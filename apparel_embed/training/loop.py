@@ -32,6 +32,7 @@ from apparel_embed.training.execution import StepRandomness, make_step
 from apparel_embed.training.input import Batches
 from apparel_embed.training.optimization import make_optimizer
 from apparel_embed.training.settings import ExecutionConfig, LoopConfig, OptimizationConfig
+from apparel_embed.training.strategy import lost_process_as_user_error
 from apparel_embed.training.summaries import BatchSummaries, Observer, Profiler
 from apparel_embed.training.validation import Validation
 
@@ -161,8 +162,9 @@ class TrainingLoop:
           before an interruption too.
 
         Raises:
-          UserError: if the loss or its gradient is no finite number, naming the step, or a
-            checkpoint cannot be written; those before are kept.
+          UserError: if the loss or its gradient is no finite number, naming the step, a checkpoint
+            cannot be written, or another process of the training is lost; checkpoints before are
+            kept.
         """
         kept = Checkpoints(
             self._directory / checkpoints.DIRECTORY,
@@ -183,7 +185,8 @@ class TrainingLoop:
                 self._optimization.steps,
                 f", validated every {self._validate_every}" if self._validation else "",
             )
-            self._train(kept, signals)
+            with lost_process_as_user_error(self._strategy, self._what):
+                self._train(kept, signals)
             if progress.best_step != progress.step:
                 kept.restore_best(progress)
             save_embedding_model(self._directory / "model", self.model, self._model_config)

@@ -7,10 +7,11 @@ statistics of all, and random numbers are drawn for the whole batch and divided 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -121,3 +122,30 @@ def batch_share(strategy: tf.distribute.Strategy) -> BatchShare:
     # Processes have equally many.
     own = replicas // len(named.workers)
     return BatchShare(named.index * own, own, replicas)
+
+
+@contextlib.contextmanager
+def lost_process_as_user_error(strategy: tf.distribute.Strategy, what: str) -> Iterator[None]:
+    """Turns what TensorFlow raises when a process that trains with this one ends into one line.
+
+    It takes up to a minute until the others know.
+
+    Args:
+      strategy: from `make_strategy`.
+      what: name of the training, for the message.
+
+    Raises:
+      UserError: another of the strategy's processes has ended or cannot be reached.
+    """
+    lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
+    try:
+        yield
+    except lost as error:
+        if strategy.cluster_resolver is None:
+            raise
+        _, _, reason = one_line(error.message).rpartition("aborted by: ")
+        reason, _, _ = reason.partition(" Additional GRPC")
+        raise UserError(
+            f"{what}: another process of this training ended or cannot be reached; start all again "
+            f"with the same command to go on from the last checkpoint ({reason[:200]})"
+        ) from error

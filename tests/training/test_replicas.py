@@ -64,7 +64,7 @@ def test_sigterm_of_one_process_saves_and_stops_all_at_the_same_step(
 ):
     with pytest.raises(UserError, match=f"failed with exit status {STOPPED}"):
         launch_local(
-            [*command("multi_worker", 1, tiny_prepared, tmp_path / "out"), "stop"],
+            [*command("multi_worker", 1, tiny_prepared, tmp_path / "out"), "SIGTERM"],
             workers=2,
             grace_seconds=60,
         )
@@ -80,3 +80,25 @@ def test_sigterm_of_one_process_saves_and_stops_all_at_the_same_step(
         saved = sorted(path.name for path in (directory / "checkpoints").glob("step-*"))
         assert any(re.fullmatch(r"step-0*6\b.*", name) for name in saved), saved
         assert not (directory / "model").exists()
+
+
+@pytest.mark.slow
+def test_when_one_process_is_killed_the_others_end_with_a_line_that_says_so(
+    tiny_prepared, tmp_path, capfd
+):
+    with pytest.raises(UserError, match="worker 1 of 2 was killed by SIGKILL"):
+        launch_local(
+            [*command("multi_worker", 1, tiny_prepared, tmp_path / "out"), "SIGKILL"],
+            workers=2,
+            grace_seconds=120,
+        )
+
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert "[worker 0] " in last
+    assert "UserError: multi_worker: another process of this training ended or cannot be" in last
+    # Every fourth step is saved, and the best.
+    saved = sorted((tmp_path / "out/checkpoints").glob("step-*"))
+    assert saved
+    for path in saved:
+        with np.load(path) as whole:
+            assert whole.files
