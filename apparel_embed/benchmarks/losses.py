@@ -78,15 +78,15 @@ def measure_losses(config: LossBenchmark) -> Rows:
 def _rows_of(size: int, config: LossBenchmark) -> Rows:
     """Measures each implementation at one batch size."""
     implementations = config.implementations
-    too_large = {name: _why_too_large(name, size) for name in implementations}
+    left_out = {name: _why_not(name, size) for name in implementations}
     settings = dataclasses.asdict(config)
     tasks = {
         name: {**settings, "implementation": name, "batch_size": size}
-        for name, why in too_large.items()
+        for name, why in left_out.items()
         if not why
     }
     found = measure_modules("losses", tasks, config.rounds)
-    found |= {name: Measured(why_not=why) for name, why in too_large.items() if why}
+    found |= {name: Measured(why_not=why) for name, why in left_out.items() if why}
     times = {name: found[name].seconds for name in implementations}
     return [
         {
@@ -102,7 +102,12 @@ def _rows_of(size: int, config: LossBenchmark) -> Rows:
     ]
 
 
-def _why_too_large(name: str, size: int) -> str:
+def _why_not(name: str, size: int) -> str:
+    """Returns why an implementation cannot be measured at a batch size; empty if it can."""
+    from apparel_embed.losses.addons import has_addons  # Imports TensorFlow.
+
+    if name == ADDONS and not has_addons():
+        return "TensorFlow Addons is not installed; it runs on Python 3.11 and earlier"
     needed, available = _BYTES_PER_CUBE.get(name, 0.0) * size**3 / 1e9, available_gb()
     if needed <= available:
         return ""
