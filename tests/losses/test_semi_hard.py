@@ -138,6 +138,7 @@ def test_value_is_that_of_the_definition(batch, margin):
         assert value == pytest.approx(expected, abs=1e-5)
 
 
+@needs_addons
 @pytest.mark.slow
 def test_distances_that_become_equal_when_addons_subtracts_share_the_gradient_as_there():
     # 1e-9 and 2e-9 are lost beside the greatest distance, and so the second negative counts.
@@ -151,6 +152,7 @@ def test_distances_that_become_equal_when_addons_subtracts_share_the_gradient_as
         assert_agrees_where_addons_is_finite((labels, distances), 1.0, tf.identity, tied=True)
 
 
+@needs_addons
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("pictures", [1, 2, 11, 12, 13, 16, 17, 18, 33, 96])
@@ -329,10 +331,10 @@ def test_one_graph_takes_batches_of_any_size(metric, jit_compile):
 
 @pytest.mark.slow
 def test_blocks_work_in_a_graph_of_any_batch_size_and_under_xla(monkeypatch):
+    labels, embeddings = make_batch(3, 33, 8, 4, "unit")
+    expected = semi_hard_triplet_loss(labels, embeddings, 0.3)
     monkeypatch.setattr(semi_hard, "_BLOCK_SIZE", 231)
     monkeypatch.setattr(semi_hard, "_LEAST_ROWS", 1)
-    labels, embeddings = make_batch(3, 33, 8, 4, "unit")
-    expected = addons_semi_hard_triplet_loss(labels, embeddings, 0.3, "L2")
     for jit_compile in (False, True):
         step = tf.function(
             lambda labels, embeddings: semi_hard_triplet_loss(labels, embeddings, 0.3),
