@@ -2,7 +2,7 @@
 
 What is needed to train a model on a prepared dataset, to evaluate and to serve it is here; all else
 is in the modules. `import apparel_embed` alone imports nothing: a name is looked up in its module
-when it is used first, so that who wants a prepared dataset does not wait for TensorFlow.
+when it is first used, so that a program that needs a prepared dataset does not wait for TensorFlow.
 
 Example:
   >>> import apparel_embed as ae

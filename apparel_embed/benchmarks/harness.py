@@ -99,7 +99,7 @@ def in_turns(
 ) -> dict[str, list[tuple[float, float]]]:
     """Returns what each side takes (see `timed`) in each round; all are called once before.
 
-    In turns, as machines have moods.
+    In turns, so that a slow moment of the machine affects all sides.
     """
     for work in sides.values():
         work()

@@ -51,7 +51,7 @@ def define_recipe() -> None:
 def apply_recipe() -> None:
     """Sets the flags of the recipe that are not given; does nothing in binaries without --recipe.
 
-    A binary knows some of the flags only. What is set is told in the log.
+    A binary knows only some of the flags. What is set is logged.
     """
     values: Any = flags.FLAGS
     if _RECIPE not in values:

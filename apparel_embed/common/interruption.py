@@ -58,7 +58,7 @@ class Deferral:
             self._received = signal.SIGTERM
 
     def obey(self) -> None:
-        """Lets the signal that waits have its way, which is not to return, if one waits."""
+        """Raises the signal that waits, if one does; does not return then."""
         self._restore()
         if self._received is not None:
             received, self._received = self._received, None
@@ -69,7 +69,7 @@ class Deferral:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 before = signal.getsignal(number)
-                # Who ignores a signal (nohup, a shell's background) is not to be stopped by it.
+                # What ignores a signal (nohup, a shell's background) must not be stopped by it.
                 if before not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._receive)
 
@@ -81,7 +81,7 @@ class Deferral:
         if self._received is None:
             self._received = number
         elif number == signal.SIGINT:
-            # Ctrl-C while one waits: whoever presses it does not want to wait.
+            # Ctrl-C while a signal waits: the user does not want to wait.
             self._received = number
             self.obey()
 

@@ -1,4 +1,4 @@
-"""One shard of a bulk embedding, whoever does it: read, embedded by batches, written when whole."""
+"""A shard of a bulk embedding, in any process: read, embedded in batches, written whole."""
 
 from __future__ import annotations
 

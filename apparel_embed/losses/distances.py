@@ -140,14 +140,14 @@ def distances_from_products(
     return tf.where(same, zero, tf.sqrt(squared) if distance == "L2" else squared)
 
 
-def pull_strengths(
+def pair_gradient_weights(
     weights: tf.Tensor, distances: tf.Tensor, products: tf.Tensor, distance: str
 ) -> tf.Tensor:
-    """Returns how strongly each pair of points pulls, given what its distance weighs in the loss.
+    """Returns the weight of each pair of points in the gradient of the loss by the points.
 
-    With s the strengths and t[i, j] = s[i, j] + s[j, i], the loss's gradient by point i is the sum
-    over j of `t[i, j] * (x[i] - x[j])`; for "angular" it is the sum of `-t[i, j] * x[j]`. At
-    a distance of 0, where the root has no derivative, nothing pulls; nor where rounding made a
+    With w the weights and t[i, j] = w[i, j] + w[j, i], the loss's gradient by point i is the sum
+    over j of `t[i, j] * (x[i] - x[j])`; for "angular" it is the sum of `-t[i, j] * x[j]`. The
+    weight is 0 at a distance of 0, where the root has no derivative, and where rounding made a
     cosine greater than 1.
 
     Args:

@@ -21,8 +21,8 @@ from apparel_embed.losses.distances import (
     distances_from_products,
     in_full_precision,
     margin_as,
+    pair_gradient_weights,
     points_of,
-    pull_strengths,
     squared_lengths,
 )
 
@@ -164,7 +164,7 @@ def _mine_in_blocks(
         rows = tf.maximum(_BLOCK_SIZE // tf.maximum(batch, 1), _LEAST_ROWS)
         rows = tf.maximum(tf.minimum(rows, batch), 1)
     row_lengths, column_lengths = squared_lengths(points)
-    # The column of ones makes matrix products that sum the strengths, too.
+    # The column of ones makes matrix products that sum the weights, too.
     extended = tf.concat([points, tf.ones_like(row_lengths)], axis=1)
 
     def block(number: tf.Tensor, value: tf.Tensor, pulls: tf.Tensor) -> tuple:
@@ -179,11 +179,9 @@ def _mine_in_blocks(
             own_lengths=tf.slice(row_lengths, [begin, 0], [rows, 1]),
             all_lengths=column_lengths,
         )
-        block_value, strengths = _mine(anchors, index, margin, distance)
-        pulls += tf.matmul(strengths, own, transpose_a=True)
-        pulls = tf.tensor_scatter_nd_add(
-            pulls, images[:, tf.newaxis], tf.matmul(strengths, extended)
-        )
+        block_value, weights = _mine(anchors, index, margin, distance)
+        pulls += tf.matmul(weights, own, transpose_a=True)
+        pulls = tf.tensor_scatter_nd_add(pulls, images[:, tf.newaxis], tf.matmul(weights, extended))
         return number + 1, value + block_value, tf.ensure_shape(pulls, extended.shape)
 
     nothing = (0, tf.zeros([], points.dtype), tf.zeros_like(extended))
@@ -213,7 +211,7 @@ def _mine(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the sum over some anchors' pairs, and their part of its gradient.
 
-    The latter are strengths [rows, batch] as in `pull_strengths`; or the derivatives by the
+    The latter are weights [rows, batch] as in `pair_gradient_weights`; or the derivatives by the
     distances, if the anchors hold these and no distance is named.
     """
     # XLA for GPUs needs libraries that many installations lack: there it is for the user to ask,
@@ -279,7 +277,7 @@ def _search(
     weights -= tf.where(far == farthest, tf.math.divide_no_nan(inside, number), 0.0)
     if distance is None:
         return value, weights
-    return value, pull_strengths(weights, distances, anchors.products, distance)
+    return value, pair_gradient_weights(weights, distances, anchors.products, distance)
 
 
 _search_compiled = tf.function(_search, jit_compile=True, reduce_retracing=True, autograph=False)

@@ -1,8 +1,8 @@
 """Embeddings of images in a file of SQLite, found by looking at every one of them.
 
-A search is a product of a matrix in memory with the query, which takes a million vectors of 64
-numbers some 20 ms: an index within a process needs no graph. SQLite gives the rest: what is written
-is there as a whole or not at all, however the process ends, and others read meanwhile.
+A search multiplies a matrix in memory by the query, which takes some 20 ms for a million vectors of
+64 numbers: an index inside a process needs no graph. SQLite does the rest: a write is complete or
+absent, however the process ends, and other processes can read meanwhile.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from apparel_embed.search.index import (
 
 # "appa": tells our files from others of SQLite, such as those of Milvus Lite.
 _APPLICATION = 0x61707061
-# Whoever writes holds readers up for the moment of a commit only, and they him while they read all.
+# A writer blocks readers only while it commits; readers block a writer while they read a version.
 _WAIT_SECONDS = 120
 _ROWS_AT_ONCE = 10_000
 _FIELDS = tuple(field.name for field in dataclasses.fields(IndexedPicture))
@@ -44,7 +44,7 @@ _values_of = operator.attrgetter(*_FIELDS)
 _COLUMNS = pa.schema(
     [(name, pa.large_string()) for name in _FIELDS[:-1]] + [("record", pa.int64())]
 )
-# As many texts as one likes for one place in a statement.
+# Any number of texts for one parameter of a statement.
 _LISTED = "IN (SELECT value FROM json_each(?))"
 
 

@@ -23,7 +23,7 @@ _FORM_BYTES = 65_536
 _MOST_CLIENTS = 10_000
 # Read and thrown away of an upload that is too large, so that the client gets to read why.
 _DRAINED_TIMES = 8
-# Whoever waits for an answer may ask these.
+# A client that waits for an answer may still ask for these.
 _OPEN = ("/", "/app.css", "/app.js", "/icon.svg", "/healthz", "/readyz", "/openapi.json")
 _SEARCHES = ("/api/search", "/api/similar")
 

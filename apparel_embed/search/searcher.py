@@ -122,7 +122,7 @@ class Searcher:
         embeddings, valid, all_scores = self._model.embed([picture.jpeg])
         times.append(time.perf_counter())
         if not valid[0]:
-            raise NoGarment("the model can make nothing of this picture")
+            raise NoGarment("the model could not embed this image")
         scores = self._ranked(None if all_scores is None else all_scores[0])
         predicted, why = False, "as asked"
         if vertical is None and not all_verticals:

@@ -157,7 +157,7 @@ def serve(make_app: Callable[[], FastAPI], host: str, port: int) -> None:
             access_log=False,
             log_config=None,
             server_header=False,
-            # Whoever asks is who is connected: headers that say otherwise can be forged.
+            # The client is the peer of the connection: headers that say otherwise can be forged.
             proxy_headers=False,
             timeout_graceful_shutdown=10,
         )

@@ -30,7 +30,7 @@ FILES = (*CONFIGS, "docker-compose.yaml", "kubernetes.yaml", *SEARCH_FILES, "REA
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 """Images in a request; a server that batches requests makes batches of these sizes only."""
 
-# A transparent PNG, the dearest kind, takes so many at its peak.
+# Peak memory per pixel of a transparent PNG, the most expensive kind of image.
 _BYTES_PER_PIXEL = 16
 # TensorFlow Serving and two versions of a model.
 _MEMORY_GIB = 2

@@ -151,7 +151,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     def restore(self) -> Progress:
         """Sets all variables to those of the newest checkpoint that is whole.
 
-        One that is damaged, or whose best one is, is told in the log; the one before counts then.
+        One that is damaged, or whose best one is, is logged, and the one before it is used.
 
         Returns:
           How far the training had come; the start, with all variables as they are, if there is no

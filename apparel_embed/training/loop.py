@@ -45,8 +45,8 @@ class TrainingLoop:
     With a loss of the whole batch, N replicas with a batch of B / N each give the loss and the
     gradients of one device with a batch of B.
 
-    SIGTERM and SIGINT wait until the step, and a validation under way, are done and a checkpoint is
-    written; of several processes that train together one's signal stops all, at the same step. On a
+    SIGTERM and SIGINT take effect once the step, and any validation under way, is done and a
+    checkpoint is written; a signal to one of several processes stops all at the same step. On a
     CPU a training that was interrupted, by whatever, ends with the same bits as one that was not.
 
     Args:
@@ -59,7 +59,7 @@ class TrainingLoop:
       config: how often to validate, log and save.
       strategy: from `make_strategy`.
       directory: of the stage, may hold what an interrupted training left. Of several processes that
-        train together each has its own, for to read a variable may be common work: all write.
+        train together each has its own and writes to it: reading a variable may take all of them.
       what: shown before the progress bar.
       augment: from a batch's inputs to images float32 [B, size, size, 3]; by default they are that.
       execution: how steps are computed.
