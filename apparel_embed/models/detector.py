@@ -65,8 +65,8 @@ def build_detector(config: DetectorConfig, init_weights: str = "none") -> tf.ker
 
     Returns:
       A model from float32 [batch, image_size, image_size, 3] with values 0..255 (RGB) to float32
-      [batch, cells, 4 + verticals]: of each cell what `cell_boxes` makes a box of, and a logit for
-      each vertical. Its layer "backbone" can be asked for by name.
+      [batch, cells, 4 + verticals]: what `split_cells` makes boxes and
+      logits of. Its layer "backbone" can be asked for by name.
 
     Raises:
       UserError: if the configuration names an unknown backbone.
@@ -152,20 +152,23 @@ def cell_centres(image_size: int) -> tf.Tensor:
     return tf.stack([tf.reshape(x, [-1]), tf.reshape(y, [-1])], axis=1)
 
 
-def cell_boxes(raw: tf.Tensor, centres: tf.Tensor) -> tf.Tensor:
-    """Returns the boxes that cells see.
+def split_cells(raw: tf.Tensor, centres: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the boxes that a detector's cells see, and the logits of verticals.
 
     Args:
-      raw: float32 [..., cells, 4], logarithms of how far the left, upper, right and lower side are
-        from the cell's middle, 0 being a usual distance.
+      raw: float32 [batch, cells, 4 + verticals], the output of a detector: logarithms of how far
+        the left, upper, right and lower side are from the cell's middle, 0 being a usual distance,
+        and a logit for each vertical.
       centres: float32 [cells, 2], as from `cell_centres`.
 
     Returns:
-      float32 [..., cells, 4]: x_min, y_min, x_max, y_max as parts of the square's side; they may
-      reach beyond it.
+      float32 [batch, cells, 4]: x_min, y_min, x_max, y_max as parts of the square's side, which may
+      reach beyond it; and float32 [batch, cells, verticals].
     """
-    reach = _USUAL_REACH * tf.exp(tf.clip_by_value(raw, -_LARGEST_LOG, _LARGEST_LOG))
-    return tf.concat([centres - reach[..., :2], centres + reach[..., 2:]], axis=-1)
+    logarithms = tf.clip_by_value(raw[..., :4], -_LARGEST_LOG, _LARGEST_LOG)
+    reach = _USUAL_REACH * tf.exp(logarithms)
+    boxes = tf.concat([centres - reach[..., :2], centres + reach[..., 2:]], axis=-1)
+    return boxes, raw[..., 4:]
 
 
 def find_garments(
@@ -189,8 +192,8 @@ def find_garments(
 
 def detections_of(raw: tf.Tensor, config: DetectorConfig, least: float | None = None) -> Detections:
     """Returns the garments that a detector's output says, see `find_garments`."""
-    boxes = tf.clip_by_value(cell_boxes(raw[..., :4], cell_centres(config.image_size)), 0.0, 1.0)
-    scores = tf.sigmoid(raw[..., 4:])
+    boxes, logits = split_cells(raw, cell_centres(config.image_size))
+    boxes, scores = tf.clip_by_value(boxes, 0.0, 1.0), tf.sigmoid(logits)
     best = tf.image.combined_non_max_suppression(
         boxes[:, :, tf.newaxis],
         scores,
