@@ -10,7 +10,7 @@ from image_kinds import BLUE, GREEN, RED
 from PIL import Image
 
 from apparel_embed.models.config import DetectorConfig
-from apparel_embed.models.detector import cell_boxes, cell_centres
+from apparel_embed.models.detector import cell_centres, split_cells
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead, feature_model
 from apparel_embed.serving.garments import Detector
@@ -91,7 +91,7 @@ class ColourDetector(tf.keras.Model):
         high = tf.stack([tf.reduce_max(tf.where(one, edges[1:], 0.0), 1) for one in seen], -1)
 
         centres = cell_centres(side)
-        usual = centres[0, 0] - cell_boxes(tf.zeros([4]), centres)[0, 0]
+        usual = centres[0, 0] - split_cells(tf.zeros([4]), centres)[0][0, 0]
         middles = ((low + high) / 2)[:, :, tf.newaxis]
         cells = tf.argmin(tf.reduce_sum((centres - middles) ** 2, -1), -1)
         is_there = tf.one_hot(cells, len(centres)) * tf.cast(
