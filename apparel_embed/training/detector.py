@@ -23,6 +23,7 @@ from apparel_embed.evaluation.detection import (
     average_precision,
     best_threshold,
     boxes_to_draw,
+    found_garments,
 )
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import ImageStore, decoded_batches, on_device
@@ -32,7 +33,6 @@ from apparel_embed.models.config import DetectorConfig
 from apparel_embed.models.detector import (
     build_detector,
     cell_centres,
-    detections_of,
     save_detector,
     split_cells,
 )
@@ -43,13 +43,10 @@ from apparel_embed.training.validation import AP50, Validation
 
 # Photographs of split val that weights are judged by; further ones say little more.
 _MOST_VALIDATED = 1000
-# What may be a garment, to measure a detector by: COCO counts all that a detector says.
-_LEAST_SCORE = 0.01
 # A garment of which less is left by zooming and shifting is not to be seen.
 _LEAST_LEFT = 0.3
 _NO_GARMENT = -1.0
 _MOST_SHOWN = 12
-_LEAST_SHOWN = 0.3
 
 
 def train_detector(
@@ -170,7 +167,9 @@ def _validation(
 
     def measure(embedder: Embedder) -> float:
         found = found_garments(embedder(batches), model)
-        sheet = draw_boxes(shown, boxes_to_draw(truth, found.at_least(_LEAST_SHOWN), len(shown)))
+        sheet = draw_boxes(
+            shown, boxes_to_draw(truth, found.at_least(model.score_threshold), len(shown))
+        )
         tf.summary.image("validation/boxes", sheet[np.newaxis])
         measured = average_precision(truth, found)
         for vertical, one in measured.by_vertical.items():
@@ -179,29 +178,6 @@ def _validation(
         return measured.ap50
 
     return Validation(measure, metric=AP50)
-
-
-def found_garments(raw: np.ndarray, model: DetectorConfig, least: float = _LEAST_SCORE) -> Found:
-    """Returns the garments that a detector's outputs [n, cells, 4 + verticals] say.
-
-    Args:
-      raw: float32, of n photographs.
-      model: what the detector is made of.
-      least: score from which on a garment counts.
-    """
-    parts = [
-        [value.numpy() for value in detections_of(tf.constant(some), model, least)]
-        for some in np.array_split(raw, max(1, -(-len(raw) // 256)))
-    ]
-    boxes, scores, kinds = (np.concatenate(values) for values in zip(*parts))
-    photographs, places = np.nonzero(scores > 0)
-    names = np.array(model.verticals, object)
-    return Found(
-        photographs,
-        boxes[photographs, places],
-        scores[photographs, places],
-        names[kinds[photographs, places]],
-    )
 
 
 def _threshold(dataset: PreparedDataset, model: DetectorConfig, trained: tf.keras.Model) -> float:
