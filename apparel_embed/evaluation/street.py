@@ -1,4 +1,4 @@
-"""From a photograph to the items of its garments: how often detector and model find them together."""
+"""From a photograph to the items of its garments, by detector and embedding model together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
+from apparel_embed.common.files import write_json
 from apparel_embed.data.labelled_sheet import draw_boxes
 from apparel_embed.data.photographs import Garments, from_square, garments_of
 from apparel_embed.data.pictures import crop_rectangle
@@ -30,6 +32,7 @@ from apparel_embed.models.detector import load_detector
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.preprocessing import decode_picture, fit_square
 
+DETECTION_FILE, DETECTION_SHEET = "detection.json", "detection.png"
 DETECTED, TRUE_BOXES, WHOLE = "detected", "true_boxes", "whole_photograph"
 """What is searched by, for each garment of a photograph."""
 _AT_ONCE = 64
@@ -139,6 +142,13 @@ def measure_street(
         },
     }
     return StreetResult(record, _worst(photographs, records, truth, certain, matches))
+
+
+def write_street(result: StreetResult, directory: Path) -> None:
+    """Writes what was measured as `detection.json`, and its images as `detection.png`."""
+    write_json(directory / DETECTION_FILE, result.record)
+    if result.sheet is not None:
+        Image.fromarray(result.sheet).save(directory / DETECTION_SHEET, optimize=True)
 
 
 def _detect(

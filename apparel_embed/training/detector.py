@@ -19,7 +19,6 @@ from apparel_embed.data.photographs import Garments, garments_of
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import EpochSampler
 from apparel_embed.evaluation.detection import (
-    Found,
     average_precision,
     best_threshold,
     boxes_to_draw,
@@ -73,12 +72,6 @@ def train_detector(
     verticals = tuple(sorted(set(garments.verticals)))
     model = dataclasses.replace(config.model, verticals=verticals)
     config = dataclasses.replace(config, model=model)
-    centres = cell_centres(model.image_size)
-
-    def loss(targets: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
-        rows = tf.reshape(targets, [tf.shape(targets)[0], -1, 5])
-        return detection_loss(rows, *split_cells(tf.cast(raw, tf.float32), centres), centres)
-
     targets = _targets(garments, len(records), verticals)
     moves = functools.partial(move_garments, Augmenter(config.input.augment))
     task = TrainingTask(
@@ -86,7 +79,7 @@ def train_detector(
         EpochSampler.over(
             len(records), batch_size=config.batch_size, seed=config.optimization.seed
         ),
-        WholeBatchLoss(loss, "detection"),
+        make_detector_loss(model),
         functools.partial(_validation, dataset, model),
         None,
         functools.partial(build_detector, model, config.init_weights),
@@ -107,6 +100,18 @@ def train_detector(
         "score_threshold": threshold,
         **result,
     }
+
+
+def make_detector_loss(model: DetectorConfig) -> WholeBatchLoss:
+    """Returns the loss of (targets [batch, most * 5], outputs) over all replicas' images."""
+
+    def loss(targets: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
+        # Here, as a tensor of another graph is of no use.
+        centres = cell_centres(model.image_size)
+        rows = tf.reshape(targets, [tf.shape(targets)[0], -1, 5])
+        return detection_loss(rows, *split_cells(tf.cast(raw, tf.float32), centres), centres)
+
+    return WholeBatchLoss(loss, "detection")
 
 
 def _targets(garments: Garments, count: int, verticals: Sequence[str]) -> np.ndarray:
