@@ -1,5 +1,7 @@
 # make quickstart   the whole way on synthetic garments, in a virtual environment of its own
 # make demo         the quickstart, then a page to search its garments by a picture
+# make street       street scenes: unified model and detector of the garments in a photograph
+# make demo-street  that, then a page to search every garment of a photograph
 # make test         the tests, and which lines of the package those that are not slow reach
 # make test-fast    those that are not marked slow: under two minutes on two cores
 # make test-milvus  those of the index, the service and the page against a Milvus server
@@ -23,7 +25,7 @@ MILVUS := .venv-milvus
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
   --no-loadscope-reorder
 
-.PHONY: quickstart demo test test-fast test-milvus coverage lint format lock install clean
+.PHONY: quickstart demo street demo-street test test-fast test-milvus coverage lint format lock install clean
 
 quickstart: install
 	$(BIN)/python tools/run_pipeline.py --flagfile=flags/quickstart.flags
@@ -31,6 +33,13 @@ quickstart: install
 demo: quickstart
 	$(BIN)/python tools/build_index.py --run_dir=runs/quickstart
 	$(BIN)/python tools/serve_search.py --run_dir=runs/quickstart
+
+street: install
+	$(BIN)/python tools/run_pipeline.py --flagfile=flags/street.flags
+
+demo-street: street
+	$(BIN)/python tools/build_index.py --run_dir=runs/street
+	$(BIN)/python tools/serve_search.py --run_dir=runs/street
 
 test: install
 	# Without the slow ones: to trace lines takes half as much processor time again.

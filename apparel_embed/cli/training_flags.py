@@ -43,6 +43,7 @@ _TRAIN_BACKBONE: dict[str, bool | None] = {"yes": True, "no": False, "auto": Non
 
 # What specialists and student have each of their own.
 _SCHEDULE = ("learning_rate", "frozen_steps")
+_MOMENTUM = "batch_norm_momentum"
 
 
 def init_weights_flag() -> flags.FlagHolder[str]:
@@ -254,13 +255,14 @@ class DetectorFlags:
         self._schedule = _ScheduleFlags(
             "detector", DetectorTraining.optimization, "training steps of the detector", 1
         )
-        self._model = ConfigFlags(DetectorConfig, MODEL)
+        self._model = ConfigFlags(DetectorConfig, MODEL, without=(_MOMENTUM,))
         self._config = ConfigFlags(DetectorTraining, TRAINING)
 
     def config(self) -> DetectorTraining:
         """Returns the configuration of the detector's training."""
         values = self._training.values(self._schedule)
-        model, its = self._model.config(), values.pop("model")
+        its = values.pop("model")
+        model = self._model.config(**{_MOMENTUM: its.batch_norm_momentum})
         del values["init_from"]
         # Photographs are varied in ways of their own: boxes do not turn.
         augment = DetectorTraining.input.augment

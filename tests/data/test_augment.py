@@ -153,3 +153,27 @@ def test_brightness_shifts_all_pixels_of_a_picture_alike_both_ways_up_to_the_lim
     assert (np.ptp(shift, axis=(1, 2, 3)) < 1e-3).all()
     assert -51.1 <= shift.min() < -40
     assert 40 < shift.max() <= 51.1
+
+
+@pytest.mark.parametrize("switched", [{"flip": True}, {"zoom": 0.3}, {"translation": 0.2}, "all"])
+def test_boxes_move_with_what_is_in_them(switched):
+    all_of_them = {"flip": True, "zoom": 0.3, "translation": 0.2}
+    config = dataclasses.replace(NOTHING, **(all_of_them if switched == "all" else switched))
+    augmenter, side, count = Augmenter(config), 64, 16
+    images = np.zeros([count, side, side, 3], np.float32)
+    images[:, 20:36, 30:40] = 255.0
+    boxes = tf.constant([[[30 / side, 20 / side, 40 / side, 36 / side]]] * count)
+    draws = Augmenter.draw(SEED, count)
+    moved = augmenter.move_boxes(boxes, draws)[:, 0].numpy() * side
+    changed = augmenter.apply(tf.constant(images), draws).numpy()[..., 0] > 127
+    for box, image in zip(moved, changed):
+        rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
+        found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+        np.testing.assert_allclose(box, found, atol=1.01)
+    assert np.ptp(moved, axis=0).max() > 2
+
+
+def test_boxes_cannot_be_turned():
+    augmenter = Augmenter(dataclasses.replace(NOTHING, rotation=5.0))
+    with pytest.raises(ValueError, match="rotation 5: expected 0"):
+        augmenter.move_boxes(tf.zeros([1, 1, 4]), Augmenter.draw(SEED, 1))
