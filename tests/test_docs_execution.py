@@ -20,6 +20,7 @@ ELSEWHERE = {
     "compare_runs": "runs/test_comparison.py",
     "make_synthetic_dataset": "data/synthetic/test_generate.py",
     "search_groups": "runs/stages/test_grouping.py",
+    "train_detector": "runs/stages/test_detector.py",
 }
 
 
