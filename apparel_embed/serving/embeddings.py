@@ -58,6 +58,24 @@ class Embeddings(NamedTuple):
     vertical_scores: np.ndarray | None
 
 
+class Garments(NamedTuple):
+    """What was detected in an image.
+
+    Attributes:
+      boxes: float32 [n, 4], x_min, y_min, x_max, y_max as fractions of the upright image.
+      scores: float32 [n], highest first.
+      verticals: n names.
+      embeddings: float32 [n, dim], of unit length.
+      valid: whether there was an image.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    verticals: tuple[str, ...]
+    embeddings: np.ndarray
+    valid: bool
+
+
 class ServedModel(abc.ABC):
     """An exported model, here or behind a server.
 
@@ -99,6 +117,15 @@ class ServedModel(abc.ABC):
             if name in found[0]
         }
         return Embeddings(joined["embedding"], joined["valid"], joined.get("vertical"))
+
+    @property
+    def detects(self) -> bool:
+        """Whether the model finds garments."""
+        return False
+
+    def detect(self, images: Sequence[bytes]) -> list[Garments]:
+        """Finds the garments in images."""
+        raise UserError("the model has no detector; export it with --detector")
 
     def _sent(self, picture: bytes) -> bytes:
         """Returns what is sent of an image: nothing, which is answered not valid, of some."""

@@ -102,3 +102,68 @@ def service(catalogue):
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def detecting(catalogue):
+    """Makes the service of the catalogue with some limits, and a model that detects."""
+    from detecting_model import QuarterModel
+
+    from apparel_embed.search.limits import Limits
+    from apparel_embed.search.server import SearchSources, make_service
+
+    sources = SearchSources(catalogue.saved_model, catalogue.dataset.directory)
+
+    def make(**limits):
+        limits = Limits(**{"rate": 0, "max_bytes": 400_000, **limits})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("apparel_embed.search.server.LocalModel", QuarterModel)
+            return make_service(catalogue.index, sources, limits)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def clearest(catalogue):
+    """Street images by vertical whose nearest gallery image is of the same item, and that item.
+
+    The clearest come first: the service encodes an image once more.
+    """
+    from apparel_embed.evaluation.neighbours import nearest
+    from apparel_embed.search.source import GALLERY
+    from apparel_embed.serving.local import LocalModel
+
+    model, dataset = LocalModel(catalogue.saved_model), catalogue.dataset
+    items, images = dataset.column("item_id"), dataset.column("image")
+    found = {}
+    for vertical in dataset.verticals:
+        gallery = dataset.select(verticals=[vertical], roles=GALLERY)
+        queries = dataset.select(split="test", verticals=[vertical], roles=["query"])
+        places, distances = nearest(
+            model.embed(dataset.read_images(queries)).embeddings,
+            model.embed(dataset.read_images(gallery)).embeddings,
+            len(gallery),
+            queries,
+            gallery,
+        )
+        right = items[gallery[places[:, 0]]] == items[queries]
+        other = items[gallery[places]] != items[queries][:, None]
+        margin = np.where(other, distances, np.inf).min(axis=1) - distances[:, 0]
+        order = [query for query in np.argsort(-margin) if right[query]]
+        found[vertical] = [
+            (str(catalogue.manifest.parent / images[record]), items[record])
+            for record in queries[order]
+        ]
+    return found
+
+
+@pytest.fixture(scope="session")
+def scene(clearest):
+    """A photograph of four garments, and the item of each: two bags above two dresses."""
+    from detecting_model import scene_of
+
+    shown = []
+    for vertical in ("bag", "dress"):
+        one = clearest[vertical][0]
+        shown += [one, next(other for other in clearest[vertical] if other[1] != one[1])]
+    return scene_of([picture for picture, _ in shown]), [item for _, item in shown]

@@ -11,11 +11,8 @@ import httpx
 import numpy as np
 import pytest
 import uvicorn
+from detecting_model import scene_of
 from PIL import Image
-
-from apparel_embed.evaluation.neighbours import nearest
-from apparel_embed.search.source import GALLERY
-from apparel_embed.serving.local import LocalModel
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 expect = playwright.expect
@@ -29,14 +26,12 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def served(service):
+def served():
     """Serves applications on free ports until the module's tests are done."""
     servers = []
 
-    def start(**limits) -> str:
-        config = uvicorn.Config(
-            service(**limits), port=0, log_level="error", access_log=False, lifespan="off"
-        )
+    def start(app) -> str:
+        config = uvicorn.Config(app, port=0, log_level="error", access_log=False, lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
@@ -52,8 +47,13 @@ def served(service):
 
 
 @pytest.fixture(scope="module")
-def address(served):
-    return served()
+def address(served, service):
+    return served(service())
+
+
+@pytest.fixture(scope="module")
+def detecting_address(served, detecting):
+    return served(detecting())
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,8 @@ def browser():
         opened.close()
 
 
-@pytest.fixture
-def page(browser, address):
+def watched(browser, address):
+    """Yields a page that must have said nothing on its console by its end."""
     opened = browser.new_page()
     opened.set_default_timeout(20_000)
     said = []
@@ -82,29 +82,20 @@ def page(browser, address):
     assert [line for line in said if "Failed to load resource" not in line] == []
 
 
+@pytest.fixture
+def page(browser, address):
+    yield from watched(browser, address)
+
+
+@pytest.fixture
+def detecting_page(browser, detecting_address):
+    yield from watched(browser, detecting_address)
+
+
 @pytest.fixture(scope="module")
-def street(catalogue):
-    """Street pictures by vertical whose nearest gallery picture is of the same item."""
-    model, dataset = LocalModel(catalogue.saved_model), catalogue.dataset
-    items, images = dataset.column("item_id"), dataset.column("image")
-    found = {}
-    for vertical in dataset.verticals:
-        gallery = dataset.select(verticals=[vertical], roles=GALLERY)
-        queries = dataset.select(split="test", verticals=[vertical], roles=["query"])
-        places, distances = nearest(
-            model.embed(dataset.read_images(queries)).embeddings,
-            model.embed(dataset.read_images(gallery)).embeddings,
-            len(gallery),
-            queries,
-            gallery,
-        )
-        right = items[gallery[places[:, 0]]] == items[queries]
-        other = items[gallery[places]] != items[queries][:, None]
-        # The clearest one: the service encodes the picture once more.
-        margin = np.where(other, distances, np.inf).min(axis=1) - distances[:, 0]
-        best = queries[np.where(right, margin, -1).argmax()]
-        found[vertical] = (str(catalogue.manifest.parent / images[best]), items[best])
-    return found
+def street(clearest):
+    """The clearest street picture of each vertical, and its item."""
+    return {vertical: pictures[0] for vertical, pictures in clearest.items()}
 
 
 def first_item(page):
@@ -269,9 +260,9 @@ def test_everything_has_a_name_for_screen_readers_and_fits_a_phone(page, street)
     assert page.get_attribute("html", "lang") == "en"
 
 
-def test_with_a_key_the_page_asks_for_it(browser, served, street):
+def test_with_a_key_the_page_asks_for_it(browser, served, service, street):
     page = browser.new_page()
-    page.goto(served(api_key="sesame"))
+    page.goto(served(service(api_key="sesame")))
     page.fill("#key", "wrong")
     page.click("text=Use it")
     page.wait_for_selector("text=This key is not the right one.")
@@ -283,3 +274,151 @@ def test_with_a_key_the_page_asks_for_it(browser, served, street):
     assert first_item(page) == item
     wait_for_picture(page)
     page.close()
+
+
+@pytest.fixture
+def photograph(scene, tmp_path):
+    """File of a photograph of four garments, and the item of each."""
+    path = tmp_path / "street.png"
+    path.write_bytes(scene[0])
+    return path, scene[1]
+
+
+def garments(page):
+    expect(page.locator("#found")).to_contain_text("found")
+    return page.locator(".garment")
+
+
+def test_each_garment_of_a_photograph_is_clicked_and_its_item_found(detecting_page, photograph):
+    page, (path, items) = detecting_page, photograph
+    page.set_input_files("#file", path)
+    found = garments(page)
+    expect(found).to_have_count(4)
+    assert page.inner_text("#found") == "4 garments found: bag, bag, dress, dress"
+    assert page.locator("#hits li").count() == 0
+
+    shown = []
+    for number in range(4):
+        with page.expect_response("**/api/search") as response:
+            found.nth(number).click()
+        first_item(page)
+        vertical = ("bag", "bag", "dress", "dress")[number]
+        expect(page.locator("#status")).to_contain_text(f"in {vertical} (as asked)")
+        assert found.nth(number).get_attribute("aria-current") == "true"
+        assert page.locator(".garment[aria-current]").count() == 1
+        assert response.value.json()["hits"][0]["item"] == first_item(page)
+        shown.append(first_item(page))
+    assert shown == items
+    typed = [page.input_value(f"#{edge}") for edge in ("left", "top", "right", "bottom")]
+    assert typed == ["228", "228", "348", "348"]
+    frames = [page.locator(one).bounding_box() for one in ("#box", ".garment >> nth=3")]
+    assert frames[0] == pytest.approx(frames[1], abs=1)
+
+
+def test_a_box_may_be_drawn_on_garments_and_is_searched_in_all_kinds(detecting_page, photograph):
+    page, (path, items) = detecting_page, photograph
+    page.set_input_files("#file", path)
+    garments(page).nth(0).click()
+    assert first_item(page) == items[0]
+    assert page.input_value("#vertical") == "=bag"
+
+    frame = page.locator("#picture").bounding_box()
+    scale = frame["width"] / 384
+    with page.expect_request("**/api/search") as request:
+        page.mouse.move(frame["x"] + 60 * scale, frame["y"] + 240 * scale)  # On a dress.
+        page.mouse.down()
+        page.mouse.move(frame["x"] + 100 * scale, frame["y"] + 300 * scale)
+        page.mouse.move(frame["x"] + 140 * scale, frame["y"] + 340 * scale)
+        page.mouse.up()
+    assert page.evaluate("document.querySelectorAll('.garment[aria-current]').length") == 0
+    drawn = [float(page.input_value(f"#{edge}")) for edge in ("left", "top", "right", "bottom")]
+    np.testing.assert_allclose(drawn, [60, 240, 140, 340], atol=4)
+    assert 'name="vertical"' not in request.value.post_data_buffer.decode("latin1")
+    expect(page.locator("#status")).to_contain_text("in all kinds")
+
+    with page.expect_response("**/api/search"):
+        page.click("text=Whole picture")
+    assert page.locator("#box").is_hidden()
+    assert garments(page).count() == 4
+
+
+def test_garments_are_reached_and_searched_by_keyboard(detecting_page, photograph):
+    page, (path, items) = detecting_page, photograph
+    tab_to(page, "#file")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(path)
+    expect(garments(page)).to_have_count(4)
+
+    for key, tabs, item in (("Enter", 1, items[0]), ("Space", 3, items[3])):
+        for _ in range(tabs):
+            tab_to(page, ".garment")
+        with page.expect_response("**/api/search"):
+            page.keyboard.press(key)
+        assert first_item(page) == item
+
+
+def test_garments_are_announced_by_name(detecting_page, photograph):
+    page, (path, _) = detecting_page, photograph
+    page.set_input_files("#file", path)
+
+    assert garments(page).nth(0).get_attribute("aria-label") == "bag, 93 %, search this garment"
+    found = page.get_by_role("group", name="Garments found").get_by_role("button")
+    assert found.count() == 4
+    assert page.locator("#found").get_attribute("role") == "status"
+    assert page.locator("#found").get_attribute("aria-live") == "polite"
+
+
+def test_an_image_without_a_garment_says_so_and_the_next_is_searched(
+    detecting_page, photograph, street, tmp_path
+):
+    page, (path, _) = detecting_page, photograph
+    page.set_input_files("#file", path)
+    garments(page).nth(2).click()
+    first_item(page)
+    page.set_input_files("#file", picture_file(tmp_path / "blank.png"))
+
+    expect(page.locator("#found")).to_have_text(
+        "No garment found: draw a box, or search the whole image."
+    )
+    assert page.locator(".garment").count() == page.locator("#hits li").count() == 0
+    with page.expect_response("**/api/search"):
+        page.click("text=Whole picture")
+    first_item(page)
+    # An example shows one garment, and is searched at once; in the kind that the user chose.
+    with page.expect_response("**/api/search"):
+        page.click("#examples button >> nth=0")
+    expect(page.locator("#status")).to_contain_text("in all kinds")
+    assert page.inner_text("#found") == ""
+
+
+def test_a_single_garment_is_searched_at_once(detecting_page, clearest, tmp_path):
+    picture, item = clearest["bag"][0]
+    (tmp_path / "one.png").write_bytes(scene_of([picture]))
+    detecting_page.set_input_files("#file", tmp_path / "one.png")
+
+    assert first_item(detecting_page) == item
+    assert detecting_page.inner_text("#found") == "1 garment found: bag"
+
+
+def test_garments_of_an_image_that_the_browser_cannot_show_are_listed(
+    detecting_page, photograph, tmp_path
+):
+    page, (path, items) = detecting_page, photograph
+    Image.open(path).save(tmp_path / "street.tiff")
+    page.set_input_files("#file", tmp_path / "street.tiff")
+    expect(garments(page)).to_have_count(4)
+    assert page.locator("#picture").is_hidden()
+
+    with page.expect_response("**/api/search"):
+        garments(page).nth(3).click()
+    assert first_item(page) == items[3]
+
+
+def test_a_file_that_is_no_image_is_told_by_the_detection(detecting_page, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"this is no image")
+    detecting_page.set_input_files("#file", tmp_path / "bad.jpg")
+
+    detecting_page.wait_for_selector("#error:not([hidden])")
+    assert detecting_page.inner_text("#error") == "Not a picture, or of an unknown format."
+    assert detecting_page.inner_text("#found") == ""
