@@ -29,7 +29,6 @@ class Behaviour:
 
     def __init__(self, saved_model):
         self._loaded = tf.saved_model.load(str(saved_model))
-        self._serve = self._loaded.signatures["serving_default"]
         self.version = int(saved_model.name)
         self.reset()
 
@@ -43,10 +42,18 @@ class Behaviour:
             return None
         return failure
 
-    def answer(self, pictures):
+    def has(self, signature):
+        return signature in self._loaded.signatures
+
+    def answer(self, pictures, signature):
         self.requests.append(len(pictures))
-        found = self._serve(image_bytes=tf.constant(pictures, tf.string))
+        found = self._loaded.signatures[signature](image_bytes=tf.constant(pictures, tf.string))
         return {self.rename.get(name, name): values.numpy() for name, values in found.items()}
+
+
+def _no_signature(name):
+    """As TensorFlow Serving says it."""
+    return f'Serving signature key "{name}" not found.'
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -62,9 +69,12 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         spec = request.model_spec
         if spec.name != MODEL or spec.version.value not in (0, self._behaviour.version):
             context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found: {spec.name}")
-        if spec.signature_name != "serving_default" or set(request.inputs) != {"image_bytes"}:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such signature or input")
-        found = self._behaviour.answer(list(tf.make_ndarray(request.inputs["image_bytes"])))
+        if not self._behaviour.has(spec.signature_name):
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, _no_signature(spec.signature_name))
+        if set(request.inputs) != {"image_bytes"}:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such input")
+        images = list(tf.make_ndarray(request.inputs["image_bytes"]))
+        found = self._behaviour.answer(images, spec.signature_name)
         response = predict_pb2.PredictResponse()
         response.model_spec.name = MODEL
         response.model_spec.version.value = self._behaviour.version
@@ -95,13 +105,14 @@ def rest_server(behaviour):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             versions = f"/v1/models/{MODEL}/versions/{behaviour.version}:predict"
+            signature = body.get("signature_name", "serving_default")
             failure = behaviour.next_failure()
             if failure is not None:
                 self._send(failure, {"error": "put in the way"})
             elif self.path not in (f"/v1/models/{MODEL}:predict", versions):
                 self._send(404, {"error": f"Servable not found: {self.path}"})
-            elif body.get("signature_name", "serving_default") != "serving_default":
-                self._send(400, {"error": "no such signature"})
+            elif not behaviour.has(signature):
+                self._send(400, {"error": _no_signature(signature)})
             else:
                 pictures = [
                     base64.b64decode(one["image_bytes"]["b64"]) for one in body["instances"]
@@ -111,7 +122,7 @@ def rest_server(behaviour):
                     name: [[text.decode() for text in row] for row in values]
                     if values.dtype == object
                     else values.tolist()
-                    for name, values in behaviour.answer(pictures).items()
+                    for name, values in behaviour.answer(pictures, signature).items()
                 }
                 rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
                 self._send(200, {"predictions": rows})

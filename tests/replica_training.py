@@ -9,6 +9,7 @@ is set before TensorFlow starts, so that each needs a process of its own.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import signal
 import sys
@@ -27,7 +28,7 @@ from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.computing import set_momentum
-from apparel_embed.models.embedding import ModelConfig
+from apparel_embed.models.embedding import ModelConfig, save_embedding_model
 from apparel_embed.training.execution import reset_and_seed
 from apparel_embed.training.input import InputConfig, augmentation, training_batches
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
@@ -89,7 +90,7 @@ def train(
 
     loop = TrainingLoop(
         build_model=build,
-        model_config=ModelConfig(),
+        save=functools.partial(save_embedding_model, config=ModelConfig()),
         batches=training_batches(store, sampler, STEPS, batch_share(strategy)),
         loss=TripletSemiHardLoss(0.5),
         validation=signalled_in(validation, ended_by) if ended_by else validation,

@@ -6,10 +6,14 @@ import io
 
 import numpy as np
 import tensorflow as tf
+from image_kinds import BLUE, GREEN, RED
 from PIL import Image
 
+from apparel_embed.models.config import DetectorConfig
+from apparel_embed.models.detector import cell_centres, split_cells
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead, feature_model
+from apparel_embed.serving.garments import Detector
 
 SIZE, DIM = 32, 8
 VERTICALS = ("bag", "dress", "Köpfe, Hüte")
@@ -25,6 +29,18 @@ def encoded(image, kind="JPEG", **options):
     file = io.BytesIO()
     image.save(file, kind, **{"quality": 95, **options} if kind == "JPEG" else options)
     return file.getvalue()
+
+
+_JPEG, _PNG = (encoded(picture(60, 60, seed=7), kind) for kind in ("JPEG", "PNG"))
+BROKEN = {
+    "truncated JPEG": _JPEG[:-200],
+    "truncated PNG": _PNG[:-200],
+    "text": b"this is no picture",
+    "nothing": b"",
+    "header only": b"\xff\xd8\xff\xe0",
+    "huge PNG": _PNG[:16] + (2**31 - 1).to_bytes(4, "big") * 2 + _PNG[24:],
+    "WebP": encoded(picture(20, 20), "WEBP"),
+}
 
 
 def exif(orientation):
@@ -47,3 +63,60 @@ def tiny_head(model):
     random = np.random.default_rng(3)
     weights = random.normal(0, 1, (features, len(VERTICALS))).astype(np.float32)
     return VerticalHead(VERTICALS, weights, random.normal(0, 1, len(VERTICALS)).astype(np.float32))
+
+
+COLOURS = (RED, GREEN, BLUE)
+
+
+class ColourDetector(tf.keras.Model):
+    """Sees all that is of one of `COLOURS` as a garment of the vertical of the same place.
+
+    It answers as any detector does: at the cell of the garment's middle.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        # Without its variables a detector finds nothing, as an exported one does not if they are
+        # not exported.
+        self.certainty = self.add_weight("certainty", [3], initializer="zeros")
+        self.certainty.assign([4.0, 2.0, 3.0])
+
+    def call(self, images, training=False):
+        side = self.config.image_size
+        is_garment = tf.reduce_all(tf.abs(images[..., tf.newaxis, :] - COLOURS) < 45, axis=-1)
+        edges = tf.range(side + 1, dtype=tf.float32)[:, tf.newaxis] / side
+        seen = [tf.reduce_any(is_garment, axis) for axis in (1, 2)]
+        low = tf.stack([tf.reduce_min(tf.where(one, edges[:-1], 1.0), 1) for one in seen], -1)
+        high = tf.stack([tf.reduce_max(tf.where(one, edges[1:], 0.0), 1) for one in seen], -1)
+
+        centres = cell_centres(side)
+        usual = centres[0, 0] - split_cells(tf.zeros([4]), centres)[0][0, 0]
+        middles = ((low + high) / 2)[:, :, tf.newaxis]
+        cells = tf.argmin(tf.reduce_sum((centres - middles) ** 2, -1), -1)
+        is_there = tf.one_hot(cells, len(centres)) * tf.cast(
+            tf.reduce_any(is_garment, [1, 2])[..., tf.newaxis], tf.float32
+        )
+        reach = tf.concat([centres - low[:, :, tf.newaxis], high[:, :, tf.newaxis] - centres], -1)
+        logs = tf.math.log(tf.maximum(reach, 1e-3) / usual)
+        boxes = tf.reduce_sum(is_there[..., tf.newaxis] * logs, 1)
+        logits = is_there * (self.certainty[:, tf.newaxis] + 9.0) - 9.0
+        return tf.concat([boxes, tf.transpose(logits, [0, 2, 1])], -1)
+
+
+def colour_detector(most=10, image_size=128):
+    config = DetectorConfig(VERTICALS, image_size=image_size, most_garments=most)
+    return Detector(ColourDetector(config), config)
+
+
+def photograph(boxes, width=200, height=150, seed=0):
+    """A grey photograph with a garment of each vertical of which there is a box, in pixels."""
+    noise = np.random.default_rng(seed).integers(100, 140, (height, width, 1), np.uint8)
+    pixels = np.repeat(noise, 3, axis=2)
+    for vertical, (left, top, right, bottom) in boxes.items():
+        garment = picture(right - left, bottom - top, seed=vertical)
+        # Nearly of one colour, and each garment another.
+        pixels[top:bottom, left:right] = (
+            np.array(COLOURS[vertical]) + (np.asarray(garment, int) - 128) // 8
+        )
+    return Image.fromarray(pixels)

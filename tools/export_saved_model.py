@@ -4,10 +4,12 @@ r"""Exports a model as a SavedModel: encoded pictures in, embeddings out.
 
 Signatures: `serving_default` takes `image_bytes` (JPEG, PNG, GIF or BMP) and gives
 `embedding` and `valid`, with --vertical_head also `vertical` and `vertical_name`; `embed_images`
-takes decoded `images`. It becomes the next version in <run_dir>/saved_model, where servers look for
-the student's, another --stage's in <run_dir>/saved_model-<stage>, or in --output; what was exported
-before stays. With --serving_kit a directory is written that serves it by TensorFlow Serving, and
-by the search service: container file, Docker Compose, Kubernetes, systemd.
+takes decoded `images`; with a detector, `detect_and_embed` takes `image_bytes` of photographs and
+gives boxes, verticals and embeddings of the garments on them. It becomes the next version in
+<run_dir>/saved_model, where servers look for the student's, another --stage's in
+<run_dir>/saved_model-<stage>, or in --output; what was exported before stays. With --serving_kit a
+directory is written that serves it by TensorFlow Serving, and by the search service: container
+file, Docker Compose, Kubernetes, systemd.
 """
 
 from pathlib import Path
@@ -17,9 +19,10 @@ from apparel_embed.cli.define import SERVED, ConfigFlags, define
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.runs.config import VerticalHeadConfig
+from apparel_embed.runs.run import Run
 from apparel_embed.serving.exported import ExportConfig
-from apparel_embed.store.names import STUDENT
-from apparel_embed.store.record import open_stage
+from apparel_embed.store.names import DETECTOR, STUDENT
+from apparel_embed.store.record import Stage, open_stage
 
 _RUN = RunFlags()
 _STAGE = define("stage", STUDENT, "stage whose model to export")
@@ -34,6 +37,13 @@ _SERVING_KIT = define(
     None,
     "directory to write that serves the model by TensorFlow Serving, and searches by it, or none",
 )
+_DETECTOR = define(
+    "detector",
+    None,
+    "directory of the run whose detector finds the garments of photographs, or none; by default "
+    "that of --run_dir if it has one",
+    group=SERVED,
+)
 _HEAD = ConfigFlags(VerticalHeadConfig)
 _EXPORT = ConfigFlags(ExportConfig, SERVED)
 
@@ -45,22 +55,33 @@ def main() -> None:
 
     run, model = _RUN.run(), open_stage(_RUN.run_dir / _STAGE.value)
     head = vertical_head_stage(run, model) if _HEAD.config().vertical_head else None
+    detector = _detector(run)
     stage = export_stage(
         run,
         model,
         _EXPORT.config(),
         vertical_head=head,
+        detector=detector,
         base=Path(_OUTPUT.value) if _OUTPUT.value else None,
     )
     saved_model = stage.directory
     rows: list[tuple[str, object]] = [("SavedModel", saved_model)]
     if head:
         rows.append(("Routing", head.result["searches"]))
+    if detector:
+        rows.append(("Detector", detector.directory))
     if _SERVING_KIT.value:
         serving_kit(stage, Path(_SERVING_KIT.value))
         rows.append(("Serving kit", Path(_SERVING_KIT.value) / "README.md"))
     ask = f"{command('tools/query_server.py', saved_model=saved_model)} --images=<picture>"
     print_summary([*rows, ("Next", ask)])
+
+
+def _detector(run: Run) -> Stage | None:
+    """Returns the stage of the detector to export."""
+    if _DETECTOR.value == "none":
+        return None
+    return open_stage(Path(_DETECTOR.value) / DETECTOR) if _DETECTOR.value else run.find(DETECTOR)
 
 
 if __name__ == "__main__":

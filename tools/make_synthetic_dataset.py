@@ -32,6 +32,7 @@ def main() -> None:
         [
             ("Manifest", f"{result.manifest} ({result.pictures} pictures)"),
             ("Have a look", result.contact_sheet),
+            *([("At the scenes", result.scene_sheet)] if result.scene_sheet else []),
             ("Known cues", result.world),
             ("Next", command("tools/prepare_dataset.py", **prepare)),
         ]

@@ -4,7 +4,9 @@ r"""Asks a server, or a SavedModel in this process, for the embeddings of pictur
     python tools/query_server.py --saved_model=runs/mine/saved_model/1 --images=dress.jpg
 
 Prints one JSON object per picture: its path, whether it is valid, the vertical that it probably
-shows (of a model with a vertical head) and the embedding. A file that cannot be read is named at
+shows (of a model with a vertical head) and the embedding. With --detect (of a model with a
+detector) it prints the garments of each photograph instead: box in pixels of the upright image,
+vertical, score and embedding. A file that cannot be read is named at
 the end, with status 1; the others are answered.
 """
 
@@ -20,6 +22,7 @@ _SAVED_MODEL = define(
     "saved_model", None, "directory of a version, to be loaded here instead of asking a server"
 )
 _IMAGES = define("images", None, "comma-separated paths of pictures", kind=tuple, required=True)
+_DETECT = define("detect", False, "print the garments of each picture, for a model with a detector")
 _CLIENT = ConfigFlags(ClientConfig, without=("batch_size", "batch_bytes"))
 flags.register_multi_flags_validator(
     ["address", "saved_model"],
@@ -31,16 +34,17 @@ flags.register_multi_flags_validator(
 def main() -> None:
     """Asks, and prints the answers."""
     from apparel_embed.serving.local import LocalModel
-    from apparel_embed.serving.query import answer_lines, read_pictures
+    from apparel_embed.serving.query import answer_lines, garment_lines, read_pictures
 
     pictures, failures = read_pictures(_IMAGES.value)
     if not pictures:
         raise UserError("; ".join(failures))
+    to_lines = garment_lines if _DETECT.value else answer_lines
     if _SAVED_MODEL.value:
-        lines = answer_lines(pictures, LocalModel(_SAVED_MODEL.value))
+        lines = to_lines(pictures, LocalModel(_SAVED_MODEL.value))
     else:
         with Client(_ADDRESS.value, _CLIENT.config()) as client:
-            lines = answer_lines(pictures, client)
+            lines = to_lines(pictures, client)
     print("\n".join(lines))
     if failures:
         raise UserError("; ".join(failures))

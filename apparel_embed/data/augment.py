@@ -66,6 +66,34 @@ class Augmenter:
             images = change(images, _own(draws, name))
         return tf.clip_by_value(images, 0.0, 255.0)
 
+    def move_boxes(self, boxes: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """Returns where boxes in images are when `apply` has augmented the images.
+
+        Args:
+          boxes: float32 [batch, n, 4]: x_min, y_min, x_max, y_max as parts of width and height.
+          draws: float32 [batch, ...], as `apply` was given.
+
+        Returns:
+          float32 of the same shape; boxes may reach beyond the image, 0 to 1.
+
+        Raises:
+          ValueError: if images are turned, which makes boxes of no use.
+        """
+        config = self._config
+        if config.rotation:
+            raise ValueError(f"rotation {config.rotation:g}: expected 0, as boxes cannot turn")
+        mirrored = (_own(draws, "flip")[:, 0] < 0.5) & config.flip
+        zooms = 1.0 + _both_ways(_own(draws, "zoom")[:, 0], config.zoom)
+        shifts = _both_ways(_own(draws, "translation"), config.translation)
+        x_min, y_min, x_max, y_max = tf.unstack(boxes, axis=-1)
+        flips = mirrored[:, tf.newaxis]
+        x_min, x_max = tf.where(flips, 1.0 - x_max, x_min), tf.where(flips, 1.0 - x_min, x_max)
+
+        def moved(places: tf.Tensor, axis: int) -> tf.Tensor:
+            return (places - 0.5) / zooms[:, tf.newaxis] + 0.5 + shifts[:, axis, tf.newaxis]
+
+        return tf.stack([moved(x_min, 1), moved(y_min, 0), moved(x_max, 1), moved(y_max, 0)], -1)
+
     def _move(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         config = self._config
         if not (config.flip or config.zoom or config.translation):

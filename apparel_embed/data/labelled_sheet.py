@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 SIDE = 96
+BOXED_SIDE = 240
 _GAP = 6
 _FRAME = 3
 _FONT_SIZE = 11
@@ -62,3 +64,49 @@ def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     while text and font.getlength(f"{text}…") > SIDE:
         text = text[:-1]
     return f"{text}…"
+
+
+class Box(NamedTuple):
+    """A box to draw.
+
+    Attributes:
+      corners: x_min, y_min, x_max, y_max as parts of the image's width and height.
+      label: written at its upper left corner; "" for none.
+      colour: by any name that Pillow knows.
+    """
+
+    corners: Sequence[float] | np.ndarray
+    label: str = ""
+    colour: str = "lime"
+
+
+def draw_boxes(
+    images: np.ndarray | Sequence[np.ndarray], boxes: Sequence[Sequence[Box]], columns: int = 4
+) -> np.ndarray:
+    """Draws a sheet of images with boxes in them.
+
+    Args:
+      images: uint8 or float [height, width, 3] each, values 0..255; at least one.
+      boxes: those of each image.
+      columns: images side by side, 1 or more.
+
+    Returns:
+      uint8 [height, width, 3].
+    """
+    font = ImageFont.load_default(size=_FONT_SIZE)
+    step = BOXED_SIDE + _GAP
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * step + _GAP, rows * step + _GAP), _PAPER)
+    for number, (pixels, own) in enumerate(zip(images, boxes)):
+        image = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
+        image = image.resize((BOXED_SIDE, BOXED_SIDE), Image.Resampling.BICUBIC)
+        pen = ImageDraw.Draw(image)
+        for box in own:
+            left, top, right, bottom = (float(side) * (BOXED_SIDE - 1) for side in box.corners)
+            pen.rectangle((left, top, right, bottom), outline=box.colour, width=2)
+            if box.label:
+                place = (left + 3, top + 2)
+                pen.rectangle(pen.textbbox(place, box.label, font), fill="black")
+                pen.text(place, box.label, fill=box.colour, font=font)
+        sheet.paste(image, (_GAP + number % columns * step, _GAP + number // columns * step))
+    return np.asarray(sheet)

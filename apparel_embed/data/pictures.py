@@ -70,11 +70,18 @@ class PictureSettings:
 
 @dataclass(frozen=True)
 class Picture:
-    """A prepared image: a baseline sRGB JPEG without metadata, and its size in pixels."""
+    """A prepared image.
+
+    Attributes:
+      jpeg: a baseline sRGB JPEG without metadata.
+      height, width: of the JPEG, in pixels.
+      size: width and height of the whole upright image that it was made from.
+    """
 
     jpeg: bytes
     height: int
     width: int
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +119,12 @@ def prepare_picture(source: Source, settings: PictureSettings, box: Box | None =
       RejectedPicture: no usable image; the message says why.
     """
     with _rejecting(settings.max_pixels):
-        image = open_picture(source, settings, box).image
+        opened = open_picture(source, settings, box)
+        image = opened.image
         file = io.BytesIO()
         # Full colour resolution: thin stripes and small prints tell garments apart.
         image.save(file, "JPEG", quality=settings.jpeg_quality, subsampling="4:4:4")
-        return Picture(file.getvalue(), height=image.size[1], width=image.size[0])
+        return Picture(file.getvalue(), image.size[1], image.size[0], opened.size)
 
 
 def open_picture(

@@ -30,6 +30,7 @@ from apparel_embed.common.files import atomic_path, fingerprint_files
 from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.hold_out import hold_out
 from apparel_embed.data.manifest import RESERVED_COLUMN, boxes_of, read_manifest
+from apparel_embed.data.photographs import photographs_of, with_sizes
 from apparel_embed.data.picture_pool import prepare_pictures
 from apparel_embed.data.pictures import Box, Picture, PictureSettings
 from apparel_embed.data.prepare_plan import USUAL_VAL_FRACTION, PrepareConfig, make_plan
@@ -150,6 +151,8 @@ class _Work:
                     known - table.num_rows,
                     config.val_group_column,
                 )
+        if config.photographs:
+            table = photographs_of(table, str(config.manifest))
         places = table[RESERVED_COLUMN].to_numpy()
         directory = ShardedDirectory(str(Path(config.output)), DATASET_FILE, "prepared dataset")
         return cls(config, table.drop_columns([RESERVED_COLUMN]), places, directory)
@@ -197,6 +200,8 @@ def _write_dataset(work: _Work, processes: int) -> dict[str, Any]:
             Path(config.output) / REJECTS_FILE,
         )
     index = _numbered(table.filter(pa.array(~np.isin(np.arange(table.num_rows), list(rejects)))))
+    if config.photographs:
+        index = with_sizes(index, [size for shard in shards for size in shard["sizes"]])
     pq.write_table(index, partial / INDEX_FILE, compression="zstd")
     return {
         "fingerprint": fingerprint_files([partial / name for name in [*work.names, INDEX_FILE]]),
@@ -226,7 +231,11 @@ def _write_shards(work: _Work, processes: int) -> list[dict[str, Any]]:
             rows = work.rows(shard)
             if shard in todo:
                 path = Path(directory.work, name)
-                directory.remember(shard, _write_shard(path, rows, pictures, table, records))
+                sizes: list[tuple[int, int]] = []
+                written = _write_shard(path, rows, pictures, table, records, sizes)
+                if config.photographs:
+                    written["sizes"] = sizes
+                directory.remember(shard, written)
                 bar.update(len(rows))
             shards.append(directory.recall(shard) or {})
             records += shards[-1]["records"]
@@ -239,8 +248,9 @@ def _write_shard(
     pictures: Iterator[Picture | str],
     table: pa.Table,
     first_record: int,
+    sizes: list[tuple[int, int]],
 ) -> dict[str, Any]:
-    """Writes one shard; returns what is to be remembered of it."""
+    """Writes one shard; returns what is to be remembered of it, and adds its images' sizes."""
     rejects = []
     record = first_record
     with atomic_path(path) as temporary:
@@ -252,6 +262,7 @@ def _write_shard(
                     rejects.append([row, picture])
                 else:
                     writer.write(_serialise(record, table, row, picture))
+                    sizes.append(picture.size)
                     record += 1
             writer.close()
         except (OSError, RuntimeError) as error:

@@ -60,6 +60,11 @@ class PrepareConfig:
     seed: int = seed_setting("the choice of held-out groups", flag="split_seed", seldom=True)
     shard_records: int = setting(4096, "rows of the manifest per shard", 1, 1_000_000, seldom=True)
     map_verticals: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    photographs: bool = setting(
+        False,
+        "prepare each image that has boxes once, whole, with all its boxes: for the detector",
+        seldom=True,
+    )
 
     def __post_init__(self) -> None:
         """Raises a UserError if a number is out of range."""
@@ -70,6 +75,9 @@ class PrepareConfig:
         """The values on which the result depends, beside manifest and pictures."""
         values = dataclasses.asdict(self)
         del values["manifest"], values["output"]
+        # As before there was such a thing.
+        if not self.photographs:
+            del values["photographs"]
         return values
 
 

@@ -16,7 +16,7 @@ class Embedder:
     """Embeds pictures by a model; its graph is traced once and used again.
 
     Args:
-      model: from float32 [batch, size, size, 3] to [batch, dim].
+      model: from float32 [batch, size, size, 3] to [batch, ...], usually embeddings [batch, dim].
 
     Example:
       >>> from apparel_embed import EmbeddingModel, ModelConfig, load_prepared
@@ -28,7 +28,7 @@ class Embedder:
 
     def __init__(self, model: tf.keras.Model) -> None:
         self._image_size = model.input_shape[1]
-        self._dim = model.output_shape[-1]
+        self._shape = model.output_shape[1:]
         signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)
 
         @tf.function(input_signature=[signature])
@@ -44,9 +44,9 @@ class Embedder:
         return self._embed.graph
 
     def __call__(self, batches: Iterable[tf.Tensor]) -> np.ndarray:
-        """Embeds batches of uint8 [batch, size, size, 3]: float32 [n, dim]."""
+        """Embeds batches of uint8 [batch, size, size, 3]: float32 [n, ...]."""
         parts = [self._embed(images).numpy() for images in batches]
-        return np.concatenate([np.zeros([0, self._dim], np.float32), *parts])
+        return np.concatenate([np.zeros([0, *self._shape], np.float32), *parts])
 
     def records(self, dataset: PreparedDataset, records: np.ndarray) -> np.ndarray:
         """Embeds records of a dataset.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from apparel_embed.common.settings import setting
+from apparel_embed.common.settings import same_as, setting
 from apparel_embed.models.backbones import BACKBONES
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -49,3 +49,35 @@ class ModelConfig:
         0.9999,
         seldom=True,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorConfig:
+    """What a detector is made of.
+
+    Attributes:
+      verticals: names of the verticals that it tells apart.
+      score_threshold: score from which on what it sees counts as a garment.
+      batch_norm_momentum: as in `ModelConfig`.
+
+    Example:
+      >>> DetectorConfig(verticals=("bag", "dress")).image_size
+      160
+    """
+
+    verticals: tuple[str, ...] = ()
+    backbone: str = setting(
+        "small_cnn", "backbone of the detector", choices=BACKBONES, flag="detector_backbone"
+    )
+    image_size: int = setting(
+        160,
+        "side of the square that the detector sees, in pixels",
+        64,
+        2048,
+        flag="detector_image_size",
+    )
+    most_garments: int = setting(
+        10, "garments that the detector finds in a photograph at most", 1, 100, seldom=True
+    )
+    score_threshold: float = 0.3
+    batch_norm_momentum: float = same_as(ModelConfig, "batch_norm_momentum")

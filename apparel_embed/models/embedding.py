@@ -231,7 +231,13 @@ def start_embedding_model(
 def save_embedding_model(directory: Path, model: tf.keras.Model, config: ModelConfig) -> None:
     """Writes configuration and weights into `directory`, each file atomically."""
     directory.mkdir(parents=True, exist_ok=True)
-    with atomic_path(directory / _WEIGHTS_FILE) as temporary:
+    save_weights(model, directory / _WEIGHTS_FILE)
+    write_json(directory / _CONFIG_FILE, dataclasses.asdict(config))
+
+
+def save_weights(model: tf.keras.Model, path: Path) -> None:
+    """Writes a model's weights to a file, atomically."""
+    with atomic_path(path) as temporary:
         # Keras decides the format by the suffix, which a temporary name must share.
         weights = temporary.with_name(f"{temporary.name}.weights.h5")
         try:
@@ -240,7 +246,12 @@ def save_embedding_model(directory: Path, model: tf.keras.Model, config: ModelCo
             weights.replace(temporary)
         finally:
             weights.unlink(missing_ok=True)
-    write_json(directory / _CONFIG_FILE, dataclasses.asdict(config))
+
+
+def load_weights(model: tf.keras.Model, path: Path) -> None:
+    """Reads what `save_weights` wrote, into a model built alike."""
+    with without_keras_warnings():
+        model.load_weights(path)
 
 
 def load_embedding_model(
@@ -257,8 +268,7 @@ def load_embedding_model(
     try:
         config = ModelConfig(**read_json(directory / _CONFIG_FILE))
         model = build(config)
-        with without_keras_warnings():
-            model.load_weights(directory / _WEIGHTS_FILE)
+        load_weights(model, directory / _WEIGHTS_FILE)
     except (OSError, TypeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{directory}: the model cannot be read: {reason}") from error

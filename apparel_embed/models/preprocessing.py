@@ -25,23 +25,54 @@ def fit_square(images: tf.Tensor, size: int) -> tf.Tensor:
     Returns:
       uint8 [batch, size, size, 3] or [size, size, 3].
     """
-    height, width = tf.unstack(tf.shape(images)[-3:-1])
-    longest = tf.cast(tf.maximum(height, width), tf.float32)
-
-    def scaled(side: tf.Tensor) -> tf.Tensor:
-        exact = tf.cast(side, tf.float32) * (size / longest)
-        return tf.clip_by_value(tf.cast(tf.round(exact), tf.int32), 1, size)
-
-    target_height, target_width = scaled(height), scaled(width)
-    resized = tf.image.resize(images, [target_height, target_width], antialias=True)
-    pixels = tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
-    top, left = (size - target_height) // 2, (size - target_width) // 2
-    paddings = [[top, size - target_height - top], [left, size - target_width - left], [0, 0]]
+    top, left, height, width = place_in_square(tf.shape(images)[-3:-1], size)
+    pixels = _resize(images, height, width)
+    paddings = [[top, size - height - top], [left, size - width - left], [0, 0]]
     if images.shape.rank == 4:
         paddings = [[0, 0], *paddings]
     padded = tf.pad(pixels, paddings, constant_values=tf.constant(255, tf.uint8))
     padded.set_shape([*images.shape[:-3], size, size, 3])
     return padded
+
+
+def fit_corner(image: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Puts an image into the upper left corner of a square, shrunk where it is larger.
+
+    Args:
+      image: uint8 [height, width, 3].
+      side: of the square in pixels.
+
+    Returns:
+      uint8 [side, side, 3], and height and width that the image has in it, int32 [2].
+    """
+    sides = tf.shape(image)[:2]
+    _, _, height, width = place_in_square(sides, side)
+    image = tf.cond(
+        tf.reduce_all(sides <= side), lambda: image, lambda: _resize(image, height, width)
+    )
+    sides = tf.shape(image)[:2]
+    square = tf.pad(image, [[0, side - sides[0]], [0, side - sides[1]], [0, 0]])
+    square.set_shape([side, side, 3])
+    return square, sides
+
+
+def place_in_square(sides: tf.Tensor, size: int) -> tuple[tf.Tensor, ...]:
+    """Returns where `fit_square` puts an image in its square: top, left, height and width.
+
+    Args:
+      sides: height and width of the image, int32 [2].
+      size: side of the square in pixels.
+    """
+    longest = tf.cast(tf.reduce_max(sides), tf.float32)
+    exact = tf.cast(sides, tf.float32) * (size / longest)
+    height, width = tf.unstack(tf.clip_by_value(tf.cast(tf.round(exact), tf.int32), 1, size))
+    return (size - height) // 2, (size - width) // 2, height, width
+
+
+def _resize(images: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Returns images of other sides, rounded to uint8."""
+    resized = tf.image.resize(images, [height, width], antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
 
 
 def decode_to_square(image_bytes: tf.Tensor, size: int) -> tf.Tensor:

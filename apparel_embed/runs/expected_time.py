@@ -15,7 +15,7 @@ from apparel_embed.data.augment import Augmenter
 from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.losses.registry import make_loss
 from apparel_embed.losses.regression import make_regression_loss
-from apparel_embed.models.embedding import build_embedding_model
+from apparel_embed.models.embedding import build_embedding_model, save_embedding_model
 from apparel_embed.store.record import Workload
 from apparel_embed.training.config import SpecialistConfig, StudentConfig
 from apparel_embed.training.input import augmentation
@@ -97,7 +97,7 @@ def _step_seconds(
     with tempfile.TemporaryDirectory() as directory:
         loop = TrainingLoop(
             build_model=build,
-            model_config=config.model,
+            save=functools.partial(save_embedding_model, config=config.model),
             batches=lambda _: _noise(config.model.image_size, labels, strategy),
             loss=loss,
             validation=None,

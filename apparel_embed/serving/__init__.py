@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from apparel_embed.serving.client import Client as Client
 from apparel_embed.serving.client import ClientConfig as ClientConfig
 from apparel_embed.serving.embeddings import Embeddings as Embeddings
+from apparel_embed.serving.embeddings import Garments as Garments
 from apparel_embed.serving.embeddings import PictureLimits as PictureLimits
 from apparel_embed.serving.embeddings import to_servable as to_servable
 from apparel_embed.serving.errors import DeadlineExceeded as DeadlineExceeded

@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 import requests
@@ -25,6 +25,7 @@ from apparel_embed.serving.errors import (
     ServingError,
     WrongAnswer,
 )
+from apparel_embed.serving.exported import DETECT
 
 MODEL_NAME = "apparel_embed"
 """By which the model is known to a server."""
@@ -36,6 +37,18 @@ _ERRORS: dict[str | int, type[ServingError]] = {
     **dict.fromkeys(("DEADLINE_EXCEEDED", 408), DeadlineExceeded),
     **dict.fromkeys(("NOT_FOUND", 404), ModelNotFound),
     **dict.fromkeys(("INVALID_ARGUMENT", "FAILED_PRECONDITION", 400, 412, 413), RequestRefused),
+}
+
+_Output = tuple[type, tuple[Union[int, str], ...]]
+# Outputs of signatures: type, and shape of a row.
+_WHOLE: dict[str, _Output] = {"embedding": (np.float32, ("dim",)), "valid": (bool, ())}
+_GARMENTS: dict[str, _Output] = {
+    "boxes": (np.float32, ("garments", 4)),
+    "scores": (np.float32, ("garments",)),
+    "found": (bool, ("garments",)),
+    "vertical_name": (object, ("garments",)),
+    "embedding": (np.float32, ("garments", "dim")),
+    "valid": (bool, ()),
 }
 
 
@@ -90,6 +103,7 @@ class Client(ServedModel):
         is_rest = address.startswith(("http://", "https://"))
         self._transport = _Rest(address, config) if is_rest else _Grpc(address, config)
         self._verticals: tuple[str, ...] | None = None
+        self._detects: bool | None = None
 
     def __enter__(self) -> Client:
         return self
@@ -111,25 +125,64 @@ class Client(ServedModel):
             self.embed([])
         return self._verticals or ()
 
-    def _predict(self, pictures: list[bytes]) -> dict[str, np.ndarray]:
-        answer = self._transport.predict(pictures)
+    @property
+    def detects(self) -> bool:
+        """Whether the model finds garments: it was exported with `--detector`.
+
+        The server is asked the first time.
+        """
+        if self._detects is None:
+            try:
+                self._predict([b""], DETECT)
+                self._detects = True
+            except RequestRefused as error:
+                # TensorFlow Serving: 'Serving signature key "detect_and_embed" not found.'
+                if DETECT not in str(error):
+                    raise
+                self._detects = False
+        return self._detects
+
+    def _predict(self, pictures: list[bytes], signature: str) -> dict[str, np.ndarray]:
+        answer = self._transport.predict(pictures, signature)
+        if signature == DETECT:
+            return self._checked(answer, len(pictures), _GARMENTS)
         names = answer["vertical_name"][0] if {"vertical", "vertical_name"} <= set(answer) else ()
-        kinds: dict[str, type] = {"embedding": np.float32, "valid": bool}
-        kinds |= {"vertical": np.float32} if len(names) else {}
-        found: dict[str, np.ndarray] = {}
-        for name, kind in kinds.items():
-            if name not in answer:
-                raise WrongAnswer(f"{self._address}: the answer has no {name!r}")
-            value = found[name] = np.asarray(answer[name], kind)
-            columns = {"valid": (), "vertical": (len(names),)}.get(name, value.shape[1:] or (1,))
-            if value.ndim > 2 or value.shape != (len(pictures), *columns):
-                raise WrongAnswer(
-                    f"{self._address}: {name!r} of shape {value.shape} for {len(pictures)} "
-                    f"pictures and {len(names)} verticals"
-                )
+        found = self._checked(
+            answer,
+            len(pictures),
+            {**_WHOLE, **({"vertical": (np.float32, (len(names),))} if len(names) else {})},
+        )
         self._verticals = tuple(
             name.decode() if isinstance(name, bytes) else str(name) for name in names
         )
+        return found
+
+    def _checked(
+        self, answer: Mapping[str, Any], count: int, outputs: Mapping[str, _Output]
+    ) -> dict[str, np.ndarray]:
+        """Returns outputs of an answer for so many images, each of its type and shape.
+
+        Raises:
+          WrongAnswer: if one is missing, or of another shape.
+        """
+        found: dict[str, np.ndarray] = {}
+        sizes: dict[str, int] = {}
+        for name, (kind, columns) in outputs.items():
+            if name not in answer:
+                raise WrongAnswer(f"{self._address}: the answer has no {name!r}")
+            try:
+                value = found[name] = np.asarray(answer[name], kind)
+            except (TypeError, ValueError) as error:
+                raise WrongAnswer(f"{self._address}: {name!r} cannot be read ({error})") from error
+            fits = value.ndim == 1 + len(columns) and len(value) == count
+            for want, have in zip(columns, value.shape[1:]):
+                # What has a name may be of any size, and is of the same everywhere.
+                fits &= have == (want if isinstance(want, int) else sizes.setdefault(want, have))
+            if not fits:
+                raise WrongAnswer(
+                    f"{self._address}: {name!r} of shape {value.shape} for {count} images; "
+                    f"expected {(count, *columns)}"
+                )
         return found
 
 
@@ -154,9 +207,9 @@ class _Rest:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=retry))
 
-    def predict(self, pictures: list[bytes]) -> Mapping[str, Any]:
+    def predict(self, pictures: list[bytes], signature: str) -> Mapping[str, Any]:
         instances = [{"image_bytes": {"b64": base64.b64encode(one).decode()}} for one in pictures]
-        request: dict[str, Any] = {"signature_name": "serving_default", "instances": instances}
+        request: dict[str, Any] = {"signature_name": signature, "instances": instances}
         try:
             answer = self._session.post(self._url, json=request, timeout=self._deadline)
         except requests.Timeout as error:
@@ -215,14 +268,14 @@ class _Grpc:
             self._channel = grpc.insecure_channel(address, options)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
-    def predict(self, pictures: list[bytes]) -> Mapping[str, Any]:
+    def predict(self, pictures: list[bytes], signature: str) -> Mapping[str, Any]:
         import grpc
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
         request = predict_pb2.PredictRequest()
         request.model_spec.name = self._config.model_name
-        request.model_spec.signature_name = "serving_default"
+        request.model_spec.signature_name = signature
         if self._config.version is not None:
             request.model_spec.version.value = self._config.version
         request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(pictures, tf.string))

@@ -8,11 +8,12 @@ failure to the one picture.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import tensorflow as tf
 from tensorflow.types.experimental import ConcreteFunction
 
-from apparel_embed.models.preprocessing import fit_square
+from apparel_embed.models.preprocessing import fit_corner, fit_square
 from apparel_embed.serving.confined import Attempt, confined, directly
 from apparel_embed.serving.headers import (
     big_endian,
@@ -37,6 +38,9 @@ _HEAD = 2048
 DECODED_AT_ONCE = 4
 """Pictures of one request."""
 
+_Fit = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+# From an image to a square of one size, and height and width of what is in it.
+
 
 def decode_each(encoded: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes pictures one by one, so that a broken one harms no other.
@@ -52,49 +56,83 @@ def decode_each(encoded: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tens
       one that is broken, too large, or of a kind that would come out wrong. An empty request gives
       one row, as convolutions fail on a batch of none.
     """
+
+    def fit(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return fit_square(image, size), tf.shape(image)[:2]
+
+    squares, sides = _decode_each(encoded, fit, size, max(_ENOUGH_PIXELS, 2 * size), max_pixels)
+    return squares, sides[:, 0] > 0
+
+
+def decode_each_in_corner(
+    encoded: tf.Tensor, side: int, max_pixels: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes images as `decode_each` does, but to cut out of them: enlarged is none.
+
+    Args:
+      encoded: as in `decode_each`.
+      side: images are shrunk to it, and then lie in the upper left corner of a square of it.
+      max_pixels: as in `decode_each`.
+
+    Returns:
+      uint8 [batch, side, side, 3], and height and width of each upright image in it, int32
+      [batch, 2], zeros where `decode_each` gives false.
+    """
+    fit = functools.partial(fit_corner, side=side)
+    return _decode_each(encoded, fit, side, side, max_pixels)
+
+
+def _decode_each(
+    encoded: tf.Tensor, fit: _Fit, side: int, enough: int, max_pixels: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes images one by one: squares of a side, and height and width of what is in them."""
     encoded = tf.where(tf.strings.length(encoded) <= _MOST_BYTES, encoded, b"")
     kinds = _kinds(encoded)
     return tf.cond(
         tf.shape(encoded)[0] == 1,
-        lambda: _decode_one(encoded[0], kinds[0], size, max_pixels),
-        lambda: _decode_many(encoded, kinds, size, max_pixels),
+        lambda: _decode_one(
+            encoded[0], kinds[0], fit, side, _decoders(enough, max_pixels, confined)
+        ),
+        lambda: _decode_many(encoded, kinds, fit, side, _decoders(enough, max_pixels, directly)),
     )
 
 
 def _decode_one(
-    encoded: tf.Tensor, kind: tf.Tensor, size: int, max_pixels: int
+    encoded: tf.Tensor, kind: tf.Tensor, fit: _Fit, side: int, decoders: list[ConcreteFunction]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Does what `decode_each` does with one picture: steps that may fail are confined by each."""
-    image = _decode(encoded, kind, _decoders(size, max_pixels, confined))
-    valid = tf.size(image) > 0
-    nothing = tf.zeros([size, size, 3], tf.uint8)
-    square = tf.cond(valid, lambda: fit_square(image, size), lambda: nothing)
-    return square[tf.newaxis], valid[tf.newaxis]
+    """Does what `_decode_each` does with one image: steps that may fail are confined by each."""
+    image = _decode(encoded, kind, decoders)
+    square, sides = tf.cond(tf.size(image) > 0, lambda: fit(image), lambda: _no_image(side))
+    return square[tf.newaxis], sides[tf.newaxis]
 
 
 def _decode_many(
-    encoded: tf.Tensor, kinds: tf.Tensor, size: int, max_pixels: int
+    encoded: tf.Tensor, kinds: tf.Tensor, fit: _Fit, side: int, decoders: list[ConcreteFunction]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Does what `decode_each` does with any number of pictures.
+    """Does what `_decode_each` does with any number of images.
 
     Those that fail are left out, and the others find their places by their numbers.
     """
     count = tf.shape(encoded)[0]
-    decoders = _decoders(size, max_pixels, directly)
-    pictures = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded, kinds))
-    # One that always is there, behind the last.
-    stand_in = tf.data.Dataset.from_tensors((count, tf.zeros([size, size, 3], tf.uint8)))
-    found = pictures.map(
-        lambda number, one, kind: (number, fit_square(_decode(one, kind, decoders), size)),
+    images = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded, kinds))
+    # One that always is there, behind the last, and stands in for those that are left out.
+    stand_in = tf.data.Dataset.from_tensors((count, *_no_image(side)))
+    found = images.map(
+        lambda number, one, kind: (number, *fit(_decode(one, kind, decoders))),
         num_parallel_calls=DECODED_AT_ONCE,
         deterministic=True,
     )
     both = found.ignore_errors(log_warning=False).concatenate(stand_in)
-    numbers, images = both.batch(tf.cast(count + 1, tf.int64)).get_single_element()
-    places, rows = numbers[:, tf.newaxis], tf.maximum(count, 1)
-    images = tf.scatter_nd(places, tf.cast(images, tf.int32), [count + 1, size, size, 3])
-    valid = tf.scatter_nd(places, tf.cast(numbers < count, tf.int32), [count + 1])
-    return tf.cast(images[:rows], tf.uint8), valid[:rows] > 0
+    numbers, squares, sides = both.batch(tf.cast(count + 1, tf.int64)).get_single_element()
+    # Without images one row is left.
+    places, rows = numbers[:-1, tf.newaxis], tf.maximum(count, 1)
+    last = tf.shape(numbers)[0] - 1
+    order = tf.tensor_scatter_nd_update(tf.fill([rows], last), places, tf.range(last))
+    return tf.gather(squares, order), tf.gather(sides, order)
+
+
+def _no_image(side: int) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.zeros([side, side, 3], tf.uint8), tf.zeros([2], tf.int32)
 
 
 def _kinds(encoded: tf.Tensor) -> tf.Tensor:
@@ -118,11 +156,11 @@ def _kinds(encoded: tf.Tensor) -> tf.Tensor:
     return is_plain + 2 * starts(b"\x89PNG") + 3 * starts(b"GIF8") + 4 * starts(b"BM")
 
 
-def _decoders(size: int, max_pixels: int, attempt: Attempt) -> list[ConcreteFunction]:
+def _decoders(enough: int, max_pixels: int, attempt: Attempt) -> list[ConcreteFunction]:
     """Returns what decodes a picture of each kind, upright and on white.
 
     Args:
-      size: as in `decode_each`.
+      enough: pixels of the longest side, which no JPEG is decoded smaller than.
       max_pixels: as in `decode_each`.
       attempt: takes the steps that fail where bytes are no picture; if it then lets the others go
         on, no pixels come out.
@@ -130,12 +168,12 @@ def _decoders(size: int, max_pixels: int, attempt: Attempt) -> list[ConcreteFunc
 
     def jpeg_with_metadata(one: tf.Tensor) -> tf.Tensor:
         orientation, is_known, scans = jpeg_metadata(one)
-        image = _decode_jpeg(_only_if(is_known, one), size, max_pixels, attempt, scans)
+        image = _decode_jpeg(_only_if(is_known, one), enough, max_pixels, attempt, scans)
         return _turn_upright(image, orientation)
 
     decoders = (
         jpeg_with_metadata,
-        functools.partial(_decode_jpeg, size=size, max_pixels=max_pixels, attempt=attempt),
+        functools.partial(_decode_jpeg, enough=enough, max_pixels=max_pixels, attempt=attempt),
         functools.partial(_decode_png, max_pixels=max_pixels, attempt=attempt),
         functools.partial(_decode_gif, max_pixels=max_pixels, attempt=attempt),
         functools.partial(_decode_bmp, max_pixels=max_pixels, attempt=attempt),
@@ -161,7 +199,7 @@ def _decode(encoded: tf.Tensor, kind: tf.Tensor, decoders: list[ConcreteFunction
 
 def _decode_jpeg(
     encoded: tf.Tensor,
-    size: int,
+    enough: int,
     max_pixels: int,
     attempt: Attempt,
     start: tf.Tensor | int = 0,
@@ -179,7 +217,6 @@ def _decode_jpeg(
     # Without Adobe's marker decoders are at odds about which way round CMYK is.
     is_right &= shape[2] != 4
     encoded = _only_if(is_right, encoded)
-    enough = max(_ENOUGH_PIXELS, 2 * size)
     larger = tf.reduce_max(sides) >= [ratio * enough for ratio in _RATIOS[1:]]
     return tf.switch_case(
         tf.math.count_nonzero(larger, dtype=tf.int32),

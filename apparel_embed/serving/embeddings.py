@@ -18,6 +18,7 @@ from apparel_embed.data.pictures import (
     prepare_picture,
 )
 from apparel_embed.serving.errors import NotAPicture, PictureError, PictureTooLarge
+from apparel_embed.serving.exported import DETECT, EMBED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +60,13 @@ class Embeddings(NamedTuple):
 
 
 class Garments(NamedTuple):
-    """What was detected in an image.
+    """The garments found in one image, the likeliest first.
 
     Attributes:
-      boxes: float32 [n, 4], x_min, y_min, x_max, y_max as fractions of the upright image.
-      scores: float32 [n], highest first.
-      verticals: n names.
+      boxes: float32 [n, 4], x_min, y_min, x_max, y_max as fractions of width and height of the
+        upright image.
+      scores: float32 [n], in 0 to 1, descending.
+      verticals: of each its name.
       embeddings: float32 [n, dim], of unit length.
       valid: whether there was an image.
     """
@@ -93,9 +95,14 @@ class ServedModel(abc.ABC):
     def verticals(self) -> tuple[str, ...]:
         """Names of the verticals, in the order of `vertical_scores`; () if they are not known."""
 
+    @property
     @abc.abstractmethod
-    def _predict(self, pictures: list[bytes]) -> Mapping[str, np.ndarray]:
-        """Returns the outputs of `serving_default` for a batch, each with a row per image."""
+    def detects(self) -> bool:
+        """Whether the model finds garments: it was exported with `--detector`."""
+
+    @abc.abstractmethod
+    def _predict(self, pictures: list[bytes], signature: str) -> Mapping[str, np.ndarray]:
+        """Returns the outputs of a signature, `EMBED` or `DETECT`, each with a row per image."""
 
     def embed(self, pictures: Sequence[bytes]) -> Embeddings:
         """Embeds encoded images, any number.
@@ -110,7 +117,7 @@ class ServedModel(abc.ABC):
         """
         # Without an image the model is asked for what is none, and so tells how long rows are.
         sent = [self._sent(picture) for picture in pictures] or [b""]
-        found = [self._predict(batch) for batch in self._batches(sent)]
+        found = [self._predict(batch, EMBED) for batch in self._batches(sent)]
         joined = {
             name: np.concatenate([one[name] for one in found])[: len(pictures)]
             for name in ("embedding", "valid", "vertical")
@@ -118,14 +125,31 @@ class ServedModel(abc.ABC):
         }
         return Embeddings(joined["embedding"], joined["valid"], joined.get("vertical"))
 
-    @property
-    def detects(self) -> bool:
-        """Whether the model finds garments."""
-        return False
-
     def detect(self, images: Sequence[bytes]) -> list[Garments]:
-        """Finds the garments in images."""
-        raise UserError("the model has no detector; export it with --detector")
+        """Finds the garments of encoded images, any number, and embeds each.
+
+        Args:
+          images: as in `embed`; what is no image has no garments.
+
+        Returns:
+          The garments of each image, in the order of the images.
+
+        Raises:
+          UserError: if the model has no detector.
+          ServingError: as in `embed`.
+        """
+        if not self.detects:
+            raise UserError(
+                "the model finds no garments: export it with a detector (--detector of "
+                "tools/export_saved_model.py)"
+            )
+        sent = [self._sent(image) for image in images]
+        return [
+            _garments({name: values[place] for name, values in found.items()})
+            for batch in (self._batches(sent) if sent else ())
+            for found in [self._predict(batch, DETECT)]
+            for place in range(len(batch))
+        ]
 
     def _sent(self, picture: bytes) -> bytes:
         """Returns what is sent of an image: nothing, which is answered not valid, of some."""
@@ -143,6 +167,22 @@ class ServedModel(abc.ABC):
                 batch = []
             batch.append(picture)
         yield batch
+
+
+def _garments(row: Mapping[str, np.ndarray]) -> Garments:
+    """Returns the garments of an image, of its row in each output."""
+    found = row["found"]
+    names = (
+        name.decode() if isinstance(name, bytes) else str(name)
+        for name in row["vertical_name"][found]
+    )
+    return Garments(
+        row["boxes"][found],
+        row["scores"][found],
+        tuple(names),
+        row["embedding"][found],
+        bool(row["valid"]),
+    )
 
 
 def to_servable(picture: bytes, limits: PictureLimits = PictureLimits()) -> bytes:

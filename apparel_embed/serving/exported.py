@@ -11,6 +11,9 @@ from apparel_embed.common.settings import setting
 SAVED_MODEL = "saved_model"
 """Directory of the versions in a run."""
 
+EMBED, DETECT = "serving_default", "detect_and_embed"
+"""Signatures that take images as they are in files: for the whole, and for each garment."""
+
 LARGEST_SERVED_PIXELS = 100_000_000
 """A transparent PNG of so many pixels takes about 1.6 GB to decode."""
 

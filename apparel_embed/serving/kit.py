@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +51,18 @@ def render_model_card(**values: Any) -> str:
         `parameters`, `data_fingerprint`, `counts` of images by vertical and split, `groups` of
         verticals by teacher, `max_pixels`; and of the evaluation, if there was one, rows of
         `metrics` of a `split`, the model's name there (`evaluated_as`), `routing`, and when
-        `searches` follow the vertical head.
+        `searches` follow the vertical head; and the `detector`'s configuration, or None.
     """
     return _templates().get_template("model_card.md").render(values)
 
 
-def write_warm_up_requests(saved_model: Path, image_size: int) -> None:
-    """Writes requests that TensorFlow Serving replays when it loads a model: one per batch size.
+def write_warm_up_requests(saved_model: Path, image_size: int, signatures: Sequence[str]) -> None:
+    """Writes requests that TensorFlow Serving replays when it loads a model.
+
+    Args:
+      saved_model: directory of the version.
+      image_size: that the model sees, in pixels.
+      signatures: what to ask, each once per batch size.
 
     Raises:
       UserError: if tensorflow-serving-api, whose messages they are, is not installed.
@@ -72,10 +79,10 @@ def write_warm_up_requests(saved_model: Path, image_size: int) -> None:
     directory = saved_model / "assets.extra"
     directory.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(directory / "tf_serving_warmup_requests")) as writer:
-        for size in BATCH_SIZES:
+        for signature, size in itertools.product(signatures, BATCH_SIZES):
             request = predict_pb2.PredictRequest()
             request.model_spec.name = MODEL_NAME
-            request.model_spec.signature_name = "serving_default"
+            request.model_spec.signature_name = signature
             batch = [images[place % len(images)] for place in range(size)]
             request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(batch, tf.string))
             log = prediction_log_pb2.PredictionLog(
@@ -85,7 +92,13 @@ def write_warm_up_requests(saved_model: Path, image_size: int) -> None:
 
 
 def write_serving_kit(
-    directory: Path, saved_model: Path, *, dim: int, max_pixels: int, has_head: bool
+    directory: Path,
+    saved_model: Path,
+    *,
+    dim: int,
+    max_pixels: int,
+    has_head: bool,
+    has_detector: bool = False,
 ) -> None:
     """Writes the files that serve a SavedModel by TensorFlow Serving, and searches by pictures.
 
@@ -95,6 +108,7 @@ def write_serving_kit(
       dim: length of an embedding.
       max_pixels: of an image.
       has_head: whether the model tells verticals.
+      has_detector: whether it finds garments.
 
     Raises:
       UserError: if the directory exists.
@@ -118,6 +132,7 @@ def write_serving_kit(
         "dim": dim,
         "max_pixels": max_pixels,
         "has_head": has_head,
+        "has_detector": has_detector,
         "search_image": f"{MODEL_NAME.replace('_', '-')}-search:{__version__}",
         "search_memory_gib": _SEARCH_MEMORY_GIB,
         "search_tmp_gib": _SEARCH_TMP_GIB,

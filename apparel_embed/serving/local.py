@@ -13,12 +13,11 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import one_line
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.serving.embeddings import PictureLimits, ServedModel
-from apparel_embed.serving.exported import read_verticals
+from apparel_embed.serving.exported import DETECT, EMBED, read_verticals
 from apparel_embed.serving.saved_model import ServingModule
 
 _SAVED_MODEL = "saved_model.pb"
 _MODEL = "model.json"
-_SIGNATURE = "serving_default"
 _BYTES_AT_ONCE = 1 << 24
 
 
@@ -29,16 +28,28 @@ class PictureEmbedder:
       module: what keeps the graph's variables; signatures do not.
       serve: from `image_bytes` string [n] to `embedding` [n, dim], `valid` [n] and others.
       dim: length of an embedding.
+      detect: from `image_bytes` to what garments are on them, or None.
     """
 
-    def __init__(self, module: tf.Module, serve: tf.types.experimental.GenericFunction, dim: int):
+    def __init__(
+        self,
+        module: tf.Module,
+        serve: tf.types.experimental.GenericFunction,
+        dim: int,
+        detect: tf.types.experimental.GenericFunction | None = None,
+    ) -> None:
         self._module = module
-        self._serve = serve
+        self._signatures = {EMBED: serve, **({DETECT: detect} if detect else {})}
         self.dim = dim
 
-    def outputs(self, pictures: Sequence[bytes]) -> dict[str, np.ndarray]:
+    @property
+    def detects(self) -> bool:
+        """Whether garments can be asked for."""
+        return DETECT in self._signatures
+
+    def outputs(self, pictures: Sequence[bytes], signature: str = EMBED) -> dict[str, np.ndarray]:
         """Returns all outputs of the graph by their names, each with a row per image."""
-        found = self._serve(image_bytes=tf.constant(pictures, tf.string))
+        found = self._signatures[signature](image_bytes=tf.constant(pictures, tf.string))
         return {name: values.numpy() for name, values in found.items()}
 
     def __call__(self, pictures: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -87,8 +98,13 @@ class LocalModel(ServedModel):
         """Names of the verticals that the model knows, in the order of `vertical_scores`."""
         return self._verticals
 
-    def _predict(self, pictures: list[bytes]) -> dict[str, np.ndarray]:
-        return self._embedder.outputs(pictures)
+    @property
+    def detects(self) -> bool:
+        """Whether the model finds garments: it was exported with `--detector`."""
+        return self._embedder.detects
+
+    def _predict(self, pictures: list[bytes], signature: str) -> dict[str, np.ndarray]:
+        return self._embedder.outputs(pictures, signature)
 
 
 def find_model(location: str) -> str:
@@ -150,12 +166,13 @@ def _load_saved_model(directory: str) -> PictureEmbedder:
         module = tf.saved_model.load(directory)
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise UserError(f"{directory}: the SavedModel cannot be read: {one_line(error)}") from error
-    serve = module.signatures.get(_SIGNATURE)
+    serve = module.signatures.get(EMBED)
     takes = set(serve.structured_input_signature[1]) if serve else set()
     gives = serve.structured_outputs if serve else {}
     if takes != {"image_bytes"} or not {"embedding", "valid"} <= set(gives):
         raise UserError(
-            f"{directory}: its signature {_SIGNATURE!r} does not make `embedding` and `valid` of "
+            f"{directory}: its signature {EMBED!r} does not make `embedding` and `valid` of "
             "`image_bytes`; export the model with tools/export_saved_model.py"
         )
-    return PictureEmbedder(module, serve, int(gives["embedding"].shape[-1]))
+    dim = int(gives["embedding"].shape[-1])
+    return PictureEmbedder(module, serve, dim, module.signatures.get(DETECT))

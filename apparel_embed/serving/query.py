@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from apparel_embed.data.pictures import picture_size
 from apparel_embed.serving.client import Client
 from apparel_embed.serving.local import LocalModel
 
@@ -36,6 +39,33 @@ def answer_lines(pictures: Mapping[str, bytes], model: Client | LocalModel) -> l
             best = int(found.vertical_scores[place].argmax())
             answer["vertical"] = model.verticals[best]
             answer["vertical_score"] = round(float(found.vertical_scores[place][best]), 6)
-        answer["embedding"] = [round(float(value), 7) for value in found.embeddings[place]]
+        answer["embedding"] = _numbers(found.embeddings[place])
         lines.append(json.dumps(answer, ensure_ascii=False))
     return lines
+
+
+def garment_lines(images: Mapping[str, bytes], model: Client | LocalModel) -> list[str]:
+    """Returns a JSON object per image: image, valid, and garments, the likeliest first.
+
+    Of each garment the box (x_min, y_min, x_max, y_max in pixels of the upright image), vertical,
+    score and embedding.
+    """
+    lines = []
+    for (path, data), found in zip(images.items(), model.detect(list(images.values()))):
+        sides = picture_size(data) * 2 if found.valid else ()
+        garments = [
+            {
+                "box": [round(float(part) * side, 1) for part, side in zip(box, sides)],
+                "vertical": vertical,
+                "score": round(float(score), 6),
+                "embedding": _numbers(embedding),
+            }
+            for box, score, vertical, embedding in zip(*found[:4])
+        ]
+        answer = {"image": path, "valid": found.valid, "garments": garments}
+        lines.append(json.dumps(answer, ensure_ascii=False))
+    return lines
+
+
+def _numbers(embedding: np.ndarray) -> list[float]:
+    return [round(float(value), 7) for value in embedding]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import tempfile
@@ -15,24 +16,28 @@ from apparel_embed.models.preprocessing import fit_square
 from apparel_embed.models.vertical_head import VerticalHead, feature_model
 from apparel_embed.serving.decoding import decode_each
 from apparel_embed.serving.exported import (
+    DETECT,
+    EMBED,
     LARGEST_SERVED_PIXELS,
     MAX_PIXELS,
     ROUTING_FILE,
     VERTICALS_FILE,
     ExportConfig,
 )
+from apparel_embed.serving.garments import Detector, embed_garments
 from apparel_embed.serving.kit import write_warm_up_requests
 
 _MODEL_CARD = "model_card.md"
 
 
 class ServingModule(tf.Module):
-    """An embedding model with its preprocessing in the graph, under two signatures.
+    """An embedding model with its preprocessing in the graph, under two signatures or three.
 
     Args:
       model: from float32 [batch, size, size, 3], values 0..255, to embeddings [batch, dim].
       max_pixels: pictures of more are refused before they are decoded.
       head: adds scores of verticals; the embedding stays as it is.
+      detector: finds garments, for a signature that embeds each.
     """
 
     def __init__(
@@ -40,16 +45,28 @@ class ServingModule(tf.Module):
         model: tf.keras.Model,
         max_pixels: int = MAX_PIXELS,
         head: VerticalHead | None = None,
+        detector: Detector | None = None,
     ) -> None:
         super().__init__()
         both = tf.keras.Model(model.input, [model.output, feature_model(model).output])
-        # Its variables, and not the model: with a Keras model every layer is saved, which takes
+        # Variables, and not models: with a Keras model every layer is saved, which takes
         # twice as long to export and three times as long to load.
-        self.weights = model.variables
+        self.weights = [*model.variables, *(detector.model.variables if detector else ())]
         self._call = lambda images: both(tf.cast(images, tf.float32), training=False)
-        self._size = model.input_shape[1]
+        self._size, self._dim = model.input_shape[1], model.output_shape[-1]
         self._max_pixels = max_pixels
         self._head = head
+        # Functions that a module has are traced when it is saved: without a detector it has none.
+        self._detect = detector and tf.function(
+            functools.partial(self._detect_and_embed, detector),
+            input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")],
+        )
+
+    @property
+    def served(self) -> dict[str, tf.types.experimental.GenericFunction]:
+        """What the model is asked by, by name."""
+        found = {EMBED: self.embed_bytes, "embed_images": self.embed_images}
+        return {**found, DETECT: self._detect} if self._detect else found
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def embed_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -73,6 +90,19 @@ class ServingModule(tf.Module):
             # With every answer, in the manner of TensorFlow's classification signatures: a client
             # cannot be out of step with the model.
             found["vertical_name"] = tf.tile([self._head.verticals], [tf.shape(images)[0], 1])
+        count = tf.shape(image_bytes)[0]
+        return {name: values[:count] for name, values in found.items()}
+
+    def _detect_and_embed(self, detector: Detector, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Finds the garments of encoded images and embeds each, see `embed_garments`."""
+        found = embed_garments(
+            image_bytes,
+            detector,
+            lambda crops: self._call(crops)[0],
+            self._size,
+            self._dim,
+            self._max_pixels,
+        )
         count = tf.shape(image_bytes)[0]
         return {name: values[:count] for name, values in found.items()}
 
@@ -100,6 +130,7 @@ def export_saved_model(
     config: ExportConfig = ExportConfig(),
     *,
     head: VerticalHead | None = None,
+    detector: Detector | None = None,
     verticals: Sequence[str] = (),
     model_card: str = "",
 ) -> None:
@@ -111,6 +142,8 @@ def export_saved_model(
       config: how to export.
       head: a head that adds scores of verticals, or None; the asset `routing_confidence.txt` has
         its routing confidence, if it has one.
+      detector: what finds the garments of a photograph, for the signature `detect_and_embed`, or
+        None for a model without.
       verticals: names of the verticals that the model knows, for the asset `verticals.txt`; those
         of the head where there is one.
       model_card: text of the asset `model_card.md`; none is written if it is empty.
@@ -131,7 +164,7 @@ def export_saved_model(
     partial = directory.with_name(f"{directory.name}.partial")
     # What an interrupted export left would stay beside the new files.
     shutil.rmtree(partial, ignore_errors=True)
-    write_saved_model(model, partial, config, head, verticals, model_card)
+    write_saved_model(model, partial, config, head, detector, verticals, model_card)
     partial.rename(directory)
 
 
@@ -140,13 +173,14 @@ def write_saved_model(
     directory: Path,
     config: ExportConfig,
     head: VerticalHead | None,
+    detector: Detector | None,
     verticals: Sequence[str],
     model_card: str,
 ) -> None:
     """Does what `export_saved_model` does, in a directory that nobody looks at yet."""
     if not 1 <= config.max_pixels <= LARGEST_SERVED_PIXELS:
         raise UserError(f"max_pixels is {config.max_pixels}; expected 1 to {LARGEST_SERVED_PIXELS}")
-    module = ServingModule(model, config.max_pixels, head)
+    module = ServingModule(model, config.max_pixels, head, detector)
     assets = {
         VERTICALS_FILE: "".join(f"{name}\n" for name in (head.verticals if head else verticals)),
         _MODEL_CARD: model_card,
@@ -160,10 +194,10 @@ def write_saved_model(
                 path = Path(temporary) / name
                 path.write_text(text, "utf-8")
                 module.assets.append(tf.saved_model.Asset(str(path)))
-        signatures = {"serving_default": module.embed_bytes, "embed_images": module.embed_images}
-        tf.saved_model.save(module, str(directory), signatures)
+        tf.saved_model.save(module, str(directory), module.served)
     if config.warm_up:
-        write_warm_up_requests(directory, image_size=model.input_shape[1])
+        asked = [EMBED, DETECT] if detector else [EMBED]
+        write_warm_up_requests(directory, model.input_shape[1], asked)
 
 
 def _zeros_unless(valid: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

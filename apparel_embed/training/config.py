@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Union
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import setting
-from apparel_embed.data.config import VERTICAL_WEIGHTS
+from apparel_embed.data.config import VERTICAL_WEIGHTS, AugmentConfig
 from apparel_embed.losses.config import COSINE, REGRESSION_LOSSES, SMOOTH_L1_DELTA, LossConfig
-from apparel_embed.models.config import ModelConfig
+from apparel_embed.models.config import DetectorConfig, ModelConfig
 from apparel_embed.training.settings import (
     ExecutionConfig,
     InputConfig,
@@ -187,3 +188,35 @@ class StudentConfig:
             optimization=dataclasses.replace(whole, steps=steps, frozen_steps=frozen),
             loop=dataclasses.replace(self.loop, validate_every=validate_every),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorTraining:
+    """How the detector is trained.
+
+    Attributes:
+      model: what to train; its verticals are those of the photographs' garments.
+      optimization: the optimiser and number of steps.
+      init_weights: initial weights of the backbone, as in `load_initial_weights`.
+      input: how training input is made; photographs cannot be turned.
+      loop: how often to validate, log and save.
+      strategy: a name for `make_strategy`.
+      execution: how steps are computed.
+    """
+
+    model: DetectorConfig = DetectorConfig()
+    optimization: OptimizationConfig = OptimizationConfig(steps=1500, learning_rate=2e-3)
+    init_weights: str = "none"
+    batch_size: int = setting(
+        16, "photographs in a batch of the detector", 1, flag="detector_batch_size"
+    )
+    input: InputConfig = InputConfig(
+        AugmentConfig(zoom=0.2, translation=0.1, brightness=0.1, contrast=0.1, saturation=0.1)
+    )
+    loop: LoopConfig = LoopConfig()
+    strategy: str = "auto"
+    execution: ExecutionConfig = ExecutionConfig()
+
+
+TrainingConfig = Union[SpecialistConfig, StudentConfig, DetectorTraining]
+"""How a model is trained, of whatever kind."""

@@ -31,6 +31,8 @@ Batches = Callable[[int], tf.data.Dataset]
 each step one element for each replica of this process, the replica's part of the batch."""
 Augment = Callable[[tuple[tf.Tensor, tf.Tensor]], tf.Tensor]
 """From a batch's (images, draws) to what a model is trained on."""
+MoveTargets = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""From targets [batch, dim] and draws to the targets of the augmented images."""
 Sampler = Union[PKSampler, EpochSampler, WeightedSampler]
 """Which images make the batch of a step; `PKSampler` has labels for them, too."""
 
@@ -60,6 +62,7 @@ def training_batches(
     steps: int,
     share: BatchShare = BatchShare(),
     targets: np.ndarray | None = None,
+    move_targets: MoveTargets | None = None,
 ) -> Batches:
     """Returns batches of ((images, draws), item labels or targets).
 
@@ -69,6 +72,7 @@ def training_batches(
       steps: number of steps in all.
       share: the replicas of this process.
       targets: float32 [n, dim], row i belongs to position i of the store; None for labels.
+      move_targets: from targets and draws to those of augmented images; None where they are equal.
 
     Returns:
       Batches, from a first step. Of a replica, images are uint8 [part of batch, size, size, 3],
@@ -92,6 +96,8 @@ def training_batches(
         positions, labels = found if table is None else (found, tf.gather(table, found))
         # Drawn for all, so that it makes no difference to an image where it is augmented.
         draws = _draws(sampler, step)
+        if move_targets is not None:
+            labels = move_targets(labels, draws)
         return (store.read(own(positions)), own(draws)), own(labels)
 
     def decode(inputs: tuple, labels: tf.Tensor) -> tuple:
@@ -118,18 +124,18 @@ def training_batches(
 
 def first_images(
     store: ImageStore, sampler: Sampler, augment: Augment, most: int
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, tf.Tensor]:
     """Returns the first images of the first step's batch as they are trained on.
 
     Returns:
-      Positions in the store int64 [n], and images float32 [n, size, size, 3], values 0..255; n is
-      `most` at the most.
+      Positions in the store int64 [n], images float32 [n, size, size, 3], values 0..255, and the
+      random numbers float32 [n, ...] that they are augmented by; n is `most` at the most.
     """
     step = tf.constant(0, tf.int64)
     found = sampler.batch(step)
     positions = (found[0] if isinstance(found, tuple) else found)[:most]
     draws = _draws(sampler, step)[:most]
-    return positions.numpy(), augment((store.gather(positions), draws)).numpy()
+    return positions.numpy(), augment((store.gather(positions), draws)).numpy(), draws
 
 
 def _draws(sampler: Sampler, step: tf.Tensor) -> tf.Tensor:

@@ -19,13 +19,7 @@ from apparel_embed.common.progress import Pace, progress_bar
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.models.computing import layer_precision, synchronise
-from apparel_embed.models.config import ModelConfig
-from apparel_embed.models.embedding import (
-    backbone_layers,
-    head_models,
-    save_embedding_model,
-    unscaled_model,
-)
+from apparel_embed.models.embedding import backbone_layers, head_models, unscaled_model
 from apparel_embed.training import checkpoints
 from apparel_embed.training.checkpoints import Checkpoints
 from apparel_embed.training.execution import StepRandomness, make_step
@@ -33,8 +27,8 @@ from apparel_embed.training.input import Batches
 from apparel_embed.training.optimization import make_optimizer
 from apparel_embed.training.settings import ExecutionConfig, LoopConfig, OptimizationConfig
 from apparel_embed.training.strategy import lost_process_as_user_error
-from apparel_embed.training.summaries import BatchSummaries, Observer, Profiler
-from apparel_embed.training.validation import Validation
+from apparel_embed.training.summaries import BatchSummaries, Observer, Profiler, write_start
+from apparel_embed.training.validation import R_AT_1, Validation
 
 _TENSORBOARD = "tensorboard"
 
@@ -51,9 +45,9 @@ class TrainingLoop:
 
     Args:
       build_model: makes the model; called once, in the strategy's scope.
-      model_config: written beside the weights.
+      save: writes the model that is kept into a directory.
       batches: of inputs, and labels or targets [B, ...].
-      loss: from the replica's (labels or targets, embeddings) to the whole batch's scalar.
+      loss: from the replica's (labels or targets, outputs) to the whole batch's scalar.
       validation: how weights are judged, or None where nothing can be; the last ones are kept then.
       optimization: the optimiser and number of steps.
       config: how often to validate, log and save.
@@ -83,7 +77,7 @@ class TrainingLoop:
         self,
         *,
         build_model: Callable[[], tf.keras.Model],
-        model_config: ModelConfig,
+        save: Callable[[Path, tf.keras.Model], None],
         batches: Batches,
         loss: WholeBatchLoss,
         validation: Validation | None,
@@ -105,8 +99,9 @@ class TrainingLoop:
         self._strategy = strategy
         self._directory, self._what = directory, what
         self._validate_every = config.validation_interval(optimization.steps)
-        self._model_config = model_config
-        unscaled = self._build(build_model, from_features, bool(summaries))
+        self._save_model, self._summaries = save, summaries
+        measure = summaries.measure if summaries else None
+        unscaled = self._build(build_model, from_features, bool(measure))
         self._embedder = Embedder(self.model)
         self._make_train_step = functools.partial(
             make_step,
@@ -118,7 +113,7 @@ class TrainingLoop:
             strategy=strategy,
             jit_compile=execution.jit_compile,
         )
-        self._observer = Observer(summaries, unscaled, augment, strategy) if summaries else None
+        self._observer = Observer(measure, unscaled, augment, strategy) if measure else None
         self._writer = tf.summary.create_noop_writer()
         self._progress = checkpoints.Progress()
         # Of the first step whose loss or gradient was no finite number; 0 while there is none.
@@ -157,9 +152,9 @@ class TrainingLoop:
         """Trains to the end, from the last checkpoint if there is one.
 
         Returns:
-          The kept model's step (0 for the weights it started from) and validation R@1 (None without
-          validation), the steps done, the last loss, and the seconds that all steps took, those
-          before an interruption too.
+          The kept model's step (0 for the weights it started from) and validation metric, by its
+          name (None without validation), the steps done, the last loss, and the seconds that all
+          steps took, those before an interruption too.
 
         Raises:
           UserError: if the loss or its gradient is no finite number, naming the step, a checkpoint
@@ -189,10 +184,10 @@ class TrainingLoop:
                 self._train(kept, signals)
             if progress.best_step != progress.step:
                 kept.restore_best(progress)
-            save_embedding_model(self._directory / "model", self.model, self._model_config)
+            self._save_model(self._directory / "model", self.model)
         return {
             "kept_step": progress.best_step,
-            "validation_r_at_1": progress.best if self._validation else None,
+            f"validation_{self._metric}": progress.best if self._validation else None,
             "trained_steps": progress.step,
             "last_loss": progress.last_loss,
             "trained_seconds": round(time.monotonic() - self._began, 1),
@@ -213,6 +208,10 @@ class TrainingLoop:
             began = began or time.monotonic()
         return (time.monotonic() - began) / steps
 
+    @property
+    def _metric(self) -> str:
+        return self._validation.metric if self._validation else R_AT_1
+
     def _distributed(self, first: int) -> Any:
         """Returns the batches from a first step on, for all replicas."""
         return self._strategy.distribute_datasets_from_function(lambda _: self.batches(first))
@@ -221,8 +220,8 @@ class TrainingLoop:
         """Does the steps that are left."""
         first, last, what = self._progress.step, self._optimization.steps, self._what
         if not first:
-            if self._observer:
-                self._observer.begin(self._embedder.graph)
+            if self._summaries:
+                write_start(self._embedder.graph, self._summaries.first_batch())
             if self._keep_start and self._validation:
                 self._is_best(0)
                 self._save(kept)
@@ -332,7 +331,7 @@ class TrainingLoop:
         rate = bar.format_dict["rate"]
         if rate:
             tf.summary.scalar("images_per_second", rate, step)
-        shown = {"best_r_at_1": f"{best:.3f}"} if best >= 0 else {}
+        shown = {f"best_{self._metric}": f"{best:.3f}"} if best >= 0 else {}
         bar.set_postfix(loss=f"{value:.4f}", **shown, refresh=False)
 
     def _is_best(self, step: int) -> bool:
@@ -346,8 +345,8 @@ class TrainingLoop:
         with self._writer.as_default(step):
             value = validation.measure(self._embedder)
             preference = validation.prefer(self._embedder)
-            tf.summary.scalar("validation/r_at_1", value)
-        logging.info("%s: step %d, validation R@1 %.3f", self._what, step, value)
+            tf.summary.scalar(f"validation/{self._metric}", value)
+        logging.info("%s: step %d, validation %s %.3f", self._what, step, validation.title, value)
         return progress.validated(value, preference, validation.error)
 
     def _save(self, kept: Checkpoints) -> None:

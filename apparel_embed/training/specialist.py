@@ -23,6 +23,7 @@ from apparel_embed.training.execution import reset_and_seed
 from apparel_embed.training.readiness import LEAST_ITEMS, usable_items
 from apparel_embed.training.summaries import triplet_measures
 from apparel_embed.training.trainer import TrainingTask, train_model
+from apparel_embed.training.validation import make_validation
 
 # Images whose features decide where the projection of a pretrained model starts.
 _MOST_PROJECTED = 5_000
@@ -77,11 +78,12 @@ def train_specialist(
     )
     task = TrainingTask(
         records,
-        verticals,
         sampler,
         make_loss(config.loss),
+        functools.partial(make_validation, dataset, verticals, config.model.image_size),
         measure,
         functools.partial(_build, dataset, records, config, start, views),
+        functools.partial(save_embedding_model, config=config.model),
         keep_start=start is not None,
     )
     _, result = train_model(dataset, task, config, directory, what, views)

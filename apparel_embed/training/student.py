@@ -27,11 +27,11 @@ from apparel_embed.losses.regression import (
     make_regression_loss,
     standardising_scale,
 )
-from apparel_embed.models.embedding import start_embedding_model
+from apparel_embed.models.embedding import save_embedding_model, start_embedding_model
 from apparel_embed.training.config import StudentConfig
 from apparel_embed.training.summaries import target_measures
 from apparel_embed.training.trainer import TrainingTask, train_model
-from apparel_embed.training.validation import recall_within, standard_error
+from apparel_embed.training.validation import make_validation, recall_within, standard_error
 
 _AUGMENTED_BATCHES = 8
 
@@ -71,7 +71,9 @@ def train_student(
     """
     records, targets = taught
     agree = make_agreement(dataset, *held_out, config.model.image_size)
-    task = _task(dataset, records, targets, config, what, start, agree)
+    codes, names = dataset.codes("vertical")
+    verticals = names[np.unique(codes[records])].tolist()
+    task = _task(dataset, records, targets, verticals, config, what, start, agree)
     loop, result = train_model(dataset, task, config, directory, what, views)
     embedder = Embedder(loop.model)
     agree_on_train = make_agreement(dataset, *taught, config.model.image_size)
@@ -80,7 +82,7 @@ def train_student(
         augmented_agreement(loop.trained, loop.batches(0).take(_AUGMENTED_BATCHES), loop.augment),
         agree(embedder),
         result.get("validation_r_at_1"),
-        *_teachers_found(dataset, task.verticals, held_out),
+        *_teachers_found(dataset, verticals, held_out),
     )
     interval = config.loop.validation_interval(config.optimization.steps)
     kept, done = result["kept_step"], result["trained_steps"]
@@ -110,6 +112,7 @@ def _task(
     dataset: PreparedDataset,
     records: np.ndarray,
     targets: np.ndarray,
+    verticals: Sequence[str],
     config: StudentConfig,
     what: str,
     start: Path | None,
@@ -123,8 +126,6 @@ def _task(
             f"{what}: the targets have {targets.shape[1]} dimensions, --embedding_dim is "
             f"{config.model.embedding_dim}; they must be equal"
         )
-    codes, names = dataset.codes("vertical")
-    verticals = codes[records]
 
     def held_out_cosine(embedder: Embedder) -> float:
         cosine = agree(embedder)
@@ -135,14 +136,20 @@ def _task(
     scale = standardising_scale(targets) if config.standardise else None
     return TrainingTask(
         records,
-        names[np.unique(verticals)].tolist(),
-        _sampler(verticals, config),
+        _sampler(dataset.codes("vertical")[0][records], config),
         make_regression_loss(config.loss, scale),
+        functools.partial(
+            make_validation,
+            dataset,
+            verticals,
+            config.model.image_size,
+            prefer=held_out_cosine,
+        ),
         target_measures,
         functools.partial(start_embedding_model, config.model, config.init_weights, start),
+        functools.partial(save_embedding_model, config=config.model),
         keep_start=start is not None,
         targets=targets,
-        prefer=held_out_cosine,
     )
 
 

@@ -168,7 +168,7 @@ def first_batch_sheet(
     Returns:
       uint8 [height, width, 3]; a sampler's images of an item are in a line.
     """
-    positions, images = first_images(store, sampler, augment, _MOST_SHOWN)
+    positions, images, _ = first_images(store, sampler, augment, _MOST_SHOWN)
     rows = dataset.index.select(["item_id", "vertical"]).take(records[positions]).to_pylist()
     columns = _COLUMNS
     if isinstance(sampler, PKSampler):
@@ -177,18 +177,28 @@ def first_batch_sheet(
     return draw_labelled_sheet(images, captions, min(columns, _MOST_SHOWN))
 
 
+Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], Measures]
+"""Of `BatchSummaries`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class BatchSummaries:
     """What is told of a training's batches.
 
     Attributes:
       measure: from labels or targets [batch, ...], embeddings [batch, dim] and their lengths before
-        they were scaled to 1 [batch] to what is logged of them.
+        they were scaled to 1 [batch] to what is logged of them; None to log nothing of batches.
       first_batch: returns a sheet of augmented images, uint8 [height, width, 3].
     """
 
-    measure: Callable[[np.ndarray, np.ndarray, np.ndarray], Measures]
+    measure: Measure | None
     first_batch: Callable[[], np.ndarray]
+
+
+def write_start(graph: tf.Graph, first_batch: np.ndarray) -> None:
+    """Writes the graph of a model and the images of the first batch, uint8 [height, width, 3]."""
+    tf.summary.graph(graph)
+    tf.summary.image("first_batch", first_batch[np.newaxis], 0)
 
 
 class Observer:
@@ -198,7 +208,7 @@ class Observer:
     by the weights that the step has left. That changes nothing of the model.
 
     Args:
-      summaries: what to tell.
+      measure: as in `BatchSummaries`.
       unscaled: from what `augment` returns to embeddings before they are scaled to 1, and after.
       augment: from a batch's inputs to images.
       strategy: that the model was made for.
@@ -206,12 +216,12 @@ class Observer:
 
     def __init__(
         self,
-        summaries: BatchSummaries,
+        measure: Measure,
         unscaled: tf.keras.Model,
         augment: Callable[[Any], tf.Tensor],
         strategy: tf.distribute.Strategy,
     ) -> None:
-        self._summaries = summaries
+        self._measure = measure
         self._strategy = strategy
 
         def of_replica(inputs: Any, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -221,18 +231,13 @@ class Observer:
 
         self._embed = tf.function(lambda batch: strategy.run(of_replica, args=batch))
 
-    def begin(self, graph: tf.Graph) -> None:
-        """Writes the graph of the model, and the images of the first batch."""
-        tf.summary.graph(graph)
-        tf.summary.image("first_batch", self._summaries.first_batch()[np.newaxis], 0)
-
     def look(self, batch: tuple, step: int) -> None:
         """Writes the measures of a batch (inputs, labels or targets) of a step counted from 1."""
         # All replicas have the whole batch.
         labels, found = (
             self._strategy.experimental_local_results(one)[0].numpy() for one in self._embed(batch)
         )
-        self._summaries.measure(labels, found[:, :-1], found[:, -1]).write(step)
+        self._measure(labels, found[:, :-1], found[:, -1]).write(step)
 
 
 class Profiler(contextlib.AbstractContextManager):

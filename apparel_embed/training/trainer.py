@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,19 +13,27 @@ import tensorflow as tf
 from absl import logging
 
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import ImageStore
 from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.training.execution import reset_and_seed
 from apparel_embed.training.frozen_views import FrozenViews
-from apparel_embed.training.input import Augment, Sampler, augmentation, training_batches
+from apparel_embed.training.input import (
+    Augment,
+    MoveTargets,
+    Sampler,
+    augmentation,
+    training_batches,
+)
 from apparel_embed.training.loop import TrainingLoop
 from apparel_embed.training.strategy import batch_share, make_strategy
-from apparel_embed.training.summaries import BatchSummaries, Measures, first_batch_sheet
-from apparel_embed.training.validation import make_validation
+from apparel_embed.training.summaries import BatchSummaries, Measure, first_batch_sheet
+from apparel_embed.training.validation import Validation
 
 if TYPE_CHECKING:
-    from apparel_embed.training.config import SpecialistConfig, StudentConfig
+    from apparel_embed.training.config import TrainingConfig
+
+Sheet = Callable[[PreparedDataset, np.ndarray, ImageStore, Sampler, Augment], np.ndarray]
+"""Draws the first images of the first batch, as `first_batch_sheet` does."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,34 +42,40 @@ class TrainingTask:
 
     Attributes:
       records: int64 [n] record numbers of the images to learn from.
-      verticals: those to validate on.
       sampler: which positions in `records` make the batch of a step.
-      loss: from the replica's (labels or targets, embeddings) to the whole batch's scalar.
+      loss: from the replica's (labels or targets, outputs) to the whole batch's scalar.
+      validation: from the memory in GiB that is left for images to how weights are judged; None
+        where nothing can be judged.
       measure: of `BatchSummaries`.
       build_model: makes the model that the training begins with.
+      save: of `TrainingLoop`.
       keep_start: of `TrainingLoop`.
       targets: float32 [n, dim] to learn; None to learn from the sampler's labels.
-      prefer: of `Validation`.
+      move_targets: from targets and random numbers, as `Augmenter` takes them, to the targets of
+        the augmented images; None where they stay the same.
+      sheet: draws the first images.
     """
 
     records: np.ndarray
-    verticals: Sequence[str]
     sampler: Sampler
     loss: WholeBatchLoss
-    measure: Callable[[np.ndarray, np.ndarray, np.ndarray], Measures]
+    validation: Callable[[float], Validation | None]
+    measure: Measure | None
     build_model: Callable[[], tf.keras.Model]
-    keep_start: bool
+    save: Callable[[Path, tf.keras.Model], None]
+    keep_start: bool = False
     targets: np.ndarray | None = None
-    prefer: Callable[[Embedder], float] = lambda _: 0.0
+    move_targets: MoveTargets | None = None
+    sheet: Sheet = first_batch_sheet
 
 
 def train_model(
     dataset: PreparedDataset,
     task: TrainingTask,
-    config: SpecialistConfig | StudentConfig,
+    config: TrainingConfig,
     directory: Path,
     what: str,
-    views: np.ndarray | None,
+    views: np.ndarray | None = None,
 ) -> tuple[TrainingLoop, dict]:
     """Trains a model on images of a dataset and writes it to `directory/model`.
 
@@ -82,13 +96,11 @@ def train_model(
     cache_gib = config.input.cache_gib
     store = ImageStore(dataset, task.records, size, cache_gib, what)
     left = cache_gib - store.gib
-    validation = make_validation(dataset, task.verticals, size, left, task.prefer)
+    validation = task.validation(left)
     if validation is None:
-        logging.info("%s: split val answers no query; the last weights are kept", what)
+        logging.info("%s: split val cannot judge weights; the last ones are kept", what)
     augment: Augment = augmentation(config.input, strategy)
-    sheet = functools.partial(
-        first_batch_sheet, dataset, task.records, store, task.sampler, augment
-    )
+    sheet = functools.partial(task.sheet, dataset, task.records, store, task.sampler, augment)
     source: ImageStore | FrozenViews = store
     if views is not None:
         with strategy.scope():
@@ -97,8 +109,10 @@ def train_model(
     steps, share = config.optimization.steps, batch_share(strategy)
     loop = TrainingLoop(
         build_model=task.build_model,
-        model_config=config.model,
-        batches=training_batches(source, task.sampler, steps, share, task.targets),
+        save=task.save,
+        batches=training_batches(
+            source, task.sampler, steps, share, task.targets, task.move_targets
+        ),
         loss=task.loss,
         validation=validation,
         optimization=config.optimization,

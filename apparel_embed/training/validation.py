@@ -14,24 +14,35 @@ from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches, on_device
 
+R_AT_1 = "r_at_1"
+AP50 = "ap50"
+_TITLES = {R_AT_1: "R@1", AP50: "AP50"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
     """How the weights of a training are judged.
 
     Attributes:
-      measure: from an embedder to R@1. What it writes for TensorBoard is of the step that is
+      measure: from an embedder to the metric. What it writes for TensorBoard is of the step that is
         validated.
-      error: from R@1 to its standard error, within which later weights are as good as the best: of
-        few queries the highest of many metrics is mostly luck (the rule of one standard error,
-        Breiman et al. 1984, "Classification and Regression Trees").
+      error: from the metric to its standard error, within which later weights are as good as the
+        best: of few queries the highest of many metrics is mostly luck (the rule of one standard
+        error, Breiman et al. 1984, "Classification and Regression Trees").
       prefer: from an embedder to what decides among weights that are as good, the higher the
         better; by default the later are kept.
+      metric: its name, R_AT_1 or AP50.
     """
 
     measure: Callable[[Embedder], float]
     error: Callable[[float], float] = lambda _: 0.0
     prefer: Callable[[Embedder], float] = lambda _: 0.0
+    metric: str = R_AT_1
+
+    @property
+    def title(self) -> str:
+        """Name of the metric, for people."""
+        return _TITLES[self.metric]
 
 
 def make_validation(

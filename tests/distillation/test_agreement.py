@@ -18,7 +18,7 @@ from apparel_embed.distillation.agreement import (
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import load_embedding_model
-from apparel_embed.training import trainer
+from apparel_embed.training import student
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.settings import OptimizationConfig
@@ -189,7 +189,7 @@ def test_a_student_that_is_kept_as_it_started_says_so(
     # Of the start, and of the last step.
     values = iter([0.9, 0.1])
     validation = Validation(lambda embedder: next(values))
-    monkeypatch.setattr(trainer, "make_validation", lambda *_: validation)
+    monkeypatch.setattr(student, "make_validation", lambda *_, **__: validation)
     targets, result = trained(tiny_prepared, teachers, tmp_path, 2, start=teachers / "reference")
 
     assert (result["kept_step"], result["trained_steps"]) == (0, 2)

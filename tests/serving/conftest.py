@@ -1,6 +1,6 @@
 import pytest
 import tensorflow as tf
-from serving_models import tiny_head, tiny_model
+from serving_models import colour_detector, tiny_head, tiny_model
 
 from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
 
@@ -33,3 +33,17 @@ def exported_with_head(model, head, tmp_path_factory):
     directory = tmp_path_factory.mktemp("routed") / "7"
     export_saved_model(model, directory, head=head, model_card="# A card\n")
     return directory
+
+
+@pytest.fixture(scope="session")
+def exported_with_detector(model, tmp_path_factory):
+    """A SavedModel with `colour_detector`, of at most a million pixels; read-only."""
+    directory = tmp_path_factory.mktemp("detecting") / "3"
+    config = ExportConfig(max_pixels=1_000_000, warm_up=False)
+    export_saved_model(model, directory, config, detector=colour_detector())
+    return directory
+
+
+@pytest.fixture(scope="session")
+def street_signatures(exported_with_detector):
+    return tf.saved_model.load(str(exported_with_detector)).signatures

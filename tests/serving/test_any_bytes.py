@@ -15,12 +15,14 @@ import pytest
 import tensorflow as tf
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from serving_models import DIM, encoded, exif, picture
+from serving_models import DIM, encoded, exif, photograph, picture
 
 pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("APPAREL_EMBED_FUZZ_SECONDS", "0"))
 WHOLE = [
+    encoded(photograph({1: (2, 2, 20, 28)}, 40, 30)),
+    encoded(photograph({0: (0, 0, 9, 12), 1: (8, 3, 16, 20)}, 16, 20), "PNG"),
     encoded(picture(40, 30), exif=exif(6)),
     encoded(picture(40, 30), progressive=True),
     encoded(picture(20, 16).convert("CMYK")),
@@ -39,6 +41,7 @@ WHOLE = [
     encoded(picture(9, 7).convert("RGBA"), "BMP"),
 ]
 NEIGHBOURS = [encoded(picture(50, 40, seed=7)), encoded(picture(30, 45, seed=8), "PNG")]
+STREET = encoded(photograph({0: (5, 5, 40, 60), 2: (50, 30, 100, 80)}, 120, 90))
 
 
 @st.composite
@@ -77,6 +80,15 @@ def ask(signatures):
 
 
 @pytest.fixture(scope="module")
+def detect(street_signatures):
+    def detect(images):
+        found = street_signatures["detect_and_embed"](image_bytes=tf.constant(images, tf.string))
+        return {name: values.numpy() for name, values in found.items()}
+
+    return detect
+
+
+@pytest.fixture(scope="module")
 def alone(ask):
     """The neighbours' embeddings in a batch of the same size with nothing beside them."""
     embeddings, _ = ask([NEIGHBOURS[0], *[b""] * 8, NEIGHBOURS[1]])
@@ -99,6 +111,20 @@ def check(ask, alone, pictures):
         np.testing.assert_allclose(embedding, embeddings[number], atol=1e-5)
 
 
+def check_garments(detect, images):
+    """An answer is the same to the bit whether an image is alone or not."""
+    together = detect([STREET, *images])
+
+    assert together["found"][0].any()
+    assert np.isfinite(together["embedding"]).all() and np.isfinite(together["boxes"]).all()
+    assert (together["boxes"] >= 0).all() and (together["boxes"] <= 1).all()
+    lengths = np.linalg.norm(together["embedding"], axis=2)
+    np.testing.assert_allclose(lengths, together["found"], atol=1e-5)
+    for number, one in enumerate([STREET, *images]):
+        for name, values in detect([one]).items():
+            np.testing.assert_array_equal(values[0], together[name][number])
+
+
 BATCHES = st.lists(ANY, min_size=8, max_size=8)
 QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
@@ -110,8 +136,15 @@ def test_any_bytes_are_answered_and_harm_no_neighbour(ask, alone, pictures):
     check(ask, alone, pictures)
 
 
+@seed(0)
+@settings(max_examples=25, derandomize=True, **QUIET)
+@given(images=BATCHES)
+def test_any_bytes_are_searched_for_garments_and_harm_no_neighbour(detect, images):
+    check_garments(detect, images)
+
+
 @pytest.mark.skipif(not SECONDS, reason="APPAREL_EMBED_FUZZ_SECONDS is not set")
-def test_any_bytes_for_as_long_as_asked(ask, alone):
+def test_any_bytes_for_as_long_as_asked(ask, alone, detect):
     end, tried = time.monotonic() + SECONDS, 0
     while time.monotonic() < end:
 
@@ -123,6 +156,7 @@ def test_any_bytes_for_as_long_as_asked(ask, alone):
             tried += 8
             if time.monotonic() < end:
                 check(ask, alone, pictures)
+                check_garments(detect, pictures)
 
         batch()
     print(f"{tried} pictures tried in {SECONDS:g} s")

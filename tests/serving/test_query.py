@@ -1,9 +1,10 @@
 import json
 
-from serving_models import DIM, VERTICALS, encoded, picture
+import pytest
+from serving_models import DIM, VERTICALS, encoded, exif, photograph, picture
 
 from apparel_embed.serving import LocalModel
-from apparel_embed.serving.query import answer_lines, read_pictures
+from apparel_embed.serving.query import answer_lines, garment_lines, read_pictures
 
 
 def test_each_picture_has_its_line(exported_with_head, tmp_path):
@@ -30,3 +31,22 @@ def test_files_that_cannot_be_read_are_named_and_the_others_read(tmp_path):
         f"{paths[0]}: cannot be read (No such file or directory)",
         f"{paths[2]}: cannot be read (Is a directory)",
     ]
+
+
+@pytest.mark.slow
+def test_each_photograph_has_a_line_with_its_garments(exported_with_detector):
+    turned = photograph({0: (20, 30, 80, 120), 2: (110, 80, 200, 150)}).transpose(2)
+    images = {"a.jpg": encoded(turned, exif=exif(6)), "b.txt": b"text"}
+    images["ö.png"] = encoded(photograph({}), "PNG")
+    model = LocalModel(exported_with_detector)
+    street, none, empty = map(json.loads, garment_lines(images, model))
+
+    assert (street["image"], street["valid"]) == ("a.jpg", True)
+    first, second = street["garments"]
+    assert (first["vertical"], second["vertical"]) == (VERTICALS[0], VERTICALS[2])
+    assert first["box"] == pytest.approx([20, 30, 80, 120], abs=1.7)
+    assert second["box"] == pytest.approx([110, 80, 200, 150], abs=1.7)
+    assert 0.3 <= second["score"] < first["score"] <= 1
+    assert len(first["embedding"]) == DIM
+    assert none == {"image": "b.txt", "valid": False, "garments": []}
+    assert empty == {"image": "ö.png", "valid": True, "garments": []}

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tensorflow as tf
-from serving_models import DIM, SIZE, VERTICALS, picture
+from serving_models import BROKEN, DIM, SIZE, VERTICALS, picture
 from serving_models import encoded as encode
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -32,15 +32,6 @@ GOOD = [
     encoded(1, 90, "PNG", seed=5),
     encoded(30, 20, "JPEG", seed=6, mode="L"),
 ]
-BROKEN = {
-    "truncated JPEG": encoded(60, 60, seed=7)[:-200],
-    "truncated PNG": encoded(60, 60, "PNG", seed=7)[:-200],
-    "text": b"this is no picture",
-    "nothing": b"",
-    "header only": b"\xff\xd8\xff\xe0",
-    "huge PNG": GOOD[1][:16] + (2**31 - 1).to_bytes(4, "big") * 2 + GOOD[1][24:],
-    "WebP": encoded(20, 20, "WEBP"),
-}
 
 
 def embed(signatures, pictures):

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import types
 
 import numpy as np
@@ -8,7 +9,12 @@ import tensorflow as tf
 from apparel_embed.common.errors import UserError
 from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.computing import PRECISIONS, layer_precision
-from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
+from apparel_embed.models.embedding import (
+    ModelConfig,
+    build_embedding_model,
+    load_embedding_model,
+    save_embedding_model,
+)
 from apparel_embed.serving.saved_model import export_saved_model
 from apparel_embed.training.execution import reset_and_seed
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
@@ -58,7 +64,7 @@ def make_loop(directory, execution, **more):
     reset_and_seed(3)
     arguments = {
         "build_model": build,
-        "model_config": ModelConfig(),
+        "save": functools.partial(save_embedding_model, config=ModelConfig()),
         "batches": batches,
         "loss": TripletSemiHardLoss(0.5),
         "validation": None,

@@ -44,7 +44,8 @@ def test_the_pictures_are_those_that_the_first_step_is_given(tiny_unlabelled, st
     batches = training_batches(store, sampler, 5, targets=numbers if kind else None)
     inputs, labels = next(iter(batches(0)))
 
-    positions, images = first_images(store, sampler, augment, 100)
+    positions, images, draws = first_images(store, sampler, augment, 100)
+    np.testing.assert_array_equal(draws, inputs[1])
     np.testing.assert_array_equal(images, augment(inputs))
     if kind:
         np.testing.assert_array_equal(numbers[positions], labels)

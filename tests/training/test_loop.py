@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import io
 import itertools
 import signal
@@ -12,7 +13,12 @@ import tensorflow as tf
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.interruption import Stopped, stopped_by_sigterm
 from apparel_embed.losses.keras import TripletSemiHardLoss
-from apparel_embed.models.embedding import ModelConfig, build_embedding_model, load_embedding_model
+from apparel_embed.models.embedding import (
+    ModelConfig,
+    build_embedding_model,
+    load_embedding_model,
+    save_embedding_model,
+)
 from apparel_embed.training.execution import reset_and_seed
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
 from apparel_embed.training.optimization import make_optimizer
@@ -72,7 +78,7 @@ def make_loop(
     reset_and_seed(3)
     return TrainingLoop(
         build_model=build,
-        model_config=MODEL,
+        save=functools.partial(save_embedding_model, config=MODEL),
         batches=batches_of(8, steps, broken_from),
         loss=loss or TripletSemiHardLoss(0.3),
         validation=Validation(validate, error, prefer) if validate else None,

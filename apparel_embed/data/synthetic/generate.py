@@ -7,9 +7,9 @@ import dataclasses
 import functools
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import pyarrow as pa
 from absl import logging
@@ -19,14 +19,22 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import read_json, write_json
 from apparel_embed.common.locks import only_writer
 from apparel_embed.common.progress import progress_bar
-from apparel_embed.data.manifest import UNLABELLED
+from apparel_embed.data.manifest import BOX_COLUMNS, UNLABELLED
 from apparel_embed.data.picture_pool import run_tasks
 from apparel_embed.data.synthetic.scene import GALLERY, QUERY, picture
+from apparel_embed.data.synthetic.street import (
+    Layout,
+    Scene,
+    lay_out,
+    scene_image,
+    scenes_of,
+)
 from apparel_embed.data.synthetic.world import CUES, Item, SyntheticConfig, items_of
 
 MANIFEST = "manifest.csv"
 _WORLD = "world.json"
 _SHEET = "contact_sheet.png"
+_SCENE_SHEET = "scenes.png"
 _COLUMNS = ("image", "item_id", "vertical", "split", "role", "cue")
 
 # Raised whenever the same settings give other images than before.
@@ -37,6 +45,12 @@ _WORLD_VERSION = 1
 _CELL, _LABEL, _GAP, _HEAD = 64, 92, 8, 18
 _SHEET_ITEMS, _SHEET_IMAGES = 4, 5
 
+# The sheet of scenes: the side of each in pixels, how many are side by side, and how many in all.
+_SCENE_CELL, _SCENE_COLUMNS, _SHEET_SCENES = 256, 4, 12
+
+# Texts, and numbers for a box where there is one.
+_Row = tuple[Union[str, int, None], ...]
+
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticResult:
@@ -45,13 +59,15 @@ class SyntheticResult:
     Attributes:
       manifest: path of the manifest.
       contact_sheet: path of the contact sheet.
+      scene_sheet: path of that of the scenes; None where there are none.
       world: path of the description of the world.
-      pictures: number of rows in the manifest.
+      pictures: number of images.
       skipped: True if the dataset was there already, made with the same settings.
     """
 
     manifest: Path
     contact_sheet: Path
+    scene_sheet: Path | None
     world: Path
     pictures: int
     skipped: bool
@@ -79,7 +95,12 @@ def generate(config: SyntheticConfig, output: Path, processes: int = 1) -> Synth
         except OSError as error:
             raise UserError(f"output {output}: cannot be written: {error.strerror}") from error
     return SyntheticResult(
-        output / MANIFEST, output / _SHEET, output / _WORLD, config.pictures, skipped
+        manifest=output / MANIFEST,
+        contact_sheet=output / _SHEET,
+        scene_sheet=output / _SCENE_SHEET if config.scenes else None,
+        world=output / _WORLD,
+        pictures=config.pictures,
+        skipped=skipped,
     )
 
 
@@ -112,9 +133,14 @@ def find_drawn(config: SyntheticConfig, output: Path) -> bool:
 
 
 def manifest_table(config: SyntheticConfig) -> pa.Table:
-    """Returns the rows of the manifest that `generate` would write; nothing is drawn."""
-    columns = zip(*_manifest_rows(config, _all_items(config)))
-    return pa.table({name: pa.array(cells, pa.string()) for name, cells in zip(_COLUMNS, columns)})
+    """Returns the rows of the manifest that `generate` would write; nothing is painted."""
+    items = _all_items(config)
+    rows = [row for item in items for row in _item_rows(config, item)]
+    for scene in scenes_of(config, items):
+        rows += _scene_rows(scene, lay_out(config, scene))
+    columns = zip(_columns(config), zip(*rows))
+    kinds = {name: pa.float64() for name in BOX_COLUMNS}
+    return pa.table({name: pa.array(row, kinds.get(name, pa.string())) for name, row in columns})
 
 
 def _world_json(config: SyntheticConfig) -> dict[str, Any]:
@@ -147,11 +173,28 @@ def _image_names(config: SyntheticConfig, item: Item) -> Iterator[tuple[str, str
             yield f"images/{item.vertical}/{item.item_id}_{role}{number}.jpg", role, number
 
 
-def _manifest_rows(config: SyntheticConfig, items: Iterable[Item]) -> Iterator[tuple[str, ...]]:
-    for item in items:
-        item_id = "" if item.split == UNLABELLED else item.item_id
-        for name, role, _ in _image_names(config, item):
-            yield (name, item_id, item.vertical, item.split, role, CUES[item.vertical])
+def _columns(config: SyntheticConfig) -> tuple[str, ...]:
+    return _COLUMNS + BOX_COLUMNS if config.scenes else _COLUMNS
+
+
+def _item_rows(config: SyntheticConfig, item: Item) -> list[_Row]:
+    """Returns the manifest's rows of an item: one per image that shows it alone."""
+    item_id = "" if item.split == UNLABELLED else item.item_id
+    of_item = (item_id, item.vertical, item.split)
+    no_box = (None,) * len(BOX_COLUMNS) if config.scenes else ()
+    return [
+        (name, *of_item, role, CUES[item.vertical], *no_box)
+        for name, role, _ in _image_names(config, item)
+    ]
+
+
+def _scene_rows(scene: Scene, layout: Layout) -> list[_Row]:
+    """Returns the manifest's rows of a scene: one per garment."""
+    rows = zip((garment.item for garment in layout.garments), layout.boxes)
+    return [
+        (scene.name, item.item_id, item.vertical, item.split, QUERY, CUES[item.vertical], *box)
+        for item, box in rows
+    ]
 
 
 def _write_whole(config: SyntheticConfig, output: Path, processes: int) -> None:
@@ -168,39 +211,73 @@ def _write_whole(config: SyntheticConfig, output: Path, processes: int) -> None:
 
 
 def _write(config: SyntheticConfig, root: Path, processes: int) -> None:
-    for vertical in config.verticals:
-        (root / "images" / vertical).mkdir(parents=True)
+    for folder in (*config.verticals, *(["scenes"] if config.scenes else [])):
+        (root / "images" / folder).mkdir(parents=True)
     items = _all_items(config)
+    tasks = [*items, *scenes_of(config, items)]
     logging.info("drawing %d images", config.pictures)
     drawn = run_tasks(
-        functools.partial(_draw_item, config, root),
-        items,
-        min(processes, len(items)),
+        functools.partial(_draw, config, root),
+        tasks,
+        min(processes, len(tasks)),
         threads=processes == 1,
         if_killed="run the same command again with fewer --processes",
     )
-    for _ in progress_bar(drawn, total=config.pictures, what="drawing", unit="images"):
-        pass
+    rows = list(progress_bar(drawn, total=config.pictures, what="drawing", unit="images"))
     with open(root / MANIFEST, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows(_manifest_rows(config, items))
-    rows: dict[str, list[list[Path]]] = {vertical: [] for vertical in config.verticals}
+        writer.writerow(_columns(config))
+        writer.writerows(row for of_image in rows for row in of_image)
+    groups: dict[str, list[list[Path]]] = {vertical: [] for vertical in config.verticals}
     for item in items:
         # The sheet shows items, and what is unlabelled tells of none.
         if item.split != UNLABELLED:
-            rows[item.vertical].append([root / name for name, _, _ in _image_names(config, item)])
-    contact_sheet(rows).save(root / _SHEET, optimize=True)
+            groups[item.vertical].append([root / name for name, _, _ in _image_names(config, item)])
+    contact_sheet(groups).save(root / _SHEET, optimize=True)
+    if config.scenes:
+        _scene_sheet(root, rows[-sum(config.scenes_of_splits.values()) :]).save(
+            root / _SCENE_SHEET, optimize=True
+        )
     write_json(root / _WORLD, _world_json(config))
 
 
-def _draw_item(config: SyntheticConfig, root: Path, item: Item) -> list[str]:
-    """Draws and writes all images of an item; returns their names."""
-    names = list(_image_names(config, item))
-    for name, role, number in names:
-        content = picture(config.seed, item, role, number, config.image_size)
+def _draw(config: SyntheticConfig, root: Path, task: Item | Scene) -> list[list[_Row]]:
+    """Draws and writes all images of an item, or a scene; returns the rows of each image."""
+    if isinstance(task, Scene):
+        layout = lay_out(config, task)
+        (root / task.name).write_bytes(scene_image(config, task, layout))
+        return [_scene_rows(task, layout)]
+    for name, role, number in _image_names(config, task):
+        content = picture(config.seed, task, role, number, config.image_size)
         (root / name).write_bytes(content)
-    return [name for name, _, _ in names]
+    return [[row] for row in _item_rows(config, task)]
+
+
+def _scene_sheet(root: Path, scenes: Sequence[Sequence[_Row]]) -> Image.Image:
+    """Returns an image that shows some scenes with the boxes of their garments.
+
+    Args:
+      root: where the manifest lies.
+      scenes: of every scene its rows.
+    """
+    scenes = scenes[:_SHEET_SCENES]
+    columns = min(_SCENE_COLUMNS, len(scenes))
+    size = (columns * _SCENE_CELL, -(-len(scenes) // columns) * _SCENE_CELL)
+    sheet, font = Image.new("RGB", size, "white"), ImageFont.load_default(size=11)
+    for number, rows in enumerate(scenes):
+        with Image.open(root / str(rows[0][0])) as image:
+            cell = image.resize((_SCENE_CELL, _SCENE_CELL), Image.Resampling.BOX)
+            scale = _SCENE_CELL / image.width
+        pen = ImageDraw.Draw(cell)
+        for row in rows:
+            left, top, right, bottom = (float(edge or 0) * scale for edge in row[-4:])
+            pen.rectangle((left, top, right - 1, bottom - 1), outline="red")
+            pen.text(
+                (left + 3, top + 1), str(row[2]), "black", font, stroke_width=1, stroke_fill="white"
+            )
+        line, column = divmod(number, columns)
+        sheet.paste(cell, (column * _SCENE_CELL, line * _SCENE_CELL))
+    return sheet.quantize(256, dither=Image.Dither.NONE)
 
 
 def contact_sheet(rows: Mapping[str, Sequence[Sequence[Path]]]) -> Image.Image:

@@ -16,7 +16,7 @@ from apparel_embed.data.synthetic.world import CUES, OUTLINE, OUTLINES, Item, st
 GALLERY, QUERY = "gallery", "query"
 
 # Pictures are drawn this many times larger and shrunk, which smooths the edges.
-_OVERSAMPLING = 3
+OVERSAMPLING = 3
 
 # How far the parameters of one item's identity stray from picture to picture.
 _JITTER = 0.02
@@ -43,7 +43,7 @@ class Look:
     print: np.ndarray
 
 
-class _Conditions(NamedTuple):
+class Conditions(NamedTuple):
     """How an image is taken; ranges are the half widths of uniform draws."""
 
     turn: float  # Radians.
@@ -59,9 +59,9 @@ class _Conditions(NamedTuple):
     quality: tuple[int, int]  # Least and greatest, of the JPEG.
 
 
-_CONDITIONS = {
-    GALLERY: _Conditions(0.05, (0.86, 0.96), 0.03, 0.03, 0.06, 0.02, 0.04, 1.0, 0.0, 0, (88, 95)),
-    QUERY: _Conditions(0.17, (0.76, 0.92), 0.05, 0.09, 0.4, 0.45, 0.2, 8.0, 0.6, 1, (50, 85)),
+CONDITIONS = {
+    GALLERY: Conditions(0.05, (0.86, 0.96), 0.03, 0.03, 0.06, 0.02, 0.04, 1.0, 0.0, 0, (88, 95)),
+    QUERY: Conditions(0.17, (0.76, 0.92), 0.05, 0.09, 0.4, 0.45, 0.2, 8.0, 0.6, 1, (50, 85)),
 }
 
 
@@ -90,7 +90,7 @@ def _bend(parts: list[Part], rng: np.random.Generator, amount: float) -> list[Pa
 
 
 def _placement(
-    rng: np.random.Generator, how: _Conditions, side: int
+    rng: np.random.Generator, how: Conditions, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns matrix [2, 2] and offset [2] from garment units to pixels of a frame `side` wide."""
     turn = rng.uniform(-how.turn, how.turn)
@@ -101,6 +101,30 @@ def _placement(
     matrix = rotation @ shear @ np.diag([size * (1 + stretch), size * (1 - stretch)]) * side / 2
     offset = side / 2 * (1 + rng.uniform(-how.shift, how.shift, 2))
     return matrix, offset
+
+
+class Cut(NamedTuple):
+    """A garment in a square frame, without its cloth.
+
+    Attributes:
+      matrix: float [2, 2], from garment units to pixels of the frame.
+      offset: float [2], where the garment's origin is in the frame.
+      masks: one per fill, of the frame's size.
+      seams: mask of the seams.
+    """
+
+    matrix: np.ndarray
+    offset: np.ndarray
+    masks: dict[str, Image.Image]
+    seams: Image.Image
+
+
+def cut_out(vertical: str, look: Look, how: Conditions, side: int, rng: np.random.Generator) -> Cut:
+    """Returns a garment as it hangs in a frame of `side` pixels under the conditions `how`."""
+    amount = 0.03 if CUES[vertical] == OUTLINE else 0.14
+    parts = _bend(OUTLINES[vertical].parts(look.outline), rng, amount)
+    matrix, offset = _placement(rng, how, side)
+    return Cut(matrix, offset, *_masks(parts, matrix, offset, side))
 
 
 def _masks(
@@ -124,7 +148,9 @@ def _masks(
     return masks, seams
 
 
-def _blob(rng: np.random.Generator, centre: np.ndarray, radius: float, side: int) -> list[tuple]:
+def blob(
+    rng: np.random.Generator, centre: np.ndarray, radius: float, side: int
+) -> list[tuple[float, float]]:
     """Returns the corners of a random thing in pixels: round, boxy or like a star."""
     count = int(rng.integers(3, 12))
     angle = np.linspace(0.0, 2 * np.pi, count, endpoint=False) + rng.uniform(0.0, 2 * np.pi)
@@ -139,7 +165,8 @@ def _rgb(levels: np.ndarray) -> tuple[int, ...]:
     return tuple(int(level) for level in levels)
 
 
-def _any_colour(rng: np.random.Generator) -> tuple[int, ...]:
+def any_colour(rng: np.random.Generator) -> tuple[int, ...]:
+    """Returns a colour as things have that are no garment."""
     return _rgb(rng.integers(10, 250, 3))
 
 
@@ -153,16 +180,29 @@ def _shop(rng: np.random.Generator, side: int) -> Image.Image:
     return Image.new("RGB", (side, side), _rgb(np.minimum(grey, 255)))
 
 
-def _street(rng: np.random.Generator, side: int) -> Image.Image:
-    """Returns a wall, a floor and things of many colours, out of focus."""
+def street(
+    rng: np.random.Generator,
+    side: int,
+    clutter: tuple[int, int] = _CLUTTER,
+    scale: float = 1.0,
+) -> Image.Image:
+    """Returns a wall, a floor and things of many colours, out of focus.
+
+    Args:
+      rng: draws all of it.
+      side: of the image in pixels.
+      clutter: number of things, the last excluded.
+      scale: size of the things and of their blur; 1 where one garment fills the frame.
+    """
     # Drawn small, because a blurred picture has no fine detail to lose.
-    small = max(side // _OVERSAMPLING, 1)
+    small = max(side // OVERSAMPLING, 1)
     image = Image.new("RGB", (small, small), _muted(rng))
     pen = ImageDraw.Draw(image)
     pen.rectangle([0, rng.uniform(0.5, 0.9) * small, small, small], fill=_muted(rng))
-    for _ in range(int(rng.integers(*_CLUTTER))):
-        pen.polygon(_blob(rng, rng.random(2), rng.uniform(0.08, 0.3), small), fill=_muted(rng))
-    image = image.filter(ImageFilter.GaussianBlur(small * rng.uniform(*_DEFOCUS)))
+    for _ in range(int(rng.integers(*clutter))):
+        corners = blob(rng, rng.random(2), scale * rng.uniform(0.08, 0.3), small)
+        pen.polygon(corners, fill=_muted(rng))
+    image = image.filter(ImageFilter.GaussianBlur(scale * small * rng.uniform(*_DEFOCUS)))
     return image.resize((side, side), Image.Resampling.BILINEAR)
 
 
@@ -173,10 +213,10 @@ def _occlude(image: Image.Image, rng: np.random.Generator, most: int) -> None:
     for _ in range(int(rng.integers(0, most + 1))):
         angle = rng.uniform(0.0, 2 * np.pi)
         centre = 0.5 + rng.uniform(0.3, 0.5) * np.array([np.cos(angle), np.sin(angle)])
-        pen.polygon(_blob(rng, centre, rng.uniform(0.08, 0.2), side), fill=_any_colour(rng))
+        pen.polygon(blob(rng, centre, rng.uniform(0.08, 0.2), side), fill=any_colour(rng))
 
 
-def _expose(image: Image.Image, rng: np.random.Generator, how: _Conditions) -> Image.Image:
+def _expose(image: Image.Image, rng: np.random.Generator, how: Conditions) -> Image.Image:
     """Returns the picture under the light, lens and sensor of `how`."""
     side = image.width
     if how.blur:
@@ -191,15 +231,21 @@ def _expose(image: Image.Image, rng: np.random.Generator, how: _Conditions) -> I
     return Image.fromarray(np.clip(np.round(lit), 0, 255).astype(np.uint8))
 
 
-def _cloth(
-    look: Look, rng: np.random.Generator, matrix: np.ndarray, offset: np.ndarray, side: int
-) -> tuple[Image.Image, np.ndarray]:
-    """Returns the printed cloth over the whole frame, with folds, and the palette."""
-    (a, b), (c, d) = matrix
+class Cloth(NamedTuple):
+    """The printed cloth over the whole frame, with folds, and the palette of its print."""
+
+    image: Image.Image
+    palette: np.ndarray
+
+
+def weave(look: Look, cut: Cut, rng: np.random.Generator) -> Cloth:
+    """Returns the cloth of a garment that hangs as `cut` tells."""
+    (a, b), (c, d) = cut.matrix
     # By hand: a linear algebra library would start threads for these four numbers.
     inverse = np.array([[d, -b], [-c, a]], np.float32) / np.float32(a * d - b * c)
-    axis = np.arange(side, dtype=np.float32) + 0.5
-    dx, dy = (axis - offset[0].astype(np.float32))[None, :], (axis - np.float32(offset[1]))[:, None]
+    axis = np.arange(cut.seams.width, dtype=np.float32) + 0.5
+    offset = cut.offset.astype(np.float32)
+    dx, dy = (axis - offset[0])[None, :], (axis - offset[1])[:, None]
     x = inverse[0, 0] * dx + inverse[0, 1] * dy
     y = inverse[1, 0] * dx + inverse[1, 1] * dy
     phase = rng.uniform(0.0, 1.0, 2)
@@ -207,7 +253,29 @@ def _cloth(
     rgb = paint(seen, x + np.float32(phase[0]), y + np.float32(phase[1]))
     depth = np.float32(rng.uniform(0.03, 0.12))
     fold = 1.0 - depth * (1.0 + np.sin(x * np.float32(rng.uniform(6.0, 12.0)) + np.sin(y * 2.0)))
-    return Image.fromarray((rgb * fold[..., None]).astype(np.uint8)), seen.palette
+    return Cloth(Image.fromarray((rgb * fold[..., None]).astype(np.uint8)), seen.palette)
+
+
+def sew_on(
+    image: Image.Image,
+    cut: Cut,
+    cloth: Cloth,
+    glass: tuple[int, ...],
+    corner: tuple[int, int] = (0, 0),
+) -> None:
+    """Paints a garment.
+
+    Args:
+      image: what to paint on.
+      cut: the garment.
+      cloth: what it is made of.
+      glass: colour of its glasses.
+      corner: left and top of the garment's frame in `image`; what reaches out is cut off.
+    """
+    image.paste(glass, corner, cut.masks["glass"].point(lambda level: level * 0.4))
+    image.paste(cloth.image, corner, cut.masks["body"])
+    image.paste(_rgb(cloth.palette[1] * 0.85), corner, cut.masks["trim"])
+    image.paste(_rgb(cloth.palette[0] * 0.15), corner, cut.seams)
 
 
 def picture(seed: int, item: Item, role: str, number: int, size: int) -> bytes:
@@ -222,26 +290,26 @@ def picture(seed: int, item: Item, role: str, number: int, size: int) -> bytes:
     """
     rng = stream(seed, item.vertical, item.item_id, role, number)
     image = _draw(item.vertical, look_of(item, rng), role, size, rng)
-    low, high = _CONDITIONS[role].quality
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=int(rng.integers(low, high + 1)))
-    return buffer.getvalue()
+    return take(image, CONDITIONS[role], rng)
 
 
 def _draw(vertical: str, look: Look, role: str, size: int, rng: np.random.Generator) -> Image.Image:
-    """Returns the image of a garment; `rng` draws everything but its look."""
-    how = _CONDITIONS[role]
-    side = size * _OVERSAMPLING
-    amount = 0.03 if CUES[vertical] == OUTLINE else 0.14
-    parts = _bend(OUTLINES[vertical].parts(look.outline), rng, amount)
-    matrix, offset = _placement(rng, how, side)
-    masks, seams = _masks(parts, matrix, offset, side)
-    cloth, palette = _cloth(look, rng, matrix, offset, side)
-    image = _shop(rng, side) if role == GALLERY else _street(rng, side)
-    image.paste(_any_colour(rng), mask=masks["glass"].point(lambda level: level * 0.4))
-    image.paste(cloth, mask=masks["body"])
-    image.paste(_rgb(palette[1] * 0.85), mask=masks["trim"])
-    image.paste(_rgb(palette[0] * 0.15), mask=seams)
+    """Returns the image of a garment, oversampled; `rng` draws everything but its look."""
+    how = CONDITIONS[role]
+    side = size * OVERSAMPLING
+    cut = cut_out(vertical, look, how, side, rng)
+    cloth = weave(look, cut, rng)
+    image = _shop(rng, side) if role == GALLERY else street(rng, side)
+    sew_on(image, cut, cloth, any_colour(rng))
     if how.occluders:
         _occlude(image, rng, how.occluders)
-    return _expose(image.reduce(_OVERSAMPLING), rng, how)
+    return image
+
+
+def take(image: Image.Image, how: Conditions, rng: np.random.Generator) -> bytes:
+    """Returns an oversampled image as it is taken under the conditions `how`, as JPEG."""
+    image = _expose(image.reduce(OVERSAMPLING), rng, how)
+    buffer = io.BytesIO()
+    low, high = how.quality
+    image.save(buffer, "JPEG", quality=int(rng.integers(low, high + 1)))
+    return buffer.getvalue()

@@ -53,6 +53,8 @@ class SyntheticConfig:
     Attributes:
       unlabelled_items: further items per vertical, whose pictures tell of no item. However many
         they are, the other items and their pictures are the same.
+      scenes: street scenes of several garments in split train; val and test have a quarter as many
+        each, but one at least. However many they are, all other images are the same.
 
     Raises:
       UserError: if a value is out of range; names the value and what is allowed.
@@ -71,6 +73,14 @@ class SyntheticConfig:
     gallery_per_item: int = setting(2, "shop pictures per item", 1, 1000, seldom=True)
     query_per_item: int = setting(3, "street pictures per item", 1, 1000, seldom=True)
     image_size: int = setting(96, "side of the drawn pictures in pixels", 32, 1024, seldom=True)
+    scenes: int = setting(
+        0,
+        "street scenes of 1 to 5 boxed garments in split train; val and test have a quarter of it",
+        0,
+        200_000,
+        seldom=True,
+    )
+    scene_size: int = setting(256, "side of the street scenes in pixels", 128, 1024, seldom=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verticals", tuple(self.verticals))
@@ -99,14 +109,25 @@ class SyntheticConfig:
     def pictures(self) -> int:
         """Pictures in all."""
         items = len(self.verticals) * (self.labelled_items + self.unlabelled_items)
-        return items * (self.gallery_per_item + self.query_per_item)
+        of_items = items * (self.gallery_per_item + self.query_per_item)
+        return of_items + sum(self.scenes_of_splits.values())
+
+    @property
+    def scenes_of_splits(self) -> dict[str, int]:
+        """Number of street scenes of every split that has some."""
+        if not self.scenes:
+            return {}
+        few = max(1, self.scenes // 4)
+        sizes = (self.train_items, self.val_items, self.test_items)
+        counts = zip(SPLITS, sizes, (self.scenes, few, few))
+        return {split: count for split, size, count in counts if size}
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the settings as a JSON value; what is unlabelled only where something is."""
+        """Returns the settings as a JSON value; of what is not drawn nothing is told."""
         settings = {**dataclasses.asdict(self), "verticals": list(self.verticals)}
-        if not self.unlabelled_items:
-            del settings["unlabelled_items"]
-        return settings
+        unused = [] if self.unlabelled_items else ["unlabelled_items"]
+        unused += [] if self.scenes else ["scenes", "scene_size"]
+        return {name: value for name, value in settings.items() if name not in unused}
 
 
 @dataclasses.dataclass(frozen=True)

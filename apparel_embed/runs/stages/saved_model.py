@@ -14,14 +14,23 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import read_json
 from apparel_embed.evaluation.roles import COMBINED as COMBINED_MODEL
 from apparel_embed.evaluation.roles import UNIFIED
+from apparel_embed.models.detector import load_detector
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE
 from apparel_embed.serving.exported import SAVED_MODEL, ExportConfig, saved_model_versions
+from apparel_embed.serving.garments import Detector
 from apparel_embed.serving.kit import render_model_card, write_serving_kit
 from apparel_embed.serving.saved_model import write_saved_model
-from apparel_embed.store.names import COMBINED, COMBINED_START, EVALUATION, STUDENT, VERTICAL_HEAD
+from apparel_embed.store.names import (
+    COMBINED,
+    COMBINED_START,
+    DETECTOR,
+    EVALUATION,
+    STUDENT,
+    VERTICAL_HEAD,
+)
 from apparel_embed.store.record import STAGE_FILE, Stage, find_stage, fingerprints, open_stage
 
 _EVALUATED_AS = {STUDENT: UNIFIED, COMBINED: COMBINED_MODEL}
@@ -33,6 +42,7 @@ def export_stage(
     config: ExportConfig = ExportConfig(),
     *,
     vertical_head: Stage | None = None,
+    detector: Stage | None = None,
     base: Path | None = None,
 ) -> Stage:
     """Exports a model as the next version of a SavedModel.
@@ -44,6 +54,7 @@ def export_stage(
       model: the stage of the model.
       config: how to export.
       vertical_head: the stage of the model's vertical head, or None for a model without.
+      detector: the stage of a detector, of this run or another, or None for a model without.
       base: where versions are; by default that of `versions_directory`.
 
     Returns:
@@ -54,16 +65,18 @@ def export_stage(
     if evaluation and evaluation.inputs.get(model.name) != model.fingerprint:
         evaluation = None
     flags = {"model": model.name, **dataclasses.asdict(config)}
-    inputs = fingerprints(model, vertical_head, evaluation)
+    inputs = fingerprints(model, vertical_head, detector, evaluation)
 
     def work(directory: Path) -> dict[str, Any]:
         embedding_model, model_config = load_embedding_model(model.directory / "model")
-        card = _model_card(run, model, config, evaluation, vertical_head)
+        found = _load_detector(run, detector) if detector else None
+        card = _model_card(run, model, config, evaluation, vertical_head, found)
         write_saved_model(
             embedding_model,
             directory,
             config,
             head=VerticalHead.load(vertical_head.directory) if vertical_head else None,
+            detector=found,
             verticals=run.dataset.verticals,
             model_card=card,
         )
@@ -102,6 +115,7 @@ def serving_kit(saved_model: Stage, directory: Path) -> None:
         dim=saved_model.result["embedding_dim"],
         max_pixels=saved_model.flags["max_pixels"],
         has_head=VERTICAL_HEAD in saved_model.inputs,
+        has_detector=DETECTOR in saved_model.inputs,
     )
 
 
@@ -122,6 +136,7 @@ def _model_card(
     config: ExportConfig,
     evaluation: Stage | None,
     vertical_head: Stage | None,
+    detector: Detector | None,
 ) -> str:
     evaluated_as = _EVALUATED_AS.get(model.name, "")
     metrics, routing = [], None
@@ -145,7 +160,14 @@ def _model_card(
         metrics=metrics,
         routing=routing,
         searches=vertical_head.result["searches"] if vertical_head else "",
+        detector=detector.config if detector else None,
     )
+
+
+def _load_detector(run: Run, stage: Stage) -> Detector:
+    """Returns a detector that garments are cut out by as the run's dataset was prepared."""
+    model, config = load_detector(stage.directory / "model")
+    return Detector(model, config, run.dataset.info["settings"]["crop_margin"])
 
 
 def _groups(run_dir: Path, model: Stage) -> list[list[str]]:
@@ -166,8 +188,13 @@ def _groups(run_dir: Path, model: Stage) -> list[list[str]]:
 
 
 def make(pipeline: PipelineRun) -> list[Stage]:
-    """Exports the student, with the vertical head if there is one."""
-    head = pipeline.get(VERTICAL_HEAD)
+    """Exports the student, with the vertical head and the detector if there are."""
     return [
-        export_stage(pipeline.run, pipeline[STUDENT], pipeline.config.export, vertical_head=head)
+        export_stage(
+            pipeline.run,
+            pipeline[STUDENT],
+            pipeline.config.export,
+            vertical_head=pipeline.get(VERTICAL_HEAD),
+            detector=pipeline.get(DETECTOR),
+        )
     ]

@@ -2,22 +2,27 @@
 
 import csv
 import dataclasses
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.manifest import read_manifest
-from apparel_embed.data.synthetic.generate import generate
+from apparel_embed.data.manifest import BOX_COLUMNS, read_manifest
+from apparel_embed.data.prepare import prepare
+from apparel_embed.data.prepare_plan import PrepareConfig
+from apparel_embed.data.synthetic.generate import generate, manifest_table
 from apparel_embed.data.synthetic.world import CUES, SyntheticConfig
 
 TINY = SyntheticConfig(
     verticals=("dress", "bag"), train_items=2, val_items=1, test_items=2, image_size=32
 )
+WITH_SCENES = dataclasses.replace(TINY, scenes=4, scene_size=128)
 TOOL = Path(__file__).parents[3] / "tools" / "make_synthetic_dataset.py"
 
 
@@ -92,6 +97,76 @@ def test_unlabelled_items_are_rows_without_item_id_and_change_nothing_else(datas
     # The contact sheet too, whose items are fewer than fit.
     same = set(less) - {"manifest.csv", "world.json"}
     assert {name: more[name] for name in same} == {name: less[name] for name in same}
+
+
+@pytest.fixture(scope="module")
+def with_scenes(tmp_path_factory):
+    output = tmp_path_factory.mktemp("scenes") / "out"
+    return generate(WITH_SCENES, output)
+
+
+def test_scenes_are_rows_with_boxes_and_change_nothing_else(dataset, with_scenes):
+    root = with_scenes.manifest.parent
+    assert with_scenes.pictures == 50 + 6
+    rows = _rows(root)
+    assert list(rows[0])[6:] == list(BOX_COLUMNS)
+    scenes = [row for row in rows if row["x_min"]]
+    assert rows[50:] == scenes
+    singles = [{name: row[name] for name in list(row)[:6]} for row in rows[:50]]
+    assert singles == _rows(dataset)
+    assert all(row[name] == "" for row in rows[:50] for name in BOX_COLUMNS)
+    less, more = _bytes(dataset), _bytes(root)
+    assert sorted(set(more) - set(less)) == sorted(
+        {row["image"] for row in scenes} | {"scenes.png"}
+    )
+    same = set(less) - {"manifest.csv", "world.json"}
+    assert {name: more[name] for name in same} == {name: less[name] for name in same}
+    settings = json.loads((root / "world.json").read_text("utf-8"))["settings"]
+    assert settings == {**TINY.to_json(), "scenes": 4, "scene_size": 128}
+    assert "scenes" not in TINY.to_json()
+
+
+def test_garments_of_scenes_are_queries_for_items_of_the_gallery(with_scenes):
+    rows = _rows(with_scenes.manifest.parent)
+    shop = {row["item_id"]: row for row in rows if row["role"] == "gallery"}
+    verticals: dict[str, list[str]] = {}
+    for row in rows[50:]:
+        assert row["role"] == "query"
+        assert all(row[name] == shop[row["item_id"]][name] for name in ("vertical", "split", "cue"))
+        verticals.setdefault(row["image"], []).append(row["vertical"])
+    assert sorted(verticals) == [f"images/scenes/scene-{number:06d}.jpg" for number in range(6)]
+    assert all(len(set(names)) == len(names) for names in verticals.values())
+
+
+def test_bytes_of_scenes_do_not_depend_on_the_number_of_processes(with_scenes, tmp_path):
+    generate(WITH_SCENES, tmp_path / "three", processes=3)
+    assert _bytes(tmp_path / "three") == _bytes(with_scenes.manifest.parent)
+    assert generate(WITH_SCENES, tmp_path / "three").skipped
+
+
+@pytest.mark.parametrize("config", [TINY, WITH_SCENES])
+def test_the_planned_rows_are_those_that_are_read(config, dataset, with_scenes):
+    written = with_scenes.manifest if config.scenes else dataset / "manifest.csv"
+    planned, read = manifest_table(config), read_manifest(written)
+    assert planned.to_pydict() == read.select(planned.column_names).to_pydict()
+    assert [field.type for field in planned.schema] == [
+        read.schema.field(name).type for name in planned.column_names
+    ]
+
+
+def test_prepare_crops_the_garments_of_scenes(with_scenes, tmp_path):
+    config = PrepareConfig(with_scenes.manifest, tmp_path / "prepared", crop_margin=0.0)
+    dataset = prepare(config, processes=1)
+    root = with_scenes.manifest.parent
+    rows = _rows(root)
+    assert (len(dataset), dataset.reject_count) == (len(rows), 0)
+    crops = dataset.read_images(list(range(50, len(rows))))
+    for row, crop in zip(rows[50:], crops):
+        left, top, right, bottom = (int(row[name]) for name in BOX_COLUMNS)
+        with Image.open(io.BytesIO(crop)) as image, Image.open(root / row["image"]) as scene:
+            assert image.size == (right - left, bottom - top)
+            cut = np.asarray(scene.crop((left, top, right, bottom)), np.float64)
+            assert np.abs(np.asarray(image, np.float64) - cut).mean() < 4
 
 
 def test_world_tells_settings_and_cues(dataset):
@@ -183,6 +258,8 @@ def test_the_binary_draws_and_says_what_comes_next(tmp_path):
     [
         ("--synthetic_test_items=-1", "test_items"),
         ("--synthetic_image_size=big", "image_size"),
+        ("--synthetic_scenes=-1", "synthetic_scenes"),
+        ("--synthetic_scene_size=64", "synthetic_scene_size=64"),
         ("--processes=-1", "processes"),
         ("--synthetic_verticals=dress,sock", "no vertical 'sock'"),
         ("--synthetic_verticals=", "verticals: none given"),

@@ -1,11 +1,14 @@
 import dataclasses
 import re
+import shutil
 
 import pytest
 import yaml
 from tiny_teachers import MODEL, write_model
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.models.config import DetectorConfig
+from apparel_embed.models.detector import build_detector, save_detector
 from apparel_embed.models.vertical_head import VerticalHead
 from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.evaluation import Models, evaluation_stage
@@ -19,7 +22,7 @@ from apparel_embed.runs.stages.vertical_head import vertical_head_stage
 from apparel_embed.serving import LocalModel
 from apparel_embed.serving.exported import read_routing_confidence, saved_model_versions
 from apparel_embed.serving.saved_model import ExportConfig
-from apparel_embed.store.record import StageSpec
+from apparel_embed.store.record import StageSpec, open_stage
 from apparel_embed.store.runs import run_stage
 
 pytestmark = pytest.mark.slow
@@ -60,6 +63,19 @@ def student(run_dir):
 @pytest.fixture(scope="module")
 def head(run_dir, tiny_prepared, student):
     return vertical_head_stage(Run(run_dir, tiny_prepared), student)
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    """The stage of a detector of another run, which has learnt nothing."""
+    config = DetectorConfig(("hat", "shoe"), image_size=64, most_garments=4)
+
+    def train(directory):
+        save_detector(directory / "model", build_detector(config), config)
+        return {}
+
+    directory = tmp_path_factory.mktemp("street") / "detector"
+    return run_stage(StageSpec(directory, flags={}, inputs={}, work=train))
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +164,56 @@ def test_the_confidence_of_routing_is_exported_with_the_head(
         read_routing_confidence(found.directory)
 
 
+def test_a_detector_is_exported_with_the_model(run_dir, tiny_prepared, student, detector, tmp_path):
+    run = Run(run_dir, tiny_prepared)
+    found = export_stage(run, student, CONFIG, detector=detector, base=tmp_path / "versions")
+    model = LocalModel(found.directory)
+
+    assert found.inputs["detector"] == detector.fingerprint
+    assert model.detects
+    assert model.verticals == tiny_prepared.verticals
+    (garments,) = model.detect(tiny_prepared.read_images([0]))
+    assert (garments.valid, garments.verticals) == (True, ())
+    card = (found.directory / "assets/model_card.md").read_text("utf-8")
+    assert "finds up to 4 garments (hat, shoe), each with a score of\n0.3 or more" in card
+    serving_kit(found, tmp_path / "kit")
+    readme = (tmp_path / "kit/README.md").read_text("utf-8")
+    assert '"signature_name": "detect_and_embed"' in readme
+    # Without, the next version is another.
+    without = export_stage(run, student, CONFIG, base=tmp_path / "versions")
+    assert without.directory.name == "2"
+    assert not LocalModel(without.directory).detects
+    assert "Garments of a photograph" not in (without.directory / "assets/model_card.md").read_text(
+        "utf-8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("detector.json", "the detector cannot be read"),
+        ("detector.weights.h5", "the detector cannot be read"),
+        (None, "no detector here"),
+    ],
+)
+def test_a_detector_that_cannot_be_read_is_refused(
+    run_dir, tiny_prepared, student, detector, tmp_path, name, reason
+):
+    shutil.copytree(detector.directory, tmp_path / "detector")
+    if name:
+        (tmp_path / "detector/model" / name).write_bytes(b"no detector")
+    else:
+        shutil.rmtree(tmp_path / "detector/model")
+    broken = open_stage(tmp_path / "detector")
+    with pytest.raises(UserError, match=reason) as error:
+        export_stage(
+            Run(run_dir, tiny_prepared), student, CONFIG, detector=broken, base=tmp_path / "base"
+        )
+    assert "\n" not in str(error.value)
+    assert str(tmp_path / "detector/model") in str(error.value)
+    assert saved_model_versions(tmp_path / "base") == []
+
+
 def test_versions_of_elsewhere_are_counted_and_left_alone(
     tiny_prepared, student, run_dir, tmp_path
 ):
@@ -196,5 +262,6 @@ def test_the_kit_serves_the_versions_beside(exported, tmp_path):
     assert service["mem_limit"] == "3g"
     readme = (tmp_path / "kit/README.md").read_text("utf-8")
     assert "`vertical` holds" not in readme
+    assert "detect_and_embed" not in readme
     with pytest.raises(UserError, match="exists"):
         serving_kit(exported, tmp_path / "kit")

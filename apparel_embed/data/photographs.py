@@ -1,0 +1,164 @@
+"""Photographs with all their garments: one row for an image in place of one for each box."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.data.manifest import BOX_COLUMNS, RESERVED_COLUMN, UNLABELLED
+from apparel_embed.data.prepared import PreparedDataset
+
+PHOTOGRAPH = "photograph"
+"""The vertical of all rows: what they show is in column `garments`."""
+_GARMENTS = "garments"
+_SIZE = ("upright_width", "upright_height")
+# A photograph is of the last of these splits that one of its garments is of: what a detector is
+# measured on it has not learnt from.
+_SPLITS = ("train", "val", "test")
+
+
+class Garments(NamedTuple):
+    """The garments of photographs, a row for each.
+
+    Attributes:
+      photographs: int64 [n], place of its photograph among those that were asked for; ascending.
+      boxes: float32 [n, 4]: x_min, y_min, x_max, y_max as parts of the square that the upright
+        photograph is fitted into, in 0 to 1.
+      verticals: object [n], names.
+      items: object [n], item of each, "" where that is not known.
+      splits: object [n], each garment's own.
+      pixels: float64 [n, 4], the box in pixels of the upright photograph, as in the manifest.
+    """
+
+    photographs: np.ndarray
+    boxes: np.ndarray
+    verticals: np.ndarray
+    items: np.ndarray
+    splits: np.ndarray
+    pixels: np.ndarray
+
+
+def photographs_of(table: pa.Table, what: str) -> pa.Table:
+    """Returns a row for each image of a manifest that has boxes, in the order of their first rows.
+
+    Args:
+      table: a manifest's rows, with a column `record` that numbers them.
+      what: the manifest, for messages.
+
+    Returns:
+      The columns of a manifest without box, `record` of the first row, and `garments`.
+
+    Raises:
+      UserError: if no row has a box.
+    """
+    boxed = table.filter(pc.is_valid(table["x_min"]))
+    if not boxed.num_rows:
+        raise UserError(
+            f"{what}: no row has a box; a detector learns from the boxes of garments, columns "
+            f"{', '.join(BOX_COLUMNS)}"
+        )
+    names = ["image", RESERVED_COLUMN, "vertical", "item_id", "split", *BOX_COLUMNS]
+    by_image: dict[str, list[dict[str, Any]]] = {}
+    for row in boxed.select(names).to_pylist():
+        by_image.setdefault(row["image"], []).append(row)
+    count = len(by_image)
+    nothing = pa.nulls(count, pa.float64())
+    return pa.table(
+        {
+            "image": pa.array(by_image, pa.string()),
+            "item_id": pa.array(by_image, pa.string()),
+            "vertical": pa.repeat(pa.scalar(PHOTOGRAPH), count),
+            "split": pa.array([_split_of(rows) for rows in by_image.values()], pa.string()),
+            "role": pa.repeat(pa.scalar("both"), count),
+            **dict.fromkeys(BOX_COLUMNS, nothing),
+            RESERVED_COLUMN: pa.array([rows[0][RESERVED_COLUMN] for rows in by_image.values()]),
+            _GARMENTS: pa.array([_to_json(rows) for rows in by_image.values()], pa.string()),
+        }
+    )
+
+
+def _split_of(rows: Sequence[dict[str, Any]]) -> str:
+    splits = {"train" if row["split"] == UNLABELLED else row["split"] for row in rows}
+    return max(splits, key=_SPLITS.index)
+
+
+def _to_json(rows: Sequence[dict[str, Any]]) -> str:
+    names = ("vertical", "item_id", "split", *BOX_COLUMNS)
+    return json.dumps([[row[name] for name in names] for row in rows], ensure_ascii=False)
+
+
+def with_sizes(index: pa.Table, sizes: Sequence[Sequence[int]]) -> pa.Table:
+    """Returns an index of photographs with their sizes, width and height of each."""
+    for name, values in zip(_SIZE, zip(*sizes)):
+        index = index.append_column(name, pa.array(values, pa.int64()))
+    return index
+
+
+def garments_of(dataset: PreparedDataset, records: np.ndarray) -> Garments:
+    """Returns the garments of some photographs, clipped to them.
+
+    Args:
+      dataset: photographs, prepared.
+      records: int64 [n] record numbers.
+
+    Returns:
+      Those of which something is inside the photograph.
+
+    Raises:
+      UserError: if the dataset is none of photographs.
+    """
+    if _GARMENTS not in dataset.index.column_names:
+        raise UserError(
+            f"{dataset.directory}: holds garments one by one; a detector needs whole photographs, "
+            "prepared with --photographs"
+        )
+    index = dataset.index.take(records)
+    sizes = np.stack([index[name].to_numpy() for name in _SIZE], axis=1).astype(np.float64)
+    found = [
+        (place, *garment)
+        for place, text in enumerate(index[_GARMENTS].to_pylist())
+        for garment in json.loads(text)
+    ]
+    columns = list(zip(*found)) or [()] * 8
+    places = np.array(columns[0], np.int64)
+    verticals, items, splits = (np.array(texts, object) for texts in columns[1:4])
+    pixels = np.array(columns[4:], np.float64).reshape(4, -1).T
+    boxes = _to_square(pixels, sizes[places])
+    whole = Garments(places, boxes, verticals, items, splits, pixels)
+    is_inside = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+    return Garments(*(values[is_inside] for values in whole))
+
+
+def _to_square(pixels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Returns boxes in photographs of sizes [n, 2] as parts of the squares around these."""
+    both = np.concatenate([sizes, sizes], axis=1)
+    longest = sizes.max(axis=1, keepdims=True)
+    inside = np.clip(pixels, 0.0, both)
+    return ((inside + (longest - both) / 2) / longest).astype(np.float32)
+
+
+def from_square(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Returns boxes in squares as pixels of the upright photographs that were fitted into them.
+
+    Args:
+      boxes: float [n, 4]: x_min, y_min, x_max, y_max as parts of the square's side.
+      sizes: [n, 2], width and height of each box's photograph in pixels.
+
+    Returns:
+      float64 [n, 4], clipped to the photograph.
+    """
+    both = np.concatenate([sizes, sizes], axis=1).astype(np.float64)
+    longest = both.max(axis=1, keepdims=True)
+    return np.clip(boxes * longest - (longest - both) / 2, 0.0, both)
+
+
+def sizes_of(dataset: PreparedDataset, records: np.ndarray) -> np.ndarray:
+    """Returns width and height in pixels, int64 [n, 2], of photographs as they were."""
+    index = dataset.index.take(records)
+    return np.stack([index[name].to_numpy() for name in _SIZE], axis=1)

@@ -1,0 +1,232 @@
+"""The detector: finds the garments of a photograph, a box and a vertical for each.
+
+It has no anchors, as FCOS (Tian et al. 2019, arXiv 1904.01355): every cell of one grid says how
+likely the middle of a garment of each vertical is there, and how far from it the four sides of the
+garment's box are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import read_json, write_json
+from apparel_embed.models.backbones import BACKBONES, load_initial_weights
+from apparel_embed.models.computing import set_momentum
+from apparel_embed.models.config import DetectorConfig
+from apparel_embed.models.embedding import load_weights, save_weights
+
+_CONFIG_FILE = "detector.json"
+_WEIGHTS_FILE = "detector.weights.h5"
+
+# Height and width of a cell, in pixels of the input.
+_STRIDE = 8
+_CHANNELS = 96
+# What a fresh detector holds likely: nearly all cells show no middle of a garment (RetinaNet,
+# Lin et al. 2017, arXiv 1708.02002).
+_PRIOR = 0.01
+# Half the side of the box that a fresh detector sees everywhere, as a part of the square's.
+_USUAL_REACH = 1 / 6
+# exp of more would overflow at once if a training went wrong.
+_LARGEST_LOG = 4.0
+# Of two boxes of a vertical that overlap by more, the less likely is left out.
+_SAME_GARMENT = 0.5
+# Boxes that are looked at for each vertical before those of the same garment are left out.
+_CANDIDATES = 100
+
+
+class Detections(NamedTuple):
+    """The garments found in images, the likeliest first.
+
+    Attributes:
+      boxes: float32 [batch, most, 4], x_min, y_min, x_max, y_max as parts of the square's side, in
+        0 to 1; zeros where there is no further garment.
+      scores: float32 [batch, most], in 0 to 1, descending; 0 where there is no further garment.
+      verticals: int32 [batch, most], places in `DetectorConfig.verticals`; 0 likewise.
+    """
+
+    boxes: tf.Tensor
+    scores: tf.Tensor
+    verticals: tf.Tensor
+
+
+def build_detector(config: DetectorConfig, init_weights: str = "none") -> tf.keras.Model:
+    """Returns a detector.
+
+    Args:
+      config: what to build.
+      init_weights: initial weights of the backbone, as in `load_initial_weights`.
+
+    Returns:
+      A model from float32 [batch, image_size, image_size, 3] with values 0..255 (RGB) to float32
+      [batch, cells, 4 + verticals]: what `split_cells` makes boxes and
+      logits of. Its layer "backbone" can be asked for by name.
+
+    Raises:
+      UserError: if the configuration names an unknown backbone.
+
+    Example:
+      >>> detector = build_detector(DetectorConfig(verticals=("bag", "dress"), image_size=64))
+      >>> detector(tf.zeros([1, 64, 64, 3])).shape
+      TensorShape([1, 64, 6])
+    """
+    if config.backbone not in BACKBONES:
+        raise UserError(f"backbone {config.backbone!r}: expected one of {', '.join(BACKBONES)}")
+    entry = BACKBONES[config.backbone]
+    shape = (config.image_size, config.image_size, 3)
+    whole = entry.build(shape)
+    load_initial_weights(whole, config.backbone, init_weights)
+    levels = [whole.get_layer(name).output for name in entry.levels(whole)]
+    levels = [level for level in levels if level.shape[1] <= config.image_size // _STRIDE]
+    backbone = tf.keras.Model(whole.input, levels, name="backbone")
+
+    inputs = tf.keras.Input(shape, name="images", dtype="float32")
+    x = tf.keras.layers.Rescaling(entry.scale, entry.offset, name="rescaling", dtype="float32")(
+        inputs
+    )
+    found = backbone(x)
+    levels = list(found) if isinstance(found, Sequence) else [found]
+    # One level more than the backbone has: it sees nearly the whole photograph.
+    levels.append(_convolve(levels[-1], 2, "context"))
+    x = _join(levels)
+    for name in ("head0", "head1"):
+        x = _convolve(x, 1, name)
+    boxes = tf.keras.layers.Conv2D(4, 3, padding="same", name="boxes", dtype="float32")(x)
+    logits = tf.keras.layers.Conv2D(
+        len(config.verticals),
+        3,
+        padding="same",
+        bias_initializer=tf.keras.initializers.Constant(-math.log(1 / _PRIOR - 1)),
+        name="verticals",
+        dtype="float32",
+    )(x)
+    both = tf.keras.layers.Concatenate(name="cells", dtype="float32")([boxes, logits])
+    outputs = tf.keras.layers.Reshape([-1, 4 + len(config.verticals)], dtype="float32")(both)
+    model = tf.keras.Model(inputs, outputs, name="detector")
+    set_momentum(model, config.batch_norm_momentum)
+    return model
+
+
+def _convolve(x: tf.Tensor, strides: int, name: str) -> tf.Tensor:
+    layers = tf.keras.layers
+    x = layers.Conv2D(
+        _CHANNELS, 3, strides=strides, padding="same", use_bias=False, name=f"{name}_conv"
+    )(x)
+    return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(name=f"{name}_norm")(x))
+
+
+def _join(levels: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns all levels on the finest one's grid, as a feature pyramid does."""
+    layers = tf.keras.layers
+    x = None
+    for place, level in reversed(list(enumerate(levels))):
+        lateral = layers.Conv2D(_CHANNELS, 1, name=f"lateral{place}")(level)
+        if x is not None:
+            height, width = lateral.shape[1:3]
+            x = layers.UpSampling2D(2, name=f"up{place}")(x)
+            # Of an odd number of cells half are one more than fit.
+            x = layers.Cropping2D(((0, x.shape[1] - height), (0, x.shape[2] - width)))(x)
+            lateral = layers.Add(name=f"join{place}")([lateral, x])
+        x = lateral
+    return x
+
+
+def cell_centres(image_size: int) -> tf.Tensor:
+    """Returns the middles of a detector's cells, row by row.
+
+    Args:
+      image_size: side of the detector's input, in pixels.
+
+    Returns:
+      float32 [cells, 2], x and y as parts of the square's side.
+    """
+    count = -(-image_size // _STRIDE)
+    axis = (tf.range(count, dtype=tf.float32) + 0.5) * (_STRIDE / image_size)
+    y, x = tf.meshgrid(axis, axis, indexing="ij")
+    return tf.stack([tf.reshape(x, [-1]), tf.reshape(y, [-1])], axis=1)
+
+
+def split_cells(raw: tf.Tensor, centres: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the boxes that a detector's cells see, and the logits of verticals.
+
+    Args:
+      raw: float32 [batch, cells, 4 + verticals], the output of a detector: logarithms of how far
+        the left, upper, right and lower side are from the cell's middle, 0 being a usual distance,
+        and a logit for each vertical.
+      centres: float32 [cells, 2], as from `cell_centres`.
+
+    Returns:
+      float32 [batch, cells, 4]: x_min, y_min, x_max, y_max as parts of the square's side, which may
+      reach beyond it; and float32 [batch, cells, verticals].
+    """
+    logarithms = tf.clip_by_value(raw[..., :4], -_LARGEST_LOG, _LARGEST_LOG)
+    reach = _USUAL_REACH * tf.exp(logarithms)
+    boxes = tf.concat([centres - reach[..., :2], centres + reach[..., 2:]], axis=-1)
+    return boxes, raw[..., 4:]
+
+
+def find_garments(
+    model: tf.keras.Model, config: DetectorConfig, squares: tf.Tensor, least: float | None = None
+) -> Detections:
+    """Finds the garments of images.
+
+    Args:
+      model: a detector.
+      config: what it is made of.
+      squares: uint8 or float32 [batch, image_size, image_size, 3], values 0..255, as from
+        `fit_square`.
+      least: score from which on a garment counts, by default the detector's own.
+
+    Returns:
+      At most `config.most_garments` of each image.
+    """
+    raw = model(tf.cast(squares, tf.float32), training=False)
+    return detections_of(raw, config, least)
+
+
+def detections_of(raw: tf.Tensor, config: DetectorConfig, least: float | None = None) -> Detections:
+    """Returns the garments that a detector's output says, see `find_garments`."""
+    boxes, logits = split_cells(raw, cell_centres(config.image_size))
+    boxes, scores = tf.clip_by_value(boxes, 0.0, 1.0), tf.sigmoid(logits)
+    best = tf.image.combined_non_max_suppression(
+        boxes[:, :, tf.newaxis],
+        scores,
+        max_output_size_per_class=min(_CANDIDATES, config.most_garments),
+        max_total_size=config.most_garments,
+        iou_threshold=_SAME_GARMENT,
+        score_threshold=config.score_threshold if least is None else least,
+    )
+    return Detections(best.nmsed_boxes, best.nmsed_scores, tf.cast(best.nmsed_classes, tf.int32))
+
+
+def save_detector(directory: Path, model: tf.keras.Model, config: DetectorConfig) -> None:
+    """Writes configuration and weights into `directory`, each file atomically."""
+    directory.mkdir(parents=True, exist_ok=True)
+    save_weights(model, directory / _WEIGHTS_FILE)
+    write_json(directory / _CONFIG_FILE, dataclasses.asdict(config))
+
+
+def load_detector(directory: Path) -> tuple[tf.keras.Model, DetectorConfig]:
+    """Reads what `save_detector` wrote.
+
+    Raises:
+      UserError: if the directory holds no detector, or one that cannot be read.
+    """
+    for name in (_CONFIG_FILE, _WEIGHTS_FILE):
+        if not (directory / name).is_file():
+            raise UserError(f"{directory}: no detector here ({name} is missing)")
+    try:
+        settings: dict[str, Any] = read_json(directory / _CONFIG_FILE)
+        config = DetectorConfig(**{**settings, "verticals": tuple(settings["verticals"])})
+        model = build_detector(config)
+        load_weights(model, directory / _WEIGHTS_FILE)
+    except (OSError, TypeError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{directory}: the detector cannot be read: {reason}") from error
+    return model, config

@@ -1,0 +1,229 @@
+"""Training of the detector, on whole photographs with the boxes of their garments."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.data.augment import Augmenter
+from apparel_embed.data.labelled_sheet import Box, draw_boxes
+from apparel_embed.data.photographs import Garments, garments_of
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.data.sampler import EpochSampler
+from apparel_embed.evaluation.detection import (
+    Found,
+    average_precision,
+    best_threshold,
+    boxes_to_draw,
+)
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.inference.image_store import ImageStore, decoded_batches, on_device
+from apparel_embed.losses.detection import detection_loss
+from apparel_embed.losses.keras import WholeBatchLoss
+from apparel_embed.models.config import DetectorConfig
+from apparel_embed.models.detector import (
+    build_detector,
+    cell_centres,
+    detections_of,
+    save_detector,
+    split_cells,
+)
+from apparel_embed.training.config import DetectorTraining
+from apparel_embed.training.input import Augment, MoveTargets, Sampler, first_images
+from apparel_embed.training.trainer import TrainingTask, train_model
+from apparel_embed.training.validation import AP50, Validation
+
+# Photographs of split val that weights are judged by; further ones say little more.
+_MOST_VALIDATED = 1000
+# What may be a garment, to measure a detector by: COCO counts all that a detector says.
+_LEAST_SCORE = 0.01
+# A garment of which less is left by zooming and shifting is not to be seen.
+_LEAST_LEFT = 0.3
+_NO_GARMENT = -1.0
+_MOST_SHOWN = 12
+_LEAST_SHOWN = 0.3
+
+
+def train_detector(
+    dataset: PreparedDataset, config: DetectorTraining, directory: Path, what: str = "detector"
+) -> dict[str, Any]:
+    """Trains a detector on photographs of split train and writes it to `directory/model`.
+
+    Args:
+      dataset: photographs, as prepared with `photographs`.
+      config: how to train; the detector tells the verticals apart that boxes of split train have.
+      directory: of the stage, may hold what an interrupted training left.
+      what: name of the model, for progress and messages.
+
+    Returns:
+      What the stage reports.
+
+    Raises:
+      UserError: if no photograph of split train has a garment.
+    """
+    records = dataset.select(split="train")
+    garments = garments_of(dataset, records)
+    if not len(garments.photographs):
+        raise UserError(f"{dataset.directory}: split train has no photograph with a box")
+    verticals = tuple(sorted(set(garments.verticals)))
+    model = dataclasses.replace(config.model, verticals=verticals)
+    config = dataclasses.replace(config, model=model)
+    centres = cell_centres(model.image_size)
+
+    def loss(targets: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
+        rows = tf.reshape(targets, [tf.shape(targets)[0], -1, 5])
+        return detection_loss(rows, *split_cells(tf.cast(raw, tf.float32), centres), centres)
+
+    targets = _targets(garments, len(records), verticals)
+    moves = functools.partial(move_garments, Augmenter(config.input.augment))
+    task = TrainingTask(
+        records,
+        EpochSampler.over(
+            len(records), batch_size=config.batch_size, seed=config.optimization.seed
+        ),
+        WholeBatchLoss(loss, "detection"),
+        functools.partial(_validation, dataset, model),
+        None,
+        functools.partial(build_detector, model, config.init_weights),
+        functools.partial(save_detector, config=model),
+        targets=targets,
+        move_targets=moves,
+        sheet=functools.partial(_sheet, targets, moves),
+    )
+    loop, result = train_model(dataset, task, config, directory, what)
+    threshold = _threshold(dataset, model, loop.model)
+    save_detector(
+        directory / "model", loop.model, dataclasses.replace(model, score_threshold=threshold)
+    )
+    return {
+        "verticals": list(verticals),
+        "train_photographs": len(records),
+        "train_garments": len(garments.photographs),
+        "score_threshold": threshold,
+        **result,
+    }
+
+
+def _targets(garments: Garments, count: int, verticals: Sequence[str]) -> np.ndarray:
+    """Returns what is to be found: float32 [photographs, most * 5], as `assign_cells` takes it."""
+    sizes = np.bincount(garments.photographs, minlength=count)
+    targets = np.zeros([count, sizes.max(), 5], np.float32)
+    targets[..., 0] = _NO_GARMENT
+    # Garments of a photograph follow each other.
+    within = np.arange(len(garments.photographs)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    places = {vertical: place for place, vertical in enumerate(verticals)}
+    kinds = np.array([places[vertical] for vertical in garments.verticals], np.float32)
+    targets[garments.photographs, within] = np.column_stack([kinds, garments.boxes])
+    return targets.reshape(count, -1)
+
+
+def move_garments(augmenter: Augmenter, targets: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """Returns the targets of augmented photographs.
+
+    Args:
+      augmenter: of the photographs.
+      targets: float32 [batch, most * 5], rows of vertical and box.
+      draws: float32 [batch, ...], the random numbers that they are augmented by.
+
+    Returns:
+      float32 of the same shape; a garment that has mostly left the square is none.
+    """
+    rows = tf.reshape(targets, [tf.shape(targets)[0], -1, 5])
+    moved = augmenter.move_boxes(rows[..., 1:], draws)
+    seen = tf.clip_by_value(moved, 0.0, 1.0)
+    left = _areas(seen) >= _LEAST_LEFT * _areas(moved)
+    kinds = tf.where(left, rows[..., 0], _NO_GARMENT)
+    return tf.reshape(tf.concat([kinds[..., tf.newaxis], seen], axis=-1), tf.shape(targets))
+
+
+def _areas(boxes: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_prod(boxes[..., 2:] - boxes[..., :2], axis=-1)
+
+
+def _val(dataset: PreparedDataset) -> tuple[np.ndarray, Garments]:
+    """Returns the photographs that weights are judged by, and their garments."""
+    records = dataset.select(split="val")
+    records = records[:: max(1, -(-len(records) // _MOST_VALIDATED))]
+    return records, garments_of(dataset, records)
+
+
+def _validation(
+    dataset: PreparedDataset, model: DetectorConfig, cache_gib: float
+) -> Validation | None:
+    """Returns how weights are judged: by AP50 on split val, and pictures of what is found."""
+    records, truth = _val(dataset)
+    known = np.isin(truth.verticals.astype(str), model.verticals)
+    if not known.any():
+        return None
+    decoded = decoded_batches(dataset, records, model.image_size)
+    fits = len(records) * model.image_size**2 * 3 <= cache_gib * 2**30
+    batches = list(decoded) if fits else on_device(decoded)
+    shown = np.concatenate(list(decoded_batches(dataset, records[:_MOST_SHOWN], model.image_size)))
+
+    def measure(embedder: Embedder) -> float:
+        found = found_garments(embedder(batches), model)
+        sheet = draw_boxes(shown, boxes_to_draw(truth, found.at_least(_LEAST_SHOWN), len(shown)))
+        tf.summary.image("validation/boxes", sheet[np.newaxis])
+        measured = average_precision(truth, found)
+        for vertical, one in measured.by_vertical.items():
+            tf.summary.scalar(f"validation/ap50/{vertical}", one.ap50)
+        tf.summary.scalar("validation/ap", measured.ap)
+        return measured.ap50
+
+    return Validation(measure, metric=AP50)
+
+
+def found_garments(raw: np.ndarray, model: DetectorConfig, least: float = _LEAST_SCORE) -> Found:
+    """Returns the garments that a detector's outputs [n, cells, 4 + verticals] say.
+
+    Args:
+      raw: float32, of n photographs.
+      model: what the detector is made of.
+      least: score from which on a garment counts.
+    """
+    parts = [
+        [value.numpy() for value in detections_of(tf.constant(some), model, least)]
+        for some in np.array_split(raw, max(1, -(-len(raw) // 256)))
+    ]
+    boxes, scores, kinds = (np.concatenate(values) for values in zip(*parts))
+    photographs, places = np.nonzero(scores > 0)
+    names = np.array(model.verticals, object)
+    return Found(
+        photographs,
+        boxes[photographs, places],
+        scores[photographs, places],
+        names[kinds[photographs, places]],
+    )
+
+
+def _threshold(dataset: PreparedDataset, model: DetectorConfig, trained: tf.keras.Model) -> float:
+    """Returns the score from which on most of what is found is right, and most is found."""
+    records, truth = _val(dataset)
+    if not len(truth.photographs):
+        logging.info("split val has no garments; the score threshold is %g", model.score_threshold)
+        return model.score_threshold
+    raw = Embedder(trained)(on_device(decoded_batches(dataset, records, model.image_size)))
+    return best_threshold(truth, found_garments(raw, model))
+
+
+def _sheet(
+    targets: np.ndarray,
+    moves: MoveTargets,
+    dataset: PreparedDataset,
+    records: np.ndarray,
+    store: ImageStore,
+    sampler: Sampler,
+    augment: Augment,
+) -> np.ndarray:
+    """Draws the first photographs of the first batch, augmented, with their boxes."""
+    positions, images, draws = first_images(store, sampler, augment, _MOST_SHOWN)
+    moved = moves(tf.constant(targets[positions]), draws).numpy().reshape(len(images), -1, 5)
+    return draw_boxes(images, [[Box(one[1:]) for one in rows if one[0] >= 0] for rows in moved])
