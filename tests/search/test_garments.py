@@ -1,6 +1,9 @@
 """From a photograph to the garments in it, by the service and the shell."""
 
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from apparel_embed.search.shell import search_garments_of_file, tables_of
 from apparel_embed.serving.embeddings import Garments
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
 ROUTES = ("/api/detect", "/api/search_garments")
 
 
@@ -235,3 +239,16 @@ def test_a_photograph_of_a_single_garment_has_one(client, clearest):
     found = send(client, scene_of([clearest["bag"][0][0]])).json()["garments"]
 
     assert [one["hits"][0]["item"] for one in found] == [clearest["bag"][0][1]]
+
+
+@pytest.mark.parametrize("flag", ["--box=1,2,3,4", "--vertical=bag"])
+def test_the_shell_takes_no_box_or_vertical_where_it_detects(tmp_path, flag):
+    given = [f"--run_dir={tmp_path}", "--picture=street.jpg", "--detect", flag]
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/search.py", *given], capture_output=True, text=True
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "search.py: --detect finds boxes and verticals itself: give no --box or --vertical"
+    )
