@@ -7,15 +7,18 @@ Writes <run_dir>/evaluation/summary.json, the same as a table, each model's embe
 the worst queries and the Embedding Projector, is in <run_dir>/summaries.
 """
 
+from pathlib import Path
+
 from apparel_embed.cli import app
 from apparel_embed.cli.define import EVALUATION, ConfigFlags, define, define_seed
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.training_flags import EmbeddingFlags, init_weights_flag
+from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.runs.config import PipelineConfig, VerticalHeadConfig
 from apparel_embed.runs.run import shown_in_report
 from apparel_embed.serving.exported import SAVED_MODEL
-from apparel_embed.store.names import COMBINED, STUDENT, VERTICAL_HEAD
+from apparel_embed.store.names import COMBINED, DETECTOR, PHOTOGRAPHS, STUDENT, VERTICAL_HEAD
 
 _RUN = RunFlags()
 _SPECIALISTS = SpecialistsFlag()
@@ -23,6 +26,13 @@ _COMBINED = define("combined", COMBINED, "stage of the triplet model on all vert
 _STUDENT = define("student", STUDENT, "stage of the student, or none")
 _PIPELINE = ConfigFlags(PipelineConfig, only=("split", "measure_speed"))
 _HEAD = ConfigFlags(VerticalHeadConfig)
+_PHOTOGRAPHS = define(
+    "photographs",
+    None,
+    "photographs that the run's detector is measured on, if it has one, prepared with "
+    f"--photographs; by default <run_dir>/{PHOTOGRAPHS}",
+    group=EVALUATION,
+)
 _SEED = define_seed("the bootstrap", group=EVALUATION)
 _INIT_WEIGHTS = init_weights_flag()
 _EMBEDDING = EmbeddingFlags()
@@ -36,6 +46,7 @@ def main() -> None:
         SUMMARY_FILE,
         TABLES_FILE,
         Models,
+        Street,
         evaluation_stage,
     )
     from apparel_embed.runs.stages.registry import STAGES
@@ -58,6 +69,10 @@ def main() -> None:
         wanted = run.find(VERTICAL_HEAD) is not None
     if models.student and wanted:
         head = vertical_head_stage(run, models.student)
+    detector, photographs = (
+        run.find(DETECTOR),
+        Path(_PHOTOGRAPHS.value or run.directory / PHOTOGRAPHS),
+    )
     stage = evaluation_stage(
         run,
         models,
@@ -65,6 +80,7 @@ def main() -> None:
         init_weights=_INIT_WEIGHTS.value,
         seed=_SEED.value,
         vertical_head=head,
+        street=Street(detector, PreparedDataset.open(photographs)) if detector else None,
     )
     report = report_stage(
         run,

@@ -20,7 +20,7 @@ from apparel_embed.data.prepare import plan_prepare, prepare
 
 _MANIFEST = define("manifest", None, "manifest, CSV or Parquet", required=True)
 _OUTPUT = define("output", None, "directory to make", required=True)
-_PREPARE = PrepareFlags()
+_PREPARE = PrepareFlags(photographs=True)
 _PROCESSES = ProcessesFlag()
 _DRY_RUN = dry_run_flag()
 

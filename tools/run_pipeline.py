@@ -25,7 +25,12 @@ from apparel_embed.cli.grouping_flags import GroupingFlags
 from apparel_embed.cli.run_flags import RunFlag
 from apparel_embed.cli.shared_flags import ProcessesFlag, dry_run_flag
 from apparel_embed.cli.target_flags import StartFlag, TargetFlags
-from apparel_embed.cli.training_flags import SpecialistFlags, StudentFlags, TrainingFlags
+from apparel_embed.cli.training_flags import (
+    DetectorFlags,
+    SpecialistFlags,
+    StudentFlags,
+    TrainingFlags,
+)
 from apparel_embed.common.cluster import read_cluster
 from apparel_embed.common.files import read_json
 from apparel_embed.evaluation.roles import COMBINED, model_to_deploy
@@ -43,6 +48,13 @@ _SPECIALIST_START = StartFlag("specialist")
 _TARGETS = TargetFlags()
 _STUDENT_START = StartFlag("student")
 _EXPORT = ConfigFlags(ExportConfig, SERVED)
+_DETECTOR_WANTED = define(
+    "detector",
+    False,
+    "train a detector of the garments in photographs on the boxes of the manifest, measure it, and "
+    "export it with the model",
+    group=SERVED,
+)
 _OF_STAGES = {kind.name: ConfigFlags(kind.config) for kind in STAGES if kind.config}
 _PROCESSES = ProcessesFlag()
 _DRY_RUN = dry_run_flag()
@@ -51,6 +63,7 @@ _PREPARE = PrepareFlags()
 _TRAINING = TrainingFlags()
 _SPECIALIST = SpecialistFlags(_TRAINING)
 _STUDENT = StudentFlags(_TRAINING)
+_DETECTOR = DetectorFlags(_TRAINING)
 
 
 def main() -> None:
@@ -66,6 +79,7 @@ def main() -> None:
         prepare=_PREPARE.config(Path(_MANIFEST.value or ""), run_dir / "prepared"),
         specialist=_SPECIALIST.config(),
         student=_STUDENT.config(),
+        detector=_DETECTOR.config() if _DETECTOR_WANTED.value else None,
         grouping=_GROUPING.config(),
         specialists_start_from_combined=_SPECIALIST_START.from_combined(init_from),
         align_to=_TARGETS.align_to,
@@ -108,7 +122,9 @@ def _tell_plan(config: PipelineConfig) -> None:
     # With other processes a step would have to wait for theirs.
     if config.measure_speed and read_cluster() is None:
         _TRAINING.start()
-        time = expected_time(plan.work, config.specialist, config.student, plan.train_pictures)
+        time = expected_time(
+            plan.work, config.specialist, config.student, config.detector, plan.train_pictures
+        )
     print(plan.render(time))
 
 

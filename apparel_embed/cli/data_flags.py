@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from apparel_embed.cli.define import DATA, ConfigFlags, define
-from apparel_embed.data.prepare_plan import PrepareConfig
+from apparel_embed.data.prepare_plan import PHOTOGRAPH_SIDE, PrepareConfig
 from apparel_embed.data.synthetic.world import SyntheticConfig
 from apparel_embed.data.verticals import parse_mapping
 
@@ -49,15 +49,25 @@ def synthetic_flags() -> ConfigFlags[SyntheticConfig]:
 
 
 class PrepareFlags:
-    """How the images of a manifest are prepared."""
+    """How the images of a manifest are prepared.
 
-    def __init__(self) -> None:
+    Args:
+      photographs: whether they may be prepared whole.
+    """
+
+    def __init__(self, *, photographs: bool = False) -> None:
+        without = () if photographs else ("photographs",)
         # Here it depends on the manifest.
-        self._config = ConfigFlags(PrepareConfig, DATA, defaults={"val_fraction": None})
+        self._config = ConfigFlags(
+            PrepareConfig, DATA, defaults={"val_fraction": None}, without=without
+        )
         self._map_verticals = map_verticals_flag()
 
     def config(self, manifest: Path, output: Path) -> PrepareConfig:
         """Returns what to prepare."""
+        sides = {}
+        if "photographs" in self._config.values() and not self._config.is_given("max_side"):
+            sides = {"max_side": PHOTOGRAPH_SIDE} if self._config.values()["photographs"] else {}
         return self._config.config(
-            manifest=manifest, output=output, map_verticals=self._map_verticals.value
+            manifest=manifest, output=output, map_verticals=self._map_verticals.value, **sides
         )

@@ -6,6 +6,7 @@ configurations after parsing.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from apparel_embed.inference.config import EmbeddingConfig
 from apparel_embed.losses.config import ALLOWED_MARGINS, LossConfig, is_margin
 from apparel_embed.losses.registry import LOSSES
 from apparel_embed.models.backbones import BACKBONES
-from apparel_embed.models.config import ModelConfig
+from apparel_embed.models.config import DetectorConfig, ModelConfig
 from apparel_embed.training.config import (
     LEAST_STUDENT_STEPS,
     MOST_STUDENT_STEPS,
     STUDENT_EPOCHS,
+    DetectorTraining,
     SpecialistConfig,
     StudentConfig,
 )
@@ -242,3 +244,27 @@ class StudentFlags:
     def config(self) -> StudentConfig:
         """Returns the configuration of the student's training."""
         return self._config.config(**self._training.values(self._schedule))
+
+
+class DetectorFlags:
+    """How the detector is trained."""
+
+    def __init__(self, training: TrainingFlags) -> None:
+        self._training = training
+        self._schedule = _ScheduleFlags(
+            "detector", DetectorTraining.optimization, "training steps of the detector", 1
+        )
+        self._model = ConfigFlags(DetectorConfig, MODEL)
+        self._config = ConfigFlags(DetectorTraining, TRAINING)
+
+    def config(self) -> DetectorTraining:
+        """Returns the configuration of the detector's training."""
+        values = self._training.values(self._schedule)
+        model, its = self._model.config(), values.pop("model")
+        del values["init_from"]
+        # Photographs are varied in ways of their own: boxes do not turn.
+        augment = DetectorTraining.input.augment
+        values["input"] = dataclasses.replace(values["input"], augment=augment)
+        if model.backbone != its.backbone:
+            values["init_weights"] = "none"
+        return self._config.config(model=model, **values)

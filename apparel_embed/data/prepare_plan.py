@@ -20,6 +20,8 @@ from apparel_embed.data.pictures import PictureSettings, RejectedPicture
 from apparel_embed.data.prepared import SCHEMA_VERSION
 
 USUAL_VAL_FRACTION = 0.15
+PHOTOGRAPH_SIDE = 640
+"""Usual longest side of whole photographs, in pixels: their garments are small."""
 
 
 @dataclasses.dataclass(frozen=True)

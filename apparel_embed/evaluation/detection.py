@@ -9,19 +9,25 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from apparel_embed.data.labelled_sheet import Box
 from apparel_embed.data.photographs import Garments
+from apparel_embed.models.config import DetectorConfig
+from apparel_embed.models.detector import detections_of
 
 if TYPE_CHECKING:
     from pycocotools.cocoeval import COCOeval
 
+LEAST_SCORE = 0.01
+"""From here on what a detector says is measured: average precision counts it all."""
 RIGHT_OVERLAP = 0.5
 """IoU from which on a found box is that of a garment."""
 # pycocotools thinks in pixels; boxes are parts of a square's side.
 _SIDE = 1000.0
 _RESAMPLES = 300
 _MOST_FOUND = 100
+_AT_ONCE = 256
 
 
 class Found(NamedTuple):
@@ -67,6 +73,29 @@ class AveragePrecision(Precision):
     """Average precision over verticals, and of each that the photographs show."""
 
     by_vertical: Mapping[str, Precision] = dataclasses.field(default_factory=dict)
+
+
+def found_garments(raw: np.ndarray, model: DetectorConfig, least: float = LEAST_SCORE) -> Found:
+    """Returns the garments that a detector's outputs [n, cells, 4 + verticals] say.
+
+    Args:
+      raw: float32, of n photographs.
+      model: what the detector is made of.
+      least: score from which on a garment counts.
+    """
+    parts = [
+        [value.numpy() for value in detections_of(tf.constant(some), model, least)]
+        for some in np.array_split(raw, max(1, -(-len(raw) // _AT_ONCE)))
+    ]
+    boxes, scores, kinds = (np.concatenate(values) for values in zip(*parts))
+    photographs, places = np.nonzero(scores > 0)
+    names = np.array(model.verticals, object)
+    return Found(
+        photographs,
+        boxes[photographs, places],
+        scores[photographs, places],
+        names[kinds[photographs, places]],
+    )
 
 
 def average_precision(

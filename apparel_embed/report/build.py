@@ -9,6 +9,7 @@ from absl import logging
 
 from apparel_embed.common.files import atomic_path
 from apparel_embed.report.cost import compression_section, cost_section
+from apparel_embed.report.detection import detection_section
 from apparel_embed.report.embedding_map import map_section
 from apparel_embed.report.gap import gap_section
 from apparel_embed.report.inputs import ReportInputs
@@ -22,6 +23,7 @@ PAGE_FILE = "index.html"
 SECTIONS = (
     gap_section,
     cost_section,
+    detection_section,
     compression_section,
     sweep_section,
     teachers_section,

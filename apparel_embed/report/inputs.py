@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from apparel_embed.common.files import read_json
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.finished import FinishedEvaluation
 from apparel_embed.evaluation.protocol import EvaluationSet
 from apparel_embed.evaluation.roles import GROUPED, SPECIALISTS, ordered_models
 from apparel_embed.evaluation.split import evaluation_set
+from apparel_embed.evaluation.street import DETECTION_FILE, DETECTION_SHEET
 from apparel_embed.store.record import Stage
 
 
@@ -48,6 +50,8 @@ class ReportInputs:
       saved_models: directory of the SavedModel by name of the model, as far as exported.
       measure_speed: whether to measure images per second, which no two reports share.
       stages: further ones that the report shows, by name, such as that of the student's targets.
+      detection: the content of `detection.json`; None without a detector.
+      detection_sheet: the photographs with most misses and false alarms, as PNG; empty likewise.
     """
 
     run: str
@@ -60,6 +64,8 @@ class ReportInputs:
     saved_models: Mapping[str, Path]
     measure_speed: bool
     stages: Mapping[str, Stage] = dataclasses.field(default_factory=dict)
+    detection: Mapping[str, Any] | None = None
+    detection_sheet: bytes = b""
 
     @property
     def models(self) -> list[str]:
@@ -99,6 +105,7 @@ def load_inputs(
     pictures = evaluation_set(dataset, split)
     finished = FinishedEvaluation.open(evaluation.directory, split, pictures, summary_file)
     finished = finished.without_repetition()
+    detection, sheet = (evaluation.directory / name for name in (DETECTION_FILE, DETECTION_SHEET))
     return ReportInputs(
         run=evaluation.directory.resolve().parent.name,
         split=split,
@@ -114,4 +121,6 @@ def load_inputs(
         saved_models=dict(saved_models),
         measure_speed=measure_speed,
         stages=stages or {},
+        detection=read_json(detection) if detection.is_file() else None,
+        detection_sheet=sheet.read_bytes() if sheet.is_file() else b"",
     )

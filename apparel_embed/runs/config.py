@@ -9,14 +9,14 @@ from typing import Any
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import LARGEST_SEED, same_as, seed_setting, setting
-from apparel_embed.data.prepare import PrepareConfig
+from apparel_embed.data.prepare_plan import PHOTOGRAPH_SIDE, PrepareConfig
 from apparel_embed.data.synthetic.world import SyntheticConfig
 from apparel_embed.distillation.config import TargetsConfig
 from apparel_embed.evaluation.compression import COMPRESSORS
 from apparel_embed.grouping.search import SearchConfig
 from apparel_embed.serving.exported import TFLITE_KINDS, ExportConfig
 from apparel_embed.store.names import COMBINED
-from apparel_embed.training.config import SpecialistConfig, StudentConfig
+from apparel_embed.training.config import DetectorTraining, SpecialistConfig, StudentConfig
 from apparel_embed.training.readiness import JOIN, SMALL_VERTICALS
 
 REFERENCES = {
@@ -41,6 +41,7 @@ class PipelineConfig:
       specialist: how the specialist of one vertical is trained. That of a group is trained alike,
         for as many steps as its verticals' specialists together.
       student: how the student is trained.
+      detector: how a detector of the garments in photographs is trained, or None for none.
       grouping: how verticals are grouped.
       align_to: onto whose space targets are rotated, one of `REFERENCES`.
       targets: how targets are made.
@@ -58,6 +59,15 @@ class PipelineConfig:
     prepare: PrepareConfig
     specialist: SpecialistConfig
     student: StudentConfig
+    detector: DetectorTraining | None = None
+    photograph_side: int = setting(
+        PHOTOGRAPH_SIDE,
+        "longest side in pixels of the whole photographs that a detector learns from and is "
+        "measured on; its garments are cut out of these to be measured",
+        64,
+        8192,
+        seldom=True,
+    )
     combined_steps: int = setting(
         450,
         "training steps of the combined model for each vertical, before specialists and student "

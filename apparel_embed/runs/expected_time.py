@@ -15,9 +15,16 @@ from apparel_embed.data.augment import Augmenter
 from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.losses.registry import make_loss
 from apparel_embed.losses.regression import make_regression_loss
-from apparel_embed.models.embedding import build_embedding_model, save_embedding_model
+from apparel_embed.models.detector import build_detector
+from apparel_embed.models.embedding import build_embedding_model
 from apparel_embed.store.record import Workload
-from apparel_embed.training.config import SpecialistConfig, StudentConfig
+from apparel_embed.training.config import (
+    DetectorTraining,
+    SpecialistConfig,
+    StudentConfig,
+    TrainingConfig,
+)
+from apparel_embed.training.detector import make_detector_loss
 from apparel_embed.training.input import augmentation
 from apparel_embed.training.loop import TrainingLoop
 from apparel_embed.training.strategy import make_strategy
@@ -26,7 +33,11 @@ _STEPS = 5
 
 
 def expected_time(
-    work: Workload, specialist: SpecialistConfig, student: StudentConfig, pictures: int
+    work: Workload,
+    specialist: SpecialistConfig,
+    student: StudentConfig,
+    detector: DetectorTraining | None,
+    pictures: int,
 ) -> str:
     """Measures a step of each kind on images of noise; returns a sentence, "" without work.
 
@@ -34,6 +45,7 @@ def expected_time(
       work: what is to be trained.
       specialist: how triplet models are trained.
       student: how the student is trained.
+      detector: how the detector is trained, or None without one.
       pictures: training images of the dataset, by which configurations are settled.
 
     Raises:
@@ -50,6 +62,13 @@ def expected_time(
         # A view goes through the backbone once, as an image of a step.
         (work.views, "views", lambda: triplet_step_seconds(specialist), batch, 4),
         (work.student_steps, "student steps", lambda: student_step_seconds(student), 1, 3),
+        (
+            work.detector_steps if detector else 0,
+            "detector steps",
+            lambda: detector_step_seconds(detector or DetectorTraining()),
+            1,
+            3,
+        ),
     ):
         if count:
             each = measure() / share
@@ -72,7 +91,7 @@ def triplet_step_seconds(config: SpecialistConfig) -> float:
     """
     size = config.items_per_batch * config.pictures_per_item
     labels = tf.range(size) // config.pictures_per_item
-    return _step_seconds(config, labels, make_loss(config.loss))
+    return _step_seconds(config, labels, make_loss(config.loss), _embedding_model(config))
 
 
 def student_step_seconds(config: StudentConfig) -> float:
@@ -83,21 +102,40 @@ def student_step_seconds(config: StudentConfig) -> float:
     """
     targets = tf.random.stateless_normal([config.batch_size, config.model.embedding_dim], [0, 1])
     targets = tf.math.l2_normalize(targets, axis=1)
-    return _step_seconds(config, targets, make_regression_loss(config.loss, None))
+    loss = make_regression_loss(config.loss, None)
+    return _step_seconds(config, targets, loss, _embedding_model(config))
+
+
+def detector_step_seconds(config: DetectorTraining) -> float:
+    """Returns the seconds that one step of the detector takes here.
+
+    Args:
+      config: how it is trained.
+    """
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, verticals=("garment",))
+    )
+    targets = tf.tile([[0.0, 0.25, 0.25, 0.75, 0.75]], [config.batch_size, 1])
+    build = functools.partial(build_detector, config.model)
+    return _step_seconds(config, targets, make_detector_loss(config.model), build)
+
+
+def _embedding_model(config: SpecialistConfig | StudentConfig) -> Callable[[], tf.keras.Model]:
+    return functools.partial(build_embedding_model, config.model, "none")
 
 
 def _step_seconds(
-    config: SpecialistConfig | StudentConfig, labels: tf.Tensor, loss: WholeBatchLoss
+    config: TrainingConfig,
+    labels: tf.Tensor,
+    loss: WholeBatchLoss,
+    build: Callable[[], tf.keras.Model],
 ) -> float:
     """Returns the seconds of a step on noise with labels or targets [batch, ...]."""
     strategy = make_strategy(config.strategy)
-    build: Callable[[], tf.keras.Model] = functools.partial(
-        build_embedding_model, config.model, "none"
-    )
     with tempfile.TemporaryDirectory() as directory:
         loop = TrainingLoop(
             build_model=build,
-            save=functools.partial(save_embedding_model, config=config.model),
+            save=lambda directory, model: None,
             batches=lambda _: _noise(config.model.image_size, labels, strategy),
             loss=loss,
             validation=None,

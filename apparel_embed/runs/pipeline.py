@@ -11,6 +11,7 @@ from apparel_embed.common.cluster import is_chief, read_cluster, wait_for
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted
 from apparel_embed.data.prepare import plan_prepare, prepare
+from apparel_embed.data.prepare_plan import PrepareConfig
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.synthetic.generate import MANIFEST, find_drawn, generate, manifest_table
 from apparel_embed.models.backbones import check_initial_weights, fetch_initial_weights
@@ -20,7 +21,7 @@ from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.registry import STAGES
 from apparel_embed.runs.stages.start import find_start
 from apparel_embed.serving.exported import SAVED_MODEL
-from apparel_embed.store.names import COMBINED, EVALUATION, REPORT, STUDENT
+from apparel_embed.store.names import COMBINED, EVALUATION, PHOTOGRAPHS, REPORT, STUDENT
 from apparel_embed.store.record import Stage
 from apparel_embed.store.runs import only_run, set_aside, stages_from
 from apparel_embed.training.readiness import Readiness, check_readiness
@@ -68,7 +69,13 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
         readiness = _check_data(config, dataset)
         for note in readiness.notes:
             logging.warning("%s", note)
-        pipeline = PipelineRun(Run(config.run_dir, dataset), config, STAGES, readiness.is_measured)
+        pipeline = PipelineRun(
+            Run(config.run_dir, dataset),
+            config,
+            STAGES,
+            readiness.is_measured,
+            _prepared(_whole(config), config.processes) if config.detector else None,
+        )
         pipeline.make_stages()
         saved_model = pipeline[SAVED_MODEL].directory
         return PipelineResult(dataset, saved_model, pipeline.get(EVALUATION), pipeline.get(REPORT))
@@ -86,7 +93,8 @@ def plan_pipeline(config: PipelineConfig) -> StagePlan:
     plan.notes += readiness.notes
     plan.train_pictures = len(dataset.select(split="train"))
     run = Run(config.run_dir, dataset, plan.access)
-    PipelineRun(run, config, STAGES, readiness.is_measured).make_stages()
+    photographs = _plan_prepared(config, _whole(config), plan) if config.detector else None
+    PipelineRun(run, config, STAGES, readiness.is_measured, photographs).make_stages()
     return plan
 
 
@@ -123,29 +131,59 @@ def _check_data(config: PipelineConfig, dataset: PreparedDataset) -> Readiness:
 
 
 def _data(config: PipelineConfig) -> PreparedDataset:
-    if not is_chief():
-        directory = Path(config.prepare.output)
-        wait_for(lambda: directory if directory.is_dir() else None, str(directory))
-        return PreparedDataset.open(directory)
+    if config.synthetic is not None and is_chief():
+        drawn = generate(config.synthetic, _drawn_directory(config), config.processes)
+        logging.info("synthetic garments: %s", drawn.contact_sheet)
+    return _prepared(_single(config), config.processes)
+
+
+def _prepared(preparing: PrepareConfig, processes: int) -> PreparedDataset:
+    """Prepares a dataset; workers wait for the chief to do it."""
+    if is_chief():
+        return prepare(preparing, processes=processes)
+    directory = Path(preparing.output)
+    wait_for(lambda: directory if directory.is_dir() else None, str(directory))
+    return PreparedDataset.open(directory)
+
+
+def _single(config: PipelineConfig) -> PrepareConfig:
+    """Returns how garments are prepared, one by one."""
     if config.synthetic is None:
-        return prepare(config.prepare, processes=config.processes)
-    drawn = generate(config.synthetic, config.run_dir / "synthetic", config.processes)
-    logging.info("synthetic garments: %s", drawn.contact_sheet)
-    return prepare(
-        dataclasses.replace(config.prepare, manifest=drawn.manifest), processes=config.processes
+        return config.prepare
+    return dataclasses.replace(config.prepare, manifest=_drawn_directory(config) / MANIFEST)
+
+
+def _whole(config: PipelineConfig) -> PrepareConfig:
+    """Returns how photographs are prepared, whole."""
+    return dataclasses.replace(
+        _single(config),
+        output=config.run_dir / PHOTOGRAPHS,
+        max_side=config.photograph_side,
+        photographs=True,
     )
+
+
+def _drawn_directory(config: PipelineConfig) -> Path:
+    return config.run_dir / "synthetic"
 
 
 def _plan_data(config: PipelineConfig, plan: StagePlan) -> PreparedDataset:
     """Plans what leads to the dataset; returns it, or one that has its rows but no pictures."""
-    preparing, table = config.prepare, None
     if config.synthetic is not None:
-        output = config.run_dir / "synthetic"
-        preparing = dataclasses.replace(preparing, manifest=output / MANIFEST)
+        output = _drawn_directory(config)
         is_drawn = find_drawn(config.synthetic, output)
-        table = None if is_drawn else manifest_table(config.synthetic)
         pictures = counted(config.synthetic.pictures, "picture")
         plan.add(output, *(("finished", "") if is_drawn else ("to do", f"{pictures} to draw")))
+    return _plan_prepared(config, _single(config), plan)
+
+
+def _plan_prepared(
+    config: PipelineConfig, preparing: PrepareConfig, plan: StagePlan
+) -> PreparedDataset:
+    """Plans the preparing of a dataset; returns as `_plan_data`."""
+    table = None
+    if config.synthetic is not None and not find_drawn(config.synthetic, _drawn_directory(config)):
+        table = manifest_table(config.synthetic)
     found = plan_prepare(preparing, table)
     output = Path(preparing.output)
     plan.add(output, found.state, f"{counted(found.todo, 'picture')}" if found.todo else "")

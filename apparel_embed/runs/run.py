@@ -83,6 +83,7 @@ class PipelineRun:
       config: what is to be made.
       kinds: of stages, in the order of their making.
       is_measured: whether the split to evaluate on answers a query.
+      photographs: the whole photographs that a detector learns from, or None without one.
       groups: verticals that share a specialist, once this is known.
       stages: what was made so far, by the name of the kind.
     """
@@ -91,6 +92,7 @@ class PipelineRun:
     config: PipelineConfig
     kinds: Sequence[StageKind]
     is_measured: bool = True
+    photographs: PreparedDataset | None = None
     groups: Groups = ()
     stages: dict[str, Sequence[Stage]] = dataclasses.field(default_factory=dict)
 

@@ -57,6 +57,7 @@ class Workload:
     Attributes:
       triplet_steps: steps of combined models and specialists.
       student_steps: steps of the student.
+      detector_steps: steps of the detector.
       views: augmented views of images that go through a frozen backbone once. Steps on these take
         milliseconds, and are not among those above.
     """
@@ -64,6 +65,7 @@ class Workload:
     triplet_steps: int = 0
     student_steps: int = 0
     views: int = 0
+    detector_steps: int = 0
 
     def __add__(self, other: Workload) -> Workload:
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other))

@@ -19,10 +19,10 @@ from apparel_embed.data.photographs import Garments, garments_of
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.sampler import EpochSampler
 from apparel_embed.evaluation.detection import (
-    Found,
     average_precision,
     best_threshold,
     boxes_to_draw,
+    found_garments,
 )
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import ImageStore, decoded_batches, on_device
@@ -32,7 +32,6 @@ from apparel_embed.models.config import DetectorConfig
 from apparel_embed.models.detector import (
     build_detector,
     cell_centres,
-    detections_of,
     save_detector,
     split_cells,
 )
@@ -43,13 +42,10 @@ from apparel_embed.training.validation import AP50, Validation
 
 # Photographs of split val that weights are judged by; further ones say little more.
 _MOST_VALIDATED = 1000
-# What may be a garment, to measure a detector by: COCO counts all that a detector says.
-_LEAST_SCORE = 0.01
 # A garment of which less is left by zooming and shifting is not to be seen.
 _LEAST_LEFT = 0.3
 _NO_GARMENT = -1.0
 _MOST_SHOWN = 12
-_LEAST_SHOWN = 0.3
 
 
 def train_detector(
@@ -76,12 +72,6 @@ def train_detector(
     verticals = tuple(sorted(set(garments.verticals)))
     model = dataclasses.replace(config.model, verticals=verticals)
     config = dataclasses.replace(config, model=model)
-    centres = cell_centres(model.image_size)
-
-    def loss(targets: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
-        rows = tf.reshape(targets, [tf.shape(targets)[0], -1, 5])
-        return detection_loss(rows, *split_cells(tf.cast(raw, tf.float32), centres), centres)
-
     targets = _targets(garments, len(records), verticals)
     moves = functools.partial(move_garments, Augmenter(config.input.augment))
     task = TrainingTask(
@@ -89,7 +79,7 @@ def train_detector(
         EpochSampler.over(
             len(records), batch_size=config.batch_size, seed=config.optimization.seed
         ),
-        WholeBatchLoss(loss, "detection"),
+        make_detector_loss(model),
         functools.partial(_validation, dataset, model),
         None,
         functools.partial(build_detector, model, config.init_weights),
@@ -110,6 +100,18 @@ def train_detector(
         "score_threshold": threshold,
         **result,
     }
+
+
+def make_detector_loss(model: DetectorConfig) -> WholeBatchLoss:
+    """Returns the loss of (targets [batch, most * 5], outputs) over all replicas' images."""
+
+    def loss(targets: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
+        # Here, as a tensor of another graph is of no use.
+        centres = cell_centres(model.image_size)
+        rows = tf.reshape(targets, [tf.shape(targets)[0], -1, 5])
+        return detection_loss(rows, *split_cells(tf.cast(raw, tf.float32), centres), centres)
+
+    return WholeBatchLoss(loss, "detection")
 
 
 def _targets(garments: Garments, count: int, verticals: Sequence[str]) -> np.ndarray:
@@ -170,7 +172,9 @@ def _validation(
 
     def measure(embedder: Embedder) -> float:
         found = found_garments(embedder(batches), model)
-        sheet = draw_boxes(shown, boxes_to_draw(truth, found.at_least(_LEAST_SHOWN), len(shown)))
+        sheet = draw_boxes(
+            shown, boxes_to_draw(truth, found.at_least(model.score_threshold), len(shown))
+        )
         tf.summary.image("validation/boxes", sheet[np.newaxis])
         measured = average_precision(truth, found)
         for vertical, one in measured.by_vertical.items():
@@ -179,29 +183,6 @@ def _validation(
         return measured.ap50
 
     return Validation(measure, metric=AP50)
-
-
-def found_garments(raw: np.ndarray, model: DetectorConfig, least: float = _LEAST_SCORE) -> Found:
-    """Returns the garments that a detector's outputs [n, cells, 4 + verticals] say.
-
-    Args:
-      raw: float32, of n photographs.
-      model: what the detector is made of.
-      least: score from which on a garment counts.
-    """
-    parts = [
-        [value.numpy() for value in detections_of(tf.constant(some), model, least)]
-        for some in np.array_split(raw, max(1, -(-len(raw) // 256)))
-    ]
-    boxes, scores, kinds = (np.concatenate(values) for values in zip(*parts))
-    photographs, places = np.nonzero(scores > 0)
-    names = np.array(model.verticals, object)
-    return Found(
-        photographs,
-        boxes[photographs, places],
-        scores[photographs, places],
-        names[kinds[photographs, places]],
-    )
 
 
 def _threshold(dataset: PreparedDataset, model: DetectorConfig, trained: tf.keras.Model) -> float:

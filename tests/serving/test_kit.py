@@ -11,7 +11,7 @@ import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from prediction_server import Behaviour, grpc_server, rest_server
-from serving_models import DIM, encoded, picture
+from serving_models import DIM, VERTICALS, encoded, photograph, picture
 from tensorflow_serving.config import model_server_config_pb2
 
 from apparel_embed import __version__
@@ -237,19 +237,42 @@ def test_the_readmes_python_asks_for_an_embedding(kit, exported_with_head, embed
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 def test_the_readmes_curl_asks_for_an_embedding(kit, exported_with_head, embedding, tmp_path):
     (tmp_path / "dress.jpg").write_bytes(PICTURE)
-    (command,) = [one for one in snippets(kit, "") if "curl" in one]
-    with rest_server(Behaviour(exported_with_head)) as address:
-        done = subprocess.run(
-            ["bash", "-c", command.replace("http://localhost:8501", address)],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "no_proxy": "*"},
-        )
-    (found,) = yaml.safe_load(done.stdout)["predictions"]
+    (found,) = answers_to_curl(kit, exported_with_head, tmp_path)[0]
 
     assert found["valid"] is True
     np.testing.assert_allclose(found["embedding"], embedding, atol=1e-5)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_the_readmes_curl_asks_for_garments(exported_with_detector, tmp_path):
+    for name in ("dress.jpg", "street.jpg"):
+        (tmp_path / name).write_bytes(encoded(photograph({0: (20, 30, 80, 120)})))
+    kit = tmp_path / "kit"
+    write_serving_kit(
+        kit, exported_with_detector, dim=DIM, max_pixels=10**6, has_head=False, has_detector=True
+    )
+    _, (found,) = answers_to_curl(kit, exported_with_detector, tmp_path)
+
+    assert (found["valid"], found["found"]) == (True, [True, *[False] * 9])
+    assert found["boxes"][0] == pytest.approx([0.1, 0.2, 0.4, 0.8], abs=0.01)
+    assert found["vertical_name"][:2] == [VERTICALS[0], ""]
+
+
+def answers_to_curl(kit, saved_model, directory):
+    """Runs the README's commands in a directory; returns the rows that each is answered."""
+    answers = []
+    with rest_server(Behaviour(saved_model)) as address:
+        for command in snippets(kit, ""):
+            if "curl" in command:
+                done = subprocess.run(
+                    ["bash", "-c", command.replace("http://localhost:8501", address)],
+                    capture_output=True,
+                    text=True,
+                    cwd=directory,
+                    env={**os.environ, "no_proxy": "*"},
+                )
+                answers.append(yaml.safe_load(done.stdout)["predictions"])
+    return answers
 
 
 def test_the_readme_says_plainly_what_was_not_tried(kit):

@@ -156,9 +156,12 @@ def _difference(found: Any, wanted: dict[str, Any]) -> str:
     """Returns the first setting that differs, as "name there, here"."""
     settings = found.get("settings") if isinstance(found, dict) else None
     settings = settings if isinstance(settings, dict) else {}
-    for name, value in wanted["settings"].items():
-        if settings.get(name) != value:
-            return f"{name} is {settings.get(name)!r} there, {value!r} asked for"
+    # What is not drawn is not told.
+    usual = {field.name: field.default for field in dataclasses.fields(SyntheticConfig)}
+    for name in [*wanted["settings"], *settings]:
+        there, here = (told.get(name, usual.get(name)) for told in (settings, wanted["settings"]))
+        if there != here:
+            return f"{name} is {there!r} there, {here!r} asked for"
     return "written by another version"
 
 

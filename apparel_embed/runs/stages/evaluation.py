@@ -26,12 +26,13 @@ from apparel_embed.evaluation.roads import road_cost, roads_table
 from apparel_embed.evaluation.roles import COMBINED as COMBINED_MODEL
 from apparel_embed.evaluation.roles import FROZEN, GROUPED, HISTOGRAM, SPECIALISTS, UNIFIED
 from apparel_embed.evaluation.split import evaluation_set
+from apparel_embed.evaluation.street import measure_street, write_street
 from apparel_embed.evaluation.table import render_comparisons, render_routing, render_tables
 from apparel_embed.models.config import ModelConfig
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.specialist import grouped_specialists, single_specialists
 from apparel_embed.runs.stages.start import weights_input
-from apparel_embed.store.names import COMBINED, EVALUATION, STUDENT, VERTICAL_HEAD
+from apparel_embed.store.names import COMBINED, DETECTOR, EVALUATION, STUDENT, VERTICAL_HEAD
 from apparel_embed.store.record import Stage, fingerprints
 
 SUMMARY_FILE = "summary.json"
@@ -80,6 +81,19 @@ class Models:
         return {name: [one for one in some if one] for name, some in named.items() if any(some)}
 
 
+@dataclasses.dataclass(frozen=True)
+class Street:
+    """What is measured on photographs.
+
+    Attributes:
+      detector: the stage of the detector.
+      photographs: prepared whole.
+    """
+
+    detector: Stage
+    photographs: PreparedDataset
+
+
 def evaluation_stage(
     run: Run,
     models: Models,
@@ -88,11 +102,12 @@ def evaluation_stage(
     init_weights: str,
     seed: int,
     vertical_head: Stage | None = None,
+    street: Street | None = None,
 ) -> Stage:
     """Evaluates all models on the same queries.
 
     Writes `summary.json`, the same as a table in `tables.txt`, and the embeddings of each model
-    in `embeddings/<model>.parquet`.
+    in `embeddings/<model>.parquet`; with a detector `detection.json` and `detection.png`.
 
     Args:
       run: the run.
@@ -102,6 +117,7 @@ def evaluation_stage(
         `load_initial_weights`; its architecture is that of the first stage given.
       seed: of the bootstrap.
       vertical_head: the stage of the student's vertical head, to evaluate searches that it routes.
+      street: the detector, measured together with the student.
 
     Raises:
       UserError: if there is no model, specialists do not know every vertical once, or the split
@@ -127,13 +143,29 @@ def evaluation_stage(
             summary["rows"] += rows
             summary["routing"] = [routing]
         _write(directory, summary, run.directory, by_name)
+        if models.student and street:
+            result = measure_street(
+                street.photographs,
+                dataset,
+                pictures,
+                embedded[UNIFIED].embeddings,
+                detector=street.detector.directory / "model",
+                model=models.student.directory / "model",
+                split=split,
+                seed=seed,
+            )
+            write_street(result, directory)
         return {"models": list(embedded), "pictures": len(pictures)}
 
     return run.make(
         EVALUATION,
         work,
         flags={"split": split, "seed": seed},
-        inputs={**fingerprints(*models.stages, vertical_head), **weights_input(init_weights)},
+        inputs={
+            **fingerprints(*models.stages, vertical_head, street.detector if street else None),
+            **({"photographs": street.photographs.fingerprint} if street else {}),
+            **weights_input(init_weights),
+        },
         size=counted(len(dataset.select(split=split)), "picture"),
     )
 
@@ -227,7 +259,9 @@ def make(pipeline: PipelineRun) -> list[Stage]:
     """Evaluates every model, where there is anything to measure on."""
     if not pipeline.is_measured:
         return []
-    training = pipeline.config.specialist
+    training, detector = pipeline.config.specialist, pipeline.get(DETECTOR)
+    photographs = pipeline.photographs
+    street = Street(detector, photographs) if detector and photographs else None
     stage = evaluation_stage(
         pipeline.run,
         models_of(pipeline),
@@ -235,5 +269,6 @@ def make(pipeline: PipelineRun) -> list[Stage]:
         init_weights=training.init_weights,
         seed=training.optimization.seed,
         vertical_head=pipeline.get(VERTICAL_HEAD),
+        street=street,
     )
     return [stage]

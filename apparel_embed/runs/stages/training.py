@@ -13,7 +13,7 @@ from apparel_embed.runs.stages.start import Start, weights_input
 from apparel_embed.runs.stages.views import views_stage
 from apparel_embed.store.record import Stage, Workload, fingerprints
 from apparel_embed.training.checkpoints import DIRECTORY as CHECKPOINTS
-from apparel_embed.training.config import SpecialistConfig, StudentConfig
+from apparel_embed.training.config import SpecialistConfig, StudentConfig, TrainingConfig
 
 Train = Callable[[Path, "Path | None", "Stage | None"], dict[str, Any]]
 """Trains in a directory, from a model or None, on the features of a views stage or None."""
@@ -72,11 +72,12 @@ def training_stage(
     )
 
 
-def training_flags(config: SpecialistConfig | StudentConfig) -> dict[str, Any]:
+def training_flags(config: TrainingConfig) -> dict[str, Any]:
     """Returns the flags that decide the result of a training."""
     flags = dataclasses.asdict(config)
     # Where weights are, how often to look up and what to keep in memory change no result.
-    del flags["init_weights"], flags["init_from"], flags["input"]["cache_gib"]
+    del flags["init_weights"], flags["input"]["cache_gib"]
+    flags.pop("init_from", None)
     for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
         del flags["loop"][name]
     for changes_nothing in ("profile_steps", "deterministic"):

@@ -196,6 +196,13 @@ def test_a_dataset_with_other_settings_is_not_overwritten(dataset):
     assert _bytes(dataset) == before
 
 
+def test_a_dataset_with_scenes_is_not_taken_for_one_without(dataset, with_scenes):
+    with pytest.raises(UserError, match="scenes is 4 there, 0 asked for"):
+        generate(TINY, with_scenes.manifest.parent)
+    with pytest.raises(UserError, match="scenes is 0 there, 4 asked for"):
+        generate(WITH_SCENES, dataset)
+
+
 def test_foreign_files_are_not_overwritten(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(UserError, match="holds no synthetic dataset"):

@@ -1,0 +1,310 @@
+"""From a photograph to the items of its garments, by detector and embedding model together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from apparel_embed.common.files import write_json
+from apparel_embed.data.labelled_sheet import draw_boxes
+from apparel_embed.data.photographs import Garments, from_square, garments_of
+from apparel_embed.data.pictures import crop_rectangle
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.bootstrap import stratified_bootstrap_interval
+from apparel_embed.evaluation.detection import (
+    Found,
+    average_precision,
+    boxes_to_draw,
+    found_garments,
+    match_garments,
+)
+from apparel_embed.evaluation.neighbours import nearest
+from apparel_embed.evaluation.split import ALL, EvaluationSet
+from apparel_embed.inference.embed import Embedder
+from apparel_embed.inference.image_store import decoded_batches
+from apparel_embed.models.detector import load_detector
+from apparel_embed.models.embedding import load_embedding_model
+from apparel_embed.models.preprocessing import decode_picture, fit_square
+
+DETECTION_FILE, DETECTION_SHEET = "detection.json", "detection.png"
+DETECTED, TRUE_BOXES, WHOLE = "detected", "true_boxes", "whole_photograph"
+"""What is searched by, for each garment of a photograph."""
+_AT_ONCE = 64
+_READ_AHEAD = 64
+_MOST_SHOWN = 12
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreetResult:
+    """How well garments are found in photographs, and their items in the gallery.
+
+    Attributes:
+      record: the content of `detection.json`.
+      sheet: uint8 [height, width, 3], the photographs with most misses and false alarms; None where
+        there is no photograph.
+    """
+
+    record: Mapping[str, Any]
+    sheet: np.ndarray | None
+
+
+def measure_street(
+    photographs: PreparedDataset,
+    dataset: PreparedDataset,
+    pictures: EvaluationSet,
+    embeddings: np.ndarray,
+    *,
+    detector: Path,
+    model: Path,
+    split: str,
+    seed: int,
+) -> StreetResult:
+    """Measures detector and embedding model, alone and together.
+
+    A garment counts as found if the nearest gallery image shows its item. It is searched as the
+    search page does: by the box that was detected, in the vertical that was detected; by its true
+    box, in its true vertical; and by the whole photograph, in all verticals, as without a
+    detector. A garment that was not detected is not found.
+
+    Args:
+      photographs: those of the run, prepared whole.
+      dataset: the prepared dataset.
+      pictures: the split of the dataset; its gallery is searched, but for images that are the
+        photograph itself.
+      embeddings: float32 [n, dim] of `pictures`, by the model.
+      detector: directory of the detector.
+      model: directory of the embedding model.
+      split: of the photographs to measure on.
+      seed: of the bootstrap.
+    """
+    tf.keras.backend.clear_session()
+    records = photographs.select(split=split)
+    truth = garments_of(photographs, records)
+    found, threshold = _detect(photographs, records, detector)
+    precision = average_precision(truth, found, seed=seed)
+    certain = found.at_least(threshold)
+    matches = match_garments(truth, certain)
+    counts = _counts(truth, certain, matches)
+
+    gallery = pictures.is_gallery
+    items = set(pictures.items[gallery])
+    is_query = np.array(
+        [s == split and item in items for s, item in zip(truth.splits, truth.items)], bool
+    )
+    queries = np.flatnonzero(is_query)
+    margin = dataset.info["settings"]["crop_margin"]
+    embed = _CropEmbedder(photographs, records, model, margin)
+    index = _Gallery(
+        embeddings[gallery],
+        pictures.items[gallery],
+        pictures.verticals[gallery],
+        dataset.column("image")[pictures.records[gallery]],
+    )
+    names = photographs.column("image")[records]
+    places = truth.photographs[queries]
+    own = names[places]
+    wanted = truth.items[queries]
+    right = {
+        TRUE_BOXES: index.finds(
+            embed(places, truth.boxes[queries]), wanted, truth.verticals[queries], own
+        ),
+        WHOLE: index.finds(embed.whole(places), wanted, None, own),
+        DETECTED: np.zeros(len(queries), bool),
+    }
+    hit = np.flatnonzero(matches[queries] >= 0)
+    their = matches[queries][hit]
+    right[DETECTED][hit] = index.finds(
+        embed(places[hit], certain.boxes[their]), wanted[hit], certain.verticals[their], own[hit]
+    )
+    rows = _rows(truth, queries, right, seed)
+    verticals = sorted({*precision.by_vertical, *rows} - {ALL})
+    whole = {**dataclasses.asdict(precision), **counts[ALL], **rows.get(ALL, {})}
+    del whole["by_vertical"]
+    record = {
+        "split": split,
+        "photographs": len(records),
+        "garments": len(truth.photographs),
+        "score_threshold": threshold,
+        **whole,
+        "verticals": {
+            name: {
+                **dataclasses.asdict(precision.by_vertical[name]),
+                **counts.get(name, {}),
+                **rows.get(name, {}),
+            }
+            for name in verticals
+        },
+    }
+    return StreetResult(record, _worst(photographs, records, truth, certain, matches))
+
+
+def write_street(result: StreetResult, directory: Path) -> None:
+    """Writes what was measured as `detection.json`, and its images as `detection.png`."""
+    write_json(directory / DETECTION_FILE, result.record)
+    if result.sheet is not None:
+        Image.fromarray(result.sheet).save(directory / DETECTION_SHEET, optimize=True)
+
+
+def _detect(
+    photographs: PreparedDataset, records: np.ndarray, detector: Path
+) -> tuple[Found, float]:
+    """Returns what a detector says of photographs, and from which score on it is certain."""
+    model, config = load_detector(detector)
+    raw = Embedder(model)(decoded_batches(photographs, records, config.image_size))
+    return found_garments(raw, config), config.score_threshold
+
+
+def _counts(truth: Garments, found: Found, matches: np.ndarray) -> dict[str, dict[str, int]]:
+    """Returns misses, false alarms and wrong verticals, of each true vertical and of all."""
+    is_false = np.ones(len(found.scores), bool)
+    is_false[matches[matches >= 0]] = False
+    hit = matches >= 0
+    is_wrong = np.zeros(len(matches), bool)
+    is_wrong[hit] = found.verticals[matches[hit]] != truth.verticals[hit]
+    counts = {}
+    for name in (*sorted(set(truth.verticals)), ALL):
+        ours = np.ones(len(hit), bool) if name == ALL else truth.verticals == name
+        theirs = np.ones(len(is_false), bool) if name == ALL else found.verticals == name
+        counts[name] = {
+            "garments": int(ours.sum()),
+            "missed": int((~hit & ours).sum()),
+            "wrong_vertical": int((is_wrong & ours).sum()),
+            "false_alarms": int((is_false & theirs).sum()),
+        }
+    return counts
+
+
+def _rows(
+    truth: Garments, queries: np.ndarray, right: Mapping[str, np.ndarray], seed: int
+) -> dict[str, dict[str, Any]]:
+    """Returns R@1 of each way to search, and its interval, of each vertical and their mean."""
+    rows: dict[str, dict[str, Any]] = {}
+    verticals, items = truth.verticals[queries], truth.items[queries]
+    for name in (*sorted(set(verticals)), ALL) if len(queries) else ():
+        some = np.ones(len(queries), bool) if name == ALL else verticals == name
+        row = rows[name] = {"queries": int(some.sum())}
+        for way, values in right.items():
+            shares = values[some].astype(np.float64)
+            strata = verticals[some].astype(str)
+            means = [shares[strata == one].mean() for one in np.unique(strata)]
+            low, high = stratified_bootstrap_interval(
+                shares, items[some].astype(str), strata, seed, possible=(0.0, 1.0)
+            )
+            row[f"r_at_1_{way}"] = float(np.mean(means))
+            row[f"r_at_1_{way}_low"], row[f"r_at_1_{way}_high"] = low, high
+    return rows
+
+
+class _CropEmbedder:
+    """Embeds parts of photographs as `prepare` would cut them out."""
+
+    def __init__(
+        self, photographs: PreparedDataset, records: np.ndarray, model: Path, margin: float
+    ) -> None:
+        loaded, config = load_embedding_model(model)
+        self._embed, self._size = Embedder(loaded), config.image_size
+        self._photographs, self._records, self._margin = photographs, records, margin
+
+    def __call__(self, places: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Embeds boxes [n, 4], parts of squares, of photographs at places [n], ascending."""
+        return self._embed(self._batches(places, boxes))
+
+    def whole(self, places: np.ndarray) -> np.ndarray:
+        """Embeds the whole photographs at places [n]."""
+        different, again = np.unique(places, return_inverse=True)
+        return self._embed(self._batches(different, None))[again]
+
+    def _batches(self, places: np.ndarray, boxes: np.ndarray | None) -> Iterator[tf.Tensor]:
+        batch = []
+        order = np.argsort(places, kind="stable")
+        assert (order == np.arange(len(order))).all()
+        for start in range(0, len(places), _READ_AHEAD):
+            some = slice(start, start + _READ_AHEAD)
+            encoded = self._photographs.read_images(self._records[places[some]])
+            for number, jpeg in enumerate(encoded, start=start):
+                image = decode_picture(jpeg)
+                if boxes is not None:
+                    image = self._cut(image, boxes[number])
+                batch.append(fit_square(image, self._size))
+                if len(batch) == _AT_ONCE:
+                    yield tf.stack(batch)
+                    batch = []
+        if batch:
+            yield tf.stack(batch)
+
+    def _cut(self, image: tf.Tensor, box: np.ndarray) -> tf.Tensor:
+        size = (image.shape[1], image.shape[0])
+        (pixels,) = from_square(box[None], np.array([size]))
+        left, top, right, bottom = crop_rectangle(size, tuple(pixels.tolist()), self._margin)
+        return image[top:bottom, left:right]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Gallery:
+    """What is searched: embeddings [n, dim], items, verticals, and images' names [n]."""
+
+    embeddings: np.ndarray
+    items: np.ndarray
+    verticals: np.ndarray
+    images: np.ndarray
+
+    def finds(
+        self,
+        queries: np.ndarray,
+        items: np.ndarray,
+        verticals: np.ndarray | None,
+        images: np.ndarray,
+    ) -> np.ndarray:
+        """Returns whether the nearest image, not of the same file, shows the item: bool [n].
+
+        Args:
+          queries: float32 [n, dim].
+          items: what is to be found.
+          verticals: in which each is searched; None for all.
+          images: names of the photographs that they are of.
+        """
+        _, numbers = np.unique(np.concatenate([self.images, images]), return_inverse=True)
+        theirs, ours = numbers[: len(self.images)], numbers[len(self.images) :]
+        right = np.zeros(len(queries), bool)
+        groups: Sequence[str | None] = [None] if verticals is None else sorted(set(verticals))
+        for name in groups:
+            some = np.ones(len(queries), bool) if verticals is None else verticals == name
+            inside = np.flatnonzero(
+                np.ones(len(theirs), bool) if verticals is None else self.verticals == name
+            )
+            if not some.any() or not inside.size:
+                continue
+            found, _ = nearest(
+                queries[some], self.embeddings[inside], 1, ours[some], theirs[inside]
+            )
+            is_there = found[:, 0] >= 0
+            answers = self.items[inside][np.maximum(found[:, 0], 0)]
+            right[some] = is_there & (answers == items[some])
+        return right
+
+
+def _worst(
+    photographs: PreparedDataset,
+    records: np.ndarray,
+    truth: Garments,
+    found: Found,
+    matches: np.ndarray,
+) -> np.ndarray | None:
+    """Draws the photographs with most misses, false alarms and wrong verticals."""
+    count = len(records)
+    if not count:
+        return None
+    is_false = np.ones(len(found.scores), bool)
+    is_false[matches[matches >= 0]] = False
+    wrong = np.bincount(truth.photographs[matches < 0], minlength=count)
+    wrong = wrong + np.bincount(found.photographs[is_false], minlength=count)
+    worst = np.argsort(-wrong, kind="stable")[:_MOST_SHOWN]
+    squares = np.concatenate(list(decoded_batches(photographs, records[worst], 240)))
+    drawn = boxes_to_draw(truth, found, count)
+    return draw_boxes(squares, [drawn[place] for place in worst])

@@ -1,0 +1,63 @@
+r"""Trains a detector, which finds the garments of a photograph and tells the vertical of each.
+
+    python tools/prepare_dataset.py --photographs --manifest=data/manifest.csv \
+      --output=data/photographs
+    python tools/train_detector.py --run_dir=runs/mine --photographs=data/photographs
+
+It learns from the boxes of the manifest. tools/run_pipeline.py --detector does both. The detector
+is written to <run_dir>/detector/model; tools/evaluate.py measures it, and
+tools/export_saved_model.py serves it together with the embedding model of the run.
+"""
+
+from pathlib import Path
+
+from apparel_embed.cli import app
+from apparel_embed.cli.define import define
+from apparel_embed.cli.ending import command, print_summary
+from apparel_embed.cli.run_flags import RunFlag
+from apparel_embed.cli.shared_flags import dry_run_flag
+from apparel_embed.cli.training_flags import DetectorFlags, TrainingFlags
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.runs.plan import StagePlan
+from apparel_embed.runs.run import Run
+from apparel_embed.store.names import PHOTOGRAPHS
+
+_RUN = RunFlag()
+_PHOTOGRAPHS = define(
+    "photographs",
+    None,
+    f"photographs, prepared with --photographs; by default <run_dir>/{PHOTOGRAPHS}",
+)
+_DRY_RUN = dry_run_flag()
+_TRAINING = TrainingFlags()
+_DETECTOR = DetectorFlags(_TRAINING)
+
+
+def main() -> None:
+    """Trains the detector and says where it is."""
+    from apparel_embed.runs.stages.detector import detector_stage
+
+    photographs = PreparedDataset.open(Path(_PHOTOGRAPHS.value or _RUN.run_dir / PHOTOGRAPHS))
+    if _DRY_RUN.value:
+        plan = StagePlan(_RUN.run_dir)
+        run = Run(_RUN.run_dir, photographs, plan.access)
+        detector_stage(run, photographs, _DETECTOR.config())
+        print(plan.render())
+        return
+    _TRAINING.start()
+    run = Run(_RUN.run_dir, photographs)
+    stage = detector_stage(run, photographs, _DETECTOR.config())
+    found = stage.result["validation_ap50"]
+    print_summary(
+        [
+            ("Detector", stage.directory / "model"),
+            ("Verticals", ", ".join(stage.result["verticals"])),
+            ("AP50 on val", "not measured: no photographs" if found is None else f"{found:.3f}"),
+            ("Next", command("tools/evaluate.py", **_RUN.again)),
+            ("Then", command("tools/export_saved_model.py", **_RUN.again)),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    app.run(main, goes_on=True)
