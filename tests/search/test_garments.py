@@ -1,6 +1,5 @@
 """From a photograph to the garments in it, by the service and the shell."""
 
-import io
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +9,18 @@ import pytest
 from detecting_model import BOX, SCORES, VERTICALS, QuarterModel, quarter, scene_of
 from fastapi.testclient import TestClient
 from PIL import Image
+from serving_models import colour_detector, encoded, photograph, tiny_model
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.search.build import fill_index
+from apparel_embed.search.config import IndexSource, Limits, SearchSources
+from apparel_embed.search.index import IndexSettings, open_index
 from apparel_embed.search.searcher import Searcher
+from apparel_embed.search.server import make_service
 from apparel_embed.search.shell import search_garments_of_file, tables_of
 from apparel_embed.serving.embeddings import Garments
+from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -37,13 +42,7 @@ def send(client, photograph, route="/api/search_garments", **fields):
     return client.post(route, files={"file": ("street.png", photograph)}, data=fields)
 
 
-def encoded(image, kind="PNG", **options):
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-BLANK = encoded(Image.new("RGB", (60, 40), "white"))
+BLANK = encoded(Image.new("RGB", (60, 40), "white"), "PNG")
 
 
 def test_the_garments_of_a_photograph_are_told(client, scene):
@@ -252,3 +251,42 @@ def test_the_shell_takes_no_box_or_vertical_where_it_detects(tmp_path, flag):
     assert done.stderr.splitlines()[-1] == (
         "search.py: --detect finds boxes and verticals itself: give no --box or --vertical"
     )
+
+
+@pytest.fixture(scope="module")
+def exported(catalogue, new_index, tmp_path_factory):
+    """A service with an exported model whose detector sees garments of a single colour each."""
+    saved_model = tmp_path_factory.mktemp("exported") / "1"
+    export_saved_model(
+        tiny_model(), saved_model, ExportConfig(warm_up=False), detector=colour_detector()
+    )
+    prepared = catalogue.dataset.directory
+    with open_index(new_index()) as index:
+        fill_index(index, IndexSource(saved_model, prepared), IndexSettings())
+        app = make_service(index, SearchSources(saved_model, prepared), Limits(rate=0))
+        with TestClient(app, raise_server_exceptions=False) as client:
+            yield client
+
+
+def test_an_exported_detector_finds_the_garments_of_a_turned_photograph(exported):
+    boxes = {0: (20, 10, 70, 60), 1: (100, 40, 160, 110), 2: (20, 100, 60, 140)}
+    turned = photograph(boxes).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    found = send(exported, encoded(turned, "JPEG", exif=exif, quality=95), k="2").json()
+
+    assert (found["width"], found["height"]) == (200, 150)
+    assert [one["vertical"] for one in found["garments"]] == ["bag", "Köpfe, Hüte", "dress"]
+    for garment, vertical in zip(found["garments"], (0, 2, 1)):
+        np.testing.assert_allclose(garment["box"], boxes[vertical], atol=4)
+        assert len(garment["hits"]) == 2
+    assert [one["searched"] for one in found["garments"]] == ["bag", None, "dress"]
+    assert found["garments"][1]["why"] == "the index has no Köpfe, Hüte"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF"])
+def test_an_exported_detector_takes_images_of_any_format(exported, kind):
+    answer = send(exported, encoded(photograph({0: (20, 10, 70, 60)}), kind), "/api/detect")
+
+    assert [one["vertical"] for one in answer.json()["garments"]] == ["bag"]
+    assert send(exported, encoded(photograph({}), kind), "/api/detect").json()["garments"] == []
