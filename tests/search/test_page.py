@@ -358,10 +358,12 @@ def test_garments_are_reached_and_searched_by_keyboard(detecting_page, photograp
         assert first_item(page) == item
 
 
-def test_garments_are_announced_by_name(detecting_page, photograph):
+def test_garments_are_announced_by_name_and_fit_a_phone(detecting_page, photograph):
     page, (path, _) = detecting_page, photograph
+    page.set_viewport_size({"width": 360, "height": 740})
     page.set_input_files("#file", path)
 
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert garments(page).nth(0).get_attribute("aria-label") == "bag, 93 %, search this garment"
     found = page.get_by_role("group", name="Garments found").get_by_role("button")
     assert found.count() == 4
