@@ -12,10 +12,9 @@ from apparel_embed.models.detector import find_garments
 from apparel_embed.models.preprocessing import fit_square, place_in_square
 from apparel_embed.serving.decoding import DECODED_AT_ONCE, decode_each_in_corner
 
-# As `decoding._ENOUGH_PIXELS`. A garment of a quarter of its side keeps the pixels that the
-# embedding model sees.
-_LEAST_SIDE = 640
-_SMALLEST_GARMENT = 4
+# Photographs are shrunk to the larger of these before garments are cut out: a fixed side, and so
+# many times the side that the embedding model sees, up to a limit for memory.
+_USUAL_SIDE, _TIMES, _LARGEST_SIDE = 640, 4, 1280
 
 Embed = Callable[[tf.Tensor], tf.Tensor]
 """From uint8 [n, size, size, 3], n above 0, to embeddings of unit length, float32 [n, dim]."""
@@ -65,7 +64,7 @@ def embed_garments(
       false, -1 and "". `valid` bool [batch] is false where there is no image. An empty request
       gives one row.
     """
-    side = max(_LEAST_SIDE, _SMALLEST_GARMENT * size, detector.config.image_size)
+    side = max(_USUAL_SIDE, min(_TIMES * size, _LARGEST_SIDE), size, detector.config.image_size)
     canvases, sides = decode_each_in_corner(encoded, side, max_pixels)
     most = detector.config.most_garments
     nothing = {
