@@ -20,13 +20,20 @@ from apparel_embed.cli.training_flags import DetectorFlags, TrainingFlags
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.runs.plan import StagePlan
 from apparel_embed.runs.run import Run
-from apparel_embed.store.names import PHOTOGRAPHS
+from apparel_embed.store.names import PHOTOGRAPHS, STUDENT
+from apparel_embed.store.record import Stage, open_stage
 
 _RUN = RunFlag()
 _PHOTOGRAPHS = define(
     "photographs",
     None,
     f"photographs, prepared with --photographs; by default <run_dir>/{PHOTOGRAPHS}",
+)
+_START = define(
+    "detector_start",
+    None,
+    "stage of the embedding model whose backbone the detector starts from, or none; by default "
+    f"{STUDENT}, if the run has one with the same --detector_backbone",
 )
 _DRY_RUN = dry_run_flag()
 _TRAINING = TrainingFlags()
@@ -38,15 +45,15 @@ def main() -> None:
     from apparel_embed.runs.stages.detector import detector_stage
 
     photographs = PreparedDataset.open(Path(_PHOTOGRAPHS.value or _RUN.run_dir / PHOTOGRAPHS))
+    run = Run(_RUN.run_dir, photographs)
     if _DRY_RUN.value:
         plan = StagePlan(_RUN.run_dir)
-        run = Run(_RUN.run_dir, photographs, plan.access)
-        detector_stage(run, photographs, _DETECTOR.config())
+        planned = Run(_RUN.run_dir, photographs, plan.access)
+        detector_stage(planned, photographs, _DETECTOR.config(), _start(run))
         print(plan.render())
         return
     _TRAINING.start()
-    run = Run(_RUN.run_dir, photographs)
-    stage = detector_stage(run, photographs, _DETECTOR.config())
+    stage = detector_stage(run, photographs, _DETECTOR.config(), _start(run))
     found = stage.result["validation_ap50"]
     print_summary(
         [
@@ -57,6 +64,13 @@ def main() -> None:
             ("Then", command("tools/export_saved_model.py", **_RUN.again)),
         ]
     )
+
+
+def _start(run: Run) -> Stage | None:
+    """Returns the stage of the embedding model to start from."""
+    if _START.value == "none":
+        return None
+    return open_stage(run.directory / _START.value) if _START.value else run.find(STUDENT)
 
 
 if __name__ == "__main__":

@@ -189,9 +189,10 @@ def _of_verticals(evaluation: COCOeval) -> tuple[np.ndarray, np.ndarray]:
 def _resampled(evaluation: COCOeval, verticals: int, seed: int) -> np.ndarray:
     """Returns AP50 of each vertical [resamples, verticals], of photographs drawn with repeats."""
     generator = np.random.default_rng(seed)
-    matched = np.array(evaluation.evalImgs, object).reshape(verticals, -1)
-    photographs = matched.shape[1]
     # Only the first overlap is asked for: a tenth of the work.
+    matched = np.array([one and _at_first_overlap(one) for one in evaluation.evalImgs], object)
+    matched = matched.reshape(verticals, -1)
+    photographs = matched.shape[1]
     evaluation.params.iouThrs = evaluation.params.iouThrs[:1]
     evaluation._paramsEval.iouThrs = evaluation.params.iouThrs
     results = []
@@ -200,6 +201,11 @@ def _resampled(evaluation: COCOeval, verticals: int, seed: int) -> np.ndarray:
         evaluation.evalImgs = matched[:, drawn].ravel().tolist()
         results.append(_of_verticals(evaluation)[0])
     return np.stack(results)
+
+
+def _at_first_overlap(matched: dict[str, Any]) -> dict[str, Any]:
+    """Returns what pycocotools matched in a photograph, at the first overlap alone."""
+    return {**matched, **{name: matched[name][:1] for name in ("dtMatches", "dtIgnore")}}
 
 
 def match_garments(truth: Garments, found: Found) -> np.ndarray:

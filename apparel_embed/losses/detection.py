@@ -8,7 +8,7 @@ import tensorflow as tf
 # or so many cells where that would be less.
 _MIDDLE = 0.2
 _LEAST_CELLS = 0.75
-# How much the hard cells count more than the easy ones; Lin et al. 2017, arXiv 1708.02002.
+# How much the hard cells count more than the easy ones.
 _FOCUS = 2.0
 # Weight of boxes against verticals.
 _BOX_WEIGHT = 2.0
@@ -45,10 +45,10 @@ def assign_cells(garments: tf.Tensor, centres: tf.Tensor, cell: float) -> tuple:
     return tf.reduce_any(sees, axis=-1), seen[..., 1:], tf.cast(seen[..., 0], tf.int32)
 
 
-def overlap(boxes: tf.Tensor, others: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns how much boxes overlap: IoU, 0 to 1, and generalised IoU, -1 to 1.
+def generalised_overlap(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Returns the generalised IoU of boxes, -1 to 1: 1 where they are equal.
 
-    Rezatofighi et al. 2019, "Generalized Intersection over Union", arXiv 1902.09630: the latter
+    Rezatofighi et al. 2019, "Generalized Intersection over Union", arXiv 1902.09630: unlike IoU it
     falls on where boxes do not touch, and so has a gradient there.
 
     Args:
@@ -59,17 +59,12 @@ def overlap(boxes: tf.Tensor, others: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     def area(low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
         return tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1)
 
-    low, high, other_low, other_high = (
-        boxes[..., :2],
-        boxes[..., 2:],
-        others[..., :2],
-        others[..., 2:],
-    )
+    low, high = boxes[..., :2], boxes[..., 2:]
+    other_low, other_high = others[..., :2], others[..., 2:]
     both = area(tf.maximum(low, other_low), tf.minimum(high, other_high))
     either = area(low, high) + area(other_low, other_high) - both
     around = area(tf.minimum(low, other_low), tf.maximum(high, other_high))
-    iou = both / (either + _EPSILON)
-    return iou, iou - (around - either) / (around + _EPSILON)
+    return both / (either + _EPSILON) - (around - either) / (around + _EPSILON)
 
 
 def detection_loss(
@@ -77,8 +72,8 @@ def detection_loss(
 ) -> tf.Tensor:
     """Returns how far a detector is from garments: of verticals and boxes, for each garment's cell.
 
-    A vertical's score is to be the overlap of the cell's box with the garment's, so that the best
-    boxes are the likeliest ("quality focal loss", Li et al. 2020, arXiv 2006.04388).
+    Focal loss (Lin et al. 2017, arXiv 1708.02002) of verticals over all cells, and generalised IoU
+    of boxes over those that see a garment, both per cell that sees one.
 
     Args:
       garments: float32 [batch, most, 5], as `assign_cells` takes them.
@@ -92,11 +87,9 @@ def detection_loss(
     # The first cell lies in the corner.
     sees, wanted_boxes, verticals = assign_cells(garments, centres, 2.0 * centres[0, 0])
     sees = tf.cast(sees, tf.float32)
-    iou, generalised = overlap(boxes, wanted_boxes)
-    quality = tf.stop_gradient(iou) * sees
-    wanted = tf.one_hot(verticals, tf.shape(logits)[-1]) * quality[..., tf.newaxis]
-    focus = tf.abs(wanted - tf.sigmoid(logits)) ** _FOCUS
-    of_verticals = focus * tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits)
+    wanted = tf.one_hot(verticals, tf.shape(logits)[-1]) * sees[..., tf.newaxis]
+    hardness = tf.abs(wanted - tf.sigmoid(logits)) ** _FOCUS
+    of_verticals = hardness * tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits)
+    of_boxes = (1.0 - generalised_overlap(boxes, wanted_boxes)) * sees
     count = tf.maximum(tf.reduce_sum(sees), 1.0)
-    of_boxes = tf.reduce_sum((1.0 - generalised) * sees)
-    return (tf.reduce_sum(of_verticals) + _BOX_WEIGHT * of_boxes) / count
+    return (tf.reduce_sum(of_verticals) + _BOX_WEIGHT * tf.reduce_sum(of_boxes)) / count

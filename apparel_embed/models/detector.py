@@ -17,10 +17,10 @@ import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import read_json, write_json
-from apparel_embed.models.backbones import BACKBONES, load_initial_weights
+from apparel_embed.models.backbones import BACKBONES, Backbone, load_initial_weights
 from apparel_embed.models.computing import set_momentum
-from apparel_embed.models.config import DetectorConfig
-from apparel_embed.models.embedding import load_weights, save_weights
+from apparel_embed.models.config import PYRAMID, DetectorConfig
+from apparel_embed.models.embedding import load_embedding_model, load_weights, save_weights
 
 _CONFIG_FILE = "detector.json"
 _WEIGHTS_FILE = "detector.weights.h5"
@@ -56,12 +56,15 @@ class Detections(NamedTuple):
     verticals: tf.Tensor
 
 
-def build_detector(config: DetectorConfig, init_weights: str = "none") -> tf.keras.Model:
+def build_detector(
+    config: DetectorConfig, init_weights: str = "none", start: Path | None = None
+) -> tf.keras.Model:
     """Returns a detector.
 
     Args:
       config: what to build.
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
+      start: directory of an embedding model whose backbone's weights it has instead, or None.
 
     Returns:
       A model from float32 [batch, image_size, image_size, 3] with values 0..255 (RGB) to float32
@@ -69,7 +72,8 @@ def build_detector(config: DetectorConfig, init_weights: str = "none") -> tf.ker
       logits of. Its layer "backbone" can be asked for by name.
 
     Raises:
-      UserError: if the configuration names an unknown backbone.
+      UserError: if the configuration names an unknown backbone, or that of the embedding model is
+        another.
 
     Example:
       >>> detector = build_detector(DetectorConfig(verticals=("bag", "dress"), image_size=64))
@@ -82,6 +86,8 @@ def build_detector(config: DetectorConfig, init_weights: str = "none") -> tf.ker
     shape = (config.image_size, config.image_size, 3)
     whole = entry.build(shape)
     load_initial_weights(whole, config.backbone, init_weights)
+    if start:
+        _copy_backbone(whole, entry, config, start)
     levels = [whole.get_layer(name).output for name in entry.levels(whole)]
     levels = [level for level in levels if level.shape[1] <= config.image_size // _STRIDE]
     backbone = tf.keras.Model(whole.input, levels, name="backbone")
@@ -111,6 +117,22 @@ def build_detector(config: DetectorConfig, init_weights: str = "none") -> tf.ker
     model = tf.keras.Model(inputs, outputs, name="detector")
     set_momentum(model, config.batch_norm_momentum)
     return model
+
+
+def _copy_backbone(
+    whole: tf.keras.Model, entry: Backbone, config: DetectorConfig, start: Path
+) -> None:
+    """Gives a fresh backbone the weights of an embedding model's."""
+    model, built = load_embedding_model(start)
+    if built.backbone != config.backbone:
+        raise UserError(
+            f"the detector cannot start from {start}: its backbone is {built.backbone}, "
+            f"--detector_backbone is {config.backbone}; they must be equal"
+        )
+    if built.pooling == PYRAMID:
+        levels = [whole.get_layer(name).output for name in entry.levels(whole)]
+        whole = tf.keras.Model(whole.input, levels)
+    whole.set_weights(model.get_layer("backbone").get_weights())
 
 
 def _convolve(x: tf.Tensor, strides: int, name: str) -> tf.Tensor:

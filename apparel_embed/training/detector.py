@@ -49,7 +49,11 @@ _MOST_SHOWN = 12
 
 
 def train_detector(
-    dataset: PreparedDataset, config: DetectorTraining, directory: Path, what: str = "detector"
+    dataset: PreparedDataset,
+    config: DetectorTraining,
+    directory: Path,
+    what: str = "detector",
+    start: Path | None = None,
 ) -> dict[str, Any]:
     """Trains a detector on photographs of split train and writes it to `directory/model`.
 
@@ -58,12 +62,15 @@ def train_detector(
       config: how to train; the detector tells the verticals apart that boxes of split train have.
       directory: of the stage, may hold what an interrupted training left.
       what: name of the model, for progress and messages.
+      start: directory of an embedding model whose backbone it starts from, or None. That knows
+        garments already: the detector then needs a fraction of the steps.
 
     Returns:
       What the stage reports.
 
     Raises:
-      UserError: if no photograph of split train has a garment.
+      UserError: if no photograph of split train has a garment, or the embedding model has another
+        backbone.
     """
     records = dataset.select(split="train")
     garments = garments_of(dataset, records)
@@ -82,7 +89,7 @@ def train_detector(
         make_detector_loss(model),
         functools.partial(_validation, dataset, model),
         None,
-        functools.partial(build_detector, model, config.init_weights),
+        functools.partial(build_detector, model, config.init_weights, start),
         functools.partial(save_detector, config=model),
         targets=targets,
         move_targets=moves,

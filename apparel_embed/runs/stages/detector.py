@@ -12,20 +12,27 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.start import weights_input
 from apparel_embed.runs.stages.training import training_flags
-from apparel_embed.store.names import DETECTOR
-from apparel_embed.store.record import Stage, Workload
+from apparel_embed.store.names import DETECTOR, STUDENT
+from apparel_embed.store.record import Stage, Workload, fingerprints
 from apparel_embed.training.checkpoints import DIRECTORY as CHECKPOINTS
 from apparel_embed.training.config import DetectorTraining
 from apparel_embed.training.detector import train_detector
 
 
-def detector_stage(run: Run, photographs: PreparedDataset, config: DetectorTraining) -> Stage:
+def detector_stage(
+    run: Run,
+    photographs: PreparedDataset,
+    config: DetectorTraining,
+    start: Stage | None = None,
+) -> Stage:
     """Trains a detector on photographs, or finds it trained; it is in `<stage>/model`.
 
     Args:
       run: the run; its dataset of single garments is not looked at.
       photographs: prepared whole.
       config: how to train.
+      start: the stage of the embedding model whose backbone it starts from, where it has the same
+        one; None for initial weights.
 
     Raises:
       UserError: if split train has no photograph with a box, or the stage was made with other
@@ -40,15 +47,18 @@ def detector_stage(run: Run, photographs: PreparedDataset, config: DetectorTrain
     optimization = config.optimization.settled(records)
     config = dataclasses.replace(config, optimization=optimization)
     steps = optimization.steps
+    if start and start.flags["model"]["backbone"] != config.model.backbone:
+        start = None
 
     def work(directory: Path) -> dict[str, Any]:
-        return train_detector(photographs, config, directory)
+        model = start.directory / "model" if start else None
+        return train_detector(photographs, config, directory, start=model)
 
     return Run(run.directory, photographs, run.access).make(
         DETECTOR,
         work,
         flags=training_flags(config),
-        inputs=weights_input(config.init_weights),
+        inputs={**weights_input(config.init_weights), **fingerprints(start)},
         scratch=[CHECKPOINTS],
         on_all_workers=True,
         flag_names={
@@ -68,4 +78,4 @@ def make(pipeline: PipelineRun) -> list[Stage]:
     photographs, config = pipeline.photographs, pipeline.config.detector
     if photographs is None or config is None:
         return []
-    return [detector_stage(pipeline.run, photographs, config)]
+    return [detector_stage(pipeline.run, photographs, config, pipeline[STUDENT])]

@@ -1,0 +1,126 @@
+"""Whole photographs: one record with all garments, in the square that a detector sees."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.data.photographs import from_square, garments_of, sizes_of
+from apparel_embed.data.prepare import plan_prepare, prepare
+from apparel_embed.data.prepare_plan import PrepareConfig
+
+HEADER = "image,item_id,vertical,split,role,x_min,y_min,x_max,y_max"
+ROWS = [
+    "wide.png,d1,dress,train,query,0,0,40,40",
+    "shop.png,d1,dress,train,gallery,,,,",
+    "tall.png,b1,bag,test,query,10,20,30,80",
+    "wide.png,b1,bag,test,query,100,10,260,90",
+    "wide.png,b2,bag,train,query,-50,-50,-1,-1",
+]
+
+
+def make(directory, rows=ROWS, **config):
+    sizes = {"wide.png": (200, 100), "tall.png": (50, 100), "shop.png": (64, 64)}
+    for name, size in sizes.items():
+        Image.new("RGB", size, "grey").save(directory / name)
+    manifest = directory / "manifest.csv"
+    manifest.write_text("\n".join([HEADER, *rows]) + "\n")
+    return PrepareConfig(
+        manifest, directory / "photographs", photographs=True, max_side=80, **config
+    )
+
+
+def test_an_image_with_boxes_is_one_record_and_others_are_none(tmp_path):
+    dataset = prepare(make(tmp_path), processes=1)
+    assert dataset.column("image").tolist() == ["wide.png", "tall.png"]
+    assert dataset.verticals == ("photograph",)
+    # A photograph with a garment of split test is not learnt from.
+    assert dataset.column("split").tolist() == ["test", "test"]
+    assert sizes_of(dataset, np.arange(2)).tolist() == [[200, 100], [50, 100]]
+
+
+def test_boxes_are_parts_of_the_square_around_the_photograph(tmp_path):
+    dataset = prepare(make(tmp_path), processes=1)
+    found = garments_of(dataset, np.array([0, 1]))
+    # The box outside is left out, the one that reaches beyond the edge is cut.
+    assert found.photographs.tolist() == [0, 0, 1]
+    assert found.verticals.tolist() == ["dress", "bag", "bag"]
+    assert found.items.tolist() == ["d1", "b1", "b1"]
+    assert found.splits.tolist() == ["train", "test", "test"]
+    np.testing.assert_allclose(
+        found.boxes,
+        [
+            # 200 x 100 is padded to 200 x 200 by 50 above.
+            [0.0, 0.25, 0.2, 0.45],
+            [0.5, 0.3, 1.0, 0.7],
+            # 50 x 100 is padded by 25 on the left.
+            [0.35, 0.2, 0.55, 0.8],
+        ],
+        atol=1e-6,
+    )
+    assert found.pixels[1].tolist() == [100, 10, 260, 90]
+
+
+def test_boxes_come_back_from_the_square(tmp_path):
+    dataset = prepare(make(tmp_path), processes=1)
+    found = garments_of(dataset, np.array([0, 1]))
+    sizes = sizes_of(dataset, np.arange(2))[found.photographs]
+    pixels = [[0, 0, 40, 40], [100, 10, 200, 90], [10, 20, 30, 80]]
+    np.testing.assert_allclose(from_square(found.boxes, sizes), pixels, atol=1e-4)
+
+
+def test_a_photograph_without_rows_of_val_or_test_is_for_training(tmp_path):
+    rows = [row.replace(",test,", ",train,") for row in ROWS]
+    assert prepare(make(tmp_path, rows), processes=1).column("split").tolist() == ["train"] * 2
+
+
+def test_a_manifest_without_boxes_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"manifest.csv: no row has a box.*x_min, y_min"):
+        prepare(make(tmp_path, ROWS[1:2]), processes=1)
+
+
+def test_single_garments_are_no_photographs(tiny_prepared):
+    with pytest.raises(UserError, match="needs whole photographs, prepared with --photographs"):
+        garments_of(tiny_prepared, np.arange(2))
+
+
+def test_the_plan_knows_the_photographs_before_they_are_prepared(tmp_path):
+    config = make(tmp_path)
+    plan = plan_prepare(config)
+    assert (plan.state, plan.todo) == ("to do", 2)
+    assert plan.dataset.column("split").tolist() == ["test", "test"]
+    prepare(config, processes=1)
+    assert plan_prepare(config).state == "finished"
+
+
+def test_a_broken_photograph_is_rejected_by_the_row_of_its_first_garment(tmp_path):
+    config = make(tmp_path)
+    (tmp_path / "tall.png").write_bytes(b"broken")
+    dataset = prepare(config, processes=1)
+    with open(tmp_path / "photographs" / "rejects.csv", newline="") as file:
+        (reject,) = csv.DictReader(file)
+    assert (reject["image"], reject["row"]) == ("tall.png", "4")
+    assert len(dataset) == 1
+    assert sizes_of(dataset, np.arange(1)).tolist() == [[200, 100]]
+
+
+def test_any_number_of_processes_and_shards_gives_the_same_index(tmp_path):
+    one = prepare(make(tmp_path), processes=1)
+    config = make(tmp_path, shard_records=1)
+    other = prepare(
+        PrepareConfig(
+            config.manifest, tmp_path / "other", photographs=True, max_side=80, shard_records=1
+        ),
+        processes=2,
+    )
+    assert one.index == other.index
+
+
+def test_single_garments_are_prepared_as_before_there_were_photographs(tmp_path):
+    config = make(tmp_path)
+    single = prepare(PrepareConfig(config.manifest, tmp_path / "single"), processes=1)
+    assert "photographs" not in json.dumps(single.info)
+    assert "garments" not in single.index.column_names
