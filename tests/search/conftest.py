@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
 from milvus_server import MilvusServer
 
 from apparel_embed.data.prepared import PreparedDataset
@@ -167,3 +170,78 @@ def scene(clearest):
         one = clearest[vertical][0]
         shown += [one, next(other for other in clearest[vertical] if other[1] != one[1])]
     return scene_of([picture for picture, _ in shown]), [item for _, item in shown]
+
+
+@pytest.fixture(scope="session")
+def street(clearest):
+    """The clearest street picture of each vertical, and its item."""
+    return {vertical: pictures[0] for vertical, pictures in clearest.items()}
+
+
+@pytest.fixture(scope="session")
+def served():
+    """Serves applications on free ports until the tests are done."""
+    servers = []
+
+    def start(app) -> str:
+        config = uvicorn.Config(app, port=0, log_level="error", access_log=False, lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        servers.append((server, thread))
+        while not server.started:
+            time.sleep(0.02)
+        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+    yield start
+    for server, thread in servers:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def address(served, service):
+    return served(service())
+
+
+@pytest.fixture(scope="session")
+def detecting_address(served, detecting):
+    return served(detecting())
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from search_page import CHROMIUM, playwright
+
+    with playwright.sync_playwright() as driver:
+        # Chromium's own sandbox needs rights that containers do not give.
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def watched(browser, address):
+    """Yields a page that must have said nothing on its console by its end."""
+    opened = browser.new_page()
+    opened.set_default_timeout(20_000)
+    said = []
+    # Asked for early: a chooser that opens before someone listens is lost.
+    opened.on("filechooser", lambda chooser: None)
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("console", lambda message: said.append(message.text))
+    opened.goto(address)
+    opened.wait_for_selector("#vertical option >> nth=0", state="attached")
+    yield opened
+    opened.close()
+    # The browser reports refused uploads by itself.
+    assert [line for line in said if "Failed to load resource" not in line] == []
+
+
+@pytest.fixture
+def page(browser, address):
+    yield from watched(browser, address)
+
+
+@pytest.fixture
+def detecting_page(browser, detecting_address):
+    yield from watched(browser, detecting_address)
