@@ -6,6 +6,11 @@ r"""Searches the catalogue by a picture and prints a table of what was found.
 exported with --vertical_head and is as sure as has been measured to be enough; otherwise all.
 --all_verticals searches in all, --noall_verticals in the predicted one: faster, and wrong where
 that is.
+
+    python tools/search.py --run_dir=runs/mine --picture=street.jpg --detect
+
+finds the garments in a photograph, and searches by each in its own vertical. The model must have
+been exported with --detector.
 """
 
 from pathlib import Path
@@ -14,6 +19,7 @@ from apparel_embed.cli import app
 from apparel_embed.cli.define import define
 from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.search_flags import SearchRunFlags, SourceFlags
+from apparel_embed.common.errors import UserError
 from apparel_embed.search.config import Limits
 
 _RUN = SearchRunFlags()
@@ -30,25 +36,30 @@ _ALL_VERTICALS = define(
     "that one if the model is sure enough, as measured when its vertical head was trained",
     kind=bool,
 )
-_K = define("k", 10, "items to find", 1, 100)
+_DETECT = define(
+    "detect",
+    False,
+    "search by every garment that is found in the picture, each in its own vertical, or with "
+    "--all_verticals in all",
+)
+_K = define("k", 10, "items to find, with --detect for each garment", 1, 100)
 
 
 def main() -> None:
     """Searches and prints the table."""
+    if _DETECT.value and (_BOX.value or _VERTICAL.value):
+        raise UserError("--detect finds boxes and verticals itself: give no --box or --vertical")
     from apparel_embed.search.server import open_searcher
-    from apparel_embed.search.shell import search_file, table_of
+    from apparel_embed.search.shell import search_file, search_garments_of_file, table_of, tables_of
 
+    path, k, everywhere = Path(_PICTURE.value), _K.value, _ALL_VERTICALS.value
     with _RUN.filled_index() as index:
         searcher, _ = open_searcher(index, _SOURCES.sources(index), Limits().max_pixels)
-        found = search_file(
-            searcher,
-            Path(_PICTURE.value),
-            _K.value,
-            _BOX.value,
-            _VERTICAL.value,
-            _ALL_VERTICALS.value,
-        )
-    print(table_of(found))
+        if _DETECT.value:
+            text = tables_of(search_garments_of_file(searcher, path, k, everywhere))
+        else:
+            text = table_of(search_file(searcher, path, k, _BOX.value, _VERTICAL.value, everywhere))
+    print(text)
     print_summary([("Next", command("tools/serve_search.py", **_RUN.again))])
 
 

@@ -24,8 +24,9 @@ _MOST_CLIENTS = 10_000
 # Read and thrown away of an upload that is too large, so that the client gets to read why.
 _DRAINED_TIMES = 8
 # A client that waits for an answer may still ask for these.
-_OPEN = ("/", "/app.css", "/app.js", "/icon.svg", "/healthz", "/readyz", "/openapi.json")
-_SEARCHES = ("/api/search", "/api/similar")
+_PAGE = ("/", "/app.css", "/app.js", "/boxes.js", "/icon.svg")
+_OPEN = (*_PAGE, "/healthz", "/readyz", "/openapi.json")
+_SEARCHES = ("/api/search", "/api/similar", "/api/detect", "/api/search_garments")
 
 
 class TokenBuckets:

@@ -42,7 +42,7 @@ class Metrics:
         self.requests = Counter("requests_total", routes, ("route", "status"), **kept)
         whole = "Time from a request's headers to the end of its answer."
         self.seconds = Histogram("request_seconds", whole, ("route",), **timed)
-        steps = "Time of a search's steps: prepare, embed, search."
+        steps = "Time of a search's steps: prepare, embed, detect, search."
         self.step_seconds = Histogram("step_seconds", steps, ("step",), **timed)
         reasons = "Requests refused, by reason: key, size, rate, busy."
         self.refused = Counter("refused_total", reasons, ("reason",), **kept)

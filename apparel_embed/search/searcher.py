@@ -9,18 +9,21 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import Box, PictureSettings, prepare_picture
+from apparel_embed.data.pictures import Box, PictureSettings, picture_size, prepare_picture
 from apparel_embed.search.build import saved_model_fingerprint
 from apparel_embed.search.index import Hit, IndexedPicture, VectorIndex, Version
 from apparel_embed.serving.embeddings import ServedModel
 from apparel_embed.serving.exported import saved_model_versions
 
 _KNOWN_PICTURES = 10_000
+# Of a photograph that garments are sought in: pixels enough for each.
+_PHOTOGRAPH_SIDE = 1024
 _EDGE = re.compile(r"\s*(-?\d{1,7}(?:\.\d{1,20})?)\s*", re.ASCII)
 
 
@@ -57,6 +60,50 @@ class Found:
     scores: tuple[tuple[str, float], ...]
     seconds: dict[str, float]
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the log tells of it."""
+        return {"vertical": self.vertical, "hits": len(self.hits)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Garment:
+    """A garment in a photograph.
+
+    Attributes:
+      box: where, in pixels of the upright image.
+      score: of the detector, 0 to 1.
+      vertical: that the detector sees.
+      found: items like it; None if they were not asked for.
+    """
+
+    box: Box
+    score: float
+    vertical: str
+    found: Found | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Photograph:
+    """The garments that were found in a photograph.
+
+    Attributes:
+      width: of the upright image in pixels.
+      height: of the upright image in pixels.
+      garments: highest score first.
+      seconds: by step: `prepare`, `detect`, and `search` of all garments.
+    """
+
+    width: int
+    height: int
+    garments: list[Garment]
+    seconds: dict[str, float]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the log tells of it."""
+        return {"garments": len(self.garments)}
+
 
 class Searcher:
     """Searches by image; may be called from several threads.
@@ -87,6 +134,7 @@ class Searcher:
         self.dim = nothing.embeddings.shape[1]
         # A model without a vertical head knows its verticals, too, but tells no image's.
         self.predicts = nothing.vertical_scores is not None
+        self.detects = model.detects
         # Images of recent hits are asked for next: these need not ask the index again.
         self._recent: collections.OrderedDict[str, IndexedPicture] = collections.OrderedDict()
         self._lock = threading.Lock()
@@ -135,6 +183,40 @@ class Searcher:
         seconds = dict(zip(("prepare", "embed", "search"), np.diff(times).tolist()))
         return Found(hits, vertical, predicted, why, scores, seconds)
 
+    def detect(self, encoded: bytes, k: int = 0, all_verticals: bool = False) -> Photograph:
+        """Finds the garments in a photograph, and items like each.
+
+        Args:
+          encoded: an image of any format that `prepare_picture` knows.
+          k: how many items for each garment; 0 for none.
+          all_verticals: search in all; otherwise in the one that the detector sees and those that
+            the model does not know, or in all if the index has no such vertical.
+
+        Raises:
+          RejectedPicture: no usable image.
+          NoGarment: the model could not read it.
+          UserError: the model has no detector.
+        """
+        times = [time.perf_counter()]
+        settings = dataclasses.replace(self._settings, max_side=_PHOTOGRAPH_SIDE)
+        picture = prepare_picture(encoded, settings)
+        width, height = picture_size(encoded)
+        times.append(time.perf_counter())
+        (seen,) = self._model.detect([picture.jpeg])
+        times.append(time.perf_counter())
+        if not seen.valid:
+            raise NoGarment("the model could not read this image")
+        boxes = (seen.boxes * (width, height, width, height)).tolist()
+        garments = []
+        for box, score, vertical, embedding in zip(
+            boxes, seen.scores.tolist(), seen.verticals, seen.embeddings
+        ):
+            found = self._like(embedding, k, vertical, score, all_verticals) if k else None
+            garments.append(Garment(tuple(box), score, vertical, found))
+        times.append(time.perf_counter())
+        seconds = dict(zip(("prepare", "detect", "search"), np.diff(times).tolist()))
+        return Photograph(width, height, garments, seconds)
+
     def search_key(
         self, key: str, k: int, vertical: str | None = None, all_verticals: bool = False
     ) -> Found:
@@ -180,6 +262,19 @@ class Searcher:
             while len(self._recent) > _KNOWN_PICTURES:
                 self._recent.popitem(last=False)
         return hits
+
+    def _like(
+        self, embedding: np.ndarray, k: int, vertical: str, score: float, all_verticals: bool
+    ) -> Found:
+        """Returns items like a garment that was detected."""
+        where, why = None, f"the index has no {vertical}"
+        if all_verticals:
+            why = "as asked"
+        elif vertical in self.version.verticals:
+            where = (vertical, *self.version.unknown_verticals(self._model.verticals))
+            why = f"detected, {score:.0%}"
+        hits = self._hits(embedding, k, where)
+        return Found(hits, where[0] if where else None, where is not None, why, (), {})
 
     def _routing(self, scores: Sequence[tuple[str, float]], *, is_asked: bool) -> tuple[bool, str]:
         """Returns whether the most probable vertical is searched, and why or why not."""

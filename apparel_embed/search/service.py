@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-import math
 import pathlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Optional, TypeVar
 
 from fastapi import (
     APIRouter,
@@ -28,11 +27,19 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.utils import generate_unique_id
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, Field
 
 from apparel_embed import __version__
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import RejectedPicture
+from apparel_embed.search.answers import (
+    DetectAnswer,
+    InfoAnswer,
+    SearchAnswer,
+    SearchGarmentsAnswer,
+    detect_answer,
+    search_answer,
+    search_garments_answer,
+)
 from apparel_embed.search.config import Limits
 from apparel_embed.search.index import IndexedPicture
 from apparel_embed.search.limits import Gate, too_large
@@ -40,6 +47,7 @@ from apparel_embed.search.observe import LOGGER, Metrics, Observe
 from apparel_embed.search.searcher import (
     Found,
     NoGarment,
+    Photograph,
     Searcher,
     UnknownPicture,
     UnknownVertical,
@@ -47,7 +55,10 @@ from apparel_embed.search.searcher import (
 )
 
 MOST_HITS = 100
-_PAGE = {"/": "index.html", **{f"/{name}": name for name in ("app.css", "app.js", "icon.svg")}}
+_PAGE = {
+    "/": "index.html",
+    **{f"/{name}": name for name in ("app.css", "app.js", "boxes.js", "icon.svg")},
+}
 _KEPT = {"Cache-Control": "private, max-age=3600"}
 _JPEG: dict[str, Any] = {
     "tags": ["pictures"],
@@ -64,53 +75,10 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     429: {"description": "too many searches from this client; see Retry-After"},
     503: {"description": "too many searches at once; see Retry-After"},
 }
+_DETECTIONS = {404: {"description": "the model has no detector"}, **_REFUSALS}
 _ROUTER = APIRouter()
-
-
-class HitAnswer(BaseModel):
-    """A picture that was found."""
-
-    key: str = Field(description="identifies the picture in /pictures/{key} and /api/similar")
-    item: str = Field(description="id of the garment")
-    vertical: str
-    picture: str = Field(description="path or URI in the manifest")
-    distance: float = Field(description="Euclidean between unit vectors, 0 to 2")
-
-
-class ScoreAnswer(BaseModel):
-    """How probable a vertical is."""
-
-    vertical: str
-    score: float = Field(description="probability, 0 to 1")
-
-
-class SearchAnswer(BaseModel):
-    """What a search found."""
-
-    hits: list[HitAnswer] = Field(description="nearest first, of every item its nearest picture")
-    # pydantic evaluates this, and Python 3.9 knows no `str | None`.
-    vertical: Optional[str] = Field(description="that was searched in; null for all")  # noqa: UP045
-    predicted: bool = Field(description="whether the model chose the vertical")
-    why: str = Field(description="searched there; such as `predicted, 97%`")
-    scores: list[ScoreAnswer] = Field(description="most probable first; empty if not known")
-    milliseconds: dict[str, float] = Field(description="by step, and `total`")
-    model: str = Field(description="fingerprint of the model")
-
-
-class InfoAnswer(BaseModel):
-    """What the service knows and allows."""
-
-    verticals: list[str]
-    pictures: int = Field(description="in the index")
-    model: str = Field(description="fingerprint of the model")
-    predicts: bool = Field(description="whether the model tells a picture's vertical")
-    routing_confidence: Optional[float] = Field(  # noqa: UP045
-        description="from which on the predicted vertical is searched alone; null for never"
-    )
-    examples: int = Field(description="pictures to try, /examples/0 and on")
-    max_bytes: int = Field(description="of an upload")
-    max_pixels: int = Field(description="of an upload")
-    version: str = Field(description="of the service")
+_Answer = TypeVar("_Answer", Found, Photograph)
+_File = Annotated[UploadFile, File(description="JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +103,8 @@ class Service:
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.limits.workers, "search")
 
-    async def search(self, request: Request, ask: Callable[[], Found]) -> SearchAnswer:
-        """Returns the answer to a search, which waits for a worker."""
+    async def search(self, request: Request, ask: Callable[[], _Answer]) -> _Answer:
+        """Returns what a search or a detection found, which waits for a worker."""
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._pool, ask)
         except UnknownPicture as error:
@@ -148,8 +116,26 @@ class Service:
             raise HTTPException(503, "the index or the model does not answer") from error
         for step, seconds in found.seconds.items():
             self.metrics.step_seconds.labels(step).observe(seconds)
-        request.state.about = {"vertical": found.vertical, "hits": len(found.hits)}
-        return _answer(found, self.searcher.version.model)
+        request.state.about = found.about
+        return found
+
+    async def detect(
+        self, request: Request, file: UploadFile, k: int = 0, all_verticals: bool = False
+    ) -> Photograph:
+        """Returns the garments in a photograph; see `Searcher.detect`."""
+        if not self.searcher.detects:
+            raise HTTPException(404, "the model was exported without a detector")
+        encoded = await self.read(file)
+        return await self.search(
+            request, lambda: self.searcher.detect(encoded, k, all_verticals=all_verticals)
+        )
+
+    async def read(self, file: UploadFile) -> bytes:
+        """Returns the bytes of an uploaded image."""
+        encoded = await file.read()
+        if len(encoded) > self.limits.max_bytes:
+            raise HTTPException(413, too_large(self.limits))
+        return encoded
 
 
 def _service(request: Request) -> Service:
@@ -245,6 +231,7 @@ async def _info(service: _Asked) -> InfoAnswer:
         pictures=version.pictures,
         model=version.model,
         predicts=service.searcher.predicts,
+        detects=service.searcher.detects,
         routing_confidence=service.searcher.routing_confidence,
         examples=len(service.examples),
         max_bytes=service.limits.max_bytes,
@@ -257,7 +244,7 @@ async def _info(service: _Asked) -> InfoAnswer:
 async def _search(
     request: Request,
     service: _Asked,
-    file: Annotated[UploadFile, File(description="JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF")],
+    file: _File,
     box: Annotated[
         str, Form(max_length=200, description="x_min,y_min,x_max,y_max: pixels, upright")
     ] = "",
@@ -277,11 +264,37 @@ async def _search(
         wanted = parse_box(box)
     except ValueError as error:
         raise HTTPException(422, str(error)) from error
-    encoded = await file.read()
-    if len(encoded) > service.limits.max_bytes:
-        raise HTTPException(413, too_large(service.limits))
-    arguments = encoded, k, wanted, vertical or None, all_verticals
-    return await service.search(request, lambda: service.searcher.search_bytes(*arguments))
+    arguments = await service.read(file), k, wanted, vertical or None, all_verticals
+    found = await service.search(request, lambda: service.searcher.search_bytes(*arguments))
+    return search_answer(found, service.searcher.version.model)
+
+
+@_ROUTER.post(
+    "/api/detect",
+    summary="Find the garments in a photograph",
+    tags=["search"],
+    responses=_DETECTIONS,
+)
+async def _detect(request: Request, service: _Asked, file: _File) -> DetectAnswer:
+    photograph = await service.detect(request, file)
+    return detect_answer(photograph, service.searcher.version.model)
+
+
+@_ROUTER.post(
+    "/api/search_garments",
+    summary="Search by every garment in a photograph, each in its vertical",
+    tags=["search"],
+    responses=_DETECTIONS,
+)
+async def _search_garments(
+    request: Request,
+    service: _Asked,
+    file: _File,
+    all_verticals: Annotated[bool, Form(description="search in all")] = False,
+    k: Annotated[int, Form(ge=1, le=MOST_HITS, description="items to find for each")] = 12,
+) -> SearchGarmentsAnswer:
+    photograph = await service.detect(request, file, k, all_verticals)
+    return search_garments_answer(photograph, service.searcher.version.model)
 
 
 @_ROUTER.get(
@@ -301,21 +314,8 @@ async def _similar(
     k: Annotated[int, Query(ge=1, le=MOST_HITS, description="items to find")] = 12,
 ) -> SearchAnswer:
     arguments = key, k, vertical or None, all_verticals
-    return await service.search(request, lambda: service.searcher.search_key(*arguments))
-
-
-def _answer(found: Found, model: str) -> SearchAnswer:
-    times = {step: round(1000 * seconds, 2) for step, seconds in found.seconds.items()}
-    hits = [(dataclasses.asdict(hit.picture), round(hit.distance, 6)) for hit in found.hits]
-    return SearchAnswer(
-        hits=[HitAnswer(**picture, distance=distance) for picture, distance in hits],
-        vertical=found.vertical,
-        predicted=found.predicted,
-        why=found.why,
-        scores=[ScoreAnswer(vertical=name, score=round(score, 4)) for name, score in found.scores],
-        milliseconds={**times, "total": round(math.fsum(times.values()), 2)},
-        model=model,
-    )
+    found = await service.search(request, lambda: service.searcher.search_key(*arguments))
+    return search_answer(found, service.searcher.version.model)
 
 
 async def _tell_invalid(request: Request, error: Exception) -> JSONResponse:

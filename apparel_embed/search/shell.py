@@ -1,8 +1,10 @@
-"""The search for the shell: a file in, a table out."""
+"""The search for the shell: a file in, a table out, or one of every garment."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from rich import box
 from rich.table import Table
@@ -10,7 +12,17 @@ from rich.table import Table
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import plain_text
 from apparel_embed.data.pictures import RejectedPicture
-from apparel_embed.search.searcher import Found, NoGarment, Searcher, UnknownVertical, parse_box
+from apparel_embed.search.index import Hit
+from apparel_embed.search.searcher import (
+    Found,
+    NoGarment,
+    Photograph,
+    Searcher,
+    UnknownVertical,
+    parse_box,
+)
+
+_Answer = TypeVar("_Answer")
 
 
 def search_file(
@@ -27,27 +39,68 @@ def search_file(
       UserError: no usable image, box or vertical.
     """
     try:
-        return searcher.search_bytes(
-            path.read_bytes(), k, parse_box(box_text), vertical, all_verticals
-        )
+        wanted = parse_box(box_text)
+    except ValueError as error:
+        raise UserError(f"--box={box_text}: {error}") from error
+    return _asked(
+        path, lambda encoded: searcher.search_bytes(encoded, k, wanted, vertical, all_verticals)
+    )
+
+
+def search_garments_of_file(
+    searcher: Searcher, path: Path, k: int, all_verticals: bool | None = None
+) -> Photograph:
+    """Searches by every garment in a photograph's file as `Searcher.detect` does.
+
+    Raises:
+      UserError: no usable image, or a model without a detector.
+    """
+    return _asked(path, lambda encoded: searcher.detect(encoded, k, bool(all_verticals)))
+
+
+def _asked(path: Path, ask: Callable[[bytes], _Answer]) -> _Answer:
+    try:
+        return ask(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (RejectedPicture, NoGarment) as error:
         raise UserError(f"{path}: {error}") from error
     except UnknownVertical as error:
         raise UserError(f"--vertical: {error}") from error
-    except ValueError as error:
-        raise UserError(f"--box={box_text}: {error}") from error
 
 
 def table_of(found: Found) -> str:
     """Returns the hits as text, nearest first."""
+    where = found.vertical or "all verticals"
+    return plain_text(_hits(found.hits), f"in {where} ({found.why}); {_times(found.seconds)}")
+
+
+def tables_of(photograph: Photograph) -> str:
+    """Returns the hits of every garment as text."""
+    shown: list[Table | str] = []
+    for number, garment in enumerate(photograph.garments, 1):
+        edges = ",".join(f"{edge:.0f}" for edge in garment.box)
+        heading = f"garment {number}: {garment.vertical}, {garment.score:.0%}, --box={edges}"
+        if garment.found:
+            where = garment.found.vertical or "all verticals"
+            heading += f"; in {where} ({garment.found.why})"
+            shown += [heading, _hits(garment.found.hits)]
+    if not shown:
+        shown = [
+            "no garment found; name a box with --box, or search the whole image without --detect"
+        ]
+    return plain_text(*shown, _times(photograph.seconds))
+
+
+def _hits(hits: list[Hit]) -> Table:
     table = Table(box=box.SIMPLE)
     for heading in ("", "item", "vertical", "distance", "picture"):
         table.add_column(heading, justify="right" if heading in ("", "distance") else "left")
-    for place, hit in enumerate(found.hits, 1):
+    for place, hit in enumerate(hits, 1):
         one, distance = hit.picture, f"{hit.distance:.3f}"
         table.add_row(str(place), one.item, one.vertical, distance, one.picture)
-    where = found.vertical or "all verticals"
-    times = ", ".join(f"{step} {1000 * value:.0f} ms" for step, value in found.seconds.items())
-    return plain_text(table, f"in {where} ({found.why}); {times}")
+    return table
+
+
+def _times(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{step} {1000 * value:.0f} ms" for step, value in seconds.items())

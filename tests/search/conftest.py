@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
 from milvus_server import MilvusServer
 
 from apparel_embed.data.prepared import PreparedDataset
@@ -102,3 +105,143 @@ def service(catalogue):
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def detecting(catalogue):
+    """Makes the service of the catalogue with some limits, and a model that detects."""
+    from detecting_model import QuarterModel
+
+    from apparel_embed.search.limits import Limits
+    from apparel_embed.search.server import SearchSources, make_service
+
+    sources = SearchSources(catalogue.saved_model, catalogue.dataset.directory)
+
+    def make(**limits):
+        limits = Limits(**{"rate": 0, "max_bytes": 400_000, **limits})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("apparel_embed.search.server.LocalModel", QuarterModel)
+            return make_service(catalogue.index, sources, limits)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def clearest(catalogue):
+    """Street images by vertical whose nearest gallery image is of the same item, and that item.
+
+    The clearest come first: the service encodes an image once more.
+    """
+    from apparel_embed.evaluation.neighbours import nearest
+    from apparel_embed.search.source import GALLERY
+    from apparel_embed.serving.local import LocalModel
+
+    model, dataset = LocalModel(catalogue.saved_model), catalogue.dataset
+    items, images = dataset.column("item_id"), dataset.column("image")
+    found = {}
+    for vertical in dataset.verticals:
+        gallery = dataset.select(verticals=[vertical], roles=GALLERY)
+        queries = dataset.select(split="test", verticals=[vertical], roles=["query"])
+        places, distances = nearest(
+            model.embed(dataset.read_images(queries)).embeddings,
+            model.embed(dataset.read_images(gallery)).embeddings,
+            len(gallery),
+            queries,
+            gallery,
+        )
+        right = items[gallery[places[:, 0]]] == items[queries]
+        other = items[gallery[places]] != items[queries][:, None]
+        margin = np.where(other, distances, np.inf).min(axis=1) - distances[:, 0]
+        order = [query for query in np.argsort(-margin) if right[query]]
+        found[vertical] = [
+            (str(catalogue.manifest.parent / images[record]), items[record])
+            for record in queries[order]
+        ]
+    return found
+
+
+@pytest.fixture(scope="session")
+def scene(clearest):
+    """A photograph of four garments, and the item of each: two bags above two dresses."""
+    from detecting_model import scene_of
+
+    shown = []
+    for vertical in ("bag", "dress"):
+        one = clearest[vertical][0]
+        shown += [one, next(other for other in clearest[vertical] if other[1] != one[1])]
+    return scene_of([picture for picture, _ in shown]), [item for _, item in shown]
+
+
+@pytest.fixture(scope="session")
+def street(clearest):
+    """The clearest street picture of each vertical, and its item."""
+    return {vertical: pictures[0] for vertical, pictures in clearest.items()}
+
+
+@pytest.fixture(scope="session")
+def served():
+    """Serves applications on free ports until the tests are done."""
+    servers = []
+
+    def start(app) -> str:
+        config = uvicorn.Config(app, port=0, log_level="error", access_log=False, lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        servers.append((server, thread))
+        while not server.started:
+            time.sleep(0.02)
+        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+    yield start
+    for server, thread in servers:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def address(served, service):
+    return served(service())
+
+
+@pytest.fixture(scope="session")
+def detecting_address(served, detecting):
+    return served(detecting())
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from search_page import CHROMIUM, playwright
+
+    with playwright.sync_playwright() as driver:
+        # Chromium's own sandbox needs rights that containers do not give.
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def watched(browser, address):
+    """Yields a page that must have said nothing on its console by its end."""
+    opened = browser.new_page()
+    opened.set_default_timeout(20_000)
+    said = []
+    # Asked for early: a chooser that opens before someone listens is lost.
+    opened.on("filechooser", lambda chooser: None)
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("console", lambda message: said.append(message.text))
+    opened.goto(address)
+    opened.wait_for_selector("#vertical option >> nth=0", state="attached")
+    yield opened
+    opened.close()
+    # The browser reports refused uploads by itself.
+    assert [line for line in said if "Failed to load resource" not in line] == []
+
+
+@pytest.fixture
+def page(browser, address):
+    yield from watched(browser, address)
+
+
+@pytest.fixture
+def detecting_page(browser, detecting_address):
+    yield from watched(browser, detecting_address)

@@ -16,6 +16,7 @@ from PIL import Image
 pytestmark = pytest.mark.slow
 
 ALLOWED = {200, 400, 404, 413, 415, 422}
+ROUTES = st.sampled_from(["/api/search", "/api/detect", "/api/search_garments"])
 
 
 def _seed(kind: str) -> bytes:
@@ -41,8 +42,8 @@ def damaged_pictures(draw) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def client(service):
-    with TestClient(service(max_pixels=100_000), raise_server_exceptions=False) as opened:
+def client(detecting):
+    with TestClient(detecting(max_pixels=100_000), raise_server_exceptions=False) as opened:
         yield opened
 
 
@@ -64,10 +65,11 @@ LIGHT = settings(
     box=st.one_of(st.just(""), st.text("0123456789.,-e nan", max_size=20), st.text(max_size=10)),
     vertical=st.one_of(st.just(""), st.sampled_from(["bag", "dress"]), st.text(max_size=10)),
     k=st.one_of(st.integers(-2, 200).map(str), st.text(max_size=5)),
+    route=ROUTES,
 )
-def test_an_upload_of_anything_never_fails(client, picture, name, box, vertical, k):
+def test_an_upload_of_anything_never_fails(client, picture, name, box, vertical, k, route):
     answer = client.post(
-        "/api/search",
+        route,
         files={"file": (name or "a", picture, "image/jpeg")},
         data={"box": box, "vertical": vertical, "k": k},
     )
@@ -84,11 +86,12 @@ def test_an_upload_of_anything_never_fails(client, picture, name, box, vertical,
         st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40),
     ),
     framed=st.booleans(),
+    route=ROUTES,
 )
-def test_a_body_of_anything_never_fails(client, body, kind, framed):
+def test_a_body_of_anything_never_fails(client, body, kind, framed, route):
     if framed:
         body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="' + body
-    answer = client.post("/api/search", content=body, headers={"Content-Type": kind})
+    answer = client.post(route, content=body, headers={"Content-Type": kind})
 
     assert answer.status_code in ALLOWED
 

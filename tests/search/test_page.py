@@ -2,114 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import threading
 import time
 from pathlib import Path
 
 import httpx
 import numpy as np
-import pytest
-import uvicorn
 from PIL import Image
+from search_page import MARKS, expect, first_item, picture_file, tab_to
 
-from apparel_embed.evaluation.neighbours import nearest
-from apparel_embed.search.source import GALLERY
-from apparel_embed.serving.local import LocalModel
-
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-expect = playwright.expect
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="needs the system's chromium (apt-get install chromium)"
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def served(service):
-    """Serves applications on free ports until the module's tests are done."""
-    servers = []
-
-    def start(**limits) -> str:
-        config = uvicorn.Config(
-            service(**limits), port=0, log_level="error", access_log=False, lifespan="off"
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        servers.append((server, thread))
-        while not server.started:
-            time.sleep(0.02)
-        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-
-    yield start
-    for server, thread in servers:
-        server.should_exit = True
-        thread.join(10)
-
-
-@pytest.fixture(scope="module")
-def address(served):
-    return served()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        # Chromium's own sandbox needs rights that containers do not give.
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def page(browser, address):
-    opened = browser.new_page()
-    opened.set_default_timeout(20_000)
-    said = []
-    # Asked for early: a chooser that opens before someone listens is lost.
-    opened.on("filechooser", lambda chooser: None)
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("console", lambda message: said.append(message.text))
-    opened.goto(address)
-    opened.wait_for_selector("#vertical option >> nth=0", state="attached")
-    yield opened
-    opened.close()
-    # The browser reports refused uploads by itself.
-    assert [line for line in said if "Failed to load resource" not in line] == []
-
-
-@pytest.fixture(scope="module")
-def street(catalogue):
-    """Street pictures by vertical whose nearest gallery picture is of the same item."""
-    model, dataset = LocalModel(catalogue.saved_model), catalogue.dataset
-    items, images = dataset.column("item_id"), dataset.column("image")
-    found = {}
-    for vertical in dataset.verticals:
-        gallery = dataset.select(verticals=[vertical], roles=GALLERY)
-        queries = dataset.select(split="test", verticals=[vertical], roles=["query"])
-        places, distances = nearest(
-            model.embed(dataset.read_images(queries)).embeddings,
-            model.embed(dataset.read_images(gallery)).embeddings,
-            len(gallery),
-            queries,
-            gallery,
-        )
-        right = items[gallery[places[:, 0]]] == items[queries]
-        other = items[gallery[places]] != items[queries][:, None]
-        # The clearest one: the service encodes the picture once more.
-        margin = np.where(other, distances, np.inf).min(axis=1) - distances[:, 0]
-        best = queries[np.where(right, margin, -1).argmax()]
-        found[vertical] = (str(catalogue.manifest.parent / images[best]), items[best])
-    return found
-
-
-def first_item(page):
-    page.wait_for_selector("body:not(.busy) #hits li")
-    return page.inner_text("#hits li:first-child .item")
+pytestmark = MARKS
 
 
 def wait_for_picture(page):
@@ -128,14 +29,6 @@ def search_box(address, picture, box):
     """Returns the hits that the service gives for a box, asked without a browser."""
     files = {"file": Path(picture).read_bytes()}
     return httpx.post(f"{address}/api/search", files=files, data={"box": box}).json()["hits"]
-
-
-def picture_file(path: Path, width=300, height=200, noise=False) -> Path:
-    values = np.full((height, width, 3), 200, np.uint8)
-    if noise:
-        values = np.random.default_rng(0).integers(0, 256, values.shape, np.uint8)
-    Image.fromarray(values).save(path)
-    return path
 
 
 def test_a_held_out_street_picture_finds_its_item_and_the_vertical_can_be_changed(page, street):
@@ -201,15 +94,6 @@ def test_a_bad_and_a_too_large_file_are_told_and_the_next_one_works(page, street
     assert page.locator("#error").is_hidden()
 
 
-def tab_to(page, selector):
-    """Goes on by Tab until an element has the focus, as one does without a mouse."""
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        if page.evaluate("s => document.activeElement.matches(s)", selector):
-            return
-    raise AssertionError(f"{selector} cannot be reached by Tab")
-
-
 def test_everything_can_be_done_by_keyboard(page, address, street):
     picture, item = street["bag"]
     tab_to(page, "#file")
@@ -269,9 +153,9 @@ def test_everything_has_a_name_for_screen_readers_and_fits_a_phone(page, street)
     assert page.get_attribute("html", "lang") == "en"
 
 
-def test_with_a_key_the_page_asks_for_it(browser, served, street):
+def test_with_a_key_the_page_asks_for_it(browser, served, service, street):
     page = browser.new_page()
-    page.goto(served(api_key="sesame"))
+    page.goto(served(service(api_key="sesame")))
     page.fill("#key", "wrong")
     page.click("text=Use it")
     page.wait_for_selector("text=This key is not the right one.")

@@ -347,7 +347,7 @@ def test_every_answer_has_safe_headers(client):
 
 
 def test_the_page_names_nothing_outside_itself(client):
-    for path in ("/", "/app.js", "/app.css"):
+    for path in ("/", "/app.js", "/boxes.js", "/app.css"):
         text = client.get(path).text
         assert "http:" not in text and "https:" not in text and "//cdn" not in text
     assert "style=" not in client.get("/").text

@@ -13,6 +13,8 @@ const state = {
   key: sessionStorage.getItem("api-key") || "",
   file: null, // The picture to search by, or null.
   similarTo: null, // Or the key of a hit that was clicked.
+  vertical: null, // The kind that the user chose, which one of a garment replaces for a while.
+  detected: false, // Whether garments of the picture were sought.
   box: null, // [left, top, right, bottom] in pixels of the picture, or null.
   running: null, // The search under way, to be given up by the next one.
   urls: [],
@@ -85,6 +87,7 @@ async function start() {
   for (const name of info.verticals) {
     select.append(new Option(name, `=${name}`));
   }
+  state.vertical = select.value;
   addExamples(info.examples);
   tellError(null);
 }
@@ -101,7 +104,8 @@ function addExamples(count) {
       button.append(image);
       button.addEventListener("click", async () => {
         try {
-          usePicture(await (await ask(`examples/${number}`)).blob());
+          // It shows one garment and nothing else.
+          usePicture(await (await ask(`examples/${number}`)).blob(), search);
         } catch (error) {
           tellError(error);
         }
@@ -113,7 +117,7 @@ function addExamples(count) {
   );
 }
 
-function usePicture(file) {
+function usePicture(file, next = state.info?.detects ? detect : search) {
   const { info } = state;
   if (!info) {
     return;
@@ -129,7 +133,7 @@ function usePicture(file) {
   state.file = file;
   state.similarTo = null;
   showPicture(URL.createObjectURL(file), true);
-  search();
+  next();
 }
 
 function showPicture(url, owned) {
@@ -144,101 +148,29 @@ function showPicture(url, owned) {
   for (const id of ["left", "top", "right", "bottom"]) {
     byId(id).value = "";
   }
+  showGarments(null);
   setBox(null);
 }
 
-byId("picture").addEventListener("load", () => {
-  const image = byId("picture");
-  byId("size").textContent = `${image.naturalWidth} × ${image.naturalHeight}`;
-  byId("stage").hidden = false;
-});
-// A format that the browser does not know, TIFF for one, may be known to the service.
-byId("picture").addEventListener("error", () => {
-  byId("stage").hidden = true;
-});
-
-function setBox(box) {
-  state.box = box;
-  const shown = byId("box");
-  shown.hidden = !box;
-  byId("stage").classList.toggle("boxed", Boolean(box));
-  byId("whole").hidden = !box;
-  if (!box) {
-    return;
+function search() {
+  if (state.file || state.similarTo) {
+    work("Searching …", state.similarTo ? askSimilar : askSearch, showFound);
   }
-  const image = byId("picture");
-  const percent = (value, of) => `${(100 * value) / of}%`;
-  shown.style.left = percent(box[0], image.naturalWidth);
-  shown.style.top = percent(box[1], image.naturalHeight);
-  shown.style.width = percent(box[2] - box[0], image.naturalWidth);
-  shown.style.height = percent(box[3] - box[1], image.naturalHeight);
-  ["left", "top", "right", "bottom"].forEach((id, place) => {
-    byId(id).value = Math.round(box[place]);
-  });
 }
 
-function addDrawing() {
-  const stage = byId("stage");
-  let corner = null;
-  const at = (event) => {
-    const image = byId("picture");
-    const frame = image.getBoundingClientRect();
-    const within = (value) => Math.min(1, Math.max(0, value));
-    return [
-      within((event.clientX - frame.left) / frame.width) * image.naturalWidth,
-      within((event.clientY - frame.top) / frame.height) * image.naturalHeight,
-    ];
-  };
-  const between = (a, b) => [
-    Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1]),
-  ];
-  stage.addEventListener("pointerdown", (event) => {
-    if (!state.file || event.button !== 0) {
-      return;
-    }
-    event.preventDefault();
-    stage.setPointerCapture(event.pointerId);
-    corner = at(event);
-  });
-  stage.addEventListener("pointermove", (event) => {
-    if (corner) {
-      setBox(between(corner, at(event)));
-    }
-  });
-  stage.addEventListener("pointerup", (event) => {
-    if (!corner) {
-      return;
-    }
-    const box = between(corner, at(event));
-    corner = null;
-    // A click is no box.
-    const image = byId("picture");
-    const least = Math.max(image.naturalWidth, image.naturalHeight) / 50;
-    setBox(box[2] - box[0] < least || box[3] - box[1] < least ? null : box);
-    search();
-  });
-  stage.addEventListener("pointercancel", () => {
-    corner = null;
-    setBox(null);
-  });
-}
-
-async function search() {
-  if (!state.file && !state.similarTo) {
-    return;
-  }
+// Asks the service for one thing, in place of what it was asked before.
+async function work(saying, asking, showing) {
   state.running?.abort();
   const running = new AbortController();
   state.running = running;
   document.body.classList.add("busy");
   byId("results").setAttribute("aria-busy", "true");
-  byId("status").textContent = "Searching …";
+  byId("status").textContent = saying;
   const started = performance.now();
   try {
-    const response = await (state.similarTo ? askSimilar(running) : askSearch(running));
-    const found = await response.json();
+    const found = await (await asking(running)).json();
     tellError(null);
-    showFound(found, performance.now() - started);
+    showing(found, performance.now() - started);
   } catch (error) {
     if (error.name !== "AbortError") {
       tellError(error);
@@ -361,22 +293,8 @@ byId("file").addEventListener("change", (event) => {
   }
   event.target.value = ""; // The same file may be chosen again.
 });
-byId("vertical").addEventListener("change", search);
-byId("whole").addEventListener("click", () => {
-  setBox(null);
-  search();
-});
-byId("use-box").addEventListener("click", () => {
-  const image = byId("picture");
-  const [left, top, right, bottom] = ["left", "top", "right", "bottom"].map((id) => byId(id).value);
-  const box = [
-    Number(left), Number(top), Number(right || image.naturalWidth), Number(bottom || image.naturalHeight),
-  ];
-  if (!state.file || !(box[0] < box[2] && box[1] < box[3])) {
-    tellError(new Refused("Left must be less than right, and top less than bottom."));
-    return;
-  }
-  setBox(box);
+byId("vertical").addEventListener("change", (event) => {
+  state.vertical = event.target.value;
   search();
 });
 byId("key-form").addEventListener("submit", (event) => {
@@ -409,5 +327,4 @@ document.addEventListener("drop", (event) => {
     usePicture(file);
   }
 });
-addDrawing();
 start();

@@ -1,0 +1,160 @@
+"""What the search service answers, as OpenAPI describes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from pydantic import BaseModel, Field
+
+from apparel_embed.search.searcher import Found, Garment, Photograph
+
+
+class HitAnswer(BaseModel):
+    """A picture that was found."""
+
+    key: str = Field(description="identifies the picture in /pictures/{key} and /api/similar")
+    item: str = Field(description="id of the garment")
+    vertical: str
+    picture: str = Field(description="path or URI in the manifest")
+    distance: float = Field(description="Euclidean between unit vectors, 0 to 2")
+
+
+class ScoreAnswer(BaseModel):
+    """How probable a vertical is."""
+
+    vertical: str
+    score: float = Field(description="probability, 0 to 1")
+
+
+class SearchAnswer(BaseModel):
+    """What a search found."""
+
+    hits: list[HitAnswer] = Field(description="nearest first, of every item its nearest picture")
+    # pydantic evaluates this, and Python 3.9 knows no `str | None`.
+    vertical: Optional[str] = Field(description="that was searched in; null for all")  # noqa: UP045
+    predicted: bool = Field(description="whether the model chose the vertical")
+    why: str = Field(description="searched there; such as `predicted, 97%`")
+    scores: list[ScoreAnswer] = Field(description="most probable first; empty if not known")
+    milliseconds: dict[str, float] = Field(description="by step, and `total`")
+    model: str = Field(description="fingerprint of the model")
+
+
+class InfoAnswer(BaseModel):
+    """What the service knows and allows."""
+
+    verticals: list[str]
+    pictures: int = Field(description="in the index")
+    model: str = Field(description="fingerprint of the model")
+    predicts: bool = Field(description="whether the model tells a picture's vertical")
+    detects: bool = Field(description="whether the model finds the garments of a photograph")
+    routing_confidence: Optional[float] = Field(  # noqa: UP045
+        description="from which on the predicted vertical is searched alone; null for never"
+    )
+    examples: int = Field(description="pictures to try, /examples/0 and on")
+    max_bytes: int = Field(description="of an upload")
+    max_pixels: int = Field(description="of an upload")
+    version: str = Field(description="of the service")
+
+
+class GarmentAnswer(BaseModel):
+    """A garment in a photograph."""
+
+    box: tuple[float, float, float, float] = Field(
+        description="x_min,y_min,x_max,y_max: pixels, upright"
+    )
+    score: float = Field(description="of the detector, 0 to 1")
+    vertical: str = Field(description="that the detector sees")
+
+
+class SearchedGarmentAnswer(GarmentAnswer):
+    """A garment in a photograph, and the items like it."""
+
+    hits: list[HitAnswer] = Field(description="nearest first, of every item its nearest picture")
+    searched: Optional[str] = Field(description="vertical searched in; null for all")  # noqa: UP045
+    why: str = Field(description="searched there; such as `detected, 93%`")
+
+
+class PhotographAnswer(BaseModel):
+    """What is told of every photograph."""
+
+    width: int = Field(description="of the upright image in pixels")
+    height: int = Field(description="of the upright image in pixels")
+    milliseconds: dict[str, float] = Field(description="by step, and `total`")
+    model: str = Field(description="fingerprint of the model")
+
+
+class DetectAnswer(PhotographAnswer):
+    """The garments in a photograph."""
+
+    garments: list[GarmentAnswer] = Field(description="highest score first; empty if there is none")
+
+
+class SearchGarmentsAnswer(PhotographAnswer):
+    """The garments in a photograph, and the items like each."""
+
+    garments: list[SearchedGarmentAnswer] = Field(
+        description="highest score first; empty if there is none"
+    )
+
+
+def search_answer(found: Found, model: str) -> SearchAnswer:
+    """Returns the answer to a search; `model` is the fingerprint of the model."""
+    return SearchAnswer(
+        hits=_hits(found),
+        vertical=found.vertical,
+        predicted=found.predicted,
+        why=found.why,
+        scores=[ScoreAnswer(vertical=name, score=round(score, 4)) for name, score in found.scores],
+        milliseconds=_milliseconds(found.seconds),
+        model=model,
+    )
+
+
+def detect_answer(photograph: Photograph, model: str) -> DetectAnswer:
+    """Returns the answer that names the garments alone."""
+    garments = [GarmentAnswer(**_facts(garment)) for garment in photograph.garments]
+    return DetectAnswer(garments=garments, **_photograph(photograph, model))
+
+
+def search_garments_answer(photograph: Photograph, model: str) -> SearchGarmentsAnswer:
+    """Returns the answer that has the items like each garment, too."""
+    garments = [
+        SearchedGarmentAnswer(
+            **_facts(garment),
+            hits=_hits(garment.found),
+            searched=garment.found.vertical,
+            why=garment.found.why,
+        )
+        for garment in photograph.garments
+        if garment.found
+    ]
+    return SearchGarmentsAnswer(garments=garments, **_photograph(photograph, model))
+
+
+def _facts(garment: Garment) -> dict[str, Any]:
+    box = tuple(round(edge, 2) for edge in garment.box)
+    return {"box": box, "score": round(garment.score, 4), "vertical": garment.vertical}
+
+
+def _photograph(photograph: Photograph, model: str) -> dict[str, Any]:
+    return {
+        "width": photograph.width,
+        "height": photograph.height,
+        "milliseconds": _milliseconds(photograph.seconds),
+        "model": model,
+    }
+
+
+def _hits(found: Found) -> list[HitAnswer]:
+    return [
+        HitAnswer(**dataclasses.asdict(hit.picture), distance=round(hit.distance, 6))
+        for hit in found.hits
+    ]
+
+
+def _milliseconds(seconds: Mapping[str, float]) -> dict[str, float]:
+    times = {step: round(1000 * taken, 2) for step, taken in seconds.items()}
+    return {**times, "total": round(math.fsum(times.values()), 2)}

@@ -1,0 +1,198 @@
+"use strict";
+
+// Boxes on the picture: those of the garments that the service finds, and one drawn or typed.
+
+const EDGES = ["left", "top", "right", "bottom"];
+
+byId("picture").addEventListener("load", () => {
+  const image = byId("picture");
+  byId("size").textContent = `${image.naturalWidth} × ${image.naturalHeight}`;
+  byId("stage").classList.remove("unseen");
+});
+// A format that the browser does not know, TIFF for one, may be known to the service.
+byId("picture").addEventListener("error", () => {
+  byId("stage").classList.add("unseen");
+});
+
+function place(element, box, width, height) {
+  const percent = (value, of) => `${(100 * value) / of}%`;
+  element.style.left = percent(box[0], width);
+  element.style.top = percent(box[1], height);
+  element.style.width = percent(box[2] - box[0], width);
+  element.style.height = percent(box[3] - box[1], height);
+}
+
+function setBox(box) {
+  state.box = box;
+  byId("box").hidden = !box;
+  byId("stage").classList.toggle("boxed", Boolean(box));
+  byId("whole").hidden = !box && !state.detected;
+  byId("vertical").value = state.vertical;
+  for (const garment of byId("garments").children) {
+    garment.removeAttribute("aria-current");
+  }
+  if (!box) {
+    return;
+  }
+  const image = byId("picture");
+  place(byId("box"), box, image.naturalWidth, image.naturalHeight);
+  EDGES.forEach((id, edge) => {
+    byId(id).value = Math.round(box[edge]);
+  });
+}
+
+// Searches in a box of the user's own, or for null in the whole image.
+function searchIn(box) {
+  setBox(box);
+  search();
+}
+
+function detect() {
+  const asking = (running) => {
+    const form = new FormData();
+    form.append("file", state.file, "picture");
+    return ask("api/detect", { method: "POST", body: form, signal: running.signal });
+  };
+  byId("hits").replaceChildren();
+  byId("predicted").textContent = "";
+  byId("empty").hidden = true;
+  work("Looking for garments …", asking, showGarments);
+}
+
+// Shows the garments of an answer; null takes away those of the image before.
+function showGarments(answer) {
+  // Small ones above the large ones that they lie on.
+  const area = ({ box }) => (box[2] - box[0]) * (box[3] - box[1]);
+  const garments = answer ? answer.garments.sort((a, b) => area(b) - area(a)) : [];
+  state.detected = Boolean(answer);
+  const buttons = garments.map((garment) => buttonOf(garment, answer));
+  byId("garments").replaceChildren(...buttons);
+  byId("found").textContent = "";
+  if (!answer) {
+    return;
+  }
+  setBox(null);
+  byId("status").textContent = "";
+  const count = garments.length;
+  byId("found").textContent = count
+    ? `${count} ${count === 1 ? "garment" : "garments"} found: ${garments.map(({ vertical }) => vertical).join(", ")}`
+    : "No garment found: draw a box, or search the whole image.";
+  byId("empty").hidden = false;
+  byId("empty").textContent = count
+    ? "Choose a garment, draw a box, or search the whole image."
+    : "Nothing searched yet.";
+  if (count === 1) {
+    buttons[0].click();
+  }
+}
+
+function buttonOf(garment, { width, height }) {
+  const { box, score, vertical } = garment;
+  const button = textOf("button", "garment", "");
+  button.type = "button";
+  button.append(textOf("span", "", vertical));
+  button.setAttribute(
+    "aria-label",
+    `${vertical}, ${Math.round(100 * score)} %, search this garment`,
+  );
+  place(button, box, width, height);
+  button.addEventListener("click", () => {
+    setBox(box);
+    button.setAttribute("aria-current", "true");
+    // The index may have no such kind.
+    byId("vertical").value = state.info.verticals.includes(vertical) ? `=${vertical}` : ALL;
+    search();
+  });
+  return button;
+}
+
+function addDrawing() {
+  const stage = byId("stage");
+  let corner = null; // Where the button went down.
+  let drawn = null; // The box since.
+  const at = (event) => {
+    const image = byId("picture");
+    const frame = image.getBoundingClientRect();
+    const within = (value) => Math.min(1, Math.max(0, value));
+    return [
+      within((event.clientX - frame.left) / frame.width) * image.naturalWidth,
+      within((event.clientY - frame.top) / frame.height) * image.naturalHeight,
+    ];
+  };
+  const between = (a, b) => [
+    Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1]),
+  ];
+  const isSmall = (box) => {
+    const image = byId("picture");
+    const least = Math.max(image.naturalWidth, image.naturalHeight) / 50;
+    return box[2] - box[0] < least || box[3] - box[1] < least;
+  };
+  stage.addEventListener("pointerdown", (event) => {
+    drawn = null;
+    if (!state.file || event.button !== 0 || !byId("picture").naturalWidth) {
+      return;
+    }
+    corner = at(event);
+    // A garment gets its focus and its click.
+    if (!event.target.closest(".garment")) {
+      event.preventDefault();
+      stage.setPointerCapture(event.pointerId);
+    }
+  });
+  stage.addEventListener("pointermove", (event) => {
+    // Over a garment that nothing has been drawn from, the end may have gone unseen.
+    corner = event.buttons ? corner : null;
+    if (!corner) {
+      return;
+    }
+    const box = between(corner, at(event));
+    if (drawn || !isSmall(box)) {
+      stage.setPointerCapture(event.pointerId);
+      drawn = box;
+      setBox(box);
+    }
+  });
+  stage.addEventListener("pointerup", (event) => {
+    if (!corner) {
+      return;
+    }
+    const box = between(corner, at(event));
+    corner = null;
+    // A click is no box.
+    if (!isSmall(box)) {
+      drawn = box;
+      searchIn(box);
+    } else if (drawn || !event.target.closest(".garment")) {
+      searchIn(null);
+    }
+  });
+  // What ends a drawing on a garment is no click on it.
+  const swallow = (event) => {
+    if (drawn && event.detail) {
+      event.stopPropagation();
+    }
+    drawn = null;
+  };
+  stage.addEventListener("click", swallow, true);
+  stage.addEventListener("pointercancel", () => {
+    corner = null;
+    if (drawn) {
+      setBox(null);
+    }
+  });
+}
+
+byId("whole").addEventListener("click", () => searchIn(null));
+byId("use-box").addEventListener("click", () => {
+  const image = byId("picture");
+  const [left, top, right, bottom] = EDGES.map((id) => byId(id).value);
+  const box = [
+    Number(left), Number(top), Number(right || image.naturalWidth), Number(bottom || image.naturalHeight),
+  ];
+  if (!state.file || !(box[0] < box[2] && box[1] < box[3])) {
+    tellError(new Refused("Left must be less than right, and top less than bottom."));
+    return;
+  }
+  searchIn(box);
+});
+addDrawing();
