@@ -33,7 +33,6 @@ class Garments(NamedTuple):
       verticals: object [n], names.
       items: object [n], item of each, "" where that is not known.
       splits: object [n], each garment's own.
-      pixels: float64 [n, 4], the box in pixels of the upright photograph, as in the manifest.
     """
 
     photographs: np.ndarray
@@ -41,7 +40,6 @@ class Garments(NamedTuple):
     verticals: np.ndarray
     items: np.ndarray
     splits: np.ndarray
-    pixels: np.ndarray
 
 
 def photographs_of(table: pa.Table, what: str) -> pa.Table:
@@ -130,7 +128,7 @@ def garments_of(dataset: PreparedDataset, records: np.ndarray) -> Garments:
     verticals, items, splits = (np.array(texts, object) for texts in columns[1:4])
     pixels = np.array(columns[4:], np.float64).reshape(4, -1).T
     boxes = _to_square(pixels, sizes[places])
-    whole = Garments(places, boxes, verticals, items, splits, pixels)
+    whole = Garments(places, boxes, verticals, items, splits)
     is_inside = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     return Garments(*(values[is_inside] for values in whole))
 
@@ -156,9 +154,3 @@ def from_square(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     both = np.concatenate([sizes, sizes], axis=1).astype(np.float64)
     longest = both.max(axis=1, keepdims=True)
     return np.clip(boxes * longest - (longest - both) / 2, 0.0, both)
-
-
-def sizes_of(dataset: PreparedDataset, records: np.ndarray) -> np.ndarray:
-    """Returns width and height in pixels, int64 [n, 2], of photographs as they were."""
-    index = dataset.index.take(records)
-    return np.stack([index[name].to_numpy() for name in _SIZE], axis=1)

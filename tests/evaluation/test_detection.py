@@ -25,7 +25,6 @@ def truth(*rows):
         np.array(verticals, object),
         np.array([f"item{number}" for number in range(count)], object),
         np.array(["test"] * count, object),
-        np.zeros([count, 4]),
     )
 
 

@@ -27,13 +27,13 @@ from apparel_embed.data.synthetic.scene import (
 from apparel_embed.data.synthetic.world import Item, SyntheticConfig, stream
 
 # Of every garment so much of the area is seen, at least.
-LEAST_VISIBLE = 0.4
+LEAST_VISIBLE = 0.6
 
 _MOST_GARMENTS = 5
 
 # Longer side of a garment as cut, and where its middle may be, relative to the scene's side.
-_EXTENT = (0.2, 0.5)
-_MIDDLE = (0.12, 0.88)
+_EXTENT = (0.26, 0.5)
+_MIDDLE = (0.15, 0.85)
 
 # Every garment hangs in a frame of its own, as in an image of one garment; this much of the frame
 # its longer side takes. The rest is for turning and bending it.
