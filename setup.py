@@ -91,6 +91,8 @@ setup(
         # Pillow 11.3 is the first with AVIF built in.
         "Pillow>=11.3",
         "pyarrow",
+        # Average precision of detectors, by the code of the COCO benchmark.
+        "pycocotools",
         # The client's REST side; urllib3 does the retries.
         "requests",
         "rich",
