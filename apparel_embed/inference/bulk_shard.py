@@ -68,29 +68,45 @@ def shard_name(shard: int, shards: int) -> str:
     return f"embeddings-{shard:05d}-of-{shards:05d}.parquet"
 
 
-def embed_shard(
+def embed_shards(
+    config: BulkConfig,
+    source: Source,
+    todo: Sequence[int],
+    shards: int,
+    embed: Embed,
+    tell: Callable[[int], object],
+    workers: int = 0,
+    *,
+    threads: bool = False,
+) -> None:
+    """Embeds shards and writes each, with the list of what could not be embedded.
+
+    Args:
+      config: what to do.
+      source: the images.
+      todo: numbers of the shards.
+      shards: how many there are in all.
+      embed: the model.
+      tell: called with numbers of images that are done.
+      workers: that prepare images, see `Source.pictures`.
+      threads: see there.
+    """
+    stream = source.pictures(config.directory, todo, workers, threads=threads)
+    with contextlib.closing(stream) as pictures:
+        for shard in todo:
+            _embed_shard(config, source, shard, shards, pictures, embed, tell)
+
+
+def _embed_shard(
     config: BulkConfig,
     source: Source,
     shard: int,
     shards: int,
     pictures: Iterator[bytes | str],
     embed: Embed,
-    tell: Callable[[int], object] = lambda count: None,
-) -> dict[str, int]:
-    """Embeds one shard and writes it, with the list of what could not be embedded.
-
-    Args:
-      config: what to do.
-      source: the images.
-      shard: number of the shard.
-      shards: how many there are in all.
-      pictures: the images of this shard come next.
-      embed: the model.
-      tell: called with numbers of images that are done.
-
-    Returns:
-      Numbers of images `embedded` and `rejected`.
-    """
+    tell: Callable[[int], object],
+) -> None:
+    """Embeds one shard, whose images come next."""
     rows, name = source.rows(config.directory, shard), shard_name(shard, shards)
     reasons: dict[int, str] = {}
     schema = source.schema.append(pa.field(EMBEDDING, pa.list_(pa.float32(), embed.dim)))
@@ -107,12 +123,11 @@ def embed_shard(
             column = pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
             writer.write_table(rows.take(pa.array(places)).append_column(EMBEDDING, column))
     names = source.names(rows)
-    count = rows.num_rows - len(reasons)
     rejects = [[names[place], reason] for place, reason in sorted(reasons.items())]
+    count = rows.num_rows - len(reasons)
     found = {"file": name, "rows": count, "dim": embed.dim, "rejects": rejects}
     # Last: a shard of which that is known is done.
     config.directory.remember(shard, found)
-    return {"embedded": count, "rejected": len(reasons)}
 
 
 def _batches(
