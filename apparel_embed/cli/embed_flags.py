@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from apparel_embed.cli.define import DATA, WHERE, ConfigFlags, define
-from apparel_embed.cli.shared_flags import ProcessesFlag
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locations import is_uri
 from apparel_embed.common.text import counted
@@ -54,7 +53,15 @@ class EmbedFlags:
             group=WHERE,
         )
         self._picture = ConfigFlags(PictureSettings, DATA)
-        self._processes = ProcessesFlag()
+        self._threads = define(
+            "threads",
+            0,
+            "threads that prepare images, in this process or each worker, 0 for one per core; they "
+            "make no difference to the result",
+            0,
+            256,
+            group=WHERE,
+        )
 
     def run(self) -> tuple[str, dict[str, Any]]:
         """Embeds; returns where to, and the summary.
@@ -62,8 +69,7 @@ class EmbedFlags:
         Raises:
           UserError: a flag, or what it names, is wrong.
         """
-        # Imported here: the processes that prepare pictures import this module too, and need not
-        # wait for TensorFlow.
+        # Imported here: --help need not wait for TensorFlow.
         from apparel_embed.serving.local import load_picture_embedder
 
         config = self._config()
@@ -110,11 +116,7 @@ class EmbedFlags:
         )
 
     def _run(self, load: Callable[[], Embed]) -> Run:
-        if not self._cluster.value:
-            return functools.partial(run_here, load=load, processes=self._processes.value)
-        return functools.partial(
-            run_on_cluster,
-            load=load,
-            address=self._cluster.value,
-            threads=self._processes.given,
-        )
+        common = {"load": load, "threads": self._threads.value}
+        if self._cluster.value:
+            return functools.partial(run_on_cluster, address=self._cluster.value, **common)
+        return functools.partial(run_here, **common)

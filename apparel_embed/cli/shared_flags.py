@@ -23,14 +23,9 @@ class ProcessesFlag:
         )
 
     @property
-    def given(self) -> int:
-        """Number of processes as it was given, 0 for one per core."""
-        return self._processes.value
-
-    @property
     def value(self) -> int:
         """Number of processes."""
-        return self.given or usable_cores()
+        return self._processes.value or usable_cores()
 
 
 def dry_run_flag() -> flags.FlagHolder[bool]:

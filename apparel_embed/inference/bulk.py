@@ -76,20 +76,20 @@ def run_here(
     shards: int,
     *,
     load: Callable[[], Embed],
-    processes: int = 0,
+    threads: int = 0,
 ) -> None:
-    """Embeds shards in this process, images being prepared by others.
+    """Embeds shards in this process.
 
     Args:
       config: what to do.
       todo: numbers of the shards.
       shards: how many there are in all.
       load: loads the model.
-      processes: that prepare images, 0 for one per core; they do not change the result.
+      threads: that prepare images, 0 for one per core.
     """
     source, embed = open_source(config.source), load()
     with embedding_bar(config, source, todo) as bar:
-        embed_shards(config, source, todo, shards, embed, bar.update, processes)
+        embed_shards(config, source, todo, shards, embed, bar.update, threads)
 
 
 def embedding_bar(config: BulkConfig, source: Source, todo: Sequence[int]) -> tqdm:

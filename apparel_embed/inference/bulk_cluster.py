@@ -96,13 +96,8 @@ def run_on_cluster(
     with _connected(address) as client:
         _check_versions(client)
         config.directory.remember(_DRIVER, {_DRIVER: driver})
-        workers = client.nthreads()
-        checks = [client.submit(_check, job, workers=[one], pure=False) for one in workers]
-        for _ in _finished(client, checks, _SECONDS_TO_GET_READY):
-            pass
-        logging.info("%s: %s ready", address, counted(len(workers), "worker"))
-        embed = functools.partial(_embed, job)
-        tasks = client.map(embed, todo, pure=False, retries=_RETRIES)
+        _check_workers(client, job)
+        tasks = client.map(functools.partial(_embed, job), todo, pure=False, retries=_RETRIES)
         with embedding_bar(config, source, todo) as bar:
             for _ in _finished(client, tasks):
                 # The last shard may have fewer, and be finished before others.
@@ -113,7 +108,8 @@ def run_on_cluster(
 def _connected(address: str) -> Iterator[Client]:
     """Yields a client of a cluster that has workers."""
     try:
-        from distributed import Client, TimeoutError
+        from distributed import CancelledError, Client, TimeoutError
+        from distributed.comm import CommClosedError
     except ImportError as error:
         raise UserError(
             "--cluster: Dask is not installed: pip install -c requirements.lock distributed, here "
@@ -129,12 +125,14 @@ def _connected(address: str) -> Iterator[Client]:
     with client:
         try:
             client.wait_for_workers(1, timeout=_SECONDS_TO_FIND_WORKERS)
+            yield client
+        except (CancelledError, CommClosedError) as error:
+            raise UserError(_stopped("the scheduler cannot be reached any more")) from error
         except TimeoutError as error:
             raise UserError(
                 f"--cluster={address}: no worker within {_SECONDS_TO_FIND_WORKERS:.0f} s; start "
-                f"some: dask worker {address} --nthreads 1 --memory-limit 0"
+                f"some: dask worker {address} --nthreads=1 --memory-limit=0"
             ) from error
-        yield client
 
 
 def _check_versions(client: Client) -> None:
@@ -159,34 +157,46 @@ def _versions(info: dict) -> dict[str, str]:
     return {**found, "python": ".".join(found["python"].split(".")[:2])}
 
 
-def _finished(client: Client, tasks: list[Future], seconds: float = float("inf")) -> Iterator[None]:
+def _check_workers(client: Client, job: bytes) -> None:
+    """Has each worker find out whether it can do its work."""
+    from distributed import TimeoutError, wait
+
+    checks = [client.submit(_check, job, workers=[one], pure=False) for one in client.nthreads()]
+    with contextlib.suppress(TimeoutError):
+        wait(checks, _SECONDS_TO_GET_READY)
+    for check in checks:
+        if check.status == "error":
+            raise check.exception()
+    late = sum(check.status == "pending" for check in checks)
+    if late:
+        raise UserError(
+            f"--cluster: {late} of {counted(len(checks), 'worker')} did not answer within "
+            f"{_SECONDS_TO_GET_READY:.0f} s; expected workers that nobody else uses"
+        )
+    logging.info("%s ready", counted(len(checks), "worker"))
+
+
+def _finished(client: Client, tasks: list[Future]) -> Iterator[None]:
     """Yields when a task is finished, and forgets it, lest it is done again if its worker dies.
 
     Raises:
-      UserError: a task failed, there are no workers any more, or the time is over.
+      UserError: a task failed, or there are no workers any more.
     """
-    from distributed import CancelledError, TimeoutError, wait
+    from distributed import TimeoutError, wait
 
-    left, number = set(tasks), len(tasks)
+    left, seen = set(tasks), time.monotonic()
     tasks.clear()
-    began = seen = time.monotonic()
     while left:
         done: set[Future] = set()
-        try:
+        with contextlib.suppress(TimeoutError):
             done, left = wait(left, _SECONDS_BETWEEN_LOOKS, "FIRST_COMPLETED")
-        except TimeoutError:
-            seen = time.monotonic() if client.nthreads() else seen
-        except CancelledError as error:
-            raise UserError(_stopped("the scheduler cannot be reached any more")) from error
         for task in done:
-            if task.status != "finished":
+            if task.status == "error":
                 raise _failure(task)
             yield
-        now = time.monotonic()
-        if left and now - began > seconds:
-            workers = f"{len(left)} of {number} workers"
-            raise UserError(f"--cluster: {workers} did not answer within {seconds:.0f} s")
-        if left and not done and now - seen > _SECONDS_TO_FIND_WORKERS:
+        if done or client.nthreads():
+            seen = time.monotonic()
+        elif time.monotonic() - seen > _SECONDS_TO_FIND_WORKERS:
             raise UserError(_stopped(f"no worker for {_SECONDS_TO_FIND_WORKERS:.0f} s"))
 
 
@@ -234,8 +244,9 @@ def _embed(job: bytes, shard: int) -> None:
     with _telling_who():
         opened, source = _opened(job)
         heed(0)
-        embed = functools.partial(embed_shards, workers=opened.threads, threads=True)
-        embed(opened.config, source, [shard], opened.shards, _model(job), heed)
+        embed_shards(
+            opened.config, source, [shard], opened.shards, _model(job), heed, opened.threads
+        )
 
 
 @functools.lru_cache(maxsize=1)
@@ -263,7 +274,7 @@ def _heed_driver(job: _Job) -> None:
 
 def _sample(config: BulkConfig, source: Source, shard: int) -> list[bytes | str]:
     """Returns SHA-256 of the first images of a shard, or the reason where there is none."""
-    with contextlib.closing(source.pictures(config.directory, [shard], 1, threads=True)) as found:
+    with contextlib.closing(source.pictures(config.directory, [shard], threads=1)) as found:
         return [
             image if isinstance(image, str) else hashlib.sha256(image).digest()
             for image in itertools.islice(found, _SAMPLED)

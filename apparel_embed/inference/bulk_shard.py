@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
@@ -75,9 +76,7 @@ def embed_shards(
     shards: int,
     embed: Embed,
     tell: Callable[[int], object],
-    workers: int = 0,
-    *,
-    threads: bool = False,
+    threads: int = 0,
 ) -> None:
     """Embeds shards and writes each, with the list of what could not be embedded.
 
@@ -88,11 +87,12 @@ def embed_shards(
       shards: how many there are in all.
       embed: the model.
       tell: called with numbers of images that are done.
-      workers: that prepare images, see `Source.pictures`.
-      threads: see there.
+      threads: that prepare images, 0 for one per core.
     """
-    stream = source.pictures(config.directory, todo, workers, threads=threads)
-    with contextlib.closing(stream) as pictures:
+    stream = source.pictures(config.directory, todo, threads)
+    with contextlib.closing(stream) as pictures, warnings.catch_warnings():
+        # Of Pillow, of odd metadata: threads cannot silence it each for itself.
+        warnings.simplefilter("ignore")
         for shard in todo:
             _embed_shard(config, source, shard, shards, pictures, embed, tell)
 

@@ -61,7 +61,7 @@ def configure(output, kind, location, **changed):
 
 
 def here(embed):
-    return functools.partial(run_here, load=lambda: embed, processes=1)
+    return functools.partial(run_here, load=lambda: embed, threads=1)
 
 
 def contents(directory):
@@ -139,13 +139,8 @@ def test_pictures_and_result_may_lie_in_a_store(
         (bucket / image).write_bytes((source / image).read_bytes())
     config = configure("shop://bucket/out", "manifest", "shop://bucket/manifest.csv")
 
-    def by_threads(config, todo, shards):
-        # The store of this test is not there in other processes.
-        images = open_source(config.source)
-        embed_shards(config, images, todo, shards, embed, lambda _: None, 2, threads=True)
-
-    summary = bulk_embed(config, by_threads)
-    assert bulk_embed(config, by_threads) == summary
+    summary = bulk_embed(config, here(embed))
+    assert bulk_embed(config, here(embed)) == summary
     assert (bucket / "out" / "rejects.csv").read_text() == "image,reason\nnone.png,no such file\n"
     names = [shard["file"] for shard in summary["shards"]]
     assert sorted(contents(bucket / "out")) == sorted(["embed.json", "rejects.csv", *names])
@@ -351,7 +346,7 @@ def test_rows_are_written_on_the_way_and_few_pictures_are_held(
         embedded_so_far += count
 
     monkeypatch.setattr(source, "pictures", pictures)
-    embed_shards(config, source, [0], 1, embed, tell, 1, threads=True)
+    embed_shards(config, source, [0], 1, embed, tell, 1)
     assert embedded_so_far == taken == PICTURES
     # Batches of 8: two at work, one waiting, and one being gathered.
     assert most <= 4 * 8
