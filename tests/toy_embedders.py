@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-HOLD, CALLS, LOADS = "hold", "calls", "loads"
+HOLD, HOLD_LOADS, CALLS, LOADS = "hold", "hold_loads", "calls", "loads"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +22,7 @@ class Colours:
 
     def __call__(self, pictures):
         note(self.notes / CALLS)
-        while (self.notes / HOLD).exists():
-            time.sleep(0.01)
+        wait_while(self.notes / HOLD)
         found = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in pictures]
         colours = np.float32([one.mean((0, 1)) / 255 for one in found])
         return colours, np.ones(len(found), bool)
@@ -31,6 +30,7 @@ class Colours:
 
 def load_colours(notes):
     note(notes / LOADS)
+    wait_while(notes / HOLD_LOADS)
     return Colours(notes)
 
 
@@ -47,6 +47,11 @@ class Killer(Colours):
 
 def load_killers(notes):
     return Killer(notes)
+
+
+def wait_while(path):
+    while path.exists():
+        time.sleep(0.01)
 
 
 def note(path):

@@ -11,14 +11,17 @@ import functools
 import hashlib
 import itertools
 import pickle
+import platform
 import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 from absl import logging
 
+from apparel_embed import __version__
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted, one_line
 from apparel_embed.inference.bulk import embedding_bar
@@ -37,7 +40,6 @@ _SECONDS_BETWEEN_LOOKS = 5.0
 _RETRIES = 2
 # How many images workers must prepare to the same bytes as the driver before they begin.
 _SAMPLED = 16
-_SAME_PACKAGES = ("python", "distributed", "apparel_embed", "tensorflow")
 _DRIVER = "driver"
 
 
@@ -94,10 +96,10 @@ def run_on_cluster(
     sample = _sample(config, source, todo[0])
     job = pickle.dumps(_Job(config, shards, load, threads, driver, todo[0], sample))
     with _connected(address) as client:
-        _check_versions(client)
         config.directory.remember(_DRIVER, {_DRIVER: driver})
-        _check_workers(client, job)
-        tasks = client.map(functools.partial(_embed, job), todo, pure=False, retries=_RETRIES)
+        embed = functools.partial(_embed, _versions(), job)
+        _check_workers(client, embed)
+        tasks = client.map(embed, todo, pure=False, retries=_RETRIES)
         with embedding_bar(config, source, todo) as bar:
             for _ in _finished(client, tasks):
                 # The last shard may have fewer, and be finished before others.
@@ -135,43 +137,23 @@ def _connected(address: str) -> Iterator[Client]:
             ) from error
 
 
-def _check_versions(client: Client) -> None:
-    """Raises a UserError if scheduler or workers are not of the same versions as this process."""
-    found = client.get_versions(packages=_SAME_PACKAGES[2:])
-    ours = _versions(found["client"])
-    for who, info in {"scheduler": found["scheduler"], **found["workers"]}.items():
-        theirs = _versions(info)
-        different = [
-            f"{name} {theirs[name]} there, {ours[name]} here"
-            for name in ours
-            if theirs[name] != ours[name]
-        ]
-        if different:
-            raise UserError(
-                f"--cluster: {who} has {'; '.join(different)}; expected the same on all machines"
-            )
-
-
-def _versions(info: dict) -> dict[str, str]:
-    found = {name: info["packages"].get(name) for name in _SAME_PACKAGES}
-    return {**found, "python": ".".join(found["python"].split(".")[:2])}
-
-
-def _check_workers(client: Client, job: bytes) -> None:
+def _check_workers(client: Client, check: Callable[[], None]) -> None:
     """Has each worker find out whether it can do its work."""
     from distributed import TimeoutError, wait
 
-    checks = [client.submit(_check, job, workers=[one], pure=False) for one in client.nthreads()]
-    with contextlib.suppress(TimeoutError):
-        wait(checks, _SECONDS_TO_GET_READY)
-    for check in checks:
-        if check.status == "error":
-            raise check.exception()
-    late = sum(check.status == "pending" for check in checks)
+    checks = {one: client.submit(check, workers=[one], pure=False) for one in client.nthreads()}
+    until = time.monotonic() + _SECONDS_TO_GET_READY
+    late = list(checks)
+    while late and time.monotonic() < until:
+        with contextlib.suppress(TimeoutError):
+            wait(list(checks.values()), _SECONDS_BETWEEN_LOOKS)
+        # One that dies meanwhile comes back under another name, and checks before its first shard.
+        checks = {one: checks[one] for one in client.nthreads() if one in checks}
+        late = [one for one, check in checks.items() if not _is_finished(check)]
     if late:
         raise UserError(
-            f"--cluster: {late} of {counted(len(checks), 'worker')} did not answer within "
-            f"{_SECONDS_TO_GET_READY:.0f} s; expected workers that nobody else uses"
+            f"--cluster: {' and '.join(late)} did not answer within {_SECONDS_TO_GET_READY:.0f} s; "
+            "expected workers that nobody else uses"
         )
     logging.info("%s ready", counted(len(checks), "worker"))
 
@@ -191,49 +173,36 @@ def _finished(client: Client, tasks: list[Future]) -> Iterator[None]:
         with contextlib.suppress(TimeoutError):
             done, left = wait(left, _SECONDS_BETWEEN_LOOKS, "FIRST_COMPLETED")
         for task in done:
-            if task.status == "error":
-                raise _failure(task)
-            yield
+            if _is_finished(task):
+                yield
         if done or client.nthreads():
             seen = time.monotonic()
         elif time.monotonic() - seen > _SECONDS_TO_FIND_WORKERS:
             raise UserError(_stopped(f"no worker for {_SECONDS_TO_FIND_WORKERS:.0f} s"))
 
 
-def _failure(task: Future) -> Exception:
+def _is_finished(task: Future) -> bool:
+    """Returns whether a task is done; raises a UserError if it failed."""
     from distributed import KilledWorker
 
+    if task.status != "error":
+        return task.status == "finished"
     error = task.exception()
+    if isinstance(error, UserError):
+        raise error
+    reason = f"{one_line(repr(error))} (expected the same installation on all machines)"
     if isinstance(error, KilledWorker):
-        return UserError(
-            _stopped("one shard's workers died again and again, most likely for want of memory")
-        )
-    return error
+        reason = "one shard's workers died again and again, most likely for want of memory"
+    raise UserError(_stopped(reason)) from error
 
 
 def _stopped(reason: str) -> str:
     return f"--cluster: {reason}; finished shards are kept: run the same command again"
 
 
-def _check(job: bytes) -> None:
-    """Finds out whether this worker sees what the driver sees, and loads the model. In workers."""
-    with _telling_who():
-        opened, source = _opened(job)
-        directory = opened.config.directory
-        _heed_driver(opened)
-        directory.remember(f"worker-{uuid.uuid4().hex}", {})
-        found = _sample(opened.config, source, opened.first)
-        for place, (ours, theirs) in enumerate(zip(found, opened.sample)):
-            if isinstance(theirs, bytes) and ours != theirs:
-                name = source.names(source.rows(directory, opened.first).slice(place, 1))[0]
-                told = ours if isinstance(ours, str) else "prepared, it has other bytes"
-                raise UserError(f"{name}: {told}; where the command runs it is as it should be")
-        _model(job)
-
-
-def _embed(job: bytes, shard: int) -> None:
-    """Embeds a shard. Runs in workers."""
-    looked = float("-inf")
+def _embed(versions: str, job: bytes, shard: int | None = None) -> None:
+    """Embeds a shard, or only finds out whether this worker could. Runs in workers."""
+    looked = time.monotonic()
 
     def heed(_: int) -> None:
         nonlocal looked
@@ -242,22 +211,35 @@ def _embed(job: bytes, shard: int) -> None:
             looked = time.monotonic()
 
     with _telling_who():
-        opened, source = _opened(job)
-        heed(0)
-        embed_shards(
-            opened.config, source, [shard], opened.shards, _model(job), heed, opened.threads
-        )
+        if versions != _versions():
+            raise UserError(f"has {_versions()}; expected what the command has, {versions}")
+        opened, source, embed = _ready(job)
+        _heed_driver(opened)
+        if shard is not None:
+            embed_shards(opened.config, source, [shard], opened.shards, embed, heed, opened.threads)
+
+
+def _versions() -> str:
+    """Returns what must be the same on all machines."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    packages = [f"{name} {metadata.version(name)}" for name in ("tensorflow", "distributed")]
+    return ", ".join([f"Python {python}", f"apparel_embed {__version__}", *packages])
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(job: bytes) -> tuple[_Job, Source]:
+def _ready(job: bytes) -> tuple[_Job, Source, Embed]:
+    """Loads the model, once it is clear that this worker sees what the driver sees."""
     opened = pickle.loads(job)
-    return opened, open_source(opened.config.source)
-
-
-@functools.lru_cache(maxsize=1)
-def _model(job: bytes) -> Embed:
-    return _opened(job)[0].load()
+    _heed_driver(opened)
+    source, directory = open_source(opened.config.source), opened.config.directory
+    directory.remember(f"worker-{uuid.uuid4().hex}", {})
+    found = _sample(opened.config, source, opened.first)
+    for place, (ours, theirs) in enumerate(zip(found, opened.sample)):
+        if isinstance(theirs, bytes) and ours != theirs:
+            name = source.names(source.rows(directory, opened.first).slice(place, 1))[0]
+            told = ours if isinstance(ours, str) else "prepared, it has other bytes"
+            raise UserError(f"{name}: {told}; where the command runs it is as it should be")
+    return opened, source, opened.load()
 
 
 def _heed_driver(job: _Job) -> None:
