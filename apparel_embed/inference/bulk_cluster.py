@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _SECONDS_TO_CONNECT = 10.0
 _SECONDS_TO_FIND_WORKERS = 60.0
 # For TensorFlow, the model, and what a driver that was killed has left to do.
-_SECONDS_TO_GET_READY = 300.0
+_SECONDS_TO_GET_READY = 600.0
 _SECONDS_BETWEEN_LOOKS = 5.0
 # Of a shard that fails, say for want of a store's answer; that a worker dies is not its fault.
 _RETRIES = 2
@@ -147,8 +147,10 @@ def _check_workers(client: Client, check: Callable[[], None]) -> None:
     while late and time.monotonic() < until:
         with contextlib.suppress(TimeoutError):
             wait(list(checks.values()), _SECONDS_BETWEEN_LOOKS)
-        # One that dies meanwhile comes back under another name, and checks before its first shard.
-        checks = {one: checks[one] for one in client.nthreads() if one in checks}
+        for gone in checks.keys() - client.nthreads().keys():
+            # If it is started anew, it checks before its first shard.
+            logging.warning("worker %s is gone; its log tells why", gone)
+            del checks[gone]
         late = [one for one, check in checks.items() if not _is_finished(check)]
     if late:
         raise UserError(
@@ -178,7 +180,9 @@ def _finished(client: Client, tasks: list[Future]) -> Iterator[None]:
         if done or client.nthreads():
             seen = time.monotonic()
         elif time.monotonic() - seen > _SECONDS_TO_FIND_WORKERS:
-            raise UserError(_stopped(f"no worker for {_SECONDS_TO_FIND_WORKERS:.0f} s"))
+            raise UserError(
+                _stopped(f"no worker for {_SECONDS_TO_FIND_WORKERS:.0f} s (see their logs)")
+            )
 
 
 def _is_finished(task: Future) -> bool:

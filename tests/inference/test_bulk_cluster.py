@@ -308,7 +308,10 @@ def test_a_cluster_without_workers_is_told_before_and_on_the_way(manifest, tmp_p
             wait_until(lambda: noted(tmp_path / CALLS))
             os.kill(noted(tmp_path / CALLS)[0], signal.SIGKILL)
             embedding.end()
-        assert "--cluster: no worker for 0 s; finished shards are kept" in embedding.error
+        assert (
+            "--cluster: no worker for 0 s (see their logs); finished shards are kept"
+            in embedding.error
+        )
 
 
 def test_a_worker_that_does_not_answer_is_told(address, manifest, tmp_path, monkeypatch):
