@@ -95,7 +95,7 @@ $(INSTALLED): requirements.lock setup.py pyproject.toml
 lock: install
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.9 --no-header --no-emit-index-url \
-	  $(addprefix --extra ,serving search milvus beam dev) --output-file requirements.lock setup.py
+	  $(addprefix --extra ,serving search milvus cluster dev) --output-file requirements.lock setup.py
 
 clean:
 	rm -rf $(VENV) $(MILVUS)

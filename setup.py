@@ -26,7 +26,8 @@ SEARCH = [
 ]
 # To keep the index on a Milvus server. It brings milvus-lite, which nothing uses.
 MILVUS = ["pymilvus<2.6"]
-BEAM = ["apache-beam"]
+# Bulk embedding on many machines; it brings Dask.
+CLUSTER = ["distributed"]
 DEV = [
     "hypothesis",
     # Asks the search service, in tests.
@@ -123,7 +124,7 @@ setup(
         "search": SEARCH,
         "milvus": MILVUS,
         "gpu": GPU,
-        "beam": BEAM,
+        "cluster": CLUSTER,
         "dev": DEV,
     },
 )

@@ -18,7 +18,7 @@ BLOCKS = all_blocks()
 # Flags of all binaries, by absl.
 OF_ABSL = {"flagfile", "help", "helpfull", "helpshort", "undefok", "verbosity"}
 # Flags in the text of programs that are not ours.
-OF_OTHERS = {"logdir", "name"}
+OF_OTHERS = {"logdir", "name", "memory-limit"}
 
 # One process for all: each would load TensorFlow anew.
 FLAGS = """

@@ -13,7 +13,7 @@ TOOLS = sorted((Path(__file__).parents[1] / "tools").glob("*.py"))
 # What takes longer to import than --help may take.
 HEAVY = {
     *("tensorflow", "keras", "keras_cv", "tensorflow_addons", "tensorboard", "pandas", "scipy"),
-    *("sklearn", "matplotlib", "fastapi", "starlette", "uvicorn", "pymilvus", "apache_beam"),
+    *("sklearn", "matplotlib", "fastapi", "starlette", "uvicorn", "pymilvus", "distributed"),
 }
 
 

@@ -6,12 +6,13 @@ Instead of --manifest, --pictures=DIRECTORY takes all pictures in it, and --prep
 prepared dataset. --model is a SavedModel or a stage of a run, such as runs/mine/student. Pictures
 that cannot be embedded are listed in <output>/rejects.csv. Interrupted, the same command goes on.
 
-Where one machine is not enough, the same work is an Apache Beam pipeline:
+Where one machine is not enough, the workers of a Dask cluster do the same work:
 
-    python tools/embed.py ... --runner=DirectRunner
-    python tools/embed.py ... --runner=FlinkRunner --beam_option=--flink_master=host:8081
+    dask scheduler --host=HOST --port=8786
+    dask worker tcp://HOST:8786 --nthreads=1 --memory-limit=0
+    python tools/embed.py ... --cluster=tcp://HOST:8786
 
-Its workers need this package, and must see pictures, model and output under the same names.
+docs/scaling.md tells how many workers to start where, and what happens when one dies.
 """
 
 from apparel_embed.cli import app

@@ -7,18 +7,15 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from apparel_embed.cli.define import DATA, ConfigFlags, define
-from apparel_embed.cli.shared_flags import ProcessesFlag
+from apparel_embed.cli.define import DATA, WHERE, ConfigFlags, define
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locations import is_uri
 from apparel_embed.common.text import counted
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.inference.bulk import Run, bulk_embed, plan_embedding, run_here
-from apparel_embed.inference.bulk_beam import BeamConfig, run_on_beam
+from apparel_embed.inference.bulk_cluster import run_on_cluster
 from apparel_embed.inference.bulk_shard import BulkConfig, Embed
 from apparel_embed.inference.bulk_sources import SOURCES, SourceConfig
-
-LOCAL = "local"
 
 
 class EmbedFlags:
@@ -48,21 +45,23 @@ class EmbedFlags:
         }
         self._bulk = ConfigFlags(BulkConfig)
         self._source = ConfigFlags(SourceConfig)
-        self._runner = define(
-            "runner",
-            LOCAL,
-            "who embeds: local is this process; DirectRunner, FlinkRunner, SparkRunner, "
-            "DataflowRunner ... is an Apache Beam pipeline",
-        )
-        self._beam_options = define(
-            "beam_option",
-            [],
-            "an option of Beam or its runner, e.g. --beam_option=--flink_master=host:8081; repeat "
-            "it",
-            repeat=True,
+        self._cluster = define(
+            "cluster",
+            None,
+            "address of a Dask scheduler whose workers embed, e.g. tcp://host:8786; they must see "
+            "images, model and output by the same names. Without it, this process embeds",
+            group=WHERE,
         )
         self._picture = ConfigFlags(PictureSettings, DATA)
-        self._processes = ProcessesFlag()
+        self._threads = define(
+            "threads",
+            0,
+            "threads that prepare images, in this process or each worker, 0 for one per core; they "
+            "make no difference to the result",
+            0,
+            256,
+            group=WHERE,
+        )
 
     def run(self) -> tuple[str, dict[str, Any]]:
         """Embeds; returns where to, and the summary.
@@ -70,8 +69,7 @@ class EmbedFlags:
         Raises:
           UserError: a flag, or what it names, is wrong.
         """
-        # Imported here: the processes that prepare pictures import this module too, and need not
-        # wait for TensorFlow.
+        # Imported here: --help need not wait for TensorFlow.
         from apparel_embed.serving.local import load_picture_embedder
 
         config = self._config()
@@ -82,8 +80,6 @@ class EmbedFlags:
     def plan(self) -> str:
         """Returns what `run` would do, in words; its errors are that one's."""
         config = self._config()
-        # Tells of flags of the runner that are wrong.
-        self._run(load=_not_loaded)
         state, pictures, left = plan_embedding(config)
         batches = -(-left // config.batch_size)
         return (
@@ -101,8 +97,8 @@ class EmbedFlags:
         )
 
     def _as_seen_by_workers(self, location: str) -> str:
-        """Returns a path from the root on: workers of Beam start in a directory of their own."""
-        if self._runner.value == LOCAL or is_uri(location):
+        """Returns a path from the root on: workers start in directories of their own."""
+        if not self._cluster.value or is_uri(location):
             return location.rstrip("/")
         return os.path.abspath(location)
 
@@ -120,15 +116,7 @@ class EmbedFlags:
         )
 
     def _run(self, load: Callable[[], Embed]) -> Run:
-        if self._runner.value == LOCAL:
-            if self._beam_options.value:
-                raise UserError("--beam_option is for Beam; name a --runner such as DirectRunner")
-            return functools.partial(run_here, load=load, processes=self._processes.value)
-        beam_config = BeamConfig(
-            self._runner.value, tuple(self._beam_options.value), threads=self._processes.value
-        )
-        return functools.partial(run_on_beam, load=load, beam_config=beam_config)
-
-
-def _not_loaded() -> Embed:
-    raise AssertionError("a plan needs no model")
+        common = {"load": load, "threads": self._threads.value}
+        if self._cluster.value:
+            return functools.partial(run_on_cluster, address=self._cluster.value, **common)
+        return functools.partial(run_here, **common)

@@ -1,12 +1,11 @@
 """Bulk embedding: any number of images into Parquet shards, to be interrupted at any moment.
 
 A shard is a fixed range of the images, and is embedded by the same batches whoever does it: this
-process, or a worker of a Beam pipeline.
+process, or a worker of a cluster.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import functools
@@ -15,11 +14,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import logging
+from tqdm import tqdm
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locations import write_aside
 from apparel_embed.common.progress import progress_bar
-from apparel_embed.inference.bulk_shard import BulkConfig, Embed, embed_shard, shard_name
+from apparel_embed.inference.bulk_shard import BulkConfig, Embed, embed_shards, shard_name
 from apparel_embed.inference.bulk_sources import PREPARED, Source, open_source
 
 REJECTS_FILE = "rejects.csv"
@@ -76,26 +76,28 @@ def run_here(
     shards: int,
     *,
     load: Callable[[], Embed],
-    processes: int = 0,
+    threads: int = 0,
 ) -> None:
-    """Embeds shards in this process, images being prepared by others.
+    """Embeds shards in this process.
 
     Args:
       config: what to do.
       todo: numbers of the shards.
       shards: how many there are in all.
       load: loads the model.
-      processes: that prepare images, 0 for one per core; they do not change the result.
+      threads: that prepare images, 0 for one per core.
     """
     source, embed = open_source(config.source), load()
+    with embedding_bar(config, source, todo) as bar:
+        embed_shards(config, source, todo, shards, embed, bar.update, threads)
+
+
+def embedding_bar(config: BulkConfig, source: Source, todo: Sequence[int]) -> tqdm:
+    """Returns a bar of the images in some shards."""
     # Only the last of all shards may have fewer.
     last = source.rows(config.directory, todo[-1]).num_rows
     total = (len(todo) - 1) * config.source.shard_pictures + last
-    bar = progress_bar(total=total, what="embed", unit="images")
-    stream = source.pictures(config.directory, todo, processes, threads=False)
-    with bar, contextlib.closing(stream) as pictures:
-        for shard in todo:
-            embed_shard(config, source, shard, shards, pictures, embed, bar.update)
+    return progress_bar(total=total, what="embed", unit="images")
 
 
 def _plan(config: BulkConfig, source: Source) -> dict[str, Any]:

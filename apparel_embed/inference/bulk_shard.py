@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
@@ -68,29 +69,44 @@ def shard_name(shard: int, shards: int) -> str:
     return f"embeddings-{shard:05d}-of-{shards:05d}.parquet"
 
 
-def embed_shard(
+def embed_shards(
+    config: BulkConfig,
+    source: Source,
+    todo: Sequence[int],
+    shards: int,
+    embed: Embed,
+    tell: Callable[[int], object],
+    threads: int = 0,
+) -> None:
+    """Embeds shards and writes each, with the list of what could not be embedded.
+
+    Args:
+      config: what to do.
+      source: the images.
+      todo: numbers of the shards.
+      shards: how many there are in all.
+      embed: the model.
+      tell: called with numbers of images that are done.
+      threads: that prepare images, 0 for one per core.
+    """
+    stream = source.pictures(config.directory, todo, threads)
+    with contextlib.closing(stream) as pictures, warnings.catch_warnings():
+        # Of Pillow, of odd metadata: threads cannot silence it each for itself.
+        warnings.simplefilter("ignore")
+        for shard in todo:
+            _embed_shard(config, source, shard, shards, pictures, embed, tell)
+
+
+def _embed_shard(
     config: BulkConfig,
     source: Source,
     shard: int,
     shards: int,
     pictures: Iterator[bytes | str],
     embed: Embed,
-    tell: Callable[[int], object] = lambda count: None,
-) -> dict[str, int]:
-    """Embeds one shard and writes it, with the list of what could not be embedded.
-
-    Args:
-      config: what to do.
-      source: the images.
-      shard: number of the shard.
-      shards: how many there are in all.
-      pictures: the images of this shard come next.
-      embed: the model.
-      tell: called with numbers of images that are done.
-
-    Returns:
-      Numbers of images `embedded` and `rejected`.
-    """
+    tell: Callable[[int], object],
+) -> None:
+    """Embeds one shard, whose images come next."""
     rows, name = source.rows(config.directory, shard), shard_name(shard, shards)
     reasons: dict[int, str] = {}
     schema = source.schema.append(pa.field(EMBEDDING, pa.list_(pa.float32(), embed.dim)))
@@ -107,12 +123,11 @@ def embed_shard(
             column = pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
             writer.write_table(rows.take(pa.array(places)).append_column(EMBEDDING, column))
     names = source.names(rows)
-    count = rows.num_rows - len(reasons)
     rejects = [[names[place], reason] for place, reason in sorted(reasons.items())]
+    count = rows.num_rows - len(reasons)
     found = {"file": name, "rows": count, "dim": embed.dim, "rejects": rejects}
     # Last: a shard of which that is known is done.
     config.directory.remember(shard, found)
-    return {"embedded": count, "rejected": len(reasons)}
 
 
 def _batches(

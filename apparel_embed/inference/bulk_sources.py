@@ -86,9 +86,7 @@ class Source(abc.ABC):
         """Returns what rows are called in the list of those that could not be embedded."""
 
     @abc.abstractmethod
-    def read(
-        self, tables: Iterable[pa.Table], workers: int, threads: bool
-    ) -> Generator[bytes | str, None, None]:
+    def read(self, tables: Iterable[pa.Table], threads: int) -> Generator[bytes | str, None, None]:
         """Yields the JPEG of each row, or the reason why there is none; see `pictures`."""
 
     def count(self) -> int:
@@ -111,17 +109,17 @@ class Source(abc.ABC):
             return pq.read_table(file)
 
     def pictures(
-        self, directory: ShardedDirectory, shards: Sequence[int], workers: int, *, threads: bool
+        self, directory: ShardedDirectory, shards: Sequence[int], threads: int
     ) -> Generator[bytes | str, None, None]:
         """Yields the JPEG of each image of some shards, or the reason why there is none.
 
         Args:
           directory: the one that `plan` was called with.
           shards: numbers of shards; their images come in this order.
-          workers: processes that prepare images, 0 for one per core.
-          threads: take threads instead of processes.
+          threads: that prepare images, 0 for one per core. Decoders let others run meanwhile, and
+            threads need no start.
         """
-        return self.read((self.rows(directory, shard) for shard in shards), workers, threads)
+        return self.read((self.rows(directory, shard) for shard in shards), threads)
 
 
 def _list_path(directory: ShardedDirectory, shard: int) -> str:
@@ -146,9 +144,7 @@ class _PreparedSource(Source):
     def names(self, rows: pa.Table) -> list[str]:
         return self._dataset.index[IMAGE].take(rows[RECORD]).to_pylist()
 
-    def read(
-        self, tables: Iterable[pa.Table], workers: int, threads: bool
-    ) -> Generator[bytes | str, None, None]:
+    def read(self, tables: Iterable[pa.Table], threads: int) -> Generator[bytes | str, None, None]:
         for rows in tables:
             records = rows[RECORD].to_numpy()
             for start in range(0, len(records), _RECORDS_AT_ONCE):
@@ -196,17 +192,10 @@ class _ListedSource(Source):
     def names(self, rows: pa.Table) -> list[str]:
         return rows[IMAGE].to_pylist()
 
-    def read(
-        self, tables: Iterable[pa.Table], workers: int, threads: bool
-    ) -> Generator[bytes | str, None, None]:
+    def read(self, tables: Iterable[pa.Table], threads: int) -> Generator[bytes | str, None, None]:
         images = (image for rows in tables for image in self._images(rows))
         prepared = prepare_pictures(
-            images,
-            self._base,
-            self.config.settings,
-            workers,
-            threads=threads,
-            fetch=read_remote,
+            images, self._base, self.config.settings, threads, threads=True, fetch=read_remote
         )
         with contextlib.closing(prepared) as stream:
             for found in stream:

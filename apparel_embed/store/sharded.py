@@ -167,19 +167,23 @@ class ShardedDirectory:
 
     def _begin(self, plan: Plan) -> None:
         """Records the plan in an empty directory, or finds it there."""
-        for directory in (self.work, f"{self.work}/{_PROGRESS}"):
-            # What a process left that was killed while it wrote.
-            for name in file_names(directory):
-                if name.startswith("."):
-                    system, path = locate(f"{directory}/{name}")
-                    system.delete_file(path)
+        self._remove_temporaries()
         if not self.is_begun(plan):
             if not is_remote(self.work) and os.path.isdir(self.work) and os.listdir(self.work):
                 raise UserError(f"{self.work} exists and was not made as a {self.kind}; remove it")
             _write_json(f"{self.work}/{_PLAN_FILE}", plan)
 
+    def _remove_temporaries(self) -> None:
+        """Removes what processes left that were killed while they wrote."""
+        for directory in (self.work, f"{self.work}/{_PROGRESS}"):
+            for name in file_names(directory):
+                if name.startswith("."):
+                    system, path = locate(f"{directory}/{name}")
+                    system.delete_file(path)
+
     def _publish(self) -> dict[str, Any]:
         """Removes what was only needed on the way, gives the result its name and returns it."""
+        self._remove_temporaries()
         system, path = locate(self.work)
         for info in system.get_file_info([f"{path}/{_PROGRESS}", f"{path}/{_PLAN_FILE}"]):
             if info.type == fs.FileType.Directory:

@@ -12,14 +12,16 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import fs
 
+from apparel_embed.common import locations
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.inference import bulk, bulk_shard
 from apparel_embed.inference.bulk import bulk_embed, plan_embedding, run_here
-from apparel_embed.inference.bulk_shard import BulkConfig, embed_shard
+from apparel_embed.inference.bulk_shard import BulkConfig, embed_shards
 from apparel_embed.inference.bulk_sources import (
     SourceConfig,
     in_parts_of,
@@ -59,7 +61,7 @@ def configure(output, kind, location, **changed):
 
 
 def here(embed):
-    return functools.partial(run_here, load=lambda: embed, processes=1)
+    return functools.partial(run_here, load=lambda: embed, threads=1)
 
 
 def contents(directory):
@@ -121,6 +123,31 @@ def test_a_manifest_and_a_directory_give_the_same_bits_and_keep_their_columns(
     by_name = {row["image"]: row["embedding"] for row in rows(tmp_path / "d")}
     assert list(by_name) == sorted(tiny_prepared.column("image"))
     np.testing.assert_allclose([by_name[row["image"]] for row in found], expected, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_pictures_and_result_may_lie_in_a_store(
+    embedded, tiny_prepared, embed, tmp_path, monkeypatch
+):
+    system = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    monkeypatch.setattr(locations, "_connect", lambda root: (system, root.partition("://")[2]))
+    source, bucket = tiny_prepared.directory.parent, tmp_path / "bucket"
+    bucket.mkdir()
+    lines = (source / "manifest.csv").read_text().splitlines()
+    (bucket / "manifest.csv").write_text("\n".join([*lines, "none.png,x,bags,train"]))
+    for image in tiny_prepared.column("image"):
+        (bucket / image).write_bytes((source / image).read_bytes())
+    config = configure("shop://bucket/out", "manifest", "shop://bucket/manifest.csv")
+
+    summary = bulk_embed(config, here(embed))
+    assert bulk_embed(config, here(embed)) == summary
+    assert (bucket / "out" / "rejects.csv").read_text() == "image,reason\nnone.png,no such file\n"
+    names = [shard["file"] for shard in summary["shards"]]
+    assert sorted(contents(bucket / "out")) == sorted(["embed.json", "rejects.csv", *names])
+    for name in names:
+        ours = pq.read_table(bucket / "out" / name)["embedding"].to_pylist()
+        theirs = pq.read_table(embedded[0] / name)["embedding"].to_pylist()
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.slow
@@ -305,10 +332,11 @@ def test_rows_are_written_on_the_way_and_few_pictures_are_held(
     source = open_source(config.source)
     source.plan(config.directory)
     taken = embedded_so_far = most = 0
+    real = source.pictures
 
-    def pictures():
+    def pictures(*args, **options):
         nonlocal taken, most
-        for picture in source.pictures(config.directory, [0], 1, threads=True):
+        for picture in real(*args, **options):
             taken += 1
             most = max(most, taken - embedded_so_far)
             yield picture
@@ -317,7 +345,8 @@ def test_rows_are_written_on_the_way_and_few_pictures_are_held(
         nonlocal embedded_so_far
         embedded_so_far += count
 
-    embed_shard(config, source, 0, 1, pictures(), embed, tell)
+    monkeypatch.setattr(source, "pictures", pictures)
+    embed_shards(config, source, [0], 1, embed, tell, 1)
     assert embedded_so_far == taken == PICTURES
     # Batches of 8: two at work, one waiting, and one being gathered.
     assert most <= 4 * 8
