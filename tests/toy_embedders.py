@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from apparel_embed.inference.bulk_shard import Answer
+
 HOLD, HOLD_LOADS, CALLS, LOADS = "hold", "hold_loads", "calls", "loads"
 
 
@@ -19,13 +21,14 @@ class Colours:
 
     notes: Path
     dim: int = 3
+    fields: tuple = ()
 
     def __call__(self, pictures):
         note(self.notes / CALLS)
         wait_while(self.notes / HOLD)
         found = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in pictures]
         colours = np.float32([one.mean((0, 1)) / 255 for one in found])
-        return colours, np.ones(len(found), bool)
+        return Answer(np.arange(len(found)), colours, np.ones(len(found), bool))
 
 
 def load_colours(notes):

@@ -6,6 +6,8 @@ Instead of --manifest, --pictures=DIRECTORY takes all pictures in it, and --prep
 prepared dataset. --model is a SavedModel or a stage of a run, such as runs/mine/student. Pictures
 that cannot be embedded are listed in <output>/rejects.csv. Interrupted, the same command goes on.
 
+With --detect every garment that is found in an image is a row, for a model with a detector.
+
 Where one machine is not enough, the workers of a Dask cluster do the same work:
 
     dask scheduler --host=HOST --port=8786
@@ -31,7 +33,8 @@ def main() -> None:
         print_summary([("Embeddings", _EMBED.plan()), NOTHING_WRITTEN])
         return
     output, found = _EMBED.run()
-    rows = [("Embeddings", f"{output} ({found['embedded']} pictures, {found['dim']} dimensions)")]
+    embedded = f"{found['rows']} rows of {found['embedded']} pictures, {found['dim']} dimensions"
+    rows = [("Embeddings", f"{output} ({embedded})")]
     if found["rejected"]:
         rows.append(("Rejected", f"{found['rejected']} pictures, see {output}/{REJECTS_FILE}"))
     first = f"{output}/{found['shards'][0]['file']}"

@@ -12,6 +12,7 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.locations import is_uri
 from apparel_embed.common.text import counted
 from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.prepare_plan import PHOTOGRAPH_SIDE
 from apparel_embed.inference.bulk import Run, bulk_embed, plan_embedding, run_here
 from apparel_embed.inference.bulk_cluster import run_on_cluster
 from apparel_embed.inference.bulk_shard import BulkConfig, Embed
@@ -43,6 +44,13 @@ class EmbedFlags:
                 ("pictures", "directory whose pictures, in any depth, to embed"),
             )
         }
+        self._detect = define(
+            "detect",
+            False,
+            "embed every garment that is found in an image, a row each, with columns garment_box "
+            "(fractions of width and height of the upright image), garment_score and "
+            "garment_vertical; for a SavedModel with a detector",
+        )
         self._bulk = ConfigFlags(BulkConfig)
         self._source = ConfigFlags(SourceConfig)
         self._cluster = define(
@@ -70,11 +78,12 @@ class EmbedFlags:
           UserError: a flag, or what it names, is wrong.
         """
         # Imported here: --help need not wait for TensorFlow.
-        from apparel_embed.serving.local import load_picture_embedder
+        from apparel_embed.serving.local import load_garment_embedder, load_picture_embedder
 
         config = self._config()
         model = self._as_seen_by_workers(self._model.value)
-        load = functools.partial(load_picture_embedder, model)
+        loader = load_garment_embedder if self._detect.value else load_picture_embedder
+        load: Callable[[], Embed] = functools.partial(loader, model)
         return config.output, bulk_embed(config, self._run(load))
 
     def plan(self) -> str:
@@ -92,7 +101,8 @@ class EmbedFlags:
 
         return self._bulk.config(
             source=self._source_config(),
-            model_fingerprint=model_fingerprint(self._as_seen_by_workers(self._model.value)),
+            model_fingerprint=model_fingerprint(self._as_seen_by_workers(self._model.value))
+            + ("/garments" if self._detect.value else ""),
             output=self._as_seen_by_workers(self._output.value),
         )
 
@@ -109,10 +119,13 @@ class EmbedFlags:
                 f"{' and '.join(f'--{kind}' for kind in given) or 'nothing'} is given; exactly one "
                 f"of {', '.join(f'--{kind}' for kind in SOURCES)} is needed"
             )
+        sides = {}
+        if self._detect.value and not self._picture.is_given("max_side"):
+            sides = {"max_side": PHOTOGRAPH_SIDE}
         return self._source.config(
             kind=given[0],
             location=self._as_seen_by_workers(self._sources[given[0]].value),
-            settings=self._picture.config(),
+            settings=self._picture.config(**sides),
         )
 
     def _run(self, load: Callable[[], Embed]) -> Run:

@@ -142,7 +142,7 @@ def _embed(config: BulkConfig, source: Source, run: Run) -> dict[str, Any]:
 
 def _summarise(config: BulkConfig, pictures: int, shards: int) -> dict[str, Any]:
     """Writes the list of all rejected images; returns the result."""
-    rows, dim = [], 0
+    rows, dim, rejected = [], 0, 0
     with write_aside(f"{config.directory.work}/{REJECTS_FILE}") as file:
         file.write(b"image,reason\n")
         for shard in range(shards):
@@ -152,6 +152,6 @@ def _summarise(config: BulkConfig, pictures: int, shards: int) -> dict[str, Any]
             file.write(text.getvalue().encode())
             rows.append({"file": found["file"], "rows": found["rows"]})
             dim = found["dim"]
-    embedded = sum(shard["rows"] for shard in rows)
-    counts = {"pictures": pictures, "embedded": embedded, "rejected": pictures - embedded}
-    return {**counts, "dim": dim, "shards": rows}
+            rejected += len(found["rejects"])
+    counts = {"pictures": pictures, "embedded": pictures - rejected, "rejected": rejected}
+    return {**counts, "rows": sum(shard["rows"] for shard in rows), "dim": dim, "shards": rows}

@@ -8,26 +8,43 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.common.locations import write_aside
 from apparel_embed.common.settings import setting
 from apparel_embed.inference.bulk_sources import EMBEDDING, Source, SourceConfig
 from apparel_embed.store.sharded import ShardedDirectory
 
 SUMMARY_FILE = "embed.json"
+NO_GARMENT = "no garment was found"
 _ROWS_PER_GROUP = 8192
 # Batches that are decoded or embedded at the same time: while one is in the model, the next is
 # decoded.
 _BATCHES_IN_FLIGHT = 2
 
-# Places of images in the shard, and the images; or places, and embeddings.
+# Places of images in the shard, and the images.
 _Batch = tuple[np.ndarray, "list[bytes]"]
-_Embedded = tuple[np.ndarray, np.ndarray]
+
+
+class Answer(NamedTuple):
+    """What a model says of n images: a row for each, or for each garment in them.
+
+    Attributes:
+      images: int64 [m], the image of each row, ascending.
+      embeddings: float32 [m, dim].
+      valid: bool [n], false where there is no image.
+      columns: further arrays [m] of the result, as `Embed.fields` tells.
+    """
+
+    images: np.ndarray
+    embeddings: np.ndarray
+    valid: np.ndarray
+    columns: Sequence[pa.Array] = ()
 
 
 class Embed(Protocol):
@@ -35,12 +52,14 @@ class Embed(Protocol):
 
     Attributes:
       dim: length of an embedding.
+      fields: further columns of the result.
     """
 
     dim: int
+    fields: Sequence[pa.Field]
 
-    def __call__(self, pictures: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        """Returns embeddings float32 [n, dim], and bool [n], false where there is no image."""
+    def __call__(self, pictures: Sequence[bytes]) -> Answer:
+        """Embeds images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +107,15 @@ def embed_shards(
       embed: the model.
       tell: called with numbers of images that are done.
       threads: that prepare images, 0 for one per core.
+
+    Raises:
+      UserError: if the source has a column of a name that the model's result has.
     """
+    for field in embed.fields:
+        if field.name in source.schema.names:
+            raise UserError(
+                f"{config.source.location}: column {field.name!r} has a reserved name; rename it"
+            )
     stream = source.pictures(config.directory, todo, threads)
     with contextlib.closing(stream) as pictures, warnings.catch_warnings():
         # Of Pillow, of odd metadata: threads cannot silence it each for itself.
@@ -109,7 +136,10 @@ def _embed_shard(
     """Embeds one shard, whose images come next."""
     rows, name = source.rows(config.directory, shard), shard_name(shard, shards)
     reasons: dict[int, str] = {}
-    schema = source.schema.append(pa.field(EMBEDDING, pa.list_(pa.float32(), embed.dim)))
+    schema = source.schema
+    for field in (*embed.fields, pa.field(EMBEDDING, pa.list_(pa.float32(), embed.dim))):
+        schema = schema.append(field)
+    written = 0
     # Texts repeat themselves; numbers that are nearly all different would only cost space.
     texts = [field.name for field in source.schema if pa.types.is_string(field.type)]
     batches = _batches(pictures, rows.num_rows, config.batch_size, reasons)
@@ -118,16 +148,21 @@ def _embed_shard(
         file = stack.enter_context(write_aside(f"{config.directory.work}/{name}"))
         writer = pq.ParquetWriter(file, schema, use_dictionary=texts or False)
         stack.enter_context(writer)
-        for places, embeddings in _groups(embedded):
-            flat = pa.array(embeddings.ravel(), pa.float32())
-            column = pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
-            writer.write_table(rows.take(pa.array(places)).append_column(EMBEDDING, column))
+        for found in _groups(embedded):
+            flat = pa.array(found.embeddings.ravel(), pa.float32())
+            column = pa.FixedSizeListArray.from_arrays(flat, found.embeddings.shape[1])
+            table = rows.take(pa.array(found.images))
+            for field, values in zip(
+                schema.names[-1 - len(found.columns) :], (*found.columns, column)
+            ):
+                table = table.append_column(field, values)
+            writer.write_table(table.cast(schema))
+            written += table.num_rows
     names = source.names(rows)
     rejects = [[names[place], reason] for place, reason in sorted(reasons.items())]
-    count = rows.num_rows - len(reasons)
-    found = {"file": name, "rows": count, "dim": embed.dim, "rejects": rejects}
+    done = {"file": name, "rows": written, "dim": embed.dim, "rejects": rejects}
     # Last: a shard of which that is known is done.
-    config.directory.remember(shard, found)
+    config.directory.remember(shard, done)
 
 
 def _batches(
@@ -156,26 +191,30 @@ def _embedded(
     reasons: dict[int, str],
     count: int,
     tell: Callable[[int], object],
-) -> Iterator[_Embedded]:
-    """Yields embeddings batch by batch; notes the reason of each that is none.
+) -> Iterator[Answer]:
+    """Yields answers batch by batch, images by their places; notes the reason of each without row.
 
     Tells of `count` images in all, those that were in no batch among them.
     """
     told = 0
     waiting: collections.deque[tuple[np.ndarray, Future]] = collections.deque()
 
-    def finish() -> _Embedded:
+    def finish() -> Answer:
         nonlocal told
         places, future = waiting.popleft()
-        embeddings, valid = future.result()
-        good = valid & np.isfinite(embeddings).all(axis=1)
-        for place, is_image in zip(places[~good], valid[~good]):
-            reasons[int(place)] = (
-                "the model's embedding is not finite" if is_image else "cannot be decoded"
-            )
+        answer = future.result()
+        good = answer.valid[answer.images] & np.isfinite(answer.embeddings).all(axis=1)
+        for image in np.setdiff1d(np.arange(len(places)), answer.images[good]):
+            reason = "the model's embedding is not finite"
+            if not answer.valid[image]:
+                reason = "cannot be decoded"
+            elif image not in answer.images:
+                reason = NO_GARMENT
+            reasons[int(places[image])] = reason
         tell(int(places[-1]) + 1 - told)
         told = int(places[-1]) + 1
-        return places[good], embeddings[good]
+        columns = [values.filter(pa.array(good)) for values in answer.columns]
+        return Answer(places[answer.images[good]], answer.embeddings[good], answer.valid, columns)
 
     with ThreadPoolExecutor(_BATCHES_IN_FLIGHT) as threads:
         for places, batch in batches:
@@ -187,15 +226,21 @@ def _embedded(
     tell(count - told)
 
 
-def _groups(batches: Iterable[_Embedded]) -> Iterator[_Embedded]:
-    """Yields batches put together, as large as is written at once."""
-    waiting: list[_Embedded] = []
+def _groups(batches: Iterable[Answer]) -> Iterator[Answer]:
+    """Yields answers put together, as large as is written at once."""
+    waiting: list[Answer] = []
     count = 0
     for batch in batches:
         waiting.append(batch)
-        count += len(batch[0])
+        count += len(batch.images)
         if count >= _ROWS_PER_GROUP:
-            yield np.concatenate([p for p, _ in waiting]), np.concatenate([e for _, e in waiting])
+            yield _joined(waiting)
             waiting, count = [], 0
     if count:
-        yield np.concatenate([p for p, _ in waiting]), np.concatenate([e for _, e in waiting])
+        yield _joined(waiting)
+
+
+def _joined(answers: Sequence[Answer]) -> Answer:
+    images, embeddings, valid = (np.concatenate(values) for values in list(zip(*answers))[:3])
+    columns = [pa.concat_arrays(values) for values in zip(*(one.columns for one in answers))]
+    return Answer(images, embeddings, valid, columns)

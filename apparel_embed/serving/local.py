@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import one_line
+from apparel_embed.inference.bulk_shard import Answer
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.serving.embeddings import PictureLimits, ServedModel
 from apparel_embed.serving.exported import DETECT, EMBED, read_verticals
@@ -22,7 +24,7 @@ _BYTES_AT_ONCE = 1 << 24
 
 
 class PictureEmbedder:
-    """Embeds images as they are in files, by the graph that is served.
+    """Embeds images as they are in files, whole, by the graph that is served.
 
     Args:
       module: what keeps the graph's variables; signatures do not.
@@ -30,6 +32,8 @@ class PictureEmbedder:
       dim: length of an embedding.
       detect: from `image_bytes` to what garments are on them, or None.
     """
+
+    fields: Sequence[pa.Field] = ()
 
     def __init__(
         self,
@@ -52,10 +56,42 @@ class PictureEmbedder:
         found = self._signatures[signature](image_bytes=tf.constant(pictures, tf.string))
         return {name: values.numpy() for name, values in found.items()}
 
-    def __call__(self, pictures: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        """Returns embeddings float32 [n, dim], and bool [n], false where there is no image."""
+    def __call__(self, pictures: Sequence[bytes]) -> Answer:
+        """Embeds images whole."""
         found = self.outputs(pictures)
-        return found["embedding"], found["valid"]
+        return Answer(np.arange(len(pictures)), found["embedding"], found["valid"])
+
+
+class GarmentEmbedder:
+    """Embeds every garment that is found in images, by the graph that is served.
+
+    Args:
+      embedder: of a model that finds garments.
+    """
+
+    fields: Sequence[pa.Field] = (
+        # As fractions of width and height of the upright image: x_min, y_min, x_max, y_max.
+        pa.field("garment_box", pa.list_(pa.float32(), 4)),
+        pa.field("garment_score", pa.float32()),
+        pa.field("garment_vertical", pa.string()),
+    )
+
+    def __init__(self, embedder: PictureEmbedder) -> None:
+        self._embedder, self.dim = embedder, embedder.dim
+
+    def __call__(self, pictures: Sequence[bytes]) -> Answer:
+        """Embeds the garments of images, the likeliest of each first."""
+        found = self._embedder.outputs(pictures, DETECT)
+        images, places = np.nonzero(found["found"])
+        boxes, scores, names = (
+            found[name][images, places] for name in ("boxes", "scores", "vertical_name")
+        )
+        columns = (
+            pa.FixedSizeListArray.from_arrays(pa.array(boxes.ravel(), pa.float32()), 4),
+            pa.array(scores, pa.float32()),
+            pa.array([name.decode() for name in names], pa.string()),
+        )
+        return Answer(images, found["embedding"][images, places], found["valid"], columns)
 
 
 class LocalModel(ServedModel):
@@ -159,6 +195,21 @@ def load_picture_embedder(location: str) -> PictureEmbedder:
     module = ServingModule(model)
     serve = module.embed_bytes.get_concrete_function()
     return PictureEmbedder(module, serve, model.output_shape[-1])
+
+
+def load_garment_embedder(location: str) -> GarmentEmbedder:
+    """Loads a model that finds garments; see `find_model`.
+
+    Raises:
+      UserError: as `load_picture_embedder`, or it was exported without a detector.
+    """
+    embedder = load_picture_embedder(location)
+    if not embedder.detects:
+        raise UserError(
+            f"--detect with --model={location}: expected a SavedModel that was exported with a "
+            "detector; tools/train_detector.py trains one, tools/export_saved_model.py exports it"
+        )
+    return GarmentEmbedder(embedder)
 
 
 def _load_saved_model(directory: str) -> PictureEmbedder:

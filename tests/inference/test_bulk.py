@@ -181,13 +181,13 @@ def test_what_the_model_cannot_embed_is_listed_too(tiny_prepared, embed, tmp_pat
         ]
 
     class Poisoned:
-        dim = DIM
+        dim, fields = DIM, ()
 
         def __call__(self, pictures):
-            embeddings, valid = embed(pictures)
+            answer = embed(pictures)
             if len(pictures) == 4:
-                embeddings[0, 0] = np.nan
-            return embeddings, valid
+                answer.embeddings[0, 0] = np.nan
+            return answer
 
     monkeypatch.setattr(PreparedDataset, "read_images", with_damage)
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
@@ -218,7 +218,7 @@ def test_pictures_that_are_all_bad_leave_an_empty_result(
 class Failing:
     """Embeds some batches and fails then."""
 
-    dim = DIM
+    dim, fields = DIM, ()
 
     def __init__(self, embed, batches):
         self.embed, self.left, self.done = embed, batches, 0
