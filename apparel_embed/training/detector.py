@@ -193,7 +193,7 @@ def _validation(
 
 
 def _threshold(dataset: PreparedDataset, model: DetectorConfig, trained: tf.keras.Model) -> float:
-    """Returns the score from which on most of what is found is right, and most is found."""
+    """Returns the score from which on what the detector sees counts, see `best_threshold`."""
     records, truth = _val(dataset)
     if not len(truth.photographs):
         logging.info("split val has no garments; the score threshold is %g", model.score_threshold)
