@@ -40,8 +40,15 @@ _SERVING_KIT = define(
 _DETECTOR = define(
     "detector",
     None,
-    "directory of the run whose detector finds the garments of photographs, or none; by default "
-    "that of --run_dir if it has one",
+    "export a detector with the model, which finds the garments of photographs; by default if "
+    "--run_dir has one",
+    kind=bool,
+    group=SERVED,
+)
+_DETECTOR_FROM = define(
+    "detector_from",
+    None,
+    "directory of the run whose detector to export; by default --run_dir",
     group=SERVED,
 )
 _HEAD = ConfigFlags(VerticalHeadConfig)
@@ -79,9 +86,11 @@ def main() -> None:
 
 def _detector(run: Run) -> Stage | None:
     """Returns the stage of the detector to export."""
-    if _DETECTOR.value == "none":
+    if _DETECTOR.value is False:
         return None
-    return open_stage(Path(_DETECTOR.value) / DETECTOR) if _DETECTOR.value else run.find(DETECTOR)
+    if _DETECTOR.value or _DETECTOR_FROM.value:
+        return open_stage(Path(_DETECTOR_FROM.value or run.directory) / DETECTOR)
+    return run.find(DETECTOR)
 
 
 if __name__ == "__main__":
