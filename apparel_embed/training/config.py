@@ -205,10 +205,10 @@ class DetectorTraining:
     """
 
     model: DetectorConfig = DetectorConfig()
-    optimization: OptimizationConfig = OptimizationConfig(steps=1500, learning_rate=2e-3)
+    optimization: OptimizationConfig = OptimizationConfig(steps=3000, learning_rate=2e-3)
     init_weights: str = "none"
     batch_size: int = setting(
-        16, "photographs in a batch of the detector", 1, flag="detector_batch_size"
+        8, "photographs in a batch of the detector", 1, flag="detector_batch_size"
     )
     input: InputConfig = InputConfig(
         AugmentConfig(zoom=0.2, translation=0.1, brightness=0.1, contrast=0.1, saturation=0.1)
