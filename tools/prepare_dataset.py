@@ -38,16 +38,17 @@ def main() -> None:
     dataset = prepare(config, processes=_PROCESSES.value)
     for vertical, splits in dataset.info["counts"].items():
         print(f"  {vertical}: {', '.join(f'{split} {n}' for split, n in splits.items())}")
-    given = {"run_dir": "runs/mine", "prepared": dataset.directory}
-    train = "tools/train_specialist.py"
+    if config.photographs:
+        given = {"run_dir": "runs/mine", "photographs": dataset.directory}
+        rows = [("Next", command("tools/train_detector.py", **given))]
+    else:
+        given = {"run_dir": "runs/mine", "prepared": dataset.directory}
+        train = command(
+            "tools/train_specialist.py", **given, verticals="all", stage="combined-start"
+        )
+        rows = [("Next", train), ("Then", command("tools/search_groups.py", **given))]
     rejected = f"{len(dataset)} pictures, {dataset.reject_count} rejected"
-    print_summary(
-        [
-            ("Prepared", f"{dataset.directory} ({rejected})"),
-            ("Next", command(train, **given, verticals="all", stage="combined-start")),
-            ("Then", command("tools/search_groups.py", **given)),
-        ]
-    )
+    print_summary([("Prepared", f"{dataset.directory} ({rejected})"), *rows])
 
 
 if __name__ == "__main__":
