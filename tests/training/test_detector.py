@@ -1,6 +1,8 @@
 """Training of a detector: what it learns, resumes to the same bits, and what is refused."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -24,6 +26,29 @@ TRAINING = DetectorTraining(
     batch_size=8,
     loop=LoopConfig(validate_every=12, checkpoint_every=7, log_every=1),
 )
+
+
+REPLICAS = """
+import sys
+from pathlib import Path
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+
+from apparel_embed.data.prepared import load_prepared
+from apparel_embed.models.config import DetectorConfig
+from apparel_embed.training.config import DetectorTraining
+from apparel_embed.training.detector import train_detector
+from apparel_embed.training.settings import OptimizationConfig
+
+training = DetectorTraining(
+    DetectorConfig(image_size=64),
+    OptimizationConfig(steps=6, learning_rate=0.02, optimizer="sgd"),
+    strategy=sys.argv[2],
+)
+train_detector(load_prepared(sys.argv[1]), training, Path(sys.argv[3]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +114,22 @@ def _ended_at(step):
         self._progress.last_loss = float(loss)
 
     return log
+
+
+@pytest.mark.slow
+def test_two_replicas_learn_what_one_device_learns(street, tmp_path):
+    photographs, _ = street
+    weights = {}
+    for strategy in ("one", "mirrored"):
+        directory = tmp_path / strategy
+        subprocess.run(
+            [sys.executable, "-c", REPLICAS, photographs.directory, strategy, directory],
+            check=True,
+            capture_output=True,
+        )
+        weights[strategy] = load_detector(directory / "model")[0].get_weights()
+    for one, other in zip(weights["one"], weights["mirrored"]):
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
