@@ -36,8 +36,8 @@ def expected_time(
     work: Workload,
     specialist: SpecialistConfig,
     student: StudentConfig,
-    detector: DetectorTraining | None,
     pictures: int,
+    detector: DetectorTraining | None = None,
 ) -> str:
     """Measures a step of each kind on images of noise; returns a sentence, "" without work.
 
@@ -45,8 +45,8 @@ def expected_time(
       work: what is to be trained.
       specialist: how triplet models are trained.
       student: how the student is trained.
-      detector: how the detector is trained, or None without one.
       pictures: training images of the dataset, by which configurations are settled.
+      detector: how the detector is trained, or None without one.
 
     Raises:
       UserError: if steps cannot be computed so on this machine's replicas.

@@ -139,6 +139,7 @@ def test_binaries_that_keep_what_they_did_say_that_they_go_on():
         "run_pipeline.py",
         "search_groups.py",
         "sweep_group_size.py",
+        "train_detector.py",
         "train_specialist.py",
         "train_student.py",
     }

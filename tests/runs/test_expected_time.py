@@ -3,12 +3,15 @@ import dataclasses
 import pytest
 from tiny_run import config_of
 
+from apparel_embed.models.config import DetectorConfig
 from apparel_embed.runs.expected_time import (
+    detector_step_seconds,
     expected_time,
     student_step_seconds,
     triplet_step_seconds,
 )
 from apparel_embed.store.record import Workload
+from apparel_embed.training.config import DetectorTraining
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +31,8 @@ def test_work_adds_up():
 def test_a_step_of_each_kind_is_measured(config):
     assert 0 < triplet_step_seconds(config.specialist) < 60
     assert 0 < student_step_seconds(config.student) < 60
+    tiny = DetectorTraining(DetectorConfig(image_size=64), batch_size=2)
+    assert 0 < detector_step_seconds(tiny) < 60
 
 
 def test_the_sentence_tells_steps_and_their_time(config, monkeypatch):
@@ -41,6 +46,14 @@ def test_the_sentence_tells_steps_and_their_time(config, monkeypatch):
         "Training will take about 1:01:50 on this machine: 7,200 triplet steps of 0.500 s, "
         "160 views of 0.0625 s, 400 student steps of 0.250 s"
     )
+
+
+def test_a_detector_is_told_of_where_there_is_one(config, monkeypatch):
+    monkeypatch.setattr("apparel_embed.runs.expected_time.detector_step_seconds", lambda _: 2.0)
+    work = Workload(detector_steps=30)
+    told = expected_time(work, config.specialist, config.student, 10, DetectorTraining())
+    assert told.startswith("Training will take about 0:01:00 on this machine: 30 detector steps of")
+    assert expected_time(work, config.specialist, config.student, 10) == ""
 
 
 def test_that_the_backbone_is_frozen_is_decided_by_the_number_of_images(config, monkeypatch):

@@ -49,7 +49,7 @@ def test_the_pictures_are_those_that_the_first_step_is_given(tiny_unlabelled, st
     np.testing.assert_array_equal(images, augment(inputs))
     if kind:
         np.testing.assert_array_equal(numbers[positions], labels)
-    some_positions, some = first_images(store, sampler, augment, 4)
+    some_positions, some, _ = first_images(store, sampler, augment, 4)
     np.testing.assert_array_equal(some_positions, positions[:4])
     np.testing.assert_array_equal(some, images[:4])
 
@@ -60,7 +60,7 @@ def test_an_item_has_lines_of_its_own_and_what_is_unlabelled_says_so(tiny_unlabe
     augment = augmentation(AUGMENT, tf.distribute.get_strategy())
     step = SIDE + 6
     for sampler, columns in ((triplets, 6), (each, 8)):
-        positions, images = first_images(store, sampler, augment, 64)
+        positions, images, _ = first_images(store, sampler, augment, 64)
         rows = tiny_unlabelled.index.take(records[positions]).to_pylist()
         captions = [(row["item_id"] or "unlabelled", row["vertical"]) for row in rows]
         sheet = first_batch_sheet(tiny_unlabelled, records, store, sampler, augment)
