@@ -45,7 +45,7 @@ def embedded(catalogue, tmp_path_factory):
         batch_size=8,
     )
     load = functools.partial(load_picture_embedder, model)
-    bulk_embed(config, functools.partial(run_here, load=load, processes=1))
+    bulk_embed(config, functools.partial(run_here, load=load, threads=1))
     return output
 
 

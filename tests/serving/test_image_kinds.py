@@ -62,7 +62,7 @@ def by_bulk(local, saved_model, directory):
         batch_size=16,
     )
     load = functools.partial(load_picture_embedder, str(saved_model))
-    bulk_embed(config, functools.partial(run_here, load=load, processes=1))
+    bulk_embed(config, functools.partial(run_here, load=load, threads=1))
     (shard,) = (directory / "embeddings").glob("embeddings-*.parquet")
     table = pq.read_table(shard).sort_by("image")
     return np.stack(table["embedding"].to_numpy())

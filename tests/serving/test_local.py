@@ -63,11 +63,12 @@ def test_a_model_gives_the_same_bits_as_a_stage_and_exported(run):
     embed = load_picture_embedder(f"{run}/student")
     exported = load_picture_embedder(f"{run}/saved_model")
     assert embed.dim == exported.dim == DIM
-    (embeddings, valid), (others, others_valid) = embed(files), exported(files)
-    assert embeddings.shape == (6, DIM) and embeddings.dtype == np.float32
-    np.testing.assert_array_equal(embeddings, others)
-    assert valid.tolist() == others_valid.tolist() == [True] * 5 + [False]
-    np.testing.assert_allclose(np.linalg.norm(embeddings[:5], axis=1), 1, rtol=1e-6)
+    one, other = embed(files), exported(files)
+    assert one.embeddings.shape == (6, DIM) and one.embeddings.dtype == np.float32
+    np.testing.assert_array_equal(one.embeddings, other.embeddings)
+    np.testing.assert_array_equal(one.images, np.arange(6))
+    assert one.valid.tolist() == other.valid.tolist() == [True] * 5 + [False]
+    np.testing.assert_allclose(np.linalg.norm(one.embeddings[:5], axis=1), 1, rtol=1e-6)
 
 
 def test_the_fingerprint_is_that_of_the_files_and_not_of_their_place(run, tmp_path):

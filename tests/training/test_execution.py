@@ -135,7 +135,7 @@ def test_a_model_trained_in_half_precision_is_loaded_and_served_in_float32(tmp_p
         tmp_path,
         ExecutionConfig("bfloat16"),
         build_model=lambda: build_embedding_model(MODEL),
-        model_config=MODEL,
+        save=functools.partial(save_embedding_model, config=MODEL),
         batches=batches,
         optimization=OptimizationConfig(steps=2),
     ).run()
