@@ -27,7 +27,7 @@ _STUDENT = define("student", STUDENT, "stage of the student, or none")
 _PIPELINE = ConfigFlags(PipelineConfig, only=("split", "measure_speed"))
 _HEAD = ConfigFlags(VerticalHeadConfig)
 _PHOTOGRAPHS = define(
-    "photographs",
+    "prepared_photographs",
     None,
     "photographs that the run's detector is measured on, if it has one, prepared with "
     f"--photographs; by default <run_dir>/{PHOTOGRAPHS}",

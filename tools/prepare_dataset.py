@@ -39,7 +39,7 @@ def main() -> None:
     for vertical, splits in dataset.info["counts"].items():
         print(f"  {vertical}: {', '.join(f'{split} {n}' for split, n in splits.items())}")
     if config.photographs:
-        given = {"run_dir": "runs/mine", "photographs": dataset.directory}
+        given = {"run_dir": "runs/mine", "prepared_photographs": dataset.directory}
         rows = [("Next", command("tools/train_detector.py", **given))]
     else:
         given = {"run_dir": "runs/mine", "prepared": dataset.directory}

@@ -51,8 +51,7 @@ _EXPORT = ConfigFlags(ExportConfig, SERVED)
 _DETECTOR_WANTED = define(
     "detector",
     False,
-    "train a detector of the garments in photographs on the boxes of the manifest, measure it, and "
-    "export it with the model",
+    "train a detector of the garments in photographs, by the manifest's boxes, and export it, too",
     group=SERVED,
 )
 _OF_STAGES = {kind.name: ConfigFlags(kind.config) for kind in STAGES if kind.config}

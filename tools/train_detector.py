@@ -2,7 +2,7 @@ r"""Trains a detector, which finds the garments of a photograph and tells the ve
 
     python tools/prepare_dataset.py --photographs --manifest=data/manifest.csv \
       --output=data/photographs
-    python tools/train_detector.py --run_dir=runs/mine --photographs=data/photographs
+    python tools/train_detector.py --run_dir=runs/mine --prepared_photographs=data/photographs
 
 It learns from the boxes of the manifest. tools/run_pipeline.py --detector does both. The detector
 is written to <run_dir>/detector/model; tools/evaluate.py measures it, and
@@ -25,7 +25,7 @@ from apparel_embed.store.record import Stage, open_stage
 
 _RUN = RunFlag()
 _PHOTOGRAPHS = define(
-    "photographs",
+    "prepared_photographs",
     None,
     f"photographs, prepared with --photographs; by default <run_dir>/{PHOTOGRAPHS}",
 )

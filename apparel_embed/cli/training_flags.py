@@ -13,7 +13,15 @@ from typing import Any
 
 from absl import flags
 
-from apparel_embed.cli.define import MODEL, TRAINING, WHERE, ConfigFlags, VariantFlags, define
+from apparel_embed.cli.define import (
+    MODEL,
+    SELDOM,
+    TRAINING,
+    WHERE,
+    ConfigFlags,
+    VariantFlags,
+    define,
+)
 from apparel_embed.cli.recipes import define_recipe
 from apparel_embed.common.cluster import read_cluster
 from apparel_embed.data.config import AugmentConfig
@@ -187,11 +195,18 @@ def _parse_steps(text: str | None) -> tuple[int, int] | None:
 class _ScheduleFlags:
     """Steps and learning rate, which specialists and student have each of their own."""
 
-    def __init__(self, who: str, default: OptimizationConfig, steps: str, least: int) -> None:
-        self._steps = define(f"{who}_steps", default.steps, steps, least, group=TRAINING)
+    def __init__(
+        self,
+        who: str,
+        default: OptimizationConfig,
+        steps: str,
+        least: int,
+        group: str = TRAINING,
+    ) -> None:
+        self._steps = define(f"{who}_steps", default.steps, steps, least, group=group)
         self._others = ConfigFlags(
             OptimizationConfig,
-            TRAINING,
+            group,
             defaults={name: getattr(default, name) for name in _SCHEDULE},
             prefix=f"{who}_",
             only=_SCHEDULE,
@@ -253,7 +268,11 @@ class DetectorFlags:
     def __init__(self, training: TrainingFlags) -> None:
         self._training = training
         self._schedule = _ScheduleFlags(
-            "detector", DetectorTraining.optimization, "training steps of the detector", 1
+            "detector",
+            DetectorTraining.optimization,
+            "training steps of the detector",
+            1,
+            SELDOM,
         )
         self._model = ConfigFlags(DetectorConfig, MODEL, without=(_MOMENTUM,))
         self._config = ConfigFlags(DetectorTraining, TRAINING)

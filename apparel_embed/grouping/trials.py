@@ -64,6 +64,7 @@ class Budget:
         "wants",
         1,
         flag="budget_trainings",
+        seldom=True,
     )
     minutes: float | None = setting(
         None,
@@ -71,6 +72,7 @@ class Budget:
         "as it wants",
         0.1,
         flag="budget_minutes",
+        seldom=True,
     )
 
     def __post_init__(self) -> None:

@@ -67,7 +67,11 @@ class DetectorConfig:
 
     verticals: tuple[str, ...] = ()
     backbone: str = setting(
-        "small_cnn", "backbone of the detector", choices=BACKBONES, flag="detector_backbone"
+        "small_cnn",
+        "backbone of the detector",
+        choices=BACKBONES,
+        flag="detector_backbone",
+        seldom=True,
     )
     image_size: int = setting(
         160,
@@ -75,6 +79,7 @@ class DetectorConfig:
         64,
         2048,
         flag="detector_image_size",
+        seldom=True,
     )
     most_garments: int = setting(
         10, "garments that the detector finds in a photograph at most", 1, 100, seldom=True

@@ -208,7 +208,7 @@ class DetectorTraining:
     optimization: OptimizationConfig = OptimizationConfig(steps=3000, learning_rate=2e-3)
     init_weights: str = "none"
     batch_size: int = setting(
-        8, "photographs in a batch of the detector", 1, flag="detector_batch_size"
+        8, "photographs in a batch of the detector", 1, flag="detector_batch_size", seldom=True
     )
     input: InputConfig = InputConfig(
         AugmentConfig(zoom=0.2, translation=0.1, brightness=0.1, contrast=0.1, saturation=0.1)

@@ -311,6 +311,7 @@ def test_what_takes_long_can_be_tried_without_doing_it(examined):
         "search_groups",
         "sweep_group_size",
         "train_specialist",
+        "train_detector",
         "train_student",
     }
 

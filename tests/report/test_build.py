@@ -100,6 +100,7 @@ def test_a_run_with_one_vertical_and_one_query_is_reported(tmp_path):
     assert result["sections"] == [
         "gap",
         "cost",
+        "detection",
         "compression",
         "curve",
         "teachers",

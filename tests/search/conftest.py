@@ -209,7 +209,8 @@ def detecting_address(served, detecting):
     return served(detecting())
 
 
-@pytest.fixture(scope="session")
+# Not for longer: Playwright runs an event loop, beside which a test can start none of its own.
+@pytest.fixture(scope="module")
 def browser():
     from search_page import CHROMIUM, playwright
 

@@ -50,6 +50,10 @@ def detector_stage(
     if start and start.flags["model"]["backbone"] != config.model.backbone:
         start = None
 
+    flags = training_flags(config)
+    # What the training finds out: the verticals that have boxes, and the threshold.
+    del flags["model"]["verticals"], flags["model"]["score_threshold"]
+
     def work(directory: Path) -> dict[str, Any]:
         model = start.directory / "model" if start else None
         return train_detector(photographs, config, directory, start=model)
@@ -57,7 +61,7 @@ def detector_stage(
     return Run(run.directory, photographs, run.access).make(
         DETECTOR,
         work,
-        flags=training_flags(config),
+        flags=flags,
         inputs={**weights_input(config.init_weights), **fingerprints(start)},
         scratch=[CHECKPOINTS],
         on_all_workers=True,
