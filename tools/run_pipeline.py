@@ -11,8 +11,7 @@ own pictures:
       --backbone=efficientnet_lite_b0 --image_size=160
 
 Called again it skips what is finished and goes on where it was interrupted. With --init_from=runs/x
-trainings start from the models of an earlier run, e.g. one on more, but noisy pictures. --dry_run
-tells what is finished and what would be done.
+trainings start from the models of an earlier run. --dry_run tells what would be done.
 """
 
 from pathlib import Path
