@@ -65,9 +65,9 @@ class PrepareFlags:
 
     def config(self, manifest: Path, output: Path) -> PrepareConfig:
         """Returns what to prepare."""
-        sides = {}
-        if "photographs" in self._config.values() and not self._config.is_given("max_side"):
-            sides = {"max_side": PHOTOGRAPH_SIDE} if self._config.values()["photographs"] else {}
+        whole = self._config.values().get("photographs", False)
+        usual = whole and not self._config.is_given("max_side")
+        sides = {"max_side": PHOTOGRAPH_SIDE} if usual else {}
         return self._config.config(
             manifest=manifest, output=output, map_verticals=self._map_verticals.value, **sides
         )

@@ -79,12 +79,11 @@ class Augmenter:
         Raises:
           ValueError: if images are turned, which makes boxes of no use.
         """
-        config = self._config
-        if config.rotation:
-            raise ValueError(f"rotation {config.rotation:g}: expected 0, as boxes cannot turn")
-        mirrored = (_own(draws, "flip")[:, 0] < 0.5) & config.flip
-        zooms = 1.0 + _both_ways(_own(draws, "zoom")[:, 0], config.zoom)
-        shifts = _both_ways(_own(draws, "translation"), config.translation)
+        if self._config.rotation:
+            raise ValueError(
+                f"rotation {self._config.rotation:g}: expected 0, as boxes cannot turn"
+            )
+        mirrored, zooms, shifts = self._movement(draws)
         x_min, y_min, x_max, y_max = tf.unstack(boxes, axis=-1)
         flips = mirrored[:, tf.newaxis]
         x_min, x_max = tf.where(flips, 1.0 - x_max, x_min), tf.where(flips, 1.0 - x_min, x_max)
@@ -98,8 +97,12 @@ class Augmenter:
         config = self._config
         if not (config.flip or config.zoom or config.translation):
             return tf.cast(images, tf.float32)
-        return resample(
-            images,
+        return resample(images, *self._movement(draws))
+
+    def _movement(self, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns how images are mirrored, zoomed and shifted, as `resample` takes it."""
+        config = self._config
+        return (
             (_own(draws, "flip")[:, 0] < 0.5) & config.flip,
             1.0 + _both_ways(_own(draws, "zoom")[:, 0], config.zoom),
             _both_ways(_own(draws, "translation"), config.translation),

@@ -231,10 +231,9 @@ def _write_shards(work: _Work, processes: int) -> list[dict[str, Any]]:
             rows = work.rows(shard)
             if shard in todo:
                 path = Path(directory.work, name)
-                sizes: list[tuple[int, int]] = []
-                written = _write_shard(path, rows, pictures, table, records, sizes)
-                if config.photographs:
-                    written["sizes"] = sizes
+                written = _write_shard(path, rows, pictures, table, records)
+                if not config.photographs:
+                    del written["sizes"]
                 directory.remember(shard, written)
                 bar.update(len(rows))
             shards.append(directory.recall(shard) or {})
@@ -248,10 +247,9 @@ def _write_shard(
     pictures: Iterator[Picture | str],
     table: pa.Table,
     first_record: int,
-    sizes: list[tuple[int, int]],
 ) -> dict[str, Any]:
-    """Writes one shard; returns what is to be remembered of it, and adds its images' sizes."""
-    rejects = []
+    """Writes one shard; returns what is to be remembered of it."""
+    rejects, sizes = [], []
     record = first_record
     with atomic_path(path) as temporary:
         try:
@@ -273,7 +271,10 @@ def _write_shard(
             ) from error
         size = temporary.stat().st_size
     records = record - first_record
-    return {"file": path.name, "records": records, "bytes": size, "rejects": rejects}
+    return {
+        **{"file": path.name, "records": records, "bytes": size, "rejects": rejects},
+        "sizes": sizes,
+    }
 
 
 def _serialise(record: int, table: pa.Table, row: int, picture: Picture) -> bytes:

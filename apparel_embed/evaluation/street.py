@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from apparel_embed.common.files import write_json
-from apparel_embed.data.labelled_sheet import draw_boxes
+from apparel_embed.data.labelled_sheet import BOXED_SIDE, draw_boxes
 from apparel_embed.data.photographs import Garments, from_square, garments_of
 from apparel_embed.data.pictures import crop_rectangle
 from apparel_embed.data.prepared import PreparedDataset
@@ -162,9 +162,7 @@ def _detect(
 
 def _counts(truth: Garments, found: Found, matches: np.ndarray) -> dict[str, dict[str, int]]:
     """Returns misses, false alarms and wrong verticals, of each true vertical and of all."""
-    is_false = np.ones(len(found.scores), bool)
-    is_false[matches[matches >= 0]] = False
-    hit = matches >= 0
+    is_false, hit = _false_alarms(found, matches), matches >= 0
     is_wrong = np.zeros(len(matches), bool)
     is_wrong[hit] = found.verticals[matches[hit]] != truth.verticals[hit]
     counts = {}
@@ -178,6 +176,13 @@ def _counts(truth: Garments, found: Found, matches: np.ndarray) -> dict[str, dic
             "false_alarms": int((is_false & theirs).sum()),
         }
     return counts
+
+
+def _false_alarms(found: Found, matches: np.ndarray) -> np.ndarray:
+    """Returns which of the garments found are none: bool, one for each."""
+    is_false = np.ones(len(found.scores), bool)
+    is_false[matches[matches >= 0]] = False
+    return is_false
 
 
 def _rows(
@@ -298,11 +303,10 @@ def _worst(
     count = len(records)
     if not count:
         return None
-    is_false = np.ones(len(found.scores), bool)
-    is_false[matches[matches >= 0]] = False
+    is_false = _false_alarms(found, matches)
     wrong = np.bincount(truth.photographs[matches < 0], minlength=count)
     wrong = wrong + np.bincount(found.photographs[is_false], minlength=count)
     worst = np.argsort(-wrong, kind="stable")[:_MOST_SHOWN]
-    squares = np.concatenate(list(decoded_batches(photographs, records[worst], 240)))
+    squares = np.concatenate(list(decoded_batches(photographs, records[worst], BOXED_SIDE)))
     drawn = boxes_to_draw(truth, found, count)
     return draw_boxes(squares, [drawn[place] for place in worst])

@@ -214,7 +214,7 @@ def _embed(versions: str, job: bytes, shard: int | None = None) -> None:
             _heed_driver(opened)
             looked = time.monotonic()
 
-    with _telling_who():
+    with _naming_the_worker():
         if versions != _versions():
             raise UserError(f"has {_versions()}; expected what the command has, {versions}")
         opened, source, embed = _ready(job)
@@ -268,7 +268,7 @@ def _sample(config: BulkConfig, source: Source, shard: int) -> list[bytes | str]
 
 
 @contextlib.contextmanager
-def _telling_who() -> Iterator[None]:
+def _naming_the_worker() -> Iterator[None]:
     """Makes one line of whatever goes wrong in a worker."""
     try:
         yield

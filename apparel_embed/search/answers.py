@@ -78,7 +78,7 @@ class SearchedGarmentAnswer(GarmentAnswer):
 
 
 class PhotographAnswer(BaseModel):
-    """What is told of every photograph."""
+    """The fields that every answer about a photograph has."""
 
     width: int = Field(description="of the upright image in pixels")
     height: int = Field(description="of the upright image in pixels")
