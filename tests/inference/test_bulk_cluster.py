@@ -57,17 +57,24 @@ def started(*arguments):
         process.wait()
 
 
+@contextlib.contextmanager
+def started_scheduler(scratch):
+    """Yields the address of a scheduler without workers."""
+    file = scratch / "scheduler.json"
+    options = ("--host=127.0.0.1", "--port=0", "--no-dashboard")
+    with started("scheduler", f"--scheduler-file={file}", *options):
+        wait_until(file.exists)
+        yield json.loads(file.read_text())["address"]
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """A scheduler, and two workers that are started anew when they are killed."""
     scratch = tmp_path_factory.mktemp("cluster")
-    file = scratch / "scheduler.json"
-    told = f"--scheduler-file={file}"
-    with started("scheduler", told, "--host=127.0.0.1", "--port=0", "--no-dashboard"):
-        wait_until(file.exists)
-        options = ("--nthreads=1", "--memory-limit=0", "--no-dashboard")
-        with started("worker", told, *options, "--nworkers=2", f"--local-directory={scratch}"):
-            yield json.loads(file.read_text())["address"]
+    options = ("--nthreads=1", "--memory-limit=0", "--no-dashboard", "--nworkers=2")
+    with started_scheduler(scratch) as scheduler:
+        with started("worker", scheduler, *options, f"--local-directory={scratch}"):
+            yield scheduler
 
 
 def wait_until(there):
@@ -294,16 +301,13 @@ def test_a_cluster_without_workers_is_told_before_and_on_the_way(manifest, tmp_p
     monkeypatch.setattr(bulk_cluster, "_SECONDS_TO_FIND_WORKERS", 0.2)
     monkeypatch.setattr(bulk_cluster, "_SECONDS_BETWEEN_LOOKS", 0.1)
     config = configure(tmp_path / "out", manifest)
-    scheduler = distributed.LocalCluster(
-        n_workers=0, protocol="tcp", dashboard_address=None, host="127.0.0.1"
-    )
-    with scheduler:
-        address = scheduler.scheduler_address
+    with started_scheduler(tmp_path) as address:
         run = on_cluster(address, tmp_path)
         assert f"--cluster={address}: no worker within 0 s; start" in refused(config, run)
         (tmp_path / HOLD).touch()
         with started("worker", address, "--no-nanny", "--no-dashboard"):
-            wait_until(lambda: scheduler.scheduler.workers)
+            with distributed.Client(address) as client:
+                client.wait_for_workers(1, timeout=120)
             embedding = Embedding(config, run)
             wait_until(lambda: noted(tmp_path / CALLS))
             os.kill(noted(tmp_path / CALLS)[0], signal.SIGKILL)
