@@ -178,7 +178,7 @@ class TrainingFlags:
     @property
     def init_from(self) -> Path | None:
         """Directory of an earlier run to start from, if there is one."""
-        given = self._init_from.value if self._init_from else None
+        given = self._init_from.value if self._init_from is not None else None
         return Path(given) if given else None
 
     def values(self, schedule: _ScheduleFlags) -> dict[str, Any]:
