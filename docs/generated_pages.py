@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 # Public modules whose names the package's root does not have.
 MODULES = ("evaluation.protocol", "losses.keras3", "losses.semi_hard")
 
+# A page whose text needs the room of the table of contents.
+WIDE = "---\nhide: [toc]\n---\n"
 BINARIES = """# Binaries
 
 In a clone a binary is called by `python tools/<binary>.py --flag=value ...`, and wherever the
@@ -42,7 +44,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages["reference/binaries.md"] = BINARIES + "".join(rows)
     with ThreadPoolExecutor() as pool:
         for name, text in zip(binaries(), pool.map(_help, binaries().values())):
-            pages[f"reference/binaries/{name}.md"] = f"# {name}\n\n```text\n{text}\n```\n"
+            pages[f"reference/binaries/{name}.md"] = f"{WIDE}# {name}\n\n```text\n{text}\n```\n"
     for uri, text in pages.items():
         files.append(File.generated(config, uri, content=text))
     return files
