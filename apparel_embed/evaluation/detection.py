@@ -14,7 +14,7 @@ import tensorflow as tf
 from apparel_embed.data.labelled_sheet import Box
 from apparel_embed.data.photographs import Garments
 from apparel_embed.models.config import DetectorConfig
-from apparel_embed.models.detector import detections_of
+from apparel_embed.models.detector import detections_of, with_one_vertical
 
 if TYPE_CHECKING:
     from pycocotools.cocoeval import COCOeval
@@ -75,18 +75,23 @@ class AveragePrecision(Precision):
     by_vertical: Mapping[str, Precision] = dataclasses.field(default_factory=dict)
 
 
-def found_garments(raw: np.ndarray, model: DetectorConfig, least: float = LEAST_SCORE) -> Found:
+def found_garments(raw: np.ndarray, model: DetectorConfig, *, answered: bool) -> Found:
     """Returns the garments that a detector's outputs [n, cells, 4 + verticals] say.
 
     Args:
       raw: float32, of n photographs.
       model: what the detector is made of.
-      least: score from which on a garment counts.
+      answered: whether a garment has one vertical, as in what is answered; else the verticals are
+        apart, as average precision takes them.
     """
-    parts = [
-        [value.numpy() for value in detections_of(tf.constant(some), model, least)]
-        for some in np.array_split(raw, max(1, -(-len(raw) // _AT_ONCE)))
-    ]
+
+    def found(some: np.ndarray) -> list[np.ndarray]:
+        detections = detections_of(tf.constant(some), model, LEAST_SCORE)
+        if answered:
+            detections = with_one_vertical(detections)
+        return [value.numpy() for value in detections]
+
+    parts = [found(some) for some in np.array_split(raw, max(1, -(-len(raw) // _AT_ONCE)))]
     boxes, scores, kinds = (np.concatenate(values) for values in zip(*parts))
     photographs, places = np.nonzero(scores > 0)
     names = np.array(model.verticals, object)
@@ -252,7 +257,7 @@ def best_threshold(truth: Garments, found: Found) -> float:
 
     Args:
       truth: the garments of the photographs; at least one.
-      found: what the detector says, from small scores on.
+      found: what the detector answers, from small scores on.
 
     Returns:
       A score of two decimals, at least 0.05; of thresholds as good the middle one.

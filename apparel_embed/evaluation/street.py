@@ -28,6 +28,7 @@ from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.evaluation.split import ALL, EvaluationSet
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
+from apparel_embed.models.config import DetectorConfig
 from apparel_embed.models.detector import load_detector
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.preprocessing import decode_picture, fit_square
@@ -86,9 +87,9 @@ def measure_street(
     tf.keras.backend.clear_session()
     records = photographs.select(split=split)
     truth = garments_of(photographs, records)
-    found, threshold = _detect(photographs, records, detector)
-    precision = average_precision(truth, found, seed=seed)
-    certain = found.at_least(threshold)
+    raw, config = _detect(photographs, records, detector)
+    precision = average_precision(truth, found_garments(raw, config, answered=False), seed=seed)
+    certain = found_garments(raw, config, answered=True).at_least(config.score_threshold)
     matches = match_garments(truth, certain)
     counts = _counts(truth, certain, matches)
 
@@ -130,7 +131,7 @@ def measure_street(
         "split": split,
         "photographs": len(records),
         "garments": len(truth.photographs),
-        "score_threshold": threshold,
+        "score_threshold": config.score_threshold,
         **whole,
         "verticals": {
             name: {
@@ -153,11 +154,10 @@ def write_street(result: StreetResult, directory: Path) -> None:
 
 def _detect(
     photographs: PreparedDataset, records: np.ndarray, detector: Path
-) -> tuple[Found, float]:
-    """Returns what a detector says of photographs, and from which score on it is certain."""
+) -> tuple[np.ndarray, DetectorConfig]:
+    """Returns a detector's outputs for photographs, and what it is made of."""
     model, config = load_detector(detector)
-    raw = Embedder(model)(decoded_batches(photographs, records, config.image_size))
-    return found_garments(raw, config), config.score_threshold
+    return Embedder(model)(decoded_batches(photographs, records, config.image_size)), config
 
 
 def _counts(truth: Garments, found: Found, matches: np.ndarray) -> dict[str, dict[str, int]]:

@@ -37,6 +37,8 @@ _USUAL_REACH = 1 / 6
 _LARGEST_LOG = 4.0
 # Of two boxes of a vertical that overlap by more, the less likely is left out.
 _SAME_GARMENT = 0.5
+# So do boxes of two verticals, for one garment; others may lie on each other in a heap.
+_SAME_BOX = 0.8
 # Boxes that are looked at for each vertical before those of the same garment are left out.
 _CANDIDATES = 100
 
@@ -204,14 +206,17 @@ def find_garments(
       least: score from which on a garment counts, by default the detector's own.
 
     Returns:
-      At most `config.most_garments` of each image.
+      At most `config.most_garments` of each image, with one vertical each.
     """
     raw = model(tf.cast(squares, tf.float32), training=False)
-    return detections_of(raw, config, least)
+    return with_one_vertical(detections_of(raw, config, least))
 
 
 def detections_of(raw: tf.Tensor, config: DetectorConfig, least: float | None = None) -> Detections:
-    """Returns the garments that a detector's output says, see `find_garments`."""
+    """Returns what a detector's output says of each vertical by itself, see `find_garments`.
+
+    A garment of which the vertical is not clear is there more than once.
+    """
     boxes, logits = split_cells(raw, cell_centres(config.image_size))
     boxes, scores = tf.clip_by_value(boxes, 0.0, 1.0), tf.sigmoid(logits)
     best = tf.image.combined_non_max_suppression(
@@ -223,6 +228,33 @@ def detections_of(raw: tf.Tensor, config: DetectorConfig, least: float | None = 
         score_threshold=config.score_threshold if least is None else least,
     )
     return Detections(best.nmsed_boxes, best.nmsed_scores, tf.cast(best.nmsed_classes, tf.int32))
+
+
+def with_one_vertical(found: Detections) -> Detections:
+    """Leaves out what has nearly the box of something likelier, of another vertical."""
+    low, high = found.boxes[..., :2], found.boxes[..., 2:]
+    both = tf.reduce_prod(
+        tf.maximum(
+            tf.minimum(high[:, :, tf.newaxis], high[:, tf.newaxis])
+            - tf.maximum(low[:, :, tf.newaxis], low[:, tf.newaxis]),
+            0.0,
+        ),
+        axis=-1,
+    )
+    areas = tf.reduce_prod(high - low, axis=-1)
+    either = areas[:, :, tf.newaxis] + areas[:, tf.newaxis] - both
+    places = tf.range(tf.shape(areas)[1])
+    is_likelier = places[tf.newaxis] < places[:, tf.newaxis]
+    is_left_out = tf.reduce_any((both > _SAME_BOX * either) & is_likelier, axis=-1)
+    scores = tf.where(is_left_out, 0.0, found.scores)
+    order = tf.argsort(scores, direction="DESCENDING", stable=True)
+    boxes, scores, verticals = (
+        tf.gather(values, order, batch_dims=1) for values in (found.boxes, scores, found.verticals)
+    )
+    is_found = scores > 0
+    return Detections(
+        tf.where(is_found[..., tf.newaxis], boxes, 0.0), scores, tf.where(is_found, verticals, 0)
+    )
 
 
 def save_detector(directory: Path, model: tf.keras.Model, config: DetectorConfig) -> None:

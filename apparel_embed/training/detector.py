@@ -197,9 +197,11 @@ def _validation(
     shown = np.concatenate(list(decoded_batches(dataset, records[:_MOST_SHOWN], model.image_size)))
 
     def measure(embedder: Embedder) -> float:
-        found = found_garments(embedder(batches), model)
+        raw = embedder(batches)
+        found = found_garments(raw, model, answered=False)
+        answers = found_garments(raw[: len(shown)], model, answered=True)
         sheet = draw_boxes(
-            shown, boxes_to_draw(truth, found.at_least(model.score_threshold), len(shown))
+            shown, boxes_to_draw(truth, answers.at_least(model.score_threshold), len(shown))
         )
         tf.summary.image("validation/boxes", sheet[np.newaxis])
         measured = average_precision(truth, found)
@@ -218,7 +220,7 @@ def _threshold(dataset: PreparedDataset, model: DetectorConfig, trained: tf.kera
         logging.info("split val has no garments; the score threshold is %g", model.score_threshold)
         return model.score_threshold
     raw = Embedder(trained)(on_device(decoded_batches(dataset, records, model.image_size)))
-    return best_threshold(truth, found_garments(raw, model))
+    return best_threshold(truth, found_garments(raw, model, answered=True))
 
 
 def _sheet(

@@ -16,6 +16,7 @@ from apparel_embed.models.detector import (
     load_detector,
     save_detector,
     split_cells,
+    with_one_vertical,
 )
 
 CONFIG = DetectorConfig(verticals=("bag", "dress", "top"), image_size=64, most_garments=3)
@@ -63,6 +64,20 @@ def test_two_boxes_of_a_garment_are_one_but_those_of_two_verticals_stay():
     found = detections_of(raw, CONFIG, least=0.5)
     assert found.verticals[0].numpy()[:2].tolist() == [0, 1]
     assert (found.scores[0].numpy() > 0).tolist() == [True, True, False]
+
+
+def test_a_garment_is_answered_with_its_likeliest_vertical_alone():
+    raw = raw_output((27, 0, 3.0, 0.3), (27, 1, 1.0, 0.3), (30, 1, 0.5, 0.3), (36, 2, 2.0, 0.1))
+    config = dataclasses.replace(CONFIG, most_garments=4)
+    apart = detections_of(raw, config, least=0.5)
+    assert apart.verticals[0].numpy().tolist() == [0, 2, 1, 1]
+    found = with_one_vertical(apart)
+    # A bag not a top; what lies on it, and what overlaps it by less, are garments of their own.
+    assert found.verticals[0].numpy().tolist() == [0, 2, 1, 0]
+    np.testing.assert_array_equal(found.boxes[0, :3], tf.gather(apart.boxes[0], [0, 1, 3]))
+    np.testing.assert_array_equal(found.scores[0, :3], tf.gather(apart.scores[0], [0, 1, 3]))
+    assert not found.boxes[0, 3].numpy().any()
+    assert found.scores[0, 3] == 0
 
 
 def test_boxes_end_at_the_edge():
