@@ -11,10 +11,10 @@ ARG EXTRAS=serving,search
 RUN useradd --create-home --uid 1000 trainer
 WORKDIR /apparel_embed
 
-# First what seldom changes. The package itself needs its version only.
+# First what seldom changes. The package itself needs its version and its folders only.
 COPY requirements.lock setup.py README.md ./
 COPY apparel_embed/__init__.py apparel_embed/__init__.py
-RUN pip install --no-cache-dir -c requirements.lock ".[${EXTRAS}]" && pip uninstall --yes apparel_embed
+RUN mkdir tools flags && pip install --no-cache-dir -c requirements.lock ".[${EXTRAS}]" && pip uninstall --yes apparel_embed
 
 COPY apparel_embed apparel_embed
 COPY tools tools

@@ -1,4 +1,4 @@
-# make quickstart   the whole way on synthetic garments, in a virtual environment of its own
+# make quickstart   everything on synthetic garments, in a virtual environment of its own
 # make demo         the quickstart, then a page to search its garments by a picture
 # make street       street scenes: unified model and detector of the garments in a photograph
 # make demo-street  that, then a page to search every garment of a photograph
@@ -7,6 +7,7 @@
 # make test-milvus  those of the index, the service and the page against a Milvus server
 # make coverage     the tests, and which lines of the package all of them reach
 # make lint         style, formatting, types, layers, dead code
+# make docs         the site of docs/, in site/index.html; a broken link fails
 # make lock         pin the versions in setup.py anew
 
 VENV ?= .venv
@@ -25,7 +26,7 @@ MILVUS := .venv-milvus
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
   --no-loadscope-reorder
 
-.PHONY: quickstart demo street demo-street test test-fast test-milvus coverage lint format lock install clean
+.PHONY: quickstart demo street demo-street test test-fast test-milvus coverage lint docs format lock install clean
 
 quickstart: install
 	$(BIN)/python tools/run_pipeline.py --flagfile=flags/quickstart.flags
@@ -67,6 +68,9 @@ lint: install
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -95,7 +99,7 @@ $(INSTALLED): requirements.lock setup.py pyproject.toml
 lock: install
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.9 --no-header --no-emit-index-url \
-	  $(addprefix --extra ,serving search milvus cluster dev) --output-file requirements.lock setup.py
+	  $(addprefix --extra ,serving search milvus cluster dev docs) --output-file requirements.lock setup.py
 
 clean:
-	rm -rf $(VENV) $(MILVUS)
+	rm -rf $(VENV) $(MILVUS) site

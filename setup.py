@@ -47,6 +47,12 @@ DEV = [
     "vulture",
     "wheel",
 ]
+DOCS = [
+    # The site of docs/, with search.
+    "mkdocs-material",
+    # Its reference of the package, from docstrings; it reads the sources and imports nothing.
+    "mkdocstrings[python]",
+]
 
 setup(
     name="apparel_embed",
@@ -55,15 +61,23 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["apparel_embed", "apparel_embed.*"]),
+    packages=[
+        *find_packages(include=["apparel_embed", "apparel_embed.*"]),
+        # Beside the package in a clone, inside it in a wheel: apparel_embed/cli/binaries.py.
+        "apparel_embed.flags",
+        "apparel_embed.tools",
+    ],
+    package_dir={"apparel_embed.flags": "flags", "apparel_embed.tools": "tools"},
+    entry_points={"console_scripts": ["apparel_embed = apparel_embed.__main__:main"]},
     package_data={
+        "apparel_embed.flags": ["*.flags"],
         "apparel_embed": [
             "py.typed",
             "report/templates/*.html",
             "search/page/*",
             "serving/templates/*",
             "serving/templates/kit/*",
-        ]
+        ],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
@@ -126,5 +140,6 @@ setup(
         "gpu": GPU,
         "cluster": CLUSTER,
         "dev": DEV,
+        "docs": DOCS,
     },
 )

@@ -1,10 +1,10 @@
 """One embedding model for every apparel vertical, learnt from one specialist each.
 
-What is needed to train a model on a prepared dataset, to evaluate and to serve it is here; all else
-is in the modules. `import apparel_embed` alone imports nothing: a name is looked up in its module
-when it is first used, so that a program that needs a prepared dataset does not wait for TensorFlow.
+Here is what you need to train a model on a prepared dataset, to evaluate and to serve it;
+everything else is in the modules. `import apparel_embed` alone imports nothing: a name is looked
+up in its module when first used, so a program that needs a dataset does not load TensorFlow.
 
-Example:
+Examples:
   >>> import apparel_embed as ae
   >>> model = ae.EmbeddingModel(ae.ModelConfig(image_size=32, embedding_dim=8))
   >>> model.compile("adam", loss=ae.TripletSemiHardLoss(margin=0.3))
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from apparel_embed.serving.saved_model import export_saved_model
     from apparel_embed.training.input import triplet_dataset
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-# The package is written for Keras 2. TensorFlow 2.16 and later take it from tf_keras if they are
-# told so before `tf.keras` is used. Where there is no tf_keras, only `apparel_embed.losses.keras3`
+# The package is written for Keras 2. TensorFlow 2.16 and later take it from tf_keras if this
+# is set before `tf.keras` is used. Where there is no tf_keras, only `apparel_embed.losses.keras3`
 # works, whose users want Keras 3.
 if sys.version_info >= (3, 12) and importlib.util.find_spec("tf_keras"):
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")

@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from docs_blocks import PAGES, ROOT, all_blocks
 from docs_running import TOOL
+
+from apparel_embed.cli.binaries import flag_file
 
 BLOCKS = all_blocks()
 # Flags of all binaries, by absl.
@@ -134,7 +137,7 @@ def test_every_flag_file_that_is_named_is_there():
     for page, words in COMMANDS:
         for word in words:
             if word.startswith("--flagfile=") and "<" not in word:
-                assert (ROOT / word.partition("=")[2]).is_file(), (page, word)
+                assert (ROOT / flag_file(word.partition("=")[2])).is_file(), (page, word)
 
 
 def test_every_target_of_make_is_there():
@@ -148,6 +151,13 @@ def test_every_target_of_make_is_there():
     }
     assert {"quickstart", "test"} <= named
     assert named - targets == set()
+
+
+def test_the_site_has_every_page():
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
+    listed = set(re.findall(r"[\w/]+\.md", json.dumps(nav)))
+    generated = {name for name in listed if name.startswith("reference/")} | {"changes.md"}
+    assert listed - generated == {page.name for page in PAGES[1:]}
 
 
 PYTHON_BLOCKS = [block for block in BLOCKS if block.language == "python"]

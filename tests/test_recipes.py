@@ -2,7 +2,7 @@
 
 The data are miniature trees in the benchmarks' layouts; what is trained is made tiny. Recipes get
 as far as what a dry run tells, and with APPAREL_EMBED_RECIPES=all, which takes minutes more, they
-walk the whole way.
+run to the end.
 """
 
 import json

@@ -73,7 +73,7 @@ def config_of(run_dir):
 
 
 def _walk(run_dir, log):
-    """Walks the whole way; ends as the binary does. Runs in a process of its own."""
+    """Runs the pipeline and ends as the binary does, in a process of its own."""
     with open(log, "a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
@@ -122,7 +122,7 @@ def log_of(run_dir):
 
 
 def walk(run_dir):
-    """Walks the whole way to its end."""
+    """Runs the pipeline to its end."""
     process = start(run_dir)
     process.join()
     assert process.exitcode == 0, log_of(run_dir).read_text()[-3000:]

@@ -1,4 +1,4 @@
-r"""Fills indices with synthetic vectors; says how long that and a search take, and what is missed.
+r"""Measures an index: time to fill it, time of a search, and recall.
 
 python tools/benchmark_index.py --vectors=100000 --index_kind=FLAT --index_kind=HNSW
 """

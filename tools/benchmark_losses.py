@@ -1,9 +1,9 @@
-r"""Times the semi-hard triplet loss and its gradient, and says what memory they need.
+r"""Measures time and memory of the semi-hard triplet loss and its gradient.
 
     python tools/benchmark_losses.py --batch_sizes=256,512,1024,4096,8192 --pictures_per_item=4
 
-Beside it TensorFlow Addons' (where it fits into memory) and the floor: the products of all pairs of
-embeddings and their gradient alone. Each runs in a process of its own.
+Compares it with TensorFlow Addons' loss (where that fits into memory) and with a floor: the
+products of all pairs of embeddings and their gradient alone. Each runs in its own process.
 """
 
 from apparel_embed.benchmarks.harness import table

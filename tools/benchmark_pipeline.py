@@ -1,11 +1,11 @@
-r"""Measures training input, bulk embedding and exact search beside what they are to keep up with.
+r"""Measures training input, bulk embedding and exact search.
 
     python tools/benchmark_pipeline.py
     python tools/benchmark_pipeline.py --part=exact_search --scales=16 --json
 
-Every ratio is measured with both sides in turns, in one process; memory in a process that does
-nothing else. Each figure is there for 1, 4 and 16 times as many images: how cost grows. About
-five minutes on two cores, about one for --part=exact_search.
+Both sides of every ratio are measured in turns, in one process; memory is measured in a process
+that does nothing else. Each figure is given for 1, 4 and 16 times as many images, to show how cost
+grows. It takes about five minutes on two cores, about one for --part=exact_search.
 """
 
 from apparel_embed.benchmarks.harness import table

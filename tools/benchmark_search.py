@@ -1,4 +1,4 @@
-r"""Loads the search service of a run with clients, then past its limits, and prints what they met.
+r"""Loads the search service of a run with clients, up to and past its limits.
 
     python tools/benchmark_search.py --run_dir=runs/quickstart --clients=1,8,32 --seconds=30
 

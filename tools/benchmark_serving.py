@@ -1,9 +1,9 @@
-r"""Times the served student: against its parts called raw, and against the specialists it replaces.
+r"""Times the served student against its parts and against the specialists.
 
     python tools/benchmark_serving.py --run_dir=runs/mine --json
 
-Without --run_dir models of random weights are made up, which are as fast as trained ones, and
-pictures. All are measured in turns in one process; ratios are of medians.
+Without --run_dir it generates pictures, and models of random weights, which are as fast as trained
+ones. All are measured in turns in one process; ratios are of medians.
 """
 
 from apparel_embed.benchmarks.harness import table

@@ -1,4 +1,4 @@
-r"""Fills the index that pictures are searched in, and switches to it when it is whole.
+r"""Fills the search index, and switches to it when it is complete.
 
     python tools/build_index.py --run_dir=runs/mine
     python tools/build_index.py --run_dir=runs/mine --embeddings=embeddings/unified.parquet

@@ -1,10 +1,11 @@
-r"""Compares the models of several runs together: other seeds, or datasets drawn anew.
+r"""Compares the models of several runs: other seeds, or other datasets.
 
     python tools/compare_runs.py --runs=runs/s0,runs/s1,runs/s2 --output=runs/seeds
 
-Every run has been evaluated (tools/evaluate.py). Runs of one dataset are averaged query by query;
-different datasets weigh the same. Prints R@1 over all runs and in each, and differences between
-models, paired over the same queries; with --output also writes comparison.json and comparison.txt.
+Every run must have been evaluated (tools/evaluate.py). Runs of one dataset are averaged query by
+query; different datasets weigh the same. Prints R@1 over all runs and in each, and differences
+between models, paired over the same queries; with --output also writes comparison.json and
+comparison.txt.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-r"""Embeds every training picture with its group's specialist: what the student learns from.
+r"""Embeds every training picture by its teachers: the student's targets.
 
     python tools/export_targets.py --run_dir=runs/mine --prepared=data/prepared
 

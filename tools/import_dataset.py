@@ -1,4 +1,4 @@
-r"""Writes the manifest of a dataset on disk; pictures stay where they are.
+r"""Writes the manifest of a dataset on disk; pictures stay in place.
 
 A folder per item in a folder per vertical, `<vertical>/<item>/<picture>`:
 
@@ -11,7 +11,7 @@ Any CSV, TSV, JSON lines, Parquet or Excel file:
       --output=photos/manifest.csv --columns=image:photo,item_id:sku,vertical:category \
       --map_verticals=blouses:tops,t-shirts:tops,umbrellas: --test_fraction=0.2
 
-Pictures whose names tell what they show, such as mh01-black_main.jpg; styles stay together:
+Structured file names such as mh01-black_main.jpg, with all colours of a style in one split:
 
     python tools/import_dataset.py --format=table --root=photos --output=photos/manifest.csv \
       --pattern='(?P<style_id>(?P<kind>[a-z]+)\d+)-(?P<colour>[a-z]+)_(?P<view>[a-z]+)' \
@@ -20,8 +20,7 @@ Pictures whose names tell what they show, such as mh01-black_main.jpg; styles st
       --split_by=style_id --test_fraction=0.3
 
 Published datasets need --format, --root and --output alone; their counts are compared with the
-published ones. What is wrong is told with the dataset's own file and row, and then nothing is
-written.
+published ones. An error names the dataset's own file and row, and nothing is written.
 """
 
 from absl import logging
@@ -35,7 +34,7 @@ _IMPORT = ImportFlags()
 
 
 def main() -> None:
-    """Imports, and tells what came of it."""
+    """Imports the dataset and prints a summary."""
     result = import_dataset(_IMPORT.config())
     for warning in result.warnings:
         logging.warning("%s", warning)

@@ -1,4 +1,4 @@
-"""Tells what is wrong with a dataset before anything is trained on it.
+"""Finds problems in a dataset before anything is trained on it.
 
     python tools/inspect_dataset.py --manifest=data/manifest.csv --output=data/health
 

@@ -1,12 +1,12 @@
-r"""Starts several processes on this machine that train together, to try --strategy=multi_worker.
+r"""Starts several processes on this machine that train together.
 
     python tools/launch_local.py --workers=2 -- python tools/train_specialist.py \
       --strategy=multi_worker --run_dir=runs/mine --verticals=dress,skirt --specialist_start=none
 
-Each process gets the same command, and TF_CONFIG in its environment, which says who they all are
-and which of them it is. Their lines are printed with their names before them. Worker 0, the chief,
-alone writes to the run directory. If one fails, all are ended. docs/kubernetes/train_job.yaml shows
-the same on a cluster.
+Each process gets the same command, and in its environment TF_CONFIG, which lists all processes and
+says which one this is. Each line of output begins with the name of its process. Only worker 0, the
+chief, writes to the run directory. If one process fails, all are ended.
+docs/kubernetes/train_job.yaml shows the same on a cluster.
 """
 
 import functools
@@ -33,7 +33,7 @@ def main(command: list[str]) -> None:
         raise UserError("there is no command: give it behind --, as in -- python tools/...")
     launch_local(command, _WORKERS.value, _GRACE_SECONDS.value)
     who = "The process has" if _WORKERS.value == 1 else f"All {_WORKERS.value} processes have"
-    print(f"{who} ended well; what worker 0 said is the result")
+    print(f"{who} finished without an error; the result is in the output of worker 0")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-r"""Draws synthetic garments: pictures with item identity, for trying everything without a download.
+r"""Draws synthetic garments, to try everything without a download.
 
     python tools/make_synthetic_dataset.py --output=data/garments
 

@@ -1,9 +1,9 @@
-r"""Makes the student and its embeddings smaller, and says what that costs in R@1.
+r"""Makes the student and its embeddings smaller, and measures lost R@1.
 
     python tools/measure_compression.py --run_dir=runs/mine --tflite=int8 --embedding_kinds=int8,pq
 
 Writes <run_dir>/compression/model_<kind>.tflite, and the costs as compression.json and
-compression.md; the report shows them when it is made anew. Made anew with other flags.
+compression.md; the next report shows them. With other flags it measures again.
 """
 
 from apparel_embed.cli import app

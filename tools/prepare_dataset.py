@@ -1,12 +1,12 @@
-"""Prepares the pictures of a manifest for training: decoded, upright, cropped, shrunk.
+"""Prepares pictures for training: decoded, upright, cropped, shrunk.
 
     python tools/prepare_dataset.py --manifest=data/manifest.csv --output=data/prepared
 
 The manifest is CSV or Parquet with one row per picture: `image` (a path relative to the manifest,
 an absolute path or a file:// URI), `item_id` and `vertical`; optional `split` (train, val, test,
-unlabelled), `role` (query, gallery, both) and a box `x_min,y_min,x_max,y_max`. Only in split
-unlabelled `item_id` may be empty. Pictures that cannot be used are listed in rejects.csv and the
-rest go on. Stopped half-way, the same command goes on where it was.
+unlabelled), `role` (query, gallery, both) and a box `x_min,y_min,x_max,y_max`. `item_id` may be
+empty in split unlabelled only. Pictures that cannot be used are skipped and listed in rejects.csv.
+If it is interrupted, the same command resumes.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ _DRY_RUN = dry_run_flag()
 
 
 def main() -> None:
-    """Prepares the dataset and tells what came of it."""
+    """Prepares the dataset and prints a summary."""
     config = _PREPARE.config(Path(_MANIFEST.value), Path(_OUTPUT.value))
     if _DRY_RUN.value:
         found = plan_prepare(config)

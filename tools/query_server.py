@@ -1,4 +1,4 @@
-r"""Asks a server, or a SavedModel in this process, for the embeddings of pictures.
+r"""Gets embeddings of pictures from a server, or from a SavedModel.
 
     python tools/query_server.py --address=localhost:8500 --images=dress.jpg,bag.webp
     python tools/query_server.py --saved_model=runs/mine/saved_model/1 --images=dress.jpg

@@ -1,4 +1,4 @@
-r"""Walks the whole way from pictures to one served embedding model.
+r"""Runs everything from pictures to one served embedding model.
 
     python tools/run_pipeline.py --flagfile=flags/quickstart.flags
 
@@ -10,8 +10,8 @@ own pictures:
     python tools/run_pipeline.py --manifest=data/manifest.csv --run_dir=runs/mine \
       --backbone=efficientnet_lite_b0 --image_size=160
 
-Called again it skips what is finished and goes on where it was interrupted. With --init_from=runs/x
-trainings start from the models of an earlier run. --dry_run tells what would be done.
+Called again, it skips what is finished and resumes what was interrupted. With --init_from=runs/x
+trainings start from the models of an earlier run. --dry_run says what would be done.
 """
 
 from pathlib import Path
@@ -65,7 +65,7 @@ _DETECTOR = DetectorFlags(_TRAINING)
 
 
 def main() -> None:
-    """Runs the pipeline and says what came of it."""
+    """Runs the pipeline and prints a summary."""
     from apparel_embed.report.build import PAGE_FILE
     from apparel_embed.runs.pipeline import run_pipeline
 

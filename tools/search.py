@@ -1,4 +1,4 @@
-r"""Searches the catalogue by a picture and prints a table of what was found.
+r"""Searches the catalogue by a picture and prints the items found.
 
     python tools/search.py --run_dir=runs/mine --picture=street.jpg --box=10,20,200,300
 

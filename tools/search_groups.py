@@ -5,8 +5,8 @@ r"""Finds which verticals can share a specialist.
 
 Groups are tried by training, and accepted if no vertical falls below its own specialist on split
 val. Writes <run_dir>/grouping-affinity/groups.json: the groups, every trial, and why each was
-accepted or not. Called again after an interruption it goes on where it was; no training is done
-twice, also not by tools/run_pipeline.py with the same flags.
+accepted or not. Called again after an interruption, it resumes. No training is done twice, not even
+by tools/run_pipeline.py with the same flags.
 """
 
 from apparel_embed.cli import app

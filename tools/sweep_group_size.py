@@ -1,14 +1,14 @@
-r"""Draws accuracy against the number of verticals that share a triplet model: the sweet spot.
+r"""Draws accuracy against the number of verticals that share a model.
 
     python tools/sweep_group_size.py --run_dir=runs/mine --sizes=1,2,4,8 --partitions=2 \
       --seeds=0,1,2
 
-At each size the verticals are split at random into as few groups as have at most that many, and a
-triplet model is trained for each group, beside a student of the group's specialists. Groups are as
-equal as can be: of 6 verticals, size 4 makes two groups of 3, and the curve has them at 3. Every
-size is measured on all verticals' queries. Writes <run_dir>/sweep/sweep.json and curve.png; models
-are trained once, in <run_dir>/sweep-models. With other --sizes, --partitions, --seeds or another
---split the curve is drawn anew, and only models that are not there are trained.
+At each size the verticals are split at random into as few groups of at most that size as possible.
+For each group a triplet model is trained, and a student of the group's specialists. Groups are of
+equal size where possible: size 4 splits 6 verticals into two groups of 3, and the curve shows them
+at 3. Every size is measured on all verticals' queries. Writes <run_dir>/sweep/sweep.json and
+curve.png; models are trained once, in <run_dir>/sweep-models. With other --sizes, --partitions,
+--seeds or another --split the curve is drawn again, and only missing models are trained.
 
 Students learn from pictures of split unlabelled too, which no triplet model sees, unless
 --nouse_unlabelled says otherwise.

@@ -1,4 +1,4 @@
-r"""Trains a detector, which finds the garments of a photograph and tells the vertical of each.
+r"""Trains a detector of the garments in a photograph.
 
     python tools/prepare_dataset.py --photographs --manifest=data/manifest.csv \
       --output=data/photographs

@@ -1,15 +1,15 @@
-r"""Trains an embedding model on a group of verticals, with triplets and semi-hard negatives.
+r"""Trains an embedding model on a group of verticals, by triplet loss.
 
     python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
       --verticals=dress,skirt
 
 The model is written to <run_dir>/specialist-dress+skirt/model. It starts from the combined model,
-which is to be trained first:
+which must be trained first:
 
     python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
       --verticals=all --stage=combined-start
 
-and, to compare with, for as many further steps as everything else takes:
+The combined model to compare with is trained for as many more steps as all the others together:
 
     python tools/train_specialist.py --run_dir=runs/mine --prepared=data/prepared \
       --verticals=all --stage=combined --specialist_steps=750

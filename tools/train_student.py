@@ -1,8 +1,8 @@
-r"""Trains one student that reproduces the specialists' embeddings.
+r"""Trains one student to reproduce the specialists' embeddings.
 
     python tools/train_student.py --run_dir=runs/mine --prepared=data/prepared
 
-It learns from all pictures that have a target, also from items seen only once.
+It learns from all pictures that have a target, even from items with a single picture.
 """
 
 from apparel_embed.cli import app

@@ -23,7 +23,7 @@ MEANINGS = {
     "embed_manifest_cpu_vs_model": "the second by time of the processor",
     "knn_peak_gb": "highest memory of the process that searches, GB",
 }
-"""What the figures say that are told beside their names."""
+"""What the figures mean, shown beside their names."""
 
 
 # Imported when it is measured: the processes that prepare images import the binary and what it

@@ -1,4 +1,4 @@
-"""How every binary starts: parse flags, run, and tell mistakes in one line."""
+"""How every binary starts: parse flags, run, and report a mistake in one line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from apparel_embed.cli.binaries import as_called, flag_file
 from apparel_embed.cli.help import define_help_flags
 from apparel_embed.cli.recipes import apply_recipe
 from apparel_embed.common.errors import UserError
@@ -24,11 +25,12 @@ _PIPELINE = "run_pipeline.py"
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Returns the arguments left after flags; ends with one line if a flag is wrong."""
     binary = os.path.basename(argv[0])
+    argv = [re.sub(r"(?<=^--flagfile=).+", lambda name: flag_file(name[0]), one) for one in argv]
     define_help_flags()
     try:
         rest = flags.FLAGS(list(argv))
     except flags.UnrecognizedFlagError as error:
-        sys.exit(f"{binary}: {_unknown(error, binary, argv)}")
+        sys.exit(as_called(f"{binary}: {_unknown(error, binary, argv)}"))
     except flags.Error as error:
         sys.exit(f"{binary}: {one_line(error)} (--help lists the flags)")
     if len(rest) > 1:
@@ -61,8 +63,8 @@ def run(main: Callable[[], None], *, goes_on: bool = False) -> None:
 
     Args:
       main: the binary's work, called without arguments. It imports what takes long, as TensorFlow
-        does: help, and what is wrong with flags, is told at once.
-      goes_on: whether it goes on where it was when it is called again, and does not start anew.
+        does: help and errors in flags come at once.
+      goes_on: whether it resumes when it is called again, instead of starting over.
     """
 
     def body(argv: Sequence[str]) -> None:
@@ -78,7 +80,7 @@ def run(main: Callable[[], None], *, goes_on: bool = False) -> None:
                 apply_recipe()
                 main()
         except UserError as error:
-            sys.exit(f"{binary}: {error}")
+            sys.exit(as_called(f"{binary}: {error}"))
         except Stopped as stop:
             _say_stopped(binary, "SIGTERM", goes_on)
             sys.exit(stop.code)
@@ -99,5 +101,5 @@ def _is_no_false_alarm(record: python_logging.LogRecord) -> bool:
 
 
 def _say_stopped(binary: str, what: str, goes_on: bool) -> None:
-    again = "; the same command goes on where it was" if goes_on else ""
+    again = "; the same command resumes it" if goes_on else ""
     print(f"{binary}: stopped by {what}{again}", file=sys.stderr)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from apparel_embed.cli.binaries import COMMAND, as_called
 from apparel_embed.store.record import Stage
 
 NOTHING_WRITTEN = ("Next", "the same without --dry_run; nothing was done or written")
@@ -33,19 +34,19 @@ def print_summary(rows: Iterable[tuple[str, object]]) -> None:
 
     Args:
       rows: e.g. `("Report", path)`; the last is usually `("Next", command(...))`. Commands
-        that begin with `python` or `tensorboard` are printed so that they run in the reader's
-        shell, once what is in <> is filled in.
+        that begin with `python`, `tensorboard` or `apparel_embed` are printed so that they run in
+        the reader's shell, once what is in <> is filled in.
     """
     rows = list(rows)
     width = max(len(name) for name, _ in rows) + 2
     for name, value in rows:
-        print(f"{name + ':':{width}} {_as_to_type(str(value))}")
+        print(f"{name + ':':{width}} {_as_to_type(as_called(str(value)))}")
 
 
 def _as_to_type(line: str) -> str:
     """Returns a command with the path of its program, where the shell would take another one."""
     program, _, rest = line.partition(" ")
-    if program not in ("python", "tensorboard"):
+    if program not in ("python", "tensorboard", COMMAND):
         return line
     ours = Path(sys.executable).parent / program
     if not ours.exists() or shutil.which(program) == str(ours):

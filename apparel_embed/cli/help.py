@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from absl import flags
 
+from apparel_embed.cli.binaries import as_called
 from apparel_embed.cli.define import GROUPS, SELDOM
 
 _NAMES_WIDTH = 27
@@ -39,7 +40,7 @@ class _HelpFlag(flags.BooleanFlag):
         if not self._parse(argument):
             return
         doc = sys.modules["__main__"].__doc__ or ""
-        print(help_text(doc, own_flags(), full=self._full))
+        print(as_called(help_text(doc, own_flags(), full=self._full)))
         if self._full:
             print("\n\nFlags of libraries\n")
             for module in sorted(flags.FLAGS.flags_by_module_dict()):

@@ -1,4 +1,4 @@
-"""The error a user can mend: wrong input, flag or file."""
+"""The error a user can fix: wrong input, flag or file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class UserError(ValueError):
 
     Binaries print the message as one line and end with status 1, without a traceback.
 
-    Example:
+    Examples:
       >>> from apparel_embed import load_prepared
       >>> try:
       ...     load_prepared("nothing/here")

@@ -31,7 +31,7 @@ _REMEDIES = {
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; renames it to `path` when the block ends well.
+    """Yields a temporary path beside `path`; renames it to `path` if the block succeeds.
 
     A reader never sees half a file, and a crash leaves an older `path` as it was, be it of the
     process or of the machine.

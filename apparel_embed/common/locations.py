@@ -63,7 +63,7 @@ def file_names(directory: str) -> set[str]:
 
 @contextlib.contextmanager
 def write_aside(location: str) -> Iterator[BinaryIO]:
-    """Yields a file to write to, which gets its name when the block ends well.
+    """Yields a file to write to, which gets its name if the block succeeds.
 
     Raises:
       UserError: the place is not to be written to.
@@ -83,7 +83,7 @@ def write_aside(location: str) -> Iterator[BinaryIO]:
     except OSError as error:
         raise UserError(
             f"{location}: cannot be written ({' '.join(str(error).split())}); what is finished is "
-            "kept: mend it and run the same command again"
+            "kept: fix it and run the same command again"
         ) from error
 
 

@@ -37,7 +37,7 @@ def only_writer(directory: Path, lock: Path | None = None) -> Iterator[None]:
 
     Raises:
       UserError: if another process, or another caller in this one, holds the lock; host and
-        process id are told.
+        process id are given.
     """
     path = lock or lock_path(directory)
     path.parent.mkdir(parents=True, exist_ok=True)

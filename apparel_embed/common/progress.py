@@ -52,7 +52,7 @@ class Pace:
       last: number of the last step.
       clock: returns seconds.
 
-    Example:
+    Examples:
       >>> seconds = iter([0.0, 2.0, 4.0, 6.0])
       >>> pace = Pace(1, 101, clock=lambda: next(seconds), after_seconds=3)
       >>> [pace.after(step) for step in (1, 2, 3, 4)]

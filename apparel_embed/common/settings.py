@@ -55,7 +55,7 @@ def setting(
 ) -> Any:
     """Returns a dataclass's field with a default that says of itself what `Setting` tells.
 
-    Example:
+    Examples:
       >>> @dataclasses.dataclass(frozen=True)
       ... class Config:
       ...     margin: float = setting(0.3, "margin of the loss", 0.0, 2.0)
@@ -99,7 +99,7 @@ def setting_of(field: dataclasses.Field[Any]) -> Setting | None:
 def flag_names(config: Any) -> dict[str, str]:
     """Returns the flags of a configuration by the names of its fields, nested ones `outer.inner`.
 
-    Example:
+    Examples:
       >>> @dataclasses.dataclass(frozen=True)
       ... class Config:
       ...     batch: int = setting(64, "pictures in a batch", 1, flag="batch_size")
@@ -120,7 +120,7 @@ def flag_names(config: Any) -> dict[str, str]:
 def range_text(low: float | None, high: float | None) -> str:
     """Returns the range of a number in words; "" if every number is allowed.
 
-    Example:
+    Examples:
       >>> range_text(1, None), range_text(0.0, 0.9), range_text(0, LARGEST_SEED)
       ('1 or more', '0 to 0.9', '0 to 2^31 - 1')
     """

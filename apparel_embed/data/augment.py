@@ -3,7 +3,7 @@
 The numbers are drawn apart from the pictures, a row for each, so that a batch can be drawn on the
 host, split among replicas and augmented where it is trained on. keras-cv's layers would draw from
 stateful generators, by which a resumed training would see other pictures than one never
-interrupted; here they are told what to do instead.
+interrupted; here they get that as an argument instead.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _Change = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 class Augmenter:
     """Augments batches of pictures.
 
-    Example:
+    Examples:
       >>> augment = Augmenter(AugmentConfig(flip=True))
       >>> augment(tf.zeros([4, 32, 32, 3]), seed=tf.constant([1, 2])).shape
       TensorShape([4, 32, 32, 3])

@@ -21,7 +21,7 @@ VERTICAL_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 class AugmentConfig:
     """Strength of each augmentation; 0 switches it off.
 
-    Example:
+    Examples:
       >>> AugmentConfig(flip=False, rotation=10.0, erase=0.3).zoom
       0.1
     """

@@ -64,7 +64,7 @@ def prepare(config: PrepareConfig, processes: int = 0) -> PreparedDataset:
       UserError: the manifest is wrong, no image can be used, `output` or its partial directory
         holds something else, or another process is preparing the same output.
 
-    Example:
+    Examples:
       >>> config = PrepareConfig("data/manifest.csv", "data/small", max_side=24)
       >>> dataset = prepare(config, processes=1)
       >>> len(dataset), dataset.verticals
@@ -248,7 +248,7 @@ def _write_shard(
     table: pa.Table,
     first_record: int,
 ) -> dict[str, Any]:
-    """Writes one shard; returns what is to be remembered of it."""
+    """Writes one shard; returns its entry in the index of shards."""
     rejects, sizes = [], []
     record = first_record
     with atomic_path(path) as temporary:

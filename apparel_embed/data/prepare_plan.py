@@ -35,7 +35,7 @@ class PrepareConfig:
         none.
       map_verticals: other names for verticals of the manifest, see `map_verticals`.
 
-    Example:
+    Examples:
       >>> PrepareConfig("data/manifest.csv", "data/prepared", val_fraction=0.1).max_side
       256
     """

@@ -46,7 +46,7 @@ class PreparedDataset:
       verticals: names of the verticals, sorted.
       info: the contents of dataset.json: counts, settings, shards.
 
-    Example:
+    Examples:
       >>> dataset = PreparedDataset.open("data/prepared")
       >>> len(dataset), dataset.verticals
       (64, ('bags', 'dresses'))
@@ -277,7 +277,7 @@ def load_prepared(directory: str | os.PathLike[str]) -> PreparedDataset:
     Raises:
       UserError: it is no prepared dataset, not finished or damaged; the message names the file.
 
-    Example:
+    Examples:
       >>> dataset = load_prepared("data/prepared")
       >>> records = dataset.select(split="train", verticals=["dresses"])
       >>> len(records), dataset.column("item_id")[records[0]]

@@ -17,7 +17,7 @@ from apparel_embed.inference.image_store import decoded_batches
 _MOST_IMAGES = 4096
 # Below this cosine on images it has learnt from, a student has not learnt what it was shown.
 _LEARNT = 0.95
-# More than this between images it has learnt from and others, it knows the ones by heart.
+# A greater difference between images it has learnt from and others is overfitting.
 _GAP = 0.03
 
 
@@ -51,7 +51,7 @@ def diagnose(agreement: Agreement, *, kept_step: int, trained_steps: int, interv
       trained_steps: steps done.
       interval: steps between validations.
 
-    Example:
+    Examples:
       >>> diagnose(Agreement(0.99, 0.98, 0.93), kept_step=900, trained_steps=1000, interval=100)
       'too little data: it agrees on images it has learnt from (0.99), less on others (0.93)'
     """

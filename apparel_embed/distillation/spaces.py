@@ -59,7 +59,7 @@ def joint_embeddings(parts: Sequence[np.ndarray], fitted: np.ndarray, dim: int) 
     Returns:
       float32 [n, dim], of unit length. An image that lies in none of the directions is zero.
 
-    Example:
+    Examples:
       >>> one, other = np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)
       >>> joint = joint_embeddings([one, other], np.array([True, True]), dim=2)
       >>> np.round(joint @ joint.T, 6) + 0.0

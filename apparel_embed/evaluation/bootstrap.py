@@ -55,7 +55,7 @@ def stratified_bootstrap_interval(
     Raises:
       UserError: no values, lengths that differ, or a number out of range.
 
-    Example:
+    Examples:
       >>> ones, items, one_stratum = np.ones(2), np.arange(2), np.zeros(2)
       >>> stratified_bootstrap_interval(ones, items, one_stratum)
       (1.0, 1.0)
@@ -108,7 +108,7 @@ def unseen_loss(items: int, confidence: float) -> float:
 def positions_of(values: np.ndarray) -> dict[str, np.ndarray]:
     """Returns where each value is: its positions, rising, by the value as text, sorted.
 
-    Example:
+    Examples:
       >>> positions_of(np.array(["b", "a", "b"]))
       {'a': array([1]), 'b': array([0, 2])}
     """

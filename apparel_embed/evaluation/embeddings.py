@@ -31,7 +31,7 @@ def write_embeddings(
     records = np.asarray(records)
     if not np.issubdtype(records.dtype, np.integer):
         raise UserError(f"{path}: records are {records.dtype}; expected whole numbers (int64)")
-    # An overflow becomes infinite here, and is told as such below.
+    # An overflow becomes infinite here, and is reported as such below.
     with np.errstate(over="ignore"):
         embeddings = np.asarray(embeddings, np.float32)
     if embeddings.ndim != 2 or embeddings.shape[1] < 1 or records.shape != embeddings.shape[:1]:

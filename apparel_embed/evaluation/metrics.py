@@ -157,7 +157,7 @@ def average_precision_at_r(right: np.ndarray, matches: np.ndarray) -> np.ndarray
     Returns:
       [q] float64 in 0 to 1.
 
-    Example:
+    Examples:
       >>> average_precision_at_r(np.array([[True, False, True]]), np.array([3]))
       array([0.55555556])
     """

@@ -54,7 +54,7 @@ def nearest(
     Raises:
       UserError: embeddings without direction, or shapes, records or k that do not fit.
 
-    Example:
+    Examples:
       >>> embeddings = np.eye(3, dtype=np.float32)
       >>> nearest(embeddings[:1], embeddings, 2, np.array([7]), np.array([7, 8, 9]))[0]
       array([[1, 2]])

@@ -32,7 +32,7 @@ class Estimate:
       low: lower end of its 95 % interval, by bootstrap over items.
       high: upper end.
 
-    Example:
+    Examples:
       >>> print(Estimate(0.703, 0.669, 0.736))
       0.703 [0.669, 0.736]
     """
@@ -58,7 +58,7 @@ class RetrievalResult:
       map_at_r: mAP@R of Musgrave et al. 2020.
       verticals: the same of every vertical with a query that counts; empty within one.
 
-    Example:
+    Examples:
       >>> found = evaluate_retrieval(np.eye(4)[[0, 0, 1, 1]], ["a", "a", "b", "b"])
       >>> print(found)
       4 queries: R@1 1.000 [0.151, 1.000], R@5 ..., R@10 ..., mAP@R ...
@@ -114,7 +114,7 @@ def evaluate_retrieval(
       UserError: shapes that do not fit, an item or vertical that is missing (None, NaN or an empty
         text), embeddings without direction, an unknown scope, or no query with an answer.
 
-    Example:
+    Examples:
       >>> embeddings = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
       >>> found = evaluate_retrieval(embeddings, ["shoe", "shoe", "bag", "bag"])
       >>> found.queries, found.r_at_1.value

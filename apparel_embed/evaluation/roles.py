@@ -41,7 +41,7 @@ def model_to_deploy(
     Returns:
       `unified`, `combined`, or "" where they were not compared; and the reason in words.
 
-    Example:
+    Examples:
       >>> compared = {"model": "unified", "minus": "combined", "vertical": "ALL", "queries": 960,
       ...             "difference": 0.15, "low": 0.12, "high": 0.19, "is_clear": True}
       >>> model_to_deploy([], [compared])

@@ -47,7 +47,7 @@ class RoutingCalibration:
     r_at_1_merged: float | None
 
     def sentence(self) -> str:
-        """Returns what is searched and why, as a person is told."""
+        """Returns what is searched and why, in words for a person."""
         asked = counted(self.val_queries, "val query", "val queries")
         if self.val_queries < LEAST_ROUTED:
             return (
@@ -84,7 +84,7 @@ def calibrate_routing(
       routed: [n] whether a search in that vertical finds the query's item first.
       merged: [n] whether a search in all verticals does.
 
-    Example:
+    Examples:
       >>> confidence, routed = [0.9] * 60 + [0.4] * 40, [True] * 60 + [False] * 40
       >>> found = calibrate_routing(confidence, routed, merged=[True] * 80 + [False] * 20)
       >>> found.routing_confidence, found.routed_queries

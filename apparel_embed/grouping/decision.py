@@ -24,7 +24,7 @@ class Rule:
     own specialist, shrunk towards that of the whole group as its items are few (docs/groups.md).
 
     Attributes:
-      seed: of the bootstrap, whose intervals are told and decide nothing.
+      seed: of the bootstrap, whose intervals are reported and decide nothing.
 
     Raises:
       UserError: if a value is out of range.
@@ -126,7 +126,7 @@ def expected_gains(differences: Sequence[float], items: Sequence[int]) -> list[f
       differences: observed in each vertical.
       items: that each was observed on, 1 or more.
 
-    Example:
+    Examples:
       >>> expected_gains([-0.2, 0.1], [5, 45])
       [0.016, 0.091]
     """

@@ -45,7 +45,7 @@ _DRIVER = "driver"
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What workers are told.
+    """What workers need to know.
 
     Attributes:
       config: what to do.

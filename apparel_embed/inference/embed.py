@@ -18,7 +18,7 @@ class Embedder:
     Args:
       model: from float32 [batch, size, size, 3] to [batch, ...], usually embeddings [batch, dim].
 
-    Example:
+    Examples:
       >>> from apparel_embed import EmbeddingModel, ModelConfig, load_prepared
       >>> embed = Embedder(EmbeddingModel(ModelConfig(image_size=32, embedding_dim=8)))
       >>> dataset = load_prepared("data/prepared")

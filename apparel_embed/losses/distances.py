@@ -174,7 +174,7 @@ def pairwise_distances(embeddings: tf.Tensor, distance: Distance) -> tf.Tensor:
     Returns:
       float [batch, batch].
 
-    Example:
+    Examples:
       >>> pairwise_distances(tf.constant([[0.0, 3.0], [4.0, 0.0]]), "L2").numpy()
       array([[0., 5.],
              [5., 0.]], dtype=float32)

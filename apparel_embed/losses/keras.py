@@ -79,7 +79,7 @@ class TripletSemiHardLoss(_MarginLoss):
     Raises:
       ValueError: a margin below 0, an unknown distance, or another reduction.
 
-    Example:
+    Examples:
       >>> loss = TripletSemiHardLoss(margin=0.3)
       >>> embeddings = tf.constant([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])
       >>> float(loss(tf.constant([7, 7, 8]), embeddings))
@@ -100,7 +100,7 @@ class TripletHardLoss(_MarginLoss):
     Args:
       soft: log(1 + exp(.)) instead of a margin.
 
-    Example:
+    Examples:
       >>> embeddings = tf.constant([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])
       >>> float(TripletHardLoss(margin=0.3)(tf.constant([7, 7, 8]), embeddings))
       0.4...
@@ -125,7 +125,7 @@ class LiftedStructLoss(_MarginLoss):
 
     See `lifted_structure_loss`; arguments and errors are those of `TripletSemiHardLoss`.
 
-    Example:
+    Examples:
       >>> embeddings = tf.constant([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])
       >>> float(LiftedStructLoss(margin=0.3)(tf.constant([7, 7, 8]), embeddings)) > 0
       True

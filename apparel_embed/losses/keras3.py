@@ -1,7 +1,7 @@
 """The triplet losses for Keras 3 models on TensorFlow's backend, as TensorFlow Addons had them.
 
 Needs TensorFlow 2.16 or later with its Keras 3, and nothing else of what this package installs:
-`pip install --no-deps apparel_embed`. All else in this package is for Keras 2.
+`pip install --no-deps apparel_embed`. Everything else in this package is for Keras 2.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class TripletSemiHardLoss(_MarginLoss):
     Raises:
       ValueError: a margin below 0, an unknown distance, or another backend than TensorFlow.
 
-    Example:
+    Examples:
       import keras
       from apparel_embed.losses.keras3 import TripletSemiHardLoss
 

@@ -98,7 +98,7 @@ def semi_hard_triplet_loss(
     Raises:
       ValueError: if shapes or distance are none of these.
 
-    Example:
+    Examples:
       >>> labels = tf.constant([0, 0, 1])
       >>> embeddings = tf.constant([[0.0, 0.0], [1.0, 0.0], [0.0, 1.5]])
       >>> float(semi_hard_triplet_loss(labels, embeddings))

@@ -55,7 +55,7 @@ def multiply_adds(model: tf.keras.Model) -> int:
     Args:
       model: from float32 [batch, size, size, 3].
 
-    Example:
+    Examples:
       >>> from apparel_embed import EmbeddingModel, ModelConfig
       >>> multiply_adds(EmbeddingModel(ModelConfig(image_size=32, embedding_dim=8))) > 1_000_000
       True

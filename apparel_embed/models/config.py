@@ -27,7 +27,7 @@ class ModelConfig:
       batch_norm_momentum: of every batch norm; the usual 0.99 leaves the moving statistics wrong
         after a few hundred steps.
 
-    Example:
+    Examples:
       >>> ModelConfig(backbone="efficientnet_lite_b0", image_size=160).embedding_dim
       64
     """
@@ -60,7 +60,7 @@ class DetectorConfig:
       score_threshold: score from which on what it sees counts as a garment.
       batch_norm_momentum: as in `ModelConfig`.
 
-    Example:
+    Examples:
       >>> DetectorConfig(verticals=("bag", "dress")).image_size
       160
     """

@@ -77,7 +77,7 @@ def build_detector(
       UserError: if the configuration names an unknown backbone, or that of the embedding model is
         another.
 
-    Example:
+    Examples:
       >>> detector = build_detector(DetectorConfig(verticals=("bag", "dress"), image_size=64))
       >>> detector(tf.zeros([1, 64, 64, 3])).shape
       TensorShape([1, 64, 6])

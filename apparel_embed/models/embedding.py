@@ -41,7 +41,7 @@ def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf
     Raises:
       UserError: if the configuration names an unknown backbone or pooling.
 
-    Example:
+    Examples:
       >>> model = build_embedding_model(ModelConfig(image_size=32, embedding_dim=8))
       >>> model(tf.zeros([2, 32, 32, 3])).shape
       TensorShape([2, 8])
@@ -86,7 +86,7 @@ class EmbeddingModel(tf.keras.Model):
     Attributes:
       config: what it is made of.
 
-    Example:
+    Examples:
       >>> model = EmbeddingModel(ModelConfig(image_size=32, embedding_dim=8))
       >>> model.write("models/mine")
       >>> EmbeddingModel.read("models/mine").predict(np.zeros([2, 32, 32, 3]), verbose=0).shape

@@ -63,7 +63,7 @@ class ColourHistogram(tf.keras.layers.Layer):
     are Hellinger distances (Arandjelovic and Zisserman 2012, "Three things everyone should know to
     improve object retrieval"), which a large white background does not drown.
 
-    Example:
+    Examples:
       >>> ColourHistogram()(tf.zeros([2, 32, 32, 3])).shape
       TensorShape([2, 64])
     """

@@ -23,7 +23,7 @@ def project_principally(model: tf.keras.Model, features: np.ndarray) -> None:
       features: float32 [n, features] from its `trunk_model`, of at least one image. Dimensions
         beyond the number of features become zero.
 
-    Example:
+    Examples:
       >>> from apparel_embed.models.embedding import (
       ...     ModelConfig, build_embedding_model, trunk_model)
       >>> model = build_embedding_model(ModelConfig(image_size=32, embedding_dim=8))

@@ -21,7 +21,7 @@ class Session:
     Attributes:
       name: of its directory.
       hparams: what it was made with.
-      metrics: what came of it.
+      metrics: the results.
     """
 
     name: str

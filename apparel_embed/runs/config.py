@@ -32,7 +32,7 @@ PER_VERTICAL, PER_MODEL = "per_vertical", "per_model"
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
-    """What the whole way is made of.
+    """Settings of the whole pipeline.
 
     Attributes:
       run_dir: where everything goes.

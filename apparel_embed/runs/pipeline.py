@@ -1,4 +1,4 @@
-"""The whole way: from a manifest, or synthetic garments, to one served embedding model."""
+"""The pipeline: from a manifest, or synthetic garments, to one served embedding model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PipelineResult:
 
 
 def run_pipeline(config: PipelineConfig) -> PipelineResult:
-    """Walks the whole way; what is finished is skipped, what was interrupted goes on.
+    """Runs all stages; finished ones are skipped, an interrupted one is resumed.
 
     Raises:
       UserError: if data or flags are wrong, the run was made with other flags, or another process
@@ -55,7 +55,7 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
     is_there = config.run_dir.is_dir()
     with only_run(config.run_dir):
         if is_there and is_chief():
-            # A flag that a later stage refuses is told before a stage of other flags is begun.
+            # A flag that a later stage refuses is reported before any other stage begins.
             plan_pipeline(config).refuse()
         if config.redo_from:
             redone = stages_from(config.run_dir, config.redo_from)
@@ -84,7 +84,7 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
 def plan_pipeline(config: PipelineConfig) -> StagePlan:
     """Tells what `run_pipeline` would do, and writes nothing; its errors are that one's.
 
-    That stages were made with other flags is told by the plan's `refuse` and `render`.
+    The plan's `refuse` and `render` report stages that were made with other flags.
     """
     _check(config)
     plan = StagePlan(config.run_dir, config.redo_from)
@@ -99,7 +99,7 @@ def plan_pipeline(config: PipelineConfig) -> StagePlan:
 
 
 def _check(config: PipelineConfig) -> None:
-    """Raises a UserError if trainings cannot start with what is to be, before any has begun."""
+    """Raises a UserError if a training cannot start as configured, before any has begun."""
     if config.redo_from and read_cluster() is not None:
         raise UserError(
             "--redo_from cannot be used while TF_CONFIG is set: only one process may move stages. "

@@ -34,7 +34,7 @@ class StagePlan:
     the fingerprint that they would have, so that those that are made of them can be looked up too.
 
     Stages that are there but were made with other flags or inputs are gathered, so that all are
-    told at once: see `refuse`.
+    reported at once: see `refuse`.
 
     Args:
       run_dir: the run's directory.

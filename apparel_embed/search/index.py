@@ -137,7 +137,7 @@ class IndexAccess:
     user: str = setting("", "user of the Milvus server")
     ca_file: str = setting(
         "",
-        "PEM file of the certificates that vouch for a server at https://; by default public ones",
+        "PEM file of the certificates to check a server at https:// by; by default public ones",
     )
     certificate: str = setting(
         "",
@@ -254,7 +254,7 @@ def open_index(
     Raises:
       UserError: if it cannot be opened.
 
-    Example:
+    Examples:
       >>> with open_index("runs/mine/index.db") as index:
       ...     version = index.current()  # None while nothing is indexed
       ...     hits = index.search(version, embedding, k=10, vertical="dress") if version else []
@@ -276,7 +276,7 @@ def check_complete(known: Version | None, uri: str, model: str) -> None:
 def check_embeddings(
     version: Version, pictures: Sequence[IndexedPicture], embeddings: np.ndarray
 ) -> None:
-    """Checks what is to be kept.
+    """Checks what will be kept.
 
     Raises:
       UserError: if embeddings are of another shape, or one is not of unit length.

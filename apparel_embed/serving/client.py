@@ -61,7 +61,7 @@ class ClientConfig:
       secure: whether gRPC is encrypted; REST is by an address of https://.
       limits: what images are taken.
 
-    Example:
+    Examples:
       >>> ClientConfig(deadline=2.0, attempts=1).batch_size
       32
     """
@@ -89,7 +89,7 @@ class Client(ServedModel):
     Raises:
       UserError: if the address is none, or the package for it is not installed.
 
-    Example:
+    Examples:
       >>> from pathlib import Path
       >>> with Client("localhost:8500") as client:
       ...     found = client.embed([Path("dress.webp").read_bytes(), b"no picture"])

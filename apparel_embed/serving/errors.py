@@ -20,7 +20,7 @@ class NotAPicture(PictureError):
 class ServingError(UserError):
     """A model could not be asked; the message names the server and the reason, in one line.
 
-    Example:
+    Examples:
       >>> from apparel_embed import Client, ClientConfig
       >>> try:
       ...     Client("http://localhost:1", ClientConfig(attempts=1, deadline=1)).embed([])

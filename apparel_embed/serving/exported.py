@@ -33,7 +33,7 @@ class ExportConfig:
       warm_up: whether requests are stored that TensorFlow Serving replays when it loads the model;
         needs tensorflow-serving-api.
 
-    Example:
+    Examples:
       >>> ExportConfig(max_pixels=1_000_000).warm_up
       True
     """

@@ -105,7 +105,7 @@ class LocalModel(ServedModel):
     Raises:
       UserError: if there is no SavedModel, or not one of this package.
 
-    Example:
+    Examples:
       >>> from pathlib import Path
       >>> model = LocalModel("runs/mine/saved_model/1")
       >>> found = model.embed([Path("dress.webp").read_bytes(), b"no picture"])

@@ -151,7 +151,7 @@ def export_saved_model(
     Raises:
       UserError: if the directory exists, or the configuration cannot be.
 
-    Example:
+    Examples:
       >>> from apparel_embed.models.embedding import EmbeddingModel, ModelConfig
       >>> model = EmbeddingModel(ModelConfig(image_size=32, embedding_dim=8))
       >>> export_saved_model(model, "served/1", ExportConfig(warm_up=False))

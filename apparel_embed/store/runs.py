@@ -65,7 +65,7 @@ def only_run(run_dir: Path) -> Iterator[None]:
     or makes the same stage. Of several processes that train together the chief holds it for all.
 
     Raises:
-      UserError: if another process holds the run or makes a stage of it; it is told which.
+      UserError: if another process holds the run or makes a stage of it; the message names it.
     """
     if not is_chief():
         yield
@@ -121,7 +121,7 @@ class StageAccess:
       make: as `run_stage`.
       find: as `find_stage`.
       log: says what comes next; arguments are those of `logging.info`.
-      doubt: is told in a sentence why what follows depends on a stage that is not made.
+      doubt: called with a sentence that says why the rest depends on a stage that is not made.
     """
 
     make: Callable[[StageSpec], Stage] = run_stage

@@ -123,7 +123,7 @@ def warn_of_single_garments(garments: int, photographs: int) -> None:
     if each < _FEW_GARMENTS:
         logging.warning(
             "%.2f garments a photograph: expected a row for every garment that a photograph shows; "
-            "the detector learns that all else is background",
+            "the detector learns that everything else is background",
             each,
         )
 

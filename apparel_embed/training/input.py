@@ -184,7 +184,7 @@ def triplet_dataset(
       UserError: an unknown split or vertical, a number out of range, or fewer than two usable
         items.
 
-    Example:
+    Examples:
       >>> from apparel_embed import load_prepared
       >>> batches = triplet_dataset(
       ...     load_prepared("data/prepared"), image_size=32, steps=2, items_per_batch=4

@@ -57,7 +57,7 @@ class TrainingLoop:
       what: shown before the progress bar.
       augment: from a batch's inputs to images float32 [B, size, size, 3]; by default they are that.
       execution: how steps are computed.
-      summaries: what TensorBoard is told of batches, or None; that takes a model that was built by
+      summaries: what TensorBoard shows of batches, or None; that takes a model that was built by
         `build_embedding_model`.
       from_features: whether batches hold pooled features, as the model's trunk makes them, in place
         of images; the backbone is not trained then.
@@ -226,7 +226,7 @@ class TrainingLoop:
                 self._is_best(0)
                 self._save(kept)
         alone = self._strategy.cluster_resolver is None
-        # Of the first step, which is traced and compiled, nothing is told.
+        # Nothing is reported of the first step, which is traced and compiled.
         pace = Pace(first + 1, last)
         train_step = bar = None
         with contextlib.ExitStack() as stack:

@@ -141,7 +141,7 @@ OPTIMIZERS = ("adamw", "sgd")
 
 FEW_PICTURES = 5000
 """Training images below which a backbone that knows other images is better left as it is: it
-learns the few by heart. Our choice; measured with some hundred images only."""
+overfits the few. Our choice; measured with some hundred images only."""
 
 
 LEARNING_RATE_SCALES: dict[str, Callable[[int], float]] = {

@@ -1,4 +1,4 @@
-"""What TensorBoard is told of a training beside loss, learning rate and validation.
+"""What TensorBoard shows of a training beside loss, learning rate and validation.
 
 A step computes what it would without: batches are looked at from outside, and rarely.
 """
@@ -183,7 +183,7 @@ Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], Measures]
 
 @dataclasses.dataclass(frozen=True)
 class BatchSummaries:
-    """What is told of a training's batches.
+    """What is written of a training's batches.
 
     Attributes:
       measure: from labels or targets [batch, ...], embeddings [batch, dim] and their lengths before

@@ -105,9 +105,9 @@ app.run(main, goes_on=GOES_ON)
             signal.SIGTERM,
             75,
             True,
-            "stopped by SIGTERM; the same command goes on where it was",
+            "stopped by SIGTERM; the same command resumes it",
         ),
-        (signal.SIGINT, 130, True, "stopped by Ctrl-C; the same command goes on where it was"),
+        (signal.SIGINT, 130, True, "stopped by Ctrl-C; the same command resumes it"),
         (signal.SIGINT, 130, False, "stopped by Ctrl-C"),
     ],
 )

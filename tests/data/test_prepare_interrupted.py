@@ -124,7 +124,7 @@ def test_workers_end_with_a_parent_that_is_killed_or_stopped(tmp_path, number, s
         pytest.fail("workers outlive their parent")
     assert list(partial.glob("progress/[0-9]*.json"))
     if number == signal.SIGTERM:
-        assert said.endswith("stopped by SIGTERM; the same command goes on where it was\n")
+        assert said.endswith("stopped by SIGTERM; the same command resumes it\n")
         # Stopped in order, it leaves no half files.
         assert [path.name for path in partial.rglob(".*")] == []
 

@@ -95,7 +95,7 @@ def test_the_binary_passes_on_what_follows_the_dashes():
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
         "[worker 0] done 42",
-        "The process has ended well; what worker 0 said is the result",
+        "The process has finished without an error; the result is in the output of worker 0",
     ]
 
 

@@ -1,4 +1,4 @@
-"""The whole way, tiny: every stage for real, nothing learnt that is worth having."""
+"""The pipeline at a tiny size: every stage is real, what is learnt is useless."""
 
 import html
 import json

@@ -67,7 +67,7 @@ def test_each_garment_finds_its_item_in_its_vertical(client, scene):
         assert garment["searched"] == garment["vertical"]
         assert len(garment["hits"]) == 3
     assert [one["why"] for one in found] == [f"detected, {score:.0%}" for score in SCORES]
-    # What the page does: the box that was told, in its vertical.
+    # What the page does: the box that was answered, in its vertical.
     box, vertical = ",".join(map(str, found[2]["box"])), found[2]["vertical"]
     boxed = send(client, photograph, "/api/search", box=box, vertical=vertical, k="3").json()
     assert boxed["hits"][0]["item"] == items[2]

@@ -1,4 +1,4 @@
-"""Pictures by strangers: each comes out as `prepare` makes it, or is told to be none."""
+"""Pictures by strangers: each comes out as `prepare` makes it, or is refused."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""What a dataset lacks is told at once, before anything is trained."""
+"""What a dataset lacks is reported before anything is trained."""
 
 from __future__ import annotations
 

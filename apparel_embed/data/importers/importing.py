@@ -50,7 +50,7 @@ class ImportConfig:
       format: the name of a layout, see `registry.FORMATS`.
       root: the dataset's directory.
       output: the manifest to write, CSV or Parquet by its ending.
-      options: what the layout itself is told.
+      options: settings of the layout itself.
       derive: what columns are made of.
       verticals: other names of verticals, "" to leave a vertical out.
       roles: the same for roles.

@@ -305,4 +305,4 @@ _READERS: Mapping[str, Callable[[Path, str], TableFile]] = {
     **dict.fromkeys((".xlsx", ".xlsm"), _read_workbook),
 }
 
-FORMAT = Format(convert, "any table of images, or images with telling names")
+FORMAT = Format(convert, "any table of images, or images with structured file names")

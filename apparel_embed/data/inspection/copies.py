@@ -125,7 +125,7 @@ _SPLIT_BY_GARMENT = "Put all pictures of a garment into one split, by a column t
 _SAME_LABEL = "models learn to tell apart what is the same."
 _EASY = "any model finds it."
 _FEWER = "there are fewer views than it seems."
-# Looks and relations that are of interest: how bad, what is to be said, what to do.
+# Looks and relations that are of interest: how bad, what to say, what to do.
 _MEANINGS = {
     (EXACT, ACROSS_SPLITS): (
         ERROR,
@@ -186,7 +186,7 @@ PAIR_CODES = frozenset("_".join(key) for key in _MEANINGS)
 
 
 def copy_findings(copies: Copies, crowded: int = 0) -> Iterator[Finding]:
-    """Yields what is to be said of copies, of each kind the most alike first.
+    """Yields findings about copies, of each kind the most alike first.
 
     Args:
       copies: what was found.

@@ -31,7 +31,7 @@ class Finding:
       advice: what to do, one sentence.
       rows: int64 indices of the rows of the manifest it is about, from 0.
       others: for each of `rows` the row that it does not go with; None if it is about single rows.
-      details: what is to be said of each row: as many as `rows`, or one for all.
+      details: about each row: as many as `rows`, or one for all.
     """
 
     code: str
@@ -44,7 +44,7 @@ class Finding:
     details: Sequence[str] | str = ""
 
     def detail(self, number: int) -> str:
-        """Returns what is to be said of the row of this number, from 0."""
+        """Returns the detail of the row of this number, from 0."""
         return self.details if isinstance(self.details, str) else self.details[number]
 
 

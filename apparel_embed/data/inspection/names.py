@@ -49,7 +49,7 @@ _KNOWN_COLUMNS = (*REQUIRED_COLUMNS, "split", "role", *BOX_COLUMNS)
 
 
 def check_all_names(labels: Labels, table: pa.Table) -> Iterator[Finding]:
-    """Yields what is to be said of the names of verticals, items and whatever else is named.
+    """Yields findings about the names of verticals, items and whatever else is named.
 
     Args:
       labels: of the rows.
@@ -92,7 +92,7 @@ def find_alike(names: pa.Array) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 def check_names(names: pa.Array, rows: np.ndarray, *, column: str) -> Iterator[Finding]:
-    """Yields what is to be said of names that are alike, if any are.
+    """Yields a finding about names that are alike, if any are.
 
     Args:
       names: distinct values of a column.
@@ -121,7 +121,7 @@ def check_names(names: pa.Array, rows: np.ndarray, *, column: str) -> Iterator[F
 def check_placeholders(
     names: pa.Array, rows: np.ndarray, counts: np.ndarray, *, column: str
 ) -> Iterator[Finding]:
-    """Yields what is to be said of names that commonly stand for a missing value, if any do.
+    """Yields a finding about names that commonly stand for a missing value, if any do.
 
     Args:
       names: distinct values of a column.

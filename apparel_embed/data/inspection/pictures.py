@@ -22,7 +22,7 @@ _SHAPE_CLASSES = (0, 0.25, 0.5, 0.7, 0.9, 1.1, 1.5, 2, 4)
 
 
 def check_pictures(opened: Opened, min_side: int) -> Iterator[Finding]:
-    """Yields what is to be said of images one by one.
+    """Yields findings about images one by one.
 
     Args:
       opened: what is known of them.
@@ -77,7 +77,7 @@ def check_pictures(opened: Opened, min_side: int) -> Iterator[Finding]:
 
 
 def _check_unusable(opened: Opened) -> Iterator[Finding]:
-    """Yields what is to be said of images that cannot be used."""
+    """Yields findings about images that cannot be used."""
     total = len(opened.rows)
     places = np.array(sorted(opened.reasons), np.int64)
     reasons = np.array([opened.reasons[place] for place in places.tolist()], object)

@@ -123,7 +123,7 @@ class SyntheticConfig:
         return {split: count for split, size, count in counts if size}
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the settings as a JSON value; of what is not drawn nothing is told."""
+        """Returns the settings as a JSON value, without those of what is not drawn."""
         settings = {**dataclasses.asdict(self), "verticals": list(self.verticals)}
         unused = [] if self.unlabelled_items else ["unlabelled_items"]
         unused += [] if self.scenes else ["scenes", "scene_size"]

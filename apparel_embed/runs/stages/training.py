@@ -93,7 +93,7 @@ def names_of_flags(
     Args:
       config: of the training.
       steps_flag: the flag of its number of steps; "" where that follows from other trainings.
-      verticals: that the configuration is for: some flags are told for one of them.
+      verticals: that the configuration is for.
     """
     who = "student" if isinstance(config, StudentConfig) else "specialist"
     names = flag_names(config)

@@ -208,7 +208,7 @@ def pipeline_config(run_dir, init_from, **changes):
     return PipelineConfig(
         run_dir=run_dir,
         synthetic=None,
-        # Never read: what is wrong with the earlier run is told before.
+        # Never read: an error in the earlier run is reported before.
         prepare=PrepareConfig("nowhere.csv", run_dir / "prepared"),
         specialist=specialist_config(init_from, **changes),
         student=student_config(init_from, **changes),

@@ -3,8 +3,9 @@ FROM python:3.11-slim-bookworm
 WORKDIR /opt/apparel_embed
 COPY requirements.lock setup.py pyproject.toml README.md ./
 COPY apparel_embed ./apparel_embed
+COPY tools ./tools
+COPY flags ./flags
 RUN python -m pip install --no-cache-dir --constraint=requirements.lock '.[search,serving]'
-COPY tools/serve_search.py tools/build_index.py tools/search.py ./tools/
 # It writes nothing but what libraries put below /tmp.
 ENV HOME=/tmp MPLCONFIGDIR=/tmp PYTHONDONTWRITEBYTECODE=1
 USER 65534:65534
