@@ -176,15 +176,19 @@ def compare_growth(
       embeddings: float32 [n, dim], what the student makes of them.
       seed: of the bootstrap.
     """
-    old, full = (
-        embed_by_model(run.dataset, pictures.records, one.directory / "model").embeddings
-        if one
-        else None
-        for one in (growth.old, growth.full)
-    )
+
+    def embed(student: Stage) -> np.ndarray:
+        model = student.directory / "model"
+        return embed_by_model(run.dataset, pictures.records, model).embeddings
+
     known = known_verticals(growth.old)
     found = measure_growth(
-        pictures, old=old, new=embeddings, full=full, old_verticals=known, seed=seed
+        pictures,
+        old=embed(growth.old),
+        new=embeddings,
+        full=embed(growth.full) if growth.full else None,
+        old_verticals=known,
+        seed=seed,
     )
     other = growth.full or growth.old
     cost, compared = (road_cost(UNIFIED, one.directory.parent, [one]) for one in (student, other))
