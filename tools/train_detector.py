@@ -36,7 +36,7 @@ _START = define(
     f"{STUDENT}, if the run has one with the same --detector_backbone",
 )
 _DRY_RUN = dry_run_flag()
-_TRAINING = TrainingFlags()
+_TRAINING = TrainingFlags(of_embeddings=False)
 _DETECTOR = DetectorFlags(_TRAINING)
 
 

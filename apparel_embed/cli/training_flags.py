@@ -66,6 +66,17 @@ def init_weights_flag() -> flags.FlagHolder[str]:
     )
 
 
+def _init_from_flag() -> flags.FlagHolder[str]:
+    return define(
+        "init_from",
+        None,
+        "directory of a finished run, with the same --backbone, --pooling and --embedding_dim, "
+        "from whose models trainings start: student from student, combined model from combined "
+        "model, specialists from those of the same verticals or the combined model",
+        group=MODEL,
+    )
+
+
 class EmbeddingFlags:
     """How a binary embeds images."""
 
@@ -80,21 +91,21 @@ class EmbeddingFlags:
 
 
 class TrainingFlags:
-    """What the trainings of specialists and student share, their models included."""
+    """What trainings share, models included.
 
-    def __init__(self) -> None:
-        define_recipe()
+    Args:
+      of_embeddings: whether specialists or student are trained; a detector alone has neither an
+        embedding model nor its augmentation.
+    """
+
+    def __init__(self, of_embeddings: bool = True) -> None:
+        self.of_embeddings = of_embeddings
+        if of_embeddings:
+            define_recipe()
         self._embedding = EmbeddingFlags()
-        self._model = ConfigFlags(ModelConfig, MODEL)
+        self._model = ConfigFlags(ModelConfig, MODEL, only=() if of_embeddings else (_MOMENTUM,))
         self._init_weights = init_weights_flag()
-        self._init_from = define(
-            "init_from",
-            None,
-            "directory of a finished run, with the same --backbone, --pooling and --embedding_dim, "
-            "from whose models trainings start: student from student, combined model from combined "
-            "model, specialists from those of the same verticals or the combined model",
-            group=MODEL,
-        )
+        self._init_from = _init_from_flag() if of_embeddings else None
         self._optimization = ConfigFlags(OptimizationConfig, TRAINING, without=_SCHEDULE)
         self._train_backbone = define(
             "train_backbone",
@@ -105,7 +116,9 @@ class TrainingFlags:
             seldom=True,
         )
         self._loop = ConfigFlags(LoopConfig, TRAINING)
-        self._augment = ConfigFlags(AugmentConfig, "Augmentation", prefix="augment_")
+        self._augment = (
+            ConfigFlags(AugmentConfig, "Augmentation", prefix="augment_") if of_embeddings else None
+        )
         self._input = ConfigFlags(InputConfig, WHERE)
         self._strategy = define(
             "strategy",
@@ -164,7 +177,8 @@ class TrainingFlags:
     @property
     def init_from(self) -> Path | None:
         """Directory of an earlier run to start from, if there is one."""
-        return Path(self._init_from.value) if self._init_from.value else None
+        given = self._init_from.value if self._init_from is not None else None
+        return Path(given) if given else None
 
     def values(self, schedule: _ScheduleFlags) -> dict[str, Any]:
         """Returns what both configurations have, by the names of their fields."""
@@ -175,7 +189,9 @@ class TrainingFlags:
             "optimization": self._optimization.config(
                 train_backbone=_TRAIN_BACKBONE[self._train_backbone.value], **schedule.values()
             ),
-            "input": self._input.config(augment=self._augment.config()),
+            "input": self._input.config(
+                augment=self._augment.config() if self._augment else AugmentConfig()
+            ),
             "loop": self._loop.config(),
             "strategy": self._strategy.value,
             "execution": self._execution.config(
@@ -285,6 +301,7 @@ class DetectorFlags:
         # Photographs are varied in ways of their own: boxes do not turn.
         augment = DetectorTraining.input.augment
         values["input"] = dataclasses.replace(values["input"], augment=augment)
-        if model.backbone != its.backbone:
+        if self._training.of_embeddings and model.backbone != its.backbone:
+            # They are weights of the embedding model's backbone.
             values["init_weights"] = "none"
         return self._config.config(model=model, **values)

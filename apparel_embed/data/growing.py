@@ -147,8 +147,9 @@ def _index(grown: GrownFrom) -> pa.Table:
 
 def _places(index: pa.Table) -> pa.Array:
     """Returns image and box of each row as text."""
-    box = (pc.cast(index[name], pa.string()) for name in BOX_COLUMNS)
-    places = pc.binary_join_element_wise(index["image"], *box, ",", null_handling="replace")
+    box = [name for name in BOX_COLUMNS if name in index.column_names]
+    edges = (pc.cast(index[name], pa.string()) for name in box)
+    places = pc.binary_join_element_wise(index["image"], *edges, ",", null_handling="replace")
     return places.combine_chunks()
 
 

@@ -195,6 +195,13 @@ def without_keras_warnings() -> Iterator[None]:
         yield
 
 
+def find_backbone(name: str) -> Backbone:
+    """Returns the backbone of a name; raises a UserError if there is none."""
+    if name not in BACKBONES:
+        raise UserError(f"backbone {name!r}: expected one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]
+
+
 def check_initial_weights(name: str, init_weights: str) -> None:
     """Raises a UserError if initial weights are neither "none", a preset nor a file.
 

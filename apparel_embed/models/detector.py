@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import read_json, write_json
-from apparel_embed.models.backbones import BACKBONES, Backbone, load_initial_weights
+from apparel_embed.models.backbones import Backbone, find_backbone, load_initial_weights
 from apparel_embed.models.computing import set_momentum
 from apparel_embed.models.config import PYRAMID, DetectorConfig
 from apparel_embed.models.embedding import load_embedding_model, load_weights, save_weights
@@ -80,9 +80,7 @@ def build_detector(
       >>> detector(tf.zeros([1, 64, 64, 3])).shape
       TensorShape([1, 64, 6])
     """
-    if config.backbone not in BACKBONES:
-        raise UserError(f"backbone {config.backbone!r}: expected one of {', '.join(BACKBONES)}")
-    entry = BACKBONES[config.backbone]
+    entry = find_backbone(config.backbone)
     shape = (config.image_size, config.image_size, 3)
     whole = entry.build(shape)
     load_initial_weights(whole, config.backbone, init_weights)

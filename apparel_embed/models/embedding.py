@@ -13,7 +13,11 @@ import tensorflow as tf
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import atomic_path, read_json, write_json
-from apparel_embed.models.backbones import BACKBONES, load_initial_weights, without_keras_warnings
+from apparel_embed.models.backbones import (
+    find_backbone,
+    load_initial_weights,
+    without_keras_warnings,
+)
 from apparel_embed.models.computing import set_momentum
 from apparel_embed.models.config import POOLINGS, PYRAMID, ModelConfig
 from apparel_embed.models.pooling import NORM, POOLED, POOLING, GeMPooling, pyramid_features
@@ -42,11 +46,9 @@ def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf
       >>> model(tf.zeros([2, 32, 32, 3])).shape
       TensorShape([2, 8])
     """
-    if config.backbone not in BACKBONES:
-        raise UserError(f"backbone {config.backbone!r}: expected one of {', '.join(BACKBONES)}")
+    entry = find_backbone(config.backbone)
     if config.pooling not in POOLINGS:
         raise UserError(f"pooling {config.pooling!r}: expected one of {', '.join(POOLINGS)}")
-    entry = BACKBONES[config.backbone]
     shape = (config.image_size, config.image_size, 3)
     backbone = entry.build(shape)
     load_initial_weights(backbone, config.backbone, init_weights)

@@ -45,6 +45,8 @@ _MOST_VALIDATED = 1000
 # A garment of which less is left by zooming and shifting is not to be seen.
 _LEAST_LEFT = 0.3
 _NO_GARMENT = -1.0
+# So few of each photograph are most likely not all that it shows.
+_FEW_GARMENTS = 1.1
 _MOST_SHOWN = 12
 
 
@@ -76,6 +78,7 @@ def train_detector(
     garments = garments_of(dataset, records)
     if not len(garments.photographs):
         raise UserError(f"{dataset.directory}: split train has no photograph with a box")
+    warn_of_single_garments(len(garments.photographs), len(set(garments.photographs.tolist())))
     verticals = tuple(sorted(set(garments.verticals)))
     model = dataclasses.replace(config.model, verticals=verticals)
     config = dataclasses.replace(config, model=model)
@@ -107,6 +110,22 @@ def train_detector(
         "score_threshold": threshold,
         **result,
     }
+
+
+def warn_of_single_garments(garments: int, photographs: int) -> None:
+    """Warns where photographs most likely show garments that the manifest does not list.
+
+    Args:
+      garments: how many the manifest lists.
+      photographs: of how many photographs they are, above 0.
+    """
+    each = garments / photographs
+    if each < _FEW_GARMENTS:
+        logging.warning(
+            "%.2f garments a photograph: expected a row for every garment that a photograph shows; "
+            "the detector learns that all else is background",
+            each,
+        )
 
 
 def make_detector_loss(model: DetectorConfig) -> WholeBatchLoss:

@@ -72,9 +72,9 @@ def address(tmp_path_factory):
     """A scheduler, and two workers that are started anew when they are killed."""
     scratch = tmp_path_factory.mktemp("cluster")
     options = ("--nthreads=1", "--memory-limit=0", "--no-dashboard", "--nworkers=2")
-    with started_scheduler(scratch) as scheduler:
-        with started("worker", scheduler, *options, f"--local-directory={scratch}"):
-            yield scheduler
+    options = (*options, f"--local-directory={scratch}")
+    with started_scheduler(scratch) as scheduler, started("worker", scheduler, *options):
+        yield scheduler
 
 
 def wait_until(there):

@@ -17,7 +17,11 @@ from apparel_embed.models.config import DetectorConfig, ModelConfig
 from apparel_embed.models.detector import load_detector
 from apparel_embed.models.embedding import build_embedding_model, save_embedding_model
 from apparel_embed.training.config import DetectorTraining
-from apparel_embed.training.detector import move_garments, train_detector
+from apparel_embed.training.detector import (
+    move_garments,
+    train_detector,
+    warn_of_single_garments,
+)
 from apparel_embed.training.settings import LoopConfig, OptimizationConfig
 
 TRAINING = DetectorTraining(
@@ -105,6 +109,13 @@ def test_a_resumed_training_ends_with_the_same_bits(street, tmp_path):
     weights = [load_detector(part / "model")[0].get_weights() for part in (whole, cut)]
     for one, other in zip(*weights):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("garments", "warned"), [(10, True), (12, False)])
+def test_photographs_that_list_hardly_more_than_one_garment_are_warned_of(garments, warned, caplog):
+    warn_of_single_garments(garments, photographs=10)
+    expected = "1.00 garments a photograph: expected a row for every garment"
+    assert (expected in caplog.text) == warned
 
 
 def _ended_at(step):

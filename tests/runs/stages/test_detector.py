@@ -100,6 +100,11 @@ def test_other_steps_are_refused_by_the_name_of_the_flag(street_run):
     assert "--detector_steps=90, now it is 91" in error
 
 
+def test_the_image_size_of_the_embedding_model_is_not_taken_for_the_detectors(tmp_path):
+    error = call("train_detector.py", f"--run_dir={tmp_path}", "--image_size=64", status=1)
+    assert "Unknown command line flag 'image_size'" in error
+
+
 def test_a_manifest_without_boxes_is_refused_before_anything_is_trained(tmp_path):
     manifest = make_street(tmp_path, train=1, val=1, test=1)
     lines = [line for line in manifest.read_text().splitlines() if not line[-1].isdigit()]
