@@ -160,7 +160,7 @@ def evaluation_stage(
             new = embedded[UNIFIED].embeddings
             grown = compare_growth(growth, run, models.student, pictures, new, seed)
             write_json(directory / GROWTH_FILE, grown)
-            notes = [render_growth(grown)]
+            notes = [f"\n{render_growth(grown)}"]
         _write(directory, summary, run.directory, by_name, notes)
         if models.student and street:
             result = measure_street(
