@@ -15,7 +15,7 @@ from apparel_embed.cli.ending import command, print_summary
 from apparel_embed.cli.run_flags import RunFlags, SpecialistsFlag
 from apparel_embed.cli.training_flags import EmbeddingFlags, init_weights_flag
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.runs.config import PipelineConfig, VerticalHeadConfig
+from apparel_embed.runs.config import GrowthConfig, PipelineConfig, VerticalHeadConfig
 from apparel_embed.runs.run import shown_in_report
 from apparel_embed.serving.exported import SAVED_MODEL
 from apparel_embed.store.names import COMBINED, DETECTOR, PHOTOGRAPHS, STUDENT, VERTICAL_HEAD
@@ -33,6 +33,14 @@ _PHOTOGRAPHS = define(
     f"--photographs; by default <run_dir>/{PHOTOGRAPHS}",
     group=EVALUATION,
 )
+_GALLERY_MODEL = define(
+    "gallery_model",
+    None,
+    "stage of an earlier run's student, such as runs/old/student: the student's queries are "
+    "searched among its embeddings, too; by default that which the student is aligned to",
+    group=EVALUATION,
+)
+_GROWTH = ConfigFlags(GrowthConfig, EVALUATION, only=("growth_compare_to",))
 _SEED = define_seed("the bootstrap", group=EVALUATION)
 _INIT_WEIGHTS = init_weights_flag()
 _EMBEDDING = EmbeddingFlags()
@@ -49,6 +57,7 @@ def main() -> None:
         Street,
         evaluation_stage,
     )
+    from apparel_embed.runs.stages.growth import find_growth, is_grown
     from apparel_embed.runs.stages.registry import STAGES
     from apparel_embed.runs.stages.report import report_stage
     from apparel_embed.runs.stages.saved_model import latest_saved_model
@@ -58,12 +67,15 @@ def main() -> None:
 
     given = _PIPELINE.values()
     run, head = _RUN.run(), None
-    models = Models(
-        specialists=single_specialists(run),
-        grouped=_SPECIALISTS.stages(_RUN),
-        combined=_RUN.stage(_COMBINED.value),
-        student=_RUN.stage(_STUDENT.value),
-    )
+    models = Models(student=_RUN.stage(_STUDENT.value))
+    if not is_grown(run):
+        models = Models(
+            specialists=single_specialists(run),
+            grouped=_SPECIALISTS.stages(_RUN),
+            combined=_RUN.stage(_COMBINED.value),
+            student=models.student,
+        )
+    earlier = Path(_GALLERY_MODEL.value) if _GALLERY_MODEL.value else None
     wanted = _HEAD.config().vertical_head
     if not _HEAD.is_given("vertical_head"):
         wanted = run.find(VERTICAL_HEAD) is not None
@@ -81,6 +93,7 @@ def main() -> None:
         seed=_SEED.value,
         vertical_head=head,
         street=Street(detector, PreparedDataset.open(photographs)) if detector else None,
+        growth=find_growth(run, earlier, _GROWTH.values()["growth_compare_to"]),
     )
     report = report_stage(
         run,

@@ -10,8 +10,8 @@ own pictures:
     python tools/run_pipeline.py --manifest=data/manifest.csv --run_dir=runs/mine \
       --backbone=efficientnet_lite_b0 --image_size=160
 
-Called again, it skips what is finished and resumes what was interrupted. With --init_from=runs/x
-trainings start from the models of an earlier run. --dry_run says what would be done.
+Called again, it skips what is finished and resumes what was interrupted. With --grow_from=runs/x
+the student of an earlier run learns further verticals. --dry_run says what would be done.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ from apparel_embed.cli.training_flags import (
 from apparel_embed.common.cluster import read_cluster
 from apparel_embed.common.files import read_json
 from apparel_embed.evaluation.roles import COMBINED, model_to_deploy
-from apparel_embed.runs.config import PipelineConfig
+from apparel_embed.runs.config import GrowthConfig, PipelineConfig
 from apparel_embed.runs.stages.registry import STAGES
 from apparel_embed.serving.exported import ExportConfig
 
@@ -43,6 +43,7 @@ _MANIFEST = define(
 )
 _GROUPING = GroupingFlags()
 _PIPELINE = ConfigFlags(PipelineConfig)
+_GROWTH = ConfigFlags(GrowthConfig)
 _SPECIALIST_START = StartFlag("specialist")
 _TARGETS = TargetFlags()
 _STUDENT_START = StartFlag("student")
@@ -82,6 +83,7 @@ def main() -> None:
         specialists_start_from_combined=_SPECIALIST_START.from_combined(init_from),
         align_to=_TARGETS.align_to,
         targets=_TARGETS.config(_TRAINING.embedding_dim, _TRAINING.seed),
+        growth=_GROWTH.config(),
         start_from_combined=_STUDENT_START.from_combined(init_from),
         processes=_PROCESSES.value,
         export=_EXPORT.config(),

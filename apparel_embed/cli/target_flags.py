@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from absl import flags
+
 from apparel_embed.cli.define import ConfigFlags, define
 from apparel_embed.cli.run_flags import RunFlags
 from apparel_embed.common.errors import UserError
@@ -27,15 +29,21 @@ class TargetFlags:
         self._align_to = define(
             "align_to",
             next(iter(REFERENCES)),
-            f"space onto which those of teachers are rotated for the student: {said}",
-            choices=REFERENCES,
+            f"space onto which those of teachers are rotated for the student: {said}; or the "
+            "directory of an earlier run, whose student then teaches its verticals, too, so that "
+            "queries of the new one can be searched among its embeddings",
             seldom=True,
+        )
+        flags.register_validator(
+            "align_to",
+            lambda value: value in REFERENCES or Path(value).is_dir(),
+            f"expected {'|'.join(REFERENCES)}, or the directory of a finished run",
         )
         self._targets = ConfigFlags(TargetsConfig)
 
     @property
     def align_to(self) -> str:
-        """A name in `REFERENCES`."""
+        """A name in `REFERENCES`, or the directory of a run."""
         return self._align_to.value
 
     def config(self, dim: int, seed: int) -> TargetsConfig:

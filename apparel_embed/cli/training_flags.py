@@ -71,9 +71,8 @@ def _init_from_flag() -> flags.FlagHolder[str]:
         "init_from",
         None,
         "directory of a finished run, with the same --backbone, --pooling and --embedding_dim, "
-        "from whose models trainings start instead of --init_weights: specialists from those "
-        "of the same verticals, or else from the combined model, the combined model from the "
-        "combined one, and the student from the student",
+        "from whose models trainings start: student from student, combined model from combined "
+        "model, specialists from those of the same verticals or the combined model",
         group=MODEL,
     )
 

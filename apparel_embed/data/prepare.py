@@ -111,8 +111,8 @@ def plan_prepare(config: PrepareConfig, table: pa.Table | None = None) -> Prepar
         if work.directory.is_begun(plan):
             state = "to be gone on with"
             todo = sum(len(work.rows(shard)) for shard in work.directory.missing(work.names))
-    index = _numbered(work.table)
-    info = {"fingerprint": "", "counts": _counts(index), "shards": [], "rejects": 0}
+    index = numbered(work.table)
+    info = {"fingerprint": "", "counts": counts_of(index), "shards": [], "rejects": 0}
     return PreparePlan(state, todo, PreparedDataset(output, info, index))
 
 
@@ -199,7 +199,7 @@ def _write_dataset(work: _Work, processes: int) -> dict[str, Any]:
             most,
             Path(config.output) / REJECTS_FILE,
         )
-    index = _numbered(table.filter(pa.array(~np.isin(np.arange(table.num_rows), list(rejects)))))
+    index = numbered(table.filter(pa.array(~np.isin(np.arange(table.num_rows), list(rejects)))))
     if config.photographs:
         index = with_sizes(index, [size for shard in shards for size in shard["sizes"]])
     pq.write_table(index, partial / INDEX_FILE, compression="zstd")
@@ -207,7 +207,7 @@ def _write_dataset(work: _Work, processes: int) -> dict[str, Any]:
         "fingerprint": fingerprint_files([partial / name for name in [*work.names, INDEX_FILE]]),
         "records": index.num_rows,
         "rejects": len(rejects),
-        "counts": _counts(index),
+        "counts": counts_of(index),
         "shards": [{name: s[name] for name in ("file", "records", "bytes")} for s in shards],
     }
 
@@ -231,7 +231,7 @@ def _write_shards(work: _Work, processes: int) -> list[dict[str, Any]]:
             rows = work.rows(shard)
             if shard in todo:
                 path = Path(directory.work, name)
-                written = _write_shard(path, rows, pictures, table, records)
+                written = write_shard(path, rows, pictures, table, records)
                 if not config.photographs:
                     del written["sizes"]
                 directory.remember(shard, written)
@@ -241,7 +241,7 @@ def _write_shards(work: _Work, processes: int) -> list[dict[str, Any]]:
     return shards
 
 
-def _write_shard(
+def write_shard(
     path: Path,
     rows: range,
     pictures: Iterator[Picture | str],
@@ -304,13 +304,13 @@ def _write_rejects(work: _Work, rejects: dict[int, str], path: Path) -> None:
             writer.writerow([work.table["image"][index].as_py(), row, rejects[index]])
 
 
-def _numbered(table: pa.Table) -> pa.Table:
+def numbered(table: pa.Table) -> pa.Table:
     """Returns the rows with their number in column `record`."""
     numbers = pa.array(np.arange(table.num_rows, dtype=np.int64))
     return table.add_column(0, RESERVED_COLUMN, numbers)
 
 
-def _counts(index: pa.Table) -> dict[str, dict[str, int]]:
+def counts_of(index: pa.Table) -> dict[str, dict[str, int]]:
     """Returns the number of records per vertical and split, verticals sorted."""
     groups = index.group_by(["vertical", "split"]).aggregate([("record", "count")])
     counts: dict[str, dict[str, int]] = {}

@@ -26,6 +26,31 @@ REFERENCES = {
 }
 """What teachers' spaces can be rotated onto, by name, with what it is."""
 
+
+@dataclasses.dataclass(frozen=True)
+class GrowthConfig:
+    """What a run goes on from, and what it is compared with."""
+
+    grow_from: Path | None = setting(
+        None,
+        "directory of a finished run whose student learns the verticals that are new to it; of "
+        "these alone teachers are trained",
+    )
+    replay: float = setting(
+        0.3,
+        "share of the training images of --grow_from that its student learns from again",
+        0.0,
+        1.0,
+        seldom=True,
+    )
+    growth_compare_to: Path | None = setting(
+        None,
+        "directory of a run that trained everything anew, to compare a student of --grow_from or "
+        "--align_to with",
+        seldom=True,
+    )
+
+
 PER_VERTICAL, PER_MODEL = "per_vertical", "per_model"
 """How a model's steps grow with its verticals in a sweep."""
 
@@ -43,8 +68,10 @@ class PipelineConfig:
       student: how the student is trained.
       detector: how a detector of the garments in photographs is trained, or None for none.
       grouping: how verticals are grouped.
-      align_to: onto whose space targets are rotated, one of `REFERENCES`.
+      align_to: onto whose space targets are rotated, one of `REFERENCES`, or the directory of an
+        earlier run, whose student then teaches its verticals, too.
       targets: how targets are made.
+      growth: the earlier run that this one goes on from, if any.
       specialists_start_from_combined: whether specialists start from the combined model's weights,
         else as their configuration says.
       start_from_combined: whether the student does.
@@ -71,8 +98,7 @@ class PipelineConfig:
     combined_steps: int = setting(
         450,
         "training steps of the combined model for each vertical, before specialists and student "
-        "start from it; the combined model that they are compared with then goes on for as many "
-        "steps as all of them take",
+        "start from it; that to compare with goes on for as many as all of them take",
         1,
     )
     combined_learning_rate: float | None = setting(
@@ -93,6 +119,7 @@ class PipelineConfig:
     grouping: SearchConfig = SearchConfig()
     align_to: str = COMBINED
     targets: TargetsConfig = TargetsConfig()
+    growth: GrowthConfig = GrowthConfig()
     small_verticals: str = setting(
         JOIN,
         "what becomes of verticals with fewer than two items to train on: "

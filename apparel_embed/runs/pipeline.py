@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import logging
@@ -10,18 +11,23 @@ from absl import logging
 from apparel_embed.common.cluster import is_chief, read_cluster, wait_for
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted
+from apparel_embed.data.growing import GrownFrom, grow, plan_growing, replayed_records
+from apparel_embed.data.manifest import read_manifest
 from apparel_embed.data.prepare import plan_prepare, prepare
 from apparel_embed.data.prepare_plan import PrepareConfig
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.synthetic.generate import MANIFEST, find_drawn, generate, manifest_table
+from apparel_embed.evaluation.protocol import answered_queries
+from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.models.backbones import check_initial_weights, fetch_initial_weights
-from apparel_embed.runs.config import PipelineConfig
+from apparel_embed.runs.config import REFERENCES, PipelineConfig
 from apparel_embed.runs.plan import StagePlan
 from apparel_embed.runs.run import PipelineRun, Run
+from apparel_embed.runs.stages.growth import full_student
 from apparel_embed.runs.stages.registry import STAGES
-from apparel_embed.runs.stages.start import find_start
+from apparel_embed.runs.stages.start import find_start, old_student
 from apparel_embed.serving.exported import SAVED_MODEL
-from apparel_embed.store.names import COMBINED, EVALUATION, PHOTOGRAPHS, REPORT, STUDENT
+from apparel_embed.store.names import COMBINED, EVALUATION, PHOTOGRAPHS, PREPARED, REPORT, STUDENT
 from apparel_embed.store.record import Stage
 from apparel_embed.store.runs import only_run, set_aside, stages_from
 from apparel_embed.training.readiness import Readiness, check_readiness
@@ -51,6 +57,7 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
       UserError: if data or flags are wrong, the run was made with other flags, or another process
         works on it.
     """
+    config = _settled(config)
     _check(config)
     is_there = config.run_dir.is_dir()
     with only_run(config.run_dir):
@@ -65,8 +72,8 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
                 set_aside(config.run_dir, redone),
             )
         fetch_initial_weights(config.specialist.model.backbone, config.specialist.init_weights)
-        dataset = _data(config)
-        readiness = _check_data(config, dataset)
+        dataset, grown = _data(config)
+        readiness = _check_data(config, dataset, grown)
         for note in readiness.notes:
             logging.warning("%s", note)
         pipeline = PipelineRun(
@@ -75,6 +82,7 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
             STAGES,
             readiness.is_measured,
             _prepared(_whole(config), config.processes) if config.detector else None,
+            grown=grown,
         )
         pipeline.make_stages()
         saved_model = pipeline[SAVED_MODEL].directory
@@ -86,16 +94,41 @@ def plan_pipeline(config: PipelineConfig) -> StagePlan:
 
     The plan's `refuse` and `render` report stages that were made with other flags.
     """
+    config = _settled(config)
     _check(config)
     plan = StagePlan(config.run_dir, config.redo_from)
-    dataset = _plan_data(config, plan)
-    readiness = _check_data(config, dataset)
+    dataset, grown = _plan_data(config, plan)
+    readiness = _check_data(config, dataset, grown)
     plan.notes += readiness.notes
     plan.train_pictures = len(dataset.select(split="train"))
     run = Run(config.run_dir, dataset, plan.access)
     photographs = _plan_prepared(config, _whole(config), plan) if config.detector else None
-    PipelineRun(run, config, STAGES, readiness.is_measured, photographs).make_stages()
+    PipelineRun(run, config, STAGES, readiness.is_measured, photographs, grown=grown).make_stages()
     return plan
+
+
+def _settled(config: PipelineConfig) -> PipelineConfig:
+    """Returns a configuration with what follows from the run that it grows from, if any.
+
+    Raises:
+      UserError: if trainings are to start from another run, or targets are to be aligned to one.
+    """
+    old = config.growth.grow_from
+    if old is None:
+        return config
+    if config.specialist.init_from or config.align_to != COMBINED:
+        raise UserError(
+            f"--grow_from={old}: starts from that run, and aligns to it; leave out --init_from and "
+            "--align_to"
+        )
+    return dataclasses.replace(
+        config,
+        specialist=dataclasses.replace(config.specialist, init_from=old),
+        student=dataclasses.replace(config.student, init_from=old),
+        specialists_start_from_combined=True,
+        start_from_combined=False,
+        align_to=str(old),
+    )
 
 
 def _check(config: PipelineConfig) -> None:
@@ -105,12 +138,22 @@ def _check(config: PipelineConfig) -> None:
             "--redo_from cannot be used while TF_CONFIG is set: only one process may move stages. "
             "Run it once without TF_CONFIG"
         )
-    for training, name in ((config.specialist, COMBINED), (config.student, STUDENT)):
+    if config.align_to not in REFERENCES:
+        flag = "grow_from" if config.growth.grow_from else "align_to"
+        dim = config.student.model.embedding_dim
+        old_student(flag, Path(config.align_to), config.run_dir, dim)
+        full_student(config.growth.growth_compare_to)
+    elif config.growth.growth_compare_to:
+        raise UserError("--growth_compare_to needs --grow_from or --align_to of an earlier run")
+    first = STUDENT if config.growth.grow_from else COMBINED
+    for training, name in ((config.specialist, first), (config.student, STUDENT)):
         check_initial_weights(training.model.backbone, training.init_weights)
         find_start(None, training, (name,), config.run_dir)
 
 
-def _check_data(config: PipelineConfig, dataset: PreparedDataset) -> Readiness:
+def _check_data(
+    config: PipelineConfig, dataset: PreparedDataset, grown: GrownFrom | None
+) -> Readiness:
     """Raises a UserError that lists all for which the run could not end well, if there is any."""
     if len(dataset.verticals) < 2:
         raise UserError(
@@ -119,7 +162,7 @@ def _check_data(config: PipelineConfig, dataset: PreparedDataset) -> Readiness:
             "--specialist_start=none"
         )
     readiness = check_readiness(
-        dataset,
+        grown.new if grown else dataset,
         min_pictures=config.specialist.min_pictures,
         split=config.split,
         small_verticals=config.small_verticals,
@@ -127,14 +170,61 @@ def _check_data(config: PipelineConfig, dataset: PreparedDataset) -> Readiness:
     )
     if readiness.problems:
         raise UserError(f"{dataset.directory}: {' '.join(readiness.problems)}")
+    if grown:
+        answered = answered_queries(evaluation_set(dataset, config.split))
+        readiness = dataclasses.replace(readiness, is_measured=any(answered.values()))
     return readiness
 
 
-def _data(config: PipelineConfig) -> PreparedDataset:
+def _data(config: PipelineConfig) -> tuple[PreparedDataset, GrownFrom | None]:
     if config.synthetic is not None and is_chief():
         drawn = generate(config.synthetic, _drawn_directory(config), config.processes)
         logging.info("synthetic garments: %s", drawn.contact_sheet)
-    return _prepared(_single(config), config.processes)
+    preparing = _single(config)
+    if config.growth.grow_from is None:
+        return _prepared(preparing, config.processes), None
+    new = _prepared(_without_known(config, preparing), config.processes)
+    grown = _grown_from(config, new)
+    output = Path(preparing.output)
+    if is_chief():
+        return grow(grown, output), grown
+    wait_for(lambda: output if output.is_dir() else None, str(output))
+    return PreparedDataset.open(output), grown
+
+
+def _grown_from(config: PipelineConfig, new: PreparedDataset) -> GrownFrom:
+    """Returns what the dataset of a run is made of that grows from another."""
+    old = PreparedDataset.open(Path(config.align_to) / PREPARED)
+    seed = config.student.optimization.seed
+    return GrownFrom(old, replayed_records(old, config.growth.replay, seed), new)
+
+
+def _without_known(config: PipelineConfig, preparing: PrepareConfig) -> PrepareConfig:
+    """Returns how to prepare the verticals that the earlier run does not know.
+
+    Raises:
+      UserError: if it knows all.
+    """
+    known = PreparedDataset.open(Path(config.align_to) / PREPARED).verticals
+    there: Sequence[str] = config.synthetic.verticals if config.synthetic else ()
+    there = there or read_manifest(preparing.manifest)["vertical"].unique().to_pylist()
+    mapping = {name: preparing.map_verticals.get(name, name) for name in there}
+    left_out = {name: "" for name, becomes in mapping.items() if becomes in known}
+    if not [one for name, one in mapping.items() if one and name not in left_out]:
+        raise UserError(
+            f"--grow_from={config.align_to}: knows all verticals of the manifest "
+            f"({', '.join(sorted(mapping))}); to train anew on other images of them, in its "
+            f"student's space, give --align_to={config.align_to} instead"
+        )
+    if left_out:
+        logging.info(
+            "left out, as --grow_from knows them: the manifest's %s", ", ".join(sorted(left_out))
+        )
+    return dataclasses.replace(
+        preparing,
+        output=config.run_dir / f"{PREPARED}-new",
+        map_verticals={**preparing.map_verticals, **left_out},
+    )
 
 
 def _prepared(preparing: PrepareConfig, processes: int) -> PreparedDataset:
@@ -167,14 +257,22 @@ def _drawn_directory(config: PipelineConfig) -> Path:
     return config.run_dir / "synthetic"
 
 
-def _plan_data(config: PipelineConfig, plan: StagePlan) -> PreparedDataset:
+def _plan_data(config: PipelineConfig, plan: StagePlan) -> tuple[PreparedDataset, GrownFrom | None]:
     """Plans what leads to the dataset; returns it, or one that has its rows but no pictures."""
     if config.synthetic is not None:
         output = _drawn_directory(config)
         is_drawn = find_drawn(config.synthetic, output)
         pictures = counted(config.synthetic.pictures, "picture")
         plan.add(output, *(("finished", "") if is_drawn else ("to do", f"{pictures} to draw")))
-    return _plan_prepared(config, _single(config), plan)
+    preparing = _single(config)
+    if config.growth.grow_from is None:
+        return _plan_prepared(config, preparing, plan), None
+    new = _plan_prepared(config, _without_known(config, preparing), plan)
+    grown = _grown_from(config, new)
+    output = Path(preparing.output)
+    found = plan_growing(grown, output)
+    plan.add(output, found.state, f"{counted(found.todo, 'picture')}" if found.todo else "")
+    return found.dataset, grown
 
 
 def _plan_prepared(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from apparel_embed.data.growing import GrownFrom
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.grouping.strategies import Groups
@@ -86,6 +87,7 @@ class PipelineRun:
       photographs: the whole photographs that a detector learns from, or None without one.
       groups: verticals that share a specialist, once this is known.
       stages: what was made so far, by the name of the kind.
+      grown: what the dataset is made of where the run grows from an earlier one; else None.
     """
 
     run: Run
@@ -95,9 +97,15 @@ class PipelineRun:
     photographs: PreparedDataset | None = None
     groups: Groups = ()
     stages: dict[str, Sequence[Stage]] = dataclasses.field(default_factory=dict)
+    grown: GrownFrom | None = None
 
     def __getitem__(self, kind: str) -> Stage:
         return self.stages[kind][0]
+
+    @property
+    def teaching(self) -> Run:
+        """The run as its teachers see it: where it grows, with the new images alone."""
+        return dataclasses.replace(self.run, dataset=self.grown.new) if self.grown else self.run
 
     def get(self, kind: str) -> Stage | None:
         """Returns the first stage of a kind; None if there is none."""

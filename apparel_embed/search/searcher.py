@@ -19,7 +19,7 @@ from apparel_embed.data.pictures import Box, PictureSettings, picture_size, prep
 from apparel_embed.search.build import saved_model_fingerprint
 from apparel_embed.search.index import Hit, IndexedPicture, VectorIndex, Version
 from apparel_embed.serving.embeddings import ServedModel
-from apparel_embed.serving.exported import saved_model_versions
+from apparel_embed.serving.exported import read_aligned_to, saved_model_versions
 
 _KNOWN_PICTURES = 10_000
 # Of a photograph that garments are sought in: pixels enough for each.
@@ -324,26 +324,42 @@ def answering_version(index: VectorIndex, saved_model: Path | None = None) -> Ve
     current = index.current()
     if current is None:
         raise UserError("no version of the index is whole; fill it with tools/build_index.py")
-    if saved_model and saved_model_fingerprint(saved_model) != current.model:
+    if saved_model and not _fits(saved_model, current):
         raise UserError(
-            f"{saved_model}: is not the model whose pictures the index answers with "
-            f"({current.model[:16]}); name that with --saved_model, or index this one's"
+            f"{saved_model}: is model {saved_model_fingerprint(saved_model)[:16]}, not the model "
+            f"whose pictures the index answers with ({current.model[:16]}), and not aligned to "
+            "that; name that with --saved_model, or index this one's"
         )
     return current
+
+
+def _fits(saved_model: Path, version: Version, *, exactly: bool = False) -> bool:
+    """Returns whether a model's embeddings may be compared with a version's.
+
+    Args:
+      saved_model: its directory.
+      version: of an index.
+      exactly: whether it is to be the version's own model, and none that is aligned to it.
+    """
+    is_own = saved_model_fingerprint(saved_model) == version.model
+    return is_own or (not exactly and version.model in read_aligned_to(saved_model))
 
 
 def answering_model(index: VectorIndex, base: Path) -> Path:
     """Returns the version of a SavedModel, of those in `base`, that the index answers with.
 
+    Where there is none, the newest that is aligned to that one.
+
     Raises:
       UserError: if there is none.
     """
-    model = answering_version(index).model
-    for path in reversed(saved_model_versions(base)):
-        if saved_model_fingerprint(path) == model:
-            logging.info("model %s", path)
-            return path
+    answering = answering_version(index)
+    for exactly in (True, False):
+        for path in reversed(saved_model_versions(base)):
+            if _fits(path, answering, exactly=exactly):
+                logging.info("model %s", path)
+                return path
     raise UserError(
         f"{base}: has no version of the model whose pictures the index answers with "
-        f"({model[:16]}); index one with tools/build_index.py"
+        f"({answering.model[:16]}), and none aligned to it; index one with tools/build_index.py"
     )

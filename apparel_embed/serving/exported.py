@@ -22,6 +22,7 @@ MAX_PIXELS = 25_000_000
 
 VERTICALS_FILE = "verticals.txt"
 ROUTING_FILE = "routing_confidence.txt"
+ALIGNED_FILE = "aligned_to.txt"
 TFLITE_KINDS = ("float16", "int8")
 
 
@@ -61,6 +62,12 @@ def read_verticals(directory: Path) -> tuple[str, ...]:
     """Returns the verticals that a SavedModel knows, in the order of its scores; () if unknown."""
     path = directory / "assets" / VERTICALS_FILE
     return tuple(path.read_text("utf-8").split("\n")[:-1]) if path.is_file() else ()
+
+
+def read_aligned_to(directory: Path) -> tuple[str, ...]:
+    """Returns the fingerprints of the SavedModels in whose space a SavedModel embeds, too."""
+    path = directory / "assets" / ALIGNED_FILE
+    return tuple(path.read_text("utf-8").split()) if path.is_file() else ()
 
 
 def read_routing_confidence(directory: Path) -> float | None:

@@ -16,6 +16,7 @@ from apparel_embed.models.preprocessing import fit_square
 from apparel_embed.models.vertical_head import VerticalHead, feature_model
 from apparel_embed.serving.decoding import decode_each
 from apparel_embed.serving.exported import (
+    ALIGNED_FILE,
     DETECT,
     EMBED,
     LARGEST_SERVED_PIXELS,
@@ -176,14 +177,20 @@ def write_saved_model(
     detector: Detector | None,
     verticals: Sequence[str],
     model_card: str,
+    aligned_to: Sequence[str] = (),
 ) -> None:
-    """Does what `export_saved_model` does, in a directory that nobody looks at yet."""
+    """Does what `export_saved_model` does, in a directory that nobody looks at yet.
+
+    `aligned_to` are fingerprints of SavedModels, for the asset `aligned_to.txt`: the model's
+    embeddings may be compared with theirs.
+    """
     if not 1 <= config.max_pixels <= LARGEST_SERVED_PIXELS:
         raise UserError(f"max_pixels is {config.max_pixels}; expected 1 to {LARGEST_SERVED_PIXELS}")
     module = ServingModule(model, config.max_pixels, head, detector)
     assets = {
         VERTICALS_FILE: "".join(f"{name}\n" for name in (head.verticals if head else verticals)),
         _MODEL_CARD: model_card,
+        ALIGNED_FILE: "".join(f"{one}\n" for one in aligned_to),
     }
     if head and head.routing_confidence is not None:
         assets[ROUTING_FILE] = f"{head.routing_confidence!r}\n"

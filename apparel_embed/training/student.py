@@ -89,6 +89,7 @@ def train_student(
     return {
         "agreement": dataclasses.asdict(agreement),
         "diagnosis": diagnose(agreement, kept_step=kept, trained_steps=done, interval=interval),
+        "verticals": verticals,
         "train_pictures": len(records),
         "unlabelled_pictures": int(np.isin(records, dataset.select(split=UNLABELLED)).sum()),
         **result,

@@ -46,7 +46,7 @@ def test_killed_half_way_and_called_again_it_gives_the_same_bytes(small, tmp_pat
 
 
 def test_failure_between_shards_keeps_the_finished_ones(small, tmp_path, monkeypatch):
-    write_shard = module._write_shard
+    write_shard = module.write_shard
     written = []
 
     def fail_at_third(path, *arguments):
@@ -56,7 +56,7 @@ def test_failure_between_shards_keeps_the_finished_ones(small, tmp_path, monkeyp
         return write_shard(path, *arguments)
 
     config = PrepareConfig(small, tmp_path / "out", shard_records=2)
-    monkeypatch.setattr(module, "_write_shard", fail_at_third)
+    monkeypatch.setattr(module, "write_shard", fail_at_third)
     with pytest.raises(KeyboardInterrupt):
         prepare(config, 1)
     for begun in (lambda other: prepare(other, 1), plan_prepare):
@@ -68,7 +68,7 @@ def test_failure_between_shards_keeps_the_finished_ones(small, tmp_path, monkeyp
     assert sorted((tmp_path / "out.partial").rglob("*")) == before
     monkeypatch.setattr(
         module,
-        "_write_shard",
+        "write_shard",
         lambda path, *rest: written.append(path.name) or write_shard(path, *rest),
     )
     prepare(config, 1)

@@ -14,7 +14,10 @@ from apparel_embed.distillation.spaces import (
 )
 from apparel_embed.distillation.targets import (
     JOINT,
+    OLD_SHARE,
+    TargetsConfig,
     Teacher,
+    compute_targets,
 )
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import (
@@ -387,3 +390,22 @@ def test_teachers_of_one_vertical_with_different_lengths_are_refused(
     ]
     with pytest.raises(UserError, match="bags: its embeddings have 16 dimensions, the student's 8"):
         targets_of(tiny_prepared, some)
+
+
+def test_an_earlier_student_teaches_its_verticals_too(tiny_prepared, teachers):
+    reference = teachers / "reference"
+    alone = targets_of(tiny_prepared, both(teachers), reference)
+    mixed = compute_targets(
+        tiny_prepared,
+        both(teachers),
+        reference=reference,
+        config=TargetsConfig(dim=MODEL.embedding_dim),
+        old_verticals=("bags", "shoes"),
+    )
+
+    is_bag = tiny_prepared.column("vertical")[alone.records] == "bags"
+    np.testing.assert_array_equal(mixed.embeddings[~is_bag], alone.embeddings[~is_bag])
+    earlier = embedded(reference, tiny_prepared, alone.records)
+    expected = (1 - OLD_SHARE) * alone.embeddings + OLD_SHARE * earlier
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(mixed.embeddings[is_bag], expected[is_bag], atol=1e-6)

@@ -18,17 +18,22 @@ from apparel_embed.training.config import SpecialistConfig
 
 def make_starts(pipeline: PipelineRun) -> list[Stage]:
     """Trains combined models: specialists start from each, the student from the first."""
-    run, config = pipeline.run, pipeline.config
+    run, config = pipeline.teaching, pipeline.config
     verticals, stages = run.dataset.verticals, []
+    earlier = (STUDENT,) if pipeline.grown else ()
     for number in range(config.combined_seeds):
         run.access.log("combined model %d of %d", number + 1, config.combined_seeds)
         training = seed_apart(_training(pipeline, config.combined_steps * len(verticals)), number)
-        stages.append(specialist_stage(run, verticals, training, combined_start_name(number)))
+        name = combined_start_name(number)
+        stages.append(specialist_stage(run, verticals, training, name, earlier=earlier))
     return stages
 
 
 def make_compared(pipeline: PipelineRun) -> list[Stage]:
     """Trains the first combined model on, for as many steps as all other trainings take."""
+    if pipeline.grown:
+        # It would cost as much as all is to be spared.
+        return []
     run = pipeline.run
     others = [*student_teachers(run, grouped_specialists(pipeline)), pipeline[STUDENT]]
     steps = sum(
@@ -41,7 +46,7 @@ def make_compared(pipeline: PipelineRun) -> list[Stage]:
 
 def _training(pipeline: PipelineRun, steps: int) -> SpecialistConfig:
     """Returns the training of a combined model by some steps."""
-    verticals, rate = pipeline.run.dataset.verticals, pipeline.config.combined_learning_rate
+    verticals, rate = pipeline.teaching.dataset.verticals, pipeline.config.combined_learning_rate
     training = pipeline.config.specialist.for_steps(steps, verticals=len(verticals))
     optimization = dataclasses.replace(
         training.optimization,

@@ -12,6 +12,7 @@ from apparel_embed.common.files import write_json
 from apparel_embed.common.text import counted, plain_text
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.embeddings import write_embeddings
+from apparel_embed.evaluation.growth import GROWTH_FILE, render_growth
 from apparel_embed.evaluation.models import (
     Embedded,
     embed_by_frozen_backbone,
@@ -30,6 +31,13 @@ from apparel_embed.evaluation.street import measure_street, write_street
 from apparel_embed.evaluation.table import render_comparisons, render_routing, render_tables
 from apparel_embed.models.config import ModelConfig
 from apparel_embed.runs.run import PipelineRun, Run
+from apparel_embed.runs.stages.growth import (
+    GROWTH_INPUTS,
+    Growth,
+    check_growth,
+    compare_growth,
+    growth_of,
+)
 from apparel_embed.runs.stages.specialist import grouped_specialists, single_specialists
 from apparel_embed.runs.stages.start import weights_input
 from apparel_embed.store.names import COMBINED, DETECTOR, EVALUATION, STUDENT, VERTICAL_HEAD
@@ -103,11 +111,13 @@ def evaluation_stage(
     seed: int,
     vertical_head: Stage | None = None,
     street: Street | None = None,
+    growth: Growth | None = None,
 ) -> Stage:
     """Evaluates all models on the same queries.
 
     Writes `summary.json`, the same as a table in `tables.txt`, and the embeddings of each model
-    in `embeddings/<model>.parquet`; with a detector `detection.json` and `detection.png`.
+    in `embeddings/<model>.parquet`; with a detector `detection.json` and `detection.png`; beside an
+    earlier student `growth.json`.
 
     Args:
       run: the run.
@@ -118,13 +128,16 @@ def evaluation_stage(
       seed: of the bootstrap.
       vertical_head: the stage of the student's vertical head, to evaluate searches that it routes.
       street: the detector, measured together with the student.
+      growth: students to measure that of the run beside.
 
     Raises:
-      UserError: if there is no model, specialists do not know every vertical once, or the split
-        answers no query.
+      UserError: if there is no model, specialists do not know every vertical once, the split
+        answers no query, or an earlier student has other verticals or another length only.
     """
     dataset, by_name = run.dataset, models.by_name
     _check(by_name, dataset, split)
+    if growth:
+        check_growth(growth, dataset, models.student)
 
     def work(directory: Path) -> dict[str, Any]:
         pictures = evaluation_set(dataset, split)
@@ -142,7 +155,13 @@ def evaluation_stage(
             )
             summary["rows"] += rows
             summary["routing"] = [routing]
-        _write(directory, summary, run.directory, by_name)
+        notes = []
+        if models.student and growth:
+            new = embedded[UNIFIED].embeddings
+            grown = compare_growth(growth, run, models.student, pictures, new, seed)
+            write_json(directory / GROWTH_FILE, grown)
+            notes = [f"\n{render_growth(grown)}"]
+        _write(directory, summary, run.directory, by_name, notes)
         if models.student and street:
             result = measure_street(
                 street.photographs,
@@ -165,7 +184,10 @@ def evaluation_stage(
             **fingerprints(*models.stages, vertical_head, street.detector if street else None),
             **({"photographs": street.photographs.fingerprint} if street else {}),
             **weights_input(init_weights),
+            **(growth.inputs if growth else {}),
         },
+        # Students to measure beside may be named later.
+        overwrite=tuple(GROWTH_INPUTS),
         size=counted(len(dataset.select(split=split)), "picture"),
     )
 
@@ -208,6 +230,7 @@ def _write(
     summary: dict[str, Any],
     run_dir: Path,
     by_name: Mapping[str, Sequence[Stage]],
+    notes: Sequence[str],
 ) -> None:
     """Writes the summary, to which it adds what trainings took, and its tables."""
     costs = [road_cost(name, run_dir, stages) for name, stages in by_name.items()]
@@ -220,6 +243,7 @@ def _write(
         *render_routing(summary),
         "\nAll trainings behind each model\n",
         plain_text(roads_table(costs)),
+        *notes,
         "",
     )
     (directory / TABLES_FILE).write_text("\n".join(parts), "utf-8")
@@ -251,6 +275,9 @@ def _check(by_name: Mapping[str, Sequence[Stage]], dataset: PreparedDataset, spl
 
 def models_of(pipeline: PipelineRun) -> Models:
     """Returns the models of a pipeline."""
+    if pipeline.grown:
+        # Its teachers know the new verticals only.
+        return Models(student=pipeline[STUDENT])
     specialists, grouped = single_specialists(pipeline.run), grouped_specialists(pipeline)
     return Models(specialists, grouped, pipeline[COMBINED], pipeline[STUDENT])
 
@@ -270,5 +297,6 @@ def make(pipeline: PipelineRun) -> list[Stage]:
         seed=training.optimization.seed,
         vertical_head=pipeline.get(VERTICAL_HEAD),
         street=street,
+        growth=growth_of(pipeline),
     )
     return [stage]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.files import read_json
+from apparel_embed.common.files import fingerprint_json, read_json
 from apparel_embed.evaluation.roles import COMBINED as COMBINED_MODEL
 from apparel_embed.evaluation.roles import UNIFIED
 from apparel_embed.models.detector import load_detector
@@ -19,6 +19,7 @@ from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.vertical_head import VerticalHead
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE
+from apparel_embed.search.build import saved_model_fingerprint
 from apparel_embed.serving.exported import SAVED_MODEL, ExportConfig, saved_model_versions
 from apparel_embed.serving.garments import Detector
 from apparel_embed.serving.kit import render_model_card, write_serving_kit
@@ -28,7 +29,9 @@ from apparel_embed.store.names import (
     COMBINED_START,
     DETECTOR,
     EVALUATION,
+    OLD_STUDENT,
     STUDENT,
+    TARGETS,
     VERTICAL_HEAD,
 )
 from apparel_embed.store.record import STAGE_FILE, Stage, find_stage, fingerprints, open_stage
@@ -65,7 +68,10 @@ def export_stage(
     if evaluation and evaluation.inputs.get(model.name) != model.fingerprint:
         evaluation = None
     flags = {"model": model.name, **dataclasses.asdict(config)}
+    aligned_to = _aligned_to(run, model)
     inputs = fingerprints(model, vertical_head, detector, evaluation)
+    if aligned_to:
+        inputs["aligned_to"] = fingerprint_json(aligned_to)
 
     def work(directory: Path) -> dict[str, Any]:
         embedding_model, model_config = load_embedding_model(model.directory / "model")
@@ -79,6 +85,7 @@ def export_stage(
             detector=found,
             verticals=run.dataset.verticals,
             model_card=card,
+            aligned_to=aligned_to,
         )
         return dataclasses.asdict(model_config)
 
@@ -128,6 +135,24 @@ def latest_saved_model(base: Path) -> Stage | None:
 def _find_version(directory: Path) -> Stage | None:
     # Versions that others have put there are no stages.
     return open_stage(directory) if (directory / STAGE_FILE).is_file() else None
+
+
+def _aligned_to(run: Run, model: Stage) -> list[str]:
+    """Returns the fingerprints of SavedModels in whose space a model embeds, too.
+
+    They are those of the earlier student that its targets are aligned to, as far as exported.
+    """
+    targets = run.find(TARGETS)
+    told = targets.result.get(OLD_STUDENT) if targets else None
+    if not (targets and told) or model.inputs.get(TARGETS) != targets.fingerprint:
+        return []
+    versions = saved_model_versions(Path(told).parent / SAVED_MODEL)
+    found = ((path, _find_version(path)) for path in versions)
+    return [
+        saved_model_fingerprint(path)
+        for path, stage in found
+        if stage and stage.inputs.get(STUDENT) == targets.inputs[OLD_STUDENT]
+    ]
 
 
 def _model_card(

@@ -30,6 +30,7 @@ def specialist_stage(
     name: str | None = None,
     start: Stage | None = None,
     further_runs: Sequence[Path] = (),
+    earlier: Sequence[str] = (),
 ) -> Stage:
     """Trains the specialist of a group; the model is in `<stage>/model`.
 
@@ -48,6 +49,7 @@ def specialist_stage(
       start: the stage of this run with the model whose weights it starts from, and keeps where
         training gains nothing on split val.
       further_runs: directories of runs in which the same training may be finished, too.
+      earlier: names of the earlier run's stages to start from, where they are others.
 
     Raises:
       UserError: if a vertical is unknown, the stage was made with other flags or inputs, or there
@@ -61,7 +63,7 @@ def specialist_stage(
     config = dataclasses.replace(config, optimization=optimization)
     alike = (specialist_name(verticals), COMBINED)
     name = name or alike[0]
-    earlier = (COMBINED,) if name in (COMBINED, COMBINED_START) else alike
+    earlier = earlier or ((COMBINED,) if name in (COMBINED, COMBINED_START) else alike)
 
     def train(directory: Path, model: Path | None, views: Stage | None) -> dict[str, Any]:
         features = read_views(views, dataset, records)
@@ -103,16 +105,17 @@ def start_of_specialists(pipeline: PipelineRun) -> Stage | None:
 def make(pipeline: PipelineRun) -> list[Stage]:
     """Trains the specialists of groups, and those of single verticals if they are wanted."""
     config = pipeline.config
-    verticals = pipeline.run.dataset.verticals if config.single_specialists else ()
+    run = pipeline.teaching
+    verticals = run.dataset.verticals if config.single_specialists else ()
     wanted = list(dict.fromkeys([*pipeline.groups, *((vertical,) for vertical in verticals)]))
     starts = pipeline.stages[COMBINED_START] if config.specialists_start_from_combined else [None]
     trainings = [(number, group) for number in range(len(starts)) for group in wanted]
     stages = []
     for count, (number, group) in enumerate(trainings, start=1):
-        pipeline.run.access.log("specialist %d of %d: %s", count, len(trainings), " + ".join(group))
+        run.access.log("specialist %d of %d: %s", count, len(trainings), " + ".join(group))
         training = seed_apart(config.specialist.for_verticals(len(group)), number)
         name = specialist_name(group, number)
-        stages.append(specialist_stage(pipeline.run, group, training, name, starts[number]))
+        stages.append(specialist_stage(run, group, training, name, starts[number]))
     return stages
 
 

@@ -11,6 +11,7 @@ from absl import logging
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import fingerprint_files
 from apparel_embed.models.config import ModelConfig
+from apparel_embed.store.names import STUDENT
 from apparel_embed.store.record import Stage, find_stage, fingerprints, open_stage
 from apparel_embed.training.config import SpecialistConfig, StudentConfig
 
@@ -83,17 +84,7 @@ def find_start(
     init_from = config.init_from
     if own or not init_from:
         return Start(own)
-    if not init_from.is_dir():
-        raise UserError(f"--init_from={init_from}: no such directory; name that of a finished run")
-    if init_from.resolve() == run_dir.resolve():
-        raise UserError(f"--init_from={init_from}: is --run_dir itself; name an earlier run")
-    found = (find_stage(init_from / name) for name in names)
-    stage = next((one for one in found if one), None)
-    if stage is None:
-        try:
-            stage = open_stage(init_from / names[-1])
-        except UserError as error:
-            raise UserError(f"--init_from={init_from}: not a finished run: {error}") from error
+    stage = earlier_stage("init_from", init_from, names, run_dir)
     built = ModelConfig(**stage.flags["model"])
     for name in ("backbone", "pooling", "embedding_dim"):
         theirs, ours = getattr(built, name), getattr(config.model, name)
@@ -103,6 +94,54 @@ def find_start(
                 f"{ours}; they must be equal"
             )
     return Start(previous=stage)
+
+
+def earlier_stage(flag: str, earlier: Path, names: Sequence[str], run_dir: Path) -> Stage:
+    """Returns the first stage of an earlier run that is finished.
+
+    Args:
+      flag: that names the earlier run, for messages.
+      earlier: its directory.
+      names: of its stages.
+      run_dir: directory of this run.
+
+    Raises:
+      UserError: the earlier run is no finished run, or the same.
+    """
+    if not earlier.is_dir():
+        raise UserError(f"--{flag}={earlier}: no such directory; name that of a finished run")
+    if earlier.resolve() == run_dir.resolve():
+        raise UserError(f"--{flag}={earlier}: is --run_dir itself; name an earlier run")
+    found = (find_stage(earlier / name) for name in names)
+    stage = next((one for one in found if one), None)
+    if stage is None:
+        try:
+            stage = open_stage(earlier / names[-1])
+        except UserError as error:
+            raise UserError(f"--{flag}={earlier}: not a finished run: {error}") from error
+    return stage
+
+
+def old_student(flag: str, earlier: Path, run_dir: Path, dim: int) -> Stage:
+    """Returns the student of an earlier run whose space another student is to have.
+
+    Args:
+      flag: that names the earlier run, for messages.
+      earlier: its directory.
+      run_dir: directory of this run.
+      dim: length of the embeddings of this run.
+
+    Raises:
+      UserError: as `earlier_stage`, or its embeddings have another length.
+    """
+    student = earlier_stage(flag, earlier, (STUDENT,), run_dir)
+    theirs = student.flags["model"]["embedding_dim"]
+    if theirs != dim:
+        raise UserError(
+            f"--{flag}={earlier}: its embeddings have {theirs} numbers, but --embedding_dim is "
+            f"{dim}; they must be equal"
+        )
+    return student
 
 
 def weights_input(init_weights: str) -> dict[str, str]:

@@ -15,15 +15,18 @@ from apparel_embed.common.text import counted
 from apparel_embed.data.manifest import UNLABELLED
 from apparel_embed.distillation.config import TargetsConfig
 from apparel_embed.distillation.spaces import FrozenBackbone
-from apparel_embed.distillation.targets import Teacher, compute_targets
+from apparel_embed.distillation.targets import OLD_SHARE, Teacher, compute_targets
 from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.models.config import ModelConfig
 from apparel_embed.runs.config import REFERENCES
 from apparel_embed.runs.run import PipelineRun, Run
+from apparel_embed.runs.stages.growth import OldImages, known_verticals
 from apparel_embed.runs.stages.specialist import grouped_specialists
-from apparel_embed.runs.stages.start import weights_input
+from apparel_embed.runs.stages.start import old_student, weights_input
 from apparel_embed.store.names import (
     COMBINED_START,
+    OLD_STUDENT,
+    STUDENT,
     TARGETS,
     combined_start_name,
     specialist_name,
@@ -63,7 +66,7 @@ def find_reference(
     """Returns the reference of a name, as `targets_stage` takes it.
 
     Args:
-      align_to: one of `REFERENCES`.
+      align_to: one of `REFERENCES`, or the directory of an earlier run, for its student.
       run: the run.
       teachers: finished stages of the student's teachers.
       init_weights: initial weights of the frozen backbone, as in `load_initial_weights`; its
@@ -74,7 +77,14 @@ def find_reference(
       UserError: if the name is unknown, or its stage is not there.
     """
     if align_to not in REFERENCES:
-        raise UserError(f"--align_to={align_to}: expected one of {', '.join(REFERENCES)}")
+        earlier = Path(align_to)
+        if not earlier.is_dir():
+            raise UserError(
+                f"--align_to={align_to}: expected one of {', '.join(REFERENCES)}, or the directory "
+                "of a finished run"
+            )
+        dim = teachers[0].flags["model"]["embedding_dim"]
+        return old_student("align_to", earlier, run.directory, dim)
     if align_to == "none":
         return None
     if align_to == "frozen":
@@ -94,6 +104,7 @@ def targets_stage(
     reference: Stage | FrozenBackbone | None,
     config: TargetsConfig = TargetsConfig(),
     name: str = TARGETS,
+    old: OldImages | None = None,
 ) -> Stage:
     """Exports the student's targets to `<stage>/targets.parquet`.
 
@@ -107,15 +118,25 @@ def targets_stage(
         None.
       config: how targets are made.
       name: of the stage.
+      old: the images of an earlier run, which its targets or its student teach.
     """
     dataset = run.dataset
     known = [Teacher(s.name, tuple(s.flags["verticals"]), s.directory / "model") for s in teachers]
     flags, inputs = _made_of_reference(reference)
+    aligned = reference if isinstance(reference, Stage) and reference.name == STUDENT else None
+    old_verticals = known_verticals(aligned) if aligned else ()
+    if old:
+        flags, inputs = {**flags, **old.flags}, {**inputs, **old.inputs}
     unlabelled = dataset.select(split=UNLABELLED)
 
     def work(directory: Path) -> dict[str, Any]:
         onto = reference.directory / "model" if isinstance(reference, Stage) else reference
-        found = compute_targets(dataset, known, reference=onto, config=config)
+        found = compute_targets(
+            dataset, known, reference=onto, config=config, old_verticals=old_verticals
+        )
+        if old:
+            files = TARGETS_FILE, HELD_OUT_FILE
+            found = old.before(found, dataset, files, unlabelled=config.unlabelled)
         write_embeddings(directory / TARGETS_FILE, found.records, found.embeddings)
         write_embeddings(directory / HELD_OUT_FILE, found.held_out_records, found.held_out)
         return {
@@ -124,6 +145,7 @@ def targets_stage(
             "dim": found.embeddings.shape[1],
             "teachers": list(found.teachers),
             "choices": [dataclasses.asdict(choice) for choice in found.choices],
+            **({OLD_STUDENT: str(aligned.directory)} if aligned else {}),
         }
 
     # Where there are no unlabelled images the flag makes no difference.
@@ -144,6 +166,10 @@ def _made_of_reference(
     """Returns the flags and input fingerprints by which a reference decides targets."""
     if reference is None:
         return {"align_to": "none"}, {}
+    if isinstance(reference, Stage) and reference.name == STUDENT:
+        # Of an earlier run: that of this one learns what is made here.
+        made = {"align_to": OLD_STUDENT, "old_share": OLD_SHARE}
+        return made, {OLD_STUDENT: reference.fingerprint}
     if isinstance(reference, Stage):
         return {"align_to": reference.name}, fingerprints(reference)
     flags = dataclasses.asdict(reference)
@@ -155,7 +181,7 @@ def _made_of_reference(
 def make(pipeline: PipelineRun) -> list[Stage]:
     """Embeds the student's images by its teachers."""
     training = pipeline.config.specialist
-    teachers = student_teachers(pipeline.run, grouped_specialists(pipeline))
+    teachers = student_teachers(pipeline.teaching, grouped_specialists(pipeline))
     reference = find_reference(
         pipeline.config.align_to,
         pipeline.run,
@@ -163,4 +189,7 @@ def make(pipeline: PipelineRun) -> list[Stage]:
         init_weights=training.init_weights,
         seed=training.optimization.seed,
     )
-    return [targets_stage(pipeline.run, teachers, reference, pipeline.config.targets)]
+    old, grown = None, pipeline.grown
+    if grown and isinstance(reference, Stage):
+        old = OldImages.of(grown.replayed, reference, grown.old)
+    return [targets_stage(pipeline.run, teachers, reference, pipeline.config.targets, old=old)]

@@ -12,7 +12,7 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepare import PrepareConfig
 from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.runs.config import PipelineConfig
+from apparel_embed.runs.config import GrowthConfig, PipelineConfig
 from apparel_embed.runs.pipeline import run_pipeline
 from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import specialist_stage
@@ -254,3 +254,45 @@ def test_the_pipeline_tells_what_is_wrong_with_an_earlier_run_before_anything_el
         with pytest.raises(UserError, match=r"^nowhere\.csv: no such manifest"):
             run_pipeline(config)
     assert not Path("nowhere.csv").exists()
+
+
+@pytest.mark.parametrize("flag", ["grow_from", "align_to"])
+def test_the_pipeline_tells_what_is_wrong_with_a_run_whose_space_it_takes(previous, tmp_path, flag):
+    clean, nowhere, empty = (tmp_path / name for name in ("clean", "nowhere", "empty"))
+    empty.mkdir()
+    unfinished = shutil.copytree(previous, tmp_path / "unfinished")
+    (unfinished / STUDENT).rename(unfinished / "student.partial")
+
+    def config(old, run_dir=clean, dim=8, **growth):
+        base = pipeline_config(run_dir, None, embedding_dim=dim)
+        if flag == "grow_from":
+            return dataclasses.replace(base, growth=GrowthConfig(old, **growth))
+        return dataclasses.replace(base, align_to=str(old), growth=GrowthConfig(**growth))
+
+    for wrong, said in (
+        (config(nowhere), f"{nowhere}: no such directory; name that of a finished run"),
+        (config(empty), f"{empty}: not a finished run: {empty}/student: no stage is there"),
+        (config(unfinished), f"{unfinished}: not a finished run: {unfinished}/student: it is not"),
+        (config(previous, run_dir=previous), f"{previous}: is --run_dir itself"),
+        (
+            config(previous, dim=4),
+            f"{previous}: its embeddings have 8 numbers, but --embedding_dim is 4; they must",
+        ),
+    ):
+        with pytest.raises(UserError, match=f"^--{flag}={said}"):
+            run_pipeline(wrong)
+    with pytest.raises(UserError, match=f"{empty}/student: no stage is there"):
+        run_pipeline(config(previous, growth_compare_to=empty))
+    assert not clean.exists()
+
+
+def test_a_run_that_grows_starts_nowhere_else(previous, tmp_path):
+    config = pipeline_config(tmp_path / "clean", previous)
+    config = dataclasses.replace(config, growth=GrowthConfig(previous))
+    with pytest.raises(UserError, match="leave out --init_from and --align_to"):
+        run_pipeline(config)
+    alone = dataclasses.replace(
+        pipeline_config(tmp_path / "clean", None), growth=GrowthConfig(growth_compare_to=previous)
+    )
+    with pytest.raises(UserError, match="--growth_compare_to needs --grow_from or --align_to"):
+        run_pipeline(alone)

@@ -64,7 +64,8 @@ class Asked:
     def __init__(self):
         self.configs, self.teachers, self.references = [], [], []
 
-    def __call__(self, dataset, teachers, *, reference, config):
+    def __call__(self, dataset, teachers, *, reference, config, old_verticals=()):
+        self.old_verticals = old_verticals
         self.configs.append(config)
         self.teachers.append(teachers)
         self.references.append(reference)
@@ -132,6 +133,25 @@ def test_targets_tell_their_teachers_and_what_is_held_out_lies_beside_them(
         records, embeddings = read_embeddings(stage.directory / file)
         np.testing.assert_array_equal(records, tiny_prepared.select(split=split)[:count])
         np.testing.assert_array_equal(embeddings, np.eye(count, 8))
+
+
+def test_targets_aligned_to_an_earlier_student_tell_so(tiny_prepared, tmp_path, asked):
+    flags = {"model": dataclasses.asdict(MODEL)}
+    spec = StageSpec(
+        tmp_path / "old" / "student",
+        flags=flags,
+        inputs={},
+        work=lambda directory: {"verticals": ["bags"]},
+    )
+    student = run_stage(spec)
+    found = find(str(tmp_path / "old"), tmp_path / "run", [specialist(tmp_path, "bags")])
+    stage = targets_stage(Run(tmp_path / "run", tiny_prepared), [], found, TargetsConfig(dim=8))
+
+    assert asked.references == [student.directory / "model"]
+    assert asked.old_verticals == ("bags",)
+    assert stage.flags["align_to"] == "old_student"
+    assert stage.inputs["old_student"] == student.fingerprint
+    assert stage.result["old_student"] == str(student.directory)
 
 
 def test_the_flag_of_unlabelled_pictures_makes_no_difference_where_there_are_none(

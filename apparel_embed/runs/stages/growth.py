@@ -1,0 +1,245 @@
+"""What a run has of an earlier one: its student, that student's verticals, and its targets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.data.manifest import UNLABELLED
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.distillation.spaces import reference_embeddings
+from apparel_embed.distillation.targets import Targets
+from apparel_embed.evaluation.embeddings import read_embeddings
+from apparel_embed.evaluation.growth import cost_ratio, measure_growth
+from apparel_embed.evaluation.models import embed_by_model
+from apparel_embed.evaluation.roads import road_cost
+from apparel_embed.evaluation.roles import UNIFIED
+from apparel_embed.evaluation.split import EvaluationSet
+from apparel_embed.runs.config import REFERENCES
+from apparel_embed.runs.run import PipelineRun, Run
+from apparel_embed.runs.stages.start import old_student
+from apparel_embed.store.names import OLD_STUDENT, PREPARED, STUDENT, TARGETS
+from apparel_embed.store.record import Stage, find_stage, open_stage
+
+OLD_TARGETS = "old_targets"
+GROWTH_INPUTS = ("gallery_model", "growth_compare_to")
+"""Inputs of an evaluation: the flags that name the students to measure beside."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """Students to measure a new one beside.
+
+    Attributes:
+      old: the stage of the earlier student, in whose space the new one is.
+      full: that of a full run's student, or None.
+    """
+
+    old: Stage
+    full: Stage | None = None
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """Both as inputs of a stage."""
+        stages = zip(GROWTH_INPUTS, (self.old, self.full))
+        return {name: stage.fingerprint for name, stage in stages if stage}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OldImages:
+    """The images of a grown dataset that are an earlier run's.
+
+    Attributes:
+      replayed: int64 [n] their records in the earlier dataset; here they are the first n.
+      student: the stage of the earlier student.
+      targets: the stage of the targets that it learnt, of the same dataset; None if it is gone.
+    """
+
+    replayed: np.ndarray
+    student: Stage
+    targets: Stage | None
+
+    @classmethod
+    def of(cls, replayed: np.ndarray, student: Stage, dataset: PreparedDataset) -> OldImages:
+        """Looks for the targets of an earlier student, given the dataset that it learnt from."""
+        found = find_stage(student.directory.parent / TARGETS)
+        is_same = (
+            found is not None
+            and found.fingerprint == student.inputs.get(TARGETS)
+            and found.inputs.get("prepared") == dataset.fingerprint
+        )
+        return cls(replayed, student, found if is_same else None)
+
+    @property
+    def flags(self) -> dict[str, str]:
+        """What their targets are made of, as a flag of a stage."""
+        return {OLD_TARGETS: "kept" if self.targets else "embedded"}
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The targets as an input of a stage."""
+        return {OLD_TARGETS: self.targets.fingerprint} if self.targets else {}
+
+    def before(
+        self, new: Targets, dataset: PreparedDataset, files: tuple[str, str], *, unlabelled: bool
+    ) -> Targets:
+        """Returns targets of the old images and of new ones.
+
+        Args:
+          new: targets of the new images.
+          dataset: the grown dataset.
+          files: names of the files of targets to learn, and of those held out.
+          unlabelled: whether images of split unlabelled are learnt from.
+        """
+        splits = dataset.column("split")[: len(self.replayed)]
+        to_learn = ("train", UNLABELLED) if unlabelled else ("train",)
+        learnt = np.flatnonzero(np.isin(splits, to_learn))
+        held_out = np.flatnonzero(splits == "val")
+        dim = new.embeddings.shape[1]
+        first, rest = (
+            self._targets(records, dataset, file, dim)
+            for records, file in zip((learnt, held_out), files)
+        )
+        return dataclasses.replace(
+            new,
+            records=np.concatenate([learnt, new.records]),
+            embeddings=np.concatenate([first, new.embeddings]),
+            held_out_records=np.concatenate([held_out, new.held_out_records]),
+            held_out=np.concatenate([rest, new.held_out]),
+        )
+
+    def _targets(
+        self, records: np.ndarray, dataset: PreparedDataset, file: str, dim: int
+    ) -> np.ndarray:
+        """Returns the targets of some records that are kept, and embeds the others."""
+        targets = np.zeros([len(records), dim], np.float32)
+        is_kept = np.zeros(len(records), bool)
+        if self.targets:
+            known, embeddings = read_embeddings(self.targets.directory / file)
+            _, ours, theirs = np.intersect1d(
+                self.replayed[records], known, assume_unique=True, return_indices=True
+            )
+            targets[ours], is_kept[ours] = embeddings[theirs], True
+        if not is_kept.all():
+            model = self.student.directory / "model"
+            rest = records[~is_kept]
+            targets[~is_kept] = reference_embeddings(model, dataset, rest, dim)
+        return targets
+
+
+def known_verticals(student: Stage) -> tuple[str, ...]:
+    """Returns the verticals that a student was trained on."""
+    # Students of earlier versions do not tell.
+    told = student.result.get("verticals")
+    return tuple(told or PreparedDataset.open(student.directory.parent / PREPARED).verticals)
+
+
+def check_growth(growth: Growth, dataset: PreparedDataset, student: Stage | None) -> None:
+    """Raises a UserError if a student cannot be measured beside an earlier one."""
+    name = f"--gallery_model={growth.old.directory}"
+    if student is None:
+        raise UserError(f"{name}: needs a student of this run to compare with; it has none")
+    ours, theirs = (one.flags["model"]["embedding_dim"] for one in (student, growth.old))
+    if ours != theirs:
+        raise UserError(
+            f"{name}: its embeddings have {theirs} numbers, those of {student.directory} {ours}: "
+            "no query of one can be searched among the other's"
+        )
+    known = known_verticals(growth.old)
+    if not set(known) & set(dataset.verticals):
+        raise UserError(
+            f"{name}: knows the verticals {', '.join(known)}, and {dataset.directory} has "
+            f"{', '.join(dataset.verticals)}: none is in both"
+        )
+
+
+def compare_growth(
+    growth: Growth,
+    run: Run,
+    student: Stage,
+    pictures: EvaluationSet,
+    embeddings: np.ndarray,
+    seed: int,
+) -> dict[str, Any]:
+    """Returns the content of `growth.json`.
+
+    Args:
+      growth: the students to measure beside.
+      run: the run.
+      student: the stage of its student.
+      pictures: the evaluation set.
+      embeddings: float32 [n, dim], what the student makes of them.
+      seed: of the bootstrap.
+    """
+
+    def embed(student: Stage) -> np.ndarray:
+        model = student.directory / "model"
+        return embed_by_model(run.dataset, pictures.records, model).embeddings
+
+    known = known_verticals(growth.old)
+    found = measure_growth(
+        pictures,
+        old=embed(growth.old),
+        new=embeddings,
+        full=embed(growth.full) if growth.full else None,
+        old_verticals=known,
+        seed=seed,
+    )
+    other = growth.full or growth.old
+    cost, compared = (road_cost(UNIFIED, one.directory.parent, [one]) for one in (student, other))
+    return {
+        "old_model": str(growth.old.directory),
+        "old_verticals": sorted(set(known) & set(run.dataset.verticals)),
+        "new_verticals": sorted(set(run.dataset.verticals) - set(known)),
+        **found,
+        "cost_ratio": cost_ratio(cost, compared, str(other.directory.parent)),
+    }
+
+
+def growth_of(pipeline: PipelineRun) -> Growth | None:
+    """Returns the students to measure that of a pipeline beside; None if it has a space alone."""
+    config = pipeline.config
+    if config.align_to in REFERENCES:
+        return None
+    dim = config.student.model.embedding_dim
+    old = old_student("align_to", Path(config.align_to), config.run_dir, dim)
+    return Growth(old, full_student(config.growth.growth_compare_to))
+
+
+def find_growth(run: Run, gallery_model: Path | None, compare_to: Path | None) -> Growth | None:
+    """Returns the students to measure that of a finished run beside; None if there are none.
+
+    Args:
+      run: the run.
+      gallery_model: directory of the stage of an earlier student; None for that whose space the
+        run's student has, if it is still there.
+      compare_to: directory of a full run, or None.
+
+    Raises:
+      UserError: a directory is no finished stage, or there is nothing to compare.
+    """
+    targets = run.find(TARGETS)
+    told = targets.result.get(OLD_STUDENT) if targets else None
+    if gallery_model is None and told and Path(told).is_dir():
+        gallery_model = Path(told)
+    if gallery_model is not None:
+        return Growth(open_stage(gallery_model), full_student(compare_to))
+    if compare_to:
+        raise UserError("--growth_compare_to needs --gallery_model: the student of an earlier run")
+    return None
+
+
+def is_grown(run: Run) -> bool:
+    """Returns whether a finished run has teachers of new verticals only."""
+    targets = run.find(TARGETS)
+    return targets is not None and OLD_TARGETS in targets.flags
+
+
+def full_student(run_dir: Path | None) -> Stage | None:
+    """Opens the student of a full run, if there is one to compare with."""
+    return open_stage(run_dir / STUDENT) if run_dir else None

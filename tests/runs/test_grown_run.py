@@ -1,0 +1,183 @@
+"""A run that grows from another, and one that takes its space: tiny, every stage for real."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.embeddings import read_embeddings
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+FLAGS = [
+    "--synthetic_train_items=6",
+    "--synthetic_val_items=3",
+    "--synthetic_test_items=6",
+    "--synthetic_image_size=48",
+    "--processes=1",
+    "--image_size=32",
+    "--embedding_dim=8",
+    "--items_per_batch=4",
+    "--pictures_per_item=2",
+    "--combined_steps=3",
+    "--specialist_steps=4",
+    "--student_steps=4",
+    "--student_batch_size=8",
+    "--validate_every=2",
+    "--nomeasure_speed",
+]
+OLD, ALL = ("--synthetic_verticals=dress,bag", "--synthetic_verticals=dress,bag,skirt")
+
+
+def run(tool, *arguments):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def refused(tool, *arguments):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    return done.stderr.splitlines()[-1]
+
+
+def record_of(run_dir, name):
+    return json.loads((run_dir / name / "stage.json").read_text())
+
+
+def growth_of(run_dir):
+    return json.loads((run_dir / "evaluation/growth.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "old"
+    run("run_pipeline.py", f"--run_dir={run_dir}", OLD, *FLAGS)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def grown(old):
+    """The run, the plan of it before it was made, and what it printed."""
+    run_dir = old.with_name("grown")
+    command = (
+        "run_pipeline.py", f"--run_dir={run_dir}", ALL, f"--grow_from={old}",
+        f"--growth_compare_to={old}", *FLAGS,
+    )  # fmt: skip
+    plan = run(*command, "--dry_run")
+    assert not run_dir.exists()
+    return run_dir, plan, run(*command)
+
+
+def test_teachers_of_the_new_vertical_alone_are_trained_from_the_old_student(old, grown):
+    run_dir, plan, _ = grown
+    trained = ("combined-start", "specialist-skirt", "student")
+    there = sorted(path.parent.name for path in run_dir.glob("*/model"))
+    assert there == sorted(trained)
+    assert all(name in plan for name in ("prepared-new", "prepared ", *trained))
+    assert record_of(run_dir, "combined-start")["flags"]["verticals"] == ["skirt"]
+    fingerprint = record_of(old, "student")["fingerprint"]
+    for name in ("combined-start", "student"):
+        assert record_of(run_dir, name)["inputs"]["init_from"] == fingerprint, name
+
+
+def test_old_images_keep_their_targets_and_new_ones_follow(old, grown):
+    run_dir, *_ = grown
+    before, after = (PreparedDataset.open(one / "prepared") for one in (old, run_dir))
+    counts = after.info["counts"]
+    for vertical in ("bag", "dress"):
+        theirs = before.info["counts"][vertical]
+        assert counts[vertical]["train"] == round(0.3 * theirs["train"])
+        assert {**counts[vertical], "train": 0} == {**theirs, "train": 0}
+    for file, splits in (("targets.parquet", ("train",)), ("held_out.parquet", ("val",))):
+        records, targets = read_embeddings(run_dir / "targets" / file)
+        selected = np.concatenate([after.select(split=split) for split in splits])
+        np.testing.assert_array_equal(records, selected)
+        kept = dict(zip(*read_embeddings(old / "targets" / file)))
+        images = {image: record for record, image in enumerate(before.column("image"))}
+        for record, target in zip(records, targets):
+            if after.column("vertical")[record] != "skirt":
+                expected = kept[images[after.column("image")[record]]]
+                np.testing.assert_array_equal(target, expected)
+    assert record_of(run_dir, "targets")["flags"]["old_targets"] == "kept"
+
+
+def test_growth_is_measured_and_printed(old, grown):
+    run_dir, _, printed = grown
+    found = growth_of(run_dir)
+
+    assert found["old_verticals"] == ["bag", "dress"]
+    assert found["new_verticals"] == ["skirt"]
+    change, difference = found["old_verticals_change"], found["new_vertical_difference"]
+    r_at_1 = {name: found[name]["r_at_1"] for name in ("old_on_old", "new_on_new")}
+    expected = r_at_1["new_on_new"] - r_at_1["old_on_old"]
+    assert change["difference"] == pytest.approx(expected)
+    for one in (change, difference, found["new_on_old_difference"]):
+        assert -1 <= one["low"] <= one["difference"] <= one["high"] <= 1
+    rows = json.loads((old / "evaluation/summary.json").read_text())["rows"]
+    (theirs,) = (
+        row["r_at_1"]
+        for row in rows
+        if (row["model"], row["scope"], row["vertical"]) == ("unified", "within", "ALL")
+    )
+    assert r_at_1["old_on_old"] == pytest.approx(theirs)
+    # One vertical's combined model and specialist, and the student; then three and all of two.
+    assert found["cost_ratio"]["grown"]["steps"] == 3 + 4 + 4
+    assert found["cost_ratio"]["steps"] == pytest.approx(11 / (6 + 2 * 4 + 4))
+    assert "old_verticals_change: " in printed
+    assert "of the training seconds" in printed
+
+
+def test_evaluate_finds_the_same_and_takes_another_to_compare_with(grown):
+    run_dir, *_ = grown
+    found = growth_of(run_dir)
+    run("evaluate.py", f"--run_dir={run_dir}", "--nomeasure_speed")
+    again = growth_of(run_dir)
+    assert again["new_vertical_difference"] is None
+    assert again["old_verticals_change"] == found["old_verticals_change"]
+
+
+def test_a_vertical_that_is_known_is_no_reason_to_grow(old):
+    command = ("run_pipeline.py", f"--run_dir={old.with_name('none')}", OLD, *FLAGS)
+    said = refused(*command, f"--grow_from={old}")
+    assert f"--grow_from={old}: knows all verticals of the manifest (bag, dress)" in said
+    assert f"give --align_to={old} instead" in said
+    assert not old.with_name("none").exists()
+
+
+def test_a_new_student_searches_the_old_index(old):
+    run_dir = old.with_name("spring")
+    run("run_pipeline.py", f"--run_dir={run_dir}", OLD, f"--align_to={old}", "--seed=1", *FLAGS)
+    found = growth_of(run_dir)
+    assert found["new_verticals"] == []
+    assert found["new_vertical_difference"] is None
+    for name in ("old_on_old", "new_on_old", "new_on_new"):
+        assert found[name]["queries"] > 0
+    rows = json.loads((run_dir / "evaluation/summary.json").read_text())["rows"]
+    assert {"specialists", "combined", "unified"} <= {row["model"] for row in rows}
+
+    run("build_index.py", f"--run_dir={old}")
+    picture = next((old / "synthetic").rglob("*.jpg"))
+    search = ("search.py", f"--run_dir={old}", f"--picture={picture}")
+    new = run(*search, f"--saved_model={run_dir}/saved_model/1")
+    assert "distance" in new
+    # The other way round nobody has said that spaces are alike.
+    run("build_index.py", f"--run_dir={run_dir}")
+    said = refused(
+        "search.py", f"--run_dir={run_dir}", f"--picture={picture}",
+        f"--saved_model={old}/saved_model/1",
+    )  # fmt: skip
+    assert "not aligned to that" in said

@@ -1,0 +1,61 @@
+"""Which models may search an index, on directories that only look like SavedModels."""
+
+import numpy as np
+import pytest
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.search.build import build_index, saved_model_fingerprint
+from apparel_embed.search.index import IndexedPicture, Version, open_index
+from apparel_embed.search.searcher import answering_model, answering_version
+
+
+def saved_model(directory, content, *aligned_to):
+    (directory / "assets").mkdir(parents=True)
+    (directory / "saved_model.pb").write_text(content)
+    if aligned_to:
+        (directory / "assets" / "aligned_to.txt").write_text("".join(f"{a}\n" for a in aligned_to))
+    return directory, saved_model_fingerprint(directory)
+
+
+@pytest.fixture
+def old(tmp_path):
+    return saved_model(tmp_path / "old" / "1", "old")
+
+
+@pytest.fixture
+def index(tmp_path, old):
+    """An index of one image by the old model."""
+    with open_index(str(tmp_path / "index.db")) as opened:
+        rows = iter([([IndexedPicture("0" * 32, "0.jpg", "", "bag")], np.eye(1, 4))])
+        build_index(opened, Version(old[1], 4), rows)
+        yield opened
+
+
+def test_the_indexs_own_model_and_one_aligned_to_it_may_search(tmp_path, index, old):
+    aligned, _ = saved_model(tmp_path / "aligned" / "1", "aligned", "f" * 64, old[1])
+    for model in (old[0], aligned):
+        assert answering_version(index, model).model == old[1]
+
+
+@pytest.mark.parametrize("aligned_to", [(), ("f" * 64,)])
+def test_any_other_is_refused_by_the_names_of_both(tmp_path, index, old, aligned_to):
+    other, fingerprint = saved_model(tmp_path / "other" / "1", "other", *aligned_to)
+    with pytest.raises(UserError) as refused:
+        answering_version(index, other)
+    for name in (str(other), fingerprint[:16], old[1][:16], "not aligned"):
+        assert name in str(refused.value)
+
+
+def test_of_a_runs_models_the_indexs_own_comes_first_then_the_newest_aligned(tmp_path, index, old):
+    base = tmp_path / "versions"
+    saved_model(base / "1", "other")
+    with pytest.raises(UserError, match=rf"{old[1][:16]}\), and none aligned to it"):
+        answering_model(index, base)
+    for version in ("2", "3"):
+        saved_model(base / version, version, old[1])
+    assert answering_model(index, base) == base / "3"
+    saved_model(base / "4", "4")
+    assert answering_model(index, base) == base / "3"
+    saved_model(base / "5", "old")
+    saved_model(base / "6", "6", old[1])
+    assert answering_model(index, base) == base / "5"
