@@ -90,7 +90,7 @@ def item_metrics(
     place_of = dict(zip(gallery_records.tolist(), range(len(gallery))))
     item = np.array([code_of.get(name, -1) for name in query_items.tolist()], np.int64)
     own = np.array([place_of.get(record, -1) for record in query_records.tolist()], np.int64)
-    others = np.append(np.bincount(codes, minlength=len(names)), 0)[item] - (own >= 0)
+    others: np.ndarray = np.append(np.bincount(codes, minlength=len(names)), 0)[item] - (own >= 0)
     answered = np.flatnonzero((item >= 0) & (others > 0))
     queries, item, own = queries[answered], item[answered], own[answered]
 

@@ -114,7 +114,7 @@ class IndexedPicture:
       vertical: name.
       record: number in the prepared dataset, or -1.
       content: 32 hexadecimal digits of the image as the model was given it; "" if that is not
-        known, and in a hit, which does not tell it.
+        known. Hits need not tell it.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""A version of an index in memory: a matrix that is multiplied by the query, and what its rows are."""
+"""A version of an index in memory: a matrix to multiply by the query, and what its rows are."""
 
 from __future__ import annotations
 

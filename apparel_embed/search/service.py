@@ -45,6 +45,7 @@ from apparel_embed.search.index import IndexedPicture
 from apparel_embed.search.limits import Gate, too_large
 from apparel_embed.search.observe import LOGGER, Metrics, Observe
 from apparel_embed.search.searcher import (
+    MOST_IMAGES,
     Found,
     NoGarment,
     Photograph,
@@ -78,6 +79,12 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 _DETECTIONS = {404: {"description": "the model has no detector"}, **_REFUSALS}
 _ROUTER = APIRouter()
 _Answer = TypeVar("_Answer", Found, Photograph)
+_Files = Annotated[
+    list[UploadFile],
+    File(
+        description=f"as in /api/detect; up to {MOST_IMAGES} of one garment, by repeating it",
+    ),
+]
 _File = Annotated[UploadFile, File(description="JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF")]
 
 
@@ -129,6 +136,16 @@ class Service:
         return await self.search(
             request, lambda: self.searcher.detect(encoded, k, all_verticals=all_verticals)
         )
+
+    async def read_all(self, request: Request, files: Sequence[UploadFile]) -> list[bytes]:
+        """Returns the bytes of uploaded images; each beyond the first counts as one more search."""
+        if len(files) > MOST_IMAGES:
+            raise HTTPException(422, f"{len(files)} images; expected 1 to {MOST_IMAGES}")
+        wait = request.state.count_more(len(files) - 1)
+        if wait:
+            said = "too many searches from here; each image counts as one; try again"
+            raise HTTPException(429, said, {"Retry-After": str(wait)})
+        return [await self.read(file) for file in files]
 
     async def read(self, file: UploadFile) -> bytes:
         """Returns the bytes of an uploaded image."""
@@ -240,11 +257,16 @@ async def _info(service: _Asked) -> InfoAnswer:
     )
 
 
-@_ROUTER.post("/api/search", summary="Search by a picture", tags=["search"], responses=_REFUSALS)
+@_ROUTER.post(
+    "/api/search",
+    summary="Search by a picture, or several of one garment",
+    tags=["search"],
+    responses=_REFUSALS,
+)
 async def _search(
     request: Request,
     service: _Asked,
-    file: _File,
+    file: _Files,
     box: Annotated[
         str, Form(max_length=200, description="x_min,y_min,x_max,y_max: pixels, upright")
     ] = "",
@@ -264,7 +286,7 @@ async def _search(
         wanted = parse_box(box)
     except ValueError as error:
         raise HTTPException(422, str(error)) from error
-    arguments = await service.read(file), k, wanted, vertical or None, all_verticals
+    arguments = await service.read_all(request, file), k, wanted, vertical or None, all_verticals
     found = await service.search(request, lambda: service.searcher.search_bytes(*arguments))
     return search_answer(found, service.searcher.version.model)
 
