@@ -15,7 +15,13 @@ import numpy as np
 from absl import logging
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import Box, PictureSettings, picture_size, prepare_picture
+from apparel_embed.data.pictures import (
+    Box,
+    PictureSettings,
+    RejectedPicture,
+    picture_size,
+    prepare_picture,
+)
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.items import mean_vectors
 from apparel_embed.search.build import saved_model_fingerprint

@@ -253,6 +253,7 @@ async def _info(service: _Asked) -> InfoAnswer:
         examples=len(service.examples),
         max_bytes=service.limits.max_bytes,
         max_pixels=service.limits.max_pixels,
+        max_images=MOST_IMAGES,
         version=__version__,
     )
 
@@ -349,5 +350,6 @@ async def _tell_invalid(request: Request, error: Exception) -> JSONResponse:
         # A part of a form without a file name is no file, for which pydantic names a Python class.
         is_file = "UploadFile" in one["msg"]
         reason = "is no file; send it with a file name" if is_file else one["msg"]
-        told.append(f"{'.'.join(map(str, one['loc'][1:])) or one['loc'][0]}: {reason}")
+        names = [part for part in one["loc"][1:] if isinstance(part, str)]
+        told.append(f"{'.'.join(names) or one['loc'][0]}: {reason}")
     return JSONResponse({"detail": "; ".join(told)[:1000]}, 422)

@@ -12,6 +12,7 @@ from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.search.build import build_index, remove_pictures
 from apparel_embed.search.delta import apply_delta
 from apparel_embed.search.index import IndexSettings, Version, open_index
+from apparel_embed.search.searcher import prepared_as
 
 SETTINGS = PictureSettings()
 COUNTS = {"added": 0, "changed": 0, "renamed": 0, "removed": 0, "unchanged": 0, "embedded": 0}
@@ -248,3 +249,16 @@ def test_an_index_by_item_is_changed_image_by_image(shop):
     assert len(nearest(mean)) == 20
     (left,) = (one for one in nearest(vectors[1]) if one.picture.item == "item0")
     assert left.distance < 1e-3 and left.picture.picture == "1.png"
+
+
+@pytest.mark.slow
+def test_a_gallery_of_a_prepared_dataset_is_known_by_its_content(catalogue):
+    index, dataset = catalogue.index, catalogue.dataset
+    version = index.current()
+    pictures = index.find(version, sorted(index.keys(version))[:5])
+    rows = [f"add,{one.picture},{one.item},{one.vertical}" for one, _ in pictures]
+    path = catalogue.manifest.parent / "night.csv"
+    path.write_text("\n".join(["change,image,item_id,vertical", *rows]))
+    _, settings = prepared_as(version, dataset.directory, SETTINGS.max_pixels)
+    done = apply_delta(index, version, path, settings, None)
+    assert done.counts == {**COUNTS, "unchanged": 5}

@@ -12,6 +12,7 @@ from apparel_embed.common.files import write_json
 from apparel_embed.common.text import counted, plain_text
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.embeddings import write_embeddings
+from apparel_embed.evaluation.items import measure_items
 from apparel_embed.evaluation.models import (
     Embedded,
     embed_by_frozen_backbone,
@@ -37,6 +38,7 @@ from apparel_embed.store.record import Stage, fingerprints
 
 SUMMARY_FILE = "summary.json"
 TABLES_FILE = "tables.txt"
+ITEMS_FILE = "items.json"
 COMPARISONS = (
     (UNIFIED, SPECIALISTS),
     (UNIFIED, GROUPED),
@@ -107,7 +109,8 @@ def evaluation_stage(
     """Evaluates all models on the same queries.
 
     Writes `summary.json`, the same as a table in `tables.txt`, and the embeddings of each model
-    in `embeddings/<model>.parquet`; with a detector `detection.json` and `detection.png`.
+    in `embeddings/<model>.parquet`; of a student `items.json`, see `measure_items`; with a
+    detector `detection.json` and `detection.png`.
 
     Args:
       run: the run.
@@ -143,6 +146,9 @@ def evaluation_stage(
             summary["rows"] += rows
             summary["routing"] = [routing]
         _write(directory, summary, run.directory, by_name)
+        if models.student:
+            found = measure_items(embedded[UNIFIED].embeddings, pictures, seed)
+            write_json(directory / ITEMS_FILE, found)
         if models.student and street:
             result = measure_street(
                 street.photographs,
