@@ -41,8 +41,8 @@ def a_night():
     changed, new = Path("photos/bag/bag3/0.jpg"), Path("photos/dress/dress8")
     before = changed.read_bytes()
     new.mkdir()
-    for path in (changed, new / "0.jpg", new / "1.jpg"):
-        noise = np.random.default_rng(len(path.name)).integers(0, 256, (48, 48, 3), np.uint8)
+    for number, path in enumerate((changed, new / "0.jpg", new / "1.jpg")):
+        noise = np.random.default_rng(number).integers(0, 256, (48, 48, 3), np.uint8)
         Image.fromarray(noise).save(path)
     sizes, failures, is_over = set(), [], threading.Event()
 

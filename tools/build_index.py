@@ -183,7 +183,7 @@ def _edition(now: Version, before: Version) -> list[tuple[str, object]]:
     told = f"edition {now.edition}, {counted(now.pictures, 'picture')}"
     if now.edition > before.edition:
         told += f"; --roll_back_to={before.edition} undoes this"
-    return [("Index", told if now.edition != before.edition else f"{told}, as it was")]
+    return [("Index", told)]
 
 
 def chosen_change() -> Change | None:

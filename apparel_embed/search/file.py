@@ -140,7 +140,8 @@ class FileIndex:
         table, before = _table(version), _table(version, "before")
         values = ", ".join(f"old.{name}" for name in _ROW[1:])
         with self._file() as file:
-            edition = _about(file, version).edition
+            version = _about(file, version)
+            edition = version.edition
             file.execute(
                 f"INSERT INTO {before} SELECT ?, touched.value, {values} FROM json_each(?) AS "
                 f"touched LEFT JOIN {table} AS old ON old.key = touched.value",
@@ -353,7 +354,8 @@ def _tell(file: sqlite3.Connection, version: Version) -> Version:
 
 def _about(file: sqlite3.Connection, version: Version) -> Version:
     asked = "SELECT about FROM versions WHERE model = ?"
-    return Version.from_json(file.execute(asked, (version.model,)).fetchone()[0])
+    row = file.execute(asked, (version.model,)).fetchone()
+    return Version.from_json(row[0]) if row else version
 
 
 def _filled(file: sqlite3.Connection, version: Version) -> int:
