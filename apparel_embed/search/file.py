@@ -210,13 +210,11 @@ class FileIndex:
         self, version: Version, keys: Sequence[str], contents: Sequence[str] = ()
     ) -> list[tuple[IndexedPicture, np.ndarray]]:
         """See `VectorIndex`."""
-        named = {
-            name: json.dumps(texts)
-            for name, texts in (("key", keys), ("content", contents))
-            if texts
-        }
-        asked = " OR ".join(f"{name} {_LISTED}" for name in named) or "FALSE"
+        named = {"key": json.dumps(list(keys))}
         with self._file() as file:
+            if contents and _has_contents(file, version):
+                named["content"] = json.dumps(list(contents))
+            asked = " OR ".join(f"{name} {_LISTED}" for name in named)
             rows = file.execute(f"SELECT * FROM {_table(version)} WHERE {asked}", [*named.values()])
             count = len(HIT_FIELDS)
             return [
@@ -309,13 +307,18 @@ def _make_tables(file: sqlite3.Connection, version: Version) -> None:
     )
     table, before = _table(version), _table(version, "before")
     file.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}, PRIMARY KEY (key))")
-    if len(file.execute(f"PRAGMA table_info({table})").fetchall()) < len(_ROW):
+    if not _has_contents(file, version):
         file.execute(f"ALTER TABLE {table} ADD COLUMN content TEXT NOT NULL DEFAULT ''")
     # What images were in an edition before it was changed; without embedding, they were not there.
     file.execute(
         f"CREATE TABLE IF NOT EXISTS {before} (edition INTEGER, "
         f"{columns.replace(' NOT NULL', '')}, PRIMARY KEY (edition, key))"
     )
+
+
+def _has_contents(file: sqlite3.Connection, version: Version) -> bool:
+    columns = file.execute(f"PRAGMA table_info({_table(version)})").fetchall()
+    return len(columns) == len(_ROW)
 
 
 def _write(

@@ -25,12 +25,11 @@ from apparel_embed.data.pictures import (
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.items import mean_vectors
 from apparel_embed.search.build import saved_model_fingerprint
+from apparel_embed.search.config import Limits
 from apparel_embed.search.index import Hit, IndexedPicture, VectorIndex, Version
 from apparel_embed.serving.embeddings import ServedModel
 from apparel_embed.serving.exported import saved_model_versions
 
-MOST_IMAGES = 8
-"""Of one garment that are searched by together."""
 _KNOWN_PICTURES = 10_000
 # Of a photograph that garments are sought in: pixels enough for each.
 _PHOTOGRAPH_SIDE = 1024
@@ -161,7 +160,7 @@ class Searcher:
 
         Args:
           encoded: an image of any format that `prepare_picture` knows; or several, which are
-            searched by their mean, 1 to `MOST_IMAGES`.
+            searched by their mean, up to `Limits.max_images`.
           k: how many items.
           box: where the garment is, in pixels of the upright image; None for all of it, as it must
             be with several.
@@ -177,8 +176,8 @@ class Searcher:
         """
         self._check(vertical)
         several = [encoded] if isinstance(encoded, bytes) else encoded
-        if not 1 <= len(several) <= (1 if box else MOST_IMAGES):
-            allowed = "1, as there is a box" if box else f"1 to {MOST_IMAGES}"
+        if not 1 <= len(several) <= (1 if box else Limits.max_images):
+            allowed = "1, as there is a box" if box else f"1 to {Limits.max_images}"
             raise RejectedPicture(f"{len(several)} images; expected {allowed}")
         times = [time.perf_counter()]
         jpegs = [prepare_picture(one, self._settings, box).jpeg for one in several]

@@ -45,7 +45,6 @@ from apparel_embed.search.index import IndexedPicture
 from apparel_embed.search.limits import Gate, too_large
 from apparel_embed.search.observe import LOGGER, Metrics, Observe
 from apparel_embed.search.searcher import (
-    MOST_IMAGES,
     Found,
     NoGarment,
     Photograph,
@@ -79,13 +78,12 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 _DETECTIONS = {404: {"description": "the model has no detector"}, **_REFUSALS}
 _ROUTER = APIRouter()
 _Answer = TypeVar("_Answer", Found, Photograph)
+_FORMATS = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF"
+_File = Annotated[UploadFile, File(description=_FORMATS)]
 _Files = Annotated[
     list[UploadFile],
-    File(
-        description=f"as in /api/detect; up to {MOST_IMAGES} of one garment, by repeating it",
-    ),
+    File(description=f"{_FORMATS}; repeat it for up to {Limits.max_images} of one garment"),
 ]
-_File = Annotated[UploadFile, File(description="JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +137,9 @@ class Service:
 
     async def read_all(self, request: Request, files: Sequence[UploadFile]) -> list[bytes]:
         """Returns the bytes of uploaded images; each beyond the first counts as one more search."""
-        if len(files) > MOST_IMAGES:
-            raise HTTPException(422, f"{len(files)} images; expected 1 to {MOST_IMAGES}")
+        most = self.limits.max_images
+        if len(files) > most:
+            raise HTTPException(422, f"{len(files)} images; expected 1 to {most}")
         wait = request.state.count_more(len(files) - 1)
         if wait:
             said = "too many searches from here; each image counts as one; try again"
@@ -253,7 +252,7 @@ async def _info(service: _Asked) -> InfoAnswer:
         examples=len(service.examples),
         max_bytes=service.limits.max_bytes,
         max_pixels=service.limits.max_pixels,
-        max_images=MOST_IMAGES,
+        max_images=service.limits.max_images,
         version=__version__,
     )
 

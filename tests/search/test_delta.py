@@ -1,6 +1,8 @@
 """Deltas of a catalogue whose images are plain colours and whose model sees their mean colour."""
 
+import contextlib
 import io
+import sqlite3
 import threading
 
 import numpy as np
@@ -11,6 +13,7 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.search.build import build_index, remove_pictures
 from apparel_embed.search.delta import apply_delta
+from apparel_embed.search.file import FileIndex
 from apparel_embed.search.index import IndexSettings, Version, open_index
 from apparel_embed.search.searcher import prepared_as
 
@@ -226,6 +229,24 @@ def test_searches_meanwhile_see_the_night_whole_or_not_at_all(shop):
     thread.join()
     assert not failed
     assert seen and seen <= states
+
+
+def test_a_file_of_an_earlier_release_is_changed_and_its_images_embedded_once(shop):
+    if not hasattr(shop.index, "_path"):
+        pytest.skip("of a server collections are made anew")
+    with contextlib.closing(sqlite3.connect(shop.index._path)) as file, file:
+        file.execute(f"ALTER TABLE pictures_{'a' * 32} DROP COLUMN content")
+        file.execute(f"DROP TABLE before_{'a' * 32}")
+    before = shop.rows()
+    expected = {**COUNTS, "changed": 1, "embedded": 1}
+    assert shop.apply("add,0.png,item0,bag", embed=None).counts == expected
+    with open_index(str(shop.index._path), to_read=True) as index:
+        assert len(index.search(shop.version, np.eye(3)[0], 100, by_item=False)) == 40
+    # As the next process does that opens it to write.
+    shop.index = FileIndex(shop.index._path, to_read=False)
+    assert shop.apply("add,0.png,item0,bag").counts == expected
+    assert shop.apply("add,0.png,item0,bag").counts == {**COUNTS, "unchanged": 1}
+    assert shop.rows() == before
 
 
 def test_an_index_by_item_is_changed_image_by_image(shop):
