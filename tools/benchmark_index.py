@@ -1,9 +1,9 @@
 r"""Fills indices with synthetic vectors; says how long that and a search take, and what is missed.
 
     python tools/benchmark_index.py --vectors=100000 --index_kind=FLAT --index_kind=HNSW
-    python tools/benchmark_index.py --vectors=100000 --delta=1000
+    python tools/benchmark_index.py --vectors=100000 --night=1000
 
---delta also changes a file of as many vectors by a night's images, while it is searched.
+--night also changes a file of as many vectors by a night's images, while it is searched.
 """
 
 from apparel_embed.benchmarks.delta import measure_delta
@@ -29,9 +29,9 @@ def main() -> None:
     rows = measure_indices(config)
     title = f"{config.vectors:,} vectors of {config.dim} numbers, recall@{config.k}"
     shown, figures = table(title, rows), {"rows": rows}
-    if config.delta:
+    if config.night:
         night = measure_delta(config)
-        shown += "\n" + table(f"A night's delta of {config.delta:,} images", [night])
+        shown += "\n" + table(f"A night's delta of {config.night:,} images", [night])
         figures["delta"] = [night]
     _BENCHMARK.tell(shown, figures)
 

@@ -42,7 +42,7 @@ def measure_delta(config: IndexBenchmark) -> dict[str, Any]:
     from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
 
     embeddings, queries = synthetic_embeddings(config)
-    logging.info("a night of %d images", config.delta)
+    logging.info("a night of %d images", config.night)
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         network = build_embedding_model(
@@ -77,7 +77,7 @@ def measure_delta(config: IndexBenchmark) -> dict[str, Any]:
 def _night(config: IndexBenchmark, place: Path) -> Path:
     """Draws the images of a delta, and writes it."""
     random = np.random.default_rng(config.seed)
-    removed, changed = (int(config.delta * share) for share in (_REMOVED, _CHANGED))
+    removed, changed = (int(config.night * share) for share in (_REMOVED, _CHANGED))
     path = place / "night.csv"
     (place / "images").mkdir()
     with path.open("w", newline="") as file:
@@ -88,7 +88,7 @@ def _night(config: IndexBenchmark, place: Path) -> Path:
             ["remove", f"images/{config.vectors - 1 - number}.jpg", "", ""]
             for number in range(removed)
         )
-        for number in range(config.delta - removed):
+        for number in range(config.night - removed):
             image = number if number < changed else config.vectors + number
             colours = random.integers(0, 256, (4, 4, 3), np.uint8)
             drawn = Image.fromarray(colours).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)

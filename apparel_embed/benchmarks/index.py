@@ -48,8 +48,8 @@ class IndexBenchmark:
         "address of a Milvus server to fill instead of a file; what is filled stays there, and "
         "does not answer",
     )
-    delta: int = setting(
-        0, "images of a night that a file is changed by as well, for --index_kind=FLAT", 0, 100_000
+    night: int = setting(
+        0, "rows of a delta that a file is changed by as well, while it is searched", 0, 100_000
     )
     seed: int = seed_setting("the vectors")
 

@@ -16,7 +16,7 @@ from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
 TOOLS = Path(__file__).parents[2] / "tools"
 SMALLEST = {
     "data": ["--rows=100", "--rounds=1"],
-    "index": ["--vectors=200", "--queries=2", "--embedding_dim=4", "--delta=10"],
+    "index": ["--vectors=200", "--queries=2", "--embedding_dim=4", "--night=10"],
     "losses": ["--batch_sizes=8", "--rounds=1", "--seconds=0", "--implementation=apparel_embed"],
     "pipeline": ["--scales=1", "--part=exact_search"],
     "serving": [
