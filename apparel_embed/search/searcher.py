@@ -186,7 +186,9 @@ class Searcher:
         times.append(time.perf_counter())
         if not valid.all():
             raise NoGarment("the model could not embed this image")
-        embedding = mean_vectors(embeddings, np.zeros(len(jpegs), np.int64))[0]
+        embedding = embeddings[0]
+        if len(jpegs) > 1:
+            (embedding,) = mean_vectors(embeddings, np.zeros(len(jpegs), np.int64))
         scores = self._ranked(None if all_scores is None else np.mean(all_scores, axis=0))
         predicted, why = False, "as asked"
         if vertical is None and not all_verticals:
