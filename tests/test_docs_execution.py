@@ -4,15 +4,21 @@ Blocks after `<!-- executed: own-pictures -->` run, the README's first, in one d
 pictures in `photos/<vertical>/<item>/`, a catalogue, and pictures to ask for.
 """
 
+import contextlib
+import itertools
 import shutil
+import threading
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
-from docs_blocks import ROOT, all_blocks
+from docs_blocks import ROOT, all_blocks, blocks_of
 from docs_running import PYTHON, enter, execute, lines_of, make_photos, tools_of
 from PIL import Image
+
+from apparel_embed.search.index import open_index
 
 EXECUTED = [block for block in all_blocks() if block.executed]
 # Other tests run them: on several runs, on data of its own, with commands of their own.
@@ -22,6 +28,47 @@ ELSEWHERE = {
     "search_groups": "runs/stages/test_grouping.py",
     "train_detector": "runs/stages/test_detector.py",
 }
+
+
+NIGHT = "daily_changes.md"
+
+
+@contextlib.contextmanager
+def a_night():
+    """Images and delta as the page has them, and searches that must not fail until it is walked."""
+    (delta,) = (block for block in blocks_of(ROOT / "docs" / NIGHT) if block.language == "csv")
+    Path("photos/night.csv").write_text(delta.code)
+    changed, new = Path("photos/bag/bag3/0.jpg"), Path("photos/dress/dress8")
+    before = changed.read_bytes()
+    new.mkdir()
+    for number, path in enumerate((changed, new / "0.jpg", new / "1.jpg")):
+        noise = np.random.default_rng(number).integers(0, 256, (48, 48, 3), np.uint8)
+        Image.fromarray(noise).save(path)
+    sizes, failures, is_over = set(), [], threading.Event()
+
+    def search():
+        with open_index("runs/mine/index.db", to_read=True) as index:
+            while not is_over.is_set():
+                try:
+                    version = index.current()
+                    hits = index.search(version, np.eye(version.dim)[0], 1000, by_item=False)
+                    sizes.add(len(hits))
+                except Exception as error:
+                    failures.append(error)
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+    assert failures == []
+    # The night takes five images away and brings two; then all is as it was.
+    full = max(sizes)
+    assert sizes == {full, full - 3}
+    changed.write_bytes(before)
+    shutil.rmtree(new)
 
 
 def shell_lines(block):
@@ -44,8 +91,10 @@ def place(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_marked_blocks_run_from_top_to_bottom(place):
     assert {block.executed for block in EXECUTED} == {"own-pictures"}
-    for block in EXECUTED:
-        execute(block)
+    for page, blocks in itertools.groupby(EXECUTED, key=lambda block: block.page):
+        with a_night() if page == NIGHT else contextlib.nullcontext():
+            for block in blocks:
+                execute(block)
     written = {path.name for path in (place / "runs/mine").iterdir()}
     assert {"report", "saved_model", "sweep", "compression", "index.db"} <= written
 

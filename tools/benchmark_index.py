@@ -1,8 +1,12 @@
 r"""Measures an index: time to fill it, time of a search, and recall.
 
-python tools/benchmark_index.py --vectors=100000 --index_kind=FLAT --index_kind=HNSW
+    python tools/benchmark_index.py --vectors=100000 --index_kind=FLAT --index_kind=HNSW
+    python tools/benchmark_index.py --vectors=100000 --night=1000
+
+--night also changes a file of as many vectors by a night's images, while it is searched.
 """
 
+from apparel_embed.benchmarks.delta import measure_delta
 from apparel_embed.benchmarks.harness import table
 from apparel_embed.benchmarks.index import IndexBenchmark, measure_indices
 from apparel_embed.cli import app
@@ -24,7 +28,12 @@ def main() -> None:
     config = _BENCHMARK.config(settings=[IndexSettings(kind) for kind in _KINDS.value])
     rows = measure_indices(config)
     title = f"{config.vectors:,} vectors of {config.dim} numbers, recall@{config.k}"
-    _BENCHMARK.tell(table(title, rows), {"rows": rows})
+    shown, figures = table(title, rows), {"rows": rows}
+    if config.night:
+        night = measure_delta(config)
+        shown += "\n" + table(f"A night's delta of {config.night:,} images", [night])
+        figures["delta"] = [night]
+    _BENCHMARK.tell(shown, figures)
 
 
 if __name__ == "__main__":

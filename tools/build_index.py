@@ -5,6 +5,8 @@ r"""Fills the search index, and switches to it when it is complete.
     python tools/build_index.py --run_dir=runs/mine --bulk=new_products.parquet
     python tools/build_index.py --run_dir=runs/mine --bulk=catalogue.parquet --replace_all
     python tools/build_index.py --run_dir=runs/mine --delete_item=dress-17
+    python tools/build_index.py --run_dir=runs/mine --delta=photos/night.csv
+    python tools/build_index.py --run_dir=runs/mine --roll_back_to=3
 
 Without --embeddings and --bulk it embeds the prepared dataset's gallery with the SavedModel, which
 takes the place of the gallery that is there. --bulk adds, and replaces picture by picture.
@@ -12,7 +14,13 @@ takes the place of the gallery that is there. --bulk adds, and replaces picture 
 --delete and --delete_item remove what they name from the pictures that answer. A new model gets a
 collection of its own beside the old ones, which answer until the new one is whole. --dry_run tells
 what would be added, and what removed.
+
+--delta adds, changes and removes what a table says (docs/daily_changes.md), and embeds only what is
+new by content. --roll_back_to undoes deltas and removals.
 """
+
+from collections.abc import Callable
+from pathlib import Path
 
 from absl import flags, logging
 
@@ -23,8 +31,9 @@ from apparel_embed.cli.search_flags import SearchRunFlags
 from apparel_embed.cli.shared_flags import dry_run_flag
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted
+from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.search.config import IndexSource
-from apparel_embed.search.index import IndexSettings
+from apparel_embed.search.index import IndexSettings, VectorIndex, Version
 
 _RUN = SearchRunFlags()
 _SETTINGS = ConfigFlags(IndexSettings, "Index")
@@ -41,18 +50,39 @@ _DELETE = define(
 _DELETE_ITEM = define(
     "delete_item", None, "item to remove with all its pictures; repeat it", repeat=True
 )
+_DELTA = define(
+    "delta",
+    None,
+    "CSV or Parquet file of changes: a manifest with a column change, add or remove; its images "
+    "lie where it says, seen from its own directory",
+)
+_MOST_REMOVED = define(
+    "most_removed", 0.1, "share of the index that --delta may remove", 0.0, 1.0, seldom=True
+)
+_ROLL_BACK_TO = define(
+    "roll_back_to",
+    None,
+    "edition of the index to go back to, as a delta tells it; the last ten are kept, in a file",
+    0,
+    kind=int,
+)
 _SWITCH = define("switch", True, "let this model's pictures answer once they are whole")
 _DRY_RUN = dry_run_flag()
-flags.mark_flags_as_mutual_exclusive(["embeddings", "bulk", "delete"])
-flags.mark_flags_as_mutual_exclusive(["embeddings", "bulk", "delete_item"])
+Change = Callable[[VectorIndex, Version], list[tuple[str, object]]]
+for _removal in ("delete", "delete_item"):
+    flags.mark_flags_as_mutual_exclusive(["embeddings", "bulk", "delta", "roll_back_to", _removal])
 
 
 def main() -> None:
     """Fills the index, or removes from it, and says what was done."""
-    if _DELETE.value or _DELETE_ITEM.value:
+    change = chosen_change()
+    if change:
         if _REPLACE_ALL.value or _SOURCE.is_given("splits"):
-            raise UserError("--delete and --delete_item: not with --replace_all or --split")
-        rows = remove()
+            raise UserError(
+                "--delete, --delete_item, --delta and --roll_back_to: not with --replace_all or "
+                "--split"
+            )
+        rows = change_index(change)
     else:
         source = _SOURCE.config(saved_model=_RUN.newest_model(), prepared=_RUN.prepared)
         rows = plan(source) if _DRY_RUN.value else fill(source)
@@ -92,19 +122,77 @@ def fill(source: IndexSource) -> list[tuple[str, object]]:
     ]
 
 
-def remove() -> list[tuple[str, object]]:
-    """Removes what is named from the pictures that answer; returns what was, or would be, done."""
-    from apparel_embed.search.build import named_keys, remove_pictures
-
+def change_index(change: Change) -> list[tuple[str, object]]:
+    """Changes the images that answer; returns what was, or would be, done."""
     with _RUN.filled_index(to_write=not _DRY_RUN.value) as index:
         version = index.current()
         if version is None:
             raise UserError(f"{_RUN.index_uri}: no version of the index is whole; fill it first")
-        keys = named_keys(index, version, _DELETE.value or [], _DELETE_ITEM.value or [])
-        if _DRY_RUN.value:
-            return [("Pictures", f"{len(keys):,} of {version.pictures:,} would be removed")]
-        version = remove_pictures(index, version, keys)
+        return change(index, version)
+
+
+def remove(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
+    """Removes what is named."""
+    from apparel_embed.search.build import named_keys, remove_pictures
+
+    keys = named_keys(index, version, _DELETE.value or [], _DELETE_ITEM.value or [])
+    if _DRY_RUN.value:
+        return [("Pictures", f"{len(keys):,} of {version.pictures:,} would be removed")]
+    version = remove_pictures(index, version, keys)
     return [("Index", f"{counted(len(keys), 'picture')} removed, {version.pictures:,} left")]
+
+
+def apply(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
+    """Applies a delta."""
+    from apparel_embed.search.delta import apply_delta
+    from apparel_embed.search.searcher import answering_model, answering_version, prepared_as
+    from apparel_embed.serving.local import LocalModel
+
+    saved_model = _RUN.named_model or answering_model(index, _RUN.versions)
+    answering_version(index, saved_model)
+    _, settings = prepared_as(version, _RUN.prepared, PictureSettings.max_pixels)
+    model = None if _DRY_RUN.value else LocalModel(saved_model)
+    done = apply_delta(
+        index,
+        version,
+        Path(_DELTA.value),
+        settings,
+        model and (lambda images: model.embed(images)[:2]),
+        most_removed=_MOST_REMOVED.value,
+    )
+    for what in done.unknown:
+        logging.warning("%s: %s is not in the index; nothing to remove", _DELTA.value, what)
+    for image, reason in done.rejected:
+        logging.warning("%s: %s: %s; it stays as it was", _DELTA.value, image, reason)
+    counts = ", ".join(f"{count:,} {what}" for what, count in done.counts.items())
+    rows = [("Delta", counts)]
+    if done.rejected or done.unknown:
+        told = f"{len(done.rejected):,} not embedded, {len(done.unknown):,} not there to be removed"
+        rows.append(("Told above", told))
+    return [*rows, *_edition(done.version, version)]
+
+
+def roll_back(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
+    """Goes back to an edition."""
+    if _DRY_RUN.value:
+        return [("Edition", f"{version.edition} would become {_ROLL_BACK_TO.value}, if it is kept")]
+    return _edition(index.roll_back(version, _ROLL_BACK_TO.value), version)
+
+
+def _edition(now: Version, before: Version) -> list[tuple[str, object]]:
+    told = f"edition {now.edition}, {counted(now.pictures, 'picture')}"
+    if now.edition > before.edition:
+        told += f"; --roll_back_to={before.edition} undoes this"
+    return [("Index", told)]
+
+
+def chosen_change() -> Change | None:
+    """Returns what changes the images that answer; None where an index is filled."""
+    if _DELETE.value or _DELETE_ITEM.value:
+        return remove
+    if _DELTA.value:
+        return apply
+    return None if _ROLL_BACK_TO.value is None else roll_back
 
 
 def plan(source: IndexSource) -> list[tuple[str, object]]:

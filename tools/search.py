@@ -1,6 +1,7 @@
 r"""Searches the catalogue by a picture and prints the items found.
 
     python tools/search.py --run_dir=runs/mine --picture=street.jpg --box=10,20,200,300
+    python tools/search.py --run_dir=runs/mine --picture=front.jpg --picture=back.jpg
 
 --vertical names where to search. By default it is the vertical that the model predicts, if it was
 exported with --vertical_head and is as sure as has been measured to be enough; otherwise all.
@@ -24,7 +25,13 @@ from apparel_embed.search.config import Limits
 
 _RUN = SearchRunFlags()
 _SOURCES = SourceFlags(_RUN)
-_PICTURE = define("picture", None, "file of the picture to search by, of any format", required=True)
+_PICTURE = define(
+    "picture",
+    None,
+    "file of the picture to search by, of any format; up to 8 of one garment by repeating it",
+    repeat=True,
+    required=True,
+)
 _BOX = define(
     "box", "", "where the garment is: x_min,y_min,x_max,y_max in pixels of the upright picture"
 )
@@ -49,16 +56,25 @@ def main() -> None:
     """Searches and prints the table."""
     if _DETECT.value and (_BOX.value or _VERTICAL.value):
         raise UserError("--detect finds boxes and verticals itself: give no --box or --vertical")
+    paths, k, everywhere = [*map(Path, _PICTURE.value)], _K.value, _ALL_VERTICALS.value
+    if _DETECT.value and len(paths) > 1:
+        raise UserError("--detect finds the garments of one picture: give one --picture")
     from apparel_embed.search.server import open_searcher
-    from apparel_embed.search.shell import search_file, search_garments_of_file, table_of, tables_of
+    from apparel_embed.search.shell import (
+        search_files,
+        search_garments_of_file,
+        table_of,
+        tables_of,
+    )
 
-    path, k, everywhere = Path(_PICTURE.value), _K.value, _ALL_VERTICALS.value
     with _RUN.filled_index() as index:
         searcher, _ = open_searcher(index, _SOURCES.sources(index), Limits().max_pixels)
         if _DETECT.value:
-            text = tables_of(search_garments_of_file(searcher, path, k, everywhere))
+            text = tables_of(search_garments_of_file(searcher, paths[0], k, everywhere))
         else:
-            text = table_of(search_file(searcher, path, k, _BOX.value, _VERTICAL.value, everywhere))
+            text = table_of(
+                search_files(searcher, paths, k, _BOX.value, _VERTICAL.value, everywhere)
+            )
     print(text)
     print_summary([("Next", command("tools/serve_search.py", **_RUN.again))])
 

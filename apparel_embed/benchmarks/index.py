@@ -48,6 +48,9 @@ class IndexBenchmark:
         "address of a Milvus server to fill instead of a file; what is filled stays there, and "
         "does not answer",
     )
+    night: int = setting(
+        0, "rows of a delta that a file is changed by as well, while it is searched", 0, 100_000
+    )
     seed: int = seed_setting("the vectors")
 
 
@@ -116,7 +119,7 @@ def _measure(
         with open_index(config.index_uri or str(path)) as index:
             empty = Version(model, config.dim, settings=settings)
             seconds, cpu_seconds = timed(
-                lambda: build_index(index, empty, _rows(embeddings), switch=False)
+                lambda: build_index(index, empty, made_up_rows(embeddings), switch=False)
             )
             version = index.version(model)
             assert version
@@ -160,7 +163,8 @@ def _ask(
     return {"query_ms": search, "numpy_ms": product, "ratio": search / product, "items": items}
 
 
-def _rows(embeddings: np.ndarray) -> Iterator[tuple[list[IndexedPicture], np.ndarray]]:
+def made_up_rows(embeddings: np.ndarray) -> Iterator[tuple[list[IndexedPicture], np.ndarray]]:
+    """Yields embeddings in parts, as those of images of items."""
     for start in range(0, len(embeddings), _ROWS_AT_ONCE):
         some = embeddings[start : start + _ROWS_AT_ONCE]
         places = range(start, start + len(some))

@@ -26,6 +26,8 @@ from apparel_embed.data.text_tables import (
 
 REQUIRED_COLUMNS = ("image", "item_id", "vertical")
 BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")
+# What a row of a delta does.
+CHANGE, CHANGES = "change", ("add", "remove")
 # Images without labels: of a vertical, but perhaps of no known item.
 UNLABELLED = "unlabelled"
 SPLITS = ("train", "val", "test", UNLABELLED)
@@ -116,6 +118,57 @@ def read_manifest_parts(location: str, reserved: Sequence[str] = ()) -> Iterator
         _with_box(places, table)
         first += table.num_rows
         yield table
+
+
+def read_delta(path: str | os.PathLike[str]) -> tuple[pa.Table, pa.Table]:
+    """Reads what is to be added to a catalogue, or changed in it, and what removed.
+
+    Args:
+      path: a file as in `read_manifest`, with a column `change`: add or remove. A row that removes
+        names an image, or with an empty `image` an item.
+
+    Returns:
+      The rows that add, as `read_manifest` returns them, and those that remove.
+
+    Raises:
+      UserError: as `read_manifest`, or an image is added by two rows that differ.
+    """
+    path = Path(path)
+    _check_file(str(path))
+    table = read_parquet(path) if is_parquet(path) else read_csv(path)
+    _check_header(path, table.column_names, (*REQUIRED_COLUMNS, CHANGE), (RESERVED_COLUMN,))
+    places = functools.partial(_places_in_file, path, 0)
+    unknown = pc.invert(pc.is_in(table[CHANGE], value_set=pa.array(CHANGES)))
+    _refuse(places, table, CHANGE, unknown, f"expected one of {', '.join(CHANGES)}")
+    is_added = pc.equal(table[CHANGE], CHANGES[0])
+    unnamed = pc.and_(is_blank(table["image"]), is_blank(table["item_id"]))
+    nothing = pc.and_not(unnamed, is_added)
+    _refuse(places, table, "image", nothing, "an image, or else an item_id, is to be named")
+    table = _with_box(places, table)
+    rows = pc.indices_nonzero(is_added).to_pylist()
+
+    def places_of_added(_: pa.Table, indices: Sequence[int]) -> list[Place]:
+        return places(table, [rows[index] for index in indices])
+
+    added = table.filter(is_added)
+    if rows:
+        added = check_rows(added, places_of_added)
+        _check_named_once(added, places_of_added)
+    return added, table.filter(pc.invert(is_added))
+
+
+def _check_named_once(table: pa.Table, places: Places) -> None:
+    """Raises a UserError if two rows of one image and box say different things of it."""
+    first: dict[tuple, int] = {}
+    said = [table[name].to_pylist() for name in ("item_id", "vertical")]
+    for row, name in enumerate(zip(table["image"].to_pylist(), boxes_of(table))):
+        other = first.setdefault(name, row)
+        if any(values[row] != values[other] for values in said):
+            earlier, place = places(table, [other, row])
+            raise UserError(
+                f"{place}: column 'image': {name[0]!r} is in {earlier.seen_from(place)}, too, with "
+                "another item_id or vertical; an image is of one item"
+            )
 
 
 def boxes_of(table: pa.Table) -> list[Box | None]:

@@ -111,6 +111,7 @@ def query_outcomes(
     scope: str = WITHIN,
     *,
     query_embeddings: np.ndarray | None = None,
+    metrics: Callable[..., QueryMetrics] = retrieval_metrics,
 ) -> Outcomes:
     """Searches with every query and judges the result, query by query.
 
@@ -121,6 +122,7 @@ def query_outcomes(
       scope: "within" searches the gallery of the query's vertical, "merged" that of all.
       query_embeddings: [n, dim] of the same images as queries, if those of the gallery are
         compressed.
+      metrics: searches and judges; another takes the arguments of `retrieval_metrics`.
 
     Raises:
       UserError: unknown scope, embeddings that do not fit the set or have no direction, or no
@@ -143,11 +145,12 @@ def query_outcomes(
     if scope == WITHIN:
         verticals, gallery = {}, {}
         for name, some in inside.items():
-            verticals[name] = _search(queries, embeddings, evaluation_set, some)
+            verticals[name] = _search(metrics, queries, embeddings, evaluation_set, some)
             gallery[name] = int(evaluation_set.is_gallery[some].sum())
         gallery_in_all = sum(gallery[name] for name in inside if len(verticals[name]))
     else:
-        merged = _search(queries, embeddings, evaluation_set, np.arange(len(evaluation_set)))
+        everything = np.arange(len(evaluation_set))
+        merged = _search(metrics, queries, embeddings, evaluation_set, everything)
         at = positions_of(evaluation_set.verticals[evaluation_set.positions(merged.records)])
         nowhere = np.zeros(0, np.int64)
         verticals = {name: merged.select(at.get(name, nowhere)) for name in inside}
@@ -309,12 +312,16 @@ def compare_models(
 
 
 def _search(
-    queries: np.ndarray, embeddings: np.ndarray, evaluation_set: EvaluationSet, some: np.ndarray
+    metrics: Callable[..., QueryMetrics],
+    queries: np.ndarray,
+    embeddings: np.ndarray,
+    evaluation_set: EvaluationSet,
+    some: np.ndarray,
 ) -> QueryMetrics:
     """Returns what the queries among some images find in the gallery among them."""
     asked = some[evaluation_set.is_query[some]]
     searched = some[evaluation_set.is_gallery[some]]
-    return retrieval_metrics(
+    return metrics(
         queries[asked],
         evaluation_set.items[asked],
         evaluation_set.records[asked],

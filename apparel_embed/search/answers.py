@@ -56,6 +56,7 @@ class InfoAnswer(BaseModel):
     examples: int = Field(description="pictures to try, /examples/0 and on")
     max_bytes: int = Field(description="of an upload")
     max_pixels: int = Field(description="of an upload")
+    max_images: int = Field(description="of one garment, to search by together")
     version: str = Field(description="of the service")
 
 

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import fingerprint_files
 from apparel_embed.common.progress import progress_bar
@@ -215,8 +217,7 @@ def remove_pictures(index: VectorIndex, version: Version, keys: Sequence[str]) -
     """
     if len(keys) >= version.pictures:
         raise UserError(f"all {version.pictures} pictures would be removed; nothing was removed")
-    index.delete(version, keys)
-    return index.finish(version)
+    return index.change(version, [], np.empty((0, version.dim), np.float32), keys)
 
 
 def _replaced(

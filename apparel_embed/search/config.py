@@ -15,11 +15,13 @@ class Limits:
     """What the service allows.
 
     Attributes:
-      max_bytes: of an uploaded picture.
+      max_bytes: of an upload: of a picture, or of several together.
+      max_images: of one garment that are searched by together.
       api_key: that every request but those of the page itself must bring; "" for none.
     """
 
     max_bytes: int = 10_000_000
+    max_images: int = 8
     max_pixels: int = setting(
         25_000_000,
         "of an uploaded picture, told before it is decoded",

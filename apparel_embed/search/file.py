@@ -18,12 +18,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locks import only_writer
 from apparel_embed.search.index import (
-    IMAGES_PER_ITEM,
     Hit,
     IndexAccess,
     IndexedPicture,
@@ -33,17 +31,17 @@ from apparel_embed.search.index import (
     check_complete,
     check_embeddings,
 )
+from apparel_embed.search.memory import HIT_FIELDS, SearchedRows
 
 # "appa": tells our files from others of SQLite, such as those of Milvus Lite.
 _APPLICATION = 0x61707061
 # A writer blocks readers only while it commits; readers block a writer while they read a version.
 _WAIT_SECONDS = 120
 _ROWS_AT_ONCE = 10_000
-_FIELDS = tuple(field.name for field in dataclasses.fields(IndexedPicture))
-_values_of = operator.attrgetter(*_FIELDS)
-_COLUMNS = pa.schema(
-    [(name, pa.large_string()) for name in _FIELDS[:-1]] + [("record", pa.int64())]
-)
+_values_of = operator.attrgetter(*HIT_FIELDS)
+# Files of earlier versions of this package have no content.
+_ROW = (*HIT_FIELDS, "embedding", "content")
+_KEPT_EDITIONS = 10
 # Any number of texts for one parameter of a statement.
 _LISTED = "IN (SELECT value FROM json_each(?))"
 
@@ -57,67 +55,12 @@ def open_index(uri: str, access: IndexAccess, *, to_read: bool) -> Iterator[Vect
         yield FileIndex(path, to_read=to_read)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Rows:
-    """A version as it is in memory, the images of each vertical side by side.
-
-    Attributes:
-      filled: how often the version had been filled when it was read.
-      pictures: a column for each field of `IndexedPicture`.
-      embeddings: float32 [n, dim].
-      offsets: half the squared length of each, for they are of unit length but nearly.
-      items: number of each image's item; an image without one has a number of its own.
-      spans: of a vertical, the place of its first image and that behind its last.
-    """
-
-    filled: int
-    pictures: pa.Table
-    embeddings: np.ndarray
-    offsets: np.ndarray
-    items: np.ndarray
-    spans: dict[str, tuple[int, int]]
-
-    def nearest(
-        self,
-        query: np.ndarray,
-        k: int,
-        verticals: Sequence[str] | None,
-        by_item: bool,
-        without: str,
-    ) -> np.ndarray:
-        """Returns the places of the k nearest images, nearest first; see `VectorIndex.search`."""
-        spans = [(0, len(self.embeddings))]
-        if verticals is not None:
-            spans = [self.spans[name] for name in sorted({*verticals} & {*self.spans})]
-        if not spans:
-            return np.empty(0, np.int64)
-        places = np.concatenate([np.arange(*span) for span in spans])
-        # The greater, the less is the distance.
-        scores = np.concatenate(
-            [self.embeddings[start:end] @ query - self.offsets[start:end] for start, end in spans]
-        )
-        limit = k * IMAGES_PER_ITEM
-        while True:
-            some = np.arange(len(scores))
-            if limit < len(scores):
-                some = np.argpartition(scores, -limit)[-limit:]
-            found = places[some[np.argsort(-scores[some], kind="stable")]]
-            if without:
-                found = found[self.pictures["key"].take(found).to_numpy() != without]
-            if by_item:
-                _, first = np.unique(self.items[found], return_index=True)
-                found = found[np.sort(first)]
-            if len(found) >= k or limit >= len(scores):
-                return found[:k]
-            limit *= 4
-
-
 class FileIndex:
     """An index in a file, as `VectorIndex` describes it."""
 
     def __init__(self, path: Path, *, to_read: bool) -> None:
         self._path = path
-        self._rows: dict[str, _Rows] = {}
+        self._rows: dict[str, SearchedRows] = {}
         self._reads = threading.Lock()
         with self._file("rw" if to_read else "rwc") as file:
             if not to_read and not file.execute("SELECT name FROM sqlite_master").fetchone():
@@ -131,6 +74,9 @@ class FileIndex:
                     f"{path}: is not the file of an index, or one of an earlier release; remove it "
                     "and build the index again"
                 )
+            if not to_read:
+                for (about,) in file.execute("SELECT about FROM versions").fetchall():
+                    _make_tables(file, Version.from_json(about))
 
     def current(self) -> Version | None:
         """See `VectorIndex`."""
@@ -148,8 +94,9 @@ class FileIndex:
                 "Milvus server)",
                 *(self._path, version.settings.kind, version.settings.kind),
             )
-        version = dataclasses.replace(version, settings=IndexSettings())
         known = self.version(version.model)
+        index_by = version.settings.index_by or (known.settings.index_by if known else None)
+        version = dataclasses.replace(version, settings=IndexSettings(index_by=index_by))
         if known and known.dim != version.dim:
             raise UserError(
                 f"{self._path}: this model's pictures are indexed with {known.dim} numbers each, "
@@ -157,10 +104,7 @@ class FileIndex:
             )
         new = dataclasses.replace(version, complete=False).to_json()
         with self._file() as file:
-            file.execute(
-                f"CREATE TABLE IF NOT EXISTS {_table(version)} (key TEXT PRIMARY KEY, picture "
-                "TEXT, item TEXT, vertical TEXT, record INTEGER, embedding BLOB)"
-            )
+            _make_tables(file, version)
             file.execute("INSERT OR IGNORE INTO versions VALUES (?, ?, 0, 0)", (version.model, new))
         return version
 
@@ -169,38 +113,67 @@ class FileIndex:
     ) -> None:
         """See `VectorIndex`."""
         check_embeddings(version, pictures, embeddings)
-        rows = (
-            (*_values_of(one), embedding.tobytes())
-            for one, embedding in zip(pictures, np.asarray(embeddings, "<f4"))
-        )
         with self._file() as file:
-            file.executemany(
-                f"INSERT OR REPLACE INTO {_table(version)} VALUES (?, ?, ?, ?, ?, ?)", rows
-            )
+            _write(file, version, pictures, embeddings)
 
     def delete(self, version: Version, keys: Sequence[str]) -> None:
         """See `VectorIndex`."""
         with self._file() as file:
-            file.executemany(
-                f"DELETE FROM {_table(version)} WHERE key = ?", ((key,) for key in keys)
-            )
+            _remove(file, version, keys)
 
     def finish(self, version: Version) -> Version:
         """See `VectorIndex`."""
         with self._file() as file:
-            counted = f"SELECT vertical, count(*) FROM {_table(version)} GROUP BY vertical"
-            counts = dict(file.execute(counted).fetchall())
-            version = dataclasses.replace(
-                version,
-                complete=True,
-                pictures=sum(counts.values()),
-                verticals=tuple(sorted(counts)),
-            )
+            file.execute(f"DELETE FROM {_table(version, 'before')}")
+            return _tell(file, dataclasses.replace(version, complete=True, edition=0))
+
+    def change(
+        self,
+        version: Version,
+        pictures: Sequence[IndexedPicture],
+        embeddings: np.ndarray,
+        removed: Sequence[str],
+    ) -> Version:
+        """See `VectorIndex`; what the touched images were is kept, of the last ten editions."""
+        check_embeddings(version, pictures, embeddings)
+        touched = json.dumps(sorted({*(one.key for one in pictures), *removed}))
+        table, before = _table(version), _table(version, "before")
+        values = ", ".join(f"old.{name}" for name in _ROW[1:])
+        with self._file() as file:
+            version = _about(file, version)
+            edition = version.edition
             file.execute(
-                "UPDATE versions SET about = ?, filled = filled + 1 WHERE model = ?",
-                (version.to_json(), version.model),
+                f"INSERT INTO {before} SELECT ?, touched.value, {values} FROM json_each(?) AS "
+                f"touched LEFT JOIN {table} AS old ON old.key = touched.value",
+                (edition, touched),
             )
-        return version
+            file.execute(f"DELETE FROM {before} WHERE edition <= ?", (edition - _KEPT_EDITIONS,))
+            _remove(file, version, removed)
+            _write(file, version, pictures, embeddings)
+            return _tell(file, dataclasses.replace(version, edition=edition + 1))
+
+    def roll_back(self, version: Version, edition: int) -> Version:
+        """See `VectorIndex`."""
+        table, before, row = _table(version), _table(version, "before"), ", ".join(_ROW)
+        with self._file() as file:
+            version = _about(file, version)
+            kept = file.execute(f"SELECT min(edition) FROM {before}").fetchone()[0]
+            least = version.edition if kept is None else kept
+            if not least <= edition <= version.edition:
+                raise UserError(
+                    f"{self._path}: edition {edition} is not kept; there are {least} to "
+                    f"{version.edition}, which is the present one. Nothing was changed"
+                )
+            if edition == version.edition:
+                return version
+            for one in range(version.edition - 1, edition - 1, -1):
+                there = f"FROM {before} WHERE edition = {one} AND embedding IS"
+                file.execute(f"DELETE FROM {table} WHERE key IN (SELECT key {there} NULL)")
+                file.execute(
+                    f"INSERT OR REPLACE INTO {table} ({row}) SELECT {row} {there} NOT NULL"
+                )
+            file.execute(f"DELETE FROM {before} WHERE edition >= ?", (edition,))
+            return _tell(file, dataclasses.replace(version, edition=edition))
 
     def switch(self, version: Version) -> None:
         """See `VectorIndex`."""
@@ -231,10 +204,26 @@ class FileIndex:
 
     def picture(self, version: Version, key: str) -> tuple[IndexedPicture, np.ndarray] | None:
         """See `VectorIndex`."""
+        return next(iter(self.find(version, [key])), None)
+
+    def find(
+        self, version: Version, keys: Sequence[str], contents: Sequence[str] = ()
+    ) -> list[tuple[IndexedPicture, np.ndarray]]:
+        """See `VectorIndex`."""
+        named = {"key": json.dumps(list(keys))}
         with self._file() as file:
-            asked = f"SELECT * FROM {_table(version)} WHERE key = ?"
-            row = file.execute(asked, (key,)).fetchone()
-        return (IndexedPicture(*row[:-1]), np.frombuffer(row[-1], "<f4")) if row else None
+            if contents and _has_contents(file, version):
+                named["content"] = json.dumps(list(contents))
+            asked = " OR ".join(f"{name} {_LISTED}" for name in named)
+            rows = file.execute(f"SELECT * FROM {_table(version)} WHERE {asked}", [*named.values()])
+            count = len(HIT_FIELDS)
+            return [
+                (
+                    IndexedPicture(*row[:count], *row[count + 1 :]),
+                    np.frombuffer(row[count], "<f4"),
+                )
+                for row in rows
+            ]
 
     def search(
         self,
@@ -255,7 +244,7 @@ class FileIndex:
         pictures = rows.pictures.take(places).to_pylist()
         return [Hit(IndexedPicture(**one), far) for one, far in zip(pictures, distances)]
 
-    def _rows_of(self, version: Version) -> _Rows:
+    def _rows_of(self, version: Version) -> SearchedRows:
         """Returns a version as it was when it was last filled, maybe by another process."""
         known = self._rows.get(version.model)
         with self._file() as file:
@@ -276,39 +265,16 @@ class FileIndex:
         assert known is not None
         return known
 
-    def _read(self, version: Version) -> _Rows:
-        table = _table(version)
+    def _read(self, version: Version) -> SearchedRows:
+        rows = f"FROM {_table(version)} ORDER BY rowid"
         with self._file() as file:
-            filled = _filled(file, version)
-            texts = [
-                pa.table(list(map(list, zip(*some))), schema=_COLUMNS)
-                for some in _pages(file, f"SELECT {', '.join(_FIELDS)} FROM {table} ORDER BY rowid")
-            ]
-            pictures = pa.concat_tables([_COLUMNS.empty_table(), *texts]).combine_chunks()
-            verticals, numbers = _numbered(pictures["vertical"])
-            order = np.argsort(numbers, kind="stable")
-            place_of = np.empty_like(order)
-            place_of[order] = np.arange(len(order))
-            embeddings = np.empty((len(order), version.dim), np.float32)
-            start = 0
-            for some in _pages(file, f"SELECT embedding FROM {table} ORDER BY rowid"):
-                vectors = np.frombuffer(b"".join(one for (one,) in some), "<f4")
-                embeddings[place_of[start : start + len(some)]] = vectors.reshape(len(some), -1)
-                start += len(some)
-        pictures = pictures.take(order).combine_chunks()
-        names, items = _numbered(pictures["item"])
-        if "" in names:
-            alone = items == names.index("")
-            items[alone] = -1 - np.flatnonzero(alone)
-        ends = np.cumsum(np.bincount(numbers, minlength=len(verticals))).tolist()
-        return _Rows(
-            filled,
-            pictures,
-            embeddings,
-            np.einsum("nd,nd->n", embeddings, embeddings) / 2,
-            items,
-            dict(zip(verticals, zip([0, *ends], ends))),
-        )
+            return SearchedRows.read(
+                _filled(file, version),
+                _pages(file, f"SELECT {', '.join(HIT_FIELDS)} {rows}"),
+                _pages(file, f"SELECT embedding {rows}"),
+                dim=version.dim,
+                index_by=_about(file, version).settings.index_by,
+            )
 
     def _version(self, column: str, value: object) -> Version | None:
         with self._file() as file:
@@ -329,8 +295,70 @@ class FileIndex:
             raise UserError(f"{self._path}: cannot be used as an index ({error})") from error
 
 
-def _table(version: Version) -> str:
-    return f'"pictures_{version.model[:32]}"'
+def _table(version: Version, kind: str = "pictures") -> str:
+    return f'"{kind}_{version.model[:32]}"'
+
+
+def _make_tables(file: sqlite3.Connection, version: Version) -> None:
+    """Makes a version's tables, or adds what those of earlier versions of this package lack."""
+    columns = (
+        "key TEXT, picture TEXT, item TEXT, vertical TEXT, record INTEGER, embedding BLOB, "
+        "content TEXT NOT NULL DEFAULT ''"
+    )
+    table, before = _table(version), _table(version, "before")
+    file.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}, PRIMARY KEY (key))")
+    if not _has_contents(file, version):
+        file.execute(f"ALTER TABLE {table} ADD COLUMN content TEXT NOT NULL DEFAULT ''")
+    # What images were in an edition before it was changed; without embedding, they were not there.
+    file.execute(
+        f"CREATE TABLE IF NOT EXISTS {before} (edition INTEGER, "
+        f"{columns.replace(' NOT NULL', '')}, PRIMARY KEY (edition, key))"
+    )
+
+
+def _has_contents(file: sqlite3.Connection, version: Version) -> bool:
+    columns = file.execute(f"PRAGMA table_info({_table(version)})").fetchall()
+    return len(columns) == len(_ROW)
+
+
+def _write(
+    file: sqlite3.Connection,
+    version: Version,
+    pictures: Sequence[IndexedPicture],
+    embeddings: np.ndarray,
+) -> None:
+    rows = (
+        (*_values_of(one), embedding.tobytes(), one.content)
+        for one, embedding in zip(pictures, np.asarray(embeddings, "<f4"))
+    )
+    marks = ", ".join("?" * len(_ROW))
+    file.executemany(
+        f"INSERT OR REPLACE INTO {_table(version)} ({', '.join(_ROW)}) VALUES ({marks})", rows
+    )
+
+
+def _remove(file: sqlite3.Connection, version: Version, keys: Sequence[str]) -> None:
+    file.executemany(f"DELETE FROM {_table(version)} WHERE key = ?", ((key,) for key in keys))
+
+
+def _tell(file: sqlite3.Connection, version: Version) -> Version:
+    """Counts a version and lets readers know that it has changed; returns it."""
+    counted = f"SELECT vertical, count(*) FROM {_table(version)} GROUP BY vertical"
+    counts = dict(file.execute(counted).fetchall())
+    version = dataclasses.replace(
+        version, pictures=sum(counts.values()), verticals=tuple(sorted(counts))
+    )
+    file.execute(
+        "UPDATE versions SET about = ?, filled = filled + 1 WHERE model = ?",
+        (version.to_json(), version.model),
+    )
+    return version
+
+
+def _about(file: sqlite3.Connection, version: Version) -> Version:
+    asked = "SELECT about FROM versions WHERE model = ?"
+    row = file.execute(asked, (version.model,)).fetchone()
+    return Version.from_json(row[0]) if row else version
 
 
 def _filled(file: sqlite3.Connection, version: Version) -> int:
@@ -342,9 +370,3 @@ def _pages(file: sqlite3.Connection, asked: str) -> Iterator[list[tuple]]:
     cursor = file.execute(asked)
     while page := cursor.fetchmany(_ROWS_AT_ONCE):
         yield page
-
-
-def _numbered(texts: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
-    """Returns the texts that there are, and of each row the number of its own."""
-    encoded = texts.combine_chunks().dictionary_encode()
-    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)

@@ -25,6 +25,7 @@ INDEXES: dict[str, str] = {
 }
 """How addresses begin, and the module whose `open_index` opens them; the longest that fits."""
 INDEX_KINDS = ("FLAT", "IVF_FLAT", "HNSW")
+IMAGE, ITEM = "image", "item"
 # Most items have fewer images than this.
 IMAGES_PER_ITEM = 4
 
@@ -53,6 +54,12 @@ class IndexSettings:
     ivf_probes: int = setting(
         32, "clusters that a search in IVF_FLAT looks through", 1, 65536, seldom=True
     )
+    index_by: str | None = setting(
+        None,
+        "what a search compares with: every image, or every item by the mean of its images; by "
+        "default as the index does, and a new one by image",
+        choices=(IMAGE, ITEM),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +74,7 @@ class Version:
       verticals: names, sorted.
       pictures: how many there are.
       settings: how vectors are kept.
+      edition: how many times it was changed since it was filled.
     """
 
     model: str
@@ -76,6 +84,7 @@ class Version:
     verticals: tuple[str, ...] = ()
     pictures: int = 0
     settings: IndexSettings = IndexSettings()
+    edition: int = 0
 
     @classmethod
     def from_json(cls, text: str) -> Version:
@@ -104,6 +113,8 @@ class IndexedPicture:
       item: id of the garment; "" if it has none.
       vertical: name.
       record: number in the prepared dataset, or -1.
+      content: 32 hexadecimal digits of the image as the model was given it; "" if that is not
+        known. Hits need not tell it.
     """
 
     key: str
@@ -111,6 +122,7 @@ class IndexedPicture:
     item: str
     vertical: str
     record: int = -1
+    content: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,10 +194,36 @@ class VectorIndex(Protocol):
         """Removes images; a key that is not there is no error."""
 
     def finish(self, version: Version) -> Version:
-        """Writes all to disk and says that the version is complete.
+        """Writes all to disk and says that the version is complete; its edition is 0 again.
 
         Returns:
           The version with its `pictures` and `verticals` counted.
+        """
+
+    def change(
+        self,
+        version: Version,
+        pictures: Sequence[IndexedPicture],
+        embeddings: np.ndarray,
+        removed: Sequence[str],
+    ) -> Version:
+        """Changes a complete version: in a file at once or not at all, and to be rolled back.
+
+        Args:
+          version: whose images.
+          pictures: to add, or to replace those of the same key.
+          embeddings: float [n, dim] of these.
+          removed: keys of images to remove.
+
+        Returns:
+          The version, of the next edition.
+        """
+
+    def roll_back(self, version: Version, edition: int) -> Version:
+        """Makes a version what it was before; nothing happens if that is what it is.
+
+        Raises:
+          UserError: if that edition is not kept. A server keeps none.
         """
 
     def switch(self, version: Version) -> None:
@@ -214,6 +252,11 @@ class VectorIndex(Protocol):
 
     def picture(self, version: Version, key: str) -> tuple[IndexedPicture, np.ndarray] | None:
         """Returns an image and its embedding, float32 [dim]; None if it is not there."""
+
+    def find(
+        self, version: Version, keys: Sequence[str], contents: Sequence[str] = ()
+    ) -> list[tuple[IndexedPicture, np.ndarray]]:
+        """Returns the images, with their embeddings, that have one of some keys or contents."""
 
     def search(
         self,

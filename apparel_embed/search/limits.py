@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import hmac
 import math
 import time
@@ -78,6 +79,9 @@ class Gate:
             try:
                 upload = await self._upload(receive, self._limits.max_bytes + _FORM_BYTES)
                 if isinstance(upload, bytes):
+                    scope.setdefault("state", {})["count_more"] = functools.partial(
+                        self._count_more, scope
+                    )
                     await self._app(scope, _again(upload, receive), send)
                 else:
                     await self._refuse("size", *upload)(scope, receive, send)
@@ -97,12 +101,22 @@ class Gate:
         length = Headers(scope=scope).get("content-length", "0")
         if length.isdecimal() and int(length) > limits.max_bytes + _FORM_BYTES:
             return self._refuse("size", 413, too_large(limits))
-        wait = self._buckets.wait((scope.get("client") or ("", 0))[0]) if self._buckets else 0.0
+        wait = self._wait(scope)
         if wait:
             return self._refuse("rate", 429, "too many searches from here; try again", wait)
         if self._active >= limits.workers + limits.waiting:
             return self._refuse("busy", 503, "too many searches at once; try again", 1)
         return None
+
+    def _wait(self, scope: Scope) -> float:
+        return self._buckets.wait((scope.get("client") or ("", 0))[0]) if self._buckets else 0.0
+
+    def _count_more(self, scope: Scope, searches: int) -> int:
+        """Counts what a request asks for beyond one search; returns seconds to wait, or 0."""
+        wait = max((self._wait(scope) for _ in range(searches)), default=0.0)
+        if wait:
+            self._refused("rate")
+        return math.ceil(wait)
 
     async def _upload(self, receive: Receive, most: int) -> bytes | tuple[int, str]:
         """Returns the body of a request; status and words if it is longer than `most`, or slow."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import heapq
-import json
 import logging
 import math
 import time
@@ -23,6 +22,7 @@ import numpy as np
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import one_line
 from apparel_embed.search.index import (
+    ITEM,
     Hit,
     IndexAccess,
     IndexedPicture,
@@ -33,6 +33,7 @@ from apparel_embed.search.index import (
     check_embeddings,
     nearest_groups,
 )
+from apparel_embed.search.milvus_rows import FIELDS, LONGEST, among, picture_of, row_of
 
 try:
     import grpc
@@ -56,9 +57,6 @@ _LOAD_SECONDS = 60
 _WAIT_SECONDS = 1
 _TOLD_SECONDS = 30
 _TALKATIVE = ("pymilvus", "pymilvus.milvus_client")
-_FIELDS = tuple(field.name for field in dataclasses.fields(IndexedPicture))
-# In bytes.
-_LONGEST = {"picture": 4_096, "item": 1_024, "vertical": 1_024}
 
 
 @contextlib.contextmanager
@@ -112,6 +110,10 @@ class MilvusIndex:
 
     def begin(self, version: Version) -> Version:
         """See `VectorIndex`."""
+        if version.settings.index_by == ITEM:
+            raise UserError(f"{self._uri}: --index_by=item needs an index in a file")
+        settings = dataclasses.replace(version.settings, index_by=None)
+        version = dataclasses.replace(version, settings=settings)
         known = self.version(version.model)
         if known and (known.dim, known.settings) != (version.dim, version.settings):
             raise UserError(
@@ -135,7 +137,7 @@ class MilvusIndex:
         """See `VectorIndex`."""
         check_embeddings(version, pictures, embeddings)
         rows = [
-            {**_row_of(one), "embedding": embedding.tolist()}
+            {**row_of(one), "embedding": embedding.tolist()}
             for one, embedding in zip(pictures, np.asarray(embeddings, np.float32))
         ]
         for start in range(0, len(rows), _ROWS_AT_ONCE):
@@ -164,6 +166,22 @@ class MilvusIndex:
         self._tell(version)
         return version
 
+    def change(
+        self,
+        version: Version,
+        pictures: Sequence[IndexedPicture],
+        embeddings: np.ndarray,
+        removed: Sequence[str],
+    ) -> Version:
+        """See `VectorIndex`; killed meanwhile, the same call does the rest."""
+        self.upsert(version, pictures, embeddings)
+        self.delete(version, removed)
+        return self.finish(version)
+
+    def roll_back(self, version: Version, edition: int) -> Version:
+        """See `VectorIndex`; a server keeps no editions."""
+        raise UserError(f"{self._uri}: a server keeps no editions; an index in a file does")
+
     def switch(self, version: Version) -> None:
         """See `VectorIndex`."""
         check_complete(self.version(version.model), self._uri, version.model)
@@ -181,25 +199,28 @@ class MilvusIndex:
         """See `VectorIndex`."""
         conditions = ["record >= 0"] if of_dataset else []
         if pictures is not None:
-            conditions.append(f"({_among('key', pictures)} or {_among('picture', pictures)})")
+            conditions.append(f"({among('key', pictures)} or {among('picture', pictures)})")
         if items is not None:
-            conditions.append(_among("item", items))
+            conditions.append(among("item", items))
         for row in self._every(version, " and ".join(conditions), ["key"]):
             yield row["key"]
 
     def picture(self, version: Version, key: str) -> tuple[IndexedPicture, np.ndarray] | None:
         """See `VectorIndex`."""
-        rows = self._ask(
-            "query",
-            self._load(version),
-            filter=_among("key", [key]),
-            output_fields=[*_FIELDS, "embedding"],
-            limit=1,
-            timeout=_ANSWER_SECONDS,
-        )
-        if not rows:
-            return None
-        return _picture_of(rows[0]), np.asarray(rows[0]["embedding"], np.float32)
+        return next(iter(self.find(version, [key])), None)
+
+    def find(
+        self, version: Version, keys: Sequence[str], contents: Sequence[str] = ()
+    ) -> list[tuple[IndexedPicture, np.ndarray]]:
+        """See `VectorIndex`."""
+        found = {}
+        for field, texts in (("key", keys), ("content", contents)):
+            for start in range(0, len(texts), _ROWS_AT_ONCE):
+                some = among(field, texts[start : start + _ROWS_AT_ONCE])
+                for row in self._every(version, some, [*FIELDS, "embedding"]):
+                    vector = np.asarray(row["embedding"], np.float32)
+                    found[row["key"]] = picture_of(row), vector
+        return list(found.values())
 
     def search(
         self,
@@ -215,13 +236,13 @@ class MilvusIndex:
         if not 1 <= k <= _LARGEST_K:
             raise UserError(f"k is {k}; expected 1 to {_LARGEST_K}")
         verticals = [vertical] if isinstance(vertical, str) else vertical
-        conditions = [_among("vertical", verticals)] if verticals is not None else []
+        conditions = [among("vertical", verticals)] if verticals is not None else []
 
         def fetch(limit: int, unwanted: Sequence[Hit], effort: int) -> list[Hit]:
             items = [hit.picture.item for hit in unwanted if by_item and hit.picture.item]
             keys = [hit.picture.key for hit in unwanted if not (by_item and hit.picture.item)]
             keys += [without] if without else []
-            others = [_among(*one, "not in") for one in (("item", items), ("key", keys)) if one[1]]
+            others = [among(*one, "not in") for one in (("item", items), ("key", keys)) if one[1]]
             condition = " and ".join([*conditions, *others])
             parameters = _search_parameters(version.settings, limit)[effort]
             return self._nearest(version, embedding, limit, condition, parameters)
@@ -241,8 +262,8 @@ class MilvusIndex:
     ) -> list[Hit]:
         """Returns the nearest images of those that fulfil a condition, nearest first."""
         if parameters is None:
-            rows = self._every(version, condition, [*_FIELDS, "embedding"])
-            hits = (Hit(_picture_of(row), math.dist(row["embedding"], embedding)) for row in rows)
+            rows = self._every(version, condition, [*FIELDS, "embedding"])
+            hits = (Hit(picture_of(row), math.dist(row["embedding"], embedding)) for row in rows)
             return heapq.nsmallest(limit, hits, key=lambda hit: hit.distance)
         (found,) = self._ask(
             "search",
@@ -251,13 +272,13 @@ class MilvusIndex:
             anns_field="embedding",
             limit=limit,
             filter=condition,
-            output_fields=list(_FIELDS),
+            output_fields=list(FIELDS),
             search_params={"metric_type": "L2", "params": parameters},
             timeout=_ANSWER_SECONDS,
         )
         # Milvus gives squared distances.
         return [
-            Hit(_picture_of({**one["entity"], "key": one["key"]}), max(one["distance"], 0.0) ** 0.5)
+            Hit(picture_of({**one["entity"], "key": one["key"]}), max(one["distance"], 0.0) ** 0.5)
             for one in found
         ]
 
@@ -317,7 +338,7 @@ class MilvusIndex:
     def _create(self, collection: str, dim: int) -> None:
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("key", DataType.VARCHAR, max_length=32, is_primary=True)
-        for name, longest in _LONGEST.items():
+        for name, longest in LONGEST.items():
             schema.add_field(name, DataType.VARCHAR, max_length=longest)
         schema.add_field("record", DataType.INT64)
         schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dim)
@@ -365,22 +386,3 @@ def _search_parameters(settings: IndexSettings, limit: int) -> list[dict[str, in
 
 def _collection(model: str) -> str:
     return f"pictures_{model[:32]}"
-
-
-def _among(field: str, texts: Sequence[str], operator: str = "in") -> str:
-    """Returns the condition that a field is one of some texts, whatever is in these."""
-    return f"{field} {operator} {json.dumps(list(texts), ensure_ascii=False)}"
-
-
-def _picture_of(row: dict[str, Any]) -> IndexedPicture:
-    return IndexedPicture(**{name: row[name] for name in _FIELDS})
-
-
-def _row_of(picture: IndexedPicture) -> dict[str, Any]:
-    for name, most in _LONGEST.items():
-        length = len(getattr(picture, name).encode("utf-8"))
-        if length > most:
-            raise UserError(
-                f"{picture.picture[:200]}: {name} has {length} bytes; expected at most {most}"
-            )
-    return vars(picture)

@@ -15,8 +15,17 @@ import numpy as np
 from absl import logging
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import Box, PictureSettings, picture_size, prepare_picture
+from apparel_embed.data.pictures import (
+    Box,
+    PictureSettings,
+    RejectedPicture,
+    picture_size,
+    prepare_picture,
+)
+from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.items import mean_vectors
 from apparel_embed.search.build import saved_model_fingerprint
+from apparel_embed.search.config import Limits
 from apparel_embed.search.index import Hit, IndexedPicture, VectorIndex, Version
 from apparel_embed.serving.embeddings import ServedModel
 from apparel_embed.serving.exported import read_aligned_to, saved_model_versions
@@ -141,44 +150,53 @@ class Searcher:
 
     def search_bytes(
         self,
-        encoded: bytes,
+        encoded: bytes | Sequence[bytes],
         k: int,
         box: Box | None = None,
         vertical: str | None = None,
         all_verticals: bool | None = None,
     ) -> Found:
-        """Finds items like the one in an image.
+        """Finds items like the one in an image, or in several of one garment.
 
         Args:
-          encoded: an image of any format that `prepare_picture` knows.
+          encoded: an image of any format that `prepare_picture` knows; or several, which are
+            searched by their mean, up to `Limits.max_images`.
           k: how many items.
-          box: where the garment is, in pixels of the upright image; None for all of it.
+          box: where the garment is, in pixels of the upright image; None for all of it, as it must
+            be with several.
           vertical: to search in; None for what `all_verticals` says.
           all_verticals: True for all; False for the one that the model predicts and those that it
             does not know, or for all if it predicts none. None for what was measured to find more:
             the predicted one from the routing confidence on, otherwise all.
 
         Raises:
-          RejectedPicture: no usable image.
+          RejectedPicture: no usable image, or not a usable number of them.
           NoGarment: the model could not embed it.
           UnknownVertical: the index has no such vertical.
         """
         self._check(vertical)
+        several = [encoded] if isinstance(encoded, bytes) else encoded
+        if not 1 <= len(several) <= (1 if box else Limits.max_images):
+            allowed = "1, as there is a box" if box else f"1 to {Limits.max_images}"
+            raise RejectedPicture(f"{len(several)} images; expected {allowed}")
         times = [time.perf_counter()]
-        picture = prepare_picture(encoded, self._settings, box)
+        jpegs = [prepare_picture(one, self._settings, box).jpeg for one in several]
         times.append(time.perf_counter())
-        embeddings, valid, all_scores = self._model.embed([picture.jpeg])
+        embeddings, valid, all_scores = self._model.embed(jpegs)
         times.append(time.perf_counter())
-        if not valid[0]:
+        if not valid.all():
             raise NoGarment("the model could not embed this image")
-        scores = self._ranked(None if all_scores is None else all_scores[0])
+        embedding = embeddings[0]
+        if len(jpegs) > 1:
+            (embedding,) = mean_vectors(embeddings, np.zeros(len(jpegs), np.int64))
+        scores = self._ranked(None if all_scores is None else np.mean(all_scores, axis=0))
         predicted, why = False, "as asked"
         if vertical is None and not all_verticals:
             predicted, why = self._routing(scores, is_asked=all_verticals is not None)
         also: tuple[str, ...] = ()
         if predicted:
             vertical, also = scores[0][0], self.version.unknown_verticals(self._model.verticals)
-        hits = self._hits(embeddings[0], k, None if vertical is None else (vertical, *also))
+        hits = self._hits(embedding, k, None if vertical is None else (vertical, *also))
         times.append(time.perf_counter())
         seconds = dict(zip(("prepare", "embed", "search"), np.diff(times).tolist()))
         return Found(hits, vertical, predicted, why, scores, seconds)
@@ -343,6 +361,30 @@ def _fits(saved_model: Path, version: Version, *, exactly: bool = False) -> bool
     """
     is_own = saved_model_fingerprint(saved_model) == version.model
     return is_own or (not exactly and version.model in read_aligned_to(saved_model))
+
+
+def prepared_as(
+    version: Version, prepared: Path | None, max_pixels: int
+) -> tuple[PreparedDataset | None, PictureSettings]:
+    """Returns the dataset that a version was filled from, or None, and how its images are prepared.
+
+    Raises:
+      UserError: if `prepared` is not that dataset.
+    """
+    if not version.pictures_of:
+        return None, PictureSettings(max_pixels=max_pixels)
+    if prepared is None:
+        raise UserError("the index was filled from a prepared dataset; name it with --prepared")
+    dataset = PreparedDataset.open(prepared)
+    if dataset.fingerprint != version.pictures_of:
+        raise UserError(
+            f"{prepared}: is not the dataset that the index was filled from; fill it anew with "
+            "tools/build_index.py"
+        )
+    made = dataset.info["settings"]
+    return dataset, PictureSettings(
+        made["max_side"], made["crop_margin"], made["jpeg_quality"], max_pixels
+    )
 
 
 def answering_model(index: VectorIndex, base: Path) -> Path:

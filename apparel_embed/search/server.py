@@ -19,7 +19,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.search.config import Limits, SearchSources
 from apparel_embed.search.index import IndexedPicture, VectorIndex
 from apparel_embed.search.observe import LOGGER, JsonFormatter
-from apparel_embed.search.searcher import Searcher, answering_version
+from apparel_embed.search.searcher import Searcher, answering_version, prepared_as
 from apparel_embed.search.service import Service, create_app
 from apparel_embed.serving.client import Client
 from apparel_embed.serving.exported import read_routing_confidence
@@ -37,20 +37,7 @@ def open_searcher(
       UserError: if model, index and dataset do not belong together.
     """
     version = answering_version(index, sources.saved_model)
-    dataset, settings = None, PictureSettings(max_pixels=max_pixels)
-    if version.pictures_of:
-        if sources.prepared is None:
-            raise UserError("the index was filled from a prepared dataset; name it with --prepared")
-        dataset = PreparedDataset.open(sources.prepared)
-        if dataset.fingerprint != version.pictures_of:
-            raise UserError(
-                f"{sources.prepared}: is not the dataset that the index was filled from; fill it "
-                "anew with tools/build_index.py"
-            )
-        made = dataset.info["settings"]
-        settings = PictureSettings(
-            made["max_side"], made["crop_margin"], made["jpeg_quality"], max_pixels
-        )
+    dataset, settings = prepared_as(version, sources.prepared, max_pixels)
     address = sources.serving_address
     model = Client(address) if address else LocalModel(sources.saved_model)
     routing_confidence = read_routing_confidence(sources.saved_model)

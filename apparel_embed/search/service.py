@@ -78,7 +78,12 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 _DETECTIONS = {404: {"description": "the model has no detector"}, **_REFUSALS}
 _ROUTER = APIRouter()
 _Answer = TypeVar("_Answer", Found, Photograph)
-_File = Annotated[UploadFile, File(description="JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF")]
+_FORMATS = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF"
+_File = Annotated[UploadFile, File(description=_FORMATS)]
+_Files = Annotated[
+    list[UploadFile],
+    File(description=f"{_FORMATS}; repeat it for up to {Limits.max_images} of one garment"),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +134,17 @@ class Service:
         return await self.search(
             request, lambda: self.searcher.detect(encoded, k, all_verticals=all_verticals)
         )
+
+    async def read_all(self, request: Request, files: Sequence[UploadFile]) -> list[bytes]:
+        """Returns the bytes of uploaded images; each beyond the first counts as one more search."""
+        most = self.limits.max_images
+        if len(files) > most:
+            raise HTTPException(422, f"{len(files)} images; expected 1 to {most}")
+        wait = request.state.count_more(len(files) - 1)
+        if wait:
+            said = "too many searches from here; each image counts as one; try again"
+            raise HTTPException(429, said, {"Retry-After": str(wait)})
+        return [await self.read(file) for file in files]
 
     async def read(self, file: UploadFile) -> bytes:
         """Returns the bytes of an uploaded image."""
@@ -236,15 +252,21 @@ async def _info(service: _Asked) -> InfoAnswer:
         examples=len(service.examples),
         max_bytes=service.limits.max_bytes,
         max_pixels=service.limits.max_pixels,
+        max_images=service.limits.max_images,
         version=__version__,
     )
 
 
-@_ROUTER.post("/api/search", summary="Search by a picture", tags=["search"], responses=_REFUSALS)
+@_ROUTER.post(
+    "/api/search",
+    summary="Search by a picture, or several of one garment",
+    tags=["search"],
+    responses=_REFUSALS,
+)
 async def _search(
     request: Request,
     service: _Asked,
-    file: _File,
+    file: _Files,
     box: Annotated[
         str, Form(max_length=200, description="x_min,y_min,x_max,y_max: pixels, upright")
     ] = "",
@@ -264,7 +286,7 @@ async def _search(
         wanted = parse_box(box)
     except ValueError as error:
         raise HTTPException(422, str(error)) from error
-    arguments = await service.read(file), k, wanted, vertical or None, all_verticals
+    arguments = await service.read_all(request, file), k, wanted, vertical or None, all_verticals
     found = await service.search(request, lambda: service.searcher.search_bytes(*arguments))
     return search_answer(found, service.searcher.version.model)
 
@@ -327,5 +349,6 @@ async def _tell_invalid(request: Request, error: Exception) -> JSONResponse:
         # A part of a form without a file name is no file, for which pydantic names a Python class.
         is_file = "UploadFile" in one["msg"]
         reason = "is no file; send it with a file name" if is_file else one["msg"]
-        told.append(f"{'.'.join(map(str, one['loc'][1:])) or one['loc'][0]}: {reason}")
+        names = [part for part in one["loc"][1:] if isinstance(part, str)]
+        told.append(f"{'.'.join(names) or one['loc'][0]}: {reason}")
     return JSONResponse({"detail": "; ".join(told)[:1000]}, 422)

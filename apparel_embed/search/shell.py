@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,15 +25,15 @@ from apparel_embed.search.searcher import (
 _Answer = TypeVar("_Answer")
 
 
-def search_file(
+def search_files(
     searcher: Searcher,
-    path: Path,
+    paths: Sequence[Path],
     k: int,
     box_text: str = "",
     vertical: str | None = None,
     all_verticals: bool | None = None,
 ) -> Found:
-    """Searches by an image file as `Searcher.search_bytes` does; the box is that of `parse_box`.
+    """Searches by image files as `Searcher.search_bytes` does; the box is that of `parse_box`.
 
     Raises:
       UserError: no usable image, box or vertical.
@@ -43,7 +43,7 @@ def search_file(
     except ValueError as error:
         raise UserError(f"--box={box_text}: {error}") from error
     return _asked(
-        path, lambda encoded: searcher.search_bytes(encoded, k, wanted, vertical, all_verticals)
+        paths, lambda encoded: searcher.search_bytes(encoded, k, wanted, vertical, all_verticals)
     )
 
 
@@ -55,16 +55,16 @@ def search_garments_of_file(
     Raises:
       UserError: no usable image, or a model without a detector.
     """
-    return _asked(path, lambda encoded: searcher.detect(encoded, k, bool(all_verticals)))
+    return _asked([path], lambda encoded: searcher.detect(encoded[0], k, bool(all_verticals)))
 
 
-def _asked(path: Path, ask: Callable[[bytes], _Answer]) -> _Answer:
+def _asked(paths: Sequence[Path], ask: Callable[[Sequence[bytes]], _Answer]) -> _Answer:
     try:
-        return ask(path.read_bytes())
+        return ask([path.read_bytes() for path in paths])
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
     except (RejectedPicture, NoGarment) as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{', '.join(map(str, paths))}: {error}") from error
     except UnknownVertical as error:
         raise UserError(f"--vertical: {error}") from error
 

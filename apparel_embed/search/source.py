@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,6 +38,11 @@ def picture_key(picture: str, box: tuple[float, ...] | None = None) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
 
 
+def content_of(jpeg: bytes) -> str:
+    """Returns what stands for an image as the model is given it; see `IndexedPicture`."""
+    return hashlib.sha256(jpeg).hexdigest()[:32]
+
+
 def dataset_pictures(dataset: PreparedDataset, records: np.ndarray) -> list[IndexedPicture]:
     """Returns what the index keeps of records."""
     columns = (dataset.column(name)[records] for name in (*_NAMES, *_BOX))
@@ -65,8 +71,11 @@ def embed_records(dataset: PreparedDataset, records: np.ndarray, model: LocalMod
     """Embeds records with a SavedModel; those it finds no picture in are left out."""
     for start in range(0, len(records), _PICTURES_AT_ONCE):
         some = records[start : start + _PICTURES_AT_ONCE]
-        embeddings, valid, _ = model.embed(dataset.read_images(some))
-        yield dataset_pictures(dataset, some[valid]), embeddings[valid]
+        images = dataset.read_images(some)
+        embeddings, valid, _ = model.embed(images)
+        contents = [content_of(images[place]) for place in np.flatnonzero(valid)]
+        pictures = dataset_pictures(dataset, some[valid])
+        yield list(map(_with_content, pictures, contents)), embeddings[valid]
 
 
 def stored_records(dataset: PreparedDataset, records: np.ndarray, path: Path) -> Rows:
@@ -86,7 +95,9 @@ def stored_records(dataset: PreparedDataset, records: np.ndarray, path: Path) ->
         )
     for start in range(0, len(records), _PICTURES_AT_ONCE):
         some = slice(start, start + _PICTURES_AT_ONCE)
-        yield dataset_pictures(dataset, records[some]), _unit(embeddings[places[some]])
+        contents = map(content_of, dataset.read_images(records[some]))
+        pictures = dataset_pictures(dataset, records[some])
+        yield list(map(_with_content, pictures, contents)), _unit(embeddings[places[some]])
 
 
 def bulk_rows(path: Path) -> Rows:
@@ -113,6 +124,10 @@ def bulk_rows(path: Path) -> Rows:
                 first += batch.num_rows
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{file}: cannot be read as Parquet: {error}") from error
+
+
+def _with_content(picture: IndexedPicture, content: str) -> IndexedPicture:
+    return dataclasses.replace(picture, content=content)
 
 
 def _bulk_batch(

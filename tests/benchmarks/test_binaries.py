@@ -16,7 +16,7 @@ from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
 TOOLS = Path(__file__).parents[2] / "tools"
 SMALLEST = {
     "data": ["--rows=100", "--rounds=1"],
-    "index": ["--vectors=200", "--queries=2", "--embedding_dim=4"],
+    "index": ["--vectors=200", "--queries=2", "--embedding_dim=4", "--night=10"],
     "losses": ["--batch_sizes=8", "--rounds=1", "--seconds=0", "--implementation=apparel_embed"],
     "pipeline": ["--scales=1", "--part=exact_search"],
     "serving": [
@@ -43,7 +43,14 @@ def figures(name, *arguments, place):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALLEST)
 def test_a_benchmark_ends_with_figures_for_programs(name, tmp_path):
-    assert figures(name, *SMALLEST[name], place=tmp_path)
+    found = figures(name, *SMALLEST[name], place=tmp_path)
+    assert found
+    if name == "index":
+        (night,) = found["delta"]
+        counts = {what: night[what] for what in ("added", "changed", "removed", "embedded")}
+        assert counts == {"added": 6, "changed": 2, "removed": 2, "embedded": 8}
+        assert (night["embedded_again"], night["failures"]) == (0, 0)
+        assert night["searches"] > 0
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 
+from apparel_embed.common.errors import UserError
 from apparel_embed.search.index import Hit, check_embeddings, nearest_groups
 
 
@@ -59,6 +60,14 @@ class MemoryIndex:
         self._versions[version.model] = dataclasses.replace(version, **counted)
         return self._versions[version.model]
 
+    def change(self, version, pictures, embeddings, removed):
+        self.upsert(version, pictures, embeddings)
+        self.delete(version, removed)
+        return self.finish(version)
+
+    def roll_back(self, version, edition):
+        raise UserError(f"{self._file}: keeps no editions")
+
     def switch(self, version):
         self._current = version.model
 
@@ -74,6 +83,10 @@ class MemoryIndex:
 
     def picture(self, version, key):
         return self._rows[version.model].get(key)
+
+    def find(self, version, keys, contents=()):
+        rows = self._rows[version.model].values()
+        return [row for row in rows if row[0].key in keys or row[0].content in contents]
 
     def search(self, version, embedding, k, *, vertical=None, by_item=True, without=""):
         verticals = (vertical,) if isinstance(vertical, str) else vertical

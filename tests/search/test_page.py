@@ -50,6 +50,18 @@ def test_a_held_out_street_picture_finds_its_item_and_the_vertical_can_be_change
     expect(page.locator("#status")).to_contain_text("all kinds (as asked)")
 
 
+def test_several_pictures_of_one_garment_are_searched_by_together(page, address, clearest):
+    pictures = [picture for picture, _ in clearest["dress"][:2]]
+    page.set_input_files("#file", pictures)
+    shown = first_item(page)
+    expect(page.locator("#found")).to_contain_text("2 pictures of one garment")
+    files = [("file", Path(picture).read_bytes()) for picture in pictures]
+    assert httpx.post(f"{address}/api/search", files=files).json()["hits"][0]["item"] == shown
+
+    page.set_input_files("#file", [pictures[0]] * 9)
+    expect(page.locator("#error")).to_contain_text("at most 8 pictures of one garment")
+
+
 def test_a_box_that_is_drawn_is_what_is_searched(page, address, street, tmp_path):
     canvas = Image.new("RGB", (400, 200), "white")
     garment = Image.open(street["bag"][0]).convert("RGB").resize((120, 120))

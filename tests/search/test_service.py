@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.pictures import PictureSettings, prepare_picture
 from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.search.build import fill_index
 from apparel_embed.search.config import IndexSource
@@ -20,7 +20,7 @@ from apparel_embed.search.index import IndexSettings, open_index
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.searcher import Searcher
 from apparel_embed.search.server import SearchSources, make_service, open_searcher
-from apparel_embed.search.shell import search_file, table_of
+from apparel_embed.search.shell import search_files, table_of
 from apparel_embed.search.source import GALLERY
 from apparel_embed.serving.local import LocalModel
 
@@ -134,7 +134,7 @@ def test_the_table_of_the_shell_tells_where_and_why(catalogue, tmp_path):
     path.write_bytes(encoded())
 
     def told(**options):
-        return table_of(search_file(searcher, path, 3, **options)).splitlines()[-1]
+        return table_of(search_files(searcher, [path], 3, **options)).splitlines()[-1]
 
     unsure = "in all verticals (the model sees bag, 88.1%; its predictions are not followed); "
     assert told().startswith(unsure)
@@ -187,6 +187,52 @@ def test_a_box_searches_as_its_crop_does(client):
 
     assert boxed["hits"] == cropped["hits"]
     assert boxed["hits"] != search(client, file.getvalue()).json()["hits"]
+
+
+def test_several_images_of_one_garment_are_searched_by_their_mean(client, catalogue):
+    _, images = street_pictures(catalogue, "dress")
+    files = [("file", (f"{n}.jpg", image, "image/jpeg")) for n, image in enumerate(images[:3])]
+    answer = client.post("/api/search", files=files, data={"k": "5", "vertical": "dress"}).json()
+    # The service encodes images once more, as it would any other.
+    model = LocalModel(catalogue.saved_model)
+    jpegs = [prepare_picture(image, PictureSettings()).jpeg for image in images[:3]]
+    mean = model.embed(jpegs).embeddings.mean(axis=0)
+    version = catalogue.index.current()
+    hits = catalogue.index.search(version, mean / np.linalg.norm(mean), 5, vertical="dress")
+    assert [hit["key"] for hit in answer["hits"]] == [hit.picture.key for hit in hits]
+    one = search(client, images[0], vertical="dress", k="5").json()
+    assert one["hits"] != answer["hits"]
+
+
+@pytest.mark.parametrize(
+    ("count", "fields", "said"),
+    [
+        (9, {}, "9 images; expected 1 to 8"),
+        (2, {"box": "1,1,20,20"}, "2 images; expected 1, as there is a box"),
+    ],
+)
+def test_too_many_images_are_refused(client, count, fields, said):
+    files = [("file", (f"{n}.png", encoded(seed=n), "image/png")) for n in range(count)]
+    answer = client.post("/api/search", files=files, data=fields)
+    assert (answer.status_code, answer.json()["detail"]) == (422, said)
+
+
+def test_one_broken_image_among_several_is_told_and_together_they_are_as_large_as_one(client):
+    files = [("file", ("a.png", encoded(), "image/png")), ("file", ("b", b"text", "image/png"))]
+    answer = client.post("/api/search", files=files)
+    assert answer.status_code == 422 and "not a picture" in answer.json()["detail"]
+    large = [("file", (f"{n}.png", b"0" * 100_001, "image/png")) for n in range(3)]
+    assert client.post("/api/search", files=large).status_code == 413
+
+
+def test_each_of_several_images_counts_as_a_search(service):
+    with TestClient(service(rate=0.001, burst=3)) as client:
+        for count, status in ((2, 200), (2, 429)):
+            files = [("file", (f"{n}.png", encoded(seed=n), "image/png")) for n in range(count)]
+            answer = client.post("/api/search", files=files)
+            assert answer.status_code == status, answer.text
+    assert "each image counts as one" in answer.json()["detail"]
+    assert int(answer.headers["Retry-After"]) > 1
 
 
 def test_a_hit_is_searched_with_and_left_out_itself(client, catalogue):

@@ -13,6 +13,7 @@ from apparel_embed.common.text import counted, plain_text
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.evaluation.growth import GROWTH_FILE, render_growth
+from apparel_embed.evaluation.items import measure_items
 from apparel_embed.evaluation.models import (
     Embedded,
     embed_by_frozen_backbone,
@@ -45,6 +46,7 @@ from apparel_embed.store.record import Stage, fingerprints
 
 SUMMARY_FILE = "summary.json"
 TABLES_FILE = "tables.txt"
+ITEMS_FILE = "items.json"
 COMPARISONS = (
     (UNIFIED, SPECIALISTS),
     (UNIFIED, GROUPED),
@@ -116,8 +118,8 @@ def evaluation_stage(
     """Evaluates all models on the same queries.
 
     Writes `summary.json`, the same as a table in `tables.txt`, and the embeddings of each model
-    in `embeddings/<model>.parquet`; with a detector `detection.json` and `detection.png`; beside an
-    earlier student `growth.json`.
+    in `embeddings/<model>.parquet`; of a student `items.json`, see `measure_items`; with a
+    detector `detection.json` and `detection.png`; beside an earlier student `growth.json`.
 
     Args:
       run: the run.
@@ -162,6 +164,9 @@ def evaluation_stage(
             write_json(directory / GROWTH_FILE, grown)
             notes = [f"\n{render_growth(grown)}"]
         _write(directory, summary, run.directory, by_name, notes)
+        if models.student:
+            found = measure_items(embedded[UNIFIED].embeddings, pictures, seed)
+            write_json(directory / ITEMS_FILE, found)
         if models.student and street:
             result = measure_street(
                 street.photographs,

@@ -12,6 +12,7 @@ const state = {
   info: null,
   key: sessionStorage.getItem("api-key") || "",
   file: null, // The picture to search by, or null.
+  more: [], // Further ones of the same garment, searched by together with it.
   similarTo: null, // Or the key of a hit that was clicked.
   vertical: null, // The kind that the user chose, which one of a garment replaces for a while.
   detected: false, // Whether garments of the picture were sought.
@@ -117,22 +118,36 @@ function addExamples(count) {
   );
 }
 
-function usePicture(file, next = state.info?.detects ? detect : search) {
+function usePictures([file, ...more]) {
+  if (file) {
+    usePicture(file, more.length || !state.info?.detects ? search : detect, more);
+  }
+}
+
+function usePicture(file, next, more = []) {
   const { info } = state;
   if (!info) {
     return;
   }
-  if (file.size > info.max_bytes) {
+  const size = [file, ...more].reduce((sum, one) => sum + one.size, 0);
+  if (size > info.max_bytes || more.length >= info.max_images) {
+    const what = more.length ? `These ${more.length + 1} pictures have` : "This picture has";
     tellError(
       new Refused(
-        `This picture has ${(file.size / 1e6).toFixed(1)} MB; expected at most ${info.max_bytes / 1e6} MB.`,
+        `${what} ${(size / 1e6).toFixed(1)} MB; expected at most ${info.max_bytes / 1e6} MB, and at most ` +
+          `${info.max_images} pictures of one garment.`,
       ),
     );
     return;
   }
+  state.more = more;
   state.file = file;
   state.similarTo = null;
   showPicture(URL.createObjectURL(file), true);
+  if (more.length) {
+    byId("found").textContent =
+      `${more.length + 1} pictures of one garment, searched by together. A box searches in this one alone.`;
+  }
   next();
 }
 
@@ -201,6 +216,8 @@ function askSearch(running) {
   form.append("file", state.file, "picture");
   if (state.box) {
     form.append("box", state.box.map((edge) => edge.toFixed(1)).join(","));
+  } else {
+    state.more.forEach((one) => form.append("file", one, "picture"));
   }
   for (const [name, value] of Object.entries(wanted())) {
     form.append(name, value);
@@ -287,10 +304,7 @@ function tellError(error) {
 }
 
 byId("file").addEventListener("change", (event) => {
-  const [file] = event.target.files;
-  if (file) {
-    usePicture(file);
-  }
+  usePictures(event.target.files);
   event.target.value = ""; // The same file may be chosen again.
 });
 byId("vertical").addEventListener("change", (event) => {
@@ -304,10 +318,10 @@ byId("key-form").addEventListener("submit", (event) => {
   start();
 });
 document.addEventListener("paste", (event) => {
-  const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
-  if (file) {
+  const files = [...event.clipboardData.files].filter((one) => one.type.startsWith("image/"));
+  if (files.length) {
     event.preventDefault();
-    usePicture(file);
+    usePictures(files);
   }
 });
 document.addEventListener("dragover", (event) => {
@@ -322,9 +336,6 @@ document.addEventListener("dragleave", (event) => {
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   byId("drop").classList.remove("over");
-  const [file] = event.dataTransfer.files;
-  if (file) {
-    usePicture(file);
-  }
+  usePictures(event.dataTransfer.files);
 });
 start();

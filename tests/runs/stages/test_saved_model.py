@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import re
 import shutil
 
@@ -247,6 +248,9 @@ def test_after_an_evaluation_card_and_summary_tell_what_routing_costs(
     assert "| served | ALL | 16 | 16 |" in card
     assert "searching as it is served, always in all verticals" in tables
     assert "always searching the vertical that its head predicts" in tables
+    items = json.loads((run_dir / "evaluation/items.json").read_text())
+    assert {row["index_by"] for row in items["rows"]} == {"image", "item"}
+    assert {one["scope"] for one in items["differences"]} == {"within", "merged"}
 
 
 def test_the_kit_serves_the_versions_beside(exported, tmp_path):

@@ -1,0 +1,209 @@
+"""Changes an index by a delta: a table of images that are added, changed or removed.
+
+Only what is new or changed by content is embedded, so that the same delta once more changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.common.progress import progress_bar
+from apparel_embed.data.manifest import boxes_of, read_delta
+from apparel_embed.data.picture_pool import prepare_pictures, read_remote
+from apparel_embed.data.pictures import Box, PictureSettings
+from apparel_embed.search.index import IndexedPicture, VectorIndex, Version
+from apparel_embed.search.source import content_of, picture_key
+
+_IMAGES_AT_ONCE = 1_000
+_KINDS = ("added", "changed", "renamed", "removed", "unchanged", "embedded")
+
+Embed = Callable[[Sequence[bytes]], "tuple[np.ndarray, np.ndarray]"]
+"""From JPEG files' bytes to embeddings, float32 [n, dim], and whether each is one, bool [n]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DeltaSummary:
+    """What a delta did, or would do.
+
+    Attributes:
+      version: that was changed.
+      counts: images that were not there and are `added`; are `changed` by content, or it was not
+        known; are `renamed`, of the same content but another item or vertical; are `removed`; are
+        `unchanged`; and are `embedded`, of equal ones, and of such as the index has, none twice.
+      unknown: what was to be removed and was not there, in words.
+      rejected: images, with the reason, that could not be embedded; they stay as they were.
+    """
+
+    version: Version
+    counts: Mapping[str, int]
+    unknown: Sequence[str]
+    rejected: Sequence[tuple[str, str]]
+
+
+@dataclasses.dataclass
+class _Changes:
+    """What is written in the end, and what is told of it."""
+
+    counts: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(_KINDS, 0))
+    pictures: list[IndexedPicture] = dataclasses.field(default_factory=list)
+    vectors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    rejected: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+
+def apply_delta(
+    index: VectorIndex,
+    version: Version,
+    path: Path,
+    settings: PictureSettings,
+    embed: Embed | None,
+    *,
+    most_removed: float = 0.1,
+) -> DeltaSummary:
+    """Changes a version as a delta says; all at once, and nothing where nothing is to be changed.
+
+    Removals come first, in whatever order the rows are: of an item that is removed and of which
+    images are added, these are left.
+
+    Args:
+      index: where the version is.
+      version: complete.
+      path: see `read_delta`; images lie where it says, seen from its directory.
+      settings: how images are prepared, the same as those of the index were.
+      embed: the model; None to change nothing and only tell what would be.
+      most_removed: share of the version's images that may be removed.
+
+    Raises:
+      UserError: if the delta is wrong, or more would be removed.
+    """
+    added, removals = read_delta(path)
+    rows = _rows_of(added)
+    removed, unknown = _named(index, version, removals)
+    removed -= {picture.key for picture, _ in rows}
+    if len(removed) > most_removed * version.pictures:
+        raise UserError(
+            f"{path}: {len(removed):,} of {version.pictures:,} images of the index would be "
+            f"removed, and --most_removed is {most_removed:g}. Nothing was changed"
+        )
+    changes = _Changes()
+    changes.counts["removed"] = len(removed)
+    with progress_bar(total=len(rows), what="delta", unit="images") as bar:
+        for start in range(0, len(rows), _IMAGES_AT_ONCE):
+            some = rows[start : start + _IMAGES_AT_ONCE]
+            _collect(index, version, some, _prepared(path, some, settings), embed, changes)
+            bar.update(len(some))
+    if embed and (changes.pictures or removed):
+        vectors = [changes.vectors[one.content] for one in changes.pictures]
+        embeddings = np.array(vectors, np.float32).reshape(-1, version.dim)
+        version = index.change(version, changes.pictures, embeddings, sorted(removed))
+    return DeltaSummary(version, changes.counts, unknown, changes.rejected)
+
+
+def _rows_of(added: pa.Table) -> list[tuple[IndexedPicture, Box | None]]:
+    """Returns the images that are added, each once, with their boxes."""
+    rows = {}
+    names = (added[name].to_pylist() for name in ("image", "item_id", "vertical"))
+    for image, item, vertical, box in zip(*names, boxes_of(added)):
+        key = picture_key(image, box)
+        rows[key] = IndexedPicture(key, image, item, vertical), box
+    return list(rows.values())
+
+
+def _named(index: VectorIndex, version: Version, rows: pa.Table) -> tuple[set[str], list[str]]:
+    """Returns the keys of images that are removed, and in words what is not there."""
+    images, items = ([name.strip() for name in rows[c].to_pylist()] for c in ("image", "item_id"))
+    named = list(zip(images, items, boxes_of(rows)))
+    boxed = {picture_key(image, box): image for image, _, box in named if image and box}
+    whole = {image for image, _, box in named if image and not box}
+    every = {item for image, item, _ in named if not image}
+    keys = {*index.keys(version, pictures=sorted({*boxed, *whole}))} if boxed or whole else set()
+    keys |= {*index.keys(version, items=sorted(every))} if every else set()
+    there = [picture for picture, _ in index.find(version, sorted(keys))]
+    known = {one.picture for one in there}, {one.item for one in there}
+    unknown = [f"image {image}" for image in sorted(whole - known[0] - keys)]
+    unknown += [f"image {image} with this box" for key, image in boxed.items() if key not in keys]
+    return keys, unknown + [f"item {item}" for item in sorted(every - known[1])]
+
+
+def _prepared(
+    path: Path,
+    rows: Sequence[tuple[IndexedPicture, Box | None]],
+    settings: PictureSettings,
+) -> Iterator[bytes | str]:
+    """Yields the JPEG of each image, or the reason why there is none."""
+    images = ((picture.picture, box) for picture, box in rows)
+    with warnings.catch_warnings():
+        # Of Pillow, of odd metadata: threads cannot silence it each for itself.
+        warnings.simplefilter("ignore")
+        for found in prepare_pictures(
+            images, path.parent, settings, threads=True, fetch=read_remote
+        ):
+            yield found if isinstance(found, str) else found.jpeg
+
+
+def _collect(
+    index: VectorIndex,
+    version: Version,
+    rows: Sequence[tuple[IndexedPicture, Box | None]],
+    prepared: Iterator[bytes | str],
+    embed: Embed | None,
+    changes: _Changes,
+) -> None:
+    """Notes what has to change for some images, and embeds those of which no vector is known."""
+    jpegs: dict[str, bytes] = {}
+    wanted: list[IndexedPicture] = []
+    for (picture, _), jpeg in zip(rows, prepared):
+        if isinstance(jpeg, str):
+            changes.rejected.append((picture.picture, jpeg))
+            continue
+        wanted.append(dataclasses.replace(picture, content=content_of(jpeg)))
+        jpegs[wanted[-1].content] = jpeg
+    found = index.find(version, [one.key for one in wanted], [*jpegs])
+    before = {picture.key: picture for picture, _ in found}
+    changes.vectors.update(
+        {picture.content: vector for picture, vector in found if picture.content}
+    )
+    new = [content for content in jpegs if content not in changes.vectors]
+    invalid = _embed(new, jpegs, embed, changes)
+    for picture in wanted:
+        old = before.get(picture.key)
+        if picture.content in invalid:
+            changes.rejected.append((picture.picture, "the model could not embed it"))
+            continue
+        kind = _kind(old, picture)
+        changes.counts[kind] += 1
+        if kind == "renamed" and old:
+            picture = dataclasses.replace(picture, record=old.record)
+        if kind != "unchanged":
+            changes.pictures.append(picture)
+
+
+def _embed(
+    contents: Sequence[str], jpegs: Mapping[str, bytes], embed: Embed | None, changes: _Changes
+) -> set[str]:
+    """Adds the vectors of contents; returns those of which the model makes none."""
+    changes.counts["embedded"] += len(contents)
+    if not embed or not contents:
+        changes.vectors.update(dict.fromkeys(contents, np.empty(0)))
+        return set()
+    embeddings, valid = embed([jpegs[content] for content in contents])
+    changes.vectors.update(
+        {one: vector for one, vector, good in zip(contents, embeddings, valid) if good}
+    )
+    return {one for one, good in zip(contents, valid) if not good}
+
+
+def _kind(old: IndexedPicture | None, new: IndexedPicture) -> str:
+    if old is None:
+        return "added"
+    if old.content != new.content:
+        return "changed"
+    is_same = (old.item, old.vertical) == (new.item, new.vertical)
+    return "unchanged" if is_same else "renamed"

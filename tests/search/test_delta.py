@@ -1,0 +1,285 @@
+"""Deltas of a catalogue whose images are plain colours and whose model sees their mean colour."""
+
+import contextlib
+import io
+import sqlite3
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from apparel_embed.common.errors import UserError
+from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.search.build import build_index, remove_pictures
+from apparel_embed.search.delta import apply_delta
+from apparel_embed.search.file import FileIndex
+from apparel_embed.search.index import IndexSettings, Version, open_index
+from apparel_embed.search.searcher import prepared_as
+
+SETTINGS = PictureSettings()
+COUNTS = {"added": 0, "changed": 0, "renamed": 0, "removed": 0, "unchanged": 0, "embedded": 0}
+
+
+def colour_of(number):
+    return tuple(np.random.default_rng(number).integers(20, 235, 3).tolist())
+
+
+def mean_colours(images):
+    """An embedding of images, which notes how many it was asked for; dark ones are not valid."""
+    mean_colours.asked += len(images)
+    means = np.array([np.asarray(Image.open(io.BytesIO(one))).mean((0, 1)) for one in images])
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    return (means / np.maximum(lengths, 1)).astype(np.float32), lengths[:, 0] > 10
+
+
+@pytest.fixture
+def shop(tmp_path, new_index):
+    """A catalogue of 40 images, two of an item, which came by a delta of their own."""
+    mean_colours.asked = 0
+    with open_index(new_index()) as index:
+        started = Shop(tmp_path, index)
+        rows = []
+        for number in range(40):
+            rows.append(f"add,{started.image(number)},item{number // 2},bag")
+        started.version = build_index(index, Version("a" * 64, 3), iter([])).version
+        first = started.apply(*rows)
+        assert first.counts == {**COUNTS, "added": 40, "embedded": 40}
+        mean_colours.asked = 0
+        yield started
+
+
+class Shop:
+    def __init__(self, directory, index):
+        self.directory, self.index, self.version = directory, index, None
+
+    def image(self, number, name=None):
+        name = name or f"{number}.png"
+        Image.new("RGB", (12, 12), colour_of(number)).save(self.directory / name)
+        return name
+
+    def apply(self, *rows, embed=mean_colours, most_removed=0.1, header=""):
+        path = self.directory / "night.csv"
+        path.write_text("\n".join([header or "change,image,item_id,vertical", *rows]))
+        arguments = self.index, self.version, path, SETTINGS, embed
+        done = apply_delta(*arguments, most_removed=most_removed)
+        self.version = self.index.current()
+        return done
+
+    def rows(self):
+        """All there is, by path."""
+        found = self.index.find(self.version, list(self.index.keys(self.version)))
+        return {one.picture: (one.item, one.vertical, vector.tolist()) for one, vector in found}
+
+
+def test_a_night_embeds_what_is_new_and_the_same_night_again_nothing(shop):
+    shop.image(100, "3.png")  # Other bytes, the same name.
+    shop.image(7, "seven.png")  # The same bytes, another name.
+    rows = (
+        f"add,{shop.image(101)},item50,hat",
+        "add,3.png,item1,bag",
+        "add,seven.png,item51,bag",
+        "add,8.png,item52,bag",  # As it was, but of another item.
+        "add,9.png,item4,bag",  # As it was.
+        "remove,10.png,,",
+        "remove,,item6,",
+    )
+    told = shop.apply(*rows, embed=None)
+    assert mean_colours.asked == 0 and shop.version.edition == 1
+
+    done = shop.apply(*rows)
+    expected = {"added": 2, "changed": 1, "renamed": 1, "removed": 3, "unchanged": 1, "embedded": 2}
+    assert told.counts == done.counts == expected
+    assert mean_colours.asked == 2
+    assert shop.version.edition == 2 and shop.version.pictures == 40 + 2 - 3
+    assert shop.version.verticals == ("bag", "hat")
+    there = shop.rows()
+    assert {"10.png", "12.png", "13.png"}.isdisjoint(there)
+    assert there["seven.png"][2] == there["7.png"][2]
+    assert there["8.png"][0] == "item52"
+    colour = np.array(colour_of(100)) / np.linalg.norm(colour_of(100))
+    np.testing.assert_allclose(there["3.png"][2], colour, atol=0.01)
+
+    again = shop.apply(*rows)
+    assert again.counts == {**COUNTS, "unchanged": 5}
+    assert again.unknown == ["image 10.png", "item item6"]
+    assert shop.version.edition == 2 and shop.rows() == there
+    assert mean_colours.asked == 2
+
+
+def test_what_was_to_be_removed_and_is_not_there_is_told_and_nothing_else_happens(shop):
+    before = shop.rows()
+    done = shop.apply("remove,nowhere.png,,", "remove,,no such item,")
+    assert done.unknown == ["image nowhere.png", "item no such item"]
+    assert (done.counts, shop.version.edition, shop.rows()) == (COUNTS, 1, before)
+
+
+def test_a_broken_image_keeps_the_old_vector_and_is_told(shop):
+    before = shop.rows()
+    (shop.directory / "0.png").write_bytes(b"no image")
+    Image.new("RGB", (12, 12), (1, 1, 1)).save(shop.directory / "1.png")
+    done = shop.apply("add,0.png,item0,bag", "add,1.png,item0,bag", "add,gone.png,x,bag")
+    assert [image for image, _ in done.rejected] == ["0.png", "gone.png", "1.png"]
+    assert dict(done.rejected)["1.png"] == "the model could not embed it"
+    assert shop.rows() == before
+    # Nor does it go when its item is removed and comes back.
+    done = shop.apply("remove,,item0,", "add,0.png,item0,bag")
+    assert done.counts == {**COUNTS, "removed": 1}
+    assert shop.rows() == {name: row for name, row in before.items() if name != "1.png"}
+
+
+def test_equal_images_are_embedded_once_and_an_image_named_twice_is_one_row(shop):
+    names = [shop.image(200, f"new{number}.png") for number in range(3)]
+    rows = [f"add,{name},item60,bag" for name in (*names, names[0])]
+    assert shop.apply(*rows).counts == {**COUNTS, "added": 3, "embedded": 1}
+    before = shop.rows()
+    with pytest.raises(UserError, match=r"row 3: column 'image': 'a.png' is in row 2, too"):
+        shop.apply("add,a.png,item1,bag", "add,a.png,item2,bag")
+    assert shop.rows() == before
+
+
+def test_boxes_of_one_photograph_are_images_of_their_own(shop):
+    photograph = Image.new("RGB", (40, 20), colour_of(1))
+    photograph.paste(colour_of(2), (20, 0, 40, 20))
+    photograph.save(shop.directory / "street.png")
+    header = "change,image,item_id,vertical,x_min,y_min,x_max,y_max"
+    left, right = "street.png,left,bag,0,0,18,20", "street.png,right,bag,22,0,40,20"
+    done = shop.apply(f"add,{left}", f"add,{right}", header=header)
+    assert done.counts == {**COUNTS, "added": 2, "embedded": 2}
+    done = shop.apply(f"remove,{left}", "remove,street.png,,,1,1,2,2", header=header)
+    assert done.counts == {**COUNTS, "removed": 1}
+    assert done.unknown == ["image street.png with this box"]
+    assert shop.rows()["street.png"][0] == "right"
+
+
+def test_more_than_may_be_removed_is_refused(shop):
+    before, rows = shop.rows(), [f"remove,,item{number}," for number in range(3)]
+    with pytest.raises(UserError, match=r"6 of 40 images .* --most_removed is 0.1. Nothing was"):
+        shop.apply(*rows, embed=None)
+    with pytest.raises(UserError, match="6 of 40"):
+        shop.apply(*rows)
+    assert shop.rows() == before
+    assert shop.apply(*rows, most_removed=0.15).counts["removed"] == 6
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["drop,a.png,1,bag"], "row 2: column 'change': 'drop'; expected one of add, remove"),
+        (["remove,,,"], "row 2: column 'image': ''; an image, or else an item_id, is to be named"),
+        (["remove,0.png,,", "add,,1,bag"], "row 3: column 'image': ''; a non-empty text"),
+        (["add,a.png,1,"], "row 2: column 'vertical': ''; a non-empty text is needed"),
+        (["add,a.png,1,bag", "add,b.png,1,hat"], "row 3: column 'vertical': 'hat', but item_id"),
+    ],
+)
+def test_a_delta_that_is_wrong_changes_nothing(shop, rows, said):
+    before = shop.rows()
+    with pytest.raises(UserError) as error:
+        shop.apply(*rows)
+    assert said in str(error.value)
+    assert shop.rows() == before
+
+
+def test_every_edition_that_is_kept_can_be_gone_back_to(shop):
+    if not hasattr(shop.index, "_path"):
+        pytest.skip("a server keeps no editions")
+    states = [shop.rows()]
+    for night in range(3):
+        shop.image(300 + night, "0.png")
+        shop.apply(f"add,{shop.image(310 + night)},i{night},hat", "add,0.png,item0,bag")
+        states.append(shop.rows())
+    shop.version = remove_pictures(shop.index, shop.version, [*shop.index.keys(shop.version)][:2])
+    for edition in (4, 2, 2):
+        shop.version = shop.index.roll_back(shop.version, edition)
+        assert (shop.version.edition, shop.rows()) == (edition, states[edition - 1])
+    # What was undone is no edition any more.
+    for edition in (3, -1):
+        with pytest.raises(UserError, match=f"edition {edition} is not kept; there are 0 to 2"):
+            shop.index.roll_back(shop.version, edition)
+    shop.version = shop.index.roll_back(shop.version, 1)
+    assert shop.rows() == states[0] and shop.version.verticals == ("bag",)
+    # Filled anew, what the images were before means nothing.
+    shop.version = shop.index.finish(shop.version)
+    with pytest.raises(UserError, match="there are 0 to 0"):
+        shop.index.roll_back(shop.version, 1)
+
+
+def test_searches_meanwhile_see_the_night_whole_or_not_at_all(shop):
+    if not hasattr(shop.index, "_path"):
+        pytest.skip("a server changes image by image")
+    seen, done, failed = set(), threading.Event(), []
+
+    def search():
+        with open_index(str(shop.index._path), to_read=True) as index:
+            while not done.is_set():
+                try:
+                    hits = index.search(index.current(), np.eye(3)[0], 100, by_item=False)
+                    seen.add(frozenset(hit.picture.picture for hit in hits))
+                except Exception as error:
+                    failed.append(error)
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    states = {frozenset(shop.rows())}
+    for night in range(5):
+        added = [f"add,{shop.image(400 + 10 * night + n)},night{night},hat" for n in range(5)]
+        shop.apply(*added, f"remove,{night}.png,,")
+        states.add(frozenset(shop.rows()))
+    done.set()
+    thread.join()
+    assert not failed
+    assert seen and seen <= states
+
+
+def test_a_file_of_an_earlier_release_is_changed_and_its_images_embedded_once(shop):
+    if not hasattr(shop.index, "_path"):
+        pytest.skip("of a server collections are made anew")
+    with contextlib.closing(sqlite3.connect(shop.index._path)) as file, file:
+        file.execute(f"ALTER TABLE pictures_{'a' * 32} DROP COLUMN content")
+        file.execute(f"DROP TABLE before_{'a' * 32}")
+    before = shop.rows()
+    expected = {**COUNTS, "changed": 1, "embedded": 1}
+    assert shop.apply("add,0.png,item0,bag", embed=None).counts == expected
+    with open_index(str(shop.index._path), to_read=True) as index:
+        assert len(index.search(shop.version, np.eye(3)[0], 100, by_item=False)) == 40
+    # As the next process does that opens it to write.
+    shop.index = FileIndex(shop.index._path, to_read=False)
+    assert shop.apply("add,0.png,item0,bag").counts == expected
+    assert shop.apply("add,0.png,item0,bag").counts == {**COUNTS, "unchanged": 1}
+    assert shop.rows() == before
+
+
+def test_an_index_by_item_is_changed_image_by_image(shop):
+    if not hasattr(shop.index, "_path"):
+        pytest.skip("a server searches images")
+    by_item = Version("a" * 64, 3, settings=IndexSettings(index_by="item"))
+    shop.version = build_index(shop.index, by_item, iter([])).version
+    assert shop.version.pictures == 40
+
+    def nearest(query):
+        hits = shop.index.search(shop.version, query, 100, by_item=False)
+        assert len({hit.picture.item for hit in hits}) == len(hits)
+        return hits
+
+    assert len(nearest(np.eye(3)[0])) == 20
+    vectors = [np.array(shop.rows()[f"{number}.png"][2]) for number in (0, 1)]
+    mean = np.mean(vectors, axis=0) / np.linalg.norm(np.mean(vectors, axis=0))
+    hit = nearest(mean)[0]
+    assert hit.picture.item == "item0" and hit.distance < 1e-3
+    shop.apply("remove,0.png,,")
+    assert len(nearest(mean)) == 20
+    (left,) = (one for one in nearest(vectors[1]) if one.picture.item == "item0")
+    assert left.distance < 1e-3 and left.picture.picture == "1.png"
+
+
+@pytest.mark.slow
+def test_a_gallery_of_a_prepared_dataset_is_known_by_its_content(catalogue):
+    index, dataset = catalogue.index, catalogue.dataset
+    version = index.current()
+    pictures = index.find(version, sorted(index.keys(version))[:5])
+    rows = [f"add,{one.picture},{one.item},{one.vertical}" for one, _ in pictures]
+    path = catalogue.manifest.parent / "night.csv"
+    path.write_text("\n".join(["change,image,item_id,vertical", *rows]))
+    _, settings = prepared_as(version, dataset.directory, SETTINGS.max_pixels)
+    done = apply_delta(index, version, path, settings, None)
+    assert done.counts == {**COUNTS, "unchanged": 5}
