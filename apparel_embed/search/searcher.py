@@ -7,7 +7,7 @@ import dataclasses
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from absl import logging
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import Box, PictureSettings, picture_size, prepare_picture
+from apparel_embed.evaluation.absent import SAME, SIMILAR, Verdict
+from apparel_embed.evaluation.split import ALL
 from apparel_embed.search.build import saved_model_fingerprint
 from apparel_embed.search.index import Hit, IndexedPicture, VectorIndex, Version
 from apparel_embed.serving.embeddings import ServedModel
@@ -51,6 +53,8 @@ class Found:
       why: there, in a few words; such as `predicted, 97%`.
       scores: (vertical, probability), most probable first; () if the model has none.
       seconds: by step: `prepare`, `embed`, `search`.
+      verdict: whether the nearest image is taken for the same item, `SAME` or `SIMILAR`; None if
+        the model has no thresholds.
     """
 
     hits: list[Hit]
@@ -59,6 +63,12 @@ class Found:
     why: str
     scores: tuple[tuple[str, float], ...]
     seconds: dict[str, float]
+    verdict: Verdict | None = None
+
+    @property
+    def verdicts(self) -> list[tuple[str, str]]:
+        """Where was searched, "ALL" for everywhere, and the verdict, if there is one."""
+        return [(self.vertical or ALL, self.verdict)] if self.verdict else []
 
     @property
     def about(self) -> dict[str, Any]:
@@ -100,6 +110,11 @@ class Photograph:
     seconds: dict[str, float]
 
     @property
+    def verdicts(self) -> list[tuple[str, str]]:
+        """Those of all garments, see `Found.verdicts`."""
+        return [one for garment in self.garments if garment.found for one in garment.found.verdicts]
+
+    @property
     def about(self) -> dict[str, Any]:
         """What the log tells of it."""
         return {"garments": len(self.garments)}
@@ -115,6 +130,8 @@ class Searcher:
       settings: how images are prepared, the same as those of the index were.
       routing_confidence: score of a vertical from which on it is searched alone, unless the caller
         says otherwise; None for never.
+      thresholds: distances of the nearest image, by vertical and "ALL", below which it is taken for
+        the same item; None for a model without.
     """
 
     def __init__(
@@ -124,10 +141,12 @@ class Searcher:
         model: ServedModel,
         settings: PictureSettings,
         routing_confidence: float | None = None,
+        thresholds: Mapping[str, float] | None = None,
     ) -> None:
         self.index = index
         self.version = version
         self.routing_confidence = routing_confidence
+        self._thresholds = thresholds
         self._model = model
         self._settings = settings
         nothing = model.embed([])
@@ -181,7 +200,8 @@ class Searcher:
         hits = self._hits(embeddings[0], k, None if vertical is None else (vertical, *also))
         times.append(time.perf_counter())
         seconds = dict(zip(("prepare", "embed", "search"), np.diff(times).tolist()))
-        return Found(hits, vertical, predicted, why, scores, seconds)
+        verdict = self._verdict(hits, vertical)
+        return Found(hits, vertical, predicted, why, scores, seconds, verdict)
 
     def detect(self, encoded: bytes, k: int = 0, all_verticals: bool = False) -> Photograph:
         """Finds the garments in a photograph, and items like each.
@@ -241,7 +261,8 @@ class Searcher:
         picture, embedding = found
         vertical = None if all_verticals else (vertical or picture.vertical)
         hits = self._hits(embedding, k, None if vertical is None else (vertical,), without=key)
-        return Found(hits, vertical, False, why, (), {"search": time.perf_counter() - start})
+        seconds = {"search": time.perf_counter() - start}
+        return Found(hits, vertical, False, why, (), seconds, self._verdict(hits, vertical))
 
     def picture(self, key: str) -> IndexedPicture | None:
         """Returns what is known of an image of the index; None if it is not there."""
@@ -273,8 +294,17 @@ class Searcher:
         elif vertical in self.version.verticals:
             where = (vertical, *self.version.unknown_verticals(self._model.verticals))
             why = f"detected, {score:.0%}"
-        hits = self._hits(embedding, k, where)
-        return Found(hits, where[0] if where else None, where is not None, why, (), {})
+        hits, searched = self._hits(embedding, k, where), where[0] if where else None
+        verdict = self._verdict(hits, searched)
+        return Found(hits, searched, where is not None, why, (), {}, verdict)
+
+    def _verdict(self, hits: Sequence[Hit], vertical: str | None) -> Verdict | None:
+        """Returns whether the nearest hit is taken for the same item."""
+        if self._thresholds is None:
+            return None
+        # Nothing is below the threshold where too few images were there to fit one.
+        threshold = self._thresholds.get(vertical or ALL, 0.0)
+        return SAME if hits and hits[0].distance < threshold else SIMILAR
 
     def _routing(self, scores: Sequence[tuple[str, float]], *, is_asked: bool) -> tuple[bool, str]:
         """Returns whether the most probable vertical is searched, and why or why not."""

@@ -22,7 +22,7 @@ from apparel_embed.search.observe import LOGGER, JsonFormatter
 from apparel_embed.search.searcher import Searcher, answering_version
 from apparel_embed.search.service import Service, create_app
 from apparel_embed.serving.client import Client
-from apparel_embed.serving.exported import read_routing_confidence
+from apparel_embed.serving.exported import read_absent_thresholds, read_routing_confidence
 from apparel_embed.serving.local import LocalModel
 
 _BACKLOG = 256
@@ -54,7 +54,8 @@ def open_searcher(
     address = sources.serving_address
     model = Client(address) if address else LocalModel(sources.saved_model)
     routing_confidence = read_routing_confidence(sources.saved_model)
-    searcher = Searcher(index, version, model, settings, routing_confidence)
+    thresholds = read_absent_thresholds(sources.saved_model, sources.false_accepts)
+    searcher = Searcher(index, version, model, settings, routing_confidence, thresholds)
     if searcher.dim != version.dim:
         raise UserError(
             f"the model gives {searcher.dim} numbers for a picture, the index has {version.dim}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -21,6 +22,7 @@ from apparel_embed.serving.exported import (
     LARGEST_SERVED_PIXELS,
     MAX_PIXELS,
     ROUTING_FILE,
+    THRESHOLDS_FILE,
     VERTICALS_FILE,
     ExportConfig,
 )
@@ -176,14 +178,19 @@ def write_saved_model(
     detector: Detector | None,
     verticals: Sequence[str],
     model_card: str,
+    thresholds: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
-    """Does what `export_saved_model` does, in a directory that nobody looks at yet."""
+    """Does what `export_saved_model` does, in a directory that nobody looks at yet.
+
+    `thresholds`, by level and vertical, are those of the asset `absent_thresholds.json`.
+    """
     if not 1 <= config.max_pixels <= LARGEST_SERVED_PIXELS:
         raise UserError(f"max_pixels is {config.max_pixels}; expected 1 to {LARGEST_SERVED_PIXELS}")
     module = ServingModule(model, config.max_pixels, head, detector)
     assets = {
         VERTICALS_FILE: "".join(f"{name}\n" for name in (head.verticals if head else verticals)),
         _MODEL_CARD: model_card,
+        THRESHOLDS_FILE: json.dumps(thresholds, indent=2) if thresholds else "",
     }
     if head and head.routing_confidence is not None:
         assets[ROUTING_FILE] = f"{head.routing_confidence!r}\n"

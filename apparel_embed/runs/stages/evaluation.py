@@ -11,9 +11,11 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import write_json
 from apparel_embed.common.text import counted, plain_text
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.absent import ABSENT_FILE
 from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.evaluation.models import (
     Embedded,
+    absent_queries,
     embed_by_frozen_backbone,
     embed_by_histogram,
     embed_by_model,
@@ -27,7 +29,12 @@ from apparel_embed.evaluation.roles import COMBINED as COMBINED_MODEL
 from apparel_embed.evaluation.roles import FROZEN, GROUPED, HISTOGRAM, SPECIALISTS, UNIFIED
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.street import measure_street, write_street
-from apparel_embed.evaluation.table import render_comparisons, render_routing, render_tables
+from apparel_embed.evaluation.table import (
+    render_absent,
+    render_comparisons,
+    render_routing,
+    render_tables,
+)
 from apparel_embed.models.config import ModelConfig
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.specialist import grouped_specialists, single_specialists
@@ -107,7 +114,8 @@ def evaluation_stage(
     """Evaluates all models on the same queries.
 
     Writes `summary.json`, the same as a table in `tables.txt`, and the embeddings of each model
-    in `embeddings/<model>.parquet`; with a detector `detection.json` and `detection.png`.
+    in `embeddings/<model>.parquet`; of a student when a query's item is told to be in the gallery,
+    in `absent.json`; with a detector `detection.json` and `detection.png`.
 
     Args:
       run: the run.
@@ -142,7 +150,12 @@ def evaluation_stage(
             )
             summary["rows"] += rows
             summary["routing"] = [routing]
-        _write(directory, summary, run.directory, by_name)
+        absent = None
+        if models.student:
+            student = models.student.directory / "model"
+            absent = absent_queries(embedded[UNIFIED], dataset, pictures, student, split, seed)
+            write_json(directory / ABSENT_FILE, absent)
+        _write(directory, summary, absent, run.directory, by_name)
         if models.student and street:
             result = measure_street(
                 street.photographs,
@@ -206,6 +219,7 @@ def _embedded(
 def _write(
     directory: Path,
     summary: dict[str, Any],
+    absent: Mapping[str, Any] | None,
     run_dir: Path,
     by_name: Mapping[str, Sequence[Stage]],
 ) -> None:
@@ -218,6 +232,7 @@ def _write(
         "Differences in R@1 within, mean over verticals, paired over the same queries\n",
         render_comparisons(summary["comparisons"]),
         *render_routing(summary),
+        *(render_absent(absent) if absent else []),
         "\nAll trainings behind each model\n",
         plain_text(roads_table(costs)),
         "",
