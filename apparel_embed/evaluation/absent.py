@@ -198,32 +198,29 @@ def _ask(
     embeddings: np.ndarray, catalogue: EvaluationSet, some: np.ndarray, is_asked: np.ndarray
 ) -> _Asked:
     """Returns what the queries find that are asked, of some images in the gallery among them."""
-    asked = some[catalogue.is_query[some] & is_asked[some]]
-    gallery = some[catalogue.is_gallery[some]]
+    asks, shown = catalogue.is_query[some] & is_asked[some], catalogue.is_gallery[some]
+    asked, gallery = some[asks], some[shown]
     names, codes = np.unique(catalogue.items[some], return_inverse=True)
-    codes_of = np.zeros(len(catalogue), np.int64)
-    codes_of[some] = codes
-    own, theirs = codes_of[asked], codes_of[gallery]
-    places, found = _nearest(embeddings, asked, gallery, catalogue.records)
+    own, theirs = codes[asks], codes[shown]
+    queries, vectors, records = embeddings[asked], embeddings[gallery], catalogue.records
+    places, found = _nearest(queries, vectors, records[asked], records[gallery])
     # As if an item were one record: all images of the query's item are left out.
-    _, other = _nearest(embeddings, asked, gallery, codes_of)
+    _, other = _nearest(queries, vectors, own, theirs)
     in_gallery = np.bincount(theirs, minlength=len(names))[own]
     return _Asked(
         items=catalogue.items[asked],
         other=other,
         nearest=found,
         is_right=(places >= 0) & (np.append(theirs, -1)[places] == own),
-        is_present=in_gallery > catalogue.is_gallery[asked],
+        is_present=in_gallery > shown[asks],
     )
 
 
 def _nearest(
-    embeddings: np.ndarray, asked: np.ndarray, gallery: np.ndarray, records: np.ndarray
+    queries: np.ndarray, gallery: np.ndarray, own: np.ndarray, theirs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the place and the distance of the nearest of each query; -1, infinite without one."""
     if not len(gallery):
-        return np.full(len(asked), -1), np.full(len(asked), np.inf)
-    places, distances = nearest(
-        embeddings[asked], embeddings[gallery], 1, records[asked], records[gallery]
-    )
+        return np.full(len(queries), -1), np.full(len(queries), np.inf)
+    places, distances = nearest(queries, gallery, 1, own, theirs)
     return places[:, 0], distances[:, 0]

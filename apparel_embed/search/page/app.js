@@ -283,7 +283,6 @@ function textOf(tag, className, text) {
 }
 
 function tellVerdict(verdict) {
-  byId("verdict").hidden = !verdict;
   byId("verdict").textContent = VERDICTS[verdict] || "";
 }
 
