@@ -145,11 +145,12 @@ def remove(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
 def apply(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
     """Applies a delta."""
     from apparel_embed.search.delta import apply_delta
-    from apparel_embed.search.searcher import answering_model, answering_version, prepared_as
+    from apparel_embed.search.matching import answering_model, answering_version, prepared_as
     from apparel_embed.serving.local import LocalModel
 
     saved_model = _RUN.named_model or answering_model(index, _RUN.versions)
-    answering_version(index, saved_model)
+    # An aligned model may search the index, but it may not add to it.
+    answering_version(index, saved_model, exactly=True)
     _, settings = prepared_as(version, _RUN.prepared, PictureSettings.max_pixels)
     model = None if _DRY_RUN.value else LocalModel(saved_model)
     done = apply_delta(

@@ -133,7 +133,7 @@ class SourceFlags:
         Args:
           index: tells by its version which model of the run is the right one.
         """
-        from apparel_embed.search.searcher import answering_model  # Imports TensorFlow.
+        from apparel_embed.search.matching import answering_model  # Imports TensorFlow.
 
         return self._sources.config(
             saved_model=self._run.named_model or answering_model(index, self._run.versions),

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.absent import measure_absent
 from apparel_embed.evaluation.baselines import colour_histograms
 from apparel_embed.evaluation.protocol import (
     MERGED,
@@ -19,6 +20,7 @@ from apparel_embed.evaluation.protocol import (
     query_outcomes,
 )
 from apparel_embed.evaluation.routing import evaluate_routing
+from apparel_embed.evaluation.split import catalogue_set
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.config import ModelConfig
 from apparel_embed.models.embedding import (
@@ -143,6 +145,34 @@ def route_by_head(
         parameters=model.parameters + head.weights.size + head.bias.size,
         seed=seed,
     )
+
+
+def absent_queries(
+    model: Embedded,
+    dataset: PreparedDataset,
+    pictures: EvaluationSet,
+    directory: Path,
+    split: str,
+    seed: int,
+) -> dict:
+    """Measures when a model takes what is found for the same item, see `measure_absent`.
+
+    Args:
+      model: what it made of the images of the split.
+      dataset: a prepared dataset.
+      pictures: the evaluation set of the split.
+      directory: of the model; it embeds the gallery of the other splits, and the queries of val.
+      split: that is evaluated.
+      seed: of the bootstrap.
+    """
+    catalogue, splits = catalogue_set(dataset, split)
+    is_known = np.isin(catalogue.records, pictures.records)
+    embeddings = np.empty([len(catalogue), model.embeddings.shape[1]], np.float32)
+    embeddings[is_known] = model.embeddings[pictures.positions(catalogue.records[is_known])]
+    others = catalogue.records[~is_known]
+    if len(others):
+        embeddings[~is_known] = embed_by_model(dataset, others, directory).embeddings
+    return measure_absent(embeddings, catalogue, splits, split, seed)
 
 
 def summarise(

@@ -94,3 +94,27 @@ def evaluation_set(
         is_query=roles != "gallery",
         is_gallery=roles != "query",
     )
+
+
+def catalogue_set(dataset: PreparedDataset, split: str) -> tuple[EvaluationSet, np.ndarray]:
+    """Returns the gallery of all splits with the queries of val and of one split.
+
+    Args:
+      dataset: a prepared dataset.
+      split: whose queries are in the set, besides those of val.
+
+    Returns:
+      The set, and the split of each of its images: str [n].
+    """
+    splits, roles = dataset.column("split"), dataset.column("role")
+    is_query = np.isin(splits, ["val", split]) & (roles != "gallery")
+    is_gallery = (splits != UNLABELLED) & (roles != "query")
+    records = np.flatnonzero(is_query | is_gallery)
+    catalogue = EvaluationSet(
+        records=records,
+        items=dataset.column("item_id")[records],
+        verticals=dataset.column("vertical")[records],
+        is_query=is_query[records],
+        is_gallery=is_gallery[records],
+    )
+    return catalogue, splits[records]

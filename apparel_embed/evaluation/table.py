@@ -11,7 +11,7 @@ from rich.table import Table
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted, markdown_table, plain_text
 from apparel_embed.evaluation.protocol import ALL, LEAST_ITEMS, MERGED, ROUTED, SERVED, WITHIN
-from apparel_embed.evaluation.roles import ordered_models
+from apparel_embed.evaluation.roles import UNIFIED, ordered_models
 
 TEACHER_HEADER = (
     "vertical", "taught by", "val queries", "items", "R@1 of each candidate, split val",
@@ -86,6 +86,32 @@ def render_routing(summary: Mapping[str, Any]) -> list[str]:
             f"[{routing['accuracy_low']:.3f}, {routing['accuracy_high']:.3f}] of queries",
         ]
     return lines
+
+
+def render_absent(absent: Mapping[str, Any]) -> list[str]:
+    """Returns a line for each level: how many absent queries are accepted as the same item.
+
+    Args:
+      absent: the content of `absent.json`.
+    """
+    found = [row for row in absent["rows"] if row["vertical"] == ALL]
+    return [
+        "",
+        *(
+            f"{UNIFIED}, at most {one['promised']:.0%} of absent queries accepted, {row['scope']}: "
+            f"{absent_share(one)}; accepted and right {_share(one, 'accepted_and_right')}"
+            for row in found
+            for one in row["levels"]
+        ),
+    ]
+
+
+def absent_share(one: Mapping[str, Any]) -> str:
+    """Returns the share of absent queries that a level of `absent.json` accepts, in an interval."""
+    if one["false_accepts"] is None:
+        return DASH
+    low, high = one["false_accepts_low"], one["false_accepts_high"]
+    return f"{one['false_accepts']:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def what_is_routed(routing: Mapping[str, Any]) -> str:

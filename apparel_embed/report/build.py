@@ -8,6 +8,7 @@ from pathlib import Path
 from absl import logging
 
 from apparel_embed.common.files import atomic_path
+from apparel_embed.report.absent import absent_section
 from apparel_embed.report.cost import compression_section, cost_section
 from apparel_embed.report.detection import detection_section
 from apparel_embed.report.embedding_map import map_section
@@ -24,6 +25,7 @@ SECTIONS = (
     gap_section,
     cost_section,
     detection_section,
+    absent_section,
     compression_section,
     sweep_section,
     teachers_section,

@@ -11,6 +11,7 @@ import numpy as np
 
 from apparel_embed.common.files import read_json
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.absent import ABSENT_FILE
 from apparel_embed.evaluation.finished import FinishedEvaluation
 from apparel_embed.evaluation.protocol import EvaluationSet
 from apparel_embed.evaluation.roles import GROUPED, SPECIALISTS, ordered_models
@@ -52,6 +53,7 @@ class ReportInputs:
       stages: further ones that the report shows, by name, such as that of the student's targets.
       detection: the content of `detection.json`; None without a detector.
       detection_sheet: the photographs with most misses and false alarms, as PNG; empty likewise.
+      absent: the content of `absent.json`; None without a student.
     """
 
     run: str
@@ -66,6 +68,7 @@ class ReportInputs:
     stages: Mapping[str, Stage] = dataclasses.field(default_factory=dict)
     detection: Mapping[str, Any] | None = None
     detection_sheet: bytes = b""
+    absent: Mapping[str, Any] | None = None
 
     @property
     def models(self) -> list[str]:
@@ -105,7 +108,8 @@ def load_inputs(
     pictures = evaluation_set(dataset, split)
     finished = FinishedEvaluation.open(evaluation.directory, split, pictures, summary_file)
     finished = finished.without_repetition()
-    detection, sheet = (evaluation.directory / name for name in (DETECTION_FILE, DETECTION_SHEET))
+    files = (DETECTION_FILE, DETECTION_SHEET, ABSENT_FILE)
+    detection, sheet, absent = (evaluation.directory / name for name in files)
     return ReportInputs(
         run=evaluation.directory.resolve().parent.name,
         split=split,
@@ -123,4 +127,5 @@ def load_inputs(
         stages=stages or {},
         detection=read_json(detection) if detection.is_file() else None,
         detection_sheet=sheet.read_bytes() if sheet.is_file() else b"",
+        absent=read_json(absent) if absent.is_file() else None,
     )

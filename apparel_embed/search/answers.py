@@ -9,7 +9,15 @@ from typing import Any, Optional
 
 from pydantic import BaseModel, Field
 
+from apparel_embed.evaluation.absent import Verdict
 from apparel_embed.search.searcher import Found, Garment, Photograph
+
+# pydantic evaluates annotations, and Python 3.9 knows no `str | None`.
+_Verdict = Optional[Verdict]
+_VERDICT = Field(
+    description="whether the nearest picture is taken for the same item; null if the model has no "
+    "thresholds for it"
+)
 
 
 class HitAnswer(BaseModel):
@@ -33,11 +41,11 @@ class SearchAnswer(BaseModel):
     """What a search found."""
 
     hits: list[HitAnswer] = Field(description="nearest first, of every item its nearest picture")
-    # pydantic evaluates this, and Python 3.9 knows no `str | None`.
     vertical: Optional[str] = Field(description="that was searched in; null for all")  # noqa: UP045
     predicted: bool = Field(description="whether the model chose the vertical")
     why: str = Field(description="searched there; such as `predicted, 97%`")
     scores: list[ScoreAnswer] = Field(description="most probable first; empty if not known")
+    verdict: _Verdict = _VERDICT
     milliseconds: dict[str, float] = Field(description="by step, and `total`")
     model: str = Field(description="fingerprint of the model")
 
@@ -76,6 +84,7 @@ class SearchedGarmentAnswer(GarmentAnswer):
     hits: list[HitAnswer] = Field(description="nearest first, of every item its nearest picture")
     searched: Optional[str] = Field(description="vertical searched in; null for all")  # noqa: UP045
     why: str = Field(description="searched there; such as `detected, 93%`")
+    verdict: _Verdict = _VERDICT
 
 
 class PhotographAnswer(BaseModel):
@@ -109,6 +118,7 @@ def search_answer(found: Found, model: str) -> SearchAnswer:
         predicted=found.predicted,
         why=found.why,
         scores=[ScoreAnswer(vertical=name, score=round(score, 4)) for name, score in found.scores],
+        verdict=found.verdict,
         milliseconds=_milliseconds(found.seconds),
         model=model,
     )
@@ -128,6 +138,7 @@ def search_garments_answer(photograph: Photograph, model: str) -> SearchGarments
             hits=_hits(garment.found),
             searched=garment.found.vertical,
             why=garment.found.why,
+            verdict=garment.found.verdict,
         )
         for garment in photograph.garments
         if garment.found

@@ -8,6 +8,7 @@ from pathlib import Path
 from apparel_embed.common.settings import setting
 from apparel_embed.data.manifest import SPLITS
 from apparel_embed.data.pictures import LARGEST_MAX_PIXELS
+from apparel_embed.evaluation.absent import LEVELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +71,11 @@ class SearchSources:
         "",
         "TensorFlow Serving that embeds instead of this process: host:port for gRPC, "
         "http://host:port for REST",
+    )
+    false_accepts: str = setting(
+        "0.05",
+        'share of searches for an item that the catalogue lacks that may be answered "same item"',
+        choices=tuple(f"{level:g}" for level in LEVELS),
     )
 
 

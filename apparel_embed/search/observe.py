@@ -46,6 +46,8 @@ class Metrics:
         self.step_seconds = Histogram("step_seconds", steps, ("step",), **timed)
         reasons = "Requests refused, by reason: key, size, rate, busy."
         self.refused = Counter("refused_total", reasons, ("reason",), **kept)
+        said = "Searches by the vertical searched in (ALL: every one) and verdict."
+        self.verdicts = Counter("verdicts_total", said, ("vertical", "verdict"), **kept)
         self.in_flight = Gauge("in_flight", "Requests being answered.", **kept)
         self.pictures = Gauge("pictures", "Pictures in the index.", **kept)
 

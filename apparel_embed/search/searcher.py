@@ -7,14 +7,11 @@ import dataclasses
 import re
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
-from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import (
     Box,
     PictureSettings,
@@ -22,13 +19,12 @@ from apparel_embed.data.pictures import (
     picture_size,
     prepare_picture,
 )
-from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.absent import SAME, SIMILAR, Verdict
 from apparel_embed.evaluation.items import mean_vectors
-from apparel_embed.search.build import saved_model_fingerprint
+from apparel_embed.evaluation.split import ALL
 from apparel_embed.search.config import Limits
 from apparel_embed.search.index import Hit, IndexedPicture, VectorIndex, Version
 from apparel_embed.serving.embeddings import ServedModel
-from apparel_embed.serving.exported import read_aligned_to, saved_model_versions
 
 _KNOWN_PICTURES = 10_000
 # Of a photograph that garments are sought in: pixels enough for each.
@@ -60,6 +56,8 @@ class Found:
       why: there, in a few words; such as `predicted, 97%`.
       scores: (vertical, probability), most probable first; () if the model has none.
       seconds: by step: `prepare`, `embed`, `search`.
+      verdict: whether the nearest image is taken for the same item, `SAME` or `SIMILAR`; None if
+        the searcher has no thresholds, or several images were searched by.
     """
 
     hits: list[Hit]
@@ -68,6 +66,12 @@ class Found:
     why: str
     scores: tuple[tuple[str, float], ...]
     seconds: dict[str, float]
+    verdict: Verdict | None = None
+
+    @property
+    def verdicts(self) -> list[tuple[str, str]]:
+        """Where was searched, "ALL" for everywhere, and the verdict, if there is one."""
+        return [(self.vertical or ALL, self.verdict)] if self.verdict else []
 
     @property
     def about(self) -> dict[str, Any]:
@@ -109,6 +113,11 @@ class Photograph:
     seconds: dict[str, float]
 
     @property
+    def verdicts(self) -> list[tuple[str, str]]:
+        """Those of all garments, see `Found.verdicts`."""
+        return [one for garment in self.garments if garment.found for one in garment.found.verdicts]
+
+    @property
     def about(self) -> dict[str, Any]:
         """What the log tells of it."""
         return {"garments": len(self.garments)}
@@ -124,6 +133,8 @@ class Searcher:
       settings: how images are prepared, the same as those of the index were.
       routing_confidence: score of a vertical from which on it is searched alone, unless the caller
         says otherwise; None for never.
+      thresholds: distances of the nearest image, by vertical and "ALL", below which it is taken for
+        the same item; None where there are none for this model and index.
     """
 
     def __init__(
@@ -133,10 +144,12 @@ class Searcher:
         model: ServedModel,
         settings: PictureSettings,
         routing_confidence: float | None = None,
+        thresholds: Mapping[str, float] | None = None,
     ) -> None:
         self.index = index
         self.version = version
         self.routing_confidence = routing_confidence
+        self._thresholds = thresholds
         self._model = model
         self._settings = settings
         nothing = model.embed([])
@@ -199,7 +212,9 @@ class Searcher:
         hits = self._hits(embedding, k, None if vertical is None else (vertical, *also))
         times.append(time.perf_counter())
         seconds = dict(zip(("prepare", "embed", "search"), np.diff(times).tolist()))
-        return Found(hits, vertical, predicted, why, scores, seconds)
+        # Means lie nearer to everything than the images that thresholds were fitted to.
+        verdict = self._verdict(hits, vertical) if len(jpegs) == 1 else None
+        return Found(hits, vertical, predicted, why, scores, seconds, verdict)
 
     def detect(self, encoded: bytes, k: int = 0, all_verticals: bool = False) -> Photograph:
         """Finds the garments in a photograph, and items like each.
@@ -259,7 +274,8 @@ class Searcher:
         picture, embedding = found
         vertical = None if all_verticals else (vertical or picture.vertical)
         hits = self._hits(embedding, k, None if vertical is None else (vertical,), without=key)
-        return Found(hits, vertical, False, why, (), {"search": time.perf_counter() - start})
+        seconds = {"search": time.perf_counter() - start}
+        return Found(hits, vertical, False, why, (), seconds, self._verdict(hits, vertical))
 
     def picture(self, key: str) -> IndexedPicture | None:
         """Returns what is known of an image of the index; None if it is not there."""
@@ -291,8 +307,17 @@ class Searcher:
         elif vertical in self.version.verticals:
             where = (vertical, *self.version.unknown_verticals(self._model.verticals))
             why = f"detected, {score:.0%}"
-        hits = self._hits(embedding, k, where)
-        return Found(hits, where[0] if where else None, where is not None, why, (), {})
+        hits, searched = self._hits(embedding, k, where), where[0] if where else None
+        verdict = self._verdict(hits, searched)
+        return Found(hits, searched, where is not None, why, (), {}, verdict)
+
+    def _verdict(self, hits: Sequence[Hit], vertical: str | None) -> Verdict | None:
+        """Returns whether the nearest hit is taken for the same item."""
+        if self._thresholds is None:
+            return None
+        # Nothing is below the threshold where too few images were there to fit one.
+        threshold = self._thresholds.get(vertical or ALL, 0.0)
+        return SAME if hits and hits[0].distance < threshold else SIMILAR
 
     def _routing(self, scores: Sequence[tuple[str, float]], *, is_asked: bool) -> tuple[bool, str]:
         """Returns whether the most probable vertical is searched, and why or why not."""
@@ -331,77 +356,3 @@ def parse_box(text: str) -> Box | None:
     if not (x_min < x_max and y_min < y_max):
         raise ValueError("the box is empty; x_min < x_max and y_min < y_max are needed")
     return x_min, y_min, x_max, y_max
-
-
-def answering_version(index: VectorIndex, saved_model: Path | None = None) -> Version:
-    """Returns the version that answers, if embeddings of `saved_model` may be compared with it.
-
-    Raises:
-      UserError: if none answers, or one of another model.
-    """
-    current = index.current()
-    if current is None:
-        raise UserError("no version of the index is whole; fill it with tools/build_index.py")
-    if saved_model and not _fits(saved_model, current):
-        raise UserError(
-            f"{saved_model}: is model {saved_model_fingerprint(saved_model)[:16]}, not the model "
-            f"whose pictures the index answers with ({current.model[:16]}), and not aligned to "
-            "that; name that with --saved_model, or index this one's"
-        )
-    return current
-
-
-def _fits(saved_model: Path, version: Version, *, exactly: bool = False) -> bool:
-    """Returns whether a model's embeddings may be compared with a version's.
-
-    Args:
-      saved_model: its directory.
-      version: of an index.
-      exactly: whether it is to be the version's own model, and none that is aligned to it.
-    """
-    is_own = saved_model_fingerprint(saved_model) == version.model
-    return is_own or (not exactly and version.model in read_aligned_to(saved_model))
-
-
-def prepared_as(
-    version: Version, prepared: Path | None, max_pixels: int
-) -> tuple[PreparedDataset | None, PictureSettings]:
-    """Returns the dataset that a version was filled from, or None, and how its images are prepared.
-
-    Raises:
-      UserError: if `prepared` is not that dataset.
-    """
-    if not version.pictures_of:
-        return None, PictureSettings(max_pixels=max_pixels)
-    if prepared is None:
-        raise UserError("the index was filled from a prepared dataset; name it with --prepared")
-    dataset = PreparedDataset.open(prepared)
-    if dataset.fingerprint != version.pictures_of:
-        raise UserError(
-            f"{prepared}: is not the dataset that the index was filled from; fill it anew with "
-            "tools/build_index.py"
-        )
-    made = dataset.info["settings"]
-    return dataset, PictureSettings(
-        made["max_side"], made["crop_margin"], made["jpeg_quality"], max_pixels
-    )
-
-
-def answering_model(index: VectorIndex, base: Path) -> Path:
-    """Returns the version of a SavedModel, of those in `base`, that the index answers with.
-
-    Where there is none, the newest that is aligned to that one.
-
-    Raises:
-      UserError: if there is none.
-    """
-    answering = answering_version(index)
-    for exactly in (True, False):
-        for path in reversed(saved_model_versions(base)):
-            if _fits(path, answering, exactly=exactly):
-                logging.info("model %s", path)
-                return path
-    raise UserError(
-        f"{base}: has no version of the model whose pictures the index answers with "
-        f"({answering.model[:16]}), and none aligned to it; index one with tools/build_index.py"
-    )

@@ -17,12 +17,13 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import PictureSettings, RejectedPicture, prepare_picture
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.search.config import Limits, SearchSources
-from apparel_embed.search.index import IndexedPicture, VectorIndex
+from apparel_embed.search.index import ITEM, IndexedPicture, VectorIndex
+from apparel_embed.search.matching import answering_version, fits, prepared_as
 from apparel_embed.search.observe import LOGGER, JsonFormatter
-from apparel_embed.search.searcher import Searcher, answering_version, prepared_as
+from apparel_embed.search.searcher import Searcher
 from apparel_embed.search.service import Service, create_app
 from apparel_embed.serving.client import Client
-from apparel_embed.serving.exported import read_routing_confidence
+from apparel_embed.serving.exported import read_absent_thresholds, read_routing_confidence
 from apparel_embed.serving.local import LocalModel
 
 _BACKLOG = 256
@@ -41,7 +42,11 @@ def open_searcher(
     address = sources.serving_address
     model = Client(address) if address else LocalModel(sources.saved_model)
     routing_confidence = read_routing_confidence(sources.saved_model)
-    searcher = Searcher(index, version, model, settings, routing_confidence)
+    thresholds = None
+    # They were fitted to distances from the model's own embeddings, of images.
+    if fits(sources.saved_model, version, exactly=True) and version.settings.index_by != ITEM:
+        thresholds = read_absent_thresholds(sources.saved_model, sources.false_accepts)
+    searcher = Searcher(index, version, model, settings, routing_confidence, thresholds)
     if searcher.dim != version.dim:
         raise UserError(
             f"the model gives {searcher.dim} numbers for a picture, the index has {version.dim}"

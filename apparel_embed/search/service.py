@@ -121,6 +121,8 @@ class Service:
             raise HTTPException(503, "the index or the model does not answer") from error
         for step, seconds in found.seconds.items():
             self.metrics.step_seconds.labels(step).observe(seconds)
+        for verdict in found.verdicts:
+            self.metrics.verdicts.labels(*verdict).inc()
         request.state.about = found.about
         return found
 

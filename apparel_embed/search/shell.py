@@ -71,8 +71,7 @@ def _asked(paths: Sequence[Path], ask: Callable[[Sequence[bytes]], _Answer]) -> 
 
 def table_of(found: Found) -> str:
     """Returns the hits as text, nearest first."""
-    where = found.vertical or "all verticals"
-    return plain_text(_hits(found.hits), f"in {where} ({found.why}); {_times(found.seconds)}")
+    return plain_text(_hits(found.hits), f"{_where(found)}; {_times(found.seconds)}")
 
 
 def tables_of(photograph: Photograph) -> str:
@@ -82,14 +81,17 @@ def tables_of(photograph: Photograph) -> str:
         edges = ",".join(f"{edge:.0f}" for edge in garment.box)
         heading = f"garment {number}: {garment.vertical}, {garment.score:.0%}, --box={edges}"
         if garment.found:
-            where = garment.found.vertical or "all verticals"
-            heading += f"; in {where} ({garment.found.why})"
-            shown += [heading, _hits(garment.found.hits)]
+            shown += [f"{heading}; {_where(garment.found)}", _hits(garment.found.hits)]
     if not shown:
         shown = [
             "no garment found; name a box with --box, or search the whole image without --detect"
         ]
     return plain_text(*shown, _times(photograph.seconds))
+
+
+def _where(found: Found) -> str:
+    where = f"in {found.vertical or 'all verticals'} ({found.why})"
+    return f"{where}; {found.verdict}" if found.verdict else where
 
 
 def _hits(hits: list[Hit]) -> Table:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.common.files import read_json
 from apparel_embed.common.settings import setting
 
 SAVED_MODEL = "saved_model"
@@ -23,6 +24,7 @@ MAX_PIXELS = 25_000_000
 VERTICALS_FILE = "verticals.txt"
 ROUTING_FILE = "routing_confidence.txt"
 ALIGNED_FILE = "aligned_to.txt"
+THRESHOLDS_FILE = "absent_thresholds.json"
 TFLITE_KINDS = ("float16", "int8")
 
 
@@ -83,3 +85,28 @@ def read_routing_confidence(directory: Path) -> float | None:
         return float(path.read_text("utf-8")) if path.is_file() else None
     except ValueError as error:
         raise UserError(f"{path}: holds no number ({error}); export the model again") from error
+
+
+def read_absent_thresholds(directory: Path, level: str) -> dict[str, float] | None:
+    """Returns below what distance the nearest image is taken for the same item.
+
+    Args:
+      directory: of a SavedModel.
+      level: share of queries whose item is absent that may be accepted, such as "0.05".
+
+    Returns:
+      Thresholds by vertical, under "ALL" that of a search in all; one that is not there accepts
+      nothing. None if the SavedModel has none: it was not evaluated when it was exported.
+
+    Raises:
+      UserError: if the file does not hold them.
+    """
+    path = directory / "assets" / THRESHOLDS_FILE
+    if not path.is_file():
+        return None
+    try:
+        return {str(name): float(one) for name, one in read_json(path)[level].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: holds no thresholds for {level} ({error!r}); export the model again"
+        ) from error

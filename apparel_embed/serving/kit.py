@@ -51,7 +51,8 @@ def render_model_card(**values: Any) -> str:
         `parameters`, `data_fingerprint`, `counts` of images by vertical and split, `groups` of
         verticals by teacher, `max_pixels`; and of the evaluation, if there was one, rows of
         `metrics` of a `split`, the model's name there (`evaluated_as`), `routing`, and when
-        `searches` follow the vertical head; and the `detector`'s configuration, or None.
+        `searches` follow the vertical head; the `detector`'s configuration, or None; and the
+        content of `absent.json`, or None.
     """
     return _templates().get_template("model_card.md").render(values)
 

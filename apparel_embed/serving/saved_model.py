@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -22,6 +23,7 @@ from apparel_embed.serving.exported import (
     LARGEST_SERVED_PIXELS,
     MAX_PIXELS,
     ROUTING_FILE,
+    THRESHOLDS_FILE,
     VERTICALS_FILE,
     ExportConfig,
 )
@@ -178,11 +180,13 @@ def write_saved_model(
     verticals: Sequence[str],
     model_card: str,
     aligned_to: Sequence[str] = (),
+    thresholds: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
     """Does what `export_saved_model` does, in a directory that nobody looks at yet.
 
     `aligned_to` are fingerprints of SavedModels, for the asset `aligned_to.txt`: the model's
-    embeddings may be compared with theirs.
+    embeddings may be compared with theirs. `thresholds`, by level and vertical, are those of the
+    asset `absent_thresholds.json`.
     """
     if not 1 <= config.max_pixels <= LARGEST_SERVED_PIXELS:
         raise UserError(f"max_pixels is {config.max_pixels}; expected 1 to {LARGEST_SERVED_PIXELS}")
@@ -191,6 +195,7 @@ def write_saved_model(
         VERTICALS_FILE: "".join(f"{name}\n" for name in (head.verticals if head else verticals)),
         _MODEL_CARD: model_card,
         ALIGNED_FILE: "".join(f"{one}\n" for one in aligned_to),
+        THRESHOLDS_FILE: json.dumps(thresholds, indent=2) if thresholds else "",
     }
     if head and head.routing_confidence is not None:
         assets[ROUTING_FILE] = f"{head.routing_confidence!r}\n"

@@ -101,6 +101,7 @@ def test_a_run_with_one_vertical_and_one_query_is_reported(tmp_path):
         "gap",
         "cost",
         "detection",
+        "absent",
         "compression",
         "curve",
         "teachers",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -105,6 +107,22 @@ def service(catalogue):
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def judging(catalogue, tmp_path_factory):
+    """Makes what is searched with, by level: the catalogue's model with thresholds.
+
+    The index knows a model by its graph and weights, which are the same.
+    """
+    from apparel_embed.search.config import SearchSources
+
+    copied = tmp_path_factory.mktemp("judging") / "1"
+    shutil.copytree(catalogue.saved_model, copied)
+    thresholds = {"0.01": {}, "0.05": {"bag": 2.0, "dress": 1e-6}, "0.1": {"ALL": 2.0}}
+    (copied / "assets/absent_thresholds.json").write_text(json.dumps(thresholds))
+    prepared = catalogue.dataset.directory
+    return lambda level="0.05": SearchSources(copied, prepared, false_accepts=level)
 
 
 @pytest.fixture(scope="session")

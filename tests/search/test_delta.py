@@ -15,7 +15,7 @@ from apparel_embed.search.build import build_index, remove_pictures
 from apparel_embed.search.delta import apply_delta
 from apparel_embed.search.file import FileIndex
 from apparel_embed.search.index import IndexSettings, Version, open_index
-from apparel_embed.search.searcher import prepared_as
+from apparel_embed.search.matching import prepared_as
 
 SETTINGS = PictureSettings()
 COUNTS = {"added": 0, "changed": 0, "renamed": 0, "removed": 0, "unchanged": 0, "embedded": 0}

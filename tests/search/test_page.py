@@ -10,6 +10,9 @@ import numpy as np
 from PIL import Image
 from search_page import MARKS, expect, first_item, picture_file, tab_to
 
+from apparel_embed.search.config import Limits
+from apparel_embed.search.server import make_service
+
 pytestmark = MARKS
 
 
@@ -178,4 +181,24 @@ def test_with_a_key_the_page_asks_for_it(browser, served, service, street):
     page.set_input_files("#file", picture)
     assert first_item(page) == item
     wait_for_picture(page)
+    page.close()
+
+
+def test_the_page_says_in_words_whether_it_is_the_same_item(
+    browser, served, catalogue, judging, street
+):
+    address = served(make_service(catalogue.index, judging(), Limits(rate=0)))
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_selector("#vertical option >> nth=0", state="attached")
+    verdict = page.locator("#verdict")
+    expect(verdict).to_be_empty()
+    # A search in all verticals has no threshold.
+    page.set_input_files("#file", street["bag"][0])
+    expect(verdict).to_have_text(
+        "Similar only: no picture is near enough to be taken for this very garment."
+    )
+    page.select_option("#vertical", label="bag")
+    expect(verdict).to_have_text("Same item: the nearest picture is taken for this very garment.")
+    assert verdict.get_attribute("role") == "status"
     page.close()

@@ -11,11 +11,13 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import write_json
 from apparel_embed.common.text import counted, plain_text
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.absent import ABSENT_FILE
 from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.evaluation.growth import GROWTH_FILE, render_growth
 from apparel_embed.evaluation.items import measure_items
 from apparel_embed.evaluation.models import (
     Embedded,
+    absent_queries,
     embed_by_frozen_backbone,
     embed_by_histogram,
     embed_by_model,
@@ -29,7 +31,12 @@ from apparel_embed.evaluation.roles import COMBINED as COMBINED_MODEL
 from apparel_embed.evaluation.roles import FROZEN, GROUPED, HISTOGRAM, SPECIALISTS, UNIFIED
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.street import measure_street, write_street
-from apparel_embed.evaluation.table import render_comparisons, render_routing, render_tables
+from apparel_embed.evaluation.table import (
+    render_absent,
+    render_comparisons,
+    render_routing,
+    render_tables,
+)
 from apparel_embed.models.config import ModelConfig
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.growth import (
@@ -118,8 +125,9 @@ def evaluation_stage(
     """Evaluates all models on the same queries.
 
     Writes `summary.json`, the same as a table in `tables.txt`, and the embeddings of each model
-    in `embeddings/<model>.parquet`; of a student `items.json`, see `measure_items`; with a
-    detector `detection.json` and `detection.png`; beside an earlier student `growth.json`.
+    in `embeddings/<model>.parquet`; of a student `items.json`, see `measure_items`, and when a
+    query's item is told to be in the gallery, in `absent.json`; with a detector `detection.json`
+    and `detection.png`; beside an earlier student `growth.json`.
 
     Args:
       run: the run.
@@ -157,16 +165,18 @@ def evaluation_stage(
             )
             summary["rows"] += rows
             summary["routing"] = [routing]
-        notes = []
-        if models.student and growth:
-            new = embedded[UNIFIED].embeddings
-            grown = compare_growth(growth, run, models.student, pictures, new, seed)
-            write_json(directory / GROWTH_FILE, grown)
-            notes = [f"\n{render_growth(grown)}"]
-        _write(directory, summary, run.directory, by_name, notes)
+        absent, notes = None, []
         if models.student:
-            found = measure_items(embedded[UNIFIED].embeddings, pictures, seed)
+            student, new = models.student.directory / "model", embedded[UNIFIED]
+            absent = absent_queries(new, dataset, pictures, student, split, seed)
+            write_json(directory / ABSENT_FILE, absent)
+            found = measure_items(new.embeddings, pictures, seed)
             write_json(directory / ITEMS_FILE, found)
+            if growth:
+                grown = compare_growth(growth, run, models.student, pictures, new.embeddings, seed)
+                write_json(directory / GROWTH_FILE, grown)
+                notes = [f"\n{render_growth(grown)}"]
+        _write(directory, summary, absent, run.directory, by_name, notes)
         if models.student and street:
             result = measure_street(
                 street.photographs,
@@ -233,6 +243,7 @@ def _embedded(
 def _write(
     directory: Path,
     summary: dict[str, Any],
+    absent: Mapping[str, Any] | None,
     run_dir: Path,
     by_name: Mapping[str, Sequence[Stage]],
     notes: Sequence[str],
@@ -246,6 +257,7 @@ def _write(
         "Differences in R@1 within, mean over verticals, paired over the same queries\n",
         render_comparisons(summary["comparisons"]),
         *render_routing(summary),
+        *(render_absent(absent) if absent else []),
         "\nAll trainings behind each model\n",
         plain_text(roads_table(costs)),
         *notes,

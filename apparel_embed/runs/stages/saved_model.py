@@ -7,11 +7,13 @@ finds new ones; each version is a stage of its own.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import fingerprint_json, read_json
+from apparel_embed.evaluation.absent import ABSENT_FILE, thresholds_of
 from apparel_embed.evaluation.roles import COMBINED as COMBINED_MODEL
 from apparel_embed.evaluation.roles import UNIFIED
 from apparel_embed.models.detector import load_detector
@@ -76,7 +78,8 @@ def export_stage(
     def work(directory: Path) -> dict[str, Any]:
         embedding_model, model_config = load_embedding_model(model.directory / "model")
         found = _load_detector(run, detector) if detector else None
-        card = _model_card(run, model, config, evaluation, vertical_head, found)
+        absent = _absent(evaluation) if evaluation and model.name == STUDENT else None
+        card = _model_card(run, model, config, evaluation, vertical_head, found, absent)
         write_saved_model(
             embedding_model,
             directory,
@@ -86,6 +89,7 @@ def export_stage(
             verticals=run.dataset.verticals,
             model_card=card,
             aligned_to=aligned_to,
+            thresholds=thresholds_of(absent) if absent else None,
         )
         return dataclasses.asdict(model_config)
 
@@ -162,6 +166,7 @@ def _model_card(
     evaluation: Stage | None,
     vertical_head: Stage | None,
     detector: Detector | None,
+    absent: Mapping[str, Any] | None,
 ) -> str:
     evaluated_as = _EVALUATED_AS.get(model.name, "")
     metrics, routing = [], None
@@ -186,7 +191,14 @@ def _model_card(
         routing=routing,
         searches=vertical_head.result["searches"] if vertical_head else "",
         detector=detector.config if detector else None,
+        absent=absent,
     )
+
+
+def _absent(evaluation: Stage) -> Mapping[str, Any] | None:
+    """Returns the content of `absent.json`; None of an evaluation of an earlier release."""
+    path = evaluation.directory / ABSENT_FILE
+    return read_json(path) if path.is_file() else None
 
 
 def _load_detector(run: Run, stage: Stage) -> Detector:

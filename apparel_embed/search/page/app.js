@@ -6,6 +6,10 @@
 const ALL = "*";
 const PREDICTED = "";
 const MEASURED = "?";
+const VERDICTS = {
+  "same item": "Same item: the nearest picture is taken for this very garment.",
+  "similar only": "Similar only: no picture is near enough to be taken for this very garment.",
+};
 const byId = (id) => document.getElementById(id);
 
 const state = {
@@ -181,6 +185,7 @@ async function work(saying, asking, showing) {
   document.body.classList.add("busy");
   byId("results").setAttribute("aria-busy", "true");
   byId("status").textContent = saying;
+  tellVerdict(null);
   const started = performance.now();
   try {
     const found = await (await asking(running)).json();
@@ -236,6 +241,7 @@ function showFound(found, milliseconds) {
   byId("status").textContent =
     `${count} ${count === 1 ? "item" : "items"} in ${where} (${found.why}) · ${milliseconds.toFixed(0)} ms ` +
     `(${found.milliseconds.total.toFixed(0)} ms in the service)`;
+  tellVerdict(found.verdict);
   const best = found.scores.filter(({ score }) => score >= 0.01).slice(0, 3).map(
     ({ vertical, score }) => `${vertical} ${Math.round(100 * score)} %`,
   );
@@ -291,6 +297,10 @@ function textOf(tag, className, text) {
   element.className = className;
   element.textContent = text;
   return element;
+}
+
+function tellVerdict(verdict) {
+  byId("verdict").textContent = VERDICTS[verdict] || "";
 }
 
 function tellError(error) {

@@ -21,7 +21,11 @@ from apparel_embed.runs.stages.saved_model import (
 )
 from apparel_embed.runs.stages.vertical_head import vertical_head_stage
 from apparel_embed.serving import LocalModel
-from apparel_embed.serving.exported import read_routing_confidence, saved_model_versions
+from apparel_embed.serving.exported import (
+    read_absent_thresholds,
+    read_routing_confidence,
+    saved_model_versions,
+)
 from apparel_embed.serving.saved_model import ExportConfig
 from apparel_embed.store.record import StageSpec, open_stage
 from apparel_embed.store.runs import run_stage
@@ -251,6 +255,34 @@ def test_after_an_evaluation_card_and_summary_tell_what_routing_costs(
     items = json.loads((run_dir / "evaluation/items.json").read_text())
     assert {row["index_by"] for row in items["rows"]} == {"image", "item"}
     assert {one["scope"] for one in items["differences"]} == {"within", "merged"}
+
+
+def test_thresholds_of_the_evaluation_are_exported_with_the_student(
+    run_dir, tiny_prepared, student, tmp_path
+):
+    run = Run(run_dir, tiny_prepared)
+    models = Models(student=student)
+    evaluation = evaluation_stage(run, models, split="test", init_weights="none", seed=0)
+    path = evaluation.directory / "absent.json"
+    absent = json.loads(path.read_text())
+    # As many val items as there are give no threshold for any level.
+    assert {one["threshold"] for row in absent["rows"] for one in row["levels"]} == {None}
+    assert [row["vertical"] for row in absent["rows"]] == ["bags", "dresses", "ALL", "ALL"]
+    tables = (evaluation.directory / "tables.txt").read_text()
+    assert "unified, at most 5% of absent queries accepted, merged: -; " in tables
+    absent["rows"][0]["levels"][1]["threshold"] = 0.1 + 0.2
+    path.write_text(json.dumps(absent))
+    found = export_stage(run, student, CONFIG, base=tmp_path / "new").directory
+    assert read_absent_thresholds(found, "0.05") == {"bags": 0.1 + 0.2}
+    assert read_absent_thresholds(found, "0.1") == {}
+    card = (found / "assets/model_card.md").read_text("utf-8")
+    assert "| within | bags | 32 | 4 | 0.05 | 0.300 | - | - |" in card
+
+    # An evaluation of an earlier release has measured nothing of it.
+    path.unlink()
+    older = export_stage(run, student, CONFIG, base=tmp_path / "older").directory
+    assert read_absent_thresholds(older, "0.05") is None
+    assert "Same item" not in (older / "assets/model_card.md").read_text("utf-8")
 
 
 def test_the_kit_serves_the_versions_beside(exported, tmp_path):

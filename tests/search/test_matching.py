@@ -6,7 +6,7 @@ import pytest
 from apparel_embed.common.errors import UserError
 from apparel_embed.search.build import build_index, saved_model_fingerprint
 from apparel_embed.search.index import IndexedPicture, Version, open_index
-from apparel_embed.search.searcher import answering_model, answering_version
+from apparel_embed.search.matching import answering_model, answering_version
 
 
 def saved_model(directory, content, *aligned_to):
@@ -44,6 +44,13 @@ def test_any_other_is_refused_by_the_names_of_both(tmp_path, index, old, aligned
         answering_version(index, other)
     for name in (str(other), fingerprint[:16], old[1][:16], "not aligned"):
         assert name in str(refused.value)
+
+
+def test_an_aligned_model_is_not_the_indexs_own(tmp_path, index, old):
+    aligned, fingerprint = saved_model(tmp_path / "aligned" / "1", "aligned", old[1])
+    assert answering_version(index, old[0], exactly=True).model == old[1]
+    with pytest.raises(UserError, match=rf"{fingerprint[:16]}, not the model .*{old[1][:16]}"):
+        answering_version(index, aligned, exactly=True)
 
 
 def test_of_a_runs_models_the_indexs_own_comes_first_then_the_newest_aligned(tmp_path, index, old):

@@ -1,0 +1,28 @@
+"""The report's section on items that are not in the gallery."""
+
+import dataclasses
+
+from apparel_embed.report.absent import absent_section
+
+LEVEL = {
+    **{"promised": 0.05, "threshold": 0.25, "accepted_and_right": 0.6},
+    **{"false_accepts": 0.04, "false_accepts_low": 0.01, "false_accepts_high": 0.08},
+}
+NONE = {**dict.fromkeys(LEVEL), "promised": 0.01}
+FACTS = {"gallery": 1200, "val_items": 50, "queries": 120}
+RECORD = {
+    "split": "test",
+    "rows": [{"scope": "within", "vertical": "<b>hat", **FACTS, "levels": [NONE, LEVEL]}],
+}
+
+
+def test_thresholds_are_told_with_what_they_let_pass(nasty_run):
+    inputs = nasty_run.inputs()
+    assert absent_section(inputs).parts == ()
+    (table,) = absent_section(dataclasses.replace(inputs, absent=RECORD)).parts
+    start = ("<b>hat", "within", "1,200", "50", "120")
+    assert table.rows == (
+        (*start, "1%", "-", "-", "-"),
+        (*start, "5%", "0.250", "0.040 [0.010, 0.080]", "0.600"),
+    )
+    assert "split test" in table.caption
