@@ -279,7 +279,7 @@ def test_thresholds_of_the_evaluation_are_exported_with_the_student(
     assert read_absent_thresholds(found, "0.05") == {"bags": 0.1 + 0.2}
     assert read_absent_thresholds(found, "0.1") == {}
     card = (found / "assets/model_card.md").read_text("utf-8")
-    assert "| within | bags | 32 | 4 | 0.05 | 0.300 | - | - |" in card
+    assert "| within | bags | 32 | 2 | 0.05 | 0.300 | - | - |" in card
 
     # An evaluation of an earlier release has measured nothing of it.
     path.unlink()
