@@ -258,11 +258,17 @@ def test_after_an_evaluation_card_and_summary_tell_what_routing_costs(
 
 
 def test_thresholds_of_the_evaluation_are_exported_with_the_student(
-    run_dir, tiny_prepared, student, tmp_path
+    run_dir, tiny_prepared, student, head, tmp_path
 ):
     run = Run(run_dir, tiny_prepared)
-    models = Models(student=student)
-    evaluation = evaluation_stage(run, models, split="test", init_weights="none", seed=0)
+    evaluation = evaluation_stage(
+        run,
+        Models(student=student),
+        split="test",
+        init_weights="none",
+        seed=0,
+        vertical_head=head,
+    )
     path = evaluation.directory / "absent.json"
     absent = json.loads(path.read_text())
     # As many val items as there are give no threshold for any level.
@@ -276,7 +282,7 @@ def test_thresholds_of_the_evaluation_are_exported_with_the_student(
     assert read_absent_thresholds(found, "0.05") == {"bags": 0.1 + 0.2}
     assert read_absent_thresholds(found, "0.1") == {}
     card = (found / "assets/model_card.md").read_text("utf-8")
-    assert "| within | bags | 32 | 4 | 0.05 | 0.300 | - | - |" in card
+    assert "| within | bags | 32 | 2 | 0.05 | 0.300 | - | - |" in card
 
     # An evaluation of an earlier release has measured nothing of it.
     path.unlink()
