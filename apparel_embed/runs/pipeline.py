@@ -177,14 +177,15 @@ def _check_data(
 
 
 def _data(config: PipelineConfig) -> tuple[PreparedDataset, GrownFrom | None]:
+    preparing = _single(config)
+    # What it refuses is told before anything is drawn.
+    further = _without_known(config, preparing) if config.growth.grow_from else None
     if config.synthetic is not None and is_chief():
         drawn = generate(config.synthetic, _drawn_directory(config), config.processes)
         logging.info("synthetic garments: %s", drawn.contact_sheet)
-    preparing = _single(config)
-    if config.growth.grow_from is None:
+    if further is None:
         return _prepared(preparing, config.processes), None
-    new = _prepared(_without_known(config, preparing), config.processes)
-    grown = _grown_from(config, new)
+    grown = _grown_from(config, _prepared(further, config.processes))
     output = Path(preparing.output)
     if is_chief():
         return grow(grown, output), grown
