@@ -44,7 +44,7 @@ def absent_section(inputs: ReportInputs) -> Section:
         f"A query whose nearest image is closer than the threshold is answered {SAME!r}, another "
         f"{SIMILAR!r}. Thresholds are fitted on split val, in the gallery of all splits: of "
         "queries whose item is removed at most the promised share is accepted. A level that needs "
-        "more val items than there are has no threshold. ALL is within the mean over verticals, "
+        "more val items than there are has no threshold. ALL within is the mean over verticals, "
         "and merged a search in all of them."
     )
     title = f"Queries of split {absent['split']}; 95 % intervals over items in brackets"

@@ -178,7 +178,7 @@ def _check_data(
 
 def _data(config: PipelineConfig) -> tuple[PreparedDataset, GrownFrom | None]:
     preparing = _single(config)
-    # What it refuses is told before anything is drawn.
+    # It refuses before anything is drawn.
     further = _without_known(config, preparing) if config.growth.grow_from else None
     if config.synthetic is not None and is_chief():
         drawn = generate(config.synthetic, _drawn_directory(config), config.processes)

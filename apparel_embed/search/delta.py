@@ -50,7 +50,7 @@ class DeltaSummary:
 
 @dataclasses.dataclass
 class _Changes:
-    """What is written in the end, and what is told of it."""
+    """What is written in the end, and the summary of it."""
 
     counts: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(_KINDS, 0))
     pictures: list[IndexedPicture] = dataclasses.field(default_factory=list)

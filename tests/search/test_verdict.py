@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from apparel_embed.common.errors import UserError
 from apparel_embed.search.config import Limits, SearchSources
 from apparel_embed.search.server import make_service, open_searcher
-from apparel_embed.search.shell import search_file, search_garments_of_file, table_of, tables_of
+from apparel_embed.search.shell import search_files, search_garments_of_file, table_of, tables_of
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def test_the_answer_says_whether_it_is_the_same_item(catalogue, judging, street)
 @pytest.mark.parametrize(("level", "said"), [("0.01", "similar only"), ("0.1", "same item")])
 def test_the_level_is_the_callers_and_the_shell_says_it(catalogue, judging, street, level, said):
     searcher, _ = open_searcher(catalogue.index, judging(level), Limits().max_pixels)
-    found = search_file(searcher, Path(street["bag"][0]), 3, all_verticals=True)
+    found = search_files(searcher, [Path(street["bag"][0])], 3, all_verticals=True)
     assert found.verdict == said
     assert f"in all verticals (as asked); {said}; prepare " in table_of(found)
 
@@ -50,7 +50,7 @@ def test_a_model_without_thresholds_says_nothing(catalogue, service, street):
         assert "verdicts_total{" not in client.get("/metrics").text
     sources = SearchSources(catalogue.saved_model, catalogue.dataset.directory)
     searcher, _ = open_searcher(catalogue.index, sources, Limits().max_pixels)
-    table = table_of(search_file(searcher, Path(street["bag"][0]), 3, vertical="bag"))
+    table = table_of(search_files(searcher, [Path(street["bag"][0])], 3, vertical="bag"))
     assert "in bag (as asked); prepare " in table
 
 
