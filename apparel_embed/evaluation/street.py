@@ -28,7 +28,6 @@ from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.evaluation.split import ALL, EvaluationSet
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
-from apparel_embed.models.config import DetectorConfig
 from apparel_embed.models.detector import load_detector
 from apparel_embed.models.embedding import load_embedding_model
 from apparel_embed.models.preprocessing import decode_picture, fit_square
@@ -87,9 +86,8 @@ def measure_street(
     tf.keras.backend.clear_session()
     records = photographs.select(split=split)
     truth = garments_of(photographs, records)
-    raw, config = _detect(photographs, records, detector)
-    precision = average_precision(truth, found_garments(raw, config, answered=False), seed=seed)
-    certain = found_garments(raw, config, answered=True).at_least(config.score_threshold)
+    found, certain, threshold = _detect(photographs, records, detector)
+    precision = average_precision(truth, found, seed=seed)
     matches = match_garments(truth, certain)
     counts = _counts(truth, certain, matches)
 
@@ -131,7 +129,7 @@ def measure_street(
         "split": split,
         "photographs": len(records),
         "garments": len(truth.photographs),
-        "score_threshold": config.score_threshold,
+        "score_threshold": threshold,
         **whole,
         "verticals": {
             name: {
@@ -154,10 +152,12 @@ def write_street(result: StreetResult, directory: Path) -> None:
 
 def _detect(
     photographs: PreparedDataset, records: np.ndarray, detector: Path
-) -> tuple[np.ndarray, DetectorConfig]:
-    """Returns a detector's outputs for photographs, and what it is made of."""
+) -> tuple[Found, Found, float]:
+    """Returns what a detector says of photographs, what it answers, and from which score on."""
     model, config = load_detector(detector)
-    return Embedder(model)(decoded_batches(photographs, records, config.image_size)), config
+    raw = Embedder(model)(decoded_batches(photographs, records, config.image_size))
+    answers = found_garments(raw, config, answered=True).at_least(config.score_threshold)
+    return found_garments(raw, config, answered=False), answers, config.score_threshold
 
 
 def _counts(truth: Garments, found: Found, matches: np.ndarray) -> dict[str, dict[str, int]]:

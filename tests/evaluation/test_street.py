@@ -40,8 +40,8 @@ def measured(street, monkeypatch, change=lambda found: found):
     def detect(photographs, records, detector):
         truth = garments_of(photographs, records)
         scores = np.full(len(truth.photographs), 0.9, np.float32)
-        found = Found(truth.photographs, truth.boxes, scores, truth.verticals)
-        return change(found), 0.5
+        found = change(Found(truth.photographs, truth.boxes, scores, truth.verticals))
+        return found, found.at_least(0.5), 0.5
 
     monkeypatch.setattr(street_module, "_detect", detect)
     return measure_street(

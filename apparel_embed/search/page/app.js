@@ -136,10 +136,10 @@ function usePicture(file, next, more = []) {
   const size = [file, ...more].reduce((sum, one) => sum + one.size, 0);
   if (size > info.max_bytes || more.length >= info.max_images) {
     const what = more.length ? `These ${more.length + 1} pictures have` : "This picture has";
+    const allowed = more.length ? `, and at most ${info.max_images} pictures of one garment` : "";
     tellError(
       new Refused(
-        `${what} ${(size / 1e6).toFixed(1)} MB; expected at most ${info.max_bytes / 1e6} MB, and at most ` +
-          `${info.max_images} pictures of one garment.`,
+        `${what} ${(size / 1e6).toFixed(1)} MB; expected at most ${info.max_bytes / 1e6} MB${allowed}.`,
       ),
     );
     return;
