@@ -43,8 +43,8 @@ demo-street: street
 	$(BIN)/python tools/serve_search.py --run_dir=runs/street
 
 test: install
-	# Without the slow ones: to trace lines takes half as much processor time again.
-	$(PYTEST) -m "not slow" --cov --cov-report=term
+	# The quick ones first: most mistakes show there. Not traced, which takes half as long again.
+	$(PYTEST) -m "not slow"
 	$(PYTEST) -m slow
 
 test-fast: install
