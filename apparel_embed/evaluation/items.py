@@ -19,6 +19,7 @@ from apparel_embed.evaluation.protocol import (
 )
 from apparel_embed.evaluation.split import ALL
 
+ITEMS_FILE = "items.json"
 IMAGE, ITEM = "image", "item"
 _QUERIES_AT_ONCE = 1024
 # Nearness that differs by less is a tie.

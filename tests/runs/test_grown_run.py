@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_flags import TINY
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.embeddings import read_embeddings
@@ -14,23 +15,7 @@ from apparel_embed.evaluation.embeddings import read_embeddings
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-FLAGS = [
-    "--synthetic_train_items=6",
-    "--synthetic_val_items=3",
-    "--synthetic_test_items=6",
-    "--synthetic_image_size=48",
-    "--processes=1",
-    "--image_size=32",
-    "--embedding_dim=8",
-    "--items_per_batch=4",
-    "--pictures_per_item=2",
-    "--combined_steps=3",
-    "--specialist_steps=4",
-    "--student_steps=4",
-    "--student_batch_size=8",
-    "--validate_every=2",
-    "--nomeasure_speed",
-]
+FLAGS = ["--synthetic_test_items=6", "--nomeasure_speed", *TINY]
 OLD, ALL = ("--synthetic_verticals=dress,bag", "--synthetic_verticals=dress,bag,skirt")
 
 

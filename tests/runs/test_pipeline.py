@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from report_runs import Page, is_drawn
+from tiny_flags import TINY
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.embeddings import read_embeddings
@@ -18,23 +19,7 @@ from apparel_embed.evaluation.embeddings import read_embeddings
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-FLAGS = [
-    "--synthetic_verticals=dress,bag",
-    "--synthetic_train_items=6",
-    "--synthetic_val_items=3",
-    "--synthetic_test_items=4",
-    "--synthetic_image_size=48",
-    "--processes=1",
-    "--image_size=32",
-    "--embedding_dim=8",
-    "--items_per_batch=4",
-    "--pictures_per_item=2",
-    "--combined_steps=3",
-    "--specialist_steps=4",
-    "--student_steps=4",
-    "--student_batch_size=8",
-    "--validate_every=2",
-]
+FLAGS = ["--synthetic_verticals=dress,bag", "--synthetic_test_items=4", *TINY]
 
 
 def run(tool, *arguments):

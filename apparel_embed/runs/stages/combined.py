@@ -32,7 +32,7 @@ def make_starts(pipeline: PipelineRun) -> list[Stage]:
 def make_compared(pipeline: PipelineRun) -> list[Stage]:
     """Trains the first combined model on, for as many steps as all other trainings take."""
     if pipeline.grown:
-        # It would cost as much as all is to be spared.
+        # It would cost as much as the full run that growing saves.
         return []
     run = pipeline.run
     others = [*student_teachers(run, grouped_specialists(pipeline)), pipeline[STUDENT]]

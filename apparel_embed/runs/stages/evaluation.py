@@ -14,7 +14,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.absent import ABSENT_FILE
 from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.evaluation.growth import GROWTH_FILE, render_growth
-from apparel_embed.evaluation.items import measure_items
+from apparel_embed.evaluation.items import ITEMS_FILE, measure_items
 from apparel_embed.evaluation.models import (
     Embedded,
     absent_queries,
@@ -53,7 +53,6 @@ from apparel_embed.store.record import Stage, fingerprints
 
 SUMMARY_FILE = "summary.json"
 TABLES_FILE = "tables.txt"
-ITEMS_FILE = "items.json"
 COMPARISONS = (
     (UNIFIED, SPECIALISTS),
     (UNIFIED, GROUPED),
@@ -125,9 +124,9 @@ def evaluation_stage(
     """Evaluates all models on the same queries.
 
     Writes `summary.json`, the same as a table in `tables.txt`, and the embeddings of each model
-    in `embeddings/<model>.parquet`; of a student `items.json`, see `measure_items`, and when a
-    query's item is told to be in the gallery, in `absent.json`; with a detector `detection.json`
-    and `detection.png`; beside an earlier student `growth.json`.
+    in `embeddings/<model>.parquet`; of a student `items.json`, see `measure_items`, and
+    `absent.json`, see `measure_absent`; with a detector `detection.json` and `detection.png`;
+    beside an earlier student `growth.json`.
 
     Args:
       run: the run.
@@ -202,7 +201,7 @@ def evaluation_stage(
             **(growth.inputs if growth else {}),
         },
         # Students to measure beside may be named later.
-        overwrite=tuple(GROWTH_INPUTS),
+        overwrite=GROWTH_INPUTS,
         size=counted(len(dataset.select(split=split)), "picture"),
     )
 
