@@ -1,5 +1,5 @@
 # make quickstart   everything on synthetic garments, in a virtual environment of its own
-# make demo         the quickstart, then a page to search its garments by a picture
+# make demo         the quickstart, then a page to search its garments by an image
 # make street       street scenes: unified model and detector of the garments in a photograph
 # make demo-street  that, then a page to search every garment of a photograph
 # make test         the tests, and which lines of the package those that are not slow reach

@@ -89,7 +89,7 @@ setup(
     install_requires=[
         "absl-py",
         "array-record",
-        # Perceptual hashes: pictures that are saved anew or made smaller are found again.
+        # Perceptual hashes: images that are saved anew or made smaller are found again.
         "imagehash",
         # The page of the report: names of verticals and items are escaped by default.
         "jinja2",
@@ -97,7 +97,7 @@ setup(
         "matplotlib",
         f"numpy<2{OLD}",
         f"numpy>=2{NEW}",
-        # Tables of pictures in .xlsx.
+        # Tables of images in .xlsx.
         "openpyxl",
         # HEIC, which telephones write, for Pillow; pi-heif only decodes, without GPL code.
         'pi-heif; python_version >= "3.10"',

@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _picture(hue: float, random: np.random.Generator) -> np.ndarray:
-    """Returns a noisy picture of one hue: uint8 [SIDE, SIDE, 3]."""
+    """Returns a noisy image of one hue: uint8 [SIDE, SIDE, 3]."""
     colour = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.8, 0.8))
     noisy = colour + random.normal(0, 12, (SIDE, SIDE, 3))
     return np.clip(noisy, 0, 255).astype(np.uint8)
@@ -59,7 +59,7 @@ def activated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_prepared(tmp_path_factory: pytest.TempPathFactory):
-    """A prepared dataset: 2 verticals of 8 items (4 train, 2 val, 2 test) with 4 pictures each.
+    """A prepared dataset: 2 verticals of 8 items (4 train, 2 val, 2 test) with 4 images each.
 
     Items differ by their hue, so that a model can tell them apart after a few steps. The
     manifest is beside the dataset, `manifest.csv`; treat both as read-only.
@@ -86,9 +86,9 @@ def tiny_prepared(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def tiny_unlabelled(tiny_prepared, tmp_path_factory: pytest.TempPathFactory):
-    """The same pictures as `tiny_prepared`, record by record, but that some have lost their label.
+    """The same images as `tiny_prepared`, record by record, but that some have lost their label.
 
-    Items 0 and 1, the first of each vertical, are unlabelled: 8 of the 32 training pictures.
+    Items 0 and 1, the first of each vertical, are unlabelled: 8 of the 32 training images.
     """
     from apparel_embed.data.prepare import prepare
     from apparel_embed.data.prepare_plan import PrepareConfig

@@ -24,7 +24,7 @@ TRIPLETS = ["--items_per_batch=3", "--pictures_per_item=2", "--specialist_steps=
 STUDENT = ["--student_steps=3", "--student_batch_size=8"]
 FEW_LOOKS = ["--specialist_frozen_steps=0", "--validate_every=3"]
 TINY = {
-    # Product quantisation wants more pictures to train on than there are.
+    # Product quantisation wants more images to train on than there are.
     "measure_compression": ["--tflite=float16", "--embedding_kinds=float16,int8"],
     "prepare_dataset": ["--max_side=48", "--processes=1"],
     "run_pipeline": [
@@ -48,7 +48,7 @@ SERVERS = {"serve_search": "--port=0", "tensorboard": "--port=0"}
 
 
 def make_photos(root: Path) -> None:
-    """Draws `photos/<vertical>/<item>/<view>.jpg`: 3 verticals of 8 items with 4 pictures."""
+    """Draws `photos/<vertical>/<item>/<view>.jpg`: 3 verticals of 8 items with 4 images."""
     random = np.random.default_rng(0)
     for vertical in ("bag", "dress", "skirt"):
         for item in range(8):

@@ -45,7 +45,7 @@ def read_events(directory: Path) -> tuple[dict[str, Logged], bool]:
 
 
 def picture(logged: Logged) -> np.ndarray:
-    """Returns the one picture of an image summary: uint8 [height, width, 3]."""
+    """Returns the one image of an image summary: uint8 [height, width, 3]."""
     (values,) = logged.values.values()
     width, height, png = values
     with Image.open(io.BytesIO(png)) as image:

@@ -1,4 +1,4 @@
-"""Manifests and pictures to inspect, of which it is known what is wrong."""
+"""Manifests and images to inspect, of which it is known what is wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADER = ("image", "item_id", "vertical", "split", "role")
 
 
 def pattern(seed: int, size: tuple[int, int] = (120, 160)) -> Image.Image:
-    """Returns a picture of coloured clouds, coarse and fine as in a photograph, for each seed."""
+    """Returns an image of coloured clouds, coarse and fine as in a photograph, for each seed."""
     random = np.random.default_rng(seed)
     total = np.zeros((size[1], size[0], 3))
     for side in (3, 6, 12, 24, 48):

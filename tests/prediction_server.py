@@ -23,7 +23,7 @@ class Behaviour:
     Attributes:
       failures: one is taken from it for each request: a gRPC code, an HTTP status, or seconds to
         wait before the answer.
-      requests: number of pictures of each request that was answered.
+      requests: number of images of each request that was answered.
       rename: output names to change in answers.
     """
 

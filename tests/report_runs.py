@@ -56,13 +56,13 @@ def make_dataset(
     roles: tuple[str, ...] = ("both",),
     seed: int = 0,
 ) -> PreparedDataset:
-    """Prepares pictures of a split test, and the same again as val and train.
+    """Prepares images of a split test, and the same again as val and train.
 
     Args:
       directory: where to.
-      items: item id, vertical and number of pictures.
-      roles: of the pictures of an item in turn.
-      seed: of what is in the pictures; their names are the same.
+      items: item id, vertical and number of images.
+      roles: of the images of an item in turn.
+      seed: of what is in the images; their names are the same.
     """
     directory.mkdir()
     random = np.random.default_rng(seed)

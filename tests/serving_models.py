@@ -1,4 +1,4 @@
-"""A tiny exported model, and pictures to ask it for."""
+"""A tiny exported model, and images to ask it for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERTICALS = ("bag", "dress", "Köpfe, Hüte")
 
 
 def picture(width=60, height=40, seed=0, mode="RGB"):
-    """A smooth picture of a few colours, so that two ways to shrink it give nearly the same."""
+    """A smooth image of a few colours, so that two ways to shrink it give nearly the same."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     return Image.fromarray(small).resize((width, height), Image.BICUBIC).convert(mode)
 
@@ -35,7 +35,7 @@ _JPEG, _PNG = (encoded(picture(60, 60, seed=7), kind) for kind in ("JPEG", "PNG"
 BROKEN = {
     "truncated JPEG": _JPEG[:-200],
     "truncated PNG": _PNG[:-200],
-    "text": b"this is no picture",
+    "text": b"this is no image",
     "nothing": b"",
     "header only": b"\xff\xd8\xff\xe0",
     "huge PNG": _PNG[:16] + (2**31 - 1).to_bytes(4, "big") * 2 + _PNG[24:],

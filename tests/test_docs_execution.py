@@ -1,7 +1,7 @@
 """What the README and the pages in docs tell to run does run, from top to bottom.
 
 Blocks after `<!-- executed: own-pictures -->` run, the README's first, in one directory with
-pictures in `photos/<vertical>/<item>/`, a catalogue, and pictures to ask for.
+images in `photos/<vertical>/<item>/`, a catalogue, and images to ask for.
 """
 
 import contextlib

@@ -84,7 +84,7 @@ def test_parameters_of_loss_and_stage_are_flags():
     told = run("run_pipeline.py", "--help").stdout
     for flag in (
         r"temperature=0.1 +temperature of InfoNCE \(0.001 to 10\)",
-        r"enough_pictures=2 +pictures by which an item counts as known \(1 or more\)",
+        r"enough_pictures=2 +images by which an item counts as known \(1 or more\)",
         r"loss=semi_hard +semi_hard \|[^:]* info_nce",
         r"backbone=small_cnn +small_cnn \|[^:]* one_convolution",
     ):
@@ -105,7 +105,7 @@ def test_a_model_of_the_backbone_is_trained_by_the_loss_with_its_parameter(walke
 
 def test_the_stage_is_planned_made_and_found_again(walked):
     run_dir, before, after = walked
-    assert re.search(r"^known-items +to do +64 pictures to count$", before, re.MULTILINE)
+    assert re.search(r"^known-items +to do +64 images to count$", before, re.MULTILINE)
     assert re.search(r"^known-items +finished$", after, re.MULTILINE)
     assert (run_dir / "known-items/known.txt").read_text() == "16\n"
 

@@ -1,4 +1,4 @@
-"""A thousand verticals, and a million rows: columns only, as no picture is there to be decoded."""
+"""A thousand verticals, and a million rows: columns only, as no image is there to be decoded."""
 
 import dataclasses
 import resource

@@ -22,7 +22,7 @@ def test_the_tour_evaluates_what_it_has_trained(toured):
     found = toured["found"]
     assert found.queries == 2 * 12 * 3 and found.without_answer == 0
     assert set(found.verticals) == {"bag", "dress"}
-    # A picture drawn at random from the gallery is of the right item in a twelfth of cases.
+    # An image drawn at random from the gallery is of the right item in a twelfth of cases.
     assert found.r_at_1.low > 1 / 12
 
 

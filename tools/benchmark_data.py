@@ -3,7 +3,7 @@ r"""Measures the time and memory that the table of a large manifest takes.
     python tools/benchmark_data.py --rows=1000000,10000000
 
 Loads manifests of generated rows (CSV and Parquet), holds out a validation split, opens the index
-of a prepared dataset and sets up a sampler of batches; no pictures are read. The floor to compare
+of a prepared dataset and sets up a sampler of batches; no images are read. The floor to compare
 with is pyarrow merely reading the same file. Each runs in its own process.
 """
 

@@ -19,7 +19,7 @@ _BENCHMARK = BenchmarkFlags(PipelineBenchmark)
 def main() -> None:
     """Measures, and prints a table."""
     rows = measure_pipeline(_BENCHMARK.config())
-    title = "Ratios, and how they change with the number of pictures"
+    title = "Ratios, and how they change with the number of images"
     _BENCHMARK.tell(table(title, rows), {"rows": rows})
 
 

@@ -18,7 +18,7 @@ from apparel_embed.cli.run_flags import RunFlags
 
 _RUN = RunFlags()
 _BENCHMARK = BenchmarkFlags(SearchBenchmark)
-_QUERIES = define("queries", 100, "different pictures to search by", 1, 10_000)
+_QUERIES = define("queries", 100, "different images to search by", 1, 10_000)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@ r"""Times the served student against its parts and against the specialists.
 
     python tools/benchmark_serving.py --run_dir=runs/mine --json
 
-Without --run_dir it generates pictures, and models of random weights, which are as fast as trained
+Without --run_dir it generates images, and models of random weights, which are as fast as trained
 ones. All are measured in turns in one process; ratios are of medians.
 """
 

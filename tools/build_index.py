@@ -9,9 +9,9 @@ r"""Fills the search index, and switches to it when it is complete.
     python tools/build_index.py --run_dir=runs/mine --roll_back_to=3
 
 Without --embeddings and --bulk it embeds the prepared dataset's gallery with the SavedModel, which
-takes the place of the gallery that is there. --bulk adds, and replaces picture by picture.
+takes the place of the gallery that is there. --bulk adds, and replaces image by image.
 --replace_all removes all that is not given; without it no more than a tenth is ever removed.
---delete and --delete_item remove what they name from the pictures that answer. A new model gets a
+--delete and --delete_item remove what they name from the images that answer. A new model gets a
 collection of its own beside the old ones, which answer until the new one is whole. --dry_run tells
 what would be added, and what removed.
 
@@ -39,16 +39,16 @@ _RUN = SearchRunFlags()
 _SETTINGS = ConfigFlags(IndexSettings, "Index")
 _SOURCE = ConfigFlags(IndexSource)
 _REPLACE_ALL = define(
-    "replace_all", False, "remove all pictures of this model that are not among those given"
+    "replace_all", False, "remove all images of this model that are not among those given"
 )
 _DELETE = define(
     "delete",
     None,
-    "picture to remove: its key, or its path or URI as the manifest has it; repeat it",
+    "image to remove: its key, or its path or URI as the manifest has it; repeat it",
     repeat=True,
 )
 _DELETE_ITEM = define(
-    "delete_item", None, "item to remove with all its pictures; repeat it", repeat=True
+    "delete_item", None, "item to remove with all its images; repeat it", repeat=True
 )
 _DELTA = define(
     "delta",
@@ -66,7 +66,7 @@ _ROLL_BACK_TO = define(
     0,
     kind=int,
 )
-_SWITCH = define("switch", True, "let this model's pictures answer once they are whole")
+_SWITCH = define("switch", True, "let this model's images answer once they are whole")
 _DRY_RUN = dry_run_flag()
 Change = Callable[[VectorIndex, Version], list[tuple[str, object]]]
 for _removal in ("delete", "delete_item"):
@@ -114,7 +114,7 @@ def fill(source: IndexSource) -> list[tuple[str, object]]:
     return [
         (
             "Index",
-            f"model {version.model[:16]}, {counted(version.pictures, 'picture')} in "
+            f"model {version.model[:16]}, {counted(version.pictures, 'image')} in "
             f"{counted(len(version.verticals), 'vertical')}; {done.upserted:,} written, "
             f"{done.deleted:,} removed, {done.invalid:,} without embedding",
         ),
@@ -139,7 +139,7 @@ def remove(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
     if _DRY_RUN.value:
         return [("Pictures", f"{len(keys):,} of {version.pictures:,} would be removed")]
     version = remove_pictures(index, version, keys)
-    return [("Index", f"{counted(len(keys), 'picture')} removed, {version.pictures:,} left")]
+    return [("Index", f"{counted(len(keys), 'image')} removed, {version.pictures:,} left")]
 
 
 def apply(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
@@ -181,7 +181,7 @@ def roll_back(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
 
 
 def _edition(now: Version, before: Version) -> list[tuple[str, object]]:
-    told = f"edition {now.edition}, {counted(now.pictures, 'picture')}"
+    told = f"edition {now.edition}, {counted(now.pictures, 'image')}"
     if now.edition > before.edition:
         told += f"; --roll_back_to={before.edition} undoes this"
     return [("Index", told)]

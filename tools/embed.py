@@ -1,9 +1,9 @@
-r"""Embeds any number of pictures into Parquet files.
+r"""Embeds any number of images into Parquet files.
 
     python tools/embed.py --model=runs/mine/saved_model --manifest=catalogue.csv --output=embeddings
 
-Instead of --manifest, --pictures=DIRECTORY takes all pictures in it, and --prepared=DIRECTORY a
-prepared dataset. --model is a SavedModel or a stage of a run, such as runs/mine/student. Pictures
+Instead of --manifest, --pictures=DIRECTORY takes all images in it, and --prepared=DIRECTORY a
+prepared dataset. --model is a SavedModel or a stage of a run, such as runs/mine/student. Images
 that cannot be embedded are listed in <output>/rejects.csv. Interrupted, the same command goes on.
 
 With --detect every garment that is found in an image is a row, for a model with a detector.
@@ -28,15 +28,15 @@ _DRY_RUN = dry_run_flag()
 
 
 def main() -> None:
-    """Embeds the pictures and says where the embeddings are."""
+    """Embeds the images and says where the embeddings are."""
     if _DRY_RUN.value:
         print_summary([("Embeddings", _EMBED.plan()), NOTHING_WRITTEN])
         return
     output, found = _EMBED.run()
-    embedded = f"{found['rows']} rows of {found['embedded']} pictures, {found['dim']} dimensions"
+    embedded = f"{found['rows']} rows of {found['embedded']} images, {found['dim']} dimensions"
     rows = [("Embeddings", f"{output} ({embedded})")]
     if found["rejected"]:
-        rows.append(("Rejected", f"{found['rejected']} pictures, see {output}/{REJECTS_FILE}"))
+        rows.append(("Rejected", f"{found['rejected']} images, see {output}/{REJECTS_FILE}"))
     first = f"{output}/{found['shards'][0]['file']}"
     print_summary([*rows, ("Next", f"pyarrow.parquet.read_table({first!r})")])
 

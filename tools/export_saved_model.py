@@ -1,4 +1,4 @@
-r"""Exports a model as a SavedModel: encoded pictures in, embeddings out.
+r"""Exports a model as a SavedModel: encoded images in, embeddings out.
 
     python tools/export_saved_model.py --run_dir=runs/mine --vertical_head --serving_kit=serving
 

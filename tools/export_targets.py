@@ -1,8 +1,8 @@
-r"""Embeds every training picture by its teachers: the student's targets.
+r"""Embeds every training image by its teachers: the student's targets.
 
     python tools/export_targets.py --run_dir=runs/mine --prepared=data/prepared
 
-Pictures of split unlabelled are embedded too, unless --nouse_unlabelled says otherwise.
+Images of split unlabelled are embedded too, unless --nouse_unlabelled says otherwise.
 
 Each specialist's space is first rotated onto that of a reference (--align_to), so that the
 student need not learn a different map for each vertical; distances within a group do not change.
@@ -57,7 +57,7 @@ def main() -> None:
         [
             (
                 "Targets",
-                f"{stage.directory / TARGETS_FILE} ({stage.result['pictures']} pictures{among})",
+                f"{stage.directory / TARGETS_FILE} ({stage.result['pictures']} images{among})",
             ),
             ("Next", command("tools/train_student.py", **_RUN.again)),
         ]

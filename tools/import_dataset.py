@@ -1,4 +1,4 @@
-r"""Writes the manifest of a dataset on disk; pictures stay in place.
+r"""Writes the manifest of a dataset on disk; images stay in place.
 
 A folder per item in a folder per vertical, `<vertical>/<item>/<picture>`:
 

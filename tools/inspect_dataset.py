@@ -4,9 +4,9 @@
 
 Writes index.html (one file, readable offline), summary.json (all counts) and findings.csv (every
 row that a finding is about), and prints the findings: items and queries that cannot be used,
-pictures that are missing, broken, small, or there more than once across items or splits, names that
-differ by case only. Pictures are opened and cropped as prepare_dataset does. `--noopen_pictures`
-looks at the table alone, `--sample=N` opens N pictures of a large set. For checks of every change
+images that are missing, broken, small, or there more than once across items or splits, names that
+differ by case only. Images are opened and cropped as prepare_dataset does. `--noopen_pictures`
+looks at the table alone, `--sample=N` opens N images of a large set. For checks of every change
 `--fail_on=error` ends with status 2 if there is an error.
 """
 
@@ -46,7 +46,7 @@ def main() -> None:
 
     config = _INSPECT.config(manifest=Path(_MANIFEST.value))
     output = Path(_OUTPUT.value)
-    # To open all pictures may take hours.
+    # To open all images may take hours.
     check_output(output)
     inspection = inspect(config, processes=_PROCESSES.value)
     write_inspection(inspection, output)

@@ -2,7 +2,7 @@ r"""Draws synthetic garments, to try everything without a download.
 
     python tools/make_synthetic_dataset.py --output=data/garments
 
-draws 4,600 pictures of 920 items in 8 verticals, in less than a minute on two cores. A small one:
+draws 4,600 images of 920 items in 8 verticals, in less than a minute on two cores. A small one:
 
     python tools/make_synthetic_dataset.py --output=data/few --synthetic_verticals=dress,top \
       --synthetic_train_items=8 --synthetic_val_items=2 --synthetic_test_items=4
@@ -30,7 +30,7 @@ def main() -> None:
     prepare = {"manifest": result.manifest, "output": "data/prepared"}
     print_summary(
         [
-            ("Manifest", f"{result.manifest} ({result.pictures} pictures)"),
+            ("Manifest", f"{result.manifest} ({result.pictures} images)"),
             ("Have a look", result.contact_sheet),
             *([("At the scenes", result.scene_sheet)] if result.scene_sheet else []),
             ("Known cues", result.world),

@@ -1,11 +1,11 @@
-"""Prepares pictures for training: decoded, upright, cropped, shrunk.
+"""Prepares images for training: decoded, upright, cropped, shrunk.
 
     python tools/prepare_dataset.py --manifest=data/manifest.csv --output=data/prepared
 
-The manifest is CSV or Parquet with one row per picture: `image` (a path relative to the manifest,
+The manifest is CSV or Parquet with one row per image: `image` (a path relative to the manifest,
 an absolute path or a file:// URI), `item_id` and `vertical`; optional `split` (train, val, test,
 unlabelled), `role` (query, gallery, both) and a box `x_min,y_min,x_max,y_max`. `item_id` may be
-empty in split unlabelled only. Pictures that cannot be used are skipped and listed in rejects.csv.
+empty in split unlabelled only. Images that cannot be used are skipped and listed in rejects.csv.
 If it is interrupted, the same command resumes.
 """
 
@@ -30,7 +30,7 @@ def main() -> None:
     config = _PREPARE.config(Path(_MANIFEST.value), Path(_OUTPUT.value))
     if _DRY_RUN.value:
         found = plan_prepare(config)
-        pictures = f"{len(found.dataset):,} pictures, {found.todo:,} to prepare"
+        pictures = f"{len(found.dataset):,} images, {found.todo:,} to prepare"
         print_summary(
             [("Prepared", f"{_OUTPUT.value}: {found.state} ({pictures})"), NOTHING_WRITTEN]
         )
@@ -47,7 +47,7 @@ def main() -> None:
             "tools/train_specialist.py", **given, verticals="all", stage="combined-start"
         )
         rows = [("Next", train), ("Then", command("tools/search_groups.py", **given))]
-    rejected = f"{len(dataset)} pictures, {dataset.reject_count} rejected"
+    rejected = f"{len(dataset)} images, {dataset.reject_count} rejected"
     print_summary([("Prepared", f"{dataset.directory} ({rejected})"), *rows])
 
 

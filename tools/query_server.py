@@ -1,9 +1,9 @@
-r"""Gets embeddings of pictures from a server, or from a SavedModel.
+r"""Gets embeddings of images from a server, or from a SavedModel.
 
     python tools/query_server.py --address=localhost:8500 --images=dress.jpg,bag.webp
     python tools/query_server.py --saved_model=runs/mine/saved_model/1 --images=dress.jpg
 
-Prints one JSON object per picture: its path, whether it is valid, the vertical that it probably
+Prints one JSON object per image: its path, whether it is valid, the vertical that it probably
 shows (of a model with a vertical head) and the embedding. With --detect (of a model with a
 detector) it prints the garments of each photograph instead: box in pixels of the upright image,
 vertical, score and embedding. A file that cannot be read is named at
@@ -21,8 +21,8 @@ _ADDRESS = define("address", None, "of a server: host:port for gRPC, http://host
 _SAVED_MODEL = define(
     "saved_model", None, "directory of a version, to be loaded here instead of asking a server"
 )
-_IMAGES = define("images", None, "comma-separated paths of pictures", kind=tuple, required=True)
-_DETECT = define("detect", False, "print the garments of each picture, for a model with a detector")
+_IMAGES = define("images", None, "comma-separated paths of images", kind=tuple, required=True)
+_DETECT = define("detect", False, "print the garments of each image, for a model with a detector")
 _CLIENT = ConfigFlags(ClientConfig, without=("batch_size", "batch_bytes"))
 flags.register_multi_flags_validator(
     ["address", "saved_model"],

@@ -1,11 +1,11 @@
-r"""Runs everything from pictures to one served embedding model.
+r"""Runs everything from images to one served embedding model.
 
     python tools/run_pipeline.py --flagfile=flags/quickstart.flags
 
 draws synthetic garments, trains one specialist per vertical and, for comparison, one combined
 model on all; exports the specialists' embeddings; trains one student on them; evaluates all on
 the same queries; exports the student as a SavedModel; and writes a report of it all. With your
-own pictures:
+own images:
 
     python tools/run_pipeline.py --manifest=data/manifest.csv --run_dir=runs/mine \
       --backbone=efficientnet_lite_b0 --image_size=160

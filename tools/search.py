@@ -1,4 +1,4 @@
-r"""Searches the catalogue by a picture and prints the items found.
+r"""Searches the catalogue by an image and prints the items found.
 
     python tools/search.py --run_dir=runs/mine --picture=street.jpg --box=10,20,200,300
     python tools/search.py --run_dir=runs/mine --picture=front.jpg --picture=back.jpg
@@ -28,12 +28,12 @@ _SOURCES = SourceFlags(_RUN)
 _PICTURE = define(
     "picture",
     None,
-    "file of the picture to search by, of any format; up to 8 of one garment by repeating it",
+    "file of the image to search by, of any format; up to 8 of one garment by repeating it",
     repeat=True,
     required=True,
 )
 _BOX = define(
-    "box", "", "where the garment is: x_min,y_min,x_max,y_max in pixels of the upright picture"
+    "box", "", "where the garment is: x_min,y_min,x_max,y_max in pixels of the upright image"
 )
 _VERTICAL = define("vertical", None, "vertical to search in; by default what --all_verticals says")
 _ALL_VERTICALS = define(
@@ -46,7 +46,7 @@ _ALL_VERTICALS = define(
 _DETECT = define(
     "detect",
     False,
-    "search by every garment that is found in the picture, each in its own vertical, or with "
+    "search by every garment that is found in the image, each in its own vertical, or with "
     "--all_verticals in all",
 )
 _K = define("k", 10, "items to find, with --detect for each garment", 1, 100)
@@ -58,7 +58,7 @@ def main() -> None:
         raise UserError("--detect finds boxes and verticals itself: give no --box or --vertical")
     paths, k, everywhere = [*map(Path, _PICTURE.value)], _K.value, _ALL_VERTICALS.value
     if _DETECT.value and len(paths) > 1:
-        raise UserError("--detect finds the garments of one picture: give one --picture")
+        raise UserError("--detect finds the garments of one image: give one --picture")
     from apparel_embed.search.server import open_searcher
     from apparel_embed.search.shell import (
         search_files,

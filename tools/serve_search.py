@@ -1,4 +1,4 @@
-r"""Serves a page and an HTTP interface to search the catalogue by picture.
+r"""Serves a page and an HTTP interface to search the catalogue by image.
 
     python tools/serve_search.py --run_dir=runs/mine
     python tools/serve_search.py --run_dir=runs/mine --host=0.0.0.0 --api_key_file=key.txt

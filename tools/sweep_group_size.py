@@ -10,7 +10,7 @@ at 3. Every size is measured on all verticals' queries. Writes <run_dir>/sweep/s
 curve.png; models are trained once, in <run_dir>/sweep-models. With other --sizes, --partitions,
 --seeds or another --split the curve is drawn again, and only missing models are trained.
 
-Students learn from pictures of split unlabelled too, which no triplet model sees, unless
+Students learn from images of split unlabelled too, which no triplet model sees, unless
 --nouse_unlabelled says otherwise.
 """
 

@@ -2,7 +2,7 @@ r"""Trains one student to reproduce the specialists' embeddings.
 
     python tools/train_student.py --run_dir=runs/mine --prepared=data/prepared
 
-It learns from all pictures that have a target, even from items with a single picture.
+It learns from all images that have a target, even from items with a single image.
 """
 
 from apparel_embed.cli import app

@@ -39,7 +39,7 @@ MEASURED = {
     "load_parquet": ("read_manifest of it: every value checked", _READ_PARQUET),
     "split": ("hold_out: a tenth of the items to val", _READ_PARQUET),
     "open": ("PreparedDataset.open, and a select by split, verticals, roles", _READ_PARQUET),
-    "sampler": ("PKSampler of all training pictures, and its first batch", _READ_PARQUET),
+    "sampler": ("PKSampler of all training images, and its first batch", _READ_PARQUET),
 }
 """What is measured, by name: what it does, and the floor that it is compared with."""
 _VERTICALS = 20

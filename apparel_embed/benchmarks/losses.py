@@ -41,9 +41,9 @@ class LossBenchmark:
     """What to measure."""
 
     batch_sizes: Sequence[int] = setting(
-        (256, 512, 1024, 4096, 8192), "pictures in a batch", 2, 65536
+        (256, 512, 1024, 4096, 8192), "images in a batch", 2, 65536
     )
-    pictures_per_item: int = setting(4, "pictures of each item in a batch", 1)
+    pictures_per_item: int = setting(4, "images of each item in a batch", 1)
     implementations: Sequence[str] = setting(
         IMPLEMENTATIONS,
         "what to measure; repeat it",
@@ -70,7 +70,7 @@ def measure_losses(config: LossBenchmark) -> Rows:
     if broken:
         raise UserError(
             f"a batch of {broken[0]} is not made of items with {config.pictures_per_item} "
-            "pictures: expected multiples"
+            "images: expected multiples"
         )
     return [row for size in config.batch_sizes for row in _rows_of(size, config)]
 

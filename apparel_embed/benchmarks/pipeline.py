@@ -15,7 +15,7 @@ Figures = Mapping[str, "float | None"]
 MEANINGS = {
     "input_vs_ceiling": "input alone over decoding alone, throughput",
     "step_vs_constant_batch": "a training step over one on a constant batch, time",
-    "step_decoding_vs_constant_batch": "the same where pictures are decoded anew each time",
+    "step_decoding_vs_constant_batch": "the same where images are decoded anew each time",
     "student_pass_vs_classification": "a student's pass over one of classification, time",
     "embed_vs_model": "bulk embedding of a prepared dataset over the model alone, throughput",
     "embed_manifest_vs_model": "the same of a manifest of photographs",
@@ -66,7 +66,7 @@ class PipelineBenchmark:
     scales: Sequence[int] = setting(
         (1, 4, 16), "how many times the smallest number of images to measure", 1, 16
     )
-    seed: int = seed_setting("pictures, weights and vectors")
+    seed: int = seed_setting("images, weights and vectors")
 
 
 def measure_pipeline(

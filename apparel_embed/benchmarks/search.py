@@ -62,7 +62,7 @@ def query_pictures(dataset: PreparedDataset, count: int) -> list[bytes]:
     """
     records = dataset.select(roles=["query", "both"])[-count:]
     if not len(records):
-        raise UserError(f"{dataset.directory}: has no query pictures to search by")
+        raise UserError(f"{dataset.directory}: has no query images to search by")
     return dataset.read_images(records)
 
 

@@ -25,7 +25,7 @@ from apparel_embed.serving.exported import ExportConfig
 from apparel_embed.serving.saved_model import export_saved_model
 
 SERVED, RAW = "student, served", "student, decode + model called raw"
-SERVED_ONE, RAW_ONE = "student, served, one picture", "student, raw, one picture"
+SERVED_ONE, RAW_ONE = "student, served, one image", "student, raw, one image"
 KNOWN, UNKNOWN = "specialists, verticals known", "specialists, verticals unknown"
 # A single image takes milliseconds: it is asked for more often.
 _ROUNDS_OF_ONE = 20
@@ -71,7 +71,7 @@ def subjects_of_run(
     """
     records = dataset.select(split="test")
     if not len(records):
-        raise UserError(f"{dataset.directory}: has no pictures in split test to measure with")
+        raise UserError(f"{dataset.directory}: has no images in split test to measure with")
     chosen = records[np.arange(batch_size) * len(records) // batch_size % len(records)]
     models = [load_embedding_model(directory)[0] for directory in (student, *specialists)]
     return Subjects(models[0], models[1:], dataset.read_images(chosen))
@@ -102,7 +102,7 @@ def measure_serving(subjects: Subjects, rounds: int) -> dict[str, list[float]]:
         }
         times = {
             **in_turns(calls, rounds, "serving"),
-            **in_turns(single, rounds * _ROUNDS_OF_ONE, "serving, one picture"),
+            **in_turns(single, rounds * _ROUNDS_OF_ONE, "serving, one image"),
         }
     return {name: [wall for wall, _ in some] for name, some in times.items()}
 

@@ -17,7 +17,7 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import LARGEST_SEED, range_text, setting_of
 
 WHAT = "What to work on"
-DATA = "Pictures and splits"
+DATA = "Images and splits"
 MODEL = "Model"
 TRAINING = "Training"
 EVALUATION = "Evaluation and report"

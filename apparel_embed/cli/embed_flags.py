@@ -41,7 +41,7 @@ class EmbedFlags:
                     "CSV or Parquet file to embed, with a column image and, if wanted, a box; "
                     "further columns are kept",
                 ),
-                ("pictures", "directory whose pictures, in any depth, to embed"),
+                ("pictures", "directory whose images, in any depth, to embed"),
             )
         }
         self._detect = define(
@@ -92,7 +92,7 @@ class EmbedFlags:
         state, pictures, left = plan_embedding(config)
         batches = -(-left // config.batch_size)
         return (
-            f"{config.output}: {state} ({counted(pictures, 'picture')}, {left:,} to embed, in "
+            f"{config.output}: {state} ({counted(pictures, 'image')}, {left:,} to embed, in "
             f"{counted(batches, 'batch', 'batches')} of {config.batch_size})"
         )
 

@@ -62,7 +62,7 @@ class ImportFlags:
         self._missing = define(
             "missing",
             None,
-            "what becomes of rows whose picture is missing; by default an error"
+            "what becomes of rows whose image is missing; by default an error"
             + (f", but skip for {skipping}" if skipping else ""),
             choices=(ERROR, SKIP),
         )

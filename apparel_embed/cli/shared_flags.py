@@ -15,8 +15,7 @@ class ProcessesFlag:
         self._processes = define(
             "processes",
             0,
-            "processes that work on pictures, 0 for one per core; makes no difference to the "
-            "result",
+            "processes that work on images, 0 for one per core; makes no difference to the result",
             0,
             256,
             group=WHERE,

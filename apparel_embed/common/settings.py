@@ -102,7 +102,7 @@ def flag_names(config: Any) -> dict[str, str]:
     Examples:
       >>> @dataclasses.dataclass(frozen=True)
       ... class Config:
-      ...     batch: int = setting(64, "pictures in a batch", 1, flag="batch_size")
+      ...     batch: int = setting(64, "images in a batch", 1, flag="batch_size")
       >>> flag_names(Config())
       {'batch': '--batch_size'}
     """

@@ -1,8 +1,8 @@
-"""Augmentation as a pure function of pictures and random numbers.
+"""Augmentation as a pure function of images and random numbers.
 
-The numbers are drawn apart from the pictures, a row for each, so that a batch can be drawn on the
+The numbers are drawn apart from the images, a row for each, so that a batch can be drawn on the
 host, split among replicas and augmented where it is trained on. keras-cv's layers would draw from
-stateful generators, by which a resumed training would see other pictures than one never
+stateful generators, by which a resumed training would see other images than one never
 interrupted; here they get that as an argument instead.
 """
 
@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from apparel_embed.data.config import AugmentConfig
 
-# Random numbers of a picture for each augmentation. All are drawn, also for what is switched off:
+# Random numbers of an image for each augmentation. All are drawn, also for what is switched off:
 # one augmentation more does not change the others.
 _DRAWS = {
     **{"flip": 1, "rotation": 1, "zoom": 1, "translation": 2},
@@ -30,7 +30,7 @@ _Change = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Augmenter:
-    """Augments batches of pictures.
+    """Augments batches of images.
 
     Examples:
       >>> augment = Augmenter(AugmentConfig(flip=True))
@@ -48,11 +48,11 @@ class Augmenter:
 
     @staticmethod
     def draw(seed: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
-        """Returns the random numbers that so many pictures are augmented by: a row for each."""
+        """Returns the random numbers that so many images are augmented by: a row for each."""
         return tf.random.stateless_uniform([count, sum(_DRAWS.values())], seed)
 
     def apply(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """Augments pictures, each by its own random numbers, whatever others are beside it.
+        """Augments images, each by its own random numbers, whatever others are beside it.
 
         Args:
           images: uint8 or float32 [batch, height, width, 3], values 0..255.
@@ -147,7 +147,7 @@ def _change(name: str, tell: Callable[[tf.Tensor, tf.Tensor], Any]) -> _Change:
 
     # float32 whatever the policy of the model.
     layer = {
-        # "nearest" continues both the white of a shop picture and the background of a street one.
+        # "nearest" continues both the white of a shop image and the background of a street one.
         "rotation": functools.partial(layers.RandomRotation, 1.0, fill_mode="nearest"),
         "brightness": functools.partial(layers.RandomBrightness, 1.0),
         "contrast": functools.partial(layers.RandomContrast, (0, 255), 1.0),

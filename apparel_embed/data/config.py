@@ -14,7 +14,7 @@ VERTICAL_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "equal": np.ones_like,
     "sqrt": np.sqrt,
 }
-"""From the verticals' numbers of pictures to the shares in which they are seen, by name."""
+"""From the verticals' numbers of images to the shares in which they are seen, by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class AugmentConfig:
       0.1
     """
 
-    flip: bool = setting(True, "mirror half of the pictures")
+    flip: bool = setting(True, "mirror half of the images")
     rotation: float = setting(
         0.0, "largest angle either way, in degrees; 0 is off", 0.0, 180.0, seldom=True
     )

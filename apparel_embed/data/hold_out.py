@@ -80,7 +80,7 @@ def _training_groups(table: pa.Table, by: str) -> pa.Table:
         one, other = (groups[row].as_py() for row in torn[1:])
         raise UserError(
             f"item_id {train['item_id'][torn[1]].as_py()!r} has {by} {one!r} and {other!r}; to "
-            f"hold out by {by}, all pictures of an item must have the same"
+            f"hold out by {by}, all images of an item must have the same"
         )
     return train
 

@@ -319,7 +319,7 @@ def _check_items(places: Places, table: pa.Table) -> None:
     """Raises a UserError if an item is in two verticals or in two splits."""
     reasons = {
         "vertical": "an item belongs to one vertical",
-        "split": "all pictures of an item must be in one split",
+        "split": "all images of an item must be in one split",
     }
     torn = find_torn_item(table, list(reasons))
     if torn is not None:

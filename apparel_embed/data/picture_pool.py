@@ -51,7 +51,7 @@ def image_path(image: str, directory: str | os.PathLike[str]) -> Path:
         return Path(directory, image)
     if is_remote(image):
         scheme = image.partition(":")[0]
-        raise RejectedPicture(f"{scheme}:// is not supported; copy the pictures to local files")
+        raise RejectedPicture(f"{scheme}:// is not supported; copy the images to local files")
     host = urllib.parse.urlsplit(image).netloc
     if host not in ("", "localhost"):
         raise RejectedPicture(f"file:// URI of another host, {host}")

@@ -46,11 +46,11 @@ Source = Union[bytes, str, "os.PathLike[str]"]
 
 @dataclass(frozen=True)
 class PictureSettings:
-    """How pictures are prepared."""
+    """How images are prepared."""
 
     max_side: int = setting(
         256,
-        "longest side of a prepared picture in pixels; smaller ones are not enlarged",
+        "longest side of a prepared image in pixels; smaller ones are not enlarged",
         1,
         8192,
         seldom=True,
@@ -58,10 +58,10 @@ class PictureSettings:
     crop_margin: float = setting(
         0.1, "kept around the box on each side, as a fraction of the box's side", 0, 10, seldom=True
     )
-    jpeg_quality: int = setting(92, "JPEG quality of prepared pictures", 1, 100, seldom=True)
+    jpeg_quality: int = setting(92, "JPEG quality of prepared images", 1, 100, seldom=True)
     max_pixels: int = setting(
         100_000_000,
-        "pictures of more pixels are rejected before they are decoded",
+        "images of more pixels are rejected before they are decoded",
         1,
         LARGEST_MAX_PIXELS,
         seldom=True,
@@ -219,7 +219,7 @@ def crop_rectangle(
     x_min, y_min, x_max, y_max = box
     if x_min >= width or y_min >= height or x_max <= 0 or y_max <= 0:
         raise RejectedPicture(
-            f"box {x_min:g},{y_min:g},{x_max:g},{y_max:g} lies outside the picture "
+            f"box {x_min:g},{y_min:g},{x_max:g},{y_max:g} lies outside the image "
             f"of {width}x{height} pixels"
         )
     x_margin, y_margin = (x_max - x_min) * margin, (y_max - y_min) * margin
@@ -257,7 +257,7 @@ def _rejecting(max_pixels: int) -> Iterator[None]:
     except RejectedPicture:
         raise
     except Image.UnidentifiedImageError as error:
-        raise RejectedPicture("not a picture, or of an unknown format") from error
+        raise RejectedPicture("not an image, or of an unknown format") from error
     except Image.DecompressionBombError as error:
         raise RejectedPicture(f"more than {max_pixels} pixels") from error
     except MemoryError as error:

@@ -147,7 +147,7 @@ class _Work:
             table = hold_out(table, config.val_fraction, config.val_group_column, config.seed)
             if table.num_rows < known:
                 logging.info(
-                    "%d unlabelled pictures are left out: their %s is held out for split val",
+                    "%d unlabelled images are left out: their %s is held out for split val",
                     known - table.num_rows,
                     config.val_group_column,
                 )
@@ -188,12 +188,12 @@ def _write_dataset(work: _Work, processes: int) -> dict[str, Any]:
         os.replace(partial / REJECTS_FILE, kept)
         shutil.rmtree(partial)
         raise UserError(
-            f"{config.manifest}: none of the {table.num_rows} pictures can be used, most often: "
+            f"{config.manifest}: none of the {table.num_rows} images can be used, most often: "
             f"{most}; all reasons are in {kept}"
         )
     if rejects:
         logging.warning(
-            "%d of %d pictures were rejected, most often: %s; all reasons are in %s",
+            "%d of %d images were rejected, most often: %s; all reasons are in %s",
             len(rejects),
             table.num_rows,
             most,

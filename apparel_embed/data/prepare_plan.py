@@ -74,7 +74,7 @@ class PrepareConfig:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The values on which the result depends, beside manifest and pictures."""
+        """The values on which the result depends, beside manifest and images."""
         values = dataclasses.asdict(self)
         del values["manifest"], values["output"]
         # As before there was such a thing.
@@ -100,6 +100,6 @@ def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "settings": config.settings,
         "manifest_sha256": fingerprint_files([Path(config.manifest)]),
-        # The sizes alone: to read every picture once more would take as long as the work itself.
+        # The sizes alone: to read every image once more would take as long as the work itself.
         "picture_sizes_sha256": hashlib.sha256(sizes.tobytes()).hexdigest(),
     }

@@ -107,7 +107,7 @@ class PreparedDataset:
 
     @property
     def reject_count(self) -> int:
-        """Number of pictures of the manifest that could not be prepared."""
+        """Number of images of the manifest that could not be prepared."""
         return self.info["rejects"]
 
     def column(self, name: str) -> np.ndarray:
@@ -179,7 +179,7 @@ class PreparedDataset:
         return np.flatnonzero(chosen.to_numpy()).astype(np.int64)
 
     def read_images(self, records: Sequence[int] | np.ndarray) -> list[bytes]:
-        """Returns pictures as JPEG bytes.
+        """Returns images as JPEG bytes.
 
         Args:
           records: record numbers in [0, len(self)), in any order, repeats allowed.

@@ -69,7 +69,7 @@ class PKSampler:
         usable = np.flatnonzero(counts >= min_pictures)
         if len(usable) < 2:
             raise UserError(
-                f"{len(usable)} of {len(counts)} items have {min_pictures} pictures or more; "
+                f"{len(usable)} of {len(counts)} items have {min_pictures} images or more; "
                 "triplets need at least 2 such items"
             )
         items_per_batch = min(items_per_batch, len(usable))
@@ -105,7 +105,7 @@ class PKSampler:
         all_positions, all_starts, all_counts = _tensors(self.positions, self.starts, self.counts)
         starts = tf.gather(all_starts, items)[:, tf.newaxis]
         counts = tf.gather(all_counts, items)[:, tf.newaxis]
-        # As many columns as the largest of all items has pictures, whatever the batch: a batch of
+        # As many columns as the largest of all items has images, whatever the batch: a batch of
         # other items would draw other numbers else.
         most = int(self.counts.max())
         keys = tf.random.stateless_uniform((self.items_per_batch, most), seed=[self.seed + 1, step])
@@ -143,7 +143,7 @@ class EpochSampler:
           UserError: if there are no images.
         """
         if not count:
-            raise UserError("there are no pictures to train on; at least 1 is needed")
+            raise UserError("there are no images to train on; at least 1 is needed")
         return EpochSampler(count, min(batch_size, count), seed)
 
     @property

@@ -19,7 +19,7 @@ class TargetsConfig:
     dim: int = 64
     unlabelled: bool = setting(
         True,
-        "whether the student learns from pictures of split unlabelled too; makes no difference "
+        "whether the student learns from images of split unlabelled too; makes no difference "
         "where there are none",
         flag="use_unlabelled",
         group="Targets of the student",

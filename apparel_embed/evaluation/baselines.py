@@ -14,7 +14,7 @@ HISTOGRAM_DIM = 64
 
 
 def colour_histogram(image: np.ndarray) -> np.ndarray:
-    """Returns the joint RGB histogram of a picture: 4 x 4 x 4 bins, of Euclidean length 1.
+    """Returns the joint RGB histogram of an image: 4 x 4 x 4 bins, of Euclidean length 1.
 
     Args:
       image: uint8 [height, width, 3], RGB, at least one pixel.
@@ -23,12 +23,12 @@ def colour_histogram(image: np.ndarray) -> np.ndarray:
       float32 [64]; bin 16 * (red // 64) + 4 * (green // 64) + blue // 64.
 
     Raises:
-      UserError: the array is no such picture.
+      UserError: the array is no such image.
     """
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise UserError(
-            f"picture of {image.dtype} {image.shape}; expected uint8 [height, width, 3] with at "
+            f"image of {image.dtype} {image.shape}; expected uint8 [height, width, 3] with at "
             "least one pixel"
         )
     level = (image >> 6).astype(np.intp)
@@ -38,16 +38,16 @@ def colour_histogram(image: np.ndarray) -> np.ndarray:
 
 
 def colour_histograms(images: Iterable[bytes]) -> np.ndarray:
-    """Returns the colour histograms of encoded pictures.
+    """Returns the colour histograms of encoded images.
 
     Args:
-      images: JPEG (or any format Pillow reads), one `bytes` per picture.
+      images: JPEG (or any format Pillow reads), one `bytes` per image.
 
     Returns:
-      float32 [n, 64], one row per picture in the order given.
+      float32 [n, 64], one row per image in the order given.
 
     Raises:
-      UserError: a picture cannot be decoded; its number is named.
+      UserError: an image cannot be decoded; its number is named.
     """
     rows = []
     for number, encoded in enumerate(images):
@@ -55,6 +55,6 @@ def colour_histograms(images: Iterable[bytes]) -> np.ndarray:
             with Image.open(io.BytesIO(encoded)) as picture:
                 pixels = np.asarray(picture.convert("RGB"))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(f"picture {number} cannot be decoded: {error}") from error
+            raise UserError(f"image {number} cannot be decoded: {error}") from error
         rows.append(colour_histogram(pixels))
     return np.stack(rows) if rows else np.zeros((0, HISTOGRAM_DIM), np.float32)

@@ -99,7 +99,7 @@ class FinishedEvaluation:
         """Returns the embeddings of a model: float32 [n, dim], in the order of `pictures`.
 
         Raises:
-          UserError: if the file is missing, broken or of other pictures than the split.
+          UserError: if the file is missing, broken or of other images than the split.
         """
         path = self.directory / "embeddings" / f"{model}.parquet"
         records, embeddings = read_embeddings(path)

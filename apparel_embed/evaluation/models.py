@@ -41,7 +41,7 @@ class Embedded:
       embeddings: float32 [n, dim], in the order of the evaluation set.
       parameters: of all models together.
       models_to_deploy: number of models that a search needs in production.
-      one_space: whether pictures of different verticals may be compared.
+      one_space: whether images of different verticals may be compared.
     """
 
     embeddings: np.ndarray
@@ -86,7 +86,7 @@ def embed_by_specialists(
     pictures: EvaluationSet,
     specialists: Mapping[tuple[str, ...], Path],
 ) -> Embedded:
-    """Embeds every picture by the specialist of its vertical.
+    """Embeds every image by the specialist of its vertical.
 
     Args:
       dataset: a prepared dataset.

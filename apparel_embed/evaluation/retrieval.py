@@ -20,7 +20,7 @@ from apparel_embed.evaluation.protocol import (
 )
 
 # Of images whose verticals are not told.
-_ONE_VERTICAL = "all pictures"
+_ONE_VERTICAL = "all images"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _names(argument: str, values: Sequence[str | int] | np.ndarray) -> np.ndarra
     missing = pc.index(pc.equal(pc.utf8_trim_whitespace(texts), ""), True).as_py()
     if missing >= 0:
         raise UserError(
-            f"{argument}[{missing}] is missing: {column[missing].as_py()!r}; every picture needs "
+            f"{argument}[{missing}] is missing: {column[missing].as_py()!r}; every image needs "
             "one, so leave out those without"
         )
     return texts.to_numpy().astype(str)

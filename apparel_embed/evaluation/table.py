@@ -40,7 +40,7 @@ def render_tables(rows: Sequence[dict], width: int | None = None) -> str:
     text = plain_text(
         "Mean over verticals; 95 % intervals over items in brackets; pooled: mean over queries",
         _gap_table(by_key, models),
-        "R@1 within each vertical; chance is what drawing a gallery picture at random gives",
+        "R@1 within each vertical; chance is what drawing a gallery image at random gives",
         _vertical_table(by_key, models),
         *_small_verticals(by_key, models),
         width=width,

@@ -186,5 +186,5 @@ class Bench:
         return decision.accepted
 
     def untrained(self) -> Outcomes:
-        """Returns what a model finds that has seen none of the pictures."""
+        """Returns what a model finds that has seen none of the images."""
         return self._trainer.untrained()

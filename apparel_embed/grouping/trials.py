@@ -44,7 +44,7 @@ class Trainer(Protocol):
         """Returns the trial of a group, trained now or found finished."""
 
     def untrained(self) -> Outcomes:
-        """Returns what a model finds that has seen none of the pictures."""
+        """Returns what a model finds that has seen none of the images."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Pictures of a prepared dataset as model input, and their embeddings."""
+"""Images of a prepared dataset as model input, and their embeddings."""

@@ -75,7 +75,7 @@ class BulkConfig:
     source: SourceConfig
     model_fingerprint: str
     output: str
-    batch_size: int = setting(64, "pictures in a batch", 1, 4096)
+    batch_size: int = setting(64, "images in a batch", 1, 4096)
 
     @property
     def directory(self) -> ShardedDirectory:

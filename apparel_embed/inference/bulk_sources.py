@@ -38,8 +38,8 @@ class SourceConfig:
 
     Attributes:
       kind: one of `SOURCES`.
-      location: the prepared dataset, the manifest, or the directory of pictures.
-      settings: how pictures are prepared that are not prepared yet.
+      location: the prepared dataset, the manifest, or the directory of images.
+      settings: how images are prepared that are not prepared yet.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class SourceConfig:
     settings: PictureSettings = PictureSettings()
     shard_pictures: int = setting(
         16384,
-        "pictures in a file of the result, and what an interruption costs at most",
+        "images in a file of the result, and what an interruption costs at most",
         1,
         10_000_000,
         seldom=True,
@@ -169,7 +169,7 @@ class _ListedSource(Source):
             self._base = self._base.rpartition("/")[0] if "/" in self._base else "."
         first = next(self.tables(), None)
         if first is None or not first.num_rows:
-            raise UserError(f"{config.location}: there are no pictures in it")
+            raise UserError(f"{config.location}: there are no images in it")
         self.schema = first.schema
 
     def fingerprint(self) -> str:

@@ -13,7 +13,7 @@ class EmbeddingConfig:
 
     batch_size: int = setting(
         64,
-        "pictures that go through a model at once where they are embedded: for validation, targets "
+        "images that go through a model at once where they are embedded: for validation, targets "
         "and evaluation; makes no difference to the result",
         1,
         65536,

@@ -1,4 +1,4 @@
-"""Damaged pictures told in words, wherever TensorFlow meets them."""
+"""Damaged images told in words, wherever TensorFlow meets them."""
 
 from __future__ import annotations
 

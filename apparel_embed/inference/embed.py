@@ -13,7 +13,7 @@ from apparel_embed.inference.image_store import decoded_batches, on_device
 
 
 class Embedder:
-    """Embeds pictures by a model; its graph is traced once and used again.
+    """Embeds images by a model; its graph is traced once and used again.
 
     Args:
       model: from float32 [batch, size, size, 3] to [batch, ...], usually embeddings [batch, dim].

@@ -1,4 +1,4 @@
-"""Pictures of chosen records as model input: streamed, or in any order and kept where they fit."""
+"""Images of chosen records as model input: streamed, or in any order and kept where they fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from apparel_embed.inference.config import EmbeddingConfig
 from apparel_embed.models.preprocessing import decode_to_square
 
 _READ_AHEAD = 256
-# What a picture in memory takes beside its bytes.
+# What an image in memory takes beside its bytes.
 _BYTES_BESIDE = 64
 
 
@@ -36,19 +36,19 @@ def decoding_threads() -> int:
 def decoded_batches(
     dataset: PreparedDataset, records: np.ndarray, image_size: int, batch_size: int = 0
 ) -> tf.data.Dataset:
-    """Streams decoded pictures in the order of `records`.
+    """Streams decoded images in the order of `records`.
 
     Args:
-      dataset: where the pictures are.
+      dataset: where the images are.
       records: int64 [n] record numbers.
       image_size: side of the square they are fitted into, in pixels.
-      batch_size: pictures a batch, 0 for what `embed_by` says; the last may be smaller.
+      batch_size: images a batch, 0 for what `embed_by` says; the last may be smaller.
 
     Returns:
       A dataset of uint8 [batch, image_size, image_size, 3].
     """
     size = batch_size or _config.batch_size
-    # Python hands over hundreds of pictures at a time; the rest is TensorFlow's own threads' work.
+    # Python hands over hundreds of images at a time; the rest is TensorFlow's own threads' work.
     encoded = tf.data.Dataset.from_generator(
         lambda: _encoded_parts(dataset, records),
         output_signature=tf.TensorSpec([None], tf.string),
@@ -70,11 +70,11 @@ def on_device(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 
 class ImageStore:
-    """Random access to pictures, from inside a graph.
+    """Random access to images, from inside a graph.
 
-    What fits into `cache_gib` is kept: the decoded pictures of all records, or else the encoded
+    What fits into `cache_gib` is kept: the decoded images of all records, or else the encoded
     ones, of which each batch decodes its own. If neither fit, each batch reads its own from the
-    dataset. All three give the same pictures.
+    dataset. All three give the same images.
 
     Args:
       dataset: where the images are.
@@ -93,7 +93,7 @@ class ImageStore:
         records: np.ndarray,
         image_size: int,
         cache_gib: float,
-        what: str = "pictures",
+        what: str = "images",
     ) -> None:
         self._dataset = dataset
         self._records = np.asarray(records, np.int64)
@@ -117,7 +117,7 @@ class ImageStore:
             self._encoded = _kept(parts, len(records), [], tf.string, bar)
         else:
             logging.info(
-                f"{what}: {len(records)} pictures take {decoded:.3g} GiB decoded and {encoded:.3g} "
+                f"{what}: {len(records)} images take {decoded:.3g} GiB decoded and {encoded:.3g} "
                 f"encoded, more than --cache_gib={cache_gib:g}: each batch reads its own from the "
                 "dataset"
             )

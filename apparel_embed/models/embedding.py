@@ -27,7 +27,7 @@ _WEIGHTS_FILE = "model.weights.h5"
 
 
 def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf.keras.Model:
-    """Returns a Keras model from pictures to embeddings of unit length.
+    """Returns a Keras model from images to embeddings of unit length.
 
     Args:
       config: what to build.

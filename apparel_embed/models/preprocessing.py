@@ -1,4 +1,4 @@
-"""From picture bytes to model input: one code for training, evaluation and serving."""
+"""From image bytes to model input: one code for training, evaluation and serving."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def decode_picture(image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def fit_square(images: tf.Tensor, size: int) -> tf.Tensor:
-    """Scales pictures to fit a white square, shape kept and centred.
+    """Scales images to fit a white square, shape kept and centred.
 
-    The result is rounded to uint8, so that a picture kept decoded in memory and one decoded
+    The result is rounded to uint8, so that an image kept decoded in memory and one decoded
     for serving give the same bits.
 
     Args:

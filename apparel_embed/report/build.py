@@ -60,9 +60,9 @@ def write_report(inputs: ReportInputs, directory: Path) -> dict[str, list[str]]:
     facts = [
         ("split", inputs.split),
         ("verticals", f"{len(pictures.by_vertical()):,}"),
-        ("pictures", f"{len(pictures):,}"),
-        ("query pictures", f"{int(pictures.is_query.sum()):,}"),
-        ("gallery pictures", f"{int(pictures.is_gallery.sum()):,}"),
+        ("images", f"{len(pictures):,}"),
+        ("query images", f"{int(pictures.is_query.sum()):,}"),
+        ("gallery images", f"{int(pictures.is_gallery.sum()):,}"),
         ("dataset", inputs.dataset.fingerprint[:12]),
     ]
     title = f"Report of {inputs.run}"

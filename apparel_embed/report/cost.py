@@ -94,8 +94,8 @@ def _caption(inputs: ReportInputs) -> str:
     where = f"{os.cpu_count()} CPUs and {gpus} GPUs"
     return (
         f"{caption} Images a second were measured on this machine ({where}) at {now}, for "
-        f"{_SECONDS:g} s with a batch of {min(_BATCH, len(inputs.pictures))} decoded pictures: "
-        "they differ from report to report. A picture passes through one specialist only, so the "
+        f"{_SECONDS:g} s with a batch of {min(_BATCH, len(inputs.pictures))} decoded images: "
+        "they differ from report to report. An image passes through one specialist only, so the "
         "speed of specialists is that of one of them."
     )
 

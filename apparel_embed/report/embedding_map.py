@@ -35,7 +35,7 @@ def map_section(inputs: ReportInputs) -> Section:
             "map",
             title,
             "No map: it needs specialists or a student, and at least "
-            f"{_FEWEST_PICTURES} pictures with different embeddings.",
+            f"{_FEWEST_PICTURES} images with different embeddings.",
         )
     separate = (
         f" Each vertical of {inputs.experts} has a space of its own, or shares one with its group: "
@@ -45,7 +45,7 @@ def map_section(inputs: ReportInputs) -> Section:
     )
     picture = Picture(
         "map",
-        f"{counted(len(chosen), 'picture')} of the {len(inputs.pictures):,} of split "
+        f"{counted(len(chosen), 'image')} of the {len(inputs.pictures):,} of split "
         f"{inputs.split}, coloured by vertical; each map is a t-SNE of its own, so positions in "
         f"one say nothing about the other.{separate}",
         _draw(shown, inputs.pictures.verticals[chosen]),
@@ -53,7 +53,7 @@ def map_section(inputs: ReportInputs) -> Section:
     return Section(
         "map",
         title,
-        "Pictures that a model holds to be similar lie close. Distances between clusters, and "
+        "Images that a model holds to be similar lie close. Distances between clusters, and "
         "their sizes, mean little in such a map.",
         (picture,),
     )

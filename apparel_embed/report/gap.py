@@ -48,11 +48,11 @@ def gap_section(inputs: ReportInputs) -> Section:
         "gap",
         "The gap between models",
         (f"Deploy {model}: {why}. " if model else "")
-        + "R@k is the share of queries with a picture of the same item among the k nearest gallery "
-        "pictures, the query's own picture left out. Only queries that have a match in the "
+        + "R@k is the share of queries with an image of the same item among the k nearest gallery "
+        "images, the query's own image left out. Only queries that have a match in the "
         "gallery count. Intervals in brackets are 95 % bootstrap over items. ALL is the mean over "
         f"verticals; one with queries of fewer than {LEAST_ITEMS} items is marked * and does not "
-        "count. Chance is what drawing a gallery picture at random gives. Models with a space per "
+        "count. Chance is what drawing a gallery image at random gives. Models with a space per "
         "vertical cannot be searched merged.",
         tuple(parts),
     )
@@ -64,7 +64,7 @@ def share(value: float | None) -> str:
 
 
 def _behind(rows: _Rows, models: Sequence[str], scope: str) -> str:
-    """Returns how many queries and gallery pictures stand behind the means of a scope."""
+    """Returns how many queries and gallery images stand behind the means of a scope."""
     of_scope = [rows[key] for key in ((model, scope, ALL) for model in models) if key in rows]
     if not of_scope:
         return "no model has one space for all verticals"

@@ -102,7 +102,7 @@ def load_inputs(
       stages: further ones that the report shows, by name, such as that of the student's targets.
 
     Raises:
-      UserError: if a file is missing, broken or of other pictures than the split.
+      UserError: if a file is missing, broken or of other images than the split.
     """
     split = evaluation.flags["split"]
     pictures = evaluation_set(dataset, split)

@@ -126,7 +126,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     pictures = summary["pictures"] or {"opened": "none"}
     counts = {
         "rows": summary["rows"],
-        "different pictures": summary["distinct_pictures"],
+        "different images": summary["distinct_pictures"],
         "items": summary["items"],
         "verticals": summary["verticals"],
         **{name: pictures[name] for name in ("opened", "unusable") if name in pictures},
@@ -150,13 +150,13 @@ def _verticals_table(inspection: Inspection) -> Table:
         of_splits = ([cell for cell in inspection.cells if cell.split == name] for name in SPLITS)
         cells += [_sum_of(some) for some in of_splits if some]
     return Table(
-        "Median and most: pictures of an item. Query, gallery, both: pictures by role. Few "
+        "Median and most: images of an item. Query, gallery, both: images by role. Few "
         f"pictures: items with fewer than {inspection.config.min_pictures}. No answer: "
-        "queries without another gallery picture of their item. Items answered: those that have a "
+        "queries without another gallery image of their item. Items answered: those that have a "
         "query with one.",
         (
-            *("vertical", "split", "items", "pictures", "median", "most", "query", "gallery"),
-            *("both", "few pictures", "no answer", "items answered"),
+            *("vertical", "split", "items", "images", "median", "most", "query", "gallery"),
+            *("both", "few images", "no answer", "items answered"),
         ),
         tuple(
             (

@@ -107,10 +107,10 @@ def ranks_section(inputs: ReportInputs) -> Section:
     parts = rank_lists(inputs, models, chosen_queries)
     caption = (
         "For each vertical three queries, chosen by the average precision at R of "
-        f"{models[0].name}, which looks at the R nearest where R pictures are right: good has "
+        f"{models[0].name}, which looks at the R nearest where R images are right: good has "
         "the highest, bad the lowest, typical the lower median; of equals the smaller record "
-        f"number is taken. Beside each query are its {_HITS} nearest gallery pictures within the "
-        "vertical, nearest first: ✓ and a green frame for a picture of the query's item, ✗ and a "
+        f"number is taken. Beside each query are its {_HITS} nearest gallery images within the "
+        "vertical, nearest first: ✓ and a green frame for an image of the query's item, ✗ and a "
         "red frame for another."
     )
     if len(models) > 1:
@@ -184,7 +184,7 @@ def rank_lists(
     for number, vertical in enumerate(sorted(shown)):
         metrics = models[0].outcomes.verticals[vertical]
         queries = _ranked_queries(inputs, models, vertical, choose(metrics))
-        gallery = counted(models[0].outcomes.gallery[vertical], "gallery picture")
+        gallery = counted(models[0].outcomes.gallery[vertical], "gallery image")
         caption = (
             f"{counted(len(queries), 'query', 'queries')} chosen of {len(metrics):,} that have an "
             f"answer, searching {gallery}."

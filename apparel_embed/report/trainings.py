@@ -72,7 +72,7 @@ def trainings_section(inputs: ReportInputs) -> Section:
     losses, validations = ([one[name] for one in logged] for name in (_LOSS, _VALIDATION))
     if any(losses):
         counts = [training.stage.result["train_pictures"] for training in trainings]
-        few, many = min(counts), counted(max(counts), "training picture")
+        few, many = min(counts), counted(max(counts), "training image")
         caption = (
             "Loss of a batch against steps, as logged. Specialists and the combined model "
             "have a triplet loss, the student a distance to its targets: their scales differ. "
@@ -132,9 +132,9 @@ def _table(trainings: Sequence[Training], queries: Mapping[str, int]) -> Table:
             )
         )
     return Table(
-        "Every training: pictures it learnt from, steps, the step kept, and R@1 within on split "
+        "Every training: images it learnt from, steps, the step kept, and R@1 within on split "
         "val at that step, over so many validation queries.",
-        ("training", "pictures", "steps", "kept step", "val queries", "R@1 val", "last loss"),
+        ("training", "images", "steps", "kept step", "val queries", "R@1 val", "last loss"),
         tuple(body),
     )
 

@@ -1,4 +1,4 @@
-"""Whether runs may be taken together: made alike, and either of the same pictures or of others."""
+"""Whether runs may be taken together: made alike, and either of the same images or of others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from apparel_embed.store.record import STAGE_FILE, Stage, flat_settings, open_st
 
 _INIT_WEIGHTS = "init_weights"
 _NO_STAGES = ("prepared", _INIT_WEIGHTS)
-# Datasets that share pictures mostly share all of them.
+# Datasets that share images mostly share all of them.
 _PICTURES_COMPARED = 64
 
 
@@ -73,9 +73,9 @@ def check_verticals(run_dirs: Sequence[Path], outcomes: Sequence[Outcomes]) -> N
 def check_pictures(
     run_dirs: Sequence[Path], datasets: Sequence[PreparedDataset], split: str
 ) -> None:
-    """Checks that different datasets have no picture of the evaluated split in common.
+    """Checks that different datasets have no image of the evaluated split in common.
 
-    Names alone do not tell: garments drawn with another seed have the same manifest. Of pictures
+    Names alone do not tell: garments drawn with another seed have the same manifest. Of images
     whose name and item are in both datasets, some are read and compared.
 
     Args:
@@ -84,7 +84,7 @@ def check_pictures(
       split: that was evaluated.
 
     Raises:
-      UserError: two runs whose datasets differ, but share pictures.
+      UserError: two runs whose datasets differ, but share images.
     """
     distinct: dict[str, tuple[Path, PreparedDataset]] = {}
     for run, one in zip(run_dirs, datasets):
@@ -100,8 +100,8 @@ def check_pictures(
             if picture == other_picture:
                 raise UserError(
                     f"--runs: {run} and {other} were evaluated on different datasets that share "
-                    f"pictures of split {split}, such as {image}; expected datasets without "
-                    "pictures in common, or one for all: evaluate both on one prepared dataset and "
+                    f"images of split {split}, such as {image}; expected datasets without "
+                    "images in common, or one for all: evaluate both on one prepared dataset and "
                     "name it with --prepared"
                 )
 
@@ -147,7 +147,7 @@ def _settings(stage: Stage) -> dict[str, Any]:
 
 
 def _records_by_name(dataset: PreparedDataset, split: str) -> dict[tuple[str, str], int]:
-    """Returns the record of each picture of a split by its image and item."""
+    """Returns the record of each image of a split by its image and item."""
     records = dataset.select(split=split)
     images, items = (dataset.column(name)[records] for name in ("image", "item_id"))
     return dict(zip(zip(images, items), records.tolist()))

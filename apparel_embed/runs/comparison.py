@@ -47,7 +47,7 @@ def compare_runs(
     Raises:
       UserError: fewer than two runs, one given twice, one without a finished evaluation or with
         another dataset than was evaluated, runs of different splits or settings, different
-        datasets with pictures in common or other verticals, or no model in common.
+        datasets with images in common or other verticals, or no model in common.
     """
     stages = _open_stages(run_dirs)
     datasets = [_dataset_of(stage, prepared) for stage in stages]

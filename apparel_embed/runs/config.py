@@ -75,7 +75,7 @@ class PipelineConfig:
       specialists_start_from_combined: whether specialists start from the combined model's weights,
         else as their configuration says.
       start_from_combined: whether the student does.
-      processes: for work on pictures.
+      processes: for work on images.
       export: how the SavedModel is exported.
       of_stages: by the names of kinds of stages, what they have of their own, see
         `StageKind.config`; the default of those that are not here.
@@ -170,7 +170,7 @@ class CompressionConfig:
         8, "bytes of a product-quantised embedding; must divide its dimensions", 1, 4096
     )
     representative_pictures: int = setting(
-        200, "training pictures by which int8 models find the ranges of values", 1
+        200, "training images by which int8 models find the ranges of values", 1
     )
     split: str = same_as(PipelineConfig, "split")
     seed: int = seed_setting("the bootstrap and of codewords")
@@ -185,10 +185,10 @@ class SweepConfig:
         dataset's. Groups are as equal as can be: of 6 verticals, size 4 makes two groups of 3.
         Sizes that make as many groups are the same experiment, which is done once.
       seeds: of the trainings; each trains everything.
-      steps: "per_vertical", a model's steps grow with its verticals, so that every picture is seen
+      steps: "per_vertical", a model's steps grow with its verticals, so that every image is seen
         as often; "per_model", all triplet models have the steps of one vertical's specialist, and
         all students those of the student of all verticals.
-      unlabelled: whether students learn from pictures of split unlabelled too, as in
+      unlabelled: whether students learn from images of split unlabelled too, as in
         `TargetsConfig`; triplet models see none.
       split: to evaluate on.
 

@@ -259,11 +259,11 @@ def _drawn_directory(config: PipelineConfig) -> Path:
 
 
 def _plan_data(config: PipelineConfig, plan: StagePlan) -> tuple[PreparedDataset, GrownFrom | None]:
-    """Plans what leads to the dataset; returns it, or one that has its rows but no pictures."""
+    """Plans what leads to the dataset; returns it, or one that has its rows but no images."""
     if config.synthetic is not None:
         output = _drawn_directory(config)
         is_drawn = find_drawn(config.synthetic, output)
-        pictures = counted(config.synthetic.pictures, "picture")
+        pictures = counted(config.synthetic.pictures, "image")
         plan.add(output, *(("finished", "") if is_drawn else ("to do", f"{pictures} to draw")))
     preparing = _single(config)
     if config.growth.grow_from is None:
@@ -272,7 +272,7 @@ def _plan_data(config: PipelineConfig, plan: StagePlan) -> tuple[PreparedDataset
     grown = _grown_from(config, new)
     output = Path(preparing.output)
     found = plan_growing(grown, output)
-    plan.add(output, found.state, f"{counted(found.todo, 'picture')}" if found.todo else "")
+    plan.add(output, found.state, f"{counted(found.todo, 'image')}" if found.todo else "")
     return found.dataset, grown
 
 
@@ -285,7 +285,7 @@ def _plan_prepared(
         table = manifest_table(config.synthetic)
     found = plan_prepare(preparing, table)
     output = Path(preparing.output)
-    plan.add(output, found.state, f"{counted(found.todo, 'picture')}" if found.todo else "")
+    plan.add(output, found.state, f"{counted(found.todo, 'image')}" if found.todo else "")
     if found.todo:
         plan.doubt()
     return found.dataset

@@ -15,15 +15,15 @@ from apparel_embed.search.searcher import Found, Garment, Photograph
 # pydantic evaluates annotations, and Python 3.9 knows no `str | None`.
 _Verdict = Optional[Verdict]
 _VERDICT = Field(
-    description="whether the nearest picture is taken for the same item; null if the model has no "
+    description="whether the nearest image is taken for the same item; null if the model has no "
     "thresholds for it"
 )
 
 
 class HitAnswer(BaseModel):
-    """A picture that was found."""
+    """An image that was found."""
 
-    key: str = Field(description="identifies the picture in /pictures/{key} and /api/similar")
+    key: str = Field(description="identifies the image in /pictures/{key} and /api/similar")
     item: str = Field(description="id of the garment")
     vertical: str
     picture: str = Field(description="path or URI in the manifest")
@@ -40,7 +40,7 @@ class ScoreAnswer(BaseModel):
 class SearchAnswer(BaseModel):
     """What a search found."""
 
-    hits: list[HitAnswer] = Field(description="nearest first, of every item its nearest picture")
+    hits: list[HitAnswer] = Field(description="nearest first, of every item its nearest image")
     vertical: Optional[str] = Field(description="that was searched in; null for all")  # noqa: UP045
     predicted: bool = Field(description="whether the model chose the vertical")
     why: str = Field(description="searched there; such as `predicted, 97%`")
@@ -56,12 +56,12 @@ class InfoAnswer(BaseModel):
     verticals: list[str]
     pictures: int = Field(description="in the index")
     model: str = Field(description="fingerprint of the model")
-    predicts: bool = Field(description="whether the model tells a picture's vertical")
+    predicts: bool = Field(description="whether the model tells an image's vertical")
     detects: bool = Field(description="whether the model finds the garments of a photograph")
     routing_confidence: Optional[float] = Field(  # noqa: UP045
         description="from which on the predicted vertical is searched alone; null for never"
     )
-    examples: int = Field(description="pictures to try, /examples/0 and on")
+    examples: int = Field(description="images to try, /examples/0 and on")
     max_bytes: int = Field(description="of an upload")
     max_pixels: int = Field(description="of an upload")
     max_images: int = Field(description="of one garment, to search by together")
@@ -81,7 +81,7 @@ class GarmentAnswer(BaseModel):
 class SearchedGarmentAnswer(GarmentAnswer):
     """A garment in a photograph, and the items like it."""
 
-    hits: list[HitAnswer] = Field(description="nearest first, of every item its nearest picture")
+    hits: list[HitAnswer] = Field(description="nearest first, of every item its nearest image")
     searched: Optional[str] = Field(description="vertical searched in; null for all")  # noqa: UP045
     why: str = Field(description="searched there; such as `detected, 93%`")
     verdict: _Verdict = _VERDICT

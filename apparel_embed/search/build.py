@@ -103,7 +103,7 @@ def build_index(
         replaced = set(index.keys(known))
     version = index.begin(version)
     keys: set[str] = set()
-    with progress_bar(total=expected, what="index", unit="pictures") as bar:
+    with progress_bar(total=expected, what="index", unit="images") as bar:
         for pictures, embeddings in rows:
             if pictures:
                 index.upsert(version, pictures, embeddings)
@@ -199,7 +199,7 @@ def named_keys(
       UserError: if one is not there.
     """
     keys: set[str] = set()
-    asked = [("picture", one, index.keys(version, pictures=[one])) for one in pictures]
+    asked = [("image", one, index.keys(version, pictures=[one])) for one in pictures]
     asked += [("item", one, index.keys(version, items=[one])) for one in items]
     for what, name, found in asked:
         those = set(found)
@@ -216,7 +216,7 @@ def remove_pictures(index: VectorIndex, version: Version, keys: Sequence[str]) -
       UserError: if none would be left.
     """
     if len(keys) >= version.pictures:
-        raise UserError(f"all {version.pictures} pictures would be removed; nothing was removed")
+        raise UserError(f"all {version.pictures} images would be removed; nothing was removed")
     return index.change(version, [], np.empty((0, version.dim), np.float32), keys)
 
 
@@ -243,6 +243,6 @@ def _check_removal(removed: Collection[str], known: Version | None, replace_all:
         return
     if len(removed) > known.pictures / 10:
         raise UserError(
-            f"{len(removed)} of {known.pictures} pictures of the index would be removed; more than "
+            f"{len(removed)} of {known.pictures} images of the index would be removed; more than "
             "a tenth is removed only with --replace_all. Nothing was changed"
         )

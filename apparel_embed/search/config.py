@@ -16,7 +16,7 @@ class Limits:
     """What the service allows.
 
     Attributes:
-      max_bytes: of an upload: of a picture, or of several together.
+      max_bytes: of an upload: of an image, or of several together.
       max_images: of one garment that are searched by together.
       api_key: that every request but those of the page itself must bring; "" for none.
     """
@@ -25,7 +25,7 @@ class Limits:
     max_images: int = 8
     max_pixels: int = setting(
         25_000_000,
-        "of an uploaded picture, told before it is decoded",
+        "of an uploaded image, told before it is decoded",
         1,
         LARGEST_MAX_PIXELS,
         seldom=True,
@@ -64,7 +64,7 @@ class SearchSources:
     prepared: Path | None
     pictures: Path | None = setting(
         None,
-        "directory that the pictures of an index made with --bulk are in; without, hits have no "
+        "directory that the images of an index made with --bulk are in; without, hits have no "
         "pictures",
     )
     serving_address: str = setting(
@@ -92,7 +92,7 @@ class IndexSource:
     prepared: Path
     splits: tuple[str, ...] = setting(
         (),
-        "index pictures of this split only; repeat it; by default all",
+        "index images of this split only; repeat it; by default all",
         choices=SPLITS,
         flag="split",
     )

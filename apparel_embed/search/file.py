@@ -99,7 +99,7 @@ class FileIndex:
         version = dataclasses.replace(version, settings=IndexSettings(index_by=index_by))
         if known and known.dim != version.dim:
             raise UserError(
-                f"{self._path}: this model's pictures are indexed with {known.dim} numbers each, "
+                f"{self._path}: this model's images are indexed with {known.dim} numbers each, "
                 f"not {version.dim}; name another file for these, or remove this index"
             )
         new = dataclasses.replace(version, complete=False).to_json()

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apparel_embed.search.config import Limits
 
-# Boundaries and headers of a form, around the picture.
+# Boundaries and headers of a form, around the image.
 _FORM_BYTES = 65_536
 _MOST_CLIENTS = 10_000
 # Read and thrown away of an upload that is too large, so that the client gets to read why.
@@ -147,7 +147,7 @@ class Gate:
 
 def too_large(limits: Limits) -> str:
     """Returns what is said of an upload of too many bytes."""
-    return f"the picture is too large; expected at most {limits.max_bytes / 1e6:g} MB"
+    return f"the image is too large; expected at most {limits.max_bytes / 1e6:g} MB"
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -34,7 +34,7 @@ def answering_version(
         allowed = "" if exactly else ", and not aligned to that"
         raise UserError(
             f"{saved_model}: is model {saved_model_fingerprint(saved_model)[:16]}, not the model "
-            f"whose pictures the index answers with ({current.model[:16]}){allowed}; name that "
+            f"whose images the index answers with ({current.model[:16]}){allowed}; name that "
             "with --saved_model, or index this one's"
         )
     return current
@@ -91,6 +91,6 @@ def answering_model(index: VectorIndex, base: Path) -> Path:
                 logging.info("model %s", path)
                 return path
     raise UserError(
-        f"{base}: has no version of the model whose pictures the index answers with "
+        f"{base}: has no version of the model whose images the index answers with "
         f"({answering.model[:16]}), and none aligned to it; index one with tools/build_index.py"
     )

@@ -117,7 +117,7 @@ class MilvusIndex:
         known = self.version(version.model)
         if known and (known.dim, known.settings) != (version.dim, version.settings):
             raise UserError(
-                f"{self._uri}: this model's pictures are indexed with {known.settings} and "
+                f"{self._uri}: this model's images are indexed with {known.settings} and "
                 f"{known.dim} numbers each, not {version.settings} and {version.dim}; name another "
                 "server for these, or remove this index"
             )

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOGGER = logging.getLogger("apparel_embed.search")
 _SAFE_HEADERS = {
-    # Nothing but the page's own files, and pictures that the browser has already.
+    # Nothing but the page's own files, and images that the browser has already.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -49,7 +49,7 @@ class Metrics:
         said = "Searches by the vertical searched in (ALL: every one) and verdict."
         self.verdicts = Counter("verdicts_total", said, ("vertical", "verdict"), **kept)
         self.in_flight = Gauge("in_flight", "Requests being answered.", **kept)
-        self.pictures = Gauge("pictures", "Pictures in the index.", **kept)
+        self.pictures = Gauge("pictures", "Images in the index.", **kept)
 
 
 class JsonFormatter(logging.Formatter):

@@ -266,11 +266,11 @@ class Searcher:
           UnknownVertical: the index has no such vertical.
         """
         self._check(vertical)
-        why = "as asked" if vertical or all_verticals else "that of the picture"
+        why = "as asked" if vertical or all_verticals else "that of the image"
         start = time.perf_counter()
         found = self.index.picture(self.version, key)
         if found is None:
-            raise UnknownPicture(f"no picture {key[:32]!r} in the index")
+            raise UnknownPicture(f"no image {key[:32]!r} in the index")
         picture, embedding = found
         vertical = None if all_verticals else (vertical or picture.vertical)
         hits = self._hits(embedding, k, None if vertical is None else (vertical,), without=key)

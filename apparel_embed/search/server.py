@@ -49,7 +49,7 @@ def open_searcher(
     searcher = Searcher(index, version, model, settings, routing_confidence, thresholds)
     if searcher.dim != version.dim:
         raise UserError(
-            f"the model gives {searcher.dim} numbers for a picture, the index has {version.dim}"
+            f"the model gives {searcher.dim} numbers for an image, the index has {version.dim}"
         )
     return searcher, dataset
 

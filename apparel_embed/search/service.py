@@ -65,13 +65,13 @@ _JPEG: dict[str, Any] = {
     "response_class": Response,
     "responses": {
         200: {"content": {"image/jpeg": {}}},
-        404: {"description": "no such picture"},
+        404: {"description": "no such image"},
     },
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"description": "an API key is needed"},
-    413: {"description": "the picture is too large"},
-    422: {"description": "no usable picture, or a wrong parameter"},
+    413: {"description": "the image is too large"},
+    422: {"description": "no usable image, or a wrong parameter"},
     429: {"description": "too many searches from this client; see Retry-After"},
     503: {"description": "too many searches at once; see Retry-After"},
 }
@@ -170,7 +170,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="apparel_embed visual search",
         version=__version__,
-        description="Finds the garments of a catalogue that look like the one in a picture.",
+        description="Finds the garments of a catalogue that look like the one in an image.",
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=lambda route: generate_unique_id(route).lstrip("_"),
@@ -225,16 +225,16 @@ def _tell_metrics(service: _Asked) -> Response:
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@_ROUTER.get("/pictures/{key}", summary="A picture of the index", **_JPEG)
+@_ROUTER.get("/pictures/{key}", summary="An image of the index", **_JPEG)
 def _picture(service: _Asked, key: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Response:
     known = service.searcher.picture(key)
     found = service.read_image(known) if known else None
     if found is None:
-        raise HTTPException(404, "no such picture")
+        raise HTTPException(404, "no such image")
     return Response(found, media_type="image/jpeg", headers=_KEPT)
 
 
-@_ROUTER.get("/examples/{number}", summary="A picture to try the search with", **_JPEG)
+@_ROUTER.get("/examples/{number}", summary="An image to try the search with", **_JPEG)
 def _example(service: _Asked, number: Annotated[int, Path(ge=0, le=10_000)]) -> Response:
     if number >= len(service.examples):
         raise HTTPException(404, "no such example")
@@ -261,7 +261,7 @@ async def _info(service: _Asked) -> InfoAnswer:
 
 @_ROUTER.post(
     "/api/search",
-    summary="Search by a picture, or several of one garment",
+    summary="Search by an image, or several of one garment",
     tags=["search"],
     responses=_REFUSALS,
 )
@@ -323,16 +323,16 @@ async def _search_garments(
 
 @_ROUTER.get(
     "/api/similar",
-    summary="Search by a picture of the index",
+    summary="Search by an image of the index",
     tags=["search"],
-    responses={404: {"description": "no such picture"}, **_REFUSALS},
+    responses={404: {"description": "no such image"}, **_REFUSALS},
 )
 async def _similar(
     request: Request,
     service: _Asked,
-    key: Annotated[str, Query(pattern="^[0-9a-f]{32}$", description="of the picture")],
+    key: Annotated[str, Query(pattern="^[0-9a-f]{32}$", description="of the image")],
     vertical: Annotated[
-        str, Query(max_length=1024, description="to search in; by default the picture's own")
+        str, Query(max_length=1024, description="to search in; by default the image's own")
     ] = "",
     all_verticals: Annotated[bool, Query(description="search in all")] = False,
     k: Annotated[int, Query(ge=1, le=MOST_HITS, description="items to find")] = 12,

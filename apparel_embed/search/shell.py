@@ -96,7 +96,7 @@ def _where(found: Found) -> str:
 
 def _hits(hits: list[Hit]) -> Table:
     table = Table(box=box.SIMPLE)
-    for heading in ("", "item", "vertical", "distance", "picture"):
+    for heading in ("", "item", "vertical", "distance", "image"):
         table.add_column(heading, justify="right" if heading in ("", "distance") else "left")
     for place, hit in enumerate(hits, 1):
         one, distance = hit.picture, f"{hit.distance:.3f}"

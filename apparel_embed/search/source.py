@@ -25,7 +25,7 @@ GALLERY = ("gallery", "both")
 _PICTURES_AT_ONCE = 1_000
 _BOX = ("x_min", "y_min", "x_max", "y_max")
 _NAMES = ("image", "item_id", "vertical")
-# Pictures and their embeddings, float32 [n, dim].
+# Images and their embeddings, float32 [n, dim].
 Rows = Iterator[tuple[list[IndexedPicture], np.ndarray]]
 
 
@@ -68,7 +68,7 @@ def gallery_records(dataset: PreparedDataset, splits: tuple[str, ...] = ()) -> n
 
 
 def embed_records(dataset: PreparedDataset, records: np.ndarray, model: LocalModel) -> Rows:
-    """Embeds records with a SavedModel; those it finds no picture in are left out."""
+    """Embeds records with a SavedModel; those it finds no image in are left out."""
     for start in range(0, len(records), _PICTURES_AT_ONCE):
         some = records[start : start + _PICTURES_AT_ONCE]
         images = dataset.read_images(some)

@@ -92,7 +92,7 @@ class Client(ServedModel):
     Examples:
       >>> from pathlib import Path
       >>> with Client("localhost:8500") as client:
-      ...     found = client.embed([Path("dress.webp").read_bytes(), b"no picture"])
+      ...     found = client.embed([Path("dress.webp").read_bytes(), b"no image"])
       >>> found.valid
       array([ True, False])
     """

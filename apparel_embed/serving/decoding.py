@@ -1,8 +1,8 @@
-"""Decoding of pictures by strangers inside the graph: within bounds, upright, on white.
+"""Decoding of images by strangers inside the graph: within bounds, upright, on white.
 
-`prepare` makes the pictures that models are trained on by Pillow; here the same is made of the
+`prepare` makes the images that models are trained on by Pillow; here the same is made of the
 formats that TensorFlow decodes. What cannot be made right fails, for the caller to confine the
-failure to the one picture.
+failure to the one image.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from apparel_embed.serving.headers import (
 
 # A JPEG is decoded at a half, a quarter or an eighth as long as its longest side keeps so many
 # pixels, and twice those that the model sees: faster, in less memory, and the filter that follows
-# hides the difference. Prepared pictures are usually smaller: decoded as in evaluation.
+# hides the difference. Prepared images are usually smaller: decoded as in evaluation.
 _ENOUGH_PIXELS = 640
 _RATIOS = (1, 2, 4, 8)
 # Progressive JPEGs have about ten scans. Each may be a few bytes and costs a pass over all pixels.
@@ -36,23 +36,23 @@ _MOST_BYTES = 32 * 2**20
 _HEAD = 2048
 # Each takes memory; what more cores could do, requests at the same time have them do.
 DECODED_AT_ONCE = 4
-"""Pictures of one request."""
+"""Images of one request."""
 
 _Fit = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 # From an image to a square of one size, and height and width of what is in it.
 
 
 def decode_each(encoded: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes pictures one by one, so that a broken one harms no other.
+    """Decodes images one by one, so that a broken one harms no other.
 
     Args:
       encoded: string [batch]; each JPEG (grey or RGB), PNG, GIF (its first frame) or BMP (8,
         24 or 32 bits, not compressed).
       size: side of the square that they are fitted into, in pixels.
-      max_pixels: pictures of more are refused before they are decoded.
+      max_pixels: images of more are refused before they are decoded.
 
     Returns:
-      uint8 [batch, size, size, 3] and bool [batch], false (and black) where there is no picture, or
+      uint8 [batch, size, size, 3] and bool [batch], false (and black) where there is no image, or
       one that is broken, too large, or of a kind that would come out wrong. An empty request gives
       one row, as convolutions fail on a batch of none.
     """
@@ -136,9 +136,9 @@ def _no_image(side: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _kinds(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns what pictures are, string [batch], by their first bytes: the index of a decoder.
+    """Returns what images are, string [batch], by their first bytes: the index of a decoder.
 
-    For all at once: in TensorFlow many small steps take longer than decoding a small picture.
+    For all at once: in TensorFlow many small steps take longer than decoding a small image.
     """
     head = tf.io.decode_raw(tf.strings.substr(encoded, 0, _HEAD), tf.uint8, fixed_length=_HEAD)
 
@@ -157,12 +157,12 @@ def _kinds(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _decoders(enough: int, max_pixels: int, attempt: Attempt) -> list[ConcreteFunction]:
-    """Returns what decodes a picture of each kind, upright and on white.
+    """Returns what decodes an image of each kind, upright and on white.
 
     Args:
       enough: pixels of the longest side, which no JPEG is decoded smaller than.
       max_pixels: as in `decode_each`.
-      attempt: takes the steps that fail where bytes are no picture; if it then lets the others go
+      attempt: takes the steps that fail where bytes are no image; if it then lets the others go
         on, no pixels come out.
     """
 
@@ -183,9 +183,9 @@ def _decoders(enough: int, max_pixels: int, attempt: Attempt) -> list[ConcreteFu
 
 
 def _decode(encoded: tf.Tensor, kind: tf.Tensor, decoders: list[ConcreteFunction]) -> tf.Tensor:
-    """Decodes one picture: uint8 [height, width, 3]."""
+    """Decodes one image: uint8 [height, width, 3]."""
     # As `tf.switch_case`, which however puts all decoders into one graph and walks through those
-    # not taken as well: slower than decoding a small picture.
+    # not taken as well: slower than decoding a small image.
     (image,) = tf.raw_ops.StatelessCase(
         branch_index=kind,
         input=[encoded],
@@ -261,7 +261,7 @@ def _decode_png(encoded: tf.Tensor, max_pixels: int, attempt: Attempt) -> tf.Ten
     encoded = _only_if(is_known & _is_within(height, width, max_pixels), encoded)
     image = attempt(functools.partial(tf.io.decode_png, channels=4), encoded, _no_pixels(4))
     colour, alpha = image[..., :3], image[..., 3:]
-    # Where a picture has no alpha, TensorFlow fills in the largest number of the picture's bits.
+    # Where an image has no alpha, TensorFlow fills in the largest number of the image's bits.
     opaque = tf.bitwise.left_shift(1, tf.minimum(header[24], 8)) - 1
     on_white = tf.cond(
         tf.reduce_all(alpha == tf.cast(opaque, tf.uint8)),
@@ -301,7 +301,7 @@ def _decode_bmp(encoded: tf.Tensor, max_pixels: int, attempt: Attempt) -> tf.Ten
 
 
 def _is_within(height: tf.Tensor, width: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Returns whether a picture has pixels, and not too many; sides are below 2^31."""
+    """Returns whether an image has pixels, and not too many; sides are below 2^31."""
     return (height > 0) & (width > 0) & (height * width <= max_pixels)
 
 
@@ -314,16 +314,16 @@ def _only_if(condition: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _compose(colour: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """Returns a picture on white: uint8 [height, width, 3] of colour and alpha [..., 1].
+    """Returns an image on white: uint8 [height, width, 3] of colour and alpha [..., 1].
 
-    In 16 bits, which hold 255 * 255 + 127, and not in more: pictures may be large.
+    In 16 bits, which hold 255 * 255 + 127, and not in more: images may be large.
     """
     colour, alpha = tf.cast(colour, tf.uint16), tf.cast(alpha, tf.uint16)
     return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
 def _turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Returns the picture as it is to be looked at, by its EXIF orientation (1 to 8)."""
+    """Returns the image as it is to be looked at, by its EXIF orientation (1 to 8)."""
 
     def turned() -> tf.Tensor:
         # 5 to 8 have rows and columns exchanged; then it is mirrored along none, one or both.

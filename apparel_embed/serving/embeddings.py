@@ -202,7 +202,7 @@ def to_servable(picture: bytes, limits: PictureLimits = PictureLimits()) -> byte
     """
     if len(picture) > limits.max_bytes:
         raise PictureTooLarge(
-            f"picture of {len(picture):,} bytes: expected at most {limits.max_bytes:,}"
+            f"image of {len(picture):,} bytes: expected at most {limits.max_bytes:,}"
         )
     settings = PictureSettings(max_side=limits.sent_side, max_pixels=limits.max_pixels)
     try:
@@ -211,4 +211,4 @@ def to_servable(picture: bytes, limits: PictureLimits = PictureLimits()) -> byte
         return prepare_picture(picture, settings).jpeg
     except RejectedPicture as error:
         kind = PictureTooLarge if "pixels" in str(error) else NotAPicture
-        raise kind(f"picture: {error}") from error
+        raise kind(f"image: {error}") from error

@@ -1,4 +1,4 @@
-"""What can go wrong between a picture and its embedding, each kind with its own name."""
+"""What can go wrong between an image and its embedding, each kind with its own name."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from apparel_embed.common.errors import UserError
 
 
 class PictureError(UserError):
-    """A picture cannot be sent; the message is the reason, in one line."""
+    """An image cannot be sent; the message is the reason, in one line."""
 
 
 class PictureTooLarge(PictureError):
-    """A picture has too many bytes or pixels."""
+    """An image has too many bytes or pixels."""
 
 
 class NotAPicture(PictureError):
-    """Bytes are no picture, a broken one, or one of an unknown format."""
+    """Bytes are no image, a broken one, or one of an unknown format."""
 
 
 class ServingError(UserError):

@@ -19,7 +19,7 @@ LARGEST_SERVED_PIXELS = 100_000_000
 """A transparent PNG of so many pixels takes about 1.6 GB to decode."""
 
 MAX_PIXELS = 25_000_000
-"""Of a picture, unless an export says otherwise."""
+"""Of an image, unless an export says otherwise."""
 
 VERTICALS_FILE = "verticals.txt"
 ROUTING_FILE = "routing_confidence.txt"
@@ -43,7 +43,7 @@ class ExportConfig:
 
     max_pixels: int = setting(
         MAX_PIXELS,
-        "pictures of more pixels are answered valid=false before they are decoded",
+        "images of more pixels are answered valid=false before they are decoded",
         1,
         LARGEST_SERVED_PIXELS,
         flag="serving_max_pixels",

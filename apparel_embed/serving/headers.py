@@ -1,7 +1,7 @@
-"""What the headers of encoded pictures say, read inside the graph before anything is decoded.
+"""What the headers of encoded images say, read inside the graph before anything is decoded.
 
 Everything works on one string scalar and never fails on broken bytes: what lies behind the end
-reads as zeros. Only few bytes are copied, however long the picture.
+reads as zeros. Only few bytes are copied, however long the image.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def write_serving_kit(
     has_head: bool,
     has_detector: bool = False,
 ) -> None:
-    """Writes the files that serve a SavedModel by TensorFlow Serving, and searches by pictures.
+    """Writes the files that serve a SavedModel by TensorFlow Serving, and searches by images.
 
     Args:
       directory: where to; must not be there.

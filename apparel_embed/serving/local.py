@@ -108,7 +108,7 @@ class LocalModel(ServedModel):
     Examples:
       >>> from pathlib import Path
       >>> model = LocalModel("runs/mine/saved_model/1")
-      >>> found = model.embed([Path("dress.webp").read_bytes(), b"no picture"])
+      >>> found = model.embed([Path("dress.webp").read_bytes(), b"no image"])
       >>> found.embeddings.shape, found.valid
       ((2, 8), array([ True, False]))
     """

@@ -1,4 +1,4 @@
-"""Questions from the shell: picture files in, lines of JSON out."""
+"""Questions from the shell: image files in, lines of JSON out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_pictures(paths: Sequence[str]) -> tuple[dict[str, bytes], list[str]]:
 
 
 def answer_lines(pictures: Mapping[str, bytes], model: Client | LocalModel) -> list[str]:
-    """Returns a JSON object per picture: image, valid, vertical, vertical_score, embedding.
+    """Returns a JSON object per image: image, valid, vertical, vertical_score, embedding.
 
     The vertical is left out where the model has no head.
     """

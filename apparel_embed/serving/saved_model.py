@@ -38,7 +38,7 @@ class ServingModule(tf.Module):
 
     Args:
       model: from float32 [batch, size, size, 3], values 0..255, to embeddings [batch, dim].
-      max_pixels: pictures of more are refused before they are decoded.
+      max_pixels: images of more are refused before they are decoded.
       head: adds scores of verticals; the embedding stays as it is.
       detector: finds garments, for a signature that embeds each.
     """
@@ -73,15 +73,15 @@ class ServingModule(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def embed_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Embeds encoded pictures.
+        """Embeds encoded images.
 
         Args:
           image_bytes: string [batch]; JPEG, PNG, GIF or BMP of at most `max_pixels`.
 
         Returns:
           `embedding` float32 [batch, dim], of unit length, and `valid` bool [batch]: false, with
-          an embedding of zeros, where the bytes are no picture. With a head `vertical` float32
-          [batch, verticals], probabilities, or zeros where the bytes are no picture, and
+          an embedding of zeros, where the bytes are no image. With a head `vertical` float32
+          [batch, verticals], probabilities, or zeros where the bytes are no image, and
           `vertical_name` string [batch, verticals], whose they are.
         """
         images, valid = decode_each(image_bytes, self._size, self._max_pixels)

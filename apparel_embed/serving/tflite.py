@@ -27,12 +27,12 @@ def to_tflite(model: tf.keras.Model, kind: str, pictures: np.ndarray) -> bytes:
       The content of a `.tflite` file: it takes and gives what the model does.
 
     Raises:
-      UserError: if the kind is unknown, or there is no picture.
+      UserError: if the kind is unknown, or there is no image.
     """
     if kind not in TFLITE_KINDS:
         raise UserError(f"TFLite model {kind!r}: expected one of {', '.join(TFLITE_KINDS)}")
     if not len(pictures):
-        raise UserError("TFLite: there is no representative picture; one or more are needed")
+        raise UserError("TFLite: there is no representative image; one or more are needed")
     signature = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, name="images")
     serve = tf.function(lambda images: model(images, training=False), [signature])
     module = tf.Module()

@@ -42,11 +42,11 @@ class SpecialistConfig:
     init_weights: str = "none"
     init_from: Path | None = None
     items_per_batch: int = setting(16, "P, items in a batch of triplets", 2)
-    pictures_per_item: int = setting(4, "K, pictures of each item in a batch of triplets", 2)
+    pictures_per_item: int = setting(4, "K, images of each item in a batch of triplets", 2)
     min_pictures: int = setting(
         2,
-        "items with fewer training pictures are left out of triplets; with 1, an item seen once "
-        "counts, its positives being augmentations of one picture",
+        "items with fewer training images are left out of triplets; with 1, an item seen once "
+        "counts, its positives being augmentations of one image",
         1,
     )
     loss: LossConfig = LossConfig()
@@ -109,13 +109,11 @@ class StudentConfig:
     optimization: OptimizationConfig = OptimizationConfig(steps=0, learning_rate=2e-3)
     init_weights: str = "none"
     init_from: Path | None = None
-    batch_size: int = setting(
-        64, "pictures in a batch of the student", 1, flag="student_batch_size"
-    )
+    batch_size: int = setting(64, "images in a batch of the student", 1, flag="student_batch_size")
     vertical_weights: str = setting(
         "pictures",
-        "how often the student sees a vertical: as often as it has pictures, all verticals equally "
-        "often, or by the square root of their numbers of pictures",
+        "how often the student sees a vertical: as often as it has images, all verticals equally "
+        "often, or by the square root of their numbers of images",
         choices=VERTICAL_WEIGHTS,
         flag="student_vertical_weights",
         seldom=True,

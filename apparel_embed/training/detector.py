@@ -186,7 +186,7 @@ def _val(dataset: PreparedDataset) -> tuple[np.ndarray, Garments]:
 def _validation(
     dataset: PreparedDataset, model: DetectorConfig, cache_gib: float
 ) -> Validation | None:
-    """Returns how weights are judged: by AP50 on split val, and pictures of what is found."""
+    """Returns how weights are judged: by AP50 on split val, and images of what is found."""
     records, truth = _val(dataset)
     known = np.isin(truth.verticals.astype(str), model.verticals)
     if not known.any():

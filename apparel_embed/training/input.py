@@ -50,7 +50,7 @@ def augmentation(config: InputConfig, strategy: tf.distribute.Strategy) -> Augme
     if config.augment.rotation and isinstance(strategy, tf.distribute.TPUStrategy):
         raise UserError(
             f"--augment_rotation={config.augment.rotation:g} with --strategy=tpu: expected 0, as "
-            "TensorFlow turns no pictures on a TPU"
+            "TensorFlow turns no images on a TPU"
         )
     augmenter = Augmenter(config.augment)
     return lambda inputs: augmenter.apply(*inputs)

@@ -78,9 +78,9 @@ class InputConfig:
     augment: AugmentConfig = AugmentConfig()
     cache_gib: float = setting(
         4.0,
-        "memory for training pictures in GiB: decoded ones, or where these do not fit encoded "
+        "memory for training images in GiB: decoded ones, or where these do not fit encoded "
         "ones, which are decoded each time; what fits neither way is read each time, too; what "
-        "they leave is for decoded pictures to validate on",
+        "they leave is for decoded images to validate on",
         0.0,
         seldom=True,
     )

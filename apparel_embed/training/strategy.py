@@ -35,10 +35,10 @@ class BatchShare:
     of: int = 1
 
     def check(self, batch_size: int) -> None:
-        """Raises a UserError if some replica would have no picture of a batch."""
+        """Raises a UserError if some replica would have no image of a batch."""
         if batch_size < self.of:
             raise UserError(
-                f"a batch of {batch_size} pictures cannot be divided between {self.of} replicas; "
+                f"a batch of {batch_size} images cannot be divided between {self.of} replicas; "
                 "each needs at least 1"
             )
 
@@ -48,7 +48,7 @@ class BatchShare:
         Parts follow each other and differ in length by one at most.
 
         Args:
-          batch_size: pictures of the whole batch.
+          batch_size: images of the whole batch.
           replica: int64, number of the replica among the process's own.
         """
         if self.of == 1:

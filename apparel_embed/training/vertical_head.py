@@ -1,6 +1,6 @@
 """Training of the vertical head, after the student and without changing it.
 
-The student is trained to place pictures inside their vertical, and its embedding has room for
+The student is trained to place images inside their vertical, and its embedding has room for
 little else: verticals may overlap in it. The features before the projection still tell them apart,
 so a linear classifier of these is all it takes. It is trained when the student is finished: trained
 together, it would pull at the features and change the embedding.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sklearn.preprocessing import StandardScaler
 
 # Inverse strength of the regularisation; the one of highest accuracy on val is taken, without
-# pictures there the middle one.
+# images there the middle one.
 _STRENGTHS = (0.01, 0.1, 1.0)
 _ITERATIONS = 300
 
@@ -49,7 +49,7 @@ def train_vertical_head(
       The head, and what to report of it.
 
     Raises:
-      UserError: if there are training pictures of fewer than two verticals.
+      UserError: if there are training images of fewer than two verticals.
     """
     # Here, as it takes seconds that a start need not.
     from sklearn.linear_model import LogisticRegression
@@ -63,7 +63,7 @@ def train_vertical_head(
     verticals = np.unique(labels)
     if len(verticals) < 2:
         raise UserError(
-            f"{dataset.directory}: has training pictures of {len(verticals)} verticals; a vertical "
+            f"{dataset.directory}: has training images of {len(verticals)} verticals; a vertical "
             "head needs two or more"
         )
     scaler = StandardScaler()

@@ -36,7 +36,7 @@ def test_memory_that_others_use_is_not_counted(monkeypatch):
 
 
 def test_a_batch_of_broken_items_is_refused():
-    with pytest.raises(UserError, match="a batch of 18 is not made of items with 4 pictures"):
+    with pytest.raises(UserError, match="a batch of 18 is not made of items with 4 images"):
         measure_losses(LossBenchmark([16, 18]))
 
 

@@ -36,7 +36,7 @@ server.serve_forever()
 """
 
 
-def test_pictures_to_search_by_are_the_last_queries(tiny_prepared):
+def test_images_to_search_by_are_the_last_queries(tiny_prepared):
     last = tiny_prepared.read_images(range(len(tiny_prepared) - 2, len(tiny_prepared)))
     assert query_pictures(tiny_prepared, 2) == last
     assert len(query_pictures(tiny_prepared, 10_000)) == len(tiny_prepared)
@@ -47,7 +47,7 @@ def test_a_dataset_without_queries_is_refused_before_anything_is_measured(tmp_pa
     manifest = tmp_path / "manifest.csv"
     manifest.write_text("image,item_id,vertical,split,role\na.png,1,dress,test,gallery\n")
     prepared = prepare(PrepareConfig(manifest, tmp_path / "prepared"), processes=1)
-    with pytest.raises(UserError, match="prepared: has no query pictures to search by"):
+    with pytest.raises(UserError, match="prepared: has no query images to search by"):
         query_pictures(prepared, 100)
 
 

@@ -153,7 +153,7 @@ def test_help_shows_the_docstring_then_flags_in_groups_and_ends_well():
     assert done.returncode == 0
     assert done.stdout.startswith("Writes the manifest of a dataset on disk")
     assert "\n\nWhat to work on:\n  --format= " in done.stdout
-    assert "\n\nPictures and splits:\n  --map_verticals= " in done.stdout
+    assert "\n\nImages and splits:\n  --map_verticals= " in done.stdout
     assert "  --split_by=item_id " in done.stdout
     assert "--verbosity" not in done.stdout
 

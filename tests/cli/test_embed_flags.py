@@ -30,13 +30,11 @@ def test_the_binary_embeds_a_directory_and_says_where_the_result_is(tiny_prepare
     arguments = [f"--model={model}", f"--pictures={pictures}/", f"--output={output}/"]
     done = embed(*arguments, "--dry_run")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (
-        f"Embeddings:  {output}: to do (64 pictures, 64 to embed, in 1 batch of 64)" in done.stdout
-    )
+    assert f"Embeddings:  {output}: to do (64 images, 64 to embed, in 1 batch of 64)" in done.stdout
     assert not output.exists()
     done = embed(*arguments, "--threads=1")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert f"Embeddings:  {output} (64 rows of 64 pictures, 8 dimensions)" in done.stdout
+    assert f"Embeddings:  {output} (64 rows of 64 images, 8 dimensions)" in done.stdout
     assert pq.read_table(output / "embeddings-00000-of-00001.parquet").num_rows == 64
     done = embed(*arguments, "--manifest=m.csv")
     assert done.returncode == 1

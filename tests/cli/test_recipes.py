@@ -175,8 +175,8 @@ def test_a_plan_of_the_pipeline_tells_the_recipe_and_its_steps(tmp_path):
     assert "recipe pretrained: --backbone=efficientnet_lite_b0 --pooling=pyramid" in said
     assert "--specialist_steps" not in said
     steps = 2 * RECIPES[PRETRAINED]["combined_steps"]
-    assert f"{steps} steps of 20 x 3 pictures" in pretrained["combined-start"]
-    assert "7 steps of 20 x 3 pictures" in pretrained["specialist-bag"]
+    assert f"{steps} steps of 20 x 3 images" in pretrained["combined-start"]
+    assert "7 steps of 20 x 3 images" in pretrained["specialist-bag"]
     said, scratch = plan()
     assert "recipe scratch\n" in said
-    assert "900 steps of 16 x 4 pictures" in scratch["combined-start"]
+    assert "900 steps of 16 x 4 images" in scratch["combined-start"]

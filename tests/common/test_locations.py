@@ -45,7 +45,7 @@ def test_relative_locations_begin_at_the_directory(location, seen):
     assert beside(location, "gs://b/c/") == seen
 
 
-def test_a_picture_is_read_from_a_store(shop):
+def test_an_image_is_read_from_a_store(shop):
     (shop / "b").mkdir()
     (shop / "b" / "a.jpg").write_bytes(b"picture")
     assert read_remote("shop://b/a.jpg") == b"picture"
@@ -53,7 +53,7 @@ def test_a_picture_is_read_from_a_store(shop):
         read_remote("shop://b/none.jpg")
 
 
-def test_an_unknown_store_rejects_the_picture_and_says_what_is_expected():
+def test_an_unknown_store_rejects_the_image_and_says_what_is_expected():
     with pytest.raises(RejectedPicture, match=r"http://shop: cannot .*expected paths.*gs://"):
         read_remote("http://shop/a.jpg")
 

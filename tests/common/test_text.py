@@ -43,7 +43,7 @@ def test_without_a_width_nothing_is_folded_and_with_one_everything_is():
 def test_counts_go_with_their_nouns():
     assert counted(1, "query", "queries") == "1 query"
     assert counted(1200, "query", "queries") == "1,200 queries"
-    assert counted(0, "picture") == "0 pictures"
+    assert counted(0, "image") == "0 images"
 
 
 def test_what_libraries_say_becomes_one_line():

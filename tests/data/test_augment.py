@@ -35,13 +35,13 @@ SEED = tf.constant([3, 4])
 
 
 def pictures(count=6, side=16):
-    """Smooth coloured pictures, all alike: what differs after augmentation differs by chance."""
+    """Smooth coloured images, all alike: what differs after augmentation differs by chance."""
     y, x = np.mgrid[0:side, 0:side] / (side - 1)
     one = np.stack([40 + 180 * x, 60 + 120 * y, 200 - 150 * x * y], axis=-1)
     return tf.constant(np.repeat(one[np.newaxis], count, axis=0), tf.float32)
 
 
-def test_same_seed_gives_the_same_bits_and_another_seed_other_pictures():
+def test_same_seed_gives_the_same_bits_and_another_seed_other_images():
     augment = Augmenter(EVERYTHING)
     first = augment(pictures(), SEED)
     np.testing.assert_array_equal(augment(pictures(), SEED), first)
@@ -77,7 +77,7 @@ def test_another_process_agrees():
     assert done.stdout.split("result:")[1] == here.tobytes().hex()
 
 
-def test_a_tf_function_gives_the_same_pictures_and_follows_the_seed():
+def test_a_tf_function_gives_the_same_images_and_follows_the_seed():
     augment = Augmenter(AugmentConfig(brightness=0.2))
     graph = tf.function(lambda images, seed: augment(images, seed))
     for seed in (SEED, tf.constant([8, 9])):
@@ -86,7 +86,7 @@ def test_a_tf_function_gives_the_same_pictures_and_follows_the_seed():
 
 
 @pytest.mark.slow
-def test_a_tf_data_pipeline_gives_the_same_pictures():
+def test_a_tf_data_pipeline_gives_the_same_images():
     augment = Augmenter(EVERYTHING)
     seeds = tf.constant([[1, 0], [1, 1], [1, 0]])
     eager = [augment(pictures(4), seed).numpy() for seed in seeds]
@@ -119,7 +119,7 @@ def test_nothing_switched_on_changes_nothing():
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_each_augmentation_alone_changes_each_picture_in_its_own_way(name):
+def test_each_augmentation_alone_changes_each_image_in_its_own_way(name):
     assert set(EACH) == {field.name for field in dataclasses.fields(AugmentConfig)}
     images = pictures(16)
     out = Augmenter(dataclasses.replace(NOTHING, **{name: EACH[name]}))(images, SEED).numpy()
@@ -137,7 +137,7 @@ def test_a_tiny_strength_changes_little(name):
     assert np.abs(out - images).mean() < 2
 
 
-def test_about_half_of_the_pictures_are_mirrored_and_the_others_left_alone():
+def test_about_half_of_the_images_are_mirrored_and_the_others_left_alone():
     images = pictures(400, side=4)
     out = Augmenter(AugmentConfig(zoom=0.0, translation=0.0))(images, SEED).numpy()
     same = (out == images.numpy()).all(axis=(1, 2, 3))
@@ -146,7 +146,7 @@ def test_about_half_of_the_pictures_are_mirrored_and_the_others_left_alone():
     assert 150 <= mirrored.sum() <= 250
 
 
-def test_brightness_shifts_all_pixels_of_a_picture_alike_both_ways_up_to_the_limit():
+def test_brightness_shifts_all_pixels_of_an_image_alike_both_ways_up_to_the_limit():
     images = tf.fill([200, 4, 4, 3], 128.0)
     out = Augmenter(dataclasses.replace(NOTHING, brightness=0.2))(images, SEED).numpy()
     shift = out - 128

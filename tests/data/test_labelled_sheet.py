@@ -6,7 +6,7 @@ from apparel_embed.data.labelled_sheet import SIDE, draw_labelled_sheet
 GREY = np.full([3, 8, 8, 3], 128.0)
 
 
-def test_pictures_are_side_by_side_with_words_below_each():
+def test_images_are_side_by_side_with_words_below_each():
     images = np.zeros([3, 8, 8, 3])
     images[0], images[1], images[2] = [255.4, 0, 0], [0, 300, 0], [-5, 0, 255]
     sheet = draw_labelled_sheet(images, [("one", "bag"), ("two", "bag"), ("three", "bag")], 2)
@@ -23,7 +23,7 @@ def test_pictures_are_side_by_side_with_words_below_each():
     assert sheet[line:, 6 + step :].min() == 255
 
 
-def test_a_frame_is_drawn_over_the_edge_of_its_picture_alone():
+def test_a_frame_is_drawn_over_the_edge_of_its_image_alone():
     sheet = draw_labelled_sheet(GREY, [("",)] * 3, 3, ["#ff0000", "white", "blue"])
     left, right = 6, 6 + 2 * (SIDE + 6)
     assert sheet[6, left].tolist() == sheet[5 + SIDE, left + SIDE - 1].tolist() == [255, 0, 0]
@@ -33,7 +33,7 @@ def test_a_frame_is_drawn_over_the_edge_of_its_picture_alone():
 
 
 @pytest.mark.parametrize("text", ["", "x" * 500, "línea\n\tzwei", "裙子", "<&>"])
-def test_any_text_stays_below_its_picture(text):
+def test_any_text_stays_below_its_image(text):
     sheet = draw_labelled_sheet(GREY, [(text,)] * 3, 3)
     plain = draw_labelled_sheet(GREY, [("",)] * 3, 3)
     assert sheet.shape == plain.shape

@@ -287,7 +287,7 @@ def test_any_text_survives_the_way_through_csv(tmp_path_factory, rows):
 
 
 def manifest(items, verticals=("tops", "bags"), **extra):
-    """`items` items per vertical, two pictures each."""
+    """`items` items per vertical, two images each."""
     names = [f"{vertical}-{i}" for vertical in verticals for i in range(items) for _ in range(2)]
     columns = {
         "image": [f"{i}.jpg" for i in range(len(names))],
@@ -340,7 +340,7 @@ def test_hold_out_leaves_unlabelled_rows_as_they_are():
 
 
 def test_hold_out_leaves_out_unlabelled_rows_of_the_groups_it_holds_out():
-    # Styles of two items each, of which one picture is unlabelled; some have no style or their own.
+    # Styles of two items each, of which one image is unlabelled; some have no style or their own.
     names = [f"i{i}" for i in range(8)]
     table = pa.table(
         {

@@ -21,7 +21,7 @@ def tasks(tmp_path):
 
 
 @pytest.mark.slow
-def test_threads_prepare_the_same_pictures_as_processes(tasks, tmp_path):
+def test_threads_prepare_the_same_images_as_processes(tasks, tmp_path):
     settings = PictureSettings(max_side=16)
     by_processes = list(prepare_pictures(tasks, tmp_path, settings, 1))
     assert list(prepare_pictures(tasks, tmp_path, settings, 2, threads=True)) == by_processes

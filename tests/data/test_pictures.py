@@ -59,7 +59,7 @@ def assert_quarters(pixels):
         assert_colour(pixels[y, x], colour)
 
 
-# How a camera held in each of the eight ways would have stored the picture.
+# How a camera held in each of the eight ways would have stored the image.
 STORED = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -120,8 +120,8 @@ def test_heic_that_is_cut_off_is_rejected_with_one_line(length):
     assert "\n" not in str(error.value)
 
 
-def test_names_of_pictures_end_as_pillow_and_its_heif_plugin_have_it():
-    picture_size(PLAIN)  # Pillow knows of HEIF only once a picture was opened.
+def test_names_of_images_end_as_pillow_and_its_heif_plugin_have_it():
+    picture_size(PLAIN)  # Pillow knows of HEIF only once an image was opened.
     kinds = Image.registered_extensions()
     assert {kinds[suffix] for suffix in SUFFIXES} == set(FORMATS)
     assert {suffix for suffix, kind in kinds.items() if kind in FORMATS} - {*SUFFIXES} <= {".pfm"}
@@ -254,7 +254,7 @@ def test_icc_profile_is_converted_to_srgb(kind):
     assert_colour(pixels[4, 4], GREEN)
 
 
-def test_icc_profile_is_used_for_pictures_with_alpha_too():
+def test_icc_profile_is_used_for_images_with_alpha_too():
     image = Image.new("RGBA", (16, 8), (*RED, 255))
     image.paste((0, 0, 0, 0), (8, 0, 16, 8))
     pixels = prepared(encode(image, "PNG", icc_profile=wide_gamut_profile()))
@@ -319,7 +319,7 @@ def test_shrinking_averages_instead_of_skipping_pixels():
         assert np.abs(pixels[4:-4, 4:-4] - 127).max() < 12
 
 
-def test_box_crops_with_margin_clipped_to_the_picture():
+def test_box_crops_with_margin_clipped_to_the_image():
     assert crop_rectangle((100, 80), (10, 20, 30, 60), 0.1) == (8, 16, 32, 64)
     assert crop_rectangle((100, 80), (-50, -50, 30, 1e6), 0.0) == (0, 0, 30, 80)
     assert crop_rectangle((100, 80), (99.5, 79.5, 99.6, 79.6), 0.0) == (99, 79, 100, 80)
@@ -331,7 +331,7 @@ def test_box_crops_with_margin_clipped_to_the_picture():
 )
 def test_box_wholly_outside_is_rejected(box):
     for kind in ("PNG", "JPEG"):
-        with pytest.raises(RejectedPicture, match=r"box .* outside the picture of 48x32 pixels"):
+        with pytest.raises(RejectedPicture, match=r"box .* outside the image of 48x32 pixels"):
             prepare_picture(encode(quarters(), kind), SETTINGS, box)
 
 
@@ -358,7 +358,7 @@ def test_bomb_is_rejected_from_its_header_alone():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"])
-def test_truncated_pictures_are_rejected_with_a_stable_reason(kind):
+def test_truncated_images_are_rejected_with_a_stable_reason(kind):
     if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
@@ -376,14 +376,14 @@ def test_truncated_pictures_are_rejected_with_a_stable_reason(kind):
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"image,item_id\n", "not a picture"),
-        (b"\xff\xd8\xff", "not a picture|truncated"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
-        (b"\0" * 100, "not a picture|truncated"),
+        (b"image,item_id\n", "not an image"),
+        (b"\xff\xd8\xff", "not an image|truncated"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+        (b"\0" * 100, "not an image|truncated"),
     ],
 )
-def test_what_is_no_picture_is_rejected(data, reason):
+def test_what_is_no_image_is_rejected(data, reason):
     with pytest.raises(RejectedPicture, match=reason):
         prepare_picture(data, SETTINGS)
 
@@ -415,7 +415,7 @@ def test_name_does_not_matter_and_path_equals_bytes(tmp_path):
 
 @pytest.mark.parametrize("orientation", [1, 3, 5, 8])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_size_is_that_of_the_prepared_picture(kind, orientation, tmp_path):
+def test_size_is_that_of_the_prepared_image(kind, orientation, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(Image.new("RGB", (30, 20)), kind, exif=exif)
@@ -432,9 +432,7 @@ def test_size_needs_the_head_of_the_file_only():
         assert picture_size(data[: len(data) // 2]) == (80, 60)
 
 
-@pytest.mark.parametrize(
-    ("data", "reason"), [(b"", "empty file"), (b"no picture", "not a picture")]
-)
-def test_what_is_no_picture_has_no_size(data, reason):
+@pytest.mark.parametrize(("data", "reason"), [(b"", "empty file"), (b"no image", "not an image")])
+def test_what_is_no_image_has_no_size(data, reason):
     with pytest.raises(RejectedPicture, match=reason):
         picture_size(data)

@@ -39,7 +39,7 @@ def test_records_are_the_surviving_rows_in_manifest_order(small):
     assert len(dataset.read_images(range(18))) == 18
     reasons = rejects(small.parent / "whole")
     assert [(r["image"], r["row"]) for r in reasons] == [("3.png", "5"), ("17.png", "19")]
-    assert reasons[0]["reason"].startswith("not a picture")
+    assert reasons[0]["reason"].startswith("not an image")
     assert reasons[1]["reason"] == "no such file"
 
 
@@ -62,7 +62,7 @@ def test_finished_output_of_something_else_is_refused(small, tmp_path):
     with pytest.raises(UserError, match="the manifest is another"):
         prepare(PrepareConfig(other, output, shard_records=2))
     moved = make_pictures(tmp_path, 20)
-    with pytest.raises(UserError, match="picture files have changed"):
+    with pytest.raises(UserError, match="image files have changed"):
         prepare(PrepareConfig(moved, output, shard_records=2))
 
 
@@ -105,13 +105,13 @@ def test_paths_boxes_hostile_files_and_val_in_one_dataset(tmp_path, caplog):
     )
     dataset = prepare(config, 1)
     assert dataset.column("item_id").tolist() == ["1", "2", "3", "9"]
-    assert "5 of 9 pictures were rejected" in caplog.text
+    assert "5 of 9 images were rejected" in caplog.text
     assert [(r["row"], r["reason"].split(":")[0]) for r in rejects(tmp_path / "out")] == [
         ("5", "empty file"),
         ("6", "is a directory"),
         ("7", "gs"),
-        ("8", "not a picture, or of an unknown format"),
-        ("9", "box 50,50,60,60 lies outside the picture of 40x40 pixels"),
+        ("8", "not an image, or of an unknown format"),
+        ("9", "box 50,50,60,60 lies outside the image of 40x40 pixels"),
     ]
     images = [Image.open(io.BytesIO(data)) for data in dataset.read_images(range(4))]
     assert [image.size for image in images] == [(40, 40), (20, 40), (20, 20), (40, 40)]
@@ -175,7 +175,7 @@ def test_with_a_split_val_a_dataset_of_a_release_that_held_out_none_is_found_fin
     assert found.fingerprint == made.fingerprint
 
 
-def test_unlabelled_pictures_are_prepared_without_item_id(tmp_path):
+def test_unlabelled_images_are_prepared_without_item_id(tmp_path):
     manifest = make_pictures(tmp_path, 12)
     lines = manifest.read_text().splitlines()
     rows = [f"{line},train" for line in lines[1:9]]
@@ -203,10 +203,10 @@ def test_unlabelled_pictures_are_prepared_without_item_id(tmp_path):
         evaluation_set(dataset, "unlabelled")
 
 
-def test_unlabelled_pictures_of_held_out_groups_are_left_out_and_told_of(tmp_path, caplog):
+def test_unlabelled_images_of_held_out_groups_are_left_out_and_told_of(tmp_path, caplog):
     manifest = make_pictures(tmp_path, 12)
     lines = manifest.read_text().splitlines()
-    # Every style has a picture without label, before those with one.
+    # Every style has an image without label, before those with one.
     rows = [f"{i}.png,,{('tops', 'bags')[i % 2]},unlabelled,s{i}" for i in range(4)]
     rows += [f"{line},train,s{i // 2}" for i, line in enumerate(lines[5:13])]
     manifest.write_text("\n".join([f"{HEADER},split,style", *rows]) + "\n")
@@ -217,7 +217,7 @@ def test_unlabelled_pictures_of_held_out_groups_are_left_out_and_told_of(tmp_pat
     with caplog.at_level("INFO"):
         dataset = prepare(config, 1)
 
-    assert "2 unlabelled pictures are left out: their style is held out" in caplog.text
+    assert "2 unlabelled images are left out: their style is held out" in caplog.text
     styles, val = dataset.column("style"), dataset.select(split="val")
     held = set(styles[val])
     assert set(styles[dataset.select(split="unlabelled")]) == {"s0", "s1", "s2", "s3"} - held
@@ -266,7 +266,7 @@ def test_verticals_get_other_names_or_are_left_out(tmp_path):
             prepare(dataclasses.replace(config, map_verticals=other), 1)
 
 
-def test_shard_without_any_usable_picture(tmp_path):
+def test_shard_without_any_usable_image(tmp_path):
     manifest = make_pictures(tmp_path, 6)
     for i in (2, 3):
         (tmp_path / f"{i}.png").write_bytes(b"")
@@ -280,7 +280,7 @@ def test_nothing_left_is_an_error_and_can_be_mended(tmp_path):
     for i in range(3):
         (tmp_path / f"{i}.png").rename(tmp_path / f"away-{i}.png")
     config = PrepareConfig(manifest, tmp_path / "out")
-    with pytest.raises(UserError, match=r"none of the 3 pictures .* no such file \(3\)"):
+    with pytest.raises(UserError, match=r"none of the 3 images .* no such file \(3\)"):
         prepare(config, 1)
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
     assert (tmp_path / "out.rejects.csv").read_text().count("no such file") == 3
@@ -323,10 +323,10 @@ def test_tool_tells_what_it_wrote_and_mistakes_in_one_line(small, tmp_path):
 
     done = run(f"--output={small.parent / 'whole'}", "--shard_records=2")
     assert done.returncode == 0
-    assert f"Prepared:  {small.parent / 'whole'} (18 pictures, 2 rejected)\n" in done.stdout
+    assert f"Prepared:  {small.parent / 'whole'} (18 images, 2 rejected)\n" in done.stdout
     done = run(f"--output={tmp_path / 'none'}", "--dry_run")
     assert done.stdout.splitlines() == [
-        f"Prepared:  {tmp_path / 'none'}: to do (20 pictures, 20 to prepare)",
+        f"Prepared:  {tmp_path / 'none'}: to do (20 images, 20 to prepare)",
         "Next:      the same without --dry_run; nothing was done or written",
     ]
     assert not (tmp_path / "none").exists()

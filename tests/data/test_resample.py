@@ -29,14 +29,14 @@ def projected(images, zooms, shifts):
 
 
 @pytest.mark.parametrize("dtype", [tf.uint8, tf.float32])
-def test_pictures_left_alone_keep_their_values_exactly(dtype):
+def test_images_left_alone_keep_their_values_exactly(dtype):
     images = tf.cast(IMAGES, dtype)
     found = resample(images, NONE, ONES, STILL)
     assert found.dtype == tf.float32
     np.testing.assert_array_equal(found, tf.cast(images, tf.float32))
 
 
-def test_mirroring_is_exact_and_of_some_pictures_only():
+def test_mirroring_is_exact_and_of_some_images_only():
     mirrored = tf.constant([True, False, True, False, False])
     found = resample(IMAGES, mirrored, ONES, STILL).numpy()
     for one, image, turned in zip(found, IMAGES.numpy(), mirrored):
@@ -59,7 +59,7 @@ def test_a_shift_by_whole_pixels_moves_them_and_goes_on_with_the_edge():
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-def test_a_picture_shifted_out_of_sight_is_its_edge():
+def test_an_image_shifted_out_of_sight_is_its_edge():
     shifts = tf.tile(tf.constant([[2.0, 0.0]]), [5, 1])
     found = resample(IMAGES, NONE, ONES, shifts).numpy()
     np.testing.assert_allclose(found, np.repeat(IMAGES[:, :1], 12, axis=1), atol=1e-3)

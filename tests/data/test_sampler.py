@@ -39,7 +39,7 @@ def check_batch(one, items, positions, labels, p, k):
         (item,) = np.unique(items[shown])
         own = np.flatnonzero(items == item)
         assert set(shown) <= set(own)
-        # As even as can be: all distinct if there are enough pictures, else each shown in turn.
+        # As even as can be: all distinct if there are enough images, else each shown in turn.
         assert len(set(shown)) == min(k, len(own))
         assert np.ptp(np.unique(shown, return_counts=True)[1]) <= 1
 
@@ -53,7 +53,7 @@ def check_batch(one, items, positions, labels, p, k):
     st.integers(0, 2**31),
     st.sampled_from([1, 2, 3]),
 )
-def test_batches_hold_p_items_with_k_pictures_each(sizes, p, k, seed, step, min_pictures):
+def test_batches_hold_p_items_with_k_images_each(sizes, p, k, seed, step, min_pictures):
     random = np.random.default_rng(abs(seed))
     items = random.permutation(np.repeat([f"item{i}" for i in range(len(sizes))], sizes))
     usable = sum(size >= min_pictures for size in sizes)
@@ -80,7 +80,7 @@ def test_epochs_differ_in_the_order_of_items():
     assert not np.array_equal(batch(one, 0)[1], batch(one, 1)[1])
 
 
-def test_items_with_too_few_pictures_are_left_out():
+def test_items_with_too_few_images_are_left_out():
     items = np.array(["a", "b", "b", "c", "c", "c", "d"])
     one = sampler(items, 9)
     assert one.items_per_batch == 2
@@ -88,7 +88,7 @@ def test_items_with_too_few_pictures_are_left_out():
     assert set(items[batch(sampler(items, 9, min_pictures=1), 0)[0]]) == {"a", "b", "c", "d"}
 
 
-def test_an_item_with_most_of_the_pictures_does_not_make_the_others_large():
+def test_an_item_with_most_of_the_images_does_not_make_the_others_large():
     items = np.concatenate([np.zeros(20_000, int), np.repeat(np.arange(1, 10_001), 2)])
     one = sampler(items, 3, 4)
     held = (one.positions, one.starts, one.counts)
@@ -119,7 +119,7 @@ def test_a_batch_is_a_function_of_seed_and_step_only():
     assert not np.array_equal(batch(first, 0)[0], batch(first, 1)[0])
 
 
-def test_all_pictures_of_an_item_are_shown_in_time():
+def test_all_images_of_an_item_are_shown_in_time():
     one = sampler(np.repeat(np.arange(2), 6), 2, 2)
     shown = {int(position) for step in range(40) for position in batch(one, step)[0]}
     assert shown == set(range(12))
@@ -139,7 +139,7 @@ def test_too_few_items_are_refused(items):
 
 @settings(derandomize=True, deadline=None, max_examples=20)
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 4), st.integers(-5, 100))
-def test_epoch_sampler_covers_all_pictures_but_the_remainder(count, size, epoch, seed):
+def test_epoch_sampler_covers_all_images_but_the_remainder(count, size, epoch, seed):
     one = EpochSampler.over(count, batch_size=size, seed=seed)
     steps = range(epoch * one.steps_per_epoch, (epoch + 1) * one.steps_per_epoch)
     seen = np.concatenate([one.batch(tf.constant(step, tf.int64)).numpy() for step in steps])
@@ -156,8 +156,8 @@ def test_epoch_sampler_is_a_function_of_seed_and_step_only():
     assert len({order(1, 3), order(2, 3), order(1, 4)}) == 3
 
 
-def test_epoch_sampler_without_pictures_is_refused():
-    with pytest.raises(UserError, match="no pictures"):
+def test_epoch_sampler_without_images_is_refused():
+    with pytest.raises(UserError, match="no images"):
         EpochSampler.over(0, batch_size=4, seed=0)
 
 
@@ -179,7 +179,7 @@ def an_epoch(one, epoch):
     st.integers(0, 3),
     st.integers(-5, 100),
 )
-def test_an_epoch_shows_verticals_and_their_pictures_as_often_as_weights_say(
+def test_an_epoch_shows_verticals_and_their_images_as_often_as_weights_say(
     sizes, weights, epoch, seed
 ):
     verticals = np.random.default_rng(abs(seed)).permutation(
@@ -198,18 +198,18 @@ def test_an_epoch_shows_verticals_and_their_pictures_as_often_as_weights_say(
         assert np.abs(mine - expected[vertical] / size).max() < 1 + 1e-6
 
 
-def test_a_vertical_with_one_picture_is_seen_as_often_as_one_with_ninety_nine():
+def test_a_vertical_with_one_image_is_seen_as_often_as_one_with_ninety_nine():
     one = weighted(["bag"] + 99 * ["dress"], "equal", batch_size=10)
     for epoch in range(3):
         assert (an_epoch(one, epoch) == 0).sum() == 50
 
 
-def test_by_the_square_root_nine_times_the_pictures_are_seen_three_times_as_often():
+def test_by_the_square_root_nine_times_the_images_are_seen_three_times_as_often():
     one = weighted(4 * ["bag"] + 36 * ["dress"], "sqrt")
     assert (an_epoch(one, 0) < 4).sum() == 10
 
 
-def test_pictures_seen_less_than_once_an_epoch_all_have_their_turn():
+def test_images_seen_less_than_once_an_epoch_all_have_their_turn():
     one = weighted(["bag"] + 19 * ["dress"], "equal")
     seen = np.concatenate([an_epoch(one, epoch) for epoch in range(20)])
     assert set(seen) == set(range(20))
@@ -231,8 +231,8 @@ def test_a_weighted_batch_is_a_function_of_seed_and_step_only():
     assert not np.array_equal(an_epoch(first, 0), an_epoch(first, 1))
 
 
-def test_unknown_weights_say_what_is_allowed_and_no_pictures_are_refused():
+def test_unknown_weights_say_what_is_allowed_and_no_images_are_refused():
     with pytest.raises(UserError, match="weights=even: expected one of pictures, equal, sqrt"):
         weighted(["bag"], "even")
-    with pytest.raises(UserError, match="no pictures"):
+    with pytest.raises(UserError, match="no images"):
         weighted([], "equal")

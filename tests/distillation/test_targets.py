@@ -1,4 +1,4 @@
-"""What teachers make of the pictures of a tiny dataset whose items differ by hue."""
+"""What teachers make of the images of a tiny dataset whose items differ by hue."""
 
 import dataclasses
 
@@ -34,9 +34,7 @@ def embedded(directory, dataset, records):
     return Embedder(load_embedding_model(directory)[0]).records(dataset, records)
 
 
-def test_every_training_picture_gets_the_embedding_of_its_verticals_teacher(
-    tiny_prepared, teachers
-):
+def test_every_training_image_gets_the_embedding_of_its_verticals_teacher(tiny_prepared, teachers):
     found = targets_of(tiny_prepared, both(teachers))
 
     np.testing.assert_array_equal(found.records, tiny_prepared.select(split="train"))
@@ -62,7 +60,7 @@ def test_every_training_picture_gets_the_embedding_of_its_verticals_teacher(
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_pictures_of_split_val_get_what_the_same_teachers_say_apart_from_what_is_learnt(
+def test_images_of_split_val_get_what_the_same_teachers_say_apart_from_what_is_learnt(
     tiny_prepared, teachers, several
 ):
     known = both(teachers)
@@ -82,7 +80,7 @@ def test_pictures_of_split_val_get_what_the_same_teachers_say_apart_from_what_is
             np.testing.assert_allclose(found.held_out[mine], expected, atol=1e-6)
 
 
-def test_unlabelled_pictures_get_the_embedding_of_their_verticals_teacher_too(
+def test_unlabelled_images_get_the_embedding_of_their_verticals_teacher_too(
     tiny_prepared, tiny_unlabelled, teachers
 ):
     found = targets_of(tiny_unlabelled, both(teachers))
@@ -106,7 +104,7 @@ def test_unlabelled_pictures_get_the_embedding_of_their_verticals_teacher_too(
     assert [entry["unlabelled"] for entry in kept.teachers] == [0, 0]
 
 
-def test_unlabelled_pictures_are_left_out_if_asked_to(tiny_unlabelled, teachers):
+def test_unlabelled_images_are_left_out_if_asked_to(tiny_unlabelled, teachers):
     found = targets_of(tiny_unlabelled, both(teachers), unlabelled=False)
     np.testing.assert_array_equal(found.records, tiny_unlabelled.select(split="train"))
     everything = targets_of(tiny_unlabelled, both(teachers))
@@ -116,7 +114,7 @@ def test_unlabelled_pictures_are_left_out_if_asked_to(tiny_unlabelled, teachers)
         assert (entry["pictures"], entry["unlabelled"]) == (12, 0)
 
 
-def test_rotations_are_those_of_labelled_and_unlabelled_pictures_together(
+def test_rotations_are_those_of_labelled_and_unlabelled_images_together(
     tiny_prepared, tiny_unlabelled, teachers
 ):
     reference = teachers / "reference"
@@ -140,7 +138,7 @@ def test_alignment_turns_each_teacher_towards_the_reference_and_keeps_its_distan
 
     for records, ours, before in (
         (raw.records, aligned.embeddings, raw.embeddings),
-        # The rotation is that of the pictures that are learnt.
+        # The rotation is that of the images that are learnt.
         (raw.held_out_records, aligned.held_out, raw.held_out),
     ):
         verticals = tiny_prepared.column("vertical")[records]
@@ -154,9 +152,7 @@ def test_alignment_turns_each_teacher_towards_the_reference_and_keeps_its_distan
         assert entry["cosine_after"] > {"model": 0.9, "frozen": 0.1}[kind]
 
 
-def test_pictures_that_are_not_learnt_have_no_say_in_a_rotation(
-    tiny_prepared, teachers, monkeypatch
-):
+def test_images_that_are_not_learnt_have_no_say_in_a_rotation(tiny_prepared, teachers, monkeypatch):
     from apparel_embed.distillation import targets
 
     seen = []
@@ -213,7 +209,7 @@ class Narrowed:
         return getattr(self._dataset, name)
 
 
-def test_a_lone_picture_has_a_zero_reference_and_a_target_all_the_same(tiny_prepared, teachers):
+def test_a_lone_image_has_a_zero_reference_and_a_target_all_the_same(tiny_prepared, teachers):
     lone = Narrowed(tiny_prepared, {"train": 1, "val": 0})
     some = both(teachers)[:1]
     raw = targets_of(lone, some)
@@ -311,7 +307,7 @@ def test_verticals_that_only_some_teachers_know_get_targets_of_one_space(tiny_pr
 
 @pytest.fixture(scope="module")
 def blind(tmp_path_factory):
-    """A teacher that says the same of every picture."""
+    """A teacher that says the same of every image."""
     reset_and_seed(0)
     model = build_embedding_model(MODEL)
     kernel, bias = model.get_layer("projection").weights

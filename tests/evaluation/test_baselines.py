@@ -38,7 +38,7 @@ def test_each_colour_falls_into_its_bin(colour, bin_number):
     assert histogram[bin_number] == 1 and histogram.sum() == 1
 
 
-def test_a_picture_of_two_colours_has_length_one():
+def test_an_image_of_two_colours_has_length_one():
     picture = plain((255, 0, 0), height=4)
     picture[:1] = (0, 0, 255)
     histogram = colour_histogram(picture)
@@ -52,26 +52,26 @@ def test_where_pixels_lie_does_not_matter():
     np.testing.assert_array_equal(colour_histogram(pixels), colour_histogram(pixels[::-1, ::-1]))
 
 
-def test_encoded_pictures_are_decoded_in_order():
+def test_encoded_images_are_decoded_in_order():
     images = [encode(plain((255, 0, 0))), encode(plain((10, 10, 10))), encode(plain(99), "PNG")]
     histograms = colour_histograms(iter(images))
     assert histograms.shape == (3, 64) and histograms.dtype == np.float32
     assert histograms.argmax(axis=1).tolist() == [48, 0, 21]
 
 
-def test_grey_pictures_count_as_rgb():
+def test_grey_images_count_as_rgb():
     histogram = colour_histograms([encode(np.full((5, 5), 200, np.uint8))])
     assert histogram[0].argmax() == 63 and histogram[0].max() == 1
 
 
-def test_no_pictures_give_no_rows():
+def test_no_images_give_no_rows():
     assert colour_histograms([]).shape == (0, 64)
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: b"no", lambda data: data[:200]])
-def test_a_broken_picture_is_named_by_its_number(damage):
+def test_a_broken_image_is_named_by_its_number(damage):
     good = encode(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
-    with pytest.raises(UserError, match="picture 1 cannot be decoded"):
+    with pytest.raises(UserError, match="image 1 cannot be decoded"):
         colour_histograms([good, damage(good)])
 
 
@@ -80,6 +80,6 @@ def test_a_broken_picture_is_named_by_its_number(damage):
     [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8),
      np.zeros((0, 4, 3), np.uint8)],
 )  # fmt: skip
-def test_what_is_no_rgb_picture_is_refused(wrong):
+def test_what_is_no_rgb_image_is_refused(wrong):
     with pytest.raises(UserError, match="expected uint8"):
         colour_histogram(wrong)

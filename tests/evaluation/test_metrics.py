@@ -48,7 +48,7 @@ def test_a_case_worked_out_by_hand():
     [([1], 0.10), ([1, 10], 0.12), ([1, 2], 0.20), (list(range(1, 11)), 1.0)],
 )
 def test_map_at_r_of_the_toy_example_of_musgrave_et_al(right, expected):
-    """Toy example of "A Metric Learning Reality Check": ten pictures of the item, ten retrieved."""
+    """Toy example of "A Metric Learning Reality Check": ten images of the item, ten retrieved."""
     hits = np.isin(np.arange(1, 11), right)[None]
     assert average_precision_at_r(hits, np.array([10])) == pytest.approx([expected])
 

@@ -171,9 +171,9 @@ def test_a_difference_leaves_out_verticals_of_few_items():
     assert found["small"].difference == 1 and not found["small"].is_clear
 
 
-def test_chance_is_that_of_drawing_a_gallery_picture_and_items_are_those_of_answered_queries():
+def test_chance_is_that_of_drawing_a_gallery_image_and_items_are_those_of_answered_queries():
     rows = by_key(evaluate())
-    # One of three bags, one of two tops, one of six pictures.
+    # One of three bags, one of two tops, one of six images.
     chances = {
         ("within", "bags"): 1 / 3, ("within", "tops"): 1 / 2, ("within", "ALL"): 5 / 12,
         ("merged", "bags"): 1 / 6, ("merged", "tops"): 1 / 6, ("merged", "ALL"): 1 / 6,
@@ -181,13 +181,13 @@ def test_chance_is_that_of_drawing_a_gallery_picture_and_items_are_those_of_answ
     for key, chance in chances.items():
         assert rows[key]["chance"] == pytest.approx(chance)
         assert rows[key]["items"] == (4 if key[1] == "ALL" else 2)
-    # A picture that is query and gallery does not find itself: 2 of the other 5.
+    # An image that is query and gallery does not find itself: 2 of the other 5.
     both = make_set([(item, "bags", "both") for item in "xxxyyy"])
     row = by_key(evaluate(at_angles([0, 1, 2, 50, 51, 52]), both))["within", "bags"]
     assert row["chance"] == pytest.approx(2 / 5)
 
 
-def test_a_part_of_a_set_keeps_the_order_and_the_parts_of_its_pictures():
+def test_a_part_of_a_set_keeps_the_order_and_the_parts_of_its_images():
     bags = SMALL.only(SMALL.verticals == "bags")
     assert bags.records.tolist() == [10, 11, 12, 13, 20]
     assert list(bags.by_vertical()) == ["bags"]
@@ -217,7 +217,7 @@ def test_within_verticals_their_spaces_may_overlap():
     assert result["merged", "ALL"]["r_at_1"] < 1.0
 
 
-def test_the_same_seed_gives_the_same_rows_in_any_order_of_pictures():
+def test_the_same_seed_gives_the_same_rows_in_any_order_of_images():
     random = np.random.default_rng(0)
     size = 200
     pictures = [(f"i{n % 50}", "ab"[n % 2], "both") for n in range(size)]

@@ -8,7 +8,7 @@ from apparel_embed.evaluation.retrieval import evaluate_retrieval
 
 @pytest.fixture
 def pictures():
-    """120 pictures of 2 verticals, 10 items each, of which one has a single picture."""
+    """120 images of 2 verticals, 10 items each, of which one has a single image."""
     random = np.random.default_rng(0)
     items = np.repeat([f"item{i:02}" for i in range(20)], 6)
     items[0] = "single"
@@ -42,7 +42,7 @@ def test_metrics_and_intervals_are_those_of_the_pipeline(pictures, scope):
     assert (found.queries, found.without_answer) == (39, 1)
 
 
-def test_pictures_of_one_vertical_need_no_names_of_it(pictures):
+def test_images_of_one_vertical_need_no_names_of_it(pictures):
     embeddings, items, _ = pictures
     found = evaluate_retrieval(embeddings, items)
     assert found.verticals == {}
@@ -85,7 +85,7 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.array([1, 1, NAN, NAN]), r"\[2\] is missing: None; every picture needs one"),
+        (np.array([1, 1, NAN, NAN]), r"\[2\] is missing: None; every image needs one"),
         (["a", "a", None, None], r"\[2\] is missing: None"),
         (["a", NAN, "b", "b"], r"\[1\] is missing: None"),
         (np.array(["a", "a", "b", NAN], object), r"\[3\] is missing: None"),

@@ -14,7 +14,7 @@ from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage
 
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
-# Of one picture.
+# Of one image.
 ONE = 20
 
 

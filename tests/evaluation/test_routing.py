@@ -13,7 +13,7 @@ from apparel_embed.evaluation.routing import (
 )
 from apparel_embed.evaluation.table import render_routing
 
-# Two verticals of two items; each query lies on its own item's gallery picture, but for the last.
+# Two verticals of two items; each query lies on its own item's gallery image, but for the last.
 ITEMS = np.array(["a", "b", "c", "d"] * 2)
 VERTICALS = np.array(["bag", "bag", "dress", "dress"] * 2)
 ANGLES = np.deg2rad([0, 90, 0, 90, 1, 91, 1, 2])
@@ -27,7 +27,7 @@ PICTURES = EvaluationSet(
 )
 
 
-# Of the queries, the last four; nobody looks at those of gallery pictures.
+# Of the queries, the last four; nobody looks at those of gallery images.
 CONFIDENCE = np.array([0.0] * 4 + [0.5, 0.7, 0.8, 0.9])
 
 
@@ -88,7 +88,7 @@ def test_what_was_wrong_already_costs_nothing():
     assert routing["accuracy"] == 0.75
 
 
-def test_what_is_predicted_for_gallery_pictures_makes_no_difference():
+def test_what_is_predicted_for_gallery_images_makes_no_difference():
     assert evaluate(wrong=[0, 1, 2, 3]) == evaluate()
 
 

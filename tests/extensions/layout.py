@@ -20,7 +20,7 @@ def convert(root, options):
     columns = dict(zip(names, map(list, zip(*rows))))
     columns[SOURCE_FILE] = [options.listing] * len(rows)
     columns[SOURCE_ROW] = list(range(1, len(rows) + 1))
-    return Rows(pa.table(columns), root, {"pictures": len(rows)})
+    return Rows(pa.table(columns), root, {"images": len(rows)})
 
 
-FORMAT = Format(convert, "a line per picture in a text file", options=ListingOptions)
+FORMAT = Format(convert, "a line per image in a text file", options=ListingOptions)

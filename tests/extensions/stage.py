@@ -1,4 +1,4 @@
-"""A stage with a setting of its own: how many items are known by enough pictures."""
+"""A stage with a setting of its own: how many items are known by enough images."""
 
 import collections
 import dataclasses
@@ -11,7 +11,7 @@ from apparel_embed.store.record import fingerprints
 
 @dataclasses.dataclass(frozen=True)
 class CountConfig:
-    enough_pictures: int = setting(2, "pictures by which an item counts as known", 1)
+    enough_pictures: int = setting(2, "images by which an item counts as known", 1)
 
 
 def make(pipeline):
@@ -25,7 +25,7 @@ def make(pipeline):
 
     flags = {"enough_pictures": enough}
     inputs = fingerprints(pipeline[STUDENT])
-    size = f"{len(dataset)} pictures to count"
+    size = f"{len(dataset)} images to count"
     return [pipeline.run.make("known-items", work, flags=flags, inputs=inputs, size=size)]
 
 

@@ -126,7 +126,7 @@ def test_a_manifest_and_a_directory_give_the_same_bits_and_keep_their_columns(
 
 
 @pytest.mark.slow
-def test_pictures_and_result_may_lie_in_a_store(
+def test_images_and_result_may_lie_in_a_store(
     embedded, tiny_prepared, embed, tmp_path, monkeypatch
 ):
     system = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
@@ -151,18 +151,18 @@ def test_pictures_and_result_may_lie_in_a_store(
 
 
 @pytest.mark.slow
-def test_bad_pictures_are_listed_and_harm_no_other(tiny_prepared, embed, embedded, tmp_path):
+def test_bad_images_are_listed_and_harm_no_other(tiny_prepared, embed, embedded, tmp_path):
     _, expected = read_embeddings(embedded[0])
     shutil.copytree(tiny_prepared.directory.parent, tmp_path / "data")
     names = tiny_prepared.column("image")
-    (tmp_path / "data" / names[3]).write_bytes(b"no picture")
+    (tmp_path / "data" / names[3]).write_bytes(b"no image")
     (tmp_path / "data" / names[21]).unlink()
     manifest = tmp_path / "data" / "manifest.csv"
     config = configure(tmp_path / "out", "manifest", manifest)
     summary = bulk_embed(config, here(embed))
     assert (summary["embedded"], summary["rejected"]) == (PICTURES - 2, 2)
     assert rejects(tmp_path / "out") == [
-        {"image": names[3], "reason": "not a picture, or of an unknown format"},
+        {"image": names[3], "reason": "not an image, or of an unknown format"},
         {"image": names[21], "reason": "no such file"},
     ]
     good = np.delete(np.arange(PICTURES), [3, 21])
@@ -205,9 +205,7 @@ def test_what_the_model_cannot_embed_is_listed_too(tiny_prepared, embed, tmp_pat
     assert len(read_embeddings(tmp_path / "out")[0]) == PICTURES - 5
 
 
-def test_pictures_that_are_all_bad_leave_an_empty_result(
-    tiny_prepared, embed, tmp_path, monkeypatch
-):
+def test_images_that_are_all_bad_leave_an_empty_result(tiny_prepared, embed, tmp_path, monkeypatch):
     monkeypatch.setattr(PreparedDataset, "read_images", lambda self, records: [b""] * len(records))
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
     summary = bulk_embed(config, here(embed))
@@ -317,14 +315,14 @@ def test_an_output_that_is_something_else_is_refused(tiny_prepared, embed, tmp_p
         bulk_embed(config, here(embed))
 
 
-def test_a_directory_without_pictures_is_refused(tmp_path, embed):
+def test_a_directory_without_images_is_refused(tmp_path, embed):
     (tmp_path / "pictures").mkdir()
     config = configure(tmp_path / "out", "pictures", tmp_path / "pictures")
-    with pytest.raises(UserError, match="pictures: there are no pictures in it"):
+    with pytest.raises(UserError, match="pictures: there are no images in it"):
         bulk_embed(config, here(embed))
 
 
-def test_rows_are_written_on_the_way_and_few_pictures_are_held(
+def test_rows_are_written_on_the_way_and_few_images_are_held(
     tiny_prepared, embed, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(bulk_shard, "_ROWS_PER_GROUP", 16)
@@ -375,7 +373,7 @@ def test_a_damaged_plan_is_told(tiny_prepared, embed, tmp_path):
     assert dataclasses.replace(config, output="gs://b/out").directory.work == "gs://b/out"
 
 
-def test_a_directory_is_listed_by_name_without_what_is_no_picture(tmp_path):
+def test_a_directory_is_listed_by_name_without_what_is_no_image(tmp_path):
     names = ["b/2.JPG", "b/10.jpeg", "a.png", "c.txt", ".hidden.jpg", ".cache/x.jpg", "b/c/d.webp"]
     names += ["e.HEIC", "f.hif", "heic"]
     for name in names:

@@ -18,7 +18,7 @@ from apparel_embed.training.specialist import SpecialistConfig
 
 @pytest.fixture
 def damaged(tiny_prepared, tmp_path):
-    """A copy of the dataset with a bit of record 5, a training picture, turned over."""
+    """A copy of the dataset with a bit of record 5, a training image, turned over."""
     directory = tmp_path / "prepared"
     shutil.copytree(tiny_prepared.directory, directory)
     (jpeg,) = tiny_prepared.read_images([5])

@@ -18,7 +18,7 @@ RECORDS = np.array([9, 0, 41, 9, 63, 17, 2])
 
 @pytest.fixture(scope="module")
 def squares(tiny_prepared):
-    """What the pictures of RECORDS must look like, one by one."""
+    """What the images of RECORDS must look like, one by one."""
     return np.stack(
         [decode_to_square(one, SIZE).numpy() for one in tiny_prepared.read_images(RECORDS)]
     )
@@ -45,7 +45,7 @@ def test_a_store_says_what_memory_its_images_take(tiny_prepared):
 
 
 @pytest.mark.parametrize("cache_gib", [1.0, 0])
-def test_store_gives_the_pictures_at_positions(tiny_prepared, squares, cache_gib):
+def test_store_gives_the_images_at_positions(tiny_prepared, squares, cache_gib):
     store = ImageStore(tiny_prepared, RECORDS, SIZE, cache_gib)
     assert len(store) == len(RECORDS)
     positions = np.array([6, 0, 3, 3, 1])

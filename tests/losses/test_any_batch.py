@@ -16,8 +16,8 @@ HOSTILE = {
     "zero vectors": (np.arange(4) // 2, np.zeros((4, 3))),
     "long vectors": (np.arange(4) // 2, 200 * np.ones((4, 3))),
     "one item": (np.zeros(4, int), np.ones((4, 3))),
-    "one picture": (np.zeros(1, int), np.ones((1, 3))),
-    "no picture": (np.zeros(0, int), np.ones((0, 3))),
+    "one image": (np.zeros(1, int), np.ones((1, 3))),
+    "no image": (np.zeros(0, int), np.ones((0, 3))),
 }
 
 

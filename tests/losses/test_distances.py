@@ -28,7 +28,7 @@ def test_distances_are_those_of_addons_to_the_last_bit(batch, distance):
 
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(batches(kinds=("repeated", "grid")), st.sampled_from(list(DISTANCES)))
-def test_the_gradient_is_finite_with_equal_pictures_and_zero_vectors(batch, distance):
+def test_the_gradient_is_finite_with_equal_images_and_zero_vectors(batch, distance):
     _, embeddings = batch
     _, gradient = value_and_gradient(
         lambda _, embeddings: tf.reduce_sum(pairwise_distances(embeddings, distance)),

@@ -156,7 +156,7 @@ def test_distances_that_become_equal_when_addons_subtracts_share_the_gradient_as
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("pictures", [1, 2, 11, 12, 13, 16, 17, 18, 33, 96])
-def test_items_with_any_number_of_pictures(pictures, metric):
+def test_items_with_any_number_of_images(pictures, metric):
     # 11 positives of an anchor are looked at in one go.
     _, embeddings = make_batch(pictures, 96, 1, 5, "unit")
     labels = np.random.default_rng(0).permutation(np.arange(96) // pictures)
@@ -198,9 +198,9 @@ def test_is_zero_where_items_are_far_apart_and_falls_along_its_gradient_where_no
 
 NOTHING_TO_LEARN = {
     "all distinct": (np.arange(6), np.eye(6, 3, dtype=np.float32)),
-    "one picture": (np.zeros(1, int), np.ones((1, 3), np.float32)),
+    "one image": (np.zeros(1, int), np.ones((1, 3), np.float32)),
     "one zero vector": (np.zeros(1, int), np.zeros((1, 3), np.float32)),
-    "no picture": (np.zeros(0, int), np.zeros((0, 3), np.float32)),
+    "no image": (np.zeros(0, int), np.zeros((0, 3), np.float32)),
 }
 
 
@@ -215,7 +215,7 @@ def test_a_batch_without_positives_gives_0_and_a_gradient_of_0(batch, metric):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("vector", [[0.0, 0.0], [0.6, 0.8], [1e-30, 1e-30]])
 @pytest.mark.parametrize("items", [1, 4])
-def test_identical_pictures_and_zero_vectors_give_the_margin_and_a_finite_gradient(
+def test_identical_images_and_zero_vectors_give_the_margin_and_a_finite_gradient(
     metric, vector, items
 ):
     embeddings = np.tile(np.array(vector, np.float32), (8, 1))

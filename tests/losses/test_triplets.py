@@ -36,7 +36,7 @@ def test_hard_has_value_and_gradient_of_addons(batch, margin, soft, metric):
     )
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
     if np.isfinite(expected_gradient).all():
-        # Between equal pictures, which rounding sets apart, TFA's own gradient is rounding.
+        # Between equal images, which rounding sets apart, TFA's own gradient is rounding.
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-4)
 
 
@@ -70,7 +70,7 @@ def lifted_structure_reference(labels, embeddings, margin):
 
 
 # Where distances are equal TFA's gradient is off by up to some hundredths (a difference quotient
-# tells), so that batches with equal pictures are left to the tests below.
+# tells), so that batches with equal images are left to the tests below.
 @needs_addons
 @pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=100)
@@ -96,7 +96,7 @@ def test_lifted_structure_has_value_and_gradient_of_addons(batch, margin):
 
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(batches(("repeated", "grid"), sizes=(12,)), st.floats(0.0, 2.0))
-def test_lifted_structure_is_that_of_the_definition_with_equal_pictures_too(batch, margin):
+def test_lifted_structure_is_that_of_the_definition_with_equal_images_too(batch, margin):
     labels, embeddings = batch
     value, gradient = value_and_gradient(
         lambda *batch: lifted_structure_loss(*batch, margin), labels, embeddings
@@ -104,7 +104,7 @@ def test_lifted_structure_is_that_of_the_definition_with_equal_pictures_too(batc
     assert np.isfinite(gradient).all()
     if len(set(labels)) not in (1, len(labels)):
         expected = lifted_structure_reference(labels, embeddings.astype(np.float64), margin)
-        # Equal pictures are apart by the root of a rounding error.
+        # Equal images are apart by the root of a rounding error.
         assert value == pytest.approx(expected, abs=5e-3)
 
 

@@ -230,7 +230,7 @@ def test_a_widened_model_embeds_as_before_with_zeros_appended(pooling, tmp_path)
     np.testing.assert_array_equal(wide[:, 4:], 0)
 
 
-def test_a_start_is_a_trained_model_for_pictures_of_any_size(tmp_path):
+def test_a_start_is_a_trained_model_for_images_of_any_size(tmp_path):
     config = ModelConfig(image_size=32, embedding_dim=4)
     model = build_embedding_model(config)
     save_embedding_model(tmp_path, model, config)

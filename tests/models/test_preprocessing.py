@@ -61,12 +61,12 @@ def test_shape_is_kept_to_a_pixel_and_centred_on_white(height, width, size):
         (4, 2, (0, 4, 16, 8)),
     ],
 )
-def test_where_a_picture_lands(height, width, box):
+def test_where_an_image_lands(height, width, box):
     square = fit_square(tf.zeros([height, width, 3], tf.uint8), 16).numpy()
     assert content_box(square) == box
 
 
-def test_a_picture_of_the_right_size_keeps_its_pixels():
+def test_an_image_of_the_right_size_keeps_its_pixels():
     pixels = noise(24, 24)
     np.testing.assert_array_equal(fit_square(pixels, 24), pixels)
     np.testing.assert_array_equal(fit_square(pixels[np.newaxis], 24)[0], pixels)
@@ -133,12 +133,12 @@ def test_only_the_first_frame_of_a_gif_counts():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
-def test_grey_pictures_become_rgb(kind):
+def test_grey_images_become_rgb(kind):
     data = encoded(np.full([8, 8], 90, np.uint8), kind)
     np.testing.assert_allclose(decode_picture(data), np.full([8, 8, 3], 90), atol=1)
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_raises(data):
+@pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image_raises(data):
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode_picture(data)

@@ -109,12 +109,12 @@ def test_a_run_with_one_vertical_and_one_query_is_reported(tmp_path):
         "map",
         "trainings",
     ]
-    # Two pictures are no map.
+    # Two images are no map.
     assert "map.png" not in result["figures"]
     assert "No map" in (tmp_path / "report/index.html").read_text()
 
 
-def test_embeddings_of_other_pictures_are_refused(nasty_run, tmp_path):
+def test_embeddings_of_other_images_are_refused(nasty_run, tmp_path):
     run = make_run(tmp_path / "run", nasty_run.dataset)
     path = run.evaluation.directory / "embeddings/unified.parquet"
     records, embeddings = read_embeddings(path)

@@ -42,7 +42,7 @@ def test_speed_is_measured_when_asked_for_and_told_to_be_of_here_and_now(nasty_r
     for model in ("combined", "specialists", "unified"):
         assert re.fullmatch(r"[\d,]+", rows[model]) and rows[model] != "0"
     assert "measured on this machine" in table.caption
-    assert "a batch of 35 decoded pictures" in table.caption
+    assert "a batch of 35 decoded images" in table.caption
 
 
 def test_a_run_without_student_has_costs_of_the_others(nasty_run, tmp_path):

@@ -39,7 +39,7 @@ def test_specialists_and_student_are_drawn_and_the_caption_tells_of_how_many(nas
 
     assert is_drawn(first.png)
     assert first.png == second.png
-    assert "35 pictures of the 35 of split test" in first.caption
+    assert "35 images of the 35 of split test" in first.caption
     assert "specialists has a space of its own" in first.caption
 
 
@@ -59,4 +59,4 @@ def test_embeddings_that_are_all_alike_give_no_map_but_a_word(nasty_run):
     section = map_section(dataclasses.replace(inputs, embeddings=alike))
 
     assert section.parts == ()
-    assert "at least 8 pictures with different embeddings" in section.caption
+    assert "at least 8 images with different embeddings" in section.caption

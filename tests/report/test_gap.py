@@ -81,12 +81,12 @@ def test_every_paired_difference_of_the_summary_is_in_the_table(nasty_run):
         assert line[4] == ("clear" if entry["is_clear"] else "may be chance")
 
 
-def test_the_captions_tell_the_number_of_queries_and_gallery_pictures(nasty_run):
+def test_the_captions_tell_the_number_of_queries_and_gallery_images(nasty_run):
     section = gap_section(nasty_run.inputs())
-    # 4 and 3 items of 3 pictures, 3 of 4, each a query; merged, 2 hats more are searched.
+    # 4 and 3 items of 3 images, 3 of 4, each a query; merged, 2 hats more are searched.
     for part in section.parts[:3]:
-        assert "33 queries and 33 gallery pictures" in part.caption
-    assert "33 queries and 35 gallery pictures" in section.parts[3].caption
+        assert "33 queries and 33 gallery images" in part.caption
+    assert "33 queries and 35 gallery images" in section.parts[3].caption
     assert "33 queries" in section.parts[4].caption
 
 

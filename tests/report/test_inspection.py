@@ -69,7 +69,7 @@ def test_every_finding_is_in_the_page_with_its_severity_example_and_advice(hosti
         assert hostile.example(finding) in found
 
 
-def test_pictures_in_the_page_are_those_of_pairs_and_sheets(hostile, text):
+def test_images_in_the_page_are_those_of_pairs_and_sheets(hostile, text):
     embedded = [base64.b64decode(one) for one in re.findall('data:image/jpeg;base64,([^"]+)', text)]
     rows = [row for pair in hostile.pairs for row in pair.rows]
     rows += [row for sheet in hostile.sheets for item in sheet.items for row in item.rows]
@@ -79,7 +79,7 @@ def test_pictures_in_the_page_are_those_of_pairs_and_sheets(hostile, text):
     assert text.count('<span class="cross">') == len(rows) - len(shown) == 2
 
 
-def test_bars_on_the_sheets_tell_gallery_pictures_and_queries(text):
+def test_bars_on_the_sheets_tell_gallery_images_and_queries(text):
     roles = {
         row: (gallery != "", query != "")
         for row, gallery, query in re.findall(
@@ -179,7 +179,7 @@ def test_a_table_without_findings_is_a_page_and_an_empty_list(tmp_path):
     write_inspection(inspection, tmp_path / "health")
     page = (tmp_path / "health" / "index.html").read_text("utf-8")
     assert "0 errors, 0 warnings and 0 notes" in page
-    assert "Pictures were not opened" in page
+    assert "Images were not opened" in page
     assert len((tmp_path / "health" / "findings.csv").read_text().splitlines()) == 1
     assert summarise(inspection)["pictures"] is None
 

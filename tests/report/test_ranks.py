@@ -79,7 +79,7 @@ def test_right_and_wrong_are_as_the_metrics_say(nasty_run):
                 assert right[0] == expected.recall[1][at]
                 assert any(right[:5]) == expected.recall[5][at]
                 assert found.average_precision == expected.average_precision_at_r[at]
-                # 9 or 12 pictures in the gallery, the query's own never found.
+                # 9 or 12 images in the gallery, the query's own never found.
                 assert len(found.hits) == min(10, outcomes["unified"].gallery[part.vertical] - 1)
                 wrong += not right[0]
     assert wrong
@@ -94,7 +94,7 @@ def test_every_vertical_with_an_answer_is_there_and_the_silent_one_is_named(nast
     assert all(is_drawn(part.png) for part in section.parts)
     (bags,) = [part for part in section.parts if part.vertical == "_bags"]
     assert "3 queries chosen of 12 that have an answer" in bags.caption
-    assert "12 gallery pictures" in bags.caption
+    assert "12 gallery images" in bags.caption
 
 
 def test_without_student_the_combined_model_leads(nasty_run, tmp_path):
@@ -112,12 +112,12 @@ def test_one_query_alone_is_shown_once_and_never_finds_itself(tmp_path):
     )
     section = ranks_section(make_run(tmp_path / "run", dataset).inputs())
 
-    # Item b asks too, but has no other picture.
+    # Item b asks too, but has no other image.
     (part,) = section.parts
     (query,) = part.queries
     assert query.label == "good and typical and bad"
     assert query.item == "a-test"
-    assert "1 query chosen of 1 that have an answer, searching 3 gallery pictures" in part.caption
+    assert "1 query chosen of 1 that have an answer, searching 3 gallery images" in part.caption
     for found in query.lists:
         assert sorted(hit.item for hit in found.hits) == ["a-test", "b-test"]
 

@@ -61,7 +61,7 @@ def test_the_worst_queries_of_each_vertical_with_an_answer_are_drawn(shown):
         assert len(np.unique(picture(one).reshape(-1, 3), axis=0)) > 100
 
 
-def test_the_projector_serves_embeddings_pictures_and_labels_of_student_and_specialists(shown):
+def test_the_projector_serves_embeddings_images_and_labels_of_student_and_specialists(shown):
     dataset, models, stage = shown
     run_dir = stage.directory.parent
     ask = Plugin(ProjectorPlugin, run_dir)
@@ -86,7 +86,7 @@ def test_the_projector_serves_embeddings_pictures_and_labels_of_student_and_spec
         assert {vertical for _, vertical, _, _ in cells} == {NASTY, DOLLARS, SILENT}
         assert "tab and line0-test" in {item for item, *_ in cells}
         with Image.open(io.BytesIO(ask("/sprite_image", name=name, **run))) as sprite:
-            # 22 pictures in a square.
+            # 22 images in a square.
             assert sprite.size == (5 * 48, 5 * 48)
             assert one["sprite"]["singleImageDim"] == [48, 48]
             pixels = np.asarray(sprite)
@@ -101,7 +101,7 @@ def test_the_projector_serves_embeddings_pictures_and_labels_of_student_and_spec
         assert (cell[:5] == 255).all()
 
 
-def test_of_many_pictures_a_sample_is_shown_and_the_sprite_is_bounded(shown, tmp_path, monkeypatch):
+def test_of_many_images_a_sample_is_shown_and_the_sprite_is_bounded(shown, tmp_path, monkeypatch):
     dataset, models, _ = shown
     side = int(np.ceil(np.sqrt(tensorboard.MOST_PICTURES))) * tensorboard.SPRITE_SIDE
     assert side <= 8192

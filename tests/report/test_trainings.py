@@ -63,7 +63,7 @@ def test_losses_and_validation_are_drawn_the_same_each_time(nasty_run):
     assert [picture.name for picture in first] == ["losses", "validation"]
     assert [picture.png for picture in first] == [picture.png for picture in second]
     assert all(is_drawn(picture.png) for picture in first)
-    assert "12 training pictures" in first[0].caption
+    assert "12 training images" in first[0].caption
     assert "33 validation queries" in first[1].caption
 
 

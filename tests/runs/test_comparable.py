@@ -230,17 +230,17 @@ def test_runs_that_started_from_earlier_ones_are_compared_with_those(runs, caplo
         runs.check(*alike, second_step("weights", 3, init_weights="imagenet"))
 
 
-def test_a_picture_in_two_datasets_is_refused(dataset, tmp_path):
+def test_an_image_in_two_datasets_is_refused(dataset, tmp_path):
     items = [("i0", "bags", 2), *((f"other{number}", "bags", 2) for number in range(1, 70))]
     other = make_dataset(tmp_path / "data", items)
     run_dirs = [tmp_path / name for name in "aba"]
-    said = r"/a and .*/b were .* share pictures of split test, such as 0_test_0\.png; expected"
+    said = r"/a and .*/b were .* share images of split test, such as 0_test_0\.png; expected"
 
     with pytest.raises(UserError, match=said):
         check_pictures(run_dirs, [dataset, other, dataset], "test")
 
 
-def test_pictures_of_the_same_name_may_differ(dataset, tmp_path):
+def test_images_of_the_same_name_may_differ(dataset, tmp_path):
     items = [(f"i{number}", "bags", 2) for number in range(70)]
     # The first item is black on the left in all datasets, on the right it differs.
     other = make_dataset(tmp_path / "data", items, seed=1)
@@ -250,8 +250,8 @@ def test_pictures_of_the_same_name_may_differ(dataset, tmp_path):
     check_pictures([tmp_path / "a", tmp_path / "b"], [dataset, other], "test")
 
 
-def test_of_many_pictures_some_are_compared_all_over(dataset, tmp_path, monkeypatch):
-    # 140 pictures in test: every third is read. Only the last one is the same.
+def test_of_many_images_some_are_compared_all_over(dataset, tmp_path, monkeypatch):
+    # 140 images in test: every third is read. Only the last one is the same.
     items = [(f"i{number}", "bags", 2) for number in range(70)]
     other = make_dataset(tmp_path / "data", items, seed=1)
     read, seen = type(other).read_images, []
@@ -262,11 +262,11 @@ def test_of_many_pictures_some_are_compared_all_over(dataset, tmp_path, monkeypa
         return [*images[:-1], b"the same"]
 
     monkeypatch.setattr(type(other), "read_images", read_images)
-    with pytest.raises(UserError, match="share pictures"):
+    with pytest.raises(UserError, match="share images"):
         check_pictures([tmp_path / "a", tmp_path / "b"], [dataset, other], "test")
     assert seen == [47, 47]
 
 
-def test_runs_of_one_dataset_share_their_pictures_by_right(dataset):
+def test_runs_of_one_dataset_share_their_images_by_right(dataset):
     for count in (2, 3):
         check_pictures([dataset.directory] * count, list(itertools.repeat(dataset, count)), "val")

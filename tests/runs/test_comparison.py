@@ -49,7 +49,7 @@ class Runs:
         self.directory = directory
         items = [(f"i{number}", ("bags", "tops")[number % 2], 2) for number in range(12)]
         self.dataset = make_dataset(directory / "data", items)
-        # Named alike, but other pictures.
+        # Named alike, but other images.
         self.anew = make_dataset(directory / "data-new", items[:6] + items[8:], seed=1)
         self.models = {}
         for name, dataset, seed in (
@@ -267,7 +267,7 @@ def test_runs_that_were_trained_differently_are_refused(new_runs):
 
 
 def test_datasets_with_answers_in_other_verticals_are_refused(new_runs):
-    # A hat has one picture of each split: its query has no answer.
+    # A hat has one image of each split: its query has no answer.
     items = [("i0", "bags", 2), ("i1", "tops", 2), ("hat", "hats", 1)]
     silent = make_dataset(new_runs.directory / "silent", items, seed=2)
     items[0] = ("i0", "bags", 1)
@@ -283,14 +283,14 @@ def test_datasets_with_answers_in_other_verticals_are_refused(new_runs):
         compare_runs(new_runs["s0", "silent-run", "fewer-run"])
 
 
-def test_runs_on_two_datasets_of_the_same_pictures_are_refused(new_runs):
-    # Prepared twice: with further pictures, or without some.
+def test_runs_on_two_datasets_of_the_same_images_are_refused(new_runs):
+    # Prepared twice: with further images, or without some.
     items = [(f"i{number}", ("bags", "tops")[number % 2], 2) for number in range(12)]
     again = make_dataset(new_runs.directory / "again", [*items[:9], ("j", "tops", 2)])
     assert again.fingerprint != new_runs.dataset.fingerprint
     new_runs.add("again-run", again, 4)
     said = (
-        r"s0 and .*again-run were evaluated on different datasets that share pictures of split "
+        r"s0 and .*again-run were evaluated on different datasets that share images of split "
         r"test, such as 0_test_0\.png; .* on one prepared dataset and name it with --prepared"
     )
 
@@ -299,7 +299,7 @@ def test_runs_on_two_datasets_of_the_same_pictures_are_refused(new_runs):
     compare_runs(new_runs["new", "again-run"])
 
 
-def test_embeddings_of_other_pictures_are_refused(new_runs):
+def test_embeddings_of_other_images_are_refused(new_runs):
     s0, new = (run / "evaluation/embeddings/unified.parquet" for run in new_runs["s0", "new"])
     shutil.copy(new, s0)
 

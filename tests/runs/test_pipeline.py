@@ -220,7 +220,7 @@ sys.modules["apparel_embed"] = None
 import numpy as np, pathlib, tensorflow as tf
 paths = sorted(pathlib.Path({str(tmp_path)!r}).glob("*.jpg"))
 images = [path.read_bytes() for path in paths]
-images.insert(2, b"not a picture")
+images.insert(2, b"not an image")
 model = tf.saved_model.load({str(run_dir / "saved_model/1")!r})
 found = model.signatures["serving_default"](tf.constant(images))
 np.savez({str(tmp_path / "found.npz")!r}, **{{name: one.numpy() for name, one in found.items()}})
@@ -378,7 +378,7 @@ def test_verticals_given_as_a_group_share_a_specialist_that_teaches_the_student(
         "specialist-bag",
         "combined-start",
     ]
-    # 6 items of 5 pictures, and 2 without label.
+    # 6 items of 5 images, and 2 without label.
     assert [entry["pictures"] for entry in report] == [80, 40, 120]
     assert [entry["unlabelled"] for entry in report] == [20, 10, 30]
     student = json.loads((tmp_path / "student/stage.json").read_text())["result"]
@@ -398,8 +398,8 @@ def test_verticals_given_as_a_group_share_a_specialist_that_teaches_the_student(
     assert "evaluation: finished before, skipped" in again.stderr
 
     for arguments, said in (
-        ([], "120 pictures, 30 of them unlabelled"),
-        (["--nouse_unlabelled", "--stage=targets-labelled"], "90 pictures"),
+        ([], "120 images, 30 of them unlabelled"),
+        (["--nouse_unlabelled", "--stage=targets-labelled"], "90 images"),
     ):
         done = run("export_targets.py", f"--run_dir={tmp_path}", *arguments)
         assert done.returncode == 0, done.stderr[-2000:]
@@ -460,9 +460,9 @@ def test_without_a_split_val_some_of_train_is_held_out_and_chooses_weights_and_t
     done = run("run_pipeline.py", *arguments, "--dry_run")
     assert done.returncode == 0, done.stderr[-3000:]
     # 6 items of 2 verticals, of which 0.15 are one each.
-    assert "steps of 4 x 2 pictures, out of 25" in done.stdout
+    assert "steps of 4 x 2 images, out of 25" in done.stdout
     assert "Training will take about 0:00:" in done.stdout
     arguments.append("--nomeasure_speed")
     done = run("run_pipeline.py", *arguments, "--val_fraction=0", "--dry_run")
     assert "Training will take" not in done.stdout
-    assert "steps of 4 x 2 pictures, out of 30" in done.stdout
+    assert "steps of 4 x 2 images, out of 30" in done.stdout

@@ -63,16 +63,16 @@ def test_of_a_run_that_is_not_begun_all_is_to_do_and_nothing_is_written(tmp_path
         "summaries",
     ]
     assert set(states(plan).values()) == {"to do"}
-    # 13 items with 5 pictures each, in 2 verticals.
-    assert sizes(plan)["synthetic"] == "130 pictures to draw"
-    assert sizes(plan)["prepared"] == "130 pictures"
-    assert sizes(plan)["specialist-bag"] == "24 steps of 4 x 2 pictures, out of 30"
-    assert sizes(plan)["combined-start"] == "24 steps of 4 x 2 pictures, out of 60"
+    # 13 items with 5 images each, in 2 verticals.
+    assert sizes(plan)["synthetic"] == "130 images to draw"
+    assert sizes(plan)["prepared"] == "130 images"
+    assert sizes(plan)["specialist-bag"] == "24 steps of 4 x 2 images, out of 30"
+    assert sizes(plan)["combined-start"] == "24 steps of 4 x 2 images, out of 60"
     # As many as two specialists and the student.
-    assert sizes(plan)["combined"] == "72 steps of 4 x 2 pictures, out of 60"
-    assert sizes(plan)["targets"] == "60 pictures"
-    assert sizes(plan)["student"] == "24 steps of 8 pictures, out of 60"
-    assert sizes(plan)["evaluation"] == "40 pictures"
+    assert sizes(plan)["combined"] == "72 steps of 4 x 2 images, out of 60"
+    assert sizes(plan)["targets"] == "60 images"
+    assert sizes(plan)["student"] == "24 steps of 8 images, out of 60"
+    assert sizes(plan)["evaluation"] == "40 images"
     assert plan.work == Workload(triplet_steps=24 + 2 * 24 + 72, student_steps=24)
     assert plan.train_pictures == 60
     assert not any(tmp_path.iterdir())
@@ -81,7 +81,7 @@ def test_of_a_run_that_is_not_begun_all_is_to_do_and_nothing_is_written(tmp_path
 def test_a_plan_is_told_as_a_table(tmp_path):
     lines = plan_pipeline(config_of(tmp_path / "run")).render().splitlines()
 
-    assert lines[0] == "synthetic          to do  130 pictures to draw"
+    assert lines[0] == "synthetic          to do  130 images to draw"
     assert "--grouping=affinity finds out by training groups, too" in lines[-2]
     assert lines[-1] == "Nothing was done or written (--dry_run)."
 

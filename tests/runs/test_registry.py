@@ -54,5 +54,5 @@ def test_trainings_on_a_frozen_backbone_are_planned_as_its_views(tmp_path, tiny_
 
     assert plan.work == Workload(views=3 * 32)
     sizes = {stage.name: stage.size for stage in plan.stages.values()}
-    assert sizes[FROZEN_VIEWS] == "3 views of 32 pictures"
-    assert sizes["specialist-bags"] == "5 steps of 16 x 4 pictures, out of 16"
+    assert sizes[FROZEN_VIEWS] == "3 views of 32 images"
+    assert sizes["specialist-bags"] == "5 steps of 16 x 4 images, out of 16"

@@ -192,7 +192,7 @@ def scene(clearest):
 
 @pytest.fixture(scope="session")
 def street(clearest):
-    """The clearest street picture of each vertical, and its item."""
+    """The clearest street image of each vertical, and its item."""
     return {vertical: pictures[0] for vertical, pictures in clearest.items()}
 
 

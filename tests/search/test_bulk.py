@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def embedded(catalogue, tmp_path_factory):
-    """Parquet shards of all pictures of the catalogue's manifest."""
+    """Parquet shards of all images of the catalogue's manifest."""
     output = tmp_path_factory.mktemp("bulk") / "embeddings"
     model = str(catalogue.saved_model)
     config = BulkConfig(
@@ -64,7 +64,7 @@ def client(catalogue, index):
         yield opened
 
 
-def test_it_holds_every_picture_of_the_manifest_and_finds_itself(catalogue, index, client):
+def test_it_holds_every_image_of_the_manifest_and_finds_itself(catalogue, index, client):
     assert index.current().pictures == len(catalogue.dataset)
     assert index.current().verticals == ("bag", "dress")
     name = catalogue.dataset.column("image")[5]
@@ -77,7 +77,7 @@ def test_it_holds_every_picture_of_the_manifest_and_finds_itself(catalogue, inde
     assert hit["distance"] < 1e-3
 
 
-def test_its_pictures_are_served_from_below_the_root_and_from_nowhere_else(
+def test_its_images_are_served_from_below_the_root_and_from_nowhere_else(
     catalogue, index, client, tmp_path, new_index
 ):
     name = catalogue.dataset.column("image")[0]
@@ -135,7 +135,7 @@ def test_a_plan_tells_what_filling_then_changes(catalogue, embedded, new_index):
         assert (done.upserted, done.deleted) == (less.pictures, less.removed)
 
 
-def test_a_gallery_that_was_added_to_keeps_what_was_added_and_its_own_pictures(
+def test_a_gallery_that_was_added_to_keeps_what_was_added_and_its_own_images(
     catalogue, embedded, tmp_path, new_index
 ):
     gallery = IndexSource(catalogue.saved_model, catalogue.dataset.directory)
@@ -159,7 +159,7 @@ def test_a_gallery_that_was_added_to_keeps_what_was_added_and_its_own_pictures(
 
         few = dataclasses.replace(gallery, splits=("val",))
         for change in (plan_index, functools.partial(fill_index, settings=IndexSettings())):
-            with pytest.raises(UserError, match=rf"of {count + 1} pictures .* with --replace_all"):
+            with pytest.raises(UserError, match=rf"of {count + 1} images .* with --replace_all"):
                 change(index, few)
         assert index.current().pictures == count + 1
         whole = fill_index(index, few, IndexSettings(), replace_all=True)
@@ -178,9 +178,9 @@ def test_what_is_added_removed_and_left_is_counted_at_the_end(catalogue, tmp_pat
     pq.write_table(table, tmp_path / "all.parquet")
     pq.write_table(table.slice(0, 1), tmp_path / "delta.parquet")
     for arguments, told in (
-        (["--bulk=all.parquet"], "3 pictures in 1 vertical; 3 written, 0 removed, 0 without"),
-        (["--delete=a.jpg", "--delete_item=2"], "2 pictures removed, 1 left"),
-        (["--bulk=delta.parquet", "--replace_all"], "1 picture in 1 vertical; 1 written, 1 rem"),
+        (["--bulk=all.parquet"], "3 images in 1 vertical; 3 written, 0 removed, 0 without"),
+        (["--delete=a.jpg", "--delete_item=2"], "2 images removed, 1 left"),
+        (["--bulk=delta.parquet", "--replace_all"], "1 image in 1 vertical; 1 written, 1 rem"),
     ):
         done = subprocess.run(
             [

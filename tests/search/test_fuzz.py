@@ -31,7 +31,7 @@ SEEDS = [_seed(kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "
 
 @st.composite
 def damaged_pictures(draw) -> bytes:
-    """A picture of which some bytes are others, cut somewhere or followed by others."""
+    """An image of which some bytes are others, cut somewhere or followed by others."""
     data = bytearray(draw(st.sampled_from(SEEDS)))
     for place, value in draw(
         st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), max_size=8)

@@ -151,10 +151,10 @@ def test_what_the_model_cannot_read_is_told(client, searcher, monkeypatch):
     ("photograph", "status", "said"),
     [
         (b"", 422, "empty file"),
-        (b"this is no image", 422, "not a picture"),
+        (b"this is no image", 422, "not an image"),
         (BLANK[:-30], 422, "truncated"),
-        (b"0" * 1_000_000, 413, "the picture is too large; expected at most 0.4 MB"),
-        (b"0" * 400_001, 413, "the picture is too large; expected at most 0.4 MB"),
+        (b"0" * 1_000_000, 413, "the image is too large; expected at most 0.4 MB"),
+        (b"0" * 400_001, 413, "the image is too large; expected at most 0.4 MB"),
     ],
 )
 def test_what_is_no_usable_image_is_told(client, route, photograph, status, said):
@@ -230,7 +230,7 @@ def test_the_shell_has_a_table_for_each_garment(searcher, scene, tmp_path):
     assert "; in all verticals (as asked)" in tables_of(everywhere)
     nothing = tables_of(search_garments_of_file(searcher, tmp_path / "blank.png", 2))
     assert nothing.startswith("no garment found; name a box with --box")
-    with pytest.raises(UserError, match=r"bad\.png: not a picture"):
+    with pytest.raises(UserError, match=r"bad\.png: not an image"):
         search_garments_of_file(searcher, tmp_path / "bad.png", 2)
 
 

@@ -93,10 +93,10 @@ from apparel_embed.search.build import build_index
 from apparel_embed.search.index import Version, open_index
 
 def rows():
-    pictures, embeddings = some_pictures(int(sys.argv[3])), unit_vectors(int(sys.argv[3]), 8, 1)
-    for start in range(0, len(pictures), 500):
+    images, embeddings = some_pictures(int(sys.argv[3])), unit_vectors(int(sys.argv[3]), 8, 1)
+    for start in range(0, len(images), 500):
         print(start, flush=True)
-        yield pictures[start : start + 500], embeddings[start : start + 500]
+        yield images[start : start + 500], embeddings[start : start + 500]
 
 with open_index(sys.argv[1]) as index:
     build_index(index, Version("b" * 64, 8), rows())

@@ -20,7 +20,7 @@ def wait_for_picture(page):
     # By evaluate: the page's policy forbids what Playwright's own waiting for a function needs.
     end = time.monotonic() + 20
     while not page.evaluate("document.querySelector('#hits img').naturalWidth"):
-        assert time.monotonic() < end, "no picture is shown"
+        assert time.monotonic() < end, "no image is shown"
         time.sleep(0.05)
 
 
@@ -34,7 +34,7 @@ def search_box(address, picture, box):
     return httpx.post(f"{address}/api/search", files=files, data={"box": box}).json()["hits"]
 
 
-def test_a_held_out_street_picture_finds_its_item_and_the_vertical_can_be_changed(page, street):
+def test_a_held_out_street_image_finds_its_item_and_the_vertical_can_be_changed(page, street):
     picture, item = street["bag"]
     page.set_input_files("#file", picture)
 
@@ -53,16 +53,16 @@ def test_a_held_out_street_picture_finds_its_item_and_the_vertical_can_be_change
     expect(page.locator("#status")).to_contain_text("all kinds (as asked)")
 
 
-def test_several_pictures_of_one_garment_are_searched_by_together(page, address, clearest):
+def test_several_images_of_one_garment_are_searched_by_together(page, address, clearest):
     pictures = [picture for picture, _ in clearest["dress"][:2]]
     page.set_input_files("#file", pictures)
     shown = first_item(page)
-    expect(page.locator("#found")).to_contain_text("2 pictures of one garment")
+    expect(page.locator("#found")).to_contain_text("2 images of one garment")
     files = [("file", Path(picture).read_bytes()) for picture in pictures]
     assert httpx.post(f"{address}/api/search", files=files).json()["hits"][0]["item"] == shown
 
     page.set_input_files("#file", [pictures[0]] * 9)
-    expect(page.locator("#error")).to_contain_text("at most 8 pictures of one garment")
+    expect(page.locator("#error")).to_contain_text("at most 8 images of one garment")
 
 
 def test_a_box_that_is_drawn_is_what_is_searched(page, address, street, tmp_path):
@@ -88,20 +88,20 @@ def test_a_box_that_is_drawn_is_what_is_searched(page, address, street, tmp_path
     assert response.value.json()["hits"][0]["item"] == exact[0]["item"]
 
     with page.expect_response("**/api/search"):
-        page.click("text=Whole picture")
+        page.click("text=Whole image")
     assert page.locator("#box").is_hidden()
 
 
 def test_a_bad_and_a_too_large_file_are_told_and_the_next_one_works(page, street, tmp_path):
-    (tmp_path / "bad.jpg").write_bytes(b"this is no picture")
+    (tmp_path / "bad.jpg").write_bytes(b"this is no image")
     page.set_input_files("#file", tmp_path / "bad.jpg")
     page.wait_for_selector("#error:not([hidden])")
-    assert page.inner_text("#error") == "Not a picture, or of an unknown format."
+    assert page.inner_text("#error") == "Not an image, or of an unknown format."
     assert page.get_attribute("#error", "role") == "alert"
 
     page.set_input_files("#file", picture_file(tmp_path / "large.png", noise=True, height=400))
     expect(page.locator("#error")).to_contain_text("MB")
-    assert page.inner_text("#error") == "This picture has 0.4 MB; expected at most 0.2 MB."
+    assert page.inner_text("#error") == "This image has 0.4 MB; expected at most 0.2 MB."
 
     picture, item = street["bag"]
     page.set_input_files("#file", picture)
@@ -196,9 +196,9 @@ def test_the_page_says_in_words_whether_it_is_the_same_item(
     # A search in all verticals has no threshold.
     page.set_input_files("#file", street["bag"][0])
     expect(verdict).to_have_text(
-        "Similar only: no picture is near enough to be taken for this very garment."
+        "Similar only: no image is near enough to be taken for this very garment."
     )
     page.select_option("#vertical", label="bag")
-    expect(verdict).to_have_text("Same item: the nearest picture is taken for this very garment.")
+    expect(verdict).to_have_text("Same item: the nearest image is taken for this very garment.")
     assert verdict.get_attribute("role") == "status"
     page.close()

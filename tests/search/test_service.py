@@ -65,7 +65,7 @@ def test_hits_are_those_of_the_exact_search(client, catalogue):
             expected.setdefault(items[gallery[place]], distance)
         answer = search(client, pictures[query], vertical="dress", k="5").json()
         assert [hit["item"] for hit in answer["hits"]] == list(expected)[:5]
-        # The service encodes the picture once more, as it would any other.
+        # The service encodes the image once more, as it would any other.
         np.testing.assert_allclose(
             [hit["distance"] for hit in answer["hits"]], list(expected.values())[:5], atol=0.05
         )
@@ -220,7 +220,7 @@ def test_too_many_images_are_refused(client, count, fields, said):
 def test_one_broken_image_among_several_is_told_and_together_they_are_as_large_as_one(client):
     files = [("file", ("a.png", encoded(), "image/png")), ("file", ("b", b"text", "image/png"))]
     answer = client.post("/api/search", files=files)
-    assert answer.status_code == 422 and "not a picture" in answer.json()["detail"]
+    assert answer.status_code == 422 and "not an image" in answer.json()["detail"]
     large = [("file", (f"{n}.png", b"0" * 100_001, "image/png")) for n in range(3)]
     assert client.post("/api/search", files=large).status_code == 413
 
@@ -241,7 +241,7 @@ def test_a_hit_is_searched_with_and_left_out_itself(client, catalogue):
 
     similar = client.get("/api/similar", params={"key": hit["key"], "k": 100}).json()
 
-    assert (similar["vertical"], similar["why"]) == ("bag", "that of the picture")
+    assert (similar["vertical"], similar["why"]) == ("bag", "that of the image")
     for wanted, vertical in (({"all_verticals": True}, None), ({"vertical": "dress"}, "dress")):
         other = client.get("/api/similar", params={"key": hit["key"], **wanted}).json()
         assert (other["vertical"], other["why"]) == (vertical, "as asked")
@@ -250,11 +250,11 @@ def test_a_hit_is_searched_with_and_left_out_itself(client, catalogue):
     missing = client.get("/api/similar", params={"key": "0" * 32})
     assert (missing.status_code, missing.json()["detail"]) == (
         404,
-        f"no picture '{'0' * 32}' in the index",
+        f"no image '{'0' * 32}' in the index",
     )
 
 
-def test_pictures_of_the_index_are_served_and_nothing_else(client, catalogue):
+def test_images_of_the_index_are_served_and_nothing_else(client, catalogue):
     _, (picture, *_) = street_pictures(catalogue, "bag")
     hit = search(client, picture).json()["hits"][0]
     served = client.get(f"/pictures/{hit['key']}")
@@ -284,14 +284,14 @@ def test_pictures_of_the_index_are_served_and_nothing_else(client, catalogue):
     ("picture", "said"),
     [
         (b"", "empty file"),
-        (b"this is no picture", "not a picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+        (b"this is no image", "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
         (encoded()[:-400], "truncated"),
         (encoded(kind="JPEG")[:300], "truncated"),
-        (encoded()[:16] + (2**31 - 1).to_bytes(4, "big") * 2 + encoded()[24:], "not a picture"),
+        (encoded()[:16] + (2**31 - 1).to_bytes(4, "big") * 2 + encoded()[24:], "not an image"),
     ],
 )
-def test_what_is_no_usable_picture_is_told(client, picture, said):
+def test_what_is_no_usable_image_is_told(client, picture, said):
     answer = search(client, picture)
 
     assert answer.status_code == 422
@@ -299,14 +299,14 @@ def test_what_is_no_usable_picture_is_told(client, picture, said):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF"])
-def test_pictures_of_any_format_and_name_are_searched(client, kind):
+def test_images_of_any_format_and_name_are_searched(client, kind):
     for name in ("picture", "фото \U0001f457.png", "../../etc/passwd", "a" * 2000, 'q"\\.jpg'):
         answer = search(client, encoded(kind=kind), name, "application/octet-stream")
         assert answer.status_code == 200, answer.text
         assert len(answer.json()["hits"]) == 12
 
 
-def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(service):
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(service):
     with TestClient(service(max_pixels=1000)) as client:
         answer = search(client, encoded(60, 40))
 
@@ -331,7 +331,7 @@ def test_an_upload_of_too_many_bytes_is_refused_said_or_unsaid(client):
     for answer in (search(client, b"0" * 1_000_000), search(client, b"0" * 200_001), unsaid):
         assert (answer.status_code, answer.json()["detail"]) == (
             413,
-            "the picture is too large; expected at most 0.2 MB",
+            "the image is too large; expected at most 0.2 MB",
         )
 
 
@@ -342,7 +342,7 @@ def test_an_upload_of_too_many_bytes_is_refused_said_or_unsaid(client):
         ({"box": "nan,0,1,1"}, "x_min,y_min,x_max,y_max"),
         ({"box": "1e9,0,1,1"}, "x_min,y_min,x_max,y_max"),
         ({"box": "5,0,1,1"}, "empty"),
-        ({"box": "500,500,600,600"}, "lies outside the picture of 60x40 pixels"),
+        ({"box": "500,500,600,600"}, "lies outside the image of 60x40 pixels"),
         ({"vertical": "hat"}, "unknown vertical 'hat'; there are bag, dress"),
         ({"vertical": 'bag" or key != "'}, "unknown vertical"),
         ({"k": "0"}, "k: "),
@@ -410,7 +410,7 @@ def test_the_interface_is_documented(client):
 def test_health_metrics_and_logs(client, caplog):
     with caplog.at_level("INFO", "apparel_embed.search"):
         search(client, encoded())
-        search(client, b"no picture")
+        search(client, b"no image")
     metrics = client.get("/metrics").text
     logged = [record.about for record in caplog.records if hasattr(record, "about")]
 

@@ -27,7 +27,7 @@ def index(new_index):
 
 @pytest.fixture(scope="module")
 def filled(index):
-    """Version A, with COUNT pictures of odd verticals."""
+    """Version A, with COUNT images of odd verticals."""
     rows = [(some_pictures(COUNT, VERTICALS), unit_vectors(COUNT))]
     return build_index(index, Version(A, DIM), iter(rows)).version
 
@@ -47,7 +47,7 @@ def test_hits_and_distances_are_those_of_the_exact_search(index, filled):
         np.testing.assert_allclose([hit.distance for hit in hits], distances, atol=1e-5)
 
 
-def test_grouping_by_item_keeps_the_nearest_picture_of_each(index, filled):
+def test_grouping_by_item_keeps_the_nearest_image_of_each(index, filled):
     pictures, embeddings = some_pictures(COUNT, VERTICALS), unit_vectors(COUNT)
     for query in unit_vectors(5, seed=2):
         expected = {}
@@ -65,7 +65,7 @@ def test_a_vertical_of_any_name_is_searched_alone(index, filled, vertical):
     assert {hit.picture.vertical for hit in hits} == {vertical}
 
 
-def test_a_picture_is_found_by_its_key_and_left_out_on_demand(index, filled):
+def test_an_image_is_found_by_its_key_and_left_out_on_demand(index, filled):
     picture, embedding = some_pictures(8, VERTICALS)[7], unit_vectors(COUNT)[7]
 
     found, stored = index.picture(filled, picture.key)
@@ -77,7 +77,7 @@ def test_a_picture_is_found_by_its_key_and_left_out_on_demand(index, filled):
     assert index.picture(filled, "f" * 32) is None
 
 
-def test_filling_again_replaces_and_removes_by_picture(new_index):
+def test_filling_again_replaces_and_removes_by_image(new_index):
     with open_index(new_index()) as index:
         build_index(index, Version(A, DIM), iter([(some_pictures(20), unit_vectors(20))]))
         again = build_index(index, Version(A, DIM), iter([(some_pictures(20), unit_vectors(20))]))
@@ -99,14 +99,14 @@ def test_filling_again_replaces_and_removes_by_picture(new_index):
         assert more.version.verticals == ("hat", "top")
 
 
-def test_pictures_are_removed_by_key_path_or_item_and_nothing_else_is(new_index):
+def test_images_are_removed_by_key_path_or_item_and_nothing_else_is(new_index):
     with open_index(new_index()) as index:
         rows = iter([(some_pictures(20, ("bag", "hat")), unit_vectors(20))])
         version = build_index(index, Version(A, DIM), rows).version
         keys = named_keys(index, version, [f"{7:032x}", "9.jpg"], ["item4", "item0"])
         assert [int(key, 16) for key in keys] == [0, 1, 2, 7, 9, 12, 13, 14]
         for pictures, items, said in (
-            (["9.jpg", "nowhere.jpg"], [], "no picture 'nowhere.jpg'"),
+            (["9.jpg", "nowhere.jpg"], [], "no image 'nowhere.jpg'"),
             ([], ["item1", 'x" or item != "'], "no item 'x\" or item != \"'"),
         ):
             with pytest.raises(UserError, match=said):
@@ -119,7 +119,7 @@ def test_pictures_are_removed_by_key_path_or_item_and_nothing_else_is(new_index)
             11,
             *range(15, 20),
         ]
-        with pytest.raises(UserError, match="all 12 pictures would be removed"):
+        with pytest.raises(UserError, match="all 12 images would be removed"):
             remove_pictures(index, index.current(), list(index.keys(version)))
 
 
@@ -152,10 +152,10 @@ from apparel_embed.search.index import open_index
 from apparel_embed.search.index import Version
 
 def rows():
-    pictures, embeddings = some_pictures(20_000), unit_vectors(20_000)
+    images, embeddings = some_pictures(20_000), unit_vectors(20_000)
     for start in range(0, 20_000, 200):
         print(start, flush=True)
-        yield pictures[start : start + 200], embeddings[start : start + 200]
+        yield images[start : start + 200], embeddings[start : start + 200]
 
 with open_index(sys.argv[1]) as index:
     build_index(index, Version("b" * 64, 8), rows())

@@ -46,7 +46,7 @@ STREET = encoded(photograph({0: (5, 5, 40, 60), 2: (50, 30, 100, 80)}, 120, 90))
 
 @st.composite
 def damaged(draw):
-    """A whole picture, of which bytes are changed, cut, doubled or left out."""
+    """A whole image, of which bytes are changed, cut, doubled or left out."""
     data = bytearray(draw(st.sampled_from(WHOLE)))
     # Most of what decoders trip over stands at the start.
     places = st.one_of(st.integers(0, 64), st.integers(0, len(data)))
@@ -104,7 +104,7 @@ def check(ask, alone, pictures):
     assert valid[[0, -1]].all()
     assert np.isfinite(embeddings).all()
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), valid, atol=1e-5)
-    # A picture alone is decoded in another way, to the same bits.
+    # An image alone is decoded in another way, to the same bits.
     for number, one in enumerate(pictures):
         (embedding,), (is_valid,) = ask([one])
         assert is_valid == valid[number]
@@ -159,4 +159,4 @@ def test_any_bytes_for_as_long_as_asked(ask, alone, detect):
                 check_garments(detect, pictures)
 
         batch()
-    print(f"{tried} pictures tried in {SECONDS:g} s")
+    print(f"{tried} images tried in {SECONDS:g} s")

@@ -101,5 +101,5 @@ def test_the_binary_detects(photographs, exported_with_detector, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "3 rows of 2 pictures" in done.stdout
+    assert "3 rows of 2 images" in done.stdout
     assert len(embedded(tmp_path / "out")) == 3

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 PICTURES = [
     encoded(picture(seed=1)),
     encoded(picture(90, 30, seed=2), "WEBP", lossless=True),
-    b"no picture",
+    b"no image",
     encoded(picture(seed=3), "PNG"),
     encoded(picture(seed=4), "AVIF", quality=100),
     b"",
@@ -58,7 +58,7 @@ def kind(request, behaviour):
 
 @pytest.fixture
 def ask(addresses, kind):
-    """Asks for pictures by a configuration."""
+    """Asks for images by a configuration."""
 
     def ask(pictures, **config):
         with Client(addresses[kind], ClientConfig(**config)) as client:
@@ -83,7 +83,7 @@ def test_a_server_and_the_model_in_process_give_the_same(ask, local):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_pictures_of_other_formats_are_converted(local):
+def test_images_of_other_formats_are_converted(local):
     image = picture(seed=9)
     kinds = [encoded(image, kind) for kind in ("PNG", "TIFF", "BMP", "PPM")]
     kinds.append(encoded(image, "WEBP", lossless=True))
@@ -108,7 +108,7 @@ def test_requests_are_cut_by_number_and_by_bytes(ask, behaviour, local):
     assert behaviour.requests == [1] * 5
 
 
-def test_no_pictures_give_no_rows(ask, local):
+def test_no_images_give_no_rows(ask, local):
     for found in (ask([]), local.embed([])):
         assert found.embeddings.shape == (0, DIM)
         assert found.valid.shape == (0,)
@@ -207,7 +207,7 @@ def test_another_model_is_told_by_its_answer(ask, behaviour, missing):
         ask(PICTURES)
 
 
-def test_a_picture_beyond_the_limits_harms_no_other(ask, local, exported_with_head):
+def test_an_image_beyond_the_limits_harms_no_other(ask, local, exported_with_head):
     limits = PictureLimits(max_bytes=len(PICTURES[0]))
     large = encoded(picture(400, 400))
     for found in (
@@ -275,7 +275,7 @@ def test_the_model_in_process_needs_nothing_of_tensorflow_serving(exported):
     assert "needs the package tensorflow-serving-api" in lines[1]
 
 
-def test_a_picture_turned_by_exif_is_found_upright(local):
+def test_an_image_turned_by_exif_is_found_upright(local):
     image = picture(60, 40, seed=11)
     turned = encoded(image.transpose(4), exif=exif(8))  # ROTATE_270, undone by 8.
     found = local.embed([encoded(image), turned])

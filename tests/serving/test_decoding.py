@@ -1,4 +1,4 @@
-"""Pictures by strangers: each comes out as `prepare` makes it, or is refused."""
+"""Images by strangers: each comes out as `prepare` makes it, or is refused."""
 
 import io
 import struct
@@ -104,7 +104,7 @@ def gif_of_part():
 
 WRONG = {
     "nothing": b"",
-    "text": b"no picture at all",
+    "text": b"no image at all",
     "zeros": bytes(5000),
     "start of a JPEG": b"\xff\xd8\xff\xe0",
     "start of a PNG": b"\x89PNG\r\n\x1a\n",
@@ -145,14 +145,14 @@ def decode():
 
 @pytest.fixture(scope="module")
 def decoded(decode):
-    """All pictures in one batch, by their bytes."""
+    """All images in one batch, by their bytes."""
     all_files = [*RIGHT.values(), *WRONG.values(), *(data for data, *_ in KINDS.values())]
     images, valid = decode(tf.constant(all_files))
     return dict(zip(all_files, zip(images.numpy(), valid.numpy())))
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_a_picture_comes_out_as_prepare_makes_it(decoded, name):
+def test_an_image_comes_out_as_prepare_makes_it(decoded, name):
     image, valid = decoded[RIGHT[name]]
     prepared = prepare_picture(RIGHT[name], PictureSettings(max_side=SIZE, jpeg_quality=100))
     expected = decode_to_square(prepared.jpeg, SIZE).numpy().astype(int)
@@ -175,7 +175,7 @@ def test_an_image_that_decoders_are_at_odds_about_is_right_or_refused(decoded, n
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_no_picture_is_told_to_be_none(decoded, name):
+def test_what_is_no_image_is_told_to_be_none(decoded, name):
     image, valid = decoded[WRONG[name]]
 
     assert not valid
@@ -186,7 +186,7 @@ FILES = {**RIGHT, **WRONG, **{name: data for name, (data, *_) in KINDS.items()}}
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_picture_alone_comes_out_as_among_others_to_the_bit(decode, decoded, name):
+def test_an_image_alone_comes_out_as_among_others_to_the_bit(decode, decoded, name):
     (image,), (valid,) = (one.numpy() for one in decode(tf.constant([FILES[name]])))
     expected, is_expected = decoded[FILES[name]]
 
@@ -194,7 +194,7 @@ def test_a_picture_alone_comes_out_as_among_others_to_the_bit(decode, decoded, n
     np.testing.assert_array_equal(image, expected)
 
 
-def test_small_pictures_are_decoded_as_in_evaluation_to_the_bit(decode):
+def test_small_images_are_decoded_as_in_evaluation_to_the_bit(decode):
     small = [encoded(picture(w, h, seed)) for seed, (w, h) in enumerate([(256, 200), (31, 97)])]
     images, valid = decode(tf.constant(small))
 
@@ -210,7 +210,7 @@ def test_rows_of_a_bmp_may_go_down(decode):
     np.testing.assert_array_equal(images[0], images[1])
 
 
-def test_a_transparent_picture_is_as_if_painted_on_white(decode):
+def test_a_transparent_image_is_as_if_painted_on_white(decode):
     white = Image.new("RGB", RGB.size, (255, 255, 255))
     white.paste(RGB, mask=TRANSPARENT.getchannel("A"))
     images, _ = decode(tf.constant([RIGHT["PNG with alpha"], encoded(white, "PNG")]))

@@ -56,7 +56,7 @@ def test_a_colour_profile_is_applied():
         (bytes(101), {"max_bytes": 100}, PictureTooLarge, "101 bytes: expected at most 100"),
         (encoded(IMAGE, "WEBP"), {"max_pixels": 59_999}, PictureTooLarge, "300x200 pixels"),
         (b"", {}, NotAPicture, "empty"),
-        (b"text", {}, NotAPicture, "not a picture"),
+        (b"text", {}, NotAPicture, "not an image"),
         (encoded(IMAGE, "WEBP")[:-100], {}, NotAPicture, "damaged"),
         (PLAIN[:400], {}, NotAPicture, "damaged"),
     ],

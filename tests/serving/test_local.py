@@ -59,7 +59,7 @@ def test_a_model_is_found_by_any_of_its_directories(run, location, directory):
 
 
 def test_a_model_gives_the_same_bits_as_a_stage_and_exported(run):
-    files = [*pictures(5), b"no picture"]
+    files = [*pictures(5), b"no image"]
     embed = load_picture_embedder(f"{run}/student")
     exported = load_picture_embedder(f"{run}/saved_model")
     assert embed.dim == exported.dim == DIM

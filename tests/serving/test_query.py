@@ -7,9 +7,9 @@ from apparel_embed.serving import LocalModel
 from apparel_embed.serving.query import answer_lines, garment_lines, read_pictures
 
 
-def test_each_picture_has_its_line(exported_with_head, tmp_path):
+def test_each_image_has_its_line(exported_with_head, tmp_path):
     (tmp_path / "a.webp").write_bytes(encoded(picture(), "WEBP"))
-    (tmp_path / "b.txt").write_text("no picture")
+    (tmp_path / "b.txt").write_text("no image")
     model = LocalModel(exported_with_head)
     paths = [str(tmp_path / name) for name in ("a.webp", "b.txt")]
     whole, none = map(json.loads, answer_lines(read_pictures(paths)[0], model))

@@ -56,8 +56,8 @@ import tensorflow as tf
 
 request = json.load(sys.stdin)
 serve = tf.saved_model.load(request["directory"]).signatures["serving_default"]
-pictures = [base64.b64decode(one) for one in request["pictures"]]
-result = serve(image_bytes=tf.constant(pictures, tf.string))
+pictures = [base64.b64decode(one) for one in request["images"]]
+result = serve(image_bytes=tf.constant(images, tf.string))
 assert "apparel_embed" not in sys.modules
 answer = {name: value.numpy().tolist() for name, value in result.items()}
 print("result:" + json.dumps(answer))
@@ -104,7 +104,7 @@ def test_names_types_and_shapes_are_as_promised(signatures):
     assert (output[0], output[1].dtype) == ("embedding", tf.float32)
 
 
-def test_pictures_of_different_sizes_and_formats_share_a_batch(model, signatures):
+def test_images_of_different_sizes_and_formats_share_a_batch(model, signatures):
     embeddings, valid = embed(signatures, GOOD)
     assert valid.all()
     np.testing.assert_allclose(embeddings, expected(model, GOOD), atol=1e-5)
@@ -112,7 +112,7 @@ def test_pictures_of_different_sizes_and_formats_share_a_batch(model, signatures
 
 
 @pytest.mark.parametrize("index", range(len(GOOD)))
-def test_a_single_picture(model, signatures, index):
+def test_a_single_image(model, signatures, index):
     embeddings, valid = embed(signatures, GOOD[index : index + 1])
     assert valid.tolist() == [True]
     np.testing.assert_allclose(embeddings, expected(model, GOOD[index : index + 1]), atol=1e-5)
@@ -120,7 +120,7 @@ def test_a_single_picture(model, signatures, index):
 
 @pytest.mark.parametrize("kind", BROKEN)
 @pytest.mark.parametrize("place", [0, 2, 5])
-def test_a_broken_picture_gives_zeros_and_harms_no_neighbour(signatures, kind, place):
+def test_a_broken_image_gives_zeros_and_harms_no_neighbour(signatures, kind, place):
     whole, _ = embed(signatures, GOOD)
     mixed = list(GOOD)
     mixed[place] = BROKEN[kind]
@@ -142,7 +142,7 @@ def test_order_is_kept_in_a_batch_larger_than_the_cycle(model, signatures):
         np.testing.assert_allclose(embeddings[index], target, atol=1e-5)
 
 
-def test_only_broken_pictures(signatures):
+def test_only_broken_images(signatures):
     embeddings, valid = embed(signatures, list(BROKEN.values()))
     assert not valid.any()
     np.testing.assert_array_equal(embeddings, np.zeros([len(BROKEN), DIM]))
@@ -157,7 +157,7 @@ def test_an_empty_request_gives_an_empty_result(signatures):
 
 
 @pytest.mark.parametrize("index", [1, 2, 4])
-def test_decoded_pictures_give_the_same_embedding_as_their_bytes(signatures, index):
+def test_decoded_images_give_the_same_embedding_as_their_bytes(signatures, index):
     pixels = tf.io.decode_image(GOOD[index], channels=3, expand_animations=False)
     images = tf.stack([pixels, 255 - pixels])
     result = signatures["embed_images"](images=images)["embedding"].numpy()

@@ -31,5 +31,5 @@ def test_a_smaller_model_gives_nearly_the_same_embeddings(model, kind, tmp_path)
 def test_what_cannot_be_converted_says_why(model):
     with pytest.raises(UserError, match="expected one of float16, int8"):
         to_tflite(model, "int4", PICTURES)
-    with pytest.raises(UserError, match="no representative picture"):
+    with pytest.raises(UserError, match="no representative image"):
         to_tflite(model, "int8", PICTURES[:0])

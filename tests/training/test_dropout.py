@@ -43,7 +43,7 @@ def test_a_share_of_values_is_dropped_and_the_mean_stays():
     np.testing.assert_allclose((values == 0).mean(), 0.25, atol=0.01)
 
 
-def test_pictures_are_dropped_whole_where_the_layer_says_so():
+def test_images_are_dropped_whole_where_the_layer_says_so():
     values = dropped(0, 1, size=64, noise_shape=(None, 1, 1))
     flat = values.reshape(2, 64, -1)
     np.testing.assert_array_equal(flat.min(axis=2), flat.max(axis=2))

@@ -36,7 +36,7 @@ def samplers(dataset, records):
 
 
 @pytest.mark.parametrize("kind", range(3))
-def test_the_pictures_are_those_that_the_first_step_is_given(tiny_unlabelled, stored, kind):
+def test_the_images_are_those_that_the_first_step_is_given(tiny_unlabelled, stored, kind):
     records, store = stored
     sampler = samplers(tiny_unlabelled, records)[kind]
     augment = augmentation(AUGMENT, tf.distribute.get_strategy())

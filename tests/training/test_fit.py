@@ -7,11 +7,11 @@ from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.training.input import InputConfig, triplet_dataset
 
-# What changes nothing of a picture.
+# What changes nothing of an image.
 PLAIN = InputConfig(augment=AugmentConfig(flip=False, zoom=0.0, translation=0.0))
 
 
-def test_batches_have_p_items_of_the_verticals_with_k_pictures_each(tiny_prepared):
+def test_batches_have_p_items_of_the_verticals_with_k_images_each(tiny_prepared):
     batches = list(
         triplet_dataset(
             tiny_prepared,
@@ -52,7 +52,7 @@ def test_the_same_seed_gives_the_same_batches(tiny_prepared):
         ({"steps": 0}, "steps is 0; expected 1 or more"),
         ({"pictures_per_item": 1}, "pictures_per_item is 1; expected 2 or more"),
         ({"verticals": ["hats"]}, "unknown vertical 'hats'"),
-        ({"min_pictures": 5}, "0 of 8 items have 5 pictures or more"),
+        ({"min_pictures": 5}, "0 of 8 items have 5 images or more"),
     ],
 )
 def test_what_gives_no_batches_is_refused(tiny_prepared, wrong, told):

@@ -15,7 +15,7 @@ from apparel_embed.training.strategy import BatchShare, make_strategy
 
 SIZE = 16
 STEPS = 11
-# At 40 pixels: the 32 pictures take 153,600 bytes decoded, and less encoded.
+# At 40 pixels: the 32 images take 153,600 bytes decoded, and less encoded.
 MODES = {"decoded": 1.0, "encoded": 150_000 / 2**30, "read": 0.0}
 
 
@@ -52,7 +52,7 @@ def whole(tiny_prepared, records, sampler):
     return flat(training_batches(ImageStore(tiny_prepared, records, SIZE, 1.0), sampler, STEPS))
 
 
-def test_each_step_has_the_pictures_and_labels_that_the_sampler_names(
+def test_each_step_has_the_images_and_labels_that_the_sampler_names(
     tiny_prepared, records, sampler, whole
 ):
     store = ImageStore(tiny_prepared, records, SIZE, 1.0)
@@ -64,7 +64,7 @@ def test_each_step_has_the_pictures_and_labels_that_the_sampler_names(
         np.testing.assert_array_equal(labels, expected)
 
 
-def test_random_numbers_of_augmentation_differ_between_pictures_and_steps(whole):
+def test_random_numbers_of_augmentation_differ_between_images_and_steps(whole):
     draws = np.concatenate([draws for _, draws, _ in whole])
     assert len(np.unique(draws, axis=0)) == len(draws)
 
@@ -77,7 +77,7 @@ def test_a_training_that_goes_on_sees_what_it_would_have_seen(
     assert_same(flat(batches, first), whole[first:])
 
 
-def test_pictures_are_the_same_however_they_are_kept(tiny_prepared, records, sampler):
+def test_images_are_the_same_however_they_are_kept(tiny_prepared, records, sampler):
     found = {}
     for mode, cache_gib in MODES.items():
         store = ImageStore(tiny_prepared, records, 40, cache_gib)
@@ -101,7 +101,7 @@ def test_only_what_fits_neither_way_is_read_again(
         lambda self, records: calls.append(len(records)) or read(self, records),
     )
     flat(batches)
-    # Of a batch, not of a picture.
+    # Of a batch, not of an image.
     assert calls == ([6] * 4 if mode == "read" else [])
 
 
@@ -125,12 +125,12 @@ def test_replicas_together_have_the_batch_and_none_has_anothers_part(
 
 def test_a_batch_smaller_than_the_number_of_replicas_is_refused(tiny_prepared, records, sampler):
     store = ImageStore(tiny_prepared, records, SIZE, 1.0)
-    with pytest.raises(UserError, match="a batch of 6 pictures cannot be divided between 7"):
+    with pytest.raises(UserError, match="a batch of 6 images cannot be divided between 7"):
         training_batches(store, sampler, 3, BatchShare(0, 7, 7))
 
 
 @pytest.mark.parametrize("kind", ["epochs", "weighted"])
-def test_targets_belong_to_their_pictures(tiny_prepared, records, kind):
+def test_targets_belong_to_their_images(tiny_prepared, records, kind):
     store = ImageStore(tiny_prepared, records, SIZE, 1.0)
     targets = np.arange(2 * len(records), dtype=np.float32).reshape(-1, 2)
     if kind == "epochs":
@@ -145,7 +145,7 @@ def test_targets_belong_to_their_pictures(tiny_prepared, records, kind):
         np.testing.assert_array_equal(images, store.gather(positions))
 
 
-def test_a_picture_is_augmented_alike_wherever_it_is(whole):
+def test_an_image_is_augmented_alike_wherever_it_is(whole):
     (images, draws, _) = whole[0]
     config = InputConfig(AugmentConfig(rotation=10.0, brightness=0.2, contrast=0.2, erase=0.3))
     augment = augmentation(config, make_strategy("one"))

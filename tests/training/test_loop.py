@@ -469,7 +469,7 @@ def test_a_backbone_that_is_not_trained_keeps_weights_and_statistics_bit_for_bit
     assert not np.array_equal(bias, head[1])
 
 
-def test_whether_few_pictures_train_a_backbone_is_settled_by_their_number():
+def test_whether_few_images_train_a_backbone_is_settled_by_their_number():
     config = OptimizationConfig(steps=10, frozen_steps=3, train_backbone=None)
     assert config.settled(FEW_PICTURES - 1).train_backbone is False
     assert config.settled(FEW_PICTURES).train_backbone is True

@@ -14,7 +14,7 @@ from apparel_embed.training.summaries import (
     triplet_measures,
 )
 
-# Two pictures of an item, at 0 and 1, and two of others, at 1.2 and 3.
+# Two images of an item, at 0 and 1, and two of others, at 1.2 and 3.
 LINE = np.array([0.0, 1.0, 1.2, 3.0])
 BETWEEN = np.abs(LINE[:, None] - LINE)
 ITEMS = np.array([7, 7, 8, 9])
@@ -86,7 +86,7 @@ def test_a_batch_of_triplets_is_measured_by_the_distance_of_its_loss():
         found = triplet_measures(items, embeddings, norms, margin=0.5, distance=distance)
         assert found.scalars == pytest.approx(
             {
-                # The first picture's negative is far, the second's as near as the positive.
+                # The first image's negative is far, the second's as near as the positive.
                 "triplets/active_share": 1.0 if positive + 0.5 > far else 0.5,
                 "distances/mean_to_positives": positive,
                 "distances/mean_to_negatives": (near + far) / 2,
@@ -100,7 +100,7 @@ def test_a_batch_of_triplets_is_measured_by_the_distance_of_its_loss():
         np.testing.assert_array_equal(found.histograms["embeddings/norms"], norms)
 
 
-def test_of_items_with_one_picture_only_what_there_is_is_measured():
+def test_of_items_with_one_image_only_what_there_is_is_measured():
     found = triplet_measures(
         np.arange(3), np.eye(3, dtype=np.float32), np.ones(3), margin=0.3, distance="L2"
     )
@@ -110,7 +110,7 @@ def test_of_items_with_one_picture_only_what_there_is_is_measured():
     assert len(found.histograms["distances/to_positives"]) == 0
 
 
-def test_a_huge_batch_is_measured_by_its_first_pictures():
+def test_a_huge_batch_is_measured_by_its_first_images():
     random = np.random.default_rng(0)
     embeddings = random.normal(size=(3000, 4)).astype(np.float32)
     items = np.arange(3000) // 2

@@ -37,7 +37,7 @@ def student_config(steps, **changes):
     return dataclasses.replace(config, **changes)
 
 
-def test_the_student_learns_unlabelled_pictures_and_specialists_see_none(
+def test_the_student_learns_unlabelled_images_and_specialists_see_none(
     tiny_unlabelled, teachers, tmp_path, monkeypatch
 ):
     seen = []
@@ -149,7 +149,7 @@ def test_steps_that_the_images_are_to_decide_are_left_to_them_for_some_verticals
     assert config.for_verticals(1, 4).optimization.steps == 0
 
 
-def test_whether_a_student_trains_its_backbone_depends_on_labelled_pictures_alone():
+def test_whether_a_student_trains_its_backbone_depends_on_labelled_images_alone():
     config = student_config(1, optimization=OptimizationConfig(steps=1, train_backbone=None))
     for pictures, trained in ((FEW_PICTURES - 1, False), (FEW_PICTURES, True)):
         settled = config.settled(10**6, pictures)
@@ -230,7 +230,7 @@ def test_a_split_that_answers_no_query_gives_no_validation(tiny_prepared):
 
 
 class _OnePicturePerItem:
-    """The dataset with every picture an item of its own."""
+    """The dataset with every image an item of its own."""
 
     def __init__(self, dataset):
         self._dataset = dataset
@@ -289,14 +289,14 @@ def test_targets_that_are_not_numbers_end_the_training_with_the_step(tiny_prepar
         train_student(tiny_prepared, broken, NO_PICTURES, student_config(1), tmp_path)
 
 
-def test_the_student_sees_a_lone_picture_in_half_of_each_batch_with_equal_weights(
+def test_the_student_sees_a_lone_image_in_half_of_each_batch_with_equal_weights(
     tiny_prepared, tmp_path, monkeypatch
 ):
     verticals = tiny_prepared.column("vertical")
     records = tiny_prepared.select(split="train")
     bags, dresses = (records[verticals[records] == name] for name in ("bags", "dresses"))
     records = np.append(bags[:1], dresses[:9])
-    # The lone picture's target tells it apart.
+    # The lone image's target tells it apart.
     targets = np.tile(np.eye(8, dtype=np.float32)[0], [10, 1])
     targets[0] = np.eye(8)[1]
     seen = []

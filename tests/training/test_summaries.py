@@ -39,7 +39,7 @@ SPECIALIST = SpecialistConfig(
 
 @pytest.fixture(scope="module")
 def trained(tiny_prepared, tmp_path_factory):
-    """A specialist that learns nothing: its one batch is every training picture, unchanged."""
+    """A specialist that learns nothing: its one batch is every training image, unchanged."""
     directory = tmp_path_factory.mktemp("specialist")
     result = train_specialist(tiny_prepared, VERTICALS, SPECIALIST, directory, "tiny")
     return directory, result["kept_step"], *read_events(directory / "tensorboard")
@@ -121,7 +121,7 @@ def test_the_first_batch_is_shown_with_its_items_in_lines(trained, tiny_prepared
         for x in range(8)
     ]
     colours = np.array([one.mean(axis=(0, 1)) for one in shown]).reshape(8, 4, 3)
-    # Four pictures of each item, which have one colour and noise.
+    # Four images of each item, which have one colour and noise.
     assert colours.std(axis=1).max() < 5
     assert len(np.unique(colours.mean(axis=1).round(-1), axis=0)) == 8
 

@@ -74,7 +74,7 @@ def test_the_confidence_is_measured_on_val_by_the_search_of_the_evaluation(
     assert pooled["served"] >= max(pooled["merged"], pooled["routed"])
 
 
-def test_without_validation_pictures_no_search_is_routed(tiny_prepared, student, monkeypatch):
+def test_without_validation_images_no_search_is_routed(tiny_prepared, student, monkeypatch):
     select = tiny_prepared.select
 
     def without_val(*, split=None, **options):

@@ -41,9 +41,9 @@ from apparel_embed.data.importers.rows import Row, Rows, to_table
 
 PUBLISHED: Mapping[str, int] = {
     "verticals": 13,
-    "train pictures": 191_961,
+    "train images": 191_961,
     "train garments": 312_186,
-    "validation pictures": 32_153,
+    "validation images": 32_153,
 }
 
 _SPLITS = {"train": "train", "validation": "test"}
@@ -68,7 +68,7 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
             notes.append(f"{root}: no {folder}/annos: there is no split {split}")
             continue
         images = _read_split(root, folder, split)
-        counts[f"{folder} pictures"] = len(images)
+        counts[f"{folder} images"] = len(images)
         counts[f"{folder} garments"] = sum(count for count, _ in images)
         rows += [row for _, garments in images for row in garments]
     boxed = [row for row in rows if row.box]

@@ -32,7 +32,7 @@ from apparel_embed.data.importers.published import (
 )
 from apparel_embed.data.importers.rows import Row, Rows, to_table
 
-PUBLISHED: Mapping[str, int] = {"pictures": 239_557, "pairs": 195_540, "items": 33_881}
+PUBLISHED: Mapping[str, int] = {"images": 239_557, "pairs": 195_540, "items": 33_881}
 
 _BOXES = "Anno/list_bbox_consumer2shop.txt"
 _STATUSES = ("train", "val", "test")
@@ -70,7 +70,7 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
         protocol = (line["evaluation_status"], roles[name])
         rows.append(Row(*what, *protocol, boxes.get(name), source, line.row))
     counts = {
-        "pictures": len(rows) + others,
+        "images": len(rows) + others,
         "pairs": len(lines),
         "items": len({row.item_id for row in rows}),
     }

@@ -36,11 +36,11 @@ from apparel_embed.data.importers.published import (
 from apparel_embed.data.importers.rows import Box, Row, Rows, to_table
 
 PUBLISHED: Mapping[str, int] = {
-    "pictures": 52_712,
+    "images": 52_712,
     "items": 7_982,
-    "train pictures": 25_882,
-    "query pictures": 14_218,
-    "gallery pictures": 12_612,
+    "train images": 25_882,
+    "query images": 14_218,
+    "gallery images": 12_612,
 }
 
 _STATUSES = ("train", "query", "gallery")
@@ -82,9 +82,9 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
         what = (images[name], line["item_id"], to_vertical(category), split, role)
         rows.append(Row(*what, boxes.get(name), source, line.row))
     counts = {
-        "pictures": len(images),
+        "images": len(images),
         "items": len({row.item_id for row in rows}),
-        **{f"{status} pictures": found[status] for status in _STATUSES},
+        **{f"{status} images": found[status] for status in _STATUSES},
     }
     return Rows(to_table(rows), root, counts, notes)
 

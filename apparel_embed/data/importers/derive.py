@@ -34,7 +34,7 @@ class DeriveOptions:
 
     pattern: str | None = setting(
         None,
-        "regular expression (RE2) searched in each picture's path below --root or URL; every "
+        "regular expression (RE2) searched in each image's path below --root or URL; every "
         "named group, such as (?P<item_id>...), becomes a column",
     )
     pattern_column: str | None = setting(

@@ -58,7 +58,7 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
         SOURCE_FILE: images,
         SOURCE_ROW: pa.nulls(len(rows), pa.int64()),
     }
-    counts = {"pictures": len(rows), "items": len(set(ids))}
+    counts = {"images": len(rows), "items": len(set(ids))}
     return Rows(pa.table(columns), root, counts, notes)
 
 

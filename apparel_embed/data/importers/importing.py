@@ -70,12 +70,12 @@ class ImportConfig:
     missing: str | None = None
     duplicates: str = setting(
         ERROR,
-        "what becomes of rows with a picture, box and item that an earlier row has",
+        "what becomes of rows with an image, box and item that an earlier row has",
         choices=(ERROR, SKIP),
     )
     check_boxes: bool = setting(
         True,
-        "compare boxes with the sizes of their pictures, which is to read the head of each; a box "
+        "compare boxes with the sizes of their images, which is to read the head of each; a box "
         "may reach out by 1 pixel",
     )
     strict: bool = setting(False, "make it an error if counts differ from the published ones")

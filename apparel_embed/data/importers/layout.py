@@ -25,7 +25,7 @@ class LayoutOptions:
     table: Path | None = setting(
         None,
         "--format=table: CSV, TSV, JSON lines (.jsonl), Parquet or Excel (.xlsx) file with a row "
-        "per picture; without, the pictures below --root are the rows, with the column image alone",
+        "per image; without, the images below --root are the rows, with the column image alone",
     )
     vertical: str | None = setting(
         None, "--format=folders and table: the vertical of all rows; folders are then items"
@@ -35,7 +35,7 @@ class LayoutOptions:
     )
     image_dir: str | None = setting(
         None,
-        "--format=deepfashion_in_shop and street2shop: directory of the pictures below --root, by "
+        "--format=deepfashion_in_shop and street2shop: directory of the images below --root, by "
         "default img (the other is img_highres) and images",
     )
     separate_genders: bool = setting(

@@ -21,11 +21,11 @@ from apparel_embed.data.importers.published import find_file, read_list, to_vert
 from apparel_embed.data.importers.rows import Row, Rows, to_table
 
 PUBLISHED: Mapping[str, int] = {
-    "pictures": 120_053,
+    "images": 120_053,
     "items": 22_634,
-    "train pictures": 59_551,
+    "train images": 59_551,
     "train items": 11_318,
-    "test pictures": 60_502,
+    "test images": 60_502,
     "test items": 11_316,
     "verticals": 12,
 }
@@ -43,7 +43,7 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
     train, test = (_read_split(root, split) for split in ("train", "test"))
     counts = {"verticals": len({row.vertical for row in train + test})}
     for prefix, rows in (("", train + test), ("train ", train), ("test ", test)):
-        counts[f"{prefix}pictures"] = len(rows)
+        counts[f"{prefix}images"] = len(rows)
         counts[f"{prefix}items"] = len({row.item_id for row in rows})
     return Rows(to_table(train + test), root, counts)
 

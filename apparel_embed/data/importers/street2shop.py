@@ -40,8 +40,8 @@ from apparel_embed.data.importers.published import (
 from apparel_embed.data.importers.rows import Box, Row, Rows, to_table
 
 PUBLISHED: Mapping[str, int] = {
-    "street pictures": 20_357,
-    "shop pictures": 404_683,
+    "street images": 20_357,
+    "shop images": 404_683,
     "pairs": 39_479,
     "verticals": 11,
 }
@@ -83,7 +83,7 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
         rows += found
     counts = {
         **{
-            f"{kind} pictures": len({row.image for row in rows if row.role == role})
+            f"{kind} images": len({row.image for row in rows if row.role == role})
             for kind, role in _KINDS.items()
         },
         "pairs": pairs,

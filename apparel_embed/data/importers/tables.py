@@ -83,7 +83,7 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
             table = table.drop_columns(["vertical"])
         constant = pa.repeat(pa.scalar(options.vertical), table.num_rows)
         table = table.append_column("vertical", constant)
-    return Rows(table, root, {"pictures": table.num_rows}, notes)
+    return Rows(table, root, {"images": table.num_rows}, notes)
 
 
 def read_table_file(path: Path, encoding: str = UTF8) -> TableFile:

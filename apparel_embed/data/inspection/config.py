@@ -22,16 +22,16 @@ class InspectConfig:
 
     manifest: str | os.PathLike[str]
     pictures: bool = setting(
-        True, "whether to open pictures; --noopen_pictures reads the table", flag="open_pictures"
+        True, "whether to open images; --noopen_pictures reads the table", flag="open_pictures"
     )
     sample: int = setting(
-        0, "pictures to open, drawn at random, beside those shown; 0 opens all", 0, 2**31
+        0, "images to open, drawn at random, beside those shown; 0 opens all", 0, 2**31
     )
     seed: int = seed_setting("the sample and of the items on contact sheets")
     crop_margin: float = same_as(PictureSettings, "crop_margin", "; as in prepare_dataset")
     max_pixels: int = setting(
         100_000_000,
-        "pictures of more pixels count as unusable; as in prepare_dataset",
+        "images of more pixels count as unusable; as in prepare_dataset",
         1,
         LARGEST_MAX_PIXELS,
         seldom=True,
@@ -43,23 +43,23 @@ class InspectConfig:
     hash_distance: int = setting(
         10,
         "bits, of 256, in which perceptual hashes may differ where outlines are the same; higher "
-        "finds pictures that were changed more, and takes longer",
+        "finds images that were changed more, and takes longer",
         0,
         32,
     )
     colour_distance: int = setting(
         4,
-        "levels, of 255, by which no part of a picture (of 8 x 8) may differ in colour from its "
+        "levels, of 255, by which no part of an image (of 8 x 8) may differ in colour from its "
         "copy; what differs more is reported as the same but for its colour",
         0,
         255,
     )
     min_side: int = setting(
-        64, "a picture, cropped, whose longer side has fewer pixels is small", 1, 8192
+        64, "an image, cropped, whose longer side has fewer pixels is small", 1, 8192
     )
     min_pictures: int = setting(
         2,
-        "training items with fewer pictures are counted as making no triplets; as in "
+        "training items with fewer images are counted as making no triplets; as in "
         "train_specialist",
         1,
         1000,

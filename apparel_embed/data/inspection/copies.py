@@ -118,10 +118,8 @@ def find_copies(copies: Copies, opened: Opened, hash_distance: int, colour_dista
     return find_close(np.ascontiguousarray(looks["outlines"]), hash_distance, take)
 
 
-_LEAK = (
-    "among pictures that are learnt from or that weights are chosen by: figures will be too good."
-)
-_SPLIT_BY_GARMENT = "Put all pictures of a garment into one split, by a column that names garments."
+_LEAK = "among images that are learnt from or that weights are chosen by: figures will be too good."
+_SPLIT_BY_GARMENT = "Put all images of a garment into one split, by a column that names garments."
 _SAME_LABEL = "models learn to tell apart what is the same."
 _EASY = "any model finds it."
 _FEWER = "there are fewer views than it seems."
@@ -196,7 +194,7 @@ def copy_findings(copies: Copies, crowded: int = 0) -> Iterator[Finding]:
         "many_alike",
         NOTE,
         crowded,
-        "picture",
+        "image",
         f"with hashes that agree in part with more than {MOST_NEIGHBOURS:,} others, of which not "
         "all were compared: copies may be missing.",
         "Remove placeholders or lower --hash_distance, and inspect again.",
@@ -216,7 +214,7 @@ def copy_findings(copies: Copies, crowded: int = 0) -> Iterator[Finding]:
             f"{look}_{relation}",
             severity,
             pictures,
-            "query" if relation == ANSWER else "picture",
+            "query" if relation == ANSWER else "image",
             what.format(have="has" if one else "have", **verbs),
             advice,
             rows=rows,

@@ -171,7 +171,7 @@ def open_all(
         threads=threads,
         if_killed="try fewer --processes or a lower --max_pixels",
     )
-    bar = progress_bar(total=len(rows), what="inspect", unit="pictures")
+    bar = progress_bar(total=len(rows), what="inspect", unit="images")
     with bar, contextlib.closing(stream) as results:
         for result in results:
             yield result

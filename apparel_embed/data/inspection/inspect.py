@@ -183,7 +183,7 @@ def choose_sheets(labels: Labels, items: int, seed: int) -> tuple[Sheet, ...]:
     vertical = labels.vertical[labels.first_rows[known]]
     counts = np.bincount(vertical, minlength=len(labels.verticals))
     largest = np.argsort(-counts, kind="stable")[:MOST_SHEETS]
-    # Gallery before queries, as a shop shows its picture first.
+    # Gallery before queries, as a shop shows its image first.
     order = np.lexsort((~labels.is_gallery, labels.item))
     ordered = labels.item[order]
 

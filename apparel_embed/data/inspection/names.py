@@ -108,7 +108,7 @@ def check_names(names: pa.Array, rows: np.ndarray, *, column: str) -> Iterator[F
         "name",
         f"in column {column} differ{'s' * (len(places) == 1)} from another only by case, white "
         "space, leading zeros or Unicode form.",
-        "If they mean the same, write them the same: their pictures now count as different.",
+        "If they mean the same, write them the same: their images now count as different.",
         rows=rows[places],
         others=rows[firsts],
         details=[

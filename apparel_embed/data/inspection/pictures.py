@@ -37,8 +37,8 @@ def check_pictures(opened: Opened, min_side: int) -> Iterator[Finding]:
             "box_beyond_picture",
             WARNING,
             looks["overhang"] > _OVERHANG,
-            "with a box that reaches beyond the picture.",
-            "Check the boxes: pixels of the upright picture at its full size.",
+            "with a box that reaches beyond the image.",
+            "Check the boxes: pixels of the upright image at its full size.",
         ),
         (
             "small_pictures",
@@ -60,7 +60,7 @@ def check_pictures(opened: Opened, min_side: int) -> Iterator[Finding]:
             opened.is_blank,
             f"of one colour, as far as {OPENED_SIDE} pixels a side show.",
             "Look whether they have fine stripes. If not, remove them; often they stand for "
-            "pictures that could not be loaded.",
+            "images that could not be loaded.",
         ),
     ):
         places = np.flatnonzero(opened.is_usable & odd)
@@ -72,7 +72,7 @@ def check_pictures(opened: Opened, min_side: int) -> Iterator[Finding]:
         ]
         rows = opened.rows[places]
         yield from found(
-            code, severity, len(rows), "picture", what, advice, rows=rows, details=details
+            code, severity, len(rows), "image", what, advice, rows=rows, details=details
         )
 
 
@@ -93,7 +93,7 @@ def _check_unusable(opened: Opened) -> Iterator[Finding]:
                 # Half of them: likely a wrong path, and not what was meant to be trained on.
                 ERROR if count * 2 >= total else WARNING,
                 count,
-                f"{count:,} of {counted(total, 'picture')} {'is' if count == 1 else 'are'} {what}: "
+                f"{count:,} of {counted(total, 'image')} {'is' if count == 1 else 'are'} {what}: "
                 "prepare leaves them out.",
                 advice,
                 rows=opened.rows[places[chosen]],
@@ -136,7 +136,7 @@ def _kind(reason: str) -> str:
     """Returns what images rejected for the same cause have in common."""
     head = reason.split(": ")[0]
     if head.startswith("box "):
-        return "box outside the picture"
+        return "box outside the image"
     return "too many pixels" if "pixels are more than" in head else head
 
 

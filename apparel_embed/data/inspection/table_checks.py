@@ -72,9 +72,9 @@ def _check_training(
         len(small),
         "vertical",
         f"of split train, {some_names(small)}: fewer than {_LEAST_ITEMS} items with "
-        f"{counted(config.min_pictures, 'picture')} or more, so "
+        f"{counted(config.min_pictures, 'image')} or more, so "
         + ("no triplets." if none else "no specialist: the combined model stays there."),
-        "Add items or pictures, merge the vertical into another or leave it out by "
+        "Add items or images, merge the vertical into another or leave it out by "
         "--map_verticals" + ("; or set --min_pictures=1." if config.min_pictures > 1 else "."),
     )
     few = labels.known_items
@@ -87,9 +87,9 @@ def _check_training(
         len(few),
         "item",
         f"of {items:,} in split train ({len(few) / max(items, 1):.0%}) "
-        f"{'has' if len(few) == 1 else 'have'} fewer than {config.min_pictures} pictures: left "
+        f"{'has' if len(few) == 1 else 'have'} fewer than {config.min_pictures} images: left "
         "out of triplets.",
-        f"Add pictures of them, or train with --min_pictures={config.min_pictures - 1}.",
+        f"Add images of them, or train with --min_pictures={config.min_pictures - 1}.",
         rows=labels.first_rows[few],
     )
 
@@ -99,7 +99,7 @@ def _check_splits(cells: Sequence[Cell]) -> Iterator[Finding]:
     of_split = {split: {cell.vertical for cell in cells if cell.split == split} for split in SPLITS}
     for split, severity, why, advice in _NEEDED:
         if not of_split[split]:
-            what = f"There are no pictures of split {split}{why}."
+            what = f"There are no images of split {split}{why}."
             yield Finding(f"no_{split}_split", severity, 1, what, advice)
     learnt = of_split["train"] | of_split[UNLABELLED]
     for split in EVALUATED:
@@ -109,7 +109,7 @@ def _check_splits(cells: Sequence[Cell]) -> Iterator[Finding]:
             NOTE if split == "val" else WARNING,
             len(unjudged) if of_split[split] else 0,
             "vertical",
-            f"without pictures of split {split}: {some_names(unjudged)}.",
+            f"without images of split {split}: {some_names(unjudged)}.",
             f"Give some of their items the split {split}.",
         )
     unlearnt = sorted((of_split["val"] | of_split["test"]) - learnt)
@@ -118,7 +118,7 @@ def _check_splits(cells: Sequence[Cell]) -> Iterator[Finding]:
         WARNING,
         len(unlearnt) if learnt else 0,
         "vertical",
-        f"without pictures of split train: {some_names(unlearnt)}; no specialist learns them.",
+        f"without images of split train: {some_names(unlearnt)}; no specialist learns them.",
         "Give some of their items the split train, or leave the vertical out.",
     )
 
@@ -131,9 +131,9 @@ def _check_queries(labels: Labels, cells: Sequence[Cell], split: str) -> Iterato
             "split_without_answers",
             ERROR,
             sum(cell.pictures for cell in cells),
-            f"Split {split}: no query has another gallery picture of its item, so it cannot be "
+            f"Split {split}: no query has another gallery image of its item, so it cannot be "
             "evaluated.",
-            "Give items of this split two pictures or more, and let column role name queries "
+            "Give items of this split two images or more, and let column role name queries "
             "and gallery.",
         )
     else:
@@ -143,7 +143,7 @@ def _check_queries(labels: Labels, cells: Sequence[Cell], split: str) -> Iterato
             len(silent),
             "vertical",
             f"of split {split} without a query that has an answer: {some_names(silent)}.",
-            "Add gallery pictures of their queries' items.",
+            "Add gallery images of their queries' items.",
         )
     asks = (labels.split == SPLITS.index(split)) & labels.is_query
     rows = np.flatnonzero(asks & ~labels.is_answered)
@@ -154,8 +154,8 @@ def _check_queries(labels: Labels, cells: Sequence[Cell], split: str) -> Iterato
         len(rows),
         "query",
         f"of {queries:,} in split {split} ({len(rows) / max(queries, 1):.0%}) without another "
-        "gallery picture of the item: left out of the evaluation.",
-        "Add gallery pictures of their items, or give these pictures the role gallery.",
+        "gallery image of the item: left out of the evaluation.",
+        "Add gallery images of their items, or give these images the role gallery.",
         rows=rows,
     )
 

@@ -1,1 +1,1 @@
-"""Synthetic garments: pictures with item identity, for trying the method without a download."""
+"""Synthetic garments: images with item identity, for trying the method without a download."""

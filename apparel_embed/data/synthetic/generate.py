@@ -295,7 +295,7 @@ def contact_sheet(rows: Mapping[str, Sequence[Sequence[Path]]]) -> Image.Image:
     sheet = Image.new("RGB", (_LABEL + items * step, _HEAD + len(rows) * (_CELL + 2)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
     pen.text(
-        (4, 3), "one item per block: shop pictures (gallery), then street (query)", "black", font
+        (4, 3), "one item per block: shop images (gallery), then street (query)", "black", font
     )
     for line, (vertical, group) in enumerate(rows.items()):
         top = _HEAD + line * (_CELL + 2)

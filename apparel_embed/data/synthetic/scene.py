@@ -1,4 +1,4 @@
-"""Pictures of items: the shop's (gallery) and the street's (query)."""
+"""Images of items: the shop's (gallery) and the street's (query)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from apparel_embed.data.synthetic.world import CUES, OUTLINE, OUTLINES, Item, st
 
 GALLERY, QUERY = "gallery", "query"
 
-# Pictures are drawn this many times larger and shrunk, which smooths the edges.
+# Images are drawn this many times larger and shrunk, which smooths the edges.
 OVERSAMPLING = 3
 
-# How far the parameters of one item's identity stray from picture to picture.
+# How far the parameters of one item's identity stray from image to image.
 _JITTER = 0.02
 
 # The street behind the garment: number of things (the last excluded), blur relative to the frame,
@@ -32,7 +32,7 @@ _STREET_TINT = 15.0
 
 @dataclass(frozen=True)
 class Look:
-    """What one picture shows.
+    """What one image shows.
 
     Attributes:
       outline: parameters of the cut, in the order of `OUTLINES[vertical].names`.
@@ -66,7 +66,7 @@ CONDITIONS = {
 
 
 def look_of(item: Item, rng: np.random.Generator) -> Look:
-    """Returns what a picture of `item` shows: its identity, and the rest drawn anew."""
+    """Returns what an image of `item` shows: its identity, and the rest drawn anew."""
     identity = item.identity + rng.uniform(-_JITTER, _JITTER, len(item.identity))
     outline = rng.random(len(OUTLINES[item.vertical].names))
     pattern = rng.random(len(PRINT_NAMES))
@@ -194,7 +194,7 @@ def street(
       clutter: number of things, the last excluded.
       scale: size of the things and of their blur; 1 where one garment fills the frame.
     """
-    # Drawn small, because a blurred picture has no fine detail to lose.
+    # Drawn small, because a blurred image has no fine detail to lose.
     small = max(side // OVERSAMPLING, 1)
     image = Image.new("RGB", (small, small), _muted(rng))
     pen = ImageDraw.Draw(image)
@@ -217,7 +217,7 @@ def _occlude(image: Image.Image, rng: np.random.Generator, most: int) -> None:
 
 
 def _expose(image: Image.Image, rng: np.random.Generator, how: Conditions) -> Image.Image:
-    """Returns the picture under the light, lens and sensor of `how`."""
+    """Returns the image under the light, lens and sensor of `how`."""
     side = image.width
     if how.blur:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.0, how.blur) * side / 96))

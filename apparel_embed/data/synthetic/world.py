@@ -18,8 +18,8 @@ from apparel_embed.data.synthetic.shapes import Outline
 
 OUTLINE, PRINT = "outline", "print"
 
-# What makes two pictures show the same item. Where it is the outline, print and colour are drawn
-# anew for every picture; where it is the print, the cut is.
+# What makes two images show the same item. Where it is the outline, print and colour are drawn
+# anew for every image; where it is the print, the cut is.
 CUES: Mapping[str, str] = {
     "dress": OUTLINE,
     "top": PRINT,
@@ -51,8 +51,8 @@ class SyntheticConfig:
     """What to draw; equal configurations give equal bytes.
 
     Attributes:
-      unlabelled_items: further items per vertical, whose pictures tell of no item. However many
-        they are, the other items and their pictures are the same.
+      unlabelled_items: further items per vertical, whose images tell of no item. However many
+        they are, the other items and their images are the same.
       scenes: street scenes of several garments in split train; val and test have a quarter as many
         each, but one at least. However many they are, all other images are the same.
 
@@ -70,9 +70,9 @@ class SyntheticConfig:
     unlabelled_items: int = setting(
         0, "items per vertical in split unlabelled, without item_id", 0, 2000, seldom=True
     )
-    gallery_per_item: int = setting(2, "shop pictures per item", 1, 1000, seldom=True)
-    query_per_item: int = setting(3, "street pictures per item", 1, 1000, seldom=True)
-    image_size: int = setting(96, "side of the drawn pictures in pixels", 32, 1024, seldom=True)
+    gallery_per_item: int = setting(2, "shop images per item", 1, 1000, seldom=True)
+    query_per_item: int = setting(3, "street images per item", 1, 1000, seldom=True)
+    image_size: int = setting(96, "side of the drawn images in pixels", 32, 1024, seldom=True)
     scenes: int = setting(
         0,
         "street scenes of 1 to 5 boxed garments in split train; val and test have a quarter of it",
@@ -102,12 +102,12 @@ class SyntheticConfig:
 
     @property
     def labelled_items(self) -> int:
-        """Items per vertical whose pictures tell which item they show."""
+        """Items per vertical whose images tell which item they show."""
         return self.train_items + self.val_items + self.test_items
 
     @property
     def pictures(self) -> int:
-        """Pictures in all."""
+        """Images in all."""
         items = len(self.verticals) * (self.labelled_items + self.unlabelled_items)
         of_items = items * (self.gallery_per_item + self.query_per_item)
         return of_items + sum(self.scenes_of_splits.values())

@@ -202,7 +202,7 @@ def evaluation_stage(
         },
         # Students to measure beside may be named later.
         overwrite=GROWTH_INPUTS,
-        size=counted(len(dataset.select(split=split)), "picture"),
+        size=counted(len(dataset.select(split=split)), "image"),
     )
 
 

@@ -77,7 +77,7 @@ def specialist_stage(
         find_start(start, config, earlier, run.directory),
         train,
         workload=Workload(triplet_steps=steps),
-        size=f"{counted(steps, 'step')} of {batch} pictures, out of {len(records):,}",
+        size=f"{counted(steps, 'step')} of {batch} images, out of {len(records):,}",
         steps_flag=_STEPS_FLAGS.get(name, "--specialist_steps"),
         flags={"verticals": verticals},
         reuse_from=[place / one for place in (run.directory, *further_runs) for one in alike],

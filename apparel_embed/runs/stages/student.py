@@ -62,7 +62,7 @@ def student_stage(
         find_start(start, config, (STUDENT,), run.directory),
         train,
         workload=Workload(student_steps=steps),
-        size=f"{counted(steps, 'step')} of {config.batch_size} pictures, out of {pictures:,}",
+        size=f"{counted(steps, 'step')} of {config.batch_size} images, out of {pictures:,}",
         steps_flag="--student_steps",
         inputs=fingerprints(targets),
     )

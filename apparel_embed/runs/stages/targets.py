@@ -156,7 +156,7 @@ def targets_stage(
         flags={**flags, **dataclasses.asdict(config), "unlabelled": uses_unlabelled},
         inputs={**fingerprints(*teachers), **inputs},
         flag_names=flag_names(config),
-        size=counted(run.learnt(unlabelled=uses_unlabelled), "picture"),
+        size=counted(run.learnt(unlabelled=uses_unlabelled), "image"),
     )
 
 

@@ -62,7 +62,7 @@ def views_stage(run: Run, config: SpecialistConfig | StudentConfig, start: Start
             "views": views,
         },
         inputs=weights_input(config.init_weights),
-        size=f"{counted(views, 'view')} of {counted(run.learnt(), 'picture')}",
+        size=f"{counted(views, 'view')} of {counted(run.learnt(), 'image')}",
         workload=Workload(views=views * run.learnt()),
     )
 

@@ -7,20 +7,20 @@ const ALL = "*";
 const PREDICTED = "";
 const MEASURED = "?";
 const VERDICTS = {
-  "same item": "Same item: the nearest picture is taken for this very garment.",
-  "similar only": "Similar only: no picture is near enough to be taken for this very garment.",
+  "same item": "Same item: the nearest image is taken for this very garment.",
+  "similar only": "Similar only: no image is near enough to be taken for this very garment.",
 };
 const byId = (id) => document.getElementById(id);
 
 const state = {
   info: null,
   key: sessionStorage.getItem("api-key") || "",
-  file: null, // The picture to search by, or null.
+  file: null, // The image to search by, or null.
   more: [], // Further ones of the same garment, searched by together with it.
   similarTo: null, // Or the key of a hit that was clicked.
   vertical: null, // The kind that the user chose, which one of a garment replaces for a while.
-  detected: false, // Whether garments of the picture were sought.
-  box: null, // [left, top, right, bottom] in pixels of the picture, or null.
+  detected: false, // Whether garments of the image were sought.
+  box: null, // [left, top, right, bottom] in pixels of the image, or null.
   running: null, // The search under way, to be given up by the next one.
   urls: [],
 };
@@ -53,7 +53,7 @@ function sentence(text) {
   return line.charAt(0).toUpperCase() + line.slice(1) + (/[.!?]$/.test(line) ? "" : ".");
 }
 
-// Pictures are asked for by fetch where a key is needed, which <img> cannot bring.
+// Images are asked for by fetch where a key is needed, which <img> cannot bring.
 async function show(image, path) {
   if (!state.key) {
     image.src = path;
@@ -78,7 +78,7 @@ async function start() {
   const { info } = state;
   byId("key-form").hidden = true;
   byId("about").textContent =
-    `Find the garments that look like the one in your picture, among ${info.pictures.toLocaleString("en")} pictures.`;
+    `Find the garments that look like the one in your image, among ${info.pictures.toLocaleString("en")} images.`;
   byId("model").textContent = `Model ${info.model.slice(0, 16)} · version ${info.version}`;
   const select = byId("vertical");
   select.replaceChildren();
@@ -135,8 +135,8 @@ function usePicture(file, next, more = []) {
   }
   const size = [file, ...more].reduce((sum, one) => sum + one.size, 0);
   if (size > info.max_bytes || more.length >= info.max_images) {
-    const what = more.length ? `These ${more.length + 1} pictures have` : "This picture has";
-    const allowed = more.length ? `, and at most ${info.max_images} pictures of one garment` : "";
+    const what = more.length ? `These ${more.length + 1} images have` : "This image has";
+    const allowed = more.length ? `, and at most ${info.max_images} images of one garment` : "";
     tellError(
       new Refused(
         `${what} ${(size / 1e6).toFixed(1)} MB; expected at most ${info.max_bytes / 1e6} MB${allowed}.`,
@@ -150,7 +150,7 @@ function usePicture(file, next, more = []) {
   showPicture(URL.createObjectURL(file), true);
   if (more.length) {
     byId("found").textContent =
-      `${more.length + 1} pictures of one garment, searched by together. A box searches in this one alone.`;
+      `${more.length + 1} images of one garment, searched by together. A box searches in this one alone.`;
   }
   next();
 }
@@ -269,7 +269,7 @@ function entryOf(hit, place) {
   const image = new Image();
   image.alt = "";
   image.addEventListener("error", () => {
-    image.replaceWith(textOf("span", "none", "no picture"));
+    image.replaceWith(textOf("span", "none", "no image"));
   });
   show(image, `pictures/${hit.key}`);
   const facts = textOf("span", "facts", "");

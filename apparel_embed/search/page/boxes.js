@@ -1,6 +1,6 @@
 "use strict";
 
-// Boxes on the picture: those of the garments that the service finds, and one drawn or typed.
+// Boxes on the image: those of the garments that the service finds, and one drawn or typed.
 
 const EDGES = ["left", "top", "right", "bottom"];
 

@@ -1,6 +1,6 @@
-"""Miniature trees in the layouts in which datasets are published, with real tiny pictures.
+"""Miniature trees in the layouts in which datasets are published, with real tiny images.
 
-Each has two verticals (or more) of at least four training items with two pictures each, and test
+Each has two verticals (or more) of at least four training items with two images each, and test
 items with a query and a gallery, so that a model can be trained and evaluated on it.
 """
 
@@ -17,12 +17,12 @@ from PIL import Image
 
 TRAIN_ITEMS = 4
 TEST_ITEMS = 2
-# Of Street2Shop: the street picture of bag 6 and a shop picture of bag 1.
+# Of Street2Shop: the street image of bag 6 and a shop image of bag 1.
 DEAD_PHOTOS = (16, 23)
 
 
 class _Painter:
-    """Draws noisy pictures, one hue per item."""
+    """Draws noisy images, one hue per item."""
 
     def __init__(self, items: int):
         self._items = items
@@ -49,8 +49,8 @@ def write_list(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]
 def make_in_shop(root: Path, images: str = "img") -> None:
     """Makes the In-shop benchmark: women's dresses, women's and men's shorts.
 
-    Items id_00000001 to id_00000018, six per vertical: four train items with two pictures, two
-    test items with one query and two gallery pictures. `img` is 40x40 pixels with boxes in it;
+    Items id_00000001 to id_00000018, six per vertical: four train items with two images, two
+    test items with one query and two gallery images. `img` is 40x40 pixels with boxes in it;
     `img_highres` is 30x44, with boxes as for squares of 256 pixels, as published.
     """
     painter = _Painter(18)
@@ -78,7 +78,7 @@ def make_consumer_to_shop(root: Path) -> None:
     """Makes the Consumer-to-shop benchmark: dresses, and two kinds of blouses.
 
     Items id_00000001 to id_00000024, eight per vertical: four train, two val, two test, each with
-    two consumers' pictures and one of a shop, and so two pairs; a shop picture is in both.
+    two consumers' images and one of a shop, and so two pairs; a shop image is in both.
     """
     painter = _Painter(24)
     pairs, boxes, item = [], [], 0
@@ -102,7 +102,7 @@ def make_consumer_to_shop(root: Path) -> None:
 def make_deepfashion2(root: Path) -> None:
     """Makes DeepFashion2: pairs 1 to 4 in train, 1 and 2 in validation.
 
-    Every pair has a user's and a shop's picture, 48x48 pixels, each with a short sleeve top of
+    Every pair has a user's and a shop's image, 48x48 pixels, each with a short sleeve top of
     style 1, trousers of style 2 and, in the shop's, shorts without a style.
     """
     painter = _Painter(2 * TRAIN_ITEMS + 1)
@@ -145,10 +145,10 @@ def deepfashion2_garment(
 def make_street2shop(root: Path) -> None:
     """Makes Street2Shop: bags and dresses, products 1 to 7 of each.
 
-    Products 1 to 4 are in train pairs, 5 and 6 in test pairs, 7 in none; each has a street picture
-    (but for 7) and two shop pictures, 40x44 pixels. Street pictures are number 11 to 16 for bags
-    and 111 to 116 for dresses, shop pictures 22, 23 to 34, 35 and 122, 123 to 134, 135. Two
-    pictures, `DEAD_PHOTOS`, could not be downloaded.
+    Products 1 to 4 are in train pairs, 5 and 6 in test pairs, 7 in none; each has a street image
+    (but for 7) and two shop images, 40x44 pixels. Street images are number 11 to 16 for bags
+    and 111 to 116 for dresses, shop images 22, 23 to 34, 35 and 122, 123 to 134, 135. Two
+    images, `DEAD_PHOTOS`, could not be downloaded.
     """
     painter = _Painter(14)
     for part, vertical in enumerate(("bags", "dresses")):
@@ -172,7 +172,7 @@ def make_street2shop(root: Path) -> None:
 def make_stanford_online_products(root: Path) -> None:
     """Makes Stanford Online Products: bicycles and chairs.
 
-    Classes 1 to 8 train, half of each, 9 to 12 test; two pictures each, three in test.
+    Classes 1 to 8 train, half of each, 9 to 12 test; two images each, three in test.
     """
     painter = _Painter(12)
     image_id = 0

@@ -1,4 +1,4 @@
-"""Miniature shops: folders of pictures, and pictures whose names tell what they show."""
+"""Miniature shops: folders of images, and images whose names tell what they show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LUMA_ROLES = {"main": "gallery", "alt1": "query", "back": "query"}
 
 
 def draw(root: Path, names: Iterable[str], size: tuple[int, int] = (8, 6)) -> None:
-    """Writes pictures of `size`, width and height; the kind by the ending of the name."""
+    """Writes images of `size`, width and height; the kind by the ending of the name."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def draw(root: Path, names: Iterable[str], size: tuple[int, int] = (8, 6)) -> No
 
 
 def make_luma(root: Path, styles: int = 3) -> list[str]:
-    """Makes the shop's `styles` styles of each kind in two colours; returns the pictures' names.
+    """Makes the shop's `styles` styles of each kind in two colours; returns the images' names.
 
     The first colour has a main view, a back and a detail, the other the main view alone.
     """

@@ -80,7 +80,7 @@ def test_the_first_duplicate_is_named_by_where_it_was_first(tmp_path):
         ((20, 20, 30, 30), "x_max"),
     ],
 )
-def test_a_box_outside_its_picture_is_refused_with_the_pictures_size(tmp_path, box, column):
+def test_a_box_outside_its_image_is_refused_with_the_images_size(tmp_path, box, column):
     draw(tmp_path, ["a.jpg", "b.png"])
     rows = rows_of(tmp_path, ["a.jpg", "b.png", "b.png"], boxes=[(0, 0, 8, 6), None, box])
     value = float(dict(zip(BOX_COLUMNS, box))[column])
@@ -91,7 +91,7 @@ def test_a_box_outside_its_picture_is_refused_with_the_pictures_size(tmp_path, b
         check_boxes(rows)
 
 
-def test_boxes_may_reach_out_by_a_pixel_and_are_those_of_the_upright_picture(tmp_path):
+def test_boxes_may_reach_out_by_a_pixel_and_are_those_of_the_upright_image(tmp_path):
     turned = Image.new("RGB", (6, 8))
     exif = turned.getexif()
     exif[0x0112] = 6

@@ -80,9 +80,9 @@ def test_counts_have_the_names_of_the_published_ones(root):
     assert counts == {
         "verticals": 2,
         "items": 12,
-        "train pictures": 8,
+        "train images": 8,
         "train garments": 20,
-        "validation pictures": 4,
+        "validation images": 4,
         "validation garments": 10,
     }
     assert set(PUBLISHED) <= set(counts)

@@ -37,7 +37,7 @@ def fails(root, message):
     assert "\n" not in str(raised.value)
 
 
-def test_a_picture_of_many_pairs_is_one_row(root):
+def test_an_image_of_many_pairs_is_one_row(root):
     found = convert(root, LayoutOptions())
     assert found.notes == []
     rows = found.table.to_pylist()
@@ -76,18 +76,18 @@ def test_splits_and_roles_are_those_of_the_pairs(root):
 
 def test_counts_have_the_names_of_the_published_ones(root):
     counts = convert(root, LayoutOptions()).counts
-    assert counts == {"pictures": 72, "pairs": 48, "items": 24}
+    assert counts == {"images": 72, "pairs": 48, "items": 24}
     assert set(counts) == set(PUBLISHED)
 
 
-def test_the_first_line_may_count_pictures(root):
+def test_the_first_line_may_count_images(root):
     rewrite(root / PARTITION, "48\n", "72\n")
     assert convert(root, LayoutOptions()).counts["pairs"] == 48
     rewrite(root / PARTITION, "72\n", "71\n")
     fails(root, f"{PARTITION}: row 1: says 71 rows, but 48 follow")
 
 
-def test_pairs_that_are_there_twice_and_pictures_of_both_sides_are_one_row(root):
+def test_pairs_that_are_there_twice_and_images_of_both_sides_are_one_row(root):
     line = (root / PARTITION).read_text().splitlines()[2].split()
     append_pair(root, *line)
     append_pair(root, line[1], line[0], *line[2:], count=50)
@@ -101,10 +101,10 @@ def test_pairs_that_are_there_twice_and_pictures_of_both_sides_are_one_row(root)
     }
 
 
-def test_pictures_without_box_and_boxes_without_pair_are_told(root):
+def test_images_without_box_and_boxes_without_pair_are_told(root):
     rewrite(root / BOXES, f"{FIRST}/shop_01.jpg", f"{FIRST}/shop_09.jpg")
     found = convert(root, LayoutOptions())
-    assert found.counts["pictures"] == 73
+    assert found.counts["images"] == 73
     assert tuple(found.notes) == (
         f"{root / BOXES}: images that it has no box for: 1",
         f"{BOXES}: images in no pair, left out: 1",
@@ -114,11 +114,11 @@ def test_pictures_without_box_and_boxes_without_pair_are_told(root):
     (root / BOXES).unlink()
     found = convert(root, LayoutOptions())
     assert found.table["x_min"].null_count == found.table.num_rows
-    assert found.counts["pictures"] == 72
+    assert found.counts["images"] == 72
     assert "images are used whole" in found.notes[0]
 
 
-def test_a_picture_of_two_items_or_splits_is_told_with_both_rows(root):
+def test_an_image_of_two_items_or_splits_is_told_with_both_rows(root):
     street, shop = f"{FIRST}/comsumer_01.jpg", "img/DRESSES/Dress/id_00000002/shop_01.jpg"
     append_pair(root, street, shop, "id_00000002", "train")
     fails(

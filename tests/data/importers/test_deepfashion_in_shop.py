@@ -33,7 +33,7 @@ def fails(root, message, options=None):
     assert "\n" not in str(raised.value)
 
 
-def test_every_picture_is_a_row_with_its_protocol(root):
+def test_every_image_is_a_row_with_its_protocol(root):
     found = convert(root, LayoutOptions())
     assert found.notes == []
     assert found.table.num_rows == 42
@@ -63,15 +63,15 @@ def test_every_picture_is_a_row_with_its_protocol(root):
 def test_counts_have_the_names_of_the_published_ones(root):
     counts = convert(root, LayoutOptions()).counts
     assert counts == {
-        "pictures": 42,
+        "images": 42,
         "items": 18,
-        "train pictures": 24,
-        "query pictures": 6,
-        "gallery pictures": 12,
+        "train images": 24,
+        "query images": 6,
+        "gallery images": 12,
     }
     assert set(counts) == set(PUBLISHED)
-    assert PUBLISHED["pictures"] == sum(
-        PUBLISHED[f"{status} pictures"] for status in ("train", "query", "gallery")
+    assert PUBLISHED["images"] == sum(
+        PUBLISHED[f"{status} images"] for status in ("train", "query", "gallery")
     )
 
 
@@ -83,7 +83,7 @@ def test_men_and_women_share_a_vertical_if_asked(root):
     ]
 
 
-def test_large_pictures_get_the_boxes_of_the_small_ones(tmp_path):
+def test_large_images_get_the_boxes_of_the_small_ones(tmp_path):
     make_in_shop(tmp_path, images="img_highres")
     found = convert(tmp_path, LayoutOptions(image_dir="img_highres"))
     row = found.table.to_pylist()[0]
@@ -101,7 +101,7 @@ def test_large_pictures_get_the_boxes_of_the_small_ones(tmp_path):
     )
 
 
-def test_a_mapped_box_is_cut_to_the_picture_and_none_where_nothing_is_left(tmp_path):
+def test_a_mapped_box_is_cut_to_the_image_and_none_where_nothing_is_left(tmp_path):
     make_in_shop(tmp_path, images="img_highres")
     box = "064    032    192    224"
     rewrite(tmp_path / BOXES, (box, "000    000    256    256"), (box, "000    010    030    200"))
@@ -112,7 +112,7 @@ def test_a_mapped_box_is_cut_to_the_picture_and_none_where_nothing_is_left(tmp_p
     assert corners[3] == pytest.approx([4, 5.5, 26, 38.5])
 
 
-def test_lists_and_pictures_are_found_where_others_unpack_them(root):
+def test_lists_and_images_are_found_where_others_unpack_them(root):
     (root / PARTITION).rename(root / "list_eval_partition.txt")
     (root / BOXES).rename(root / "list_bbox_inshop.txt")
     (root / "Img").mkdir()
@@ -122,7 +122,7 @@ def test_lists_and_pictures_are_found_where_others_unpack_them(root):
     assert (row["source_file"], row["x_max"]) == ("list_eval_partition.txt", 36.0)
 
 
-def test_without_boxes_pictures_are_used_whole(root):
+def test_without_boxes_images_are_used_whole(root):
     (root / BOXES).unlink()
     found = convert(root, LayoutOptions())
     assert found.table["x_min"].null_count == found.table.num_rows
@@ -138,7 +138,7 @@ def test_rows_that_are_there_twice_stay_for_the_common_checks(root):
         file.write(f"{line}\n")
     found = convert(root, LayoutOptions())
     assert found.table.num_rows == 43
-    assert found.counts["pictures"] == 42
+    assert found.counts["images"] == 42
     first, again = (found.table.slice(index, 1).to_pylist()[0] for index in (0, 42))
     assert (first.pop("source_row"), again.pop("source_row")) == (3, 45)
     assert first == again

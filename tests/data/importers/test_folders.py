@@ -23,7 +23,7 @@ def test_folders_name_verticals_and_items(tmp_path):
         ("tops/1/a.png", "1", "tops"),
         ("tops/2/b.jpg", "2", "tops"),
     ]
-    assert imported.counts == {"pictures": 4, "items": 3}
+    assert imported.counts == {"images": 4, "items": 3}
     assert imported.notes == []
     assert imported.table["source_file"].to_pylist() == imported.table["image"].to_pylist()
     assert imported.table["source_row"].to_pylist() == [None] * 4
@@ -34,7 +34,7 @@ def test_what_telephones_write_is_found_though_pillow_knows_its_name_only_later(
 ):
     draw(tmp_path, ["bags/1/a.jpg"])
     (tmp_path / "bags/1/b.HEIC").write_bytes(PLAIN)
-    # As it is in a process that has opened no picture yet.
+    # As it is in a process that has opened no image yet.
     monkeypatch.delitem(Image.EXTENSION, ".heic", raising=False)
     imported = convert(tmp_path, LayoutOptions())
 
@@ -78,7 +78,7 @@ def test_what_lies_elsewhere_is_left_out_and_counted(tmp_path):
     )
 
 
-def test_no_pictures_is_an_error_that_tells_of_the_other_layout(tmp_path):
+def test_no_images_is_an_error_that_tells_of_the_other_layout(tmp_path):
     draw(tmp_path, ["1/a.jpg", "2/a.jpg"])
     with pytest.raises(
         UserError, match=r"no images as <vertical>.*give --vertical.*images that are not in"

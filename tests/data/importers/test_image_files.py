@@ -35,7 +35,7 @@ def test_images_are_listed_in_order_and_what_is_hidden_or_no_image_is_counted(tm
     )
 
 
-def test_pictures_are_found_at_any_depth_once_and_in_order(tmp_path):
+def test_images_are_found_at_any_depth_once_and_in_order(tmp_path):
     draw(tmp_path, ["b/c/2.jpg", "b/1.jpg", "a.jpg", "b c/ä.jpg"])
     os.symlink(tmp_path / "b", tmp_path / "b" / "c" / "loop")
     os.symlink("self", tmp_path / "self")
@@ -139,12 +139,12 @@ def test_images_are_relative_to_the_manifest_where_they_lie_below_it(tmp_path, m
     assert named("other/m.csv", "./shop") == full
 
 
-def test_sizes_are_upright_and_unknown_where_there_is_no_picture(tmp_path):
+def test_sizes_are_upright_and_unknown_where_there_is_no_image(tmp_path):
     Image.new("RGB", (30, 44)).save(tmp_path / "a.jpg")
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (30, 44)).save(tmp_path / "turned.jpg", exif=exif)
-    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
     names = ["a.jpg", "turned.jpg", "bad.jpg", "none.jpg", "http://x/y.jpg"]
     widths, heights = image_sizes(tmp_path, names)
     np.testing.assert_array_equal(widths, [30, 44, np.nan, np.nan, np.nan])

@@ -26,7 +26,7 @@ TREES = {
 
 
 def import_table(root, text, name="list.csv", encoding="utf-8", **changes):
-    """Imports a table of pictures in `root`."""
+    """Imports a table of images in `root`."""
     (root / name).write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
     options = LayoutOptions(root / name)
     config = ImportConfig("table", root, root / "manifest.csv", options)
@@ -35,7 +35,7 @@ def import_table(root, text, name="list.csv", encoding="utf-8", **changes):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """A directory of pictures, 8 wide and 6 high, for lists that are written beside it."""
+    """A directory of images, 8 wide and 6 high, for lists that are written beside it."""
     root = tmp_path_factory.mktemp("shop")
     draw(root, ["a.jpg", "b.jpg", "c d/ä.jpg", "e.jpg"])
     return root
@@ -43,15 +43,15 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture
 def shop(pictures, tmp_path):
-    """A fresh directory with links to the pictures."""
+    """A fresh directory with links to the images."""
     for path in pictures.iterdir():
         (tmp_path / path.name).symlink_to(path)
     return tmp_path
 
 
-def test_pictures_with_telling_names_become_items_verticals_and_roles(tmp_path):
+def test_images_with_telling_names_become_items_verticals_and_roles(tmp_path):
     names = make_luma(tmp_path)
-    (tmp_path / "images" / "list.txt").write_text("no picture")
+    (tmp_path / "images" / "list.txt").write_text("no image")
     result = import_dataset(luma_config(tmp_path, tmp_path / "manifest.csv"))
 
     table = read_manifest(tmp_path / "manifest.csv")

@@ -233,12 +233,12 @@ def test_a_missing_list_is_named_with_a_zip_that_may_hold_it(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["img", "Img/img", "img/img", "Img/img/img"])
-def test_pictures_are_found_however_their_zip_was_unpacked(tmp_path, place):
+def test_images_are_found_however_their_zip_was_unpacked(tmp_path, place):
     touch(tmp_path / place / "MEN" / "a.jpg")
     assert find_images(tmp_path, "img", ["WOMEN", "MEN"]) == place
 
 
-def test_pictures_that_wait_in_a_zip_are_told(tmp_path):
+def test_images_that_wait_in_a_zip_are_told(tmp_path):
     touch(tmp_path / "img" / "readme")
     with pytest.raises(UserError) as raised:
         find_images(tmp_path, "img", ["WOMEN"])

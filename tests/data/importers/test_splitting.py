@@ -24,7 +24,7 @@ def split(table, options):
 
 
 def table_of(styles, splits="train"):
-    """Rows of styles, given as (vertical, style, items, pictures an item)."""
+    """Rows of styles, given as (vertical, style, items, images an item)."""
     rows = [
         {
             "image": f"{vertical}/{style}/{item}/{picture}.jpg",
@@ -79,7 +79,7 @@ def test_splits_are_by_parent_stratified_and_depend_on_rows_and_seed_alone(
     options = SplitOptions(val_fraction=val, test_fraction=test, by="style_id", seed=seed)
     found, _ = split(table, options)
 
-    # No garment leaks: a style is in one split with all its items and pictures.
+    # No garment leaks: a style is in one split with all its items and images.
     groups = splits_of(found)
     assert all(len(names) == 1 for names in groups.values())
     # Every vertical has its share of each, to within the rounding of both.

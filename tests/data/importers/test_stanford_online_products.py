@@ -14,7 +14,7 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_every_picture_is_a_row_training_first(root):
+def test_every_image_is_a_row_training_first(root):
     found = convert(root, LayoutOptions())
     rows = found.table.to_pylist()
     assert rows[0] == {
@@ -45,16 +45,16 @@ def test_counts_have_the_names_of_the_published_ones(root):
     found = convert(root, LayoutOptions())
     assert found.notes == []
     assert found.counts == {
-        "pictures": 28,
+        "images": 28,
         "items": 12,
-        "train pictures": 16,
+        "train images": 16,
         "train items": 8,
-        "test pictures": 12,
+        "test images": 12,
         "test items": 4,
         "verticals": 2,
     }
     assert set(found.counts) == set(PUBLISHED)
-    for what in ("pictures", "items"):
+    for what in ("images", "items"):
         assert PUBLISHED[what] == PUBLISHED[f"train {what}"] + PUBLISHED[f"test {what}"]
 
 

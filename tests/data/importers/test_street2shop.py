@@ -30,7 +30,7 @@ def fails(root, message, options=None):
     assert "\n" not in str(raised.value)
 
 
-def test_street_pictures_have_boxes_and_shop_pictures_none(root):
+def test_street_images_have_boxes_and_shop_images_none(root):
     rows = convert(root, LayoutOptions()).table.to_pylist()
     assert rows[0] == {
         "image": "images/000000011.jpeg",
@@ -77,8 +77,8 @@ def test_missing_images_are_named_as_they_would_be(root):
     found = convert(root, LayoutOptions())
     assert found.notes == []
     assert found.counts == {
-        "street pictures": 12,
-        "shop pictures": 28,
+        "street images": 12,
+        "shop images": 28,
         "pairs": 12,
         "verticals": 2,
         "items": 14,
@@ -92,7 +92,7 @@ def test_missing_images_are_named_as_they_would_be(root):
     ]
 
 
-def test_pictures_are_found_by_number_whatever_a_downloader_named_them(root):
+def test_images_are_found_by_number_whatever_a_downloader_named_them(root):
     names = {11: "bags/11.JPEG", 12: "bags/0000000012", 13: "13.png", 111: "x y/000000111.jpg"}
     for number, name in names.items():
         (root / "images" / name).parent.mkdir(exist_ok=True)
@@ -108,7 +108,7 @@ def test_pictures_are_found_by_number_whatever_a_downloader_named_them(root):
     )
 
 
-def test_pictures_in_folders_that_links_lead_to_are_found(root):
+def test_images_in_folders_that_links_lead_to_are_found(root):
     (root / "images").rename(root / "elsewhere")
     (root / "images").mkdir()
     (root / "images" / "disk2").symlink_to(root / "elsewhere")
@@ -124,7 +124,7 @@ def test_of_two_files_of_a_number_the_first_counts(root):
     assert convert(root, LayoutOptions()).table["image"][0].as_py() == "images/000000011.jpeg"
 
 
-def test_pictures_may_be_in_another_directory(root):
+def test_images_may_be_in_another_directory(root):
     (root / "images").rename(root / "downloaded")
     found = convert(root, LayoutOptions(image_dir="downloaded"))
     assert found.table["image"][0].as_py() == "downloaded/000000011.jpeg"
@@ -147,7 +147,7 @@ def test_a_photo_of_two_products_is_two_rows(root):
     assert [(row["item_id"], row["x_max"], row["y_max"]) for row in rows] == [
         *(("bags-1", 35.0, 40.0), ("bags-2", 2.5, 4.0)),
     ]
-    assert found.counts["street pictures"] == 12
+    assert found.counts["street images"] == 12
     assert found.counts["pairs"] == 13
 
 
@@ -214,7 +214,7 @@ def test_a_truncated_list_is_named(root):
     fails(root, f"{path}: cannot be read: No such file or directory")
 
 
-def test_a_picture_whose_name_is_no_text_is_refused(root):
+def test_an_image_whose_name_is_no_text_is_refused(root):
     with open(os.path.join(os.fsencode(root / "images"), b"99\xff.jpg"), "wb"):
         pass
     fails(root, r"the name b'images/99\xff.jpg' is not UTF-8; rename")

@@ -85,9 +85,9 @@ def test_wrong_outputs_are_refused(tmp_path):
 
 
 def test_a_count_that_differs_is_told_with_both_numbers():
-    found, published = {"pictures": 1234, "items": 5}, {"pictures": 1235, "items": 5, "pairs": 2}
+    found, published = {"images": 1234, "items": 5}, {"images": 1235, "items": 5, "pairs": 2}
     assert compare_counts(found, published) == (
-        "pictures: 1,234 found, but 1,235 published",
+        "images: 1,234 found, but 1,235 published",
         "pairs: 0 found, but 2 published",
     )
 

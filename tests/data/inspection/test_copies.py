@@ -56,7 +56,7 @@ RELATED = {
         ("a", "tops", "train", "gallery"),
         {WITHIN_ITEM: [(1, 0)]},
     ),
-    "two gallery pictures of an item": (
+    "two gallery images of an item": (
         ("a", "tops", "test", "gallery"),
         ("a", "tops", "test", "gallery"),
         {WITHIN_ITEM: [(1, 0)]},
@@ -72,7 +72,7 @@ REST = ("rest", "tops", "train", "both")
 
 
 @pytest.mark.parametrize("case", RELATED)
-def test_what_two_pictures_have_to_do_with_each_other(case, tmp_path):
+def test_what_two_images_have_to_do_with_each_other(case, tmp_path):
     *rows, expected = RELATED[case]
     copies = Copies(labels_of(tmp_path, [*rows, REST]))
     copies.offer(EXACT, (np.array([0]), np.array([1])), np.array([0]))
@@ -98,7 +98,7 @@ def test_of_many_copies_each_row_keeps_the_one_most_like_it(tmp_path):
 
 
 def looks(total):
-    """Pictures that are all different."""
+    """Images that are all different."""
     random = np.random.default_rng(0)
     found = np.zeros(total, LOOK)
     found["content"] = random.integers(0, 2**63, (total, 2))
@@ -115,7 +115,7 @@ def found_in(labels, pictures, hash_distance=10, colour_distance=4, rows=None):
     return {finding.code: finding for finding in copy_findings(copies)}
 
 
-def test_exact_near_and_recoloured_pictures_are_told_apart(tmp_path):
+def test_exact_near_and_recoloured_images_are_told_apart(tmp_path):
     labels = labels_of(tmp_path, [(name, "tops", "train", "both") for name in "abcdefgh"])
     pictures = looks(8)
     pictures["outlines"][1::2] = pictures["outlines"][::2]
@@ -136,7 +136,7 @@ def test_exact_near_and_recoloured_pictures_are_told_apart(tmp_path):
     assert found["near_across_items"].detail(0) == (
         "outlines differ in 10 of 256 bits, colours by 4 of 255"
     )
-    assert found["exact_across_items"].what.startswith("2 pictures have an exact copy under")
+    assert found["exact_across_items"].what.startswith("2 images have an exact copy under")
     assert "near_across_items" not in found_in(labels, pictures, hash_distance=9)
     assert found_in(labels, pictures, colour_distance=3)["recoloured_across_items"].count == 4
 
@@ -156,7 +156,7 @@ def test_stripes_too_fine_to_be_seen_are_no_certain_copies(tmp_path):
     assert "stripes" in found["near_across_splits"].advice
 
 
-def test_blank_pictures_are_not_compared(tmp_path):
+def test_blank_images_are_not_compared(tmp_path):
     labels = labels_of(tmp_path, [(name, "tops", "train", "both") for name in "ab"])
     same = looks(2)
     same[1] = same[0]
@@ -165,7 +165,7 @@ def test_blank_pictures_are_not_compared(tmp_path):
     assert found_in(labels, same) == {}
 
 
-def test_pictures_of_later_rows_are_told_by_their_rows_the_most_alike_first(tmp_path):
+def test_images_of_later_rows_are_told_by_their_rows_the_most_alike_first(tmp_path):
     labels = labels_of(
         tmp_path,
         [(str(number), "tops", "train" if number < 3 else "test", "both") for number in range(6)],
@@ -177,7 +177,7 @@ def test_pictures_of_later_rows_are_told_by_their_rows_the_most_alike_first(tmp_
     finding = found_in(labels, pictures, rows=np.array([0, 1, 4, 5]))["near_across_splits"]
     assert (finding.rows.tolist(), finding.others.tolist()) == ([5, 4], [1, 0])
     assert finding.severity == "warning"
-    assert finding.what.startswith("2 pictures of val or test seem to have a near-copy among")
+    assert finding.what.startswith("2 images of val or test seem to have a near-copy among")
 
 
 def test_codes_are_distinct_and_crowds_are_told(tmp_path):
@@ -185,5 +185,5 @@ def test_codes_are_distinct_and_crowds_are_told(tmp_path):
     assert f"{RECOLOURED}_{WITHIN_ITEM}" not in PAIR_CODES
     copies = Copies(labels_of(tmp_path, [REST]))
     (crowd,) = copy_findings(copies, 1234)
-    assert crowd.what.startswith("1,234 pictures with hashes that agree")
+    assert crowd.what.startswith("1,234 images with hashes that agree")
     assert not list(copy_findings(copies))

@@ -49,7 +49,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("name", COPIES)
-def test_a_picture_saved_anew_or_smaller_is_within_the_default_distances(folder, name):
+def test_an_image_saved_anew_or_smaller_is_within_the_default_distances(folder, name):
     image, options = COPIES[name](Image.open(folder / "original.png"))
     image.save(folder / name, **options)
     bits, levels = distances(seen(folder, "original.png"), seen(folder, name))
@@ -57,7 +57,7 @@ def test_a_picture_saved_anew_or_smaller_is_within_the_default_distances(folder,
     assert levels <= DEFAULT.colour_distance
 
 
-def test_another_colour_keeps_outlines_and_another_picture_does_not(folder):
+def test_another_colour_keeps_outlines_and_another_image_does_not(folder):
     image = Image.open(folder / "original.png")
     grey = np.asarray(image.convert("L")).astype(float)
     Image.fromarray(np.stack([grey, grey * 0.8, grey * 0.8], -1).astype(np.uint8)).save(
@@ -92,15 +92,15 @@ def test_a_box_is_looked_at_as_prepare_crops_it(folder):
     assert distances(found, seen(folder, "cut.png")) <= (4, 2)
 
 
-def test_how_far_a_box_reaches_beyond_the_picture_is_told(folder):
+def test_how_far_a_box_reaches_beyond_the_image_is_told(folder):
     assert seen(folder, "original.png")["overhang"] == 0
     assert seen(folder, "original.png", (-3.5, 0.0, 200.0, 407.0))["overhang"] == 7
     assert seen(folder, "original.png", (-9.0, 0.0, 200.0, 407.0))["overhang"] == 9
-    with pytest.raises(RejectedPicture, match="outside the picture of 300x400"):
+    with pytest.raises(RejectedPicture, match="outside the image of 300x400"):
         seen(folder, "original.png", (300.0, 0.0, 400.0, 100.0))
 
 
-def test_the_contrast_of_a_blank_picture_is_low_and_of_a_thin_thread_is_not(folder):
+def test_the_contrast_of_a_blank_image_is_low_and_of_a_thin_thread_is_not(folder):
     Image.new("RGB", (300, 300), "white").save(folder / "blank.jpg")
     pixels = np.full((300, 300, 3), 255, np.uint8)
     pixels[:, 150:152] = 0
@@ -118,7 +118,7 @@ def test_a_thumbnail_is_a_small_jpeg(folder):
 def test_many_are_told_in_order_with_the_reason_of_those_that_cannot_be_used(tmp_path):
     pattern(0).save(tmp_path / "Grüße 1.png")
     (tmp_path / "truncated.png").write_bytes((tmp_path / "Grüße 1.png").read_bytes()[:2000])
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     names = ["missing.jpg", "Grüße 1.png", "truncated.png", "text.jpg", "http_/a.jpg"]
     table = table_of(tmp_path, [(name, "a", "tops", "train", "both") for name in names * 4])
     config = InspectConfig(tmp_path / "manifest.csv")
@@ -127,13 +127,13 @@ def test_many_are_told_in_order_with_the_reason_of_those_that_cannot_be_used(tmp
     assert found[0] == "no such file"
     assert found[1]["format"] == b"PNG"
     assert found[2].startswith("truncated or damaged")
-    assert found[3] == "not a picture, or of an unknown format"
+    assert found[3] == "not an image, or of an unknown format"
     assert [isinstance(one, str) for one in found] == [True, False, True, True, True] * 4
     small = list(open_all(make_thumbnail, table, np.array([1, 2]), config, 1, threads=True))
     assert (small[0][:2], small[1]) == (b"\xff\xd8", found[2])
 
 
-def test_rows_of_the_same_file_and_box_are_one_picture(tmp_path):
+def test_rows_of_the_same_file_and_box_are_one_image(tmp_path):
     label = ("a", "tops", "train", "both")
     box, other = ("0", "0", "10", "20"), ("0", "0", "10.5", "20")
     none = ("",) * 4
@@ -150,7 +150,7 @@ def test_rows_of_the_same_file_and_box_are_one_picture(tmp_path):
     assert first.tolist() == [0, 1, 2, 3, 0, 1, 3]
 
 
-def test_without_boxes_rows_of_the_same_file_are_one_picture(tmp_path):
+def test_without_boxes_rows_of_the_same_file_are_one_image(tmp_path):
     label = ("a", "tops", "train", "both")
     rows = [(f"{name}.jpg", *label) for name in "abcab"]
     first = distinct_pictures(table_of(tmp_path, rows))
@@ -166,7 +166,7 @@ def test_what_is_opened_has_its_box(tmp_path):
     assert [box for _, box in asked] == [(0.0, 1.0, 10.0, 20.0), None]
 
 
-def test_pictures_are_asked_for_in_order_some_at_a_time(tmp_path, monkeypatch):
+def test_images_are_asked_for_in_order_some_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(examine, "_PICTURES_PER_TASK", 2)
     table = table_of(tmp_path, [(f"{n}.jpg", "a", "tops", "train", "both") for n in range(9)])
     asked = [[image for image, _ in some] for some in ask_for(table, np.array([1, 2, 4, 7, 8]))]

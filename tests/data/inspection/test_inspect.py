@@ -59,7 +59,7 @@ def test_severities_count_as_bad_as_worse_ones(hostile):
     assert not dataclasses.replace(hostile, findings=()).has_finding("note")
 
 
-def test_an_example_names_rows_pictures_and_labels(hostile):
+def test_an_example_names_rows_images_and_labels(hostile):
     (finding,) = (one for one in hostile.findings if one.code == "exact_across_splits")
     assert hostile.example(finding) == (
         "row 5: b_copy.png (item3, tops, test) and row 3: b.png (Item1, tops, train)"
@@ -68,7 +68,7 @@ def test_an_example_names_rows_pictures_and_labels(hostile):
     assert hostile.example(finding) == "row 8: small.png (item2, tops, train): 30x40 px"
 
 
-def test_pairs_are_shown_with_both_pictures(hostile):
+def test_pairs_are_shown_with_both_images(hostile):
     pairs = {pair.code: pair for pair in hostile.pairs}
     assert set(pairs) == {
         code for code in codes_of(hostile) if code.split("_")[0] in ("exact", "near", "recoloured")
@@ -87,7 +87,7 @@ def test_every_vertical_has_a_contact_sheet(hostile):
     assert hostile.thumbnails.keys() == {*range(15)} - {4, 5}
 
 
-def test_a_second_row_of_the_same_picture_is_opened_once(hostile):
+def test_a_second_row_of_the_same_image_is_opened_once(hostile):
     assert (hostile.table.num_rows, hostile.distinct, len(hostile.opened.rows)) == (15, 14, 14)
 
 
@@ -130,7 +130,7 @@ def test_one_row_is_enough(tmp_path):
     assert len(found.sheets) == 1
 
 
-def test_where_no_picture_can_be_opened_there_is_still_a_report(tmp_path):
+def test_where_no_image_can_be_opened_there_is_still_a_report(tmp_path):
     rows = [(f"{number}.png", "1", "tops", "train", "both") for number in range(3)]
     found = inspect(InspectConfig(write_manifest(tmp_path / "m.csv", rows)), processes=1)
     assert lines_of(found, "missing_pictures") == [2, 3, 4]
@@ -139,7 +139,7 @@ def test_where_no_picture_can_be_opened_there_is_still_a_report(tmp_path):
     assert not found.opened.is_usable.any()
 
 
-def test_garments_in_one_picture_are_compared_by_their_boxes(tmp_path):
+def test_garments_in_one_image_are_compared_by_their_boxes(tmp_path):
     pattern(0, (400, 300)).save(tmp_path / "street.png")
     pattern(0, (400, 300)).crop((0, 0, 200, 300)).save(tmp_path / "left.png")
     header = ("image", "item_id", "vertical", "x_min", "y_min", "x_max", "y_max")

@@ -28,7 +28,7 @@ def test_rows_become_numbers_and_blank_items_are_unknown(tmp_path):
     assert labels.is_gallery.tolist() == [True, False, True, True, True]
 
 
-def test_a_query_is_answered_by_another_gallery_picture_of_its_item_only(tmp_path):
+def test_a_query_is_answered_by_another_gallery_image_of_its_item_only(tmp_path):
     labels = labels_of(
         tmp_path,
         [
@@ -70,7 +70,7 @@ def labels(tmp_path):
     )
 
 
-def test_cells_tell_items_pictures_roles_and_answers(labels):
+def test_cells_tell_items_images_roles_and_answers(labels):
     found = {(cell.vertical, cell.split): cell for cell in count_cells(labels, 2)}
     assert list(found) == [
         ("bags", "train"),
@@ -114,13 +114,13 @@ def test_cells_agree_with_counting_row_by_row(tmp_path):
         assert cell.query_only == sum(row[3] == "query" for row in own)
 
 
-def test_items_are_counted_by_their_pictures_up_to_the_highest_class(labels):
+def test_items_are_counted_by_their_images_up_to_the_highest_class(labels):
     assert count_by_pictures(labels) == {
         "train": {"1": 1, "2": 0, "3": 0, "4": 1, "5": 0, "6-10": 1},
         "test": {"1": 1, "2": 0, "3": 1, "4": 0, "5": 0, "6-10": 0},
     }
 
 
-def test_very_many_pictures_of_an_item_are_the_last_class(tmp_path):
+def test_very_many_images_of_an_item_are_the_last_class(tmp_path):
     labels = labels_of(tmp_path, [("a", "tops", "train", "both")] * 150)
     assert list(count_by_pictures(labels)["train"].items())[-1] == ("101+", 1)

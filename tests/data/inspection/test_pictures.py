@@ -53,7 +53,7 @@ def test_sizes_and_shapes_are_counted_from_the_first_class_to_the_last():
     ("reason", "kind"),
     [
         ("truncated or damaged: image file is truncated (3 bytes)", "truncated or damaged"),
-        ("box 1,2,3,4 lies outside the picture of 1x1 pixels", "box outside the picture"),
+        ("box 1,2,3,4 lies outside the image of 1x1 pixels", "box outside the image"),
         ("20000x20000 pixels are more than the 100000000 allowed", "too many pixels"),
         ("http:// is not supported; copy them", "http:// is not supported; copy them"),
     ],
@@ -66,11 +66,11 @@ def checked(*results, min_side=64):
     return {one.code: one for one in check_pictures(opened(*results), min_side)}
 
 
-def test_sound_pictures_have_no_findings():
+def test_sound_images_have_no_findings():
     assert checked(seen(), seen((64, 16))) == {}
 
 
-def test_missing_and_broken_pictures_are_told_with_rows_and_reasons():
+def test_missing_and_broken_images_are_told_with_rows_and_reasons():
     found = checked(seen(), "no such file", seen(), "empty file", seen())
     missing, broken = found["missing_pictures"], found["broken_pictures"]
     assert (missing.rows.tolist(), missing.detail(0)) == ([11], "no such file")
@@ -89,7 +89,7 @@ def test_missing_and_broken_pictures_are_told_with_rows_and_reasons():
         ("box_beyond_picture", seen(overhang=7.2), "by 7 px of 400x600 px"),
     ],
 )
-def test_odd_pictures_are_told_with_row_and_size(code, result, detail):
+def test_odd_images_are_told_with_row_and_size(code, result, detail):
     found = checked(seen(), result)
     assert list(found) == [code]
     assert found[code].rows.tolist() == [11]

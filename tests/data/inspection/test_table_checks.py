@@ -34,7 +34,7 @@ def test_items_seen_once_in_train_are_counted_and_listed(tmp_path):
     finding = found_in(tmp_path, rows, min_val_items=2)["items_with_few_pictures"]
     assert (finding.severity, finding.count) == ("warning", 2)
     assert finding.rows.tolist() == [12, 13]
-    assert finding.what.startswith("2 items of 4 in split train (50%) have fewer than 2 pictures")
+    assert finding.what.startswith("2 items of 4 in split train (50%) have fewer than 2 images")
     assert "--min_pictures=1" in finding.advice
     assert "items_with_few_pictures" not in found_in(
         tmp_path, rows, min_val_items=2, min_pictures=1
@@ -80,7 +80,7 @@ def test_missing_splits_are_told(tmp_path):
 
 def test_verticals_missing_from_a_split_are_named(tmp_path):
     found = found_in(tmp_path, [*SOUND, *items("gh", "bags", "train"), *items("i", "hats", "val")])
-    assert "1 vertical without pictures of split test: bags." in found["vertical_without_test"].what
+    assert "1 vertical without images of split test: bags." in found["vertical_without_test"].what
     assert "bags" in found["vertical_without_val"].what
     assert "hats" in found["vertical_without_train"].what
 
@@ -102,7 +102,7 @@ def test_a_split_without_any_answer_is_an_error(tmp_path):
     assert "vertical_without_answers" not in found
 
 
-def test_gallery_pictures_alone_are_no_evaluation(tmp_path):
+def test_gallery_images_alone_are_no_evaluation(tmp_path):
     rows = [*items("ab", "tops", "train"), *[("c", "tops", "test", "gallery")] * 2]
     assert "split_without_answers" in found_in(tmp_path, rows)
 

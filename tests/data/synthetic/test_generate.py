@@ -49,14 +49,14 @@ def test_bytes_do_not_depend_on_the_number_of_processes(dataset, tmp_path):
     assert _bytes(tmp_path / "two") == _bytes(dataset)
 
 
-def test_another_seed_gives_other_pictures(dataset, tmp_path):
+def test_another_seed_gives_other_images(dataset, tmp_path):
     other = SyntheticConfig(**{**TINY.to_json(), "seed": 1})
     generate(other, tmp_path / "other")
     mine, theirs = _bytes(dataset), _bytes(tmp_path / "other")
     assert all(mine[name] != theirs[name] for name in mine if name.endswith(".jpg"))
 
 
-def test_manifest_names_every_picture_once_with_its_columns(dataset):
+def test_manifest_names_every_image_once_with_its_columns(dataset):
     rows = _rows(dataset)
     assert list(rows[0]) == ["image", "item_id", "vertical", "split", "role", "cue"]
     assert rows[0] == {
@@ -254,7 +254,7 @@ def test_the_binary_draws_and_says_what_comes_next(tmp_path):
     ]
     done = _tool(*flags)
     assert done.returncode == 0, done.stderr
-    assert f"Manifest:     {tmp_path / 'out' / 'manifest.csv'} (10 pictures)" in done.stdout
+    assert f"Manifest:     {tmp_path / 'out' / 'manifest.csv'} (10 images)" in done.stdout
     again = _tool(*flags)
     assert again.returncode == 0
     assert "there already" in again.stdout

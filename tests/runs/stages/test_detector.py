@@ -51,7 +51,7 @@ def street_run(tmp_path_factory):
 
 def test_the_plan_tells_of_photographs_and_detector(street_run):
     plan = street_run[2]
-    assert "photographs" in plan and "40 pictures" in plan
+    assert "photographs" in plan and "40 images" in plan
     assert "90 steps of 8 photographs, out of 24" in plan
     assert "90 detector steps" in plan
 

@@ -300,7 +300,7 @@ def test_the_kit_serves_the_versions_beside(exported, tmp_path):
     assert (tmp_path / "kit" / models).resolve() == exported.directory.parent.resolve()
     for path in (tmp_path / "kit").iterdir():
         assert str(tmp_path.parent) not in path.read_text("utf-8")
-    # Pictures of a million pixels at most need little memory.
+    # Images of a million pixels at most need little memory.
     assert service["mem_limit"] == "3g"
     readme = (tmp_path / "kit/README.md").read_text("utf-8")
     assert "`vertical` holds" not in readme

@@ -198,7 +198,7 @@ def test_another_architecture_is_refused_with_both_values(
     assert not (tmp_path / "clean").exists()
 
 
-def test_pictures_of_another_size_are_allowed(tiny_prepared, previous, started, tmp_path):
+def test_images_of_another_size_are_allowed(tiny_prepared, previous, started, tmp_path):
     config = specialist_config(previous, image_size=48, batch_norm_momentum=0.99)
     specialist_stage(Run(tmp_path / "clean", tiny_prepared), ["bags"], config)
     assert started["specialist-bags"] == previous / "specialist-bags/model"

@@ -176,7 +176,7 @@ def test_a_model_that_the_run_has_trained_alike_is_not_trained_again(tiny_prepar
 
 
 @pytest.mark.slow
-def test_the_curve_is_a_picture_that_is_not_blank(swept):
+def test_the_curve_is_an_image_that_is_not_blank(swept):
     _, stage = swept
     image = Image.open(io.BytesIO((stage.directory / CURVE_FILE).read_bytes()))
 
@@ -274,7 +274,7 @@ def test_every_repeat_is_a_line_of_the_hparams_tab(of_four, tmp_path, untrained)
 
 
 def test_a_split_that_answers_no_query_is_refused_before_anything_is_trained(tmp_path, untrained):
-    # Of one picture, an item can be asked for but not found.
+    # Of one image, an item can be asked for but not found.
     dataset = make_dataset(tmp_path / "data", [(f"item{name}", name, 1) for name in "ab"])
     run_dir = tmp_path / "run"
 
@@ -285,7 +285,7 @@ def test_a_split_that_answers_no_query_is_refused_before_anything_is_trained(tmp
 
 
 @pytest.mark.parametrize("used", [True, False])
-def test_students_learn_from_unlabelled_pictures_unless_told_otherwise(
+def test_students_learn_from_unlabelled_images_unless_told_otherwise(
     tiny_unlabelled, tmp_path, untrained, used
 ):
     config = SweepConfig(sizes=(2,), unlabelled=used)
@@ -296,7 +296,7 @@ def test_students_learn_from_unlabelled_pictures_unless_told_otherwise(
     assert stage.flags["unlabelled"] is used
 
 
-def test_the_flag_of_unlabelled_pictures_matters_only_where_a_student_may_learn_from_them(
+def test_the_flag_of_unlabelled_images_matters_only_where_a_student_may_learn_from_them(
     tiny_prepared, tiny_unlabelled, tmp_path, untrained
 ):
     for dataset, unified in ((tiny_prepared, True), (tiny_unlabelled, False)):

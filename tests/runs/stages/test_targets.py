@@ -59,7 +59,7 @@ def test_the_combined_model_is_that_which_specialists_start_from_and_missed_by_n
 
 
 class Asked:
-    """Stands for the making of targets: what it is asked, and targets of 5 pictures."""
+    """Stands for the making of targets: what it is asked, and targets of 5 images."""
 
     def __init__(self):
         self.configs, self.teachers, self.references = [], [], []
@@ -154,7 +154,7 @@ def test_targets_aligned_to_an_earlier_student_tell_so(tiny_prepared, tmp_path, 
     assert stage.result["old_student"] == str(student.directory)
 
 
-def test_the_flag_of_unlabelled_pictures_makes_no_difference_where_there_are_none(
+def test_the_flag_of_unlabelled_images_makes_no_difference_where_there_are_none(
     tiny_prepared, tiny_unlabelled, tmp_path, asked
 ):
     def stage(dataset, name, used):
