@@ -37,7 +37,7 @@ class GrowthConfig:
         "these alone teachers are trained",
     )
     replay: float = setting(
-        0.3,
+        1.0,
         "share of the training images of --grow_from that its student learns from again",
         0.0,
         1.0,

@@ -60,7 +60,7 @@ def grown(old):
     run_dir = old.with_name("grown")
     command = (
         "run_pipeline.py", f"--run_dir={run_dir}", ALL, f"--grow_from={old}",
-        f"--growth_compare_to={old}", *FLAGS,
+        f"--growth_compare_to={old}", "--replay=0.3", *FLAGS,
     )  # fmt: skip
     plan = run(*command, "--dry_run")
     assert not run_dir.exists()
