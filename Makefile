@@ -8,7 +8,7 @@
 # make coverage     the tests, and which lines of the package all of them reach
 # make lint         style, formatting, types, layers, dead code
 # make docs         the site of docs/, in site/index.html; a broken link fails
-# make lock         pin the versions in setup.py anew
+# make lock         pin the versions in setup.py again
 
 VENV ?= .venv
 SUPPORTED := import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 13))

@@ -12,8 +12,8 @@ Without --embeddings and --bulk it embeds the prepared dataset's gallery with th
 takes the place of the gallery that is there. --bulk adds, and replaces image by image.
 --replace_all removes all that is not given; without it no more than a tenth is ever removed.
 --delete and --delete_item remove what they name from the images that answer. A new model gets a
-collection of its own beside the old ones, which answer until the new one is whole. --dry_run tells
-what would be added, and what removed.
+collection of its own beside the old ones, which answer until the new one is whole. --dry_run
+reports what would be added, and what removed.
 
 --delta adds, changes and removes what a table says (docs/daily_changes.md), and embeds only what is
 new by content. --roll_back_to undoes deltas and removals.
@@ -62,7 +62,7 @@ _MOST_REMOVED = define(
 _ROLL_BACK_TO = define(
     "roll_back_to",
     None,
-    "edition of the index to go back to, as a delta tells it; the last ten are kept, in a file",
+    "edition of the index to go back to, as a delta prints it; the last ten are kept, in a file",
     0,
     kind=int,
 )
@@ -107,7 +107,7 @@ def fill(source: IndexSource) -> list[tuple[str, object]]:
     if done.unknown:
         logging.warning(
             "the model has never seen these verticals of the index: %s. A search in all verticals "
-            "finds them, but worse than those it was trained on; train it anew with them",
+            "finds them, but worse than those it was trained on; train again with them",
             ", ".join(done.unknown),
         )
     version = done.version
@@ -137,7 +137,7 @@ def remove(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
 
     keys = named_keys(index, version, _DELETE.value or [], _DELETE_ITEM.value or [])
     if _DRY_RUN.value:
-        return [("Pictures", f"{len(keys):,} of {version.pictures:,} would be removed")]
+        return [("Images", f"{len(keys):,} of {version.pictures:,} would be removed")]
     version = remove_pictures(index, version, keys)
     return [("Index", f"{counted(len(keys), 'image')} removed, {version.pictures:,} left")]
 
@@ -169,7 +169,7 @@ def apply(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
     rows = [("Delta", counts)]
     if done.rejected or done.unknown:
         told = f"{len(done.rejected):,} not embedded, {len(done.unknown):,} not there to be removed"
-        rows.append(("Told above", told))
+        rows.append(("Logged above", told))
     return [*rows, *_edition(done.version, version)]
 
 
@@ -210,7 +210,7 @@ def plan(source: IndexSource) -> list[tuple[str, object]]:
         ("Index", f"{_RUN.index_uri}, {'there' if index else 'would be made'}"),
         ("Model", f"{found.model[:16]}, {answers}"),
         (
-            "Pictures",
+            "Images",
             f"{found.pictures:,}, {found.new:,} of them new; {found.removed:,} would be removed",
         ),
     ]

@@ -4,7 +4,7 @@ r"""Embeds any number of images into Parquet files.
 
 Instead of --manifest, --pictures=DIRECTORY takes all images in it, and --prepared=DIRECTORY a
 prepared dataset. --model is a SavedModel or a stage of a run, such as runs/mine/student. Images
-that cannot be embedded are listed in <output>/rejects.csv. Interrupted, the same command goes on.
+that cannot be embedded are listed in <output>/rejects.csv. The same command resumes it.
 
 With --detect every garment that is found in an image is a row, for a model with a detector.
 
@@ -14,7 +14,7 @@ Where one machine is not enough, the workers of a Dask cluster do the same work:
     dask worker tcp://HOST:8786 --nthreads=1 --memory-limit=0
     python tools/embed.py ... --cluster=tcp://HOST:8786
 
-docs/scaling.md tells how many workers to start where, and what happens when one dies.
+docs/scaling.md says how many workers to start where, and what happens when one dies.
 """
 
 from apparel_embed.cli import app

@@ -34,7 +34,7 @@ def main() -> None:
         [
             ("Models", stage.directory),
             ("Costs", stage.directory / COMPRESSION_FILE),
-            ("Report", "made anew by the next command"),
+            ("Report", "made again by the next command"),
             ("Next", command("tools/evaluate.py", **_RUN.again)),
         ]
     )

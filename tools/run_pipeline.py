@@ -129,7 +129,7 @@ def _tell_plan(config: PipelineConfig) -> None:
 
 
 def _measured(run_dir: Path, evaluation: Path) -> list[tuple[str, object]]:
-    """Prints the tables of an evaluation; returns what the end tells of it."""
+    """Prints the tables of an evaluation; returns what the summary says of it."""
     from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, TABLES_FILE
 
     print((evaluation / TABLES_FILE).read_text("utf-8"))

@@ -49,7 +49,7 @@ def main() -> None:
         [
             ("Figures", stage.directory / SWEEP_FILE),
             ("Curve", stage.directory / CURVE_FILE),
-            ("Report", "made anew by the next command"),
+            ("Report", "made again by the next command"),
             ("Next", command("tools/evaluate.py", **_RUN.again)),
         ]
     )

@@ -1,4 +1,4 @@
-"""A night's delta of a large index: how long it takes, and whether searches go on meanwhile."""
+"""A night's delta of a large index: how long it takes, and whether searches are answered."""
 
 from __future__ import annotations
 

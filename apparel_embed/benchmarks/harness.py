@@ -123,7 +123,7 @@ def run_module(name: str, task: Mapping[str, Any]) -> Any:
       task: JSON values.
 
     Raises:
-      ProcessFailed: it ends with another status than 0; told by its last line.
+      ProcessFailed: it ends with a status other than 0; its last line is quoted.
     """
     command = [sys.executable, "-m", f"apparel_embed.benchmarks.{name}", json.dumps(task)]
     with subprocess.Popen(

@@ -45,11 +45,11 @@ def measure_input(scale: int = 1, seed: int = 0) -> dict[str, float]:
       seed: of images, batches and weights.
 
     Returns:
-      `input_vs_ceiling`, throughput of input that decodes every image anew over that of decoding
+      `input_vs_ceiling`, throughput of input that decodes every image over that of decoding
       and resizing the same images by as many threads; `step_vs_constant_batch`, time of a step of
       triplet training on input as it is by default (small datasets are decoded once) over that on
       one constant batch, and `step_decoding_vs_constant_batch`, the same where every image is
-      decoded anew, which on a CPU takes cores from the step; `student_pass_vs_classification`,
+      decoded each time, which on a CPU takes cores from the step; `student_pass_vs_classification`,
       time of a student's step over one of training a classifier on the same input; and
       `input_seconds` and `step_seconds` of one image.
     """

@@ -58,8 +58,8 @@ def _unknown(error: flags.UnrecognizedFlagError, binary: str, argv: Sequence[str
 def run(main: Callable[[], None], *, goes_on: bool = False) -> None:
     """Runs `main` after parsing flags; a `UserError` becomes one line and exit status 1.
 
-    SIGTERM ends it with status 75, Ctrl-C with 130, each when its blocks are left: what can go on
-    later is saved by then.
+    SIGTERM ends it with status 75, Ctrl-C with 130, each when its blocks are left: what can be
+    resumed is saved by then.
 
     Args:
       main: the binary's work, called without arguments. It imports what takes long, as TensorFlow
@@ -71,7 +71,7 @@ def run(main: Callable[[], None], *, goes_on: bool = False) -> None:
         # Python's own handler in place of absl's: tqdm knows how to write its lines above a bar.
         python_logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
         logging.set_verbosity(logging.INFO)
-        # TensorFlow tells of each collective operation that it traces, several hundred times.
+        # TensorFlow logs each collective operation that it traces, several hundred times.
         python_logging.getLogger("tensorflow").setLevel(python_logging.WARNING)
         logging.get_absl_logger().addFilter(_is_no_false_alarm)
         binary = os.path.basename(argv[0])
@@ -92,7 +92,7 @@ def run(main: Callable[[], None], *, goes_on: bool = False) -> None:
 
 
 def _is_no_false_alarm(record: python_logging.LogRecord) -> bool:
-    """Returns whether a line is none in which TensorFlow tells of renamed inputs at an export.
+    """Returns whether a line is none in which TensorFlow reports renamed inputs at an export.
 
     It takes the model's variables for inputs there, each by the name "resource", whatever they and
     the inputs are called. No input of a signature is renamed.

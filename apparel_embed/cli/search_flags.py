@@ -131,7 +131,7 @@ class SourceFlags:
         """Returns what is searched with and in.
 
         Args:
-          index: tells by its version which model of the run is the right one.
+          index: its version shows which model of the run is the right one.
         """
         from apparel_embed.search.matching import answering_model  # Imports TensorFlow.
 

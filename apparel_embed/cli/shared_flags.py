@@ -28,9 +28,9 @@ class ProcessesFlag:
 
 
 def dry_run_flag() -> flags.FlagHolder[bool]:
-    """Returns the flag that says whether only to tell what would be done."""
+    """Returns the flag that says whether only to report what would be done."""
     return define(
         "dry_run",
         False,
-        "tell what would be done, and of what size, without doing or writing anything",
+        "report what would be done, and how much of it, without doing or writing anything",
     )

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 STOPPED = 75
-"""Exit status after SIGTERM, EX_TEMPFAIL: the same command, called again, goes on."""
+"""Exit status after SIGTERM, EX_TEMPFAIL: the same command resumes."""
 INTERRUPTED = 130
 """Exit status after SIGINT, as of a shell: 128 + 2."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -91,7 +91,7 @@ def deferred() -> Iterator[Deferral]:
     """Lets SIGTERM and SIGINT wait until the block looks, or ends.
 
     Yields:
-      What tells whether one waits; `obey` ends the waiting.
+      An event that is set when one waits; `obey` ends the waiting.
     """
     deferral = Deferral()
     deferral._defer()

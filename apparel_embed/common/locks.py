@@ -1,4 +1,4 @@
-"""Locks that tell who holds them, and end with their holder however it ends."""
+"""Locks that name their holder, and are released however the holder ends."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _myself() -> dict[str, str | int]:
 
 
 def _holder(handle: int) -> dict[str, str | int]:
-    """Returns who holds a lock; nothing if it has not told yet."""
+    """Returns who holds a lock; nothing if that is not written yet."""
     try:
         value = json.loads(os.pread(handle, 4096, 0))
     except ValueError:

@@ -53,7 +53,7 @@ def setting(
     seldom: bool = False,
     group: str = "",
 ) -> Any:
-    """Returns a dataclass's field with a default that says of itself what `Setting` tells.
+    """Returns a dataclass's field with a default and a `Setting`.
 
     Examples:
       >>> @dataclasses.dataclass(frozen=True)
@@ -142,7 +142,7 @@ def check_settings(config: Any) -> None:
     """Checks the numbers of a dataclass; None is always allowed.
 
     Raises:
-      UserError: if one is out of the range that its field tells, or is not whole where that is an
+      UserError: if one is out of the range of its field, or is not whole where that is an
         `int`.
     """
     for field in dataclasses.fields(config):

@@ -141,7 +141,7 @@ def _changes(config: AugmentConfig) -> dict[str, _Change]:
 
 
 def _change(name: str, tell: Callable[[tf.Tensor, tf.Tensor], Any]) -> _Change:
-    """Returns what changes images by a layer, told what to do by their random numbers."""
+    """Returns what changes images by a layer, driven by their random numbers."""
     # Here, as it brings along what takes seconds at every start.
     from keras_cv import layers
 
@@ -180,7 +180,7 @@ def resample(
 ) -> tf.Tensor:
     """Mirrors images left to right, zooms them around their middle, then shifts them, in one go.
 
-    Bilinear; the edge pixels go on beyond the edge. An image that is neither zoomed nor shifted
+    Bilinear; the edge pixels continue beyond the edge. An image that is neither zoomed nor shifted
     keeps its values exactly. A library's layers each make a general projective transform, which
     takes ten times as long (64 px: 0.38 ms an image against 0.03) and blurs an image once for each;
     here rows and columns are moved independently of each other.

@@ -60,7 +60,7 @@ def first_alike(table: pa.Table, names: Sequence[str]) -> np.ndarray:
     for name in names[1:]:
         column = table[name].take(pa.array(rows))
         codes, values = codes_of(pc.fill_null(column, np.nan) if column.null_count else column)
-        # Numbered anew each time, so that no product is too large.
+        # Renumbered each time, so that no product is too large.
         groups = np.unique(groups * len(values) + codes, return_inverse=True)[1]
     _, firsts, inverse = np.unique(groups, return_index=True, return_inverse=True)
     first[rows] = rows[firsts[inverse]]

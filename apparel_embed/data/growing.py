@@ -1,4 +1,4 @@
-"""A prepared dataset that goes on from an earlier one: a share of its images, then new ones."""
+"""A prepared dataset that extends an earlier one: a share of its images, then new ones."""
 
 from __future__ import annotations
 

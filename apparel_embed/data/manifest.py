@@ -185,7 +185,7 @@ def check_rows(table: pa.Table, places: Places) -> pa.Table:
     Args:
       table: at least one row, columns as in a manifest. All are strings, "" where a cell is empty,
         but for the box, which may be float64, null where there is none.
-      places: tells where rows of the table stand.
+      places: where rows of the table stand.
 
     Returns:
       The table with `split`, `role` and the box as `read_manifest` returns them.

@@ -50,7 +50,7 @@ _WRITER_OPTIONS = "group_size:1,uncompressed,max_parallelism:1"
 
 
 def prepare(config: PrepareConfig, processes: int = 0) -> PreparedDataset:
-    """Prepares a dataset, goes on with an interrupted one, or finds it finished.
+    """Prepares a dataset, resumes an interrupted one, or finds it finished.
 
     Args:
       config: what to prepare, and how.
@@ -58,7 +58,7 @@ def prepare(config: PrepareConfig, processes: int = 0) -> PreparedDataset:
         They are spawned, so a script that calls this needs `if __name__ == "__main__":`.
 
     Returns:
-      The finished dataset; `reject_count` tells how many images could not be used.
+      The finished dataset; `reject_count` is how many images could not be used.
 
     Raises:
       UserError: the manifest is wrong, no image can be used, `output` or its partial directory
@@ -109,7 +109,7 @@ def plan_prepare(config: PrepareConfig, table: pa.Table | None = None) -> Prepar
         if work.directory.find_finished(plan):
             return PreparePlan("finished", 0, PreparedDataset.open(output))
         if work.directory.is_begun(plan):
-            state = "to be gone on with"
+            state = "to be resumed"
             todo = sum(len(work.rows(shard)) for shard in work.directory.missing(work.names))
     index = numbered(work.table)
     info = {"fingerprint": "", "counts": counts_of(index), "shards": [], "rejects": 0}
@@ -175,7 +175,7 @@ class _Work:
 
 
 def _write_dataset(work: _Work, processes: int) -> dict[str, Any]:
-    """Writes all but what an earlier call finished; returns what dataset.json tells of it."""
+    """Writes all but what an earlier call finished; returns what dataset.json says of it."""
     config, table, partial = work.config, work.table, Path(work.directory.work)
     shards = _write_shards(work, processes)
     rejects = {row: reason for shard in shards for row, reason in shard["rejects"]}

@@ -68,14 +68,14 @@ def diagnose(agreement: Agreement, *, kept_step: int, trained_steps: int, interv
             "images it has learnt from, and has stopped getting better"
         )
     if agreement.held_out is None:
-        return "split val is empty: nothing tells how it agrees on images it has not seen"
+        return "split val is empty: agreement on images it has not seen is unknown"
     if agreement.train - agreement.held_out > _GAP:
         return (
             f"too little data: it agrees on images it has learnt from ({agreement.train:.2f}), "
             f"less on others ({agreement.held_out:.2f})"
         )
     if agreement.r_at_1 is None or agreement.teachers_r_at_1 is None:
-        return "split val answers no query: nothing tells what it finds beside its teachers"
+        return "split val answers no query: what it finds beside its teachers is unknown"
     found = (
         f"R@1 {agreement.r_at_1:.3f}, its teachers {agreement.teachers_r_at_1:.3f}, on split val"
     )

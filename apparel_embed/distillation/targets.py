@@ -43,7 +43,7 @@ class Teacher:
     """A trained model and the verticals it speaks for.
 
     Attributes:
-      name: told in reports.
+      name: shown in reports.
       verticals: those it was trained on.
       model_directory: where the model is.
     """

@@ -33,7 +33,7 @@ def measure_growth(
     old_verticals: Sequence[str],
     seed: int,
 ) -> dict[str, Any]:
-    """Returns what `growth.json` tells of R@1 within, means over verticals with intervals.
+    """Returns what `growth.json` says of R@1 within, means over verticals with intervals.
 
     Args:
       pictures: the evaluation set.

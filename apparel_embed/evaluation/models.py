@@ -186,7 +186,7 @@ def summarise(
     Args:
       models: what is compared, by name.
       pictures: the evaluation set that all have embedded.
-      comparisons: pairs of names whose difference in R@1 within the vertical is to be told.
+      comparisons: pairs of names whose difference in R@1 within the vertical is to be reported.
       seed: of the bootstrap.
 
     Returns:

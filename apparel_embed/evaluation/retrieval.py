@@ -19,7 +19,7 @@ from apparel_embed.evaluation.protocol import (
     query_outcomes,
 )
 
-# Of images whose verticals are not told.
+# Of images whose verticals are not given.
 _ONE_VERTICAL = "all images"
 
 

@@ -1,4 +1,4 @@
-"""What several runs found together: other trainings on the same data, or on data drawn anew.
+"""What several runs found together: other trainings on the same data, or on data drawn again.
 
 Runs of one dataset have the same queries: each query's outcome is averaged over them. Queries of
 different datasets have nothing in common: every vertical of every dataset is a stratum. A figure is

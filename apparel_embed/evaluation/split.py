@@ -81,10 +81,10 @@ def evaluation_set(
       verticals: those to take, or None for all.
 
     Raises:
-      UserError: unknown split or vertical, or a split that tells of no items.
+      UserError: unknown split or vertical, or a split without items.
     """
     if split == UNLABELLED:
-        raise UserError(f"split {UNLABELLED} tells of no items to find; evaluate on val or test")
+        raise UserError(f"split {UNLABELLED} has no items to find; evaluate on val or test")
     records = dataset.select(split=split, verticals=verticals)
     roles = dataset.column("role")[records]
     return EvaluationSet(

@@ -66,7 +66,7 @@ def render_comparisons(comparisons: Sequence[dict]) -> str:
 
 
 def render_routing(summary: Mapping[str, Any]) -> list[str]:
-    """Returns lines that tell what routing by a vertical head costs; none if there is no head.
+    """Returns lines on what routing by a vertical head costs; none if there is no head.
 
     Args:
       summary: the content of `summary.json`.
@@ -252,7 +252,7 @@ def _small_verticals(rows: _Rows, models: Sequence[str]) -> list[str]:
         if (recalls := [row["r_at_1"] for row in answered if row["model"] == model])
     ]
     return [
-        f"* fewer than {LEAST_ITEMS} items: too few to tell, and not in ALL. "
+        f"* fewer than {LEAST_ITEMS} items: too few to judge by, and not in ALL. "
         f"With them it would be: {', '.join(means)}"
     ]
 

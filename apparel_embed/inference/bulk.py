@@ -31,7 +31,7 @@ Run = Callable[[BulkConfig, Sequence[int], int], None]
 
 
 def bulk_embed(config: BulkConfig, run: Run) -> dict[str, Any]:
-    """Embeds images, goes on with what was interrupted, or finds it finished.
+    """Embeds images, resumes what was interrupted, or finds it finished.
 
     Args:
       config: what to do.
@@ -67,7 +67,7 @@ def plan_embedding(config: BulkConfig) -> tuple[str, int, int]:
     todo = directory.missing(_names(config, pictures))
     at_once = config.source.shard_pictures
     left = sum(min(at_once, pictures - shard * at_once) for shard in todo)
-    return "to be gone on with", pictures, left
+    return "to be resumed", pictures, left
 
 
 def run_here(
@@ -110,7 +110,7 @@ def _plan(config: BulkConfig, source: Source) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "source": {"kind": config.source.kind, "fingerprint": source.fingerprint()},
-        # Of a prepared dataset its fingerprint tells.
+        # A prepared dataset has its fingerprint.
         "settings": None if prepared else dataclasses.asdict(config.source.settings),
         "model": config.model_fingerprint,
         "batch_size": batch_size,
@@ -133,7 +133,7 @@ def _embed(config: BulkConfig, source: Source, run: Run) -> dict[str, Any]:
     names = _names(config, planned[_PICTURES])
     todo = directory.missing(names)
     if len(todo) < len(names):
-        told = "%s: going on; of %d shards %d are missing"
+        told = "%s: resumed; of %d shards %d are missing"
         logging.info(told, directory.work, len(names), len(todo))
     if todo:
         run(config, todo, len(names))

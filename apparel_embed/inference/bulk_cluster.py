@@ -122,7 +122,7 @@ def _connected(address: str) -> Iterator[Client]:
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(
             f"--cluster={address}: cannot be reached ({one_line(error)}); expected the address "
-            "that `dask scheduler` tells, such as tcp://host:8786"
+            "that `dask scheduler` prints, such as tcp://host:8786"
         ) from error
     with client:
         try:
@@ -148,8 +148,8 @@ def _check_workers(client: Client, check: Callable[[], None]) -> None:
         with contextlib.suppress(TimeoutError):
             wait(list(checks.values()), _SECONDS_BETWEEN_LOOKS)
         for gone in checks.keys() - client.nthreads().keys():
-            # If it is started anew, it checks before its first shard.
-            logging.warning("worker %s is gone; its log tells why", gone)
+            # If it is started again, it checks before its first shard.
+            logging.warning("worker %s is gone; its log says why", gone)
             del checks[gone]
         late = [one for one, check in checks.items() if not _is_finished(check)]
     if late:

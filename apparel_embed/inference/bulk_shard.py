@@ -38,7 +38,7 @@ class Answer(NamedTuple):
       images: int64 [m], the image of each row, ascending.
       embeddings: float32 [m, dim].
       valid: bool [n], false where there is no image.
-      columns: further arrays [m] of the result, as `Embed.fields` tells.
+      columns: further arrays [m] of the result, as in `Embed.fields`.
     """
 
     images: np.ndarray

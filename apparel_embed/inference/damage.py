@@ -1,4 +1,4 @@
-"""Damaged images told in words, wherever TensorFlow meets them."""
+"""Messages about damaged images, wherever TensorFlow meets them."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Embedder:
         def embed(images: tf.Tensor) -> tf.Tensor:
             return model(tf.cast(images, tf.float32), training=False)
 
-        # Traced here and now, once; TensorFlow else warns that every Embedder traces anew.
+        # Traced here and now, once; TensorFlow else warns that every Embedder traces again.
         self._embed = embed.get_concrete_function()
 
     @property

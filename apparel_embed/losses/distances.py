@@ -60,8 +60,8 @@ def check_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf
 def _unrounded(labels: tf.Tensor, embedding_dtype: tf.DType) -> tf.Tensor:
     """Returns floating-point labels, checked to be whole numbers that no rounding has merged.
 
-    Keras casts floating-point labels to the type of the model's output before a loss sees them:
-    what the numbers were cannot be told, but whether they are so small that they have not changed.
+    Keras casts floating-point labels to the type of the model's output before a loss sees them.
+    Numbers that are small enough have not changed; others cannot be recovered.
     """
     if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
         # XLA drops assertions.

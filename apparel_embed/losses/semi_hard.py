@@ -52,7 +52,7 @@ class ItemIndex(NamedTuple):
 
 
 class _Anchors(NamedTuple):
-    """Some of the batch's images as anchors, and what tells how far all images are from them.
+    """Some of the batch's images as anchors, and how far all images are from them.
 
     Attributes:
       images: int32 [rows], the anchors.

@@ -15,7 +15,7 @@ from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.page import Picture, Section
 
 _MOST_PICTURES = 2000
-# Of fewer a map tells nothing.
+# A map of fewer shows nothing.
 _FEWEST_PICTURES = 8
 _SEED = 0
 

@@ -42,7 +42,7 @@ def check_output(directory: Path) -> None:
     """Raises a UserError if nothing can be written to the directory of a report, or it not made."""
     try:
         there = next(place for place in (directory, *directory.parents) if place.exists())
-        # Permissions alone do not tell: the disk may be read-only.
+        # Permissions alone are not enough: the disk may be read-only.
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:

@@ -75,7 +75,7 @@ class RankedQuery:
 
 @dataclasses.dataclass(frozen=True)
 class RankLists(Picture):
-    """The rank lists of one vertical: a figure, which the page draws anew from thumbnails.
+    """The rank lists of one vertical: a figure, which the page draws from thumbnails.
 
     Attributes:
       vertical: its name.

@@ -104,7 +104,7 @@ def read_scalars(directory: Path, names: Sequence[str]) -> dict[str, dict[int, f
       Of each its values by step, rising; of a step logged twice the later counts.
     """
     points: dict[str, dict[int, float]] = {name: {} for name in names}
-    # File by file, in order of time: of a directory TensorBoard tells each file in the log.
+    # File by file, in order of time: for a directory TensorBoard logs each file.
     for file in sorted(directory.glob("events.out.tfevents.*")):
         # 0 keeps all; the default is a sample.
         events = EventAccumulator(str(file), size_guidance={TENSORS: 0})

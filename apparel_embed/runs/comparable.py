@@ -75,7 +75,7 @@ def check_pictures(
 ) -> None:
     """Checks that different datasets have no image of the evaluated split in common.
 
-    Names alone do not tell: garments drawn with another seed have the same manifest. Of images
+    Names alone are not enough: garments drawn with another seed have the same manifest. Of images
     whose name and item are in both datasets, some are read and compared.
 
     Args:

@@ -29,7 +29,7 @@ REFERENCES = {
 
 @dataclasses.dataclass(frozen=True)
 class GrowthConfig:
-    """What a run goes on from, and what it is compared with."""
+    """What a run continues from, and what it is compared with."""
 
     grow_from: Path | None = setting(
         None,
@@ -45,8 +45,8 @@ class GrowthConfig:
     )
     growth_compare_to: Path | None = setting(
         None,
-        "directory of a run that trained everything anew, to compare a student of --grow_from or "
-        "--align_to with",
+        "directory of a run that trained everything from scratch, to compare a student of "
+        "--grow_from or --align_to with",
         seldom=True,
     )
 
@@ -71,7 +71,7 @@ class PipelineConfig:
       align_to: onto whose space targets are rotated, one of `REFERENCES`, or the directory of an
         earlier run, whose student then teaches its verticals, too.
       targets: how targets are made.
-      growth: the earlier run that this one goes on from, if any.
+      growth: the earlier run that this one continues from, if any.
       specialists_start_from_combined: whether specialists start from the combined model's weights,
         else as their configuration says.
       start_from_combined: whether the student does.
@@ -98,7 +98,7 @@ class PipelineConfig:
     combined_steps: int = setting(
         450,
         "training steps of the combined model for each vertical, before specialists and student "
-        "start from it; that to compare with goes on for as many as all of them take",
+        "start from it; the one to compare with continues for as many as all of them take",
         1,
     )
     combined_learning_rate: float | None = setting(
@@ -148,7 +148,7 @@ class PipelineConfig:
     of_stages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     redo_from: tuple[str, ...] = setting(
         (),
-        "stages to make anew, with all that was made from them; the old ones are kept in "
+        "stages to make again, with all that was made from them; the old ones are kept in "
         "<run_dir>/replaced/<number>",
     )
 

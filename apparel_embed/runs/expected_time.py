@@ -1,4 +1,4 @@
-"""How long trainings will take on this machine, told before they begin."""
+"""How long trainings will take on this machine, estimated before they begin."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def _without_known(config: PipelineConfig, preparing: PrepareConfig) -> PrepareC
     if not [one for name, one in mapping.items() if one and name not in left_out]:
         raise UserError(
             f"--grow_from={config.align_to}: knows all verticals of the manifest "
-            f"({', '.join(sorted(mapping))}); to train anew on other images of them, in its "
+            f"({', '.join(sorted(mapping))}); to train again on other images of them, in its "
             f"student's space, give --align_to={config.align_to} instead"
         )
     if left_out:

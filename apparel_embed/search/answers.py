@@ -56,7 +56,7 @@ class InfoAnswer(BaseModel):
     verticals: list[str]
     pictures: int = Field(description="in the index")
     model: str = Field(description="fingerprint of the model")
-    predicts: bool = Field(description="whether the model tells an image's vertical")
+    predicts: bool = Field(description="whether the model predicts an image's vertical")
     detects: bool = Field(description="whether the model finds the garments of a photograph")
     routing_confidence: Optional[float] = Field(  # noqa: UP045
         description="from which on the predicted vertical is searched alone; null for never"

@@ -1,4 +1,4 @@
-"""Fills an index, and tells beforehand what that would change."""
+"""Fills an index, and reports beforehand what that would change."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def build_index(
       index: where to.
       version: model, length, settings and what records count in.
       rows: images with embeddings; each replaces the one that has its key.
-      expected: images that were to be embedded, to tell how many could not be.
+      expected: images that were to be embedded, to count those that could not be.
       replaced: keys of images that are removed unless they are among `rows`, as are those that a
         build left which never ended.
       switch: let the version answer when it is complete.
@@ -129,7 +129,7 @@ def fill_index(
     """Fills an index from what `source` names; see `build_index`.
 
     Embeddings from elsewhere are added. A prepared dataset's gallery takes the place of the gallery
-    that is there, since records are numbered anew in each; what was added otherwise stays.
+    that is there, since each numbers its records from 0; what was added otherwise stays.
 
     Args:
       index: where to.

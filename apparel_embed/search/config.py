@@ -25,7 +25,7 @@ class Limits:
     max_images: int = 8
     max_pixels: int = setting(
         25_000_000,
-        "of an uploaded image, told before it is decoded",
+        "of an uploaded image, read before it is decoded",
         1,
         LARGEST_MAX_PIXELS,
         seldom=True,
@@ -98,8 +98,7 @@ class IndexSource:
     )
     embeddings: Path | None = setting(
         None,
-        "Parquet file of `record` and `embedding`, made by the same model, instead of embedding "
-        "anew",
+        "Parquet file of `record` and `embedding` by the same model, instead of embedding again",
     )
     bulk: Path | None = setting(
         None,

@@ -77,7 +77,7 @@ def apply_delta(
       version: complete.
       path: see `read_delta`; images lie where it says, seen from its directory.
       settings: how images are prepared, the same as those of the index were.
-      embed: the model; None to change nothing and only tell what would be.
+      embed: the model; None to change nothing and only report what would be.
       most_removed: share of the version's images that may be removed.
 
     Raises:

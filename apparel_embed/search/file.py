@@ -33,7 +33,7 @@ from apparel_embed.search.index import (
 )
 from apparel_embed.search.memory import HIT_FIELDS, SearchedRows
 
-# "appa": tells our files from others of SQLite, such as those of Milvus Lite.
+# "appa": marks our files among others of SQLite, such as those of Milvus Lite.
 _APPLICATION = 0x61707061
 # A writer blocks readers only while it commits; readers block a writer while they read a version.
 _WAIT_SECONDS = 120
@@ -251,7 +251,7 @@ class FileIndex:
             filled = _filled(file, version)
         if known and known.filled == filled:
             return known
-        # While one thread reads it anew, the others go on with what they have.
+        # While one thread reads it again, the others use what they have.
         if self._reads.acquire(blocking=known is None):
             try:
                 known = self._rows.get(version.model)

@@ -114,7 +114,7 @@ class IndexedPicture:
       vertical: name.
       record: number in the prepared dataset, or -1.
       content: 32 hexadecimal digits of the image as the model was given it; "" if that is not
-        known. Hits need not tell it.
+        known. Hits may leave it empty.
     """
 
     key: str
@@ -175,7 +175,7 @@ class VectorIndex(Protocol):
         """Returns a model's version, complete or not; None if there is none."""
 
     def begin(self, version: Version) -> Version:
-        """Makes a version, or goes on with it; returns it as it is kept, maybe with other settings.
+        """Makes a version, or resumes it; returns it as it is kept, maybe with other settings.
 
         Raises:
           UserError: if it is there with another length, or other settings that cannot be changed.

@@ -67,7 +67,7 @@ def prepared_as(
     dataset = PreparedDataset.open(prepared)
     if dataset.fingerprint != version.pictures_of:
         raise UserError(
-            f"{prepared}: is not the dataset that the index was filled from; fill it anew with "
+            f"{prepared}: is not the dataset that the index was filled from; fill it again with "
             "tools/build_index.py"
         )
     made = dataset.info["settings"]

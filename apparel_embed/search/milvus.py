@@ -331,7 +331,7 @@ class MilvusIndex:
 
     def _tell(self, version: Version) -> None:
         collection = _collection(version.model)
-        # Twice: started anew, Milvus 2.3 knows all but the last change of a collection.
+        # Twice: once restarted, Milvus 2.3 knows all but the last change of a collection.
         for _ in range(2):
             self._ask("alter_collection_properties", collection, {_ABOUT: version.to_json()})
 
@@ -365,7 +365,7 @@ class MilvusIndex:
         try:
             yield
         except (MilvusException, grpc.RpcError) as error:
-            # A server that was started anew has to be told what to load.
+            # After a restart a server does not know what to load.
             self._loaded.clear()
             said = error.message if isinstance(error, MilvusException) else error.details()
             raise UserError(f"{self._uri}: {hint} ({one_line(said)})") from error

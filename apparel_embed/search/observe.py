@@ -1,4 +1,4 @@
-"""What the service tells of itself: a line of JSON and metrics for every request; safe headers."""
+"""What the service reports: a line of JSON and metrics for every request; safe headers."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Observe:
         except Exception:
             LOGGER.exception("a request failed", extra={"about": {"request": request}})
             if not status:
-                failed = {"detail": f"the service failed; its log tells why (request {request})"}
+                failed = {"detail": f"the service failed; its log says why (request {request})"}
                 await JSONResponse(failed, 500)(scope, receive, safe_send)
         finally:
             self._metrics.in_flight.dec()

@@ -75,7 +75,7 @@ class Found:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the log tells of it."""
+        """What the log says of it."""
         return {"vertical": self.vertical, "hits": len(self.hits)}
 
 
@@ -119,7 +119,7 @@ class Photograph:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the log tells of it."""
+        """What the log says of it."""
         return {"garments": len(self.garments)}
 
 
@@ -154,7 +154,7 @@ class Searcher:
         self._settings = settings
         nothing = model.embed([])
         self.dim = nothing.embeddings.shape[1]
-        # A model without a vertical head knows its verticals, too, but tells no image's.
+        # A model without a vertical head knows its verticals, too, but predicts no image's.
         self.predicts = nothing.vertical_scores is not None
         self.detects = model.detects
         # Images of recent hits are asked for next: these need not ask the index again.

@@ -20,9 +20,9 @@ def directly(step: Step, encoded: tf.Tensor, instead: tf.Tensor) -> tf.Tensor:
 def confined(step: Step, encoded: tf.Tensor, instead: tf.Tensor) -> tf.Tensor:
     """Returns what a step makes of bytes, or something else where it fails.
 
-    Only tf.data can tell in a graph that something has failed. It sets up its functions anew at
+    Only tf.data can detect in a graph that something has failed. It sets up its functions again at
     every call, with all that they call, which takes milliseconds for a decoder of every kind and
-    nothing for a single operation; and it hands them to other threads unless it is told not to.
+    nothing for a single operation; and it hands them to other threads unless that is switched off.
 
     Args:
       step: one operation, or few, without branches or loops.

@@ -115,7 +115,7 @@ class ServedModel(abc.ABC):
           ServingError: if a server cannot be asked, as one of its kinds: ServerUnavailable,
             DeadlineExceeded, ModelNotFound, RequestRefused, WrongAnswer.
         """
-        # Without an image the model is asked for what is none, and so tells how long rows are.
+        # Without an image the model is called with an invalid image, which shows how long rows are.
         sent = [self._sent(picture) for picture in pictures] or [b""]
         found = [self._predict(batch, EMBED) for batch in self._batches(sent)]
         joined = {

@@ -251,7 +251,7 @@ def _colour_table_size(flags: tf.Tensor) -> tf.Tensor:
 
 
 def _behind_blocks(encoded: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-    """Returns where a GIF goes on behind a series of blocks, each led by its length."""
+    """Returns where a GIF continues behind a series of blocks, each led by its length."""
 
     def next_block(at: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         at += 1 + size

@@ -108,7 +108,7 @@ def write_serving_kit(
       saved_model: directory of a version; that above it is served.
       dim: length of an embedding.
       max_pixels: of an image.
-      has_head: whether the model tells verticals.
+      has_head: whether the model predicts verticals.
       has_detector: whether it finds garments.
 
     Raises:

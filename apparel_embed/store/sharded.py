@@ -5,7 +5,7 @@ that decides the result, `progress/` what is known of each finished shard. A sum
 values and those of the result, is written last; then plan and progress go, and the directory gets
 its name. A store cannot rename a directory, and has no locks: there it has its name from the start,
 and two processes would do the same work twice. A process may be killed between any two lines of
-this file: the next call goes on.
+this file: the next call resumes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ShardedDirectory:
         return f"{locate(self.output)[1].rstrip('/')}.partial"
 
     def make(self, plan: Plan, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """Makes the directory, goes on with an interrupted one, or finds it finished.
+        """Makes the directory, resumes an interrupted one, or finds it finished.
 
         Args:
           plan: all that decides the result, JSON values.

@@ -231,7 +231,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         return self._directory / f"step-{step:08d}.npz"
 
     def _read(self, step: int) -> tuple[Progress, dict[str, np.ndarray]]:
-        """Reads a checkpoint; the file's own checksums tell whether it is what was written."""
+        """Reads a checkpoint; the file's own checksums show whether it is what was written."""
         try:
             with np.load(self._path(step)) as file:
                 arrays = {name: file[name] for name in file.files}

@@ -166,8 +166,8 @@ def triplet_dataset(
     Args:
       dataset: a prepared dataset.
       image_size: side of the square that images are fitted into, in pixels.
-      steps: number of batches. With `steps_per_epoch` `model.fit` goes on in every epoch where the
-        one before ended.
+      steps: number of batches. With `steps_per_epoch` each epoch of `model.fit` continues where
+        the one before ended.
       verticals: those to take, or None for all.
       split: "train", "val" or "test".
       items_per_batch: P; where fewer items are usable, all of them make the batch.

@@ -259,7 +259,7 @@ class TrainingLoop:
                 stops = signals.requested
                 if not alone:
                     # To save, all processes have to do the same: they stop by what the step has
-                    # told all of them, and look at it at the same steps.
+                    # given all of them, and look at it at the same steps.
                     stops = done % self._look_every == 0 and int(counts[2]) > 0
                 if saves or stops:
                     self._check(loss)

@@ -111,7 +111,7 @@ def _unanswered_notes(
     if unchosen:
         notes.append(
             f"Split val answers no query in: {_named(unchosen)}. There the joint of all teachers "
-            "teaches, and nothing tells when a training has learnt enough."
+            "teaches, and nothing shows when a training has learnt enough."
         )
     if len(unmeasured) == len(dataset.verticals):
         notes.append(

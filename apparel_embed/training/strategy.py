@@ -69,9 +69,9 @@ class BatchShare:
 def make_strategy(name: str) -> tf.distribute.Strategy:
     """Returns a distribution strategy, the same one for all of a process's trainings.
 
-    TensorFlow tells collective operations apart by numbers that each strategy counts anew: those of
-    a second one, of other shapes, would be taken for the first one's and fail. And it wants several
-    processes to have met before it does anything else: binaries call this first.
+    TensorFlow tells collective operations apart by numbers that each strategy counts from 0: those
+    of a second one, of other shapes, would be taken for the first one's and fail. Also, several
+    processes must have met before TensorFlow does anything else: binaries call this first.
 
     Args:
       name: one of `STRATEGIES`, see --strategy; "mirrored" takes all logical CPU devices where
@@ -83,8 +83,8 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     named = cluster.read_cluster() if name in ("auto", "multi_worker") else None
     if name == "multi_worker" and named is None:
         raise UserError(
-            f"--strategy=multi_worker: {cluster.VARIABLE} is not set, which tells each process who "
-            "they all are; tools/launch_local.py sets it"
+            f"--strategy=multi_worker: {cluster.VARIABLE} is not set, which lists the processes; "
+            "tools/launch_local.py sets it"
         )
     if name == "multi_worker" or (named is not None and len(named.workers) > 1):
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -147,5 +147,5 @@ def lost_process_as_user_error(strategy: tf.distribute.Strategy, what: str) -> I
         reason, _, _ = reason.partition(" Additional GRPC")
         raise UserError(
             f"{what}: another process of this training ended or cannot be reached; start all again "
-            f"with the same command to go on from the last checkpoint ({reason[:200]})"
+            f"with the same command to resume from the last checkpoint ({reason[:200]})"
         ) from error

@@ -58,7 +58,7 @@ def make_validation(
       dataset: a prepared dataset.
       verticals: those to validate on.
       image_size: side of the model's input, in pixels.
-      cache_gib: memory for decoded images; more are decoded anew in each validation.
+      cache_gib: memory for decoded images; more are decoded again in each validation.
       prefer: as in `Validation`.
 
     Returns:

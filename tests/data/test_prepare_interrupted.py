@@ -64,7 +64,7 @@ def test_failure_between_shards_keeps_the_finished_ones(small, tmp_path, monkeyp
             begun(PrepareConfig(small, tmp_path / "out", max_side=9, shard_records=2))
     before = sorted((tmp_path / "out.partial").rglob("*"))
     plan = plan_prepare(config)
-    assert (plan.state, plan.todo, len(plan.dataset)) == ("to be gone on with", 16, 20)
+    assert (plan.state, plan.todo, len(plan.dataset)) == ("to be resumed", 16, 20)
     assert sorted((tmp_path / "out.partial").rglob("*")) == before
     monkeypatch.setattr(
         module,

@@ -55,7 +55,7 @@ from apparel_embed.training.validation import Validation, recall_within
         (
             Agreement(0.99, 0.98, None),
             1000,
-            "split val is empty: nothing tells how it agrees on images it has not seen",
+            "split val is empty: agreement on images it has not seen is unknown",
         ),
         (
             Agreement(0.99, 0.98, 0.93),
@@ -65,7 +65,7 @@ from apparel_embed.training.validation import Validation, recall_within
         (
             Agreement(0.99, 0.98, 0.97),
             1000,
-            "split val answers no query: nothing tells what it finds beside its teachers",
+            "split val answers no query: what it finds beside its teachers is unknown",
         ),
         (
             Agreement(0.99, 0.98, 0.97, 0.73, 0.77, 0.03),

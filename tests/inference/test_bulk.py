@@ -244,7 +244,7 @@ def test_interrupted_at_any_batch_the_same_call_goes_on_to_the_same_bytes(
     done = len(list(partial.glob("embeddings-*")))
     # Three batches a shard, of which the one after the last that was whole may be on its way.
     assert done == batches // 3
-    assert plan_embedding(config) == ("to be gone on with", PICTURES, PICTURES - 20 * done)
+    assert plan_embedding(config) == ("to be resumed", PICTURES, PICTURES - 20 * done)
     # What a process leaves that has no time to tidy up.
     (partial / ".embeddings-00001-of-00004.parquet.abc").write_bytes(b"half")
     again = Failing(embed, 100)

@@ -58,7 +58,7 @@ def images_below(
       root: the dataset's root, which all paths are relative to.
       left_out: gets what is hidden, no image, or a folder that was found already.
       folder: with forward slashes; "" for the root.
-      accept: tells from a file's name whether it is an image.
+      accept: whether a file is an image, by its name.
 
     Raises:
       UserError: a folder cannot be read, or a name is not UTF-8.
@@ -164,7 +164,7 @@ def image_sizes(root: Path, images: Sequence[str]) -> tuple[np.ndarray, np.ndarr
 
     Args:
       root: where relative paths begin.
-      images: n paths or file:// URIs; preparing tells what is wrong with those that are unreadable.
+      images: n paths or file:// URIs; preparing reports those that are unreadable.
     """
     with warnings.catch_warnings():
         # Pillow warns of odd metadata; here and not in the threads, as filters are for all of them.

@@ -135,7 +135,7 @@ def read_boxes(
       root: directory of the dataset.
       published: where the list should be, see `find_file`.
       columns: of the list; `image_name`, and after other columns `x_1`, `y_1`, `x_2`, `y_2`.
-      images: those to tell the user of that have none.
+      images: those to report to the user that have none.
 
     Returns:
       Boxes by images, None where one has no area, nothing if there is no list; and notes.
@@ -174,7 +174,7 @@ def find_file(root: Path, published: str, needed_for: str = "") -> str:
       needed_for: the dataset, if it cannot do without.
 
     Raises:
-      UserError: it is needed and nowhere; the message tells of a zip that may hold it.
+      UserError: it is needed and nowhere; the message names a zip that may hold it.
     """
     folder, _, name = published.rpartition("/")
     for place in (published, Path(folder.lower(), name).as_posix(), name):
@@ -242,7 +242,7 @@ def need_field(
       place: the file and where the object stands in it, for the error.
       entry: what should be the object.
       name: of the field.
-      is_right: tells whether its value is as documented; gets None where it is missing.
+      is_right: whether its value is as documented; gets None where it is missing.
       needed: what is expected of it.
 
     Raises:

@@ -14,7 +14,7 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.data.manifest import BOX_COLUMNS, Place
 
 SOURCE_FILE, SOURCE_ROW = "source_file", "source_row"
-"""Columns that tell where a row comes from; checks name them, manifests do not have them."""
+"""Columns that say where a row comes from; checks name them, manifests do not have them."""
 
 Box = tuple[float, float, float, float]
 

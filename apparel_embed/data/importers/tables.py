@@ -1,4 +1,4 @@
-"""Any table of images, or a folder of images whose names tell all there is to know.
+"""Any table of images, or a folder of images whose names hold all labels.
 
 What the columns mean is said by flags: see `apparel_embed.data.importers.derive`.
 """
@@ -290,7 +290,7 @@ def _cell_text(path: Path, row: int, cell: Any) -> str:
     if not abs(value) < _EXACT_BELOW:
         raise UserError(
             f"{path}: row {row}: column {cell.column_letter}: {value!r}; Excel keeps 15 digits of "
-            "a number only; format the column as text and fill it anew"
+            "a number only; format the column as text and fill it again"
         )
     if value != int(value):
         return repr(value)

@@ -36,7 +36,7 @@ class InspectConfig:
         LARGEST_MAX_PIXELS,
         seldom=True,
     )
-    # 477 photographs of garments were saved anew (JPEG of quality 60 and 30, WebP of 60) and at a
+    # 477 photographs of garments were saved again (JPEG of quality 60 and 30, WebP of 60) and at a
     # half and a third of their size: 99.5 % of these copies are within both distances. Of 1.4
     # million pairs of different photographs two are, of garments that a shop sells in two colours
     # and shows by one photograph; 145 more, of one garment in two colours, have the same outlines.

@@ -151,7 +151,7 @@ def open_all(
       work: `look_at` or `make_thumbnail`.
       table: the manifest.
       rows: int64, ascending: which rows of it.
-      config: tells where the manifest is, and how images are cropped.
+      config: where the manifest is, and how images are cropped.
       processes: how many, 0 for one per core.
       threads: take threads instead, which start sooner.
 

@@ -27,7 +27,7 @@ class Finding:
       code: its kind, a word for machines that stays the same.
       severity: one of SEVERITIES.
       count: how many images, items, queries ... it is about.
-      what: one sentence that tells the count.
+      what: one sentence with the count.
       advice: what to do, one sentence.
       rows: int64 indices of the rows of the manifest it is about, from 0.
       others: for each of `rows` the row that it does not go with; None if it is about single rows.
@@ -54,7 +54,7 @@ def found(
     """Yields a finding about some things, if there are any.
 
     Args:
-      code: see `Finding`, also for what is not told here.
+      code: see `Finding`, also for the others.
       severity: of the finding.
       count: of the things.
       noun: what one of them is called.

@@ -1,4 +1,4 @@
-"""What the table alone tells: splits, verticals and items that cannot be learnt or judged by."""
+"""What the table alone shows: splits, verticals and items that cannot be learnt or measured."""
 
 from __future__ import annotations
 

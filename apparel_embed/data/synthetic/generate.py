@@ -156,7 +156,7 @@ def _difference(found: Any, wanted: dict[str, Any]) -> str:
     """Returns the first setting that differs, as "name there, here"."""
     settings = found.get("settings") if isinstance(found, dict) else None
     settings = settings if isinstance(settings, dict) else {}
-    # What is not drawn is not told.
+    # What is not drawn is not recorded.
     usual = {field.name: field.default for field in dataclasses.fields(SyntheticConfig)}
     for name in [*wanted["settings"], *settings]:
         there, here = (told.get(name, usual.get(name)) for told in (settings, wanted["settings"]))
@@ -233,7 +233,7 @@ def _write(config: SyntheticConfig, root: Path, processes: int) -> None:
         writer.writerows(row for of_image in rows for row in of_image)
     groups: dict[str, list[list[Path]]] = {vertical: [] for vertical in config.verticals}
     for item in items:
-        # The sheet shows items, and what is unlabelled tells of none.
+        # The sheet shows items, and unlabelled images have none.
         if item.split != UNLABELLED:
             groups[item.vertical].append([root / name for name, _, _ in _image_names(config, item)])
     contact_sheet(groups).save(root / _SHEET, optimize=True)

@@ -66,7 +66,7 @@ CONDITIONS = {
 
 
 def look_of(item: Item, rng: np.random.Generator) -> Look:
-    """Returns what an image of `item` shows: its identity, and the rest drawn anew."""
+    """Returns what an image of `item` shows: its identity, and the rest drawn at random."""
     identity = item.identity + rng.uniform(-_JITTER, _JITTER, len(item.identity))
     outline = rng.random(len(OUTLINES[item.vertical].names))
     pattern = rng.random(len(PRINT_NAMES))
@@ -239,7 +239,7 @@ class Cloth(NamedTuple):
 
 
 def weave(look: Look, cut: Cut, rng: np.random.Generator) -> Cloth:
-    """Returns the cloth of a garment that hangs as `cut` tells."""
+    """Returns the cloth of a garment that hangs as `cut` says."""
     (a, b), (c, d) = cut.matrix
     # By hand: a linear algebra library would start threads for these four numbers.
     inverse = np.array([[d, -b], [-c, a]], np.float32) / np.float32(a * d - b * c)

@@ -19,7 +19,7 @@ from apparel_embed.data.synthetic.shapes import Outline
 OUTLINE, PRINT = "outline", "print"
 
 # What makes two images show the same item. Where it is the outline, print and colour are drawn
-# anew for every image; where it is the print, the cut is.
+# again for every image; where it is the print, the cut is.
 CUES: Mapping[str, str] = {
     "dress": OUTLINE,
     "top": PRINT,
@@ -51,7 +51,7 @@ class SyntheticConfig:
     """What to draw; equal configurations give equal bytes.
 
     Attributes:
-      unlabelled_items: further items per vertical, whose images tell of no item. However many
+      unlabelled_items: further items per vertical, whose images name no item. However many
         they are, the other items and their images are the same.
       scenes: street scenes of several garments in split train; val and test have a quarter as many
         each, but one at least. However many they are, all other images are the same.
@@ -97,12 +97,12 @@ class SyntheticConfig:
         if self.unlabelled_items and not self.train_items:
             raise UserError(
                 f"unlabelled_items={self.unlabelled_items} without train_items: no specialist "
-                "could tell anything of them; at least one is needed"
+                "could be measured on them; at least one is needed"
             )
 
     @property
     def labelled_items(self) -> int:
-        """Items per vertical whose images tell which item they show."""
+        """Items per vertical whose images name their item."""
         return self.train_items + self.val_items + self.test_items
 
     @property

@@ -187,7 +187,7 @@ def trial_sessions(record: Mapping[str, Any], training: SpecialistConfig) -> lis
 
 
 def make(pipeline: PipelineRun) -> list[Stage]:
-    """Finds the groups, and tells the pipeline."""
+    """Finds the groups, and hands them to the pipeline."""
     config, start = pipeline.config, start_of_specialists(pipeline)
     stage = grouping_stage(pipeline.teaching, config.grouping, config.specialist, start)
     pipeline.groups = tuple(tuple(group) for group in stage.result["groups"])

@@ -134,7 +134,7 @@ class OldImages:
 
 def known_verticals(student: Stage) -> tuple[str, ...]:
     """Returns the verticals that a student was trained on."""
-    # Students of earlier versions do not tell.
+    # Students of earlier versions do not record them.
     told = student.result.get("verticals")
     return tuple(told or PreparedDataset.open(student.directory.parent / PREPARED).verticals)
 

@@ -57,7 +57,7 @@ def specialist_stage(
     """
     verticals = sorted(verticals)
     dataset = run.dataset
-    # Also tells of an unknown vertical before a directory is made.
+    # Also refuses an unknown vertical before a directory is made.
     records = dataset.select(split="train", verticals=verticals)
     optimization = config.optimization.settled(len(dataset.select(split="train")))
     config = dataclasses.replace(config, optimization=optimization)

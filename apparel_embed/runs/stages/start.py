@@ -35,7 +35,7 @@ class Start:
 
     @property
     def flag(self) -> dict[str, str]:
-        """The flag that tells of it."""
+        """The flag that records it."""
         return {"start": self.own.name if self.own else INIT_FROM if self.previous else "none"}
 
     @property
@@ -49,7 +49,7 @@ class Start:
         return {STARTED_FROM: str(self.previous.directory)} if self.previous else {}
 
     def model(self, what: str) -> Path | None:
-        """Returns the directory of the model; tells in the log if it is an earlier run's.
+        """Returns the directory of the model; logs it if it is an earlier run's.
 
         Args:
           what: name of what is trained.

@@ -1,4 +1,4 @@
-"""The stage of a model's vertical head, which tells the vertical of an image."""
+"""The stage of a model's vertical head, which predicts the vertical of an image."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def views_stage(run: Run, config: SpecialistConfig | StudentConfig, start: Start
 
     Returns:
       The stage, which the trainings of a run share; None where the backbone is trained, where it
-      has no initial weights or those of another training, or where each step augments anew.
+      has no initial weights or those of another training, or where each step augments again.
     """
     is_frozen = not config.optimization.train_backbone and config.model.pooling != "gem"
     has_weights = config.init_weights != "none" and not start.previous

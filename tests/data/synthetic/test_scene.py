@@ -1,4 +1,4 @@
-"""Pictures: what an item's images share, what they do not, and what is in the file."""
+"""Images: what an item's images share, what they do not, and what is in the file."""
 
 import io
 
