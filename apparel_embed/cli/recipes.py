@@ -32,7 +32,7 @@ RECIPES: dict[str, dict[str, object]] = {
         "student_batch_size": 32,
     },
 }
-"""By name, the flags that are not as their own defaults say. Flags that are given go before."""
+"""Of each recipe, defaults of flags that differ from the usual. Flags that are given go first."""
 
 
 def define_recipe() -> None:
@@ -42,7 +42,7 @@ def define_recipe() -> None:
         AUTO,
         "defaults of flags that go together: scratch, for --init_weights=none; pretrained, for a "
         "backbone that was trained on other images; auto, what fits --init_weights. Flags that "
-        "are given go before",
+        "are given take precedence",
         choices=(AUTO, *RECIPES),
         group=MODEL,
     )

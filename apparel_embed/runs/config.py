@@ -33,8 +33,8 @@ class GrowthConfig:
 
     grow_from: Path | None = setting(
         None,
-        "directory of a finished run whose student learns the verticals that are new to it; of "
-        "these alone teachers are trained",
+        "directory of a finished run whose student learns the verticals that are new to it; "
+        "only these get teachers",
     )
     replay: float = setting(
         1.0,

@@ -17,7 +17,7 @@ class ExecutionConfig:
     """How steps are computed.
 
     Attributes:
-      precision: in which the backbone computes, one of `PRECISIONS`; weights, embeddings and losses
+      precision: number format of the backbone in training, one of `PRECISIONS`; weights and losses
         are float32 in all. With float16 the loss is scaled up before gradients are taken, so that
         small ones do not vanish; a step whose gradients overflow is left out, and the scale halved.
       profile_steps: the first step to profile, counted from 0, and the one to end before; None for
@@ -28,8 +28,8 @@ class ExecutionConfig:
 
     precision: str = setting(
         "float32",
-        "in which the backbone computes while it is trained; weights, embeddings and losses are "
-        "float32 in all",
+        "number format of the backbone in training; weights, embeddings and losses are "
+        "float32 always",
         choices=PRECISIONS,
     )
     jit_compile: bool = setting(
@@ -104,8 +104,7 @@ class LoopConfig:
 
     validate_every: int = setting(
         0,
-        "steps between validations, of which the best one's weights are kept; 0 for ten in a "
-        "training",
+        "steps between validations; the weights of the best one are kept; 0 for ten in a training",
         0,
     )
     checkpoint_every: int = setting(
