@@ -6,6 +6,8 @@ So that a resumed training sees exactly the batches that one never interrupted w
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -184,13 +186,20 @@ class WeightedSampler(EpochSampler):
 
     @classmethod
     def of_verticals(
-        cls, verticals: np.ndarray, *, weights: str, batch_size: int, seed: int
+        cls,
+        verticals: np.ndarray,
+        *,
+        weights: str,
+        batch_size: int,
+        seed: int,
+        more_often: Mapping[Any, float] | None = None,
     ) -> WeightedSampler:
         """Makes a sampler that shares an epoch out to verticals, and evenly within each.
 
         Args:
           verticals: [n] vertical of each image.
           weights: one of `VERTICAL_WEIGHTS`.
+          more_often: factors for the shares of some verticals, above 0.
           batch_size: images a batch; one larger than the dataset shrinks to it.
           seed: any integer.
 
@@ -203,6 +212,9 @@ class WeightedSampler(EpochSampler):
         places = EpochSampler.over(len(verticals), batch_size=batch_size, seed=seed)
         order, counts = _grouped(verticals)
         each = VERTICAL_WEIGHTS[weights](counts.astype(np.float64)) / counts
+        factors = more_often or {}
+        starts = np.cumsum(counts) - counts
+        each *= [factors.get(name, 1.0) for name in verticals[order[starts]].tolist()]
         ends = np.cumsum(np.repeat(each, counts))
         ends *= len(verticals) / ends[-1]
         return cls(places.count, places.batch_size, seed, order, ends)

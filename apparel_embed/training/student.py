@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,7 @@ def train_student(
     what: str = "unified",
     start: Path | None = None,
     views: np.ndarray | None = None,
+    more_often: Mapping[str, float] | None = None,
 ) -> dict:
     """Trains a student on every image with a target and writes it to `directory/model`.
 
@@ -61,6 +62,8 @@ def train_student(
         agree best with the teachers on held-out images; the start is among them.
       views: float32 [n, views, features] of the records from `compute_views`, where the backbone is
         not trained; None to augment in every step.
+      more_often: factors by which images of some verticals are seen more often than those of the
+        others; None for none.
 
     Returns:
       What the stage reports.
@@ -73,7 +76,8 @@ def train_student(
     agree = make_agreement(dataset, *held_out, config.model.image_size)
     codes, names = dataset.codes("vertical")
     verticals = names[np.unique(codes[records])].tolist()
-    task = _task(dataset, records, targets, verticals, config, what, start, agree)
+    sampler = _sampler(names[codes[records]], config, more_often)
+    task = _task(dataset, records, targets, verticals, sampler, config, what, start, agree)
     loop, result = train_model(dataset, task, config, directory, what, views)
     embedder = Embedder(loop.model)
     agree_on_train = make_agreement(dataset, *taught, config.model.image_size)
@@ -114,6 +118,7 @@ def _task(
     records: np.ndarray,
     targets: np.ndarray,
     verticals: Sequence[str],
+    sampler: EpochSampler,
     config: StudentConfig,
     what: str,
     start: Path | None,
@@ -137,7 +142,7 @@ def _task(
     scale = standardising_scale(targets) if config.standardise else None
     return TrainingTask(
         records,
-        _sampler(dataset.codes("vertical")[0][records], config),
+        sampler,
         make_regression_loss(config.loss, scale),
         functools.partial(
             make_validation,
@@ -154,10 +159,14 @@ def _task(
     )
 
 
-def _sampler(verticals: np.ndarray, config: StudentConfig) -> EpochSampler | WeightedSampler:
-    """Returns what makes batches of images whose verticals [n] are given, as numbers."""
+def _sampler(
+    verticals: np.ndarray, config: StudentConfig, more_often: Mapping[str, float] | None
+) -> EpochSampler | WeightedSampler:
+    """Returns what makes batches of images whose verticals [n] are given."""
     size, weights, seed = config.batch_size, config.vertical_weights, config.optimization.seed
-    if weights == "pictures":
+    if weights == "pictures" and not more_often:
         # Every image exactly once an epoch, which no rounding of weights can upset.
         return EpochSampler.over(len(verticals), batch_size=size, seed=seed)
-    return WeightedSampler.of_verticals(verticals, weights=weights, batch_size=size, seed=seed)
+    return WeightedSampler.of_verticals(
+        verticals, weights=weights, batch_size=size, seed=seed, more_often=more_often
+    )

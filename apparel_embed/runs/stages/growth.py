@@ -22,7 +22,7 @@ from apparel_embed.evaluation.roles import UNIFIED
 from apparel_embed.evaluation.split import EvaluationSet
 from apparel_embed.runs.config import REFERENCES
 from apparel_embed.runs.run import PipelineRun, Run
-from apparel_embed.runs.stages.start import old_student
+from apparel_embed.runs.stages.start import Start, old_student
 from apparel_embed.store.names import OLD_STUDENT, PREPARED, STUDENT, TARGETS
 from apparel_embed.store.record import Stage, find_stage, open_stage
 
@@ -238,6 +238,19 @@ def is_grown(run: Run) -> bool:
     """Returns whether a finished run has teachers of new verticals only."""
     targets = run.find(TARGETS)
     return targets is not None and OLD_TARGETS in targets.flags
+
+
+def new_verticals(run: Run, targets: Stage, start: Start) -> list[str]:
+    """Returns the verticals that a student is about to learn beside those of an earlier one.
+
+    Args:
+      run: the run.
+      targets: the stage of its targets.
+      start: where the student starts; it grows only from an earlier student.
+    """
+    if OLD_TARGETS not in targets.flags or start.previous is None:
+        return []
+    return sorted(set(run.dataset.verticals) - set(known_verticals(start.previous)))
 
 
 def full_student(run_dir: Path | None) -> Stage | None:
