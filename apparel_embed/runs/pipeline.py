@@ -57,18 +57,18 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
       UserError: if data or flags are wrong, the run was made with other flags, or another process
         works on it.
     """
-    config = _settled(config)
+    asked, config = config, _settled(config)
     _check(config)
     is_there = config.run_dir.is_dir()
     with only_run(config.run_dir):
         if is_there and is_chief():
             # A flag that a later stage refuses is reported before any other stage begins.
-            plan_pipeline(config).refuse()
+            plan_pipeline(asked).refuse()
         if config.redo_from:
             redone = stages_from(config.run_dir, config.redo_from)
             logging.info(
                 "old stages are kept in %s; if this call is interrupted, leave out --redo_from to "
-                "go on",
+                "resume",
                 set_aside(config.run_dir, redone),
             )
         fetch_initial_weights(config.specialist.model.backbone, config.specialist.init_weights)

@@ -64,7 +64,12 @@ def grown(old):
     )  # fmt: skip
     plan = run(*command, "--dry_run")
     assert not run_dir.exists()
-    return run_dir, plan, run(*command)
+    run(*command)
+    # Called again it finds all finished.
+    made = record_of(run_dir, "evaluation")
+    printed = run(*command)
+    assert record_of(run_dir, "evaluation") == made
+    return run_dir, plan, printed
 
 
 def test_teachers_of_the_new_vertical_alone_are_trained_from_the_old_student(old, grown):
