@@ -161,9 +161,9 @@ def test_epoch_sampler_without_images_is_refused():
         EpochSampler.over(0, batch_size=4, seed=0)
 
 
-def weighted(verticals, weights, batch_size=4, seed=0):
+def weighted(verticals, weights, batch_size=4, seed=0, **more):
     return WeightedSampler.of_verticals(
-        np.asarray(verticals), weights=weights, batch_size=batch_size, seed=seed
+        np.asarray(verticals), weights=weights, batch_size=batch_size, seed=seed, **more
     )
 
 
@@ -207,6 +207,15 @@ def test_a_vertical_with_one_image_is_seen_as_often_as_one_with_ninety_nine():
 def test_by_the_square_root_nine_times_the_images_are_seen_three_times_as_often():
     one = weighted(4 * ["bag"] + 36 * ["dress"], "sqrt")
     assert (an_epoch(one, 0) < 4).sum() == 10
+
+
+def test_images_of_a_vertical_are_seen_more_often_by_its_factor():
+    verticals = 70 * ["dress"] + 10 * ["hat"]
+    seen = an_epoch(weighted(verticals, "pictures", more_often={"hat": 3, "shoe": 9}), 0)
+    # As 30 to 70.
+    assert (seen >= 70).sum() == 24
+    equal = an_epoch(weighted(verticals, "equal", more_often={"hat": 3}), 0)
+    assert (equal >= 70).sum() == 60
 
 
 def test_images_seen_less_than_once_an_epoch_all_have_their_turn():
