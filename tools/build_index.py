@@ -8,15 +8,14 @@ r"""Fills the search index, and switches to it when it is complete.
     python tools/build_index.py --run_dir=runs/mine --delta=photos/night.csv
     python tools/build_index.py --run_dir=runs/mine --roll_back_to=3
 
-Without --embeddings and --bulk it embeds the prepared dataset's gallery with the SavedModel, which
-takes the place of the gallery that is there. --bulk adds, and replaces image by image.
---replace_all removes all that is not given; without it no more than a tenth is ever removed.
---delete and --delete_item remove what they name from the images that answer. A new model gets a
-collection of its own beside the old ones, which answer until the new one is whole. --dry_run
-reports what would be added, and what removed.
+Without --embeddings and --bulk it embeds the prepared dataset's gallery with the SavedModel and
+replaces the gallery in the index. --bulk adds images, and replaces those that are there already.
+--replace_all removes everything that is not given; without it no call removes more than a tenth.
+--delete and --delete_item remove what they name. A new model's embeddings are stored beside the old
+ones, which answer until the new ones are complete. --dry_run shows what would be added and removed.
 
---delta adds, changes and removes what a table says (docs/daily_changes.md), and embeds only what is
-new by content. --roll_back_to undoes deltas and removals.
+--delta adds, changes and removes the rows of a table (docs/daily_changes.md), and embeds only new
+content. --roll_back_to undoes deltas and removals.
 """
 
 from collections.abc import Callable
@@ -53,8 +52,8 @@ _DELETE_ITEM = define(
 _DELTA = define(
     "delta",
     None,
-    "CSV or Parquet file of changes: a manifest with a column change, add or remove; its images "
-    "lie where it says, seen from its own directory",
+    "CSV or Parquet file of changes: a manifest with a column change, add or remove; its image "
+    "paths are relative to its own directory",
 )
 _MOST_REMOVED = define(
     "most_removed", 0.1, "share of the index that --delta may remove", 0.0, 1.0, seldom=True
@@ -62,11 +61,12 @@ _MOST_REMOVED = define(
 _ROLL_BACK_TO = define(
     "roll_back_to",
     None,
-    "edition of the index to go back to, as a delta prints it; the last ten are kept, in a file",
+    "edition of the index to go back to, as a delta prints it; an index in a file keeps the last "
+    "ten",
     0,
     kind=int,
 )
-_SWITCH = define("switch", True, "let this model's images answer once they are whole")
+_SWITCH = define("switch", True, "search this model's images once they are complete")
 _DRY_RUN = dry_run_flag()
 Change = Callable[[VectorIndex, Version], list[tuple[str, object]]]
 for _removal in ("delete", "delete_item"):
@@ -91,7 +91,7 @@ def main() -> None:
     else:
         service = (
             "Service",
-            "one that runs finds this, too; with another model or dataset restart it",
+            "a running service finds this, too; with another model or dataset restart it",
         )
         print_summary([*rows, service, ("Next", command("tools/serve_search.py", **_RUN.again))])
 
@@ -107,7 +107,7 @@ def fill(source: IndexSource) -> list[tuple[str, object]]:
     if done.unknown:
         logging.warning(
             "the model has never seen these verticals of the index: %s. A search in all verticals "
-            "finds them, but worse than those it was trained on; train again with them",
+            "finds them, but worse than those it was trained on; train a new model with them",
             ", ".join(done.unknown),
         )
     version = done.version

@@ -4,7 +4,8 @@ r"""Embeds any number of images into Parquet files.
 
 Instead of --manifest, --pictures=DIRECTORY takes all images in it, and --prepared=DIRECTORY a
 prepared dataset. --model is a SavedModel or a stage of a run, such as runs/mine/student. Images
-that cannot be embedded are listed in <output>/rejects.csv. The same command resumes it.
+that cannot be embedded are listed in <output>/rejects.csv. After an interruption the same command
+resumes.
 
 With --detect every garment that is found in an image is a row, for a model with a detector.
 

@@ -5,11 +5,11 @@ r"""Exports a model as a SavedModel: encoded images in, embeddings out.
 Signatures: `serving_default` takes `image_bytes` (JPEG, PNG, GIF or BMP) and gives
 `embedding` and `valid`, with --vertical_head also `vertical` and `vertical_name`; `embed_images`
 takes decoded `images`; with a detector, `detect_and_embed` takes `image_bytes` of photographs and
-gives boxes, verticals and embeddings of the garments on them. It becomes the next version in
-<run_dir>/saved_model, where servers look for the student's, another --stage's in
-<run_dir>/saved_model-<stage>, or in --output; what was exported before stays. With --serving_kit a
-directory is written that serves it by TensorFlow Serving, and by the search service: container
-file, Docker Compose, Kubernetes, systemd.
+gives boxes, verticals and embeddings of the garments in them. The student becomes the next version
+in <run_dir>/saved_model, where servers look for it; the model of another --stage goes to
+<run_dir>/saved_model-<stage>. --output names another directory. Earlier versions stay.
+--serving_kit writes a directory to deploy the model with TensorFlow Serving and the search service:
+container file, Docker Compose, Kubernetes, systemd.
 """
 
 from pathlib import Path
@@ -35,7 +35,8 @@ _OUTPUT = define(
 _SERVING_KIT = define(
     "serving_kit",
     None,
-    "directory to write that serves the model by TensorFlow Serving, and searches by it, or none",
+    "directory to write the serving kit to: TensorFlow Serving and the search service; by default "
+    "none is written",
 )
 _DETECTOR = define(
     "detector",

@@ -1,6 +1,6 @@
 r"""Writes the manifest of a dataset on disk; images stay in place.
 
-A folder per item in a folder per vertical, `<vertical>/<item>/<picture>`:
+A folder per item in a folder per vertical, `<vertical>/<item>/<image>`:
 
     python tools/import_dataset.py --format=folders --root=photos --output=photos/manifest.csv \
       --test_fraction=0.2 --val_fraction=0.1
@@ -26,7 +26,7 @@ published ones. An error names the dataset's own file and row, and nothing is wr
 from absl import logging
 
 from apparel_embed.cli import app
-from apparel_embed.cli.ending import command, print_summary
+from apparel_embed.cli.ending import command, print_summary, training_command
 from apparel_embed.cli.import_flags import ImportFlags
 from apparel_embed.data.importers.importing import import_dataset, render_counts
 
@@ -44,12 +44,11 @@ def main() -> None:
         print("The same manifest is there already; nothing has changed.")
     print(render_counts(result.table))
     manifest, health = _IMPORT.output, _IMPORT.output.parent / "health"
-    inspect, run = "tools/inspect_dataset.py", "tools/run_pipeline.py"
     print_summary(
         [
             ("Manifest", f"{_IMPORT.output} ({result.table.num_rows:,} rows)"),
-            ("Next", command(inspect, manifest=manifest, output=health)),
-            ("Then", command(run, manifest=manifest, run_dir="runs/mine")),
+            ("Next", command("tools/inspect_dataset.py", manifest=manifest, output=health)),
+            ("Then", training_command(manifest)),
         ]
     )
 

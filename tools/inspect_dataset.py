@@ -6,7 +6,7 @@ Writes index.html (one file, readable offline), summary.json (all counts) and fi
 row that a finding is about), and prints the findings: items and queries that cannot be used,
 images that are missing, broken, small, or there more than once across items or splits, names that
 differ by case only. Images are opened and cropped as prepare_dataset does. `--noopen_pictures`
-looks at the table alone, `--sample=N` opens N images of a large set. For checks of every change
+looks at the table alone, `--sample=N` opens N images of a large set. In automatic checks
 `--fail_on=error` ends with status 2 if there is an error.
 """
 
@@ -17,7 +17,7 @@ from rich.console import Console
 
 from apparel_embed.cli import app
 from apparel_embed.cli.define import ConfigFlags, define
-from apparel_embed.cli.ending import command, print_summary
+from apparel_embed.cli.ending import print_summary, training_command
 from apparel_embed.cli.shared_flags import ProcessesFlag
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.findings import ERROR, WARNING
@@ -53,8 +53,7 @@ def main() -> None:
     # Where nobody watches there is no width to fit.
     console = Console() if sys.stdout.isatty() else Console(width=120)
     print_inspection(inspection, console)
-    run = command("tools/run_pipeline.py", manifest=_MANIFEST.value, run_dir="runs/mine")
-    print_summary([("Report", output / PAGE_FILE), ("Next", run)])
+    print_summary([("Report", output / PAGE_FILE), ("Next", training_command(_MANIFEST.value))])
     if _FAIL_ON.value != "never" and inspection.has_finding(_FAIL_ON.value):
         sys.exit(2)
 

@@ -4,13 +4,13 @@ r"""Runs everything from images to one served embedding model.
 
 draws synthetic garments, trains one specialist per vertical and, for comparison, one combined
 model on all; exports the specialists' embeddings; trains one student on them; evaluates all on
-the same queries; exports the student as a SavedModel; and writes a report of it all. With your
+the same queries; exports the student as a SavedModel; and writes a report. With your
 own images:
 
     python tools/run_pipeline.py --manifest=data/manifest.csv --run_dir=runs/mine \
       --backbone=efficientnet_lite_b0 --image_size=160
 
-Called again, it skips what is finished and resumes what was interrupted. With --grow_from=runs/x
+Run again, it skips what is finished and resumes what was interrupted. With --grow_from=runs/x
 the student of an earlier run learns further verticals. --dry_run says what would be done.
 """
 
@@ -51,7 +51,7 @@ _EXPORT = ConfigFlags(ExportConfig, SERVED)
 _DETECTOR_WANTED = define(
     "detector",
     False,
-    "train a detector of the garments in photographs, by the manifest's boxes, and export it, too",
+    "also train a detector of the garments in photographs on the manifest's boxes, and export it",
     group=SERVED,
 )
 _OF_STAGES = {kind.name: ConfigFlags(kind.config) for kind in STAGES if kind.config}

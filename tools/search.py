@@ -4,9 +4,9 @@ r"""Searches the catalogue by an image and prints the items found.
     python tools/search.py --run_dir=runs/mine --picture=front.jpg --picture=back.jpg
 
 --vertical names where to search. By default it is the vertical that the model predicts, if it was
-exported with --vertical_head and is as sure as has been measured to be enough; otherwise all.
---all_verticals searches in all, --noall_verticals in the predicted one: faster, and wrong where
-that is.
+exported with --vertical_head and its confidence reaches the measured threshold; otherwise all.
+--all_verticals always searches all. --noall_verticals always searches the predicted one, which is
+faster, and wrong if the prediction is.
 
     python tools/search.py --run_dir=runs/mine --picture=street.jpg --detect
 

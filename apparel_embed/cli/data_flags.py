@@ -23,8 +23,8 @@ class MapFlag:
         self._entries = define(
             f"map_{column}s",
             (),
-            f"comma-separated {column}s that get another name, each old:new, e.g. {example}; those "
-            f"that get the same are merged, and old: leaves that {column}'s rows out",
+            f"comma-separated new names of {column}s, each old:new, e.g. {example}; {column}s with "
+            f"the same new name are merged, and old: leaves out the rows of that {column}",
             group=DATA,
         )
 
@@ -39,7 +39,7 @@ class MapFlag:
 
 
 def map_verticals_flag() -> MapFlag:
-    """Returns the flag of other names for verticals."""
+    """Returns the flag of new names for verticals."""
     return MapFlag("vertical", "blouses:tops,t-shirts:tops,umbrellas:")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from apparel_embed.cli.binaries import COMMAND, as_called
 from apparel_embed.store.record import Stage
 
-NOTHING_WRITTEN = ("Next", "the same without --dry_run; nothing was done or written")
+NOTHING_WRITTEN = ("Next", "the same command without --dry_run (nothing was written)")
 
 
 def command(program: str, **given: object) -> str:
@@ -27,6 +27,21 @@ def command(program: str, **given: object) -> str:
         f"--{name}={shlex.quote(str(value))}" for name, value in given.items() if value is not None
     )
     return " ".join([start, *flags])
+
+
+def training_command(manifest: object) -> str:
+    """Returns the command of the README that trains on a manifest, from a pretrained backbone.
+
+    Args:
+      manifest: its path. Without initial weights some hundred photographs teach a model little.
+    """
+    return command(
+        "tools/run_pipeline.py",
+        manifest=manifest,
+        run_dir="runs/mine",
+        backbone="efficientnet_v2_b0",
+        init_weights="efficientnetv2_b0_imagenet",
+    )
 
 
 def print_summary(rows: Iterable[tuple[str, object]]) -> None:

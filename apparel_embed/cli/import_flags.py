@@ -50,7 +50,7 @@ class ImportFlags:
         self._columns = define(
             "columns",
             (),
-            "comma-separated names of columns and what they are made of: image:photo_url renames a "
+            "comma-separated columns of the manifest and their sources: image:photo_url renames a "
             "column, item_id:{style}-{colour} joins several, note: leaves one out",
         )
         self._maps = {
@@ -62,7 +62,7 @@ class ImportFlags:
         self._missing = define(
             "missing",
             None,
-            "what becomes of rows whose image is missing; by default an error"
+            "what to do with rows whose image is missing; by default an error"
             + (f", but skip for {skipping}" if skipping else ""),
             choices=(ERROR, SKIP),
         )

@@ -32,7 +32,7 @@ RECIPES: dict[str, dict[str, object]] = {
         "student_batch_size": 32,
     },
 }
-"""Of each recipe, defaults of flags that differ from the usual. Flags that are given go first."""
+"""By name, the flags whose defaults differ. Flags given on the command line win."""
 
 
 def define_recipe() -> None:
@@ -41,8 +41,8 @@ def define_recipe() -> None:
         _RECIPE,
         AUTO,
         "defaults of flags that go together: scratch, for --init_weights=none; pretrained, for a "
-        "backbone that was trained on other images; auto, what fits --init_weights. Flags that "
-        "are given take precedence",
+        "backbone that was trained on other images; auto, what fits --init_weights. Flags given "
+        "on the command line win",
         choices=(AUTO, *RECIPES),
         group=MODEL,
     )
@@ -56,9 +56,11 @@ def apply_recipe() -> None:
     values: Any = flags.FLAGS
     if _RECIPE not in values:
         return
-    name = values[_RECIPE].value
+    name, why = values[_RECIPE].value, ""
     if name == AUTO:
-        name = SCRATCH if values["init_weights"].value == "none" else PRETRAINED
+        weights = values["init_weights"].value
+        name = SCRATCH if weights == "none" else PRETRAINED
+        why = f" (--init_weights={weights})"
     settings = {
         flag: value
         for flag, value in RECIPES[name].items()
@@ -66,5 +68,5 @@ def apply_recipe() -> None:
     }
     for flag, value in settings.items():
         values.set_default(flag, value)
-    told = " ".join(f"--{flag}={value}" for flag, value in settings.items())
-    logging.info("recipe %s%s", name, f": {told}" if told else "")
+    given = " ".join(f"--{flag}={value}" for flag, value in settings.items())
+    logging.info("recipe %s%s%s", name, why, f": {given}" if given else "")

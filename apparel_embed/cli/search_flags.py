@@ -25,9 +25,9 @@ class SearchRunFlags(RunFlags):
         self._saved_model = define(
             "saved_model",
             None,
-            "directory of one version of the SavedModel; by default, of those in "
-            f"<run_dir>/{SAVED_MODEL}, the newest to index, and to search the one that the index "
-            "answers with",
+            "directory of one version of the SavedModel; by default the newest in "
+            f"<run_dir>/{SAVED_MODEL} for a new index, and for a search the one that the index was "
+            "made with",
         )
         self._index_uri = define(
             "index_uri",
@@ -39,8 +39,8 @@ class SearchRunFlags(RunFlags):
         self._password_file = define(
             "index_password_file",
             None,
-            "file of the user's password, or without --index_user of an API key; by default it is "
-            f"that in ${_SECRET}",
+            "file that holds the user's password, or without --index_user an API key; by default "
+            f"it is taken from ${_SECRET}",
             group="Index",
         )
 
@@ -153,7 +153,7 @@ class LimitFlags:
         self._api_key_file = define(
             "api_key_file",
             None,
-            "file of a key that every request must bring in the header X-API-Key; by default none "
+            "file of a key that every request must send in the header X-API-Key; by default none "
             "is needed",
             group=group,
         )

@@ -15,7 +15,7 @@ class ProcessesFlag:
         self._processes = define(
             "processes",
             0,
-            "processes that work on images, 0 for one per core; makes no difference to the result",
+            "processes that work on images, 0 for one per core; the result does not depend on it",
             0,
             256,
             group=WHERE,
@@ -32,5 +32,5 @@ def dry_run_flag() -> flags.FlagHolder[bool]:
     return define(
         "dry_run",
         False,
-        "report what would be done, and how much of it, without doing or writing anything",
+        "print what would be done and how large it is, without doing or writing anything",
     )

@@ -124,9 +124,9 @@ class TrainingFlags:
             "strategy",
             SpecialistConfig.strategy,
             "one: the default device; mirrored: all GPUs, each with its part of the batch; "
-            "multi_worker: those of all processes that TF_CONFIG names (tools/launch_local.py); "
-            "tpu: the TPU that TPU_NAME names; auto: multi_worker where TF_CONFIG names more than "
-            "one process, else mirrored where there is more than one GPU",
+            "multi_worker: the devices of all processes that TF_CONFIG names "
+            "(tools/launch_local.py); tpu: the TPU that TPU_NAME names; auto: multi_worker where "
+            "TF_CONFIG names more than one process, else mirrored where there is more than one GPU",
             choices=STRATEGIES,
             group=WHERE,
         )

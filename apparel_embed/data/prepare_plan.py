@@ -49,7 +49,7 @@ class PrepareConfig:
     val_fraction: float | None = setting(
         0.0,
         "share of the training groups of each vertical to hold out as val; 0 is none; by default "
-        f"{USUAL_VAL_FRACTION:g} where no row is of split val",
+        f"{USUAL_VAL_FRACTION:g} if the manifest has no split val",
         0.0,
         0.9,
     )

@@ -32,8 +32,8 @@ class Rule:
 
     tolerance: float = setting(
         0.05,
-        "by how much validation R@1 of a vertical may be expected to fall in a group, below that "
-        "of its own specialist",
+        "how far a vertical's validation R@1 may be expected to fall in a group, compared with its "
+        "own specialist",
         0.0,
         1.0,
         flag="grouping_tolerance",

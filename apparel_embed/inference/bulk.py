@@ -133,7 +133,7 @@ def _embed(config: BulkConfig, source: Source, run: Run) -> dict[str, Any]:
     names = _names(config, planned[_PICTURES])
     todo = directory.missing(names)
     if len(todo) < len(names):
-        told = "%s: resumed; of %d shards %d are missing"
+        told = "%s: resuming; of %d shards %d are missing"
         logging.info(told, directory.work, len(names), len(todo))
     if todo:
         run(config, todo, len(names))

@@ -14,7 +14,7 @@ class EmbeddingConfig:
     batch_size: int = setting(
         64,
         "images that go through a model at once where they are embedded: for validation, targets "
-        "and evaluation; makes no difference to the result",
+        "and evaluation; the result does not depend on it",
         1,
         65536,
         flag="embedding_batch_size",

@@ -46,7 +46,8 @@ def check_settings(run_dirs: Sequence[Path], evaluations: Sequence[Stage]) -> No
                 if values[0] != values[1]:
                     raise UserError(
                         f"--runs: stage {stage} was made with {setting}={values[0]} in {run}, but "
-                        f"{values[1]} in {other}; expected runs alike but for seeds and groups"
+                        f"{values[1]} in {other}; expected runs that differ only in seeds and "
+                        "groups"
                     )
 
 

@@ -34,7 +34,7 @@ class GrowthConfig:
     grow_from: Path | None = setting(
         None,
         "directory of a finished run whose student learns the verticals that are new to it; "
-        "only these get teachers",
+        "teachers are trained only for those",
     )
     replay: float = setting(
         1.0,
@@ -45,7 +45,7 @@ class GrowthConfig:
     )
     growth_compare_to: Path | None = setting(
         None,
-        "directory of a run that trained everything from scratch, to compare a student of "
+        "directory of a run that trained everything from the start, to compare a student of "
         "--grow_from or --align_to with",
         seldom=True,
     )
@@ -98,7 +98,8 @@ class PipelineConfig:
     combined_steps: int = setting(
         450,
         "training steps of the combined model for each vertical, before specialists and student "
-        "start from it; the one to compare with continues for as many as all of them take",
+        "start from it; the combined model to compare with continues for as many steps as all of "
+        "them take",
         1,
     )
     combined_learning_rate: float | None = setting(
@@ -110,8 +111,8 @@ class PipelineConfig:
     )
     combined_seeds: int = setting(
         1,
-        "combined models, alike but for their seeds; specialists start from each of them, and the "
-        "student learns from all",
+        "combined models that differ only in their seeds; specialists start from each of them, and "
+        "the student learns from all",
         1,
         100,
         seldom=True,
@@ -122,7 +123,7 @@ class PipelineConfig:
     growth: GrowthConfig = GrowthConfig()
     small_verticals: str = setting(
         JOIN,
-        "what becomes of verticals with fewer than two items to train on: "
+        "what to do with verticals that have fewer than two items to train on: "
         + "; ".join(f"{name}, {what}" for name, what in SMALL_VERTICALS.items()),
         choices=SMALL_VERTICALS,
         seldom=True,
@@ -140,15 +141,15 @@ class PipelineConfig:
     processes: int = 1
     measure_speed: bool = setting(
         True,
-        "measure images per second for the report, and steps for --dry_run; without, a report is "
-        "the same for the same inputs",
+        "measure images per second for the report, and steps for --dry_run; without it, the same "
+        "inputs give the same report",
         group="Evaluation and report",
     )
     export: ExportConfig = ExportConfig()
     of_stages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     redo_from: tuple[str, ...] = setting(
         (),
-        "stages to make again, with all that was made from them; the old ones are kept in "
+        "stages to make again, with everything made from them; the old ones are kept in "
         "<run_dir>/replaced/<number>",
     )
 

@@ -1,4 +1,4 @@
-"""How long trainings will take on this machine, estimated before they begin."""
+"""How long trainings will take on this machine, measured before they begin."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import tensorflow as tf
+from absl import logging
 
 from apparel_embed.data.augment import Augmenter
 from apparel_embed.losses.keras import WholeBatchLoss
@@ -71,6 +72,7 @@ def expected_time(
         ),
     ):
         if count:
+            logging.info("measuring %d %s on images of noise", _STEPS, what)
             each = measure() / share
             total += count * each
             parts.append(f"{count:,} {what} of {each:.{digits}f} s")
@@ -79,7 +81,7 @@ def expected_time(
     about = datetime.timedelta(seconds=round(total))
     return (
         f"Training will take about {about} on this machine: {', '.join(parts)}, measured now. "
-        "Preparing images, a search for groups, validation and evaluation come on top."
+        "Not included: preparing images, a search for groups, validation and evaluation."
     )
 
 

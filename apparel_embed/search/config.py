@@ -25,7 +25,7 @@ class Limits:
     max_images: int = 8
     max_pixels: int = setting(
         25_000_000,
-        "of an uploaded image, read before it is decoded",
+        "of an uploaded image, read from its header before it is decoded",
         1,
         LARGEST_MAX_PIXELS,
         seldom=True,
@@ -64,8 +64,8 @@ class SearchSources:
     prepared: Path | None
     pictures: Path | None = setting(
         None,
-        "directory that the images of an index made with --bulk are in; without, hits have no "
-        "pictures",
+        "directory of the images that --bulk or --delta added; without it, these hits have no "
+        "images",
     )
     serving_address: str = setting(
         "",
@@ -98,7 +98,8 @@ class IndexSource:
     )
     embeddings: Path | None = setting(
         None,
-        "Parquet file of `record` and `embedding` by the same model, instead of embedding again",
+        "Parquet file of `record` and `embedding`, made by the same model, to use instead of "
+        "embedding again",
     )
     bulk: Path | None = setting(
         None,

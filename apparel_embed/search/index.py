@@ -36,7 +36,8 @@ class IndexSettings:
 
     kind: str = setting(
         "FLAT",
-        "FLAT looks at every vector and misses none; IVF_FLAT and HNSW, of a server, look at some",
+        "FLAT compares with every vector and misses none; IVF_FLAT and HNSW (servers only) compare "
+        "with some",
         choices=INDEX_KINDS,
         flag="index_kind",
     )
@@ -46,7 +47,7 @@ class IndexSettings:
     )
     hnsw_ef: int = setting(
         512,
-        "candidates of a search in HNSW; at least as many as hits are asked for are taken",
+        "candidates of a search in HNSW; never fewer than the hits asked for",
         1,
         32768,
     )
@@ -57,7 +58,7 @@ class IndexSettings:
     index_by: str | None = setting(
         None,
         "what a search compares with: every image, or every item by the mean of its images; by "
-        "default as the index does, and a new one by image",
+        "default as the index does already; a new index, by image",
         choices=(IMAGE, ITEM),
     )
 
@@ -149,7 +150,7 @@ class IndexAccess:
     user: str = setting("", "user of the Milvus server")
     ca_file: str = setting(
         "",
-        "PEM file of the certificates to check a server at https:// by; by default public ones",
+        "PEM file of the certificates that verify a server at https://; by default the public ones",
     )
     certificate: str = setting(
         "",

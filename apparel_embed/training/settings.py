@@ -28,8 +28,8 @@ class ExecutionConfig:
 
     precision: str = setting(
         "float32",
-        "number format of the backbone in training; weights, embeddings and losses are "
-        "float32 always",
+        "number type of the backbone's computations during training; weights, embeddings and "
+        "losses are always float32",
         choices=PRECISIONS,
     )
     jit_compile: bool = setting(
@@ -87,7 +87,7 @@ class InputConfig:
     views: int = setting(
         16,
         "augmented views of each image that are put through a backbone that is not trained, once "
-        "for all trainings; 0 to augment in every step",
+        "for all trainings; 0 to augment again in every step",
         0,
         1024,
         flag="frozen_views",
@@ -104,11 +104,12 @@ class LoopConfig:
 
     validate_every: int = setting(
         0,
-        "steps between validations; the weights of the best one are kept; 0 for ten in a training",
+        "steps between validations; the weights of the best one are kept; 0 for ten validations "
+        "per training",
         0,
     )
     checkpoint_every: int = setting(
-        100, "steps between checkpoints from which an interrupted training resumes", 1, seldom=True
+        100, "steps between checkpoints, from which an interrupted training resumes", 1, seldom=True
     )
     log_every: int = setting(
         10,
@@ -169,7 +170,7 @@ class OptimizationConfig:
 
     steps: int
     optimizer: str = setting("adamw", "optimiser", choices=OPTIMIZERS, seldom=True)
-    learning_rate: float = setting(1e-3, "learning rate at its peak", 0.0, 10.0)
+    learning_rate: float = setting(1e-3, "peak learning rate", 0.0, 10.0)
     weight_decay: float = setting(
         1e-4, "decoupled weight decay, relative to the learning rate", 0.0, 1.0, seldom=True
     )

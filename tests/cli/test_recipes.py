@@ -172,11 +172,11 @@ def test_a_plan_of_the_pipeline_tells_the_recipe_and_its_steps(tmp_path):
         return done.stderr, plan
 
     said, pretrained = plan(f"--init_weights={weights}", "--specialist_steps=7")
-    assert "recipe pretrained: --backbone=efficientnet_lite_b0 --pooling=pyramid" in said
+    assert f"recipe pretrained (--init_weights={weights}): --backbone=efficientnet_lite_b0" in said
     assert "--specialist_steps" not in said
     steps = 2 * RECIPES[PRETRAINED]["combined_steps"]
     assert f"{steps} steps of 20 x 3 images" in pretrained["combined-start"]
     assert "7 steps of 20 x 3 images" in pretrained["specialist-bag"]
     said, scratch = plan()
-    assert "recipe scratch\n" in said
+    assert "recipe scratch (--init_weights=none)\n" in said
     assert "900 steps of 16 x 4 images" in scratch["combined-start"]

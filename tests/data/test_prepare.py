@@ -327,7 +327,7 @@ def test_tool_tells_what_it_wrote_and_mistakes_in_one_line(small, tmp_path):
     done = run(f"--output={tmp_path / 'none'}", "--dry_run")
     assert done.stdout.splitlines() == [
         f"Prepared:  {tmp_path / 'none'}: to do (20 images, 20 to prepare)",
-        "Next:      the same without --dry_run; nothing was done or written",
+        "Next:      the same command without --dry_run (nothing was written)",
     ]
     assert not (tmp_path / "none").exists()
     wrong = run(f"--output={small.parent}")

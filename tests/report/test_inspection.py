@@ -245,7 +245,8 @@ def test_the_binary_fails_where_it_is_told_to(tmp_path, activated):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-2:] == [
         f"Report:  {tmp_path / 'out' / 'index.html'}",
-        f"Next:    python tools/run_pipeline.py --manifest={manifest} --run_dir=runs/mine",
+        f"Next:    python tools/run_pipeline.py --manifest={manifest} --run_dir=runs/mine "
+        "--backbone=efficientnet_v2_b0 --init_weights=efficientnetv2_b0_imagenet",
     ]
     done = run_tool(manifest, tmp_path / "out", "--noopen_pictures", "--fail_on=error")
     assert (done.returncode, done.stderr) == (2, "")

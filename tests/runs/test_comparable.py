@@ -159,7 +159,7 @@ def test_runs_may_differ_by_the_groups_that_were_found_and_what_comes_of_them(ru
 def test_a_setting_that_differs_is_told_with_stage_runs_and_values(runs, options, said):
     alike = [runs.make("s0", 0), runs.make("s1", 1)]
     other = runs.make("other", 2, **options)
-    end = "; expected runs alike but for seeds and groups"
+    end = "; expected runs that differ only in seeds and groups"
 
     for run in (alike, alike[::-1]):
         first = run[0].directory.parent.name

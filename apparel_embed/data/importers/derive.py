@@ -41,11 +41,11 @@ class DeriveOptions:
         None, "column that --pattern searches instead", seldom=True
     )
     unmatched: str = setting(
-        ERROR, "what becomes of rows that --pattern does not match", choices=(ERROR, SKIP)
+        ERROR, "what to do with rows that --pattern does not match", choices=(ERROR, SKIP)
     )
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     image_separator: str | None = setting(
-        None, "what separates several images in a cell, such as |; each becomes a row"
+        None, "text between several images in one cell, such as |; each image becomes a row"
     )
 
 

@@ -70,13 +70,13 @@ class ImportConfig:
     missing: str | None = None
     duplicates: str = setting(
         ERROR,
-        "what becomes of rows with an image, box and item that an earlier row has",
+        "what to do with rows that repeat the image, box and item of an earlier row",
         choices=(ERROR, SKIP),
     )
     check_boxes: bool = setting(
         True,
-        "compare boxes with the sizes of their images, which is to read the head of each; a box "
-        "may reach out by 1 pixel",
+        "compare boxes with the sizes of their images, which reads the header of each; a box may "
+        "exceed its image by 1 pixel",
     )
     strict: bool = setting(False, "make it an error if counts differ from the published ones")
     split: SplitOptions = dataclasses.field(default_factory=SplitOptions)

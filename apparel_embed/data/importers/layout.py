@@ -24,14 +24,17 @@ class LayoutOptions:
 
     table: Path | None = setting(
         None,
-        "--format=table: CSV, TSV, JSON lines (.jsonl), Parquet or Excel (.xlsx) file with a row "
-        "per image; without, the images below --root are the rows, with the column image alone",
+        "--format=table: CSV (comma, semicolon or tab), TSV, JSON lines (.jsonl), Parquet or Excel "
+        "(.xlsx) file with a row per image; without it, each image below --root is a row whose "
+        "only column is image",
     )
     vertical: str | None = setting(
         None, "--format=folders and table: the vertical of all rows; folders are then items"
     )
     encoding: str = setting(
-        UTF8, "--format=table: encoding of a --table that is text, such as cp1252 or utf-16"
+        UTF8,
+        "--format=table: encoding of a text --table, such as cp1252 (Excel on Windows) or "
+        "utf-16; a byte order mark is accepted",
     )
     image_dir: str | None = setting(
         None,
@@ -39,7 +42,8 @@ class LayoutOptions:
         "default img (the other is img_highres) and images",
     )
     separate_genders: bool = setting(
-        True, "--format=deepfashion_in_shop: whether clothes of men and women are verticals apart"
+        True,
+        "--format=deepfashion_in_shop: whether clothes of men and women are separate verticals",
     )
 
 

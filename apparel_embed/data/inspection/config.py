@@ -22,10 +22,10 @@ class InspectConfig:
 
     manifest: str | os.PathLike[str]
     pictures: bool = setting(
-        True, "whether to open images; --noopen_pictures reads the table", flag="open_pictures"
+        True, "whether to open images; --noopen_pictures reads only the table", flag="open_pictures"
     )
     sample: int = setting(
-        0, "images to open, drawn at random, beside those shown; 0 opens all", 0, 2**31
+        0, "number of images to open, drawn at random, besides those shown; 0 opens all", 0, 2**31
     )
     seed: int = seed_setting("the sample and of the items on contact sheets")
     crop_margin: float = same_as(PictureSettings, "crop_margin", "; as in prepare_dataset")

@@ -118,7 +118,7 @@ def find_copies(copies: Copies, opened: Opened, hash_distance: int, colour_dista
     return find_close(np.ascontiguousarray(looks["outlines"]), hash_distance, take)
 
 
-_LEAK = "among images that are learnt from or that weights are chosen by: figures will be too good."
+_LEAK = "among images that are trained on or that weights are chosen by: figures will be too good."
 _SPLIT_BY_GARMENT = "Put all images of a garment into one split, by a column that names garments."
 _SAME_LABEL = "models learn to tell apart what is the same."
 _EASY = "any model finds it."
@@ -168,8 +168,8 @@ _MEANINGS = {
     ),
     (RECOLOURED, ACROSS_SPLITS): (
         WARNING,
-        "of val or test {look} like ones that are learnt from or that weights are chosen by, but "
-        "for colour or light: the same garment may be in two splits.",
+        "of val or test {look} like images that are trained on or that weights are chosen by, "
+        "except for colour or light: the same garment may be in two splits.",
         "If so, split by a column that names the garment in all its colours.",
     ),
     (RECOLOURED, ACROSS_ITEMS): (

@@ -124,7 +124,7 @@ def inspect(config: InspectConfig, processes: int = 0) -> Inspection:
 
     Args:
       config: what to inspect, and how strictly.
-      processes: that open images, 0 for one per core; makes no difference to the result. They are
+      processes: that open images, 0 for one per core; the result does not depend on it. They are
         spawned, so a script that calls this needs `if __name__ == "__main__":`.
 
     Raises:

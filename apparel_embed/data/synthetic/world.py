@@ -97,7 +97,7 @@ class SyntheticConfig:
         if self.unlabelled_items and not self.train_items:
             raise UserError(
                 f"unlabelled_items={self.unlabelled_items} without train_items: no specialist "
-                "could be measured on them; at least one is needed"
+                "could be trained on them; at least one is needed"
             )
 
     @property

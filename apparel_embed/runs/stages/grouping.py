@@ -93,8 +93,8 @@ def _planned_groups(
     for vertical in verticals:
         specialist_stage(run, [vertical], training, start=start)
     run.access.doubt(
-        f"Which groups there will be, --grouping={search.strategy.name} finds out by training "
-        "groups, too; here every vertical is alone."
+        f"Which groups there will be, --grouping={search.strategy.name} also trains groups to "
+        "find out; here every vertical is alone."
     )
     return tuple((vertical,) for vertical in verticals)
 

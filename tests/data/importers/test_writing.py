@@ -121,7 +121,8 @@ def test_the_binary_tells_what_it_wrote_and_what_to_run_next(tmp_path, activated
         f"Manifest:  {output} (48 rows)",
         f"Next:      python tools/inspect_dataset.py --manifest={output} "
         f"--output={tmp_path / 'health'}",
-        f"Then:      python tools/run_pipeline.py --manifest={output} --run_dir=runs/mine",
+        f"Then:      python tools/run_pipeline.py --manifest={output} --run_dir=runs/mine "
+        "--backbone=efficientnet_v2_b0 --init_weights=efficientnetv2_b0_imagenet",
     ]
     # The same by the library.
     import_dataset(luma_config(tmp_path, tmp_path / "again.csv"))
