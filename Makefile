@@ -8,7 +8,7 @@
 # make coverage     the tests, and which lines of the package all of them reach
 # make lint         style, formatting, types, layers, dead code
 # make docs         the site of docs/, in site/index.html; a broken link fails
-# make lock         pin the versions in setup.py again
+# make lock         pin the versions for setup.py again
 
 VENV ?= .venv
 SUPPORTED := import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 13))
@@ -91,6 +91,7 @@ $(INSTALLED): requirements.lock setup.py pyproject.toml
 	       "(https://docs.astral.sh/uv), run 'uv python install 3.12', then 'make install' again." >&2; \
 	  exit 1; \
 	fi
+	@echo "Installing requirements.lock into $(VENV), about 3 GB: this takes minutes."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	$(if $(GPU),$(BIN)/python -m pip install --quiet -c requirements.lock -e ".[gpu]")

@@ -7,7 +7,7 @@ import functools
 import logging
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -16,6 +16,8 @@ from fastapi import FastAPI
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import PictureSettings, RejectedPicture, prepare_picture
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.evaluation.absent import SIMILAR
+from apparel_embed.evaluation.split import ALL
 from apparel_embed.search.config import Limits, SearchSources
 from apparel_embed.search.index import ITEM, IndexedPicture, VectorIndex
 from apparel_embed.search.matching import answering_version, fits, prepared_as
@@ -46,6 +48,7 @@ def open_searcher(
     # They were fitted to distances from the model's own embeddings, of images.
     if fits(sources.saved_model, version, exactly=True) and version.settings.index_by != ITEM:
         thresholds = read_absent_thresholds(sources.saved_model, sources.false_accepts)
+        _warn_of_missing(thresholds, version.verticals, sources.false_accepts)
     searcher = Searcher(index, version, model, settings, routing_confidence, thresholds)
     if searcher.dim != version.dim:
         raise UserError(
@@ -65,6 +68,27 @@ def make_service(index: VectorIndex, sources: SearchSources, limits: Limits) -> 
         records = _example_records(dataset)
         examples = [functools.partial(_read_record, dataset, record) for record in records]
     return create_app(Service(searcher, read, limits, examples))
+
+
+def _warn_of_missing(
+    thresholds: dict[str, float] | None, verticals: Sequence[str], level: str
+) -> None:
+    """Says in the log where no search can be answered "same item", which looks like a bad model."""
+    if thresholds is None:
+        logging.warning(
+            "no verdicts: the SavedModel was exported before its run was evaluated; evaluate the "
+            "run, then export it again"
+        )
+        return
+    lacking = [name for name in (*verticals, ALL) if name not in thresholds]
+    if lacking:
+        logging.warning(
+            "the verdict is always %r in: %s; --false_accepts=%s needs %d items of split val there",
+            SIMILAR,
+            ", ".join(lacking),
+            level,
+            round(1 / float(level)) - 1,
+        )
 
 
 def _read_image(

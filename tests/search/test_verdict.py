@@ -37,14 +37,22 @@ def test_the_answer_says_whether_it_is_the_same_item(catalogue, judging, street)
 
 
 @pytest.mark.parametrize(("level", "said"), [("0.01", "similar only"), ("0.1", "same item")])
-def test_the_level_is_the_callers_and_the_shell_says_it(catalogue, judging, street, level, said):
+def test_the_level_is_the_callers_and_the_shell_says_it(
+    catalogue, judging, street, caplog, level, said
+):
     searcher, _ = open_searcher(catalogue.index, judging(level), Limits().max_pixels)
     found = search_files(searcher, [Path(street["bag"][0])], 3, all_verticals=True)
     assert found.verdict == said
     assert f"in all verticals (as asked); {said}; prepare " in table_of(found)
+    verticals = ("bag", "dress", "ALL") if level == "0.01" else ("bag", "dress")
+    needed = {"0.01": 99, "0.1": 9}[level]
+    assert (
+        f"always 'similar only' in: {', '.join(verticals)}; --false_accepts={level} needs {needed} "
+        "items of split val" in caplog.text
+    )
 
 
-def test_a_model_without_thresholds_says_nothing(catalogue, service, street):
+def test_a_model_without_thresholds_gives_no_verdict(catalogue, service, street, caplog):
     with TestClient(service()) as client:
         assert ask(client, street, vertical="bag")["verdict"] is None
         assert "verdicts_total{" not in client.get("/metrics").text
@@ -52,6 +60,7 @@ def test_a_model_without_thresholds_says_nothing(catalogue, service, street):
     searcher, _ = open_searcher(catalogue.index, sources, Limits().max_pixels)
     table = table_of(search_files(searcher, [Path(street["bag"][0])], 3, vertical="bag"))
     assert "in bag (as asked); prepare " in table
+    assert "no verdicts: the SavedModel was exported before" in caplog.text
 
 
 def test_several_images_have_no_verdict_as_thresholds_are_of_one(catalogue, judging, street):
