@@ -31,8 +31,8 @@ def model_to_deploy(
 ) -> tuple[str, str]:
     """Returns which of the models that cost one model to deploy is best, and why.
 
-    The student unless the combined model is clearly better: what cannot be told apart is decided
-    by what further specialists are going to teach.
+    The student unless the combined model is clearly better: where neither is, the student can
+    still learn from further specialists.
 
     Args:
       rows: of `summary.json`.
@@ -56,7 +56,8 @@ def model_to_deploy(
     if not found["is_clear"]:
         model = UNIFIED
         queries = counted(found["queries"], "query", "queries")
-        why = f"but {queries} cannot tell it from combined: try both"
+        interval = f"{found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+        why = f"the default, as R@1 {interval} against combined may be chance ({queries}): try both"
     else:
         model, other = (UNIFIED, COMBINED) if found["difference"] > 0 else (COMBINED, UNIFIED)
         why = f"R@1 {abs(found['difference']):.3f} [{low:.3f}, {high:.3f}] above {other}"

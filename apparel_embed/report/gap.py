@@ -123,7 +123,7 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[Table]:
     caption = (
         "Differences in R@1 within, paired over the same "
         f"{counted(most, 'query', 'queries')}. A difference is clear where its 95 % interval "
-        "leaves out zero; of many that are chance, one in twenty looks clear."
+        "leaves out zero; about one in twenty that are only chance looks clear."
     )
     return [Table(caption, ("models", "vertical", "queries", "difference", ""), body)]
 

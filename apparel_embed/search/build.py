@@ -7,10 +7,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import fingerprint_files
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.common.text import counted
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.search.config import IndexSource
 from apparel_embed.search.index import IndexSettings, VectorIndex, Version
@@ -103,6 +105,8 @@ def build_index(
         replaced = set(index.keys(known))
     version = index.begin(version)
     keys: set[str] = set()
+    if expected:
+        logging.info("indexing %s", counted(expected, "image"))
     with progress_bar(total=expected, what="index", unit="images") as bar:
         for pictures, embeddings in rows:
             if pictures:

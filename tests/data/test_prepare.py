@@ -199,7 +199,7 @@ def test_unlabelled_images_are_prepared_without_item_id(tmp_path):
             shift = np.subtract(np.asarray(found, float).mean(), np.asarray(original).mean())
             assert abs(shift) < 2
     assert [row["image"] for row in rejects(tmp_path / "out")] == ["9.png"]
-    with pytest.raises(UserError, match=r"unlabelled tells of no items .* val or test"):
+    with pytest.raises(UserError, match=r"unlabelled has no items .* val or test"):
         evaluation_set(dataset, "unlabelled")
 
 
