@@ -15,7 +15,7 @@ Figures = Mapping[str, "float | None"]
 MEANINGS = {
     "input_vs_ceiling": "input alone over decoding alone, throughput",
     "step_vs_constant_batch": "a training step over one on a constant batch, time",
-    "step_decoding_vs_constant_batch": "the same where images are decoded again each time",
+    "step_decoding_vs_constant_batch": "the same where images are decoded each time",
     "student_pass_vs_classification": "a student's pass over one of classification, time",
     "embed_vs_model": "bulk embedding of a prepared dataset over the model alone, throughput",
     "embed_manifest_vs_model": "the same of a manifest of photographs",

@@ -148,7 +148,7 @@ def _check_workers(client: Client, check: Callable[[], None]) -> None:
         with contextlib.suppress(TimeoutError):
             wait(list(checks.values()), _SECONDS_BETWEEN_LOOKS)
         for gone in checks.keys() - client.nthreads().keys():
-            # If it is started anew, it checks before its first shard.
+            # If it is started again, it checks before its first shard.
             logging.warning("worker %s is gone; its log says why", gone)
             del checks[gone]
         late = [one for one, check in checks.items() if not _is_finished(check)]

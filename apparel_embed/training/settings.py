@@ -87,7 +87,7 @@ class InputConfig:
     views: int = setting(
         16,
         "augmented views of each image that are put through a backbone that is not trained, once "
-        "for all trainings; 0 to augment again in every step",
+        "for all trainings; 0 to augment in every step",
         0,
         1024,
         flag="frozen_views",
@@ -109,7 +109,7 @@ class LoopConfig:
         0,
     )
     checkpoint_every: int = setting(
-        100, "steps between checkpoints, from which an interrupted training resumes", 1, seldom=True
+        100, "steps between checkpoints from which an interrupted training resumes", 1, seldom=True
     )
     log_every: int = setting(
         10,

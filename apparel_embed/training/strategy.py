@@ -83,8 +83,8 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     named = cluster.read_cluster() if name in ("auto", "multi_worker") else None
     if name == "multi_worker" and named is None:
         raise UserError(
-            f"--strategy=multi_worker: {cluster.VARIABLE} is not set, which tells each process the "
-            "addresses of all; tools/launch_local.py sets it"
+            f"--strategy=multi_worker: {cluster.VARIABLE} is not set, which lists the processes; "
+            "tools/launch_local.py sets it"
         )
     if name == "multi_worker" or (named is not None and len(named.workers) > 1):
         return tf.distribute.MultiWorkerMirroredStrategy()
