@@ -388,3 +388,34 @@ def test_a_shops_export_of_galleries_in_cells_and_paths_from_its_root_is_importe
     assert result.table["item_id"].to_pylist() == ["ö1", "ö1", "2", "2"]
     with pytest.raises(UserError, match=r"row 2: column 'image': '/none.jpg'; no such file in"):
         import_table(shop, "image,item_id,vertical\n/none.jpg,1,tops\n/a.jpg,1,tops\n")
+
+
+@pytest.mark.parametrize("folder", ["", "C:\\Shop\\Bilder\\"])
+def test_a_table_that_a_german_shop_exports_from_excel_is_imported(shop, folder):
+    rows = ["Artikelnr;Warengruppe;Ansicht;Bild;Preis (€)"]
+    rows += [f"007;Blusen & Hemden;Vorderansicht;{folder}a.jpg;19,95"]
+    rows += [f"007;Blusen & Hemden;Rückansicht;{folder}b.jpg;19,95"]
+    columns = {"image": "Bild", "item_id": "Artikelnr", "vertical": "Warengruppe"}
+    columns["role"] = "Ansicht"
+    options = DeriveOptions(columns=columns)
+    if folder:
+        columns["image"] = "{file}"
+        options = DeriveOptions(r"(?P<file>[^/\\]+)$", "Bild", columns=columns)
+    names = {"Vorderansicht": "gallery", "Rückansicht": "query"}
+    for encoding in ("utf-8-sig", "cp1252"):
+        read_as = "utf-8" if encoding == "utf-8-sig" else encoding
+        table = import_table(
+            shop,
+            "\r\n".join(rows),
+            f"{encoding}.csv",
+            encoding,
+            options=LayoutOptions(shop / f"{encoding}.csv", encoding=read_as),
+            derive=options,
+            roles=names,
+            output=shop / f"manifest-{encoding}.csv",
+        ).table
+        assert table["image"].to_pylist() == ["a.jpg", "b.jpg"]
+        assert table["item_id"].to_pylist() == ["007", "007"]
+        assert table["vertical"].unique().to_pylist() == ["Blusen & Hemden"]
+        assert table["role"].to_pylist() == ["gallery", "query"]
+        assert table["Preis (€)"].to_pylist() == ["19,95", "19,95"]
