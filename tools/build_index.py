@@ -138,8 +138,8 @@ def remove(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
     keys = named_keys(index, version, _DELETE.value or [], _DELETE_ITEM.value or [])
     if _DRY_RUN.value:
         return [("Images", f"{len(keys):,} of {version.pictures:,} would be removed")]
-    version = remove_pictures(index, version, keys)
-    return [("Index", f"{counted(len(keys), 'image')} removed, {version.pictures:,} left")]
+    removed = ("Removed", counted(len(keys), "image"))
+    return [removed, *_edition(remove_pictures(index, version, keys), version)]
 
 
 def apply(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
@@ -166,10 +166,12 @@ def apply(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
     for image, reason in done.rejected:
         logging.warning("%s: %s: %s; it stays as it was", _DELTA.value, image, reason)
     counts = ", ".join(f"{count:,} {what}" for what, count in done.counts.items())
-    rows = [("Delta", counts)]
+    rows = [("Would be" if _DRY_RUN.value else "Delta", counts)]
     if done.rejected or done.unknown:
-        told = f"{len(done.rejected):,} not embedded, {len(done.unknown):,} not there to be removed"
-        rows.append(("Logged above", told))
+        problems = (
+            f"{len(done.rejected):,} not embedded, {len(done.unknown):,} not there to be removed"
+        )
+        rows.append(("Logged above", problems))
     return [*rows, *_edition(done.version, version)]
 
 

@@ -232,7 +232,9 @@ def _check_header(
     found = f"found: {', '.join(header)}"
     for name in required:
         if name not in header:
-            raise UserError(f"{path}: no column {name!r}; {found} (separated by commas)")
+            raise UserError(
+                f"{path}: no column {name!r}; {found}; expected names separated by commas"
+            )
     box = [name for name in BOX_COLUMNS if name in header]
     if box and len(box) < len(BOX_COLUMNS):
         missing = ", ".join(name for name in BOX_COLUMNS if name not in header)

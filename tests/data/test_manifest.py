@@ -145,7 +145,10 @@ BOX = f"{HEADER},x_min,y_min,x_max,y_max"
         ("\n\n", "is empty; a header line"),
         (f"{HEADER}\n", "the manifest is empty; at least one row"),
         ("image,item_id\na,1\n", "no column 'vertical'; found: image, item_id"),
-        ("image;item_id;vertical\na;1;tops\n", r"no column 'image'.*separated by commas"),
+        (
+            "image;item_id;vertical\na;1;tops\n",
+            r"no column 'image'; found: image;item_id;vertical; expected names separated by commas",
+        ),
         (f"{HEADER},image\n{ROW},b\n", "column 'image' is there twice"),
         (f"{HEADER},record\n{ROW},b\n", "column 'record' has a reserved name"),
         (f"{HEADER}\n{ROW}\n,2,tops\n", "row 3: column 'image': ''; a non-empty text"),

@@ -179,7 +179,7 @@ def test_what_is_added_removed_and_left_is_counted_at_the_end(catalogue, tmp_pat
     pq.write_table(table.slice(0, 1), tmp_path / "delta.parquet")
     for arguments, told in (
         (["--bulk=all.parquet"], "3 images in 1 vertical; 3 written, 0 removed, 0 without"),
-        (["--delete=a.jpg", "--delete_item=2"], "2 images removed, 1 left"),
+        (["--delete=a.jpg", "--delete_item=2"], "edition 1, 1 image; --roll_back_to=0 undoes this"),
         (["--bulk=delta.parquet", "--replace_all"], "1 image in 1 vertical; 1 written, 1 rem"),
     ):
         done = subprocess.run(
