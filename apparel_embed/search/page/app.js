@@ -7,8 +7,8 @@ const ALL = "*";
 const PREDICTED = "";
 const MEASURED = "?";
 const VERDICTS = {
-  "same item": "Same item: the nearest image is taken for this very garment.",
-  "similar only": "Similar only: no image is near enough to be taken for this very garment.",
+  "same item": "Same item: the nearest image is close enough to be this garment.",
+  "similar only": "Similar only: no image is close enough to be this garment.",
 };
 const byId = (id) => document.getElementById(id);
 
