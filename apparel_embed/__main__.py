@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import signal
 import sys
 
 from apparel_embed.cli.binaries import COMMAND, binaries, summary_of
@@ -30,6 +31,7 @@ def main() -> None:
     """Runs the binary that the command line names, or lists all of them."""
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("-h", "-?", "--help", "help"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it quietly.
         print(_help())
         return
     path = binaries().get(name.removesuffix(".py"))
