@@ -42,15 +42,7 @@ def make_shop(root):
     )
 
 
-TREES = {
-    "deepfashion_in_shop": published_trees.make_in_shop,
-    "deepfashion_consumer_to_shop": published_trees.make_consumer_to_shop,
-    "deepfashion2": published_trees.make_deepfashion2,
-    "street2shop": published_trees.make_street2shop,
-    "stanford_online_products": published_trees.make_stanford_online_products,
-    "folders": make_shop,
-    "table": make_shop,
-}
+TREES = {**published_trees.TREES, "folders": make_shop, "table": make_shop}
 CHANGES = {
     # It brings its own validation split.
     "deepfashion_consumer_to_shop": {"split": SplitOptions()},

@@ -10,17 +10,10 @@ import os
 import re
 
 import pytest
-from data.importers import published_trees
+from data.importers.published_trees import TREES
 from docs_blocks import ROOT
 from docs_running import enter, execute_command, lines_of
 
-TREES = {
-    "deepfashion2": published_trees.make_deepfashion2,
-    "deepfashion_consumer_to_shop": published_trees.make_consumer_to_shop,
-    "deepfashion_in_shop": published_trees.make_in_shop,
-    "stanford_online_products": published_trees.make_stanford_online_products,
-    "street2shop": published_trees.make_street2shop,
-}
 # To walk one takes two minutes.
 WALKED: set[str] = set()
 if os.environ.get("APPAREL_EMBED_RECIPES") == "all":

@@ -26,6 +26,22 @@ STAGES = (
     "summaries",
 )
 """Directories that a run makes, in the order in which they are finished."""
+PLANNED = (
+    "synthetic",
+    "prepared",
+    "combined-start",
+    "grouping-each",
+    "specialist-bag",
+    "specialist-dress",
+    "targets",
+    "student",
+    "combined",
+    "evaluation",
+    "saved_model/1",
+    "report",
+    "summaries",
+)
+"""Stages of a plan in which every vertical is a group, in their order."""
 
 
 def config_of(run_dir):

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from report_runs import Page, is_drawn
 from tiny_flags import TINY
+from tiny_run import PLANNED
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.embeddings import read_embeddings
@@ -88,22 +89,7 @@ def test_a_dry_run_finds_all_finished_and_writes_nothing(walked):
     *stages, end = done.stdout.splitlines()
     # What a library prints when it is imported may come before.
     assert [" ".join(line.split()) for line in stages][-13:] == [
-        f"{name} finished"
-        for name in (
-            "synthetic",
-            "prepared",
-            "combined-start",
-            "grouping-each",
-            "specialist-bag",
-            "specialist-dress",
-            "targets",
-            "student",
-            "combined",
-            "evaluation",
-            "saved_model/1",
-            "report",
-            "summaries",
-        )
+        f"{name} finished" for name in PLANNED
     ]
     assert end == "Nothing was done or written (--dry_run)."
     assert {path: path.stat().st_mtime_ns for path in sorted(run_dir.rglob("*"))} == before

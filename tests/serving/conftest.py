@@ -47,3 +47,12 @@ def exported_with_detector(model, tmp_path_factory):
 @pytest.fixture(scope="session")
 def street_signatures(exported_with_detector):
     return tf.saved_model.load(str(exported_with_detector)).signatures
+
+
+@pytest.fixture(scope="session")
+def detect(street_signatures):
+    def detect(images):
+        found = street_signatures["detect_and_embed"](image_bytes=tf.constant(images, tf.string))
+        return {name: values.numpy() for name, values in found.items()}
+
+    return detect

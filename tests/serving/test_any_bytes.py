@@ -80,15 +80,6 @@ def ask(signatures):
 
 
 @pytest.fixture(scope="module")
-def detect(street_signatures):
-    def detect(images):
-        found = street_signatures["detect_and_embed"](image_bytes=tf.constant(images, tf.string))
-        return {name: values.numpy() for name, values in found.items()}
-
-    return detect
-
-
-@pytest.fixture(scope="module")
 def alone(ask):
     """The neighbours' embeddings in a batch of the same size with nothing beside them."""
     embeddings, _ = ask([NEIGHBOURS[0], *[b""] * 8, NEIGHBOURS[1]])

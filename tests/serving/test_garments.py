@@ -46,15 +46,6 @@ COUNTS = [3, 1, 0, 2]
 
 
 @pytest.fixture(scope="module")
-def detect(street_signatures):
-    def detect(images):
-        found = street_signatures["detect_and_embed"](image_bytes=tf.constant(images, tf.string))
-        return {name: values.numpy() for name, values in found.items()}
-
-    return detect
-
-
-@pytest.fixture(scope="module")
 def local(exported_with_detector):
     return LocalModel(exported_with_detector)
 

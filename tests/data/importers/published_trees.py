@@ -193,3 +193,13 @@ def write_json(path: Path, value: Any) -> None:
     """Writes JSON on one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value), "utf-8")
+
+
+TREES = {
+    "deepfashion_in_shop": make_in_shop,
+    "deepfashion_consumer_to_shop": make_consumer_to_shop,
+    "deepfashion2": make_deepfashion2,
+    "street2shop": make_street2shop,
+    "stanford_online_products": make_stanford_online_products,
+}
+"""What makes a small dataset in a directory, by the layout that it has."""
