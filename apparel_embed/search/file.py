@@ -202,10 +202,6 @@ class FileIndex:
             found = file.execute(asked, named).fetchall()
         yield from (key for (key,) in found)
 
-    def picture(self, version: Version, key: str) -> tuple[IndexedPicture, np.ndarray] | None:
-        """See `VectorIndex`."""
-        return next(iter(self.find(version, [key])), None)
-
     def find(
         self, version: Version, keys: Sequence[str], contents: Sequence[str] = ()
     ) -> list[tuple[IndexedPicture, np.ndarray]]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import setting
+from apparel_embed.evaluation.items import IMAGE, ITEM
 
 INDEXES: dict[str, str] = {
     "": "apparel_embed.search.file",
@@ -25,7 +26,6 @@ INDEXES: dict[str, str] = {
 }
 """How addresses begin, and the module whose `open_index` opens them; the longest that fits."""
 INDEX_KINDS = ("FLAT", "IVF_FLAT", "HNSW")
-IMAGE, ITEM = "image", "item"
 # Most items have fewer images than this.
 IMAGES_PER_ITEM = 4
 
@@ -250,9 +250,6 @@ class VectorIndex(Protocol):
           pictures: these only, each named by its key, path or URI.
           items: those of these items only.
         """
-
-    def picture(self, version: Version, key: str) -> tuple[IndexedPicture, np.ndarray] | None:
-        """Returns an image and its embedding, float32 [dim]; None if it is not there."""
 
     def find(
         self, version: Version, keys: Sequence[str], contents: Sequence[str] = ()

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from apparel_embed.evaluation.items import mean_vectors
-from apparel_embed.search.index import IMAGES_PER_ITEM, ITEM, IndexedPicture
+from apparel_embed.evaluation.items import ITEM, mean_vectors
+from apparel_embed.search.index import IMAGES_PER_ITEM, IndexedPicture
 
 HIT_FIELDS = tuple(field.name for field in dataclasses.fields(IndexedPicture))[:-1]
 """What is kept of an image: all but its content, which is looked up when it is to be changed."""

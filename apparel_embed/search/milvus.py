@@ -21,8 +21,8 @@ import numpy as np
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import one_line
+from apparel_embed.evaluation.items import ITEM
 from apparel_embed.search.index import (
-    ITEM,
     Hit,
     IndexAccess,
     IndexedPicture,
@@ -204,10 +204,6 @@ class MilvusIndex:
             conditions.append(among("item", items))
         for row in self._every(version, " and ".join(conditions), ["key"]):
             yield row["key"]
-
-    def picture(self, version: Version, key: str) -> tuple[IndexedPicture, np.ndarray] | None:
-        """See `VectorIndex`."""
-        return next(iter(self.find(version, [key])), None)
 
     def find(
         self, version: Version, keys: Sequence[str], contents: Sequence[str] = ()

@@ -268,10 +268,10 @@ class Searcher:
         self._check(vertical)
         why = "as asked" if vertical or all_verticals else "that of the image"
         start = time.perf_counter()
-        found = self.index.picture(self.version, key)
-        if found is None:
+        found = self.index.find(self.version, [key])
+        if not found:
             raise UnknownPicture(f"no image {key[:32]!r} in the index")
-        picture, embedding = found
+        ((picture, embedding),) = found
         vertical = None if all_verticals else (vertical or picture.vertical)
         hits = self._hits(embedding, k, None if vertical is None else (vertical,), without=key)
         seconds = {"search": time.perf_counter() - start}
@@ -282,8 +282,8 @@ class Searcher:
         with self._lock:
             if key in self._recent:
                 return self._recent[key]
-        found = self.index.picture(self.version, key)
-        return found[0] if found else None
+        found = self.index.find(self.version, [key])
+        return found[0][0] if found else None
 
     def _hits(
         self, embedding: np.ndarray, k: int, verticals: Sequence[str] | None, without: str = ""

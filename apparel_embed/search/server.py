@@ -17,9 +17,10 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import PictureSettings, RejectedPicture, prepare_picture
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.absent import SIMILAR
+from apparel_embed.evaluation.items import ITEM
 from apparel_embed.evaluation.split import ALL
 from apparel_embed.search.config import Limits, SearchSources
-from apparel_embed.search.index import ITEM, IndexedPicture, VectorIndex
+from apparel_embed.search.index import IndexedPicture, VectorIndex
 from apparel_embed.search.matching import answering_version, fits, prepared_as
 from apparel_embed.search.observe import LOGGER, JsonFormatter
 from apparel_embed.search.searcher import Searcher

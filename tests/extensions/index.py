@@ -81,9 +81,6 @@ class MemoryIndex:
             ):
                 yield one.key
 
-    def picture(self, version, key):
-        return self._rows[version.model].get(key)
-
     def find(self, version, keys, contents=()):
         rows = self._rows[version.model].values()
         return [row for row in rows if row[0].key in keys or row[0].content in contents]

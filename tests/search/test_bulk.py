@@ -82,7 +82,7 @@ def test_its_images_are_served_from_below_the_root_and_from_nowhere_else(
 ):
     name = catalogue.dataset.column("image")[0]
     version = index.current()
-    key = next(k for k in index.keys(version) if index.picture(version, k)[0].picture == name)
+    key = next(k for k in index.keys(version) if index.find(version, [k])[0][0].picture == name)
     served = Image.open(io.BytesIO(client.get(f"/pictures/{key}").content))
     assert served.format == "JPEG"
     assert served.size == Image.open(catalogue.manifest.parent / name).size

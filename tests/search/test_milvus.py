@@ -148,7 +148,7 @@ def test_server_and_filler_killed_at_random_moments_lose_nothing_that_was_whole(
         assert (whole.model, whole.pictures) == ("b" * 64, 4000)
         assert sorted(int(key, 16) for key in index.keys(whole)) == list(range(4000))
         for place in random.integers(0, 4000, 20):
-            picture, stored = index.picture(whole, f"{place:032x}")
+            ((picture, stored),) = index.find(whole, [f"{place:032x}"])
             assert picture == some_pictures(place + 1)[-1]
             np.testing.assert_array_equal(stored, embeddings[place])
 

@@ -68,13 +68,13 @@ def test_a_vertical_of_any_name_is_searched_alone(index, filled, vertical):
 def test_an_image_is_found_by_its_key_and_left_out_on_demand(index, filled):
     picture, embedding = some_pictures(8, VERTICALS)[7], unit_vectors(COUNT)[7]
 
-    found, stored = index.picture(filled, picture.key)
+    ((found, stored),) = index.find(filled, [picture.key])
     hits = index.search(filled, stored, 1, by_item=False, without=picture.key)
 
     assert found == picture
     np.testing.assert_array_equal(stored, embedding)
     assert hits[0].picture != picture
-    assert index.picture(filled, "f" * 32) is None
+    assert index.find(filled, ["f" * 32]) == []
 
 
 def test_filling_again_replaces_and_removes_by_image(new_index):
@@ -190,7 +190,7 @@ def test_a_build_killed_while_it_writes_leaves_an_index_that_opens_and_is_consis
         assert len(keys) == len(set(keys)) >= 800
         embeddings = unit_vectors(20_000)
         for key in keys[:: len(keys) // 20]:
-            picture, stored = index.picture(broken, key)
+            ((picture, stored),) = index.find(broken, [key])
             assert picture == some_pictures(int(key, 16) + 1)[-1]
             np.testing.assert_array_equal(stored, embeddings[int(key, 16)])
         rows = iter([(some_pictures(50), embeddings[:50])])
