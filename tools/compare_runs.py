@@ -49,7 +49,7 @@ def main() -> None:
 
     runs = [Path(run) for run in _RUNS.value]
     record = compare_runs(runs, Path(_PREPARED.value) if _PREPARED.value else None, _SEED.value)
-    print(render_runs(record, width=120))
+    print(render_runs(record))
     rows = [("Written", "nothing; --output=DIR keeps the comparison")]
     if _OUTPUT.value:
         output = Path(_OUTPUT.value)

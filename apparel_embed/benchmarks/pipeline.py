@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import pkgutil
+from collections.abc import Sequence
 
 from absl import logging
 
@@ -11,7 +12,6 @@ from apparel_embed.benchmarks.harness import Rows
 from apparel_embed.common.progress import progress_bar
 from apparel_embed.common.settings import seed_setting, setting
 
-Figures = Mapping[str, "float | None"]
 MEANINGS = {
     "input_vs_ceiling": "input alone over decoding alone, throughput",
     "step_vs_constant_batch": "a training step over one on a constant batch, time",
@@ -28,32 +28,12 @@ MEANINGS = {
 
 # Imported when it is measured: the processes that prepare images import the binary and what it
 # imports, and need not wait for TensorFlow.
-
-
-def _input(scale: int, seed: int) -> Figures:
-    from apparel_embed.benchmarks.training_input import measure_input
-
-    return measure_input(scale, seed)
-
-
-def _embedding(scale: int, seed: int) -> Figures:
-    from apparel_embed.benchmarks.embedding import measure_embedding
-
-    return measure_embedding(scale, seed)
-
-
-def _exact_search(scale: int, seed: int) -> Figures:
-    from apparel_embed.benchmarks.exact_search import measure_exact_search
-
-    return measure_exact_search(scale, seed)
-
-
-PARTS: dict[str, Callable[[int, int], Figures]] = {
-    "input": _input,
-    "embedding": _embedding,
-    "exact_search": _exact_search,
+PARTS = {
+    "input": "apparel_embed.benchmarks.training_input:measure_input",
+    "embedding": "apparel_embed.benchmarks.embedding:measure_embedding",
+    "exact_search": "apparel_embed.benchmarks.exact_search:measure_exact_search",
 }
-"""What can be measured: from a scale and a seed to figures by name."""
+"""What can be measured: functions from a scale and a seed to figures by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,21 +49,14 @@ class PipelineBenchmark:
     seed: int = seed_setting("images, weights and vectors")
 
 
-def measure_pipeline(
-    config: PipelineBenchmark, parts: Mapping[str, Callable[[int, int], Figures]] = PARTS
-) -> Rows:
-    """Measures each part at each scale; returns a row for each figure, with its value at each.
-
-    Args:
-      config: what to measure.
-      parts: how.
-    """
+def measure_pipeline(config: PipelineBenchmark) -> Rows:
+    """Measures each part at each scale; returns a row for each figure, with its value at each."""
     scales = sorted(set(config.scales))
     rows: dict[tuple[str, str], dict] = {}
     todo = [(part, scale) for part in config.parts for scale in scales]
     for part, scale in progress_bar(todo, what="pipeline", unit="measurements"):
         logging.info("%s, %dx", part, scale)
-        for name, value in parts[part](scale, config.seed).items():
+        for name, value in pkgutil.resolve_name(PARTS[part])(scale, config.seed).items():
             row = {"part": part, "figure": name, **{f"{one}x": None for one in scales}}
             rows.setdefault((part, name), row)[f"{scale}x"] = value
     return [{**row, "what": MEANINGS.get(name, "")} for (_, name), row in rows.items()]

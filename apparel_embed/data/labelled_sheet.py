@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 SIDE = 96
 BOXED_SIDE = 240
 _GAP = 6
+_COLUMNS = 4
 _FRAME = 3
 _FONT_SIZE = 11
 _LINE = 14
@@ -81,22 +82,21 @@ class Box(NamedTuple):
 
 
 def draw_boxes(
-    images: np.ndarray | Sequence[np.ndarray], boxes: Sequence[Sequence[Box]], columns: int = 4
+    images: np.ndarray | Sequence[np.ndarray], boxes: Sequence[Sequence[Box]]
 ) -> np.ndarray:
     """Draws a sheet of images with boxes in them.
 
     Args:
       images: uint8 or float [height, width, 3] each, values 0..255; at least one.
       boxes: those of each image.
-      columns: images side by side, 1 or more.
 
     Returns:
       uint8 [height, width, 3].
     """
     font = ImageFont.load_default(size=_FONT_SIZE)
     step = BOXED_SIDE + _GAP
-    rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * step + _GAP, rows * step + _GAP), _PAPER)
+    rows = -(-len(images) // _COLUMNS)
+    sheet = Image.new("RGB", (_COLUMNS * step + _GAP, rows * step + _GAP), _PAPER)
     for number, (pixels, own) in enumerate(zip(images, boxes)):
         image = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
         image = image.resize((BOXED_SIDE, BOXED_SIDE), Image.Resampling.BICUBIC)
@@ -108,5 +108,5 @@ def draw_boxes(
                 place = (left + 3, top + 2)
                 pen.rectangle(pen.textbbox(place, box.label, font), fill="black")
                 pen.text(place, box.label, fill=box.colour, font=font)
-        sheet.paste(image, (_GAP + number % columns * step, _GAP + number // columns * step))
+        sheet.paste(image, (_GAP + number % _COLUMNS * step, _GAP + number // _COLUMNS * step))
     return np.asarray(sheet)

@@ -86,14 +86,8 @@ def evaluation_set(
     if split == UNLABELLED:
         raise UserError(f"split {UNLABELLED} has no items to find; evaluate on val or test")
     records = dataset.select(split=split, verticals=verticals)
-    roles = dataset.column("role")[records]
-    return EvaluationSet(
-        records=records,
-        items=dataset.column("item_id")[records],
-        verticals=dataset.column("vertical")[records],
-        is_query=roles != "gallery",
-        is_gallery=roles != "query",
-    )
+    roles = dataset.column("role")
+    return _set_of(dataset, records, roles != "gallery", roles != "query")
 
 
 def catalogue_set(dataset: PreparedDataset, split: str) -> tuple[EvaluationSet, np.ndarray]:
@@ -110,11 +104,16 @@ def catalogue_set(dataset: PreparedDataset, split: str) -> tuple[EvaluationSet, 
     is_query = np.isin(splits, ["val", split]) & (roles != "gallery")
     is_gallery = (splits != UNLABELLED) & (roles != "query")
     records = np.flatnonzero(is_query | is_gallery)
-    catalogue = EvaluationSet(
+    return _set_of(dataset, records, is_query, is_gallery), splits[records]
+
+
+def _set_of(
+    dataset: PreparedDataset, records: np.ndarray, is_query: np.ndarray, is_gallery: np.ndarray
+) -> EvaluationSet:
+    return EvaluationSet(
         records=records,
         items=dataset.column("item_id")[records],
         verticals=dataset.column("vertical")[records],
         is_query=is_query[records],
         is_gallery=is_gallery[records],
     )
-    return catalogue, splits[records]

@@ -40,20 +40,6 @@ _READ_AHEAD = 64
 _MOST_SHOWN = 12
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class StreetResult:
-    """How well garments are found in photographs, and their items in the gallery.
-
-    Attributes:
-      record: the content of `detection.json`.
-      sheet: uint8 [height, width, 3], the photographs with most misses and false alarms; None where
-        there is no photograph.
-    """
-
-    record: Mapping[str, Any]
-    sheet: np.ndarray | None
-
-
 def measure_street(
     photographs: PreparedDataset,
     dataset: PreparedDataset,
@@ -64,7 +50,8 @@ def measure_street(
     model: Path,
     split: str,
     seed: int,
-) -> StreetResult:
+    output: Path,
+) -> dict[str, Any]:
     """Measures detector and embedding model, alone and together.
 
     A garment counts as found if the nearest gallery image shows its item. It is searched as the
@@ -82,6 +69,11 @@ def measure_street(
       model: directory of the embedding model.
       split: of the photographs to measure on.
       seed: of the bootstrap.
+      output: directory for `detection.json` and for `detection.png`, the photographs with most
+        misses and false alarms.
+
+    Returns:
+      The content of `detection.json`.
     """
     tf.keras.backend.clear_session()
     records = photographs.select(split=split)
@@ -140,14 +132,11 @@ def measure_street(
             for name in verticals
         },
     }
-    return StreetResult(record, _worst(photographs, records, truth, certain, matches))
-
-
-def write_street(result: StreetResult, directory: Path) -> None:
-    """Writes what was measured as `detection.json`, and its images as `detection.png`."""
-    write_json(directory / DETECTION_FILE, result.record)
-    if result.sheet is not None:
-        Image.fromarray(result.sheet).save(directory / DETECTION_SHEET, optimize=True)
+    write_json(output / DETECTION_FILE, record)
+    if len(records):
+        worst = _worst(photographs, records, truth, certain, matches)
+        Image.fromarray(worst).save(output / DETECTION_SHEET, optimize=True)
+    return record
 
 
 def _detect(
@@ -298,11 +287,9 @@ def _worst(
     truth: Garments,
     found: Found,
     matches: np.ndarray,
-) -> np.ndarray | None:
+) -> np.ndarray:
     """Draws the photographs with most misses, false alarms and wrong verticals."""
     count = len(records)
-    if not count:
-        return None
     is_false = _false_alarms(found, matches)
     wrong = np.bincount(truth.photographs[matches < 0], minlength=count)
     wrong = wrong + np.bincount(found.photographs[is_false], minlength=count)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted, markdown_table, plain_text
 from apparel_embed.evaluation.protocol import ALL, LEAST_ITEMS, MERGED, ROUTED, SERVED, WITHIN
 from apparel_embed.evaluation.roles import UNIFIED, ordered_models
@@ -18,23 +17,19 @@ TEACHER_HEADER = (
 )  # fmt: skip
 DASH = "-"
 _MOST_RUNS_SHOWN = 5
+_WIDTH = 120
 
 _Rows = dict[tuple[str, str, str], dict]
 
 
-def render_tables(rows: Sequence[dict], width: int | None = None) -> str:
+def render_tables(rows: Sequence[dict]) -> str:
     """Returns two tables: what each model reaches and costs, and R@1 within each vertical.
 
     The text is ASCII as far as names are, in the manner of Markdown, so it may be pasted anywhere.
 
     Args:
       rows: rows of `summary.json`; models and verticals may be missing.
-      width: characters per line, at least 40; longer cells are folded. None: as wide as needed.
-
-    Raises:
-      UserError: width out of range.
     """
-    _check_width(width)
     by_key = _by_key(rows)
     models = ordered_models(row["model"] for row in rows)
     text = plain_text(
@@ -43,7 +38,7 @@ def render_tables(rows: Sequence[dict], width: int | None = None) -> str:
         "R@1 within each vertical; chance is what drawing a gallery image at random gives",
         _vertical_table(by_key, models),
         *_small_verticals(by_key, models),
-        width=width,
+        width=_WIDTH,
     )
     return f"{text}\n"
 
@@ -129,17 +124,12 @@ def what_is_routed(routing: Mapping[str, Any]) -> str:
     )
 
 
-def render_runs(record: Mapping[str, Any], width: int | None = None) -> str:
+def render_runs(record: Mapping[str, Any]) -> str:
     """Returns what several runs found together: the runs, a table of models, and differences.
 
     Args:
       record: content of `comparison.json`.
-      width: characters per line, at least 40; longer cells are folded. None: as wide as needed.
-
-    Raises:
-      UserError: width out of range.
     """
-    _check_width(width)
     runs, differences = record["runs"], record["comparisons"]
     datasets = list(dict.fromkeys(run["dataset"] for run in runs))
     differ = "trainings and data" if len(datasets) > 1 else "trainings"
@@ -155,7 +145,7 @@ def render_runs(record: Mapping[str, Any], width: int | None = None) -> str:
             f"{render_comparisons([entry])}; single runs {_each(entry['difference_runs'], _signed)}"
             for entry in differences
         ),
-        width=width,
+        width=_WIDTH,
     )
     return f"{text}\n"
 
@@ -275,11 +265,6 @@ def _runs_table(rows: Sequence[dict]) -> Table:
             )
         )
     return markdown_table(header, lines)
-
-
-def _check_width(width: int | None) -> None:
-    if width is not None and width < 40:
-        raise UserError(f"width is {width}; expected 40 or more")
 
 
 def _share(row: dict | None, field: str) -> str:

@@ -33,27 +33,16 @@ class SearchConfig:
     budget: Budget = Budget()
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-      groups: a partition of the verticals.
-      complete: whether the strategy came to its end within the budget.
-      record: the content of `groups.json`.
-    """
-
-    groups: Groups
-    complete: bool
-    record: dict[str, Any]
-
-
-def search_groups(trainer: Trainer, config: SearchConfig) -> SearchResult:
-    """Returns the groups that a strategy finds.
+def search_groups(trainer: Trainer, config: SearchConfig) -> dict[str, Any]:
+    """Returns the groups that a strategy finds, and how it came to them.
 
     Args:
       trainer: trains and validates.
       config: how to search.
+
+    Returns:
+      The content of `groups.json`; it is complete if the strategy came to its end within the
+      budget.
 
     Raises:
       UserError: if given groups do not fit the dataset.
@@ -68,7 +57,7 @@ def search_groups(trainer: Trainer, config: SearchConfig) -> SearchResult:
         complete = False
         logging.info("grouping: the budget is spent; the groups found so far are taken")
     logging.info("grouping: %s", format_groups(groups))
-    return SearchResult(groups, complete, _record(bench, config, groups, complete))
+    return _record(bench, config, groups, complete)
 
 
 def _record(bench: Bench, config: SearchConfig, groups: Groups, complete: bool) -> dict[str, Any]:
@@ -114,13 +103,8 @@ def _record(bench: Bench, config: SearchConfig, groups: Groups, complete: bool) 
     }
 
 
-def render_search(record: Mapping[str, Any], width: int = 120) -> str:
-    """Returns the decisions as a table, then the groups.
-
-    Args:
-      record: content of `groups.json`.
-      width: characters per line.
-    """
+def render_search(record: Mapping[str, Any]) -> str:
+    """Returns the decisions in `groups.json` as a table, then the groups."""
     table = Table(
         "tried",
         "accepted",
@@ -140,5 +124,5 @@ def render_search(record: Mapping[str, Any], width: int = 120) -> str:
         f"{record['trained_seconds'] / 60:.1f} minutes",
         *([] if record["complete"] else [spent]),
         *(f"  {' + '.join(group)}" for group in record["groups"]),
-        width=width,
+        width=120,
     )

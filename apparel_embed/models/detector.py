@@ -193,9 +193,7 @@ def split_cells(raw: tf.Tensor, centres: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
     return boxes, raw[..., 4:]
 
 
-def find_garments(
-    model: tf.keras.Model, config: DetectorConfig, squares: tf.Tensor, least: float | None = None
-) -> Detections:
+def find_garments(model: tf.keras.Model, config: DetectorConfig, squares: tf.Tensor) -> Detections:
     """Finds the garments of images.
 
     Args:
@@ -203,13 +201,12 @@ def find_garments(
       config: what it is made of.
       squares: uint8 or float32 [batch, image_size, image_size, 3], values 0..255, as from
         `fit_square`.
-      least: score from which on a garment counts, by default the detector's own.
 
     Returns:
       At most `config.most_garments` of each image, with one vertical each.
     """
     raw = model(tf.cast(squares, tf.float32), training=False)
-    return with_one_vertical(detections_of(raw, config, least))
+    return with_one_vertical(detections_of(raw, config))
 
 
 def detections_of(raw: tf.Tensor, config: DetectorConfig, least: float | None = None) -> Detections:

@@ -100,7 +100,7 @@ def write_comparison(record: Mapping[str, Any], directory: Path) -> None:
     try:
         write_json(directory / COMPARISON_FILE, record)
         with atomic_path(directory / COMPARISON_TABLE_FILE) as temporary:
-            temporary.write_text(render_runs(record, width=120), "utf-8")
+            temporary.write_text(render_runs(record), "utf-8")
     except OSError as error:
         raise UserError(f"--output={directory}: cannot be written to ({error})") from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -56,11 +55,9 @@ def to_tflite(model: tf.keras.Model, kind: str, pictures: np.ndarray) -> bytes:
 
 
 class TFLiteModel:
-    """Embeds decoded images by the content of a `.tflite` file, or by its path."""
+    """Embeds decoded images by the content of a `.tflite` file."""
 
-    def __init__(self, content: bytes | Path) -> None:
-        if isinstance(content, Path):
-            content = content.read_bytes()
+    def __init__(self, content: bytes) -> None:
         self._interpreter = tf.lite.Interpreter(model_content=content)
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()

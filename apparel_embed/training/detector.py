@@ -54,7 +54,6 @@ def train_detector(
     dataset: PreparedDataset,
     config: DetectorTraining,
     directory: Path,
-    what: str = "detector",
     start: Path | None = None,
 ) -> dict[str, Any]:
     """Trains a detector on photographs of split train and writes it to `directory/model`.
@@ -63,7 +62,6 @@ def train_detector(
       dataset: photographs, as prepared with `photographs`.
       config: how to train; the detector tells the verticals apart that boxes of split train have.
       directory: of the stage, may hold what an interrupted training left.
-      what: name of the model, for progress and messages.
       start: directory of an embedding model whose backbone it starts from, or None. That knows
         garments already: the detector then needs a fraction of the steps.
 
@@ -98,7 +96,7 @@ def train_detector(
         move_targets=moves,
         sheet=functools.partial(_sheet, targets, moves),
     )
-    loop, result = train_model(dataset, task, config, directory, what)
+    loop, result = train_model(dataset, task, config, directory, "detector")
     threshold = _threshold(dataset, model, loop.model)
     save_detector(
         directory / "model", loop.model, dataclasses.replace(model, score_threshold=threshold)

@@ -34,6 +34,8 @@ from apparel_embed.training.trainer import TrainingTask, train_model
 from apparel_embed.training.validation import make_validation, recall_within, standard_error
 
 _AUGMENTED_BATCHES = 8
+# Name of the model, for progress and messages.
+_WHAT = "unified"
 
 
 def train_student(
@@ -42,7 +44,6 @@ def train_student(
     held_out: tuple[np.ndarray, np.ndarray],
     config: StudentConfig,
     directory: Path,
-    what: str = "unified",
     start: Path | None = None,
     views: np.ndarray | None = None,
     more_often: Mapping[str, float] | None = None,
@@ -56,7 +57,6 @@ def train_student(
         dim], to measure by; m may be 0.
       config: how to train.
       directory: of the stage, may hold what an interrupted training left.
-      what: name of the model, for progress and messages.
       start: directory of a trained model to start from, or None for weights of the configuration.
         Weights are kept that are as good as any on split val, by an error, and of these those that
         agree best with the teachers on held-out images; the start is among them.
@@ -70,15 +70,15 @@ def train_student(
 
     Raises:
       UserError: if targets and model have embeddings of different lengths, there are none, the
-        model to start from is built differently, or a name in the configuration is unknown.
+        model to start from is built differently.
     """
     records, targets = taught
     agree = make_agreement(dataset, *held_out, config.model.image_size)
     codes, names = dataset.codes("vertical")
     verticals = names[np.unique(codes[records])].tolist()
     sampler = _sampler(names[codes[records]], config, more_often)
-    task = _task(dataset, records, targets, verticals, sampler, config, what, start, agree)
-    loop, result = train_model(dataset, task, config, directory, what, views)
+    task = _task(dataset, records, targets, verticals, sampler, config, start, agree)
+    loop, result = train_model(dataset, task, config, directory, _WHAT, views)
     embedder = Embedder(loop.model)
     agree_on_train = make_agreement(dataset, *taught, config.model.image_size)
     agreement = Agreement(
@@ -120,16 +120,15 @@ def _task(
     verticals: Sequence[str],
     sampler: EpochSampler,
     config: StudentConfig,
-    what: str,
     start: Path | None,
     agree: Callable[[Embedder], float | None],
 ) -> TrainingTask:
     """Returns what a student is to learn; arguments are those of `train_student`."""
     if not len(targets):
-        raise UserError(f"{what}: there are no targets to learn from")
+        raise UserError(f"{_WHAT}: there are no targets to learn from")
     if targets.shape[1] != config.model.embedding_dim:
         raise UserError(
-            f"{what}: the targets have {targets.shape[1]} dimensions, --embedding_dim is "
+            f"{_WHAT}: the targets have {targets.shape[1]} dimensions, --embedding_dim is "
             f"{config.model.embedding_dim}; they must be equal"
         )
 

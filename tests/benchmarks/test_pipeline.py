@@ -3,19 +3,24 @@ import math
 import numpy as np
 import pytest
 
-from apparel_embed.benchmarks import exact_search
+from apparel_embed.benchmarks import exact_search, pipeline
 from apparel_embed.benchmarks.exact_search import measure_exact_search
 from apparel_embed.benchmarks.pipeline import PipelineBenchmark, measure_pipeline
 from apparel_embed.common.errors import UserError
 
-PARTS = {
-    "input": lambda scale, seed: {"input_vs_ceiling": 0.9 + scale / 100, "seconds": 1.0 * scale},
-    "search": lambda scale, seed: {"late": 1.5, "seed": seed} if scale == 16 else {"seed": seed},
-}
+
+def measure_one(scale, seed):
+    return {"input_vs_ceiling": 0.9 + scale / 100, "seconds": 1.0 * scale}
 
 
-def test_each_figure_has_a_row_with_its_value_at_every_scale():
-    rows = measure_pipeline(PipelineBenchmark(("input", "search"), (16, 1), 7), PARTS)
+def measure_other(scale, seed):
+    return {"late": 1.5, "seed": seed} if scale == 16 else {"seed": seed}
+
+
+def test_each_figure_has_a_row_with_its_value_at_every_scale(monkeypatch):
+    parts = {"input": f"{__name__}:measure_one", "search": f"{__name__}:measure_other"}
+    monkeypatch.setattr(pipeline, "PARTS", parts)
+    rows = measure_pipeline(PipelineBenchmark(("input", "search"), (16, 1), 7))
     found = {(row["part"], row["figure"]): (row["1x"], row["16x"]) for row in rows}
     assert found == {
         ("input", "input_vs_ceiling"): pytest.approx((0.91, 1.06)),

@@ -12,7 +12,7 @@ from apparel_embed.data.photographs import garments_of
 from apparel_embed.evaluation import street as street_module
 from apparel_embed.evaluation.detection import Found
 from apparel_embed.evaluation.split import evaluation_set
-from apparel_embed.evaluation.street import measure_street, write_street
+from apparel_embed.evaluation.street import measure_street
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.config import ModelConfig
 from apparel_embed.models.embedding import build_embedding_model, save_embedding_model
@@ -53,11 +53,12 @@ def measured(street, monkeypatch, change=lambda found: found):
         model=directory / "model",
         split="test",
         seed=0,
+        output=directory,
     )
 
 
 def test_a_perfect_detector_finds_what_true_boxes_find(street, monkeypatch):
-    record = measured(street, monkeypatch).record
+    record = measured(street, monkeypatch)
     assert (record["ap50"], record["ap"]) == (1.0, 1.0)
     assert (record["photographs"], record["garments"], record["queries"]) == (8, 16, 16)
     assert (record["missed"], record["wrong_vertical"], record["false_alarms"]) == (0, 0, 0)
@@ -71,7 +72,7 @@ def test_a_perfect_detector_finds_what_true_boxes_find(street, monkeypatch):
 
 def test_true_boxes_find_what_the_evaluation_of_single_garments_finds(street, monkeypatch):
     _, _, pictures, embeddings, _ = street
-    record = measured(street, monkeypatch).record
+    record = measured(street, monkeypatch)
     gallery, query = pictures.is_gallery, ~pictures.is_gallery
     right = []
     for vector, item, vertical in zip(
@@ -87,7 +88,7 @@ def test_a_garment_that_is_missed_or_of_the_wrong_vertical_is_not_found(street, 
     def only_bags(found):
         return Found(*(values[found.verticals == "bags"] for values in found))
 
-    record = measured(street, monkeypatch, only_bags).record
+    record = measured(street, monkeypatch, only_bags)
     assert record["missed"] == 8
     assert record["verticals"]["dresses"]["r_at_1_detected"] == 0.0
     assert record["verticals"]["dresses"]["ap50"] == 0.0
@@ -96,7 +97,7 @@ def test_a_garment_that_is_missed_or_of_the_wrong_vertical_is_not_found(street, 
     def all_bags(found):
         return found._replace(verticals=np.full(len(found.scores), "bags", object))
 
-    record = measured(street, monkeypatch, all_bags).record
+    record = measured(street, monkeypatch, all_bags)
     assert (record["missed"], record["wrong_vertical"]) == (0, 8)
     assert record["verticals"]["dresses"]["r_at_1_detected"] == 0.0
 
@@ -105,24 +106,22 @@ def test_what_is_unlikely_counts_for_precision_alone(street, monkeypatch):
     def unlikely(found):
         return found._replace(scores=np.full(len(found.scores), 0.1, np.float32))
 
-    record = measured(street, monkeypatch, unlikely).record
+    record = measured(street, monkeypatch, unlikely)
     assert (record["ap50"], record["missed"], record["r_at_1_detected"]) == (1.0, 16, 0.0)
 
 
-def test_the_result_is_written_with_its_images(street, monkeypatch, tmp_path):
+def test_the_result_is_written_with_its_images(street, monkeypatch):
     def with_alarm(found):
         extra = Found(
             np.array([3]), np.array([[0, 0, 1, 1]]), np.array([0.8]), np.array(["bags"], object)
         )
         return Found(*(np.concatenate(both) for both in zip(found, extra)))
 
-    result = measured(street, monkeypatch, with_alarm)
-    write_street(result, tmp_path)
-    assert json.loads((tmp_path / "detection.json").read_text()) == json.loads(
-        json.dumps(result.record)
-    )
-    assert result.record["false_alarms"] == 1
-    with Image.open(tmp_path / "detection.png") as sheet:
+    record = measured(street, monkeypatch, with_alarm)
+    written = json.loads((street[-1] / "detection.json").read_text())
+    assert written == json.loads(json.dumps(record))
+    assert record["false_alarms"] == 1
+    with Image.open(street[-1] / "detection.png") as sheet:
         assert sheet.width > 240
 
 
@@ -140,4 +139,4 @@ def test_a_photograph_does_not_find_itself(tmp_path, monkeypatch):
     save_embedding_model(tmp_path / "model", build_embedding_model(config), config)
     street = (photographs, dataset, pictures, vectors, tmp_path)
     # Random vectors of the gallery: finding by chance alone, a quarter at most within a vertical.
-    assert measured(street, monkeypatch).record["r_at_1_true_boxes"] < 0.7
+    assert measured(street, monkeypatch)["r_at_1_true_boxes"] < 0.7

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation.roles import ordered_models
 from apparel_embed.evaluation.table import (
     TEACHER_HEADER,
@@ -130,17 +129,11 @@ def test_the_text_is_plain_whatever_the_names_and_the_terminal(monkeypatch):
 
 
 def test_lines_keep_to_the_width_and_lose_no_figure():
-    rows = [row("grouped_specialists", r_at_1=0.75), row("unified")]
-    text = render_tables(rows, width=90)
-    assert max(map(len, text.splitlines())) <= 90
-    assert max(map(len, render_tables(rows).splitlines())) > 90
+    long = f"grouped_specialists_{'of_many_verticals_' * 5}"
+    text = render_tables([row(long, r_at_1=0.75), row("unified")])
+    assert max(map(len, text.splitlines())) <= 120
     for figure in ("grouped_specialists", "0.750", "[0.688,", "0.812]", "0.375", "1.23 M"):
         assert figure in text
-
-
-def test_a_width_that_is_too_small_is_refused():
-    with pytest.raises(UserError, match="width is 39"):
-        render_tables([row("unified")], width=39)
 
 
 def test_comparisons_of_the_mean_say_whether_they_may_be_chance():
@@ -186,7 +179,7 @@ def several(runs, **more):
 
 
 def test_several_runs_show_each_runs_figures_beside_their_mean():
-    text = render_runs(several([0.5, 0.75, 1.0]), width=120)
+    text = render_runs(several([0.5, 0.75, 1.0]))
 
     assert cells(text, "model")[:6] == [
         "R@1 within", "std of runs", "single runs", "R@5", "mAP@R", "R@1 merged",

@@ -23,19 +23,19 @@ def search(trainer, strategy, budget=None, rule=None, **settings):
 def test_families_that_do_each_other_no_harm_are_found(strategy):
     found = search(FakeTrainer(FAMILIES), strategy)
 
-    assert sorted(found.groups) == sorted(FAMILIES)
-    assert found.complete
+    assert sorted(found["groups"]) == sorted(map(list, FAMILIES))
+    assert found["complete"]
 
 
 @pytest.mark.parametrize("families", [[(c,) for c in "abcd"], [tuple("abcd")]])
 @SEARCHES
 def test_all_alone_and_all_together_are_found_too(strategy, families):
-    assert sorted(search(FakeTrainer(families), strategy).groups) == sorted(families)
+    assert sorted(search(FakeTrainer(families), strategy)["groups"]) == sorted(map(list, families))
 
 
 def test_affinity_trains_fewer_steps_than_greedy():
     steps = {
-        strategy: search(FakeTrainer(FAMILIES), strategy).record["trained_steps"]
+        strategy: search(FakeTrainer(FAMILIES), strategy)["trained_steps"]
         for strategy in ("greedy", "affinity")
     }
 
@@ -53,8 +53,8 @@ def test_a_harm_within_the_tolerance_is_accepted_and_one_beyond_it_is_not(strate
     together = search(FakeTrainer(FAMILIES), strategy, rule=tolerant, **settings)
     apart = search(FakeTrainer(FAMILIES), strategy, rule=strict, **settings)
 
-    assert together.groups == (("bag", "dress", "eyewear", "socks", "top", "trousers"),)
-    assert sorted(apart.groups) == sorted(FAMILIES)
+    assert together["groups"] == [["bag", "dress", "eyewear", "socks", "top", "trousers"]]
+    assert sorted(apart["groups"]) == sorted(map(list, FAMILIES))
 
 
 @SEARCHES
@@ -62,8 +62,8 @@ def test_a_tie_is_accepted_however_few_the_items(strategy):
     for items in (1, 5, 60):
         for rule in (Rule(), Rule(tolerance=0.0)):
             found = search(FakeTrainer([("a", "b")], items=items), strategy, rule=rule)
-            assert found.groups == (("a", "b"),)
-            assert found.record["decisions"][0]["evidence"][0]["expected"] == 0
+            assert found["groups"] == [["a", "b"]]
+            assert found["decisions"][0]["evidence"][0]["expected"] == 0
 
 
 @SEARCHES
@@ -71,7 +71,7 @@ def test_affinities_that_tie_give_the_same_groups_whatever_the_order_of_vertical
     forward, backward = FakeTrainer([tuple("abcd")]), FakeTrainer([tuple("abcd")])
     backward.verticals = list("dcba")
 
-    assert search(forward, strategy).record == search(backward, strategy).record
+    assert search(forward, strategy) == search(backward, strategy)
 
 
 @SEARCHES
@@ -92,7 +92,7 @@ def test_a_killed_search_goes_on_and_comes_to_the_same_end(strategy, at):
     resumed = FakeTrainer(FAMILIES, finished=killed.finished)
     found = search(resumed, strategy)
 
-    assert found.record == whole.record
+    assert found == whole
     assert not set(killed.trained) & set(resumed.trained)
 
 
@@ -102,19 +102,19 @@ def test_a_budget_of_trainings_is_kept_and_gives_a_partition(strategy, trainings
     trainer = FakeTrainer(FAMILIES)
     found = search(trainer, strategy, Budget(trainings=trainings))
 
-    whole = len(search(FakeTrainer(FAMILIES), strategy).record["trials"])
+    whole = len(search(FakeTrainer(FAMILIES), strategy)["trials"])
     assert len(trainer.trained) == min(trainings, whole)
-    assert found.complete == (trainings >= whole)
-    assert sorted(name for group in found.groups for name in group) == trainer.verticals
+    assert found["complete"] == (trainings >= whole)
+    assert sorted(name for group in found["groups"] for name in group) == trainer.verticals
     # What was found by then is right, if not all there is.
-    for group in found.groups:
+    for group in found["groups"]:
         assert any(set(group) <= set(family) for family in FAMILIES)
 
 
 @SEARCHES
 def test_more_budget_never_gives_more_groups(strategy):
     counts = [
-        len(search(FakeTrainer(FAMILIES), strategy, Budget(trainings=number)).groups)
+        len(search(FakeTrainer(FAMILIES), strategy, Budget(trainings=number))["groups"])
         for number in range(1, 20)
     ]
 
@@ -130,8 +130,8 @@ def test_minutes_end_after_the_training_during_which_they_run_out():
 
     # bag, dress, bag + dress: 4 minutes.
     assert trainer.trained == [("bag",), ("dress",), ("bag", "dress")]
-    assert not found.complete
-    assert found.groups == tuple((name,) for name in trainer.verticals)
+    assert not found["complete"]
+    assert found["groups"] == [[name] for name in trainer.verticals]
 
 
 def test_a_group_that_falls_apart_under_confirmation_is_split_and_its_halves_are_tried():
@@ -142,8 +142,8 @@ def test_a_group_that_falls_apart_under_confirmation_is_split_and_its_halves_are
     )
     found = search(trainer, "affinity", affinity_threshold=0.3)
 
-    assert found.groups == (("a", "b"), ("c", "d"))
-    assert [decision["accepted"] for decision in found.record["decisions"]] == [False, True, True]
+    assert found["groups"] == [["a", "b"], ["c", "d"]]
+    assert [decision["accepted"] for decision in found["decisions"]] == [False, True, True]
 
 
 @SEARCHES
@@ -164,18 +164,18 @@ def test_a_vertical_without_validation_queries_goes_with_others_where_they_gain(
     found = search(trainer, strategy)
 
     # Affinity cannot tell whom it is like, and leaves it alone.
-    together = {"greedy": (("a", "b", "c"),), "affinity": (("a", "b"), ("c",))}
-    assert found.groups == together[strategy]
+    together = {"greedy": [["a", "b", "c"]], "affinity": [["a", "b"], ["c"]]}
+    assert found["groups"] == together[strategy]
 
 
 def test_each_all_and_given_train_nothing():
     for strategy, settings, groups in (
-        ("each", {}, (("a",), ("b",), ("c",))),
-        ("all", {}, (("a", "b", "c"),)),
-        ("given", {"given": parse_groups(["c + a"])}, (("a", "c"), ("b",))),
+        ("each", {}, [["a"], ["b"], ["c"]]),
+        ("all", {}, [["a", "b", "c"]]),
+        ("given", {"given": parse_groups(["c + a"])}, [["a", "c"], ["b"]]),
     ):
         trainer = FakeTrainer([("a", "b", "c")])
-        assert search(trainer, strategy, **settings).groups == groups
+        assert search(trainer, strategy, **settings)["groups"] == groups
         assert trainer.trained == []
 
 
@@ -191,28 +191,8 @@ def test_groups_given_that_do_not_fit_say_why(given, said):
         search(FakeTrainer([("a", "b", "c")]), "given", given=parse_groups(given))
 
 
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: Rule(tolerance=-0.1), "tolerance is -0.1; expected 0 to 1"),
-        (lambda: Budget(trainings=0), "budget of trainings is 0; expected above 0"),
-        (lambda: Budget(minutes=float("nan")), "budget of minutes is nan"),
-        (
-            lambda: StrategyConfig("best"),
-            "'best' is unknown; expected one of each, all, given, greedy",
-        ),
-        (lambda: StrategyConfig("given"), "needs groups"),
-        (lambda: StrategyConfig("greedy", given=(("a",),)), "groups are a"),
-        (lambda: StrategyConfig(affinity_threshold=2.0), "expected -1 to 1"),
-    ],
-)
-def test_settings_out_of_range_say_what_is_allowed(make, said):
-    with pytest.raises(UserError, match=said):
-        make()
-
-
 def test_the_record_tells_every_trial_and_its_evidence():
-    record = json.loads(json.dumps(search(FakeTrainer([("a", "b"), ("c",)]), "affinity").record))
+    record = json.loads(json.dumps(search(FakeTrainer([("a", "b"), ("c",)]), "affinity")))
 
     assert record["groups"] == [["a", "b"], ["c"]]
     assert [trial["verticals"] for trial in record["trials"]] == [["a"], ["b"], ["c"], ["a", "b"]]
@@ -226,7 +206,7 @@ def test_the_record_tells_every_trial_and_its_evidence():
 
 
 def test_the_table_says_what_decided_and_whether_the_budget_was_spent():
-    text = render_search(search(FakeTrainer(FAMILIES), "greedy", Budget(trainings=5)).record)
+    text = render_search(search(FakeTrainer(FAMILIES), "greedy", Budget(trainings=5)))
 
     assert "bag + dress" in text
     assert "-0.300 [" in text

@@ -97,7 +97,7 @@ def test_a_detector_is_written_and_read_with_the_same_output(tmp_path, backbone,
     loaded, read = load_detector(tmp_path)
     assert read == config
     np.testing.assert_array_equal(loaded(images), model(images))
-    one = find_garments(loaded, read, tf.cast(images, tf.uint8), 0.0)
+    one = find_garments(loaded, read, tf.cast(images, tf.uint8))
     assert one.boxes.shape == (2, 3, 4)
 
 

@@ -316,7 +316,7 @@ def test_a_comparison_is_written_anew_into_its_directory(runs, tmp_path):
     write_comparison(record, tmp_path / "made/here")
 
     assert read_json(tmp_path / "made/here/comparison.json") == record
-    assert (tmp_path / "made/here/comparison.txt").read_text("utf-8") == render_runs(record, 120)
+    assert (tmp_path / "made/here/comparison.txt").read_text("utf-8") == render_runs(record)
     assert len(list((tmp_path / "made/here").iterdir())) == 2
     (tmp_path / "file").write_text("precious")
     with pytest.raises(UserError, match=r"--output=.*file: cannot be written to"):
@@ -338,7 +338,7 @@ def test_the_binary_prints_the_tables_and_says_what_it_wrote(runs, tmp_path, act
 
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == (
-        f"{render_runs(compare_runs([s0, s1]), width=120)}\n"
+        f"{render_runs(compare_runs([s0, s1]))}\n"
         f"Comparison:  {output / 'comparison.json'}\n"
         f"Tables:      {output / 'comparison.txt'}\n"
         "Next:        python tools/export_saved_model.py --run_dir=<the run to serve>\n"

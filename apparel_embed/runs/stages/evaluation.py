@@ -30,7 +30,7 @@ from apparel_embed.evaluation.roads import road_cost, roads_table
 from apparel_embed.evaluation.roles import COMBINED as COMBINED_MODEL
 from apparel_embed.evaluation.roles import FROZEN, GROUPED, HISTOGRAM, SPECIALISTS, UNIFIED
 from apparel_embed.evaluation.split import evaluation_set
-from apparel_embed.evaluation.street import measure_street, write_street
+from apparel_embed.evaluation.street import measure_street
 from apparel_embed.evaluation.table import (
     render_absent,
     render_comparisons,
@@ -177,7 +177,7 @@ def evaluation_stage(
                 notes = [f"\n{render_growth(grown)}"]
         _write(directory, summary, absent, run.directory, by_name, notes)
         if models.student and street:
-            result = measure_street(
+            measure_street(
                 street.photographs,
                 dataset,
                 pictures,
@@ -186,8 +186,8 @@ def evaluation_stage(
                 model=models.student.directory / "model",
                 split=split,
                 seed=seed,
+                output=directory,
             )
-            write_street(result, directory)
         return {"models": list(embedded), "pictures": len(pictures)}
 
     return run.make(
@@ -252,7 +252,7 @@ def _write(
     summary["roads"] = [dataclasses.asdict(cost) for cost in costs]
     write_json(directory / SUMMARY_FILE, summary)
     parts = (
-        render_tables(summary["rows"], width=120),
+        render_tables(summary["rows"]),
         "Differences in R@1 within, mean over verticals, paired over the same queries\n",
         render_comparisons(summary["comparisons"]),
         *render_routing(summary),

@@ -56,9 +56,9 @@ def grouping_stage(
 
     def work(directory: Path) -> dict[str, Any]:
         found = search_groups(StageTrainer(run, training, start), search)
-        write_json(directory / GROUPS_FILE, found.record)
-        write_sessions(directory / "tensorboard", trial_sessions(found.record, training))
-        return {"groups": found.record["groups"], "complete": found.complete}
+        write_json(directory / GROUPS_FILE, found)
+        write_sessions(directory / "tensorboard", trial_sessions(found, training))
+        return {name: found[name] for name in ("groups", "complete")}
 
     stage = run.make(
         f"{GROUPING}-{search.strategy.name}",
