@@ -63,7 +63,8 @@ def started_scheduler(scratch):
     file = scratch / "scheduler.json"
     options = ("--host=127.0.0.1", "--port=0", "--no-dashboard")
     with started("scheduler", f"--scheduler-file={file}", *options):
-        wait_until(file.exists)
+        # It is there before it is written.
+        wait_until(lambda: file.exists() and file.stat().st_size)
         yield json.loads(file.read_text())["address"]
 
 

@@ -68,7 +68,7 @@ def test_a_plan_is_told_as_a_table(tmp_path):
     lines = plan_pipeline(config_of(tmp_path / "run")).render().splitlines()
 
     assert lines[0] == "synthetic          to do  130 images to draw"
-    assert "--grouping=affinity finds out by training groups, too" in lines[-2]
+    assert "--grouping=affinity also trains groups to find out" in lines[-2]
     assert lines[-1] == "Nothing was done or written (--dry_run)."
 
     *_, time, end = plan_pipeline(config_of(tmp_path / "run")).render("An hour.").splitlines()

@@ -199,7 +199,7 @@ def untrained(monkeypatch):
         some = np.arange(3), np.eye(3, 4, dtype=np.float32)
         return Targets(*some, *some, (), ())
 
-    def train_student(dataset, taught, held_out, config, directory, start, views=None):
+    def train_student(dataset, taught, held_out, config, directory, start, **_):
         trained.append(directory.parent.name)
         return {}
 
