@@ -188,7 +188,10 @@ def unscaled_model(model: tf.keras.Model) -> tf.keras.Model:
 
 
 def start_embedding_model(
-    config: ModelConfig, init_weights: str = "none", start: Path | None = None
+    config: ModelConfig,
+    init_weights: str = "none",
+    start: Path | None = None,
+    rotation: np.ndarray | None = None,
 ) -> tf.keras.Model:
     """Returns the model that a training begins with.
 
@@ -197,12 +200,23 @@ def start_embedding_model(
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
       start: directory of a trained model whose weights it has instead, or None. That may have seen
         images of another size, and its embedding may be shorter: the further dimensions are zero.
+      rotation: float32 [dim, dim], by which its embeddings are turned, or None. No distance
+        between them changes.
 
     Raises:
       UserError: if the trained model has another backbone or pooling, or a longer embedding.
     """
     if start is None:
         return build_embedding_model(config, init_weights)
+    model = _started(config, start)
+    if rotation is not None:
+        projection = model.get_layer("projection")
+        projection.set_weights([weights @ rotation for weights in projection.get_weights()])
+    return model
+
+
+def _started(config: ModelConfig, start: Path) -> tf.keras.Model:
+    """Returns a model with the weights of a trained one; see `start_embedding_model`."""
     model, built = load_embedding_model(start)
     if built == config:
         return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from apparel_embed.distillation.agreement import (
     diagnose,
     make_agreement,
 )
+from apparel_embed.distillation.spaces import alignment_rotation
+from apparel_embed.evaluation.models import embed_by_model
 from apparel_embed.evaluation.protocol import answered_queries
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.inference.embed import Embedder
@@ -34,6 +37,8 @@ from apparel_embed.training.trainer import TrainingTask, train_model
 from apparel_embed.training.validation import make_validation, recall_within, standard_error
 
 _AUGMENTED_BATCHES = 8
+# Images that a rotation is fitted to: many times its numbers, and few beside a training's.
+_ROTATED_BY = 20_000
 # Name of the model, for progress and messages.
 _WHAT = "unified"
 
@@ -47,6 +52,7 @@ def train_student(
     start: Path | None = None,
     views: np.ndarray | None = None,
     more_often: Mapping[str, float] | None = None,
+    rotate_start: bool = False,
 ) -> dict:
     """Trains a student on every image with a target and writes it to `directory/model`.
 
@@ -64,6 +70,8 @@ def train_student(
         not trained; None to augment in every step.
       more_often: factors by which images of some verticals are seen more often than those of the
         others; None for none.
+      rotate_start: whether the embeddings of the model to start from are first rotated onto the
+        targets, because they are of another space.
 
     Returns:
       What the stage reports.
@@ -77,7 +85,17 @@ def train_student(
     codes, names = dataset.codes("vertical")
     verticals = names[np.unique(codes[records])].tolist()
     sampler = _sampler(names[codes[records]], config, more_often)
-    task = _task(dataset, records, targets, verticals, sampler, config, start, agree)
+    task = _task(
+        dataset,
+        records,
+        targets,
+        verticals,
+        sampler,
+        config,
+        start,
+        agree,
+        rotate=rotate_start,
+    )
     loop, result = train_model(dataset, task, config, directory, _WHAT, views)
     embedder = Embedder(loop.model)
     agree_on_train = make_agreement(dataset, *taught, config.model.image_size)
@@ -122,6 +140,8 @@ def _task(
     config: StudentConfig,
     start: Path | None,
     agree: Callable[[Embedder], float | None],
+    *,
+    rotate: bool,
 ) -> TrainingTask:
     """Returns what a student is to learn; arguments are those of `train_student`."""
     if not len(targets):
@@ -139,6 +159,7 @@ def _task(
         return cosine or 0.0
 
     scale = standardising_scale(targets) if config.standardise else None
+    rotation = _rotation(dataset, records, targets, start) if start and rotate else None
     return TrainingTask(
         records,
         sampler,
@@ -151,11 +172,23 @@ def _task(
             prefer=held_out_cosine,
         ),
         target_measures,
-        functools.partial(start_embedding_model, config.model, config.init_weights, start),
+        functools.partial(
+            start_embedding_model, config.model, config.init_weights, start, rotation
+        ),
         functools.partial(save_embedding_model, config=config.model),
         keep_start=start is not None,
         targets=targets,
     )
+
+
+def _rotation(
+    dataset: PreparedDataset, records: np.ndarray, targets: np.ndarray, start: Path
+) -> np.ndarray:
+    """Returns the rotation that brings a model's embeddings closest to targets."""
+    some = slice(None, None, math.ceil(len(records) / _ROTATED_BY))
+    embeddings = embed_by_model(dataset, records[some], start).embeddings
+    lacking = targets.shape[1] - embeddings.shape[1]
+    return alignment_rotation(np.pad(embeddings, ((0, 0), (0, lacking))), targets[some])
 
 
 def _sampler(

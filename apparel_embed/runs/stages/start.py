@@ -11,7 +11,7 @@ from absl import logging
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import fingerprint_files
 from apparel_embed.models.config import ModelConfig
-from apparel_embed.store.names import STUDENT
+from apparel_embed.store.names import OLD_STUDENT, STUDENT
 from apparel_embed.store.record import Stage, find_stage, fingerprints, open_stage
 from apparel_embed.training.config import SpecialistConfig, StudentConfig
 
@@ -37,6 +37,11 @@ class Start:
     def flag(self) -> dict[str, str]:
         """The flag that records it."""
         return {"start": self.own.name if self.own else INIT_FROM if self.previous else "none"}
+
+    @property
+    def space(self) -> str | None:
+        """The space of its embeddings, as `align_to` of targets names it; None without a model."""
+        return self.own.name if self.own else OLD_STUDENT if self.previous else None
 
     @property
     def inputs(self) -> dict[str, str]:

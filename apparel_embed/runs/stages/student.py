@@ -51,6 +51,7 @@ def student_stage(
     config = settled_student(run, config, unlabelled)
     found = find_start(start, config, (STUDENT,), run.directory)
     more_often = dict.fromkeys(new_verticals(run, targets, found), NEW_IMAGES_SEEN)
+    rotate_start = found.space not in (None, targets.flags["align_to"])
 
     def train(directory: Path, model: Path | None, views: Stage | None) -> dict[str, Any]:
         taught = read_embeddings(targets.directory / TARGETS_FILE)
@@ -63,6 +64,7 @@ def student_stage(
             start=model,
             views=read_views(views, run.dataset, taught[0]),
             more_often=more_often,
+            rotate_start=rotate_start,
         )
 
     steps, pictures = config.optimization.steps, run.learnt(unlabelled=unlabelled)
@@ -75,7 +77,10 @@ def student_stage(
         workload=Workload(student_steps=steps),
         size=f"{counted(steps, 'step')} of {config.batch_size} images, out of {pictures:,}",
         steps_flag="--student_steps",
-        flags={"more_often": more_often} if more_often else None,
+        flags={
+            **({"more_often": more_often} if more_often else {}),
+            **({"rotate_start": True} if rotate_start else {}),
+        },
         inputs=fingerprints(targets),
     )
 
