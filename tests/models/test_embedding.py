@@ -230,6 +230,19 @@ def test_a_widened_model_embeds_as_before_with_zeros_appended(pooling, tmp_path)
     np.testing.assert_array_equal(wide[:, 4:], 0)
 
 
+def test_a_rotated_start_has_the_same_embeddings_rotated(tmp_path):
+    config = ModelConfig(image_size=32, embedding_dim=4)
+    model = build_embedding_model(config)
+    projection = model.get_layer("projection")
+    projection.set_weights([projection.get_weights()[0], np.arange(4, dtype=np.float32)])
+    save_embedding_model(tmp_path, model, config)
+    random = np.random.default_rng(0)
+    images = random.uniform(0, 255, [3, 32, 32, 3]).astype(np.float32)
+    rotation = np.linalg.qr(random.normal(size=(4, 4)))[0].astype(np.float32)
+    rotated = start_embedding_model(config, start=tmp_path, rotation=rotation)
+    np.testing.assert_allclose(rotated(images), model(images).numpy() @ rotation, atol=1e-6)
+
+
 def test_a_start_is_a_trained_model_for_images_of_any_size(tmp_path):
     config = ModelConfig(image_size=32, embedding_dim=4)
     model = build_embedding_model(config)

@@ -9,6 +9,7 @@ from tiny_teachers import MODEL, both, targets_of, taught
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.evaluation.models import embed_by_model
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import (
     load_embedding_model,
@@ -119,6 +120,32 @@ def test_a_student_that_starts_from_a_model_starts_with_its_weights(
     start, _ = load_embedding_model(teachers / "reference")
     for ours, expected in zip(kept.trainable_variables, start.trainable_variables):
         np.testing.assert_array_equal(ours.numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("dim", [8, 11])
+def test_a_start_in_another_space_is_rotated_onto_the_targets(
+    tiny_prepared, teachers, tmp_path, dim
+):
+    start = teachers / "reference"
+    records = tiny_prepared.select(split="train")
+    embeddings = embed_by_model(tiny_prepared, records, start).embeddings
+    random = np.random.default_rng(0)
+    rotation = np.linalg.qr(random.normal(size=(dim, dim)))[0].astype(np.float32)
+    targets = np.pad(embeddings, ((0, 0), (0, dim - 8))) @ rotation
+    still = OptimizationConfig(steps=1, learning_rate=0.0, weight_decay=0.0)
+    config = student_config(1, optimization=still)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, embedding_dim=dim))
+    nothing = np.zeros(0, np.int64), np.zeros((0, dim), np.float32)
+    train_student(
+        tiny_prepared, (records, targets), nothing, config, tmp_path, start=start, rotate_start=True
+    )
+
+    def projection(directory):
+        return load_embedding_model(directory)[0].get_layer("projection").get_weights()
+
+    for ours, theirs in zip(projection(tmp_path / "model"), projection(start)):
+        padding = [(0, 0)] * (theirs.ndim - 1) + [(0, dim - 8)]
+        np.testing.assert_allclose(ours, np.pad(theirs, padding) @ rotation, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,9 @@ MODEL = ModelConfig(image_size=32, embedding_dim=8)
 
 
 def made(run_dir, name, model=MODEL):
-    flags = {"model": dataclasses.asdict(model), "unlabelled": False}
+    flags = {
+        "model": dataclasses.asdict(model), "unlabelled": False, "align_to": COMBINED_START,
+    }  # fmt: skip
     return run_stage(
         StageSpec(run_dir / name, flags=flags, inputs={"x": name}, work=lambda directory: {})
     )
@@ -52,8 +54,8 @@ def started(monkeypatch):
         found[what] = start
         return {}
 
-    def train_student(dataset, taught, held_out, config, directory, start=None, **_):
-        found["unified"] = start
+    def train_student(dataset, taught, held_out, config, directory, start, rotate_start, **_):
+        found["unified"], found["rotated"] = start, rotate_start
         return {}
 
     monkeypatch.setattr("apparel_embed.runs.stages.specialist.train_specialist", train_specialist)
@@ -157,6 +159,8 @@ def test_a_student_starts_from_the_student_unless_a_model_of_its_own_run_is_give
     stage = student_stage(Run(run_dir, tiny_prepared), targets, student_config(previous))
     assert started["unified"] == previous / STUDENT / "model"
     assert stage.flags["start"] == "init_from"
+    # Its space is its own run's, that of the targets is this run's.
+    assert stage.flags["rotate_start"] is started["rotated"] is True
     assert stage.inputs["init_from"] == record_of(previous, STUDENT)["fingerprint"]
     assert stage.result == {"started_from": str(previous / STUDENT)}
 
@@ -164,6 +168,8 @@ def test_a_student_starts_from_the_student_unless_a_model_of_its_own_run_is_give
     stage = student_stage(Run(run_dir, tiny_prepared), targets, config, own, name="from-combined")
     assert started["unified"] == own.directory / "model"
     assert stage.flags["start"] == COMBINED_START
+    assert "rotate_start" not in stage.flags
+    assert started["rotated"] is False
     assert "init_from" not in stage.inputs
     assert stage.result == {}
 
