@@ -70,7 +70,7 @@ def _behind(rows: _Rows, models: Sequence[str], scope: str) -> str:
         return "no model has one space for all verticals"
     # Every model of an evaluation answers the same queries.
     queries = counted(of_scope[0]["queries"], "query", "queries")
-    return f"{queries} and {counted(of_scope[0]['gallery'], 'gallery picture')}"
+    return f"{queries} and {counted(of_scope[0]['gallery'], 'gallery image')}"
 
 
 def _mean_table(rows: _Rows, models: Sequence[str]) -> Table:
