@@ -72,7 +72,7 @@ def test_a_box_may_be_drawn_on_garments_and_is_searched_in_all_kinds(detecting_p
     expect(page.locator("#status")).to_contain_text("in all kinds")
 
     with page.expect_response("**/api/search"):
-        page.click("text=Whole image")
+        page.click("#whole")
     assert page.locator("#box").is_hidden()
     assert garments(page).count() == 4
 
@@ -120,7 +120,7 @@ def test_an_image_without_a_garment_says_so_and_the_next_is_searched(
     )
     assert page.locator(".garment").count() == page.locator("#hits li").count() == 0
     with page.expect_response("**/api/search"):
-        page.click("text=Whole image")
+        page.click("#whole")
     first_item(page)
     # An example shows one garment, and is searched at once; in the kind that the user chose.
     with page.expect_response("**/api/search"):

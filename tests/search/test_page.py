@@ -88,7 +88,7 @@ def test_a_box_that_is_drawn_is_what_is_searched(page, address, street, tmp_path
     assert response.value.json()["hits"][0]["item"] == exact[0]["item"]
 
     with page.expect_response("**/api/search"):
-        page.click("text=Whole image")
+        page.click("#whole")
     assert page.locator("#box").is_hidden()
 
 

@@ -56,8 +56,8 @@ import tensorflow as tf
 
 request = json.load(sys.stdin)
 serve = tf.saved_model.load(request["directory"]).signatures["serving_default"]
-pictures = [base64.b64decode(one) for one in request["images"]]
-result = serve(image_bytes=tf.constant(images, tf.string))
+pictures = [base64.b64decode(one) for one in request["pictures"]]
+result = serve(image_bytes=tf.constant(pictures, tf.string))
 assert "apparel_embed" not in sys.modules
 answer = {name: value.numpy().tolist() for name, value in result.items()}
 print("result:" + json.dumps(answer))
