@@ -191,6 +191,26 @@ def test_groups_given_that_do_not_fit_say_why(given, said):
         search(FakeTrainer([("a", "b", "c")]), "given", given=parse_groups(given))
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Rule(tolerance=-0.1), "tolerance is -0.1; expected 0 to 1"),
+        (lambda: Budget(trainings=0), "budget of trainings is 0; expected above 0"),
+        (lambda: Budget(minutes=float("nan")), "budget of minutes is nan"),
+        (
+            lambda: StrategyConfig("best"),
+            "'best' is unknown; expected one of each, all, given, greedy",
+        ),
+        (lambda: StrategyConfig("given"), "needs groups"),
+        (lambda: StrategyConfig("greedy", given=(("a",),)), "groups are a"),
+        (lambda: StrategyConfig(affinity_threshold=2.0), "expected -1 to 1"),
+    ],
+)
+def test_settings_out_of_range_say_what_is_allowed(make, said):
+    with pytest.raises(UserError, match=said):
+        make()
+
+
 def test_the_record_tells_every_trial_and_its_evidence():
     record = json.loads(json.dumps(search(FakeTrainer([("a", "b"), ("c",)]), "affinity")))
 

@@ -303,6 +303,8 @@ def test_folders_go_with_patterns_and_mappings(tmp_path):
 
 
 def test_wrong_settings_are_refused_first(tmp_path):
+    with pytest.raises(UserError, match="--format=zip is unknown; expected one of deepfashion_in"):
+        import_dataset(ImportConfig("zip", tmp_path, tmp_path / "m.csv"))
     with pytest.raises(UserError, match="none is no directory"):
         import_dataset(ImportConfig("folders", tmp_path / "none", tmp_path / "m.csv"))
     with pytest.raises(UserError, match=r"must end in .csv or .parquet"):
