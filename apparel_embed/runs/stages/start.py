@@ -40,8 +40,8 @@ class Start:
 
     @property
     def space(self) -> str | None:
-        """The space of its embeddings, as `align_to` of targets names it; None without a model."""
-        return self.own.name if self.own else OLD_STUDENT if self.previous else None
+        """The space of its embeddings, comparable with `targets_space`; None without a model."""
+        return self.own.name if self.own else self.previous.fingerprint if self.previous else None
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -64,6 +64,11 @@ class Start:
             directory, fingerprint = self.previous.directory, self.previous.fingerprint
             logging.info("%s: starts from %s (%s)", what, directory, fingerprint[:12])
         return stage.directory / "model" if stage else None
+
+
+def targets_space(targets: Stage) -> str:
+    """Returns the space of targets: a stage of their run by its name, else an earlier student."""
+    return targets.inputs.get(OLD_STUDENT, targets.flags["align_to"])
 
 
 def find_start(

@@ -9,7 +9,7 @@ from apparel_embed.common.text import counted
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.growth import new_verticals
-from apparel_embed.runs.stages.start import find_start
+from apparel_embed.runs.stages.start import find_start, targets_space
 from apparel_embed.runs.stages.targets import HELD_OUT_FILE, TARGETS_FILE
 from apparel_embed.runs.stages.training import training_stage
 from apparel_embed.runs.stages.views import read_views
@@ -51,7 +51,7 @@ def student_stage(
     config = settled_student(run, config, unlabelled)
     found = find_start(start, config, (STUDENT,), run.directory)
     more_often = dict.fromkeys(new_verticals(run, targets, found), NEW_IMAGES_SEEN)
-    rotate_start = found.space not in (None, targets.flags["align_to"])
+    rotate_start = found.space not in (None, targets_space(targets))
 
     def train(directory: Path, model: Path | None, views: Stage | None) -> dict[str, Any]:
         taught = read_embeddings(targets.directory / TARGETS_FILE)

@@ -18,7 +18,7 @@ from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.runs.stages.student import student_stage
 from apparel_embed.runs.stages.targets import HELD_OUT_FILE, TARGETS_FILE
-from apparel_embed.store.names import COMBINED, COMBINED_START, STUDENT
+from apparel_embed.store.names import COMBINED, COMBINED_START, OLD_STUDENT, STUDENT
 from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage
 from apparel_embed.training.settings import OptimizationConfig
@@ -172,6 +172,24 @@ def test_a_student_starts_from_the_student_unless_a_model_of_its_own_run_is_give
     assert started["rotated"] is False
     assert "init_from" not in stage.inputs
     assert stage.result == {}
+
+
+def test_a_start_is_rotated_unless_the_targets_are_of_its_own_space(
+    tiny_prepared, previous, started, tmp_path
+):
+    run_dir = tmp_path / "clean"
+    targets, student = targets_of(run_dir), record_of(previous, STUDENT)["fingerprint"]
+    for reference, is_rotated in ((student, False), ("another student", True)):
+        aligned = dataclasses.replace(
+            targets,
+            flags={**targets.flags, "align_to": OLD_STUDENT},
+            inputs={OLD_STUDENT: reference},
+        )
+        name = f"rotated-{is_rotated}"
+        stage = student_stage(
+            Run(run_dir, tiny_prepared), aligned, student_config(previous), name=name
+        )
+        assert stage.flags.get("rotate_start", False) is started["rotated"] is is_rotated
 
 
 @pytest.mark.parametrize("dim", [6, 10])
