@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,21 +31,17 @@ _REMEDIES = {
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; renames it to `path` if the block succeeds.
+    """Yields a path beside `path` for the block to write; renames it to `path` if that succeeds.
 
     A reader never sees half a file, and a crash leaves an older `path` as it was, be it of the
     process or of the machine.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    # The block makes the file: one made here would stay if a signal came before `try`.
+    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         # A new name must not reach the disk before what it stands for.
         _sync(temporary)
         os.replace(temporary, path)

@@ -252,16 +252,9 @@ def save_embedding_model(directory: Path, model: tf.keras.Model, config: ModelCo
 
 
 def save_weights(model: tf.keras.Model, path: Path) -> None:
-    """Writes a model's weights to a file, atomically."""
-    with atomic_path(path) as temporary:
-        # Keras decides the format by the suffix, which a temporary name must share.
-        weights = temporary.with_name(f"{temporary.name}.weights.h5")
-        try:
-            with without_keras_warnings():
-                model.save_weights(weights)
-            weights.replace(temporary)
-        finally:
-            weights.unlink(missing_ok=True)
+    """Writes a model's weights to a file, `*.weights.h5`, atomically."""
+    with atomic_path(path) as temporary, without_keras_warnings():
+        model.save_weights(temporary)
 
 
 def load_weights(model: tf.keras.Model, path: Path) -> None:

@@ -97,9 +97,7 @@ class PipelineConfig:
     )
     combined_steps: int = setting(
         450,
-        "training steps of the combined model for each vertical, before specialists and student "
-        "start from it; the combined model to compare with continues for as many steps as all of "
-        "them take",
+        "training steps of the combined model for each vertical, before other models start from it",
         1,
     )
     combined_learning_rate: float | None = setting(

@@ -144,8 +144,6 @@ def _task(
     rotate: bool,
 ) -> TrainingTask:
     """Returns what a student is to learn; arguments are those of `train_student`."""
-    if not len(targets):
-        raise UserError(f"{_WHAT}: there are no targets to learn from")
     if targets.shape[1] != config.model.embedding_dim:
         raise UserError(
             f"{_WHAT}: the targets have {targets.shape[1]} dimensions, --embedding_dim is "

@@ -220,8 +220,8 @@ def test_targets_of_another_length_than_the_student_are_refused(tiny_prepared, t
         train_student(tiny_prepared, short, NO_PICTURES, student_config(1), tmp_path)
 
 
-def test_a_student_without_targets_is_refused(tiny_prepared, tmp_path):
-    with pytest.raises(UserError, match="no targets"):
+def test_a_student_without_images_is_refused(tiny_prepared, tmp_path):
+    with pytest.raises(UserError, match="no images to train on"):
         train_student(tiny_prepared, NO_PICTURES, NO_PICTURES, student_config(1), tmp_path)
 
 
