@@ -84,7 +84,7 @@ def main() -> None:
         align_to=_TARGETS.align_to,
         targets=_TARGETS.config(_TRAINING.embedding_dim, _TRAINING.seed),
         growth=_GROWTH.config(),
-        start_from_combined=_STUDENT_START.from_combined(init_from),
+        start_from_combined=_STUDENT_START.asked,
         processes=_PROCESSES.value,
         export=_EXPORT.config(),
         of_stages={name: own.config() for name, own in _OF_STAGES.items()},

@@ -16,8 +16,11 @@ from apparel_embed.store.record import Stage, open_stage
 
 _STARTS = {
     "specialist": "specialists start, and which they keep where they gain nothing on split val: "
-    "combined, that of this run; none, that of --init_from",
-    "student": "the student starts: combined, that of this run; none, the student of --init_from",
+    "combined, that of this run; none, that of --init_from, or --init_weights; auto, combined "
+    "where there is no --init_from, else none",
+    "student": "the student starts: combined, that of this run; none, the student of --init_from, "
+    "or --init_weights; auto, that of --init_from, else the student of the run that --align_to "
+    "names if it is built alike, else combined",
 }
 
 
@@ -68,8 +71,7 @@ class StartFlag:
         self._start = define(
             f"{who}_start",
             "auto",
-            f"model from whose weights {_STARTS[who]}, or --init_weights; auto, combined where "
-            "there is no --init_from, else none",
+            f"model from whose weights {_STARTS[who]}",
             choices=("auto", "combined", "none"),
             seldom=True,
         )
@@ -80,8 +82,13 @@ class StartFlag:
         Args:
           init_from: directory of an earlier run whose models trainings start from, or None.
         """
+        return not init_from if self.asked is None else self.asked
+
+    @property
+    def asked(self) -> bool | None:
+        """Whether the flag names it; None if that follows from other flags."""
         start = self._start.value
-        return start == "combined" or (start == "auto" and not init_from)
+        return None if start == "auto" else start == "combined"
 
     def stage(self, run: RunFlags, init_from: Path | None) -> Stage | None:
         """Opens the stage of the combined model; None if it is not that model.

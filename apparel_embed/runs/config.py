@@ -74,7 +74,8 @@ class PipelineConfig:
       growth: the earlier run that this one continues from, if any.
       specialists_start_from_combined: whether specialists start from the combined model's weights,
         else as their configuration says.
-      start_from_combined: whether the student does.
+      start_from_combined: whether the student does, or None: it does unless its configuration
+        names an earlier run, or `align_to` one whose student is built alike; then it starts there.
       processes: for work on images.
       export: how the SavedModel is exported.
       of_stages: by the names of kinds of stages, what they have of their own, see
@@ -132,7 +133,7 @@ class PipelineConfig:
         seldom=True,
     )
     specialists_start_from_combined: bool = True
-    start_from_combined: bool = True
+    start_from_combined: bool | None = None
     split: str = setting(
         "test", "split to evaluate on", choices=("val", "test"), group="Evaluation and report"
     )

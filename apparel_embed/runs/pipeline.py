@@ -25,7 +25,7 @@ from apparel_embed.runs.plan import StagePlan
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.growth import full_student
 from apparel_embed.runs.stages.registry import STAGES
-from apparel_embed.runs.stages.start import find_start, old_student
+from apparel_embed.runs.stages.start import find_start, is_built_alike, old_student
 from apparel_embed.serving.exported import SAVED_MODEL
 from apparel_embed.store.names import COMBINED, EVALUATION, PHOTOGRAPHS, PREPARED, REPORT, STUDENT
 from apparel_embed.store.record import Stage
@@ -108,14 +108,14 @@ def plan_pipeline(config: PipelineConfig) -> StagePlan:
 
 
 def _settled(config: PipelineConfig) -> PipelineConfig:
-    """Returns a configuration with what follows from the run that it grows from, if any.
+    """Returns a configuration with what follows from the earlier runs that it names, if any.
 
     Raises:
       UserError: if trainings are to start from another run, or targets are to be aligned to one.
     """
     old = config.growth.grow_from
     if old is None:
-        return config
+        return _with_start(config)
     if config.specialist.init_from or config.align_to != COMBINED:
         raise UserError(
             f"--grow_from={old}: starts from that run, and aligns to it; leave out --init_from and "
@@ -128,6 +128,21 @@ def _settled(config: PipelineConfig) -> PipelineConfig:
         specialists_start_from_combined=True,
         start_from_combined=False,
         align_to=str(old),
+    )
+
+
+def _with_start(config: PipelineConfig) -> PipelineConfig:
+    """Returns a configuration that says where its student starts."""
+    if config.start_from_combined is not None:
+        return config
+    student, align_to = config.student, config.align_to
+    if student.init_from is None and align_to not in REFERENCES:
+        dim = student.model.embedding_dim
+        stage = old_student("align_to", Path(align_to), config.run_dir, dim)
+        if is_built_alike(stage, student.model):
+            student = dataclasses.replace(student, init_from=Path(align_to))
+    return dataclasses.replace(
+        config, student=student, start_from_combined=student.init_from is None
     )
 
 

@@ -151,7 +151,10 @@ def test_a_vertical_that_is_known_is_no_reason_to_grow(old):
 
 def test_a_new_student_searches_the_old_index(old):
     run_dir = old.with_name("spring")
-    run("run_pipeline.py", f"--run_dir={run_dir}", OLD, f"--align_to={old}", "--seed=1", *FLAGS)
+    command = (
+        "run_pipeline.py", f"--run_dir={run_dir}", OLD, f"--align_to={old}", "--seed=1", *FLAGS,
+    )  # fmt: skip
+    run(*command)
     found = growth_of(run_dir)
     assert found["new_verticals"] == []
     assert found["new_vertical_difference"] is None
@@ -159,6 +162,12 @@ def test_a_new_student_searches_the_old_index(old):
         assert found[name]["queries"] > 0
     rows = json.loads((run_dir / "evaluation/summary.json").read_text())["rows"]
     assert {"specialists", "combined", "unified"} <= {row["model"] for row in rows}
+
+    # Built alike, it starts from the old student unless the combined model is asked for.
+    student = record_of(run_dir, "student")
+    assert student["inputs"]["init_from"] == record_of(old, "student")["fingerprint"]
+    said = refused(*command, "--student_start=combined", "--dry_run")
+    assert "was made with start='init_from', now it is 'combined-start'" in said
 
     # The way back is refused: tests/search/test_matching.py.
     run("build_index.py", f"--run_dir={old}")

@@ -16,10 +16,11 @@ from apparel_embed.runs.config import GrowthConfig, PipelineConfig
 from apparel_embed.runs.pipeline import run_pipeline
 from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import specialist_stage
+from apparel_embed.runs.stages.start import is_built_alike
 from apparel_embed.runs.stages.student import student_stage
 from apparel_embed.runs.stages.targets import HELD_OUT_FILE, TARGETS_FILE
 from apparel_embed.store.names import COMBINED, COMBINED_START, OLD_STUDENT, STUDENT
-from apparel_embed.store.record import StageSpec
+from apparel_embed.store.record import StageSpec, open_stage
 from apparel_embed.store.runs import run_stage
 from apparel_embed.training.settings import OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig
@@ -220,6 +221,9 @@ def test_another_architecture_is_refused_with_both_values(
         with pytest.raises(UserError, match=f"--init_from={previous}: {said}; they must be equal"):
             specialist_stage(Run(tmp_path / "clean", tiny_prepared), verticals, config, name)
     assert not (tmp_path / "clean").exists()
+    stage = open_stage(previous / STUDENT)
+    assert is_built_alike(stage, MODEL)
+    assert not is_built_alike(stage, config.model)
 
 
 def test_images_of_another_size_are_allowed(tiny_prepared, previous, started, tmp_path):
