@@ -5,8 +5,10 @@ import json
 import multiprocessing
 import os
 import re
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 from apparel_embed.common.locks import lock_path
 
@@ -200,3 +202,11 @@ def duration(run_dir, stage):
     with contextlib.suppress(FileNotFoundError):
         return json.loads((run_dir / stage / "stage.json").read_text())["seconds"]
     return 0.5
+
+
+def run_tool(tool, *arguments):
+    """Returns what a binary of tools/ did, with what it printed."""
+    path = Path(__file__).parents[1] / "tools" / tool
+    return subprocess.run(
+        [sys.executable, str(path), *map(str, arguments)], capture_output=True, text=True
+    )

@@ -4,9 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tiny_teachers import MODEL, VERTICALS, both, targets_of, write_model
+from tiny_teachers import MODEL, VERTICALS, both, targets_of
 
-from apparel_embed.common.errors import UserError
 from apparel_embed.distillation.spaces import (
     FrozenBackbone,
     joint_embeddings,
@@ -339,53 +338,6 @@ def test_the_same_seed_gives_the_same_targets(tiny_prepared, teachers):
     first, second = (targets_of(tiny_prepared, both_and_combined(teachers)) for _ in range(2))
     np.testing.assert_array_equal(first.embeddings, second.embeddings)
     assert first.choices == second.choices
-
-
-@pytest.mark.parametrize(("broken", "name"), [("bags", "bags"), ("reference", "the reference")])
-def test_embeddings_that_are_not_numbers_are_refused(
-    tiny_prepared, teachers, tmp_path, broken, name
-):
-    reset_and_seed(0)
-    model = build_embedding_model(MODEL)
-    kernel = model.get_layer("projection").kernel
-    kernel.assign(np.nan * kernel)
-    save_embedding_model(tmp_path / "broken", model, MODEL)
-    places = {name: teachers / name for name in ("bags", "reference")}
-    places[broken] = tmp_path / "broken"
-
-    # Those of split val are looked at, too.
-    with pytest.raises(UserError, match=rf"^{name}: 24 of 24 embeddings are not finite"):
-        targets_of(tiny_prepared, [Teacher("bags", ("bags",), places["bags"])], places["reference"])
-
-
-@pytest.mark.parametrize("as_reference", [True, False])
-def test_embeddings_of_different_lengths_are_refused(
-    tiny_prepared, teachers, tmp_path, as_reference
-):
-    write_model(tmp_path / "long", 0, dataclasses.replace(MODEL, embedding_dim=16))
-    some = [Teacher("bags", ("bags",), teachers / "bags")]
-    other = None
-    if as_reference:
-        other = tmp_path / "long"
-        said = "the reference: its embeddings have 16 dimensions, the student's 8"
-    else:
-        some.append(Teacher("dresses", ("dresses",), tmp_path / "long"))
-        said = "dresses: its embeddings have 16 dimensions, the student's 8"
-
-    with pytest.raises(UserError, match=f"^{said}; all must have the same"):
-        targets_of(tiny_prepared, some, other)
-
-
-def test_teachers_of_one_vertical_with_different_lengths_are_refused(
-    tiny_prepared, teachers, tmp_path
-):
-    write_model(tmp_path / "long", 0, dataclasses.replace(MODEL, embedding_dim=16))
-    some = [
-        Teacher("both", VERTICALS, teachers / "bags"),
-        Teacher("bags", ("bags",), tmp_path / "long"),
-    ]
-    with pytest.raises(UserError, match="bags: its embeddings have 16 dimensions, the student's 8"):
-        targets_of(tiny_prepared, some)
 
 
 def test_an_earlier_student_teaches_its_verticals_too(tiny_prepared, teachers):

@@ -2,16 +2,12 @@ import csv
 import dataclasses
 import functools
 import json
-import os
 import shutil
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pyarrow import fs
 
 from apparel_embed.common import locations
@@ -24,8 +20,6 @@ from apparel_embed.inference.bulk import bulk_embed, plan_embedding, run_here
 from apparel_embed.inference.bulk_shard import BulkConfig, embed_shards
 from apparel_embed.inference.bulk_sources import (
     SourceConfig,
-    in_parts_of,
-    list_directory,
     open_source,
 )
 from apparel_embed.inference.embed import Embedder
@@ -371,54 +365,3 @@ def test_a_damaged_plan_is_told(tiny_prepared, embed, tmp_path):
     with pytest.raises(UserError, match=r"plan.json: is damaged"):
         bulk_embed(config, here(embed))
     assert dataclasses.replace(config, output="gs://b/out").directory.work == "gs://b/out"
-
-
-def test_a_directory_is_listed_by_name_without_what_is_no_image(tmp_path):
-    names = ["b/2.JPG", "b/10.jpeg", "a.png", "c.txt", ".hidden.jpg", ".cache/x.jpg", "b/c/d.webp"]
-    names += ["e.HEIC", "f.hif", "heic"]
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    (found,) = list_directory(str(tmp_path))
-    assert found.to_pydict() == {
-        "image": ["a.png", "b/10.jpeg", "b/2.JPG", "b/c/d.webp", "e.HEIC", "f.hif"]
-    }
-
-
-def test_a_missing_directory_is_told(tmp_path):
-    with pytest.raises(UserError, match="none: no such directory"):
-        list(list_directory(str(tmp_path / "none")))
-
-
-def test_fingerprints_tell_when_the_list_changes(tmp_path):
-    def fingerprint(kind, location):
-        return open_source(SourceConfig(kind, str(location), PictureSettings(), 9)).fingerprint()
-
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    (pictures / "a.jpg").write_bytes(b"x")
-    first = fingerprint("pictures", pictures)
-    (pictures / "notes.txt").write_bytes(b"x")
-    os.utime(pictures / "a.jpg", (0, 0))
-    assert fingerprint("pictures", pictures) == first
-    (pictures / "a.jpg").write_bytes(b"xy")
-    assert fingerprint("pictures", pictures) != first
-    found = []
-    for name in ("a", "b", "a"):
-        (tmp_path / "manifest.csv").write_text(f"image\n{name}.jpg\n")
-        found.append(fingerprint("manifest", tmp_path / "manifest.csv"))
-    assert found[0] == found[2] != found[1]
-
-
-@given(st.lists(st.integers(0, 7), max_size=8), st.integers(1, 9))
-@settings(derandomize=True, deadline=None, max_examples=60)
-def test_parts_hold_the_same_rows_in_the_same_order(sizes, rows):
-    numbers = iter(range(100))
-    tables = [
-        pa.table({"n": pa.array([next(numbers) for _ in range(size)], pa.int64())})
-        for size in sizes
-    ]
-    parts = list(in_parts_of(iter(tables), rows))
-    assert [n for part in parts for n in part["n"].to_pylist()] == list(range(sum(sizes)))
-    assert all(part.num_rows == rows for part in parts[:-1])
-    assert not parts or 0 < parts[-1].num_rows <= rows

@@ -1,40 +1,29 @@
 """A run that grows from another, and one that takes its space: tiny, every stage for real."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_flags import TINY
+from tiny_run import run_tool
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.embeddings import read_embeddings
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 FLAGS = ["--synthetic_test_items=6", "--nomeasure_speed", *TINY]
 OLD, ALL = ("--synthetic_verticals=dress,bag", "--synthetic_verticals=dress,bag,skirt")
 
 
 def run(tool, *arguments):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
+    done = run_tool(tool, *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
 def refused(tool, *arguments):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
+    done = run_tool(tool, *arguments)
     assert done.returncode == 1
     return done.stderr.splitlines()[-1]
 

@@ -5,36 +5,26 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from report_runs import Page, is_drawn
 from tiny_flags import TINY
-from tiny_run import PLANNED
+from tiny_run import PLANNED, run_tool
 
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.embeddings import read_embeddings
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 FLAGS = ["--synthetic_verticals=dress,bag", "--synthetic_test_items=4", *TINY]
-
-
-def run(tool, *arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
 
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("pipeline") / "run"
-    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS)
+    done = run_tool("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS)
     assert done.returncode == 0, done.stderr[-3000:]
     return run_dir, done
 
@@ -83,7 +73,7 @@ def test_the_summary_tells_the_trainings_behind_each_model_and_the_baseline_has_
 def test_a_dry_run_finds_all_finished_and_writes_nothing(walked):
     run_dir, _ = walked
     before = {path: path.stat().st_mtime_ns for path in sorted(run_dir.rglob("*"))}
-    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, "--dry_run")
+    done = run_tool("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, "--dry_run")
 
     assert done.returncode == 0, done.stderr[-3000:]
     *stages, end = done.stdout.splitlines()
@@ -246,7 +236,7 @@ def test_the_report_shows_the_numbers_of_the_summary_and_needs_nothing_else(walk
 def test_a_second_call_skips_every_stage_and_changes_nothing(walked):
     run_dir, _ = walked
     before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.is_file()}
-    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS)
+    done = run_tool("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS)
 
     assert done.returncode == 0, done.stderr[-3000:]
     # The prepared dataset; combined twice, grouping, two specialists, targets, student, evaluation,
@@ -258,7 +248,7 @@ def test_a_second_call_skips_every_stage_and_changes_nothing(walked):
 
 def test_a_changed_flag_under_an_old_run_is_refused_in_one_line(walked):
     run_dir, _ = walked
-    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, "--margin=0.7")
+    done = run_tool("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, "--margin=0.7")
 
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
@@ -273,7 +263,7 @@ def test_flags_that_a_later_stage_refuses_begin_no_stage(walked):
     before = {path.name for path in run_dir.iterdir()}
     # Other groups may be searched for, but the student was made with other steps.
     changes = ["--grouping=all", "--student_steps=5"]
-    done = run("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, *changes)
+    done = run_tool("run_pipeline.py", f"--run_dir={run_dir}", *FLAGS, *changes)
 
     assert done.returncode == 1
     assert "was made with" in done.stderr.splitlines()[-1]
@@ -285,13 +275,13 @@ def test_what_other_flags_concern_is_redone_and_nothing_before_it(walked, tmp_pa
     shutil.copytree(walked[0], run_dir)
     before = {path.parent.name: path.read_text() for path in run_dir.glob("*/stage.json")}
     longer = [f"--run_dir={run_dir}", *FLAGS, "--student_steps=5", "--nomeasure_speed"]
-    refused = run("run_pipeline.py", *longer, "--redo_from=student")
+    refused = run_tool("run_pipeline.py", *longer, "--redo_from=student")
     # The model to compare with has the student's steps, too.
     assert refused.returncode == 1
     assert "--redo_from=student,combined, which keeps" in refused.stderr.splitlines()[-1]
     assert not (run_dir / "replaced").exists()
 
-    done = run("run_pipeline.py", *longer, "--redo_from=student,combined")
+    done = run_tool("run_pipeline.py", *longer, "--redo_from=student,combined")
     assert done.returncode == 0, done.stderr[-3000:]
     redone = {"student", "combined", "evaluation", "report", "summaries"}
     assert {path.name for path in (run_dir / "replaced/1").iterdir()} == redone
@@ -310,7 +300,7 @@ def test_the_single_binaries_find_what_the_pipeline_left(walked):
         ("evaluate.py", []),
         ("export_saved_model.py", []),
     ):
-        done = run(tool, f"--run_dir={run_dir}", *arguments)
+        done = run_tool(tool, f"--run_dir={run_dir}", *arguments)
         assert done.returncode == 0, done.stderr[-2000:]
         assert "skipped" in done.stderr
 
@@ -320,7 +310,7 @@ def test_the_report_is_made_anew_for_other_flags_and_then_the_same_at_each_call(
     report = run_dir / "report"
     written = []
     for _ in range(2):
-        done = run("evaluate.py", f"--run_dir={run_dir}", "--nomeasure_speed")
+        done = run_tool("evaluate.py", f"--run_dir={run_dir}", "--nomeasure_speed")
         assert done.returncode == 0, done.stderr[-2000:]
         assert f"Report:       {report}/index.html" in done.stdout
         names = sorted(path.name for path in report.iterdir() if path.name != "stage.json")
@@ -335,62 +325,20 @@ def test_a_group_of_verticals_is_trained_by_its_own_binary(walked):
     run_dir, _ = walked
     others = ("--synthetic", "--processes", "--student", "--combined")
     training = [flag for flag in FLAGS if not flag.startswith(others)]
-    done = run("train_specialist.py", f"--run_dir={run_dir}", "--verticals=dress,bag", *training)
+    done = run_tool(
+        "train_specialist.py", f"--run_dir={run_dir}", "--verticals=dress,bag", *training
+    )
 
     assert done.returncode == 0, done.stderr[-2000:]
     assert (run_dir / "specialist-bag+dress/model/model.weights.h5").is_file()
     assert record_of(run_dir, "specialist-bag+dress")["flags"]["start"] == "combined-start"
 
-    done = run("train_specialist.py", f"--run_dir={run_dir}", "--verticals=dress,hat", *training)
+    done = run_tool(
+        "train_specialist.py", f"--run_dir={run_dir}", "--verticals=dress,hat", *training
+    )
     assert done.returncode == 1
     assert "hat" in done.stderr.splitlines()[-1]
     assert "bag, dress" in done.stderr.splitlines()[-1]
-
-
-def test_verticals_given_as_a_group_share_a_specialist_that_teaches_the_student(tmp_path):
-    flags = [flag for flag in FLAGS if not flag.startswith("--synthetic_verticals")]
-    flags += ["--synthetic_verticals=dress,bag,skirt", "--nomeasure_speed"]
-    groups = ["--grouping=given", "--groups=dress+skirt", "--synthetic_unlabelled_items=2"]
-    flags += ["--nosingle_specialists"]
-    done = run("run_pipeline.py", f"--run_dir={tmp_path}", *flags, *groups)
-
-    assert done.returncode == 0, done.stderr[-3000:]
-    grouping = json.loads((tmp_path / "grouping-given/groups.json").read_text())
-    assert grouping["groups"] == [["dress", "skirt"], ["bag"]]
-    report = json.loads((tmp_path / "targets/stage.json").read_text())["result"]["teachers"]
-    # Groups, what is alone and what all start from.
-    assert [entry["name"] for entry in report] == [
-        "specialist-dress+skirt",
-        "specialist-bag",
-        "combined-start",
-    ]
-    # 6 items of 5 images, and 2 without label.
-    assert [entry["pictures"] for entry in report] == [80, 40, 120]
-    assert [entry["unlabelled"] for entry in report] == [20, 10, 30]
-    student = json.loads((tmp_path / "student/stage.json").read_text())["result"]
-    assert (student["train_pictures"], student["unlabelled_pictures"]) == (120, 30)
-    group = json.loads((tmp_path / "specialist-dress+skirt/stage.json").read_text())
-    assert group["flags"]["optimization"]["steps"] == 8
-    assert group["result"]["train_pictures"] == 60
-    rows = json.loads((tmp_path / "evaluation/summary.json").read_text())["rows"]
-    deployed = {row["model"]: row["models_to_deploy"] for row in rows}
-    assert deployed["grouped_specialists"] == 2
-    # Not every vertical has a specialist of its own.
-    assert "specialists" not in deployed
-    assert "grouped_specialists" in (tmp_path / "report/index.html").read_text()
-
-    again = run("evaluate.py", f"--run_dir={tmp_path}", "--nomeasure_speed")
-    assert again.returncode == 0, again.stderr[-2000:]
-    assert "evaluation: finished before, skipped" in again.stderr
-
-    for arguments, said in (
-        ([], "120 images, 30 of them unlabelled"),
-        (["--nouse_unlabelled", "--stage=targets-labelled"], "90 images"),
-    ):
-        done = run("export_targets.py", f"--run_dir={tmp_path}", *arguments)
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert f"({said})" in done.stdout
-        assert ("skipped" in done.stderr) == (not arguments)
 
 
 def walked_from_specialists(walked, to):
@@ -408,7 +356,9 @@ def test_targets_need_no_combined_model_where_they_are_aligned_to_another_or_to_
     run_dir = walked_from_specialists(walked, tmp_path / "run")
     for name in ("combined", "combined-start"):
         shutil.rmtree(run_dir / name)
-    done = run("export_targets.py", f"--run_dir={run_dir}", f"--align_to={align_to}", "--seed=5")
+    done = run_tool(
+        "export_targets.py", f"--run_dir={run_dir}", f"--align_to={align_to}", "--seed=5"
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "| vertical | taught by" in done.stdout
 
@@ -423,32 +373,6 @@ def test_targets_need_no_combined_model_where_they_are_aligned_to_another_or_to_
     for entry in result["teachers"]:
         assert ("cosine_after" in entry) == (align_to == "frozen")
 
-    refused = run("export_targets.py", f"--run_dir={run_dir}", "--stage=other")
+    refused = run_tool("export_targets.py", f"--run_dir={run_dir}", "--stage=other")
     assert refused.returncode == 1
     assert "--align_to=combined needs another stage" in refused.stderr.splitlines()[-1]
-
-
-def test_without_a_split_val_some_of_train_is_held_out_and_chooses_weights_and_teachers(tmp_path):
-    manifest = tmp_path / "drawn/manifest.csv"
-    done = run(
-        "make_synthetic_dataset.py",
-        f"--output={manifest.parent}",
-        *(flag for flag in FLAGS if flag.startswith(("--synthetic", "--processes"))),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    lines = manifest.read_text().splitlines(keepends=True)
-    column = lines[0].strip().split(",").index("split")
-    kept = [line for line in lines if line.strip().split(",")[column] != "val"]
-    assert len(kept) < len(lines)
-    manifest.write_text("".join(kept))
-    training = [flag for flag in FLAGS if not flag.startswith("--synthetic")]
-    arguments = [f"--run_dir={tmp_path / 'run'}", f"--manifest={manifest}", *training]
-    done = run("run_pipeline.py", *arguments, "--dry_run")
-    assert done.returncode == 0, done.stderr[-3000:]
-    # 6 items of 2 verticals, of which 0.15 are one each.
-    assert "steps of 4 x 2 images, out of 25" in done.stdout
-    assert "Training will take about 0:00:" in done.stdout
-    arguments.append("--nomeasure_speed")
-    done = run("run_pipeline.py", *arguments, "--val_fraction=0", "--dry_run")
-    assert "Training will take" not in done.stdout
-    assert "steps of 4 x 2 images, out of 30" in done.stdout
