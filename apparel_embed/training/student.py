@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.manifest import UNLABELLED
@@ -108,9 +109,11 @@ def train_student(
     )
     interval = config.loop.validation_interval(config.optimization.steps)
     kept, done = result["kept_step"], result["trained_steps"]
+    diagnosis = diagnose(agreement, kept_step=kept, trained_steps=done, interval=interval)
+    logging.info("%s: %s", _WHAT, diagnosis)
     return {
         "agreement": dataclasses.asdict(agreement),
-        "diagnosis": diagnose(agreement, kept_step=kept, trained_steps=done, interval=interval),
+        "diagnosis": diagnosis,
         "verticals": verticals,
         "train_pictures": len(records),
         "unlabelled_pictures": int(np.isin(records, dataset.select(split=UNLABELLED)).sum()),
