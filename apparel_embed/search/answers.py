@@ -16,7 +16,7 @@ from apparel_embed.search.searcher import Found, Garment, Photograph
 _Verdict = Optional[Verdict]
 _VERDICT = Field(
     description="whether the nearest image is taken for the same item; null if the model has no "
-    "thresholds for it"
+    "threshold there"
 )
 
 

@@ -20,7 +20,7 @@ from apparel_embed.data.pictures import (
     prepare_picture,
 )
 from apparel_embed.evaluation.absent import SAME, SIMILAR, Verdict
-from apparel_embed.evaluation.items import mean_vectors
+from apparel_embed.evaluation.items import ITEM, mean_vectors
 from apparel_embed.evaluation.split import ALL
 from apparel_embed.search.config import Limits
 from apparel_embed.search.index import Hit, IndexedPicture, VectorIndex, Version
@@ -57,7 +57,7 @@ class Found:
       scores: (vertical, probability), most probable first; () if the model has none.
       seconds: by step: `prepare`, `embed`, `search`.
       verdict: whether the nearest image is taken for the same item, `SAME` or `SIMILAR`; None if
-        the searcher has no thresholds, or several images were searched by.
+        the searcher has no threshold there, or several images were searched by.
     """
 
     hits: list[Hit]
@@ -149,7 +149,7 @@ class Searcher:
         self.index = index
         self.version = version
         self.routing_confidence = routing_confidence
-        self._thresholds = thresholds
+        self._thresholds = thresholds or {}
         self._model = model
         self._settings = settings
         nothing = model.embed([])
@@ -160,6 +160,11 @@ class Searcher:
         # Images of recent hits are asked for next: these need not ask the index again.
         self._recent: collections.OrderedDict[str, IndexedPicture] = collections.OrderedDict()
         self._lock = threading.Lock()
+
+    def refresh(self) -> Version:
+        """Reads what another process has changed meanwhile, such as a new vertical; returns it."""
+        self.version = self.index.version(self.version.model) or self.version
+        return self.version
 
     def search_bytes(
         self,
@@ -187,6 +192,7 @@ class Searcher:
           NoGarment: the model could not embed it.
           UnknownVertical: the index has no such vertical.
         """
+        self.refresh()
         self._check(vertical)
         several = [encoded] if isinstance(encoded, bytes) else encoded
         if not 1 <= len(several) <= (1 if box else Limits.max_images):
@@ -230,6 +236,7 @@ class Searcher:
           NoGarment: the model could not read it.
           UserError: the model has no detector.
         """
+        self.refresh()
         times = [time.perf_counter()]
         settings = dataclasses.replace(self._settings, max_side=_PHOTOGRAPH_SIDE)
         picture = prepare_picture(encoded, settings)
@@ -265,6 +272,7 @@ class Searcher:
           UnknownPicture: no image has this key.
           UnknownVertical: the index has no such vertical.
         """
+        self.refresh()
         self._check(vertical)
         why = "as asked" if vertical or all_verticals else "that of the image"
         start = time.perf_counter()
@@ -312,11 +320,12 @@ class Searcher:
         return Found(hits, searched, where is not None, why, (), {}, verdict)
 
     def _verdict(self, hits: Sequence[Hit], vertical: str | None) -> Verdict | None:
-        """Returns whether the nearest hit is taken for the same item."""
-        if self._thresholds is None:
+        """Returns whether the nearest hit is taken for the same item; None without evidence."""
+        # They were fitted to distances from images.
+        by_item = self.version.settings.index_by == ITEM
+        threshold = None if by_item else self._thresholds.get(vertical or ALL)
+        if threshold is None:
             return None
-        # Nothing is below the threshold where too few images were there to fit one.
-        threshold = self._thresholds.get(vertical or ALL, 0.0)
         return SAME if hits and hits[0].distance < threshold else SIMILAR
 
     def _routing(self, scores: Sequence[tuple[str, float]], *, is_asked: bool) -> tuple[bool, str]:

@@ -16,7 +16,6 @@ from fastapi import FastAPI
 from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import PictureSettings, RejectedPicture, prepare_picture
 from apparel_embed.data.prepared import PreparedDataset
-from apparel_embed.evaluation.absent import SIMILAR
 from apparel_embed.evaluation.items import ITEM
 from apparel_embed.evaluation.split import ALL
 from apparel_embed.search.config import Limits, SearchSources
@@ -46,7 +45,7 @@ def open_searcher(
     model = Client(address) if address else LocalModel(sources.saved_model)
     routing_confidence = read_routing_confidence(sources.saved_model)
     thresholds = None
-    # They were fitted to distances from the model's own embeddings, of images.
+    # They were fitted to distances from the model's own embeddings.
     if fits(sources.saved_model, version, exactly=True) and version.settings.index_by != ITEM:
         thresholds = read_absent_thresholds(sources.saved_model, sources.false_accepts)
         _warn_of_missing(thresholds, version.verticals, sources.false_accepts)
@@ -74,7 +73,7 @@ def make_service(index: VectorIndex, sources: SearchSources, limits: Limits) -> 
 def _warn_of_missing(
     thresholds: dict[str, float] | None, verticals: Sequence[str], level: str
 ) -> None:
-    """Says in the log where no search can be answered "same item", which looks like a bad model."""
+    """Says in the log where a search gets no verdict, and why."""
     if thresholds is None:
         logging.warning(
             "no verdicts: the SavedModel was exported before its run was evaluated; evaluate the "
@@ -84,8 +83,7 @@ def _warn_of_missing(
     lacking = [name for name in (*verticals, ALL) if name not in thresholds]
     if lacking:
         logging.warning(
-            "the verdict is always %r in: %s; --false_accepts=%s needs %d items of split val there",
-            SIMILAR,
+            "no verdict in: %s; --false_accepts=%s needs %d items of split val there",
             ", ".join(lacking),
             level,
             round(1 / float(level)) - 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -177,7 +178,6 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     metrics = service.metrics
-    metrics.pictures.set(service.searcher.version.pictures)
     app.add_middleware(
         Gate, limits=service.limits, refused=lambda reason: metrics.refused.labels(reason).inc()
     )
@@ -222,6 +222,10 @@ def _readyz(service: _Asked) -> dict[str, str]:
 
 @_ROUTER.get("/metrics", summary="Prometheus metrics", tags=["operation"])
 def _tell_metrics(service: _Asked) -> Response:
+    # Without an answer from the index, the count is the last one known.
+    with contextlib.suppress(UserError):
+        service.searcher.refresh()
+    service.metrics.pictures.set(service.searcher.version.pictures)
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -242,8 +246,8 @@ def _example(service: _Asked, number: Annotated[int, Path(ge=0, le=10_000)]) -> 
 
 
 @_ROUTER.get("/api/info", summary="What the service knows and allows", tags=["search"])
-async def _info(service: _Asked) -> InfoAnswer:
-    version = service.searcher.version
+def _info(service: _Asked) -> InfoAnswer:
+    version = service.searcher.refresh()
     return InfoAnswer(
         verticals=list(version.verticals),
         pictures=version.pictures,

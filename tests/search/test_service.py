@@ -16,7 +16,7 @@ from apparel_embed.data.pictures import PictureSettings, prepare_picture
 from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.search.build import fill_index
 from apparel_embed.search.config import IndexSource
-from apparel_embed.search.index import IndexSettings, open_index
+from apparel_embed.search.index import IndexedPicture, IndexSettings, open_index
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.searcher import Searcher
 from apparel_embed.search.server import SearchSources, make_service, open_searcher
@@ -170,6 +170,32 @@ def test_a_vertical_that_the_model_does_not_know_is_told_and_searched(
     assert (measured.vertical, measured.hits) == (routed.vertical, routed.hits)
     assert {hit.picture.vertical for hit in everything.hits} == {"bag", "dress", "hat"}
     assert everything.hits[0].picture.vertical == "hat"
+
+
+def test_a_vertical_that_a_night_brings_is_searched_without_a_restart(
+    catalogue, tmp_path, new_index
+):
+    model = LocalModel(catalogue.saved_model)
+    embedding = model.embed([encoded(seed=9)]).embeddings
+    source = IndexSource(catalogue.saved_model, catalogue.dataset.directory)
+    with open_index(new_index()) as index:
+        fill_index(index, source, IndexSettings())
+        sources = SearchSources(catalogue.saved_model, catalogue.dataset.directory)
+        with TestClient(make_service(index, sources, Limits(rate=0))) as client:
+
+            def ask(**fields):
+                image = {"file": ("new.png", encoded(seed=9), "image/png")}
+                return client.post("/api/search", files=image, data=fields)
+
+            assert ask(vertical="hat").status_code == 422
+            hat = IndexedPicture("f" * 32, "hat.png", "hat1", "hat")
+            index.change(index.current(), [hat], embedding, [])
+            assert [hit["item"] for hit in ask(vertical="hat").json()["hits"]] == ["hat1"]
+            routed = ask(all_verticals="false").json()
+            assert (routed["vertical"], routed["hits"][0]["item"]) == ("bag", "hat1")
+            assert client.get("/api/info").json()["verticals"] == ["bag", "dress", "hat"]
+            count = index.current().pictures
+            assert f"apparel_search_pictures {count}.0" in client.get("/metrics").text
 
 
 def test_a_box_searches_as_its_crop_does(client):
