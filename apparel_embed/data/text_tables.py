@@ -225,7 +225,7 @@ def not_text(path: Location, encoding: str = UTF8) -> UserError:
     """Returns the error for a file that is no text in its encoding; it names the row."""
     return UserError(
         f"{path}: row {undecodable_row(path, encoding)}: is not {encoding.upper()} text; save it "
-        "in UTF-8, or import it with its --encoding"
+        "in UTF-8, or import it with its --encoding (cp1252 if Excel on Windows wrote it)"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +25,8 @@ from apparel_embed.data.manifest import (
 _BOX_TOLERANCE = 1.0
 # Of unknown roles or splits an error lists no more than a line holds.
 _MOST_VALUES = 10
+# What people write between the images of one cell.
+_SEPARATORS = (";", "|", ",")
 
 
 def check_columns(rows: Rows) -> None:
@@ -73,6 +77,9 @@ def check_values(rows: Rows) -> None:
 def check_missing(rows: Rows, missing: str) -> None:
     """Leaves out rows whose images, named by clean paths, do not exist.
 
+    A file whose name has another Unicode form, as a Mac writes umlauts, is there; its row then
+    names it as it is.
+
     Args:
       rows: of a dataset.
       missing: "error", or "skip" to leave rows without an image out.
@@ -81,6 +88,8 @@ def check_missing(rows: Rows, missing: str) -> None:
       UserError: an image is missing and none may be, or all are missing.
     """
     gone = is_missing(rows.table["image"], rows.root)
+    if pc.any(gone).as_py():
+        gone = _name_as_stored(rows, gone)
     count, total = pc.sum(gone).as_py() or 0, rows.table.num_rows
     if not count:
         return
@@ -91,13 +100,29 @@ def check_missing(rows: Rows, missing: str) -> None:
         hint = f", but there is {other!r}" if other else ""
         if other == image.rpartition("/")[2]:
             hint = ", but something else of that name, such as a directory or a broken link"
+        remedy = "" if count == total else "; --missing=skip leaves them out"
+        for separator in _SEPARATORS:
+            first, *others = image.split(separator)
+            if others and (rows.root / first.strip()).is_file():
+                remedy = f"; --image_separator='{separator}' makes a row of each image in a cell"
         raise rows.wrong(
             index,
             "image",
-            f"no such file in {rows.root}{hint} ({count} of {total} rows have no image)"
-            + ("" if count == total else "; --missing=skip leaves them out"),
+            f"no such file in {rows.root}{hint} ({count} of {total} rows have no image){remedy}",
         )
     rows.leave_out(gone, f"rows whose image is missing: {count:,} of {total:,} (e.g. {image})")
+
+
+def _name_as_stored(rows: Rows, gone: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Names images as their files are, which have another Unicode form; returns the missing."""
+    for form in ("NFC", "NFD"):
+        names = rows.table["image"]
+        # Arrow's own NFC does not compose.
+        others = pa.array([unicodedata.normalize(form, name) for name in names.to_pylist()])
+        is_there = pc.and_not(gone, is_missing(others, rows.root))
+        rows.put("image", pc.if_else(is_there, others, names))
+        gone = pc.and_not(gone, is_there)
+    return gone
 
 
 def check_duplicates(rows: Rows, duplicates: str) -> None:

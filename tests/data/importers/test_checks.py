@@ -1,3 +1,5 @@
+import unicodedata
+
 import pyarrow as pa
 import pytest
 from data.importers.shop_trees import draw
@@ -43,6 +45,22 @@ def test_missing_images_are_an_error_or_left_out(tmp_path):
     check_missing(rows, "error")
     assert images_of(rows) == ["a.jpg"]
     assert len(rows.notes) == 1
+
+
+def test_several_images_in_a_cell_are_told_by_the_flag_that_divides_them(tmp_path):
+    draw(tmp_path, ["a.jpg", "b.jpg"])
+    rows = rows_of(tmp_path, ["a.jpg", "a.jpg; b.jpg"])
+    with pytest.raises(UserError, match=r"\(1 of 2 .*\); --image_separator=';' makes a row"):
+        check_missing(rows, "error")
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+def test_an_image_is_found_whose_name_has_another_unicode_form(tmp_path, stored):
+    names = [unicodedata.normalize(form, "rück.jpg") for form in ("NFC", "NFD")]
+    draw(tmp_path, ["a.jpg", unicodedata.normalize(stored, "rück.jpg")])
+    rows = rows_of(tmp_path, ["a.jpg", *names])
+    check_missing(rows, "error")
+    assert images_of(rows) == ["a.jpg", *[unicodedata.normalize(stored, "rück.jpg")] * 2]
 
 
 def test_a_duplicate_is_a_row_with_the_same_image_box_and_item(tmp_path):
