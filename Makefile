@@ -1,4 +1,5 @@
 # make quickstart   everything on synthetic garments, in a virtual environment of its own
+# make small        the same of three verticals and with few steps, to see it work
 # make demo         the quickstart, then a page to search its garments by an image
 # make street       street scenes: unified model and detector of the garments in a photograph
 # make demo-street  that, then a page to search every garment of a photograph
@@ -26,10 +27,15 @@ MILVUS := .venv-milvus
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
   --no-loadscope-reorder
 
-.PHONY: quickstart demo street demo-street test test-fast test-milvus coverage lint docs format lock install clean
+.PHONY: quickstart small demo street demo-street test test-fast test-milvus coverage lint docs format lock install clean
 
 quickstart: install
 	$(BIN)/python tools/run_pipeline.py --flagfile=flags/quickstart.flags
+
+small: install
+	$(BIN)/python tools/run_pipeline.py --flagfile=flags/quickstart.flags --run_dir=runs/small \
+	  --synthetic_verticals=dress,bag,eyewear --synthetic_train_items=60 --synthetic_val_items=20 \
+	  --synthetic_unlabelled_items=0 --combined_steps=250 --specialist_steps=30 --student_steps=600
 
 demo: quickstart
 	$(BIN)/python tools/build_index.py --run_dir=runs/quickstart

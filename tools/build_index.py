@@ -7,6 +7,7 @@ r"""Fills the search index, and switches to it when it is complete.
     python tools/build_index.py --run_dir=runs/mine --delete_item=dress-17
     python tools/build_index.py --run_dir=runs/mine --delta=photos/night.csv
     python tools/build_index.py --run_dir=runs/mine --roll_back_to=3
+    python tools/build_index.py --run_dir=runs/old --index_uri=runs/mine/index.db --switch_only
 
 Without --embeddings and --bulk it embeds the prepared dataset's gallery with the SavedModel and
 replaces the gallery in the index. --bulk adds images, and replaces those that are there already.
@@ -15,7 +16,7 @@ replaces the gallery in the index. --bulk adds images, and replaces those that a
 ones, which answer until the new ones are complete. --dry_run shows what would be added and removed.
 
 --delta adds, changes and removes the rows of a table (docs/daily_changes.md), and embeds only new
-content. --roll_back_to undoes deltas and removals.
+content. --roll_back_to undoes deltas and removals. --switch_only goes back to an earlier model.
 """
 
 from collections.abc import Callable
@@ -67,6 +68,9 @@ _ROLL_BACK_TO = define(
     kind=int,
 )
 _SWITCH = define("switch", True, "search this model's images once they are complete")
+_SWITCH_ONLY = define(
+    "switch_only", False, "search this model's images as the index still has them; fill nothing"
+)
 _DRY_RUN = dry_run_flag()
 Change = Callable[[VectorIndex, Version], list[tuple[str, object]]]
 for _removal in ("delete", "delete_item"):
@@ -76,7 +80,11 @@ for _removal in ("delete", "delete_item"):
 def main() -> None:
     """Fills the index, or removes from it, and says what was done."""
     change = chosen_change()
-    if change:
+    if _SWITCH_ONLY.value:
+        if change or _REPLACE_ALL.value or any(map(_SOURCE.is_given, ("bulk", "embeddings"))):
+            raise UserError("--switch_only fills and changes nothing: give no flag that does")
+        rows = switch()
+    elif change:
         if _REPLACE_ALL.value or _SOURCE.is_given("splits"):
             raise UserError(
                 "--delete, --delete_item, --delta and --roll_back_to: not with --replace_all or "
@@ -119,6 +127,28 @@ def fill(source: IndexSource) -> list[tuple[str, object]]:
             f"{done.deleted:,} removed, {done.invalid:,} without embedding",
         ),
         ("Answers", "yes" if _SWITCH.value else "no, call without --noswitch"),
+    ]
+
+
+def switch() -> list[tuple[str, object]]:
+    """Lets a model answer with the images that the index still has of it."""
+    from apparel_embed.search.build import saved_model_fingerprint
+    from apparel_embed.search.index import check_complete
+
+    model = saved_model_fingerprint(_RUN.newest_model())
+    with _RUN.filled_index(to_write=not _DRY_RUN.value) as index:
+        version = index.version(model)
+        check_complete(version, _RUN.index_uri, model)
+        assert version is not None
+        if not _DRY_RUN.value:
+            index.switch(version)
+    answers = "would answer" if _DRY_RUN.value else "answers"
+    return [
+        (
+            "Index",
+            f"model {model[:16]} {answers} with {counted(version.pictures, 'image')}, edition "
+            f"{version.edition}",
+        )
     ]
 
 

@@ -18,7 +18,14 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.runs.config import GrowthConfig, PipelineConfig, VerticalHeadConfig
 from apparel_embed.runs.run import shown_in_report
 from apparel_embed.serving.exported import SAVED_MODEL
-from apparel_embed.store.names import COMBINED, DETECTOR, PHOTOGRAPHS, STUDENT, VERTICAL_HEAD
+from apparel_embed.store.names import (
+    COMBINED,
+    COMBINED_START,
+    DETECTOR,
+    PHOTOGRAPHS,
+    STUDENT,
+    VERTICAL_HEAD,
+)
 
 _RUN = RunFlags()
 _SPECIALISTS = SpecialistsFlag()
@@ -56,6 +63,7 @@ def main() -> None:
         Models,
         Street,
         evaluation_stage,
+        weights_of,
     )
     from apparel_embed.runs.stages.growth import find_growth, is_grown
     from apparel_embed.runs.stages.registry import STAGES
@@ -75,6 +83,9 @@ def main() -> None:
             combined=_RUN.stage(_COMBINED.value),
             student=models.student,
         )
+    init_weights = _INIT_WEIGHTS.value
+    if not _INIT_WEIGHTS.present:
+        init_weights = weights_of([run.find(COMBINED_START), *models.stages])
     earlier = Path(_GALLERY_MODEL.value) if _GALLERY_MODEL.value else None
     wanted = _HEAD.config().vertical_head
     if not _HEAD.is_given("vertical_head"):
@@ -89,7 +100,7 @@ def main() -> None:
         run,
         models,
         split=given["split"],
-        init_weights=_INIT_WEIGHTS.value,
+        init_weights=init_weights,
         seed=_SEED.value,
         vertical_head=head,
         street=Street(detector, PreparedDataset.open(photographs)) if detector else None,

@@ -83,7 +83,7 @@ def diagnose(agreement: Agreement, *, kept_step: int, trained_steps: int, interv
         return (
             f"it finds less than its teachers ({found}): more steps would help, or a larger model"
         )
-    return f"it finds as much as its teachers ({found}): better teachers would help"
+    return f"it does not clearly find less than its teachers ({found}): better teachers would help"
 
 
 def make_agreement(

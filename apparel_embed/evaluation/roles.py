@@ -57,7 +57,7 @@ def model_to_deploy(
         model = UNIFIED
         queries = counted(found["queries"], "query", "queries")
         interval = f"{found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
-        why = f"the default, as R@1 {interval} against combined may be chance ({queries}): try both"
+        why = f"the default; R@1 {interval} against combined may be chance ({queries}), so try both"
     else:
         model, other = (UNIFIED, COMBINED) if found["difference"] > 0 else (COMBINED, UNIFIED)
         why = f"R@1 {abs(found['difference']):.3f} [{low:.3f}, {high:.3f}] above {other}"

@@ -84,21 +84,21 @@ def render_routing(summary: Mapping[str, Any]) -> list[str]:
 
 
 def render_absent(absent: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each level: how many absent queries are accepted as the same item.
+    """Returns a line for each level that was measured: how many queries are told "same item".
 
     Args:
       absent: the content of `absent.json`.
     """
-    found = [row for row in absent["rows"] if row["vertical"] == ALL]
-    return [
-        "",
-        *(
-            f"{UNIFIED}, at most {one['promised']:.0%} of absent queries accepted, {row['scope']}: "
-            f"{absent_share(one)}; accepted and right {_share(one, 'accepted_and_right')}"
-            for row in found
-            for one in row["levels"]
-        ),
+    lines = [
+        f"{UNIFIED}, {row['scope']}: 'same item' said of {absent_share(one)} queries whose item "
+        f"was removed (at most {one['promised']:.0%}), and rightly of "
+        f"{_share(one, 'accepted_and_right')} whose item is there"
+        for row in absent["rows"]
+        for one in row["levels"]
+        if row["vertical"] == ALL and one["false_accepts"] is not None
     ]
+    few = f"{UNIFIED}: split val has too few items to say 'same item' of any"
+    return ["", *(lines or [few])]
 
 
 def absent_share(one: Mapping[str, Any]) -> str:
@@ -117,10 +117,11 @@ def what_is_routed(routing: Mapping[str, Any]) -> str:
     """
     if routing["routing_confidence"] is None:
         return "always in all verticals"
+    others = routing["routed"] < routing["queries"]
     return (
         f"{routing['routed']:,} of {counted(routing['queries'], 'query', 'queries')} in the "
-        f"predicted vertical, from a confidence of {routing['routing_confidence']:.3f} on, and the "
-        "others in all"
+        f"predicted vertical, from a confidence of {routing['routing_confidence']:.3f} on"
+        + (", and the others in all" if others else "")
     )
 
 

@@ -65,7 +65,9 @@ def compression_section(inputs: ReportInputs) -> Section:
     stage = inputs.stages.get(COMPRESSION)
     if stage is None:
         return Section(
-            name, title, "Not measured yet: run tools/measure_compression.py, then this again."
+            name,
+            title,
+            "Not yet measured: run tools/measure_compression.py, then evaluate.py.",
         )
     record = read_json(stage.directory / COMPRESSION_FILE)
     body = tuple(

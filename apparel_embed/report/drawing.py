@@ -18,6 +18,7 @@ from apparel_embed.evaluation.roles import (
     SPECIALISTS,
     UNIFIED,
 )
+from apparel_embed.store.names import COMBINED_START
 
 _DPI = 110
 _LONGEST_NAME = 28
@@ -25,6 +26,7 @@ _LONGEST_NAME = 28
 _STYLES = {
     HISTOGRAM: ("#8c8c8c", "v"),
     FROZEN: ("#56b4e9", "^"),
+    COMBINED_START: ("#b07800", "s"),
     COMBINED: ("#e69f00", "s"),
     SPECIALISTS: ("#009e73", "D"),
     GROUPED: ("#cc79a7", "P"),

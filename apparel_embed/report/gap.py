@@ -52,8 +52,8 @@ def gap_section(inputs: ReportInputs) -> Section:
         "images, the query's own image left out. Only queries that have a match in the "
         "gallery count. Intervals in brackets are 95 % bootstrap over items. ALL is the mean over "
         f"verticals; one with queries of fewer than {LEAST_ITEMS} items is marked * and does not "
-        "count. Chance is what drawing a gallery image at random gives. Models with a space per "
-        "vertical cannot be searched merged.",
+        "count, unless all are so small. Chance is what drawing a gallery image at random gives. "
+        "Models with a space per vertical cannot be searched merged.",
         tuple(parts),
     )
 

@@ -151,7 +151,7 @@ def _verticals_table(inspection: Inspection) -> Table:
         cells += [_sum_of(some) for some in of_splits if some]
     return Table(
         "Median and most: images of an item. Query, gallery, both: images by role. Few "
-        f"pictures: items with fewer than {inspection.config.min_pictures}. No answer: "
+        f"images: items with fewer than {inspection.config.min_pictures}. No answer: "
         "queries without another gallery image of their item. Items answered: those that have a "
         "query with one.",
         (

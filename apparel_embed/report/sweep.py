@@ -30,7 +30,7 @@ def sweep_section(inputs: ReportInputs) -> Section:
     stage = inputs.stages.get(SWEEP)
     if stage is None:
         return Section(
-            name, title, "Not drawn yet: run tools/sweep_group_size.py, then this again."
+            name, title, "Not yet drawn: run tools/sweep_group_size.py, then evaluate.py."
         )
     sweep = read_json(stage.directory / SWEEP_FILE)
     least = min(row["queries"] for row in sweep["rows"])

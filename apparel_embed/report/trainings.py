@@ -35,9 +35,10 @@ def teachers_section(inputs: ReportInputs) -> Section:
     if targets:
         parts.append(
             Table(
-                "The joint is all teachers of a vertical in one vector. First is what teaches by "
-                "the queries of all verticals together; another candidate does where it is shown "
-                "to be better on the vertical's own, with 90 % confidence by bootstrap over items.",
+                "Candidates to teach each vertical; joint is all of them in one vector. The first "
+                "is chosen by the queries of all verticals together, and replaced where another is "
+                "shown to be better on the vertical's own queries (90 % confidence, bootstrap over "
+                "items).",
                 TEACHER_HEADER,
                 tuple(teacher_rows(targets.result["choices"])),
             )
@@ -82,9 +83,11 @@ def trainings_section(inputs: ReportInputs) -> Section:
         parts.append(Picture("losses", caption, _panels(drawn, losses, "loss")))
     if any(validations):
         caption = (
-            "R@1 within on split val against steps; the ring is the step whose weights were "
-            f"kept. {counted(sum(queries.values()), 'validation query', 'validation queries')} "
-            f"in all; a specialist answers those of its own verticals.{more}"
+            "R@1 within on split val against steps. The ring is the step whose weights were "
+            "kept: of those within a standard error of the best, the latest, or for the student "
+            "the one nearest to its teachers. "
+            f"{counted(sum(queries.values()), 'validation query', 'validation queries')} in all; "
+            f"a specialist answers those of its own verticals.{more}"
         )
         png = _panels(drawn, validations, "R@1 within, split val", is_validation=True)
         parts.append(Picture("validation", caption, png))
@@ -171,7 +174,7 @@ def _panels(
             # A single point is no line.
             dot = "." if len(curve) == 1 else ""
             axis.plot(steps, values, color=colour, linewidth=1.2, marker=dot)
-            axis.set_ylim(0, 1.08 * max(*values, 1e-9))
+            axis.set_ylim(0, 1.08 * max(*values, 1e-4))
         axis.set_xlim(0, 1.04 * steps[-1])
     if is_validation:
         highest = max(max(curve.values()) for curve in curves if curve)

@@ -123,7 +123,10 @@ def bulk_rows(path: Path) -> Rows:
                 yield _bulk_batch(batch, file, first)
                 first += batch.num_rows
         except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{file}: cannot be read as Parquet: {error}") from error
+            raise UserError(
+                f"{file}: cannot be read as Parquet: {error}; --bulk takes what tools/embed.py "
+                "makes of a manifest, --delta a CSV file"
+            ) from error
 
 
 def _with_content(picture: IndexedPicture, content: str) -> IndexedPicture:

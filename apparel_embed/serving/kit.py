@@ -116,6 +116,7 @@ def write_serving_kit(
     """
     if directory.exists():
         raise UserError(f"{directory}: exists; name another directory for the serving kit")
+    models = os.path.relpath(saved_model.resolve().parent, directory.resolve())
     largest_gib = max_pixels * _BYTES_PER_PIXEL / 2**30
     values = {
         "image": IMAGE,
@@ -123,7 +124,7 @@ def write_serving_kit(
         # Kubernetes allows no underscore in names.
         "name": MODEL_NAME.replace("_", "-"),
         # Seen from the kit, so that both can move together. What has no dot would name a volume.
-        "models": f"./{os.path.relpath(saved_model.resolve().parent, directory.resolve())}",
+        "models": models if models.startswith(".") else f"./{models}",
         "version": saved_model.name,
         "batch_sizes": BATCH_SIZES,
         "memory_gib": _MEMORY_GIB + math.ceil(_BATCHES_AT_ONCE * DECODED_AT_ONCE * largest_gib),

@@ -138,7 +138,7 @@ class ShardedDirectory:
             if differences:
                 raise UserError(
                     f"{directory} was made from something else: {'; '.join(differences)}; "
-                    "give another --output or remove it"
+                    "give another --output (of run_pipeline: --run_dir) or remove it"
                 )
         return found
 

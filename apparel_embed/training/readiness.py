@@ -97,6 +97,8 @@ def check_readiness(
             )
     answered = answered_queries(evaluation_set(dataset, split))
     notes += _unanswered_notes(dataset, answered, split)
+    for one in dict.fromkeys(("val", split)):
+        notes += _single_notes(dataset, one)
     return Readiness(tuple(problems), tuple(notes), any(answered.values()))
 
 
@@ -123,6 +125,24 @@ def _unanswered_notes(
             f"Split {split} answers no query in: {_named(unmeasured)}. Not measured there."
         )
     return notes
+
+
+def _single_notes(dataset: PreparedDataset, split: str) -> list[str]:
+    """Returns what to say of verticals in which any model finds the right item of a split."""
+    pictures = evaluation_set(dataset, split)
+    gallery = pictures.only(pictures.is_gallery)
+    places, answered = gallery.by_vertical(), answered_queries(pictures)
+    single = [
+        name
+        for name in dataset.verticals
+        if answered.get(name) and len(np.unique(gallery.items[places[name]])) == 1
+    ]
+    if not single:
+        return []
+    return [
+        f"Split {split} has one item alone in: {_named(single)}. R@1 is 1 there whatever the "
+        "model; hold out more items, or mind that this shows nothing."
+    ]
 
 
 def _usable_by_vertical(dataset: PreparedDataset, min_pictures: int) -> dict[str, int]:

@@ -76,8 +76,8 @@ from apparel_embed.training.validation import Validation, recall_within
         (
             Agreement(0.99, 0.98, 0.97, 0.73, 0.75, 0.03),
             1000,
-            "it finds as much as its teachers (R@1 0.730, its teachers 0.750, on split val): "
-            "better teachers would help",
+            "it does not clearly find less than its teachers (R@1 0.730, its teachers 0.750, on "
+            "split val): better teachers would help",
         ),
     ],
 )

@@ -28,8 +28,8 @@ def row(model, r_at_1, scope="within", vertical="ALL"):
         (
             (-0.03, -0.09, 0.02),
             "unified",
-            "the default, as R@1 -0.030 [-0.090, +0.020] against combined may be chance "
-            "(1,200 queries): try both",
+            "the default; R@1 -0.030 [-0.090, +0.020] against combined may be chance "
+            "(1,200 queries), so try both",
         ),
     ],
 )

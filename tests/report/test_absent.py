@@ -21,8 +21,9 @@ def test_thresholds_are_told_with_what_they_let_pass(nasty_run):
     assert absent_section(inputs).parts == ()
     (table,) = absent_section(dataclasses.replace(inputs, absent=RECORD)).parts
     start = ("<b>hat", "within", "1,200", "50", "120")
-    assert table.rows == (
-        (*start, "1%", "-", "-", "-"),
-        (*start, "5%", "0.250", "0.040 [0.010, 0.080]", "0.600"),
-    )
+    assert table.rows == ((*start, "5%", "0.250", "0.040 [0.010, 0.080]", "0.600"),)
     assert "split test" in table.caption
+    (row,) = RECORD["rows"]
+    few = {**RECORD, "rows": [{**row, "levels": [NONE]}]}
+    section = absent_section(dataclasses.replace(inputs, absent=few))
+    assert section.parts == () and "with fewer a search gets no verdict" in section.caption

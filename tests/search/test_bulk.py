@@ -18,9 +18,9 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.data.pictures import PictureSettings
 from apparel_embed.inference.bulk import BulkConfig, bulk_embed, run_here
 from apparel_embed.inference.bulk_sources import MANIFEST, SourceConfig
-from apparel_embed.search.build import fill_index, plan_index
+from apparel_embed.search.build import build_index, fill_index, plan_index
 from apparel_embed.search.config import IndexSource
-from apparel_embed.search.index import IndexSettings, open_index
+from apparel_embed.search.index import IndexSettings, Version, open_index
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.server import SearchSources, make_service
 from apparel_embed.search.source import bulk_rows
@@ -180,8 +180,14 @@ def test_what_is_added_removed_and_left_is_counted_at_the_end(catalogue, tmp_pat
     for arguments, told in (
         (["--bulk=all.parquet"], "3 images in 1 vertical; 3 written, 0 removed, 0 without"),
         (["--delete=a.jpg", "--delete_item=2"], "edition 1, 1 image; --roll_back_to=0 undoes this"),
+        # Another model answers meanwhile; the first one's changes are still there.
+        (["--switch_only"], "answers with 1 image, edition 1"),
         (["--bulk=delta.parquet", "--replace_all"], "1 image in 1 vertical; 1 written, 1 rem"),
     ):
+        if arguments == ["--switch_only"]:
+            with open_index(str(tmp_path / "index.db")) as index:
+                first = index.current()
+                build_index(index, Version("f" * 64, 4), iter([]))
         done = subprocess.run(
             [
                 sys.executable, ROOT / "tools/build_index.py", "--run_dir=.",
@@ -193,6 +199,9 @@ def test_what_is_added_removed_and_left_is_counted_at_the_end(catalogue, tmp_pat
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
         assert told in done.stdout
+        if arguments == ["--switch_only"]:
+            with open_index(str(tmp_path / "index.db")) as index:
+                assert index.current() == first
 
 
 def test_a_dry_run_makes_no_file(catalogue, embedded, tmp_path):

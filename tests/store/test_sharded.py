@@ -69,7 +69,7 @@ def test_a_shard_whose_file_or_note_is_gone_is_made_again(directory, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"settings": {"side": 8}}, "side is 9 there, 8 now; give another --output or remove it"),
+        ({"settings": {"side": 8}}, "side is 9 there, 8 now; give another --output"),
         ({"settings": {}}, "side is 9 there, None now"),
         ({"model": "b" * 64}, "out(.partial)? was made from something else: the model is another;"),
         ({"schema_version": 2}, r"a \w+ of format 1, .* reads and writes format 2; remove it"),

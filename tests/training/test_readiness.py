@@ -27,7 +27,7 @@ def dataset(directory, *items):
     return prepare(PrepareConfig(directory / "manifest.csv", directory / "prepared"), processes=1)
 
 
-BAGS = [("bags", split, 2) for split in ("train", "train", "val", "test")]
+BAGS = [("bags", split, 2) for split in ("train", "train", "val", "val", "test", "test")]
 
 
 def test_nothing_is_told_where_nothing_lacks(tiny_prepared):
@@ -70,7 +70,7 @@ def test_a_dataset_without_triplets_is_refused(tmp_path):
 
 
 def test_a_split_without_an_answer_is_told_as_not_measured(tmp_path):
-    made = dataset(tmp_path, *BAGS[:3], ("bags", "test", 1), ("bags", "test", 1))
+    made = dataset(tmp_path, *BAGS[:4], ("bags", "test", 1), ("bags", "test", 1))
     found = check_readiness(made, min_pictures=2, split="test")
     assert not found.is_measured and "nothing is measured" in found.notes[-1]
 
@@ -79,6 +79,13 @@ def test_of_many_verticals_some_are_named_and_the_rest_counted(tmp_path):
     made = dataset(tmp_path, *BAGS, *((f"v{n:02}", "train", 1) for n in range(12)))
     note = check_readiness(made, min_pictures=2, split="test").notes[0]
     assert "v07 0 and 4 others." in note and "v08" not in note
+
+
+def test_a_vertical_whose_only_item_is_always_found_is_named(tmp_path):
+    made = dataset(tmp_path, *BAGS, *(("hats", split, 2) for split in ("train", "train", "val")))
+    notes = check_readiness(made, min_pictures=2, split="test").notes
+    assert "Split val has one item alone in: hats. R@1 is 1 there" in notes[-1]
+    assert not any("Split test has one item alone" in note for note in notes)
 
 
 def test_an_unknown_rule_is_refused(tiny_prepared):

@@ -32,7 +32,8 @@ _NEEDED = (
         "val",
         NOTE,
         " to choose weights and groups by",
-        "Prepare with --val_fraction, which holds out a part of the training items.",
+        "run_pipeline holds out 15 % of the training items, or --val_fraction; prepare_dataset "
+        "only with --val_fraction.",
     ),
     (
         "test",
@@ -89,7 +90,8 @@ def _check_training(
         f"of {items:,} in split train ({len(few) / max(items, 1):.0%}) "
         f"{'has' if len(few) == 1 else 'have'} fewer than {config.min_pictures} images: left "
         "out of triplets.",
-        f"Add images of them, or train with --min_pictures={config.min_pictures - 1}.",
+        f"Add images of them, or train with --min_pictures={config.min_pictures - 1}"
+        + (", as with --init_weights." if config.min_pictures == 2 else "."),
         rows=labels.first_rows[few],
     )
 

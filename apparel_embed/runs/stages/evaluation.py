@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -200,10 +201,16 @@ def evaluation_stage(
             **weights_input(init_weights),
             **(growth.inputs if growth else {}),
         },
-        # Students to measure beside may be named later.
-        overwrite=GROWTH_INPUTS,
+        # Students to measure beside may be named later, and the head may be trained later.
+        overwrite=(*GROWTH_INPUTS, VERTICAL_HEAD),
         size=counted(len(dataset.select(split=split)), "image"),
     )
+
+
+def weights_of(stages: Sequence[Stage | None]) -> str:
+    """Returns the initial weights that models began from; of a file the fingerprint."""
+    inputs = (stage.inputs for stage in stages if stage)
+    return next((one["init_weights"] for one in inputs if "init_weights" in one), "none")
 
 
 def _baselines(
@@ -214,6 +221,11 @@ def _baselines(
     seed: int,
 ) -> dict[str, Embedded]:
     """Returns what models that were not trained make of the images."""
+    if re.fullmatch("[0-9a-f]{64}", init_weights):
+        raise UserError(
+            f"--init_weights: the run's models began from a weights file of content "
+            f"{init_weights[:16]}; name it, to compare with the frozen backbone"
+        )
     records = pictures.records
     frozen = embed_by_frozen_backbone(dataset, records, architecture, init_weights, seed)
     return {HISTOGRAM: embed_by_histogram(dataset, records), FROZEN: frozen}
@@ -311,7 +323,7 @@ def make(pipeline: PipelineRun) -> list[Stage]:
         split=pipeline.config.split,
         init_weights=training.init_weights,
         seed=training.optimization.seed,
-        vertical_head=pipeline.get(VERTICAL_HEAD),
+        vertical_head=pipeline.run.find(VERTICAL_HEAD),
         street=street,
         growth=growth_of(pipeline),
     )

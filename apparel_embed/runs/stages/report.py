@@ -14,7 +14,7 @@ from apparel_embed.report.inputs import Training, load_inputs
 from apparel_embed.runs.run import PipelineRun, Run, shown_in_report
 from apparel_embed.runs.stages.evaluation import SUMMARY_FILE, Models, models_of
 from apparel_embed.serving.exported import SAVED_MODEL
-from apparel_embed.store.names import EVALUATION, REPORT
+from apparel_embed.store.names import COMBINED_START, EVALUATION, REPORT
 from apparel_embed.store.record import Stage, fingerprints
 
 
@@ -39,7 +39,7 @@ def report_stage(
       shown: further stages to show, see `shown_in_report`.
       measure_speed: whether to measure images per second, which differ from call to call.
     """
-    trainings = _trainings(models)
+    trainings = _trainings(run, models)
     saved_models = {
         training.model: export.directory
         for training in trainings
@@ -73,8 +73,10 @@ def report_stage(
     )
 
 
-def _trainings(models: Models) -> list[Training]:
+def _trainings(run: Run, models: Models) -> list[Training]:
     """Returns the trainings behind models, in the order in which the report shows them."""
+    start = run.find(COMBINED_START) if models.combined else None
+    starts = [Training(COMBINED_START, COMBINED_START, start)] if start else []
     stages = models.by_name
     if not any(len(stage.flags["verticals"]) > 1 for stage in models.grouped):
         # They are the specialists once more.
@@ -85,7 +87,9 @@ def _trainings(models: Models) -> list[Training]:
         for stage in stages.get(name, [])
     ]
     alone = (COMBINED_MODEL, UNIFIED)
-    return experts + [Training(name, name, one) for name in alone for one in stages.get(name, [])]
+    return [*starts, *experts] + [
+        Training(name, name, one) for name in alone for one in stages.get(name, [])
+    ]
 
 
 def make(pipeline: PipelineRun) -> list[Stage]:
