@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import fingerprint_files
+from apparel_embed.data.columns import is_blank
 from apparel_embed.data.manifest import BOX_COLUMNS, RESERVED_COLUMN, UNLABELLED
 from apparel_embed.data.pictures import Picture, picture_size
 from apparel_embed.data.prepare import PreparePlan, counts_of, numbered, write_shard
@@ -29,6 +30,8 @@ from apparel_embed.store.sharded import ShardedDirectory
 
 _SHARD_RECORDS = 4096
 _READ_AT_ONCE = 256
+# Settings of preparing that a model sees in an image.
+_SEEN = ("max_side", "crop_margin", "jpeg_quality")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,7 +77,8 @@ def grow(grown: GrownFrom, output: Path) -> PreparedDataset:
       output: directory to make.
 
     Raises:
-      UserError: the directory was made of something else, or both datasets have an image.
+      UserError: the directory was made of something else, both datasets have an image or an item,
+        or images of both were prepared differently.
     """
     directory = _directory(output)
 
@@ -129,9 +133,17 @@ def _index(grown: GrownFrom) -> pa.Table:
     """Returns the rows of a grown dataset.
 
     Raises:
-      UserError: if both have an image with the same box, as an index would take them for one.
+      UserError: if both have an image with the same box, or an item, as an index would take them
+        for one; or if images of both were prepared differently.
     """
     old, new = grown.old, grown.new
+    for name in _SEEN:
+        before, now = (one.info["settings"][name] for one in (old, new))
+        if before != now:
+            raise UserError(
+                f"{new.directory}: was prepared with --{name}={now}, but {old.directory} with "
+                f"{before}; a service prepares what it is asked in one way, so they must be equal"
+            )
     names = [name for name in old.index.column_names if name in new.index.column_names]
     first, second = old.index.take(grown.replayed).select(names), new.index.select(names)
     second = second.cast(first.schema)
@@ -141,6 +153,15 @@ def _index(grown: GrownFrom) -> pa.Table:
         raise UserError(
             f"{new.directory}: image {image!r} is in {old.directory}, too; images of a new "
             "manifest need paths of their own"
+        )
+    shared = pc.and_not(
+        pc.is_in(second["item_id"], value_set=first["item_id"]), is_blank(second["item_id"])
+    )
+    if pc.any(shared).as_py():
+        item = second["item_id"].filter(shared)[0].as_py()
+        raise UserError(
+            f"{new.directory}: item_id {item!r} is in {old.directory}, too, where it is of another "
+            "vertical; items of a new manifest need ids of their own"
         )
     return numbered(pa.concat_tables([first, second]).drop_columns([RESERVED_COLUMN]))
 

@@ -112,7 +112,13 @@ def plan_prepare(config: PrepareConfig, table: pa.Table | None = None) -> Prepar
             state = "to be resumed"
             todo = sum(len(work.rows(shard)) for shard in work.directory.missing(work.names))
     index = numbered(work.table)
-    info = {"fingerprint": "", "counts": counts_of(index), "shards": [], "rejects": 0}
+    info = {
+        "fingerprint": "",
+        "settings": work.config.settings,
+        "counts": counts_of(index),
+        "shards": [],
+        "rejects": 0,
+    }
     return PreparePlan(state, todo, PreparedDataset(output, info, index))
 
 

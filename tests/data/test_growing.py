@@ -16,7 +16,7 @@ from apparel_embed.data.prepare_plan import PrepareConfig
 HATS = [(f"hat{item}_{view}.png", f"hat{item}", "train") for item in range(3) for view in range(2)]
 
 
-def write_hats(directory, rows=HATS):
+def write_hats(directory, rows=HATS, **settings):
     random = np.random.default_rng(1)
     with open(directory / "hats.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -26,7 +26,7 @@ def write_hats(directory, rows=HATS):
                 pixels = random.integers(0, 255, (32, 32, 3), np.uint8)
                 Image.fromarray(pixels).save(directory / name)
             writer.writerow([name, item, "hats", split, "red"])
-    config = PrepareConfig(directory / "hats.csv", directory / "new", val_fraction=0)
+    config = PrepareConfig(directory / "hats.csv", directory / "new", val_fraction=0, **settings)
     return prepare(config, processes=1)
 
 
@@ -101,3 +101,22 @@ def test_an_image_of_both_is_refused_by_its_name(tiny_prepared, tmp_path):
 
     with pytest.raises(UserError, match=f"image '{again}' is in .*, too; images of a new"):
         grow(grown, tmp_path / "prepared")
+
+
+def test_an_item_of_both_is_refused_as_a_search_would_take_two_garments_for_one(
+    tiny_prepared, tmp_path
+):
+    (known,) = tiny_prepared.column("item_id")[:1]
+    new = write_hats(tmp_path, [*HATS, ("hat9.png", known, "train")])
+    grown = GrownFrom(tiny_prepared, replayed_records(tiny_prepared, 1, seed=0), new)
+
+    with pytest.raises(UserError, match=f"item_id '{known}' is in .*, too, .* need ids of their"):
+        grow(grown, tmp_path / "prepared")
+
+
+def test_images_that_were_prepared_differently_are_refused(tiny_prepared, tmp_path):
+    new = write_hats(tmp_path, max_side=24)
+    grown = GrownFrom(tiny_prepared, replayed_records(tiny_prepared, 1, seed=0), new)
+
+    with pytest.raises(UserError, match=r"new: was prepared with --max_side=24, but .* with 256;"):
+        plan_growing(grown, tmp_path / "prepared")
