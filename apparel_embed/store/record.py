@@ -18,6 +18,7 @@ STAGE_FILE = "stage.json"
 SCHEMA_VERSION = 2
 REMEDY = "remove that directory or name another --run_dir"
 _PACKAGES = ("apparel_embed", "tensorflow", "keras-cv", "numpy", "Pillow")
+_OF_FINISHED = ("fingerprint", "flags", "result", "seconds", "finished")
 # Each belongs to some releases of TensorFlow only.
 _PACKAGES_OF_SOME = ("tf-keras", "tensorflow-addons")
 
@@ -34,6 +35,7 @@ class Stage:
       seconds: that its work took; of a stage that was interrupted, its last part.
       skipped: whether it was found finished instead of being run.
       inputs: fingerprint of each input by its name.
+      finished: when, as UTC in ISO 8601, which sorts by time; "" of one that is planned.
     """
 
     directory: Path
@@ -43,6 +45,7 @@ class Stage:
     seconds: float
     skipped: bool = True
     inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    finished: str = ""
 
     @property
     def name(self) -> str:
@@ -186,7 +189,7 @@ def open_stage(directory: Path) -> Stage:
         raise UserError(f"{directory}: {remedy}")
     record = read_record(directory)
     try:
-        values = {name: record[name] for name in ("fingerprint", "flags", "result", "seconds")}
+        values = {name: record[name] for name in _OF_FINISHED}
     except KeyError as error:
         raise UserError(
             f"{directory / STAGE_FILE}: not that of a finished stage, {error} is missing; {REMEDY}"

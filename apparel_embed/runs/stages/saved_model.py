@@ -52,7 +52,8 @@ def export_stage(
 ) -> Stage:
     """Exports a model as the next version of a SavedModel.
 
-    An earlier version that was made of the same is found instead; none is overwritten.
+    An earlier version that was made of the same is found instead; none is overwritten. What was
+    made again since, by the same flags, is not the same: its weights may be others.
 
     Args:
       run: the run, on whose dataset the model was trained.
@@ -71,7 +72,8 @@ def export_stage(
         evaluation = None
     flags = {"model": model.name, **dataclasses.asdict(config)}
     aligned_to = _aligned_to(run, model)
-    inputs = fingerprints(model, vertical_head, detector, evaluation)
+    made = [stage for stage in (model, vertical_head, detector, evaluation) if stage]
+    inputs = fingerprints(*made)
     if aligned_to:
         inputs["aligned_to"] = fingerprint_json(aligned_to)
 
@@ -98,7 +100,8 @@ def export_stage(
     directory = base / str(int(versions[-1].name) + 1 if versions else 1)
     for version in reversed(versions):
         found = _find_version(version)
-        if found and (found.flags, found.inputs) == made_of:
+        is_newest = found and all("" < one.finished <= found.finished for one in made)
+        if found and is_newest and (found.flags, found.inputs) == made_of:
             directory = version
             break
     return run.make(directory, work, flags=flags, inputs=inputs, overwrite=True)

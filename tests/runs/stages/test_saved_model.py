@@ -148,6 +148,19 @@ def test_another_export_is_the_next_version_and_leaves_the_first(
     )
 
 
+def test_a_model_that_was_made_again_by_the_same_flags_is_exported_anew(
+    run_dir, tiny_prepared, student, tmp_path
+):
+    base = tmp_path / "saved_model"
+    first = export_stage(Run(run_dir, tiny_prepared), student, CONFIG, base=base)
+    # Such as by `--redo_from=student`, with another release of TensorFlow.
+    redone = dataclasses.replace(student, finished="2999-01-01T00:00:00+00:00")
+    second = export_stage(Run(run_dir, tiny_prepared), redone, CONFIG, base=base)
+
+    assert first.directory == base / "1"
+    assert second.directory == base / "2"
+
+
 def test_the_confidence_of_routing_is_exported_with_the_head(
     run_dir, tiny_prepared, student, head, tmp_path
 ):
