@@ -45,7 +45,8 @@ def make_compared(pipeline: PipelineRun) -> list[Stage]:
         # It would cost as much as the full run that growing saves.
         return []
     run = pipeline.run
-    others = [*student_teachers(run, grouped_specialists(pipeline)), pipeline[STUDENT]]
+    seeds = pipeline.config.combined_seeds
+    others = [*student_teachers(run, grouped_specialists(pipeline), seeds), pipeline[STUDENT]]
     steps = sum(
         stage.flags["optimization"]["steps"] for stage in others if stage.name != COMBINED_START
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,16 @@ TARGETS_FILE = "targets.parquet"
 HELD_OUT_FILE = "held_out.parquet"
 
 
-def student_teachers(run: Run, grouped: Sequence[Stage]) -> list[Stage]:
+def student_teachers(
+    run: Run, grouped: Sequence[Stage], combined: int | None = None
+) -> list[Stage]:
     """Returns all that teach the student, as far as they are finished.
 
     Args:
       run: the run.
       grouped: specialists that together know every vertical.
+      combined: how many combined models others start from, where there may be more of an earlier
+        call; None for all.
 
     Returns:
       Those specialists, the specialist of each single vertical, the combined models that others
@@ -51,11 +56,12 @@ def student_teachers(run: Run, grouped: Sequence[Stage]) -> list[Stage]:
     groups = [stage.flags["verticals"] for stage in grouped]
     groups += [[vertical] for vertical in run.dataset.verticals]
     names: list[str] = []
-    number = 0
-    while number == 0 or run.find(combined_start_name(number)):
+    numbers: Iterable[int] = itertools.count() if combined is None else range(combined)
+    for number in numbers:
+        if number and not run.find(combined_start_name(number)):
+            break
         names += [specialist_name(group, number) for group in groups]
         names.append(combined_start_name(number))
-        number += 1
     found = [stage for stage in (*grouped, *map(run.find, names)) if stage]
     return list({stage.name: stage for stage in found}.values())
 
@@ -180,8 +186,8 @@ def _made_of_reference(
 
 def make(pipeline: PipelineRun) -> list[Stage]:
     """Embeds the student's images by its teachers."""
-    training = pipeline.config.specialist
-    teachers = student_teachers(pipeline.teaching, grouped_specialists(pipeline))
+    training, combined = pipeline.config.specialist, pipeline.config.combined_seeds
+    teachers = student_teachers(pipeline.teaching, grouped_specialists(pipeline), combined)
     reference = find_reference(
         pipeline.config.align_to,
         pipeline.run,

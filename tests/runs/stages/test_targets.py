@@ -17,6 +17,7 @@ from apparel_embed.runs.stages.targets import (
     REFERENCES,
     TARGETS_FILE,
     find_reference,
+    student_teachers,
     targets_stage,
 )
 from apparel_embed.store.record import Stage, StageSpec
@@ -32,6 +33,16 @@ def specialist(run_dir, *verticals):
 
 def find(name, run_dir, specialists=()):
     return find_reference(name, Run(run_dir, None), specialists, init_weights="none", seed=3)
+
+
+def test_combined_models_of_an_earlier_call_with_more_seeds_do_not_teach(tmp_path):
+    for name in ("combined-start", "combined-start-2"):
+        run_stage(StageSpec(tmp_path / name, flags={}, inputs={}, work=lambda directory: {}))
+    dataset = dataclasses.make_dataclass("Dataset", ["verticals"])(("bag",))
+
+    for seeds, expected in ((1, ["combined-start"]), (2, ["combined-start", "combined-start-2"])):
+        found = student_teachers(Run(tmp_path, dataset), [], seeds)
+        assert [stage.name for stage in found] == expected
 
 
 def test_frozen_is_the_backbone_of_the_specialists(tmp_path):
