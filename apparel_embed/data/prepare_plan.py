@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from absl import logging
 
 from apparel_embed.common.files import fingerprint_files
 from apparel_embed.common.settings import check_settings, same_as, seed_setting, setting
+from apparel_embed.common.text import counted
 from apparel_embed.data.picture_pool import image_path
 from apparel_embed.data.pictures import PictureSettings, RejectedPicture
-from apparel_embed.data.prepared import SCHEMA_VERSION
+from apparel_embed.data.prepared import DATASET_FILE, SCHEMA_VERSION
 
 USUAL_VAL_FRACTION = 0.15
 PHOTOGRAPH_SIDE = 640
@@ -85,7 +88,9 @@ class PrepareConfig:
 
 def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
     """Returns all that decides what the dataset will contain, as JSON."""
-    directory = Path(config.manifest).parent
+    directory, made = Path(config.manifest).parent, Path(config.output) / DATASET_FILE
+    since = made.stat().st_mtime if made.is_file() else math.inf
+    newer = 0
     sizes = np.empty(table.num_rows, "<i8")
     # Chunk by chunk: of millions of paths Python's strings take several times as much.
     images = itertools.chain.from_iterable(
@@ -93,9 +98,18 @@ def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
     )
     for row, image in enumerate(images):
         try:
-            sizes[row] = os.stat(image_path(image, directory)).st_size
+            status = os.stat(image_path(image, directory))
+            sizes[row] = status.st_size
+            newer += status.st_mtime > since
         except (OSError, ValueError, RejectedPicture):
             sizes[row] = -1
+    if newer:
+        logging.warning(
+            "%s: %s written after it was prepared, and compared by size alone; if these show "
+            "something else now, remove it and prepare again",
+            config.output,
+            counted(newer, "image was", "images were"),
+        )
     return {
         "schema_version": SCHEMA_VERSION,
         "settings": config.settings,

@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,18 @@ def test_finished_output_is_skipped_untouched(small, caplog):
     assert "finished before, skipped" in caplog.text
     assert len(dataset) == 18
     assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before
+
+
+def test_images_of_the_same_size_that_were_written_since_are_told(tmp_path, caplog):
+    config = PrepareConfig(make_pictures(tmp_path, 4), tmp_path / "whole")
+    prepare(config, processes=1)
+    prepare(config, processes=1)
+    assert "after it was prepared" not in caplog.text
+
+    later = (tmp_path / "whole" / "dataset.json").stat().st_mtime + 5
+    os.utime(tmp_path / "1.png", (later, later))
+    prepare(config, processes=1)
+    assert "whole: 1 image was written after it was prepared" in caplog.text
 
 
 def test_finished_output_of_something_else_is_refused(small, tmp_path):
