@@ -105,6 +105,7 @@ def build_index(
         replaced = set(index.keys(known))
     version = index.begin(version)
     keys: set[str] = set()
+    count = 0
     if expected:
         logging.info("indexing %s", counted(expected, "image"))
     with progress_bar(total=expected, what="index", unit="images") as bar:
@@ -112,13 +113,20 @@ def build_index(
             if pictures:
                 index.upsert(version, pictures, embeddings)
             keys.update(picture.key for picture in pictures)
+            count += len(pictures)
             bar.update(len(pictures))
+    if count > len(keys):
+        logging.warning(
+            "%s an image, with the same box, that another row names, too: the index keeps it once, "
+            "of the item that comes last",
+            counted(count - len(keys), "row names", "rows name"),
+        )
     others = sorted(set(replaced) - keys)
     index.delete(version, others)
     version = index.finish(version)
     if switch:
         index.switch(version)
-    invalid = max(0, (expected or len(keys)) - len(keys))
+    invalid = max(0, (expected or count) - count)
     return BuildSummary(version, len(keys), len(others), invalid)
 
 
@@ -161,7 +169,7 @@ def fill_index(
         expected = len(records)
         _check_removal(replaced - _keys_of(source), known, replace_all)
         if source.embeddings:
-            rows = stored_records(dataset, records, source.embeddings)
+            rows = stored_records(dataset, records, source.embeddings, model)
         else:
             rows = embed_records(dataset, records, model)
     done = build_index(index, version, rows, expected=expected, replaced=replaced, switch=switch)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 GALLERY = ("gallery", "both")
 _PICTURES_AT_ONCE = 1_000
+# Of stored embeddings so many are compared with the model's. Reduced precision differs by less.
+_COMPARED, _SAME_COSINE = 16, 0.98
 _BOX = ("x_min", "y_min", "x_max", "y_max")
 _NAMES = ("image", "item_id", "vertical")
 # Images and their embeddings, float32 [n, dim].
@@ -78,11 +80,13 @@ def embed_records(dataset: PreparedDataset, records: np.ndarray, model: LocalMod
         yield list(map(_with_content, pictures, contents)), embeddings[valid]
 
 
-def stored_records(dataset: PreparedDataset, records: np.ndarray, path: Path) -> Rows:
+def stored_records(
+    dataset: PreparedDataset, records: np.ndarray, path: Path, model: LocalModel
+) -> Rows:
     """Yields embeddings of records that `write_embeddings` has written.
 
     Raises:
-      UserError: if the file lacks a record.
+      UserError: if the file lacks a record, or by some of them is of another model or dataset.
     """
     known, embeddings = read_embeddings(path)
     places = np.searchsorted(known, records)
@@ -93,6 +97,16 @@ def stored_records(dataset: PreparedDataset, records: np.ndarray, path: Path) ->
             f"{path}: record {records[~found][0]} of {dataset.directory} is missing "
             f"({(~found).sum()} in all)"
         )
+    compared = np.unique(np.linspace(0, len(records) - 1, _COMPARED).astype(np.int64))
+    made, valid, _ = model.embed(dataset.read_images(records[compared]))
+    stored = embeddings[places[compared]]
+    if made.shape == stored.shape and valid.any():
+        cosine = np.median(np.sum(made * _unit(stored), axis=1)[valid])
+        if cosine < _SAME_COSINE:
+            raise UserError(
+                f"{path}: is of another model, or of another dataset than {dataset.directory}: the "
+                f"cosine with what the model makes of its images is {cosine:.3f}; embed again"
+            )
     for start in range(0, len(records), _PICTURES_AT_ONCE):
         some = slice(start, start + _PICTURES_AT_ONCE)
         contents = map(content_of, dataset.read_images(records[some]))

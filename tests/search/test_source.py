@@ -7,9 +7,11 @@ import pytest
 from search_pictures import unit_vectors
 
 from apparel_embed.common.errors import UserError
+from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.search.build import build_index
 from apparel_embed.search.index import Version, open_index
-from apparel_embed.search.source import bulk_rows, picture_key
+from apparel_embed.search.source import bulk_rows, picture_key, stored_records
+from apparel_embed.serving.local import LocalModel
 
 COUNT = 20
 
@@ -118,3 +120,17 @@ def test_boxes_are_numbers_or_the_texts_of_a_manifest(tmp_path):
         boxes = dict(zip(edges, map(list, zip(*rows))))
         keys = [one.key for one in read(write(tmp_path / f"{number}.parquet", **boxes))]
         assert keys[:2] == [picture_key("0.jpg", (1, 2, 30, 4.5)), picture_key("1.jpg")]
+
+
+@pytest.mark.slow
+def test_stored_embeddings_that_are_another_models_or_datasets_are_refused(catalogue, tmp_path):
+    model, dataset = LocalModel(catalogue.saved_model), catalogue.dataset
+    records, path = np.arange(len(dataset)), tmp_path / "stored.parquet"
+    made = model.embed(dataset.read_images(records))[0]
+    write_embeddings(path, records, made)
+    kept = np.concatenate([part for _, part in stored_records(dataset, records, path, model)])
+    np.testing.assert_allclose(kept, made, atol=1e-6)
+
+    write_embeddings(path, records, unit_vectors(len(records), made.shape[1]))
+    with pytest.raises(UserError, match=r"stored\.parquet: is of another model, or of another"):
+        next(stored_records(dataset, records, path, model))

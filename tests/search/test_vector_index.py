@@ -99,6 +99,21 @@ def test_filling_again_replaces_and_removes_by_image(new_index):
         assert more.version.verticals == ("hat", "top")
 
 
+def test_an_image_of_two_items_is_kept_once_and_told_and_not_counted_as_without_embedding(
+    new_index, caplog
+):
+    pictures = some_pictures(4)
+    twice = dataclasses.replace(pictures[0], item="another")
+    with open_index(new_index()) as index, caplog.at_level("WARNING"):
+        rows = iter([([*pictures, twice], unit_vectors(5))])
+        done = build_index(index, Version(A, DIM), rows, expected=6)
+        kept = index.find(done.version, [twice.key])[0][0]
+
+    assert (done.version.pictures, done.invalid) == (4, 1)
+    assert kept.item == "another"
+    assert "1 row names an image, with the same box, that another row names, too" in caplog.text
+
+
 def test_images_are_removed_by_key_path_or_item_and_nothing_else_is(new_index):
     with open_index(new_index()) as index:
         rows = iter([(some_pictures(20, ("bag", "hat")), unit_vectors(20))])
