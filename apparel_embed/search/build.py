@@ -10,10 +10,11 @@ import numpy as np
 from absl import logging
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.common.files import fingerprint_files
+from apparel_embed.common.files import fingerprint_files, read_json
 from apparel_embed.common.progress import progress_bar
 from apparel_embed.common.text import counted
 from apparel_embed.data.prepared import PreparedDataset
+from apparel_embed.inference.bulk_shard import SUMMARY_FILE
 from apparel_embed.search.config import IndexSource
 from apparel_embed.search.index import IndexSettings, VectorIndex, Version
 from apparel_embed.search.source import (
@@ -24,7 +25,8 @@ from apparel_embed.search.source import (
     gallery_records,
     stored_records,
 )
-from apparel_embed.serving.local import LocalModel
+from apparel_embed.serving.local import LocalModel, model_fingerprint
+from apparel_embed.store.names import STUDENT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +161,7 @@ def fill_index(
     replaced = _replaced(index, source, known, replace_all)
     expected = None
     if source.bulk:
+        _tell_of_another_model(source.bulk, source.saved_model)
         if known and not replace_all:
             version = dataclasses.replace(version, pictures_of=known.pictures_of)
         rows = bulk_rows(source.bulk)
@@ -239,6 +242,21 @@ def _replaced(
     if known is None or (source.bulk and known.complete and not replace_all):
         return set()
     return set(index.keys(known, of_dataset=known.complete and not replace_all))
+
+
+def _tell_of_another_model(bulk: Path, saved_model: Path) -> None:
+    """Warns where bulk embedding says that it was done by another model."""
+    summary, student = bulk / SUMMARY_FILE, saved_model.parent.parent / STUDENT
+    if summary.is_file():
+        # A SavedModel's weights are those of the stage that it was exported from.
+        alike = [saved_model, *([student] if (student / "model").is_dir() else [])]
+        by = read_json(summary)["model"].partition("/")[0]
+        if by not in [model_fingerprint(str(one)) for one in alike]:
+            logging.warning(
+                "%s: is by its %s of another model than %s; unless both have the same weights, "
+                "nothing is found by distances between them",
+                *(bulk, SUMMARY_FILE, saved_model),
+            )
 
 
 def _keys_of(source: IndexSource) -> set[str]:

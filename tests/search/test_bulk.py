@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import io
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -277,3 +279,16 @@ def test_embeddings_of_another_model_are_refused(catalogue, tmp_path, new_index)
         with pytest.raises(UserError, match="16"):
             fill_index(index, source, IndexSettings())
         assert index.current() is None
+
+
+def test_bulk_embeddings_that_say_they_are_another_models_are_told_of(
+    catalogue, embedded, tmp_path, new_index, caplog
+):
+    other = shutil.copytree(embedded, tmp_path / "other")
+    told = json.loads((other / "embed.json").read_text())
+    (other / "embed.json").write_text(json.dumps({**told, "model": "0" * 64}))
+    for bulk, times in ((embedded, 0), (other, 1)):
+        with open_index(new_index()) as index:
+            source = IndexSource(catalogue.saved_model, catalogue.dataset.directory, bulk=bulk)
+            fill_index(index, source, IndexSettings())
+        assert caplog.text.count("is by its embed.json of another model than") == times
