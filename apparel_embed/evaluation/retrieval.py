@@ -97,7 +97,8 @@ def evaluate_retrieval(
 
     Args:
       embeddings: [n, dim] real numbers, of any length above zero, a row per image.
-      item_ids: [n] the item that each image shows, a text or an integer.
+      item_ids: [n] the item that each image shows, a text or an integer; the same in two verticals
+        means two items.
       verticals: [n] the vertical of each image, a text or an integer; None for images of one
         vertical.
       is_query: [n] whether an image is a query; None for all.
@@ -130,6 +131,8 @@ def evaluate_retrieval(
         is_query=_flags("is_query", [True] * count if is_query is None else is_query),
         is_gallery=_flags("is_gallery", [True] * count if is_gallery is None else is_gallery),
     )
+    items = np.char.add(np.char.add(pictures.verticals, "\n"), pictures.items)
+    pictures = dataclasses.replace(pictures, items=items)
     outcomes = query_outcomes(embeddings, pictures, scope)
     answered = outcomes.answered()
     whole = _result(outcomes.counted(), outcomes.counted_gallery(), seed)

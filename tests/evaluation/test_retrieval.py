@@ -112,3 +112,12 @@ def test_flags_that_are_none_are_refused(argument, wrong):
     flags = np.array([True, False, wrong, True], object)
     with pytest.raises(UserError, match=rf"{argument}\[2\] is .*; expected True or False"):
         evaluate_retrieval(np.eye(4), list("aabb"), **{argument: flags})
+
+
+def test_an_item_id_in_two_verticals_is_two_items_where_all_are_searched():
+    # Nearest to each bag is a dress of its name, a degree away, and the other way round.
+    angles = np.radians([0, 90, 1, 91])
+    embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    verticals = ["bag", "bag", "dress", "dress"]
+    found = evaluate_retrieval(embeddings, ["1"] * 4, verticals=verticals, scope="merged")
+    assert (found.queries, found.r_at_1.value, found.r_at_5.value) == (4, 0.0, 1.0)
