@@ -63,6 +63,12 @@ def _as_to_type(line: str) -> str:
     program, _, rest = line.partition(" ")
     if program not in ("python", "tensorboard", COMMAND):
         return line
+    script, blank, flags = rest.partition(" ")
+    beside = Path(sys.argv[0]).parent / Path(script).name
+    # From outside the clone, where the running program is.
+    if program == "python" and not Path(script).exists() and beside.is_file():
+        rest = f"{shlex.quote(str(beside))}{blank}{flags}"
+        line = f"{program} {rest}"
     ours = Path(sys.executable).parent / program
     if not ours.exists() or shutil.which(program) == str(ours):
         return line

@@ -41,6 +41,19 @@ def test_elsewhere_the_whole_path_is_given(capsys, monkeypatch, tmp_path):
     assert capsys.readouterr().out == f"Next:  {HERE}/python tools/evaluate.py\n"
 
 
+def test_outside_the_clone_the_path_of_the_program_is_given(
+    capsys, monkeypatch, tmp_path, activated
+):
+    (tmp_path / "tools").mkdir()
+    for name in ("evaluate.py", "embed.py"):
+        (tmp_path / "tools" / name).touch()
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "tools" / "embed.py")])
+    for directory, path in ((tmp_path, "tools"), (tmp_path / "tools", f"{tmp_path}/tools")):
+        monkeypatch.chdir(directory)
+        print_summary([("Next", "python tools/evaluate.py --seed=0")])
+        assert capsys.readouterr().out == f"Next:  python {path}/evaluate.py --seed=0\n"
+
+
 @pytest.mark.parametrize("directory", ["runs/mine", "runs/my run", "runs/it's $HOME; #1 (a)"])
 def test_a_shell_takes_a_command_as_it_is_meant_whatever_is_in_paths(directory):
     line = command("tools/evaluate.py", run_dir=Path(directory), prepared=None, seed=0)
