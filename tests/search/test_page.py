@@ -195,6 +195,9 @@ def test_the_page_says_in_words_whether_it_is_the_same_item(
     expect(verdict).to_be_empty()
     # A search in all verticals has no threshold.
     page.set_input_files("#file", street["bag"][0])
+    expect(page.locator("#status")).to_contain_text("in all kinds")
+    expect(verdict).to_be_empty()
+    page.select_option("#vertical", label="dress")
     expect(verdict).to_have_text("Similar only: no image is close enough to be this garment.")
     page.select_option("#vertical", label="bag")
     expect(verdict).to_have_text("Same item: the nearest image is close enough to be this garment.")
