@@ -84,7 +84,7 @@ def render_routing(summary: Mapping[str, Any]) -> list[str]:
 
 
 def render_absent(absent: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each level that was measured: how many queries are told "same item".
+    """Returns a line for each level that was measured: of how many queries "same item" is said.
 
     Args:
       absent: the content of `absent.json`.
