@@ -101,7 +101,10 @@ def main() -> None:
             "Service",
             "a running service finds this, too; with another model or dataset restart it",
         )
-        print_summary([*rows, service, ("Next", command("tools/serve_search.py", **_RUN.again))])
+        # Without their directory the service cannot show the images that a delta brought.
+        added = Path(_DELTA.value).parent if _DELTA.value else None
+        following = command("tools/serve_search.py", **_RUN.again, pictures=added)
+        print_summary([*rows, service, ("Next", following)])
 
 
 def fill(source: IndexSource) -> list[tuple[str, object]]:
