@@ -69,7 +69,7 @@ _ROLL_BACK_TO = define(
 )
 _SWITCH = define("switch", True, "search this model's images once they are complete")
 _SWITCH_ONLY = define(
-    "switch_only", False, "search this model's images as the index still has them; fill nothing"
+    "switch_only", False, "switch to this model's images in the index, without filling it"
 )
 _DRY_RUN = dry_run_flag()
 Change = Callable[[VectorIndex, Version], list[tuple[str, object]]]
@@ -82,7 +82,7 @@ def main() -> None:
     change = chosen_change()
     if _SWITCH_ONLY.value:
         if change or _REPLACE_ALL.value or any(map(_SOURCE.is_given, ("bulk", "embeddings"))):
-            raise UserError("--switch_only fills and changes nothing: give no flag that does")
+            raise UserError("--switch_only: leave out flags that fill or change the index")
         rows = switch()
     elif change:
         if _REPLACE_ALL.value or _SOURCE.is_given("splits"):
@@ -134,7 +134,7 @@ def fill(source: IndexSource) -> list[tuple[str, object]]:
 
 
 def switch() -> list[tuple[str, object]]:
-    """Lets a model answer with the images that the index still has of it."""
+    """Switches to the images that the index still has of a model; returns what was done."""
     from apparel_embed.search.build import saved_model_fingerprint
     from apparel_embed.search.index import check_complete
 

@@ -54,16 +54,17 @@ def replayed_records(old: PreparedDataset, share: float, seed: int) -> np.ndarra
 
     Args:
       old: the earlier dataset.
-      share: of the images to learn from, those of split train and unlabelled, of each vertical; all
-        others, to measure by, are kept.
+      share: of the images to learn from, those of split train and unlabelled, of each vertical, and
+        one of train at least; all others, to measure by, are kept.
       seed: of the choice.
     """
     random = np.random.default_rng(seed)
     kept = [old.select(split=split) for split in ("val", "test")]
-    for split in ("train", UNLABELLED):
+    # One labelled image at least: a student knows the verticals that it learns from.
+    for split, least in (("train", 1), (UNLABELLED, 0)):
         for vertical in old.verticals:
             records = old.select(split=split, verticals=[vertical])
-            kept.append(random.permutation(records)[: round(share * len(records))])
+            kept.append(random.permutation(records)[: max(least, round(share * len(records)))])
     return np.sort(np.concatenate(kept))
 
 
@@ -142,7 +143,7 @@ def _index(grown: GrownFrom) -> pa.Table:
         if before != now:
             raise UserError(
                 f"{new.directory}: was prepared with --{name}={now}, but {old.directory} with "
-                f"{before}; a service prepares what it is asked in one way, so they must be equal"
+                f"{before}; they must be equal, as a service prepares every query in one way"
             )
     names = [name for name in old.index.column_names if name in new.index.column_names]
     first, second = old.index.take(grown.replayed).select(names), new.index.select(names)
@@ -160,8 +161,8 @@ def _index(grown: GrownFrom) -> pa.Table:
     if pc.any(shared).as_py():
         item = second["item_id"].filter(shared)[0].as_py()
         raise UserError(
-            f"{new.directory}: item_id {item!r} is in {old.directory}, too, where it is of another "
-            "vertical; items of a new manifest need ids of their own"
+            f"{new.directory}: item_id {item!r} also names an item of another vertical in "
+            f"{old.directory}; give new items other ids"
         )
     return numbered(pa.concat_tables([first, second]).drop_columns([RESERVED_COLUMN]))
 

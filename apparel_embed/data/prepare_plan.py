@@ -105,8 +105,8 @@ def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
             sizes[row] = -1
     if newer:
         logging.warning(
-            "%s: %s written after it was prepared, and compared by size alone; if these show "
-            "something else now, remove it and prepare again",
+            "%s: %s written after it was prepared, and only sizes were compared; if their content "
+            "has changed, remove the dataset and prepare it again",
             config.output,
             counted(newer, "image was", "images were"),
         )

@@ -84,20 +84,20 @@ def render_routing(summary: Mapping[str, Any]) -> list[str]:
 
 
 def render_absent(absent: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each level that was measured: of how many queries "same item" is said.
+    """Returns a line for each level that was measured: how many queries are answered "same item".
 
     Args:
       absent: the content of `absent.json`.
     """
     lines = [
-        f"{UNIFIED}, {row['scope']}: 'same item' said of {absent_share(one)} queries whose item "
-        f"was removed (at most {one['promised']:.0%}), and rightly of "
-        f"{_share(one, 'accepted_and_right')} whose item is there"
+        f"{UNIFIED}, {row['scope']}: answers 'same item' to {absent_share(one)} of queries whose "
+        f"item was removed (promised: at most {one['promised']:.0%}), and rightly to "
+        f"{_share(one, 'accepted_and_right')} of those whose item is there"
         for row in absent["rows"]
         for one in row["levels"]
         if row["vertical"] == ALL and one["false_accepts"] is not None
     ]
-    few = f"{UNIFIED}: split val has too few items to say 'same item' of any"
+    few = f"{UNIFIED}: split val has too few items for verdicts"
     return ["", *(lines or [few])]
 
 

@@ -38,7 +38,8 @@ class GrowthConfig:
     )
     replay: float = setting(
         1.0,
-        "share of the training images of --grow_from that its student learns from again",
+        "share of the training images of --grow_from that its student learns from again, at least "
+        "one of each vertical",
         0.0,
         1.0,
         seldom=True,

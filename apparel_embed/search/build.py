@@ -119,9 +119,8 @@ def build_index(
             bar.update(len(pictures))
     if count > len(keys):
         logging.warning(
-            "%s an image, with the same box, that another row names, too: the index keeps it once, "
-            "of the item that comes last",
-            counted(count - len(keys), "row names", "rows name"),
+            "%s the image and box of another row; the index keeps the last such row",
+            counted(count - len(keys), "row has", "rows have"),
         )
     others = sorted(set(replaced) - keys)
     index.delete(version, others)
@@ -245,7 +244,7 @@ def _replaced(
 
 
 def _tell_of_another_model(bulk: Path, saved_model: Path) -> None:
-    """Warns where bulk embedding says that it was done by another model."""
+    """Warns if bulk embeddings were made by another model."""
     summary, student = bulk / SUMMARY_FILE, saved_model.parent.parent / STUDENT
     if summary.is_file():
         # A SavedModel's weights are those of the stage that it was exported from.
@@ -253,8 +252,8 @@ def _tell_of_another_model(bulk: Path, saved_model: Path) -> None:
         by = read_json(summary)["model"].partition("/")[0]
         if by not in [model_fingerprint(str(one)) for one in alike]:
             logging.warning(
-                "%s: is by its %s of another model than %s; unless both have the same weights, "
-                "nothing is found by distances between them",
+                "%s: its %s names another model than %s; unless both have the same weights, "
+                "distances between their embeddings mean nothing",
                 *(bulk, SUMMARY_FILE, saved_model),
             )
 

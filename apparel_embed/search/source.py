@@ -104,8 +104,8 @@ def stored_records(
         cosine = np.median(np.sum(made * _unit(stored), axis=1)[valid])
         if cosine < _SAME_COSINE:
             raise UserError(
-                f"{path}: is of another model, or of another dataset than {dataset.directory}: the "
-                f"cosine with what the model makes of its images is {cosine:.3f}; embed again"
+                f"{path}: made by another model, or from another dataset than {dataset.directory}: "
+                f"its cosine to the model's own embeddings is {cosine:.3f}; embed again"
             )
     for start in range(0, len(records), _PICTURES_AT_ONCE):
         some = slice(start, start + _PICTURES_AT_ONCE)

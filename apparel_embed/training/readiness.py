@@ -128,7 +128,7 @@ def _unanswered_notes(
 
 
 def _single_notes(dataset: PreparedDataset, split: str) -> list[str]:
-    """Returns what to say of verticals in which any model finds the right item of a split."""
+    """Returns a note on verticals in which any model finds the only item of a split."""
     pictures = evaluation_set(dataset, split)
     gallery = pictures.only(pictures.is_gallery)
     places, answered = gallery.by_vertical(), answered_queries(pictures)
@@ -140,8 +140,8 @@ def _single_notes(dataset: PreparedDataset, split: str) -> list[str]:
     if not single:
         return []
     return [
-        f"Split {split} has one item alone in: {_named(single)}. R@1 is 1 there whatever the "
-        "model; hold out more items, or mind that this shows nothing."
+        f"Split {split} has only one item in: {_named(single)}. R@1 is 1 there whatever the model, "
+        "which shows nothing; hold out more items."
     ]
 
 

@@ -291,4 +291,4 @@ def test_bulk_embeddings_that_say_they_are_another_models_are_told_of(
         with open_index(new_index()) as index:
             source = IndexSource(catalogue.saved_model, catalogue.dataset.directory, bulk=bulk)
             fill_index(index, source, IndexSettings())
-        assert caplog.text.count("is by its embed.json of another model than") == times
+        assert caplog.text.count("its embed.json names another model than") == times

@@ -132,5 +132,5 @@ def test_stored_embeddings_that_are_another_models_or_datasets_are_refused(catal
     np.testing.assert_allclose(kept, made, atol=1e-6)
 
     write_embeddings(path, records, unit_vectors(len(records), made.shape[1]))
-    with pytest.raises(UserError, match=r"stored\.parquet: is of another model, or of another"):
+    with pytest.raises(UserError, match=r"stored\.parquet: made by another model, or from another"):
         next(stored_records(dataset, records, path, model))

@@ -111,7 +111,7 @@ def test_an_image_of_two_items_is_kept_once_and_told_and_not_counted_as_without_
 
     assert (done.version.pictures, done.invalid) == (4, 1)
     assert kept.item == "another"
-    assert "1 row names an image, with the same box, that another row names, too" in caplog.text
+    assert "1 row has the image and box of another row" in caplog.text
 
 
 def test_images_are_removed_by_key_path_or_item_and_nothing_else_is(new_index):

@@ -84,8 +84,8 @@ def test_of_many_verticals_some_are_named_and_the_rest_counted(tmp_path):
 def test_a_vertical_whose_only_item_is_always_found_is_named(tmp_path):
     made = dataset(tmp_path, *BAGS, *(("hats", split, 2) for split in ("train", "train", "val")))
     notes = check_readiness(made, min_pictures=2, split="test").notes
-    assert "Split val has one item alone in: hats. R@1 is 1 there" in notes[-1]
-    assert not any("Split test has one item alone" in note for note in notes)
+    assert "Split val has only one item in: hats. R@1 is 1 there" in notes[-1]
+    assert not any("Split test has only one item" in note for note in notes)
 
 
 def test_an_unknown_rule_is_refused(tiny_prepared):

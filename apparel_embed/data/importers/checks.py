@@ -114,7 +114,7 @@ def check_missing(rows: Rows, missing: str) -> None:
 
 
 def _name_as_stored(rows: Rows, gone: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Names images as their files are, which have another Unicode form; returns the missing."""
+    """Renames images to the Unicode form of their files; returns which are still missing."""
     for form in ("NFC", "NFD"):
         names = rows.table["image"]
         # Arrow's own NFC does not compose.

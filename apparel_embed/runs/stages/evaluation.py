@@ -223,8 +223,8 @@ def _baselines(
     """Returns what models that were not trained make of the images."""
     if re.fullmatch("[0-9a-f]{64}", init_weights):
         raise UserError(
-            f"--init_weights: the run's models began from a weights file of content "
-            f"{init_weights[:16]}; name it, to compare with the frozen backbone"
+            f"--init_weights: the run's models started from a weights file with fingerprint "
+            f"{init_weights[:16]}; give that file, to compare with the frozen backbone"
         )
     records = pictures.records
     frozen = embed_by_frozen_backbone(dataset, records, architecture, init_weights, seed)
