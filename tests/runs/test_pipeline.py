@@ -226,7 +226,7 @@ def test_the_report_shows_the_numbers_of_the_summary_and_needs_nothing_else(walk
         low, high = row["r_at_1_low"], row["r_at_1_high"]
         assert r_at_1 == f"{row['r_at_1']:.3f} [{low:.3f}, {high:.3f}]"
     trainings = [line[0] for line in tables[-1][1:]]
-    assert trainings == ["bag", "dress", "combined", "unified"]
+    assert trainings == ["combined-start", "bag", "dress", "combined", "unified"]
     assert "http://" not in text
     assert "https://" not in text
     for name in ("gap", "map", "losses", "validation", "ranks-00", "ranks-01"):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvicorn
+from fastapi.testclient import TestClient
 from milvus_server import MilvusServer
 
 from apparel_embed.data.prepared import PreparedDataset
@@ -264,3 +265,10 @@ def page(browser, address):
 @pytest.fixture
 def detecting_page(browser, detecting_address):
     yield from watched(browser, detecting_address)
+
+
+@pytest.fixture(scope="module")
+def client(service):
+    """Asks a search service of the catalogue."""
+    with TestClient(service(), raise_server_exceptions=False) as opened:
+        yield opened

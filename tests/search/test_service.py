@@ -1,16 +1,15 @@
 import io
 import json
 import shutil
-import threading
 
 import grpc
-import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from search_requests import encoded, search, street_pictures
 
 from apparel_embed.data.pictures import PictureSettings, prepare_picture
 from apparel_embed.evaluation.neighbours import nearest
@@ -25,30 +24,6 @@ from apparel_embed.search.source import GALLERY
 from apparel_embed.serving.local import LocalModel
 
 pytestmark = pytest.mark.slow
-
-
-def encoded(width=60, height=40, kind="PNG", seed=0):
-    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(values).save(file, kind)
-    return file.getvalue()
-
-
-@pytest.fixture(scope="module")
-def client(service):
-    with TestClient(service(), raise_server_exceptions=False) as opened:
-        yield opened
-
-
-def search(client, picture, name="picture.jpg", kind="image/jpeg", headers=None, **fields):
-    return client.post(
-        "/api/search", files={"file": (name, picture, kind)}, data=fields, headers=headers
-    )
-
-
-def street_pictures(catalogue, vertical):
-    records = catalogue.dataset.select(split="test", verticals=[vertical], roles=["query"])
-    return records, catalogue.dataset.read_images(records)
 
 
 def test_hits_are_those_of_the_exact_search(client, catalogue):
@@ -306,118 +281,6 @@ def test_images_of_the_index_are_served_and_nothing_else(client, catalogue):
         assert client.get(path).status_code in (404, 422), path
 
 
-@pytest.mark.parametrize(
-    ("picture", "said"),
-    [
-        (b"", "empty file"),
-        (b"this is no image", "not an image"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
-        (encoded()[:-400], "truncated"),
-        (encoded(kind="JPEG")[:300], "truncated"),
-        (encoded()[:16] + (2**31 - 1).to_bytes(4, "big") * 2 + encoded()[24:], "not an image"),
-    ],
-)
-def test_what_is_no_usable_image_is_told(client, picture, said):
-    answer = search(client, picture)
-
-    assert answer.status_code == 422
-    assert said in answer.json()["detail"]
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF"])
-def test_images_of_any_format_and_name_are_searched(client, kind):
-    for name in ("picture", "фото \U0001f457.png", "../../etc/passwd", "a" * 2000, 'q"\\.jpg'):
-        answer = search(client, encoded(kind=kind), name, "application/octet-stream")
-        assert answer.status_code == 200, answer.text
-        assert len(answer.json()["hits"]) == 12
-
-
-def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(service):
-    with TestClient(service(max_pixels=1000)) as client:
-        answer = search(client, encoded(60, 40))
-
-    assert (answer.status_code, answer.json()["detail"]) == (
-        422,
-        "60x40 pixels are more than the 1000 allowed",
-    )
-
-
-def test_an_upload_of_too_many_bytes_is_refused_said_or_unsaid(client):
-    def stream():
-        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-        for _ in range(100):
-            yield b"0" * 10_000
-        yield b"\r\n--x--\r\n"
-
-    unsaid = client.post(
-        "/api/search",
-        content=stream(),
-        headers={"Content-Type": "multipart/form-data; boundary=x"},
-    )
-    for answer in (search(client, b"0" * 1_000_000), search(client, b"0" * 200_001), unsaid):
-        assert (answer.status_code, answer.json()["detail"]) == (
-            413,
-            "the image is too large; expected at most 0.2 MB",
-        )
-
-
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"box": "1,2,3"}, "x_min,y_min,x_max,y_max"),
-        ({"box": "nan,0,1,1"}, "x_min,y_min,x_max,y_max"),
-        ({"box": "1e9,0,1,1"}, "x_min,y_min,x_max,y_max"),
-        ({"box": "5,0,1,1"}, "empty"),
-        ({"box": "500,500,600,600"}, "lies outside the image of 60x40 pixels"),
-        ({"vertical": "hat"}, "unknown vertical 'hat'; there are bag, dress"),
-        ({"vertical": 'bag" or key != "'}, "unknown vertical"),
-        ({"k": "0"}, "k: "),
-        ({"k": "101"}, "k: "),
-        ({"k": "many"}, "k: "),
-        ({"all_verticals": "perhaps"}, "all_verticals: "),
-    ],
-)
-def test_a_wrong_parameter_is_told(client, fields, said):
-    answer = search(client, encoded(), **fields)
-
-    assert answer.status_code == 422
-    assert said in answer.json()["detail"]
-
-
-@pytest.mark.parametrize(
-    ("content", "kind"),
-    [
-        (b"", "multipart/form-data"),
-        (b"--x\r\n\r\n", "multipart/form-data; boundary=x"),
-        (b"\x00\xff", "multipart/form-data; boundary=" + "x" * 300),
-        (b"{}", "application/json"),
-        (b"file=%00", "application/x-www-form-urlencoded"),
-        (b"\xff\xfe", "text/plain"),
-    ],
-)
-def test_a_body_that_is_no_upload_is_refused(client, content, kind):
-    answer = client.post("/api/search", content=content, headers={"Content-Type": kind})
-
-    assert answer.status_code in (400, 422)
-    assert isinstance(answer.json()["detail"], str)
-
-
-def test_an_upload_without_a_file_name_is_told_in_plain_words(client):
-    answer = client.post("/api/search", data={"file": "no file"})
-
-    assert answer.status_code == 422
-    assert answer.json()["detail"] == "file: is no file; send it with a file name"
-
-
-def test_every_answer_has_safe_headers(client):
-    for path in ("/", "/api/info", "/nowhere", "/pictures/x", "/examples/0"):
-        headers = client.get(path).headers
-        assert "default-src 'none'" in headers["content-security-policy"]
-        assert "frame-ancestors 'none'" in headers["content-security-policy"]
-        assert headers["x-content-type-options"] == "nosniff"
-        assert "access-control-allow-origin" not in headers
-
-
 def test_the_page_names_nothing_outside_itself(client):
     for path in ("/", "/app.js", "/boxes.js", "/app.css"):
         text = client.get(path).text
@@ -448,79 +311,6 @@ def test_health_metrics_and_logs(client, caplog):
         ("/api/search", 422),
     ]
     json.dumps(logged)
-
-
-def test_without_the_key_only_the_page_and_probes_answer(service, catalogue):
-    with TestClient(service(api_key="sesame")) as client:
-        for path in ("/", "/app.js", "/healthz", "/readyz", "/openapi.json"):
-            assert client.get(path).status_code == 200
-        for headers in ({}, {"X-API-Key": "no"}, {"X-API-Key": "sésame".encode()}):
-            assert search(client, encoded(), headers=headers).status_code == 401
-            for path in ("/api/info", "/examples/0", "/pictures/" + "0" * 32, "/metrics"):
-                assert client.get(path, headers=headers).status_code == 401
-        for headers in ({"X-API-Key": "sesame"}, {"Authorization": "Bearer sesame"}):
-            assert search(client, encoded(), headers=headers).status_code == 200
-            assert client.get("/api/info", headers=headers).status_code == 200
-
-
-def test_a_client_that_asks_too_often_is_told_to_wait(service):
-    with TestClient(service(rate=0.01, burst=2)) as client:
-        answers = [search(client, encoded()) for _ in range(3)]
-        assert [answer.status_code for answer in answers] == [200, 200, 429]
-        assert 1 <= int(answers[2].headers["retry-after"]) <= 100
-        assert client.get("/api/info").status_code == 200
-
-
-def test_past_the_limit_it_answers_503_and_then_recovers(service, monkeypatch):
-    import anyio
-
-    app = service(workers=1, waiting=2)
-    go = threading.Event()
-    embed = LocalModel.embed
-    monkeypatch.setattr(LocalModel, "embed", lambda *a: go.wait(30) and embed(*a))
-
-    async def ask():
-        statuses = []
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-
-            async def one():
-                answer = await client.post("/api/search", files={"file": encoded()})
-                statuses.append((answer.status_code, answer.headers.get("retry-after")))
-                if len(statuses) == 5:
-                    go.set()
-
-            async with anyio.create_task_group() as group:
-                for _ in range(8):
-                    group.start_soon(one)
-            await one()
-        return statuses
-
-    statuses = anyio.run(ask)
-    assert statuses[:5] == [(503, "1")] * 5
-    assert statuses[5:] == [(200, None)] * 4
-
-
-def test_an_index_that_fails_gives_503_and_a_defect_500_without_its_reason(
-    service, catalogue, monkeypatch
-):
-    from apparel_embed.common.errors import UserError
-
-    def fail(error):
-        def search(*arguments, **named):
-            raise error
-
-        return search
-
-    with TestClient(service(), raise_server_exceptions=False) as client:
-        monkeypatch.setattr(catalogue.index, "search", fail(UserError("/secret/index: gone")))
-        answers = [search(client, encoded())]
-        monkeypatch.setattr(catalogue.index, "search", fail(RuntimeError("/secret/code")))
-        answers.append(search(client, encoded()))
-        monkeypatch.setattr(catalogue.index, "current", fail(UserError("gone")))
-        answers.append(client.get("/readyz"))
-    assert [answer.status_code for answer in answers] == [503, 500, 503]
-    assert not any("secret" in answer.text for answer in answers)
 
 
 def test_tensorflow_serving_embeds_as_the_model_in_process_does(client, catalogue):

@@ -29,6 +29,9 @@ class Asked:
     def __init__(self):
         self.embeddings = []
 
+    def version(self, model):
+        return None
+
     def search(self, version, embedding, k, **options):
         self.embeddings.append(embedding)
         return []

@@ -311,7 +311,7 @@ def test_the_kit_serves_the_versions_beside(exported, tmp_path):
     compose = yaml.safe_load((tmp_path / "kit/docker-compose.yaml").read_text())
     (service,) = compose["services"].values()
 
-    models = re.match(r"\$\{MODELS:-(\./.*)\}:", service["volumes"][0])[1]
+    models = re.match(r"\$\{MODELS:-(\.\.?/.*)\}:", service["volumes"][0])[1]
     assert (tmp_path / "kit" / models).resolve() == exported.directory.parent.resolve()
     for path in (tmp_path / "kit").iterdir():
         assert str(tmp_path.parent) not in path.read_text("utf-8")
