@@ -21,5 +21,5 @@ def test_weights_are_those_that_the_first_models_began_from():
 
 
 def test_a_weights_file_of_which_the_content_alone_is_known_is_asked_for(tiny_prepared):
-    with pytest.raises(UserError, match=r"--init_weights: .*content a{16}; name it"):
+    with pytest.raises(UserError, match=r"--init_weights: .*fingerprint a{16}; give that file"):
         _baselines(tiny_prepared, None, ModelConfig(), "a" * 64, 0)
