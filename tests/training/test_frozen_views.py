@@ -21,7 +21,7 @@ from apparel_embed.models.principal import project_principally
 from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import specialist_stage
 from apparel_embed.runs.stages.views import VIEWS_FILE
-from apparel_embed.store.names import FROZEN_VIEWS
+from apparel_embed.store.names import COMBINED, FROZEN_VIEWS
 from apparel_embed.training.frozen_views import FrozenViews, compute_views
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.settings import OptimizationConfig
@@ -117,6 +117,38 @@ def test_trainings_of_a_run_share_views_and_leave_the_backbone_as_it_was(
         norm = model.get_layer(NORM)
         np.testing.assert_allclose(norm.moving_mean, features.mean(axis=0), rtol=1e-4)
         np.testing.assert_allclose(norm.moving_variance, features.var(axis=0), rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_start_of_an_earlier_run_takes_views_if_its_backbone_is_that_of_the_initial_weights(
+    tiny_prepared, tmp_path, weights, is_same
+):
+    config = SpecialistConfig(
+        PYRAMID,
+        OptimizationConfig(steps=2, learning_rate=1e-2, train_backbone=False),
+        init_weights=weights,
+        items_per_batch=3,
+        pictures_per_item=2,
+        input=InputConfig(views=3),
+    )
+    both = ["bags", "dresses"]
+    earlier = specialist_stage(Run(tmp_path / "1", tiny_prepared), both, config, COMBINED)
+    if not is_same:
+        tf.keras.utils.set_random_seed(6)
+        weights = str(tmp_path / "other.weights.h5")
+        build_embedding_model(MODEL).get_layer("backbone").save_weights(weights)
+    config = dataclasses.replace(config, init_from=tmp_path / "1", init_weights=weights)
+    later = specialist_stage(Run(tmp_path / "2", tiny_prepared), both, config, COMBINED)
+
+    assert later.inputs["init_from"] == earlier.fingerprint
+    assert (FROZEN_VIEWS in later.inputs) == is_same
+    first, second = (
+        load_embedding_model(stage.directory / "model")[0].get_layer("backbone").get_weights()
+        for stage in (earlier, later)
+    )
+    for ours, theirs in zip(second, first):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.slow

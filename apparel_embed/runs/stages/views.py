@@ -33,14 +33,15 @@ def views_stage(run: Run, config: SpecialistConfig | StudentConfig, start: Start
       start: where that training starts.
 
     Returns:
-      The stage, which the trainings of a run share; None where the backbone is trained, where it
-      has no initial weights or those of another training, or where each step augments again.
+      The stage, which the trainings of a run share; None where the backbone is trained, where its
+      weights are not the initial weights, or where each step augments again. The model that a
+      training starts from has the initial weights if it learnt from such views, of them, itself.
     """
     is_frozen = not config.optimization.train_backbone and config.model.pooling != "gem"
-    has_weights = config.init_weights != "none" and not start.previous
-    if not (is_frozen and has_weights and config.input.views):
+    if not (is_frozen and config.init_weights != "none" and config.input.views):
         return None
-    if start.own and FROZEN_VIEWS not in start.own.inputs:
+    stage, weights = start.own or start.previous, weights_input(config.init_weights)
+    if stage and (FROZEN_VIEWS not in stage.inputs or not weights.items() <= stage.inputs.items()):
         return None
     model = dataclasses.replace(config.model, embedding_dim=_ANY_DIM)
     augment, views = config.input.augment, config.input.views
@@ -61,7 +62,7 @@ def views_stage(run: Run, config: SpecialistConfig | StudentConfig, start: Start
             "augment": dataclasses.asdict(augment),
             "views": views,
         },
-        inputs=weights_input(config.init_weights),
+        inputs=weights,
         size=f"{counted(views, 'view')} of {counted(run.learnt(), 'image')}",
         workload=Workload(views=views * run.learnt()),
     )
