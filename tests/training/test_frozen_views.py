@@ -9,6 +9,7 @@ import tensorflow as tf
 from tiny_teachers import MODEL
 
 from apparel_embed.data.augment import AugmentConfig
+from apparel_embed.distillation.config import TargetsConfig
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import (
     build_embedding_model,
@@ -20,8 +21,11 @@ from apparel_embed.models.pooling import NORM
 from apparel_embed.models.principal import project_principally
 from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import specialist_stage
+from apparel_embed.runs.stages.student import student_stage
+from apparel_embed.runs.stages.targets import targets_stage
 from apparel_embed.runs.stages.views import VIEWS_FILE
-from apparel_embed.store.names import COMBINED, FROZEN_VIEWS
+from apparel_embed.store.names import COMBINED, FROZEN_VIEWS, STUDENT
+from apparel_embed.training.config import StudentConfig
 from apparel_embed.training.frozen_views import FrozenViews, compute_views
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.settings import OptimizationConfig
@@ -121,7 +125,7 @@ def test_trainings_of_a_run_share_views_and_leave_the_backbone_as_it_was(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_same", [True, False])
-def test_a_start_of_an_earlier_run_takes_views_if_its_backbone_is_that_of_the_initial_weights(
+def test_a_student_that_starts_from_an_earlier_one_takes_views_if_its_backbone_was_not_trained(
     tiny_prepared, tmp_path, weights, is_same
 ):
     config = SpecialistConfig(
@@ -132,23 +136,35 @@ def test_a_start_of_an_earlier_run_takes_views_if_its_backbone_is_that_of_the_in
         pictures_per_item=2,
         input=InputConfig(views=3),
     )
-    both = ["bags", "dresses"]
-    earlier = specialist_stage(Run(tmp_path / "1", tiny_prepared), both, config, COMBINED)
+    both, run = ["bags", "dresses"], Run(tmp_path / "new", tiny_prepared)
+    # A stage of the name that a student has; how it was trained does not matter.
+    old = specialist_stage(Run(tmp_path / "old", tiny_prepared), both, config, STUDENT)
+    targets = targets_stage(run, [old], None, TargetsConfig(PYRAMID.embedding_dim))
     if not is_same:
         tf.keras.utils.set_random_seed(6)
         weights = str(tmp_path / "other.weights.h5")
         build_embedding_model(MODEL).get_layer("backbone").save_weights(weights)
-    config = dataclasses.replace(config, init_from=tmp_path / "1", init_weights=weights)
-    later = specialist_stage(Run(tmp_path / "2", tiny_prepared), both, config, COMBINED)
+    student = StudentConfig(
+        PYRAMID,
+        config.optimization,
+        init_weights=weights,
+        init_from=tmp_path / "old",
+        input=config.input,
+    )
+    new = student_stage(run, targets, student)
 
-    assert later.inputs["init_from"] == earlier.fingerprint
-    assert (FROZEN_VIEWS in later.inputs) == is_same
+    assert new.inputs["init_from"] == old.fingerprint
+    assert (FROZEN_VIEWS in new.inputs) == is_same
     first, second = (
         load_embedding_model(stage.directory / "model")[0].get_layer("backbone").get_weights()
-        for stage in (earlier, later)
+        for stage in (old, new)
     )
     for ours, theirs in zip(second, first):
         np.testing.assert_array_equal(ours, theirs)
+    # Teachers may learn from other images.
+    teacher = dataclasses.replace(config, init_from=tmp_path / "old")
+    stage = specialist_stage(run, both, teacher, COMBINED, earlier=[STUDENT])
+    assert FROZEN_VIEWS not in stage.inputs
 
 
 @pytest.mark.slow

@@ -34,11 +34,14 @@ def views_stage(run: Run, config: SpecialistConfig | StudentConfig, start: Start
 
     Returns:
       The stage, which the trainings of a run share; None where the backbone is trained, where its
-      weights are not the initial weights, or where each step augments again. The model that a
-      training starts from has the initial weights if it learnt from such views, of them, itself.
+      weights are not the initial weights, or where each step augments again. An earlier student has
+      the initial weights if it learnt from such views, of them, itself.
     """
     is_frozen = not config.optimization.train_backbone and config.model.pooling != "gem"
     if not (is_frozen and config.init_weights != "none" and config.input.views):
+        return None
+    if start.previous and not isinstance(config, StudentConfig):
+        # Teachers of a grown run learn from other images than its student, whose views these are.
         return None
     stage, weights = start.own or start.previous, weights_input(config.init_weights)
     if stage and (FROZEN_VIEWS not in stage.inputs or not weights.items() <= stage.inputs.items()):
