@@ -25,7 +25,7 @@ from apparel_embed.runs.plan import StagePlan
 from apparel_embed.runs.run import PipelineRun, Run
 from apparel_embed.runs.stages.growth import full_student
 from apparel_embed.runs.stages.registry import STAGES
-from apparel_embed.runs.stages.start import find_start, is_built_alike, old_student
+from apparel_embed.runs.stages.start import built_otherwise, find_start, old_student
 from apparel_embed.serving.exported import SAVED_MODEL
 from apparel_embed.store.names import COMBINED, EVALUATION, PHOTOGRAPHS, PREPARED, REPORT, STUDENT
 from apparel_embed.store.record import Stage
@@ -139,7 +139,7 @@ def _with_start(config: PipelineConfig) -> PipelineConfig:
     if student.init_from is None and align_to not in REFERENCES:
         dim = student.model.embedding_dim
         stage = old_student("align_to", Path(align_to), config.run_dir, dim)
-        if is_built_alike(stage, student.model):
+        if not built_otherwise(stage, student.model):
             student = dataclasses.replace(student, init_from=Path(align_to))
     return dataclasses.replace(
         config, student=student, start_from_combined=student.init_from is None

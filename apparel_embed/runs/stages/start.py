@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import logging
 
@@ -96,26 +95,20 @@ def find_start(
     if own or not init_from:
         return Start(own)
     stage = earlier_stage("init_from", init_from, names, run_dir)
-    for name, theirs, ours in _built_otherwise(stage, config.model):
-        raise UserError(
-            f"--init_from={init_from}: its {stage.name} has {name} {theirs}, but --{name} is "
-            f"{ours}; they must be equal"
-        )
+    difference = built_otherwise(stage, config.model)
+    if difference:
+        raise UserError(f"--init_from={init_from}: {difference}; they must be equal")
     return Start(previous=stage)
 
 
-def is_built_alike(stage: Stage, model: ModelConfig) -> bool:
-    """Returns whether a model can start from the weights of a stage's."""
-    return not list(_built_otherwise(stage, model))
-
-
-def _built_otherwise(stage: Stage, model: ModelConfig) -> Iterator[tuple[str, Any, Any]]:
-    """Yields what forbids a model the weights of a stage's: name, that one's value, its own."""
+def built_otherwise(stage: Stage, model: ModelConfig) -> str:
+    """Returns why a model cannot start from the weights of a stage's; "" if it can."""
     built = ModelConfig(**stage.flags["model"])
     for name in ("backbone", "pooling", "embedding_dim"):
         theirs, ours = getattr(built, name), getattr(model, name)
         if theirs != ours:
-            yield name, theirs, ours
+            return f"its {stage.name} has {name} {theirs}, but --{name} is {ours}"
+    return ""
 
 
 def earlier_stage(flag: str, earlier: Path, names: Sequence[str], run_dir: Path) -> Stage:

@@ -16,7 +16,7 @@ from apparel_embed.runs.config import GrowthConfig, PipelineConfig
 from apparel_embed.runs.pipeline import run_pipeline
 from apparel_embed.runs.run import Run
 from apparel_embed.runs.stages.specialist import specialist_stage
-from apparel_embed.runs.stages.start import is_built_alike
+from apparel_embed.runs.stages.start import built_otherwise
 from apparel_embed.runs.stages.student import student_stage
 from apparel_embed.runs.stages.targets import HELD_OUT_FILE, TARGETS_FILE
 from apparel_embed.store.names import COMBINED, COMBINED_START, OLD_STUDENT, STUDENT
@@ -222,8 +222,8 @@ def test_another_architecture_is_refused_with_both_values(
             specialist_stage(Run(tmp_path / "clean", tiny_prepared), verticals, config, name)
     assert not (tmp_path / "clean").exists()
     stage = open_stage(previous / STUDENT)
-    assert is_built_alike(stage, MODEL)
-    assert not is_built_alike(stage, config.model)
+    assert built_otherwise(stage, MODEL) == ""
+    assert built_otherwise(stage, config.model) != ""
 
 
 def test_images_of_another_size_are_allowed(tiny_prepared, previous, started, tmp_path):
