@@ -2,12 +2,14 @@
 
 import functools
 
+import numpy as np
 import tensorflow as tf
 
 from apparel_embed.losses.keras import TripletSemiHardLoss
 from apparel_embed.models.embedding import (
     ModelConfig,
     build_embedding_model,
+    load_embedding_model,
     save_embedding_model,
 )
 from apparel_embed.training.execution import reset_and_seed
@@ -115,3 +117,14 @@ class Values:
 
 def checkpoints_in(directory):
     return sorted(path.name for path in (directory / "checkpoints").iterdir())
+
+
+def assert_kept(directory, step):
+    """Asserts that the model has the weights of a checkpoint."""
+    kept, _ = load_embedding_model(directory / "model")
+    with np.load(directory / f"checkpoints/step-{step:08d}.npz") as file:
+        best = [file[name] for name in file.files if name.startswith("model/")]
+    described = [
+        sorted((one.shape, one.sum()) for one in some) for some in (kept.get_weights(), best)
+    ]
+    assert described[0] == described[1]

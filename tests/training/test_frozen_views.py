@@ -45,6 +45,18 @@ def weights(tmp_path_factory):
     return str(path)
 
 
+def frozen(weights, steps, learning_rate=1e-2, **changes):
+    """How a model is trained whose backbone is not."""
+    return SpecialistConfig(
+        PYRAMID,
+        OptimizationConfig(steps=steps, learning_rate=learning_rate, train_backbone=False),
+        init_weights=weights,
+        items_per_batch=3,
+        pictures_per_item=2,
+        input=InputConfig(**{"views": 3, **changes}),
+    )
+
+
 @pytest.mark.parametrize("pooling", ["average", "pyramid"])
 def test_head_and_trunk_together_are_the_model(pooling):
     model = build_embedding_model(dataclasses.replace(MODEL, pooling=pooling))
@@ -90,14 +102,7 @@ def test_a_draw_chooses_the_view():
 def test_trainings_of_a_run_share_views_and_leave_the_backbone_as_it_was(
     tiny_prepared, tmp_path, weights
 ):
-    config = SpecialistConfig(
-        PYRAMID,
-        OptimizationConfig(steps=6, learning_rate=1e-2, train_backbone=False),
-        init_weights=weights,
-        items_per_batch=3,
-        pictures_per_item=2,
-        input=InputConfig(views=3),
-    )
+    config = frozen(weights, 6)
     start = specialist_stage(
         Run(tmp_path, tiny_prepared), ["bags", "dresses"], config, "combined-start"
     )
@@ -128,14 +133,7 @@ def test_trainings_of_a_run_share_views_and_leave_the_backbone_as_it_was(
 def test_a_student_that_starts_from_an_earlier_one_takes_views_if_its_backbone_was_not_trained(
     tiny_prepared, tmp_path, weights, is_same
 ):
-    config = SpecialistConfig(
-        PYRAMID,
-        OptimizationConfig(steps=2, learning_rate=1e-2, train_backbone=False),
-        init_weights=weights,
-        items_per_batch=3,
-        pictures_per_item=2,
-        input=InputConfig(views=3),
-    )
+    config = frozen(weights, 2)
     both, run = ["bags", "dresses"], Run(tmp_path / "new", tiny_prepared)
     # A stage of the name that a student has; how it was trained does not matter.
     old = specialist_stage(Run(tmp_path / "old", tiny_prepared), both, config, STUDENT)
@@ -172,15 +170,8 @@ def test_a_student_that_starts_from_an_earlier_one_takes_views_if_its_backbone_w
 def test_a_pretrained_model_starts_with_a_principal_projection(
     tiny_prepared, tmp_path, weights, views
 ):
-    config = SpecialistConfig(
-        PYRAMID,
-        # Of no rate to speak of: what is kept is what it started from.
-        OptimizationConfig(steps=1, learning_rate=1e-12, train_backbone=False),
-        init_weights=weights,
-        items_per_batch=3,
-        pictures_per_item=2,
-        input=InputConfig(augment=STILL, views=views),
-    )
+    # Of no rate to speak of: what is kept is what it started from.
+    config = frozen(weights, 1, 1e-12, augment=STILL, views=views)
     stage = specialist_stage(Run(tmp_path, tiny_prepared), ["bags", "dresses"], config)
     found, _ = load_embedding_model(stage.directory / "model")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny_loop import Values, checkpoints_in, make_loop
+from tiny_loop import Values, assert_kept, checkpoints_in, make_loop
 
 from apparel_embed.models.embedding import (
     load_embedding_model,
@@ -55,13 +55,7 @@ def test_a_training_whose_validation_is_flat_ends_before_its_last_step(tmp_path)
     # The best was step 4; validations of steps 6 and 8 are not better.
     assert (result["kept_step"], result["trained_steps"]) == (4, 8)
     assert (result["validation_r_at_1"], validate.calls) == (0.6, 4)
-    kept, _ = load_embedding_model(tmp_path / "model")
-    with np.load(tmp_path / "checkpoints/step-00000004.npz") as file:
-        best = [file[name] for name in file.files if name.startswith("model/")]
-    described = [
-        sorted((one.shape, one.sum()) for one in some) for some in (kept.get_weights(), best)
-    ]
-    assert described[0] == described[1]
+    assert_kept(tmp_path, 4)
 
 
 @pytest.mark.parametrize("patience", [0, 3])

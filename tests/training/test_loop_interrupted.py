@@ -7,13 +7,17 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_loop import InterruptAtStep, checkpoints_in, dropping_model, make_loop, weights
+from tiny_loop import (
+    InterruptAtStep,
+    assert_kept,
+    checkpoints_in,
+    dropping_model,
+    make_loop,
+    weights,
+)
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.interruption import Stopped, stopped_by_sigterm
-from apparel_embed.models.embedding import (
-    load_embedding_model,
-)
 
 pytestmark = pytest.mark.slow
 
@@ -104,13 +108,7 @@ def test_best_weights_from_before_an_interruption_are_the_ones_kept(tmp_path):
     assert (result["kept_step"], result["validation_r_at_1"]) == (2, 0.9)
     # The best one, and the newest two.
     assert checkpoints_in(tmp_path) == [f"step-0000000{step}.npz" for step in (2, 6, 8)]
-    kept, _ = load_embedding_model(tmp_path / "model")
-    with np.load(tmp_path / "checkpoints/step-00000002.npz") as file:
-        best = [file[name] for name in file.files if name.startswith("model/")]
-    described = [
-        sorted((one.shape, one.sum()) for one in some) for some in (kept.get_weights(), best)
-    ]
-    assert described[0] == described[1]
+    assert_kept(tmp_path, 2)
 
 
 def test_seconds_before_an_interruption_count(tmp_path, monkeypatch):
