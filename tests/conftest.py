@@ -26,7 +26,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 VERTICALS = ("dresses", "bags")
 SPLIT_OF_ITEM = ("train",) * 4 + ("val",) * 2 + ("test",) * 2
-PICTURES_PER_ITEM = 4
+IMAGES_PER_ITEM = 4
 SIDE = 32
 # Minutes each. They go first, so that no process is left with one of them at the end.
 LONGEST_FILES = (
@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
 
 
-def _picture(hue: float, random: np.random.Generator) -> np.ndarray:
+def _image(hue: float, random: np.random.Generator) -> np.ndarray:
     """Returns a noisy image of one hue: uint8 [SIDE, SIDE, 3]."""
     colour = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.8, 0.8))
     noisy = colour + random.normal(0, 12, (SIDE, SIDE, 3))
@@ -74,9 +74,9 @@ def tiny_prepared(tmp_path_factory: pytest.TempPathFactory):
     for index in range(items):
         vertical = VERTICALS[index % len(VERTICALS)]
         split = SPLIT_OF_ITEM[index // len(VERTICALS)]
-        for view in range(PICTURES_PER_ITEM):
+        for view in range(IMAGES_PER_ITEM):
             name = f"{vertical}_{index}_{view}.png"
-            Image.fromarray(_picture(index / items, random)).save(directory / name)
+            Image.fromarray(_image(index / items, random)).save(directory / name)
             rows.append([name, f"item{index}", vertical, split])
     with open(directory / "manifest.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["image", "item_id", "vertical", "split"], *rows])

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from apparel_embed.data.pictures import PictureSettings, prepare_picture
+from apparel_embed.data.images import ImageSettings, prepare_image
 from apparel_embed.serving.embeddings import Garments
 from apparel_embed.serving.local import LocalModel
 
@@ -24,12 +24,12 @@ def quarter(number: int, box: tuple[int, ...]) -> tuple[int, ...]:
     return box[0] + left, box[1] + top, box[2] + left, box[3] + top
 
 
-def scene_of(pictures: list[str]) -> bytes:
+def scene_of(images: list[str]) -> bytes:
     """Returns a PNG with a garment in each of its first quarters."""
     canvas = Image.new("RGB", (SIDE, SIDE), "white")
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         left, top, right, bottom = quarter(number, SHOWN)
-        garment = Image.open(picture).convert("RGB").resize((right - left, bottom - top))
+        garment = Image.open(image).convert("RGB").resize((right - left, bottom - top))
         canvas.paste(garment, (left, top))
     file = io.BytesIO()
     canvas.save(file, "PNG")
@@ -54,8 +54,7 @@ class QuarterModel(LocalModel):
         boxes = np.array([quarter(number, BOX) for number in seen], np.float32).reshape(-1, 4)
         sides = np.array(Image.open(io.BytesIO(image)).size * 2)
         crops = [
-            prepare_picture(image, PictureSettings(), tuple(box * sides / SIDE)).jpeg
-            for box in boxes
+            prepare_image(image, ImageSettings(), tuple(box * sides / SIDE)).jpeg for box in boxes
         ]
         return Garments(
             boxes / SIDE,

@@ -20,7 +20,7 @@ from PIL import Image
 TOOL = re.compile(r"(?:^|/)tools/(\w+)\.py$")
 PYTHON = ("python", ".venv/bin/python")
 MODEL = ["--backbone=small_cnn", "--init_weights=none", "--image_size=32", "--embedding_dim=8"]
-TRIPLETS = ["--items_per_batch=3", "--pictures_per_item=2", "--specialist_steps=3"]
+TRIPLETS = ["--items_per_batch=3", "--images_per_item=2", "--specialist_steps=3"]
 STUDENT = ["--student_steps=3", "--student_batch_size=8"]
 FEW_LOOKS = ["--specialist_frozen_steps=0", "--validate_every=3"]
 TINY = {

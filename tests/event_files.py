@@ -44,7 +44,7 @@ def read_events(directory: Path) -> tuple[dict[str, Logged], bool]:
     return found, has_graph
 
 
-def picture(logged: Logged) -> np.ndarray:
+def only_image(logged: Logged) -> np.ndarray:
     """Returns the one image of an image summary: uint8 [height, width, 3]."""
     (values,) = logged.values.values()
     width, height, png = values

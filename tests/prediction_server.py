@@ -45,9 +45,9 @@ class Behaviour:
     def has(self, signature):
         return signature in self._loaded.signatures
 
-    def answer(self, pictures, signature):
-        self.requests.append(len(pictures))
-        found = self._loaded.signatures[signature](image_bytes=tf.constant(pictures, tf.string))
+    def answer(self, images, signature):
+        self.requests.append(len(images))
+        found = self._loaded.signatures[signature](image_bytes=tf.constant(images, tf.string))
         return {self.rename.get(name, name): values.numpy() for name, values in found.items()}
 
 
@@ -114,15 +114,13 @@ def rest_server(behaviour):
             elif not behaviour.has(signature):
                 self._send(400, {"error": _no_signature(signature)})
             else:
-                pictures = [
-                    base64.b64decode(one["image_bytes"]["b64"]) for one in body["instances"]
-                ]
+                images = [base64.b64decode(one["image_bytes"]["b64"]) for one in body["instances"]]
                 columns = {
                     # As TensorFlow Serving does where a name does not end in _bytes.
                     name: [[text.decode() for text in row] for row in values]
                     if values.dtype == object
                     else values.tolist()
-                    for name, values in behaviour.answer(pictures, signature).items()
+                    for name, values in behaviour.answer(images, signature).items()
                 }
                 rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
                 self._send(200, {"predictions": rows})

@@ -12,7 +12,7 @@ TOOL = Path(__file__).parents[1] / "tools" / "prepare_dataset.py"
 HEADER = "image,item_id,vertical"
 
 
-def make_pictures(directory, count, side=24):
+def make_images(directory, count, side=24):
     """Writes noisy images and a manifest of them; returns the manifest."""
     random = np.random.default_rng(0)
     lines = [HEADER]
@@ -39,7 +39,7 @@ def make_small(directory):
 
     Returns the manifest; the dataset is beside it, `whole`.
     """
-    manifest = make_pictures(directory, 20)
+    manifest = make_images(directory, 20)
     (directory / "3.png").write_bytes(b"broken")
     (directory / "17.png").unlink()
     prepare(PrepareConfig(manifest, directory / "whole", shard_records=2), processes=1)

@@ -77,7 +77,7 @@ def train(
     dataset = PreparedDataset.open(prepared)
     records = dataset.select(split="train")
     sampler = PKSampler.from_items(
-        dataset.column("item_id")[records], items_per_batch=6, pictures_per_item=2, seed=0
+        dataset.column("item_id")[records], items_per_batch=6, images_per_item=2, seed=0
     )
     store = ImageStore(dataset, records, SIDE, 1.0)
     measured = []

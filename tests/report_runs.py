@@ -67,9 +67,9 @@ def make_dataset(
     directory.mkdir()
     random = np.random.default_rng(seed)
     rows = []
-    for number, (item, vertical, pictures) in enumerate(items):
+    for number, (item, vertical, images) in enumerate(items):
         for split in ("train", "val", "test"):
-            for view in range(pictures):
+            for view in range(images):
                 name = f"{number}_{split}_{view}.png"
                 pixels = random.integers(0, 255, (24, 32, 3), np.uint8)
                 pixels[:, :16] = 255 * number // len(items)
@@ -92,18 +92,18 @@ def make_run(
     events: bool = True,
 ) -> Run:
     """Makes up a run: every model's embeddings are an item's direction with more or less noise."""
-    pictures = evaluation_set(dataset, "test")
+    images = evaluation_set(dataset, "test")
     groups = groups or [[vertical] for vertical in dataset.verticals]
     alone = all(len(group) == 1 for group in groups)
     experts = ["specialists", "grouped_specialists"] if alone else ["grouped_specialists"]
     names = ["colour_histogram", "frozen_backbone", "combined", *experts]
     names += ["unified"] if student else []
     random = np.random.default_rng(1)
-    _, item = np.unique(pictures.items.astype(str), return_inverse=True)
+    _, item = np.unique(images.items.astype(str), return_inverse=True)
     centres = random.normal(size=(item.max() + 1, 8))
     models = {}
     for noise, name in zip((3.0, 2.0, 0.9, 0.7, 0.7, 0.8), names):
-        embeddings = centres[item] + noise * random.normal(size=(len(pictures), 8))
+        embeddings = centres[item] + noise * random.normal(size=(len(images), 8))
         if name == "grouped_specialists" and alone:
             embeddings = models["specialists"].embeddings
         deployed = len(groups) if name in experts else int(name != "colour_histogram")
@@ -141,13 +141,13 @@ def make_evaluation(
       training_seed: tells apart runs that have no stages behind them.
       behind: the stages that models are said to come from.
     """
-    pictures = evaluation_set(dataset, split)
+    images = evaluation_set(dataset, split)
 
     def evaluate(stage: Path) -> dict:
         for name, model in models.items():
             path = stage / "embeddings" / f"{name}.parquet"
-            write_embeddings(path, pictures.records, model.embeddings)
-        write_json(stage / "summary.json", summarise(models, pictures, COMPARISONS, seed=0))
+            write_embeddings(path, images.records, model.embeddings)
+        write_json(stage / "summary.json", summarise(models, images, COMPARISONS, seed=0))
         return {}
 
     return run_stage(
@@ -180,7 +180,7 @@ def make_training(
             write_scalars(stage / "tensorboard", "loss", {s: 1 / s for s in range(1, STEPS + 1)})
             write_scalars(stage / "tensorboard", "validation/r_at_1", {10: 0.25, STEPS: 0.125})
         return {
-            "train_pictures": 12,
+            "train_images": 12,
             "kept_step": 10,
             "validation_r_at_1": 0.25,
             "last_loss": 1 / STEPS,
@@ -205,10 +205,10 @@ def write_scalars(directory: Path, name: str, values: dict[int, float]) -> None:
 
 def is_drawn(png: bytes) -> bool:
     """Whether a PNG can be read and shows more than one colour."""
-    with Image.open(io.BytesIO(png)) as picture:
-        assert picture.format == "PNG"
-        assert "Software" not in picture.info
-        colours = picture.convert("RGB").getcolors(1 << 24)
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.format == "PNG"
+        assert "Software" not in image.info
+        colours = image.convert("RGB").getcolors(1 << 24)
     return len(colours) > 10
 
 

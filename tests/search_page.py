@@ -25,7 +25,7 @@ def first_item(page):
     return page.inner_text("#hits li:first-child .item")
 
 
-def picture_file(path: Path, width=300, height=200, noise=False) -> Path:
+def image_file(path: Path, width=300, height=200, noise=False) -> Path:
     values = np.full((height, width, 3), 200, np.uint8)
     if noise:
         values = np.random.default_rng(0).integers(0, 256, values.shape, np.uint8)

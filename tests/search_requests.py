@@ -13,12 +13,12 @@ def encoded(width=60, height=40, kind="PNG", seed=0):
     return file.getvalue()
 
 
-def search(client, picture, name="picture.jpg", kind="image/jpeg", headers=None, **fields):
+def search(client, image, name="image.jpg", kind="image/jpeg", headers=None, **fields):
     return client.post(
-        "/api/search", files={"file": (name, picture, kind)}, data=fields, headers=headers
+        "/api/search", files={"file": (name, image, kind)}, data=fields, headers=headers
     )
 
 
-def street_pictures(catalogue, vertical):
+def street_images(catalogue, vertical):
     records = catalogue.dataset.select(split="test", verticals=[vertical], roles=["query"])
     return records, catalogue.dataset.read_images(records)

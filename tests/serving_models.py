@@ -19,7 +19,7 @@ SIZE, DIM = 32, 8
 VERTICALS = ("bag", "dress", "Köpfe, Hüte")
 
 
-def picture(width=60, height=40, seed=0, mode="RGB"):
+def drawn(width=60, height=40, seed=0, mode="RGB"):
     """A smooth image of a few colours, so that two ways to shrink it give nearly the same."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     return Image.fromarray(small).resize((width, height), Image.BICUBIC).convert(mode)
@@ -31,7 +31,7 @@ def encoded(image, kind="JPEG", **options):
     return file.getvalue()
 
 
-_JPEG, _PNG = (encoded(picture(60, 60, seed=7), kind) for kind in ("JPEG", "PNG"))
+_JPEG, _PNG = (encoded(drawn(60, 60, seed=7), kind) for kind in ("JPEG", "PNG"))
 BROKEN = {
     "truncated JPEG": _JPEG[:-200],
     "truncated PNG": _PNG[:-200],
@@ -39,7 +39,7 @@ BROKEN = {
     "nothing": b"",
     "header only": b"\xff\xd8\xff\xe0",
     "huge PNG": _PNG[:16] + (2**31 - 1).to_bytes(4, "big") * 2 + _PNG[24:],
-    "WebP": encoded(picture(20, 20), "WEBP"),
+    "WebP": encoded(drawn(20, 20), "WEBP"),
 }
 
 
@@ -114,7 +114,7 @@ def photograph(boxes, width=200, height=150, seed=0):
     noise = np.random.default_rng(seed).integers(100, 140, (height, width, 1), np.uint8)
     pixels = np.repeat(noise, 3, axis=2)
     for vertical, (left, top, right, bottom) in boxes.items():
-        garment = picture(right - left, bottom - top, seed=vertical)
+        garment = drawn(right - left, bottom - top, seed=vertical)
         # Nearly of one colour, and each garment another.
         pixels[top:bottom, left:right] = (
             np.array(COLOURS[vertical]) + (np.asarray(garment, int) - 128) // 8

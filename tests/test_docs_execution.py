@@ -1,6 +1,6 @@
 """What the README and the pages in docs tell to run does run, from top to bottom.
 
-Blocks after `<!-- executed: own-pictures -->` run, the README's first, in one directory with
+Blocks after `<!-- executed: own-images -->` run, the README's first, in one directory with
 images in `photos/<vertical>/<item>/`, a catalogue, and images to ask for.
 """
 
@@ -80,8 +80,8 @@ def place(tmp_path, monkeypatch):
     """A directory as a newcomer has it."""
     make_photos(tmp_path)
     enter(tmp_path, monkeypatch)
-    pictures = sorted(Path("photos").rglob("*.jpg"))
-    pa.csv.write_csv(pa.table({"image": [str(path) for path in pictures]}), "catalogue.csv")
+    images = sorted(Path("photos").rglob("*.jpg"))
+    pa.csv.write_csv(pa.table({"image": [str(path) for path in images]}), "catalogue.csv")
     for name in ("dress.jpg", "street.jpg"):
         shutil.copy("photos/dress/dress0/0.jpg", name)
     Image.open("dress.jpg").save("dress.webp")
@@ -90,7 +90,7 @@ def place(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_marked_blocks_run_from_top_to_bottom(place):
-    assert {block.executed for block in EXECUTED} == {"own-pictures"}
+    assert {block.executed for block in EXECUTED} == {"own-images"}
     for page, blocks in itertools.groupby(EXECUTED, key=lambda block: block.page):
         with a_night() if page == NIGHT else contextlib.nullcontext():
             for block in blocks:

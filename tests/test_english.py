@@ -13,7 +13,8 @@ BANNED = {
     r"by heart": "overfits",
     r"by the command it tells": "with the printed command",
     r"came of it": "the result, a summary",
-    r"\b(a|the|each|every|this|no|many|few|more) pictures?\b(?![\w.(\[=])": "image",
+    # But for what the flags were called.
+    r"(?<!`)(?<!--)(?<!replace\(.)picture": "image",
     r"\bdearest\b": "the most expensive",
     r"disk_errors_told": "disk_errors_as_user_errors",
     r"end(s|ed) well": "without an error",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from prediction_server import Behaviour, grpc_server
-from serving_models import encoded, picture, tiny_model
+from serving_models import drawn, encoded, tiny_model
 
 import apparel_embed
 from apparel_embed.serving.saved_model import export_saved_model
@@ -41,7 +41,7 @@ def place(tiny_prepared, address, tmp_path, monkeypatch):
     """The directory that examples run in."""
     shutil.copytree(tiny_prepared.directory.parent, tmp_path / "data")
     shutil.copytree(address[0], tmp_path / "runs/mine/saved_model/1")
-    (tmp_path / "dress.webp").write_bytes(encoded(picture(), "WEBP"))
+    (tmp_path / "dress.webp").write_bytes(encoded(drawn(), "WEBP"))
     monkeypatch.chdir(tmp_path)
     return address[1]
 

@@ -22,12 +22,12 @@ TINY = [
     "--backbone=one_convolution",
     "--loss=info_nce",
     "--temperature=0.2",
-    "--enough_pictures=3",
+    "--enough_images=3",
     "--processes=1",
     "--image_size=32",
     "--embedding_dim=4",
     "--items_per_batch=4",
-    "--pictures_per_item=2",
+    "--images_per_item=2",
     "--combined_steps=2",
     "--specialist_steps=2",
     "--student_steps=2",
@@ -84,7 +84,7 @@ def test_parameters_of_loss_and_stage_are_flags():
     told = run("run_pipeline.py", "--help").stdout
     for flag in (
         r"temperature=0.1 +temperature of InfoNCE \(0.001 to 10\)",
-        r"enough_pictures=2 +images by which an item counts as known \(1 or more\)",
+        r"enough_images=2 +images by which an item counts as known \(1 or more\)",
         r"loss=semi_hard +semi_hard \|[^:]* info_nce",
         r"backbone=small_cnn +small_cnn \|[^:]* one_convolution",
     ):
@@ -116,6 +116,6 @@ def test_the_index_is_filled_and_answers(walked, manifest):
     run("build_index.py", *where)
     with open(manifest, encoding="utf-8", newline="") as file:
         asked = next(row for row in csv.DictReader(file) if row["split"] == "test")
-    picture = f"--picture={manifest.parent / asked['image']}"
-    found = run("search.py", *where, picture, "--k=1").stdout
+    image = f"--image={manifest.parent / asked['image']}"
+    found = run("search.py", *where, image, "--k=1").stdout
     assert asked["image"] in found or asked["item_id"] in found

@@ -24,7 +24,7 @@ ONE_STEP = SpecialistConfig(
     MODEL,
     OptimizationConfig(steps=1),
     items_per_batch=3,
-    pictures_per_item=2,
+    images_per_item=2,
     loop=LoopConfig(validate_every=1),
 )
 

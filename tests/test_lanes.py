@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from search_pictures import some_pictures, unit_vectors
-from serving_models import encoded, picture
+from search_images import some_images, unit_vectors
+from serving_models import drawn, encoded
 from tiny_run import STAGES, contents, log_of, start, wait_for, walk
 
 import apparel_embed
@@ -26,7 +26,7 @@ from apparel_embed.search.index import Version, open_index
 
 OTHER = os.environ.get("APPAREL_EMBED_OTHER_PYTHON")
 ROOT = Path(apparel_embed.__file__).parent.parent
-PICTURES = [encoded(picture(40, 30)), encoded(picture(33, 33, seed=1), "PNG"), b"not an image"]
+IMAGES = [encoded(drawn(40, 30)), encoded(drawn(33, 33, seed=1), "PNG"), b"not an image"]
 
 pytestmark = [
     pytest.mark.slow,
@@ -61,10 +61,10 @@ import json, sys
 from pathlib import Path
 import tensorflow as tf
 from apparel_embed import LocalModel
-from test_lanes import PICTURES, student_embeddings
+from test_lanes import IMAGES, student_embeddings
 
 run = Path(sys.argv[1])
-embeddings, valid, _ = LocalModel(run / "saved_model/1").embed(PICTURES)
+embeddings, valid, _ = LocalModel(run / "saved_model/1").embed(IMAGES)
 print(json.dumps({
     "tensorflow": tf.__version__,
     "served": embeddings.tolist(),
@@ -82,12 +82,12 @@ print(json.dumps(found_in(sys.argv[1])))
 
 ADD = """
 import sys
-from search_pictures import some_pictures, unit_vectors
+from search_images import some_images, unit_vectors
 from apparel_embed.search.index import open_index
 
 with open_index(sys.argv[1]) as index:
     version = index.current()
-    index.upsert(version, some_pictures(40)[30:], unit_vectors(40)[30:])
+    index.upsert(version, some_images(40)[30:], unit_vectors(40)[30:])
     index.finish(version)
 print("null")
 """
@@ -98,7 +98,7 @@ def found_in(path):
     with open_index(str(path), to_read=True) as index:
         version = index.current()
         return [
-            [[hit.picture.key, hit.distance] for hit in index.search(version, query, 10)]
+            [[hit.image.key, hit.distance] for hit in index.search(version, query, 10)]
             for query in unit_vectors(3, seed=1)
         ]
 
@@ -121,7 +121,7 @@ def run_dir(tmp_path_factory):
 def test_weights_datasets_and_saved_models_give_the_same_embeddings(run_dir):
     other = ask_other(EMBED, run_dir)
     assert other["tensorflow"] != tf.__version__
-    embeddings, valid, _ = LocalModel(run_dir / "saved_model/1").embed(PICTURES)
+    embeddings, valid, _ = LocalModel(run_dir / "saved_model/1").embed(IMAGES)
     assert other["valid"] == valid.tolist() == [True, True, False]
     np.testing.assert_allclose(other["served"], embeddings, rtol=0, atol=1e-5)
     np.testing.assert_allclose(other["student"], student_embeddings(run_dir), rtol=0, atol=1e-5)
@@ -151,7 +151,7 @@ def test_a_training_that_one_began_the_other_ends(run_dir, tmp_path):
 def test_an_index_that_one_filled_the_other_searches_and_adds_to(tmp_path):
     path = tmp_path / "index.db"
     with open_index(str(path)) as index:
-        build_index(index, Version("a" * 64, 8), iter([(some_pictures(30), unit_vectors(30))]))
+        build_index(index, Version("a" * 64, 8), iter([(some_images(30), unit_vectors(30))]))
     before = found_in(path)
     assert ask_other(SEARCH, path) == before
     ask_other(ADD, path)

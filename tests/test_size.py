@@ -28,7 +28,7 @@ from apparel_embed.training.validation import standard_error
 
 pytestmark = pytest.mark.slow
 
-PICTURES_PER_ITEM = 2
+IMAGES_PER_ITEM = 2
 # Kilobytes on Linux.
 GIB = 2**20
 
@@ -37,7 +37,7 @@ def write_manifest(path, *, verticals, train_items, held_out_items=2):
     """Writes a manifest; returns how many rows it has."""
     splits = ["train"] * train_items + held_out_items * ["val", "test"]
     items = len(splits) * verticals
-    item = np.repeat(np.arange(items), PICTURES_PER_ITEM)
+    item = np.repeat(np.arange(items), IMAGES_PER_ITEM)
     texts = pa.array(np.arange(items)).cast(pa.string()).take(pa.array(item))
     names = pa.array([f"vertical-{number:04d}" for number in range(verticals)])
     table = {
@@ -61,7 +61,7 @@ def sample(dataset):
     """Returns the records of a batch of a specialist, and those of one of a student."""
     records, step = dataset.select(split="train"), tf.constant(7, tf.int64)
     items, verticals = (dataset.codes(name)[0][records] for name in ("item_id", "vertical"))
-    of_items = PKSampler.from_items(items, items_per_batch=16, pictures_per_item=2, seed=0)
+    of_items = PKSampler.from_items(items, items_per_batch=16, images_per_item=2, seed=0)
     weighted = WeightedSampler.of_verticals(verticals, weights="sqrt", batch_size=64, seed=0)
     positions, labels = of_items.batch(step)
     assert len(np.unique(items[positions.numpy()])) == len(np.unique(labels)) == 16
@@ -70,19 +70,19 @@ def sample(dataset):
 
 def report(dataset, verticals):
     """Evaluates made-up embeddings on split test; returns the summary and the report's gap."""
-    pictures = evaluation_set(dataset, "test")
+    images = evaluation_set(dataset, "test")
     random = np.random.default_rng(0)
-    _, item = np.unique(pictures.items.astype(np.int64), return_inverse=True)
+    _, item = np.unique(images.items.astype(np.int64), return_inverse=True)
     centres = random.normal(size=(item.max() + 1, 8))
     embeddings = (centres[item] + 0.1 * random.normal(size=(len(item), 8))).astype(np.float32)
     models = {
         "specialists": Embedded(embeddings, 1000 * verticals, verticals, False),
         "unified": Embedded(embeddings, 1000, 1, True),
     }
-    summary = summarise(models, pictures, [("unified", "specialists")], seed=0)
-    assert 0 < standard_error(pictures, dataset.verticals)(0.9) < 0.1
+    summary = summarise(models, images, [("unified", "specialists")], seed=0)
+    assert 0 < standard_error(images, dataset.verticals)(0.9) < 0.1
     of_models = {name: model.embeddings for name, model in models.items()}
-    inputs = ReportInputs("run", "test", dataset, pictures, summary, of_models, (), {}, False)
+    inputs = ReportInputs("run", "test", dataset, images, summary, of_models, (), {}, False)
     return summary, gap_section(inputs)
 
 
@@ -113,7 +113,7 @@ def test_a_thousand_verticals_are_planned_sampled_evaluated_and_reported(tmp_pat
     assert len(summary["rows"]) == 3 * 1001
     assert len(summary["comparisons"]) == 1001
     everywhere = next(row for row in summary["rows"] if row["vertical"] == "ALL")
-    assert everywhere["queries"] == 1000 * 2 * PICTURES_PER_ITEM
+    assert everywhere["queries"] == 1000 * 2 * IMAGES_PER_ITEM
     assert everywhere["r_at_1"] > 0.9
     assert "vertical-0999" in render_tables(summary["rows"])
     figure = next(part for part in gap.parts if part.kind != "table")
@@ -136,7 +136,7 @@ def test_a_million_rows_are_planned_sampled_evaluated_and_reported(tmp_path, gro
     config = PrepareConfig(tmp_path / "manifest.parquet", tmp_path / "prepared")
     plan = plan_prepare(config)
     assert (plan.state, plan.todo, len(plan.dataset)) == ("to do", rows, rows)
-    ready = check_readiness(plan.dataset, min_pictures=2, split="test")
+    ready = check_readiness(plan.dataset, min_images=2, split="test")
     assert ready.is_measured and not ready.problems
     of_items, weighted = sample(plan.dataset)
     assert max(of_items.max(), weighted.max()) > rows / 2
@@ -144,6 +144,6 @@ def test_a_million_rows_are_planned_sampled_evaluated_and_reported(tmp_path, gro
     summary, gap = report(plan.dataset, verticals)
     assert len(summary["rows"]) == 3 * (verticals + 1)
     queries = {row["vertical"]: row["queries"] for row in summary["rows"]}
-    assert queries["ALL"] == verticals * 20 * PICTURES_PER_ITEM
+    assert queries["ALL"] == verticals * 20 * IMAGES_PER_ITEM
     assert gap.parts
     assert grown() < 3

@@ -72,7 +72,7 @@ def config_of(run_dir):
             model=model,
             optimization=OptimizationConfig(steps=24),
             items_per_batch=4,
-            pictures_per_item=2,
+            images_per_item=2,
             # Not the default, which takes a while to compile in every process.
             loss=LossConfig("hard"),
             loop=loop,

@@ -23,10 +23,10 @@ class Colours:
     dim: int = 3
     fields: tuple = ()
 
-    def __call__(self, pictures):
+    def __call__(self, images):
         note(self.notes / CALLS)
         wait_while(self.notes / HOLD)
-        found = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in pictures]
+        found = [np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in images]
         colours = np.float32([one.mean((0, 1)) / 255 for one in found])
         return Answer(np.arange(len(found)), colours, np.ones(len(found), bool))
 
@@ -44,7 +44,7 @@ def fail_to_load(notes):
 class Killer(Colours):
     """Kills the process that it is in."""
 
-    def __call__(self, pictures):
+    def __call__(self, images):
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,6 +1,6 @@
 r"""Measures time and memory of the semi-hard triplet loss and its gradient.
 
-    python tools/benchmark_losses.py --batch_sizes=256,512,1024,4096,8192 --pictures_per_item=4
+    python tools/benchmark_losses.py --batch_sizes=256,512,1024,4096,8192 --images_per_item=4
 
 Compares it with TensorFlow Addons' loss (where that fits into memory) and with a floor: the
 products of all pairs of embeddings and their gradient alone. Each runs in its own process.

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from apparel_embed.benchmarks.harness import table
-from apparel_embed.benchmarks.search import SearchBenchmark, measure_search, query_pictures
+from apparel_embed.benchmarks.search import SearchBenchmark, measure_search, query_images
 from apparel_embed.cli import app
 from apparel_embed.cli.benchmark_flags import BenchmarkFlags
 from apparel_embed.cli.define import define
@@ -27,7 +27,7 @@ def main() -> None:
     serve = str(Path(__file__).with_name("serve_search.py"))
     named = (f"--run_dir={_RUN.run_dir}", f"--prepared={dataset.directory}")
     config = _BENCHMARK.config(
-        service=[sys.executable, serve, *named], pictures=query_pictures(dataset, _QUERIES.value)
+        service=[sys.executable, serve, *named], images=query_images(dataset, _QUERIES.value)
     )
     rows = measure_search(config)
     title = "Searches by clients that ask again as soon as they are answered"

@@ -31,7 +31,7 @@ from apparel_embed.cli.search_flags import SearchRunFlags
 from apparel_embed.cli.shared_flags import dry_run_flag
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import counted
-from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.search.config import IndexSource
 from apparel_embed.search.index import IndexSettings, VectorIndex, Version
 
@@ -103,7 +103,7 @@ def main() -> None:
         )
         # Without their directory the service cannot show the images that a delta brought.
         added = Path(_DELTA.value).parent if _DELTA.value else None
-        following = command("tools/serve_search.py", **_RUN.again, pictures=added)
+        following = command("tools/serve_search.py", **_RUN.again, images=added)
         print_summary([*rows, service, ("Next", following)])
 
 
@@ -125,7 +125,7 @@ def fill(source: IndexSource) -> list[tuple[str, object]]:
     return [
         (
             "Index",
-            f"model {version.model[:16]}, {counted(version.pictures, 'image')} in "
+            f"model {version.model[:16]}, {counted(version.images, 'image')} in "
             f"{counted(len(version.verticals), 'vertical')}; {done.upserted:,} written, "
             f"{done.deleted:,} removed, {done.invalid:,} without embedding",
         ),
@@ -149,7 +149,7 @@ def switch() -> list[tuple[str, object]]:
     return [
         (
             "Index",
-            f"model {model[:16]} {answers} with {counted(version.pictures, 'image')}, edition "
+            f"model {model[:16]} {answers} with {counted(version.images, 'image')}, edition "
             f"{version.edition}",
         )
     ]
@@ -166,13 +166,13 @@ def change_index(change: Change) -> list[tuple[str, object]]:
 
 def remove(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
     """Removes what is named."""
-    from apparel_embed.search.build import named_keys, remove_pictures
+    from apparel_embed.search.build import named_keys, remove_images
 
     keys = named_keys(index, version, _DELETE.value or [], _DELETE_ITEM.value or [])
     if _DRY_RUN.value:
-        return [("Images", f"{len(keys):,} of {version.pictures:,} would be removed")]
+        return [("Images", f"{len(keys):,} of {version.images:,} would be removed")]
     removed = ("Removed", counted(len(keys), "image"))
-    return [removed, *_edition(remove_pictures(index, version, keys), version)]
+    return [removed, *_edition(remove_images(index, version, keys), version)]
 
 
 def apply(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
@@ -184,7 +184,7 @@ def apply(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
     saved_model = _RUN.named_model or answering_model(index, _RUN.versions)
     # An aligned model may search the index, but it may not add to it.
     answering_version(index, saved_model, exactly=True)
-    _, settings = prepared_as(version, _RUN.prepared, PictureSettings.max_pixels)
+    _, settings = prepared_as(version, _RUN.prepared, ImageSettings.max_pixels)
     model = None if _DRY_RUN.value else LocalModel(saved_model)
     done = apply_delta(
         index,
@@ -216,7 +216,7 @@ def roll_back(index: VectorIndex, version: Version) -> list[tuple[str, object]]:
 
 
 def _edition(now: Version, before: Version) -> list[tuple[str, object]]:
-    told = f"edition {now.edition}, {counted(now.pictures, 'image')}"
+    told = f"edition {now.edition}, {counted(now.images, 'image')}"
     if now.edition > before.edition:
         told += f"; --roll_back_to={before.edition} undoes this"
     return [("Index", told)]
@@ -246,7 +246,7 @@ def plan(source: IndexSource) -> list[tuple[str, object]]:
         ("Model", f"{found.model[:16]}, {answers}"),
         (
             "Images",
-            f"{found.pictures:,}, {found.new:,} of them new; {found.removed:,} would be removed",
+            f"{found.images:,}, {found.new:,} of them new; {found.removed:,} would be removed",
         ),
     ]
 

@@ -2,7 +2,7 @@ r"""Embeds any number of images into Parquet files.
 
     python tools/embed.py --model=runs/mine/saved_model --manifest=catalogue.csv --output=embeddings
 
-Instead of --manifest, --pictures=DIRECTORY takes all images in it, and --prepared=DIRECTORY a
+Instead of --manifest, --images=DIRECTORY takes all images in it, and --prepared=DIRECTORY a
 prepared dataset. --model is a SavedModel or a stage of a run, such as runs/mine/student. Images
 that cannot be embedded are listed in <output>/rejects.csv. After an interruption the same command
 resumes.

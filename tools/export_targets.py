@@ -57,7 +57,7 @@ def main() -> None:
         [
             (
                 "Targets",
-                f"{stage.directory / TARGETS_FILE} ({stage.result['pictures']} images{among})",
+                f"{stage.directory / TARGETS_FILE} ({stage.result['images']} images{among})",
             ),
             ("Next", command("tools/train_student.py", **_RUN.again)),
         ]

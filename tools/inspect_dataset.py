@@ -5,7 +5,7 @@
 Writes index.html (one file, readable offline), summary.json (all counts) and findings.csv (every
 row that a finding is about), and prints the findings: items and queries that cannot be used,
 images that are missing, broken, small, or there more than once across items or splits, names that
-differ by case only. Images are opened and cropped as prepare_dataset does. `--noopen_pictures`
+differ by case only. Images are opened and cropped as prepare_dataset does. `--noopen_images`
 looks at the table alone, `--sample=N` opens N images of a large set. In automatic checks
 `--fail_on=error` ends with status 2 if there is an error.
 """

@@ -30,7 +30,7 @@ def main() -> None:
     prepare = {"manifest": result.manifest, "output": "data/prepared"}
     print_summary(
         [
-            ("Manifest", f"{result.manifest} ({result.pictures} images)"),
+            ("Manifest", f"{result.manifest} ({result.images} images)"),
             ("Have a look", result.contact_sheet),
             *([("At the scenes", result.scene_sheet)] if result.scene_sheet else []),
             ("Known cues", result.world),

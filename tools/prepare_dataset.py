@@ -30,10 +30,8 @@ def main() -> None:
     config = _PREPARE.config(Path(_MANIFEST.value), Path(_OUTPUT.value))
     if _DRY_RUN.value:
         found = plan_prepare(config)
-        pictures = f"{len(found.dataset):,} images, {found.todo:,} to prepare"
-        print_summary(
-            [("Prepared", f"{_OUTPUT.value}: {found.state} ({pictures})"), NOTHING_WRITTEN]
-        )
+        images = f"{len(found.dataset):,} images, {found.todo:,} to prepare"
+        print_summary([("Prepared", f"{_OUTPUT.value}: {found.state} ({images})"), NOTHING_WRITTEN])
         return
     dataset = prepare(config, processes=_PROCESSES.value)
     for vertical, splits in dataset.info["counts"].items():

@@ -34,17 +34,17 @@ flags.register_multi_flags_validator(
 def main() -> None:
     """Asks, and prints the answers."""
     from apparel_embed.serving.local import LocalModel
-    from apparel_embed.serving.query import answer_lines, garment_lines, read_pictures
+    from apparel_embed.serving.query import answer_lines, garment_lines, read_images
 
-    pictures, failures = read_pictures(_IMAGES.value)
-    if not pictures:
+    images, failures = read_images(_IMAGES.value)
+    if not images:
         raise UserError("; ".join(failures))
     to_lines = garment_lines if _DETECT.value else answer_lines
     if _SAVED_MODEL.value:
-        lines = to_lines(pictures, LocalModel(_SAVED_MODEL.value))
+        lines = to_lines(images, LocalModel(_SAVED_MODEL.value))
     else:
         with Client(_ADDRESS.value, _CLIENT.config()) as client:
-            lines = to_lines(pictures, client)
+            lines = to_lines(images, client)
     print("\n".join(lines))
     if failures:
         raise UserError("; ".join(failures))

@@ -123,7 +123,7 @@ def _tell_plan(config: PipelineConfig) -> None:
     if config.measure_speed and read_cluster() is None:
         _TRAINING.start()
         time = expected_time(
-            plan.work, config.specialist, config.student, plan.train_pictures, config.detector
+            plan.work, config.specialist, config.student, plan.train_images, config.detector
         )
     print(plan.render(time))
 

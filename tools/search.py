@@ -1,14 +1,14 @@
 r"""Searches the catalogue by an image and prints the items found.
 
-    python tools/search.py --run_dir=runs/mine --picture=street.jpg --box=10,20,200,300
-    python tools/search.py --run_dir=runs/mine --picture=front.jpg --picture=back.jpg
+    python tools/search.py --run_dir=runs/mine --image=street.jpg --box=10,20,200,300
+    python tools/search.py --run_dir=runs/mine --image=front.jpg --image=back.jpg
 
 --vertical names where to search. By default it is the vertical that the model predicts, if it was
 exported with --vertical_head and its confidence reaches the measured threshold; otherwise all.
 --all_verticals always searches all. --noall_verticals always searches the predicted one, which is
 faster, and wrong if the prediction is.
 
-    python tools/search.py --run_dir=runs/mine --picture=street.jpg --detect
+    python tools/search.py --run_dir=runs/mine --image=street.jpg --detect
 
 finds the garments in a photograph, and searches by each in its own vertical. The model must have
 been exported with --detector.
@@ -25,8 +25,8 @@ from apparel_embed.search.config import Limits
 
 _RUN = SearchRunFlags()
 _SOURCES = SourceFlags(_RUN)
-_PICTURE = define(
-    "picture",
+_IMAGE = define(
+    "image",
     None,
     "file of the image to search by, of any format; up to 8 of one garment by repeating it",
     repeat=True,
@@ -56,9 +56,9 @@ def main() -> None:
     """Searches and prints the table."""
     if _DETECT.value and (_BOX.value or _VERTICAL.value):
         raise UserError("--detect finds boxes and verticals itself: give no --box or --vertical")
-    paths, k, everywhere = [*map(Path, _PICTURE.value)], _K.value, _ALL_VERTICALS.value
+    paths, k, everywhere = [*map(Path, _IMAGE.value)], _K.value, _ALL_VERTICALS.value
     if _DETECT.value and len(paths) > 1:
-        raise UserError("--detect finds the garments of one image: give one --picture")
+        raise UserError("--detect finds the garments of one image: give one --image")
     from apparel_embed.search.server import open_searcher
     from apparel_embed.search.shell import (
         search_files,

@@ -51,7 +51,7 @@ class DataBenchmark:
     """What to measure."""
 
     rows: Sequence[int] = setting((1_000_000, 10_000_000), "rows of the manifests", 100, 10**8)
-    pictures_per_item: int = setting(4, "rows with the same item", 2, 50)
+    images_per_item: int = setting(4, "rows with the same item", 2, 50)
     boxes: bool = setting(True, "give every row a box")
     rounds: int = setting(1, "how often each is started, in turns", 1)
     directory: Path | None = setting(
@@ -103,19 +103,19 @@ def _directory_in(directory: Path | None) -> tempfile.TemporaryDirectory[str]:
         raise UserError(f"{where}: cannot be written to: {error.strerror}") from error
 
 
-def make_manifest(rows: int, pictures_per_item: int, boxes: bool, seed: int) -> pa.Table:
+def make_manifest(rows: int, images_per_item: int, boxes: bool, seed: int) -> pa.Table:
     """Returns a manifest of garments that do not exist, its rows in no order.
 
     Args:
       rows: number of rows.
-      pictures_per_item: rows with the same `item_id`.
+      images_per_item: rows with the same `item_id`.
       boxes: whether every row has a box.
       seed: of order, names and boxes.
     """
     random = np.random.default_rng(seed)
-    item, view = np.divmod(random.permutation(rows), pictures_per_item)
+    item, view = np.divmod(random.permutation(rows), images_per_item)
     # Names in another order than that of items, as shops number them over the years.
-    names = pa.array(random.permutation(-(-rows // pictures_per_item))).cast(pa.string())
+    names = pa.array(random.permutation(-(-rows // images_per_item))).cast(pa.string())
     item_id = pc.utf8_lpad(names, 8, "0").take(pa.array(item))
     file = pc.binary_join_element_wise(pa.array(view).cast(pa.string()), "jpg", ".")
     verticals = pa.array([f"vertical{number:02d}" for number in range(_VERTICALS)])
@@ -172,7 +172,7 @@ def _sample(directory: Path, seed: int) -> Callable[[], object]:
     def make_and_draw() -> None:
         records = dataset.select(split="train")
         items = dataset.codes("item_id")[0][records]
-        sampler = PKSampler.from_items(items, items_per_batch=16, pictures_per_item=4, seed=seed)
+        sampler = PKSampler.from_items(items, items_per_batch=16, images_per_item=4, seed=seed)
         next(iter(tf.data.Dataset.range(1).map(sampler.batch)))
 
     return make_and_draw
@@ -186,7 +186,7 @@ def _work_of(task: dict[str, Any]) -> Callable[[], object]:
         return lambda: hold_out(table, 0.1, seed=seed)
     if name == "sampler":
         return _sample(directory, seed)
-    shape = [task[field] for field in ("rows", "pictures_per_item", "boxes", "seed")]
+    shape = [task[field] for field in ("rows", "images_per_item", "boxes", "seed")]
     return {
         "make": lambda: _make(make_manifest(*shape), directory),
         "read_csv": lambda: pyarrow.csv.read_csv(directory / _CSV),

@@ -14,7 +14,7 @@ from absl import logging
 from PIL import Image
 
 from apparel_embed.benchmarks.index import IndexBenchmark, made_up_rows, synthetic_embeddings
-from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.search.index import VectorIndex, Version, open_index
 
 _SIDE = 64
@@ -31,7 +31,7 @@ def measure_delta(config: IndexBenchmark) -> dict[str, Any]:
     a reader of its own, as the service is one.
 
     Returns:
-      `pictures` before; of the night `added`, `changed`, `removed`, `embedded` and `seconds`; of
+      `images` before; of the night `added`, `changed`, `removed`, `embedded` and `seconds`; of
       the same night once more `embedded_again` and `seconds_again`; `searches` that were answered
       meanwhile, the slowest in ms, and `failures`.
     """
@@ -55,7 +55,7 @@ def measure_delta(config: IndexBenchmark) -> dict[str, Any]:
         night = _night(config, place)
         with open_index(str(place / "index.db")) as index:
             built = build_index(index, Version(_MODEL, config.dim), made_up_rows(embeddings))
-            figures: dict[str, Any] = {"pictures": built.version.pictures}
+            figures: dict[str, Any] = {"images": built.version.images}
             searching = _Searching(place / "index.db", queries, config.k)
             for again, told in (("", _NIGHT), ("_again", ("embedded",))):
                 current = index.current()
@@ -65,7 +65,7 @@ def measure_delta(config: IndexBenchmark) -> dict[str, Any]:
                     index,
                     current,
                     night,
-                    PictureSettings(),
+                    ImageSettings(),
                     lambda images: model.embed(images)[:2],
                     most_removed=1.0,
                 )

@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from apparel_embed.benchmarks.harness import in_turns
-from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.data.prepare import prepare
 from apparel_embed.data.prepare_plan import PrepareConfig
 from apparel_embed.inference.bulk import bulk_embed, run_here
@@ -24,12 +24,12 @@ from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.config import ModelConfig
 from apparel_embed.models.embedding import build_embedding_model
 from apparel_embed.serving.exported import LARGEST_SERVED_PIXELS
-from apparel_embed.serving.local import PictureEmbedder
+from apparel_embed.serving.local import ImageEmbedder
 from apparel_embed.serving.saved_model import ServingModule
 
 MODEL = ModelConfig(backbone="efficientnet_v2_b0", image_size=224)
 _BATCH = 32
-_PICTURES = 32
+_IMAGES = 32
 # Of a photograph as a shop has it, in pixels; prepared it has 192 x 256.
 _WIDTH, _HEIGHT = 600, 800
 _DIFFERENT = 32
@@ -54,12 +54,12 @@ def measure_embedding(scale: int = 1, seed: int = 0) -> dict[str, float]:
     model = build_embedding_model(MODEL)
     module = ServingModule(model, LARGEST_SERVED_PIXELS)
     dim = model.output_shape[-1]
-    embed = PictureEmbedder(module, module.embed_bytes.get_concrete_function(), dim)
+    embed = ImageEmbedder(module, module.embed_bytes.get_concrete_function(), dim)
     alone = Embedder(model)
     random = np.random.default_rng(seed)
     shape = (_BATCH, MODEL.image_size, MODEL.image_size, 3)
     batch = tf.constant(random.integers(0, 256, shape, np.uint8))
-    count = _PICTURES * scale
+    count = _IMAGES * scale
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         manifest = write_photographs(directory, count, random)
@@ -81,8 +81,8 @@ def measure_embedding(scale: int = 1, seed: int = 0) -> dict[str, float]:
     return {**found, **{f"{side}_seconds": value[0] for side, value in median.items()}}
 
 
-def _embed(directory: Path, kind: str, location: Path, embed: PictureEmbedder) -> None:
-    source = SourceConfig(kind, str(location), PictureSettings(), shard_pictures=16384)
+def _embed(directory: Path, kind: str, location: Path, embed: ImageEmbedder) -> None:
+    source = SourceConfig(kind, str(location), ImageSettings(), shard_images=16384)
     output = directory / "embeddings"
     config = BulkConfig(source, "benchmark", str(output), _BATCH)
     bulk_embed(config, lambda *todo: run_here(*todo, load=lambda: embed))

@@ -18,19 +18,19 @@ from apparel_embed.benchmarks.harness import Rows, memory_mb, timed
 from apparel_embed.common.settings import seed_setting, setting
 from apparel_embed.evaluation.neighbours import nearest, unit_length
 from apparel_embed.search.index import (
-    IndexedPicture,
+    IndexedImage,
     IndexSettings,
     VectorIndex,
     Version,
     open_index,
 )
-from apparel_embed.search.source import picture_key
+from apparel_embed.search.source import image_key
 
 _ROWS_AT_ONCE = 2_000
-_PICTURES_PER_ITEM = 10
+_IMAGES_PER_ITEM = 10
 _VERTICALS = 8
 # How far images lie from their item, and queries from an image, against the item's own length.
-_PICTURE_SPREAD = 0.6
+_IMAGE_SPREAD = 0.6
 _QUERY_SPREAD = 0.3
 
 
@@ -76,12 +76,12 @@ def synthetic_embeddings(config: IndexBenchmark) -> tuple[np.ndarray, np.ndarray
     """
     vectors, dim = config.vectors, config.dim
     random = np.random.default_rng(config.seed)
-    items = random.normal(size=(-(-vectors // _PICTURES_PER_ITEM), dim))
-    of_item = np.repeat(items, _PICTURES_PER_ITEM, axis=0)[:vectors]
-    pictures = of_item + _PICTURE_SPREAD * random.normal(size=of_item.shape)
-    chosen = pictures[random.integers(0, vectors, config.queries)]
+    items = random.normal(size=(-(-vectors // _IMAGES_PER_ITEM), dim))
+    of_item = np.repeat(items, _IMAGES_PER_ITEM, axis=0)[:vectors]
+    images = of_item + _IMAGE_SPREAD * random.normal(size=of_item.shape)
+    chosen = images[random.integers(0, vectors, config.queries)]
     asked = chosen + _QUERY_SPREAD * random.normal(size=chosen.shape)
-    return unit_length(pictures), unit_length(asked)
+    return unit_length(images), unit_length(asked)
 
 
 def _nearest_items(
@@ -89,9 +89,9 @@ def _nearest_items(
 ) -> list[set[str]]:
     """Returns the k nearest items to each query, of images at some places, by looking at all."""
     # However many images of an item are the nearest, k items are among these.
-    count = min(len(places), k * _PICTURES_PER_ITEM)
+    count = min(len(places), k * _IMAGES_PER_ITEM)
     found, _ = nearest(queries, embeddings[places], count, np.full(len(queries), -1), places)
-    items = places // _PICTURES_PER_ITEM
+    items = places // _IMAGES_PER_ITEM
     return [
         {f"item{item}" for item in list(dict.fromkeys(items[row].tolist()))[:k]} for row in found
     ]
@@ -111,7 +111,7 @@ def _measure(
 
     logging.info("building %s", settings.kind)
     places = np.arange(len(embeddings))
-    parts = {"": places, "vertical0": places[places // _PICTURES_PER_ITEM % _VERTICALS == 0]}
+    parts = {"": places, "vertical0": places[places // _IMAGES_PER_ITEM % _VERTICALS == 0]}
     model = hashlib.sha256(repr((config, settings)).encode()).hexdigest()
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as directory:
@@ -158,20 +158,20 @@ def _ask(
         middle = time.perf_counter()
         _product(embeddings, query, k)
         times.append((middle - start, time.perf_counter() - middle))
-        items.append({hit.picture.item for hit in hits})
+        items.append({hit.image.item for hit in hits})
     search, product = (1000 * statistics.median(one) for one in zip(*times))
     return {"query_ms": search, "numpy_ms": product, "ratio": search / product, "items": items}
 
 
-def made_up_rows(embeddings: np.ndarray) -> Iterator[tuple[list[IndexedPicture], np.ndarray]]:
+def made_up_rows(embeddings: np.ndarray) -> Iterator[tuple[list[IndexedImage], np.ndarray]]:
     """Yields embeddings in parts, as those of images of items."""
     for start in range(0, len(embeddings), _ROWS_AT_ONCE):
         some = embeddings[start : start + _ROWS_AT_ONCE]
         places = range(start, start + len(some))
-        yield [_picture(place, place // _PICTURES_PER_ITEM) for place in places], some
+        yield [_image(place, place // _IMAGES_PER_ITEM) for place in places], some
 
 
-def _picture(place: int, item: int) -> IndexedPicture:
+def _image(place: int, item: int) -> IndexedImage:
     vertical = f"vertical{item % _VERTICALS}"
     image = f"images/{place}.jpg"
-    return IndexedPicture(picture_key(image), image, f"item{item}", vertical)
+    return IndexedImage(image_key(image), image, f"item{item}", vertical)

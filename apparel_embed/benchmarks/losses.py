@@ -43,7 +43,7 @@ class LossBenchmark:
     batch_sizes: Sequence[int] = setting(
         (256, 512, 1024, 4096, 8192), "images in a batch", 2, 65536
     )
-    pictures_per_item: int = setting(4, "images of each item in a batch", 1)
+    images_per_item: int = setting(4, "images of each item in a batch", 1)
     implementations: Sequence[str] = setting(
         IMPLEMENTATIONS,
         "what to measure; repeat it",
@@ -66,10 +66,10 @@ def measure_losses(config: LossBenchmark) -> Rows:
     Raises:
       UserError: if a batch is not made of whole items.
     """
-    broken = [size for size in config.batch_sizes if size % config.pictures_per_item]
+    broken = [size for size in config.batch_sizes if size % config.images_per_item]
     if broken:
         raise UserError(
-            f"a batch of {broken[0]} is not made of items with {config.pictures_per_item} "
+            f"a batch of {broken[0]} is not made of items with {config.images_per_item} "
             "images: expected multiples"
         )
     return [row for size in config.batch_sizes for row in _rows_of(size, config)]
@@ -151,7 +151,7 @@ def main() -> None:
     random = np.random.default_rng(task["seed"])
     vectors = random.normal(size=(task["batch_size"], task["dim"]))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    labels = random.permutation(np.arange(task["batch_size"]) // task["pictures_per_item"])
+    labels = random.permutation(np.arange(task["batch_size"]) // task["images_per_item"])
     step, batch = _step_of(task), (tf.constant(labels), tf.constant(vectors, tf.float32))
     print(json.dumps(measure_warm(lambda: step(*batch)[0].numpy(), task["seconds"])))
 

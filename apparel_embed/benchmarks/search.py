@@ -34,12 +34,12 @@ _WAITING = 40
 _OVERLOAD_CLIENTS = 96
 # Shorter than a refusal asks for: the load is to stay.
 _REFUSED_SECONDS = 0.2
-_HEADERS = {"Content-Type": "multipart/form-data; boundary=picture"}
+_HEADERS = {"Content-Type": "multipart/form-data; boundary=image"}
 _BEFORE = (
-    b'--picture\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n'
+    b'--image\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n'
     b"Content-Type: image/jpeg\r\n\r\n"
 )
-_AFTER = b"\r\n--picture--\r\n"
+_AFTER = b"\r\n--image--\r\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Answer:
     milliseconds: float
 
 
-def query_pictures(dataset: PreparedDataset, count: int) -> list[bytes]:
+def query_images(dataset: PreparedDataset, count: int) -> list[bytes]:
     """Returns the dataset's last query images as JPEG files' bytes.
 
     Args:
@@ -72,11 +72,11 @@ class SearchBenchmark:
 
     Attributes:
       service: command that serves the search, to which flags are added.
-      pictures: JPEG files' bytes to search by.
+      images: JPEG files' bytes to search by.
     """
 
     service: Sequence[str]
-    pictures: Sequence[bytes]
+    images: Sequence[bytes]
     clients: Sequence[int] = setting(
         (1, 8, 32),
         "numbers of clients, with commas between them; each asks again as soon as it is answered",
@@ -100,7 +100,7 @@ def measure_search(config: SearchBenchmark) -> Rows:
 
     def load(name: str, count: int, seconds: int) -> None:
         logging.info("%s: %d clients, %d s", name, count, seconds)
-        answers = _load(address, config.pictures, count, seconds)
+        answers = _load(address, config.images, count, seconds)
         bar.update(seconds)
         memory = memory_mb("VmRSS", process.pid)
         found.append({"load": name, "clients": count, "seconds": seconds, **summarise(answers)})
@@ -143,10 +143,10 @@ def _answered(answers: Sequence[Answer]) -> int:
     return sum(one.status == "200" for one in answers)
 
 
-def _load(address: str, pictures: Sequence[bytes], clients: int, seconds: int) -> list[Answer]:
+def _load(address: str, images: Sequence[bytes], clients: int, seconds: int) -> list[Answer]:
     """Returns the answers that clients get who ask for so long, each in a thread of its own."""
     end = time.monotonic() + seconds
-    turns = itertools.cycle(pictures)
+    turns = itertools.cycle(images)
 
     def ask_on(_: int) -> list[Answer]:
         place = urllib.parse.urlsplit(address).netloc
@@ -163,10 +163,10 @@ def _load(address: str, pictures: Sequence[bytes], clients: int, seconds: int) -
         return list(itertools.chain.from_iterable(threads.map(ask_on, range(clients))))
 
 
-def _ask(connection: http.client.HTTPConnection, picture: bytes) -> Answer:
+def _ask(connection: http.client.HTTPConnection, image: bytes) -> Answer:
     start = time.perf_counter()
     try:
-        connection.request("POST", "/api/search", _BEFORE + picture + _AFTER, _HEADERS)
+        connection.request("POST", "/api/search", _BEFORE + image + _AFTER, _HEADERS)
         answer = connection.getresponse()
         answer.read()
         status = str(answer.status)

@@ -38,12 +38,12 @@ class Subjects:
     Attributes:
       student: the student.
       specialists: those it replaces, 1 or more.
-      pictures: encoded ones, those asked for at once; spread evenly over the specialists.
+      images: encoded ones, those asked for at once; spread evenly over the specialists.
     """
 
     student: tf.keras.Model
     specialists: Sequence[tf.keras.Model]
-    pictures: Sequence[bytes]
+    images: Sequence[bytes]
 
 
 def made_up_subjects(config: ServingBenchmark) -> Subjects:
@@ -51,14 +51,14 @@ def made_up_subjects(config: ServingBenchmark) -> Subjects:
     tf.keras.utils.set_random_seed(config.seed)
     models = [build_embedding_model(ModelConfig()) for _ in range(1 + config.specialists)]
     random = np.random.default_rng(config.seed)
-    pictures = []
+    images = []
     for _ in range(config.batch_size):
         few = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8))
         file = io.BytesIO()
-        size = (config.picture_width, max(1, config.picture_width * 3 // 4))
+        size = (config.image_width, max(1, config.image_width * 3 // 4))
         few.resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
-        pictures.append(file.getvalue())
-    return Subjects(models[0], models[1:], pictures)
+        images.append(file.getvalue())
+    return Subjects(models[0], models[1:], images)
 
 
 def subjects_of_run(
@@ -88,17 +88,17 @@ def measure_serving(subjects: Subjects, rounds: int) -> dict[str, list[float]]:
             _served(model, Path(temporary) / str(number))
             for number, model in enumerate((subjects.student, *subjects.specialists))
         )
-        raw, pictures, count = _raw(subjects.student), list(subjects.pictures), len(specialists)
-        shares = [(one, pictures[place::count]) for place, one in enumerate(specialists)]
+        raw, images, count = _raw(subjects.student), list(subjects.images), len(specialists)
+        shares = [(one, images[place::count]) for place, one in enumerate(specialists)]
         calls: dict[str, Callable[[], object]] = {
-            SERVED: lambda: student(pictures),
-            RAW: lambda: raw(pictures),
+            SERVED: lambda: student(images),
+            RAW: lambda: raw(images),
             KNOWN: lambda: [specialist(share) for specialist, share in shares if share],
-            UNKNOWN: lambda: [specialist(pictures) for specialist in specialists],
+            UNKNOWN: lambda: [specialist(images) for specialist in specialists],
         }
         single: dict[str, Callable[[], object]] = {
-            SERVED_ONE: lambda: student(pictures[:1]),
-            RAW_ONE: lambda: raw(pictures[:1]),
+            SERVED_ONE: lambda: student(images[:1]),
+            RAW_ONE: lambda: raw(images[:1]),
         }
         times = {
             **in_turns(calls, rounds, "serving"),
@@ -112,19 +112,19 @@ def figures_of(
 ) -> tuple[Rows, dict[str, Any]]:
     """Returns times and images a second, by what was measured, and ratios of medians."""
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    count = len(subjects.pictures)
+    count = len(subjects.images)
     rows = [
         {
             "what": name,
             "ms_median": 1000 * median[name],
             "ms_95_percent_within": 1000 * float(np.percentile(values, 95)),
-            "pictures_per_second": (1 if name in (SERVED_ONE, RAW_ONE) else count) / median[name],
+            "images_per_second": (1 if name in (SERVED_ONE, RAW_ONE) else count) / median[name],
         }
         for name, values in seconds.items()
     ]
     return rows, {
         "bytes_vs_raw": median[SERVED] / median[RAW],
-        "bytes_vs_raw_one_picture": median[SERVED_ONE] / median[RAW_ONE],
+        "bytes_vs_raw_one_image": median[SERVED_ONE] / median[RAW_ONE],
         "student_vs_specialists": median[KNOWN] / median[SERVED],
         "student_vs_specialists_verticals_unknown": median[UNKNOWN] / median[SERVED],
         "specialists": len(subjects.specialists),
@@ -138,9 +138,9 @@ def _served(model: tf.keras.Model, directory: Path) -> Callable[[list[bytes]], t
     export_saved_model(model, directory, ExportConfig(warm_up=False))
     loaded = tf.saved_model.load(str(directory))
 
-    def embed(pictures: list[bytes]) -> tf.Tensor:
+    def embed(images: list[bytes]) -> tf.Tensor:
         # By the loaded model, which keeps the variables; signatures do not.
-        return loaded.signatures["serving_default"](image_bytes=tf.constant(pictures))["embedding"]
+        return loaded.signatures["serving_default"](image_bytes=tf.constant(images))["embedding"]
 
     return embed
 
@@ -155,4 +155,4 @@ def _raw(model: tf.keras.Model) -> Callable[[list[bytes]], tf.Tensor]:
         lambda images: model(tf.cast(images, tf.float32), training=False),
         [tf.TensorSpec([None, size, size, 3], tf.uint8)],
     )
-    return lambda pictures: embed(tf.stack([decode(one) for one in pictures]))
+    return lambda encoded: embed(tf.stack([decode(one) for one in encoded]))

@@ -16,7 +16,7 @@ class ServingBenchmark:
     )
     rounds: int = setting(20, "how often each is measured, in turns", 1)
     specialists: int = setting(8, "specialists to make up", 1, 64, flag="made_up_specialists")
-    picture_width: int = setting(
+    image_width: int = setting(
         640, "width of images to make up, in pixels; their height is 3/4 of it", 1, 5000
     )
     seed: int = seed_setting("what is made up")

@@ -28,9 +28,9 @@ from apparel_embed.training.optimization import make_optimizer
 from apparel_embed.training.settings import InputConfig, OptimizationConfig
 
 MODEL = ModelConfig(backbone="efficientnet_lite_b0", image_size=112)
-PICTURES = 256
-_ITEMS, _PICTURES_PER_ITEM = 8, 4
-_BATCH = _ITEMS * _PICTURES_PER_ITEM
+IMAGES = 256
+_ITEMS, _IMAGES_PER_ITEM = 8, 4
+_BATCH = _ITEMS * _IMAGES_PER_ITEM
 _STEPS = 8
 _ROUNDS = 5
 _CLASSES = 10
@@ -56,7 +56,7 @@ def measure_input(scale: int = 1, seed: int = 0) -> dict[str, float]:
     tf.keras.utils.set_random_seed(seed)
     random = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as name:
-        manifest = write_photographs(Path(name), PICTURES * scale, random)
+        manifest = write_photographs(Path(name), IMAGES * scale, random)
         dataset = prepare(PrepareConfig(manifest, Path(name) / "prepared"), processes=1)
         count = len(dataset)
         # Which holds the encoded images, but not the decoded ones.
@@ -66,9 +66,9 @@ def measure_input(scale: int = 1, seed: int = 0) -> dict[str, float]:
             for cache_gib in (InputConfig().cache_gib, too_small)
         )
         sampler = PKSampler.from_items(
-            np.arange(count) // _PICTURES_PER_ITEM,
+            np.arange(count) // _IMAGES_PER_ITEM,
             items_per_batch=_ITEMS,
-            pictures_per_item=_PICTURES_PER_ITEM,
+            images_per_item=_IMAGES_PER_ITEM,
             seed=seed,
         )
         passes = count // _BATCH

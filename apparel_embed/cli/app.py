@@ -43,6 +43,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 def _unknown(error: flags.UnrecognizedFlagError, binary: str, argv: Sequence[str]) -> str:
     """Returns what to do about a flag that the binary does not have."""
+    if (new := error.flagname.replace("picture", "image")).removeprefix("no") in flags.FLAGS:
+        return f"--{error.flagname} is now --{new}"
     file = re.search(r"\0--?flagfile[=\0]([^\0]*)", "\0".join(argv))
     read = flags.FLAGS.read_flags_from_files(list(argv[1:]), force_gnu=False)
     named = {one.lstrip("-").partition("=")[0] for one in set(read) - set(argv)}

@@ -11,7 +11,7 @@ from apparel_embed.cli.define import DATA, WHERE, ConfigFlags, define
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locations import is_uri
 from apparel_embed.common.text import counted
-from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.data.prepare_plan import PHOTOGRAPH_SIDE
 from apparel_embed.inference.bulk import Run, bulk_embed, plan_embedding, run_here
 from apparel_embed.inference.bulk_cluster import run_on_cluster
@@ -41,7 +41,7 @@ class EmbedFlags:
                     "CSV or Parquet file to embed, with a column image and, if wanted, a box; "
                     "further columns are kept",
                 ),
-                ("pictures", "directory whose images, in any depth, to embed"),
+                ("images", "directory whose images, in any depth, to embed"),
             )
         }
         self._detect = define(
@@ -60,7 +60,7 @@ class EmbedFlags:
             "images, model and output by the same names. Without it, this process embeds",
             group=WHERE,
         )
-        self._picture = ConfigFlags(PictureSettings, DATA)
+        self._image = ConfigFlags(ImageSettings, DATA)
         self._threads = define(
             "threads",
             0,
@@ -78,21 +78,21 @@ class EmbedFlags:
           UserError: a flag, or what it names, is wrong.
         """
         # Imported here: --help need not wait for TensorFlow.
-        from apparel_embed.serving.local import load_garment_embedder, load_picture_embedder
+        from apparel_embed.serving.local import load_garment_embedder, load_image_embedder
 
         config = self._config()
         model = self._as_seen_by_workers(self._model.value)
-        loader = load_garment_embedder if self._detect.value else load_picture_embedder
+        loader = load_garment_embedder if self._detect.value else load_image_embedder
         load: Callable[[], Embed] = functools.partial(loader, model)
         return config.output, bulk_embed(config, self._run(load))
 
     def plan(self) -> str:
         """Returns what `run` would do, in words; its errors are that one's."""
         config = self._config()
-        state, pictures, left = plan_embedding(config)
+        state, images, left = plan_embedding(config)
         batches = -(-left // config.batch_size)
         return (
-            f"{config.output}: {state} ({counted(pictures, 'image')}, {left:,} to embed, in "
+            f"{config.output}: {state} ({counted(images, 'image')}, {left:,} to embed, in "
             f"{counted(batches, 'batch', 'batches')} of {config.batch_size})"
         )
 
@@ -120,12 +120,12 @@ class EmbedFlags:
                 f"of {', '.join(f'--{kind}' for kind in SOURCES)} is needed"
             )
         sides = {}
-        if self._detect.value and not self._picture.is_given("max_side"):
+        if self._detect.value and not self._image.is_given("max_side"):
             sides = {"max_side": PHOTOGRAPH_SIDE}
         return self._source.config(
             kind=given[0],
             location=self._as_seen_by_workers(self._sources[given[0]].value),
-            settings=self._picture.config(**sides),
+            settings=self._image.config(**sides),
         )
 
     def _run(self, load: Callable[[], Embed]) -> Run:

@@ -39,7 +39,7 @@ from apparel_embed.training.config import (
     StudentConfig,
 )
 from apparel_embed.training.settings import (
-    FEW_PICTURES,
+    FEW_IMAGES,
     STRATEGIES,
     ExecutionConfig,
     InputConfig,
@@ -111,7 +111,7 @@ class TrainingFlags:
             "train_backbone",
             "yes",
             "whether the backbone is trained, too: yes; no, which keeps its initial weights and "
-            f"its batch norms' statistics; auto, yes from {FEW_PICTURES:,} training images on",
+            f"its batch norms' statistics; auto, yes from {FEW_IMAGES:,} training images on",
             choices=_TRAIN_BACKBONE,
             seldom=True,
         )

@@ -10,7 +10,7 @@ import numpy as np
 from apparel_embed.common.settings import setting
 
 VERTICAL_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "pictures": lambda counts: counts,
+    "images": lambda counts: counts,
     "equal": np.ones_like,
     "sqrt": np.sqrt,
 }

@@ -41,7 +41,7 @@ _PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 _GREY_STEPS = {"L;2": (3, 85), "L;4": (15, 17), "L": (255, 1)}
 
 
-class RejectedPicture(Exception):
+class RejectedImage(Exception):
     """An image cannot be used; the message is the reason, in one line."""
 
 
@@ -95,7 +95,7 @@ def to_resizable(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_16_bits(image)
     if image.mode == "F":
-        raise RejectedPicture("floating-point pixels have no known range")
+        raise RejectedImage("floating-point pixels have no known range")
     if image.has_transparency_data:
         return image.convert("RGBA")
     if image.mode in ("L", "RGB", "CMYK"):
@@ -130,7 +130,7 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
     """Returns 16-bit grey scaled to 8 bits; Pillow itself would clip at 255."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
-        raise RejectedPicture("pixels of more than 16 bits have no known range")
+        raise RejectedImage("pixels of more than 16 bits have no known range")
     grey = Image.fromarray(np.round(values / 257).astype(np.uint8))
     transparent = image.info.get("transparency")
     if not isinstance(transparent, int):

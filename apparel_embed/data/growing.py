@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import fingerprint_files
 from apparel_embed.data.columns import is_blank
+from apparel_embed.data.images import PreparedImage, image_size
 from apparel_embed.data.manifest import BOX_COLUMNS, RESERVED_COLUMN, UNLABELLED
-from apparel_embed.data.pictures import Picture, picture_size
 from apparel_embed.data.prepare import PreparePlan, counts_of, numbered, write_shard
 from apparel_embed.data.prepared import (
     DATASET_FILE,
@@ -86,11 +86,11 @@ def grow(grown: GrownFrom, output: Path) -> PreparedDataset:
     def write() -> dict[str, Any]:
         index, partial = _index(grown), Path(directory.work)
         starts = range(0, index.num_rows, _SHARD_RECORDS)
-        pictures, shards = _pictures(grown), []
+        images, shards = _images(grown), []
         for number, start in enumerate(starts):
             rows = range(start, min(start + _SHARD_RECORDS, index.num_rows))
             path = partial / shard_name(number, len(starts))
-            shards.append(write_shard(path, rows, pictures, index, start))
+            shards.append(write_shard(path, rows, images, index, start))
         pq.write_table(index, partial / INDEX_FILE, compression="zstd")
         names = [*(shard["file"] for shard in shards), INDEX_FILE]
         return {
@@ -175,11 +175,11 @@ def _places(index: pa.Table) -> pa.Array:
     return places.combine_chunks()
 
 
-def _pictures(grown: GrownFrom) -> Iterator[Picture]:
+def _images(grown: GrownFrom) -> Iterator[PreparedImage]:
     """Yields the images of a grown dataset in their order."""
     parts = ((grown.old, grown.replayed), (grown.new, np.arange(len(grown.new))))
     for dataset, records in parts:
         for start in range(0, len(records), _READ_AT_ONCE):
             for jpeg in dataset.read_images(records[start : start + _READ_AT_ONCE]):
-                width, height = picture_size(jpeg)
-                yield Picture(jpeg, height, width, (width, height))
+                width, height = image_size(jpeg)
+                yield PreparedImage(jpeg, height, width, (width, height))

@@ -46,8 +46,8 @@ def draw_labelled_sheet(
     pen = ImageDraw.Draw(sheet)
     for number, (pixels, caption) in enumerate(zip(images, captions)):
         left, top = _GAP + number % columns * width, _GAP + number // columns * height
-        picture = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
-        sheet.paste(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), (left, top))
+        image = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
+        sheet.paste(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC), (left, top))
         if frames:
             ends = (left, top, left + SIDE - 1, top + SIDE - 1)
             pen.rectangle(ends, outline=frames[number], width=_FRAME)

@@ -15,7 +15,7 @@ from pyarrow import fs
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locations import locate
 from apparel_embed.data.columns import find_torn_item, is_blank
-from apparel_embed.data.pictures import Box
+from apparel_embed.data.images import Box
 from apparel_embed.data.text_tables import (
     is_parquet,
     read_csv,

@@ -29,10 +29,10 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import atomic_path, fingerprint_files
 from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.hold_out import hold_out
+from apparel_embed.data.image_pool import prepare_images
+from apparel_embed.data.images import Box, ImageSettings, PreparedImage
 from apparel_embed.data.manifest import RESERVED_COLUMN, boxes_of, read_manifest
 from apparel_embed.data.photographs import photographs_of, with_sizes
-from apparel_embed.data.picture_pool import prepare_pictures
-from apparel_embed.data.pictures import Box, Picture, PictureSettings
 from apparel_embed.data.prepare_plan import USUAL_VAL_FRACTION, PrepareConfig, make_plan
 from apparel_embed.data.prepared import (
     DATASET_FILE,
@@ -222,22 +222,22 @@ def _write_shards(work: _Work, processes: int) -> list[dict[str, Any]]:
     """Writes the shards that are not finished yet; returns what is remembered of each."""
     config, table, directory = work.config, work.table, work.directory
     todo = directory.missing(work.names)
-    settings = PictureSettings(
+    settings = ImageSettings(
         config.max_side, config.crop_margin, config.jpeg_quality, config.max_pixels
     )
     images = itertools.chain.from_iterable(map(work.images, todo))
-    stream = prepare_pictures(images, Path(config.manifest).parent, settings, processes)
+    stream = prepare_images(images, Path(config.manifest).parent, settings, processes)
     left = sum(len(work.rows(shard)) for shard in todo)
     finished, records = table.num_rows - left, 0
     logging.info("%s: preparing %d images", config.output, left)
     bar = progress_bar(total=table.num_rows, initial=finished, what="prepare", unit="images")
     shards = []
-    with bar, contextlib.closing(stream) as pictures:
+    with bar, contextlib.closing(stream) as prepared:
         for shard, name in enumerate(work.names):
             rows = work.rows(shard)
             if shard in todo:
                 path = Path(directory.work, name)
-                written = write_shard(path, rows, pictures, table, records)
+                written = write_shard(path, rows, prepared, table, records)
                 if not config.photographs:
                     del written["sizes"]
                 directory.remember(shard, written)
@@ -250,7 +250,7 @@ def _write_shards(work: _Work, processes: int) -> list[dict[str, Any]]:
 def write_shard(
     path: Path,
     rows: range,
-    pictures: Iterator[Picture | str],
+    images: Iterator[PreparedImage | str],
     table: pa.Table,
     first_record: int,
 ) -> dict[str, Any]:
@@ -261,12 +261,12 @@ def write_shard(
         try:
             writer = array_record_module.ArrayRecordWriter(str(temporary), _WRITER_OPTIONS)
             for row in rows:
-                picture = next(pictures)
-                if isinstance(picture, str):
-                    rejects.append([row, picture])
+                image = next(images)
+                if isinstance(image, str):
+                    rejects.append([row, image])
                 else:
-                    writer.write(_serialise(record, table, row, picture))
-                    sizes.append(picture.size)
+                    writer.write(_serialise(record, table, row, image))
+                    sizes.append(image.size)
                     record += 1
             writer.close()
         except (OSError, RuntimeError) as error:
@@ -283,17 +283,17 @@ def write_shard(
     }
 
 
-def _serialise(record: int, table: pa.Table, row: int, picture: Picture) -> bytes:
+def _serialise(record: int, table: pa.Table, row: int, image: PreparedImage) -> bytes:
     """Returns the tf.train.Example of one record."""
     # Imported here: the workers import this module too, and need not wait for TensorFlow.
     from tensorflow.train import Example
 
     example = Example()
     feature = example.features.feature
-    feature["image"].bytes_list.value.append(picture.jpeg)
+    feature["image"].bytes_list.value.append(image.jpeg)
     for name in ("item_id", "vertical", "split", "role"):
         feature[name].bytes_list.value.append(table[name][row].as_py().encode("utf-8"))
-    numbers = {"record": record, "height": picture.height, "width": picture.width}
+    numbers = {"record": record, "height": image.height, "width": image.width}
     for name, number in numbers.items():
         feature[name].int64_list.value.append(number)
     return example.SerializeToString(deterministic=True)

@@ -18,8 +18,8 @@ from absl import logging
 from apparel_embed.common.files import fingerprint_files
 from apparel_embed.common.settings import check_settings, same_as, seed_setting, setting
 from apparel_embed.common.text import counted
-from apparel_embed.data.picture_pool import image_path
-from apparel_embed.data.pictures import PictureSettings, RejectedPicture
+from apparel_embed.data.image_pool import image_path
+from apparel_embed.data.images import ImageSettings, RejectedImage
 from apparel_embed.data.prepared import DATASET_FILE, SCHEMA_VERSION
 
 USUAL_VAL_FRACTION = 0.15
@@ -45,10 +45,10 @@ class PrepareConfig:
 
     manifest: str | os.PathLike[str]
     output: str | os.PathLike[str]
-    max_side: int = same_as(PictureSettings, "max_side")
-    crop_margin: float = same_as(PictureSettings, "crop_margin")
-    jpeg_quality: int = same_as(PictureSettings, "jpeg_quality")
-    max_pixels: int = same_as(PictureSettings, "max_pixels")
+    max_side: int = same_as(ImageSettings, "max_side")
+    crop_margin: float = same_as(ImageSettings, "crop_margin")
+    jpeg_quality: int = same_as(ImageSettings, "jpeg_quality")
+    max_pixels: int = same_as(ImageSettings, "max_pixels")
     val_fraction: float | None = setting(
         0.0,
         "share of the training groups of each vertical to hold out as val; 0 is none; by default "
@@ -101,7 +101,7 @@ def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
             status = os.stat(image_path(image, directory))
             sizes[row] = status.st_size
             newer += status.st_mtime > since
-        except (OSError, ValueError, RejectedPicture):
+        except (OSError, ValueError, RejectedImage):
             sizes[row] = -1
     if newer:
         logging.warning(
@@ -115,5 +115,5 @@ def make_plan(config: PrepareConfig, table: pa.Table) -> dict[str, Any]:
         "settings": config.settings,
         "manifest_sha256": fingerprint_files([Path(config.manifest)]),
         # The sizes alone: to read every image once more would take as long as the work itself.
-        "picture_sizes_sha256": hashlib.sha256(sizes.tobytes()).hexdigest(),
+        "image_sizes_sha256": hashlib.sha256(sizes.tobytes()).hexdigest(),
     }

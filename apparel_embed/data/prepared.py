@@ -19,7 +19,7 @@ from apparel_embed.common.files import read_json
 from apparel_embed.data.columns import ranked_codes_of
 from apparel_embed.data.manifest import ROLES, SPLITS
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 DATASET_FILE = "dataset.json"
 INDEX_FILE = "index.parquet"
 REJECTS_FILE = "rejects.csv"

@@ -32,7 +32,7 @@ class PKSampler:
       starts: int64 [items], where in `positions` those of each item begin.
       counts: int64 [items], images of each item, at least 1.
       items_per_batch: P.
-      pictures_per_item: K.
+      images_per_item: K.
       seed: any integer.
     """
 
@@ -40,7 +40,7 @@ class PKSampler:
     starts: np.ndarray
     counts: np.ndarray
     items_per_batch: int
-    pictures_per_item: int
+    images_per_item: int
     seed: int
 
     @classmethod
@@ -49,18 +49,18 @@ class PKSampler:
         items: np.ndarray,
         *,
         items_per_batch: int,
-        pictures_per_item: int,
+        images_per_item: int,
         seed: int,
-        min_pictures: int = 2,
+        min_images: int = 2,
     ) -> PKSampler:
         """Makes a sampler.
 
         Args:
           items: [n] item of each image, texts or numbers.
           items_per_batch: P; where fewer items are usable, all of them make the batch.
-          pictures_per_item: K, at least 2.
+          images_per_item: K, at least 2.
           seed: any integer.
-          min_pictures: items with fewer images are left out. With 1, an item seen once still
+          min_images: items with fewer images are left out. With 1, an item seen once still
             counts, its positives being augmentations of its one image.
 
         Raises:
@@ -68,15 +68,15 @@ class PKSampler:
         """
         order, counts = _grouped(items)
         starts = np.cumsum(counts) - counts
-        usable = np.flatnonzero(counts >= min_pictures)
+        usable = np.flatnonzero(counts >= min_images)
         if len(usable) < 2:
             raise UserError(
-                f"{len(usable)} of {len(counts)} items have {min_pictures} images or more; "
+                f"{len(usable)} of {len(counts)} items have {min_images} images or more; "
                 "triplets need at least 2 such items"
             )
         items_per_batch = min(items_per_batch, len(usable))
         starts, counts = starts[usable], counts[usable]
-        return cls(order, starts, counts, items_per_batch, pictures_per_item, seed)
+        return cls(order, starts, counts, items_per_batch, images_per_item, seed)
 
     @property
     def item_count(self) -> int:
@@ -86,7 +86,7 @@ class PKSampler:
     @property
     def batch_size(self) -> int:
         """P * K, images a batch."""
-        return self.items_per_batch * self.pictures_per_item
+        return self.items_per_batch * self.images_per_item
 
     @property
     def steps_per_epoch(self) -> int:
@@ -113,12 +113,12 @@ class PKSampler:
         keys = tf.random.stateless_uniform((self.items_per_batch, most), seed=[self.seed + 1, step])
         present = tf.range(most, dtype=tf.int64)[tf.newaxis] < counts
         shuffled = tf.argsort(tf.where(present, keys, 2.0), axis=1)
-        turns = tf.range(self.pictures_per_item, dtype=tf.int64)[tf.newaxis] % counts
+        turns = tf.range(self.images_per_item, dtype=tf.int64)[tf.newaxis] % counts
         columns = tf.gather(shuffled, turns, batch_dims=1)
-        pictures = tf.gather(all_positions, starts + tf.cast(columns, tf.int64))
-        labels = tf.repeat(items, self.pictures_per_item)
+        images = tf.gather(all_positions, starts + tf.cast(columns, tf.int64))
+        labels = tf.repeat(items, self.images_per_item)
         size = [self.batch_size]
-        return tf.ensure_shape(tf.reshape(pictures, [-1]), size), tf.ensure_shape(labels, size)
+        return tf.ensure_shape(tf.reshape(images, [-1]), size), tf.ensure_shape(labels, size)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -179,7 +179,7 @@ class _Images:
         return {
             "name": teacher.name,
             "verticals": list(teacher.verticals),
-            "pictures": int((known & self.is_learnt).sum()),
+            "images": int((known & self.is_learnt).sum()),
             "unlabelled": int((known & self.is_unlabelled).sum()),
         }
 

@@ -52,8 +52,8 @@ def colour_histograms(images: Iterable[bytes]) -> np.ndarray:
     rows = []
     for number, encoded in enumerate(images):
         try:
-            with Image.open(io.BytesIO(encoded)) as picture:
-                pixels = np.asarray(picture.convert("RGB"))
+            with Image.open(io.BytesIO(encoded)) as image:
+                pixels = np.asarray(image.convert("RGB"))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"image {number} cannot be decoded: {error}") from error
         rows.append(colour_histogram(pixels))

@@ -21,13 +21,13 @@ class Compressor:
     """A way to store embeddings.
 
     Attributes:
-      bytes_per_picture: of a stored embedding.
+      bytes_per_image: of a stored embedding.
       encode: float32 [n, dim] -> codes [n, ...], what is stored.
       decode: codes -> float32 [n, dim], what a search sees.
       queries_too: whether queries are encoded as well; else they are searched with as they are.
     """
 
-    bytes_per_picture: int
+    bytes_per_image: int
     encode: Callable[[np.ndarray], np.ndarray]
     decode: Callable[[np.ndarray], np.ndarray]
     queries_too: bool = True

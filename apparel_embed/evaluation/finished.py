@@ -23,27 +23,27 @@ class FinishedEvaluation:
     Attributes:
       directory: of the evaluation.
       split: that was evaluated.
-      pictures: the images of the split.
+      images: the images of the split.
       rows, comparisons, routing: of the summary; no routing where there was no vertical head.
     """
 
     directory: Path
     split: str
-    pictures: EvaluationSet
+    images: EvaluationSet
     rows: tuple[Mapping[str, Any], ...]
     comparisons: tuple[Mapping[str, Any], ...]
     routing: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def open(
-        cls, directory: Path, split: str, pictures: EvaluationSet, summary_file: str
+        cls, directory: Path, split: str, images: EvaluationSet, summary_file: str
     ) -> FinishedEvaluation:
         """Reads the summary of an evaluation.
 
         Args:
           directory: of the evaluation.
           split: that was evaluated.
-          pictures: of the split.
+          images: of the split.
           summary_file: name of the summary in the directory.
 
         Raises:
@@ -64,7 +64,7 @@ class FinishedEvaluation:
         if not rows:
             raise UserError(f"{path}: has no rows: no model was evaluated")
         routing = tuple(summary.get("routing", ()))
-        return cls(directory, split, pictures, tuple(rows), tuple(comparisons), routing)
+        return cls(directory, split, images, tuple(rows), tuple(comparisons), routing)
 
     @property
     def models(self) -> list[str]:
@@ -96,16 +96,16 @@ class FinishedEvaluation:
         return [scope for scope in SCOPES if scope in found]
 
     def embeddings(self, model: str) -> np.ndarray:
-        """Returns the embeddings of a model: float32 [n, dim], in the order of `pictures`.
+        """Returns the embeddings of a model: float32 [n, dim], in the order of `images`.
 
         Raises:
           UserError: if the file is missing, broken or of other images than the split.
         """
         path = self.directory / "embeddings" / f"{model}.parquet"
         records, embeddings = read_embeddings(path)
-        if not np.array_equal(records, self.pictures.records):
+        if not np.array_equal(records, self.images.records):
             raise UserError(
-                f"{path}: holds {len(records)} records which are not the {len(self.pictures)} of "
+                f"{path}: holds {len(records)} records which are not the {len(self.images)} of "
                 f"split {self.split}; evaluate again"
             )
         return embeddings

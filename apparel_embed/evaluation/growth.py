@@ -25,7 +25,7 @@ SEARCHES = ("old_on_old", "new_on_old", "new_on_new")
 
 
 def measure_growth(
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     *,
     old: np.ndarray,
     new: np.ndarray,
@@ -36,18 +36,18 @@ def measure_growth(
     """Returns what `growth.json` says of R@1 within, means over verticals with intervals.
 
     Args:
-      pictures: the evaluation set.
+      images: the evaluation set.
       old: float32 [n, dim], embeddings of the earlier student.
       new: float32 [n, dim], those of the new one, in the space of the earlier.
       full: those of the student of a full run, in any space; None without one.
       old_verticals: that the earlier student was trained on.
       seed: of the bootstrap.
     """
-    is_old = np.isin(pictures.verticals, old_verticals)
+    is_old = np.isin(images.verticals, old_verticals)
     found: dict[str, Any] = dict.fromkeys(
         (*SEARCHES, "new_on_old_difference", "old_verticals_change", "new_vertical_difference")
     )
-    known = pictures.only(is_old)
+    known = images.only(is_old)
     if answered_queries(known):
         ours, theirs = new[is_old], old[is_old]
         outcomes = dict(
@@ -68,7 +68,7 @@ def measure_growth(
             **changes.pop(ALL).as_record(),
             "by_vertical": [change.as_record() for change in changes.values()],
         }
-    added = pictures.only(~is_old)
+    added = images.only(~is_old)
     if full is not None and answered_queries(added):
         grown, whole = (query_outcomes(one[~is_old], added) for one in (new, full))
         difference = compare_models(grown, whole, seed=seed)[ALL]

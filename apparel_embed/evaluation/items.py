@@ -26,12 +26,12 @@ _QUERIES_AT_ONCE = 1024
 _TIE = 1e-6
 
 
-def measure_items(embeddings: np.ndarray, pictures: EvaluationSet, seed: int) -> dict[str, Any]:
+def measure_items(embeddings: np.ndarray, images: EvaluationSet, seed: int) -> dict[str, Any]:
     """Returns the content of `items.json`: searches of images, and of items by their mean vectors.
 
     Args:
       embeddings: [n, dim] of the images of the set, in its order, all in one space.
-      pictures: the evaluation set.
+      images: the evaluation set.
       seed: of the bootstrap.
 
     Returns:
@@ -41,8 +41,8 @@ def measure_items(embeddings: np.ndarray, pictures: EvaluationSet, seed: int) ->
     searched = {}
     for scope in SCOPES:
         for name, metrics in ((IMAGE, retrieval_metrics), (ITEM, item_metrics)):
-            searched[scope, name] = query_outcomes(embeddings, pictures, scope, metrics=metrics)
-    gallery = np.stack([pictures.verticals, pictures.items])[:, pictures.is_gallery]
+            searched[scope, name] = query_outcomes(embeddings, images, scope, metrics=metrics)
+    gallery = np.stack([images.verticals, images.items])[:, images.is_gallery]
     rows, differences = [], []
     for (scope, name), outcomes in searched.items():
         counted = list(outcomes.counted()) if scope == WITHIN else list(outcomes.verticals)

@@ -83,27 +83,27 @@ def embed_by_model(dataset: PreparedDataset, records: np.ndarray, directory: Pat
 
 def embed_by_specialists(
     dataset: PreparedDataset,
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     specialists: Mapping[tuple[str, ...], Path],
 ) -> Embedded:
     """Embeds every image by the specialist of its vertical.
 
     Args:
       dataset: a prepared dataset.
-      pictures: of which every vertical has a specialist.
+      images: of which every vertical has a specialist.
       specialists: directory of the model by the verticals of its group.
 
     Returns:
       Embeddings in as many spaces as there are specialists.
     """
-    rows = np.zeros([len(pictures), 0], np.float32)
+    rows = np.zeros([len(images), 0], np.float32)
     parameters = 0
-    inside, nowhere = pictures.by_vertical(), np.zeros(0, np.int64)
+    inside, nowhere = images.by_vertical(), np.zeros(0, np.int64)
     for verticals, directory in specialists.items():
         mine = np.sort(np.concatenate([inside.get(name, nowhere) for name in verticals]))
-        part = embed_by_model(dataset, pictures.records[mine], directory)
+        part = embed_by_model(dataset, images.records[mine], directory)
         if not rows.size:
-            rows = np.zeros([len(pictures), part.embeddings.shape[1]], np.float32)
+            rows = np.zeros([len(images), part.embeddings.shape[1]], np.float32)
         rows[mine] = part.embeddings
         parameters += part.parameters
     return Embedded(rows, parameters, len(specialists), one_space=len(specialists) == 1)
@@ -113,7 +113,7 @@ def route_by_head(
     name: str,
     model: Embedded,
     dataset: PreparedDataset,
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     directory: Path,
     head_directory: Path,
     seed: int,
@@ -124,7 +124,7 @@ def route_by_head(
       name: of the model.
       model: what it made of the images.
       dataset: a prepared dataset.
-      pictures: the evaluation set.
+      images: the evaluation set.
       directory: of the model.
       head_directory: of its vertical head.
       seed: of the bootstrap.
@@ -135,12 +135,12 @@ def route_by_head(
     tf.keras.backend.clear_session()
     loaded, _ = load_embedding_model(directory)
     head = VerticalHead.load(head_directory)
-    features = Embedder(feature_model(loaded)).records(dataset, pictures.records)
+    features = Embedder(feature_model(loaded)).records(dataset, images.records)
     return evaluate_routing(
         name,
         model.embeddings,
         *head.predict(features),
-        pictures,
+        images,
         routing_confidence=head.routing_confidence,
         parameters=model.parameters + head.weights.size + head.bias.size,
         seed=seed,
@@ -150,7 +150,7 @@ def route_by_head(
 def absent_queries(
     model: Embedded,
     dataset: PreparedDataset,
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     directory: Path,
     split: str,
     seed: int,
@@ -160,15 +160,15 @@ def absent_queries(
     Args:
       model: what it made of the images of the split.
       dataset: a prepared dataset.
-      pictures: the evaluation set of the split.
+      images: the evaluation set of the split.
       directory: of the model; it embeds the gallery of the other splits, and the queries of val.
       split: that is evaluated.
       seed: of the bootstrap.
     """
     catalogue, splits = catalogue_set(dataset, split)
-    is_known = np.isin(catalogue.records, pictures.records)
+    is_known = np.isin(catalogue.records, images.records)
     embeddings = np.empty([len(catalogue), model.embeddings.shape[1]], np.float32)
-    embeddings[is_known] = model.embeddings[pictures.positions(catalogue.records[is_known])]
+    embeddings[is_known] = model.embeddings[images.positions(catalogue.records[is_known])]
     others = catalogue.records[~is_known]
     if len(others):
         embeddings[~is_known] = embed_by_model(dataset, others, directory).embeddings
@@ -177,7 +177,7 @@ def absent_queries(
 
 def summarise(
     models: Mapping[str, Embedded],
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     comparisons: Sequence[tuple[str, str]],
     seed: int,
 ) -> dict:
@@ -185,7 +185,7 @@ def summarise(
 
     Args:
       models: what is compared, by name.
-      pictures: the evaluation set that all have embedded.
+      images: the evaluation set that all have embedded.
       comparisons: pairs of names whose difference in R@1 within the vertical is to be reported.
       seed: of the bootstrap.
 
@@ -194,9 +194,9 @@ def summarise(
       verticals with its 95 % interval.
     """
     rows = []
-    within = {name: query_outcomes(model.embeddings, pictures) for name, model in models.items()}
+    within = {name: query_outcomes(model.embeddings, images) for name, model in models.items()}
     for name, model in models.items():
-        merged = [query_outcomes(model.embeddings, pictures, MERGED)] if model.one_space else []
+        merged = [query_outcomes(model.embeddings, images, MERGED)] if model.one_space else []
         rows += evaluate_model(
             name,
             [within[name], *merged],

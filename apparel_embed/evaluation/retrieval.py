@@ -124,19 +124,19 @@ def evaluate_retrieval(
       1.000 [0.151, 1.000]
     """
     count = len(item_ids)
-    pictures = EvaluationSet(
+    images = EvaluationSet(
         records=np.arange(count),
         items=_names("item_ids", item_ids),
         verticals=_names("verticals", [_ONE_VERTICAL] * count if verticals is None else verticals),
         is_query=_flags("is_query", [True] * count if is_query is None else is_query),
         is_gallery=_flags("is_gallery", [True] * count if is_gallery is None else is_gallery),
     )
-    items = np.char.add(np.char.add(pictures.verticals, "\n"), pictures.items)
-    pictures = dataclasses.replace(pictures, items=items)
-    outcomes = query_outcomes(embeddings, pictures, scope)
+    items = np.char.add(np.char.add(images.verticals, "\n"), images.items)
+    images = dataclasses.replace(images, items=items)
+    outcomes = query_outcomes(embeddings, images, scope)
     answered = outcomes.answered()
     whole = _result(outcomes.counted(), outcomes.counted_gallery(), seed)
-    silent = int(pictures.is_query.sum()) - sum(map(len, answered.values()))
+    silent = int(images.is_query.sum()) - sum(map(len, answered.values()))
     each = {
         name: _result({name: metrics}, outcomes.gallery[name], seed)
         for name, metrics in answered.items()

@@ -105,4 +105,4 @@ def _trainings(run_dir: Path, stages: Sequence[Stage]) -> list[Stage]:
 
 def _batch_size(stage: Stage) -> int:
     flags = stage.flags
-    return flags.get("batch_size") or flags["items_per_batch"] * flags["pictures_per_item"]
+    return flags.get("batch_size") or flags["items_per_batch"] * flags["images_per_item"]

@@ -12,9 +12,9 @@ import tensorflow as tf
 from PIL import Image
 
 from apparel_embed.common.files import write_json
+from apparel_embed.data.images import crop_rectangle
 from apparel_embed.data.labelled_sheet import BOXED_SIDE, draw_boxes
 from apparel_embed.data.photographs import Garments, from_square, garments_of
-from apparel_embed.data.pictures import crop_rectangle
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.bootstrap import stratified_bootstrap_interval
 from apparel_embed.evaluation.detection import (
@@ -30,7 +30,7 @@ from apparel_embed.inference.embed import Embedder
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.detector import load_detector
 from apparel_embed.models.embedding import load_embedding_model
-from apparel_embed.models.preprocessing import decode_picture, fit_square
+from apparel_embed.models.preprocessing import decode_image, fit_square
 
 DETECTION_FILE, DETECTION_SHEET = "detection.json", "detection.png"
 DETECTED, TRUE_BOXES, WHOLE = "detected", "true_boxes", "whole_photograph"
@@ -43,7 +43,7 @@ _MOST_SHOWN = 12
 def measure_street(
     photographs: PreparedDataset,
     dataset: PreparedDataset,
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     embeddings: np.ndarray,
     *,
     detector: Path,
@@ -62,9 +62,9 @@ def measure_street(
     Args:
       photographs: those of the run, prepared whole.
       dataset: the prepared dataset.
-      pictures: the split of the dataset; its gallery is searched, but for images that are the
+      images: the split of the dataset; its gallery is searched, but for images that are the
         photograph itself.
-      embeddings: float32 [n, dim] of `pictures`, by the model.
+      embeddings: float32 [n, dim] of `images`, by the model.
       detector: directory of the detector.
       model: directory of the embedding model.
       split: of the photographs to measure on.
@@ -83,8 +83,8 @@ def measure_street(
     matches = match_garments(truth, certain)
     counts = _counts(truth, certain, matches)
 
-    gallery = pictures.is_gallery
-    items = set(pictures.items[gallery])
+    gallery = images.is_gallery
+    items = set(images.items[gallery])
     is_query = np.array(
         [s == split and item in items for s, item in zip(truth.splits, truth.items)], bool
     )
@@ -93,9 +93,9 @@ def measure_street(
     embed = _CropEmbedder(photographs, records, model, margin)
     index = _Gallery(
         embeddings[gallery],
-        pictures.items[gallery],
-        pictures.verticals[gallery],
-        dataset.column("image")[pictures.records[gallery]],
+        images.items[gallery],
+        images.verticals[gallery],
+        dataset.column("image")[images.records[gallery]],
     )
     names = photographs.column("image")[records]
     places = truth.photographs[queries]
@@ -220,7 +220,7 @@ class _CropEmbedder:
             some = slice(start, start + _READ_AHEAD)
             encoded = self._photographs.read_images(self._records[places[some]])
             for number, jpeg in enumerate(encoded, start=start):
-                image = decode_picture(jpeg)
+                image = decode_image(jpeg)
                 if boxes is not None:
                     image = self._cut(image, boxes[number])
                 batch.append(fit_square(image, self._size))

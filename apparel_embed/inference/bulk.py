@@ -23,8 +23,8 @@ from apparel_embed.inference.bulk_shard import BulkConfig, Embed, embed_shards, 
 from apparel_embed.inference.bulk_sources import PREPARED, Source, open_source
 
 REJECTS_FILE = "rejects.csv"
-SCHEMA_VERSION = 1
-_PICTURES = "pictures"
+SCHEMA_VERSION = 2
+_IMAGES = "images"
 
 Run = Callable[[BulkConfig, Sequence[int], int], None]
 """Embeds the shards of these numbers, out of so many."""
@@ -38,7 +38,7 @@ def bulk_embed(config: BulkConfig, run: Run) -> dict[str, Any]:
       run: who embeds the shards that are missing, such as `run_here`.
 
     Returns:
-      The content of the summary: `pictures`, `embedded`, `rejected`, `dim` and `shards`, beside
+      The content of the summary: `images`, `embedded`, `rejected`, `dim` and `shards`, beside
       what it was made of.
 
     Raises:
@@ -60,14 +60,14 @@ def plan_embedding(config: BulkConfig) -> tuple[str, int, int]:
     plan, directory = _plan(config, source), config.directory
     finished = directory.find_finished(plan)
     if finished is not None:
-        return "finished", finished["pictures"], 0
-    pictures = source.count()
+        return "finished", finished["images"], 0
+    images = source.count()
     if not directory.is_begun(plan):
-        return "to do", pictures, pictures
-    todo = directory.missing(_names(config, pictures))
-    at_once = config.source.shard_pictures
-    left = sum(min(at_once, pictures - shard * at_once) for shard in todo)
-    return "to be resumed", pictures, left
+        return "to do", images, images
+    todo = directory.missing(_names(config, images))
+    at_once = config.source.shard_images
+    left = sum(min(at_once, images - shard * at_once) for shard in todo)
+    return "to be resumed", images, left
 
 
 def run_here(
@@ -96,14 +96,14 @@ def embedding_bar(config: BulkConfig, source: Source, todo: Sequence[int]) -> tq
     """Returns a bar of the images in some shards."""
     # Only the last of all shards may have fewer.
     last = source.rows(config.directory, todo[-1]).num_rows
-    total = (len(todo) - 1) * config.source.shard_pictures + last
+    total = (len(todo) - 1) * config.source.shard_images + last
     return progress_bar(total=total, what="embed", unit="images")
 
 
 def _plan(config: BulkConfig, source: Source) -> dict[str, Any]:
     """Returns all that decides what the result will be, as JSON."""
-    at_once, batch_size = config.source.shard_pictures, config.batch_size
-    for name, value in (("batch_size", batch_size), ("shard_pictures", at_once)):
+    at_once, batch_size = config.source.shard_images, config.batch_size
+    for name, value in (("batch_size", batch_size), ("shard_images", at_once)):
         if value < 1:
             raise UserError(f"--{name}={value}: expected 1 or more")
     prepared = config.source.kind == PREPARED
@@ -114,33 +114,33 @@ def _plan(config: BulkConfig, source: Source) -> dict[str, Any]:
         "settings": None if prepared else dataclasses.asdict(config.source.settings),
         "model": config.model_fingerprint,
         "batch_size": batch_size,
-        "shard_pictures": at_once,
+        "shard_images": at_once,
     }
 
 
-def _names(config: BulkConfig, pictures: int) -> list[str]:
-    shards = -(-pictures // config.source.shard_pictures)
+def _names(config: BulkConfig, images: int) -> list[str]:
+    shards = -(-images // config.source.shard_images)
     return [shard_name(shard, shards) for shard in range(shards)]
 
 
 def _embed(config: BulkConfig, source: Source, run: Run) -> dict[str, Any]:
     """Writes all shards but those that an earlier call finished; returns the result."""
     directory = config.directory
-    planned = directory.recall(_PICTURES)
+    planned = directory.recall(_IMAGES)
     if planned is None:
-        planned = {_PICTURES: source.plan(directory)}
-        directory.remember(_PICTURES, planned)
-    names = _names(config, planned[_PICTURES])
+        planned = {_IMAGES: source.plan(directory)}
+        directory.remember(_IMAGES, planned)
+    names = _names(config, planned[_IMAGES])
     todo = directory.missing(names)
     if len(todo) < len(names):
         told = "%s: resuming; of %d shards %d are missing"
         logging.info(told, directory.work, len(names), len(todo))
     if todo:
         run(config, todo, len(names))
-    return _summarise(config, planned[_PICTURES], len(names))
+    return _summarise(config, planned[_IMAGES], len(names))
 
 
-def _summarise(config: BulkConfig, pictures: int, shards: int) -> dict[str, Any]:
+def _summarise(config: BulkConfig, images: int, shards: int) -> dict[str, Any]:
     """Writes the list of all rejected images; returns the result."""
     rows, dim, rejected = [], 0, 0
     with write_aside(f"{config.directory.work}/{REJECTS_FILE}") as file:
@@ -153,5 +153,5 @@ def _summarise(config: BulkConfig, pictures: int, shards: int) -> dict[str, Any]
             rows.append({"file": found["file"], "rows": found["rows"]})
             dim = found["dim"]
             rejected += len(found["rejects"])
-    counts = {"pictures": pictures, "embedded": pictures - rejected, "rejected": rejected}
+    counts = {"images": images, "embedded": images - rejected, "rejected": rejected}
     return {**counts, "rows": sum(shard["rows"] for shard in rows), "dim": dim, "shards": rows}

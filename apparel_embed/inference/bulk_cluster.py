@@ -103,7 +103,7 @@ def run_on_cluster(
         with embedding_bar(config, source, todo) as bar:
             for _ in _finished(client, tasks):
                 # The last shard may have fewer, and be finished before others.
-                bar.update(min(config.source.shard_pictures, bar.total - bar.n))
+                bar.update(min(config.source.shard_images, bar.total - bar.n))
 
 
 @contextlib.contextmanager
@@ -260,7 +260,7 @@ def _heed_driver(job: _Job) -> None:
 
 def _sample(config: BulkConfig, source: Source, shard: int) -> list[bytes | str]:
     """Returns SHA-256 of the first images of a shard, or the reason where there is none."""
-    with contextlib.closing(source.pictures(config.directory, [shard], threads=1)) as found:
+    with contextlib.closing(source.images(config.directory, [shard], threads=1)) as found:
         return [
             image if isinstance(image, str) else hashlib.sha256(image).digest()
             for image in itertools.islice(found, _SAMPLED)

@@ -58,7 +58,7 @@ class Embed(Protocol):
     dim: int
     fields: Sequence[pa.Field]
 
-    def __call__(self, pictures: Sequence[bytes]) -> Answer:
+    def __call__(self, images: Sequence[bytes]) -> Answer:
         """Embeds images."""
 
 
@@ -116,12 +116,12 @@ def embed_shards(
             raise UserError(
                 f"{config.source.location}: column {field.name!r} has a reserved name; rename it"
             )
-    stream = source.pictures(config.directory, todo, threads)
-    with contextlib.closing(stream) as pictures, warnings.catch_warnings():
+    stream = source.images(config.directory, todo, threads)
+    with contextlib.closing(stream) as images, warnings.catch_warnings():
         # Of Pillow, of odd metadata: threads cannot silence it each for itself.
         warnings.simplefilter("ignore")
         for shard in todo:
-            _embed_shard(config, source, shard, shards, pictures, embed, tell)
+            _embed_shard(config, source, shard, shards, images, embed, tell)
 
 
 def _embed_shard(
@@ -129,7 +129,7 @@ def _embed_shard(
     source: Source,
     shard: int,
     shards: int,
-    pictures: Iterator[bytes | str],
+    images: Iterator[bytes | str],
     embed: Embed,
     tell: Callable[[int], object],
 ) -> None:
@@ -142,7 +142,7 @@ def _embed_shard(
     written = 0
     # Texts repeat themselves; numbers that are nearly all different would only cost space.
     texts = [field.name for field in source.schema if pa.types.is_string(field.type)]
-    batches = _batches(pictures, rows.num_rows, config.batch_size, reasons)
+    batches = _batches(images, rows.num_rows, config.batch_size, reasons)
     embedded = _embedded(batches, embed, reasons, rows.num_rows, tell)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(write_aside(f"{config.directory.work}/{name}"))
@@ -166,18 +166,18 @@ def _embed_shard(
 
 
 def _batches(
-    pictures: Iterator[bytes | str], count: int, batch_size: int, reasons: dict[int, str]
+    images: Iterator[bytes | str], count: int, batch_size: int, reasons: dict[int, str]
 ) -> Iterator[_Batch]:
     """Yields images in batches; notes the reason of each that cannot be had."""
     places: list[int] = []
     batch: list[bytes] = []
     for place in range(count):
-        picture = next(pictures)
-        if isinstance(picture, str):
-            reasons[place] = picture
+        image = next(images)
+        if isinstance(image, str):
+            reasons[place] = image
             continue
         places.append(place)
-        batch.append(picture)
+        batch.append(image)
         if len(batch) == batch_size:
             yield np.array(places), batch
             places, batch = [], []

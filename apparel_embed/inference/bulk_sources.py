@@ -17,13 +17,13 @@ from pyarrow import fs
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locations import beside, is_remote, locate, write_aside
 from apparel_embed.common.settings import setting
+from apparel_embed.data.image_pool import prepare_images, read_remote
+from apparel_embed.data.images import SUFFIXES, Box, ImageSettings
 from apparel_embed.data.manifest import boxes_of, read_manifest_parts
-from apparel_embed.data.picture_pool import prepare_pictures, read_remote
-from apparel_embed.data.pictures import SUFFIXES, Box, PictureSettings
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.store.sharded import ShardedDirectory
 
-PREPARED, MANIFEST, DIRECTORY = "prepared", "manifest", "pictures"
+PREPARED, MANIFEST, DIRECTORY = "prepared", "manifest", "images"
 SOURCES = (PREPARED, MANIFEST, DIRECTORY)
 IMAGE, RECORD, EMBEDDING = "image", "record", "embedding"
 
@@ -44,8 +44,8 @@ class SourceConfig:
 
     kind: str
     location: str
-    settings: PictureSettings = PictureSettings()
-    shard_pictures: int = setting(
+    settings: ImageSettings = ImageSettings()
+    shard_images: int = setting(
         16384,
         "images in a file of the result, and what an interruption costs at most",
         1,
@@ -87,7 +87,7 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def read(self, tables: Iterable[pa.Table], threads: int) -> Generator[bytes | str, None, None]:
-        """Yields the JPEG of each row, or the reason why there is none; see `pictures`."""
+        """Yields the JPEG of each row, or the reason why there is none; see `images`."""
 
     def count(self) -> int:
         """Returns the number of images."""
@@ -96,7 +96,7 @@ class Source(abc.ABC):
     def plan(self, directory: ShardedDirectory) -> int:
         """Notes which images belong to which shard, and returns the number of images."""
         count = 0
-        for shard, rows in enumerate(in_parts_of(self.tables(), self.config.shard_pictures)):
+        for shard, rows in enumerate(in_parts_of(self.tables(), self.config.shard_images)):
             with write_aside(_list_path(directory, shard)) as file:
                 pq.write_table(rows, file)
             count += rows.num_rows
@@ -108,7 +108,7 @@ class Source(abc.ABC):
         with system.open_input_file(path) as file:
             return pq.read_table(file)
 
-    def pictures(
+    def images(
         self, directory: ShardedDirectory, shards: Sequence[int], threads: int
     ) -> Generator[bytes | str, None, None]:
         """Yields the JPEG of each image of some shards, or the reason why there is none.
@@ -194,7 +194,7 @@ class _ListedSource(Source):
 
     def read(self, tables: Iterable[pa.Table], threads: int) -> Generator[bytes | str, None, None]:
         images = (image for rows in tables for image in self._images(rows))
-        prepared = prepare_pictures(
+        prepared = prepare_images(
             images, self._base, self.config.settings, threads, threads=True, fetch=read_remote
         )
         with contextlib.closing(prepared) as stream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def decode_picture(image_bytes: tf.Tensor) -> tf.Tensor:
+def decode_image(image_bytes: tf.Tensor) -> tf.Tensor:
     """Decodes one JPEG, PNG, GIF (first frame) or BMP: uint8 [height, width, 3], RGB."""
     image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
     image.set_shape([None, None, 3])
@@ -77,4 +77,4 @@ def _resize(images: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor
 
 def decode_to_square(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
     """Decodes one image and fits it into a white square: uint8 [size, size, 3]."""
-    return fit_square(decode_picture(image_bytes), size)
+    return fit_square(decode_image(image_bytes), size)

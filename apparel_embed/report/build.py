@@ -14,7 +14,7 @@ from apparel_embed.report.detection import detection_section
 from apparel_embed.report.embedding_map import map_section
 from apparel_embed.report.gap import gap_section
 from apparel_embed.report.inputs import ReportInputs
-from apparel_embed.report.page import Picture, render
+from apparel_embed.report.page import Figure, render
 from apparel_embed.report.ranks import RIGHT, WRONG, ranks_section
 from apparel_embed.report.sweep import sweep_section
 from apparel_embed.report.trainings import teachers_section, trainings_section
@@ -52,17 +52,17 @@ def write_report(inputs: ReportInputs, directory: Path) -> dict[str, list[str]]:
         logging.info("report: %s, %.1f s", sections[-1].name, time.monotonic() - start)
     figures = []
     for part in (part for section in sections for part in section.parts):
-        if isinstance(part, Picture):
+        if isinstance(part, Figure):
             figures.append(f"{part.name}.png")
             with atomic_path(directory / figures[-1]) as temporary:
                 temporary.write_bytes(part.png)
-    pictures = inputs.pictures
+    images = inputs.images
     facts = [
         ("split", inputs.split),
-        ("verticals", f"{len(pictures.by_vertical()):,}"),
-        ("images", f"{len(pictures):,}"),
-        ("query images", f"{int(pictures.is_query.sum()):,}"),
-        ("gallery images", f"{int(pictures.is_gallery.sum()):,}"),
+        ("verticals", f"{len(images.by_vertical()):,}"),
+        ("images", f"{len(images):,}"),
+        ("query images", f"{int(images.is_query.sum()):,}"),
+        ("gallery images", f"{int(images.is_gallery.sum()):,}"),
         ("dataset", inputs.dataset.fingerprint[:12]),
     ]
     title = f"Report of {inputs.run}"

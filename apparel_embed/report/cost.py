@@ -96,7 +96,7 @@ def _caption(inputs: ReportInputs) -> str:
     where = f"{os.cpu_count()} CPUs and {gpus} GPUs"
     return (
         f"{caption} Images a second were measured on this machine ({where}) at {now}, for "
-        f"{_SECONDS:g} s with a batch of {min(_BATCH, len(inputs.pictures))} decoded images: "
+        f"{_SECONDS:g} s with a batch of {min(_BATCH, len(inputs.images))} decoded images: "
         "they differ from report to report. An image passes through one specialist only, so the "
         "speed of specialists is that of one of them."
     )
@@ -115,13 +115,13 @@ def _speed(inputs: ReportInputs, directories: Sequence[Path]) -> str:
     tf.keras.backend.clear_session()
     loaded, config = load_embedding_model(directories[0])
     embed = Embedder(loaded)
-    records = inputs.pictures.records[:_BATCH]
+    records = inputs.images.records[:_BATCH]
     batch = list(decoded_batches(inputs.dataset, records, config.image_size, _BATCH))
     # A first batch is not counted.
-    pictures = len(embed(batch))
+    images = len(embed(batch))
     rounds = 0
     start = time.perf_counter()
     while not rounds or time.perf_counter() - start < _SECONDS:
         embed(batch)
         rounds += 1
-    return f"{rounds * pictures / (time.perf_counter() - start):,.0f}"
+    return f"{rounds * images / (time.perf_counter() - start):,.0f}"

@@ -9,7 +9,7 @@ from apparel_embed.common.text import counted
 from apparel_embed.evaluation.split import ALL
 from apparel_embed.evaluation.street import DETECTED, TRUE_BOXES, WHOLE
 from apparel_embed.report.inputs import ReportInputs
-from apparel_embed.report.page import Picture, Section, Table
+from apparel_embed.report.page import Figure, Section, Table
 
 _NAME, _TITLE = "detection", "Garments of photographs"
 _WAYS = {
@@ -49,7 +49,7 @@ def detection_section(inputs: ReportInputs) -> Section:
         )
     if inputs.detection_sheet:
         parts.append(
-            Picture(
+            Figure(
                 "detection",
                 "The photographs with most misses and false alarms. White: a garment's box; green: "
                 "found and right; red: a false alarm, or a wrong vertical.",

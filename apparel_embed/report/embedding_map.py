@@ -12,30 +12,30 @@ from apparel_embed.evaluation.neighbours import unit_length
 from apparel_embed.evaluation.roles import UNIFIED
 from apparel_embed.report.drawing import literal, new_figure, png_bytes, vertical_style
 from apparel_embed.report.inputs import ReportInputs
-from apparel_embed.report.page import Picture, Section
+from apparel_embed.report.page import Figure, Section
 
-_MOST_PICTURES = 2000
+_MOST_IMAGES = 2000
 # A map of fewer shows nothing.
-_FEWEST_PICTURES = 8
+_FEWEST_IMAGES = 8
 _SEED = 0
 
 
 def map_section(inputs: ReportInputs) -> Section:
     """Returns maps of the specialists' spaces and of the student's, side by side."""
     title = "The space of embeddings"
-    chosen = sampled(len(inputs.pictures), _MOST_PICTURES)
+    chosen = sampled(len(inputs.images), _MOST_IMAGES)
     shown = {
         name: inputs.embeddings[name][chosen]
         for name in (inputs.experts, UNIFIED)
         if name and name in inputs.embeddings
     }
     distinct = [len(np.unique(values, axis=0)) for values in shown.values()]
-    if min(distinct, default=0) < _FEWEST_PICTURES:
+    if min(distinct, default=0) < _FEWEST_IMAGES:
         return Section(
             "map",
             title,
             "No map: it needs specialists or a student, and at least "
-            f"{_FEWEST_PICTURES} images with different embeddings.",
+            f"{_FEWEST_IMAGES} images with different embeddings.",
         )
     separate = (
         f" Each vertical of {inputs.experts} has a space of its own, or shares one with its group: "
@@ -43,19 +43,19 @@ def map_section(inputs: ReportInputs) -> Section:
         if inputs.experts
         else ""
     )
-    picture = Picture(
+    figure = Figure(
         "map",
-        f"{counted(len(chosen), 'image')} of the {len(inputs.pictures):,} of split "
+        f"{counted(len(chosen), 'image')} of the {len(inputs.images):,} of split "
         f"{inputs.split}, coloured by vertical; each map is a t-SNE of its own, so positions in "
         f"one say nothing about the other.{separate}",
-        _draw(shown, inputs.pictures.verticals[chosen]),
+        _draw(shown, inputs.images.verticals[chosen]),
     )
     return Section(
         "map",
         title,
         "Images that a model holds to be similar lie close. Distances between clusters, and "
         "their sizes, mean little in such a map.",
-        (picture,),
+        (figure,),
     )
 
 

@@ -22,7 +22,7 @@ from apparel_embed.evaluation.roles import model_to_deploy
 from apparel_embed.evaluation.table import DASH, signed_interval, what_is_routed, with_interval
 from apparel_embed.report.drawing import interval_arms, literal, model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs
-from apparel_embed.report.page import Picture, Section, Table
+from apparel_embed.report.page import Figure, Section, Table
 
 _Rows = Mapping[tuple[str, str, str], Mapping[str, Any]]
 # Of so many verticals; matplotlib draws at most 65,536 pixels, and nobody reads as many.
@@ -38,7 +38,7 @@ def gap_section(inputs: ReportInputs) -> Section:
     """Returns the tables and the figure of the gap between models."""
     rows = {(row["model"], row["scope"], row["vertical"]): row for row in inputs.summary["rows"]}
     verticals = sorted({key[2] for key in rows} - {ALL})
-    parts: list[Table | Picture] = [_mean_table(rows, inputs.models)]
+    parts: list[Table | Figure] = [_mean_table(rows, inputs.models)]
     parts.append(_figure(rows, inputs.models, verticals))
     parts += [_vertical_table(rows, inputs.models, verticals, scope) for scope in SCOPES]
     parts += _comparisons(inputs.summary["comparisons"])
@@ -155,7 +155,7 @@ def _routing(rows: _Rows, routing: Mapping[str, Any]) -> Table:
     )
 
 
-def _figure(rows: _Rows, models: Sequence[str], verticals: Sequence[str]) -> Picture:
+def _figure(rows: _Rows, models: Sequence[str], verticals: Sequence[str]) -> Figure:
     # Every model of an evaluation answers the same queries.
     queries = {vertical: row["queries"] for (_, _, vertical), row in rows.items()}
     shown = sorted(verticals, key=lambda name: -queries[name])[:_MOST_DRAWN]
@@ -185,7 +185,7 @@ def _figure(rows: _Rows, models: Sequence[str], verticals: Sequence[str]) -> Pic
             f" Drawn are the {len(shown)} verticals with most queries; the other "
             f"{len(verticals) - len(shown):,} are in the tables only."
         )
-    return Picture("gap", caption, png_bytes(figure))
+    return Figure("gap", caption, png_bytes(figure))
 
 
 def _draw_scope(

@@ -43,10 +43,10 @@ class ReportInputs:
       run: name of the run.
       split: that was evaluated.
       dataset: the prepared dataset.
-      pictures: of the split.
+      images: of the split.
       summary: the content of `summary.json`, without `grouped_specialists` where its groups
         are single verticals, as it then is `specialists` once more.
-      embeddings: of each model of the summary, float32 [n, dim] in the order of `pictures`.
+      embeddings: of each model of the summary, float32 [n, dim] in the order of `images`.
       trainings: behind the models.
       saved_models: directory of the SavedModel by name of the model, as far as exported.
       measure_speed: whether to measure images per second, which no two reports share.
@@ -59,7 +59,7 @@ class ReportInputs:
     run: str
     split: str
     dataset: PreparedDataset
-    pictures: EvaluationSet
+    images: EvaluationSet
     summary: Mapping[str, Any]
     embeddings: Mapping[str, np.ndarray]
     trainings: Sequence[Training]
@@ -105,8 +105,8 @@ def load_inputs(
       UserError: if a file is missing, broken or of other images than the split.
     """
     split = evaluation.flags["split"]
-    pictures = evaluation_set(dataset, split)
-    finished = FinishedEvaluation.open(evaluation.directory, split, pictures, summary_file)
+    images = evaluation_set(dataset, split)
+    finished = FinishedEvaluation.open(evaluation.directory, split, images, summary_file)
     finished = finished.without_repetition()
     files = (DETECTION_FILE, DETECTION_SHEET, ABSENT_FILE)
     detection, sheet, absent = (evaluation.directory / name for name in files)
@@ -114,7 +114,7 @@ def load_inputs(
         run=evaluation.directory.resolve().parent.name,
         split=split,
         dataset=dataset,
-        pictures=pictures,
+        images=images,
         summary={
             "rows": list(finished.rows),
             "comparisons": list(finished.comparisons),

@@ -19,14 +19,14 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import atomic_path, write_json
 from apparel_embed.common.text import counted
 from apparel_embed.data.inspection.findings import ERROR, NOTE, SEVERITIES, WARNING, Finding
-from apparel_embed.data.inspection.inspect import MOST_SHEETS, Inspection
-from apparel_embed.data.inspection.labels import EVALUATED, Cell, count_by_pictures
-from apparel_embed.data.inspection.pictures import (
+from apparel_embed.data.inspection.images import (
     count_formats,
     count_reasons,
     count_shapes,
     count_sides,
 )
+from apparel_embed.data.inspection.inspect import MOST_SHEETS, Inspection
+from apparel_embed.data.inspection.labels import EVALUATED, Cell, count_by_images
 from apparel_embed.data.manifest import SPLITS
 from apparel_embed.report.page import Table, render
 
@@ -123,13 +123,13 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
 
 def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns the figures at the head of the page."""
-    pictures = summary["pictures"] or {"opened": "none"}
+    images = summary["images"] or {"opened": "none"}
     counts = {
         "rows": summary["rows"],
-        "different images": summary["distinct_pictures"],
+        "different images": summary["distinct_images"],
         "items": summary["items"],
         "verticals": summary["verticals"],
-        **{name: pictures[name] for name in ("opened", "unusable") if name in pictures},
+        **{name: images[name] for name in ("opened", "unusable") if name in images},
     }
     numbers = ((name, n if isinstance(n, str) else f"{n:,}") for name, n in counts.items())
     return [("manifest", summary["settings"]["manifest"]), *numbers]
@@ -151,7 +151,7 @@ def _verticals_table(inspection: Inspection) -> Table:
         cells += [_sum_of(some) for some in of_splits if some]
     return Table(
         "Median and most: images of an item. Query, gallery, both: images by role. Few "
-        f"images: items with fewer than {inspection.config.min_pictures}. No answer: "
+        f"images: items with fewer than {inspection.config.min_images}. No answer: "
         "queries without another gallery image of their item. Items answered: those that have a "
         "query with one.",
         (
@@ -163,13 +163,13 @@ def _verticals_table(inspection: Inspection) -> Table:
                 cell.vertical,
                 cell.split,
                 f"{cell.items:,}",
-                f"{cell.pictures:,}",
-                f"{cell.median_pictures:g}" if cell.median_pictures else _DASH,
-                f"{cell.most_pictures:,}" if cell.most_pictures else _DASH,
+                f"{cell.images:,}",
+                f"{cell.median_images:g}" if cell.median_images else _DASH,
+                f"{cell.most_images:,}" if cell.most_images else _DASH,
                 f"{cell.query_only:,}",
                 f"{cell.gallery_only:,}",
                 f"{cell.both:,}",
-                f"{cell.few_pictures:,}",
+                f"{cell.few_images:,}",
                 _DASH if cell.unanswered is None else f"{cell.unanswered:,}",
                 _DASH if cell.answered_items is None else f"{cell.answered_items:,}",
             )
@@ -180,13 +180,13 @@ def _verticals_table(inspection: Inspection) -> Table:
 
 def _sum_of(cells: Sequence[Cell]) -> Cell:
     """Returns cells of one split as one; a median of medians would be none."""
-    names = ["items", "pictures", "query_only", "gallery_only", "both", "few_pictures"]
+    names = ["items", "images", "query_only", "gallery_only", "both", "few_images"]
     if cells[0].split in EVALUATED:
         names += ["queries", "unanswered", "answered_items"]
     sums = {name: sum(getattr(cell, name) for cell in cells) for name in names}
-    most = max(cell.most_pictures for cell in cells)
+    most = max(cell.most_images for cell in cells)
     return dataclasses.replace(
-        cells[0], vertical="(all)", median_pictures=0, most_pictures=most, **sums
+        cells[0], vertical="(all)", median_images=0, most_images=most, **sums
     )
 
 
@@ -201,7 +201,7 @@ def summarise(inspection: Inspection) -> dict[str, Any]:
         "rows": inspection.table.num_rows,
         "items": len(inspection.labels.known_items),
         "verticals": len(inspection.labels.verticals),
-        "distinct_pictures": inspection.distinct,
+        "distinct_images": inspection.distinct,
         "findings_by_severity": {name: severities.count(name) for name in SEVERITIES},
         "findings": [
             {
@@ -216,8 +216,8 @@ def summarise(inspection: Inspection) -> dict[str, Any]:
             for one in inspection.findings
         ],
         "cells": [dataclasses.asdict(cell) for cell in inspection.cells],
-        "items_by_pictures": count_by_pictures(inspection.labels),
-        "pictures": None
+        "items_by_images": count_by_images(inspection.labels),
+        "images": None
         if opened is None
         else {
             "opened": len(opened.rows),

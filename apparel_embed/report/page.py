@@ -26,7 +26,7 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class Figure:
     """A figure, embedded in the page and a file beside it.
 
     Attributes:
@@ -35,7 +35,7 @@ class Picture:
       png: the file's content.
     """
 
-    kind: ClassVar[str] = "picture"
+    kind: ClassVar[str] = "figure"
     name: str
     caption: str
     png: bytes

@@ -17,7 +17,7 @@ from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.evaluation.protocol import Outcomes, query_outcomes
 from apparel_embed.evaluation.roles import COMBINED, UNIFIED
 from apparel_embed.report.inputs import ReportInputs
-from apparel_embed.report.page import Picture, Section
+from apparel_embed.report.page import Figure, Section
 
 MOST_WORST = 4
 """Queries of a vertical that `worst_queries` chooses."""
@@ -74,7 +74,7 @@ class RankedQuery:
 
 
 @dataclasses.dataclass(frozen=True)
-class RankLists(Picture):
+class RankLists(Figure):
     """The rank lists of one vertical: a figure, which the page draws from thumbnails.
 
     Attributes:
@@ -162,7 +162,7 @@ def searched_models(inputs: ReportInputs) -> list[Searched]:
     known = [name for name in (UNIFIED, COMBINED, inputs.experts) if name in inputs.embeddings]
     names = dict.fromkeys(name for name in (*known[:1], inputs.experts) if name)
     found = ((name, inputs.embeddings[name]) for name in names)
-    return [Searched(name, one, query_outcomes(one, inputs.pictures)) for name, one in found]
+    return [Searched(name, one, query_outcomes(one, inputs.images)) for name, one in found]
 
 
 def rank_lists(
@@ -225,24 +225,24 @@ def _search(
     inputs: ReportInputs, model: Searched, vertical: str, records: np.ndarray
 ) -> list[tuple[Hit, ...]]:
     """Returns the hits of each query in the gallery of its vertical."""
-    pictures = inputs.pictures
-    queries = np.searchsorted(pictures.records, records)
-    gallery = np.flatnonzero((pictures.verticals == vertical) & pictures.is_gallery)
+    measured = inputs.images
+    queries = np.searchsorted(measured.records, records)
+    gallery = np.flatnonzero((measured.verticals == vertical) & measured.is_gallery)
     positions, _ = nearest(
         model.embeddings[queries],
         model.embeddings[gallery],
         _HITS,
         records,
-        pictures.records[gallery],
+        measured.records[gallery],
     )
     found = []
-    for item, line in zip(pictures.items[queries], positions):
+    for item, line in zip(measured.items[queries], positions):
         hits = gallery[line[line >= 0]]
-        images = inputs.dataset.read_images(pictures.records[hits])
+        images = inputs.dataset.read_images(measured.records[hits])
         found.append(
             tuple(
                 Hit(_thumbnail(image), str(other), bool(other == item))
-                for image, other in zip(images, pictures.items[hits])
+                for image, other in zip(images, measured.items[hits])
             )
         )
     return found
@@ -256,8 +256,8 @@ def square_thumbnail(image: bytes, side: int) -> Image.Image:
       side: of the square, in pixels.
     """
     square = Image.new("RGB", (side, side), "white")
-    with Image.open(io.BytesIO(image)) as picture:
-        fitted = picture.convert("RGB")
+    with Image.open(io.BytesIO(image)) as opened:
+        fitted = opened.convert("RGB")
     scale = side / max(fitted.size)
     size = [max(1, round(scale * length)) for length in fitted.size]
     fitted = fitted.resize(size, Image.Resampling.LANCZOS)
@@ -294,5 +294,5 @@ def draw_rank_lists(vertical: str, queries: Sequence[RankedQuery]) -> bytes:
 
 
 def _pixels(jpeg: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(jpeg)) as picture:
-        return np.asarray(picture)
+    with Image.open(io.BytesIO(jpeg)) as image:
+        return np.asarray(image)

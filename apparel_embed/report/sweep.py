@@ -11,7 +11,7 @@ from apparel_embed.common.files import read_json
 from apparel_embed.common.text import counted
 from apparel_embed.report.drawing import interval_arms, model_style, new_figure, png_bytes
 from apparel_embed.report.inputs import ReportInputs
-from apparel_embed.report.page import Picture, Section
+from apparel_embed.report.page import Figure, Section
 from apparel_embed.store.names import SWEEP
 
 SWEEP_FILE = "sweep.json"
@@ -40,7 +40,7 @@ def sweep_section(inputs: ReportInputs) -> Section:
         "size, with 95 % intervals over items; dots are single repeats (a seed and a partition of "
         f"the verticals). Seeds: {', '.join(map(str, sweep['seeds']))}."
     )
-    return Section(name, title, "", (Picture("curve", caption, draw_curve(sweep)),))
+    return Section(name, title, "", (Figure("curve", caption, draw_curve(sweep)),))
 
 
 def draw_curve(sweep: Mapping[str, Any]) -> bytes:

@@ -20,7 +20,7 @@ from apparel_embed.report.embedding_map import sampled
 from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.ranks import rank_lists, searched_models, square_thumbnail, worst_queries
 
-MOST_PICTURES = 2500
+MOST_IMAGES = 2500
 """Of more a sample is shown: t-SNE in a browser takes minutes, and a sprite a texture's memory."""
 
 SPRITE_SIDE = 48
@@ -55,7 +55,7 @@ def write_summaries(inputs: ReportInputs, directory: Path) -> dict[str, Any]:
     wanted = [name for name in (UNIFIED, inputs.experts) if name in inputs.embeddings]
     known = {name: inputs.embeddings.get(name) for name in wanted or [COMBINED] if name}
     embeddings = {name: found for name, found in known.items() if found is not None}
-    files = write_projector(directory, inputs.dataset, inputs.pictures.records, embeddings)
+    files = write_projector(directory, inputs.dataset, inputs.images.records, embeddings)
     return {"worst_queries": [one.vertical for one in lists], "projector": files}
 
 
@@ -81,7 +81,7 @@ def write_projector(
     """
     if not embeddings or not len(records):
         return []
-    chosen = sampled(len(records), MOST_PICTURES)
+    chosen = sampled(len(records), MOST_IMAGES)
     shown = records[chosen]
     rows = dataset.index.select(["item_id", "vertical", "role", "record"]).take(shown)
     lines = [("item", "vertical", "role", "record")]

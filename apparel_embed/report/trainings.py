@@ -17,7 +17,7 @@ from apparel_embed.evaluation.table import DASH, TEACHER_HEADER, teacher_rows
 from apparel_embed.report.drawing import literal, model_style, new_figure, png_bytes
 from apparel_embed.report.gap import share
 from apparel_embed.report.inputs import ReportInputs, Training
-from apparel_embed.report.page import Picture, Section, Table
+from apparel_embed.report.page import Figure, Section, Table
 from apparel_embed.store.names import TARGETS
 
 _LOSS = "loss"
@@ -69,10 +69,10 @@ def trainings_section(inputs: ReportInputs) -> Section:
     logged = [read_scalars(directory, (_LOSS, _VALIDATION)) for directory in directories]
     left_out = len(trainings) - len(drawn)
     more = f" Not drawn: the first {counted(left_out, 'training')}." if left_out else ""
-    parts: list[Table | Picture] = [_table(trainings, queries)]
+    parts: list[Table | Figure] = [_table(trainings, queries)]
     losses, validations = ([one[name] for one in logged] for name in (_LOSS, _VALIDATION))
     if any(losses):
-        counts = [training.stage.result["train_pictures"] for training in trainings]
+        counts = [training.stage.result["train_images"] for training in trainings]
         few, many = min(counts), counted(max(counts), "training image")
         caption = (
             "Loss of a batch against steps, as logged. Specialists and the combined model "
@@ -80,7 +80,7 @@ def trainings_section(inputs: ReportInputs) -> Section:
             + (f"Each training has {many}" if few == max(counts) else f"{few:,} to {many} each")
             + f".{more}"
         )
-        parts.append(Picture("losses", caption, _panels(drawn, losses, "loss")))
+        parts.append(Figure("losses", caption, _panels(drawn, losses, "loss")))
     if any(validations):
         caption = (
             "R@1 within on split val against steps. The ring is the step whose weights were "
@@ -90,7 +90,7 @@ def trainings_section(inputs: ReportInputs) -> Section:
             f"a specialist answers those of its own verticals.{more}"
         )
         png = _panels(drawn, validations, "R@1 within, split val", is_validation=True)
-        parts.append(Picture("validation", caption, png))
+        parts.append(Figure("validation", caption, png))
     missing = "" if len(parts) > 1 else " No event files are there to draw curves from."
     text = f"What was trained for this run, and how it went.{missing}"
     return Section("trainings", "Trainings", text, tuple(parts))
@@ -126,7 +126,7 @@ def _table(trainings: Sequence[Training], queries: Mapping[str, int]) -> Table:
         body.append(
             (
                 training.label,
-                f"{result['train_pictures']:,}",
+                f"{result['train_images']:,}",
                 f"{flags['optimization']['steps']:,}",
                 f"{result['kept_step']:,}",
                 f"{sum(queries.get(name, 0) for name in verticals):,}",

@@ -19,7 +19,7 @@ from apparel_embed.store.record import STAGE_FILE, Stage, flat_settings, open_st
 _INIT_WEIGHTS = "init_weights"
 _NO_STAGES = ("prepared", _INIT_WEIGHTS)
 # Datasets that share images mostly share all of them.
-_PICTURES_COMPARED = 64
+_IMAGES_COMPARED = 64
 
 
 def check_settings(run_dirs: Sequence[Path], evaluations: Sequence[Stage]) -> None:
@@ -71,9 +71,7 @@ def check_verticals(run_dirs: Sequence[Path], outcomes: Sequence[Outcomes]) -> N
             )
 
 
-def check_pictures(
-    run_dirs: Sequence[Path], datasets: Sequence[PreparedDataset], split: str
-) -> None:
+def check_images(run_dirs: Sequence[Path], datasets: Sequence[PreparedDataset], split: str) -> None:
     """Checks that different datasets have no image of the evaluated split in common.
 
     Names alone are not enough: garments drawn with another seed have the same manifest. Of images
@@ -94,14 +92,14 @@ def check_pictures(
         names, other_names = (_records_by_name(one, split) for one in (ours, theirs))
         shared = sorted(names.keys() & other_names.keys())
         # So many at most, spread over all.
-        some = shared[:: -(-len(shared) // _PICTURES_COMPARED) or 1]
-        pictures = ours.read_images([names[name] for name in some])
-        other_pictures = theirs.read_images([other_names[name] for name in some])
-        for (image, _), picture, other_picture in zip(some, pictures, other_pictures):
-            if picture == other_picture:
+        some = shared[:: -(-len(shared) // _IMAGES_COMPARED) or 1]
+        images = ours.read_images([names[name] for name in some])
+        other_images = theirs.read_images([other_names[name] for name in some])
+        for (name, _), content, other_content in zip(some, images, other_images):
+            if content == other_content:
                 raise UserError(
                     f"--runs: {run} and {other} were evaluated on different datasets that share "
-                    f"images of split {split}, such as {image}; expected datasets without "
+                    f"images of split {split}, such as {name}; expected datasets without "
                     "images in common, or one for all: evaluate both on one prepared dataset and "
                     "name it with --prepared"
                 )

@@ -17,7 +17,7 @@ from apparel_embed.evaluation.roles import ordered_models
 from apparel_embed.evaluation.several_runs import difference_over_runs, row_over_runs
 from apparel_embed.evaluation.split import evaluation_set
 from apparel_embed.evaluation.table import render_runs
-from apparel_embed.runs.comparable import check_pictures, check_settings, check_verticals
+from apparel_embed.runs.comparable import check_images, check_settings, check_verticals
 from apparel_embed.runs.stages.evaluation import COMPARISONS, SUMMARY_FILE
 from apparel_embed.store.names import EVALUATION
 from apparel_embed.store.record import Stage, open_stage
@@ -52,7 +52,7 @@ def compare_runs(
     stages = _open_stages(run_dirs)
     datasets = [_dataset_of(stage, prepared) for stage in stages]
     split = stages[0].flags["split"]
-    check_pictures(run_dirs, datasets, split)
+    check_images(run_dirs, datasets, split)
     evaluations = [
         FinishedEvaluation.open(
             stage.directory, split, evaluation_set(dataset, split), SUMMARY_FILE
@@ -166,7 +166,7 @@ def _outcomes(
         for evaluation in evaluations:
             embeddings = evaluation.embeddings(model)
             for scope, of_scope in outcomes[model].items():
-                of_scope.append(query_outcomes(embeddings, evaluation.pictures, scope))
+                of_scope.append(query_outcomes(embeddings, evaluation.images, scope))
         for of_scope in outcomes[model].values():
             check_verticals(run_dirs, of_scope)
     if not outcomes:

@@ -170,7 +170,7 @@ class CompressionConfig:
     pq_bytes: int = setting(
         8, "bytes of a product-quantised embedding; must divide its dimensions", 1, 4096
     )
-    representative_pictures: int = setting(
+    representative_images: int = setting(
         200, "training images by which int8 models find the ranges of values", 1
     )
     split: str = same_as(PipelineConfig, "split")

@@ -37,7 +37,7 @@ def expected_time(
     work: Workload,
     specialist: SpecialistConfig,
     student: StudentConfig,
-    pictures: int,
+    images: int,
     detector: DetectorTraining | None = None,
 ) -> str:
     """Measures a step of each kind on images of noise; returns a sentence, "" without work.
@@ -46,17 +46,17 @@ def expected_time(
       work: what is to be trained.
       specialist: how triplet models are trained.
       student: how the student is trained.
-      pictures: training images of the dataset, by which configurations are settled.
+      images: training images of the dataset, by which configurations are settled.
       detector: how the detector is trained, or None without one.
 
     Raises:
       UserError: if steps cannot be computed so on this machine's replicas.
     """
     specialist = dataclasses.replace(
-        specialist, optimization=specialist.optimization.settled(pictures)
+        specialist, optimization=specialist.optimization.settled(images)
     )
-    student = student.settled(pictures, pictures)
-    batch = specialist.items_per_batch * specialist.pictures_per_item
+    student = student.settled(images, images)
+    batch = specialist.items_per_batch * specialist.images_per_item
     parts, total = [], 0.0
     for count, what, measure, share, digits in (
         (work.triplet_steps, "triplet steps", lambda: triplet_step_seconds(specialist), 1, 3),
@@ -91,8 +91,8 @@ def triplet_step_seconds(config: SpecialistConfig) -> float:
     Args:
       config: how it is trained, settled.
     """
-    size = config.items_per_batch * config.pictures_per_item
-    labels = tf.range(size) // config.pictures_per_item
+    size = config.items_per_batch * config.images_per_item
+    labels = tf.range(size) // config.images_per_item
     return _step_seconds(config, labels, make_loss(config.loss), _embedding_model(config))
 
 

@@ -100,7 +100,7 @@ def plan_pipeline(config: PipelineConfig) -> StagePlan:
     dataset, grown = _plan_data(config, plan)
     readiness = _check_data(config, dataset, grown)
     plan.notes += readiness.notes
-    plan.train_pictures = len(dataset.select(split="train"))
+    plan.train_images = len(dataset.select(split="train"))
     run = Run(config.run_dir, dataset, plan.access)
     photographs = _plan_prepared(config, _whole(config), plan) if config.detector else None
     PipelineRun(run, config, STAGES, readiness.is_measured, photographs, grown=grown).make_stages()
@@ -178,7 +178,7 @@ def _check_data(
         )
     readiness = check_readiness(
         grown.new if grown else dataset,
-        min_pictures=config.specialist.min_pictures,
+        min_images=config.specialist.min_images,
         split=config.split,
         small_verticals=config.small_verticals,
         specialists_start_from_combined=config.specialists_start_from_combined,
@@ -278,8 +278,8 @@ def _plan_data(config: PipelineConfig, plan: StagePlan) -> tuple[PreparedDataset
     if config.synthetic is not None:
         output = _drawn_directory(config)
         is_drawn = find_drawn(config.synthetic, output)
-        pictures = counted(config.synthetic.pictures, "image")
-        plan.add(output, *(("finished", "") if is_drawn else ("to do", f"{pictures} to draw")))
+        images = counted(config.synthetic.images, "image")
+        plan.add(output, *(("finished", "") if is_drawn else ("to do", f"{images} to draw")))
     preparing = _single(config)
     if config.growth.grow_from is None:
         return _plan_prepared(config, preparing, plan), None

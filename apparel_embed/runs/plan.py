@@ -45,7 +45,7 @@ class StagePlan:
       stages: what would become of each, by directory, in their order.
       notes: sentences for who reads the plan.
       work: what would be trained, as far as it is known.
-      train_pictures: images of split train, once the dataset is known.
+      train_images: images of split train, once the dataset is known.
 
     Raises:
       UserError: if there is no stage of a name.
@@ -61,7 +61,7 @@ class StagePlan:
         self.stages: dict[Path, PlannedStage] = {}
         self.notes: list[str] = []
         self.work = Workload()
-        self.train_pictures = 0
+        self.train_images = 0
 
     @property
     def access(self) -> StageAccess:

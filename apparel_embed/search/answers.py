@@ -23,10 +23,10 @@ _VERDICT = Field(
 class HitAnswer(BaseModel):
     """An image that was found."""
 
-    key: str = Field(description="identifies the image in /pictures/{key} and /api/similar")
+    key: str = Field(description="identifies the image in /images/{key} and /api/similar")
     item: str = Field(description="id of the garment")
     vertical: str
-    picture: str = Field(description="path or URI in the manifest")
+    image: str = Field(description="path or URI in the manifest")
     distance: float = Field(description="Euclidean between unit vectors, 0 to 2")
 
 
@@ -54,7 +54,7 @@ class InfoAnswer(BaseModel):
     """What the service knows and allows."""
 
     verticals: list[str]
-    pictures: int = Field(description="in the index")
+    images: int = Field(description="in the index")
     model: str = Field(description="fingerprint of the model")
     predicts: bool = Field(description="whether the model predicts an image's vertical")
     detects: bool = Field(description="whether the model finds the garments of a photograph")
@@ -162,7 +162,7 @@ def _photograph(photograph: Photograph, model: str) -> dict[str, Any]:
 
 def _hits(found: Found) -> list[HitAnswer]:
     return [
-        HitAnswer(**dataclasses.asdict(hit.picture), distance=round(hit.distance, 6))
+        HitAnswer(**dataclasses.asdict(hit.image), distance=round(hit.distance, 6))
         for hit in found.hits
     ]
 

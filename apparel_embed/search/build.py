@@ -20,7 +20,7 @@ from apparel_embed.search.index import IndexSettings, VectorIndex, Version
 from apparel_embed.search.source import (
     Rows,
     bulk_rows,
-    dataset_pictures,
+    dataset_images,
     embed_records,
     gallery_records,
     stored_records,
@@ -54,14 +54,14 @@ class BuildPlan:
 
     Attributes:
       model: fingerprint of the SavedModel.
-      pictures: that would be in its version, if the model can embed all.
+      images: that would be in its version, if the model can embed all.
       new: of them, those that are not there yet.
       removed: images that are there and would be removed.
       answers: whether this model's version is the one that answers now.
     """
 
     model: str
-    pictures: int
+    images: int
     new: int
     removed: int
     answers: bool
@@ -111,12 +111,12 @@ def build_index(
     if expected:
         logging.info("indexing %s", counted(expected, "image"))
     with progress_bar(total=expected, what="index", unit="images") as bar:
-        for pictures, embeddings in rows:
-            if pictures:
-                index.upsert(version, pictures, embeddings)
-            keys.update(picture.key for picture in pictures)
-            count += len(pictures)
-            bar.update(len(pictures))
+        for images, embeddings in rows:
+            if images:
+                index.upsert(version, images, embeddings)
+            keys.update(image.key for image in images)
+            count += len(images)
+            bar.update(len(images))
     if count > len(keys):
         logging.warning(
             "%s the image and box of another row; the index keeps the last such row",
@@ -162,11 +162,11 @@ def fill_index(
     if source.bulk:
         _tell_of_another_model(source.bulk, source.saved_model)
         if known and not replace_all:
-            version = dataclasses.replace(version, pictures_of=known.pictures_of)
+            version = dataclasses.replace(version, images_of=known.images_of)
         rows = bulk_rows(source.bulk)
     else:
         dataset = PreparedDataset.open(source.prepared)
-        version = dataclasses.replace(version, pictures_of=dataset.fingerprint)
+        version = dataclasses.replace(version, images_of=dataset.fingerprint)
         records = gallery_records(dataset, source.splits)
         expected = len(records)
         _check_removal(replaced - _keys_of(source), known, replace_all)
@@ -194,26 +194,26 @@ def plan_index(
         before = set(index.keys(known)) if known else before
         removed = _replaced(index, source, known, replace_all) - keys
         _check_removal(removed, known, replace_all)
-    pictures = len((before | keys) - removed)
-    return BuildPlan(model, pictures, len(keys - before), len(removed), answers)
+    images = len((before | keys) - removed)
+    return BuildPlan(model, images, len(keys - before), len(removed), answers)
 
 
 def named_keys(
-    index: VectorIndex, version: Version, pictures: Sequence[str], items: Sequence[str]
+    index: VectorIndex, version: Version, images: Sequence[str], items: Sequence[str]
 ) -> list[str]:
     """Returns the keys of images that are to be removed.
 
     Args:
       index: where they are.
       version: of which model.
-      pictures: each named by its key, path or URI; one path has several keys if it has boxes.
+      images: each named by its key, path or URI; one path has several keys if it has boxes.
       items: all images of these.
 
     Raises:
       UserError: if one is not there.
     """
     keys: set[str] = set()
-    asked = [("image", one, index.keys(version, pictures=[one])) for one in pictures]
+    asked = [("image", one, index.keys(version, images=[one])) for one in images]
     asked += [("item", one, index.keys(version, items=[one])) for one in items]
     for what, name, found in asked:
         those = set(found)
@@ -223,14 +223,14 @@ def named_keys(
     return sorted(keys)
 
 
-def remove_pictures(index: VectorIndex, version: Version, keys: Sequence[str]) -> Version:
+def remove_images(index: VectorIndex, version: Version, keys: Sequence[str]) -> Version:
     """Removes the images of some keys, and returns the version as it is then.
 
     Raises:
       UserError: if none would be left.
     """
-    if len(keys) >= version.pictures:
-        raise UserError(f"all {version.pictures} images would be removed; nothing was removed")
+    if len(keys) >= version.images:
+        raise UserError(f"all {version.images} images would be removed; nothing was removed")
     return index.change(version, [], np.empty((0, version.dim), np.float32), keys)
 
 
@@ -260,18 +260,18 @@ def _tell_of_another_model(bulk: Path, saved_model: Path) -> None:
 
 def _keys_of(source: IndexSource) -> set[str]:
     if source.bulk:
-        return {picture.key for pictures, _ in bulk_rows(source.bulk) for picture in pictures}
+        return {image.key for images, _ in bulk_rows(source.bulk) for image in images}
     dataset = PreparedDataset.open(source.prepared)
-    pictures = dataset_pictures(dataset, gallery_records(dataset, source.splits))
-    return {picture.key for picture in pictures}
+    images = dataset_images(dataset, gallery_records(dataset, source.splits))
+    return {image.key for image in images}
 
 
 def _check_removal(removed: Collection[str], known: Version | None, replace_all: bool) -> None:
     # A version that was never whole has counted nothing, and answers nobody.
     if replace_all or not known or not known.complete:
         return
-    if len(removed) > known.pictures / 10:
+    if len(removed) > known.images / 10:
         raise UserError(
-            f"{len(removed)} of {known.pictures} images of the index would be removed; more than "
+            f"{len(removed)} of {known.images} images of the index would be removed; more than "
             "a tenth is removed only with --replace_all. Nothing was changed"
         )

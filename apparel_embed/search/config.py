@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from apparel_embed.common.settings import setting
+from apparel_embed.data.images import LARGEST_MAX_PIXELS
 from apparel_embed.data.manifest import SPLITS
-from apparel_embed.data.pictures import LARGEST_MAX_PIXELS
 from apparel_embed.evaluation.absent import LEVELS
 
 
@@ -62,7 +62,7 @@ class SearchSources:
 
     saved_model: Path
     prepared: Path | None
-    pictures: Path | None = setting(
+    images: Path | None = setting(
         None,
         "directory of the images that --bulk or --delta added; without it, these hits have no "
         "images",

@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.data.image_pool import prepare_images, read_remote
+from apparel_embed.data.images import Box, ImageSettings
 from apparel_embed.data.manifest import boxes_of, read_delta
-from apparel_embed.data.picture_pool import prepare_pictures, read_remote
-from apparel_embed.data.pictures import Box, PictureSettings
-from apparel_embed.search.index import IndexedPicture, VectorIndex, Version
-from apparel_embed.search.source import content_of, picture_key
+from apparel_embed.search.index import IndexedImage, VectorIndex, Version
+from apparel_embed.search.source import content_of, image_key
 
 _IMAGES_AT_ONCE = 1_000
 _KINDS = ("added", "changed", "renamed", "removed", "unchanged", "embedded")
@@ -53,7 +53,7 @@ class _Changes:
     """What is written in the end, and the summary of it."""
 
     counts: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(_KINDS, 0))
-    pictures: list[IndexedPicture] = dataclasses.field(default_factory=list)
+    images: list[IndexedImage] = dataclasses.field(default_factory=list)
     vectors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     rejected: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
@@ -62,7 +62,7 @@ def apply_delta(
     index: VectorIndex,
     version: Version,
     path: Path,
-    settings: PictureSettings,
+    settings: ImageSettings,
     embed: Embed | None,
     *,
     most_removed: float = 0.1,
@@ -86,10 +86,10 @@ def apply_delta(
     added, removals = read_delta(path)
     rows = _rows_of(added)
     removed, unknown = _named(index, version, removals)
-    removed -= {picture.key for picture, _ in rows}
-    if len(removed) > most_removed * version.pictures:
+    removed -= {image.key for image, _ in rows}
+    if len(removed) > most_removed * version.images:
         raise UserError(
-            f"{path}: {len(removed):,} of {version.pictures:,} images of the index would be "
+            f"{path}: {len(removed):,} of {version.images:,} images of the index would be "
             f"removed, and --most_removed is {most_removed:g}. Nothing was changed"
         )
     changes = _Changes()
@@ -99,20 +99,20 @@ def apply_delta(
             some = rows[start : start + _IMAGES_AT_ONCE]
             _collect(index, version, some, _prepared(path, some, settings), embed, changes)
             bar.update(len(some))
-    if embed and (changes.pictures or removed):
-        vectors = [changes.vectors[one.content] for one in changes.pictures]
+    if embed and (changes.images or removed):
+        vectors = [changes.vectors[one.content] for one in changes.images]
         embeddings = np.array(vectors, np.float32).reshape(-1, version.dim)
-        version = index.change(version, changes.pictures, embeddings, sorted(removed))
+        version = index.change(version, changes.images, embeddings, sorted(removed))
     return DeltaSummary(version, changes.counts, unknown, changes.rejected)
 
 
-def _rows_of(added: pa.Table) -> list[tuple[IndexedPicture, Box | None]]:
+def _rows_of(added: pa.Table) -> list[tuple[IndexedImage, Box | None]]:
     """Returns the images that are added, each once, with their boxes."""
     rows = {}
     names = (added[name].to_pylist() for name in ("image", "item_id", "vertical"))
     for image, item, vertical, box in zip(*names, boxes_of(added)):
-        key = picture_key(image, box)
-        rows[key] = IndexedPicture(key, image, item, vertical), box
+        key = image_key(image, box)
+        rows[key] = IndexedImage(key, image, item, vertical), box
     return list(rows.values())
 
 
@@ -120,13 +120,13 @@ def _named(index: VectorIndex, version: Version, rows: pa.Table) -> tuple[set[st
     """Returns the keys of images that are removed, and in words what is not there."""
     images, items = ([name.strip() for name in rows[c].to_pylist()] for c in ("image", "item_id"))
     named = list(zip(images, items, boxes_of(rows)))
-    boxed = {picture_key(image, box): image for image, _, box in named if image and box}
+    boxed = {image_key(image, box): image for image, _, box in named if image and box}
     whole = {image for image, _, box in named if image and not box}
     every = {item for image, item, _ in named if not image}
-    keys = {*index.keys(version, pictures=sorted({*boxed, *whole}))} if boxed or whole else set()
+    keys = {*index.keys(version, images=sorted({*boxed, *whole}))} if boxed or whole else set()
     keys |= {*index.keys(version, items=sorted(every))} if every else set()
-    there = [picture for picture, _ in index.find(version, sorted(keys))]
-    known = {one.picture for one in there}, {one.item for one in there}
+    there = [one for one, _ in index.find(version, sorted(keys))]
+    known = {one.image for one in there}, {one.item for one in there}
     unknown = [f"image {image}" for image in sorted(whole - known[0] - keys)]
     unknown += [f"image {image} with this box" for key, image in boxed.items() if key not in keys]
     return keys, unknown + [f"item {item}" for item in sorted(every - known[1])]
@@ -134,55 +134,51 @@ def _named(index: VectorIndex, version: Version, rows: pa.Table) -> tuple[set[st
 
 def _prepared(
     path: Path,
-    rows: Sequence[tuple[IndexedPicture, Box | None]],
-    settings: PictureSettings,
+    rows: Sequence[tuple[IndexedImage, Box | None]],
+    settings: ImageSettings,
 ) -> Iterator[bytes | str]:
     """Yields the JPEG of each image, or the reason why there is none."""
-    images = ((picture.picture, box) for picture, box in rows)
+    images = ((one.image, box) for one, box in rows)
     with warnings.catch_warnings():
         # Of Pillow, of odd metadata: threads cannot silence it each for itself.
         warnings.simplefilter("ignore")
-        for found in prepare_pictures(
-            images, path.parent, settings, threads=True, fetch=read_remote
-        ):
+        for found in prepare_images(images, path.parent, settings, threads=True, fetch=read_remote):
             yield found if isinstance(found, str) else found.jpeg
 
 
 def _collect(
     index: VectorIndex,
     version: Version,
-    rows: Sequence[tuple[IndexedPicture, Box | None]],
+    rows: Sequence[tuple[IndexedImage, Box | None]],
     prepared: Iterator[bytes | str],
     embed: Embed | None,
     changes: _Changes,
 ) -> None:
     """Notes what has to change for some images, and embeds those of which no vector is known."""
     jpegs: dict[str, bytes] = {}
-    wanted: list[IndexedPicture] = []
-    for (picture, _), jpeg in zip(rows, prepared):
+    wanted: list[IndexedImage] = []
+    for (image, _), jpeg in zip(rows, prepared):
         if isinstance(jpeg, str):
-            changes.rejected.append((picture.picture, jpeg))
+            changes.rejected.append((image.image, jpeg))
             continue
-        wanted.append(dataclasses.replace(picture, content=content_of(jpeg)))
+        wanted.append(dataclasses.replace(image, content=content_of(jpeg)))
         jpegs[wanted[-1].content] = jpeg
     found = index.find(version, [one.key for one in wanted], [*jpegs])
-    before = {picture.key: picture for picture, _ in found}
-    changes.vectors.update(
-        {picture.content: vector for picture, vector in found if picture.content}
-    )
+    before = {image.key: image for image, _ in found}
+    changes.vectors.update({image.content: vector for image, vector in found if image.content})
     new = [content for content in jpegs if content not in changes.vectors]
     invalid = _embed(new, jpegs, embed, changes)
-    for picture in wanted:
-        old = before.get(picture.key)
-        if picture.content in invalid:
-            changes.rejected.append((picture.picture, "the model could not embed it"))
+    for image in wanted:
+        old = before.get(image.key)
+        if image.content in invalid:
+            changes.rejected.append((image.image, "the model could not embed it"))
             continue
-        kind = _kind(old, picture)
+        kind = _kind(old, image)
         changes.counts[kind] += 1
         if kind == "renamed" and old:
-            picture = dataclasses.replace(picture, record=old.record)
+            image = dataclasses.replace(image, record=old.record)
         if kind != "unchanged":
-            changes.pictures.append(picture)
+            changes.images.append(image)
 
 
 def _embed(
@@ -200,7 +196,7 @@ def _embed(
     return {one for one, good in zip(contents, valid) if not good}
 
 
-def _kind(old: IndexedPicture | None, new: IndexedPicture) -> str:
+def _kind(old: IndexedImage | None, new: IndexedImage) -> str:
     if old is None:
         return "added"
     if old.content != new.content:

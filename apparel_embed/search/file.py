@@ -24,7 +24,7 @@ from apparel_embed.common.locks import only_writer
 from apparel_embed.search.index import (
     Hit,
     IndexAccess,
-    IndexedPicture,
+    IndexedImage,
     IndexSettings,
     VectorIndex,
     Version,
@@ -33,13 +33,12 @@ from apparel_embed.search.index import (
 )
 from apparel_embed.search.memory import HIT_FIELDS, SearchedRows
 
-# "appa": marks our files among others of SQLite, such as those of Milvus Lite.
-_APPLICATION = 0x61707061
+# "appb": marks our files, of this format, among others of SQLite.
+_APPLICATION = 0x61707062
 # A writer blocks readers only while it commits; readers block a writer while they read a version.
 _WAIT_SECONDS = 120
 _ROWS_AT_ONCE = 10_000
 _values_of = operator.attrgetter(*HIT_FIELDS)
-# Files of earlier versions of this package have no content.
 _ROW = (*HIT_FIELDS, "embedding", "content")
 _KEPT_EDITIONS = 10
 # Any number of texts for one parameter of a statement.
@@ -74,9 +73,6 @@ class FileIndex:
                     f"{path}: is not the file of an index, or one of an earlier release; remove it "
                     "and build the index again"
                 )
-            if not to_read:
-                for (about,) in file.execute("SELECT about FROM versions").fetchall():
-                    _make_tables(file, Version.from_json(about))
 
     def current(self) -> Version | None:
         """See `VectorIndex`."""
@@ -109,12 +105,12 @@ class FileIndex:
         return version
 
     def upsert(
-        self, version: Version, pictures: Sequence[IndexedPicture], embeddings: np.ndarray
+        self, version: Version, images: Sequence[IndexedImage], embeddings: np.ndarray
     ) -> None:
         """See `VectorIndex`."""
-        check_embeddings(version, pictures, embeddings)
+        check_embeddings(version, images, embeddings)
         with self._file() as file:
-            _write(file, version, pictures, embeddings)
+            _write(file, version, images, embeddings)
 
     def delete(self, version: Version, keys: Sequence[str]) -> None:
         """See `VectorIndex`."""
@@ -130,13 +126,13 @@ class FileIndex:
     def change(
         self,
         version: Version,
-        pictures: Sequence[IndexedPicture],
+        images: Sequence[IndexedImage],
         embeddings: np.ndarray,
         removed: Sequence[str],
     ) -> Version:
         """See `VectorIndex`; what the touched images were is kept, of the last ten editions."""
-        check_embeddings(version, pictures, embeddings)
-        touched = json.dumps(sorted({*(one.key for one in pictures), *removed}))
+        check_embeddings(version, images, embeddings)
+        touched = json.dumps(sorted({*(one.key for one in images), *removed}))
         table, before = _table(version), _table(version, "before")
         values = ", ".join(f"old.{name}" for name in _ROW[1:])
         with self._file() as file:
@@ -149,7 +145,7 @@ class FileIndex:
             )
             file.execute(f"DELETE FROM {before} WHERE edition <= ?", (edition - _KEPT_EDITIONS,))
             _remove(file, version, removed)
-            _write(file, version, pictures, embeddings)
+            _write(file, version, images, embeddings)
             return _tell(file, dataclasses.replace(version, edition=edition + 1))
 
     def roll_back(self, version: Version, edition: int) -> Version:
@@ -186,14 +182,14 @@ class FileIndex:
         version: Version,
         *,
         of_dataset: bool = False,
-        pictures: Sequence[str] | None = None,
+        images: Sequence[str] | None = None,
         items: Sequence[str] | None = None,
     ) -> Iterator[str]:
         """See `VectorIndex`."""
         conditions, named = [f"record >= {0 if of_dataset else -1}"], list[str]()
-        if pictures is not None:
-            conditions.append(f"(key {_LISTED} OR picture {_LISTED})")
-            named += [json.dumps(list(pictures))] * 2
+        if images is not None:
+            conditions.append(f"(key {_LISTED} OR image {_LISTED})")
+            named += [json.dumps(list(images))] * 2
         if items is not None:
             conditions.append(f"item {_LISTED}")
             named.append(json.dumps(list(items)))
@@ -204,18 +200,18 @@ class FileIndex:
 
     def find(
         self, version: Version, keys: Sequence[str], contents: Sequence[str] = ()
-    ) -> list[tuple[IndexedPicture, np.ndarray]]:
+    ) -> list[tuple[IndexedImage, np.ndarray]]:
         """See `VectorIndex`."""
         named = {"key": json.dumps(list(keys))}
         with self._file() as file:
-            if contents and _has_contents(file, version):
+            if contents:
                 named["content"] = json.dumps(list(contents))
             asked = " OR ".join(f"{name} {_LISTED}" for name in named)
             rows = file.execute(f"SELECT * FROM {_table(version)} WHERE {asked}", [*named.values()])
             count = len(HIT_FIELDS)
             return [
                 (
-                    IndexedPicture(*row[:count], *row[count + 1 :]),
+                    IndexedImage(*row[:count], *row[count + 1 :]),
                     np.frombuffer(row[count], "<f4"),
                 )
                 for row in rows
@@ -237,8 +233,8 @@ class FileIndex:
         query = np.asarray(embedding, np.float32)
         places = rows.nearest(query, k, verticals, by_item, without)
         distances = np.linalg.norm(rows.embeddings[places] - query, axis=1).tolist()
-        pictures = rows.pictures.take(places).to_pylist()
-        return [Hit(IndexedPicture(**one), far) for one, far in zip(pictures, distances)]
+        images = rows.images.take(places).to_pylist()
+        return [Hit(IndexedImage(**one), far) for one, far in zip(images, distances)]
 
     def _rows_of(self, version: Version) -> SearchedRows:
         """Returns a version as it was when it was last filled, maybe by another process."""
@@ -291,20 +287,18 @@ class FileIndex:
             raise UserError(f"{self._path}: cannot be used as an index ({error})") from error
 
 
-def _table(version: Version, kind: str = "pictures") -> str:
+def _table(version: Version, kind: str = "images") -> str:
     return f'"{kind}_{version.model[:32]}"'
 
 
 def _make_tables(file: sqlite3.Connection, version: Version) -> None:
-    """Makes a version's tables, or adds what those of earlier versions of this package lack."""
+    """Makes the tables of a version, if they are not there."""
     columns = (
-        "key TEXT, picture TEXT, item TEXT, vertical TEXT, record INTEGER, embedding BLOB, "
+        "key TEXT, image TEXT, item TEXT, vertical TEXT, record INTEGER, embedding BLOB, "
         "content TEXT NOT NULL DEFAULT ''"
     )
     table, before = _table(version), _table(version, "before")
     file.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}, PRIMARY KEY (key))")
-    if not _has_contents(file, version):
-        file.execute(f"ALTER TABLE {table} ADD COLUMN content TEXT NOT NULL DEFAULT ''")
     # What images were in an edition before it was changed; without embedding, they were not there.
     file.execute(
         f"CREATE TABLE IF NOT EXISTS {before} (edition INTEGER, "
@@ -312,20 +306,15 @@ def _make_tables(file: sqlite3.Connection, version: Version) -> None:
     )
 
 
-def _has_contents(file: sqlite3.Connection, version: Version) -> bool:
-    columns = file.execute(f"PRAGMA table_info({_table(version)})").fetchall()
-    return len(columns) == len(_ROW)
-
-
 def _write(
     file: sqlite3.Connection,
     version: Version,
-    pictures: Sequence[IndexedPicture],
+    images: Sequence[IndexedImage],
     embeddings: np.ndarray,
 ) -> None:
     rows = (
         (*_values_of(one), embedding.tobytes(), one.content)
-        for one, embedding in zip(pictures, np.asarray(embeddings, "<f4"))
+        for one, embedding in zip(images, np.asarray(embeddings, "<f4"))
     )
     marks = ", ".join("?" * len(_ROW))
     file.executemany(
@@ -342,7 +331,7 @@ def _tell(file: sqlite3.Connection, version: Version) -> Version:
     counted = f"SELECT vertical, count(*) FROM {_table(version)} GROUP BY vertical"
     counts = dict(file.execute(counted).fetchall())
     version = dataclasses.replace(
-        version, pictures=sum(counts.values()), verticals=tuple(sorted(counts))
+        version, images=sum(counts.values()), verticals=tuple(sorted(counts))
     )
     file.execute(
         "UPDATE versions SET about = ?, filled = filled + 1 WHERE model = ?",

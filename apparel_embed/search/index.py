@@ -71,9 +71,9 @@ class Version:
       model: fingerprint of the model, hexadecimal.
       dim: length of an embedding.
       complete: whether it was filled to the end at least once.
-      pictures_of: fingerprint of what `record` counts in, such as a prepared dataset; "" if none.
+      images_of: fingerprint of what `record` counts in, such as a prepared dataset; "" if none.
       verticals: names, sorted.
-      pictures: how many there are.
+      images: how many there are.
       settings: how vectors are kept.
       edition: how many times it was changed since it was filled.
     """
@@ -81,9 +81,9 @@ class Version:
     model: str
     dim: int
     complete: bool = False
-    pictures_of: str = ""
+    images_of: str = ""
     verticals: tuple[str, ...] = ()
-    pictures: int = 0
+    images: int = 0
     settings: IndexSettings = IndexSettings()
     edition: int = 0
 
@@ -105,12 +105,12 @@ class Version:
 
 
 @dataclasses.dataclass(frozen=True)
-class IndexedPicture:
+class IndexedImage:
     """An image as it is kept beside its embedding.
 
     Attributes:
       key: identifies the image: 32 hexadecimal digits.
-      picture: path or URI, as the manifest has it.
+      image: path or URI, as the manifest has it.
       item: id of the garment; "" if it has none.
       vertical: name.
       record: number in the prepared dataset, or -1.
@@ -119,7 +119,7 @@ class IndexedPicture:
     """
 
     key: str
-    picture: str
+    image: str
     item: str
     vertical: str
     record: int = -1
@@ -131,11 +131,11 @@ class Hit:
     """An image that was found.
 
     Attributes:
-      picture: which.
+      image: which.
       distance: Euclidean between unit vectors, 0 to 2.
     """
 
-    picture: IndexedPicture
+    image: IndexedImage
     distance: float
 
 
@@ -183,7 +183,7 @@ class VectorIndex(Protocol):
         """
 
     def upsert(
-        self, version: Version, pictures: Sequence[IndexedPicture], embeddings: np.ndarray
+        self, version: Version, images: Sequence[IndexedImage], embeddings: np.ndarray
     ) -> None:
         """Adds images, or replaces those of the same key; embeddings are float [n, dim].
 
@@ -198,13 +198,13 @@ class VectorIndex(Protocol):
         """Writes all to disk and says that the version is complete; its edition is 0 again.
 
         Returns:
-          The version with its `pictures` and `verticals` counted.
+          The version with its `images` and `verticals` counted.
         """
 
     def change(
         self,
         version: Version,
-        pictures: Sequence[IndexedPicture],
+        images: Sequence[IndexedImage],
         embeddings: np.ndarray,
         removed: Sequence[str],
     ) -> Version:
@@ -212,7 +212,7 @@ class VectorIndex(Protocol):
 
         Args:
           version: whose images.
-          pictures: to add, or to replace those of the same key.
+          images: to add, or to replace those of the same key.
           embeddings: float [n, dim] of these.
           removed: keys of images to remove.
 
@@ -239,7 +239,7 @@ class VectorIndex(Protocol):
         version: Version,
         *,
         of_dataset: bool = False,
-        pictures: Sequence[str] | None = None,
+        images: Sequence[str] | None = None,
         items: Sequence[str] | None = None,
     ) -> Iterator[str]:
         """Yields keys of images, in any order.
@@ -247,13 +247,13 @@ class VectorIndex(Protocol):
         Args:
           version: whose images.
           of_dataset: those of a prepared dataset only.
-          pictures: these only, each named by its key, path or URI.
+          images: these only, each named by its key, path or URI.
           items: those of these items only.
         """
 
     def find(
         self, version: Version, keys: Sequence[str], contents: Sequence[str] = ()
-    ) -> list[tuple[IndexedPicture, np.ndarray]]:
+    ) -> list[tuple[IndexedImage, np.ndarray]]:
         """Returns the images, with their embeddings, that have one of some keys or contents."""
 
     def search(
@@ -315,28 +315,28 @@ def check_complete(known: Version | None, uri: str, model: str) -> None:
 
 
 def check_embeddings(
-    version: Version, pictures: Sequence[IndexedPicture], embeddings: np.ndarray
+    version: Version, images: Sequence[IndexedImage], embeddings: np.ndarray
 ) -> None:
     """Checks what will be kept.
 
     Raises:
       UserError: if embeddings are of another shape, or one is not of unit length.
     """
-    if embeddings.shape != (len(pictures), version.dim):
+    if embeddings.shape != (len(images), version.dim):
         raise UserError(
-            f"embeddings of shape {embeddings.shape}; expected {(len(pictures), version.dim)}"
+            f"embeddings of shape {embeddings.shape}; expected {(len(images), version.dim)}"
         )
     lengths = np.linalg.norm(embeddings, axis=1)
     if not np.allclose(lengths, 1, atol=1e-3):
         worst = int(np.argmax(np.abs(np.nan_to_num(lengths) - 1)))
         raise UserError(
-            f"{pictures[worst].picture}: its embedding has length {lengths[worst]:g}; expected 1"
+            f"{images[worst].image}: its embedding has length {lengths[worst]:g}; expected 1"
         )
 
 
-def group_of(picture: IndexedPicture, by_item: bool) -> str:
+def group_of(image: IndexedImage, by_item: bool) -> str:
     """Returns what a hit counts as: its item, or itself if it has none or images are wanted."""
-    return f"item {picture.item}" if by_item and picture.item else f"key {picture.key}"
+    return f"item {image.item}" if by_item and image.item else f"key {image.key}"
 
 
 def nearest_groups(
@@ -373,7 +373,7 @@ def nearest_groups(
         while len(found) < k and not is_dry:
             hits = fetch(limit, unwanted, effort)
             for hit in sorted(hits, key=_order):
-                found.setdefault(group_of(hit.picture, by_item), hit)
+                found.setdefault(group_of(hit.image, by_item), hit)
             is_dry = len(hits) < limit
             if limit == most:
                 unwanted = list(found.values())
@@ -384,4 +384,4 @@ def nearest_groups(
 
 
 def _order(hit: Hit) -> tuple[float, str]:
-    return hit.distance, hit.picture.key
+    return hit.distance, hit.image.key

@@ -7,7 +7,7 @@ from pathlib import Path
 from absl import logging
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.search.build import saved_model_fingerprint
 from apparel_embed.search.index import VectorIndex, Version
@@ -54,24 +54,24 @@ def fits(saved_model: Path, version: Version, *, exactly: bool = False) -> bool:
 
 def prepared_as(
     version: Version, prepared: Path | None, max_pixels: int
-) -> tuple[PreparedDataset | None, PictureSettings]:
+) -> tuple[PreparedDataset | None, ImageSettings]:
     """Returns the dataset that a version was filled from, or None, and how its images are prepared.
 
     Raises:
       UserError: if `prepared` is not that dataset.
     """
-    if not version.pictures_of:
-        return None, PictureSettings(max_pixels=max_pixels)
+    if not version.images_of:
+        return None, ImageSettings(max_pixels=max_pixels)
     if prepared is None:
         raise UserError("the index was filled from a prepared dataset; name it with --prepared")
     dataset = PreparedDataset.open(prepared)
-    if dataset.fingerprint != version.pictures_of:
+    if dataset.fingerprint != version.images_of:
         raise UserError(
             f"{prepared}: is not the dataset that the index was filled from; fill it again with "
             "tools/build_index.py"
         )
     made = dataset.info["settings"]
-    return dataset, PictureSettings(
+    return dataset, ImageSettings(
         made["max_side"], made["crop_margin"], made["jpeg_quality"], max_pixels
     )
 

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from apparel_embed.evaluation.items import ITEM, mean_vectors
-from apparel_embed.search.index import IMAGES_PER_ITEM, IndexedPicture
+from apparel_embed.search.index import IMAGES_PER_ITEM, IndexedImage
 
-HIT_FIELDS = tuple(field.name for field in dataclasses.fields(IndexedPicture))[:-1]
+HIT_FIELDS = tuple(field.name for field in dataclasses.fields(IndexedImage))[:-1]
 """What is kept of an image: all but its content, which is looked up when it is to be changed."""
 _COLUMNS = pa.schema(
     [(name, pa.large_string()) for name in HIT_FIELDS[:-1]] + [("record", pa.int64())]
@@ -24,7 +24,7 @@ class SearchedRows:
 
     Attributes:
       filled: how often the version had been filled when it was read.
-      pictures: a column for each of `HIT_FIELDS`.
+      images: a column for each of `HIT_FIELDS`.
       embeddings: float32 [n, dim].
       offsets: half the squared length of each, for they are of unit length but nearly.
       items: number of each image's item; an image without one has a number of its own.
@@ -32,7 +32,7 @@ class SearchedRows:
     """
 
     filled: int
-    pictures: pa.Table
+    images: pa.Table
     embeddings: np.ndarray
     offsets: np.ndarray
     items: np.ndarray
@@ -58,8 +58,8 @@ class SearchedRows:
           index_by: see `IndexSettings`.
         """
         tables = [pa.table(list(map(list, zip(*page))), schema=_COLUMNS) for page in texts]
-        pictures = pa.concat_tables([_COLUMNS.empty_table(), *tables]).combine_chunks()
-        verticals, numbers = _numbered(pictures["vertical"])
+        images = pa.concat_tables([_COLUMNS.empty_table(), *tables]).combine_chunks()
+        verticals, numbers = _numbered(images["vertical"])
         order = np.argsort(numbers, kind="stable")
         place_of = np.empty_like(order)
         place_of[order] = np.arange(len(order))
@@ -69,18 +69,18 @@ class SearchedRows:
             some = np.frombuffer(b"".join(one for (one,) in page), "<f4")
             embeddings[place_of[start : start + len(page)]] = some.reshape(len(page), -1)
             start += len(page)
-        pictures, numbers = pictures.take(order).combine_chunks(), numbers[order]
-        names, items = _numbered(pictures["item"])
+        images, numbers = images.take(order).combine_chunks(), numbers[order]
+        names, items = _numbered(images["item"])
         if "" in names:
             alone = items == names.index("")
             items[alone] = -1 - np.flatnonzero(alone)
         if index_by == ITEM:
             nearest, embeddings = _by_item(embeddings, np.stack([numbers, items], axis=1))
-            pictures, numbers, items = pictures.take(nearest), numbers[nearest], items[nearest]
+            images, numbers, items = images.take(nearest), numbers[nearest], items[nearest]
         ends = np.cumsum(np.bincount(numbers, minlength=len(verticals))).tolist()
         halves = np.einsum("nd,nd->n", embeddings, embeddings) / 2
         spans = dict(zip(verticals, zip([0, *ends], ends)))
-        return cls(filled, pictures, embeddings, halves, items, spans)
+        return cls(filled, images, embeddings, halves, items, spans)
 
     def nearest(
         self,
@@ -108,7 +108,7 @@ class SearchedRows:
                 some = np.argpartition(scores, -limit)[-limit:]
             found = places[some[np.argsort(-scores[some], kind="stable")]]
             if without:
-                found = found[self.pictures["key"].take(found).to_numpy() != without]
+                found = found[self.images["key"].take(found).to_numpy() != without]
             if by_item:
                 _, first = np.unique(self.items[found], return_index=True)
                 found = found[np.sort(first)]

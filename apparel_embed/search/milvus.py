@@ -25,7 +25,7 @@ from apparel_embed.evaluation.items import ITEM
 from apparel_embed.search.index import (
     Hit,
     IndexAccess,
-    IndexedPicture,
+    IndexedImage,
     IndexSettings,
     VectorIndex,
     Version,
@@ -33,7 +33,7 @@ from apparel_embed.search.index import (
     check_embeddings,
     nearest_groups,
 )
-from apparel_embed.search.milvus_rows import FIELDS, LONGEST, among, picture_of, row_of
+from apparel_embed.search.milvus_rows import FIELDS, LONGEST, among, image_of, row_of
 
 try:
     import grpc
@@ -132,13 +132,13 @@ class MilvusIndex:
         return version
 
     def upsert(
-        self, version: Version, pictures: Sequence[IndexedPicture], embeddings: np.ndarray
+        self, version: Version, images: Sequence[IndexedImage], embeddings: np.ndarray
     ) -> None:
         """See `VectorIndex`."""
-        check_embeddings(version, pictures, embeddings)
+        check_embeddings(version, images, embeddings)
         rows = [
             {**row_of(one), "embedding": embedding.tolist()}
-            for one, embedding in zip(pictures, np.asarray(embeddings, np.float32))
+            for one, embedding in zip(images, np.asarray(embeddings, np.float32))
         ]
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             self._ask("upsert", _collection(version.model), rows[start : start + _ROWS_AT_ONCE])
@@ -160,7 +160,7 @@ class MilvusIndex:
         version = dataclasses.replace(
             version,
             complete=True,
-            pictures=len(verticals),
+            images=len(verticals),
             verticals=tuple(sorted(set(verticals))),
         )
         self._tell(version)
@@ -169,12 +169,12 @@ class MilvusIndex:
     def change(
         self,
         version: Version,
-        pictures: Sequence[IndexedPicture],
+        images: Sequence[IndexedImage],
         embeddings: np.ndarray,
         removed: Sequence[str],
     ) -> Version:
         """See `VectorIndex`; killed meanwhile, the same call does the rest."""
-        self.upsert(version, pictures, embeddings)
+        self.upsert(version, images, embeddings)
         self.delete(version, removed)
         return self.finish(version)
 
@@ -193,13 +193,13 @@ class MilvusIndex:
         version: Version,
         *,
         of_dataset: bool = False,
-        pictures: Sequence[str] | None = None,
+        images: Sequence[str] | None = None,
         items: Sequence[str] | None = None,
     ) -> Iterator[str]:
         """See `VectorIndex`."""
         conditions = ["record >= 0"] if of_dataset else []
-        if pictures is not None:
-            conditions.append(f"({among('key', pictures)} or {among('picture', pictures)})")
+        if images is not None:
+            conditions.append(f"({among('key', images)} or {among('image', images)})")
         if items is not None:
             conditions.append(among("item", items))
         for row in self._every(version, " and ".join(conditions), ["key"]):
@@ -207,7 +207,7 @@ class MilvusIndex:
 
     def find(
         self, version: Version, keys: Sequence[str], contents: Sequence[str] = ()
-    ) -> list[tuple[IndexedPicture, np.ndarray]]:
+    ) -> list[tuple[IndexedImage, np.ndarray]]:
         """See `VectorIndex`."""
         found = {}
         for field, texts in (("key", keys), ("content", contents)):
@@ -215,7 +215,7 @@ class MilvusIndex:
                 some = among(field, texts[start : start + _ROWS_AT_ONCE])
                 for row in self._every(version, some, [*FIELDS, "embedding"]):
                     vector = np.asarray(row["embedding"], np.float32)
-                    found[row["key"]] = picture_of(row), vector
+                    found[row["key"]] = image_of(row), vector
         return list(found.values())
 
     def search(
@@ -235,8 +235,8 @@ class MilvusIndex:
         conditions = [among("vertical", verticals)] if verticals is not None else []
 
         def fetch(limit: int, unwanted: Sequence[Hit], effort: int) -> list[Hit]:
-            items = [hit.picture.item for hit in unwanted if by_item and hit.picture.item]
-            keys = [hit.picture.key for hit in unwanted if not (by_item and hit.picture.item)]
+            items = [hit.image.item for hit in unwanted if by_item and hit.image.item]
+            keys = [hit.image.key for hit in unwanted if not (by_item and hit.image.item)]
             keys += [without] if without else []
             others = [among(*one, "not in") for one in (("item", items), ("key", keys)) if one[1]]
             condition = " and ".join([*conditions, *others])
@@ -259,7 +259,7 @@ class MilvusIndex:
         """Returns the nearest images of those that fulfil a condition, nearest first."""
         if parameters is None:
             rows = self._every(version, condition, [*FIELDS, "embedding"])
-            hits = (Hit(picture_of(row), math.dist(row["embedding"], embedding)) for row in rows)
+            hits = (Hit(image_of(row), math.dist(row["embedding"], embedding)) for row in rows)
             return heapq.nsmallest(limit, hits, key=lambda hit: hit.distance)
         (found,) = self._ask(
             "search",
@@ -274,7 +274,7 @@ class MilvusIndex:
         )
         # Milvus gives squared distances.
         return [
-            Hit(picture_of({**one["entity"], "key": one["key"]}), max(one["distance"], 0.0) ** 0.5)
+            Hit(image_of({**one["entity"], "key": one["key"]}), max(one["distance"], 0.0) ** 0.5)
             for one in found
         ]
 
@@ -381,4 +381,4 @@ def _search_parameters(settings: IndexSettings, limit: int) -> list[dict[str, in
 
 
 def _collection(model: str) -> str:
-    return f"pictures_{model[:32]}"
+    return f"images_{model[:32]}"

@@ -49,7 +49,7 @@ class Metrics:
         said = "Searches by the vertical searched in (ALL: every one) and verdict."
         self.verdicts = Counter("verdicts_total", said, ("vertical", "verdict"), **kept)
         self.in_flight = Gauge("in_flight", "Requests being answered.", **kept)
-        self.pictures = Gauge("pictures", "Images in the index.", **kept)
+        self.images = Gauge("images", "Images in the index.", **kept)
 
 
 class JsonFormatter(logging.Formatter):

@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from apparel_embed.data.pictures import (
+from apparel_embed.data.images import (
     Box,
-    PictureSettings,
-    RejectedPicture,
-    picture_size,
-    prepare_picture,
+    ImageSettings,
+    RejectedImage,
+    image_size,
+    prepare_image,
 )
 from apparel_embed.evaluation.absent import SAME, SIMILAR, Verdict
 from apparel_embed.evaluation.items import ITEM, mean_vectors
 from apparel_embed.evaluation.split import ALL
 from apparel_embed.search.config import Limits
-from apparel_embed.search.index import Hit, IndexedPicture, VectorIndex, Version
+from apparel_embed.search.index import Hit, IndexedImage, VectorIndex, Version
 from apparel_embed.serving.embeddings import ServedModel
 
-_KNOWN_PICTURES = 10_000
+_KNOWN_IMAGES = 10_000
 # Of a photograph that garments are sought in: pixels enough for each.
 _PHOTOGRAPH_SIDE = 1024
 _EDGE = re.compile(r"\s*(-?\d{1,7}(?:\.\d{1,20})?)\s*", re.ASCII)
@@ -36,7 +36,7 @@ class NoGarment(Exception):
     """The model could not embed an image."""
 
 
-class UnknownPicture(Exception):
+class UnknownImage(Exception):
     """No image of the index has this key."""
 
 
@@ -142,7 +142,7 @@ class Searcher:
         index: VectorIndex,
         version: Version,
         model: ServedModel,
-        settings: PictureSettings,
+        settings: ImageSettings,
         routing_confidence: float | None = None,
         thresholds: Mapping[str, float] | None = None,
     ) -> None:
@@ -158,7 +158,7 @@ class Searcher:
         self.predicts = nothing.vertical_scores is not None
         self.detects = model.detects
         # Images of recent hits are asked for next: these need not ask the index again.
-        self._recent: collections.OrderedDict[str, IndexedPicture] = collections.OrderedDict()
+        self._recent: collections.OrderedDict[str, IndexedImage] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def refresh(self) -> Version:
@@ -177,7 +177,7 @@ class Searcher:
         """Finds items like the one in an image, or in several of one garment.
 
         Args:
-          encoded: an image of any format that `prepare_picture` knows; or several, which are
+          encoded: an image of any format that `prepare_image` knows; or several, which are
             searched by their mean, up to `Limits.max_images`.
           k: how many items.
           box: where the garment is, in pixels of the upright image; None for all of it, as it must
@@ -188,7 +188,7 @@ class Searcher:
             the predicted one from the routing confidence on, otherwise all.
 
         Raises:
-          RejectedPicture: no usable image, or not a usable number of them.
+          RejectedImage: no usable image, or not a usable number of them.
           NoGarment: the model could not embed it.
           UnknownVertical: the index has no such vertical.
         """
@@ -197,9 +197,9 @@ class Searcher:
         several = [encoded] if isinstance(encoded, bytes) else encoded
         if not 1 <= len(several) <= (1 if box else Limits.max_images):
             allowed = "1, as there is a box" if box else f"1 to {Limits.max_images}"
-            raise RejectedPicture(f"{len(several)} images; expected {allowed}")
+            raise RejectedImage(f"{len(several)} images; expected {allowed}")
         times = [time.perf_counter()]
-        jpegs = [prepare_picture(one, self._settings, box).jpeg for one in several]
+        jpegs = [prepare_image(one, self._settings, box).jpeg for one in several]
         times.append(time.perf_counter())
         embeddings, valid, all_scores = self._model.embed(jpegs)
         times.append(time.perf_counter())
@@ -226,23 +226,23 @@ class Searcher:
         """Finds the garments in a photograph, and items like each.
 
         Args:
-          encoded: an image of any format that `prepare_picture` knows.
+          encoded: an image of any format that `prepare_image` knows.
           k: how many items for each garment; 0 for none.
           all_verticals: search in all; otherwise in the one that the detector sees and those that
             the model does not know, or in all if the index has no such vertical.
 
         Raises:
-          RejectedPicture: no usable image.
+          RejectedImage: no usable image.
           NoGarment: the model could not read it.
           UserError: the model has no detector.
         """
         self.refresh()
         times = [time.perf_counter()]
         settings = dataclasses.replace(self._settings, max_side=_PHOTOGRAPH_SIDE)
-        picture = prepare_picture(encoded, settings)
-        width, height = picture_size(encoded)
+        image = prepare_image(encoded, settings)
+        width, height = image_size(encoded)
         times.append(time.perf_counter())
-        (seen,) = self._model.detect([picture.jpeg])
+        (seen,) = self._model.detect([image.jpeg])
         times.append(time.perf_counter())
         if not seen.valid:
             raise NoGarment("the model could not read this image")
@@ -269,7 +269,7 @@ class Searcher:
           all_verticals: search in all.
 
         Raises:
-          UnknownPicture: no image has this key.
+          UnknownImage: no image has this key.
           UnknownVertical: the index has no such vertical.
         """
         self.refresh()
@@ -278,14 +278,14 @@ class Searcher:
         start = time.perf_counter()
         found = self.index.find(self.version, [key])
         if not found:
-            raise UnknownPicture(f"no image {key[:32]!r} in the index")
-        ((picture, embedding),) = found
-        vertical = None if all_verticals else (vertical or picture.vertical)
+            raise UnknownImage(f"no image {key[:32]!r} in the index")
+        ((image, embedding),) = found
+        vertical = None if all_verticals else (vertical or image.vertical)
         hits = self._hits(embedding, k, None if vertical is None else (vertical,), without=key)
         seconds = {"search": time.perf_counter() - start}
         return Found(hits, vertical, False, why, (), seconds, self._verdict(hits, vertical))
 
-    def picture(self, key: str) -> IndexedPicture | None:
+    def image(self, key: str) -> IndexedImage | None:
         """Returns what is known of an image of the index; None if it is not there."""
         with self._lock:
             if key in self._recent:
@@ -299,9 +299,9 @@ class Searcher:
         hits = self.index.search(self.version, embedding, k, vertical=verticals, without=without)
         with self._lock:
             for hit in hits:
-                self._recent[hit.picture.key] = hit.picture
-                self._recent.move_to_end(hit.picture.key)
-            while len(self._recent) > _KNOWN_PICTURES:
+                self._recent[hit.image.key] = hit.image
+                self._recent.move_to_end(hit.image.key)
+            while len(self._recent) > _KNOWN_IMAGES:
                 self._recent.popitem(last=False)
         return hits
 

@@ -14,12 +14,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import PictureSettings, RejectedPicture, prepare_picture
+from apparel_embed.data.images import ImageSettings, RejectedImage, prepare_image
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.items import ITEM
 from apparel_embed.evaluation.split import ALL
 from apparel_embed.search.config import Limits, SearchSources
-from apparel_embed.search.index import IndexedPicture, VectorIndex
+from apparel_embed.search.index import IndexedImage, VectorIndex
 from apparel_embed.search.matching import answering_version, fits, prepared_as
 from apparel_embed.search.observe import LOGGER, JsonFormatter
 from apparel_embed.search.searcher import Searcher
@@ -60,8 +60,8 @@ def open_searcher(
 def make_service(index: VectorIndex, sources: SearchSources, limits: Limits) -> FastAPI:
     """Makes the service of a run."""
     searcher, dataset = open_searcher(index, sources, limits.max_pixels)
-    root = sources.pictures.resolve() if sources.pictures else None
-    settings = PictureSettings(max_pixels=limits.max_pixels)
+    root = sources.images.resolve() if sources.images else None
+    settings = ImageSettings(max_pixels=limits.max_pixels)
     read = functools.partial(_read_image, dataset, root, settings)
     examples = []
     if dataset:
@@ -93,22 +93,22 @@ def _warn_of_missing(
 def _read_image(
     dataset: PreparedDataset | None,
     root: Path | None,
-    settings: PictureSettings,
-    picture: IndexedPicture,
+    settings: ImageSettings,
+    image: IndexedImage,
 ) -> bytes | None:
     """Returns an image of the index as JPEG; None if it is not there.
 
     Those of the dataset are read by their number; others from files, if below a directory.
     """
-    if picture.record >= 0:
+    if image.record >= 0:
         # The index may meanwhile have been filled from another dataset.
-        is_there = dataset and picture.picture in dataset.column("image")[picture.record :][:1]
-        return _read_record(dataset, picture.record) if dataset and is_there else None
+        is_there = dataset and image.image in dataset.column("image")[image.record :][:1]
+        return _read_record(dataset, image.record) if dataset and is_there else None
     try:
-        path = (root / picture.picture).resolve() if root else None
+        path = (root / image.image).resolve() if root else None
         # Nothing outside is ever opened.
-        return prepare_picture(path, settings).jpeg if path and root in path.parents else None
-    except (RejectedPicture, OSError, ValueError):
+        return prepare_image(path, settings).jpeg if path and root in path.parents else None
+    except (RejectedImage, OSError, ValueError):
         return None
 
 

@@ -31,7 +31,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from apparel_embed import __version__
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import RejectedPicture
+from apparel_embed.data.images import RejectedImage
 from apparel_embed.search.answers import (
     DetectAnswer,
     InfoAnswer,
@@ -42,7 +42,7 @@ from apparel_embed.search.answers import (
     search_garments_answer,
 )
 from apparel_embed.search.config import Limits
-from apparel_embed.search.index import IndexedPicture
+from apparel_embed.search.index import IndexedImage
 from apparel_embed.search.limits import Gate, too_large
 from apparel_embed.search.observe import LOGGER, Metrics, Observe
 from apparel_embed.search.searcher import (
@@ -50,7 +50,7 @@ from apparel_embed.search.searcher import (
     NoGarment,
     Photograph,
     Searcher,
-    UnknownPicture,
+    UnknownImage,
     UnknownVertical,
     parse_box,
 )
@@ -62,7 +62,7 @@ _PAGE = {
 }
 _KEPT = {"Cache-Control": "private, max-age=3600"}
 _JPEG: dict[str, Any] = {
-    "tags": ["pictures"],
+    "tags": ["images"],
     "response_class": Response,
     "responses": {
         200: {"content": {"image/jpeg": {}}},
@@ -100,7 +100,7 @@ class Service:
     """
 
     searcher: Searcher
-    read_image: Callable[[IndexedPicture], bytes | None]
+    read_image: Callable[[IndexedImage], bytes | None]
     limits: Limits
     examples: Sequence[Callable[[], bytes]] = ()
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
@@ -113,9 +113,9 @@ class Service:
         """Returns what a search or a detection found, which waits for a worker."""
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._pool, ask)
-        except UnknownPicture as error:
+        except UnknownImage as error:
             raise HTTPException(404, str(error)) from error
-        except (RejectedPicture, NoGarment, UnknownVertical) as error:
+        except (RejectedImage, NoGarment, UnknownVertical) as error:
             raise HTTPException(422, str(error)) from error
         except UserError as error:
             LOGGER.error("the search cannot be answered: %s", error)
@@ -225,13 +225,13 @@ def _tell_metrics(service: _Asked) -> Response:
     # Without an answer from the index, the count is the last one known.
     with contextlib.suppress(UserError):
         service.searcher.refresh()
-    service.metrics.pictures.set(service.searcher.version.pictures)
+    service.metrics.images.set(service.searcher.version.images)
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@_ROUTER.get("/pictures/{key}", summary="An image of the index", **_JPEG)
-def _picture(service: _Asked, key: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Response:
-    known = service.searcher.picture(key)
+@_ROUTER.get("/images/{key}", summary="An image of the index", **_JPEG)
+def _image(service: _Asked, key: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Response:
+    known = service.searcher.image(key)
     found = service.read_image(known) if known else None
     if found is None:
         raise HTTPException(404, "no such image")
@@ -250,7 +250,7 @@ def _info(service: _Asked) -> InfoAnswer:
     version = service.searcher.refresh()
     return InfoAnswer(
         verticals=list(version.verticals),
-        pictures=version.pictures,
+        images=version.images,
         model=version.model,
         predicts=service.searcher.predicts,
         detects=service.searcher.detects,

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import plain_text
-from apparel_embed.data.pictures import RejectedPicture
+from apparel_embed.data.images import RejectedImage
 from apparel_embed.search.index import Hit
 from apparel_embed.search.searcher import (
     Found,
@@ -63,7 +63,7 @@ def _asked(paths: Sequence[Path], ask: Callable[[Sequence[bytes]], _Answer]) -> 
         return ask([path.read_bytes() for path in paths])
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
-    except (RejectedPicture, NoGarment) as error:
+    except (RejectedImage, NoGarment) as error:
         raise UserError(f"{', '.join(map(str, paths))}: {error}") from error
     except UnknownVertical as error:
         raise UserError(f"--vertical: {error}") from error
@@ -99,8 +99,8 @@ def _hits(hits: list[Hit]) -> Table:
     for heading in ("", "item", "vertical", "distance", "image"):
         table.add_column(heading, justify="right" if heading in ("", "distance") else "left")
     for place, hit in enumerate(hits, 1):
-        one, distance = hit.picture, f"{hit.distance:.3f}"
-        table.add_row(str(place), one.item, one.vertical, distance, one.picture)
+        one, distance = hit.image, f"{hit.distance:.3f}"
+        table.add_row(str(place), one.item, one.vertical, distance, one.image)
     return table
 
 

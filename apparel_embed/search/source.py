@@ -16,43 +16,43 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.text_tables import as_texts
 from apparel_embed.evaluation.embeddings import read_embeddings
-from apparel_embed.search.index import IndexedPicture
+from apparel_embed.search.index import IndexedImage
 
 if TYPE_CHECKING:
     from apparel_embed.serving.local import LocalModel
 
 GALLERY = ("gallery", "both")
-_PICTURES_AT_ONCE = 1_000
+_IMAGES_AT_ONCE = 1_000
 # Of stored embeddings so many are compared with the model's. Reduced precision differs by less.
 _COMPARED, _SAME_COSINE = 16, 0.98
 _BOX = ("x_min", "y_min", "x_max", "y_max")
 _NAMES = ("image", "item_id", "vertical")
 # Images and their embeddings, float32 [n, dim].
-Rows = Iterator[tuple[list[IndexedPicture], np.ndarray]]
+Rows = Iterator[tuple[list[IndexedImage], np.ndarray]]
 
 
-def picture_key(picture: str, box: tuple[float, ...] | None = None) -> str:
+def image_key(image: str, box: tuple[float, ...] | None = None) -> str:
     """Returns what identifies an image in the index, by its path or URI in the manifest.
 
     A photograph of several garments has several boxes: x_min, y_min, x_max, y_max.
     """
-    text = picture if box is None else f"{picture}\n{','.join(f'{edge:g}' for edge in box)}"
+    text = image if box is None else f"{image}\n{','.join(f'{edge:g}' for edge in box)}"
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
 
 
 def content_of(jpeg: bytes) -> str:
-    """Returns what stands for an image as the model is given it; see `IndexedPicture`."""
+    """Returns what stands for an image as the model is given it; see `IndexedImage`."""
     return hashlib.sha256(jpeg).hexdigest()[:32]
 
 
-def dataset_pictures(dataset: PreparedDataset, records: np.ndarray) -> list[IndexedPicture]:
+def dataset_images(dataset: PreparedDataset, records: np.ndarray) -> list[IndexedImage]:
     """Returns what the index keeps of records."""
     columns = (dataset.column(name)[records] for name in (*_NAMES, *_BOX))
-    pictures = []
+    images = []
     for record, image, item, vertical, *edges in zip(records, *columns):
         box = None if np.isnan(np.array(edges, float)).any() else tuple(map(float, edges))
-        pictures.append(IndexedPicture(picture_key(image, box), image, item, vertical, int(record)))
-    return pictures
+        images.append(IndexedImage(image_key(image, box), image, item, vertical, int(record)))
+    return images
 
 
 def gallery_records(dataset: PreparedDataset, splits: tuple[str, ...] = ()) -> np.ndarray:
@@ -71,13 +71,13 @@ def gallery_records(dataset: PreparedDataset, splits: tuple[str, ...] = ()) -> n
 
 def embed_records(dataset: PreparedDataset, records: np.ndarray, model: LocalModel) -> Rows:
     """Embeds records with a SavedModel; those it finds no image in are left out."""
-    for start in range(0, len(records), _PICTURES_AT_ONCE):
-        some = records[start : start + _PICTURES_AT_ONCE]
+    for start in range(0, len(records), _IMAGES_AT_ONCE):
+        some = records[start : start + _IMAGES_AT_ONCE]
         images = dataset.read_images(some)
         embeddings, valid, _ = model.embed(images)
         contents = [content_of(images[place]) for place in np.flatnonzero(valid)]
-        pictures = dataset_pictures(dataset, some[valid])
-        yield list(map(_with_content, pictures, contents)), embeddings[valid]
+        indexed = dataset_images(dataset, some[valid])
+        yield list(map(_with_content, indexed, contents)), embeddings[valid]
 
 
 def stored_records(
@@ -107,11 +107,11 @@ def stored_records(
                 f"{path}: made by another model, or from another dataset than {dataset.directory}: "
                 f"its cosine to the model's own embeddings is {cosine:.3f}; embed again"
             )
-    for start in range(0, len(records), _PICTURES_AT_ONCE):
-        some = slice(start, start + _PICTURES_AT_ONCE)
+    for start in range(0, len(records), _IMAGES_AT_ONCE):
+        some = slice(start, start + _IMAGES_AT_ONCE)
         contents = map(content_of, dataset.read_images(records[some]))
-        pictures = dataset_pictures(dataset, records[some])
-        yield list(map(_with_content, pictures, contents)), _unit(embeddings[places[some]])
+        images = dataset_images(dataset, records[some])
+        yield list(map(_with_content, images, contents)), _unit(embeddings[places[some]])
 
 
 def bulk_rows(path: Path) -> Rows:
@@ -133,7 +133,7 @@ def bulk_rows(path: Path) -> Rows:
                         "embedding are needed"
                     )
             first = 1
-            for batch in parquet.iter_batches(_PICTURES_AT_ONCE):
+            for batch in parquet.iter_batches(_IMAGES_AT_ONCE):
                 yield _bulk_batch(batch, file, first)
                 first += batch.num_rows
         except (OSError, pa.ArrowException) as error:
@@ -143,19 +143,19 @@ def bulk_rows(path: Path) -> Rows:
             ) from error
 
 
-def _with_content(picture: IndexedPicture, content: str) -> IndexedPicture:
-    return dataclasses.replace(picture, content=content)
+def _with_content(image: IndexedImage, content: str) -> IndexedImage:
+    return dataclasses.replace(image, content=content)
 
 
 def _bulk_batch(
     batch: pa.RecordBatch, file: Path, first: int
-) -> tuple[list[IndexedPicture], np.ndarray]:
+) -> tuple[list[IndexedImage], np.ndarray]:
     """Returns the images and embeddings of some rows, the first of which has number `first`."""
     boxed = _BOX if all(edge in batch.schema.names for edge in _BOX) else ()
     # By the rules of a manifest, so that names agree with its.
     texts = as_texts(file, pa.Table.from_batches([batch]).select([*_NAMES, *boxed]), first)
     rows = zip(*(column.to_pylist() for column in texts.columns))
-    pictures: list[IndexedPicture] = []
+    images: list[IndexedImage] = []
     embeddings: list[list[float]] = []
     vectors = batch.column("embedding").to_pylist()
     for row, (names, embedding) in enumerate(zip(rows, vectors), first):
@@ -173,10 +173,10 @@ def _bulk_batch(
             wrong = "'embedding' has what is no number"
         if wrong:
             raise UserError(f"{file}: row {row}: column {wrong}")
-        key = picture_key(image, _box(names[3:], f"{file}: row {row}"))
-        pictures.append(IndexedPicture(key, image, item, vertical))
+        key = image_key(image, _box(names[3:], f"{file}: row {row}"))
+        images.append(IndexedImage(key, image, item, vertical))
         embeddings.append(embedding)
-    return pictures, _unit(np.array(embeddings, np.float32)) if pictures else np.empty((0, 0))
+    return images, _unit(np.array(embeddings, np.float32)) if images else np.empty((0, 0))
 
 
 def _box(edges: Sequence[str], where: str) -> tuple[float, ...] | None:

@@ -12,13 +12,13 @@ from apparel_embed.serving.client import Client as Client
 from apparel_embed.serving.client import ClientConfig as ClientConfig
 from apparel_embed.serving.embeddings import Embeddings as Embeddings
 from apparel_embed.serving.embeddings import Garments as Garments
-from apparel_embed.serving.embeddings import PictureLimits as PictureLimits
+from apparel_embed.serving.embeddings import ImageLimits as ImageLimits
 from apparel_embed.serving.embeddings import to_servable as to_servable
 from apparel_embed.serving.errors import DeadlineExceeded as DeadlineExceeded
+from apparel_embed.serving.errors import ImageError as ImageError
+from apparel_embed.serving.errors import ImageTooLarge as ImageTooLarge
 from apparel_embed.serving.errors import ModelNotFound as ModelNotFound
-from apparel_embed.serving.errors import NotAPicture as NotAPicture
-from apparel_embed.serving.errors import PictureError as PictureError
-from apparel_embed.serving.errors import PictureTooLarge as PictureTooLarge
+from apparel_embed.serving.errors import NotAImage as NotAImage
 from apparel_embed.serving.errors import RequestRefused as RequestRefused
 from apparel_embed.serving.errors import ServerUnavailable as ServerUnavailable
 from apparel_embed.serving.errors import ServingError as ServingError

@@ -16,7 +16,7 @@ from urllib3.util.retry import Retry
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.settings import check_settings, setting
 from apparel_embed.common.text import one_line
-from apparel_embed.serving.embeddings import PictureLimits, ServedModel
+from apparel_embed.serving.embeddings import ImageLimits, ServedModel
 from apparel_embed.serving.errors import (
     DeadlineExceeded,
     ModelNotFound,
@@ -73,7 +73,7 @@ class ClientConfig:
     batch_size: int = setting(32, "images in a request", 1)
     batch_bytes: int = setting(16 * 2**20, "bytes in a request, unless a single image has more", 1)
     secure: bool = setting(False, "encrypt gRPC; for REST give an https:// address")
-    limits: PictureLimits = PictureLimits()
+    limits: ImageLimits = ImageLimits()
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -142,14 +142,14 @@ class Client(ServedModel):
                 self._detects = False
         return self._detects
 
-    def _predict(self, pictures: list[bytes], signature: str) -> dict[str, np.ndarray]:
-        answer = self._transport.predict(pictures, signature)
+    def _predict(self, images: list[bytes], signature: str) -> dict[str, np.ndarray]:
+        answer = self._transport.predict(images, signature)
         if signature == DETECT:
-            return self._checked(answer, len(pictures), _GARMENTS)
+            return self._checked(answer, len(images), _GARMENTS)
         names = answer["vertical_name"][0] if {"vertical", "vertical_name"} <= set(answer) else ()
         found = self._checked(
             answer,
-            len(pictures),
+            len(images),
             {**_WHOLE, **({"vertical": (np.float32, (len(names),))} if len(names) else {})},
         )
         self._verticals = tuple(
@@ -207,8 +207,8 @@ class _Rest:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=retry))
 
-    def predict(self, pictures: list[bytes], signature: str) -> Mapping[str, Any]:
-        instances = [{"image_bytes": {"b64": base64.b64encode(one).decode()}} for one in pictures]
+    def predict(self, images: list[bytes], signature: str) -> Mapping[str, Any]:
+        instances = [{"image_bytes": {"b64": base64.b64encode(one).decode()}} for one in images]
         request: dict[str, Any] = {"signature_name": signature, "instances": instances}
         try:
             answer = self._session.post(self._url, json=request, timeout=self._deadline)
@@ -268,7 +268,7 @@ class _Grpc:
             self._channel = grpc.insecure_channel(address, options)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
-    def predict(self, pictures: list[bytes], signature: str) -> Mapping[str, Any]:
+    def predict(self, images: list[bytes], signature: str) -> Mapping[str, Any]:
         import grpc
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
@@ -278,7 +278,7 @@ class _Grpc:
         request.model_spec.signature_name = signature
         if self._config.version is not None:
             request.model_spec.version.value = self._config.version
-        request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(pictures, tf.string))
+        request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(images, tf.string))
         try:
             answer = self._stub.Predict(request, timeout=self._config.deadline)
         except grpc.RpcError as error:

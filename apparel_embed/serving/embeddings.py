@@ -10,19 +10,19 @@ from typing import NamedTuple
 import numpy as np
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import (
+from apparel_embed.data.images import (
     LARGEST_MAX_PIXELS,
-    PictureSettings,
-    RejectedPicture,
-    is_plain_picture,
-    prepare_picture,
+    ImageSettings,
+    RejectedImage,
+    is_plain_image,
+    prepare_image,
 )
-from apparel_embed.serving.errors import NotAPicture, PictureError, PictureTooLarge
+from apparel_embed.serving.errors import ImageError, ImageTooLarge, NotAImage
 from apparel_embed.serving.exported import DETECT, EMBED
 
 
 @dataclasses.dataclass(frozen=True)
-class PictureLimits:
+class ImageLimits:
     """What images are taken, and how large they are sent; all are 1 or more.
 
     Attributes:
@@ -87,7 +87,7 @@ class ServedModel(abc.ABC):
       batch_bytes: bytes asked for at once, unless a single image has more.
     """
 
-    def __init__(self, limits: PictureLimits, batch_size: int, batch_bytes: int) -> None:
+    def __init__(self, limits: ImageLimits, batch_size: int, batch_bytes: int) -> None:
         self._limits, self._batch_size, self._batch_bytes = limits, batch_size, batch_bytes
 
     @property
@@ -101,14 +101,14 @@ class ServedModel(abc.ABC):
         """Whether the model finds garments: it was exported with `--detector`."""
 
     @abc.abstractmethod
-    def _predict(self, pictures: list[bytes], signature: str) -> Mapping[str, np.ndarray]:
+    def _predict(self, images: list[bytes], signature: str) -> Mapping[str, np.ndarray]:
         """Returns the outputs of a signature, `EMBED` or `DETECT`, each with a row per image."""
 
-    def embed(self, pictures: Sequence[bytes]) -> Embeddings:
+    def embed(self, images: Sequence[bytes]) -> Embeddings:
         """Embeds encoded images, any number.
 
         Args:
-          pictures: files' bytes, of any format that Pillow reads; what is no image, or too large
+          images: files' bytes, of any format that Pillow reads; what is no image, or too large
             a one, is answered as not valid and harms no other.
 
         Raises:
@@ -116,10 +116,10 @@ class ServedModel(abc.ABC):
             DeadlineExceeded, ModelNotFound, RequestRefused, WrongAnswer.
         """
         # Without an image the model is called with an invalid image, which shows how long rows are.
-        sent = [self._sent(picture) for picture in pictures] or [b""]
+        sent = [self._sent(image) for image in images] or [b""]
         found = [self._predict(batch, EMBED) for batch in self._batches(sent)]
         joined = {
-            name: np.concatenate([one[name] for one in found])[: len(pictures)]
+            name: np.concatenate([one[name] for one in found])[: len(images)]
             for name in ("embedding", "valid", "vertical")
             if name in found[0]
         }
@@ -151,21 +151,21 @@ class ServedModel(abc.ABC):
             for place in range(len(batch))
         ]
 
-    def _sent(self, picture: bytes) -> bytes:
+    def _sent(self, image: bytes) -> bytes:
         """Returns what is sent of an image: nothing, which is answered not valid, of some."""
         try:
-            return to_servable(picture, self._limits)
-        except PictureError:
+            return to_servable(image, self._limits)
+        except ImageError:
             return b""
 
-    def _batches(self, pictures: Sequence[bytes]) -> Iterator[list[bytes]]:
+    def _batches(self, images: Sequence[bytes]) -> Iterator[list[bytes]]:
         batch: list[bytes] = []
-        for picture in pictures:
-            size = sum(map(len, batch)) + len(picture)
+        for image in images:
+            size = sum(map(len, batch)) + len(image)
             if batch and (len(batch) == self._batch_size or size > self._batch_bytes):
                 yield batch
                 batch = []
-            batch.append(picture)
+            batch.append(image)
         yield batch
 
 
@@ -185,7 +185,7 @@ def _garments(row: Mapping[str, np.ndarray]) -> Garments:
     )
 
 
-def to_servable(picture: bytes, limits: PictureLimits = PictureLimits()) -> bytes:
+def to_servable(image: bytes, limits: ImageLimits = ImageLimits()) -> bytes:
     """Returns an image as a JPEG or PNG that the model decodes right, unchanged where it is one.
 
     All others are converted as `prepare` does it: upright, on white, in sRGB. These are other
@@ -193,22 +193,20 @@ def to_servable(picture: bytes, limits: PictureLimits = PictureLimits()) -> byte
     profile, and large files.
 
     Args:
-      picture: a file's bytes.
+      image: a file's bytes.
       limits: what is taken.
 
     Raises:
-      PictureTooLarge: if it is beyond the limits.
-      NotAPicture: if it is none, or has to be converted and cannot be.
+      ImageTooLarge: if it is beyond the limits.
+      NotAImage: if it is none, or has to be converted and cannot be.
     """
-    if len(picture) > limits.max_bytes:
-        raise PictureTooLarge(
-            f"image of {len(picture):,} bytes: expected at most {limits.max_bytes:,}"
-        )
-    settings = PictureSettings(max_side=limits.sent_side, max_pixels=limits.max_pixels)
+    if len(image) > limits.max_bytes:
+        raise ImageTooLarge(f"image of {len(image):,} bytes: expected at most {limits.max_bytes:,}")
+    settings = ImageSettings(max_side=limits.sent_side, max_pixels=limits.max_pixels)
     try:
-        if len(picture) <= limits.sent_bytes and is_plain_picture(picture, limits.max_pixels):
-            return picture
-        return prepare_picture(picture, settings).jpeg
-    except RejectedPicture as error:
-        kind = PictureTooLarge if "pixels" in str(error) else NotAPicture
+        if len(image) <= limits.sent_bytes and is_plain_image(image, limits.max_pixels):
+            return image
+        return prepare_image(image, settings).jpeg
+    except RejectedImage as error:
+        kind = ImageTooLarge if "pixels" in str(error) else NotAImage
         raise kind(f"image: {error}") from error

@@ -5,15 +5,15 @@ from __future__ import annotations
 from apparel_embed.common.errors import UserError
 
 
-class PictureError(UserError):
+class ImageError(UserError):
     """An image cannot be sent; the message is the reason, in one line."""
 
 
-class PictureTooLarge(PictureError):
+class ImageTooLarge(ImageError):
     """An image has too many bytes or pixels."""
 
 
-class NotAPicture(PictureError):
+class NotAImage(ImageError):
     """Bytes are no image, a broken one, or one of an unknown format."""
 
 

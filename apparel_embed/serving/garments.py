@@ -145,7 +145,7 @@ def _from_square(boxes: tf.Tensor, sides: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _crop_rectangles(boxes: tf.Tensor, sides: tf.Tensor, margin: float) -> tf.Tensor:
-    """Returns what to keep for boxes, as `data.pictures.crop_rectangle` does.
+    """Returns what to keep for boxes, as `data.images.crop_rectangle` does.
 
     Args:
       boxes: float32 [n, 4], as fractions of the image.

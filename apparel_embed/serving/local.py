@@ -14,7 +14,7 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.text import one_line
 from apparel_embed.inference.bulk_shard import Answer
 from apparel_embed.models.embedding import load_embedding_model
-from apparel_embed.serving.embeddings import PictureLimits, ServedModel
+from apparel_embed.serving.embeddings import ImageLimits, ServedModel
 from apparel_embed.serving.exported import DETECT, EMBED, read_verticals
 from apparel_embed.serving.saved_model import ServingModule
 
@@ -23,7 +23,7 @@ _MODEL = "model.json"
 _BYTES_AT_ONCE = 1 << 24
 
 
-class PictureEmbedder:
+class ImageEmbedder:
     """Embeds images as they are in files, whole, by the graph that is served.
 
     Args:
@@ -51,15 +51,15 @@ class PictureEmbedder:
         """Whether garments can be asked for."""
         return DETECT in self._signatures
 
-    def outputs(self, pictures: Sequence[bytes], signature: str = EMBED) -> dict[str, np.ndarray]:
+    def outputs(self, images: Sequence[bytes], signature: str = EMBED) -> dict[str, np.ndarray]:
         """Returns all outputs of the graph by their names, each with a row per image."""
-        found = self._signatures[signature](image_bytes=tf.constant(pictures, tf.string))
+        found = self._signatures[signature](image_bytes=tf.constant(images, tf.string))
         return {name: values.numpy() for name, values in found.items()}
 
-    def __call__(self, pictures: Sequence[bytes]) -> Answer:
+    def __call__(self, images: Sequence[bytes]) -> Answer:
         """Embeds images whole."""
-        found = self.outputs(pictures)
-        return Answer(np.arange(len(pictures)), found["embedding"], found["valid"])
+        found = self.outputs(images)
+        return Answer(np.arange(len(images)), found["embedding"], found["valid"])
 
 
 class GarmentEmbedder:
@@ -76,22 +76,22 @@ class GarmentEmbedder:
         pa.field("garment_vertical", pa.string()),
     )
 
-    def __init__(self, embedder: PictureEmbedder) -> None:
+    def __init__(self, embedder: ImageEmbedder) -> None:
         self._embedder, self.dim = embedder, embedder.dim
 
-    def __call__(self, pictures: Sequence[bytes]) -> Answer:
+    def __call__(self, images: Sequence[bytes]) -> Answer:
         """Embeds the garments of images, the likeliest of each first."""
-        found = self._embedder.outputs(pictures, DETECT)
-        images, places = np.nonzero(found["found"])
+        found = self._embedder.outputs(images, DETECT)
+        places, slots = np.nonzero(found["found"])
         boxes, scores, names = (
-            found[name][images, places] for name in ("boxes", "scores", "vertical_name")
+            found[name][places, slots] for name in ("boxes", "scores", "vertical_name")
         )
         columns = (
             pa.FixedSizeListArray.from_arrays(pa.array(boxes.ravel(), pa.float32()), 4),
             pa.array(scores, pa.float32()),
             pa.array([name.decode() for name in names], pa.string()),
         )
-        return Answer(images, found["embedding"][images, places], found["valid"], columns)
+        return Answer(places, found["embedding"][places, slots], found["valid"], columns)
 
 
 class LocalModel(ServedModel):
@@ -117,7 +117,7 @@ class LocalModel(ServedModel):
         self,
         directory: str | Path,
         batch_size: int = 32,
-        limits: PictureLimits = PictureLimits(),
+        limits: ImageLimits = ImageLimits(),
     ) -> None:
         super().__init__(limits, batch_size, batch_bytes=2**30)
         directory = Path(directory)
@@ -139,8 +139,8 @@ class LocalModel(ServedModel):
         """Whether the model finds garments: it was exported with `--detector`."""
         return self._embedder.detects
 
-    def _predict(self, pictures: list[bytes], signature: str) -> dict[str, np.ndarray]:
-        return self._embedder.outputs(pictures, signature)
+    def _predict(self, images: list[bytes], signature: str) -> dict[str, np.ndarray]:
+        return self._embedder.outputs(images, signature)
 
 
 def find_model(location: str) -> str:
@@ -182,7 +182,7 @@ def model_fingerprint(location: str) -> str:
     return total.hexdigest()
 
 
-def load_picture_embedder(location: str) -> PictureEmbedder:
+def load_image_embedder(location: str) -> ImageEmbedder:
     """Loads a model; see `find_model`.
 
     Raises:
@@ -194,16 +194,16 @@ def load_picture_embedder(location: str) -> PictureEmbedder:
     model, _ = load_embedding_model(Path(directory))
     module = ServingModule(model)
     serve = module.embed_bytes.get_concrete_function()
-    return PictureEmbedder(module, serve, model.output_shape[-1])
+    return ImageEmbedder(module, serve, model.output_shape[-1])
 
 
 def load_garment_embedder(location: str) -> GarmentEmbedder:
     """Loads a model that finds garments; see `find_model`.
 
     Raises:
-      UserError: as `load_picture_embedder`, or it was exported without a detector.
+      UserError: as `load_image_embedder`, or it was exported without a detector.
     """
-    embedder = load_picture_embedder(location)
+    embedder = load_image_embedder(location)
     if not embedder.detects:
         raise UserError(
             f"--detect with --model={location}: expected a SavedModel that was exported with a "
@@ -212,7 +212,7 @@ def load_garment_embedder(location: str) -> GarmentEmbedder:
     return GarmentEmbedder(embedder)
 
 
-def _load_saved_model(directory: str) -> PictureEmbedder:
+def _load_saved_model(directory: str) -> ImageEmbedder:
     try:
         module = tf.saved_model.load(directory)
     except (OSError, ValueError, tf.errors.OpError) as error:
@@ -226,4 +226,4 @@ def _load_saved_model(directory: str) -> PictureEmbedder:
             "`image_bytes`; export the model with tools/export_saved_model.py"
         )
     dim = int(gives["embedding"].shape[-1])
-    return PictureEmbedder(module, serve, dim, module.signatures.get(DETECT))
+    return ImageEmbedder(module, serve, dim, module.signatures.get(DETECT))

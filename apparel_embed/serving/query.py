@@ -9,31 +9,31 @@ from typing import Any
 
 import numpy as np
 
-from apparel_embed.data.pictures import picture_size
+from apparel_embed.data.images import image_size
 from apparel_embed.serving.client import Client
 from apparel_embed.serving.local import LocalModel
 
 
-def read_pictures(paths: Sequence[str]) -> tuple[dict[str, bytes], list[str]]:
+def read_images(paths: Sequence[str]) -> tuple[dict[str, bytes], list[str]]:
     """Returns the contents of files by their paths, and what is wrong with those not readable."""
-    pictures, failures = {}, []
+    images, failures = {}, []
     for path in paths:
         try:
-            pictures[path] = Path(path).read_bytes()
+            images[path] = Path(path).read_bytes()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             failures.append(f"{path}: cannot be read ({reason})")
-    return pictures, failures
+    return images, failures
 
 
-def answer_lines(pictures: Mapping[str, bytes], model: Client | LocalModel) -> list[str]:
+def answer_lines(images: Mapping[str, bytes], model: Client | LocalModel) -> list[str]:
     """Returns a JSON object per image: image, valid, vertical, vertical_score, embedding.
 
     The vertical is left out where the model has no head.
     """
-    found = model.embed(list(pictures.values()))
+    found = model.embed(list(images.values()))
     lines = []
-    for place, path in enumerate(pictures):
+    for place, path in enumerate(images):
         answer: dict[str, Any] = {"image": path, "valid": bool(found.valid[place])}
         if found.vertical_scores is not None and answer["valid"]:
             best = int(found.vertical_scores[place].argmax())
@@ -52,7 +52,7 @@ def garment_lines(images: Mapping[str, bytes], model: Client | LocalModel) -> li
     """
     lines = []
     for (path, data), found in zip(images.items(), model.detect(list(images.values()))):
-        sides = picture_size(data) * 2 if found.valid else ()
+        sides = image_size(data) * 2 if found.valid else ()
         garments = [
             {
                 "box": [round(float(part) * side, 1) for part, side in zip(box, sides)],

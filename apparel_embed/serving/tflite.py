@@ -12,14 +12,14 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.serving.exported import TFLITE_KINDS
 
 
-def to_tflite(model: tf.keras.Model, kind: str, pictures: np.ndarray) -> bytes:
+def to_tflite(model: tf.keras.Model, kind: str, examples: np.ndarray) -> bytes:
     """Converts a model; decoding and fitting into the square stay with the caller.
 
     Args:
       model: from float32 [batch, size, size, 3], values 0..255, to embeddings [batch, dim].
       kind: "float16" stores weights in 16 bits; "int8" computes in 8 bits, but for operations that
         TensorFlow Lite has in floating point only.
-      pictures: uint8 [n, size, size, 3], representative ones, by which int8 finds the ranges of
+      examples: uint8 [n, size, size, 3], representative ones, by which int8 finds the ranges of
         values; at least 1.
 
     Returns:
@@ -30,7 +30,7 @@ def to_tflite(model: tf.keras.Model, kind: str, pictures: np.ndarray) -> bytes:
     """
     if kind not in TFLITE_KINDS:
         raise UserError(f"TFLite model {kind!r}: expected one of {', '.join(TFLITE_KINDS)}")
-    if not len(pictures):
+    if not len(examples):
         raise UserError("TFLite: there is no representative image; one or more are needed")
     signature = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, name="images")
     serve = tf.function(lambda images: model(images, training=False), [signature])
@@ -45,7 +45,7 @@ def to_tflite(model: tf.keras.Model, kind: str, pictures: np.ndarray) -> bytes:
             converter.target_spec.supported_types = [tf.float16]
         else:
             converter.representative_dataset = lambda: (
-                [picture[np.newaxis].astype(np.float32)] for picture in pictures
+                [example[np.newaxis].astype(np.float32)] for example in examples
             )
             converter.target_spec.supported_ops = [
                 tf.lite.OpsSet.TFLITE_BUILTINS_INT8,

@@ -15,7 +15,7 @@ from apparel_embed.common.errors import UserError, check_format
 from apparel_embed.common.files import fingerprint_json, read_json
 
 STAGE_FILE = "stage.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 REMEDY = "remove that directory or name another --run_dir"
 _PACKAGES = ("apparel_embed", "tensorflow", "keras-cv", "numpy", "Pillow")
 _OF_FINISHED = ("fingerprint", "flags", "result", "seconds", "finished")

@@ -31,7 +31,7 @@ _PROGRESS = "progress"
 # What differs, in words, where the values are fingerprints.
 _OTHERS = {
     "manifest_sha256": "the manifest is another",
-    "picture_sizes_sha256": "image files have changed",
+    "image_sizes_sha256": "image files have changed",
     "fingerprint": "the images are others",
     "model": "the model is another",
 }

@@ -42,8 +42,8 @@ class SpecialistConfig:
     init_weights: str = "none"
     init_from: Path | None = None
     items_per_batch: int = setting(16, "P, items in a batch of triplets", 2)
-    pictures_per_item: int = setting(4, "K, images of each item in a batch of triplets", 2)
-    min_pictures: int = setting(
+    images_per_item: int = setting(4, "K, images of each item in a batch of triplets", 2)
+    min_images: int = setting(
         2,
         "items with fewer training images are left out of triplets; with 1, an item seen once "
         "counts, its positives being augmentations of one image",
@@ -111,7 +111,7 @@ class StudentConfig:
     init_from: Path | None = None
     batch_size: int = setting(64, "images in a batch of the student", 1, flag="student_batch_size")
     vertical_weights: str = setting(
-        "pictures",
+        "images",
         "how often the student sees a vertical: as often as it has images, all verticals equally "
         "often, or by the square root of their numbers of images",
         choices=VERTICAL_WEIGHTS,
@@ -147,16 +147,16 @@ class StudentConfig:
                 "smooth_l1, as other scales of dimensions make other angles"
             )
 
-    def settled(self, learnt: int, pictures: int) -> StudentConfig:
+    def settled(self, learnt: int, images: int) -> StudentConfig:
         """Returns the same with everything decided that depends on the number of images.
 
         A student is patient: it gains from many passes, as augmentation shows it new views.
 
         Args:
           learnt: images that it learns from.
-          pictures: training images of the dataset.
+          images: training images of the dataset.
         """
-        optimization = self.optimization.settled(pictures)
+        optimization = self.optimization.settled(images)
         if not optimization.steps:
             steps = math.ceil(STUDENT_EPOCHS * learnt / self.batch_size)
             steps = min(max(steps, LEAST_STUDENT_STEPS), MOST_STUDENT_STEPS)

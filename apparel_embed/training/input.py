@@ -154,8 +154,8 @@ def triplet_dataset(
     verticals: Sequence[str] | None = None,
     split: str = "train",
     items_per_batch: int = 16,
-    pictures_per_item: int = 4,
-    min_pictures: int = 2,
+    images_per_item: int = 4,
+    min_images: int = 2,
     seed: int = 0,
     config: InputConfig = InputConfig(),
 ) -> tf.data.Dataset:
@@ -171,8 +171,8 @@ def triplet_dataset(
       verticals: those to take, or None for all.
       split: "train", "val" or "test".
       items_per_batch: P; where fewer items are usable, all of them make the batch.
-      pictures_per_item: K.
-      min_pictures: items with fewer images are left out.
+      images_per_item: K.
+      min_images: items with fewer images are left out.
       seed: of batches and augmentation, any integer.
       config: how images are augmented, and how much memory they may take.
 
@@ -192,14 +192,14 @@ def triplet_dataset(
       >>> [images.shape for images, labels in batches]
       [TensorShape([16, 32, 32, 3]), TensorShape([16, 32, 32, 3])]
     """
-    sizes = {"items_per_batch": items_per_batch, "pictures_per_item": pictures_per_item}
+    sizes = {"items_per_batch": items_per_batch, "images_per_item": images_per_item}
     for name, value in {"image_size": image_size, "steps": steps, **sizes}.items():
         least = 2 if name in sizes else 1
         if value < least:
             raise UserError(f"{name} is {value}; expected {least} or more")
     records = dataset.select(split=split, verticals=verticals)
     sampler = PKSampler.from_items(
-        dataset.codes("item_id")[0][records], min_pictures=min_pictures, seed=seed, **sizes
+        dataset.codes("item_id")[0][records], min_images=min_images, seed=seed, **sizes
     )
     store = ImageStore(dataset, records, image_size, config.cache_gib)
     augment = augmentation(config, tf.distribute.get_strategy())

@@ -38,21 +38,21 @@ class Readiness:
     is_measured: bool
 
 
-def usable_items(items: np.ndarray, min_pictures: int) -> int:
+def usable_items(items: np.ndarray, min_images: int) -> int:
     """Returns how many items have enough images to be an anchor's.
 
     Args:
       items: [n] item of each training image, texts or numbers.
-      min_pictures: an item with fewer images is left out.
+      min_images: an item with fewer images is left out.
     """
     _, counts = np.unique(items, return_counts=True)
-    return int((counts >= min_pictures).sum())
+    return int((counts >= min_images).sum())
 
 
 def check_readiness(
     dataset: PreparedDataset,
     *,
-    min_pictures: int,
+    min_images: int,
     split: str,
     small_verticals: str = JOIN,
     specialists_start_from_combined: bool = True,
@@ -61,7 +61,7 @@ def check_readiness(
 
     Args:
       dataset: a prepared dataset.
-      min_pictures: an item with fewer training images is left out.
+      min_images: an item with fewer training images is left out.
       split: to evaluate on.
       small_verticals: one of `SMALL_VERTICALS`, for those with fewer than `LEAST_ITEMS` items.
       specialists_start_from_combined: whether there is a combined model to keep.
@@ -72,13 +72,13 @@ def check_readiness(
     if small_verticals not in SMALL_VERTICALS:
         allowed = ", ".join(SMALL_VERTICALS)
         raise UserError(f"--small_verticals={small_verticals}: expected one of {allowed}")
-    images = counted(min_pictures, "image")
-    usable = _usable_by_vertical(dataset, min_pictures)
+    images = counted(min_images, "image")
+    usable = _usable_by_vertical(dataset, min_images)
     problems, notes = [], []
     if sum(usable.values()) < LEAST_ITEMS:
         problems.append(
             f"Split train has {counted(sum(usable.values()), 'item')} with {images} or more; "
-            f"triplets need {LEAST_ITEMS}. Add items or images, or set --min_pictures=1."
+            f"triplets need {LEAST_ITEMS}. Add items or images, or set --min_images=1."
         )
     small = [name for name in dataset.verticals if usable[name] < LEAST_ITEMS]
     if small:
@@ -129,9 +129,9 @@ def _unanswered_notes(
 
 def _single_notes(dataset: PreparedDataset, split: str) -> list[str]:
     """Returns a note on verticals in which any model finds the only item of a split."""
-    pictures = evaluation_set(dataset, split)
-    gallery = pictures.only(pictures.is_gallery)
-    places, answered = gallery.by_vertical(), answered_queries(pictures)
+    images = evaluation_set(dataset, split)
+    gallery = images.only(images.is_gallery)
+    places, answered = gallery.by_vertical(), answered_queries(images)
     single = [
         name
         for name in dataset.verticals
@@ -145,13 +145,13 @@ def _single_notes(dataset: PreparedDataset, split: str) -> list[str]:
     ]
 
 
-def _usable_by_vertical(dataset: PreparedDataset, min_pictures: int) -> dict[str, int]:
+def _usable_by_vertical(dataset: PreparedDataset, min_images: int) -> dict[str, int]:
     """Returns how many items of split train each vertical has with enough images."""
     records = dataset.select(split="train")
     codes, names = dataset.codes("vertical")
     pairs = np.stack([codes[records], dataset.codes("item_id")[0][records]])
     (verticals, _), counts = np.unique(pairs, axis=1, return_counts=True)
-    usable = np.bincount(verticals[counts >= min_pictures], minlength=len(names))
+    usable = np.bincount(verticals[counts >= min_images], minlength=len(names))
     return {str(name): int(number) for name, number in zip(names, usable)}
 
 

@@ -139,7 +139,7 @@ class LoopConfig:
 OPTIMIZERS = ("adamw", "sgd")
 
 
-FEW_PICTURES = 5000
+FEW_IMAGES = 5000
 """Training images below which a backbone that knows other images is better left as it is: it
 overfits the few. Our choice; measured with some hundred images only."""
 
@@ -161,7 +161,7 @@ class OptimizationConfig:
       optimizer: "adamw" or "sgd" (Nesterov momentum 0.9).
       learning_rate: at its peak, on one replica.
       train_backbone: whether later steps train the backbone; None: whether there are at least
-        `FEW_PICTURES` training images, see `settled`. Where it is not trained, its batch norms use
+        `FEW_IMAGES` training images, see `settled`. Where it is not trained, its batch norms use
         their initial statistics, and leave them as they are.
       scale_learning_rate: how the learning rate grows with the number of replicas, one of
         `LEARNING_RATE_SCALES`. The batch is the same on any number of replicas, and so is the
@@ -193,15 +193,15 @@ class OptimizationConfig:
         seldom=True,
     )
 
-    def settled(self, pictures: int) -> OptimizationConfig:
+    def settled(self, images: int) -> OptimizationConfig:
         """Returns the same with `train_backbone` decided.
 
         Args:
-          pictures: training images of the dataset.
+          images: training images of the dataset.
         """
         if self.train_backbone is not None:
             return self
-        return dataclasses.replace(self, train_backbone=pictures >= FEW_PICTURES)
+        return dataclasses.replace(self, train_backbone=images >= FEW_IMAGES)
 
     def is_frozen(self, step: int) -> bool:
         """Returns whether the backbone stays as it is in a step, counted from 0."""

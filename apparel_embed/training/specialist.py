@@ -61,14 +61,14 @@ def train_specialist(
     """
     records = dataset.select(split="train", verticals=verticals)
     items = dataset.codes("item_id")[0][records]
-    if start is not None and usable_items(items, config.min_pictures) < LEAST_ITEMS:
+    if start is not None and usable_items(items, config.min_images) < LEAST_ITEMS:
         return _keep(start, verticals, records, config, directory, what)
     try:
         sampler = PKSampler.from_items(
             items,
             items_per_batch=config.items_per_batch,
-            pictures_per_item=config.pictures_per_item,
-            min_pictures=config.min_pictures,
+            images_per_item=config.images_per_item,
+            min_images=config.min_images,
             seed=config.optimization.seed,
         )
     except UserError as error:
@@ -89,7 +89,7 @@ def train_specialist(
     _, result = train_model(dataset, task, config, directory, what, views)
     return {
         "verticals": list(verticals),
-        "train_pictures": len(records),
+        "train_images": len(records),
         "train_items": sampler.item_count,
         **result,
     }
@@ -106,14 +106,14 @@ def _keep(
     """Writes the model to start from as the result; arguments as those of `train_specialist`."""
     logging.warning(
         "%s (%s): fewer than %d items with %d images or more; the model it starts from is kept",
-        what, ", ".join(verticals), LEAST_ITEMS, config.min_pictures,
+        what, ", ".join(verticals), LEAST_ITEMS, config.min_images,
     )  # fmt: skip
     reset_and_seed(config.optimization.seed, config.execution.deterministic)
     model = start_embedding_model(config.model, config.init_weights, start)
     save_embedding_model(directory / "model", model, config.model)
     return {
         "verticals": list(verticals),
-        "train_pictures": len(records),
+        "train_images": len(records),
         "train_items": 0,
         "parameters": model.count_params(),
         "kept_step": 0,

@@ -115,8 +115,8 @@ def train_student(
         "agreement": dataclasses.asdict(agreement),
         "diagnosis": diagnosis,
         "verticals": verticals,
-        "train_pictures": len(records),
-        "unlabelled_pictures": int(np.isin(records, dataset.select(split=UNLABELLED)).sum()),
+        "train_images": len(records),
+        "unlabelled_images": int(np.isin(records, dataset.select(split=UNLABELLED)).sum()),
         **result,
     }
 
@@ -125,13 +125,13 @@ def _teachers_found(
     dataset: PreparedDataset, verticals: Sequence[str], held_out: tuple[np.ndarray, np.ndarray]
 ) -> tuple[float | None, float]:
     """Returns what teachers find on split val, and its standard error; None and 0 if unknown."""
-    pictures = evaluation_set(dataset, "val", verticals)
+    images = evaluation_set(dataset, "val", verticals)
     records, embeddings = held_out
-    if not answered_queries(pictures) or not np.isin(pictures.records, records).all():
+    if not answered_queries(images) or not np.isin(images.records, records).all():
         return None, 0.0
-    of_set = embeddings[np.searchsorted(records, pictures.records)]
-    recall = float(np.mean(list(recall_within(of_set, pictures).values())))
-    return recall, standard_error(pictures, verticals)(recall)
+    of_set = embeddings[np.searchsorted(records, images.records)]
+    recall = float(np.mean(list(recall_within(of_set, images).values())))
+    return recall, standard_error(images, verticals)(recall)
 
 
 def _task(
@@ -197,7 +197,7 @@ def _sampler(
 ) -> EpochSampler | WeightedSampler:
     """Returns what makes batches of images whose verticals [n] are given."""
     size, weights, seed = config.batch_size, config.vertical_weights, config.optimization.seed
-    if weights == "pictures" and not more_often:
+    if weights == "images" and not more_often:
         # Every image exactly once an epoch, which no rounding of weights can upset.
         return EpochSampler.over(len(verticals), batch_size=size, seed=seed)
     return WeightedSampler.of_verticals(

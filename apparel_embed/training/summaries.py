@@ -172,7 +172,7 @@ def first_batch_sheet(
     rows = dataset.index.select(["item_id", "vertical"]).take(records[positions]).to_pylist()
     columns = _COLUMNS
     if isinstance(sampler, PKSampler):
-        columns = max(_COLUMNS // sampler.pictures_per_item, 1) * sampler.pictures_per_item
+        columns = max(_COLUMNS // sampler.images_per_item, 1) * sampler.images_per_item
     captions = [(row["item_id"] or "unlabelled", row["vertical"]) for row in rows]
     return draw_labelled_sheet(images, captions, min(columns, _MOST_SHOWN))
 

@@ -65,35 +65,35 @@ def make_validation(
       None where the split has no query with an answer. R@1 of each vertical is written to the
       default summary writer, if there is one, for its step.
     """
-    pictures = evaluation_set(dataset, "val", verticals)
-    if not answered_queries(pictures):
+    images = evaluation_set(dataset, "val", verticals)
+    if not answered_queries(images):
         return None
-    decoded = decoded_batches(dataset, pictures.records, image_size)
-    fits = len(pictures) * image_size**2 * 3 <= cache_gib * 2**30
+    decoded = decoded_batches(dataset, images.records, image_size)
+    fits = len(images) * image_size**2 * 3 <= cache_gib * 2**30
     batches: Iterable[tf.Tensor] = list(decoded) if fits else on_device(decoded)
 
     def measure(embedder: Embedder) -> float:
-        recalls = recall_within(embedder(batches), pictures)
+        recalls = recall_within(embedder(batches), images)
         for name, recall in recalls.items():
             tf.summary.scalar(f"validation/r_at_1/{name}", recall)
         return float(np.mean(list(recalls.values())))
 
-    return Validation(measure, standard_error(pictures, verticals), prefer)
+    return Validation(measure, standard_error(images, verticals), prefer)
 
 
-def recall_within(embeddings: np.ndarray, pictures: EvaluationSet) -> dict[str, float]:
+def recall_within(embeddings: np.ndarray, images: EvaluationSet) -> dict[str, float]:
     """Returns R@1 within each vertical that answers a query; embeddings [n, dim] are of the set."""
-    answered = query_outcomes(embeddings, pictures).answered()
+    answered = query_outcomes(embeddings, images).answered()
     return {name: float(one.recall[1].mean()) for name, one in answered.items()}
 
 
-def standard_error(pictures: EvaluationSet, verticals: Sequence[str]) -> Callable[[float], float]:
+def standard_error(images: EvaluationSet, verticals: Sequence[str]) -> Callable[[float], float]:
     """Returns a function from R@1, the mean over verticals, to its standard error.
 
     Every vertical is taken to have this R@1, drawn towards 1/2 by one item found and one not
     (after Agresti and Coull 1998), for of few items all may be found by luck.
     """
-    queries = pictures.only(pictures.is_query)
+    queries = images.only(images.is_query)
     places = queries.by_vertical()
     found = (places[vertical] for vertical in verticals if vertical in places)
     items = np.array([len(np.unique(queries.items[some])) for some in found], np.float64)

@@ -85,8 +85,8 @@ def train_vertical_head(
     embeddings = Embedder(loaded).records(dataset, val.records)
     routing = measure_routing(embeddings, *head.predict(val_features), val)
     report = {
-        "train_pictures": len(records),
-        "val_pictures": len(val),
+        "train_images": len(records),
+        "val_images": len(val),
         "strength": best.C,
         "train_accuracy": float(best.score(features, labels)),
         "validation_accuracy": float(accuracy) if len(val) else None,

@@ -23,7 +23,7 @@ SMALLEST = {
         "--batch_size=1",
         "--rounds=1",
         "--made_up_specialists=1",
-        "--picture_width=8",
+        "--image_width=8",
     ],
 }
 

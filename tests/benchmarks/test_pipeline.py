@@ -71,7 +71,7 @@ def test_training_input_is_measured_beside_decoding_and_a_constant_batch(monkeyp
     from apparel_embed.benchmarks import training_input
     from apparel_embed.models.embedding import ModelConfig
 
-    tiny = {"MODEL": ModelConfig(image_size=32, embedding_dim=8), "PICTURES": 40, "_STEPS": 2}
+    tiny = {"MODEL": ModelConfig(image_size=32, embedding_dim=8), "IMAGES": 40, "_STEPS": 2}
     for name, value in {**tiny, "_ROUNDS": 1}.items():
         monkeypatch.setattr(training_input, name, value)
     found = training_input.measure_input(1)

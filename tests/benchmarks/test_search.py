@@ -7,7 +7,7 @@ from apparel_embed.benchmarks.search import (
     Answer,
     SearchBenchmark,
     measure_search,
-    query_pictures,
+    query_images,
     summarise,
 )
 from apparel_embed.common.errors import UserError
@@ -38,8 +38,8 @@ server.serve_forever()
 
 def test_images_to_search_by_are_the_last_queries(tiny_prepared):
     last = tiny_prepared.read_images(range(len(tiny_prepared) - 2, len(tiny_prepared)))
-    assert query_pictures(tiny_prepared, 2) == last
-    assert len(query_pictures(tiny_prepared, 10_000)) == len(tiny_prepared)
+    assert query_images(tiny_prepared, 2) == last
+    assert len(query_images(tiny_prepared, 10_000)) == len(tiny_prepared)
 
 
 def test_a_dataset_without_queries_is_refused_before_anything_is_measured(tmp_path):
@@ -48,7 +48,7 @@ def test_a_dataset_without_queries_is_refused_before_anything_is_measured(tmp_pa
     manifest.write_text("image,item_id,vertical,split,role\na.png,1,dress,test,gallery\n")
     prepared = prepare(PrepareConfig(manifest, tmp_path / "prepared"), processes=1)
     with pytest.raises(UserError, match="prepared: has no query images to search by"):
-        query_pictures(prepared, 100)
+        query_images(prepared, 100)
 
 
 def test_a_load_without_an_answer_has_no_percentiles():
@@ -70,7 +70,7 @@ def test_only_what_is_neither_answer_nor_refusal_is_an_error():
 
 
 def test_every_load_is_measured():
-    rows = measure_search(SearchBenchmark([sys.executable, "-c", SERVICE], [b"picture"], [1, 4], 3))
+    rows = measure_search(SearchBenchmark([sys.executable, "-c", SERVICE], [b"image"], [1, 4], 3))
 
     assert [(row["load"], row["clients"]) for row in rows] == [
         ("warm-up", 1),
@@ -90,4 +90,4 @@ def test_every_load_is_measured():
 def test_a_service_that_does_not_start_is_told_in_one_line():
     service = [sys.executable, "-c", "import sys; sys.exit('no index here')"]
     with pytest.raises(UserError, match="does not start: no index here"):
-        measure_search(SearchBenchmark(service, [b"picture"], [1], 3))
+        measure_search(SearchBenchmark(service, [b"image"], [1], 3))

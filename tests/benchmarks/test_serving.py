@@ -16,7 +16,7 @@ from apparel_embed.benchmarks.serving import (
 
 @pytest.fixture(scope="module")
 def subjects():
-    return made_up_subjects(ServingBenchmark(batch_size=3, specialists=1, picture_width=40))
+    return made_up_subjects(ServingBenchmark(batch_size=3, specialists=1, image_width=40))
 
 
 @pytest.mark.slow
@@ -41,8 +41,8 @@ def test_ratios_are_of_medians(subjects):
         UNKNOWN: [12],
     }
     rows, ratios = figures_of(seconds, subjects)
-    assert ratios["bytes_vs_raw"] == ratios["bytes_vs_raw_one_picture"] == 0.5
+    assert ratios["bytes_vs_raw"] == ratios["bytes_vs_raw_one_image"] == 0.5
     assert ratios["student_vs_specialists"] == 3
     assert ratios["student_vs_specialists_verticals_unknown"] == 6
-    rates = {row["what"]: row["pictures_per_second"] for row in rows}
+    rates = {row["what"]: row["images_per_second"] for row in rows}
     assert (rates[SERVED], rates[SERVED_ONE], rates[KNOWN]) == (1.5, 1, 0.5)

@@ -69,6 +69,16 @@ def test_an_unknown_flag_beside_a_file_of_flags_ends_with_one_line(tmp_path):
         assert "Unknown command line flag 'sise'" in line
 
 
+def test_a_flag_that_said_picture_is_named_as_it_is_called_now():
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "search.py", "--picture=a.jpg"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == "search.py: --picture is now --image"
+
+
 def test_a_user_error_ends_with_one_line():
     done = run("--size=7")
 
@@ -210,7 +220,7 @@ WRONG = {
     "--specialist_steps=0": "positive integer",
     "--student_learning_rate=fast": "float",
     "--student_loss=l1": "mse|cosine|smooth_l1",
-    "--student_vertical_weights=even": "pictures|equal|sqrt",
+    "--student_vertical_weights=even": "images|equal|sqrt",
     "--align_to=teacher": "combined|none|frozen",
     "--specialist_start=first": "auto|combined|none",
     "--train_backbone=maybe": "yes|no|auto",

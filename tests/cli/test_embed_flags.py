@@ -25,9 +25,9 @@ def test_the_binary_embeds_a_directory_and_says_where_the_result_is(tiny_prepare
     config = ModelConfig(image_size=24, embedding_dim=8)
     model = tmp_path / "run" / "student"
     save_embedding_model(model / "model", build_embedding_model(config), config)
-    pictures = tiny_prepared.directory.parent
+    images = tiny_prepared.directory.parent
     output = tmp_path / "out"
-    arguments = [f"--model={model}", f"--pictures={pictures}/", f"--output={output}/"]
+    arguments = [f"--model={model}", f"--images={images}/", f"--output={output}/"]
     done = embed(*arguments, "--dry_run")
     assert done.returncode == 0, done.stderr[-2000:]
     assert f"Embeddings:  {output}: to do (64 images, 64 to embed, in 1 batch of 64)" in done.stdout
@@ -38,4 +38,4 @@ def test_the_binary_embeds_a_directory_and_says_where_the_result_is(tiny_prepare
     assert pq.read_table(output / "embeddings-00000-of-00001.parquet").num_rows == 64
     done = embed(*arguments, "--manifest=m.csv")
     assert done.returncode == 1
-    assert "--manifest and --pictures is given; exactly one of" in done.stderr.splitlines()[-1]
+    assert "--manifest and --images is given; exactly one of" in done.stderr.splitlines()[-1]

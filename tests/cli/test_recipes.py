@@ -67,7 +67,7 @@ GIVEN = {
     # As their own defaults say, but given.
     "defaults": (
         "everything",
-        [PRESET, "--train_backbone=yes", "--min_pictures=2", "--student_batch_size=64"],
+        [PRESET, "--train_backbone=yes", "--min_images=2", "--student_batch_size=64"],
     ),
     "a specialist": ("specialist_only", [PRESET]),
     "no recipe": ("weights_only", [PRESET]),
@@ -124,7 +124,7 @@ def test_flags_that_are_given_go_before_the_recipe(found):
     assert (some["items_per_batch"], some["train_backbone"]) == (20, "auto")
 
     defaults = found["defaults"]
-    assert (defaults["train_backbone"], defaults["min_pictures"]) == ("yes", 2)
+    assert (defaults["train_backbone"], defaults["min_images"]) == ("yes", 2)
     assert defaults["student_batch_size"] == 64
     assert defaults["pooling"] == "pyramid"
 

@@ -4,8 +4,8 @@ from pyarrow import fs
 from apparel_embed.common import locations
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locations import beside, is_remote, locate, write_aside
-from apparel_embed.data.picture_pool import read_remote
-from apparel_embed.data.pictures import RejectedPicture
+from apparel_embed.data.image_pool import read_remote
+from apparel_embed.data.images import RejectedImage
 
 
 @pytest.fixture
@@ -47,14 +47,14 @@ def test_relative_locations_begin_at_the_directory(location, seen):
 
 def test_an_image_is_read_from_a_store(shop):
     (shop / "b").mkdir()
-    (shop / "b" / "a.jpg").write_bytes(b"picture")
-    assert read_remote("shop://b/a.jpg") == b"picture"
-    with pytest.raises(RejectedPicture, match=r"^no such file$"):
+    (shop / "b" / "a.jpg").write_bytes(b"image")
+    assert read_remote("shop://b/a.jpg") == b"image"
+    with pytest.raises(RejectedImage, match=r"^no such file$"):
         read_remote("shop://b/none.jpg")
 
 
 def test_an_unknown_store_rejects_the_image_and_says_what_is_expected():
-    with pytest.raises(RejectedPicture, match=r"http://shop: cannot .*expected paths.*gs://"):
+    with pytest.raises(RejectedImage, match=r"http://shop: cannot .*expected paths.*gs://"):
         read_remote("http://shop/a.jpg")
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from preparing import HEADER, TOOL, contents, make_pictures, make_small, rejects
+from preparing import HEADER, TOOL, contents, make_images, make_small, rejects
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.picture_pool import image_path
-from apparel_embed.data.pictures import RejectedPicture
+from apparel_embed.data.image_pool import image_path
+from apparel_embed.data.images import RejectedImage
 from apparel_embed.data.prepare import PrepareConfig, prepare
 from apparel_embed.data.prepare_plan import USUAL_VAL_FRACTION
 from apparel_embed.data.prepared import PreparedDataset
@@ -55,7 +55,7 @@ def test_finished_output_is_skipped_untouched(small, caplog):
 
 
 def test_images_of_the_same_size_that_were_written_since_are_told(tmp_path, caplog):
-    config = PrepareConfig(make_pictures(tmp_path, 4), tmp_path / "whole")
+    config = PrepareConfig(make_images(tmp_path, 4), tmp_path / "whole")
     prepare(config, processes=1)
     prepare(config, processes=1)
     assert "after it was prepared" not in caplog.text
@@ -74,7 +74,7 @@ def test_finished_output_of_something_else_is_refused(small, tmp_path):
     other.write_text(small.read_text().replace("19.png,009", "19.png,010"))
     with pytest.raises(UserError, match="the manifest is another"):
         prepare(PrepareConfig(other, output, shard_records=2))
-    moved = make_pictures(tmp_path, 20)
+    moved = make_images(tmp_path, 20)
     with pytest.raises(UserError, match="image files have changed"):
         prepare(PrepareConfig(moved, output, shard_records=2))
 
@@ -133,7 +133,7 @@ def test_paths_boxes_hostile_files_and_val_in_one_dataset(tmp_path, caplog):
 
 
 def test_val_groups_are_held_out(tmp_path):
-    manifest = make_pictures(tmp_path, 16)
+    manifest = make_images(tmp_path, 16)
     config = PrepareConfig(manifest, tmp_path / "out", val_fraction=0.5, shard_records=5)
     dataset = prepare(config, 1)
     assert dataset.info["counts"] == {
@@ -157,7 +157,7 @@ def test_val_groups_are_held_out(tmp_path):
 def test_where_the_manifest_has_no_split_val_the_usual_share_is_held_out(
     tmp_path, fraction, split, held_out
 ):
-    manifest = make_pictures(tmp_path, 22)
+    manifest = make_images(tmp_path, 22)
     header, *rows = manifest.read_text().splitlines()
     # The first item is of tops.
     splits = [split] * 2 + ["train"] * 20
@@ -177,7 +177,7 @@ def test_where_the_manifest_has_no_split_val_the_usual_share_is_held_out(
 
 
 def test_with_a_split_val_a_dataset_of_a_release_that_held_out_none_is_found_finished(tmp_path):
-    manifest = make_pictures(tmp_path, 12)
+    manifest = make_images(tmp_path, 12)
     header, *rows = manifest.read_text().splitlines()
     splits = ["val"] * 4 + ["train"] * 8
     lines = [f"{header},split", *(f"{row},{one}" for row, one in zip(rows, splits))]
@@ -189,7 +189,7 @@ def test_with_a_split_val_a_dataset_of_a_release_that_held_out_none_is_found_fin
 
 
 def test_unlabelled_images_are_prepared_without_item_id(tmp_path):
-    manifest = make_pictures(tmp_path, 12)
+    manifest = make_images(tmp_path, 12)
     lines = manifest.read_text().splitlines()
     rows = [f"{line},train" for line in lines[1:9]]
     rows += [f"{8 + i}.png,,{('tops', 'bags')[i % 2]},unlabelled" for i in range(4)]
@@ -217,7 +217,7 @@ def test_unlabelled_images_are_prepared_without_item_id(tmp_path):
 
 
 def test_unlabelled_images_of_held_out_groups_are_left_out_and_told_of(tmp_path, caplog):
-    manifest = make_pictures(tmp_path, 12)
+    manifest = make_images(tmp_path, 12)
     lines = manifest.read_text().splitlines()
     # Every style has an image without label, before those with one.
     rows = [f"{i}.png,,{('tops', 'bags')[i % 2]},unlabelled,s{i}" for i in range(4)]
@@ -244,7 +244,7 @@ def test_unlabelled_images_of_held_out_groups_are_left_out_and_told_of(tmp_path,
 
 
 def test_verticals_get_other_names_or_are_left_out(tmp_path):
-    manifest = make_pictures(tmp_path, 12)
+    manifest = make_images(tmp_path, 12)
     lines = manifest.read_text().splitlines()
     rows = [line.replace("bags", ("purses", "umbrellas")[i < 6]) for i, line in enumerate(lines)]
     manifest.write_text("\n".join(rows) + "\n")
@@ -280,7 +280,7 @@ def test_verticals_get_other_names_or_are_left_out(tmp_path):
 
 
 def test_shard_without_any_usable_image(tmp_path):
-    manifest = make_pictures(tmp_path, 6)
+    manifest = make_images(tmp_path, 6)
     for i in (2, 3):
         (tmp_path / f"{i}.png").write_bytes(b"")
     dataset = prepare(PrepareConfig(manifest, tmp_path / "out", shard_records=2), 1)
@@ -289,7 +289,7 @@ def test_shard_without_any_usable_image(tmp_path):
 
 
 def test_nothing_left_is_an_error_and_can_be_mended(tmp_path):
-    manifest = make_pictures(tmp_path, 3)
+    manifest = make_images(tmp_path, 3)
     for i in range(3):
         (tmp_path / f"{i}.png").rename(tmp_path / f"away-{i}.png")
     config = PrepareConfig(manifest, tmp_path / "out")
@@ -322,9 +322,9 @@ def test_image_paths(tmp_path):
     assert image_path("file://localhost/x.jpg", "/data") == Path("/x.jpg")
     assert image_path("100%20.jpg", "/data") == Path("/data/100%20.jpg")
     for uri in ("http://shop/a.jpg", "s3://bucket/a", "gs://b/a"):
-        with pytest.raises(RejectedPicture, match=f"{uri.split(':')[0]}:// is not supported"):
+        with pytest.raises(RejectedImage, match=f"{uri.split(':')[0]}:// is not supported"):
             image_path(uri, "/data")
-    with pytest.raises(RejectedPicture, match="another host"):
+    with pytest.raises(RejectedImage, match="another host"):
         image_path("file://server/a.jpg", "/data")
 
 

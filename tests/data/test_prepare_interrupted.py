@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
-from preparing import TOOL, contents, make_pictures, make_small
+from preparing import TOOL, contents, make_images, make_small
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locks import only_writer
-from apparel_embed.data import picture_pool
+from apparel_embed.data import image_pool
 from apparel_embed.data import prepare as module
 from apparel_embed.data.prepare import PrepareConfig, plan_prepare, prepare
 from apparel_embed.data.prepared import PreparedDataset
@@ -96,7 +96,7 @@ def is_running(pid):
     ("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 75)]
 )
 def test_workers_end_with_a_parent_that_is_killed_or_stopped(tmp_path, number, status):
-    manifest = make_pictures(tmp_path, 4, side=200)
+    manifest = make_images(tmp_path, 4, side=200)
     header, *rows = manifest.read_text().splitlines()
     manifest.write_text("\n".join([header, *rows * 200]) + "\n")
     command = [sys.executable, TOOL, f"--manifest={manifest}", f"--output={tmp_path / 'out'}"]
@@ -130,7 +130,7 @@ def test_workers_end_with_a_parent_that_is_killed_or_stopped(tmp_path, number, s
 
 
 def test_death_of_a_worker_is_an_error_that_says_what_to_do(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(picture_pool, "start_worker", os.abort)
+    monkeypatch.setattr(image_pool, "start_worker", os.abort)
     with pytest.raises(UserError, match=r"a worker process died.*fewer --processes"):
         prepare(PrepareConfig(small, tmp_path / "out"), 1)
     monkeypatch.undo()

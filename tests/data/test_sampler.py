@@ -13,13 +13,13 @@ from apparel_embed.data.sampler import (
 )
 
 
-def sampler(items, p=3, k=2, seed=0, min_pictures=2):
+def sampler(items, p=3, k=2, seed=0, min_images=2):
     return PKSampler.from_items(
         np.asarray(items),
         items_per_batch=p,
-        pictures_per_item=k,
+        images_per_item=k,
         seed=seed,
-        min_pictures=min_pictures,
+        min_images=min_images,
     )
 
 
@@ -53,15 +53,15 @@ def check_batch(one, items, positions, labels, p, k):
     st.integers(0, 2**31),
     st.sampled_from([1, 2, 3]),
 )
-def test_batches_hold_p_items_with_k_images_each(sizes, p, k, seed, step, min_pictures):
+def test_batches_hold_p_items_with_k_images_each(sizes, p, k, seed, step, min_images):
     random = np.random.default_rng(abs(seed))
     items = random.permutation(np.repeat([f"item{i}" for i in range(len(sizes))], sizes))
-    usable = sum(size >= min_pictures for size in sizes)
+    usable = sum(size >= min_images for size in sizes)
     if usable < 2:
-        with pytest.raises(UserError, match=f"{usable} of {len(sizes)} items have {min_pictures}"):
-            sampler(items, p, k, seed, min_pictures)
+        with pytest.raises(UserError, match=f"{usable} of {len(sizes)} items have {min_images}"):
+            sampler(items, p, k, seed, min_images)
         return
-    one = sampler(items, p, k, seed, min_pictures)
+    one = sampler(items, p, k, seed, min_images)
     assert one.steps_per_epoch == usable // min(p, usable)
     check_batch(one, items, *batch(one, step), min(p, usable), k)
 
@@ -85,7 +85,7 @@ def test_items_with_too_few_images_are_left_out():
     one = sampler(items, 9)
     assert one.items_per_batch == 2
     assert set(items[batch(one, 0)[0]]) == {"b", "c"}
-    assert set(items[batch(sampler(items, 9, min_pictures=1), 0)[0]]) == {"a", "b", "c", "d"}
+    assert set(items[batch(sampler(items, 9, min_images=1), 0)[0]]) == {"a", "b", "c", "d"}
 
 
 def test_an_item_with_most_of_the_images_does_not_make_the_others_large():
@@ -189,7 +189,7 @@ def test_an_epoch_shows_verticals_and_their_images_as_often_as_weights_say(
     one = weighted(verticals, weights, batch_size=total, seed=seed)
     seen = np.bincount(an_epoch(one, epoch), minlength=total)
 
-    shares = {"pictures": np.array(sizes), "equal": np.ones(len(sizes)), "sqrt": np.sqrt(sizes)}
+    shares = {"images": np.array(sizes), "equal": np.ones(len(sizes)), "sqrt": np.sqrt(sizes)}
     expected = total * shares[weights] / shares[weights].sum()
     assert seen.sum() == total
     for vertical, size in enumerate(sizes):
@@ -211,7 +211,7 @@ def test_by_the_square_root_nine_times_the_images_are_seen_three_times_as_often(
 
 def test_images_of_a_vertical_are_seen_more_often_by_its_factor():
     verticals = 70 * ["dress"] + 10 * ["hat"]
-    seen = an_epoch(weighted(verticals, "pictures", more_often={"hat": 3, "shoe": 9}), 0)
+    seen = an_epoch(weighted(verticals, "images", more_often={"hat": 3, "shoe": 9}), 0)
     # As 30 to 70.
     assert (seen >= 70).sum() == 24
     equal = an_epoch(weighted(verticals, "equal", more_often={"hat": 3}), 0)
@@ -241,7 +241,7 @@ def test_a_weighted_batch_is_a_function_of_seed_and_step_only():
 
 
 def test_unknown_weights_say_what_is_allowed_and_no_images_are_refused():
-    with pytest.raises(UserError, match="weights=even: expected one of pictures, equal, sqrt"):
+    with pytest.raises(UserError, match="weights=even: expected one of images, equal, sqrt"):
         weighted(["bag"], "even")
     with pytest.raises(UserError, match="no images"):
         weighted([], "equal")

@@ -44,7 +44,7 @@ def test_every_training_image_gets_the_embedding_of_its_verticals_teacher(tiny_p
             tiny_prepared, found.records[verticals == name]
         )
         np.testing.assert_allclose(found.embeddings[verticals == name], expected, atol=1e-6)
-    assert [(entry["name"], entry["pictures"]) for entry in found.teachers] == [
+    assert [(entry["name"], entry["images"]) for entry in found.teachers] == [
         ("bags", 16),
         ("dresses", 16),
     ]
@@ -95,7 +95,7 @@ def test_unlabelled_images_get_the_embedding_of_their_verticals_teacher_too(
         expected = embedded(teachers / name, tiny_unlabelled, unlabelled[verticals == name])
         np.testing.assert_allclose(mine[verticals == name], expected, atol=1e-6)
     for entry in found.teachers:
-        assert (entry["pictures"], entry["unlabelled"]) == (16, 4)
+        assert (entry["images"], entry["unlabelled"]) == (16, 4)
     # As if they had kept their labels.
     kept = targets_of(tiny_prepared, both(teachers))
     np.testing.assert_array_equal(kept.records, found.records)
@@ -110,7 +110,7 @@ def test_unlabelled_images_are_left_out_if_asked_to(tiny_unlabelled, teachers):
     theirs = everything.embeddings[np.isin(everything.records, found.records)]
     np.testing.assert_allclose(found.embeddings, theirs, atol=1e-6)
     for entry in found.teachers:
-        assert (entry["pictures"], entry["unlabelled"]) == (12, 0)
+        assert (entry["images"], entry["unlabelled"]) == (12, 0)
 
 
 def test_rotations_are_those_of_labelled_and_unlabelled_images_together(
@@ -247,7 +247,7 @@ def test_a_vertical_with_several_teachers_is_taught_by_their_joint(tiny_prepared
     np.testing.assert_allclose(
         found.held_out @ found.held_out.T, (expected @ expected.T)[32:, 32:], atol=1e-4
     )
-    assert [entry["pictures"] for entry in found.teachers] == [16, 16, 32]
+    assert [entry["images"] for entry in found.teachers] == [16, 16, 32]
 
 
 def test_teachers_of_the_same_verticals_are_joined_and_are_one_candidate(tiny_prepared, teachers):

@@ -93,10 +93,10 @@ def small_catalogue():
         ("train0", "bag", "train", "both", 90),
     ]
     items, verticals, splits, roles, degrees = (np.array(column) for column in zip(*rows))
-    pictures = EvaluationSet(
+    images = EvaluationSet(
         np.arange(len(rows)), items, verticals, roles != "gallery", roles != "query"
     )
-    return at(degrees.astype(float)), pictures, splits
+    return at(degrees.astype(float)), images, splits
 
 
 def row_of(absent, scope, vertical):
@@ -145,12 +145,12 @@ def test_a_small_catalogue_is_measured():
 
 
 def test_what_is_accepted_but_of_another_item_is_not_right():
-    embeddings, pictures, splits = small_catalogue()
-    items = pictures.items.copy()
+    embeddings, images, splits = small_catalogue()
+    items = images.items.copy()
     # What lies beside the first test query is another item, and its own is far away.
     items[[37, 39]] = "test1", "test0"
     swapped = EvaluationSet(
-        pictures.records, items, pictures.verticals, pictures.is_query, pictures.is_gallery
+        images.records, items, images.verticals, images.is_query, images.is_gallery
     )
     tenth = row_of(measure_absent(embeddings, swapped, splits, "test"), "within", "bag")["levels"][
         2
@@ -160,10 +160,10 @@ def test_what_is_accepted_but_of_another_item_is_not_right():
 
 
 def test_the_evaluated_split_val_has_thresholds_and_no_figures():
-    embeddings, pictures, splits = small_catalogue()
-    absent = measure_absent(embeddings, pictures, splits, "val")
+    embeddings, images, splits = small_catalogue()
+    absent = measure_absent(embeddings, images, splits, "val")
     assert thresholds_of(absent) == thresholds_of(
-        measure_absent(embeddings, pictures, splits, "test")
+        measure_absent(embeddings, images, splits, "test")
     )
     assert {row["queries"] for row in absent["rows"]} == {0}
     assert all(
@@ -175,11 +175,9 @@ def test_the_evaluated_split_val_has_thresholds_and_no_figures():
 
 
 def test_a_vertical_with_queries_and_no_gallery_accepts_nothing():
-    embeddings, pictures, splits = small_catalogue()
-    keeps = pictures.is_gallery & (pictures.verticals != "hat")
-    bare = EvaluationSet(
-        pictures.records, pictures.items, pictures.verticals, pictures.is_query, keeps
-    )
+    embeddings, images, splits = small_catalogue()
+    keeps = images.is_gallery & (images.verticals != "hat")
+    bare = EvaluationSet(images.records, images.items, images.verticals, images.is_query, keeps)
     hat = row_of(measure_absent(embeddings, bare, splits, "test"), "within", "hat")
     assert (hat["val_items"], hat["gallery"]) == (9, 0)
     assert [one["threshold"] for one in hat["levels"]] == [None] * 3

@@ -39,9 +39,9 @@ def test_each_colour_falls_into_its_bin(colour, bin_number):
 
 
 def test_an_image_of_two_colours_has_length_one():
-    picture = plain((255, 0, 0), height=4)
-    picture[:1] = (0, 0, 255)
-    histogram = colour_histogram(picture)
+    image = plain((255, 0, 0), height=4)
+    image[:1] = (0, 0, 255)
+    histogram = colour_histogram(image)
     assert histogram[48] == pytest.approx(3 / np.sqrt(10))
     assert histogram[3] == pytest.approx(1 / np.sqrt(10))
     assert np.linalg.norm(histogram) == pytest.approx(1)

@@ -24,7 +24,7 @@ def test_codes_take_the_bytes_that_are_told(kind, size):
     compressor = make(kind)
     codes = compressor.encode(TRAIN[:7])
 
-    assert compressor.bytes_per_picture == size
+    assert compressor.bytes_per_image == size
     assert codes.nbytes == 7 * size
     seen = compressor.decode(codes)
     assert (seen.dtype, seen.shape) == (np.float32, (7, 12))

@@ -12,7 +12,7 @@ VERTICALS = ("bag", "dress", "hat")
 
 
 @pytest.fixture
-def pictures():
+def images():
     """Of each vertical six items with two images."""
     count = len(VERTICALS) * ITEMS * 2
     everywhere = np.ones(count, bool)
@@ -39,14 +39,12 @@ def wrong(embeddings, *verticals):
     return found
 
 
-def measure(pictures, old, new, full=None, old_verticals=("bag", "dress")):
-    return measure_growth(
-        pictures, old=old, new=new, full=full, old_verticals=old_verticals, seed=0
-    )
+def measure(images, old, new, full=None, old_verticals=("bag", "dress")):
+    return measure_growth(images, old=old, new=new, full=full, old_verticals=old_verticals, seed=0)
 
 
-def test_what_is_the_same_has_not_changed(pictures):
-    found = measure(pictures, right(), right(), right())
+def test_what_is_the_same_has_not_changed(images):
+    found = measure(images, right(), right(), right())
 
     for name in ("old_on_old", "new_on_old", "new_on_new"):
         assert (found[name]["r_at_1"], found[name]["queries"]) == (1, 24), name
@@ -54,8 +52,8 @@ def test_what_is_the_same_has_not_changed(pictures):
         assert (found[name]["difference"], found[name]["is_clear"]) == (0, False), name
 
 
-def test_old_verticals_are_told_from_new_ones(pictures):
-    found = measure(pictures, right(), wrong(right(), "dress", "hat"), right())
+def test_old_verticals_are_told_from_new_ones(images):
+    found = measure(images, right(), wrong(right(), "dress", "hat"), right())
 
     # Images of neighbouring items stand together: of each item one finds the other.
     by_vertical = found["old_verticals_change"]["by_vertical"]
@@ -69,9 +67,9 @@ def test_old_verticals_are_told_from_new_ones(pictures):
     assert found["new_on_new"]["r_at_1"] == 0.5
 
 
-def test_queries_of_one_space_find_nothing_in_another(pictures):
+def test_queries_of_one_space_find_nothing_in_another(images):
     other = np.roll(right(), 2, axis=1)
-    found = measure(pictures, right(), other)
+    found = measure(images, right(), other)
 
     assert found["new_on_new"]["r_at_1"] == found["old_on_old"]["r_at_1"] == 1
     assert found["new_on_old"]["r_at_1"] == 0
@@ -79,14 +77,14 @@ def test_queries_of_one_space_find_nothing_in_another(pictures):
 
 
 @pytest.mark.parametrize("old_verticals", [("hat",), VERTICALS])
-def test_without_a_full_run_or_new_verticals_there_is_nothing_to_compare(pictures, old_verticals):
-    assert measure(pictures, right(), right(), None)["new_vertical_difference"] is None
-    found = measure(pictures, right(), right(), right(), old_verticals)
+def test_without_a_full_run_or_new_verticals_there_is_nothing_to_compare(images, old_verticals):
+    assert measure(images, right(), right(), None)["new_vertical_difference"] is None
+    found = measure(images, right(), right(), right(), old_verticals)
     assert (found["new_vertical_difference"] is None) == (old_verticals == VERTICALS)
 
 
-def test_old_verticals_without_an_image_are_not_measured_and_told_so(pictures):
-    found = measure(pictures, right(), right(), right(), ("shoe",))
+def test_old_verticals_without_an_image_are_not_measured_and_told_so(images):
+    found = measure(images, right(), right(), right(), ("shoe",))
     assert found["old_on_old"] is None
     assert found["old_verticals_change"] is None
 

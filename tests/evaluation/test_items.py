@@ -53,7 +53,7 @@ def test_the_table_has_both_ways_and_scopes_and_their_difference(shuffled):
     items = np.repeat(np.arange(40), 4)
     centres = random.normal(size=(40, 6))[items]
     order = random.permutation(160) if shuffled else np.arange(160)
-    pictures = EvaluationSet(
+    images = EvaluationSet(
         records=np.arange(160),
         items=items.astype(str)[order],
         verticals=np.where(items % 2, "bag", "hat")[order],
@@ -61,7 +61,7 @@ def test_the_table_has_both_ways_and_scopes_and_their_difference(shuffled):
         is_gallery=np.arange(160) % 4 != 0,
     )
     embeddings = (centres + 0.7 * random.normal(size=centres.shape))[order]
-    found = measure_items(embeddings, pictures, seed=0)
+    found = measure_items(embeddings, images, seed=0)
     shown = [(row["scope"], row["index_by"]) for row in found["rows"]]
     assert shown == [(scope, by) for scope in ("within", "merged") for by in ("image", "item")]
     assert {row["vectors"] for row in found["rows"] if row["index_by"] == "image"} == {120}

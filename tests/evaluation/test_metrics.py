@@ -166,12 +166,12 @@ def judge_slowly(embeddings, items, records, is_query, is_gallery, ks):
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 12))
 @settings(derandomize=True, deadline=None, max_examples=80)
-def test_agrees_with_the_definitions(seed, pictures, item_count):
+def test_agrees_with_the_definitions(seed, images, item_count):
     random = np.random.default_rng(seed)
-    embeddings = random.normal(size=(pictures, 6))
-    items = np.array([f"{number:03}" for number in random.integers(0, item_count, pictures)])
-    records = random.permutation(100)[:pictures]
-    is_query, is_gallery = random.random((2, pictures)) < 0.7
+    embeddings = random.normal(size=(images, 6))
+    items = np.array([f"{number:03}" for number in random.integers(0, item_count, images)])
+    records = random.permutation(100)[:images]
+    is_query, is_gallery = random.random((2, images)) < 0.7
     ks = (1, 3, 50)
     found = retrieval_metrics(
         embeddings[is_query], items[is_query], records[is_query],

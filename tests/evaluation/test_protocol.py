@@ -59,9 +59,9 @@ SMALL = make_set(
 ANGLES = at_angles([0, 1, 20, 21, 60, 64, 67, 75, 100, 101, 62])
 
 
-def evaluate(embeddings=ANGLES, pictures=SMALL, scopes=SCOPES, **options):
+def evaluate(embeddings=ANGLES, images=SMALL, scopes=SCOPES, **options):
     options = {"parameters": 1000, "models_to_deploy": 1, **options}
-    outcomes = [query_outcomes(embeddings, pictures, scope) for scope in scopes]
+    outcomes = [query_outcomes(embeddings, images, scope) for scope in scopes]
     return evaluate_model("unified", outcomes, **options)
 
 
@@ -135,9 +135,9 @@ def test_queries_with_an_answer_are_counted_as_a_search_does(seed):
     roles = random.choice(["query", "gallery", "both"], 30)
     # An item's name may be there in several verticals, where it is another garment.
     rows = [(f"i{random.integers(8)}", "abc"[random.integers(3)], role) for role in roles]
-    pictures = make_set(rows)
-    found = query_outcomes(random.normal(size=(30, 3)), pictures).verticals
-    assert answered_queries(pictures) == {name: len(one) for name, one in found.items()}
+    images = make_set(rows)
+    found = query_outcomes(random.normal(size=(30, 3)), images).verticals
+    assert answered_queries(images) == {name: len(one) for name, one in found.items()}
 
 
 def test_no_query_with_an_answer_gives_no_counts():
@@ -163,10 +163,10 @@ def test_where_no_vertical_has_enough_items_all_count():
 
 def test_a_difference_leaves_out_verticals_of_few_items():
     rows = [(f"big{n // 2}", "big", "both") for n in range(12)] + [("one", "small", "both")] * 2
-    pictures = make_set([*rows, ("two", "small", "both"), ("two", "small", "both")])
+    images = make_set([*rows, ("two", "small", "both"), ("two", "small", "both")])
     near = at_angles([0, 1, 20, 21, 40, 41, 80, 81, 120, 121, 160, 161, 0, 1, 90, 91])
     far = at_angles([0, 1, 20, 21, 40, 41, 80, 81, 120, 121, 160, 161, 0, 90, 1, 91])
-    found = compare_models(query_outcomes(near, pictures), query_outcomes(far, pictures))
+    found = compare_models(query_outcomes(near, images), query_outcomes(far, images))
     assert (found["ALL"].difference, found["ALL"].queries) == (0, 12)
     assert found["small"].difference == 1 and not found["small"].is_clear
 
@@ -220,11 +220,11 @@ def test_within_verticals_their_spaces_may_overlap():
 def test_the_same_seed_gives_the_same_rows_in_any_order_of_images():
     random = np.random.default_rng(0)
     size = 200
-    pictures = [(f"i{n % 50}", "ab"[n % 2], "both") for n in range(size)]
+    images = [(f"i{n % 50}", "ab"[n % 2], "both") for n in range(size)]
     embeddings = (
         random.normal(size=(size, 4)) + 2 * random.normal(size=(50, 4))[np.arange(size) % 50]
     )
-    first = make_set(pictures)
+    first = make_set(images)
     order = random.permutation(size)
     shuffled = EvaluationSet(
         first.records[order], first.items[order], first.verticals[order],
@@ -247,10 +247,10 @@ def test_a_model_compared_with_itself_differs_by_nothing():
 def test_a_better_model_is_told_from_a_worse_one():
     random = np.random.default_rng(1)
     count = 300
-    pictures = make_set([(f"i{n % 100}", "ab"[n % 2], "both") for n in range(count)])
+    images = make_set([(f"i{n % 100}", "ab"[n % 2], "both") for n in range(count)])
     centres = random.normal(size=(100, 8))[np.arange(count) % 100]
-    good = query_outcomes(centres + 0.3 * random.normal(size=(count, 8)), pictures)
-    bad = query_outcomes(centres + 1.0 * random.normal(size=(count, 8)), pictures)
+    good = query_outcomes(centres + 0.3 * random.normal(size=(count, 8)), images)
+    bad = query_outcomes(centres + 1.0 * random.normal(size=(count, 8)), images)
     found = compare_models(good, bad)
     means = [
         np.mean([one.verticals[name].recall[1].mean() for name in "ab"]) for one in (good, bad)
@@ -332,7 +332,7 @@ def test_a_thousand_verticals_are_evaluated():
     verticals, each = 1000, 12
     number = np.repeat(np.arange(verticals), each)
     item = np.tile(np.arange(each) // 2, verticals)
-    pictures = EvaluationSet(
+    images = EvaluationSet(
         records=np.arange(len(number)),
         items=np.array([f"{one}-{other}" for one, other in zip(number, item)], object),
         verticals=np.array([f"v{one:04}" for one in number], object),
@@ -341,8 +341,8 @@ def test_a_thousand_verticals_are_evaluated():
     )
     # Within a vertical each item has a direction of its own, which all verticals share.
     embeddings = np.eye(each // 2)[item]
-    rows = by_key(evaluate(embeddings, pictures))
+    rows = by_key(evaluate(embeddings, images))
     assert len(rows) == 2 * (verticals + 1)
     assert rows["within", "ALL"]["r_at_1"] == rows["within", "v0999"]["r_at_1"] == 1.0
     assert rows["merged", "ALL"]["r_at_1"] < 0.01
-    assert sum(answered_queries(pictures).values()) == len(number)
+    assert sum(answered_queries(images).values()) == len(number)

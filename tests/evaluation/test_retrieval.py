@@ -7,7 +7,7 @@ from apparel_embed.evaluation.retrieval import evaluate_retrieval
 
 
 @pytest.fixture
-def pictures():
+def images():
     """120 images of 2 verticals, 10 items each, of which one has a single image."""
     random = np.random.default_rng(0)
     items = np.repeat([f"item{i:02}" for i in range(20)], 6)
@@ -18,8 +18,8 @@ def pictures():
 
 
 @pytest.mark.parametrize("scope", ["within", "merged"])
-def test_metrics_and_intervals_are_those_of_the_pipeline(pictures, scope):
-    embeddings, items, verticals = pictures
+def test_metrics_and_intervals_are_those_of_the_pipeline(images, scope):
+    embeddings, items, verticals = images
     is_query = np.arange(120) % 3 == 0
     found = evaluate_retrieval(
         embeddings, items, verticals=verticals, is_query=is_query, scope=scope, seed=3
@@ -42,16 +42,16 @@ def test_metrics_and_intervals_are_those_of_the_pipeline(pictures, scope):
     assert (found.queries, found.without_answer) == (39, 1)
 
 
-def test_images_of_one_vertical_need_no_names_of_it(pictures):
-    embeddings, items, _ = pictures
+def test_images_of_one_vertical_need_no_names_of_it(images):
+    embeddings, items, _ = images
     found = evaluate_retrieval(embeddings, items)
     assert found.verticals == {}
     assert found.queries == 119 and found.gallery == 120
     assert str(found).startswith(f"119 queries: R@1 {found.r_at_1.value:.3f} [")
 
 
-def test_what_does_not_fit_is_refused(pictures):
-    embeddings, items, verticals = pictures
+def test_what_does_not_fit_is_refused(images):
+    embeddings, items, verticals = images
     with pytest.raises(UserError, match="embeddings of shape"):
         evaluate_retrieval(embeddings[:-1], items)
     with pytest.raises(UserError, match="verticals of shape"):

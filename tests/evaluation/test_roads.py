@@ -51,7 +51,7 @@ class Run:
         )
 
     def triplets(self, name, *behind, steps, **options):
-        options = {"items_per_batch": 4, "pictures_per_item": 3, **options}
+        options = {"items_per_batch": 4, "images_per_item": 3, **options}
         return self.make(name, *behind, steps=steps, **options)
 
 

@@ -18,7 +18,7 @@ ITEMS = np.array(["a", "b", "c", "d"] * 2)
 VERTICALS = np.array(["bag", "bag", "dress", "dress"] * 2)
 ANGLES = np.deg2rad([0, 90, 0, 90, 1, 91, 1, 2])
 EMBEDDINGS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
-PICTURES = EvaluationSet(
+IMAGES = EvaluationSet(
     records=np.arange(8),
     items=ITEMS,
     verticals=VERTICALS,
@@ -44,14 +44,14 @@ def evaluate(*, wrong=(), routing_confidence=None):
         EMBEDDINGS,
         predicted_but(wrong),
         CONFIDENCE,
-        PICTURES,
+        IMAGES,
         routing_confidence=routing_confidence,
         parameters=7,
     )
 
 
 def evaluate_by(scope):
-    outcomes = [query_outcomes(EMBEDDINGS, PICTURES, scope)]
+    outcomes = [query_outcomes(EMBEDDINGS, IMAGES, scope)]
     return evaluate_model("unified", outcomes, parameters=7, models_to_deploy=1)
 
 
@@ -226,7 +226,7 @@ def test_few_queries_show_nothing(count):
 
 def test_measured_is_the_search_of_the_evaluation(monkeypatch):
     monkeypatch.setattr(module, "LEAST_ROUTED", 1)
-    found = measure_routing(EMBEDDINGS, predicted_but([4]), CONFIDENCE, PICTURES)
+    found = measure_routing(EMBEDDINGS, predicted_but([4]), CONFIDENCE, IMAGES)
     rows, _ = evaluate(wrong=[4], routing_confidence=found.routing_confidence)
     pooled = {row["scope"]: row["r_at_1_pooled"] for row in rows if row["vertical"] == "ALL"}
     (merged,) = (row for row in evaluate_by("merged") if row["vertical"] == "ALL")
@@ -238,7 +238,7 @@ def test_measured_is_the_search_of_the_evaluation(monkeypatch):
 
 
 def test_without_an_answered_query_nothing_is_measured():
-    for some in (PICTURES.only(np.arange(8) > 7), PICTURES.only(np.arange(8) >= 4)):
+    for some in (IMAGES.only(np.arange(8) > 7), IMAGES.only(np.arange(8) >= 4)):
         size = len(some)
         found = measure_routing(np.ones([size, 2]), np.full(size, "bag"), np.ones(size), some)
         assert (found.routing_confidence, found.val_queries, found.r_at_1_merged) == (None, 0, None)
@@ -247,7 +247,7 @@ def test_without_an_answered_query_nothing_is_measured():
 
 def test_queries_whose_item_is_only_in_another_vertical_do_not_count():
     # One more query, a bag of item "c", of which only the dress is in the gallery.
-    pictures = EvaluationSet(
+    images = EvaluationSet(
         records=np.arange(9),
         items=np.append(ITEMS, "c"),
         verticals=np.append(VERTICALS, "bag"),
@@ -257,8 +257,8 @@ def test_queries_whose_item_is_only_in_another_vertical_do_not_count():
     embeddings = np.append(EMBEDDINGS, EMBEDDINGS[2:3], axis=0)
     predicted, confidence = np.append(VERTICALS, "bag"), np.append(CONFIDENCE, 0.9)
     rows, routing = evaluate_routing(
-        "unified", embeddings, predicted, confidence, pictures, routing_confidence=0, parameters=7
+        "unified", embeddings, predicted, confidence, images, routing_confidence=0, parameters=7
     )
 
     assert (rows, routing) == evaluate(routing_confidence=0)
-    assert measure_routing(embeddings, predicted, confidence, pictures).val_queries == 4
+    assert measure_routing(embeddings, predicted, confidence, images).val_queries == 4

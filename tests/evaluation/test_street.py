@@ -28,14 +28,14 @@ def street(tmp_path_factory):
     config = ModelConfig(image_size=32, embedding_dim=8)
     model = build_embedding_model(config)
     save_embedding_model(directory / "model", model, config)
-    pictures = evaluation_set(dataset, "test")
-    embeddings = Embedder(model).records(dataset, pictures.records)
-    return photographs, dataset, pictures, embeddings, directory
+    images = evaluation_set(dataset, "test")
+    embeddings = Embedder(model).records(dataset, images.records)
+    return photographs, dataset, images, embeddings, directory
 
 
 def measured(street, monkeypatch, change=lambda found: found):
     """Returns what is measured with a detector that says what is true, changed."""
-    photographs, dataset, pictures, embeddings, directory = street
+    photographs, dataset, images, embeddings, directory = street
 
     def detect(photographs, records, detector):
         truth = garments_of(photographs, records)
@@ -47,7 +47,7 @@ def measured(street, monkeypatch, change=lambda found: found):
     return measure_street(
         photographs,
         dataset,
-        pictures,
+        images,
         embeddings,
         detector=directory,
         model=directory / "model",
@@ -71,16 +71,16 @@ def test_a_perfect_detector_finds_what_true_boxes_find(street, monkeypatch):
 
 
 def test_true_boxes_find_what_the_evaluation_of_single_garments_finds(street, monkeypatch):
-    _, _, pictures, embeddings, _ = street
+    _, _, images, embeddings, _ = street
     record = measured(street, monkeypatch)
-    gallery, query = pictures.is_gallery, ~pictures.is_gallery
+    gallery, query = images.is_gallery, ~images.is_gallery
     right = []
     for vector, item, vertical in zip(
-        embeddings[query], pictures.items[query], pictures.verticals[query]
+        embeddings[query], images.items[query], images.verticals[query]
     ):
-        inside = gallery & (pictures.verticals == vertical)
+        inside = gallery & (images.verticals == vertical)
         nearest = np.argmax(embeddings[inside] @ vector)
-        right.append(pictures.items[inside][nearest] == item)
+        right.append(images.items[inside][nearest] == item)
     assert record["r_at_1_true_boxes"] == pytest.approx(np.mean(right), abs=0.13)
 
 
@@ -131,12 +131,12 @@ def test_a_photograph_does_not_find_itself(tmp_path, monkeypatch):
     text = manifest.read_text().replace(",query,", ",both,")
     manifest.write_text(text)
     photographs, dataset = prepare_street(manifest, tmp_path)
-    pictures = evaluation_set(dataset, "test")
+    images = evaluation_set(dataset, "test")
     rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(len(pictures), 8)).astype(np.float32)
+    vectors = rng.normal(size=(len(images), 8)).astype(np.float32)
     config = ModelConfig(image_size=32, embedding_dim=8)
     tf.keras.utils.set_random_seed(0)
     save_embedding_model(tmp_path / "model", build_embedding_model(config), config)
-    street = (photographs, dataset, pictures, vectors, tmp_path)
+    street = (photographs, dataset, images, vectors, tmp_path)
     # Random vectors of the gallery: finding by chance alone, a quarter at most within a vertical.
     assert measured(street, monkeypatch)["r_at_1_true_boxes"] < 0.7

@@ -44,9 +44,9 @@ class MemoryIndex:
         self._rows.setdefault(version.model, {})
         return version
 
-    def upsert(self, version, pictures, embeddings):
-        check_embeddings(version, pictures, embeddings)
-        rows = {one.key: (one, vector) for one, vector in zip(pictures, embeddings)}
+    def upsert(self, version, images, embeddings):
+        check_embeddings(version, images, embeddings)
+        rows = {one.key: (one, vector) for one, vector in zip(images, embeddings)}
         self._rows[version.model].update(rows)
 
     def delete(self, version, keys):
@@ -54,14 +54,14 @@ class MemoryIndex:
             self._rows[version.model].pop(key, None)
 
     def finish(self, version):
-        pictures = [one for one, _ in self._rows[version.model].values()]
-        verticals = tuple(sorted({one.vertical for one in pictures}))
-        counted = {"complete": True, "pictures": len(pictures), "verticals": verticals}
+        images = [one for one, _ in self._rows[version.model].values()]
+        verticals = tuple(sorted({one.vertical for one in images}))
+        counted = {"complete": True, "images": len(images), "verticals": verticals}
         self._versions[version.model] = dataclasses.replace(version, **counted)
         return self._versions[version.model]
 
-    def change(self, version, pictures, embeddings, removed):
-        self.upsert(version, pictures, embeddings)
+    def change(self, version, images, embeddings, removed):
+        self.upsert(version, images, embeddings)
         self.delete(version, removed)
         return self.finish(version)
 
@@ -71,9 +71,9 @@ class MemoryIndex:
     def switch(self, version):
         self._current = version.model
 
-    def keys(self, version, *, of_dataset=False, pictures=None, items=None):
+    def keys(self, version, *, of_dataset=False, images=None, items=None):
         for one, _ in self._rows[version.model].values():
-            named = pictures is None or one.key in pictures or one.picture in pictures
+            named = images is None or one.key in images or one.image in images
             if (
                 named
                 and (items is None or one.item in items)

@@ -11,19 +11,19 @@ from apparel_embed.store.record import fingerprints
 
 @dataclasses.dataclass(frozen=True)
 class CountConfig:
-    enough_pictures: int = setting(2, "images by which an item counts as known", 1)
+    enough_images: int = setting(2, "images by which an item counts as known", 1)
 
 
 def make(pipeline):
-    dataset, enough = pipeline.run.dataset, pipeline.settings(CountConfig).enough_pictures
+    dataset, enough = pipeline.run.dataset, pipeline.settings(CountConfig).enough_images
 
     def work(directory):
-        pictures = collections.Counter(dataset.codes("item_id")[0].tolist())
-        known = sum(count >= enough for count in pictures.values())
+        images = collections.Counter(dataset.codes("item_id")[0].tolist())
+        known = sum(count >= enough for count in images.values())
         (directory / "known.txt").write_text(f"{known}\n", "utf-8")
         return {"known": known}
 
-    flags = {"enough_pictures": enough}
+    flags = {"enough_images": enough}
     inputs = fingerprints(pipeline[STUDENT])
     size = f"{len(dataset)} images to count"
     return [pipeline.run.make("known-items", work, flags=flags, inputs=inputs, size=size)]

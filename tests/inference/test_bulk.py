@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from apparel_embed.common import locations
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.inference import bulk, bulk_shard
@@ -25,12 +25,12 @@ from apparel_embed.inference.bulk_sources import (
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model
 from apparel_embed.serving.exported import LARGEST_SERVED_PIXELS
-from apparel_embed.serving.local import PictureEmbedder
+from apparel_embed.serving.local import ImageEmbedder
 from apparel_embed.serving.saved_model import ServingModule
 from apparel_embed.store.sharded import ShardedDirectory
 
 SIZE, DIM = 24, 8
-PICTURES = 64
+IMAGES = 64
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,11 @@ def model():
 @pytest.fixture(scope="module")
 def embed(model):
     module = ServingModule(model, LARGEST_SERVED_PIXELS)
-    return PictureEmbedder(module, module.embed_bytes.get_concrete_function(), DIM)
+    return ImageEmbedder(module, module.embed_bytes.get_concrete_function(), DIM)
 
 
 def configure(output, kind, location, **changed):
-    source = {"shard_pictures": 20, "settings": PictureSettings()}
+    source = {"shard_images": 20, "settings": ImageSettings()}
     source.update({name: changed.pop(name) for name in list(changed) if name in source})
     return BulkConfig(
         source=SourceConfig(kind, str(location), **source),
@@ -83,12 +83,12 @@ def embedded(tiny_prepared, embed, tmp_path_factory):
 def test_a_prepared_dataset_gives_what_evaluation_computes(embedded, tiny_prepared, model):
     output, summary = embedded
     records, embeddings = read_embeddings(output)
-    assert records.tolist() == list(range(PICTURES))
+    assert records.tolist() == list(range(IMAGES))
     expected = Embedder(model).records(tiny_prepared, records)
     np.testing.assert_allclose(embeddings, expected, atol=1e-6)
-    assert (summary["pictures"], summary["embedded"], summary["rejected"]) == (
-        PICTURES,
-        PICTURES,
+    assert (summary["images"], summary["embedded"], summary["rejected"]) == (
+        IMAGES,
+        IMAGES,
         0,
     )
     assert summary["dim"] == DIM
@@ -112,8 +112,8 @@ def test_a_manifest_and_a_directory_give_the_same_bits_and_keep_their_columns(
     assert [row["image"] for row in found] == tiny_prepared.column("image").tolist()
     assert [row["item_id"] for row in found] == tiny_prepared.column("item_id").tolist()
     np.testing.assert_array_equal(np.float32([row["embedding"] for row in found]), expected)
-    summary = bulk_embed(configure(tmp_path / "d", "pictures", source), here(embed))
-    assert summary["embedded"] == PICTURES
+    summary = bulk_embed(configure(tmp_path / "d", "images", source), here(embed))
+    assert summary["embedded"] == IMAGES
     by_name = {row["image"]: row["embedding"] for row in rows(tmp_path / "d")}
     assert list(by_name) == sorted(tiny_prepared.column("image"))
     np.testing.assert_allclose([by_name[row["image"]] for row in found], expected, atol=1e-6)
@@ -154,12 +154,12 @@ def test_bad_images_are_listed_and_harm_no_other(tiny_prepared, embed, embedded,
     manifest = tmp_path / "data" / "manifest.csv"
     config = configure(tmp_path / "out", "manifest", manifest)
     summary = bulk_embed(config, here(embed))
-    assert (summary["embedded"], summary["rejected"]) == (PICTURES - 2, 2)
+    assert (summary["embedded"], summary["rejected"]) == (IMAGES - 2, 2)
     assert rejects(tmp_path / "out") == [
         {"image": names[3], "reason": "not an image, or of an unknown format"},
         {"image": names[21], "reason": "no such file"},
     ]
-    good = np.delete(np.arange(PICTURES), [3, 21])
+    good = np.delete(np.arange(IMAGES), [3, 21])
     found = np.float32([row["embedding"] for row in rows(tmp_path / "out")])
     np.testing.assert_allclose(found, expected[good], atol=1e-6)
 
@@ -177,9 +177,9 @@ def test_what_the_model_cannot_embed_is_listed_too(tiny_prepared, embed, tmp_pat
     class Poisoned:
         dim, fields = DIM, ()
 
-        def __call__(self, pictures):
-            answer = embed(pictures)
-            if len(pictures) == 4:
+        def __call__(self, images):
+            answer = embed(images)
+            if len(images) == 4:
                 answer.embeddings[0, 0] = np.nan
             return answer
 
@@ -195,15 +195,15 @@ def test_what_the_model_cannot_embed_is_listed_too(tiny_prepared, embed, tmp_pat
         {"image": names[41], "reason": "shard: record 41 is damaged"},
         {"image": names[60], "reason": "the model's embedding is not finite"},
     ]
-    assert summary["embedded"] == PICTURES - 5
-    assert len(read_embeddings(tmp_path / "out")[0]) == PICTURES - 5
+    assert summary["embedded"] == IMAGES - 5
+    assert len(read_embeddings(tmp_path / "out")[0]) == IMAGES - 5
 
 
 def test_images_that_are_all_bad_leave_an_empty_result(tiny_prepared, embed, tmp_path, monkeypatch):
     monkeypatch.setattr(PreparedDataset, "read_images", lambda self, records: [b""] * len(records))
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
     summary = bulk_embed(config, here(embed))
-    assert (summary["embedded"], summary["rejected"], summary["dim"]) == (0, PICTURES, DIM)
+    assert (summary["embedded"], summary["rejected"], summary["dim"]) == (0, IMAGES, DIM)
     assert read_embeddings(tmp_path / "out")[1].shape == (0, DIM)
 
 
@@ -215,12 +215,12 @@ class Failing:
     def __init__(self, embed, batches):
         self.embed, self.left, self.done = embed, batches, 0
 
-    def __call__(self, pictures):
+    def __call__(self, images):
         self.left -= 1
         if self.left < 0:
             raise RuntimeError("power cut")
         self.done += 1
-        return self.embed(pictures)
+        return self.embed(images)
 
 
 @pytest.mark.parametrize("batches", [0, 2, 3, 5, 9])
@@ -229,7 +229,7 @@ def test_interrupted_at_any_batch_the_same_call_goes_on_to_the_same_bytes(
 ):
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
     failing = Failing(embed, batches)
-    assert plan_embedding(config) == ("to do", PICTURES, PICTURES)
+    assert plan_embedding(config) == ("to do", IMAGES, IMAGES)
     assert not any(tmp_path.iterdir())
     with pytest.raises(RuntimeError, match="power cut"):
         bulk_embed(config, here(failing))
@@ -238,7 +238,7 @@ def test_interrupted_at_any_batch_the_same_call_goes_on_to_the_same_bytes(
     done = len(list(partial.glob("embeddings-*")))
     # Three batches a shard, of which the one after the last that was whole may be on its way.
     assert done == batches // 3
-    assert plan_embedding(config) == ("to be resumed", PICTURES, PICTURES - 20 * done)
+    assert plan_embedding(config) == ("to be resumed", IMAGES, IMAGES - 20 * done)
     # What a process leaves that has no time to tidy up.
     (partial / ".embeddings-00001-of-00004.parquet.abc").write_bytes(b"half")
     again = Failing(embed, 100)
@@ -246,7 +246,7 @@ def test_interrupted_at_any_batch_the_same_call_goes_on_to_the_same_bytes(
     assert again.done == 10 - 3 * done
     assert contents(tmp_path / "out") == contents(embedded[0])
     assert not partial.exists()
-    assert plan_embedding(config) == ("finished", PICTURES, 0)
+    assert plan_embedding(config) == ("finished", IMAGES, 0)
     with pytest.raises(UserError, match=r"out was made .* batch_size is 8 there, 9 now; give"):
         plan_embedding(dataclasses.replace(config, batch_size=9))
 
@@ -275,12 +275,12 @@ def test_all_shards_done_but_no_summary_yet_needs_no_model(
     ("changed", "message"),
     [
         ({"batch_size": 16}, "batch_size is 8 there, 16 now"),
-        ({"shard_pictures": 10}, "shard_pictures is 20 there, 10 now"),
+        ({"shard_images": 10}, "shard_images is 20 there, 10 now"),
         (
             {"model_fingerprint": "other"},
             "something else: the model is another; give",
         ),
-        ({"kind": "pictures"}, "kind is prepared there, pictures now; the images are others"),
+        ({"kind": "images"}, "kind is prepared there, images now; the images are others"),
         ({"batch_size": 0}, "--batch_size=0: expected 1 or more"),
     ],
 )
@@ -310,9 +310,9 @@ def test_an_output_that_is_something_else_is_refused(tiny_prepared, embed, tmp_p
 
 
 def test_a_directory_without_images_is_refused(tmp_path, embed):
-    (tmp_path / "pictures").mkdir()
-    config = configure(tmp_path / "out", "pictures", tmp_path / "pictures")
-    with pytest.raises(UserError, match="pictures: there are no images in it"):
+    (tmp_path / "images").mkdir()
+    config = configure(tmp_path / "out", "images", tmp_path / "images")
+    with pytest.raises(UserError, match="images: there are no images in it"):
         bulk_embed(config, here(embed))
 
 
@@ -320,26 +320,26 @@ def test_rows_are_written_on_the_way_and_few_images_are_held(
     tiny_prepared, embed, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(bulk_shard, "_ROWS_PER_GROUP", 16)
-    config = configure(tmp_path / "out", "prepared", tiny_prepared.directory, shard_pictures=64)
+    config = configure(tmp_path / "out", "prepared", tiny_prepared.directory, shard_images=64)
     source = open_source(config.source)
     source.plan(config.directory)
     taken = embedded_so_far = most = 0
-    real = source.pictures
+    real = source.images
 
-    def pictures(*args, **options):
+    def images(*args, **options):
         nonlocal taken, most
-        for picture in real(*args, **options):
+        for image in real(*args, **options):
             taken += 1
             most = max(most, taken - embedded_so_far)
-            yield picture
+            yield image
 
     def tell(count):
         nonlocal embedded_so_far
         embedded_so_far += count
 
-    monkeypatch.setattr(source, "pictures", pictures)
+    monkeypatch.setattr(source, "images", images)
     embed_shards(config, source, [0], 1, embed, tell, 1)
-    assert embedded_so_far == taken == PICTURES
+    assert embedded_so_far == taken == IMAGES
     # Batches of 8: two at work, one waiting, and one being gathered.
     assert most <= 4 * 8
     (file,) = (tmp_path / "out.partial").glob("*.parquet")

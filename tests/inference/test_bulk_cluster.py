@@ -27,19 +27,19 @@ from toy_embedders import (
 
 from apparel_embed import __version__
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.inference import bulk_cluster
 from apparel_embed.inference.bulk import bulk_embed, run_here
 from apparel_embed.inference.bulk_cluster import run_on_cluster
 from apparel_embed.inference.bulk_shard import BulkConfig
 from apparel_embed.inference.bulk_sources import SourceConfig
 from apparel_embed.models.embedding import ModelConfig, build_embedding_model, save_embedding_model
-from apparel_embed.serving.local import load_picture_embedder
+from apparel_embed.serving.local import load_image_embedder
 
 distributed = pytest.importorskip("distributed")
 
 ROOT = Path(__file__).parents[2]
-PICTURES, AT_ONCE, BATCH = 64, 4, 2
+IMAGES, AT_ONCE, BATCH = 64, 4, 2
 
 
 @contextlib.contextmanager
@@ -93,7 +93,7 @@ def workers(address):
 
 
 def configure(output, prepared):
-    source = SourceConfig("manifest", str(prepared), PictureSettings(), shard_pictures=AT_ONCE)
+    source = SourceConfig("manifest", str(prepared), ImageSettings(), shard_images=AT_ONCE)
     return BulkConfig(source, model_fingerprint="colours", output=str(output), batch_size=BATCH)
 
 
@@ -168,7 +168,7 @@ def test_a_killed_worker_costs_its_share_only(address, manifest, here, tmp_path)
     embedding.end()
     assert not embedding.error
     assert contents(tmp_path / "out") == here
-    assert len(noted(tmp_path / CALLS)) == PICTURES // BATCH + 2
+    assert len(noted(tmp_path / CALLS)) == IMAGES // BATCH + 2
 
 
 def test_a_worker_that_is_killed_before_it_is_ready_is_not_waited_for(
@@ -353,13 +353,13 @@ def test_the_binary_has_a_cluster_make_what_this_process_makes(address, manifest
     embed_binary = [
         *(sys.executable, str(ROOT / "tools/embed.py"), "--model=run/student"),
         *(f"--manifest={manifest}", "--output=there", f"--cluster={address}"),
-        *(f"--shard_pictures={AT_ONCE}", f"--batch_size={BATCH}"),
+        *(f"--shard_images={AT_ONCE}", f"--batch_size={BATCH}"),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(embed_binary, check=True, cwd=tmp_path, env=environment)
-    load = functools.partial(load_picture_embedder, str(model))
+    load = functools.partial(load_image_embedder, str(model))
     bulk_embed(configure(tmp_path / "here", manifest), functools.partial(run_here, load=load))
     here, there = contents(tmp_path / "here"), contents(tmp_path / "there")
     # Which model it was made of.
     here.pop("embed.json"), there.pop("embed.json")
-    assert here == there and len(here) == PICTURES // AT_ONCE + 1
+    assert here == there and len(here) == IMAGES // AT_ONCE + 1

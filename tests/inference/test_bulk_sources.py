@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.inference.bulk_sources import (
     SourceConfig,
     in_parts_of,
@@ -36,17 +36,17 @@ def test_a_missing_directory_is_told(tmp_path):
 
 def test_fingerprints_tell_when_the_list_changes(tmp_path):
     def fingerprint(kind, location):
-        return open_source(SourceConfig(kind, str(location), PictureSettings(), 9)).fingerprint()
+        return open_source(SourceConfig(kind, str(location), ImageSettings(), 9)).fingerprint()
 
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    (pictures / "a.jpg").write_bytes(b"x")
-    first = fingerprint("pictures", pictures)
-    (pictures / "notes.txt").write_bytes(b"x")
-    os.utime(pictures / "a.jpg", (0, 0))
-    assert fingerprint("pictures", pictures) == first
-    (pictures / "a.jpg").write_bytes(b"xy")
-    assert fingerprint("pictures", pictures) != first
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "a.jpg").write_bytes(b"x")
+    first = fingerprint("images", images)
+    (images / "notes.txt").write_bytes(b"x")
+    os.utime(images / "a.jpg", (0, 0))
+    assert fingerprint("images", images) == first
+    (images / "a.jpg").write_bytes(b"xy")
+    assert fingerprint("images", images) != first
     found = []
     for name in ("a", "b", "a"):
         (tmp_path / "manifest.csv").write_text(f"image\n{name}.jpg\n")

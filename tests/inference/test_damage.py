@@ -34,7 +34,7 @@ def train(dataset, run_dir, cache_gib):
         model=ModelConfig(image_size=32, embedding_dim=8),
         optimization=OptimizationConfig(steps=2),
         items_per_batch=4,
-        pictures_per_item=4,
+        images_per_item=4,
         input=InputConfig(cache_gib=cache_gib),
     )
     return specialist_stage(Run(run_dir, dataset), dataset.verticals, config, "combined")

@@ -92,9 +92,9 @@ def test_a_model_learns_with_it_in_any_precision_and_with_a_short_last_batch(los
         ]
     )
     model.compile(tf.keras.optimizers.Adam(0.02), loss=loss(margin=0.3))
-    labels, pictures = make_batch(1, 65, 4, 7, "clusters")
+    labels, images = make_batch(1, 65, 4, 7, "clusters")
     # The last batch is one image, which has no positive.
-    history = model.fit(pictures, labels, batch_size=32, epochs=15, verbose=0).history["loss"]
+    history = model.fit(images, labels, batch_size=32, epochs=15, verbose=0).history["loss"]
     assert np.isfinite(history).all()
     assert history[-1] < history[0]
 

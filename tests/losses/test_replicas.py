@@ -1,4 +1,4 @@
-"""N replicas with B / N pictures give what one device gives with B.
+"""N replicas with B / N images give what one device gives with B.
 
 In a process of its own: the number of devices is set before TensorFlow starts.
 """
@@ -29,7 +29,7 @@ from apparel_embed.losses.regression import REGRESSION_LOSSES, make_regression_l
 
 STEPS, BATCH = 6, 48
 random = np.random.default_rng(0)
-pictures = random.normal(size=(STEPS * BATCH, 10)).astype(np.float32)
+images = random.normal(size=(STEPS * BATCH, 10)).astype(np.float32)
 # Items are spread over the batch: most positives are in another replica.
 items = np.concatenate([random.permutation(np.arange(BATCH) // 4) for _ in range(STEPS)])
 targets = random.normal(size=(STEPS * BATCH, 6)).astype(np.float32)
@@ -58,7 +58,7 @@ def loss_of(name):
 
 def batches(name, size=BATCH):
     labels = targets if name in REGRESSION_LOSSES else items
-    return tf.data.Dataset.from_tensor_slices((pictures, labels)).batch(size)
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(size)
 
 
 def by_hand(name, replicas, size=BATCH):
@@ -69,9 +69,9 @@ def by_hand(name, replicas, size=BATCH):
         optimizer = tf.keras.optimizers.legacy.SGD(0.5)
     loss = loss_of(name)
 
-    def replica_step(pictures, labels):
+    def replica_step(images, labels):
         with tf.GradientTape() as tape:
-            value = loss(labels, model(pictures))
+            value = loss(labels, model(images))
         gradients = tape.gradient(value, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables))
         return value

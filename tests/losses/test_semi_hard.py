@@ -155,11 +155,11 @@ def test_distances_that_become_equal_when_addons_subtracts_share_the_gradient_as
 @needs_addons
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("pictures", [1, 2, 11, 12, 13, 16, 17, 18, 33, 96])
-def test_items_with_any_number_of_images(pictures, metric):
+@pytest.mark.parametrize("images", [1, 2, 11, 12, 13, 16, 17, 18, 33, 96])
+def test_items_with_any_number_of_images(images, metric):
     # 11 positives of an anchor are looked at in one go.
-    _, embeddings = make_batch(pictures, 96, 1, 5, "unit")
-    labels = np.random.default_rng(0).permutation(np.arange(96) // pictures)
+    _, embeddings = make_batch(images, 96, 1, 5, "unit")
+    labels = np.random.default_rng(0).permutation(np.arange(96) // images)
     assert_agrees_where_addons_is_finite((labels, embeddings), 0.4, metric)
 
 

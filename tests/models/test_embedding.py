@@ -22,7 +22,7 @@ from apparel_embed.models.embedding import (
 SMALL = ModelConfig(image_size=32, embedding_dim=8)
 
 
-def pictures(count=3, size=32, seed=1):
+def random_images(count=3, size=32, seed=1):
     return tf.random.stateless_uniform([count, size, size, 3], [seed, 2], 0, 255)
 
 
@@ -36,7 +36,7 @@ def bfloat16_policy():
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_embeddings_have_unit_length(pooling):
     config = dataclasses.replace(SMALL, pooling=pooling)
-    embeddings = build_embedding_model(config)(pictures())
+    embeddings = build_embedding_model(config)(random_images())
     assert embeddings.shape == (3, 8)
     assert embeddings.dtype == tf.float32
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
@@ -53,14 +53,14 @@ def test_embeddings_are_float32_of_unit_length_under_mixed_precision(bfloat16_po
     assert {layer.compute_dtype for layer in convolutions} == {"bfloat16"}
     assert model.get_layer("projection").compute_dtype == "float32"
     for one in (model, frozen_feature_model(model)):
-        embeddings = one(pictures())
+        embeddings = one(random_images())
         assert embeddings.dtype == tf.float32
         np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
 
 
 def test_an_embedding_does_not_depend_on_its_neighbours():
     model = build_embedding_model(SMALL)
-    images = pictures(4)
+    images = random_images(4)
     together = model(images, training=False)
     for index in range(4):
         alone = model(images[index : index + 1], training=False)
@@ -91,7 +91,7 @@ def test_momentum_governs_the_moving_mean():
     model = build_embedding_model(dataclasses.replace(SMALL, batch_norm_momentum=0.5))
     norm = model.get_layer("backbone").get_layer("stage0_down_norm")
     convolution = model.get_layer("backbone").get_layer("stage0_down_conv")
-    images = pictures()
+    images = random_images()
     mean = tf.reduce_mean(convolution(images / 127.5 - 1), axis=(0, 1, 2))
     model(images, training=True)
     np.testing.assert_allclose(norm.moving_mean, 0.5 * mean, rtol=1e-4, atol=1e-6)
@@ -108,14 +108,14 @@ def test_momentum_governs_the_moving_mean():
 )
 def test_saved_model_comes_back_exactly_and_quietly(tmp_path, config):
     model = build_embedding_model(config)
-    model(pictures(), training=True)
+    model(random_images(), training=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         save_embedding_model(tmp_path / "model", model, config)
         loaded, loaded_config = load_embedding_model(tmp_path / "model")
     assert loaded_config == config
     np.testing.assert_array_equal(
-        loaded(pictures(), training=False), model(pictures(), training=False)
+        loaded(random_images(), training=False), model(random_images(), training=False)
     )
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
         "model.json",
@@ -138,7 +138,7 @@ def test_failed_save_keeps_the_older_model_and_leaves_nothing_behind(tmp_path):
         save_embedding_model(tmp_path, FailingModel(), SMALL)
     assert len(list(tmp_path.iterdir())) == 2
     loaded, _ = load_embedding_model(tmp_path)
-    np.testing.assert_array_equal(loaded(pictures()), model(pictures()))
+    np.testing.assert_array_equal(loaded(random_images()), model(random_images()))
 
 
 @pytest.fixture(scope="module")
@@ -203,8 +203,8 @@ def test_unknown_name_is_refused_with_what_is_allowed(field, value, allowed):
 
 def test_frozen_features_are_the_pooled_features_at_unit_length():
     model = build_embedding_model(SMALL)
-    features = frozen_feature_model(model)(pictures())
-    pooled = tf.keras.Model(model.input, model.get_layer("pooling").output)(pictures()).numpy()
+    features = frozen_feature_model(model)(random_images())
+    pooled = tf.keras.Model(model.input, model.get_layer("pooling").output)(random_images()).numpy()
     assert features.shape == (3, 192)
     np.testing.assert_allclose(
         features, pooled / np.linalg.norm(pooled, axis=1, keepdims=True), atol=1e-5

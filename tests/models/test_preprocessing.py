@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from apparel_embed.models import preprocessing
-from apparel_embed.models.preprocessing import decode_picture, decode_to_square
+from apparel_embed.models.preprocessing import decode_image, decode_to_square
 
 
 def encoded(pixels, kind, **options):
@@ -108,7 +108,7 @@ def test_graph_with_unknown_size_gives_the_same_bits_and_a_known_shape():
 @pytest.mark.parametrize("kind", ["PNG", "BMP"])
 def test_lossless_formats_are_decoded_exactly(kind):
     pixels = noise(9, 14)
-    np.testing.assert_array_equal(decode_picture(encoded(pixels, kind)), pixels)
+    np.testing.assert_array_equal(decode_image(encoded(pixels, kind)), pixels)
     np.testing.assert_array_equal(
         decode_to_square(encoded(pixels, kind), 14), fit_square(pixels, 14)
     )
@@ -118,7 +118,7 @@ def test_jpeg_is_decoded_nearly_as_pillow_does():
     smooth = np.asarray(Image.fromarray(noise(3, 4)).resize((40, 30), Image.BICUBIC))
     data = encoded(smooth, "JPEG", quality=95)
     reference = np.asarray(Image.open(io.BytesIO(data))).astype(int)
-    difference = np.abs(decode_picture(data).numpy() - reference)
+    difference = np.abs(decode_image(data).numpy() - reference)
     assert difference.shape == (30, 40, 3)
     assert difference.mean() < 2
 
@@ -128,17 +128,17 @@ def test_only_the_first_frame_of_a_gif_counts():
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(
-        decode_picture(file.getvalue()), np.broadcast_to([255, 0, 0], (5, 6, 3))
+        decode_image(file.getvalue()), np.broadcast_to([255, 0, 0], (5, 6, 3))
     )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
 def test_grey_images_become_rgb(kind):
     data = encoded(np.full([8, 8], 90, np.uint8), kind)
-    np.testing.assert_allclose(decode_picture(data), np.full([8, 8, 3], 90), atol=1)
+    np.testing.assert_allclose(decode_image(data), np.full([8, 8, 3], 90), atol=1)
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_image_raises(data):
     with pytest.raises(tf.errors.InvalidArgumentError):
-        decode_picture(data)
+        decode_image(data)

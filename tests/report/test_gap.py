@@ -110,12 +110,12 @@ def test_of_very_many_verticals_those_with_most_queries_are_drawn(nasty_run, mon
     figures = []
     monkeypatch.setattr(gap, "png_bytes", lambda figure: figures.append(figure) or b"")
     summary = {**inputs.summary, "rows": [*inputs.summary["rows"], *many]}
-    picture = gap_section(dataclasses.replace(inputs, summary=summary)).parts[1]
+    image = gap_section(dataclasses.replace(inputs, summary=summary)).parts[1]
 
     labels = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
     assert labels == ["ALL", *(f"v{number}" for number in range(700, 800))]
     assert max(figures[0].get_size_inches() * figures[0].dpi) < 2**16
-    assert picture.caption.endswith(
+    assert image.caption.endswith(
         "Drawn are the 100 verticals with most queries; the other 704 are in the tables only."
     )
     assert "Drawn are" not in gap_section(inputs).parts[1].caption
@@ -149,14 +149,14 @@ def test_without_a_pair_of_models_there_is_no_table_of_differences(nasty_run):
 
 def test_what_routing_costs_has_a_table_of_its_own(nasty_run):
     inputs = nasty_run.inputs()
-    predicted = inputs.pictures.verticals.astype(object).copy()
+    predicted = inputs.images.verticals.astype(object).copy()
     predicted[::3] = "_bags"
     rows, routing = evaluate_routing(
         "unified",
         inputs.embeddings["unified"],
         predicted,
         np.linspace(0, 1, len(predicted)),
-        inputs.pictures,
+        inputs.images,
         routing_confidence=0.5,
         parameters=9,
     )

@@ -138,7 +138,7 @@ def test_the_list_has_every_row_of_every_finding(hostile, written):
         "other_vertical": "bags",
         "other_split": "train",
     }
-    (row,) = (one for one in rows if one["finding"] == "small_pictures")
+    (row,) = (one for one in rows if one["finding"] == "small_images")
     assert (row["row"], row["other_row"], row["detail"]) == ("8", "", "30x40 px")
 
 
@@ -147,14 +147,14 @@ def test_the_summary_has_all_counts(hostile, written):
     assert summary == summarise(hostile)
     assert (summary["rows"], summary["items"], summary["verticals"]) == (15, 9, 2)
     assert summary["findings_by_severity"] == {"error": 2, "warning": 11, "note": 2}
-    assert summary["pictures"]["unusable_by_reason"] == {
+    assert summary["images"]["unusable_by_reason"] == {
         "no such file": 1,
         "truncated or damaged": 1,
     }
     assert summary["settings"]["manifest"] == "manifest.csv"
-    missing = next(one for one in summary["findings"] if one["code"] == "missing_pictures")
+    missing = next(one for one in summary["findings"] if one["code"] == "missing_images")
     assert (missing["count"], missing["example_row"]) == (1, 6)
-    assert summary["items_by_pictures"]["train"]["2"] == 1
+    assert summary["items_by_images"]["train"]["2"] == 1
     assert summary["cells"][0]["vertical"] == "bags"
 
 
@@ -169,19 +169,19 @@ def test_the_same_input_gives_the_same_bytes_with_any_number_of_processes(
 
 def test_a_table_without_findings_is_a_page_and_an_empty_list(tmp_path):
     rows = [
-        (f"{split}{item}{picture}.png", f"{split}{item}", "tops", split, "both")
+        (f"{split}{item}{image}.png", f"{split}{item}", "tops", split, "both")
         for split in ("train", "val", "test")
         for item in range(2)
-        for picture in range(2)
+        for image in range(2)
     ]
     manifest = write_manifest(tmp_path / "manifest.csv", rows)
-    inspection = inspect(InspectConfig(manifest, pictures=False, min_val_items=2))
+    inspection = inspect(InspectConfig(manifest, images=False, min_val_items=2))
     write_inspection(inspection, tmp_path / "health")
     page = (tmp_path / "health" / "index.html").read_text("utf-8")
     assert "0 errors, 0 warnings and 0 notes" in page
     assert "Images were not opened" in page
     assert len((tmp_path / "health" / "findings.csv").read_text().splitlines()) == 1
-    assert summarise(inspection)["pictures"] is None
+    assert summarise(inspection)["images"] is None
 
 
 def test_an_output_that_cannot_be_written_is_one_line_before_anything_is_opened(
@@ -248,7 +248,7 @@ def test_the_binary_fails_where_it_is_told_to(tmp_path, activated):
         f"Next:    python tools/run_pipeline.py --manifest={manifest} --run_dir=runs/mine "
         "--backbone=efficientnet_v2_b0 --init_weights=efficientnetv2_b0_imagenet",
     ]
-    done = run_tool(manifest, tmp_path / "out", "--noopen_pictures", "--fail_on=error")
+    done = run_tool(manifest, tmp_path / "out", "--noopen_images", "--fail_on=error")
     assert (done.returncode, done.stderr) == (2, "")
 
 

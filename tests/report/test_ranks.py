@@ -62,7 +62,7 @@ def test_the_worst_queries_are_those_of_least_precision_the_worst_first(
 def test_right_and_wrong_are_as_the_metrics_say(nasty_run):
     inputs = nasty_run.inputs()
     outcomes = {
-        name: query_outcomes(inputs.embeddings[name], inputs.pictures)
+        name: query_outcomes(inputs.embeddings[name], inputs.images)
         for name in ("unified", "specialists")
     }
     section = ranks_section(inputs)
@@ -131,8 +131,8 @@ def test_frames_are_green_where_right_and_red_where_wrong():
         hits = (Hit(grey, "a", right),)
         query = RankedQuery("good", grey, 0, "a", (RankList("unified", 1.0, hits),))
         png = draw_rank_lists("bags", [query])
-        with Image.open(io.BytesIO(png)) as picture:
-            return {colour for _, colour in picture.convert("RGB").getcolors(1 << 24)}
+        with Image.open(io.BytesIO(png)) as image:
+            return {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
 
     green, red = (0x1A, 0x8F, 0x4C), (0xC6, 0x28, 0x28)
     assert green in colours(True) and red not in colours(True)
@@ -142,6 +142,6 @@ def test_frames_are_green_where_right_and_red_where_wrong():
 def test_thumbnails_are_small_jpegs_of_one_size(nasty_run):
     query = ranks_section(nasty_run.inputs()).parts[0].queries[0]
     for content in (query.jpeg, *(hit.jpeg for hit in query.lists[0].hits)):
-        with Image.open(io.BytesIO(content)) as picture:
-            assert (picture.format, picture.size) == ("JPEG", (72, 72))
+        with Image.open(io.BytesIO(content)) as image:
+            assert (image.format, image.size) == ("JPEG", (72, 72))
         assert len(content) < 8000

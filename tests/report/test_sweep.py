@@ -34,10 +34,10 @@ def test_the_caption_tells_queries_verticals_and_seeds(nasty_run, tmp_path):
         dataclasses.replace(nasty_run.inputs(), stages={"sweep": Stage(tmp_path, "", {}, {}, 0.0)})
     )
 
-    (picture,) = section.parts
-    assert is_drawn(picture.png)
-    assert "4 verticals, 36 queries at each size" in picture.caption
-    assert "Seeds: 3, 5." in picture.caption
+    (image,) = section.parts
+    assert is_drawn(image.png)
+    assert "4 verticals, 36 queries at each size" in image.caption
+    assert "Seeds: 3, 5." in image.caption
 
 
 def test_the_curve_is_the_same_twice_and_another_for_other_values():

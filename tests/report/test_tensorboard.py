@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from event_files import picture, read_events
+from event_files import only_image, read_events
 from PIL import Image
 from report_runs import DOLLARS, NASTY, SILENT, make_dataset, make_evaluation
 from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
@@ -26,11 +26,11 @@ MODELS = ("colour_histogram", "combined", "specialists", "unified")
 
 
 def evaluated(directory, dataset, names, seed=0):
-    pictures = evaluation_set(dataset, "test")
+    images = evaluation_set(dataset, "test")
     random = np.random.default_rng(seed)
     models = {
         name: Embedded(
-            random.normal(size=(len(pictures), 8)).astype(np.float32), 10, 1, name != "specialists"
+            random.normal(size=(len(images), 8)).astype(np.float32), 10, 1, name != "specialists"
         )
         for name in names
     }
@@ -57,8 +57,8 @@ def test_the_worst_queries_of_each_vertical_with_an_answer_are_drawn(shown):
     for one in found.values():
         assert one.plugin == "images"
         # Four queries under two models each.
-        assert picture(one).shape[0] > 500
-        assert len(np.unique(picture(one).reshape(-1, 3), axis=0)) > 100
+        assert only_image(one).shape[0] > 500
+        assert len(np.unique(only_image(one).reshape(-1, 3), axis=0)) > 100
 
 
 def test_the_projector_serves_embeddings_images_and_labels_of_student_and_specialists(shown):
@@ -103,9 +103,9 @@ def test_the_projector_serves_embeddings_images_and_labels_of_student_and_specia
 
 def test_of_many_images_a_sample_is_shown_and_the_sprite_is_bounded(shown, tmp_path, monkeypatch):
     dataset, models, _ = shown
-    side = int(np.ceil(np.sqrt(tensorboard.MOST_PICTURES))) * tensorboard.SPRITE_SIDE
+    side = int(np.ceil(np.sqrt(tensorboard.MOST_IMAGES))) * tensorboard.SPRITE_SIDE
     assert side <= 8192
-    monkeypatch.setattr(tensorboard, "MOST_PICTURES", 10)
+    monkeypatch.setattr(tensorboard, "MOST_IMAGES", 10)
     records = dataset.select(split="test")
     files = tensorboard.write_projector(
         tmp_path, dataset, records, {"unified": models["unified"].embeddings}

@@ -60,19 +60,17 @@ def test_every_training_is_in_the_table_with_what_it_reported(nasty_run):
 def test_losses_and_validation_are_drawn_the_same_each_time(nasty_run):
     first, second = (trainings_section(nasty_run.inputs()).parts[1:] for _ in range(2))
 
-    assert [picture.name for picture in first] == ["losses", "validation"]
-    assert [picture.png for picture in first] == [picture.png for picture in second]
-    assert all(is_drawn(picture.png) for picture in first)
+    assert [image.name for image in first] == ["losses", "validation"]
+    assert [image.png for image in first] == [image.png for image in second]
+    assert all(is_drawn(image.png) for image in first)
     assert "12 training images" in first[0].caption
     assert "33 validation queries" in first[1].caption
 
 
 def test_of_very_many_trainings_the_last_are_drawn_and_the_others_counted(nasty_run, monkeypatch):
     monkeypatch.setattr(trainings, "_MOST_DRAWN", 2)
-    _, *pictures = trainings_section(nasty_run.inputs()).parts
-    assert all(
-        picture.caption.endswith("Not drawn: the first 4 trainings.") for picture in pictures
-    )
+    _, *images = trainings_section(nasty_run.inputs()).parts
+    assert all(image.caption.endswith("Not drawn: the first 4 trainings.") for image in images)
     assert len(trainings_section(nasty_run.inputs()).parts[0].rows) == 6
 
 

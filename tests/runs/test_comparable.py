@@ -9,7 +9,7 @@ from report_runs import make_dataset
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.models.embedding import ModelConfig
-from apparel_embed.runs.comparable import check_pictures, check_settings
+from apparel_embed.runs.comparable import check_images, check_settings
 from apparel_embed.runs.stages.start import INIT_FROM, Start, weights_input
 from apparel_embed.runs.stages.training import training_flags
 from apparel_embed.store.names import (
@@ -237,7 +237,7 @@ def test_an_image_in_two_datasets_is_refused(dataset, tmp_path):
     said = r"/a and .*/b were .* share images of split test, such as 0_test_0\.png; expected"
 
     with pytest.raises(UserError, match=said):
-        check_pictures(run_dirs, [dataset, other, dataset], "test")
+        check_images(run_dirs, [dataset, other, dataset], "test")
 
 
 def test_images_of_the_same_name_may_differ(dataset, tmp_path):
@@ -247,7 +247,7 @@ def test_images_of_the_same_name_may_differ(dataset, tmp_path):
     assert other.index["image"] == dataset.index["image"]
     assert other.index["item_id"] == dataset.index["item_id"]
 
-    check_pictures([tmp_path / "a", tmp_path / "b"], [dataset, other], "test")
+    check_images([tmp_path / "a", tmp_path / "b"], [dataset, other], "test")
 
 
 def test_of_many_images_some_are_compared_all_over(dataset, tmp_path, monkeypatch):
@@ -263,10 +263,10 @@ def test_of_many_images_some_are_compared_all_over(dataset, tmp_path, monkeypatc
 
     monkeypatch.setattr(type(other), "read_images", read_images)
     with pytest.raises(UserError, match="share images"):
-        check_pictures([tmp_path / "a", tmp_path / "b"], [dataset, other], "test")
+        check_images([tmp_path / "a", tmp_path / "b"], [dataset, other], "test")
     assert seen == [47, 47]
 
 
 def test_runs_of_one_dataset_share_their_images_by_right(dataset):
     for count in (2, 3):
-        check_pictures([dataset.directory] * count, list(itertools.repeat(dataset, count)), "val")
+        check_images([dataset.directory] * count, list(itertools.repeat(dataset, count)), "val")

@@ -28,13 +28,13 @@ NOISE = {"combined": 0.9, "specialists": 0.6, "unified": 0.7}
 
 def make_models(dataset, seed, names=tuple(NOISE), split="test"):
     """Embeddings that are an item's direction with more or less noise."""
-    pictures = evaluation_set(dataset, split)
+    images = evaluation_set(dataset, split)
     random = np.random.default_rng(seed)
-    _, item = np.unique(pictures.items.astype(str), return_inverse=True)
+    _, item = np.unique(images.items.astype(str), return_inverse=True)
     centres = np.random.default_rng(0).normal(size=(item.max() + 1, 4))
     models = {}
     for name in names:
-        noise = NOISE.get(name, 1.5) * random.normal(size=(len(pictures), 4))
+        noise = NOISE.get(name, 1.5) * random.normal(size=(len(images), 4))
         alone = "specialists" in name
         models[name] = Embedded(
             (centres[item] + noise).astype(np.float32), 1000, 2 if alone else 1, not alone
@@ -69,8 +69,8 @@ class Runs:
 
     def outcomes(self, run, model, scope="within"):
         dataset = self.anew if run == "new" else self.dataset
-        pictures = evaluation_set(dataset, "test")
-        return query_outcomes(self.models[run][model].embeddings, pictures, scope)
+        images = evaluation_set(dataset, "test")
+        return query_outcomes(self.models[run][model].embeddings, images, scope)
 
     def __getitem__(self, names):
         return [self.directory / name for name in names]

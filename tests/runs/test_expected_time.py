@@ -62,6 +62,6 @@ def test_that_the_backbone_is_frozen_is_decided_by_the_number_of_images(config, 
     monkeypatch.setattr(f"{module}.triplet_step_seconds", lambda one: seen.append(one) or 1.0)
     undecided = dataclasses.replace(config.specialist.optimization, train_backbone=None)
     specialist = dataclasses.replace(config.specialist, optimization=undecided)
-    for pictures in (10, 10_000):
-        expected_time(Workload(1), specialist, config.student, pictures)
+    for images in (10, 10_000):
+        expected_time(Workload(1), specialist, config.student, images)
     assert [one.optimization.train_backbone for one in seen] == [False, True]

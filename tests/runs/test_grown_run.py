@@ -160,6 +160,6 @@ def test_a_new_student_searches_the_old_index(old):
 
     # The way back is refused: tests/search/test_matching.py.
     run("build_index.py", f"--run_dir={old}")
-    picture = next((old / "synthetic").rglob("*.jpg"))
-    search = ("search.py", f"--run_dir={old}", f"--picture={picture}")
+    image = next((old / "synthetic").rglob("*.jpg"))
+    search = ("search.py", f"--run_dir={old}", f"--image={image}")
     assert "distance" in run(*search, f"--saved_model={run_dir}/saved_model/1")

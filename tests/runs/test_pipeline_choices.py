@@ -29,13 +29,13 @@ def test_verticals_given_as_a_group_share_a_specialist_that_teaches_the_student(
         "combined-start",
     ]
     # 6 items of 5 images, and 2 without label.
-    assert [entry["pictures"] for entry in report] == [80, 40, 120]
+    assert [entry["images"] for entry in report] == [80, 40, 120]
     assert [entry["unlabelled"] for entry in report] == [20, 10, 30]
     student = json.loads((tmp_path / "student/stage.json").read_text())["result"]
-    assert (student["train_pictures"], student["unlabelled_pictures"]) == (120, 30)
+    assert (student["train_images"], student["unlabelled_images"]) == (120, 30)
     group = json.loads((tmp_path / "specialist-dress+skirt/stage.json").read_text())
     assert group["flags"]["optimization"]["steps"] == 8
-    assert group["result"]["train_pictures"] == 60
+    assert group["result"]["train_images"] == 60
     rows = json.loads((tmp_path / "evaluation/summary.json").read_text())["rows"]
     deployed = {row["model"]: row["models_to_deploy"] for row in rows}
     assert deployed["grouped_specialists"] == 2

@@ -60,7 +60,7 @@ def test_of_a_run_that_is_not_begun_all_is_to_do_and_nothing_is_written(tmp_path
     assert sizes(plan)["student"] == "24 steps of 8 images, out of 60"
     assert sizes(plan)["evaluation"] == "40 images"
     assert plan.work == Workload(triplet_steps=24 + 2 * 24 + 72, student_steps=24)
-    assert plan.train_pictures == 60
+    assert plan.train_images == 60
     assert not any(tmp_path.iterdir())
 
 

@@ -188,13 +188,13 @@ def scene(clearest):
     for vertical in ("bag", "dress"):
         one = clearest[vertical][0]
         shown += [one, next(other for other in clearest[vertical] if other[1] != one[1])]
-    return scene_of([picture for picture, _ in shown]), [item for _, item in shown]
+    return scene_of([image for image, _ in shown]), [item for _, item in shown]
 
 
 @pytest.fixture(scope="session")
 def street(clearest):
     """The clearest street image of each vertical, and its item."""
-    return {vertical: pictures[0] for vertical, pictures in clearest.items()}
+    return {vertical: images[0] for vertical, images in clearest.items()}
 
 
 @pytest.fixture(scope="session")

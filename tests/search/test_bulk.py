@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.inference.bulk import BulkConfig, bulk_embed, run_here
 from apparel_embed.inference.bulk_sources import MANIFEST, SourceConfig
 from apparel_embed.search.build import build_index, fill_index, plan_index
@@ -26,7 +26,7 @@ from apparel_embed.search.index import IndexSettings, Version, open_index
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.server import SearchSources, make_service
 from apparel_embed.search.source import bulk_rows
-from apparel_embed.serving.local import load_picture_embedder, model_fingerprint
+from apparel_embed.serving.local import load_image_embedder, model_fingerprint
 
 pytestmark = pytest.mark.slow
 
@@ -40,13 +40,13 @@ def embedded(catalogue, tmp_path_factory):
     model = str(catalogue.saved_model)
     config = BulkConfig(
         source=SourceConfig(
-            MANIFEST, str(catalogue.manifest), shard_pictures=30, settings=PictureSettings()
+            MANIFEST, str(catalogue.manifest), shard_images=30, settings=ImageSettings()
         ),
         model_fingerprint=model_fingerprint(model),
         output=str(output),
         batch_size=8,
     )
-    load = functools.partial(load_picture_embedder, model)
+    load = functools.partial(load_image_embedder, model)
     bulk_embed(config, functools.partial(run_here, load=load, threads=1))
     return output
 
@@ -61,21 +61,21 @@ def index(catalogue, embedded, new_index):
 
 @pytest.fixture(scope="module")
 def client(catalogue, index):
-    sources = SearchSources(catalogue.saved_model, None, pictures=catalogue.manifest.parent)
+    sources = SearchSources(catalogue.saved_model, None, images=catalogue.manifest.parent)
     with TestClient(make_service(index, sources, Limits(rate=0))) as opened:
         yield opened
 
 
 def test_it_holds_every_image_of_the_manifest_and_finds_itself(catalogue, index, client):
-    assert index.current().pictures == len(catalogue.dataset)
+    assert index.current().images == len(catalogue.dataset)
     assert index.current().verticals == ("bag", "dress")
     name = catalogue.dataset.column("image")[5]
-    picture = (catalogue.manifest.parent / name).read_bytes()
+    image = (catalogue.manifest.parent / name).read_bytes()
 
-    answer = client.post("/api/search", files={"file": ("a.png", picture, "image/png")})
+    answer = client.post("/api/search", files={"file": ("a.png", image, "image/png")})
 
     hit = answer.json()["hits"][0]
-    assert hit["picture"] == name
+    assert hit["image"] == name
     assert hit["distance"] < 1e-3
 
 
@@ -84,8 +84,8 @@ def test_its_images_are_served_from_below_the_root_and_from_nowhere_else(
 ):
     name = catalogue.dataset.column("image")[0]
     version = index.current()
-    key = next(k for k in index.keys(version) if index.find(version, [k])[0][0].picture == name)
-    served = Image.open(io.BytesIO(client.get(f"/pictures/{key}").content))
+    key = next(k for k in index.keys(version) if index.find(version, [k])[0][0].image == name)
+    served = Image.open(io.BytesIO(client.get(f"/images/{key}").content))
     assert served.format == "JPEG"
     assert served.size == Image.open(catalogue.manifest.parent / name).size
 
@@ -106,9 +106,9 @@ def test_its_images_are_served_from_below_the_root_and_from_nowhere_else(
             catalogue.saved_model, catalogue.dataset.directory, bulk=tmp_path / "odd.parquet"
         )
         filled = fill_index(other, source, IndexSettings()).version
-        sources = SearchSources(catalogue.saved_model, None, pictures=catalogue.manifest.parent)
+        sources = SearchSources(catalogue.saved_model, None, images=catalogue.manifest.parent)
         with TestClient(make_service(other, sources, Limits(rate=0))) as asked:
-            found = [asked.get(f"/pictures/{key}").status_code for key in other.keys(filled)]
+            found = [asked.get(f"/images/{key}").status_code for key in other.keys(filled)]
     assert found == [404] * 3
 
 
@@ -120,21 +120,21 @@ def test_a_plan_tells_what_filling_then_changes(catalogue, embedded, new_index):
     )
     n = pq.read_metadata(first).num_rows
     fresh = plan_index(None, few)
-    assert (fresh.pictures, fresh.new, fresh.removed, fresh.answers) == (n, n, 0, False)
+    assert (fresh.images, fresh.new, fresh.removed, fresh.answers) == (n, n, 0, False)
     with open_index(new_index()) as index:
         fill_index(index, few, IndexSettings())
         more = plan_index(index, everything)
-        assert (more.pictures - more.new, more.removed) == (n, 0) and more.new > 0
+        assert (more.images - more.new, more.removed) == (n, 0) and more.new > 0
         assert more.answers and more.model == index.current().model
         done = fill_index(index, everything, IndexSettings())
-        assert (done.upserted, done.deleted) == (more.pictures, more.removed)
+        assert (done.upserted, done.deleted) == (more.images, more.removed)
         kept = plan_index(index, few)
-        assert (kept.pictures, kept.new, kept.removed) == (more.pictures, 0, 0)
-        assert fill_index(index, few, IndexSettings()).version.pictures == more.pictures
+        assert (kept.images, kept.new, kept.removed) == (more.images, 0, 0)
+        assert fill_index(index, few, IndexSettings()).version.images == more.images
         less = plan_index(index, few, replace_all=True)
-        assert (less.pictures, less.new, less.removed) == (n, 0, more.new)
+        assert (less.images, less.new, less.removed) == (n, 0, more.new)
         done = fill_index(index, few, IndexSettings(), replace_all=True)
-        assert (done.upserted, done.deleted) == (less.pictures, less.removed)
+        assert (done.upserted, done.deleted) == (less.images, less.removed)
 
 
 def test_a_gallery_that_was_added_to_keeps_what_was_added_and_its_own_images(
@@ -148,24 +148,24 @@ def test_a_gallery_that_was_added_to_keeps_what_was_added_and_its_own_images(
     Image.new("RGB", (9, 9)).save(tmp_path / "added.png")
     bulk = dataclasses.replace(gallery, bulk=added)
     with open_index(new_index()) as index:
-        count = fill_index(index, gallery, IndexSettings()).version.pictures
+        count = fill_index(index, gallery, IndexSettings()).version.images
         more = fill_index(index, bulk, IndexSettings())
-        assert (more.upserted, more.deleted, more.version.pictures) == (1, 0, count + 1)
+        assert (more.upserted, more.deleted, more.version.images) == (1, 0, count + 1)
         again = fill_index(index, gallery, IndexSettings())
-        assert (again.deleted, again.version.pictures) == (0, count + 1)
+        assert (again.deleted, again.version.images) == (0, count + 1)
 
         sources = SearchSources(catalogue.saved_model, catalogue.dataset.directory, tmp_path)
         with TestClient(make_service(index, sources, Limits(rate=0))) as asked:
             keys = list(index.keys(index.current()))
-            assert {asked.get(f"/pictures/{key}").status_code for key in keys} == {200}
+            assert {asked.get(f"/images/{key}").status_code for key in keys} == {200}
 
         few = dataclasses.replace(gallery, splits=("val",))
         for change in (plan_index, functools.partial(fill_index, settings=IndexSettings())):
             with pytest.raises(UserError, match=rf"of {count + 1} images .* with --replace_all"):
                 change(index, few)
-        assert index.current().pictures == count + 1
+        assert index.current().images == count + 1
         whole = fill_index(index, few, IndexSettings(), replace_all=True)
-        assert whole.version.pictures == whole.upserted < count
+        assert whole.version.images == whole.upserted < count
 
 
 def test_what_is_added_removed_and_left_is_counted_at_the_end(catalogue, tmp_path):
@@ -228,7 +228,7 @@ def test_a_dry_run_makes_no_file(catalogue, embedded, tmp_path):
 def test_to_search_where_there_is_no_index_makes_none(tmp_path):
     run = tmp_path / "misspelt"
     done = subprocess.run(
-        [sys.executable, ROOT / "tools/search.py", f"--run_dir={run}", "--picture=street.jpg"],
+        [sys.executable, ROOT / "tools/search.py", f"--run_dir={run}", "--image=street.jpg"],
         capture_output=True,
         text=True,
     )

@@ -1,8 +1,6 @@
 """Deltas of a catalogue whose images are plain colours and whose model sees their mean colour."""
 
-import contextlib
 import io
-import sqlite3
 import threading
 
 import numpy as np
@@ -10,14 +8,13 @@ import pytest
 from PIL import Image
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import PictureSettings
-from apparel_embed.search.build import build_index, remove_pictures
+from apparel_embed.data.images import ImageSettings
+from apparel_embed.search.build import build_index, remove_images
 from apparel_embed.search.delta import apply_delta
-from apparel_embed.search.file import FileIndex
 from apparel_embed.search.index import IndexSettings, Version, open_index
 from apparel_embed.search.matching import prepared_as
 
-SETTINGS = PictureSettings()
+SETTINGS = ImageSettings()
 COUNTS = {"added": 0, "changed": 0, "renamed": 0, "removed": 0, "unchanged": 0, "embedded": 0}
 CHANGES = ("added", "changed", "renamed", "removed")
 
@@ -75,7 +72,7 @@ class Shop:
     def rows(self):
         """All there is, by path."""
         found = self.index.find(self.version, list(self.index.keys(self.version)))
-        return {one.picture: (one.item, one.vertical, vector.tolist()) for one, vector in found}
+        return {one.image: (one.item, one.vertical, vector.tolist()) for one, vector in found}
 
 
 def test_a_night_embeds_what_is_new_and_the_same_night_again_nothing(shop):
@@ -97,7 +94,7 @@ def test_a_night_embeds_what_is_new_and_the_same_night_again_nothing(shop):
     expected = {"added": 2, "changed": 1, "renamed": 1, "removed": 3, "unchanged": 1, "embedded": 2}
     assert told.counts == done.counts == expected
     assert mean_colours.asked == 2
-    assert shop.edition == 2 and shop.version.pictures == 40 + 2 - 3
+    assert shop.edition == 2 and shop.version.images == 40 + 2 - 3
     assert shop.version.verticals == ("bag", "hat")
     there = shop.rows()
     assert {"10.png", "12.png", "13.png"}.isdisjoint(there)
@@ -194,7 +191,7 @@ def test_every_edition_that_is_kept_can_be_gone_back_to(shop):
         shop.image(300 + night, "0.png")
         shop.apply(f"add,{shop.image(310 + night)},i{night},hat", "add,0.png,item0,bag")
         states.append(shop.rows())
-    shop.version = remove_pictures(shop.index, shop.version, [*shop.index.keys(shop.version)][:2])
+    shop.version = remove_images(shop.index, shop.version, [*shop.index.keys(shop.version)][:2])
     for edition in (4, 2, 2):
         shop.version = shop.index.roll_back(shop.version, edition)
         assert (shop.version.edition, shop.rows()) == (edition, states[edition - 1])
@@ -220,7 +217,7 @@ def test_searches_meanwhile_see_the_night_whole_or_not_at_all(shop):
             while not done.is_set():
                 try:
                     hits = index.search(index.current(), np.eye(3)[0], 100, by_item=False)
-                    seen.add(frozenset(hit.picture.picture for hit in hits))
+                    seen.add(frozenset(hit.image.image for hit in hits))
                 except Exception as error:
                     failed.append(error)
 
@@ -237,54 +234,36 @@ def test_searches_meanwhile_see_the_night_whole_or_not_at_all(shop):
     assert seen and seen <= states
 
 
-def test_a_file_of_an_earlier_release_is_changed_and_its_images_embedded_once(shop):
-    if not shop.is_file:
-        pytest.skip("of a server collections are made anew")
-    with contextlib.closing(sqlite3.connect(shop.index._path)) as file, file:
-        file.execute(f"ALTER TABLE pictures_{'a' * 32} DROP COLUMN content")
-        file.execute(f"DROP TABLE before_{'a' * 32}")
-    before = shop.rows()
-    expected = {**COUNTS, "changed": 1, "embedded": 1}
-    assert shop.apply("add,0.png,item0,bag", embed=None).counts == expected
-    with open_index(str(shop.index._path), to_read=True) as index:
-        assert len(index.search(shop.version, np.eye(3)[0], 100, by_item=False)) == 40
-    # As the next process does that opens it to write.
-    shop.index = FileIndex(shop.index._path, to_read=False)
-    assert shop.apply("add,0.png,item0,bag").counts == expected
-    assert shop.apply("add,0.png,item0,bag").counts == {**COUNTS, "unchanged": 1}
-    assert shop.rows() == before
-
-
 def test_an_index_by_item_is_changed_image_by_image(shop):
     if not shop.is_file:
         pytest.skip("a server searches images")
     by_item = Version("a" * 64, 3, settings=IndexSettings(index_by="item"))
     shop.version = build_index(shop.index, by_item, iter([])).version
     shop.edition = 0
-    assert shop.version.pictures == 40
+    assert shop.version.images == 40
 
     def nearest(query):
         hits = shop.index.search(shop.version, query, 100, by_item=False)
-        assert len({hit.picture.item for hit in hits}) == len(hits)
+        assert len({hit.image.item for hit in hits}) == len(hits)
         return hits
 
     assert len(nearest(np.eye(3)[0])) == 20
     vectors = [np.array(shop.rows()[f"{number}.png"][2]) for number in (0, 1)]
     mean = np.mean(vectors, axis=0) / np.linalg.norm(np.mean(vectors, axis=0))
     hit = nearest(mean)[0]
-    assert hit.picture.item == "item0" and hit.distance < 1e-3
+    assert hit.image.item == "item0" and hit.distance < 1e-3
     shop.apply("remove,0.png,,")
     assert len(nearest(mean)) == 20
-    (left,) = (one for one in nearest(vectors[1]) if one.picture.item == "item0")
-    assert left.distance < 1e-3 and left.picture.picture == "1.png"
+    (left,) = (one for one in nearest(vectors[1]) if one.image.item == "item0")
+    assert left.distance < 1e-3 and left.image.image == "1.png"
 
 
 @pytest.mark.slow
 def test_a_gallery_of_a_prepared_dataset_is_known_by_its_content(catalogue):
     index, dataset = catalogue.index, catalogue.dataset
     version = index.current()
-    pictures = index.find(version, sorted(index.keys(version))[:5])
-    rows = [f"add,{one.picture},{one.item},{one.vertical}" for one, _ in pictures]
+    images = index.find(version, sorted(index.keys(version))[:5])
+    rows = [f"add,{one.image},{one.item},{one.vertical}" for one, _ in images]
     path = catalogue.manifest.parent / "night.csv"
     path.write_text("\n".join(["change,image,item_id,vertical", *rows]))
     _, settings = prepared_as(version, dataset.directory, SETTINGS.max_pixels)

@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from search_pictures import some_pictures, unit_vectors
+from search_images import some_images, unit_vectors
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.search.build import build_index
@@ -22,7 +22,7 @@ def path(tmp_path):
     (tmp_path / "what?  this %20 #").mkdir()
     path = tmp_path / "what?  this %20 #" / "ü.db"
     with open_index(str(path)) as index:
-        build_index(index, Version(A, DIM), iter([(some_pictures(30), unit_vectors(30))]))
+        build_index(index, Version(A, DIM), iter([(some_images(30), unit_vectors(30))]))
     return path
 
 
@@ -30,7 +30,7 @@ def test_what_one_process_writes_another_reads_but_does_not_write(path):
     script = (
         "import sys; from apparel_embed.search.index import open_index\n"
         "path = sys.argv[1]\n"
-        "with open_index(path, to_read=True) as index: print(index.version('a' * 64).pictures)\n"
+        "with open_index(path, to_read=True) as index: print(index.version('a' * 64).images)\n"
         "try: open_index(path).__enter__()\n"
         "except ValueError as error: print(error)"
     )
@@ -57,11 +57,11 @@ def test_a_file_that_may_only_be_read_is_searched(path):
 def test_a_file_keeps_flat_instead_of_other_kinds_and_says_so(tmp_path, caplog, kind):
     version = Version(A, DIM, settings=IndexSettings(kind))
     with open_index(str(tmp_path / "index.db")) as index:
-        rows = iter([(some_pictures(30), unit_vectors(30))])
+        rows = iter([(some_images(30), unit_vectors(30))])
         kept = build_index(index, version, rows).version
         assert len(index.search(kept, unit_vectors(1)[0], 10)) == 10
         assert index.current().settings.kind == kept.settings.kind == "FLAT"
-        build_index(index, Version(A, DIM), iter([(some_pictures(2), unit_vectors(2))]))
+        build_index(index, Version(A, DIM), iter([(some_images(2), unit_vectors(2))]))
     assert f"keeps no {kind} index; FLAT is used" in caplog.text
 
 
@@ -100,18 +100,18 @@ def test_embeddings_of_nearly_unit_length_are_ranked_by_distance(tmp_path):
     lengths = 1 + 9e-4 * np.sign(np.random.default_rng(0).normal(size=(400, 1)))
     vectors = (vectors * lengths).astype(np.float32)
     with open_index(str(tmp_path / "index.db")) as index:
-        version = build_index(index, Version(A, DIM), iter([(some_pictures(400), vectors)])).version
+        version = build_index(index, Version(A, DIM), iter([(some_images(400), vectors)])).version
         for query in unit_vectors(20, seed=4):
             hits = index.search(version, query, 50, by_item=False)
             far = np.linalg.norm(vectors.astype(np.float64) - query, axis=1)
-            assert [int(hit.picture.key, 16) for hit in hits] == np.argsort(far)[:50].tolist()
+            assert [int(hit.image.key, 16) for hit in hits] == np.argsort(far)[:50].tolist()
             np.testing.assert_allclose([hit.distance for hit in hits], np.sort(far)[:50], 1e-5)
 
 
 def test_versions_that_are_no_longer_searched_leave_memory(tmp_path):
     vectors = unit_vectors(1000, 256)
     with open_index(str(tmp_path / "index.db")) as index:
-        rows = [(some_pictures(1000), vectors)]
+        rows = [(some_images(1000), vectors)]
         versions = [
             build_index(index, Version(letter * 64, 256), iter(rows)).version for letter in "abcdef"
         ]

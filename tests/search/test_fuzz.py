@@ -30,7 +30,7 @@ SEEDS = [_seed(kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "
 
 
 @st.composite
-def damaged_pictures(draw) -> bytes:
+def damaged_images(draw) -> bytes:
     """An image of which some bytes are others, cut somewhere or followed by others."""
     data = bytearray(draw(st.sampled_from(SEEDS)))
     for place, value in draw(
@@ -60,17 +60,17 @@ LIGHT = settings(
 
 @LIGHT
 @given(
-    picture=st.one_of(damaged_pictures(), st.binary(max_size=200)),
+    image=st.one_of(damaged_images(), st.binary(max_size=200)),
     name=st.text(max_size=20),
     box=st.one_of(st.just(""), st.text("0123456789.,-e nan", max_size=20), st.text(max_size=10)),
     vertical=st.one_of(st.just(""), st.sampled_from(["bag", "dress"]), st.text(max_size=10)),
     k=st.one_of(st.integers(-2, 200).map(str), st.text(max_size=5)),
     route=ROUTES,
 )
-def test_an_upload_of_anything_never_fails(client, picture, name, box, vertical, k, route):
+def test_an_upload_of_anything_never_fails(client, image, name, box, vertical, k, route):
     answer = client.post(
         route,
-        files={"file": (name or "a", picture, "image/jpeg")},
+        files={"file": (name or "a", image, "image/jpeg")},
         data={"box": box, "vertical": vertical, "k": k},
     )
 
@@ -99,7 +99,7 @@ def test_a_body_of_anything_never_fails(client, body, kind, framed, route):
 @LIGHT
 @given(path=st.text(st.characters(min_codepoint=32, max_codepoint=0x2FFF), max_size=40))
 def test_a_path_of_anything_never_fails(client, path):
-    for prefix in ("/pictures/", "/examples/", "/"):
+    for prefix in ("/images/", "/examples/", "/"):
         answer = client.get(prefix + quote(path, safe="/.%"))
         assert answer.status_code in ALLOWED | {405}
     assert client.get("/api/similar", params={"key": path}).status_code == 422

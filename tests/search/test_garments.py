@@ -12,7 +12,7 @@ from PIL import Image
 from serving_models import colour_detector, encoded, photograph, tiny_model
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.search.build import fill_index
 from apparel_embed.search.config import IndexSource, Limits, SearchSources
 from apparel_embed.search.index import IndexSettings, open_index
@@ -106,8 +106,8 @@ class _Fixed(QuarterModel):
 
     verticals = ("bag",)
 
-    def embed(self, pictures):
-        return self._model.embed(pictures)
+    def embed(self, images):
+        return self._model.embed(images)
 
     def detect(self, images):
         garment = np.array([[0, 0, 1, 1]], np.float32), np.array([0.5], np.float32)
@@ -125,7 +125,7 @@ class _Fixed(QuarterModel):
 )
 def test_verticals_that_index_or_model_do_not_know(searcher, vertical, searched, why, verticals):
     model = _Fixed(searcher._model, vertical)
-    one = Searcher(searcher.index, searcher.version, model, PictureSettings())
+    one = Searcher(searcher.index, searcher.version, model, ImageSettings())
     (garment,) = one.detect(BLANK, k=100).garments
 
     assert (garment.box, garment.found.vertical, garment.found.why) == (
@@ -133,7 +133,7 @@ def test_verticals_that_index_or_model_do_not_know(searcher, vertical, searched,
         searched,
         why,
     )
-    assert {hit.picture.vertical for hit in garment.found.hits} == verticals
+    assert {hit.image.vertical for hit in garment.found.hits} == verticals
 
 
 def test_what_the_model_cannot_read_is_told(client, searcher, monkeypatch):
@@ -242,7 +242,7 @@ def test_a_photograph_of_a_single_garment_has_one(client, clearest):
 
 @pytest.mark.parametrize("flag", ["--box=1,2,3,4", "--vertical=bag"])
 def test_the_shell_takes_no_box_or_vertical_where_it_detects(tmp_path, flag):
-    given = [f"--run_dir={tmp_path}", "--picture=street.jpg", "--detect", flag]
+    given = [f"--run_dir={tmp_path}", "--image=street.jpg", "--detect", flag]
     done = subprocess.run(
         [sys.executable, ROOT / "tools/search.py", *given], capture_output=True, text=True
     )

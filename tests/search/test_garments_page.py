@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from detecting_model import scene_of
 from PIL import Image
-from search_page import MARKS, expect, first_item, picture_file, tab_to
+from search_page import MARKS, expect, first_item, image_file, tab_to
 
 pytestmark = MARKS
 
@@ -57,7 +57,7 @@ def test_a_box_may_be_drawn_on_garments_and_is_searched_in_all_kinds(detecting_p
     assert first_item(page) == items[0]
     assert page.input_value("#vertical") == "=bag"
 
-    frame = page.locator("#picture").bounding_box()
+    frame = page.locator("#image").bounding_box()
     scale = frame["width"] / 384
     with page.expect_response("**/api/search") as response:
         page.mouse.move(frame["x"] + 60 * scale, frame["y"] + 240 * scale)  # On a dress.
@@ -113,7 +113,7 @@ def test_an_image_without_a_garment_says_so_and_the_next_is_searched(
     page.set_input_files("#file", path)
     garments(page).nth(2).click()
     first_item(page)
-    page.set_input_files("#file", picture_file(tmp_path / "blank.png"))
+    page.set_input_files("#file", image_file(tmp_path / "blank.png"))
 
     expect(page.locator("#found")).to_have_text(
         "No garment found: draw a box, or search the whole image."
@@ -130,8 +130,8 @@ def test_an_image_without_a_garment_says_so_and_the_next_is_searched(
 
 
 def test_a_single_garment_is_searched_at_once(detecting_page, clearest, tmp_path):
-    picture, item = clearest["bag"][0]
-    (tmp_path / "one.png").write_bytes(scene_of([picture]))
+    image, item = clearest["bag"][0]
+    (tmp_path / "one.png").write_bytes(scene_of([image]))
     detecting_page.set_input_files("#file", tmp_path / "one.png")
 
     assert first_item(detecting_page) == item
@@ -145,7 +145,7 @@ def test_garments_of_an_image_that_the_browser_cannot_show_are_listed(
     Image.open(path).save(tmp_path / "street.tiff", compression="tiff_deflate")
     page.set_input_files("#file", tmp_path / "street.tiff")
     expect(garments(page)).to_have_count(4)
-    assert page.locator("#picture").is_hidden()
+    assert page.locator("#image").is_hidden()
 
     with page.expect_response("**/api/search"):
         garments(page).nth(3).click()

@@ -4,23 +4,23 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apparel_embed.search.index import Hit, IndexedPicture, group_of, nearest_groups
+from apparel_embed.search.index import Hit, IndexedImage, group_of, nearest_groups
 
 
 def hits_of(items, distances):
     """Hits in order of distance; an item of "" is none."""
     hits = [
-        Hit(IndexedPicture(f"{place:032x}", f"{place}.jpg", item, "bag"), float(distance))
+        Hit(IndexedImage(f"{place:032x}", f"{place}.jpg", item, "bag"), float(distance))
         for place, (item, distance) in enumerate(zip(items, distances))
     ]
-    return sorted(hits, key=lambda hit: (hit.distance, hit.picture.key))
+    return sorted(hits, key=lambda hit: (hit.distance, hit.image.key))
 
 
 def exact(hits, k, by_item):
     """The nearest image of each of the k nearest groups, by looking at every image."""
     nearest = {}
     for hit in hits:
-        nearest.setdefault(group_of(hit.picture, by_item), hit)
+        nearest.setdefault(group_of(hit.image, by_item), hit)
     return list(nearest.values())[:k]
 
 
@@ -38,12 +38,12 @@ def test_it_finds_what_looking_at_every_image_finds(images, k, by_item, most, se
 
     def fetch(limit, found, effort):
         assert 1 <= limit <= most
-        without = {group_of(hit.picture, by_item) for hit in found}
+        without = {group_of(hit.image, by_item) for hit in found}
         # The usual effort misses most images, the greatest none.
         return [
             hit
             for hit, is_lost in zip(hits, lost)
-            if group_of(hit.picture, by_item) not in without and (effort == 1 or not is_lost)
+            if group_of(hit.image, by_item) not in without and (effort == 1 or not is_lost)
         ][:limit]
 
     found = nearest_groups(
@@ -61,9 +61,9 @@ def test_an_item_of_a_hundred_images_hides_no_other():
     hits = hits_of(["near"] * 100 + ["a", "b", ""], range(103))
 
     def fetch(limit, found, effort):
-        without = {group_of(hit.picture, True) for hit in found}
-        return [hit for hit in hits if group_of(hit.picture, True) not in without][:limit]
+        without = {group_of(hit.image, True) for hit in found}
+        return [hit for hit in hits if group_of(hit.image, True) not in without][:limit]
 
     found = nearest_groups(fetch, 4)
-    assert [hit.picture.item for hit in found] == ["near", "a", "b", ""]
+    assert [hit.image.item for hit in found] == ["near", "a", "b", ""]
     assert [hit.distance for hit in found] == [0, 100, 101, 102]

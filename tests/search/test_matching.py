@@ -5,7 +5,7 @@ import pytest
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.search.build import build_index, saved_model_fingerprint
-from apparel_embed.search.index import IndexedPicture, Version, open_index
+from apparel_embed.search.index import IndexedImage, Version, open_index
 from apparel_embed.search.matching import answering_model, answering_version
 
 
@@ -26,7 +26,7 @@ def old(tmp_path):
 def index(tmp_path, old):
     """An index of one image by the old model."""
     with open_index(str(tmp_path / "index.db")) as opened:
-        rows = iter([([IndexedPicture("0" * 32, "0.jpg", "", "bag")], np.eye(1, 4))])
+        rows = iter([([IndexedImage("0" * 32, "0.jpg", "", "bag")], np.eye(1, 4))])
         build_index(opened, Version(old[1], 4), rows)
         yield opened
 

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 from milvus_server import MilvusServer
-from search_pictures import some_pictures, unit_vectors
+from search_images import some_images, unit_vectors
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation.neighbours import nearest
@@ -31,13 +31,13 @@ A, DIM = "a" * 64, 8
 @pytest.fixture(scope="module")
 def filled(new_index):
     with open_index(new_index()) as index:
-        rows = iter([(some_pictures(60), unit_vectors(60))])
+        rows = iter([(some_images(60), unit_vectors(60))])
         yield index, build_index(index, Version(A, DIM), rows).version
 
 
 def test_a_text_that_is_too_long_is_refused(filled):
     index, version = filled
-    long = dataclasses.replace(some_pictures(1)[0], item="ü" * 600)
+    long = dataclasses.replace(some_images(1)[0], item="ü" * 600)
     with pytest.raises(UserError, match="item has 1200 bytes; expected at most 1024"):
         index.upsert(version, [long], unit_vectors(1))
 
@@ -54,7 +54,7 @@ def test_a_graph_that_leads_nowhere_is_made_up_for_by_looking_at_all(filled, mon
     monkeypatch.setattr(index._client, "search", lambda *a, **named: [[]])
     hits = index.search(graph, unit_vectors(60)[5], 60, by_item=False)
     places, _ = nearest(unit_vectors(60)[5:6], unit_vectors(60), 60, np.array([-1]), np.arange(60))
-    assert [int(hit.picture.key, 16) for hit in hits] == places[0].tolist()
+    assert [int(hit.image.key, 16) for hit in hits] == places[0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_graph_that_leads_nowhere_is_made_up_for_by_looking_at_all(filled, mon
 def test_an_approximate_kind_finds_nearly_all(new_index, settings):
     embeddings = unit_vectors(3000)
     with open_index(new_index()) as index:
-        rows = iter([(some_pictures(3000, ("bag", "hat")), embeddings)])
+        rows = iter([(some_images(3000, ("bag", "hat")), embeddings)])
         version = build_index(index, Version(A, DIM, settings=settings), rows).version
         for vertical, places in ((None, np.arange(3000)), ("hat", np.arange(1, 3000, 2))):
             found = 0
@@ -71,7 +71,7 @@ def test_an_approximate_kind_finds_nearly_all(new_index, settings):
                 hits = index.search(version, query, 10, vertical=vertical, by_item=False)
                 least, _ = nearest(query[None], embeddings[places], 10, np.array([-1]), places)
                 wanted = set(places[least[0]].tolist())
-                found += len({int(hit.picture.key, 16) for hit in hits} & wanted)
+                found += len({int(hit.image.key, 16) for hit in hits} & wanted)
             assert found >= 0.95 * 200
 
 
@@ -79,7 +79,7 @@ def test_databases_of_one_server_know_nothing_of_each_other(filled, milvus):
     index, version = filled
     with open_index(milvus.new_database("other")) as other:
         assert other.current() is None
-        build_index(other, Version("b" * 64, 4), iter([(some_pictures(5), unit_vectors(5, 4))]))
+        build_index(other, Version("b" * 64, 4), iter([(some_images(5), unit_vectors(5, 4))]))
         assert len(other.search(other.current(), unit_vectors(1, 4)[0], 9, by_item=False)) == 5
     assert index.current() == version
     assert len(index.search(version, unit_vectors(1)[0], 5)) == 5
@@ -88,12 +88,12 @@ def test_databases_of_one_server_know_nothing_of_each_other(filled, milvus):
 FILLER = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from search_pictures import some_pictures, unit_vectors
+from search_images import some_images, unit_vectors
 from apparel_embed.search.build import build_index
 from apparel_embed.search.index import Version, open_index
 
 def rows():
-    images, embeddings = some_pictures(int(sys.argv[3])), unit_vectors(int(sys.argv[3]), 8, 1)
+    images, embeddings = some_images(int(sys.argv[3])), unit_vectors(int(sys.argv[3]), 8, 1)
     for start in range(0, len(images), 500):
         print(start, flush=True)
         yield images[start : start + 500], embeddings[start : start + 500]
@@ -120,7 +120,7 @@ def start_filler(server, request, count):
 
 def test_server_and_filler_killed_at_random_moments_lose_nothing_that_was_whole(server, request):
     with open_index(server.address) as index:
-        build_index(index, Version(A, DIM), iter([(some_pictures(30), unit_vectors(30))]))
+        build_index(index, Version(A, DIM), iter([(some_images(30), unit_vectors(30))]))
     random = np.random.default_rng()
     for victim in (server, None, server):
         seconds = random.uniform(0, 6)
@@ -139,23 +139,23 @@ def test_server_and_filler_killed_at_random_moments_lose_nothing_that_was_whole(
             current = index.current()
             assert current.model in (A, "b" * 64) and current.complete
             hits = index.search(current, unit_vectors(1)[0], 9999, by_item=False)
-            assert len(hits) == current.pictures == (30 if current.model == A else 4000)
+            assert len(hits) == current.images == (30 if current.model == A else 4000)
     again = start_filler(server, request, 4000)
     assert again.communicate()[0].endswith("done\n")
     embeddings = unit_vectors(4000, 8, 1)
     with open_index(server.address) as index:
         whole = index.current()
-        assert (whole.model, whole.pictures) == ("b" * 64, 4000)
+        assert (whole.model, whole.images) == ("b" * 64, 4000)
         assert sorted(int(key, 16) for key in index.keys(whole)) == list(range(4000))
         for place in random.integers(0, 4000, 20):
-            ((picture, stored),) = index.find(whole, [f"{place:032x}"])
-            assert picture == some_pictures(place + 1)[-1]
+            ((image, stored),) = index.find(whole, [f"{place:032x}"])
+            assert image == some_images(place + 1)[-1]
             np.testing.assert_array_equal(stored, embeddings[place])
 
 
 def test_a_service_answers_again_when_a_server_that_was_killed_is_back(server):
     with open_index(server.address) as index:
-        rows = iter([(some_pictures(30), unit_vectors(30))])
+        rows = iter([(some_images(30), unit_vectors(30))])
         version = build_index(index, Version(A, DIM), rows).version
         hits = index.search(version, unit_vectors(1)[0], 5)
         server.kill()
@@ -204,7 +204,7 @@ def test_a_server_with_users_is_reached_by_tls_and_tells_nobody_the_password(tmp
     ours = {name: str(tmp_path / file) for name, file in {"ca_file": "ca.pem", **ours}.items()}
     access = IndexAccess("root", secret="Milvus", **ours)
     with open_index(address, access) as index:
-        rows = iter([(some_pictures(30), unit_vectors(30))])
+        rows = iter([(some_images(30), unit_vectors(30))])
         version = build_index(index, Version(A, DIM), rows).version
         assert len(index.search(version, unit_vectors(1)[0], 5)) == 5
     for wrong in (

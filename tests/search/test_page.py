@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 from PIL import Image
-from search_page import MARKS, expect, first_item, picture_file, tab_to
+from search_page import MARKS, expect, first_item, image_file, tab_to
 
 from apparel_embed.search.config import Limits
 from apparel_embed.search.server import make_service
@@ -16,7 +16,7 @@ from apparel_embed.search.server import make_service
 pytestmark = MARKS
 
 
-def wait_for_picture(page):
+def wait_for_image(page):
     # By evaluate: the page's policy forbids what Playwright's own waiting for a function needs.
     end = time.monotonic() + 20
     while not page.evaluate("document.querySelector('#hits img').naturalWidth"):
@@ -28,15 +28,15 @@ def verticals_shown(page):
     return {one.inner_text() for one in page.query_selector_all("#hits .facts span:first-child")}
 
 
-def search_box(address, picture, box):
+def search_box(address, image, box):
     """Returns the hits that the service gives for a box, asked without a browser."""
-    files = {"file": Path(picture).read_bytes()}
+    files = {"file": Path(image).read_bytes()}
     return httpx.post(f"{address}/api/search", files=files, data={"box": box}).json()["hits"]
 
 
 def test_a_held_out_street_image_finds_its_item_and_the_vertical_can_be_changed(page, street):
-    picture, item = street["bag"]
-    page.set_input_files("#file", picture)
+    image, item = street["bag"]
+    page.set_input_files("#file", image)
 
     first_item(page)
     assert "in all kinds (the model sees bag, 88.1%" in page.inner_text("#status")
@@ -44,7 +44,7 @@ def test_a_held_out_street_image_finds_its_item_and_the_vertical_can_be_changed(
     expect(page.locator("#status")).to_contain_text("in bag (predicted, 88%)")
     assert first_item(page) == item
     assert page.inner_text("#predicted").startswith("The model sees: bag 88 %")
-    wait_for_picture(page)
+    wait_for_image(page)
 
     page.select_option("#vertical", label="dress")
     expect(page.locator("#status")).to_contain_text("in dress")
@@ -54,14 +54,14 @@ def test_a_held_out_street_image_finds_its_item_and_the_vertical_can_be_changed(
 
 
 def test_several_images_of_one_garment_are_searched_by_together(page, address, clearest):
-    pictures = [picture for picture, _ in clearest["dress"][:2]]
-    page.set_input_files("#file", pictures)
+    images = [image for image, _ in clearest["dress"][:2]]
+    page.set_input_files("#file", images)
     shown = first_item(page)
     expect(page.locator("#found")).to_contain_text("2 images of one garment")
-    files = [("file", Path(picture).read_bytes()) for picture in pictures]
+    files = [("file", Path(image).read_bytes()) for image in images]
     assert httpx.post(f"{address}/api/search", files=files).json()["hits"][0]["item"] == shown
 
-    page.set_input_files("#file", [pictures[0]] * 9)
+    page.set_input_files("#file", [images[0]] * 9)
     expect(page.locator("#error")).to_contain_text("at most 8 images of one garment")
 
 
@@ -72,7 +72,7 @@ def test_a_box_that_is_drawn_is_what_is_searched(page, address, street, tmp_path
     canvas.save(tmp_path / "scene.png")
     page.set_input_files("#file", tmp_path / "scene.png")
     first_item(page)
-    frame = page.locator("#picture").bounding_box()
+    frame = page.locator("#image").bounding_box()
     scale = frame["width"] / 400
 
     with page.expect_response("**/api/search") as response:
@@ -99,22 +99,22 @@ def test_a_bad_and_a_too_large_file_are_told_and_the_next_one_works(page, street
     assert page.inner_text("#error") == "Not an image, or of an unknown format."
     assert page.get_attribute("#error", "role") == "alert"
 
-    page.set_input_files("#file", picture_file(tmp_path / "large.png", noise=True, height=400))
+    page.set_input_files("#file", image_file(tmp_path / "large.png", noise=True, height=400))
     expect(page.locator("#error")).to_contain_text("MB")
     assert page.inner_text("#error") == "This image has 0.4 MB; expected at most 0.2 MB."
 
-    picture, item = street["bag"]
-    page.set_input_files("#file", picture)
+    image, item = street["bag"]
+    page.set_input_files("#file", image)
     assert first_item(page) == item
     assert page.locator("#error").is_hidden()
 
 
 def test_everything_can_be_done_by_keyboard(page, address, street):
-    picture, item = street["bag"]
+    image, item = street["bag"]
     tab_to(page, "#file")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
-    chooser.value.set_files(picture)
+    chooser.value.set_files(image)
     assert first_item(page) == item
 
     tab_to(page, "summary")
@@ -125,7 +125,7 @@ def test_everything_can_be_done_by_keyboard(page, address, street):
     tab_to(page, "#use-box")
     with page.expect_response("**/api/search") as response:
         page.keyboard.press("Enter")
-    assert response.value.json()["hits"] == search_box(address, picture, "4,4,60,60")
+    assert response.value.json()["hits"] == search_box(address, image, "4,4,60,60")
 
     tab_to(page, "#vertical")
     with page.expect_response("**/api/search"):
@@ -148,7 +148,7 @@ def test_an_example_is_searched_and_a_hit_searches_on(page):
     with page.expect_response("**/api/similar*"):
         page.click("#hits li:nth-child(2) button")
     first_item(page)
-    assert page.locator("#picture").get_attribute("src").startswith("http")
+    assert page.locator("#image").get_attribute("src").startswith("http")
 
 
 def test_everything_has_a_name_for_screen_readers_and_fits_a_phone(page, street):
@@ -177,10 +177,10 @@ def test_with_a_key_the_page_asks_for_it(browser, served, service, street):
     page.fill("#key", "sesame")
     page.click("text=Use it")
     page.wait_for_selector("#key-form", state="hidden")
-    picture, item = street["bag"]
-    page.set_input_files("#file", picture)
+    image, item = street["bag"]
+    page.set_input_files("#file", image)
     assert first_item(page) == item
-    wait_for_picture(page)
+    wait_for_image(page)
     page.close()
 
 

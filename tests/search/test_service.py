@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from search_requests import encoded, search, street_pictures
+from search_requests import encoded, search, street_images
 
-from apparel_embed.data.pictures import PictureSettings, prepare_picture
+from apparel_embed.data.images import ImageSettings, prepare_image
 from apparel_embed.evaluation.neighbours import nearest
 from apparel_embed.search.build import fill_index
 from apparel_embed.search.config import IndexSource
-from apparel_embed.search.index import IndexedPicture, IndexSettings, open_index
+from apparel_embed.search.index import IndexedImage, IndexSettings, open_index
 from apparel_embed.search.limits import Limits
 from apparel_embed.search.searcher import Searcher
 from apparel_embed.search.server import SearchSources, make_service, open_searcher
@@ -31,14 +31,14 @@ def test_hits_are_those_of_the_exact_search(client, catalogue):
     gallery = dataset.select(verticals=["dress"], roles=GALLERY)
     embeddings = model.embed(dataset.read_images(gallery)).embeddings
     items = dataset.column("item_id")
-    records, pictures = street_pictures(catalogue, "dress")
-    queries = model.embed(pictures).embeddings
+    records, images = street_images(catalogue, "dress")
+    queries = model.embed(images).embeddings
     places, distances = nearest(queries, embeddings, len(gallery), records, gallery)
     for query in range(3):
         expected = {}
         for place, distance in zip(places[query], distances[query]):
             expected.setdefault(items[gallery[place]], distance)
-        answer = search(client, pictures[query], vertical="dress", k="5").json()
+        answer = search(client, images[query], vertical="dress", k="5").json()
         assert [hit["item"] for hit in answer["hits"]] == list(expected)[:5]
         # The service encodes the image once more, as it would any other.
         np.testing.assert_allclose(
@@ -47,11 +47,11 @@ def test_hits_are_those_of_the_exact_search(client, catalogue):
 
 
 def test_the_vertical_is_predicted_or_given_or_all(client, catalogue):
-    _, (picture, *_) = street_pictures(catalogue, "dress")
+    _, (image, *_) = street_images(catalogue, "dress")
 
-    predicted = search(client, picture, all_verticals="false").json()
-    given = search(client, picture, vertical="dress").json()
-    everything = search(client, picture, k="100").json()
+    predicted = search(client, image, all_verticals="false").json()
+    given = search(client, image, vertical="dress").json()
+    everything = search(client, image, k="100").json()
 
     assert (predicted["vertical"], predicted["predicted"]) == ("bag", True)
     assert [one["vertical"] for one in predicted["scores"]] == ["bag", "dress"]
@@ -86,10 +86,10 @@ def test_the_prediction_is_followed_as_measured_unless_the_caller_says(
     shutil.copytree(catalogue.saved_model, copied)
     (copied / "assets" / "routing_confidence.txt").write_text(f"{confidence}\n")
     sources = SearchSources(copied, catalogue.dataset.directory)
-    _, (picture, *_) = street_pictures(catalogue, "dress")
+    _, (image, *_) = street_images(catalogue, "dress")
     fields = {} if all_verticals is None else {"all_verticals": all_verticals}
     with TestClient(make_service(catalogue.index, sources, Limits(rate=0))) as client:
-        found = search(client, picture, k="100", **fields).json()
+        found = search(client, image, k="100", **fields).json()
         info = client.get("/api/info").json()
     kinds = {hit["vertical"] for hit in found["hits"]}
 
@@ -105,7 +105,7 @@ def test_the_table_of_the_shell_tells_where_and_why(catalogue, tmp_path):
         SearchSources(catalogue.saved_model, catalogue.dataset.directory),
         Limits().max_pixels,
     )
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(encoded())
 
     def told(**options):
@@ -134,17 +134,17 @@ def test_a_vertical_that_the_model_does_not_know_is_told_and_searched(
     source = IndexSource(catalogue.saved_model, tmp_path, bulk=tmp_path / "table.parquet")
     with open_index(new_index()) as index:
         done = fill_index(index, source, IndexSettings())
-        searcher = Searcher(index, done.version, model, PictureSettings())
+        searcher = Searcher(index, done.version, model, ImageSettings())
         routed = searcher.search_bytes(encoded(seed=2), 5, all_verticals=False)
         everything = searcher.search_bytes(encoded(seed=2), 5)
         searcher.routing_confidence = 0.5
         measured = searcher.search_bytes(encoded(seed=2), 5)
     assert done.unknown == ("hat",)
     assert (routed.vertical, routed.predicted) == ("bag", True)
-    assert {hit.picture.vertical for hit in routed.hits} == {"bag", "hat"}
+    assert {hit.image.vertical for hit in routed.hits} == {"bag", "hat"}
     assert (measured.vertical, measured.hits) == (routed.vertical, routed.hits)
-    assert {hit.picture.vertical for hit in everything.hits} == {"bag", "dress", "hat"}
-    assert everything.hits[0].picture.vertical == "hat"
+    assert {hit.image.vertical for hit in everything.hits} == {"bag", "dress", "hat"}
+    assert everything.hits[0].image.vertical == "hat"
 
 
 def test_a_vertical_that_a_night_brings_is_searched_without_a_restart(
@@ -163,14 +163,14 @@ def test_a_vertical_that_a_night_brings_is_searched_without_a_restart(
                 return client.post("/api/search", files=image, data=fields)
 
             assert ask(vertical="hat").status_code == 422
-            hat = IndexedPicture("f" * 32, "hat.png", "hat1", "hat")
+            hat = IndexedImage("f" * 32, "hat.png", "hat1", "hat")
             index.change(index.current(), [hat], embedding, [])
             assert [hit["item"] for hit in ask(vertical="hat").json()["hits"]] == ["hat1"]
             routed = ask(all_verticals="false").json()
             assert (routed["vertical"], routed["hits"][0]["item"]) == ("bag", "hat1")
             assert client.get("/api/info").json()["verticals"] == ["bag", "dress", "hat"]
-            count = index.current().pictures
-            assert f"apparel_search_pictures {count}.0" in client.get("/metrics").text
+            count = index.current().images
+            assert f"apparel_search_images {count}.0" in client.get("/metrics").text
 
 
 def test_a_box_searches_as_its_crop_does(client):
@@ -191,16 +191,16 @@ def test_a_box_searches_as_its_crop_does(client):
 
 
 def test_several_images_of_one_garment_are_searched_by_their_mean(client, catalogue):
-    _, images = street_pictures(catalogue, "dress")
+    _, images = street_images(catalogue, "dress")
     files = [("file", (f"{n}.jpg", image, "image/jpeg")) for n, image in enumerate(images[:3])]
     answer = client.post("/api/search", files=files, data={"k": "5", "vertical": "dress"}).json()
     # The service encodes images once more, as it would any other.
     model = LocalModel(catalogue.saved_model)
-    jpegs = [prepare_picture(image, PictureSettings()).jpeg for image in images[:3]]
+    jpegs = [prepare_image(image, ImageSettings()).jpeg for image in images[:3]]
     mean = model.embed(jpegs).embeddings.mean(axis=0)
     version = catalogue.index.current()
     hits = catalogue.index.search(version, mean / np.linalg.norm(mean), 5, vertical="dress")
-    assert [hit["key"] for hit in answer["hits"]] == [hit.picture.key for hit in hits]
+    assert [hit["key"] for hit in answer["hits"]] == [hit.image.key for hit in hits]
     one = search(client, images[0], vertical="dress", k="5").json()
     assert one["hits"] != answer["hits"]
 
@@ -237,8 +237,8 @@ def test_each_of_several_images_counts_as_a_search(service):
 
 
 def test_a_hit_is_searched_with_and_left_out_itself(client, catalogue):
-    _, (picture, *_) = street_pictures(catalogue, "bag")
-    hit = search(client, picture).json()["hits"][0]
+    _, (image, *_) = street_images(catalogue, "bag")
+    hit = search(client, image).json()["hits"][0]
 
     similar = client.get("/api/similar", params={"key": hit["key"], "k": 100}).json()
 
@@ -256,21 +256,21 @@ def test_a_hit_is_searched_with_and_left_out_itself(client, catalogue):
 
 
 def test_images_of_the_index_are_served_and_nothing_else(client, catalogue):
-    _, (picture, *_) = street_pictures(catalogue, "bag")
-    hit = search(client, picture).json()["hits"][0]
-    served = client.get(f"/pictures/{hit['key']}")
-    record = catalogue.dataset.column("image").tolist().index(hit["picture"])
+    _, (image, *_) = street_images(catalogue, "bag")
+    hit = search(client, image).json()["hits"][0]
+    served = client.get(f"/images/{hit['key']}")
+    record = catalogue.dataset.column("image").tolist().index(hit["image"])
 
     assert served.headers["content-type"] == "image/jpeg"
     assert served.content == catalogue.dataset.read_images([record])[0]
     assert Image.open(io.BytesIO(client.get("/examples/0").content)).format == "JPEG"
     for path in (
-        "/pictures/../../../etc/passwd",
-        "/pictures/..%2f..%2f..%2fetc%2fpasswd",
-        "/pictures/" + "0" * 32,
-        "/pictures/" + "a" * 31 + "%00",
-        "/pictures//etc/passwd",
-        "/pictures/https:%2f%2fexample.com%2fa.jpg",
+        "/images/../../../etc/passwd",
+        "/images/..%2f..%2f..%2fetc%2fpasswd",
+        "/images/" + "0" * 32,
+        "/images/" + "a" * 31 + "%00",
+        "/images//etc/passwd",
+        "/images/https:%2f%2fexample.com%2fa.jpg",
         "/examples/2",
         "/examples/-1",
         "/examples/99999999999999999999",
@@ -292,7 +292,7 @@ def test_the_page_names_nothing_outside_itself(client):
 def test_the_interface_is_documented(client):
     paths = client.get("/openapi.json").json()["paths"]
 
-    assert {"/api/search", "/api/similar", "/api/info", "/pictures/{key}", "/readyz"} <= set(paths)
+    assert {"/api/search", "/api/similar", "/api/info", "/images/{key}", "/readyz"} <= set(paths)
     assert {"200", "413", "422", "429", "503"} <= set(paths["/api/search"]["post"]["responses"])
 
 
@@ -305,7 +305,7 @@ def test_health_metrics_and_logs(client, caplog):
 
     assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
     assert 'apparel_search_requests_total{route="/api/search",status="422"}' in metrics
-    assert "apparel_search_pictures 40.0" in metrics
+    assert "apparel_search_images 40.0" in metrics
     assert [(one["path"], one["status"]) for one in logged] == [
         ("/api/search", 200),
         ("/api/search", 422),
@@ -317,7 +317,7 @@ def test_tensorflow_serving_embeds_as_the_model_in_process_does(client, catalogu
     from prediction_server import Behaviour, grpc_server
 
     behaviour = Behaviour(catalogue.saved_model)
-    _, (picture, *_) = street_pictures(catalogue, "bag")
+    _, (image, *_) = street_images(catalogue, "bag")
     with grpc_server(behaviour) as address:
         sources = SearchSources(
             catalogue.saved_model, catalogue.dataset.directory, serving_address=address
@@ -325,10 +325,10 @@ def test_tensorflow_serving_embeds_as_the_model_in_process_does(client, catalogu
         app = make_service(catalogue.index, sources, Limits(rate=0))
         with TestClient(app) as remote:
             here, there = (
-                search(one, picture, all_verticals="false").json() for one in (client, remote)
+                search(one, image, all_verticals="false").json() for one in (client, remote)
             )
             behaviour.failures = [grpc.StatusCode.NOT_FOUND]
-            failed = search(remote, picture)
+            failed = search(remote, image)
     assert len(behaviour.requests) >= 2
     assert there["predicted"] and there["vertical"] == here["vertical"]
     assert [hit["key"] for hit in there["hits"]] == [hit["key"] for hit in here["hits"]]

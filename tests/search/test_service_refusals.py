@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("picture", "said"),
+    ("image", "said"),
     [
         (b"", "empty file"),
         (b"this is no image", "not an image"),
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
         (encoded()[:16] + (2**31 - 1).to_bytes(4, "big") * 2 + encoded()[24:], "not an image"),
     ],
 )
-def test_what_is_no_usable_image_is_told(client, picture, said):
-    answer = search(client, picture)
+def test_what_is_no_usable_image_is_told(client, image, said):
+    answer = search(client, image)
 
     assert answer.status_code == 422
     assert said in answer.json()["detail"]
@@ -32,7 +32,7 @@ def test_what_is_no_usable_image_is_told(client, picture, said):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF"])
 def test_images_of_any_format_and_name_are_searched(client, kind):
-    for name in ("picture", "фото \U0001f457.png", "../../etc/passwd", "a" * 2000, 'q"\\.jpg'):
+    for name in ("image", "фото \U0001f457.png", "../../etc/passwd", "a" * 2000, 'q"\\.jpg'):
         answer = search(client, encoded(kind=kind), name, "application/octet-stream")
         assert answer.status_code == 200, answer.text
         assert len(answer.json()["hits"]) == 12
@@ -116,7 +116,7 @@ def test_an_upload_without_a_file_name_is_told_in_plain_words(client):
 
 
 def test_every_answer_has_safe_headers(client):
-    for path in ("/", "/api/info", "/nowhere", "/pictures/x", "/examples/0"):
+    for path in ("/", "/api/info", "/nowhere", "/images/x", "/examples/0"):
         headers = client.get(path).headers
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
@@ -130,7 +130,7 @@ def test_without_the_key_only_the_page_and_probes_answer(service, catalogue):
             assert client.get(path).status_code == 200
         for headers in ({}, {"X-API-Key": "no"}, {"X-API-Key": "sésame".encode()}):
             assert search(client, encoded(), headers=headers).status_code == 401
-            for path in ("/api/info", "/examples/0", "/pictures/" + "0" * 32, "/metrics"):
+            for path in ("/api/info", "/examples/0", "/images/" + "0" * 32, "/metrics"):
                 assert client.get(path, headers=headers).status_code == 401
         for headers in ({"X-API-Key": "sesame"}, {"Authorization": "Bearer sesame"}):
             assert search(client, encoded(), headers=headers).status_code == 200

@@ -4,13 +4,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from search_pictures import unit_vectors
+from search_images import unit_vectors
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.evaluation.embeddings import write_embeddings
 from apparel_embed.search.build import build_index
 from apparel_embed.search.index import Version, open_index
-from apparel_embed.search.source import bulk_rows, picture_key, stored_records
+from apparel_embed.search.source import bulk_rows, image_key, stored_records
 from apparel_embed.serving.local import LocalModel
 
 COUNT = 20
@@ -29,7 +29,7 @@ def write(path, **columns):
 
 
 def read(path):
-    return [picture for pictures, _ in bulk_rows(path) for picture in pictures]
+    return [image for images, _ in bulk_rows(path) for image in images]
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def read(path):
     ],
 )
 def test_whole_numbers_are_texts_and_a_missing_item_is_none(tmp_path, column, values, texts):
-    pictures = read(write(tmp_path / "a.parquet", **{column: values}))
+    images = read(write(tmp_path / "a.parquet", **{column: values}))
 
     name = {"item_id": "item"}.get(column, column)
-    assert [getattr(picture, name) for picture in pictures] == texts
+    assert [getattr(image, name) for image in images] == texts
 
 
 def test_images_without_an_item_hide_no_other(tmp_path, new_index):
@@ -57,8 +57,8 @@ def test_images_without_an_item_hide_no_other(tmp_path, new_index):
     with open_index(new_index()) as index:
         version = build_index(index, Version("m" * 64, 8), bulk_rows(tmp_path)).version
         hits = index.search(version, unit_vectors(COUNT)[12], COUNT)
-    assert sorted(hit.picture.picture for hit in hits) == sorted(f"{n}.jpg" for n in range(COUNT))
-    assert hits[0].picture.picture == "12.jpg"
+    assert sorted(hit.image.image for hit in hits) == sorted(f"{n}.jpg" for n in range(COUNT))
+    assert hits[0].image.image == "12.jpg"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_boxes_are_numbers_or_the_texts_of_a_manifest(tmp_path):
     for number, rows in enumerate((texts, numbers, floats)):
         boxes = dict(zip(edges, map(list, zip(*rows))))
         keys = [one.key for one in read(write(tmp_path / f"{number}.parquet", **boxes))]
-        assert keys[:2] == [picture_key("0.jpg", (1, 2, 30, 4.5)), picture_key("1.jpg")]
+        assert keys[:2] == [image_key("0.jpg", (1, 2, 30, 4.5)), image_key("1.jpg")]
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from serving_models import DIM, encoded, exif, photograph, picture
+from serving_models import DIM, drawn, encoded, exif, photograph
 
 pytestmark = pytest.mark.slow
 
@@ -23,24 +23,24 @@ SECONDS = float(os.environ.get("APPAREL_EMBED_FUZZ_SECONDS", "0"))
 WHOLE = [
     encoded(photograph({1: (2, 2, 20, 28)}, 40, 30)),
     encoded(photograph({0: (0, 0, 9, 12), 1: (8, 3, 16, 20)}, 16, 20), "PNG"),
-    encoded(picture(40, 30), exif=exif(6)),
-    encoded(picture(40, 30), progressive=True),
-    encoded(picture(20, 16).convert("CMYK")),
-    encoded(picture(20, 16), "PNG", exif=exif(3)),
-    encoded(picture(20, 16).convert("RGBA"), "PNG"),
-    encoded(picture(20, 16).quantize(4), "PNG", bits=2, transparency=1),
-    encoded(picture(20, 16).quantize(8), "GIF", transparency=2),
+    encoded(drawn(40, 30), exif=exif(6)),
+    encoded(drawn(40, 30), progressive=True),
+    encoded(drawn(20, 16).convert("CMYK")),
+    encoded(drawn(20, 16), "PNG", exif=exif(3)),
+    encoded(drawn(20, 16).convert("RGBA"), "PNG"),
+    encoded(drawn(20, 16).quantize(4), "PNG", bits=2, transparency=1),
+    encoded(drawn(20, 16).quantize(8), "GIF", transparency=2),
     encoded(
-        picture(20, 16).quantize(8),
+        drawn(20, 16).quantize(8),
         "GIF",
         save_all=True,
-        append_images=[picture(20, 16, seed=1).quantize(8)],
+        append_images=[drawn(20, 16, seed=1).quantize(8)],
     ),
-    encoded(picture(9, 7), "BMP"),
-    encoded(picture(9, 7).quantize(16), "BMP"),
-    encoded(picture(9, 7).convert("RGBA"), "BMP"),
+    encoded(drawn(9, 7), "BMP"),
+    encoded(drawn(9, 7).quantize(16), "BMP"),
+    encoded(drawn(9, 7).convert("RGBA"), "BMP"),
 ]
-NEIGHBOURS = [encoded(picture(50, 40, seed=7)), encoded(picture(30, 45, seed=8), "PNG")]
+NEIGHBOURS = [encoded(drawn(50, 40, seed=7)), encoded(drawn(30, 45, seed=8), "PNG")]
 STREET = encoded(photograph({0: (5, 5, 40, 60), 2: (50, 30, 100, 80)}, 120, 90))
 
 
@@ -72,8 +72,8 @@ ANY = st.one_of(damaged(), st.binary(max_size=300), st.sampled_from(WHOLE))
 
 @pytest.fixture(scope="module")
 def ask(signatures):
-    def ask(pictures):
-        found = signatures["serving_default"](image_bytes=tf.constant(pictures, tf.string))
+    def ask(images):
+        found = signatures["serving_default"](image_bytes=tf.constant(images, tf.string))
         return found["embedding"].numpy(), found["valid"].numpy()
 
     return ask
@@ -86,9 +86,9 @@ def alone(ask):
     return embeddings[[0, -1]]
 
 
-def check(ask, alone, pictures):
-    pictures = [NEIGHBOURS[0], *pictures, NEIGHBOURS[1]]
-    embeddings, valid = ask(pictures)
+def check(ask, alone, images):
+    images = [NEIGHBOURS[0], *images, NEIGHBOURS[1]]
+    embeddings, valid = ask(images)
 
     assert embeddings.shape == (10, DIM)
     np.testing.assert_array_equal(embeddings[[0, -1]], alone)
@@ -96,7 +96,7 @@ def check(ask, alone, pictures):
     assert np.isfinite(embeddings).all()
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), valid, atol=1e-5)
     # An image alone is decoded in another way, to the same bits.
-    for number, one in enumerate(pictures):
+    for number, one in enumerate(images):
         (embedding,), (is_valid,) = ask([one])
         assert is_valid == valid[number]
         np.testing.assert_allclose(embedding, embeddings[number], atol=1e-5)
@@ -122,9 +122,9 @@ QUIET = {"deadline": None, "database": None, "suppress_health_check": list(Healt
 
 @seed(0)
 @settings(max_examples=100, derandomize=True, **QUIET)
-@given(pictures=BATCHES)
-def test_any_bytes_are_answered_and_harm_no_neighbour(ask, alone, pictures):
-    check(ask, alone, pictures)
+@given(images=BATCHES)
+def test_any_bytes_are_answered_and_harm_no_neighbour(ask, alone, images):
+    check(ask, alone, images)
 
 
 @seed(0)
@@ -141,13 +141,13 @@ def test_any_bytes_for_as_long_as_asked(ask, alone, detect):
 
         @seed(random.randrange(2**32))
         @settings(max_examples=200, **QUIET)
-        @given(pictures=BATCHES)
-        def batch(pictures):
+        @given(images=BATCHES)
+        def batch(images):
             nonlocal tried
             tried += 8
             if time.monotonic() < end:
-                check(ask, alone, pictures)
-                check_garments(detect, pictures)
+                check(ask, alone, images)
+                check_garments(detect, images)
 
         batch()
     print(f"{tried} images tried in {SECONDS:g} s")

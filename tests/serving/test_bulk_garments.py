@@ -11,7 +11,7 @@ import pytest
 from serving_models import encoded, photograph
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import PictureSettings
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.inference.bulk import bulk_embed, run_here
 from apparel_embed.inference.bulk_shard import NO_GARMENT, BulkConfig
 from apparel_embed.inference.bulk_sources import SourceConfig
@@ -37,13 +37,13 @@ def photographs(tmp_path_factory):
     return directory
 
 
-def config_of(photographs, output, manifest=None, shard_pictures=2):
-    kind, location = ("manifest", manifest) if manifest else ("pictures", photographs)
+def config_of(photographs, output, manifest=None, shard_images=2):
+    kind, location = ("manifest", manifest) if manifest else ("images", photographs)
     source = SourceConfig(
         kind=kind,
         location=str(location),
-        shard_pictures=shard_pictures,
-        settings=PictureSettings(max_side=640, jpeg_quality=100),
+        shard_images=shard_images,
+        settings=ImageSettings(max_side=640, jpeg_quality=100),
     )
     return BulkConfig(source, "fingerprint", str(output), batch_size=2)
 
@@ -59,7 +59,7 @@ def test_every_garment_is_a_row(photographs, exported_with_detector, tmp_path):
     )
     rows = embedded(tmp_path / "out")
     assert [row["image"] for row in rows] == ["a.jpg", "a.jpg", "d.png"]
-    assert (summary["pictures"], summary["embedded"], summary["rejected"]) == (4, 2, 2)
+    assert (summary["images"], summary["embedded"], summary["rejected"]) == (4, 2, 2)
     assert summary["rows"] == 3
     rejected = (tmp_path / "out" / "rejects.csv").read_text().splitlines()
     assert rejected[1] == f"b.jpg,{NO_GARMENT}"
@@ -94,7 +94,7 @@ def test_the_binary_detects(photographs, exported_with_detector, tmp_path):
     done = subprocess.run(
         [
             *(sys.executable, TOOL, "--detect", f"--model={exported_with_detector}"),
-            *(f"--pictures={photographs}", f"--output={tmp_path / 'out'}"),
+            *(f"--images={photographs}", f"--output={tmp_path / 'out'}"),
         ],
         capture_output=True,
         text=True,

@@ -9,16 +9,16 @@ import grpc
 import numpy as np
 import pytest
 from prediction_server import Behaviour, grpc_server, rest_server
-from serving_models import DIM, VERTICALS, encoded, exif, picture
+from serving_models import DIM, VERTICALS, drawn, encoded, exif
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.serving import (
     Client,
     ClientConfig,
     DeadlineExceeded,
+    ImageLimits,
     LocalModel,
     ModelNotFound,
-    PictureLimits,
     RequestRefused,
     ServerUnavailable,
     ServingError,
@@ -27,12 +27,12 @@ from apparel_embed.serving import (
 
 pytestmark = pytest.mark.slow
 
-PICTURES = [
-    encoded(picture(seed=1)),
-    encoded(picture(90, 30, seed=2), "WEBP", lossless=True),
+IMAGES = [
+    encoded(drawn(seed=1)),
+    encoded(drawn(90, 30, seed=2), "WEBP", lossless=True),
     b"no image",
-    encoded(picture(seed=3), "PNG"),
-    encoded(picture(seed=4), "AVIF", quality=100),
+    encoded(drawn(seed=3), "PNG"),
+    encoded(drawn(seed=4), "AVIF", quality=100),
     b"",
 ]
 VALID = [True, True, False, True, True, False]
@@ -60,9 +60,9 @@ def kind(request, behaviour):
 def ask(addresses, kind):
     """Asks for images by a configuration."""
 
-    def ask(pictures, **config):
+    def ask(images, **config):
         with Client(addresses[kind], ClientConfig(**config)) as client:
-            return client.embed(pictures)
+            return client.embed(images)
 
     return ask
 
@@ -73,7 +73,7 @@ def local(exported_with_head):
 
 
 def test_a_server_and_the_model_in_process_give_the_same(ask, local):
-    asked, here = ask(PICTURES), local.embed(PICTURES)
+    asked, here = ask(IMAGES), local.embed(IMAGES)
 
     assert here.valid.tolist() == VALID
     assert (here.embeddings.dtype, here.embeddings.shape) == (np.float32, (6, DIM))
@@ -84,7 +84,7 @@ def test_a_server_and_the_model_in_process_give_the_same(ask, local):
 
 
 def test_images_of_other_formats_are_converted(local):
-    image = picture(seed=9)
+    image = drawn(seed=9)
     kinds = [encoded(image, kind) for kind in ("PNG", "TIFF", "BMP", "PPM")]
     kinds.append(encoded(image, "WEBP", lossless=True))
     found = local.embed(kinds)
@@ -94,17 +94,17 @@ def test_images_of_other_formats_are_converted(local):
 
 
 def test_requests_are_cut_by_number_and_by_bytes(ask, behaviour, local):
-    pictures = [PICTURES[0]] * 5
-    whole = local.embed(pictures).embeddings
+    images = [IMAGES[0]] * 5
+    whole = local.embed(images).embeddings
 
-    np.testing.assert_allclose(ask(pictures, batch_size=2).embeddings, whole, atol=1e-6)
+    np.testing.assert_allclose(ask(images, batch_size=2).embeddings, whole, atol=1e-6)
     assert behaviour.requests == [2, 2, 1]
     behaviour.reset()
-    few = 3 * len(PICTURES[0]) + 1
-    np.testing.assert_allclose(ask(pictures, batch_bytes=few).embeddings, whole, atol=1e-6)
+    few = 3 * len(IMAGES[0]) + 1
+    np.testing.assert_allclose(ask(images, batch_bytes=few).embeddings, whole, atol=1e-6)
     assert behaviour.requests == [3, 2]
     behaviour.reset()
-    assert ask(pictures, batch_bytes=1).valid.all()
+    assert ask(images, batch_bytes=1).valid.all()
     assert behaviour.requests == [1] * 5
 
 
@@ -126,18 +126,18 @@ def test_verticals_are_those_of_the_model(addresses, kind, behaviour, local):
 def test_a_model_without_head_gives_no_scores(exported):
     local = LocalModel(exported)
     with grpc_server(Behaviour(exported)) as address, Client(address) as client:
-        asked = client.embed(PICTURES[:1])
+        asked = client.embed(IMAGES[:1])
         assert client.verticals == ()
     assert asked.vertical_scores is None
-    assert local.embed(PICTURES[:1]).vertical_scores is None
-    np.testing.assert_allclose(asked.embeddings, local.embed(PICTURES[:1]).embeddings, atol=1e-6)
+    assert local.embed(IMAGES[:1]).vertical_scores is None
+    np.testing.assert_allclose(asked.embeddings, local.embed(IMAGES[:1]).embeddings, atol=1e-6)
 
 
 @pytest.mark.parametrize("failures", [1, 2])
 def test_a_server_that_is_unavailable_is_asked_again(ask, kind, behaviour, failures):
     behaviour.failures = [{"grpc": CODE.UNAVAILABLE, "rest": 503}[kind]] * failures
 
-    assert ask(PICTURES, attempts=3).valid.tolist() == VALID
+    assert ask(IMAGES, attempts=3).valid.tolist() == VALID
     assert behaviour.requests == [6]
 
 
@@ -146,7 +146,7 @@ def test_after_all_attempts_it_is_told_to_be_unavailable(ask, kind, behaviour, a
     behaviour.failures = [{"grpc": CODE.UNAVAILABLE, "rest": 503}[kind]] * 9
 
     with pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:.*put in the way") as error:
-        ask(PICTURES, attempts=attempts)
+        ask(IMAGES, attempts=attempts)
     assert isinstance(error.value, ServingError)
     assert "\n" not in str(error.value)
     assert len(behaviour.failures) == 9 - attempts
@@ -167,7 +167,7 @@ def test_other_failures_are_told_at_once_by_their_kind(
     behaviour.failures = [{"grpc": code, "rest": status}[kind]]
 
     with pytest.raises(expected, match="put in the way") as error:
-        ask(PICTURES)
+        ask(IMAGES)
     assert type(error.value) is expected
     assert not behaviour.failures
 
@@ -176,15 +176,15 @@ def test_a_deadline_is_kept(ask, behaviour):
     behaviour.failures = [5.0]
 
     with pytest.raises(DeadlineExceeded):
-        ask(PICTURES, deadline=0.2)
+        ask(IMAGES, deadline=0.2)
 
 
 def test_models_and_versions_are_asked_for_by_name(ask):
-    assert ask(PICTURES, version=7).valid.tolist() == VALID
+    assert ask(IMAGES, version=7).valid.tolist() == VALID
     with pytest.raises(ModelNotFound, match="Servable not found"):
-        ask(PICTURES, version=6)
+        ask(IMAGES, version=6)
     with pytest.raises(ModelNotFound, match="Servable not found"):
-        ask(PICTURES, model_name="another")
+        ask(IMAGES, model_name="another")
 
 
 @pytest.mark.parametrize("scheme", ["", "http://"])
@@ -196,7 +196,7 @@ def test_where_nothing_listens_it_is_unavailable(scheme):
             Client(address, ClientConfig(attempts=2)) as client,
             pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1"),
         ):
-            client.embed(PICTURES)
+            client.embed(IMAGES)
 
 
 @pytest.mark.parametrize("missing", ["embedding", "valid"])
@@ -204,19 +204,19 @@ def test_another_model_is_told_by_its_answer(ask, behaviour, missing):
     behaviour.rename = {missing: "else"}
 
     with pytest.raises(WrongAnswer, match=f"no '{missing}'"):
-        ask(PICTURES)
+        ask(IMAGES)
 
 
 def test_an_image_beyond_the_limits_harms_no_other(ask, local, exported_with_head):
-    limits = PictureLimits(max_bytes=len(PICTURES[0]))
-    large = encoded(picture(400, 400))
+    limits = ImageLimits(max_bytes=len(IMAGES[0]))
+    large = encoded(drawn(400, 400))
     for found in (
-        ask([large, PICTURES[0]], limits=limits),
-        LocalModel(exported_with_head, limits=limits).embed([large, PICTURES[0]]),
+        ask([large, IMAGES[0]], limits=limits),
+        LocalModel(exported_with_head, limits=limits).embed([large, IMAGES[0]]),
     ):
         assert found.valid.tolist() == [False, True]
         np.testing.assert_allclose(
-            found.embeddings[1], local.embed(PICTURES[:1]).embeddings[0], atol=1e-6
+            found.embeddings[1], local.embed(IMAGES[:1]).embeddings[0], atol=1e-6
         )
 
 
@@ -276,7 +276,7 @@ def test_the_model_in_process_needs_nothing_of_tensorflow_serving(exported):
 
 
 def test_an_image_turned_by_exif_is_found_upright(local):
-    image = picture(60, 40, seed=11)
+    image = drawn(60, 40, seed=11)
     turned = encoded(image.transpose(4), exif=exif(8))  # ROTATE_270, undone by 8.
     found = local.embed([encoded(image), turned])
 

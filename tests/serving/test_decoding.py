@@ -9,14 +9,14 @@ import pytest
 import tensorflow as tf
 from image_kinds import KINDS
 from PIL import Image
-from serving_models import SIZE, encoded, exif, picture
+from serving_models import SIZE, drawn, encoded, exif
 
-from apparel_embed.data.pictures import PictureSettings, prepare_picture
+from apparel_embed.data.images import ImageSettings, prepare_image
 from apparel_embed.models.preprocessing import decode_to_square
 from apparel_embed.serving.decoding import decode_each
 
 MAX_PIXELS = 1_000_000
-RGB = picture()
+RGB = drawn()
 TRANSPARENT = RGB.copy()
 TRANSPARENT.putalpha(Image.linear_gradient("L").resize(RGB.size))
 PALETTE = RGB.quantize(16)
@@ -44,8 +44,8 @@ RIGHT = {
     "progressive JPEG": encoded(RGB, progressive=True),
     "grey JPEG": encoded(RGB.convert("L")),
     "JPEG of 4:2:0": encoded(RGB, subsampling=2),
-    "JPEG of many pixels": encoded(picture(1300, 700)),
-    "narrow JPEG": encoded(picture(20_000, 20)),
+    "JPEG of many pixels": encoded(drawn(1300, 700)),
+    "narrow JPEG": encoded(drawn(20_000, 20)),
     "PNG": encoded(RGB, "PNG"),
     "grey PNG": encoded(RGB.convert("L"), "PNG"),
     "PNG of 16 bits": encoded(GREY_16, "PNG"),
@@ -56,8 +56,8 @@ RIGHT = {
     "PNG with a palette of 2 bits": encoded(RGB.quantize(4), "PNG", bits=2),
     "PNG with a transparent colour of a palette": encoded(PALETTE, "PNG", transparency=3),
     "PNG with a transparent colour": encoded(RGB, "PNG", transparency=RGB.getpixel((9, 9))),
-    "wide PNG": encoded(picture(20_000, 30), "PNG"),
-    "one pixel": encoded(picture(1, 1), "PNG"),
+    "wide PNG": encoded(drawn(20_000, 30), "PNG"),
+    "one pixel": encoded(drawn(1, 1), "PNG"),
     "GIF": gif(PALETTE),
     "interlaced GIF": gif(PALETTE, interlace=1),
     "animated GIF": gif(PALETTE, PALETTE.rotate(90), PALETTE.rotate(180), loop=0),
@@ -120,10 +120,10 @@ WRONG = {
     "PNG under the name of a JPEG": b"\xff\xd8\xff" + RIGHT["PNG"][3:],
     "WebP": encoded(RGB, "WEBP"),
     "TIFF": encoded(RGB, "TIFF"),
-    "JPEG of too many pixels": encoded(picture(1001, 1000)),
-    "PNG of too many pixels": encoded(picture(1001, 1000), "PNG"),
-    "GIF of too many pixels": gif(picture(1001, 1000).quantize(4)),
-    "BMP of too many pixels": encoded(picture(1001, 1000), "BMP"),
+    "JPEG of too many pixels": encoded(drawn(1001, 1000)),
+    "PNG of too many pixels": encoded(drawn(1001, 1000), "PNG"),
+    "GIF of too many pixels": gif(drawn(1001, 1000).quantize(4)),
+    "BMP of too many pixels": encoded(drawn(1001, 1000), "BMP"),
     "PNG that claims 2^62 pixels": png_of(2**31 - 1, 2**31 - 1),
     "PNG that claims no pixels": png_of(0, 5),
     "PNG of a negative width": png_of(2**32 - 1, 1),
@@ -154,7 +154,7 @@ def decoded(decode):
 @pytest.mark.parametrize("name", RIGHT)
 def test_an_image_comes_out_as_prepare_makes_it(decoded, name):
     image, valid = decoded[RIGHT[name]]
-    prepared = prepare_picture(RIGHT[name], PictureSettings(max_side=SIZE, jpeg_quality=100))
+    prepared = prepare_image(RIGHT[name], ImageSettings(max_side=SIZE, jpeg_quality=100))
     expected = decode_to_square(prepared.jpeg, SIZE).numpy().astype(int)
 
     assert valid
@@ -167,7 +167,7 @@ def test_an_image_comes_out_as_prepare_makes_it(decoded, name):
 def test_an_image_that_decoders_are_at_odds_about_is_right_or_refused(decoded, name):
     data, _, may_be_refused = KINDS[name]
     image, valid = decoded[data]
-    prepared = prepare_picture(data, PictureSettings(jpeg_quality=100)).jpeg
+    prepared = prepare_image(data, ImageSettings(jpeg_quality=100)).jpeg
 
     assert valid != may_be_refused
     expected = decode_to_square(prepared, SIZE).numpy().astype(int)
@@ -195,7 +195,7 @@ def test_an_image_alone_comes_out_as_among_others_to_the_bit(decode, decoded, na
 
 
 def test_small_images_are_decoded_as_in_evaluation_to_the_bit(decode):
-    small = [encoded(picture(w, h, seed)) for seed, (w, h) in enumerate([(256, 200), (31, 97)])]
+    small = [encoded(drawn(w, h, seed)) for seed, (w, h) in enumerate([(256, 200), (31, 97)])]
     images, valid = decode(tf.constant(small))
 
     assert valid.numpy().all()

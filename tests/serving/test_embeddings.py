@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from heic import PLAIN
 from PIL import Image, ImageCms
-from serving_models import encoded, exif, picture
+from serving_models import drawn, encoded, exif
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.serving import NotAPicture, PictureLimits, PictureTooLarge, to_servable
+from apparel_embed.serving import ImageLimits, ImageTooLarge, NotAImage, to_servable
 
-IMAGE = picture(300, 200)
+IMAGE = drawn(300, 200)
 
 
 def opened(data):
@@ -38,7 +38,7 @@ def test_heic_becomes_jpeg():
 def test_what_is_long_is_shrunk_and_turned_upright():
     noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
     long = encoded(Image.fromarray(noise), exif=exif(6))
-    found = to_servable(long, PictureLimits(sent_bytes=100_000, sent_side=300))
+    found = to_servable(long, ImageLimits(sent_bytes=100_000, sent_side=300))
 
     assert len(found) < len(long) / 4
     assert opened(found).size == (233, 300)
@@ -53,21 +53,21 @@ def test_a_colour_profile_is_applied():
 @pytest.mark.parametrize(
     ("data", "limits", "expected", "said"),
     [
-        (bytes(101), {"max_bytes": 100}, PictureTooLarge, "101 bytes: expected at most 100"),
-        (encoded(IMAGE, "WEBP"), {"max_pixels": 59_999}, PictureTooLarge, "300x200 pixels"),
-        (b"", {}, NotAPicture, "empty"),
-        (b"text", {}, NotAPicture, "not an image"),
-        (encoded(IMAGE, "WEBP")[:-100], {}, NotAPicture, "damaged"),
-        (PLAIN[:400], {}, NotAPicture, "damaged"),
+        (bytes(101), {"max_bytes": 100}, ImageTooLarge, "101 bytes: expected at most 100"),
+        (encoded(IMAGE, "WEBP"), {"max_pixels": 59_999}, ImageTooLarge, "300x200 pixels"),
+        (b"", {}, NotAImage, "empty"),
+        (b"text", {}, NotAImage, "not an image"),
+        (encoded(IMAGE, "WEBP")[:-100], {}, NotAImage, "damaged"),
+        (PLAIN[:400], {}, NotAImage, "damaged"),
     ],
 )
 def test_what_cannot_be_sent_says_why(data, limits, expected, said):
     with pytest.raises(expected, match=said) as error:
-        to_servable(data, PictureLimits(**limits))
+        to_servable(data, ImageLimits(**limits))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["max_bytes", "max_pixels", "sent_bytes", "sent_side"])
 def test_limits_have_limits(name):
     with pytest.raises(UserError, match=f"{name} is 0; expected 1 to"):
-        PictureLimits(**{name: 0})
+        ImageLimits(**{name: 0})

@@ -17,7 +17,7 @@ from serving_models import (
 )
 
 from apparel_embed.common.errors import UserError
-from apparel_embed.data.pictures import PictureSettings, prepare_picture
+from apparel_embed.data.images import ImageSettings, prepare_image
 from apparel_embed.serving import (
     Client,
     ClientConfig,
@@ -96,7 +96,7 @@ def test_a_garment_is_embedded_as_prepare_cuts_it_out(detect, street_signatures,
     found = detect([data])
     boxes = found["boxes"][0][found["found"][0]] * [*image.size, *image.size]
     assert len(boxes) == (3 if scale == 1 else 2)
-    cut = [prepare_picture(data, PictureSettings(), tuple(box)).jpeg for box in boxes]
+    cut = [prepare_image(data, ImageSettings(), tuple(box)).jpeg for box in boxes]
     expected = street_signatures["serving_default"](image_bytes=tf.constant(cut))[
         "embedding"
     ].numpy()

@@ -8,19 +8,19 @@ import pytest
 from image_kinds import FOUR, KINDS, STORED, encode, quarters
 from prediction_server import Behaviour, grpc_server
 
-from apparel_embed.data.pictures import PictureSettings, prepare_picture
+from apparel_embed.data.images import ImageSettings, prepare_image
 from apparel_embed.inference.bulk import bulk_embed, run_here
 from apparel_embed.inference.bulk_shard import BulkConfig
 from apparel_embed.inference.bulk_sources import DIRECTORY, SourceConfig
 from apparel_embed.search.index import Version
 from apparel_embed.search.searcher import Searcher
 from apparel_embed.serving import Client, LocalModel
-from apparel_embed.serving.local import load_picture_embedder
+from apparel_embed.serving.local import load_image_embedder
 
 pytestmark = pytest.mark.slow
 
 FILES = [data for data, *_ in KINDS.values()]
-SETTINGS = PictureSettings()
+SETTINGS = ImageSettings()
 
 
 class Asked:
@@ -64,7 +64,7 @@ def by_bulk(local, saved_model, directory):
         output=str(directory / "embeddings"),
         batch_size=16,
     )
-    load = functools.partial(load_picture_embedder, str(saved_model))
+    load = functools.partial(load_image_embedder, str(saved_model))
     bulk_embed(config, functools.partial(run_here, load=load, threads=1))
     (shard,) = (directory / "embeddings").glob("embeddings-*.parquet")
     table = pq.read_table(shard).sort_by("image")
@@ -79,7 +79,7 @@ def local(exported_with_head):
 @pytest.fixture(scope="module")
 def expected(local):
     """Embeddings of the prepared images."""
-    return local.embed([prepare_picture(data, SETTINGS).jpeg for data in FILES]).embeddings
+    return local.embed([prepare_image(data, SETTINGS).jpeg for data in FILES]).embeddings
 
 
 @pytest.mark.parametrize("way", [by_client, by_local_model, by_service, by_bulk])

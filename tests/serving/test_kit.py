@@ -11,7 +11,7 @@ import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from prediction_server import Behaviour, grpc_server, rest_server
-from serving_models import DIM, VERTICALS, encoded, photograph, picture
+from serving_models import DIM, VERTICALS, drawn, encoded, photograph
 from tensorflow_serving.config import model_server_config_pb2
 
 from apparel_embed import __version__
@@ -22,7 +22,7 @@ from apparel_embed.serving.kit import BATCH_SIZES, FILES, IMAGE, write_serving_k
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-PICTURE = encoded(picture(seed=5))
+ENCODED = encoded(drawn(seed=5))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def kit(exported_with_head, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def embedding(exported_with_head):
-    return LocalModel(exported_with_head).embed([PICTURE]).embeddings[0]
+    return LocalModel(exported_with_head).embed([ENCODED]).embeddings[0]
 
 
 def message(name, **fields):
@@ -213,7 +213,7 @@ def snippets(kit, language):
 
 
 def test_the_readmes_python_asks_for_an_embedding(kit, exported_with_head, embedding, tmp_path):
-    (tmp_path / "dress.jpg").write_bytes(PICTURE)
+    (tmp_path / "dress.jpg").write_bytes(ENCODED)
     plain, by_client = snippets(kit, "python")
     with grpc_server(Behaviour(exported_with_head)) as address:
         code = "".join(
@@ -237,7 +237,7 @@ def test_the_readmes_python_asks_for_an_embedding(kit, exported_with_head, embed
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 def test_the_readmes_curl_asks_for_an_embedding(kit, exported_with_head, embedding, tmp_path):
-    (tmp_path / "dress.jpg").write_bytes(PICTURE)
+    (tmp_path / "dress.jpg").write_bytes(ENCODED)
     (found,) = answers_to_curl(kit, exported_with_head, tmp_path)[0]
 
     assert found["valid"] is True

@@ -13,7 +13,7 @@ from apparel_embed.models.embedding import (
     build_embedding_model,
     save_embedding_model,
 )
-from apparel_embed.serving.local import find_model, load_picture_embedder, model_fingerprint
+from apparel_embed.serving.local import find_model, load_image_embedder, model_fingerprint
 from apparel_embed.serving.saved_model import export_saved_model
 
 pytestmark = pytest.mark.slow
@@ -34,7 +34,7 @@ def run(tmp_path_factory):
     return directory
 
 
-def pictures(count):
+def images(count):
     random = np.random.default_rng(0)
     files = []
     for _ in range(count):
@@ -59,9 +59,9 @@ def test_a_model_is_found_by_any_of_its_directories(run, location, directory):
 
 
 def test_a_model_gives_the_same_bits_as_a_stage_and_exported(run):
-    files = [*pictures(5), b"no image"]
-    embed = load_picture_embedder(f"{run}/student")
-    exported = load_picture_embedder(f"{run}/saved_model")
+    files = [*images(5), b"no image"]
+    embed = load_image_embedder(f"{run}/student")
+    exported = load_image_embedder(f"{run}/saved_model")
     assert embed.dim == exported.dim == DIM
     one, other = embed(files), exported(files)
     assert one.embeddings.shape == (6, DIM) and one.embeddings.dtype == np.float32
@@ -87,7 +87,7 @@ def test_what_holds_no_model_is_refused(run, tmp_path):
         find_model(str(tmp_path))
     (tmp_path / "saved_model.pb").write_bytes(b"no model")
     with pytest.raises(UserError, match="the SavedModel cannot be read"):
-        load_picture_embedder(str(tmp_path))
+        load_image_embedder(str(tmp_path))
 
 
 def test_a_saved_model_that_takes_something_else_is_refused(tmp_path):
@@ -97,4 +97,4 @@ def test_a_saved_model_that_takes_something_else_is_refused(tmp_path):
     )
     tf.saved_model.save(module, str(tmp_path / "other"), signatures={"serving_default": module.f})
     with pytest.raises(UserError, match="'serving_default' does not make `embedding` and `valid`"):
-        load_picture_embedder(str(tmp_path / "other"))
+        load_image_embedder(str(tmp_path / "other"))

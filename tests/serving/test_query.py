@@ -1,18 +1,18 @@
 import json
 
 import pytest
-from serving_models import DIM, VERTICALS, encoded, exif, photograph, picture
+from serving_models import DIM, VERTICALS, drawn, encoded, exif, photograph
 
 from apparel_embed.serving import LocalModel
-from apparel_embed.serving.query import answer_lines, garment_lines, read_pictures
+from apparel_embed.serving.query import answer_lines, garment_lines, read_images
 
 
 def test_each_image_has_its_line(exported_with_head, tmp_path):
-    (tmp_path / "a.webp").write_bytes(encoded(picture(), "WEBP"))
+    (tmp_path / "a.webp").write_bytes(encoded(drawn(), "WEBP"))
     (tmp_path / "b.txt").write_text("no image")
     model = LocalModel(exported_with_head)
     paths = [str(tmp_path / name) for name in ("a.webp", "b.txt")]
-    whole, none = map(json.loads, answer_lines(read_pictures(paths)[0], model))
+    whole, none = map(json.loads, answer_lines(read_images(paths)[0], model))
 
     assert (whole["image"], whole["valid"], len(whole["embedding"])) == (paths[0], True, DIM)
     assert whole["vertical"] in VERTICALS
@@ -24,9 +24,9 @@ def test_files_that_cannot_be_read_are_named_and_the_others_read(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"a")
     paths = [str(tmp_path / name) for name in ("nowhere.jpg", "a.jpg", "")]
 
-    pictures, failures = read_pictures(paths)
+    images, failures = read_images(paths)
 
-    assert pictures == {paths[1]: b"a"}
+    assert images == {paths[1]: b"a"}
     assert failures == [
         f"{paths[0]}: cannot be read (No such file or directory)",
         f"{paths[2]}: cannot be read (Is a directory)",

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tensorflow as tf
-from serving_models import BROKEN, DIM, SIZE, VERTICALS, picture
+from serving_models import BROKEN, DIM, SIZE, VERTICALS, drawn
 from serving_models import encoded as encode
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -21,7 +21,7 @@ from apparel_embed.serving.saved_model import ExportConfig, export_saved_model
 
 
 def encoded(height, width, kind="JPEG", seed=0, mode="RGB"):
-    return encode(picture(width, height, seed, mode), kind)
+    return encode(drawn(width, height, seed, mode), kind)
 
 
 GOOD = [
@@ -34,13 +34,13 @@ GOOD = [
 ]
 
 
-def embed(signatures, pictures):
-    result = signatures["serving_default"](image_bytes=tf.constant(pictures, tf.string))
+def embed(signatures, images):
+    result = signatures["serving_default"](image_bytes=tf.constant(images, tf.string))
     return result["embedding"].numpy(), result["valid"].numpy()
 
 
-def expected(model, pictures):
-    return Embedder(model)([decode_to_square(one, SIZE)[tf.newaxis] for one in pictures])
+def expected(model, images):
+    return Embedder(model)([decode_to_square(one, SIZE)[tf.newaxis] for one in images])
 
 
 SCRIPT = """
@@ -56,8 +56,8 @@ import tensorflow as tf
 
 request = json.load(sys.stdin)
 serve = tf.saved_model.load(request["directory"]).signatures["serving_default"]
-pictures = [base64.b64decode(one) for one in request["pictures"]]
-result = serve(image_bytes=tf.constant(pictures, tf.string))
+images = [base64.b64decode(one) for one in request["images"]]
+result = serve(image_bytes=tf.constant(images, tf.string))
 assert "apparel_embed" not in sys.modules
 answer = {name: value.numpy().tolist() for name, value in result.items()}
 print("result:" + json.dumps(answer))
@@ -66,10 +66,10 @@ print("result:" + json.dumps(answer))
 
 @pytest.mark.slow
 def test_a_process_without_this_package_gets_the_same_embeddings(model, exported, tmp_path):
-    pictures = [GOOD[0], BROKEN["text"], *GOOD[1:]]
+    images = [GOOD[0], BROKEN["text"], *GOOD[1:]]
     request = {
         "directory": str(exported),
-        "pictures": [base64.b64encode(one).decode() for one in pictures],
+        "images": [base64.b64encode(one).decode() for one in images],
     }
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
@@ -133,8 +133,8 @@ def test_a_broken_image_gives_zeros_and_harms_no_neighbour(signatures, kind, pla
 
 
 def test_order_is_kept_in_a_batch_larger_than_the_cycle(model, signatures):
-    pictures = [GOOD[i % len(GOOD)] if i % 5 else b"broken" for i in range(70)]
-    embeddings, valid = embed(signatures, pictures)
+    images = [GOOD[i % len(GOOD)] if i % 5 else b"broken" for i in range(70)]
+    embeddings, valid = embed(signatures, images)
     single = expected(model, GOOD)
     for index in range(70):
         assert valid[index] == bool(index % 5)
@@ -196,10 +196,10 @@ def test_a_limit_that_cannot_be_is_refused(model, tmp_path, max_pixels):
 def test_a_vertical_head_adds_scores_and_leaves_the_embedding_as_it_is(
     model, head, signatures, exported_with_head
 ):
-    pictures = [GOOD[0], BROKEN["text"], *GOOD[1:]]
+    images = [GOOD[0], BROKEN["text"], *GOOD[1:]]
     served = tf.saved_model.load(str(exported_with_head)).signatures["serving_default"]
-    found = served(image_bytes=tf.constant(pictures))
-    without, valid = embed(signatures, pictures)
+    found = served(image_bytes=tf.constant(images))
+    without, valid = embed(signatures, images)
 
     assert served.structured_outputs["vertical"].shape.as_list() == [None, len(VERTICALS)]
     np.testing.assert_array_equal(found["embedding"], without)
@@ -212,7 +212,7 @@ def test_a_vertical_head_adds_scores_and_leaves_the_embedding_as_it_is(
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     np.testing.assert_array_equal(scores.argmax(axis=1), expected.argmax(axis=1))
     names = [[name.decode() for name in row] for row in found["vertical_name"].numpy()]
-    assert names == [list(VERTICALS)] * len(pictures)
+    assert names == [list(VERTICALS)] * len(images)
 
 
 def test_verticals_and_the_model_card_are_assets(exported, exported_with_head):
@@ -225,9 +225,9 @@ def test_calls_at_the_same_time_get_their_own_answers(signatures):
     wholes = [embed(signatures, GOOD[i:] + GOOD[:i])[0] for i in range(len(GOOD))]
 
     def ask(turn):
-        pictures = GOOD[turn:] + GOOD[:turn]
-        pictures[turn] = BROKEN["truncated JPEG"]
-        return turn, *embed(signatures, pictures)
+        images = GOOD[turn:] + GOOD[:turn]
+        images[turn] = BROKEN["truncated JPEG"]
+        return turn, *embed(signatures, images)
 
     with ThreadPoolExecutor(8) as pool:
         for turn, embeddings, valid in pool.map(ask, list(range(len(GOOD))) * 8):
@@ -244,8 +244,8 @@ def test_the_command_line_of_tensorflow_shows_and_runs_the_signatures(
     command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"]
     where = ["--dir", str(exported_with_head), "--tag_set", "serve"]
     signature = ["--signature_def", "serving_default"]
-    np.save(tmp_path / "pictures.npy", np.array([GOOD[0], b"text"]))
-    inputs = ["--inputs", f"image_bytes={tmp_path / 'pictures.npy'}"]
+    np.save(tmp_path / "images.npy", np.array([GOOD[0], b"text"]))
+    inputs = ["--inputs", f"image_bytes={tmp_path / 'images.npy'}"]
     lines = [
         [*command, "show", *where, *signature],
         [*command, "run", *where, *signature, "--outdir", str(tmp_path), *inputs],
@@ -273,9 +273,9 @@ def test_warm_up_requests_are_those_of_tensorflow_serving(exported, signatures):
         assert log.WhichOneof("log_type") == "predict_log"
         request = log.predict_log.request
         assert request.model_spec.signature_name == "serving_default"
-        pictures = tf.make_ndarray(request.inputs["image_bytes"])
-        sizes.append(len(pictures))
-        assert embed(signatures, list(pictures))[1].all()
+        images = tf.make_ndarray(request.inputs["image_bytes"])
+        sizes.append(len(images))
+        assert embed(signatures, list(images))[1].all()
     assert sizes == [1, 2, 4, 8, 16, 32]
 
 

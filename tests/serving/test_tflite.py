@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from serving_models import DIM, SIZE, encoded, picture
+from serving_models import DIM, SIZE, drawn, encoded
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.inference.embed import Embedder
@@ -9,16 +9,14 @@ from apparel_embed.serving.tflite import TFLITE_KINDS, TFLiteModel, to_tflite
 
 pytestmark = pytest.mark.slow
 
-PICTURES = np.stack(
-    [decode_to_square(encoded(picture(seed=seed)), SIZE).numpy() for seed in range(12)]
-)
+IMAGES = np.stack([decode_to_square(encoded(drawn(seed=seed)), SIZE).numpy() for seed in range(12)])
 
 
 @pytest.mark.parametrize("kind", TFLITE_KINDS)
 def test_a_smaller_model_gives_nearly_the_same_embeddings(model, kind):
-    content = to_tflite(model, kind, PICTURES)
-    whole = Embedder(model)([PICTURES])
-    found = TFLiteModel(content)([PICTURES[:5], PICTURES[5:]])
+    content = to_tflite(model, kind, IMAGES)
+    whole = Embedder(model)([IMAGES])
+    found = TFLiteModel(content)([IMAGES[:5], IMAGES[5:]])
 
     weights = sum(weight.nbytes for weight in model.get_weights())
     assert len(content) < {"float16": 0.6, "int8": 0.4}[kind] * weights
@@ -29,6 +27,6 @@ def test_a_smaller_model_gives_nearly_the_same_embeddings(model, kind):
 
 def test_what_cannot_be_converted_says_why(model):
     with pytest.raises(UserError, match="expected one of float16, int8"):
-        to_tflite(model, "int4", PICTURES)
+        to_tflite(model, "int4", IMAGES)
     with pytest.raises(UserError, match="no representative image"):
-        to_tflite(model, "int8", PICTURES[:0])
+        to_tflite(model, "int8", IMAGES[:0])

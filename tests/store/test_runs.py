@@ -172,7 +172,7 @@ def test_a_stage_that_has_begun_goes_on_though_the_same_work_is_finished_elsewhe
     counter = []
     make(tmp_path / "one", write_and_count(counter))
     (tmp_path / "two.partial").mkdir()
-    begun = {"schema_version": 2, "flags": {"steps": 1}, "inputs": {"data": "abc"}}
+    begun = {"schema_version": 3, "flags": {"steps": 1}, "inputs": {"data": "abc"}}
     (tmp_path / "two.partial/stage.json").write_text(json.dumps(begun))
     make(tmp_path / "two", write_and_count(counter), reuse_from=[tmp_path / "one"])
 
@@ -208,7 +208,7 @@ def test_of_nested_flags_only_what_differs_is_told(tmp_path):
 @pytest.mark.parametrize("name", ["one", "one.partial"])
 @pytest.mark.parametrize(
     ("version", "told"),
-    [(1, "of format 1"), (3, "of format 3"), (None, "without a format's number")],
+    [(2, "of format 2"), (4, "of format 4"), (None, "without a format's number")],
 )
 def test_a_stage_of_another_format_is_refused_in_one_line(tmp_path, name, version, told):
     (tmp_path / name).mkdir()
@@ -218,7 +218,7 @@ def test_a_stage_of_another_format_is_refused_in_one_line(tmp_path, name, versio
         make(tmp_path / "one", overwrite=True)
     assert str(refused.value) == (
         f"{tmp_path / name}: a stage {told}, written by another release; this one reads and "
-        "writes format 2; remove that directory or name another --run_dir"
+        "writes format 3; remove that directory or name another --run_dir"
     )
 
 

@@ -29,7 +29,7 @@ def samplers(dataset, records):
     items = dataset.column("item_id")[records]
     verticals = dataset.column("vertical")[records]
     return [
-        PKSampler.from_items(items, items_per_batch=3, pictures_per_item=3, seed=4),
+        PKSampler.from_items(items, items_per_batch=3, images_per_item=3, seed=4),
         EpochSampler.over(len(records), batch_size=9, seed=4),
         WeightedSampler.of_verticals(verticals, weights="equal", batch_size=9, seed=4),
     ]

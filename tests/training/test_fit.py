@@ -19,7 +19,7 @@ def test_batches_have_p_items_of_the_verticals_with_k_images_each(tiny_prepared)
             steps=3,
             verticals=["bags"],
             items_per_batch=3,
-            pictures_per_item=2,
+            images_per_item=2,
             config=PLAIN,
         )
     )
@@ -50,9 +50,9 @@ def test_the_same_seed_gives_the_same_batches(tiny_prepared):
     ("wrong", "told"),
     [
         ({"steps": 0}, "steps is 0; expected 1 or more"),
-        ({"pictures_per_item": 1}, "pictures_per_item is 1; expected 2 or more"),
+        ({"images_per_item": 1}, "images_per_item is 1; expected 2 or more"),
         ({"verticals": ["hats"]}, "unknown vertical 'hats'"),
-        ({"min_pictures": 5}, "0 of 8 items have 5 images or more"),
+        ({"min_images": 5}, "0 of 8 items have 5 images or more"),
     ],
 )
 def test_what_gives_no_batches_is_refused(tiny_prepared, wrong, told):

@@ -52,7 +52,7 @@ def frozen(weights, steps, learning_rate=1e-2, **changes):
         OptimizationConfig(steps=steps, learning_rate=learning_rate, train_backbone=False),
         init_weights=weights,
         items_per_batch=3,
-        pictures_per_item=2,
+        images_per_item=2,
         input=InputConfig(**{"views": 3, **changes}),
     )
 
@@ -112,7 +112,7 @@ def test_trainings_of_a_run_share_views_and_leave_the_backbone_as_it_was(
     assert (tmp_path / FROZEN_VIEWS / "stage.json").stat().st_mtime_ns == made
     assert start.inputs[FROZEN_VIEWS] == bags.inputs[FROZEN_VIEWS]
     assert json.loads((tmp_path / FROZEN_VIEWS / "stage.json").read_text())["result"] == {
-        "pictures": 32,
+        "images": 32,
         "views": 3,
         "features": 480,
     }
@@ -188,7 +188,7 @@ def test_each_step_augments_anew_where_the_backbone_is_trained_or_unknown(tiny_p
         MODEL,
         OptimizationConfig(steps=2, train_backbone=False),
         items_per_batch=3,
-        pictures_per_item=2,
+        images_per_item=2,
     )
     # Random weights are no initial weights: they are another seed's, too.
     stage = specialist_stage(Run(tmp_path, tiny_prepared), ["bags"], config)

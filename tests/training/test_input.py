@@ -28,7 +28,7 @@ def records(tiny_prepared):
 def sampler(tiny_prepared, records):
     # 8 items, 3 a batch: two steps an epoch.
     return PKSampler.from_items(
-        tiny_prepared.column("item_id")[records], items_per_batch=3, pictures_per_item=2, seed=5
+        tiny_prepared.column("item_id")[records], items_per_batch=3, images_per_item=2, seed=5
     )
 
 

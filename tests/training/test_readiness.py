@@ -31,14 +31,14 @@ BAGS = [("bags", split, 2) for split in ("train", "train", "val", "val", "test",
 
 
 def test_nothing_is_told_where_nothing_lacks(tiny_prepared):
-    found = check_readiness(tiny_prepared, min_pictures=2, split="test")
+    found = check_readiness(tiny_prepared, min_images=2, split="test")
     assert (found.problems, found.notes, found.is_measured) == ((), (), True)
 
 
 def test_all_verticals_that_lack_something_are_named_in_one_go(tmp_path):
     few = [("hats", "train", 2), ("hats", "train", 1), ("gloves", "train", 1)]
     made = dataset(tmp_path, *BAGS, *few)
-    found = check_readiness(made, min_pictures=2, split="test")
+    found = check_readiness(made, min_images=2, split="test")
     assert found.problems == () and found.is_measured
     train, val, test = found.notes
     assert "fewer than 2 items of 2 images or more in split train: gloves 0, hats 1." in train
@@ -47,7 +47,7 @@ def test_all_verticals_that_lack_something_are_named_in_one_go(tmp_path):
     assert "Split test answers no query in: gloves, hats." in test
 
     # An image may be its own positive: then both hats count.
-    alone = check_readiness(made, min_pictures=1, split="test")
+    alone = check_readiness(made, min_images=1, split="test")
     assert "1 image or more in split train: gloves 1." in alone.notes[0]
 
 
@@ -58,36 +58,36 @@ def test_small_verticals_are_refused_where_asked_or_where_no_combined_model_is_t
     tmp_path, options
 ):
     made = dataset(tmp_path, *BAGS, ("hats", "train", 1))
-    (problem,) = check_readiness(made, min_pictures=2, split="test", **options).problems
+    (problem,) = check_readiness(made, min_images=2, split="test", **options).problems
     assert "in split train: hats 0." in problem
     assert "leave them out by --map_verticals=hats:," in problem
 
 
 def test_a_dataset_without_triplets_is_refused(tmp_path):
     made = dataset(tmp_path, ("bags", "train", 2), ("hats", "train", 1))
-    first = check_readiness(made, min_pictures=2, split="test").problems[0]
+    first = check_readiness(made, min_images=2, split="test").problems[0]
     assert first.startswith("Split train has 1 item with 2 images or more; triplets need 2.")
 
 
 def test_a_split_without_an_answer_is_told_as_not_measured(tmp_path):
     made = dataset(tmp_path, *BAGS[:4], ("bags", "test", 1), ("bags", "test", 1))
-    found = check_readiness(made, min_pictures=2, split="test")
+    found = check_readiness(made, min_images=2, split="test")
     assert not found.is_measured and "nothing is measured" in found.notes[-1]
 
 
 def test_of_many_verticals_some_are_named_and_the_rest_counted(tmp_path):
     made = dataset(tmp_path, *BAGS, *((f"v{n:02}", "train", 1) for n in range(12)))
-    note = check_readiness(made, min_pictures=2, split="test").notes[0]
+    note = check_readiness(made, min_images=2, split="test").notes[0]
     assert "v07 0 and 4 others." in note and "v08" not in note
 
 
 def test_a_vertical_whose_only_item_is_always_found_is_named(tmp_path):
     made = dataset(tmp_path, *BAGS, *(("hats", split, 2) for split in ("train", "train", "val")))
-    notes = check_readiness(made, min_pictures=2, split="test").notes
+    notes = check_readiness(made, min_images=2, split="test").notes
     assert "Split val has only one item in: hats. R@1 is 1 there" in notes[-1]
     assert not any("Split test has only one item" in note for note in notes)
 
 
 def test_an_unknown_rule_is_refused(tiny_prepared):
     with pytest.raises(UserError, match="--small_verticals=drop: expected one of join, refuse"):
-        check_readiness(tiny_prepared, min_pictures=2, split="test", small_verticals="drop")
+        check_readiness(tiny_prepared, min_images=2, split="test", small_verticals="drop")

@@ -5,7 +5,7 @@ import pytest
 
 from apparel_embed.training.loop import LoopConfig
 from apparel_embed.training.optimization import make_optimizer
-from apparel_embed.training.settings import FEW_PICTURES, OptimizationConfig
+from apparel_embed.training.settings import FEW_IMAGES, OptimizationConfig
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ def test_there_are_ten_validations_unless_steps_between_them_are_given(
 
 def test_whether_few_images_train_a_backbone_is_settled_by_their_number():
     config = OptimizationConfig(steps=10, frozen_steps=3, train_backbone=None)
-    assert config.settled(FEW_PICTURES - 1).train_backbone is False
-    assert config.settled(FEW_PICTURES).train_backbone is True
+    assert config.settled(FEW_IMAGES - 1).train_backbone is False
+    assert config.settled(FEW_IMAGES).train_backbone is True
     for given in (True, False):
         decided = dataclasses.replace(config, train_backbone=given)
         assert decided.settled(0) == decided.settled(10**6) == decided

@@ -17,7 +17,7 @@ from apparel_embed.models.embedding import (
 from apparel_embed.training.config import LEAST_STUDENT_STEPS, MOST_STUDENT_STEPS, STUDENT_EPOCHS
 from apparel_embed.training.input import InputConfig
 from apparel_embed.training.loop import LoopConfig, TrainingLoop
-from apparel_embed.training.settings import FEW_PICTURES, OptimizationConfig
+from apparel_embed.training.settings import FEW_IMAGES, OptimizationConfig
 from apparel_embed.training.specialist import SpecialistConfig, train_specialist
 from apparel_embed.training.student import StudentConfig, train_student
 from apparel_embed.training.validation import make_validation
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 # What a training that was not run has to tell.
 NOTHING = {"kept_step": 0, "trained_steps": 0}
-NO_PICTURES = np.zeros([0], np.int64), np.zeros([0, 8], np.float32)
+NO_IMAGES = np.zeros([0], np.int64), np.zeros([0, 8], np.float32)
 STILL = InputConfig(augment=AugmentConfig(flip=False, zoom=0.0, translation=0.0))
 
 
@@ -56,17 +56,17 @@ def test_the_student_learns_unlabelled_images_and_specialists_see_none(
     # An epoch shows each target once.
     shown = np.concatenate([batch_targets for _, batch_targets in seen])
     np.testing.assert_array_equal(np.sort(shown, axis=0), np.sort(targets.embeddings, axis=0))
-    assert (result["train_pictures"], result["unlabelled_pictures"]) == (32, 8)
+    assert (result["train_images"], result["unlabelled_images"]) == (32, 8)
 
     config = SpecialistConfig(
         MODEL,
         OptimizationConfig(steps=1),
         items_per_batch=3,
-        pictures_per_item=4,
+        images_per_item=4,
         input=STILL,
     )
     result = train_specialist(tiny_unlabelled, ["bags"], config, tmp_path / "bags", "bags")
-    assert (result["train_pictures"], result["train_items"]) == (12, 3)
+    assert (result["train_images"], result["train_items"]) == (12, 3)
 
 
 def test_the_student_comes_close_to_its_targets(tiny_prepared, teachers, tmp_path):
@@ -75,7 +75,7 @@ def test_the_student_comes_close_to_its_targets(tiny_prepared, teachers, tmp_pat
 
     # For unit vectors the loss is (2 - 2 cos) / dim.
     assert 1 - result["last_loss"] * 8 / 2 > 0.9
-    assert (result["train_pictures"], result["unlabelled_pictures"]) == (32, 0)
+    assert (result["train_images"], result["unlabelled_images"]) == (32, 0)
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ def test_steps_that_the_images_are_to_decide_are_left_to_them_for_some_verticals
 
 def test_whether_a_student_trains_its_backbone_depends_on_labelled_images_alone():
     config = student_config(1, optimization=OptimizationConfig(steps=1, train_backbone=None))
-    for pictures, trained in ((FEW_PICTURES - 1, False), (FEW_PICTURES, True)):
-        settled = config.settled(10**6, pictures)
+    for images, trained in ((FEW_IMAGES - 1, False), (FEW_IMAGES, True)):
+        settled = config.settled(10**6, images)
         assert settled.optimization == OptimizationConfig(steps=1, train_backbone=trained)
 
 
@@ -197,7 +197,7 @@ def test_a_student_that_starts_from_a_model_keeps_it_unless_it_is_matched(
     for start in (None, teachers / "reference"):
         train_student(tiny_prepared, *taught(targets), student_config(1), tmp_path, start=start)
     config = SpecialistConfig(
-        MODEL, OptimizationConfig(steps=1), items_per_batch=3, pictures_per_item=4, input=STILL
+        MODEL, OptimizationConfig(steps=1), items_per_batch=3, images_per_item=4, input=STILL
     )
     for start in (None, teachers / "reference"):
         train_specialist(tiny_prepared, ["bags"], config, tmp_path, "bags", start)
@@ -217,12 +217,12 @@ def test_a_student_cannot_start_from_a_model_built_differently(tiny_prepared, te
 def test_targets_of_another_length_than_the_student_are_refused(tiny_prepared, tmp_path):
     with pytest.raises(UserError, match="targets have 3 dimensions, --embedding_dim is 8"):
         short = np.array([0]), np.ones([1, 3], np.float32)
-        train_student(tiny_prepared, short, NO_PICTURES, student_config(1), tmp_path)
+        train_student(tiny_prepared, short, NO_IMAGES, student_config(1), tmp_path)
 
 
 def test_a_student_without_images_is_refused(tiny_prepared, tmp_path):
     with pytest.raises(UserError, match="no images to train on"):
-        train_student(tiny_prepared, NO_PICTURES, NO_PICTURES, student_config(1), tmp_path)
+        train_student(tiny_prepared, NO_IMAGES, NO_IMAGES, student_config(1), tmp_path)
 
 
 def test_a_specialist_learns_to_tell_items_apart(tiny_prepared, tmp_path):
@@ -230,7 +230,7 @@ def test_a_specialist_learns_to_tell_items_apart(tiny_prepared, tmp_path):
         MODEL,
         OptimizationConfig(steps=40, learning_rate=3e-3),
         items_per_batch=4,
-        pictures_per_item=4,
+        images_per_item=4,
         input=STILL,
         loop=LoopConfig(validate_every=40),
     )
@@ -244,7 +244,7 @@ def test_a_specialist_learns_to_tell_items_apart(tiny_prepared, tmp_path):
 def test_a_specialist_without_enough_items_names_the_verticals_and_the_bound(
     tiny_prepared, tmp_path
 ):
-    config = SpecialistConfig(MODEL, OptimizationConfig(steps=1), min_pictures=5)
+    config = SpecialistConfig(MODEL, OptimizationConfig(steps=1), min_images=5)
 
     with pytest.raises(UserError, match=r"lone \(bags\), split train: 0 of 4 items have 5"):
         train_specialist(tiny_prepared, ["bags"], config, tmp_path, "lone")
@@ -252,11 +252,11 @@ def test_a_specialist_without_enough_items_names_the_verticals_and_the_bound(
 
 def test_a_split_that_answers_no_query_gives_no_validation(tiny_prepared):
     assert make_validation(tiny_prepared, ["bags"], 32) is not None
-    lonely = _OnePicturePerItem(tiny_prepared)
+    lonely = _OneImagePerItem(tiny_prepared)
     assert make_validation(lonely, ["bags"], 32) is None
 
 
-class _OnePicturePerItem:
+class _OneImagePerItem:
     """The dataset with every image an item of its own."""
 
     def __init__(self, dataset):
@@ -313,7 +313,7 @@ def test_angles_are_not_standardised_which_is_told_before_anything_is_trained():
 def test_targets_that_are_not_numbers_end_the_training_with_the_step(tiny_prepared, tmp_path):
     broken = np.arange(4), np.full([4, 8], np.nan, np.float32)
     with pytest.raises(UserError, match="the loss is nan at step"):
-        train_student(tiny_prepared, broken, NO_PICTURES, student_config(1), tmp_path)
+        train_student(tiny_prepared, broken, NO_IMAGES, student_config(1), tmp_path)
 
 
 def test_the_student_sees_a_lone_image_in_half_of_each_batch_with_equal_weights(
@@ -328,12 +328,12 @@ def test_the_student_sees_a_lone_image_in_half_of_each_batch_with_equal_weights(
     targets[0] = np.eye(8)[1]
     seen = []
     monkeypatch.setattr(TrainingLoop, "run", lambda loop: seen.extend(loop.batches(0)) or NOTHING)
-    for weights, share in (("pictures", 1), ("sqrt", 2.5), ("equal", 5)):
+    for weights, share in (("images", 1), ("sqrt", 2.5), ("equal", 5)):
         seen.clear()
         train_student(
             tiny_prepared,
             (records, targets),
-            NO_PICTURES,
+            NO_IMAGES,
             student_config(4, vertical_weights=weights, batch_size=10),
             tmp_path,
         )
@@ -344,7 +344,5 @@ def test_the_student_sees_a_lone_image_in_half_of_each_batch_with_equal_weights(
 
 def test_unknown_weights_of_verticals_are_refused(tiny_prepared, tmp_path):
     config = student_config(1, vertical_weights="even")
-    with pytest.raises(
-        UserError, match="--student_vertical_weights=even: expected one of pictures"
-    ):
-        train_student(tiny_prepared, (np.arange(4), np.eye(4, 8)), NO_PICTURES, config, tmp_path)
+    with pytest.raises(UserError, match="--student_vertical_weights=even: expected one of images"):
+        train_student(tiny_prepared, (np.arange(4), np.eye(4, 8)), NO_IMAGES, config, tmp_path)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from event_files import picture, read_events
+from event_files import only_image, read_events
 from tiny_teachers import MODEL
 
 from apparel_embed.data.augment import AugmentConfig
@@ -29,7 +29,7 @@ SPECIALIST = SpecialistConfig(
     MODEL,
     OptimizationConfig(STEPS, learning_rate=0.0, warmup_fraction=0.0, weight_decay=0.0),
     items_per_batch=8,
-    pictures_per_item=4,
+    images_per_item=4,
     # Not the default, which takes a while to compile.
     loss=LossConfig("hard"),
     input=STILL,
@@ -113,7 +113,7 @@ def test_what_is_logged_of_a_batch_is_what_the_model_makes_of_it(trained, tiny_p
 
 def test_the_first_batch_is_shown_with_its_items_in_lines(trained, tiny_prepared):
     _, _, found, _ = trained
-    sheet = picture(found["first_batch"])
+    sheet = only_image(found["first_batch"])
     step, line = (sheet.shape[1] - 6) // 8, (sheet.shape[0] - 6) // 4
     shown = [
         sheet[6 + y * line : 6 + y * line + SIDE, 6 + x * step : 6 + x * step + SIDE]

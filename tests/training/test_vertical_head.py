@@ -40,7 +40,7 @@ def test_it_is_right_as_often_as_it_reports(tiny_prepared, student, trained):
         right = predicted == tiny_prepared.column("vertical")[records]
         assert right.mean() == pytest.approx(report[name])
     assert report["train_accuracy"] > 0.6
-    assert (report["train_pictures"], report["val_pictures"]) == (32, 16)
+    assert (report["train_images"], report["val_images"]) == (32, 16)
 
 
 def test_a_few_validation_queries_route_no_search(trained):

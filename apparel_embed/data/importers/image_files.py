@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locations import SCHEME
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.data.image_pool import image_path
+from apparel_embed.data.images import SUFFIXES, RejectedImage, image_size
 from apparel_embed.data.importers.rows import SOURCE_ROW, Rows
-from apparel_embed.data.picture_pool import image_path
-from apparel_embed.data.pictures import SUFFIXES, RejectedPicture, picture_size
 
 # To ask for a file waits for the disk, not for the processor.
 READERS = 16
@@ -169,7 +169,7 @@ def image_sizes(root: Path, images: Sequence[str]) -> tuple[np.ndarray, np.ndarr
     with warnings.catch_warnings():
         # Pillow warns of odd metadata; here and not in the threads, as filters are for all of them.
         warnings.simplefilter("ignore")
-        sizes = _ask_files(root, images, picture_size, (np.nan, np.nan))
+        sizes = _ask_files(root, images, image_size, (np.nan, np.nan))
     widths, heights = np.array(sizes, np.float64).reshape(-1, 2).T
     return widths, heights
 
@@ -182,7 +182,7 @@ def _ask_files(
     def answer(image: str) -> Any:
         try:
             return ask(image_path(image, root))
-        except (OSError, ValueError, RejectedPicture):
+        except (OSError, ValueError, RejectedImage):
             return otherwise
 
     # Many at a time: to hand a thread one of them takes longer than to ask a local disk.

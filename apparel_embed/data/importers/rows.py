@@ -62,8 +62,8 @@ class Rows:
         relative to the root) and `source_row` (int64, the line counted from 1, or the element of a
         JSON list counted from 0; null where a file has no rows) say where a row comes from.
       root: the dataset's root.
-      counts: what was found, by the names under which it was published, e.g. `pictures`, `items`,
-        `train pictures`.
+      counts: what was found, by the names under which it was published, e.g. `images`, `items`,
+        `train images`.
       notes: what was left out and what else the user should know, a line each.
     """
 

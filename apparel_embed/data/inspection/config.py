@@ -6,7 +6,7 @@ import dataclasses
 import os
 
 from apparel_embed.common.settings import check_settings, same_as, seed_setting, setting
-from apparel_embed.data.pictures import LARGEST_MAX_PIXELS, PictureSettings
+from apparel_embed.data.images import LARGEST_MAX_PIXELS, ImageSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +21,14 @@ class InspectConfig:
     """
 
     manifest: str | os.PathLike[str]
-    pictures: bool = setting(
-        True, "whether to open images; --noopen_pictures reads only the table", flag="open_pictures"
+    images: bool = setting(
+        True, "whether to open images; --noopen_images reads only the table", flag="open_images"
     )
     sample: int = setting(
         0, "number of images to open, drawn at random, besides those shown; 0 opens all", 0, 2**31
     )
     seed: int = seed_setting("the sample and of the items on contact sheets")
-    crop_margin: float = same_as(PictureSettings, "crop_margin", "; as in prepare_dataset")
+    crop_margin: float = same_as(ImageSettings, "crop_margin", "; as in prepare_dataset")
     max_pixels: int = setting(
         100_000_000,
         "images of more pixels count as unusable; as in prepare_dataset",
@@ -57,7 +57,7 @@ class InspectConfig:
     min_side: int = setting(
         64, "an image, cropped, whose longer side has fewer pixels is small", 1, 8192
     )
-    min_pictures: int = setting(
+    min_images: int = setting(
         2,
         "training items with fewer images are counted as making no triplets; as in "
         "train_specialist",

@@ -203,8 +203,8 @@ def copy_findings(copies: Copies, crowded: int = 0) -> Iterator[Finding]:
         rows, others, scores = copies.pairs(look, relation)
         order = np.argsort(scores, kind="stable")
         rows, others, (bits, levels) = rows[order], others[order], np.divmod(scores[order], _LEVELS)
-        pictures = len(np.unique([rows, others])) if relation in _MUTUAL else len(rows)
-        one = pictures == 1
+        images = len(np.unique([rows, others])) if relation in _MUTUAL else len(rows)
+        one = images == 1
         verbs = {verb: f"{verb}s" if one else verb for verb in ("look", "seem")}
         differences = [
             f"outlines differ in {bit} of 256 bits, colours by {level} of 255"
@@ -213,7 +213,7 @@ def copy_findings(copies: Copies, crowded: int = 0) -> Iterator[Finding]:
         yield from found(
             f"{look}_{relation}",
             severity,
-            pictures,
+            images,
             "query" if relation == ANSWER else "image",
             what.format(have="has" if one else "have", **verbs),
             advice,

@@ -19,16 +19,16 @@ from PIL import Image
 
 from apparel_embed.common.progress import progress_bar
 from apparel_embed.data.columns import first_alike
+from apparel_embed.data.image_pool import image_path, run_tasks
+from apparel_embed.data.images import (
+    Box,
+    ImageSettings,
+    RejectedImage,
+    open_upright,
+    read_image_file,
+)
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.manifest import BOX_COLUMNS
-from apparel_embed.data.picture_pool import image_path, run_tasks
-from apparel_embed.data.pictures import (
-    Box,
-    PictureSettings,
-    RejectedPicture,
-    open_picture,
-    read_picture_file,
-)
 
 # Of the image that everything is worked out from: several times finer than the hash sees.
 OPENED_SIDE = 128
@@ -40,7 +40,7 @@ _HASH_SIDE = 16
 _PARTS = 8
 # Compressed white paper has less contrast, a thread on it has more.
 _BLANK_CONTRAST = 3.0
-_PICTURES_PER_TASK = 16
+_IMAGES_PER_TASK = 16
 
 LOOK = np.dtype(
     [
@@ -70,7 +70,7 @@ Asked = tuple[str, Optional[Box]]
 """An image to open: its name in the manifest, and its box in pixels or None."""
 
 
-def distinct_pictures(table: pa.Table) -> np.ndarray:
+def distinct_images(table: pa.Table) -> np.ndarray:
     """Returns for every row of a manifest the first that has the same file and box, int64 [n]."""
     return first_alike(table, ["image", *BOX_COLUMNS])
 
@@ -83,28 +83,28 @@ def ask_for(table: pa.Table, rows: np.ndarray) -> Iterator[list[Asked]]:
       rows: int64, ascending: which rows of it.
     """
     table = table.select(["image", *BOX_COLUMNS])
-    for start in range(0, len(rows), _PICTURES_PER_TASK):
-        some = rows[start : start + _PICTURES_PER_TASK]
+    for start in range(0, len(rows), _IMAGES_PER_TASK):
+        some = rows[start : start + _IMAGES_PER_TASK]
         # Of a slice: to take rows from the whole table would copy it each time.
         part = table.slice(some[0], some[-1] - some[0] + 1).take(pa.array(some - some[0]))
         columns = zip(*(column.to_pylist() for column in part.columns))
         yield [(image, None if box[0] is None else tuple(box)) for image, *box in columns]
 
 
-def look_at(picture: Asked, directory: Path, settings: PictureSettings) -> np.ndarray:
+def look_at(asked: Asked, directory: Path, settings: ImageSettings) -> np.ndarray:
     """Opens an image, crops it as prepare does, and returns what is known of it then: a LOOK.
 
     Args:
-      picture: which one.
+      asked: which one.
       directory: where relative paths begin.
       settings: as in prepare, but for the side and the quality.
 
     Raises:
-      RejectedPicture: it cannot be used.
+      RejectedImage: it cannot be used.
     """
-    name, box = picture
-    file = read_picture_file(image_path(name, directory))
-    opened = open_picture(file, settings, box)
+    name, box = asked
+    file = read_image_file(image_path(name, directory))
+    opened = open_upright(file, settings, box)
     image = opened.image
     left, top, right, bottom = opened.crop
     content = hashlib.blake2b(file, digest_size=16)
@@ -125,11 +125,11 @@ def look_at(picture: Asked, directory: Path, settings: PictureSettings) -> np.nd
     return look
 
 
-def make_thumbnail(picture: Asked, directory: Path, settings: PictureSettings) -> bytes:
+def make_thumbnail(asked: Asked, directory: Path, settings: ImageSettings) -> bytes:
     """Returns an image, opened as `look_at` does, as a small JPEG; raises what that raises."""
-    name, box = picture
-    file = read_picture_file(image_path(name, directory))
-    image = open_picture(file, settings, box).image
+    name, box = asked
+    file = read_image_file(image_path(name, directory))
+    image = open_upright(file, settings, box).image
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     small = io.BytesIO()
     image.save(small, "JPEG", quality=_THUMBNAIL_QUALITY)
@@ -137,7 +137,7 @@ def make_thumbnail(picture: Asked, directory: Path, settings: PictureSettings) -
 
 
 def open_all(
-    work: Callable[[Asked, Path, PictureSettings], _Result],
+    work: Callable[[Asked, Path, ImageSettings], _Result],
     table: pa.Table,
     rows: np.ndarray,
     config: InspectConfig,
@@ -161,7 +161,7 @@ def open_all(
     Raises:
       UserError: a process died.
     """
-    settings = PictureSettings(
+    settings = ImageSettings(
         max_side=OPENED_SIDE, crop_margin=config.crop_margin, max_pixels=config.max_pixels
     )
     stream = run_tasks(
@@ -179,17 +179,17 @@ def open_all(
 
 
 def _open_some(
-    work: Callable[[Asked, Path, PictureSettings], _Result],
+    work: Callable[[Asked, Path, ImageSettings], _Result],
     directory: Path,
-    settings: PictureSettings,
-    pictures: Sequence[Asked],
+    settings: ImageSettings,
+    images: Sequence[Asked],
 ) -> list[_Result | str]:
     """Returns what is known of each image. Runs in the workers."""
     results: list[_Result | str] = []
-    for picture in pictures:
+    for image in images:
         try:
-            results.append(work(picture, directory, settings))
-        except RejectedPicture as error:
+            results.append(work(image, directory, settings))
+        except RejectedImage as error:
             results.append(str(error))
     return results
 

@@ -19,15 +19,15 @@ from apparel_embed.data.inspection.copies import (
 )
 from apparel_embed.data.inspection.examine import (
     Opened,
-    distinct_pictures,
+    distinct_images,
     look_at,
     make_thumbnail,
     open_all,
 )
 from apparel_embed.data.inspection.findings import SEVERITIES, Finding
+from apparel_embed.data.inspection.images import check_images
 from apparel_embed.data.inspection.labels import Cell, Labels, count_cells
 from apparel_embed.data.inspection.names import check_all_names
-from apparel_embed.data.inspection.pictures import check_pictures
 from apparel_embed.data.inspection.table_checks import check_table
 from apparel_embed.data.manifest import SPLITS, read_manifest
 from apparel_embed.data.text_tables import all_rows_in_file
@@ -35,7 +35,7 @@ from apparel_embed.data.text_tables import all_rows_in_file
 MOST_SHEETS = 60
 """Of verticals; bounds the size of a page about a dataset of very many."""
 
-_SHEET_PICTURES = 8
+_SHEET_IMAGES = 8
 _SHOWN_PAIRS = 8
 
 
@@ -45,7 +45,7 @@ class SheetItem:
 
     item: str
     split: str
-    pictures: int
+    images: int
     rows: tuple[int, ...]
 
 
@@ -132,24 +132,24 @@ def inspect(config: InspectConfig, processes: int = 0) -> Inspection:
     """
     table = read_manifest(config.manifest)
     labels = Labels.of(table)
-    cells = count_cells(labels, config.min_pictures)
+    cells = count_cells(labels, config.min_images)
     findings = [*check_table(labels, cells, config), *check_all_names(labels, table)]
-    first = distinct_pictures(table)
+    first = distinct_images(table)
     distinct = np.flatnonzero(first == np.arange(len(first)))
     copies = Copies(labels)
     again = np.flatnonzero(first != np.arange(len(first)))
     copies.offer(EXACT, (again, first[again]), np.zeros(len(again), np.int32))
     crowded, opened = 0, None
     sheets: tuple[Sheet, ...] = ()
-    if config.pictures:
+    if config.images:
         sheets = choose_sheets(labels, config.sheet_items, config.seed)
         rows = _rows_to_open(config, distinct, first[_rows_of(sheets)])
         opened = Opened.collect(rows, open_all(look_at, table, rows, config, processes))
-        findings += check_pictures(opened, config.min_side)
+        findings += check_images(opened, config.min_side)
         crowded = find_copies(copies, opened, config.hash_distance, config.colour_distance)
     findings += copy_findings(copies, crowded)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    pairs = list(_some_pairs(findings)) if config.pictures else []
+    pairs = list(_some_pairs(findings)) if config.images else []
     shown = np.union1d(_rows_of(sheets), np.array([pair.rows for pair in pairs], int).ravel())
     thumbnails = _thumbnails(config, table, shown, first[shown], processes) if len(shown) else {}
     return Inspection(
@@ -191,7 +191,7 @@ def choose_sheets(labels: Labels, items: int, seed: int) -> tuple[Sheet, ...]:
         low, high = np.searchsorted(ordered, [item, item + 1])
         rows = tuple(order[low:high].tolist())
         split = SPLITS[labels.split[rows[0]]]
-        return SheetItem(labels.items[item].as_py(), split, len(rows), rows[:_SHEET_PICTURES])
+        return SheetItem(labels.items[item].as_py(), split, len(rows), rows[:_SHEET_IMAGES])
 
     sheets = []
     for number in sorted(largest[counts[largest] > 0].tolist() if items else []):

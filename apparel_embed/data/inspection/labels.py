@@ -77,14 +77,14 @@ class Labels:
         return np.array([_STAGES[name] for name in SPLITS], np.int8)[self.split]
 
     @functools.cached_property
-    def pictures_of_items(self) -> np.ndarray:
+    def images_of_items(self) -> np.ndarray:
         """Number of rows of each item, int64 [items]; 0 for a blank name."""
         return np.bincount(self.item[self.item >= 0], minlength=len(self.items))
 
     @functools.cached_property
     def known_items(self) -> np.ndarray:
         """Numbers of the items whose names are not blank, int64."""
-        return np.flatnonzero(self.pictures_of_items)
+        return np.flatnonzero(self.images_of_items)
 
     @functools.cached_property
     def is_answered(self) -> np.ndarray:
@@ -112,9 +112,9 @@ class Cell:
 
     Attributes:
       items: those that are known by their id.
-      pictures: rows; by role these are `query_only`, `gallery_only` and `both`.
-      few_pictures: items with fewer than `min_pictures` images.
-      median_pictures: of an item; 0 without items, as is `most_pictures`.
+      images: rows; by role these are `query_only`, `gallery_only` and `both`.
+      few_images: items with fewer than `min_images` images.
+      median_images: of an item; 0 without items, as is `most_images`.
       queries: rows that are queries; None in splits that are not evaluated.
       unanswered: queries whose item has no other gallery image; None likewise.
       answered_items: items that have a query with an answer; None likewise.
@@ -123,24 +123,24 @@ class Cell:
     vertical: str
     split: str
     items: int
-    pictures: int
+    images: int
     query_only: int
     gallery_only: int
     both: int
-    few_pictures: int
-    median_pictures: float
-    most_pictures: int
+    few_images: int
+    median_images: float
+    most_images: int
     queries: int | None
     unanswered: int | None
     answered_items: int | None
 
 
-def count_cells(labels: Labels, min_pictures: int) -> tuple[Cell, ...]:
+def count_cells(labels: Labels, min_images: int) -> tuple[Cell, ...]:
     """Counts what there is of each vertical in each split.
 
     Args:
       labels: of the rows.
-      min_pictures: items with fewer are counted as having few.
+      min_images: items with fewer are counted as having few.
 
     Returns:
       The cells that have rows, by vertical and split.
@@ -160,13 +160,13 @@ def count_cells(labels: Labels, min_pictures: int) -> tuple[Cell, ...]:
                 vertical=labels.verticals[vertical],
                 split=SPLITS[split],
                 items=len(of_items),
-                pictures=len(rows),
+                images=len(rows),
                 query_only=int((~is_gallery).sum()),
                 gallery_only=int((~is_query).sum()),
                 both=int((is_query & is_gallery).sum()),
-                few_pictures=int((of_items < min_pictures).sum()),
-                median_pictures=float(np.median(of_items)) if len(of_items) else 0.0,
-                most_pictures=int(of_items.max(initial=0)),
+                few_images=int((of_items < min_images).sum()),
+                median_images=float(np.median(of_items)) if len(of_items) else 0.0,
+                most_images=int(of_items.max(initial=0)),
                 queries=int(is_query.sum()) if evaluated else None,
                 unanswered=int((is_query & ~answered).sum()) if evaluated else None,
                 answered_items=len(np.unique(item[answered])) if evaluated else None,
@@ -175,7 +175,7 @@ def count_cells(labels: Labels, min_pictures: int) -> tuple[Cell, ...]:
     return tuple(found)
 
 
-def count_by_pictures(labels: Labels) -> dict[str, dict[str, int]]:
+def count_by_images(labels: Labels) -> dict[str, dict[str, int]]:
     """Counts items by their number of images.
 
     Returns:
@@ -183,7 +183,7 @@ def count_by_pictures(labels: Labels) -> dict[str, dict[str, int]]:
       items, and numbers up to the highest that is found.
     """
     known = labels.known_items
-    classes = np.searchsorted(_CLASSES, labels.pictures_of_items[known], side="right") - 1
+    classes = np.searchsorted(_CLASSES, labels.images_of_items[known], side="right") - 1
     splits = labels.split[labels.first_rows[known]]
     names = _CLASS_NAMES[: int(classes.max(initial=-1)) + 1]
     counts = {

@@ -60,7 +60,7 @@ def check_all_names(labels: Labels, table: pa.Table) -> Iterator[Finding]:
     vertical, names = codes_of(table["vertical"].cast(pa.large_string()))
     yield from check_names(names, first_rows(vertical), column="vertical")
     yield from check_names(items, rows, column="item_id")
-    yield from check_placeholders(items, rows, labels.pictures_of_items[known], column="item_id")
+    yield from check_placeholders(items, rows, labels.images_of_items[known], column="item_id")
     own = [name for name in table.column_names if name not in _KNOWN_COLUMNS]
     for column in ("vertical", *own):
         codes, names = codes_of(table[column].cast(pa.large_string()))

@@ -64,7 +64,7 @@ def _check_training(
 ) -> Iterator[Finding]:
     """Yields what cannot be learnt."""
     trained = [cell for cell in cells if cell.split == "train"]
-    usable = {cell.vertical: cell.items - cell.few_pictures for cell in trained}
+    usable = {cell.vertical: cell.items - cell.few_images for cell in trained}
     small = [vertical for vertical, items in usable.items() if items < _LEAST_ITEMS]
     none = sum(usable.values()) < _LEAST_ITEMS
     yield from found(
@@ -73,25 +73,25 @@ def _check_training(
         len(small),
         "vertical",
         f"of split train, {some_names(small)}: fewer than {_LEAST_ITEMS} items with "
-        f"{counted(config.min_pictures, 'image')} or more, so "
+        f"{counted(config.min_images, 'image')} or more, so "
         + ("no triplets." if none else "no specialist: the combined model stays there."),
         "Add items or images, merge the vertical into another or leave it out by "
-        "--map_verticals" + ("; or set --min_pictures=1." if config.min_pictures > 1 else "."),
+        "--map_verticals" + ("; or set --min_images=1." if config.min_images > 1 else "."),
     )
     few = labels.known_items
-    few = few[labels.pictures_of_items[few] < config.min_pictures]
+    few = few[labels.images_of_items[few] < config.min_images]
     few = few[labels.split[labels.first_rows[few]] == SPLITS.index("train")]
     items = sum(cell.items for cell in trained)
     yield from found(
-        "items_with_few_pictures",
+        "items_with_few_images",
         WARNING,
         len(few),
         "item",
         f"of {items:,} in split train ({len(few) / max(items, 1):.0%}) "
-        f"{'has' if len(few) == 1 else 'have'} fewer than {config.min_pictures} images: left "
+        f"{'has' if len(few) == 1 else 'have'} fewer than {config.min_images} images: left "
         "out of triplets.",
-        f"Add images of them, or train with --min_pictures={config.min_pictures - 1}"
-        + (", as with --init_weights." if config.min_pictures == 2 else "."),
+        f"Add images of them, or train with --min_images={config.min_images - 1}"
+        + (", as with --init_weights." if config.min_images == 2 else "."),
         rows=labels.first_rows[few],
     )
 
@@ -132,7 +132,7 @@ def _check_queries(labels: Labels, cells: Sequence[Cell], split: str) -> Iterato
         yield Finding(
             "split_without_answers",
             ERROR,
-            sum(cell.pictures for cell in cells),
+            sum(cell.images for cell in cells),
             f"Split {split}: no query has another gallery image of its item, so it cannot be "
             "evaluated.",
             "Give items of this split two images or more, and let column role name queries "

@@ -19,9 +19,9 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.files import read_json, write_json
 from apparel_embed.common.locks import only_writer
 from apparel_embed.common.progress import progress_bar
+from apparel_embed.data.image_pool import run_tasks
 from apparel_embed.data.manifest import BOX_COLUMNS, UNLABELLED
-from apparel_embed.data.picture_pool import run_tasks
-from apparel_embed.data.synthetic.scene import GALLERY, QUERY, picture
+from apparel_embed.data.synthetic.scene import GALLERY, QUERY, draw_image
 from apparel_embed.data.synthetic.street import (
     Layout,
     Scene,
@@ -61,7 +61,7 @@ class SyntheticResult:
       contact_sheet: path of the contact sheet.
       scene_sheet: path of that of the scenes; None where there are none.
       world: path of the description of the world.
-      pictures: number of images.
+      images: number of images.
       skipped: True if the dataset was there already, made with the same settings.
     """
 
@@ -69,7 +69,7 @@ class SyntheticResult:
     contact_sheet: Path
     scene_sheet: Path | None
     world: Path
-    pictures: int
+    images: int
     skipped: bool
 
 
@@ -99,7 +99,7 @@ def generate(config: SyntheticConfig, output: Path, processes: int = 1) -> Synth
         contact_sheet=output / _SHEET,
         scene_sheet=output / _SCENE_SHEET if config.scenes else None,
         world=output / _WORLD,
-        pictures=config.pictures,
+        images=config.images,
         skipped=skipped,
     )
 
@@ -218,7 +218,7 @@ def _write(config: SyntheticConfig, root: Path, processes: int) -> None:
         (root / "images" / folder).mkdir(parents=True)
     items = _all_items(config)
     tasks = [*items, *scenes_of(config, items)]
-    logging.info("drawing %d images", config.pictures)
+    logging.info("drawing %d images", config.images)
     drawn = run_tasks(
         functools.partial(_draw, config, root),
         tasks,
@@ -226,7 +226,7 @@ def _write(config: SyntheticConfig, root: Path, processes: int) -> None:
         threads=processes == 1,
         if_killed="run the same command again with fewer --processes",
     )
-    rows = list(progress_bar(drawn, total=config.pictures, what="drawing", unit="images"))
+    rows = list(progress_bar(drawn, total=config.images, what="drawing", unit="images"))
     with open(root / MANIFEST, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_columns(config))
@@ -251,7 +251,7 @@ def _draw(config: SyntheticConfig, root: Path, task: Item | Scene) -> list[list[
         (root / task.name).write_bytes(scene_image(config, task, layout))
         return [_scene_rows(task, layout)]
     for name, role, number in _image_names(config, task):
-        content = picture(config.seed, task, role, number, config.image_size)
+        content = draw_image(config.seed, task, role, number, config.image_size)
         (root / name).write_bytes(content)
     return [[row] for row in _item_rows(config, task)]
 

@@ -278,7 +278,7 @@ def sew_on(
     image.paste(_rgb(cloth.palette[0] * 0.15), corner, cut.seams)
 
 
-def picture(seed: int, item: Item, role: str, number: int, size: int) -> bytes:
+def draw_image(seed: int, item: Item, role: str, number: int, size: int) -> bytes:
     """Returns an image as JPEG, a function of its arguments.
 
     Args:

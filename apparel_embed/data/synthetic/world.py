@@ -106,7 +106,7 @@ class SyntheticConfig:
         return self.train_items + self.val_items + self.test_items
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         """Images in all."""
         items = len(self.verticals) * (self.labelled_items + self.unlabelled_items)
         of_items = items * (self.gallery_per_item + self.query_per_item)

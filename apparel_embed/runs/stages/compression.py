@@ -54,12 +54,12 @@ def compression_stage(run: Run, model: Stage, config: CompressionConfig) -> Stag
     def work(directory: Path) -> dict[str, Any]:
         tf.keras.backend.clear_session()
         loaded, _ = load_embedding_model(model.directory / "model")
-        pictures = evaluation_set(dataset, config.split)
-        embeddings = Embedder(loaded).records(dataset, pictures.records)
-        whole = query_outcomes(embeddings, pictures)
+        images = evaluation_set(dataset, config.split)
+        embeddings = Embedder(loaded).records(dataset, images.records)
+        whole = query_outcomes(embeddings, images)
         weights = sum(weight.nbytes for weight in loaded.get_weights())
         rows = [_row("model", "float32", weights, whole, whole, config.seed)]
-        for kind, size, outcomes in _smaller_models(directory, dataset, loaded, pictures, config):
+        for kind, size, outcomes in _smaller_models(directory, dataset, loaded, images, config):
             rows.append(_row("model", kind, size, outcomes, whole, config.seed))
         rows.append(_row("embedding", "float32", embeddings[0].nbytes, whole, whole, config.seed))
         train = Embedder(loaded).records(dataset, dataset.select(split="train"))
@@ -67,8 +67,8 @@ def compression_stage(run: Run, model: Stage, config: CompressionConfig) -> Stag
             compressor = make_compressor(kind, train, pq_bytes=config.pq_bytes, seed=config.seed)
             seen = compressor.decode(compressor.encode(embeddings))
             asked = None if compressor.queries_too else embeddings
-            outcomes = query_outcomes(seen, pictures, query_embeddings=asked)
-            size = compressor.bytes_per_picture
+            outcomes = query_outcomes(seen, images, query_embeddings=asked)
+            size = compressor.bytes_per_image
             rows.append(_row("embedding", kind, size, outcomes, whole, config.seed))
         record = {"split": config.split, "rows": rows}
         write_json(directory / COMPRESSION_FILE, record)
@@ -91,7 +91,7 @@ def _smaller_models(
     directory: Path,
     dataset: PreparedDataset,
     model: tf.keras.Model,
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     config: CompressionConfig,
 ) -> Iterator[tuple[str, int, Outcomes]]:
     """Yields kind, bytes and outcomes of each TensorFlow Lite model, which it writes."""
@@ -99,16 +99,16 @@ def _smaller_models(
         return
     size = model.input_shape[1]
     train = dataset.select(split="train")
-    count = min(config.representative_pictures, len(train))
+    count = min(config.representative_images, len(train))
     chosen = train[np.linspace(0, len(train) - 1, count).astype(int)]
     shown = np.concatenate(list(decoded_batches(dataset, chosen, size).as_numpy_iterator()))
-    batches = list(decoded_batches(dataset, pictures.records, size).as_numpy_iterator())
+    batches = list(decoded_batches(dataset, images.records, size).as_numpy_iterator())
     for kind in config.tflite:
         content = to_tflite(model, kind, shown)
         with atomic_path(directory / f"model_{kind}.tflite") as temporary:
             temporary.write_bytes(content)
         bar = progress_bar(batches, what=kind, unit="batches", delay=SECONDS_UNSEEN)
-        yield kind, len(content), query_outcomes(TFLiteModel(content)(bar), pictures)
+        yield kind, len(content), query_outcomes(TFLiteModel(content)(bar), images)
 
 
 def _row(

@@ -150,30 +150,30 @@ def evaluation_stage(
         check_growth(growth, dataset, models.student)
 
     def work(directory: Path) -> dict[str, Any]:
-        pictures = evaluation_set(dataset, split)
+        images = evaluation_set(dataset, split)
         architecture = ModelConfig(**models.stages[0].flags["model"])
-        baselines = _baselines(dataset, pictures, architecture, init_weights, seed)
-        embedded = {**baselines, **_embedded(dataset, pictures, by_name)}
+        baselines = _baselines(dataset, images, architecture, init_weights, seed)
+        embedded = {**baselines, **_embedded(dataset, images, by_name)}
         for name, model in embedded.items():
             path = directory / "embeddings" / f"{name}.parquet"
-            write_embeddings(path, pictures.records, model.embeddings)
-        summary = summarise(embedded, pictures, COMPARISONS, seed)
+            write_embeddings(path, images.records, model.embeddings)
+        summary = summarise(embedded, images, COMPARISONS, seed)
         if models.student and vertical_head:
             student, head = models.student.directory / "model", vertical_head.directory
             rows, routing = route_by_head(
-                UNIFIED, embedded[UNIFIED], dataset, pictures, student, head, seed
+                UNIFIED, embedded[UNIFIED], dataset, images, student, head, seed
             )
             summary["rows"] += rows
             summary["routing"] = [routing]
         absent, notes = None, []
         if models.student:
             student, new = models.student.directory / "model", embedded[UNIFIED]
-            absent = absent_queries(new, dataset, pictures, student, split, seed)
+            absent = absent_queries(new, dataset, images, student, split, seed)
             write_json(directory / ABSENT_FILE, absent)
-            found = measure_items(new.embeddings, pictures, seed)
+            found = measure_items(new.embeddings, images, seed)
             write_json(directory / ITEMS_FILE, found)
             if growth:
-                grown = compare_growth(growth, run, models.student, pictures, new.embeddings, seed)
+                grown = compare_growth(growth, run, models.student, images, new.embeddings, seed)
                 write_json(directory / GROWTH_FILE, grown)
                 notes = [f"\n{render_growth(grown)}"]
         _write(directory, summary, absent, run.directory, by_name, notes)
@@ -181,7 +181,7 @@ def evaluation_stage(
             measure_street(
                 street.photographs,
                 dataset,
-                pictures,
+                images,
                 embedded[UNIFIED].embeddings,
                 detector=street.detector.directory / "model",
                 model=models.student.directory / "model",
@@ -189,7 +189,7 @@ def evaluation_stage(
                 seed=seed,
                 output=directory,
             )
-        return {"models": list(embedded), "pictures": len(pictures)}
+        return {"models": list(embedded), "images": len(images)}
 
     return run.make(
         EVALUATION,
@@ -215,7 +215,7 @@ def weights_of(stages: Sequence[Stage | None]) -> str:
 
 def _baselines(
     dataset: PreparedDataset,
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     architecture: ModelConfig,
     init_weights: str,
     seed: int,
@@ -226,27 +226,27 @@ def _baselines(
             f"--init_weights: the run's models started from a weights file with fingerprint "
             f"{init_weights[:16]}; give that file, to compare with the frozen backbone"
         )
-    records = pictures.records
+    records = images.records
     frozen = embed_by_frozen_backbone(dataset, records, architecture, init_weights, seed)
     return {HISTOGRAM: embed_by_histogram(dataset, records), FROZEN: frozen}
 
 
 def _embedded(
-    dataset: PreparedDataset, pictures: EvaluationSet, by_name: Mapping[str, Sequence[Stage]]
+    dataset: PreparedDataset, images: EvaluationSet, by_name: Mapping[str, Sequence[Stage]]
 ) -> dict[str, Embedded]:
     """Returns what each model makes of the images."""
     found: dict[str, Embedded] = {}
     groups: dict[str, dict[tuple[str, ...], Path]] = {}
     for name, stages in by_name.items():
         if name not in (SPECIALISTS, GROUPED):
-            found[name] = embed_by_model(dataset, pictures.records, stages[0].directory / "model")
+            found[name] = embed_by_model(dataset, images.records, stages[0].directory / "model")
             continue
         groups[name] = {tuple(one.flags["verticals"]): one.directory / "model" for one in stages}
         is_repeated = name == GROUPED and groups[GROUPED] == groups.get(SPECIALISTS)
         found[name] = (
             found[SPECIALISTS]
             if is_repeated
-            else embed_by_specialists(dataset, pictures, groups[name])
+            else embed_by_specialists(dataset, images, groups[name])
         )
     return found
 

@@ -117,7 +117,7 @@ class StageTrainer:
         self._run = run
         self._config = config
         self._start = start
-        self._pictures = evaluation_set(run.dataset, "val")
+        self._images = evaluation_set(run.dataset, "val")
 
     @property
     def verticals(self) -> Sequence[str]:
@@ -126,7 +126,7 @@ class StageTrainer:
 
     def train(self, verticals: Group) -> Trial:
         """Returns the trial of a group, trained now or found finished."""
-        if not answered_queries(self._pictures):
+        if not answered_queries(self._images):
             raise UserError(
                 f"{self._run.dataset.directory}: split val answers no query, so that no group can "
                 "be judged; hold items back for it, or give the groups (--grouping=given)"
@@ -145,16 +145,16 @@ class StageTrainer:
         """Returns what the model finds that trials start from."""
         if self._start:
             return self._outcomes(self._start)
-        config, records = self._config, self._pictures.records
+        config, records = self._config, self._images.records
         model = embed_by_frozen_backbone(
             self._run.dataset, records, config.model, config.init_weights, config.optimization.seed
         )
-        return query_outcomes(model.embeddings, self._pictures)
+        return query_outcomes(model.embeddings, self._images)
 
     def _outcomes(self, stage: Stage) -> Outcomes:
         directory = stage.directory / "model"
-        model = embed_by_model(self._run.dataset, self._pictures.records, directory)
-        return query_outcomes(model.embeddings, self._pictures)
+        model = embed_by_model(self._run.dataset, self._images.records, directory)
+        return query_outcomes(model.embeddings, self._images)
 
 
 def trial_sessions(record: Mapping[str, Any], training: SpecialistConfig) -> list[Session]:

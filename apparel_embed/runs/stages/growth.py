@@ -162,7 +162,7 @@ def compare_growth(
     growth: Growth,
     run: Run,
     student: Stage,
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     embeddings: np.ndarray,
     seed: int,
 ) -> dict[str, Any]:
@@ -172,18 +172,18 @@ def compare_growth(
       growth: the students to measure beside.
       run: the run.
       student: the stage of its student.
-      pictures: the evaluation set.
+      images: the evaluation set.
       embeddings: float32 [n, dim], what the student makes of them.
       seed: of the bootstrap.
     """
 
     def embed(student: Stage) -> np.ndarray:
         model = student.directory / "model"
-        return embed_by_model(run.dataset, pictures.records, model).embeddings
+        return embed_by_model(run.dataset, images.records, model).embeddings
 
     known = known_verticals(growth.old)
     found = measure_growth(
-        pictures,
+        images,
         old=embed(growth.old),
         new=embeddings,
         full=embed(growth.full) if growth.full else None,

@@ -69,7 +69,7 @@ def specialist_stage(
         features = read_views(views, dataset, records)
         return train_specialist(dataset, verticals, config, directory, name, model, features)
 
-    steps, batch = optimization.steps, f"{config.items_per_batch} x {config.pictures_per_item}"
+    steps, batch = optimization.steps, f"{config.items_per_batch} x {config.images_per_item}"
     return training_stage(
         run,
         name,

@@ -67,7 +67,7 @@ def student_stage(
             rotate_start=rotate_start,
         )
 
-    steps, pictures = config.optimization.steps, run.learnt(unlabelled=unlabelled)
+    steps, images = config.optimization.steps, run.learnt(unlabelled=unlabelled)
     return training_stage(
         run,
         name,
@@ -75,7 +75,7 @@ def student_stage(
         found,
         train,
         workload=Workload(student_steps=steps),
-        size=f"{counted(steps, 'step')} of {config.batch_size} images, out of {pictures:,}",
+        size=f"{counted(steps, 'step')} of {config.batch_size} images, out of {images:,}",
         steps_flag="--student_steps",
         flags={
             **({"more_often": more_often} if more_often else {}),

@@ -235,7 +235,7 @@ class _Models:
         self._run = dataclasses.replace(run, directory=run.directory / f"sweep-models/seed{seed}")
         self._training = _seeded(training, seed)
         self._student = settled_student(run, _seeded(student, seed), sweep.unlabelled)
-        self._pictures = evaluation_set(run.dataset, sweep.split)
+        self._images = evaluation_set(run.dataset, sweep.split)
 
     def kinds(self, size: int) -> dict[str, Callable[[Group], Stage]]:
         """Returns what makes each kind of model that groups of a size have."""
@@ -264,8 +264,8 @@ class _Models:
     def evaluated(self, groups: Groups, model_of: Callable[[Group], Stage]) -> _Found:
         """Returns what the models of all groups find, each within its verticals."""
         directories = {group: model_of(group).directory / "model" for group in groups}
-        model = embed_by_specialists(self._run.dataset, self._pictures, directories)
-        return query_outcomes(model.embeddings, self._pictures).answered()
+        model = embed_by_specialists(self._run.dataset, self._images, directories)
+        return query_outcomes(model.embeddings, self._images).answered()
 
 
 def _models_by_seed(

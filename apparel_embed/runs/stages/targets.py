@@ -146,7 +146,7 @@ def targets_stage(
         write_embeddings(directory / TARGETS_FILE, found.records, found.embeddings)
         write_embeddings(directory / HELD_OUT_FILE, found.held_out_records, found.held_out)
         return {
-            "pictures": len(found.records),
+            "images": len(found.records),
             "unlabelled": int(np.isin(found.records, unlabelled).sum()),
             "dim": found.embeddings.shape[1],
             "teachers": list(found.teachers),

@@ -55,7 +55,7 @@ def views_stage(run: Run, config: SpecialistConfig | StudentConfig, start: Start
             run.dataset, records, model, config.init_weights, augment=augment, views=views
         )
         np.save(directory / VIEWS_FILE, found)
-        return {"pictures": len(records), "views": found.shape[1], "features": found.shape[2]}
+        return {"images": len(records), "views": found.shape[1], "features": found.shape[2]}
 
     return run.make(
         FROZEN_VIEWS,

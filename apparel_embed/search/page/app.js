@@ -78,7 +78,7 @@ async function start() {
   const { info } = state;
   byId("key-form").hidden = true;
   byId("about").textContent =
-    `Find the garments that look like the one in your image, among ${info.pictures.toLocaleString("en")} images.`;
+    `Find the garments that look like the one in your image, among ${info.images.toLocaleString("en")} images.`;
   byId("model").textContent = `Model ${info.model.slice(0, 16)} · version ${info.version}`;
   const select = byId("vertical");
   select.replaceChildren();
@@ -110,7 +110,7 @@ function addExamples(count) {
       button.addEventListener("click", async () => {
         try {
           // It shows one garment and nothing else.
-          usePicture(await (await ask(`examples/${number}`)).blob(), search);
+          useImage(await (await ask(`examples/${number}`)).blob(), search);
         } catch (error) {
           tellError(error);
         }
@@ -122,13 +122,13 @@ function addExamples(count) {
   );
 }
 
-function usePictures([file, ...more]) {
+function useImages([file, ...more]) {
   if (file) {
-    usePicture(file, more.length || !state.info?.detects ? search : detect, more);
+    useImage(file, more.length || !state.info?.detects ? search : detect, more);
   }
 }
 
-function usePicture(file, next, more = []) {
+function useImage(file, next, more = []) {
   const { info } = state;
   if (!info) {
     return;
@@ -147,7 +147,7 @@ function usePicture(file, next, more = []) {
   state.more = more;
   state.file = file;
   state.similarTo = null;
-  showPicture(URL.createObjectURL(file), true);
+  showImage(URL.createObjectURL(file), true);
   if (more.length) {
     byId("found").textContent =
       `${more.length + 1} images of one garment, searched by together. A box searches in this one alone.`;
@@ -155,8 +155,8 @@ function usePicture(file, next, more = []) {
   next();
 }
 
-function showPicture(url, owned) {
-  const image = byId("picture");
+function showImage(url, owned) {
+  const image = byId("image");
   const old = image.dataset.owned;
   if (old) {
     URL.revokeObjectURL(old);
@@ -218,11 +218,11 @@ function wanted() {
 
 function askSearch(running) {
   const form = new FormData();
-  form.append("file", state.file, "picture");
+  form.append("file", state.file, "image");
   if (state.box) {
     form.append("box", state.box.map((edge) => edge.toFixed(1)).join(","));
   } else {
-    state.more.forEach((one) => form.append("file", one, "picture"));
+    state.more.forEach((one) => form.append("file", one, "image"));
   }
   for (const [name, value] of Object.entries(wanted())) {
     form.append(name, value);
@@ -271,7 +271,7 @@ function entryOf(hit, place) {
   image.addEventListener("error", () => {
     image.replaceWith(textOf("span", "none", "no image"));
   });
-  show(image, `pictures/${hit.key}`);
+  show(image, `images/${hit.key}`);
   const facts = textOf("span", "facts", "");
   facts.append(textOf("span", "", hit.vertical), textOf("span", "distance", hit.distance.toFixed(3)));
   button.append(
@@ -283,7 +283,7 @@ function entryOf(hit, place) {
   button.addEventListener("click", () => {
     state.file = null;
     state.similarTo = hit.key;
-    showPicture(image.src, false);
+    showImage(image.src, false);
     byId("results").focus();
     search();
   });
@@ -314,7 +314,7 @@ function tellError(error) {
 }
 
 byId("file").addEventListener("change", (event) => {
-  usePictures(event.target.files);
+  useImages(event.target.files);
   event.target.value = ""; // The same file may be chosen again.
 });
 byId("vertical").addEventListener("change", (event) => {
@@ -331,7 +331,7 @@ document.addEventListener("paste", (event) => {
   const files = [...event.clipboardData.files].filter((one) => one.type.startsWith("image/"));
   if (files.length) {
     event.preventDefault();
-    usePictures(files);
+    useImages(files);
   }
 });
 document.addEventListener("dragover", (event) => {
@@ -346,6 +346,6 @@ document.addEventListener("dragleave", (event) => {
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   byId("drop").classList.remove("over");
-  usePictures(event.dataTransfer.files);
+  useImages(event.dataTransfer.files);
 });
 start();

@@ -4,13 +4,13 @@
 
 const EDGES = ["left", "top", "right", "bottom"];
 
-byId("picture").addEventListener("load", () => {
-  const image = byId("picture");
+byId("image").addEventListener("load", () => {
+  const image = byId("image");
   byId("size").textContent = `${image.naturalWidth} × ${image.naturalHeight}`;
   byId("stage").classList.remove("unseen");
 });
 // A format that the browser does not know, TIFF for one, may be known to the service.
-byId("picture").addEventListener("error", () => {
+byId("image").addEventListener("error", () => {
   byId("stage").classList.add("unseen");
 });
 
@@ -34,7 +34,7 @@ function setBox(box) {
   if (!box) {
     return;
   }
-  const image = byId("picture");
+  const image = byId("image");
   place(byId("box"), box, image.naturalWidth, image.naturalHeight);
   EDGES.forEach((id, edge) => {
     byId(id).value = Math.round(box[edge]);
@@ -50,7 +50,7 @@ function searchIn(box) {
 function detect() {
   const asking = (running) => {
     const form = new FormData();
-    form.append("file", state.file, "picture");
+    form.append("file", state.file, "image");
     return ask("api/detect", { method: "POST", body: form, signal: running.signal });
   };
   byId("hits").replaceChildren();
@@ -111,7 +111,7 @@ function addDrawing() {
   let corner = null; // Where the button went down.
   let drawn = null; // The box since.
   const at = (event) => {
-    const image = byId("picture");
+    const image = byId("image");
     const frame = image.getBoundingClientRect();
     const within = (value) => Math.min(1, Math.max(0, value));
     return [
@@ -123,13 +123,13 @@ function addDrawing() {
     Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1]),
   ];
   const isSmall = (box) => {
-    const image = byId("picture");
+    const image = byId("image");
     const least = Math.max(image.naturalWidth, image.naturalHeight) / 50;
     return box[2] - box[0] < least || box[3] - box[1] < least;
   };
   stage.addEventListener("pointerdown", (event) => {
     drawn = null;
-    if (!state.file || event.button !== 0 || !byId("picture").naturalWidth) {
+    if (!state.file || event.button !== 0 || !byId("image").naturalWidth) {
       return;
     }
     corner = at(event);
@@ -184,7 +184,7 @@ function addDrawing() {
 
 byId("whole").addEventListener("click", () => searchIn(null));
 byId("use-box").addEventListener("click", () => {
-  const image = byId("picture");
+  const image = byId("image");
   const [left, top, right, bottom] = EDGES.map((id) => byId(id).value);
   const box = [
     Number(left), Number(top), Number(right || image.naturalWidth), Number(bottom || image.naturalHeight),

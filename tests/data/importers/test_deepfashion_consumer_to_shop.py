@@ -175,7 +175,7 @@ def test_a_broken_list_names_file_and_row(root, name, old, new, message):
 
 
 def test_what_is_missing_is_named(root):
-    (root / "img").rename(root / "pictures")
+    (root / "img").rename(root / "images")
     fails(root, "no images: there is neither img/DRESSES nor Img/img/DRESSES.")
     (root / PARTITION).unlink()
     fails(root, "no Eval/list_eval_partition.txt, which the Consumer-to-shop benchmark needs")

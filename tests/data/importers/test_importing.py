@@ -24,7 +24,7 @@ def import_table(root, text, name="list.csv", encoding="utf-8", **changes):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     """A directory of images, 8 wide and 6 high, for lists that are written beside it."""
     root = tmp_path_factory.mktemp("shop")
     draw(root, ["a.jpg", "b.jpg", "c d/ä.jpg", "e.jpg"])
@@ -32,9 +32,9 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture
-def shop(pictures, tmp_path):
+def shop(images, tmp_path):
     """A fresh directory with links to the images."""
-    for path in pictures.iterdir():
+    for path in images.iterdir():
         (tmp_path / path.name).symlink_to(path)
     return tmp_path
 
@@ -124,17 +124,17 @@ def test_the_same_table_in_any_kind_of_file_gives_the_same_manifest(shop):
     assert table["price"].to_pylist() == ["5", ""]
 
 
-def test_paths_of_every_kind_are_found_and_written_as_the_manifest_needs_them(shop, pictures):
+def test_paths_of_every_kind_are_found_and_written_as_the_manifest_needs_them(shop, images):
     text = (
         "\ufeffimage,item_id,vertical,split\r\n"
-        f"{pictures}/a.jpg,1,tops,train\r\n"
+        f"{images}/a.jpg,1,tops,train\r\n"
         f"{shop}/b.jpg,1,tops,train\r\n"
         ".\\c d\\ä.jpg,2,tops,train\r\n"
         "https://cdn.shop/e.jpg,3,tops,test\r\n"
     )
     result = import_table(shop, text)
     written = read_manifest(shop / "manifest.csv")["image"].to_pylist()
-    assert written == [f"{pictures}/a.jpg", "b.jpg", "c d/ä.jpg", "https://cdn.shop/e.jpg"]
+    assert written == [f"{images}/a.jpg", "b.jpg", "c d/ä.jpg", "https://cdn.shop/e.jpg"]
     assert result.notes[0].startswith("images that are URLs, which preparing does not")
 
 

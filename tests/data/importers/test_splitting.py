@@ -27,16 +27,16 @@ def table_of(styles, splits="train"):
     """Rows of styles, given as (vertical, style, items, images an item)."""
     rows = [
         {
-            "image": f"{vertical}/{style}/{item}/{picture}.jpg",
+            "image": f"{vertical}/{style}/{item}/{image}.jpg",
             "item_id": f"{vertical}-{style}-{item}",
             "vertical": vertical,
             "style_id": f"{vertical}-{style}",
             "split": splits,
             "role": "both",
         }
-        for vertical, style, items, pictures in styles
+        for vertical, style, items, images in styles
         for item in range(items)
-        for picture in range(pictures)
+        for image in range(images)
     ]
     return pa.Table.from_pylist(rows)
 

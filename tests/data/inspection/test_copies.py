@@ -3,6 +3,7 @@ import pytest
 from inspected import labels_of, pattern
 from PIL import Image
 
+from apparel_embed.data.images import ImageSettings
 from apparel_embed.data.inspection.copies import (
     ACROSS_ITEMS,
     ACROSS_SPLITS,
@@ -17,7 +18,6 @@ from apparel_embed.data.inspection.copies import (
     find_copies,
 )
 from apparel_embed.data.inspection.examine import LOOK, OPENED_SIDE, Opened, look_at
-from apparel_embed.data.pictures import PictureSettings
 
 # Two of each: the relation, then the rows of the only pair of it.
 RELATED = {
@@ -108,24 +108,24 @@ def looks(total):
     return found
 
 
-def found_in(labels, pictures, hash_distance=10, colour_distance=4, rows=None):
+def found_in(labels, images, hash_distance=10, colour_distance=4, rows=None):
     copies = Copies(labels)
-    opened = Opened(np.arange(len(pictures)) if rows is None else rows, pictures, {})
+    opened = Opened(np.arange(len(images)) if rows is None else rows, images, {})
     assert find_copies(copies, opened, hash_distance, colour_distance) == 0
     return {finding.code: finding for finding in copy_findings(copies)}
 
 
 def test_exact_near_and_recoloured_images_are_told_apart(tmp_path):
     labels = labels_of(tmp_path, [(name, "tops", "train", "both") for name in "abcdefgh"])
-    pictures = looks(8)
-    pictures["outlines"][1::2] = pictures["outlines"][::2]
-    pictures["colours"][1::2] = pictures["colours"][::2]
+    images = looks(8)
+    images["outlines"][1::2] = images["outlines"][::2]
+    images["colours"][1::2] = images["colours"][::2]
     # 0 and 1 are one file; 2 and 3 differ by little, 4 and 5 by colour, 6 and 7 by outlines.
-    pictures["content"][1] = pictures["content"][0]
-    pictures["colours"][2:6, 0, 0, 0] = (100, 104, 100, 105)
-    pictures["outlines"][3, 0] ^= np.uint64(0b1111111111)
-    pictures["outlines"][7, 0] ^= np.uint64(0b11111111111)
-    found = found_in(labels, pictures)
+    images["content"][1] = images["content"][0]
+    images["colours"][2:6, 0, 0, 0] = (100, 104, 100, 105)
+    images["outlines"][3, 0] ^= np.uint64(0b1111111111)
+    images["outlines"][7, 0] ^= np.uint64(0b11111111111)
+    found = found_in(labels, images)
     assert {code: (one.rows.tolist(), one.others.tolist()) for code, one in found.items()} == {
         "exact_across_items": ([1], [0]),
         "near_across_items": ([3], [2]),
@@ -137,8 +137,8 @@ def test_exact_near_and_recoloured_images_are_told_apart(tmp_path):
         "outlines differ in 10 of 256 bits, colours by 4 of 255"
     )
     assert found["exact_across_items"].what.startswith("2 images have an exact copy under")
-    assert "near_across_items" not in found_in(labels, pictures, hash_distance=9)
-    assert found_in(labels, pictures, colour_distance=3)["recoloured_across_items"].count == 4
+    assert "near_across_items" not in found_in(labels, images, hash_distance=9)
+    assert found_in(labels, images, colour_distance=3)["recoloured_across_items"].count == 4
 
 
 def test_stripes_too_fine_to_be_seen_are_no_certain_copies(tmp_path):
@@ -149,7 +149,7 @@ def test_stripes_too_fine_to_be_seen_are_no_certain_copies(tmp_path):
     for name, axis in (("a.png", 0), ("b.png", 1)):
         stripes = np.where(np.indices((800, 800))[axis] % 2, 40, -40)[..., np.newaxis]
         Image.fromarray((cloth + stripes).astype(np.uint8)).save(tmp_path / name)
-    settings = PictureSettings(max_side=OPENED_SIDE)
+    settings = ImageSettings(max_side=OPENED_SIDE)
     seen = [look_at((name, None), tmp_path, settings) for name in ("a.png", "b.png")]
     found = found_in(labels, np.array(seen))
     assert {code: one.severity for code, one in found.items()} == {"near_across_splits": "warning"}
@@ -170,11 +170,11 @@ def test_images_of_later_rows_are_told_by_their_rows_the_most_alike_first(tmp_pa
         tmp_path,
         [(str(number), "tops", "train" if number < 3 else "test", "both") for number in range(6)],
     )
-    pictures = looks(4)
-    pictures["outlines"][2:] = pictures["outlines"][:2]
-    pictures["outlines"][2, 0] ^= np.uint64(1)
-    pictures["colours"][2:] = pictures["colours"][:2]
-    finding = found_in(labels, pictures, rows=np.array([0, 1, 4, 5]))["near_across_splits"]
+    images = looks(4)
+    images["outlines"][2:] = images["outlines"][:2]
+    images["outlines"][2, 0] ^= np.uint64(1)
+    images["colours"][2:] = images["colours"][:2]
+    finding = found_in(labels, images, rows=np.array([0, 1, 4, 5]))["near_across_splits"]
     assert (finding.rows.tolist(), finding.others.tolist()) == ([5, 4], [1, 0])
     assert finding.severity == "warning"
     assert finding.what.startswith("2 images of val or test seem to have a near-copy among")

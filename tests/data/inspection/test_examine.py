@@ -5,20 +5,20 @@ import pytest
 from inspected import HEADER, pattern, table_of
 from PIL import Image
 
+from apparel_embed.data.images import ImageSettings, RejectedImage
 from apparel_embed.data.inspection import examine
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.examine import (
     OPENED_SIDE,
     ask_for,
-    distinct_pictures,
+    distinct_images,
     look_at,
     make_thumbnail,
     open_all,
 )
 from apparel_embed.data.inspection.near import count_bits
-from apparel_embed.data.pictures import PictureSettings, RejectedPicture
 
-SETTINGS = PictureSettings(max_side=OPENED_SIDE)
+SETTINGS = ImageSettings(max_side=OPENED_SIDE)
 DEFAULT = InspectConfig("manifest.csv")
 
 
@@ -96,7 +96,7 @@ def test_how_far_a_box_reaches_beyond_the_image_is_told(folder):
     assert seen(folder, "original.png")["overhang"] == 0
     assert seen(folder, "original.png", (-3.5, 0.0, 200.0, 407.0))["overhang"] == 7
     assert seen(folder, "original.png", (-9.0, 0.0, 200.0, 407.0))["overhang"] == 9
-    with pytest.raises(RejectedPicture, match="outside the image of 300x400"):
+    with pytest.raises(RejectedImage, match="outside the image of 300x400"):
         seen(folder, "original.png", (300.0, 0.0, 400.0, 100.0))
 
 
@@ -146,14 +146,14 @@ def test_rows_of_the_same_file_and_box_are_one_image(tmp_path):
         ("y.jpg", *label, *none),
         ("x.jpg", *label, *none),
     ]
-    first = distinct_pictures(table_of(tmp_path, rows, BOXED))
+    first = distinct_images(table_of(tmp_path, rows, BOXED))
     assert first.tolist() == [0, 1, 2, 3, 0, 1, 3]
 
 
 def test_without_boxes_rows_of_the_same_file_are_one_image(tmp_path):
     label = ("a", "tops", "train", "both")
     rows = [(f"{name}.jpg", *label) for name in "abcab"]
-    first = distinct_pictures(table_of(tmp_path, rows))
+    first = distinct_images(table_of(tmp_path, rows))
     assert first.tolist() == [0, 1, 2, 0, 1]
 
 
@@ -167,7 +167,7 @@ def test_what_is_opened_has_its_box(tmp_path):
 
 
 def test_images_are_asked_for_in_order_some_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(examine, "_PICTURES_PER_TASK", 2)
+    monkeypatch.setattr(examine, "_IMAGES_PER_TASK", 2)
     table = table_of(tmp_path, [(f"{n}.jpg", "a", "tops", "train", "both") for n in range(9)])
     asked = [[image for image, _ in some] for some in ask_for(table, np.array([1, 2, 4, 7, 8]))]
     assert asked == [["1.jpg", "2.jpg"], ["4.jpg", "7.jpg"], ["8.jpg"]]

@@ -33,11 +33,11 @@ def test_all_that_is_wrong_is_found_in_its_row_and_nothing_else(hostile):
         "near_across_items": [(4, 2)],
         "near_answer": [(14, 15)],
         "recoloured_across_items": [(13, 12)],
-        "missing_pictures": [6],
-        "broken_pictures": [7],
-        "small_pictures": [8],
-        "blank_pictures": [9],
-        "items_with_few_pictures": [10, 11, 12, 13, 16],
+        "missing_images": [6],
+        "broken_images": [7],
+        "small_images": [8],
+        "blank_images": [9],
+        "items_with_few_images": [10, 11, 12, 13, 16],
         "item_ids_alike": [(16, 2)],
         "unanswered_queries": [5],
         "vertical_without_answers": [],
@@ -64,7 +64,7 @@ def test_an_example_names_rows_images_and_labels(hostile):
     assert hostile.example(finding) == (
         "row 5: b_copy.png (item3, tops, test) and row 3: b.png (Item1, tops, train)"
     )
-    (finding,) = (one for one in hostile.findings if one.code == "small_pictures")
+    (finding,) = (one for one in hostile.findings if one.code == "small_images")
     assert hostile.example(finding) == "row 8: small.png (item2, tops, train): 30x40 px"
 
 
@@ -92,11 +92,11 @@ def test_a_second_row_of_the_same_image_is_opened_once(hostile):
 
 
 def test_the_table_alone_tells_what_it_can(hostile):
-    found = inspect(dataclasses.replace(hostile.config, pictures=False))
+    found = inspect(dataclasses.replace(hostile.config, images=False))
     assert codes_of(found) == {
         "untrainable_vertical",
         "exact_across_items",
-        "items_with_few_pictures",
+        "items_with_few_images",
         "item_ids_alike",
         "unanswered_queries",
         "vertical_without_answers",
@@ -123,7 +123,7 @@ def test_one_row_is_enough(tmp_path):
     found = inspect(InspectConfig(manifest), processes=1)
     assert codes_of(found) == {
         "untrainable_vertical",
-        "items_with_few_pictures",
+        "items_with_few_images",
         "no_val_split",
         "no_test_split",
     }
@@ -133,8 +133,8 @@ def test_one_row_is_enough(tmp_path):
 def test_where_no_image_can_be_opened_there_is_still_a_report(tmp_path):
     rows = [(f"{number}.png", "1", "tops", "train", "both") for number in range(3)]
     found = inspect(InspectConfig(write_manifest(tmp_path / "m.csv", rows)), processes=1)
-    assert lines_of(found, "missing_pictures") == [2, 3, 4]
-    (finding,) = (one for one in found.findings if one.code == "missing_pictures")
+    assert lines_of(found, "missing_images") == [2, 3, 4]
+    (finding,) = (one for one in found.findings if one.code == "missing_images")
     assert finding.severity == "error"
     assert not found.opened.is_usable.any()
 
@@ -152,7 +152,7 @@ def test_garments_in_one_image_are_compared_by_their_boxes(tmp_path):
     manifest = write_manifest(tmp_path / "manifest.csv", rows, header)
     found = inspect(InspectConfig(manifest, crop_margin=0), processes=1)
     assert lines_of(found, "near_across_items") == [(5, 2)]
-    assert lines_of(found, "box_beyond_picture") == [4]
+    assert lines_of(found, "box_beyond_image") == [4]
     assert found.distinct == 4
 
 
@@ -161,15 +161,15 @@ def test_rows_are_counted_as_in_the_file(tmp_path):
     manifest.write_text(
         'image,item_id,vertical,note\r\n\r\na.png,1,tops,"two\r\nlines"\r\nb.png,1,tops,\r\n'
     )
-    config = InspectConfig(manifest, pictures=False)
+    config = InspectConfig(manifest, images=False)
     assert inspect(config).file_rows.tolist() == [3, 5]
     table = read_manifest(manifest)
     pq.write_table(table, tmp_path / "manifest.parquet")
-    config = InspectConfig(tmp_path / "manifest.parquet", pictures=False)
+    config = InspectConfig(tmp_path / "manifest.parquet", images=False)
     assert inspect(config).file_rows.tolist() == [1, 2]
     # Without an end to its last line.
     manifest.write_text("image,item_id,vertical\na.png,1,tops\nb.png,1,tops")
-    assert inspect(InspectConfig(manifest, pictures=False)).file_rows.tolist() == [2, 3]
+    assert inspect(InspectConfig(manifest, images=False)).file_rows.tolist() == [2, 3]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_rows_are_counted_as_in_the_file(tmp_path):
         ("hash_distance", 0, 32, "0 to 32"),
         ("colour_distance", 0, 255, "0 to 255"),
         ("min_side", 1, 8192, "1 to 8192"),
-        ("min_pictures", 1, 1000, "1 to 1000"),
+        ("min_images", 1, 1000, "1 to 1000"),
         ("min_val_items", 0, 1_000_000, "0 to 1000000"),
         ("sheet_items", 0, 20, "0 to 20"),
     ],
@@ -206,7 +206,7 @@ def test_placeholders_are_told_in_whatever_column_names_something(tmp_path):
         "a.png,nan,tops,train,s,,,,\nb.png,nan,tops,train,NULL,,,,\nc.png,7,none,train,s,,,,\n"
         "d.png,,tops,unlabelled,None,,,,\n"
     )
-    found = inspect(InspectConfig(manifest, pictures=False))
+    found = inspect(InspectConfig(manifest, images=False))
     told = [one for one in found.findings if one.code == "placeholder_names"]
     assert [(one.severity, one.count, one.details) for one in told] == [
         ("warning", 2, ["'nan' in 2 rows"]),

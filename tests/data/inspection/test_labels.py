@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from inspected import labels_of
 
-from apparel_embed.data.inspection.labels import count_by_pictures, count_cells, first_rows
+from apparel_embed.data.inspection.labels import count_by_images, count_cells, first_rows
 
 
 def test_rows_become_numbers_and_blank_items_are_unknown(tmp_path):
@@ -21,7 +21,7 @@ def test_rows_become_numbers_and_blank_items_are_unknown(tmp_path):
     assert labels.item.tolist() == [0, 1, -1, 1, -1]
     assert labels.items.to_pylist()[:2] == ["007", "7"]
     assert labels.first_rows.tolist()[:2] == [0, 1]
-    assert labels.pictures_of_items.tolist() == [1, 2, 0, 0]
+    assert labels.images_of_items.tolist() == [1, 2, 0, 0]
     assert labels.known_items.tolist() == [0, 1]
     assert labels.stage.tolist() == [0, 2, 0, 2, 0]
     assert labels.is_query.tolist() == [True, True, True, False, True]
@@ -79,15 +79,15 @@ def test_cells_tell_items_images_roles_and_answers(labels):
         ("tops", "test"),
     ]
     train, test = found["tops", "train"], found["tops", "test"]
-    assert (train.items, train.pictures, train.few_pictures) == (2, 5, 1)
+    assert (train.items, train.images, train.few_images) == (2, 5, 1)
     assert (train.query_only, train.gallery_only, train.both) == (1, 0, 4)
-    assert (train.median_pictures, train.most_pictures) == (2.5, 4)
+    assert (train.median_images, train.most_images) == (2.5, 4)
     assert (train.queries, train.unanswered, train.answered_items) == (None, None, None)
-    assert (test.items, test.pictures, test.median_pictures, test.most_pictures) == (2, 4, 2, 3)
+    assert (test.items, test.images, test.median_images, test.most_images) == (2, 4, 2, 3)
     assert (test.queries, test.unanswered, test.answered_items) == (2, 1, 1)
-    assert (found["bags", "train"].median_pictures, found["bags", "train"].items) == (7, 1)
+    assert (found["bags", "train"].median_images, found["bags", "train"].items) == (7, 1)
     unlabelled = found["bags", "unlabelled"]
-    assert (unlabelled.items, unlabelled.pictures, unlabelled.median_pictures) == (0, 1, 0)
+    assert (unlabelled.items, unlabelled.images, unlabelled.median_images) == (0, 1, 0)
 
 
 def test_cells_agree_with_counting_row_by_row(tmp_path):
@@ -106,16 +106,16 @@ def test_cells_agree_with_counting_row_by_row(tmp_path):
     for cell in count_cells(labels, 5):
         own = [row for row in rows if row[1:3] == (cell.vertical, cell.split)]
         counts = [sum(row[0] == item for row in own) for item in {row[0] for row in own}]
-        assert cell.pictures == len(own)
+        assert cell.images == len(own)
         assert cell.items == len(counts)
-        assert cell.few_pictures == sum(count < 5 for count in counts)
-        assert cell.median_pictures == np.median(counts)
-        assert cell.most_pictures == max(counts)
+        assert cell.few_images == sum(count < 5 for count in counts)
+        assert cell.median_images == np.median(counts)
+        assert cell.most_images == max(counts)
         assert cell.query_only == sum(row[3] == "query" for row in own)
 
 
 def test_items_are_counted_by_their_images_up_to_the_highest_class(labels):
-    assert count_by_pictures(labels) == {
+    assert count_by_images(labels) == {
         "train": {"1": 1, "2": 0, "3": 0, "4": 1, "5": 0, "6-10": 1},
         "test": {"1": 1, "2": 0, "3": 1, "4": 0, "5": 0, "6-10": 0},
     }
@@ -123,4 +123,4 @@ def test_items_are_counted_by_their_images_up_to_the_highest_class(labels):
 
 def test_very_many_images_of_an_item_are_the_last_class(tmp_path):
     labels = labels_of(tmp_path, [("a", "tops", "train", "both")] * 150)
-    assert list(count_by_pictures(labels)["train"].items())[-1] == ("101+", 1)
+    assert list(count_by_images(labels)["train"].items())[-1] == ("101+", 1)

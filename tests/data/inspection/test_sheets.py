@@ -22,6 +22,6 @@ def test_items_are_drawn_by_seed_and_shown_gallery_first(tmp_path):
     first = tops.items[0]
     number = int(first.item[4:])
     assert first.rows == (3 * number + 1, 3 * number + 2, 3 * number)
-    assert (first.split, first.pictures) == ("train", 3)
-    assert (bags.items[0].pictures, len(bags.items[0].rows)) == (12, 8)
+    assert (first.split, first.images) == ("train", 3)
+    assert (bags.items[0].images, len(bags.items[0].rows)) == (12, 8)
     assert choose_sheets(labels, 0, 0) == ()

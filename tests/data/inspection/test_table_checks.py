@@ -10,12 +10,12 @@ from apparel_embed.data.inspection.table_checks import check_table
 def found_in(tmp_path, rows, **settings):
     config = InspectConfig("manifest.csv", **settings)
     labels = labels_of(tmp_path, rows)
-    cells = count_cells(labels, config.min_pictures)
+    cells = count_cells(labels, config.min_images)
     return {f"{one.code}": one for one in check_table(labels, cells, config)}
 
 
-def items(names, vertical, split, pictures=2):
-    return [(name, vertical, split, "both") for name in names for _ in range(pictures)]
+def items(names, vertical, split, images=2):
+    return [(name, vertical, split, "both") for name in names for _ in range(images)]
 
 
 SOUND = [
@@ -31,14 +31,12 @@ def test_a_sound_table_has_no_findings(tmp_path):
 
 def test_items_seen_once_in_train_are_counted_and_listed(tmp_path):
     rows = [*SOUND, *items("xy", "tops", "train", 1), *items("z", "tops", "test", 3)]
-    finding = found_in(tmp_path, rows, min_val_items=2)["items_with_few_pictures"]
+    finding = found_in(tmp_path, rows, min_val_items=2)["items_with_few_images"]
     assert (finding.severity, finding.count) == ("warning", 2)
     assert finding.rows.tolist() == [12, 13]
     assert finding.what.startswith("2 items of 4 in split train (50%) have fewer than 2 images")
-    assert "--min_pictures=1" in finding.advice
-    assert "items_with_few_pictures" not in found_in(
-        tmp_path, rows, min_val_items=2, min_pictures=1
-    )
+    assert "--min_images=1" in finding.advice
+    assert "items_with_few_images" not in found_in(tmp_path, rows, min_val_items=2, min_images=1)
 
 
 def test_a_vertical_with_one_usable_item_has_no_specialist(tmp_path):
@@ -47,9 +45,9 @@ def test_a_vertical_with_one_usable_item_has_no_specialist(tmp_path):
     assert (finding.severity, finding.count) == ("warning", 1)
     assert "1 vertical of split train, bags:" in finding.what
     assert finding.what.endswith("so no specialist: the combined model stays there.")
-    assert finding.advice.endswith("leave it out by --map_verticals; or set --min_pictures=1.")
+    assert finding.advice.endswith("leave it out by --map_verticals; or set --min_images=1.")
     alone = [*SOUND, *items("g", "bags", "train")]
-    finding = found_in(tmp_path, alone, min_pictures=1)["untrainable_vertical"]
+    finding = found_in(tmp_path, alone, min_images=1)["untrainable_vertical"]
     assert finding.advice.endswith("leave it out by --map_verticals.")
 
 
@@ -114,7 +112,7 @@ def test_verticals_with_few_validation_items_are_named_with_their_number(tmp_pat
     assert "few_validation_items" not in found_in(tmp_path, SOUND, min_val_items=2)
 
 
-@pytest.mark.parametrize("pictures", [1, 2])
-def test_a_single_item_is_no_crash(tmp_path, pictures):
-    found = found_in(tmp_path, items("a", "tops", "train", pictures))
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_single_item_is_no_crash(tmp_path, images):
+    found = found_in(tmp_path, items("a", "tops", "train", images))
     assert "untrainable_vertical" in found

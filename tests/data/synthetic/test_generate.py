@@ -45,7 +45,7 @@ def _rows(root: Path) -> list[dict[str, str]]:
 
 def test_bytes_do_not_depend_on_the_number_of_processes(dataset, tmp_path):
     result = generate(TINY, tmp_path / "two", processes=2)
-    assert result.pictures == 50
+    assert result.images == 50
     assert _bytes(tmp_path / "two") == _bytes(dataset)
 
 
@@ -84,7 +84,7 @@ def test_no_item_is_in_two_splits(dataset):
 
 def test_unlabelled_items_are_rows_without_item_id_and_change_nothing_else(dataset, tmp_path):
     result = generate(dataclasses.replace(TINY, unlabelled_items=2), tmp_path / "more")
-    assert result.pictures == 70
+    assert result.images == 70
     rows = _rows(tmp_path / "more")
     further = [row for row in rows if row["split"] == "unlabelled"]
     assert [row for row in rows if row not in further] == _rows(dataset)
@@ -107,7 +107,7 @@ def with_scenes(tmp_path_factory):
 
 def test_scenes_are_rows_with_boxes_and_change_nothing_else(dataset, with_scenes):
     root = with_scenes.manifest.parent
-    assert with_scenes.pictures == 50 + 6
+    assert with_scenes.images == 50 + 6
     rows = _rows(root)
     assert list(rows[0])[6:] == list(BOX_COLUMNS)
     scenes = [row for row in rows if row["x_min"]]

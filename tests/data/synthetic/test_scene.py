@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from apparel_embed.data.synthetic.prints import FAMILIES, PRINT_NAMES, paint, surface
-from apparel_embed.data.synthetic.scene import GALLERY, QUERY, look_of, picture
+from apparel_embed.data.synthetic.scene import GALLERY, QUERY, draw_image, look_of
 from apparel_embed.data.synthetic.world import CUES, OUTLINE, SyntheticConfig, items_of, stream
 
 CONFIG = SyntheticConfig(train_items=3, val_items=0, test_items=0)
@@ -42,19 +42,21 @@ def test_in_a_print_vertical_images_share_print_and_palette_and_differ_in_cut(ve
 @pytest.mark.parametrize("role", [GALLERY, QUERY])
 def test_an_image_is_a_jpeg_of_the_size_asked_for_and_a_function_of_its_key(vertical, role):
     item = items_of(CONFIG, vertical)[0]
-    content = picture(0, item, role, 1, 48)
+    content = draw_image(0, item, role, 1, 48)
     with Image.open(io.BytesIO(content)) as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (48, 48))
-    assert picture(0, item, role, 1, 48) == content
-    assert picture(0, item, role, 2, 48) != content
-    assert picture(1, item, role, 1, 48) != content
+    assert draw_image(0, item, role, 1, 48) == content
+    assert draw_image(0, item, role, 2, 48) != content
+    assert draw_image(1, item, role, 1, 48) != content
 
 
 def test_shop_images_have_a_plain_bright_rim_and_street_images_do_not():
     def rim_deviation(role: str) -> float:
         values = []
         for item in items_of(CONFIG, "bag"):
-            pixels = np.asarray(Image.open(io.BytesIO(picture(0, item, role, 0, 64))), np.float64)
+            pixels = np.asarray(
+                Image.open(io.BytesIO(draw_image(0, item, role, 0, 64))), np.float64
+            )
             rim = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
             values.append(rim.std(axis=0).mean())
         return float(np.mean(values))

@@ -17,7 +17,7 @@ TINY = [
     "--image_size=32",
     "--embedding_dim=4",
     "--items_per_batch=4",
-    "--pictures_per_item=2",
+    "--images_per_item=2",
     "--combined_steps=2",
     "--specialist_steps=2",
     "--student_steps=4",
@@ -110,7 +110,7 @@ def test_a_manifest_without_boxes_is_refused_before_anything_is_trained(tmp_path
     lines = [line for line in manifest.read_text().splitlines() if not line[-1].isdigit()]
     manifest.write_text("\n".join(lines) + "\n")
     run = tmp_path / "run"
-    given = [f"--manifest={manifest}", f"--run_dir={run}", "--min_pictures=1", *TINY, "--detector"]
+    given = [f"--manifest={manifest}", f"--run_dir={run}", "--min_images=1", *TINY, "--detector"]
     error = call("run_pipeline.py", *given, *DETECTOR, status=1)
     assert "no row has a box" in error
     assert not (run / "combined-start").exists()

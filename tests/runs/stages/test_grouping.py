@@ -34,7 +34,7 @@ TRAINING = SpecialistConfig(
     ModelConfig(image_size=32, embedding_dim=4),
     OptimizationConfig(steps=2),
     items_per_batch=4,
-    pictures_per_item=2,
+    images_per_item=2,
     loop=LoopConfig(validate_every=2),
 )
 ANYTHING = SearchConfig(StrategyConfig("greedy"), Rule(tolerance=1.0))
@@ -122,9 +122,9 @@ def test_a_search_of_models_trained_otherwise_is_refused_and_overwrites_nothing(
 ):
     run_dir, stage = searched
     before = (stage.directory / "stage.json").read_bytes()
-    other = dataclasses.replace(TRAINING, min_pictures=1)
+    other = dataclasses.replace(TRAINING, min_images=1)
     changed = dataclasses.replace(ANYTHING, rule=Rule(tolerance=0.5))
-    with pytest.raises(UserError, match="grouping-greedy: was made with --min_pictures=2, now it"):
+    with pytest.raises(UserError, match="grouping-greedy: was made with --min_images=2, now it"):
         grouping_stage(Run(run_dir, tiny_prepared), changed, other)
 
     assert (stage.directory / "stage.json").read_bytes() == before
@@ -144,9 +144,9 @@ def test_trials_start_from_the_model_given_and_what_it_finds_is_what_is_to_be_ga
         assert record["flags"]["start"] == COMBINED_START
         assert record["inputs"][COMBINED_START] == start.fingerprint
     trainer = StageTrainer(Run(tmp_path, tiny_prepared), TRAINING, start)
-    pictures = evaluation_set(tiny_prepared, "val")
-    model = embed_by_model(tiny_prepared, pictures.records, start.directory / "model")
-    expected = query_outcomes(model.embeddings, pictures).answered()
+    images = evaluation_set(tiny_prepared, "val")
+    model = embed_by_model(tiny_prepared, images.records, start.directory / "model")
+    expected = query_outcomes(model.embeddings, images).answered()
     for vertical, found in trainer.untrained().answered().items():
         np.testing.assert_array_equal(found.recall[1], expected[vertical].recall[1])
         np.testing.assert_array_equal(
@@ -216,7 +216,7 @@ def test_the_binary_searches_and_says_where_the_groups_are(tiny_prepared, tmp_pa
             f"--prepared={tiny_prepared.directory}", "--grouping=affinity",
             "--budget_trainings=1", "--specialist_start=none",
             "--image_size=32", "--embedding_dim=4",
-            "--specialist_steps=2", "--items_per_batch=4", "--pictures_per_item=2",
+            "--specialist_steps=2", "--items_per_batch=4", "--images_per_item=2",
         ],
         capture_output=True,
         text=True,

@@ -126,7 +126,7 @@ def test_another_export_is_the_next_version_and_leaves_the_first(
     (base / "notes").mkdir()
     (base / "2.partial").mkdir()
     (base / "2.partial" / "stage.json").write_text(
-        '{"schema_version": 2, "flags": {}, "inputs": {}}'
+        '{"schema_version": 3, "flags": {}, "inputs": {}}'
     )
     second = export_stage(Run(run_dir, tiny_prepared), student, CONFIG, vertical_head=head)
 
@@ -135,8 +135,8 @@ def test_another_export_is_the_next_version_and_leaves_the_first(
     assert saved_model_versions(base) == [base / "1", base / "2"]
     model = LocalModel(second.directory)
     assert model.verticals == ("bags", "dresses")
-    picture = tiny_prepared.read_images([0])
-    assert model.embed(picture).vertical_scores.sum() == pytest.approx(1)
+    image = tiny_prepared.read_images([0])
+    assert model.embed(image).vertical_scores.sum() == pytest.approx(1)
     assert head.result["routing_confidence"] is None
     assert read_routing_confidence(second.directory) is None
     card = (second.directory / "assets/model_card.md").read_text("utf-8")

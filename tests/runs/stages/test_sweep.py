@@ -32,7 +32,7 @@ STAGES = "apparel_embed.runs.stages"
 MODEL = ModelConfig(image_size=32, embedding_dim=4)
 LOOP = LoopConfig(validate_every=2)
 TRAINING = SpecialistConfig(
-    MODEL, OptimizationConfig(steps=2), items_per_batch=4, pictures_per_item=2, loop=LOOP
+    MODEL, OptimizationConfig(steps=2), items_per_batch=4, images_per_item=2, loop=LOOP
 )
 STUDENT = StudentConfig(MODEL, OptimizationConfig(steps=4), batch_size=8, loop=LOOP)
 
@@ -203,8 +203,8 @@ def untrained(monkeypatch):
         trained.append(directory.parent.name)
         return {}
 
-    def embed(dataset, pictures, directories):
-        embeddings = np.random.default_rng(0).normal(size=[len(pictures), 4])
+    def embed(dataset, images, directories):
+        embeddings = np.random.default_rng(0).normal(size=[len(images), 4])
         return Embedded(embeddings.astype(np.float32), 0, len(directories), False)
 
     monkeypatch.setattr(f"{STAGES}.specialist.train_specialist", train_specialist)

@@ -177,7 +177,7 @@ def test_the_flag_of_unlabelled_images_makes_no_difference_where_there_are_none(
     assert left_out.flags["unlabelled"] is False
     assert used.fingerprint != left_out.fingerprint
     assert (used.result["unlabelled"], left_out.result["unlabelled"]) == (3, 0)
-    assert (used.result["pictures"], left_out.result["pictures"]) == (8, 5)
+    assert (used.result["images"], left_out.result["images"]) == (8, 5)
     none = stage(tiny_prepared, "none", True)
     assert none.flags == {"align_to": "none", "dim": 8, "seed": 0, "unlabelled": False}
     assert stage(tiny_prepared, "none", False).skipped

@@ -3,8 +3,8 @@ import io
 import pytest
 from PIL import Image
 
-from apparel_embed.data.picture_pool import prepare_pictures
-from apparel_embed.data.pictures import PictureSettings, RejectedPicture
+from apparel_embed.data.image_pool import prepare_images
+from apparel_embed.data.images import ImageSettings, RejectedImage
 
 
 def png(colour):
@@ -22,9 +22,9 @@ def tasks(tmp_path):
 
 @pytest.mark.slow
 def test_threads_prepare_the_same_images_as_processes(tasks, tmp_path):
-    settings = PictureSettings(max_side=16)
-    by_processes = list(prepare_pictures(tasks, tmp_path, settings, 1))
-    assert list(prepare_pictures(tasks, tmp_path, settings, 2, threads=True)) == by_processes
+    settings = ImageSettings(max_side=16)
+    by_processes = list(prepare_images(tasks, tmp_path, settings, 1))
+    assert list(prepare_images(tasks, tmp_path, settings, 2, threads=True)) == by_processes
     assert by_processes[1] == "no such file"
     assert by_processes[0].jpeg != by_processes[2].jpeg
 
@@ -32,12 +32,12 @@ def test_threads_prepare_the_same_images_as_processes(tasks, tmp_path):
 def test_what_a_uri_leads_to_is_fetched_if_somebody_can(tmp_path):
     def fetch(uri):
         if uri != "gs://bucket/red.png":
-            raise RejectedPicture("no such file")
+            raise RejectedImage("no such file")
         return png("red")
 
     tasks = [("gs://bucket/red.png", None), ("gs://bucket/blue.png", None)]
-    settings = PictureSettings()
-    found = list(prepare_pictures(tasks, tmp_path, settings, 1, threads=True, fetch=fetch))
+    settings = ImageSettings()
+    found = list(prepare_images(tasks, tmp_path, settings, 1, threads=True, fetch=fetch))
     assert (found[0].width, found[1]) == (20, "no such file")
-    found = list(prepare_pictures(tasks, tmp_path, settings, 1, threads=True))
+    found = list(prepare_images(tasks, tmp_path, settings, 1, threads=True))
     assert all("gs:// is not supported" in reason for reason in found)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from apparel_embed.data.inspection.examine import LOOK, Opened
-from apparel_embed.data.inspection.pictures import (
-    check_pictures,
+from apparel_embed.data.inspection.images import (
+    check_images,
     count_formats,
     count_reasons,
     count_shapes,
@@ -63,7 +63,7 @@ def test_reasons_that_differ_in_numbers_are_counted_as_one(reason, kind):
 
 
 def checked(*results, min_side=64):
-    return {one.code: one for one in check_pictures(opened(*results), min_side)}
+    return {one.code: one for one in check_images(opened(*results), min_side)}
 
 
 def test_sound_images_have_no_findings():
@@ -72,21 +72,21 @@ def test_sound_images_have_no_findings():
 
 def test_missing_and_broken_images_are_told_with_rows_and_reasons():
     found = checked(seen(), "no such file", seen(), "empty file", seen())
-    missing, broken = found["missing_pictures"], found["broken_pictures"]
+    missing, broken = found["missing_images"], found["broken_images"]
     assert (missing.rows.tolist(), missing.detail(0)) == ([11], "no such file")
     assert (broken.rows.tolist(), broken.detail(0)) == ([13], "empty file")
     assert (missing.severity, broken.severity) == ("warning", "warning")
-    assert checked("no such file", seen())["missing_pictures"].severity == "error"
+    assert checked("no such file", seen())["missing_images"].severity == "error"
 
 
 @pytest.mark.parametrize(
     ("code", "result", "detail"),
     [
-        ("small_pictures", seen((63, 40)), "63x40 px"),
-        ("long_pictures", seen((401, 100)), "401x100 px"),
-        ("long_pictures", seen((100, 401)), "100x401 px"),
-        ("blank_pictures", seen(contrast=2.9), "200x300 px"),
-        ("box_beyond_picture", seen(overhang=7.2), "by 7 px of 400x600 px"),
+        ("small_images", seen((63, 40)), "63x40 px"),
+        ("long_images", seen((401, 100)), "401x100 px"),
+        ("long_images", seen((100, 401)), "100x401 px"),
+        ("blank_images", seen(contrast=2.9), "200x300 px"),
+        ("box_beyond_image", seen(overhang=7.2), "by 7 px of 400x600 px"),
     ],
 )
 def test_odd_images_are_told_with_row_and_size(code, result, detail):

@@ -21,12 +21,12 @@ import pyarrow as pa
 from apparel_embed.common.cores import usable_cores
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locations import is_remote, is_uri, locate
-from apparel_embed.data.pictures import (
+from apparel_embed.data.images import (
     Box,
-    Picture,
-    PictureSettings,
-    RejectedPicture,
-    prepare_picture,
+    ImageSettings,
+    PreparedImage,
+    RejectedImage,
+    prepare_image,
 )
 
 # Enough to keep every process busy while the oldest task is waited for; bounds the memory.
@@ -45,16 +45,16 @@ def image_path(image: str, directory: str | os.PathLike[str]) -> Path:
       directory: where the manifest lies.
 
     Raises:
-      RejectedPicture: a URI of another scheme or of another host.
+      RejectedImage: a URI of another scheme or of another host.
     """
     if not is_uri(image):
         return Path(directory, image)
     if is_remote(image):
         scheme = image.partition(":")[0]
-        raise RejectedPicture(f"{scheme}:// is not supported; copy the images to local files")
+        raise RejectedImage(f"{scheme}:// is not supported; copy the images to local files")
     host = urllib.parse.urlsplit(image).netloc
     if host not in ("", "localhost"):
-        raise RejectedPicture(f"file:// URI of another host, {host}")
+        raise RejectedImage(f"file:// URI of another host, {host}")
     return Path(locate(image)[1])
 
 
@@ -62,38 +62,38 @@ def read_remote(uri: str) -> bytes:
     """Returns the bytes of an image in a store.
 
     Raises:
-      RejectedPicture: it cannot be read.
+      RejectedImage: it cannot be read.
     """
     try:
         system, path = locate(uri)
         with system.open_input_stream(path) as file:
             return file.read()
     except FileNotFoundError as error:
-        raise RejectedPicture("no such file") from error
+        raise RejectedImage("no such file") from error
     except (OSError, pa.ArrowException, UserError) as error:
-        raise RejectedPicture(f"cannot be read: {' '.join(str(error).split())}") from error
+        raise RejectedImage(f"cannot be read: {' '.join(str(error).split())}") from error
 
 
-def prepare_pictures(
+def prepare_images(
     images: Iterable[tuple[str, Box | None]],
     directory: str | os.PathLike[str],
-    settings: PictureSettings,
+    settings: ImageSettings,
     processes: int = 0,
     *,
     threads: bool = False,
     fetch: Callable[[str], bytes] | None = None,
-) -> Generator[Picture | str, None, None]:
+) -> Generator[PreparedImage | str, None, None]:
     """Prepares images by several processes.
 
     Args:
       images: as in the manifest, each with its box or None.
       directory: where relative paths begin.
-      settings: see `prepare_picture`.
+      settings: see `prepare_image`.
       processes: how many, 0 for one per core.
       threads: take threads of this process instead, where others share the cores between
         processes already.
       fetch: returns the bytes of an image that a URI leads off this machine to, or raises
-        RejectedPicture; without it such URIs are rejected.
+        RejectedImage; without it such URIs are rejected.
 
     Yields:
       The prepared image, or the reason why it was rejected, in the order of `images`.
@@ -125,8 +125,8 @@ def run_tasks(
     Args:
       work: makes the results of one task; a function of a module, or a `functools.partial` of one.
       tasks: one process does one at a time.
-      processes: as `prepare_pictures`.
-      threads: as `prepare_pictures`.
+      processes: as `prepare_images`.
+      threads: as `prepare_images`.
       if_killed: what the user may do when a process dies.
 
     Yields:
@@ -162,20 +162,20 @@ def run_tasks(
 
 
 def _prepare_task(
-    settings: PictureSettings,
+    settings: ImageSettings,
     directory: str,
     fetch: Callable[[str], bytes] | None,
     images: Iterable[tuple[str, Box | None]],
-) -> list[Picture | str]:
+) -> list[PreparedImage | str]:
     """Returns each image prepared, or why it was rejected. Runs in the workers."""
-    results: list[Picture | str] = []
+    results: list[PreparedImage | str] = []
     for image, box in images:
         try:
             if fetch is not None and is_remote(image):
-                results.append(prepare_picture(fetch(image), settings, box))
+                results.append(prepare_image(fetch(image), settings, box))
             else:
-                results.append(prepare_picture(image_path(image, directory), settings, box))
-        except RejectedPicture as error:
+                results.append(prepare_image(image_path(image, directory), settings, box))
+        except RejectedImage as error:
             results.append(str(error))
     return results
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from apparel_embed.search.index import IndexedPicture
+from apparel_embed.search.index import IndexedImage
 
 
 def unit_vectors(count: int, dim: int = 8, seed: int = 0) -> np.ndarray:
@@ -13,10 +13,10 @@ def unit_vectors(count: int, dim: int = 8, seed: int = 0) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def some_pictures(count: int, verticals: tuple[str, ...] = ("bag",)) -> list[IndexedPicture]:
+def some_images(count: int, verticals: tuple[str, ...] = ("bag",)) -> list[IndexedImage]:
     """Returns images, three of an item."""
     return [
-        IndexedPicture(
+        IndexedImage(
             f"{place:032x}", f"{place}.jpg", f"item{place // 3}", verticals[place % len(verticals)]
         )
         for place in range(count)

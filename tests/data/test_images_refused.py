@@ -9,14 +9,14 @@ import pytest
 from image_kinds import encode
 from PIL import Image, features
 
-from apparel_embed.data.pictures import (
-    PictureSettings,
-    RejectedPicture,
-    picture_size,
-    prepare_picture,
+from apparel_embed.data.images import (
+    ImageSettings,
+    RejectedImage,
+    image_size,
+    prepare_image,
 )
 
-SETTINGS = PictureSettings(max_side=64, crop_margin=0.0, jpeg_quality=95)
+SETTINGS = ImageSettings(max_side=64, crop_margin=0.0, jpeg_quality=95)
 
 
 def chunk(kind, body):
@@ -26,12 +26,12 @@ def chunk(kind, body):
 def test_bomb_is_rejected_from_its_header_alone():
     header = struct.pack(">IIBBBBB", 12000, 12000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-    with pytest.raises(RejectedPicture, match="12000x12000 pixels are more than the 100000000"):
-        prepare_picture(bomb, SETTINGS)
+    with pytest.raises(RejectedImage, match="12000x12000 pixels are more than the 100000000"):
+        prepare_image(bomb, SETTINGS)
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-    with pytest.raises(RejectedPicture, match="more than 100000000 pixels"):
-        prepare_picture(bomb, SETTINGS)
+    with pytest.raises(RejectedImage, match="more than 100000000 pixels"):
+        prepare_image(bomb, SETTINGS)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"])
@@ -42,8 +42,8 @@ def test_truncated_images_are_rejected_with_a_stable_reason(kind):
     data = encode(Image.fromarray(noise), kind)
     reasons = set()
     for _ in range(2):
-        with pytest.raises(RejectedPicture) as caught:
-            prepare_picture(data[: len(data) // 2], SETTINGS)
+        with pytest.raises(RejectedImage) as caught:
+            prepare_image(data[: len(data) // 2], SETTINGS)
         reasons.add(str(caught.value))
     (reason,) = reasons
     assert "0x" not in reason and "\n" not in reason
@@ -61,37 +61,37 @@ def test_truncated_images_are_rejected_with_a_stable_reason(kind):
     ],
 )
 def test_what_is_no_image_is_rejected(data, reason):
-    with pytest.raises(RejectedPicture, match=reason):
-        prepare_picture(data, SETTINGS)
+    with pytest.raises(RejectedImage, match=reason):
+        prepare_image(data, SETTINGS)
 
 
 def test_paths_that_are_no_files_are_rejected(tmp_path):
-    with pytest.raises(RejectedPicture, match="no such file"):
-        prepare_picture(tmp_path / "none.jpg", SETTINGS)
-    with pytest.raises(RejectedPicture, match="is a directory"):
-        prepare_picture(tmp_path, SETTINGS)
-    with pytest.raises(RejectedPicture, match="cannot be opened"):
-        prepare_picture("nul\0byte.jpg", SETTINGS)
-    with pytest.raises(RejectedPicture, match="cannot be opened"):
-        prepare_picture("x" * 5000, SETTINGS)
+    with pytest.raises(RejectedImage, match="no such file"):
+        prepare_image(tmp_path / "none.jpg", SETTINGS)
+    with pytest.raises(RejectedImage, match="is a directory"):
+        prepare_image(tmp_path, SETTINGS)
+    with pytest.raises(RejectedImage, match="cannot be opened"):
+        prepare_image("nul\0byte.jpg", SETTINGS)
+    with pytest.raises(RejectedImage, match="cannot be opened"):
+        prepare_image("x" * 5000, SETTINGS)
     empty = tmp_path / "empty.jpg"
     empty.touch()
-    with pytest.raises(RejectedPicture, match="empty file"):
-        prepare_picture(empty, SETTINGS)
+    with pytest.raises(RejectedImage, match="empty file"):
+        prepare_image(empty, SETTINGS)
 
     os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(RejectedPicture, match="no regular file"):
-        prepare_picture(tmp_path / "pipe.jpg", SETTINGS)
+    with pytest.raises(RejectedImage, match="no regular file"):
+        prepare_image(tmp_path / "pipe.jpg", SETTINGS)
 
 
 def test_size_needs_the_head_of_the_file_only():
     noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8)
     for kind in ("JPEG", "PNG"):
         data = encode(Image.fromarray(noise), kind)
-        assert picture_size(data[: len(data) // 2]) == (80, 60)
+        assert image_size(data[: len(data) // 2]) == (80, 60)
 
 
 @pytest.mark.parametrize(("data", "reason"), [(b"", "empty file"), (b"no image", "not an image")])
 def test_what_is_no_image_has_no_size(data, reason):
-    with pytest.raises(RejectedPicture, match=reason):
-        picture_size(data)
+    with pytest.raises(RejectedImage, match=reason):
+        image_size(data)

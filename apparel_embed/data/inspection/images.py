@@ -21,7 +21,7 @@ _SIDE_CLASSES = (1, 64, 128, 256, 512, 1024, 2048, 4096)
 _SHAPE_CLASSES = (0, 0.25, 0.5, 0.7, 0.9, 1.1, 1.5, 2, 4)
 
 
-def check_pictures(opened: Opened, min_side: int) -> Iterator[Finding]:
+def check_images(opened: Opened, min_side: int) -> Iterator[Finding]:
     """Yields findings about images one by one.
 
     Args:
@@ -34,28 +34,28 @@ def check_pictures(opened: Opened, min_side: int) -> Iterator[Finding]:
     shape = sides / np.maximum(looks["crop_size"].min(axis=1), 1)
     for code, severity, odd, what, advice in (
         (
-            "box_beyond_picture",
+            "box_beyond_image",
             WARNING,
             looks["overhang"] > _OVERHANG,
             "with a box that reaches beyond the image.",
             "Check the boxes: pixels of the upright image at its full size.",
         ),
         (
-            "small_pictures",
+            "small_images",
             WARNING,
             sides < min_side,
             f"whose longer side, cropped, has fewer than {min_side} pixels.",
             "Find larger ones, or train at a small --image_size.",
         ),
         (
-            "long_pictures",
+            "long_images",
             NOTE,
             shape > _LONG_SHAPE,
             f"more than {_LONG_SHAPE:g} times as long as wide, or as wide as long.",
             "Look whether they show one garment.",
         ),
         (
-            "blank_pictures",
+            "blank_images",
             WARNING,
             opened.is_blank,
             f"of one colour, as far as {OPENED_SIDE} pixels a side show.",
@@ -66,7 +66,7 @@ def check_pictures(opened: Opened, min_side: int) -> Iterator[Finding]:
         places = np.flatnonzero(opened.is_usable & odd)
         details = [
             f"by {look['overhang']:.0f} px of {_size(look['size'])}"
-            if code == "box_beyond_picture"
+            if code == "box_beyond_image"
             else _size(look["crop_size"])
             for look in looks[places]
         ]
@@ -83,8 +83,8 @@ def _check_unusable(opened: Opened) -> Iterator[Finding]:
     reasons = np.array([opened.reasons[place] for place in places.tolist()], object)
     missing = reasons == _MISSING
     for code, chosen, what, advice in (
-        ("missing_pictures", missing, "missing", "Check the paths in column image."),
-        ("broken_pictures", ~missing, "broken", "Replace or remove them."),
+        ("missing_images", missing, "missing", "Check the paths in column image."),
+        ("broken_images", ~missing, "broken", "Replace or remove them."),
     ):
         count = int(chosen.sum())
         if count:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from apparel_embed.common.settings import setting
 from apparel_embed.data.decoding import (
-    RejectedPicture,
+    RejectedImage,
     load_upright,
     on_white,
     open_image,
@@ -45,7 +45,7 @@ Source = Union[bytes, str, "os.PathLike[str]"]
 
 
 @dataclass(frozen=True)
-class PictureSettings:
+class ImageSettings:
     """How images are prepared."""
 
     max_side: int = setting(
@@ -69,7 +69,7 @@ class PictureSettings:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PreparedImage:
     """A prepared image.
 
     Attributes:
@@ -85,7 +85,7 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
-class OpenedPicture:
+class OpenedImage:
     """An image as it is prepared, before it is encoded.
 
     Attributes:
@@ -101,7 +101,7 @@ class OpenedPicture:
     crop: tuple[int, int, int, int]
 
 
-def prepare_picture(source: Source, settings: PictureSettings, box: Box | None = None) -> Picture:
+def prepare_image(source: Source, settings: ImageSettings, box: Box | None = None) -> PreparedImage:
     """Decodes, turns upright, crops, shrinks and encodes one image.
 
     Transparent pixels become white, colours are converted to sRGB by the image's own profile,
@@ -116,25 +116,23 @@ def prepare_picture(source: Source, settings: PictureSettings, box: Box | None =
       The prepared image; the same bytes for the same input and Pillow release.
 
     Raises:
-      RejectedPicture: no usable image; the message says why.
+      RejectedImage: no usable image; the message says why.
     """
     with _rejecting(settings.max_pixels):
-        opened = open_picture(source, settings, box)
+        opened = open_upright(source, settings, box)
         image = opened.image
         file = io.BytesIO()
         # Full colour resolution: thin stripes and small prints tell garments apart.
         image.save(file, "JPEG", quality=settings.jpeg_quality, subsampling="4:4:4")
-        return Picture(file.getvalue(), image.size[1], image.size[0], opened.size)
+        return PreparedImage(file.getvalue(), image.size[1], image.size[0], opened.size)
 
 
-def open_picture(
-    source: Source, settings: PictureSettings, box: Box | None = None
-) -> OpenedPicture:
-    """Does all that `prepare_picture` does, but for encoding the result."""
+def open_upright(source: Source, settings: ImageSettings, box: Box | None = None) -> OpenedImage:
+    """Does all that `prepare_image` does, but for encoding the result."""
     with _opened(source, settings.max_pixels) as image:
         width, height = image.size
         if width * height > settings.max_pixels:
-            raise RejectedPicture(
+            raise RejectedImage(
                 f"{width}x{height} pixels are more than the {settings.max_pixels} allowed"
             )
         if image.format in ("JPEG", "MPO"):
@@ -151,40 +149,40 @@ def open_picture(
         crop = (left * x_scale, top * y_scale, right * x_scale, bottom * y_scale)
         small = to_resizable(upright).resize(target, Image.Resampling.LANCZOS, box=crop)
         upright_srgb = on_white(small, image.info.get("icc_profile"))
-        return OpenedPicture(upright_srgb, image.format or "", size, kept)
+        return OpenedImage(upright_srgb, image.format or "", size, kept)
 
 
-def read_picture_file(path: str | os.PathLike[str]) -> bytes:
+def read_image_file(path: str | os.PathLike[str]) -> bytes:
     """Returns what is in an image's file.
 
     Raises:
-      RejectedPicture: no such file, or one that cannot be read; the message says why.
+      RejectedImage: no such file, or one that cannot be read; the message says why.
     """
     try:
         return _check_file(Path(path)).read_bytes()
     except OSError as error:
-        raise RejectedPicture(f"cannot be read: {_reason(error)}") from error
+        raise RejectedImage(f"cannot be read: {_reason(error)}") from error
 
 
-def picture_size(source: Source) -> tuple[int, int]:
+def image_size(source: Source) -> tuple[int, int]:
     """Returns width and height in pixels of an image turned upright, without decoding it.
 
     Fit for threads, and so not for silencing Pillow, which may warn of odd metadata.
 
     Raises:
-      RejectedPicture: no image; the message says why.
+      RejectedImage: no image; the message says why.
     """
     with _opened(source, LARGEST_MAX_PIXELS, is_quiet=False) as image:
         return upright_size(image)
 
 
-def is_plain_picture(source: bytes, max_pixels: int) -> bool:
-    """Returns whether any decoder shows a file as `prepare_picture` does, by its metadata alone.
+def is_plain_image(source: bytes, max_pixels: int) -> bool:
+    """Returns whether any decoder shows a file as `prepare_image` does, by its metadata alone.
 
     That is a grey or RGB JPEG, or a PNG, of no more pixels, upright and without colour profile.
 
     Raises:
-      RejectedPicture: no image; the message says why.
+      RejectedImage: no image; the message says why.
     """
     with _opened(source, max_pixels) as image:
         # MPO: a JPEG with further ones behind, as some telephones make them.
@@ -211,14 +209,14 @@ def crop_rectangle(
       left, top, right, bottom in whole pixels, at least one pixel wide and high.
 
     Raises:
-      RejectedPicture: the box lies wholly outside.
+      RejectedImage: the box lies wholly outside.
     """
     width, height = size
     if box is None:
         return 0, 0, width, height
     x_min, y_min, x_max, y_max = box
     if x_min >= width or y_min >= height or x_max <= 0 or y_max <= 0:
-        raise RejectedPicture(
+        raise RejectedImage(
             f"box {x_min:g},{y_min:g},{x_max:g},{y_max:g} lies outside the image "
             f"of {width}x{height} pixels"
         )
@@ -236,7 +234,7 @@ def _opened(source: Source, max_pixels: int, is_quiet: bool = True) -> Iterator[
     """Yields an image of which only the metadata is read."""
     if isinstance(source, bytes):
         if not source:
-            raise RejectedPicture("empty file")
+            raise RejectedImage("empty file")
         file: io.BytesIO | Path = io.BytesIO(source)
     else:
         file = _check_file(Path(source))
@@ -251,21 +249,21 @@ def _opened(source: Source, max_pixels: int, is_quiet: bool = True) -> Iterator[
 
 @contextlib.contextmanager
 def _rejecting(max_pixels: int) -> Iterator[None]:
-    """Turns whatever goes wrong with an image into a RejectedPicture."""
+    """Turns whatever goes wrong with an image into a RejectedImage."""
     try:
         yield
-    except RejectedPicture:
+    except RejectedImage:
         raise
     except Image.UnidentifiedImageError as error:
-        raise RejectedPicture("not an image, or of an unknown format") from error
+        raise RejectedImage("not an image, or of an unknown format") from error
     except Image.DecompressionBombError as error:
-        raise RejectedPicture(f"more than {max_pixels} pixels") from error
+        raise RejectedImage(f"more than {max_pixels} pixels") from error
     except MemoryError as error:
-        raise RejectedPicture("not enough memory to decode it") from error
+        raise RejectedImage("not enough memory to decode it") from error
     except Exception as error:
         # Decoders raise whatever their format makes them trip over: OSError, SyntaxError,
         # struct.error, KeyError ...; none of it may stop the images that follow.
-        raise RejectedPicture(f"truncated or damaged: {_reason(error)}") from error
+        raise RejectedImage(f"truncated or damaged: {_reason(error)}") from error
 
 
 def _check_file(path: Path) -> Path:
@@ -273,17 +271,17 @@ def _check_file(path: Path) -> Path:
     try:
         status = path.stat()
     except FileNotFoundError as error:
-        raise RejectedPicture("no such file") from error
+        raise RejectedImage("no such file") from error
     except (OSError, ValueError) as error:
-        raise RejectedPicture(f"cannot be opened: {_reason(error)}") from error
+        raise RejectedImage(f"cannot be opened: {_reason(error)}") from error
     if stat.S_ISDIR(status.st_mode):
-        raise RejectedPicture("is a directory")
+        raise RejectedImage("is a directory")
     if not stat.S_ISREG(status.st_mode):
-        raise RejectedPicture("is no regular file")
+        raise RejectedImage("is no regular file")
     if not status.st_size:
-        raise RejectedPicture("empty file")
+        raise RejectedImage("empty file")
     if not os.access(path, os.R_OK):
-        raise RejectedPicture("cannot be opened: permission denied")
+        raise RejectedImage("cannot be opened: permission denied")
     return path
 
 

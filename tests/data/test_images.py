@@ -7,16 +7,16 @@ from heic import PLAIN, TURNED
 from PIL import Image, ImageCms, features
 
 from apparel_embed.data.decoding import FORMATS
-from apparel_embed.data.pictures import (
+from apparel_embed.data.images import (
     SUFFIXES,
-    PictureSettings,
-    RejectedPicture,
+    ImageSettings,
+    RejectedImage,
     crop_rectangle,
-    picture_size,
-    prepare_picture,
+    image_size,
+    prepare_image,
 )
 
-SETTINGS = PictureSettings(max_side=64, crop_margin=0.0, jpeg_quality=95)
+SETTINGS = ImageSettings(max_side=64, crop_margin=0.0, jpeg_quality=95)
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
@@ -27,10 +27,10 @@ def encode(image, kind, **options):
 
 
 def prepared(source, settings=SETTINGS, box=None):
-    picture = prepare_picture(source, settings, box)
-    image = Image.open(io.BytesIO(picture.jpeg))
+    found = prepare_image(source, settings, box)
+    image = Image.open(io.BytesIO(found.jpeg))
     assert (image.format, image.mode) == ("JPEG", "RGB")
-    assert image.size == (picture.width, picture.height)
+    assert image.size == (found.width, found.height)
     return np.asarray(image).astype(int)
 
 
@@ -92,7 +92,7 @@ def test_box_is_in_upright_pixels_even_of_a_jpeg_decoded_at_reduced_size(orienta
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(stored, "JPEG", exif=exif.tobytes())
-    settings = PictureSettings(max_side=32, crop_margin=0.0)
+    settings = ImageSettings(max_side=32, crop_margin=0.0)
     green = prepared(data, settings, (640, 20, 1180, 380))
     assert green.shape == (21, 32, 3)
     assert_colour(green[10, 16], GREEN)
@@ -104,22 +104,22 @@ def test_box_is_in_upright_pixels_even_of_a_jpeg_decoded_at_reduced_size(orienta
     ("data", "size", "blue"), [(PLAIN, (96, 64), (16, 24)), (TURNED, (64, 96), (24, 48))]
 )
 def test_a_telephones_heic_is_decoded_and_ends_upright(data, size, blue):
-    picture = prepare_picture(data, PictureSettings(max_side=96))
-    assert (picture.width, picture.height) == picture_size(data) == size
-    pixels = np.asarray(Image.open(io.BytesIO(picture.jpeg)))
+    image = prepare_image(data, ImageSettings(max_side=96))
+    assert (image.width, image.height) == image_size(data) == size
+    pixels = np.asarray(Image.open(io.BytesIO(image.jpeg)))
     assert_colour(pixels[blue], (30, 60, 200))
     assert_colour(pixels[-16, 16], (200, 40, 40))
 
 
 @pytest.mark.parametrize("length", [12, 100, 300, 400, 487])
 def test_heic_that_is_cut_off_is_rejected_with_one_line(length):
-    with pytest.raises(RejectedPicture) as error:
-        prepare_picture(PLAIN[:length], PictureSettings())
+    with pytest.raises(RejectedImage) as error:
+        prepare_image(PLAIN[:length], ImageSettings())
     assert "\n" not in str(error.value)
 
 
 def test_names_of_images_end_as_pillow_and_its_heif_plugin_have_it():
-    picture_size(PLAIN)  # Pillow knows of HEIF only once an image was opened.
+    image_size(PLAIN)  # Pillow knows of HEIF only once an image was opened.
     kinds = Image.registered_extensions()
     assert {kinds[suffix] for suffix in SUFFIXES} == set(FORMATS)
     assert {suffix for suffix, kind in kinds.items() if kind in FORMATS} - {*SUFFIXES} <= {".pfm"}
@@ -185,8 +185,8 @@ def test_16_bit_grey_is_scaled_not_clipped():
 
 
 def test_float_pixels_are_rejected():
-    with pytest.raises(RejectedPicture, match="floating-point"):
-        prepare_picture(encode(Image.new("F", (4, 4), 0.5), "TIFF"), SETTINGS)
+    with pytest.raises(RejectedImage, match="floating-point"):
+        prepare_image(encode(Image.new("F", (4, 4), 0.5), "TIFF"), SETTINGS)
 
 
 def test_transparency_is_white_whatever_the_hidden_colour():
@@ -285,9 +285,9 @@ def test_result_has_no_metadata():
         icc_profile=wide_gamut_profile(),
         dpi=(300, 300),
     )
-    picture = prepare_picture(data, SETTINGS)
-    assert b"secret" not in picture.jpeg
-    info = Image.open(io.BytesIO(picture.jpeg)).info
+    image = prepare_image(data, SETTINGS)
+    assert b"secret" not in image.jpeg
+    info = Image.open(io.BytesIO(image.jpeg)).info
     assert set(info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
 
 
@@ -329,8 +329,8 @@ def test_box_crops_with_margin_clipped_to_the_image():
 )
 def test_box_wholly_outside_is_rejected(box):
     for kind in ("PNG", "JPEG"):
-        with pytest.raises(RejectedPicture, match=r"box .* outside the image of 48x32 pixels"):
-            prepare_picture(encode(quarters(), kind), SETTINGS, box)
+        with pytest.raises(RejectedImage, match=r"box .* outside the image of 48x32 pixels"):
+            prepare_image(encode(quarters(), kind), SETTINGS, box)
 
 
 def test_crop_is_exact_when_nothing_is_shrunk():
@@ -342,7 +342,7 @@ def test_crop_is_exact_when_nothing_is_shrunk():
 def test_name_does_not_matter_and_path_equals_bytes(tmp_path):
     path = tmp_path / "really-a-png.jpg"
     path.write_bytes(encode(quarters(), "PNG"))
-    assert prepare_picture(path, SETTINGS) == prepare_picture(path.read_bytes(), SETTINGS)
+    assert prepare_image(path, SETTINGS) == prepare_image(path.read_bytes(), SETTINGS)
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 5, 8])
@@ -351,7 +351,7 @@ def test_size_is_that_of_the_prepared_image(kind, orientation, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(Image.new("RGB", (30, 20)), kind, exif=exif)
-    (tmp_path / "picture").write_bytes(data)
+    (tmp_path / "image").write_bytes(data)
     height, width = prepared(data).shape[:2]
     assert (width, height) == ((30, 20) if orientation < 5 else (20, 30))
-    assert picture_size(data) == picture_size(tmp_path / "picture") == (width, height)
+    assert image_size(data) == image_size(tmp_path / "image") == (width, height)
