@@ -1,16 +1,20 @@
-"""Progress bars that are quiet when nobody watches."""
+"""Progress bars on a terminal, and lines in a log."""
 
 from __future__ import annotations
 
-import datetime
-import time
-from collections.abc import Callable, Iterable
+import io
+import logging
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 from tqdm import tqdm
 
 SECONDS_UNSEEN = 5.0
-"""A `delay` for what is mostly over soon, and needs no bar then."""
+"""A `delay` for work that is usually short and then needs no bar."""
+
+_SECONDS_BETWEEN_LINES = 30.0
+_LINE = "{desc}: {n_fmt} of {total_fmt}{unit} in {elapsed}, {remaining} left{postfix}"
 
 
 def progress_bar(
@@ -22,65 +26,37 @@ def progress_bar(
     unit: str,
     delay: float = 0.0,
 ) -> tqdm:
-    """Returns a bar with rate and time left on stderr; nothing where stderr is no terminal.
+    """Returns a bar with rate and time left on stderr, or without a terminal a logger of both.
+
+    It logs a line every 30 s, so work that takes less logs nothing.
 
     Args:
-      iterable: what to walk through; without it call `update` on the bar.
-      total: number of units in all, if the iterable has no length.
+      iterable: what to iterate over; without it call `update` on the bar.
+      total: total number of units, if the iterable has no length.
       initial: units that were done before.
       what: the work in one or two words, shown before the bar.
       unit: name of one unit, e.g. "images".
-      delay: seconds for which nothing is shown; work that is done by then goes unseen.
+      delay: seconds for which a terminal shows nothing.
     """
-    return tqdm(
-        iterable,
-        total=total,
-        initial=initial,
-        desc=what,
-        unit=f" {unit}",
-        delay=delay,
-        disable=None,
-        dynamic_ncols=True,
-    )
+    if sys.stderr.isatty():
+        shown: dict[str, Any] = {"delay": delay, "dynamic_ncols": True}
+    else:
+        seconds = _SECONDS_BETWEEN_LINES
+        shown = {
+            "file": _LogLines(),
+            "bar_format": _LINE,
+            "delay": seconds,
+            "mininterval": seconds,
+            "maxinterval": seconds,
+            "miniters": 1,
+        }
+    return tqdm(iterable, total=total, initial=initial, desc=what, unit=f" {unit}", **shown)
 
 
-class Pace:
-    """Says once how long steps will take, for logs in which nobody sees a bar.
+class _LogLines(io.TextIOBase):
+    """Logs what a bar writes to it."""
 
-    Args:
-      first: number of the step from whose end on time is taken.
-      last: number of the last step.
-      clock: returns seconds.
-
-    Examples:
-      >>> seconds = iter([0.0, 2.0, 4.0, 6.0])
-      >>> pace = Pace(1, 101, clock=lambda: next(seconds), after_seconds=3)
-      >>> [pace.after(step) for step in (1, 2, 3, 4)]
-      ['', '', '2.000 s a step, about 0:03:16 for the 98 left', '']
-    """
-
-    def __init__(
-        self,
-        first: int,
-        last: int,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        after_seconds: float = 10.0,
-    ) -> None:
-        self._first, self._last = first, last
-        self._clock, self._after_seconds = clock, after_seconds
-        self._began: float | None = None
-        self._is_said = False
-
-    def after(self, step: int) -> str:
-        """Returns what to say after a step; mostly nothing."""
-        now = self._clock()
-        if self._began is None:
-            self._began = now
-        took = now - self._began
-        if self._is_said or took < self._after_seconds:
-            return ""
-        self._is_said = True
-        each, left = took / (step - self._first), self._last - step
-        about = datetime.timedelta(seconds=round(each * left))
-        return f"{each:.3f} s a step, about {about} for the {left:,} left"
+    def write(self, text: str, /) -> int:
+        if line := text.strip():
+            logging.getLogger(__name__).info("%s", line)
+        return len(text)

@@ -15,7 +15,7 @@ from absl import logging
 
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.interruption import Deferral, deferred
-from apparel_embed.common.progress import Pace, progress_bar
+from apparel_embed.common.progress import progress_bar
 from apparel_embed.inference.embed import Embedder
 from apparel_embed.losses.keras import WholeBatchLoss
 from apparel_embed.models.computing import layer_precision, synchronise
@@ -226,8 +226,6 @@ class TrainingLoop:
                 self._is_best(0)
                 self._save(kept)
         alone = self._strategy.cluster_resolver is None
-        # Nothing is reported of the first step, which is traced and compiled.
-        pace = Pace(first + 1, last)
         train_step = bar = None
         with contextlib.ExitStack() as stack:
             profiler = stack.enter_context(
@@ -243,9 +241,6 @@ class TrainingLoop:
                 with profiler.step(step):
                     asked = tf.constant(int(signals.requested))
                     loss, counts = train_step(batch, tf.constant(done, tf.int64), asked)
-                told = pace.after(done)
-                if told:
-                    logging.info("%s: %s", what, told)
                 if bar is None:
                     images = int(counts[0])
                     bar = progress_bar(
