@@ -69,7 +69,7 @@ def test_an_unknown_flag_beside_a_file_of_flags_ends_with_one_line(tmp_path):
         assert "Unknown command line flag 'sise'" in line
 
 
-def test_a_flag_that_said_picture_is_named_as_it_is_called_now():
+def test_a_former_flag_is_refused_with_its_new_name():
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "search.py", "--picture=a.jpg"],
         capture_output=True,

@@ -7,7 +7,7 @@ from report_runs import Run
 
 from apparel_embed.report.detection import detection_section
 from apparel_embed.report.inputs import ReportInputs
-from apparel_embed.report.page import Image, Table
+from apparel_embed.report.page import Figure, Table
 
 ROW = {
     **{"garments": 1200, "missed": 30, "wrong_vertical": 4, "false_alarms": 7, "ap": 0.5},
@@ -39,7 +39,7 @@ def test_a_run_without_detector_says_how_to_get_one(inputs):
 def test_boxes_and_items_are_told_with_their_intervals(inputs):
     found = dataclasses.replace(inputs, detection=RECORD, detection_sheet=b"png")
     boxes, items, sheet = detection_section(found).parts
-    assert isinstance(boxes, Table) and isinstance(items, Table) and isinstance(sheet, Image)
+    assert isinstance(boxes, Table) and isinstance(items, Table) and isinstance(sheet, Figure)
     assert "1,200 garments of 400 photographs of split test" in boxes.caption
     assert "0.45" in boxes.caption
     assert boxes.rows[0] == ("ALL", "1,200", "0.900 [0.850, 0.950]", "0.500", "30", "4", "7")

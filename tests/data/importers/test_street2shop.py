@@ -235,7 +235,7 @@ def test_a_box_may_be_larger_than_whole_numbers_of_a_float(root):
 
 
 def test_what_is_missing_is_named(root):
-    (root / "images").rename(root / "images")
+    (root / "images").rename(root / "elsewhere")
     fails(root, "images: no such directory; the dataset comes as addresses, photos/photos.txt: ")
     (root / "meta").rename(root / "lists")
     (root / "meta.zip").touch()
