@@ -74,7 +74,10 @@ def run(main: Callable[[], None], *, goes_on: bool = False) -> None:
         python_logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
         logging.set_verbosity(logging.INFO)
         # TensorFlow logs each collective operation that it traces, several hundred times.
-        python_logging.getLogger("tensorflow").setLevel(python_logging.WARNING)
+        tensorflow_logger = python_logging.getLogger("tensorflow")
+        tensorflow_logger.setLevel(python_logging.WARNING)
+        # Its profiler calls a function that TensorFlow itself calls deprecated.
+        tensorflow_logger.addFilter(lambda record: "flops_registry" not in record.getMessage())
         logging.get_absl_logger().addFilter(_is_no_false_alarm)
         binary = os.path.basename(argv[0])
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,34 @@ from apparel_embed.common.files import read_json
 from apparel_embed.evaluation.embeddings import read_embeddings
 from apparel_embed.evaluation.protocol import SCOPES, EvaluationSet
 from apparel_embed.evaluation.roles import GROUPED, SPECIALISTS, ordered_models
+
+_Rows = Sequence[Mapping[str, Any]]
+
+
+def groups_are_single(rows: _Rows) -> bool:
+    """Returns whether `grouped_specialists` repeats `specialists`: each group is one vertical.
+
+    Args:
+      rows: of `summary.json`.
+    """
+    deployed = {row["model"]: row["models_to_deploy"] for row in rows}
+    # As many groups as verticals: each group is one vertical.
+    return SPECIALISTS in deployed and deployed.get(GROUPED) == deployed[SPECIALISTS]
+
+
+def without_repetition(rows: _Rows, comparisons: _Rows) -> tuple[_Rows, _Rows]:
+    """Returns rows and comparisons without `grouped_specialists` if it repeats `specialists`.
+
+    Args:
+      rows: of `summary.json`.
+      comparisons: of `summary.json`.
+    """
+    if not groups_are_single(rows):
+        return rows, comparisons
+    return (
+        [row for row in rows if row["model"] != GROUPED],
+        [one for one in comparisons if GROUPED not in (one["model"], one["minus"])],
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,22 +101,13 @@ class FinishedEvaluation:
 
     @property
     def groups_are_single(self) -> bool:
-        """Whether `grouped_specialists` is `specialists` once more: its groups are verticals."""
-        deployed = {row["model"]: row["models_to_deploy"] for row in self.rows}
-        # As many groups as verticals: each is one vertical.
-        return SPECIALISTS in deployed and deployed.get(GROUPED) == deployed[SPECIALISTS]
+        """Whether `grouped_specialists` repeats `specialists`, see `groups_are_single`."""
+        return groups_are_single(self.rows)
 
     def without_repetition(self) -> FinishedEvaluation:
-        """Returns the same without `grouped_specialists` where it is `specialists` once more."""
-        if not self.groups_are_single:
-            return self
-        return dataclasses.replace(
-            self,
-            rows=tuple(row for row in self.rows if row["model"] != GROUPED),
-            comparisons=tuple(
-                one for one in self.comparisons if GROUPED not in (one["model"], one["minus"])
-            ),
-        )
+        """Returns the evaluation without `grouped_specialists` if it repeats `specialists`."""
+        rows, comparisons = without_repetition(self.rows, self.comparisons)
+        return dataclasses.replace(self, rows=tuple(rows), comparisons=tuple(comparisons))
 
     def scopes(self, model: str) -> list[str]:
         """Returns the scopes in which a model was evaluated: "merged" with one space only."""

@@ -19,10 +19,10 @@ DASH = "-"
 _MOST_RUNS_SHOWN = 5
 _WIDTH = 120
 
-_Rows = dict[tuple[str, str, str], dict]
+_Rows = dict[tuple[str, str, str], Mapping[str, Any]]
 
 
-def render_tables(rows: Sequence[dict]) -> str:
+def render_tables(rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns two tables: what each model reaches and costs, and R@1 within each vertical.
 
     The text is ASCII as far as names are, in the manner of Markdown, so it may be pasted anywhere.
@@ -43,7 +43,7 @@ def render_tables(rows: Sequence[dict]) -> str:
     return f"{text}\n"
 
 
-def render_comparisons(comparisons: Sequence[dict]) -> str:
+def render_comparisons(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """Returns one line per pair of models: the difference of their mean R@1 within the vertical.
 
     Args:
@@ -194,7 +194,7 @@ def human_count(count: int) -> str:
     return f"{scaled:.{digits}f} {unit}"
 
 
-def _by_key(rows: Sequence[dict]) -> _Rows:
+def _by_key(rows: Sequence[Mapping[str, Any]]) -> _Rows:
     return {(row["model"], row["scope"], row["vertical"]): row for row in rows}
 
 
@@ -248,7 +248,7 @@ def _small_verticals(rows: _Rows, models: Sequence[str]) -> list[str]:
     ]
 
 
-def _runs_table(rows: Sequence[dict]) -> Table:
+def _runs_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     header = ("model", "R@1 within", "std of runs", "single runs", "R@5", "mAP@R", "R@1 merged")
     by_key = {(row["model"], row["scope"]): row for row in rows}
     lines = []
@@ -268,7 +268,7 @@ def _runs_table(rows: Sequence[dict]) -> Table:
     return markdown_table(header, lines)
 
 
-def _share(row: dict | None, field: str) -> str:
+def _share(row: Mapping[str, Any] | None, field: str) -> str:
     return DASH if row is None or row[field] is None else f"{row[field]:.3f}"
 
 

@@ -14,6 +14,7 @@ from apparel_embed.common.text import counted, plain_text
 from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.absent import ABSENT_FILE
 from apparel_embed.evaluation.embeddings import write_embeddings
+from apparel_embed.evaluation.finished import without_repetition
 from apparel_embed.evaluation.growth import GROWTH_FILE, render_growth
 from apparel_embed.evaluation.items import ITEMS_FILE, measure_items
 from apparel_embed.evaluation.models import (
@@ -263,14 +264,16 @@ def _write(
     costs = [road_cost(name, run_dir, stages) for name, stages in by_name.items()]
     summary["roads"] = [dataclasses.asdict(cost) for cost in costs]
     write_json(directory / SUMMARY_FILE, summary)
+    rows, comparisons = without_repetition(summary["rows"], summary["comparisons"])
+    shown = {row["model"] for row in rows}
     parts = (
-        render_tables(summary["rows"]),
+        render_tables(rows),
         "Differences in R@1 within, mean over verticals, paired over the same queries\n",
-        render_comparisons(summary["comparisons"]),
+        render_comparisons(comparisons),
         *render_routing(summary),
         *(render_absent(absent) if absent else []),
         "\nAll trainings behind each model\n",
-        plain_text(roads_table(costs)),
+        plain_text(roads_table([cost for cost in costs if cost.model in shown])),
         *notes,
         "",
     )
