@@ -113,6 +113,7 @@ def main() -> None:
 
 def _tell_plan(config: PipelineConfig) -> None:
     """Prints what would be done, and how long it would take."""
+    from apparel_embed.models.backbones import try_initial_weights
     from apparel_embed.runs.expected_time import expected_time
     from apparel_embed.runs.pipeline import plan_pipeline
 
@@ -122,6 +123,9 @@ def _tell_plan(config: PipelineConfig) -> None:
     # With other processes a step would have to wait for theirs.
     if config.measure_speed and read_cluster() is None:
         _TRAINING.start()
+        model, weights = config.specialist.model, config.specialist.init_weights
+        if Path(weights).is_file():
+            try_initial_weights(model.backbone, weights)
         time = expected_time(
             plan.work, config.specialist, config.student, plan.train_images, config.detector
         )

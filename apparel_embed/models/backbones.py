@@ -253,8 +253,13 @@ def load_initial_weights(backbone: tf.keras.Model, name: str, init_weights: str)
         ) from error
 
 
-def fetch_initial_weights(name: str, init_weights: str) -> None:
-    """Fetches the weights of a preset now, as that may fail; see `load_initial_weights`."""
-    if init_weights in BACKBONES[name].presets:
-        logging.info("weights %s: fetching them, unless they were before", init_weights)
+def try_initial_weights(name: str, init_weights: str) -> None:
+    """Loads initial weights once, so that a wrong file or a failing network shows at once.
+
+    Args:
+      name: of the backbone in `BACKBONES`.
+      init_weights: as in `load_initial_weights`, whose errors it raises.
+    """
+    if init_weights != "none":
+        logging.info("trying the initial weights %s", init_weights)
         load_initial_weights(BACKBONES[name].build((96, 96, 3)), name, init_weights)

@@ -19,7 +19,7 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.data.synthetic.generate import MANIFEST, find_drawn, generate, manifest_table
 from apparel_embed.evaluation.protocol import answered_queries
 from apparel_embed.evaluation.split import evaluation_set
-from apparel_embed.models.backbones import check_initial_weights, fetch_initial_weights
+from apparel_embed.models.backbones import check_initial_weights, try_initial_weights
 from apparel_embed.runs.config import REFERENCES, PipelineConfig
 from apparel_embed.runs.plan import StagePlan
 from apparel_embed.runs.run import PipelineRun, Run
@@ -71,7 +71,8 @@ def run_pipeline(config: PipelineConfig) -> PipelineResult:
                 "resume",
                 set_aside(config.run_dir, redone),
             )
-        fetch_initial_weights(config.specialist.model.backbone, config.specialist.init_weights)
+        if not is_there:
+            try_initial_weights(config.specialist.model.backbone, config.specialist.init_weights)
         dataset, grown = _data(config)
         readiness = _check_data(config, dataset, grown)
         for note in readiness.notes:

@@ -11,8 +11,8 @@ from keras_cv.src.utils import preset_utils
 from apparel_embed.common.errors import UserError
 from apparel_embed.models.backbones import (
     BACKBONES,
-    fetch_initial_weights,
     load_initial_weights,
+    try_initial_weights,
 )
 
 pytestmark = pytest.mark.slow
@@ -179,13 +179,13 @@ def test_a_preset_that_cannot_be_fetched_is_told_in_one_line(monkeypatch):
 
     monkeypatch.setattr(preset_utils.kagglehub, "model_download", fail)
     with pytest.raises(UserError) as error:
-        fetch_initial_weights("resnet50", "resnet50_imagenet")
+        try_initial_weights("resnet50", "resnet50_imagenet")
     assert str(error.value) == (
         "--init_weights=resnet50_imagenet: cannot be fetched (ConnectionError: "
         "HTTPSConnectionPool: Max retries exceeded); without a network give a weights file, or none"
     )
 
 
-def test_only_presets_are_fetched(monkeypatch):
+def test_nothing_is_fetched_without_initial_weights(monkeypatch):
     monkeypatch.setattr(preset_utils.kagglehub, "model_download", None)
-    fetch_initial_weights("resnet50", "none")
+    try_initial_weights("resnet50", "none")

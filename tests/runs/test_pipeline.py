@@ -68,6 +68,8 @@ def test_the_summary_tells_the_trainings_behind_each_model_and_the_baseline_has_
         assert road["multiply_adds"] > 10**6
     assert roads["combined"]["steps"] == roads["unified"]["steps"]
     assert "All trainings behind each model" in done.stdout
+    # No verticals share a specialist: the tables do not show the same models twice.
+    assert "grouped_specialists" not in done.stdout
 
 
 def test_a_dry_run_finds_all_finished_and_writes_nothing(walked):
@@ -376,3 +378,17 @@ def test_targets_need_no_combined_model_where_they_are_aligned_to_another_or_to_
     refused = run_tool("export_targets.py", f"--run_dir={run_dir}", "--stage=other")
     assert refused.returncode == 1
     assert "--align_to=combined needs another stage" in refused.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("flag", ["--dry_run", "--nodry_run"])
+def test_wrong_initial_weights_are_refused_before_anything_is_drawn(tmp_path, flag):
+    weights = tmp_path / "other.h5"
+    weights.write_text("not weights")
+    given = [f"--run_dir={tmp_path / 'run'}", f"--init_weights={weights}", flag]
+
+    done = run_tool("run_pipeline.py", *FLAGS, *given)
+
+    assert done.returncode == 1
+    refusal = done.stderr.splitlines()[-1]
+    assert refusal.startswith(f"run_pipeline.py: --init_weights={weights}: not the weights of ")
+    assert not list(tmp_path.rglob("*.csv"))
