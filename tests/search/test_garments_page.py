@@ -116,7 +116,7 @@ def test_an_image_without_a_garment_says_so_and_the_next_is_searched(
     page.set_input_files("#file", image_file(tmp_path / "blank.png"))
 
     expect(page.locator("#found")).to_have_text(
-        "No garment found: draw a box, or search the whole image."
+        "No garment found. Draw a box, or search the whole image."
     )
     assert page.locator(".garment").count() == page.locator("#hits li").count() == 0
     with page.expect_response("**/api/search"):

@@ -40,10 +40,10 @@ def test_a_held_out_street_image_finds_its_item_and_the_vertical_can_be_changed(
 
     first_item(page)
     assert "in all kinds (the model sees bag, 88.1%" in page.inner_text("#status")
-    page.select_option("#vertical", label="As the model sees it")
+    page.select_option("#vertical", label="Predicted kind")
     expect(page.locator("#status")).to_contain_text("in bag (predicted, 88%)")
     assert first_item(page) == item
-    assert page.inner_text("#predicted").startswith("The model sees: bag 88 %")
+    assert page.inner_text("#predicted").startswith("Predicted: bag 88 %")
     wait_for_image(page)
 
     page.select_option("#vertical", label="dress")
@@ -173,7 +173,7 @@ def test_with_a_key_the_page_asks_for_it(browser, served, service, street):
     page.goto(served(service(api_key="sesame")))
     page.fill("#key", "wrong")
     page.click("text=Use it")
-    page.wait_for_selector("text=This key is not the right one.")
+    page.wait_for_selector("text=This API key is wrong.")
     page.fill("#key", "sesame")
     page.click("text=Use it")
     page.wait_for_selector("#key-form", state="hidden")

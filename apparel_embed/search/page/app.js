@@ -1,7 +1,7 @@
 "use strict";
 
-// The page of the search service. It asks no other server and keeps nothing but, for this tab, the
-// API key.
+// The page of the search service. It contacts no other server and stores only the API key, for this
+// tab.
 
 const ALL = "*";
 const PREDICTED = "";
@@ -16,31 +16,31 @@ const state = {
   info: null,
   key: sessionStorage.getItem("api-key") || "",
   file: null, // The image to search by, or null.
-  more: [], // Further ones of the same garment, searched by together with it.
-  similarTo: null, // Or the key of a hit that was clicked.
-  vertical: null, // The kind that the user chose, which one of a garment replaces for a while.
-  detected: false, // Whether garments of the image were sought.
+  more: [], // Further images of the same garment, searched together with `file`.
+  similarTo: null, // The key of a clicked hit to search by instead, or null.
+  vertical: null, // The kind that the user chose; a found garment overrides it temporarily.
+  detected: false, // Whether the image was searched for garments.
   box: null, // [left, top, right, bottom] in pixels of the image, or null.
-  running: null, // The search under way, to be given up by the next one.
+  running: null, // The search in progress, which the next one aborts.
   urls: [],
 };
 
 class Refused extends Error {}
 
-async function ask(path, options = {}) {
+async function request(path, options = {}) {
   const headers = state.key ? { "X-API-Key": state.key } : {};
   const response = await fetch(path, { ...options, headers });
   if (response.status === 401) {
     byId("key-form").hidden = false;
     byId("key").focus();
-    throw new Refused(state.key ? "This key is not the right one." : "An API key is needed.");
+    throw new Refused(state.key ? "This API key is wrong." : "An API key is required.");
   }
   if (!response.ok) {
-    let detail = `The service answers ${response.status}.`;
+    let detail = `The service returned status ${response.status}.`;
     try {
       detail = sentence((await response.json()).detail);
     } catch (error) {
-      // No JSON, so from something between us and the service.
+      // Not JSON, so not from the service itself but from a proxy.
     }
     const wait = response.headers.get("Retry-After");
     throw new Refused(wait ? `${detail} Wait ${wait} s.` : detail);
@@ -53,14 +53,14 @@ function sentence(text) {
   return line.charAt(0).toUpperCase() + line.slice(1) + (/[.!?]$/.test(line) ? "" : ".");
 }
 
-// Images are asked for by fetch where a key is needed, which <img> cannot bring.
+// If a key is required, images are loaded with fetch, because <img> cannot send it.
 async function show(image, path) {
   if (!state.key) {
     image.src = path;
     return;
   }
   try {
-    const url = URL.createObjectURL(await (await ask(path)).blob());
+    const url = URL.createObjectURL(await (await request(path)).blob());
     state.urls.push(url);
     image.src = url;
   } catch (error) {
@@ -70,9 +70,9 @@ async function show(image, path) {
 
 async function start() {
   try {
-    state.info = await (await ask("api/info")).json();
+    state.info = await (await request("api/info")).json();
   } catch (error) {
-    tellError(error);
+    showError(error);
     return;
   }
   const { info } = state;
@@ -87,14 +87,14 @@ async function start() {
   }
   select.append(new Option("All kinds", ALL));
   if (info.predicts) {
-    select.append(new Option("As the model sees it", PREDICTED));
+    select.append(new Option("Predicted kind", PREDICTED));
   }
   for (const name of info.verticals) {
     select.append(new Option(name, `=${name}`));
   }
   state.vertical = select.value;
   addExamples(info.examples);
-  tellError(null);
+  showError(null);
 }
 
 function addExamples(count) {
@@ -109,10 +109,10 @@ function addExamples(count) {
       button.append(image);
       button.addEventListener("click", async () => {
         try {
-          // It shows one garment and nothing else.
-          useImage(await (await ask(`examples/${number}`)).blob(), search);
+          // An example shows a single garment, so there is nothing to detect.
+          useImage(await (await request(`examples/${number}`)).blob(), search);
         } catch (error) {
-          tellError(error);
+          showError(error);
         }
       });
       const entry = document.createElement("li");
@@ -135,11 +135,11 @@ function useImage(file, next, more = []) {
   }
   const size = [file, ...more].reduce((sum, one) => sum + one.size, 0);
   if (size > info.max_bytes || more.length >= info.max_images) {
-    const what = more.length ? `These ${more.length + 1} images have` : "This image has";
-    const allowed = more.length ? `, and at most ${info.max_images} images of one garment` : "";
-    tellError(
+    const images = more.length ? `These ${more.length + 1} images have` : "This image has";
+    const limit = more.length ? ` and at most ${info.max_images} images of one garment` : "";
+    showError(
       new Refused(
-        `${what} ${(size / 1e6).toFixed(1)} MB; expected at most ${info.max_bytes / 1e6} MB${allowed}.`,
+        `${images} ${(size / 1e6).toFixed(1)} MB; expected at most ${info.max_bytes / 1e6} MB${limit}.`,
       ),
     );
     return;
@@ -150,7 +150,7 @@ function useImage(file, next, more = []) {
   showImage(URL.createObjectURL(file), true);
   if (more.length) {
     byId("found").textContent =
-      `${more.length + 1} images of one garment, searched by together. A box searches in this one alone.`;
+      `${more.length + 1} images of one garment, searched together. A box searches with this image only.`;
   }
   next();
 }
@@ -173,27 +173,27 @@ function showImage(url, owned) {
 
 function search() {
   if (state.file || state.similarTo) {
-    work("Searching …", state.similarTo ? askSimilar : askSearch, showFound);
+    work("Searching …", state.similarTo ? requestSimilar : requestSearch, showFound);
   }
 }
 
-// Asks the service for one thing, in place of what it was asked before.
-async function work(saying, asking, showing) {
+// Sends a request to the service and aborts the one in progress.
+async function work(message, send, present) {
   state.running?.abort();
   const running = new AbortController();
   state.running = running;
   document.body.classList.add("busy");
   byId("results").setAttribute("aria-busy", "true");
-  byId("status").textContent = saying;
-  tellVerdict(null);
+  byId("status").textContent = message;
+  showVerdict(null);
   const started = performance.now();
   try {
-    const found = await (await asking(running)).json();
-    tellError(null);
-    showing(found, performance.now() - started);
+    const found = await (await send(running)).json();
+    showError(null);
+    present(found, performance.now() - started);
   } catch (error) {
     if (error.name !== "AbortError") {
-      tellError(error);
+      showError(error);
       byId("hits").replaceChildren();
       byId("status").textContent = "";
     }
@@ -205,7 +205,7 @@ async function work(saying, asking, showing) {
   }
 }
 
-function wanted() {
+function requestedVerticals() {
   const chosen = byId("vertical").value;
   if (chosen === ALL) {
     return { all_verticals: "true" };
@@ -216,7 +216,7 @@ function wanted() {
   return chosen.startsWith("=") ? { vertical: chosen.slice(1) } : { all_verticals: "false" };
 }
 
-function askSearch(running) {
+function requestSearch(running) {
   const form = new FormData();
   form.append("file", state.file, "image");
   if (state.box) {
@@ -224,15 +224,15 @@ function askSearch(running) {
   } else {
     state.more.forEach((one) => form.append("file", one, "image"));
   }
-  for (const [name, value] of Object.entries(wanted())) {
+  for (const [name, value] of Object.entries(requestedVerticals())) {
     form.append(name, value);
   }
-  return ask("api/search", { method: "POST", body: form, signal: running.signal });
+  return request("api/search", { method: "POST", body: form, signal: running.signal });
 }
 
-function askSimilar(running) {
-  const query = new URLSearchParams({ key: state.similarTo, ...wanted() });
-  return ask(`api/similar?${query}`, { signal: running.signal });
+function requestSimilar(running) {
+  const query = new URLSearchParams({ key: state.similarTo, ...requestedVerticals() });
+  return request(`api/similar?${query}`, { signal: running.signal });
 }
 
 function showFound(found, milliseconds) {
@@ -241,18 +241,18 @@ function showFound(found, milliseconds) {
   byId("status").textContent =
     `${count} ${count === 1 ? "item" : "items"} in ${where} (${found.why}) · ${milliseconds.toFixed(0)} ms ` +
     `(${found.milliseconds.total.toFixed(0)} ms in the service)`;
-  tellVerdict(found.verdict);
+  showVerdict(found.verdict);
   const best = found.scores.filter(({ score }) => score >= 0.01).slice(0, 3).map(
     ({ vertical, score }) => `${vertical} ${Math.round(100 * score)} %`,
   );
-  byId("predicted").textContent = best.length ? `The model sees: ${best.join(", ")}` : "";
+  byId("predicted").textContent = best.length ? `Predicted: ${best.join(", ")}` : "";
   byId("empty").hidden = count > 0;
   byId("empty").textContent = "Nothing found.";
   for (const url of state.urls.splice(0)) {
     URL.revokeObjectURL(url);
   }
   byId("hits").replaceChildren(...found.hits.map(entryOf));
-  // On a phone they lie below everything else.
+  // On a phone the results are below everything else.
   const results = byId("results");
   if (results.getBoundingClientRect().top > window.innerHeight * 0.7) {
     results.scrollIntoView({ block: "start" });
@@ -299,11 +299,11 @@ function textOf(tag, className, text) {
   return element;
 }
 
-function tellVerdict(verdict) {
+function showVerdict(verdict) {
   byId("verdict").textContent = VERDICTS[verdict] || "";
 }
 
-function tellError(error) {
+function showError(error) {
   const line = byId("error");
   line.hidden = !error;
   if (!error) {

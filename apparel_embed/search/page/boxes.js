@@ -1,6 +1,6 @@
 "use strict";
 
-// Boxes on the image: those of the garments that the service finds, and one drawn or typed.
+// Boxes on the image: those of the garments that the service finds, and one that the user draws or types.
 
 const EDGES = ["left", "top", "right", "bottom"];
 
@@ -9,7 +9,7 @@ byId("image").addEventListener("load", () => {
   byId("size").textContent = `${image.naturalWidth} × ${image.naturalHeight}`;
   byId("stage").classList.remove("unseen");
 });
-// A format that the browser does not know, TIFF for one, may be known to the service.
+// The service may read a format that the browser does not, such as TIFF.
 byId("image").addEventListener("error", () => {
   byId("stage").classList.add("unseen");
 });
@@ -41,27 +41,27 @@ function setBox(box) {
   });
 }
 
-// Searches in a box of the user's own, or for null in the whole image.
+// Searches in a box of the user, or in the whole image for null.
 function searchIn(box) {
   setBox(box);
   search();
 }
 
 function detect() {
-  const asking = (running) => {
+  const send = (running) => {
     const form = new FormData();
     form.append("file", state.file, "image");
-    return ask("api/detect", { method: "POST", body: form, signal: running.signal });
+    return request("api/detect", { method: "POST", body: form, signal: running.signal });
   };
   byId("hits").replaceChildren();
   byId("predicted").textContent = "";
   byId("empty").hidden = true;
-  work("Looking for garments …", asking, showGarments);
+  work("Looking for garments …", send, showGarments);
 }
 
-// Shows the garments of an answer; null takes away those of the image before.
+// Shows the garments of an answer; null removes those of the previous image.
 function showGarments(answer) {
-  // Small ones above the large ones that they lie on.
+  // Small boxes go above the large boxes that they overlap.
   const area = ({ box }) => (box[2] - box[0]) * (box[3] - box[1]);
   const garments = answer ? answer.garments.sort((a, b) => area(b) - area(a)) : [];
   state.detected = Boolean(answer);
@@ -76,7 +76,7 @@ function showGarments(answer) {
   const count = garments.length;
   byId("found").textContent = count
     ? `${count} ${count === 1 ? "garment" : "garments"} found: ${garments.map(({ vertical }) => vertical).join(", ")}`
-    : "No garment found: draw a box, or search the whole image.";
+    : "No garment found. Draw a box, or search the whole image.";
   byId("empty").hidden = false;
   byId("empty").textContent = count
     ? "Choose a garment, draw a box, or search the whole image."
@@ -108,8 +108,8 @@ function buttonOf(garment, { width, height }) {
 
 function addDrawing() {
   const stage = byId("stage");
-  let corner = null; // Where the button went down.
-  let drawn = null; // The box since.
+  let corner = null; // Where the pointer was pressed.
+  let drawn = null; // The box drawn since then.
   const at = (event) => {
     const image = byId("image");
     const frame = image.getBoundingClientRect();
@@ -133,14 +133,14 @@ function addDrawing() {
       return;
     }
     corner = at(event);
-    // A garment gets its focus and its click.
+    // A garment must get its own focus and click.
     if (!event.target.closest(".garment")) {
       event.preventDefault();
       stage.setPointerCapture(event.pointerId);
     }
   });
   stage.addEventListener("pointermove", (event) => {
-    // Over a garment that nothing has been drawn from, the end may have gone unseen.
+    // If no box was drawn from a garment, its pointerup event may have been missed.
     corner = event.buttons ? corner : null;
     if (!corner) {
       return;
@@ -158,7 +158,7 @@ function addDrawing() {
     }
     const box = between(corner, at(event));
     corner = null;
-    // A click is no box.
+    // A click is not a box.
     if (!isSmall(box)) {
       drawn = box;
       searchIn(box);
@@ -166,7 +166,7 @@ function addDrawing() {
       searchIn(null);
     }
   });
-  // What ends a drawing on a garment is no click on it.
+  // Releasing the pointer on a garment after drawing is not a click on the garment.
   const swallow = (event) => {
     if (drawn && event.detail) {
       event.stopPropagation();
@@ -190,7 +190,7 @@ byId("use-box").addEventListener("click", () => {
     Number(left), Number(top), Number(right || image.naturalWidth), Number(bottom || image.naturalHeight),
   ];
   if (!state.file || !(box[0] < box[2] && box[1] < box[3])) {
-    tellError(new Refused("Left must be less than right, and top less than bottom."));
+    showError(new Refused("Left must be less than right, and top less than bottom."));
     return;
   }
   searchIn(box);

@@ -318,7 +318,7 @@ def test_the_kit_serves_the_versions_beside(exported, tmp_path):
     # Images of a million pixels at most need little memory.
     assert service["mem_limit"] == "3g"
     readme = (tmp_path / "kit/README.md").read_text("utf-8")
-    assert "`vertical` holds" not in readme
+    assert "`vertical` contains" not in readme
     assert "detect_and_embed" not in readme
     with pytest.raises(UserError, match="exists"):
         serving_kit(exported, tmp_path / "kit")

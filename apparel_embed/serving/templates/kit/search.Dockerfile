@@ -6,7 +6,7 @@ COPY apparel_embed ./apparel_embed
 COPY tools ./tools
 COPY flags ./flags
 RUN python -m pip install --no-cache-dir --constraint=requirements.lock '.[search,serving]'
-# It writes nothing but what libraries put below /tmp.
+# The service writes nothing except what libraries put below /tmp.
 ENV HOME=/tmp MPLCONFIGDIR=/tmp PYTHONDONTWRITEBYTECODE=1
 USER 65534:65534
 EXPOSE 8080
