@@ -11,7 +11,7 @@ ARG EXTRAS=serving,search
 RUN useradd --create-home --uid 1000 trainer
 WORKDIR /apparel_embed
 
-# First what seldom changes. The package itself needs its version and its folders only.
+# Dependencies first, because they rarely change. Installing them needs only the package's version and folders.
 COPY requirements.lock setup.py README.md ./
 COPY apparel_embed/__init__.py apparel_embed/__init__.py
 RUN mkdir tools flags && pip install --no-cache-dir -c requirements.lock ".[${EXTRAS}]" && pip uninstall --yes apparel_embed

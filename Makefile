@@ -1,29 +1,29 @@
-# make quickstart   everything on synthetic garments, in a virtual environment of its own
-# make small        the same of three verticals and with few steps, to see it work
-# make demo         the quickstart, then a page to search its garments by an image
+# make quickstart   runs every stage on synthetic garments, in its own virtual environment
+# make small        the same with three verticals and few steps, to see it work
+# make demo         the quickstart, then a page to search its garments by image
 # make street       street scenes: unified model and detector of the garments in a photograph
-# make demo-street  that, then a page to search every garment of a photograph
-# make test         the tests, and which lines of the package those that are not slow reach
-# make test-fast    those that are not marked slow: under two minutes on two cores
-# make test-milvus  those of the index, the service and the page against a Milvus server
-# make coverage     the tests, and which lines of the package all of them reach
-# make lint         style, formatting, types, layers, dead code
-# make docs         the site of docs/, in site/index.html; a broken link fails
-# make lock         pin the versions for setup.py again
+# make demo-street  that, then a page to search every garment in a photograph
+# make test         runs all tests, the fast ones first
+# make test-fast    runs the tests not marked slow: under two minutes on two cores
+# make test-milvus  runs the tests of the index, the service and the page against a Milvus server
+# make coverage     runs all tests and reports which lines of the package they cover
+# make lint         checks style, formatting, types, layers, dead code
+# make docs         builds the site of docs/ in site/index.html; a broken link fails
+# make lock         pins the versions for setup.py again
 
 VENV ?= .venv
 SUPPORTED := import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 13))
-# The first of these that is a supported Python; override with PYTHON=/path/to/python.
+# The first supported Python of these; override with PYTHON=/path/to/python.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python3.9 python; do \
 	  $$p -c '$(SUPPORTED)' 2>/dev/null && { echo $$p; break; }; done)
-# With GPU=1 also the CUDA libraries of that TensorFlow, some GB.
+# GPU=1 also installs the CUDA libraries of that TensorFlow, some GB.
 GPU ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
-# A server in a package, in an environment of its own: no dependency of ours, and Linux only.
+# A server in a package, for Linux only. It has its own environment because it is not a dependency.
 MILVUS := .venv-milvus
-# A process per core, up to 4: each loads TensorFlow. Files stay whole for what their tests share, and in
-# the order of tests/conftest.py, which puts the longest first.
+# One process per core, up to 4, because each loads TensorFlow. A file's tests run in one process, since they
+# share fixtures, in the order of tests/conftest.py, which puts the longest files first.
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
   --no-loadscope-reorder
 
@@ -49,7 +49,7 @@ demo-street: street
 	$(BIN)/python tools/serve_search.py --run_dir=runs/street
 
 test: install
-	# The quick ones first: most mistakes show there. Not traced, which takes half as long again.
+		# The fast tests first: they find most mistakes. Without coverage, which takes half as long again.
 	$(PYTEST) -m "not slow"
 	$(PYTEST) -m slow
 

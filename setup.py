@@ -10,12 +10,12 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (HERE / "apparel_embed/__init__.py").read_text(), re.MULTILINE
 ).group(1)
 
-# TensorFlow Addons ends with TensorFlow 2.15, and both with Python 3.11. Later TensorFlows bring
-# Keras 3; tf_keras is the Keras 2 that this package is written for.
+# TensorFlow Addons ended with TensorFlow 2.15, and both with Python 3.11. Later releases of
+# TensorFlow include Keras 3; tf_keras is the Keras 2 that this package is written for.
 OLD, NEW = '; python_version < "3.12"', '; python_version >= "3.12"'
 
 SERVING = [f"tensorflow-serving-api==2.15.1{OLD}", f"tensorflow-serving-api==2.21.0{NEW}"]
-# The same TensorFlow with the CUDA libraries that it was built for.
+# The same TensorFlow with the CUDA libraries that it was built with.
 GPU = [f"tensorflow[and-cuda]==2.15.1{OLD}", f"tensorflow[and-cuda]==2.21.0{NEW}"]
 SEARCH = [
     # The search service, its server, its uploads and its metrics.
@@ -24,15 +24,15 @@ SEARCH = [
     "python-multipart",
     "prometheus-client",
 ]
-# To keep the index on a Milvus server. It brings milvus-lite, which nothing uses.
+# For an index on a Milvus server. It also installs milvus-lite, which is not used.
 MILVUS = ["pymilvus<2.6"]
-# Bulk embedding on many machines; it brings Dask.
+# Bulk embedding on several machines; it includes Dask.
 CLUSTER = ["distributed"]
 DEV = [
     "hypothesis",
-    # Asks the search service, in tests.
+    # Client of the search service in tests.
     "httpx",
-    # Checks that no layer of the package imports one above it.
+    # Checks that no layer of the package imports from a layer above it.
     "import-linter",
     "mypy",
     # Drives the system's Chromium in the test of the search page; it downloads no browser.
@@ -40,17 +40,17 @@ DEV = [
     "pytest",
     "pytest-cov",
     "pytest-xdist",
-    # Reads the manifests of Kubernetes and Docker that are written, in tests.
+    # Reads the written Kubernetes and Docker manifests in tests.
     "pyyaml",
     "ruff",
-    # Finds code that nothing calls.
+    # Finds dead code.
     "vulture",
     "wheel",
 ]
 DOCS = [
     # The site of docs/, with search.
     "mkdocs-material",
-    # Its reference of the package, from docstrings; it reads the sources and imports nothing.
+    # The site's reference, from docstrings; it reads the sources without importing them.
     "mkdocstrings[python]",
 ]
 
@@ -63,7 +63,7 @@ setup(
     license="Apache-2.0",
     packages=[
         *find_packages(include=["apparel_embed", "apparel_embed.*"]),
-        # Beside the package in a clone, inside it in a wheel: apparel_embed/cli/binaries.py.
+        # Next to the package in a clone, inside it in a wheel: apparel_embed/cli/binaries.py.
         "apparel_embed.flags",
         "apparel_embed.tools",
     ],
@@ -89,9 +89,9 @@ setup(
     install_requires=[
         "absl-py",
         "array-record",
-        # Perceptual hashes: images that are saved anew or made smaller are found again.
+        # Perceptual hashes, which find copies of images that were re-saved or shrunk.
         "imagehash",
-        # The page of the report: names of verticals and items are escaped by default.
+        # Pages of the reports; it escapes names of verticals and items by default.
         "jinja2",
         "keras-cv==0.9.0",
         "matplotlib",
@@ -99,14 +99,14 @@ setup(
         f"numpy>=2{NEW}",
         # Tables of images in .xlsx.
         "openpyxl",
-        # HEIC, which telephones write, for Pillow; pi-heif only decodes, without GPL code.
+        # HEIC, which phones write, for Pillow; pi-heif only decodes, without GPL code.
         'pi-heif; python_version >= "3.10"',
-        # The last with wheels for Python 3.9.
+        # The last release with wheels for Python 3.9.
         'pi-heif==1.1.1; python_version < "3.10"',
         # Pillow 11.3 is the first with AVIF built in.
         "Pillow>=11.3",
         "pyarrow",
-        # Average precision of detectors, by the code of the COCO benchmark.
+        # Average precision of detectors, with the code of the COCO benchmark.
         "pycocotools",
         # The client's REST side; urllib3 does the retries.
         "requests",
@@ -126,9 +126,9 @@ setup(
         f"tensorflow-datasets<4.9.5{OLD}",
         f"tensorflow-metadata<1.16{OLD}",
         'tensorflow-metadata<1.14; python_version < "3.11"',
-        # Earlier ones have no wheels for Python 3.13.
+        # Earlier releases have no wheels for Python 3.13.
         f"dm-tree>=0.1.9{NEW}",
-        # One thread for t-SNE, whose result else changes from call to call.
+        # Limits t-SNE to one thread; otherwise its result changes from call to call.
         "threadpoolctl",
         "tqdm",
         "urllib3>=2",

@@ -1,6 +1,6 @@
-"""Pages that the site has beside those in docs/: a reference of the package and of its binaries.
+"""Generated pages of the site: a reference of the package and of its binaries, and the changes.
 
-They are made when the site is built, from docstrings and from --help, and are not committed.
+They are created from docstrings and --help when the site is built, and are not committed.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import apparel_embed
 from apparel_embed.cli.binaries import binaries, summary_of
 
 ROOT = Path(__file__).parents[1]
-# Public modules whose names the package's root does not have.
+# Public modules whose names the package's root does not export.
 MODULES = ("evaluation.protocol", "losses.keras3", "losses.semi_hard")
 
-# A page whose text needs the room of the table of contents.
+# For a page whose text needs the space of the table of contents.
 WIDE = "---\nhide: [toc]\n---\n"
 BINARIES = """# Binaries
 
-In a clone a binary is called by `python tools/<binary>.py --flag=value ...`, and wherever the
-package is installed by `apparel_embed <binary> --flag=value ...`. `--flagfile` takes a file, or the
+In a clone, run a binary with `python tools/<binary>.py --flag=value ...`. If the package is
+installed, run it with `apparel_embed <binary> --flag=value ...`. `--flagfile` takes a file or the
 name of a recipe: `--flagfile=quickstart`.
 
 | binary | what it does |
@@ -51,10 +51,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def _python() -> str:
-    """Returns the page of everything that `apparel_embed` names, and of a few modules."""
+    """Returns the page of all names in `apparel_embed` and of a few modules."""
     names = [f"::: apparel_embed.{apparel_embed._MODULE_OF[n]}.{n}" for n in apparel_embed.__all__]
     modules = [f"::: apparel_embed.{module}" for module in MODULES]
-    start = "# Python\n\nWhat `import apparel_embed as ae` gives, as in `ae.EmbeddingModel`:"
+    start = "# Python\n\nNames in `import apparel_embed as ae`, such as `ae.EmbeddingModel`:"
     return "\n\n".join([start, *names, "Further modules:", *modules])
 
 
