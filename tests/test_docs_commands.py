@@ -1,4 +1,4 @@
-"""What the README and the pages in docs tell to run names binaries, flags and files there are."""
+"""Commands in the README and in docs name existing binaries, flags and files."""
 
 import ast
 import importlib
@@ -18,16 +18,16 @@ from docs_running import TOOL
 from apparel_embed.cli.binaries import flag_file
 
 BLOCKS = all_blocks()
-# Flags of all binaries, by absl.
+# Flags that absl adds to every binary.
 OF_ABSL = {"flagfile", "help", "helpfull", "helpshort", "undefok", "verbosity"}
-# Flags in the text of programs that are not ours.
+# Flags of other programs that the text mentions.
 OF_OTHERS = {"logdir", "name", "memory-limit"}
 
-# One process for all: each would load TensorFlow anew.
+# One process for all binaries, since each would load TensorFlow again.
 FLAGS = """
 import json, runpy, sys
 from absl import flags
-import apparel_embed.runs.pipeline  # Brings the flags that libraries define, which are not ours.
+import apparel_embed.runs.pipeline  # Defines the flags of libraries first, which are not ours.
 
 found = {}
 for tool in sys.argv[1:]:
@@ -42,7 +42,7 @@ print(json.dumps(found))
 
 
 def command_lines():
-    """Yields page and words of everything in code that calls a binary or make."""
+    """Yields the page and the words of every line of code."""
     for block in BLOCKS:
         if block.language != "python":
             for line in block.code.replace("\\\n", " ").splitlines():
@@ -55,7 +55,7 @@ def command_lines():
             try:
                 yield page.name, shlex.split(code.replace("\\\n", " "))
             except ValueError:
-                # Code that is no command, with a lone quote.
+                # Not a command: code with an unmatched quote.
                 continue
 
 
@@ -63,7 +63,7 @@ COMMANDS = list(command_lines())
 
 
 def calls_of(words):
-    """Returns (tool, flags) of each binary that a command line calls."""
+    """Returns (tool, flags) for each binary that a command line calls."""
     calls = []
     for word in words:
         named = TOOL.search(word)
@@ -80,7 +80,7 @@ def is_known(flag, flags):
 
 @pytest.fixture(scope="module")
 def flags_of():
-    """The flags of each binary, and whether they are switches."""
+    """The flags of each binary, and whether they are boolean."""
     tools = sorted((ROOT / "tools").glob("*.py"))
     done = subprocess.run(
         [sys.executable, "-c", FLAGS, *map(str, tools)],
@@ -99,7 +99,7 @@ def test_commands_are_found():
     assert {"run_pipeline", "import_dataset", "serve_search"} <= set(tools)
 
 
-def test_every_command_names_a_binary_that_there_is_and_flags_it_knows(flags_of):
+def test_every_command_names_an_existing_binary_and_its_flags(flags_of):
     wrong = []
     for page, words in COMMANDS:
         for tool, flags in calls_of(words):
@@ -111,12 +111,12 @@ def test_every_command_names_a_binary_that_there_is_and_flags_it_knows(flags_of)
     assert wrong == []
 
 
-def test_every_flag_in_the_text_is_one_of_some_binary(flags_of):
+def test_every_flag_in_the_text_belongs_to_a_binary(flags_of):
     everything = {}
     for flags in flags_of.values():
-        for name, switch in flags.items():
-            # The same name may be a switch of one binary and a path of another.
-            everything[name] = everything.get(name, False) or switch
+        for name, is_boolean in flags.items():
+            # The same name may be a boolean flag of one binary and a path of another.
+            everything[name] = everything.get(name, False) or is_boolean
     wrong = []
     for page, words in COMMANDS:
         if words and words[0].startswith("--"):
@@ -125,7 +125,7 @@ def test_every_flag_in_the_text_is_one_of_some_binary(flags_of):
             wrong += [
                 f"{page}: --{flag}"
                 for flag in flags
-                # `--augment_*` speaks of several.
+                # `--augment_*` stands for several flags.
                 if flag not in OF_OTHERS
                 and not is_known(flag, everything)
                 and not (flag.endswith("*") and any(n.startswith(flag[:-1]) for n in everything))
@@ -133,14 +133,14 @@ def test_every_flag_in_the_text_is_one_of_some_binary(flags_of):
     assert wrong == []
 
 
-def test_every_flag_file_that_is_named_is_there():
+def test_every_named_flag_file_exists():
     for page, words in COMMANDS:
         for word in words:
             if word.startswith("--flagfile=") and "<" not in word:
                 assert (ROOT / flag_file(word.partition("=")[2])).is_file(), (page, word)
 
 
-def test_every_target_of_make_is_there():
+def test_every_named_make_target_exists():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
     named = {
         word
@@ -153,7 +153,7 @@ def test_every_target_of_make_is_there():
     assert named - targets == set()
 
 
-def test_the_site_has_every_page():
+def test_the_site_contains_every_page():
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
     listed = set(re.findall(r"[\w/]+\.md", json.dumps(nav)))
     generated = {name for name in listed if name.startswith("reference/")} | {"changes.md"}
@@ -164,7 +164,7 @@ PYTHON_BLOCKS = [block for block in BLOCKS if block.language == "python"]
 
 
 @pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=str)
-def test_python_compiles_and_imports_what_there_is(block):
+def test_python_blocks_compile_and_import_existing_names(block):
     if "losses.keras3" in block.code:
         pytest.importorskip("keras", "3.0", reason="needs Keras 3")
     for node in ast.walk(ast.parse(block.code, str(block))):

@@ -1,7 +1,7 @@
-"""What the README and the pages in docs tell to run does run, from top to bottom.
+"""The code blocks of the README and of the pages in docs run, from top to bottom.
 
 Blocks after `<!-- executed: own-images -->` run, the README's first, in one directory with
-images in `photos/<vertical>/<item>/`, a catalogue, and images to ask for.
+images in `photos/<vertical>/<item>/`, a catalogue, and images to search with.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from PIL import Image
 from apparel_embed.search.index import open_index
 
 EXECUTED = [block for block in all_blocks() if block.executed]
-# Other tests run them: on several runs, on data of its own, with commands of their own.
+# Binaries that other tests run.
 ELSEWHERE = {
     "compare_runs": "runs/test_comparison.py",
     "make_synthetic_dataset": "data/synthetic/test_generate.py",
@@ -35,7 +35,7 @@ NIGHT = "daily_changes.md"
 
 @contextlib.contextmanager
 def a_night():
-    """Images and delta as the page has them, and searches that must not fail until it is walked."""
+    """Creates the images and delta of the page, and searches the index until the page has run."""
     (delta,) = (block for block in blocks_of(ROOT / "docs" / NIGHT) if block.language == "csv")
     Path("photos/night.csv").write_text(delta.code)
     changed, new = Path("photos/bag/bag3/0.jpg"), Path("photos/dress/dress8")
@@ -44,11 +44,11 @@ def a_night():
     for number, path in enumerate((changed, new / "0.jpg", new / "1.jpg")):
         noise = np.random.default_rng(number).integers(0, 256, (48, 48, 3), np.uint8)
         Image.fromarray(noise).save(path)
-    sizes, failures, is_over = set(), [], threading.Event()
+    sizes, failures, is_done = set(), [], threading.Event()
 
     def search():
         with open_index("runs/mine/index.db", to_read=True) as index:
-            while not is_over.is_set():
+            while not is_done.is_set():
                 try:
                     version = index.current()
                     hits = index.search(version, np.eye(version.dim)[0], 1000, by_item=False)
@@ -61,10 +61,10 @@ def a_night():
     try:
         yield
     finally:
-        is_over.set()
+        is_done.set()
         thread.join()
     assert failures == []
-    # The night takes five images away and brings two; then all is as it was.
+    # The night removes five images and adds two; rolling back restores the index.
     full = max(sizes)
     assert sizes == {full, full - 3}
     changed.write_bytes(before)
@@ -76,8 +76,8 @@ def shell_lines(block):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A directory as a newcomer has it."""
+def user_directory(tmp_path, monkeypatch):
+    """The directory of a new user."""
     make_photos(tmp_path)
     enter(tmp_path, monkeypatch)
     images = sorted(Path("photos").rglob("*.jpg"))
@@ -89,17 +89,17 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_marked_blocks_run_from_top_to_bottom(place):
+def test_marked_blocks_run_from_top_to_bottom(user_directory):
     assert {block.executed for block in EXECUTED} == {"own-images"}
     for page, blocks in itertools.groupby(EXECUTED, key=lambda block: block.page):
         with a_night() if page == NIGHT else contextlib.nullcontext():
             for block in blocks:
                 execute(block)
-    written = {path.name for path in (place / "runs/mine").iterdir()}
+    written = {path.name for path in (user_directory / "runs/mine").iterdir()}
     assert {"report", "saved_model", "sweep", "compression", "index.db"} <= written
 
 
-def test_every_binary_but_benchmarks_is_run_by_a_block_or_a_test():
+def test_every_binary_except_benchmarks_is_run_by_a_block_or_a_test():
     run = {tool for block in EXECUTED for words in shell_lines(block) for tool in tools_of(words)}
     tools = {path.stem for path in (ROOT / "tools").glob("*.py")}
     assert {tool for tool in tools - run if not tool.startswith("benchmark_")} == set(ELSEWHERE)
@@ -107,7 +107,7 @@ def test_every_binary_but_benchmarks_is_run_by_a_block_or_a_test():
         assert f"{tool}.py" in (ROOT / "tests" / test).read_text("utf-8"), test
 
 
-def test_no_block_of_commands_is_left_out_but_for_what_another_block_runs():
+def test_command_blocks_that_are_not_executed_repeat_executed_commands():
     run = [words for block in EXECUTED for words in shell_lines(block)]
     left = [words for block in all_blocks() if not block.executed for words in shell_lines(block)]
     assert [words for words in left if words[0] in PYTHON and words not in run] == []
