@@ -1,1 +1,1 @@
-"""Losses: triplets for specialists, regression for the student."""
+"""Losses: triplet losses for specialists, regression losses for the student."""

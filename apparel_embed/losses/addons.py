@@ -1,4 +1,4 @@
-"""TensorFlow Addons' own losses. The only module that knows it, whose life has ended."""
+"""TensorFlow Addons' own losses. The only module that uses TFA, which is no longer maintained."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class AddonsLossConfig(LossConfig):
         super().__post_init__()
         if not has_addons():
             raise ValueError(
-                f"loss {self.name!r} is TensorFlow Addons' own, which is not installed: its last "
-                "release runs on Python 3.9 to 3.11. 'semi_hard' has the same values."
+                f"loss {self.name!r} needs TensorFlow Addons, which is not installed; its last "
+                "release runs on Python 3.9 to 3.11. 'semi_hard' gives the same values."
             )
 
 
@@ -38,24 +38,24 @@ def has_addons() -> bool:
 def addons_semi_hard_triplet_loss(
     labels: tf.Tensor, embeddings: tf.Tensor, margin: float, distance_metric: str
 ) -> tf.Tensor:
-    """Returns TFA's semi-hard triplet loss, to compare with.
+    """Returns TFA's semi-hard triplet loss, for comparison.
 
-    Holds a matrix of batch * batch * batch numbers, and is NaN for a batch without positives.
+    Allocates a tensor of batch * batch * batch numbers and is NaN for a batch without positives.
 
     Args:
       labels: int [batch], item of each image.
       embeddings: float [batch, dim].
-      margin: by how much a negative should be farther than a positive.
+      margin: how much farther a negative should be than a positive.
       distance_metric: "L2", "squared-L2" or "angular".
 
     Returns:
-      Scalar of the type of the embeddings.
+      A scalar with the dtype of the embeddings.
 
     Raises:
       ImportError: if TensorFlow Addons is not installed.
     """
     with warnings.catch_warnings():
-        # It warns of its end of life on every import; that only this module uses it is our answer.
+        # TFA warns about its end of life on every import.
         warnings.simplefilter("ignore")
         import tensorflow_addons as tfa
     return tfa.losses.triplet_semihard_loss(labels, embeddings, margin, distance_metric)

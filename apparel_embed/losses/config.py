@@ -10,12 +10,12 @@ REGRESSION_LOSSES = MSE, COSINE, SMOOTH_L1 = ("mse", "cosine", "smooth_l1")
 """Names of the student's losses."""
 
 SMOOTH_L1_DELTA = 0.1
-"""Where `smooth_l1` goes over from squared to absolute. Unit vectors at right angles in 64
-dimensions differ by 0.18 in each (root of the mean square), so that 1, a usual value, would leave
-nothing but half the squared error."""
+"""Where `smooth_l1` changes from squared to absolute. Orthogonal unit vectors in 64 dimensions
+differ by 0.18 in each (root mean square). The common value of 1 would therefore leave only half
+the squared error."""
 
 DISTANCES = {"L2": 2.0, "squared-L2": 4.0, "angular": 2.0}
-"""Names of the distances, each with the greatest value it takes between unit vectors."""
+"""Names of the distances, each with its maximum between unit vectors."""
 
 ALLOWED_MARGINS = ", ".join(f"{limit:g} with {name}" for name, limit in DISTANCES.items())
 
@@ -31,11 +31,12 @@ def _registered() -> dict[str, type[LossConfig]]:
 class LossConfig:
     """The loss of a triplet model.
 
-    A loss with parameters of its own has a subclass in its file, with these as further fields, of
-    which flags are made. That file imports TensorFlow when the loss is made: flags need none.
+    A loss with its own parameters defines a subclass in its file, with the parameters as further
+    fields, which become flags. That file imports TensorFlow only when the loss is created.
 
     Raises:
-      ValueError: if a value is none of these.
+      ValueError: if the loss or distance is unknown, the class is not the loss's own, or the margin
+        is out of range.
     """
 
     name: str = setting(
@@ -47,10 +48,10 @@ class LossConfig:
     )
     margin: float = setting(
         0.3,
-        "by how much a negative should be farther than a positive, between unit vectors (above "
-        f"0, to {ALLOWED_MARGINS})",
+        "how much farther a negative should be than a positive, between unit vectors (above 0, "
+        f"at most {ALLOWED_MARGINS})",
     )
-    distance: str = setting("L2", "distance that the loss measures", choices=DISTANCES, seldom=True)
+    distance: str = setting("L2", "distance used by the loss", choices=DISTANCES, seldom=True)
 
     def __post_init__(self) -> None:
         configs = _registered()
@@ -63,16 +64,16 @@ class LossConfig:
                 raise ValueError(f"{what} {value!r} is unknown; expected one of {known}")
         if not isinstance(self, configs[self.name]):
             raise ValueError(
-                f"{type(self).__name__} configures no loss {self.name!r}; "
-                f"{configs[self.name].__name__} does"
+                f"{type(self).__name__} does not configure loss {self.name!r}; "
+                f"use {configs[self.name].__name__}"
             )
         if not is_margin(self.margin, self.distance):
             raise ValueError(
-                f"margin {self.margin}; expected above 0, to {DISTANCES[self.distance]:g} with "
-                f"distance {self.distance}"
+                f"margin {self.margin}; expected above 0 and at most {DISTANCES[self.distance]:g} "
+                f"with distance {self.distance}"
             )
 
 
 def is_margin(margin: float, distance: str) -> bool:
-    """Returns whether a margin can be told apart between unit vectors at a distance."""
+    """Returns whether a margin is above 0 and at most the maximum distance of unit vectors."""
     return 0 < margin <= DISTANCES[distance]

@@ -1,4 +1,4 @@
-"""Distances between embeddings of a batch, defined as TensorFlow Addons defines them."""
+"""Distances between embeddings of a batch, as TensorFlow Addons defines them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tensorflow.python.ops import control_flow_util
 
 from apparel_embed.losses.config import DISTANCES
 
-# From here on neighbouring whole numbers are one.
+# From here on, neighbouring integers round to the same number.
 _EXACT_BELOW = {tf.bfloat16: 2**8, tf.float16: 2**11, tf.float32: 2**24, tf.float64: 2**53}
 
 Distance = Union[str, Callable[[tf.Tensor], tf.Tensor]]
@@ -18,7 +18,7 @@ Distance = Union[str, Callable[[tf.Tensor], tf.Tensor]]
 
 
 def check_distance(distance: Distance) -> Distance:
-    """Returns the distance; raises a ValueError if it is neither of `DISTANCES` nor callable."""
+    """Returns the distance; raises a ValueError if it is neither in `DISTANCES` nor callable."""
     if callable(distance) or distance in DISTANCES:
         return distance
     raise ValueError(
@@ -35,8 +35,8 @@ def check_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf
       embeddings: float [batch, dim].
 
     Raises:
-      ValueError: if their shapes are none of these, as far as they are known, or labels are
-        floating-point numbers under XLA.
+      ValueError: if their static shapes differ from these, embeddings are not floating-point, or
+        labels are floating-point numbers under XLA.
       tf.errors.InvalidArgumentError: if labels are floating-point numbers that may be rounded.
     """
     labels, embeddings = tf.convert_to_tensor(labels), tf.convert_to_tensor(embeddings)
@@ -58,54 +58,54 @@ def check_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf
 
 
 def _unrounded(labels: tf.Tensor, embedding_dtype: tf.DType) -> tf.Tensor:
-    """Returns floating-point labels, checked to be whole numbers that no rounding has merged.
+    """Returns floating-point labels after checking that rounding cannot have merged any.
 
-    Keras casts floating-point labels to the type of the model's output before a loss sees them.
-    Numbers that are small enough have not changed; others cannot be recovered.
+    Keras casts floating-point labels to the dtype of the model's output before a loss sees them.
+    Small integers survive the cast; larger ones cannot be recovered.
     """
     if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
         # XLA drops assertions.
         raise ValueError(
             f"labels of type {labels.dtype.name} cannot be checked for rounding under jit_compile; "
-            "give integers, e.g. by labels.astype('int64')"
+            "pass integers, e.g. labels.astype('int64')"
         )
     kind = labels.dtype
     if kind == embedding_dtype == tf.float64:
-        # Keras makes floatx of arrays before it makes the output's type of them.
+        # Keras converts arrays to floatx first, and only then to the output's dtype.
         kind = tf.as_dtype(tf.keras.backend.floatx())
     limit = _EXACT_BELOW[kind]
     right = (tf.abs(labels) < limit) & (labels == tf.floor(labels))
     allowed = (
-        f"labels are {kind.name}, as which only whole numbers below {limit} are exact, and Keras "
-        "casts floating-point labels to the type of the model's output; give integers, e.g. by "
+        f"labels are {kind.name}, in which only whole numbers below {limit} are exact, and Keras "
+        "casts floating-point labels to the type of the model's output; pass integers, e.g. "
         "labels.astype('int64'). Wrong labels:"
     )
     check = tf.debugging.Assert(tf.reduce_all(right), [allowed, tf.boolean_mask(labels, ~right)])
-    # There is no operation to wait for where it was checked at once.
+    # In eager mode Assert has already run and returns None.
     with tf.control_dependencies([] if check is None else [check]):
         return tf.identity(labels)
 
 
 def in_full_precision(embeddings: tf.Tensor) -> tf.Tensor:
-    """Returns embeddings in float32, or in float64 if that is what they are."""
+    """Returns embeddings in float32, or unchanged if they are float64."""
     return embeddings if embeddings.dtype == tf.float64 else tf.cast(embeddings, tf.float32)
 
 
 def margin_as(dtype: tf.DType, margin: float | tf.Tensor) -> tf.Tensor:
-    """Returns a margin in a type, a Python number with all of its digits."""
+    """Returns a margin in a dtype; Python numbers are converted without rounding first."""
     return tf.cast(tf.convert_to_tensor(margin, dtype_hint=dtype), dtype)
 
 
 def points_of(embeddings: tf.Tensor, distance: str) -> tf.Tensor:
-    """Returns the points between which a distance of `DISTANCES` measures: of angles, unit ones."""
+    """Returns the points that a distance of `DISTANCES` compares: unit vectors for "angular"."""
     return tf.math.l2_normalize(embeddings, axis=-1) if distance == "angular" else embeddings
 
 
 def squared_lengths(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the squared lengths of points [batch, dim] as a column and as a row.
 
-    Both are sums of the same numbers, but not rounded alike. TFA subtracts from the one and the
-    other, so between equal images it measures a rounding error, and we the same one.
+    Both sum the same numbers but round differently. TFA uses both, so it measures a rounding error
+    between equal images. Computing both here reproduces that error.
     """
     return (
         tf.reduce_sum(tf.square(points), axis=1, keepdims=True),
@@ -124,14 +124,14 @@ def distances_from_products(
 
     Args:
       products: float [rows, batch], scalar products of the points.
-      row_lengths: float [rows, 1], their squared lengths.
-      column_lengths: float [1, batch], those of all points.
+      row_lengths: float [rows, 1], squared lengths of the row points.
+      column_lengths: float [1, batch], squared lengths of all points.
       same: bool [rows, batch], true where both are the same image.
       distance: a name in `DISTANCES`.
 
     Returns:
-      float [rows, batch]: "L2" |x - y|, "squared-L2" its square, "angular" 1 - cosine; none is
-      negative, and of the first two an image's distance to itself is 0.
+      float [rows, batch]: "L2" |x - y|, "squared-L2" its square, "angular" 1 - cosine. None is
+      negative; with the first two, an image's distance to itself is 0.
     """
     zero = tf.zeros([], products.dtype)
     if distance == "angular":
@@ -143,17 +143,17 @@ def distances_from_products(
 def pair_gradient_weights(
     weights: tf.Tensor, distances: tf.Tensor, products: tf.Tensor, distance: str
 ) -> tf.Tensor:
-    """Returns the weight of each pair of points in the gradient of the loss by the points.
+    """Returns the weight of each pair of points in the gradient of the loss w.r.t. the points.
 
-    With w the weights and t[i, j] = w[i, j] + w[j, i], the loss's gradient by point i is the sum
+    With w the weights and t[i, j] = w[i, j] + w[j, i], the gradient w.r.t. point i is the sum
     over j of `t[i, j] * (x[i] - x[j])`; for "angular" it is the sum of `-t[i, j] * x[j]`. The
     weight is 0 at a distance of 0, where the root has no derivative, and where rounding made a
     cosine greater than 1.
 
     Args:
-      weights: float [rows, batch], derivatives of the loss by the distances.
+      weights: float [rows, batch], derivatives of the loss w.r.t. the distances.
       distances: float [rows, batch], from `distances_from_products`.
-      products: float [rows, batch], what they were made from.
+      products: float [rows, batch], scalar products that the distances were computed from.
       distance: a name in `DISTANCES`.
     """
     if distance == "angular":
@@ -165,11 +165,11 @@ def pair_gradient_weights(
 
 
 def pairwise_distances(embeddings: tf.Tensor, distance: Distance) -> tf.Tensor:
-    """Returns the distances between all embeddings of a batch, whose gradient is always finite.
+    """Returns the distances between all embeddings of a batch, with an always finite gradient.
 
     Args:
       embeddings: float32 or float64 [batch, dim].
-      distance: one of `DISTANCES` or a callable, which is called on the embeddings.
+      distance: a name in `DISTANCES`, or a callable that is applied to the embeddings.
 
     Returns:
       float [batch, batch].
@@ -188,6 +188,6 @@ def pairwise_distances(embeddings: tf.Tensor, distance: Distance) -> tf.Tensor:
     if distance != "L2":
         return distances_from_products(products, rows, columns, same, distance)
     squared = distances_from_products(products, rows, columns, same, "squared-L2")
-    # The root of 0 has an infinite derivative, which times 0 is NaN: it is never taken.
+    # The root of 0 has an infinite derivative, and infinity times 0 is NaN, so mask it out first.
     apart = squared > 0
     return tf.where(apart, tf.sqrt(tf.where(apart, squared, 1.0)), 0.0)

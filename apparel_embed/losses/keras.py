@@ -1,4 +1,4 @@
-"""The losses as Keras losses: serialisable, and of the whole batch on any number of replicas."""
+"""The losses as Keras losses: serialisable, over the whole batch on any number of replicas."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _NONE = tf.keras.losses.Reduction.NONE
 
 
 class WholeBatchLoss(tf.keras.losses.Loss):
-    """A loss that is no mean over images, but of the batch that all replicas hold together.
+    """A loss of the whole batch across all replicas, rather than a mean over images.
 
-    In a replica it gathers the batch, so that N replicas with B / N images each give the value
-    and, summed over the replicas, the gradients of one device with B, in `model.fit` as in a loop
-    of one's own. The value must not be divided by the number of replicas: its reduction is NONE.
+    Each replica gathers the whole batch. N replicas with B / N images each then give the value and,
+    summed over the replicas, the gradients of one device with B images, in `model.fit` and in a
+    custom loop. The reduction is NONE: do not divide the value by the number of replicas.
 
     Args:
-      function: from labels [batch, ...] and embeddings [batch, dim] to a scalar.
+      function: maps labels [batch, ...] and embeddings [batch, dim] to a scalar.
       name: shown in logs.
     """
 
@@ -37,12 +37,12 @@ class WholeBatchLoss(tf.keras.losses.Loss):
 
     @tf.autograph.experimental.do_not_convert
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """Returns the loss of labels [batch, ...] and embeddings [batch, dim], a scalar."""
+        """Returns the scalar loss of labels [batch, ...] and embeddings [batch, dim]."""
         return self._function(*gather_replicas(y_true, y_pred))
 
 
 class _MarginLoss(MarginArguments, WholeBatchLoss):
-    """What losses with a margin and a distance share: arguments, see `TripletSemiHardLoss`."""
+    """Base of losses with a margin and a distance; for arguments see `TripletSemiHardLoss`."""
 
     _saving = tf.keras.saving
 
@@ -56,7 +56,7 @@ class _MarginLoss(MarginArguments, WholeBatchLoss):
     ) -> None:
         if reduction != _NONE:
             raise ValueError(
-                f"reduction {reduction!r}: expected {_NONE!r}, as there is no loss of an image"
+                f"reduction {reduction!r}: expected {_NONE!r}, as there is no loss per image"
             )
         function = self.keep_arguments(margin, distance_metric, options)
         super().__init__(function, name)
@@ -70,14 +70,14 @@ class TripletSemiHardLoss(_MarginLoss):
     floating-point numbers that are not rounded (whole, and below 2**24 in float32).
 
     Args:
-      margin: by how much a negative should be farther than a positive, 0 or more.
+      margin: how much farther a negative should be than a positive, 0 or more.
       distance_metric: "L2", "squared-L2", "angular" or a function from embeddings [batch, dim] to
-        distances [batch, batch]; embeddings should have unit length for the named ones.
+        distances [batch, batch]. Embeddings should have unit length with a named distance.
       name: shown in logs.
-      reduction: NONE, the only one that a loss of pairs can have.
+      reduction: NONE, the only reduction that a loss over pairs supports.
 
     Raises:
-      ValueError: a margin below 0, an unknown distance, or another reduction.
+      ValueError: if the margin is below 0, the distance unknown, or the reduction not NONE.
 
     Examples:
       >>> loss = TripletSemiHardLoss(margin=0.3)
@@ -93,12 +93,12 @@ class TripletSemiHardLoss(_MarginLoss):
 
 @tf.keras.saving.register_keras_serializable(package="apparel_embed")
 class TripletHardLoss(_MarginLoss):
-    """Triplet loss with each anchor's farthest positive and nearest negative, as TFA's.
+    """Triplet loss with each anchor's farthest positive and nearest negative, as in TFA.
 
-    See `hard_triplet_loss`; arguments and errors are those of `TripletSemiHardLoss`, and
+    See `hard_triplet_loss`. Arguments and errors are those of `TripletSemiHardLoss`, plus `soft`.
 
     Args:
-      soft: log(1 + exp(.)) instead of a margin.
+      soft: whether to use log(1 + exp(.)) instead of a margin.
 
     Examples:
       >>> embeddings = tf.constant([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])
@@ -121,9 +121,9 @@ class TripletHardLoss(_MarginLoss):
 
 @tf.keras.saving.register_keras_serializable(package="apparel_embed")
 class LiftedStructLoss(_MarginLoss):
-    """Lifted structured loss, which weighs all negatives of a positive pair, as TFA's.
+    """Lifted structured loss, which weighs all negatives of a positive pair, as in TFA.
 
-    See `lifted_structure_loss`; arguments and errors are those of `TripletSemiHardLoss`.
+    See `lifted_structure_loss`. Arguments and errors are those of `TripletSemiHardLoss`.
 
     Examples:
       >>> embeddings = tf.constant([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]])

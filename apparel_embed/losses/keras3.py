@@ -1,6 +1,6 @@
-"""The triplet losses for Keras 3 models on TensorFlow's backend, as TensorFlow Addons had them.
+"""TensorFlow Addons' triplet losses for Keras 3 models on the TensorFlow backend.
 
-Needs TensorFlow 2.16 or later with its Keras 3, and nothing else of what this package installs:
+Needs only TensorFlow 2.16 or later with its Keras 3, and none of this package's dependencies:
 `pip install --no-deps apparel_embed`. Everything else in this package is for Keras 2.
 """
 
@@ -25,7 +25,7 @@ if not keras.__version__.startswith("3."):
 
 
 class _MarginLoss(MarginArguments, keras.losses.Loss):
-    """What the losses share: arguments, and that they are of the whole batch on all replicas."""
+    """Base of the losses: keeps their arguments and computes over the batch of all replicas."""
 
     _saving = keras.saving
 
@@ -38,7 +38,7 @@ class _MarginLoss(MarginArguments, keras.losses.Loss):
     ) -> None:
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
-                f"{type(self).__name__} works on Keras 3's backend tensorflow; "
+                f"{type(self).__name__} expected Keras 3's backend tensorflow, "
                 f"got {keras.backend.backend()}"
             )
         super().__init__(name=name)
@@ -47,33 +47,33 @@ class _MarginLoss(MarginArguments, keras.losses.Loss):
     def __call__(
         self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """Returns the loss of the batch; unlike Keras', does not turn labels into floats.
+        """Returns the loss of the batch; unlike Keras' method, does not cast labels to float.
 
         Args:
           y_true: labels [batch] or [batch, 1].
           y_pred: embeddings [batch, dim].
-          sample_weight: expected None.
+          sample_weight: must be None.
 
         Raises:
-          ValueError: if there are weights: a loss of pairs has none for an image.
+          ValueError: if weights are given: a loss over pairs cannot weight images.
         """
         if sample_weight is not None:
             raise ValueError(
-                f"{self.name}: expected no sample_weight, as there is no loss of an image"
+                f"{self.name}: expected no sample_weight, as there is no loss per image"
             )
         return self.call(tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred))
 
     @tf.autograph.experimental.do_not_convert
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """Returns the loss of labels [batch, ...] and embeddings [batch, dim], a scalar."""
+        """Returns the scalar loss of labels [batch, ...] and embeddings [batch, dim]."""
         loss = self._function(*gather_replicas(y_true, y_pred))
-        # Keras sums losses and gradients over the replicas. Each has the loss of the whole batch,
-        # but the gradient of its own part.
+        # Keras sums losses and gradients over the replicas. Each replica has the loss of the whole
+        # batch, but only the gradient of its own part.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return loss - tf.stop_gradient(loss - loss / replicas) if replicas > 1 else loss
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make the same loss; a function must be known to Keras."""
+        """Returns the arguments to recreate the loss; a function must be registered with Keras."""
         config = super().get_config()
         del config["reduction"]
         return config
@@ -86,13 +86,13 @@ class TripletSemiHardLoss(_MarginLoss):
     See `semi_hard_triplet_loss`.
 
     Args:
-      margin: by how much a negative should be farther than a positive, 0 or more.
+      margin: how much farther a negative should be than a positive, 0 or more.
       distance_metric: "L2", "squared-L2", "angular" or a function from embeddings [batch, dim] to
-        distances [batch, batch]; embeddings should have unit length for the named ones.
+        distances [batch, batch]. Embeddings should have unit length with a named distance.
       name: shown in logs.
 
     Raises:
-      ValueError: a margin below 0, an unknown distance, or another backend than TensorFlow.
+      ValueError: if the margin is below 0, the distance unknown, or the backend not TensorFlow.
 
     Examples:
       import keras
@@ -107,12 +107,12 @@ class TripletSemiHardLoss(_MarginLoss):
 
 @keras.saving.register_keras_serializable(package="apparel_embed")
 class TripletHardLoss(_MarginLoss):
-    """Triplet loss with each anchor's farthest positive and nearest negative, as TFA's.
+    """Triplet loss with each anchor's farthest positive and nearest negative, as in TFA.
 
-    See `hard_triplet_loss`; arguments and errors are those of `TripletSemiHardLoss`, and
+    See `hard_triplet_loss`. Arguments and errors are those of `TripletSemiHardLoss`, plus `soft`.
 
     Args:
-      soft: log(1 + exp(.)) instead of a margin.
+      soft: whether to use log(1 + exp(.)) instead of a margin.
     """
 
     function_with_arguments = staticmethod(hard_triplet_loss)
@@ -129,9 +129,9 @@ class TripletHardLoss(_MarginLoss):
 
 @keras.saving.register_keras_serializable(package="apparel_embed")
 class LiftedStructLoss(_MarginLoss):
-    """Lifted structured loss, which weighs all negatives of a positive pair, as TFA's.
+    """Lifted structured loss, which weighs all negatives of a positive pair, as in TFA.
 
-    See `lifted_structure_loss`; arguments and errors are those of `TripletSemiHardLoss`.
+    See `lifted_structure_loss`. Arguments and errors are those of `TripletSemiHardLoss`.
     """
 
     function_with_arguments = staticmethod(lifted_structure_loss)

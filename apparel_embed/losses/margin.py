@@ -1,4 +1,4 @@
-"""Arguments of losses with a margin, which Keras 2 and Keras 3 keep in the same way."""
+"""Arguments of losses with a margin, shared by the Keras 2 and Keras 3 losses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from apparel_embed.losses.distances import Distance, check_distance
 
 
 class MarginArguments:
-    """Checks, keeps and serialises the arguments of a loss; stands before Keras' Loss as a base.
+    """Mixin that checks, keeps and serialises a loss's arguments; list it before Keras' Loss.
 
     Attributes:
-      function_with_arguments: the loss, from labels, embeddings and these arguments to a scalar.
+      function_with_arguments: maps labels, embeddings and these arguments to the scalar loss.
     """
 
     function_with_arguments: Callable[..., tf.Tensor]
@@ -26,15 +26,15 @@ class MarginArguments:
     def keep_arguments(
         self, margin: float, distance_metric: Distance, options: dict[str, bool]
     ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-        """Returns the loss with these arguments, from labels and embeddings to a scalar.
+        """Returns the function with these arguments bound, from labels and embeddings to a scalar.
 
         Args:
-          margin: by how much a negative should be farther than a positive, 0 or more.
-          distance_metric: a name of `DISTANCES`, or a function from embeddings to distances.
+          margin: how much farther a negative should be than a positive, 0 or more.
+          distance_metric: a name in `DISTANCES`, or a function from embeddings to distances.
           options: further arguments of the function.
 
         Raises:
-          ValueError: a margin below 0, or an unknown distance.
+          ValueError: if the margin is below 0 or the distance unknown.
         """
         margin = float(margin)
         if not 0 <= margin < math.inf:
@@ -44,7 +44,7 @@ class MarginArguments:
         return functools.partial(self.function_with_arguments, **self._arguments)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make the same loss; a function must be known to Keras."""
+        """Returns the arguments to recreate the loss; a function must be registered with Keras."""
         distance = self._arguments["distance_metric"]
         if callable(distance):
             distance = self._saving.serialize_keras_object(distance)
@@ -53,7 +53,7 @@ class MarginArguments:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> MarginArguments:
-        """Returns the loss whose `get_config` this is."""
+        """Returns the loss that `get_config` describes."""
         distance = config["distance_metric"]
         if isinstance(distance, dict):
             distance = cls._saving.deserialize_keras_object(distance)

@@ -1,4 +1,4 @@
-"""The losses that a triplet model can be trained with, by name."""
+"""Registry of the losses for triplet models."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class RegisteredLoss(NamedTuple):
-    """How a loss is made.
+    """How to create a loss.
 
     Attributes:
-      make: from its configuration to a Keras loss of (items [batch], embeddings [batch, dim]).
+      make: maps its configuration to a Keras loss of (items [batch], embeddings [batch, dim]).
       config: `LossConfig`, or the subclass with the loss's own parameters.
     """
 
@@ -30,7 +30,7 @@ def make_loss(config: LossConfig) -> tf.keras.losses.Loss:
     return LOSSES[config.name].make(config)
 
 
-# Losses import what they are made of when they are made: flags need their names alone.
+# Imports are deferred until a loss is created: flags need only the names.
 
 
 def _semi_hard(config: LossConfig) -> tf.keras.losses.Loss:
@@ -66,4 +66,4 @@ LOSSES: dict[str, RegisteredLoss] = {
     "lifted_structure": RegisteredLoss(_lifted_structure),
     "tfa_semi_hard": RegisteredLoss(_addons_semi_hard, AddonsLossConfig),
 }
-"""A new loss is a file and a line here."""
+"""To add a loss, add a file and a line here."""

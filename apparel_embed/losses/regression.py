@@ -1,7 +1,7 @@
-"""The student's losses: how far its embeddings are from its targets, the specialists'.
+"""The student's losses: how far its embeddings are from its targets.
 
-All are float32 scalars, whatever the type of their inputs: what is left between near neighbours
-does not survive 16 bits.
+All are float32 scalars, whatever the dtype of their inputs: differences between near neighbours
+do not survive 16 bits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LEAST_DEVIATION = 0.1
 
 
 def mean_squared_error(targets: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-    """Mean over images and dimensions of the squared difference, of [batch, dim] both.
+    """Returns the mean squared difference over images and dimensions, both inputs [batch, dim].
 
     For unit vectors it is `(2 - 2 cos) / dim`.
     """
@@ -27,10 +27,10 @@ def mean_squared_error(targets: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
 
 
 def cosine_distance(targets: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-    """Mean over images of 1 - cosine, 0 to 2, of [batch, dim] both.
+    """Returns the mean over images of 1 - cosine, 0 to 2, both inputs [batch, dim].
 
     For unit vectors it is the squared error times `dim / 2`: the same minimum, but gradients that
-    do not shrink with the number of dimensions. A zero vector has the cosine 0 to all.
+    do not shrink with the number of dimensions. A zero vector has cosine 0 to every vector.
     """
     return 1.0 + tf.reduce_mean(
         tf.keras.losses.cosine_similarity(*_in_float32(targets, embeddings), axis=-1)
@@ -38,11 +38,11 @@ def cosine_distance(targets: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
 
 
 def smooth_l1(targets: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-    """Mean over images and dimensions of Huber's function of the difference, of [batch, dim] both.
+    """Returns the mean Huber loss over images and dimensions, both inputs [batch, dim].
 
     Huber 1964, "Robust Estimation of a Location Parameter": `x^2 / 2` up to
     `delta = SMOOTH_L1_DELTA`, beyond it `delta (|x| - delta / 2)`. The gradient of a dimension is
-    at most `delta`, so that a few targets far off pull less than by the squared error.
+    at most `delta`, so outlying targets pull less than with the squared error.
     """
     return tf.reduce_mean(
         tf.keras.losses.huber(*_in_float32(targets, embeddings), delta=SMOOTH_L1_DELTA)
@@ -52,16 +52,16 @@ def smooth_l1(targets: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
 def standardising_scale(targets: np.ndarray) -> np.ndarray:
     """Returns factors that give all dimensions of targets the same standard deviation.
 
-    A dimension along which targets hardly differ then counts as much as any other. A difference of
-    two vectors does not see the mean, so nothing is taken off.
+    A dimension with little variation among targets then counts as much as any other. The mean
+    cancels in differences of vectors, so it is not subtracted.
 
     Args:
       targets: float [n, dim].
 
     Returns:
-      float32 [dim]: the deviation over all dimensions (root of the mean variance) divided by each
-      one's. They are 10 at the most, so that a dimension that says nothing stays quiet, and all 1
-      where no two targets differ.
+      float32 [dim]: the deviation over all dimensions (root of the mean variance) divided by that
+      of each dimension. At most 10, so that near-constant dimensions are not blown up; all 1 if all
+      targets are equal.
     """
     deviations = targets.astype(np.float64).std(axis=0)
     usual = np.sqrt(np.mean(deviations**2))
@@ -75,10 +75,10 @@ def make_regression_loss(name: str, scale: np.ndarray | None = None) -> WholeBat
 
     Args:
       name: one of `REGRESSION_LOSSES`.
-      scale: float32 [dim], by which each dimension of both is multiplied first; None for 1.
+      scale: float32 [dim], factors applied to both targets and embeddings; None for 1.
 
     Raises:
-      UserError: if there is no such loss.
+      UserError: if the loss is unknown.
     """
     if name not in REGRESSION_LOSSES:
         raise UserError(f"--student_loss={name}: expected one of {', '.join(REGRESSION_LOSSES)}")
@@ -101,4 +101,4 @@ REGRESSION_FUNCTIONS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
     COSINE: cosine_distance,
     SMOOTH_L1: smooth_l1,
 }
-"""The losses by name, each a function of targets and embeddings [batch, dim] to a scalar."""
+"""The losses by name, each a function from targets and embeddings [batch, dim] to a scalar."""

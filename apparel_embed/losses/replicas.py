@@ -1,4 +1,4 @@
-"""A batch that several replicas hold parts of."""
+"""Gathering a batch that is divided between replicas."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import tensorflow as tf
 
 
 def gather_replicas(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the labels and embeddings of all replicas, in their order.
+    """Returns the labels and embeddings of all replicas, in replica order.
 
-    To be called by each replica, for a loss of the whole batch: every replica then computes the
-    same loss, and the gradient that it takes by its own embeddings is that loss's, once. Summed
-    over the replicas, as optimisers do, gradients by the weights equal those of one device that
-    has the whole batch. Not to be divided by the number of replicas again.
+    Call it on each replica for a loss of the whole batch. Every replica then computes the same
+    loss, and its gradient w.r.t. the replica's own embeddings. Summed over the replicas, as
+    optimisers do, the gradients w.r.t. the weights equal those of one device with the whole batch.
+    Do not divide them by the number of replicas.
 
-    Outside of a strategy, or with one replica, returns what it is given.
+    Outside a strategy, or with one replica, returns its arguments.
 
     Args:
-      labels: [own batch] or [own batch, ...]; a replica's may be shorter than another's.
+      labels: [own batch] or [own batch, ...]; replicas may have parts of different lengths.
       embeddings: float [own batch, dim].
 
     Returns:
@@ -25,7 +25,7 @@ def gather_replicas(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return labels, embeddings
-    # An identity, as the argument of a graph is on no device, which several processes want to know.
+    # A graph's argument has no device, which multi-worker collectives need; an identity has one.
     labels = context.all_gather(tf.identity(labels), axis=0)
 
     @tf.custom_gradient
@@ -34,7 +34,7 @@ def gather_replicas(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor
         begin = tf.cumsum(counts, exclusive=True)[context.replica_id_in_sync_group]
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            # Not the sum over the replicas, all of which have the same: no need to ask them.
+            # All replicas compute the same loss, so there is nothing to sum between them.
             return tf.reshape(upstream[begin : begin + tf.shape(own)[0]], tf.shape(own))
 
         return context.all_gather(own, axis=0), gradient

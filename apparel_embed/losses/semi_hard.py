@@ -1,9 +1,9 @@
 """The semi-hard triplet loss in memory that grows no faster than the batch squared.
 
-TensorFlow Addons compares every positive pair with every image at once, in a matrix of B * B * B
-numbers. Here anchors are taken in blocks of rows, and the positives of all of a block's anchors a
-few at a time: the next negative farther than each is a minimum over a row. Nothing larger than
-some blocks of B-wide rows is held, and the gradient is found in the same pass.
+TensorFlow Addons compares every positive pair with every image at once, in a tensor of B * B * B
+numbers. This module processes anchors in blocks of rows, and the positives of a block's anchors a
+few at a time: the nearest negative beyond each positive is a minimum over a row. It never holds
+more than some blocks of B-wide rows, and computes the gradient in the same pass.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from apparel_embed.losses.distances import (
     squared_lengths,
 )
 
-# Numbers in a block of rows, of which about ten are held; but a block has some rows at least.
+# Numbers in a block of rows (at least _LEAST_ROWS of them); about ten such arrays are held.
 _BLOCK_SIZE = 2**18
 _LEAST_ROWS = 128
-# Blocks at work at the same time: what is compiled keeps one core busy, and a part of another.
+# Blocks processed in parallel: compiled code keeps one core busy, and part of another.
 _BLOCKS_AT_ONCE = 2
-# Positives of an anchor looked at in one go: more make longer code for batches of small items.
+# Positives of an anchor processed per iteration: more would unroll more code for small items.
 _POSITIVES_AT_ONCE = 11
-# Parts that a row is folded into, which are reduced element by element: compilers vectorise that,
-# but not a minimum along a row. More are faster, but longer code.
+# Parts that a row is folded into and reduced element by element: compilers vectorise that, but not
+# a minimum along a row. More parts are faster, but unroll more code.
 _FOLDS = 16
 
 
 class ItemIndex(NamedTuple):
-    """Where the images of each item are in a batch.
+    """The positions of each item's images in a batch.
 
     Attributes:
       order: int32 [batch], images sorted by item.
-      start, end: int32 [batch], for each image where its item begins in `order`, and where it ends.
+      start, end: int32 [batch], where each image's item starts and ends in `order`.
     """
 
     order: tf.Tensor
@@ -52,15 +52,15 @@ class ItemIndex(NamedTuple):
 
 
 class _Anchors(NamedTuple):
-    """Some of the batch's images as anchors, and how far all images are from them.
+    """Some of the batch's images as anchors, with their products or distances to all images.
 
     Attributes:
       images: int32 [rows], the anchors.
-      counted: bool [rows], false for anchors that add nothing.
+      counted: bool [rows], false for anchors that an earlier block has counted.
       products: float [rows, batch], scalar products of their points with those of all images; or
-        their distances, if no distance is named.
-      own_lengths, all_lengths: float [rows, 1] and [1, batch], squared lengths of their points and
-        of all, or None.
+        their distances, for a custom distance.
+      own_lengths, all_lengths: float [rows, 1] and [1, batch], squared lengths of the anchors'
+        points and of all points, or None.
     """
 
     images: tf.Tensor
@@ -70,7 +70,7 @@ class _Anchors(NamedTuple):
     all_lengths: tf.Tensor | None = None
 
 
-@tf.autograph.experimental.do_not_convert  # There is nothing to convert, which takes time.
+@tf.autograph.experimental.do_not_convert  # Nothing needs converting; skipping it saves time.
 def semi_hard_triplet_loss(
     labels: tf.Tensor,
     embeddings: tf.Tensor,
@@ -79,24 +79,24 @@ def semi_hard_triplet_loss(
 ) -> tf.Tensor:
     """Returns the triplet loss with semi-hard negatives, as TensorFlow Addons defines it.
 
-    For every ordered pair (a, p) of images of an item the negative with the smallest
-    d(a, n) > d(a, p), else the farthest negative; the mean over the pairs of
-    max(0, margin + d(a, p) - d(a, n)) (Schroff et al. 2015, "FaceNet"). Negatives at the same
-    distance share the gradient equally. Has first derivatives only.
+    Every ordered pair (a, p) of images of an item is matched with the negative n of smallest
+    d(a, n) > d(a, p), or with the farthest negative if there is none. The loss is the mean over the
+    pairs of max(0, margin + d(a, p) - d(a, n)) (Schroff et al. 2015, "FaceNet"). Negatives at the
+    same distance share the gradient equally. Supports first derivatives only.
 
     Args:
-      labels: [batch] or [batch, 1], item of each image: integers, texts, or floating-point
-        numbers that are whole and not rounded (below 2**24 in float32), and not under XLA.
-      embeddings: float [batch, dim]; float16 and bfloat16 are computed with in float32.
-      margin: by how much a negative should be farther than a positive.
-      distance_metric: one of `DISTANCES`, or a function from embeddings [batch, dim] to
+      labels: [batch] or [batch, 1], item of each image: integers, strings, or (not under XLA)
+        floating-point numbers that are whole and not rounded (below 2**24 in float32).
+      embeddings: float [batch, dim]; float16 and bfloat16 are computed in float32.
+      margin: how much farther a negative should be than a positive.
+      distance_metric: a name in `DISTANCES`, or a function from embeddings [batch, dim] to
         distances [batch, batch].
 
     Returns:
-      Scalar of the type of the embeddings; 0, with a gradient of 0, for a batch without positives.
+      A scalar with the dtype of the embeddings; 0, with gradient 0, for a batch without positives.
 
     Raises:
-      ValueError: if shapes or distance are none of these.
+      ValueError: if shapes or dtypes are not as above, or the distance is unknown.
 
     Examples:
       >>> labels = tf.constant([0, 0, 1])
@@ -120,7 +120,7 @@ def semi_hard_triplet_loss(
 
     @tf.custom_gradient
     def total(searched: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        # Eager TF would differentiate the search, too.
+        # Without stop_gradient, eager TensorFlow would also differentiate the search.
         value, gradient = search(tf.stop_gradient(searched))
         return value, lambda upstream: upstream * gradient
 
@@ -129,10 +129,10 @@ def semi_hard_triplet_loss(
 
 
 def index_items(labels: tf.Tensor) -> ItemIndex:
-    """Returns where each item's images are.
+    """Returns the positions of each item's images.
 
     Args:
-      labels: [batch], of any type that can be compared; strings are not for XLA.
+      labels: [batch], of any comparable type; strings do not work under XLA.
     """
     if labels.dtype == tf.string:
         labels = tf.unique(labels).idx
@@ -148,7 +148,7 @@ def index_items(labels: tf.Tensor) -> ItemIndex:
 def _mine_distances(
     distances: tf.Tensor, index: ItemIndex, margin: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the sum over the pairs and its gradient by a matrix of distances [batch, batch]."""
+    """Returns the sum over the pairs and its gradient w.r.t. the distances [batch, batch]."""
     images = tf.range(tf.shape(distances)[0])
     return _mine(_Anchors(images, tf.ones_like(images, tf.bool), distances), index, margin, None)
 
@@ -156,7 +156,7 @@ def _mine_distances(
 def _mine_in_blocks(
     points: tf.Tensor, index: ItemIndex, margin: tf.Tensor, distance: str
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the sum over the pairs and its gradient by the points, a block of rows at a time."""
+    """Returns the sum over the pairs and its gradient w.r.t. the points, block by block."""
     batch, dim = _shape(points)
     if isinstance(batch, int):
         rows = max(1, min(batch, max(_BLOCK_SIZE // max(batch, 1), _LEAST_ROWS)))
@@ -164,11 +164,11 @@ def _mine_in_blocks(
         rows = tf.maximum(_BLOCK_SIZE // tf.maximum(batch, 1), _LEAST_ROWS)
         rows = tf.maximum(tf.minimum(rows, batch), 1)
     row_lengths, column_lengths = squared_lengths(points)
-    # The column of ones makes matrix products that sum the weights, too.
+    # With the column of ones, matrix products also sum the weights.
     extended = tf.concat([points, tf.ones_like(row_lengths)], axis=1)
 
-    def block(number: tf.Tensor, value: tf.Tensor, pulls: tf.Tensor) -> tuple:
-        # The last block may reach back into the one before it, but counts no anchor again.
+    def block(number: tf.Tensor, value: tf.Tensor, sums: tf.Tensor) -> tuple:
+        # The last block may overlap the previous one, but counts no anchor twice.
         begin = tf.minimum(number * rows, batch - rows)
         images = begin + tf.range(rows)
         own = tf.slice(extended, [begin, 0], [rows, dim + 1])
@@ -180,28 +180,28 @@ def _mine_in_blocks(
             all_lengths=column_lengths,
         )
         block_value, weights = _mine(anchors, index, margin, distance)
-        pulls += tf.matmul(weights, own, transpose_a=True)
-        pulls = tf.tensor_scatter_nd_add(pulls, images[:, tf.newaxis], tf.matmul(weights, extended))
-        return number + 1, value + block_value, tf.ensure_shape(pulls, extended.shape)
+        sums += tf.matmul(weights, own, transpose_a=True)
+        sums = tf.tensor_scatter_nd_add(sums, images[:, tf.newaxis], tf.matmul(weights, extended))
+        return number + 1, value + block_value, tf.ensure_shape(sums, extended.shape)
 
     nothing = (0, tf.zeros([], points.dtype), tf.zeros_like(extended))
     if isinstance(batch, int) and rows == batch:
-        _, value, pulls = block(*nothing)
+        _, value, sums = block(*nothing)
     else:
-        _, value, pulls = tf.while_loop(
+        _, value, sums = tf.while_loop(
             lambda number, *_: number * rows < batch,
             block,
             nothing,
             parallel_iterations=_BLOCKS_AT_ONCE,
         )
-    to_others, strengths = pulls[:, :-1], pulls[:, -1:]
+    to_others, totals = sums[:, :-1], sums[:, -1:]
     if distance == "angular":
         return value, -to_others
-    return value, strengths * points - to_others
+    return value, totals * points - to_others
 
 
 def _shape(points: tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
-    """Returns batch and dim, as numbers where they are known when a graph is made."""
+    """Returns batch and dim, as numbers if they are known statically."""
     static, dynamic = points.shape, tf.shape(points)
     return tuple(dynamic[axis] if static[axis] is None else static[axis] for axis in (0, 1))
 
@@ -211,11 +211,11 @@ def _mine(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the sum over some anchors' pairs, and their part of its gradient.
 
-    The latter are weights [rows, batch] as in `pair_gradient_weights`; or the derivatives by the
-    distances, if the anchors hold these and no distance is named.
+    The gradient is weights [rows, batch] as in `pair_gradient_weights`; or, without a named
+    distance, the derivatives w.r.t. the distances that the anchors hold.
     """
-    # XLA for GPUs needs libraries that many installations lack: there it is for the user to ask,
-    # with jit_compile on the training step.
+    # XLA for GPUs needs libraries that many installations lack. Users can enable it there with
+    # jit_compile on the training step.
     compiled = not tf.config.list_physical_devices("GPU")
     return (_search_compiled if compiled else _search)(anchors, index, margin, distance)
 
@@ -223,7 +223,7 @@ def _mine(
 def _search(
     anchors: _Anchors, index: ItemIndex, margin: tf.Tensor, distance: str | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """See `_mine`; what takes the time."""
+    """Does the expensive part of `_mine`, with the same arguments and results."""
     distances, smallest = _distances_of(anchors, distance)
     images = anchors.images[:, tf.newaxis]
     start = tf.gather(index.start, images)
@@ -232,16 +232,16 @@ def _search(
     negatives = tf.where(start != index.start, distances, nowhere)
     folded = _fold(negatives)
     greatest, farthest = _greatest(_fold(distances)), _greatest(folded)
-    # Without a negative TFA's answer is the nearest of all images.
+    # Without negatives TFA uses the nearest of all images.
     far = tf.where(farthest > nowhere, negatives, distances)
     farthest = tf.where(farthest > nowhere, farthest, smallest)
     zero = tf.zeros([], margin.dtype)
 
     def add_pairs(rank: tf.Tensor, value: tf.Tensor, weights: tf.Tensor, inside: tf.Tensor) -> list:
-        """Adds the pairs with some of the positives, those from a rank on.
+        """Adds the pairs of the next few positives, from a rank on.
 
-        To the value, its derivatives by distances, and the number of pairs inside: those without
-        a negative beyond the positive, whose derivatives follow when their number is known.
+        Updates the value, its derivatives w.r.t. the distances, and the number of pairs inside.
+        Those have no negative beyond the positive; their derivatives are added after the loop.
         """
         ranks = start + rank + tf.range(_POSITIVES_AT_ONCE)
         positives = tf.gather(index.order, tf.minimum(ranks, tf.shape(distances)[1] - 1))
@@ -250,16 +250,16 @@ def _search(
         outside = _next_greater(folded, to_positive)
         is_outside = outside < float("inf")
         to_negative = tf.where(is_outside, outside, farthest)
-        # Taken off and added again as TFA does, whose rounding decides about pairs at the margin.
+        # Subtracted and added back as TFA does: the rounding decides pairs at the margin.
         taken_off = tf.where(is_outside, greatest, smallest)
         violation = margin + (to_positive - ((to_negative - taken_off) + taken_off))
-        # Written so that NaN stays NaN and is noticed.
+        # Unlike tf.maximum, this keeps NaN, so it is noticed.
         hinge = tf.where(violation < 0, zero, violation)
-        # At 0, too, TFA has a gradient.
+        # TFA has a gradient at 0 as well.
         active = tf.cast(valid & (violation >= 0), margin.dtype)
         rows = tf.range(tf.shape(positives)[0])[:, tf.newaxis] + tf.zeros_like(positives)
         weights = tf.tensor_scatter_nd_add(weights, tf.stack([rows, positives], axis=-1), active)
-        # TFA compares distances less the greatest one: rounding makes some equal that were not.
+        # TFA compares distances minus the greatest one: rounding makes some of them equal.
         key = to_negative - greatest
         count = _count(folded - greatest[:, :, tf.newaxis], key)
         share = tf.math.divide_no_nan(tf.where(is_outside, active, zero), count)
@@ -293,7 +293,7 @@ def _distances_of(anchors: _Anchors, distance: str | None) -> tuple[tf.Tensor, t
     )
     if distance == "angular":
         return distances, tf.reduce_min(distances, axis=1, keepdims=True)
-    # That of the anchor to itself.
+    # The smallest distance is that of the anchor to itself.
     return distances, tf.zeros_like(anchors.own_lengths)
 
 
@@ -303,7 +303,7 @@ def _sum_where(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def _fold(rows: tf.Tensor) -> tf.Tensor:
-    """Returns rows [rows, batch] as [rows, folds, ...], filled up by -infinity."""
+    """Returns rows [rows, batch] as [rows, folds, ...], padded with -infinity."""
     count, batch = tf.shape(rows)[0], tf.shape(rows)[1]
     missing = -batch % _FOLDS
     filled = tf.pad(rows, [[0, 0], [0, missing]], constant_values=-float("inf"))
@@ -317,7 +317,7 @@ def _greatest(folded: tf.Tensor) -> tf.Tensor:
 
 
 def _next_greater(folded: tf.Tensor, thresholds: tf.Tensor) -> tf.Tensor:
-    """Returns for each of the thresholds [rows, n] its row's next greater value, or infinity."""
+    """Returns the smallest value above each threshold [rows, n] in its row, or infinity."""
     thresholds = thresholds[:, :, tf.newaxis]
     nowhere = tf.constant(float("inf"), folded.dtype)
     greater = (
@@ -328,7 +328,7 @@ def _next_greater(folded: tf.Tensor, thresholds: tf.Tensor) -> tf.Tensor:
 
 
 def _count(folded: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Returns for each of the values [rows, n] how often its row has it, as floats."""
+    """Returns how often each of the values [rows, n] occurs in its row, as floats."""
     values = values[:, :, tf.newaxis]
     equal = (
         tf.cast(part == values, values.dtype)

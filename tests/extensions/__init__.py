@@ -1,1 +1,1 @@
-"""One new thing of each kind, as somebody would add it: a module each, and a line each."""
+"""One extension of each kind, added as a user would: one module and one line each."""

@@ -1,4 +1,4 @@
-"""A backbone: one convolution."""
+"""A backbone with a single convolution."""
 
 import tensorflow as tf
 

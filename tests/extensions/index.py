@@ -1,4 +1,4 @@
-"""An index: in memory, and pickled to a file, `pickle://<path>`."""
+"""An index in memory, pickled to the file of `pickle://<path>`."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ def open_index(uri, access, *, to_read):
 
 
 class MemoryIndex:
-    """An exact index in memory, and after `close` in a file if there is one."""
+    """An exact index in memory; `close` writes it to the file, if any."""
 
     def __init__(self, file=None):
         self._file = file

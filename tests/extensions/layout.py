@@ -1,4 +1,4 @@
-"""A dataset's layout with a setting of its own: a text file of `vertical item image split`."""
+"""A dataset layout with its own setting: a text file of `vertical item image split`."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""A loss with a parameter of its own: InfoNCE of the embeddings of an item against all others."""
+"""A loss with its own parameter: InfoNCE of the embeddings of an item against all others."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""What is added, a line each: the lines that stand in the registries where it is not a test."""
+"""Registers the extensions; outside tests these lines would be in the registries."""
 
 from apparel_embed.data.importers.registry import FORMATS
 from apparel_embed.losses.registry import LOSSES

@@ -1,4 +1,4 @@
-"""A stage with a setting of its own: how many items are known by enough images."""
+"""A stage with its own setting: counts the items that have enough images."""
 
 import collections
 import dataclasses
@@ -11,7 +11,7 @@ from apparel_embed.store.record import fingerprints
 
 @dataclasses.dataclass(frozen=True)
 class CountConfig:
-    enough_images: int = setting(2, "images by which an item counts as known", 1)
+    enough_images: int = setting(2, "images with which an item counts as known", 1)
 
 
 def make(pipeline):

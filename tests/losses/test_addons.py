@@ -33,23 +33,23 @@ def test_our_losses_have_the_stored_values_and_gradients_of_addons(case):
 
 
 @needs_addons
-def test_what_is_stored_is_what_addons_computes():
+def test_stored_values_are_those_that_addons_computes():
     for case in CASES:
         labels, embeddings, *expected = stored()[case.key]
         for array, one in zip(computed(case, labels, embeddings), expected):
             np.testing.assert_allclose(array, one, rtol=1e-5, atol=1e-6)
 
 
-def test_without_addons_its_loss_is_refused_before_anything_is_made(monkeypatch):
+def test_without_addons_its_loss_is_refused_by_the_configuration(monkeypatch):
     monkeypatch.setattr(addons, "has_addons", lambda: False)
-    with pytest.raises(ValueError, match="'tfa_semi_hard' is TensorFlow Addons' own, which is not"):
+    with pytest.raises(ValueError, match="'tfa_semi_hard' needs TensorFlow Addons, which is not"):
         AddonsLossConfig("tfa_semi_hard")
 
 
 @needs_addons
-def test_value_worked_out_by_hand():
-    # On a line. From 0: positive 1, the nearest farther negative at 1.5; from 1: positive 1, the
-    # only negative nearer, at 0.5.
+def test_value_matches_a_hand_computed_example():
+    # Points on a line. From 0: positive at 1, nearest farther negative at 1.5. From 1: positive at
+    # 1, the only negative is nearer, at 0.5.
     embeddings = np.array([[0.0], [1.0], [1.5]], np.float32)
     loss = addons_semi_hard_triplet_loss(np.array([0, 0, 1]), embeddings, 0.75, "L2")
     assert float(loss) == pytest.approx((0.25 + 1.25) / 2, abs=1e-5)
@@ -76,7 +76,7 @@ def test_only_one_module_imports_tensorflow_addons():
 
 @needs_addons
 @pytest.mark.slow
-def test_importing_it_prints_no_warning():
+def test_importing_addons_prints_no_warning():
     script = (
         "from apparel_embed.losses.addons import addons_semi_hard_triplet_loss as loss\n"
         "assert float(loss([0, 0, 1], [[0.0], [1.0], [1.5]], 0.75, 'L2')) > 0"

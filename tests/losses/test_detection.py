@@ -1,4 +1,4 @@
-"""The detector's loss: which cells see which garment, overlaps, and what is learnt from both."""
+"""The detector's loss: assignment of garments to cells, overlaps, and learning from both."""
 
 import numpy as np
 import pytest
@@ -19,16 +19,16 @@ def assigned(*garments):
     return sees[0].numpy(), boxes[0].numpy(), verticals[0].numpy()
 
 
-def test_cells_near_the_middle_see_a_garment():
+def test_cells_near_its_centre_are_assigned_to_a_garment():
     sees, boxes, verticals = assigned([2.0, 0.0, 0.0, 1.0, 1.0], NONE)
-    # Within a fifth of the sides of 1/2: four cells, of middles 0.3125 to 0.6875, each way.
+    # Within a fifth of the sides around 1/2: four cells each way, with centres 0.3125 to 0.6875.
     grid = np.flatnonzero(sees)
     assert sorted(set(grid // 8)) == sorted(set(grid % 8)) == [2, 3, 4, 5]
     assert set(verticals[sees]) == {2}
     np.testing.assert_array_equal(boxes[sees], np.tile([0, 0, 1, 1], [16, 1]))
 
 
-def test_of_two_garments_a_cell_sees_the_smaller():
+def test_a_cell_is_assigned_to_the_smaller_of_two_garments():
     large, small = [0.0, 0.0, 0.0, 1.0, 1.0], [1.0, 0.4, 0.4, 0.6, 0.6]
     for garments in ((large, small), (small, large)):
         sees, _, verticals = assigned(*garments)
@@ -38,21 +38,21 @@ def test_of_two_garments_a_cell_sees_the_smaller():
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0, 0.99), st.floats(0, 0.99), st.floats(0.01, 1), st.floats(0.01, 1))
-def test_every_garment_is_seen_by_a_cell(left, top, width, height):
+def test_every_garment_has_a_cell(left, top, width, height):
     box = [left, top, min(left + width, 1.0), min(top + height, 1.0)]
     sees, _, _ = assigned([0.0, *box])
     assert sees.any()
 
 
-def test_what_is_no_garment_is_seen_by_none():
+def test_padding_rows_have_no_cell():
     sees, _, _ = assigned(NONE, [-1.0, 0.2, 0.2, 0.8, 0.8])
     assert not sees.any()
 
 
-def test_overlaps_are_those_of_the_definition():
+def test_overlaps_match_the_definition():
     boxes = tf.constant([[0.0, 0, 2, 2], [0, 0, 1, 1], [0, 0, 1, 1]])
     others = tf.constant([[1.0, 1, 3, 3], [0, 0, 1, 1], [2, 0, 3, 1]])
-    # The smallest box around both: 9, 1 and 3.
+    # The areas of the smallest boxes around both are 9, 1 and 3.
     expected = [1 / 7 - 2 / 9, 1, -1 / 3]
     np.testing.assert_allclose(generalised_overlap(boxes, others), expected, atol=1e-6)
 
@@ -69,7 +69,7 @@ def perfect(garments, verticals=3):
     return boxes, logits
 
 
-def test_a_perfect_output_costs_nothing_and_any_other_something():
+def test_the_loss_is_zero_for_a_perfect_output_only():
     garments = [[0.0, 0.1, 0.1, 0.4, 0.5], [2.0, 0.5, 0.4, 0.9, 0.9], NONE]
     boxes, logits = perfect(garments)
     assert loss_of(boxes, logits, garments) == pytest.approx(0.0, abs=1e-5)
@@ -78,7 +78,7 @@ def test_a_perfect_output_costs_nothing_and_any_other_something():
     assert loss_of(boxes, logits, [[1.0, *one[1:]] if one[0] == 0 else one for one in garments]) > 1
 
 
-def test_an_image_without_garments_is_learnt_from():
+def test_an_image_without_garments_has_a_loss():
     boxes, logits = perfect([NONE])
     assert loss_of(boxes, logits, [NONE]) == pytest.approx(0.0, abs=1e-5)
     assert loss_of(boxes, logits * 0.0, [NONE]) > 1.0

@@ -8,7 +8,7 @@ from loss_batches import batches, value_and_gradient
 
 from apparel_embed.losses.distances import DISTANCES, pairwise_distances
 
-# Looked up when they are called: TFA may not be there.
+# Looked up when they are called: TFA may not be installed.
 ADDONS = {
     "L2": lambda x: tfa.losses.metric_learning.pairwise_distance(x, squared=False),
     "squared-L2": lambda x: tfa.losses.metric_learning.pairwise_distance(x, squared=True),
@@ -20,7 +20,7 @@ ADDONS = {
 @pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(batches(sizes=range(1, 30)), st.sampled_from(list(DISTANCES)))
-def test_distances_are_those_of_addons_to_the_last_bit(batch, distance):
+def test_distances_equal_those_of_addons_bit_for_bit(batch, distance):
     _, embeddings = batch
     ours = pairwise_distances(tf.constant(embeddings), distance)
     np.testing.assert_array_equal(ours, ADDONS[distance](tf.constant(embeddings)))
@@ -39,7 +39,7 @@ def test_the_gradient_is_finite_with_equal_images_and_zero_vectors(batch, distan
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_the_greatest_distance_between_unit_vectors_is_that_of_opposites(distance):
+def test_opposite_unit_vectors_have_the_greatest_distance(distance):
     opposites = tf.constant([[0.6, 0.8], [-0.6, -0.8]])
     assert float(pairwise_distances(opposites, distance)[0, 1]) == pytest.approx(
         DISTANCES[distance], abs=1e-6

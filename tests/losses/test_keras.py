@@ -39,7 +39,7 @@ def test_a_loss_is_its_function_with_the_same_defaults(loss, function):
 
 @needs_addons
 @pytest.mark.parametrize("metric", ["L2", "squared-L2", "angular", absolute_products])
-def test_semi_hard_takes_the_place_of_addons_in_its_arguments_and_results(metric):
+def test_semi_hard_has_the_arguments_and_results_of_addons(metric):
     arguments = {"margin": 0.4, "distance_metric": metric, "name": "mine"}
     ours, theirs = (
         loss(**arguments) for loss in (TripletSemiHardLoss, tfa.losses.TripletSemiHardLoss)
@@ -53,7 +53,7 @@ def test_semi_hard_takes_the_place_of_addons_in_its_arguments_and_results(metric
 
 @pytest.mark.parametrize("loss", CLASSES)
 @pytest.mark.parametrize("metric", ["squared-L2", absolute_products])
-def test_configuration_survives_json_and_makes_the_same_loss(loss, metric):
+def test_a_configuration_sent_through_json_gives_the_same_loss(loss, metric):
     first = loss(margin=0.25, distance_metric=metric, name="mine")
     config = json.loads(json.dumps(first.get_config()))
     second = loss.from_config(config)
@@ -82,7 +82,7 @@ def test_keras_loads_a_compiled_model_with_its_loss(loss, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", CLASSES)
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
-def test_a_model_learns_with_it_in_any_precision_and_with_a_short_last_batch(loss, precision):
+def test_a_model_learns_in_any_precision_and_with_a_short_last_batch(loss, precision):
     tf.keras.utils.set_random_seed(0)
     policy = tf.keras.mixed_precision.Policy(precision)
     model = tf.keras.Sequential(
@@ -101,7 +101,7 @@ def test_a_model_learns_with_it_in_any_precision_and_with_a_short_last_batch(los
 
 @pytest.mark.parametrize("loss", CLASSES)
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"margin": -0.1}, "margin -0.1; expected a number of 0 or more"),
         ({"margin": float("nan")}, "margin nan"),
@@ -112,8 +112,8 @@ def test_a_model_learns_with_it_in_any_precision_and_with_a_short_last_batch(los
         ({"reduction": "sum"}, "reduction 'sum': expected 'none'"),
     ],
 )
-def test_a_wrong_argument_says_what_is_allowed(loss, arguments, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_invalid_argument_gives_an_error_with_the_valid_ones(loss, arguments, message):
+    with pytest.raises(ValueError, match=message):
         loss(**arguments)
 
 
@@ -130,16 +130,16 @@ ITEMS = np.repeat(np.arange(4), 3)
 
 
 def loss_in_keras(labels, precision="float32", jit_compile=None):
-    """Returns what Keras gives for labels [12] of the same embeddings in each call."""
+    """Returns Keras' value for labels [12], with the same embeddings in each call."""
     tf.keras.utils.set_random_seed(0)
     model = tf.keras.Sequential([tf.keras.layers.Dense(8, input_shape=(5,), dtype=precision)])
-    # The quickest to trace; what is checked is the same in all.
+    # This loss is the quickest to trace; the check is the same in all of them.
     model.compile(loss=TripletHardLoss(0.5, distance_metric="angular"), jit_compile=jit_compile)
     features = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
     return model.evaluate(features, labels, batch_size=12, verbose=0)
 
 
-def test_labels_in_keras_give_one_value_whatever_their_size_and_type():
+def test_the_value_in_keras_does_not_depend_on_size_and_type_of_labels():
     expected = loss_in_keras(ITEMS)
     assert expected == pytest.approx(1.27219, abs=1e-3)
     for labels in (ITEMS + EAN, ITEMS + 2.0**24 - 4):
@@ -153,7 +153,7 @@ def test_labels_in_keras_give_one_value_whatever_their_size_and_type():
         ("float32", EAN, 2**24),
         ("float16", 3000, 2**11),
         ("bfloat16", 300, 2**8),
-        # Arrays are made float32 before they are made float64 again.
+        # Keras casts arrays to float32 before it casts them to float64 again.
         ("float64", EAN, 2**24),
     ],
 )
@@ -162,8 +162,8 @@ def test_labels_that_keras_casts_to_the_type_of_the_output_are_refused(precision
         loss_in_keras(ITEMS + float(first), precision)
 
 
-def test_xla_which_drops_checks_takes_integers_only():
-    with pytest.raises(ValueError, match=r"labels of type float32 .* under jit_compile; give int"):
+def test_under_xla_only_integer_labels_are_accepted():
+    with pytest.raises(ValueError, match=r"labels of type float32 .* under jit_compile; pass int"):
         loss_in_keras(ITEMS.astype(np.float64), jit_compile=True)
 
 

@@ -1,4 +1,4 @@
-"""The losses in Keras 3 models; skipped where the Keras that is installed is 2."""
+"""The losses in Keras 3 models; skipped if Keras 2 is installed."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def products(embeddings):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("metric", ["L2", "squared-L2", "angular", products])
-def test_value_and_gradient_are_those_of_the_loss_for_keras_2(name, metric):
+def test_value_and_gradient_equal_those_of_the_keras_2_loss(name, metric):
     for ours, expected in zip(
         value_and_gradient(getattr(keras3, name)(0.4, distance_metric=metric), LABELS, EMBEDDINGS),
         value_and_gradient(getattr(keras2, name)(0.4, distance_metric=metric), LABELS, EMBEDDINGS),
@@ -37,13 +37,13 @@ def test_value_and_gradient_are_those_of_the_loss_for_keras_2(name, metric):
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_learns_with_it(name, jit_compile):
+def test_a_model_learns_with_the_loss(name, jit_compile):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.layers.Dense(8, "relu"), keras.layers.Dense(4)])
     loss = getattr(keras3, name)(0.3)
     model.compile(keras.optimizers.Adam(0.02), loss=loss, jit_compile=jit_compile)
     labels, images = make_batch(1, 64, 4, 7, "clusters")
-    # Labels beyond what float32 holds exactly, which Keras 3's own losses would round.
+    # Labels too large for float32 to be exact: Keras 3's own losses would round them.
     history = model.fit(images, labels + EAN, batch_size=32, epochs=10, verbose=0).history["loss"]
     assert np.isfinite(history).all()
     assert history[-1] < history[0]
@@ -51,7 +51,7 @@ def test_a_model_learns_with_it(name, jit_compile):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("metric", ["squared-L2", products])
-def test_a_model_that_is_saved_and_loaded_has_the_same_loss(name, metric, tmp_path):
+def test_a_saved_and_loaded_model_has_the_same_loss(name, metric, tmp_path):
     model = keras.Sequential([keras.layers.Input((7,)), keras.layers.Dense(3)])
     model.compile("sgd", loss=getattr(keras3, name)(0.25, distance_metric=metric, name="mine"))
     model.save(tmp_path / "model.keras")
@@ -61,7 +61,7 @@ def test_a_model_that_is_saved_and_loaded_has_the_same_loss(name, metric, tmp_pa
     assert float(loaded.loss(LABELS, EMBEDDINGS)) == float(model.loss(LABELS, EMBEDDINGS))
 
 
-def test_weights_of_images_are_refused():
+def test_sample_weights_are_refused():
     with pytest.raises(ValueError, match="mine: expected no sample_weight"):
         keras3.TripletSemiHardLoss(name="mine")(LABELS, EMBEDDINGS, np.ones(17))
 
@@ -73,7 +73,7 @@ def test_soft_is_kept_in_the_configuration():
 
 
 def run(script):
-    # This process's own choice, which `import apparel_embed` made.
+    # `import apparel_embed` set TF_USE_LEGACY_KERAS in this process.
     environment = {name: os.environ[name] for name in os.environ if name != "TF_USE_LEGACY_KERAS"}
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment
@@ -145,7 +145,7 @@ print(json.dumps({"keras": tf.keras.__version__, "loss": loss, "refused": refuse
 
 
 @pytest.mark.slow
-def test_it_needs_nothing_but_tensorflow_and_leaves_tf_keras_as_it_is():
+def test_keras3_needs_only_tensorflow_and_does_not_change_tf_keras():
     found = run(ALONE)
     assert found["keras"].startswith("3.")
     assert found["loss"] == pytest.approx((0.25 + 1.25) / 2, abs=1e-5)

@@ -13,7 +13,7 @@ from apparel_embed.losses.triplets import hard_triplet_loss, lifted_structure_lo
 LABELS, EMBEDDINGS = make_batch(0, 17, 4, 7, "unit")
 
 
-def test_ours_is_the_default():
+def test_semi_hard_is_the_default():
     assert type(make_loss(LossConfig())) is TripletSemiHardLoss
 
 
@@ -33,22 +33,22 @@ def test_a_name_gives_its_loss_with_margin_and_distance(name, function, distance
     assert float(loss(LABELS, EMBEDDINGS)) == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_all_names_are_tried():
+def test_every_registered_loss_is_tested():
     assert set(LOSSES) == {"semi_hard", "tfa_semi_hard", "hard", "lifted_structure"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"name": "contrastive"}, "loss 'contrastive' is unknown; expected one of semi_hard, hard"),
         ({"distance": "cosine"}, "distance 'cosine' is unknown; expected one of L2"),
-        ({"margin": 0.0}, "margin 0.0; expected above 0, to 2 with distance L2"),
-        ({"margin": 4.5, "distance": "squared-L2"}, "to 4 with distance squared-L2"),
+        ({"margin": 0.0}, "margin 0.0; expected above 0 and at most 2 with distance L2"),
+        ({"margin": 4.5, "distance": "squared-L2"}, "at most 4 with distance squared-L2"),
         ({"margin": float("nan")}, "margin nan"),
     ],
 )
-def test_a_wrong_configuration_says_what_is_allowed(arguments, said):
-    with pytest.raises(ValueError, match=said):
+def test_an_invalid_configuration_gives_an_error_with_the_valid_values(arguments, message):
+    with pytest.raises(ValueError, match=message):
         LossConfig(**arguments)
 
 
@@ -57,7 +57,7 @@ class SharpenedConfig(LossConfig):
     temperature: float = 0.5
 
 
-def test_a_loss_with_a_parameter_of_its_own_is_one_line(monkeypatch):
+def test_a_loss_with_its_own_parameter_is_registered_with_one_line(monkeypatch):
     sharpened = RegisteredLoss(
         lambda config: TripletSemiHardLoss(config.margin / config.temperature), SharpenedConfig
     )
@@ -68,5 +68,5 @@ def test_a_loss_with_a_parameter_of_its_own_is_one_line(monkeypatch):
     loss = make_loss(SharpenedConfig("sharpened", margin=0.2))
     expected = semi_hard_triplet_loss(LABELS, EMBEDDINGS, margin=0.4)
     assert float(loss(LABELS, EMBEDDINGS)) == pytest.approx(float(expected), abs=1e-6)
-    with pytest.raises(ValueError, match="LossConfig configures no loss 'sharpened'; Sharpened"):
+    with pytest.raises(ValueError, match="does not configure loss 'sharpened'; use Sharpened"):
         LossConfig("sharpened")

@@ -25,11 +25,11 @@ def unit(seed, count, dim):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_value_worked_out_by_hand():
+def test_value_matches_a_hand_computed_example():
     targets = tf.constant([[1.0, 0.0], [0.0, 1.0]])
     embeddings = tf.constant([[0.0, 1.0], [0.0, 0.5]])
     assert float(mean_squared_error(targets, embeddings)) == pytest.approx((2 + 0.25) / 4)
-    # Right angle and same direction: length is nothing to the cosine.
+    # A right angle and the same direction: the cosine ignores lengths.
     assert float(cosine_distance(targets, embeddings)) == pytest.approx((1 + 0) / 2)
     far, delta = 0.1 * (1 - 0.05), SMOOTH_L1_DELTA
     assert delta == 0.1
@@ -38,13 +38,13 @@ def test_value_worked_out_by_hand():
 
 
 @each_loss
-def test_nothing_is_lost_on_the_target_itself(loss):
+def test_the_loss_is_zero_at_the_target(loss):
     targets = unit(0, 5, 16)
     assert float(loss(targets, targets)) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 90, 180])
-def test_is_a_function_of_the_angle_between_unit_vectors(degrees):
+def test_squared_error_of_unit_vectors_depends_only_on_their_angle(degrees):
     angle = np.deg2rad(degrees)
     targets = tf.constant([[1.0, 0.0, 0.0, 0.0]])
     embeddings = tf.constant([[np.cos(angle), np.sin(angle), 0.0, 0.0]], tf.float32)
@@ -54,7 +54,7 @@ def test_is_a_function_of_the_angle_between_unit_vectors(degrees):
 
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 20), st.integers(2, 64))
-def test_cosine_is_the_squared_error_of_unit_vectors_times_half_the_dimensions(seed, count, dim):
+def test_cosine_is_half_the_squared_error_of_unit_vectors_times_the_dimension(seed, count, dim):
     targets, embeddings = unit(seed, count, dim), unit(seed + 1, count, dim)
     expected = float(mean_squared_error(targets, embeddings)) * dim / 2
     assert float(cosine_distance(targets, embeddings)) == pytest.approx(expected, abs=1e-5)
@@ -62,7 +62,7 @@ def test_cosine_is_the_squared_error_of_unit_vectors_times_half_the_dimensions(s
 
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 20), st.integers(2, 64))
-def test_smooth_l1_is_at_most_half_the_squared_error_and_pulls_at_most_by_delta(seed, count, dim):
+def test_smooth_l1_is_at_most_half_the_squared_error_with_gradients_up_to_delta(seed, count, dim):
     targets, embeddings = unit(seed, count, dim), tf.Variable(unit(seed + 1, count, dim))
     with tf.GradientTape() as tape:
         value = smooth_l1(targets, embeddings)
@@ -80,8 +80,8 @@ def test_gradient_points_from_target_to_embedding():
 
 @each_loss
 @pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float64])
-def test_is_computed_in_float32_whatever_comes_in(loss, dtype):
-    # Their squares, 1e-8, are nothing in float16.
+def test_losses_are_computed_in_float32_for_any_input_dtype(loss, dtype):
+    # The square of 1e-4 underflows to 0 in float16.
     targets, embeddings = tf.constant([[1.0, 1e-4]], dtype), tf.constant([[1.0, 0.0]], dtype)
     value = loss(targets, embeddings)
     assert value.dtype == tf.float32
@@ -92,7 +92,7 @@ def test_is_computed_in_float32_whatever_comes_in(loss, dtype):
 
 
 @each_loss
-def test_zero_vectors_have_a_finite_loss_and_gradient_and_nan_is_not_hidden(loss):
+def test_zero_vectors_have_a_finite_loss_and_gradient_and_nan_stays_nan(loss):
     embeddings = tf.Variable(np.zeros([2, 4], np.float32))
     with tf.GradientTape() as tape:
         value = loss(np.zeros([2, 4], np.float32), embeddings)
@@ -101,7 +101,7 @@ def test_zero_vectors_have_a_finite_loss_and_gradient_and_nan_is_not_hidden(loss
     assert np.isnan(float(loss(np.full([1, 2], np.nan, np.float32), [[1.0, 0.0]])))
 
 
-def test_a_zero_vector_has_the_cosine_0_to_all():
+def test_a_zero_vector_has_cosine_0_to_every_vector():
     assert float(cosine_distance([[0.0, 0.0]], [[1.0, 0.0]])) == 1.0
 
 
@@ -113,15 +113,15 @@ def test_a_name_gives_its_loss():
         assert float(loss(targets, embeddings)) == float(function(targets, embeddings))
 
 
-def test_an_unknown_name_says_what_is_allowed():
+def test_an_unknown_name_gives_an_error_with_the_valid_ones():
     with pytest.raises(
         UserError, match="--student_loss=l1: expected one of mse, cosine, smooth_l1"
     ):
         make_regression_loss("l1")
 
 
-def test_standardised_dimensions_count_alike_and_quiet_ones_stay_quiet():
-    # Deviations 3, 1 and 0: the usual one is sqrt(10 / 3).
+def test_standardised_dimensions_count_equally_with_a_limited_scale():
+    # Deviations are 3, 1 and 0; the deviation over all dimensions is sqrt(10 / 3).
     targets = np.array([[3.0, 1.0, 7.0], [-3.0, -1.0, 7.0]])
     usual = np.sqrt(10 / 3)
     scale = standardising_scale(targets)
@@ -134,7 +134,7 @@ def test_standardised_dimensions_count_alike_and_quiet_ones_stay_quiet():
     assert first == pytest.approx(second) == pytest.approx(usual**2 / 3)
 
 
-def test_targets_of_equal_width_or_all_alike_keep_their_scale():
+def test_targets_with_equal_deviations_or_no_variation_keep_their_scale():
     assert standardising_scale(np.array([[1.0, 0.0], [0.0, 1.0]])) == pytest.approx(1)
     assert standardising_scale(np.ones([4, 3])) == pytest.approx(1)
     assert standardising_scale(np.ones([1, 3])) == pytest.approx(1)

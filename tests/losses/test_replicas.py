@@ -1,6 +1,6 @@
-"""N replicas with B / N images give what one device gives with B.
+"""N replicas with B / N images give the results of one device with B.
 
-In a process of its own: the number of devices is set before TensorFlow starts.
+Runs in its own process: the number of devices must be set before TensorFlow starts.
 """
 
 import json
@@ -30,12 +30,12 @@ from apparel_embed.losses.regression import REGRESSION_LOSSES, make_regression_l
 STEPS, BATCH = 6, 48
 random = np.random.default_rng(0)
 images = random.normal(size=(STEPS * BATCH, 10)).astype(np.float32)
-# Items are spread over the batch: most positives are in another replica.
+# Items are spread over the batch, so most positives are on another replica.
 items = np.concatenate([random.permutation(np.arange(BATCH) // 4) for _ in range(STEPS)])
 targets = random.normal(size=(STEPS * BATCH, 6)).astype(np.float32)
 
 
-# One of a kind for all that is tried: collectives of a second one would be taken for the first's.
+# Created once: collectives of a second strategy would be mistaken for those of the first.
 STRATEGIES = {
     1: tf.distribute.OneDeviceStrategy("CPU:0"),
     REPLICAS: tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(REPLICAS)]),
@@ -125,7 +125,7 @@ COMPARED = [name for name in LOSSES if name != "tfa_semi_hard" or tfa] + [*REGRE
 
 @pytest.fixture(scope="module")
 def differences():
-    """Differences of two replicas from one device. A training tries four, which takes longer."""
+    """Differences between two replicas and one device. A slower test of training uses four."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, "2", ",".join(COMPARED)], capture_output=True, text=True
     )
@@ -134,8 +134,8 @@ def differences():
 
 
 @pytest.mark.parametrize("loss", COMPARED)
-def test_replicas_give_losses_and_weights_of_one_device_step_for_step(differences, loss):
-    # Else there would be nothing to compare; smooth_l1 moves weights by small steps.
+def test_replicas_give_losses_and_weights_of_one_device_at_every_step(differences, loss):
+    # Otherwise there would be nothing to compare; smooth_l1 moves weights in small steps.
     assert differences[f"{loss} learns"]["weights"] > 1e-3
 
     assert differences[loss]["value"] < 1e-5

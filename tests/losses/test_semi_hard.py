@@ -28,7 +28,7 @@ def addons(margin=1.0, metric="L2"):
 
 
 def reference(labels, distance, margin):
-    """The definition, pair by pair: the loss, and its gradient by distances."""
+    """Returns the loss by its definition, pair by pair, and its gradient w.r.t. distances."""
     losses, gradient = [], np.zeros_like(distance)
     for a, p in np.argwhere(labels[:, None] == labels):
         if a != p:
@@ -47,7 +47,7 @@ def distances_of(embeddings):
 
 
 def assert_agrees_where_addons_is_finite(batch, margin, metric, tied=False):
-    """Compares with TFA; but not the gradient of equal distances, which TFA gives to positives."""
+    """Compares with TFA, except the gradient of tied distances, which TFA gives to positives."""
     labels, embeddings = batch
     value, gradient = value_and_gradient(ours(margin, metric), labels, embeddings)
     expected, expected_gradient = value_and_gradient(addons(margin, metric), labels, embeddings)
@@ -56,13 +56,13 @@ def assert_agrees_where_addons_is_finite(batch, margin, metric, tied=False):
     if np.isfinite(expected):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
     if np.isfinite(expected_gradient).all() and not tied:
-        # Of near-zero vectors the direction turns by a million times: gradients are as large.
+        # Normalising near-zero vectors scales gradients up by as much as a million.
         greatest = np.abs(expected_gradient).max(initial=1.0)
         np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=1e-5 * greatest)
 
 
 def cases(**sizes):
-    """Batches, metrics, and whether distances tie; no ties that rounding makes or breaks."""
+    """Batches, metrics, and whether distances tie, without ties that depend on rounding."""
     untied = st.sampled_from([*METRICS, absolute_products])
     tied = st.sampled_from(["L2", "squared-L2", absolute_products])
     return st.one_of(
@@ -75,7 +75,7 @@ def cases(**sizes):
 @pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=80)
 @given(cases(), MARGINS)
-def test_value_and_gradient_are_those_of_addons(case, margin):
+def test_value_and_gradient_equal_those_of_addons(case, margin):
     batch, metric, tied = case
     assert_agrees_where_addons_is_finite(batch, margin, metric, tied)
 
@@ -84,9 +84,9 @@ def test_value_and_gradient_are_those_of_addons(case, margin):
 @pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=80)
 @given(cases(sizes=range(1, 41)), st.floats(0.0, 8.0))
-def test_value_and_gradient_are_those_of_addons_where_nothing_is_compiled(case, margin):
+def test_value_and_gradient_equal_those_of_addons_without_compilation(case, margin):
     batch, metric, tied = case
-    # As where there is a GPU; any batch size and margin, as none costs a compilation.
+    # As on a GPU. Any batch size and margin, as none of them costs a compilation.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
         assert_agrees_where_addons_is_finite(batch, margin, metric, tied)
@@ -104,8 +104,8 @@ def test_negatives_at_the_same_distance_share_the_gradient_equally(seed, items, 
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
 
 
-# Products of other shapes are rounded otherwise: these batches have either no two distances that
-# are all but equal, or products without rounding.
+# Products of other shapes round differently. These batches have either no two almost equal
+# distances, or products without rounding.
 BLOCK_CASES = st.one_of(
     st.tuples(batches(("normal", "clusters"), sizes=(33,), dims=(7,)), st.sampled_from(METRICS)),
     st.tuples(batches(("grid",), sizes=(33,), dims=(7,)), st.sampled_from(["L2", "squared-L2"])),
@@ -116,7 +116,7 @@ BLOCK_CASES = st.one_of(
 @settings(derandomize=True, deadline=None, max_examples=40)
 @given(BLOCK_CASES, MARGINS, st.sampled_from([1, 100, 231, 33 * 32]))
 def test_blocks_of_rows_add_up_to_the_whole(case, margin, block_size):
-    # One row at a time; three; seven, the last block reaching back; all but one.
+    # One row at a time; three; seven, where the last block overlaps; all rows except one.
     batch, metric = case
     whole = value_and_gradient(ours(margin, metric), *batch)
     with pytest.MonkeyPatch.context() as patch:
@@ -129,7 +129,7 @@ def test_blocks_of_rows_add_up_to_the_whole(case, margin, block_size):
 
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(batches(kinds=("normal", "unit"), sizes=(12,)), MARGINS)
-def test_value_is_that_of_the_definition(batch, margin):
+def test_value_matches_the_definition(batch, margin):
     labels, embeddings = batch
     counts = np.unique(labels, return_counts=True)[1]
     if counts.max() > 1 and len(counts) > 1:
@@ -140,8 +140,8 @@ def test_value_is_that_of_the_definition(batch, margin):
 
 @needs_addons
 @pytest.mark.slow
-def test_distances_that_become_equal_when_addons_subtracts_share_the_gradient_as_there():
-    # 1e-9 and 2e-9 are lost beside the greatest distance, and so the second negative counts.
+def test_distances_that_rounding_in_addons_makes_equal_share_the_gradient():
+    # 1e-9 and 2e-9 vanish next to the greatest distance, so the second negative counts, too.
     labels = np.array([0, 0, 1, 2, 3])
     for to_positive in (0.5e-9, 0.9e-9):
         distances = np.full((5, 5), 1.0, np.float32)
@@ -157,7 +157,7 @@ def test_distances_that_become_equal_when_addons_subtracts_share_the_gradient_as
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("images", [1, 2, 11, 12, 13, 16, 17, 18, 33, 96])
 def test_items_with_any_number_of_images(images, metric):
-    # 11 positives of an anchor are looked at in one go.
+    # 11 positives of an anchor are processed per iteration.
     _, embeddings = make_batch(images, 96, 1, 5, "unit")
     labels = np.random.default_rng(0).permutation(np.arange(96) // images)
     assert_agrees_where_addons_is_finite((labels, embeddings), 0.4, metric)
@@ -168,13 +168,13 @@ def on_circle(*degrees):
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def test_value_worked_out_by_hand():
-    # d(0, 60) = 1; the only negative of either is at 180: d = 2 and d(60, 180) = sqrt(3).
+def test_value_matches_a_hand_computed_example():
+    # d(0, 60) = 1; the only negative of both is at 180: d(0, 180) = 2, d(60, 180) = sqrt(3).
     value = semi_hard_triplet_loss(np.array([0, 0, 1]), on_circle(0, 60, 180), margin=1.2)
     assert float(value) == pytest.approx((0.2 + (2.2 - 3**0.5)) / 2, abs=1e-5)
 
 
-def test_nearest_of_the_farther_negatives_is_taken():
+def test_the_nearest_farther_negative_is_used():
     # From 0: positive at distance 1, negatives nearer (30), farther (90: sqrt 2) and farthest.
     # From 60: positive at 1, negatives 30 and 90 nearer, 180 farther: sqrt 3.
     embeddings = on_circle(0, 60, 30, 90, 180)
@@ -182,13 +182,13 @@ def test_nearest_of_the_farther_negatives_is_taken():
     assert float(value) == pytest.approx((1.8 - 2**0.5 + 1.8 - 3**0.5) / 2, abs=1e-5)
 
 
-def test_farthest_negative_is_taken_where_none_is_farther_than_the_positive():
+def test_the_farthest_negative_is_used_if_none_is_farther_than_the_positive():
     embeddings = on_circle(0, 180, 60)
     value = semi_hard_triplet_loss(np.array([7, 7, 9]), embeddings, margin=0.5)
     assert float(value) == pytest.approx(((2.5 - 1) + (2.5 - 3**0.5)) / 2, abs=1e-5)
 
 
-def test_is_zero_where_items_are_far_apart_and_falls_along_its_gradient_where_not():
+def test_the_loss_is_zero_for_distant_items_and_falls_along_its_gradient_otherwise():
     labels = np.array([0, 0, 1, 1])
     assert float(semi_hard_triplet_loss(labels, on_circle(0, 1, 180, 181), 0.3)) == 0
     embeddings = on_circle(0, 40, 20, 60)
@@ -224,7 +224,7 @@ def test_identical_images_and_zero_vectors_give_the_margin_and_a_finite_gradient
     assert np.isfinite(gradient).all()
 
 
-def test_one_item_without_negatives_learns_to_be_one_point():
+def test_a_single_item_is_pulled_together():
     labels, (_, embeddings) = np.zeros(12, int), make_batch(0, 12, 1, 4, "unit")
     value, gradient = value_and_gradient(ours(0.5), labels, embeddings)
     assert value == pytest.approx(0.5 + distances_of(embeddings).sum() / (12 * 11), abs=1e-5)
@@ -232,13 +232,13 @@ def test_one_item_without_negatives_learns_to_be_one_point():
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
-def test_half_precision_is_computed_with_in_float32(kind):
+def test_half_precision_embeddings_are_computed_in_float32(kind):
     labels, embeddings = make_batch(5, 33, 8, 7, "unit")
     half = tf.cast(embeddings, kind)
     value, gradient = value_and_gradient(ours(0.3), labels, half)
     expected, expected_gradient = value_and_gradient(ours(0.3), labels, tf.cast(half, tf.float32))
     assert value.dtype == gradient.dtype == half.dtype
-    # Rounded at the end, and only then.
+    # Rounded only at the end.
     assert float(value) == float(tf.cast(expected, kind))
     np.testing.assert_array_equal(
         gradient.astype(np.float32), tf.cast(tf.cast(expected_gradient, kind), tf.float32)
@@ -246,7 +246,7 @@ def test_half_precision_is_computed_with_in_float32(kind):
 
 
 def test_float16_neither_overflows_nor_loses_small_distances():
-    # Squared lengths of 90,000 are beyond float16, whose greatest number is 65,504.
+    # Squared lengths of 90,000 are beyond float16, whose maximum is 65,504.
     embeddings = tf.constant([[300.0, 0.0], [300.25, 0.0], [301.0, 0.0]], tf.float16)
     value, gradient = value_and_gradient(ours(1.0), np.array([0, 0, 1]), embeddings)
     assert float(value) == pytest.approx((0.25 + 0.5) / 2, abs=1e-3)
@@ -262,13 +262,13 @@ def test_float64_stays_float64():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_an_embedding_that_is_no_number_is_not_hidden(bad):
+def test_a_non_finite_embedding_gives_nan(bad):
     labels, embeddings = make_batch(7, 12, 3, 4, "unit")
     embeddings[4, 1] = bad
     assert np.isnan(semi_hard_triplet_loss(labels, embeddings))
 
 
-def test_labels_may_be_columns_of_any_integer_floats_or_strings():
+def test_labels_may_be_columns_integers_floats_or_strings():
     labels, embeddings = make_batch(8, 12, 3, 4, "unit")
     expected = float(semi_hard_triplet_loss(labels, embeddings))
     for same in (
@@ -282,7 +282,7 @@ def test_labels_may_be_columns_of_any_integer_floats_or_strings():
 
 
 @pytest.mark.parametrize(
-    ("labels", "embeddings", "said"),
+    ("labels", "embeddings", "message"),
     [
         (np.zeros(3, int), np.zeros((4, 2), np.float32), r"\(3,\).*\(4, 2\)"),
         (np.zeros((4, 2), int), np.zeros((4, 2), np.float32), r"\[batch, 1\]"),
@@ -290,12 +290,12 @@ def test_labels_may_be_columns_of_any_integer_floats_or_strings():
         (np.zeros(4, int), np.zeros((4, 2), int), "floating-point"),
     ],
 )
-def test_wrong_shapes_and_types_say_what_is_allowed(labels, embeddings, said):
-    with pytest.raises(ValueError, match=said):
+def test_wrong_shapes_and_types_give_an_error_with_the_expected_ones(labels, embeddings, message):
+    with pytest.raises(ValueError, match=message):
         semi_hard_triplet_loss(labels, embeddings)
 
 
-def test_an_unknown_distance_says_what_is_allowed():
+def test_an_unknown_distance_gives_an_error_with_the_valid_ones():
     labels, embeddings = make_batch(0, 5, 2, 2, "unit")
     with pytest.raises(
         ValueError, match="'cosine' is unknown; expected one of L2, squared-L2, angular"

@@ -18,7 +18,7 @@ from apparel_embed.losses.triplets import hard_triplet_loss, lifted_structure_lo
     st.booleans(),
     st.sampled_from([*METRICS, lambda x: tf.abs(tf.matmul(x, x, transpose_b=True))]),
 )
-def test_hard_has_value_and_gradient_of_addons(batch, margin, soft, metric):
+def test_hard_loss_has_the_value_and_gradient_of_addons(batch, margin, soft, metric):
     labels, embeddings = batch
     value, gradient = value_and_gradient(
         lambda *batch: hard_triplet_loss(*batch, margin, soft, metric), labels, embeddings
@@ -36,19 +36,19 @@ def test_hard_has_value_and_gradient_of_addons(batch, margin, soft, metric):
     )
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
     if np.isfinite(expected_gradient).all():
-        # Between equal images, which rounding sets apart, TFA's own gradient is rounding.
+        # Between equal images TFA's own gradient is a rounding error.
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-4)
 
 
-def test_hard_value_worked_out_by_hand():
-    # On a line; from 0: positive 3, negative 4; from 3: 3 and 1; from 4: none and 1; from 9: 9 - 3.
+def test_hard_loss_matches_a_hand_computed_example():
+    # Distances to the positive and the negative: from 0: 3, 4; 3: 3, 1; 4: none, 1; 9: none, 5.
     embeddings = np.array([[0.0], [3.0], [4.0], [9.0]], np.float32)
     value = hard_triplet_loss(np.array([0, 0, 1, 2]), embeddings, margin=1.5)
     # An anchor without positives is its own positive.
     assert float(value) == pytest.approx((0.5 + 3.5 + 0.5 + 0.0) / 4)
 
 
-def test_soft_does_not_overflow():
+def test_the_soft_loss_does_not_overflow():
     embeddings = np.array([[0.0], [5000.0], [1.0], [2.0]], np.float32)
     value, gradient = value_and_gradient(
         lambda *batch: hard_triplet_loss(*batch, soft=True), np.array([0, 0, 1, 1]), embeddings
@@ -58,7 +58,7 @@ def test_soft_does_not_overflow():
 
 
 def lifted_structure_reference(labels, embeddings, margin):
-    """The definition, pair by pair, in float64."""
+    """Returns the loss by its definition, pair by pair, in float64."""
     distance = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=-1)
     losses = []
     for i, j in np.argwhere(labels[:, None] == labels):
@@ -69,13 +69,13 @@ def lifted_structure_reference(labels, embeddings, margin):
     return np.mean(losses)
 
 
-# Where distances are equal TFA's gradient is off by up to some hundredths (a difference quotient
-# tells), so that batches with equal images are left to the tests below.
+# For equal distances TFA's gradient is off by up to some hundredths, compared with a difference
+# quotient. The tests below therefore cover batches with equal images.
 @needs_addons
 @pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(batches(("normal", "unit", "clusters")), st.floats(0.0, 5.0))
-def test_lifted_structure_has_value_and_gradient_of_addons(batch, margin):
+def test_lifted_structure_has_the_value_and_gradient_of_addons(batch, margin):
     labels, embeddings = batch
     value, gradient = value_and_gradient(
         lambda *batch: lifted_structure_loss(*batch, margin), labels, embeddings
@@ -96,7 +96,7 @@ def test_lifted_structure_has_value_and_gradient_of_addons(batch, margin):
 
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(batches(("repeated", "grid"), sizes=(12,)), st.floats(0.0, 2.0))
-def test_lifted_structure_is_that_of_the_definition_with_equal_images_too(batch, margin):
+def test_lifted_structure_matches_the_definition_with_equal_images(batch, margin):
     labels, embeddings = batch
     value, gradient = value_and_gradient(
         lambda *batch: lifted_structure_loss(*batch, margin), labels, embeddings
@@ -104,11 +104,11 @@ def test_lifted_structure_is_that_of_the_definition_with_equal_images_too(batch,
     assert np.isfinite(gradient).all()
     if len(set(labels)) not in (1, len(labels)):
         expected = lifted_structure_reference(labels, embeddings.astype(np.float64), margin)
-        # Equal images are apart by the root of a rounding error.
+        # The distance of equal images is the root of a rounding error.
         assert value == pytest.approx(expected, abs=5e-3)
 
 
-def test_lifted_structure_gradient_is_the_difference_quotient_where_distances_are_equal():
+def test_lifted_structure_gradient_at_equal_distances_is_the_difference_quotient():
     labels = np.array([0, 0, 0, 1, 1, 1, 0])
     embeddings = np.array([[1, 0], [0, -2], [0, 0], [1, 1], [0.5, 0], [0, -1], [-1, 0]], np.float64)
     loss = lambda labels, embeddings: lifted_structure_loss(labels, embeddings, 0.7)  # noqa: E731
