@@ -1,6 +1,6 @@
-"""The backbones one can choose, built without a network.
+"""Registry of backbones, which are built without network access.
 
-A new backbone is one line in `BACKBONES`, and one function if keras-cv has no class for it.
+To add a backbone, add a line to `BACKBONES`, and a function if keras-cv has no class for it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def _pyramid_levels(backbone: tf.keras.Model) -> Sequence[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """How to build a backbone and what it wants to see.
+    """How to build a backbone, and the input it expects.
 
     Attributes:
-      build: makes the backbone for an input shape, with random weights.
-      scale: factor that the pixels (0..255) are multiplied by.
-      offset: added after `scale`.
-      presets: names of keras-cv weights that fit it.
-      levels: from the backbone to the names of the layers that end its levels, from fine to coarse.
+      build: builds the backbone for an input shape, with random weights.
+      scale: factor applied to the pixels (0..255).
+      offset: added after scaling.
+      presets: names of keras-cv weights that fit the backbone.
+      levels: maps the backbone to the names of the last layer of each level, from fine to coarse.
     """
 
     build: Build
@@ -48,14 +48,14 @@ class Backbone:
 
 
 def _keras_cv(kind: str, **sizes: Any) -> Build:
-    """Returns how to build one of keras-cv's generic backbones.
+    """Returns a function that builds one of keras-cv's generic backbones.
 
-    Its sized aliases (`MobileNetV3SmallBackbone()` and so on) ask the network for their
-    configuration even without weights, so the sizes are written out here.
+    The sized aliases (`MobileNetV3SmallBackbone()` and so on) download their configuration even
+    without weights, so the sizes are spelled out here.
     """
 
     def build(shape: tuple[int, int, int]) -> tf.keras.Model:
-        # Imported here: it brings along what takes seconds at every start.
+        # Imported here because it takes seconds.
         import keras_cv
 
         return getattr(keras_cv.models, kind)(include_rescaling=False, input_shape=shape, **sizes)
@@ -78,9 +78,9 @@ def small_cnn(
 ) -> tf.keras.Model:
     """Returns a small residual CNN, which trains from scratch in seconds.
 
-    Each stage halves height and width by a strided 3x3 convolution; all but the first, where
-    images are large, add a residual one. Depth pays more than width: a student must fit as many
-    functions as there are specialists.
+    Each stage halves height and width with a strided 3x3 convolution. All stages except the first,
+    where feature maps are large, add a residual convolution. Depth pays off more than width: a
+    student must fit as many functions as there are specialists.
 
     Args:
       input_shape: height, width and channels of the input, in pixels.
@@ -89,7 +89,7 @@ def small_cnn(
     Returns:
       A functional model from images to a feature map [batch, h, w, filters[-1]].
     """
-    import tensorflow as tf  # Flags need the names of backbones alone.
+    import tensorflow as tf  # Imported here: flags need only the names of backbones.
 
     def convolve(x: tf.Tensor, channels: int, strides: int, name: str) -> tf.Tensor:
         x = tf.keras.layers.Conv2D(
@@ -111,7 +111,7 @@ def small_cnn(
 
 def _small_cnn_levels(backbone: tf.keras.Model) -> list[str]:
     relus = [layer.name for layer in backbone.layers if layer.name.endswith("relu")]
-    # The strided convolution of a stage has a ReLU of its own, and the first stage no other.
+    # The strided convolution of each stage has its own ReLU; the first stage has no other.
     return [name for name in relus if not name.endswith("_down_relu") or name == relus[0]]
 
 
@@ -149,7 +149,7 @@ BACKBONES: dict[str, Backbone] = {
         ),
         presets=("efficientnetv2_b0_imagenet",),
     ),
-    # Without presets: those that keras-cv names have another number of weights than it builds.
+    # Without presets: keras-cv's presets have a different number of weights than its model.
     "mobilenet_v3_small": Backbone(
         _keras_cv(
             "MobileNetV3Backbone",
@@ -184,10 +184,10 @@ BACKBONES: dict[str, Backbone] = {
 
 @contextlib.contextmanager
 def without_keras_warnings() -> Iterator[None]:
-    """Silences what Keras warns of while weights are saved or loaded.
+    """Silences Keras' deprecation warnings while weights are saved or loaded.
 
     Both walk through `dir(backbone)`, and keras-cv's backbones then read each of their attributes,
-    even those that Keras says will go.
+    including deprecated ones.
     """
     with warnings.catch_warnings():
         for name in ("state_updates", "updates"):
@@ -196,7 +196,7 @@ def without_keras_warnings() -> Iterator[None]:
 
 
 def find_backbone(name: str) -> Backbone:
-    """Returns the backbone of a name; raises a UserError if there is none."""
+    """Returns the backbone with a name; raises a UserError if the name is unknown."""
     if name not in BACKBONES:
         raise UserError(f"backbone {name!r}: expected one of {', '.join(BACKBONES)}")
     return BACKBONES[name]
@@ -206,27 +206,27 @@ def check_initial_weights(name: str, init_weights: str) -> None:
     """Raises a UserError if initial weights are neither "none", a preset nor a file.
 
     Args:
-      name: of the backbone in `BACKBONES`.
+      name: the backbone's name in `BACKBONES`.
       init_weights: as in `load_initial_weights`.
     """
     presets = BACKBONES[name].presets
     if init_weights not in ("none", *presets) and not Path(init_weights).is_file():
         allowed = ", ".join(("none", "a weights file", *presets))
         raise UserError(
-            f"--init_weights={init_weights}: no such file; expected for {name} one of {allowed}"
+            f"--init_weights={init_weights}: no such file; for {name}, expected one of {allowed}"
         )
 
 
 def load_initial_weights(backbone: tf.keras.Model, name: str, init_weights: str) -> None:
-    """Loads weights into a backbone: from a file, or from a keras-cv preset over the network.
+    """Loads weights into a backbone, from a file or from a keras-cv preset over the network.
 
     Args:
       backbone: a model built by the registry.
-      name: its name in `BACKBONES`.
+      name: the backbone's name in `BACKBONES`.
       init_weights: path of a Keras weights file (`*.h5`), a preset name, or "none".
 
     Raises:
-      UserError: if there is no such file or preset, or the weights do not fit.
+      UserError: if the file or preset does not exist, cannot be fetched, or does not fit.
     """
     check_initial_weights(name, init_weights)
     if init_weights == "none":
@@ -235,10 +235,10 @@ def load_initial_weights(backbone: tf.keras.Model, name: str, init_weights: str)
         try:
             weights = type(backbone).from_preset(init_weights).get_weights()
         except OSError as error:
-            # All that the network can do to it, too.
+            # Network errors are OSErrors, too.
             raise UserError(
-                f"--init_weights={init_weights}: cannot be fetched ({type(error).__name__}: "
-                f"{one_line(error)[:200]}); without a network give a weights file, or none"
+                f"--init_weights={init_weights}: cannot be downloaded ({type(error).__name__}: "
+                f"{one_line(error)[:200]}); without network access, use a weights file or none"
             ) from error
         load = functools.partial(backbone.set_weights, weights)
     else:
@@ -249,7 +249,7 @@ def load_initial_weights(backbone: tf.keras.Model, name: str, init_weights: str)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"--init_weights={init_weights}: not the weights of backbone {name}: {reason}"
+            f"--init_weights={init_weights}: expected weights of backbone {name}: {reason}"
         ) from error
 
 

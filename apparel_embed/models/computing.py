@@ -1,4 +1,4 @@
-"""How a model computes: precision, batch norm over replicas, and how much arithmetic it takes."""
+"""How a model computes: precision, batch norm over replicas, and number of multiply-adds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from apparel_embed.models.config import PRECISIONS
 
 @contextlib.contextmanager
 def layer_precision(name: str) -> Iterator[None]:
-    """Lets layers that are made in the block compute in one of `PRECISIONS`."""
-    # The only way to reach the layers that a library's backbone makes; set back at the end, so that
-    # nothing made later is touched.
+    """Sets one of `PRECISIONS` for layers created in the block."""
+    # The global policy is the only way to reach the layers that a library's backbone creates.
+    # Restoring it keeps layers created later unaffected.
     before = tf.keras.mixed_precision.global_policy()
     tf.keras.mixed_precision.set_global_policy(PRECISIONS[name])
     try:
@@ -24,23 +24,23 @@ def layer_precision(name: str) -> Iterator[None]:
 
 
 def set_momentum(model: tf.keras.Model, momentum: float) -> None:
-    """Sets what share of its moving statistics every batch norm of a model keeps each step."""
+    """Sets the share of the moving statistics that every batch norm of a model keeps each step."""
     for layer in _batch_norms(model):
         layer.momentum = momentum
-        # TensorFlow's fused kernel keeps variances n / (n - 1) times as large as those it divides
-        # by, Keras' synchronised batch norm does not. Of the two the latter can be had of both.
+        # TensorFlow's fused kernel stores variances n / (n - 1) times as large as those it divides
+        # by; Keras' synchronised batch norm does not. Only the latter works with both.
         layer._bessels_correction_test_only = False
 
 
 def synchronise(model: tf.keras.Model) -> None:
-    """Has every batch norm of a model normalise by the statistics of all replicas' images.
+    """Makes every batch norm of a model normalise with the statistics of all replicas' images.
 
-    As on one device with the whole batch; usually each replica takes its own part's. To be called
-    in a strategy's scope, before the model is called for training.
+    The result is that of one device with the whole batch; by default each replica uses only its own
+    part. Call it in a strategy's scope, before the model is first called for training.
     """
     for layer in _batch_norms(model):
         layer.synchronized = True
-        # There is no fused kernel for it.
+        # No fused kernel supports synchronisation.
         layer.fused = False
 
 
@@ -53,7 +53,7 @@ def multiply_adds(model: tf.keras.Model) -> int:
     """Returns the multiply-adds of one image's forward pass, as TensorFlow's profiler counts them.
 
     Args:
-      model: from float32 [batch, size, size, 3].
+      model: takes float32 [batch, size, size, 3].
 
     Examples:
       >>> from apparel_embed import EmbeddingModel, ModelConfig

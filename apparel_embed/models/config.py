@@ -8,7 +8,7 @@ from apparel_embed.common.settings import same_as, setting
 from apparel_embed.models.backbones import BACKBONES
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-"""Keras' policies by name: in which type layers compute. All keep their weights in float32."""
+"""Keras' policies by name: the type that layers compute in. All store weights in float32."""
 
 
 PYRAMID = "pyramid"
@@ -19,13 +19,13 @@ POOLINGS = ("average", "gem", PYRAMID)
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """What an embedding model is made of.
+    """The architecture of an embedding model.
 
     Attributes:
       pooling: "average" or "gem", of the backbone's last level; or "pyramid", see
         `pyramid_features`.
-      batch_norm_momentum: of every batch norm; the usual 0.99 leaves the moving statistics wrong
-        after a few hundred steps.
+      batch_norm_momentum: momentum of every batch norm. With the usual 0.99, the moving statistics
+        are still wrong after a few hundred steps.
 
     Examples:
       >>> ModelConfig(backbone="efficientnet_lite_b0", image_size=160).embedding_dim
@@ -37,14 +37,14 @@ class ModelConfig:
     embedding_dim: int = setting(64, "length of an embedding", 2, 4096)
     pooling: str = setting(
         "average",
-        "what an image's features are: the average or the generalised mean (gem) of the backbone's "
-        "last level; or pyramid, averages of all its levels and a histogram of the image's colours",
+        "how features are pooled: the average or the generalised mean (gem) of the backbone's last "
+        "level; or pyramid, averages of all its levels and a histogram of the image's colours",
         choices=POOLINGS,
         seldom=True,
     )
     batch_norm_momentum: float = setting(
         0.9,
-        "share of the old moving statistics kept each step; short trainings need small values",
+        "share of the moving statistics kept each step; short trainings need small values",
         0.0,
         0.9999,
         seldom=True,
@@ -53,11 +53,11 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DetectorConfig:
-    """What a detector is made of.
+    """The architecture of a detector.
 
     Attributes:
-      verticals: names of the verticals that it tells apart.
-      score_threshold: score from which on what it sees counts as a garment.
+      verticals: names of the verticals that it distinguishes.
+      score_threshold: minimum score of a garment.
       batch_norm_momentum: as in `ModelConfig`.
 
     Examples:
@@ -82,7 +82,7 @@ class DetectorConfig:
         seldom=True,
     )
     most_garments: int = setting(
-        10, "garments that the detector finds in a photograph at most", 1, 100, seldom=True
+        10, "maximum number of garments found in a photograph", 1, 100, seldom=True
     )
     score_threshold: float = 0.3
     batch_norm_momentum: float = same_as(ModelConfig, "batch_norm_momentum")

@@ -1,8 +1,8 @@
-"""The detector: finds the garments of a photograph, a box and a vertical for each.
+"""The detector: finds the garments in a photograph, with a box and a vertical for each.
 
-It has no anchors, as FCOS (Tian et al. 2019, arXiv 1904.01355): every cell of one grid says how
-likely the middle of a garment of each vertical is there, and how far from it the four sides of the
-garment's box are.
+Like FCOS (Tian et al. 2019, arXiv 1904.01355) it has no anchors. Every cell of one grid predicts
+the probability that the centre of a garment of each vertical is there, and the distances from the
+cell to the four sides of the garment's box.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ _WEIGHTS_FILE = "detector.weights.h5"
 # Height and width of a cell, in pixels of the input.
 _STRIDE = 8
 _CHANNELS = 96
-# What a fresh detector holds likely: nearly all cells show no middle of a garment (RetinaNet,
+# Initial score of an untrained detector: nearly all cells show no centre of a garment (RetinaNet,
 # Lin et al. 2017, arXiv 1708.02002).
 _PRIOR = 0.01
-# Half the side of the box that a fresh detector sees everywhere, as a part of the square's.
+# Half the side of the box that an untrained detector predicts, as a fraction of the square's side.
 _USUAL_REACH = 1 / 6
-# exp of more would overflow at once if a training went wrong.
+# exp of larger values would soon overflow if a training diverged.
 _LARGEST_LOG = 4.0
-# Of two boxes of a vertical that overlap by more, the less likely is left out.
+# Of two boxes of a vertical with a larger IoU, the one with the lower score is dropped.
 _SAME_GARMENT = 0.5
-# So do boxes of two verticals, for one garment; others may lie on each other in a heap.
+# The same for boxes of two verticals; a higher limit, as garments in a heap overlap.
 _SAME_BOX = 0.8
-# Boxes that are looked at for each vertical before those of the same garment are left out.
+# Maximum number of boxes per vertical after non-maximum suppression.
 _CANDIDATES = 100
 
 
 class Detections(NamedTuple):
-    """The garments found in images, the likeliest first.
+    """The garments found in images, in descending order of score.
 
     Attributes:
-      boxes: float32 [batch, most, 4], x_min, y_min, x_max, y_max as parts of the square's side, in
-        0 to 1; zeros where there is no further garment.
-      scores: float32 [batch, most], in 0 to 1, descending; 0 where there is no further garment.
-      verticals: int32 [batch, most], places in `DetectorConfig.verticals`; 0 likewise.
+      boxes: float32 [batch, most, 4], x_min, y_min, x_max, y_max as fractions of the square's side,
+        0 to 1; padded with zeros.
+      scores: float32 [batch, most], 0 to 1, descending; padded with zeros.
+      verticals: int32 [batch, most], indices into `DetectorConfig.verticals`; padded with zeros.
     """
 
     boxes: tf.Tensor
@@ -66,16 +66,14 @@ def build_detector(
     Args:
       config: what to build.
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
-      start: directory of an embedding model whose backbone's weights it has instead, or None.
+      start: directory of an embedding model whose backbone weights are copied instead, or None.
 
     Returns:
       A model from float32 [batch, image_size, image_size, 3] with values 0..255 (RGB) to float32
-      [batch, cells, 4 + verticals]: what `split_cells` makes boxes and
-      logits of. Its layer "backbone" can be asked for by name.
+      [batch, cells, 4 + verticals], the input of `split_cells`. It has a layer named "backbone".
 
     Raises:
-      UserError: if the configuration names an unknown backbone, or that of the embedding model is
-        another.
+      UserError: if the backbone is unknown, or differs from that of the embedding model.
 
     Examples:
       >>> detector = build_detector(DetectorConfig(verticals=("bag", "dress"), image_size=64))
@@ -98,7 +96,7 @@ def build_detector(
     )
     found = backbone(x)
     levels = list(found) if isinstance(found, Sequence) else [found]
-    # One level more than the backbone has: it sees nearly the whole photograph.
+    # One more level than the backbone has: its receptive field is nearly the whole photograph.
     levels.append(_convolve(levels[-1], 2, "context"))
     x = _join(levels)
     for name in ("head0", "head1"):
@@ -122,7 +120,7 @@ def build_detector(
 def _copy_backbone(
     whole: tf.keras.Model, entry: Backbone, config: DetectorConfig, start: Path
 ) -> None:
-    """Gives a fresh backbone the weights of an embedding model's."""
+    """Copies the weights of an embedding model's backbone into a new backbone."""
     model, built = load_embedding_model(start)
     if built.backbone != config.backbone:
         raise UserError(
@@ -152,7 +150,7 @@ def _join(levels: Sequence[tf.Tensor]) -> tf.Tensor:
         if x is not None:
             height, width = lateral.shape[1:3]
             x = layers.UpSampling2D(2, name=f"up{place}")(x)
-            # Of an odd number of cells half are one more than fit.
+            # Upsampling half of an odd number, rounded up, gives one cell too many.
             x = layers.Cropping2D(((0, x.shape[1] - height), (0, x.shape[2] - width)))(x)
             lateral = layers.Add(name=f"join{place}")([lateral, x])
         x = lateral
@@ -160,13 +158,13 @@ def _join(levels: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def cell_centres(image_size: int) -> tf.Tensor:
-    """Returns the middles of a detector's cells, row by row.
+    """Returns the centres of a detector's cells, row by row.
 
     Args:
       image_size: side of the detector's input, in pixels.
 
     Returns:
-      float32 [cells, 2], x and y as parts of the square's side.
+      float32 [cells, 2], x and y as fractions of the square's side.
     """
     count = -(-image_size // _STRIDE)
     axis = (tf.range(count, dtype=tf.float32) + 0.5) * (_STRIDE / image_size)
@@ -175,17 +173,17 @@ def cell_centres(image_size: int) -> tf.Tensor:
 
 
 def split_cells(raw: tf.Tensor, centres: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the boxes that a detector's cells see, and the logits of verticals.
+    """Splits a detector's output into the boxes of its cells and the logits of verticals.
 
     Args:
-      raw: float32 [batch, cells, 4 + verticals], the output of a detector: logarithms of how far
-        the left, upper, right and lower side are from the cell's middle, 0 being a usual distance,
-        and a logit for each vertical.
-      centres: float32 [cells, 2], as from `cell_centres`.
+      raw: float32 [batch, cells, 4 + verticals], the output of a detector: logarithms of the
+        distances of the left, upper, right and lower side from the cell's centre, in units of the
+        initial distance, and a logit for each vertical.
+      centres: float32 [cells, 2], from `cell_centres`.
 
     Returns:
-      float32 [batch, cells, 4]: x_min, y_min, x_max, y_max as parts of the square's side, which may
-      reach beyond it; and float32 [batch, cells, verticals].
+      Boxes, float32 [batch, cells, 4]: x_min, y_min, x_max, y_max as fractions of the square's
+      side, possibly outside 0 to 1; and logits, float32 [batch, cells, verticals].
     """
     logarithms = tf.clip_by_value(raw[..., :4], -_LARGEST_LOG, _LARGEST_LOG)
     reach = _USUAL_REACH * tf.exp(logarithms)
@@ -194,25 +192,25 @@ def split_cells(raw: tf.Tensor, centres: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
 
 
 def find_garments(model: tf.keras.Model, config: DetectorConfig, squares: tf.Tensor) -> Detections:
-    """Finds the garments of images.
+    """Finds the garments in images.
 
     Args:
       model: a detector.
-      config: what it is made of.
+      config: the detector's configuration.
       squares: uint8 or float32 [batch, image_size, image_size, 3], values 0..255, as from
         `fit_square`.
 
     Returns:
-      At most `config.most_garments` of each image, with one vertical each.
+      At most `config.most_garments` garments per image, with one vertical each.
     """
     raw = model(tf.cast(squares, tf.float32), training=False)
     return with_one_vertical(detections_of(raw, config))
 
 
 def detections_of(raw: tf.Tensor, config: DetectorConfig, least: float | None = None) -> Detections:
-    """Returns what a detector's output says of each vertical by itself, see `find_garments`.
+    """Returns the detections of each vertical by itself, see `find_garments`.
 
-    A garment of which the vertical is not clear is there more than once.
+    A garment whose vertical is ambiguous appears more than once.
     """
     boxes, logits = split_cells(raw, cell_centres(config.image_size))
     boxes, scores = tf.clip_by_value(boxes, 0.0, 1.0), tf.sigmoid(logits)
@@ -228,7 +226,7 @@ def detections_of(raw: tf.Tensor, config: DetectorConfig, least: float | None = 
 
 
 def with_one_vertical(found: Detections) -> Detections:
-    """Leaves out what has nearly the box of something likelier, of another vertical."""
+    """Drops detections with nearly the same box as a higher-scoring one of another vertical."""
     low, high = found.boxes[..., :2], found.boxes[..., 2:]
     both = tf.reduce_prod(
         tf.maximum(
@@ -255,21 +253,21 @@ def with_one_vertical(found: Detections) -> Detections:
 
 
 def save_detector(directory: Path, model: tf.keras.Model, config: DetectorConfig) -> None:
-    """Writes configuration and weights into `directory`, each file atomically."""
+    """Writes configuration and weights to `directory`, each file atomically."""
     directory.mkdir(parents=True, exist_ok=True)
     save_weights(model, directory / _WEIGHTS_FILE)
     write_json(directory / _CONFIG_FILE, dataclasses.asdict(config))
 
 
 def load_detector(directory: Path) -> tuple[tf.keras.Model, DetectorConfig]:
-    """Reads what `save_detector` wrote.
+    """Reads a detector that `save_detector` wrote.
 
     Raises:
-      UserError: if the directory holds no detector, or one that cannot be read.
+      UserError: if the directory does not contain a detector, or it cannot be read.
     """
     for name in (_CONFIG_FILE, _WEIGHTS_FILE):
         if not (directory / name).is_file():
-            raise UserError(f"{directory}: no detector here ({name} is missing)")
+            raise UserError(f"{directory}: expected a detector, but {name} is missing")
     try:
         settings: dict[str, Any] = read_json(directory / _CONFIG_FILE)
         config = DetectorConfig(**{**settings, "verticals": tuple(settings["verticals"])})

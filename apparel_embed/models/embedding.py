@@ -35,8 +35,7 @@ def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf
 
     Returns:
       A model from float32 [batch, image_size, image_size, 3] with values 0..255 (RGB) to float32
-      [batch, embedding_dim]. Its layers "backbone", "pooling" and "projection" can be asked for
-      by name.
+      [batch, embedding_dim]. It has layers named "backbone", "pooling" and "projection".
 
     Raises:
       UserError: if the configuration names an unknown backbone or pooling.
@@ -57,8 +56,8 @@ def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf
         backbone = tf.keras.Model(backbone.input, levels)
     backbone._name = "backbone"
 
-    # All but the backbone in float32 whatever the policy: it costs next to nothing, and distances
-    # between near neighbours do not survive 16 bits.
+    # Everything except the backbone is in float32 whatever the policy: it costs almost nothing, and
+    # distances between near neighbours do not survive 16 bits.
     whole: dict[str, Any] = {"dtype": "float32"}
     inputs = tf.keras.Input(shape, name="images", **whole)
     x = tf.keras.layers.Rescaling(entry.scale, entry.offset, name="rescaling", **whole)(inputs)
@@ -80,11 +79,11 @@ def build_embedding_model(config: ModelConfig, init_weights: str = "none") -> tf
 class EmbeddingModel(tf.keras.Model):
     """The embedding model as a Keras model, to compile and fit.
 
-    Arguments, layers and weights are those of `build_embedding_model`, and what it writes is what a
-    stage of a run holds.
+    Arguments, layers and weights are those of `build_embedding_model`. It writes the same files as
+    a stage of a run.
 
     Attributes:
-      config: what it is made of.
+      config: the model's configuration.
 
     Examples:
       >>> model = EmbeddingModel(ModelConfig(image_size=32, embedding_dim=8))
@@ -102,55 +101,55 @@ class EmbeddingModel(tf.keras.Model):
         """Writes configuration and weights, each file atomically.
 
         Args:
-          directory: made where it is missing; a model in it is replaced.
+          directory: created if it does not exist; an existing model is replaced.
         """
         save_embedding_model(Path(directory), self, self.config)
 
     @classmethod
     def read(cls, directory: str | os.PathLike[str]) -> EmbeddingModel:
-        """Reads a model that was written, by `write` or by a training.
+        """Reads a model written by `write` or by a training.
 
         Args:
-          directory: such as `runs/mine/student/model`.
+          directory: for example `runs/mine/student/model`.
 
         Raises:
-          UserError: if the directory holds no model, or one that cannot be read.
+          UserError: if the directory does not contain a model, or it cannot be read.
         """
         model, _ = load_embedding_model(Path(directory), cls)
         return model
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what makes the same model, but for its weights."""
+        """Returns the configuration to recreate the model without its weights."""
         return {"config": dataclasses.asdict(self.config)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: object = None) -> EmbeddingModel:
-        """Returns the model whose `get_config` this is."""
+        """Returns the model that `get_config` describes."""
         return cls(ModelConfig(**config["config"]))
 
 
 def frozen_feature_model(model: tf.keras.Model) -> tf.keras.Model:
-    """Returns the model cut after pooling, its features scaled to unit length: a baseline."""
+    """Returns a baseline: the model up to pooling, with features scaled to unit length."""
     pooled = model.get_layer("pooling").output
     outputs = tf.keras.layers.UnitNormalization(axis=-1, dtype="float32")(pooled)
     return tf.keras.Model(model.input, outputs, name="frozen_features")
 
 
 def trunk_model(model: tf.keras.Model) -> tf.keras.Model:
-    """Returns the part of a model that does not change while its backbone is not trained.
+    """Returns the part of a model that does not change while its backbone is frozen.
 
-    From images to pooled features float32 [batch, features]. Not for pooling "gem", whose exponent
+    Maps images to pooled features float32 [batch, features]. Not for pooling "gem", whose exponent
     is trained.
     """
     return tf.keras.Model(model.input, model.get_layer(_names_of_head(model)[0]).output)
 
 
 def head_models(model: tf.keras.Model) -> tuple[tf.keras.Model, tf.keras.Model]:
-    """Returns the rest of a model: from what its trunk makes of images to embeddings.
+    """Returns the rest of a model, from the trunk's features to embeddings.
 
     Returns:
       A model from pooled features to embeddings [batch, embedding_dim], and one to embeddings
-      before they are scaled to 1, and after; both share layers and weights with the whole.
+      before and after they are scaled to unit length. Both share layers and weights with the model.
     """
     *between, projection = head_layers(model)
     features = tf.keras.Input(trunk_model(model).output_shape[1:])
@@ -163,27 +162,27 @@ def head_models(model: tf.keras.Model) -> tuple[tf.keras.Model, tf.keras.Model]:
 
 
 def head_layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
-    """Returns the layers that make vectors of what a model's trunk gives, the projection last."""
+    """Returns the layers between a model's trunk and its vectors, ending with the projection."""
     return [model.get_layer(name) for name in (*_names_of_head(model)[1:], "projection")]
 
 
 def backbone_layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
-    """Returns the layers that stay as they are while the backbone is not trained.
+    """Returns the layers that do not change while the backbone is frozen.
 
-    The norm of its features is one of them: of features that do not change the statistics are
-    known, and those of a batch only add noise, or the bias of a batch of one vertical.
+    The norm of its features is one of them: the statistics of fixed features are known, and those
+    of a batch would only add noise, or bias if the batch is of one vertical.
     """
     return [layer for layer in model.layers if layer.name in ("backbone", NORM)]
 
 
 def _names_of_head(model: tf.keras.Model) -> list[str]:
-    """Returns the layer that ends the trunk, and those between it and the projection."""
+    """Returns the names of the trunk's last layer and of those between it and the projection."""
     has_norm = any(layer.name == NORM for layer in model.layers)
     return [POOLED, NORM, POOLING] if has_norm else [POOLING]
 
 
 def unscaled_model(model: tf.keras.Model) -> tf.keras.Model:
-    """Returns the model with two outputs: embeddings before they are scaled to 1, and after."""
+    """Returns the model with two outputs: embeddings before and after scaling to unit length."""
     return tf.keras.Model(model.input, [model.get_layer("projection").output, model.output])
 
 
@@ -198,10 +197,10 @@ def start_embedding_model(
     Args:
       config: what to train.
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
-      start: directory of a trained model whose weights it has instead, or None. That may have seen
-        images of another size, and its embedding may be shorter: the further dimensions are zero.
-      rotation: float32 [dim, dim], by which its embeddings are turned, or None. No distance
-        between them changes.
+      start: directory of a trained model whose weights are used instead, or None. Its image size
+        may differ, and its embedding may be shorter; the additional dimensions are zero.
+      rotation: float32 [dim, dim], applied to the embeddings of `start`, or None. Distances
+        between embeddings do not change.
 
     Raises:
       UserError: if the trained model has another backbone or pooling, or a longer embedding.
@@ -227,12 +226,12 @@ def _started(config: ModelConfig, start: Path) -> tf.keras.Model:
     ):
         if differs:
             raise UserError(
-                f"cannot start from {start}: it has {name} {getattr(built, name)}, not "
-                f"{getattr(config, name)}; backbone and pooling must be equal, and its embedding "
+                f"cannot start from {start}: expected {name} {getattr(config, name)}, got "
+                f"{getattr(built, name)}; backbone and pooling must be the same, and the embedding "
                 "not longer"
             )
     wide = build_embedding_model(config)
-    # All weights but the projection's have the same shapes; a scalar cannot be padded at all.
+    # All weights except the projection's have the same shapes; np.pad does not accept scalars.
     wide.set_weights(
         [
             old
@@ -245,7 +244,7 @@ def _started(config: ModelConfig, start: Path) -> tf.keras.Model:
 
 
 def save_embedding_model(directory: Path, model: tf.keras.Model, config: ModelConfig) -> None:
-    """Writes configuration and weights into `directory`, each file atomically."""
+    """Writes configuration and weights to `directory`, each file atomically."""
     directory.mkdir(parents=True, exist_ok=True)
     save_weights(model, directory / _WEIGHTS_FILE)
     write_json(directory / _CONFIG_FILE, dataclasses.asdict(config))
@@ -258,7 +257,7 @@ def save_weights(model: tf.keras.Model, path: Path) -> None:
 
 
 def load_weights(model: tf.keras.Model, path: Path) -> None:
-    """Reads what `save_weights` wrote, into a model built alike."""
+    """Reads weights that `save_weights` wrote into a model with the same architecture."""
     with without_keras_warnings():
         model.load_weights(path)
 
@@ -266,14 +265,14 @@ def load_weights(model: tf.keras.Model, path: Path) -> None:
 def load_embedding_model(
     directory: Path, build: Callable[[ModelConfig], Any] = build_embedding_model
 ) -> tuple[Any, ModelConfig]:
-    """Reads what `save_embedding_model` wrote, into a model that is built for it.
+    """Builds the model that `save_embedding_model` wrote and reads its weights.
 
     Raises:
-      UserError: if the directory holds no model, or one that cannot be read.
+      UserError: if the directory does not contain a model, or it cannot be read.
     """
     for name in (_CONFIG_FILE, _WEIGHTS_FILE):
         if not (directory / name).is_file():
-            raise UserError(f"{directory}: no embedding model here ({name} is missing)")
+            raise UserError(f"{directory}: expected an embedding model, but {name} is missing")
     try:
         config = ModelConfig(**read_json(directory / _CONFIG_FILE))
         model = build(config)

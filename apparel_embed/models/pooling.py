@@ -1,4 +1,4 @@
-"""Pooling: from feature maps to one vector of features for each image."""
+"""Pooling: from feature maps to one feature vector per image."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from apparel_embed.common.keras_version import require_keras_2
 require_keras_2()
 
 POOLED, NORM, POOLING = "pooled", "pooled_norm", "pooling"
-"""Names of the layers that end pooling: what the backbone alone decides, and what is trained."""
+"""Names of the last layers of pooling: what the backbone alone decides, and what is trained."""
 _LEVELS_OF_COLOUR = 4
-# Side of the squares of pixels whose mean colour is counted.
+# Side in pixels of the squares whose mean colour is counted.
 _BLOCK = 2
-# The root of a share has an infinite slope at 0.
+# Added to shares because the square root has an infinite slope at 0.
 _LEAST_SHARE = 1e-5
-# Of a part of the pyramid's features, once it is standardised.
+# Root mean square length of each standardised part of the pyramid's features.
 _PART_LENGTH = 4.0
 
 
@@ -37,7 +37,7 @@ class GeMPooling(tf.keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        """Makes the exponent."""
+        """Creates the exponent."""
         self.exponent = self.add_weight(
             "exponent", (), initializer=tf.keras.initializers.Constant(self.initial_exponent)
         )
@@ -56,12 +56,12 @@ class GeMPooling(tf.keras.layers.Layer):
 
 @tf.keras.utils.register_keras_serializable("apparel_embed")
 class ColourHistogram(tf.keras.layers.Layer):
-    """The square roots of a joint RGB histogram: what a backbone trained on objects forgets.
+    """The square roots of a joint RGB histogram, which a backbone trained on objects loses.
 
-    Each channel has 4 levels, and a colour between two of them counts towards both, so that the
-    histogram has a gradient and no jumps. Euclidean distances between square roots of histograms
+    Each channel has 4 levels, and a colour between two of them counts towards both, which keeps the
+    histogram continuous with a gradient. Euclidean distances between square roots of histograms
     are Hellinger distances (Arandjelovic and Zisserman 2012, "Three things everyone should know to
-    improve object retrieval"), which a large white background does not drown.
+    improve object retrieval"), which a large white background does not dominate.
 
     Examples:
       >>> ColourHistogram()(tf.zeros([2, 32, 32, 3])).shape
@@ -72,7 +72,7 @@ class ColourHistogram(tf.keras.layers.Layer):
         """Maps images [batch, h, w, 3] with values 0..255 to [batch, 64]."""
         colours = tf.nn.avg_pool2d(inputs, _BLOCK, _BLOCK, "VALID")
         colours = tf.reshape(colours, [tf.shape(colours)[0], -1, 3])
-        # Levels have their centres at 32, 96, 160 and 224; beyond the outer two nothing changes.
+        # The centres of levels are 32, 96, 160 and 224; colours beyond the outer two are clipped.
         levels = tf.clip_by_value(colours / 64.0 - 0.5, 0.0, _LEVELS_OF_COLOUR - 1.0)
         centres = tf.range(_LEVELS_OF_COLOUR, dtype=levels.dtype)
         red, green, blue = tf.unstack(
@@ -85,16 +85,16 @@ class ColourHistogram(tf.keras.layers.Layer):
 
 
 def pyramid_features(images: tf.Tensor, levels: Sequence[tf.Tensor], **kwargs: Any) -> tf.Tensor:
-    """Returns the means of all levels of a backbone, and the image's colours, side by side.
+    """Returns the means of all levels of a backbone and the image's colours, concatenated.
 
-    Fine prints, cuts and colours tell two garments of one kind apart, and a backbone's last level
+    Fine prints, cuts and colours distinguish two garments of one kind, and a backbone's last level
     has lost much of them. Every part is standardised over the batch, as batch norm does, and has
     the same weight whatever its length.
 
     Args:
       images: Keras tensor [batch, h, w, 3], values 0..255.
       levels: Keras tensors [batch, h, w, c] of the backbone, from fine to coarse.
-      **kwargs: of every layer, such as its dtype.
+      **kwargs: passed to every layer, such as its dtype.
     """
     pooled = [
         tf.keras.layers.GlobalAveragePooling2D(name=f"pooled_level{number}", **kwargs)(level)

@@ -1,4 +1,4 @@
-"""From image bytes to model input: one code for training, evaluation and serving."""
+"""From image bytes to model input: the same code for training, evaluation and serving."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import tensorflow as tf
 
 
 def decode_image(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes one JPEG, PNG, GIF (first frame) or BMP: uint8 [height, width, 3], RGB."""
+    """Decodes a JPEG, PNG, GIF (first frame) or BMP image to uint8 [height, width, 3], RGB."""
     image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
     image.set_shape([None, None, 3])
     return image
 
 
 def fit_square(images: tf.Tensor, size: int) -> tf.Tensor:
-    """Scales images to fit a white square, shape kept and centred.
+    """Scales images to fit a white square, centred and with their aspect ratio kept.
 
-    The result is rounded to uint8, so that an image kept decoded in memory and one decoded
-    for serving give the same bits.
+    The result is rounded to uint8. An image kept decoded in memory and one decoded for serving
+    therefore give the same bits.
 
     Args:
       images: uint8 [batch, height, width, 3] or [height, width, 3].
@@ -36,14 +36,14 @@ def fit_square(images: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def fit_corner(image: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Puts an image into the upper left corner of a square, shrunk where it is larger.
+    """Puts an image into the upper left corner of a square, shrunk if it is larger.
 
     Args:
       image: uint8 [height, width, 3].
-      side: of the square in pixels.
+      side: side of the square in pixels.
 
     Returns:
-      uint8 [side, side, 3], and height and width that the image has in it, int32 [2].
+      uint8 [side, side, 3], and the height and width of the image in it, int32 [2].
     """
     sides = tf.shape(image)[:2]
     _, _, height, width = place_in_square(sides, side)
@@ -70,11 +70,11 @@ def place_in_square(sides: tf.Tensor, size: int) -> tuple[tf.Tensor, ...]:
 
 
 def _resize(images: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Returns images of other sides, rounded to uint8."""
+    """Returns resized images, rounded to uint8."""
     resized = tf.image.resize(images, [height, width], antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
 
 
 def decode_to_square(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
-    """Decodes one image and fits it into a white square: uint8 [size, size, 3]."""
+    """Decodes an image and fits it into a white square: uint8 [size, size, 3]."""
     return fit_square(decode_image(image_bytes), size)

@@ -1,7 +1,7 @@
-"""A projection that starts as the principal directions of what a pretrained backbone sees.
+"""A projection initialised to the principal directions of a pretrained backbone's features.
 
-A random one keeps features' distances in part only, and a short training on a small catalogue
-leaves that noise where it is. No linear map to so few dimensions keeps more than these.
+A random projection preserves distances between features only in part, and a short training on a
+small catalogue does not repair that. No linear map to as few dimensions preserves more.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from apparel_embed.models.embedding import head_layers
 def project_principally(model: tf.keras.Model, features: np.ndarray) -> None:
     """Sets a model's projection to the principal directions of images' features.
 
-    Norms between trunk and projection get the features' statistics. Features around their mean are
-    mapped by an orthogonal projection, so that cosines of embeddings start as those of features.
+    Norms between trunk and projection get the features' statistics. The projection of the centred
+    features is orthogonal, so cosines of embeddings start as those of centred features.
 
     Args:
       model: built by `build_embedding_model`; its weights are set in place.
-      features: float32 [n, features] from its `trunk_model`, of at least one image. Dimensions
-        beyond the number of features become zero.
+      features: float32 [n, features] from its `trunk_model`, n at least 1. Dimensions of the
+        embedding beyond the number of features become zero.
 
     Examples:
       >>> from apparel_embed.models.embedding import (
@@ -45,11 +45,11 @@ def project_principally(model: tf.keras.Model, features: np.ndarray) -> None:
 
 
 def _directions(centred: np.ndarray, count: int) -> np.ndarray:
-    """Returns float64 [features, count]: orthogonal, the longest first, zeros beyond features."""
-    # Not PCA of scikit-learn, which has no more components than images: a dimension that is zero
-    # for all of them has no gradient, and would stay so. Rising eigenvalues: the last are longest.
+    """Returns float64 [features, count]: orthogonal, by descending variance, padded with zeros."""
+    # Not scikit-learn's PCA, which has at most as many components as images: a dimension that is
+    # zero for all images has no gradient and would stay zero. eigh sorts eigenvalues ascending.
     longest = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :count]
-    # Signs are any, and processors differ: the largest number of a direction is positive.
+    # Signs are arbitrary and differ between processors: make each direction's peak positive.
     peaks = longest[np.abs(longest).argmax(axis=0), np.arange(longest.shape[1])]
     signed = longest * np.where(peaks < 0, -1.0, 1.0)
     return np.pad(signed, ((0, 0), (0, count - signed.shape[1])))

@@ -30,14 +30,14 @@ PARAMETERS = {
 SHAPE = (32, 32, 3)
 
 
-def test_every_backbone_has_a_published_count():
+def test_every_backbone_has_a_published_parameter_count():
     assert set(PARAMETERS) == set(BACKBONES)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_backbone_is_built_offline_with_the_published_number_of_parameters(name, monkeypatch):
     def refuse(*args, **kwargs):
-        raise AssertionError("asked for the network")
+        raise AssertionError("network access")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
@@ -59,7 +59,7 @@ def test_pixel_scales_are_those_of_the_published_weights():
 
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
 @pytest.mark.parametrize("name", ["small_cnn", "resnet18"])
-def test_weights_file_gives_a_fresh_backbone_the_same_features(tmp_path, name, suffix):
+def test_a_weights_file_gives_a_new_backbone_the_same_features(tmp_path, name, suffix):
     path = str(tmp_path / f"weights{suffix}")
     images = tf.random.stateless_uniform([2, *SHAPE], [1, 2])
     trained, fresh = BACKBONES[name].build(SHAPE), BACKBONES[name].build(SHAPE)
@@ -73,7 +73,7 @@ def test_weights_file_gives_a_fresh_backbone_the_same_features(tmp_path, name, s
     np.testing.assert_array_equal(trained(images), fresh(images))
 
 
-def test_none_leaves_the_weights_alone():
+def test_none_does_not_change_the_weights():
     backbone = BACKBONES["small_cnn"].build(SHAPE)
     before = backbone.get_weights()
     load_initial_weights(backbone, "small_cnn", "none")
@@ -93,11 +93,11 @@ def test_none_leaves_the_weights_alone():
         ),
     ],
 )
-def test_missing_file_or_unknown_preset_names_what_is_allowed(tmp_path, name, value, allowed):
+def test_a_missing_file_or_unknown_preset_is_an_error(tmp_path, name, value, allowed):
     with pytest.raises(UserError) as error:
         load_initial_weights(BACKBONES["small_cnn"].build(SHAPE), name, value)
     assert f"--init_weights={value}: no such file" in str(error.value)
-    assert str(error.value).endswith(f"expected for {name} one of {allowed}")
+    assert str(error.value).endswith(f"for {name}, expected one of {allowed}")
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
@@ -108,25 +108,25 @@ def test_weights_of_another_architecture_are_refused(tmp_path, suffix):
     other = tf.keras.Sequential(
         [tf.keras.Input(SHAPE), tf.keras.layers.Conv2D(8, 3), tf.keras.layers.Conv2D(4, 3)]
     )
-    with pytest.raises(UserError, match="not the weights of backbone resnet18") as error:
+    with pytest.raises(UserError, match="expected weights of backbone resnet18") as error:
         load_initial_weights(other, "resnet18", path)
     assert path in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"these are no weights\n", b"\x89HDF\r\n\x1a\n" + b"\0" * 9]
+    "content", [b"", b"these are not weights\n", b"\x89HDF\r\n\x1a\n" + b"\0" * 9]
 )
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".txt", ""])
-def test_a_file_that_holds_no_weights_is_refused(tmp_path, content, suffix):
+def test_a_file_without_weights_is_refused(tmp_path, content, suffix):
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="not the weights of backbone small_cnn") as error:
+    with pytest.raises(UserError, match="expected weights of backbone small_cnn") as error:
         load_initial_weights(BACKBONES["small_cnn"].build(SHAPE), "small_cnn", str(path))
     assert str(path) in str(error.value)
 
 
-def test_a_directory_is_no_weights_file(tmp_path):
+def test_a_directory_is_not_a_weights_file(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         load_initial_weights(BACKBONES["small_cnn"].build(SHAPE), "small_cnn", str(tmp_path))
 
@@ -135,7 +135,7 @@ PRESETS = [(name, preset) for name, entry in BACKBONES.items() for preset in ent
 
 
 @pytest.mark.parametrize(("name", "preset"), PRESETS)
-def test_a_preset_is_one_of_the_backbones_class_with_as_many_weights(name, preset):
+def test_a_preset_belongs_to_the_backbones_class_and_has_as_many_weights(name, preset):
     backbone = BACKBONES[name].build(SHAPE)
     assert preset in type(backbone).presets_with_weights
     assert type(backbone).presets[preset]["metadata"]["params"] == backbone.count_params()
@@ -143,7 +143,7 @@ def test_a_preset_is_one_of_the_backbones_class_with_as_many_weights(name, prese
 
 @pytest.fixture
 def offered(tmp_path, monkeypatch):
-    """Stands in for the network: what is asked for is a preset with random weights, as saved."""
+    """Replaces the download of a preset with a saved preset with random weights."""
     published = keras_cv.models.ResNetBackbone(
         **{
             **BACKBONES["resnet50"].build(SHAPE).get_config(),
@@ -154,26 +154,26 @@ def offered(tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         preset_utils.save_to_preset(published, str(tmp_path))
-    asked = []
+    requested = []
 
     def download(handle, path):
-        asked.append(handle)
+        requested.append(handle)
         return str(tmp_path / path)
 
     monkeypatch.setattr(preset_utils.kagglehub, "model_download", download)
-    return published, asked
+    return published, requested
 
 
-def test_the_weights_of_a_preset_get_into_the_backbone(offered):
-    published, asked = offered
+def test_the_weights_of_a_preset_are_loaded_into_the_backbone(offered):
+    published, requested = offered
     backbone = BACKBONES["resnet50"].build(SHAPE)
     load_initial_weights(backbone, "resnet50", "resnet50_imagenet")
     images = tf.random.stateless_uniform([2, *SHAPE], [1, 2])
     np.testing.assert_allclose(backbone(images), published(255 * images), atol=1e-4)
-    assert set(asked) == {"keras/resnetv1/keras/resnet50_imagenet/2"}
+    assert set(requested) == {"keras/resnetv1/keras/resnet50_imagenet/2"}
 
 
-def test_a_preset_that_cannot_be_fetched_is_told_in_one_line(monkeypatch):
+def test_a_preset_that_cannot_be_downloaded_gives_an_error_of_one_line(monkeypatch):
     def fail(handle, path):
         raise requests.ConnectionError("HTTPSConnectionPool: Max retries\nexceeded")
 
@@ -181,11 +181,11 @@ def test_a_preset_that_cannot_be_fetched_is_told_in_one_line(monkeypatch):
     with pytest.raises(UserError) as error:
         try_initial_weights("resnet50", "resnet50_imagenet")
     assert str(error.value) == (
-        "--init_weights=resnet50_imagenet: cannot be fetched (ConnectionError: "
-        "HTTPSConnectionPool: Max retries exceeded); without a network give a weights file, or none"
+        "--init_weights=resnet50_imagenet: cannot be downloaded (ConnectionError: HTTPSConnection"
+        "Pool: Max retries exceeded); without network access, use a weights file or none"
     )
 
 
-def test_nothing_is_fetched_without_initial_weights(monkeypatch):
+def test_nothing_is_downloaded_without_initial_weights(monkeypatch):
     monkeypatch.setattr(preset_utils.kagglehub, "model_download", None)
     try_initial_weights("resnet50", "none")

@@ -80,14 +80,14 @@ def test_momentum_is_set_on_every_batch_norm(name, nested):
     backbone = model.get_layer("backbone")
     norms = [p for p in backbone.submodules if isinstance(p, tf.keras.layers.BatchNormalization)]
     assert {norm.momentum for norm in norms} == {0.7}
-    # Each batch norm in use owns one moving mean, also those inside of blocks.
+    # Each batch norm in use has one moving mean, including those inside blocks.
     means = sum("moving_mean" in weight.name for weight in backbone.weights)
     assert sum(norm.built for norm in norms) == means
     shallow = sum(norm in backbone.layers for norm in norms)
     assert (shallow < means) == nested
 
 
-def test_momentum_governs_the_moving_mean():
+def test_momentum_controls_the_moving_mean():
     model = build_embedding_model(dataclasses.replace(SMALL, batch_norm_momentum=0.5))
     norm = model.get_layer("backbone").get_layer("stage0_down_norm")
     convolution = model.get_layer("backbone").get_layer("stage0_down_conv")
@@ -106,7 +106,7 @@ def test_momentum_governs_the_moving_mean():
         dataclasses.replace(SMALL, pooling="pyramid"),
     ],
 )
-def test_saved_model_comes_back_exactly_and_quietly(tmp_path, config):
+def test_a_saved_model_is_loaded_exactly_and_without_warnings(tmp_path, config):
     model = build_embedding_model(config)
     model(random_images(), training=True)
     with warnings.catch_warnings():
@@ -124,14 +124,14 @@ def test_saved_model_comes_back_exactly_and_quietly(tmp_path, config):
 
 
 class FailingModel:
-    """Stands for a model on a disk that fills up while it is written."""
+    """A model whose disk fills up while it is written."""
 
     def save_weights(self, path):
         path.write_bytes(b"half of it")
         raise OSError("no space left on device")
 
 
-def test_failed_save_keeps_the_older_model_and_leaves_nothing_behind(tmp_path):
+def test_a_failed_save_keeps_the_previous_model_and_leaves_no_files(tmp_path):
     model = build_embedding_model(SMALL)
     save_embedding_model(tmp_path, model, SMALL)
     with pytest.raises(OSError, match="no space left"):
@@ -149,13 +149,13 @@ def saved(tmp_path_factory):
 
 
 @pytest.mark.parametrize("missing", ["model.json", "model.weights.h5"])
-def test_missing_file_is_named(tmp_path, saved, missing):
+def test_a_missing_file_is_named(tmp_path, saved, missing):
     for name, content in saved.items():
         if name != missing:
             (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
         load_embedding_model(tmp_path)
-    assert str(error.value) == f"{tmp_path}: no embedding model here ({missing} is missing)"
+    assert str(error.value) == f"{tmp_path}: expected an embedding model, but {missing} is missing"
 
 
 CONFIG = dataclasses.asdict(SMALL)
@@ -175,7 +175,7 @@ CONFIG = dataclasses.asdict(SMALL)
         ("model.weights.h5", b"text\n", "model cannot be read"),
     ],
 )
-def test_broken_file_is_one_line_that_names_the_directory(tmp_path, saved, name, content, reason):
+def test_a_broken_file_gives_an_error_of_one_line(tmp_path, saved, name, content, reason):
     for good, old in saved.items():
         (tmp_path / good).write_bytes(content if good == name else old)
     with pytest.raises(UserError, match=reason) as error:
@@ -195,13 +195,13 @@ def test_truncated_weights_are_refused(tmp_path, saved):
     ("field", "value", "allowed"),
     [("backbone", "vgg16", "small_cnn, efficientnet_lite_b0"), ("pooling", "max", "average, gem")],
 )
-def test_unknown_name_is_refused_with_what_is_allowed(field, value, allowed):
+def test_an_unknown_name_gives_an_error_with_the_valid_ones(field, value, allowed):
     with pytest.raises(UserError) as error:
         build_embedding_model(dataclasses.replace(SMALL, **{field: value}))
     assert f"{field} '{value}': expected one of {allowed}" in str(error.value)
 
 
-def test_frozen_features_are_the_pooled_features_at_unit_length():
+def test_frozen_features_are_the_pooled_features_scaled_to_unit_length():
     model = build_embedding_model(SMALL)
     features = frozen_feature_model(model)(random_images())
     pooled = tf.keras.Model(model.input, model.get_layer("pooling").output)(random_images()).numpy()
@@ -211,7 +211,7 @@ def test_frozen_features_are_the_pooled_features_at_unit_length():
     )
 
 
-def test_a_model_on_pixels_with_the_wrong_number_of_channels_fails():
+def test_images_with_the_wrong_number_of_channels_are_an_error():
     with pytest.raises(ValueError, match="expected shape"):
         build_embedding_model(SMALL)(tf.zeros([1, 32, 32, 4]))
 
@@ -243,7 +243,7 @@ def test_a_rotated_start_has_the_same_embeddings_rotated(tmp_path):
     np.testing.assert_allclose(rotated(images), model(images).numpy() @ rotation, atol=1e-6)
 
 
-def test_a_start_is_a_trained_model_for_images_of_any_size(tmp_path):
+def test_a_model_may_start_from_one_trained_at_another_image_size(tmp_path):
     config = ModelConfig(image_size=32, embedding_dim=4)
     model = build_embedding_model(config)
     save_embedding_model(tmp_path, model, config)
@@ -260,22 +260,22 @@ def test_a_start_is_a_trained_model_for_images_of_any_size(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
-        ("backbone", "resnet18", "backbone small_cnn, not resnet18"),
-        ("pooling", "gem", "pooling average, not gem"),
-        ("embedding_dim", 3, "embedding_dim 4, not 3"),
+        ("backbone", "resnet18", "expected backbone resnet18, got small_cnn"),
+        ("pooling", "gem", "expected pooling gem, got average"),
+        ("embedding_dim", 3, "expected embedding_dim 3, got 4"),
     ],
 )
-def test_a_start_of_another_shape_is_refused_with_both_values(tmp_path, field, value, said):
+def test_a_start_of_another_shape_is_refused_with_both_values(tmp_path, field, value, message):
     config = ModelConfig(image_size=32, embedding_dim=4)
     save_embedding_model(tmp_path, build_embedding_model(config), config)
-    with pytest.raises(UserError, match=f"cannot start from {tmp_path}: it has {said}; backbone"):
+    with pytest.raises(UserError, match=f"cannot start from {tmp_path}: {message}; backbone"):
         start_embedding_model(dataclasses.replace(config, **{field: value}), start=tmp_path)
 
 
 @pytest.mark.slow
-def test_the_keras_model_is_the_built_one_and_learns(tmp_path):
+def test_the_keras_model_equals_the_built_one_and_learns(tmp_path):
     tf.keras.utils.set_random_seed(4)
     config = ModelConfig(image_size=16, embedding_dim=4)
     model = EmbeddingModel(config)

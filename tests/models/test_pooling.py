@@ -1,4 +1,4 @@
-"""What makes one vector of features of a feature map, and of an image's colours."""
+"""Pooling of feature maps and of an image's colours into one feature vector."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_gem_grows_with_the_exponent(features, exponent, factor):
     assert (high >= low * (1 - 1e-4)).all()
 
 
-def test_gem_has_finite_gradients_where_features_are_zero_and_can_be_restored():
+def test_gem_has_finite_gradients_at_zero_features_and_can_be_restored():
     layer = GeMPooling(initial_exponent=2.0)
     features = tf.constant([[[[0.0, 3.0]], [[0.0, 4.0]]]])
     with tf.GradientTape() as tape:
@@ -65,7 +65,7 @@ def test_gem_has_finite_gradients_where_features_are_zero_and_can_be_restored():
 
 
 def histogram(images):
-    """Shares of colours as [n, red, green, blue]."""
+    """Returns shares of colours as [n, red, green, blue]."""
     roots = ColourHistogram()(tf.constant(images, tf.float32)).numpy()
     return np.square(roots).reshape([-1, 4, 4, 4])
 
@@ -78,33 +78,33 @@ def plain(*colour, side=6):
     ("colour", "level"),
     [
         ((0, 0, 0), (0, 0, 0)),
-        # Beyond the centres of the outer levels nothing changes.
+        # Colours beyond the centres of the outer levels are clipped.
         ((32, 10, 255), (0, 0, 3)),
         ((255, 255, 255), (3, 3, 3)),
         ((96, 160, 224), (1, 2, 3)),
     ],
 )
-def test_the_histogram_of_a_plain_image_is_one_share_of_its_colour(colour, level):
+def test_the_histogram_of_a_plain_image_has_a_single_share(colour, level):
     (shares,) = histogram(plain(*colour))
     expected = np.zeros([4, 4, 4])
     expected[level] = 1
     np.testing.assert_allclose(shares, expected, atol=1e-4)
 
 
-def test_a_colour_between_two_levels_counts_half_to_both():
+def test_a_colour_halfway_between_two_levels_counts_half_towards_both():
     (shares,) = histogram(plain(128, 32, 224))
     assert shares[1, 0, 3] == pytest.approx(0.5, abs=1e-4)
     assert shares[2, 0, 3] == pytest.approx(0.5, abs=1e-4)
     assert shares.sum() == pytest.approx(1, abs=1e-3)
-    # A quarter of the way, in two channels.
+    # A quarter of the way between two levels, in two channels.
     (shares,) = histogram(plain(48, 224, 112))
     for level, share in (((0, 3, 1), 9), ((1, 3, 1), 3), ((0, 3, 2), 3), ((1, 3, 2), 1)):
         assert shares[level] == pytest.approx(share / 16, abs=1e-4)
 
 
-def test_parts_of_an_image_have_shares_of_their_size():
+def test_shares_are_proportional_to_the_size_of_parts_of_an_image():
     image = np.array(plain(255, 255, 255, side=8))
-    # Squares of 2 pixels, 4 of 16.
+    # 4 of the 16 squares of 2 x 2 pixels.
     image[:, :4, :4] = (255, 0, 0)
     (shares,) = histogram(image)
     assert shares[3, 0, 0] == pytest.approx(1 / 4, abs=1e-4)
@@ -113,17 +113,17 @@ def test_parts_of_an_image_have_shares_of_their_size():
 
 @few
 @given(st.integers(0, 2**31 - 1), st.integers(2, 9), st.integers(2, 9))
-def test_shares_of_a_histogram_sum_to_one_and_do_not_depend_on_places(seed, height, width):
+def test_shares_of_a_histogram_sum_to_one_and_do_not_depend_on_position(seed, height, width):
     random = np.random.default_rng(seed)
     images = random.uniform(0, 255, [3, 2 * height, 2 * width, 3])
     shares = histogram(images)
     assert shares.min() > 0
-    # Each of 64 has 1e-5 more, which keeps roots from 0.
+    # 1e-5 is added to each of the 64 shares to keep roots from 0.
     np.testing.assert_allclose(shares.sum((1, 2, 3)), 1 + 64e-5, atol=1e-5)
     np.testing.assert_allclose(histogram(images[:, ::-1, ::-1]), shares, atol=1e-6)
 
 
-def test_a_histogram_has_a_finite_gradient_that_leads_to_other_colours():
+def test_a_histogram_has_a_finite_gradient_between_levels():
     layer = ColourHistogram()
     images = tf.constant(np.concatenate([plain(0, 0, 0), plain(128, 50, 224), plain(96, 96, 96)]))
     with tf.GradientTape() as tape:
@@ -135,7 +135,7 @@ def test_a_histogram_has_a_finite_gradient_that_leads_to_other_colours():
     assert np.abs(gradient[1]).max() > 0
 
 
-def test_a_histogram_survives_being_saved_and_images_of_any_size(tmp_path):
+def test_a_histogram_can_be_saved_and_takes_images_of_any_size(tmp_path):
     inputs = tf.keras.Input([None, None, 3])
     model = tf.keras.Model(inputs, ColourHistogram(name="colours")(inputs))
     model.save(tmp_path / "model.keras")
@@ -162,7 +162,7 @@ def images_of(count=4, size=64):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PYRAMIDS)
-def test_a_pyramid_pools_all_levels_and_colours_and_survives_being_saved(name, tmp_path):
+def test_a_pyramid_pools_all_levels_and_colours_and_can_be_saved(name, tmp_path):
     config = pyramid(name)
     model = build_embedding_model(config)
     levels = PYRAMIDS[name]
@@ -207,7 +207,7 @@ def test_every_level_of_a_pyramid_has_the_same_weight_whatever_its_length_and_ra
         standardised = (means - means.mean(axis=0)) / means.std(axis=0)
         np.testing.assert_allclose(part, standardised * 4 / len(means[0]) ** 0.5, atol=0.01)
         assert np.square(part).sum(axis=1).mean() == pytest.approx(16, rel=0.01)
-    # Colours that are hardly there weigh less, and none weighs more.
+    # Rare colours weigh less, and none weighs more.
     assert parts[2].shape == (64, 64)
     np.testing.assert_allclose(parts[2].mean(axis=0), 0, atol=1e-4)
     assert 8 < np.square(parts[2]).sum(axis=1).mean() < 16
@@ -215,11 +215,11 @@ def test_every_level_of_a_pyramid_has_the_same_weight_whatever_its_length_and_ra
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
-def test_every_backbone_names_the_layers_that_end_its_levels(name):
+def test_every_backbone_names_the_last_layers_of_its_levels(name):
     backbone = BACKBONES[name].build((64, 64, 3))
     outputs = [backbone.get_layer(level).output for level in BACKBONES[name].levels(backbone)]
     sides = [output.shape[1] for output in outputs]
     assert len(sides) >= 4
     assert sides == sorted(sides, reverse=True)
-    # The coarsest is no finer than what average pooling sees.
+    # The coarsest level is the one that average pooling uses.
     assert sides[-1] == backbone.output_shape[1]

@@ -26,7 +26,7 @@ def noise(height, width, seed=0):
 
 
 def content_box(square):
-    """Returns top, left, height and width of what is not white."""
+    """Returns top, left, height and width of the part that is not white."""
     rows = np.flatnonzero((square != 255).any(axis=(1, 2)))
     columns = np.flatnonzero((square != 255).any(axis=(0, 2)))
     return rows[0], columns[0], len(rows), len(columns)
@@ -34,7 +34,7 @@ def content_box(square):
 
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([8, 31, 64]))
-def test_shape_is_kept_to_a_pixel_and_centred_on_white(height, width, size):
+def test_images_keep_their_aspect_ratio_to_a_pixel_and_are_centred_on_white(height, width, size):
     square = fit_square(tf.zeros([height, width, 3], tf.uint8), size).numpy()
     assert square.shape == (size, size, 3)
     assert square.dtype == np.uint8
@@ -61,7 +61,7 @@ def test_shape_is_kept_to_a_pixel_and_centred_on_white(height, width, size):
         (4, 2, (0, 4, 16, 8)),
     ],
 )
-def test_where_an_image_lands(height, width, box):
+def test_an_image_is_placed_in_the_square(height, width, box):
     square = fit_square(tf.zeros([height, width, 3], tf.uint8), 16).numpy()
     assert content_box(square) == box
 
@@ -78,14 +78,14 @@ def test_halving_averages_and_rounds():
     pixels = np.zeros([8, 8, 3], np.uint8)
     pixels[:, 4:] = 201
     shrunk = fit_square(pixels, 2).numpy()
-    # The antialiasing triangle reaches over the edge: 0 and 201 mixed, mirrored about the middle.
+    # The antialiasing triangle crosses the edge: it mixes 0 and 201, mirrored about the middle.
     assert (shrunk[:, 0].astype(int) + shrunk[:, 1] == 201).all()
     assert (shrunk[:, 0] < 50).all()
     np.testing.assert_array_equal(fit_square(np.full([9, 9, 3], 77, np.uint8), 4), 77)
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 33), (33, 20), (17, 17), (8, 8)])
-def test_batch_and_single_give_the_same_bits(height, width):
+def test_a_batch_and_a_single_image_give_the_same_bits(height, width):
     batch = np.stack([noise(height, width, seed) for seed in range(3)])
     together = fit_square(batch, 16).numpy()
     assert together.shape == (3, 16, 16, 3)
@@ -93,7 +93,7 @@ def test_batch_and_single_give_the_same_bits(height, width):
         np.testing.assert_array_equal(fit_square(pixels, 16), square)
 
 
-def test_graph_with_unknown_size_gives_the_same_bits_and_a_known_shape():
+def test_a_graph_with_unknown_size_gives_the_same_bits_and_a_static_shape():
     @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     def in_graph(image):
         square = fit_square(image, 16)
@@ -114,7 +114,7 @@ def test_lossless_formats_are_decoded_exactly(kind):
     )
 
 
-def test_jpeg_is_decoded_nearly_as_pillow_does():
+def test_jpeg_is_decoded_almost_as_pillow_does():
     smooth = np.asarray(Image.fromarray(noise(3, 4)).resize((40, 30), Image.BICUBIC))
     data = encoded(smooth, "JPEG", quality=95)
     reference = np.asarray(Image.open(io.BytesIO(data))).astype(int)
@@ -123,7 +123,7 @@ def test_jpeg_is_decoded_nearly_as_pillow_does():
     assert difference.mean() < 2
 
 
-def test_only_the_first_frame_of_a_gif_counts():
+def test_only_the_first_frame_of_a_gif_is_decoded():
     frames = [Image.new("RGB", (6, 5), colour) for colour in ("red", "blue")]
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
@@ -138,7 +138,7 @@ def test_grey_images_become_rgb(kind):
     np.testing.assert_allclose(decode_image(data), np.full([8, 8, 3], 90), atol=1)
 
 
-@pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_image_raises(data):
+@pytest.mark.parametrize("data", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
+def test_bytes_that_are_not_an_image_are_an_error(data):
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode_image(data)

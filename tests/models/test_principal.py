@@ -29,8 +29,8 @@ def cosines(vectors):
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_embeddings_start_with_the_cosines_of_features_around_their_mean(pooling):
-    model = model_of(pooling, dim=23)  # As many as 24 images can spread over.
+def test_embeddings_start_with_the_cosines_of_centred_features(pooling):
+    model = model_of(pooling, dim=23)  # 24 centred images span at most 23 dimensions.
     features = trunk_model(model)(IMAGES).numpy()
     project_principally(model, features)
 
@@ -40,7 +40,7 @@ def test_embeddings_start_with_the_cosines_of_features_around_their_mean(pooling
     np.testing.assert_allclose(cosines(model(IMAGES).numpy()), expected, atol=1e-3)
 
 
-def test_few_dimensions_keep_more_of_the_distances_than_a_random_projection():
+def test_few_principal_dimensions_keep_distances_better_than_a_random_projection():
     random, principal = model_of(), model_of()
     project_principally(principal, trunk_model(principal)(IMAGES).numpy())
 
@@ -72,7 +72,7 @@ def test_norms_get_the_statistics_of_the_features():
     )
 )
 def test_a_projection_is_orthogonal_and_finite_whatever_the_features(features):
-    model = model_of(dim=200)  # More than small_cnn has features.
+    model = model_of(dim=200)  # More dimensions than small_cnn has features.
     project_principally(model, features)
 
     kernel, bias = model.get_layer("projection").get_weights()

@@ -128,7 +128,7 @@ def test_a_head_is_read_as_it_was_written(tmp_path):
     assert read.routing_confidence is None
     dataclasses.replace(head, routing_confidence=0.1).save(tmp_path)
     assert VerticalHead.load(tmp_path).routing_confidence == 0.1
-    with pytest.raises(UserError, match=r"vertical_head\.npz: no vertical head here"):
+    with pytest.raises(UserError, match=r"vertical_head\.npz: expected a vertical head"):
         VerticalHead.load(tmp_path / "nowhere")
 
 
