@@ -142,7 +142,7 @@ def test_a_training_that_one_began_the_other_ends(run_dir, tmp_path):
     assert not (interrupted / "student").exists()
     ask_other(WALK, interrupted)
     assert all((interrupted / stage).exists() for stage in STAGES)
-    assert "unified: going on from step" in log_of(interrupted).read_text()
+    assert "unified: resuming from step" in log_of(interrupted).read_text()
     np.testing.assert_allclose(
         student_embeddings(interrupted), student_embeddings(run_dir), rtol=0, atol=1e-2
     )

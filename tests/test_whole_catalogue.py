@@ -68,7 +68,7 @@ def test_what_lacks_is_told_before_anything_is_trained(run_dir):
 
     planned = walk(run_dir, "--dry_run", "--nomeasure_speed")
     assert planned.returncode == 0, planned.stderr[-3000:]
-    assert "hat 1. There the combined model stays" in planned.stdout
+    assert "hat 1. They keep the combined model" in planned.stdout
     assert "nothing is measured" in planned.stdout
     assert "evaluation" not in planned.stdout and "saved_model/1" in planned.stdout
 

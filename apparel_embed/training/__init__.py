@@ -1,1 +1,1 @@
-"""Training of specialists and student, and the targets between them."""
+"""Training of specialists, student, detector and vertical head."""

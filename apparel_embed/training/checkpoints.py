@@ -1,8 +1,8 @@
-"""Checkpoints of a training: taken at a step, written in the background, whole or not at all.
+"""Checkpoints of a training: taken at a step, written in the background and atomically.
 
-A checkpoint is one file, `step-<step>.npz`: every variable of model and optimiser, and how far the
-training has come. The numbers that batches, augmentation and dropout are drawn by are functions of
-the seed and the step, so that there is no further random state to keep.
+A checkpoint is one file, `step-<step>.npz`, with every variable of model and optimiser and the
+progress of the training. The random numbers of batches, augmentation and dropout are functions of
+seed and step, so no other random state needs saving.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from apparel_embed.common.files import atomic_path, disk_errors_as_user_errors
 from apparel_embed.common.text import one_line
 
 DIRECTORY = "checkpoints"
-"""Where a training keeps them, in its stage's directory."""
+"""Name of the checkpoints' directory in a stage's directory."""
 _PROGRESS = "progress"
 _MODEL = "model"
 _NAME = re.compile(r"step-(\d+)\.npz")
@@ -38,16 +38,16 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, FileN
 
 @dataclasses.dataclass
 class Progress:
-    """How far a training has come.
+    """The progress of a training.
 
     Attributes:
       step: steps done.
       best, best_step, preference: validation metric, step and preference (see `validated`) of the
-        best weights so far. Of step 0 are those that the training started from.
-      seconds: that all steps took, those before an interruption too.
-      last_loss: the one logged last.
-      peak, peak_step: the highest validation metric so far, of which `best` may fall short by an
-        error, and its step.
+        best weights so far. Step 0 stands for the initial weights.
+      seconds: duration of all steps, including those before an interruption.
+      last_loss: the last loss that was logged.
+      peak, peak_step: the highest validation metric so far, and its step. `best` may be lower by
+        at most the standard error.
     """
 
     step: int = 0
@@ -60,13 +60,13 @@ class Progress:
     preference: float = -math.inf
 
     def validated(self, value: float, preference: float, error: Callable[[float], float]) -> bool:
-        """Takes in a validation of the weights of `step`; returns whether they are now the best.
+        """Records the validation of the weights of `step`; returns whether they are now the best.
 
         Args:
-          value: validation metric; all within an error of the highest count as equal.
-          preference: decides among equals. Of those preferred alike the later are the best: their
-            learning rate is lower, their moving statistics are better.
-          error: from a metric to its error.
+          value: validation metric; values within an error of the highest count as equal.
+          preference: decides among equals. With equal preferences, later weights win: their
+            learning rate is lower, and their moving statistics are better.
+          error: maps a metric to its standard error.
         """
         if value > self.peak:
             self.peak, self.peak_step = value, self.step
@@ -81,10 +81,10 @@ class Progress:
 
 
 def named_variables(root: Mapping[str, Any]) -> dict[str, tf.Variable]:
-    """Returns all variables that objects hold, by the path that leads to each.
+    """Returns all variables reachable from some objects, by their paths.
 
     Args:
-      root: models, optimisers and whatever else TensorFlow tracks, by name.
+      root: models, optimisers and other objects that TensorFlow tracks, by name.
     """
     found: dict[str, tf.Variable] = {}
     seen: set[int] = set()
@@ -103,19 +103,19 @@ def named_variables(root: Mapping[str, Any]) -> dict[str, tf.Variable]:
 
 
 class _Damaged(Exception):
-    """A checkpoint is not there, or not what was written."""
+    """A checkpoint is missing or corrupt."""
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-    """The checkpoints of one training: the newest ones, and that with the best weights.
+    """The checkpoints of one training: the newest ones, and the one with the best weights.
 
-    To be used in a `with` block, at whose end the last one is whole.
+    Use it in a `with` block, at whose end the last checkpoint is completely written.
 
     Args:
-      directory: where they are kept; made when there is one to keep.
-      model: whose weights a training is after.
-      optimizer: its optimiser, with all its slots.
-      keep: how many of the newest to keep, 1 or more. The best is kept besides.
+      directory: directory of the checkpoints; created with the first one.
+      model: the model being trained.
+      optimizer: its optimiser, with all slots.
+      keep: how many of the newest to keep, 1 or more. The best is kept in addition.
       what: name of the training, for messages.
     """
 
@@ -132,7 +132,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         self._variables = named_variables({_MODEL: model, "optimizer": optimizer})
         self._keep = keep
         self._what = what
-        # Of each checkpoint known to be whole, the step of its best weights.
+        # Maps the step of each checkpoint known to be intact to the step of its best weights.
         self._whole: dict[int, int] = {}
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "checkpoints")
         self._pending: concurrent.futures.Future[None] | None = None
@@ -141,7 +141,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         try:
             self.wait()
         except Exception as late:
-            # Where an error is under way, that came first.
+            # An error raised in the block came first, and takes precedence.
             if error is None:
                 raise
             logging.error("%s", late)
@@ -149,16 +149,16 @@ class Checkpoints(contextlib.AbstractContextManager):
             self._executor.shutdown()
 
     def restore(self) -> Progress:
-        """Sets all variables to those of the newest checkpoint that is whole.
+        """Sets all variables to those of the newest intact checkpoint.
 
-        One that is damaged, or whose best one is, is logged, and the one before it is used.
+        Logs checkpoints that are damaged, or whose best checkpoint is, and skips them.
 
         Returns:
-          How far the training had come; the start, with all variables as they are, if there is no
-          checkpoint.
+          The progress of the training. If there is no checkpoint, that of step 0, with all
+          variables unchanged.
 
         Raises:
-          UserError: if a checkpoint is whole but of another model or optimiser.
+          UserError: if an intact checkpoint is of another model or optimiser.
         """
         newest = None
         for step in sorted(self._steps(), reverse=True):
@@ -169,7 +169,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             except _Damaged as error:
                 path = self._path(step)
                 logging.warning(
-                    "%s: checkpoint %s is damaged (%s); it is left out", self._what, path, error
+                    "%s: checkpoint %s is damaged (%s); skipping it", self._what, path, error
                 )
                 continue
             self._whole[step] = progress.best_step
@@ -190,36 +190,35 @@ class Checkpoints(contextlib.AbstractContextManager):
         except _Damaged as error:
             raise UserError(
                 f"{self._path(progress.best_step)}: the best weights of {self._what} cannot be "
-                f"read ({error}); run the same command again, it goes back to a checkpoint before "
-                "them"
+                f"read ({error}); run the same command again to resume from an earlier checkpoint"
             ) from error
         self._assign({n: a for n, a in arrays.items() if n.startswith(f"{_MODEL}/")})
 
     def save(self, progress: Progress) -> None:
-        """Takes a checkpoint of all variables as they are now, and has it written.
+        """Copies all variables, and writes them as a checkpoint in the background.
 
-        Returns when the variables are copied. Waits for the one before, if that is not written yet.
+        Returns when the variables are copied. First waits until the previous one is written.
 
         Raises:
-          UserError: if the one before could not be written.
+          UserError: if the previous checkpoint could not be written.
         """
         arrays = {name: variable.numpy() for name, variable in self._variables.items()}
         self.wait()
         self._pending = self._executor.submit(self._write, dataclasses.replace(progress), arrays)
 
     def wait(self) -> None:
-        """Returns when everything is written.
+        """Waits until everything is written.
 
         Raises:
-          UserError: if a checkpoint could not be written, or holds numbers that are none; those
-            before it are kept.
+          UserError: if a checkpoint could not be written, or contains NaN or infinity; earlier
+            ones are kept.
         """
         if self._pending is not None:
             pending, self._pending = self._pending, None
             pending.result()
 
     def check(self) -> None:
-        """Raises at once what `wait` would raise, if that is known already."""
+        """Raises the error of a write that has already failed, without waiting."""
         if self._pending is not None and self._pending.done():
             self.wait()
 
@@ -231,7 +230,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         return self._directory / f"step-{step:08d}.npz"
 
     def _read(self, step: int) -> tuple[Progress, dict[str, np.ndarray]]:
-        """Reads a checkpoint; the file's own checksums show whether it is what was written."""
+        """Reads a checkpoint; the checksums in the file reveal damage."""
         try:
             with np.load(self._path(step)) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -246,8 +245,8 @@ class Checkpoints(contextlib.AbstractContextManager):
         if found != known:
             differ = min(n for n in {*found, *known} if found.get(n) != known.get(n))
             raise UserError(
-                f"{self._path(step)}: was written by another release: {differ} is "
-                f"{found.get(differ)}, now {known.get(differ)}; remove {self._directory} to train "
+                f"{self._path(step)}: written by another release: expected {differ} to be "
+                f"{known.get(differ)}, got {found.get(differ)}; delete {self._directory} to train "
                 f"{self._what} from the start"
             )
         return progress, arrays
@@ -261,13 +260,13 @@ class Checkpoints(contextlib.AbstractContextManager):
         for name, array in arrays.items():
             if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
                 raise UserError(
-                    f"{self._what}: {name} holds numbers that are not finite at step "
-                    f"{progress.step}; {path.name} is not written, the checkpoints before are kept"
+                    f"{self._what}: {name} contains values that are not finite at step "
+                    f"{progress.step}; {path.name} is not written, earlier checkpoints are kept"
                 )
         with disk_errors_as_user_errors(path):
             with atomic_path(path) as temporary:
-                told = json.dumps(dataclasses.asdict(progress))
-                np.savez(temporary, **arrays, **{_PROGRESS: told})
+                encoded = json.dumps(dataclasses.asdict(progress))
+                np.savez(temporary, **arrays, **{_PROGRESS: encoded})
             self._whole[progress.step] = progress.best_step
             newest = sorted(self._whole)[-self._keep :]
             needed = {*newest, *(self._whole[step] for step in newest)}

@@ -1,4 +1,4 @@
-"""How specialists and the student are trained."""
+"""The configurations of the trainings of specialists, student and detector."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from apparel_embed.training.settings import (
 
 @dataclasses.dataclass(frozen=True)
 class SpecialistConfig:
-    """How a triplet model is trained.
+    """The training of a triplet model.
 
     Attributes:
-      model: what to train.
+      model: the model to train.
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
-      init_from: directory of an earlier run from one of whose models a stage starts instead, or
+      init_from: directory of an earlier run, from one of whose models a stage starts instead, or
         None.
-      loss: over triplets or pairs of a batch.
+      loss: loss over triplets or pairs of a batch.
       optimization: the optimiser and number of steps.
-      input: how training input is made.
+      input: augmentation and caching of training images.
       loop: how often to validate, log and save.
       strategy: a name for `make_strategy`.
       execution: how steps are computed.
@@ -41,12 +41,12 @@ class SpecialistConfig:
     optimization: OptimizationConfig = OptimizationConfig(steps=225, learning_rate=2e-3)
     init_weights: str = "none"
     init_from: Path | None = None
-    items_per_batch: int = setting(16, "P, items in a batch of triplets", 2)
-    images_per_item: int = setting(4, "K, images of each item in a batch of triplets", 2)
+    items_per_batch: int = setting(16, "P, items per batch of triplets", 2)
+    images_per_item: int = setting(4, "K, images per item in a batch of triplets", 2)
     min_images: int = setting(
         2,
-        "items with fewer training images are left out of triplets; with 1, an item seen once "
-        "counts, its positives being augmentations of one image",
+        "minimum number of training images of an item to be used for triplets; with 1, the "
+        "positives of an item with one image are augmentations of that image",
         1,
     )
     loss: LossConfig = LossConfig()
@@ -56,11 +56,11 @@ class SpecialistConfig:
     execution: ExecutionConfig = ExecutionConfig()
 
     def for_verticals(self, count: int) -> SpecialistConfig:
-        """Returns the training of a model for so many verticals: all their specialists' steps."""
+        """Returns the training of one model for all `count` verticals, with their total steps."""
         return self.for_steps(self.optimization.steps * count, verticals=count)
 
     def for_steps(self, steps: int, *, verticals: int) -> SpecialistConfig:
-        """Returns the training of a model for so many verticals by another number of steps."""
+        """Returns the training of one model for some verticals, with another number of steps."""
         return dataclasses.replace(
             self,
             optimization=dataclasses.replace(
@@ -85,52 +85,52 @@ MOST_STUDENT_STEPS = 50_000
 
 @dataclasses.dataclass(frozen=True)
 class StudentConfig:
-    """How the student is trained.
+    """The training of the student.
 
     Attributes:
-      model: what to train; its embedding has the length of the targets.
+      model: the model to train; its embedding has the length of the targets.
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
-      init_from: directory of an earlier run whose student a stage starts from instead, or None.
-      loss: how the distance to the targets is measured, one of `REGRESSION_LOSSES`.
-      standardise: whether that distance takes all dimensions of the targets as equally wide, see
+      init_from: directory of an earlier run, from whose student a stage starts instead, or None.
+      loss: the distance to the targets, one of `REGRESSION_LOSSES`.
+      standardise: whether that distance standardises the dimensions of the targets, see
         `standardising_scale`.
-      optimization: the optimiser and number of steps; 0 for as many as fit the images, see
-        `settled`.
-      input: how training input is made.
+      optimization: the optimiser and number of steps; 0 steps to derive them from the number of
+        images, see `settled`.
+      input: augmentation and caching of training images.
       loop: how often to validate, log and save.
       strategy: a name for `make_strategy`.
       execution: how steps are computed.
 
     Raises:
-      UserError: if the loss is one whose targets cannot be standardised, and they are to be.
+      UserError: if targets are to be standardised but the loss does not support it.
     """
 
     model: ModelConfig = ModelConfig()
     optimization: OptimizationConfig = OptimizationConfig(steps=0, learning_rate=2e-3)
     init_weights: str = "none"
     init_from: Path | None = None
-    batch_size: int = setting(64, "images in a batch of the student", 1, flag="student_batch_size")
+    batch_size: int = setting(64, "images per batch of the student", 1, flag="student_batch_size")
     vertical_weights: str = setting(
         "images",
-        "how often the student sees a vertical: as often as it has images, all verticals equally "
-        "often, or by the square root of their numbers of images",
+        "how often the student sees a vertical: in proportion to its number of images, equally "
+        "often, or in proportion to the square root of its number of images",
         choices=VERTICAL_WEIGHTS,
         flag="student_vertical_weights",
         seldom=True,
     )
     loss: str = setting(
         "mse",
-        "how the student's distance to its targets is measured: mse, squared error; cosine, 1 - "
-        f"cosine; smooth_l1, squared error up to a difference of {SMOOTH_L1_DELTA:g} in a "
-        "dimension and absolute beyond",
+        "the student's distance to its targets: mse, squared error; cosine, 1 - cosine; smooth_l1, "
+        f"squared error up to a difference of {SMOOTH_L1_DELTA:g} in a dimension and absolute "
+        "error beyond",
         choices=REGRESSION_LOSSES,
         flag="student_loss",
         seldom=True,
     )
     standardise: bool = setting(
         False,
-        "measure that distance as if targets were equally wide in all dimensions; with mse and "
-        "smooth_l1",
+        "scale that distance as if targets had the same standard deviation in all dimensions; only "
+        "with mse and smooth_l1",
         flag="standardise_targets",
         seldom=True,
     )
@@ -140,21 +140,21 @@ class StudentConfig:
     execution: ExecutionConfig = ExecutionConfig()
 
     def __post_init__(self) -> None:
-        # Now, and not when specialists have been trained for it.
+        # Checked here to fail before specialists are trained.
         if self.standardise and self.loss == COSINE:
             raise UserError(
                 f"--standardise_targets with --student_loss={COSINE}: expected mse or "
-                "smooth_l1, as other scales of dimensions make other angles"
+                "smooth_l1, as scaling dimensions changes angles"
             )
 
     def settled(self, learnt: int, images: int) -> StudentConfig:
-        """Returns the same with everything decided that depends on the number of images.
+        """Returns the configuration with everything resolved that depends on numbers of images.
 
-        A student is patient: it gains from many passes, as augmentation shows it new views.
+        A student gains from many epochs, as augmentation shows it new views.
 
         Args:
-          learnt: images that it learns from.
-          images: training images of the dataset.
+          learnt: number of images that the student learns from.
+          images: number of training images in the dataset.
         """
         optimization = self.optimization.settled(images)
         if not optimization.steps:
@@ -164,18 +164,18 @@ class StudentConfig:
         return dataclasses.replace(self, optimization=optimization)
 
     def for_verticals(self, count: int, total: int) -> StudentConfig:
-        """Returns the training of a student of some verticals: their share of all verticals' steps.
+        """Returns the training of a student of some verticals, with their share of the steps.
 
-        The backbone is trained for a step at least if it is trained in the whole, and for none if
-        it is not.
+        The backbone is trained for at least one step if this configuration trains it, and for none
+        if it does not.
 
         Args:
-          count: verticals of the student, 1 or more.
-          total: verticals that this configuration is for.
+          count: number of verticals of the student, 1 or more.
+          total: number of verticals that this configuration is for.
         """
         whole = self.optimization
         if not whole.steps:
-            # The number of images decides, see `settled`.
+            # `settled` derives them from the number of images.
             return self
         steps = max(1, round(whole.steps * count / total))
         frozen = round(whole.frozen_steps * count / total)
@@ -190,13 +190,13 @@ class StudentConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DetectorTraining:
-    """How the detector is trained.
+    """The training of the detector.
 
     Attributes:
-      model: what to train; its verticals are those of the photographs' garments.
+      model: the model to train; its verticals are those of the photographs' garments.
       optimization: the optimiser and number of steps.
       init_weights: initial weights of the backbone, as in `load_initial_weights`.
-      input: how training input is made; photographs cannot be turned.
+      input: augmentation and caching of photographs, which cannot be rotated.
       loop: how often to validate, log and save.
       strategy: a name for `make_strategy`.
       execution: how steps are computed.
@@ -206,7 +206,7 @@ class DetectorTraining:
     optimization: OptimizationConfig = OptimizationConfig(steps=3000, learning_rate=2e-3)
     init_weights: str = "none"
     batch_size: int = setting(
-        8, "photographs in a batch of the detector", 1, flag="detector_batch_size", seldom=True
+        8, "photographs per batch of the detector", 1, flag="detector_batch_size", seldom=True
     )
     input: InputConfig = InputConfig(
         AugmentConfig(zoom=0.2, translation=0.1, brightness=0.1, contrast=0.1, saturation=0.1)
@@ -217,4 +217,4 @@ class DetectorTraining:
 
 
 TrainingConfig = Union[SpecialistConfig, StudentConfig, DetectorTraining]
-"""How a model is trained, of whatever kind."""
+"""The training of a model of any kind."""

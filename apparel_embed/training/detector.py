@@ -40,12 +40,12 @@ from apparel_embed.training.input import Augment, MoveTargets, Sampler, first_im
 from apparel_embed.training.trainer import TrainingTask, train_model
 from apparel_embed.training.validation import AP50, Validation
 
-# Photographs of split val that weights are judged by; further ones say little more.
+# Maximum number of photographs of split val to validate on; more would change little.
 _MOST_VALIDATED = 1000
-# A garment of which less is left by zooming and shifting is not to be seen.
+# Garments with a smaller fraction left in the square after augmentation are dropped.
 _LEAST_LEFT = 0.3
 _NO_GARMENT = -1.0
-# So few of each photograph are most likely not all that it shows.
+# With fewer garments per photograph, most likely not all of them are listed.
 _FEW_GARMENTS = 1.1
 _MOST_SHOWN = 12
 
@@ -60,13 +60,13 @@ def train_detector(
 
     Args:
       dataset: photographs, as prepared with `photographs`.
-      config: how to train; the detector tells the verticals apart that boxes of split train have.
-      directory: of the stage, may hold what an interrupted training left.
-      start: directory of an embedding model whose backbone it starts from, or None. That knows
-        garments already: the detector then needs a fraction of the steps.
+      config: how to train; the detector distinguishes the verticals of the boxes in split train.
+      directory: the stage's directory, which may contain files of an interrupted training.
+      start: directory of an embedding model whose backbone to start from, or None. Such a backbone
+        is trained on garments, so the detector needs a fraction of the steps.
 
     Returns:
-      What the stage reports.
+      The stage's report.
 
     Raises:
       UserError: if no photograph of split train has a garment, or the embedding model has another
@@ -111,17 +111,17 @@ def train_detector(
 
 
 def warn_of_single_garments(garments: int, photographs: int) -> None:
-    """Warns where photographs most likely show garments that the manifest does not list.
+    """Warns if photographs most likely show garments that the manifest does not list.
 
     Args:
-      garments: how many the manifest lists.
-      photographs: of how many photographs they are, above 0.
+      garments: number of garments in the manifest.
+      photographs: number of photographs with these garments, above 0.
     """
     each = garments / photographs
     if each < _FEW_GARMENTS:
         logging.warning(
-            "%.2f garments a photograph: expected a row for every garment that a photograph shows; "
-            "the detector learns that everything else is background",
+            "%.2f garments per photograph: expected a row for every garment in a photograph; the "
+            "detector learns that everything else is background",
             each,
         )
 
@@ -130,7 +130,7 @@ def make_detector_loss(model: DetectorConfig) -> WholeBatchLoss:
     """Returns the loss of (targets [batch, most * 5], outputs) over all replicas' images."""
 
     def loss(targets: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
-        # Here, as a tensor of another graph is of no use.
+        # Created here, because tensors cannot be shared between graphs.
         centres = cell_centres(model.image_size)
         rows = tf.reshape(targets, [tf.shape(targets)[0], -1, 5])
         return detection_loss(rows, *split_cells(tf.cast(raw, tf.float32), centres), centres)
@@ -139,11 +139,11 @@ def make_detector_loss(model: DetectorConfig) -> WholeBatchLoss:
 
 
 def _targets(garments: Garments, count: int, verticals: Sequence[str]) -> np.ndarray:
-    """Returns what is to be found: float32 [photographs, most * 5], as `assign_cells` takes it."""
+    """Returns the targets, float32 [photographs, most * 5], as in `assign_cells`."""
     sizes = np.bincount(garments.photographs, minlength=count)
     targets = np.zeros([count, sizes.max(), 5], np.float32)
     targets[..., 0] = _NO_GARMENT
-    # Garments of a photograph follow each other.
+    # The garments of a photograph are consecutive.
     within = np.arange(len(garments.photographs)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     places = {vertical: place for place, vertical in enumerate(verticals)}
     kinds = np.array([places[vertical] for vertical in garments.verticals], np.float32)
@@ -155,12 +155,12 @@ def move_garments(augmenter: Augmenter, targets: tf.Tensor, draws: tf.Tensor) ->
     """Returns the targets of augmented photographs.
 
     Args:
-      augmenter: of the photographs.
+      augmenter: augmenter of the photographs.
       targets: float32 [batch, most * 5], rows of vertical and box.
-      draws: float32 [batch, ...], the random numbers that they are augmented by.
+      draws: float32 [batch, ...], random numbers of the augmentation.
 
     Returns:
-      float32 of the same shape; a garment that has mostly left the square is none.
+      float32 of the same shape; garments that have mostly left the square become padding.
     """
     rows = tf.reshape(targets, [tf.shape(targets)[0], -1, 5])
     moved = augmenter.move_boxes(rows[..., 1:], draws)
@@ -175,7 +175,7 @@ def _areas(boxes: tf.Tensor) -> tf.Tensor:
 
 
 def _val(dataset: PreparedDataset) -> tuple[np.ndarray, Garments]:
-    """Returns the photographs that weights are judged by, and their garments."""
+    """Returns the photographs to validate on, and their garments."""
     records = dataset.select(split="val")
     records = records[:: max(1, -(-len(records) // _MOST_VALIDATED))]
     return records, garments_of(dataset, records)
@@ -184,7 +184,7 @@ def _val(dataset: PreparedDataset) -> tuple[np.ndarray, Garments]:
 def _validation(
     dataset: PreparedDataset, model: DetectorConfig, cache_gib: float
 ) -> Validation | None:
-    """Returns how weights are judged: by AP50 on split val, and images of what is found."""
+    """Returns the validation by AP50 on split val, which also draws the detections."""
     records, truth = _val(dataset)
     known = np.isin(truth.verticals.astype(str), model.verticals)
     if not known.any():
@@ -212,10 +212,10 @@ def _validation(
 
 
 def _threshold(dataset: PreparedDataset, model: DetectorConfig, trained: tf.keras.Model) -> float:
-    """Returns the score from which on what the detector sees counts, see `best_threshold`."""
+    """Returns the detector's score threshold, see `best_threshold`."""
     records, truth = _val(dataset)
     if not len(truth.photographs):
-        logging.info("split val has no garments; the score threshold is %g", model.score_threshold)
+        logging.info("split val has no garments; using score threshold %g", model.score_threshold)
         return model.score_threshold
     raw = Embedder(trained)(on_device(decoded_batches(dataset, records, model.image_size)))
     return best_threshold(truth, found_garments(raw, model, answered=True))
@@ -230,7 +230,7 @@ def _sheet(
     sampler: Sampler,
     augment: Augment,
 ) -> np.ndarray:
-    """Draws the first photographs of the first batch, augmented, with their boxes."""
+    """Draws the first augmented photographs of the first batch with their boxes."""
     positions, images, draws = first_images(store, sampler, augment, _MOST_SHOWN)
     moved = moves(tf.constant(targets[positions]), draws).numpy().reshape(len(images), -1, 5)
     return draw_boxes(images, [[Box(one[1:]) for one in rows if one[0] >= 0] for rows in moved])

@@ -11,19 +11,19 @@ import tensorflow as tf
 
 from apparel_embed.losses.keras import WholeBatchLoss
 
-# Folded into the seed, so that no random numbers are shared with batches and augmentation.
+# Folded into the seed, to share no random numbers with batches and augmentation.
 _DROPOUT = 11
 
 
 def reset_and_seed(seed: int, deterministic: bool | None = None) -> None:
-    """Forgets earlier models and seeds everything, so that a training depends on its seed alone.
+    """Clears earlier models and seeds everything, so that a training depends only on its seed.
 
-    Determinism, see `ExecutionConfig`, stays switched on for the rest of the process.
+    Determinism, see `ExecutionConfig`, stays enabled for the rest of the process.
     """
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(seed)
     if deterministic is None:
-        # Physical devices: to ask for logical ones would start TensorFlow before a cluster is met.
+        # Listing logical devices would start TensorFlow before the processes have connected.
         kinds = {device.device_type for device in tf.config.list_physical_devices()}
         deterministic = kinds == {"CPU"}
     if deterministic:
@@ -31,14 +31,14 @@ def reset_and_seed(seed: int, deterministic: bool | None = None) -> None:
 
 
 class StepRandomness:
-    """Gives all dropout layers of a model random numbers that depend on seed and step alone.
+    """Gives all dropout layers of a model random numbers that depend only on seed and step.
 
-    Keras draws them from generators whose state lives in the running graph, so that a resumed
-    training would drop other values than one never interrupted. N replicas with a batch of B / N
-    each drop what one device with a batch of B drops.
+    Keras draws them from generators whose state lives in the running graph. A resumed training
+    would therefore drop other values than an uninterrupted one. N replicas with B / N images each
+    drop the same values as one device with B images.
 
     Args:
-      model: whose dropout and stochastic-depth layers are to draw from here from now on.
+      model: the model whose dropout and stochastic-depth layers will draw from this object.
       seed: any integer.
     """
 
@@ -48,21 +48,21 @@ class StepRandomness:
         random_layer = tf.keras.__internal__.layers.BaseRandomLayer
         layers = [layer for layer in model.submodules if isinstance(layer, random_layer)]
         for index, layer in enumerate(layers):
-            # The attribute that a layer of this kind asks for everything random: just for dropout.
+            # Layers of this kind draw random numbers only from this attribute, only for dropout.
             layer._random_generator = types.SimpleNamespace(
                 dropout=functools.partial(self._dropout, index)
             )
 
     def start(self, step: tf.Tensor) -> None:
-        """Sets, while a replica's graph is traced, the step (int64 scalar) that it computes."""
+        """Sets the step (int64 scalar); call it while a replica's graph is traced."""
         self._step = step
 
     def uniform(self, shape: tf.Tensor, layer: int) -> tf.Tensor:
         """Returns the replica's part of a layer's random numbers, float32, uniform in [0, 1).
 
         Args:
-          shape: int32 [rank], of the replica's part; the first dimension counts its images.
-          layer: number of the layer.
+          shape: int32 [rank], shape of the replica's part; the first dimension counts its images.
+          layer: index of the layer.
         """
         seed = tf.constant([self._seed, _DROPOUT], tf.int64)
         for part in (layer, self._step):
@@ -78,7 +78,7 @@ class StepRandomness:
     ) -> tf.Tensor:
         """Zeroes values with probability `rate` and scales the others up, as Keras' dropout does.
 
-        Values along a dimension of 1 in `noise_shape`, int32 [rank], are dropped together.
+        Values along dimensions of size 1 in `noise_shape`, int32 [rank], are dropped together.
         """
         shape = tf.shape(inputs) if noise_shape is None else noise_shape
         kept = self.uniform(shape, layer) >= rate
@@ -95,22 +95,22 @@ def make_step(
     strategy: tf.distribute.Strategy,
     jit_compile: bool,
 ) -> Callable[[tuple, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Makes a function that does one step, forward, backward and update, on all replicas.
+    """Creates a function that does one step, forward, backward and update, on all replicas.
 
     Args:
-      model: to train, those of its variables that can be trained now.
-      optimizer: with all its slots; a `LossScaleOptimizer` if losses are to be scaled.
-      loss: from the replica's (labels or targets, embeddings) to the whole batch's scalar.
-      augment: from what batches have beside labels to images float32 [batch, size, size, 3].
-      randomness: of the model's dropout.
-      strategy: that all of them were made for.
+      model: the model to train; only variables that are trainable now are trained.
+      optimizer: optimiser with all slots; a `LossScaleOptimizer` if losses are to be scaled.
+      loss: maps the replica's (labels or targets, embeddings) to the whole batch's scalar.
+      augment: maps the batch's inputs to images float32 [batch, size, size, 3].
+      randomness: random numbers of the model's dropout.
+      strategy: the strategy that model and optimiser were created in.
       jit_compile: whether XLA compiles the step.
 
     Returns:
       A function of a batch (inputs, labels or targets), the step's number int64, counted from 1,
-      and int32 1 if this process was asked to stop, else 0. It returns the loss, and int32 [3]: the
-      number of images, of replicas on which loss or gradients were no finite numbers, and of
-      replicas whose process was asked to stop.
+      and int32 1 if this process was requested to stop, else 0. It returns the loss, and int32 [3]:
+      the number of images, of replicas on which loss or gradients were not finite, and of replicas
+      whose process was requested to stop.
     """
 
     def learn(images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -118,7 +118,7 @@ def make_step(
         return _learn(model, optimizer, loss, images, labels)
 
     if jit_compile:
-        # Without augmentation, which is not for XLA in all its parts.
+        # Excludes augmentation, parts of which XLA does not support.
         learn = tf.function(learn, jit_compile=True)
 
     def replica_step(inputs: Any, labels: tf.Tensor, step: tf.Tensor, stop: tf.Tensor) -> tuple:
@@ -144,19 +144,19 @@ def _learn(
     images: tf.Tensor,
     labels: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Updates the weights; returns the loss, and int32 whether something was not finite."""
+    """Updates the weights; returns the loss, and int32 1 if loss or gradient was not finite."""
     scales = isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
     variables = model.trainable_variables
     with tf.GradientTape() as tape:
         value = loss(labels, model(images, training=True))
         scaled = optimizer.get_scaled_loss(value) if scales else value
     gradients = tape.gradient(scaled, variables)
-    # Looked at before it changes: a gradient that overflows without being scaled up has failed.
+    # Read before the optimiser changes it: overflow is excused only if the loss was scaled up.
     excused = optimizer.loss_scale > 1.0 if scales else False
     if scales:
         gradients = optimizer.get_unscaled_gradients(gradients)
     optimizer.apply_gradients(zip(gradients, variables))
-    # One number that is finite if all are, from one pass over each gradient.
+    # The norm is finite if all gradients are, and takes one pass over each.
     norm = tf.add_n([tf.nn.l2_loss(one) for one in gradients if one is not None])
     fine = tf.math.is_finite(value) & (tf.math.is_finite(norm) | excused)
     return value, tf.cast(tf.logical_not(fine), tf.int32)

@@ -1,8 +1,8 @@
-"""Training on top of a backbone that is not trained: what it makes of images, made once.
+"""Training on top of a frozen backbone, whose features are computed once.
 
-Nearly all arithmetic of a step is the backbone's. While that stays as it is, so do the features of
-an augmented view: some views of every image are put through it once, and each step of each training
-draws among them.
+Almost all computation of a step is the backbone's. While the backbone is frozen, the features of an
+augmented view do not change. Some views of every image therefore pass through it once, and each
+step of each training draws among them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.models.config import ModelConfig
 from apparel_embed.models.embedding import build_embedding_model, trunk_model
 
-# Part of the result: images are augmented by the number of their batch.
+# Changing it changes the views: the batch's number seeds the augmentation.
 _BATCH = 64
-# Of the seed, so that no random numbers are shared with batches and augmentation.
+# Part of the seed, to share no random numbers with batches and augmentation.
 _VIEWS = 13
 
 
@@ -33,15 +33,15 @@ def compute_views(
     augment: AugmentConfig,
     views: int,
 ) -> np.ndarray:
-    """Returns what a backbone with its initial weights makes of augmented views of images.
+    """Returns the features of augmented views of images, from a backbone's initial weights.
 
     Args:
       dataset: a prepared dataset.
       records: int64 [n] record numbers.
-      config: of the model whose trunk makes the features.
+      config: configuration of the model whose trunk computes the features.
       init_weights: as in `load_initial_weights`, and not "none".
-      augment: how views are made.
-      views: of each image, 1 or more. They are the same for trainings of all seeds.
+      augment: augmentation of the views.
+      views: number of views per image, 1 or more. Trainings with any seed share them.
 
     Returns:
       float32 [n, views, features].
@@ -68,27 +68,27 @@ def compute_views(
 
 
 class FrozenViews:
-    """Views of a training's images, in the place of an `ImageStore`.
+    """Views of a training's images, which replace an `ImageStore`.
 
     Args:
-      features: float32 [n, views, features], of each position of the store.
+      features: float32 [n, views, features], for each position of the store.
     """
 
     def __init__(self, features: np.ndarray) -> None:
         self._views = features.shape[1]
-        # A variable and no tensor, which would become a part of each graph that uses it.
+        # A variable, because a tensor would be copied into each graph that uses it.
         self._table = tf.Variable(features.reshape(-1, features.shape[2]), trainable=False)
 
     def read(self, positions: tf.Tensor) -> tf.Tensor:
-        """Returns positions int64 [batch] as they are: features are looked up in the step."""
+        """Returns positions int64 [batch] unchanged: the step looks up the features."""
         return positions
 
     def decode(self, kept: tf.Tensor) -> tf.Tensor:
-        """Returns what was read."""
+        """Returns `kept` unchanged."""
         return kept
 
     def augment(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        """From a batch's positions [batch] and draws [batch, ...] to features of a drawn view."""
+        """Maps positions [batch] and draws [batch, ...] to the features of a drawn view each."""
         positions, draws = inputs
         view = tf.cast(draws[:, 0] * self._views, positions.dtype)
         return tf.gather(self._table, positions * self._views + view)

@@ -1,7 +1,7 @@
 """Training input: batches as a pure function of the step, read, decoded and prefetched.
 
-Images are augmented where they are trained on, so that they travel as bytes and not as floats;
-the random numbers that say how come with them.
+Images are augmented on the training device, so they travel as bytes instead of floats. The random
+numbers for augmentation travel with them.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from apparel_embed.training.frozen_views import FrozenViews
 from apparel_embed.training.settings import InputConfig
 from apparel_embed.training.strategy import BatchShare
 
-# Folded into the seed, so that augmentation does not share its random numbers with the sampler.
+# Folded into the seed, to share no random numbers with the sampler.
 _AUGMENTATION = 7
-# Batches that are ready and wait for their step.
+# Number of prefetched batches.
 _READY = 2
 
 Batches = Callable[[int], tf.data.Dataset]
-"""From a first step to a dataset of ((images, draws), labels or targets) up to the last step: of
-each step one element for each replica of this process, the replica's part of the batch."""
+"""Maps a first step to a dataset of ((images, draws), labels or targets) up to the last step. Each
+step has one element for each replica of this process, with the replica's part of the batch."""
 Augment = Callable[[tuple[tf.Tensor, tf.Tensor]], tf.Tensor]
-"""From a batch's (images, draws) to what a model is trained on."""
+"""Maps a batch's (images, draws) to the input of a model."""
 MoveTargets = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""From targets [batch, dim] and draws to the targets of the augmented images."""
+"""Maps targets [batch, dim] and draws to the targets of the augmented images."""
 Sampler = Union[PKSampler, EpochSampler, WeightedSampler]
-"""Which images make the batch of a step; `PKSampler` has labels for them, too."""
+"""Chooses the images of each step's batch; `PKSampler` also returns their labels."""
 
 
 def augmentation(config: InputConfig, strategy: tf.distribute.Strategy) -> Augment:
-    """Returns what makes images float32 [batch, size, size, 3] out of a batch's inputs.
+    """Returns a function from a batch's inputs to images float32 [batch, size, size, 3].
 
     Args:
-      config: how training input is made.
-      strategy: on whose replicas it is to work.
+      config: augmentation of training images.
+      strategy: the strategy on whose replicas the function runs.
 
     Raises:
-      UserError: if it cannot work there.
+      UserError: if the strategy does not support an augmentation.
     """
     if config.augment.rotation and isinstance(strategy, tf.distribute.TPUStrategy):
         raise UserError(
             f"--augment_rotation={config.augment.rotation:g} with --strategy=tpu: expected 0, as "
-            "TensorFlow turns no images on a TPU"
+            "TensorFlow cannot rotate images on a TPU"
         )
     augmenter = Augmenter(config.augment)
     return lambda inputs: augmenter.apply(*inputs)
@@ -68,16 +68,16 @@ def training_batches(
 
     Args:
       store: the images.
-      sampler: which of them make the batch of a step; without targets a `PKSampler`.
-      steps: number of steps in all.
+      sampler: chooses the images of each step's batch; must be a `PKSampler` without targets.
+      steps: total number of steps.
       share: the replicas of this process.
       targets: float32 [n, dim], row i belongs to position i of the store; None for labels.
-      move_targets: from targets and draws to those of augmented images; None where they are equal.
+      move_targets: maps targets and draws to targets of augmented images; None if they are equal.
 
     Returns:
-      Batches, from a first step. Of a replica, images are uint8 [part of batch, size, size, 3],
-      draws float32 [part of batch, ...] as `Augmenter` takes them, labels int32 [part of batch],
-      or targets float32 [part of batch, dim].
+      Batches. A replica's images are uint8 [part of batch, size, size, 3], its draws float32
+      [part of batch, ...] as `Augmenter` takes them, its labels int32 [part of batch] or targets
+      float32 [part of batch, dim].
 
     Raises:
       UserError: if a batch has fewer images than there are replicas.
@@ -85,7 +85,7 @@ def training_batches(
     share.check(sampler.batch_size)
     epoch_steps, threads = sampler.steps_per_epoch, decoding_threads()
     with tf.device("CPU"):
-        # A variable, as the images of the store are.
+        # A variable, like the images of the store, to keep it out of graphs.
         table = None if targets is None else tf.Variable(targets, False, dtype=tf.float32)
 
     def read(order: tf.Tensor, part: tf.Tensor) -> tuple:
@@ -94,7 +94,7 @@ def training_batches(
         own = share.part(sampler.batch_size, part % share.replicas)
         found = sampler.batch_of(order, step)
         positions, labels = found if table is None else (found, tf.gather(table, found))
-        # Drawn for all, so that it makes no difference to an image where it is augmented.
+        # Drawn for the whole batch, so that the replica of an image does not matter.
         draws = _draws(sampler, step)
         if move_targets is not None:
             labels = move_targets(labels, draws)
@@ -105,7 +105,7 @@ def training_batches(
 
     def dataset(first: int) -> tf.data.Dataset:
         def parts_of(epoch: tf.Tensor) -> tf.data.Dataset:
-            # Once an epoch: to order a million images takes as long as many steps.
+            # Once per epoch: ordering a million images takes as long as many steps.
             order = sampler.epoch_order(epoch)
             begin = tf.maximum(epoch * epoch_steps, first)
             end = tf.minimum((epoch + 1) * epoch_steps, steps)
@@ -125,11 +125,11 @@ def training_batches(
 def first_images(
     store: ImageStore, sampler: Sampler, augment: Augment, most: int
 ) -> tuple[np.ndarray, np.ndarray, tf.Tensor]:
-    """Returns the first images of the first step's batch as they are trained on.
+    """Returns the first augmented images of the first step's batch.
 
     Returns:
       Positions in the store int64 [n], images float32 [n, size, size, 3], values 0..255, and the
-      random numbers float32 [n, ...] that they are augmented by; n is `most` at the most.
+      random numbers of their augmentation float32 [n, ...]; n is at most `most`.
     """
     step = tf.constant(0, tf.int64)
     found = sampler.batch(step)
@@ -139,7 +139,7 @@ def first_images(
 
 
 def _draws(sampler: Sampler, step: tf.Tensor) -> tf.Tensor:
-    """Returns the random numbers that a step's batch is augmented by, a row for each image."""
+    """Returns the random numbers for augmenting a step's batch, a row for each image."""
     seed = tf.random.experimental.stateless_fold_in(
         tf.constant([sampler.seed, _AUGMENTATION], tf.int64), step
     )
@@ -161,28 +161,28 @@ def triplet_dataset(
 ) -> tf.data.Dataset:
     """Returns P x K batches of augmented images and their items, for `model.fit`.
 
-    The batch of a step is that of `tools/train_specialist.py` with the same settings.
+    The batches are those of `tools/train_specialist.py` with the same settings.
 
     Args:
       dataset: a prepared dataset.
       image_size: side of the square that images are fitted into, in pixels.
-      steps: number of batches. With `steps_per_epoch` each epoch of `model.fit` continues where
-        the one before ended.
-      verticals: those to take, or None for all.
+      steps: number of batches. With `steps_per_epoch`, each epoch of `model.fit` continues where
+        the previous one ended.
+      verticals: verticals to use, or None for all.
       split: "train", "val" or "test".
-      items_per_batch: P; where fewer items are usable, all of them make the batch.
+      items_per_batch: P; if fewer items are usable, a batch contains all of them.
       images_per_item: K.
-      min_images: items with fewer images are left out.
-      seed: of batches and augmentation, any integer.
-      config: how images are augmented, and how much memory they may take.
+      min_images: items with fewer images are skipped.
+      seed: seed of batches and augmentation, any integer.
+      config: augmentation, and memory for images.
 
     Returns:
       A dataset of (images float32 [P * K, image_size, image_size, 3] with values 0..255, labels
       int32 [P * K]), `steps` elements long.
 
     Raises:
-      UserError: an unknown split or vertical, a number out of range, or fewer than two usable
-        items.
+      UserError: if split or vertical is unknown, a number is out of range, or fewer than two items
+        are usable.
 
     Examples:
       >>> from apparel_embed import load_prepared

@@ -1,4 +1,4 @@
-"""The training loop that specialists and student share."""
+"""The training loop of specialists, student and detector."""
 
 from __future__ import annotations
 
@@ -34,43 +34,42 @@ _TENSORBOARD = "tensorboard"
 
 
 class TrainingLoop:
-    """Trains a model on batches that are a pure function of the step, and keeps the best.
+    """Trains a model on batches that are a pure function of the step, and keeps the best weights.
 
-    With a loss of the whole batch, N replicas with a batch of B / N each give the loss and the
-    gradients of one device with a batch of B.
+    With a loss of the whole batch, N replicas with B / N images each give the loss and the
+    gradients of one device with B images.
 
-    SIGTERM and SIGINT take effect once the step, and any validation under way, is done and a
-    checkpoint is written; a signal to one of several processes stops all at the same step. On a
-    CPU a training that was interrupted, by whatever, ends with the same bits as one that was not.
+    SIGTERM and SIGINT take effect when the step and any validation in progress are done and a
+    checkpoint is written. A signal to one of several processes stops all at the same step. On a
+    CPU, an interrupted and resumed training ends with the same bits as an uninterrupted one.
 
     Args:
-      build_model: makes the model; called once, in the strategy's scope.
-      save: writes the model that is kept into a directory.
-      batches: of inputs, and labels or targets [B, ...].
-      loss: from the replica's (labels or targets, outputs) to the whole batch's scalar.
-      validation: how weights are judged, or None where nothing can be; the last ones are kept then.
+      build_model: builds the model; called once, in the strategy's scope.
+      save: writes the kept model to a directory.
+      batches: batches of inputs, and labels or targets [B, ...].
+      loss: maps the replica's (labels or targets, outputs) to the whole batch's scalar.
+      validation: how to compare weights; None if impossible, to keep the last ones.
       optimization: the optimiser and number of steps.
       config: how often to validate, log and save.
       strategy: from `make_strategy`.
-      directory: of the stage, may hold what an interrupted training left. Of several processes that
-        train together each has its own and writes to it: reading a variable may take all of them.
-      what: shown before the progress bar.
-      augment: from a batch's inputs to images float32 [B, size, size, 3]; by default they are that.
+      directory: the stage's directory, which may contain files of an interrupted training. Each of
+        several processes has its own and writes to it, as reading a variable may involve them all.
+      what: name shown with the progress bar.
+      augment: maps a batch's inputs to images float32 [B, size, size, 3]; by default, the identity.
       execution: how steps are computed.
-      summaries: what TensorBoard shows of batches, or None; that takes a model that was built by
+      summaries: summaries of batches for TensorBoard, or None; they require a model built by
         `build_embedding_model`.
-      from_features: whether batches hold pooled features, as the model's trunk makes them, in place
-        of images; the backbone is not trained then.
-      keep_start: whether the weights that the training starts from are kept where no later ones
-        are as good on validation.
+      from_features: whether batches contain pooled features of the model's trunk instead of images;
+        the backbone is not trained then.
+      keep_start: whether to keep the initial weights if no later ones are as good on validation.
 
     Attributes:
-      model: the model; after `run` with the weights that are kept.
-      trained: from what `augment` returns to embeddings.
+      model: the model; after `run`, with the kept weights.
+      trained: the part of the model that maps the output of `augment` to embeddings.
       batches, augment: as given.
 
     Raises:
-      UserError: if steps cannot be computed so on the strategy's replicas.
+      UserError: if the strategy's replicas do not support `execution`.
     """
 
     def __init__(
@@ -116,10 +115,10 @@ class TrainingLoop:
         self._observer = Observer(measure, unscaled, augment, strategy) if measure else None
         self._writer = tf.summary.create_noop_writer()
         self._progress = checkpoints.Progress()
-        # Of the first step whose loss or gradient was no finite number; 0 while there is none.
+        # The first step whose loss or gradient was not finite; 0 if there is none.
         self._failed = tf.Variable(0, dtype=tf.int64, trainable=False)
-        # A CPU has done a step when the call returns, and to look costs nothing; other devices
-        # would have to be waited for. Nothing is saved without a look.
+        # On a CPU the step is done when the call returns, so a check is free; other devices would
+        # have to be waited for. A check always precedes saving.
         on_cpu = all(one.device_type == "CPU" for one in tf.config.list_logical_devices())
         self._look_every = 1 if on_cpu else config.log_every
         self._began = 0.0
@@ -127,7 +126,7 @@ class TrainingLoop:
     def _build(
         self, build_model: Callable[[], tf.keras.Model], from_features: bool, observed: bool
     ) -> tf.keras.Model | None:
-        """Makes model and optimiser; returns what the observer embeds by."""
+        """Creates model and optimiser; returns the model for the observer."""
         execution, replicas = self._execution, self._strategy.num_replicas_in_sync
         with self._strategy.scope():
             with layer_precision(execution.precision):
@@ -144,22 +143,21 @@ class TrainingLoop:
                 self.trained, unscaled = head_models(self.model)
             elif observed:
                 unscaled = unscaled_model(self.model)
-            # All slots exist from the start, also while the backbone is frozen.
+            # Creates all slots at the start, even if the backbone is frozen.
             self._optimizer.build(self.trained.trainable_variables)
         return unscaled
 
     def run(self) -> dict[str, float | int | None]:
-        """Trains to the end, from the last checkpoint if there is one.
+        """Trains to the end, from the last checkpoint if any.
 
         Returns:
-          The kept model's step (0 for the weights it started from) and validation metric, by its
-          name (None without validation), the steps done, the last loss, and the seconds that all
-          steps took, those before an interruption too.
+          The kept model's step (0 for the initial weights) and validation metric under the metric's
+          name (None without validation), the number of steps done, the last loss, and the duration
+          of all steps in seconds, including those before an interruption.
 
         Raises:
-          UserError: if the loss or its gradient is no finite number, naming the step, a checkpoint
-            cannot be written, or another process of the training is lost; checkpoints before are
-            kept.
+          UserError: if the loss or its gradient is not finite, a checkpoint cannot be written, or
+            another process of the training is lost; earlier checkpoints are kept.
         """
         kept = Checkpoints(
             self._directory / checkpoints.DIRECTORY,
@@ -175,7 +173,7 @@ class TrainingLoop:
             logging.info(
                 "%s: %s step %d to %d%s",
                 self._what,
-                "going on from" if progress.step else "training from",
+                "resuming from" if progress.step else "training from",
                 progress.step,
                 self._optimization.steps,
                 f", validated every {self._validate_every}" if self._validation else "",
@@ -194,10 +192,10 @@ class TrainingLoop:
         }
 
     def measured_step(self, steps: int) -> float:
-        """Returns the seconds that a step takes, the mean of some after a first; moves weights.
+        """Returns the mean seconds per step, after a first one; changes the weights.
 
         Args:
-          steps: how many, 1 or more.
+          steps: number of steps to measure, 1 or more.
         """
         batches = iter(self._distributed(0))
         train_step = self._make_step(self._optimization.steps - 1)
@@ -213,11 +211,11 @@ class TrainingLoop:
         return self._validation.metric if self._validation else R_AT_1
 
     def _distributed(self, first: int) -> Any:
-        """Returns the batches from a first step on, for all replicas."""
+        """Returns the batches of all replicas from a first step on."""
         return self._strategy.distribute_datasets_from_function(lambda _: self.batches(first))
 
     def _train(self, kept: Checkpoints, signals: Deferral) -> None:
-        """Does the steps that are left."""
+        """Does the remaining steps."""
         first, last, what = self._progress.step, self._optimization.steps, self._what
         if not first:
             if self._summaries:
@@ -233,14 +231,14 @@ class TrainingLoop:
             )
             for step, batch in zip(range(first, last), self._distributed(first)):
                 if self._is_flat():
-                    logging.info("%s: validation is flat, ended at step %d", what, step)
+                    logging.info("%s: validation stopped improving, ended at step %d", what, step)
                     break
                 if train_step is None or step == self._optimization.frozen_steps:
                     train_step = self._make_step(step)
                 done = step + 1
                 with profiler.step(step):
-                    asked = tf.constant(int(signals.requested))
-                    loss, counts = train_step(batch, tf.constant(done, tf.int64), asked)
+                    stop = tf.constant(int(signals.requested))
+                    loss, counts = train_step(batch, tf.constant(done, tf.int64), stop)
                 if bar is None:
                     images = int(counts[0])
                     bar = progress_bar(
@@ -250,11 +248,11 @@ class TrainingLoop:
                 bar.update(images)
                 self._progress.step = done
                 saves = self._look_up(batch, loss, bar)
-                # A signal may come while weights are validated, too.
+                # A signal may also arrive during validation.
                 stops = signals.requested
                 if not alone:
-                    # To save, all processes have to do the same: they stop by what the step has
-                    # given all of them, and look at it at the same steps.
+                    # Saving takes all processes, so they must decide alike: all check the result
+                    # of the step, which they share, at the same steps.
                     stops = done % self._look_every == 0 and int(counts[2]) > 0
                 if saves or stops:
                     self._check(loss)
@@ -267,7 +265,7 @@ class TrainingLoop:
                     signals.obey()
 
     def _look_up(self, batch: tuple, loss: tf.Tensor, bar: Any) -> bool:
-        """Checks, logs and validates after a step, what is due; returns whether to save."""
+        """Checks, logs and validates if due after a step; returns whether to save."""
         done = self._progress.step
         logs, validates, saves, looks = (
             done % every == 0 or done == self._optimization.steps
@@ -287,13 +285,13 @@ class TrainingLoop:
         return (validates and self._is_best(done)) or saves
 
     def _is_flat(self) -> bool:
-        """Returns whether too many validations have passed since the best one."""
+        """Returns whether `patience` validations have passed since the best one."""
         since = self._progress.step - self._progress.peak_step
         patience = self._config.patience
         return bool(patience and self._validation) and since >= patience * self._validate_every
 
     def _make_step(self, step: int) -> Callable:
-        """Traces steps as they are from `step` on: of all weights or all but the backbone's."""
+        """Traces steps as of `step`: of all weights, or of all except the backbone's."""
         for layer in backbone_layers(self.model):
             layer.trainable = not self._optimization.is_frozen(step)
         step_of_all = self._make_train_step()
@@ -308,14 +306,14 @@ class TrainingLoop:
         return train_step
 
     def _check(self, loss: tf.Tensor) -> None:
-        """Raises a UserError if a step since the last look has failed."""
+        """Raises a UserError if a step since the last check has failed."""
         step = int(self._failed)
         if step:
             value = float(loss)
-            told = "the gradient is not finite" if math.isfinite(value) else f"the loss is {value}"
+            reason = "gradient is not finite" if math.isfinite(value) else f"loss is {value}"
             raise UserError(
-                f"{self._what}: {told} at step {step}; checkpoints before it are kept; a smaller "
-                "learning rate or a longer warm-up may help"
+                f"{self._what}: the {reason} at step {step}; earlier checkpoints are kept; a "
+                "smaller learning rate or a longer warm-up may help"
             )
 
     def _log(self, loss: tf.Tensor, bar: Any) -> None:
@@ -345,7 +343,7 @@ class TrainingLoop:
         return progress.validated(value, preference, validation.error)
 
     def _save(self, kept: Checkpoints) -> None:
-        """Has a checkpoint written of all that was done, and what was logged until then."""
+        """Writes a checkpoint, and the summaries so far."""
         self._progress.seconds = time.monotonic() - self._began
         tf.summary.flush()
         kept.save(self._progress)

@@ -13,9 +13,9 @@ def make_optimizer(
     """Returns the optimiser with linear warm-up and cosine decay to 0.
 
     Args:
-      config: how weights are moved.
-      replicas: number of replicas that train together.
-      scale_loss: whether to wrap it into a `LossScaleOptimizer`, as float16 needs.
+      config: configuration of the optimiser.
+      replicas: number of replicas.
+      scale_loss: whether to wrap the optimiser in a `LossScaleOptimizer`, as float16 requires.
     """
     warmup = round(config.steps * config.warmup_fraction)
     peak = config.learning_rate * LEARNING_RATE_SCALES[config.scale_learning_rate](replicas)

@@ -1,4 +1,4 @@
-"""What a dataset lacks for training and evaluation, all of it found before anything is trained."""
+"""Checks what a dataset lacks for training and evaluation, before anything is trained."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from apparel_embed.evaluation.split import evaluation_set
 
 JOIN, REFUSE = "join", "refuse"
 SMALL_VERTICALS = {
-    JOIN: "keep the combined model in place of a specialist",
-    REFUSE: "end with an error before anything is trained",
+    JOIN: "keep the combined model instead of training a specialist",
+    REFUSE: "fail before anything is trained",
 }
-"""What may become of verticals that are too small for a specialist, by name."""
+"""Ways to handle verticals that are too small for a specialist, by name."""
 LEAST_ITEMS = 2
 _MOST_NAMED = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Readiness:
-    """What was found.
+    """The result of a check.
 
     Attributes:
-      problems: sentences; with any of them the run cannot end well.
+      problems: sentences about problems that make the run fail.
       notes: sentences that the user should know before the run.
-      is_measured: whether the split to evaluate on answers a query.
+      is_measured: whether a query of the evaluated split has an answer.
     """
 
     problems: tuple[str, ...]
@@ -39,11 +39,11 @@ class Readiness:
 
 
 def usable_items(items: np.ndarray, min_images: int) -> int:
-    """Returns how many items have enough images to be an anchor's.
+    """Returns the number of items with enough images for triplets.
 
     Args:
-      items: [n] item of each training image, texts or numbers.
-      min_images: an item with fewer images is left out.
+      items: [n] item of each training image, strings or numbers.
+      min_images: items with fewer images are skipped.
     """
     _, counts = np.unique(items, return_counts=True)
     return int((counts >= min_images).sum())
@@ -57,17 +57,17 @@ def check_readiness(
     small_verticals: str = JOIN,
     specialists_start_from_combined: bool = True,
 ) -> Readiness:
-    """Looks for what would end a run late, or leave a figure or a choice without evidence.
+    """Finds problems that would end a run late, or leave a metric or a choice without evidence.
 
     Args:
       dataset: a prepared dataset.
-      min_images: an item with fewer training images is left out.
-      split: to evaluate on.
+      min_images: items with fewer training images are skipped.
+      split: the split to evaluate on.
       small_verticals: one of `SMALL_VERTICALS`, for those with fewer than `LEAST_ITEMS` items.
-      specialists_start_from_combined: whether there is a combined model to keep.
+      specialists_start_from_combined: whether a combined model exists that can be kept.
 
     Raises:
-      UserError: the name is unknown.
+      UserError: if `small_verticals` is unknown.
     """
     if small_verticals not in SMALL_VERTICALS:
         allowed = ", ".join(SMALL_VERTICALS)
@@ -78,7 +78,7 @@ def check_readiness(
     if sum(usable.values()) < LEAST_ITEMS:
         problems.append(
             f"Split train has {counted(sum(usable.values()), 'item')} with {images} or more; "
-            f"triplets need {LEAST_ITEMS}. Add items or images, or set --min_images=1."
+            f"triplets need {LEAST_ITEMS} items. Add items or images, or set --min_images=1."
         )
     small = [name for name in dataset.verticals if usable[name] < LEAST_ITEMS]
     if small:
@@ -87,12 +87,12 @@ def check_readiness(
             f"in split train: {_named([f'{name} {usable[name]}' for name in small])}."
         )
         if small_verticals == JOIN and specialists_start_from_combined:
-            notes.append(f"{few} There the combined model stays (--small_verticals={JOIN}).")
+            notes.append(f"{few} They keep the combined model (--small_verticals={JOIN}).")
         else:
             leave_out = ",".join(f"{name}:" for name in small)
             problems.append(
-                f"{few} Add items or images, give them the name of a larger vertical by "
-                f"--map_verticals, leave them out by --map_verticals={leave_out}, or set "
+                f"{few} Add items or images, map them to a larger vertical with --map_verticals, "
+                f"drop them with --map_verticals={leave_out}, or set "
                 f"--small_verticals={JOIN} with --specialist_start=combined."
             )
     answered = answered_queries(evaluation_set(dataset, split))
@@ -105,30 +105,30 @@ def check_readiness(
 def _unanswered_notes(
     dataset: PreparedDataset, answered: Mapping[str, int], split: str
 ) -> list[str]:
-    """Returns what to say of verticals without queries, given those answered on a split."""
+    """Returns notes on verticals without queries, given the answered ones of a split."""
     notes = []
     chosen = answered_queries(evaluation_set(dataset, "val"))
     unchosen = [name for name in dataset.verticals if not chosen.get(name)]
     unmeasured = [name for name in dataset.verticals if not answered.get(name)]
     if unchosen:
         notes.append(
-            f"Split val answers no query in: {_named(unchosen)}. There the joint of all teachers "
-            "teaches, and nothing shows when a training has learnt enough."
+            f"Split val answers no query in: {_named(unchosen)}. The joint of all teachers teaches "
+            "these verticals, and nothing shows when to stop their trainings."
         )
     if len(unmeasured) == len(dataset.verticals):
         notes.append(
-            f"Split {split} answers no query: models are trained and exported, and nothing is "
+            f"Split {split} answers no query: models are trained and exported, but nothing is "
             "measured. A query needs another image of its item in the same split."
         )
     elif unmeasured:
         notes.append(
-            f"Split {split} answers no query in: {_named(unmeasured)}. Not measured there."
+            f"Split {split} answers no query in: {_named(unmeasured)}. These are not measured."
         )
     return notes
 
 
 def _single_notes(dataset: PreparedDataset, split: str) -> list[str]:
-    """Returns a note on verticals in which any model finds the only item of a split."""
+    """Returns a note on verticals with only one item in a split, which any model finds."""
     images = evaluation_set(dataset, split)
     gallery = images.only(images.is_gallery)
     places, answered = gallery.by_vertical(), answered_queries(images)
@@ -140,13 +140,13 @@ def _single_notes(dataset: PreparedDataset, split: str) -> list[str]:
     if not single:
         return []
     return [
-        f"Split {split} has only one item in: {_named(single)}. R@1 is 1 there whatever the model, "
+        f"Split {split} has only one item in: {_named(single)}. R@1 is 1 there for any model, "
         "which shows nothing; hold out more items."
     ]
 
 
 def _usable_by_vertical(dataset: PreparedDataset, min_images: int) -> dict[str, int]:
-    """Returns how many items of split train each vertical has with enough images."""
+    """Returns the number of items with enough images in split train, by vertical."""
     records = dataset.select(split="train")
     codes, names = dataset.codes("vertical")
     pairs = np.stack([codes[records], dataset.codes("item_id")[0][records]])
@@ -156,6 +156,6 @@ def _usable_by_vertical(dataset: PreparedDataset, min_images: int) -> dict[str, 
 
 
 def _named(names: Sequence[str]) -> str:
-    """Returns some names as a list, and how many more there are."""
+    """Returns the first names as a list, with the number of others."""
     first, more = ", ".join(names[:_MOST_NAMED]), len(names) - _MOST_NAMED
     return f"{first} and {counted(more, 'other')}" if more > 0 else first

@@ -1,4 +1,4 @@
-"""What the configurations of all trainings have in common."""
+"""Settings that the configurations of all trainings have in common."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class ExecutionConfig:
     """How steps are computed.
 
     Attributes:
-      precision: number format of the backbone in training, one of `PRECISIONS`; weights and losses
-        are float32 in all. With float16 the loss is scaled up before gradients are taken, so that
-        small ones do not vanish; a step whose gradients overflow is left out, and the scale halved.
-      profile_steps: the first step to profile, counted from 0, and the one to end before; None for
-        no profile.
-      deterministic: whether TensorFlow may only use operations that give the same bits every time,
-        which on a GPU makes some of them much slower; None for yes where there are only CPUs.
+      precision: number type of the backbone in training, one of `PRECISIONS`; weights and losses
+        are always float32. With float16, the loss is scaled up so that small gradients do not
+        vanish; steps whose gradients overflow are skipped, and the scale is halved.
+      profile_steps: the first step to profile, counted from 0, and the step after the last one;
+        None for no profile.
+      deterministic: whether TensorFlow uses only operations that give the same bits every time,
+        some of which are much slower on a GPU; None to do so only if all devices are CPUs.
     """
 
     precision: str = setting(
@@ -34,13 +34,13 @@ class ExecutionConfig:
     )
     jit_compile: bool = setting(
         False,
-        "compile training steps by XLA, which takes up to minutes at the start; one replica",
+        "compile training steps with XLA, which takes up to minutes at the start; one replica only",
         seldom=True,
     )
     sync_batch_norm: bool = setting(
         True,
-        "several replicas: batch norm by the statistics of the whole batch, as on one device; "
-        "without, by those of each replica's part, which is faster and gives other results",
+        "with several replicas, use the whole batch's statistics in batch norm, as on one device; "
+        "otherwise those of each replica's part, which is faster but gives other results",
         seldom=True,
     )
     profile_steps: tuple[int, int] | None = None
@@ -54,22 +54,22 @@ class ExecutionConfig:
             first, end = self.profile_steps
             if not 0 <= first < end:
                 raise UserError(
-                    f"--profile_steps={first}:{end}: expected two numbers of 0 and above, the "
-                    "second greater than the first"
+                    f"--profile_steps={first}:{end}: expected two numbers, 0 or more, the second "
+                    "greater than the first"
                 )
 
     def check(self, replicas: int) -> None:
-        """Raises a UserError if steps cannot be computed so on a number of replicas."""
+        """Raises a UserError if a number of replicas does not support these settings."""
         if self.jit_compile and replicas > 1:
             raise UserError(
-                f"--jit_compile with {replicas} replicas: expected 1, as losses and batch norm ask "
-                "the other replicas for their part of the batch, which XLA does not compile"
+                f"--jit_compile with {replicas} replicas: expected 1, as losses and batch norm "
+                "gather the other replicas' parts of the batch, which XLA does not compile"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class InputConfig:
-    """How training input is made.
+    """Augmentation and caching of training images.
 
     Attributes:
       augment: strength of augmentation.
@@ -78,16 +78,15 @@ class InputConfig:
     augment: AugmentConfig = AugmentConfig()
     cache_gib: float = setting(
         4.0,
-        "memory for training images in GiB: decoded ones, or where these do not fit encoded "
-        "ones, which are decoded each time; what fits neither way is read each time, too; what "
-        "they leave is for decoded images to validate on",
+        "memory for training images in GiB: decoded if they fit; else encoded, and decoded each "
+        "time; else read and decoded each time. The rest is used for decoded validation images",
         0.0,
         seldom=True,
     )
     views: int = setting(
         16,
-        "augmented views of each image that are put through a backbone that is not trained, once "
-        "for all trainings; 0 to augment in every step",
+        "augmented views of each image that pass through a frozen backbone, once for all "
+        "trainings; 0 to augment in every step",
         0,
         1024,
         flag="frozen_views",
@@ -100,12 +99,12 @@ _VALIDATIONS = 10
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-    """How often the loop looks up from its work, in steps."""
+    """How often the loop validates, logs and saves, in steps."""
 
     validate_every: int = setting(
         0,
-        "steps between validations; the weights of the best one are kept; 0 for ten validations "
-        "per training",
+        "steps between validations, of which the best weights are kept; 0 for ten validations per "
+        "training",
         0,
     )
     checkpoint_every: int = setting(
@@ -113,26 +112,26 @@ class LoopConfig:
     )
     log_every: int = setting(
         10,
-        "steps between TensorBoard's numbers and histograms, each a forward pass more",
+        "steps between TensorBoard's scalars and histograms, which take a forward pass each time",
         1,
         seldom=True,
     )
     keep_checkpoints: int = setting(
         2,
-        "newest checkpoints that a training keeps until it is finished, beside that of the best "
-        "weights",
+        "number of newest checkpoints that a training keeps until it ends, in addition to the one "
+        "with the best weights",
         1,
         seldom=True,
     )
     patience: int = setting(
         0,
-        "validations without a better one after which a training ends; 0 for never",
+        "validations without improvement after which a training ends; 0 to never end early",
         0,
         seldom=True,
     )
 
     def validation_interval(self, steps: int) -> int:
-        """Returns the steps between validations of a training of so many steps."""
+        """Returns the steps between validations of a training with this number of steps."""
         return self.validate_every or max(1, steps // _VALIDATIONS)
 
 
@@ -140,8 +139,8 @@ OPTIMIZERS = ("adamw", "sgd")
 
 
 FEW_IMAGES = 5000
-"""Training images below which a backbone that knows other images is better left as it is: it
-overfits the few. Our choice; measured with some hundred images only."""
+"""With fewer training images, a backbone pretrained on other images is better frozen: it would
+overfit. The number is a guess; only trainings with some hundred images were measured."""
 
 
 LEARNING_RATE_SCALES: dict[str, Callable[[int], float]] = {
@@ -149,23 +148,23 @@ LEARNING_RATE_SCALES: dict[str, Callable[[int], float]] = {
     "linear": float,
     "sqrt": math.sqrt,
 }
-"""From the number of replicas to the factor of the learning rate, by name."""
+"""Functions from the number of replicas to the factor of the learning rate, by name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizationConfig:
-    """How weights are moved.
+    """The optimiser and its schedule.
 
     Attributes:
-      steps: number of steps in all.
+      steps: total number of steps.
       optimizer: "adamw" or "sgd" (Nesterov momentum 0.9).
-      learning_rate: at its peak, on one replica.
-      train_backbone: whether later steps train the backbone; None: whether there are at least
-        `FEW_IMAGES` training images, see `settled`. Where it is not trained, its batch norms use
-        their initial statistics, and leave them as they are.
+      learning_rate: peak learning rate on one replica.
+      train_backbone: whether steps after `frozen_steps` train the backbone; None to do so with at
+        least `FEW_IMAGES` training images, see `settled`. The batch norms of a frozen backbone use
+        and keep their initial statistics.
       scale_learning_rate: how the learning rate grows with the number of replicas, one of
         `LEARNING_RATE_SCALES`. The batch is the same on any number of replicas, and so is the
-        learning rate that fits it.
+        learning rate that suits it.
     """
 
     steps: int
@@ -176,35 +175,35 @@ class OptimizationConfig:
     )
     warmup_fraction: float = setting(
         0.1,
-        "part of the steps during which the learning rate rises from 0; it then falls to 0 along a "
-        "cosine",
+        "fraction of the steps during which the learning rate rises from 0; it then falls to 0 "
+        "along a cosine",
         0.0,
         1.0,
         seldom=True,
     )
-    frozen_steps: int = setting(0, "first steps that train all but the backbone", 0, seldom=True)
+    frozen_steps: int = setting(0, "number of first steps with a frozen backbone", 0, seldom=True)
     train_backbone: bool | None = True
     seed: int = seed_setting("initial weights, batches and augmentation")
     scale_learning_rate: str = setting(
         "none",
-        "how learning rates grow with the number of replicas: not (the batch does not grow either, "
-        "it is divided between them), with it, or with its square root",
+        "how learning rates grow with the number of replicas: not at all (the batch is divided "
+        "between them and does not grow), linearly, or with the square root",
         choices=LEARNING_RATE_SCALES,
         seldom=True,
     )
 
     def settled(self, images: int) -> OptimizationConfig:
-        """Returns the same with `train_backbone` decided.
+        """Returns the configuration with `train_backbone` resolved.
 
         Args:
-          images: training images of the dataset.
+          images: number of training images in the dataset.
         """
         if self.train_backbone is not None:
             return self
         return dataclasses.replace(self, train_backbone=images >= FEW_IMAGES)
 
     def is_frozen(self, step: int) -> bool:
-        """Returns whether the backbone stays as it is in a step, counted from 0."""
+        """Returns whether the backbone is frozen in a step, counted from 0."""
         return not self.train_backbone or step < self.frozen_steps
 
 

@@ -1,4 +1,4 @@
-"""A specialist: an embedding model of one group of verticals, trained with triplets."""
+"""Training of a specialist: an embedding model of one group of verticals, with triplets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from apparel_embed.training.summaries import triplet_measures
 from apparel_embed.training.trainer import TrainingTask, train_model
 from apparel_embed.training.validation import make_validation
 
-# Images whose features decide where the projection of a pretrained model starts.
+# Maximum number of images whose features initialise the projection of a pretrained model.
 _MOST_PROJECTED = 5_000
 
 
@@ -42,22 +42,22 @@ def train_specialist(
 
     Args:
       dataset: a prepared dataset with a train split.
-      verticals: those of its group.
+      verticals: verticals of its group.
       config: how to train.
-      directory: of the stage, may hold what an interrupted training left.
+      directory: the stage's directory, which may contain files of an interrupted training.
       what: name of the model, for progress and messages.
-      start: directory of a trained model to start from, which is kept as it is where the verticals
-        have too few items for triplets; None for weights of the configuration. A pretrained
-        backbone gets a projection by `project_principally` then.
-      views: float32 [training records of its verticals, views, features] from `compute_views`,
-        where the backbone is not trained; None to augment in every step.
+      start: directory of a trained model to start from, which is kept unchanged if the verticals
+        have too few items for triplets. None for the configuration's weights; a pretrained backbone
+        then gets a projection from `project_principally`.
+      views: float32 [training records of its verticals, views, features] from `compute_views`, if
+        the backbone is frozen; None to augment in every step.
 
     Returns:
-      What the stage reports.
+      The stage's report.
 
     Raises:
       UserError: if the verticals have too few items for triplets and there is no model to start
-        from, or that model is built differently.
+        from, or the architecture of that model differs.
     """
     records = dataset.select(split="train", verticals=verticals)
     items = dataset.codes("item_id")[0][records]
@@ -103,9 +103,9 @@ def _keep(
     directory: Path,
     what: str,
 ) -> dict:
-    """Writes the model to start from as the result; arguments as those of `train_specialist`."""
+    """Writes the initial model as the result; arguments are those of `train_specialist`."""
     logging.warning(
-        "%s (%s): fewer than %d items with %d images or more; the model it starts from is kept",
+        "%s (%s): fewer than %d items with %d images or more; keeping the model it starts from",
         what, ", ".join(verticals), LEAST_ITEMS, config.min_images,
     )  # fmt: skip
     reset_and_seed(config.optimization.seed, config.execution.deterministic)
@@ -131,7 +131,7 @@ def _build(
     start: Path | None,
     views: np.ndarray | None,
 ) -> tf.keras.Model:
-    """Returns the model that a training begins with; arguments are those of `train_specialist`."""
+    """Returns the initial model of a training; arguments are those of `train_specialist`."""
     model = start_embedding_model(config.model, config.init_weights, start)
     if start is None and config.init_weights != "none":
         if views is not None:

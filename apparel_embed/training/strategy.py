@@ -1,8 +1,8 @@
-"""Where training runs.
+"""Distribution strategies.
 
-A strategy's replicas each take a part of every batch, and give together what one device gives with
-the whole: the losses gather the parts (`losses.replicas.gather_replicas`), batch norm takes the
-statistics of all, and random numbers are drawn for the whole batch and divided like it.
+Each replica of a strategy takes a part of every batch. Together they give the results of one device
+with the whole batch: losses gather the parts (`losses.replicas.gather_replicas`), batch norm uses
+the statistics of all parts, and random numbers are drawn for the whole batch and divided with it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from apparel_embed.common.text import one_line
 
 @dataclasses.dataclass(frozen=True)
 class BatchShare:
-    """The replicas that one process feeds, out of all between which a batch is divided.
+    """The replicas that one process feeds, out of all that share a batch.
 
     Attributes:
-      first: number of the process's first replica, from 0.
+      first: index of the process's first replica, from 0.
       replicas: number of the process's replicas.
-      of: number of all replicas.
+      of: total number of replicas.
     """
 
     first: int = 0
@@ -35,7 +35,7 @@ class BatchShare:
     of: int = 1
 
     def check(self, batch_size: int) -> None:
-        """Raises a UserError if some replica would have no image of a batch."""
+        """Raises a UserError if a replica would have no image of a batch."""
         if batch_size < self.of:
             raise UserError(
                 f"a batch of {batch_size} images cannot be divided between {self.of} replicas; "
@@ -43,13 +43,13 @@ class BatchShare:
             )
 
     def part(self, batch_size: int, replica: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Returns what takes a replica's part out of something [batch_size, ...].
+        """Returns a function that takes a replica's part of a tensor [batch_size, ...].
 
-        Parts follow each other and differ in length by one at most.
+        Parts are consecutive, and their lengths differ by at most one.
 
         Args:
-          batch_size: images of the whole batch.
-          replica: int64, number of the replica among the process's own.
+          batch_size: number of images in the whole batch.
+          replica: int64, index of the replica among the process's own.
         """
         if self.of == 1:
             return tf.identity
@@ -69,22 +69,22 @@ class BatchShare:
 def make_strategy(name: str) -> tf.distribute.Strategy:
     """Returns a distribution strategy, the same one for all of a process's trainings.
 
-    TensorFlow tells collective operations apart by numbers that each strategy counts from 0: those
-    of a second one, of other shapes, would be taken for the first one's and fail. Also, several
-    processes must have met before TensorFlow does anything else: binaries call this first.
+    TensorFlow identifies collective operations by numbers that each strategy counts from 0. Those
+    of a second strategy would be mistaken for the first one's and fail. Also, several processes
+    must connect before TensorFlow does anything else, so binaries call this first.
 
     Args:
-      name: one of `STRATEGIES`, see --strategy; "mirrored" takes all logical CPU devices where
-        there is no GPU.
+      name: one of `STRATEGIES`, see --strategy; without a GPU, "mirrored" uses all logical CPU
+        devices.
 
     Raises:
-      UserError: if TF_CONFIG names no cluster, or there is no TPU.
+      UserError: if TF_CONFIG does not define a cluster, or no TPU is found.
     """
     named = cluster.read_cluster() if name in ("auto", "multi_worker") else None
     if name == "multi_worker" and named is None:
         raise UserError(
-            f"--strategy=multi_worker: {cluster.VARIABLE} is not set, which lists the processes; "
-            "tools/launch_local.py sets it"
+            f"--strategy=multi_worker: expected {cluster.VARIABLE} to list the processes, but it "
+            "is not set; tools/launch_local.py sets it"
         )
     if name == "multi_worker" or (named is not None and len(named.workers) > 1):
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -98,7 +98,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
 
 def _tpu_strategy() -> tf.distribute.Strategy:
-    # Not tried on a TPU: there was none.
+    # Never tested on a TPU.
     address = os.environ.get("TPU_NAME", "local")
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(address)
@@ -107,35 +107,35 @@ def _tpu_strategy() -> tf.distribute.Strategy:
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         reason = one_line(error)
         raise UserError(
-            f"--strategy=tpu: there is no TPU at {address!r} ({reason[:200]}); TPU_NAME names it"
+            f"--strategy=tpu: no TPU at {address!r} ({reason[:200]}); set TPU_NAME to its name"
         ) from error
     return tf.distribute.TPUStrategy(resolver)
 
 
 def batch_share(strategy: tf.distribute.Strategy) -> BatchShare:
-    """Returns the replicas that this process feeds: of several processes its own, else all."""
+    """Returns the replicas that this process feeds: its own if there are several processes."""
     replicas = strategy.num_replicas_in_sync
     several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     named = cluster.read_cluster() if several else None
     if named is None:
         return BatchShare(0, replicas, replicas)
-    # Processes have equally many.
+    # All processes have the same number of replicas.
     own = replicas // len(named.workers)
     return BatchShare(named.index * own, own, replicas)
 
 
 @contextlib.contextmanager
 def lost_process_as_user_error(strategy: tf.distribute.Strategy, what: str) -> Iterator[None]:
-    """Turns what TensorFlow raises when a process that trains with this one ends into one line.
+    """Replaces TensorFlow's error when another process of the training ends by a UserError.
 
-    It takes up to a minute until the others know.
+    Noticing the end takes up to a minute.
 
     Args:
       strategy: from `make_strategy`.
       what: name of the training, for the message.
 
     Raises:
-      UserError: another of the strategy's processes has ended or cannot be reached.
+      UserError: if another of the strategy's processes has ended or cannot be reached.
     """
     lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError)
     try:
@@ -146,6 +146,6 @@ def lost_process_as_user_error(strategy: tf.distribute.Strategy, what: str) -> I
         _, _, reason = one_line(error.message).rpartition("aborted by: ")
         reason, _, _ = reason.partition(" Additional GRPC")
         raise UserError(
-            f"{what}: another process of this training ended or cannot be reached; start all again "
+            f"{what}: another process of this training ended or cannot be reached; restart all "
             f"with the same command to resume from the last checkpoint ({reason[:200]})"
         ) from error

@@ -1,4 +1,4 @@
-"""The student: one model that learns to reproduce the specialists' embeddings."""
+"""Training of the student: one model that learns to reproduce its teachers' embeddings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from apparel_embed.training.trainer import TrainingTask, train_model
 from apparel_embed.training.validation import make_validation, recall_within, standard_error
 
 _AUGMENTED_BATCHES = 8
-# Images that a rotation is fitted to: many times its numbers, and few beside a training's.
+# Images to fit a rotation to: many more than its parameters, few compared with a training.
 _ROTATED_BY = 20_000
 # Name of the model, for progress and messages.
 _WHAT = "unified"
@@ -58,28 +58,28 @@ def train_student(
     """Trains a student on every image with a target and writes it to `directory/model`.
 
     Args:
-      dataset: the prepared dataset that the targets are of.
+      dataset: the prepared dataset that the targets belong to.
       taught: record numbers int64 [n], and their targets float32 [n, dim].
-      held_out: record numbers of split val int64 [m], and what teachers say of them float32 [m,
-        dim], to measure by; m may be 0.
+      held_out: record numbers of split val int64 [m], and their teachers' embeddings float32
+        [m, dim], for measuring; m may be 0.
       config: how to train.
-      directory: of the stage, may hold what an interrupted training left.
-      start: directory of a trained model to start from, or None for weights of the configuration.
-        Weights are kept that are as good as any on split val, by an error, and of these those that
-        agree best with the teachers on held-out images; the start is among them.
-      views: float32 [n, views, features] of the records from `compute_views`, where the backbone is
-        not trained; None to augment in every step.
-      more_often: factors by which images of some verticals are seen more often than those of the
-        others; None for none.
-      rotate_start: whether the embeddings of the model to start from are first rotated onto the
+      directory: the stage's directory, which may contain files of an interrupted training.
+      start: directory of a trained model to start from, or None for the configuration's weights.
+        Of the weights within an error of the best on split val, those that agree best with the
+        teachers on held-out images are kept; the initial weights are among the candidates.
+      views: float32 [n, views, features] of the records from `compute_views`, if the backbone is
+        frozen; None to augment in every step.
+      more_often: factors by which images of some verticals are seen more often than the others;
+        None for no factors.
+      rotate_start: whether to first rotate the embeddings of the model to start from onto the
         targets, because they are of another space.
 
     Returns:
-      What the stage reports.
+      The stage's report.
 
     Raises:
-      UserError: if targets and model have embeddings of different lengths, there are none, the
-        model to start from is built differently.
+      UserError: if targets and model have embeddings of different lengths, there are no targets, or
+        the architecture of the model to start from differs.
     """
     records, targets = taught
     agree = make_agreement(dataset, *held_out, config.model.image_size)
@@ -124,7 +124,7 @@ def train_student(
 def _teachers_found(
     dataset: PreparedDataset, verticals: Sequence[str], held_out: tuple[np.ndarray, np.ndarray]
 ) -> tuple[float | None, float]:
-    """Returns what teachers find on split val, and its standard error; None and 0 if unknown."""
+    """Returns the teachers' R@1 on split val and its standard error; None and 0 if unknown."""
     images = evaluation_set(dataset, "val", verticals)
     records, embeddings = held_out
     if not answered_queries(images) or not np.isin(images.records, records).all():
@@ -146,11 +146,11 @@ def _task(
     *,
     rotate: bool,
 ) -> TrainingTask:
-    """Returns what a student is to learn; arguments are those of `train_student`."""
+    """Returns the training task of a student; arguments are those of `train_student`."""
     if targets.shape[1] != config.model.embedding_dim:
         raise UserError(
-            f"{_WHAT}: the targets have {targets.shape[1]} dimensions, --embedding_dim is "
-            f"{config.model.embedding_dim}; they must be equal"
+            f"{_WHAT}: expected targets with --embedding_dim={config.model.embedding_dim} "
+            f"dimensions, got {targets.shape[1]}"
         )
 
     def held_out_cosine(embedder: Embedder) -> float:
@@ -195,10 +195,10 @@ def _rotation(
 def _sampler(
     verticals: np.ndarray, config: StudentConfig, more_often: Mapping[str, float] | None
 ) -> EpochSampler | WeightedSampler:
-    """Returns what makes batches of images whose verticals [n] are given."""
+    """Returns the sampler of images with the given verticals [n]."""
     size, weights, seed = config.batch_size, config.vertical_weights, config.optimization.seed
     if weights == "images" and not more_often:
-        # Every image exactly once an epoch, which no rounding of weights can upset.
+        # Shows every image exactly once per epoch, without rounding of weights.
         return EpochSampler.over(len(verticals), batch_size=size, seed=seed)
     return WeightedSampler.of_verticals(
         verticals, weights=weights, batch_size=size, seed=seed, more_often=more_often

@@ -1,6 +1,6 @@
-"""What TensorBoard shows of a training beside loss, learning rate and validation.
+"""TensorBoard summaries of a training in addition to loss, learning rate and validation.
 
-A step computes what it would without: batches are looked at from outside, and rarely.
+They do not change the results of steps: batches are measured outside the step, and rarely.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from apparel_embed.losses.distances import pairwise_distances
 from apparel_embed.losses.replicas import gather_replicas
 from apparel_embed.training.input import Augment, Sampler, first_images
 
-# Of a larger batch the first so many are measured: distances grow with their number squared.
+# Images measured in a batch: the number of distances grows with their square.
 _MOST_MEASURED = 1024
 _MOST_SHOWN = 64
 _COLUMNS = 8
@@ -34,26 +34,26 @@ class Measures:
     """Numbers that describe a batch, by name.
 
     Attributes:
-      scalars: those that could be measured.
-      histograms: float [n] of values.
+      scalars: scalars that could be measured.
+      histograms: values, float [n].
     """
 
     scalars: Mapping[str, float]
     histograms: Mapping[str, np.ndarray]
 
     def write(self, step: int) -> None:
-        """Writes them to the default summary writer, for a step counted from 1."""
+        """Writes the measures to the default summary writer, for a step counted from 1."""
         for name, value in self.scalars.items():
             tf.summary.scalar(name, value, step)
         for name, values in self.histograms.items():
-            # Of what is no number there is no histogram.
+            # TensorBoard cannot show histograms of values that are not finite.
             finite = values[np.isfinite(values)]
             if len(finite):
                 tf.summary.histogram(name, finite, step)
 
 
 def active_share(distances: np.ndarray, labels: np.ndarray, margin: float) -> float | None:
-    """Returns the share of a batch's triplets that still cost something, whichever the loss mines.
+    """Returns the share of active triplets among all of a batch, whichever ones the loss mines.
 
     A triplet is an anchor a, another image p of its item and an image n of another one; it is
     active if d(a, p) + margin > d(a, n).
@@ -61,10 +61,10 @@ def active_share(distances: np.ndarray, labels: np.ndarray, margin: float) -> fl
     Args:
       distances: float [n, n].
       labels: [n], item of each image.
-      margin: by how much a negative should be farther than a positive.
+      margin: how much farther a negative should be than a positive.
 
     Returns:
-      0 to 1; None where there are no triplets.
+      0 to 1; None if there are no triplets.
     """
     active = every = 0
     for anchor, label in enumerate(labels):
@@ -78,14 +78,14 @@ def active_share(distances: np.ndarray, labels: np.ndarray, margin: float) -> fl
 
 
 def spread(embeddings: np.ndarray) -> float:
-    """Returns how far embeddings lie apart: the root of their mean squared distance to their mean.
+    """Returns the spread of embeddings: the root of their mean squared distance to their mean.
 
     Args:
       embeddings: float [n, dim], n at least 1.
 
     Returns:
-      0 where all are equal. Of unit vectors at most 1, where their mean is the origin; then the
-      mean squared distance of two is 2.
+      0 if all are equal. For unit vectors at most 1, which means that their mean is the origin and
+      the mean squared distance of two is 2.
     """
     points = embeddings.astype(np.float64)
     return float(np.sqrt(np.mean(np.sum((points - points.mean(axis=0)) ** 2, axis=1))))
@@ -100,12 +100,12 @@ def triplet_measures(
       labels: int [n], item of each image.
       embeddings: float32 [n, dim], of unit length.
       norms: float32 [n], lengths of the embeddings before they were scaled to 1.
-      margin: by how much a negative should be farther than a positive.
+      margin: how much farther a negative should be than a positive.
       distance: a name in `DISTANCES`.
     """
     labels, embeddings = labels[:_MOST_MEASURED], embeddings[:_MOST_MEASURED]
     distances = pairwise_distances(embeddings, distance).numpy()
-    # Each pair once.
+    # Counts each pair once.
     ones, others = np.triu_indices(len(labels), k=1)
     between, is_positive = distances[ones, others], labels[ones] == labels[others]
     sides = {"positives": between[is_positive], "negatives": between[~is_positive]}
@@ -124,8 +124,8 @@ def target_measures(targets: np.ndarray, embeddings: np.ndarray, norms: np.ndarr
     """Returns the measures of a student's batch.
 
     Args:
-      targets: float32 [n, dim], the embeddings that specialists give; of any length but 0.
-      embeddings: float32 [n, dim], the student's, of unit length.
+      targets: float32 [n, dim], the teachers' embeddings, of any length except 0.
+      embeddings: float32 [n, dim], the student's embeddings, of unit length.
       norms: float32 [n], lengths of the student's embeddings before they were scaled to 1.
     """
     distances = np.linalg.norm(targets - embeddings, axis=1)
@@ -160,13 +160,13 @@ def first_batch_sheet(
 
     Args:
       dataset: a prepared dataset.
-      records: int64 [n] record numbers; positions in the store count along them.
+      records: int64 [n] record numbers; positions in the store are indices into them.
       store: the images.
-      sampler: which of them make the batch of a step.
-      augment: from a batch's inputs to images.
+      sampler: chooses the images of each step's batch.
+      augment: maps a batch's inputs to images.
 
     Returns:
-      uint8 [height, width, 3]; a sampler's images of an item are in a line.
+      uint8 [height, width, 3]; with a `PKSampler`, the images of an item are on one line.
     """
     positions, images, _ = first_images(store, sampler, augment, _MOST_SHOWN)
     rows = dataset.index.select(["item_id", "vertical"]).take(records[positions]).to_pylist()
@@ -178,16 +178,16 @@ def first_batch_sheet(
 
 
 Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], Measures]
-"""Of `BatchSummaries`."""
+"""See `BatchSummaries`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchSummaries:
-    """What is written of a training's batches.
+    """Summaries of a training's batches.
 
     Attributes:
-      measure: from labels or targets [batch, ...], embeddings [batch, dim] and their lengths before
-        they were scaled to 1 [batch] to what is logged of them; None to log nothing of batches.
+      measure: maps labels or targets [batch, ...], embeddings [batch, dim] and their lengths before
+        they were scaled to 1 [batch] to the measures to log; None to log none.
       first_batch: returns a sheet of augmented images, uint8 [height, width, 3].
     """
 
@@ -202,16 +202,16 @@ def write_start(graph: tf.Graph, first_batch: np.ndarray) -> None:
 
 
 class Observer:
-    """Looks at a training, and writes to the default summary writer what it sees.
+    """Measures a training's batches and writes the measures to the default summary writer.
 
-    Batches are embedded as in use, without dropout and with the moving statistics of batch norm,
-    by the weights that the step has left. That changes nothing of the model.
+    Batches are embedded as in inference, without dropout and with the moving statistics of batch
+    norm, with the weights after the step. The model is not changed.
 
     Args:
       measure: as in `BatchSummaries`.
-      unscaled: from what `augment` returns to embeddings before they are scaled to 1, and after.
-      augment: from a batch's inputs to images.
-      strategy: that the model was made for.
+      unscaled: maps the output of `augment` to embeddings before and after scaling to 1.
+      augment: maps a batch's inputs to images.
+      strategy: the strategy that the model was created in.
     """
 
     def __init__(
@@ -241,13 +241,13 @@ class Observer:
 
 
 class Profiler(contextlib.AbstractContextManager):
-    """Profiles some of a training's steps, what feeds them included.
+    """Profiles some of a training's steps, including their input.
 
-    To be used in a `with` block, at whose end a profile under way is written.
+    Use it in a `with` block, at whose end a profile in progress is written.
 
     Args:
-      steps: the first step to profile, counted from 0, and the one to end before; None for none.
-      directory: of TensorBoard's files.
+      steps: the first step to profile, counted from 0, and the one after the last; None for none.
+      directory: directory of TensorBoard's files.
       what: name of the training, for messages.
     """
 
@@ -261,11 +261,11 @@ class Profiler(contextlib.AbstractContextManager):
         if self._running:
             self._running = False
             tf.profiler.experimental.stop()
-            logging.info("%s: profile in %s", self._what, self._directory)
+            logging.info("%s: profile written to %s", self._what, self._directory)
 
     @contextlib.contextmanager
     def step(self, number: int) -> Iterator[None]:
-        """Marks the step, counted from 0, that the block computes, if it is to be profiled."""
+        """Profiles the block as a step, counted from 0, if the step is to be profiled."""
         if number not in self._steps:
             yield
             return

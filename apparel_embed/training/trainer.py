@@ -1,4 +1,4 @@
-"""What the trainings of specialists and student share: from records to a trained model."""
+"""The common part of all trainings: from records to a trained model."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ Sheet = Callable[[PreparedDataset, np.ndarray, ImageStore, Sampler, Augment], np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingTask:
-    """What a model is to learn.
+    """The task that a model learns.
 
     Attributes:
       records: int64 [n] record numbers of the images to learn from.
-      sampler: which positions in `records` make the batch of a step.
-      loss: from the replica's (labels or targets, outputs) to the whole batch's scalar.
-      validation: from the memory in GiB that is left for images to how weights are judged; None
-        where nothing can be judged.
-      measure: of `BatchSummaries`.
-      build_model: makes the model that the training begins with.
-      save: of `TrainingLoop`.
-      keep_start: of `TrainingLoop`.
+      sampler: chooses the positions in `records` of each step's batch.
+      loss: maps the replica's (labels or targets, outputs) to the whole batch's scalar.
+      validation: maps the memory in GiB left for images to the validation; returns None if weights
+        cannot be compared.
+      measure: as in `BatchSummaries`.
+      build_model: builds the initial model.
+      save: as in `TrainingLoop`.
+      keep_start: as in `TrainingLoop`.
       targets: float32 [n, dim] to learn; None to learn from the sampler's labels.
-      move_targets: from targets and random numbers, as `Augmenter` takes them, to the targets of
-        the augmented images; None where they stay the same.
+      move_targets: maps targets and random numbers, as `Augmenter` takes them, to the targets of
+        the augmented images; None if they do not change.
       sheet: draws the first images.
     """
 
@@ -83,13 +83,13 @@ def train_model(
       dataset: a prepared dataset.
       task: what to learn.
       config: how to train.
-      directory: of the stage, may hold what an interrupted training left.
+      directory: the stage's directory, which may contain files of an interrupted training.
       what: name of the model, for progress and messages.
-      views: float32 [n, views, features] of the records from `compute_views`, where the backbone is
-        not trained; None to augment in every step.
+      views: float32 [n, views, features] of the records from `compute_views`, if the backbone is
+        frozen; None to augment in every step.
 
     Returns:
-      The loop, whose model has the kept weights, and what to report.
+      The loop, whose model has the kept weights, and its report.
     """
     reset_and_seed(config.optimization.seed, config.execution.deterministic)
     strategy, size = make_strategy(config.strategy), config.model.image_size
@@ -98,7 +98,7 @@ def train_model(
     left = cache_gib - store.gib
     validation = task.validation(left)
     if validation is None:
-        logging.info("%s: split val cannot judge weights; the last ones are kept", what)
+        logging.info("%s: nothing to validate on in split val; keeping the last weights", what)
     augment: Augment = augmentation(config.input, strategy)
     sheet = functools.partial(task.sheet, dataset, task.records, store, task.sampler, augment)
     source: ImageStore | FrozenViews = store

@@ -21,17 +21,16 @@ _TITLES = {R_AT_1: "R@1", AP50: "AP50"}
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """How the weights of a training are judged.
+    """How to compare the weights of a training.
 
     Attributes:
-      measure: from an embedder to the metric. What it writes for TensorBoard is of the step that is
-        validated.
-      error: from the metric to its standard error, within which later weights are as good as the
-        best: of few queries the highest of many metrics is mostly luck (the rule of one standard
-        error, Breiman et al. 1984, "Classification and Regression Trees").
-      prefer: from an embedder to what decides among weights that are as good, the higher the
-        better; by default the later are kept.
-      metric: its name, R_AT_1 or AP50.
+      measure: maps an embedder to the metric. Its summaries belong to the validated step.
+      error: maps the metric to its standard error. Weights within one error of the best count as
+        equally good: with few queries, the highest of many metrics is mostly luck (the rule of one
+        standard error, Breiman et al. 1984, "Classification and Regression Trees").
+      prefer: maps an embedder to a score that decides among equally good weights, higher is
+        better; by default, later weights are kept.
+      metric: name of the metric, R_AT_1 or AP50.
     """
 
     measure: Callable[[Embedder], float]
@@ -41,7 +40,7 @@ class Validation:
 
     @property
     def title(self) -> str:
-        """Name of the metric, for people."""
+        """Name of the metric for display."""
         return _TITLES[self.metric]
 
 
@@ -52,18 +51,18 @@ def make_validation(
     cache_gib: float = 4.0,
     prefer: Callable[[Embedder], float] = lambda _: 0.0,
 ) -> Validation | None:
-    """Returns the validation on split val, by R@1 within each vertical, mean over verticals.
+    """Returns the validation on split val by R@1 within each vertical, averaged over verticals.
 
     Args:
       dataset: a prepared dataset.
-      verticals: those to validate on.
+      verticals: verticals to validate on.
       image_size: side of the model's input, in pixels.
-      cache_gib: memory for decoded images; more are decoded again in each validation.
+      cache_gib: memory for decoded images; without enough, each validation decodes them again.
       prefer: as in `Validation`.
 
     Returns:
-      None where the split has no query with an answer. R@1 of each vertical is written to the
-      default summary writer, if there is one, for its step.
+      The validation, which also writes R@1 of each vertical to the default summary writer, if any;
+      None if no query of the split has an answer.
     """
     images = evaluation_set(dataset, "val", verticals)
     if not answered_queries(images):
@@ -82,7 +81,7 @@ def make_validation(
 
 
 def recall_within(embeddings: np.ndarray, images: EvaluationSet) -> dict[str, float]:
-    """Returns R@1 within each vertical that answers a query; embeddings [n, dim] are of the set."""
+    """Returns R@1 within each vertical that answers a query, for the set's embeddings [n, dim]."""
     answered = query_outcomes(embeddings, images).answered()
     return {name: float(one.recall[1].mean()) for name, one in answered.items()}
 
@@ -90,8 +89,8 @@ def recall_within(embeddings: np.ndarray, images: EvaluationSet) -> dict[str, fl
 def standard_error(images: EvaluationSet, verticals: Sequence[str]) -> Callable[[float], float]:
     """Returns a function from R@1, the mean over verticals, to its standard error.
 
-    Every vertical is taken to have this R@1, drawn towards 1/2 by one item found and one not
-    (after Agresti and Coull 1998), for of few items all may be found by luck.
+    It assumes this R@1 in every vertical, shrunk towards 1/2 by adding one found and one missed
+    item (after Agresti and Coull 1998), as all of a few items may be found by luck.
     """
     queries = images.only(images.is_query)
     places = queries.by_vertical()

@@ -1,9 +1,9 @@
 """Training of the vertical head, after the student and without changing it.
 
-The student is trained to place images inside their vertical, and its embedding has room for
-little else: verticals may overlap in it. The features before the projection still tell them apart,
-so a linear classifier of these is all it takes. It is trained when the student is finished: trained
-together, it would pull at the features and change the embedding.
+The student is trained to place images within their vertical, and its embedding has little room for
+anything else, so verticals may overlap in it. The features before the projection still separate
+them, and a linear classifier on these is enough. It is trained after the student: trained together,
+it would influence the features and change the embedding.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-# Inverse strength of the regularisation; the one of highest accuracy on val is taken, without
-# images there the middle one.
+# Inverse strengths of the regularisation. The one with the highest accuracy on split val is used,
+# or the middle one if the split has no images.
 _STRENGTHS = (0.01, 0.1, 1.0)
 _ITERATIONS = 300
 
@@ -41,17 +41,17 @@ def train_vertical_head(
     """Fits a multinomial logistic regression of the vertical on a model's pooled features.
 
     Args:
-      dataset: a prepared dataset; splits train and unlabelled are learnt from; by val is chosen
-        how strongly to regularise, and measured from what confidence on searches are routed.
+      dataset: a prepared dataset. The head learns from splits train and unlabelled; split val
+        decides the regularisation and the minimum confidence for routing searches.
       model: directory of the embedding model.
 
     Returns:
-      The head, and what to report of it.
+      The head and its report.
 
     Raises:
       UserError: if there are training images of fewer than two verticals.
     """
-    # Here, as it takes seconds that a start need not.
+    # Imported here because it takes seconds.
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -63,8 +63,8 @@ def train_vertical_head(
     verticals = np.unique(labels)
     if len(verticals) < 2:
         raise UserError(
-            f"{dataset.directory}: has training images of {len(verticals)} verticals; a vertical "
-            "head needs two or more"
+            f"{dataset.directory}: a vertical head needs training images of two or more verticals, "
+            f"got {len(verticals)}"
         )
     scaler = StandardScaler()
     features = scaler.fit_transform(embedder.records(dataset, records))
@@ -79,7 +79,7 @@ def train_vertical_head(
         if len(val):
             right = found.score(scaler.transform(val_features), val.verticals.astype(str))
         tried.append((found, right))
-    # Of equals the first.
+    # Takes the first of equals.
     best, accuracy = max(tried, key=lambda one: one[1])
     head = _head(best, scaler)
     embeddings = Embedder(loaded).records(dataset, val.records)
@@ -97,10 +97,10 @@ def train_vertical_head(
 
 
 def _head(regression: LogisticRegression, scaler: StandardScaler) -> VerticalHead:
-    """Returns the head, the scaling of features put into its weights."""
+    """Returns the head, with the scaling of features folded into its weights."""
     weights, bias = regression.coef_.T, regression.intercept_
     if len(regression.classes_) == 2:
-        # scikit-learn keeps only what speaks for the second class.
+        # scikit-learn stores only the coefficients of the second class.
         weights, bias = np.hstack([0 * weights, weights]), np.append(0 * bias, bias)
     weights = weights / scaler.scale_[:, np.newaxis]
     bias = bias - scaler.mean_ @ weights

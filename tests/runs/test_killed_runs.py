@@ -62,7 +62,7 @@ def test_a_run_that_is_ended_in_every_stage_comes_to_the_same_bits(whole, tmp_pa
     assert sum(ended) >= 0.75 * _KILLS
     log = log_of(run_dir).read_text()
     assert "Traceback" not in log
-    assert "going on from step" in log
+    assert "resuming from step" in log
     ours, expected = contents(run_dir), contents(whole)
     assert sorted(ours) == sorted(expected)
     assert [name for name in expected if ours[name] != expected[name]] == []

@@ -55,7 +55,7 @@ class Training:
 
 
 def saved(directory, *steps, best=None, keep=2):
-    """Writes checkpoints; `best` tells the step of the best weights at some of them."""
+    """Writes checkpoints; `best` maps some of their steps to the step of the best weights."""
     training = Training(directory, keep=keep)
     with training.checkpoints:
         for step in steps:
@@ -71,7 +71,7 @@ def path_of(directory, step):
     return directory / f"step-{step:08d}.npz"
 
 
-def test_every_variable_and_the_progress_come_back(tmp_path):
+def test_every_variable_and_the_progress_are_restored(tmp_path):
     saved(tmp_path, 10)
     training = Training(tmp_path)
     with training.checkpoints as checkpoints:
@@ -91,7 +91,7 @@ def test_every_variable_and_the_progress_come_back(tmp_path):
 
 
 @pytest.mark.parametrize("scaled", [False, True])
-def test_no_variable_of_model_or_optimiser_is_forgotten(scaled):
+def test_all_variables_of_model_and_optimiser_are_named(scaled):
     model = tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=[3])])
     optimizer = make_optimizer(OptimizationConfig(steps=100))
     if scaled:
@@ -105,7 +105,7 @@ def test_no_variable_of_model_or_optimiser_is_forgotten(scaled):
     assert sum(name.startswith("model/") for name in found) == len(model.variables)
 
 
-def test_without_checkpoints_everything_stays_as_it_is(tmp_path):
+def test_without_checkpoints_nothing_changes(tmp_path):
     training = Training(tmp_path / "none")
     training.set(3)
     with training.checkpoints as checkpoints:
@@ -114,7 +114,9 @@ def test_without_checkpoints_everything_stays_as_it_is(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_it_is_written_in_the_background_as_it_was_at_the_step(tmp_path, monkeypatch):
+def test_a_checkpoint_is_written_in_the_background_with_the_values_of_its_step(
+    tmp_path, monkeypatch
+):
     ready = threading.Event()
     savez = np.savez
 
@@ -126,7 +128,7 @@ def test_it_is_written_in_the_background_as_it_was_at_the_step(tmp_path, monkeyp
     training = Training(tmp_path)
     with training.checkpoints as checkpoints:
         training.save(10)
-        # The training goes on before anything is written.
+        # The training continues before anything is written.
         training.set(11)
         training.progress.step = 11
         assert list(tmp_path.glob("step*")) == []
@@ -140,7 +142,7 @@ def test_it_is_written_in_the_background_as_it_was_at_the_step(tmp_path, monkeyp
     assert again.is_at(10)
 
 
-def test_the_newest_are_kept_and_the_best_of_each_of_them(tmp_path):
+def test_the_newest_checkpoints_and_the_best_of_each_are_kept(tmp_path):
     saved(tmp_path, 10, 20, 30, 40, 50, keep=2)
     assert steps_in(tmp_path) == ["step-00000040.npz", "step-00000050.npz"]
 
@@ -153,7 +155,7 @@ def test_the_newest_are_kept_and_the_best_of_each_of_them(tmp_path):
     assert steps_in(older) == ["step-00000020.npz", "step-00000040.npz"]
 
 
-def test_what_an_interrupted_training_kept_is_known_to_the_next(tmp_path):
+def test_checkpoints_of_an_interrupted_training_are_kept_by_the_next(tmp_path):
     saved(tmp_path, 10, 20, 30, best={10: 10, 20: 10, 30: 10})
     training = Training(tmp_path)
     with training.checkpoints as checkpoints:
@@ -162,7 +164,7 @@ def test_what_an_interrupted_training_kept_is_known_to_the_next(tmp_path):
     assert steps_in(tmp_path) == [f"step-000000{step}.npz" for step in (10, 30, 40)]
 
 
-def test_the_start_is_kept_as_long_as_it_is_the_best_and_comes_back(tmp_path):
+def test_the_initial_weights_are_kept_and_restored_while_they_are_the_best(tmp_path):
     saved(tmp_path, 0, 10, 20, 30, best=dict.fromkeys((0, 10, 20, 30), 0))
     assert steps_in(tmp_path) == [f"step-000000{step}.npz" for step in ("00", "20", "30")]
     training = Training(tmp_path)
@@ -174,7 +176,7 @@ def test_the_start_is_kept_as_long_as_it_is_the_best_and_comes_back(tmp_path):
         assert np.all(variable.numpy() == number)
 
 
-def test_checkpoints_whose_start_was_the_best_and_is_lost_do_not_count(tmp_path):
+def test_checkpoints_whose_best_initial_weights_are_missing_are_skipped(tmp_path):
     saved(tmp_path, 0, 10, 20, best=dict.fromkeys((0, 10, 20), 0))
     path_of(tmp_path, 0).unlink()
     training = Training(tmp_path)
@@ -182,7 +184,7 @@ def test_checkpoints_whose_start_was_the_best_and_is_lost_do_not_count(tmp_path)
         assert checkpoints.restore().step == 0
 
 
-def test_the_best_weights_come_back_into_the_model_alone(tmp_path):
+def test_the_best_weights_are_restored_only_into_the_model(tmp_path):
     saved(tmp_path, 10, 20, best={10: 10, 20: 10})
     training = Training(tmp_path)
     with training.checkpoints as checkpoints:
@@ -202,7 +204,7 @@ def flip_a_bit(path):
     with zipfile.ZipFile(path) as archive:
         largest = max(archive.infolist(), key=lambda member: member.file_size)
     data = bytearray(path.read_bytes())
-    # In the array, not in what the archive tells of it.
+    # Damages the array, not the archive's metadata.
     end_of_name = largest.header_offset + data[largest.header_offset :].index(b"NUMPY")
     data[end_of_name + largest.file_size // 2] ^= 1
     path.write_bytes(data)
@@ -213,7 +215,7 @@ def empty(path):
 
 
 def fill_with_text(path):
-    path.write_text("no archive")
+    path.write_text("not an archive")
 
 
 def remove_a_member(path):
@@ -226,7 +228,7 @@ def remove_a_member(path):
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty, fill_with_text, remove_a_member])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_counts(tmp_path, caplog, damage):
+def test_a_damaged_checkpoint_is_logged_and_the_previous_one_is_used(tmp_path, caplog, damage):
     saved(tmp_path, 10, 20)
     damage(path_of(tmp_path, 20))
     training = Training(tmp_path)
@@ -234,13 +236,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_counts(tmp_path, caplo
         assert checkpoints.restore().step == 10
         assert training.is_at(10)
         assert f"checkpoint {path_of(tmp_path, 20)} is damaged (" in caplog.text
-        # Not even now does the damaged one count as one of the newest.
+        # The damaged one does not count as one of the newest.
         training.save(15)
         checkpoints.wait()
     assert steps_in(tmp_path) == ["step-00000010.npz", "step-00000015.npz"]
 
 
-def test_where_all_are_damaged_the_training_starts_anew(tmp_path, caplog):
+def test_the_training_starts_from_step_0_if_all_checkpoints_are_damaged(tmp_path, caplog):
     saved(tmp_path, 10, 20)
     for step in (10, 20):
         truncate(path_of(tmp_path, step))
@@ -252,7 +254,7 @@ def test_where_all_are_damaged_the_training_starts_anew(tmp_path, caplog):
     assert caplog.text.count("is damaged") == 2
 
 
-def test_a_checkpoint_whose_best_weights_are_lost_does_not_count(tmp_path, caplog):
+def test_a_checkpoint_whose_best_weights_are_lost_is_skipped(tmp_path, caplog):
     saved(tmp_path, 10, 20, 30, best={10: 10, 20: 20, 30: 20})
     truncate(path_of(tmp_path, 20))
     training = Training(tmp_path, keep=3)
@@ -264,30 +266,30 @@ def test_a_checkpoint_whose_best_weights_are_lost_does_not_count(tmp_path, caplo
     assert "No such file" in caplog.text
 
 
-def test_best_weights_that_are_damaged_in_between_are_named(tmp_path):
+def test_best_weights_damaged_during_the_training_are_an_error(tmp_path):
     training = saved(tmp_path, 10, 20, best={10: 10, 20: 10})
     truncate(path_of(tmp_path, 10))
-    said = r"step-00000010\.npz: the best weights of tiny cannot be read .*same command again"
-    with pytest.raises(UserError, match=said):
+    message = r"step-00000010\.npz: the best weights of tiny cannot be read .*same command again"
+    with pytest.raises(UserError, match=message):
         training.checkpoints.restore_best(training.progress)
 
 
 def test_a_checkpoint_of_another_model_is_refused_and_kept(tmp_path):
     saved(tmp_path, 10)
     training = Training(tmp_path, units=5)
-    said = r"step-00000010\.npz: was written by another release: model/.*\(4,\).*\(5,\).*; remove"
-    with pytest.raises(UserError, match=said), training.checkpoints as checkpoints:
+    message = r"step-00000010\.npz: written by another release: .* model/.*\(5,\).*\(4,\).*; delete"
+    with pytest.raises(UserError, match=message), training.checkpoints as checkpoints:
         checkpoints.restore()
     assert steps_in(tmp_path) == ["step-00000010.npz"]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_no_checkpoint_holds_numbers_that_are_none(tmp_path, value):
+def test_a_checkpoint_with_non_finite_values_is_not_written(tmp_path, value):
     training = Training(tmp_path)
-    said = (
-        r"tiny: model/\S*kernel holds numbers that are not finite at step 20; step-00000020.npz is"
+    message = (
+        r"tiny: model/\S*kernel contains values that are not finite at step 20; step-00000020.npz"
     )
-    with pytest.raises(UserError, match=said), training.checkpoints:
+    with pytest.raises(UserError, match=message), training.checkpoints:
         training.save(10)
         training.set(20)
         training.model.layers[1].kernel.assign(tf.fill([3, 4], value))
@@ -298,7 +300,7 @@ def test_no_checkpoint_holds_numbers_that_are_none(tmp_path, value):
         assert checkpoints.restore().step == 10
 
 
-def check_that_the_last_good_one_is_kept(directory):
+def check_that_the_last_checkpoint_is_kept(directory):
     assert steps_in(directory) == ["step-00000010.npz"]
     training = Training(directory)
     with training.checkpoints as checkpoints:
@@ -306,25 +308,25 @@ def check_that_the_last_good_one_is_kept(directory):
     assert training.is_at(10)
 
 
-def test_a_file_that_cannot_grow_is_told_and_the_last_good_one_is_kept(tmp_path):
+def test_a_file_size_limit_is_an_error_and_the_last_checkpoint_is_kept(tmp_path):
     training = Training(tmp_path)
-    said = r"step-00000020\.npz: File too large; what was finished is kept: raise the limit"
-    with pytest.raises(UserError, match=said), training.checkpoints as checkpoints:
+    message = r"step-00000020\.npz: File too large; what was finished is kept: raise the limit"
+    with pytest.raises(UserError, match=message), training.checkpoints as checkpoints:
         training.save(10)
         checkpoints.wait()
         with largest_file(1000):
             training.save(20)
             while checkpoints._pending is not None:
                 checkpoints.check()
-    check_that_the_last_good_one_is_kept(tmp_path)
+    check_that_the_last_checkpoint_is_kept(tmp_path)
 
 
-def test_a_full_disk_is_told_and_the_last_good_one_is_kept(tmp_path):
+def test_a_full_disk_is_an_error_and_the_last_checkpoint_is_kept(tmp_path):
     disk = tmp_path / "disk"
     with own_disk(disk, "size=64k"):
         training = Training(disk)
-        said = r"step-00000020\.npz: No space left on device; .* kept: make room"
-        with pytest.raises(UserError, match=said), training.checkpoints as checkpoints:
+        message = r"step-00000020\.npz: No space left on device; .* kept: make room"
+        with pytest.raises(UserError, match=message), training.checkpoints as checkpoints:
             training.save(10)
             checkpoints.wait()
             (disk / "filler").write_bytes(b"x" * (64 * 1024 - 3 * 4096))
@@ -333,13 +335,13 @@ def test_a_full_disk_is_told_and_the_last_good_one_is_kept(tmp_path):
             training.save(20)
         for name in ("filler", "more"):
             (disk / name).unlink()
-        check_that_the_last_good_one_is_kept(disk)
+        check_that_the_last_checkpoint_is_kept(disk)
 
 
-def test_a_directory_that_is_read_only_is_told(tmp_path):
+def test_a_read_only_directory_is_an_error(tmp_path):
     disk = tmp_path / "disk"
     with own_disk(disk, "ro"):
         training = Training(disk / "checkpoints")
-        said = r"Read-only file system; .*name a place that can be written"
-        with pytest.raises(UserError, match=said), training.checkpoints:
+        message = r"Read-only file system; .*name a place that can be written"
+        with pytest.raises(UserError, match=message), training.checkpoints:
             training.save(10)

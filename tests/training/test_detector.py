@@ -1,4 +1,4 @@
-"""Training of a detector: what it learns, resumes to the same bits, and what is refused."""
+"""Training of a detector: learning, resuming with the same bits, and invalid input."""
 
 import dataclasses
 import subprocess
@@ -61,7 +61,7 @@ def street(tmp_path_factory):
     return prepare_street(make_street(directory), directory)
 
 
-def test_garments_that_leave_the_square_are_none_and_others_move():
+def test_garments_outside_the_square_become_padding_and_others_move():
     augmenter = Augmenter(AugmentConfig(flip=True, zoom=0.0, translation=0.0))
     draws = np.full([2, Augmenter.draw(tf.constant([0, 0]), 1).shape[1]], 0.6, np.float32)
     draws[1, 0] = 0.1
@@ -76,7 +76,7 @@ def test_garments_that_leave_the_square_are_none_and_others_move():
 
 
 @pytest.mark.slow
-def test_a_detector_learns_and_shows_its_boxes(street, tmp_path):
+def test_a_detector_learns_and_logs_its_boxes(street, tmp_path):
     photographs, _ = street
     training = dataclasses.replace(
         TRAINING,
@@ -100,7 +100,7 @@ def test_a_resumed_training_ends_with_the_same_bits(street, tmp_path):
     photographs, _ = street
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     result = train_detector(photographs, TRAINING, whole)
-    # As if killed at step 18: what is left is the last checkpoint, of step 14.
+    # As if killed at step 18: the last checkpoint is that of step 14.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("apparel_embed.training.loop.TrainingLoop._log", _ended_at(17))
         with pytest.raises(KeyboardInterrupt):
@@ -112,9 +112,9 @@ def test_a_resumed_training_ends_with_the_same_bits(street, tmp_path):
 
 
 @pytest.mark.parametrize(("garments", "warned"), [(10, True), (12, False)])
-def test_photographs_that_list_hardly_more_than_one_garment_are_warned_of(garments, warned, caplog):
+def test_little_more_than_one_garment_per_photograph_gives_a_warning(garments, warned, caplog):
     warn_of_single_garments(garments, photographs=10)
-    expected = "1.00 garments a photograph: expected a row for every garment"
+    expected = "1.00 garments per photograph: expected a row for every garment"
     assert (expected in caplog.text) == warned
 
 
@@ -128,7 +128,7 @@ def _ended_at(step):
 
 
 @pytest.mark.slow
-def test_two_replicas_learn_what_one_device_learns(street, tmp_path):
+def test_two_replicas_give_the_weights_of_one_device(street, tmp_path):
     photographs, _ = street
     weights = {}
     for strategy in ("one", "mirrored"):
@@ -144,7 +144,7 @@ def test_two_replicas_learn_what_one_device_learns(street, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_starts_from_the_backbone_of_an_embedding_model(street, tmp_path):
+def test_a_detector_starts_from_the_backbone_of_an_embedding_model(street, tmp_path):
     photographs, _ = street
     config = ModelConfig(image_size=32, embedding_dim=4)
     model = build_embedding_model(config)
@@ -166,6 +166,6 @@ def test_it_starts_from_the_backbone_of_an_embedding_model(street, tmp_path):
         train_detector(photographs, other, tmp_path / "two", start=tmp_path / "embedding")
 
 
-def test_single_garments_are_refused(tiny_prepared, tmp_path):
+def test_a_dataset_of_single_garments_is_refused(tiny_prepared, tmp_path):
     with pytest.raises(UserError, match="needs whole photographs, prepared with --photographs"):
         train_detector(tiny_prepared, TRAINING, tmp_path)

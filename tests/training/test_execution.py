@@ -29,7 +29,7 @@ WAYS = [(precision, jit) for precision in PRECISIONS for jit in (False, True)]
 
 
 def build():
-    """A small network of the layers that backbones have."""
+    """Returns a small network with the kinds of layers that backbones have."""
     layers = tf.keras.layers
     inputs = tf.keras.Input((SIDE, SIDE, 3), dtype="float32")
     backbone = tf.keras.Sequential(
@@ -49,7 +49,7 @@ def build():
 
 
 def batches(first):
-    """Four items that differ by colour."""
+    """Returns batches of four items that differ in colour."""
 
     def one(step):
         labels = tf.range(16, dtype=tf.int32) % 4
@@ -158,14 +158,14 @@ def test_only_the_backbone_computes_in_half_precision(precision):
     assert {variable.dtype for variable in model.trainable_variables} == {tf.float32}
 
 
-def test_the_policy_is_set_back_whatever_happens():
+def test_the_policy_is_restored_after_an_error():
     with pytest.raises(Cut), layer_precision("float16"):
         raise Cut
     assert tf.keras.mixed_precision.global_policy().name == "float32"
 
 
-def test_float16_leaves_out_a_step_whose_gradient_overflows(tmp_path):
-    # Finite, but not when scaled up by 2^15 in 16 bits.
+def test_float16_skips_a_step_whose_gradient_overflows(tmp_path):
+    # The gradient is finite, but overflows when scaled up by 2^15 in 16 bits.
     loop = make_loop(
         tmp_path,
         ExecutionConfig("float16"),
@@ -175,14 +175,14 @@ def test_float16_leaves_out_a_step_whose_gradient_overflows(tmp_path):
     before = loop.model.get_weights()
     loop.run()
 
-    # The moving statistics are no weights of the optimiser's.
+    # The optimiser does not update the moving statistics.
     for variable, old in zip(loop.model.variables, before):
         if "moving" not in variable.name:
             np.testing.assert_array_equal(variable, old)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_loss_that_is_no_number_ends_a_training_in_every_precision(tmp_path, precision):
+def test_a_nan_loss_ends_a_training_in_every_precision(tmp_path, precision):
     with pytest.raises(UserError, match="tiny: the loss is nan at step 1"):
         make_loop(
             tmp_path,
@@ -192,7 +192,7 @@ def test_a_loss_that_is_no_number_ends_a_training_in_every_precision(tmp_path, p
 
 
 @pytest.mark.slow
-def test_a_profile_of_the_steps_asked_for_is_written_for_tensorboard(tmp_path):
+def test_a_profile_of_the_requested_steps_is_written_for_tensorboard(tmp_path):
     make_loop(tmp_path / "none", ExecutionConfig()).run()
     make_loop(tmp_path / "some", ExecutionConfig(profile_steps=(3, 6))).run()
     make_loop(tmp_path / "end", ExecutionConfig(profile_steps=(28, 99))).run()
@@ -204,7 +204,7 @@ def test_a_profile_of_the_steps_asked_for_is_written_for_tensorboard(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (
             {"precision": "float64"},
@@ -214,8 +214,8 @@ def test_a_profile_of_the_steps_asked_for_is_written_for_tensorboard(tmp_path):
         ({"profile_steps": (-1, 3)}, "--profile_steps=-1:3"),
     ],
 )
-def test_ways_to_compute_that_there_are_not_are_refused(arguments, said):
-    with pytest.raises(UserError, match=said):
+def test_invalid_execution_settings_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
         ExecutionConfig(**arguments)
 
 
@@ -234,7 +234,7 @@ def test_compilation_is_refused_on_several_replicas():
         (["CPU"], False, False),
     ],
 )
-def test_operations_are_deterministic_on_cpus_or_where_that_is_asked_for(
+def test_operations_are_deterministic_on_cpus_or_if_requested(
     monkeypatch, kinds, deterministic, enabled
 ):
     devices = [types.SimpleNamespace(device_type=kind) for kind in kinds]
@@ -246,7 +246,7 @@ def test_operations_are_deterministic_on_cpus_or_where_that_is_asked_for(
 
 
 @pytest.mark.parametrize(("scale", "factor"), [("none", 1), ("linear", 4), ("sqrt", 2)])
-def test_learning_rates_grow_with_replicas_as_told(scale, factor):
+def test_learning_rates_grow_with_replicas_as_configured(scale, factor):
     config = OptimizationConfig(
         steps=10, learning_rate=0.1, warmup_fraction=0.0, scale_learning_rate=scale
     )

@@ -36,7 +36,7 @@ def samplers(dataset, records):
 
 
 @pytest.mark.parametrize("kind", range(3))
-def test_the_images_are_those_that_the_first_step_is_given(tiny_unlabelled, stored, kind):
+def test_the_first_images_are_those_of_the_first_step(tiny_unlabelled, stored, kind):
     records, store = stored
     sampler = samplers(tiny_unlabelled, records)[kind]
     augment = augmentation(AUGMENT, tf.distribute.get_strategy())
@@ -54,7 +54,7 @@ def test_the_images_are_those_that_the_first_step_is_given(tiny_unlabelled, stor
     np.testing.assert_array_equal(some, images[:4])
 
 
-def test_an_item_has_lines_of_its_own_and_what_is_unlabelled_says_so(tiny_unlabelled, stored):
+def test_items_have_their_own_lines_and_unlabelled_images_are_captioned(tiny_unlabelled, stored):
     records, store = stored
     triplets, each, _ = samplers(tiny_unlabelled, records)
     augment = augmentation(AUGMENT, tf.distribute.get_strategy())

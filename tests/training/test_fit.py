@@ -7,7 +7,7 @@ from apparel_embed.data.augment import AugmentConfig
 from apparel_embed.inference.image_store import decoded_batches
 from apparel_embed.training.input import InputConfig, triplet_dataset
 
-# What changes nothing of an image.
+# Changes nothing in an image.
 PLAIN = InputConfig(augment=AugmentConfig(flip=False, zoom=0.0, translation=0.0))
 
 
@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_batches(tiny_prepared):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"steps": 0}, "steps is 0; expected 1 or more"),
         ({"images_per_item": 1}, "images_per_item is 1; expected 2 or more"),
@@ -55,6 +55,6 @@ def test_the_same_seed_gives_the_same_batches(tiny_prepared):
         ({"min_images": 5}, "0 of 8 items have 5 images or more"),
     ],
 )
-def test_what_gives_no_batches_is_refused(tiny_prepared, wrong, told):
-    with pytest.raises(UserError, match=told):
+def test_arguments_that_give_no_batches_are_refused(tiny_prepared, wrong, message):
+    with pytest.raises(UserError, match=message):
         triplet_dataset(tiny_prepared, **{"image_size": 16, "steps": 2, **wrong})

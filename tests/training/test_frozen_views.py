@@ -1,4 +1,4 @@
-"""What a backbone that is not trained makes of augmented views, made once for all trainings."""
+"""Features of augmented views from a frozen backbone, computed once for all trainings."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ PYRAMID = dataclasses.replace(MODEL, pooling="pyramid")
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Initial weights of the backbone, as a file."""
+    """A file of initial weights of the backbone."""
     tf.keras.utils.set_random_seed(5)
     backbone = build_embedding_model(MODEL).get_layer("backbone")
     path = tmp_path_factory.mktemp("weights") / "backbone.weights.h5"
@@ -46,7 +46,7 @@ def weights(tmp_path_factory):
 
 
 def frozen(weights, steps, learning_rate=1e-2, **changes):
-    """How a model is trained whose backbone is not."""
+    """Returns the training of a model with a frozen backbone."""
     return SpecialistConfig(
         PYRAMID,
         OptimizationConfig(steps=steps, learning_rate=learning_rate, train_backbone=False),
@@ -58,7 +58,7 @@ def frozen(weights, steps, learning_rate=1e-2, **changes):
 
 
 @pytest.mark.parametrize("pooling", ["average", "pyramid"])
-def test_head_and_trunk_together_are_the_model(pooling):
+def test_trunk_and_head_together_equal_the_model(pooling):
     model = build_embedding_model(dataclasses.replace(MODEL, pooling=pooling))
     images = tf.random.stateless_uniform([3, 32, 32, 3], [1, 2], 0, 255)
     expected = model(images).numpy()
@@ -72,7 +72,7 @@ def test_head_and_trunk_together_are_the_model(pooling):
     np.testing.assert_allclose(vectors / lengths, expected, atol=1e-6)
 
 
-def test_views_without_augmentation_are_the_trunk_of_the_images(tiny_prepared, weights):
+def test_views_without_augmentation_are_all_equal(tiny_prepared, weights):
     records = tiny_prepared.select(split="train")[:5]
     views = compute_views(tiny_prepared, records, PYRAMID, weights, augment=STILL, views=2)
 
@@ -99,7 +99,7 @@ def test_a_draw_chooses_the_view():
 
 
 @pytest.mark.slow
-def test_trainings_of_a_run_share_views_and_leave_the_backbone_as_it_was(
+def test_trainings_of_a_run_share_views_and_do_not_change_the_backbone(
     tiny_prepared, tmp_path, weights
 ):
     config = frozen(weights, 6)
@@ -122,7 +122,7 @@ def test_trainings_of_a_run_share_views_and_leave_the_backbone_as_it_was(
         model, _ = load_embedding_model(stage.directory / "model")
         for ours, theirs in zip(model.get_layer("backbone").weights, untrained.weights):
             np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
-        # Batches of one vertical have other statistics: those of all training images stay.
+        # Batches of one vertical have other statistics; those of all training images are kept.
         norm = model.get_layer(NORM)
         np.testing.assert_allclose(norm.moving_mean, features.mean(axis=0), rtol=1e-4)
         np.testing.assert_allclose(norm.moving_variance, features.var(axis=0), rtol=1e-3)
@@ -130,12 +130,12 @@ def test_trainings_of_a_run_share_views_and_leave_the_backbone_as_it_was(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_same", [True, False])
-def test_a_student_that_starts_from_an_earlier_one_takes_views_if_its_backbone_was_not_trained(
+def test_a_student_that_starts_from_one_with_a_frozen_backbone_uses_views(
     tiny_prepared, tmp_path, weights, is_same
 ):
     config = frozen(weights, 2)
     both, run = ["bags", "dresses"], Run(tmp_path / "new", tiny_prepared)
-    # A stage of the name that a student has; how it was trained does not matter.
+    # A stage with a student's name; how it was trained does not matter.
     old = specialist_stage(Run(tmp_path / "old", tiny_prepared), both, config, STUDENT)
     targets = targets_stage(run, [old], None, TargetsConfig(PYRAMID.embedding_dim))
     if not is_same:
@@ -170,7 +170,7 @@ def test_a_student_that_starts_from_an_earlier_one_takes_views_if_its_backbone_w
 def test_a_pretrained_model_starts_with_a_principal_projection(
     tiny_prepared, tmp_path, weights, views
 ):
-    # Of no rate to speak of: what is kept is what it started from.
+    # With such a small learning rate, the kept weights are the initial ones.
     config = frozen(weights, 1, 1e-12, augment=STILL, views=views)
     stage = specialist_stage(Run(tmp_path, tiny_prepared), ["bags", "dresses"], config)
     found, _ = load_embedding_model(stage.directory / "model")
@@ -183,14 +183,14 @@ def test_a_pretrained_model_starts_with_a_principal_projection(
 
 
 @pytest.mark.slow
-def test_each_step_augments_anew_where_the_backbone_is_trained_or_unknown(tiny_prepared, tmp_path):
+def test_each_step_augments_if_the_backbone_has_no_initial_weights(tiny_prepared, tmp_path):
     config = SpecialistConfig(
         MODEL,
         OptimizationConfig(steps=2, train_backbone=False),
         items_per_batch=3,
         images_per_item=2,
     )
-    # Random weights are no initial weights: they are another seed's, too.
+    # Without initial weights the backbone is random, and depends on the seed.
     stage = specialist_stage(Run(tmp_path, tiny_prepared), ["bags"], config)
     assert FROZEN_VIEWS not in stage.inputs
     assert not (tmp_path / FROZEN_VIEWS).exists()

@@ -15,7 +15,7 @@ from apparel_embed.training.strategy import BatchShare, make_strategy
 
 SIZE = 16
 STEPS = 11
-# At 40 pixels: the 32 images take 153,600 bytes decoded, and less encoded.
+# At 40 pixels the 32 images take 153,600 bytes decoded, and less encoded.
 MODES = {"decoded": 1.0, "encoded": 150_000 / 2**30, "read": 0.0}
 
 
@@ -26,7 +26,7 @@ def records(tiny_prepared):
 
 @pytest.fixture(scope="module")
 def sampler(tiny_prepared, records):
-    # 8 items, 3 a batch: two steps an epoch.
+    # 8 items, 3 per batch: two steps per epoch.
     return PKSampler.from_items(
         tiny_prepared.column("item_id")[records], items_per_batch=3, images_per_item=2, seed=5
     )
@@ -52,9 +52,7 @@ def whole(tiny_prepared, records, sampler):
     return flat(training_batches(ImageStore(tiny_prepared, records, SIZE, 1.0), sampler, STEPS))
 
 
-def test_each_step_has_the_images_and_labels_that_the_sampler_names(
-    tiny_prepared, records, sampler, whole
-):
+def test_each_step_has_the_images_and_labels_of_the_sampler(tiny_prepared, records, sampler, whole):
     store = ImageStore(tiny_prepared, records, SIZE, 1.0)
     assert len(whole) == STEPS
     for step, (images, _, labels) in enumerate(whole):
@@ -70,14 +68,12 @@ def test_random_numbers_of_augmentation_differ_between_images_and_steps(whole):
 
 
 @pytest.mark.parametrize("first", [1, 2, 7])
-def test_a_training_that_goes_on_sees_what_it_would_have_seen(
-    tiny_prepared, records, sampler, whole, first
-):
+def test_a_resumed_training_gets_the_same_batches(tiny_prepared, records, sampler, whole, first):
     batches = training_batches(ImageStore(tiny_prepared, records, SIZE, 1.0), sampler, STEPS)
     assert_same(flat(batches, first), whole[first:])
 
 
-def test_images_are_the_same_however_they_are_kept(tiny_prepared, records, sampler):
+def test_images_do_not_depend_on_how_they_are_cached(tiny_prepared, records, sampler):
     found = {}
     for mode, cache_gib in MODES.items():
         store = ImageStore(tiny_prepared, records, 40, cache_gib)
@@ -89,7 +85,7 @@ def test_images_are_the_same_however_they_are_kept(tiny_prepared, records, sampl
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_only_what_fits_neither_way_is_read_again(
+def test_images_are_read_again_only_if_they_do_not_fit_into_memory(
     tiny_prepared, records, sampler, mode, monkeypatch
 ):
     batches = training_batches(ImageStore(tiny_prepared, records, 40, MODES[mode]), sampler, 4)
@@ -101,12 +97,12 @@ def test_only_what_fits_neither_way_is_read_again(
         lambda self, records: calls.append(len(records)) or read(self, records),
     )
     flat(batches)
-    # Of a batch, not of an image.
+    # One read per batch, not per image.
     assert calls == ([6] * 4 if mode == "read" else [])
 
 
 @pytest.mark.parametrize(("processes", "replicas"), [(1, 2), (2, 1), (2, 2), (1, 4), (3, 1)])
-def test_replicas_together_have_the_batch_and_none_has_anothers_part(
+def test_the_parts_of_replicas_make_up_the_batch_without_overlap(
     tiny_prepared, records, sampler, whole, processes, replicas
 ):
     store = ImageStore(tiny_prepared, records, SIZE, 1.0)
@@ -130,7 +126,7 @@ def test_a_batch_smaller_than_the_number_of_replicas_is_refused(tiny_prepared, r
 
 
 @pytest.mark.parametrize("kind", ["epochs", "weighted"])
-def test_targets_belong_to_their_images(tiny_prepared, records, kind):
+def test_targets_match_their_images(tiny_prepared, records, kind):
     store = ImageStore(tiny_prepared, records, SIZE, 1.0)
     targets = np.arange(2 * len(records), dtype=np.float32).reshape(-1, 2)
     if kind == "epochs":
@@ -145,7 +141,7 @@ def test_targets_belong_to_their_images(tiny_prepared, records, kind):
         np.testing.assert_array_equal(images, store.gather(positions))
 
 
-def test_an_image_is_augmented_alike_wherever_it_is(whole):
+def test_augmentation_does_not_depend_on_the_part_of_the_batch(whole):
     (images, draws, _) = whole[0]
     config = InputConfig(AugmentConfig(rotation=10.0, brightness=0.2, contrast=0.2, erase=0.3))
     augment = augmentation(config, make_strategy("one"))
@@ -158,7 +154,7 @@ def test_an_image_is_augmented_alike_wherever_it_is(whole):
     assert np.abs(together - images).max() > 10
 
 
-def test_draws_do_not_depend_on_what_is_switched_on():
+def test_draws_do_not_depend_on_the_enabled_augmentations():
     seed = tf.constant([1, 2])
     images = tf.random.stateless_uniform([4, 8, 8, 3], seed, 0, 255)
     draws = Augmenter.draw(seed, 4)

@@ -19,9 +19,7 @@ def test_the_same_seed_gives_the_same_bits(tmp_path):
 
 
 @pytest.mark.parametrize("frozen_steps", [0, 2])
-def test_a_backbone_that_is_not_trained_keeps_weights_and_statistics_bit_for_bit(
-    tmp_path, frozen_steps
-):
+def test_a_frozen_backbone_keeps_weights_and_statistics_bit_for_bit(tmp_path, frozen_steps):
     loop = make_loop(tmp_path, steps=5, train_backbone=False, frozen_steps=frozen_steps)
     backbone = loop.model.get_layer("backbone")
     before = {one.name: one.numpy() for one in backbone.weights}
@@ -36,7 +34,7 @@ def test_a_backbone_that_is_not_trained_keeps_weights_and_statistics_bit_for_bit
     assert not np.array_equal(bias, head[1])
 
 
-def test_frozen_steps_leave_the_backbone_as_it_was(tmp_path):
+def test_frozen_steps_do_not_change_the_backbone(tmp_path):
     loop = make_loop(tmp_path, steps=3, frozen_steps=3)
     before = loop.model.get_layer("backbone").get_weights()
     head = loop.model.get_layer("projection").get_weights()
@@ -47,7 +45,7 @@ def test_frozen_steps_leave_the_backbone_as_it_was(tmp_path):
     assert not np.array_equal(loop.model.get_layer("projection").get_weights()[0], head[0])
 
 
-def test_after_frozen_steps_the_backbone_moves(tmp_path):
+def test_after_frozen_steps_the_backbone_is_trained(tmp_path):
     loop = make_loop(tmp_path, steps=4, frozen_steps=2)
     before = loop.model.get_layer("backbone").get_weights()
     loop.run()
@@ -68,7 +66,7 @@ def test_scalars_are_written_for_tensorboard(tmp_path):
     assert "learning_rate" in found
 
 
-def test_a_terminal_sees_images_rate_loss_and_best(tmp_path, monkeypatch):
+def test_a_terminal_shows_images_rate_loss_and_best_metric(tmp_path, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True

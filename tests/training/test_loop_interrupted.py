@@ -1,4 +1,4 @@
-"""Trainings that are stopped, killed, or cannot go on."""
+"""Trainings that are stopped, killed, or cannot continue."""
 
 import itertools
 import signal
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """Result and final weights of a training with dropout that nothing has interrupted."""
+    """Result and final weights of an uninterrupted training with dropout."""
     directory = tmp_path_factory.mktemp("whole")
     loop = make_loop(directory, validate=InterruptAtStep(-1), build=dropping_model)
     return loop.run(), weights(loop)
@@ -41,7 +41,7 @@ def assert_ends_alike(directory, uninterrupted):
 
 
 def test_an_interrupted_training_ends_with_the_same_bits(tmp_path, uninterrupted):
-    # Validation comes before the checkpoint of the same step: steps 3 and 4 are done twice.
+    # Validation precedes the checkpoint of the same step, so steps 3 and 4 are done twice.
     with pytest.raises(KeyboardInterrupt):
         make_loop(tmp_path, validate=InterruptAtStep(2), build=dropping_model).run()
     assert checkpoints_in(tmp_path) == ["step-00000002.npz"]
@@ -50,9 +50,9 @@ def test_an_interrupted_training_ends_with_the_same_bits(tmp_path, uninterrupted
 
 
 def stopped(directory, number, **options):
-    """Runs a training that gets a signal during the validation of step 2; returns what it raises.
+    """Runs a training that gets a signal during the validation of step 2; returns its exception.
 
-    Wherever a signal comes, it waits for the end of the step.
+    A signal at any other time also takes effect at the end of the step.
     """
 
     def validate(embedder):
@@ -65,7 +65,7 @@ def stopped(directory, number, **options):
     return caught.value
 
 
-def test_after_sigterm_a_training_goes_on_from_that_step_to_the_same_bits(tmp_path, uninterrupted):
+def test_after_sigterm_a_training_resumes_from_that_step_to_the_same_bits(tmp_path, uninterrupted):
     error = stopped(tmp_path, signal.SIGTERM, build=dropping_model, checkpoint_every=100)
 
     assert isinstance(error, Stopped)
@@ -73,7 +73,7 @@ def test_after_sigterm_a_training_goes_on_from_that_step_to_the_same_bits(tmp_pa
     assert_ends_alike(tmp_path, uninterrupted)
 
 
-def test_a_signal_during_a_validation_that_finds_nothing_better_saves_the_step_too(tmp_path):
+def test_a_signal_during_a_validation_without_improvement_saves_the_step(tmp_path):
     values = iter([0.9, 0.1])
 
     def validate(embedder):
@@ -87,7 +87,7 @@ def test_a_signal_during_a_validation_that_finds_nothing_better_saves_the_step_t
     assert checkpoints_in(tmp_path) == ["step-00000002.npz", "step-00000004.npz"]
 
 
-def test_ctrl_c_at_the_last_step_leaves_no_step_to_be_done_again(tmp_path):
+def test_after_ctrl_c_at_the_last_step_no_step_is_repeated(tmp_path):
     assert isinstance(stopped(tmp_path, signal.SIGINT, steps=2), KeyboardInterrupt)
     assert not (tmp_path / "model").exists()
     result = make_loop(tmp_path, steps=2, validate=InterruptAtStep(1)).run()
@@ -98,7 +98,7 @@ def test_ctrl_c_at_the_last_step_leaves_no_step_to_be_done_again(tmp_path):
     assert (tmp_path / "model").is_dir()
 
 
-def test_best_weights_from_before_an_interruption_are_the_ones_kept(tmp_path):
+def test_the_best_weights_from_before_an_interruption_are_kept(tmp_path):
     values = iter([0.9, 0.1])
     with pytest.raises(StopIteration):
         make_loop(tmp_path, steps=8, validate=lambda embedder: next(values)).run()
@@ -106,39 +106,39 @@ def test_best_weights_from_before_an_interruption_are_the_ones_kept(tmp_path):
     result = make_loop(tmp_path, steps=8, validate=lambda embedder: 0.2).run()
 
     assert (result["kept_step"], result["validation_r_at_1"]) == (2, 0.9)
-    # The best one, and the newest two.
+    # The best one and the newest two.
     assert checkpoints_in(tmp_path) == [f"step-0000000{step}.npz" for step in (2, 6, 8)]
     assert_kept(tmp_path, 2)
 
 
 def test_seconds_before_an_interruption_count(tmp_path, monkeypatch):
-    # A clock that goes on by a second whenever somebody looks at it.
+    # A clock that advances by a second whenever it is read.
     clock = types.SimpleNamespace(monotonic=itertools.count(100.0).__next__)
     monkeypatch.setattr("apparel_embed.training.loop.time", clock)
     with pytest.raises(KeyboardInterrupt):
         make_loop(tmp_path, validate=InterruptAtStep(2)).run()
     result = make_loop(tmp_path, validate=InterruptAtStep(-1)).run()
 
-    # One to the checkpoint of step 2; then one each to those of steps 4 and 6, one to the end.
+    # One second until the checkpoint of step 2, one each until those of steps 4 and 6 and the end.
     assert result["trained_seconds"] == 4
 
 
 @pytest.mark.parametrize(
     ("values", "killed_at", "kept", "trained"),
     [
-        # The start is validated first; killed in that validation, and later.
+        # The start is validated first; the training is killed in that validation, or later.
         ([0.7, 0.6, 0.5, 0.4, 0.3], 1, 0, 6),
         ([0.7, 0.6, 0.5, 0.4, 0.3], 4, 0, 6),
         ([0.7, 0.8, 0.5, 0.4, 0.3], 3, 2, 8),
     ],
 )
-def test_a_killed_training_keeps_its_start_and_its_patience(
+def test_a_killed_training_keeps_its_initial_weights_and_its_patience(
     tmp_path, values, killed_at, kept, trained
 ):
     options = {"steps": 14, "patience": 3, "keep_start": True, "build": dropping_model}
 
     def of_step(loop_of):
-        """A validation whose value is that of the step, whoever asks."""
+        """Returns a validation whose value depends only on the step."""
 
         def validate(embedder):
             step = loop_of[0]._progress.step
@@ -168,11 +168,11 @@ def test_a_killed_training_keeps_its_start_and_its_patience(
         np.testing.assert_array_equal(ours, expected)
 
 
-def test_a_loss_that_is_no_number_names_the_step_and_the_last_good_checkpoint_loads(tmp_path):
+def test_a_nan_loss_gives_an_error_with_the_step_and_the_last_checkpoint_loads(tmp_path):
     loop = make_loop(tmp_path, loss=nan_for_negative_labels, broken_from=3, log_every=100)
-    # On a device that would have to be waited for it is seen later, yet before anything is saved.
+    # As on devices other than CPUs: it is noticed later, but before anything is saved.
     loop._look_every = 100
-    with pytest.raises(UserError, match="tiny: the loss is nan at step 3; checkpoints before it"):
+    with pytest.raises(UserError, match="tiny: the loss is nan at step 3; earlier checkpoints"):
         loop.run()
     assert checkpoints_in(tmp_path) == ["step-00000002.npz"]
 
@@ -185,18 +185,18 @@ def test_a_loss_that_is_no_number_names_the_step_and_the_last_good_checkpoint_lo
     assert all(np.isfinite(weight).all() for weight in weights(loop))
 
 
-def test_a_gradient_that_is_no_number_stops_too(tmp_path):
+def test_a_non_finite_gradient_stops_the_training(tmp_path):
     def loss(labels, embeddings):
         total = tf.reduce_sum(embeddings)
-        # 0, where the root has no gradient.
+        # The value is 0, where the root has no finite gradient.
         return tf.sqrt(total - tf.stop_gradient(total))
 
-    with pytest.raises(UserError, match="tiny: the gradient is not finite at step 1; check"):
+    with pytest.raises(UserError, match="tiny: the gradient is not finite at step 1; earlier"):
         make_loop(tmp_path, loss=loss).run()
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_checkpoint_that_cannot_be_written_ends_the_training_in_words(tmp_path, monkeypatch):
+def test_a_checkpoint_that_cannot_be_written_ends_the_training_with_an_error(tmp_path, monkeypatch):
     savez = np.savez
 
     def full(path, **arrays):

@@ -1,4 +1,4 @@
-"""Several replicas, in one process or in several, give what one device gives."""
+"""Several replicas, in one process or in several, give the results of one device."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ def one_device(tiny_prepared, tmp_path_factory):
 
 
 def assert_same(directory, expected):
-    # Else there would be nothing to compare.
+    # Otherwise there would be nothing to compare.
     assert expected["moved"] > 1e-2
     with np.load(directory / "found.npz") as found:
         assert set(found.files) == set(expected)
@@ -69,21 +69,21 @@ def test_sigterm_of_one_process_saves_and_stops_all_at_the_same_step(
             grace_seconds=60,
         )
 
-    said = capfd.readouterr().err
+    printed = capfd.readouterr().err
     for index in range(2):
-        assert f"[worker {index}] " in said
-    assert said.count("multi_worker: stopped at step 6 of 10") == 2
+        assert f"[worker {index}] " in printed
+    assert printed.count("multi_worker: stopped at step 6 of 10") == 2
     directories = list(tmp_path.iterdir())
     assert len(directories) == 2
     for directory in directories:
-        # Every fourth step is saved, too.
+        # Every fourth step is saved as well.
         saved = sorted(path.name for path in (directory / "checkpoints").glob("step-*"))
         assert any(re.fullmatch(r"step-0*6\b.*", name) for name in saved), saved
         assert not (directory / "model").exists()
 
 
 @pytest.mark.slow
-def test_when_one_process_is_killed_the_others_end_with_a_line_that_says_so(
+def test_if_one_process_is_killed_the_others_end_with_an_error_of_one_line(
     tiny_prepared, tmp_path, capfd
 ):
     with pytest.raises(UserError, match="worker 1 of 2 was killed by SIGKILL"):
@@ -96,7 +96,7 @@ def test_when_one_process_is_killed_the_others_end_with_a_line_that_says_so(
     last = capfd.readouterr().err.splitlines()[-1]
     assert "[worker 0] " in last
     assert "UserError: multi_worker: another process of this training ended or cannot be" in last
-    # Every fourth step is saved, and the best.
+    # Every fourth step and the best are saved.
     saved = sorted((tmp_path / "out/checkpoints").glob("step-*"))
     assert saved
     for path in saved:

@@ -14,19 +14,17 @@ from apparel_embed.training.settings import FEW_IMAGES, OptimizationConfig
         (0, 1000, 100),
         (0, 1009, 100),
         (0, 10, 1),
-        # Not less than every step.
+        # At least one step between validations.
         (0, 3, 1),
         (7, 1000, 7),
         (2000, 1000, 2000),
     ],
 )
-def test_there_are_ten_validations_unless_steps_between_them_are_given(
-    validate_every, steps, expected
-):
+def test_there_are_ten_validations_by_default(validate_every, steps, expected):
     assert LoopConfig(validate_every=validate_every).validation_interval(steps) == expected
 
 
-def test_whether_few_images_train_a_backbone_is_settled_by_their_number():
+def test_the_number_of_images_decides_whether_the_backbone_is_trained():
     config = OptimizationConfig(steps=10, frozen_steps=3, train_backbone=None)
     assert config.settled(FEW_IMAGES - 1).train_backbone is False
     assert config.settled(FEW_IMAGES).train_backbone is True
@@ -40,7 +38,7 @@ def test_whether_few_images_train_a_backbone_is_settled_by_their_number():
     ("train_backbone", "frozen"),
     [(True, [True, True, False, False]), (False, [True] * 4)],
 )
-def test_a_backbone_is_frozen_for_its_first_steps_or_for_all(train_backbone, frozen):
+def test_a_backbone_is_frozen_for_the_first_steps_or_for_all(train_backbone, frozen):
     config = OptimizationConfig(steps=4, frozen_steps=2, train_backbone=train_backbone)
     assert [config.is_frozen(step) for step in range(4)] == frozen
 

@@ -1,4 +1,4 @@
-"""Specialists and a student, on a tiny dataset whose items differ by hue."""
+"""Specialists and a student, on a tiny dataset whose items differ in hue."""
 
 import dataclasses
 import logging
@@ -24,7 +24,7 @@ from apparel_embed.training.validation import make_validation
 
 pytestmark = pytest.mark.slow
 
-# What a training that was not run has to tell.
+# The result of a training that was not run.
 NOTHING = {"kept_step": 0, "trained_steps": 0}
 NO_IMAGES = np.zeros([0], np.int64), np.zeros([0, 8], np.float32)
 STILL = InputConfig(augment=AugmentConfig(flip=False, zoom=0.0, translation=0.0))
@@ -38,14 +38,14 @@ def student_config(steps, **changes):
     return dataclasses.replace(config, **changes)
 
 
-def test_the_student_learns_unlabelled_images_and_specialists_see_none(
+def test_the_student_learns_from_unlabelled_images_and_specialists_do_not(
     tiny_unlabelled, teachers, tmp_path, monkeypatch
 ):
     seen = []
 
     def run(loop):
         seen.extend(loop.batches(0))
-        # Validated as ever: split val answers all queries.
+        # Validated as usual: split val answers all queries.
         assert loop._validation is not None
         return NOTHING
 
@@ -53,7 +53,7 @@ def test_the_student_learns_unlabelled_images_and_specialists_see_none(
     targets = targets_of(tiny_unlabelled, both(teachers))
     config = student_config(2)
     result = train_student(tiny_unlabelled, *taught(targets), config, tmp_path / "student")
-    # An epoch shows each target once.
+    # An epoch contains each target once.
     shown = np.concatenate([batch_targets for _, batch_targets in seen])
     np.testing.assert_array_equal(np.sort(shown, axis=0), np.sort(targets.embeddings, axis=0))
     assert (result["train_images"], result["unlabelled_images"]) == (32, 8)
@@ -86,16 +86,14 @@ def test_the_student_comes_close_to_its_targets(tiny_prepared, teachers, tmp_pat
         ((400, 100, 40), 8, 8, (400, 100, 40)),
         ((10, 0, 3), 1, 3, (3, 0, 1)),
         ((4, 1, 2), 1, 8, (1, 0, 1)),
-        # Rounded alike, but the backbone is trained.
+        # Rounding must not freeze the backbone for all steps.
         ((10, 9, 1), 1, 4, (2, 1, 1)),
-        # It is in none of them.
+        # A backbone that is never trained stays frozen.
         ((10, 10, 1), 1, 4, (2, 2, 1)),
         ((2, 2, 1), 1, 8, (1, 1, 1)),
     ],
 )
-def test_a_student_of_some_verticals_has_their_share_of_all_that_counts_steps(
-    whole, count, total, share
-):
+def test_a_student_of_some_verticals_has_their_share_of_steps(whole, count, total, share):
     def config(steps, frozen_steps, validate_every):
         return StudentConfig(
             MODEL,
@@ -152,16 +150,14 @@ def test_a_start_in_another_space_is_rotated_onto_the_targets(
     ("learnt", "batch_size", "steps"),
     [
         (6400, 64, STUDENT_EPOCHS * 100),
-        # The last batch of all passes need not be full.
+        # The last batch of all epochs need not be full.
         (1001, 64, 1252),
         (100, 64, LEAST_STUDENT_STEPS),
         (10**7, 64, MOST_STUDENT_STEPS),
         (10**7, 10**7, LEAST_STUDENT_STEPS),
     ],
 )
-def test_a_students_steps_are_passes_over_its_images_unless_they_are_given(
-    learnt, batch_size, steps
-):
+def test_the_number_of_images_decides_the_steps_of_a_student_by_default(learnt, batch_size, steps):
     config = dataclasses.replace(student_config(1), batch_size=batch_size)
     assert config.settled(learnt, learnt) == config
     config = dataclasses.replace(config, optimization=OptimizationConfig(steps=0, seed=3))
@@ -171,19 +167,19 @@ def test_a_students_steps_are_passes_over_its_images_unless_they_are_given(
     )
 
 
-def test_steps_that_the_images_are_to_decide_are_left_to_them_for_some_verticals_too():
+def test_unresolved_steps_stay_unresolved_for_some_verticals():
     config = student_config(1, optimization=OptimizationConfig(steps=0))
     assert config.for_verticals(1, 4).optimization.steps == 0
 
 
-def test_whether_a_student_trains_its_backbone_depends_on_labelled_images_alone():
+def test_training_of_a_students_backbone_depends_only_on_labelled_images():
     config = student_config(1, optimization=OptimizationConfig(steps=1, train_backbone=None))
     for images, trained in ((FEW_IMAGES - 1, False), (FEW_IMAGES, True)):
         settled = config.settled(10**6, images)
         assert settled.optimization == OptimizationConfig(steps=1, train_backbone=trained)
 
 
-def test_a_student_that_starts_from_a_model_keeps_it_unless_it_is_matched(
+def test_trainings_that_start_from_a_model_may_keep_it(
     tiny_prepared, teachers, tmp_path, monkeypatch
 ):
     keeps = []
@@ -204,7 +200,9 @@ def test_a_student_that_starts_from_a_model_keeps_it_unless_it_is_matched(
     assert keeps == [False, True, False, True]
 
 
-def test_a_student_cannot_start_from_a_model_built_differently(tiny_prepared, teachers, tmp_path):
+def test_a_student_cannot_start_from_a_model_with_another_architecture(
+    tiny_prepared, teachers, tmp_path
+):
     targets = targets_of(tiny_prepared, both(teachers))
     config = student_config(1, model=dataclasses.replace(MODEL, pooling="gem"))
 
@@ -215,7 +213,7 @@ def test_a_student_cannot_start_from_a_model_built_differently(tiny_prepared, te
 
 
 def test_targets_of_another_length_than_the_student_are_refused(tiny_prepared, tmp_path):
-    with pytest.raises(UserError, match="targets have 3 dimensions, --embedding_dim is 8"):
+    with pytest.raises(UserError, match="targets with --embedding_dim=8 dimensions, got 3"):
         short = np.array([0]), np.ones([1, 3], np.float32)
         train_student(tiny_prepared, short, NO_IMAGES, student_config(1), tmp_path)
 
@@ -225,7 +223,7 @@ def test_a_student_without_images_is_refused(tiny_prepared, tmp_path):
         train_student(tiny_prepared, NO_IMAGES, NO_IMAGES, student_config(1), tmp_path)
 
 
-def test_a_specialist_learns_to_tell_items_apart(tiny_prepared, tmp_path):
+def test_a_specialist_learns_to_distinguish_items(tiny_prepared, tmp_path):
     config = SpecialistConfig(
         MODEL,
         OptimizationConfig(steps=40, learning_rate=3e-3),
@@ -241,9 +239,7 @@ def test_a_specialist_learns_to_tell_items_apart(tiny_prepared, tmp_path):
     assert result["last_loss"] < 0.2
 
 
-def test_a_specialist_without_enough_items_names_the_verticals_and_the_bound(
-    tiny_prepared, tmp_path
-):
+def test_too_few_items_give_an_error_with_the_verticals_and_the_limit(tiny_prepared, tmp_path):
     config = SpecialistConfig(MODEL, OptimizationConfig(steps=1), min_images=5)
 
     with pytest.raises(UserError, match=r"lone \(bags\), split train: 0 of 4 items have 5"):
@@ -257,7 +253,7 @@ def test_a_split_that_answers_no_query_gives_no_validation(tiny_prepared):
 
 
 class _OneImagePerItem:
-    """The dataset with every image an item of its own."""
+    """The dataset with a separate item for every image."""
 
     def __init__(self, dataset):
         self._dataset = dataset
@@ -271,7 +267,9 @@ class _OneImagePerItem:
         return getattr(self._dataset, name)
 
 
-def test_progress_is_quiet_where_nobody_watches(tiny_prepared, teachers, tmp_path, capfd, caplog):
+def test_no_progress_bar_is_shown_without_a_terminal(
+    tiny_prepared, teachers, tmp_path, capfd, caplog
+):
     caplog.set_level(logging.ERROR, logger="absl")
     targets = targets_of(tiny_prepared, both(teachers))
     capfd.readouterr()
@@ -284,14 +282,14 @@ def test_progress_is_quiet_where_nobody_watches(tiny_prepared, teachers, tmp_pat
     ("loss", "cosine_of"),
     [("cosine", lambda value: 1 - value), ("smooth_l1", lambda value: 1 - value * 8)],
 )
-def test_the_student_comes_close_to_its_targets_by_each_loss(
+def test_the_student_comes_close_to_its_targets_with_each_loss(
     tiny_prepared, teachers, tmp_path, loss, cosine_of
 ):
     targets = targets_of(tiny_prepared, both(teachers), teachers / "reference")
     config = student_config(100, loss=loss)
     result = train_student(tiny_prepared, *taught(targets), config, tmp_path)
 
-    # While differences stay below delta, smooth_l1 is half the squared error, (1 - cos) / dim.
+    # With differences below delta, smooth_l1 is half the squared error, (1 - cos) / dim.
     assert cosine_of(result["last_loss"]) > 0.9
 
 
@@ -305,25 +303,25 @@ def test_the_student_comes_close_to_standardised_targets(tiny_prepared, teachers
     assert np.mean(np.sum(embedded * targets.embeddings, axis=1)) > 0.9
 
 
-def test_angles_are_not_standardised_which_is_told_before_anything_is_trained():
+def test_standardised_targets_with_the_cosine_loss_are_refused_at_once():
     with pytest.raises(UserError, match=r"--student_loss=cosine: expected mse or smooth_l1"):
         student_config(1, standardise=True, loss="cosine")
 
 
-def test_targets_that_are_not_numbers_end_the_training_with_the_step(tiny_prepared, tmp_path):
+def test_nan_targets_end_the_training_with_an_error_that_names_the_step(tiny_prepared, tmp_path):
     broken = np.arange(4), np.full([4, 8], np.nan, np.float32)
     with pytest.raises(UserError, match="the loss is nan at step"):
         train_student(tiny_prepared, broken, NO_IMAGES, student_config(1), tmp_path)
 
 
-def test_the_student_sees_a_lone_image_in_half_of_each_batch_with_equal_weights(
+def test_vertical_weights_decide_how_often_the_student_sees_a_lone_image(
     tiny_prepared, tmp_path, monkeypatch
 ):
     verticals = tiny_prepared.column("vertical")
     records = tiny_prepared.select(split="train")
     bags, dresses = (records[verticals[records] == name] for name in ("bags", "dresses"))
     records = np.append(bags[:1], dresses[:9])
-    # The lone image's target tells it apart.
+    # The lone image has its own target.
     targets = np.tile(np.eye(8, dtype=np.float32)[0], [10, 1])
     targets[0] = np.eye(8)[1]
     seen = []
@@ -342,7 +340,7 @@ def test_the_student_sees_a_lone_image_in_half_of_each_batch_with_equal_weights(
         assert all(abs(count - share) < 1 for count in shown), (weights, shown)
 
 
-def test_unknown_weights_of_verticals_are_refused(tiny_prepared, tmp_path):
+def test_unknown_vertical_weights_are_refused(tiny_prepared, tmp_path):
     config = student_config(1, vertical_weights="even")
     with pytest.raises(UserError, match="--student_vertical_weights=even: expected one of images"):
         train_student(tiny_prepared, (np.arange(4), np.eye(4, 8)), NO_IMAGES, config, tmp_path)

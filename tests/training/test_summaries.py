@@ -1,4 +1,4 @@
-"""What trainings write for TensorBoard is read back, and changes nothing of what is trained."""
+"""TensorBoard summaries of trainings can be read back and do not change the results."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ SPECIALIST = SpecialistConfig(
     OptimizationConfig(STEPS, learning_rate=0.0, warmup_fraction=0.0, weight_decay=0.0),
     items_per_batch=8,
     images_per_item=4,
-    # Not the default, which takes a while to compile.
+    # Not the default loss, which takes a while to compile.
     loss=LossConfig("hard"),
     input=STILL,
     loop=LoopConfig(validate_every=2, checkpoint_every=2, log_every=2),
@@ -39,13 +39,13 @@ SPECIALIST = SpecialistConfig(
 
 @pytest.fixture(scope="module")
 def trained(tiny_prepared, tmp_path_factory):
-    """A specialist that learns nothing: its one batch is every training image, unchanged."""
+    """A specialist with learning rate 0, whose only batch is all training images, unaugmented."""
     directory = tmp_path_factory.mktemp("specialist")
     result = train_specialist(tiny_prepared, VERTICALS, SPECIALIST, directory, "tiny")
     return directory, result["kept_step"], *read_events(directory / "tensorboard")
 
 
-def test_a_specialist_logs_every_kind_at_its_steps(trained):
+def test_a_specialist_logs_all_measures_at_the_logged_steps(trained):
     _, _, found, has_graph = trained
     assert has_graph
     plugins = {
@@ -73,7 +73,7 @@ def test_a_specialist_logs_every_kind_at_its_steps(trained):
     assert found["validation/r_at_1"].last == pytest.approx(np.mean(by_vertical))
 
 
-def test_what_is_logged_of_a_batch_is_what_the_model_makes_of_it(trained, tiny_prepared):
+def test_logged_measures_of_a_batch_are_those_of_the_model(trained, tiny_prepared):
     directory, kept, found, _ = trained
     model, _ = load_embedding_model(directory / "model")
     records = tiny_prepared.select(split="train")
@@ -103,7 +103,7 @@ def test_what_is_logged_of_a_batch_is_what_the_model_makes_of_it(trained, tiny_p
     for name, values in (
         ("distances/to_positives", positives),
         ("distances/to_negatives", negatives),
-        # Each once, as pairs are.
+        # Halved below to count each once, as with pairs.
         ("embeddings/norms", np.repeat(norms, 2)),
     ):
         left, right, counts = found[name].values[kept].T
@@ -111,7 +111,7 @@ def test_what_is_logged_of_a_batch_is_what_the_model_makes_of_it(trained, tiny_p
         assert (left[0], right[-1]) == pytest.approx((values.min(), values.max()), abs=1e-3)
 
 
-def test_the_first_batch_is_shown_with_its_items_in_lines(trained, tiny_prepared):
+def test_the_first_batch_is_shown_with_one_item_per_line(trained, tiny_prepared):
     _, _, found, _ = trained
     sheet = only_image(found["first_batch"])
     step, line = (sheet.shape[1] - 6) // 8, (sheet.shape[0] - 6) // 4
@@ -121,12 +121,12 @@ def test_the_first_batch_is_shown_with_its_items_in_lines(trained, tiny_prepared
         for x in range(8)
     ]
     colours = np.array([one.mean(axis=(0, 1)) for one in shown]).reshape(8, 4, 3)
-    # Four images of each item, which have one colour and noise.
+    # The four images of each item have one colour, plus noise.
     assert colours.std(axis=1).max() < 5
     assert len(np.unique(colours.mean(axis=1).round(-1), axis=0)) == 8
 
 
-def test_a_student_logs_how_close_it_comes(tiny_prepared, tmp_path):
+def test_a_student_logs_its_distance_to_the_targets(tiny_prepared, tmp_path):
     records = tiny_prepared.select(split="train")
     random = np.random.default_rng(0)
     targets = random.normal(size=(len(records), 8)).astype(np.float32)
@@ -144,9 +144,8 @@ def test_a_student_logs_how_close_it_comes(tiny_prepared, tmp_path):
     found, has_graph = read_events(tmp_path / "tensorboard")
     assert has_graph
     values = {name: logged.last for name, logged in found.items() if logged.plugin == "scalars"}
-    # With what is not learnt, on split val.
+    # Against held-out targets on split val.
     assert -1 <= values["validation/mean_cosine"] <= 1
-    # Of unit vectors.
     left, right, counts = found["targets/distances"].last.T
     assert counts.sum() == len(records)
     assert left[0] <= values["targets/mean_distance"] <= right[-1]
@@ -162,13 +161,13 @@ class Cut(Exception):
 
 
 @pytest.mark.slow
-def test_a_training_ends_with_the_same_bits_whether_or_not_it_is_looked_at(
+def test_summaries_and_interruptions_do_not_change_the_bits_of_a_training(
     tiny_prepared, tmp_path, monkeypatch
 ):
     config = dataclasses.replace(
         SPECIALIST,
         optimization=OptimizationConfig(STEPS),
-        # Of all ways to compute the one that is most easily upset.
+        # The most sensitive way to compute.
         execution=ExecutionConfig("float16", jit_compile=True),
     )
     weights = []
@@ -179,7 +178,7 @@ def test_a_training_ends_with_the_same_bits_whether_or_not_it_is_looked_at(
         weights.append(model.get_weights())
 
     train("looked_at")
-    # Cut off after step 2, and gone on with.
+    # Interrupted after step 2, and resumed.
     save = TrainingLoop._save
 
     def cut(self, kept):
@@ -212,7 +211,7 @@ def test_a_training_ends_with_the_same_bits_whether_or_not_it_is_looked_at(
             np.testing.assert_array_equal(ours[step], value, err_msg=name)
 
 
-def test_of_values_that_are_no_numbers_there_is_no_histogram(tmp_path):
+def test_non_finite_values_are_not_in_histograms(tmp_path):
     writer = tf.summary.create_file_writer(str(tmp_path))
     with writer.as_default():
         values = np.array([np.nan, 1.0, np.inf, 3.0])

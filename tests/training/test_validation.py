@@ -7,7 +7,7 @@ from apparel_embed.models.embedding import build_embedding_model
 from apparel_embed.training.validation import make_validation
 
 
-def test_the_error_is_that_of_a_mean_over_verticals_whose_items_are_few(tiny_prepared):
+def test_the_error_is_that_of_a_mean_over_verticals_with_few_items(tiny_prepared):
     items = tiny_prepared.column("item_id")[tiny_prepared.select(split="val", verticals=["bags"])]
     count = len(np.unique(items))
     share = (0.8 * count + 1) / (count + 2)
@@ -15,16 +15,16 @@ def test_the_error_is_that_of_a_mean_over_verticals_whose_items_are_few(tiny_pre
 
     one = make_validation(tiny_prepared, ["bags"], 32).error(0.8)
     assert one == pytest.approx(expected)
-    # Two alike verticals have a mean that is surer.
+    # The mean of two equal verticals has a smaller error.
     both = make_validation(tiny_prepared, ["bags", "dresses"], 32).error(0.8)
     assert both == pytest.approx(one / np.sqrt(2))
 
 
-def test_of_few_items_all_found_an_error_is_left(tiny_prepared):
+def test_the_error_is_above_zero_if_all_of_a_few_items_are_found(tiny_prepared):
     assert make_validation(tiny_prepared, ["bags"], 32).error(1.0) > 0.05
 
 
-def test_images_that_do_not_fit_into_memory_are_decoded_anew(tiny_prepared, monkeypatch):
+def test_images_that_do_not_fit_into_memory_are_decoded_again(tiny_prepared, monkeypatch):
     read = type(tiny_prepared).read_images
     calls = []
     monkeypatch.setattr(

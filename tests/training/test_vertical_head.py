@@ -29,7 +29,7 @@ def trained(tiny_prepared, student):
     return train_vertical_head(tiny_prepared, student)
 
 
-def test_it_is_right_as_often_as_it_reports(tiny_prepared, student, trained):
+def test_the_reported_accuracy_is_that_of_the_head(tiny_prepared, student, trained):
     head, report = trained
     model, _ = load_embedding_model(student)
     embedder = Embedder(feature_model(model))
@@ -43,7 +43,7 @@ def test_it_is_right_as_often_as_it_reports(tiny_prepared, student, trained):
     assert (report["train_images"], report["val_images"]) == (32, 16)
 
 
-def test_a_few_validation_queries_route_no_search(trained):
+def test_with_few_validation_queries_no_search_is_routed(trained):
     head, report = trained
 
     assert head.routing_confidence is report["routing_confidence"] is None
@@ -51,7 +51,7 @@ def test_a_few_validation_queries_route_no_search(trained):
     assert "16 val queries with an answer cannot tell" in report["searches"]
 
 
-def test_the_confidence_is_measured_on_val_by_the_search_of_the_evaluation(
+def test_the_routing_confidence_is_measured_on_val_as_in_the_evaluation(
     tiny_prepared, student, trained, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(routing, "LEAST_ROUTED", 1)
@@ -89,7 +89,7 @@ def test_without_validation_images_no_search_is_routed(tiny_prepared, student, m
     assert (report["val_queries"], report["r_at_1_routed"]) == (0, None)
 
 
-def test_the_same_data_give_the_same_head(tiny_prepared, student, trained):
+def test_the_same_data_gives_the_same_head(tiny_prepared, student, trained):
     again, report = train_vertical_head(tiny_prepared, student)
 
     np.testing.assert_array_equal(again.weights, trained[0].weights)
@@ -98,7 +98,7 @@ def test_the_same_data_give_the_same_head(tiny_prepared, student, trained):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_scores_are_those_of_the_regression(classes):
+def test_scores_equal_those_of_the_regression(classes):
     random = np.random.default_rng(0)
     number = np.arange(60) % classes
     labels = np.array([f"v{n}" for n in number])
@@ -117,7 +117,7 @@ def test_scores_are_those_of_the_regression(classes):
     np.testing.assert_allclose(confidence, scores.max(axis=1), atol=1e-5)
 
 
-def test_a_head_is_read_as_it_was_written(tmp_path):
+def test_a_saved_and_loaded_head_is_the_same(tmp_path):
     head = VerticalHead(("a b", "ä,ö"), np.eye(2, dtype=np.float32), np.ones(2, np.float32))
     head.save(tmp_path)
     read = VerticalHead.load(tmp_path)
@@ -132,10 +132,10 @@ def test_a_head_is_read_as_it_was_written(tmp_path):
         VerticalHead.load(tmp_path / "nowhere")
 
 
-def test_one_vertical_needs_no_head(tiny_prepared, student, monkeypatch):
+def test_a_head_for_one_vertical_is_refused(tiny_prepared, student, monkeypatch):
     column, same = tiny_prepared.column, np.array(["bags"] * 64, dtype=object)
     monkeypatch.setattr(
         tiny_prepared, "column", lambda name: same if name == "vertical" else column(name)
     )
-    with pytest.raises(UserError, match="of 1 verticals; a vertical head needs two"):
+    with pytest.raises(UserError, match="of two or more verticals, got 1"):
         train_vertical_head(tiny_prepared, student)
