@@ -13,7 +13,7 @@ from apparel_embed.common.keras_version import require_keras_2
 require_keras_2()
 
 POOLED, NORM, POOLING = "pooled", "pooled_norm", "pooling"
-"""Names of the last layers of pooling: what the backbone alone decides, and what is trained."""
+"""Names of layers in pooling: the concatenated features, their batch norm, and the result."""
 _LEVELS_OF_COLOUR = 4
 # Side in pixels of the squares whose mean colour is counted.
 _BLOCK = 2

@@ -102,7 +102,7 @@ class StudentConfig:
       execution: how steps are computed.
 
     Raises:
-      UserError: if targets are to be standardised but the loss does not support it.
+      UserError: if `standardise` is set but the loss does not support it.
     """
 
     model: ModelConfig = ModelConfig()

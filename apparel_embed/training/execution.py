@@ -99,7 +99,7 @@ def make_step(
 
     Args:
       model: the model to train; only variables that are trainable now are trained.
-      optimizer: optimiser with all slots; a `LossScaleOptimizer` if losses are to be scaled.
+      optimizer: optimiser with all slots; a `LossScaleOptimizer` to scale losses.
       loss: maps the replica's (labels or targets, embeddings) to the whole batch's scalar.
       augment: maps the batch's inputs to images float32 [batch, size, size, 3].
       randomness: random numbers of the model's dropout.

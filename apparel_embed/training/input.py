@@ -94,7 +94,7 @@ def training_batches(
         own = share.part(sampler.batch_size, part % share.replicas)
         found = sampler.batch_of(order, step)
         positions, labels = found if table is None else (found, tf.gather(table, found))
-        # Drawn for the whole batch, so that the replica of an image does not matter.
+        # Drawn for the whole batch: an image gets the same numbers on any replica.
         draws = _draws(sampler, step)
         if move_targets is not None:
             labels = move_targets(labels, draws)

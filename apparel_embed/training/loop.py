@@ -120,7 +120,7 @@ class TrainingLoop:
         # On a CPU the step is done when the call returns, so a check is free; other devices would
         # have to be waited for. A check always precedes saving.
         on_cpu = all(one.device_type == "CPU" for one in tf.config.list_logical_devices())
-        self._look_every = 1 if on_cpu else config.log_every
+        self._check_every = 1 if on_cpu else config.log_every
         self._began = 0.0
 
     def _build(
@@ -230,7 +230,7 @@ class TrainingLoop:
                 Profiler(self._execution.profile_steps, self._directory / _TENSORBOARD, what)
             )
             for step, batch in zip(range(first, last), self._distributed(first)):
-                if self._is_flat():
+                if self._has_stalled():
                     logging.info("%s: validation stopped improving, ended at step %d", what, step)
                     break
                 if train_step is None or step == self._optimization.frozen_steps:
@@ -247,13 +247,13 @@ class TrainingLoop:
                     stack.callback(bar.close)
                 bar.update(images)
                 self._progress.step = done
-                saves = self._look_up(batch, loss, bar)
+                saves = self._finish_step(batch, loss, bar)
                 # A signal may also arrive during validation.
                 stops = signals.requested
                 if not alone:
                     # Saving takes all processes, so they must decide alike: all check the result
                     # of the step, which they share, at the same steps.
-                    stops = done % self._look_every == 0 and int(counts[2]) > 0
+                    stops = done % self._check_every == 0 and int(counts[2]) > 0
                 if saves or stops:
                     self._check(loss)
                     self._save(kept)
@@ -264,27 +264,27 @@ class TrainingLoop:
                     logging.info("%s: stopped at step %d of %d", what, done, last)
                     signals.obey()
 
-    def _look_up(self, batch: tuple, loss: tf.Tensor, bar: Any) -> bool:
+    def _finish_step(self, batch: tuple, loss: tf.Tensor, bar: Any) -> bool:
         """Checks, logs and validates if due after a step; returns whether to save."""
         done = self._progress.step
-        logs, validates, saves, looks = (
+        logs, validates, saves, checks = (
             done % every == 0 or done == self._optimization.steps
             for every in (
                 self._config.log_every,
                 self._validate_every,
                 self._config.checkpoint_every,
-                self._look_every,
+                self._check_every,
             )
         )
-        if logs or validates or looks:
+        if logs or validates or checks:
             self._check(loss)
         if logs:
             self._log(loss, bar)
             if self._observer:
-                self._observer.look(batch, done)
+                self._observer.observe(batch, done)
         return (validates and self._is_best(done)) or saves
 
-    def _is_flat(self) -> bool:
+    def _has_stalled(self) -> bool:
         """Returns whether `patience` validations have passed since the best one."""
         since = self._progress.step - self._progress.peak_step
         patience = self._config.patience

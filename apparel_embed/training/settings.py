@@ -103,8 +103,8 @@ class LoopConfig:
 
     validate_every: int = setting(
         0,
-        "steps between validations, of which the best weights are kept; 0 for ten validations per "
-        "training",
+        "steps between validations; the weights of the best one are kept; 0 for ten validations "
+        "per training",
         0,
     )
     checkpoint_every: int = setting(

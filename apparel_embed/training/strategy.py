@@ -126,7 +126,7 @@ def batch_share(strategy: tf.distribute.Strategy) -> BatchShare:
 
 @contextlib.contextmanager
 def lost_process_as_user_error(strategy: tf.distribute.Strategy, what: str) -> Iterator[None]:
-    """Replaces TensorFlow's error when another process of the training ends by a UserError.
+    """Raises a UserError instead of TensorFlow's error if another process of the training ends.
 
     Noticing the end takes up to a minute.
 

@@ -231,7 +231,7 @@ class Observer:
 
         self._embed = tf.function(lambda batch: strategy.run(of_replica, args=batch))
 
-    def look(self, batch: tuple, step: int) -> None:
+    def observe(self, batch: tuple, step: int) -> None:
         """Writes the measures of a batch (inputs, labels or targets) of a step counted from 1."""
         # All replicas have the whole batch.
         labels, found = (
@@ -265,7 +265,7 @@ class Profiler(contextlib.AbstractContextManager):
 
     @contextlib.contextmanager
     def step(self, number: int) -> Iterator[None]:
-        """Profiles the block as a step, counted from 0, if the step is to be profiled."""
+        """Marks the block as a step, counted from 0, and profiles it if it is one of `steps`."""
         if number not in self._steps:
             yield
             return

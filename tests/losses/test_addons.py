@@ -14,7 +14,7 @@ from apparel_embed.losses.addons import AddonsLossConfig, addons_semi_hard_tripl
 from apparel_embed.losses.semi_hard import semi_hard_triplet_loss
 from apparel_embed.losses.triplets import hard_triplet_loss, lifted_structure_loss
 
-OURS = {
+LOSSES = {
     "triplet_semihard_loss": semi_hard_triplet_loss,
     "triplet_hard_loss": hard_triplet_loss,
     "lifted_struct_loss": lifted_structure_loss,
@@ -22,10 +22,10 @@ OURS = {
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.key)
-def test_our_losses_have_the_stored_values_and_gradients_of_addons(case):
+def test_losses_have_the_stored_values_and_gradients_of_addons(case):
     labels, embeddings, expected, expected_gradient = stored()[case.key]
     value, gradient = value_and_gradient(
-        lambda *batch: OURS[case.loss](*batch, *case.arguments), labels, embeddings
+        lambda *batch: LOSSES[case.loss](*batch, *case.arguments), labels, embeddings
     )
     assert expected > 0
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)

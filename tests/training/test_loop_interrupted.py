@@ -30,7 +30,7 @@ def uninterrupted(tmp_path_factory):
     return loop.run(), weights(loop)
 
 
-def assert_ends_alike(directory, uninterrupted):
+def assert_same_end(directory, uninterrupted):
     expected, bits = uninterrupted
     loop = make_loop(directory, validate=InterruptAtStep(-1), build=dropping_model)
     result = loop.run()
@@ -46,7 +46,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(tmp_path, uninterrupted
         make_loop(tmp_path, validate=InterruptAtStep(2), build=dropping_model).run()
     assert checkpoints_in(tmp_path) == ["step-00000002.npz"]
 
-    assert_ends_alike(tmp_path, uninterrupted)
+    assert_same_end(tmp_path, uninterrupted)
 
 
 def stopped(directory, number, **options):
@@ -70,7 +70,7 @@ def test_after_sigterm_a_training_resumes_from_that_step_to_the_same_bits(tmp_pa
 
     assert isinstance(error, Stopped)
     assert checkpoints_in(tmp_path) == ["step-00000002.npz"]
-    assert_ends_alike(tmp_path, uninterrupted)
+    assert_same_end(tmp_path, uninterrupted)
 
 
 def test_a_signal_during_a_validation_without_improvement_saves_the_step(tmp_path):
@@ -171,7 +171,7 @@ def test_a_killed_training_keeps_its_initial_weights_and_its_patience(
 def test_a_nan_loss_gives_an_error_with_the_step_and_the_last_checkpoint_loads(tmp_path):
     loop = make_loop(tmp_path, loss=nan_for_negative_labels, broken_from=3, log_every=100)
     # As on devices other than CPUs: it is noticed later, but before anything is saved.
-    loop._look_every = 100
+    loop._check_every = 100
     with pytest.raises(UserError, match="tiny: the loss is nan at step 3; earlier checkpoints"):
         loop.run()
     assert checkpoints_in(tmp_path) == ["step-00000002.npz"]
