@@ -68,7 +68,7 @@ def eager():
 @pytest.mark.usefixtures("eager")
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.*:UserWarning")
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_goes_all_the_way_to_a_training_step(name, tmp_path):
+def test_every_format_can_be_imported_prepared_and_trained_on(name, tmp_path):
     TREES[name](tmp_path / "data")
     manifest = tmp_path / "data" / "manifest.csv"
     config = ImportConfig(name, tmp_path / "data", manifest, split=SplitOptions(val_fraction=0.2))

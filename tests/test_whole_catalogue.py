@@ -60,7 +60,7 @@ def walk(run_dir, *arguments):
     )  # fmt: skip
 
 
-def test_what_lacks_is_told_before_anything_is_trained(run_dir):
+def test_missing_data_is_reported_before_anything_is_trained(run_dir):
     refused = walk(run_dir, "--small_verticals=refuse")
     assert refused.returncode == 1
     assert "fewer than 2 items of 2 images or more in split train: hat 1." in refused.stderr
@@ -73,7 +73,7 @@ def test_what_lacks_is_told_before_anything_is_trained(run_dir):
     assert "evaluation" not in planned.stdout and "saved_model/1" in planned.stdout
 
 
-def test_everything_is_trained_and_exported_and_nothing_is_said_to_be_measured(run_dir):
+def test_everything_is_trained_and_exported_and_no_evaluation_is_reported(run_dir):
     done = walk(run_dir)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "nothing: split test answers no query" in done.stdout

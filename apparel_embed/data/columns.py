@@ -1,4 +1,4 @@
-"""Whole columns of a table at a time: texts as codes, rows alike, items with two values."""
+"""Operations on whole table columns: value codes, duplicate rows, items with conflicting values."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 
 
 def codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """Numbers the distinct values of a column in the order in which they come.
+    """Numbers the distinct values of a column in order of first appearance.
 
     Args:
       column: n values, none of them null.
 
     Returns:
-      The number of each row's value, int32 [n], and the values.
+      The code of each row's value, int32 [n], and the distinct values.
     """
     encoded = column.dictionary_encode()
     # Every chunk has the same dictionary, but a column without chunks has none.
@@ -26,13 +26,13 @@ def codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
 
 
 def ranked_codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """Numbers the distinct values of a column in their order, texts by code points.
+    """Numbers the distinct values of a column in sorted order, texts by code point.
 
     Args:
       column: n values, none of them null.
 
     Returns:
-      The number of each row's value, int32 [n], and the values, sorted.
+      The code of each row's value, int32 [n], and the distinct values, sorted.
     """
     codes, values = codes_of(column)
     order = pc.sort_indices(values)
@@ -42,25 +42,25 @@ def ranked_codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
 
 
 def first_alike(table: pa.Table, names: Sequence[str]) -> np.ndarray:
-    """Finds for each row the first one that has the same values.
+    """Finds, for each row, the first row with the same values.
 
     Args:
       table: n rows.
-      names: columns of texts, or of numbers, which may be null but not NaN. Fastest where few rows
-        have the same value in the first of them, which holds texts.
+      names: columns of text, or of numbers, which may be null but not NaN. The first must be text;
+        the fewer rows share a value in it, the faster.
 
     Returns:
-      Row numbers int64 [n].
+      Row indices, int64 [n].
     """
     first = np.arange(table.num_rows)
-    # Texts of 10 million rows do not fit an array of short offsets.
+    # The text of 10 million rows exceeds 32-bit offsets.
     codes, _ = codes_of(table[names[0]].cast(pa.large_string()))
     rows = np.flatnonzero(np.bincount(codes, minlength=1)[codes] > 1)
     groups = codes[rows].astype(np.int64)
     for name in names[1:]:
         column = table[name].take(pa.array(rows))
         codes, values = codes_of(pc.fill_null(column, np.nan) if column.null_count else column)
-        # Renumbered each time, so that no product is too large.
+        # Renumbered each time to keep the products small.
         groups = np.unique(groups * len(values) + codes, return_inverse=True)[1]
     _, firsts, inverse = np.unique(groups, return_index=True, return_inverse=True)
     first[rows] = rows[firsts[inverse]]
@@ -68,31 +68,31 @@ def first_alike(table: pa.Table, names: Sequence[str]) -> np.ndarray:
 
 
 def find_torn(items: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Finds the rows whose value is another than that in the first row of their item.
+    """Finds the rows whose value differs from that in the first row of their item.
 
     Args:
-      items: int [n], an item's number, from 0.
-      values: [n], of whatever kind.
+      items: int [n], item codes from 0.
+      values: [n], of any type.
 
     Returns:
-      Row numbers int64, ascending; none where every item has one value only.
+      Row indices, int64, ascending; empty if every item has a single value.
     """
     first = np.empty(items.max(initial=-1) + 1, np.int64)
-    # Of rows with the same item the last one written stays.
+    # The last write for an item wins, and in reverse order that is its first row.
     first[items[::-1]] = np.arange(len(items))[::-1]
     return np.flatnonzero(values != values[first[items]])
 
 
 def find_torn_item(table: pa.Table, columns: Sequence[str]) -> tuple[str, int, int] | None:
-    """Finds an item that has two values in a column where each has one.
+    """Finds an item with two values in a column that allows one value per item.
 
     Args:
-      table: `item_id`, in which what is blank is no item, and the columns, all without nulls.
-      columns: where to look, one after the other.
+      table: `item_id`, whose blank values are ignored, and the columns, all without nulls.
+      columns: the columns to search, in this order.
 
     Returns:
-      The column, the first row of the item that begins first, and the first of its rows that has
-      another value; None where there is none.
+      The column, the first row of the earliest such item, and its first row with another value;
+      None if there is no such item.
     """
     items, ids = codes_of(table["item_id"])
     rows = np.flatnonzero(~is_blank(ids).to_numpy(zero_copy_only=False)[items])
@@ -107,5 +107,5 @@ def find_torn_item(table: pa.Table, columns: Sequence[str]) -> tuple[str, int, i
 
 
 def is_blank(texts: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    """Returns of texts whether there is nothing in them but white space."""
+    """Returns whether each text is empty or only white space."""
     return pc.equal(pc.utf8_trim_whitespace(texts), "")

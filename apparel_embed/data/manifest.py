@@ -1,4 +1,4 @@
-"""Reading and checking manifests: one row per image, from CSV or Parquet."""
+"""Reads and checks manifests: CSV or Parquet files with one row per image."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from apparel_embed.data.text_tables import (
 
 REQUIRED_COLUMNS = ("image", "item_id", "vertical")
 BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")
-# What a row of a delta does.
+# The column of a delta that says what a row does, and its values.
 CHANGE, CHANGES = "change", ("add", "remove")
-# Images without labels: of a vertical, but perhaps of no known item.
+# Images whose vertical is known, but not necessarily their item.
 UNLABELLED = "unlabelled"
 SPLITS = ("train", "val", "test", UNLABELLED)
 ROLES = ("query", "gallery", "both")
-# Tables of results call sums and means over verticals so.
+# The row of totals or means over verticals in result tables.
 RESERVED_VERTICAL = "ALL"
-# The prepared dataset numbers its records in a column of this name.
+# The prepared dataset's column of record numbers.
 RESERVED_COLUMN = "record"
-# What pyarrow takes for a number.
+# The numbers that pyarrow parses.
 _NUMBER = r"(?i)^-?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf|infinity)$"
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a row stands, for error messages.
+    """The place of a row, for error messages.
 
     Attributes:
-      file: the file that it is in.
-      row: the row in the file, numbered as in `text_tables`; None where a file has no rows.
-      unit: what the file has in place of rows.
+      file: the file that contains it.
+      row: its number in the file, see `text_tables`; None for files without rows.
+      unit: what the file calls a row.
     """
 
     file: str
@@ -58,12 +58,12 @@ class Place:
         return self.file if self.row is None else f"{self.file}: {self.unit} {self.row}"
 
     def seen_from(self, other: Place) -> str:
-        """Returns the place in words, without the file if another place is in the same."""
+        """Returns the place in words, without the file if `other` is in the same file."""
         is_near = self.file == other.file and self.row is not None
         return f"{self.unit} {self.row}" if is_near else str(self)
 
 
-# Returns the places of some rows of a table, given by their indices.
+# Returns the places of the rows of a table at the given indices.
 Places = Callable[[pa.Table, Sequence[int]], "list[Place]"]
 
 
@@ -75,38 +75,38 @@ def read_manifest(path: str | os.PathLike[str]) -> pa.Table:
         Columns `image`, `item_id`, `vertical`; optional `split` (train, val, test, unlabelled;
         default train), `role` (query, gallery, both; default both) and the box `x_min`, `y_min`,
         `x_max`, `y_max` (pixels of the upright image, all four or none); others are kept. In
-        split unlabelled `item_id` may be empty, and `role` means nothing.
+        split unlabelled `item_id` may be empty, and `role` is ignored.
 
     Returns:
-      A table in the file's order. All columns are strings, an empty cell is "", but for the box,
-      which is float64 and null where there is none. `split`, `role` and the box are always there.
+      A table in the file's order. All columns are strings, "" for empty cells, except the box,
+      which is float64, null if missing. `split`, `role` and the box are always present.
 
     Raises:
-      UserError: the file cannot be read or a value is wrong; the message names file, row,
-        column, value and what is allowed. Rows are numbered as in `text_tables`.
+      UserError: the file cannot be read or a value is wrong; the error names the file, row,
+        column, value and what is expected. Rows are numbered as in `text_tables`.
     """
-    # A path, not a URI, whatever it looks like.
+    # Always a path, even if it looks like a URI.
     path = Path(path)
     _check_file(str(path))
     table = read_parquet(path) if is_parquet(path) else read_csv(path)
     _check_header(path, table.column_names, REQUIRED_COLUMNS, (RESERVED_COLUMN,))
     if not table.num_rows:
-        raise UserError(f"{path}: the manifest is empty; at least one row is needed")
+        raise UserError(f"{path}: the manifest is empty; expected at least one row")
     return check_rows(table, functools.partial(_places_in_file, path, 0))
 
 
 def read_manifest_parts(location: str, reserved: Sequence[str] = ()) -> Iterator[pa.Table]:
-    """Reads a manifest that may be longer than memory; only `image` and the box are looked at.
+    """Reads a manifest that may not fit in memory; checks only `image` and the box.
 
     Args:
-      location: a file as in `read_manifest`, here or in a store; other columns need not be there.
+      location: a file as in `read_manifest`, local or remote; only `image` is required.
       reserved: names that no column may have.
 
     Yields:
-      Tables in the file's order, all columns as texts, "" where a cell is empty.
+      Tables in the file's order, all columns as text, "" for empty cells.
 
     Raises:
-      UserError: as `read_manifest`.
+      UserError: see `read_manifest`.
     """
     _check_file(location)
     first = 0
@@ -114,24 +114,24 @@ def read_manifest_parts(location: str, reserved: Sequence[str] = ()) -> Iterator
         if not number:
             _check_header(location, table.column_names, ("image",), reserved)
         places = functools.partial(_places_in_file, location, first)
-        _refuse(places, table, "image", is_blank(table["image"]), "a non-empty text is needed")
+        _refuse(places, table, "image", is_blank(table["image"]), "expected non-empty text")
         _with_box(places, table)
         first += table.num_rows
         yield table
 
 
 def read_delta(path: str | os.PathLike[str]) -> tuple[pa.Table, pa.Table]:
-    """Reads what is to be added to a catalogue, or changed in it, and what removed.
+    """Reads the rows to add to a catalogue, or change in it, and the rows to remove.
 
     Args:
-      path: a file as in `read_manifest`, with a column `change`: add or remove. A row that removes
-        names an image, or with an empty `image` an item.
+      path: a file as in `read_manifest`, with a column `change`: add or remove. A row to remove
+        names an image or, if `image` is empty, an item.
 
     Returns:
-      The rows that add, as `read_manifest` returns them, and those that remove.
+      The rows to add, as `read_manifest` returns them, and the rows to remove.
 
     Raises:
-      UserError: as `read_manifest`, or an image is added by two rows that differ.
+      UserError: see `read_manifest`, or two rows that add an image differ.
     """
     path = Path(path)
     _check_file(str(path))
@@ -143,7 +143,7 @@ def read_delta(path: str | os.PathLike[str]) -> tuple[pa.Table, pa.Table]:
     is_added = pc.equal(table[CHANGE], CHANGES[0])
     unnamed = pc.and_(is_blank(table["image"]), is_blank(table["item_id"]))
     nothing = pc.and_not(unnamed, is_added)
-    _refuse(places, table, "image", nothing, "an image, or else an item_id, is to be named")
+    _refuse(places, table, "image", nothing, "expected an image or an item_id to remove")
     table = _with_box(places, table)
     rows = pc.indices_nonzero(is_added).to_pylist()
 
@@ -158,21 +158,21 @@ def read_delta(path: str | os.PathLike[str]) -> tuple[pa.Table, pa.Table]:
 
 
 def _check_named_once(table: pa.Table, places: Places) -> None:
-    """Raises a UserError if two rows of one image and box say different things of it."""
+    """Raises a UserError if rows with the same image and box differ in item or vertical."""
     first: dict[tuple, int] = {}
-    said = [table[name].to_pylist() for name in ("item_id", "vertical")]
+    labels = [table[name].to_pylist() for name in ("item_id", "vertical")]
     for row, name in enumerate(zip(table["image"].to_pylist(), boxes_of(table))):
         other = first.setdefault(name, row)
-        if any(values[row] != values[other] for values in said):
+        if any(values[row] != values[other] for values in labels):
             earlier, place = places(table, [other, row])
             raise UserError(
-                f"{place}: column 'image': {name[0]!r} is in {earlier.seen_from(place)}, too, with "
-                "another item_id or vertical; an image is of one item"
+                f"{place}: column 'image': {name[0]!r} has another item_id or vertical in "
+                f"{earlier.seen_from(place)}; an image belongs to one item"
             )
 
 
 def boxes_of(table: pa.Table) -> list[Box | None]:
-    """Returns the boxes of rows, in numbers or checked texts; None where there is none."""
+    """Returns the boxes of rows, from numbers or checked texts; None for rows without a box."""
     if BOX_COLUMNS[0] not in table.column_names:
         return [None] * table.num_rows
     sides = [_trimmed(table[name]).cast(pa.float64()).to_pylist() for name in BOX_COLUMNS]
@@ -180,18 +180,18 @@ def boxes_of(table: pa.Table) -> list[Box | None]:
 
 
 def check_rows(table: pa.Table, places: Places) -> pa.Table:
-    """Checks every value of a manifest's rows, wherever they come from.
+    """Checks every value of a manifest's rows, from any source.
 
     Args:
-      table: at least one row, columns as in a manifest. All are strings, "" where a cell is empty,
-        but for the box, which may be float64, null where there is none.
-      places: where rows of the table stand.
+      table: at least one row, columns as in a manifest. All are strings, "" for empty cells,
+        except the box, which may be float64, null if missing.
+      places: returns the places of rows for error messages.
 
     Returns:
       The table with `split`, `role` and the box as `read_manifest` returns them.
 
     Raises:
-      UserError: a value is wrong; the message names file, row, column, value and what is allowed.
+      UserError: a value is wrong; the error names file, row, column, value and what is expected.
     """
     table = _with_defaults(table)
     _check_texts(places, table)
@@ -202,8 +202,8 @@ def check_rows(table: pa.Table, places: Places) -> pa.Table:
         table,
         "vertical",
         untaught_rows(table),
-        f"this vertical has rows of split {UNLABELLED} but none of split train, and so no "
-        "specialist to learn from",
+        f"this vertical has {UNLABELLED} rows but no train rows, so there is no specialist to "
+        "learn from",
     )
     return table
 
@@ -212,9 +212,9 @@ def _check_file(location: str) -> None:
     system, path = locate(location)
     kind = system.get_file_info(path).type
     if kind == fs.FileType.NotFound:
-        raise UserError(f"{location}: no such manifest; tools/import_dataset.py makes one")
+        raise UserError(f"{location}: no such manifest; create one with tools/import_dataset.py")
     if kind == fs.FileType.Directory:
-        raise UserError(f"{location}: is a directory; a manifest is a CSV or Parquet file")
+        raise UserError(f"{location}: is a directory; expected a CSV or Parquet file")
 
 
 def _check_header(
@@ -223,10 +223,10 @@ def _check_header(
     required: Sequence[str],
     reserved: Sequence[str],
 ) -> None:
-    """Raises a UserError if a column is missing, there twice, or has a reserved name."""
+    """Raises a UserError if a column is missing, repeated, or has a reserved name."""
     for name in header:
         if list(header).count(name) > 1:
-            raise UserError(f"{path}: column {name!r} is there twice; names must differ")
+            raise UserError(f"{path}: column {name!r} appears twice; rename one")
         if name in reserved:
             raise UserError(f"{path}: column {name!r} has a reserved name; rename it")
     found = f"found: {', '.join(header)}"
@@ -245,7 +245,7 @@ def _check_header(
 
 
 def _with_defaults(table: pa.Table) -> pa.Table:
-    """Returns the table with `split` and `role`, empty cells filled."""
+    """Returns the table with `split` and `role`, and defaults in their empty cells."""
     for name, default in (("split", "train"), ("role", "both")):
         if name in table.column_names:
             column = table[name]
@@ -257,19 +257,19 @@ def _with_defaults(table: pa.Table) -> pa.Table:
 
 
 def _check_texts(places: Places, table: pa.Table) -> None:
-    """Raises a UserError for an unknown split or role, or a required cell empty or reserved."""
-    # Splits first: of a misspelt one that an item_id is missing would be the lesser half.
+    """Raises a UserError for an unknown split or role, or an empty or reserved required cell."""
+    # Splits first: a misspelt "unlabelled" would otherwise be reported as a missing item_id.
     for name, allowed in (("split", SPLITS), ("role", ROLES)):
         unknown = pc.invert(pc.is_in(table[name], value_set=pa.array(allowed)))
         _refuse(places, table, name, unknown, f"expected one of {', '.join(allowed)}")
     for name in REQUIRED_COLUMNS:
-        blank, needed = is_blank(table[name]), "a non-empty text is needed"
+        blank, expected = is_blank(table[name]), "expected non-empty text"
         if name == "item_id":
             blank = pc.and_not(blank, pc.equal(table["split"], UNLABELLED))
-            needed += f"; only split {UNLABELLED} may go without"
-        _refuse(places, table, name, blank, needed)
+            expected += f"; only rows of split {UNLABELLED} may lack it"
+        _refuse(places, table, name, blank, expected)
     reserved = pc.equal(table["vertical"], RESERVED_VERTICAL)
-    _refuse(places, table, "vertical", reserved, "this name is that of all verticals; rename it")
+    _refuse(places, table, "vertical", reserved, "reserved for all verticals; rename it")
 
 
 def _with_box(places: Places, table: pa.Table) -> pa.Table:
@@ -284,7 +284,7 @@ def _with_box(places: Places, table: pa.Table) -> pa.Table:
     numbers = {}
     for name, cell in cells.items():
         partial = pc.and_not(blank[name], none)
-        _refuse(places, table, name, partial, "a box needs all four numbers, or none")
+        _refuse(places, table, name, partial, "a box needs all four numbers or none")
         numbers[name] = _to_numbers(places, table, name, cell)
     for low, high in (("x_min", "x_max"), ("y_min", "y_max")):
         flat = pc.fill_null(pc.less_equal(numbers[high], numbers[low]), False)
@@ -295,7 +295,7 @@ def _with_box(places: Places, table: pa.Table) -> pa.Table:
 
 
 def _trimmed(cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Returns texts without white space around them, null where nothing is left; numbers as is."""
+    """Returns texts without surrounding white space, null if nothing is left; numbers as is."""
     if not pa.types.is_string(cells.type):
         return cells
     texts = pc.utf8_trim_whitespace(cells)
@@ -305,20 +305,20 @@ def _trimmed(cells: pa.ChunkedArray) -> pa.ChunkedArray:
 def _to_numbers(
     places: Places, table: pa.Table, name: str, text: pa.ChunkedArray
 ) -> pa.ChunkedArray:
-    """Returns texts or numbers as float64, nulls kept; refuses what is no finite number."""
+    """Returns texts or numbers as float64, nulls kept; raises a UserError if one is not finite."""
     try:
         numbers = text.cast(pa.float64())
     except pa.ArrowInvalid:
         wrong = pc.invert(pc.match_substring_regex(text, _NUMBER))
-        _refuse(places, table, name, wrong, "a number of pixels is needed")
+        _refuse(places, table, name, wrong, "expected a number of pixels")
         raise
     infinite = pc.invert(pc.fill_null(pc.is_finite(numbers), True))
-    _refuse(places, table, name, infinite, "a finite number of pixels is needed")
+    _refuse(places, table, name, infinite, "expected a finite number of pixels")
     return numbers
 
 
 def _check_items(places: Places, table: pa.Table) -> None:
-    """Raises a UserError if an item is in two verticals or in two splits."""
+    """Raises a UserError if an item is in two verticals or two splits."""
     reasons = {
         "vertical": "an item belongs to one vertical",
         "split": "all images of an item must be in one split",
@@ -335,9 +335,9 @@ def _check_items(places: Places, table: pa.Table) -> None:
 
 
 def untaught_rows(table: pa.Table) -> pa.ChunkedArray:
-    """Returns of rows whether they are unlabelled and their vertical has none of split train.
+    """Returns whether each row is unlabelled in a vertical without train rows.
 
-    The vertical's specialist says what such an image is to look like to the student.
+    The student's target for such an image comes from the vertical's specialist.
     """
     trained = table["vertical"].filter(pc.equal(table["split"], "train")).unique()
     return pc.and_not(
@@ -346,18 +346,18 @@ def untaught_rows(table: pa.Table) -> pa.ChunkedArray:
 
 
 def _refuse(
-    places: Places, table: pa.Table, column: str, wrong: pa.ChunkedArray | pa.Array, allowed: str
+    places: Places, table: pa.Table, column: str, wrong: pa.ChunkedArray | pa.Array, expected: str
 ) -> None:
     """Raises a UserError for the first row where `wrong` is true."""
     index = pc.index(wrong, True).as_py()
     if index >= 0:
         (place,) = places(table, [index])
         value = table[column][index].as_py()
-        raise UserError(f"{place}: column {column!r}: {value!r}; {allowed}")
+        raise UserError(f"{place}: column {column!r}: {value!r}; {expected}")
 
 
 def _places_in_file(
     path: str | os.PathLike[str], first: int, _: pa.Table, indices: Sequence[int]
 ) -> list[Place]:
-    """Returns the places of rows of a table that was read from a file, from row `first` on."""
+    """Returns the places of rows of a table read from a file, starting at row `first`."""
     return [Place(str(path), row) for row in rows_in_file(path, [first + i for i in indices])]

@@ -1,7 +1,7 @@
-"""Tables in files, CSV and Parquet, as texts; and where their rows stand in the file.
+"""Reads CSV and Parquet files with every column as text, and numbers their rows.
 
-Rows are numbered as a text editor shows them: row N of a CSV file begins on its line N, the header
-being line 1. Of a Parquet file, which no editor shows, it is the N-th.
+Row N of a CSV file is the row that begins on line N, as a text editor counts; the header is line 1.
+Row N of a Parquet file is its N-th row.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from apparel_embed.common.errors import UserError
 from apparel_embed.common.locations import is_remote, locate
 
-# Columns of a manifest whose values are names.
+# Manifest columns whose values are names.
 NAME_COLUMNS = ("image", "item_id", "vertical", "split", "role")
 UTF8 = "utf-8"
 _PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -35,7 +35,7 @@ Location = Union[str, "os.PathLike[str]"]
 
 
 def is_parquet(path: Location) -> bool:
-    """Returns whether the file is Parquet, by its name."""
+    """Returns whether the file name has a Parquet extension."""
     return str(path).lower().endswith(_PARQUET_SUFFIXES)
 
 
@@ -43,7 +43,7 @@ def read_parquet(path: Location) -> pa.Table:
     """Returns a Parquet file with every column as text.
 
     Raises:
-      UserError: it cannot be read, or a column holds something else than texts and numbers.
+      UserError: the file cannot be read, or a column has an unsupported type; see `as_texts`.
     """
     try:
         table = pq.read_table(path)
@@ -53,10 +53,10 @@ def read_parquet(path: Location) -> pa.Table:
 
 
 def read_parts(location: str) -> Iterator[pa.Table]:
-    """Yields a CSV or Parquet file part by part, every column as text; it may be beyond memory.
+    """Yields a CSV or Parquet file in parts, every column as text, without loading all of it.
 
     Raises:
-      UserError: as `read_csv` and `read_parquet`.
+      UserError: see `read_csv` and `read_parquet`.
     """
     system, path = locate(location)
     if is_parquet(location):
@@ -84,13 +84,13 @@ def as_texts(source: Location, table: pa.Table, first_row: int = 1) -> pa.Table:
     A whole number in a floating-point column reads as an integer, 7 and not 7.0.
 
     Args:
-      source: the file, as errors name it.
-      table: columns of texts, numbers, dates or truth values.
-      first_row: where the table's first row stands in the file.
+      source: the file to name in errors.
+      table: columns of strings, numbers, dates or booleans.
+      first_row: the number of the table's first row in the file.
 
     Raises:
-      UserError: a column holds something else, a floating-point number is so large that whole
-        numbers next to it are rounded to it, or one in a column of names is not whole.
+      UserError: a column has another type, a floating-point number is too large to represent
+        neighbouring whole numbers exactly, or a number in a name column is not whole.
     """
     for number, field in enumerate(table.schema):
         try:
@@ -102,7 +102,7 @@ def as_texts(source: Location, table: pa.Table, first_row: int = 1) -> pa.Table:
             column = column.cast(pa.string())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UserError(
-                f"{source}: column {field.name!r} is {field.type}; texts and numbers are allowed"
+                f"{source}: column {field.name!r} is {field.type}; expected text or numbers"
             ) from error
         table = table.set_column(number, field.name, pc.fill_null(column, ""))
     return table.replace_schema_metadata(None)
@@ -111,7 +111,7 @@ def as_texts(source: Location, table: pa.Table, first_row: int = 1) -> pa.Table:
 def _float_texts(
     source: Location, name: str, column: pa.ChunkedArray, first_row: int
 ) -> pa.ChunkedArray:
-    """Returns the texts of a floating-point column, null for NaN; see `as_texts`."""
+    """Returns a floating-point column as text, null for NaN; see `as_texts`."""
     numbers = column.cast(pa.float64())
     numbers = pc.if_else(pc.is_nan(numbers), None, numbers)
     limit = 2.0 ** _SIGNIFICANT_BITS[column.type]
@@ -119,17 +119,17 @@ def _float_texts(
         (source, name, first_row),
         numbers,
         pc.greater_equal(pc.abs(numbers), limit),
-        f"column is {column.type}, which holds whole numbers exactly below {limit:.0f} only; write "
-        "it as texts or integers",
+        f"{column.type} is exact only for whole numbers below {limit:.0f}; write the column as "
+        "text or integers",
     )
     whole = pc.equal(numbers, pc.floor(numbers))
     if name in NAME_COLUMNS:
-        allowed = "a text or a whole number is needed; write the column as texts"
-        _refuse((source, name, first_row), numbers, pc.invert(whole), allowed)
+        expected = "expected text or a whole number; write the column as text"
+        _refuse((source, name, first_row), numbers, pc.invert(whole), expected)
     integers = pc.floor(numbers).cast(pa.int64()).cast(pa.string())
     if pc.all(whole).as_py():
         return integers
-    # Half floats have few functions of their own.
+    # Arrow supports few operations on half floats.
     own = column.cast(pa.float32()) if pa.types.is_float16(column.type) else column
     return pc.if_else(whole, integers, own.cast(pa.string()))
 
@@ -137,7 +137,7 @@ def _float_texts(
 def _refuse(
     column: tuple[Location, str, int], numbers: pa.ChunkedArray, wrong: pa.ChunkedArray, why: str
 ) -> None:
-    """Raises a UserError for the first row of a file's column where `wrong` is true."""
+    """Raises a UserError for the first row of the column where `wrong` is true."""
     index = pc.index(wrong, True).as_py()
     if index >= 0:
         source, name, first_row = column
@@ -150,11 +150,11 @@ def read_csv(path: Location, delimiter: str = ",", encoding: str = UTF8) -> pa.T
 
     Args:
       path: the file, with a header line.
-      delimiter: what separates cells, one character.
-      encoding: of the file, a name that Python knows.
+      delimiter: the cell separator, one character.
+      encoding: the file's encoding, a Python codec name.
 
     Raises:
-      UserError: it cannot be read; the message names the row where the number of cells is wrong.
+      UserError: the file cannot be read; the error names a row with the wrong number of cells.
     """
     header = _header(path, delimiter, encoding)
     try:
@@ -166,7 +166,7 @@ def read_csv(path: Location, delimiter: str = ",", encoding: str = UTF8) -> pa.T
 def _header(path: Location, delimiter: str = ",", encoding: str = UTF8) -> list[str]:
     header = next(csv_rows(path, delimiter, encoding), (0, []))[1]
     if not header:
-        raise UserError(f"{path}: is empty; a header line and rows are needed")
+        raise UserError(f"{path}: the file is empty; expected a header line and rows")
     return header
 
 
@@ -183,7 +183,7 @@ def _csv_options(
 
 
 def _csv_error(path: Location, header: Sequence[str], error: Exception, *form: str) -> UserError:
-    """Returns what is wrong with a CSV file, with the row, which pyarrow counts in blocks."""
+    """Returns the error for a CSV file, with the row's number; pyarrow counts within a block."""
     for line, cells in csv_rows(path, *form):
         if len(cells) != len(header):
             return UserError(
@@ -195,7 +195,7 @@ def _csv_error(path: Location, header: Sequence[str], error: Exception, *form: s
 def csv_rows(
     path: Location, delimiter: str = ",", encoding: str = UTF8
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line on which the row begins, cells) of a CSV file, header first, no blank lines."""
+    """Yields (first line number, cells) for the header and each non-blank row of a CSV file."""
     line = 1
     try:
         with open_text(path, encoding) as file:
@@ -213,7 +213,7 @@ def csv_rows(
 
 
 def open_text(path: Location, encoding: str = UTF8) -> TextIO:
-    """Opens a file of text, line ends as they are, without a mark of its encoding."""
+    """Opens a text file, keeping its line endings and skipping a UTF-8 byte order mark."""
     encoding = "utf-8-sig" if encoding == UTF8 else encoding
     system, inner = locate(str(path))
     if is_remote(str(path)):
@@ -222,15 +222,15 @@ def open_text(path: Location, encoding: str = UTF8) -> TextIO:
 
 
 def not_text(path: Location, encoding: str = UTF8) -> UserError:
-    """Returns the error for a file that is no text in its encoding; it names the row."""
+    """Returns the error, with the row, for a file that is not text in the given encoding."""
     return UserError(
-        f"{path}: row {undecodable_row(path, encoding)}: is not {encoding.upper()} text; save it "
-        "in UTF-8, or import it with its --encoding (cp1252 if Excel on Windows wrote it)"
+        f"{path}: row {undecodable_row(path, encoding)}: not {encoding.upper()} text; save the "
+        "file as UTF-8, or import it with its --encoding (cp1252 if Excel on Windows wrote it)"
     )
 
 
 def undecodable_row(path: Location, encoding: str = UTF8) -> int | None:
-    """Returns the first line of a file that is no text, counted from 1; None if all are."""
+    """Returns the number, from 1, of the first line that cannot be decoded; None if all can."""
     system, inner = locate(str(path))
     with system.open_input_stream(inner, compression=None) as file:
         content = file.read()
@@ -247,9 +247,9 @@ def rows_in_file(
     delimiter: str = ",",
     encoding: str = UTF8,
 ) -> list[int]:
-    """Returns the numbers in the file of rows of the table, given by their indices from 0.
+    """Returns the row numbers in the file for rows of the table given by index from 0.
 
-    In CSV, blank lines and line ends within quotes count.
+    In CSV files, blank lines and line breaks within quotes count.
     """
     if is_parquet(path):
         return [int(index) + 1 for index in indices]
@@ -267,17 +267,17 @@ def rows_in_file(
 def all_rows_in_file(
     path: Path, total: int, delimiter: str = ",", encoding: str = UTF8
 ) -> np.ndarray:
-    """Returns the numbers of all rows of a table in its file, int64 [total]."""
+    """Returns the row numbers in the file for all rows of a table, int64 [total]."""
     if is_parquet(path):
         return np.arange(1, total + 1)
     if count_lines(path, encoding) == total + 1:
-        # A line each behind the header: none ends within quotes, none is blank.
+        # One line per row: no blank lines and no line breaks within quotes.
         return np.arange(2, total + 2)
     return np.array(rows_in_file(path, range(total), delimiter, encoding), np.int64)
 
 
 def count_lines(path: Path, encoding: str = UTF8) -> int:
-    """Returns the number of lines of a file, the last one with or without an end."""
+    """Returns the number of lines in a file; the last one may lack a line ending."""
     if encoding != UTF8:
         with open(path, encoding=encoding, newline="\n") as text:
             return sum(1 for _ in text)

@@ -4,7 +4,7 @@ import pyarrow as pa
 from apparel_embed.data.columns import codes_of, find_torn, first_alike, ranked_codes_of
 
 
-def test_values_are_numbered_as_they_come_over_all_chunks():
+def test_values_are_numbered_by_first_appearance_across_chunks():
     column = pa.chunked_array([["b", "a"], [], ["c", "b"], ["a", "d"]])
     codes, values = codes_of(column)
     assert codes.tolist() == [0, 1, 2, 0, 1, 3]
@@ -18,7 +18,7 @@ def test_a_column_without_rows_has_no_values():
         assert values.to_pylist() == []
 
 
-def test_the_first_of_rows_alike_is_found_in_all_columns_and_nulls_are_alike():
+def test_the_first_of_equal_rows_is_found_and_nulls_are_equal():
     side = [1.5, None, 1.5, None, 2.5, 1.5, None]
     columns = {"image": list("abababb"), "item": list("1212113"), "x": pa.array(side)}
     table = pa.table(columns)
@@ -30,7 +30,7 @@ def test_the_first_of_rows_alike_is_found_in_all_columns_and_nulls_are_alike():
         assert first_alike(rows, list(columns)).tolist() == list(range(rows.num_rows))
 
 
-def test_rows_with_another_value_than_their_items_first_are_found():
+def test_rows_whose_value_differs_from_their_items_first_are_found():
     items = np.array([2, 0, 1, 0, 2, 2, 0])
     values = np.array([5, 6, 7, 6, 8, 5, 9])
     assert find_torn(items, values).tolist() == [4, 6]
@@ -38,7 +38,7 @@ def test_rows_with_another_value_than_their_items_first_are_found():
     assert find_torn(np.empty(0, int), np.empty(0, int)).tolist() == []
 
 
-def test_ranked_values_are_numbered_in_their_order():
+def test_ranked_values_are_numbered_in_sorted_order():
     column = pa.chunked_array([["é", "B"], [], ["a", "é"], ["Z", "10", "9"]])
     codes, values = ranked_codes_of(column)
     assert values.to_pylist() == sorted(set(column.to_pylist()))

@@ -31,7 +31,7 @@ def write(tmp_path, content, name="t.csv"):
         ('image\n\na\n"b\n\nb"\n\nc\n', [3, 4, 8]),
     ],
 )
-def test_a_row_stands_where_it_begins(tmp_path, text, rows):
+def test_a_row_number_is_its_first_line(tmp_path, text, rows):
     path = write(tmp_path, text)
 
     assert read_csv(path).num_rows == 3
@@ -50,14 +50,14 @@ def test_rows_of_parquet_are_numbered_from_1(tmp_path):
 @pytest.mark.parametrize(
     ("content", "lines"), [(b"", 0), (b"\n", 1), (b"a", 1), (b"a\n", 1), (b"a\nb", 2)]
 )
-def test_the_last_line_counts_with_or_without_an_end(tmp_path, content, lines):
+def test_the_last_line_counts_with_or_without_a_line_ending(tmp_path, content, lines):
     assert count_lines(write(tmp_path, content)) == lines
 
 
-def test_the_row_that_cannot_be_read_is_named(tmp_path):
+def test_the_error_names_the_row_that_cannot_be_read(tmp_path):
     path = write(tmp_path, "a,b\nä,1\n".encode("latin-1"))
     assert undecodable_row(path) == 2
-    with pytest.raises(UserError, match=r"t.csv: row 2: is not UTF-8 text"):
+    with pytest.raises(UserError, match=r"t.csv: row 2: not UTF-8 text"):
         read_csv(path)
     assert undecodable_row(write(tmp_path, "ä\n")) is None
 
@@ -76,7 +76,7 @@ EAN = 4006381333930
 
 
 @pytest.mark.parametrize("kind", [pa.float64(), pa.int64(), pa.uint64(), pa.decimal128(20, 0)])
-def test_whole_numbers_read_as_integers_whatever_their_type(kind):
+def test_whole_numbers_of_any_type_read_as_integers(kind):
     assert texts_of([7, EAN, None, 2**53 - 1], kind=kind) == [
         *("7", str(EAN), ""),
         "9007199254740991",
@@ -92,7 +92,7 @@ def test_nan_is_a_missing_value_in_any_floating_point_type():
     assert texts_of(categories) == ["7", str(EAN)]
 
 
-def test_numbers_that_name_nothing_keep_their_fractions():
+def test_numbers_in_other_columns_keep_their_fractions():
     assert texts_of([12.5, 3.0, np.nan, 1e-7], "price") == ["12.5", "3", "", "1e-7"]
     assert texts_of(np.array([0.1, 3], np.float32), "price") == ["0.1", "3"]
 
@@ -100,20 +100,28 @@ def test_numbers_that_name_nothing_keep_their_fractions():
 @pytest.mark.parametrize(
     ("values", "name", "message"),
     [
-        (np.array([1, 2.0**53]), "item_id", "row 2: column 'item_id': 9007199254740992.0; column "),
-        (np.array([2.0**53]), "style", "row 1: .*double, which .* exactly below 9007199254740992 "),
-        (np.array([1, 2, 2**24], np.float32), "style", "row 3: .*float, .* below 16777216 only"),
-        (np.array([2048], np.float16), "style", "row 1: .*halffloat, .* below 2048 only"),
+        (np.array([1, 2.0**53]), "item_id", "row 2: column 'item_id': 9007199254740992.0; double "),
+        (np.array([2.0**53]), "style", "row 1: .*double is exact .* below 9007199254740992;"),
+        (
+            np.array([1, 2, 2**24], np.float32),
+            "style",
+            "row 3: .*float is exact .* below 16777216;",
+        ),
+        (np.array([2048], np.float16), "style", "row 1: .*halffloat is exact .* below 2048;"),
         (np.array([-np.inf]), "style", "row 1: column 'style': -inf"),
-        (np.array([np.nan, 7.5]), "item_id", "row 2: column 'item_id': 7.5; a text or a whole"),
-        (np.array([7.5]), "vertical", "row 1: column 'vertical': 7.5; a text or a whole number"),
+        (
+            np.array([np.nan, 7.5]),
+            "item_id",
+            "row 2: column 'item_id': 7.5; expected text or a whole",
+        ),
+        (np.array([7.5]), "vertical", "row 1: column 'vertical': 7.5; expected text or a whole"),
     ],
 )
-def test_numbers_that_may_stand_for_several_names_are_refused(values, name, message):
+def test_inexact_or_fractional_numbers_as_names_are_refused(values, name, message):
     with pytest.raises(UserError, match=f"^t.parquet: {message}"):
         texts_of(values, name)
 
 
 @given(st.lists(st.integers(-(2**53) + 1, 2**53 - 1), min_size=1))
-def test_every_whole_number_that_is_exact_is_written_with_all_its_digits(numbers):
+def test_every_exact_whole_number_keeps_all_its_digits(numbers):
     assert texts_of(np.array(numbers, np.float64)) == [str(number) for number in numbers]

@@ -256,7 +256,7 @@ def test_a_wrong_manifest_ends_the_binary_with_one_line(tmp_path):
     done = run_tool(tmp_path / "nowhere.csv", tmp_path / "out")
     assert done.returncode == 1
     assert done.stderr.strip().endswith(
-        "nowhere.csv: no such manifest; tools/import_dataset.py makes one"
+        "nowhere.csv: no such manifest; create one with tools/import_dataset.py"
     )
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()

@@ -72,7 +72,7 @@ def test_images_without_an_item_hide_no_other(tmp_path, new_index):
         ({"image": [None] * COUNT}, "row 1: column 'image' is missing; a text is needed"),
         (
             {"item_id": [1.0, 1.5, *[2.0] * 18]},
-            "row 2: column 'item_id': 1.5; a text or a whole number is needed",
+            "row 2: column 'item_id': 1.5; expected text or a whole number",
         ),
         # From there on a double may stand for several numbers.
         ({"item_id": [float(2**53)] * COUNT}, "row 1: column 'item_id': 9007199254740992.0;"),

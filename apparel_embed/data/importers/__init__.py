@@ -1,1 +1,1 @@
-"""Datasets as people have them on disk, turned into manifests: one module per layout."""
+"""Turns datasets on disk into manifests: one module per layout."""

@@ -1,4 +1,4 @@
-"""Checks of a dataset's rows beyond those of any manifest, and with the flags that help."""
+"""Checks of a dataset's rows in addition to those of every manifest; errors name helpful flags."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ from apparel_embed.data.manifest import (
     SPLITS,
 )
 
-# Annotators count pixels from 0 or from 1, and round.
+# Pixels: annotators count from 0 or from 1, and round.
 _BOX_TOLERANCE = 1.0
-# Of unknown roles or splits an error lists no more than a line holds.
+# The number of unknown roles or splits that an error lists.
 _MOST_VALUES = 10
-# What people write between the images of one cell.
+# Common separators between several images in a cell.
 _SEPARATORS = (";", "|", ",")
 
 
 def check_columns(rows: Rows) -> None:
-    """Raises a UserError if a column is missing or has a name that is not allowed."""
+    """Raises a UserError if a column is missing or has a reserved name."""
     (first,) = rows.places(rows.table, [0])
-    # Of files without rows each is a row itself, and none of them has the columns.
+    # In a layout without tables, no single file is missing the column: name the root.
     source = rows.root if first.row is None else first.file
     for name in REQUIRED_COLUMNS:
         if name not in rows.names:
             hint = " or --vertical=NAME" if name == "vertical" else ""
             raise UserError(
-                f"{source}: no column {name!r}; there are {', '.join(rows.names)}; say what it is "
-                f"made of by --columns={name}:COLUMN, by a group (?P<{name}>...) of --pattern{hint}"
+                f"{source}: no column {name!r}; found: {', '.join(rows.names)}; define it with "
+                f"--columns={name}:COLUMN, a group (?P<{name}>...) of --pattern{hint}"
             )
     if RESERVED_COLUMN in rows.names:
         raise UserError(
-            f"{source}: column {RESERVED_COLUMN!r} has a reserved name; rename it by "
-            f"--columns=NAME:{RESERVED_COLUMN} or leave it out by --columns={RESERVED_COLUMN}:"
+            f"{source}: column {RESERVED_COLUMN!r} has a reserved name; rename it with "
+            f"--columns=NAME:{RESERVED_COLUMN} or omit it with --columns={RESERVED_COLUMN}:"
         )
     missing = [name for name in BOX_COLUMNS if name not in rows.names]
     if 0 < len(missing) < len(BOX_COLUMNS):
         raise UserError(
             f"{source}: no column {missing[0]!r}; a box needs all of {', '.join(BOX_COLUMNS)}; "
-            f"there are {', '.join(rows.names)}"
+            f"found: {', '.join(rows.names)}"
         )
 
 
 def check_values(rows: Rows) -> None:
-    """Raises a UserError for an unknown role or split, with the flag that would map it."""
+    """Raises a UserError for an unknown role or split; the error names the flag that maps it."""
     for column, allowed in (("split", SPLITS), ("role", ROLES)):
         if column not in rows.names:
             continue
@@ -70,22 +70,22 @@ def check_values(rows: Rows) -> None:
                 index,
                 column,
                 f"expected one of {', '.join(allowed)}; to map: {shown} (--map_{column}s=old:new, "
-                "or old: to leave its rows out)",
+                "or old: to omit its rows)",
             )
 
 
 def check_missing(rows: Rows, missing: str) -> None:
-    """Leaves out rows whose images, named by clean paths, do not exist.
+    """Leaves out rows whose images do not exist.
 
-    A file whose name has another Unicode form, as a Mac writes umlauts, is there; its row then
-    names it as it is.
+    A file whose name has another Unicode form, such as macOS uses for umlauts, exists: its row
+    takes the file's own name.
 
     Args:
-      rows: of a dataset.
-      missing: "error", or "skip" to leave rows without an image out.
+      rows: the dataset's rows, image paths cleaned.
+      missing: "error", or "skip" to leave out rows whose image is missing.
 
     Raises:
-      UserError: an image is missing and none may be, or all are missing.
+      UserError: all images are missing, or one is and `missing` is "error".
     """
     gone = is_missing(rows.table["image"], rows.root)
     if pc.any(gone).as_py():
@@ -97,18 +97,18 @@ def check_missing(rows: Rows, missing: str) -> None:
     image = rows.table["image"][index].as_py()
     if missing == ERROR or count == total:
         other = similar_file(rows.root, image)
-        hint = f", but there is {other!r}" if other else ""
+        hint = f", but {other!r} exists" if other else ""
         if other == image.rpartition("/")[2]:
-            hint = ", but something else of that name, such as a directory or a broken link"
+            hint = "; the name exists but is not a file, perhaps a directory or a broken link"
         remedy = "" if count == total else "; --missing=skip leaves them out"
         for separator in _SEPARATORS:
             first, *others = image.split(separator)
             if others and (rows.root / first.strip()).is_file():
-                remedy = f"; --image_separator='{separator}' makes a row of each image in a cell"
+                remedy = f"; --image_separator='{separator}' gives each image in a cell its own row"
         raise rows.wrong(
             index,
             "image",
-            f"no such file in {rows.root}{hint} ({count} of {total} rows have no image){remedy}",
+            f"no such file in {rows.root}{hint} (missing in {count} of {total} rows){remedy}",
         )
     rows.leave_out(gone, f"rows whose image is missing: {count:,} of {total:,} (e.g. {image})")
 
@@ -129,11 +129,11 @@ def check_duplicates(rows: Rows, duplicates: str) -> None:
     """Leaves out rows with the same image, box and item as an earlier one.
 
     Args:
-      rows: of a manifest, checked.
+      rows: a manifest's rows, checked.
       duplicates: "error", or "skip" to keep the first of each.
 
     Raises:
-      UserError: there is a duplicate and none may be.
+      UserError: there is a duplicate and `duplicates` is "error".
     """
     firsts = first_alike(rows.table, ["image", "item_id", *BOX_COLUMNS])
     again = firsts != np.arange(rows.table.num_rows)
@@ -145,21 +145,21 @@ def check_duplicates(rows: Rows, duplicates: str) -> None:
             index,
             "image",
             f"{first.seen_from(place)} has the same image, box and item ({count} of {len(again)} "
-            "rows are such duplicates); --duplicates=skip keeps the first of each",
+            "rows are duplicates); --duplicates=skip keeps the first of each",
         )
     if count:
-        note = f"rows of an image, box and item that are there already: {count:,}"
+        note = f"rows with the image, box and item of an earlier row: {count:,}"
         rows.leave_out(pa.array(again), note)
 
 
 def check_boxes(rows: Rows) -> None:
-    """Checks that every box of a manifest's rows lies in its image, give or take a pixel.
+    """Checks that every box lies within its image, give or take a pixel.
 
-    The sizes are read from the heads of the files, by threads. Images that cannot be read are
-    passed over and counted; preparing lists them.
+    Image sizes are read from file headers, in threads. Unreadable images are skipped and counted;
+    preparing lists them.
 
     Raises:
-      UserError: a box reaches out of its image.
+      UserError: a box extends beyond its image.
     """
     indices = np.flatnonzero(rows.table["x_min"].is_valid().to_numpy())
     boxed = rows.table.select(["image", *BOX_COLUMNS]).take(pa.array(indices))
@@ -169,7 +169,7 @@ def check_boxes(rows: Rows) -> None:
     width, height = widths[which], heights[which]
     x_min, y_min, x_max, y_max = (boxed[name].to_numpy() for name in BOX_COLUMNS)
     beyond = np.stack([-x_min, -y_min, x_max - width, y_max - height])
-    # Sizes of what could not be read are NaN.
+    # Unreadable images have size NaN.
     outside = (beyond > _BOX_TOLERANCE) & ~np.isnan(width)
     wrong = outside.any(axis=0)
     if wrong.any():
@@ -177,12 +177,11 @@ def check_boxes(rows: Rows) -> None:
         raise rows.wrong(
             indices[index],
             BOX_COLUMNS[int(np.argmax(outside[:, index]))],
-            f"the box reaches out of {boxed['image'][index].as_py()!r}, which has "
+            f"the box extends beyond {boxed['image'][index].as_py()!r} of "
             f"{width[index]:g}x{height[index]:g} pixels ({wrong.sum()} of {len(wrong)} boxes do); "
-            "--nocheck_boxes leaves them to preparing, which takes the part inside and rejects "
-            "what has none",
+            "with --nocheck_boxes, preparing clips such boxes and rejects those entirely outside",
         )
     unread = int(np.isnan(widths).sum())
     if unread:
-        note = f"images with a box that cannot be read: {unread:,}; preparing lists them"
+        note = f"unreadable images with a box: {unread:,}; preparing lists them"
         rows.notes.append(note)

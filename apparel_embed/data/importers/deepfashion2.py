@@ -1,17 +1,17 @@
-"""DeepFashion2 (Ge et al. 2019, CVPR): several garments in an image, each with a box.
+"""DeepFashion2 (Ge et al. 2019, CVPR): several garments per image, each with a box.
 
     train/image/000001.jpg, train/annos/000001.json
     validation/image/..., validation/annos/...
 
-Layout and fields are those of the README of `switchablenorms/DeepFashion2`, published counts those
-of the released part, from the pages of its challenge. We did not have the dataset.
+Layout and fields follow the README of `switchablenorms/DeepFashion2`. The published counts are
+those of the released part, from its challenge pages. The importer was written without the dataset.
 
-- A row is a garment with `style` above 0; the others are in no pair of a user's and a shop's image.
-- An item is what has the same split, `pair_id`, `style` and category: splits may number their pairs
-  alike, and an item belongs to one vertical. A note counts those whose category differs.
-- `user` images are queries, `shop` images the gallery.
+- A row is a garment with `style` above 0; other garments are in no pair of a user and a shop image.
+- Garments with the same split, `pair_id`, `style` and category are one item: splits may reuse pair
+  numbers, and an item belongs to one vertical. A note counts garments whose category differs.
+- `user` images are queries, `shop` images are the gallery.
 - `validation` becomes split `test`, since annotations of the test set were not released. Hold out
-  validation items when preparing, `--val_fraction`.
+  validation items when preparing, with `--val_fraction`.
 - `bounding_box` is the upper left and the lower right corner, as in the dataset's own conversion to
   COCO; its README calls the first one lower left.
 """
@@ -51,11 +51,11 @@ _ROLES = {"user": "query", "shop": "gallery"}
 
 
 def convert(root: Path, options: LayoutOptions) -> Rows:
-    """Returns a row per garment that has a style, by split, file and number of the garment.
+    """Returns a row per garment with a style, sorted by split, file and garment number.
 
     Raises:
-      UserError: a directory is missing or not unpacked, or a file is not as documented; the
-        message names the file and what is wrong in it.
+      UserError: a directory is missing or not unpacked, or a file is not as documented; the error
+        names the file and the faulty value.
     """
     rows: list[Row] = []
     counts: dict[str, int] = {}
@@ -64,8 +64,8 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
         if not (root / folder / "annos").is_dir():
             hint = zip_hint(root, [folder])
             if hint or folder == "train":
-                raise UserError(f"{root}: no {folder}/annos, where the annotations are.{hint}")
-            notes.append(f"{root}: no {folder}/annos: there is no split {split}")
+                raise UserError(f"{root}: no annotation directory {folder}/annos.{hint}")
+            notes.append(f"{root}: no {folder}/annos: split {split} will be empty")
             continue
         images = _read_split(root, folder, split)
         counts[f"{folder} images"] = len(images)
@@ -82,39 +82,39 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
     torn = sum(len(names) > 1 for names in verticals.values())
     if torn:
         notes.append(
-            "garments whose category differs between images, made one item for each "
+            "garments whose category differs between images, split into one item per "
             f"category: {torn}"
         )
     return Rows(to_table(boxed), root, counts, notes)
 
 
 def _read_split(root: Path, folder: str, split: str) -> list[tuple[int, list[Row]]]:
-    """Returns for every image of a split, by name, its garments' number and those with a style."""
+    """Returns the number of garments and the rows of each image of a split, sorted by file name."""
     directory = root / folder / "annos"
-    # Archives made on macOS hold a hidden `._000001.json` for each file.
+    # Archives made on macOS contain a hidden `._000001.json` for each file.
     paths = sorted(path for path in directory.glob("*.json") if not path.name.startswith("."))
     if not paths:
-        raise UserError(f"{directory}: no *.json; it was not copied or unpacked whole")
+        raise UserError(f"{directory}: found no *.json; copy or unpack the dataset again")
     with ThreadPoolExecutor(READERS) as readers:
         found = readers.map(lambda path: _read_image(path, folder, split), paths)
         return list(progress_bar(found, total=len(paths), what=folder, unit="files"))
 
 
 def _read_image(path: Path, folder: str, split: str) -> tuple[int, list[Row]]:
-    """Returns the number of garments in an image, and rows of those with a style."""
+    """Returns the number of garments in an image, and the rows of those with a style."""
     check_name(path.parent, path.name)
     value = read_json_file(path)
-    source = need_field(path, value, "source", _is_source, f"expected one of {', '.join(_ROLES)}")
-    pair = need_field(path, value, "pair_id", is_whole_number, "a whole number is needed")
+    source = need_field(path, value, "source", _is_source, f"one of {', '.join(_ROLES)}")
+    pair = need_field(path, value, "pair_id", is_whole_number, "a whole number")
     keys = sorted(filter(re.compile("item[0-9]+").fullmatch, value), key=lambda key: int(key[4:]))
     rows = []
     for key in keys:
         place, item = f"{path}: {key}", value[key]
-        style = need_field(place, item, "style", is_whole_number, "a whole number is needed")
+        style = need_field(place, item, "style", is_whole_number, "a whole number")
         if style <= 0:
             continue
-        category = need_field(place, item, "category_name", _is_name, "a name is needed")
-        box = need_field(place, item, "bounding_box", _is_box, "4 numbers of pixels are needed")
+        category = need_field(place, item, "category_name", _is_name, "a name")
+        box = need_field(place, item, "bounding_box", _is_box, "4 numbers in pixels")
         vertical = to_vertical(category)
         x_min, y_min, x_max, y_max = map(float, box)
         has_area = x_max > x_min and y_max > y_min
@@ -138,7 +138,7 @@ def _is_source(value: Any) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    # Half of a surrogate pair is a text for JSON, but none that could be written to a manifest.
+    # JSON accepts half of a surrogate pair, but a manifest cannot store it.
     return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 

@@ -2,18 +2,18 @@
 
     Eval/list_eval_partition.txt      consumer image, shop image, item, train | val | test
     Anno/list_bbox_consumer2shop.txt  image, clothes type, source type, box
-    img/DRESSES/Dress/id_00000001/comsumer_01.jpg     (so spelt; or Img/img/...)
+    img/DRESSES/Dress/id_00000001/comsumer_01.jpg     (spelt like this; or Img/img/...)
 
-Layout, columns and counts are those of the README that comes with the dataset; the number of items
-is said to be that of its page. We did not have the dataset. The README calls the first line of the
-pairs' list the number of images: both this and the number of pairs are accepted there.
+Layout, columns and counts follow the README that comes with the dataset; the number of items is
+reported to be that of its page. The importer was written without the dataset. The README calls the
+first line of the list of pairs the number of images: that and the number of pairs are accepted.
 
-An image of many pairs is one row. Consumers' images are queries, shops' are the gallery. The README
-of version 1.1 searches the shop images of `test`, as an evaluation here does; MMFashion adds those
-of `val`, and other projects follow it.
+An image in many pairs is one row. Consumer images are queries, shop images are the gallery. The
+README of version 1.1 searches the shop images of `test`, as evaluation does here. MMFashion and
+projects that follow it add those of `val`.
 
-A vertical is a directory of the path and the one above it, `tops_blouse`: both `CLOTHING` and
-`TOPS` hold a `Blouse`, and not of the same clothes. `--map_verticals` merges them.
+A vertical is named after the first two directories of the path, `tops_blouse`: both `CLOTHING` and
+`TOPS` contain a `Blouse`, of different clothes. `--map_verticals` merges them.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _SIDES = {"query": "image_pair_name_1", "gallery": "image_pair_name_2"}
 
 
 def convert(root: Path, options: LayoutOptions) -> Rows:
-    """Returns a row per image of a pair: consumers' images in the list's order, then shops'.
+    """Returns a row per image in a pair: consumer images in the list's order, then shop images.
 
     Raises:
-      UserError: a file is missing, cut short or wrong, or an image has two items or is in two
-        splits; the message names file and row.
+      UserError: a file is missing, truncated or wrong, or an image has two items or is in two
+        splits; the error names file and row.
     """
     source = find_file(root, "Eval/list_eval_partition.txt", "the Consumer-to-shop benchmark")
     sides = list(_SIDES.values())
@@ -78,23 +78,23 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
 
 
 def _images_of_pairs(lines: list[Line]) -> tuple[dict[str, tuple[Line, str]], dict[str, str]]:
-    """Returns for every image the first pair with it, and the column there; and its role.
+    """Returns the first pair and the column with each image, and the role of each image.
 
     Raises:
-      UserError: it has another item or split in another pair.
+      UserError: an image has different items or splits in two pairs.
     """
     firsts: dict[str, tuple[Line, str]] = {}
     roles: dict[str, str] = {}
     for role, column in _SIDES.items():
         for line in lines:
             name = line[column]
-            there, _ = firsts.setdefault(name, (line, column))
+            earliest, _ = firsts.setdefault(name, (line, column))
             for what, reason in (
                 ("item_id", "an image belongs to one item"),
                 ("evaluation_status", "an image is in one split"),
             ):
-                if line[what] != there[what]:
-                    first, second = sorted((line, there), key=lambda line: line.row)
+                if line[what] != earliest[what]:
+                    first, second = sorted((line, earliest), key=lambda line: line.row)
                     raise second.wrong(
                         what, f"{name} has {first[what]!r} in row {first.row}; {reason}"
                     )

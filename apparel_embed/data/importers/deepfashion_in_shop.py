@@ -4,16 +4,16 @@
     Anno/list_bbox_inshop.txt         image, clothes type, pose type, box
     img/WOMEN/Dresses/id_00000002/02_1_front.jpg      (or Img/img/..., img_highres/...)
 
-Layout, columns and counts are those of the README that comes with the dataset, of MMFashion and of
-Open Metric Learning, which reads the lists from the dataset's root, as is done here too. We did not
-have the dataset: that an item lies in one category only is assumed.
+Layout, columns and counts follow the README that comes with the dataset, MMFashion and Open Metric
+Learning. Like the latter, this importer also reads the lists from the dataset's root. It was
+written without the dataset and assumes that an item is in one category only.
 
 Training items are neither query nor gallery, and no validation split is published: rows are `train`
-with role both, or `test` with role query or gallery. Hold out validation items when preparing,
+with role both, or `test` with role query or gallery. Hold out validation items when preparing, with
 `--val_fraction`.
 
-Boxes belong to the images of `img.zip`, which the README calls centred and resized to 256 x 256
-with their aspect ratio kept. For `img_highres` they are mapped back from the image's own size.
+Boxes belong to the images of `img.zip`. According to the README they are resized to 256 x 256 with
+their aspect ratio kept, and centred. For `img_highres` boxes are mapped to the image's own size.
 Whether corners count from 0 or from 1 is not documented; `prepare` leaves a wider margin.
 """
 
@@ -46,7 +46,7 @@ PUBLISHED: Mapping[str, int] = {
 _STATUSES = ("train", "query", "gallery")
 _IMAGES = ("img", "img_highres")
 _EXAMPLE = "img/WOMEN/Dresses/id_00000002/02_1_front.jpg"
-# Side of the squares of img.zip, in whose pixels the boxes are.
+# Side in pixels of the square images of img.zip, to which the boxes refer.
 _SIDE = 256
 
 
@@ -54,7 +54,7 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
     """Returns a row per listed image, in the list's order.
 
     Raises:
-      UserError: a file is missing, cut short or wrong; the message names it and the row.
+      UserError: a file is missing, truncated or wrong; the error names file and row.
     """
     image_dir = options.image_dir or _IMAGES[0]
     if image_dir not in _IMAGES:
@@ -70,7 +70,7 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
     if boxes and image_dir != _IMAGES[0]:
         boxes = _map_back(root, images, boxes)
         notes.append(
-            f"boxes were mapped from images of {_SIDE}x{_SIDE} pixels to those of {image_dir}"
+            f"boxes were mapped from {_SIDE}x{_SIDE} pixels to the size of images in {image_dir}"
         )
     rows = []
     found: collections.Counter[str] = collections.Counter()
@@ -92,9 +92,9 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
 def _map_back(
     root: Path, images: Mapping[str, str], boxes: Mapping[str, Box | None]
 ) -> dict[str, Box | None]:
-    """Returns boxes in the pixels of images that were shrunk and centred in squares.
+    """Maps boxes from squares in which images were shrunk and centred to the images' own pixels.
 
-    They are cut to the image; None where its size is unknown or nothing is left.
+    Boxes are clipped to the image; they are left out if its size is unknown or nothing remains.
     """
     mapped: dict[str, Box | None] = {}
     for (name, _), *sides in zip(images.items(), *image_sizes(root, list(images.values()))):
@@ -107,7 +107,7 @@ def _map_back(
 
 
 def _from_square(box: Box, axis: int, sides: Sequence[float]) -> list[float]:
-    """Returns the two edges of a box along an axis in the pixels of an image with these sides."""
+    """Returns the two edges of a box along an axis, in pixels of an image with these sides."""
     longest = max(sides)
     border = (_SIDE - sides[axis] / longest * _SIDE) / 2
     edges = ((edge - border) * longest / _SIDE for edge in box[axis::2])

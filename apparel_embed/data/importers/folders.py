@@ -1,6 +1,6 @@
-"""A folder per item, in a folder per vertical: `<vertical>/<item>/<image>`.
+"""A folder per item in a folder per vertical: `<vertical>/<item>/<image>`.
 
-With one vertical named, `<item>/<image>`.
+If the vertical is given, `<item>/<image>`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from apparel_embed.data.importers.rows import SOURCE_FILE, SOURCE_ROW, Rows
 
 
 def convert(root: Path, options: LayoutOptions) -> Rows:
-    """Returns a row per image; folders are named after items and verticals.
+    """Returns a row per image, with items and verticals from the folder names.
 
-    Items of the same name in two verticals are different ones: their ids begin with the vertical.
-    Hidden files, files that are no images by their names, and images that lie elsewhere are left
-    out and counted.
+    Items with the same name in two verticals are different: their ids begin with the vertical.
+    Hidden files, files without an image extension, and images outside item folders are left out
+    and counted.
 
     Raises:
-      UserError: a folder cannot be read, a name is not UTF-8, or there is no image.
+      UserError: a folder cannot be read, a name is not UTF-8, or no image is found.
     """
     left_out = LeftOut()
     rows: list[tuple[str, str, str]] = []
@@ -32,7 +32,7 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
     for parts in sorted(path.split("/") for path in images_below(root, left_out)):
         image, vertical = "/".join(parts), options.vertical or parts[0]
         if len(parts) != (2 if options.vertical else 3):
-            left_out["images that are not in the folder of an item"].append(image)
+            left_out["images outside item folders"].append(image)
             continue
         rows.append((image, parts[-2], vertical))
         homes[parts[-2]].add(vertical)
@@ -40,15 +40,15 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
     if not rows:
         layout = "<item>/<image>"
         if not options.vertical:
-            layout = f"<vertical>/{layout} (where they are {layout}, give --vertical)"
-        raise UserError("; ".join([f"{root}: no images as {layout}", *notes]))
+            layout = f"<vertical>/{layout} (if they are {layout}, set --vertical)"
+        raise UserError("; ".join([f"{root}: found no images as {layout}", *notes]))
     ids = [f"{home}/{name}" if len(homes[name]) > 1 else name for _, name, home in rows]
     shared = sum(len(verticals) > 1 for verticals in homes.values())
     if shared:
         example = next(item for item, (_, name, _) in zip(ids, rows) if item != name)
         notes += (
-            f"names of items that are in several verticals: {shared:,}; they are different items, "
-            f"and their ids begin with the vertical (e.g. {example})",
+            f"item names found in several verticals: {shared:,}; they are different items, and "
+            f"their ids begin with the vertical (e.g. {example})",
         )
     images = [image for image, _, _ in rows]
     columns = {

@@ -1,4 +1,4 @@
-"""Image files: finding them in folders, whether they are there, how large, and how to name them."""
+"""Finds image files in folders, checks that they exist, measures them and names them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from apparel_embed.data.image_pool import image_path
 from apparel_embed.data.images import SUFFIXES, RejectedImage, image_size
 from apparel_embed.data.importers.rows import SOURCE_ROW, Rows
 
-# To ask for a file waits for the disk, not for the processor.
+# More threads than cores: they wait for the disk.
 READERS = 16
 
-# What computers put beside people's files: previews of Synology, resource forks of macOS.
-_NOT_OURS = frozenset({"@eaDir", "__MACOSX"})
+# Folders that systems add: thumbnails of Synology, resource forks of macOS.
+_SYSTEM_FOLDERS = frozenset({"@eaDir", "__MACOSX"})
 
 
 class LeftOut(collections.defaultdict[str, list[str]]):
-    """Paths that were left out, by reason: what they are, in the plural."""
+    """Paths that were left out, by reason, a plural noun phrase."""
 
     def __init__(self) -> None:
         super().__init__(list)
@@ -45,7 +45,7 @@ class LeftOut(collections.defaultdict[str, list[str]]):
 
 
 def is_image(name: str) -> bool:
-    """Returns whether a file is an image by its name."""
+    """Returns whether a file name has an image extension."""
     return name.lower().endswith(SUFFIXES)
 
 
@@ -56,9 +56,9 @@ def images_below(
 
     Args:
       root: the dataset's root, which all paths are relative to.
-      left_out: gets what is hidden, no image, or a folder that was found already.
-      folder: with forward slashes; "" for the root.
-      accept: whether a file is an image, by its name.
+      left_out: collects hidden files, files that are not images, and folders found twice.
+      folder: where to search, with forward slashes; "" for the root.
+      accept: returns whether a file name is that of an image.
 
     Raises:
       UserError: a folder cannot be read, or a name is not UTF-8.
@@ -70,7 +70,7 @@ def images_below(
         folder = waiting.pop()
         try:
             status = os.stat(root / folder)
-            # Directories list their entries in any order; of a link and a folder the first counts.
+            # The system's order is arbitrary, and of a link and its target the first one counts.
             entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
         except OSError as error:
             raise UserError(f"{root / folder}: cannot be read: {error.strerror}") from error
@@ -82,20 +82,20 @@ def images_below(
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
             check_name(root, path)
-            if entry.name.startswith(".") or entry.name in _NOT_OURS:
+            if entry.name.startswith(".") or entry.name in _SYSTEM_FOLDERS:
                 left_out["hidden files and folders"].append(path)
             elif os.path.isdir(entry):
                 folders.append(path)
             elif accept(entry.name):
                 images.append(path)
             else:
-                left_out["files that are no images, by their names"].append(path)
+                left_out["files without an image extension"].append(path)
         waiting += reversed(folders)
     return sorted(images)
 
 
 def check_name(root: Path, path: str) -> None:
-    """Raises a UserError if a path below the root is not UTF-8, as manifests are."""
+    """Raises a UserError if a path below the root is not UTF-8, the encoding of manifests."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -105,16 +105,16 @@ def check_name(root: Path, path: str) -> None:
 
 
 def are_remote(images: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Tells which images are URIs that lead off this machine."""
+    """Returns whether each image is a URI of another machine."""
     files = pc.match_substring_regex(images, "(?i)^file://")
     return pc.and_not(_are_uris(images), files)
 
 
 def clean_paths(rows: Rows) -> None:
-    """Gives each image one spelling: no "./", no "//", forward slashes.
+    """Normalises image paths: no "./", no "//", forward slashes.
 
-    Backslashes stay where the row was made of the file's own name. Paths that begin with a slash,
-    as in a shop, become relative to the root if the file is there, and not at the absolute path.
+    Backslashes stay in rows derived from file names. A path that begins with a slash, as in a
+    shop's URLs, becomes relative to the root if the file exists only there.
     """
     images = rows.table["image"]
     slashed = pc.replace_substring(images, "\\", "/")
@@ -124,29 +124,29 @@ def clean_paths(rows: Rows) -> None:
     images = pc.if_else(_are_uris(images), images, paths)
     rooted = images.filter(pc.starts_with(images, "/")).unique()
     gone = rooted.filter(is_missing(rooted, rows.root))
-    there = gone.filter(pc.invert(is_missing(pc.utf8_ltrim(gone, "/"), rows.root)))
-    is_there = pc.is_in(images, value_set=there)
-    rows.put("image", pc.if_else(is_there, pc.utf8_ltrim(images, "/"), images))
+    below_root = gone.filter(pc.invert(is_missing(pc.utf8_ltrim(gone, "/"), rows.root)))
+    is_below_root = pc.is_in(images, value_set=below_root)
+    rows.put("image", pc.if_else(is_below_root, pc.utf8_ltrim(images, "/"), images))
 
 
 def is_missing(images: pa.ChunkedArray | pa.Array, root: Path) -> pa.ChunkedArray | pa.Array:
-    """Tells which images are paths of files that do not exist.
+    """Returns whether each image is the path of a file that does not exist.
 
-    URIs that lead off this machine cannot be checked here; empty texts are refused elsewhere.
+    False for URIs of other machines, which cannot be checked, and for empty texts.
 
     Args:
       images: paths relative to the root or absolute, or URIs.
       root: the dataset's root.
     """
-    asked = images.filter(pc.invert(pc.or_(are_remote(images), pc.equal(images, "")))).unique()
-    exists = pa.array(_ask_files(root, asked.to_pylist(), Path.is_file, False), pa.bool_())
-    return pc.is_in(images, value_set=asked.filter(pc.invert(exists)))
+    local = images.filter(pc.invert(pc.or_(are_remote(images), pc.equal(images, "")))).unique()
+    exists = pa.array(_map_files(root, local.to_pylist(), Path.is_file, False), pa.bool_())
+    return pc.is_in(images, value_set=local.filter(pc.invert(exists)))
 
 
 def similar_file(root: Path, image: str) -> str | None:
-    """Returns a name beside a missing file that differs in case or Unicode form at most.
+    """Returns a name in the folder of a missing file that differs at most in case or Unicode form.
 
-    If it is the very same name, it is that of a directory, a pipe or a broken link.
+    An identical name belongs to a directory, a pipe or a broken link.
     """
 
     def folded(name: str) -> str:
@@ -167,50 +167,50 @@ def image_sizes(root: Path, images: Sequence[str]) -> tuple[np.ndarray, np.ndarr
       images: n paths or file:// URIs; preparing reports those that are unreadable.
     """
     with warnings.catch_warnings():
-        # Pillow warns of odd metadata; here and not in the threads, as filters are for all of them.
+        # Pillow warns about odd metadata. Set here, as warning filters apply to all threads.
         warnings.simplefilter("ignore")
-        sizes = _ask_files(root, images, image_size, (np.nan, np.nan))
+        sizes = _map_files(root, images, image_size, (np.nan, np.nan))
     widths, heights = np.array(sizes, np.float64).reshape(-1, 2).T
     return widths, heights
 
 
-def _ask_files(
-    root: Path, images: Sequence[str], ask: Callable[[Path], Any], otherwise: Any
+def _map_files(
+    root: Path, images: Sequence[str], function: Callable[[Path], Any], default: Any
 ) -> list[Any]:
-    """Returns what is asked of the files of images, by threads; `otherwise` where it fails."""
+    """Returns the function's result for each image file, using threads; `default` if it fails."""
 
-    def answer(image: str) -> Any:
+    def apply(image: str) -> Any:
         try:
-            return ask(image_path(image, root))
+            return function(image_path(image, root))
         except (OSError, ValueError, RejectedImage):
-            return otherwise
+            return default
 
-    # Many at a time: to hand a thread one of them takes longer than to ask a local disk.
+    # In batches: handing a thread a single file takes longer than a look-up on a local disk.
     parts = [images[start : start + 256] for start in range(0, len(images), 256)]
     with ThreadPoolExecutor(READERS) as readers:
-        answers = readers.map(lambda part: [answer(image) for image in part], parts)
-        bar = progress_bar(answers, total=len(parts), what="looking", unit="x 256 images")
-        return [one for part in bar for one in part]
+        results = readers.map(lambda part: [apply(image) for image in part], parts)
+        bar = progress_bar(results, total=len(parts), what="checking", unit="x 256 images")
+        return [result for part in bar for result in part]
 
 
 def relative_to_manifest(images: pa.ChunkedArray, root: Path, manifest: Path) -> pa.ChunkedArray:
-    """Returns images as a manifest names them.
+    """Returns images as the manifest names them.
 
     Args:
-      images: relative to `root`, absolute, or URIs, which stay.
+      images: relative to `root`, absolute, or URIs, which stay as they are.
       root: the dataset's root.
       manifest: the file to be written.
 
     Returns:
-      Paths relative to the manifest's directory for images in it or below it, absolute ones for
+      Paths relative to the manifest's directory for images in or below it, absolute paths for
       others.
     """
-    here = os.path.join(os.path.abspath(manifest.parent), "")
-    there = os.path.join(os.path.abspath(root), "")
+    home = os.path.join(os.path.abspath(manifest.parent), "")
+    top = os.path.join(os.path.abspath(root), "")
     absolute = pc.or_(_are_uris(images), pc.starts_with(images, "/"))
-    full = pc.if_else(absolute, images, pc.binary_join_element_wise(there, images, ""))
-    inside = pc.starts_with(full, here)
-    return pc.if_else(inside, pc.utf8_slice_codeunits(full, start=len(here)), full)
+    full = pc.if_else(absolute, images, pc.binary_join_element_wise(top, images, ""))
+    inside = pc.starts_with(full, home)
+    return pc.if_else(inside, pc.utf8_slice_codeunits(full, start=len(home)), full)
 
 
 def _are_uris(images: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -1,4 +1,4 @@
-"""From a dataset on disk to a manifest: convert, name, check, split, write."""
+"""Imports a dataset on disk as a manifest: converts, renames, checks, splits, writes."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class ImportConfig:
     Attributes:
       format: the name of a layout, see `registry.FORMATS`.
       root: the dataset's directory.
-      output: the manifest to write, CSV or Parquet by its ending.
-      options: settings of the layout itself.
-      derive: what columns are made of.
-      verticals: other names of verticals, "" to leave a vertical out.
+      output: the manifest to write, CSV or Parquet by its extension.
+      options: the layout's settings.
+      derive: how to derive columns.
+      verticals: new names by old names of verticals, "" to leave a vertical out.
       roles: the same for roles.
       splits: the same for splits.
       missing: "error" or "skip" for rows whose image is missing; None for the layout's default.
-      split: shares to hold out.
+      split: the fractions to hold out.
     """
 
     format: str
@@ -75,10 +75,10 @@ class ImportConfig:
     )
     check_boxes: bool = setting(
         True,
-        "compare boxes with the sizes of their images, which reads the header of each; a box may "
-        "exceed its image by 1 pixel",
+        "check that boxes lie within their images, give or take 1 pixel; reads the header of each "
+        "image",
     )
-    strict: bool = setting(False, "make it an error if counts differ from the published ones")
+    strict: bool = setting(False, "fail if counts differ from the published ones")
     split: SplitOptions = dataclasses.field(default_factory=SplitOptions)
 
 
@@ -89,8 +89,8 @@ class ImportResult:
     Attributes:
       table: the manifest's rows.
       warnings: counts that differ from the published ones.
-      notes: what was left out and what else the user should know, a line each.
-      is_new: False if the same manifest was there already.
+      notes: what was left out and other remarks for the user, one line each.
+      is_new: False if the same manifest existed already.
     """
 
     table: pa.Table
@@ -102,15 +102,15 @@ class ImportResult:
 def import_dataset(config: ImportConfig) -> ImportResult:
     """Writes the manifest of a dataset; images stay where they are.
 
-    The manifest names them relative to itself where they lie beside or below it, else by absolute
-    paths. The same dataset and settings give the same bytes.
+    Images in or below the manifest's directory get paths relative to it, others absolute paths.
+    The same dataset and settings give the same bytes.
 
     Args:
       config: what to import.
 
     Raises:
-      UserError: something in the dataset or the settings is wrong; the message names the dataset's
-        own file and row. Nothing was written then.
+      UserError: the dataset or a setting is wrong; the error names the dataset's own file and row.
+        Nothing is written then.
     """
     if config.format not in FORMATS:
         known = ", ".join(FORMATS)
@@ -118,9 +118,9 @@ def import_dataset(config: ImportConfig) -> ImportResult:
     layout = FORMATS[config.format]
     root, output = Path(config.root), Path(config.output)
     if not root.is_dir():
-        raise UserError(f"--root={root} is no directory; name the one that holds the dataset")
+        raise UserError(f"--root={root} is not a directory; expected the dataset's directory")
     if not is_parquet(output) and output.suffix.lower() != ".csv":
-        raise UserError(f"--output={output} is not allowed; its name must end in .csv or .parquet")
+        raise UserError(f"--output={output}: expected a name that ends in .csv or .parquet")
     if output.is_dir():
         raise UserError(f"--output={output} is a directory; name a file in it, e.g. manifest.csv")
     rows = layout.convert(root, config.options)
@@ -128,7 +128,7 @@ def import_dataset(config: ImportConfig) -> ImportResult:
     if warnings and config.strict:
         raise UserError(f"{root}: {'; '.join(warnings)}; without --strict this is a warning")
     if not rows.table.num_rows:
-        raise UserError("; ".join([f"{root}: no image that a row could be made of", *rows.notes]))
+        raise UserError("; ".join([f"{root}: no usable image", *rows.notes]))
     derive(rows, config.derive)
     check_columns(rows)
     _map(rows, config)
@@ -149,14 +149,14 @@ def import_dataset(config: ImportConfig) -> ImportResult:
 def compare_counts(found: Mapping[str, int], published: Mapping[str, int]) -> tuple[str, ...]:
     """Returns a line for each count that differs from the published one, with both numbers."""
     return tuple(
-        f"{name}: {found.get(name, 0):,} found, but {count:,} published"
+        f"{name}: found {found.get(name, 0):,}, but {count:,} were published"
         for name, count in published.items()
         if found.get(name, 0) != count
     )
 
 
 def _map(rows: Rows, config: ImportConfig) -> None:
-    """Gives verticals, roles and splits other names, and leaves rows out."""
+    """Renames verticals, roles and splits; leaves out rows mapped to an empty name."""
     mappings = {"vertical": config.verticals, "role": config.roles, "split": config.splits}
     for column, mapping in mappings.items():
         if mapping and column not in rows.names:
@@ -165,20 +165,20 @@ def _map(rows: Rows, config: ImportConfig) -> None:
         rows.table = map_values(rows.table, column, mapping)
         if rows.table.num_rows < before:
             lost = before - rows.table.num_rows
-            rows.notes.append(f"left out: rows by --map_{column}s: {lost:,}")
+            rows.notes.append(f"left out: rows dropped by --map_{column}s: {lost:,}")
 
 
 def _note_remote(rows: Rows) -> None:
     remote = pc.sum(are_remote(rows.table["image"])).as_py()
     if remote:
         rows.notes.append(
-            f"images that are URLs, which preparing does not download: {remote:,}; fetch them and "
-            "name the files by a template: --pattern='(?P<file>[^/]+)$' --columns=image:{file}"
+            f"images that are URLs, which preparing does not download: {remote:,}; download them "
+            "and map URLs to files: --pattern='(?P<file>[^/]+)$' --columns=image:{file}"
         )
 
 
 def manifest_table(table: pa.Table) -> pa.Table:
-    """Returns the columns of a manifest in order: known ones first, no box if no row has one."""
+    """Returns the table with known columns first, and without the box if no row has one."""
     known = [*REQUIRED_COLUMNS, "split", "role"]
     if table["x_min"].null_count < table.num_rows:
         known += BOX_COLUMNS
@@ -187,41 +187,40 @@ def manifest_table(table: pa.Table) -> pa.Table:
 
 
 def write_manifest(table: pa.Table, path: Path) -> bool:
-    """Writes a manifest whole or not at all, and never over another.
+    """Writes a manifest atomically; never overwrites a different one.
 
     Args:
-      table: its columns in order.
-      path: CSV or Parquet, by its ending.
+      table: the manifest, columns in order.
+      path: the file, CSV or Parquet by its extension.
 
     Returns:
-      False if the same manifest was there already.
+      False if the same manifest existed already.
 
     Raises:
-      UserError: something else is there, or it cannot be written.
+      UserError: a file with other content exists, or the manifest cannot be written.
     """
-    there = path.exists()
+    exists = path.exists()
     try:
         with atomic_path(path) as temporary:
             if is_parquet(path):
-                # The bytes are not to depend on how the rows happen to be cut into chunks.
+                # The bytes must not depend on how the rows are divided into chunks.
                 pq.write_table(table.combine_chunks(), temporary, compression="zstd")
             else:
                 pyarrow.csv.write_csv(table, temporary)
-            if there and not filecmp.cmp(temporary, path, shallow=False):
+            if exists and not filecmp.cmp(temporary, path, shallow=False):
                 raise UserError(
-                    f"--output={path} exists and holds something else; name another file or "
-                    "remove it"
+                    f"--output={path} exists with other content; choose another file or delete it"
                 )
     except OSError as error:
         raise UserError(f"--output={path} cannot be written: {error.strerror or error}") from error
-    return not there
+    return not exists
 
 
 def render_counts(table: pa.Table) -> str:
-    """Returns items and rows of a manifest per vertical and split, in the manner of Markdown.
+    """Returns a Markdown table of a manifest's items and rows per vertical and split.
 
-    Rows are images, or garments where an image shows several. Rows without an item, as those of
-    split unlabelled may be, count as rows alone. The last line is the sum.
+    Rows are images, or garments if an image shows several. Unlabelled rows without an item count
+    only as rows. The last line is the total.
     """
     items = pc.if_else(pc.equal(table["item_id"], ""), None, table["item_id"])
     keys = ["vertical", "split"]
@@ -237,10 +236,10 @@ def render_counts(table: pa.Table) -> str:
     for name in splits:
         text.add_column(f"{name} items", justify="right", no_wrap=True)
         text.add_column(f"{name} rows", justify="right", no_wrap=True)
-    for vertical, parts in [*((one, [one]) for one in verticals), (RESERVED_VERTICAL, verticals)]:
+    for vertical, parts in [*((v, [v]) for v in verticals), (RESERVED_VERTICAL, verticals)]:
         line = [vertical]
         for name in splits:
-            here = [cells.get((one, name), (0, 0)) for one in parts]
-            line += [f"{sum(column):,}" for column in zip(*here)]
+            counts_of_parts = [cells.get((part, name), (0, 0)) for part in parts]
+            line += [f"{sum(column):,}" for column in zip(*counts_of_parts)]
         text.add_row(*line)
     return plain_text(text)

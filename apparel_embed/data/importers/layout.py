@@ -1,4 +1,4 @@
-"""What a layout of datasets is: its settings, and how a directory becomes rows."""
+"""Defines a dataset layout: its settings, and how a directory becomes rows."""
 
 from __future__ import annotations
 
@@ -12,24 +12,21 @@ from apparel_embed.data.importers.rows import Rows
 from apparel_embed.data.text_tables import UTF8
 
 ERROR, SKIP = "error", "skip"
-"""What becomes of rows that something is wrong with."""
+"""What to do with faulty rows."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LayoutOptions:
-    """Settings that only some layouts use.
-
-    A layout with settings of its own has a subclass in its file.
-    """
+    """Settings that only some layouts use; a layout can add its own in a subclass."""
 
     table: Path | None = setting(
         None,
         "--format=table: CSV (comma, semicolon or tab), TSV, JSON lines (.jsonl), Parquet or Excel "
-        "(.xlsx) file with a row per image; without it, each image below --root is a row whose "
-        "only column is image",
+        "(.xlsx) file with a row per image; without it, each image below --root becomes a row "
+        "with the single column image",
     )
     vertical: str | None = setting(
-        None, "--format=folders and table: the vertical of all rows; folders are then items"
+        None, "--format=folders or table: the vertical of all rows; folders are then items"
     )
     encoding: str = setting(
         UTF8,
@@ -38,25 +35,25 @@ class LayoutOptions:
     )
     image_dir: str | None = setting(
         None,
-        "--format=deepfashion_in_shop and street2shop: directory of the images below --root, by "
-        "default img (the other is img_highres) and images",
+        "image directory below --root; --format=deepfashion_in_shop: img (default) or "
+        "img_highres; --format=street2shop: any, by default images",
     )
     separate_genders: bool = setting(
         True,
-        "--format=deepfashion_in_shop: whether clothes of men and women are separate verticals",
+        "--format=deepfashion_in_shop: put men's and women's clothes in separate verticals",
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A layout of datasets.
+    """A dataset layout.
 
     Attributes:
       convert: returns the rows found below a root, or raises a UserError that names file and row.
-      layout: what is where below the root, in a few words.
-      published: counts that were published with the dataset, by the names that `convert` gives.
-      missing: what becomes of rows without an image unless the user says: "error" or "skip".
-      options: `LayoutOptions`, or the subclass with the layout's own settings, which become flags.
+      layout: the files expected below the root, in a few words.
+      published: the counts published with the dataset, under the names that `convert` uses.
+      missing: the default for rows whose image is missing, "error" or "skip".
+      options: `LayoutOptions`, or a subclass with the layout's own settings, which become flags.
     """
 
     convert: Callable[[Path, Any], Rows]

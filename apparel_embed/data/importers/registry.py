@@ -1,4 +1,4 @@
-"""The layouts of datasets that can be imported; a new one is one module and one line here."""
+"""The dataset layouts that can be imported; a new one takes one module and one line here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a dataset on their way into a manifest, and where each comes from."""
+"""The rows of a dataset while it is imported, and the source of each row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.data.manifest import BOX_COLUMNS, Place
 
 SOURCE_FILE, SOURCE_ROW = "source_file", "source_row"
-"""Columns that say where a row comes from; checks name them, manifests do not have them."""
+"""Columns with the source of a row, for error messages; not written to manifests."""
 
 Box = tuple[float, float, float, float]
 
@@ -47,24 +47,24 @@ def to_table(rows: Sequence[Row]) -> pa.Table:
 
 
 def wrong_value(place: Place | str, column: str, value: Any, expected: str) -> UserError:
-    """Returns the error for a value: where it stands, what it is, and what is expected."""
+    """Returns the error for a value: its place, the value, and what is expected."""
     return UserError(f"{place}: column {column!r}: {value!r}; {expected}")
 
 
 class Rows:
-    """Rows of a dataset, which are checked, changed and left out on their way into a manifest.
+    """Rows of a dataset, which an import checks, changes and filters.
 
     Attributes:
       table: one row per image or garment. Strings `image` (relative to the dataset's root, with
-        forward slashes, or absolute, or a URI), `item_id`, `vertical`, and any more columns to
-        keep; `split` and `role` where the dataset knows them; the box `x_min`, `y_min`, `x_max`,
-        `y_max` as float64, null where there is none, all four or no column. `source_file` (string,
-        relative to the root) and `source_row` (int64, the line counted from 1, or the element of a
-        JSON list counted from 0; null where a file has no rows) say where a row comes from.
+        forward slashes, or absolute, or a URI), `item_id`, `vertical`, and other columns to keep;
+        optional `split`, `role` and the box `x_min`, `y_min`, `x_max`, `y_max` (float64, null if
+        missing, all four columns or none). `source_file` (string, relative to the root) and
+        `source_row` (int64: the line from 1, or the element of a JSON list from 0; null for files
+        without rows) are the row's source.
       root: the dataset's root.
-      counts: what was found, by the names under which it was published, e.g. `images`, `items`,
+      counts: numbers found, under the names of the published counts, e.g. `images`, `items`,
         `train images`.
-      notes: what was left out and what else the user should know, a line each.
+      notes: what was left out and other remarks for the user, one line each.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Rows:
 
     @property
     def names(self) -> list[str]:
-        """The columns but for the sources."""
+        """The column names without the source columns."""
         return [name for name in self.table.column_names if name not in (SOURCE_FILE, SOURCE_ROW)]
 
     def places(self, table: pa.Table, indices: Sequence[int] | np.ndarray) -> list[Place]:
-        """Returns where rows of a table with sources stand in the dataset's own files."""
+        """Returns the places, in the dataset's files, of rows of a table with source columns."""
         rows = table.select([SOURCE_FILE, SOURCE_ROW]).take(pa.array(indices)).to_pylist()
         return [
             Place(str(self.root / file), row, "element" if file.endswith(".json") else "row")
@@ -89,12 +89,12 @@ class Rows:
         ]
 
     def wrong(self, index: int, column: str, expected: str, value: Any = None) -> UserError:
-        """Returns the error for a value in a row, the one in the table unless it is given."""
+        """Returns the error for a value in a row, by default the one in the table."""
         value = self.table[column][int(index)].as_py() if value is None else value
         return wrong_value(self.places(self.table, [index])[0], column, value, expected)
 
     def put(self, name: str, values: pa.ChunkedArray | pa.Array) -> None:
-        """Adds a column, in place of one of that name."""
+        """Adds a column, or replaces the one with that name."""
         if name in self.table.column_names:
             place = self.table.column_names.index(name)
             self.table = self.table.set_column(place, name, values)
@@ -102,19 +102,19 @@ class Rows:
             self.table = self.table.append_column(name, values)
 
     def leave_out(self, wrong: pa.ChunkedArray | pa.Array, note: str) -> None:
-        """Leaves rows out, and notes it."""
+        """Leaves rows out and adds a note."""
         self.table = self.table.filter(pc.invert(wrong))
         self.notes.append(f"left out: {note}")
 
     def column(self, name: str, flag: str) -> pa.ChunkedArray:
-        """Returns a column; raises a UserError, which names the flag, if there is none."""
+        """Returns a column; raises a UserError, which names the flag, if it does not exist."""
         if name not in self.names:
-            raise UserError(f"{flag}: no column {name!r}; there are {', '.join(self.names)}")
+            raise UserError(f"{flag}: no column {name!r}; found: {', '.join(self.names)}")
         return self.table[name]
 
     def texts(self, name: str, flag: str) -> pa.ChunkedArray:
-        """Returns a column of texts; raises a UserError if there is none, or one of numbers."""
+        """Returns a text column; raises a UserError if it does not exist or contains numbers."""
         column = self.column(name, flag)
         if not pa.types.is_string(column.type):
-            raise UserError(f"{flag}: column {name!r} holds numbers; name one that holds texts")
+            raise UserError(f"{flag}: column {name!r} contains numbers; expected a text column")
         return column

@@ -1,4 +1,4 @@
-"""Splits for data without: by garment, so that none leaks, alike in all verticals."""
+"""Splits data that comes without splits: whole garments, the same share in each vertical."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from apparel_embed.data.prepare_plan import PrepareConfig
 
 @dataclasses.dataclass(frozen=True)
 class SplitOptions:
-    """Shares of the training groups to hold out."""
+    """The fractions of the training groups to hold out."""
 
     val_fraction: float = setting(
         0.0,
-        "share of the training groups of each vertical to hold out as val; 0 is none",
+        "fraction of the training groups of each vertical to hold out as val; 0 for none",
         0.0,
         0.9,
     )
     test_fraction: float = setting(
         0.0,
-        "share of the training groups of each vertical to hold out as test; 0 is none",
+        "fraction of the training groups of each vertical to hold out as test; 0 for none",
         0.0,
         0.9,
     )
@@ -36,7 +36,7 @@ class SplitOptions:
     seed: int = same_as(PrepareConfig, "seed")
 
     def __post_init__(self) -> None:
-        """Raises a UserError if the shares are out of range or leave nothing to train on."""
+        """Raises a UserError if the fractions are out of range or leave nothing to train on."""
         check_settings(self)
         if self.val_fraction + self.test_fraction >= 1:
             raise UserError(
@@ -46,50 +46,50 @@ class SplitOptions:
 
 
 def split(rows: Rows, options: SplitOptions) -> None:
-    """Moves whole groups of split train to test and to val, the same share in each vertical.
+    """Moves whole groups of split train to test and to val, the same fraction in each vertical.
 
-    A share is rounded, but at least one group of a vertical is held out, test first, as long as one
-    stays to train on. The order of the rows has no influence on what is chosen.
+    The number of groups is rounded, but at least one per vertical is held out, test first, as long
+    as one remains to train on. The choice does not depend on the order of the rows.
 
     Args:
-      rows: of a manifest, checked.
-      options: shares, groups and seed.
+      rows: a manifest's rows, checked.
+      options: fractions, group column and seed.
 
     Raises:
-      UserError: there is no such column, or see `hold_out`.
+      UserError: the column does not exist, or see `hold_out`.
     """
     by = options.by
     rows.texts(by, f"--split_by={by}")
     before = rows.table.num_rows
-    taught = 1.0
+    remaining = 1.0
     for name, fraction in (("test", options.test_fraction), ("val", options.val_fraction)):
         if fraction:
             if pc.any(pc.equal(rows.table["split"], name)).as_py():
                 raise UserError(
-                    f"--{name}_fraction={fraction} is not allowed: the dataset has rows of split "
-                    f"{name} already, and they stay"
+                    f"--{name}_fraction={fraction}: the dataset already has rows of split {name}; "
+                    "omit the flag"
                 )
-            rows.table = hold_out(rows.table, fraction / taught, by, options.seed, into=name)
-            taught -= fraction
-    if taught < 1:
+            rows.table = hold_out(rows.table, fraction / remaining, by, options.seed, into=name)
+            remaining -= fraction
+    if remaining < 1:
         _note_torn(rows, by)
     lost = before - rows.table.num_rows
     if lost:
         rows.notes.append(f"left out: unlabelled rows whose {by} is held out: {lost:,}")
     if not pc.any(pc.equal(rows.table["split"], "test")).as_py():
         rows.notes.append(
-            "no row is of split test, so no model can be evaluated; --test_fraction makes one"
+            "no rows of split test, so no model can be evaluated; --test_fraction holds some out"
         )
 
 
 def _note_torn(rows: Rows, by: str) -> None:
-    """Notes that some groups were in several splits before anything was split."""
+    """Adds a note if groups are in several splits; `hold_out` never divides one."""
     labelled = rows.table.filter(pc.not_equal(rows.table["split"], UNLABELLED))
     labelled = labelled.filter(pc.not_equal(labelled[by], ""))
     groups, names = codes_of(labelled[by])
     torn = np.unique(groups[find_torn(groups, codes_of(labelled["split"])[0])])
     if len(torn):
         rows.notes.append(
-            f"values of {by} that the data came with in several splits: {len(torn):,} of "
+            f"values of {by} that the dataset itself has in several splits: {len(torn):,} of "
             f"{len(names):,} (e.g. {names[torn[0]].as_py()})"
         )

@@ -3,11 +3,11 @@
     Ebay_train.txt, Ebay_test.txt     image_id class_id super_class_id path
     bicycle_final/111085122871_0.JPG
 
-Layout, columns and counts are those of Open Metric Learning. We did not have the dataset.
+Layout, columns and counts follow Open Metric Learning; the importer was written without the data.
 
-A product is an item, a super class a vertical, by the name of its directory without `_final`. Every
-test image is a query and the rest its gallery: its role is both. No validation split is published;
-hold out validation items when preparing, `--val_fraction`.
+A product is an item. A super class is a vertical, named after its directory without `_final`. Each
+test image is a query against all others, so its role is both. No validation split is published;
+hold out validation items when preparing, with `--val_fraction`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
     """Returns a row per image, training images first, in the lists' order.
 
     Raises:
-      UserError: a list is missing, cut short or wrong; the message names file and row.
+      UserError: a list is missing, truncated or wrong; the error names file and row.
     """
     train, test = (_read_split(root, split) for split in ("train", "test"))
     counts = {"verticals": len({row.vertical for row in train + test})}
@@ -55,7 +55,7 @@ def _read_split(root: Path, split: str) -> list[Row]:
     for line in read_list(root / source, f"{' '.join(_NUMBERS)} path", ["path"], counted=False):
         for column in _NUMBERS:
             if not re.fullmatch("[0-9]+", line[column]):
-                raise line.wrong(column, "a whole number is needed")
+                raise line.wrong(column, "expected a whole number")
         folder, _ = line.path_parts("path", like=_EXAMPLE)
         what = (line["path"], line["class_id"], to_vertical(folder.removesuffix("_final")))
         rows.append(Row(*what, split, "both", None, source, line.row))

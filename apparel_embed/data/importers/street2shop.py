@@ -3,20 +3,21 @@
     meta/json/retrieval_<vertical>.json    [{"photo": 163478, "product": 1}, ...]
     meta/json/train_pairs_<vertical>.json  [{"photo": 2847, "product": 47270,
     meta/json/test_pairs_<vertical>.json     "bbox": {"left", "top", "width", "height"}}, ...]
-    images/000002847.jpeg                  as downloaded from the addresses in photos/photos.txt
+    images/000002847.jpeg                  as downloaded from the URLs in photos/photos.txt
 
-Layout and fields are those that public readers rely on, counts the paper's. A public count of the
-released lists finds 214 pairs less: that warning is to be expected. We did not have the dataset.
+Layout and fields are those that public readers rely on; the counts are the paper's. A public count
+of the released lists finds 214 fewer pairs, so expect that warning. The importer was written
+without the dataset.
 
-Images are found by their number anywhere below `images`, with any ending or none, as downloaders
-name them. Many addresses are dead: rows of images that are not there are left out by default.
+Images are found by their number anywhere below `images`, with any extension or none, since download
+tools differ. Many URLs are dead: rows whose image is missing are left out by default.
 
-- Street images, with the box of the garment, are queries; shop images are the gallery. One of
-  either is as many rows as it shows products.
-- An item is a product of a vertical, `dresses-47270`: each vertical numbers its own.
-- Products of training pairs are split `train`, all others `test`, also those in no pair. Published
-  figures search the training products' shop images too: the gallery here is somewhat smaller.
-  There is no validation split: hold out validation items when preparing, `--val_fraction`.
+- Street images, with the box of the garment, are queries; shop images are the gallery. Each image
+  has a row per product that it shows.
+- An item is a product of a vertical, `dresses-47270`: product numbers are per vertical.
+- Products of training pairs are split `train`, all others `test`, including those in no pair.
+  Published results also search the training products' shop images: the gallery here is smaller.
+  There is no validation split: hold out validation items when preparing, with `--val_fraction`.
 """
 
 from __future__ import annotations
@@ -49,26 +50,26 @@ PUBLISHED: Mapping[str, int] = {
 _META = ("meta/json", "meta/meta/json", "json")
 _RETRIEVAL = "retrieval_"
 _KINDS = {"street": "query", "shop": "gallery"}
-# Numbers of more digits are none of the lists.
+# The lists contain no numbers with more digits.
 _NUMBER = re.compile(r"0*([0-9]{1,18})(?:\.[A-Za-z0-9]+)?")
 _BOX_FIELDS = ("left", "top", "width", "height")
 
 
 def convert(root: Path, options: LayoutOptions) -> Rows:
-    """Returns a row per image and product, by vertical, also where the image is not there.
+    """Returns a row per image and product, sorted by vertical, including missing images.
 
-    In a vertical training queries come first, then test queries, then the gallery.
+    In a vertical, training queries come first, then test queries, then the gallery.
 
     Raises:
-      UserError: a list is missing or not as documented, an image's name is not UTF-8, or there is
-        no directory of images; the message names file and element.
+      UserError: a list is missing or not as documented, an image's name is not UTF-8, or the image
+        directory is missing; the error names file and element.
     """
     folder = options.image_dir or "images"
     meta = next((place for place in _META if any((root / place).glob(f"{_RETRIEVAL}*.json"))), "")
     if not meta:
         raise UserError(
             f"{root}: no {_META[0]}/{_RETRIEVAL}<vertical>.json, the dataset's lists; "
-            f"is this the directory that holds meta?{zip_hint(root, ['meta'])}"
+            f"expected the directory that contains meta.{zip_hint(root, ['meta'])}"
         )
     lists = sorted((root / meta).glob(f"{_RETRIEVAL}*.json"))
     for path in lists:
@@ -99,7 +100,7 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
 
 
 def _read_vertical(root: Path, meta: str, vertical: str, notes: list[str]) -> tuple[int, list[Row]]:
-    """Returns the number of pairs of a vertical, and its rows, their images named by number."""
+    """Returns the number of pairs of a vertical, and its rows, with numbers as image names."""
     names = [
         f"{meta}/{name}_{vertical}.json" for name in ("train_pairs", "test_pairs", "retrieval")
     ]
@@ -119,9 +120,9 @@ def _read_vertical(root: Path, meta: str, vertical: str, notes: list[str]) -> tu
             item = (str(photo), f"{vertical}-{product}", vertical, split, role)
             rows.setdefault((photo, product, role, box), Row(*item, box, name, index))
     for what, count in (
-        ("training pairs of products of test pairs", len(train) - len(kept)),
+        ("training pairs whose product is also in test pairs", len(train) - len(kept)),
         ("pairs whose box has no area", flat),
-        ("entries that are there twice", len(kept) + len(test) + len(shop) - flat - len(rows)),
+        ("duplicate entries", len(kept) + len(test) + len(shop) - flat - len(rows)),
     ):
         if count:
             notes.append(f"{vertical}: {what}, left out: {count}")
@@ -133,14 +134,14 @@ def _read_list(root: Path, name: str, is_boxed: bool) -> Iterator[tuple[int, int
     path = root / name
     entries = read_json_file(path)
     if not isinstance(entries, list):
-        raise UserError(f"{path}: a list of objects with photo and product is needed")
-    number, sides = "a whole number, 0 or more, is needed", f"{', '.join(_BOX_FIELDS)} in pixels"
+        raise UserError(f"{path}: expected a list of objects with photo and product")
+    number, sides = "a whole number, 0 or more", f"{', '.join(_BOX_FIELDS)} in pixels"
     for index, entry in enumerate(entries):
         place = f"{path}: element {index}"
         photo = need_field(place, entry, "photo", _is_number, number)
         product = need_field(place, entry, "product", _is_number, number)
         if is_boxed:
-            box = need_field(place, entry, "bbox", _is_box, f"{sides} are needed")
+            box = need_field(place, entry, "bbox", _is_box, sides)
             left, top, width, height = (float(box[side]) for side in _BOX_FIELDS)
             yield index, photo, product, (left, top, left + width, top + height)
         else:
@@ -158,14 +159,14 @@ def _is_box(value: Any) -> bool:
 
 
 def _downloaded(root: Path, folder: str, left_out: LeftOut) -> dict[str, str]:
-    """Returns the paths, relative to `root`, of the images below a directory, by their numbers.
+    """Returns the paths, relative to `root`, of the images below a directory, by image number.
 
-    Of several files of a number, the first by path counts.
+    If several files have the same number, the first path is used.
     """
     if not (root / folder).is_dir():
         raise UserError(
-            f"{root / folder}: no such directory; the dataset comes as addresses, "
-            "photos/photos.txt: download its images there, each named by its number"
+            f"{root / folder}: no such directory; download the images there from the URLs in "
+            "photos/photos.txt, each named by its number"
         )
     inside = os.path.relpath(root / folder, root).replace(os.sep, "/")
     names: dict[str, str] = {}
@@ -175,7 +176,7 @@ def _downloaded(root: Path, folder: str, left_out: LeftOut) -> dict[str, str]:
 
 
 def _number(name: str) -> str:
-    """Returns the number that a file is named by, without zeros before it; "" if by none."""
+    """Returns the number that a file is named by, without leading zeros; "" if it has none."""
     found = _NUMBER.fullmatch(name)
     return str(int(found[1])) if found else ""
 

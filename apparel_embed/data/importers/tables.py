@@ -1,6 +1,6 @@
-"""Any table of images, or a folder of images whose names hold all labels.
+"""Any table of images, or a folder of images whose names contain all labels.
 
-What the columns mean is said by flags: see `apparel_embed.data.importers.derive`.
+Flags define what the columns mean: see `apparel_embed.data.importers.derive`.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from apparel_embed.data.text_tables import (
     read_csv,
 )
 
-# In the order in which they win where a header has as many of one as of another.
+# If several are equally frequent in a header, the first one wins.
 _DELIMITERS = (",", ";", "\t", "|")
-# Excel keeps 15 digits of a number and makes zeros of the others.
+# Excel keeps 15 digits of a number and replaces the others with zeros.
 _EXACT_BELOW = 10**15
 
 
 class TableFile(NamedTuple):
-    """A table as texts.
+    """A table as text.
 
     Attributes:
-      table: every column as text, "" where there is nothing.
-      rows: int64 [rows], where each row stands in the file: the line for texts, counted from 1,
-        the number of the row for Parquet and Excel.
+      table: every column as text, "" for missing values.
+      rows: int64 [rows], each row's number in the file, from 1: the line in text files, the row
+        in Parquet and Excel files.
       notes: what was left out.
     """
 
@@ -56,17 +56,17 @@ class TableFile(NamedTuple):
 
 
 def convert(root: Path, options: LayoutOptions) -> Rows:
-    """Returns the table's rows with all their columns; `derive` gives them their meaning.
+    """Returns the table's rows with all their columns, for `derive` to interpret.
 
     Raises:
-      UserError: the table cannot be read, a column has a reserved name, or there is no image.
+      UserError: the table cannot be read, a column has a reserved name, or no image is found.
     """
     if options.table is None:
         left_out = LeftOut()
         images = images_below(root, left_out)
         notes = left_out.notes()
         if not images:
-            raise UserError("; ".join([f"{root}: no images below it", *notes]))
+            raise UserError("; ".join([f"{root}: no images found below it", *notes]))
         table = pa.table({"image": images, SOURCE_FILE: images})
         table = table.append_column(SOURCE_ROW, pa.nulls(len(images), pa.int64()))
     else:
@@ -87,40 +87,40 @@ def convert(root: Path, options: LayoutOptions) -> Rows:
 
 
 def read_table_file(path: Path, encoding: str = UTF8) -> TableFile:
-    """Reads a table by the ending of its name.
+    """Reads a table in the format given by its extension.
 
-    `.csv`, `.tsv`, `.tab` and `.txt` are texts with a header line, their cells separated
-    by tabs (`.tsv`, `.tab`) or by the comma, semicolon, tab or bar that is most frequent in the
-    header; `.jsonl` and `.ndjson` have one JSON object a line; `.parquet` and `.pq` are Parquet;
-    of `.xlsx` and `.xlsm` the first sheet is read. Columns that hold lists, objects or bytes and
-    columns without a name are left out.
+    `.csv`, `.tsv`, `.tab` and `.txt` are text with a header line, cells separated by tabs (`.tsv`,
+    `.tab`) or by whichever of comma, semicolon, tab and bar is most frequent in the header.
+    `.jsonl` and `.ndjson` have one JSON object per line; `.parquet` and `.pq` are Parquet; `.xlsx`
+    and `.xlsm` are Excel workbooks, whose first sheet is read. Columns of lists, objects or bytes
+    and columns without a name are left out.
 
     Args:
       path: the file.
-      encoding: of texts, a name that Python knows.
+      encoding: the encoding of text files, a Python codec name.
 
     Raises:
-      UserError: the file cannot be read; the message names the row where that is known.
+      UserError: the file cannot be read; the error names the row if it is known.
     """
     if not path.exists():
         raise UserError(f"{path}: no such table")
     suffix = path.suffix.lower()
     if suffix not in _READERS or path.is_dir():
-        raise UserError(f"{path}: no table by its name; expected one of {', '.join(_READERS)}")
+        raise UserError(f"{path}: not a table file; expected one of {', '.join(_READERS)}")
     try:
         "a".encode(encoding)
         encoding = codecs.lookup(encoding).name
     except (LookupError, ValueError) as error:
         raise UserError(
-            f"--encoding={encoding} is unknown; expected utf-8, utf-16, cp1252, shift_jis or "
-            "whatever else Python knows"
+            f"--encoding={encoding} is unknown; expected a Python codec such as utf-8, utf-16, "
+            "cp1252 or shift_jis"
         ) from error
     if _READERS[suffix] in (_read_parquet, _read_workbook) and encoding != UTF8:
-        raise UserError(f"{path}: --encoding={encoding} is not allowed; it is for files of text")
+        raise UserError(f"{path}: --encoding={encoding} applies to text files only; omit it")
     table, rows, notes = _READERS[suffix](path, encoding)
     if not table.num_rows:
-        raise UserError(f"{path}: the table is empty; at least one row is needed")
-    # Where a data frame was written, its row numbers are a column without a name.
+        raise UserError(f"{path}: the table is empty; expected at least one row")
+    # Data frames write their index as a column without a name.
     named = [place for place, name in enumerate(table.column_names) if name.strip()]
     unnamed = table.num_columns - len(named)
     if unnamed:
@@ -128,7 +128,7 @@ def read_table_file(path: Path, encoding: str = UTF8) -> TableFile:
     table = table.select(named)
     for name in table.column_names:
         if table.column_names.count(name) > 1:
-            raise UserError(f"{path}: column {name!r} is there twice; names must differ")
+            raise UserError(f"{path}: column {name!r} appears twice; rename one")
     return TableFile(table, rows, notes)
 
 
@@ -142,7 +142,7 @@ def _read_delimited(path: Path, encoding: str) -> TableFile:
 
 
 def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """Yields number and text of the lines that are not blank."""
+    """Yields number and text of each non-blank line."""
     try:
         with open_text(path, encoding) as file:
             for number, text in enumerate(file, 1):
@@ -204,31 +204,31 @@ def _read_json_lines(path: Path, encoding: str) -> TableFile:
 
 
 def _json_object(path: Path, row: int, text: str) -> dict[str, Any]:
-    """Returns the object on a line, numbers as they are written."""
+    """Returns the JSON object on a line, with numbers as they are written."""
     try:
         value = _JSON.decode(text)
         if "\\u" in text:
-            # Half of a surrogate pair is a text for JSON, but for no other file.
+            # JSON accepts half of a surrogate pair; UTF-8 does not.
             json.dumps(value, ensure_ascii=False).encode(UTF8)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: row {row}: is no JSON: {error}") from error
+        raise UserError(f"{path}: row {row}: invalid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise UserError(f"{path}: row {row}: is no JSON object; one a line is needed")
+        raise UserError(f"{path}: row {row}: expected a JSON object")
     return value
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns a JSON object; raises a ValueError if a name is there twice."""
+    """Returns a JSON object; raises a ValueError if a name is repeated."""
     value = dict(pairs)
     if len(value) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} is there twice")
+        raise ValueError(f"{twice!r} appears twice")
     return value
 
 
 _JSON = json.JSONDecoder(
-    # Digit by digit as they are written; data frames write NaN where there is none.
+    # Numbers keep their digits as written; data frames write NaN for missing values.
     parse_int=str,
     parse_float=str,
     parse_constant=lambda name: None if name == "NaN" else name,
@@ -237,14 +237,14 @@ _JSON = json.JSONDecoder(
 
 
 def _read_workbook(path: Path, encoding: str) -> TableFile:
-    """Reads the first sheet of a workbook; its first row that is not blank names the columns.
+    """Reads the first sheet of a workbook; its first non-blank row names the columns.
 
-    Numbers read as Excel shows them where their format is a row of zeros, `007`; formulas as what
-    Excel last made of them.
+    Numbers with a format of zeros only are padded as Excel shows them, `007`. Formulas have the
+    value that Excel last computed.
     """
     try:
         with warnings.catch_warnings():
-            # Of styles and checks of input that openpyxl does not know.
+            # openpyxl warns about styles and data validation that it does not support.
             warnings.simplefilter("ignore")
             book = openpyxl.load_workbook(path, read_only=True, data_only=True)
             try:
@@ -254,13 +254,13 @@ def _read_workbook(path: Path, encoding: str) -> TableFile:
                 book.close()
     except UserError:
         raise
-    except Exception as error:  # Whatever openpyxl stumbles over in a broken file.
+    except Exception as error:  # Corrupt files make openpyxl raise errors of many types.
         reason = one_line(error)
         raise UserError(f"{path}: cannot be read as an Excel workbook: {reason}") from error
     if not rows:
-        raise UserError(f"{path}: is empty; a header line and rows are needed")
+        raise UserError(f"{path}: the first sheet is empty; expected a header row and rows")
     numbers, cells = zip(*rows)
-    # Sheets are padded with empty cells, which are nobody's column.
+    # Sheets are padded with empty columns.
     columns = [column for column in itertools.zip_longest(*cells, fillvalue="") if any(column)]
     table = pa.Table.from_arrays(
         [pa.array(column[1:], pa.string()) for column in columns], [column[0] for column in columns]
@@ -273,8 +273,8 @@ def _read_workbook(path: Path, encoding: str) -> TableFile:
 
 
 def _sheet_rows(path: Path, sheet: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yields number and cells of the rows that are not blank."""
-    # Some programs write a size that is too small.
+    """Yields number and cells of each non-blank row."""
+    # Some programs write sheet dimensions that are too small.
     sheet.reset_dimensions()
     for number, cells in enumerate(sheet.iter_rows(), 1):
         texts = [_cell_text(path, number, cell) for cell in cells]
@@ -283,14 +283,14 @@ def _sheet_rows(path: Path, sheet: Any) -> Iterator[tuple[int, list[str]]]:
 
 
 def _cell_text(path: Path, row: int, cell: Any) -> str:
-    """Returns a cell as text; raises a UserError for a number that may stand for several."""
+    """Returns a cell as text; raises a UserError for a number with more digits than Excel keeps."""
     value = cell.value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return _text(value)
     if not abs(value) < _EXACT_BELOW:
         raise UserError(
-            f"{path}: row {row}: column {cell.column_letter}: {value!r}; Excel keeps 15 digits of "
-            "a number only; format the column as text and fill it again"
+            f"{path}: row {row}: column {cell.column_letter}: {value!r}; Excel keeps only 15 "
+            "digits of a number; format the column as text and fill it again"
         )
     if value != int(value):
         return repr(value)

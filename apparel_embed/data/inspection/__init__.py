@@ -1,1 +1,1 @@
-"""What is wrong with a dataset, found before anything is trained on it."""
+"""Finds problems in a dataset before anything is trained on it."""

@@ -1,4 +1,4 @@
-"""The same image more than once, or alike but for its colours, where that does harm."""
+"""Finds copies of images, and images that differ only in colour, where they cause problems."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding
 from apparel_embed.data.inspection.labels import Labels
 from apparel_embed.data.inspection.near import MOST_NEIGHBOURS, find_close
 
-# How much two images look the same. The same file cropped alike; the same outlines and colours;
-# the same outlines.
+# How similar two images are: the same file and crop, the same outlines and colours, the same
+# outlines only.
 EXACT, NEAR, RECOLOURED = ("exact", "near", "recoloured")
-# What two images have to do with each other: learnt from and judged by; of two items; a query and
-# the gallery image that answers it; of one item otherwise.
+# How two images are related: one is trained on and the other evaluated; of two items; a query and
+# a gallery image that answers it; otherwise of one item.
 ACROSS_SPLITS, ACROSS_ITEMS = ("across_splits", "across_items")
 ANSWER, WITHIN_ITEM = ("answer", "within_item")
-# Of these a pair concerns both its ends.
+# Relations in which a pair concerns both images.
 _MUTUAL = (ACROSS_ITEMS, WITHIN_ITEM)
 _NONE = np.iinfo(np.int64).max
 _ROW_BITS = 32
@@ -27,24 +27,24 @@ _LEVELS = 256
 
 
 class Copies:
-    """For each row the row most like it, by look and relation."""
+    """The most similar other row of each row, by look and relation."""
 
     def __init__(self, labels: Labels) -> None:
         self._labels = labels
         self._stage = labels.stage
-        # The score in the upper bits, the other row in the lower: the least is the most alike, and
-        # of those as much alike the earliest.
+        # The score in the upper bits, the other row in the lower bits: the smallest value is the
+        # most similar row, or the earliest of several.
         self._closest: dict[tuple[str, str], np.ndarray] = collections.defaultdict(
             lambda: np.full(len(labels), _NONE)
         )
 
     def offer(self, look: str, ends: tuple[np.ndarray, np.ndarray], scores: np.ndarray) -> None:
-        """Keeps pairs that are closer than those known.
+        """Adds pairs; each row keeps its closest one.
 
         Args:
-          look: how much the two look the same.
+          look: EXACT, NEAR or RECOLOURED.
           ends: rows of the manifest, int64 [pairs] twice.
-          scores: int [pairs], the lower the more alike.
+          scores: int [pairs], lower is more similar.
         """
         for row, other in (ends, ends[::-1]):
             keys = scores.astype(np.int64) << _ROW_BITS | other
@@ -54,12 +54,12 @@ class Copies:
                 np.minimum.at(self._closest[look, relation], row[chosen], keys[chosen])
 
     def pairs(self, look: str, relation: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns pairs of a look and relation, each row with the one most like it.
+        """Returns pairs of a look and relation, each row with the one most similar to it.
 
-        Where both ends of a pair are of interest it is there once, the later row first.
+        A pair that concerns both its images appears once, the later row first.
 
         Returns:
-          Rows, the others, and scores; by rows.
+          Rows, their other rows, and scores, sorted by row.
         """
         closest = self._closest.get((look, relation), np.empty(0, np.int64))
         rows = np.flatnonzero(closest != _NONE)
@@ -71,14 +71,14 @@ class Copies:
         return rows, others, scores
 
     def _relate(self, row: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Returns what rows have to do with others: a relation, or "" for nothing."""
+        """Returns the relation of each row to the other one, "" for none of interest."""
         item, stage = self._labels.item, self._stage
         is_query, is_gallery = self._labels.is_query, self._labels.is_gallery
         known = (item[row] >= 0) & (item[other] >= 0)
         judged = stage[row] > 0
         return np.select(
             [
-                # Of a leak only the end that judges is of interest, of an answer only the query.
+                # A leak is reported for the evaluated image only, an answer for the query only.
                 stage[row] > stage[other],
                 (stage[row] != stage[other]) | ~known,
                 item[row] != item[other],
@@ -91,16 +91,16 @@ class Copies:
 
 
 def find_copies(copies: Copies, opened: Opened, hash_distance: int, colour_distance: int) -> int:
-    """Finds images that look the same, or the same but for their colours.
+    """Finds images that look the same, or the same except for their colours.
 
     Args:
-      copies: takes what is found.
+      copies: receives the pairs.
       opened: the images.
-      hash_distance: bits in which hashes of the same outlines may differ.
-      colour_distance: by how much colours of a part may differ where they are the same.
+      hash_distance: maximum number of differing bits in the hashes of a pair.
+      colour_distance: maximum difference in the colours of a part for a near-copy, in levels.
 
     Returns:
-      How many images have so many like them that pairs may be missing.
+      The number of images with so many similar ones that pairs may be missing.
     """
     seen = np.flatnonzero(~opened.is_blank)
     rows, looks = opened.rows[seen], opened.looks[seen]
@@ -118,23 +118,23 @@ def find_copies(copies: Copies, opened: Opened, hash_distance: int, colour_dista
     return find_close(np.ascontiguousarray(looks["outlines"]), hash_distance, take)
 
 
-_LEAK = "among images that are trained on or that weights are chosen by: figures will be too good."
-_SPLIT_BY_GARMENT = "Put all images of a garment into one split, by a column that names garments."
-_SAME_LABEL = "models learn to tell apart what is the same."
+_LEAK = "among images used to train or to select weights: results will be too good."
+_SPLIT_BY_GARMENT = "Put all images of a garment into one split, using a column of garment names."
+_SAME_LABEL = "models learn to separate identical garments."
 _EASY = "any model finds it."
-_FEWER = "there are fewer views than it seems."
-# Looks and relations that are of interest: how bad, what to say, what to do.
+_FEWER = "the item has fewer views than it seems."
+# Severity, text and advice of the looks and relations of interest.
 _MEANINGS = {
     (EXACT, ACROSS_SPLITS): (
         ERROR,
         f"of val or test {{have}} an exact copy {_LEAK}",
         _SPLIT_BY_GARMENT,
     ),
-    # No more than a warning: what differs in fine stripes only looks the same at this size.
+    # Only a warning: garments that differ in fine stripes look the same at this size.
     (NEAR, ACROSS_SPLITS): (
         WARNING,
         f"of val or test {{seem}} to have a near-copy {_LEAK}",
-        f"Look at the pairs: stripes may be too fine to tell them apart. {_SPLIT_BY_GARMENT}",
+        f"Look at the pairs: they may differ in stripes too fine to see. {_SPLIT_BY_GARMENT}",
     ),
     (EXACT, ACROSS_ITEMS): (
         ERROR,
@@ -149,12 +149,12 @@ _MEANINGS = {
     (EXACT, ANSWER): (
         WARNING,
         f"{{have}} an exact copy as answer: {_EASY}",
-        "Remove the copies, or let column role keep them apart.",
+        "Remove the copies, or make both query or both gallery in column role.",
     ),
     (NEAR, ANSWER): (
         WARNING,
         f"{{seem}} to have a near-copy as answer: {_EASY}",
-        "Look at the pairs; remove the copies, or let column role keep them apart.",
+        "Look at the pairs; remove the copies, or make both query or both gallery in column role.",
     ),
     (EXACT, WITHIN_ITEM): (
         NOTE,
@@ -164,19 +164,19 @@ _MEANINGS = {
     (NEAR, WITHIN_ITEM): (
         NOTE,
         f"{{seem}} to have a near-copy within the item: {_FEWER}",
-        "Remove those that add nothing.",
+        "Remove redundant images.",
     ),
     (RECOLOURED, ACROSS_SPLITS): (
         WARNING,
-        "of val or test {look} like images that are trained on or that weights are chosen by, "
-        "except for colour or light: the same garment may be in two splits.",
-        "If so, split by a column that names the garment in all its colours.",
+        "of val or test {look} like images used to train or to select weights, except for colour "
+        "or light: the same garment may be in two splits.",
+        "If so, split by a column with one name for a garment in all its colours.",
     ),
     (RECOLOURED, ACROSS_ITEMS): (
         NOTE,
-        "{look} like one of another item but for colour or light, as where a garment is sold in "
-        "several colours.",
-        "Nothing, if a colour is an item of its own; else give both the same item_id.",
+        "{look} like an image of another item except for colour or light, for instance a garment "
+        "sold in several colours.",
+        "Ignore this if each colour is its own item; otherwise give both the same item_id.",
     ),
 }
 # Findings about two images.
@@ -184,20 +184,20 @@ PAIR_CODES = frozenset("_".join(key) for key in _MEANINGS)
 
 
 def copy_findings(copies: Copies, crowded: int = 0) -> Iterator[Finding]:
-    """Yields findings about copies, of each kind the most alike first.
+    """Yields findings about copies, in each the most similar pairs first.
 
     Args:
-      copies: what was found.
-      crowded: how many images have so many like them that pairs may be missing.
+      copies: the pairs found.
+      crowded: the number of images with so many similar ones that pairs may be missing.
     """
     yield from found(
         "many_alike",
         NOTE,
         crowded,
         "image",
-        f"with hashes that agree in part with more than {MOST_NEIGHBOURS:,} others, of which not "
-        "all were compared: copies may be missing.",
-        "Remove placeholders or lower --hash_distance, and inspect again.",
+        f"with hashes that partly agree with more than {MOST_NEIGHBOURS:,} others, not all of "
+        "which were compared: some copies may be missed.",
+        "Remove placeholder images or lower --hash_distance, and inspect again.",
     )
     for (look, relation), (severity, what, advice) in _MEANINGS.items():
         rows, others, scores = copies.pairs(look, relation)

@@ -1,4 +1,4 @@
-"""What is known of an image after it was opened once, and opening many of them."""
+"""Opens images once each, in parallel, and records the data that the inspection needs."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ from apparel_embed.data.images import (
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.manifest import BOX_COLUMNS
 
-# Of the image that everything is worked out from: several times finer than the hash sees.
+# Images are reduced to this side in pixels, several times finer than the hash resolves.
 OPENED_SIDE = 128
 THUMBNAIL_SIDE = 96
 _THUMBNAIL_QUALITY = 85
-# The perceptual hash has 256 bits: on photographs of garments 64 were alike for different ones.
+# The perceptual hash has 256 bits: 64 bits were equal for photographs of different garments.
 _HASH_SIDE = 16
-# Colours are compared part by part.
+# Colours are compared on a grid of 8 x 8 parts.
 _PARTS = 8
-# Compressed white paper has less contrast, a thread on it has more.
+# Compressed images of white paper are below this contrast, of a thread on it above.
 _BLANK_CONTRAST = 3.0
 _IMAGES_PER_TASK = 16
 
 LOOK = np.dtype(
     [
-        # Of the file, by Pillow's name.
+        # Pillow's name of the file format.
         ("format", "S16"),
-        # Width and height of the whole upright image, and of what is kept of it, in pixels.
+        # Width and height in pixels of the whole upright image, and of its crop.
         ("size", np.int32, 2),
         ("crop_size", np.int32, 2),
-        # Pixels by which the box reaches beyond the image; 0 without a box.
+        # Pixels by which the box extends beyond the image; 0 without a box.
         ("overhang", np.float32),
-        # The same for the same file cropped alike.
+        # A hash of the file's bytes and the crop.
         ("content", np.uint64, 2),
-        # The perceptual hash; it hardly sees colours.
+        # The perceptual hash; almost independent of colours.
         ("outlines", np.uint64, _HASH_SIDE**2 // 64),
         # Mean colours of the parts of the image.
         ("colours", np.uint8, (_PARTS, _PARTS, 3)),
@@ -61,48 +61,48 @@ LOOK = np.dtype(
         ("contrast", np.float64),
     ]
 )
-"""What is kept of an image that could be opened; all 0 of one that could not."""
+"""The data of an opened image; all 0 if the image could not be opened."""
 
 _Result = TypeVar("_Result")
 
 
-Asked = tuple[str, Optional[Box]]
+ImageRequest = tuple[str, Optional[Box]]
 """An image to open: its name in the manifest, and its box in pixels or None."""
 
 
 def distinct_images(table: pa.Table) -> np.ndarray:
-    """Returns for every row of a manifest the first that has the same file and box, int64 [n]."""
+    """Returns, for each row of a manifest, the first row with the same file and box, int64 [n]."""
     return first_alike(table, ["image", *BOX_COLUMNS])
 
 
-def ask_for(table: pa.Table, rows: np.ndarray) -> Iterator[list[Asked]]:
-    """Yields what images to open, some at a time.
+def batch_requests(table: pa.Table, rows: np.ndarray) -> Iterator[list[ImageRequest]]:
+    """Yields batches of images to open.
 
     Args:
       table: the manifest.
-      rows: int64, ascending: which rows of it.
+      rows: int64, ascending: the rows of the images.
     """
     table = table.select(["image", *BOX_COLUMNS])
     for start in range(0, len(rows), _IMAGES_PER_TASK):
         some = rows[start : start + _IMAGES_PER_TASK]
-        # Of a slice: to take rows from the whole table would copy it each time.
+        # Slicing first avoids copying the whole table for each batch.
         part = table.slice(some[0], some[-1] - some[0] + 1).take(pa.array(some - some[0]))
         columns = zip(*(column.to_pylist() for column in part.columns))
         yield [(image, None if box[0] is None else tuple(box)) for image, *box in columns]
 
 
-def look_at(asked: Asked, directory: Path, settings: ImageSettings) -> np.ndarray:
-    """Opens an image, crops it as prepare does, and returns what is known of it then: a LOOK.
+def look_at(request: ImageRequest, directory: Path, settings: ImageSettings) -> np.ndarray:
+    """Opens an image, crops it as prepare does, and returns its LOOK.
 
     Args:
-      asked: which one.
-      directory: where relative paths begin.
-      settings: as in prepare, but for the side and the quality.
+      request: the image.
+      directory: the base of relative paths.
+      settings: as in prepare, except side and quality.
 
     Raises:
-      RejectedImage: it cannot be used.
+      RejectedImage: the image cannot be used.
     """
-    name, box = asked
+    name, box = request
     file = read_image_file(image_path(name, directory))
     opened = open_upright(file, settings, box)
     image = opened.image
@@ -119,15 +119,15 @@ def look_at(asked: Asked, directory: Path, settings: ImageSettings) -> np.ndarra
     look["content"] = np.frombuffer(content.digest(), np.uint64)
     bits = imagehash.phash(image, hash_size=_HASH_SIDE).hash
     look["outlines"] = np.packbits(bits).view(np.uint64)
-    # A filter that weighs what lies at the edge of a part: else an image of another size differs.
+    # Bilinear weights pixels at the edges of parts, so copies of other sizes have the same colours.
     look["colours"] = np.asarray(image.resize((_PARTS, _PARTS), Image.Resampling.BILINEAR))
     look["contrast"] = np.asarray(image).std(axis=(0, 1)).max()
     return look
 
 
-def make_thumbnail(asked: Asked, directory: Path, settings: ImageSettings) -> bytes:
-    """Returns an image, opened as `look_at` does, as a small JPEG; raises what that raises."""
-    name, box = asked
+def make_thumbnail(request: ImageRequest, directory: Path, settings: ImageSettings) -> bytes:
+    """Returns a small JPEG of an image; takes and raises the same as `look_at`."""
+    name, box = request
     file = read_image_file(image_path(name, directory))
     image = open_upright(file, settings, box).image
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
@@ -137,7 +137,7 @@ def make_thumbnail(asked: Asked, directory: Path, settings: ImageSettings) -> by
 
 
 def open_all(
-    work: Callable[[Asked, Path, ImageSettings], _Result],
+    work: Callable[[ImageRequest, Path, ImageSettings], _Result],
     table: pa.Table,
     rows: np.ndarray,
     config: InspectConfig,
@@ -145,18 +145,18 @@ def open_all(
     *,
     threads: bool = False,
 ) -> Iterator[_Result | str]:
-    """Opens images by several processes, with a progress bar.
+    """Opens images in several processes, with a progress bar.
 
     Args:
       work: `look_at` or `make_thumbnail`.
       table: the manifest.
-      rows: int64, ascending: which rows of it.
-      config: where the manifest is, and how images are cropped.
-      processes: how many, 0 for one per core.
-      threads: take threads instead, which start sooner.
+      rows: int64, ascending: the rows of the images.
+      config: the manifest's path, and how images are cropped.
+      processes: number of processes, 0 for one per core.
+      threads: use threads instead, which start faster.
 
     Yields:
-      What `work` returns for each, or the reason why it cannot be used, in their order.
+      The result of `work` for each image, or why the image cannot be used, in the order of rows.
 
     Raises:
       UserError: a process died.
@@ -166,7 +166,7 @@ def open_all(
     )
     stream = run_tasks(
         functools.partial(_open_some, work, Path(config.manifest).parent, settings),
-        ask_for(table, rows),
+        batch_requests(table, rows),
         processes,
         threads=threads,
         if_killed="try fewer --processes or a lower --max_pixels",
@@ -179,12 +179,12 @@ def open_all(
 
 
 def _open_some(
-    work: Callable[[Asked, Path, ImageSettings], _Result],
+    work: Callable[[ImageRequest, Path, ImageSettings], _Result],
     directory: Path,
     settings: ImageSettings,
-    images: Sequence[Asked],
+    images: Sequence[ImageRequest],
 ) -> list[_Result | str]:
-    """Returns what is known of each image. Runs in the workers."""
+    """Returns the result of `work`, or the error's text, for each image. Runs in the workers."""
     results: list[_Result | str] = []
     for image in images:
         try:
@@ -196,12 +196,12 @@ def _open_some(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Opened:
-    """What is known of m images.
+    """The data of m opened images.
 
     Attributes:
-      rows: int64 [m], ascending: the row of each in the manifest.
+      rows: int64 [m], ascending: the manifest row of each image.
       looks: LOOK [m].
-      reasons: of those that cannot be used, by place.
+      reasons: why images cannot be used, by index in `rows`.
     """
 
     rows: np.ndarray
@@ -210,7 +210,7 @@ class Opened:
 
     @classmethod
     def collect(cls, rows: np.ndarray, results: Iterable[np.ndarray | str]) -> Opened:
-        """Collects what is known of images of these rows, as it comes."""
+        """Collects the results of `open_all` for the images of these rows."""
         looks = np.zeros(len(rows), LOOK)
         reasons: dict[int, str] = {}
         for place, result in enumerate(results):
@@ -223,10 +223,10 @@ class Opened:
 
     @property
     def is_usable(self) -> np.ndarray:
-        """Which images can be used, bool [m]."""
+        """Whether each image can be used, bool [m]."""
         return self.looks["size"][:, 0] > 0
 
     @property
     def is_blank(self) -> np.ndarray:
-        """On which nothing is to be seen, and so nothing to compare; also where unusable."""
+        """Whether each image is blank or unusable, and so not to be compared, bool [m]."""
         return self.looks["contrast"] < _BLANK_CONTRAST

@@ -1,4 +1,4 @@
-"""Something found in a dataset: how bad, what, where, and what to do about it."""
+"""Findings about a dataset: severity, description, rows, and advice."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from apparel_embed.common.text import counted
 ERROR = "error"
 WARNING = "warning"
 NOTE = "note"
-# The worst first. An error spoils training or makes figures wrong, a warning is likely a mistake
-# or costs data, a note is good to know.
+# The most severe first. An error breaks training or falsifies results; a warning is a likely
+# mistake or costs data; a note is for information.
 SEVERITIES = (ERROR, WARNING, NOTE)
 _NAMES_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Finding:
-    """Something found in a dataset.
+    """A finding about a dataset.
 
     Attributes:
-      code: its kind, a word for machines that stays the same.
+      code: a stable machine-readable name of its kind.
       severity: one of SEVERITIES.
-      count: how many images, items, queries ... it is about.
+      count: the number of images, items, queries ... concerned.
       what: one sentence with the count.
-      advice: what to do, one sentence.
-      rows: int64 indices of the rows of the manifest it is about, from 0.
-      others: for each of `rows` the row that it does not go with; None if it is about single rows.
-      details: about each row: as many as `rows`, or one for all.
+      advice: one sentence on what to do.
+      rows: int64 indices of the manifest rows concerned, from 0.
+      others: for each of `rows` the row that conflicts with it; None if rows are reported singly.
+      details: one text per row, or one for all.
     """
 
     code: str
@@ -44,32 +44,32 @@ class Finding:
     details: Sequence[str] | str = ""
 
     def detail(self, number: int) -> str:
-        """Returns the detail of the row of this number, from 0."""
+        """Returns the detail of the given element of `rows`."""
         return self.details if isinstance(self.details, str) else self.details[number]
 
 
 def found(
     code: str, severity: str, count: int, noun: str, what: str, advice: str, **where: Any
 ) -> Iterator[Finding]:
-    """Yields a finding about some things, if there are any.
+    """Yields a finding if `count` is not 0.
 
     Args:
-      code: see `Finding`, also for the others.
-      severity: of the finding.
-      count: of the things.
-      noun: what one of them is called.
-      what: follows the count with its noun, and makes a sentence of it.
-      advice: of the finding.
+      code: see `Finding`, like `severity`, `count` and `advice`.
+      severity: the severity.
+      count: the number of things concerned.
+      noun: a singular noun for the things counted.
+      what: the rest of the sentence that begins with the count and the noun.
+      advice: the advice.
       **where: `rows`, `others` and `details` of the finding.
     """
     if count:
         noun_of_many = {"query": "queries"}.get(noun)
-        told = f"{counted(count, noun, noun_of_many)} {what}"
-        yield Finding(code, severity, count, told, advice, **where)
+        sentence = f"{counted(count, noun, noun_of_many)} {what}"
+        yield Finding(code, severity, count, sentence, advice, **where)
 
 
 def some_names(names: Sequence[str]) -> str:
-    """Returns names for a sentence, the first ones of many."""
+    """Returns a list of names for a sentence, cut to the first few."""
     shown = ", ".join(names[:_NAMES_SHOWN])
     more = len(names) - _NAMES_SHOWN
     return f"{shown} and {more:,} more" if more > 0 else shown

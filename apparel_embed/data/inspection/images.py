@@ -1,4 +1,4 @@
-"""Image files that cannot be used or are odd, and how large they are."""
+"""Checks of single images: unusable or odd files; counts of formats, sizes and shapes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from apparel_embed.common.text import counted
 from apparel_embed.data.inspection.examine import OPENED_SIDE, Opened
 from apparel_embed.data.inspection.findings import ERROR, NOTE, WARNING, Finding, found
 
-# A box rounded up to whole pixels does no harm.
+# Pixels; boxes may be rounded up to whole pixels.
 _OVERHANG = 1.0
 _MISSING = "no such file"
-# How often the longer side is longer.
+# Ratio of the longer to the shorter side.
 _LONG_SHAPE = 4.0
 _SIDE_CLASSES = (1, 64, 128, 256, 512, 1024, 2048, 4096)
-# Width by height.
+# Width divided by height.
 _SHAPE_CLASSES = (0, 0.25, 0.5, 0.7, 0.9, 1.1, 1.5, 2, 4)
 
 
 def check_images(opened: Opened, min_side: int) -> Iterator[Finding]:
-    """Yields findings about images one by one.
+    """Yields findings about single images.
 
     Args:
-      opened: what is known of them.
-      min_side: an image, cropped, whose longer side has fewer pixels is small.
+      opened: the images.
+      min_side: a cropped image is small if its longer side has fewer pixels.
     """
     yield from _check_unusable(opened)
     looks = opened.looks
@@ -37,30 +37,30 @@ def check_images(opened: Opened, min_side: int) -> Iterator[Finding]:
             "box_beyond_image",
             WARNING,
             looks["overhang"] > _OVERHANG,
-            "with a box that reaches beyond the image.",
-            "Check the boxes: pixels of the upright image at its full size.",
+            "with a box that extends beyond the image.",
+            "Check that boxes are in pixels of the upright image at full size.",
         ),
         (
             "small_images",
             WARNING,
             sides < min_side,
             f"whose longer side, cropped, has fewer than {min_side} pixels.",
-            "Find larger ones, or train at a small --image_size.",
+            "Find larger images, or train at a small --image_size.",
         ),
         (
             "long_images",
             NOTE,
             shape > _LONG_SHAPE,
-            f"more than {_LONG_SHAPE:g} times as long as wide, or as wide as long.",
-            "Look whether they show one garment.",
+            f"more than {_LONG_SHAPE:g} times as high as wide, or as wide as high.",
+            "Check that each shows a single garment.",
         ),
         (
             "blank_images",
             WARNING,
             opened.is_blank,
-            f"of one colour, as far as {OPENED_SIDE} pixels a side show.",
-            "Look whether they have fine stripes. If not, remove them; often they stand for "
-            "images that could not be loaded.",
+            f"of a single colour when reduced to {OPENED_SIDE} pixels.",
+            "Check whether they have fine stripes. If not, remove them: many are placeholders "
+            "for images that could not be loaded.",
         ),
     ):
         places = np.flatnonzero(opened.is_usable & odd)
@@ -77,7 +77,7 @@ def check_images(opened: Opened, min_side: int) -> Iterator[Finding]:
 
 
 def _check_unusable(opened: Opened) -> Iterator[Finding]:
-    """Yields findings about images that cannot be used."""
+    """Yields findings about missing and broken images."""
     total = len(opened.rows)
     places = np.array(sorted(opened.reasons), np.int64)
     reasons = np.array([opened.reasons[place] for place in places.tolist()], object)
@@ -90,11 +90,11 @@ def _check_unusable(opened: Opened) -> Iterator[Finding]:
         if count:
             yield Finding(
                 code,
-                # Half of them: likely a wrong path, and not what was meant to be trained on.
+                # If half of the images fail, the paths are probably wrong.
                 ERROR if count * 2 >= total else WARNING,
                 count,
                 f"{count:,} of {counted(total, 'image')} {'is' if count == 1 else 'are'} {what}: "
-                "prepare leaves them out.",
+                "prepare_dataset leaves them out.",
                 advice,
                 rows=opened.rows[places[chosen]],
                 details=reasons[chosen].tolist(),
@@ -106,23 +106,23 @@ def _size(size: np.ndarray) -> str:
 
 
 def count_reasons(opened: Opened) -> dict[str, int]:
-    """Returns how often each reason is, the most frequent first; numbers in it left out."""
+    """Returns the number of images by kind of reason, the most frequent first."""
     return _most_first(map(_kind, opened.reasons.values()))
 
 
 def count_formats(opened: Opened) -> dict[str, int]:
-    """Returns how many files have each format, the most frequent first."""
+    """Returns the number of images by file format, the most frequent first."""
     formats = opened.looks["format"][opened.is_usable].astype(str)
     return _most_first(formats.tolist())
 
 
 def count_sides(opened: Opened) -> dict[str, int]:
-    """Returns how many images, cropped, have a longer side of so many pixels."""
+    """Returns a histogram of the longer sides of the cropped images, in pixels."""
     return _histogram(opened.looks["crop_size"][opened.is_usable].max(axis=1), _SIDE_CLASSES)
 
 
 def count_shapes(opened: Opened) -> dict[str, int]:
-    """Returns how many images, cropped, have so much width by height."""
+    """Returns a histogram of the width-to-height ratios of the cropped images."""
     width, height = opened.looks["crop_size"][opened.is_usable].T
     return _histogram(width / height, _SHAPE_CLASSES)
 
@@ -133,7 +133,7 @@ def _most_first(names: Iterable[str]) -> dict[str, int]:
 
 
 def _kind(reason: str) -> str:
-    """Returns what images rejected for the same cause have in common."""
+    """Returns the kind of a reason: its text without numbers and details."""
     head = reason.split(": ")[0]
     if head.startswith("box "):
         return "box outside the image"
@@ -141,7 +141,7 @@ def _kind(reason: str) -> str:
 
 
 def _histogram(values: np.ndarray, classes: Sequence[float]) -> dict[str, int]:
-    """Returns how many values are in each class, given by its least; from the first to the last."""
+    """Returns counts of values per class, given by its lowest value, without empty end classes."""
     counts = np.bincount(
         np.searchsorted(classes, values, side="right") - 1, minlength=len(classes)
     ).tolist()

@@ -1,4 +1,4 @@
-"""The whole inspection of a dataset: its table, then its images."""
+"""Inspects a dataset: its table, then its images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from apparel_embed.data.manifest import SPLITS, read_manifest
 from apparel_embed.data.text_tables import all_rows_in_file
 
 MOST_SHEETS = 60
-"""Of verticals; bounds the size of a page about a dataset of very many."""
+"""Number of verticals with a contact sheet; bounds the size of the report."""
 
 _SHEET_IMAGES = 8
 _SHOWN_PAIRS = 8
@@ -41,7 +41,7 @@ _SHOWN_PAIRS = 8
 
 @dataclasses.dataclass(frozen=True)
 class SheetItem:
-    """A line of a contact sheet: an item, how many images it has, and the rows of those shown."""
+    """A line of a contact sheet: an item, its number of images, and the rows of those shown."""
 
     item: str
     split: str
@@ -51,7 +51,7 @@ class SheetItem:
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-    """The items that stand for a vertical, and out of how many they were drawn."""
+    """The items drawn for a vertical, and the number of items that it has."""
 
     vertical: str
     items: tuple[SheetItem, ...]
@@ -60,7 +60,7 @@ class Sheet:
 
 @dataclasses.dataclass(frozen=True)
 class ShownPair:
-    """Two images of a finding, by their rows, and how far they are apart."""
+    """Two images of a finding, given by their rows, and the difference between them."""
 
     code: str
     rows: tuple[int, int]
@@ -69,16 +69,16 @@ class ShownPair:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Inspection:
-    """What was found in a dataset.
+    """The result of an inspection.
 
     Attributes:
       table: the manifest.
-      file_rows: int64 [n], where its rows stand in the file.
-      distinct: number of different images, as files and boxes.
-      findings: the worst first.
-      opened: what is known of the images; None if they were not to be opened.
-      pairs: of each finding about two images some, from the most to the least alike.
-      thumbnails: JPEG by row, of those rows of pairs and sheets that can be used.
+      file_rows: int64 [n], the numbers of its rows in the file.
+      distinct: number of distinct images, as pairs of file and box.
+      findings: the most severe first.
+      opened: the opened images; None if images were not opened.
+      pairs: examples of each finding about two images, from the most to the least similar.
+      thumbnails: JPEG by row, for the usable rows of pairs and sheets.
     """
 
     config: InspectConfig
@@ -94,12 +94,12 @@ class Inspection:
     thumbnails: dict[int, bytes]
 
     def has_finding(self, least: str) -> bool:
-        """Returns whether there is a finding of a severity, or of a worse one."""
+        """Returns whether a finding has at least the severity `least`."""
         bad = SEVERITIES[: SEVERITIES.index(least) + 1]
         return any(finding.severity in bad for finding in self.findings)
 
     def describe(self, row: int) -> str:
-        """Returns in one line where a row is and what it says."""
+        """Returns a row's number and content in one line."""
         image, item, vertical, split = self.cells_of(row)
         return f"row {self.file_rows[row]}: {image} ({item}, {vertical}, {split})"
 
@@ -110,7 +110,7 @@ class Inspection:
         return image, item if item.strip() else "no item", vertical, split
 
     def example(self, finding: Finding) -> str:
-        """Returns the first row that a finding is about, in one line; "" without rows."""
+        """Returns the first row of a finding in one line; "" if it has no rows."""
         if not len(finding.rows):
             return ""
         text = self.describe(finding.rows[0])
@@ -124,8 +124,8 @@ def inspect(config: InspectConfig, processes: int = 0) -> Inspection:
 
     Args:
       config: what to inspect, and how strictly.
-      processes: that open images, 0 for one per core; the result does not depend on it. They are
-        spawned, so a script that calls this needs `if __name__ == "__main__":`.
+      processes: number of processes that open images, 0 for one per core; the result does not
+        depend on it. They are spawned, so a calling script needs `if __name__ == "__main__":`.
 
     Raises:
       UserError: the manifest is wrong, or a process died.
@@ -161,7 +161,7 @@ def inspect(config: InspectConfig, processes: int = 0) -> Inspection:
         cells=cells,
         findings=tuple(findings),
         opened=opened,
-        # Rows of one file that cannot be opened are copies, too, but nothing to show.
+        # Rows that share an unreadable file are copies too, but have no thumbnails.
         pairs=tuple(pair for pair in pairs if thumbnails.keys() >= set(pair.rows)),
         sheets=sheets,
         thumbnails=thumbnails,
@@ -169,21 +169,21 @@ def inspect(config: InspectConfig, processes: int = 0) -> Inspection:
 
 
 def choose_sheets(labels: Labels, items: int, seed: int) -> tuple[Sheet, ...]:
-    """Draws the items to show of each vertical.
+    """Draws the items to show for each vertical.
 
     Args:
-      labels: of the rows.
-      items: how many of each vertical.
-      seed: of the choice.
+      labels: the labels of the rows.
+      items: number of items per vertical.
+      seed: seed of the draw.
 
     Returns:
-      A sheet for each vertical that has items, the MOST_SHEETS with most items, by name.
+      A sheet for each of the MOST_SHEETS verticals with the most items, sorted by name.
     """
     known = labels.known_items
     vertical = labels.vertical[labels.first_rows[known]]
     counts = np.bincount(vertical, minlength=len(labels.verticals))
     largest = np.argsort(-counts, kind="stable")[:MOST_SHEETS]
-    # Gallery before queries, as a shop shows its image first.
+    # Gallery images first: they are the shop's own.
     order = np.lexsort((~labels.is_gallery, labels.item))
     ordered = labels.item[order]
 
@@ -208,7 +208,7 @@ def _rows_of(sheets: Sequence[Sheet]) -> np.ndarray:
 
 
 def _rows_to_open(config: InspectConfig, distinct: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """Returns the rows of all images, or of a sample of them and those shown."""
+    """Returns the rows of all images, or of a sample and the images shown."""
     if not 0 < config.sample < len(distinct):
         return distinct
     random = np.random.default_rng(config.seed)
@@ -218,7 +218,7 @@ def _rows_to_open(config: InspectConfig, distinct: np.ndarray, shown: np.ndarray
 def _thumbnails(
     config: InspectConfig, table: pa.Table, rows: np.ndarray, sources: np.ndarray, processes: int
 ) -> dict[int, bytes]:
-    """Returns thumbnails of rows that can be used; `sources` are the first rows of their images."""
+    """Returns thumbnails of the usable rows; `sources` are the first rows of their images."""
     distinct, place = np.unique(sources, return_inverse=True)
     found = list(open_all(make_thumbnail, table, distinct, config, processes, threads=True))
     pairs = ((row, found[number]) for row, number in zip(rows.tolist(), place.tolist()))
@@ -231,7 +231,7 @@ def _some_pairs(findings: Sequence[Finding]) -> Iterator[ShownPair]:
         if finding.code not in PAIR_CODES or finding.others is None:
             continue
         ends = np.stack([finding.rows, finding.others], axis=1).tolist()
-        # From the surest to the least sure, so that the threshold can be judged, too.
+        # From the most to the least similar, to show what the threshold lets through.
         for place in np.unique(np.linspace(0, len(ends) - 1, _SHOWN_PAIRS).round().astype(int)):
             row, other = ends[place]
             yield ShownPair(finding.code, (row, other), finding.detail(int(place)))

@@ -1,4 +1,4 @@
-"""The labels of a manifest's rows as numbers, and how many items and images they make."""
+"""The labels of a manifest's rows as numbers, and counts of their items and images."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from apparel_embed.data.columns import codes_of
 from apparel_embed.data.manifest import SPLITS, UNLABELLED
 
 EVALUATED = ("val", "test")
-# What a split is for: to learn from, to choose weights by, to judge by. Unlabelled images are
-# learnt from as those of train are.
+# The use of a split: 0 to train, 1 to select weights, 2 to evaluate. Unlabelled images are trained
+# on like those of train.
 _STAGES = {"train": 0, UNLABELLED: 0, "val": 1, "test": 2}
-# Classes of the number of images of an item: the least of each.
+# Classes of the number of images per item, given by their lowest numbers.
 _CLASSES = (1, 2, 3, 4, 5, 6, 11, 21, 51, 101)
 _CLASS_NAMES = ("1", "2", "3", "4", "5", "6-10", "11-20", "21-50", "51-100", "101+")
 
@@ -27,11 +27,11 @@ class Labels:
 
     Attributes:
       verticals: names of the verticals, sorted.
-      vertical: int32 [n], number of the row's vertical.
-      split: int8 [n], place of the row's split in SPLITS.
-      items: names of the items in order of their first rows; a blank name is no item.
-      item: int32 [n], number of the row's item; -1 where it is not known.
-      first_rows: int64 [items], the first row of each item, known or not.
+      vertical: int32 [n], index of the row's vertical.
+      split: int8 [n], index of the row's split in SPLITS.
+      items: names of the items in order of their first rows; a blank name is not an item.
+      item: int32 [n], index of the row's item; -1 if unknown.
+      first_rows: int64 [items], the first row of each name in `items`, blank or not.
       is_query: bool [n].
       is_gallery: bool [n].
     """
@@ -47,14 +47,14 @@ class Labels:
 
     @classmethod
     def of(cls, table: pa.Table) -> Labels:
-        """Returns the labels of a manifest as `read_manifest` returns it."""
+        """Returns the labels of a manifest returned by `read_manifest`."""
         vertical, names = codes_of(table["vertical"])
         verticals = names.to_pylist()
         places = np.argsort(np.argsort(np.array(verticals, dtype=object)))
         split, splits = codes_of(table["split"])
         split_places = np.array([SPLITS.index(name) for name in splits.to_pylist()], np.int8)
         role, roles = codes_of(table["role"])
-        # Names of 10 million items do not fit an array of short offsets.
+        # The names of 10 million items exceed 32-bit offsets.
         item, items = codes_of(table["item_id"].cast(pa.large_string()))
         blank = pc.equal(pc.utf8_trim_whitespace(items), "").to_numpy(zero_copy_only=False)
         return cls(
@@ -73,7 +73,7 @@ class Labels:
 
     @property
     def stage(self) -> np.ndarray:
-        """What each row is for: 0 to learn from, 1 to choose weights by, 2 to judge by; int8."""
+        """The use of each row: 0 to train, 1 to select weights, 2 to evaluate; int8 [n]."""
         return np.array([_STAGES[name] for name in SPLITS], np.int8)[self.split]
 
     @functools.cached_property
@@ -83,14 +83,14 @@ class Labels:
 
     @functools.cached_property
     def known_items(self) -> np.ndarray:
-        """Numbers of the items whose names are not blank, int64."""
+        """Indices of the items whose names are not blank, int64."""
         return np.flatnonzero(self.images_of_items)
 
     @functools.cached_property
     def is_answered(self) -> np.ndarray:
-        """Of each row whether it is a query that has another gallery image of its item, bool [n].
+        """Whether each row is a query with another gallery image of its item, bool [n].
 
-        An item is in one split only, so the gallery is that of the row's split.
+        An item is in one split only, so that image is in the row's split.
         """
         known = self.item >= 0
         gallery = np.bincount(self.item[known & self.is_gallery], minlength=len(self.items))
@@ -99,7 +99,7 @@ class Labels:
 
 
 def first_rows(codes: np.ndarray) -> np.ndarray:
-    """Returns the first row of each code; codes are numbered in the order in which they come."""
+    """Returns the first row of each code; codes must be numbered in order of first appearance."""
     if not len(codes):
         return np.empty(0, np.int64)
     highest = np.maximum.accumulate(codes)
@@ -108,16 +108,16 @@ def first_rows(codes: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """What there is of one vertical in one split.
+    """The counts of one vertical in one split.
 
     Attributes:
-      items: those that are known by their id.
-      images: rows; by role these are `query_only`, `gallery_only` and `both`.
-      few_images: items with fewer than `min_images` images.
-      median_images: of an item; 0 without items, as is `most_images`.
-      queries: rows that are queries; None in splits that are not evaluated.
-      unanswered: queries whose item has no other gallery image; None likewise.
-      answered_items: items that have a query with an answer; None likewise.
+      items: number of items with an id.
+      images: number of rows, the sum of `query_only`, `gallery_only` and `both`.
+      few_images: number of items with fewer than `min_images` images.
+      median_images: median number of images per item; 0 without items, like `most_images`.
+      queries: number of rows that are queries; None in splits that are not evaluated.
+      unanswered: number of queries whose item has no other gallery image; None likewise.
+      answered_items: number of items that have a query with an answer; None likewise.
     """
 
     vertical: str
@@ -136,14 +136,14 @@ class Cell:
 
 
 def count_cells(labels: Labels, min_images: int) -> tuple[Cell, ...]:
-    """Counts what there is of each vertical in each split.
+    """Counts items and images per vertical and split.
 
     Args:
-      labels: of the rows.
-      min_images: items with fewer are counted as having few.
+      labels: the labels of the rows.
+      min_images: items with fewer images are counted in `few_images`.
 
     Returns:
-      The cells that have rows, by vertical and split.
+      The cells that have rows, sorted by vertical and split.
     """
     cell = labels.vertical.astype(np.int64) * len(SPLITS) + labels.split
     order = np.argsort(cell, kind="stable")
@@ -180,7 +180,7 @@ def count_by_images(labels: Labels) -> dict[str, dict[str, int]]:
 
     Returns:
       Split -> number of images, such as "3" or "6-10" -> number of items. Only splits that have
-      items, and numbers up to the highest that is found.
+      items, and classes up to the highest found.
     """
     known = labels.known_items
     classes = np.searchsorted(_CLASSES, labels.images_of_items[known], side="right") - 1

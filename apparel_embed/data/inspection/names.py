@@ -1,4 +1,4 @@
-"""Names that look like misspellings of one another, or stand for a value that is missing."""
+"""Finds names that are probably variants of one another, or placeholders for missing values."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from apparel_embed.data.manifest import BOX_COLUMNS, REQUIRED_COLUMNS
 
 
 def _without_space(names: pa.Array) -> pa.Array:
-    # Cf: marks that nobody sees, such as a soft hyphen or a zero-width space.
+    # Cf: invisible characters, such as a soft hyphen or a zero-width space.
     return pc.replace_substring_regex(names, r"[\s\p{Z}\p{Cf}]+", "")
 
 
 def _without_zeros(names: pa.Array) -> pa.Array:
-    # Spreadsheets make 7 of 007, and 7.0 where a column has empty cells.
+    # Spreadsheets turn 007 into 7, or into 7.0 if the column has empty cells.
     names = pc.replace_substring_regex(names, r"^0+(.)", r"\1")
     return pc.replace_substring_regex(names, r"^([0-9]+)\.0+$", r"\1")
 
 
-# What may set two names apart without meaning to, each with what takes it away.
+# Unintended differences between names, each with the function that removes it.
 _FOLDS = {
     "case": pc.utf8_lower,
     "leading zeros or a trailing .0": _without_zeros,
     "white space or invisible marks": _without_space,
     "Unicode form": lambda names: pc.utf8_normalize(names, "NFKC"),
 }
-# What data frames, databases and spreadsheets write for a value that is missing, in lower case.
+# Text that data frames, databases and spreadsheets write for missing values, in lower case.
 _PLACEHOLDERS = [
     *("nan", "-nan", "<nan>", "null", "(null)", "none", "nil", "nat", "undefined"),
     *("na", "n/a", "<na>", "#na", "#n/a", "#ref!", "#value!", "#name?", "#div/0!", "#null!"),
@@ -49,11 +49,11 @@ _KNOWN_COLUMNS = (*REQUIRED_COLUMNS, "split", "role", *BOX_COLUMNS)
 
 
 def check_all_names(labels: Labels, table: pa.Table) -> Iterator[Finding]:
-    """Yields findings about the names of verticals, items and whatever else is named.
+    """Yields findings about the names of verticals and items, and the dataset's extra columns.
 
     Args:
-      labels: of the rows.
-      table: the manifest. Columns of the dataset's own may be groups to split by.
+      labels: the labels of the rows.
+      table: the manifest. Its extra columns may contain groups to split by.
     """
     known = labels.known_items
     items, rows = labels.items.take(pa.array(known)), labels.first_rows[known]
@@ -75,8 +75,8 @@ def find_alike(names: pa.Array) -> tuple[np.ndarray, np.ndarray, list[str]]:
       names: distinct texts.
 
     Returns:
-      Places of such names, ascending; for each the place of the first name that it is like; and
-      what sets the two apart.
+      Indices of such names, ascending; for each the index of the first similar name, and the
+      difference between the two.
     """
     folded = names
     for fold in reversed(_FOLDS.values()):
@@ -92,11 +92,11 @@ def find_alike(names: pa.Array) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 def check_names(names: pa.Array, rows: np.ndarray, *, column: str) -> Iterator[Finding]:
-    """Yields a finding about names that are alike, if any are.
+    """Yields a finding about names that differ only slightly, if any do.
 
     Args:
       names: distinct values of a column.
-      rows: int64, the first row of each.
+      rows: int64, the first row of each name.
       column: `item_id` or `vertical`.
     """
     places, firsts, reasons = find_alike(names)
@@ -108,11 +108,11 @@ def check_names(names: pa.Array, rows: np.ndarray, *, column: str) -> Iterator[F
         "name",
         f"in column {column} differ{'s' * (len(places) == 1)} from another only by case, white "
         "space, leading zeros or Unicode form.",
-        "If they mean the same, write them the same: their images now count as different.",
+        "If they mean the same, spell them the same: their images now count as different.",
         rows=rows[places],
         others=rows[firsts],
         details=[
-            f"{name!r} is like {other!r} but for {reason}"
+            f"{name!r} differs from {other!r} only in {reason}"
             for name, other, reason in zip(here.to_pylist(), there.to_pylist(), reasons)
         ],
     )
@@ -125,9 +125,9 @@ def check_placeholders(
 
     Args:
       names: distinct values of a column.
-      rows: int64, the first row of each.
-      counts: int, the number of rows of each.
-      column: where they are; other than `item_id` and `vertical` it matters little.
+      rows: int64, the first row of each name.
+      counts: int, the number of rows of each name.
+      column: their column; only `item_id` and `vertical` give warnings, others give notes.
     """
     folded = pc.utf8_lower(pc.utf8_trim_whitespace(names))
     known = pa.array(_PLACEHOLDERS, names.type)
@@ -140,10 +140,10 @@ def check_placeholders(
         WARNING if column in ("item_id", "vertical") else NOTE,
         total,
         "row",
-        f"with a text in column {column} that commonly stands for a missing value: "
+        f"with text in column {column} that commonly stands for a missing value: "
         f"{some_names(details)}.",
-        "Where the value is not known, leave the cell empty, or leave the row out: all rows "
-        "with the text now count as one of that name.",
+        "If the value is unknown, leave the cell empty or omit the row: all rows with the same "
+        "text now share one name.",
         rows=rows[places],
         details=details,
     )

@@ -1,4 +1,4 @@
-"""Pairs of hashes that differ in few bits, found without comparing all with all."""
+"""Finds pairs of hashes that differ in few bits without comparing all pairs."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from collections.abc import Callable
 
 import numpy as np
 
-# Of hashes that agree in a band, each is compared with so many that follow it. More than this do
-# so only where thousands of images are nearly the same.
+# Each hash is compared with at most this many that agree with it in a band. More agree only if
+# thousands of images are nearly the same.
 MOST_NEIGHBOURS = 1000
 _BLOCK = 1 << 18
-# Number of ones in each 16 bits; NumPy 1 has no function for it.
+# Number of ones in each 16-bit value; NumPy 1 has no bit count.
 _BYTES = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
 _ONES = np.unpackbits(_BYTES, axis=1).sum(axis=1, dtype=np.uint8)
 
-# Takes the places of the first and the second of pairs, and their distances; all int64 [pairs].
+# Takes the indices of the first and second hash of each pair, and distances; all int64 [pairs].
 Found = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 
 
 def find_close(
     hashes: np.ndarray, max_distance: int, found: Found, most_neighbours: int = MOST_NEIGHBOURS
 ) -> int:
-    """Finds all pairs of hashes that differ in at most so many bits.
+    """Finds all pairs of hashes that differ in at most `max_distance` bits.
 
-    Bits are dealt to one band more than bits may differ: whatever the differing bits are, such a
-    pair agrees in a whole band (the pigeonhole principle; Norouzi et al. 2012, "Fast Search in
-    Hamming Space with Multi-Index Hashing"). So only hashes that agree in a band are compared. Time
-    grows with the number of those pairs, memory with n.
+    Bits are divided into `max_distance + 1` bands, so any such pair agrees in at least one whole
+    band (the pigeonhole principle; Norouzi et al. 2012, "Fast Search in Hamming Space with
+    Multi-Index Hashing"). Only hashes that agree in a band are compared. Time grows with the number
+    of those pairs, memory with n.
 
     Args:
       hashes: uint64 [n, words].
-      max_distance: bits, at least 0, fewer than there are.
-      found: called with parts of the pairs, the lower place first, each pair once.
-      most_neighbours: with how many others of the same band each is compared at most.
+      max_distance: bits, from 0 to fewer than a hash has.
+      found: called with batches of pairs, the lower index first, each pair once.
+      most_neighbours: the maximum number of comparisons per hash and band.
 
     Returns:
-      How many hashes have more neighbours than that in some band, of which pairs may be missing.
+      The number of hashes with more neighbours in some band, whose pairs may be incomplete.
     """
     total, words = hashes.shape
     masks = _bands(words, max_distance + 1)
@@ -59,7 +59,7 @@ def find_close(
                 differing = ordered[left] ^ ordered[left + step]
                 distance = count_bits(differing)
                 close = np.flatnonzero(distance <= max_distance)
-                # What agrees in an earlier band was found there.
+                # Pairs that agree in an earlier band were found there.
                 for earlier in masks[:number]:
                     close = close[(differing[close] & earlier).any(axis=1)]
                 if len(close):
@@ -74,14 +74,14 @@ def count_bits(words: np.ndarray) -> np.ndarray:
 
 
 def _bands(words: int, bands: int) -> np.ndarray:
-    """Returns the bits of each band, uint64 [bands, words]; neighbouring bits in different ones."""
+    """Returns the bit mask of each band, uint64 [bands, words]; bits are dealt out in turn."""
     band = np.arange(words * 64) % bands
     member = band[np.newaxis] == np.arange(bands)[:, np.newaxis]
     return np.packbits(member, axis=1, bitorder="little").view(np.uint64)
 
 
 def _mixed(words: np.ndarray) -> np.ndarray:
-    """Returns one key for each row, uint64; that two rows share one by chance does no harm."""
+    """Returns one key for each row, uint64; accidental collisions only cost time."""
     odd = np.uint64(0x9E3779B97F4A7C15)
     key = np.zeros(len(words), np.uint64)
     for column in words.T:

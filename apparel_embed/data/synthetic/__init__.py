@@ -1,1 +1,1 @@
-"""Synthetic garments: images with item identity, for trying the method without a download."""
+"""Synthetic garments: images with item identity, to try the method without a download."""

@@ -1,4 +1,4 @@
-"""Accessories: parameters become polygons of bags, glasses, shoes and hats."""
+"""Outlines of accessories: parameters become polygons of bags, glasses, shoes and hats."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ def eyewear(p: SimpleNamespace) -> list[Part]:
     return [side for part in right for side in both_sides(part.points, part.fill)]
 
 
-# Where heel and ball of the foot stand, in shoe units.
+# x coordinates of heel and ball of the foot.
 _HEEL, _BALL = -0.7, 0.2
 
 
 def _insole(x: np.ndarray, p: SimpleNamespace) -> np.ndarray:
-    """Returns the line below the foot: level under the ball, raised by the heel at the back."""
+    """Returns the line below the foot: level under the ball, raised at the heel."""
     share = np.clip((x + 0.4) / 0.65, 0.0, 1.0)
     y = -p.sole - p.heel_height * (1.0 - share * share * (3.0 - 2.0 * share))
     return np.stack([x, y], axis=-1)
@@ -199,7 +199,7 @@ def headwear(p: SimpleNamespace) -> list[Part]:
 
 
 def _brim(p: SimpleNamespace, edge: float, length: float) -> list[Part]:
-    """Returns the brim on the side of the crown's edge, if it is long enough to be one."""
+    """Returns the brim at an edge of the crown, empty if it would be too short."""
     if length < 0.06:
         return []
     out = np.linspace(0.0, 1.0, 9)

@@ -1,4 +1,4 @@
-"""Clothes: parameters become polygons of dresses, tops, skirts and trousers."""
+"""Outlines of clothes: parameters become polygons of dresses, tops, skirts and trousers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from apparel_embed.data.synthetic.shapes import (
 def _hem(
     half_width: float, bottom: float, curve: float, slope: float = 0.0, teeth: float = 0.0
 ) -> np.ndarray:
-    """Returns hem points from right to left: curved, slanting or in points."""
+    """Returns hem points from right to left: curved, slanted or toothed."""
     place = np.linspace(1.0, -1.0, 25)
     tooth = np.abs(((place * 3.0) % 1.0) - 0.5) * 2.0
     y = bottom + curve * (1.0 - place**2) + slope * place - teeth * tooth
@@ -33,7 +33,7 @@ def _hem(
 def _torso(
     shoulder: float, neck: float, sides: list[tuple[float, float]], depth: float, power: float
 ) -> np.ndarray:
-    """Returns neckline and right-hand side; `power` of the neckline: 1 V, 2 round, 6 square."""
+    """Returns neckline and right side; `power` shapes the neckline: 1 V, 2 round, 6 square."""
     places = np.linspace(0.0, 1.0, 9)
     neckline = np.stack([neck * places, depth * (1.0 - places**power)], axis=1)
     return np.vstack([neckline, smooth((shoulder, 0.07), *sides)])

@@ -37,32 +37,32 @@ _SHEET = "contact_sheet.png"
 _SCENE_SHEET = "scenes.png"
 _COLUMNS = ("image", "item_id", "vertical", "split", "role", "cue")
 
-# Raised whenever the same settings give other images than before.
+# Increased whenever the same settings give different images than before.
 _WORLD_VERSION = 1
 
-# The contact sheet, in pixels: an image, the names of verticals, gaps and the first line; and how
-# many items it shows, and images of each.
+# The contact sheet: sizes in pixels of an image, the vertical names, gaps and the heading; the
+# number of items per vertical, and of images per item.
 _CELL, _LABEL, _GAP, _HEAD = 64, 92, 8, 18
 _SHEET_ITEMS, _SHEET_IMAGES = 4, 5
 
-# The sheet of scenes: the side of each in pixels, how many are side by side, and how many in all.
+# The scene sheet: side of a scene in pixels, scenes per line, and their total number.
 _SCENE_CELL, _SCENE_COLUMNS, _SHEET_SCENES = 256, 4, 12
 
-# Texts, and numbers for a box where there is one.
+# Texts, and numbers for a box.
 _Row = tuple[Union[str, int, None], ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticResult:
-    """A dataset on disk, as `generate` returns it.
+    """A generated dataset on disk.
 
     Attributes:
       manifest: path of the manifest.
       contact_sheet: path of the contact sheet.
-      scene_sheet: path of that of the scenes; None where there are none.
+      scene_sheet: path of the sheet of scenes; None without scenes.
       world: path of the description of the world.
       images: number of images.
-      skipped: True if the dataset was there already, made with the same settings.
+      skipped: True if the dataset existed already, with the same settings.
     """
 
     manifest: Path
@@ -74,19 +74,19 @@ class SyntheticResult:
 
 
 def generate(config: SyntheticConfig, output: Path, processes: int = 1) -> SyntheticResult:
-    """Draws the dataset into `output`, which appears when it is whole.
+    """Draws the dataset into `output`, which appears only once it is complete.
 
     Args:
       config: what to draw.
-      output: directory to make; if it holds the same dataset already, nothing is drawn.
-      processes: number of processes, at least 1; makes no difference to the bytes.
+      output: directory to create; if it contains the same dataset already, nothing is drawn.
+      processes: number of processes, at least 1; does not change the bytes.
 
     Raises:
-      UserError: if `output` holds something else or cannot be written, or `processes` < 1.
+      UserError: `output` has other content or cannot be written, or `processes` < 1.
     """
     output = Path(output)
     if processes < 1:
-        raise UserError(f"processes={processes}: must be at least 1")
+        raise UserError(f"processes={processes}: expected at least 1")
     skipped = find_drawn(config, output)
     if not skipped:
         try:
@@ -105,35 +105,35 @@ def generate(config: SyntheticConfig, output: Path, processes: int = 1) -> Synth
 
 
 def find_drawn(config: SyntheticConfig, output: Path) -> bool:
-    """Returns whether `output` holds this dataset.
+    """Returns whether `output` contains this dataset.
 
     Raises:
-      UserError: if it holds something else.
+      UserError: `output` has other content.
     """
     if not output.exists():
         return False
     if not output.is_dir():
-        raise UserError(f"output {output}: is a file; name a directory that does not exist yet")
+        raise UserError(f"output {output}: is a file; choose a directory that does not exist yet")
     if not any(output.iterdir()):
         return False
     try:
         found = read_json(output / _WORLD)
     except (OSError, ValueError):
         raise UserError(
-            f"output {output}: exists and holds no synthetic dataset; "
-            "name a directory that does not exist yet"
+            f"output {output}: exists but is not a synthetic dataset; "
+            "choose a directory that does not exist yet"
         ) from None
     wanted = _world_json(config)
     if found != wanted:
         raise UserError(
-            f"output {output}: holds a dataset with other settings ({_difference(found, wanted)}); "
-            "name another directory, or delete this one"
+            f"output {output}: has a dataset with other settings ({_difference(found, wanted)}); "
+            "choose another directory, or delete this one"
         )
     return True
 
 
 def manifest_table(config: SyntheticConfig) -> pa.Table:
-    """Returns the rows of the manifest that `generate` would write; nothing is painted."""
+    """Returns the rows of the manifest that `generate` would write, without drawing images."""
     items = _all_items(config)
     rows = [row for item in items for row in _item_rows(config, item)]
     for scene in scenes_of(config, items):
@@ -153,15 +153,15 @@ def _world_json(config: SyntheticConfig) -> dict[str, Any]:
 
 
 def _difference(found: Any, wanted: dict[str, Any]) -> str:
-    """Returns the first setting that differs, as "name there, here"."""
+    """Returns a description of the first setting that differs."""
     settings = found.get("settings") if isinstance(found, dict) else None
     settings = settings if isinstance(settings, dict) else {}
-    # What is not drawn is not recorded.
-    usual = {field.name: field.default for field in dataclasses.fields(SyntheticConfig)}
+    # Settings of images that are not drawn are not stored.
+    defaults = {field.name: field.default for field in dataclasses.fields(SyntheticConfig)}
     for name in [*wanted["settings"], *settings]:
-        there, here = (told.get(name, usual.get(name)) for told in (settings, wanted["settings"]))
-        if there != here:
-            return f"{name} is {there!r} there, {here!r} asked for"
+        old, new = (s.get(name, defaults.get(name)) for s in (settings, wanted["settings"]))
+        if old != new:
+            return f"{name} is {old!r}, requested {new!r}"
     return "written by another version"
 
 
@@ -170,7 +170,7 @@ def _all_items(config: SyntheticConfig) -> list[Item]:
 
 
 def _image_names(config: SyntheticConfig, item: Item) -> Iterator[tuple[str, str, int]]:
-    """Yields path relative to the manifest, role and number of every image of `item`."""
+    """Yields path relative to the manifest, role and number of each image of `item`."""
     for role, count in ((GALLERY, config.gallery_per_item), (QUERY, config.query_per_item)):
         for number in range(count):
             yield f"images/{item.vertical}/{item.item_id}_{role}{number}.jpg", role, number
@@ -181,7 +181,7 @@ def _columns(config: SyntheticConfig) -> tuple[str, ...]:
 
 
 def _item_rows(config: SyntheticConfig, item: Item) -> list[_Row]:
-    """Returns the manifest's rows of an item: one per image that shows it alone."""
+    """Returns the manifest rows of an item: one per image, without scenes."""
     item_id = "" if item.split == UNLABELLED else item.item_id
     of_item = (item_id, item.vertical, item.split)
     no_box = (None,) * len(BOX_COLUMNS) if config.scenes else ()
@@ -192,7 +192,7 @@ def _item_rows(config: SyntheticConfig, item: Item) -> list[_Row]:
 
 
 def _scene_rows(scene: Scene, layout: Layout) -> list[_Row]:
-    """Returns the manifest's rows of a scene: one per garment."""
+    """Returns the manifest rows of a scene: one per garment."""
     rows = zip((garment.item for garment in layout.garments), layout.boxes)
     return [
         (scene.name, item.item_id, item.vertical, item.split, QUERY, CUES[item.vertical], *box)
@@ -201,9 +201,9 @@ def _scene_rows(scene: Scene, layout: Layout) -> list[_Row]:
 
 
 def _write_whole(config: SyntheticConfig, output: Path, processes: int) -> None:
-    """Writes aside and renames, so that `output` is never half a dataset."""
+    """Writes to a temporary directory and renames it, so that `output` is never incomplete."""
     aside = output.with_name(f".{output.name}.aside")
-    # What a process that was killed has left.
+    # A killed process may have left one.
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
@@ -230,10 +230,10 @@ def _write(config: SyntheticConfig, root: Path, processes: int) -> None:
     with open(root / MANIFEST, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_columns(config))
-        writer.writerows(row for of_image in rows for row in of_image)
+        writer.writerows(row for rows_of_image in rows for row in rows_of_image)
     groups: dict[str, list[list[Path]]] = {vertical: [] for vertical in config.verticals}
     for item in items:
-        # The sheet shows items, and unlabelled images have none.
+        # The sheet shows items; unlabelled images have none.
         if item.split != UNLABELLED:
             groups[item.vertical].append([root / name for name, _, _ in _image_names(config, item)])
     contact_sheet(groups).save(root / _SHEET, optimize=True)
@@ -245,7 +245,7 @@ def _write(config: SyntheticConfig, root: Path, processes: int) -> None:
 
 
 def _draw(config: SyntheticConfig, root: Path, task: Item | Scene) -> list[list[_Row]]:
-    """Draws and writes all images of an item, or a scene; returns the rows of each image."""
+    """Draws and writes a scene or all images of an item; returns the rows of each image."""
     if isinstance(task, Scene):
         layout = lay_out(config, task)
         (root / task.name).write_bytes(scene_image(config, task, layout))
@@ -257,11 +257,11 @@ def _draw(config: SyntheticConfig, root: Path, task: Item | Scene) -> list[list[
 
 
 def _scene_sheet(root: Path, scenes: Sequence[Sequence[_Row]]) -> Image.Image:
-    """Returns an image that shows some scenes with the boxes of their garments.
+    """Returns a sheet of some scenes with the boxes of their garments.
 
     Args:
-      root: where the manifest lies.
-      scenes: of every scene its rows.
+      root: the manifest's directory.
+      scenes: the rows of each scene.
     """
     scenes = scenes[:_SHEET_SCENES]
     columns = min(_SCENE_COLUMNS, len(scenes))
@@ -284,10 +284,10 @@ def _scene_sheet(root: Path, scenes: Sequence[Sequence[_Row]]) -> Image.Image:
 
 
 def contact_sheet(rows: Mapping[str, Sequence[Sequence[Path]]]) -> Image.Image:
-    """Returns an image that shows some items of every vertical, a row each.
+    """Returns a sheet of some items of each vertical, one line per vertical.
 
     Args:
-      rows: for every vertical its items, for every item the paths of its images, gallery first.
+      rows: the items of each vertical, as lists of image paths, gallery first.
     """
     items = min(_SHEET_ITEMS, max(len(group) for group in rows.values()))
     images = min(_SHEET_IMAGES, max(len(item) for group in rows.values() for item in group))

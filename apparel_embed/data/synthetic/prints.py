@@ -12,7 +12,7 @@ PRINT_NAMES = (
     "family", "hue", "tone", "accent_hue", "accent_tone", "scale", "angle", "share",
 )  # fmt: skip
 
-# Half width of the soft edge of a motif, in periods: keeps fine prints free of moire.
+# Half width of the soft edge of a motif, in periods; avoids moire in fine prints.
 _EDGE = 0.06
 
 Field = np.ndarray
@@ -25,10 +25,10 @@ class Surface:
 
     Attributes:
       family: name in `FAMILIES`.
-      palette: uint8 [3, 3], ground, accent and second accent in RGB.
+      palette: uint8 [3, 3], RGB of ground, accent and second accent.
       period: size of one repeat in garment units; a garment is about 2 units long.
-      angle: turn of the print in radians.
-      share: part of a repeat that the accent takes, in [0.2, 0.6].
+      angle: rotation of the print in radians.
+      share: fraction of a repeat covered by the accent, in [0.25, 0.6].
     """
 
     family: str
@@ -43,7 +43,7 @@ def _rise(value: Field, threshold: float | Field) -> Field:
 
 
 def _saw(value: Field) -> Field:
-    """Distance from the middle of the repeat: 0.5 in the middle, 0 at its borders."""
+    """Returns the distance from the border of the repeat: 0 at the border, 0.5 in the middle."""
     return 0.5 - np.abs(value - np.floor(value) - 0.5)
 
 
@@ -52,7 +52,7 @@ def _bars(value: Field, share: float) -> Field:
 
 
 def _cell(u: Field, v: Field) -> tuple[Field, Field]:
-    """Coordinates in [-0.5, 0.5] inside brick-laid cells."""
+    """Returns coordinates in [-0.5, 0.5] within cells laid like bricks."""
     row = np.floor(v)
     shifted = u + 0.5 * (row % 2)
     return shifted - np.floor(shifted) - 0.5, v - row - 0.5
@@ -95,7 +95,8 @@ def _leopard(u: Field, v: Field, share: float) -> tuple[Field, Field]:
     return spot, _rise(0.18 - radius, 0.0)
 
 
-# Where accent and second accent are, from the place in repeats and the accent's share of one.
+# Functions of coordinates in repeats and the accent's share, returning the strength of accent and
+# second accent.
 FAMILIES: Mapping[str, Callable[[Field, Field, float], tuple[Field, Field]]] = {
     "solid": lambda u, v, share: (np.zeros_like(u), _NOWHERE),
     "stripes": lambda u, v, share: (_bars(v, share), _NOWHERE),
@@ -124,7 +125,7 @@ FAMILIES: Mapping[str, Callable[[Field, Field, float], tuple[Field, Field]]] = {
     ),
 }
 
-# Saturation and value of the colours in a palette: vivid, dark, pastel, pale, black-ish, mid.
+# Saturation and value of palette colours: vivid, dark, pastel, pale, blackish, medium.
 _TONES = ((0.85, 0.9), (0.7, 0.42), (0.35, 0.97), (0.06, 0.94), (0.15, 0.16), (0.55, 0.68))
 
 
@@ -135,7 +136,7 @@ def surface(vector: np.ndarray) -> Surface:
     family = names[min(int(p["family"] * len(names)), len(names) - 1)]
     tones = len(_TONES)
     ground = int(min(p["tone"] * tones, tones - 1))
-    # The accent never has the ground's tone, so every print shows, also in grey light.
+    # The accent never has the ground's tone, so every print is visible even in grey light.
     step = 1 + int(min(p["accent_tone"] * (tones - 1), tones - 2))
     accent_hue = p["hue"] + p["accent_hue"]
     hues_and_tones = [

@@ -1,4 +1,4 @@
-"""Images of items: the shop's (gallery) and the street's (query)."""
+"""Images of single items: shop images (gallery) and street images (query)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from apparel_embed.data.synthetic.world import CUES, OUTLINE, OUTLINES, Item, st
 
 GALLERY, QUERY = "gallery", "query"
 
-# Images are drawn this many times larger and shrunk, which smooths the edges.
+# Images are drawn this many times larger and then reduced, which smooths edges.
 OVERSAMPLING = 3
 
-# How far the parameters of one item's identity stray from image to image.
+# Half width of the variation of an item's identity between its images.
 _JITTER = 0.02
 
-# The street behind the garment: number of things (the last excluded), blur relative to the frame,
-# brightness, and how far a colour channel strays from grey. With more contrast than this a small
-# network of a few hundred steps does not find the outlines any more.
+# The street behind the garment: range of the number of things (end excluded), blur relative to the
+# frame, brightness, and deviation of colour channels from grey. With more contrast, a small network
+# trained for a few hundred steps no longer finds the outlines.
 _CLUTTER = (3, 8)
 _DEFOCUS = (0.04, 0.08)
 _STREET_GREY = (155.0, 240.0)
@@ -32,7 +32,7 @@ _STREET_TINT = 15.0
 
 @dataclass(frozen=True)
 class Look:
-    """What one image shows.
+    """The appearance of a garment in one image.
 
     Attributes:
       outline: parameters of the cut, in the order of `OUTLINES[vertical].names`.
@@ -44,19 +44,19 @@ class Look:
 
 
 class Conditions(NamedTuple):
-    """How an image is taken; ranges are the half widths of uniform draws."""
+    """How an image is taken; single numbers are half widths of uniform draws."""
 
     turn: float  # Radians.
-    size: tuple[float, float]  # Least and greatest, relative to the frame.
+    size: tuple[float, float]  # Minimum and maximum, relative to the frame.
     stretch: float  # Relative difference between width and height.
     shift: float  # Relative to half the frame.
     gain: float  # Brightness, as a power of two.
     cast: float  # Gain per colour channel, as a power of two.
     slant: float  # Change of brightness across the frame.
-    noise: float  # Greatest standard deviation, in grey levels.
-    blur: float  # Greatest radius in pixels of a 96 pixel image.
-    occluders: int  # Greatest number of things in front.
-    quality: tuple[int, int]  # Least and greatest, of the JPEG.
+    noise: float  # Maximum standard deviation, in grey levels.
+    blur: float  # Maximum radius, in pixels of a 96-pixel image.
+    occluders: int  # Maximum number of things in front.
+    quality: tuple[int, int]  # Minimum and maximum JPEG quality.
 
 
 CONDITIONS = {
@@ -66,7 +66,7 @@ CONDITIONS = {
 
 
 def look_of(item: Item, rng: np.random.Generator) -> Look:
-    """Returns what an image of `item` shows: its identity, and the rest drawn at random."""
+    """Returns a look of `item`: its identity, and the other parameters at random."""
     identity = item.identity + rng.uniform(-_JITTER, _JITTER, len(item.identity))
     outline = rng.random(len(OUTLINES[item.vertical].names))
     pattern = rng.random(len(PRINT_NAMES))
@@ -76,7 +76,7 @@ def look_of(item: Item, rng: np.random.Generator) -> Look:
 
 
 def _bend(parts: list[Part], rng: np.random.Generator, amount: float) -> list[Part]:
-    """Returns the parts waved sideways and lengthwise, as cloth and posture do."""
+    """Returns the parts bent sideways and lengthwise, as by cloth and posture."""
     wave = rng.uniform(0.6, 1.6, 2)
     phase = rng.uniform(0.0, 2 * np.pi, 2)
     height = rng.uniform(-amount, amount, 2)
@@ -92,7 +92,7 @@ def _bend(parts: list[Part], rng: np.random.Generator, amount: float) -> list[Pa
 def _placement(
     rng: np.random.Generator, how: Conditions, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns matrix [2, 2] and offset [2] from garment units to pixels of a frame `side` wide."""
+    """Returns the map from garment units to pixels of a frame: matrix [2, 2] and offset [2]."""
     turn = rng.uniform(-how.turn, how.turn)
     size = rng.uniform(*how.size)
     stretch = rng.uniform(-how.stretch, how.stretch)
@@ -108,7 +108,7 @@ class Cut(NamedTuple):
 
     Attributes:
       matrix: float [2, 2], from garment units to pixels of the frame.
-      offset: float [2], where the garment's origin is in the frame.
+      offset: float [2], the garment's origin in the frame, in pixels.
       masks: one per fill, of the frame's size.
       seams: mask of the seams.
     """
@@ -120,7 +120,7 @@ class Cut(NamedTuple):
 
 
 def cut_out(vertical: str, look: Look, how: Conditions, side: int, rng: np.random.Generator) -> Cut:
-    """Returns a garment as it hangs in a frame of `side` pixels under the conditions `how`."""
+    """Returns a garment placed in a frame of `side` pixels under the conditions `how`."""
     amount = 0.03 if CUES[vertical] == OUTLINE else 0.14
     parts = _bend(OUTLINES[vertical].parts(look.outline), rng, amount)
     matrix, offset = _placement(rng, how, side)
@@ -130,7 +130,7 @@ def cut_out(vertical: str, look: Look, how: Conditions, side: int, rng: np.rando
 def _masks(
     parts: list[Part], matrix: np.ndarray, offset: np.ndarray, side: int
 ) -> tuple[dict[str, Image.Image], Image.Image]:
-    """Returns a mask per fill and one of the seams, all of size side x side."""
+    """Returns a mask per fill and the mask of the seams, all of size side x side."""
     masks = {fill: Image.new("L", (side, side), 0) for fill in ("body", "trim", "glass")}
     seams = Image.new("L", (side, side), 0)
     pens = {fill: ImageDraw.Draw(mask) for fill, mask in masks.items()}
@@ -151,7 +151,7 @@ def _masks(
 def blob(
     rng: np.random.Generator, centre: np.ndarray, radius: float, side: int
 ) -> list[tuple[float, float]]:
-    """Returns the corners of a random thing in pixels: round, boxy or like a star."""
+    """Returns the corners of a random shape in pixels: round, boxy or like a star."""
     count = int(rng.integers(3, 12))
     angle = np.linspace(0.0, 2 * np.pi, count, endpoint=False) + rng.uniform(0.0, 2 * np.pi)
     reach = radius * rng.uniform(0.5, 1.2, count)
@@ -166,12 +166,12 @@ def _rgb(levels: np.ndarray) -> tuple[int, ...]:
 
 
 def any_colour(rng: np.random.Generator) -> tuple[int, ...]:
-    """Returns a colour as things have that are no garment."""
+    """Returns a random colour for things other than garments."""
     return _rgb(rng.integers(10, 250, 3))
 
 
 def _muted(rng: np.random.Generator) -> tuple[int, ...]:
-    """Returns a colour as walls and pavements have."""
+    """Returns a random colour of walls and pavements."""
     return _rgb(rng.uniform(*_STREET_GREY) + rng.uniform(-_STREET_TINT, _STREET_TINT, 3))
 
 
@@ -186,15 +186,15 @@ def street(
     clutter: tuple[int, int] = _CLUTTER,
     scale: float = 1.0,
 ) -> Image.Image:
-    """Returns a wall, a floor and things of many colours, out of focus.
+    """Returns an image of a wall, a floor and things, out of focus.
 
     Args:
-      rng: draws all of it.
-      side: of the image in pixels.
-      clutter: number of things, the last excluded.
-      scale: size of the things and of their blur; 1 where one garment fills the frame.
+      rng: the random stream.
+      side: side of the image in pixels.
+      clutter: range of the number of things, the end excluded.
+      scale: size of the things and of their blur; 1 if one garment fills the frame.
     """
-    # Drawn small, because a blurred image has no fine detail to lose.
+    # Drawn small, since a blurred image has no fine detail.
     small = max(side // OVERSAMPLING, 1)
     image = Image.new("RGB", (small, small), _muted(rng))
     pen = ImageDraw.Draw(image)
@@ -207,7 +207,7 @@ def street(
 
 
 def _occlude(image: Image.Image, rng: np.random.Generator, most: int) -> None:
-    """Paints things in front of the garment, from the rim of the frame inwards."""
+    """Paints things in front of the garment, near the edges of the frame."""
     side = image.width
     pen = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(0, most + 1))):
@@ -217,7 +217,7 @@ def _occlude(image: Image.Image, rng: np.random.Generator, most: int) -> None:
 
 
 def _expose(image: Image.Image, rng: np.random.Generator, how: Conditions) -> Image.Image:
-    """Returns the image under the light, lens and sensor of `how`."""
+    """Returns the image with the light, lens and sensor effects of `how`."""
     side = image.width
     if how.blur:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.0, how.blur) * side / 96))
@@ -232,16 +232,16 @@ def _expose(image: Image.Image, rng: np.random.Generator, how: Conditions) -> Im
 
 
 class Cloth(NamedTuple):
-    """The printed cloth over the whole frame, with folds, and the palette of its print."""
+    """The printed cloth with folds, filling the frame, and the palette of its print."""
 
     image: Image.Image
     palette: np.ndarray
 
 
 def weave(look: Look, cut: Cut, rng: np.random.Generator) -> Cloth:
-    """Returns the cloth of a garment that hangs as `cut` says."""
+    """Returns the cloth of a garment, mapped to the frame of `cut`."""
     (a, b), (c, d) = cut.matrix
-    # By hand: a linear algebra library would start threads for these four numbers.
+    # Inverted by hand: a linear algebra library would start threads for these four numbers.
     inverse = np.array([[d, -b], [-c, a]], np.float32) / np.float32(a * d - b * c)
     axis = np.arange(cut.seams.width, dtype=np.float32) + 0.5
     offset = cut.offset.astype(np.float32)
@@ -266,11 +266,11 @@ def sew_on(
     """Paints a garment.
 
     Args:
-      image: what to paint on.
+      image: the image to paint on.
       cut: the garment.
-      cloth: what it is made of.
-      glass: colour of its glasses.
-      corner: left and top of the garment's frame in `image`; what reaches out is cut off.
+      cloth: its cloth.
+      glass: colour of parts with fill "glass".
+      corner: left and top of the garment's frame in `image`; parts outside it are clipped.
     """
     image.paste(glass, corner, cut.masks["glass"].point(lambda level: level * 0.4))
     image.paste(cloth.image, corner, cut.masks["body"])
@@ -279,13 +279,13 @@ def sew_on(
 
 
 def draw_image(seed: int, item: Item, role: str, number: int, size: int) -> bytes:
-    """Returns an image as JPEG, a function of its arguments.
+    """Returns an image of an item as JPEG; the same arguments give the same bytes.
 
     Args:
-      seed: of the dataset.
-      item: what it shows.
-      role: "gallery" for the shop's image, "query" for one from the street.
-      number: tells images of the same item and role apart.
+      seed: the dataset's seed.
+      item: the item to show.
+      role: "gallery" for a shop image, "query" for a street image.
+      number: the image's number among those of the same item and role.
       size: side in pixels.
     """
     rng = stream(seed, item.vertical, item.item_id, role, number)
@@ -294,7 +294,7 @@ def draw_image(seed: int, item: Item, role: str, number: int, size: int) -> byte
 
 
 def _draw(vertical: str, look: Look, role: str, size: int, rng: np.random.Generator) -> Image.Image:
-    """Returns the image of a garment, oversampled; `rng` draws everything but its look."""
+    """Returns the oversampled image of a garment; `rng` draws everything except its look."""
     how = CONDITIONS[role]
     side = size * OVERSAMPLING
     cut = cut_out(vertical, look, how, side, rng)
@@ -307,7 +307,7 @@ def _draw(vertical: str, look: Look, role: str, size: int, rng: np.random.Genera
 
 
 def take(image: Image.Image, how: Conditions, rng: np.random.Generator) -> bytes:
-    """Returns an oversampled image as it is taken under the conditions `how`, as JPEG."""
+    """Returns the JPEG of an oversampled image taken under the conditions `how`."""
     image = _expose(image.reduce(OVERSAMPLING), rng, how)
     buffer = io.BytesIO()
     low, high = how.quality

@@ -1,4 +1,4 @@
-"""Polygons of garments in garment units (x right, y down), and how numbers in [0, 1] shape them."""
+"""Garment polygons in garment units (x right, y down), shaped by parameters in [0, 1]."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Part:
 
     Attributes:
       points: float array [n, 2], corners in garment units.
-      fill: "body" takes the print, "trim" the trim colour, "glass" a see-through tint, and "cut"
-        removes what was painted before, so that the background shows.
+      fill: "body" gets the print, "trim" the trim colour, "glass" a transparent tint; "cut" removes
+        what was painted before, so that the background shows.
     """
 
     points: np.ndarray
@@ -27,11 +27,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Outline:
-    """How one vertical is cut.
+    """The outline of a vertical.
 
     Attributes:
-      ranges: for every parameter the function that maps its value in [0, 1], and the function's
-        other arguments; nothing where `draw` takes the value itself.
+      ranges: for each parameter the function that maps its value from [0, 1], and the function's
+        other arguments; empty if `draw` takes the value itself.
       draw: maps parameters to parts, painted in order.
     """
 
@@ -40,18 +40,18 @@ class Outline:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters in the order of a vector."""
+        """The names of the parameters, in the order of a vector."""
         return tuple(self.ranges)
 
     def parts(self, vector: np.ndarray) -> list[Part]:
-        """Returns the parts of the garment with parameters `vector` [len(names)], fitted."""
+        """Returns the parts, scaled to the frame, of a garment with parameters [len(names)]."""
         values = zip(self.ranges.items(), np.clip(vector, 0.0, 1.0))
         mapped = {name: how[0](value, *how[1:]) if how else value for (name, how), value in values}
         return _fit(self.draw(SimpleNamespace(**mapped)))
 
 
 def outline(**ranges: tuple[Any, ...]) -> Callable[..., Outline]:
-    """Makes an `Outline` of the function below it, which draws parameters of these ranges."""
+    """Turns the decorated function, which draws parameters in these ranges, into an `Outline`."""
     return functools.partial(Outline, ranges)
 
 
@@ -61,7 +61,7 @@ def span(value: float, low: float, high: float) -> float:
 
 
 def geometric(value: float, low: float, high: float) -> float:
-    """Returns `value` in [0, 1] mapped to [low, high] in equal ratios."""
+    """Returns `value` in [0, 1] mapped geometrically to [low, high]."""
     return low * (high / low) ** float(value)
 
 
@@ -85,7 +85,7 @@ def smooth(*points: tuple[float, float]) -> np.ndarray:
 def superellipse(
     centre: tuple[float, float], radii: tuple[float, float], power: float, corners: int = 40
 ) -> np.ndarray:
-    """Returns |x/rx|^power + |y/ry|^power = 1 as [corners, 2]: 1 diamond, 2 ellipse, 8 box."""
+    """Returns |x/rx|^power + |y/ry|^power = 1, [corners, 2]; power 1 diamond, 2 ellipse, 8 box."""
     angle = np.linspace(0.0, 2 * np.pi, corners, endpoint=False)
     unit = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return np.array(centre) + np.array(radii) * (np.sign(unit) * np.abs(unit) ** (2.0 / power))
@@ -97,7 +97,7 @@ def polygon(*corners: tuple[float, float], fill: str = "body") -> Part:
 
 
 def box(left: float, top: float, right: float, bottom: float, fill: str = "body") -> Part:
-    """Returns an upright rectangle."""
+    """Returns an axis-aligned rectangle."""
     return polygon((left, top), (right, top), (right, bottom), (left, bottom), fill=fill)
 
 
@@ -112,7 +112,7 @@ def both_sides(points: np.ndarray, fill: str = "body") -> list[Part]:
 
 
 def _dense(points: np.ndarray, step: float = 0.12) -> np.ndarray:
-    """Returns the polygon with edges longer than `step` divided, so that it can be bent."""
+    """Returns the polygon with edges longer than `step` divided, to allow bending."""
     edges = np.roll(points, -1, axis=0) - points
     counts = np.maximum(1, np.ceil(np.hypot(edges[:, 0], edges[:, 1]) / step)).astype(int)
     place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -1,4 +1,4 @@
-"""Street scenes: several garments of different verticals in one image, each with its box."""
+"""Street scenes: several garments of different verticals in one image, each with a box."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ from apparel_embed.data.synthetic.scene import (
 )
 from apparel_embed.data.synthetic.world import Item, SyntheticConfig, stream
 
-# Of every garment so much of the area is seen, at least.
+# Minimum visible fraction of the area of each garment.
 LEAST_VISIBLE = 0.6
 
 _MOST_GARMENTS = 5
 
-# Longer side of a garment as cut, and where its middle may be, relative to the scene's side.
+# Ranges of a garment's longer side and of its centre, relative to the scene's side.
 _EXTENT = (0.26, 0.5)
 _MIDDLE = (0.15, 0.85)
 
-# Every garment hangs in a frame of its own, as in an image of one garment; this much of the frame
-# its longer side takes. The rest is for turning and bending it.
+# Each garment has its own frame, as in an image of a single garment. _FILLED is the fraction of the
+# frame that its longer side takes; the rest is room to rotate and bend it.
 _SIZE = 0.78
 _FILLED = 0.92 * _SIZE
 
-# The light and the sensor are those of images of one garment. The blur is relative to the frame,
-# and garments take about half of a scene's.
+# Light and sensor as for images of single garments. The blur is relative to the frame, and a
+# garment takes about half of a scene's side, so it is halved.
 _HOW = CONDITIONS[QUERY]._replace(size=(_SIZE, _SIZE), shift=0.0, blur=CONDITIONS[QUERY].blur / 2)
 
-# Things out of focus in the background, and how large they are beside those of an image of one
-# garment; and sharp ones before and behind garments, with their radii relative to the scene's side.
+# Number of blurred things in the background, and their size relative to those in images of single
+# garments; number of sharp things among the garments, and their radii relative to the scene's side.
 _CLUTTER = (8, 16)
 _SCALE = 0.5
 _THINGS = (2, 7)
 _RADIUS = (0.03, 0.1)
 
-# How many places a garment or thing is tried at before it is left out.
+# Number of places tried for a garment or thing before it is left out.
 _TRIES = 20
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What one scene is to show.
+    """The planned content of a scene.
 
     Attributes:
-      name: of its image, relative to the manifest.
-      number: among the scenes of its split.
-      split: of the items.
-      items: of different verticals, at least one.
+      name: path of its image, relative to the manifest.
+      number: index among the scenes of its split.
+      split: the split of the items.
+      items: items of different verticals, at least one.
     """
 
     name: str
@@ -76,8 +76,8 @@ class Garment(NamedTuple):
     """A garment in its place.
 
     Attributes:
-      item: whose it is.
-      look: what it looks like.
+      item: the item.
+      look: its appearance.
       cut: the garment in its own frame, oversampled.
       corner: left and top of that frame in the scene, in pixels of the scene.
     """
@@ -89,7 +89,7 @@ class Garment(NamedTuple):
 
 
 class Thing(NamedTuple):
-    """Something that is no garment: its corners relative to the scene's side, and its colour."""
+    """Something other than a garment: corners relative to the scene's side, and colour."""
 
     corners: list[tuple[float, float]]
     colour: tuple[int, ...]
@@ -100,9 +100,8 @@ class Layout(NamedTuple):
 
     Attributes:
       layers: garments and things, painted in this order.
-      boxes: of the garments, in their order: x_min, y_min, x_max, y_max in pixels of what is seen
-        of them.
-      visible: of the garments, in their order: the share of their area that is seen.
+      boxes: x_min, y_min, x_max, y_max in pixels of the visible part of each garment, in order.
+      visible: the visible fraction of each garment's area, in the same order.
     """
 
     layers: list[Garment | Thing]
@@ -116,10 +115,10 @@ class Layout(NamedTuple):
 
 
 def scenes_of(config: SyntheticConfig, items: Sequence[Item]) -> list[Scene]:
-    """Returns what the scenes show: all items of a split about equally often.
+    """Returns the scenes, which show the verticals of a split, and a vertical's items, evenly.
 
     Args:
-      config: of the dataset.
+      config: the dataset's settings.
       items: all items of the dataset.
     """
     scenes: list[Scene] = []
@@ -132,7 +131,7 @@ def scenes_of(config: SyntheticConfig, items: Sequence[Item]) -> list[Scene]:
         shown = np.zeros(len(groups), int)
         for number in range(count):
             garments = int(rng.integers(1, min(_MOST_GARMENTS, len(groups)) + 1))
-            # Those shown least come first, those shown as often in any order.
+            # The verticals shown least come first, ties in random order.
             chosen = np.lexsort((rng.random(len(groups)), shown))[:garments]
             shown[chosen] += 1
             shows = tuple(next(groups[group]) for group in chosen)
@@ -142,19 +141,19 @@ def scenes_of(config: SyntheticConfig, items: Sequence[Item]) -> list[Scene]:
 
 
 def _in_turn(items: Sequence[Item], rng: np.random.Generator) -> Iterator[Item]:
-    """Yields the items for ever, in rounds of any order."""
+    """Yields the items endlessly, in rounds of random order."""
     while True:
         yield from (items[place] for place in rng.permutation(len(items)))
 
 
 class _Stack:
-    """What is seen of every garment while things are laid upon each other.
+    """The visible parts of garments while layers are added on top of each other.
 
     Args:
-      side: of the scene in pixels.
+      side: side of the scene in pixels.
 
     Attributes:
-      visible: of every garment the mask of what is seen, of the scene's size.
+      visible: the mask of each garment's visible part, of the scene's size.
     """
 
     def __init__(self, side: int) -> None:
@@ -164,21 +163,21 @@ class _Stack:
 
     @property
     def shares(self) -> list[float]:
-        """The part of every garment's area that is seen."""
+        """The visible fraction of each garment's area."""
         return [_area(seen) / area for seen, area in zip(self.visible, self._areas)]
 
     def lay(
         self, cover: Image.Image, corner: tuple[int, int], extent: Image.Image | None = None
     ) -> bool:
-        """Lays something on top, unless too little would be seen of a garment.
+        """Adds a layer on top, unless too little of a garment would remain visible.
 
         Args:
-          cover: mask of what nothing is seen through, in pixels of the scene.
-          corner: where the mask is in the scene.
-          extent: mask of all of it, if it is a garment.
+          cover: mask of the layer's opaque part, in pixels of the scene.
+          corner: left and top of the mask in the scene.
+          extent: mask of the whole layer if it is a garment, otherwise None.
 
         Returns:
-          Whether it was laid.
+          Whether the layer was added.
         """
         before = self._areas, self.visible
         left = ImageChops.invert(self._in_scene(cover, corner))
@@ -202,15 +201,15 @@ def _area(mask: Image.Image) -> float:
 
 
 def lay_out(config: SyntheticConfig, scene: Scene) -> Layout:
-    """Returns where the garments and things of a scene are; nothing is painted.
+    """Returns the places of the garments and things of a scene, without painting them.
 
-    A garment that hides too much of others, or is hidden itself, wherever it is tried, is left out.
-    The first one never is.
+    A garment is left out if, at every place tried, it hides too much of others or too little of it
+    is in the scene. The first garment is always kept.
     """
     side = config.scene_size
     rng = stream(config.seed, "scenes", scene.split, scene.number, "layout")
     stack = _Stack(side)
-    # None is a thing.
+    # None stands for a thing.
     wanted: list[Item | None] = [*scene.items, *[None] * int(rng.integers(*_THINGS))]
     layers: list[Garment | Thing] = []
     for place in rng.permutation(len(wanted)):
@@ -222,7 +221,7 @@ def lay_out(config: SyntheticConfig, scene: Scene) -> Layout:
 
 
 def _box(visible: Image.Image) -> tuple[int, int, int, int]:
-    """Returns x_min, y_min, x_max, y_max of the pixels that a mask covers by a quarter or more."""
+    """Returns x_min, y_min, x_max, y_max of the pixels that a mask covers by at least a quarter."""
     seen = np.asarray(visible) >= 64
     columns, rows = (np.flatnonzero(seen.any(axis=axis)) for axis in (0, 1))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
@@ -237,7 +236,7 @@ def _place_garment(
     cover = ImageChops.lighter(ImageChops.lighter(cut.masks["body"], cut.masks["trim"]), cut.seams)
     extent = ImageChops.lighter(cover, cut.masks["glass"]).reduce(OVERSAMPLING)
     cover = cover.reduce(OVERSAMPLING)
-    # In the middle there is room for the first.
+    # The centre always has room for the first garment.
     for middle in [*rng.uniform(*_MIDDLE, (_TRIES, 2)), np.array([0.5, 0.5])]:
         left, top = (round(float(m) * side - frame / 2) for m in middle)
         if stack.lay(cover, (left, top), extent):
@@ -256,13 +255,13 @@ def _place_thing(stack: _Stack, side: int, rng: np.random.Generator) -> Thing | 
 
 
 def scene_image(config: SyntheticConfig, scene: Scene, layout: Layout) -> bytes:
-    """Returns a scene as JPEG, its layers painted as `lay_out` has placed them."""
+    """Returns a scene as JPEG, its layers painted where `lay_out` placed them."""
     rng = stream(config.seed, "scenes", scene.split, scene.number, "image")
     return take(paint_scene(config.scene_size, layout, rng), _HOW, rng)
 
 
 def paint_scene(size: int, layout: Layout, rng: np.random.Generator) -> Image.Image:
-    """Returns a scene of `size` pixels, oversampled, before it is taken by a camera."""
+    """Returns a scene of `size` pixels, oversampled, without camera effects."""
     side = size * OVERSAMPLING
     image = street(rng, side, _CLUTTER, _SCALE)
     for layer in layout.layers:

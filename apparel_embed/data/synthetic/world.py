@@ -1,4 +1,4 @@
-"""The synthetic world: its verticals, what identity means in each, and its items."""
+"""The synthetic world: its verticals, the cue that defines an item in each, and its items."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from apparel_embed.data.synthetic.shapes import Outline
 
 OUTLINE, PRINT = "outline", "print"
 
-# What makes two images show the same item. Where it is the outline, print and colour are drawn
-# again for every image; where it is the print, the cut is.
+# What two images of the same item share. With cue outline, print and colour are drawn at random for
+# each image; with cue print, the outline is.
 CUES: Mapping[str, str] = {
     "dress": OUTLINE,
     "top": PRINT,
@@ -42,7 +42,7 @@ OUTLINES: Mapping[str, Outline] = {
     "headwear": accessories.headwear,
 }
 
-# Candidates drawn per item that is kept: the more, the farther apart the items lie.
+# Candidates drawn per item kept: with more candidates, items are farther apart.
 _CANDIDATES = 16
 
 
@@ -51,18 +51,18 @@ class SyntheticConfig:
     """What to draw; equal configurations give equal bytes.
 
     Attributes:
-      unlabelled_items: further items per vertical, whose images name no item. However many
-        they are, the other items and their images are the same.
+      unlabelled_items: additional items per vertical, whose images have no item_id. Their number
+        does not change the other items and their images.
       scenes: street scenes of several garments in split train; val and test have a quarter as many
-        each, but one at least. However many they are, all other images are the same.
+        each, but at least one. Their number does not change any other image.
 
     Raises:
-      UserError: if a value is out of range; names the value and what is allowed.
+      UserError: a value is out of range; the error names the value and the range.
     """
 
     seed: int = seed_setting("everything drawn", seldom=True)
     verticals: tuple[str, ...] = setting(
-        tuple(CUES), f"comma-separated verticals to draw, out of {', '.join(CUES)}"
+        tuple(CUES), f"comma-separated verticals to draw, from {', '.join(CUES)}"
     )
     train_items: int = setting(60, "items per vertical in split train", 0, 2000)
     val_items: int = setting(15, "items per vertical in split val", 0, 2000)
@@ -75,7 +75,7 @@ class SyntheticConfig:
     image_size: int = setting(96, "side of the drawn images in pixels", 32, 1024, seldom=True)
     scenes: int = setting(
         0,
-        "street scenes of 1 to 5 boxed garments in split train; val and test have a quarter of it",
+        "street scenes of 1 to 5 boxed garments in split train; val and test have a quarter each",
         0,
         200_000,
         seldom=True,
@@ -89,32 +89,32 @@ class SyntheticConfig:
             raise UserError(f"verticals: none given; choose from {', '.join(CUES)}")
         for name in self.verticals:
             if name not in CUES:
-                raise UserError(f"verticals: no vertical {name!r}; choose from {', '.join(CUES)}")
+                raise UserError(f"verticals: unknown {name!r}; choose from {', '.join(CUES)}")
         if len(set(self.verticals)) < len(self.verticals):
-            raise UserError(f"verticals: named twice in {','.join(self.verticals)}")
+            raise UserError(f"verticals: {','.join(self.verticals)} repeats a name; remove it")
         if self.labelled_items == 0:
-            raise UserError("train_items, val_items, test_items: all are 0, nothing to draw")
+            raise UserError("train_items, val_items, test_items: all 0; set at least one")
         if self.unlabelled_items and not self.train_items:
             raise UserError(
-                f"unlabelled_items={self.unlabelled_items} without train_items: no specialist "
-                "could be trained on them; at least one is needed"
+                f"unlabelled_items={self.unlabelled_items} needs a specialist to train on them; "
+                "set train_items to at least 1"
             )
 
     @property
     def labelled_items(self) -> int:
-        """Items per vertical whose images name their item."""
+        """Number of items per vertical whose images have an item_id."""
         return self.train_items + self.val_items + self.test_items
 
     @property
     def images(self) -> int:
-        """Images in all."""
+        """Total number of images."""
         items = len(self.verticals) * (self.labelled_items + self.unlabelled_items)
         of_items = items * (self.gallery_per_item + self.query_per_item)
         return of_items + sum(self.scenes_of_splits.values())
 
     @property
     def scenes_of_splits(self) -> dict[str, int]:
-        """Number of street scenes of every split that has some."""
+        """Number of street scenes by split, without splits that have none."""
         if not self.scenes:
             return {}
         few = max(1, self.scenes // 4)
@@ -123,7 +123,7 @@ class SyntheticConfig:
         return {split: count for split, size, count in counts if size}
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the settings as a JSON value, without those of what is not drawn."""
+        """Returns the settings as a JSON value, without those for images that are not drawn."""
         settings = {**dataclasses.asdict(self), "verticals": list(self.verticals)}
         unused = [] if self.unlabelled_items else ["unlabelled_items"]
         unused += [] if self.scenes else ["scenes", "scene_size"]
@@ -135,10 +135,10 @@ class Item:
     """One garment.
 
     Attributes:
-      item_id: name that no other item of the dataset has.
+      item_id: a name unique in the dataset.
       vertical: its vertical.
       split: train, val, test or unlabelled.
-      identity: float64 vector in [0, 1]; outline or print parameters, as the vertical's cue says.
+      identity: float64 vector in [0, 1]; outline or print parameters, depending on the cue.
     """
 
     item_id: str
@@ -148,7 +148,7 @@ class Item:
 
 
 def stream(seed: int, *names: str | int) -> np.random.Generator:
-    """Returns the random stream of a thing, the same on every machine and in every process."""
+    """Returns the random stream of these names, the same on every machine and in every process."""
     text = "/".join(str(part) for part in (seed, *names))
     key = int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:16], "little")
     return np.random.Generator(np.random.Philox(key=key))
@@ -160,7 +160,7 @@ def identity_size(vertical: str) -> int:
 
 
 def visible(vertical: str, identities: np.ndarray) -> np.ndarray:
-    """Returns identities [n, size] in coordinates whose distance is how different items look."""
+    """Maps identities [n, size] to coordinates whose distances measure visible differences."""
     if CUES[vertical] == OUTLINE:
         return identities
     p = dict(zip(PRINT_NAMES, identities.T))
@@ -178,16 +178,16 @@ def visible(vertical: str, identities: np.ndarray) -> np.ndarray:
 
 
 def spread(points: np.ndarray, count: int, before: Iterable[np.ndarray] = ()) -> np.ndarray:
-    """Returns indices of points, each the farthest from those taken before it.
+    """Returns indices of points, each the farthest from those chosen before it.
 
     Args:
       points: float64 [n, size].
-      count: how many to take, at most n.
-      before: float64 [size] each, what counts as taken already; if nothing does, the first of
-        `points` is taken first.
+      count: the number of points to choose, at most n.
+      before: points, float64 [size] each, that count as chosen already; if there are none, the
+        first of `points` is chosen first.
 
     Returns:
-      int64 [count], in the order taken.
+      int64 [count], in the order chosen.
     """
     chosen = np.empty(count, np.int64)
     nearest = np.full(len(points), np.inf)
@@ -201,10 +201,9 @@ def spread(points: np.ndarray, count: int, before: Iterable[np.ndarray] = ()) ->
 
 
 def items_of(config: SyntheticConfig, vertical: str) -> list[Item]:
-    """Returns the items of a vertical in the order of their ids, well spread over its space."""
+    """Returns the items of a vertical, ordered by id, well spread over its space."""
     labelled = _identities(config, vertical, "items", config.labelled_items)
-    # Farthest points came first; mixed, every split covers the whole space. The unlabelled ones
-    # have a stream of their own: the labelled items do not depend on how many there are.
+    # Unlabelled items have their own random stream, so labelled ones do not depend on their number.
     further = _identities(config, vertical, UNLABELLED, config.unlabelled_items, labelled)
     sizes = (config.train_items, config.val_items, config.test_items, config.unlabelled_items)
     splits = [split for split, size in zip(SPLITS, sizes) for _ in range(size)]
@@ -217,10 +216,11 @@ def items_of(config: SyntheticConfig, vertical: str) -> list[Item]:
 def _identities(
     config: SyntheticConfig, vertical: str, name: str, count: int, before: np.ndarray | None = None
 ) -> np.ndarray:
-    """Returns float64 [count, size], far from those before and from each other, or mixed."""
+    """Returns identities, float64 [count, size], far from `before` and from each other."""
     rng = stream(config.seed, vertical, name)
     candidates = rng.random((_CANDIDATES * count + 32, identity_size(vertical)))
     points = visible(vertical, candidates)
     if before is None:
+        # The farthest points come first; shuffled, every split covers the whole space.
         return candidates[spread(points, count)[rng.permutation(count)]]
     return candidates[spread(points, count, visible(vertical, before))]

@@ -32,30 +32,32 @@ def test_missing_images_are_an_error_or_left_out(tmp_path):
     draw(tmp_path, ["a.jpg", "B.jpg"])
     rows = rows_of(tmp_path, ["a.jpg", "b.jpg", "c.jpg"])
     message = (
-        r"^\S*/t.csv: row 3: column 'image': 'b.jpg'; no such file in .*, but there is 'B.jpg' "
-        r"\(2 of 3 rows have no image\); --missing=skip leaves them out$"
+        r"^\S*/t.csv: row 3: column 'image': 'b.jpg'; no such file in .*, but 'B.jpg' exists "
+        r"\(missing in 2 of 3 rows\); --missing=skip leaves them out$"
     )
     with pytest.raises(UserError, match=message):
         check_missing(rows, "error")
     check_missing(rows, "skip")
     assert images_of(rows) == ["a.jpg"]
     assert rows.notes == ["left out: rows whose image is missing: 2 of 3 (e.g. b.jpg)"]
-    with pytest.raises(UserError, match=r"\(2 of 2 rows have no image\)$"):
+    with pytest.raises(UserError, match=r"\(missing in 2 of 2 rows\)$"):
         check_missing(rows_of(tmp_path, ["b.jpg", "c.jpg"]), "skip")
     check_missing(rows, "error")
     assert images_of(rows) == ["a.jpg"]
     assert len(rows.notes) == 1
 
 
-def test_several_images_in_a_cell_are_told_by_the_flag_that_divides_them(tmp_path):
+def test_the_error_for_several_images_in_a_cell_names_the_flag_that_splits_them(tmp_path):
     draw(tmp_path, ["a.jpg", "b.jpg"])
     rows = rows_of(tmp_path, ["a.jpg", "a.jpg; b.jpg"])
-    with pytest.raises(UserError, match=r"\(1 of 2 .*\); --image_separator=';' makes a row"):
+    with pytest.raises(
+        UserError, match=r"\(missing in 1 of 2 .*\); --image_separator=';' gives each"
+    ):
         check_missing(rows, "error")
 
 
 @pytest.mark.parametrize("stored", ["NFC", "NFD"])
-def test_an_image_is_found_whose_name_has_another_unicode_form(tmp_path, stored):
+def test_an_image_whose_name_has_another_unicode_form_is_found(tmp_path, stored):
     names = [unicodedata.normalize(form, "rück.jpg") for form in ("NFC", "NFD")]
     draw(tmp_path, ["a.jpg", unicodedata.normalize(stored, "rück.jpg")])
     rows = rows_of(tmp_path, ["a.jpg", *names])
@@ -67,20 +69,20 @@ def test_a_duplicate_is_a_row_with_the_same_image_box_and_item(tmp_path):
     boxes = [(0, 0, 2, 2), (0, 0, 2, 2), (0, 0, 2, 3), None, None, None, None]
     rows = rows_of(tmp_path, list("aaabbbc"), list("1211212"), boxes)
     table = rows.table
-    message = r"^\S*/t.csv: row 7: column 'image': 'b'; row 5 has the same .*\(1 of 7 rows are such"
+    message = r"^\S*/t.csv: row 7: column 'image': 'b'; row 5 has the same .*\(1 of 7 rows are dup"
     with pytest.raises(UserError, match=message):
         check_duplicates(rows, "error")
 
     check_duplicates(rows, "skip")
 
     assert rows.table.equals(table.take(pa.array([0, 1, 2, 3, 4, 6])))
-    note = "left out: rows of an image, box and item that are there already: 1"
+    note = "left out: rows with the image, box and item of an earlier row: 1"
     assert rows.notes == [note]
     check_duplicates(rows, "error")
     assert rows.notes == [note]
 
 
-def test_the_first_duplicate_is_named_by_where_it_was_first(tmp_path):
+def test_the_error_for_a_duplicate_names_its_first_row(tmp_path):
     rows = rows_of(tmp_path, list("abcbaa"), list("123211"))
     with pytest.raises(UserError, match=r"row 5: column 'image': 'b'; row 3 has .*\(3 of 6 rows"):
         check_duplicates(rows, "error")
@@ -102,14 +104,14 @@ def test_a_box_outside_its_image_is_refused_with_the_images_size(tmp_path, box, 
     draw(tmp_path, ["a.jpg", "b.png"])
     rows = rows_of(tmp_path, ["a.jpg", "b.png", "b.png"], boxes=[(0, 0, 8, 6), None, box])
     value = float(dict(zip(BOX_COLUMNS, box))[column])
-    message = (
-        rf"^\S*/t.csv: row 4: column '{column}': {value}; the box reaches out of 'b.png', which "
-    )
-    with pytest.raises(UserError, match=message + r"has 8x6 pixels \(1 of 2 boxes do\); --nocheck"):
+    message = rf"^\S*/t.csv: row 4: column '{column}': {value}; the box extends beyond 'b.png' of "
+    with pytest.raises(
+        UserError, match=message + r"8x6 pixels \(1 of 2 boxes do\); with --nocheck"
+    ):
         check_boxes(rows)
 
 
-def test_boxes_may_reach_out_by_a_pixel_and_are_those_of_the_upright_image(tmp_path):
+def test_boxes_refer_to_the_upright_image_and_may_exceed_it_by_a_pixel(tmp_path):
     turned = Image.new("RGB", (6, 8))
     exif = turned.getexif()
     exif[0x0112] = 6
@@ -124,13 +126,13 @@ def test_boxes_may_reach_out_by_a_pixel_and_are_those_of_the_upright_image(tmp_p
         check_boxes(tall)
 
 
-def test_images_that_cannot_be_read_are_counted_and_left_to_preparing(tmp_path):
+def test_unreadable_images_are_counted_and_left_to_preparing(tmp_path):
     draw(tmp_path, ["a.jpg"])
     (tmp_path / "b.jpg").write_text("no image")
     boxes = [(0, 0, 5, 5), (-5, 0, 5, 5), (0, -5, 5, 5)]
     rows = rows_of(tmp_path, ["a.jpg", "b.jpg", "http://x/c.jpg"], boxes=boxes)
     check_boxes(rows)
-    assert rows.notes == ["images with a box that cannot be read: 2; preparing lists them"]
+    assert rows.notes == ["unreadable images with a box: 2; preparing lists them"]
     unboxed = rows_of(tmp_path, ["none.jpg"])
     check_boxes(unboxed)
     assert unboxed.notes == []

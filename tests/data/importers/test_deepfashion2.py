@@ -29,7 +29,7 @@ def change(path, **fields):
     write_json(path, {name: value for name, value in annotation.items() if value is not None})
 
 
-def test_an_annotation_whose_name_is_no_text_is_refused(root):
+def test_an_annotation_whose_name_is_not_utf8_is_refused(root):
     data = (root / FIRST).read_bytes()
     with open(os.path.join(os.fsencode(root / "train" / "annos"), b"\xe9.json"), "wb") as file:
         file.write(data)
@@ -70,12 +70,12 @@ def test_every_garment_with_a_style_is_a_row(root):
     assert all((root / row["image"]).is_file() for row in rows)
 
 
-def test_the_same_pair_number_is_another_item_in_another_split(root):
+def test_the_same_pair_number_in_two_splits_gives_two_items(root):
     items = convert(root, LayoutOptions()).table["item_id"].unique().to_pylist()
     assert {"train-1-2-trousers", "validation-1-2-trousers"} <= set(items)
 
 
-def test_counts_have_the_names_of_the_published_ones(root):
+def test_counts_have_the_published_names(root):
     counts = convert(root, LayoutOptions()).counts
     assert counts == {
         "verticals": 2,
@@ -88,17 +88,17 @@ def test_counts_have_the_names_of_the_published_ones(root):
     assert set(PUBLISHED) <= set(counts)
 
 
-def test_a_garment_of_two_categories_is_an_item_of_each_and_is_told(root):
+def test_a_garment_of_two_categories_becomes_an_item_of_each_with_a_note(root):
     change(root / FIRST, item2={"category_name": "skirt"})
     found = convert(root, LayoutOptions())
     items = found.table["item_id"].to_pylist()
     assert (items[1], items[3]) == ("train-1-2-skirt", "train-1-2-trousers")
     assert tuple(found.notes) == (
-        "garments whose category differs between images, made one item for each category: 1",
+        "garments whose category differs between images, split into one item per category: 1",
     )
 
 
-def test_garments_follow_their_numbers_and_those_without_area_are_told(root):
+def test_garments_are_in_order_of_number_and_those_without_area_are_counted(root):
     extra = deepfashion2_garment(9, "skirt", 3, [1, 1, 9, 9])
     flat = deepfashion2_garment(9, "skirt", 4, [5, 5, 5, 9])
     change(root / FIRST, item10=extra, item3=flat, item4={**extra, "style": 5})
@@ -126,22 +126,34 @@ def test_a_bom_and_other_files_make_no_difference(root):
         ({"source": "street"}, "source: 'street'; expected one of user, shop"),
         ({"source": None}, "source: missing; expected one of user, shop"),
         ({"source": ["user"]}, "source: ['user']; expected one of user, shop"),
-        ({"pair_id": "1"}, "pair_id: '1'; a whole number is needed"),
-        ({"pair_id": None}, "pair_id: missing; a whole number is needed"),
-        ({"item1": {"style": None}}, "item1: style: missing; a whole number is needed"),
-        ({"item1": {"style": 1.5}}, "item1: style: 1.5; a whole number is needed"),
-        ({"item1": {"style": True}}, "item1: style: True; a whole number is needed"),
-        ({"item2": {"category_name": " "}}, "item2: category_name: ' '; a name is needed"),
-        ({"item2": {"category_name": "\ud800"}}, "item2: category_name: '\\ud800'; a name is"),
+        ({"pair_id": "1"}, "pair_id: '1'; expected a whole number"),
+        ({"pair_id": None}, "pair_id: missing; expected a whole number"),
+        ({"item1": {"style": None}}, "item1: style: missing; expected a whole number"),
+        ({"item1": {"style": 1.5}}, "item1: style: 1.5; expected a whole number"),
+        ({"item1": {"style": True}}, "item1: style: True; expected a whole number"),
+        ({"item2": {"category_name": " "}}, "item2: category_name: ' '; expected a name"),
+        (
+            {"item2": {"category_name": "\ud800"}},
+            "item2: category_name: '\\ud800'; expected a name",
+        ),
         ({"item2": {"bounding_box": [10**400, 2, 3, 4]}}, "item2: bounding_box: [1000"),
-        ({"item2": {"bounding_box": [1, 2, 3]}}, "item2: bounding_box: [1, 2, 3]; 4 numbers of"),
-        ({"item2": {"bounding_box": [1, 2, 3, "4"]}}, "item2: bounding_box: [1, 2, 3, '4']; 4"),
+        (
+            {"item2": {"bounding_box": [1, 2, 3]}},
+            "item2: bounding_box: [1, 2, 3]; expected 4 numbers",
+        ),
+        (
+            {"item2": {"bounding_box": [1, 2, 3, "4"]}},
+            "item2: bounding_box: [1, 2, 3, '4']; expected",
+        ),
         (
             {"item2": {"bounding_box": [1, 2, 3, float("nan")]}},
-            "item2: bounding_box: [1, 2, 3, nan]; 4 n",
+            "item2: bounding_box: [1, 2, 3, nan]; expected 4",
         ),
-        ({"item2": {"bounding_box": None}}, "item2: bounding_box: missing; 4 numbers of pixels"),
-        ({"item3": [1]}, "item3: [1]; an object with style is needed"),
+        (
+            {"item2": {"bounding_box": None}},
+            "item2: bounding_box: missing; expected 4 numbers in pixels",
+        ),
+        ({"item3": [1]}, "item3: [1]; expected an object with style"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_file(root, fields, message):
@@ -152,40 +164,39 @@ def test_a_wrong_field_is_named_with_its_file(root, fields, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"source": "user", "pair_id": 1, "ite', "is no JSON, or cut short: "),
-        (b"", "is no JSON, or cut short: "),
-        (b"\xff\xfe\xfd", "is no JSON, or cut short: "),
-        (b"[" * 100_000, "is no JSON, or cut short: "),
-        (b"[1]", "[1]; an object with source is needed"),
+        (b'{"source": "user", "pair_id": 1, "ite', "invalid or truncated JSON: "),
+        (b"", "invalid or truncated JSON: "),
+        (b"\xff\xfe\xfd", "invalid or truncated JSON: "),
+        (b"[" * 100_000, "invalid or truncated JSON: "),
+        (b"[1]", "[1]; expected an object with source"),
     ],
 )
-def test_a_broken_file_is_named(root, content, message):
+def test_a_corrupt_file_is_named(root, content, message):
     (root / FIRST).write_bytes(content)
     fails(root, f"{root / FIRST}: {message}")
 
 
-def test_a_zip_that_waits_for_its_password_is_told(tmp_path):
+def test_the_error_for_a_missing_directory_names_its_zip_file(tmp_path):
     (tmp_path / "train.zip").touch()
     with pytest.raises(UserError) as raised:
         convert(tmp_path, LayoutOptions())
     assert str(raised.value) == (
-        f"{tmp_path}: no train/annos, where the annotations are. {tmp_path}/train.zip is not "
-        f"unpacked: unzip it in {tmp_path}, with the password that the dataset's authors send "
-        "those who ask them for access"
+        f"{tmp_path}: no annotation directory train/annos. {tmp_path}/train.zip is not unpacked: "
+        f"unzip it in {tmp_path}, with the password that the dataset's authors send on request"
     )
 
 
-def test_what_is_missing_is_named(root):
+def test_missing_files_are_named(root):
     for path in (root / "validation" / "annos").iterdir():
         path.unlink()
-    fails(root, "validation/annos: no *.json; it was not copied or unpacked whole")
+    fails(root, "validation/annos: found no *.json; copy or unpack the dataset again")
     (root / "validation" / "annos").rmdir()
     found = convert(root, LayoutOptions())
-    assert tuple(found.notes) == (f"{root}: no validation/annos: there is no split test",)
+    assert tuple(found.notes) == (f"{root}: no validation/annos: split test will be empty",)
     assert found.table["split"].unique().to_pylist() == ["train"]
     (root / "validation.zip").touch()
     fails(root, "validation.zip is not unpacked: unzip it in")
     (root / "validation.zip").unlink()
     (root / "train").rename(root / "training")
-    with pytest.raises(UserError, match=re.escape(f"{root}: no train/annos, where the")):
+    with pytest.raises(UserError, match=re.escape(f"{root}: no annotation directory train/annos.")):
         convert(root, LayoutOptions())

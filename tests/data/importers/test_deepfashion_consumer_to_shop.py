@@ -37,7 +37,7 @@ def fails(root, message):
     assert "\n" not in str(raised.value)
 
 
-def test_an_image_of_many_pairs_is_one_row(root):
+def test_an_image_in_many_pairs_is_one_row(root):
     found = convert(root, LayoutOptions())
     assert found.notes == []
     rows = found.table.to_pylist()
@@ -74,7 +74,7 @@ def test_splits_and_roles_are_those_of_the_pairs(root):
     }
 
 
-def test_counts_have_the_names_of_the_published_ones(root):
+def test_counts_have_the_published_names(root):
     counts = convert(root, LayoutOptions()).counts
     assert counts == {"images": 72, "pairs": 48, "items": 24}
     assert set(counts) == set(PUBLISHED)
@@ -84,10 +84,10 @@ def test_the_first_line_may_count_images(root):
     rewrite(root / PARTITION, "48\n", "72\n")
     assert convert(root, LayoutOptions()).counts["pairs"] == 48
     rewrite(root / PARTITION, "72\n", "71\n")
-    fails(root, f"{PARTITION}: row 1: says 71 rows, but 48 follow")
+    fails(root, f"{PARTITION}: row 1: expected 71 rows, got 48")
 
 
-def test_pairs_that_are_there_twice_and_images_of_both_sides_are_one_row(root):
+def test_duplicate_pairs_and_images_on_both_sides_are_one_row(root):
     line = (root / PARTITION).read_text().splitlines()[2].split()
     append_pair(root, *line)
     append_pair(root, line[1], line[0], *line[2:], count=50)
@@ -101,12 +101,12 @@ def test_pairs_that_are_there_twice_and_images_of_both_sides_are_one_row(root):
     }
 
 
-def test_images_without_box_and_boxes_without_pair_are_told(root):
+def test_images_without_box_and_boxes_without_pair_are_counted(root):
     rewrite(root / BOXES, f"{FIRST}/shop_01.jpg", f"{FIRST}/shop_09.jpg")
     found = convert(root, LayoutOptions())
     assert found.counts["images"] == 73
     assert tuple(found.notes) == (
-        f"{root / BOXES}: images that it has no box for: 1",
+        f"{root / BOXES}: images without a box: 1",
         f"{BOXES}: images in no pair, left out: 1",
     )
     row = next(row for row in found.table.to_pylist() if row["role"] == "gallery")
@@ -115,10 +115,10 @@ def test_images_without_box_and_boxes_without_pair_are_told(root):
     found = convert(root, LayoutOptions())
     assert found.table["x_min"].null_count == found.table.num_rows
     assert found.counts["images"] == 72
-    assert "images are used whole" in found.notes[0]
+    assert "whole images are used" in found.notes[0]
 
 
-def test_an_image_of_two_items_or_splits_is_told_with_both_rows(root):
+def test_the_error_for_an_image_of_two_items_or_splits_names_both_rows(root):
     street, shop = f"{FIRST}/comsumer_01.jpg", "img/DRESSES/Dress/id_00000002/shop_01.jpg"
     append_pair(root, street, shop, "id_00000002", "train")
     fails(
@@ -132,7 +132,7 @@ def test_an_image_of_two_items_or_splits_is_told_with_both_rows(root):
     fails(root, f"row 51: column 'evaluation_status': 'val'; {shop} has 'train' in row 5;")
 
 
-def test_windows_line_ends_a_bom_and_spaces_make_no_difference(root):
+def test_windows_line_endings_a_bom_and_spaces_make_no_difference(root):
     expected = convert(root, LayoutOptions()).table
     for name in (PARTITION, BOXES):
         text = (root / name).read_bytes()
@@ -159,23 +159,23 @@ def test_windows_line_ends_a_bom_and_spaces_make_no_difference(root):
         (PARTITION, "shop_01.jpg", "", f"row 3: '{FIRST}/comsumer_01.jpg"),
         (PARTITION, "img/", "/img/", "row 3: column 'image_pair_name_1': '/img/DRESSES/Dress/"),
         (PARTITION, "    img/", "    img/x/", "row 3: column 'image_pair_name_2': 'img/x/DRESSES"),
-        (BOXES, "72\n", "73\n", "row 1: says 73 rows, but 72 follow"),
-        (BOXES, "045", "4S", "row 3: column 'y_2': '4S'; a number of pixels is needed"),
+        (BOXES, "72\n", "73\n", "row 1: expected 73 rows, got 72"),
+        (BOXES, "045", "4S", "row 3: column 'y_2': '4S'; expected a number of pixels"),
         (
             BOXES,
             "comsumer_01",
             "shop_01",
-            f"row 4: column 'image_name': '{FIRST}/shop_01.jpg'; it",
+            f"row 4: column 'image_name': '{FIRST}/shop_01.jpg'; already",
         ),
     ],
 )
-def test_a_broken_list_names_file_and_row(root, name, old, new, message):
+def test_the_error_for_a_broken_list_names_file_and_row(root, name, old, new, message):
     rewrite(root / name, old, new)
     fails(root, f"{root / name}: {message}")
 
 
-def test_what_is_missing_is_named(root):
+def test_missing_files_are_named(root):
     (root / "img").rename(root / "images")
-    fails(root, "no images: there is neither img/DRESSES nor Img/img/DRESSES.")
+    fails(root, "no images: found neither img/DRESSES nor Img/img/DRESSES.")
     (root / PARTITION).unlink()
-    fails(root, "no Eval/list_eval_partition.txt, which the Consumer-to-shop benchmark needs")
+    fails(root, "no Eval/list_eval_partition.txt, which the Consumer-to-shop benchmark requires")

@@ -60,7 +60,7 @@ def test_every_image_is_a_row_with_its_protocol(root):
     assert all((root / row["image"]).is_file() for row in rows)
 
 
-def test_counts_have_the_names_of_the_published_ones(root):
+def test_counts_have_the_published_names(root):
     counts = convert(root, LayoutOptions()).counts
     assert counts == {
         "images": 42,
@@ -75,7 +75,7 @@ def test_counts_have_the_names_of_the_published_ones(root):
     )
 
 
-def test_men_and_women_share_a_vertical_if_asked(root):
+def test_men_and_women_share_a_vertical_if_requested(root):
     found = convert(root, LayoutOptions(separate_genders=False))
     assert found.table["vertical"].unique().to_pylist() == ["dresses", "shorts"]
     assert convert(root, LayoutOptions()).table["vertical"].unique().to_pylist() == [
@@ -97,11 +97,11 @@ def test_large_images_get_the_boxes_of_the_small_ones(tmp_path):
     )
     np.testing.assert_allclose(expected, [4, 5.5, 26, 38.5])
     assert tuple(found.notes) == (
-        "boxes were mapped from images of 256x256 pixels to those of img_highres",
+        "boxes were mapped from 256x256 pixels to the size of images in img_highres",
     )
 
 
-def test_a_mapped_box_is_cut_to_the_image_and_none_where_nothing_is_left(tmp_path):
+def test_a_mapped_box_is_clipped_to_the_image_and_left_out_if_nothing_remains(tmp_path):
     make_in_shop(tmp_path, images="img_highres")
     box = "064    032    192    224"
     rewrite(tmp_path / BOXES, (box, "000    000    256    256"), (box, "000    010    030    200"))
@@ -112,7 +112,7 @@ def test_a_mapped_box_is_cut_to_the_image_and_none_where_nothing_is_left(tmp_pat
     assert corners[3] == pytest.approx([4, 5.5, 26, 38.5])
 
 
-def test_lists_and_images_are_found_where_others_unpack_them(root):
+def test_lists_and_images_are_found_in_the_usual_places(root):
     (root / PARTITION).rename(root / "list_eval_partition.txt")
     (root / BOXES).rename(root / "list_bbox_inshop.txt")
     (root / "Img").mkdir()
@@ -122,16 +122,16 @@ def test_lists_and_images_are_found_where_others_unpack_them(root):
     assert (row["source_file"], row["x_max"]) == ("list_eval_partition.txt", 36.0)
 
 
-def test_without_boxes_images_are_used_whole(root):
+def test_without_boxes_whole_images_are_used(root):
     (root / BOXES).unlink()
     found = convert(root, LayoutOptions())
     assert found.table["x_min"].null_count == found.table.num_rows
     assert tuple(found.notes) == (
-        f"{root}: no Anno/list_bbox_inshop.txt: images are used whole, without boxes",
+        f"{root}: no Anno/list_bbox_inshop.txt: whole images are used, without boxes",
     )
 
 
-def test_rows_that_are_there_twice_stay_for_the_common_checks(root):
+def test_duplicate_rows_are_left_to_the_common_checks(root):
     line = (root / PARTITION).read_text().splitlines()[2]
     rewrite(root / PARTITION, ("42\n", "43\n"))
     with open(root / PARTITION, "a") as file:
@@ -144,7 +144,7 @@ def test_rows_that_are_there_twice_stay_for_the_common_checks(root):
     assert first == again
 
 
-def test_windows_line_ends_a_bom_and_spaces_make_no_difference(root):
+def test_windows_line_endings_a_bom_and_spaces_make_no_difference(root):
     expected = convert(root, LayoutOptions()).table
     for name in (PARTITION, BOXES):
         text = (root / name).read_bytes()
@@ -163,7 +163,7 @@ def test_windows_line_ends_a_bom_and_spaces_make_no_difference(root):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("42\n", "41\n", f"{PARTITION}: row 1: says 41 rows, but 42 follow"),
+        ("42\n", "41\n", f"{PARTITION}: row 1: expected 41 rows, got 42"),
         (
             "query",
             "qeury",
@@ -174,33 +174,33 @@ def test_windows_line_ends_a_bom_and_spaces_make_no_difference(root):
         (" item_id", "", f"{PARTITION}: row 2: columns image_name evaluation_status; expected"),
     ],
 )
-def test_a_broken_partition_names_file_and_row(root, old, new, message):
+def test_the_error_for_a_broken_partition_names_file_and_row(root, old, new, message):
     rewrite(root / PARTITION, (old, new))
     fails(root, message)
 
 
-def test_a_broken_list_of_boxes_names_file_and_row(root):
+def test_the_error_for_a_broken_list_of_boxes_names_file_and_row(root):
     rewrite(root / BOXES, ("036", "36px"))
-    fails(root, f"{BOXES}: row 3: column 'x_2': '36px'; a number of pixels is needed")
+    fails(root, f"{BOXES}: row 3: column 'x_2': '36px'; expected a number of pixels")
 
 
-def test_a_truncated_list_names_both_numbers(root):
+def test_the_error_for_a_truncated_list_names_the_expected_number_of_rows(root):
     text = (root / PARTITION).read_text()
     (root / PARTITION).write_text(text[: len(text) // 2])
-    fails(root, f"{PARTITION}: row 1: says 42 rows, but ")
+    fails(root, f"{PARTITION}: row 1: expected 42 rows, got ")
 
 
-def test_what_is_missing_is_named(root):
+def test_missing_files_are_named(root):
     fails(
         root,
-        "no images: there is neither img_highres/WOMEN",
+        "no images: found neither img_highres/WOMEN",
         LayoutOptions(image_dir="img_highres"),
     )
     (root / PARTITION).unlink()
-    fails(root, "no Eval/list_eval_partition.txt, which the In-shop benchmark needs")
+    fails(root, "no Eval/list_eval_partition.txt, which the In-shop benchmark requires")
 
 
-def test_other_images_than_the_published_are_refused(root):
+def test_an_unpublished_image_directory_is_refused(root):
     with pytest.raises(
         UserError, match="--image_dir=small is unknown; expected one of img, img_hi"
     ):

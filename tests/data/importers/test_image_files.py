@@ -20,7 +20,7 @@ from apparel_embed.data.importers.image_files import (
 from apparel_embed.data.importers.rows import Rows
 
 
-def test_images_are_listed_in_order_and_what_is_hidden_or_no_image_is_counted(tmp_path):
+def test_images_are_listed_in_order_and_other_and_hidden_files_are_counted(tmp_path):
     draw(tmp_path, ["b.PNG", "a.jpg", "c.webp", ".d.jpg", "@eaDir/e.jpg", "__MACOSX/f.jpg"])
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "Thumbs.db").write_text("no image")
@@ -30,12 +30,12 @@ def test_images_are_listed_in_order_and_what_is_hidden_or_no_image_is_counted(tm
 
     assert images_below(tmp_path, left_out) == ["a.jpg", "b.PNG", "c.webp"]
     assert left_out.notes() == (
-        "left out: files that are no images, by their names: 2 (e.g. Thumbs.db)",
+        "left out: files without an image extension: 2 (e.g. Thumbs.db)",
         "left out: hidden files and folders: 3 (e.g. .d.jpg)",
     )
 
 
-def test_images_are_found_at_any_depth_once_and_in_order(tmp_path):
+def test_images_at_any_depth_are_found_once_and_in_order(tmp_path):
     draw(tmp_path, ["b/c/2.jpg", "b/1.jpg", "a.jpg", "b c/ä.jpg"])
     os.symlink(tmp_path / "b", tmp_path / "b" / "c" / "loop")
     os.symlink("self", tmp_path / "self")
@@ -43,19 +43,19 @@ def test_images_are_found_at_any_depth_once_and_in_order(tmp_path):
 
     assert images_below(tmp_path, left_out) == ["a.jpg", "b c/ä.jpg", "b/1.jpg", "b/c/2.jpg"]
     assert left_out.notes() == (
-        "left out: files that are no images, by their names: 1 (e.g. self)",
+        "left out: files without an image extension: 1 (e.g. self)",
         "left out: links to folders that were found already: 1 (e.g. b/c/loop)",
     )
 
 
-def test_a_name_that_is_no_text_is_refused(tmp_path):
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
     with open(os.path.join(os.fsencode(tmp_path), b"\xe4.jpg"), "wb"):
         pass
     with pytest.raises(UserError, match=r"the name b'\\xe4.jpg' is not UTF-8; rename"):
         images_below(tmp_path, LeftOut())
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(UserError, match="none: cannot be read: No such file"):
         images_below(tmp_path / "none", LeftOut())
 
@@ -84,17 +84,17 @@ def cleaned(table):
         ("", ""),
     ],
 )
-def test_one_spelling_for_each_path(given, clean):
+def test_paths_are_normalised(given, clean):
     table = pa.table({"image": [given, "x.jpg"], "source_row": [1, 2]})
     assert cleaned(table) == [clean, "x.jpg"]
 
 
-def test_a_backslash_in_a_files_own_name_stays():
+def test_a_backslash_in_a_file_name_stays():
     table = pa.table({"image": [r"a\b.jpg"], "source_row": pa.array([None], pa.int64())})
     assert cleaned(table) == [r"a\b.jpg"]
 
 
-def test_missing_are_paths_of_no_file(tmp_path):
+def test_missing_images_are_paths_without_a_file(tmp_path):
     draw(tmp_path, ["a.jpg", "b c/ä.jpg", "b c/d.jpg"])
     (tmp_path / "e.jpg").mkdir()
     os.symlink(tmp_path / "a.jpg", tmp_path / "link.jpg")
@@ -112,14 +112,14 @@ def test_missing_are_paths_of_no_file(tmp_path):
     assert missing == [False] * len(here) + [True] * len(gone)
 
 
-def test_a_file_is_found_that_differs_in_case_or_unicode_form(tmp_path):
+def test_a_file_whose_name_differs_in_case_or_unicode_form_is_found(tmp_path):
     draw(tmp_path, ["x/Café.JPG"])
     assert similar_file(tmp_path, "x/CAFE\u0301.jpg") == "Café.JPG"
     assert similar_file(tmp_path, "x/cafe.jpg") is None
     assert similar_file(tmp_path, "none/cafe.jpg") is None
 
 
-def test_images_are_relative_to_the_manifest_where_they_lie_below_it(tmp_path, monkeypatch):
+def test_images_below_the_manifest_are_relative_to_it(tmp_path, monkeypatch):
     uri, outside = "https://x/a.jpg", "/else/where.jpg"
     images = texts("a/b.jpg", uri, outside, f"{tmp_path}/shop/c.jpg", "../up.jpg")
 
@@ -139,7 +139,7 @@ def test_images_are_relative_to_the_manifest_where_they_lie_below_it(tmp_path, m
     assert named("other/m.csv", "./shop") == full
 
 
-def test_sizes_are_upright_and_unknown_where_there_is_no_image(tmp_path):
+def test_sizes_are_those_of_upright_images_and_unknown_for_unreadable_ones(tmp_path):
     Image.new("RGB", (30, 44)).save(tmp_path / "a.jpg")
     exif = Image.Exif()
     exif[0x0112] = 6

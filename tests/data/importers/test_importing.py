@@ -39,7 +39,7 @@ def shop(images, tmp_path):
     return tmp_path
 
 
-def test_images_with_telling_names_become_items_verticals_and_roles(tmp_path):
+def test_items_verticals_and_roles_are_derived_from_file_names(tmp_path):
     names = make_luma(tmp_path)
     (tmp_path / "images" / "list.txt").write_text("no image")
     result = import_dataset(luma_config(tmp_path, tmp_path / "manifest.csv"))
@@ -61,12 +61,10 @@ def test_images_with_telling_names_become_items_verticals_and_roles(tmp_path):
     # A style of each three, but two of the six hoodies; both of its colours.
     assert pc.count_distinct(tested["style_id"]).as_py() == 4
     assert pc.count_distinct(tested["item_id"]).as_py() == 8
-    assert result.notes == (
-        "left out: files that are no images, by their names: 1 (e.g. images/list.txt)",
-    )
+    assert result.notes == ("left out: files without an image extension: 1 (e.g. images/list.txt)",)
 
 
-def test_the_same_data_give_the_same_bytes_and_nothing_else_is_overwritten(tmp_path):
+def test_the_same_data_give_the_same_bytes_and_other_manifests_are_not_overwritten(tmp_path):
     make_luma(tmp_path)
     config = luma_config(tmp_path, tmp_path / "manifest.csv")
     assert import_dataset(config).is_new
@@ -77,12 +75,12 @@ def test_the_same_data_give_the_same_bytes_and_nothing_else_is_overwritten(tmp_p
     assert (tmp_path / "again.csv").read_bytes() == first
 
     other = dataclasses.replace(config, split=SplitOptions(test_fraction=0.6, by="style_id"))
-    with pytest.raises(UserError, match=r"manifest.csv exists and holds something else"):
+    with pytest.raises(UserError, match=r"manifest.csv exists with other content"):
         import_dataset(other)
     assert config.output.read_bytes() == first
 
 
-def test_the_same_table_in_any_kind_of_file_gives_the_same_manifest(shop):
+def test_the_same_table_in_any_file_format_gives_the_same_manifest(shop):
     rows = [
         {"photo": "a.jpg", "sku": "007", "category": "tops", "x_min": 0, "price": "5"},
         {"photo": "c d/ä.jpg", "sku": "8", "category": "bags", "x_min": None, "price": ""},
@@ -124,7 +122,7 @@ def test_the_same_table_in_any_kind_of_file_gives_the_same_manifest(shop):
     assert table["price"].to_pylist() == ["5", ""]
 
 
-def test_paths_of_every_kind_are_found_and_written_as_the_manifest_needs_them(shop, images):
+def test_paths_of_every_kind_are_found_and_written_relative_to_the_manifest(shop, images):
     text = (
         "\ufeffimage,item_id,vertical,split\r\n"
         f"{images}/a.jpg,1,tops,train\r\n"
@@ -156,7 +154,7 @@ BOX = "image,item_id,vertical,x_min,y_min,x_max,y_max\n"
         ),
         (
             "image,item_id,vertical\na.jpg,1,tops\nc d,2,tops\n",
-            "row 3: column 'image': 'c d'; no such file in .*, but something else of that name",
+            "row 3: column 'image': 'c d'; no such file in .*; the name exists but is not a file",
         ),
         (
             "\ufeffimage,item_id,vertical\nb.jpg,1,tops\nC d/Ä.jpg,2,tops\n",
@@ -164,7 +162,7 @@ BOX = "image,item_id,vertical,x_min,y_min,x_max,y_max\n"
         ),
         (
             f"{BOX}a.jpg,1,tops,,,,\nb.jpg,2,bags,1,1,20,5\n",
-            "row 3: column 'x_max': 20.0; the box reaches out of 'b.jpg', which has 8x6 pixels",
+            "row 3: column 'x_max': 20.0; the box extends beyond 'b.jpg' of 8x6 pixels",
         ),
         (
             f"{BOX}a.jpg,1,tops,3,1,3,5\n",
@@ -191,12 +189,15 @@ BOX = "image,item_id,vertical,x_min,y_min,x_max,y_max\n"
             "image,item_id,vertical,split\na.jpg,1,tops,train\nb.jpg,1,tops,test\n",
             "row 3: column 'split': 'test', but item_id '1' has 'train' in row 2",
         ),
-        ("image,item_id,vertical\na.jpg,,tops\n", "row 2: column 'item_id': ''; a non-empty"),
-        ("image,item_id,vertical\n,1,tops\n", "row 2: column 'image': ''; a non-empty"),
-        ("image,item_id,vertical\na.jpg,1,tops\n".encode("utf-16"), "is not UTF-8"),
+        (
+            "image,item_id,vertical\na.jpg,,tops\n",
+            "row 2: column 'item_id': ''; expected non-empty",
+        ),
+        ("image,item_id,vertical\n,1,tops\n", "row 2: column 'image': ''; expected non-empty"),
+        ("image,item_id,vertical\na.jpg,1,tops\n".encode("utf-16"), "not UTF-8"),
     ],
 )
-def test_broken_tables_give_one_line_with_file_and_row_and_no_manifest(shop, text, message):
+def test_broken_tables_give_a_one_line_error_with_file_and_row_and_no_manifest(shop, text, message):
     with pytest.raises(UserError, match=message) as caught:
         import_table(shop, text)
     assert str(caught.value).startswith(f"{shop}/list.csv: ")
@@ -204,7 +205,7 @@ def test_broken_tables_give_one_line_with_file_and_row_and_no_manifest(shop, tex
     assert not (shop / "manifest.csv").exists()
 
 
-def test_broken_rows_of_files_are_told_by_the_file(tmp_path):
+def test_errors_in_rows_made_from_files_name_the_file(tmp_path):
     make_luma(tmp_path, styles=1)
     draw(tmp_path, ["images/mh01-gray_side.jpg"])
     told = (
@@ -217,22 +218,23 @@ def test_broken_rows_of_files_are_told_by_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("photo,item_id,vertical", "no column 'image'; there are photo, item_id, vertical; say"),
+        ("photo,item_id,vertical", "no column 'image'; found: photo, item_id, vertical; define"),
         ("image,item_id,kind", r"no column 'vertical'; .*, or --vertical=NAME|of --pattern or --v"),
-        ("image,item_id,vertical,record", r"column 'record' has a reserved name; rename it by --c"),
+        (
+            "image,item_id,vertical,record",
+            r"column 'record' has a reserved name; rename it with --c",
+        ),
         ("image,item_id,vertical,x_min", "no column 'y_min'; a box needs all of x_min, y_min"),
     ],
 )
-def test_columns_that_are_missing_or_not_allowed_are_told_with_the_flag_to_use(
-    shop, header, message
-):
+def test_errors_for_missing_or_reserved_columns_name_the_flag_to_use(shop, header, message):
     row = ",".join(["a.jpg", "1", "tops", "9"][: header.count(",") + 1])
     with pytest.raises(UserError, match=message) as caught:
         import_table(shop, f"{header}\n{row}\n")
     assert str(caught.value).startswith(f"{shop}/list.csv: ")
 
 
-def test_what_may_be_skipped_is_skipped_and_told(shop):
+def test_skipped_rows_are_counted_in_notes(shop):
     text = (
         "image,item_id,vertical\na.jpg,1,blouses\na.jpg,1,blouses\nnone.jpg,2,tops\nb.jpg,2,tops\n"
         "e.jpg,3,umbrellas\n"
@@ -249,39 +251,39 @@ def test_what_may_be_skipped_is_skipped_and_told(shop):
         {"image": "b.jpg", "vertical": "tops"},
     ]
     assert result.notes == (
-        "left out: rows by --map_verticals: 1",
+        "left out: rows dropped by --map_verticals: 1",
         "left out: rows whose image is missing: 1 of 4 (e.g. none.jpg)",
-        "left out: rows of an image, box and item that are there already: 1",
-        "no row is of split test, so no model can be evaluated; --test_fraction makes one",
+        "left out: rows with the image, box and item of an earlier row: 1",
+        "no rows of split test, so no model can be evaluated; --test_fraction holds some out",
     )
 
 
-def test_a_mapping_of_a_column_that_is_not_there_is_refused(shop):
+def test_mapping_a_missing_column_is_refused(shop):
     with pytest.raises(UserError, match="--map_roles: the dataset has no column 'role' to map"):
         import_table(shop, "image,item_id,vertical\na.jpg,1,tops\n", roles={"a": "query"})
 
 
-def test_a_vertical_of_the_name_of_all_verticals_is_refused_unless_it_is_mapped(shop):
+def test_a_vertical_with_the_reserved_name_is_refused_unless_it_is_mapped(shop):
     text = "image,item_id,vertical\na.jpg,1,ALL\n"
-    with pytest.raises(UserError, match=r"list.csv: row 2: column 'vertical': 'ALL'; this name is"):
+    with pytest.raises(UserError, match=r"list.csv: row 2: column 'vertical': 'ALL'; reserved"):
         import_table(shop, text)
     assert (
         import_table(shop, text, verticals={"ALL": "tops"}).table["vertical"][0].as_py() == "tops"
     )
 
 
-def test_boxes_are_left_unchecked_where_the_user_says_so(shop):
+def test_boxes_are_not_checked_if_the_user_says_so(shop):
     import_table(shop, f"{BOX}a.jpg,1,tops,1,1,20,5\n", check_boxes=False)
     assert read_manifest(shop / "manifest.csv")["x_max"].to_pylist() == [20.0]
 
 
-def test_one_vertical_may_be_named_for_all_rows(shop):
+def test_one_vertical_may_be_given_for_all_rows(shop):
     text = "image,item_id\na.jpg,1\nb.jpg,2\n"
     import_table(shop, text, options=LayoutOptions(shop / "list.csv", vertical="shoes"))
     assert read_manifest(shop / "manifest.csv")["vertical"].to_pylist() == ["shoes", "shoes"]
 
 
-def test_folders_go_with_patterns_and_mappings(tmp_path):
+def test_folders_can_be_combined_with_patterns_and_mappings(tmp_path):
     draw(tmp_path, ["mugs/1/shop_1.jpg", "mugs/1/street_1.jpg", "tops/1/shop_1.jpg"])
     config = ImportConfig(
         "folders",
@@ -302,13 +304,13 @@ def test_folders_go_with_patterns_and_mappings(tmp_path):
 def test_wrong_settings_are_refused_first(tmp_path):
     with pytest.raises(UserError, match="--format=zip is unknown; expected one of deepfashion_in"):
         import_dataset(ImportConfig("zip", tmp_path, tmp_path / "m.csv"))
-    with pytest.raises(UserError, match="none is no directory"):
+    with pytest.raises(UserError, match="none is not a directory"):
         import_dataset(ImportConfig("folders", tmp_path / "none", tmp_path / "m.csv"))
-    with pytest.raises(UserError, match=r"must end in .csv or .parquet"):
+    with pytest.raises(UserError, match=r"ends in .csv or .parquet"):
         import_dataset(ImportConfig("folders", tmp_path, tmp_path / "m.txt"))
 
 
-def test_a_shops_export_of_galleries_in_cells_and_paths_from_its_root_is_imported(shop):
+def test_an_export_with_several_images_per_cell_and_paths_from_the_root_is_imported(shop):
     outside = str(shop / "e.jpg")
     text = f"item_id,vertical,photos\nö1,tops,/a.jpg|/b.jpg\n2,tops,\\c d\\ä.jpg|{outside}\n"
     result = import_table(
@@ -325,7 +327,7 @@ def test_a_shops_export_of_galleries_in_cells_and_paths_from_its_root_is_importe
 
 
 @pytest.mark.parametrize("folder", ["", "C:\\Shop\\Bilder\\"])
-def test_a_table_that_a_german_shop_exports_from_excel_is_imported(shop, folder):
+def test_a_german_excel_export_is_imported(shop, folder):
     rows = ["Artikelnr;Warengruppe;Ansicht;Bild;Preis (€)"]
     rows += [f"007;Blusen & Hemden;Vorderansicht;{folder}a.jpg;19,95"]
     rows += [f"007;Blusen & Hemden;Rückansicht;{folder}b.jpg;19,95"]

@@ -37,7 +37,7 @@ def fails(tmp_path, text, message, **how):
     assert "\n" not in str(raised.value)
 
 
-def test_cells_are_split_at_any_white_space_and_rows_are_lines(tmp_path):
+def test_cells_are_split_at_white_space_and_rows_are_numbered_by_line(tmp_path):
     listed = read(
         tmp_path,
         f"3\n{HEADER}\nimg/a.jpg      id_1 train      \n\n"
@@ -53,7 +53,7 @@ def test_cells_are_split_at_any_white_space_and_rows_are_lines(tmp_path):
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("last", [True, False])
-def test_line_ends_of_every_system_and_a_bom_are_accepted(tmp_path, end, last):
+def test_line_endings_of_every_system_and_a_bom_are_accepted(tmp_path, end, last):
     text = end.join(["2", HEADER, "img/a.jpg id_1 train", "img/b.jpg id_2 train"]) + last * end
     listed = read(tmp_path, b"\xef\xbb\xbf" + text.encode())
     assert cells(listed, "image_name") == ["img/a.jpg", "img/b.jpg"]
@@ -61,7 +61,7 @@ def test_line_ends_of_every_system_and_a_bom_are_accepted(tmp_path, end, last):
     assert [line.row for line in listed] == [3, 4]
 
 
-def test_paths_may_hold_spaces_and_any_letters(tmp_path):
+def test_paths_may_contain_spaces_and_any_letters(tmp_path):
     listed = read(
         tmp_path,
         "2\none two item\n"
@@ -81,7 +81,7 @@ names = st.lists(words, min_size=1, max_size=3).map(lambda parts: f"{' '.join(pa
 
 @settings(max_examples=60, deadline=None)
 @given(rows=st.lists(st.tuples(names, words), min_size=1, max_size=5), pad=st.integers(1, 9))
-def test_what_is_written_is_read(tmp_path_factory, rows, pad):
+def test_a_written_list_is_read_back(tmp_path_factory, rows, pad):
     # ".jpg" within a path ends it, by design.
     rows = [(name, item) for name, item in rows if ".jpg " not in name] or [("a.jpg", "b")]
     body = "".join(f"{name}{' ' * pad}{item} train{' ' * pad}\n" for name, item in rows)
@@ -96,25 +96,28 @@ def test_what_is_written_is_read(tmp_path_factory, rows, pad):
         ("3\n", "row 2: columns (none); expected: image_name item_id evaluation_status"),
         ("1\nimage_name item_id\na.jpg 1 train\n", "row 2: columns image_name item_id; expected"),
         (f"{HEADER}\na.jpg 1 train\n", "row 2: columns a.jpg 1 train; expected"),
-        (f"many\n{HEADER}\na.jpg 1 train\n", "row 1: 'many'; the number of rows is expected"),
-        (f"3\n{HEADER}\na.jpg 1 train\nb.jpg 1 train\n", "row 1: says 3 rows, but 2 follow"),
-        (f"1\n{HEADER}\na.jpg 1 train\nb.jpg 1 train\n", "row 1: says 1 rows, but 2 follow"),
-        (f"3\n{HEADER}\na.jpg 1 train\nb.jp", "row 1: says 3 rows, but 2 follow"),
-        (f"2\n{HEADER}\na.jpg 1 train\nb.jpg 1\n", "row 4: 'b.jpg 1': 2 words, but 3 columns"),
-        (f"2\n{HEADER}\na.jpg 1 train\n\nb.jpg 1 2 train\n", "row 5: 'b.jpg 1 2 train': 4 words"),
-        (f"1\n{HEADER}\na.txt 1 train\n", "row 3: 'a.txt 1 train': 3 words, but 3 columns are"),
-        (f"1\n{HEADER}\n{'a' * 999} 1 train\n", f"row 3: '{'a' * 117}...': 3 words"),
-        (b"1\n" + HEADER.encode() + b"\n\xff.jpg 1 train\n", "row 3: is not UTF-8 text"),
-        ("1\n".encode("utf-16"), "row 1: is not UTF-8 text"),
-        (f"0\n{HEADER}\n", "no row follows the names of the columns"),
+        (f"many\n{HEADER}\na.jpg 1 train\n", "row 1: 'many'; expected the number of rows"),
+        (f"3\n{HEADER}\na.jpg 1 train\nb.jpg 1 train\n", "row 1: expected 3 rows, got 2"),
+        (f"1\n{HEADER}\na.jpg 1 train\nb.jpg 1 train\n", "row 1: expected 1 rows, got 2"),
+        (f"3\n{HEADER}\na.jpg 1 train\nb.jp", "row 1: expected 3 rows, got 2"),
+        (f"2\n{HEADER}\na.jpg 1 train\nb.jpg 1\n", "row 4: 'b.jpg 1': expected 3 columns"),
+        (
+            f"2\n{HEADER}\na.jpg 1 train\n\nb.jpg 1 2 train\n",
+            "row 5: 'b.jpg 1 2 train': expected 3",
+        ),
+        (f"1\n{HEADER}\na.txt 1 train\n", "row 3: 'a.txt 1 train': expected 3 columns"),
+        (f"1\n{HEADER}\n{'a' * 999} 1 train\n", f"row 3: '{'a' * 117}...': expected"),
+        (b"1\n" + HEADER.encode() + b"\n\xff.jpg 1 train\n", "row 3: not UTF-8 text"),
+        ("1\n".encode("utf-16"), "row 1: not UTF-8 text"),
+        (f"0\n{HEADER}\n", "no rows after the column names"),
         (f"{'9' * 5000}\n{HEADER}\na.jpg 1 train\n", "row 1: '999"),
     ],
 )
-def test_a_broken_list_names_its_row_and_what_is_needed(tmp_path, text, message):
+def test_the_error_for_a_broken_list_names_the_row_and_what_is_expected(tmp_path, text, message):
     fails(tmp_path, text, message)
 
 
-def test_a_list_without_count_begins_with_its_columns(tmp_path):
+def test_a_list_without_a_count_begins_with_its_columns(tmp_path):
     listed = read(tmp_path, f"{HEADER}\na.jpg 1 train\n", counted=False)
     assert [line.row for line in listed] == [2]
     fails(tmp_path, f"1\n{HEADER}\na.jpg 1 train\n", "row 1: columns 1; expected", counted=False)
@@ -124,8 +127,8 @@ def test_the_first_line_may_count_images(tmp_path):
     text = f"1\n{HEADER}\na.jpg 1 train\na.jpg 1 train\n"
     assert len(read(tmp_path, text, may_count_images=True)) == 2
     assert len(read(tmp_path, f"2{text[1:]}", may_count_images=True)) == 2
-    fails(tmp_path, text, "says 1 rows, but 2 follow")
-    fails(tmp_path, f"3{text[1:]}", "says 3 rows, but 2 follow", may_count_images=True)
+    fails(tmp_path, text, "expected 1 rows, got 2")
+    fails(tmp_path, f"3{text[1:]}", "expected 3 rows, got 2", may_count_images=True)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -133,7 +136,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_list(tmp_path / "list.txt", HEADER, ["image_name"])
 
 
-def test_refused_values_are_told_with_their_row(tmp_path):
+def test_the_error_for_a_refused_value_names_its_row(tmp_path):
     listed = read(tmp_path, f"2\n{HEADER}\na.jpg 1 train\nb.jpg 2 tset\n")
     with pytest.raises(
         UserError, match="row 4: column 'evaluation_status': 'tset'; expected one of train"
@@ -163,7 +166,7 @@ def test_paths_have_the_published_depth_and_stay_in_the_dataset(tmp_path, path):
         return
     with pytest.raises(UserError) as raised:
         second.path_parts("image_name", like=PATHS[0])
-    assert f"row 4: column 'image_name': {path!r}; a path relative to" in str(raised.value)
+    assert f"row 4: column 'image_name': {path!r}; expected a path relative to" in str(raised.value)
     assert "img/WOMEN/a.jpg" in str(raised.value)
 
 
@@ -172,7 +175,7 @@ def boxes(tmp_path, *rows, images=()):
     return read_boxes(tmp_path, "Anno/list.txt", "image_name type", images)
 
 
-def test_boxes_are_numbers_and_those_without_area_are_none(tmp_path):
+def test_boxes_without_area_are_none_and_counted(tmp_path):
     found, notes = boxes(
         tmp_path, "a.jpg 1 065 045 233 252", "b.jpg 1 -3 1.5 7 9", "c.jpg 1 5 5 5 9"
     )
@@ -185,23 +188,23 @@ def test_boxes_are_numbers_and_those_without_area_are_none(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["x", "1e3", "nan", "inf", "1,5", "--1", "0x1f"])
-def test_a_box_that_is_no_number_is_told_with_its_row(tmp_path, value):
+def test_the_error_for_a_box_that_is_not_a_number_names_its_row(tmp_path, value):
     with pytest.raises(UserError) as raised:
         boxes(tmp_path, "a.jpg 1 1 2 3 4", f"b.jpg 1 1 2 {value} 4")
-    assert f"row 4: column 'x_2': {value!r}; a number of pixels is needed" in str(raised.value)
+    assert f"row 4: column 'x_2': {value!r}; expected a number of pixels" in str(raised.value)
 
 
-def test_images_without_a_box_are_told_and_also_that_there_is_no_list(tmp_path):
+def test_images_without_a_box_and_a_missing_list_are_noted(tmp_path):
     _, notes = boxes(tmp_path, "b.jpg 1 5 6 7 8", images=["a.jpg", "b.jpg", "c.jpg"])
-    assert notes == [f"{tmp_path / 'list.txt'}: images that it has no box for: 2"]
+    assert notes == [f"{tmp_path / 'list.txt'}: images without a box: 2"]
     (tmp_path / "list.txt").unlink()
     found, notes = read_boxes(tmp_path, "Anno/list.txt", "image_name type", ["a.jpg"])
     assert found == {}
-    assert notes == [f"{tmp_path}: no Anno/list.txt: images are used whole, without boxes"]
+    assert notes == [f"{tmp_path}: no Anno/list.txt: whole images are used, without boxes"]
 
 
-def test_an_image_with_two_boxes_is_told_with_both_rows(tmp_path):
-    message = r"row 5: column 'image_name': 'a.jpg'; it was in row 3 already"
+def test_the_error_for_an_image_with_two_boxes_names_both_rows(tmp_path):
+    message = r"row 5: column 'image_name': 'a.jpg'; already listed in row 3"
     with pytest.raises(UserError, match=message):
         boxes(tmp_path, "a.jpg 1 1 2 3 4", "b.jpg 1 1 2 3 4", "a.jpg 1 1 2 3 4")
 
@@ -211,7 +214,7 @@ def touch(path):
     path.touch()
 
 
-def test_the_published_place_of_a_list_comes_first(tmp_path):
+def test_the_published_path_of_a_list_comes_first(tmp_path):
     touch(tmp_path / "list.txt")
     assert find_file(tmp_path, "Eval/list.txt", "the benchmark") == "list.txt"
     touch(tmp_path / "eval" / "list.txt")
@@ -220,12 +223,11 @@ def test_the_published_place_of_a_list_comes_first(tmp_path):
     assert find_file(tmp_path, "Eval/list.txt", "the benchmark") == "Eval/list.txt"
 
 
-def test_a_missing_list_is_named_with_a_zip_that_may_hold_it(tmp_path):
+def test_the_error_for_a_missing_list_names_a_zip_that_may_contain_it(tmp_path):
     with pytest.raises(UserError) as raised:
         find_file(tmp_path, "Eval/list.txt", "the benchmark")
     assert str(raised.value) == (
-        f"{tmp_path}: no Eval/list.txt, which the benchmark needs; "
-        "is this the directory that holds it?"
+        f"{tmp_path}: no Eval/list.txt, which the benchmark requires; is this the right directory?"
     )
     touch(tmp_path / "Eval.zip")
     with pytest.raises(UserError, match=r"Eval\.zip is not unpacked: unzip it in .*password"):
@@ -238,17 +240,17 @@ def test_images_are_found_however_their_zip_was_unpacked(tmp_path, place):
     assert find_images(tmp_path, "img", ["WOMEN", "MEN"]) == place
 
 
-def test_images_that_wait_in_a_zip_are_told(tmp_path):
+def test_the_error_for_missing_images_names_their_zip_file(tmp_path):
     touch(tmp_path / "img" / "readme")
     with pytest.raises(UserError) as raised:
         find_images(tmp_path, "img", ["WOMEN"])
-    assert "no images: there is neither img/WOMEN nor Img/img/WOMEN." in str(raised.value)
+    assert "no images: found neither img/WOMEN nor Img/img/WOMEN." in str(raised.value)
     touch(tmp_path / "Img" / "img.zip")
     with pytest.raises(UserError, match=r"Img/img\.zip is not unpacked: unzip it in .*/Img"):
         find_images(tmp_path, "img", ["WOMEN"])
 
 
-def test_verticals_are_lower_case_words_that_group_lists_can_hold():
+def test_verticals_are_lower_case_words_without_separators_of_groups():
     names = ["WOMEN_Blouses_Shirts", "short sleeve top", "a+b, c/d", "Été-Robe", "(x)", "ÄÖ"]
     assert [to_vertical(name) for name in names] == [
         *("women_blouses_shirts", "short_sleeve_top", "a_b_c_d", "été_robe", "x", "äö"),

@@ -11,7 +11,7 @@ from apparel_embed.data.importers.rows import Rows
 from apparel_embed.data.importers.splitting import SplitOptions
 from apparel_embed.data.importers.splitting import split as split_rows
 
-UNTESTED = "no row is of split test, so no model can be evaluated; --test_fraction makes one"
+UNTESTED = "no rows of split test, so no model can be evaluated; --test_fraction holds some out"
 
 
 def split(table, options):
@@ -72,7 +72,7 @@ FRACTION = st.floats(0.05, 0.45)
 
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(styles=SHOP, val=FRACTION, test=FRACTION, seed=st.integers(0, 3), data=st.data())
-def test_splits_are_by_parent_stratified_and_depend_on_rows_and_seed_alone(
+def test_splits_keep_groups_whole_are_stratified_and_depend_on_content_and_seed_only(
     styles, val, test, seed, data
 ):
     table = table_of(styles)
@@ -100,38 +100,38 @@ def test_splits_are_by_parent_stratified_and_depend_on_rows_and_seed_alone(
     assert splits_of(shuffled) == groups
 
 
-def test_another_seed_holds_out_others():
+def test_another_seed_holds_out_other_groups():
     table = table_of([("tops", style, 1, 1) for style in range(30)])
     options = [SplitOptions(test_fraction=0.3, seed=seed) for seed in (0, 0, 1)]
     first, again, other = (splits_of(split(table, option)[0]) for option in options)
     assert first == again != other
 
 
-def test_both_shares_are_of_all_groups():
+def test_both_fractions_refer_to_all_groups():
     table = table_of([("tops", style, 1, 2) for style in range(20)])
     found, notes = split(table, SplitOptions(val_fraction=0.25, test_fraction=0.5))
     assert [groups_in(found, name, "tops") for name in ("train", "val", "test")] == [5, 5, 10]
     assert notes == ()
 
 
-def test_without_shares_nothing_changes():
+def test_without_fractions_nothing_changes():
     table = table_of([("tops", 1, 1, 1)])
     assert split(table, SplitOptions()) == (table, ())
 
 
-def test_a_split_that_is_there_is_not_made_anew():
+def test_an_existing_split_is_not_extended():
     train = table_of([("tops", style, 1, 1) for style in range(10)])
     test = table_of([("tops", style, 1, 1) for style in range(10, 14)], splits="test")
     table = pa.concat_tables([train, test])
     with pytest.raises(
-        UserError, match=r"--test_fraction=0.5 is not allowed: the dataset has rows of"
+        UserError, match=r"--test_fraction=0.5: the dataset already has rows of split test"
     ):
         split(table, SplitOptions(test_fraction=0.5))
     found, _ = split(table, SplitOptions(val_fraction=0.2, by="style_id"))
     assert [groups_in(found, name, "tops") for name in ("train", "val", "test")] == [8, 2, 4]
 
 
-def test_what_the_data_splits_otherwise_is_told():
+def test_groups_that_the_dataset_itself_divides_are_noted():
     train = table_of([("tops", style, 2, 1) for style in range(6)])
     splits = ["test" if item.endswith("-0-0") else "train" for item in train["item_id"].to_pylist()]
     table = train.set_column(train.column_names.index("split"), "split", pa.array(splits))
@@ -151,7 +151,7 @@ def test_what_the_data_splits_otherwise_is_told():
     assert not any("in several" in note for note in split(more, options)[1])
 
 
-def test_unlabelled_rows_of_what_is_held_out_are_left_out_and_counted():
+def test_unlabelled_rows_of_held_out_groups_are_left_out_and_counted():
     labelled = table_of([("tops", style, 1, 1) for style in range(10)])
     unlabelled = table_of([("tops", style, 1, 3) for style in range(10)], splits="unlabelled")
     empty = pa.array([""] * 30)
@@ -172,17 +172,17 @@ def test_unlabelled_rows_of_what_is_held_out_are_left_out_and_counted():
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave nothing to train on"),
     ],
 )
-def test_shares_out_of_range_are_refused(options, message):
+def test_fractions_out_of_range_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         SplitOptions(**options)
 
 
-def test_a_column_that_is_not_there_or_tears_items_is_refused():
+def test_a_group_column_that_is_missing_or_divides_items_is_refused():
     table = table_of([("tops", style, 2, 2) for style in range(4)])
-    with pytest.raises(UserError, match="--split_by=shop: no column 'shop'; there are image, item"):
+    with pytest.raises(UserError, match="--split_by=shop: no column 'shop'; found: image, item"):
         split(table, SplitOptions(test_fraction=0.5, by="shop"))
     boxed = table.append_column("x_min", pa.array([1.5] * table.num_rows))
-    with pytest.raises(UserError, match=r"^--split_by=x_min: column 'x_min' holds numbers; name"):
+    with pytest.raises(UserError, match=r"^--split_by=x_min: column 'x_min' contains numbers"):
         split(boxed, SplitOptions(test_fraction=0.5, by="x_min"))
     with pytest.raises(UserError, match="item_id 'tops-0-0' has image"):
         split(table, SplitOptions(test_fraction=0.5, by="image"))

@@ -14,7 +14,7 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_every_image_is_a_row_training_first(root):
+def test_every_image_is_a_row_with_training_images_first(root):
     found = convert(root, LayoutOptions())
     rows = found.table.to_pylist()
     assert rows[0] == {
@@ -41,7 +41,7 @@ def test_every_image_is_a_row_training_first(root):
     assert all((root / row["image"]).is_file() for row in rows)
 
 
-def test_counts_have_the_names_of_the_published_ones(root):
+def test_counts_have_the_published_names(root):
     found = convert(root, LayoutOptions())
     assert found.notes == []
     assert found.counts == {
@@ -58,7 +58,7 @@ def test_counts_have_the_names_of_the_published_ones(root):
         assert PUBLISHED[what] == PUBLISHED[f"train {what}"] + PUBLISHED[f"test {what}"]
 
 
-def test_directories_keep_their_words_and_lose_only_the_ending(root):
+def test_verticals_are_directory_names_without_the_final_suffix(root):
     for name in ("Ebay_train.txt", "Ebay_test.txt"):
         text = (root / name).read_text().replace("chair_final", "coffee_maker_final")
         (root / name).write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
@@ -70,18 +70,22 @@ def test_directories_keep_their_words_and_lose_only_the_ending(root):
     ("old", "new", "message"),
     [
         ("image_id class_id", "class_id image_id", "row 1: columns class_id image_id super"),
-        ("\n1 1 2", "\n1 x 2", "row 2: column 'class_id': 'x'; a whole number is needed"),
-        ("1 1 2 chair_final/", "1 1 2 ", "row 2: column 'path': '111085122871_0.JPG'; a path"),
+        ("\n1 1 2", "\n1 x 2", "row 2: column 'class_id': 'x'; expected a whole number"),
+        (
+            "1 1 2 chair_final/",
+            "1 1 2 ",
+            "row 2: column 'path': '111085122871_0.JPG'; expected a path",
+        ),
         ("1 1 2 chair", "1 1 2 /data/chair", "column 'path': '/data/chair_final/111085122871_0"),
         (
             "1 1 2 chair_final/111085122871_0.JPG",
             "1 1 2 chair_f",
-            "row 2: '1 1 2 chair_f': 4 words",
+            "row 2: '1 1 2 chair_f': expected 4",
         ),
-        ("2 chair", "chair", "row 2: '1 1 chair_final/111085122871_0.JPG': 3 words, but 4 columns"),
+        ("2 chair", "chair", "row 2: '1 1 chair_final/111085122871_0.JPG': expected 4 columns"),
     ],
 )
-def test_a_broken_list_names_file_and_row(root, old, new, message):
+def test_the_error_for_a_broken_list_names_file_and_row(root, old, new, message):
     text = (root / "Ebay_train.txt").read_text()
     assert old in text
     (root / "Ebay_train.txt").write_text(text.replace(old, new, 1))
@@ -92,5 +96,7 @@ def test_a_broken_list_names_file_and_row(root, old, new, message):
 
 def test_a_missing_list_is_named(root):
     (root / "Ebay_test.txt").unlink()
-    with pytest.raises(UserError, match=r"no Ebay_test\.txt, which Stanford Online Products needs"):
+    with pytest.raises(
+        UserError, match=r"no Ebay_test\.txt, which Stanford Online Products requires"
+    ):
         convert(root, LayoutOptions())

@@ -30,7 +30,7 @@ def fails(root, message, options=None):
     assert "\n" not in str(raised.value)
 
 
-def test_street_images_have_boxes_and_shop_images_none(root):
+def test_street_images_have_boxes_and_shop_images_do_not(root):
     rows = convert(root, LayoutOptions()).table.to_pylist()
     assert rows[0] == {
         "image": "images/000000011.jpeg",
@@ -73,7 +73,7 @@ def test_products_of_training_pairs_are_train_and_all_others_test(root):
     }
 
 
-def test_missing_images_are_named_as_they_would_be(root):
+def test_missing_images_get_the_expected_names(root):
     found = convert(root, LayoutOptions())
     assert found.notes == []
     assert found.counts == {
@@ -92,7 +92,7 @@ def test_missing_images_are_named_as_they_would_be(root):
     ]
 
 
-def test_images_are_found_by_number_whatever_a_downloader_named_them(root):
+def test_images_are_found_by_number_whatever_their_extension_and_folder(root):
     names = {11: "bags/11.JPEG", 12: "bags/0000000012", 13: "13.png", 111: "x y/000000111.jpg"}
     for number, name in names.items():
         (root / "images" / name).parent.mkdir(exist_ok=True)
@@ -104,11 +104,11 @@ def test_images_are_found_by_number_whatever_a_downloader_named_them(root):
     assert {f"images/{name}" for name in names.values()} <= images
     assert sum((root / image).is_file() for image in images) == 38
     assert tuple(found.notes) == (
-        "left out: files that are no images, by their names: 4 (e.g. images/11.tar.gz)",
+        "left out: files without an image extension: 4 (e.g. images/11.tar.gz)",
     )
 
 
-def test_images_in_folders_that_links_lead_to_are_found(root):
+def test_images_in_linked_folders_are_found(root):
     (root / "images").rename(root / "elsewhere")
     (root / "images").mkdir()
     (root / "images" / "disk2").symlink_to(root / "elsewhere")
@@ -117,7 +117,7 @@ def test_images_in_folders_that_links_lead_to_are_found(root):
     assert found.notes == []
 
 
-def test_of_two_files_of_a_number_the_first_counts(root):
+def test_the_first_of_several_files_with_the_same_number_is_used(root):
     (root / "images" / "a").mkdir()
     for name in ("000000011.png", "a/11.jpg", "11.jpeg"):
         (root / "images" / name).write_bytes((root / "images/000000011.jpeg").read_bytes())
@@ -130,7 +130,7 @@ def test_images_may_be_in_another_directory(root):
     assert found.table["image"][0].as_py() == "downloaded/000000011.jpeg"
 
 
-def test_lists_may_be_unpacked_twice_over(root):
+def test_lists_may_be_nested_twice(root):
     (root / "meta").rename(root / "inner")
     (root / "meta").mkdir()
     (root / "inner").rename(root / "meta" / "meta")
@@ -151,7 +151,7 @@ def test_a_photo_of_two_products_is_two_rows(root):
     assert found.counts["pairs"] == 13
 
 
-def test_entries_that_cannot_be_used_are_left_out_and_told(root):
+def test_unusable_entries_are_left_out_and_counted(root):
     train, test = entries(root, "train_pairs_bags"), entries(root, "test_pairs_bags")
     flat = {**train[1], "bbox": {"left": 3, "top": 1, "width": 0, "height": 3}}
     torn = {**train[2], "product": test[0]["product"]}
@@ -160,9 +160,9 @@ def test_entries_that_cannot_be_used_are_left_out_and_told(root):
     write_json(root / META / "retrieval_bags.json", [*shop, shop[-1]])
     found = convert(root, LayoutOptions())
     assert tuple(found.notes) == (
-        "bags: training pairs of products of test pairs, left out: 1",
+        "bags: training pairs whose product is also in test pairs, left out: 1",
         "bags: pairs whose box has no area, left out: 1",
-        "bags: entries that are there twice, left out: 2",
+        "bags: duplicate entries, left out: 2",
     )
     assert found.table.num_rows == 40
     assert found.counts["pairs"] == 15
@@ -171,33 +171,37 @@ def test_entries_that_cannot_be_used_are_left_out_and_told(root):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("retrieval_bags", {"photo": 1}, "a list of objects with photo and product is needed"),
+        ("retrieval_bags", {"photo": 1}, "expected a list of objects with photo"),
         (
             "retrieval_bags",
             [{"photo": 1, "product": 1}, 2],
-            "element 1: 2; an object with photo is",
+            "element 1: 2; expected an object with photo",
         ),
         (
             "retrieval_bags",
             [{"photo": 1}],
-            "element 0: product: missing; a whole number, 0 or",
+            "element 0: product: missing; expected a whole number, 0 or",
         ),
-        ("retrieval_bags", [{"photo": "1", "product": 1}], "element 0: photo: '1'; a whole number"),
-        ("retrieval_bags", [{"photo": -1, "product": 1}], "element 0: photo: -1; a whole number"),
+        (
+            "retrieval_bags",
+            [{"photo": "1", "product": 1}],
+            "element 0: photo: '1'; expected a whole",
+        ),
+        ("retrieval_bags", [{"photo": -1, "product": 1}], "element 0: photo: -1; expected a whole"),
         (
             "test_pairs_bags",
             [{"photo": 1, "product": 1}],
-            "element 0: bbox: missing; left, top, w",
+            "element 0: bbox: missing; expected left, top, w",
         ),
         (
             "test_pairs_bags",
             [{"photo": 1, "product": 1, "bbox": {"left": 1, "top": 2, "width": 3}}],
-            "element 0: bbox: {'left': 1, 'top': 2, 'width': 3}; left, top, width, height in ",
+            "element 0: bbox: {'left': 1, 'top': 2, 'width': 3}; expected left, top, width, ",
         ),
         (
             "test_pairs_bags",
             [{"photo": 1, "product": 1, "bbox": dict.fromkeys(("left", "top", "width"), "1")}],
-            "element 0: bbox: {'left': '1', 'top': '1', 'width': '1'}; left, top, width, height",
+            "element 0: bbox: {'left': '1', 'top': '1', 'width': '1'}; expected left, top",
         ),
     ],
 )
@@ -209,24 +213,24 @@ def test_a_wrong_element_is_named_with_its_file(root, name, value, message):
 def test_a_truncated_list_is_named(root):
     path = root / META / "train_pairs_bags.json"
     path.write_text(path.read_text()[:-9])
-    fails(root, f"{path}: is no JSON, or cut short: ")
+    fails(root, f"{path}: invalid or truncated JSON: ")
     path.unlink()
     fails(root, f"{path}: cannot be read: No such file or directory")
 
 
-def test_an_image_whose_name_is_no_text_is_refused(root):
+def test_an_image_whose_name_is_not_utf8_is_refused(root):
     with open(os.path.join(os.fsencode(root / "images"), b"99\xff.jpg"), "wb"):
         pass
     fails(root, r"the name b'images/99\xff.jpg' is not UTF-8; rename")
 
 
-def test_a_list_whose_name_is_no_text_is_refused(root):
+def test_a_list_whose_name_is_not_utf8_is_refused(root):
     with open(os.path.join(os.fsencode(root / META), b"retrieval_caf\xe9.json"), "wb"):
         pass
     fails(root, r"the name b'retrieval_caf\xe9.json' is not UTF-8; rename")
 
 
-def test_a_box_may_be_larger_than_whole_numbers_of_a_float(root):
+def test_a_box_may_exceed_the_exact_whole_numbers_of_a_float(root):
     pairs = entries(root, "train_pairs_bags")
     pairs[0]["bbox"] = {"left": 0, "top": 1, "width": 2**53 + 1, "height": 2**70}
     write_json(root / META / "train_pairs_bags.json", pairs)
@@ -234,12 +238,12 @@ def test_a_box_may_be_larger_than_whole_numbers_of_a_float(root):
     assert [row[name] for name in ("x_min", "y_min", "x_max", "y_max")] == [0, 1, 2.0**53, 2.0**70]
 
 
-def test_what_is_missing_is_named(root):
-    (root / "images").rename(root / "elsewhere")
-    fails(root, "images: no such directory; the dataset comes as addresses, photos/photos.txt: ")
+def test_missing_files_are_named(root):
+    (root / "images").rename(root / "downloads")
+    fails(root, "images: no such directory; download the images there from the URLs in photos/")
     (root / "meta").rename(root / "lists")
     (root / "meta.zip").touch()
     fails(
-        root, "no meta/json/retrieval_<vertical>.json, the dataset's lists; is this the directory"
+        root, "no meta/json/retrieval_<vertical>.json, the dataset's lists; expected the directory"
     )
     fails(root, "meta.zip is not unpacked")

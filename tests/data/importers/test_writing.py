@@ -41,21 +41,21 @@ TABLE = pa.table(
 
 
 @pytest.mark.parametrize("name", ["m.csv", "m.parquet", "M.PQ"])
-def test_what_is_written_is_read_as_it_was(tmp_path, name):
+def test_a_written_manifest_is_read_back_unchanged(tmp_path, name):
     table = manifest_table(TABLE)
     assert write_manifest(table, tmp_path / "new" / name)
     assert read_manifest(tmp_path / "new" / name).equals(table.select(table.column_names))
     assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
 
 
-def test_columns_are_in_order_and_boxes_only_where_there_are_some():
+def test_columns_are_in_order_and_the_box_is_left_out_if_empty():
     known = ["image", "item_id", "vertical", "split", "role", "x_min", "y_min", "x_max", "y_max"]
     assert manifest_table(TABLE).column_names == [*known, "note"]
     assert manifest_table(TABLE.slice(3)).column_names == [*known[:5], "note"]
 
 
 @pytest.mark.parametrize("name", ["m.csv", "m.parquet"])
-def test_bytes_do_not_depend_on_chunks_and_the_same_is_written_twice(tmp_path, name):
+def test_bytes_do_not_depend_on_chunks_and_the_same_manifest_may_be_written_again(tmp_path, name):
     table = manifest_table(TABLE)
     pieces = pa.concat_tables([table.slice(0, 1), table.slice(1, 2), table.slice(3)])
     assert write_manifest(table, tmp_path / name)
@@ -64,17 +64,17 @@ def test_bytes_do_not_depend_on_chunks_and_the_same_is_written_twice(tmp_path, n
     assert (tmp_path / name).read_bytes() == first
 
 
-def test_something_else_is_never_overwritten(tmp_path):
+def test_other_files_are_never_overwritten(tmp_path):
     path = tmp_path / "m.csv"
     path.write_text("precious")
-    with pytest.raises(UserError, match=r"--output=.*m.csv exists and holds something else"):
+    with pytest.raises(UserError, match=r"--output=.*m.csv exists with other content"):
         write_manifest(manifest_table(TABLE), path)
     assert path.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_wrong_outputs_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"m.json is not allowed; its name must end in .csv"):
+    with pytest.raises(UserError, match=r"m.json: expected a name that ends in .csv"):
         import_dataset(ImportConfig("table", tmp_path, tmp_path / "m.json"))
     (tmp_path / "d.csv").mkdir()
     with pytest.raises(UserError, match=r"d.csv is a directory"):
@@ -84,11 +84,11 @@ def test_wrong_outputs_are_refused(tmp_path):
         write_manifest(manifest_table(TABLE), tmp_path / "file" / "m.csv")
 
 
-def test_a_count_that_differs_is_told_with_both_numbers():
+def test_differing_counts_are_reported_with_both_numbers():
     found, published = {"images": 1234, "items": 5}, {"images": 1235, "items": 5, "pairs": 2}
     assert compare_counts(found, published) == (
-        "images: 1,234 found, but 1,235 published",
-        "pairs: 0 found, but 2 published",
+        "images: found 1,234, but 1,235 were published",
+        "pairs: found 0, but 2 were published",
     )
 
 
@@ -96,7 +96,7 @@ def run_tool(*arguments):
     return subprocess.run([sys.executable, TOOL, *arguments], capture_output=True, text=True)
 
 
-def test_the_binary_tells_what_it_wrote_and_what_to_run_next(tmp_path, activated):
+def test_the_tool_prints_what_it_wrote_and_what_to_run_next(tmp_path, activated):
     make_luma(tmp_path)
     output = tmp_path / "manifest.csv"
     done = run_tool(

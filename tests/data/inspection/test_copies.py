@@ -72,7 +72,7 @@ REST = ("rest", "tops", "train", "both")
 
 
 @pytest.mark.parametrize("case", RELATED)
-def test_what_two_images_have_to_do_with_each_other(case, tmp_path):
+def test_relations_between_two_images(case, tmp_path):
     *rows, expected = RELATED[case]
     copies = Copies(labels_of(tmp_path, [*rows, REST]))
     copies.offer(EXACT, (np.array([0]), np.array([1])), np.array([0]))
@@ -83,7 +83,7 @@ def test_what_two_images_have_to_do_with_each_other(case, tmp_path):
     assert {relation: pairs for relation, pairs in found.items() if pairs} == expected
 
 
-def test_of_many_copies_each_row_keeps_the_one_most_like_it(tmp_path):
+def test_each_row_keeps_its_most_similar_copy(tmp_path):
     labels = labels_of(tmp_path, [(name, "tops", "train", "both") for name in "abcd"])
     copies = Copies(labels)
     copies.offer(NEAR, (np.array([0, 0, 2]), np.array([1, 2, 3])), np.array([7, 5, 9]))
@@ -141,7 +141,7 @@ def test_exact_near_and_recoloured_images_are_told_apart(tmp_path):
     assert found_in(labels, images, colour_distance=3)["recoloured_across_items"].count == 4
 
 
-def test_stripes_too_fine_to_be_seen_are_no_certain_copies(tmp_path):
+def test_images_that_differ_only_in_fine_stripes_are_no_more_than_near_copies(tmp_path):
     labels = labels_of(
         tmp_path, [(name, "tops", split, "both") for name, split in (("a", "train"), ("b", "test"))]
     )
@@ -165,7 +165,7 @@ def test_blank_images_are_not_compared(tmp_path):
     assert found_in(labels, same) == {}
 
 
-def test_images_of_later_rows_are_told_by_their_rows_the_most_alike_first(tmp_path):
+def test_findings_name_manifest_rows_with_the_most_similar_first(tmp_path):
     labels = labels_of(
         tmp_path,
         [(str(number), "tops", "train" if number < 3 else "test", "both") for number in range(6)],
@@ -180,10 +180,10 @@ def test_images_of_later_rows_are_told_by_their_rows_the_most_alike_first(tmp_pa
     assert finding.what.startswith("2 images of val or test seem to have a near-copy among")
 
 
-def test_codes_are_distinct_and_crowds_are_told(tmp_path):
+def test_pair_codes_are_known_and_crowded_hashes_are_reported(tmp_path):
     assert "exact_across_splits" in PAIR_CODES
     assert f"{RECOLOURED}_{WITHIN_ITEM}" not in PAIR_CODES
     copies = Copies(labels_of(tmp_path, [REST]))
     (crowd,) = copy_findings(copies, 1234)
-    assert crowd.what.startswith("1,234 images with hashes that agree")
+    assert crowd.what.startswith("1,234 images with hashes that partly agree")
     assert not list(copy_findings(copies))

@@ -10,7 +10,7 @@ from apparel_embed.data.inspection import examine
 from apparel_embed.data.inspection.config import InspectConfig
 from apparel_embed.data.inspection.examine import (
     OPENED_SIDE,
-    ask_for,
+    batch_requests,
     distinct_images,
     look_at,
     make_thumbnail,
@@ -49,7 +49,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("name", COPIES)
-def test_an_image_saved_anew_or_smaller_is_within_the_default_distances(folder, name):
+def test_a_recompressed_or_smaller_copy_is_within_the_default_distances(folder, name):
     image, options = COPIES[name](Image.open(folder / "original.png"))
     image.save(folder / name, **options)
     bits, levels = distances(seen(folder, "original.png"), seen(folder, name))
@@ -57,7 +57,7 @@ def test_an_image_saved_anew_or_smaller_is_within_the_default_distances(folder, 
     assert levels <= DEFAULT.colour_distance
 
 
-def test_another_colour_keeps_outlines_and_another_image_does_not(folder):
+def test_a_recoloured_image_keeps_its_outlines_and_another_image_does_not(folder):
     image = Image.open(folder / "original.png")
     grey = np.asarray(image.convert("L")).astype(float)
     Image.fromarray(np.stack([grey, grey * 0.8, grey * 0.8], -1).astype(np.uint8)).save(
@@ -74,7 +74,7 @@ def test_another_colour_keeps_outlines_and_another_image_does_not(folder):
     assert bits > 2 * DEFAULT.hash_distance
 
 
-def test_the_content_is_the_same_for_the_same_file_and_crop_alone(folder):
+def test_the_content_is_equal_only_for_the_same_file_and_crop(folder):
     (folder / "copy.png").write_bytes((folder / "original.png").read_bytes())
     whole = seen(folder, "original.png")
     assert (seen(folder, "copy.png")["content"] == whole["content"]).all()
@@ -84,7 +84,7 @@ def test_the_content_is_the_same_for_the_same_file_and_crop_alone(folder):
     assert (cropped["content"] != whole["content"]).any()
 
 
-def test_a_box_is_looked_at_as_prepare_crops_it(folder):
+def test_boxes_are_cropped_as_in_prepare(folder):
     found = seen(folder, "original.png", (50.0, 50.0, 150.0, 250.0))
     assert (found["size"].tolist(), found["crop_size"].tolist()) == ([300, 400], [120, 240])
     image = Image.open(folder / "original.png").crop((40, 30, 160, 270))
@@ -92,7 +92,7 @@ def test_a_box_is_looked_at_as_prepare_crops_it(folder):
     assert distances(found, seen(folder, "cut.png")) <= (4, 2)
 
 
-def test_how_far_a_box_reaches_beyond_the_image_is_told(folder):
+def test_the_overhang_of_a_box_is_measured(folder):
     assert seen(folder, "original.png")["overhang"] == 0
     assert seen(folder, "original.png", (-3.5, 0.0, 200.0, 407.0))["overhang"] == 7
     assert seen(folder, "original.png", (-9.0, 0.0, 200.0, 407.0))["overhang"] == 9
@@ -100,7 +100,7 @@ def test_how_far_a_box_reaches_beyond_the_image_is_told(folder):
         seen(folder, "original.png", (300.0, 0.0, 400.0, 100.0))
 
 
-def test_the_contrast_of_a_blank_image_is_low_and_of_a_thin_thread_is_not(folder):
+def test_contrast_separates_a_blank_image_from_a_thin_thread(folder):
     Image.new("RGB", (300, 300), "white").save(folder / "blank.jpg")
     pixels = np.full((300, 300, 3), 255, np.uint8)
     pixels[:, 150:152] = 0
@@ -115,7 +115,7 @@ def test_a_thumbnail_is_a_small_jpeg(folder):
     assert (thumbnail.format, thumbnail.size) == ("JPEG", (72, 96))
 
 
-def test_many_are_told_in_order_with_the_reason_of_those_that_cannot_be_used(tmp_path):
+def test_results_are_in_order_with_reasons_for_unusable_images(tmp_path):
     pattern(0).save(tmp_path / "Grüße 1.png")
     (tmp_path / "truncated.png").write_bytes((tmp_path / "Grüße 1.png").read_bytes()[:2000])
     (tmp_path / "text.jpg").write_text("no image")
@@ -133,7 +133,7 @@ def test_many_are_told_in_order_with_the_reason_of_those_that_cannot_be_used(tmp
     assert (small[0][:2], small[1]) == (b"\xff\xd8", found[2])
 
 
-def test_rows_of_the_same_file_and_box_are_one_image(tmp_path):
+def test_rows_with_the_same_file_and_box_are_one_image(tmp_path):
     label = ("a", "tops", "train", "both")
     box, other = ("0", "0", "10", "20"), ("0", "0", "10.5", "20")
     none = ("",) * 4
@@ -150,25 +150,27 @@ def test_rows_of_the_same_file_and_box_are_one_image(tmp_path):
     assert first.tolist() == [0, 1, 2, 3, 0, 1, 3]
 
 
-def test_without_boxes_rows_of_the_same_file_are_one_image(tmp_path):
+def test_rows_with_the_same_file_and_no_boxes_are_one_image(tmp_path):
     label = ("a", "tops", "train", "both")
     rows = [(f"{name}.jpg", *label) for name in "abcab"]
     first = distinct_images(table_of(tmp_path, rows))
     assert first.tolist() == [0, 1, 2, 0, 1]
 
 
-def test_what_is_opened_has_its_box(tmp_path):
+def test_requests_contain_the_box(tmp_path):
     label = ("a", "tops", "train", "both")
     rows = [("x.jpg", *label, "0", "1", "10", "20"), ("y.jpg", *label, "", "", "", "")]
     table = table_of(tmp_path, rows, BOXED)
-    (asked,) = ask_for(table, np.array([0, 1]))
-    assert [image for image, _ in asked] == ["x.jpg", "y.jpg"]
-    assert [box for _, box in asked] == [(0.0, 1.0, 10.0, 20.0), None]
+    (requests,) = batch_requests(table, np.array([0, 1]))
+    assert [image for image, _ in requests] == ["x.jpg", "y.jpg"]
+    assert [box for _, box in requests] == [(0.0, 1.0, 10.0, 20.0), None]
 
 
-def test_images_are_asked_for_in_order_some_at_a_time(tmp_path, monkeypatch):
+def test_images_are_requested_in_order_in_batches(tmp_path, monkeypatch):
     monkeypatch.setattr(examine, "_IMAGES_PER_TASK", 2)
     table = table_of(tmp_path, [(f"{n}.jpg", "a", "tops", "train", "both") for n in range(9)])
-    asked = [[image for image, _ in some] for some in ask_for(table, np.array([1, 2, 4, 7, 8]))]
-    assert asked == [["1.jpg", "2.jpg"], ["4.jpg", "7.jpg"], ["8.jpg"]]
-    assert list(ask_for(table, np.array([], np.int64))) == []
+    requests = [
+        [image for image, _ in some] for some in batch_requests(table, np.array([1, 2, 4, 7, 8]))
+    ]
+    assert requests == [["1.jpg", "2.jpg"], ["4.jpg", "7.jpg"], ["8.jpg"]]
+    assert list(batch_requests(table, np.array([], np.int64))) == []

@@ -58,7 +58,7 @@ def test_sizes_and_shapes_are_counted_from_the_first_class_to_the_last():
         ("http:// is not supported; copy them", "http:// is not supported; copy them"),
     ],
 )
-def test_reasons_that_differ_in_numbers_are_counted_as_one(reason, kind):
+def test_reasons_that_differ_only_in_numbers_are_counted_together(reason, kind):
     assert count_reasons(opened(reason, reason, seen())) == {kind: 2}
 
 
@@ -70,7 +70,7 @@ def test_sound_images_have_no_findings():
     assert checked(seen(), seen((64, 16))) == {}
 
 
-def test_missing_and_broken_images_are_told_with_rows_and_reasons():
+def test_missing_and_broken_images_are_reported_with_rows_and_reasons():
     found = checked(seen(), "no such file", seen(), "empty file", seen())
     missing, broken = found["missing_images"], found["broken_images"]
     assert (missing.rows.tolist(), missing.detail(0)) == ([11], "no such file")
@@ -89,7 +89,7 @@ def test_missing_and_broken_images_are_told_with_rows_and_reasons():
         ("box_beyond_image", seen(overhang=7.2), "by 7 px of 400x600 px"),
     ],
 )
-def test_odd_images_are_told_with_row_and_size(code, result, detail):
+def test_odd_images_are_reported_with_row_and_size(code, result, detail):
     found = checked(seen(), result)
     assert list(found) == [code]
     assert found[code].rows.tolist() == [11]
@@ -97,5 +97,5 @@ def test_odd_images_are_told_with_row_and_size(code, result, detail):
     assert found[code].detail(0) == detail
 
 
-def test_the_least_side_is_the_users():
+def test_the_minimum_side_is_configurable():
     assert checked(seen((63, 40)), min_side=63) == {}

@@ -25,7 +25,7 @@ def codes_of(inspection):
     return {finding.code for finding in inspection.findings}
 
 
-def test_all_that_is_wrong_is_found_in_its_row_and_nothing_else(hostile):
+def test_exactly_the_planted_problems_are_found_in_their_rows(hostile):
     assert {code: lines_of(hostile, code) for code in codes_of(hostile)} == {
         "untrainable_vertical": [],
         "exact_across_splits": [(5, 3)],
@@ -45,13 +45,13 @@ def test_all_that_is_wrong_is_found_in_its_row_and_nothing_else(hostile):
     }
 
 
-def test_the_worst_is_told_first(hostile):
+def test_findings_are_sorted_by_severity(hostile):
     severities = [finding.severity for finding in hostile.findings]
     assert severities == sorted(severities, key=["error", "warning", "note"].index)
     assert hostile.has_finding("error") and hostile.has_finding("note")
 
 
-def test_severities_count_as_bad_as_worse_ones(hostile):
+def test_a_more_severe_finding_meets_the_requested_severity(hostile):
     errors = tuple(one for one in hostile.findings if one.severity == "error")
     notes = tuple(one for one in hostile.findings if one.severity == "note")
     assert dataclasses.replace(hostile, findings=errors).has_finding("warning")
@@ -91,7 +91,7 @@ def test_a_second_row_of_the_same_image_is_opened_once(hostile):
     assert (hostile.table.num_rows, hostile.distinct, len(hostile.opened.rows)) == (15, 14, 14)
 
 
-def test_the_table_alone_tells_what_it_can(hostile):
+def test_without_images_only_the_table_is_checked(hostile):
     found = inspect(dataclasses.replace(hostile.config, images=False))
     assert codes_of(found) == {
         "untrainable_vertical",
@@ -105,7 +105,7 @@ def test_the_table_alone_tells_what_it_can(hostile):
     assert (found.opened, found.pairs, found.sheets, found.thumbnails) == (None, (), (), {})
 
 
-def test_a_sample_opens_so_many_and_those_shown(hostile):
+def test_a_sample_opens_its_size_and_the_images_shown(hostile):
     config = dataclasses.replace(hostile.config, sample=3, sheet_items=0)
     found = inspect(config, processes=1)
     assert len(found.opened.rows) == 3
@@ -130,7 +130,7 @@ def test_one_row_is_enough(tmp_path):
     assert len(found.sheets) == 1
 
 
-def test_where_no_image_can_be_opened_there_is_still_a_report(tmp_path):
+def test_the_inspection_works_if_no_image_can_be_opened(tmp_path):
     rows = [(f"{number}.png", "1", "tops", "train", "both") for number in range(3)]
     found = inspect(InspectConfig(write_manifest(tmp_path / "m.csv", rows)), processes=1)
     assert lines_of(found, "missing_images") == [2, 3, 4]
@@ -139,7 +139,7 @@ def test_where_no_image_can_be_opened_there_is_still_a_report(tmp_path):
     assert not found.opened.is_usable.any()
 
 
-def test_garments_in_one_image_are_compared_by_their_boxes(tmp_path):
+def test_garments_in_one_image_are_compared_within_their_boxes(tmp_path):
     pattern(0, (400, 300)).save(tmp_path / "street.png")
     pattern(0, (400, 300)).crop((0, 0, 200, 300)).save(tmp_path / "left.png")
     header = ("image", "item_id", "vertical", "x_min", "y_min", "x_max", "y_max")
@@ -156,7 +156,7 @@ def test_garments_in_one_image_are_compared_by_their_boxes(tmp_path):
     assert found.distinct == 4
 
 
-def test_rows_are_counted_as_in_the_file(tmp_path):
+def test_row_numbers_are_those_in_the_file(tmp_path):
     manifest = tmp_path / "manifest.csv"
     manifest.write_text(
         'image,item_id,vertical,note\r\n\r\na.png,1,tops,"two\r\nlines"\r\nb.png,1,tops,\r\n'
@@ -193,13 +193,13 @@ def test_numbers_out_of_range_are_refused_with_the_range(name, low, high, told):
             InspectConfig("manifest.csv", **{name: value})
 
 
-def test_a_wrong_manifest_is_one_line_with_its_row(tmp_path):
+def test_the_error_for_a_wrong_manifest_names_its_row(tmp_path):
     manifest = write_manifest(tmp_path / "m.csv", [("a.png", "1", "tops", "training", "both")])
     with pytest.raises(UserError, match=r"row 2: column 'split': 'training'"):
         inspect(InspectConfig(manifest))
 
 
-def test_placeholders_are_told_in_whatever_column_names_something(tmp_path):
+def test_placeholders_are_found_in_every_column_of_names(tmp_path):
     manifest = tmp_path / "m.csv"
     manifest.write_text(
         "image,item_id,vertical,split,style,x_min,y_min,x_max,y_max\n"

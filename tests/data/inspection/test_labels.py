@@ -70,7 +70,7 @@ def labels(tmp_path):
     )
 
 
-def test_cells_tell_items_images_roles_and_answers(labels):
+def test_cells_count_items_images_roles_and_answers(labels):
     found = {(cell.vertical, cell.split): cell for cell in count_cells(labels, 2)}
     assert list(found) == [
         ("bags", "train"),
@@ -121,6 +121,6 @@ def test_items_are_counted_by_their_images_up_to_the_highest_class(labels):
     }
 
 
-def test_very_many_images_of_an_item_are_the_last_class(tmp_path):
+def test_an_item_with_very_many_images_is_in_the_last_class(tmp_path):
     labels = labels_of(tmp_path, [("a", "tops", "train", "both")] * 150)
     assert list(count_by_images(labels)["train"].items())[-1] == ("101+", 1)

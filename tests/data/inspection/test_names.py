@@ -41,7 +41,7 @@ def test_names_that_differ_are_left_alone(first, second):
     assert alike(first, second) == []
 
 
-def test_each_name_is_like_the_first_of_its_kind():
+def test_each_name_is_matched_to_its_first_variant():
     assert [(name, first) for name, first, _ in alike("b", "A", "a", "B", "B ", "c")] == [
         (2, 1),
         (3, 0),
@@ -50,23 +50,23 @@ def test_each_name_is_like_the_first_of_its_kind():
 
 
 @given(st.lists(st.text(max_size=6), unique=True, max_size=20))
-def test_no_text_stops_it(names):
+def test_any_texts_can_be_compared(names):
     places, firsts, reasons = find_alike(pa.array(names, pa.large_string()))
     assert (firsts < places).all()
     assert len(reasons) == len(places)
 
 
-def test_a_finding_names_both_and_their_rows():
+def test_a_finding_has_both_names_and_their_rows():
     names, rows = pa.array(["Bags", "tops", "bags"]), np.array([3, 5, 8])
     (finding,) = check_names(names, rows, column="vertical")
     assert (finding.code, finding.severity, finding.count) == ("verticals_alike", "error", 1)
     assert (finding.rows.tolist(), finding.others.tolist()) == ([8], [3])
-    assert finding.detail(0) == "'bags' is like 'Bags' but for case"
+    assert finding.detail(0) == "'bags' differs from 'Bags' only in case"
     assert next(check_names(names, rows, column="item_id")).severity == "warning"
     assert not list(check_names(pa.array(["a", "b"]), rows, column="vertical"))
 
 
-def test_texts_that_stand_for_a_missing_value_are_told_with_their_rows():
+def test_placeholder_names_are_reported_with_their_rows():
     names = pa.array(["7", "nan", " NULL", "<NA>", "None", "#N/A", "Nancy", "nano", "0", ""])
     rows, counts = np.arange(10) * 10, np.arange(10) + 1
     (finding,) = check_placeholders(names, rows, counts, column="item_id")

@@ -29,7 +29,7 @@ def all_pairs_within(hashes, distance):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 5, 10, 32]), st.integers(0, 40))
-def test_exactly_the_pairs_that_comparing_all_finds_are_found_each_once(seed, distance, flips):
+def test_the_result_equals_that_of_comparing_all_pairs(seed, distance, flips):
     random = np.random.default_rng(seed)
     hashes = random.integers(0, 2**64, (3, 4), dtype=np.uint64)[random.integers(0, 3, 40)]
     for _ in range(flips):
@@ -44,11 +44,11 @@ def test_exactly_the_pairs_that_comparing_all_finds_are_found_each_once(seed, di
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_nothing_is_found_where_there_is_nothing_to_compare(count):
+def test_fewer_than_two_hashes_give_no_pairs(count):
     assert pairs_within(np.zeros((count, 4), np.uint64), 10) == ([], 0)
 
 
-def test_where_too_many_are_alike_it_says_how_many_and_still_finds_neighbours():
+def test_crowded_hashes_are_counted_and_nearest_neighbours_still_found():
     hashes = np.zeros((50, 4), np.uint64)
     found, crowded = pairs_within(hashes, 2, most_neighbours=10)
     assert {right - left for left, right, _ in found} == set(range(1, 11))

@@ -43,28 +43,28 @@ def test_a_vertical_with_one_usable_item_has_no_specialist(tmp_path):
     rows = [*SOUND, *items("g", "bags", "train"), *items("h", "bags", "train", 1)]
     finding = found_in(tmp_path, rows)["untrainable_vertical"]
     assert (finding.severity, finding.count) == ("warning", 1)
-    assert "1 vertical of split train, bags:" in finding.what
-    assert finding.what.endswith("so no specialist: the combined model stays there.")
-    assert finding.advice.endswith("leave it out by --map_verticals; or set --min_images=1.")
+    assert "1 vertical of split train with fewer than 2 items of" in finding.what
+    assert finding.what.endswith("(bags): no specialist is trained, the combined model is kept.")
+    assert finding.advice.endswith("into another or omit it; or set --min_images=1.")
     alone = [*SOUND, *items("g", "bags", "train")]
     finding = found_in(tmp_path, alone, min_images=1)["untrainable_vertical"]
-    assert finding.advice.endswith("leave it out by --map_verticals.")
+    assert finding.advice.endswith("into another or omit it.")
 
 
 def test_a_table_without_any_triplet_is_an_error(tmp_path):
     rows = [*items("a", "tops", "train"), *items("b", "bags", "train", 1)]
     finding = found_in(tmp_path, rows)["untrainable_vertical"]
     assert (finding.severity, finding.count) == ("error", 2)
-    assert finding.what.endswith("so no triplets.")
+    assert finding.what.endswith(": no triplets.")
 
 
-def test_of_many_names_a_sentence_has_five():
+def test_a_sentence_lists_at_most_five_names():
     assert some_names([]) == ""
     assert some_names(list("abcde")) == "a, b, c, d, e"
     assert some_names(list("abcdefg")) == "a, b, c, d, e and 2 more"
 
 
-def test_missing_splits_are_told(tmp_path):
+def test_missing_splits_are_reported(tmp_path):
     found = found_in(tmp_path, items("ab", "tops", "train"))
     assert {code: one.severity for code, one in found.items()} == {
         "no_val_split": "note",
@@ -100,12 +100,12 @@ def test_a_split_without_any_answer_is_an_error(tmp_path):
     assert "vertical_without_answers" not in found
 
 
-def test_gallery_images_alone_are_no_evaluation(tmp_path):
+def test_gallery_images_alone_cannot_be_evaluated(tmp_path):
     rows = [*items("ab", "tops", "train"), *[("c", "tops", "test", "gallery")] * 2]
     assert "split_without_answers" in found_in(tmp_path, rows)
 
 
-def test_verticals_with_few_validation_items_are_named_with_their_number(tmp_path):
+def test_verticals_with_few_validation_items_are_listed_with_their_number(tmp_path):
     finding = found_in(tmp_path, SOUND)["few_validation_items"]
     assert (finding.severity, finding.count) == ("warning", 1)
     assert "tops 2" in finding.what and "20" in finding.what
@@ -113,6 +113,6 @@ def test_verticals_with_few_validation_items_are_named_with_their_number(tmp_pat
 
 
 @pytest.mark.parametrize("images", [1, 2])
-def test_a_single_item_is_no_crash(tmp_path, images):
+def test_a_single_item_does_not_crash(tmp_path, images):
     found = found_in(tmp_path, items("a", "tops", "train", images))
     assert "untrainable_vertical" in found

@@ -56,7 +56,7 @@ def test_another_seed_gives_other_images(dataset, tmp_path):
     assert all(mine[name] != theirs[name] for name in mine if name.endswith(".jpg"))
 
 
-def test_manifest_names_every_image_once_with_its_columns(dataset):
+def test_the_manifest_has_one_row_per_image(dataset):
     rows = _rows(dataset)
     assert list(rows[0]) == ["image", "item_id", "vertical", "split", "role", "cue"]
     assert rows[0] == {
@@ -145,7 +145,7 @@ def test_bytes_of_scenes_do_not_depend_on_the_number_of_processes(with_scenes, t
 
 
 @pytest.mark.parametrize("config", [TINY, WITH_SCENES])
-def test_the_planned_rows_are_those_that_are_read(config, dataset, with_scenes):
+def test_the_planned_rows_equal_the_written_ones(config, dataset, with_scenes):
     written = with_scenes.manifest if config.scenes else dataset / "manifest.csv"
     planned, read = manifest_table(config), read_manifest(written)
     assert planned.to_pydict() == read.select(planned.column_names).to_pydict()
@@ -169,7 +169,7 @@ def test_prepare_crops_the_garments_of_scenes(with_scenes, tmp_path):
             assert np.abs(np.asarray(image, np.float64) - cut).mean() < 4
 
 
-def test_world_tells_settings_and_cues(dataset):
+def test_the_world_file_contains_settings_and_cues(dataset):
     world = json.loads((dataset / "world.json").read_text("utf-8"))
     assert world["cues"] == {"dress": "outline", "bag": "print"}
     assert world["settings"] == TINY.to_json()
@@ -191,21 +191,21 @@ def test_the_same_settings_again_draw_nothing(dataset):
 
 def test_a_dataset_with_other_settings_is_not_overwritten(dataset):
     before = _bytes(dataset)
-    with pytest.raises(UserError, match="test_items is 2 there, 3 asked for"):
+    with pytest.raises(UserError, match="test_items is 2, requested 3"):
         generate(SyntheticConfig(**{**TINY.to_json(), "test_items": 3}), dataset)
     assert _bytes(dataset) == before
 
 
-def test_a_dataset_with_scenes_is_not_taken_for_one_without(dataset, with_scenes):
-    with pytest.raises(UserError, match="scenes is 4 there, 0 asked for"):
+def test_datasets_with_and_without_scenes_do_not_replace_each_other(dataset, with_scenes):
+    with pytest.raises(UserError, match="scenes is 4, requested 0"):
         generate(TINY, with_scenes.manifest.parent)
-    with pytest.raises(UserError, match="scenes is 0 there, 4 asked for"):
+    with pytest.raises(UserError, match="scenes is 0, requested 4"):
         generate(WITH_SCENES, dataset)
 
 
 def test_foreign_files_are_not_overwritten(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(UserError, match="holds no synthetic dataset"):
+    with pytest.raises(UserError, match="is not a synthetic dataset"):
         generate(TINY, tmp_path)
     with pytest.raises(UserError, match="is a file"):
         generate(TINY, tmp_path / "thesis.txt")
@@ -215,9 +215,9 @@ def test_foreign_files_are_not_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"settings": 3}', "null"])
-def test_a_broken_world_file_is_refused_in_words(tmp_path, content):
+def test_a_broken_world_file_is_a_user_error(tmp_path, content):
     (tmp_path / "world.json").write_text(content)
-    with pytest.raises(UserError, match="name a"):
+    with pytest.raises(UserError, match="choose a"):
         generate(TINY, tmp_path)
 
 
@@ -231,8 +231,8 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_process_is_too_few(tmp_path):
-    with pytest.raises(UserError, match="processes=0: must be at least 1"):
+def test_zero_processes_are_refused(tmp_path):
+    with pytest.raises(UserError, match="processes=0: expected at least 1"):
         generate(TINY, tmp_path / "out", processes=0)
 
 
@@ -242,7 +242,7 @@ def _tool(*flags: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_binary_draws_and_says_what_comes_next(tmp_path):
+def test_the_tool_draws_the_dataset_and_prints_the_manifest(tmp_path):
     flags = [
         f"--output={tmp_path / 'out'}",
         "--synthetic_verticals=bag",
@@ -268,11 +268,11 @@ def test_the_binary_draws_and_says_what_comes_next(tmp_path):
         ("--synthetic_scenes=-1", "synthetic_scenes"),
         ("--synthetic_scene_size=64", "synthetic_scene_size=64"),
         ("--processes=-1", "processes"),
-        ("--synthetic_verticals=dress,sock", "no vertical 'sock'"),
+        ("--synthetic_verticals=dress,sock", "unknown 'sock'"),
         ("--synthetic_verticals=", "verticals: none given"),
     ],
 )
-def test_the_binary_answers_a_wrong_flag_with_one_line(tmp_path, flag, message):
+def test_the_tool_refuses_a_wrong_flag_with_one_line(tmp_path, flag, message):
     done = _tool(f"--output={tmp_path / 'out'}", flag)
     assert done.returncode == 1
     assert message in done.stderr

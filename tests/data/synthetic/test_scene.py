@@ -19,7 +19,7 @@ def _looks(vertical: str) -> list:
 
 
 @pytest.mark.parametrize("vertical", [name for name, cue in CUES.items() if cue == OUTLINE])
-def test_in_an_outline_vertical_images_share_the_cut_and_differ_in_colour(vertical):
+def test_images_of_an_outline_vertical_share_the_cut_and_differ_in_colour(vertical):
     looks = _looks(vertical)
     cuts = np.stack([look.outline for look in looks])
     assert np.ptp(cuts, axis=0).max() <= 0.04 + 1e-9
@@ -28,7 +28,7 @@ def test_in_an_outline_vertical_images_share_the_cut_and_differ_in_colour(vertic
 
 
 @pytest.mark.parametrize("vertical", [name for name, cue in CUES.items() if cue != OUTLINE])
-def test_in_a_print_vertical_images_share_print_and_palette_and_differ_in_cut(vertical):
+def test_images_of_a_print_vertical_share_print_and_palette_and_differ_in_cut(vertical):
     looks = _looks(vertical)
     seen = [surface(look.print) for look in looks]
     assert {one.family for one in seen} == {seen[0].family}
@@ -40,7 +40,7 @@ def test_in_a_print_vertical_images_share_print_and_palette_and_differ_in_cut(ve
 
 @pytest.mark.parametrize("vertical", CUES)
 @pytest.mark.parametrize("role", [GALLERY, QUERY])
-def test_an_image_is_a_jpeg_of_the_size_asked_for_and_a_function_of_its_key(vertical, role):
+def test_an_image_is_a_jpeg_of_the_requested_size_determined_by_its_key(vertical, role):
     item = items_of(CONFIG, vertical)[0]
     content = draw_image(0, item, role, 1, 48)
     with Image.open(io.BytesIO(content)) as image:
@@ -50,7 +50,7 @@ def test_an_image_is_a_jpeg_of_the_size_asked_for_and_a_function_of_its_key(vert
     assert draw_image(1, item, role, 1, 48) != content
 
 
-def test_shop_images_have_a_plain_bright_rim_and_street_images_do_not():
+def test_shop_images_have_a_plain_border_and_street_images_do_not():
     def rim_deviation(role: str) -> float:
         values = []
         for item in items_of(CONFIG, "bag"):

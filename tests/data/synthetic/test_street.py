@@ -28,7 +28,7 @@ def layouts():
     return [lay_out(CONFIG, scene) for scene in SCENES]
 
 
-def test_every_split_has_its_scenes_of_its_own_items_in_different_verticals():
+def test_scenes_show_items_of_their_split_in_different_verticals():
     assert [scene.split for scene in SCENES] == ["train"] * 24 + ["val"] * 6 + ["test"] * 6
     assert [scene.name for scene in SCENES[:2]] == [
         "images/scenes/scene-000000.jpg",
@@ -41,7 +41,7 @@ def test_every_split_has_its_scenes_of_its_own_items_in_different_verticals():
     assert {len(scene.items) for scene in SCENES} == {1, 2, 3, 4, 5}
 
 
-def test_every_item_of_a_split_is_shown_about_as_often():
+def test_all_items_of_a_split_are_shown_about_equally_often():
     for split, least in (("train", 1), ("val", 1), ("test", 0)):
         shown = {item.item_id: 0 for item in ITEMS if item.split == split}
         for scene in SCENES:
@@ -60,7 +60,7 @@ def test_few_verticals_or_scenes_are_enough():
     assert dataclasses.replace(CONFIG, scenes=0).scenes_of_splits == {}
 
 
-def test_garments_are_within_the_frame_and_seen_enough(layouts):
+def test_garments_are_within_the_frame_and_sufficiently_visible(layouts):
     extents = []
     for scene, layout in zip(SCENES, layouts):
         assert 1 <= len(layout.boxes) <= len(scene.items)
@@ -96,7 +96,7 @@ def _without(layout: Layout, place: int) -> Layout:
     return layout._replace(layers=layers)
 
 
-def test_boxes_are_tight_to_what_is_seen_of_a_garment(layouts):
+def test_boxes_fit_the_visible_part_of_a_garment_tightly(layouts):
     gaps = []
     for layout in layouts[:12]:
         whole = _painted(layout)
@@ -111,7 +111,7 @@ def test_boxes_are_tight_to_what_is_seen_of_a_garment(layouts):
     assert np.max(gaps) <= 3
 
 
-def test_a_scene_is_a_jpeg_of_the_size_asked_for_and_a_function_of_its_settings(layouts):
+def test_a_scene_is_a_jpeg_of_the_requested_size_determined_by_its_settings(layouts):
     content = scene_image(CONFIG, SCENES[0], layouts[0])
     with Image.open(io.BytesIO(content)) as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (160, 160))

@@ -23,13 +23,13 @@ from apparel_embed.data.synthetic.world import (
 SMALL = SyntheticConfig(train_items=12, val_items=4, test_items=8)
 
 
-def test_four_verticals_are_known_by_outline_and_four_by_print():
+def test_four_verticals_have_outline_and_four_have_print_as_cue():
     assert set(CUES) == set(OUTLINES)
     assert sorted(CUES.values()) == [OUTLINE] * 4 + [PRINT] * 4
 
 
 @pytest.mark.parametrize("vertical", CUES)
-def test_splits_have_the_sizes_asked_for_and_no_item_twice(vertical):
+def test_splits_have_the_requested_sizes_and_no_duplicate_items(vertical):
     items = items_of(SMALL, vertical)
     splits = [item.split for item in items]
     assert [splits.count(name) for name in ("train", "val", "test")] == [12, 4, 8]
@@ -38,7 +38,7 @@ def test_splits_have_the_sizes_asked_for_and_no_item_twice(vertical):
 
 
 @pytest.mark.parametrize("vertical", CUES)
-def test_unlabelled_items_come_last_and_leave_the_others_as_they_are(vertical):
+def test_unlabelled_items_come_last_and_do_not_change_the_others(vertical):
     labelled = items_of(SMALL, vertical)
     more = items_of(dataclasses.replace(SMALL, unlabelled_items=10), vertical)
     assert [item.split for item in more[24:]] == ["unlabelled"] * 10
@@ -65,7 +65,7 @@ def test_items_are_those_of_earlier_releases(vertical, expected):
 
 
 @pytest.mark.parametrize("vertical", CUES)
-def test_items_lie_farther_apart_than_random_ones(vertical):
+def test_items_are_farther_apart_than_random_ones(vertical):
     def closest(identities: np.ndarray) -> float:
         points = visible(vertical, identities)
         gaps = np.linalg.norm(points[:, None] - points[None], axis=-1)
@@ -80,14 +80,14 @@ def test_items_lie_farther_apart_than_random_ones(vertical):
     assert kept > 0.5
 
 
-def test_spread_takes_the_farthest_point_next():
+def test_spread_chooses_the_farthest_point_next():
     line = np.array([[0.0], [0.1], [1.0], [0.6], [0.5]])
     np.testing.assert_array_equal(spread(line, 3), [0, 2, 4])
     np.testing.assert_array_equal(spread(line, 2, before=np.array([[0.95], [0.2]])), [3, 0])
     assert len(spread(line, 0)) == 0
 
 
-def test_streams_depend_on_every_part_of_their_name_and_on_no_process():
+def test_streams_depend_on_every_part_of_their_name_only():
     assert stream(0, "bag", 1).integers(2**32) == stream(0, "bag", 1).integers(2**32)
     values = {
         int(stream(*name).integers(2**63))
@@ -109,7 +109,7 @@ def test_streams_depend_on_every_part_of_their_name_and_on_no_process():
             {"unlabelled_items": 2001},
             "unlabelled_items is 2001; expected a whole number, 0 to 2000",
         ),
-        ({"train_items": 0, "unlabelled_items": 3}, "unlabelled_items=3 without train_items"),
+        ({"train_items": 0, "unlabelled_items": 3}, "unlabelled_items=3 needs a specialist"),
         ({"val_items": True}, "val_items is True; expected a whole number"),
         ({"gallery_per_item": 0}, "gallery_per_item is 0; expected a whole number, 1 to"),
         ({"query_per_item": 0}, "query_per_item is 0; expected a whole number, 1 to"),
@@ -119,9 +119,9 @@ def test_streams_depend_on_every_part_of_their_name_and_on_no_process():
         ({"scene_size": 127}, "scene_size is 127; expected a whole number, 128 to 1024"),
         ({"scene_size": 1025}, "scene_size is 1025; expected a whole number, 128 to 1024"),
         ({"verticals": ()}, "verticals: none given; choose from dress"),
-        ({"verticals": ("dress", "hat")}, "no vertical 'hat'; choose from dress"),
-        ({"verticals": ("dress", "dress")}, "named twice in dress,dress"),
-        ({"train_items": 0, "val_items": 0, "test_items": 0}, "all are 0, nothing to draw"),
+        ({"verticals": ("dress", "hat")}, "unknown 'hat'; choose from dress"),
+        ({"verticals": ("dress", "dress")}, "dress,dress repeats a name"),
+        ({"train_items": 0, "val_items": 0, "test_items": 0}, "all 0; set at least one"),
     ],
 )
 def test_wrong_settings_are_named(change, message):
