@@ -1,4 +1,4 @@
-"""From every layout on disk through import and prepare to a model that has made a step."""
+"""Imports and prepares a dataset in each layout and trains a model on it for one step."""
 
 import dataclasses
 
@@ -44,7 +44,7 @@ def make_shop(root):
 
 TREES = {**published_trees.TREES, "folders": make_shop, "table": make_shop}
 CHANGES = {
-    # It brings its own validation split.
+    # It has its own validation split.
     "deepfashion_consumer_to_shop": {"split": SplitOptions()},
     "folders": {"split": SplitOptions(val_fraction=0.2, test_fraction=0.3)},
     "table": {
@@ -59,7 +59,7 @@ CHANGES = {
 
 @pytest.fixture
 def eager():
-    """Spares the compilation of a graph for a single step."""
+    """Runs eagerly, which avoids compiling a graph for a single step."""
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)

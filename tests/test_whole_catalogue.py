@@ -1,4 +1,4 @@
-"""A catalogue that is trained on to the last image, with a vertical too small for a specialist."""
+"""Trains on every image of a catalogue in which one vertical is too small for a specialist."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRAINING = [
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
-    """Bags and tops of five items each, one hat; all of it is split train."""
+    """Returns the run directory of a catalogue of five bags, five tops and one hat, all train."""
     directory = tmp_path_factory.mktemp("catalogue")
     random = np.random.default_rng(0)
     items = [(f"{vertical}{n}", vertical) for vertical in ("bag", "top") for n in range(5)]

@@ -61,7 +61,7 @@ def test_the_error_names_the_row_that_cannot_be_read(tmp_path):
         read_csv(path)
     assert undecodable_row(write(tmp_path, "ä\n")) is None
 
-    # The csv module, which finds the rows, bounds cells; pyarrow stumbles over the missing one.
+    # pyarrow fails at the missing cell; the csv module, which finds its row, at the long one.
     path = write(tmp_path, f"a,b\n1,2\n{'x' * 200_000},1\n3\n")
     with pytest.raises(UserError, match=r"t.csv: row 3: cannot be read as CSV: field larger than"):
         read_csv(path)
@@ -102,19 +102,11 @@ def test_numbers_in_other_columns_keep_their_fractions():
     [
         (np.array([1, 2.0**53]), "item_id", "row 2: column 'item_id': 9007199254740992.0; double "),
         (np.array([2.0**53]), "style", "row 1: .*double is exact .* below 9007199254740992;"),
-        (
-            np.array([1, 2, 2**24], np.float32),
-            "style",
-            "row 3: .*float is exact .* below 16777216;",
-        ),
+        (np.array([1, 2, 2**24], np.float32), "style", "row 3: .*float .* below 16777216;"),
         (np.array([2048], np.float16), "style", "row 1: .*halffloat is exact .* below 2048;"),
         (np.array([-np.inf]), "style", "row 1: column 'style': -inf"),
-        (
-            np.array([np.nan, 7.5]),
-            "item_id",
-            "row 2: column 'item_id': 7.5; expected text or a whole",
-        ),
-        (np.array([7.5]), "vertical", "row 1: column 'vertical': 7.5; expected text or a whole"),
+        (np.array([np.nan, 7.5]), "item_id", "row 2: column 'item_id': 7.5; expected text"),
+        (np.array([7.5]), "vertical", "row 1: column 'vertical': 7.5; expected text"),
     ],
 )
 def test_inexact_or_fractional_numbers_as_names_are_refused(values, name, message):

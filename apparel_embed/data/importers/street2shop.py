@@ -5,9 +5,8 @@
     meta/json/test_pairs_<vertical>.json     "bbox": {"left", "top", "width", "height"}}, ...]
     images/000002847.jpeg                  as downloaded from the URLs in photos/photos.txt
 
-Layout and fields are those that public readers rely on; the counts are the paper's. A public count
-of the released lists finds 214 fewer pairs, so expect that warning. The importer was written
-without the dataset.
+Layout and fields are those that public readers rely on; the counts are the paper's. The released
+lists have 214 fewer pairs, by a public count: expect a warning. Written without the dataset.
 
 Images are found by their number anywhere below `images`, with any extension or none, since download
 tools differ. Many URLs are dead: rows whose image is missing are left out by default.

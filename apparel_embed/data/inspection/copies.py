@@ -149,12 +149,12 @@ _MEANINGS = {
     (EXACT, ANSWER): (
         WARNING,
         f"{{have}} an exact copy as answer: {_EASY}",
-        "Remove the copies, or make both query or both gallery in column role.",
+        "Remove the copies, or give both the same role, query or gallery.",
     ),
     (NEAR, ANSWER): (
         WARNING,
         f"{{seem}} to have a near-copy as answer: {_EASY}",
-        "Look at the pairs; remove the copies, or make both query or both gallery in column role.",
+        "Look at the pairs; remove the copies, or give both the same role, query or gallery.",
     ),
     (EXACT, WITHIN_ITEM): (
         NOTE,

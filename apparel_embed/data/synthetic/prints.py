@@ -95,8 +95,7 @@ def _leopard(u: Field, v: Field, share: float) -> tuple[Field, Field]:
     return spot, _rise(0.18 - radius, 0.0)
 
 
-# Functions of coordinates in repeats and the accent's share, returning the strength of accent and
-# second accent.
+# Functions of coordinates in repeats and the accent's share; they return both accents' strengths.
 FAMILIES: Mapping[str, Callable[[Field, Field, float], tuple[Field, Field]]] = {
     "solid": lambda u, v, share: (np.zeros_like(u), _NOWHERE),
     "stripes": lambda u, v, share: (_bars(v, share), _NOWHERE),

@@ -1,7 +1,7 @@
-"""Miniature trees in the layouts in which datasets are published, with real tiny images.
+"""Miniature trees in the layouts of published datasets, with small real images.
 
-Each has two verticals (or more) of at least four training items with two images each, and test
-items with a query and a gallery, so that a model can be trained and evaluated on it.
+Each has at least two verticals of four or more training items with two images each, and test items
+with query and gallery images, so a model can be trained and evaluated on it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 
 TRAIN_ITEMS = 4
 TEST_ITEMS = 2
-# Of Street2Shop: the street image of bag 6 and a shop image of bag 1.
+# Missing in Street2Shop: the street image of bag 6 and a shop image of bag 1.
 DEAD_PHOTOS = (16, 23)
 
 
@@ -29,7 +29,7 @@ class _Painter:
         self._random = np.random.default_rng(0)
 
     def draw(self, path: Path, item: int, size: tuple[int, int]) -> None:
-        """Writes a JPEG of `size`, width and height."""
+        """Writes a JPEG of `size` (width, height)."""
         width, height = size
         colour = 255 * np.array(colorsys.hsv_to_rgb(item / self._items, 0.8, 0.8))
         noisy = colour + self._random.normal(0, 12, (height, width, 3))
@@ -38,7 +38,7 @@ class _Painter:
 
 
 def write_list(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Writes a list as DeepFashion does: count, columns, cells padded with spaces."""
+    """Writes a list in DeepFashion's format: count, columns, cells padded with spaces."""
     width = max(len(row[0]) for row in rows) + 4
     lines = [str(len(rows)), " ".join(columns)]
     lines += [f"{row[0]:<{width}}" + " ".join(f"{cell:<6}" for cell in row[1:]) for row in rows]
@@ -47,11 +47,11 @@ def write_list(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 def make_in_shop(root: Path, images: str = "img") -> None:
-    """Makes the In-shop benchmark: women's dresses, women's and men's shorts.
+    """Creates the In-shop benchmark: women's dresses, women's and men's shorts.
 
     Items id_00000001 to id_00000018, six per vertical: four train items with two images, two
-    test items with one query and two gallery images. `img` is 40x40 pixels with boxes in it;
-    `img_highres` is 30x44, with boxes as for squares of 256 pixels, as published.
+    test items with one query and two gallery images. Images in `img` have 40x40 pixels, with boxes
+    in them; in `img_highres` 30x44, with boxes in squares of 256 pixels, as published.
     """
     painter = _Painter(18)
     size = (40, 40) if images == "img" else (30, 44)
@@ -75,10 +75,10 @@ def make_in_shop(root: Path, images: str = "img") -> None:
 
 
 def make_consumer_to_shop(root: Path) -> None:
-    """Makes the Consumer-to-shop benchmark: dresses, and two kinds of blouses.
+    """Creates the Consumer-to-shop benchmark: dresses, and two kinds of blouses.
 
     Items id_00000001 to id_00000024, eight per vertical: four train, two val, two test, each with
-    two consumers' images and one of a shop, and so two pairs; a shop image is in both.
+    two consumer images and one shop image, which is in two pairs.
     """
     painter = _Painter(24)
     pairs, boxes, item = [], [], 0
@@ -100,10 +100,10 @@ def make_consumer_to_shop(root: Path) -> None:
 
 
 def make_deepfashion2(root: Path) -> None:
-    """Makes DeepFashion2: pairs 1 to 4 in train, 1 and 2 in validation.
+    """Creates DeepFashion2: pairs 1 to 4 in train, 1 and 2 in validation.
 
-    Every pair has a user's and a shop's image, 48x48 pixels, each with a short sleeve top of
-    style 1, trousers of style 2 and, in the shop's, shorts without a style.
+    Every pair has a user and a shop image, 48x48 pixels, each with a short sleeve top of style 1
+    and trousers of style 2; the shop image also has shorts without a style.
     """
     painter = _Painter(2 * TRAIN_ITEMS + 1)
     for folder, pairs in (("train", TRAIN_ITEMS), ("validation", TEST_ITEMS)):
@@ -126,7 +126,7 @@ def make_deepfashion2(root: Path) -> None:
 def deepfashion2_garment(
     category_id: int, category: str, style: int, box: list[int]
 ) -> dict[str, Any]:
-    """Returns a garment as in an annotation of DeepFashion2."""
+    """Returns a garment in the format of DeepFashion2's annotations."""
     x_min, y_min, x_max, y_max = box
     return {
         "segmentation": [[x_min, y_min, x_max, y_min, x_max, y_max, x_min, y_max]],
@@ -143,12 +143,12 @@ def deepfashion2_garment(
 
 
 def make_street2shop(root: Path) -> None:
-    """Makes Street2Shop: bags and dresses, products 1 to 7 of each.
+    """Creates Street2Shop: bags and dresses, products 1 to 7 of each.
 
     Products 1 to 4 are in train pairs, 5 and 6 in test pairs, 7 in none; each has a street image
-    (but for 7) and two shop images, 40x44 pixels. Street images are number 11 to 16 for bags
-    and 111 to 116 for dresses, shop images 22, 23 to 34, 35 and 122, 123 to 134, 135. Two
-    images, `DEAD_PHOTOS`, could not be downloaded.
+    (except 7) and two shop images, 40x44 pixels. Street images are numbers 11 to 16 for bags and
+    111 to 116 for dresses, shop images 22, 23 to 34, 35 and 122, 123 to 134, 135. Two images,
+    `DEAD_PHOTOS`, are missing.
     """
     painter = _Painter(14)
     for part, vertical in enumerate(("bags", "dresses")):
@@ -170,9 +170,10 @@ def make_street2shop(root: Path) -> None:
 
 
 def make_stanford_online_products(root: Path) -> None:
-    """Makes Stanford Online Products: bicycles and chairs.
+    """Creates Stanford Online Products: bicycles and chairs.
 
-    Classes 1 to 8 train, half of each, 9 to 12 test; two images each, three in test.
+    Classes 1 to 8 are train, 9 to 12 test, half of each are bicycles; two images each in train,
+    three in test.
     """
     painter = _Painter(12)
     image_id = 0
@@ -202,4 +203,4 @@ TREES = {
     "street2shop": make_street2shop,
     "stanford_online_products": make_stanford_online_products,
 }
-"""What makes a small dataset in a directory, by the layout that it has."""
+"""Functions that create a small dataset in a directory, by layout."""

@@ -1,4 +1,4 @@
-"""Miniature shops: folders of images, and images whose names tell what they show."""
+"""Miniature shops: folders of images, and images whose file names contain their labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LUMA_ROLES = {"main": "gallery", "alt1": "query", "back": "query"}
 
 
 def draw(root: Path, names: Iterable[str], size: tuple[int, int] = (8, 6)) -> None:
-    """Writes images of `size`, width and height; the kind by the ending of the name."""
+    """Writes images of `size` (width, height), in the format of their extension."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,9 +28,9 @@ def draw(root: Path, names: Iterable[str], size: tuple[int, int] = (8, 6)) -> No
 
 
 def make_luma(root: Path, styles: int = 3) -> list[str]:
-    """Makes the shop's `styles` styles of each kind in two colours; returns the images' names.
+    """Creates a shop with `styles` styles of each kind in two colours; returns the image names.
 
-    The first colour has a main view, a back and a detail, the other the main view alone.
+    The first colour has three views (main, back, alt1), the other only the main view.
     """
     names = [
         f"images/{kind}{style:02}-{colour}_{view}.jpg"
@@ -44,7 +44,7 @@ def make_luma(root: Path, styles: int = 3) -> list[str]:
 
 
 def luma_config(root: Path, output: Path) -> ImportConfig:
-    """Returns the import of that shop, its styles held out whole."""
+    """Returns the settings to import that shop, with whole styles held out."""
     return ImportConfig(
         "table",
         root,

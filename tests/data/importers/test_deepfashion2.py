@@ -20,7 +20,7 @@ def root(tmp_path):
 
 
 def change(path, **fields):
-    """Sets fields of an annotation; those of a garment by a dictionary, None removes."""
+    """Sets fields of an annotation; a dictionary sets fields of a garment, None removes a field."""
     annotation = json.loads(path.read_text())
     for name, value in fields.items():
         if isinstance(value, dict) and name in annotation:
@@ -115,7 +115,7 @@ def test_a_bom_and_other_files_make_no_difference(root):
     path = root / FIRST
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     (root / "train" / "annos" / ".DS_Store").write_bytes(b"\0")
-    # As macOS packs it into archives.
+    # macOS adds such files to archives.
     (root / "train" / "annos" / "._000001.json").write_bytes(b"\0\5\x16\7")
     assert convert(root, LayoutOptions()).table.equals(expected)
 
@@ -132,27 +132,15 @@ def test_a_bom_and_other_files_make_no_difference(root):
         ({"item1": {"style": 1.5}}, "item1: style: 1.5; expected a whole number"),
         ({"item1": {"style": True}}, "item1: style: True; expected a whole number"),
         ({"item2": {"category_name": " "}}, "item2: category_name: ' '; expected a name"),
-        (
-            {"item2": {"category_name": "\ud800"}},
-            "item2: category_name: '\\ud800'; expected a name",
-        ),
+        ({"item2": {"category_name": "\ud800"}}, "item2: category_name: '\\ud800'; expected"),
         ({"item2": {"bounding_box": [10**400, 2, 3, 4]}}, "item2: bounding_box: [1000"),
-        (
-            {"item2": {"bounding_box": [1, 2, 3]}},
-            "item2: bounding_box: [1, 2, 3]; expected 4 numbers",
-        ),
-        (
-            {"item2": {"bounding_box": [1, 2, 3, "4"]}},
-            "item2: bounding_box: [1, 2, 3, '4']; expected",
-        ),
+        ({"item2": {"bounding_box": [1, 2, 3]}}, "item2: bounding_box: [1, 2, 3]; expected"),
+        ({"item2": {"bounding_box": [1, 2, 3, "4"]}}, "item2: bounding_box: [1, 2, 3, '4']; e"),
         (
             {"item2": {"bounding_box": [1, 2, 3, float("nan")]}},
             "item2: bounding_box: [1, 2, 3, nan]; expected 4",
         ),
-        (
-            {"item2": {"bounding_box": None}},
-            "item2: bounding_box: missing; expected 4 numbers in pixels",
-        ),
+        ({"item2": {"bounding_box": None}}, "item2: bounding_box: missing; expected 4 numbers"),
         ({"item3": [1]}, "item3: [1]; expected an object with style"),
     ],
 )

@@ -181,7 +181,7 @@ def test_the_error_for_a_broken_partition_names_file_and_row(root, old, new, mes
 
 def test_the_error_for_a_broken_list_of_boxes_names_file_and_row(root):
     rewrite(root / BOXES, ("036", "36px"))
-    fails(root, f"{BOXES}: row 3: column 'x_2': '36px'; expected a number of pixels")
+    fails(root, f"{BOXES}: row 3: column 'x_2': '36px'; expected a number")
 
 
 def test_the_error_for_a_truncated_list_names_the_expected_number_of_rows(root):

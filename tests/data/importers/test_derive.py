@@ -13,7 +13,7 @@ def table_of(**columns):
     table = pa.table(
         {**columns, "source_file": ["t.csv"] * rows, "source_row": list(range(2, rows + 2))}
     )
-    # Two chunks, as of a file of several blocks.
+    # Two chunks, as read from a file of several blocks.
     return pa.concat_tables([table.slice(0, 1), table.slice(1)])
 
 
@@ -99,7 +99,7 @@ def test_columns_are_renamed_and_joined_by_templates():
         "photo": ["1.jpg", "2.jpg"],
         "colour": ["red", ""],
         "image": ["https://x/1.jpg?a:b", "https://x/2.jpg?a:b"],
-        # What is known by half gets no name, lest it share one with others.
+        # Empty, since a partly filled template could equal another row's.
         "item_id": ["s-red", ""],
         "style_id": ["s", "t"],
         "code": ["s", "t"],

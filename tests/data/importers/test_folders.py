@@ -32,7 +32,7 @@ def test_verticals_and_items_are_named_after_folders(tmp_path):
 def test_heic_images_are_found_before_pillow_registers_their_extension(tmp_path, monkeypatch):
     draw(tmp_path, ["bags/1/a.jpg"])
     (tmp_path / "bags/1/b.HEIC").write_bytes(PLAIN)
-    # As it is in a process that has opened no image yet.
+    # As in a process that has not opened an image yet.
     monkeypatch.delitem(Image.EXTENSION, ".heic", raising=False)
     imported = convert(tmp_path, LayoutOptions())
 

@@ -132,7 +132,7 @@ def test_images_below_the_manifest_are_relative_to_it(tmp_path, monkeypatch):
     full = [f"{tmp_path}/shop/a/b.jpg", uri, outside, f"{tmp_path}/shop/c.jpg"]
     full.append(f"{tmp_path}/shop/../up.jpg")
     assert named(tmp_path / "other" / "m.csv") == full
-    # A name that only begins alike is another directory.
+    # A directory whose name is a prefix of another's is a different one.
     assert named(tmp_path / "sho" / "m.csv") == full
     monkeypatch.chdir(tmp_path)
     assert named("m.csv", "shop") == below

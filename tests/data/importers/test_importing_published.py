@@ -1,4 +1,4 @@
-"""Published datasets, imported from trees that are laid out as they are."""
+"""Imports miniature trees in the layouts of published datasets."""
 
 import dataclasses
 import json

@@ -15,7 +15,7 @@ UNTESTED = "no rows of split test, so no model can be evaluated; --test_fraction
 
 
 def split(table, options):
-    """Returns the table after splitting, and notes other than that nothing is to test."""
+    """Returns the table after splitting, and the notes except that on a missing test split."""
     rows = Rows(table, Path("shop"), {})
     split_rows(rows, options)
     has_test = "test" in rows.table["split"].to_pylist()
@@ -24,7 +24,7 @@ def split(table, options):
 
 
 def table_of(styles, splits="train"):
-    """Rows of styles, given as (vertical, style, items, images an item)."""
+    """Returns rows of styles, given as (vertical, style, items, images per item)."""
     rows = [
         {
             "image": f"{vertical}/{style}/{item}/{image}.jpg",
@@ -82,7 +82,7 @@ def test_splits_keep_groups_whole_are_stratified_and_depend_on_content_and_seed_
     # No garment leaks: a style is in one split with all its items and images.
     groups = splits_of(found)
     assert all(len(names) == 1 for names in groups.values())
-    # Every vertical has its share of each, to within the rounding of both.
+    # Every vertical has its fraction of each, up to the rounding of both.
     for vertical in {style[0] for style in styles}:
         count = sum(group.startswith(f"{vertical}-") for group in groups)
         for name, share in (("test", test), ("val", val)):
@@ -91,9 +91,9 @@ def test_splits_keep_groups_whole_are_stratified_and_depend_on_content_and_seed_
             assert bool(here) == enough
             assert abs(here - share * count) <= 1 + 1e-9 or here in (1, count - 1)
         assert groups_in(found, "train", vertical) >= 1
-    # Nothing but the split has changed, and rows keep their order.
+    # Only the split has changed, and rows keep their order.
     assert found.drop_columns(["split"]).equals(table.drop_columns(["split"]))
-    # The same again, and for the rows in any order.
+    # The result is reproducible and does not depend on the order of rows.
     assert split(table, options)[0].equals(found)
     order = data.draw(st.permutations(range(table.num_rows)))
     shuffled, _ = split(table.take(pa.array(order, pa.int64())), options)
@@ -138,7 +138,7 @@ def test_groups_that_the_dataset_itself_divides_are_noted():
     _, notes = split(table, SplitOptions(val_fraction=0.2, by="style_id"))
     assert len(notes) == 1
     assert "in several splits: 1 of 6 (e.g. tops-0)" in notes[0]
-    # Rows that are unlabelled or of no style tell nothing.
+    # Rows that are unlabelled or without a style are ignored.
     others = pa.concat_tables(
         table.take(pa.array([0])).set_column(index, name, pa.array([value]))
         for index, name, value in ((4, "split", "unlabelled"), (3, "style_id", ""))

@@ -71,11 +71,7 @@ def test_verticals_are_directory_names_without_the_final_suffix(root):
     [
         ("image_id class_id", "class_id image_id", "row 1: columns class_id image_id super"),
         ("\n1 1 2", "\n1 x 2", "row 2: column 'class_id': 'x'; expected a whole number"),
-        (
-            "1 1 2 chair_final/",
-            "1 1 2 ",
-            "row 2: column 'path': '111085122871_0.JPG'; expected a path",
-        ),
+        ("1 1 2 chair_final/", "1 1 2 ", "row 2: column 'path': '111085122871_0.JPG'; expected"),
         ("1 1 2 chair", "1 1 2 /data/chair", "column 'path': '/data/chair_final/111085122871_0"),
         (
             "1 1 2 chair_final/111085122871_0.JPG",

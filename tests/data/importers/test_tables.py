@@ -164,20 +164,10 @@ def test_other_encodings_give_the_same_table(tmp_path, name, text, encoding):
 @pytest.mark.parametrize(
     ("name", "content", "encoding", "message"),
     [
-        (
-            "t.csv",
-            b"a,b\n1,2\n\x81,3\n",
-            "cp1252",
-            "row 3: not CP1252 text; save the file as UTF-8",
-        ),
+        ("t.csv", b"a,b\n1,2\n\x81,3\n", "cp1252", "row 3: not CP1252 text; save the"),
         ("t.csv", "a,b\n1,2\n".encode("utf-16") + b"1", "utf-16", "row 3: not UTF-16 text"),
         ("t.jsonl", b'{"a": 1}\n{"a": "\x81"}\n', "cp1252", "row 2: not CP1252 text"),
-        (
-            "t.csv",
-            b"a,b\n1,2\n",
-            "klingon",
-            "--encoding=klingon is unknown; expected a Python codec such as utf-8",
-        ),
+        ("t.csv", b"a,b\n1,2\n", "klingon", "--encoding=klingon is unknown; expected a"),
         ("t.csv", b"a,b\n1,2\n", "base64", "--encoding=base64 is unknown"),
         ("t.parquet", b"", "cp1252", "--encoding=cp1252 applies to text files only"),
         ("t.xlsx", b"", "utf-16", "--encoding=utf-16 applies to text files only"),
@@ -196,7 +186,7 @@ def test_an_unreadable_table_gives_a_one_line_error(tmp_path, name, monkeypatch)
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", str(path))
 
-    # Who runs the tests may be allowed to read everything.
+    # Simulated, since root may read everything.
     for module in (builtins, pq):
         for opener in ("open", "ParquetFile"):
             if hasattr(module, opener):
@@ -217,7 +207,7 @@ def test_a_missing_table_is_an_error(tmp_path):
         read_table_file(tmp_path / "dir.csv")
 
 
-# A cell alone on a line that is empty is no row; surrogates are no text.
+# Without surrogates, which cannot be encoded, and line endings that csv changes.
 TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0\r"), max_size=9)
 
 
@@ -237,7 +227,7 @@ def test_any_text_survives_and_row_numbers_are_first_lines(tmp_path_factory, row
 
 
 def write_sheets(tmp_path, rows, formats=None, sheets=("Stock",)):
-    """Writes rows into the first of some sheets; returns the path."""
+    """Writes rows to the first sheet of a workbook; returns its path."""
     book = openpyxl.Workbook()
     book.active.title = sheets[0]
     for name in sheets[1:]:

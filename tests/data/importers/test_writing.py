@@ -124,6 +124,6 @@ def test_the_tool_prints_what_it_wrote_and_what_to_run_next(tmp_path, activated)
         f"Then:      python tools/run_pipeline.py --manifest={output} --run_dir=runs/mine "
         "--backbone=efficientnet_v2_b0 --init_weights=efficientnetv2_b0_imagenet",
     ]
-    # The same by the library.
+    # The library writes the same bytes.
     import_dataset(luma_config(tmp_path, tmp_path / "again.csv"))
     assert (tmp_path / "again.csv").read_bytes() == output.read_bytes()

@@ -19,24 +19,24 @@ from apparel_embed.data.inspection.copies import (
 )
 from apparel_embed.data.inspection.examine import LOOK, OPENED_SIDE, Opened, look_at
 
-# Two of each: the relation, then the rows of the only pair of it.
+# The labels of two rows, and the expected pairs by relation.
 RELATED = {
-    "of two splits": (
+    "two splits": (
         ("a", "tops", "train", "both"),
         ("b", "tops", "test", "both"),
         {ACROSS_SPLITS: [(1, 0)]},
     ),
-    "weights chosen by one, judged by the other": (
+    "one selects weights, the other evaluates": (
         ("a", "tops", "test", "both"),
         ("b", "tops", "val", "both"),
         {ACROSS_SPLITS: [(0, 1)]},
     ),
-    "unlabelled, which is learnt from too": (
+    "unlabelled, which is also trained on": (
         ("", "tops", "unlabelled", "both"),
         ("b", "tops", "test", "both"),
         {ACROSS_SPLITS: [(1, 0)]},
     ),
-    "of two items": (
+    "two items": (
         ("a", "tops", "train", "both"),
         ("b", "bags", "train", "both"),
         {ACROSS_ITEMS: [(1, 0)]},
@@ -51,7 +51,7 @@ RELATED = {
         ("a", "tops", "test", "both"),
         {ANSWER: [(0, 1), (1, 0)]},
     ),
-    "of one item that is learnt from": (
+    "one training item": (
         ("a", "tops", "train", "query"),
         ("a", "tops", "train", "gallery"),
         {WITHIN_ITEM: [(1, 0)]},
@@ -61,13 +61,13 @@ RELATED = {
         ("a", "tops", "test", "gallery"),
         {WITHIN_ITEM: [(1, 0)]},
     ),
-    "of no known item": (
+    "no known item": (
         ("", "tops", "unlabelled", "both"),
         ("b", "tops", "train", "both"),
         {},
     ),
 }
-# So that every vertical may have unlabelled rows.
+# A train row, which verticals with unlabelled rows need.
 REST = ("rest", "tops", "train", "both")
 
 
@@ -89,7 +89,7 @@ def test_each_row_keeps_its_most_similar_copy(tmp_path):
     copies.offer(NEAR, (np.array([0, 0, 2]), np.array([1, 2, 3])), np.array([7, 5, 9]))
     copies.offer(NEAR, (np.array([1, 3]), np.array([2, 0])), np.array([7, 9]))
     rows, others, scores = copies.pairs(NEAR, ACROSS_ITEMS)
-    # 0-2 for both its ends; 1 and 3 are as close to two others, of which the earlier counts.
+    # 0 and 2 are each other's closest; 1 and 3 are equally close to two rows and keep the earlier.
     assert list(zip(rows.tolist(), others.tolist(), scores.tolist())) == [
         (1, 0, 7),
         (2, 0, 5),
@@ -98,7 +98,7 @@ def test_each_row_keeps_its_most_similar_copy(tmp_path):
 
 
 def looks(total):
-    """Images that are all different."""
+    """Returns looks of images that all differ."""
     random = np.random.default_rng(0)
     found = np.zeros(total, LOOK)
     found["content"] = random.integers(0, 2**63, (total, 2))
@@ -120,7 +120,7 @@ def test_exact_near_and_recoloured_images_are_told_apart(tmp_path):
     images = looks(8)
     images["outlines"][1::2] = images["outlines"][::2]
     images["colours"][1::2] = images["colours"][::2]
-    # 0 and 1 are one file; 2 and 3 differ by little, 4 and 5 by colour, 6 and 7 by outlines.
+    # 0 and 1 are the same file; 2 and 3 differ slightly, 4 and 5 in colour, 6 and 7 in outlines.
     images["content"][1] = images["content"][0]
     images["colours"][2:6, 0, 0, 0] = (100, 104, 100, 105)
     images["outlines"][3, 0] ^= np.uint64(0b1111111111)

@@ -13,7 +13,7 @@ from apparel_embed.data.manifest import read_manifest
 
 
 def lines_of(inspection, code):
-    """Returns the lines of the manifest of a finding, each with the other one if there is one."""
+    """Returns the manifest lines of a finding, as pairs if it has others."""
     (finding,) = (one for one in inspection.findings if one.code == code)
     lines = inspection.file_rows[finding.rows].tolist()
     if finding.others is None:
@@ -83,7 +83,7 @@ def test_every_vertical_has_a_contact_sheet(hostile):
     assert NASTY in [item.item for item in hostile.sheets[0].items]
     shown = [row for sheet in hostile.sheets for item in sheet.items for row in item.rows]
     assert sorted(shown) == list(range(15))
-    # All but the missing and the truncated one.
+    # All except the missing and the truncated image.
     assert hostile.thumbnails.keys() == {*range(15)} - {4, 5}
 
 
@@ -113,7 +113,7 @@ def test_a_sample_opens_its_size_and_the_images_shown(hostile):
     assert found.opened.rows.tolist() == again.opened.rows.tolist()
     shown = inspect(dataclasses.replace(config, sheet_items=20), processes=1)
     assert len(shown.opened.rows) == 14
-    # More than there are is all of them.
+    # A sample larger than the dataset opens all images.
     assert len(inspect(dataclasses.replace(config, sample=99), processes=1).opened.rows) == 14
 
 
@@ -167,13 +167,13 @@ def test_row_numbers_are_those_in_the_file(tmp_path):
     pq.write_table(table, tmp_path / "manifest.parquet")
     config = InspectConfig(tmp_path / "manifest.parquet", images=False)
     assert inspect(config).file_rows.tolist() == [1, 2]
-    # Without an end to its last line.
+    # Without a line ending at the end of the file.
     manifest.write_text("image,item_id,vertical\na.png,1,tops\nb.png,1,tops")
     assert inspect(InspectConfig(manifest, images=False)).file_rows.tolist() == [2, 3]
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high", "told"),
+    ("name", "low", "high", "range_text"),
     [
         ("sample", 0, 2**31, f"0 to {2**31}"),
         ("seed", 0, 2**31 - 1, r"0 to 2\^31 - 1"),
@@ -187,9 +187,9 @@ def test_row_numbers_are_those_in_the_file(tmp_path):
         ("sheet_items", 0, 20, "0 to 20"),
     ],
 )
-def test_numbers_out_of_range_are_refused_with_the_range(name, low, high, told):
+def test_numbers_out_of_range_are_refused_with_the_range(name, low, high, range_text):
     for value in (low - 1, high + 1):
-        with pytest.raises(UserError, match=f"{name} is {value}; expected .*{told}"):
+        with pytest.raises(UserError, match=f"{name} is {value}; expected .*{range_text}"):
             InspectConfig("manifest.csv", **{name: value})
 
 
@@ -207,8 +207,8 @@ def test_placeholders_are_found_in_every_column_of_names(tmp_path):
         "d.png,,tops,unlabelled,None,,,,\n"
     )
     found = inspect(InspectConfig(manifest, images=False))
-    told = [one for one in found.findings if one.code == "placeholder_names"]
-    assert [(one.severity, one.count, one.details) for one in told] == [
+    findings = [one for one in found.findings if one.code == "placeholder_names"]
+    assert [(one.severity, one.count, one.details) for one in findings] == [
         ("warning", 2, ["'nan' in 2 rows"]),
         ("warning", 1, ["'none' in 1 row"]),
         ("note", 2, ["'NULL' in 1 row", "'None' in 1 row"]),

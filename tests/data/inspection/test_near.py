@@ -7,7 +7,7 @@ from apparel_embed.data.inspection.near import count_bits, find_close
 
 
 def pairs_within(hashes, distance, **options):
-    """Returns the pairs that are found, with their distances, and the number of crowded hashes."""
+    """Returns the pairs found, with their distances, and the number of crowded hashes."""
     found = []
 
     def take(left, right, bits):

@@ -72,7 +72,7 @@ def test_missing_splits_are_reported(tmp_path):
     }
     found = found_in(tmp_path, items("ab", "tops", "test"))
     assert found["no_train_split"].severity == "error"
-    # That no vertical is learnt is said already.
+    # The missing train split is reported once, not per vertical.
     assert "vertical_without_train" not in found
 
 

@@ -1,4 +1,4 @@
-"""The written dataset: bytes, manifest, refusal to overwrite, and the binary."""
+"""The generated dataset: bytes, manifest, refusal to overwrite, and the command-line tool."""
 
 import csv
 import dataclasses
@@ -94,7 +94,7 @@ def test_unlabelled_items_are_rows_without_item_id_and_change_nothing_else(datas
     less, more = _bytes(dataset), _bytes(tmp_path / "more")
     assert sorted(set(more) - set(less)) == sorted(row["image"] for row in further)
     assert len({more[row["image"]] for row in further}) == 20
-    # The contact sheet too, whose items are fewer than fit.
+    # Including the contact sheet, which shows labelled items only.
     same = set(less) - {"manifest.csv", "world.json"}
     assert {name: more[name] for name in same} == {name: less[name] for name in same}
 

@@ -1,4 +1,4 @@
-"""Images: what an item's images share, what they do not, and what is in the file."""
+"""Images of items: what they share, how they differ, and their file format."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Street scenes: which items they show, where, and how tight the boxes are."""
+"""Street scenes: their items, their layout, and how tightly boxes fit."""
 
 import dataclasses
 import io
@@ -76,7 +76,7 @@ def test_garments_are_within_the_frame_and_sufficiently_visible(layouts):
     assert 0.2 < np.median(extents) < 0.5
     assert max(extents) < 0.7
     shares = np.concatenate([layout.visible for layout in layouts])
-    # Partly hidden, but not all.
+    # Some garments are partly hidden, but most are not.
     assert shares.min() < 0.8
     assert np.median(shares) > 0.8
     assert len(shares) >= 0.97 * sum(len(scene.items) for scene in SCENES)
@@ -88,7 +88,7 @@ def _painted(layout: Layout) -> np.ndarray:
 
 
 def _without(layout: Layout, place: int) -> Layout:
-    """Returns the layout with the garment at `place` cut out of nothing."""
+    """Returns the layout with the garment at `place` made invisible."""
     gone = layout.garments[place]
     nothing = gone.cut.seams.point(lambda _: 0)
     cut = gone.cut._replace(masks=dict.fromkeys(gone.cut.masks, nothing), seams=nothing)
@@ -106,7 +106,7 @@ def test_boxes_fit_the_visible_part_of_a_garment_tightly(layouts):
             seen = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
             gaps.append(np.abs(np.array(seen) - box))
     assert len(gaps) > 20
-    # A sliver that covers less than a quarter of a pixel can be missed by the difference.
+    # The difference can miss a sliver that covers less than a quarter of a pixel.
     assert np.mean(np.array(gaps) <= 1) >= 0.98
     assert np.max(gaps) <= 3
 
@@ -120,6 +120,6 @@ def test_a_scene_is_a_jpeg_of_the_requested_size_determined_by_its_settings(layo
     assert scene_image(CONFIG, SCENES[0], again) == content
     other = dataclasses.replace(CONFIG, seed=1)
     assert lay_out(other, SCENES[0]).boxes != layouts[0].boxes
-    # Whatever follows, the first scenes of split train are the same.
+    # With more scenes, the first ones stay the same.
     more = dataclasses.replace(CONFIG, scenes=30)
     assert scenes_of(more, ITEMS)[:24] == SCENES[:24]

@@ -1,4 +1,4 @@
-"""The synthetic world: cues, items far apart, settings that are checked."""
+"""The synthetic world: cues, distances between items, checks of settings."""
 
 import dataclasses
 import hashlib
@@ -43,10 +43,10 @@ def test_unlabelled_items_come_last_and_do_not_change_the_others(vertical):
     more = items_of(dataclasses.replace(SMALL, unlabelled_items=10), vertical)
     assert [item.split for item in more[24:]] == ["unlabelled"] * 10
     assert [item.item_id for item in more[24:]] == [f"{vertical}-{n:04d}" for n in range(24, 34)]
-    for ours, theirs in zip(labelled, more):
-        assert (ours.item_id, ours.split) == (theirs.item_id, theirs.split)
-        np.testing.assert_array_equal(ours.identity, theirs.identity)
-    # None looks like an item that is searched for.
+    for expected, found in zip(labelled, more):
+        assert (expected.item_id, expected.split) == (found.item_id, found.split)
+        np.testing.assert_array_equal(expected.identity, found.identity)
+    # No unlabelled item looks like another item.
     points = visible(vertical, np.stack([item.identity for item in more]))
     gaps = np.linalg.norm(points[24:, None] - points[None], axis=-1)
     gaps[np.arange(10), np.arange(24, 34)] = np.inf
