@@ -1,1 +1,1 @@
-"""Visual search: an index of embeddings, and a service and a page that ask it."""
+"""Visual search: an index of embeddings, and the service and page that query it."""

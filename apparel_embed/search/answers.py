@@ -1,4 +1,4 @@
-"""What the search service answers, as OpenAPI describes it."""
+"""Response models of the search service, with their OpenAPI descriptions."""
 
 from __future__ import annotations
 
@@ -12,102 +12,100 @@ from pydantic import BaseModel, Field
 from apparel_embed.evaluation.absent import Verdict
 from apparel_embed.search.searcher import Found, Garment, Photograph
 
-# pydantic evaluates annotations, and Python 3.9 knows no `str | None`.
+# pydantic evaluates annotations, and Python 3.9 does not support `str | None`.
 _Verdict = Optional[Verdict]
 _VERDICT = Field(
-    description="whether the nearest image is taken for the same item; null if the model has no "
-    "threshold there"
+    description="whether the nearest image is considered the same item; null if the model has no "
+    "threshold for this search"
 )
 
 
 class HitAnswer(BaseModel):
-    """An image that was found."""
+    """A matching image."""
 
     key: str = Field(description="identifies the image in /images/{key} and /api/similar")
     item: str = Field(description="id of the garment")
     vertical: str
     image: str = Field(description="path or URI in the manifest")
-    distance: float = Field(description="Euclidean between unit vectors, 0 to 2")
+    distance: float = Field(description="Euclidean distance between unit vectors, 0 to 2")
 
 
 class ScoreAnswer(BaseModel):
-    """How probable a vertical is."""
+    """The probability of a vertical."""
 
     vertical: str
     score: float = Field(description="probability, 0 to 1")
 
 
 class SearchAnswer(BaseModel):
-    """What a search found."""
+    """The result of a search."""
 
-    hits: list[HitAnswer] = Field(description="nearest first, of every item its nearest image")
-    vertical: Optional[str] = Field(description="that was searched in; null for all")  # noqa: UP045
+    hits: list[HitAnswer] = Field(description="the nearest image of each item, nearest first")
+    vertical: Optional[str] = Field(description="vertical searched; null for all")  # noqa: UP045
     predicted: bool = Field(description="whether the model chose the vertical")
-    why: str = Field(description="searched there; such as `predicted, 97%`")
-    scores: list[ScoreAnswer] = Field(description="most probable first; empty if not known")
+    why: str = Field(description="why this vertical was searched, such as `predicted, 97%`")
+    scores: list[ScoreAnswer] = Field(description="most probable first; empty if unknown")
     verdict: _Verdict = _VERDICT
-    milliseconds: dict[str, float] = Field(description="by step, and `total`")
+    milliseconds: dict[str, float] = Field(description="per step, and `total`")
     model: str = Field(description="fingerprint of the model")
 
 
 class InfoAnswer(BaseModel):
-    """What the service knows and allows."""
+    """The index, model and limits of the service."""
 
     verticals: list[str]
-    images: int = Field(description="in the index")
+    images: int = Field(description="number of images in the index")
     model: str = Field(description="fingerprint of the model")
     predicts: bool = Field(description="whether the model predicts an image's vertical")
-    detects: bool = Field(description="whether the model finds the garments of a photograph")
+    detects: bool = Field(description="whether the model detects the garments in a photograph")
     routing_confidence: Optional[float] = Field(  # noqa: UP045
-        description="from which on the predicted vertical is searched alone; null for never"
+        description="score at or above which only the predicted vertical is searched; null: never"
     )
-    examples: int = Field(description="images to try, /examples/0 and on")
-    max_bytes: int = Field(description="of an upload")
-    max_pixels: int = Field(description="of an upload")
-    max_images: int = Field(description="of one garment, to search by together")
-    version: str = Field(description="of the service")
+    examples: int = Field(description="number of images to try: /examples/0, /examples/1, ...")
+    max_bytes: int = Field(description="maximum bytes of an upload")
+    max_pixels: int = Field(description="maximum pixels of an uploaded image")
+    max_images: int = Field(description="maximum images of one garment in one search")
+    version: str = Field(description="version of the service")
 
 
 class GarmentAnswer(BaseModel):
     """A garment in a photograph."""
 
     box: tuple[float, float, float, float] = Field(
-        description="x_min,y_min,x_max,y_max: pixels, upright"
+        description="x_min,y_min,x_max,y_max in pixels of the upright image"
     )
-    score: float = Field(description="of the detector, 0 to 1")
-    vertical: str = Field(description="that the detector sees")
+    score: float = Field(description="score of the detector, 0 to 1")
+    vertical: str = Field(description="vertical that the detector predicts")
 
 
 class SearchedGarmentAnswer(GarmentAnswer):
-    """A garment in a photograph, and the items like it."""
+    """A garment in a photograph, and items like it."""
 
-    hits: list[HitAnswer] = Field(description="nearest first, of every item its nearest image")
-    searched: Optional[str] = Field(description="vertical searched in; null for all")  # noqa: UP045
-    why: str = Field(description="searched there; such as `detected, 93%`")
+    hits: list[HitAnswer] = Field(description="the nearest image of each item, nearest first")
+    searched: Optional[str] = Field(description="vertical searched; null for all")  # noqa: UP045
+    why: str = Field(description="why this vertical was searched, such as `detected, 93%`")
     verdict: _Verdict = _VERDICT
 
 
 class PhotographAnswer(BaseModel):
-    """The fields that every answer about a photograph has."""
+    """The fields of every answer about a photograph."""
 
-    width: int = Field(description="of the upright image in pixels")
-    height: int = Field(description="of the upright image in pixels")
-    milliseconds: dict[str, float] = Field(description="by step, and `total`")
+    width: int = Field(description="width of the upright image in pixels")
+    height: int = Field(description="height of the upright image in pixels")
+    milliseconds: dict[str, float] = Field(description="per step, and `total`")
     model: str = Field(description="fingerprint of the model")
 
 
 class DetectAnswer(PhotographAnswer):
     """The garments in a photograph."""
 
-    garments: list[GarmentAnswer] = Field(description="highest score first; empty if there is none")
+    garments: list[GarmentAnswer] = Field(description="highest score first; may be empty")
 
 
 class SearchGarmentsAnswer(PhotographAnswer):
-    """The garments in a photograph, and the items like each."""
+    """The garments in a photograph, and items like each."""
 
-    garments: list[SearchedGarmentAnswer] = Field(
-        description="highest score first; empty if there is none"
-    )
+    garments: list[SearchedGarmentAnswer] = Field(description="highest score first; may be empty")
 
 
 def search_answer(found: Found, model: str) -> SearchAnswer:
@@ -125,13 +123,13 @@ def search_answer(found: Found, model: str) -> SearchAnswer:
 
 
 def detect_answer(photograph: Photograph, model: str) -> DetectAnswer:
-    """Returns the answer that names the garments alone."""
+    """Returns the garments in a photograph, without hits."""
     garments = [GarmentAnswer(**_facts(garment)) for garment in photograph.garments]
     return DetectAnswer(garments=garments, **_photograph(photograph, model))
 
 
 def search_garments_answer(photograph: Photograph, model: str) -> SearchGarmentsAnswer:
-    """Returns the answer that has the items like each garment, too."""
+    """Returns the garments in a photograph and the items like each."""
     garments = [
         SearchedGarmentAnswer(
             **_facts(garment),

@@ -1,4 +1,4 @@
-"""Fills an index, and reports beforehand what that would change."""
+"""Fills an index, or reports what filling it would change."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from apparel_embed.store.names import STUDENT
 
 @dataclasses.dataclass(frozen=True)
 class BuildSummary:
-    """What a call of `build_index` did.
+    """The result of `build_index`.
 
     Attributes:
-      version: that was filled.
-      upserted: images that were written.
-      deleted: images that were there and are no more.
-      invalid: images that the model could not embed.
-      unknown: verticals of the version that the model has never seen.
+      version: the version that was filled.
+      upserted: number of images written.
+      deleted: number of images removed.
+      invalid: number of images that the model could not embed.
+      unknown: verticals of the version that the model was not trained on.
     """
 
     version: Version
@@ -50,14 +50,14 @@ class BuildSummary:
 
 @dataclasses.dataclass(frozen=True)
 class BuildPlan:
-    """What a call of `fill_index` would change.
+    """The changes that `fill_index` would make.
 
     Attributes:
       model: fingerprint of the SavedModel.
-      images: that would be in its version, if the model can embed all.
-      new: of them, those that are not there yet.
-      removed: images that are there and would be removed.
-      answers: whether this model's version is the one that answers now.
+      images: number of images in its version afterwards, if the model can embed them all.
+      new: how many of them are not in the index yet.
+      removed: number of indexed images that would be removed.
+      answers: whether this model's version currently answers searches.
     """
 
     model: str
@@ -68,10 +68,10 @@ class BuildPlan:
 
 
 def saved_model_fingerprint(saved_model: Path) -> str:
-    """Returns the SHA-256 (hex) over the graph and the weights of a SavedModel.
+    """Returns the SHA-256 (hex) of the graph and weights of a SavedModel.
 
     Raises:
-      UserError: if there is none.
+      UserError: if the directory contains no SavedModel.
     """
     if not (saved_model / "saved_model.pb").is_file():
         raise UserError(f"{saved_model}: no SavedModel here (saved_model.pb is missing)")
@@ -88,19 +88,19 @@ def build_index(
     replaced: Collection[str] = (),
     switch: bool = True,
 ) -> BuildSummary:
-    """Adds images to a version and lets it answer; calling it again changes nothing.
+    """Adds images to a version and switches searches to it; calling it again changes nothing.
 
-    Killed at any moment it leaves a version that answers with old and new images, each whole, or
-    one that does not answer yet.
+    If killed, it leaves either a version that answers with a mix of old and new images, none of
+    them half-written, or one that does not answer searches yet.
 
     Args:
-      index: where to.
-      version: model, length, settings and what records count in.
-      rows: images with embeddings; each replaces the one that has its key.
-      expected: images that were to be embedded, to count those that could not be.
-      replaced: keys of images that are removed unless they are among `rows`, as are those that a
-        build left which never ended.
-      switch: let the version answer when it is complete.
+      index: index to fill.
+      version: its model, dim, settings and images_of are used.
+      rows: images with embeddings; each replaces the indexed image with the same key.
+      expected: number of images to embed, to count those that the model could not embed.
+      replaced: keys of images to remove unless they are in `rows`. The images of an unfinished
+        build are treated the same way.
+      switch: whether the version answers searches once it is complete.
     """
     known = index.version(version.model)
     if known and not known.complete:
@@ -119,7 +119,7 @@ def build_index(
             bar.update(len(images))
     if count > len(keys):
         logging.warning(
-            "%s the image and box of another row; the index keeps the last such row",
+            "%s the image and box of another row; the index keeps the last of them",
             counted(count - len(keys), "row has", "rows have"),
         )
     others = sorted(set(replaced) - keys)
@@ -139,17 +139,17 @@ def fill_index(
     replace_all: bool = False,
     switch: bool = True,
 ) -> BuildSummary:
-    """Fills an index from what `source` names; see `build_index`.
+    """Fills an index from a source; see `build_index`.
 
-    Embeddings from elsewhere are added. A prepared dataset's gallery takes the place of the gallery
-    that is there, since each numbers its records from 0; what was added otherwise stays.
+    Bulk embeddings are added. The gallery of a prepared dataset replaces the gallery in the index,
+    since every dataset numbers its records from 0; images added in other ways stay.
 
     Args:
-      index: where to.
-      source: what to index.
-      settings: how vectors are kept.
-      replace_all: remove all that is not in `source`.
-      switch: let the version answer when it is complete.
+      index: index to fill.
+      source: images to index.
+      settings: how vectors are stored.
+      replace_all: remove every image that is not in `source`.
+      switch: whether the version answers searches once it is complete.
 
     Raises:
       UserError: if more than a tenth of the images would be removed without `replace_all`.
@@ -160,7 +160,7 @@ def fill_index(
     replaced = _replaced(index, source, known, replace_all)
     expected = None
     if source.bulk:
-        _tell_of_another_model(source.bulk, source.saved_model)
+        _warn_of_other_model(source.bulk, source.saved_model)
         if known and not replace_all:
             version = dataclasses.replace(version, images_of=known.images_of)
         rows = bulk_rows(source.bulk)
@@ -181,10 +181,12 @@ def fill_index(
 def plan_index(
     index: VectorIndex | None, source: IndexSource, *, replace_all: bool = False
 ) -> BuildPlan:
-    """Returns what `fill_index` would change, of no index (None) too; embeds and writes nothing.
+    """Returns what `fill_index` would change, without embedding or writing anything.
+
+    `index` is None if the index does not exist yet.
 
     Raises:
-      UserError: as `fill_index`.
+      UserError: see `fill_index`.
     """
     model = saved_model_fingerprint(source.saved_model)
     keys, before, removed, answers = _keys_of(source), set[str](), set[str](), False
@@ -201,33 +203,33 @@ def plan_index(
 def named_keys(
     index: VectorIndex, version: Version, images: Sequence[str], items: Sequence[str]
 ) -> list[str]:
-    """Returns the keys of images that are to be removed.
+    """Returns the keys of the images to remove.
 
     Args:
-      index: where they are.
-      version: of which model.
-      images: each named by its key, path or URI; one path has several keys if it has boxes.
-      items: all images of these.
+      index: index that contains them.
+      version: version that contains them.
+      images: keys, paths or URIs; a path has several keys if it has several boxes.
+      items: ids of items whose images are all removed.
 
     Raises:
-      UserError: if one is not there.
+      UserError: if an image or item is not in the index.
     """
     keys: set[str] = set()
-    asked = [("image", one, index.keys(version, images=[one])) for one in images]
-    asked += [("item", one, index.keys(version, items=[one])) for one in items]
-    for what, name, found in asked:
-        those = set(found)
-        if not those:
-            raise UserError(f"no {what} {name[:200]!r} in the index; nothing was removed")
-        keys |= those
+    requested = [("image", name, index.keys(version, images=[name])) for name in images]
+    requested += [("item", name, index.keys(version, items=[name])) for name in items]
+    for kind, name, found in requested:
+        matching = set(found)
+        if not matching:
+            raise UserError(f"no {kind} {name[:200]!r} in the index; nothing was removed")
+        keys |= matching
     return sorted(keys)
 
 
 def remove_images(index: VectorIndex, version: Version, keys: Sequence[str]) -> Version:
-    """Removes the images of some keys, and returns the version as it is then.
+    """Removes images by key, and returns the changed version.
 
     Raises:
-      UserError: if none would be left.
+      UserError: if no image would be left.
     """
     if len(keys) >= version.images:
         raise UserError(f"all {version.images} images would be removed; nothing was removed")
@@ -237,23 +239,23 @@ def remove_images(index: VectorIndex, version: Version, keys: Sequence[str]) -> 
 def _replaced(
     index: VectorIndex, source: IndexSource, known: Version | None, replace_all: bool
 ) -> set[str]:
-    """Returns the keys of images that do not outlast those of the source."""
+    """Returns the keys of the images to remove unless the source contains them."""
     if known is None or (source.bulk and known.complete and not replace_all):
         return set()
     return set(index.keys(known, of_dataset=known.complete and not replace_all))
 
 
-def _tell_of_another_model(bulk: Path, saved_model: Path) -> None:
-    """Warns if bulk embeddings were made by another model."""
+def _warn_of_other_model(bulk: Path, saved_model: Path) -> None:
+    """Warns if another model computed the bulk embeddings."""
     summary, student = bulk / SUMMARY_FILE, saved_model.parent.parent / STUDENT
     if summary.is_file():
-        # A SavedModel's weights are those of the stage that it was exported from.
+        # A SavedModel has the weights of the stage that it was exported from.
         alike = [saved_model, *([student] if (student / "model").is_dir() else [])]
         by = read_json(summary)["model"].partition("/")[0]
         if by not in [model_fingerprint(str(one)) for one in alike]:
             logging.warning(
                 "%s: its %s names another model than %s; unless both have the same weights, "
-                "distances between their embeddings mean nothing",
+                "distances between their embeddings are meaningless",
                 *(bulk, SUMMARY_FILE, saved_model),
             )
 
@@ -267,7 +269,7 @@ def _keys_of(source: IndexSource) -> set[str]:
 
 
 def _check_removal(removed: Collection[str], known: Version | None, replace_all: bool) -> None:
-    # A version that was never whole has counted nothing, and answers nobody.
+    # An incomplete version has no image count, and answers no searches.
     if replace_all or not known or not known.complete:
         return
     if len(removed) > known.images / 10:

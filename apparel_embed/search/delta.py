@@ -1,7 +1,6 @@
-"""Changes an index by a delta: a table of images that are added, changed or removed.
+"""Applies a delta to an index: a table of images to add, change or remove.
 
-Only what is new or changed by content is embedded, so that the same delta once more changes
-nothing.
+Only images with new content are embedded. Applying the same delta again changes nothing.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ _IMAGES_AT_ONCE = 1_000
 _KINDS = ("added", "changed", "renamed", "removed", "unchanged", "embedded")
 
 Embed = Callable[[Sequence[bytes]], "tuple[np.ndarray, np.ndarray]"]
-"""From JPEG files' bytes to embeddings, float32 [n, dim], and whether each is one, bool [n]."""
+"""Maps the bytes of JPEG files to embeddings, float32 [n, dim], and their validity, bool [n]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DeltaSummary:
-    """What a delta did, or would do.
+    """The changes that a delta made, or would make.
 
     Attributes:
-      version: that was changed.
-      counts: images that were not there and are `added`; are `changed` by content, or it was not
-        known; are `renamed`, of the same content but another item or vertical; are `removed`; are
-        `unchanged`; and are `embedded`, of equal ones, and of such as the index has, none twice.
-      unknown: what was to be removed and was not there, in words.
-      rejected: images, with the reason, that could not be embedded; they stay as they were.
+      version: the changed version.
+      counts: number of images that are `added`; `changed`, with new or previously unknown content;
+        `renamed`, with the same content but another item or vertical; `removed`; `unchanged`; and
+        `embedded`, which counts each content once and skips those already in the index.
+      unknown: descriptions of the images and items to remove that are not in the index.
+      rejected: (image, reason) of the images that could not be embedded; they stay unchanged.
     """
 
     version: Version
@@ -50,7 +49,7 @@ class DeltaSummary:
 
 @dataclasses.dataclass
 class _Changes:
-    """What is written in the end, and the summary of it."""
+    """Changes collected before they are written, with their summary."""
 
     counts: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(_KINDS, 0))
     images: list[IndexedImage] = dataclasses.field(default_factory=list)
@@ -67,21 +66,21 @@ def apply_delta(
     *,
     most_removed: float = 0.1,
 ) -> DeltaSummary:
-    """Changes a version as a delta says; all at once, and nothing where nothing is to be changed.
+    """Applies a delta to a version with a single write; writes nothing if nothing changes.
 
-    Removals come first, in whatever order the rows are: of an item that is removed and of which
-    images are added, these are left.
+    Removals come first, whatever the order of the rows: if an item is removed and images of it are
+    added, the added images remain.
 
     Args:
-      index: where the version is.
-      version: complete.
-      path: see `read_delta`; images lie where it says, seen from its directory.
-      settings: how images are prepared, the same as those of the index were.
-      embed: the model; None to change nothing and only report what would be.
-      most_removed: share of the version's images that may be removed.
+      index: index that contains the version.
+      version: complete version to change.
+      path: see `read_delta`; image paths are relative to its directory.
+      settings: how images are prepared; the same as for the images in the index.
+      embed: embeds images; None to only report the changes.
+      most_removed: maximum share of the version's images to remove.
 
     Raises:
-      UserError: if the delta is wrong, or more would be removed.
+      UserError: if the delta is invalid, or too many images would be removed.
     """
     added, removals = read_delta(path)
     rows = _rows_of(added)
@@ -107,7 +106,7 @@ def apply_delta(
 
 
 def _rows_of(added: pa.Table) -> list[tuple[IndexedImage, Box | None]]:
-    """Returns the images that are added, each once, with their boxes."""
+    """Returns the images to add, without duplicates, and their boxes."""
     rows = {}
     names = (added[name].to_pylist() for name in ("image", "item_id", "vertical"))
     for image, item, vertical, box in zip(*names, boxes_of(added)):
@@ -117,7 +116,7 @@ def _rows_of(added: pa.Table) -> list[tuple[IndexedImage, Box | None]]:
 
 
 def _named(index: VectorIndex, version: Version, rows: pa.Table) -> tuple[set[str], list[str]]:
-    """Returns the keys of images that are removed, and in words what is not there."""
+    """Returns the keys of the images to remove, and descriptions of what is not in the index."""
     images, items = ([name.strip() for name in rows[c].to_pylist()] for c in ("image", "item_id"))
     named = list(zip(images, items, boxes_of(rows)))
     boxed = {image_key(image, box): image for image, _, box in named if image and box}
@@ -125,8 +124,8 @@ def _named(index: VectorIndex, version: Version, rows: pa.Table) -> tuple[set[st
     every = {item for image, item, _ in named if not image}
     keys = {*index.keys(version, images=sorted({*boxed, *whole}))} if boxed or whole else set()
     keys |= {*index.keys(version, items=sorted(every))} if every else set()
-    there = [one for one, _ in index.find(version, sorted(keys))]
-    known = {one.image for one in there}, {one.item for one in there}
+    found = [image for image, _ in index.find(version, sorted(keys))]
+    known = {image.image for image in found}, {image.item for image in found}
     unknown = [f"image {image}" for image in sorted(whole - known[0] - keys)]
     unknown += [f"image {image} with this box" for key, image in boxed.items() if key not in keys]
     return keys, unknown + [f"item {item}" for item in sorted(every - known[1])]
@@ -137,10 +136,10 @@ def _prepared(
     rows: Sequence[tuple[IndexedImage, Box | None]],
     settings: ImageSettings,
 ) -> Iterator[bytes | str]:
-    """Yields the JPEG of each image, or the reason why there is none."""
+    """Yields the JPEG of each image, or the reason for its rejection."""
     images = ((one.image, box) for one, box in rows)
     with warnings.catch_warnings():
-        # Of Pillow, of odd metadata: threads cannot silence it each for itself.
+        # Pillow warns about odd metadata; warning filters are not per thread.
         warnings.simplefilter("ignore")
         for found in prepare_images(images, path.parent, settings, threads=True, fetch=read_remote):
             yield found if isinstance(found, str) else found.jpeg
@@ -154,7 +153,7 @@ def _collect(
     embed: Embed | None,
     changes: _Changes,
 ) -> None:
-    """Notes what has to change for some images, and embeds those of which no vector is known."""
+    """Collects the changes for some images, and embeds those without a known vector."""
     jpegs: dict[str, bytes] = {}
     wanted: list[IndexedImage] = []
     for (image, _), jpeg in zip(rows, prepared):
@@ -184,7 +183,7 @@ def _collect(
 def _embed(
     contents: Sequence[str], jpegs: Mapping[str, bytes], embed: Embed | None, changes: _Changes
 ) -> set[str]:
-    """Adds the vectors of contents; returns those of which the model makes none."""
+    """Embeds contents and adds their vectors; returns those that the model could not embed."""
     changes.counts["embedded"] += len(contents)
     if not embed or not contents:
         changes.vectors.update(dict.fromkeys(contents, np.empty(0)))

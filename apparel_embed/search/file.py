@@ -1,8 +1,8 @@
-"""Embeddings of images in a file of SQLite, found by looking at every one of them.
+"""Image embeddings in an SQLite file, searched exhaustively.
 
-A search multiplies a matrix in memory by the query, which takes some 20 ms for a million vectors of
-64 numbers: an index inside a process needs no graph. SQLite does the rest: a write is complete or
-absent, however the process ends, and other processes can read meanwhile.
+A search multiplies a matrix in memory by the query, which takes about 20 ms for a million vectors
+of 64 numbers: an in-process index needs no graph. SQLite does the rest: writes are atomic however
+the process ends, and other processes can read in the meantime.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from apparel_embed.search.index import (
 )
 from apparel_embed.search.memory import HIT_FIELDS, SearchedRows
 
-# "appb": marks our files, of this format, among others of SQLite.
+# "appb": distinguishes index files of this format from other SQLite files.
 _APPLICATION = 0x61707062
-# A writer blocks readers only while it commits; readers block a writer while they read a version.
+# A writer blocks readers only while it commits; readers block writers while they load a version.
 _WAIT_SECONDS = 120
 _ROWS_AT_ONCE = 10_000
 _values_of = operator.attrgetter(*HIT_FIELDS)
 _ROW = (*HIT_FIELDS, "embedding", "content")
 _KEPT_EDITIONS = 10
-# Any number of texts for one parameter of a statement.
+# Passes any number of texts as one parameter of a statement.
 _LISTED = "IN (SELECT value FROM json_each(?))"
 
 
 @contextlib.contextmanager
 def open_index(uri: str, access: IndexAccess, *, to_read: bool) -> Iterator[VectorIndex]:
-    """See `index.open_index`; one process at a time may open a file to write to it."""
+    """See `index.open_index`; only one process at a time may open a file for writing."""
     del access
     path = Path(uri)
     with contextlib.nullcontext() if to_read else only_writer(path):
@@ -55,7 +55,7 @@ def open_index(uri: str, access: IndexAccess, *, to_read: bool) -> Iterator[Vect
 
 
 class FileIndex:
-    """An index in a file, as `VectorIndex` describes it."""
+    """A `VectorIndex` in a file."""
 
     def __init__(self, path: Path, *, to_read: bool) -> None:
         self._path = path
@@ -70,8 +70,8 @@ class FileIndex:
                 )
             if file.execute("PRAGMA application_id").fetchone() != (_APPLICATION,):
                 raise UserError(
-                    f"{path}: is not the file of an index, or one of an earlier release; remove it "
-                    "and build the index again"
+                    f"{path}: not an index file, or one of an earlier release; remove it and build "
+                    "the index again"
                 )
 
     def current(self) -> Version | None:
@@ -83,11 +83,11 @@ class FileIndex:
         return self._version("model", model)
 
     def begin(self, version: Version) -> Version:
-        """See `VectorIndex`; every vector is looked at, whatever kind of index is asked for."""
+        """See `VectorIndex`; searches are exhaustive, whatever kind of index is requested."""
         if version.settings.kind != "FLAT":
             logging.getLogger(__name__).warning(
-                "%s: a file keeps no %s index; FLAT is used, which misses nothing (%s needs a "
-                "Milvus server)",
+                "%s: an index in a file cannot be %s; FLAT is used instead, which misses nothing "
+                "(%s needs a Milvus server)",
                 *(self._path, version.settings.kind, version.settings.kind),
             )
         known = self.version(version.model)
@@ -95,8 +95,8 @@ class FileIndex:
         version = dataclasses.replace(version, settings=IndexSettings(index_by=index_by))
         if known and known.dim != version.dim:
             raise UserError(
-                f"{self._path}: this model's images are indexed with {known.dim} numbers each, "
-                f"not {version.dim}; name another file for these, or remove this index"
+                f"{self._path}: the index has embeddings of length {known.dim} for this model, "
+                f"not {version.dim}; name another file, or remove this index"
             )
         new = dataclasses.replace(version, complete=False).to_json()
         with self._file() as file:
@@ -121,7 +121,7 @@ class FileIndex:
         """See `VectorIndex`."""
         with self._file() as file:
             file.execute(f"DELETE FROM {_table(version, 'before')}")
-            return _tell(file, dataclasses.replace(version, complete=True, edition=0))
+            return _publish(file, dataclasses.replace(version, complete=True, edition=0))
 
     def change(
         self,
@@ -130,7 +130,7 @@ class FileIndex:
         embeddings: np.ndarray,
         removed: Sequence[str],
     ) -> Version:
-        """See `VectorIndex`; what the touched images were is kept, of the last ten editions."""
+        """See `VectorIndex`; the previous state of changed images is kept for ten editions."""
         check_embeddings(version, images, embeddings)
         touched = json.dumps(sorted({*(one.key for one in images), *removed}))
         table, before = _table(version), _table(version, "before")
@@ -146,7 +146,7 @@ class FileIndex:
             file.execute(f"DELETE FROM {before} WHERE edition <= ?", (edition - _KEPT_EDITIONS,))
             _remove(file, version, removed)
             _write(file, version, images, embeddings)
-            return _tell(file, dataclasses.replace(version, edition=edition + 1))
+            return _publish(file, dataclasses.replace(version, edition=edition + 1))
 
     def roll_back(self, version: Version, edition: int) -> Version:
         """See `VectorIndex`."""
@@ -157,19 +157,17 @@ class FileIndex:
             least = version.edition if kept is None else kept
             if not least <= edition <= version.edition:
                 raise UserError(
-                    f"{self._path}: edition {edition} is not kept; there are {least} to "
-                    f"{version.edition}, which is the present one. Nothing was changed"
+                    f"{self._path}: edition {edition} is not kept; expected {least} to "
+                    f"{version.edition} (the current one). Nothing was changed"
                 )
             if edition == version.edition:
                 return version
             for one in range(version.edition - 1, edition - 1, -1):
-                there = f"FROM {before} WHERE edition = {one} AND embedding IS"
-                file.execute(f"DELETE FROM {table} WHERE key IN (SELECT key {there} NULL)")
-                file.execute(
-                    f"INSERT OR REPLACE INTO {table} ({row}) SELECT {row} {there} NOT NULL"
-                )
+                rows = f"FROM {before} WHERE edition = {one} AND embedding IS"
+                file.execute(f"DELETE FROM {table} WHERE key IN (SELECT key {rows} NULL)")
+                file.execute(f"INSERT OR REPLACE INTO {table} ({row}) SELECT {row} {rows} NOT NULL")
             file.execute(f"DELETE FROM {before} WHERE edition >= ?", (edition,))
-            return _tell(file, dataclasses.replace(version, edition=edition))
+            return _publish(file, dataclasses.replace(version, edition=edition))
 
     def switch(self, version: Version) -> None:
         """See `VectorIndex`."""
@@ -194,8 +192,8 @@ class FileIndex:
             conditions.append(f"item {_LISTED}")
             named.append(json.dumps(list(items)))
         with self._file() as file:
-            asked = f"SELECT key FROM {_table(version)} WHERE {' AND '.join(conditions)}"
-            found = file.execute(asked, named).fetchall()
+            statement = f"SELECT key FROM {_table(version)} WHERE {' AND '.join(conditions)}"
+            found = file.execute(statement, named).fetchall()
         yield from (key for (key,) in found)
 
     def find(
@@ -206,8 +204,9 @@ class FileIndex:
         with self._file() as file:
             if contents:
                 named["content"] = json.dumps(list(contents))
-            asked = " OR ".join(f"{name} {_LISTED}" for name in named)
-            rows = file.execute(f"SELECT * FROM {_table(version)} WHERE {asked}", [*named.values()])
+            condition = " OR ".join(f"{name} {_LISTED}" for name in named)
+            statement = f"SELECT * FROM {_table(version)} WHERE {condition}"
+            rows = file.execute(statement, [*named.values()])
             count = len(HIT_FIELDS)
             return [
                 (
@@ -237,19 +236,19 @@ class FileIndex:
         return [Hit(IndexedImage(**one), far) for one, far in zip(images, distances)]
 
     def _rows_of(self, version: Version) -> SearchedRows:
-        """Returns a version as it was when it was last filled, maybe by another process."""
+        """Returns a version's rows, reloaded if any process has changed them."""
         known = self._rows.get(version.model)
         with self._file() as file:
             filled = _filled(file, version)
         if known and known.filled == filled:
             return known
-        # While one thread reads it again, the others use what they have.
+        # While one thread reloads the rows, the others use the old ones.
         if self._reads.acquire(blocking=known is None):
             try:
                 known = self._rows.get(version.model)
                 if known is None or known.filled != filled:
                     known = self._read(version)
-                    # Of the versions before it one stays: searches of it may not have ended.
+                    # Keep one earlier version: searches of it may still be running.
                     before = dict([*self._rows.items()][-1:])
                     self._rows = {**before, version.model: known}
             finally:
@@ -270,13 +269,13 @@ class FileIndex:
 
     def _version(self, column: str, value: object) -> Version | None:
         with self._file() as file:
-            asked = f"SELECT about FROM versions WHERE {column} = ?"
-            row = file.execute(asked, (value,)).fetchone()
+            statement = f"SELECT about FROM versions WHERE {column} = ?"
+            row = file.execute(statement, (value,)).fetchone()
         return Version.from_json(row[0]) if row else None
 
     @contextlib.contextmanager
     def _file(self, mode: str = "rw") -> Iterator[sqlite3.Connection]:
-        """Opens the file for one transaction: threads may share no connection."""
+        """Opens the file for one transaction: threads cannot share a connection."""
         address = f"{self._path.resolve().as_uri()}?mode={mode}"
         try:
             opened = sqlite3.connect(address, uri=True, timeout=_WAIT_SECONDS)
@@ -292,14 +291,14 @@ def _table(version: Version, kind: str = "images") -> str:
 
 
 def _make_tables(file: sqlite3.Connection, version: Version) -> None:
-    """Makes the tables of a version, if they are not there."""
+    """Creates the tables of a version if they do not exist."""
     columns = (
         "key TEXT, image TEXT, item TEXT, vertical TEXT, record INTEGER, embedding BLOB, "
         "content TEXT NOT NULL DEFAULT ''"
     )
     table, before = _table(version), _table(version, "before")
     file.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}, PRIMARY KEY (key))")
-    # What images were in an edition before it was changed; without embedding, they were not there.
+    # The state of images in an edition before it was changed; no embedding: the image was absent.
     file.execute(
         f"CREATE TABLE IF NOT EXISTS {before} (edition INTEGER, "
         f"{columns.replace(' NOT NULL', '')}, PRIMARY KEY (edition, key))"
@@ -326,8 +325,8 @@ def _remove(file: sqlite3.Connection, version: Version, keys: Sequence[str]) -> 
     file.executemany(f"DELETE FROM {_table(version)} WHERE key = ?", ((key,) for key in keys))
 
 
-def _tell(file: sqlite3.Connection, version: Version) -> Version:
-    """Counts a version and lets readers know that it has changed; returns it."""
+def _publish(file: sqlite3.Connection, version: Version) -> Version:
+    """Updates a version's counts, marks it as changed for readers, and returns it."""
     counted = f"SELECT vertical, count(*) FROM {_table(version)} GROUP BY vertical"
     counts = dict(file.execute(counted).fetchall())
     version = dataclasses.replace(
@@ -341,8 +340,8 @@ def _tell(file: sqlite3.Connection, version: Version) -> Version:
 
 
 def _about(file: sqlite3.Connection, version: Version) -> Version:
-    asked = "SELECT about FROM versions WHERE model = ?"
-    row = file.execute(asked, (version.model,)).fetchone()
+    statement = "SELECT about FROM versions WHERE model = ?"
+    row = file.execute(statement, (version.model,)).fetchone()
     return Version.from_json(row[0]) if row else version
 
 
@@ -351,7 +350,7 @@ def _filled(file: sqlite3.Connection, version: Version) -> int:
     return row[0] if row else 0
 
 
-def _pages(file: sqlite3.Connection, asked: str) -> Iterator[list[tuple]]:
-    cursor = file.execute(asked)
+def _pages(file: sqlite3.Connection, statement: str) -> Iterator[list[tuple]]:
+    cursor = file.execute(statement)
     while page := cursor.fetchmany(_ROWS_AT_ONCE):
         yield page

@@ -1,7 +1,7 @@
-"""What an index is: versions of the model, images with their embeddings, and hits.
+"""The interface of an index: versions of the model, images with their embeddings, and hits.
 
-Another index is one more file, with a class that has the methods of `VectorIndex` and an
-`open_index`, and a line in `INDEXES`.
+To add another kind of index, add a module with an implementation of `VectorIndex` and an
+`open_index` function, and an entry in `INDEXES`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INDEXES: dict[str, str] = {
     "http://": "apparel_embed.search.milvus",
     "https://": "apparel_embed.search.milvus",
 }
-"""How addresses begin, and the module whose `open_index` opens them; the longest that fits."""
+"""Modules whose `open_index` opens an address, by its prefix; the longest match wins."""
 INDEX_KINDS = ("FLAT", "IVF_FLAT", "HNSW")
 # Most items have fewer images than this.
 IMAGES_PER_ITEM = 4
@@ -32,50 +32,48 @@ IMAGES_PER_ITEM = 4
 
 @dataclasses.dataclass(frozen=True)
 class IndexSettings:
-    """How vectors are kept."""
+    """How vectors are stored and searched."""
 
     kind: str = setting(
         "FLAT",
         "FLAT compares with every vector and misses none; IVF_FLAT and HNSW (servers only) compare "
-        "with some",
+        "with only some",
         choices=INDEX_KINDS,
         flag="index_kind",
     )
-    hnsw_m: int = setting(16, "links of a vector in HNSW", 2, 2048)
+    hnsw_m: int = setting(16, "links per vector in HNSW", 2, 2048)
     hnsw_ef_construction: int = setting(
-        200, "candidates while HNSW is built", 1, 32768, seldom=True
+        200, "candidates while building HNSW", 1, 32768, seldom=True
     )
     hnsw_ef: int = setting(
         512,
-        "candidates of a search in HNSW; never fewer than the hits asked for",
+        "candidates in a search of HNSW; never fewer than the requested hits",
         1,
         32768,
     )
-    ivf_lists: int = setting(128, "clusters of IVF_FLAT", 1, 65536, seldom=True)
-    ivf_probes: int = setting(
-        32, "clusters that a search in IVF_FLAT looks through", 1, 65536, seldom=True
-    )
+    ivf_lists: int = setting(128, "number of clusters in IVF_FLAT", 1, 65536, seldom=True)
+    ivf_probes: int = setting(32, "clusters scanned by a search of IVF_FLAT", 1, 65536, seldom=True)
     index_by: str | None = setting(
         None,
-        "what a search compares with: every image, or every item by the mean of its images; by "
-        "default as the index does already; a new index, by image",
+        "whether a search compares the query with every image, or with the mean of each item's "
+        "images; by default unchanged for an existing index, and image for a new one",
         choices=(IMAGE, ITEM),
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Version:
-    """One model's images.
+    """The images of an index as embedded by one model.
 
     Attributes:
       model: fingerprint of the model, hexadecimal.
       dim: length of an embedding.
-      complete: whether it was filled to the end at least once.
-      images_of: fingerprint of what `record` counts in, such as a prepared dataset; "" if none.
+      complete: whether it was filled completely at least once.
+      images_of: fingerprint of the prepared dataset that `record` refers to; "" if none.
       verticals: names, sorted.
-      images: how many there are.
-      settings: how vectors are kept.
-      edition: how many times it was changed since it was filled.
+      images: number of images.
+      settings: how vectors are stored and searched.
+      edition: number of changes since it was filled.
     """
 
     model: str
@@ -89,33 +87,33 @@ class Version:
 
     @classmethod
     def from_json(cls, text: str) -> Version:
-        """Returns what `to_json` has written."""
+        """Returns the version that `to_json` wrote."""
         about = json.loads(text)
         about["settings"] = IndexSettings(**about["settings"])
         about["verticals"] = tuple(about["verticals"])
         return cls(**about)
 
     def to_json(self) -> str:
-        """Returns all of it as text."""
+        """Returns the version as JSON."""
         return json.dumps(dataclasses.asdict(self))
 
     def unknown_verticals(self, known: Sequence[str]) -> tuple[str, ...]:
-        """Returns its verticals that a model has never seen; of one that knows none, none."""
+        """Returns the verticals that are not in `known`; none if `known` is empty."""
         return tuple(name for name in self.verticals if known and name not in known)
 
 
 @dataclasses.dataclass(frozen=True)
 class IndexedImage:
-    """An image as it is kept beside its embedding.
+    """An image as it is stored with its embedding.
 
     Attributes:
       key: identifies the image: 32 hexadecimal digits.
-      image: path or URI, as the manifest has it.
+      image: path or URI in the manifest.
       item: id of the garment; "" if it has none.
       vertical: name.
       record: number in the prepared dataset, or -1.
-      content: 32 hexadecimal digits of the image as the model was given it; "" if that is not
-        known. Hits may leave it empty.
+      content: hash of the JPEG given to the model, 32 hexadecimal digits; "" if unknown. It may
+        be empty in hits.
     """
 
     key: str
@@ -128,11 +126,11 @@ class IndexedImage:
 
 @dataclasses.dataclass(frozen=True)
 class Hit:
-    """An image that was found.
+    """A matching image.
 
     Attributes:
-      image: which.
-      distance: Euclidean between unit vectors, 0 to 2.
+      image: the image.
+      distance: Euclidean distance between unit vectors, 0 to 2.
     """
 
     image: IndexedImage
@@ -141,64 +139,64 @@ class Hit:
 
 @dataclasses.dataclass(frozen=True)
 class IndexAccess:
-    """How a server lets us in.
+    """Credentials for an index on a server.
 
     Attributes:
-      secret: the user's password; without a user an API key.
+      secret: the user's password, or an API key if there is no user.
     """
 
     user: str = setting("", "user of the Milvus server")
     ca_file: str = setting(
         "",
-        "PEM file of the certificates that verify a server at https://; by default the public ones",
+        "PEM file of the CA certificates that verify an https:// server; by default the public CAs",
     )
     certificate: str = setting(
         "",
-        "PEM file of the certificate that shows the server who asks, where it wants one",
+        "PEM file of the client certificate, if the server requires one",
         seldom=True,
     )
-    private_key: str = setting("", "PEM file of that certificate's key", seldom=True)
+    private_key: str = setting("", "PEM file of the client certificate's key", seldom=True)
     secret: str = dataclasses.field(default="", repr=False)
 
 
 class VectorIndex(Protocol):
-    """Embeddings of images, a version for each model; safe to use from several threads.
+    """Image embeddings, with one version per model; thread-safe.
 
-    Every version is apart, for distances between spaces mean nothing; one of them answers. Killed
-    at any moment, it opens again with every image whole or not there. What is written is found
-    from `finish` on, by other processes, too. What fails is a UserError.
+    Versions are separate, since distances between embedding spaces are meaningless; one of them
+    answers searches. If the process is killed, no image is left half-written. Writes are visible
+    from `finish` on, also to other processes. Failures raise UserError.
     """
 
     def current(self) -> Version | None:
-        """Returns the version that answers; None before the first switch."""
+        """Returns the version that answers searches; None before the first switch."""
 
     def version(self, model: str) -> Version | None:
         """Returns a model's version, complete or not; None if there is none."""
 
     def begin(self, version: Version) -> Version:
-        """Makes a version, or resumes it; returns it as it is kept, maybe with other settings.
+        """Creates or resumes a version; returns it as stored, possibly with other settings.
 
         Raises:
-          UserError: if it is there with another length, or other settings that cannot be changed.
+          UserError: if it exists with another dim, or with settings that cannot be changed.
         """
 
     def upsert(
         self, version: Version, images: Sequence[IndexedImage], embeddings: np.ndarray
     ) -> None:
-        """Adds images, or replaces those of the same key; embeddings are float [n, dim].
+        """Adds images, or replaces those with the same key; embeddings are float [n, dim].
 
         Raises:
-          UserError: if an embedding is not of unit length, or a text too long.
+          UserError: if an embedding does not have unit length, or a text is too long.
         """
 
     def delete(self, version: Version, keys: Sequence[str]) -> None:
-        """Removes images; a key that is not there is no error."""
+        """Removes images; missing keys are ignored."""
 
     def finish(self, version: Version) -> Version:
-        """Writes all to disk and says that the version is complete; its edition is 0 again.
+        """Writes everything to disk, marks the version as complete and resets its edition to 0.
 
         Returns:
-          The version with its `images` and `verticals` counted.
+          The version with updated `images` and `verticals`.
         """
 
     def change(
@@ -208,27 +206,27 @@ class VectorIndex(Protocol):
         embeddings: np.ndarray,
         removed: Sequence[str],
     ) -> Version:
-        """Changes a complete version: in a file at once or not at all, and to be rolled back.
+        """Changes a complete version. In a file, the change is atomic and can be rolled back.
 
         Args:
-          version: whose images.
-          images: to add, or to replace those of the same key.
-          embeddings: float [n, dim] of these.
+          version: version to change.
+          images: images to add; each replaces the image with the same key.
+          embeddings: float [n, dim], of `images`.
           removed: keys of images to remove.
 
         Returns:
-          The version, of the next edition.
+          The version with its next edition.
         """
 
     def roll_back(self, version: Version, edition: int) -> Version:
-        """Makes a version what it was before; nothing happens if that is what it is.
+        """Restores an earlier edition of a version; does nothing if it is the current one.
 
         Raises:
-          UserError: if that edition is not kept. A server keeps none.
+          UserError: if that edition is not kept. Servers keep none.
         """
 
     def switch(self, version: Version) -> None:
-        """Lets a version answer from now on.
+        """Makes a version answer searches from now on.
 
         Raises:
           UserError: if it is not complete.
@@ -245,16 +243,16 @@ class VectorIndex(Protocol):
         """Yields keys of images, in any order.
 
         Args:
-          version: whose images.
-          of_dataset: those of a prepared dataset only.
-          images: these only, each named by its key, path or URI.
-          items: those of these items only.
+          version: version to list.
+          of_dataset: only images of a prepared dataset.
+          images: only these images, each given by its key, path or URI.
+          items: only images of these items.
         """
 
     def find(
         self, version: Version, keys: Sequence[str], contents: Sequence[str] = ()
     ) -> list[tuple[IndexedImage, np.ndarray]]:
-        """Returns the images, with their embeddings, that have one of some keys or contents."""
+        """Returns the images with one of the keys or contents, and their embeddings."""
 
     def search(
         self,
@@ -269,28 +267,28 @@ class VectorIndex(Protocol):
         """Finds the nearest images.
 
         Args:
-          version: whose images; see `current`.
+          version: version to search; see `current`.
           embedding: float [dim], of unit length.
-          k: how many hits, 1 or more.
-          vertical: search in this one only, or in these.
-          by_item: of every item only the nearest image; one without an item stands for itself.
+          k: number of hits, at least 1.
+          vertical: search only this vertical, or these.
+          by_item: return only the nearest image of each item; images without an item all count.
           without: key of an image to leave out; "" for none.
 
         Returns:
-          k hits, nearest first; fewer only if there are no more, whatever kind the index is of.
+          k hits, nearest first. There are fewer only if no more exist, for every kind of index.
         """
 
 
 def open_index(
     uri: str, access: IndexAccess | None = None, *, to_read: bool = False
 ) -> AbstractContextManager[VectorIndex]:
-    """Opens an index, and makes an empty one where there is none.
+    """Opens an index; creates an empty one if it does not exist.
 
     Args:
-      uri: a file, which one process at a time may have open to write and any number to read; or a
-        Milvus server, `http://host:19530`, with a database or without: `http://host:19530/mine`.
-      access: how a server lets us in; None where it lets everybody in.
-      to_read: open a file, which must be there, beside one that writes.
+      uri: a file, which one process at a time may open for writing and any number for reading; or
+        a Milvus server, `http://host:19530`, optionally with a database: `http://host:19530/mine`.
+      access: credentials for a server; None if it needs none.
+      to_read: open an existing file for reading, even while another process writes to it.
 
     Raises:
       UserError: if it cannot be opened.
@@ -305,22 +303,22 @@ def open_index(
 
 
 def check_complete(known: Version | None, uri: str, model: str) -> None:
-    """Checks that a version may answer.
+    """Checks that a version may answer searches.
 
     Raises:
-      UserError: if it is not there, or not complete.
+      UserError: if it does not exist, or is not complete.
     """
     if not (known and known.complete):
-        raise UserError(f"{uri}: model {model[:16]} is not indexed to the end; build it")
+        raise UserError(f"{uri}: the version of model {model[:16]} is incomplete; build it first")
 
 
 def check_embeddings(
     version: Version, images: Sequence[IndexedImage], embeddings: np.ndarray
 ) -> None:
-    """Checks what will be kept.
+    """Checks embeddings before they are stored.
 
     Raises:
-      UserError: if embeddings are of another shape, or one is not of unit length.
+      UserError: if they have the wrong shape, or one does not have unit length.
     """
     if embeddings.shape != (len(images), version.dim):
         raise UserError(
@@ -335,7 +333,7 @@ def check_embeddings(
 
 
 def group_of(image: IndexedImage, by_item: bool) -> str:
-    """Returns what a hit counts as: its item, or itself if it has none or images are wanted."""
+    """Returns the group of a hit: its item, or itself without `by_item` or without an item."""
     return f"item {image.item}" if by_item and image.item else f"key {image.key}"
 
 
@@ -349,18 +347,19 @@ def nearest_groups(
 ) -> list[Hit]:
     """Returns the nearest image of each of the k nearest items; fewer only if there are fewer.
 
-    An item of many images fills the first answer alone, so more are fetched, and from `most` on
-    those of other items than are there: filters cost time, too. An approximate search that runs dry
-    is repeated from the start with more effort, since it may have missed the nearer ones.
+    An item with many images may fill the first answer, so more images are fetched each time. Once
+    `most` is reached, items already found are filtered out instead; filters cost time, too. An
+    approximate search that runs dry may have missed nearer images, so it starts again with more
+    effort.
 
     Args:
-      fetch: takes how many images to fetch, hits whose items are not wanted, and the effort, 0 for
-        the usual one; returns the nearest of the other images, fewer only if it finds no more. The
-        greatest effort finds all.
-      k: how many items, 1 or more.
-      efforts: how many efforts `fetch` knows.
-      by_item: whether images of one item count as one; an image without an item counts for itself.
-      most: images that are fetched at once.
+      fetch: takes the number of images to fetch, hits whose items to exclude, and the effort, 0 for
+        the usual one; returns the nearest other images, fewer only if it finds no more. The
+        greatest effort finds all images.
+      k: number of items, at least 1.
+      efforts: number of efforts that `fetch` supports.
+      by_item: whether images of one item count as one; images without an item count separately.
+      most: maximum number of images fetched at once.
 
     Returns:
       Hits, nearest first.

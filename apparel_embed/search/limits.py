@@ -1,6 +1,6 @@
-"""What keeps the service up: sizes, rates, numbers at once, and who may ask.
+"""Protects the service with limits on sizes, rates and concurrency, and with an API key.
 
-Packages that limit rates take the part of `TokenBuckets` alone, and bring more code than it has.
+Rate limiting packages would replace only `TokenBuckets`, with more code than it has.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apparel_embed.search.config import Limits
 
-# Boundaries and headers of a form, around the image.
+# Allowance for the boundaries and headers of a form.
 _FORM_BYTES = 65_536
 _MOST_CLIENTS = 10_000
-# Read and thrown away of an upload that is too large, so that the client gets to read why.
+# Multiple of the limit that is read of an upload that is too large, so that the client reads why.
 _DRAINED_TIMES = 8
-# A client that waits for an answer may still ask for these.
 _PAGE = ("/", "/app.css", "/app.js", "/boxes.js", "/icon.svg")
 _OPEN = (*_PAGE, "/healthz", "/readyz", "/openapi.json")
 _SEARCHES = ("/api/search", "/api/similar", "/api/detect", "/api/search_garments")
 
 
 class TokenBuckets:
-    """Counts how often clients ask: each has `burst` tokens, and gets `rate` new ones a second."""
+    """Token buckets of clients: each holds up to `burst` tokens and gains `rate` per second."""
 
     def __init__(
         self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic
@@ -40,22 +39,22 @@ class TokenBuckets:
         self._buckets: collections.OrderedDict[str, tuple[float, float]] = collections.OrderedDict()
 
     def wait(self, client: str) -> float:
-        """Takes a token; returns 0, or the seconds until there is one if there is none now."""
+        """Takes a token and returns 0, or returns the seconds until one is available."""
         now = self._clock()
         tokens, before = self._buckets.pop(client, (float(self._burst), now))
         tokens = min(self._burst, tokens + (now - before) * self._rate)
         wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
         self._buckets[client] = (tokens if wait else tokens - 1, now)
-        # The ones that asked longest ago are forgotten: their buckets are the fullest.
+        # Forget the clients with the oldest requests: their buckets are the fullest.
         while len(self._buckets) > _MOST_CLIENTS:
             self._buckets.popitem(last=False)
         return wait
 
 
 class Gate:
-    """ASGI middleware that lets through what `Limits` allow.
+    """ASGI middleware that enforces `Limits`.
 
-    `refused` is called with the reason of every refusal: `key`, `size`, `rate` or `busy`.
+    `refused` is called with the reason for each refusal: `key`, `size`, `rate` or `busy`.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, refused: Callable[[str], None]) -> None:
@@ -64,11 +63,11 @@ class Gate:
         self._active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, or passes it on."""
+        """Refuses a request, or passes it on."""
         path = scope["path"] if scope["type"] == "http" else "/"
         if path not in _OPEN and not self._has_key(Headers(scope=scope)):
-            said = "an API key is needed, in the header X-API-Key"
-            await self._refuse("key", 401, said)(scope, receive, send)
+            detail = "an API key is required in the header X-API-Key"
+            await self._refuse("key", 401, detail)(scope, receive, send)
         elif path not in _SEARCHES:
             await self._app(scope, receive, send)
         elif refusal := self._refusal(scope):
@@ -92,39 +91,39 @@ class Gate:
         if not self._limits.api_key:
             return True
         given = headers.get("x-api-key") or headers.get("authorization", "")[len("Bearer ") :]
-        # Takes as long whatever is wrong about it.
+        # In constant time: the duration must not reveal how much of the key is right.
         return hmac.compare_digest(given.encode("utf-8"), self._limits.api_key.encode("utf-8"))
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
-        """Returns the answer to a search that is refused before its upload."""
+        """Returns the refusal of a search before its upload, or None."""
         limits = self._limits
         length = Headers(scope=scope).get("content-length", "0")
         if length.isdecimal() and int(length) > limits.max_bytes + _FORM_BYTES:
             return self._refuse("size", 413, too_large(limits))
         wait = self._wait(scope)
         if wait:
-            return self._refuse("rate", 429, "too many searches from here; try again", wait)
+            return self._refuse("rate", 429, "too many searches from this client; retry", wait)
         if self._active >= limits.workers + limits.waiting:
-            return self._refuse("busy", 503, "too many searches at once; try again", 1)
+            return self._refuse("busy", 503, "too many concurrent searches; retry", 1)
         return None
 
     def _wait(self, scope: Scope) -> float:
         return self._buckets.wait((scope.get("client") or ("", 0))[0]) if self._buckets else 0.0
 
     def _count_more(self, scope: Scope, searches: int) -> int:
-        """Counts what a request asks for beyond one search; returns seconds to wait, or 0."""
+        """Counts a request's searches beyond the first; returns the seconds to wait, or 0."""
         wait = max((self._wait(scope) for _ in range(searches)), default=0.0)
         if wait:
             self._refused("rate")
         return math.ceil(wait)
 
     async def _upload(self, receive: Receive, most: int) -> bytes | tuple[int, str]:
-        """Returns the body of a request; status and words if it is longer than `most`, or slow."""
+        """Returns a request's body, or a status and message if it exceeds `most` or is slow."""
         limits = self._limits
 
         async def read() -> bytes | tuple[int, str]:
             chunks, size, is_more = list[bytes](), 0, True
-            # Of what is too long so much is read that the client gets to read why.
+            # Continue past the limit, so that the client finishes sending and reads the refusal.
             while is_more and size < _DRAINED_TIMES * limits.max_bytes:
                 message = await receive()
                 chunk, is_more = message.get("body", b""), message.get("more_body", False)
@@ -146,12 +145,12 @@ class Gate:
 
 
 def too_large(limits: Limits) -> str:
-    """Returns what is said of an upload of too many bytes."""
+    """Returns the message for an upload of too many bytes."""
     return f"the image is too large; expected at most {limits.max_bytes / 1e6:g} MB"
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Returns a `receive` that gives a body that has been read, and then what comes next."""
+    """Returns a `receive` that replays a body already read, then passes on further messages."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:

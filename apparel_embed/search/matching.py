@@ -1,4 +1,4 @@
-"""Which models, indexes and datasets belong together."""
+"""Checks that models, indexes and datasets belong together."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from apparel_embed.serving.exported import read_aligned_to, saved_model_versions
 def answering_version(
     index: VectorIndex, saved_model: Path | None = None, *, exactly: bool = False
 ) -> Version:
-    """Returns the version that answers, if embeddings of a model may be compared with it.
+    """Returns the version that answers searches, if a model's embeddings are comparable to it.
 
     Args:
-      index: where it is.
-      saved_model: directory of the model; None for any.
+      index: index that contains the version.
+      saved_model: directory of the model; None to accept any.
       exactly: see `fits`.
 
     Raises:
-      UserError: if none answers, or one of another model.
+      UserError: if no version answers searches, or it is of another model.
     """
     current = index.current()
     if current is None:
-        raise UserError("no version of the index is whole; fill it with tools/build_index.py")
+        raise UserError("the index has no complete version; fill it with tools/build_index.py")
     if saved_model and not fits(saved_model, current, exactly=exactly):
-        allowed = "" if exactly else ", and not aligned to that"
+        aligned = "" if exactly else ", and not aligned to it"
         raise UserError(
-            f"{saved_model}: is model {saved_model_fingerprint(saved_model)[:16]}, not the model "
-            f"whose images the index answers with ({current.model[:16]}){allowed}; name that "
-            "with --saved_model, or index this one's"
+            f"{saved_model}: model {saved_model_fingerprint(saved_model)[:16]} is not the model "
+            f"of the index ({current.model[:16]}){aligned}; pass that model with --saved_model, "
+            "or index the images with this model"
         )
     return current
 
 
 def fits(saved_model: Path, version: Version, *, exactly: bool = False) -> bool:
-    """Returns whether a model's embeddings may be compared with a version's.
+    """Returns whether a model's embeddings are comparable to a version's.
 
     Args:
-      saved_model: its directory.
-      version: of an index.
-      exactly: whether it is to be the version's own model, and none that is aligned to it.
+      saved_model: directory of the model.
+      version: version of an index.
+      exactly: whether to require the version's own model instead of one aligned to it.
     """
     is_own = saved_model_fingerprint(saved_model) == version.model
     return is_own or (not exactly and version.model in read_aligned_to(saved_model))
@@ -55,7 +55,7 @@ def fits(saved_model: Path, version: Version, *, exactly: bool = False) -> bool:
 def prepared_as(
     version: Version, prepared: Path | None, max_pixels: int
 ) -> tuple[PreparedDataset | None, ImageSettings]:
-    """Returns the dataset that a version was filled from, or None, and how its images are prepared.
+    """Returns the dataset a version was filled from, or None, and its image settings.
 
     Raises:
       UserError: if `prepared` is not that dataset.
@@ -63,12 +63,12 @@ def prepared_as(
     if not version.images_of:
         return None, ImageSettings(max_pixels=max_pixels)
     if prepared is None:
-        raise UserError("the index was filled from a prepared dataset; name it with --prepared")
+        raise UserError("the index was filled from a prepared dataset; pass it with --prepared")
     dataset = PreparedDataset.open(prepared)
     if dataset.fingerprint != version.images_of:
         raise UserError(
-            f"{prepared}: is not the dataset that the index was filled from; fill it again with "
-            "tools/build_index.py"
+            f"{prepared}: not the dataset that the index was filled from; fill the index again "
+            "with tools/build_index.py"
         )
     made = dataset.info["settings"]
     return dataset, ImageSettings(
@@ -77,12 +77,12 @@ def prepared_as(
 
 
 def answering_model(index: VectorIndex, base: Path) -> Path:
-    """Returns the version of a SavedModel, of those in `base`, that the index answers with.
+    """Returns the SavedModel version in `base` that the index was filled with.
 
-    Where there is none, the newest that is aligned to that one.
+    If there is none, returns the newest one aligned to that model.
 
     Raises:
-      UserError: if there is none.
+      UserError: if no such version exists either.
     """
     answering = answering_version(index)
     for exactly in (True, False):
@@ -91,6 +91,6 @@ def answering_model(index: VectorIndex, base: Path) -> Path:
                 logging.info("model %s", path)
                 return path
     raise UserError(
-        f"{base}: has no version of the model whose images the index answers with "
-        f"({answering.model[:16]}), and none aligned to it; index one with tools/build_index.py"
+        f"{base}: no version of the model of the index ({answering.model[:16]}), and none aligned "
+        "to it; index the images with one of them, using tools/build_index.py"
     )

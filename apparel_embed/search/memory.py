@@ -1,4 +1,4 @@
-"""A version of an index in memory: a matrix to multiply by the query, and what its rows are."""
+"""A version of an index in memory: a matrix of embeddings, and the images of its rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from apparel_embed.evaluation.items import ITEM, mean_vectors
 from apparel_embed.search.index import IMAGES_PER_ITEM, IndexedImage
 
 HIT_FIELDS = tuple(field.name for field in dataclasses.fields(IndexedImage))[:-1]
-"""What is kept of an image: all but its content, which is looked up when it is to be changed."""
+"""The fields of an image kept in memory: all except its content, which only changes need."""
 _COLUMNS = pa.schema(
     [(name, pa.large_string()) for name in HIT_FIELDS[:-1]] + [("record", pa.int64())]
 )
@@ -20,15 +20,15 @@ _COLUMNS = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class SearchedRows:
-    """A version as it is in memory, images or the items of each vertical side by side.
+    """The images (or items) of a version in memory, grouped by vertical.
 
     Attributes:
-      filled: how often the version had been filled when it was read.
+      filled: how often the version had been written when it was read.
       images: a column for each of `HIT_FIELDS`.
       embeddings: float32 [n, dim].
-      offsets: half the squared length of each, for they are of unit length but nearly.
-      items: number of each image's item; an image without one has a number of its own.
-      spans: of a vertical, the place of its first image and that behind its last.
+      offsets: float32 [n], half the squared lengths, since these are only approximately 1.
+      items: int64 [n], number of each image's item; an image without an item has its own number.
+      spans: [start, end) rows of each vertical.
     """
 
     filled: int
@@ -48,12 +48,12 @@ class SearchedRows:
         dim: int,
         index_by: str | None,
     ) -> SearchedRows:
-        """Returns a version's images, or its items by their means.
+        """Returns a version's images, or its items with their mean embeddings.
 
         Args:
-          filled: how often the version had been filled.
+          filled: how often the version had been written.
           texts: pages of images, each with the values of `HIT_FIELDS`.
-          vectors: pages of the same images' embeddings, as bytes.
+          vectors: pages of the embeddings of the same images, as bytes.
           dim: length of an embedding.
           index_by: see `IndexSettings`.
         """
@@ -90,14 +90,14 @@ class SearchedRows:
         by_item: bool,
         without: str,
     ) -> np.ndarray:
-        """Returns the places of the k nearest images, nearest first; see `VectorIndex.search`."""
+        """Returns the rows of the k nearest images, nearest first; see `VectorIndex.search`."""
         spans = [(0, len(self.embeddings))]
         if verticals is not None:
             spans = [self.spans[name] for name in sorted({*verticals} & {*self.spans})]
         if not spans:
             return np.empty(0, np.int64)
         places = np.concatenate([np.arange(*span) for span in spans])
-        # The greater, the less is the distance.
+        # A greater score means a smaller distance.
         scores = np.concatenate(
             [self.embeddings[start:end] @ query - self.offsets[start:end] for start, end in spans]
         )
@@ -118,11 +118,11 @@ class SearchedRows:
 
 
 def _by_item(embeddings: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns of each item the place of the image nearest to its mean, and that mean.
+    """Returns the row of the image nearest to each item's mean, and the means.
 
     Args:
       embeddings: float32 [n, dim].
-      groups: int [n, 2], numbers of each image's vertical and item; results are in their order.
+      groups: int [n, 2], vertical and item numbers of each image; results are sorted by them.
     """
     _, codes = np.unique(groups, axis=0, return_inverse=True)
     codes = codes.reshape(-1)
@@ -134,6 +134,6 @@ def _by_item(embeddings: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _numbered(texts: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
-    """Returns the texts that there are, and of each row the number of its own."""
+    """Returns the distinct texts, and the number of each row's text."""
     encoded = texts.combine_chunks().dictionary_encode()
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)

@@ -1,7 +1,7 @@
-"""Embeddings of images on a Milvus server.
+"""Image embeddings on a Milvus server.
 
-Every version of the model has a collection of its own, which keeps among its properties what the
-version is. An alias says which one answers, so that a switch happens at once or not at all.
+Each version has its own collection, whose properties store the `Version`. An alias points to the
+version that answers searches, so a switch is atomic.
 """
 
 from __future__ import annotations
@@ -41,46 +41,46 @@ try:
 except ImportError as error:
     raise UserError(
         "an index on a Milvus server needs the package pymilvus: pip install "
-        "'apparel_embed[milvus]'; an index in a file needs none"
+        "'apparel_embed[milvus]'; an index in a file does not"
     ) from error
 
-# What Milvus returns of one search at most.
+# Milvus's limit of results per search.
 _LARGEST_K = 16_384
-# Most candidates that Milvus takes in a search of HNSW.
+# Milvus's limit of candidates in a search of HNSW.
 _LARGEST_EF = 32_768
 _ABOUT = "apparel_embed"
 _CURRENT = "apparel_embed_current"
 _ROWS_AT_ONCE = 5_000
-# A server that is gone fails searches, and does not keep them waiting.
+# If the server is down, searches fail instead of waiting.
 _ANSWER_SECONDS = 10
 _LOAD_SECONDS = 60
 _WAIT_SECONDS = 1
-_TOLD_SECONDS = 30
-_TALKATIVE = ("pymilvus", "pymilvus.milvus_client")
+_LOG_SECONDS = 30
+_VERBOSE_LOGGERS = ("pymilvus", "pymilvus.milvus_client")
 
 
 @contextlib.contextmanager
 def open_index(uri: str, access: IndexAccess, *, to_read: bool) -> Iterator[VectorIndex]:
-    """See `index.open_index`; a server lets everybody read and write."""
+    """See `index.open_index`; a server allows any number of readers and writers."""
     del to_read
     with contextlib.closing(MilvusIndex(uri, access)) as index:
         yield index
 
 
 class MilvusIndex:
-    """An index of a server, as `VectorIndex` describes it."""
+    """A `VectorIndex` on a Milvus server."""
 
     def __init__(self, uri: str, access: IndexAccess) -> None:
         self._uri = uri
-        # They log, with tracebacks, what is raised anyway.
-        for name in _TALKATIVE:
+        # They log tracebacks of errors that are raised anyway.
+        for name in _VERBOSE_LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         where = urllib.parse.urlsplit(uri)
         if "@" in where.netloc:
-            raise UserError("--index_uri: has a user in it; name that with --index_user")
+            raise UserError("--index_uri: contains a user; pass it with --index_user instead")
         options = {
             "db_name": where.path.strip("/"),
-            # Clients share connections that have the same name, and close them for one another.
+            # Clients with the same alias share a connection, and one closes it for the others.
             "alias": uuid.uuid4().hex,
             "server_pem_path": "" if access.certificate else access.ca_file,
             "ca_pem_path": access.ca_file,
@@ -117,18 +117,18 @@ class MilvusIndex:
         known = self.version(version.model)
         if known and (known.dim, known.settings) != (version.dim, version.settings):
             raise UserError(
-                f"{self._uri}: this model's images are indexed with {known.settings} and "
-                f"{known.dim} numbers each, not {version.settings} and {version.dim}; name another "
-                "server for these, or remove this index"
+                f"{self._uri}: the index has {known.settings} and embeddings of length {known.dim} "
+                f"for this model, not {version.settings} and {version.dim}; name another server, "
+                "or remove this index"
             )
         collection = _collection(version.model)
-        if not self._ask("has_collection", collection):
+        if not self._call("has_collection", collection):
             self._create(collection, version.dim)
-        # Each step by itself, as the one before may be the last of a process that is killed.
-        if not self._ask("list_indexes", collection):
+        # Check each step separately: the process may have been killed after any of them.
+        if not self._call("list_indexes", collection):
             self._create_index(collection, version.settings)
         if not known:
-            self._tell(dataclasses.replace(version, complete=False))
+            self._save(dataclasses.replace(version, complete=False))
         return version
 
     def upsert(
@@ -141,19 +141,19 @@ class MilvusIndex:
             for one, embedding in zip(images, np.asarray(embeddings, np.float32))
         ]
         for start in range(0, len(rows), _ROWS_AT_ONCE):
-            self._ask("upsert", _collection(version.model), rows[start : start + _ROWS_AT_ONCE])
+            self._call("upsert", _collection(version.model), rows[start : start + _ROWS_AT_ONCE])
 
     def delete(self, version: Version, keys: Sequence[str]) -> None:
         """See `VectorIndex`."""
         for start in range(0, len(keys), _ROWS_AT_ONCE):
             some = list(keys[start : start + _ROWS_AT_ONCE])
-            self._ask("delete", _collection(version.model), ids=some)
+            self._call("delete", _collection(version.model), ids=some)
 
     def finish(self, version: Version) -> Version:
-        """See `VectorIndex`; waits until the server has built its graph, or clusters, too."""
+        """See `VectorIndex`; waits until the server has built its graph or clusters."""
         collection = _collection(version.model)
-        # Once a fill: servers allow one in ten seconds.
-        self._ask("flush", collection)
+        # Only once per fill: servers allow one flush in ten seconds.
+        self._call("flush", collection)
         if version.settings.kind != "FLAT":
             self._wait_until_indexed(collection)
         verticals = [row["vertical"] for row in self._every(version, "", ["vertical"])]
@@ -163,7 +163,7 @@ class MilvusIndex:
             images=len(verticals),
             verticals=tuple(sorted(set(verticals))),
         )
-        self._tell(version)
+        self._save(version)
         return version
 
     def change(
@@ -173,20 +173,20 @@ class MilvusIndex:
         embeddings: np.ndarray,
         removed: Sequence[str],
     ) -> Version:
-        """See `VectorIndex`; killed meanwhile, the same call does the rest."""
+        """See `VectorIndex`; if killed, repeating the call completes the change."""
         self.upsert(version, images, embeddings)
         self.delete(version, removed)
         return self.finish(version)
 
     def roll_back(self, version: Version, edition: int) -> Version:
-        """See `VectorIndex`; a server keeps no editions."""
-        raise UserError(f"{self._uri}: a server keeps no editions; an index in a file does")
+        """See `VectorIndex`; servers keep no editions."""
+        raise UserError(f"{self._uri}: servers keep no editions; only an index in a file does")
 
     def switch(self, version: Version) -> None:
         """See `VectorIndex`."""
         check_complete(self.version(version.model), self._uri, version.model)
-        change = "alter_alias" if self._ask("has_collection", _CURRENT) else "create_alias"
-        self._ask(change, _collection(version.model), _CURRENT)
+        change = "alter_alias" if self._call("has_collection", _CURRENT) else "create_alias"
+        self._call(change, _collection(version.model), _CURRENT)
 
     def keys(
         self,
@@ -244,7 +244,7 @@ class MilvusIndex:
             return self._nearest(version, embedding, limit, condition, parameters)
 
         efforts = len(_search_parameters(version.settings, 1))
-        # Beyond, to leave items out by a filter is faster than a longer answer.
+        # Above this limit, filtering items out is faster than fetching more images.
         most = min(max(1_000, 4 * k), _LARGEST_K)
         return nearest_groups(fetch, k, efforts=efforts, by_item=by_item, most=most)
 
@@ -256,12 +256,12 @@ class MilvusIndex:
         condition: str,
         parameters: dict[str, int] | None,
     ) -> list[Hit]:
-        """Returns the nearest images of those that fulfil a condition, nearest first."""
+        """Returns the nearest images that satisfy a condition, nearest first."""
         if parameters is None:
             rows = self._every(version, condition, [*FIELDS, "embedding"])
             hits = (Hit(image_of(row), math.dist(row["embedding"], embedding)) for row in rows)
             return heapq.nsmallest(limit, hits, key=lambda hit: hit.distance)
-        (found,) = self._ask(
+        (found,) = self._call(
             "search",
             self._load(version),
             data=[np.asarray(embedding, np.float32).tolist()],
@@ -272,7 +272,7 @@ class MilvusIndex:
             search_params={"metric_type": "L2", "params": parameters},
             timeout=_ANSWER_SECONDS,
         )
-        # Milvus gives squared distances.
+        # Milvus returns squared distances.
         return [
             Hit(image_of({**one["entity"], "key": one["key"]}), max(one["distance"], 0.0) ** 0.5)
             for one in found
@@ -296,40 +296,40 @@ class MilvusIndex:
                     yield from page
 
     def _load(self, version: Version) -> str:
-        """Brings a version into memory and returns its collection's name."""
+        """Loads a version into the server's memory and returns the name of its collection."""
         collection = _collection(version.model)
         if collection not in self._loaded:
-            self._ask("load_collection", collection, timeout=_LOAD_SECONDS)
+            self._call("load_collection", collection, timeout=_LOAD_SECONDS)
             self._loaded.add(collection)
         return collection
 
     def _wait_until_indexed(self, collection: str) -> None:
-        """Waits for the index: what servers search by until then misses a quarter."""
-        told = time.monotonic()
+        """Waits for the server to build its index: before that, searches miss a quarter."""
+        logged = time.monotonic()
         while True:
-            state = self._ask("describe_index", collection, "embedding")
+            state = self._call("describe_index", collection, "embedding")
             if state["indexed_rows"] >= state["total_rows"]:
                 return
-            if time.monotonic() - told > _TOLD_SECONDS:
-                told = time.monotonic()
-                said = "%s: the server has indexed %d of %d rows"
+            if time.monotonic() - logged > _LOG_SECONDS:
+                logged = time.monotonic()
+                message = "%s: the server has indexed %d of %d rows"
                 logging.getLogger(__name__).info(
-                    said, self._uri, state["indexed_rows"], state["total_rows"]
+                    message, self._uri, state["indexed_rows"], state["total_rows"]
                 )
             time.sleep(_WAIT_SECONDS)
 
     def _version(self, name: str) -> Version | None:
-        """Returns the version of a collection, or alias; None if there is none."""
-        if not self._ask("has_collection", name, timeout=_ANSWER_SECONDS):
+        """Returns the version of a collection or alias; None if there is none."""
+        if not self._call("has_collection", name, timeout=_ANSWER_SECONDS):
             return None
-        about = self._ask("describe_collection", name, timeout=_ANSWER_SECONDS)["properties"]
+        about = self._call("describe_collection", name, timeout=_ANSWER_SECONDS)["properties"]
         return Version.from_json(about[_ABOUT]) if _ABOUT in about else None
 
-    def _tell(self, version: Version) -> None:
+    def _save(self, version: Version) -> None:
         collection = _collection(version.model)
-        # Twice: once restarted, Milvus 2.3 knows all but the last change of a collection.
+        # Twice: after a restart, Milvus 2.3 has lost the last change of a collection.
         for _ in range(2):
-            self._ask("alter_collection_properties", collection, {_ABOUT: version.to_json()})
+            self._call("alter_collection_properties", collection, {_ABOUT: version.to_json()})
 
     def _create(self, collection: str, dim: int) -> None:
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
@@ -338,7 +338,7 @@ class MilvusIndex:
             schema.add_field(name, DataType.VARCHAR, max_length=longest)
         schema.add_field("record", DataType.INT64)
         schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dim)
-        self._ask("create_collection", collection, schema=schema, consistency_level="Session")
+        self._call("create_collection", collection, schema=schema, consistency_level="Session")
 
     def _create_index(self, collection: str, settings: IndexSettings) -> None:
         parameters = {
@@ -349,28 +349,28 @@ class MilvusIndex:
         kind = settings.kind
         index = self._client.prepare_index_params()
         index.add_index("embedding", index_type=kind, metric_type="L2", params=parameters[kind])
-        self._ask("create_index", collection, index)
+        self._call("create_index", collection, index)
 
-    def _ask(self, method: str, *arguments: Any, **named: Any) -> Any:
+    def _call(self, method: str, *arguments: Any, **named: Any) -> Any:
         with self._errors_as_user_errors():
             return getattr(self._client, method)(*arguments, **named)
 
     @contextlib.contextmanager
     def _errors_as_user_errors(self, hint: str = "the index fails") -> Iterator[None]:
-        """Turns what Milvus raises into one line."""
+        """Turns errors of Milvus into a UserError of one line."""
         try:
             yield
         except (MilvusException, grpc.RpcError) as error:
-            # After a restart a server does not know what to load.
+            # If the server was restarted, it has to load the collections again.
             self._loaded.clear()
-            said = error.message if isinstance(error, MilvusException) else error.details()
-            raise UserError(f"{self._uri}: {hint} ({one_line(said)})") from error
+            message = error.message if isinstance(error, MilvusException) else error.details()
+            raise UserError(f"{self._uri}: {hint} ({one_line(message)})") from error
 
 
 def _search_parameters(settings: IndexSettings, limit: int) -> list[dict[str, int] | None]:
-    """Returns Milvus's parameters of a search for some images, by growing effort.
+    """Returns Milvus's search parameters for `limit` images, in order of increasing effort.
 
-    None is to look at every image itself: nothing makes a graph lead everywhere.
+    None means to compare with every image: a graph does not always reach all of them.
     """
     if settings.kind == "HNSW":
         return [{"ef": max(settings.hnsw_ef, limit)}, {"ef": _LARGEST_EF}, None]

@@ -1,4 +1,4 @@
-"""Rows of a collection on a Milvus server, and conditions on them."""
+"""Rows of a collection on a Milvus server, and filter conditions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST = {"image": 4_096, "item": 1_024, "vertical": 1_024, "content": 32}
 
 
 def among(field: str, texts: Sequence[str], operator: str = "in") -> str:
-    """Returns the condition that a field is one of some texts, whatever is in these."""
+    """Returns the condition that a field is one of some texts, which it quotes."""
     return f"{field} {operator} {json.dumps(list(texts), ensure_ascii=False)}"
 
 

@@ -1,4 +1,4 @@
-"""What the service reports: a line of JSON and metrics for every request; safe headers."""
+"""Observability of the service: a JSON log line and metrics per request; security headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOGGER = logging.getLogger("apparel_embed.search")
 _SAFE_HEADERS = {
-    # Nothing but the page's own files, and images that the browser has already.
+    # Only the page's own files, and images that are already in the browser.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -40,14 +40,14 @@ class Metrics:
         timed: dict[str, Any] = {**kept, "buckets": _SECONDS}
         routes = "Requests by route and status."
         self.requests = Counter("requests_total", routes, ("route", "status"), **kept)
-        whole = "Time from a request's headers to the end of its answer."
+        whole = "Time from the headers of a request to the end of the answer."
         self.seconds = Histogram("request_seconds", whole, ("route",), **timed)
-        steps = "Time of a search's steps: prepare, embed, detect, search."
+        steps = "Time of the steps of a search: prepare, embed, detect, search."
         self.step_seconds = Histogram("step_seconds", steps, ("step",), **timed)
-        reasons = "Requests refused, by reason: key, size, rate, busy."
+        reasons = "Refused requests by reason: key, size, rate, busy."
         self.refused = Counter("refused_total", reasons, ("reason",), **kept)
-        said = "Searches by the vertical searched in (ALL: every one) and verdict."
-        self.verdicts = Counter("verdicts_total", said, ("vertical", "verdict"), **kept)
+        verdicts = "Searches by vertical searched (ALL: all verticals) and verdict."
+        self.verdicts = Counter("verdicts_total", verdicts, ("vertical", "verdict"), **kept)
         self.in_flight = Gauge("in_flight", "Requests being answered.", **kept)
         self.images = Gauge("images", "Images in the index.", **kept)
 
@@ -70,7 +70,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class Observe:
-    """ASGI middleware that logs, counts, makes headers safe and answers 500 where code fails."""
+    """ASGI middleware for logs, metrics, security headers, and status 500 on exceptions."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -101,17 +101,19 @@ class Observe:
         except Exception:
             LOGGER.exception("a request failed", extra={"about": {"request": request}})
             if not status:
-                failed = {"detail": f"the service failed; its log says why (request {request})"}
+                failed = {
+                    "detail": f"internal error; see the log of the service (request {request})"
+                }
                 await JSONResponse(failed, 500)(scope, receive, safe_send)
         finally:
             self._metrics.in_flight.dec()
-            self._tell(scope, request, status, time.perf_counter() - start)
+            self._record(scope, request, status, time.perf_counter() - start)
 
-    def _tell(self, scope: Scope, request: str, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, request: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", None) or "other"
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        # Prometheus and probes ask every few seconds, which nobody wants to read.
+        # Requests of Prometheus and probes come every few seconds and would flood the log.
         level = logging.DEBUG if route in ("/healthz", "/readyz", "/metrics") else logging.INFO
         about = {
             "request": request,

@@ -1,4 +1,4 @@
-"""From an uploaded image to hits: crop, embed, route to a vertical, ask the index."""
+"""From an uploaded image to hits: crop, embed, route to a vertical, query the index."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from apparel_embed.search.index import Hit, IndexedImage, VectorIndex, Version
 from apparel_embed.serving.embeddings import ServedModel
 
 _KNOWN_IMAGES = 10_000
-# Of a photograph that garments are sought in: pixels enough for each.
+# Longest side of a photograph for detection: every garment needs enough pixels.
 _PHOTOGRAPH_SIDE = 1024
 _EDGE = re.compile(r"\s*(-?\d{1,7}(?:\.\d{1,20})?)\s*", re.ASCII)
 
@@ -37,27 +37,27 @@ class NoGarment(Exception):
 
 
 class UnknownImage(Exception):
-    """No image of the index has this key."""
+    """No image in the index has this key."""
 
 
 class UnknownVertical(Exception):
-    """The index has no such vertical; the message lists those there are."""
+    """The index has no such vertical; the message lists the existing ones."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
       hits: nearest first.
-      vertical: that was searched in; None for all.
-      predicted: whether the model chose that vertical; those that it does not know were searched,
-        too.
-      why: there, in a few words; such as `predicted, 97%`.
+      vertical: the vertical searched; None for all.
+      predicted: whether the model chose that vertical; verticals unknown to the model were then
+        searched, too.
+      why: why this vertical was searched, such as `predicted, 97%`.
       scores: (vertical, probability), most probable first; () if the model has none.
-      seconds: by step: `prepare`, `embed`, `search`.
-      verdict: whether the nearest image is taken for the same item, `SAME` or `SIMILAR`; None if
-        the searcher has no threshold there, or several images were searched by.
+      seconds: duration of each step: `prepare`, `embed`, `search`.
+      verdict: whether the nearest image is considered the same item, `SAME` or `SIMILAR`; None if
+        the searcher has no threshold for this search, or the query was several images.
     """
 
     hits: list[Hit]
@@ -70,12 +70,12 @@ class Found:
 
     @property
     def verdicts(self) -> list[tuple[str, str]]:
-        """Where was searched, "ALL" for everywhere, and the verdict, if there is one."""
+        """The vertical searched ("ALL" for all) and the verdict; empty without a verdict."""
         return [(self.vertical or ALL, self.verdict)] if self.verdict else []
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the log says of it."""
+        """The fields for the log."""
         return {"vertical": self.vertical, "hits": len(self.hits)}
 
 
@@ -84,10 +84,10 @@ class Garment:
     """A garment in a photograph.
 
     Attributes:
-      box: where, in pixels of the upright image.
-      score: of the detector, 0 to 1.
-      vertical: that the detector sees.
-      found: items like it; None if they were not asked for.
+      box: in pixels of the upright image.
+      score: score of the detector, 0 to 1.
+      vertical: vertical that the detector predicts.
+      found: items like it; None if they were not requested.
     """
 
     box: Box
@@ -98,13 +98,13 @@ class Garment:
 
 @dataclasses.dataclass(frozen=True)
 class Photograph:
-    """The garments that were found in a photograph.
+    """The garments detected in a photograph.
 
     Attributes:
-      width: of the upright image in pixels.
-      height: of the upright image in pixels.
+      width: width of the upright image in pixels.
+      height: height of the upright image in pixels.
       garments: highest score first.
-      seconds: by step: `prepare`, `detect`, and `search` of all garments.
+      seconds: duration of each step: `prepare`, `detect`, and `search` for all garments.
     """
 
     width: int
@@ -114,27 +114,27 @@ class Photograph:
 
     @property
     def verdicts(self) -> list[tuple[str, str]]:
-        """Those of all garments, see `Found.verdicts`."""
+        """The verdicts of all garments; see `Found.verdicts`."""
         return [one for garment in self.garments if garment.found for one in garment.found.verdicts]
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the log says of it."""
+        """The fields for the log."""
         return {"garments": len(self.garments)}
 
 
 class Searcher:
-    """Searches by image; may be called from several threads.
+    """Searches by image; thread-safe.
 
     Args:
-      index: where to search.
-      version: whose embeddings `model` makes; complete.
-      model: embeds, here or elsewhere.
-      settings: how images are prepared, the same as those of the index were.
-      routing_confidence: score of a vertical from which on it is searched alone, unless the caller
-        says otherwise; None for never.
-      thresholds: distances of the nearest image, by vertical and "ALL", below which it is taken for
-        the same item; None where there are none for this model and index.
+      index: index to search.
+      version: complete version whose embeddings are comparable to those of `model`.
+      model: embeds images, locally or remotely.
+      settings: how images are prepared; the same as for the images in the index.
+      routing_confidence: score at or above which only the predicted vertical is searched, unless
+        the caller says otherwise; None for never.
+      thresholds: distances by vertical (and "ALL") below which the nearest image is considered the
+        same item; None if there are none for this model and index.
     """
 
     def __init__(
@@ -154,15 +154,15 @@ class Searcher:
         self._settings = settings
         nothing = model.embed([])
         self.dim = nothing.embeddings.shape[1]
-        # A model without a vertical head knows its verticals, too, but predicts no image's.
+        # A model without a vertical head lists its verticals, too, but does not predict them.
         self.predicts = nothing.vertical_scores is not None
         self.detects = model.detects
-        # Images of recent hits are asked for next: these need not ask the index again.
+        # Images of recent hits are usually requested next; this saves queries of the index.
         self._recent: collections.OrderedDict[str, IndexedImage] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def refresh(self) -> Version:
-        """Reads what another process has changed meanwhile, such as a new vertical; returns it."""
+        """Reloads the version, which another process may have changed, and returns it."""
         self.version = self.index.version(self.version.model) or self.version
         return self.version
 
@@ -174,30 +174,30 @@ class Searcher:
         vertical: str | None = None,
         all_verticals: bool | None = None,
     ) -> Found:
-        """Finds items like the one in an image, or in several of one garment.
+        """Finds items like the garment in an image, or in several images of one garment.
 
         Args:
-          encoded: an image of any format that `prepare_image` knows; or several, which are
-            searched by their mean, up to `Limits.max_images`.
-          k: how many items.
-          box: where the garment is, in pixels of the upright image; None for all of it, as it must
-            be with several.
-          vertical: to search in; None for what `all_verticals` says.
-          all_verticals: True for all; False for the one that the model predicts and those that it
-            does not know, or for all if it predicts none. None for what was measured to find more:
-            the predicted one from the routing confidence on, otherwise all.
+          encoded: an image in any format supported by `prepare_image`; or several, up to
+            `Limits.max_images`, whose mean embedding is the query.
+          k: number of items.
+          box: the garment in pixels of the upright image; None for the whole image. Must be None
+            for several images.
+          vertical: vertical to search; None to let `all_verticals` decide.
+          all_verticals: True searches all. False searches the predicted vertical and those unknown
+            to the model, or all if it predicts none. None uses what was measured to find more: the
+            predicted vertical from the routing confidence on, otherwise all.
 
         Raises:
-          RejectedImage: no usable image, or not a usable number of them.
-          NoGarment: the model could not embed it.
+          RejectedImage: an image is unusable, or there are too few or too many.
+          NoGarment: the model could not embed an image.
           UnknownVertical: the index has no such vertical.
         """
         self.refresh()
         self._check(vertical)
         several = [encoded] if isinstance(encoded, bytes) else encoded
         if not 1 <= len(several) <= (1 if box else Limits.max_images):
-            allowed = "1, as there is a box" if box else f"1 to {Limits.max_images}"
-            raise RejectedImage(f"{len(several)} images; expected {allowed}")
+            expected = "1 because a box is given" if box else f"1 to {Limits.max_images}"
+            raise RejectedImage(f"{len(several)} images; expected {expected}")
         times = [time.perf_counter()]
         jpegs = [prepare_image(one, self._settings, box).jpeg for one in several]
         times.append(time.perf_counter())
@@ -209,16 +209,16 @@ class Searcher:
         if len(jpegs) > 1:
             (embedding,) = mean_vectors(embeddings, np.zeros(len(jpegs), np.int64))
         scores = self._ranked(None if all_scores is None else np.mean(all_scores, axis=0))
-        predicted, why = False, "as asked"
+        predicted, why = False, "as requested"
         if vertical is None and not all_verticals:
-            predicted, why = self._routing(scores, is_asked=all_verticals is not None)
+            predicted, why = self._routing(scores, is_requested=all_verticals is not None)
         also: tuple[str, ...] = ()
         if predicted:
             vertical, also = scores[0][0], self.version.unknown_verticals(self._model.verticals)
         hits = self._hits(embedding, k, None if vertical is None else (vertical, *also))
         times.append(time.perf_counter())
         seconds = dict(zip(("prepare", "embed", "search"), np.diff(times).tolist()))
-        # Means lie nearer to everything than the images that thresholds were fitted to.
+        # Mean embeddings are nearer to everything than the images that thresholds were fitted to.
         verdict = self._verdict(hits, vertical) if len(jpegs) == 1 else None
         return Found(hits, vertical, predicted, why, scores, seconds, verdict)
 
@@ -226,14 +226,14 @@ class Searcher:
         """Finds the garments in a photograph, and items like each.
 
         Args:
-          encoded: an image of any format that `prepare_image` knows.
-          k: how many items for each garment; 0 for none.
-          all_verticals: search in all; otherwise in the one that the detector sees and those that
-            the model does not know, or in all if the index has no such vertical.
+          encoded: an image in any format supported by `prepare_image`.
+          k: number of items for each garment; 0 for none.
+          all_verticals: search all; otherwise the detected vertical and those unknown to the
+            model, or all if the index does not have the detected vertical.
 
         Raises:
-          RejectedImage: no usable image.
-          NoGarment: the model could not read it.
+          RejectedImage: the image is unusable.
+          NoGarment: the model could not read the image.
           UserError: the model has no detector.
         """
         self.refresh()
@@ -260,13 +260,13 @@ class Searcher:
     def search_key(
         self, key: str, k: int, vertical: str | None = None, all_verticals: bool = False
     ) -> Found:
-        """Finds items like one of the index, which itself is left out.
+        """Finds items like an image in the index, which is left out of the hits.
 
         Args:
-          key: of the image.
-          k: how many items.
-          vertical: to search in; None for that of the image.
-          all_verticals: search in all.
+          key: key of the image.
+          k: number of items.
+          vertical: vertical to search; None for that of the image.
+          all_verticals: search all.
 
         Raises:
           UnknownImage: no image has this key.
@@ -274,7 +274,7 @@ class Searcher:
         """
         self.refresh()
         self._check(vertical)
-        why = "as asked" if vertical or all_verticals else "that of the image"
+        why = "as requested" if vertical or all_verticals else "that of the image"
         start = time.perf_counter()
         found = self.index.find(self.version, [key])
         if not found:
@@ -286,7 +286,7 @@ class Searcher:
         return Found(hits, vertical, False, why, (), seconds, self._verdict(hits, vertical))
 
     def image(self, key: str) -> IndexedImage | None:
-        """Returns what is known of an image of the index; None if it is not there."""
+        """Returns an image of the index; None if the key is not in it."""
         with self._lock:
             if key in self._recent:
                 return self._recent[key]
@@ -308,10 +308,10 @@ class Searcher:
     def _like(
         self, embedding: np.ndarray, k: int, vertical: str, score: float, all_verticals: bool
     ) -> Found:
-        """Returns items like a garment that was detected."""
+        """Returns items like a detected garment."""
         where, why = None, f"the index has no {vertical}"
         if all_verticals:
-            why = "as asked"
+            why = "as requested"
         elif vertical in self.version.verticals:
             where = (vertical, *self.version.unknown_verticals(self._model.verticals))
             why = f"detected, {score:.0%}"
@@ -320,31 +320,33 @@ class Searcher:
         return Found(hits, searched, where is not None, why, (), {}, verdict)
 
     def _verdict(self, hits: Sequence[Hit], vertical: str | None) -> Verdict | None:
-        """Returns whether the nearest hit is taken for the same item; None without evidence."""
-        # They were fitted to distances from images.
+        """Returns whether the nearest hit is considered the same item; None if no threshold."""
+        # Thresholds were fitted to distances between images.
         by_item = self.version.settings.index_by == ITEM
         threshold = None if by_item else self._thresholds.get(vertical or ALL)
         if threshold is None:
             return None
         return SAME if hits and hits[0].distance < threshold else SIMILAR
 
-    def _routing(self, scores: Sequence[tuple[str, float]], *, is_asked: bool) -> tuple[bool, str]:
-        """Returns whether the most probable vertical is searched, and why or why not."""
+    def _routing(
+        self, scores: Sequence[tuple[str, float]], *, is_requested: bool
+    ) -> tuple[bool, str]:
+        """Returns whether to search only the most probable vertical, and why."""
         if not scores:
             return False, "the model predicts none"
         (name, score), least = scores[0], self.routing_confidence
-        if is_asked or (least is not None and score >= least):
+        if is_requested or (least is not None and score >= least):
             return True, f"predicted, {score:.0%}"
-        when = "its predictions are not followed" if least is None else f"followed from {least:.1%}"
-        return False, f"the model sees {name}, {score:.1%}; {when}"
+        when = "predictions are not used" if least is None else f"used from {least:.1%} on"
+        return False, f"the model predicts {name}, {score:.1%}; {when}"
 
     def _check(self, vertical: str | None) -> None:
         if vertical is not None and vertical not in self.version.verticals:
             known = ", ".join(self.version.verticals)
-            raise UnknownVertical(f"unknown vertical {vertical[:100]!r}; there are {known}")
+            raise UnknownVertical(f"unknown vertical {vertical[:100]!r}; expected one of {known}")
 
     def _ranked(self, scores: np.ndarray | None) -> tuple[tuple[str, float], ...]:
-        """Returns the scores of verticals that the index has, most probable first."""
+        """Returns the scores of the verticals in the index, most probable first."""
         every = () if scores is None else zip(self._model.verticals, scores.tolist())
         known = [pair for pair in every if pair[0] in self.version.verticals]
         return tuple(sorted(known, key=lambda pair: -pair[1]))
@@ -354,14 +356,14 @@ def parse_box(text: str) -> Box | None:
     """Returns a box from `x_min,y_min,x_max,y_max`; None from an empty text.
 
     Raises:
-      ValueError: the message says what is allowed.
+      ValueError: if the text is not a box; the message names the expected format.
     """
     if not text.strip():
         return None
     edges = [_EDGE.fullmatch(edge) for edge in text.split(",")]
     if len(edges) != 4 or None in edges:
-        raise ValueError("the box is not x_min,y_min,x_max,y_max in pixels")
+        raise ValueError("expected a box x_min,y_min,x_max,y_max in pixels")
     x_min, y_min, x_max, y_max = (float(edge.group(1)) for edge in edges if edge)
     if not (x_min < x_max and y_min < y_max):
-        raise ValueError("the box is empty; x_min < x_max and y_min < y_max are needed")
+        raise ValueError("the box is empty; expected x_min < x_max and y_min < y_max")
     return x_min, y_min, x_max, y_max

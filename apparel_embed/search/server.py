@@ -1,4 +1,4 @@
-"""Puts the service together from a run, and lets uvicorn serve it."""
+"""Assembles the search service of a run, and serves it with uvicorn."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BACKLOG = 256
 def open_searcher(
     index: VectorIndex, sources: SearchSources, max_pixels: int
 ) -> tuple[Searcher, PreparedDataset | None]:
-    """Opens what a search needs, and the dataset that the index was filled from.
+    """Opens a searcher, and the dataset that the index was filled from, if any.
 
     Raises:
       UserError: if model, index and dataset do not belong together.
@@ -45,20 +45,20 @@ def open_searcher(
     model = Client(address) if address else LocalModel(sources.saved_model)
     routing_confidence = read_routing_confidence(sources.saved_model)
     thresholds = None
-    # They were fitted to distances from the model's own embeddings.
+    # Thresholds were fitted to distances between the model's own embeddings.
     if fits(sources.saved_model, version, exactly=True) and version.settings.index_by != ITEM:
         thresholds = read_absent_thresholds(sources.saved_model, sources.false_accepts)
         _warn_of_missing(thresholds, version.verticals, sources.false_accepts)
     searcher = Searcher(index, version, model, settings, routing_confidence, thresholds)
     if searcher.dim != version.dim:
         raise UserError(
-            f"the model gives {searcher.dim} numbers for an image, the index has {version.dim}"
+            f"the model's embeddings have length {searcher.dim}; the index has {version.dim}"
         )
     return searcher, dataset
 
 
 def make_service(index: VectorIndex, sources: SearchSources, limits: Limits) -> FastAPI:
-    """Makes the service of a run."""
+    """Returns the search service."""
     searcher, dataset = open_searcher(index, sources, limits.max_pixels)
     root = sources.images.resolve() if sources.images else None
     settings = ImageSettings(max_pixels=limits.max_pixels)
@@ -73,7 +73,7 @@ def make_service(index: VectorIndex, sources: SearchSources, limits: Limits) -> 
 def _warn_of_missing(
     thresholds: dict[str, float] | None, verticals: Sequence[str], level: str
 ) -> None:
-    """Says in the log where a search gets no verdict, and why."""
+    """Logs which searches get no verdict, and why."""
     if thresholds is None:
         logging.warning(
             "no verdicts: the SavedModel was exported before its run was evaluated; evaluate the "
@@ -83,7 +83,7 @@ def _warn_of_missing(
     lacking = [name for name in (*verticals, ALL) if name not in thresholds]
     if lacking:
         logging.warning(
-            "no verdict in: %s; --false_accepts=%s needs %d items of split val there",
+            "no verdicts for %s: --false_accepts=%s needs %d items of split val in each",
             ", ".join(lacking),
             level,
             round(1 / float(level)) - 1,
@@ -96,17 +96,17 @@ def _read_image(
     settings: ImageSettings,
     image: IndexedImage,
 ) -> bytes | None:
-    """Returns an image of the index as JPEG; None if it is not there.
+    """Returns an image of the index as JPEG; None if it is missing.
 
-    Those of the dataset are read by their number; others from files, if below a directory.
+    Images of the dataset are read by their record; others from files below `root`.
     """
     if image.record >= 0:
-        # The index may meanwhile have been filled from another dataset.
-        is_there = dataset and image.image in dataset.column("image")[image.record :][:1]
-        return _read_record(dataset, image.record) if dataset and is_there else None
+        # The index may have been filled from another dataset since.
+        is_same = dataset and image.image in dataset.column("image")[image.record :][:1]
+        return _read_record(dataset, image.record) if dataset and is_same else None
     try:
         path = (root / image.image).resolve() if root else None
-        # Nothing outside is ever opened.
+        # Never open a file outside `root`.
         return prepare_image(path, settings).jpeg if path and root in path.parents else None
     except (RejectedImage, OSError, ValueError):
         return None
@@ -117,7 +117,7 @@ def _read_record(dataset: PreparedDataset, record: int) -> bytes:
 
 
 def _example_records(dataset: PreparedDataset) -> list[int]:
-    """Returns a held-out query of each vertical to try the search with."""
+    """Returns a query of each vertical to try the search with, held out if possible."""
     items = dataset.column("item_id")
     examples = []
     for vertical in dataset.verticals:
@@ -130,32 +130,32 @@ def _example_records(dataset: PreparedDataset) -> list[int]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Returns a socket that waits for connections; port 0 is any that is free.
+    """Returns a listening socket; port 0 picks a free port.
 
     Raises:
-      UserError: if nothing can be listened to there.
+      UserError: if the address cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise UserError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-    # Connections inherit it. Without it an answer's second part waits until the first one is
-    # acknowledged, which clients put off for 40 ms.
+    # Connections inherit it. Without it the second part of an answer waits until the first one is
+    # acknowledged, which clients delay by 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 def serve(make_app: Callable[[], FastAPI], host: str, port: int) -> None:
-    """Serves until it is interrupted, with a line of JSON per request on stderr.
+    """Serves until interrupted, with a line of JSON per request on stderr.
 
     Args:
-      make_app: makes the service; called once the port is ours, as it takes a while.
+      make_app: returns the service; called after the port is bound, since it takes a while.
       host: address to listen on.
-      port: to listen on; 0 for any that is free.
+      port: port to listen on; 0 for any free port.
 
     Raises:
-      UserError: if nothing can be listened to there.
+      UserError: if the address cannot be listened on.
     """
     with listen(host, port) as listener:
         app = make_app()
@@ -172,10 +172,10 @@ def serve(make_app: Callable[[], FastAPI], host: str, port: int) -> None:
             access_log=False,
             log_config=None,
             server_header=False,
-            # The client is the peer of the connection: headers that say otherwise can be forged.
+            # The client is the peer of the connection: proxy headers can be forged.
             proxy_headers=False,
             timeout_graceful_shutdown=10,
         )
-        # An interrupt ends it, and is no error.
+        # An interrupt ends the service, and is not an error.
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])

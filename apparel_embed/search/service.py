@@ -1,4 +1,4 @@
-"""The search service: HTTP around a `Searcher`, and the page that asks it."""
+"""The search service: an HTTP interface to a `Searcher`, and the search page."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ _JPEG: dict[str, Any] = {
     },
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    401: {"description": "an API key is needed"},
+    401: {"description": "an API key is required"},
     413: {"description": "the image is too large"},
-    422: {"description": "no usable image, or a wrong parameter"},
+    422: {"description": "unusable image or invalid parameter"},
     429: {"description": "too many searches from this client; see Retry-After"},
-    503: {"description": "too many searches at once; see Retry-After"},
+    503: {"description": "too many concurrent searches; see Retry-After"},
 }
 _DETECTIONS = {404: {"description": "the model has no detector"}, **_REFUSALS}
 _ROUTER = APIRouter()
@@ -83,20 +83,20 @@ _FORMATS = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP, TIFF"
 _File = Annotated[UploadFile, File(description=_FORMATS)]
 _Files = Annotated[
     list[UploadFile],
-    File(description=f"{_FORMATS}; repeat it for up to {Limits.max_images} of one garment"),
+    File(description=f"{_FORMATS}; may be repeated, up to {Limits.max_images} of one garment"),
 ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """What requests are answered with.
+    """Everything that request handlers need.
 
     Attributes:
-      searcher: that answers.
-      read_image: gives an image of the index as JPEG; None if it is not there.
-      limits: what is allowed.
-      examples: each gives the JPEG of an image to try.
-      metrics: what is counted.
+      searcher: runs the searches.
+      read_image: returns an image of the index as JPEG; None if it is missing.
+      limits: limits of the service.
+      examples: functions that return the JPEG of an image to try.
+      metrics: Prometheus metrics.
     """
 
     searcher: Searcher
@@ -109,17 +109,17 @@ class Service:
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.limits.workers, "search")
 
-    async def search(self, request: Request, ask: Callable[[], _Answer]) -> _Answer:
-        """Returns what a search or a detection found, which waits for a worker."""
+    async def search(self, request: Request, call: Callable[[], _Answer]) -> _Answer:
+        """Runs a search or detection in a worker thread and returns its result."""
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._pool, ask)
+            found = await asyncio.get_running_loop().run_in_executor(self._pool, call)
         except UnknownImage as error:
             raise HTTPException(404, str(error)) from error
         except (RejectedImage, NoGarment, UnknownVertical) as error:
             raise HTTPException(422, str(error)) from error
         except UserError as error:
-            LOGGER.error("the search cannot be answered: %s", error)
-            raise HTTPException(503, "the index or the model does not answer") from error
+            LOGGER.error("the search failed: %s", error)
+            raise HTTPException(503, "the index or the model is not available") from error
         for step, seconds in found.seconds.items():
             self.metrics.step_seconds.labels(step).observe(seconds)
         for verdict in found.verdicts:
@@ -139,14 +139,14 @@ class Service:
         )
 
     async def read_all(self, request: Request, files: Sequence[UploadFile]) -> list[bytes]:
-        """Returns the bytes of uploaded images; each beyond the first counts as one more search."""
+        """Returns the bytes of uploaded images; each counts as one search for the rate limit."""
         most = self.limits.max_images
         if len(files) > most:
             raise HTTPException(422, f"{len(files)} images; expected 1 to {most}")
         wait = request.state.count_more(len(files) - 1)
         if wait:
-            said = "too many searches from here; each image counts as one; try again"
-            raise HTTPException(429, said, {"Retry-After": str(wait)})
+            detail = "too many searches from this client; each image counts as one; retry"
+            raise HTTPException(429, detail, {"Retry-After": str(wait)})
         return [await self.read(file) for file in files]
 
     async def read(self, file: UploadFile) -> bytes:
@@ -162,12 +162,12 @@ def _service(request: Request) -> Service:
     return service
 
 
-_Asked = Annotated[Service, Depends(_service)]
+_ServiceDependency = Annotated[Service, Depends(_service)]
 
 
 def create_app(service: Service) -> FastAPI:
-    """Makes the application that answers by HTTP."""
-    # Their pages load scripts from elsewhere, which the page's policy forbids.
+    """Returns the HTTP application of a service."""
+    # No /docs and /redoc: they load scripts from other sites, which the security policy forbids.
     app = FastAPI(
         title="apparel_embed visual search",
         version=__version__,
@@ -182,7 +182,7 @@ def create_app(service: Service) -> FastAPI:
         Gate, limits=service.limits, refused=lambda reason: metrics.refused.labels(reason).inc()
     )
     app.add_middleware(Observe, metrics=metrics)
-    app.add_exception_handler(RequestValidationError, _tell_invalid)
+    app.add_exception_handler(RequestValidationError, _refuse_invalid)
     for route, name in _PAGE.items():
         app.add_api_route(route, _file_of_page(name), include_in_schema=False)
     app.include_router(_ROUTER)
@@ -198,31 +198,31 @@ def _file_of_page(name: str) -> Callable[[], FileResponse]:
     return page
 
 
-@_ROUTER.get("/healthz", summary="Whether the process answers", tags=["operation"])
+@_ROUTER.get("/healthz", summary="Whether the process is alive", tags=["operation"])
 async def _healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
 @_ROUTER.get(
     "/readyz",
-    summary="Whether searches can be answered: the index does",
+    summary="Whether searches can be answered, i.e. the index is available",
     tags=["operation"],
-    responses={503: {"description": "the index does not answer"}},
+    responses={503: {"description": "the index is not available"}},
 )
-def _readyz(service: _Asked) -> dict[str, str]:
+def _readyz(service: _ServiceDependency) -> dict[str, str]:
     try:
         current = service.searcher.index.current()
     except UserError as error:
-        raise HTTPException(503, "the index does not answer") from error
+        raise HTTPException(503, "the index is not available") from error
     if current and current.model != service.searcher.version.model:
-        # The old model's images still answer right; a restart follows the switch.
+        # The old version is still complete, so searches stay correct until a restart.
         return {"status": "ok", "note": "the index was switched to another model; restart"}
     return {"status": "ok"}
 
 
 @_ROUTER.get("/metrics", summary="Prometheus metrics", tags=["operation"])
-def _tell_metrics(service: _Asked) -> Response:
-    # Without an answer from the index, the count is the last one known.
+def _tell_metrics(service: _ServiceDependency) -> Response:
+    # If the index is not available, the last known count is reported.
     with contextlib.suppress(UserError):
         service.searcher.refresh()
     service.metrics.images.set(service.searcher.version.images)
@@ -230,7 +230,9 @@ def _tell_metrics(service: _Asked) -> Response:
 
 
 @_ROUTER.get("/images/{key}", summary="An image of the index", **_JPEG)
-def _image(service: _Asked, key: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Response:
+def _image(
+    service: _ServiceDependency, key: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
+) -> Response:
     known = service.searcher.image(key)
     found = service.read_image(known) if known else None
     if found is None:
@@ -239,14 +241,16 @@ def _image(service: _Asked, key: Annotated[str, Path(pattern="^[0-9a-f]{32}$")])
 
 
 @_ROUTER.get("/examples/{number}", summary="An image to try the search with", **_JPEG)
-def _example(service: _Asked, number: Annotated[int, Path(ge=0, le=10_000)]) -> Response:
+def _example(
+    service: _ServiceDependency, number: Annotated[int, Path(ge=0, le=10_000)]
+) -> Response:
     if number >= len(service.examples):
         raise HTTPException(404, "no such example")
     return Response(service.examples[number](), media_type="image/jpeg", headers=_KEPT)
 
 
-@_ROUTER.get("/api/info", summary="What the service knows and allows", tags=["search"])
-def _info(service: _Asked) -> InfoAnswer:
+@_ROUTER.get("/api/info", summary="The index, model and limits of the service", tags=["search"])
+def _info(service: _ServiceDependency) -> InfoAnswer:
     version = service.searcher.refresh()
     return InfoAnswer(
         verticals=list(version.verticals),
@@ -265,28 +269,29 @@ def _info(service: _Asked) -> InfoAnswer:
 
 @_ROUTER.post(
     "/api/search",
-    summary="Search by an image, or several of one garment",
+    summary="Search by an image, or by several images of one garment",
     tags=["search"],
     responses=_REFUSALS,
 )
 async def _search(
     request: Request,
-    service: _Asked,
+    service: _ServiceDependency,
     file: _Files,
     box: Annotated[
-        str, Form(max_length=200, description="x_min,y_min,x_max,y_max: pixels, upright")
+        str,
+        Form(max_length=200, description="x_min,y_min,x_max,y_max in pixels of the upright image"),
     ] = "",
     vertical: Annotated[
-        str, Form(max_length=1024, description="to search in; by default what all_verticals says")
+        str, Form(max_length=1024, description="vertical to search; by default see all_verticals")
     ] = "",
     all_verticals: Annotated[
         Optional[bool],  # noqa: UP045
         Form(
-            description="true: search in all; false: in the predicted one; by default in the "
-            "predicted one from the routing confidence on, otherwise in all"
+            description="true: search all; false: search the predicted vertical; by default, "
+            "search the predicted one from the routing confidence on, otherwise all"
         ),
     ] = None,
-    k: Annotated[int, Form(ge=1, le=MOST_HITS, description="items to find")] = 12,
+    k: Annotated[int, Form(ge=1, le=MOST_HITS, description="number of items to find")] = 12,
 ) -> SearchAnswer:
     try:
         wanted = parse_box(box)
@@ -303,23 +308,23 @@ async def _search(
     tags=["search"],
     responses=_DETECTIONS,
 )
-async def _detect(request: Request, service: _Asked, file: _File) -> DetectAnswer:
+async def _detect(request: Request, service: _ServiceDependency, file: _File) -> DetectAnswer:
     photograph = await service.detect(request, file)
     return detect_answer(photograph, service.searcher.version.model)
 
 
 @_ROUTER.post(
     "/api/search_garments",
-    summary="Search by every garment in a photograph, each in its vertical",
+    summary="Search by each garment in a photograph, in its vertical",
     tags=["search"],
     responses=_DETECTIONS,
 )
 async def _search_garments(
     request: Request,
-    service: _Asked,
+    service: _ServiceDependency,
     file: _File,
-    all_verticals: Annotated[bool, Form(description="search in all")] = False,
-    k: Annotated[int, Form(ge=1, le=MOST_HITS, description="items to find for each")] = 12,
+    all_verticals: Annotated[bool, Form(description="search all verticals")] = False,
+    k: Annotated[int, Form(ge=1, le=MOST_HITS, description="number of items per garment")] = 12,
 ) -> SearchGarmentsAnswer:
     photograph = await service.detect(request, file, k, all_verticals)
     return search_garments_answer(photograph, service.searcher.version.model)
@@ -333,28 +338,28 @@ async def _search_garments(
 )
 async def _similar(
     request: Request,
-    service: _Asked,
-    key: Annotated[str, Query(pattern="^[0-9a-f]{32}$", description="of the image")],
+    service: _ServiceDependency,
+    key: Annotated[str, Query(pattern="^[0-9a-f]{32}$", description="key of the image")],
     vertical: Annotated[
-        str, Query(max_length=1024, description="to search in; by default the image's own")
+        str, Query(max_length=1024, description="vertical to search; by default the image's own")
     ] = "",
-    all_verticals: Annotated[bool, Query(description="search in all")] = False,
-    k: Annotated[int, Query(ge=1, le=MOST_HITS, description="items to find")] = 12,
+    all_verticals: Annotated[bool, Query(description="search all verticals")] = False,
+    k: Annotated[int, Query(ge=1, le=MOST_HITS, description="number of items to find")] = 12,
 ) -> SearchAnswer:
     arguments = key, k, vertical or None, all_verticals
     found = await service.search(request, lambda: service.searcher.search_key(*arguments))
     return search_answer(found, service.searcher.version.model)
 
 
-async def _tell_invalid(request: Request, error: Exception) -> JSONResponse:
-    """Says in one line what is wrong, without the input, which may be no text at all."""
+async def _refuse_invalid(request: Request, error: Exception) -> JSONResponse:
+    """Returns the validation errors in one line, without the input, which may be binary."""
     del request
     assert isinstance(error, RequestValidationError)
-    told = []
+    messages = []
     for one in error.errors():
-        # A part of a form without a file name is no file, for which pydantic names a Python class.
+        # A form part without a file name is not a file; pydantic's message names a Python class.
         is_file = "UploadFile" in one["msg"]
-        reason = "is no file; send it with a file name" if is_file else one["msg"]
+        reason = "not a file; send it with a file name" if is_file else one["msg"]
         names = [part for part in one["loc"][1:] if isinstance(part, str)]
-        told.append(f"{'.'.join(names) or one['loc'][0]}: {reason}")
-    return JSONResponse({"detail": "; ".join(told)[:1000]}, 422)
+        messages.append(f"{'.'.join(names) or one['loc'][0]}: {reason}")
+    return JSONResponse({"detail": "; ".join(messages)[:1000]}, 422)

@@ -1,4 +1,4 @@
-"""The search for the shell: a file in, a table out, or one of every garment."""
+"""Search from the command line: image files in, a table of hits per garment out."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def search_files(
     vertical: str | None = None,
     all_verticals: bool | None = None,
 ) -> Found:
-    """Searches by image files as `Searcher.search_bytes` does; the box is that of `parse_box`.
+    """Searches by image files; see `Searcher.search_bytes`, and `parse_box` for `box_text`.
 
     Raises:
-      UserError: no usable image, box or vertical.
+      UserError: an image, the box or the vertical is invalid.
     """
     try:
         wanted = parse_box(box_text)
     except ValueError as error:
         raise UserError(f"--box={box_text}: {error}") from error
-    return _asked(
+    return _run(
         paths, lambda encoded: searcher.search_bytes(encoded, k, wanted, vertical, all_verticals)
     )
 
@@ -50,17 +50,17 @@ def search_files(
 def search_garments_of_file(
     searcher: Searcher, path: Path, k: int, all_verticals: bool | None = None
 ) -> Photograph:
-    """Searches by every garment in a photograph's file as `Searcher.detect` does.
+    """Searches by every garment in a photograph's file; see `Searcher.detect`.
 
     Raises:
-      UserError: no usable image, or a model without a detector.
+      UserError: the image is unusable, or the model has no detector.
     """
-    return _asked([path], lambda encoded: searcher.detect(encoded[0], k, bool(all_verticals)))
+    return _run([path], lambda encoded: searcher.detect(encoded[0], k, bool(all_verticals)))
 
 
-def _asked(paths: Sequence[Path], ask: Callable[[Sequence[bytes]], _Answer]) -> _Answer:
+def _run(paths: Sequence[Path], call: Callable[[Sequence[bytes]], _Answer]) -> _Answer:
     try:
-        return ask([path.read_bytes() for path in paths])
+        return call([path.read_bytes() for path in paths])
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
     except (RejectedImage, NoGarment) as error:
@@ -84,7 +84,7 @@ def tables_of(photograph: Photograph) -> str:
             shown += [f"{heading}; {_where(garment.found)}", _hits(garment.found.hits)]
     if not shown:
         shown = [
-            "no garment found; name a box with --box, or search the whole image without --detect"
+            "no garment found; pass a box with --box, or search the whole image without --detect"
         ]
     return plain_text(*shown, _times(photograph.seconds))
 

@@ -1,4 +1,4 @@
-"""What an index is filled with: a prepared dataset's gallery, or embeddings made before."""
+"""Sources to fill an index from: the gallery of a prepared dataset, or stored embeddings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 GALLERY = ("gallery", "both")
 _IMAGES_AT_ONCE = 1_000
-# Of stored embeddings so many are compared with the model's. Reduced precision differs by less.
+# Number of stored embeddings compared with the model's; reduced precision differs by less.
 _COMPARED, _SAME_COSINE = 16, 0.98
 _BOX = ("x_min", "y_min", "x_max", "y_max")
 _NAMES = ("image", "item_id", "vertical")
@@ -32,21 +32,21 @@ Rows = Iterator[tuple[list[IndexedImage], np.ndarray]]
 
 
 def image_key(image: str, box: tuple[float, ...] | None = None) -> str:
-    """Returns what identifies an image in the index, by its path or URI in the manifest.
+    """Returns the key of an image in the index, from its path or URI in the manifest.
 
-    A photograph of several garments has several boxes: x_min, y_min, x_max, y_max.
+    A photograph with several garments has one key per box (x_min, y_min, x_max, y_max).
     """
     text = image if box is None else f"{image}\n{','.join(f'{edge:g}' for edge in box)}"
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
 
 
 def content_of(jpeg: bytes) -> str:
-    """Returns what stands for an image as the model is given it; see `IndexedImage`."""
+    """Returns the hash of a prepared image; see `IndexedImage.content`."""
     return hashlib.sha256(jpeg).hexdigest()[:32]
 
 
 def dataset_images(dataset: PreparedDataset, records: np.ndarray) -> list[IndexedImage]:
-    """Returns what the index keeps of records."""
+    """Returns the images to index for some records."""
     columns = (dataset.column(name)[records] for name in (*_NAMES, *_BOX))
     images = []
     for record, image, item, vertical, *edges in zip(records, *columns):
@@ -56,10 +56,10 @@ def dataset_images(dataset: PreparedDataset, records: np.ndarray) -> list[Indexe
 
 
 def gallery_records(dataset: PreparedDataset, splits: tuple[str, ...] = ()) -> np.ndarray:
-    """Returns the records to be found, of some splits or of all with labels: int64, ascending.
+    """Returns the gallery records of some splits, by default all labelled: int64, ascending.
 
     Raises:
-      UserError: if there is none.
+      UserError: if there are none.
     """
     splits = splits or ("train", "val", "test")
     chosen = [dataset.select(split=split, roles=GALLERY) for split in splits]
@@ -70,7 +70,7 @@ def gallery_records(dataset: PreparedDataset, splits: tuple[str, ...] = ()) -> n
 
 
 def embed_records(dataset: PreparedDataset, records: np.ndarray, model: LocalModel) -> Rows:
-    """Embeds records with a SavedModel; those it finds no image in are left out."""
+    """Yields records embedded with a SavedModel, without those that it could not embed."""
     for start in range(0, len(records), _IMAGES_AT_ONCE):
         some = records[start : start + _IMAGES_AT_ONCE]
         images = dataset.read_images(some)
@@ -83,10 +83,10 @@ def embed_records(dataset: PreparedDataset, records: np.ndarray, model: LocalMod
 def stored_records(
     dataset: PreparedDataset, records: np.ndarray, path: Path, model: LocalModel
 ) -> Rows:
-    """Yields embeddings of records that `write_embeddings` has written.
+    """Yields records with embeddings from a file written by `write_embeddings`.
 
     Raises:
-      UserError: if the file lacks a record, or by some of them is of another model or dataset.
+      UserError: if the file lacks a record, or a sample shows another model or dataset.
     """
     known, embeddings = read_embeddings(path)
     places = np.searchsorted(known, records)
@@ -104,8 +104,9 @@ def stored_records(
         cosine = np.median(np.sum(made * _unit(stored), axis=1)[valid])
         if cosine < _SAME_COSINE:
             raise UserError(
-                f"{path}: made by another model, or from another dataset than {dataset.directory}: "
-                f"its cosine to the model's own embeddings is {cosine:.3f}; embed again"
+                f"{path}: embeddings of another model, or of another dataset than "
+                f"{dataset.directory}: their cosine similarity to the model's is {cosine:.3f}, "
+                f"expected at least {_SAME_COSINE}; embed the images again"
             )
     for start in range(0, len(records), _IMAGES_AT_ONCE):
         some = slice(start, start + _IMAGES_AT_ONCE)
@@ -115,14 +116,14 @@ def stored_records(
 
 
 def bulk_rows(path: Path) -> Rows:
-    """Yields what bulk embedding has written into a Parquet file, or a directory of some.
+    """Yields bulk embeddings from a Parquet file, or from a directory of Parquet files.
 
     Raises:
-      UserError: if a column is missing, or a value is not what is allowed.
+      UserError: if a column is missing, or a value is invalid.
     """
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files:
-        raise UserError(f"{path}: no *.parquet here")
+        raise UserError(f"{path}: no *.parquet files found")
     for file in files:
         try:
             parquet = pq.ParquetFile(file)
@@ -130,7 +131,7 @@ def bulk_rows(path: Path) -> Rows:
                 if name not in parquet.schema_arrow.names:
                     raise UserError(
                         f"{file}: no column {name!r}; image, item_id, vertical and "
-                        "embedding are needed"
+                        "embedding are required"
                     )
             first = 1
             for batch in parquet.iter_batches(_IMAGES_AT_ONCE):
@@ -138,8 +139,8 @@ def bulk_rows(path: Path) -> Rows:
                 first += batch.num_rows
         except (OSError, pa.ArrowException) as error:
             raise UserError(
-                f"{file}: cannot be read as Parquet: {error}; --bulk takes what tools/embed.py "
-                "makes of a manifest, --delta a CSV file"
+                f"{file}: cannot be read as Parquet: {error}; --bulk takes the output of "
+                "tools/embed.py for a manifest, --delta a CSV file"
             ) from error
 
 
@@ -150,9 +151,9 @@ def _with_content(image: IndexedImage, content: str) -> IndexedImage:
 def _bulk_batch(
     batch: pa.RecordBatch, file: Path, first: int
 ) -> tuple[list[IndexedImage], np.ndarray]:
-    """Returns the images and embeddings of some rows, the first of which has number `first`."""
+    """Returns the images and embeddings of some rows, numbered from `first`."""
     boxed = _BOX if all(edge in batch.schema.names for edge in _BOX) else ()
-    # By the rules of a manifest, so that names agree with its.
+    # Follow the rules for manifests, so that names match those in the manifest.
     texts = as_texts(file, pa.Table.from_batches([batch]).select([*_NAMES, *boxed]), first)
     rows = zip(*(column.to_pylist() for column in texts.columns))
     images: list[IndexedImage] = []
@@ -166,11 +167,11 @@ def _bulk_batch(
         length = len(embeddings[0] if embeddings else embedding)
         wrong = ""
         if not image or not vertical:
-            wrong = f"{'vertical' if image else 'image'!r} is missing; a text is needed"
+            wrong = f"{'vertical' if image else 'image'!r} is empty; expected a text"
         elif len(embedding) != length:
-            wrong = f"'embedding' has {len(embedding)} numbers; the rows before have {length}"
+            wrong = f"'embedding' has {len(embedding)} numbers; expected {length}, as before"
         elif not all(isinstance(number, (int, float)) for number in embedding):
-            wrong = "'embedding' has what is no number"
+            wrong = "'embedding' contains values that are not numbers"
         if wrong:
             raise UserError(f"{file}: row {row}: column {wrong}")
         key = image_key(image, _box(names[3:], f"{file}: row {row}"))
@@ -186,12 +187,12 @@ def _box(edges: Sequence[str], where: str) -> tuple[float, ...] | None:
         return tuple(map(float, edges))
     except ValueError as error:
         raise UserError(
-            f"{where}: columns {', '.join(_BOX)}: {', '.join(edges)}; expected four numbers of "
-            "pixels, or none at all"
+            f"{where}: columns {', '.join(_BOX)}: got {', '.join(edges)}; expected four numbers "
+            "in pixels, or four empty values"
         ) from error
 
 
 def _unit(embeddings: np.ndarray) -> np.ndarray:
-    """Returns embeddings at unit length; zeros stay, and are refused by the index."""
+    """Returns embeddings scaled to unit length; zeros stay zero, and the index refuses them."""
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     return embeddings / np.where(lengths == 0, 1, lengths)

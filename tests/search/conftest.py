@@ -1,4 +1,4 @@
-"""A small catalogue of generated garments, its model and its index; all read-only."""
+"""A small catalogue of generated garments, its model and its index; all are read-only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from apparel_embed.search.index import IndexSettings, VectorIndex, open_index
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
-    """What the tests search in."""
+    """The catalogue that the tests search."""
 
     manifest: Path
     dataset: PreparedDataset
@@ -49,7 +49,7 @@ def milvus(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def new_index(request, tmp_path_factory):
-    """Makes addresses of empty indices: files, or with MILVUS_PYTHON databases of a server."""
+    """A function that returns addresses of empty indexes: files, or Milvus databases."""
     numbers = itertools.count()
 
     def make() -> str:
@@ -62,7 +62,7 @@ def new_index(request, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def catalogue(tmp_path_factory, new_index):
-    """8 bags and 8 dresses of the test split; the model has learnt nothing but sees bags."""
+    """8 bags and 8 dresses of the test split; the untrained model always predicts bag."""
     import tensorflow as tf
 
     from apparel_embed.data.prepare import prepare
@@ -96,7 +96,7 @@ def catalogue(tmp_path_factory, new_index):
 
 @pytest.fixture(scope="session")
 def service(catalogue):
-    """Makes the service of the catalogue with some limits."""
+    """A function that returns the service of the catalogue, with some limits."""
     from apparel_embed.search.limits import Limits
     from apparel_embed.search.server import SearchSources, make_service
 
@@ -112,9 +112,9 @@ def service(catalogue):
 
 @pytest.fixture(scope="session")
 def judging(catalogue, tmp_path_factory):
-    """Makes what is searched with, by level: the catalogue's model with thresholds.
+    """A function that returns sources by level: the catalogue's model with thresholds.
 
-    The index knows a model by its graph and weights, which are the same.
+    The index identifies a model by its graph and weights, which are the same.
     """
     from apparel_embed.search.config import SearchSources
 
@@ -128,7 +128,7 @@ def judging(catalogue, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def detecting(catalogue):
-    """Makes the service of the catalogue with some limits, and a model that detects."""
+    """A function that returns the service of the catalogue with a detector, and some limits."""
     from detecting_model import QuarterModel
 
     from apparel_embed.search.limits import Limits
@@ -147,9 +147,9 @@ def detecting(catalogue):
 
 @pytest.fixture(scope="session")
 def clearest(catalogue):
-    """Street images by vertical whose nearest gallery image is of the same item, and that item.
+    """Street images whose nearest gallery image is of the same item, and that item, by vertical.
 
-    The clearest come first: the service encodes an image once more.
+    The clearest come first, since the service encodes images again.
     """
     from apparel_embed.evaluation.neighbours import nearest
     from apparel_embed.search.source import GALLERY
@@ -228,7 +228,7 @@ def detecting_address(served, detecting):
     return served(detecting())
 
 
-# Not for longer: Playwright runs an event loop, beside which a test can start none of its own.
+# No wider scope: while Playwright runs an event loop, tests cannot start their own.
 @pytest.fixture(scope="module")
 def browser():
     from search_page import CHROMIUM, playwright
@@ -241,20 +241,20 @@ def browser():
 
 
 def watched(browser, address):
-    """Yields a page that must have said nothing on its console by its end."""
+    """Yields a page that must not have written to its console in the end."""
     opened = browser.new_page()
     opened.set_default_timeout(20_000)
-    said = []
-    # Asked for early: a chooser that opens before someone listens is lost.
+    lines = []
+    # Registered early: a file chooser that opens without a listener is lost.
     opened.on("filechooser", lambda chooser: None)
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: lines.append(str(error)))
+    opened.on("console", lambda message: lines.append(message.text))
     opened.goto(address)
     opened.wait_for_selector("#vertical option >> nth=0", state="attached")
     yield opened
     opened.close()
-    # The browser reports refused uploads by itself.
-    assert [line for line in said if "Failed to load resource" not in line] == []
+    # The browser itself logs refused uploads.
+    assert [line for line in lines if "Failed to load resource" not in line] == []
 
 
 @pytest.fixture
@@ -269,6 +269,6 @@ def detecting_page(browser, detecting_address):
 
 @pytest.fixture(scope="module")
 def client(service):
-    """Asks a search service of the catalogue."""
+    """A client of the catalogue's search service."""
     with TestClient(service(), raise_server_exceptions=False) as opened:
         yield opened

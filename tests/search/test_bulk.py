@@ -1,4 +1,4 @@
-"""An index of what bulk embedding wrote: a catalogue that was never prepared."""
+"""An index filled with bulk embeddings of a catalogue that was never prepared."""
 
 import dataclasses
 import functools
@@ -66,7 +66,7 @@ def client(catalogue, index):
         yield opened
 
 
-def test_it_holds_every_image_of_the_manifest_and_finds_itself(catalogue, index, client):
+def test_the_index_contains_every_image_of_the_manifest_and_finds_it(catalogue, index, client):
     assert index.current().images == len(catalogue.dataset)
     assert index.current().verticals == ("bag", "dress")
     name = catalogue.dataset.column("image")[5]
@@ -79,9 +79,7 @@ def test_it_holds_every_image_of_the_manifest_and_finds_itself(catalogue, index,
     assert hit["distance"] < 1e-3
 
 
-def test_its_images_are_served_from_below_the_root_and_from_nowhere_else(
-    catalogue, index, client, tmp_path, new_index
-):
+def test_images_are_served_only_from_below_the_root(catalogue, index, client, tmp_path, new_index):
     name = catalogue.dataset.column("image")[0]
     version = index.current()
     key = next(k for k in index.keys(version) if index.find(version, [k])[0][0].image == name)
@@ -107,12 +105,12 @@ def test_its_images_are_served_from_below_the_root_and_from_nowhere_else(
         )
         filled = fill_index(other, source, IndexSettings()).version
         sources = SearchSources(catalogue.saved_model, None, images=catalogue.manifest.parent)
-        with TestClient(make_service(other, sources, Limits(rate=0))) as asked:
-            found = [asked.get(f"/images/{key}").status_code for key in other.keys(filled)]
+        with TestClient(make_service(other, sources, Limits(rate=0))) as client:
+            found = [client.get(f"/images/{key}").status_code for key in other.keys(filled)]
     assert found == [404] * 3
 
 
-def test_a_plan_tells_what_filling_then_changes(catalogue, embedded, new_index):
+def test_a_plan_reports_what_filling_then_changes(catalogue, embedded, new_index):
     first = min(embedded.glob("*.parquet"))
     everything, few = (
         IndexSource(catalogue.saved_model, catalogue.dataset.directory, bulk=bulk)
@@ -137,9 +135,7 @@ def test_a_plan_tells_what_filling_then_changes(catalogue, embedded, new_index):
         assert (done.upserted, done.deleted) == (less.images, less.removed)
 
 
-def test_a_gallery_that_was_added_to_keeps_what_was_added_and_its_own_images(
-    catalogue, embedded, tmp_path, new_index
-):
+def test_a_gallery_keeps_its_own_and_the_added_images(catalogue, embedded, tmp_path, new_index):
     gallery = IndexSource(catalogue.saved_model, catalogue.dataset.directory)
     table = pq.read_table(min(embedded.glob("*.parquet"))).slice(0, 1)
     image = table.schema.get_field_index("image")
@@ -155,9 +151,9 @@ def test_a_gallery_that_was_added_to_keeps_what_was_added_and_its_own_images(
         assert (again.deleted, again.version.images) == (0, count + 1)
 
         sources = SearchSources(catalogue.saved_model, catalogue.dataset.directory, tmp_path)
-        with TestClient(make_service(index, sources, Limits(rate=0))) as asked:
+        with TestClient(make_service(index, sources, Limits(rate=0))) as client:
             keys = list(index.keys(index.current()))
-            assert {asked.get(f"/images/{key}").status_code for key in keys} == {200}
+            assert {client.get(f"/images/{key}").status_code for key in keys} == {200}
 
         few = dataclasses.replace(gallery, splits=("val",))
         for change in (plan_index, functools.partial(fill_index, settings=IndexSettings())):
@@ -168,7 +164,7 @@ def test_a_gallery_that_was_added_to_keeps_what_was_added_and_its_own_images(
         assert whole.version.images == whole.upserted < count
 
 
-def test_what_is_added_removed_and_left_is_counted_at_the_end(catalogue, tmp_path):
+def test_added_removed_and_remaining_images_are_counted(catalogue, tmp_path):
     table = pa.table(
         {
             "image": ["a.jpg", "b.jpg", "c.jpg"],
@@ -179,10 +175,10 @@ def test_what_is_added_removed_and_left_is_counted_at_the_end(catalogue, tmp_pat
     )
     pq.write_table(table, tmp_path / "all.parquet")
     pq.write_table(table.slice(0, 1), tmp_path / "delta.parquet")
-    for arguments, told in (
+    for arguments, expected in (
         (["--bulk=all.parquet"], "3 images in 1 vertical; 3 written, 0 removed, 0 without"),
         (["--delete=a.jpg", "--delete_item=2"], "edition 1, 1 image; --roll_back_to=0 undoes this"),
-        # Another model answers meanwhile; the first one's changes are still there.
+        # Another model answers in the meantime; the changes of the first one remain.
         (["--switch_only"], "answers with 1 image, edition 1"),
         (["--bulk=delta.parquet", "--replace_all"], "1 image in 1 vertical; 1 written, 1 rem"),
     ):
@@ -200,13 +196,13 @@ def test_what_is_added_removed_and_left_is_counted_at_the_end(catalogue, tmp_pat
             cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
-        assert told in done.stdout
+        assert expected in done.stdout
         if arguments == ["--switch_only"]:
             with open_index(str(tmp_path / "index.db")) as index:
                 assert index.current() == first
 
 
-def test_a_dry_run_makes_no_file(catalogue, embedded, tmp_path):
+def test_a_dry_run_writes_no_file(catalogue, embedded, tmp_path):
     done = subprocess.run(
         [
             sys.executable,
@@ -225,7 +221,7 @@ def test_a_dry_run_makes_no_file(catalogue, embedded, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_to_search_where_there_is_no_index_makes_none(tmp_path):
+def test_searching_without_an_index_does_not_create_one(tmp_path):
     run = tmp_path / "misspelt"
     done = subprocess.run(
         [sys.executable, ROOT / "tools/search.py", f"--run_dir={run}", "--image=street.jpg"],
@@ -240,25 +236,25 @@ def test_to_search_where_there_is_no_index_makes_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
         (["image", "item_id", "embedding"], "odd.parquet: no column 'vertical'"),
         (["image", "item_id", "vertical"], "odd.parquet: no column 'embedding'"),
     ],
 )
-def test_a_file_without_a_column_is_refused(tmp_path, columns, said):
+def test_a_file_without_a_column_is_refused(tmp_path, columns, message):
     pq.write_table(pa.table({name: ["a"] for name in columns}), tmp_path / "odd.parquet")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         list(bulk_rows(tmp_path))
 
 
-def test_what_is_no_parquet_is_refused(tmp_path):
+def test_files_other_than_parquet_are_refused(tmp_path):
     (tmp_path / "odd.parquet").write_bytes(b"PAR1 or not")
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(UserError, match=r"odd\.parquet: cannot be read as Parquet"):
         list(bulk_rows(tmp_path / "odd.parquet"))
-    with pytest.raises(UserError, match=r"no \*\.parquet here"):
+    with pytest.raises(UserError, match=r"no \*\.parquet files found"):
         list(bulk_rows(empty))
 
 
@@ -281,12 +277,12 @@ def test_embeddings_of_another_model_are_refused(catalogue, tmp_path, new_index)
         assert index.current() is None
 
 
-def test_bulk_embeddings_that_say_they_are_another_models_are_told_of(
+def test_bulk_embeddings_of_another_model_give_a_warning(
     catalogue, embedded, tmp_path, new_index, caplog
 ):
     other = shutil.copytree(embedded, tmp_path / "other")
-    told = json.loads((other / "embed.json").read_text())
-    (other / "embed.json").write_text(json.dumps({**told, "model": "0" * 64}))
+    summary = json.loads((other / "embed.json").read_text())
+    (other / "embed.json").write_text(json.dumps({**summary, "model": "0" * 64}))
     for bulk, times in ((embedded, 0), (other, 1)):
         with open_index(new_index()) as index:
             source = IndexSource(catalogue.saved_model, catalogue.dataset.directory, bulk=bulk)

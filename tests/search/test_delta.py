@@ -1,4 +1,4 @@
-"""Deltas of a catalogue whose images are plain colours and whose model sees their mean colour."""
+"""Deltas of a catalogue of plain colours, whose model embeds the mean colour of an image."""
 
 import io
 import threading
@@ -24,8 +24,8 @@ def colour_of(number):
 
 
 def mean_colours(images):
-    """An embedding of images, which notes how many it was asked for; dark ones are not valid."""
-    mean_colours.asked += len(images)
+    """Embeds images and counts them; dark ones are not valid."""
+    mean_colours.count += len(images)
     means = np.array([np.asarray(Image.open(io.BytesIO(one))).mean((0, 1)) for one in images])
     lengths = np.linalg.norm(means, axis=1, keepdims=True)
     return (means / np.maximum(lengths, 1)).astype(np.float32), lengths[:, 0] > 10
@@ -33,8 +33,8 @@ def mean_colours(images):
 
 @pytest.fixture
 def shop(tmp_path, new_index):
-    """A catalogue of 40 images, two of an item, which came by a delta of their own."""
-    mean_colours.asked = 0
+    """A catalogue of 40 images, two per item, added by a first delta."""
+    mean_colours.count = 0
     with open_index(new_index()) as index:
         started = Shop(tmp_path, index)
         rows = []
@@ -43,14 +43,14 @@ def shop(tmp_path, new_index):
         started.version = build_index(index, Version("a" * 64, 3), iter([])).version
         first = started.apply(*rows)
         assert first.counts == {**COUNTS, "added": 40, "embedded": 40}
-        mean_colours.asked = 0
+        mean_colours.count = 0
         yield started
 
 
 class Shop:
     def __init__(self, directory, index):
         self.directory, self.index, self.version = directory, index, None
-        # A server keeps no editions, but changes one image after the other.
+        # A server keeps no editions, and changes are not atomic.
         self.is_file = hasattr(index, "_path")
         self.edition = 0
 
@@ -70,68 +70,68 @@ class Shop:
         return done
 
     def rows(self):
-        """All there is, by path."""
+        """All images by path."""
         found = self.index.find(self.version, list(self.index.keys(self.version)))
         return {one.image: (one.item, one.vertical, vector.tolist()) for one, vector in found}
 
 
-def test_a_night_embeds_what_is_new_and_the_same_night_again_nothing(shop):
+def test_a_delta_embeds_only_new_content_and_nothing_when_repeated(shop):
     shop.image(100, "3.png")  # Other bytes, the same name.
     shop.image(7, "seven.png")  # The same bytes, another name.
     rows = (
         f"add,{shop.image(101)},item50,hat",
         "add,3.png,item1,bag",
         "add,seven.png,item51,bag",
-        "add,8.png,item52,bag",  # As it was, but of another item.
-        "add,9.png,item4,bag",  # As it was.
+        "add,8.png,item52,bag",  # Unchanged except for the item.
+        "add,9.png,item4,bag",  # Unchanged.
         "remove,10.png,,",
         "remove,,item6,",
     )
-    told = shop.apply(*rows, embed=None)
-    assert mean_colours.asked == 0 and shop.edition == 1
+    planned = shop.apply(*rows, embed=None)
+    assert mean_colours.count == 0 and shop.edition == 1
 
     done = shop.apply(*rows)
     expected = {"added": 2, "changed": 1, "renamed": 1, "removed": 3, "unchanged": 1, "embedded": 2}
-    assert told.counts == done.counts == expected
-    assert mean_colours.asked == 2
+    assert planned.counts == done.counts == expected
+    assert mean_colours.count == 2
     assert shop.edition == 2 and shop.version.images == 40 + 2 - 3
     assert shop.version.verticals == ("bag", "hat")
-    there = shop.rows()
-    assert {"10.png", "12.png", "13.png"}.isdisjoint(there)
-    assert there["seven.png"][2] == there["7.png"][2]
-    assert there["8.png"][0] == "item52"
+    after = shop.rows()
+    assert {"10.png", "12.png", "13.png"}.isdisjoint(after)
+    assert after["seven.png"][2] == after["7.png"][2]
+    assert after["8.png"][0] == "item52"
     colour = np.array(colour_of(100)) / np.linalg.norm(colour_of(100))
-    np.testing.assert_allclose(there["3.png"][2], colour, atol=0.01)
+    np.testing.assert_allclose(after["3.png"][2], colour, atol=0.01)
 
     again = shop.apply(*rows)
     assert again.counts == {**COUNTS, "unchanged": 5}
     assert again.unknown == ["image 10.png", "item item6"]
-    assert shop.edition == 2 and shop.rows() == there
-    assert mean_colours.asked == 2
+    assert shop.edition == 2 and shop.rows() == after
+    assert mean_colours.count == 2
 
 
-def test_what_was_to_be_removed_and_is_not_there_is_told_and_nothing_else_happens(shop):
+def test_missing_images_to_remove_are_reported_and_nothing_else_changes(shop):
     before = shop.rows()
     done = shop.apply("remove,nowhere.png,,", "remove,,no such item,")
     assert done.unknown == ["image nowhere.png", "item no such item"]
     assert (done.counts, shop.edition, shop.rows()) == (COUNTS, 1, before)
 
 
-def test_a_broken_image_keeps_the_old_vector_and_is_told(shop):
+def test_a_broken_image_is_reported_and_keeps_the_old_vector(shop):
     before = shop.rows()
-    (shop.directory / "0.png").write_bytes(b"no image")
+    (shop.directory / "0.png").write_bytes(b"not an image")
     Image.new("RGB", (12, 12), (1, 1, 1)).save(shop.directory / "1.png")
     done = shop.apply("add,0.png,item0,bag", "add,1.png,item0,bag", "add,gone.png,x,bag")
     assert [image for image, _ in done.rejected] == ["0.png", "gone.png", "1.png"]
     assert dict(done.rejected)["1.png"] == "the model could not embed it"
     assert shop.rows() == before
-    # Nor does it go when its item is removed and comes back.
+    # It also stays if its item is removed and added again.
     done = shop.apply("remove,,item0,", "add,0.png,item0,bag")
     assert done.counts == {**COUNTS, "removed": 1}
     assert shop.rows() == {name: row for name, row in before.items() if name != "1.png"}
 
 
-def test_equal_images_are_embedded_once_and_an_image_named_twice_is_one_row(shop):
+def test_equal_images_are_embedded_once_and_a_repeated_image_is_one_row(shop):
     names = [shop.image(200, f"new{number}.png") for number in range(3)]
     rows = [f"add,{name},item60,bag" for name in (*names, names[0])]
     assert shop.apply(*rows).counts == {**COUNTS, "added": 3, "embedded": 1}
@@ -141,7 +141,7 @@ def test_equal_images_are_embedded_once_and_an_image_named_twice_is_one_row(shop
     assert shop.rows() == before
 
 
-def test_boxes_of_one_photograph_are_images_of_their_own(shop):
+def test_boxes_of_one_photograph_are_separate_images(shop):
     photograph = Image.new("RGB", (40, 20), colour_of(1))
     photograph.paste(colour_of(2), (20, 0, 40, 20))
     photograph.save(shop.directory / "street.png")
@@ -155,7 +155,7 @@ def test_boxes_of_one_photograph_are_images_of_their_own(shop):
     assert shop.rows()["street.png"][0] == "right"
 
 
-def test_more_than_may_be_removed_is_refused(shop):
+def test_removing_more_than_allowed_is_refused(shop):
     before, rows = shop.rows(), [f"remove,,item{number}," for number in range(3)]
     with pytest.raises(UserError, match=r"6 of 40 images .* --most_removed is 0.1. Nothing was"):
         shop.apply(*rows, embed=None)
@@ -166,7 +166,7 @@ def test_more_than_may_be_removed_is_refused(shop):
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         (["drop,a.png,1,bag"], "row 2: column 'change': 'drop'; expected one of add, remove"),
         (["remove,,,"], "row 2: column 'image': ''; expected an image or an item_id to remove"),
@@ -175,15 +175,15 @@ def test_more_than_may_be_removed_is_refused(shop):
         (["add,a.png,1,bag", "add,b.png,1,hat"], "row 3: column 'vertical': 'hat', but item_id"),
     ],
 )
-def test_a_delta_that_is_wrong_changes_nothing(shop, rows, said):
+def test_an_invalid_delta_changes_nothing(shop, rows, message):
     before = shop.rows()
     with pytest.raises(UserError) as error:
         shop.apply(*rows)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert shop.rows() == before
 
 
-def test_every_edition_that_is_kept_can_be_gone_back_to(shop):
+def test_every_kept_edition_can_be_restored(shop):
     if not shop.is_file:
         pytest.skip("a server keeps no editions")
     states = [shop.rows()]
@@ -195,19 +195,19 @@ def test_every_edition_that_is_kept_can_be_gone_back_to(shop):
     for edition in (4, 2, 2):
         shop.version = shop.index.roll_back(shop.version, edition)
         assert (shop.version.edition, shop.rows()) == (edition, states[edition - 1])
-    # What was undone is no edition any more.
+    # Undone editions no longer exist.
     for edition in (3, -1):
-        with pytest.raises(UserError, match=f"edition {edition} is not kept; there are 0 to 2"):
+        with pytest.raises(UserError, match=f"edition {edition} is not kept; expected 0 to 2"):
             shop.index.roll_back(shop.version, edition)
     shop.version = shop.index.roll_back(shop.version, 1)
     assert shop.rows() == states[0] and shop.version.verticals == ("bag",)
-    # Filled anew, what the images were before means nothing.
+    # Filling the index again discards its earlier editions.
     shop.version = shop.index.finish(shop.version)
-    with pytest.raises(UserError, match="there are 0 to 0"):
+    with pytest.raises(UserError, match="expected 0 to 0"):
         shop.index.roll_back(shop.version, 1)
 
 
-def test_searches_meanwhile_see_the_night_whole_or_not_at_all(shop):
+def test_concurrent_searches_see_all_of_a_delta_or_nothing(shop):
     if not shop.is_file:
         pytest.skip("a server changes image by image")
     seen, done, failed = set(), threading.Event(), []
@@ -259,7 +259,7 @@ def test_an_index_by_item_is_changed_image_by_image(shop):
 
 
 @pytest.mark.slow
-def test_a_gallery_of_a_prepared_dataset_is_known_by_its_content(catalogue):
+def test_images_of_a_prepared_dataset_are_recognized_by_content(catalogue):
     index, dataset = catalogue.index, catalogue.dataset
     version = index.current()
     images = index.find(version, sorted(index.keys(version))[:5])

@@ -18,7 +18,7 @@ A, DIM = "a" * 64, 8
 
 @pytest.fixture
 def path(tmp_path):
-    """File of an index of 30 images, in a directory with an odd name."""
+    """The file of an index of 30 images, in a directory with an odd name."""
     (tmp_path / "what?  this %20 #").mkdir()
     path = tmp_path / "what?  this %20 #" / "ü.db"
     with open_index(str(path)) as index:
@@ -26,7 +26,7 @@ def path(tmp_path):
     return path
 
 
-def test_what_one_process_writes_another_reads_but_does_not_write(path):
+def test_a_second_process_can_read_but_not_write(path):
     script = (
         "import sys; from apparel_embed.search.index import open_index\n"
         "path = sys.argv[1]\n"
@@ -45,7 +45,7 @@ def test_what_one_process_writes_another_reads_but_does_not_write(path):
     assert sorted(one.name for one in path.parent.iterdir()) == [path.name]
 
 
-def test_a_file_that_may_only_be_read_is_searched(path):
+def test_a_read_only_file_can_be_searched(path):
     path.chmod(stat.S_IRUSR)
     path.parent.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with open_index(str(path), to_read=True) as index:
@@ -54,7 +54,7 @@ def test_a_file_that_may_only_be_read_is_searched(path):
 
 
 @pytest.mark.parametrize("kind", ["HNSW", "IVF_FLAT"])
-def test_a_file_keeps_flat_instead_of_other_kinds_and_says_so(tmp_path, caplog, kind):
+def test_a_file_uses_flat_instead_of_other_kinds_and_warns(tmp_path, caplog, kind):
     version = Version(A, DIM, settings=IndexSettings(kind))
     with open_index(str(tmp_path / "index.db")) as index:
         rows = iter([(some_images(30), unit_vectors(30))])
@@ -62,33 +62,33 @@ def test_a_file_keeps_flat_instead_of_other_kinds_and_says_so(tmp_path, caplog, 
         assert len(index.search(kept, unit_vectors(1)[0], 10)) == 10
         assert index.current().settings.kind == kept.settings.kind == "FLAT"
         build_index(index, Version(A, DIM), iter([(some_images(2), unit_vectors(2))]))
-    assert f"keeps no {kind} index; FLAT is used" in caplog.text
+    assert f"cannot be {kind}; FLAT is used" in caplog.text
 
 
-def test_a_version_has_one_length(path):
-    with open_index(str(path)) as index, pytest.raises(UserError, match="8 numbers each, not 9"):
+def test_a_version_has_one_embedding_length(path):
+    with open_index(str(path)) as index, pytest.raises(UserError, match=r"length 8 .*, not 9"):
         index.begin(Version(A, 9))
 
 
 @pytest.mark.parametrize("to_read", [False, True])
-def test_what_is_no_index_is_told_in_one_line_and_left_alone(tmp_path, to_read):
+def test_a_file_that_is_not_an_index_is_an_error_and_left_alone(tmp_path, to_read):
     other = tmp_path / "other.db"
     with sqlite3.connect(other) as file:
         file.execute("CREATE TABLE versions (model)")
     text = tmp_path / "text.db"
-    text.write_text("no index, but long enough to be taken for one" * 100)
-    for path, said in (
-        (other, r"other\.db: is not the file of an index, or one of an earlier release"),
+    text.write_text("not an index, but as long as one" * 100)
+    for path, message in (
+        (other, r"other\.db: not an index file, or one of an earlier release"),
         (text, r"text\.db: cannot be used as an index \(file is not a database\)"),
         (tmp_path, r"cannot be used as an index \(unable to open database file\)"),
     ):
         before = path.read_bytes() if path.is_file() else None
-        with pytest.raises(UserError, match=said), open_index(str(path), to_read=to_read):
+        with pytest.raises(UserError, match=message), open_index(str(path), to_read=to_read):
             pass
         assert before is None or path.read_bytes() == before
 
 
-def test_to_read_what_is_not_there_makes_nothing(tmp_path):
+def test_opening_a_missing_file_for_reading_does_not_create_it(tmp_path):
     missing = tmp_path / "index.db"
     with pytest.raises(UserError, match="unable to open"), open_index(str(missing), to_read=True):
         pass
@@ -108,7 +108,7 @@ def test_embeddings_of_nearly_unit_length_are_ranked_by_distance(tmp_path):
             np.testing.assert_allclose([hit.distance for hit in hits], np.sort(far)[:50], 1e-5)
 
 
-def test_versions_that_are_no_longer_searched_leave_memory(tmp_path):
+def test_memory_of_versions_no_longer_searched_is_released(tmp_path):
     vectors = unit_vectors(1000, 256)
     with open_index(str(tmp_path / "index.db")) as index:
         rows = [(some_images(1000), vectors)]

@@ -1,4 +1,4 @@
-"""Uploads of any bytes, names and parameters: refused or answered, never a failure."""
+"""Uploads of arbitrary bytes, names and parameters are refused or answered without a failure."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SEEDS = [_seed(kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "
 
 @st.composite
 def damaged_images(draw) -> bytes:
-    """An image of which some bytes are others, cut somewhere or followed by others."""
+    """An image with some changed bytes, truncated or followed by further bytes."""
     data = bytearray(draw(st.sampled_from(SEEDS)))
     for place, value in draw(
         st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), max_size=8)
     ):
-        # Headers decide most.
+        # Changes of the header have the most effect.
         data[(place % 128 if value % 2 else place) % len(data)] = value
     return bytes(data[: draw(st.integers(0, 2 * len(data)))]) + draw(st.binary(max_size=8))
 
@@ -47,7 +47,7 @@ def client(detecting):
         yield opened
 
 
-# For a long run of other examples each time: FUZZ_EXAMPLES=20000 pytest tests/search/test_fuzz.py
+# A long run with new examples each time: FUZZ_EXAMPLES=20000 pytest tests/search/test_fuzz.py
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 LIGHT = settings(
     max_examples=EXAMPLES or 60,
@@ -67,7 +67,7 @@ LIGHT = settings(
     k=st.one_of(st.integers(-2, 200).map(str), st.text(max_size=5)),
     route=ROUTES,
 )
-def test_an_upload_of_anything_never_fails(client, image, name, box, vertical, k, route):
+def test_no_upload_makes_the_service_fail(client, image, name, box, vertical, k, route):
     answer = client.post(
         route,
         files={"file": (name or "a", image, "image/jpeg")},
@@ -88,7 +88,7 @@ def test_an_upload_of_anything_never_fails(client, image, name, box, vertical, k
     framed=st.booleans(),
     route=ROUTES,
 )
-def test_a_body_of_anything_never_fails(client, body, kind, framed, route):
+def test_no_body_makes_the_service_fail(client, body, kind, framed, route):
     if framed:
         body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="' + body
     answer = client.post(route, content=body, headers={"Content-Type": kind})
@@ -98,7 +98,7 @@ def test_a_body_of_anything_never_fails(client, body, kind, framed, route):
 
 @LIGHT
 @given(path=st.text(st.characters(min_codepoint=32, max_codepoint=0x2FFF), max_size=40))
-def test_a_path_of_anything_never_fails(client, path):
+def test_no_path_makes_the_service_fail(client, path):
     for prefix in ("/images/", "/examples/", "/"):
         answer = client.get(prefix + quote(path, safe="/.%"))
         assert answer.status_code in ALLOWED | {405}

@@ -1,4 +1,4 @@
-"""From a photograph to the garments in it, by the service and the shell."""
+"""Detection and search of the garments in a photograph, by the service and the shell."""
 
 import subprocess
 import sys
@@ -45,7 +45,7 @@ def send(client, photograph, route="/api/search_garments", **fields):
 BLANK = encoded(Image.new("RGB", (60, 40), "white"), "PNG")
 
 
-def test_the_garments_of_a_photograph_are_told(client, scene):
+def test_the_garments_of_a_photograph_are_returned(client, scene):
     photograph, _ = scene
     found = send(client, photograph, "/api/detect").json()
 
@@ -67,13 +67,13 @@ def test_each_garment_finds_its_item_in_its_vertical(client, scene):
         assert garment["searched"] == garment["vertical"]
         assert len(garment["hits"]) == 3
     assert [one["why"] for one in found] == [f"detected, {score:.0%}" for score in SCORES]
-    # What the page does: the box that was answered, in its vertical.
+    # As the page does it: the returned box, in its vertical.
     box, vertical = ",".join(map(str, found[2]["box"])), found[2]["vertical"]
     boxed = send(client, photograph, "/api/search", box=box, vertical=vertical, k="3").json()
     assert boxed["hits"][0]["item"] == items[2]
 
     everywhere = send(client, photograph, all_verticals="true", k="100").json()["garments"]
-    assert {(one["searched"], one["why"]) for one in everywhere} == {(None, "as asked")}
+    assert {(one["searched"], one["why"]) for one in everywhere} == {(None, "as requested")}
     assert {hit["vertical"] for hit in everywhere[0]["hits"]} == {"bag", "dress"}
 
 
@@ -85,11 +85,11 @@ def test_an_image_without_garments_gives_an_empty_list(client, route):
     assert (answer.json()["width"], answer.json()["height"]) == (60, 40)
 
 
-def test_boxes_are_in_pixels_of_the_upright_image_however_large(client):
+def test_boxes_are_in_pixels_of_the_upright_image_of_any_size(client):
     noise = np.random.default_rng(0).integers(0, 256, (15, 20, 3), np.uint8)
     image = Image.fromarray(noise).resize((2000, 1500), Image.Resampling.NEAREST)
     exif = Image.Exif()
-    exif[0x0112] = 6  # To be turned by a quarter.
+    exif[0x0112] = 6  # Rotated by 90 degrees.
     found = send(client, encoded(image, "JPEG", exif=exif), "/api/detect").json()
 
     assert (found["width"], found["height"]) == (1500, 2000)
@@ -99,7 +99,7 @@ def test_boxes_are_in_pixels_of_the_upright_image_however_large(client):
 
 
 class _Fixed(QuarterModel):
-    """Sees what it is told to see."""
+    """Detects one garment of a fixed vertical."""
 
     def __init__(self, model, vertical, valid=True):
         self._model, self._vertical, self._valid = model, vertical, valid
@@ -118,12 +118,12 @@ class _Fixed(QuarterModel):
 @pytest.mark.parametrize(
     ("vertical", "searched", "why", "verticals"),
     [
-        # "dress" is in the index, and the model does not know it.
+        # "dress" is in the index, and unknown to the model.
         ("bag", "bag", "detected, 50%", {"bag", "dress"}),
         ("hat", None, "the index has no hat", {"bag", "dress"}),
     ],
 )
-def test_verticals_that_index_or_model_do_not_know(searcher, vertical, searched, why, verticals):
+def test_verticals_unknown_to_the_index_or_the_model(searcher, vertical, searched, why, verticals):
     model = _Fixed(searcher._model, vertical)
     one = Searcher(searcher.index, searcher.version, model, ImageSettings())
     (garment,) = one.detect(BLANK, k=100).garments
@@ -136,7 +136,7 @@ def test_verticals_that_index_or_model_do_not_know(searcher, vertical, searched,
     assert {hit.image.vertical for hit in garment.found.hits} == verticals
 
 
-def test_what_the_model_cannot_read_is_told(client, searcher, monkeypatch):
+def test_an_image_the_model_cannot_read_is_refused(client, searcher, monkeypatch):
     monkeypatch.setattr(searcher, "_model", _Fixed(searcher._model, "bag", valid=False))
     answer = send(client, BLANK, "/api/detect")
 
@@ -148,29 +148,29 @@ def test_what_the_model_cannot_read_is_told(client, searcher, monkeypatch):
 
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize(
-    ("photograph", "status", "said"),
+    ("photograph", "status", "message"),
     [
         (b"", 422, "empty file"),
-        (b"this is no image", 422, "not an image"),
+        (b"this is not an image", 422, "not an image"),
         (BLANK[:-30], 422, "truncated"),
         (b"0" * 1_000_000, 413, "the image is too large; expected at most 0.4 MB"),
         (b"0" * 400_001, 413, "the image is too large; expected at most 0.4 MB"),
     ],
 )
-def test_what_is_no_usable_image_is_told(client, route, photograph, status, said):
+def test_an_unusable_image_is_refused(client, route, photograph, status, message):
     answer = send(client, photograph, route)
 
     assert answer.status_code == status
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
-def test_a_wrong_parameter_is_told(client):
+def test_an_invalid_parameter_is_refused_by_name(client):
     for name, value in (("k", "0"), ("k", "101"), ("all_verticals", "perhaps")):
         answer = send(client, BLANK, **{name: value})
         assert (answer.status_code, answer.json()["detail"][: len(name) + 1]) == (422, f"{name}:")
 
 
-def test_the_limits_of_a_search_hold(detecting):
+def test_the_limits_of_searches_apply(detecting):
     with TestClient(detecting(max_pixels=1000, api_key="sesame", rate=0.01, burst=3)) as client:
         refused = send(client, BLANK, "/api/detect")
         client.headers["X-API-Key"] = "sesame"
@@ -186,7 +186,7 @@ def test_the_limits_of_a_search_hold(detecting):
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_model_without_a_detector_says_so(service, route):
+def test_a_model_without_a_detector_gives_404(service, route):
     with TestClient(service()) as client:
         answer = send(client, BLANK, route)
         info = client.get("/api/info").json()
@@ -198,7 +198,7 @@ def test_a_model_without_a_detector_says_so(service, route):
     assert info["detects"] is False
 
 
-def test_it_is_documented_counted_and_logged(client, scene, caplog):
+def test_detections_are_documented_counted_and_logged(client, scene, caplog):
     paths = client.get("/openapi.json").json()["paths"]
     for route in ROUTES:
         assert {"200", "401", "404", "413", "422", "429", "503"} <= set(
@@ -214,34 +214,34 @@ def test_it_is_documented_counted_and_logged(client, scene, caplog):
     assert 'apparel_search_step_seconds_count{step="detect"}' in metrics
 
 
-def test_the_shell_has_a_table_for_each_garment(searcher, scene, tmp_path):
+def test_the_shell_prints_a_table_for_each_garment(searcher, scene, tmp_path):
     photograph, items = scene
     (tmp_path / "street.png").write_bytes(photograph)
     (tmp_path / "blank.png").write_bytes(BLANK)
-    (tmp_path / "bad.png").write_bytes(b"no image")
-    told = tables_of(search_garments_of_file(searcher, tmp_path / "street.png", 2)).splitlines()
-    headings = [line for line in told if line.startswith("garment ")]
+    (tmp_path / "bad.png").write_bytes(b"not an image")
+    lines = tables_of(search_garments_of_file(searcher, tmp_path / "street.png", 2)).splitlines()
+    headings = [line for line in lines if line.startswith("garment ")]
 
     assert headings[0] == "garment 1: bag, 93%, --box=36,36,156,156; in bag (detected, 93%)"
     assert len(headings) == 4
-    assert [line.split()[1] for line in told if line.split()[:1] == ["1"]] == items
-    assert told[-1].startswith("prepare ")
+    assert [line.split()[1] for line in lines if line.split()[:1] == ["1"]] == items
+    assert lines[-1].startswith("prepare ")
     everywhere = search_garments_of_file(searcher, tmp_path / "street.png", 2, all_verticals=True)
-    assert "; in all verticals (as asked)" in tables_of(everywhere)
+    assert "; in all verticals (as requested)" in tables_of(everywhere)
     nothing = tables_of(search_garments_of_file(searcher, tmp_path / "blank.png", 2))
-    assert nothing.startswith("no garment found; name a box with --box")
+    assert nothing.startswith("no garment found; pass a box with --box")
     with pytest.raises(UserError, match=r"bad\.png: not an image"):
         search_garments_of_file(searcher, tmp_path / "bad.png", 2)
 
 
-def test_a_photograph_of_a_single_garment_has_one(client, clearest):
+def test_a_photograph_of_one_garment_gives_one_garment(client, clearest):
     found = send(client, scene_of([clearest["bag"][0][0]])).json()["garments"]
 
     assert [one["hits"][0]["item"] for one in found] == [clearest["bag"][0][1]]
 
 
 @pytest.mark.parametrize("flag", ["--box=1,2,3,4", "--vertical=bag"])
-def test_the_shell_takes_no_box_or_vertical_where_it_detects(tmp_path, flag):
+def test_the_shell_refuses_a_box_or_vertical_with_detect(tmp_path, flag):
     given = [f"--run_dir={tmp_path}", "--image=street.jpg", "--detect", flag]
     done = subprocess.run(
         [sys.executable, ROOT / "tools/search.py", *given], capture_output=True, text=True
@@ -255,7 +255,7 @@ def test_the_shell_takes_no_box_or_vertical_where_it_detects(tmp_path, flag):
 
 @pytest.fixture(scope="module")
 def exported(catalogue, new_index, tmp_path_factory):
-    """A service with an exported model whose detector sees garments of a single colour each."""
+    """A service with an exported model whose detector finds garments of a single colour."""
     saved_model = tmp_path_factory.mktemp("exported") / "1"
     export_saved_model(
         tiny_model(), saved_model, ExportConfig(warm_up=False), detector=colour_detector()
@@ -268,7 +268,7 @@ def exported(catalogue, new_index, tmp_path_factory):
             yield client
 
 
-def test_an_exported_detector_finds_the_garments_of_a_turned_photograph(exported):
+def test_an_exported_detector_finds_the_garments_of_a_rotated_photograph(exported):
     boxes = {0: (20, 10, 70, 60), 1: (100, 40, 160, 110), 2: (20, 100, 60, 140)}
     turned = photograph(boxes).transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
@@ -285,7 +285,7 @@ def test_an_exported_detector_finds_the_garments_of_a_turned_photograph(exported
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF"])
-def test_an_exported_detector_takes_images_of_any_format(exported, kind):
+def test_an_exported_detector_accepts_images_of_any_format(exported, kind):
     answer = send(exported, encoded(photograph({0: (20, 10, 70, 60)}), kind), "/api/detect")
 
     assert [one["vertical"] for one in answer.json()["garments"]] == ["bag"]

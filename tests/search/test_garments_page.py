@@ -13,7 +13,7 @@ pytestmark = MARKS
 
 @pytest.fixture
 def photograph(scene, tmp_path):
-    """File of a photograph of four garments, and the item of each."""
+    """The file of a photograph of four garments, and the item of each."""
     path = tmp_path / "street.png"
     path.write_bytes(scene[0])
     return path, scene[1]
@@ -24,7 +24,7 @@ def garments(page):
     return page.locator(".garment")
 
 
-def test_each_garment_of_a_photograph_is_clicked_and_its_item_found(detecting_page, photograph):
+def test_clicking_a_garment_finds_its_item(detecting_page, photograph):
     page, (path, items) = detecting_page, photograph
     page.set_input_files("#file", path)
     found = garments(page)
@@ -38,7 +38,7 @@ def test_each_garment_of_a_photograph_is_clicked_and_its_item_found(detecting_pa
             found.nth(number).click()
         first_item(page)
         vertical = ("bag", "bag", "dress", "dress")[number]
-        expect(page.locator("#status")).to_contain_text(f"in {vertical} (as asked)")
+        expect(page.locator("#status")).to_contain_text(f"in {vertical} (as requested)")
         assert found.nth(number).get_attribute("aria-current") == "true"
         assert page.locator(".garment[aria-current]").count() == 1
         assert response.value.json()["hits"][0]["item"] == first_item(page)
@@ -50,7 +50,7 @@ def test_each_garment_of_a_photograph_is_clicked_and_its_item_found(detecting_pa
     assert frames[0] == pytest.approx(frames[1], abs=1)
 
 
-def test_a_box_may_be_drawn_on_garments_and_is_searched_in_all_kinds(detecting_page, photograph):
+def test_a_box_drawn_over_garments_is_searched_in_all_kinds(detecting_page, photograph):
     page, (path, items) = detecting_page, photograph
     page.set_input_files("#file", path)
     garments(page).nth(0).click()
@@ -77,7 +77,7 @@ def test_a_box_may_be_drawn_on_garments_and_is_searched_in_all_kinds(detecting_p
     assert garments(page).count() == 4
 
 
-def test_garments_are_reached_and_searched_by_keyboard(detecting_page, photograph):
+def test_garments_can_be_searched_with_the_keyboard(detecting_page, photograph):
     page, (path, items) = detecting_page, photograph
     tab_to(page, "#file")
     with page.expect_file_chooser() as chooser:
@@ -106,7 +106,7 @@ def test_garments_are_announced_by_name_and_fit_a_phone(detecting_page, photogra
     assert page.locator("#found").get_attribute("aria-live") == "polite"
 
 
-def test_an_image_without_a_garment_says_so_and_the_next_is_searched(
+def test_an_image_without_a_garment_gives_a_message_and_the_next_is_searched(
     detecting_page, photograph, street, tmp_path
 ):
     page, (path, _) = detecting_page, photograph
@@ -122,7 +122,7 @@ def test_an_image_without_a_garment_says_so_and_the_next_is_searched(
     with page.expect_response("**/api/search"):
         page.click("#whole")
     first_item(page)
-    # An example shows one garment, and is searched at once; in the kind that the user chose.
+    # An example shows one garment, and is searched at once in the kind that the user chose.
     with page.expect_response("**/api/search"):
         page.click("#examples button >> nth=0")
     expect(page.locator("#status")).to_contain_text("in all kinds")
@@ -138,7 +138,7 @@ def test_a_single_garment_is_searched_at_once(detecting_page, clearest, tmp_path
     assert detecting_page.inner_text("#found") == "1 garment found: bag"
 
 
-def test_garments_of_an_image_that_the_browser_cannot_show_are_listed(
+def test_garments_are_listed_if_the_browser_cannot_show_the_image(
     detecting_page, photograph, tmp_path
 ):
     page, (path, items) = detecting_page, photograph
@@ -152,8 +152,8 @@ def test_garments_of_an_image_that_the_browser_cannot_show_are_listed(
     assert first_item(page) == items[3]
 
 
-def test_a_file_that_is_no_image_is_told_by_the_detection(detecting_page, tmp_path):
-    (tmp_path / "bad.jpg").write_bytes(b"this is no image")
+def test_a_file_that_is_not_an_image_shows_an_error(detecting_page, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"this is not an image")
     detecting_page.set_input_files("#file", tmp_path / "bad.jpg")
 
     detecting_page.wait_for_selector("#error:not([hidden])")

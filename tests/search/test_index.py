@@ -1,4 +1,4 @@
-"""Fetching on until k items are there, whatever the index leaves out."""
+"""Images are fetched until k items are found, whatever the index misses."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -8,7 +8,7 @@ from apparel_embed.search.index import Hit, IndexedImage, group_of, nearest_grou
 
 
 def hits_of(items, distances):
-    """Hits in order of distance; an item of "" is none."""
+    """Hits in order of distance; "" means no item."""
     hits = [
         Hit(IndexedImage(f"{place:032x}", f"{place}.jpg", item, "bag"), float(distance))
         for place, (item, distance) in enumerate(zip(items, distances))
@@ -17,7 +17,7 @@ def hits_of(items, distances):
 
 
 def exact(hits, k, by_item):
-    """The nearest image of each of the k nearest groups, by looking at every image."""
+    """The nearest image of each of the k nearest groups, by exhaustive search."""
     nearest = {}
     for hit in hits:
         nearest.setdefault(group_of(hit.image, by_item), hit)
@@ -32,14 +32,14 @@ def exact(hits, k, by_item):
     most=st.integers(1, 30),
     seed=st.integers(0, 1000),
 )
-def test_it_finds_what_looking_at_every_image_finds(images, k, by_item, most, seed):
+def test_the_result_equals_that_of_an_exhaustive_search(images, k, by_item, most, seed):
     hits = hits_of(*zip(*images)) if images else []
     lost = np.random.default_rng(seed).random(len(hits)) < 0.7
 
     def fetch(limit, found, effort):
         assert 1 <= limit <= most
         without = {group_of(hit.image, by_item) for hit in found}
-        # The usual effort misses most images, the greatest none.
+        # The usual effort misses most images, the greatest effort none.
         return [
             hit
             for hit, is_lost in zip(hits, lost)
@@ -57,7 +57,7 @@ def test_it_finds_what_looking_at_every_image_finds(images, k, by_item, most, se
         assert lossy == found
 
 
-def test_an_item_of_a_hundred_images_hides_no_other():
+def test_an_item_of_a_hundred_images_does_not_hide_others():
     hits = hits_of(["near"] * 100 + ["a", "b", ""], range(103))
 
     def fetch(limit, found, effort):

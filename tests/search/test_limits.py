@@ -27,7 +27,7 @@ def test_a_client_has_a_burst_and_then_the_rate():
     assert [buckets.wait("a") for _ in range(4)] == [0, 0, 0, 0.5]
 
 
-def test_clients_that_are_remembered_are_bounded():
+def test_the_number_of_remembered_clients_is_bounded():
     buckets = TokenBuckets(rate=1, burst=1, clock=Clock())
     for client in range(30_000):
         buckets.wait(str(client))
@@ -35,7 +35,7 @@ def test_clients_that_are_remembered_are_bounded():
     assert len(buckets._buckets) == 10_000
 
 
-def test_an_upload_that_takes_too_long_is_ended():
+def test_a_slow_upload_is_refused():
     app = FastAPI()
 
     @app.post("/api/search")

@@ -1,4 +1,4 @@
-"""What a Milvus server alone can do, or go wrong with; the rest is in test_vector_index.py."""
+"""Features and failures that only a Milvus server has; see test_vector_index.py for the rest."""
 
 import contextlib
 import dataclasses
@@ -42,13 +42,13 @@ def test_a_text_that_is_too_long_is_refused(filled):
         index.upsert(version, [long], unit_vectors(1))
 
 
-def test_a_version_is_not_filled_with_other_settings(filled):
+def test_filling_a_version_with_other_settings_is_refused(filled):
     index, _ = filled
     with pytest.raises(UserError, match="name another server"):
         index.begin(Version(A, DIM, settings=IndexSettings("IVF_FLAT")))
 
 
-def test_a_graph_that_leads_nowhere_is_made_up_for_by_looking_at_all(filled, monkeypatch):
+def test_an_exhaustive_search_replaces_a_graph_that_finds_nothing(filled, monkeypatch):
     index, version = filled
     graph = dataclasses.replace(version, settings=IndexSettings("HNSW"))
     monkeypatch.setattr(index._client, "search", lambda *a, **named: [[]])
@@ -60,7 +60,7 @@ def test_a_graph_that_leads_nowhere_is_made_up_for_by_looking_at_all(filled, mon
 @pytest.mark.parametrize(
     "settings", [IndexSettings("IVF_FLAT", ivf_lists=16, ivf_probes=8), IndexSettings("HNSW")]
 )
-def test_an_approximate_kind_finds_nearly_all(new_index, settings):
+def test_approximate_kinds_have_high_recall(new_index, settings):
     embeddings = unit_vectors(3000)
     with open_index(new_index()) as index:
         rows = iter([(some_images(3000, ("bag", "hat")), embeddings)])
@@ -75,7 +75,7 @@ def test_an_approximate_kind_finds_nearly_all(new_index, settings):
             assert found >= 0.95 * 200
 
 
-def test_databases_of_one_server_know_nothing_of_each_other(filled, milvus):
+def test_databases_of_one_server_are_independent(filled, milvus):
     index, version = filled
     with open_index(milvus.new_database("other")) as other:
         assert other.current() is None
@@ -106,7 +106,7 @@ print("done")
 
 @pytest.fixture
 def server(tmp_path_factory):
-    """A server of the test's own, to be killed."""
+    """A separate server that the test may kill."""
     server = MilvusServer(os.environ["MILVUS_PYTHON"], tmp_path_factory.mktemp("killed"))
     server.start()
     yield server
@@ -118,7 +118,7 @@ def start_filler(server, request, count):
     return subprocess.Popen([*command, str(count)], stdout=subprocess.PIPE, text=True)
 
 
-def test_server_and_filler_killed_at_random_moments_lose_nothing_that_was_whole(server, request):
+def test_killing_server_or_filler_at_random_moments_loses_no_complete_version(server, request):
     with open_index(server.address) as index:
         build_index(index, Version(A, DIM), iter([(some_images(30), unit_vectors(30))]))
     random = np.random.default_rng()
@@ -153,7 +153,7 @@ def test_server_and_filler_killed_at_random_moments_lose_nothing_that_was_whole(
             np.testing.assert_array_equal(stored, embeddings[place])
 
 
-def test_a_service_answers_again_when_a_server_that_was_killed_is_back(server):
+def test_searches_work_again_after_the_server_is_restarted(server):
     with open_index(server.address) as index:
         rows = iter([(some_images(30), unit_vectors(30))])
         version = build_index(index, Version(A, DIM), rows).version
@@ -171,7 +171,7 @@ def test_a_service_answers_again_when_a_server_that_was_killed_is_back(server):
 
 
 def certificates(directory):
-    """Makes an authority, and certificates that it signed for a server and a client."""
+    """Creates a certificate authority and the certificates of a server and a client."""
 
     def openssl(*arguments):
         subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
@@ -180,14 +180,14 @@ def certificates(directory):
     authority = ("-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority")
     openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *authority)
     for name in ("server", "client"):
-        asked = ("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl("req", "-newkey", "rsa:2048", "-nodes", *asked)
+        request = ("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl("req", "-newkey", "rsa:2048", "-nodes", *request)
         signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
         openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-days", "2", "-out", f"{name}.pem")
 
 
 @pytest.mark.parametrize("mode", [1, 2])
-def test_a_server_with_users_is_reached_by_tls_and_tells_nobody_the_password(tmp_path, mode, capfd):
+def test_a_server_with_users_is_reached_by_tls_without_leaking_the_password(tmp_path, mode, capfd):
     certificates(tmp_path)
     server = MilvusServer(
         os.environ["MILVUS_PYTHON"],
@@ -200,9 +200,9 @@ def test_a_server_with_users_is_reached_by_tls_and_tells_nobody_the_password(tmp
     )
     server.start()
     address = server.address.replace("http://127.0.0.1", "https://localhost")
-    ours = {"certificate": "client.pem", "private_key": "client.key"} if mode == 2 else {}
-    ours = {name: str(tmp_path / file) for name, file in {"ca_file": "ca.pem", **ours}.items()}
-    access = IndexAccess("root", secret="Milvus", **ours)
+    files = {"certificate": "client.pem", "private_key": "client.key"} if mode == 2 else {}
+    files = {name: str(tmp_path / file) for name, file in {"ca_file": "ca.pem", **files}.items()}
+    access = IndexAccess("root", secret="Milvus", **files)
     with open_index(address, access) as index:
         rows = iter([(some_images(30), unit_vectors(30))])
         version = build_index(index, Version(A, DIM), rows).version
@@ -210,7 +210,7 @@ def test_a_server_with_users_is_reached_by_tls_and_tells_nobody_the_password(tmp
     for wrong in (
         dataclasses.replace(access, secret="0ther-s3cret"),
         IndexAccess("root", secret="0ther-s3cret"),
-        IndexAccess(**ours),
+        IndexAccess(**files),
     ):
         with pytest.raises(UserError) as error, open_index(address, wrong):
             pass
@@ -219,7 +219,7 @@ def test_a_server_with_users_is_reached_by_tls_and_tells_nobody_the_password(tmp
     server.kill()
 
 
-def test_an_address_with_a_password_in_it_is_refused_without_telling_it():
+def test_an_address_with_a_password_is_refused_without_leaking_it():
     with pytest.raises(UserError, match="--index_user") as error:
         open_index("http://root:0ther-s3cret@localhost:19530").__enter__()
     assert "0ther-s3cret" not in str(error.value)

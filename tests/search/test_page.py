@@ -1,4 +1,4 @@
-"""The page in a real browser: the system's Chromium, headless."""
+"""The page in a real browser: the Chromium of the system, headless."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = MARKS
 
 
 def wait_for_image(page):
-    # By evaluate: the page's policy forbids what Playwright's own waiting for a function needs.
+    # With evaluate, since the page's security policy forbids Playwright's wait_for_function.
     end = time.monotonic() + 20
     while not page.evaluate("document.querySelector('#hits img').naturalWidth"):
         assert time.monotonic() < end, "no image is shown"
@@ -29,7 +29,7 @@ def verticals_shown(page):
 
 
 def search_box(address, image, box):
-    """Returns the hits that the service gives for a box, asked without a browser."""
+    """Returns the service's hits for a box, requested without a browser."""
     files = {"file": Path(image).read_bytes()}
     return httpx.post(f"{address}/api/search", files=files, data={"box": box}).json()["hits"]
 
@@ -39,7 +39,7 @@ def test_a_held_out_street_image_finds_its_item_and_the_vertical_can_be_changed(
     page.set_input_files("#file", image)
 
     first_item(page)
-    assert "in all kinds (the model sees bag, 88.1%" in page.inner_text("#status")
+    assert "in all kinds (the model predicts bag, 88.1%" in page.inner_text("#status")
     page.select_option("#vertical", label="Predicted kind")
     expect(page.locator("#status")).to_contain_text("in bag (predicted, 88%)")
     assert first_item(page) == item
@@ -50,10 +50,10 @@ def test_a_held_out_street_image_finds_its_item_and_the_vertical_can_be_changed(
     expect(page.locator("#status")).to_contain_text("in dress")
     assert verticals_shown(page) == {"dress"}
     page.select_option("#vertical", label="All kinds")
-    expect(page.locator("#status")).to_contain_text("all kinds (as asked)")
+    expect(page.locator("#status")).to_contain_text("all kinds (as requested)")
 
 
-def test_several_images_of_one_garment_are_searched_by_together(page, address, clearest):
+def test_several_images_of_one_garment_are_searched_together(page, address, clearest):
     images = [image for image, _ in clearest["dress"][:2]]
     page.set_input_files("#file", images)
     shown = first_item(page)
@@ -65,7 +65,7 @@ def test_several_images_of_one_garment_are_searched_by_together(page, address, c
     expect(page.locator("#error")).to_contain_text("at most 8 images of one garment")
 
 
-def test_a_box_that_is_drawn_is_what_is_searched(page, address, street, tmp_path):
+def test_a_drawn_box_is_searched(page, address, street, tmp_path):
     canvas = Image.new("RGB", (400, 200), "white")
     garment = Image.open(street["bag"][0]).convert("RGB").resize((120, 120))
     canvas.paste(garment, (240, 40))
@@ -92,8 +92,8 @@ def test_a_box_that_is_drawn_is_what_is_searched(page, address, street, tmp_path
     assert page.locator("#box").is_hidden()
 
 
-def test_a_bad_and_a_too_large_file_are_told_and_the_next_one_works(page, street, tmp_path):
-    (tmp_path / "bad.jpg").write_bytes(b"this is no image")
+def test_bad_and_too_large_files_show_errors_and_the_next_one_works(page, street, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"this is not an image")
     page.set_input_files("#file", tmp_path / "bad.jpg")
     page.wait_for_selector("#error:not([hidden])")
     assert page.inner_text("#error") == "Not an image, or of an unknown format."
@@ -109,7 +109,7 @@ def test_a_bad_and_a_too_large_file_are_told_and_the_next_one_works(page, street
     assert page.locator("#error").is_hidden()
 
 
-def test_everything_can_be_done_by_keyboard(page, address, street):
+def test_everything_works_with_the_keyboard(page, address, street):
     image, item = street["bag"]
     tab_to(page, "#file")
     with page.expect_file_chooser() as chooser:
@@ -142,7 +142,7 @@ def test_everything_can_be_done_by_keyboard(page, address, street):
     assert searched_with
 
 
-def test_an_example_is_searched_and_a_hit_searches_on(page):
+def test_an_example_and_then_a_hit_can_be_searched(page):
     page.click("#examples button >> nth=0")
     first_item(page)
     with page.expect_response("**/api/similar*"):
@@ -168,7 +168,7 @@ def test_everything_has_a_name_for_screen_readers_and_fits_a_phone(page, street)
     assert page.get_attribute("html", "lang") == "en"
 
 
-def test_with_a_key_the_page_asks_for_it(browser, served, service, street):
+def test_the_page_asks_for_a_required_key(browser, served, service, street):
     page = browser.new_page()
     page.goto(served(service(api_key="sesame")))
     page.fill("#key", "wrong")
@@ -184,16 +184,14 @@ def test_with_a_key_the_page_asks_for_it(browser, served, service, street):
     page.close()
 
 
-def test_the_page_says_in_words_whether_it_is_the_same_item(
-    browser, served, catalogue, judging, street
-):
+def test_the_page_shows_whether_it_is_the_same_item(browser, served, catalogue, judging, street):
     address = served(make_service(catalogue.index, judging(), Limits(rate=0)))
     page = browser.new_page()
     page.goto(address)
     page.wait_for_selector("#vertical option >> nth=0", state="attached")
     verdict = page.locator("#verdict")
     expect(verdict).to_be_empty()
-    # A search in all verticals has no threshold.
+    # There is no threshold for a search in all verticals.
     page.set_input_files("#file", street["bag"][0])
     expect(page.locator("#status")).to_contain_text("in all kinds")
     expect(verdict).to_be_empty()

@@ -13,7 +13,7 @@ def test_answers_do_not_wait_for_their_first_part_to_be_acknowledged():
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
-def test_a_port_that_is_taken_is_told_in_one_line():
+def test_a_port_in_use_is_an_error():
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(UserError, match=rf"^cannot listen on 127\.0\.0\.1:{port}: .*in use"):

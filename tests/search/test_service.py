@@ -26,7 +26,7 @@ from apparel_embed.serving.local import LocalModel
 pytestmark = pytest.mark.slow
 
 
-def test_hits_are_those_of_the_exact_search(client, catalogue):
+def test_hits_equal_those_of_an_exact_search(client, catalogue):
     dataset, model = catalogue.dataset, LocalModel(catalogue.saved_model)
     gallery = dataset.select(verticals=["dress"], roles=GALLERY)
     embeddings = model.embed(dataset.read_images(gallery)).embeddings
@@ -40,7 +40,7 @@ def test_hits_are_those_of_the_exact_search(client, catalogue):
             expected.setdefault(items[gallery[place]], distance)
         answer = search(client, images[query], vertical="dress", k="5").json()
         assert [hit["item"] for hit in answer["hits"]] == list(expected)[:5]
-        # The service encodes the image once more, as it would any other.
+        # The service encodes every image again.
         np.testing.assert_allclose(
             [hit["distance"] for hit in answer["hits"]], list(expected.values())[:5], atol=0.05
         )
@@ -60,8 +60,8 @@ def test_the_vertical_is_predicted_or_given_or_all(client, catalogue):
     assert {hit["vertical"] for hit in given["hits"]} == {"dress"}
     assert (everything["vertical"], everything["predicted"]) == (None, False)
     assert predicted["why"] == "predicted, 88%"
-    assert given["why"] == "as asked"
-    assert everything["why"] == "the model sees bag, 88.1%; its predictions are not followed"
+    assert given["why"] == "as requested"
+    assert everything["why"] == "the model predicts bag, 88.1%; predictions are not used"
     assert client.get("/api/info").json()["routing_confidence"] is None
     assert everything["scores"] == predicted["scores"]
     assert {hit["vertical"] for hit in everything["hits"]} == {"bag", "dress"}
@@ -72,16 +72,16 @@ def test_the_vertical_is_predicted_or_given_or_all(client, catalogue):
     ("confidence", "all_verticals", "vertical", "why"),
     [
         ("0.88", None, "bag", "predicted, 88%"),
-        ("0.89", None, None, "the model sees bag, 88.1%; followed from 89.0%"),
-        ("1.0", "", None, "the model sees bag, 88.1%; followed from 100.0%"),
-        ("0.0", "true", None, "as asked"),
+        ("0.89", None, None, "the model predicts bag, 88.1%; used from 89.0% on"),
+        ("1.0", "", None, "the model predicts bag, 88.1%; used from 100.0% on"),
+        ("0.0", "true", None, "as requested"),
         ("0.89", "false", "bag", "predicted, 88%"),
     ],
 )
-def test_the_prediction_is_followed_as_measured_unless_the_caller_says(
+def test_the_prediction_is_used_as_measured_unless_the_caller_decides(
     catalogue, tmp_path, confidence, all_verticals, vertical, why
 ):
-    # The index knows a model by its graph and weights, which are the same.
+    # The index identifies a model by its graph and weights, which are the same.
     copied = tmp_path / "saved_model"
     shutil.copytree(catalogue.saved_model, copied)
     (copied / "assets" / "routing_confidence.txt").write_text(f"{confidence}\n")
@@ -99,7 +99,7 @@ def test_the_prediction_is_followed_as_measured_unless_the_caller_says(
     assert info["routing_confidence"] == float(confidence)
 
 
-def test_the_table_of_the_shell_tells_where_and_why(catalogue, tmp_path):
+def test_the_table_of_the_shell_names_the_vertical_and_the_reason(catalogue, tmp_path):
     searcher, _ = open_searcher(
         catalogue.index,
         SearchSources(catalogue.saved_model, catalogue.dataset.directory),
@@ -108,20 +108,18 @@ def test_the_table_of_the_shell_tells_where_and_why(catalogue, tmp_path):
     path = tmp_path / "image.png"
     path.write_bytes(encoded())
 
-    def told(**options):
+    def last_line(**options):
         return table_of(search_files(searcher, [path], 3, **options)).splitlines()[-1]
 
-    unsure = "in all verticals (the model sees bag, 88.1%; its predictions are not followed); "
-    assert told().startswith(unsure)
+    unsure = "in all verticals (the model predicts bag, 88.1%; predictions are not used); "
+    assert last_line().startswith(unsure)
     searcher.routing_confidence = 0.8
-    assert told().startswith("in bag (predicted, 88%); prepare ")
-    assert told(all_verticals=True).startswith("in all verticals (as asked); ")
-    assert told(vertical="dress").startswith("in dress (as asked); ")
+    assert last_line().startswith("in bag (predicted, 88%); prepare ")
+    assert last_line(all_verticals=True).startswith("in all verticals (as requested); ")
+    assert last_line(vertical="dress").startswith("in dress (as requested); ")
 
 
-def test_a_vertical_that_the_model_does_not_know_is_told_and_searched(
-    catalogue, tmp_path, new_index
-):
+def test_a_vertical_unknown_to_the_model_is_reported_and_searched(catalogue, tmp_path, new_index):
     model = LocalModel(catalogue.saved_model)
     embeddings = model.embed([encoded(seed=seed) for seed in range(3)]).embeddings
     table = {
@@ -147,9 +145,7 @@ def test_a_vertical_that_the_model_does_not_know_is_told_and_searched(
     assert everything.hits[0].image.vertical == "hat"
 
 
-def test_a_vertical_that_a_night_brings_is_searched_without_a_restart(
-    catalogue, tmp_path, new_index
-):
+def test_a_new_vertical_is_searched_without_a_restart(catalogue, tmp_path, new_index):
     model = LocalModel(catalogue.saved_model)
     embedding = model.embed([encoded(seed=9)]).embeddings
     source = IndexSource(catalogue.saved_model, catalogue.dataset.directory)
@@ -158,28 +154,28 @@ def test_a_vertical_that_a_night_brings_is_searched_without_a_restart(
         sources = SearchSources(catalogue.saved_model, catalogue.dataset.directory)
         with TestClient(make_service(index, sources, Limits(rate=0))) as client:
 
-            def ask(**fields):
+            def request(**fields):
                 image = {"file": ("new.png", encoded(seed=9), "image/png")}
                 return client.post("/api/search", files=image, data=fields)
 
-            assert ask(vertical="hat").status_code == 422
+            assert request(vertical="hat").status_code == 422
             hat = IndexedImage("f" * 32, "hat.png", "hat1", "hat")
             index.change(index.current(), [hat], embedding, [])
-            assert [hit["item"] for hit in ask(vertical="hat").json()["hits"]] == ["hat1"]
-            routed = ask(all_verticals="false").json()
+            assert [hit["item"] for hit in request(vertical="hat").json()["hits"]] == ["hat1"]
+            routed = request(all_verticals="false").json()
             assert (routed["vertical"], routed["hits"][0]["item"]) == ("bag", "hat1")
             assert client.get("/api/info").json()["verticals"] == ["bag", "dress", "hat"]
             count = index.current().images
             assert f"apparel_search_images {count}.0" in client.get("/metrics").text
 
 
-def test_a_box_searches_as_its_crop_does(client):
+def test_a_box_gives_the_hits_of_its_crop(client):
     whole = Image.new("RGB", (200, 100), "white")
     garment = Image.open(io.BytesIO(encoded(50, 50, seed=3))).resize((60, 60))
     whole.paste(garment, (120, 20))
     file = io.BytesIO()
     whole.save(file, "PNG")
-    # The margin of 0.1 that prepare_dataset adds to a box.
+    # With the margin of 0.1 that prepare_dataset adds to a box.
     crop = io.BytesIO()
     whole.crop((114, 14, 186, 86)).save(crop, "PNG")
 
@@ -194,7 +190,7 @@ def test_several_images_of_one_garment_are_searched_by_their_mean(client, catalo
     _, images = street_images(catalogue, "dress")
     files = [("file", (f"{n}.jpg", image, "image/jpeg")) for n, image in enumerate(images[:3])]
     answer = client.post("/api/search", files=files, data={"k": "5", "vertical": "dress"}).json()
-    # The service encodes images once more, as it would any other.
+    # The service encodes every image again.
     model = LocalModel(catalogue.saved_model)
     jpegs = [prepare_image(image, ImageSettings()).jpeg for image in images[:3]]
     mean = model.embed(jpegs).embeddings.mean(axis=0)
@@ -206,19 +202,19 @@ def test_several_images_of_one_garment_are_searched_by_their_mean(client, catalo
 
 
 @pytest.mark.parametrize(
-    ("count", "fields", "said"),
+    ("count", "fields", "message"),
     [
         (9, {}, "9 images; expected 1 to 8"),
-        (2, {"box": "1,1,20,20"}, "2 images; expected 1, as there is a box"),
+        (2, {"box": "1,1,20,20"}, "2 images; expected 1 because a box is given"),
     ],
 )
-def test_too_many_images_are_refused(client, count, fields, said):
+def test_too_many_images_are_refused(client, count, fields, message):
     files = [("file", (f"{n}.png", encoded(seed=n), "image/png")) for n in range(count)]
     answer = client.post("/api/search", files=files, data=fields)
-    assert (answer.status_code, answer.json()["detail"]) == (422, said)
+    assert (answer.status_code, answer.json()["detail"]) == (422, message)
 
 
-def test_one_broken_image_among_several_is_told_and_together_they_are_as_large_as_one(client):
+def test_one_broken_image_among_several_is_refused_and_the_size_limit_is_for_all(client):
     files = [("file", ("a.png", encoded(), "image/png")), ("file", ("b", b"text", "image/png"))]
     answer = client.post("/api/search", files=files)
     assert answer.status_code == 422 and "not an image" in answer.json()["detail"]
@@ -236,7 +232,7 @@ def test_each_of_several_images_counts_as_a_search(service):
     assert int(answer.headers["Retry-After"]) > 1
 
 
-def test_a_hit_is_searched_with_and_left_out_itself(client, catalogue):
+def test_searching_by_a_hit_leaves_the_hit_out(client, catalogue):
     _, (image, *_) = street_images(catalogue, "bag")
     hit = search(client, image).json()["hits"][0]
 
@@ -245,7 +241,7 @@ def test_a_hit_is_searched_with_and_left_out_itself(client, catalogue):
     assert (similar["vertical"], similar["why"]) == ("bag", "that of the image")
     for wanted, vertical in (({"all_verticals": True}, None), ({"vertical": "dress"}, "dress")):
         other = client.get("/api/similar", params={"key": hit["key"], **wanted}).json()
-        assert (other["vertical"], other["why"]) == (vertical, "as asked")
+        assert (other["vertical"], other["why"]) == (vertical, "as requested")
     assert hit["key"] not in {one["key"] for one in similar["hits"]}
     assert all(one["distance"] > 0 for one in similar["hits"])
     missing = client.get("/api/similar", params={"key": "0" * 32})
@@ -255,7 +251,7 @@ def test_a_hit_is_searched_with_and_left_out_itself(client, catalogue):
     )
 
 
-def test_images_of_the_index_are_served_and_nothing_else(client, catalogue):
+def test_only_images_of_the_index_are_served(client, catalogue):
     _, (image, *_) = street_images(catalogue, "bag")
     hit = search(client, image).json()["hits"][0]
     served = client.get(f"/images/{hit['key']}")
@@ -281,7 +277,7 @@ def test_images_of_the_index_are_served_and_nothing_else(client, catalogue):
         assert client.get(path).status_code in (404, 422), path
 
 
-def test_the_page_names_nothing_outside_itself(client):
+def test_the_page_loads_nothing_from_other_sites(client):
     for path in ("/", "/app.js", "/boxes.js", "/app.css"):
         text = client.get(path).text
         assert "http:" not in text and "https:" not in text and "//cdn" not in text
@@ -299,7 +295,7 @@ def test_the_interface_is_documented(client):
 def test_health_metrics_and_logs(client, caplog):
     with caplog.at_level("INFO", "apparel_embed.search"):
         search(client, encoded())
-        search(client, b"no image")
+        search(client, b"not an image")
     metrics = client.get("/metrics").text
     logged = [record.about for record in caplog.records if hasattr(record, "about")]
 
@@ -313,7 +309,7 @@ def test_health_metrics_and_logs(client, caplog):
     json.dumps(logged)
 
 
-def test_tensorflow_serving_embeds_as_the_model_in_process_does(client, catalogue):
+def test_tensorflow_serving_gives_the_hits_of_the_model_in_process(client, catalogue):
     from prediction_server import Behaviour, grpc_server
 
     behaviour = Behaviour(catalogue.saved_model)
@@ -334,5 +330,5 @@ def test_tensorflow_serving_embeds_as_the_model_in_process_does(client, catalogu
     assert [hit["key"] for hit in there["hits"]] == [hit["key"] for hit in here["hits"]]
     assert (failed.status_code, failed.json()["detail"]) == (
         503,
-        "the index or the model does not answer",
+        "the index or the model is not available",
     )

@@ -1,4 +1,4 @@
-"""What the search service refuses: wrong uploads, too many of them, and callers without a key."""
+"""Requests that the search service refuses: bad uploads, too many, or without an API key."""
 
 import threading
 
@@ -13,21 +13,21 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("image", "said"),
+    ("image", "message"),
     [
         (b"", "empty file"),
-        (b"this is no image", "not an image"),
+        (b"this is not an image", "not an image"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
         (encoded()[:-400], "truncated"),
         (encoded(kind="JPEG")[:300], "truncated"),
         (encoded()[:16] + (2**31 - 1).to_bytes(4, "big") * 2 + encoded()[24:], "not an image"),
     ],
 )
-def test_what_is_no_usable_image_is_told(client, image, said):
+def test_an_unusable_image_is_refused(client, image, message):
     answer = search(client, image)
 
     assert answer.status_code == 422
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF"])
@@ -38,7 +38,7 @@ def test_images_of_any_format_and_name_are_searched(client, kind):
         assert len(answer.json()["hits"]) == 12
 
 
-def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(service):
+def test_an_image_of_too_many_pixels_is_refused_before_decoding(service):
     with TestClient(service(max_pixels=1000)) as client:
         answer = search(client, encoded(60, 40))
 
@@ -48,19 +48,19 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(service):
     )
 
 
-def test_an_upload_of_too_many_bytes_is_refused_said_or_unsaid(client):
+def test_an_upload_of_too_many_bytes_is_refused_with_or_without_its_length(client):
     def stream():
         yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
         for _ in range(100):
             yield b"0" * 10_000
         yield b"\r\n--x--\r\n"
 
-    unsaid = client.post(
+    chunked = client.post(
         "/api/search",
         content=stream(),
         headers={"Content-Type": "multipart/form-data; boundary=x"},
     )
-    for answer in (search(client, b"0" * 1_000_000), search(client, b"0" * 200_001), unsaid):
+    for answer in (search(client, b"0" * 1_000_000), search(client, b"0" * 200_001), chunked):
         assert (answer.status_code, answer.json()["detail"]) == (
             413,
             "the image is too large; expected at most 0.2 MB",
@@ -68,14 +68,14 @@ def test_an_upload_of_too_many_bytes_is_refused_said_or_unsaid(client):
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"box": "1,2,3"}, "x_min,y_min,x_max,y_max"),
         ({"box": "nan,0,1,1"}, "x_min,y_min,x_max,y_max"),
         ({"box": "1e9,0,1,1"}, "x_min,y_min,x_max,y_max"),
         ({"box": "5,0,1,1"}, "empty"),
         ({"box": "500,500,600,600"}, "lies outside the image of 60x40 pixels"),
-        ({"vertical": "hat"}, "unknown vertical 'hat'; there are bag, dress"),
+        ({"vertical": "hat"}, "unknown vertical 'hat'; expected one of bag, dress"),
         ({"vertical": 'bag" or key != "'}, "unknown vertical"),
         ({"k": "0"}, "k: "),
         ({"k": "101"}, "k: "),
@@ -83,11 +83,11 @@ def test_an_upload_of_too_many_bytes_is_refused_said_or_unsaid(client):
         ({"all_verticals": "perhaps"}, "all_verticals: "),
     ],
 )
-def test_a_wrong_parameter_is_told(client, fields, said):
+def test_an_invalid_parameter_is_refused(client, fields, message):
     answer = search(client, encoded(), **fields)
 
     assert answer.status_code == 422
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -101,21 +101,21 @@ def test_a_wrong_parameter_is_told(client, fields, said):
         (b"\xff\xfe", "text/plain"),
     ],
 )
-def test_a_body_that_is_no_upload_is_refused(client, content, kind):
+def test_a_body_that_is_not_an_upload_is_refused(client, content, kind):
     answer = client.post("/api/search", content=content, headers={"Content-Type": kind})
 
     assert answer.status_code in (400, 422)
     assert isinstance(answer.json()["detail"], str)
 
 
-def test_an_upload_without_a_file_name_is_told_in_plain_words(client):
+def test_an_upload_without_a_file_name_gives_a_clear_message(client):
     answer = client.post("/api/search", data={"file": "no file"})
 
     assert answer.status_code == 422
-    assert answer.json()["detail"] == "file: is no file; send it with a file name"
+    assert answer.json()["detail"] == "file: not a file; send it with a file name"
 
 
-def test_every_answer_has_safe_headers(client):
+def test_every_answer_has_security_headers(client):
     for path in ("/", "/api/info", "/nowhere", "/images/x", "/examples/0"):
         headers = client.get(path).headers
         assert "default-src 'none'" in headers["content-security-policy"]
@@ -137,7 +137,7 @@ def test_without_the_key_only_the_page_and_probes_answer(service, catalogue):
             assert client.get("/api/info", headers=headers).status_code == 200
 
 
-def test_a_client_that_asks_too_often_is_told_to_wait(service):
+def test_a_client_over_the_rate_limit_has_to_wait(service):
     with TestClient(service(rate=0.01, burst=2)) as client:
         answers = [search(client, encoded()) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
@@ -145,7 +145,7 @@ def test_a_client_that_asks_too_often_is_told_to_wait(service):
         assert client.get("/api/info").status_code == 200
 
 
-def test_past_the_limit_it_answers_503_and_then_recovers(service, monkeypatch):
+def test_the_service_answers_503_under_overload_and_then_recovers(service, monkeypatch):
     import anyio
 
     app = service(workers=1, waiting=2)
@@ -175,9 +175,7 @@ def test_past_the_limit_it_answers_503_and_then_recovers(service, monkeypatch):
     assert statuses[5:] == [(200, None)] * 4
 
 
-def test_an_index_that_fails_gives_503_and_a_defect_500_without_its_reason(
-    service, catalogue, monkeypatch
-):
+def test_a_failing_index_gives_503_and_a_bug_500_without_details(service, catalogue, monkeypatch):
     from apparel_embed.common.errors import UserError
 
     def fail(error):

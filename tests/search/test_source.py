@@ -1,4 +1,4 @@
-"""Tables of embeddings that others have made."""
+"""Tables of embeddings to index."""
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ COUNT = 20
 
 
 def write(path, **columns):
-    """Writes a table of COUNT images, of which some columns are others."""
+    """Writes a table of COUNT images, with some columns replaced."""
     table = {
         "image": [f"{place}.jpg" for place in range(COUNT)],
         "item_id": [f"item{place}" for place in range(COUNT)],
@@ -45,14 +45,16 @@ def read(path):
         ("vertical", list(range(COUNT)), [str(place) for place in range(COUNT)]),
     ],
 )
-def test_whole_numbers_are_texts_and_a_missing_item_is_none(tmp_path, column, values, texts):
+def test_whole_numbers_are_read_as_texts_and_a_missing_item_as_none(
+    tmp_path, column, values, texts
+):
     images = read(write(tmp_path / "a.parquet", **{column: values}))
 
     name = {"item_id": "item"}.get(column, column)
     assert [getattr(image, name) for image in images] == texts
 
 
-def test_images_without_an_item_hide_no_other(tmp_path, new_index):
+def test_images_without_an_item_do_not_hide_each_other(tmp_path, new_index):
     write(tmp_path / "a.parquet", item_id=[f"a{place}" for place in range(10)] + [None] * 10)
     with open_index(new_index()) as index:
         version = build_index(index, Version("m" * 64, 8), bulk_rows(tmp_path)).version
@@ -62,43 +64,40 @@ def test_images_without_an_item_hide_no_other(tmp_path, new_index):
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
         (
             {"vertical": [*["dress"] * 3, None, *["dress"] * 16]},
-            "row 4: column 'vertical' is missing; a text is needed",
+            "row 4: column 'vertical' is empty; expected a text",
         ),
-        ({"vertical": [""] * COUNT}, "row 1: column 'vertical' is missing; a text is needed"),
-        ({"image": [None] * COUNT}, "row 1: column 'image' is missing; a text is needed"),
+        ({"vertical": [""] * COUNT}, "row 1: column 'vertical' is empty; expected a text"),
+        ({"image": [None] * COUNT}, "row 1: column 'image' is empty; expected a text"),
         (
             {"item_id": [1.0, 1.5, *[2.0] * 18]},
             "row 2: column 'item_id': 1.5; expected text or a whole number",
         ),
-        # From there on a double may stand for several numbers.
+        # From here on, a double may represent several whole numbers.
         ({"item_id": [float(2**53)] * COUNT}, "row 1: column 'item_id': 9007199254740992.0;"),
         ({"item_id": [float("inf")] * COUNT}, "row 1: column 'item_id': inf;"),
         (
             {"x_min": ["a"] * 20, "y_min": [0] * 20, "x_max": [1] * 20, "y_max": [1] * 20},
-            "row 1: columns x_min, y_min, x_max, y_max: a, 0, 1, 1; expected four numbers",
+            "row 1: columns x_min, y_min, x_max, y_max: got a, 0, 1, 1; expected four numbers",
         ),
         (
             {"embedding": [[1.0, 0.0], [1.0], *[[1.0, 0.0]] * 18]},
-            "row 2: column 'embedding' has 1 numbers; the rows before have 2",
+            "row 2: column 'embedding' has 1 numbers; expected 2, as before",
         ),
-        (
-            {"embedding": [["a"]] * COUNT},
-            "row 1: column 'embedding' has what is no number",
-        ),
-        ({"embedding": ["a"] * COUNT}, "row 1: column 'embedding' has what is no number"),
+        ({"embedding": [["a"]] * COUNT}, "row 1: column 'embedding' contains values that are not"),
+        ({"embedding": ["a"] * COUNT}, "row 1: column 'embedding' contains values that are not"),
     ],
 )
-def test_a_value_that_cannot_be_is_told_with_its_file_row_and_column(tmp_path, columns, said):
+def test_an_invalid_value_is_reported_with_its_file_row_and_column(tmp_path, columns, message):
     path = write(tmp_path / "odd.parquet", **columns)
-    with pytest.raises(UserError, match=rf"odd\.parquet: {said}"):
+    with pytest.raises(UserError, match=rf"odd\.parquet: {message}"):
         read(path)
 
 
-def test_rows_are_counted_on_through_the_file(tmp_path):
+def test_row_numbers_continue_through_the_file(tmp_path):
     count = 2_500
     table = {
         "image": ["a.jpg"] * count,
@@ -123,7 +122,7 @@ def test_boxes_are_numbers_or_the_texts_of_a_manifest(tmp_path):
 
 
 @pytest.mark.slow
-def test_stored_embeddings_that_are_another_models_or_datasets_are_refused(catalogue, tmp_path):
+def test_stored_embeddings_of_another_model_or_dataset_are_refused(catalogue, tmp_path):
     model, dataset = LocalModel(catalogue.saved_model), catalogue.dataset
     records, path = np.arange(len(dataset)), tmp_path / "stored.parquet"
     made = model.embed(dataset.read_images(records))[0]
@@ -132,5 +131,5 @@ def test_stored_embeddings_that_are_another_models_or_datasets_are_refused(catal
     np.testing.assert_allclose(kept, made, atol=1e-6)
 
     write_embeddings(path, records, unit_vectors(len(records), made.shape[1]))
-    with pytest.raises(UserError, match=r"stored\.parquet: made by another model, or from another"):
+    with pytest.raises(UserError, match=r"stored\.parquet: embeddings of another model, or of ano"):
         next(stored_records(dataset, records, path, model))

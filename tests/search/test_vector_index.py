@@ -15,7 +15,7 @@ from apparel_embed.search.index import IndexedImage, IndexSettings, Version, ope
 DIM = 8
 COUNT = 300
 A, B = "a" * 64, "b" * 64
-# Each would end, or add to, a filter that is put together carelessly.
+# Each would end or extend a filter that does not quote texts correctly.
 VERTICALS = ("dress", 'a "b"', "c\\", "d' or vertical != '", "köjök 裙", 'x" or key != "')
 
 
@@ -38,7 +38,7 @@ def exact(query, embeddings, k):
     return positions[0], distances[0]
 
 
-def test_hits_and_distances_are_those_of_the_exact_search(index, filled):
+def test_hits_and_distances_equal_those_of_an_exact_search(index, filled):
     images, embeddings = some_images(COUNT, VERTICALS), unit_vectors(COUNT)
     for query in unit_vectors(5, seed=1):
         hits = index.search(filled, query, 10, by_item=False)
@@ -65,7 +65,7 @@ def test_a_vertical_of_any_name_is_searched_alone(index, filled, vertical):
     assert {hit.image.vertical for hit in hits} == {vertical}
 
 
-def test_an_image_is_found_by_its_key_and_left_out_on_demand(index, filled):
+def test_an_image_is_found_by_key_and_can_be_left_out(index, filled):
     image, embedding = some_images(8, VERTICALS)[7], unit_vectors(COUNT)[7]
 
     ((found, stored),) = index.find(filled, [image.key])
@@ -77,7 +77,7 @@ def test_an_image_is_found_by_its_key_and_left_out_on_demand(index, filled):
     assert index.find(filled, ["f" * 32]) == []
 
 
-def test_filling_again_replaces_and_removes_by_image(new_index):
+def test_filling_again_replaces_and_removes_images(new_index):
     with open_index(new_index()) as index:
         build_index(index, Version(A, DIM), iter([(some_images(20), unit_vectors(20))]))
         again = build_index(index, Version(A, DIM), iter([(some_images(20), unit_vectors(20))]))
@@ -99,9 +99,7 @@ def test_filling_again_replaces_and_removes_by_image(new_index):
         assert more.version.verticals == ("hat", "top")
 
 
-def test_an_image_of_two_items_is_kept_once_and_told_and_not_counted_as_without_embedding(
-    new_index, caplog
-):
+def test_an_image_of_two_items_is_kept_once_with_a_warning_and_is_not_invalid(new_index, caplog):
     images = some_images(4)
     twice = dataclasses.replace(images[0], item="another")
     with open_index(new_index()) as index, caplog.at_level("WARNING"):
@@ -114,17 +112,17 @@ def test_an_image_of_two_items_is_kept_once_and_told_and_not_counted_as_without_
     assert "1 row has the image and box of another row" in caplog.text
 
 
-def test_images_are_removed_by_key_path_or_item_and_nothing_else_is(new_index):
+def test_only_the_named_images_and_items_are_removed(new_index):
     with open_index(new_index()) as index:
         rows = iter([(some_images(20, ("bag", "hat")), unit_vectors(20))])
         version = build_index(index, Version(A, DIM), rows).version
         keys = named_keys(index, version, [f"{7:032x}", "9.jpg"], ["item4", "item0"])
         assert [int(key, 16) for key in keys] == [0, 1, 2, 7, 9, 12, 13, 14]
-        for images, items, said in (
+        for images, items, message in (
             (["9.jpg", "nowhere.jpg"], [], "no image 'nowhere.jpg'"),
             ([], ["item1", 'x" or item != "'], "no item 'x\" or item != \"'"),
         ):
-            with pytest.raises(UserError, match=said):
+            with pytest.raises(UserError, match=message):
                 named_keys(index, version, images, items)
         assert remove_images(index, version, keys).images == 12
         assert sorted(int(key, 16) for key in index.keys(version)) == [
@@ -138,14 +136,14 @@ def test_images_are_removed_by_key_path_or_item_and_nothing_else_is(new_index):
             remove_images(index, index.current(), list(index.keys(version)))
 
 
-def test_versions_lie_side_by_side_and_only_a_whole_one_answers(new_index):
+def test_versions_coexist_and_only_a_complete_one_answers(new_index):
     path = new_index()
     with open_index(path) as index:
         assert index.current() is None
         build_index(index, Version(A, DIM), iter([(some_images(5), unit_vectors(5))]))
         other = index.begin(Version(B, 4))
         index.upsert(other, some_images(3), unit_vectors(3, 4))
-        with pytest.raises(UserError, match="not indexed to the end"):
+        with pytest.raises(UserError, match=f"version of model {B[:16]} is incomplete"):
             index.switch(other)
         assert index.current().model == A
     with open_index(path) as index:
@@ -178,9 +176,7 @@ with open_index(sys.argv[1]) as index:
 
 
 @pytest.mark.slow
-def test_a_build_killed_while_it_writes_leaves_an_index_that_opens_and_is_consistent(
-    request, new_index
-):
+def test_a_build_killed_while_writing_leaves_a_consistent_index(request, new_index):
     path = new_index()
     with open_index(path) as index:
         build_index(index, Version(A, DIM), iter([(some_images(30), unit_vectors(30))]))
@@ -214,7 +210,7 @@ def test_a_build_killed_while_it_writes_leaves_an_index_that_opens_and_is_consis
 
 
 @pytest.mark.parametrize(
-    ("images", "embeddings", "said"),
+    ("images", "embeddings", "message"),
     [
         (some_images(2), unit_vectors(2) * [[1], [0]], "1.jpg: its embedding has length 0"),
         (
@@ -225,16 +221,16 @@ def test_a_build_killed_while_it_writes_leaves_an_index_that_opens_and_is_consis
         (some_images(2), unit_vectors(2, 5), r"shape \(2, 5\); expected \(2, 8\)"),
     ],
 )
-def test_what_cannot_be_kept_is_refused(index, filled, images, embeddings, said):
-    with pytest.raises(UserError, match=said):
+def test_invalid_embeddings_are_refused(index, filled, images, embeddings, message):
+    with pytest.raises(UserError, match=message):
         index.upsert(filled, images, embeddings)
 
 
 @pytest.fixture(scope="module", params=["FLAT", "IVF_FLAT", "HNSW"])
 def uneven(request, new_index):
-    """An index of 12 items with 1 to 72 images each, and as many images without an item.
+    """An index of 12 items with 1 to 72 images each, and 12 images without an item.
 
-    Each item has a direction of its own, and each vertical three items.
+    Each item has its own direction, and each vertical three items.
     """
     random = np.random.default_rng(4)
     counts = [1, 2, 72, 24, 36, 8, 72, 3, 36, 24, 5, 72]
@@ -265,18 +261,18 @@ def exact_groups(query, images, embeddings, k, vertical=None):
 
 @pytest.mark.parametrize("k", [1, 6, 24, 100])
 @pytest.mark.parametrize("vertical", [None, "v2"])
-def test_k_items_are_found_if_there_are_k_whatever_number_of_images_they_have(uneven, k, vertical):
+def test_k_items_are_found_whatever_their_numbers_of_images(uneven, k, vertical):
     index, version, images, embeddings = uneven
     for query in (embeddings[0], embeddings[10], -embeddings[0]):
         hits = index.search(version, query, k, vertical=vertical)
         wanted = exact_groups(query, images, embeddings, k, vertical)
         assert len(hits) == len(wanted) == min(k, 24 if vertical is None else 6)
-        # Images of one item that lie equally near may stand for one another; FLAT misses none.
+        # Any of the equally near images of an item may be returned; FLAT misses none.
         if version.settings.kind == "FLAT" or len(wanted) < k:
             assert [hit.image for hit in hits] == wanted
 
 
-def test_several_verticals_are_searched_together_and_none_of_none(uneven):
+def test_several_verticals_are_searched_together_and_an_unknown_one_gives_nothing(uneven):
     index, version, images, _ = uneven
     query = unit_vectors(1, seed=3)[0]
 
@@ -286,7 +282,7 @@ def test_several_verticals_are_searched_together_and_none_of_none(uneven):
     assert index.search(version, query, 5, vertical="v9") == []
 
 
-def test_what_is_filled_is_found_by_those_who_have_it_open(new_index):
+def test_open_readers_find_newly_added_images(new_index):
     path = new_index()
     with open_index(path) as index:
         build_index(index, Version(A, DIM), iter([(some_images(9), unit_vectors(9))]))
@@ -301,7 +297,7 @@ def test_what_is_filled_is_found_by_those_who_have_it_open(new_index):
         assert read.search(version, query, 99, vertical="bag") == []
 
 
-def test_it_is_searched_while_it_is_filled(new_index):
+def test_an_index_can_be_searched_while_it_is_filled(new_index):
     path = new_index()
     with open_index(path) as index:
         before = build_index(index, Version(A, DIM), iter([(some_images(9), unit_vectors(9))]))
@@ -324,7 +320,7 @@ def test_it_is_searched_while_it_is_filled(new_index):
         assert len(read.search(read.current(), query, 3000, by_item=False)) == 3000
 
 
-def test_threads_search_at_once(index, filled):
+def test_threads_can_search_concurrently(index, filled):
     queries = unit_vectors(40, seed=11)
     alone = [index.search(filled, query, 5) for query in queries]
     with concurrent.futures.ThreadPoolExecutor(8) as threads:

@@ -1,4 +1,4 @@
-"""Same item, or similar only: in the interface, the shell and the metrics."""
+"""Verdicts (same item, or similar only) in the interface, the shell and the metrics."""
 
 import dataclasses
 from pathlib import Path
@@ -22,32 +22,32 @@ def ask(client, street, **fields):
 def test_the_answer_says_whether_it_is_the_same_item(catalogue, judging, street):
     with TestClient(make_service(catalogue.index, judging(), Limits(rate=0))) as client:
         found = [ask(client, street, vertical=name) for name in ("bag", "bag", "dress", "dress")]
-        # No threshold could be fitted for a search in all.
+        # No threshold could be fitted for a search in all verticals.
         found.append(ask(client, street, all_verticals="true"))
         key = found[0]["hits"][0]["key"]
         found.append(client.get("/api/similar", params={"key": key}).json())
         lines = client.get("/metrics").text.splitlines()
-    said = ["same item", "same item", "similar only", "similar only", None, "same item"]
-    assert [one["verdict"] for one in found] == said
+    verdicts = ["same item", "same item", "similar only", "similar only", None, "same item"]
+    assert [one["verdict"] for one in found] == verdicts
     assert [line for line in lines if line.startswith("apparel_search_verdicts_total{")] == [
         'apparel_search_verdicts_total{verdict="same item",vertical="bag"} 3.0',
         'apparel_search_verdicts_total{verdict="similar only",vertical="dress"} 2.0',
     ]
 
 
-@pytest.mark.parametrize(("level", "said"), [("0.01", None), ("0.1", "same item")])
-def test_the_level_is_the_callers_and_the_shell_says_it(
-    catalogue, judging, street, caplog, level, said
+@pytest.mark.parametrize(("level", "verdict"), [("0.01", None), ("0.1", "same item")])
+def test_the_caller_chooses_the_level_and_the_shell_prints_the_verdict(
+    catalogue, judging, street, caplog, level, verdict
 ):
     searcher, _ = open_searcher(catalogue.index, judging(level), Limits().max_pixels)
     found = search_files(searcher, [Path(street["bag"][0])], 3, all_verticals=True)
-    assert found.verdict == said
-    told = f"{said}; prepare " if said else "prepare "
-    assert f"in all verticals (as asked); {told}" in table_of(found)
+    assert found.verdict == verdict
+    shown = f"{verdict}; prepare " if verdict else "prepare "
+    assert f"in all verticals (as requested); {shown}" in table_of(found)
     verticals = ("bag", "dress", "ALL") if level == "0.01" else ("bag", "dress")
     needed = {"0.01": 99, "0.1": 9}[level]
     assert (
-        f"no verdict in: {', '.join(verticals)}; --false_accepts={level} needs {needed} items of "
+        f"no verdicts for {', '.join(verticals)}: --false_accepts={level} needs {needed} items of "
         "split val" in caplog.text
     )
 
@@ -59,11 +59,11 @@ def test_a_model_without_thresholds_gives_no_verdict(catalogue, service, street,
     sources = SearchSources(catalogue.saved_model, catalogue.dataset.directory)
     searcher, _ = open_searcher(catalogue.index, sources, Limits().max_pixels)
     table = table_of(search_files(searcher, [Path(street["bag"][0])], 3, vertical="bag"))
-    assert "in bag (as asked); prepare " in table
+    assert "in bag (as requested); prepare " in table
     assert "no verdicts: the SavedModel was exported before" in caplog.text
 
 
-def test_several_images_have_no_verdict_as_thresholds_are_of_one(catalogue, judging, street):
+def test_a_search_by_several_images_has_no_verdict(catalogue, judging, street):
     searcher, _ = open_searcher(catalogue.index, judging(), Limits().max_pixels)
     image = Path(street["bag"][0]).read_bytes()
     assert searcher.search_bytes([image], 1, vertical="bag").verdict == "same item"
@@ -80,7 +80,7 @@ def test_an_index_by_item_has_no_verdicts(catalogue, judging, monkeypatch):
     assert searcher.search_key(key, 1).verdict is None
 
 
-def test_broken_thresholds_are_told_by_file_and_level(catalogue, judging):
+def test_errors_about_invalid_thresholds_name_file_and_level(catalogue, judging):
     copied = judging()
     path = copied.saved_model / "assets/absent_thresholds.json"
     thresholds = path.read_text()
@@ -100,8 +100,8 @@ def test_each_garment_of_a_photograph_has_its_verdict(detecting, scene, tmp_path
         found = client.post("/api/search_garments", files={"file": photograph}).json()["garments"]
         client.post("/api/detect", files={"file": photograph})
         metrics = client.get("/metrics").text
-    said = {(one["vertical"], one["verdict"]) for one in found}
-    assert said == {("bag", "same item"), ("dress", "similar only")}
+    verdicts = {(one["vertical"], one["verdict"]) for one in found}
+    assert verdicts == {("bag", "same item"), ("dress", "similar only")}
     assert 'apparel_search_verdicts_total{verdict="same item",vertical="bag"} 2.0' in metrics
     (tmp_path / "scene.png").write_bytes(photograph)
     shown = tables_of(search_garments_of_file(searcher, tmp_path / "scene.png", 3))
