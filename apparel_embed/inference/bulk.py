@@ -1,7 +1,7 @@
-"""Bulk embedding: any number of images into Parquet shards, to be interrupted at any moment.
+"""Bulk embedding: any number of images into Parquet shards; can be interrupted at any time.
 
-A shard is a fixed range of the images, and is embedded by the same batches whoever does it: this
-process, or a worker of a cluster.
+A shard is a fixed range of the images, and is embedded in the same batches, whether by this process
+or by a worker of a cluster.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ SCHEMA_VERSION = 2
 _IMAGES = "images"
 
 Run = Callable[[BulkConfig, Sequence[int], int], None]
-"""Embeds the shards of these numbers, out of so many."""
+"""Embeds shards: takes the configuration, the shards' numbers, and the total number of shards."""
 
 
 def bulk_embed(config: BulkConfig, run: Run) -> dict[str, Any]:
-    """Embeds images, resumes what was interrupted, or finds it finished.
+    """Embeds images or resumes an interrupted embedding; does nothing if it is finished.
 
     Args:
-      config: what to do.
-      run: who embeds the shards that are missing, such as `run_here`.
+      config: what to embed.
+      run: embeds the missing shards, such as `run_here`.
 
     Returns:
-      The content of the summary: `images`, `embedded`, `rejected`, `dim` and `shards`, beside
-      what it was made of.
+      The content of the summary: `images`, `embedded`, `rejected`, `dim` and `shards`, and the
+      inputs that they were made from.
 
     Raises:
-      UserError: source or model are wrong, output or its partial directory were made from
-        something else, or another process writes to it.
+      UserError: if source or model are invalid, the output or its partial directory was made from
+        other inputs, or another process writes to it.
     """
     source = open_source(config.source)
     work = functools.partial(_embed, config, source, run)
@@ -51,10 +51,10 @@ def bulk_embed(config: BulkConfig, run: Run) -> dict[str, Any]:
 
 
 def plan_embedding(config: BulkConfig) -> tuple[str, int, int]:
-    """Tells what `bulk_embed` would do, and writes nothing; its errors are that one's.
+    """Returns what `bulk_embed` would do, without writing anything; raises the same errors.
 
     Returns:
-      The state in words, the number of images, and how many of them are still to be embedded.
+      The state in words, the number of images, and how many of them remain to be embedded.
     """
     source = open_source(config.source)
     plan, directory = _plan(config, source), config.directory
@@ -81,11 +81,11 @@ def run_here(
     """Embeds shards in this process.
 
     Args:
-      config: what to do.
+      config: what to embed.
       todo: numbers of the shards.
-      shards: how many there are in all.
+      shards: total number of shards.
       load: loads the model.
-      threads: that prepare images, 0 for one per core.
+      threads: threads that prepare images, 0 for one per core.
     """
     source, embed = open_source(config.source), load()
     with embedding_bar(config, source, todo) as bar:
@@ -93,15 +93,15 @@ def run_here(
 
 
 def embedding_bar(config: BulkConfig, source: Source, todo: Sequence[int]) -> tqdm:
-    """Returns a bar of the images in some shards."""
-    # Only the last of all shards may have fewer.
+    """Returns a progress bar for the images in some shards."""
+    # Only the last shard of all may have fewer images.
     last = source.rows(config.directory, todo[-1]).num_rows
     total = (len(todo) - 1) * config.source.shard_images + last
     return progress_bar(total=total, what="embed", unit="images")
 
 
 def _plan(config: BulkConfig, source: Source) -> dict[str, Any]:
-    """Returns all that decides what the result will be, as JSON."""
+    """Returns everything that determines the result, as JSON."""
     at_once, batch_size = config.source.shard_images, config.batch_size
     for name, value in (("batch_size", batch_size), ("shard_images", at_once)):
         if value < 1:
@@ -110,7 +110,7 @@ def _plan(config: BulkConfig, source: Source) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "source": {"kind": config.source.kind, "fingerprint": source.fingerprint()},
-        # A prepared dataset has its fingerprint.
+        # The fingerprint of a prepared dataset covers its prepared images.
         "settings": None if prepared else dataclasses.asdict(config.source.settings),
         "model": config.model_fingerprint,
         "batch_size": batch_size,
@@ -124,7 +124,7 @@ def _names(config: BulkConfig, images: int) -> list[str]:
 
 
 def _embed(config: BulkConfig, source: Source, run: Run) -> dict[str, Any]:
-    """Writes all shards but those that an earlier call finished; returns the result."""
+    """Writes all shards that earlier calls did not finish; returns the result."""
     directory = config.directory
     planned = directory.recall(_IMAGES)
     if planned is None:
@@ -133,8 +133,8 @@ def _embed(config: BulkConfig, source: Source, run: Run) -> dict[str, Any]:
     names = _names(config, planned[_IMAGES])
     todo = directory.missing(names)
     if len(todo) < len(names):
-        told = "%s: resuming; of %d shards %d are missing"
-        logging.info(told, directory.work, len(names), len(todo))
+        message = "%s: resuming; %d of %d shards are missing"
+        logging.info(message, directory.work, len(todo), len(names))
     if todo:
         run(config, todo, len(names))
     return _summarise(config, planned[_IMAGES], len(names))

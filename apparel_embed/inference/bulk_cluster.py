@@ -1,6 +1,6 @@
-"""Bulk embedding on many machines: shards by the workers of a Dask cluster, by the code for one.
+"""Bulk embedding on many machines: the workers of a Dask cluster embed shards.
 
-Dask is imported here only, and when it is asked for: everything else runs without it.
+Dask is imported only here, and only when a cluster is used.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ if TYPE_CHECKING:
 
 _SECONDS_TO_CONNECT = 10.0
 _SECONDS_TO_FIND_WORKERS = 60.0
-# For TensorFlow, the model, and what a driver that was killed has left to do.
+# To load TensorFlow and the model, and to finish the work of a driver that was killed.
 _SECONDS_TO_GET_READY = 600.0
-_SECONDS_BETWEEN_LOOKS = 5.0
-# Of a shard that fails, say for want of a store's answer; that a worker dies is not its fault.
+_SECONDS_BETWEEN_CHECKS = 5.0
+# For shards that fail, e.g. because a store does not answer; worker deaths do not count.
 _RETRIES = 2
-# How many images workers must prepare to the same bytes as the driver before they begin.
+# Number of images that workers must prepare to the same bytes as the driver before they begin.
 _SAMPLED = 16
 _DRIVER = "driver"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What workers need to know.
+    """The job description sent to workers.
 
     Attributes:
-      config: what to do.
-      shards: how many there are in all.
+      config: what to embed.
+      shards: total number of shards.
       load: loads the model.
-      threads: that prepare images in each worker, 0 for one per core.
-      driver: what the driver notes in the directory of the result, and no other does.
-      first: number of a shard.
-      sample: what the driver makes of its first images, see `_sample`.
+      threads: threads that prepare images in each worker, 0 for one per core.
+      driver: unique id that the driver writes to the output directory.
+      first: number of the shard that the sample is from.
+      sample: `_sample` of this shard, as computed by the driver.
     """
 
     config: BulkConfig
@@ -75,22 +75,22 @@ def run_on_cluster(
     address: str,
     threads: int = 0,
 ) -> None:
-    """Embeds shards by the workers of a Dask cluster, one shard being one task.
+    """Embeds shards with the workers of a Dask cluster, one task per shard.
 
-    A worker that dies takes one shard with it, which another does again. All workers must see
-    images, model and output under the same names.
+    If a worker dies, another one repeats its shard. All workers must see images, model and output
+    under the same names.
 
     Args:
-      config: what to do.
+      config: what to embed.
       todo: numbers of the shards.
-      shards: how many there are in all.
-      load: loads the model; called once in each worker process, so it must be possible to pickle.
-      address: of the scheduler.
-      threads: that prepare images in each worker, 0 for one per core.
+      shards: total number of shards.
+      load: loads the model; called once in each worker process, so it must be picklable.
+      address: address of the scheduler.
+      threads: threads that prepare images in each worker, 0 for one per core.
 
     Raises:
-      UserError: Dask is not installed; the cluster cannot be reached, has no workers or loses
-        them; or a worker is of other versions, does not see what this process sees, or fails.
+      UserError: if Dask is not installed; the cluster cannot be reached, has no workers or loses
+        them; or a worker has other versions, sees other files than this process, or fails.
     """
     source, driver = open_source(config.source), uuid.uuid4().hex
     sample = _sample(config, source, todo[0])
@@ -102,7 +102,7 @@ def run_on_cluster(
         tasks = client.map(embed, todo, pure=False, retries=_RETRIES)
         with embedding_bar(config, source, todo) as bar:
             for _ in _finished(client, tasks):
-                # The last shard may have fewer, and be finished before others.
+                # The last shard may have fewer images, and may not be the last to finish.
                 bar.update(min(config.source.shard_images, bar.total - bar.n))
 
 
@@ -114,8 +114,8 @@ def _connected(address: str) -> Iterator[Client]:
         from distributed.comm import CommClosedError
     except ImportError as error:
         raise UserError(
-            "--cluster: Dask is not installed: pip install -c requirements.lock distributed, here "
-            "and on all machines of the cluster"
+            "--cluster: Dask is not installed; run pip install -c requirements.lock distributed, "
+            "here and on all machines of the cluster"
         ) from error
     try:
         client = Client(address, timeout=_SECONDS_TO_CONNECT)
@@ -129,16 +129,20 @@ def _connected(address: str) -> Iterator[Client]:
             client.wait_for_workers(1, timeout=_SECONDS_TO_FIND_WORKERS)
             yield client
         except (CancelledError, CommClosedError) as error:
-            raise UserError(_stopped("the scheduler cannot be reached any more")) from error
+            raise UserError(_stopped("lost the connection to the scheduler")) from error
         except TimeoutError as error:
             raise UserError(
                 f"--cluster={address}: no worker within {_SECONDS_TO_FIND_WORKERS:.0f} s; start "
-                f"some: dask worker {address} --nthreads=1 --memory-limit=0"
+                f"some with: dask worker {address} --nthreads=1 --memory-limit=0"
             ) from error
 
 
 def _check_workers(client: Client, check: Callable[[], None]) -> None:
-    """Has each worker find out whether it can do its work."""
+    """Runs a check on each worker.
+
+    Raises:
+      UserError: if a check fails, or a worker does not answer in time.
+    """
     from distributed import TimeoutError, wait
 
     checks = {one: client.submit(check, workers=[one], pure=False) for one in client.nthreads()}
@@ -146,25 +150,25 @@ def _check_workers(client: Client, check: Callable[[], None]) -> None:
     late = list(checks)
     while late and time.monotonic() < until:
         with contextlib.suppress(TimeoutError):
-            wait(list(checks.values()), _SECONDS_BETWEEN_LOOKS)
+            wait(list(checks.values()), _SECONDS_BETWEEN_CHECKS)
         for gone in checks.keys() - client.nthreads().keys():
-            # If it is started again, it checks before its first shard.
-            logging.warning("worker %s is gone; its log says why", gone)
+            # If it is restarted, it runs the check before its first shard.
+            logging.warning("worker %s is gone; see its log", gone)
             del checks[gone]
         late = [one for one, check in checks.items() if not _is_finished(check)]
     if late:
         raise UserError(
             f"--cluster: {' and '.join(late)} did not answer within {_SECONDS_TO_GET_READY:.0f} s; "
-            "expected workers that nobody else uses"
+            "expected workers without other jobs"
         )
     logging.info("%s ready", counted(len(checks), "worker"))
 
 
 def _finished(client: Client, tasks: list[Future]) -> Iterator[None]:
-    """Yields when a task is finished, and forgets it, lest it is done again if its worker dies.
+    """Yields for each finished task, and releases it, so that its worker's death has no effect.
 
     Raises:
-      UserError: a task failed, or there are no workers any more.
+      UserError: if a task failed, or no workers are left.
     """
     from distributed import TimeoutError, wait
 
@@ -173,7 +177,7 @@ def _finished(client: Client, tasks: list[Future]) -> Iterator[None]:
     while left:
         done: set[Future] = set()
         with contextlib.suppress(TimeoutError):
-            done, left = wait(left, _SECONDS_BETWEEN_LOOKS, "FIRST_COMPLETED")
+            done, left = wait(left, _SECONDS_BETWEEN_CHECKS, "FIRST_COMPLETED")
         for task in done:
             if _is_finished(task):
                 yield
@@ -186,7 +190,7 @@ def _finished(client: Client, tasks: list[Future]) -> Iterator[None]:
 
 
 def _is_finished(task: Future) -> bool:
-    """Returns whether a task is done; raises a UserError if it failed."""
+    """Returns whether a task is finished; raises a UserError if it failed."""
     from distributed import KilledWorker
 
     if task.status != "error":
@@ -196,35 +200,36 @@ def _is_finished(task: Future) -> bool:
         raise error
     reason = f"{one_line(repr(error))} (expected the same installation on all machines)"
     if isinstance(error, KilledWorker):
-        reason = "one shard's workers died again and again, most likely for want of memory"
+        reason = "the workers of one shard died repeatedly, most likely for lack of memory"
     raise UserError(_stopped(reason)) from error
 
 
 def _stopped(reason: str) -> str:
-    return f"--cluster: {reason}; finished shards are kept: run the same command again"
+    return f"--cluster: {reason}; finished shards are kept; run the same command again to resume"
 
 
 def _embed(versions: str, job: bytes, shard: int | None = None) -> None:
-    """Embeds a shard, or only finds out whether this worker could. Runs in workers."""
-    looked = time.monotonic()
+    """Embeds a shard, or only checks that this worker can (None). Runs in workers."""
+    checked = time.monotonic()
 
-    def heed(_: int) -> None:
-        nonlocal looked
-        if time.monotonic() - looked > _SECONDS_BETWEEN_LOOKS:
-            _heed_driver(opened)
-            looked = time.monotonic()
+    def check(_: int) -> None:
+        nonlocal checked
+        if time.monotonic() - checked > _SECONDS_BETWEEN_CHECKS:
+            _check_driver(opened)
+            checked = time.monotonic()
 
     with _naming_the_worker():
         if versions != _versions():
-            raise UserError(f"has {_versions()}; expected what the command has, {versions}")
+            raise UserError(f"has {_versions()}; expected the command's versions, {versions}")
         opened, source, embed = _ready(job)
-        _heed_driver(opened)
+        _check_driver(opened)
         if shard is not None:
-            embed_shards(opened.config, source, [shard], opened.shards, embed, heed, opened.threads)
+            shards, threads = opened.shards, opened.threads
+            embed_shards(opened.config, source, [shard], shards, embed, check, threads)
 
 
 def _versions() -> str:
-    """Returns what must be the same on all machines."""
+    """Returns the versions that must be the same on all machines."""
     python = ".".join(platform.python_version_tuple()[:2])
     packages = [f"{name} {metadata.version(name)}" for name in ("tensorflow", "distributed")]
     return ", ".join([f"Python {python}", f"apparel_embed {__version__}", *packages])
@@ -232,34 +237,34 @@ def _versions() -> str:
 
 @functools.lru_cache(maxsize=1)
 def _ready(job: bytes) -> tuple[_Job, Source, Embed]:
-    """Loads the model, once it is clear that this worker sees what the driver sees."""
+    """Loads the model, after checking that this worker sees the same files as the driver."""
     opened = pickle.loads(job)
-    _heed_driver(opened)
+    _check_driver(opened)
     source, directory = open_source(opened.config.source), opened.config.directory
     directory.remember(f"worker-{uuid.uuid4().hex}", {})
     found = _sample(opened.config, source, opened.first)
-    for place, (ours, theirs) in enumerate(zip(found, opened.sample)):
-        if isinstance(theirs, bytes) and ours != theirs:
+    for place, (actual, expected) in enumerate(zip(found, opened.sample)):
+        if isinstance(expected, bytes) and actual != expected:
             name = source.names(source.rows(directory, opened.first).slice(place, 1))[0]
-            told = ours if isinstance(ours, str) else "prepared, it has other bytes"
-            raise UserError(f"{name}: {told}; where the command runs it is as it should be")
+            problem = actual if isinstance(actual, str) else "prepared, it has different bytes"
+            raise UserError(f"{name}: {problem}; expected the same image as where the command runs")
     return opened, source, opened.load()
 
 
-def _heed_driver(job: _Job) -> None:
-    """Raises a UserError unless the directory of the result is the driver's, and still its own.
+def _check_driver(job: _Job) -> None:
+    """Raises a UserError unless the output directory still belongs to the driver of the job.
 
-    So a worker soon stops that works for a driver that was killed, once there is another.
+    So the workers of a killed driver stop soon after a new driver has started.
     """
     if job.config.directory.recall(_DRIVER) != {_DRIVER: job.driver}:
         raise UserError(
             f"{job.config.directory.work} is not the directory that the command writes to; "
-            "expected one that all machines see under the same name"
+            "expected a path that is the same directory on all machines"
         )
 
 
 def _sample(config: BulkConfig, source: Source, shard: int) -> list[bytes | str]:
-    """Returns SHA-256 of the first images of a shard, or the reason where there is none."""
+    """Returns the SHA-256 of the first images of a shard, or the reasons for their rejection."""
     with contextlib.closing(source.images(config.directory, [shard], threads=1)) as found:
         return [
             image if isinstance(image, str) else hashlib.sha256(image).digest()
@@ -269,12 +274,12 @@ def _sample(config: BulkConfig, source: Source, shard: int) -> list[bytes | str]
 
 @contextlib.contextmanager
 def _naming_the_worker() -> Iterator[None]:
-    """Makes one line of whatever goes wrong in a worker."""
+    """Turns any error into a UserError of one line that names the worker."""
     try:
         yield
     except Exception as error:
         from distributed import get_worker
 
-        told = one_line(error if isinstance(error, UserError) else repr(error))
-        who = f"worker {get_worker().address} on {socket.gethostname()}"
-        raise UserError(f"{who}: {told}") from error
+        message = one_line(error if isinstance(error, UserError) else repr(error))
+        worker = f"worker {get_worker().address} on {socket.gethostname()}"
+        raise UserError(f"{worker}: {message}") from error

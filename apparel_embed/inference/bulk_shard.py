@@ -1,4 +1,4 @@
-"""A shard of a bulk embedding, in any process: read, embedded in batches, written whole."""
+"""Reads, embeds and writes the shards of a bulk embedding, in any process."""
 
 from __future__ import annotations
 
@@ -23,22 +23,21 @@ from apparel_embed.store.sharded import ShardedDirectory
 SUMMARY_FILE = "embed.json"
 NO_GARMENT = "no garment was found"
 _ROWS_PER_GROUP = 8192
-# Batches that are decoded or embedded at the same time: while one is in the model, the next is
-# decoded.
+# Batches in progress at the same time: while one is in the model, the next is decoded.
 _BATCHES_IN_FLIGHT = 2
 
-# Places of images in the shard, and the images.
+# Positions of images in the shard, and the images.
 _Batch = tuple[np.ndarray, "list[bytes]"]
 
 
 class Answer(NamedTuple):
-    """What a model says of n images: a row for each, or for each garment in them.
+    """A model's result for n images: a row for each, or for each garment in them.
 
     Attributes:
       images: int64 [m], the image of each row, ascending.
       embeddings: float32 [m, dim].
-      valid: bool [n], false where there is no image.
-      columns: further arrays [m] of the result, as in `Embed.fields`.
+      valid: bool [n], whether the image could be decoded.
+      columns: further arrays [m] of the result, as listed in `Embed.fields`.
     """
 
     images: np.ndarray
@@ -48,7 +47,7 @@ class Answer(NamedTuple):
 
 
 class Embed(Protocol):
-    """A model that takes images as they are in files.
+    """A model that takes encoded images.
 
     Attributes:
       dim: length of an embedding.
@@ -64,11 +63,11 @@ class Embed(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class BulkConfig:
-    """What to embed, by what, and where to.
+    """The images, the model and the output of a bulk embedding.
 
     Attributes:
       source: the images.
-      model_fingerprint: of the model that embeds them.
+      model_fingerprint: fingerprint of the model that embeds them.
       output: directory of the result, on this machine or in a store.
     """
 
@@ -79,12 +78,12 @@ class BulkConfig:
 
     @property
     def directory(self) -> ShardedDirectory:
-        """The result, made or to be made."""
+        """The output directory, finished or not."""
         return ShardedDirectory(self.output, SUMMARY_FILE, "bulk embedding")
 
 
 def shard_name(shard: int, shards: int) -> str:
-    """Returns the file name of a shard's embeddings, counted from 0."""
+    """Returns the file name of a shard's embeddings; shards are numbered from 0."""
     return f"embeddings-{shard:05d}-of-{shards:05d}.parquet"
 
 
@@ -94,22 +93,22 @@ def embed_shards(
     todo: Sequence[int],
     shards: int,
     embed: Embed,
-    tell: Callable[[int], object],
+    report: Callable[[int], object],
     threads: int = 0,
 ) -> None:
-    """Embeds shards and writes each, with the list of what could not be embedded.
+    """Embeds and writes shards, and records the images that could not be embedded.
 
     Args:
-      config: what to do.
+      config: what to embed.
       source: the images.
       todo: numbers of the shards.
-      shards: how many there are in all.
+      shards: total number of shards.
       embed: the model.
-      tell: called with numbers of images that are done.
-      threads: that prepare images, 0 for one per core.
+      report: called with the number of further images that are done.
+      threads: threads that prepare images, 0 for one per core.
 
     Raises:
-      UserError: if the source has a column of a name that the model's result has.
+      UserError: if a column of the source has the name of a column of the model's result.
     """
     for field in embed.fields:
         if field.name in source.schema.names:
@@ -118,10 +117,10 @@ def embed_shards(
             )
     stream = source.images(config.directory, todo, threads)
     with contextlib.closing(stream) as images, warnings.catch_warnings():
-        # Of Pillow, of odd metadata: threads cannot silence it each for itself.
+        # Pillow warns about odd metadata; warning filters are not per thread.
         warnings.simplefilter("ignore")
         for shard in todo:
-            _embed_shard(config, source, shard, shards, images, embed, tell)
+            _embed_shard(config, source, shard, shards, images, embed, report)
 
 
 def _embed_shard(
@@ -131,19 +130,19 @@ def _embed_shard(
     shards: int,
     images: Iterator[bytes | str],
     embed: Embed,
-    tell: Callable[[int], object],
+    report: Callable[[int], object],
 ) -> None:
-    """Embeds one shard, whose images come next."""
+    """Embeds one shard, whose images come next in `images`."""
     rows, name = source.rows(config.directory, shard), shard_name(shard, shards)
     reasons: dict[int, str] = {}
     schema = source.schema
     for field in (*embed.fields, pa.field(EMBEDDING, pa.list_(pa.float32(), embed.dim))):
         schema = schema.append(field)
     written = 0
-    # Texts repeat themselves; numbers that are nearly all different would only cost space.
+    # Texts repeat; for numbers, which are almost all different, a dictionary would waste space.
     texts = [field.name for field in source.schema if pa.types.is_string(field.type)]
     batches = _batches(images, rows.num_rows, config.batch_size, reasons)
-    embedded = _embedded(batches, embed, reasons, rows.num_rows, tell)
+    embedded = _embedded(batches, embed, reasons, rows.num_rows, report)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(write_aside(f"{config.directory.work}/{name}"))
         writer = pq.ParquetWriter(file, schema, use_dictionary=texts or False)
@@ -161,14 +160,14 @@ def _embed_shard(
     names = source.names(rows)
     rejects = [[names[place], reason] for place, reason in sorted(reasons.items())]
     done = {"file": name, "rows": written, "dim": embed.dim, "rejects": rejects}
-    # Last: a shard of which that is known is done.
+    # Last, since this marks the shard as finished.
     config.directory.remember(shard, done)
 
 
 def _batches(
     images: Iterator[bytes | str], count: int, batch_size: int, reasons: dict[int, str]
 ) -> Iterator[_Batch]:
-    """Yields images in batches; notes the reason of each that cannot be had."""
+    """Yields images in batches; records the reason for each image that cannot be read."""
     places: list[int] = []
     batch: list[bytes] = []
     for place in range(count):
@@ -190,17 +189,17 @@ def _embedded(
     embed: Embed,
     reasons: dict[int, str],
     count: int,
-    tell: Callable[[int], object],
+    report: Callable[[int], object],
 ) -> Iterator[Answer]:
-    """Yields answers batch by batch, images by their places; notes the reason of each without row.
+    """Yields answers batch by batch, with positions in the shard; records why images have no row.
 
-    Tells of `count` images in all, those that were in no batch among them.
+    Reports `count` images in total, including those that were in no batch.
     """
-    told = 0
+    reported = 0
     waiting: collections.deque[tuple[np.ndarray, Future]] = collections.deque()
 
     def finish() -> Answer:
-        nonlocal told
+        nonlocal reported
         places, future = waiting.popleft()
         answer = future.result()
         good = answer.valid[answer.images] & np.isfinite(answer.embeddings).all(axis=1)
@@ -211,8 +210,8 @@ def _embedded(
             elif image not in answer.images:
                 reason = NO_GARMENT
             reasons[int(places[image])] = reason
-        tell(int(places[-1]) + 1 - told)
-        told = int(places[-1]) + 1
+        report(int(places[-1]) + 1 - reported)
+        reported = int(places[-1]) + 1
         columns = [values.filter(pa.array(good)) for values in answer.columns]
         return Answer(places[answer.images[good]], answer.embeddings[good], answer.valid, columns)
 
@@ -223,11 +222,11 @@ def _embedded(
                 yield finish()
         while waiting:
             yield finish()
-    tell(count - told)
+    report(count - reported)
 
 
 def _groups(batches: Iterable[Answer]) -> Iterator[Answer]:
-    """Yields answers put together, as large as is written at once."""
+    """Yields answers joined into row groups."""
     waiting: list[Answer] = []
     count = 0
     for batch in batches:

@@ -1,4 +1,4 @@
-"""What bulk embedding reads: a prepared dataset, a manifest's images, or a directory's."""
+"""Sources of bulk embedding: a prepared dataset, or the images of a manifest or directory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SourceConfig:
     Attributes:
       kind: one of `SOURCES`.
       location: the prepared dataset, the manifest, or the directory of images.
-      settings: how images are prepared that are not prepared yet.
+      settings: how images are prepared; not used for a prepared dataset.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class SourceConfig:
     settings: ImageSettings = ImageSettings()
     shard_images: int = setting(
         16384,
-        "images in a file of the result, and what an interruption costs at most",
+        "images per output file, and the most that an interruption can lose",
         1,
         10_000_000,
         seldom=True,
@@ -55,17 +55,17 @@ class SourceConfig:
 
 
 def open_source(config: SourceConfig) -> Source:
-    """Returns the images to embed; raises a UserError if they are not there."""
+    """Returns the images to embed; raises a UserError if they do not exist."""
     return _PreparedSource(config) if config.kind == PREPARED else _ListedSource(config)
 
 
 class Source(abc.ABC):
-    """Images in shards, in an order that does not change.
+    """Images in shards, in a fixed order.
 
-    The list of them may be longer than memory: `plan` writes each shard's part of it into a file.
+    The list of images may not fit into memory: `plan` writes each shard's part of it to a file.
 
     Attributes:
-      schema: of the columns that are kept.
+      schema: schema of the columns that are kept.
     """
 
     schema: pa.Schema
@@ -75,7 +75,7 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def fingerprint(self) -> str:
-        """Returns the SHA-256 (hex) of what is to be embedded."""
+        """Returns the SHA-256 (hex) that identifies the images to embed."""
 
     @abc.abstractmethod
     def tables(self) -> Iterator[pa.Table]:
@@ -83,18 +83,18 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def names(self, rows: pa.Table) -> list[str]:
-        """Returns what rows are called in the list of those that could not be embedded."""
+        """Returns the names of rows for the list of rejected images."""
 
     @abc.abstractmethod
     def read(self, tables: Iterable[pa.Table], threads: int) -> Generator[bytes | str, None, None]:
-        """Yields the JPEG of each row, or the reason why there is none; see `images`."""
+        """Yields the JPEG of each row, or the reason for its rejection; see `images`."""
 
     def count(self) -> int:
         """Returns the number of images."""
         return sum(table.num_rows for table in self.tables())
 
     def plan(self, directory: ShardedDirectory) -> int:
-        """Notes which images belong to which shard, and returns the number of images."""
+        """Writes the list of images of each shard, and returns the number of images."""
         count = 0
         for shard, rows in enumerate(in_parts_of(self.tables(), self.config.shard_images)):
             with write_aside(_list_path(directory, shard)) as file:
@@ -103,7 +103,7 @@ class Source(abc.ABC):
         return count
 
     def rows(self, directory: ShardedDirectory, shard: int) -> pa.Table:
-        """Returns the kept columns of a shard's images, once they are planned."""
+        """Returns the kept columns of a shard's images, as written by `plan`."""
         system, path = locate(_list_path(directory, shard))
         with system.open_input_file(path) as file:
             return pq.read_table(file)
@@ -111,13 +111,13 @@ class Source(abc.ABC):
     def images(
         self, directory: ShardedDirectory, shards: Sequence[int], threads: int
     ) -> Generator[bytes | str, None, None]:
-        """Yields the JPEG of each image of some shards, or the reason why there is none.
+        """Yields the JPEG of each image of some shards, or the reason for its rejection.
 
         Args:
-          directory: the one that `plan` was called with.
+          directory: the directory that `plan` was called with.
           shards: numbers of shards; their images come in this order.
-          threads: that prepare images, 0 for one per core. Decoders let others run meanwhile, and
-            threads need no start.
+          threads: threads that prepare images, 0 for one per core. Decoders release the GIL, and
+            threads start faster than processes.
         """
         return self.read((self.rows(directory, shard) for shard in shards), threads)
 
@@ -160,7 +160,7 @@ class _PreparedSource(Source):
 
 
 class _ListedSource(Source):
-    """The images of a manifest or a directory, prepared on the way."""
+    """The images of a manifest or a directory, prepared on the fly."""
 
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
@@ -169,7 +169,7 @@ class _ListedSource(Source):
             self._base = self._base.rpartition("/")[0] if "/" in self._base else "."
         first = next(self.tables(), None)
         if first is None or not first.num_rows:
-            raise UserError(f"{config.location}: there are no images in it")
+            raise UserError(f"{config.location}: contains no images")
         self.schema = first.schema
 
     def fingerprint(self) -> str:
@@ -209,17 +209,17 @@ class _ListedSource(Source):
 
 
 def list_directory(directory: str) -> Iterator[pa.Table]:
-    """Walks through a directory, here or in a store, by name.
+    """Lists the images below a directory, here or in a store, in order of names.
 
     Args:
-      directory: where to look, and in all directories below.
+      directory: searched with all its subdirectories.
 
     Yields:
-      Tables with the column `image`: paths from `directory` on of files that are images by
-      their names. Names that begin with a dot are passed over.
+      Tables with the column `image`: paths relative to `directory` of files with the extension of
+      an image. Names that begin with a dot are skipped.
 
     Raises:
-      UserError: there is no such directory, or it cannot be read.
+      UserError: if the directory does not exist, or cannot be read.
     """
     names = (name for name, _ in _files(directory))
     while part := list(itertools.islice(names, _NAMES_AT_ONCE)):
@@ -227,7 +227,7 @@ def list_directory(directory: str) -> Iterator[pa.Table]:
 
 
 def in_parts_of(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """Yields the same rows in tables of `rows` each; the last may have fewer."""
+    """Yields the same rows in tables of `rows` rows; the last may have fewer."""
     waiting: list[pa.Table] = []
     count = 0
     for table in tables:
@@ -242,7 +242,7 @@ def in_parts_of(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 
 def _files(directory: str, below: str = "") -> Iterator[tuple[str, int]]:
-    """Yields path from `directory` on, and size in bytes, of every image, by name."""
+    """Yields the path relative to `directory` and the size in bytes of every image, by name."""
     system, path = locate(beside(below, directory) if below else directory)
     try:
         found = system.get_file_info(fs.FileSelector(path))

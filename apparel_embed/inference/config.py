@@ -1,4 +1,4 @@
-"""How images are embedded."""
+"""Settings for embedding images."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from apparel_embed.common.settings import setting
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingConfig:
-    """How images are embedded, whatever for; it changes no result beyond its last digits."""
+    """How images are embedded, for any purpose; it changes results only in their last digits."""
 
     batch_size: int = setting(
         64,
-        "images that go through a model at once where they are embedded: for validation, targets "
-        "and evaluation; the result does not depend on it",
+        "images per batch when embedding for validation, targets and evaluation; results do not "
+        "depend on it",
         1,
         65536,
         flag="embedding_batch_size",

@@ -1,4 +1,4 @@
-"""Messages about damaged images, wherever TensorFlow meets them."""
+"""Names damaged records if TensorFlow fails to read or decode an image."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Result = TypeVar("Result")
 def report_corrupt_records(
     dataset: PreparedDataset, work: Callable[[Argument], Result]
 ) -> Callable[[Argument], Result]:
-    """Returns work that names the damaged record when it fails of one.
+    """Wraps a function so that it names the damaged record if it fails because of one.
 
-    A record is read deep in an input pipeline, whose errors are TensorFlow's and name none. When
-    there is one, the records are read once more, one by one.
+    Records are read deep in an input pipeline, and TensorFlow's errors do not name them. After such
+    an error, the records are read again one by one.
 
     Args:
-      dataset: whose images the work reads.
+      dataset: the dataset that the function reads.
       work: any function of one argument.
 
     Returns:
-      The same function; of a damaged record it raises a UserError with shard and record.
+      The wrapped function; for a damaged record it raises a UserError with shard and record.
     """
 
     def careful_work(argument: Argument) -> Result:
-        import tensorflow as tf  # A plan, which does no work, needs none.
+        import tensorflow as tf  # Not at the top: planning a run does not need TensorFlow.
 
         try:
             return work(argument)

@@ -1,4 +1,4 @@
-"""Embeddings of records by a model."""
+"""Embeds records of a dataset with a model."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from apparel_embed.inference.image_store import decoded_batches, on_device
 
 
 class Embedder:
-    """Embeds images by a model; its graph is traced once and used again.
+    """Embeds images with a model; its graph is traced only once.
 
     Args:
-      model: from float32 [batch, size, size, 3] to [batch, ...], usually embeddings [batch, dim].
+      model: maps float32 [batch, size, size, 3] to [batch, ...], usually embeddings [batch, dim].
 
     Examples:
       >>> from apparel_embed import EmbeddingModel, ModelConfig, load_prepared
@@ -35,12 +35,12 @@ class Embedder:
         def embed(images: tf.Tensor) -> tf.Tensor:
             return model(tf.cast(images, tf.float32), training=False)
 
-        # Traced here and now, once; TensorFlow else warns that every Embedder traces again.
+        # Traced here once; otherwise TensorFlow warns about retracing with every new Embedder.
         self._embed = embed.get_concrete_function()
 
     @property
     def graph(self) -> tf.Graph:
-        """What is computed, from uint8 [batch, size, size, 3] to embeddings."""
+        """The graph from uint8 [batch, size, size, 3] to embeddings."""
         return self._embed.graph
 
     def __call__(self, batches: Iterable[tf.Tensor]) -> np.ndarray:
@@ -59,7 +59,7 @@ class Embedder:
           float32 [n, dim], in the order of `records`.
 
         Raises:
-          UserError: a shard is damaged; the message names file and record.
+          UserError: if a shard is damaged; the message names file and record.
         """
         batches = decoded_batches(dataset, records, self._image_size)
         total, ahead = len(batches), on_device(batches)

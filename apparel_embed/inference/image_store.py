@@ -1,4 +1,4 @@
-"""Images of chosen records as model input: streamed, or in any order and kept where they fit."""
+"""Images of chosen records as model input: streamed, or with random access and caching."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from apparel_embed.inference.config import EmbeddingConfig
 from apparel_embed.models.preprocessing import decode_to_square
 
 _READ_AHEAD = 256
-# What an image in memory takes beside its bytes.
+# Memory overhead of an encoded image.
 _BYTES_BESIDE = 64
 
 
@@ -29,7 +29,7 @@ def embed_by(config: EmbeddingConfig) -> None:
 
 
 def decoding_threads() -> int:
-    """Returns how many images or batches are decoded at a time: one for each core."""
+    """Returns how many images or batches are decoded in parallel: one per core."""
     return usable_cores()
 
 
@@ -39,16 +39,16 @@ def decoded_batches(
     """Streams decoded images in the order of `records`.
 
     Args:
-      dataset: where the images are.
+      dataset: dataset that contains the images.
       records: int64 [n] record numbers.
-      image_size: side of the square they are fitted into, in pixels.
-      batch_size: images a batch, 0 for what `embed_by` says; the last may be smaller.
+      image_size: side of the square that images are fitted into, in pixels.
+      batch_size: images per batch, 0 for the value set with `embed_by`; the last may be smaller.
 
     Returns:
       A dataset of uint8 [batch, image_size, image_size, 3].
     """
     size = batch_size or _config.batch_size
-    # Python hands over hundreds of images at a time; the rest is TensorFlow's own threads' work.
+    # Python passes on hundreds of images at a time; TensorFlow's own threads do the rest.
     encoded = tf.data.Dataset.from_generator(
         lambda: _encoded_parts(dataset, records),
         output_signature=tf.TensorSpec([None], tf.string),
@@ -64,27 +64,27 @@ def decoded_batches(
 
 
 def on_device(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns batches that are on the GPU before they are asked for; as they are without one."""
+    """Returns batches prefetched to the GPU; unchanged without a GPU."""
     gpus = tf.config.list_logical_devices("GPU")
     return batches.apply(tf.data.experimental.prefetch_to_device(gpus[0].name)) if gpus else batches
 
 
 class ImageStore:
-    """Random access to images, from inside a graph.
+    """Random access to images from inside a graph.
 
-    What fits into `cache_gib` is kept: the decoded images of all records, or else the encoded
-    ones, of which each batch decodes its own. If neither fit, each batch reads its own from the
-    dataset. All three give the same images.
+    If they fit into `cache_gib`, it keeps the decoded images of all records; otherwise, if those
+    fit, the encoded ones, which are decoded per batch. If neither fits, each batch reads its images
+    from the dataset. All three give the same images.
 
     Args:
-      dataset: where the images are.
-      records: int64 [n] record numbers; positions in the store count along them.
-      image_size: side of the square they are fitted into, in pixels.
+      dataset: dataset that contains the images.
+      records: int64 [n] record numbers; positions in the store are indices into them.
+      image_size: side of the square that images are fitted into, in pixels.
       cache_gib: memory for images, in GiB.
-      what: for whom they are, shown before the progress bar.
+      what: purpose of the images, shown before the progress bar.
 
     Attributes:
-      gib: memory that the images take, in GiB.
+      gib: memory that the cached images take, in GiB.
     """
 
     def __init__(
@@ -118,8 +118,8 @@ class ImageStore:
         else:
             logging.info(
                 f"{what}: {len(records)} images take {decoded:.3g} GiB decoded and {encoded:.3g} "
-                f"encoded, more than --cache_gib={cache_gib:g}: each batch reads its own from the "
-                "dataset"
+                f"encoded, more than --cache_gib={cache_gib:g}: each batch reads its images from "
+                "the dataset"
             )
         bar.close()
 
@@ -131,7 +131,7 @@ class ImageStore:
         return self.decode(self.read(positions))
 
     def read(self, positions: tf.Tensor) -> tf.Tensor:
-        """Returns images as they are kept: quick, but with a state, so TensorFlow keeps order."""
+        """Returns images as stored: fast, but stateful, so TensorFlow runs it in order."""
         if self._decoded is not None:
             return tf.gather(self._decoded, positions)
         if self._encoded is not None:
@@ -141,7 +141,7 @@ class ImageStore:
         return image_bytes
 
     def decode(self, kept: tf.Tensor) -> tf.Tensor:
-        """Decodes what `read` gave: the slow half of `gather`, fit for many batches at once."""
+        """Decodes images from `read`: the slow half of `gather`, which can run in parallel."""
         if kept.dtype == tf.uint8:
             return kept
         return tf.map_fn(
@@ -161,7 +161,7 @@ def _encoded_parts(dataset: PreparedDataset, records: np.ndarray) -> Iterator[np
 
 
 def _encoded(dataset: PreparedDataset, records: np.ndarray) -> np.ndarray:
-    # As objects: numpy's own strings lose zeros at their end.
+    # As objects, since numpy's own strings drop trailing zeros.
     return np.array(dataset.read_images(records), dtype=object)
 
 
@@ -172,17 +172,17 @@ def _kept(
     dtype: tf.DType,
     bar,
 ) -> tf.Variable:
-    """Returns parts that follow each other as one variable.
+    """Returns consecutive parts as one variable.
 
-    A variable and no tensor: of a tensor that a pipeline uses, TensorFlow makes a copy in the
-    pipeline's graph, which takes as much memory again and seconds for each GiB.
+    A variable instead of a tensor, since TensorFlow copies tensors into the graph of a pipeline
+    that uses them, which takes the same memory again and seconds per GiB.
     """
     with tf.device("CPU"):
         kept = tf.Variable(tf.zeros([count, *shape], dtype), trainable=False)
         start = 0
         for part in parts:
             end = start + len(part)
-            # In place; an assignment to a slice would first read, that is copy, the whole.
+            # In place; assigning to a slice would first read, i.e. copy, the whole variable.
             kept.scatter_update(tf.IndexedSlices(part, tf.range(start, end)))
             bar.update(end - start)
             start = end

@@ -74,7 +74,7 @@ def saved_model_fingerprint(saved_model: Path) -> str:
       UserError: if the directory contains no SavedModel.
     """
     if not (saved_model / "saved_model.pb").is_file():
-        raise UserError(f"{saved_model}: no SavedModel here (saved_model.pb is missing)")
+        raise UserError(f"{saved_model}: not a SavedModel (saved_model.pb is missing)")
     variables = sorted((saved_model / "variables").glob("*"))
     return fingerprint_files([saved_model / "saved_model.pb", *variables])
 

@@ -1,6 +1,6 @@
-"""SavedModel export, and what asks it for embeddings: in this process or a server.
+"""SavedModel export, and embedding with a SavedModel in this process or on a server.
 
-A client imports no TensorFlow; one by gRPC does so when it asks.
+Importing the client does not import TensorFlow; a gRPC client imports it on the first request.
 """
 
 from __future__ import annotations

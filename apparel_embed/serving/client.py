@@ -1,4 +1,4 @@
-"""A client of TensorFlow Serving, by gRPC or REST."""
+"""A client of TensorFlow Serving, over gRPC or REST."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from apparel_embed.serving.errors import (
 from apparel_embed.serving.exported import DETECT
 
 MODEL_NAME = "apparel_embed"
-"""By which the model is known to a server."""
+"""Name of the model on a server."""
 
 _UNAVAILABLE = (429, 502, 503, 504)
-# What gRPC's codes and HTTP's status mean.
+# Errors by gRPC code and HTTP status.
 _ERRORS: dict[str | int, type[ServingError]] = {
     **dict.fromkeys(("UNAVAILABLE", "RESOURCE_EXHAUSTED", *_UNAVAILABLE), ServerUnavailable),
     **dict.fromkeys(("DEADLINE_EXCEEDED", 408), DeadlineExceeded),
@@ -40,7 +40,7 @@ _ERRORS: dict[str | int, type[ServingError]] = {
 }
 
 _Output = tuple[type, tuple[Union[int, str], ...]]
-# Outputs of signatures: type, and shape of a row.
+# Outputs of the signatures: type, and shape of a row.
 _WHOLE: dict[str, _Output] = {"embedding": (np.float32, ("dim",)), "valid": (bool, ())}
 _GARMENTS: dict[str, _Output] = {
     "boxes": (np.float32, ("garments", 4)),
@@ -54,25 +54,25 @@ _GARMENTS: dict[str, _Output] = {
 
 @dataclasses.dataclass(frozen=True)
 class ClientConfig:
-    """How a server is asked.
+    """How requests are sent to a server.
 
     Attributes:
-      deadline: seconds to wait for a batch, above 0; by REST, for each attempt.
-      secure: whether gRPC is encrypted; REST is by an address of https://.
-      limits: what images are taken.
+      deadline: seconds to wait for a batch, above 0; with REST, for each attempt.
+      secure: whether gRPC is encrypted; REST is encrypted with an https:// address.
+      limits: which images are accepted.
 
     Examples:
       >>> ClientConfig(deadline=2.0, attempts=1).batch_size
       32
     """
 
-    model_name: str = setting(MODEL_NAME, "by which the server knows the model")
+    model_name: str = setting(MODEL_NAME, "name of the model on the server")
     version: int | None = setting(None, "version of the model; by default the newest", 1)
     deadline: float = setting(10.0, "seconds to wait for an answer", 0.001)
-    attempts: int = setting(4, "how often a server that is unavailable is asked", 1, 5)
-    batch_size: int = setting(32, "images in a request", 1)
-    batch_bytes: int = setting(16 * 2**20, "bytes in a request, unless a single image has more", 1)
-    secure: bool = setting(False, "encrypt gRPC; for REST give an https:// address")
+    attempts: int = setting(4, "number of attempts while the server is unavailable", 1, 5)
+    batch_size: int = setting(32, "images per request", 1)
+    batch_bytes: int = setting(16 * 2**20, "bytes per request, unless a single image has more", 1)
+    secure: bool = setting(False, "encrypt gRPC; for REST use an https:// address")
     limits: ImageLimits = ImageLimits()
 
     def __post_init__(self) -> None:
@@ -80,19 +80,19 @@ class ClientConfig:
 
 
 class Client(ServedModel):
-    """Embeds encoded images by a server; may be used by several threads.
+    """Embeds encoded images with a server; thread-safe.
 
     Args:
       address: `host:port` for gRPC, `http://host:port` or `https://...` for REST.
-      config: how to ask.
+      config: how to send requests.
 
     Raises:
-      UserError: if the address is none, or the package for it is not installed.
+      UserError: if the address is invalid, or the package for gRPC is not installed.
 
     Examples:
       >>> from pathlib import Path
       >>> with Client("localhost:8500") as client:
-      ...     found = client.embed([Path("dress.webp").read_bytes(), b"no image"])
+      ...     found = client.embed([Path("dress.webp").read_bytes(), b"not an image"])
       >>> found.valid
       array([ True, False])
     """
@@ -119,7 +119,7 @@ class Client(ServedModel):
     def verticals(self) -> tuple[str, ...]:
         """Names of the verticals, in the order of `vertical_scores`; () for a model without head.
 
-        Those of the latest answer; before the first the server is asked.
+        They are those of the latest answer; without one, a request is sent.
         """
         if self._verticals is None:
             self.embed([])
@@ -127,9 +127,9 @@ class Client(ServedModel):
 
     @property
     def detects(self) -> bool:
-        """Whether the model finds garments: it was exported with `--detector`.
+        """Whether the model detects garments, i.e. it was exported with `--detector`.
 
-        The server is asked the first time.
+        The first access sends a request.
         """
         if self._detects is None:
             try:
@@ -160,10 +160,10 @@ class Client(ServedModel):
     def _checked(
         self, answer: Mapping[str, Any], count: int, outputs: Mapping[str, _Output]
     ) -> dict[str, np.ndarray]:
-        """Returns outputs of an answer for so many images, each of its type and shape.
+        """Returns the outputs in an answer for `count` images, converted to their types.
 
         Raises:
-          WrongAnswer: if one is missing, or of another shape.
+          WrongAnswer: if an output is missing, or has the wrong shape.
         """
         found: dict[str, np.ndarray] = {}
         sizes: dict[str, int] = {}
@@ -176,7 +176,7 @@ class Client(ServedModel):
                 raise WrongAnswer(f"{self._address}: {name!r} cannot be read ({error})") from error
             fits = value.ndim == 1 + len(columns) and len(value) == count
             for want, have in zip(columns, value.shape[1:]):
-                # What has a name may be of any size, and is of the same everywhere.
+                # A named dimension may have any size, but the same one in all outputs.
                 fits &= have == (want if isinstance(want, int) else sizes.setdefault(want, have))
             if not fits:
                 raise WrongAnswer(
@@ -195,7 +195,7 @@ class _Rest:
         self._url = f"{address.rstrip('/')}/v1/models/{config.model_name}{version}:predict"
         retry = Retry(
             total=config.attempts - 1,
-            # What was sent and not answered in time is not sent again: the deadline has passed.
+            # A request that timed out is not sent again: the deadline has passed.
             read=False,
             backoff_factor=0.1,
             backoff_max=2,
@@ -217,7 +217,7 @@ class _Rest:
         except requests.ConnectionError as error:
             raise ServerUnavailable(f"{self._address}: no connection ({error})") from error
         except requests.RequestException as error:
-            raise UserError(f"{self._address}: no address of a server ({error})") from error
+            raise UserError(f"{self._address}: not a valid server address ({error})") from error
         try:
             found = answer.json()
         except ValueError:
@@ -232,7 +232,7 @@ class _Rest:
             return {name: np.array([row[name] for row in rows]) for name in rows[0]}
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise WrongAnswer(
-                f"{self._address}: the answer is no predictions ({error!r})"
+                f"{self._address}: the answer contains no predictions ({error!r})"
             ) from error
 
     def close(self) -> None:
@@ -240,7 +240,7 @@ class _Rest:
 
 
 class _Grpc:
-    """TensorFlow Serving's PredictionService; imports what REST does not need."""
+    """TensorFlow Serving's PredictionService; imports packages that REST does not need."""
 
     def __init__(self, address: str, config: ClientConfig) -> None:
         try:
@@ -248,13 +248,13 @@ class _Grpc:
             from tensorflow_serving.apis import prediction_service_pb2_grpc
         except ImportError as error:
             raise UserError(
-                "asking by gRPC needs the package tensorflow-serving-api: pip install "
-                "'apparel_embed[serving]', or name an address of http://"
+                "gRPC needs the package tensorflow-serving-api: pip install "
+                "'apparel_embed[serving]', or use an http:// address"
             ) from error
 
         self._address, self._config = address, config
         options = [
-            # An answer of many embeddings is longer than the 4 MB that are allowed by default.
+            # Answers with many embeddings exceed the default limit of 4 MB.
             ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", -1),
             ("grpc.initial_reconnect_backoff_ms", 100),
@@ -286,7 +286,7 @@ class _Grpc:
             details = one_line(error.details() or "")
             raise _ERRORS.get(code, ServingError)(f"{self._address}: {code}: {details}") from error
         except ValueError as error:
-            raise UserError(f"{self._address}: no address of a server ({error})") from error
+            raise UserError(f"{self._address}: not a valid server address ({error})") from error
         try:
             return {name: tf.make_ndarray(values) for name, values in answer.outputs.items()}
         except (TypeError, ValueError) as error:
@@ -297,9 +297,9 @@ class _Grpc:
 
 
 def _service_config(attempts: int) -> str:
-    """Returns gRPC's own retry policy, as JSON."""
+    """Returns a gRPC service config with a retry policy, as JSON."""
     method: dict[str, Any] = {"name": [{"service": "tensorflow.serving.PredictionService"}]}
-    # A policy of one attempt is refused: without, there is one.
+    # gRPC rejects a policy with one attempt, which is the default anyway.
     if attempts > 1:
         method["retryPolicy"] = {
             "maxAttempts": attempts,

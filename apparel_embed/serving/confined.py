@@ -1,4 +1,4 @@
-"""Steps of a graph that may fail, and take nothing along where they do."""
+"""Steps of a graph that may fail without failing the whole graph."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import tensorflow as tf
 
 Step = Callable[[tf.Tensor], tf.Tensor]
 Attempt = Callable[[Step, tf.Tensor, tf.Tensor], tf.Tensor]
-"""From a step, bytes (string scalar), and what to give instead, to what the step makes of them."""
+"""Maps a step, its input (string scalar) and a fallback value to the result of the step."""
 
 
 def directly(step: Step, encoded: tf.Tensor, instead: tf.Tensor) -> tf.Tensor:
-    """Returns what a step makes of bytes; where it fails, all fails."""
+    """Returns the result of a step; if it fails, the whole graph fails."""
     del instead
     return step(encoded)
 
 
 def confined(step: Step, encoded: tf.Tensor, instead: tf.Tensor) -> tf.Tensor:
-    """Returns what a step makes of bytes, or something else where it fails.
+    """Returns the result of a step, or a fallback value if it fails.
 
-    Only tf.data can detect in a graph that something has failed. It sets up its functions again at
-    every call, with all that they call, which takes milliseconds for a decoder of every kind and
-    nothing for a single operation; and it hands them to other threads unless that is switched off.
+    Inside a graph, only tf.data can detect failures. At every call it instantiates its functions
+    and everything they call, which takes milliseconds for a decoder of all formats but nothing for
+    a single operation. It also runs them in other threads unless that is switched off.
 
     Args:
       step: one operation, or few, without branches or loops.
       encoded: string scalar.
-      instead: what to give where it fails, of the same type and rank.
+      instead: fallback value, of the same type and rank as the result.
     """
     function = tf.function(step, [tf.TensorSpec([], tf.string)]).get_concrete_function()
     made = {"output_types": [instead.dtype], "output_shapes": [function.output_shapes]}

@@ -1,8 +1,8 @@
-"""Decoding of images by strangers inside the graph: within bounds, upright, on white.
+"""Decoding of untrusted images inside the graph: within limits, upright, on white.
 
-`prepare` makes the images that models are trained on by Pillow; here the same is made of the
-formats that TensorFlow decodes. What cannot be made right fails, for the caller to confine the
-failure to the one image.
+`prepare` decodes training images with Pillow; this module gives the same result for the formats
+that TensorFlow decodes. An image that cannot be decoded correctly fails, and callers confine the
+failure to that image.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ from apparel_embed.serving.headers import (
     read_bytes,
 )
 
-# A JPEG is decoded at a half, a quarter or an eighth as long as its longest side keeps so many
-# pixels, and twice those that the model sees: faster, in less memory, and the filter that follows
-# hides the difference. Prepared images are usually smaller: decoded as in evaluation.
+# A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if its longest side keeps at least this many
+# pixels and twice those of the model's input. This saves time and memory, and the resizing filter
+# hides the difference. Prepared images are usually smaller, and decoded as in evaluation.
 _ENOUGH_PIXELS = 640
 _RATIOS = (1, 2, 4, 8)
 # Progressive JPEGs have about ten scans. Each may be a few bytes and costs a pass over all pixels.
 _MOST_SCANS = 32
 _MOST_BYTES = 32 * 2**20
-# All tables of a usual JPEG, up to its first scan, have fewer bytes.
+# The tables of a typical JPEG, up to its first scan, take fewer bytes.
 _HEAD = 2048
-# Each takes memory; what more cores could do, requests at the same time have them do.
+# Each takes memory, and concurrent requests use further cores anyway.
 DECODED_AT_ONCE = 4
-"""Images of one request."""
+"""Images of one request decoded in parallel."""
 
 _Fit = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-# From an image to a square of one size, and height and width of what is in it.
+# Maps an image to a square of fixed size, and the height and width of its content.
 
 
 def decode_each(encoded: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes images one by one, so that a broken one harms no other.
+    """Decodes images one by one, so that a broken image does not affect the others.
 
     Args:
       encoded: string [batch]; each JPEG (grey or RGB), PNG, GIF (its first frame) or BMP (8,
         24 or 32 bits, not compressed).
       size: side of the square that they are fitted into, in pixels.
-      max_pixels: images of more are refused before they are decoded.
+      max_pixels: images with more pixels are refused before decoding.
 
     Returns:
-      uint8 [batch, size, size, 3] and bool [batch], false (and black) where there is no image, or
-      one that is broken, too large, or of a kind that would come out wrong. An empty request gives
-      one row, as convolutions fail on a batch of none.
+      uint8 [batch, size, size, 3] and bool [batch], false (and black) for bytes that are not an
+      image, or for an image that is broken, too large, or would be decoded incorrectly. An empty
+      request gives one row, since convolutions fail on an empty batch.
     """
 
     def fit(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -67,16 +67,16 @@ def decode_each(encoded: tf.Tensor, size: int, max_pixels: int) -> tuple[tf.Tens
 def decode_each_in_corner(
     encoded: tf.Tensor, side: int, max_pixels: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes images as `decode_each` does, but to cut out of them: enlarged is none.
+    """Decodes images like `decode_each`, but for cropping: images are never enlarged.
 
     Args:
-      encoded: as in `decode_each`.
-      side: images are shrunk to it, and then lie in the upper left corner of a square of it.
-      max_pixels: as in `decode_each`.
+      encoded: see `decode_each`.
+      side: side of the square; images are shrunk to it, and placed in its upper left corner.
+      max_pixels: see `decode_each`.
 
     Returns:
-      uint8 [batch, side, side, 3], and height and width of each upright image in it, int32
-      [batch, 2], zeros where `decode_each` gives false.
+      uint8 [batch, side, side, 3], and int32 [batch, 2], the height and width of each upright
+      image in its square, zeros where `decode_each` gives false.
     """
     fit = functools.partial(fit_corner, side=side)
     return _decode_each(encoded, fit, side, side, max_pixels)
@@ -85,7 +85,7 @@ def decode_each_in_corner(
 def _decode_each(
     encoded: tf.Tensor, fit: _Fit, side: int, enough: int, max_pixels: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes images one by one: squares of a side, and height and width of what is in them."""
+    """Decodes images one by one: squares, and the height and width of their content."""
     encoded = tf.where(tf.strings.length(encoded) <= _MOST_BYTES, encoded, b"")
     kinds = _kinds(encoded)
     return tf.cond(
@@ -100,7 +100,7 @@ def _decode_each(
 def _decode_one(
     encoded: tf.Tensor, kind: tf.Tensor, fit: _Fit, side: int, decoders: list[ConcreteFunction]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Does what `_decode_each` does with one image: steps that may fail are confined by each."""
+    """Implements `_decode_each` for one image; each step that may fail is confined."""
     image = _decode(encoded, kind, decoders)
     square, sides = tf.cond(tf.size(image) > 0, lambda: fit(image), lambda: _no_image(side))
     return square[tf.newaxis], sides[tf.newaxis]
@@ -109,13 +109,13 @@ def _decode_one(
 def _decode_many(
     encoded: tf.Tensor, kinds: tf.Tensor, fit: _Fit, side: int, decoders: list[ConcreteFunction]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Does what `_decode_each` does with any number of images.
+    """Implements `_decode_each` for any number of images.
 
-    Those that fail are left out, and the others find their places by their numbers.
+    Images that fail are dropped; the others are put in their places by their numbers.
     """
     count = tf.shape(encoded)[0]
     images = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded, kinds))
-    # One that always is there, behind the last, and stands in for those that are left out.
+    # An additional last row, which replaces the dropped images.
     stand_in = tf.data.Dataset.from_tensors((count, *_no_image(side)))
     found = images.map(
         lambda number, one, kind: (number, *fit(_decode(one, kind, decoders))),
@@ -124,7 +124,7 @@ def _decode_many(
     )
     both = found.ignore_errors(log_warning=False).concatenate(stand_in)
     numbers, squares, sides = both.batch(tf.cast(count + 1, tf.int64)).get_single_element()
-    # Without images one row is left.
+    # For an empty request, one row remains.
     places, rows = numbers[:-1, tf.newaxis], tf.maximum(count, 1)
     last = tf.shape(numbers)[0] - 1
     order = tf.tensor_scatter_nd_update(tf.fill([rows], last), places, tf.range(last))
@@ -136,34 +136,34 @@ def _no_image(side: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _kinds(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns what images are, string [batch], by their first bytes: the index of a decoder.
+    """Returns the decoder index of each image in string [batch], from its first bytes.
 
-    For all at once: in TensorFlow many small steps take longer than decoding a small image.
+    It handles all images at once: many small steps take longer than decoding a small image.
     """
     head = tf.io.decode_raw(tf.strings.substr(encoded, 0, _HEAD), tf.uint8, fixed_length=_HEAD)
 
     def starts(magic: bytes) -> tf.Tensor:
         return tf.cast(tf.reduce_all(head[:, : len(magic)] == list(magic), axis=1), tf.int32)
 
-    # Most JPEGs have a JFIF segment, tables, and pixels: nothing that could turn them.
+    # Most JPEGs have only a JFIF segment, tables and pixels, and no metadata that rotates them.
     is_marker, marker = head[:, 4:-1] == 0xFF, head[:, 5:]
     has_metadata = tf.reduce_any(
         is_marker & ((marker >= 0xE0) & (marker <= 0xEF) | (marker == 0xFE)), axis=1
     )
     has_scan = tf.reduce_any(is_marker & (marker == 0xDA), axis=1)
     is_plain = starts(b"\xff\xd8\xff\xe0\0\x10") * tf.cast(has_scan & ~has_metadata, tf.int32)
-    # What is of no other kind is decoded as JPEG, and fails there.
+    # Unknown formats are decoded as JPEG, which fails.
     return is_plain + 2 * starts(b"\x89PNG") + 3 * starts(b"GIF8") + 4 * starts(b"BM")
 
 
 def _decoders(enough: int, max_pixels: int, attempt: Attempt) -> list[ConcreteFunction]:
-    """Returns what decodes an image of each kind, upright and on white.
+    """Returns the decoders, which give images upright and on white.
 
     Args:
-      enough: pixels of the longest side, which no JPEG is decoded smaller than.
-      max_pixels: as in `decode_each`.
-      attempt: takes the steps that fail where bytes are no image; if it then lets the others go
-        on, no pixels come out.
+      enough: minimum longest side of a JPEG decoded at reduced size, in pixels.
+      max_pixels: see `decode_each`.
+      attempt: runs the steps that fail on invalid bytes; if it confines a failure, the decoder
+        returns an empty image.
     """
 
     def jpeg_with_metadata(one: tf.Tensor) -> tf.Tensor:
@@ -184,8 +184,8 @@ def _decoders(enough: int, max_pixels: int, attempt: Attempt) -> list[ConcreteFu
 
 def _decode(encoded: tf.Tensor, kind: tf.Tensor, decoders: list[ConcreteFunction]) -> tf.Tensor:
     """Decodes one image: uint8 [height, width, 3]."""
-    # As `tf.switch_case`, which however puts all decoders into one graph and walks through those
-    # not taken as well: slower than decoding a small image.
+    # Not `tf.switch_case`: it inlines all decoders into one graph and also visits the branches
+    # not taken, which is slower than decoding a small image.
     (image,) = tf.raw_ops.StatelessCase(
         branch_index=kind,
         input=[encoded],
@@ -204,8 +204,8 @@ def _decode_jpeg(
     attempt: Attempt,
     start: tf.Tensor | int = 0,
 ) -> tf.Tensor:
-    """Decodes a JPEG as it lies; from `start` on, no metadata is before its pixels."""
-    # Where there is none to be read, there is nothing to be decoded either.
+    """Decodes a JPEG without rotating it; no metadata comes between `start` and its pixels."""
+    # If the shape cannot be read, the pixels cannot be decoded either.
     shape = attempt(tf.image.extract_jpeg_shape, encoded, tf.zeros([3], tf.int32))
     sides = shape[:2]
     values = tf.io.decode_raw(encoded, tf.uint8)
@@ -214,7 +214,7 @@ def _decode_jpeg(
         scans <= _MOST_SCANS, lambda: encoded, lambda: _cut_behind(encoded, values, start)
     )
     is_right = tf.reduce_prod(tf.cast(sides, tf.int64)) <= max_pixels
-    # Without Adobe's marker decoders are at odds about which way round CMYK is.
+    # Without Adobe's marker, decoders disagree on whether CMYK values are inverted.
     is_right &= shape[2] != 4
     encoded = _only_if(is_right, encoded)
     larger = tf.reduce_max(sides) >= [ratio * enough for ratio in _RATIOS[1:]]
@@ -237,14 +237,14 @@ def _no_pixels(channels: int) -> tf.Tensor:
 
 
 def _marks(values: tf.Tensor, marker: int) -> tf.Tensor:
-    """Returns at which bytes of a JPEG such a marker stands, bool; it may be by chance."""
+    """Returns where a JPEG has the bytes of a marker, bool; some may be there by chance."""
     return (values[:-1] == 0xFF) & (values[1:] == marker)
 
 
 def _cut_behind(encoded: tf.Tensor, values: tf.Tensor, start: tf.Tensor | int) -> tf.Tensor:
-    """Returns a JPEG without what is behind it; nothing if it has too many scans itself.
+    """Returns a JPEG without trailing data; b"" if the JPEG itself has too many scans.
 
-    Telephones put videos and further images behind an image, where marks stand by chance.
+    Phones append videos and further images, which contain markers by chance.
     """
     scans = _marks(values, 0xDA)[start:]
     pixels = tf.argmax(scans, output_type=tf.int32)
@@ -261,7 +261,7 @@ def _decode_png(encoded: tf.Tensor, max_pixels: int, attempt: Attempt) -> tf.Ten
     encoded = _only_if(is_known & _is_within(height, width, max_pixels), encoded)
     image = attempt(functools.partial(tf.io.decode_png, channels=4), encoded, _no_pixels(4))
     colour, alpha = image[..., :3], image[..., 3:]
-    # Where an image has no alpha, TensorFlow fills in the largest number of the image's bits.
+    # For images without alpha, TensorFlow fills in the largest value of the image's bit depth.
     opaque = tf.bitwise.left_shift(1, tf.minimum(header[24], 8)) - 1
     on_white = tf.cond(
         tf.reduce_all(alpha == tf.cast(opaque, tf.uint8)),
@@ -301,32 +301,32 @@ def _decode_bmp(encoded: tf.Tensor, max_pixels: int, attempt: Attempt) -> tf.Ten
 
 
 def _is_within(height: tf.Tensor, width: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Returns whether an image has pixels, and not too many; sides are below 2^31."""
+    """Returns whether the number of pixels is positive and within the limit; sides are < 2^31."""
     return (height > 0) & (width > 0) & (height * width <= max_pixels)
 
 
 def _only_if(condition: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
-    """Returns the bytes, or none, which no decoder takes.
+    """Returns the bytes, or b"", which every decoder refuses.
 
-    Other than by an assertion, no decoder can start before the condition is known.
+    Unlike with an assertion, no decoder can start before the condition is known.
     """
     return tf.where(condition, encoded, b"")
 
 
 def _compose(colour: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """Returns an image on white: uint8 [height, width, 3] of colour and alpha [..., 1].
+    """Returns an image on white, uint8 [height, width, 3], from colour and alpha [..., 1].
 
-    In 16 bits, which hold 255 * 255 + 127, and not in more: images may be large.
+    It computes in 16 bits, which suffice for 255 * 255 + 127, since images may be large.
     """
     colour, alpha = tf.cast(colour, tf.uint16), tf.cast(alpha, tf.uint16)
     return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
 def _turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Returns the image as it is to be looked at, by its EXIF orientation (1 to 8)."""
+    """Returns the image upright, given its EXIF orientation (1 to 8)."""
 
     def turned() -> tf.Tensor:
-        # 5 to 8 have rows and columns exchanged; then it is mirrored along none, one or both.
+        # 5 to 8 have rows and columns swapped; then the image is mirrored along 0, 1 or 2 axes.
         laid = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
         rows = tf.reduce_any(orientation == [3, 4, 7, 8])
         columns = tf.reduce_any(orientation == [2, 3, 6, 7])

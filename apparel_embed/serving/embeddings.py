@@ -1,4 +1,4 @@
-"""What a served model is sent and answers, whether it runs in this process or elsewhere."""
+"""The interface of a served model, whether it runs in this process or on a server."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from apparel_embed.serving.exported import DETECT, EMBED
 
 @dataclasses.dataclass(frozen=True)
 class ImageLimits:
-    """What images are taken, and how large they are sent; all are 1 or more.
+    """Which images are accepted, and how large they are sent; all values are at least 1.
 
     Attributes:
       max_bytes: larger files are refused.
-      max_pixels: images of more are refused before they are decoded here, up to LARGEST_MAX_PIXELS.
-      sent_bytes: larger files are converted, to be sent faster.
+      max_pixels: images with more pixels are refused before decoding; at most LARGEST_MAX_PIXELS.
+      sent_bytes: larger files are converted, so that they are sent faster.
       sent_side: longest side of a converted image in pixels.
     """
 
@@ -45,13 +45,13 @@ class ImageLimits:
 
 
 class Embeddings(NamedTuple):
-    """The answer to a list of images, in their order.
+    """The embeddings of a list of images, in their order.
 
     Attributes:
-      embeddings: float32 [n, dim], of unit length; zeros where an image is not valid.
-      valid: bool [n], whether there was an image that could be embedded.
-      vertical_scores: float32 [n, verticals], the probability of every vertical, zeros where an
-        image is not valid; None if the model was exported without `--vertical_head`.
+      embeddings: float32 [n, dim], of unit length; zeros for invalid images.
+      valid: bool [n], whether the image could be embedded.
+      vertical_scores: float32 [n, verticals], the probability of every vertical, zeros for invalid
+        images; None if the model was exported without `--vertical_head`.
     """
 
     embeddings: np.ndarray
@@ -60,15 +60,15 @@ class Embeddings(NamedTuple):
 
 
 class Garments(NamedTuple):
-    """The garments found in one image, the likeliest first.
+    """The garments found in one image, most likely first.
 
     Attributes:
       boxes: float32 [n, 4], x_min, y_min, x_max, y_max as fractions of width and height of the
         upright image.
       scores: float32 [n], in 0 to 1, descending.
-      verticals: of each its name.
+      verticals: names of the garments' verticals.
       embeddings: float32 [n, dim], of unit length.
-      valid: whether there was an image.
+      valid: whether the image could be decoded.
     """
 
     boxes: np.ndarray
@@ -79,12 +79,12 @@ class Garments(NamedTuple):
 
 
 class ServedModel(abc.ABC):
-    """An exported model, here or behind a server.
+    """An exported model, in this process or on a server.
 
     Args:
-      limits: what images are taken.
-      batch_size: images asked for at once, 1 or more.
-      batch_bytes: bytes asked for at once, unless a single image has more.
+      limits: which images are accepted.
+      batch_size: images per batch, at least 1.
+      batch_bytes: bytes per batch, unless a single image has more.
     """
 
     def __init__(self, limits: ImageLimits, batch_size: int, batch_bytes: int) -> None:
@@ -93,29 +93,29 @@ class ServedModel(abc.ABC):
     @property
     @abc.abstractmethod
     def verticals(self) -> tuple[str, ...]:
-        """Names of the verticals, in the order of `vertical_scores`; () if they are not known."""
+        """Names of the verticals, in the order of `vertical_scores`; () if unknown."""
 
     @property
     @abc.abstractmethod
     def detects(self) -> bool:
-        """Whether the model finds garments: it was exported with `--detector`."""
+        """Whether the model detects garments, i.e. it was exported with `--detector`."""
 
     @abc.abstractmethod
     def _predict(self, images: list[bytes], signature: str) -> Mapping[str, np.ndarray]:
         """Returns the outputs of a signature, `EMBED` or `DETECT`, each with a row per image."""
 
     def embed(self, images: Sequence[bytes]) -> Embeddings:
-        """Embeds encoded images, any number.
+        """Embeds any number of encoded images.
 
         Args:
-          images: files' bytes, of any format that Pillow reads; what is no image, or too large
-            a one, is answered as not valid and harms no other.
+          images: the bytes of files in any format that Pillow reads. Bytes that are not an image,
+            and images that are too large, are not valid and do not affect the others.
 
         Raises:
-          ServingError: if a server cannot be asked, as one of its kinds: ServerUnavailable,
+          ServingError: if a server fails, as one of the subclasses ServerUnavailable,
             DeadlineExceeded, ModelNotFound, RequestRefused, WrongAnswer.
         """
-        # Without an image the model is called with an invalid image, which shows how long rows are.
+        # For an empty list the model gets one invalid image, to find the length of the outputs.
         sent = [self._sent(image) for image in images] or [b""]
         found = [self._predict(batch, EMBED) for batch in self._batches(sent)]
         joined = {
@@ -126,21 +126,21 @@ class ServedModel(abc.ABC):
         return Embeddings(joined["embedding"], joined["valid"], joined.get("vertical"))
 
     def detect(self, images: Sequence[bytes]) -> list[Garments]:
-        """Finds the garments of encoded images, any number, and embeds each.
+        """Finds the garments in any number of encoded images, and embeds each.
 
         Args:
-          images: as in `embed`; what is no image has no garments.
+          images: see `embed`; bytes that are not an image have no garments.
 
         Returns:
           The garments of each image, in the order of the images.
 
         Raises:
           UserError: if the model has no detector.
-          ServingError: as in `embed`.
+          ServingError: see `embed`.
         """
         if not self.detects:
             raise UserError(
-                "the model finds no garments: export it with a detector (--detector of "
+                "the model has no detector: export it with one (--detector of "
                 "tools/export_saved_model.py)"
             )
         sent = [self._sent(image) for image in images]
@@ -152,7 +152,7 @@ class ServedModel(abc.ABC):
         ]
 
     def _sent(self, image: bytes) -> bytes:
-        """Returns what is sent of an image: nothing, which is answered not valid, of some."""
+        """Returns the bytes to send for an image; b"", which is not valid, if it is refused."""
         try:
             return to_servable(image, self._limits)
         except ImageError:
@@ -170,7 +170,7 @@ class ServedModel(abc.ABC):
 
 
 def _garments(row: Mapping[str, np.ndarray]) -> Garments:
-    """Returns the garments of an image, of its row in each output."""
+    """Returns the garments of an image from its row in each output."""
     found = row["found"]
     names = (
         name.decode() if isinstance(name, bytes) else str(name)
@@ -186,19 +186,19 @@ def _garments(row: Mapping[str, np.ndarray]) -> Garments:
 
 
 def to_servable(image: bytes, limits: ImageLimits = ImageLimits()) -> bytes:
-    """Returns an image as a JPEG or PNG that the model decodes right, unchanged where it is one.
+    """Returns an image as a JPEG or PNG that the model decodes correctly.
 
-    All others are converted as `prepare` does it: upright, on white, in sRGB. These are other
-    formats (WebP, AVIF, HEIC, TIFF, GIF, BMP ...), CMYK, images to be turned or with a colour
-    profile, and large files.
+    An image that already is one stays unchanged. Others are converted as in `prepare`: upright, on
+    white, in sRGB. These are other formats (WebP, AVIF, HEIC, TIFF, GIF, BMP ...), CMYK images,
+    images with a rotation or a colour profile, and large files.
 
     Args:
-      image: a file's bytes.
-      limits: what is taken.
+      image: the bytes of a file.
+      limits: which images are accepted.
 
     Raises:
-      ImageTooLarge: if it is beyond the limits.
-      NotAImage: if it is none, or has to be converted and cannot be.
+      ImageTooLarge: if the image exceeds the limits.
+      NotAImage: if it is not an image, or cannot be converted.
     """
     if len(image) > limits.max_bytes:
         raise ImageTooLarge(f"image of {len(image):,} bytes: expected at most {limits.max_bytes:,}")

@@ -1,4 +1,4 @@
-"""What can go wrong between an image and its embedding, each kind with its own name."""
+"""Errors between an image and its embedding."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from apparel_embed.common.errors import UserError
 
 
 class ImageError(UserError):
-    """An image cannot be sent; the message is the reason, in one line."""
+    """An image cannot be sent; the message gives the reason in one line."""
 
 
 class ImageTooLarge(ImageError):
@@ -14,11 +14,11 @@ class ImageTooLarge(ImageError):
 
 
 class NotAImage(ImageError):
-    """Bytes are no image, a broken one, or one of an unknown format."""
+    """The bytes are not an image, or one that is broken or has an unknown format."""
 
 
 class ServingError(UserError):
-    """A model could not be asked; the message names the server and the reason, in one line.
+    """A request to a server failed; the message names the server and the reason in one line.
 
     Examples:
       >>> from apparel_embed import Client, ClientConfig
@@ -31,20 +31,20 @@ class ServingError(UserError):
 
 
 class ServerUnavailable(ServingError):
-    """Nothing answers, or the server has too much to do; also after all attempts."""
+    """The server cannot be reached or is overloaded, even after all attempts."""
 
 
 class DeadlineExceeded(ServingError):
-    """No answer came in time."""
+    """The server did not answer in time."""
 
 
 class ModelNotFound(ServingError):
-    """The server does not know the model or the version."""
+    """The server does not have the model or the version."""
 
 
 class RequestRefused(ServingError):
-    """The server does not take the request: it is too large, or the model is another one."""
+    """The server refused the request: it is too large, or does not match the model."""
 
 
 class WrongAnswer(ServingError):
-    """The server's answer is not that of a model of this package."""
+    """The server's answer is not from a model of this package."""

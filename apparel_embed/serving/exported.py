@@ -1,4 +1,4 @@
-"""What is exported, and what a SavedModel says of itself in its files."""
+"""Names and settings of an export, and readers of a SavedModel's assets."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from apparel_embed.common.files import read_json
 from apparel_embed.common.settings import setting
 
 SAVED_MODEL = "saved_model"
-"""Directory of the versions in a run."""
+"""Directory of the exported versions in a run."""
 
 EMBED, DETECT = "serving_default", "detect_and_embed"
-"""Signatures that take images as they are in files: for the whole, and for each garment."""
+"""Signatures that take encoded images: for whole images, and for each garment."""
 
 LARGEST_SERVED_PIXELS = 100_000_000
-"""A transparent PNG of so many pixels takes about 1.6 GB to decode."""
+"""Decoding a transparent PNG of this many pixels takes about 1.6 GB."""
 
 MAX_PIXELS = 25_000_000
-"""Of an image, unless an export says otherwise."""
+"""Default limit of the pixels of an image."""
 
 VERTICALS_FILE = "verticals.txt"
 ROUTING_FILE = "routing_confidence.txt"
@@ -33,7 +33,7 @@ class ExportConfig:
     """How a model is exported.
 
     Attributes:
-      warm_up: whether requests are stored that TensorFlow Serving replays when it loads the model;
+      warm_up: whether to store requests that TensorFlow Serving replays when it loads the model;
         needs tensorflow-serving-api.
 
     Examples:
@@ -43,7 +43,7 @@ class ExportConfig:
 
     max_pixels: int = setting(
         MAX_PIXELS,
-        "images of more pixels are answered valid=false before they are decoded",
+        "images with more pixels are not decoded, and answered with valid=false",
         1,
         LARGEST_SERVED_PIXELS,
         flag="serving_max_pixels",
@@ -55,51 +55,51 @@ class ExportConfig:
 
 
 def saved_model_versions(base: Path) -> list[Path]:
-    """Returns the versions of a SavedModel: directories in `base` named by numbers, newest last."""
+    """Returns the versions of a SavedModel: numbered directories in `base`, newest last."""
     paths = base.iterdir() if base.is_dir() else ()
     return sorted((path for path in paths if path.name.isdecimal()), key=lambda one: int(one.name))
 
 
 def read_verticals(directory: Path) -> tuple[str, ...]:
-    """Returns the verticals that a SavedModel knows, in the order of its scores; () if unknown."""
+    """Returns the verticals of a SavedModel, in the order of its scores; () if unknown."""
     path = directory / "assets" / VERTICALS_FILE
     return tuple(path.read_text("utf-8").split("\n")[:-1]) if path.is_file() else ()
 
 
 def read_aligned_to(directory: Path) -> tuple[str, ...]:
-    """Returns the fingerprints of the SavedModels in whose space a SavedModel embeds, too."""
+    """Returns the fingerprints of the SavedModels that a SavedModel is aligned to."""
     path = directory / "assets" / ALIGNED_FILE
     return tuple(path.read_text("utf-8").split()) if path.is_file() else ()
 
 
 def read_routing_confidence(directory: Path) -> float | None:
-    """Returns the score of a vertical from which on a search is served in that one alone.
+    """Returns the score at or above which a search uses only the predicted vertical.
 
-    None is for never: the SavedModel has no head, or it was not measured for it.
+    None means never: the SavedModel has no head, or its confidence was not measured.
 
     Raises:
-      UserError: if the file holds no number.
+      UserError: if the file does not contain a number.
     """
     path = directory / "assets" / ROUTING_FILE
     try:
         return float(path.read_text("utf-8")) if path.is_file() else None
     except ValueError as error:
-        raise UserError(f"{path}: holds no number ({error}); export the model again") from error
+        raise UserError(f"{path}: expected a number ({error}); export the model again") from error
 
 
 def read_absent_thresholds(directory: Path, level: str) -> dict[str, float] | None:
-    """Returns below what distance the nearest image is taken for the same item.
+    """Returns the distances below which the nearest image is considered the same item.
 
     Args:
-      directory: of a SavedModel.
-      level: share of queries whose item is absent that may be accepted, such as "0.05".
+      directory: directory of a SavedModel.
+      level: share of queries with an absent item that may be accepted, such as "0.05".
 
     Returns:
-      Thresholds by vertical, under "ALL" that of a search in all; one that is not there accepts
-      nothing. None if the SavedModel has none: it was not evaluated when it was exported.
+      Thresholds by vertical, and under "ALL" for a search in all; without a threshold nothing is
+      accepted. None if the SavedModel has none, since it was exported before its evaluation.
 
     Raises:
-      UserError: if the file does not hold them.
+      UserError: if the file does not contain thresholds for the level.
     """
     path = directory / "assets" / THRESHOLDS_FILE
     if not path.is_file():
@@ -108,5 +108,5 @@ def read_absent_thresholds(directory: Path, level: str) -> dict[str, float] | No
         return {str(name): float(one) for name, one in read_json(path)[level].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path}: holds no thresholds for {level} ({error!r}); export the model again"
+            f"{path}: no thresholds for {level} ({error!r}); export the model again"
         ) from error

@@ -1,4 +1,4 @@
-"""The garments of a photograph inside the graph: found, cut out and embedded."""
+"""Detects, crops and embeds the garments of a photograph inside the graph."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from apparel_embed.models.detector import find_garments
 from apparel_embed.models.preprocessing import fit_square, place_in_square
 from apparel_embed.serving.decoding import DECODED_AT_ONCE, decode_each_in_corner
 
-# Photographs are shrunk to the larger of these before garments are cut out: a fixed side, and so
-# many times the side that the embedding model sees, up to a limit for memory.
+# Photographs are shrunk to the larger of these before garments are cropped: a fixed side, and a
+# multiple of the embedding model's input side, up to a limit for memory.
 _USUAL_SIDE, _TIMES, _LARGEST_SIDE = 640, 4, 1280
 
 Embed = Callable[[tf.Tensor], tf.Tensor]
-"""From uint8 [n, size, size, 3], n above 0, to embeddings of unit length, float32 [n, dim]."""
+"""Maps uint8 [n, size, size, 3], n > 0, to embeddings of unit length, float32 [n, dim]."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Detector:
-    """A detector, and how what it finds is cut out.
+    """A detector, and how its garments are cropped.
 
     Attributes:
-      model: as from `load_detector`.
-      config: likewise.
-      crop_margin: kept around a box on each side, as a fraction of the box's side.
+      model: the model, as returned by `load_detector`.
+      config: its configuration, as returned by `load_detector`.
+      crop_margin: margin around a box on each side, as a fraction of the box's side.
     """
 
     model: tf.keras.Model
@@ -43,26 +43,26 @@ def embed_garments(
     dim: int,
     max_pixels: int,
 ) -> dict[str, tf.Tensor]:
-    """Finds the garments of encoded images, and embeds each as if `prepare` had cut it out.
+    """Finds the garments in encoded images, and embeds each as if `prepare` had cropped it.
 
-    Images go through the models one by one. So an answer is the same to the bit whatever is beside
-    the image, also where another has more garments.
+    Images go through the models one by one. So an answer is identical to the bit whatever the
+    other images of the batch are, even if they have more garments.
 
     Args:
-      encoded: string [batch], as in `decode_each`.
-      detector: what finds garments.
+      encoded: string [batch], see `decode_each`.
+      detector: finds the garments.
       embed: the embedding model.
-      size: side of the square that it sees, in pixels.
+      size: side of its square input, in pixels.
       dim: length of its embeddings.
-      max_pixels: images of more are refused before they are decoded.
+      max_pixels: images with more pixels are refused before decoding.
 
     Returns:
-      For each image, `most` garments of the detector, the likeliest first: `boxes` float32 [batch,
-      most, 4], x_min, y_min, x_max, y_max as fractions of width and height of the upright image;
-      `scores` float32, `found` bool, `vertical_index` int32 and `vertical_name` string [batch,
-      most]; `embedding` float32 [batch, most, dim]. Where no further garment is found they are 0,
-      false, -1 and "". `valid` bool [batch] is false where there is no image. An empty request
-      gives one row.
+      The detector's `most` garments per image, most likely first: `boxes` float32 [batch, most, 4],
+      x_min, y_min, x_max, y_max as fractions of width and height of the upright image; `scores`
+      float32, `found` bool, `vertical_index` int32 and `vertical_name` string [batch, most];
+      `embedding` float32 [batch, most, dim]. Rows without a garment are 0, false, -1 and "".
+      `valid` bool [batch] is false for bytes that are not a valid image. An empty request gives
+      one row.
     """
     side = max(_USUAL_SIDE, min(_TIMES * size, _LARGEST_SIDE), size, detector.config.image_size)
     canvases, sides = decode_each_in_corner(encoded, side, max_pixels)
@@ -99,13 +99,13 @@ def embed_garments(
 def _of_image(
     image: tf.Tensor, detector: Detector, embed: Embed, size: int, dim: int
 ) -> dict[str, tf.Tensor]:
-    """Returns the garments of an upright image, uint8 [height, width, 3], and no more rows."""
+    """Returns the garments of an upright image, uint8 [height, width, 3], without padding."""
     square_side = detector.config.image_size
     sides = tf.shape(image)[:2]
     square = fit_square(image, square_side)
     garments = find_garments(detector.model, detector.config, square[tf.newaxis])
     boxes = _from_square(garments.boxes[0], sides, square_side)
-    # What is seen in the square's margins alone is no garment.
+    # A box that lies only in the margins of the square is not a garment.
     is_found = (garments.scores[0] > 0) & tf.reduce_all(boxes[:, 2:] > boxes[:, :2], axis=1)
     boxes = tf.boolean_mask(boxes, is_found)
     rectangles = _crop_rectangles(boxes, sides, detector.crop_margin)
@@ -127,12 +127,12 @@ def _of_image(
 
 
 def _padded(rows: tf.Tensor, nothing: tf.Tensor) -> tf.Tensor:
-    """Returns rows, and behind them those of nothing, as many as it has together."""
+    """Returns rows, padded at the end with rows of `nothing` to its length."""
     return tf.ensure_shape(tf.concat([rows, nothing[tf.shape(rows)[0] :]], axis=0), nothing.shape)
 
 
 def _from_square(boxes: tf.Tensor, sides: tf.Tensor, size: int) -> tf.Tensor:
-    """Returns boxes as fractions of the image, of those of the square that it was fitted into.
+    """Returns boxes as fractions of the image, from fractions of the square it was fitted into.
 
     Args:
       boxes: float32 [n, 4], x_min, y_min, x_max, y_max as fractions of the square's side.
@@ -145,12 +145,12 @@ def _from_square(boxes: tf.Tensor, sides: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _crop_rectangles(boxes: tf.Tensor, sides: tf.Tensor, margin: float) -> tf.Tensor:
-    """Returns what to keep for boxes, as `data.images.crop_rectangle` does.
+    """Returns the rectangles to crop for boxes; equals `data.images.crop_rectangle`.
 
     Args:
       boxes: float32 [n, 4], as fractions of the image.
       sides: height and width of the image, int32 [2].
-      margin: kept on each side, as a fraction of the box's side.
+      margin: margin on each side, as a fraction of the box's side.
 
     Returns:
       int32 [n, 4], left, top, right, bottom in pixels, at least one pixel wide and high.

@@ -1,7 +1,7 @@
-"""What the headers of encoded images say, read inside the graph before anything is decoded.
+"""Reads the headers of encoded images inside the graph, before decoding.
 
-Everything works on one string scalar and never fails on broken bytes: what lies behind the end
-reads as zeros. Only few bytes are copied, however long the image.
+All functions work on one string scalar and never fail on broken bytes: bytes past the end read as
+zeros. They copy only a few bytes, however long the image is.
 """
 
 from __future__ import annotations
@@ -10,26 +10,25 @@ import tensorflow as tf
 
 from apparel_embed.serving.confined import Attempt
 
-# Segments of a JPEG before its pixels, or extensions of a GIF, that are looked through.
+# Limit of the segments before the pixels of a JPEG, and of the extensions of a GIF.
 _MOST_SEGMENTS = 64
-# Entries of the first directory of EXIF that are looked at; cameras write some twenty.
+# Limit of the entries in the first directory of EXIF; cameras write about twenty.
 _MOST_ENTRIES = 128
 _ORIENTATION_TAG = 0x0112
-# Patterns of bytes. An image that XMP turns, or whose colours are not sRGB by their profile's name,
-# cannot be made right here.
+# Patterns of bytes. Images that XMP rotates, or with a profile not named sRGB, are not supported.
 _TURNED_BY_XMP = r'tiff:Orientation(?:="|>)[2-8]'
 _NAMES_SRGB = r"s\x00?R\x00?G\x00?B"
 _COMPRESSED_XMP = r"zTXtXML|iTXtXML:com\.adobe\.xmp\x00\x01"
-# Encoders cut pixels into chunks of 8 KiB or more.
+# Encoders split pixels into chunks of 8 KiB or more.
 _MOST_CHUNKS = 1 << 13
-# Bytes; unpacked they may be a thousand times as many.
+# Compressed bytes; the uncompressed profile may be a thousand times longer.
 _LONGEST_PROFILE = 1 << 16
 
 _State = tuple[tf.Tensor, ...]
 
 
 def read_bytes(encoded: tf.Tensor, at: tf.Tensor | int, count: int) -> tf.Tensor:
-    """Returns `count` bytes of a string from `at` on as int32; those behind its end are zeros."""
+    """Returns `count` bytes of a string from `at` on as int32; bytes past its end are zeros."""
     found = tf.strings.substr(encoded, tf.minimum(at, tf.strings.length(encoded)), count)
     return tf.cast(tf.io.decode_raw(found, tf.uint8, fixed_length=count), tf.int32)
 
@@ -52,13 +51,13 @@ def jpeg_metadata(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
       encoded: string scalar, a JPEG.
 
     Returns:
-      The orientation, int32, 1 to 8; whether that and sRGB are all there is to know, bool; and
+      The orientation, int32, 1 to 8; whether it is certain and the colours are sRGB, bool; and
       where the first scan begins, int32.
     """
 
     def is_segment(*state: tf.Tensor) -> tf.Tensor:
         head, marker = state[-1], state[-1][1]
-        # Of SOI, EOI and the like there is none here; at SOS (0xDA) pixels begin.
+        # SOI, EOI and similar markers do not occur here; the pixels begin at SOS (0xDA).
         return (head[0] == 0xFF) & (marker >= 0xC0) & ((marker < 0xD0) | (marker > 0xDA))
 
     def next_segment(at: tf.Tensor, exif: tf.Tensor, profile: tf.Tensor, head: tf.Tensor) -> _State:
@@ -67,7 +66,7 @@ def jpeg_metadata(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         exif = tf.where(is_exif & (exif == 0), at, exif)
         profile = tf.where(is_profile & (profile == 0), at, profile)
         length = tf.maximum(tf.cast(big_endian(head[2:4]), tf.int32), 2)
-        # Any number of 0xFF may stand before a marker.
+        # Any number of 0xFF may precede a marker.
         at += tf.where(head[1] == 0xFF, 1, 2 + length)
         return at, exif, profile, read_bytes(encoded, at, 16)
 
@@ -94,21 +93,21 @@ def jpeg_metadata(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 
 
 def png_metadata(encoded: tf.Tensor, attempt: Attempt) -> tuple[tf.Tensor, tf.Tensor]:
-    """Reads the metadata of a PNG, before its pixels and behind them.
+    """Reads the metadata of a PNG, before and after its pixels.
 
     Args:
       encoded: string scalar, a PNG.
-      attempt: unpacks what may not be packed.
+      attempt: runs the decompression, which fails on broken data.
 
     Returns:
-      The orientation, int32, 1 to 8; and whether that and sRGB are all there is to know, bool.
+      The orientation, int32, 1 to 8; and whether it is certain and the colours are sRGB, bool.
     """
     end = tf.strings.length(encoded)
 
     def next_chunk(at: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor, profile: tf.Tensor) -> _State:
         name = tf.strings.substr(encoded, at + 4, 4)
         keyword = tf.strings.substr(encoded, at + 8, 18)
-        # ImageMagick writes EXIF as text, which is none that can be read here.
+        # ImageMagick writes EXIF as text, which cannot be parsed here.
         is_exif = (name == b"eXIf") | (keyword == b"Raw profile type e")
         exif = tf.where(is_exif, at, exif)
         xmp = tf.where(keyword == b"XML:com.adobe.xmp\0", at, xmp)
@@ -119,12 +118,12 @@ def png_metadata(encoded: tf.Tensor, attempt: Attempt) -> tuple[tf.Tensor, tf.Te
     def length_at(at: tf.Tensor) -> tf.Tensor:
         number = tf.strings.substr(encoded, at, 4)
         length = tf.io.decode_raw(number, tf.int32, little_endian=False, fixed_length=4)[0]
-        # A number of 32 bits with a sign: what is below 0 reaches beyond the end.
+        # The number is read as signed 32 bits: negative lengths reach past the end.
         return tf.where(length < 0, end, tf.minimum(length, end))
 
     none = tf.constant(0)
     at, exif, xmp, profile = tf.while_loop(
-        # Of a chunk that is cut off within its name nothing is read: the end is not reached.
+        # A chunk that is cut off within its name is not read, so the end is not reached.
         lambda at, *_: at + 8 <= end,
         next_chunk,
         (tf.constant(8), none, none, none),
@@ -137,7 +136,7 @@ def png_metadata(encoded: tf.Tensor, attempt: Attempt) -> tuple[tf.Tensor, tf.Te
 
     text = tf.strings.substr(encoded, xmp + 4, 4) + content(xmp)
     orientation, is_clear = _orientation(content(exif), _contains(text, _TURNED_BY_XMP))
-    # Its name, the kind of compression, and compressed in it what names the colours.
+    # The profile's name, the compression method, and the compressed profile.
     packed = tf.strings.regex_replace(
         tf.strings.substr(content(profile), 0, _LONGEST_PROFILE),
         r"^[^\x00]+\x00\x00",
@@ -158,14 +157,14 @@ def _unpack(packed: tf.Tensor) -> tf.Tensor:
 
 
 def _contains(text: tf.Tensor, pattern: str) -> tf.Tensor:
-    """Returns whether any bytes of a string match, bool."""
+    """Returns whether any part of a string matches, bool."""
     return tf.strings.regex_full_match(text, rf"\C*(?:{pattern})\C*")
 
 
 def _orientation(exif: tf.Tensor, turned_by_xmp: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns an orientation, int32, 1 to 8, and whether it is known for certain.
+    """Returns an orientation, int32, 1 to 8, and whether it is certain.
 
-    EXIF is a small TIFF file. XMP counts where EXIF says nothing.
+    EXIF is a small TIFF file. XMP counts if EXIF has no orientation.
     """
     tiff = tf.strings.regex_replace(exif, r"^(?:Exif\x00\x00)+", "", replace_global=False)
     head = read_bytes(tiff, 0, 8)
@@ -179,10 +178,10 @@ def _orientation(exif: tf.Tensor, turned_by_xmp: tf.Tensor) -> tuple[tf.Tensor, 
     directory = tf.cast(tf.minimum(number(head[4:]), length), tf.int32)
     count = number(read_bytes(tiff, directory, 2))
     entries = tf.reshape(read_bytes(tiff, directory + 2, 12 * _MOST_ENTRIES), [-1, 12])
-    # Of an entry that is cut off, nothing is known.
+    # Entries that are cut off are ignored.
     places = tf.range(_MOST_ENTRIES, dtype=tf.int64)
-    is_there = tf.cast(directory, tf.int64) + 2 + 12 * (places + 1) <= length
-    tagged = (places < count) & is_there & (number(entries[:, :2]) == _ORIENTATION_TAG)
+    is_whole = tf.cast(directory, tf.int64) + 2 + 12 * (places + 1) <= length
+    tagged = (places < count) & is_whole & (number(entries[:, :2]) == _ORIENTATION_TAG)
     # One number, short (3) or long (4).
     kinds = number(entries[:, 2:4])
     is_short = kinds == 3
@@ -193,28 +192,28 @@ def _orientation(exif: tf.Tensor, turned_by_xmp: tf.Tensor) -> tuple[tf.Tensor, 
     is_one = (tags == 1) & tf.reduce_any(is_read)
     is_clear = is_tiff & (count <= _MOST_ENTRIES) & (is_one | (tags == 0) & ~turned_by_xmp)
     is_clear = tf.where(length > 0, is_clear, ~turned_by_xmp)
-    # Other values mean nothing.
+    # Other values are invalid and mean upright.
     return tf.cast(tf.where(value <= 8, tf.maximum(value, 1), 1), tf.int32), is_clear
 
 
 def gif_first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cuts an animation after its first frame, and makes that frame's transparency white.
+    """Cuts an animation after its first frame, and makes transparent pixels of that frame white.
 
-    TensorFlow decodes all frames of a GIF, and paints the transparent black.
+    TensorFlow decodes all frames of a GIF, and makes transparent pixels black.
 
     Args:
       encoded: string scalar, a GIF.
 
     Returns:
-      A GIF of one frame, string, and whether that frame is there and fills the canvas, bool: what
-      lies around a smaller one has no colour.
+      A GIF of one frame, string, and whether that frame exists and fills the canvas, bool: the
+      area around a smaller one has no colour.
     """
     head = read_bytes(encoded, 0, 13)
     colours_at = tf.constant(13)
     length = tf.strings.length(encoded)
 
     def next_extension(at: tf.Tensor, control: tf.Tensor, kind: tf.Tensor) -> _State:
-        # The last graphic control before a frame is that frame's.
+        # The last graphic control extension before a frame applies to it.
         control = tf.where(kind[1] == 0xF9, at, control)
         at = _behind_blocks(encoded, at + 2)
         return at, control, read_bytes(encoded, at, 2)
@@ -246,12 +245,12 @@ def gif_first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _colour_table_size(flags: tf.Tensor) -> tf.Tensor:
-    """Returns the bytes of a GIF's colour table, by the flags that announce it."""
+    """Returns the size of a GIF's colour table in bytes, from its flags."""
     return tf.where(flags >= 0x80, 3 * tf.bitwise.left_shift(2, flags & 7), 0)
 
 
 def _behind_blocks(encoded: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-    """Returns where a GIF continues behind a series of blocks, each led by its length."""
+    """Returns where a GIF continues after a series of length-prefixed blocks."""
 
     def next_block(at: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         at += 1 + size
@@ -262,7 +261,7 @@ def _behind_blocks(encoded: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
 
 
 def _overwrite(text: tf.Tensor, at: tf.Tensor, by: tf.Tensor | bytes, count: int) -> tf.Tensor:
-    """Returns a string of which `count` bytes from `at` on are others."""
+    """Returns a string with `count` bytes from `at` on replaced."""
     length = tf.strings.length(text)
     before = tf.strings.substr(text, 0, tf.minimum(at, length))
     return before + by + tf.strings.substr(text, tf.minimum(at + count, length), length)

@@ -1,4 +1,4 @@
-"""What is written beside a model: its card, warm-up requests, and what TensorFlow Serving needs."""
+"""Files written next to a model: its card, warm-up requests, and the serving kit."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ SEARCH_FILES = (
 )
 FILES = (*CONFIGS, "docker-compose.yaml", "kubernetes.yaml", *SEARCH_FILES, "README.md")
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-"""Images in a request; a server that batches requests makes batches of these sizes only."""
+"""Images in a request; a server with request batching uses only these batch sizes."""
 
 # Peak memory per pixel of a transparent PNG, the most expensive kind of image.
 _BYTES_PER_PIXEL = 16
 # TensorFlow Serving and two versions of a model.
 _MEMORY_GIB = 2
 _BATCHES_AT_ONCE = 4
-# The search service: TensorFlow, a model and the index take 1, uploads and a larger index the rest.
+# Of the search service: TensorFlow, a model and the index take 1; uploads or a larger index more.
 _SEARCH_MEMORY_GIB = 4
 _SEARCH_TMP_GIB = 2
 
 
 def render_model_card(**values: Any) -> str:
-    """Returns the model card as Markdown: what a model is, was made of and reaches.
+    """Returns the model card as Markdown: the model, its data and its metrics.
 
     Args:
-      **values: what `templates/model_card.md` names: `name` of the run, `stage` that trained the
-        model and its `fingerprint`, `versions` of packages, the `model`'s configuration, number of
-        `parameters`, `data_fingerprint`, `counts` of images by vertical and split, `groups` of
-        verticals by teacher, `max_pixels`; and of the evaluation, if there was one, rows of
-        `metrics` of a `split`, the model's name there (`evaluated_as`), `routing`, and when
-        `searches` follow the vertical head; the `detector`'s configuration, or None; and the
-        content of `absent.json`, or None.
+      **values: the variables of `templates/model_card.md`: `name` of the run, `stage` that trained
+        the model and its `fingerprint`, `versions` of packages, the `model`'s configuration, number
+        of `parameters`, `data_fingerprint`, `counts` of images by vertical and split, `groups` of
+        verticals by teacher, `max_pixels`; from the evaluation, if any, rows of `metrics` of a
+        `split`, the model's name there (`evaluated_as`), `routing`, and when `searches` follow the
+        vertical head; the `detector`'s configuration, or None; and the content of `absent.json`,
+        or None.
     """
     return _templates().get_template("model_card.md").render(values)
 
@@ -62,11 +62,11 @@ def write_warm_up_requests(saved_model: Path, image_size: int, signatures: Seque
 
     Args:
       saved_model: directory of the version.
-      image_size: that the model sees, in pixels.
-      signatures: what to ask, each once per batch size.
+      image_size: side of the model's input, in pixels.
+      signatures: signatures to call, each once per batch size.
 
     Raises:
-      UserError: if tensorflow-serving-api, whose messages they are, is not installed.
+      UserError: if tensorflow-serving-api, which defines the requests, is not installed.
     """
     try:
         from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
@@ -101,15 +101,15 @@ def write_serving_kit(
     has_head: bool,
     has_detector: bool = False,
 ) -> None:
-    """Writes the files that serve a SavedModel by TensorFlow Serving, and searches by images.
+    """Writes the files to deploy a SavedModel with TensorFlow Serving, and the search service.
 
     Args:
-      directory: where to; must not be there.
-      saved_model: directory of a version; that above it is served.
+      directory: directory to create; must not exist.
+      saved_model: directory of a version; its parent directory is served.
       dim: length of an embedding.
-      max_pixels: of an image.
+      max_pixels: limit of the pixels of an image.
       has_head: whether the model predicts verticals.
-      has_detector: whether it finds garments.
+      has_detector: whether the model detects garments.
 
     Raises:
       UserError: if the directory exists.
@@ -121,9 +121,10 @@ def write_serving_kit(
     values = {
         "image": IMAGE,
         "model_name": MODEL_NAME,
-        # Kubernetes allows no underscore in names.
+        # Kubernetes does not allow underscores in names.
         "name": MODEL_NAME.replace("_", "-"),
-        # Seen from the kit, so that both can move together. What has no dot would name a volume.
+        # Relative to the kit, so that both can be moved together. Without a dot, Docker Compose
+        # would take it for the name of a volume.
         "models": models if models.startswith(".") else f"./{models}",
         "version": saved_model.name,
         "batch_sizes": BATCH_SIZES,
@@ -151,7 +152,7 @@ def write_serving_kit(
 
 
 def _templates() -> Environment:
-    """Returns the templates; filters show a share, and one with its interval."""
+    """Returns the templates, with filters to format a share, alone or with its interval."""
     environment = Environment(
         loader=PackageLoader("apparel_embed.serving"),
         undefined=StrictUndefined,
@@ -169,7 +170,7 @@ def _templates() -> Environment:
 
 
 def _gradient(kind: str, side: int) -> bytes:
-    """Returns an image of a colour gradient in a format of Pillow."""
+    """Returns an image of a colour gradient, encoded in one of Pillow's formats."""
     file = io.BytesIO()
     gradient = Image.linear_gradient("L").resize((side, side))
     Image.merge("RGB", (gradient, gradient.rotate(90), gradient.rotate(180))).save(file, kind)

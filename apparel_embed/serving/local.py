@@ -1,4 +1,4 @@
-"""Models on disk, exported or of a run, in this process."""
+"""Loads exported models, and models of a run, into this process."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _BYTES_AT_ONCE = 1 << 24
 
 
 class ImageEmbedder:
-    """Embeds images as they are in files, whole, by the graph that is served.
+    """Embeds whole encoded images with the served graph.
 
     Args:
-      module: what keeps the graph's variables; signatures do not.
-      serve: from `image_bytes` string [n] to `embedding` [n, dim], `valid` [n] and others.
+      module: keeps the graph's variables alive; signatures do not.
+      serve: maps `image_bytes` string [n] to `embedding` [n, dim], `valid` [n] and others.
       dim: length of an embedding.
-      detect: from `image_bytes` to what garments are on them, or None.
+      detect: maps `image_bytes` to the garments in the images, or None.
     """
 
     fields: Sequence[pa.Field] = ()
@@ -48,25 +48,25 @@ class ImageEmbedder:
 
     @property
     def detects(self) -> bool:
-        """Whether garments can be asked for."""
+        """Whether the model detects garments."""
         return DETECT in self._signatures
 
     def outputs(self, images: Sequence[bytes], signature: str = EMBED) -> dict[str, np.ndarray]:
-        """Returns all outputs of the graph by their names, each with a row per image."""
+        """Returns all outputs of the graph by name, each with a row per image."""
         found = self._signatures[signature](image_bytes=tf.constant(images, tf.string))
         return {name: values.numpy() for name, values in found.items()}
 
     def __call__(self, images: Sequence[bytes]) -> Answer:
-        """Embeds images whole."""
+        """Embeds whole images."""
         found = self.outputs(images)
         return Answer(np.arange(len(images)), found["embedding"], found["valid"])
 
 
 class GarmentEmbedder:
-    """Embeds every garment that is found in images, by the graph that is served.
+    """Embeds every garment detected in images, with the served graph.
 
     Args:
-      embedder: of a model that finds garments.
+      embedder: embedder of a model with a detector.
     """
 
     fields: Sequence[pa.Field] = (
@@ -80,7 +80,7 @@ class GarmentEmbedder:
         self._embedder, self.dim = embedder, embedder.dim
 
     def __call__(self, images: Sequence[bytes]) -> Answer:
-        """Embeds the garments of images, the likeliest of each first."""
+        """Embeds the garments of images, most likely first in each image."""
         found = self._embedder.outputs(images, DETECT)
         places, slots = np.nonzero(found["found"])
         boxes, scores, names = (
@@ -95,12 +95,12 @@ class GarmentEmbedder:
 
 
 class LocalModel(ServedModel):
-    """Embeds encoded images by a SavedModel; may be called from several threads.
+    """Embeds encoded images with a SavedModel; thread-safe.
 
     Args:
-      directory: of one version, such as `runs/mine/saved_model/1`.
-      batch_size: images that go through the model at once, 1 or more.
-      limits: what images are taken.
+      directory: directory of one version, such as `runs/mine/saved_model/1`.
+      batch_size: images per batch, at least 1.
+      limits: which images are accepted.
 
     Raises:
       UserError: if there is no SavedModel, or not one of this package.
@@ -108,7 +108,7 @@ class LocalModel(ServedModel):
     Examples:
       >>> from pathlib import Path
       >>> model = LocalModel("runs/mine/saved_model/1")
-      >>> found = model.embed([Path("dress.webp").read_bytes(), b"no image"])
+      >>> found = model.embed([Path("dress.webp").read_bytes(), b"not an image"])
       >>> found.embeddings.shape, found.valid
       ((2, 8), array([ True, False]))
     """
@@ -124,19 +124,19 @@ class LocalModel(ServedModel):
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; expected 1 or more")
         if not (directory / _SAVED_MODEL).is_file():
-            raise UserError(f"{directory}: no SavedModel here ({_SAVED_MODEL} is missing)")
+            raise UserError(f"{directory}: not a SavedModel ({_SAVED_MODEL} is missing)")
         self._embedder = _load_saved_model(str(directory))
         self.dim = self._embedder.dim
         self._verticals = read_verticals(directory)
 
     @property
     def verticals(self) -> tuple[str, ...]:
-        """Names of the verticals that the model knows, in the order of `vertical_scores`."""
+        """Names of the model's verticals, in the order of `vertical_scores`."""
         return self._verticals
 
     @property
     def detects(self) -> bool:
-        """Whether the model finds garments: it was exported with `--detector`."""
+        """Whether the model detects garments, i.e. it was exported with `--detector`."""
         return self._embedder.detects
 
     def _predict(self, images: list[bytes], signature: str) -> dict[str, np.ndarray]:
@@ -144,14 +144,14 @@ class LocalModel(ServedModel):
 
 
 def find_model(location: str) -> str:
-    """Returns the directory that holds a model's files, wherever they lie.
+    """Returns the directory that contains a model's files.
 
     Args:
       location: a stage of a run, its `model` directory, a SavedModel, or a directory of its
-        versions, of which the last is taken.
+        versions, of which the newest is used.
 
     Raises:
-      UserError: there is no model.
+      UserError: if there is no model.
     """
     files = tf.io.gfile
     location = location.rstrip("/")
@@ -164,8 +164,8 @@ def find_model(location: str) -> str:
         if any(files.exists(f"{directory}/{name}") for name in (_SAVED_MODEL, _MODEL)):
             return directory
     raise UserError(
-        f"--model={location}: no model here; a SavedModel ({_SAVED_MODEL}) or a stage of a run "
-        f"(model/{_MODEL}) is needed"
+        f"--model={location}: no model found; expected a SavedModel ({_SAVED_MODEL}) or a stage of "
+        f"a run (model/{_MODEL})"
     )
 
 
@@ -186,7 +186,7 @@ def load_image_embedder(location: str) -> ImageEmbedder:
     """Loads a model; see `find_model`.
 
     Raises:
-      UserError: there is none, or it cannot be read, or takes no images as they are in files.
+      UserError: if there is none, it cannot be read, or it does not take encoded images.
     """
     directory = find_model(location)
     if tf.io.gfile.exists(f"{directory}/{_SAVED_MODEL}"):
@@ -198,16 +198,16 @@ def load_image_embedder(location: str) -> ImageEmbedder:
 
 
 def load_garment_embedder(location: str) -> GarmentEmbedder:
-    """Loads a model that finds garments; see `find_model`.
+    """Loads a model that detects garments; see `find_model`.
 
     Raises:
-      UserError: as `load_image_embedder`, or it was exported without a detector.
+      UserError: see `load_image_embedder`; or if it was exported without a detector.
     """
     embedder = load_image_embedder(location)
     if not embedder.detects:
         raise UserError(
-            f"--detect with --model={location}: expected a SavedModel that was exported with a "
-            "detector; tools/train_detector.py trains one, tools/export_saved_model.py exports it"
+            f"--detect with --model={location}: expected a SavedModel exported with a detector; "
+            "train one with tools/train_detector.py and export it with tools/export_saved_model.py"
         )
     return GarmentEmbedder(embedder)
 
@@ -222,8 +222,8 @@ def _load_saved_model(directory: str) -> ImageEmbedder:
     gives = serve.structured_outputs if serve else {}
     if takes != {"image_bytes"} or not {"embedding", "valid"} <= set(gives):
         raise UserError(
-            f"{directory}: its signature {EMBED!r} does not make `embedding` and `valid` of "
-            "`image_bytes`; export the model with tools/export_saved_model.py"
+            f"{directory}: its signature {EMBED!r} does not map `image_bytes` to `embedding` and "
+            "`valid`; export the model with tools/export_saved_model.py"
         )
     dim = int(gives["embedding"].shape[-1])
     return ImageEmbedder(module, serve, dim, module.signatures.get(DETECT))

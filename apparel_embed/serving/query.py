@@ -1,4 +1,4 @@
-"""Questions from the shell: image files in, lines of JSON out."""
+"""Embedding from the command line: image files in, lines of JSON out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from apparel_embed.serving.local import LocalModel
 
 
 def read_images(paths: Sequence[str]) -> tuple[dict[str, bytes], list[str]]:
-    """Returns the contents of files by their paths, and what is wrong with those not readable."""
+    """Returns the contents of files by path, and error messages for unreadable ones."""
     images, failures = {}, []
     for path in paths:
         try:
@@ -29,7 +29,7 @@ def read_images(paths: Sequence[str]) -> tuple[dict[str, bytes], list[str]]:
 def answer_lines(images: Mapping[str, bytes], model: Client | LocalModel) -> list[str]:
     """Returns a JSON object per image: image, valid, vertical, vertical_score, embedding.
 
-    The vertical is left out where the model has no head.
+    The vertical is left out for invalid images, and if the model has no head.
     """
     found = model.embed(list(images.values()))
     lines = []
@@ -45,10 +45,10 @@ def answer_lines(images: Mapping[str, bytes], model: Client | LocalModel) -> lis
 
 
 def garment_lines(images: Mapping[str, bytes], model: Client | LocalModel) -> list[str]:
-    """Returns a JSON object per image: image, valid, and garments, the likeliest first.
+    """Returns a JSON object per image: image, valid, and garments, most likely first.
 
-    Of each garment the box (x_min, y_min, x_max, y_max in pixels of the upright image), vertical,
-    score and embedding.
+    A garment has box (x_min, y_min, x_max, y_max in pixels of the upright image), vertical, score
+    and embedding.
     """
     lines = []
     for (path, data), found in zip(images.items(), model.detect(list(images.values()))):

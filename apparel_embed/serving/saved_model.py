@@ -1,4 +1,4 @@
-"""Export of an embedding model as a SavedModel that needs nothing of this package."""
+"""Export of an embedding model as a SavedModel that does not need this package."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _MODEL_CARD = "model_card.md"
 
 
 class ServingModule(tf.Module):
-    """An embedding model with its preprocessing in the graph, under two signatures or three.
+    """An embedding model with its preprocessing in the graph, under two or three signatures.
 
     Args:
-      model: from float32 [batch, size, size, 3], values 0..255, to embeddings [batch, dim].
-      max_pixels: images of more are refused before they are decoded.
-      head: adds scores of verticals; the embedding stays as it is.
-      detector: finds garments, for a signature that embeds each.
+      model: maps float32 [batch, size, size, 3], values 0..255, to embeddings [batch, dim].
+      max_pixels: images with more pixels are refused before decoding.
+      head: adds scores of verticals; embeddings stay unchanged.
+      detector: detects garments, for a third signature that embeds each.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class ServingModule(tf.Module):
     ) -> None:
         super().__init__()
         both = tf.keras.Model(model.input, [model.output, feature_model(model).output])
-        # Variables, and not models: with a Keras model every layer is saved, which takes
-        # twice as long to export and three times as long to load.
+        # Variables, not models: saving every layer of a Keras model doubles the time to export and
+        # triples the time to load.
         self.weights = [*model.variables, *(detector.model.variables if detector else ())]
         self._call = lambda images: both(tf.cast(images, tf.float32), training=False)
         self._size, self._dim = model.input_shape[1], model.output_shape[-1]
         self._max_pixels = max_pixels
         self._head = head
-        # Functions that a module has are traced when it is saved: without a detector it has none.
+        # Saving traces all functions of a module, so it must not have this one without a detector.
         self._detect = detector and tf.function(
             functools.partial(self._detect_and_embed, detector),
             input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")],
@@ -67,7 +67,7 @@ class ServingModule(tf.Module):
 
     @property
     def served(self) -> dict[str, tf.types.experimental.GenericFunction]:
-        """What the model is asked by, by name."""
+        """The signatures by name."""
         found = {EMBED: self.embed_bytes, "embed_images": self.embed_images}
         return {**found, DETECT: self._detect} if self._detect else found
 
@@ -80,9 +80,9 @@ class ServingModule(tf.Module):
 
         Returns:
           `embedding` float32 [batch, dim], of unit length, and `valid` bool [batch]: false, with
-          an embedding of zeros, where the bytes are no image. With a head `vertical` float32
-          [batch, verticals], probabilities, or zeros where the bytes are no image, and
-          `vertical_name` string [batch, verticals], whose they are.
+          an embedding of zeros, if the bytes are not a valid image. With a head also `vertical`
+          float32 [batch, verticals], probabilities (zeros for invalid images), and `vertical_name`
+          string [batch, verticals], their names.
         """
         images, valid = decode_each(image_bytes, self._size, self._max_pixels)
         embeddings, features = self._call(images)
@@ -90,14 +90,14 @@ class ServingModule(tf.Module):
         if self._head:
             logits = tf.matmul(tf.cast(features, tf.float32), self._head.weights) + self._head.bias
             found["vertical"] = _zeros_unless(valid, tf.nn.softmax(logits))
-            # With every answer, in the manner of TensorFlow's classification signatures: a client
-            # cannot be out of step with the model.
+            # Included in every answer, as in TensorFlow's classification signatures, so that a
+            # client is never out of step with the model.
             found["vertical_name"] = tf.tile([self._head.verticals], [tf.shape(images)[0], 1])
         count = tf.shape(image_bytes)[0]
         return {name: values[:count] for name, values in found.items()}
 
     def _detect_and_embed(self, detector: Detector, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Finds the garments of encoded images and embeds each, see `embed_garments`."""
+        """Finds the garments in encoded images and embeds each; see `embed_garments`."""
         found = embed_garments(
             image_bytes,
             detector,
@@ -111,7 +111,7 @@ class ServingModule(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
     def embed_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Embeds decoded images of one size.
+        """Embeds decoded images of equal size.
 
         Args:
           images: uint8 [batch, height, width, 3], RGB.
@@ -120,7 +120,7 @@ class ServingModule(tf.Module):
           `embedding` float32 [batch, dim], of unit length.
         """
         count = tf.shape(images)[0]
-        # Convolutions fail on a batch of none: a stand-in makes it one.
+        # Convolutions fail on an empty batch: pad it to one image.
         missing = tf.maximum(1 - count, 0)
         squares = fit_square(tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]]), self._size)
         embeddings, _ = self._call(squares)
@@ -141,18 +141,17 @@ def export_saved_model(
 
     Args:
       model: an embedding model.
-      directory: where to; TensorFlow Serving wants its name to be a version number.
+      directory: directory to create; TensorFlow Serving expects a version number as its name.
       config: how to export.
-      head: a head that adds scores of verticals, or None; the asset `routing_confidence.txt` has
-        its routing confidence, if it has one.
-      detector: what finds the garments of a photograph, for the signature `detect_and_embed`, or
-        None for a model without.
-      verticals: names of the verticals that the model knows, for the asset `verticals.txt`; those
-        of the head where there is one.
-      model_card: text of the asset `model_card.md`; none is written if it is empty.
+      head: adds scores of verticals, or None; its routing confidence, if any, is written to the
+        asset `routing_confidence.txt`.
+      detector: detects the garments in a photograph, for the signature `detect_and_embed`, or None.
+      verticals: names of the model's verticals, for the asset `verticals.txt`; ignored with a
+        head, which has its own.
+      model_card: text of the asset `model_card.md`, which is not written if the text is empty.
 
     Raises:
-      UserError: if the directory exists, or the configuration cannot be.
+      UserError: if the directory exists, or the configuration is invalid.
 
     Examples:
       >>> from apparel_embed.models.embedding import EmbeddingModel, ModelConfig
@@ -165,7 +164,7 @@ def export_saved_model(
     if directory.exists():
         raise UserError(f"{directory}: exists; name another directory, e.g. the next version")
     partial = directory.with_name(f"{directory.name}.partial")
-    # What an interrupted export left would stay beside the new files.
+    # Files of an interrupted export would remain among the new ones.
     shutil.rmtree(partial, ignore_errors=True)
     write_saved_model(model, partial, config, head, detector, verticals, model_card)
     partial.rename(directory)
@@ -182,11 +181,10 @@ def write_saved_model(
     aligned_to: Sequence[str] = (),
     thresholds: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
-    """Does what `export_saved_model` does, in a directory that nobody looks at yet.
+    """Implements `export_saved_model`, writing directly into a directory that is not in use yet.
 
-    `aligned_to` are fingerprints of SavedModels, for the asset `aligned_to.txt`: the model's
-    embeddings may be compared with theirs. `thresholds`, by level and vertical, are those of the
-    asset `absent_thresholds.json`.
+    `aligned_to` are fingerprints of SavedModels with comparable embeddings, for the asset
+    `aligned_to.txt`. `thresholds`, by level and vertical, go to the asset `absent_thresholds.json`.
     """
     if not 1 <= config.max_pixels <= LARGEST_SERVED_PIXELS:
         raise UserError(f"max_pixels is {config.max_pixels}; expected 1 to {LARGEST_SERVED_PIXELS}")
@@ -208,8 +206,8 @@ def write_saved_model(
                 module.assets.append(tf.saved_model.Asset(str(path)))
         tf.saved_model.save(module, str(directory), module.served)
     if config.warm_up:
-        asked = [EMBED, DETECT] if detector else [EMBED]
-        write_warm_up_requests(directory, model.input_shape[1], asked)
+        signatures = [EMBED, DETECT] if detector else [EMBED]
+        write_warm_up_requests(directory, model.input_shape[1], signatures)
 
 
 def _zeros_unless(valid: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

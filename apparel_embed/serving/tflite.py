@@ -1,4 +1,4 @@
-"""The embedding model as TensorFlow Lite, for telephones and small machines."""
+"""The embedding model as TensorFlow Lite, for phones and small machines."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from apparel_embed.serving.exported import TFLITE_KINDS
 
 
 def to_tflite(model: tf.keras.Model, kind: str, examples: np.ndarray) -> bytes:
-    """Converts a model; decoding and fitting into the square stay with the caller.
+    """Converts a model; callers have to decode images and fit them into the square.
 
     Args:
-      model: from float32 [batch, size, size, 3], values 0..255, to embeddings [batch, dim].
-      kind: "float16" stores weights in 16 bits; "int8" computes in 8 bits, but for operations that
-        TensorFlow Lite has in floating point only.
-      examples: uint8 [n, size, size, 3], representative ones, by which int8 finds the ranges of
-        values; at least 1.
+      model: maps float32 [batch, size, size, 3], values 0..255, to embeddings [batch, dim].
+      kind: "float16" stores weights in 16 bits; "int8" computes in 8 bits, except for operations
+        that TensorFlow Lite has only in floating point.
+      examples: uint8 [n, size, size, 3], representative images to find the ranges of values for
+        int8; at least 1.
 
     Returns:
-      The content of a `.tflite` file: it takes and gives what the model does.
+      The content of a `.tflite` file with the same inputs and outputs as the model.
 
     Raises:
-      UserError: if the kind is unknown, or there is no image.
+      UserError: if the kind is unknown, or there are no examples.
     """
     if kind not in TFLITE_KINDS:
         raise UserError(f"TFLite model {kind!r}: expected one of {', '.join(TFLITE_KINDS)}")
     if not len(examples):
-        raise UserError("TFLite: there is no representative image; one or more are needed")
+        raise UserError("TFLite: no representative images; expected at least 1")
     signature = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, name="images")
     serve = tf.function(lambda images: model(images, training=False), [signature])
     module = tf.Module()
     module.weights, module.serve = model.variables, serve
     with tempfile.TemporaryDirectory() as temporary:
-        # By a SavedModel: from concrete functions the converter freezes variables less well.
+        # Via a SavedModel: from concrete functions the converter freezes variables less well.
         tf.saved_model.save(module, temporary, signatures=serve.get_concrete_function())
         converter = tf.lite.TFLiteConverter.from_saved_model(temporary)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -55,7 +55,7 @@ def to_tflite(model: tf.keras.Model, kind: str, examples: np.ndarray) -> bytes:
 
 
 class TFLiteModel:
-    """Embeds decoded images by the content of a `.tflite` file."""
+    """Embeds decoded images with the content of a `.tflite` file."""
 
     def __init__(self, content: bytes) -> None:
         self._interpreter = tf.lite.Interpreter(model_content=content)

@@ -80,7 +80,7 @@ def embedded(tiny_prepared, embed, tmp_path_factory):
     return output, summary
 
 
-def test_a_prepared_dataset_gives_what_evaluation_computes(embedded, tiny_prepared, model):
+def test_a_prepared_dataset_gives_the_embeddings_of_evaluation(embedded, tiny_prepared, model):
     output, summary = embedded
     records, embeddings = read_embeddings(output)
     assert records.tolist() == list(range(IMAGES))
@@ -101,7 +101,7 @@ def test_a_prepared_dataset_gives_what_evaluation_computes(embedded, tiny_prepar
 
 
 @pytest.mark.slow
-def test_a_manifest_and_a_directory_give_the_same_bits_and_keep_their_columns(
+def test_a_manifest_and_a_directory_give_identical_embeddings_and_keep_columns(
     embedded, tiny_prepared, embed, tmp_path
 ):
     _, expected = read_embeddings(embedded[0])
@@ -120,9 +120,7 @@ def test_a_manifest_and_a_directory_give_the_same_bits_and_keep_their_columns(
 
 
 @pytest.mark.slow
-def test_images_and_result_may_lie_in_a_store(
-    embedded, tiny_prepared, embed, tmp_path, monkeypatch
-):
+def test_images_and_result_may_be_in_a_store(embedded, tiny_prepared, embed, tmp_path, monkeypatch):
     system = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
     monkeypatch.setattr(locations, "_connect", lambda root: (system, root.partition("://")[2]))
     source, bucket = tiny_prepared.directory.parent, tmp_path / "bucket"
@@ -139,17 +137,17 @@ def test_images_and_result_may_lie_in_a_store(
     names = [shard["file"] for shard in summary["shards"]]
     assert sorted(contents(bucket / "out")) == sorted(["embed.json", "rejects.csv", *names])
     for name in names:
-        ours = pq.read_table(bucket / "out" / name)["embedding"].to_pylist()
-        theirs = pq.read_table(embedded[0] / name)["embedding"].to_pylist()
-        np.testing.assert_array_equal(ours, theirs)
+        found = pq.read_table(bucket / "out" / name)["embedding"].to_pylist()
+        expected = pq.read_table(embedded[0] / name)["embedding"].to_pylist()
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.slow
-def test_bad_images_are_listed_and_harm_no_other(tiny_prepared, embed, embedded, tmp_path):
+def test_bad_images_are_listed_and_do_not_affect_others(tiny_prepared, embed, embedded, tmp_path):
     _, expected = read_embeddings(embedded[0])
     shutil.copytree(tiny_prepared.directory.parent, tmp_path / "data")
     names = tiny_prepared.column("image")
-    (tmp_path / "data" / names[3]).write_bytes(b"no image")
+    (tmp_path / "data" / names[3]).write_bytes(b"not an image")
     (tmp_path / "data" / names[21]).unlink()
     manifest = tmp_path / "data" / "manifest.csv"
     config = configure(tmp_path / "out", "manifest", manifest)
@@ -164,7 +162,7 @@ def test_bad_images_are_listed_and_harm_no_other(tiny_prepared, embed, embedded,
     np.testing.assert_allclose(found, expected[good], atol=1e-6)
 
 
-def test_what_the_model_cannot_embed_is_listed_too(tiny_prepared, embed, tmp_path, monkeypatch):
+def test_images_that_the_model_cannot_embed_are_listed(tiny_prepared, embed, tmp_path, monkeypatch):
     read = PreparedDataset.read_images
 
     def with_damage(self, records):
@@ -187,7 +185,7 @@ def test_what_the_model_cannot_embed_is_listed_too(tiny_prepared, embed, tmp_pat
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
     summary = bulk_embed(config, here(Poisoned()))
     names = tiny_prepared.column("image")
-    # Batches of 8, 8 and 4; the damaged record leaves its last batch one shorter.
+    # Batches of 8, 8 and 4; the damaged record makes the last batch of its shard one shorter.
     assert rejects(tmp_path / "out") == [
         {"image": names[7], "reason": "cannot be decoded"},
         {"image": names[16], "reason": "the model's embedding is not finite"},
@@ -199,7 +197,7 @@ def test_what_the_model_cannot_embed_is_listed_too(tiny_prepared, embed, tmp_pat
     assert len(read_embeddings(tmp_path / "out")[0]) == IMAGES - 5
 
 
-def test_images_that_are_all_bad_leave_an_empty_result(tiny_prepared, embed, tmp_path, monkeypatch):
+def test_only_bad_images_give_an_empty_result(tiny_prepared, embed, tmp_path, monkeypatch):
     monkeypatch.setattr(PreparedDataset, "read_images", lambda self, records: [b""] * len(records))
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
     summary = bulk_embed(config, here(embed))
@@ -208,7 +206,7 @@ def test_images_that_are_all_bad_leave_an_empty_result(tiny_prepared, embed, tmp
 
 
 class Failing:
-    """Embeds some batches and fails then."""
+    """Embeds some batches and then fails."""
 
     dim, fields = DIM, ()
 
@@ -224,7 +222,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("batches", [0, 2, 3, 5, 9])
-def test_interrupted_at_any_batch_the_same_call_goes_on_to_the_same_bytes(
+def test_a_call_interrupted_at_any_batch_resumes_to_the_same_bytes(
     embedded, tiny_prepared, embed, tmp_path, batches
 ):
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
@@ -236,10 +234,10 @@ def test_interrupted_at_any_batch_the_same_call_goes_on_to_the_same_bytes(
     partial = tmp_path / "out.partial"
     assert partial.is_dir() and not (tmp_path / "out").exists()
     done = len(list(partial.glob("embeddings-*")))
-    # Three batches a shard, of which the one after the last that was whole may be on its way.
+    # A shard has three batches; only complete shards are written.
     assert done == batches // 3
     assert plan_embedding(config) == ("to be resumed", IMAGES, IMAGES - 20 * done)
-    # What a process leaves that has no time to tidy up.
+    # A leftover of a process that was killed.
     (partial / ".embeddings-00001-of-00004.parquet.abc").write_bytes(b"half")
     again = Failing(embed, 100)
     bulk_embed(config, here(again))
@@ -251,13 +249,13 @@ def test_interrupted_at_any_batch_the_same_call_goes_on_to_the_same_bytes(
         plan_embedding(dataclasses.replace(config, batch_size=9))
 
 
-def test_a_finished_one_is_not_done_again(embedded, tiny_prepared):
+def test_a_finished_embedding_is_not_repeated(embedded, tiny_prepared):
     output, summary = embedded
     config = configure(output, "prepared", tiny_prepared.directory)
     assert bulk_embed(config, here(Failing(None, 0))) == summary
 
 
-def test_all_shards_done_but_no_summary_yet_needs_no_model(
+def test_writing_a_missing_summary_needs_no_model(
     embedded, tiny_prepared, embed, tmp_path, monkeypatch
 ):
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
@@ -285,7 +283,7 @@ def test_all_shards_done_but_no_summary_yet_needs_no_model(
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])
-def test_what_was_made_from_something_else_is_refused(
+def test_output_made_from_other_inputs_is_refused(
     embedded, tiny_prepared, tmp_path, changed, message, finished
 ):
     output = embedded[0]
@@ -301,7 +299,7 @@ def test_what_was_made_from_something_else_is_refused(
     assert contents(embedded[0]) == before
 
 
-def test_an_output_that_is_something_else_is_refused(tiny_prepared, embed, tmp_path):
+def test_an_output_that_is_not_a_bulk_embedding_is_refused(tiny_prepared, embed, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("precious")
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
@@ -312,11 +310,11 @@ def test_an_output_that_is_something_else_is_refused(tiny_prepared, embed, tmp_p
 def test_a_directory_without_images_is_refused(tmp_path, embed):
     (tmp_path / "images").mkdir()
     config = configure(tmp_path / "out", "images", tmp_path / "images")
-    with pytest.raises(UserError, match="images: there are no images in it"):
+    with pytest.raises(UserError, match="images: contains no images"):
         bulk_embed(config, here(embed))
 
 
-def test_rows_are_written_on_the_way_and_few_images_are_held(
+def test_rows_are_written_incrementally_with_few_images_in_memory(
     tiny_prepared, embed, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(bulk_shard, "_ROWS_PER_GROUP", 16)
@@ -333,14 +331,14 @@ def test_rows_are_written_on_the_way_and_few_images_are_held(
             most = max(most, taken - embedded_so_far)
             yield image
 
-    def tell(count):
+    def report(count):
         nonlocal embedded_so_far
         embedded_so_far += count
 
     monkeypatch.setattr(source, "images", images)
-    embed_shards(config, source, [0], 1, embed, tell, 1)
+    embed_shards(config, source, [0], 1, embed, report, 1)
     assert embedded_so_far == taken == IMAGES
-    # Batches of 8: two at work, one waiting, and one being gathered.
+    # Batches of 8: two in progress, one waiting, and one being collected.
     assert most <= 4 * 8
     (file,) = (tmp_path / "out.partial").glob("*.parquet")
     assert pq.read_metadata(file).num_row_groups == 4
@@ -349,16 +347,16 @@ def test_rows_are_written_on_the_way_and_few_images_are_held(
 def test_a_second_writer_is_refused(tiny_prepared, embed, tmp_path):
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)
 
-    def meanwhile(*args):
+    def run_with_second_writer(*args):
         with pytest.raises(UserError, match=r"out: .*process"):
             bulk_embed(config, here(embed))
         return here(embed)(*args)
 
-    bulk_embed(config, meanwhile)
+    bulk_embed(config, run_with_second_writer)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_damaged_plan_is_told(tiny_prepared, embed, tmp_path):
+def test_a_damaged_plan_is_an_error(tiny_prepared, embed, tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "plan.json").write_text("{")
     config = configure(tmp_path / "out", "prepared", tiny_prepared.directory)

@@ -44,7 +44,7 @@ IMAGES, AT_ONCE, BATCH = 64, 4, 2
 
 @contextlib.contextmanager
 def started(*arguments):
-    """Runs a command of Dask, in a process of its own."""
+    """Runs a Dask command in its own process."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     process = subprocess.Popen(
         [sys.executable, "-m", "dask", *arguments],
@@ -63,14 +63,14 @@ def started_scheduler(scratch):
     file = scratch / "scheduler.json"
     options = ("--host=127.0.0.1", "--port=0", "--no-dashboard")
     with started("scheduler", f"--scheduler-file={file}", *options):
-        # It is there before it is written.
+        # The file exists before it is written.
         wait_until(lambda: file.exists() and file.stat().st_size)
         yield json.loads(file.read_text())["address"]
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """A scheduler, and two workers that are started anew when they are killed."""
+    """A scheduler, and two workers that are restarted when they are killed."""
     scratch = tmp_path_factory.mktemp("cluster")
     options = ("--nthreads=1", "--memory-limit=0", "--no-dashboard", "--nworkers=2")
     options = (*options, f"--local-directory={scratch}")
@@ -78,9 +78,9 @@ def address(tmp_path_factory):
         yield scheduler
 
 
-def wait_until(there):
+def wait_until(condition):
     until = time.monotonic() + 120
-    while not there():
+    while not condition():
         assert time.monotonic() < until
         time.sleep(0.01)
 
@@ -109,17 +109,17 @@ def contents(directory):
 
 @pytest.fixture(scope="module")
 def manifest(tiny_prepared, tmp_path_factory):
-    """Of 64 images, one of which is broken and one is missing."""
+    """A manifest of 64 images, one of which is broken and one missing."""
     directory = tmp_path_factory.mktemp("images") / "data"
     shutil.copytree(tiny_prepared.directory.parent, directory)
-    (directory / tiny_prepared.column("image")[17]).write_bytes(b"no image")
+    (directory / tiny_prepared.column("image")[17]).write_bytes(b"not an image")
     (directory / tiny_prepared.column("image")[40]).unlink()
     return directory / "manifest.csv"
 
 
 @pytest.fixture(scope="module")
 def here(manifest, tmp_path_factory):
-    """What this process makes of them."""
+    """The result of embedding them in this process."""
     output = tmp_path_factory.mktemp("here") / "out"
     load = functools.partial(load_colours, output.parent)
     bulk_embed(configure(output, manifest), functools.partial(run_here, load=load, threads=1))
@@ -145,7 +145,7 @@ class Embedding(threading.Thread):
         assert not self.is_alive()
 
 
-def test_a_cluster_makes_the_same_bytes_and_loads_the_model_once_a_worker(
+def test_a_cluster_writes_the_same_bytes_and_loads_the_model_once_per_worker(
     address, manifest, here, tmp_path
 ):
     pids = workers(address)
@@ -157,11 +157,11 @@ def test_a_cluster_makes_the_same_bytes_and_loads_the_model_once_a_worker(
     assert set(noted(tmp_path / CALLS)) == set(pids)
 
 
-def test_a_killed_worker_costs_its_share_only(address, manifest, here, tmp_path):
+def test_only_the_shard_of_a_killed_worker_is_repeated(address, manifest, here, tmp_path):
     workers(address)
     (tmp_path / HOLD).touch()
     embedding = Embedding(configure(tmp_path / "out", manifest), on_cluster(address, tmp_path))
-    # Each worker is at both batches of a shard.
+    # Each worker is embedding both batches of a shard.
     wait_until(lambda: len(noted(tmp_path / CALLS)) == 4)
     os.kill(noted(tmp_path / CALLS)[0], signal.SIGKILL)
     (tmp_path / HOLD).unlink()
@@ -171,9 +171,7 @@ def test_a_killed_worker_costs_its_share_only(address, manifest, here, tmp_path)
     assert len(noted(tmp_path / CALLS)) == IMAGES // BATCH + 2
 
 
-def test_a_worker_that_is_killed_before_it_is_ready_is_not_waited_for(
-    address, manifest, here, tmp_path
-):
+def test_a_worker_killed_before_it_is_ready_is_not_waited_for(address, manifest, here, tmp_path):
     workers(address)
     (tmp_path / HOLD_LOADS).touch()
     embedding = Embedding(configure(tmp_path / "out", manifest), on_cluster(address, tmp_path))
@@ -185,7 +183,7 @@ def test_a_worker_that_is_killed_before_it_is_ready_is_not_waited_for(
     assert contents(tmp_path / "out") == here
 
 
-def test_a_killed_driver_leaves_its_workers_to_the_next(address, manifest, here, tmp_path):
+def test_the_next_driver_takes_over_the_workers_of_a_killed_one(address, manifest, here, tmp_path):
     workers(address)
     config, run = configure(tmp_path / "out", manifest), on_cluster(address, tmp_path)
 
@@ -216,7 +214,7 @@ def test_a_killed_driver_leaves_its_workers_to_the_next(address, manifest, here,
 
 @contextlib.contextmanager
 def driver(config, run):
-    """Embeds in a process of its own."""
+    """Embeds in a separate process."""
     code = (
         "import pickle, sys; from apparel_embed.inference.bulk import bulk_embed; "
         "bulk_embed(*pickle.load(sys.stdin.buffer))"
@@ -231,7 +229,7 @@ def driver(config, run):
 
 
 def refused(config, run):
-    """Returns the one line that says why nothing was embedded."""
+    """Returns the error, which must have one line, of a run that embeds nothing."""
     with pytest.raises(UserError) as error:
         bulk_embed(config, run)
     assert len(str(error.value).splitlines()) == 1
@@ -239,7 +237,7 @@ def refused(config, run):
     return str(error.value)
 
 
-def test_workers_that_do_not_see_the_output_or_the_images_are_told(
+def test_workers_that_do_not_see_the_output_or_the_images_are_reported(
     address, manifest, tmp_path, monkeypatch
 ):
     # Workers have another working directory.
@@ -252,13 +250,13 @@ def test_workers_that_do_not_see_the_output_or_the_images_are_told(
     assert re.search(r"worker tcp://\S+ on \S+: manifest.csv: no such manifest", found)
 
 
-def test_a_worker_that_prepares_other_bytes_is_told(address, manifest, tmp_path, monkeypatch):
+def test_a_worker_that_prepares_other_bytes_is_reported(address, manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(bulk_cluster, "_sample", lambda *_: [b"of the driver"])
     found = refused(configure(tmp_path / "out", manifest), on_cluster(address, tmp_path))
-    assert re.search(r"worker \S+ on \S+: dresses_0_0.png: prepared, it has other bytes", found)
+    assert re.search(r"worker \S+ on \S+: dresses_0_0.png: prepared, it has different", found)
 
 
-def test_a_worker_that_cannot_write_is_told(address, manifest, tmp_path):
+def test_a_worker_that_cannot_write_is_reported(address, manifest, tmp_path):
     pids = workers(address)
     for pid in pids:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
@@ -270,19 +268,19 @@ def test_a_worker_that_cannot_write_is_told(address, manifest, tmp_path):
     assert re.search(r"worker \S+ on \S+: .*worker-.*json: cannot be written \(.*File too", found)
 
 
-def test_a_worker_that_cannot_load_the_model_is_told(address, manifest, tmp_path):
+def test_a_worker_that_cannot_load_the_model_is_reported(address, manifest, tmp_path):
     run = on_cluster(address, tmp_path, fail_to_load)
     found = refused(configure(tmp_path / "out", manifest), run)
     assert re.search(r"worker \S+ on \S+: RuntimeError\('.*two\\nlines'\)$", found)
 
 
-def test_workers_of_other_versions_are_told(address, manifest, tmp_path, monkeypatch):
+def test_workers_with_other_versions_are_reported(address, manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(bulk_cluster, "_versions", lambda: "Python 3.8, apparel_embed 0.0.1")
     found = refused(configure(tmp_path / "out", manifest), on_cluster(address, tmp_path))
-    ours = (
+    present = (
         f"Python {sys.version_info[0]}.{sys.version_info[1]}, apparel_embed {__version__}, tensor"
     )
-    assert re.search(rf"worker \S+ on \S+: has {ours}.*; expected .* Python 3.8, appa", found)
+    assert re.search(rf"worker \S+ on \S+: has {present}.*; expected .* Python 3.8, appa", found)
 
 
 @pytest.mark.parametrize(
@@ -292,15 +290,17 @@ def test_workers_of_other_versions_are_told(address, manifest, tmp_path, monkeyp
         ("nowhere", "missing port number .*"),
     ],
 )
-def test_a_cluster_that_is_not_there_is_told(address, message, manifest, tmp_path, monkeypatch):
+def test_an_unreachable_cluster_is_an_error(address, message, manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(bulk_cluster, "_SECONDS_TO_CONNECT", 0.2)
     found = refused(configure(tmp_path / "out", manifest), on_cluster(address, tmp_path))
     assert re.search(rf"--cluster={address}: cannot be reached \({message}\); expected", found)
 
 
-def test_a_cluster_without_workers_is_told_before_and_on_the_way(manifest, tmp_path, monkeypatch):
+def test_a_cluster_without_workers_is_an_error_at_the_start_and_later(
+    manifest, tmp_path, monkeypatch
+):
     monkeypatch.setattr(bulk_cluster, "_SECONDS_TO_FIND_WORKERS", 0.2)
-    monkeypatch.setattr(bulk_cluster, "_SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr(bulk_cluster, "_SECONDS_BETWEEN_CHECKS", 0.1)
     config = configure(tmp_path / "out", manifest)
     with started_scheduler(tmp_path) as address:
         run = on_cluster(address, tmp_path)
@@ -319,9 +319,9 @@ def test_a_cluster_without_workers_is_told_before_and_on_the_way(manifest, tmp_p
         )
 
 
-def test_a_worker_that_does_not_answer_is_told(address, manifest, tmp_path, monkeypatch):
+def test_a_worker_that_does_not_answer_is_reported(address, manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(bulk_cluster, "_SECONDS_TO_GET_READY", 0.2)
-    monkeypatch.setattr(bulk_cluster, "_SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr(bulk_cluster, "_SECONDS_BETWEEN_CHECKS", 0.1)
     workers(address)
     with distributed.Client(address) as client:
         busy = client.map(time.sleep, [1, 1.1])
@@ -332,21 +332,21 @@ def test_a_worker_that_does_not_answer_is_told(address, manifest, tmp_path, monk
 
 
 @pytest.mark.slow
-def test_a_shard_that_kills_every_worker_is_told(address, manifest, tmp_path):
+def test_a_shard_that_kills_every_worker_is_an_error(address, manifest, tmp_path):
     workers(address)
     run = on_cluster(address, tmp_path, load_killers)
     found = refused(configure(tmp_path / "out", manifest), run)
-    assert "--cluster: one shard's workers died again and again" in found
+    assert "--cluster: the workers of one shard died repeatedly" in found
 
 
-def test_without_dask_the_error_says_what_to_install(manifest, tmp_path, monkeypatch):
+def test_the_error_about_missing_dask_says_what_to_install(manifest, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     found = refused(configure(tmp_path / "out", manifest), on_cluster("tcp://a:1", tmp_path))
-    assert "Dask is not installed: pip install -c requirements.lock distributed" in found
+    assert "Dask is not installed; run pip install -c requirements.lock distributed" in found
 
 
 @pytest.mark.slow
-def test_the_binary_has_a_cluster_make_what_this_process_makes(address, manifest, tmp_path):
+def test_the_command_line_tool_gives_the_same_result_with_a_cluster(address, manifest, tmp_path):
     model = tmp_path / "run" / "student"
     settings = ModelConfig(image_size=24, embedding_dim=8)
     save_embedding_model(model / "model", build_embedding_model(settings), settings)
@@ -360,6 +360,6 @@ def test_the_binary_has_a_cluster_make_what_this_process_makes(address, manifest
     load = functools.partial(load_image_embedder, str(model))
     bulk_embed(configure(tmp_path / "here", manifest), functools.partial(run_here, load=load))
     here, there = contents(tmp_path / "here"), contents(tmp_path / "there")
-    # Which model it was made of.
+    # It names the model, which differs.
     here.pop("embed.json"), there.pop("embed.json")
     assert here == there and len(here) == IMAGES // AT_ONCE + 1

@@ -17,7 +17,7 @@ from apparel_embed.inference.bulk_sources import (
 )
 
 
-def test_a_directory_is_listed_by_name_without_what_is_no_image(tmp_path):
+def test_the_images_of_a_directory_are_listed_by_name(tmp_path):
     names = ["b/2.JPG", "b/10.jpeg", "a.png", "c.txt", ".hidden.jpg", ".cache/x.jpg", "b/c/d.webp"]
     names += ["e.HEIC", "f.hif", "heic"]
     for name in names:
@@ -29,12 +29,12 @@ def test_a_directory_is_listed_by_name_without_what_is_no_image(tmp_path):
     }
 
 
-def test_a_missing_directory_is_told(tmp_path):
+def test_a_missing_directory_is_an_error(tmp_path):
     with pytest.raises(UserError, match="none: no such directory"):
         list(list_directory(str(tmp_path / "none")))
 
 
-def test_fingerprints_tell_when_the_list_changes(tmp_path):
+def test_fingerprints_change_with_the_list(tmp_path):
     def fingerprint(kind, location):
         return open_source(SourceConfig(kind, str(location), ImageSettings(), 9)).fingerprint()
 
@@ -56,7 +56,7 @@ def test_fingerprints_tell_when_the_list_changes(tmp_path):
 
 @given(st.lists(st.integers(0, 7), max_size=8), st.integers(1, 9))
 @settings(derandomize=True, deadline=None, max_examples=60)
-def test_parts_hold_the_same_rows_in_the_same_order(sizes, rows):
+def test_parts_have_the_same_rows_in_the_same_order(sizes, rows):
     numbers = iter(range(100))
     tables = [
         pa.table({"n": pa.array([next(numbers) for _ in range(size)], pa.int64())})

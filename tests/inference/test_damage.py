@@ -18,7 +18,7 @@ from apparel_embed.training.specialist import SpecialistConfig
 
 @pytest.fixture
 def damaged(tiny_prepared, tmp_path):
-    """A copy of the dataset with a bit of record 5, a training image, turned over."""
+    """A copy of the dataset with a flipped bit in record 5, a training image."""
     directory = tmp_path / "prepared"
     shutil.copytree(tiny_prepared.directory, directory)
     (jpeg,) = tiny_prepared.read_images([5])
@@ -41,8 +41,8 @@ def train(dataset, run_dir, cache_gib):
 
 
 @pytest.mark.parametrize("cache_gib", [1.0, 0.0])
-def test_a_training_names_shard_and_record_in_one_line(damaged, tmp_path, cache_gib):
-    """Whether it meets the record as it fills its cache or, deep in the pipeline, in a batch."""
+def test_the_training_error_names_shard_and_record_in_one_line(damaged, tmp_path, cache_gib):
+    """Whether the record is read to fill the cache or, deep in the pipeline, for a batch."""
     with pytest.raises(UserError, match=r"\.array_record: record 5 is damaged \(") as caught:
         train(damaged, tmp_path, cache_gib)
 
@@ -50,7 +50,7 @@ def test_a_training_names_shard_and_record_in_one_line(damaged, tmp_path, cache_
     assert not (tmp_path / "combined").exists()
 
 
-def test_a_shard_that_is_cut_off_after_it_was_opened_is_named(tiny_prepared, tmp_path):
+def test_a_shard_truncated_after_opening_is_named(tiny_prepared, tmp_path):
     directory = tmp_path / "prepared"
     shutil.copytree(tiny_prepared.directory, directory)
     dataset = PreparedDataset.open(directory)
@@ -66,7 +66,7 @@ def test_a_shard_that_is_cut_off_after_it_was_opened_is_named(tiny_prepared, tmp
         PreparedDataset.open(directory)
 
 
-def test_an_error_that_is_nobodys_damage_stays_what_it_is(tiny_prepared):
+def test_an_error_without_a_damaged_record_is_unchanged(tiny_prepared):
     def fail(argument):
         raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
 

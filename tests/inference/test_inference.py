@@ -18,7 +18,7 @@ RECORDS = np.array([9, 0, 41, 9, 63, 17, 2])
 
 @pytest.fixture(scope="module")
 def squares(tiny_prepared):
-    """What the images of RECORDS must look like, one by one."""
+    """The expected images of RECORDS, decoded one by one."""
     return np.stack(
         [decode_to_square(one, SIZE).numpy() for one in tiny_prepared.read_images(RECORDS)]
     )
@@ -30,22 +30,22 @@ def embedder():
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
-def test_batches_come_in_the_order_of_the_records(tiny_prepared, squares, batch_size):
+def test_batches_are_in_the_order_of_the_records(tiny_prepared, squares, batch_size):
     batches = list(decoded_batches(tiny_prepared, RECORDS, SIZE, batch_size))
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
     np.testing.assert_array_equal(np.concatenate(batches), squares)
 
 
-def test_a_store_says_what_memory_its_images_take(tiny_prepared):
+def test_a_store_reports_the_memory_of_its_images(tiny_prepared):
     decoded = len(RECORDS) * 100**2 * 3 / 2**30
     assert ImageStore(tiny_prepared, RECORDS, 100, 1.0).gib == decoded
-    # Encoded ones.
+    # Encoded images.
     assert 0 < ImageStore(tiny_prepared, RECORDS, 100, decoded / 2).gib < decoded / 2
     assert ImageStore(tiny_prepared, RECORDS, 100, 0).gib == 0
 
 
 @pytest.mark.parametrize("cache_gib", [1.0, 0])
-def test_store_gives_the_images_at_positions(tiny_prepared, squares, cache_gib):
+def test_a_store_returns_the_images_at_positions(tiny_prepared, squares, cache_gib):
     store = ImageStore(tiny_prepared, RECORDS, SIZE, cache_gib)
     assert len(store) == len(RECORDS)
     positions = np.array([6, 0, 3, 3, 1])
@@ -55,7 +55,7 @@ def test_store_gives_the_images_at_positions(tiny_prepared, squares, cache_gib):
 
 
 @pytest.mark.parametrize("cache_gib", [1.0, 0])
-def test_store_works_inside_a_pipeline_with_known_shapes(tiny_prepared, squares, cache_gib):
+def test_a_store_works_inside_a_pipeline_with_known_shapes(tiny_prepared, squares, cache_gib):
     store = ImageStore(tiny_prepared, RECORDS, SIZE, cache_gib)
     positions = tf.data.Dataset.from_tensor_slices(tf.constant([[0, 1], [5, 6]], tf.int64))
     dataset = positions.map(store.gather, num_parallel_calls=2)
@@ -84,7 +84,7 @@ def test_only_a_store_that_fits_into_its_memory_is_cached(tiny_prepared, monkeyp
     assert calls == [len(RECORDS), 2]
 
 
-def test_a_store_of_nothing_is_empty(tiny_prepared):
+def test_a_store_without_records_is_empty(tiny_prepared):
     store = ImageStore(tiny_prepared, np.zeros([0], np.int64), SIZE, 1.0)
     assert len(store) == 0
     assert store.gather(tf.zeros([0], tf.int64)).shape == (0, SIZE, SIZE, 3)
@@ -122,7 +122,7 @@ def test_weights_loaded_later_are_used(squares):
     np.testing.assert_allclose(after, model(squares.astype(np.float32)), atol=1e-6)
 
 
-def test_nothing_gives_no_embeddings(tiny_prepared, embedder):
+def test_empty_input_gives_no_embeddings(tiny_prepared, embedder):
     for empty in (embedder([]), embedder.records(tiny_prepared, np.zeros([0], np.int64))):
         assert empty.shape == (0, 8)
         assert empty.dtype == np.float32

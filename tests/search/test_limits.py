@@ -48,11 +48,11 @@ def test_a_slow_upload_is_refused():
         yield b"a"
         await anyio.sleep(30)
 
-    async def ask():
+    async def send():
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.post("/api/search", content=slow())
 
-    answer = anyio.run(ask)
+    answer = anyio.run(send)
     assert answer.status_code == 408
     assert "0.1 seconds" in answer.json()["detail"]

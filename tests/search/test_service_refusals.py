@@ -153,7 +153,7 @@ def test_the_service_answers_503_under_overload_and_then_recovers(service, monke
     embed = LocalModel.embed
     monkeypatch.setattr(LocalModel, "embed", lambda *a: go.wait(30) and embed(*a))
 
-    async def ask():
+    async def send():
         statuses = []
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -170,7 +170,7 @@ def test_the_service_answers_503_under_overload_and_then_recovers(service, monke
             await one()
         return statuses
 
-    statuses = anyio.run(ask)
+    statuses = anyio.run(send)
     assert statuses[:5] == [(503, "1")] * 5
     assert statuses[5:] == [(200, None)] * 4
 

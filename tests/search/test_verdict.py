@@ -14,16 +14,16 @@ from apparel_embed.search.shell import search_files, search_garments_of_file, ta
 pytestmark = pytest.mark.slow
 
 
-def ask(client, street, **fields):
+def search(client, street, **fields):
     with open(street["bag"][0], "rb") as file:
         return client.post("/api/search", files={"file": file}, data=fields).json()
 
 
 def test_the_answer_says_whether_it_is_the_same_item(catalogue, judging, street):
     with TestClient(make_service(catalogue.index, judging(), Limits(rate=0))) as client:
-        found = [ask(client, street, vertical=name) for name in ("bag", "bag", "dress", "dress")]
+        found = [search(client, street, vertical=name) for name in ("bag", "bag", "dress", "dress")]
         # No threshold could be fitted for a search in all verticals.
-        found.append(ask(client, street, all_verticals="true"))
+        found.append(search(client, street, all_verticals="true"))
         key = found[0]["hits"][0]["key"]
         found.append(client.get("/api/similar", params={"key": key}).json())
         lines = client.get("/metrics").text.splitlines()
@@ -54,7 +54,7 @@ def test_the_caller_chooses_the_level_and_the_shell_prints_the_verdict(
 
 def test_a_model_without_thresholds_gives_no_verdict(catalogue, service, street, caplog):
     with TestClient(service()) as client:
-        assert ask(client, street, vertical="bag")["verdict"] is None
+        assert search(client, street, vertical="bag")["verdict"] is None
         assert "verdicts_total{" not in client.get("/metrics").text
     sources = SearchSources(catalogue.saved_model, catalogue.dataset.directory)
     searcher, _ = open_searcher(catalogue.index, sources, Limits().max_pixels)

@@ -17,7 +17,7 @@ def head(model):
 
 @pytest.fixture(scope="session")
 def exported(model, tmp_path_factory):
-    """A SavedModel without a head, of at most a million pixels; read-only."""
+    """A SavedModel without a head, for images of up to a million pixels; read-only."""
     directory = tmp_path_factory.mktemp("served") / "1"
     export_saved_model(model, directory, ExportConfig(max_pixels=1_000_000))
     return directory
@@ -37,7 +37,7 @@ def exported_with_head(model, head, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported_with_detector(model, tmp_path_factory):
-    """A SavedModel with `colour_detector`, of at most a million pixels; read-only."""
+    """A SavedModel with `colour_detector`, for images of up to a million pixels; read-only."""
     directory = tmp_path_factory.mktemp("detecting") / "3"
     config = ExportConfig(max_pixels=1_000_000, warm_up=False)
     export_saved_model(model, directory, config, detector=colour_detector())

@@ -1,9 +1,8 @@
-"""Whatever bytes are sent: an answer, finite, and the neighbours' to the bit.
+"""Arbitrary bytes give a finite answer, and leave the other images' answers identical.
 
     APPAREL_EMBED_FUZZ_SECONDS=600 python -m pytest tests/serving/test_any_bytes.py
 
-goes on for so long, with other examples each time; else a few hundred examples are tried, always
-the same.
+runs for this time with new examples. By default, a few hundred fixed examples are tried.
 """
 
 import os
@@ -46,9 +45,9 @@ STREET = encoded(photograph({0: (5, 5, 40, 60), 2: (50, 30, 100, 80)}, 120, 90))
 
 @st.composite
 def damaged(draw):
-    """A whole image, of which bytes are changed, cut, doubled or left out."""
+    """An image with bytes changed, cut off, inserted or repeated."""
     data = bytearray(draw(st.sampled_from(WHOLE)))
-    # Most of what decoders trip over stands at the start.
+    # Most bytes that decoders fail on are at the start.
     places = st.one_of(st.integers(0, 64), st.integers(0, len(data)))
     for _ in range(draw(st.integers(1, 6))):
         place, kind = min(draw(places), len(data)), draw(st.integers(0, 4))
@@ -71,39 +70,39 @@ ANY = st.one_of(damaged(), st.binary(max_size=300), st.sampled_from(WHOLE))
 
 
 @pytest.fixture(scope="module")
-def ask(signatures):
-    def ask(images):
+def embed(signatures):
+    def embed(images):
         found = signatures["serving_default"](image_bytes=tf.constant(images, tf.string))
         return found["embedding"].numpy(), found["valid"].numpy()
 
-    return ask
+    return embed
 
 
 @pytest.fixture(scope="module")
-def alone(ask):
-    """The neighbours' embeddings in a batch of the same size with nothing beside them."""
-    embeddings, _ = ask([NEIGHBOURS[0], *[b""] * 8, NEIGHBOURS[1]])
+def alone(embed):
+    """The embeddings of NEIGHBOURS in a batch of the same size without other images."""
+    embeddings, _ = embed([NEIGHBOURS[0], *[b""] * 8, NEIGHBOURS[1]])
     return embeddings[[0, -1]]
 
 
-def check(ask, alone, images):
+def check(embed, alone, images):
     images = [NEIGHBOURS[0], *images, NEIGHBOURS[1]]
-    embeddings, valid = ask(images)
+    embeddings, valid = embed(images)
 
     assert embeddings.shape == (10, DIM)
     np.testing.assert_array_equal(embeddings[[0, -1]], alone)
     assert valid[[0, -1]].all()
     assert np.isfinite(embeddings).all()
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), valid, atol=1e-5)
-    # An image alone is decoded in another way, to the same bits.
+    # A single image is decoded by other code, with the same result.
     for number, one in enumerate(images):
-        (embedding,), (is_valid,) = ask([one])
+        (embedding,), (is_valid,) = embed([one])
         assert is_valid == valid[number]
         np.testing.assert_allclose(embedding, embeddings[number], atol=1e-5)
 
 
 def check_garments(detect, images):
-    """An answer is the same to the bit whether an image is alone or not."""
+    """The answer is identical whether an image is alone or not."""
     together = detect([STREET, *images])
 
     assert together["found"][0].any()
@@ -123,19 +122,19 @@ QUIET = {"deadline": None, "database": None, "suppress_health_check": list(Healt
 @seed(0)
 @settings(max_examples=100, derandomize=True, **QUIET)
 @given(images=BATCHES)
-def test_any_bytes_are_answered_and_harm_no_neighbour(ask, alone, images):
-    check(ask, alone, images)
+def test_any_bytes_are_answered_without_affecting_other_images(embed, alone, images):
+    check(embed, alone, images)
 
 
 @seed(0)
 @settings(max_examples=25, derandomize=True, **QUIET)
 @given(images=BATCHES)
-def test_any_bytes_are_searched_for_garments_and_harm_no_neighbour(detect, images):
+def test_any_bytes_are_searched_for_garments_without_affecting_other_images(detect, images):
     check_garments(detect, images)
 
 
 @pytest.mark.skipif(not SECONDS, reason="APPAREL_EMBED_FUZZ_SECONDS is not set")
-def test_any_bytes_for_as_long_as_asked(ask, alone, detect):
+def test_any_bytes_for_the_requested_duration(embed, alone, detect):
     end, tried = time.monotonic() + SECONDS, 0
     while time.monotonic() < end:
 
@@ -146,7 +145,7 @@ def test_any_bytes_for_as_long_as_asked(ask, alone, detect):
             nonlocal tried
             tried += 8
             if time.monotonic() < end:
-                check(ask, alone, images)
+                check(embed, alone, images)
                 check_garments(detect, images)
 
         batch()

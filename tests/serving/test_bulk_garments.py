@@ -1,4 +1,4 @@
-"""Bulk embedding of every garment of photographs, by a model that was exported with a detector."""
+"""Bulk embedding of every garment in photographs, with a model exported with a detector."""
 
 import functools
 import subprocess
@@ -90,7 +90,7 @@ def test_a_model_without_detector_is_refused(exported):
         load_garment_embedder(str(exported))
 
 
-def test_the_binary_detects(photographs, exported_with_detector, tmp_path):
+def test_the_command_line_tool_detects(photographs, exported_with_detector, tmp_path):
     done = subprocess.run(
         [
             *(sys.executable, TOOL, "--detect", f"--model={exported_with_detector}"),

@@ -1,4 +1,4 @@
-"""The client against a server that speaks by the official stubs, and the model in process."""
+"""The client against a server built with the official stubs, and the model in process."""
 
 import dataclasses
 import socket
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 IMAGES = [
     encoded(drawn(seed=1)),
     encoded(drawn(90, 30, seed=2), "WEBP", lossless=True),
-    b"no image",
+    b"not an image",
     encoded(drawn(seed=3), "PNG"),
     encoded(drawn(seed=4), "AVIF", quality=100),
     b"",
@@ -57,14 +57,14 @@ def kind(request, behaviour):
 
 
 @pytest.fixture
-def ask(addresses, kind):
-    """Asks for images by a configuration."""
+def embed(addresses, kind):
+    """A function that embeds images with a client of some configuration."""
 
-    def ask(images, **config):
+    def embed(images, **config):
         with Client(addresses[kind], ClientConfig(**config)) as client:
             return client.embed(images)
 
-    return ask
+    return embed
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +72,13 @@ def local(exported_with_head):
     return LocalModel(exported_with_head)
 
 
-def test_a_server_and_the_model_in_process_give_the_same(ask, local):
-    asked, here = ask(IMAGES), local.embed(IMAGES)
+def test_a_server_and_the_model_in_process_give_the_same(embed, local):
+    remote, here = embed(IMAGES), local.embed(IMAGES)
 
     assert here.valid.tolist() == VALID
     assert (here.embeddings.dtype, here.embeddings.shape) == (np.float32, (6, DIM))
     assert (here.vertical_scores.dtype, here.vertical_scores.shape) == (np.float32, (6, 3))
-    for one, other in zip(asked, here):
+    for one, other in zip(remote, here):
         assert one.dtype == other.dtype
         np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -93,23 +93,23 @@ def test_images_of_other_formats_are_converted(local):
     assert (found.embeddings @ found.embeddings[0] > 0.999).all()
 
 
-def test_requests_are_cut_by_number_and_by_bytes(ask, behaviour, local):
+def test_requests_are_split_by_number_and_by_bytes(embed, behaviour, local):
     images = [IMAGES[0]] * 5
     whole = local.embed(images).embeddings
 
-    np.testing.assert_allclose(ask(images, batch_size=2).embeddings, whole, atol=1e-6)
+    np.testing.assert_allclose(embed(images, batch_size=2).embeddings, whole, atol=1e-6)
     assert behaviour.requests == [2, 2, 1]
     behaviour.reset()
     few = 3 * len(IMAGES[0]) + 1
-    np.testing.assert_allclose(ask(images, batch_bytes=few).embeddings, whole, atol=1e-6)
+    np.testing.assert_allclose(embed(images, batch_bytes=few).embeddings, whole, atol=1e-6)
     assert behaviour.requests == [3, 2]
     behaviour.reset()
-    assert ask(images, batch_bytes=1).valid.all()
+    assert embed(images, batch_bytes=1).valid.all()
     assert behaviour.requests == [1] * 5
 
 
-def test_no_images_give_no_rows(ask, local):
-    for found in (ask([]), local.embed([])):
+def test_no_images_give_no_rows(embed, local):
+    for found in (embed([]), local.embed([])):
         assert found.embeddings.shape == (0, DIM)
         assert found.valid.shape == (0,)
         assert found.vertical_scores.shape == (0, len(VERTICALS))
@@ -126,27 +126,27 @@ def test_verticals_are_those_of_the_model(addresses, kind, behaviour, local):
 def test_a_model_without_head_gives_no_scores(exported):
     local = LocalModel(exported)
     with grpc_server(Behaviour(exported)) as address, Client(address) as client:
-        asked = client.embed(IMAGES[:1])
+        remote = client.embed(IMAGES[:1])
         assert client.verticals == ()
-    assert asked.vertical_scores is None
+    assert remote.vertical_scores is None
     assert local.embed(IMAGES[:1]).vertical_scores is None
-    np.testing.assert_allclose(asked.embeddings, local.embed(IMAGES[:1]).embeddings, atol=1e-6)
+    np.testing.assert_allclose(remote.embeddings, local.embed(IMAGES[:1]).embeddings, atol=1e-6)
 
 
 @pytest.mark.parametrize("failures", [1, 2])
-def test_a_server_that_is_unavailable_is_asked_again(ask, kind, behaviour, failures):
+def test_requests_to_an_unavailable_server_are_retried(embed, kind, behaviour, failures):
     behaviour.failures = [{"grpc": CODE.UNAVAILABLE, "rest": 503}[kind]] * failures
 
-    assert ask(IMAGES, attempts=3).valid.tolist() == VALID
+    assert embed(IMAGES, attempts=3).valid.tolist() == VALID
     assert behaviour.requests == [6]
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
-def test_after_all_attempts_it_is_told_to_be_unavailable(ask, kind, behaviour, attempts):
+def test_a_server_unavailable_after_all_attempts_is_an_error(embed, kind, behaviour, attempts):
     behaviour.failures = [{"grpc": CODE.UNAVAILABLE, "rest": 503}[kind]] * 9
 
     with pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:.*put in the way") as error:
-        ask(IMAGES, attempts=attempts)
+        embed(IMAGES, attempts=attempts)
     assert isinstance(error.value, ServingError)
     assert "\n" not in str(error.value)
     assert len(behaviour.failures) == 9 - attempts
@@ -161,34 +161,32 @@ def test_after_all_attempts_it_is_told_to_be_unavailable(ask, kind, behaviour, a
         (CODE.INTERNAL, 500, ServingError),
     ],
 )
-def test_other_failures_are_told_at_once_by_their_kind(
-    ask, kind, behaviour, code, status, expected
-):
+def test_other_failures_are_raised_at_once_by_kind(embed, kind, behaviour, code, status, expected):
     behaviour.failures = [{"grpc": code, "rest": status}[kind]]
 
     with pytest.raises(expected, match="put in the way") as error:
-        ask(IMAGES)
+        embed(IMAGES)
     assert type(error.value) is expected
     assert not behaviour.failures
 
 
-def test_a_deadline_is_kept(ask, behaviour):
+def test_the_deadline_is_kept(embed, behaviour):
     behaviour.failures = [5.0]
 
     with pytest.raises(DeadlineExceeded):
-        ask(IMAGES, deadline=0.2)
+        embed(IMAGES, deadline=0.2)
 
 
-def test_models_and_versions_are_asked_for_by_name(ask):
-    assert ask(IMAGES, version=7).valid.tolist() == VALID
+def test_models_and_versions_are_requested_by_name(embed):
+    assert embed(IMAGES, version=7).valid.tolist() == VALID
     with pytest.raises(ModelNotFound, match="Servable not found"):
-        ask(IMAGES, version=6)
+        embed(IMAGES, version=6)
     with pytest.raises(ModelNotFound, match="Servable not found"):
-        ask(IMAGES, model_name="another")
+        embed(IMAGES, model_name="another")
 
 
 @pytest.mark.parametrize("scheme", ["", "http://"])
-def test_where_nothing_listens_it_is_unavailable(scheme):
+def test_an_address_without_a_server_is_unavailable(scheme):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
@@ -200,18 +198,18 @@ def test_where_nothing_listens_it_is_unavailable(scheme):
 
 
 @pytest.mark.parametrize("missing", ["embedding", "valid"])
-def test_another_model_is_told_by_its_answer(ask, behaviour, missing):
+def test_the_answer_of_another_model_is_an_error(embed, behaviour, missing):
     behaviour.rename = {missing: "else"}
 
     with pytest.raises(WrongAnswer, match=f"no '{missing}'"):
-        ask(IMAGES)
+        embed(IMAGES)
 
 
-def test_an_image_beyond_the_limits_harms_no_other(ask, local, exported_with_head):
+def test_an_image_beyond_the_limits_does_not_affect_others(embed, local, exported_with_head):
     limits = ImageLimits(max_bytes=len(IMAGES[0]))
     large = encoded(drawn(400, 400))
     for found in (
-        ask([large, IMAGES[0]], limits=limits),
+        embed([large, IMAGES[0]], limits=limits),
         LocalModel(exported_with_head, limits=limits).embed([large, IMAGES[0]]),
     ):
         assert found.valid.tolist() == [False, True]
@@ -231,13 +229,13 @@ def test_an_image_beyond_the_limits_harms_no_other(ask, local, exported_with_hea
         ("batch_bytes", 0),
     ],
 )
-def test_a_configuration_that_cannot_be_is_refused(name, value):
+def test_an_invalid_configuration_is_refused(name, value):
     with pytest.raises(UserError, match=f"{name} is {value}; expected"):
         dataclasses.replace(ClientConfig(), **{name: value})
 
 
-def test_a_directory_without_a_saved_model_is_told(tmp_path):
-    with pytest.raises(UserError, match="no SavedModel here"):
+def test_a_directory_without_a_saved_model_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="not a SavedModel"):
         LocalModel(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(b"broken")
     with pytest.raises(UserError, match="cannot be read"):
@@ -265,7 +263,7 @@ except UserError as error:
 """
 
 
-def test_the_model_in_process_needs_nothing_of_tensorflow_serving(exported):
+def test_the_model_in_process_does_not_need_tensorflow_serving(exported):
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, str(exported)], capture_output=True, text=True
     )
@@ -275,7 +273,7 @@ def test_the_model_in_process_needs_nothing_of_tensorflow_serving(exported):
     assert "needs the package tensorflow-serving-api" in lines[1]
 
 
-def test_an_image_turned_by_exif_is_found_upright(local):
+def test_an_image_rotated_by_exif_is_embedded_upright(local):
     image = drawn(60, 40, seed=11)
     turned = encoded(image.transpose(4), exif=exif(8))  # ROTATE_270, undone by 8.
     found = local.embed([encoded(image), turned])

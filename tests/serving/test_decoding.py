@@ -1,4 +1,4 @@
-"""Images by strangers: each comes out as `prepare` makes it, or is refused."""
+"""Untrusted images: each is decoded as in `prepare`, or refused."""
 
 import io
 import struct
@@ -28,7 +28,7 @@ def gif(*frames, **options):
 
 
 def with_segment(jpeg, marker, content):
-    """Puts a segment before all others."""
+    """Inserts a segment before all others."""
     return (
         jpeg[:2] + bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content + jpeg[2:]
     )
@@ -68,14 +68,14 @@ RIGHT = {
     "grey BMP": encoded(RGB.convert("L"), "BMP"),
     "BMP with a palette": encoded(PALETTE, "BMP"),
     "BMP of 32 bits": encoded(RGB.convert("RGBA"), "BMP"),
-    **{f"JPEG turned by EXIF {n}": encoded(RGB, exif=exif(n)) for n in range(1, 9)},
-    **{f"PNG turned by EXIF {n}": encoded(RGB, "PNG", exif=exif(n)) for n in range(1, 9)},
-    "turned by EXIF of the other byte order": with_segment(encoded(RGB), 0xE1, big_endian_exif(6)),
-    "turned by EXIF behind another segment": with_segment(
+    **{f"JPEG rotated by EXIF {n}": encoded(RGB, exif=exif(n)) for n in range(1, 9)},
+    **{f"PNG rotated by EXIF {n}": encoded(RGB, "PNG", exif=exif(n)) for n in range(1, 9)},
+    "rotated by EXIF of the other byte order": with_segment(encoded(RGB), 0xE1, big_endian_exif(6)),
+    "rotated by EXIF after another segment": with_segment(
         encoded(RGB, exif=exif(6)), 0xED, b"x" * 60_000
     ),
-    "turned by broken EXIF": with_segment(encoded(RGB), 0xE1, big_endian_exif(6)[:-9]),
-    "turned by EXIF that cannot be": with_segment(encoded(RGB), 0xE1, big_endian_exif(9)),
+    "rotated by broken EXIF": with_segment(encoded(RGB), 0xE1, big_endian_exif(6)[:-9]),
+    "rotated by invalid EXIF": with_segment(encoded(RGB), 0xE1, big_endian_exif(9)),
 }
 
 TOP_DOWN = bytearray(encoded(RGB, "BMP"))
@@ -83,7 +83,7 @@ TOP_DOWN[22:26] = struct.pack("<i", -RGB.height)
 
 
 def png_of(width, height):
-    """A PNG that claims a size and has no pixels."""
+    """A PNG that claims a size without having the pixels."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + chunk + encoded(RGB, "PNG")[33:]
@@ -104,7 +104,7 @@ def gif_of_part():
 
 WRONG = {
     "nothing": b"",
-    "text": b"no image at all",
+    "text": b"not an image at all",
     "zeros": bytes(5000),
     "start of a JPEG": b"\xff\xd8\xff\xe0",
     "start of a PNG": b"\x89PNG\r\n\x1a\n",
@@ -131,7 +131,7 @@ WRONG = {
     "GIF that does not fill its canvas": gif_of_part(),
     "GIF without a frame": RIGHT["GIF"][:13] + b"\x3b",
     "BMP of 1 bit": encoded(RGB.convert("1"), "BMP"),
-    "BMP of a height that cannot be turned round": RIGHT["BMP"][:22]
+    "BMP of a height that cannot be negated": RIGHT["BMP"][:22]
     + struct.pack("<i", -(2**31))
     + RIGHT["BMP"][26:],
 }
@@ -152,19 +152,19 @@ def decoded(decode):
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_an_image_comes_out_as_prepare_makes_it(decoded, name):
+def test_an_image_is_decoded_as_in_prepare(decoded, name):
     image, valid = decoded[RIGHT[name]]
     prepared = prepare_image(RIGHT[name], ImageSettings(max_side=SIZE, jpeg_quality=100))
     expected = decode_to_square(prepared.jpeg, SIZE).numpy().astype(int)
 
     assert valid
-    # Pillow shrinks by another filter, which sharpens edges a little.
+    # Pillow uses another filter for shrinking, which sharpens edges a little.
     assert np.abs(image - expected).mean() < 5, name
     assert np.corrcoef(image.ravel(), expected.ravel())[0, 1] > 0.99, name
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_an_image_that_decoders_are_at_odds_about_is_right_or_refused(decoded, name):
+def test_an_image_that_decoders_disagree_on_is_correct_or_refused(decoded, name):
     data, _, may_be_refused = KINDS[name]
     image, valid = decoded[data]
     prepared = prepare_image(data, ImageSettings(jpeg_quality=100)).jpeg
@@ -175,7 +175,7 @@ def test_an_image_that_decoders_are_at_odds_about_is_right_or_refused(decoded, n
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_no_image_is_told_to_be_none(decoded, name):
+def test_bytes_that_are_not_an_image_are_not_valid(decoded, name):
     image, valid = decoded[WRONG[name]]
 
     assert not valid
@@ -186,7 +186,7 @@ FILES = {**RIGHT, **WRONG, **{name: data for name, (data, *_) in KINDS.items()}}
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_an_image_alone_comes_out_as_among_others_to_the_bit(decode, decoded, name):
+def test_a_single_image_is_decoded_as_in_a_batch_to_the_bit(decode, decoded, name):
     (image,), (valid,) = (one.numpy() for one in decode(tf.constant([FILES[name]])))
     expected, is_expected = decoded[FILES[name]]
 
@@ -203,14 +203,14 @@ def test_small_images_are_decoded_as_in_evaluation_to_the_bit(decode):
         np.testing.assert_array_equal(image, decode_to_square(one, SIZE).numpy())
 
 
-def test_rows_of_a_bmp_may_go_down(decode):
+def test_rows_of_a_bmp_may_be_top_down(decode):
     images, valid = decode(tf.constant([bytes(TOP_DOWN), encoded(RGB.transpose(1), "BMP")]))
 
     assert valid.numpy().all()
     np.testing.assert_array_equal(images[0], images[1])
 
 
-def test_a_transparent_image_is_as_if_painted_on_white(decode):
+def test_a_transparent_image_is_composed_on_white(decode):
     white = Image.new("RGB", RGB.size, (255, 255, 255))
     white.paste(RGB, mask=TRANSPARENT.getchannel("A"))
     images, _ = decode(tf.constant([RIGHT["PNG with alpha"], encoded(white, "PNG")]))
@@ -218,7 +218,7 @@ def test_a_transparent_image_is_as_if_painted_on_white(decode):
     assert np.abs(images[0].numpy().astype(int) - images[1].numpy()).max() <= 1
 
 
-def test_order_is_kept_whatever_fails(decode):
+def test_the_order_is_kept_whatever_fails(decode):
     batch = [RIGHT["PNG"], b"", RIGHT["GIF"], b"text"] * 20
     images, valid = decode(tf.constant(batch))
 
@@ -227,7 +227,7 @@ def test_order_is_kept_whatever_fails(decode):
         np.testing.assert_array_equal(images[place], images[place % 4])
 
 
-def test_a_batch_of_none_gives_one_row_that_is_not_valid(decode):
+def test_an_empty_batch_gives_one_row_that_is_not_valid(decode):
     images, valid = decode(tf.zeros([0], tf.string))
 
     assert images.shape == (1, SIZE, SIZE, 3)

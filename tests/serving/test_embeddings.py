@@ -17,7 +17,7 @@ def opened(data):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_what_a_model_takes_is_sent_as_it_is(kind):
+def test_images_that_a_model_accepts_are_sent_unchanged(kind):
     data = encoded(IMAGE, kind)
     assert to_servable(data) is data
 
@@ -35,7 +35,7 @@ def test_heic_becomes_jpeg():
     assert (found.format, found.size) == ("JPEG", (96, 64))
 
 
-def test_what_is_long_is_shrunk_and_turned_upright():
+def test_a_large_file_is_shrunk_and_rotated_upright():
     noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
     long = encoded(Image.fromarray(noise), exif=exif(6))
     found = to_servable(long, ImageLimits(sent_bytes=100_000, sent_side=300))
@@ -51,7 +51,7 @@ def test_a_colour_profile_is_applied():
 
 
 @pytest.mark.parametrize(
-    ("data", "limits", "expected", "said"),
+    ("data", "limits", "expected", "message"),
     [
         (bytes(101), {"max_bytes": 100}, ImageTooLarge, "101 bytes: expected at most 100"),
         (encoded(IMAGE, "WEBP"), {"max_pixels": 59_999}, ImageTooLarge, "300x200 pixels"),
@@ -61,13 +61,13 @@ def test_a_colour_profile_is_applied():
         (PLAIN[:400], {}, NotAImage, "damaged"),
     ],
 )
-def test_what_cannot_be_sent_says_why(data, limits, expected, said):
-    with pytest.raises(expected, match=said) as error:
+def test_refused_images_give_the_reason(data, limits, expected, message):
+    with pytest.raises(expected, match=message) as error:
         to_servable(data, ImageLimits(**limits))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["max_bytes", "max_pixels", "sent_bytes", "sent_side"])
-def test_limits_have_limits(name):
+def test_invalid_limits_are_refused(name):
     with pytest.raises(UserError, match=f"{name} is 0; expected 1 to"):
         ImageLimits(**{name: 0})

@@ -1,4 +1,4 @@
-"""Every garment of a photograph, by the graph that is served and by those who ask it."""
+"""Every garment in a photograph, from the served graph and through its clients."""
 
 import numpy as np
 import pytest
@@ -31,10 +31,10 @@ from apparel_embed.serving.garments import embed_garments
 pytestmark = pytest.mark.slow
 
 MOST = 10
-# In pixels of a photograph of 200 x 150, the third up to the edge.
+# In pixels of a photograph of 200 x 150; the third one touches the edge.
 BOXES = {0: (20, 30, 80, 120), 1: (100, 10, 190, 60), 2: (110, 80, 200, 150)}
 STREET = encoded(photograph(BOXES), quality=98)
-# As sure as the detector is of the verticals.
+# The verticals by the detector's confidence.
 ORDER = (0, 2, 1)
 GOOD = [
     STREET,
@@ -50,7 +50,7 @@ def local(exported_with_detector):
     return LocalModel(exported_with_detector)
 
 
-def test_names_types_and_shapes_are_as_promised(street_signatures):
+def test_names_types_and_shapes_are_as_documented(street_signatures):
     assert set(street_signatures) == {"serving_default", "embed_images", "detect_and_embed"}
     signature = street_signatures["detect_and_embed"]
     (_, inputs) = signature.structured_input_signature
@@ -87,8 +87,8 @@ def test_each_garment_has_box_vertical_score_and_embedding(detect):
 
 
 @pytest.mark.parametrize("scale", [1, 8])
-def test_a_garment_is_embedded_as_prepare_cuts_it_out(detect, street_signatures, scale):
-    """At eight times the size it is shrunk twice, and a JPEG is not wholly decoded."""
+def test_a_garment_is_embedded_as_prepare_crops_it(detect, street_signatures, scale):
+    """At eight times the size it is shrunk twice, and the JPEG is decoded at reduced size."""
     image = photograph(BOXES).resize((200 * scale, 150 * scale))
     if scale > 1:
         image = image.crop((0, 0, 1500, 600))
@@ -103,11 +103,11 @@ def test_a_garment_is_embedded_as_prepare_cuts_it_out(detect, street_signatures,
 
     cosines = np.sum(found["embedding"][0, : len(boxes)] * expected, axis=1)
     assert cosines.min() > 0.995
-    # Near it is not by chance: other garments are further away.
+    # This is not by chance: other garments are further away.
     assert (expected @ expected[0])[1:].max() < 0.99
 
 
-def test_what_is_beside_an_image_does_not_change_it_by_a_bit(detect):
+def test_results_are_identical_whatever_the_other_images_are(detect):
     alone = [detect([one]) for one in GOOD]
     together = detect([*GOOD[::-1], b"broken", *GOOD])
 
@@ -118,7 +118,7 @@ def test_what_is_beside_an_image_does_not_change_it_by_a_bit(detect):
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_image_has_no_garments_and_harms_no_neighbour(detect, kind):
+def test_a_broken_image_has_no_garments_and_does_not_affect_others(detect, kind):
     whole = detect([STREET, *GOOD])
     found = detect([BROKEN[kind], *GOOD])
 
@@ -130,7 +130,7 @@ def test_a_broken_image_has_no_garments_and_harms_no_neighbour(detect, kind):
 
 
 @pytest.mark.parametrize("images", [[], list(BROKEN.values())], ids=["none", "broken"])
-def test_without_an_image_there_is_no_garment(detect, images):
+def test_empty_and_broken_batches_have_no_garments(detect, images):
     found = detect(images)
 
     assert found["boxes"].shape == (len(images), MOST, 4)
@@ -162,7 +162,7 @@ def test_an_image_of_too_many_pixels_is_refused(detect):
     assert found["valid"].tolist() == [False, True]
 
 
-def test_of_more_garments_the_likeliest_are_answered():
+def test_the_most_likely_garments_are_returned_if_there_are_too_many():
     signature = [tf.TensorSpec([None], tf.string)]
 
     def colours(crops):
@@ -189,43 +189,43 @@ def assert_quarters_are_found(boxes, names, kind):
         np.testing.assert_allclose(of_name[VERTICALS[vertical]], box, atol=0.03, err_msg=kind)
 
 
-def test_boxes_are_those_of_the_upright_image_whatever_its_kind(detect, local):
+def test_boxes_are_in_the_upright_image_for_every_kind_of_image(detect, local):
     found = detect([data for data, *_ in KINDS.values()])
-    asked = local.detect([data for data, *_ in KINDS.values()])
+    from_client = local.detect([data for data, *_ in KINDS.values()])
 
     for row, (kind, (_, colours, may_refuse)) in enumerate(KINDS.items()):
         is_found, valid = found["found"][row], found["valid"][row]
         assert valid or (may_refuse and not is_found.any()), kind
-        # The client converts what the graph refuses.
-        assert asked[row].valid, kind
+        # The client converts images that the graph refuses.
+        assert from_client[row].valid, kind
         if colours == FOUR:
-            assert_quarters_are_found(asked[row].boxes, asked[row].verticals, kind)
+            assert_quarters_are_found(from_client[row].boxes, from_client[row].verticals, kind)
             if valid:
                 names = [name.decode() for name in found["vertical_name"][row][is_found]]
                 assert_quarters_are_found(found["boxes"][row][is_found], names, kind)
     grey = list(KINDS).index("grey JPEG")
-    assert not found["found"][grey].any() and not len(asked[grey].boxes)
+    assert not found["found"][grey].any() and not len(from_client[grey].boxes)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_an_image_turned_by_exif_is_searched_upright(local, detect, orientation):
+def test_an_image_rotated_by_exif_is_searched_upright(local, detect, orientation):
     turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}.get(orientation)
     image = photograph(BOXES)
     stored = image if turn is None else image.transpose(turn)
     data = encoded(stored, exif=exif(orientation), quality=98)
     found = detect([data])["boxes"][0, :3] * [200, 150, 200, 150]
     np.testing.assert_allclose(found, [BOXES[place] for place in ORDER], atol=1.6)
-    (asked,) = local.detect([data])
-    np.testing.assert_allclose(asked.boxes, found / [200, 150, 200, 150], atol=0.02)
+    (from_client,) = local.detect([data])
+    np.testing.assert_allclose(from_client.boxes, found / [200, 150, 200, 150], atol=0.02)
 
 
-def test_an_image_that_lies_otherwise_has_other_boxes(detect):
-    """So that the kinds above are told apart."""
+def test_an_image_in_another_orientation_has_other_boxes(detect):
+    """So the test above can detect a wrong orientation."""
     found = detect([encode(STORED, "JPEG")])
     assert found["boxes"][0, 0].tolist() == pytest.approx([0, 0.5, 0.5, 1], abs=0.03)
 
 
-def test_a_model_answers_the_found_garments_alone(local):
+def test_a_model_returns_only_garments_that_were_found(local):
     assert local.detects
     assert local.detect([]) == []
     found = local.detect([*GOOD, b"text", b"", encoded(photograph({}), "WEBP")])
@@ -241,10 +241,10 @@ def test_a_model_answers_the_found_garments_alone(local):
     assert found[2].embeddings.shape == found[4].embeddings.shape == (0, DIM)
 
 
-def test_a_model_without_detector_says_how_to_get_one(exported):
+def test_the_error_about_a_missing_detector_says_how_to_get_one(exported):
     local = LocalModel(exported)
     assert not local.detects
-    with pytest.raises(UserError, match=r"finds no garments: export it .*--detector") as error:
+    with pytest.raises(UserError, match=r"has no detector: export it .*--detector") as error:
         local.detect([STREET])
     assert "\n" not in str(error.value)
 
@@ -261,43 +261,43 @@ def address(request, behaviour):
 
 
 @pytest.fixture
-def ask(address, behaviour):
-    """Asks for the garments of images by a configuration."""
+def detect_remotely(address, behaviour):
+    """A function that finds garments with a client of some configuration."""
     behaviour.reset()
 
-    def ask(images, **config):
+    def detect_remotely(images, **config):
         with Client(address, ClientConfig(**config)) as client:
             return client.detect(images)
 
-    return ask
+    return detect_remotely
 
 
-def test_a_server_answers_as_the_model_in_process(ask, local, behaviour):
-    images = [*GOOD, b"no image", encoded(photograph(BOXES), "WEBP", lossless=True)]
-    asked, here = ask(images, batch_size=4), local.detect(images)
+def test_a_server_answers_like_the_model_in_process(detect_remotely, local, behaviour):
+    images = [*GOOD, b"not an image", encoded(photograph(BOXES), "WEBP", lossless=True)]
+    remote, here = detect_remotely(images, batch_size=4), local.detect(images)
 
-    # The first request asks whether there is a detector.
+    # The first request checks whether there is a detector.
     assert behaviour.requests == [1, 4, 2]
-    assert [len(one.boxes) for one in asked] == [*COUNTS, 0, 3]
-    for one, other in zip(asked, here):
+    assert [len(one.boxes) for one in remote] == [*COUNTS, 0, 3]
+    for one, other in zip(remote, here):
         assert (one.verticals, one.valid) == (other.verticals, other.valid)
         for name in ("boxes", "scores", "embeddings"):
             values, wanted = getattr(one, name), getattr(other, name)
             assert (values.dtype, values.shape) == (wanted.dtype, wanted.shape)
             np.testing.assert_allclose(values, wanted, atol=1e-6)
-    assert ask([]) == []
+    assert detect_remotely([]) == []
 
 
 @pytest.mark.parametrize("serve", [grpc_server, rest_server], ids=["grpc", "rest"])
-def test_a_server_of_a_model_without_detector_is_told(serve, exported):
+def test_a_server_without_a_detector_is_recognized(serve, exported):
     with serve(Behaviour(exported)) as address, Client(address) as client:
         assert not client.detects
-        with pytest.raises(UserError, match=r"finds no garments: export it .*--detector"):
+        with pytest.raises(UserError, match=r"has no detector: export it .*--detector"):
             client.detect([STREET])
         assert client.embed([STREET]).valid.all()
 
 
-def test_a_server_that_fails_is_not_taken_for_one_without_detector(address, behaviour):
+def test_a_failing_server_is_not_taken_for_one_without_a_detector(address, behaviour):
     import grpc
 
     behaviour.reset()
@@ -313,14 +313,14 @@ def test_a_server_that_fails_is_not_taken_for_one_without_detector(address, beha
 
 
 @pytest.mark.parametrize("missing", ["boxes", "found", "vertical_name", "embedding", "valid"])
-def test_an_answer_without_an_output_is_told(ask, behaviour, missing):
+def test_an_answer_without_an_output_is_an_error(detect_remotely, behaviour, missing):
     behaviour.rename = {missing: "else"}
     with pytest.raises(WrongAnswer, match=f"the answer has no '{missing}'"):
-        ask([STREET])
+        detect_remotely([STREET])
 
 
-def test_an_answer_of_another_shape_is_told(ask, behaviour):
+def test_an_answer_of_another_shape_is_an_error(detect_remotely, behaviour):
     behaviour.rename = {"boxes": "scores", "scores": "boxes"}
     with pytest.raises(WrongAnswer, match=r"'boxes' of shape \(1, 10\) for 1 images") as error:
-        ask([STREET])
+        detect_remotely([STREET])
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Whichever way an image comes to a model, it is embedded as `prepare` makes it, or refused."""
+"""Every interface to a model embeds an image as `prepare` decodes it, or refuses it."""
 
 import functools
 
@@ -23,8 +23,8 @@ FILES = [data for data, *_ in KINDS.values()]
 SETTINGS = ImageSettings()
 
 
-class Asked:
-    """Stands for an index, and keeps what is searched for."""
+class RecordingIndex:
+    """Replaces an index and records the embeddings that are searched."""
 
     def __init__(self):
         self.embeddings = []
@@ -47,7 +47,7 @@ def by_local_model(local, saved_model, directory):
 
 
 def by_service(local, saved_model, directory):
-    index = Asked()
+    index = RecordingIndex()
     searcher = Searcher(index, Version("model", 8), local, SETTINGS)
     for data in FILES:
         searcher.search_bytes(data, 1)
@@ -83,7 +83,9 @@ def expected(local):
 
 
 @pytest.mark.parametrize("way", [by_client, by_local_model, by_service, by_bulk])
-def test_every_way_embeds_what_prepare_makes(way, local, exported_with_head, expected, tmp_path):
+def test_every_interface_embeds_the_prepared_image(
+    way, local, exported_with_head, expected, tmp_path
+):
     found = way(local, exported_with_head, tmp_path)
 
     assert found.shape == expected.shape
@@ -91,7 +93,7 @@ def test_every_way_embeds_what_prepare_makes(way, local, exported_with_head, exp
     assert {kind: far for kind, far in apart.items() if far > 0.02} == {}
 
 
-def test_so_near_is_no_image_that_is_turned_or_of_other_colours(local, expected):
+def test_rotated_or_recoloured_images_are_not_that_near(local, expected):
     wrong = [STORED, quarters(*FOUR[::-1]), quarters(FOUR[1], FOUR[0], *FOUR[2:])]
     found = local.embed([encode(one, "JPEG") for one in wrong])
     assert np.linalg.norm(found.embeddings - expected[0], axis=1).min() > 0.1

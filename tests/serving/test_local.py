@@ -23,7 +23,7 @@ SIZE, DIM = 24, 8
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run with one model, as a stage has it and exported in two versions."""
+    """A run with one model, as a stage and exported in two versions."""
     directory = tmp_path_factory.mktemp("run")
     tf.keras.utils.set_random_seed(3)
     config = ModelConfig(image_size=SIZE, embedding_dim=DIM)
@@ -58,8 +58,8 @@ def test_a_model_is_found_by_any_of_its_directories(run, location, directory):
     assert find_model(f"{run}/{location}") == f"{run}/{directory}"
 
 
-def test_a_model_gives_the_same_bits_as_a_stage_and_exported(run):
-    files = [*images(5), b"no image"]
+def test_a_stage_and_its_export_give_identical_embeddings(run):
+    files = [*images(5), b"not an image"]
     embed = load_image_embedder(f"{run}/student")
     exported = load_image_embedder(f"{run}/saved_model")
     assert embed.dim == exported.dim == DIM
@@ -71,7 +71,7 @@ def test_a_model_gives_the_same_bits_as_a_stage_and_exported(run):
     np.testing.assert_allclose(np.linalg.norm(one.embeddings[:5], axis=1), 1, rtol=1e-6)
 
 
-def test_the_fingerprint_is_that_of_the_files_and_not_of_their_place(run, tmp_path):
+def test_the_fingerprint_depends_on_the_files_and_not_their_location(run, tmp_path):
     first = model_fingerprint(f"{run}/student")
     shutil.copytree(run / "student", tmp_path / "moved")
     assert model_fingerprint(str(tmp_path / "moved")) == first
@@ -80,21 +80,21 @@ def test_the_fingerprint_is_that_of_the_files_and_not_of_their_place(run, tmp_pa
     assert model_fingerprint(str(tmp_path / "moved")) != first
 
 
-def test_what_holds_no_model_is_refused(run, tmp_path):
+def test_a_directory_without_a_model_is_refused(run, tmp_path):
     with pytest.raises(UserError, match=r"--model=.*none: no such directory"):
         find_model(str(tmp_path / "none"))
-    with pytest.raises(UserError, match=r"no model here; a SavedModel .* or a stage of a run"):
+    with pytest.raises(UserError, match=r"no model found; expected a SavedModel .* or a stage of"):
         find_model(str(tmp_path))
-    (tmp_path / "saved_model.pb").write_bytes(b"no model")
+    (tmp_path / "saved_model.pb").write_bytes(b"not a model")
     with pytest.raises(UserError, match="the SavedModel cannot be read"):
         load_image_embedder(str(tmp_path))
 
 
-def test_a_saved_model_that_takes_something_else_is_refused(tmp_path):
+def test_a_saved_model_with_other_inputs_is_refused(tmp_path):
     module = tf.Module()
     module.f = tf.function(
         lambda x: {"y": x}, input_signature=[tf.TensorSpec([None], tf.float32, name="x")]
     )
     tf.saved_model.save(module, str(tmp_path / "other"), signatures={"serving_default": module.f})
-    with pytest.raises(UserError, match="'serving_default' does not make `embedding` and `valid`"):
+    with pytest.raises(UserError, match="'serving_default' does not map `image_bytes` to `embe"):
         load_image_embedder(str(tmp_path / "other"))

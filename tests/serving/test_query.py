@@ -7,9 +7,9 @@ from apparel_embed.serving import LocalModel
 from apparel_embed.serving.query import answer_lines, garment_lines, read_images
 
 
-def test_each_image_has_its_line(exported_with_head, tmp_path):
+def test_each_image_has_a_line(exported_with_head, tmp_path):
     (tmp_path / "a.webp").write_bytes(encoded(drawn(), "WEBP"))
-    (tmp_path / "b.txt").write_text("no image")
+    (tmp_path / "b.txt").write_text("not an image")
     model = LocalModel(exported_with_head)
     paths = [str(tmp_path / name) for name in ("a.webp", "b.txt")]
     whole, none = map(json.loads, answer_lines(read_images(paths)[0], model))
@@ -20,7 +20,7 @@ def test_each_image_has_its_line(exported_with_head, tmp_path):
     assert none == {"image": paths[1], "valid": False, "embedding": [0.0] * DIM}
 
 
-def test_files_that_cannot_be_read_are_named_and_the_others_read(tmp_path):
+def test_unreadable_files_are_named_and_the_others_read(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"a")
     paths = [str(tmp_path / name) for name in ("nowhere.jpg", "a.jpg", "")]
 

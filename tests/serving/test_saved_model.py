@@ -86,7 +86,7 @@ def test_a_process_without_this_package_gets_the_same_embeddings(model, exported
     np.testing.assert_allclose(embeddings, expected(model, GOOD), atol=1e-5)
 
 
-def test_names_types_and_shapes_are_as_promised(signatures):
+def test_names_types_and_shapes_are_as_documented(signatures):
     assert set(signatures) == {"serving_default", "embed_images"}
     bytes_signature, image_signature = signatures["serving_default"], signatures["embed_images"]
     (_, inputs) = bytes_signature.structured_input_signature
@@ -120,7 +120,7 @@ def test_a_single_image(model, signatures, index):
 
 @pytest.mark.parametrize("kind", BROKEN)
 @pytest.mark.parametrize("place", [0, 2, 5])
-def test_a_broken_image_gives_zeros_and_harms_no_neighbour(signatures, kind, place):
+def test_a_broken_image_gives_zeros_and_does_not_affect_others(signatures, kind, place):
     whole, _ = embed(signatures, GOOD)
     mixed = list(GOOD)
     mixed[place] = BROKEN[kind]
@@ -176,7 +176,7 @@ def test_an_existing_directory_is_refused_and_left_alone(model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
-def test_what_an_interrupted_export_left_does_not_get_into_the_next(model, tmp_path):
+def test_files_of_an_interrupted_export_do_not_get_into_the_next(model, tmp_path):
     (tmp_path / "2.partial" / "variables").mkdir(parents=True)
     (tmp_path / "2.partial" / "variables" / "stale").write_text("old")
     export_saved_model(model, tmp_path / "2", ExportConfig(warm_up=False))
@@ -187,13 +187,13 @@ def test_what_an_interrupted_export_left_does_not_get_into_the_next(model, tmp_p
 
 
 @pytest.mark.parametrize("max_pixels", [0, 100_000_001])
-def test_a_limit_that_cannot_be_is_refused(model, tmp_path, max_pixels):
+def test_an_invalid_limit_is_refused(model, tmp_path, max_pixels):
     with pytest.raises(UserError, match="expected 1 to 100000000"):
         export_saved_model(model, tmp_path / "1", ExportConfig(max_pixels=max_pixels))
     assert not (tmp_path / "1").exists()
 
 
-def test_a_vertical_head_adds_scores_and_leaves_the_embedding_as_it_is(
+def test_a_vertical_head_adds_scores_without_changing_embeddings(
     model, head, signatures, exported_with_head
 ):
     images = [GOOD[0], BROKEN["text"], *GOOD[1:]]
@@ -221,16 +221,16 @@ def test_verticals_and_the_model_card_are_assets(exported, exported_with_head):
     assert read_verticals(exported) == ()
 
 
-def test_calls_at_the_same_time_get_their_own_answers(signatures):
+def test_concurrent_calls_get_their_own_answers(signatures):
     wholes = [embed(signatures, GOOD[i:] + GOOD[:i])[0] for i in range(len(GOOD))]
 
-    def ask(turn):
+    def call(turn):
         images = GOOD[turn:] + GOOD[:turn]
         images[turn] = BROKEN["truncated JPEG"]
         return turn, *embed(signatures, images)
 
     with ThreadPoolExecutor(8) as pool:
-        for turn, embeddings, valid in pool.map(ask, list(range(len(GOOD))) * 8):
+        for turn, embeddings, valid in pool.map(call, list(range(len(GOOD))) * 8):
             assert valid.tolist() == [place != turn for place in range(len(GOOD))]
             expected = wholes[turn].copy()
             expected[turn] = 0
@@ -238,9 +238,7 @@ def test_calls_at_the_same_time_get_their_own_answers(signatures):
 
 
 @pytest.mark.slow
-def test_the_command_line_of_tensorflow_shows_and_runs_the_signatures(
-    signatures, exported_with_head, tmp_path
-):
+def test_saved_model_cli_shows_and_runs_the_signatures(signatures, exported_with_head, tmp_path):
     command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"]
     where = ["--dir", str(exported_with_head), "--tag_set", "serve"]
     signature = ["--signature_def", "serving_default"]
@@ -279,13 +277,13 @@ def test_warm_up_requests_are_those_of_tensorflow_serving(exported, signatures):
     assert sizes == [1, 2, 4, 8, 16, 32]
 
 
-def test_versions_rise_by_number_whatever_else_is_there(tmp_path):
+def test_versions_are_sorted_by_number_ignoring_other_directories(tmp_path):
     for name in ("10", "9", "007", "1.partial", "kit"):
         (tmp_path / name).mkdir()
     assert [path.name for path in saved_model_versions(tmp_path)] == ["007", "9", "10"]
 
 
-def test_where_there_is_no_directory_there_are_no_versions(tmp_path):
+def test_a_missing_directory_has_no_versions(tmp_path):
     assert saved_model_versions(tmp_path / "nowhere") == []
     (tmp_path / "file").touch()
     assert saved_model_versions(tmp_path / "file") == []

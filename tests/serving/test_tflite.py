@@ -13,7 +13,7 @@ IMAGES = np.stack([decode_to_square(encoded(drawn(seed=seed)), SIZE).numpy() for
 
 
 @pytest.mark.parametrize("kind", TFLITE_KINDS)
-def test_a_smaller_model_gives_nearly_the_same_embeddings(model, kind):
+def test_a_smaller_model_gives_almost_the_same_embeddings(model, kind):
     content = to_tflite(model, kind, IMAGES)
     whole = Embedder(model)([IMAGES])
     found = TFLiteModel(content)([IMAGES[:5], IMAGES[5:]])
@@ -25,7 +25,7 @@ def test_a_smaller_model_gives_nearly_the_same_embeddings(model, kind):
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=0.02)
 
 
-def test_what_cannot_be_converted_says_why(model):
+def test_errors_of_the_conversion_give_the_reason(model):
     with pytest.raises(UserError, match="expected one of float16, int8"):
         to_tflite(model, "int4", IMAGES)
     with pytest.raises(UserError, match="no representative image"):

@@ -178,7 +178,7 @@ def test_the_confidence_of_routing_is_exported_with_the_head(
     assert read_routing_confidence(found.directory) == 0.1 + 0.2
     assert "From 0.300 on." in (found.directory / "assets/model_card.md").read_text("utf-8")
     path.write_text("0,9")
-    with pytest.raises(UserError, match=r"routing_confidence\.txt: holds no number .*'0,9'"):
+    with pytest.raises(UserError, match=r"routing_confidence\.txt: expected a number .*'0,9'"):
         read_routing_confidence(found.directory)
 
 
