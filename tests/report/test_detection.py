@@ -30,13 +30,13 @@ def inputs(nasty_run: Run) -> ReportInputs:
     return nasty_run.inputs()
 
 
-def test_a_run_without_detector_says_how_to_get_one(inputs):
+def test_a_run_without_a_detector_says_how_to_train_one(inputs):
     section = detection_section(inputs)
     assert section.parts == ()
     assert "--detector trains one" in section.caption
 
 
-def test_boxes_and_items_are_told_with_their_intervals(inputs):
+def test_boxes_and_items_are_shown_with_their_intervals(inputs):
     found = dataclasses.replace(inputs, detection=RECORD, detection_sheet=b"png")
     boxes, items, sheet = detection_section(found).parts
     assert isinstance(boxes, Table) and isinstance(items, Table) and isinstance(sheet, Figure)
@@ -44,7 +44,7 @@ def test_boxes_and_items_are_told_with_their_intervals(inputs):
     assert "0.45" in boxes.caption
     assert boxes.rows[0] == ("ALL", "1,200", "0.900 [0.850, 0.950]", "0.500", "30", "4", "7")
     assert [row[0] for row in boxes.rows] == ["ALL", "bag", "<b>hat"]
-    # Without a query there is nothing to be found.
+    # Verticals without queries are left out.
     assert [row[0] for row in items.rows] == ["ALL", "bag"]
     assert items.rows[1][2:] == ("0.600 [0.550, 0.650]",) * 3
     assert boxes.rows[2][2] == "0.900"
