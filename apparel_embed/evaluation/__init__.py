@@ -1,1 +1,1 @@
-"""Evaluation of all models on the same queries."""
+"""Evaluation of all models with the same queries."""

@@ -1,4 +1,4 @@
-"""The baseline that learns nothing: a histogram of colours."""
+"""The baseline without learning: a colour histogram."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def colour_histogram(image: np.ndarray) -> np.ndarray:
       image: uint8 [height, width, 3], RGB, at least one pixel.
 
     Returns:
-      float32 [64]; bin 16 * (red // 64) + 4 * (green // 64) + blue // 64.
+      float32 [64]; the bin of a pixel is 16 * (red // 64) + 4 * (green // 64) + blue // 64.
 
     Raises:
-      UserError: the array is no such image.
+      UserError: if the array has another shape or dtype.
     """
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -41,13 +41,13 @@ def colour_histograms(images: Iterable[bytes]) -> np.ndarray:
     """Returns the colour histograms of encoded images.
 
     Args:
-      images: JPEG (or any format Pillow reads), one `bytes` per image.
+      images: encoded as JPEG or any other format that Pillow reads.
 
     Returns:
-      float32 [n, 64], one row per image in the order given.
+      float32 [n, 64], one row per image in input order.
 
     Raises:
-      UserError: an image cannot be decoded; its number is named.
+      UserError: if an image cannot be decoded; the error gives its position.
     """
     rows = []
     for number, encoded in enumerate(images):

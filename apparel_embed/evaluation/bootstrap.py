@@ -1,9 +1,9 @@
-"""How sure a mean over queries is: bootstrap over items.
+"""Intervals of means over queries, from a bootstrap over items.
 
-Queries of one item are alike, so items are drawn, not queries; an item drawn brings all its
-queries. Intervals are those of percentiles (Efron and Tibshirani, "An Introduction to the
-Bootstrap", 1993, chapter 13). Where all items agree, resampling shows no width at all, however few
-they are; the share of unseen items that differ is drawn then: see `stratified_bootstrap_interval`.
+Queries of one item are alike, so items are drawn instead of queries, each with all its queries.
+Intervals are percentile intervals (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993,
+chapter 13). If all items agree, resampling alone gives an interval of zero width, however few they
+are. The share of unseen items that differ is then drawn: see `stratified_bootstrap_interval`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from apparel_embed.common.errors import UserError
 
-# Draws held in memory at once. Part of the result: another value draws in another order.
+# Draws held in memory at once. It affects the result: another value draws in another order.
 _DRAWS_AT_ONCE = 1 << 22
 
 
@@ -28,32 +28,32 @@ def stratified_bootstrap_interval(
 ) -> tuple[float, float]:
     """Returns the interval of the mean over strata of each stratum's mean over queries.
 
-    Items are drawn inside each stratum (a vertical), so every resample holds all of them. Where the
+    Items are drawn within each stratum (a vertical), so every resample contains all strata. If the
     n items of a stratum all agree, every resample would be the same. With `possible` given, the
-    share of unseen items that differ is drawn from Beta(1, n) then, whose quantiles are those of
-    `unseen_loss`, and these items have the value that is farthest away. The interval is that of the
-    means with them and without: what may be unseen moves no end towards the mean.
+    share of unseen items that differ is then drawn from Beta(1, n), whose quantiles are those of
+    `unseen_loss`, and these items take the farthest possible value. The interval covers the means
+    with and without them, so unseen items never move an end towards the mean.
 
-    Of differences between two models on the same queries, what makes an item hard for both cancels
-    out: if the interval leaves out zero, one is better beyond chance. With `possible` of (-1, 1)
-    unseen items may say the opposite of all that were seen, so that fewer than six of these show
-    nothing, as in a sign test; where both models agree, nothing speaks for a difference.
+    In differences between two models on the same queries, what makes an item hard for both cancels
+    out: if the interval excludes zero, one model is better beyond chance. With `possible` of
+    (-1, 1), unseen items may contradict all seen ones, so fewer than six seen items show nothing,
+    as in a sign test. If both models agree on all items, the interval has no width.
 
     Args:
       values: [n] one number per query, n at least 1.
-      items: [n] the item of each query; the same id in two strata means two items.
+      items: [n] the item of each query; the same id in two strata stands for two items.
       strata: [n] the stratum of each query.
       seed: the same seed gives the same interval, whatever the order of queries.
       resamples: number of resamples, at least 1.
       confidence: share of resampled means inside the interval, between 0 and 1.
-      possible: the least and the largest value a query can have, such as (0, 1); None: items that
-        agree make an interval of no width.
+      possible: the smallest and the largest value a query can have, such as (0, 1). With None,
+        items that agree give an interval of zero width.
 
     Returns:
       Lower and upper end.
 
     Raises:
-      UserError: no values, lengths that differ, or a number out of range.
+      UserError: if there are no values, lengths differ, or a number is out of range.
 
     Examples:
       >>> ones, items, one_stratum = np.ones(2), np.arange(2), np.zeros(2)
@@ -66,17 +66,17 @@ def stratified_bootstrap_interval(
     values, items, strata = np.asarray(values, np.float64), np.asarray(items), np.asarray(strata)
     if not (values.ndim == 1 and values.shape == items.shape == strata.shape):
         raise UserError(
-            f"values {values.shape}, items {items.shape} and strata {strata.shape} must be "
-            "one-dimensional and of the same length"
+            "expected one-dimensional values, items and strata of the same length, got shapes "
+            f"{values.shape}, {items.shape} and {strata.shape}"
         )
     if not len(values):
-        raise UserError("no values to resample; at least one query is needed")
+        raise UserError("no values to resample; expected at least one query")
     if not np.isfinite(values).all():
-        raise UserError(f"{(~np.isfinite(values)).sum()} values are NaN or infinite")
+        raise UserError(f"{(~np.isfinite(values)).sum()} of {len(values)} values are not finite")
     if resamples < 1:
         raise UserError(f"resamples is {resamples}; expected 1 or more")
     if not 0 < confidence < 1:
-        raise UserError(f"confidence is {confidence}; expected between 0 and 1, without the ends")
+        raise UserError(f"confidence is {confidence}; expected a number above 0 and below 1")
     generator = np.random.default_rng(seed)
     means, unseen = np.zeros(resamples), np.zeros(resamples)
     inside_of = positions_of(strata)
@@ -92,11 +92,11 @@ def stratified_bootstrap_interval(
 
 
 def unseen_loss(items: int, confidence: float) -> float:
-    """Returns the largest share of all items that may be lost although none of those seen is.
+    """Returns the largest share of all items that may be lost if no seen item is.
 
-    It is the exact upper limit of a share of which no case was seen (Clopper and Pearson, 1934): if
-    more were lost, one of the items seen would be, with this confidence or more. At 0.95 it is
-    about 3 / items, the "rule of three".
+    It is the exact upper limit of a share with no observed case (Clopper and Pearson, 1934). If
+    more items were lost, at least one seen item would be, with this confidence or more. At 0.95 it
+    is about 3 / items, the "rule of three".
 
     Args:
       items: number of items seen, 1 or more.
@@ -106,7 +106,7 @@ def unseen_loss(items: int, confidence: float) -> float:
 
 
 def positions_of(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns where each value is: its positions, rising, by the value as text, sorted.
+    """Returns the ascending positions of each value, keyed by the value as text, sorted.
 
     Examples:
       >>> positions_of(np.array(["b", "a", "b"]))
@@ -125,7 +125,7 @@ def _unseen(
     resamples: int,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """Returns how far means may lie from what all items seen agree on: float64 [resamples]."""
+    """Returns how far means may be from the value all seen items agree on: float64 [resamples]."""
     low, high = possible
     if low < 0 and seen == 0:
         return np.zeros(resamples)
@@ -139,7 +139,7 @@ def _resampled_means(
 ) -> np.ndarray:
     _, codes = np.unique(items, return_inverse=True)
     counts = np.bincount(codes)
-    # Sorted, so that sums are rounded alike whatever the order of queries.
+    # Sorting makes the rounding of sums independent of the order of queries.
     order = np.lexsort((values, codes))
     sums = np.bincount(codes[order], weights=values[order])
     means = np.empty(resamples)

@@ -1,4 +1,4 @@
-"""Smaller embeddings: what is stored of each, what a search sees of it, and what that costs."""
+"""Compressed embeddings: how they are stored, what a search sees, and the effect on R@1."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Compressor:
     """A way to store embeddings.
 
     Attributes:
-      bytes_per_image: of a stored embedding.
-      encode: float32 [n, dim] -> codes [n, ...], what is stored.
-      decode: codes -> float32 [n, dim], what a search sees.
-      queries_too: whether queries are encoded as well; else they are searched with as they are.
+      bytes_per_image: size of a stored embedding.
+      encode: float32 [n, dim] -> codes [n, ...], which are stored.
+      decode: codes -> float32 [n, dim], which a search sees.
+      queries_too: whether queries are encoded as well; otherwise they stay float32.
     """
 
     bytes_per_image: int
@@ -34,24 +34,24 @@ class Compressor:
 
 
 def make_compressor(kind: str, train: np.ndarray, *, pq_bytes: int, seed: int = 0) -> Compressor:
-    """Returns a compressor, fitted to embeddings where it has to be.
+    """Returns a compressor, fitted to the training embeddings if it needs fitting.
 
     Args:
       kind: a name in `COMPRESSORS`.
       train: float32 [n, dim], embeddings of training images.
-      pq_bytes: bytes of a product-quantised embedding; must divide the dimensions.
-      seed: of the codewords.
+      pq_bytes: bytes of a product-quantised embedding; a divisor of `dim`.
+      seed: seed for the codewords.
 
     Raises:
-      UserError: if the kind is unknown, or the embeddings do not allow it.
+      UserError: if the kind is unknown or the embeddings are unsuitable.
     """
     if kind not in COMPRESSORS:
-        raise UserError(f"compression {kind!r}: expected one of {', '.join(COMPRESSORS)}")
+        raise UserError(f"compression is {kind!r}; expected one of {', '.join(COMPRESSORS)}")
     return COMPRESSORS[kind](np.asarray(train, np.float32), pq_bytes=pq_bytes, seed=seed)
 
 
 def render_compression(record: Mapping[str, Any]) -> str:
-    """Returns the content of `compression.json` as a table of Markdown."""
+    """Returns the content of `compression.json` as a Markdown table."""
     text = plain_text(
         f"R@1 within the vertical on split {record['split']}, mean over verticals; 95 % intervals "
         "over items in brackets; differences are paired over the same queries\n",
@@ -68,7 +68,7 @@ def render_compression(record: Mapping[str, Any]) -> str:
 
 
 def shares(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns R@1 of a row with its interval, and its difference to float32."""
+    """Returns R@1 of a row with its interval, and its difference from float32."""
     difference = DASH if row["kind"] == "float32" else signed_interval(row["difference"])
     return with_interval(row), difference
 
@@ -82,7 +82,7 @@ def _float16(train: np.ndarray, **_: int) -> Compressor:
 
 
 def _int8(train: np.ndarray, **_: int) -> Compressor:
-    """Steps of one size in each dimension, -127 to 127, as far as training embeddings reach."""
+    """Equal steps in each dimension, -127 to 127, over the range of the training embeddings."""
     step = np.maximum(np.abs(train).max(axis=0), 1e-9) / 127
     return Compressor(
         train.shape[1],
@@ -92,7 +92,7 @@ def _int8(train: np.ndarray, **_: int) -> Compressor:
 
 
 def _binary(train: np.ndarray, **_: int) -> Compressor:
-    """A bit per dimension, above or below the mean; distances are Hamming's but for a factor."""
+    """One bit per dimension, above or below the mean: Hamming distances up to a factor."""
     dim, mean = train.shape[1], train.mean(axis=0)
     return Compressor(
         -(-dim // 8),
@@ -102,12 +102,12 @@ def _binary(train: np.ndarray, **_: int) -> Compressor:
 
 
 def _pq(train: np.ndarray, *, pq_bytes: int, seed: int) -> Compressor:
-    """Product quantisation: a codeword of 256 for each part of the dimensions.
+    """Product quantisation: one of 256 codewords for each part of the dimensions.
 
     Jegou, Douze and Schmid, "Product Quantization for Nearest Neighbor Search" (2011). Distances
-    are asymmetric: between the query itself and the codewords of the gallery.
+    are asymmetric: between the uncompressed query and the codewords of the gallery.
     """
-    from sklearn.cluster import KMeans  # The report, which reads the table alone, need not load it.
+    from sklearn.cluster import KMeans  # Imported here so that the report does not load it.
 
     dim = train.shape[1]
     if dim % pq_bytes:
@@ -116,8 +116,8 @@ def _pq(train: np.ndarray, *, pq_bytes: int, seed: int) -> Compressor:
         )
     if len(train) < _CODEWORDS:
         raise UserError(
-            f"product quantisation learns {_CODEWORDS} codewords; {len(train)} training embeddings "
-            "are too few"
+            f"product quantisation needs at least {_CODEWORDS} training embeddings, one per "
+            f"codeword; got {len(train)}"
         )
     words = [
         KMeans(_CODEWORDS, n_init=1, max_iter=50, random_state=seed).fit(part).cluster_centers_
@@ -144,4 +144,4 @@ COMPRESSORS: dict[str, Callable[..., Compressor]] = {
     "pq": _pq,
     "binary": _binary,
 }
-"""A new one is a function and a line here."""
+"""To add one, write a function and add a line here."""

@@ -1,4 +1,4 @@
-"""How well garments are found in photographs: average precision, by pycocotools, and matches."""
+"""Evaluation of a garment detector: average precision from pycocotools, and matches."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from pycocotools.cocoeval import COCOeval
 
 LEAST_SCORE = 0.01
-"""From here on what a detector says is measured: average precision counts it all."""
+"""The lowest score that is measured: average precision counts low scores too."""
 RIGHT_OVERLAP = 0.5
-"""IoU from which on a found box is that of a garment."""
-# pycocotools thinks in pixels; boxes are parts of a square's side.
+"""The smallest IoU at which a detected box matches a garment."""
+# pycocotools expects pixels; boxes are fractions of a square's side.
 _SIDE = 1000.0
 _RESAMPLES = 300
 _MOST_FOUND = 100
@@ -31,13 +31,13 @@ _AT_ONCE = 256
 
 
 class Found(NamedTuple):
-    """Garments that a detector has found in photographs, a row for each.
+    """Garments that a detector has found in photographs, one row each.
 
     Attributes:
-      photographs: int64 [n], place of its photograph.
-      boxes: float32 [n, 4]: x_min, y_min, x_max, y_max as parts of the square that the photograph
-        is fitted into.
-      scores: float32 [n], in 0 to 1.
+      photographs: int64 [n], position of the garment's photograph.
+      boxes: float32 [n, 4]: x_min, y_min, x_max, y_max as fractions of the square that the
+        photograph is fitted into.
+      scores: float32 [n], 0 to 1.
       verticals: object [n], names.
     """
 
@@ -47,19 +47,19 @@ class Found(NamedTuple):
     verticals: np.ndarray
 
     def at_least(self, score: float) -> Found:
-        """Returns those of a score and more."""
+        """Returns the garments with at least this score."""
         return Found(*(values[self.scores >= score] for values in self))
 
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """Average precision of a vertical, or the mean of all.
+    """Average precision of one vertical, or the mean over all.
 
     Attributes:
-      ap50: at an overlap (IoU) of 0.5.
-      ap: mean over overlaps of 0.5, 0.55 ... 0.95, COCO's own.
-      ap50_low, ap50_high: 95 % interval of `ap50`, by the bootstrap over photographs; None where
-        that was not asked for.
+      ap50: average precision at an overlap (IoU) of 0.5.
+      ap: mean over overlaps of 0.5, 0.55 ... 0.95, as in COCO.
+      ap50_low, ap50_high: 95 % interval of `ap50` from a bootstrap over photographs; None if it
+        was not requested.
     """
 
     ap50: float
@@ -70,19 +70,19 @@ class Precision:
 
 @dataclasses.dataclass(frozen=True)
 class AveragePrecision(Precision):
-    """Average precision over verticals, and of each that the photographs show."""
+    """Mean average precision over verticals, and that of each vertical in the photographs."""
 
     by_vertical: Mapping[str, Precision] = dataclasses.field(default_factory=dict)
 
 
 def found_garments(raw: np.ndarray, model: DetectorConfig, *, answered: bool) -> Found:
-    """Returns the garments that a detector's outputs [n, cells, 4 + verticals] say.
+    """Returns the garments in a detector's outputs.
 
     Args:
-      raw: float32, of n photographs.
-      model: what the detector is made of.
-      answered: whether a garment has one vertical, as in what is answered; else the verticals are
-        apart, as average precision takes them.
+      raw: float32 [n, cells, 4 + verticals], the outputs for n photographs.
+      model: the detector's configuration.
+      answered: if true, each garment has one vertical, as in the service's answers; if false, every
+        vertical is a detection of its own, as average precision requires.
     """
 
     def found(some: np.ndarray) -> list[np.ndarray]:
@@ -106,15 +106,15 @@ def found_garments(raw: np.ndarray, model: DetectorConfig, *, answered: bool) ->
 def average_precision(
     truth: Garments, found: Found, *, seed: int | None = None
 ) -> AveragePrecision:
-    """Measures a detector.
+    """Measures the average precision of a detector.
 
     Args:
-      truth: the garments of the photographs.
-      found: what the detector says, from small scores on.
-      seed: of the bootstrap; None for no intervals.
+      truth: the garments in the photographs.
+      found: the detector's output, including low scores.
+      seed: seed of the bootstrap; None for no intervals.
 
     Returns:
-      Zeros where the photographs show no garment.
+      The average precision; zeros if the photographs show no garment.
     """
     verticals = sorted(set(truth.verticals))
     if not verticals:
@@ -133,11 +133,11 @@ def average_precision(
 
 def _evaluated(truth: Garments, found: Found, verticals: Sequence[str]) -> COCOeval:
     """Returns pycocotools' evaluation, matched but not yet accumulated."""
-    # Here, as it brings along matplotlib.
+    # Imported here because it loads matplotlib.
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    # pycocotools takes numbers of 0 for none.
+    # pycocotools treats an id of 0 as no id.
     numbers = {name: place for place, name in enumerate(verticals, start=1)}
 
     def rows(photographs: np.ndarray, boxes: np.ndarray, names: np.ndarray) -> list[dict[str, Any]]:
@@ -162,12 +162,12 @@ def _evaluated(truth: Garments, found: Found, verticals: Sequence[str]) -> COCOe
     photographs = sorted({*truth.photographs.tolist(), *found.photographs.tolist()})
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
     images = [{"id": one} for one in photographs]
-    said = rows(found.photographs, found.boxes, found.verticals)
-    for row, score in zip(said, found.scores):
+    detections = rows(found.photographs, found.boxes, found.verticals)
+    for row, score in zip(detections, found.scores):
         row["score"] = float(score)
     with contextlib.redirect_stdout(io.StringIO()):
         sets = []
-        for annotations in (rows(truth.photographs, truth.boxes, truth.verticals), said):
+        for annotations in (rows(truth.photographs, truth.boxes, truth.verticals), detections):
             coco = COCO()
             coco.dataset = {"images": images, "categories": categories, "annotations": annotations}
             coco.createIndex()
@@ -181,10 +181,10 @@ def _evaluated(truth: Garments, found: Found, verticals: Sequence[str]) -> COCOe
 
 
 def _of_verticals(evaluation: COCOeval) -> tuple[np.ndarray, np.ndarray]:
-    """Accumulates; returns AP50 and AP of each vertical, NaN where no garment is to be found."""
+    """Accumulates; returns AP50 and AP of each vertical, NaN for verticals without garments."""
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.accumulate()
-    # Overlap, recall, vertical, size, most found; -1 where there is nothing to be found.
+    # Axes: overlap, recall, vertical, area, maxDets; -1 where there is no garment to find.
     precision = np.where(evaluation.eval["precision"] < 0, np.nan, evaluation.eval["precision"])[
         ..., 0, 0
     ]
@@ -192,9 +192,9 @@ def _of_verticals(evaluation: COCOeval) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _resampled(evaluation: COCOeval, verticals: int, seed: int) -> np.ndarray:
-    """Returns AP50 of each vertical [resamples, verticals], of photographs drawn with repeats."""
+    """Returns AP50 [resamples, verticals] on photographs drawn with replacement."""
     generator = np.random.default_rng(seed)
-    # Only the first overlap is asked for: a tenth of the work.
+    # AP50 needs only the first overlap, a tenth of the work.
     matched = np.array([one and _at_first_overlap(one) for one in evaluation.evalImgs], object)
     matched = matched.reshape(verticals, -1)
     photographs = matched.shape[1]
@@ -209,21 +209,21 @@ def _resampled(evaluation: COCOeval, verticals: int, seed: int) -> np.ndarray:
 
 
 def _at_first_overlap(matched: dict[str, Any]) -> dict[str, Any]:
-    """Returns what pycocotools matched in a photograph, at the first overlap alone."""
+    """Returns pycocotools' matches of a photograph at the first overlap only."""
     return {**matched, **{name: matched[name][:1] for name in ("dtMatches", "dtIgnore")}}
 
 
 def match_garments(truth: Garments, found: Found) -> np.ndarray:
-    """Tells which found garment is which true one, whatever their verticals.
+    """Matches detected garments to true ones, ignoring verticals.
 
-    The likeliest choose first, each the garment of its photograph that it overlaps most.
+    In descending order of score, each detection takes the free garment that it overlaps most.
 
     Args:
-      truth: garments of photographs.
-      found: what a detector says.
+      truth: the garments in the photographs.
+      found: the detector's output.
 
     Returns:
-      int64 [true garments], places in `found`; -1 where a garment was missed.
+      int64 [true garments], positions in `found`; -1 for a missed garment.
     """
     matches = np.full(len(truth.photographs), -1, np.int64)
     overlaps = {}
@@ -250,17 +250,17 @@ def box_overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def best_threshold(truth: Garments, found: Found) -> float:
-    """Returns the score from which on most is found and most of what is found is right (F2).
+    """Returns the score threshold with the best F2.
 
-    In F2 (van Rijsbergen 1979) finding counts twice as much: a garment that was missed cannot be
-    searched, a false alarm is seen and passed over.
+    F2 (van Rijsbergen 1979) weighs recall twice as much as precision: a missed garment cannot be
+    searched, but a false alarm is easily ignored.
 
     Args:
-      truth: the garments of the photographs; at least one.
-      found: what the detector answers, from small scores on.
+      truth: the garments in the photographs; at least one.
+      found: the detector's answers, including low scores.
 
     Returns:
-      A score of two decimals, at least 0.05; of thresholds as good the middle one.
+      A score with two decimals, at least 0.05; the middle one of equally good thresholds.
     """
     matches = match_garments(truth, found)
     is_right = np.zeros(len(found.scores), bool)
@@ -275,11 +275,11 @@ def best_threshold(truth: Garments, found: Found) -> float:
 
 
 def boxes_to_draw(truth: Garments, found: Found, count: int) -> list[list[Box]]:
-    """Returns the boxes of the first photographs: white what is there, green and red what is found.
+    """Returns the boxes to draw on the first photographs.
 
     Args:
-      truth: garments of photographs.
-      found: what a detector says; green where it is right, red where it is not.
+      truth: the garments in the photographs, drawn in white.
+      found: the detector's output: right detections are drawn in green, wrong ones in red.
       count: number of photographs.
     """
     boxes: list[list[Box]] = [[] for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Embeddings on disk: Parquet with `record` and `embedding`, rows in record order."""
+"""Embeddings on disk: Parquet with columns `record` and `embedding`, in record order."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ _ROWS_PER_GROUP = 65536
 def write_embeddings(
     path: str | os.PathLike[str], records: np.ndarray, embeddings: np.ndarray
 ) -> None:
-    """Writes embeddings as Parquet, in record order, whole or not at all.
+    """Writes embeddings atomically as Parquet, in record order.
 
     Args:
-      path: the file to write; an older one is replaced.
-      records: [n] whole record numbers from 0 on, each once, in any order.
+      path: the file to write; an existing one is replaced.
+      records: [n] unique integers of 0 or more, in any order.
       embeddings: [n, dim] finite numbers, stored as float32.
 
     Raises:
-      UserError: the arrays do not fit the contract; nothing is written.
+      UserError: if the arrays are invalid; nothing is written.
     """
     records = np.asarray(records)
     if not np.issubdtype(records.dtype, np.integer):
-        raise UserError(f"{path}: records are {records.dtype}; expected whole numbers (int64)")
-    # An overflow becomes infinite here, and is reported as such below.
+        raise UserError(f"{path}: records are {records.dtype}; expected integers (int64)")
+    # An overflow becomes infinite here and is reported below.
     with np.errstate(over="ignore"):
         embeddings = np.asarray(embeddings, np.float32)
     if embeddings.ndim != 2 or embeddings.shape[1] < 1 or records.shape != embeddings.shape[:1]:
         raise UserError(
             f"{path}: records of shape {records.shape} and embeddings of shape "
-            f"{embeddings.shape}; expected [n] or [n, dim] with dim at least 1"
+            f"{embeddings.shape}; expected [n] and [n, dim] with dim at least 1"
         )
     records, embeddings = _in_order(path, records.astype(np.int64), embeddings)
     dim = embeddings.shape[1]
@@ -50,23 +50,23 @@ def write_embeddings(
         }
     )
     with atomic_path(path) as temporary:
-        # Every number is nearly its own: a dictionary would only cost space.
+        # Almost all numbers are unique, so a dictionary would only cost space.
         pq.write_table(table, temporary, use_dictionary=False, row_group_size=_ROWS_PER_GROUP)
 
 
 def read_embeddings(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads embeddings written by `write_embeddings` or by others to the same contract.
+    """Reads embeddings written by `write_embeddings` or in the same format.
 
     Args:
       path: a Parquet file with columns `record` (int64) and `embedding`
         (fixed_size_list<float32>[dim]); further columns are ignored. Or a directory of such files,
-        `embeddings-*.parquet`, as `tools/embed.py` makes of a prepared dataset.
+        `embeddings-*.parquet`, as `tools/embed.py` writes for a prepared dataset.
 
     Returns:
-      Records [n] int64, rising, and embeddings [n, dim] float32 in the same order.
+      Records [n] int64, ascending, and embeddings [n, dim] float32 in the same order.
 
     Raises:
-      UserError: there is no such file, or it breaks the contract.
+      UserError: if the file does not exist or has another format.
     """
     try:
         files = _files_of(path)
@@ -77,7 +77,7 @@ def read_embeddings(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarra
         parts = [pq.read_table(file, columns=columns, partitioning=None) for file in files]
         table = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file of embeddings") from error
+        raise UserError(f"{path}: no such file; expected embeddings as Parquet") from error
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
     dim = schema.field("embedding").type.list_size
@@ -86,9 +86,7 @@ def read_embeddings(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarra
     missing = record_column.null_count + embedding_column.null_count
     missing += sum(chunk.null_count for chunk in numbers)
     if missing:
-        raise UserError(
-            f"{path}: {missing} empty values; every row needs a record and {dim} floats"
-        )
+        raise UserError(f"{path}: {missing} null values; every row needs a record and {dim} floats")
     empty = np.zeros(0, np.float32)
     flat = np.concatenate([empty, *(chunk.to_numpy() for chunk in numbers)])
     return _in_order(path, record_column.to_numpy(), flat.reshape(-1, dim))
@@ -100,7 +98,7 @@ def _files_of(path: str | os.PathLike[str]) -> list[Path]:
     files = sorted(Path(path).glob("embeddings-*.parquet"))
     if not files:
         raise UserError(
-            f"{path}: cannot be read as Parquet: a directory without embeddings-*.parquet"
+            f"{path}: a directory without embeddings-*.parquet; expected at least one such file"
         )
     return files
 
@@ -110,7 +108,7 @@ def _check_schema(path: str | os.PathLike[str], schema: pa.Schema) -> None:
         if schema.names.count(column) != 1:
             raise UserError(
                 f"{path}: {schema.names.count(column)} columns named {column!r} among "
-                f"{schema.names}; 'record' and 'embedding' are needed once each"
+                f"{schema.names}; expected 'record' and 'embedding' once each"
             )
     record, embedding = schema.field("record").type, schema.field("embedding").type
     if record != pa.int64():
@@ -126,7 +124,7 @@ def _check_schema(path: str | os.PathLike[str], schema: pa.Schema) -> None:
 def _in_order(
     path: str | os.PathLike[str], records: np.ndarray, embeddings: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rows in record order; refuses records given twice and numbers that are none."""
+    """Returns rows in record order; refuses duplicate records and NaN or infinite numbers."""
     order = np.argsort(records, kind="stable")
     records, embeddings = records[order], embeddings[order]
     if len(records) and records[0] < 0:
@@ -134,12 +132,13 @@ def _in_order(
     twice = records[1:][records[1:] == records[:-1]]
     if len(twice):
         raise UserError(
-            f"{path}: record {twice[0]} is there more than once ({len(twice)} rows too many)"
+            f"{path}: record {twice[0]} occurs more than once ({len(twice)} duplicate rows); "
+            "expected each record once"
         )
     broken = ~np.isfinite(embeddings).all(axis=1)
     if broken.any():
         raise UserError(
-            f"{path}: {broken.sum()} of {len(records)} embeddings hold NaN or infinite numbers "
+            f"{path}: {broken.sum()} of {len(records)} embeddings contain NaN or infinite numbers "
             f"(the first is of record {records[broken.argmax()]})"
         )
     return records, embeddings

@@ -1,4 +1,4 @@
-"""What a finished evaluation has left on disk: its summary, and each model's embeddings."""
+"""The files of a finished evaluation: its summary, and each model's embeddings."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def without_repetition(rows: _Rows, comparisons: _Rows) -> tuple[_Rows, _Rows]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FinishedEvaluation:
-    """A finished evaluation; made by `open`.
+    """A finished evaluation, read with `open`.
 
     Attributes:
-      directory: of the evaluation.
-      split: that was evaluated.
+      directory: directory of the evaluation.
+      split: the evaluated split.
       images: the images of the split.
-      rows, comparisons, routing: of the summary; no routing where there was no vertical head.
+      rows, comparisons, routing: of the summary; `routing` is empty without a vertical head.
     """
 
     directory: Path
@@ -69,13 +69,13 @@ class FinishedEvaluation:
         """Reads the summary of an evaluation.
 
         Args:
-          directory: of the evaluation.
-          split: that was evaluated.
-          images: of the split.
+          directory: directory of the evaluation.
+          split: the evaluated split.
+          images: the images of the split.
           summary_file: name of the summary in the directory.
 
         Raises:
-          UserError: if there is no summary, or it is none.
+          UserError: if the summary is missing or invalid.
         """
         path = directory / summary_file
         try:
@@ -90,7 +90,7 @@ class FinishedEvaluation:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: not the summary of an evaluation ({error!r})") from error
         if not rows:
-            raise UserError(f"{path}: has no rows: no model was evaluated")
+            raise UserError(f"{path}: no rows, so no model was evaluated; evaluate again")
         routing = tuple(summary.get("routing", ()))
         return cls(directory, split, images, tuple(rows), tuple(comparisons), routing)
 
@@ -110,7 +110,7 @@ class FinishedEvaluation:
         return dataclasses.replace(self, rows=tuple(rows), comparisons=tuple(comparisons))
 
     def scopes(self, model: str) -> list[str]:
-        """Returns the scopes in which a model was evaluated: "merged" with one space only."""
+        """Returns the scopes in which a model was evaluated; "merged" requires one space."""
         found = {row["scope"] for row in self.rows if row["model"] == model}
         return [scope for scope in SCOPES if scope in found]
 
@@ -118,13 +118,13 @@ class FinishedEvaluation:
         """Returns the embeddings of a model: float32 [n, dim], in the order of `images`.
 
         Raises:
-          UserError: if the file is missing, broken or of other images than the split.
+          UserError: if the file is missing, damaged or of images other than the split's.
         """
         path = self.directory / "embeddings" / f"{model}.parquet"
         records, embeddings = read_embeddings(path)
         if not np.array_equal(records, self.images.records):
             raise UserError(
-                f"{path}: holds {len(records)} records which are not the {len(self.images)} of "
-                f"split {self.split}; evaluate again"
+                f"{path}: expected the {len(self.images)} records of split {self.split}, got "
+                f"{len(records)} others; evaluate again"
             )
         return embeddings

@@ -1,4 +1,4 @@
-"""A student beside that of an earlier run: what it keeps, what it gains, what it cost."""
+"""Comparison of a student with that of an earlier run: what it keeps, gains and costs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from apparel_embed.evaluation.table import signed_interval, with_interval
 
 GROWTH_FILE = "growth.json"
 SEARCHES = ("old_on_old", "new_on_old", "new_on_new")
-"""Whose queries are searched in whose gallery."""
+"""The student that embeds the queries, and the one that embeds the gallery."""
 
 
 def measure_growth(
@@ -33,15 +33,15 @@ def measure_growth(
     old_verticals: Sequence[str],
     seed: int,
 ) -> dict[str, Any]:
-    """Returns what `growth.json` says of R@1 within, means over verticals with intervals.
+    """Returns the figures of `growth.json`: R@1 within, means over verticals with intervals.
 
     Args:
       images: the evaluation set.
-      old: float32 [n, dim], embeddings of the earlier student.
-      new: float32 [n, dim], those of the new one, in the space of the earlier.
-      full: those of the student of a full run, in any space; None without one.
-      old_verticals: that the earlier student was trained on.
-      seed: of the bootstrap.
+      old: float32 [n, dim], embeddings from the earlier student.
+      new: float32 [n, dim], embeddings from the new student, in the space of the earlier one.
+      full: float32 [n, any dim], embeddings from the student of a full run; None without one.
+      old_verticals: the verticals that the earlier student was trained on.
+      seed: seed of the bootstrap.
     """
     is_old = np.isin(images.verticals, old_verticals)
     found: dict[str, Any] = dict.fromkeys(
@@ -77,12 +77,12 @@ def measure_growth(
 
 
 def cost_ratio(grown: RoadCost, other: RoadCost, compared_to: str) -> dict[str, Any]:
-    """Returns what the trainings behind a student took, as a share of those behind another.
+    """Returns the training cost of a student as a share of another student's.
 
     Args:
-      grown: of the student.
-      other: of the other one.
-      compared_to: the other one's run.
+      grown: cost of the student.
+      other: cost of the other student.
+      compared_to: the other student's run.
     """
     return {
         "compared_to": compared_to,
@@ -94,9 +94,9 @@ def cost_ratio(grown: RoadCost, other: RoadCost, compared_to: str) -> dict[str, 
 
 
 def render_growth(growth: Mapping[str, Any]) -> str:
-    """Returns the content of `growth.json` in lines of text."""
+    """Returns the content of `growth.json` as lines of text."""
     cost = growth["cost_ratio"]
-    lines = [f"Beside {growth['old_model']}, R@1 within on its verticals, mean over verticals"]
+    lines = [f"Against {growth['old_model']}: R@1 within on its verticals, mean over verticals"]
     lines += [f"{name}: {with_interval(growth[name])}" for name in SEARCHES]
     lines += [
         f"{name}: {signed_interval(growth[name]) if growth[name] else 'not measured'}"

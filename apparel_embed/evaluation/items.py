@@ -1,4 +1,4 @@
-"""How well an index answers that keeps one vector per item instead of one per image."""
+"""Evaluation of an index with one vector per item instead of one per image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from apparel_embed.evaluation.split import ALL
 ITEMS_FILE = "items.json"
 IMAGE, ITEM = "image", "item"
 _QUERIES_AT_ONCE = 1024
-# Nearness that differs by less is a tie.
+# Similarities that differ by less are a tie.
 _TIE = 1e-6
 
 
@@ -32,11 +32,11 @@ def measure_items(embeddings: np.ndarray, images: EvaluationSet, seed: int) -> d
     Args:
       embeddings: [n, dim] of the images of the set, in its order, all in one space.
       images: the evaluation set.
-      seed: of the bootstrap.
+      seed: seed of the bootstrap.
 
     Returns:
-      `rows`, of each `index_by` and scope the means over verticals as in `summary.json` and how
-      many `vectors` are searched; `differences`, items minus images in R@1, of each scope.
+      `rows`: for each `index_by` and scope, the means over verticals as in `summary.json` and the
+      number of `vectors` searched. `differences`: R@1 of items minus images, for each scope.
     """
     searched = {}
     for scope in SCOPES:
@@ -61,10 +61,10 @@ def mean_vectors(embeddings: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
     Args:
       embeddings: float [n, dim], of unit length.
-      codes: int [n], number of each image's item, from 0 on and without a gap.
+      codes: int [n], number of each image's item, consecutive from 0.
 
     Returns:
-      float32 [items, dim]. Of images that cancel each other out, the first one's.
+      float32 [items, dim]. If an item's images cancel out, the vector of the first.
     """
     _, first = np.unique(codes, return_index=True)
     return _directions(_sums(embeddings, codes), embeddings[first]).astype(np.float32)
@@ -79,11 +79,11 @@ def item_metrics(
     gallery_records: np.ndarray,
     ks: Sequence[int],
 ) -> QueryMetrics:
-    """Searches the items of a gallery by their mean vectors, and judges what is found.
+    """Searches the items of a gallery by their mean vectors and returns the metrics.
 
-    Arguments, and the queries that have an answer, are those of `retrieval_metrics`. A query's own
-    image is taken out of the mean of its item first. Another item that is as near counts as
-    nearer, so a model that tells nothing apart finds nothing. As one item is right, mAP@R is R@1.
+    Arguments and answerable queries are those of `retrieval_metrics`. A query's own image is first
+    removed from the mean of its item. Ties count as wrong, so a model that gives all images the
+    same embedding finds nothing. Only one item is right, so mAP@R equals R@1.
     """
     queries, gallery = unit_length(query_embeddings), unit_length(gallery_embeddings)
     names, codes = np.unique(gallery_items, return_inverse=True)
@@ -122,6 +122,6 @@ def _sums(embeddings: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def _directions(vectors: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    """Returns vectors at unit length; where one is next to nothing, the row of `otherwise`."""
+    """Returns vectors at unit length; if one is almost zero, the row of `otherwise` instead."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.where(lengths > 1e-6, vectors / np.maximum(lengths, 1e-6), otherwise)

@@ -1,4 +1,4 @@
-"""Retrieval metrics of every query: recall@k and mAP@R."""
+"""Retrieval metrics per query: recall@k and mAP@R."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from apparel_embed.common.errors import UserError
 from apparel_embed.common.progress import SECONDS_UNSEEN, progress_bar
 from apparel_embed.evaluation.neighbours import NearestSearch, require_directions
 
-# Queries searched at once, and neighbours held at once: bound memory, change no result.
+# Queries and neighbours handled at once. They bound memory and do not affect results.
 _QUERIES_AT_ONCE = 1 << 15
 _NEIGHBOURS_AT_ONCE = 1 << 21
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class QueryMetrics:
-    """Metrics of the queries that have a match in the gallery, in the order they were given.
+    """Metrics of the queries that have a match in the gallery, in input order.
 
     Attributes:
       records: [m] int64, record number of each query.
       items: [m] item of each query.
-      recall: k -> [m] float64, 1 where an image of the item is among the k nearest, else 0.
-      average_precision_at_r: [m] float64 in 0 to 1; its mean is mAP@R.
-      chance: [m] float64 in 0 to 1, recall@1 of drawing one of the gallery's images at random.
+      recall: k -> [m] float64, 1 if an image of the item is among the k nearest, else 0.
+      average_precision_at_r: [m] float64, 0 to 1; its mean is mAP@R.
+      chance: [m] float64, 0 to 1, recall@1 of drawing a gallery image at random.
       without_answer: number of queries left out because the gallery has no match for them.
     """
 
@@ -40,9 +40,9 @@ class QueryMetrics:
         return len(self.records)
 
     def select(self, chosen: np.ndarray) -> QueryMetrics:
-        """Returns the metrics of some queries, bool [m] or positions.
+        """Returns the metrics of some queries, given as bool [m] or positions.
 
-        `without_answer` is 0 then, as that is not known of a part.
+        `without_answer` becomes 0, since it is unknown for a part of the queries.
         """
         return QueryMetrics(
             records=self.records[chosen],
@@ -58,10 +58,10 @@ def mean_metrics(metrics: QueryMetrics) -> dict[str, float]:
     """Returns means over queries: `r_at_<k>` for every k, and `map_at_r`.
 
     Raises:
-      UserError: there is no query to take a mean of.
+      UserError: if there are no queries.
     """
     if not len(metrics):
-        raise UserError("no query has another image of its item in the gallery")
+        raise UserError("no query has another image of its item in the gallery; expected one")
     means = {f"r_at_{k}": float(values.mean()) for k, values in metrics.recall.items()}
     return {**means, "map_at_r": float(metrics.average_precision_at_r.mean())}
 
@@ -75,37 +75,37 @@ def retrieval_metrics(
     gallery_records: np.ndarray,
     ks: Sequence[int] = (1, 5, 10, 20),
 ) -> QueryMetrics:
-    """Searches the gallery with every query and judges what is found.
+    """Searches the gallery with every query and returns the metrics.
 
     A query never finds its own record. Queries without another image of their item in the
-    gallery are left out. recall@k is 1 if an image of the item is among the k nearest. Of what is
-    found only the metrics are kept: memory grows with the number of queries and with that of
-    gallery images, never with their product.
+    gallery are left out. recall@k is 1 if an image of the item is among the k nearest. Only the
+    metrics are kept, so memory grows with the number of queries and of gallery images, but not
+    with their product.
 
     mAP@R is that of Musgrave et al., "A Metric Learning Reality Check" (2020): with R
     the number of gallery images of the query's item, 1/R times the sum over i <= R of the
-    precision at i where the i-th image is right, and 0 where it is not.
+    precision at i if the i-th image is right, and 0 if it is not.
 
     Args:
-      query_embeddings: [q, dim] embeddings of any length above zero.
+      query_embeddings: [q, dim] nonzero embeddings of any length.
       query_items: [q] item ids.
       query_records: [q] int64 record numbers.
-      gallery_embeddings: [g, dim] embeddings of any length above zero.
+      gallery_embeddings: [g, dim] nonzero embeddings of any length.
       gallery_items: [g] item ids.
-      gallery_records: [g] int64 record numbers, each once.
+      gallery_records: [g] unique int64 record numbers.
       ks: the k of recall@k, each at least 1.
 
     Returns:
-      Metrics of the queries that have an answer; there may be none.
+      Metrics of the queries that have an answer; possibly none.
 
     Raises:
-      UserError: embeddings without direction, shapes that do not fit, or a wrong k.
+      UserError: if an embedding is zero or not finite, shapes do not match, or a k is invalid.
     """
     if not ks or min(ks) < 1:
-        raise UserError(f"recall@k for k in {list(ks)}: at least one k, each 1 or more, is needed")
+        raise UserError(f"recall@k for k in {list(ks)}; expected at least one k, each 1 or more")
     query_items, gallery_items = np.asarray(query_items), np.asarray(gallery_items)
     query_records, gallery_records = np.asarray(query_records), np.asarray(gallery_records)
-    # All of them, as the search below sees only the queries that have an answer.
+    # Check all of them, because the search below sees only queries that have an answer.
     require_directions(query_embeddings, "query embeddings")
     require_directions(gallery_embeddings, "gallery embeddings")
     _check_items("query", query_items, query_embeddings)
@@ -122,7 +122,7 @@ def retrieval_metrics(
     search = NearestSearch(gallery_embeddings, gallery_records)
     query_embeddings = np.asarray(query_embeddings)
     bar = progress_bar(total=len(answered), what="search", unit="queries", delay=SECONDS_UNSEEN)
-    # Few items may have many images: in order of R, only their queries need a long list.
+    # A few items may have many images. In order of R, only their queries need a long list.
     order = answered[np.argsort(matches[answered], kind="stable")]
     while len(order):
         longest = max(max(ks), int(matches[order[:_QUERIES_AT_ONCE][-1]]))
@@ -147,15 +147,15 @@ def retrieval_metrics(
 
 
 def average_precision_at_r(right: np.ndarray, matches: np.ndarray) -> np.ndarray:
-    """Returns average precision at R of each query (Musgrave et al. 2020).
+    """Returns the average precision at R of each query (Musgrave et al. 2020).
 
     Args:
-      right: [q, k] bool, whether the i-th neighbour is of the query's item; k at least R, or the
-        whole gallery.
+      right: [q, k] bool, whether the i-th neighbour is of the query's item; k is at least R or
+        covers the whole gallery.
       matches: [q] R, the number of right images in the gallery, at least 1.
 
     Returns:
-      [q] float64 in 0 to 1.
+      [q] float64, 0 to 1.
 
     Examples:
       >>> average_precision_at_r(np.array([[True, False, True]]), np.array([3]))
@@ -178,7 +178,7 @@ def _finds_itself(
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if len(twice):
         raise UserError(
-            f"the gallery holds record {twice[0]} more than once ({len(twice)} records too many)"
+            f"record {twice[0]} occurs more than once in the gallery ({len(twice)} duplicates)"
         )
     if not len(ordered):
         return np.zeros(len(query_codes), np.int64)
@@ -190,4 +190,4 @@ def _finds_itself(
 def _check_items(what: str, items: np.ndarray, embeddings: np.ndarray) -> None:
     count = len(embeddings)
     if items.shape != (count,):
-        raise UserError(f"{what}: {count} embeddings, items of {items.shape}")
+        raise UserError(f"{what}: items of shape {items.shape}; expected ({count},)")

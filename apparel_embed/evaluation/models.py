@@ -1,4 +1,4 @@
-"""Embeddings of a split by every model that is compared, and the summary made from them."""
+"""Embeddings of a split from every compared model, and the summary of their figures."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _READ_AHEAD = 256
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Embedded:
-    """The embeddings that one model, or one set of specialists, gives a split.
+    """The embeddings of a split from one model or one set of specialists.
 
     Attributes:
       embeddings: float32 [n, dim], in the order of the evaluation set.
-      parameters: of all models together.
+      parameters: number of parameters of all models together.
       models_to_deploy: number of models that a search needs in production.
-      one_space: whether images of different verticals may be compared.
+      one_space: whether images of different verticals can be compared.
     """
 
     embeddings: np.ndarray
@@ -51,7 +51,7 @@ class Embedded:
 
 
 def embed_by_histogram(dataset: PreparedDataset, records: np.ndarray) -> Embedded:
-    """Embeds by colour alone, the plainest baseline."""
+    """Embeds images by colour alone, the simplest baseline."""
     parts = [
         colour_histograms(dataset.read_images(records[start : start + _READ_AHEAD]))
         for start in range(0, len(records), _READ_AHEAD)
@@ -62,9 +62,9 @@ def embed_by_histogram(dataset: PreparedDataset, records: np.ndarray) -> Embedde
 def embed_by_frozen_backbone(
     dataset: PreparedDataset, records: np.ndarray, config: ModelConfig, init_weights: str, seed: int
 ) -> Embedded:
-    """Embeds by the pooled features of the backbone with its initial weights.
+    """Embeds images as the pooled features of the backbone with its initial weights.
 
-    With `init_weights="none"` these are features of random weights.
+    With `init_weights="none"` the weights are random.
     """
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(seed)
@@ -74,7 +74,7 @@ def embed_by_frozen_backbone(
 
 
 def embed_by_model(dataset: PreparedDataset, records: np.ndarray, directory: Path) -> Embedded:
-    """Embeds by one trained model."""
+    """Embeds images with one trained model."""
     tf.keras.backend.clear_session()
     model, _ = load_embedding_model(directory)
     embeddings = Embedder(model).records(dataset, records)
@@ -86,12 +86,12 @@ def embed_by_specialists(
     images: EvaluationSet,
     specialists: Mapping[tuple[str, ...], Path],
 ) -> Embedded:
-    """Embeds every image by the specialist of its vertical.
+    """Embeds every image with the specialist of its vertical.
 
     Args:
       dataset: a prepared dataset.
-      images: of which every vertical has a specialist.
-      specialists: directory of the model by the verticals of its group.
+      images: the evaluation set; each of its verticals has a specialist.
+      specialists: directory of each model, keyed by the verticals of its group.
 
     Returns:
       Embeddings in as many spaces as there are specialists.
@@ -121,16 +121,16 @@ def route_by_head(
     """Evaluates searches in the verticals that a model's vertical head predicts.
 
     Args:
-      name: of the model.
-      model: what it made of the images.
+      name: name of the model.
+      model: its embeddings of the images.
       dataset: a prepared dataset.
       images: the evaluation set.
-      directory: of the model.
-      head_directory: of its vertical head.
-      seed: of the bootstrap.
+      directory: directory of the model.
+      head_directory: directory of its vertical head.
+      seed: seed of the bootstrap.
 
     Returns:
-      What `evaluate_routing` does.
+      The result of `evaluate_routing`.
     """
     tf.keras.backend.clear_session()
     loaded, _ = load_embedding_model(directory)
@@ -155,15 +155,15 @@ def absent_queries(
     split: str,
     seed: int,
 ) -> dict:
-    """Measures when a model takes what is found for the same item, see `measure_absent`.
+    """Measures same-item verdicts of a model; see `measure_absent`.
 
     Args:
-      model: what it made of the images of the split.
+      model: its embeddings of the images of the split.
       dataset: a prepared dataset.
       images: the evaluation set of the split.
-      directory: of the model; it embeds the gallery of the other splits, and the queries of val.
-      split: that is evaluated.
-      seed: of the bootstrap.
+      directory: directory of the model, which embeds the other splits' gallery and val's queries.
+      split: the evaluated split.
+      seed: seed of the bootstrap.
     """
     catalogue, splits = catalogue_set(dataset, split)
     is_known = np.isin(catalogue.records, images.records)
@@ -184,14 +184,14 @@ def summarise(
     """Returns the content of `summary.json`.
 
     Args:
-      models: what is compared, by name.
-      images: the evaluation set that all have embedded.
-      comparisons: pairs of names whose difference in R@1 within the vertical is to be reported.
-      seed: of the bootstrap.
+      models: the compared models, by name.
+      images: the evaluation set that all models have embedded.
+      comparisons: pairs of names whose difference in R@1 within the vertical is reported.
+      seed: seed of the bootstrap.
 
     Returns:
-      `rows` as in the contract, and `comparisons`: per pair the difference of the means over
-      verticals with its 95 % interval.
+      `rows`, as from `evaluate_model`, and `comparisons`: for each pair, the differences for "ALL"
+      and for each vertical, with 95 % intervals.
     """
     rows = []
     within = {name: query_outcomes(model.embeddings, images) for name, model in models.items()}

@@ -1,8 +1,8 @@
 """Exact nearest neighbours between L2-normalised embeddings, in bounded memory.
 
-A float32 product of matrices picks the candidates, with a margin as wide as its rounding can be;
-distances of these few are then computed one by one in float64. So the result depends neither on
-the sizes of blocks nor on the linear algebra library, and equal embeddings tie exactly.
+A float32 matrix product selects the candidates, with a margin that covers its rounding error. The
+distances of these few are then computed one by one in float64. The result therefore depends neither
+on block sizes nor on the linear algebra library, and equal embeddings tie exactly.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from threadpoolctl import threadpool_limits
 from apparel_embed.common.cores import usable_cores
 from apparel_embed.common.errors import UserError
 
-# What is held at once: rows made unit vectors, pairs whose distance is computed, and neighbours of
-# one block of queries. They bound memory and change no result.
+# Rows normalised, pairs whose distance is computed, and neighbours of one block of queries held at
+# once. They bound memory and do not affect results.
 _ROWS_AT_ONCE = 1 << 16
 _PAIRS_AT_ONCE = 1 << 12
 _NEIGHBOURS_AT_ONCE = 1 << 19
-# Multiplied at once: the product stays in a core's cache.
+# Rows multiplied at once: the product fits in a core's cache.
 _QUERY_BLOCK, _GALLERY_BLOCK = 1024, 1024
-# Pairs from which on several threads are worth their while.
+# The number of pairs from which several threads pay off.
 _PAIRS_FOR_THREADS = 1 << 22
-# More than a product of float32 numbers can lose by being too small for float32.
+# An upper bound of what underflow can cost a product of float32 numbers.
 _UNDERFLOW = 1e-37
 
 
@@ -36,23 +36,23 @@ def nearest(
     query_records: np.ndarray,
     gallery_records: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the k nearest gallery images of every query by distance of unit vectors.
+    """Finds the k nearest gallery images of every query by the distance of unit vectors.
 
     Ties go to the smaller gallery position.
 
     Args:
-      queries: [q, dim] embeddings of any length above zero.
-      gallery: [g, dim] embeddings of any length above zero.
-      k: how many neighbours to find, at least 1.
+      queries: [q, dim] nonzero embeddings of any length.
+      gallery: [g, dim] nonzero embeddings of any length.
+      k: number of neighbours to find, at least 1.
       query_records: [q] int64, record numbers; a query never finds its own record.
       gallery_records: [g] int64, record numbers.
 
     Returns:
       Gallery positions [q, min(k, g)] int64, nearest first, and distances (0 to 2) float32 of the
-      same shape. Where a query has fewer neighbours: position -1, distance infinite.
+      same shape. Missing neighbours have position -1 and infinite distance.
 
     Raises:
-      UserError: embeddings without direction, or shapes, records or k that do not fit.
+      UserError: if an embedding is zero or not finite, or shapes, records or k are invalid.
 
     Examples:
       >>> embeddings = np.eye(3, dtype=np.float32)
@@ -63,23 +63,23 @@ def nearest(
 
 
 class NearestSearch:
-    """A gallery made ready to be searched several times, as `nearest` does once.
+    """A gallery prepared for several searches, each like `nearest`.
 
-    Memory is that of the gallery, of the result, and of one block for each thread.
+    It takes memory for the gallery, the result, and one block per thread.
 
     Args:
-      gallery: [g, dim] embeddings of any length above zero.
+      gallery: [g, dim] nonzero embeddings of any length.
       gallery_records: [g] int64, record numbers.
 
     Raises:
-      UserError: embeddings without direction, or records that do not fit.
+      UserError: if an embedding is zero or not finite, or records are invalid.
     """
 
     def __init__(self, gallery: np.ndarray, gallery_records: np.ndarray) -> None:
         self._records = _checked_records("gallery", gallery, gallery_records)
         self._gallery = unit_length(gallery, "gallery embeddings")
         self._rank = _rank_among_equals(self._gallery)
-        # How many images a query leaves out at most, for being its own record.
+        # The most images that a query skips because they have its own record number.
         self._own = int(np.unique(self._records, return_counts=True)[1].max(initial=0))
 
     def nearest(
@@ -91,7 +91,7 @@ class NearestSearch:
         if np.shape(queries)[1:] != self._gallery.shape[1:]:
             raise UserError(
                 f"queries of shape {np.shape(queries)} and a gallery of shape "
-                f"{self._gallery.shape} cannot be compared: the last dimension must be the same"
+                f"{self._gallery.shape}; expected the same last dimension"
             )
         records = _checked_records("query", queries, query_records)
         require_directions(queries, "query embeddings")
@@ -100,8 +100,8 @@ class NearestSearch:
         distances = np.full((len(queries), k), np.inf, np.float32)
         if not positions.size:
             return positions, distances
-        # Of equal embeddings a query finds the first k that are not its own record. Without this
-        # a model that gives one embedding to all would have every pair's distance computed.
+        # A query needs only the first k equal embeddings that are not its own record. Otherwise
+        # every pair's distance would be computed for a model that gives all images one embedding.
         kept = np.flatnonzero(self._rank < k + self._own)
         vectors = self._gallery[kept] if len(kept) < len(self._gallery) else self._gallery
         gallery = _Gallery(vectors, self._records[kept], self._own)
@@ -118,18 +118,18 @@ class NearestSearch:
             for part in parts:
                 search(part)
         else:
-            # Each thread multiplies for itself: a library's own threads would only wait.
+            # Each thread does its own multiplication; the BLAS library's threads would only wait.
             with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores) as threads:
                 list(threads.map(search, parts))
         return positions, distances
 
 
 class _Gallery:
-    """What is searched of a gallery: unit vectors moved together, in blocks.
+    """The searched vectors of a gallery: unit vectors shifted by their mean, in blocks.
 
-    Distances do not change when all vectors move alike, and products of short vectors are rounded
-    less: a model that maps everything into one corner stays cheap to judge. Each moved vector g is
-    followed by -|g|^2 / 2, so that one product with (q, 1) gives the nearness q.g - |g|^2 / 2 =
+    A shift does not change distances, and products of shorter vectors have smaller rounding errors,
+    so a model that maps everything into one corner stays cheap to evaluate. Each shifted vector g
+    is followed by -|g|^2 / 2, so one product with (q, 1) gives the nearness q.g - |g|^2 / 2 =
     (|q|^2 - squared distance) / 2.
     """
 
@@ -145,20 +145,20 @@ class _Gallery:
     def nearest(
         self, queries: np.ndarray, records: np.ndarray, k: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns places [q, k] of the nearest vectors, -1 for none, and squared distances."""
+        """Returns positions [q, k] of the nearest vectors, -1 for none, and squared distances."""
         places, squared = np.full((len(queries), k), -1), np.full((len(queries), k), np.inf)
         moved = queries - self._centre
         squares = _squares(moved)
         slack = self._slack(np.sqrt(squares))
         wide = np.concatenate([moved, np.ones([len(moved), 1], np.float32)], axis=1)
         product = np.empty([len(queries), _GALLERY_BLOCK], np.float32)
-        # A nearness that is reached by k vectors which may be found.
+        # A nearness that at least k permitted vectors reach.
         reached = np.full(len(queries), -np.inf)
         waiting: list[tuple[np.ndarray, np.ndarray]] = []
         for some in _slices(len(self._wide), _GALLERY_BLOCK):
             part = self._wide[some]
             near = np.matmul(wide, part.T, out=product[:, : len(part)])
-            # Of those that reach it, as many as are left out may be the query's own.
+            # Up to `_own` of the vectors that reach it may have the query's own record.
             wanted = k + self._own
             if wanted <= len(part) and np.isneginf(reached).any():
                 at_least = np.partition(near, len(part) - wanted, axis=1)[:, len(part) - wanted]
@@ -180,19 +180,19 @@ class _Gallery:
         places: np.ndarray,
         squared: np.ndarray,
     ) -> None:
-        """Computes the distances of candidates, and keeps the k nearest of them and those kept."""
+        """Computes the distances of candidates and merges them into the k nearest so far."""
         rows, new = (np.concatenate(parts) for parts in zip(*waiting))
         distances = np.empty(len(rows))
         for some in _slices(len(rows), _PAIRS_AT_ONCE):
             difference = np.subtract(queries[rows[some]], self._vectors[new[some]], dtype=float)
             distances[some] = np.einsum("ij,ij->i", difference, difference)
-        # Candidates come in the order of places: one that ties with the last of k comes too late.
+        # Candidates come in order of position, so one that ties with the k-th nearest loses.
         nearer = distances < squared[rows, -1]
         kept = places >= 0
         rows = np.concatenate([np.nonzero(kept)[0], rows[nearer]])
         new = np.concatenate([places[kept], new[nearer]])
         distances = np.concatenate([squared[kept], distances[nearer]])
-        # It is stable, so that ties stay in the order of places.
+        # The sort is stable, which keeps ties in order of position.
         order = np.lexsort((distances, rows))
         counts = np.bincount(rows, minlength=len(places))
         rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -201,12 +201,12 @@ class _Gallery:
         squared[rows[order], rank] = distances[order]
 
     def _slack(self, lengths: np.ndarray) -> np.ndarray:
-        """Returns [q] by how much two values of nearness may be off together.
+        """Returns the largest combined error [q] of two values of nearness.
 
-        A float32 product of n terms is off by at most n * 2**-24 times the sum of their absolute
-        values, in whatever order they are added (Higham, "Accuracy and Stability of Numerical
-        Algorithms", 3.1); other roundings add a few units of 2**-24 of the squares. Both a pair
-        and the bound it is held against may be off by that much.
+        A float32 product of n terms has an error of at most n * 2**-24 times the sum of their
+        absolute values, in any order of summation (Higham, "Accuracy and Stability of Numerical
+        Algorithms", 3.1). Other roundings add a few units of 2**-24 of the squares. Both a pair
+        and the bound it is compared to may be off by that much.
         """
         terms = lengths * self._longest + self._longest**2 / 2
         of_products = (self._vectors.shape[1] + 9) * 2.0**-24
@@ -215,14 +215,14 @@ class _Gallery:
 
 
 def require_directions(embeddings: np.ndarray, what: str = "embeddings") -> None:
-    """Makes sure that embeddings are vectors which point somewhere.
+    """Checks that embeddings are finite, nonzero vectors.
 
     Args:
       embeddings: [n, dim] real numbers, dim at least 1.
-      what: what the rows are, for the error message.
+      what: name of the rows, for the error message.
 
     Raises:
-      UserError: not two-dimensional, or rows that are NaN, infinite or all zero.
+      UserError: if they are not two-dimensional, or a row has NaN or infinities or is all zero.
     """
     embeddings = np.asarray(embeddings)
     if embeddings.ndim != 2 or embeddings.shape[1] < 1:
@@ -232,7 +232,7 @@ def require_directions(embeddings: np.ndarray, what: str = "embeddings") -> None
         infinite[some] = ~np.isfinite(embeddings[some]).all(axis=1)
         zero[some] = ~embeddings[some].any(axis=1)
     for fault, rows in (
-        ("hold NaN or infinite numbers", infinite),
+        ("contain NaN or infinite numbers", infinite),
         ("are all zero and have no direction to compare", zero),
     ):
         if rows.any():
@@ -252,7 +252,7 @@ def unit_length(embeddings: np.ndarray, what: str = "embeddings") -> np.ndarray:
     unit = np.empty(embeddings.shape, np.float32)
     for some in _slices(len(embeddings), _ROWS_AT_ONCE):
         wide = np.array(embeddings[some], dtype=np.float64)
-        # Scaling by the largest entry first keeps the squares from running over or under.
+        # Scaling by the largest entry first prevents overflow and underflow of the squares.
         wide /= np.abs(wide).max(axis=1, keepdims=True)
         wide /= np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
         unit[some] = wide
@@ -260,7 +260,7 @@ def unit_length(embeddings: np.ndarray, what: str = "embeddings") -> np.ndarray:
 
 
 def _rank_among_equals(vectors: np.ndarray) -> np.ndarray:
-    """Returns [n] how many vectors before it each one is equal to."""
+    """Returns for each vector the number of equal vectors before it: int64 [n]."""
     if not len(vectors):
         return np.zeros(0, np.int64)
     rows = np.ascontiguousarray(vectors).view(f"V{vectors.shape[1] * vectors.itemsize}")[:, 0]
@@ -284,6 +284,6 @@ def _checked_records(what: str, embeddings: np.ndarray, records: np.ndarray) -> 
     if records.shape != np.shape(embeddings)[:1]:
         raise UserError(
             f"{what}: {np.shape(embeddings)[0]} embeddings but records of shape "
-            f"{records.shape}; one record number per embedding is needed"
+            f"{records.shape}; expected one record number per embedding"
         )
     return records

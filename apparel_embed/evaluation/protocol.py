@@ -1,6 +1,6 @@
 """The evaluation of one model on one split, and the comparison of two models.
 
-Everything is plain arrays: an `EvaluationSet` says which images are queries and gallery, and the
+All data are plain arrays: an `EvaluationSet` marks the images that are queries or gallery, and the
 embeddings of a model are rows in the same order.
 """
 
@@ -19,22 +19,22 @@ from apparel_embed.evaluation.split import ALL, EvaluationSet
 
 WITHIN = "within"
 MERGED = "merged"
-# Not searches of embeddings alone: see `evaluation.routing`.
+# These scopes also need a vertical head: see `evaluation.routing`.
 ROUTED, SERVED = "routed", "served"
 SCOPES = (WITHIN, MERGED)
 KS = (1, 5, 10, 20)
 METRICS = (*(f"r_at_{k}" for k in KS), "map_at_r")
 LEAST_ITEMS = 5
-"""On fewer items a figure says little: a vertical with fewer does not count in "ALL"."""
+"""A vertical with fewer items does not count in "ALL": its figures would mean little."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What one model found for every query, per vertical.
+    """The results of one model for every query, per vertical.
 
     Attributes:
       scope: "within" or "merged".
-      verticals: vertical -> metrics of its queries that have an answer; there may be none.
+      verticals: vertical -> metrics of its queries that have an answer, possibly none.
       gallery: vertical -> number of gallery images its queries searched.
       gallery_in_all: number of gallery images searched by the verticals that have an answer.
       least_items: a vertical with queries of fewer items does not count in "ALL".
@@ -53,8 +53,8 @@ class Outcomes:
     def counted(self) -> dict[str, QueryMetrics]:
         """Returns the verticals whose mean is "ALL".
 
-        They are those with queries of at least `least_items` items; where no vertical has as many,
-        all in which a query has an answer.
+        These have queries of at least `least_items` items. If no vertical has that many, they are
+        all verticals in which a query has an answer.
         """
         answered = self.answered()
         counted = {
@@ -65,13 +65,13 @@ class Outcomes:
         return counted or answered
 
     def counted_gallery(self) -> int:
-        """Returns how many gallery images the verticals that count searched."""
+        """Returns the number of gallery images searched by the verticals that count in "ALL"."""
         if self.scope != WITHIN:
             return self.gallery_in_all
         return sum(self.gallery[name] for name in self.counted())
 
     def only(self, verticals: Sequence[str]) -> Outcomes:
-        """Returns the outcomes of some verticals' queries."""
+        """Returns the outcomes of the given verticals only."""
         return dataclasses.replace(
             self, verticals={name: self.verticals[name] for name in verticals}
         )
@@ -83,7 +83,7 @@ class Difference:
 
     Attributes:
       vertical: the vertical, or "ALL" for the mean over verticals.
-      queries: number of queries both answered.
+      queries: number of queries that both models answered.
       difference: first minus second, -1 to 1.
       low: lower end of the interval.
       high: upper end of the interval.
@@ -97,7 +97,7 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out zero: one model is better beyond chance."""
+        """Whether the interval excludes zero: one model is better beyond chance."""
         return self.low > 0 or self.high < 0
 
     def as_record(self) -> dict[str, Any]:
@@ -113,33 +113,33 @@ def query_outcomes(
     query_embeddings: np.ndarray | None = None,
     metrics: Callable[..., QueryMetrics] = retrieval_metrics,
 ) -> Outcomes:
-    """Searches with every query and judges the result, query by query.
+    """Searches with every query and returns the metrics of each.
 
     Args:
       embeddings: [n, dim] of the images of the set, in its order. In scope "within", verticals
-        may lie in different spaces.
+        may be in different spaces.
       evaluation_set: the images.
-      scope: "within" searches the gallery of the query's vertical, "merged" that of all.
-      query_embeddings: [n, dim] of the same images as queries, if those of the gallery are
-        compressed.
-      metrics: searches and judges; another takes the arguments of `retrieval_metrics`.
+      scope: "within" searches the gallery of the query's vertical, "merged" that of all verticals.
+      query_embeddings: [n, dim] of the same images for use as queries; None for `embeddings`. They
+        differ if the gallery's are compressed.
+      metrics: the function that searches; it takes the arguments of `retrieval_metrics`.
 
     Raises:
-      UserError: unknown scope, embeddings that do not fit the set or have no direction, or no
-        query with an answer in any vertical.
+      UserError: if the scope is unknown, embeddings are zero, not finite or do not fit the set, or
+        no query has an answer in any vertical.
     """
     embeddings = np.asarray(embeddings)
     if scope not in SCOPES:
-        raise UserError(f"scope {scope!r} is unknown; expected one of {', '.join(SCOPES)}")
+        raise UserError(f"scope is {scope!r}; expected one of {', '.join(SCOPES)}")
     if embeddings.shape[:1] != (len(evaluation_set),):
         raise UserError(
             f"embeddings of shape {embeddings.shape} for {len(evaluation_set)} images of the "
-            "evaluation set: one row per image is needed"
+            "evaluation set; expected one row per image"
         )
     queries = embeddings if query_embeddings is None else np.asarray(query_embeddings)
     if queries.shape != embeddings.shape:
         raise UserError(
-            f"query embeddings of shape {queries.shape}, but embeddings of {embeddings.shape}"
+            f"query embeddings of shape {queries.shape}; expected {embeddings.shape}, as embeddings"
         )
     inside = evaluation_set.by_vertical()
     if scope == WITHIN:
@@ -166,15 +166,15 @@ def query_outcomes(
 
 
 def answered_queries(evaluation_set: EvaluationSet) -> dict[str, int]:
-    """Returns how many queries have an answer within each vertical; nothing if none has one."""
+    """Returns the number of queries with an answer within each vertical; {} if there are none."""
     inside = evaluation_set.by_vertical()
     counts = {}
     for name, some in inside.items():
         is_gallery = evaluation_set.is_gallery[some]
-        # An item's name may be there in several verticals, where it is another garment.
+        # The same item id in two verticals stands for two garments.
         _, garments = np.unique(evaluation_set.items[some], return_inverse=True)
         in_gallery = np.bincount(garments[is_gallery], minlength=len(some))
-        # Its own image answers no query.
+        # A query's own image is not an answer.
         others = in_gallery[garments] - is_gallery
         counts[name] = int((evaluation_set.is_query[some] & (others > 0)).sum())
     return counts if any(counts.values()) else {}
@@ -188,21 +188,21 @@ def evaluate_model(
     models_to_deploy: int,
     seed: int = 0,
 ) -> list[dict]:
-    """Evaluates one model: the rows of `summary.json`.
+    """Returns the rows of one model in `summary.json`.
 
     Args:
       model: its name.
-      outcomes: of each scope; only "within" for models without one common space.
-      parameters: of all models to deploy together, 0 or more.
+      outcomes: outcomes for each scope; only "within" for models without a common space.
+      parameters: number of parameters of all models to deploy, 0 or more.
       models_to_deploy: number of models a search needs in production, 0 or more.
-      seed: of the bootstrap.
+      seed: seed of the bootstrap.
 
     Returns:
-      Per scope one row per vertical, then the row "ALL": means over the verticals that count, see
+      For each scope, one row per vertical, then the row "ALL": means over the verticals of
       `Outcomes.counted`. Verticals without an answered query have 0 queries and None for metrics.
 
     Raises:
-      UserError: a negative count.
+      UserError: if a count is negative.
     """
     for name, count in (("parameters", parameters), ("models_to_deploy", models_to_deploy)):
         if count < 0:
@@ -213,15 +213,15 @@ def evaluate_model(
 
 
 def summary_rows(outcomes: Outcomes, seed: int = 0) -> list[dict]:
-    """Returns the rows of one scope: each vertical, then "ALL".
+    """Returns the rows of one scope: one per vertical, then "ALL".
 
     Args:
-      outcomes: of one model.
-      seed: of the bootstrap.
+      outcomes: outcomes of one model.
+      seed: seed of the bootstrap.
 
     Returns:
-      Plain Python values. Those of "ALL" are means over the verticals for which `in_all` is true,
-      but for `r_at_1_pooled`, the mean over their queries, and the counts.
+      Plain Python values. Those of "ALL" are means over the verticals with `in_all`, except
+      `r_at_1_pooled`, the mean over their queries, and the counts.
     """
     counted = outcomes.counted()
     parts = [
@@ -252,9 +252,9 @@ def mean_and_interval(
     """Returns the mean over verticals of each one's mean over queries, and its 95 % interval.
 
     Args:
-      verticals: of outcomes, each with an answered query.
-      values_of: from metrics to shares [m], 0 to 1, one of each query.
-      seed: of the bootstrap.
+      verticals: metrics by vertical, each with at least one answered query.
+      values_of: maps metrics to one value per query: [m], 0 to 1.
+      seed: seed of the bootstrap.
     """
     mean = float(np.mean([values_of(metrics).mean() for metrics in verticals.values()]))
     values, items = _joined(verticals, values_of), _joined(verticals, lambda one: one.items)
@@ -273,26 +273,26 @@ def compare_models(
     """Compares recall@k of two models on the same queries.
 
     Args:
-      first: outcomes of one model, of any scope.
-      second: outcomes of the other on the same evaluation set, of any scope.
+      first: outcomes of one model, in any scope.
+      second: outcomes of the other on the same evaluation set, in any scope.
       k: one of `KS`.
-      seed: of the bootstrap.
-      confidence: of the intervals, between 0 and 1.
+      seed: seed of the bootstrap.
+      confidence: confidence of the intervals, between 0 and 1.
 
     Returns:
-      "ALL" (difference of the means over verticals that count, see `Outcomes.counted`) and every
+      Differences by name: "ALL", for the means over the verticals of `Outcomes.counted`, and every
       vertical that has an answered query.
 
     Raises:
-      UserError: the models did not answer the same queries, or k was not measured.
+      UserError: if the models did not answer the same queries, or k was not measured.
     """
     if k not in KS:
-        raise UserError(f"recall@{k} was not measured; expected k of {', '.join(map(str, KS))}")
+        raise UserError(f"k is {k}; expected one of {', '.join(map(str, KS))} for recall@k")
     ours, theirs = first.answered(), second.answered()
     if ours.keys() != theirs.keys() or any(
         not np.array_equal(ours[name].records, theirs[name].records) for name in ours
     ):
-        raise UserError("the two models did not answer the same queries: nothing to compare")
+        raise UserError("the two models did not answer the same queries and cannot be compared")
     differences = {}
     for vertical in (ALL, *ours):
         part = first.counted() if vertical == ALL else {vertical: ours[vertical]}
@@ -318,13 +318,13 @@ def _search(
     evaluation_set: EvaluationSet,
     some: np.ndarray,
 ) -> QueryMetrics:
-    """Returns what the queries among some images find in the gallery among them."""
-    asked = some[evaluation_set.is_query[some]]
+    """Returns metrics of the queries among some images, searching the gallery among them."""
+    searching = some[evaluation_set.is_query[some]]
     searched = some[evaluation_set.is_gallery[some]]
     return metrics(
-        queries[asked],
-        evaluation_set.items[asked],
-        evaluation_set.records[asked],
+        queries[searching],
+        evaluation_set.items[searching],
+        evaluation_set.records[searching],
         embeddings[searched],
         evaluation_set.items[searched],
         evaluation_set.records[searched],
@@ -333,7 +333,7 @@ def _search(
 
 
 def _figures(verticals: Mapping[str, QueryMetrics], seed: int) -> dict[str, float | None]:
-    """Returns the figures of a row of `summary.json`, None where no query has an answer."""
+    """Returns the figures of a row of `summary.json`; None if no query has an answer."""
     names = ("r_at_1", "r_at_1_low", "r_at_1_high", *METRICS[1:], "r_at_1_pooled")
     if not verticals:
         return {**dict.fromkeys(names), "items": 0, "chance": None}

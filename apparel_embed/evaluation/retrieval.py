@@ -1,4 +1,4 @@
-"""Retrieval metrics with intervals, of arrays of one's own."""
+"""Retrieval metrics with intervals for any arrays of embeddings."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from apparel_embed.evaluation.protocol import (
     query_outcomes,
 )
 
-# Of images whose verticals are not given.
+# The vertical of all images if none are given.
 _ONE_VERTICAL = "all images"
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A metric and how sure it is.
+    """A metric and its interval.
 
     Attributes:
       value: the metric, 0 to 1.
-      low: lower end of its 95 % interval, by bootstrap over items.
+      low: lower end of its 95 % interval, from a bootstrap over items.
       high: upper end.
 
     Examples:
@@ -47,16 +47,16 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalResult:
-    """What `evaluate_retrieval` found.
+    """The result of `evaluate_retrieval`.
 
     Attributes:
       queries: number of queries that count: those with another image of their item in the
         gallery.
-      without_answer: number of queries that do not.
+      without_answer: number of queries that do not count.
       gallery: number of gallery images.
       r_at_1, r_at_5, r_at_10: share of queries with an image of their item among the nearest.
       map_at_r: mAP@R of Musgrave et al. 2020.
-      verticals: the same of every vertical with a query that counts; empty within one.
+      verticals: the result for each vertical with a query that counts; empty within these results.
 
     Examples:
       >>> found = evaluate_retrieval(np.eye(4)[[0, 0, 1, 1]], ["a", "a", "b", "b"])
@@ -90,30 +90,30 @@ def evaluate_retrieval(
     scope: str = WITHIN,
     seed: int = 0,
 ) -> RetrievalResult:
-    """Evaluates embeddings by what each query finds in the gallery, as the pipeline does.
+    """Evaluates embeddings by searching the gallery with each query, as the pipeline does.
 
     Distances are Euclidean between embeddings at unit length. An image never finds itself, and
     queries without another image of their item in the gallery do not count.
 
     Args:
-      embeddings: [n, dim] real numbers, of any length above zero, a row per image.
-      item_ids: [n] the item that each image shows, a text or an integer; the same in two verticals
-        means two items.
-      verticals: [n] the vertical of each image, a text or an integer; None for images of one
+      embeddings: [n, dim] real numbers, nonzero rows of any length, one per image.
+      item_ids: [n] the item that each image shows, a string or an integer; the same id in two
+        verticals stands for two items.
+      verticals: [n] the vertical of each image, a string or an integer; None for images of one
         vertical.
       is_query: [n] whether an image is a query; None for all.
       is_gallery: [n] whether an image is in the gallery; None for all.
-      scope: "within" searches the gallery of the query's vertical, "merged" that of all.
-      seed: of the bootstrap; the same seed gives the same intervals.
+      scope: "within" searches the gallery of the query's vertical, "merged" that of all verticals.
+      seed: seed of the bootstrap; the same seed gives the same intervals.
 
     Returns:
       Means over verticals of each vertical's mean over queries, with 95 % intervals, and the same
-      of each vertical, by its name as a text. Verticals with queries of fewer than five items do
-      not count in the means, unless all have fewer.
+      figures for each vertical, keyed by its name as a string. Verticals with queries of fewer than
+      five items do not count in the means, unless all have fewer.
 
     Raises:
-      UserError: shapes that do not fit, an item or vertical that is missing (None, NaN or an empty
-        text), embeddings without direction, an unknown scope, or no query with an answer.
+      UserError: if shapes do not match, an item or vertical is missing (None, NaN or an empty
+        string), an embedding is zero or not finite, the scope is unknown or no query has an answer.
 
     Examples:
       >>> embeddings = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
@@ -147,32 +147,32 @@ def evaluate_retrieval(
 
 
 def _names(argument: str, values: Sequence[str | int] | np.ndarray) -> np.ndarray:
-    """Returns texts or numbers as texts, as a manifest's are read.
+    """Returns strings or integers as strings, in the same way as a manifest's are read.
 
     Raises:
-      UserError: one is missing, or a number may stand for several.
+      UserError: if a value is missing, or a number is ambiguous as a string.
     """
     if np.ndim(values) != 1:
         return np.asarray(values)
     try:
-        # Not by way of numpy, which makes a text of a NaN among texts.
+        # Not through numpy, which turns a NaN among strings into a string.
         column = pa.array(values, from_pandas=True)
     except (pa.ArrowException, OverflowError) as error:
         raise UserError(
-            f"{argument}: texts, or integers of up to 64 bits, are needed: {error}"
+            f"{argument}: expected strings, or integers of up to 64 bits: {error}"
         ) from error
     texts = as_texts("evaluate_retrieval", pa.table({argument: column}), first_row=0)[argument]
     missing = pc.index(pc.equal(pc.utf8_trim_whitespace(texts), ""), True).as_py()
     if missing >= 0:
         raise UserError(
-            f"{argument}[{missing}] is missing: {column[missing].as_py()!r}; every image needs "
-            "one, so leave out those without"
+            f"{argument}[{missing}] is {column[missing].as_py()!r}; expected a value for every "
+            "image: leave out images without one"
         )
     return texts.to_numpy().astype(str)
 
 
 def _flags(argument: str, values: Sequence[bool] | np.ndarray) -> np.ndarray:
-    """Returns flags as bool; raises a UserError if one is neither true nor false."""
+    """Returns flags as bool; raises a UserError if one is neither True nor False."""
     flags = np.asarray(values)
     wrong = ~np.isin(flags, [False, True])
     if wrong.any():
@@ -182,7 +182,7 @@ def _flags(argument: str, values: Sequence[bool] | np.ndarray) -> np.ndarray:
 
 
 def _result(verticals: Mapping[str, QueryMetrics], gallery: int, seed: int) -> RetrievalResult:
-    """Returns means over some verticals, all of which have an answered query."""
+    """Returns means over some verticals, each of which has an answered query."""
 
     def estimate(values_of: Callable[[QueryMetrics], np.ndarray]) -> Estimate:
         return Estimate(*mean_and_interval(verticals, values_of, seed))

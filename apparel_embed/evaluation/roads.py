@@ -1,4 +1,4 @@
-"""What it took to train each model: its own training, and all that it was made from."""
+"""The training cost of each model: its own training, and those of all its inputs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from apparel_embed.models.config import ModelConfig
 from apparel_embed.models.embedding import build_embedding_model
 from apparel_embed.store.record import Stage, find_stage
 
-# A backward pass takes about two forward ones.
+# A backward pass costs about two forward passes.
 _PASSES = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class RoadCost:
-    """What the trainings behind a model took together.
+    """The total cost of the trainings behind a model.
 
     Attributes:
       model: its name in the summary.
-      trainings: their number.
-      steps: of all of them.
-      seconds: of all of them, on whatever machine.
-      multiply_adds: of all images seen, at the most: three passes through a model whose backbone
-        is trained, one through another, as if no views had been put through it beforehand.
+      trainings: number of trainings.
+      steps: steps of all trainings.
+      seconds: seconds of all trainings, on whatever machine they ran.
+      multiply_adds: upper bound for all images seen: three passes through a model whose backbone
+        is trained, otherwise one, as if no views had been computed beforehand.
     """
 
     model: str
@@ -43,12 +43,12 @@ class RoadCost:
 
 
 def road_cost(model: str, run_dir: Path, stages: Sequence[Stage]) -> RoadCost:
-    """Returns what the trainings behind a model took.
+    """Returns the cost of the trainings behind a model.
 
     Args:
       model: its name in the summary.
-      run_dir: the run's directory, in which the stages are looked up that others were made from.
-      stages: of the model, or of all models that it is made of.
+      run_dir: the run's directory, which contains the stages that are inputs of others.
+      stages: the stages of the model, or of all models it consists of.
     """
     trainings = _trainings(run_dir, stages)
     counted: dict[ModelConfig, int] = {}
@@ -67,7 +67,7 @@ def road_cost(model: str, run_dir: Path, stages: Sequence[Stage]) -> RoadCost:
 
 
 def roads_table(costs: Sequence[RoadCost]) -> Table:
-    """Returns a table with a line for each model."""
+    """Returns a table with one row per model."""
     return markdown_table(
         ("model", "trainings", "steps", "time", "multiply-adds"),
         (
@@ -84,7 +84,7 @@ def roads_table(costs: Sequence[RoadCost]) -> Table:
 
 
 def _trainings(run_dir: Path, stages: Sequence[Stage]) -> list[Stage]:
-    """Returns the trainings among stages and what they were made from, each once."""
+    """Returns the trainings among stages and all their inputs, each once."""
     found: dict[str, Stage] = {}
     waiting = list(stages)
     while waiting:
@@ -96,7 +96,7 @@ def _trainings(run_dir: Path, stages: Sequence[Stage]) -> list[Stage]:
             try:
                 made_from = find_stage(run_dir / name)
             except UserError:
-                # The prepared dataset and initial weights are inputs, too, and no stages.
+                # The prepared dataset and initial weights are also inputs, but not stages.
                 continue
             if made_from and made_from.fingerprint == fingerprint:
                 waiting.append(made_from)

@@ -20,7 +20,7 @@ MODEL_ORDER = (HISTOGRAM, FROZEN, COMBINED, SPECIALISTS, GROUPED, UNIFIED)
 
 
 def ordered_models(names: Iterable[str]) -> list[str]:
-    """Returns each name once: baselines, ladder and student in order, then others as they come."""
+    """Returns each name once, in `MODEL_ORDER`, then other names in the given order."""
     unique = list(dict.fromkeys(names))
     known = [name for name in MODEL_ORDER if name in unique]
     return known + [name for name in unique if name not in MODEL_ORDER]
@@ -29,17 +29,17 @@ def ordered_models(names: Iterable[str]) -> list[str]:
 def model_to_deploy(
     rows: Sequence[Mapping[str, Any]], comparisons: Sequence[Mapping[str, Any]]
 ) -> tuple[str, str]:
-    """Returns which of the models that cost one model to deploy is best, and why.
+    """Returns the better of the two choices with one model to deploy, and the reason.
 
-    The student unless the combined model is clearly better: where neither is, the student can
+    This is the student unless the combined model is clearly better: if neither is, the student can
     still learn from further specialists.
 
     Args:
-      rows: of `summary.json`.
-      comparisons: of `summary.json`; the difference of student and combined model is among them.
+      rows: `rows` of `summary.json`.
+      comparisons: `comparisons` of `summary.json`.
 
     Returns:
-      `unified`, `combined`, or "" where they were not compared; and the reason in words.
+      `unified`, `combined`, or "" if they were not compared; and the reason in words.
 
     Examples:
       >>> compared = {"model": "unified", "minus": "combined", "vertical": "ALL", "queries": 960,
@@ -65,7 +65,7 @@ def model_to_deploy(
 
 
 def _beside_colours(rows: Sequence[Mapping[str, Any]], model: str) -> str:
-    """Returns a warning where a histogram, which learns nothing, finds as many."""
+    """Returns a warning if a histogram, which learns nothing, is as good as the model."""
     r_at_1 = {
         row["model"]: row["r_at_1"]
         for row in rows
@@ -74,6 +74,6 @@ def _beside_colours(rows: Sequence[Mapping[str, Any]], model: str) -> str:
     if HISTOGRAM not in r_at_1 or model not in r_at_1 or r_at_1[HISTOGRAM] < r_at_1[model]:
         return ""
     return (
-        f"; yet a colour histogram reaches {r_at_1[HISTOGRAM]:.3f}, and it {r_at_1[model]:.3f}: "
-        "there was too little to learn from"
+        f"; but a colour histogram reaches {r_at_1[HISTOGRAM]:.3f} against {r_at_1[model]:.3f}: "
+        "there were too few data to learn from"
     )

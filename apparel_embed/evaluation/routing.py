@@ -1,4 +1,4 @@
-"""What it costs to search where a vertical head sends an image, and when it is worth it."""
+"""The effect on R@1 of searching the vertical that a head predicts, and when it pays off."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from apparel_embed.evaluation.protocol import (
 from apparel_embed.evaluation.split import ALL, EvaluationSet
 
 LEAST_ROUTED = 50
-"""Of fewer queries, all may go well by chance: none are routed by what so few show."""
+"""With fewer queries, all may be right by chance, so no search is routed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RoutingCalibration:
-    """From what confidence of a vertical head on a search follows its prediction.
+    """The confidence of a vertical head from which a search uses the predicted vertical.
 
     Attributes:
-      routing_confidence: the least one; None where no search does.
-      val_queries: that were asked, all with an answer.
-      routed_queries: of them, those of at least that confidence; all, where no search is routed.
+      routing_confidence: the lowest such confidence; None if no search is routed.
+      val_queries: number of val queries with an answer.
+      routed_queries: number of these with at least that confidence; all if no search is routed.
       r_at_1_routed: R@1 of these in the predicted vertical; None without a query.
       r_at_1_merged: R@1 of these in all verticals; None without a query.
     """
@@ -47,22 +47,22 @@ class RoutingCalibration:
     r_at_1_merged: float | None
 
     def sentence(self) -> str:
-        """Returns what is searched and why, in words for a person."""
-        asked = counted(self.val_queries, "val query", "val queries")
+        """Returns a sentence on how searches are routed and why."""
+        queries = counted(self.val_queries, "val query", "val queries")
         if self.val_queries < LEAST_ROUTED:
             return (
-                f"Searches go through all verticals: {asked} with an answer cannot tell whether "
+                f"Searches go through all verticals: {queries} with an answer cannot show whether "
                 f"routing finds less; {LEAST_ROUTED} are needed."
             )
         found = f"R@1 {self.r_at_1_routed:.3f} routed, {self.r_at_1_merged:.3f} in all verticals"
         if self.routing_confidence is None:
             return (
-                f"Routing finds less than a search in all verticals ({found}, {asked}): searches "
+                f"Routing finds less than a search in all verticals ({found}, {queries}): searches "
                 "go through all of them."
             )
         return (
             f"Searches are routed from a confidence of {self.routing_confidence:.3f}: {found} "
-            f"({self.routed_queries:,} of {asked})."
+            f"({self.routed_queries:,} of {queries})."
         )
 
 
@@ -73,14 +73,14 @@ def calibrate_routing(
 ) -> RoutingCalibration:
     """Returns the confidence from which searches are routed, measured on some queries.
 
-    It is the one with which most queries find their item first, if those of at least that
-    confidence are routed and the others searched in all verticals; of equals the smallest. Those
-    that are routed find no less than they would in all. (The smallest confidence of which that
-    holds would lose with doubtful predictions what it gains with sure ones.) At least
-    `LEAST_ROUTED` queries have it; no search is routed where each choice of so many finds less.
+    It maximises the number of queries that find their item first, if queries with at least that
+    confidence are routed and the others searched in all verticals; ties go to the lowest. The
+    routed queries find no less than they would in all verticals. (The lowest confidence with that
+    property would lose on doubtful predictions what it gains on sure ones.) At least `LEAST_ROUTED`
+    queries are routed; no search is if every such choice finds less.
 
     Args:
-      confidence: [n] of the head in the vertical that it predicts for each query.
+      confidence: [n] the head's confidence in its predicted vertical for each query.
       routed: [n] whether a search in that vertical finds the query's item first.
       merged: [n] whether a search in all verticals does.
 
@@ -95,7 +95,7 @@ def calibrate_routing(
         np.asarray(values, float)[order] for values in (confidence, routed, merged)
     )
     count = len(order)
-    # Queries of one confidence are routed together, so only the last of them ends a choice.
+    # Queries with equal confidence are routed together, so a choice ends at the last of them.
     ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], count > 0))
     ends = ends[ends >= LEAST_ROUTED - 1]
     gains = np.cumsum(right - right_in_all)[ends]
@@ -118,13 +118,13 @@ def measure_routing(
     confidence: np.ndarray,
     evaluation_set: EvaluationSet,
 ) -> RoutingCalibration:
-    """Searches with every query in the predicted vertical and in all, and calibrates by that.
+    """Calibrates routing by searching with every query in the predicted and in all verticals.
 
     Args:
-      embeddings: as of `evaluate_routing`, like the next two.
-      predicted: verticals.
-      confidence: of the head.
-      evaluation_set: the images; no query needs an answer.
+      embeddings: as in `evaluate_routing`.
+      predicted: as in `evaluate_routing`.
+      confidence: as in `evaluate_routing`.
+      evaluation_set: the images; queries without an answer are allowed.
     """
     if not answered_queries(evaluation_set):
         return calibrate_routing([], [], [])
@@ -152,28 +152,28 @@ def evaluate_routing(
     parameters: int,
     seed: int = 0,
 ) -> tuple[list[dict], dict[str, Any]]:
-    """Evaluates searches in the vertical that is predicted for a query: of all, and as served.
+    """Evaluates searches in the predicted vertical: for all queries, and as in production.
 
-    Only queries are predicted: of gallery images a shop knows the vertical. A query that is sent
-    to another vertical finds nothing that is right. As it is served, a query is sent only from a
-    confidence on, and searched in all verticals otherwise.
+    Only the verticals of queries are predicted; a shop knows those of its gallery images. A query
+    routed to a wrong vertical cannot find its item. In production ("served"), a query is routed
+    only from a given confidence on, and otherwise searches all verticals.
 
     Args:
       model: name of the model.
       embeddings: [n, dim] of the images of the set, in its order.
       predicted: [n] str, the vertical predicted for each image.
-      confidence: [n] of the head in it.
+      confidence: [n] the head's confidence in it.
       evaluation_set: the images.
-      routing_confidence: from which on a search is served in the predicted vertical, or None.
-      parameters: of the model and the head together.
-      seed: of the bootstrap.
+      routing_confidence: the lowest confidence at which a search is routed; None to route none.
+      parameters: number of parameters of the model and the head together.
+      seed: seed of the bootstrap.
 
     Returns:
       Rows of `summary.json` with scopes "routed" (all queries are) and "served", and the entry
-      `routing`: the head's accuracy on queries with an answer, in all (mean over verticals, with
-      its 95 % interval) and by vertical; how many queries are routed as it is served; and the
-      differences in R@1 of "routed" to the search in the known vertical and of "served" to that in
-      all.
+      `routing`: the head's accuracy on queries with an answer, overall (mean over verticals, with
+      its 95 % interval) and by vertical; the number of queries routed in production; and the
+      differences in R@1 between "routed" and the search in the known vertical, and between
+      "served" and the search in all verticals.
     """
     known = query_outcomes(embeddings, evaluation_set, WITHIN)
     merged = _search_in_all(embeddings, evaluation_set, known)
@@ -211,9 +211,9 @@ def evaluate_routing(
 def _search_in_all(
     embeddings: np.ndarray, evaluation_set: EvaluationSet, known: Outcomes
 ) -> Outcomes:
-    """Returns what the queries that have an answer in their own vertical find in all of them."""
+    """Returns the merged outcomes of the queries that have an answer in their own vertical."""
     merged = query_outcomes(embeddings, evaluation_set, MERGED)
-    # An item may be in several verticals: more queries have an answer in all.
+    # An item may be in several verticals, so more queries may have an answer in all of them.
     same = {
         name: metrics.select(np.isin(metrics.records, known.verticals[name].records))
         if len(metrics) != len(known.verticals[name])
@@ -226,12 +226,12 @@ def _search_in_all(
 def _by_query(
     evaluation_set: EvaluationSet, values: np.ndarray
 ) -> Callable[[QueryMetrics], np.ndarray]:
-    """Returns a function from metrics to the values of their queries, given those of all images."""
+    """Returns the function that maps metrics to their queries' entries in `values`."""
     return lambda metrics: values[evaluation_set.positions(metrics.records)].astype(float)
 
 
 def _routed(known: Outcomes, is_right: Callable[[QueryMetrics], np.ndarray]) -> Outcomes:
-    """Returns what is found if every query is searched in the predicted vertical."""
+    """Returns the outcomes if every query searches the predicted vertical."""
     found = {
         name: dataclasses.replace(
             metrics,
@@ -244,7 +244,7 @@ def _routed(known: Outcomes, is_right: Callable[[QueryMetrics], np.ndarray]) -> 
 
 
 def _where_sure(is_sure: np.ndarray, routed: QueryMetrics, merged: QueryMetrics) -> QueryMetrics:
-    """Returns metrics of a query routed where the head is sure, else those in all verticals."""
+    """Returns routed metrics for queries with a sure prediction, otherwise merged ones."""
 
     def chosen(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.where(is_sure > 0, one, other)

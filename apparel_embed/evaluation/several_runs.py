@@ -1,10 +1,10 @@
-"""What several runs found together: other trainings on the same data, or on data drawn again.
+"""Combined results of several runs: repeated trainings on the same data or on other samples of it.
 
-Runs of one dataset have the same queries: each query's outcome is averaged over them. Queries of
-different datasets have nothing in common: every vertical of every dataset is a stratum. A figure is
-the mean over strata: where all datasets have answers in the same verticals, it is the mean over
-datasets, each weighing the same however many runs it has. Intervals are over items, with the
-trainings as they are; how much trainings differ is seen in the figures of each run.
+Runs of one dataset have the same queries, so each query's outcome is averaged over them. Different
+datasets share no queries, so every vertical of every dataset is a stratum. A figure is the mean
+over strata. If all datasets have answers in the same verticals, it is the mean over datasets, each
+with the same weight regardless of its number of runs. Intervals are over items for the given
+trainings; the figures of each run show how much trainings differ.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from apparel_embed.evaluation.protocol import (
 
 
 def pool_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str]) -> Outcomes:
-    """Returns what one model found in several runs, as the outcomes of one.
+    """Returns the outcomes of one model in several runs, combined into one.
 
     Args:
-      outcomes: of each run, at least one, all of the same scope.
-      datasets: the dataset of each run, its fingerprint or another name.
+      outcomes: the outcomes of each run, at least one, all of the same scope.
+      datasets: the dataset of each run: its fingerprint or another unique name.
 
     Returns:
-      Outcomes whose "verticals" are the strata, `<number of the dataset>/<vertical>` of those that
-      count there, with metrics averaged query by query over the runs of the dataset.
+      Outcomes whose "verticals" are the strata, named `<number of the dataset>/<vertical>`, of the
+      verticals that count, with metrics averaged query by query over the runs of the dataset.
 
     Raises:
-      UserError: no runs, numbers that differ, several scopes, or runs of one dataset that did not
-        answer the same queries.
+      UserError: if there are no runs, the lengths differ, there are several scopes, or runs of one
+        dataset did not answer the same queries.
     """
     if not outcomes or len(outcomes) != len(datasets):
         raise UserError(
-            f"{len(outcomes)} outcomes and {len(datasets)} datasets; one dataset per outcome and "
-            "at least one of each are needed"
+            f"{len(outcomes)} outcomes and {len(datasets)} datasets; expected at least one "
+            "outcome, and one dataset per outcome"
         )
     scopes = sorted({one.scope for one in outcomes})
     if len(scopes) > 1:
-        raise UserError(f"outcomes of scopes {', '.join(scopes)}; one scope is needed")
+        raise UserError(f"outcomes of scopes {', '.join(scopes)}; expected one scope")
     verticals: dict[str, QueryMetrics] = {}
     gallery: dict[str, int] = {}
     gallery_in_all = 0
@@ -58,7 +58,7 @@ def pool_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str]) -> Outcomes
             verticals[f"{number}/{vertical}"] = averaged[vertical]
             gallery[f"{number}/{vertical}"] = runs[0].gallery[vertical]
         gallery_in_all += runs[0].gallery_in_all
-    # Which verticals count was decided within each dataset.
+    # The verticals that count were selected within each dataset above.
     return Outcomes(scopes[0], verticals, gallery, gallery_in_all, least_items=1)
 
 
@@ -66,17 +66,17 @@ def row_over_runs(outcomes: Sequence[Outcomes], datasets: Sequence[str], seed: i
     """Returns the figures of one model over several runs.
 
     Args:
-      outcomes: of each run, at least two, all of the same scope.
+      outcomes: the outcomes of each run, at least two, all of the same scope.
       datasets: the dataset of each run.
-      seed: of the bootstrap.
+      seed: seed of the bootstrap.
 
     Returns:
       scope, strata, queries and metrics as in `summary.json`, the mean over strata with its
-      interval; `r_at_1_runs`, the mean over verticals of each run in the order given; and their
-      standard deviation `r_at_1_std`, over trainings, and over data where datasets differ.
+      interval; `r_at_1_runs`, the mean over verticals of each run in input order; and their
+      standard deviation `r_at_1_std`, over trainings, and over data if datasets differ.
 
     Raises:
-      UserError: fewer than two runs, or as `pool_runs`.
+      UserError: if there are fewer than two runs, and as in `pool_runs`.
     """
     _require_several(outcomes)
     pooled = pool_runs(outcomes, datasets)
@@ -102,16 +102,16 @@ def difference_over_runs(
       first: outcomes of one model in each run, at least two.
       second: outcomes of the other in the same runs, in the same order.
       datasets: the dataset of each run.
-      seed: of the bootstrap.
+      seed: seed of the bootstrap.
 
     Returns:
       vertical ("ALL"), queries, difference, low, high and `is_clear` as in `summary.json`;
-      `difference_runs`, the difference in each run in the order given; and their standard deviation
+      `difference_runs`, the difference in each run in input order; and their standard deviation
       `difference_std`.
 
     Raises:
-      UserError: fewer than two runs, models that did not answer the same queries, or as
-        `pool_runs`.
+      UserError: if there are fewer than two runs, the models did not answer the same queries, and
+        as in `pool_runs`.
     """
     _require_several(first)
     pooled = pool_runs(first, datasets), pool_runs(second, datasets)
@@ -125,7 +125,7 @@ def difference_over_runs(
 
 
 def mean_recall(outcomes: Outcomes, k: int = 1) -> float:
-    """Returns recall@k of one model in one run, the mean over verticals that count."""
+    """Returns recall@k of one model in one run: the mean over the verticals that count."""
     return float(np.mean([metrics.recall[k].mean() for metrics in outcomes.counted().values()]))
 
 
@@ -150,9 +150,9 @@ def _averaged(runs: Sequence[Outcomes], dataset: str) -> dict[str, QueryMetrics]
 
 def _require_several(outcomes: Sequence[Outcomes]) -> None:
     if len(outcomes) < 2:
-        raise UserError(f"{len(outcomes)} runs; at least 2 are needed to see how much they differ")
+        raise UserError(f"{len(outcomes)} runs; expected at least 2, to see how much they differ")
 
 
 def _std(values: Sequence[float]) -> float:
-    """Returns the standard deviation of a sample, as an estimate for more runs like it."""
+    """Returns the sample standard deviation, an estimate for further runs of the kind."""
     return float(np.std(values, ddof=1))

@@ -1,4 +1,4 @@
-"""The images of a split, and their part in the evaluation."""
+"""The images of a split, and their roles in the evaluation."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from apparel_embed.data.prepared import PreparedDataset
 from apparel_embed.evaluation.bootstrap import positions_of
 
 ALL = "ALL"
-"""Names the mean over verticals."""
+"""The name of the mean over verticals."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvaluationSet:
-    """The images of one split and their part in the evaluation.
+    """The images of one split and their roles in the evaluation.
 
     Attributes:
-      records: [n] int64 record numbers, each once.
+      records: [n] unique int64 record numbers.
       items: [n] str item ids.
-      verticals: [n] str names; "ALL" is taken by the mean over verticals.
+      verticals: [n] str names; "ALL" is reserved for the mean over verticals.
       is_query: [n] bool.
       is_gallery: [n] bool; an image of role "both" is query and gallery.
     """
@@ -42,30 +42,30 @@ class EvaluationSet:
             object.__setattr__(self, field.name, values)
             if values.ndim != 1 or len(values) != len(self.records):
                 raise UserError(
-                    f"{field.name} of shape {values.shape}, but {len(self.records)} records: "
-                    "one value per image is needed"
+                    f"{field.name} of shape {values.shape}, but {len(self.records)} records; "
+                    "expected one value per image"
                 )
         numbers, counts = np.unique(self.records, return_counts=True)
         if (counts > 1).any():
-            raise UserError(f"record {numbers[counts.argmax()]} is in the evaluation set twice")
+            raise UserError(f"duplicate record {numbers[counts.argmax()]} in the evaluation set")
         if (self.verticals == ALL).any():
-            raise UserError(f"a vertical is named {ALL!r}, the name of the mean over verticals")
+            raise UserError(f"a vertical is named {ALL!r}, which is reserved; rename the vertical")
 
     def __len__(self) -> int:
         return len(self.records)
 
     def only(self, chosen: np.ndarray) -> EvaluationSet:
-        """Returns a part of the set: the images for which bool [n] is true."""
+        """Returns the subset of the images for which `chosen`, bool [n], is true."""
         fields = (field.name for field in dataclasses.fields(self))
         return EvaluationSet(**{name: getattr(self, name)[chosen] for name in fields})
 
     def by_vertical(self) -> dict[str, np.ndarray]:
-        """Returns the positions of each vertical's queries and gallery images, by its name."""
+        """Returns the positions of each vertical's queries and gallery images, keyed by name."""
         used = np.flatnonzero(self.is_query | self.is_gallery)
         return {name: used[some] for name, some in positions_of(self.verticals[used]).items()}
 
     def positions(self, records: np.ndarray) -> np.ndarray:
-        """Returns where records of the set are in it."""
+        """Returns the positions of records in the set, which must contain them."""
         order = np.argsort(self.records)
         return order[np.searchsorted(self.records[order], records)]
 
@@ -73,15 +73,15 @@ class EvaluationSet:
 def evaluation_set(
     dataset: PreparedDataset, split: str, verticals: Sequence[str] | None = None
 ) -> EvaluationSet:
-    """Returns the images of a split and their part in the evaluation.
+    """Returns the images of a split and their roles in the evaluation.
 
     Args:
       dataset: a prepared dataset.
       split: "train", "val" or "test".
-      verticals: those to take, or None for all.
+      verticals: the verticals to include, or None for all.
 
     Raises:
-      UserError: unknown split or vertical, or a split without items.
+      UserError: if a split or vertical is unknown, or the split has no items.
     """
     if split == UNLABELLED:
         raise UserError(f"split {UNLABELLED} has no items to find; evaluate on val or test")
@@ -95,7 +95,7 @@ def catalogue_set(dataset: PreparedDataset, split: str) -> tuple[EvaluationSet, 
 
     Args:
       dataset: a prepared dataset.
-      split: whose queries are in the set, besides those of val.
+      split: the split whose queries are included in addition to those of val.
 
     Returns:
       The set, and the split of each of its images: str [n].

@@ -1,4 +1,4 @@
-"""From a photograph to the items of its garments, by detector and embedding model together."""
+"""Evaluation of detector and embedding model together: from photographs to items."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from apparel_embed.models.preprocessing import decode_image, fit_square
 
 DETECTION_FILE, DETECTION_SHEET = "detection.json", "detection.png"
 DETECTED, TRUE_BOXES, WHOLE = "detected", "true_boxes", "whole_photograph"
-"""What is searched by, for each garment of a photograph."""
+"""The query image for each garment of a photograph."""
 _AT_ONCE = 64
 _READ_AHEAD = 64
 _MOST_SHOWN = 12
@@ -54,21 +54,21 @@ def measure_street(
 ) -> dict[str, Any]:
     """Measures detector and embedding model, alone and together.
 
-    A garment counts as found if the nearest gallery image shows its item. It is searched as the
-    search page does: by the box that was detected, in the vertical that was detected; by its true
-    box, in its true vertical; and by the whole photograph, in all verticals, as without a
-    detector. A garment that was not detected is not found.
+    A garment counts as found if the nearest gallery image shows its item. It is searched in three
+    ways: as on the search page, with its detected box in the detected vertical; with its true box
+    in its true vertical; and with the whole photograph in all verticals, as without a detector. A
+    garment that was not detected is not found.
 
     Args:
-      photographs: those of the run, prepared whole.
+      photographs: the photographs of the run, prepared whole.
       dataset: the prepared dataset.
-      images: the split of the dataset; its gallery is searched, but for images that are the
-        photograph itself.
-      embeddings: float32 [n, dim] of `images`, by the model.
+      images: the split of the dataset; its gallery is searched, except images of the query's own
+        photograph.
+      embeddings: float32 [n, dim], the model's embeddings of `images`.
       detector: directory of the detector.
       model: directory of the embedding model.
-      split: of the photographs to measure on.
-      seed: of the bootstrap.
+      split: the split of the photographs to measure on.
+      seed: seed of the bootstrap.
       output: directory for `detection.json` and for `detection.png`, the photographs with most
         misses and false alarms.
 
@@ -109,9 +109,9 @@ def measure_street(
         DETECTED: np.zeros(len(queries), bool),
     }
     hit = np.flatnonzero(matches[queries] >= 0)
-    their = matches[queries][hit]
+    match = matches[queries][hit]
     right[DETECTED][hit] = index.finds(
-        embed(places[hit], certain.boxes[their]), wanted[hit], certain.verticals[their], own[hit]
+        embed(places[hit], certain.boxes[match]), wanted[hit], certain.verticals[match], own[hit]
     )
     rows = _rows(truth, queries, right, seed)
     verticals = sorted({*precision.by_vertical, *rows} - {ALL})
@@ -142,7 +142,7 @@ def measure_street(
 def _detect(
     photographs: PreparedDataset, records: np.ndarray, detector: Path
 ) -> tuple[Found, Found, float]:
-    """Returns what a detector says of photographs, what it answers, and from which score on."""
+    """Returns a detector's output for photographs, its answers, and their score threshold."""
     model, config = load_detector(detector)
     raw = Embedder(model)(decoded_batches(photographs, records, config.image_size))
     answers = found_garments(raw, config, answered=True).at_least(config.score_threshold)
@@ -150,7 +150,7 @@ def _detect(
 
 
 def _counts(truth: Garments, found: Found, matches: np.ndarray) -> dict[str, dict[str, int]]:
-    """Returns misses, false alarms and wrong verticals, of each true vertical and of all."""
+    """Returns misses, false alarms and wrong verticals for each true vertical and for all."""
     is_false, hit = _false_alarms(found, matches), matches >= 0
     is_wrong = np.zeros(len(matches), bool)
     is_wrong[hit] = found.verticals[matches[hit]] != truth.verticals[hit]
@@ -168,7 +168,7 @@ def _counts(truth: Garments, found: Found, matches: np.ndarray) -> dict[str, dic
 
 
 def _false_alarms(found: Found, matches: np.ndarray) -> np.ndarray:
-    """Returns which of the garments found are none: bool, one for each."""
+    """Returns whether each detection matches no garment: bool [detections]."""
     is_false = np.ones(len(found.scores), bool)
     is_false[matches[matches >= 0]] = False
     return is_false
@@ -177,7 +177,7 @@ def _false_alarms(found: Found, matches: np.ndarray) -> np.ndarray:
 def _rows(
     truth: Garments, queries: np.ndarray, right: Mapping[str, np.ndarray], seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Returns R@1 of each way to search, and its interval, of each vertical and their mean."""
+    """Returns R@1 with its interval for each way to search, per vertical and for their mean."""
     rows: dict[str, dict[str, Any]] = {}
     verticals, items = truth.verticals[queries], truth.items[queries]
     for name in (*sorted(set(verticals)), ALL) if len(queries) else ():
@@ -196,7 +196,7 @@ def _rows(
 
 
 class _CropEmbedder:
-    """Embeds parts of photographs as `prepare` would cut them out."""
+    """Embeds parts of photographs, cropped in the same way as by `prepare`."""
 
     def __init__(
         self, photographs: PreparedDataset, records: np.ndarray, model: Path, margin: float
@@ -206,11 +206,11 @@ class _CropEmbedder:
         self._photographs, self._records, self._margin = photographs, records, margin
 
     def __call__(self, places: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """Embeds boxes [n, 4], parts of squares, of photographs at places [n]."""
+        """Embeds boxes [n, 4], in fractions of the square, of photographs at positions [n]."""
         return self._embed(self._batches(places, boxes))
 
     def whole(self, places: np.ndarray) -> np.ndarray:
-        """Embeds the whole photographs at places [n]."""
+        """Embeds the whole photographs at positions [n]."""
         different, again = np.unique(places, return_inverse=True)
         return self._embed(self._batches(different, None))[again]
 
@@ -239,7 +239,7 @@ class _CropEmbedder:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Gallery:
-    """What is searched: embeddings [n, dim], items, verticals, and images' names [n]."""
+    """The searched images: embeddings [n, dim], items, verticals and image names [n]."""
 
     embeddings: np.ndarray
     items: np.ndarray
@@ -253,13 +253,13 @@ class _Gallery:
         verticals: np.ndarray | None,
         images: np.ndarray,
     ) -> np.ndarray:
-        """Returns whether the nearest image, not of the same file, shows the item: bool [n].
+        """Returns whether the nearest image from another file shows the item: bool [n].
 
         Args:
-          queries: float32 [n, dim].
-          items: what is to be found.
-          verticals: in which each is searched; None for all.
-          images: names of the photographs that they are of.
+          queries: float32 [n, dim], embeddings of the queries.
+          items: [n] the item of each query.
+          verticals: [n] the vertical that each query searches; None for all.
+          images: [n] the name of each query's photograph.
         """
         _, numbers = np.unique(np.concatenate([self.images, images]), return_inverse=True)
         theirs, ours = numbers[: len(self.images)], numbers[len(self.images) :]
@@ -275,9 +275,9 @@ class _Gallery:
             found, _ = nearest(
                 queries[some], self.embeddings[inside], 1, ours[some], theirs[inside]
             )
-            is_there = found[:, 0] >= 0
+            is_found = found[:, 0] >= 0
             answers = self.items[inside][np.maximum(found[:, 0], 0)]
-            right[some] = is_there & (answers == items[some])
+            right[some] = is_found & (answers == items[some])
         return right
 
 
@@ -288,7 +288,7 @@ def _worst(
     found: Found,
     matches: np.ndarray,
 ) -> np.ndarray:
-    """Draws the photographs with most misses, false alarms and wrong verticals."""
+    """Draws the photographs with the most misses and false alarms."""
     count = len(records)
     is_false = _false_alarms(found, matches)
     wrong = np.bincount(truth.photographs[matches < 0], minlength=count)

@@ -1,4 +1,4 @@
-"""What evaluations and the choice of teachers have found, as tables of plain text."""
+"""Results of evaluations and of the choice of teachers as plain-text tables."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _Rows = dict[tuple[str, str, str], Mapping[str, Any]]
 
 
 def render_tables(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns two tables: what each model reaches and costs, and R@1 within each vertical.
+    """Returns two tables: metrics and cost of each model, and R@1 within each vertical.
 
-    The text is ASCII as far as names are, in the manner of Markdown, so it may be pasted anywhere.
+    The text is Markdown, and ASCII if all names are, so it can be pasted anywhere.
 
     Args:
-      rows: rows of `summary.json`; models and verticals may be missing.
+      rows: `rows` of `summary.json`; models and verticals may be missing.
     """
     by_key = _by_key(rows)
     models = ordered_models(row["model"] for row in rows)
     text = plain_text(
         "Mean over verticals; 95 % intervals over items in brackets; pooled: mean over queries",
         _gap_table(by_key, models),
-        "R@1 within each vertical; chance is what drawing a gallery image at random gives",
+        "R@1 within each vertical; chance is R@1 of drawing a gallery image at random",
         _vertical_table(by_key, models),
         *_small_verticals(by_key, models),
         width=_WIDTH,
@@ -47,7 +47,7 @@ def render_comparisons(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """Returns one line per pair of models: the difference of their mean R@1 within the vertical.
 
     Args:
-      comparisons: entries of `summary.json`; those of single verticals are left out.
+      comparisons: `comparisons` of `summary.json`; those of single verticals are left out.
 
     Returns:
       Lines such as `unified - specialists: -0.012 [-0.031, +0.008], may be chance`.
@@ -61,7 +61,7 @@ def render_comparisons(comparisons: Sequence[Mapping[str, Any]]) -> str:
 
 
 def render_routing(summary: Mapping[str, Any]) -> list[str]:
-    """Returns lines on what routing by a vertical head costs; none if there is no head.
+    """Returns lines on the effect of routing by a vertical head; none if there is no head.
 
     Args:
       summary: the content of `summary.json`.
@@ -72,7 +72,7 @@ def render_routing(summary: Mapping[str, Any]) -> list[str]:
         served, routed = (by_key[model, scope, ALL] for scope in (SERVED, ROUTED))
         lines += [
             "",
-            f"{model}, searching as it is served, {what_is_routed(routing)}: R@1 "
+            f"{model}, searching as served, {what_is_routed(routing)}: R@1 "
             f"{with_interval(served)}, {signed_interval(routing['served_difference'])} against "
             "all verticals",
             f"{model}, always searching the vertical that its head predicts: R@1 "
@@ -84,15 +84,15 @@ def render_routing(summary: Mapping[str, Any]) -> list[str]:
 
 
 def render_absent(absent: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each level that was measured: how many queries are answered "same item".
+    """Returns a line for each measured level: the shares of queries answered "same item".
 
     Args:
       absent: the content of `absent.json`.
     """
     lines = [
         f"{UNIFIED}, {row['scope']}: answers 'same item' to {absent_share(one)} of queries whose "
-        f"item was removed (promised: at most {one['promised']:.0%}), and rightly to "
-        f"{_share(one, 'accepted_and_right')} of those whose item is there"
+        f"item was removed (promised: at most {one['promised']:.0%}), and correctly to "
+        f"{_share(one, 'accepted_and_right')} of those whose item is present"
         for row in absent["rows"]
         for one in row["levels"]
         if row["vertical"] == ALL and one["false_accepts"] is not None
@@ -102,7 +102,7 @@ def render_absent(absent: Mapping[str, Any]) -> list[str]:
 
 
 def absent_share(one: Mapping[str, Any]) -> str:
-    """Returns the share of absent queries that a level of `absent.json` accepts, in an interval."""
+    """Returns the share of absent queries accepted at a level of `absent.json`, with interval."""
     if one["false_accepts"] is None:
         return DASH
     low, high = one["false_accepts_low"], one["false_accepts_high"]
@@ -110,26 +110,26 @@ def absent_share(one: Mapping[str, Any]) -> str:
 
 
 def what_is_routed(routing: Mapping[str, Any]) -> str:
-    """Returns in words which queries are searched in the predicted vertical as it is served.
+    """Returns a phrase on which queries search the predicted vertical in production.
 
     Args:
-      routing: an entry `routing` of `summary.json`.
+      routing: an entry of `routing` in `summary.json`.
     """
     if routing["routing_confidence"] is None:
         return "always in all verticals"
     others = routing["routed"] < routing["queries"]
     return (
         f"{routing['routed']:,} of {counted(routing['queries'], 'query', 'queries')} in the "
-        f"predicted vertical, from a confidence of {routing['routing_confidence']:.3f} on"
-        + (", and the others in all" if others else "")
+        f"predicted vertical, with a confidence of at least {routing['routing_confidence']:.3f}"
+        + (", and the others in all verticals" if others else "")
     )
 
 
 def render_runs(record: Mapping[str, Any]) -> str:
-    """Returns what several runs found together: the runs, a table of models, and differences.
+    """Returns the results of several runs: the runs, a table of models, and differences.
 
     Args:
-      record: content of `comparison.json`.
+      record: the content of `comparison.json`.
     """
     runs, differences = record["runs"], record["comparisons"]
     datasets = list(dict.fromkeys(run["dataset"] for run in runs))
@@ -152,20 +152,20 @@ def render_runs(record: Mapping[str, Any]) -> str:
 
 
 def render_teachers(result: Mapping[str, Any]) -> str:
-    """Returns which candidate teaches each vertical as a table.
+    """Returns a table of the candidate that teaches each vertical.
 
     Args:
-      result: of a targets stage.
+      result: the result of a targets stage.
     """
     rows = teacher_rows(result["choices"])
     return plain_text(markdown_table(TEACHER_HEADER, rows, left=len(TEACHER_HEADER)))
 
 
 def teacher_rows(choices: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Returns a line of text for each vertical, under `TEACHER_HEADER`.
+    """Returns a row of text for each vertical, with the columns of `TEACHER_HEADER`.
 
     Args:
-      choices: in the result of a targets stage.
+      choices: `choices` in the result of a targets stage.
     """
     return [
         (
@@ -181,7 +181,7 @@ def teacher_rows(choices: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def human_count(count: int) -> str:
-    """Returns a count in three digits: `950`, `12.3 k`, `1.20 M`, `1.50 G`."""
+    """Returns a count with three digits: `950`, `12.3 k`, `1.20 M`, `1.50 G`."""
     if count < 1000:
         return str(count)
     scaled = float(count)
@@ -217,7 +217,7 @@ def _vertical_table(rows: _Rows, models: Sequence[str]) -> Table:
     for vertical in (*verticals, ALL):
         of_models = [rows.get((model, WITHIN, vertical)) for model in models]
         found = [row for row in of_models if row]
-        # Models evaluated on different queries must not look comparable.
+        # Show all query counts, so that models with different queries do not look comparable.
         queries = " / ".join(map(str, sorted({row["queries"] for row in found}))) or DASH
         lines.append(
             (
@@ -232,7 +232,7 @@ def _vertical_table(rows: _Rows, models: Sequence[str]) -> Table:
 
 
 def _small_verticals(rows: _Rows, models: Sequence[str]) -> list[str]:
-    """Returns what ALL would be with the verticals that have too few items; none if all count."""
+    """Returns a note on ALL including verticals with too few items; none if all verticals count."""
     own = [row for key, row in rows.items() if key[1] == WITHIN and key[2] != ALL]
     answered = [row for row in own if row["queries"]]
     if all(row["in_all"] for row in answered):
@@ -243,8 +243,8 @@ def _small_verticals(rows: _Rows, models: Sequence[str]) -> list[str]:
         if (recalls := [row["r_at_1"] for row in answered if row["model"] == model])
     ]
     return [
-        f"* fewer than {LEAST_ITEMS} items: too few to judge by, and not in ALL. "
-        f"With them it would be: {', '.join(means)}"
+        f"* fewer than {LEAST_ITEMS} items: too few to judge, and not in ALL. "
+        f"With these verticals ALL would be: {', '.join(means)}"
     ]
 
 
@@ -273,24 +273,24 @@ def _share(row: Mapping[str, Any] | None, field: str) -> str:
 
 
 def _signed(value: float) -> str:
-    # Adding 0 takes the sign off a value that is rounded to -0.
+    # Adding 0 turns -0 into 0.
     return f"{round(value, 3) + 0.0:+.3f}"
 
 
 def signed_interval(entry: Mapping[str, float]) -> str:
-    """Returns a difference with its sign and its interval, fields `difference`, `low`, `high`."""
+    """Returns a signed difference and its interval: fields `difference`, `low` and `high`."""
     return f"{_signed(entry['difference'])} [{_signed(entry['low'])}, {_signed(entry['high'])}]"
 
 
 def _each(values: Sequence[float], text_of: Callable[[float], str]) -> str:
-    """Returns the value of every run, or the range of many."""
+    """Returns the value of every run, or their range if there are many runs."""
     if len(values) > _MOST_RUNS_SHOWN:
         return f"{text_of(min(values))} .. {text_of(max(values))}"
     return " ".join(map(text_of, values))
 
 
 def with_interval(row: Mapping[str, Any] | None) -> str:
-    """Returns R@1 of a row with its interval, a dash where there is none."""
+    """Returns R@1 of a row with its interval, or a dash if there is none."""
     if row is None or row["r_at_1"] is None:
         return DASH
     return f"{row['r_at_1']:.3f} [{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}]"

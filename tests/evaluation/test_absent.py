@@ -7,7 +7,7 @@ from apparel_embed.evaluation.absent import LEVELS, absent_threshold, measure_ab
 from apparel_embed.evaluation.split import EvaluationSet
 
 LEVEL = st.sampled_from([0.01, 0.05, 0.1, 0.2, 0.25, 0.5, 0.9])
-# Few different distances, so that many are equal.
+# A few distinct distances, so many are equal.
 QUERIES = st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.5, 2.0, np.inf]), min_size=1, max_size=4)
 
 
@@ -17,17 +17,17 @@ def fit(groups, level):
 
 
 @given(st.lists(QUERIES, min_size=1, max_size=30), LEVEL)
-def test_of_exchangeable_items_no_more_than_promised_is_accepted(groups, level):
+def test_at_most_the_promised_share_of_exchangeable_items_is_accepted(groups, level):
     accepted = []
     for left_out, group in enumerate(groups):
         threshold = fit(groups[:left_out] + groups[left_out + 1 :], level)
         accepted.append(0 if threshold is None else np.mean(np.array(group) < threshold))
-    # Each item is as likely as another to be the new one.
+    # Every item is equally likely to be the new one.
     assert np.mean(accepted) <= level + 1e-9
 
 
 @given(st.lists(QUERIES, min_size=1, max_size=30), LEVEL)
-def test_a_greater_threshold_would_accept_more_than_is_allowed(groups, level):
+def test_a_larger_threshold_would_accept_more_than_allowed(groups, level):
     threshold = fit(groups, level)
     budget = level * (len(groups) + 1) - 1
 
@@ -41,7 +41,7 @@ def test_a_greater_threshold_would_accept_more_than_is_allowed(groups, level):
         assert passed(lambda one: one <= threshold) > budget - 1e-6
 
 
-def test_the_threshold_is_the_lower_quantile_with_one_more_item_to_come():
+def test_the_threshold_is_the_lower_quantile_with_one_future_item():
     distances = np.arange(1, 20) / 10
     assert absent_threshold(distances, np.arange(19), 0.05) == 0.1
     assert absent_threshold(distances, np.arange(19), 0.1) == 0.2
@@ -55,28 +55,28 @@ def test_the_threshold_is_the_lower_quantile_with_one_more_item_to_come():
 def test_too_few_items_give_no_threshold(level, needed):
     assert absent_threshold(np.ones(needed), np.arange(needed), level) == 1
     assert absent_threshold(np.ones(needed - 1), np.arange(needed - 1), level) is None
-    # However many queries they have.
+    # More queries per item do not help.
     many = np.repeat(np.arange(needed - 1), 50)
     assert absent_threshold(np.ones(len(many)), many, level) is None
     assert absent_threshold([], [], level) is None
 
 
 def at(degrees):
-    """Returns unit vectors at some angles."""
+    """Returns unit vectors at the given angles."""
     angles = np.radians(degrees)
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
 def apart(degrees):
-    """Returns the distance of unit vectors that are so far apart."""
+    """Returns the distance of unit vectors with the given angle between them."""
     return 2 * np.sin(np.radians(degrees) / 2)
 
 
 def small_catalogue():
-    """9 val items in each of two verticals, and two test items of bags; an image for each role.
+    """Returns 9 val items in each of two verticals, and two test bags; an image for each role.
 
-    Gallery images are 10 degrees apart, and queries of val item n (n + 1) / 10 degrees beside their
-    own, towards the next, so that 10 - (n + 1) / 10 are left. Hats are between bags.
+    Gallery images are 10 degrees apart. The query of val item n is (n + 1) / 10 degrees from its
+    own image and 10 - (n + 1) / 10 degrees from the next. Hats are between bags.
     """
     rows = [
         (f"{vertical}{n}", vertical, "val", role, 10 * n + start + (n + 1) / 10 * (role == "query"))
@@ -89,7 +89,7 @@ def small_catalogue():
         ("test0", "bag", "test", "gallery", 100),
         ("test1", "bag", "test", "query", 105),
         ("test1", "bag", "test", "gallery", 105.5),
-        # Of train the gallery is searched, and nobody asks.
+        # Train images are in the searched gallery, but are not queries.
         ("train0", "bag", "train", "both", 90),
     ]
     items, verticals, splits, roles, degrees = (np.array(column) for column in zip(*rows))
@@ -106,16 +106,16 @@ def row_of(absent, scope, vertical):
     return found
 
 
-def test_a_small_catalogue_is_measured():
+def test_figures_of_a_small_catalogue():
     absent = measure_absent(*small_catalogue(), "test")
     bag = row_of(absent, "within", "bag")
     assert (bag["val_items"], bag["gallery"], bag["queries"]) == (9, 12, 2)
-    never, seldom, tenth = bag["levels"]
+    hundredth, twentieth, tenth = bag["levels"]
     assert [one["promised"] for one in bag["levels"]] == list(LEVELS)
-    assert never["threshold"] is seldom["threshold"] is seldom["false_accepts"] is None
+    assert hundredth["threshold"] is twentieth["threshold"] is twentieth["false_accepts"] is None
     # The query nearest to another item is that of val item 8, 9.1 degrees from the train image.
     assert tenth["threshold"] == pytest.approx(apart(9.1), abs=1e-6)
-    # Without its item the first one's nearest is 5 degrees away, that of the second one, too.
+    # Without its own item, each query's nearest image is 5 degrees away.
     assert tenth["false_accepts"] == 1
     assert tenth["false_accepts_low"] < 0.5
     assert tenth["accepted_and_right"] == 1
@@ -127,7 +127,7 @@ def test_a_small_catalogue_is_measured():
     mean = row_of(absent, "within", "ALL")
     assert (mean["val_items"], mean["gallery"], mean["queries"]) == (18, 21, 2)
     assert mean["levels"][2] == {**tenth, "threshold": None}
-    # Hats are between bags, so queries in all verticals are nearer to others: 5 - 0.9 degrees.
+    # Hats are between bags, so the nearest other item in all verticals is at 5 - 0.9 degrees.
     merged = row_of(absent, "merged", "ALL")
     assert (merged["val_items"], merged["gallery"]) == (18, 21)
     assert merged["levels"][2]["threshold"] == pytest.approx(apart(4.1), abs=1e-6)
@@ -144,10 +144,10 @@ def test_a_small_catalogue_is_measured():
     }
 
 
-def test_what_is_accepted_but_of_another_item_is_not_right():
+def test_an_accepted_image_of_another_item_is_not_right():
     embeddings, images, splits = small_catalogue()
     items = images.items.copy()
-    # What lies beside the first test query is another item, and its own is far away.
+    # The image next to the first test query becomes another item, and its own is far away.
     items[[37, 39]] = "test1", "test0"
     swapped = EvaluationSet(
         images.records, items, images.verticals, images.is_query, images.is_gallery
@@ -159,7 +159,7 @@ def test_what_is_accepted_but_of_another_item_is_not_right():
     assert tenth["false_accepts"] == 1
 
 
-def test_the_evaluated_split_val_has_thresholds_and_no_figures():
+def test_evaluating_split_val_gives_thresholds_but_no_figures():
     embeddings, images, splits = small_catalogue()
     absent = measure_absent(embeddings, images, splits, "val")
     assert thresholds_of(absent) == thresholds_of(

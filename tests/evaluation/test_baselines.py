@@ -47,7 +47,7 @@ def test_an_image_of_two_colours_has_length_one():
     assert np.linalg.norm(histogram) == pytest.approx(1)
 
 
-def test_where_pixels_lie_does_not_matter():
+def test_positions_of_pixels_do_not_matter():
     pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3)).astype(np.uint8)
     np.testing.assert_array_equal(colour_histogram(pixels), colour_histogram(pixels[::-1, ::-1]))
 
@@ -69,7 +69,7 @@ def test_no_images_give_no_rows():
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: b"no", lambda data: data[:200]])
-def test_a_broken_image_is_named_by_its_number(damage):
+def test_the_error_names_the_number_of_a_broken_image(damage):
     good = encode(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
     with pytest.raises(UserError, match="image 1 cannot be decoded"):
         colour_histograms([good, damage(good)])
@@ -80,6 +80,6 @@ def test_a_broken_image_is_named_by_its_number(damage):
     [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8),
      np.zeros((0, 4, 3), np.uint8)],
 )  # fmt: skip
-def test_what_is_no_rgb_image_is_refused(wrong):
+def test_an_array_that_is_not_an_rgb_image_is_refused(wrong):
     with pytest.raises(UserError, match="expected uint8"):
         colour_histogram(wrong)

@@ -12,7 +12,7 @@ from apparel_embed.evaluation.bootstrap import (
 
 
 def bootstrap_interval(values, items, seed=0, **options):
-    """Of one stratum."""
+    """Returns the interval for a single stratum."""
     return stratified_bootstrap_interval(values, items, np.zeros(len(values)), seed, **options)
 
 
@@ -22,7 +22,7 @@ def paired_difference_interval(a, b, items, strata=None):
 
 
 def resample_slowly(values, items, resamples, seed):
-    """Means of resamples, item by item, from another stream of random numbers."""
+    """Returns means of resamples, item by item, from another stream of random numbers."""
     random = np.random.default_rng(seed)
     by_item = [values[items == item] for item in np.unique(items)]
     return [
@@ -43,12 +43,12 @@ def test_agrees_with_resampling_item_by_item():
     assert low < values.mean() < high
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
+def test_intervals_cover_the_truth_about_as_often_as_their_confidence():
     random = np.random.default_rng(0)
     truth, held = 0.6, 0
     items = np.repeat(np.arange(60), 4)
     for trial in range(200):
-        # Queries of one item share its chance: drawing queries alone would be far too sure.
+        # Queries of one item share its chance, so drawing queries would give too narrow intervals.
         chance = random.beta(1.2, 0.8, 60)
         values = (random.random(240) < chance[items]).astype(float)
         low, high = bootstrap_interval(values, items, seed=trial, resamples=400)
@@ -80,14 +80,14 @@ def test_drawing_in_several_parts_agrees_with_drawing_at_once(monkeypatch):
     np.testing.assert_allclose(bootstrap_interval(values, items), at_once, atol=0.01)
 
 
-def test_a_single_item_or_equal_values_give_an_interval_of_no_width():
+def test_a_single_item_or_equal_values_give_an_interval_of_zero_width():
     assert bootstrap_interval(np.array([0.0, 1.0]), np.array(["a", "a"])) == (0.5, 0.5)
     assert bootstrap_interval(np.ones(30), np.arange(30)) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("items", [1, 2, 5, 30])
 def test_items_that_agree_leave_room_for_unseen_ones(items):
-    """The exact limit of Clopper and Pearson: none of n items seen to fail, or to be found."""
+    """The exact Clopper-Pearson limit, for n items that are all found or all missed."""
     room = unseen_loss(items, 0.975)
     numbers, options = np.arange(items), {"possible": (0, 1), "resamples": 20_000}
     low, high = bootstrap_interval(np.ones(items), numbers, **options)
@@ -96,19 +96,19 @@ def test_items_that_agree_leave_room_for_unseen_ones(items):
     assert (low, high) == (0, pytest.approx(room, abs=0.02))
 
 
-def test_one_item_found_in_half_of_its_queries_tells_next_to_nothing():
+def test_one_item_found_by_half_of_its_queries_gives_a_wide_interval():
     low, high = bootstrap_interval(np.array([0.0, 1.0]), np.array(["a", "a"]), possible=(0, 1))
     assert low < 0.1 and high > 0.9
 
 
-def test_items_that_differ_are_resampled_as_ever():
+def test_items_that_differ_are_resampled_as_without_possible():
     values = np.repeat([0.0, 1.0], 50)
     wide = bootstrap_interval(values, np.arange(100), possible=(0, 1))
     assert wide == bootstrap_interval(values, np.arange(100))
 
 
-def test_a_vertical_in_which_nothing_is_found_widens_the_mean_upwards_only():
-    """Its unseen items may be found: that is no reason for a higher lower end."""
+def test_a_vertical_without_hits_widens_the_interval_upwards_only():
+    """Its unseen items may be found, which must not raise the lower end."""
     values = np.concatenate([np.repeat([0.0, 1.0], 20), np.zeros(40)])
     items, strata = np.arange(80), np.repeat([0, 1], 40)
     low, high = stratified_bootstrap_interval(values, items, strata)
@@ -117,13 +117,13 @@ def test_a_vertical_in_which_nothing_is_found_widens_the_mean_upwards_only():
 
 
 @pytest.mark.parametrize(("items", "is_clear"), [(1, False), (5, False), (6, True), (40, True)])
-def test_a_model_better_in_every_item_is_clearly_better_from_six_on(items, is_clear):
+def test_a_model_better_on_every_item_is_clearly_better_from_six_items_on(items, is_clear):
     """As in a sign test: five of five have a two-sided p of 0.0625, six of six of 0.031."""
     low, high = paired_difference_interval(np.ones(items), np.zeros(items), np.arange(items))
     assert (low > 0, high) == (is_clear, 1)
 
 
-def test_every_stratum_weighs_the_same_however_many_queries_it_has():
+def test_strata_have_equal_weight_regardless_of_their_queries():
     values = np.concatenate([np.ones(90), np.zeros(10)])
     strata = np.repeat(["big", "small"], [90, 10])
     assert stratified_bootstrap_interval(values, np.arange(100), strata) == (0.5, 0.5)
@@ -139,7 +139,7 @@ def test_the_stratified_interval_is_that_of_the_mean_of_independent_strata():
     np.testing.assert_allclose([low, high], [centre - half, centre + half], atol=0.02)
 
 
-def test_the_same_item_id_in_two_strata_is_two_items():
+def test_the_same_item_id_in_two_strata_stands_for_two_items():
     values = np.array([0.0, 1.0, 0.0, 1.0])
     strata = np.array(["x", "x", "y", "y"])
     same = stratified_bootstrap_interval(values, np.array(["1", "2", "1", "2"]), strata)
@@ -147,13 +147,13 @@ def test_the_same_item_id_in_two_strata_is_two_items():
     assert same == other
 
 
-def test_equal_models_differ_by_exactly_nothing():
+def test_the_difference_of_equal_models_is_exactly_zero():
     values, items = np.random.default_rng(6).random(50), np.arange(50) // 2
     assert paired_difference_interval(values, values, items) == (0.0, 0.0)
     assert paired_difference_interval(values, values, items, strata=items % 2) == (0.0, 0.0)
 
 
-def test_pairing_sees_a_small_steady_difference_that_separate_intervals_hide():
+def test_pairing_reveals_a_small_steady_difference_that_separate_intervals_hide():
     random = np.random.default_rng(7)
     hard = random.random(300)
     items = np.arange(300)
@@ -164,11 +164,11 @@ def test_pairing_sees_a_small_steady_difference_that_separate_intervals_hide():
     assert paired_difference_interval(hard, better, items)[1] < 0
 
 
-def test_a_stratified_difference_weighs_strata_the_same():
+def test_a_stratified_difference_gives_strata_equal_weight():
     strata = np.repeat(["big", "small"], [90, 10])
     a = np.ones(100)
     b = np.concatenate([np.ones(90), np.zeros(10)])
-    # The second is better in all of ten items: of unseen ones it may be worse in 0.31.
+    # The first is better on all ten items of "small", but may be worse on 0.31 of unseen ones.
     low, high = paired_difference_interval(a, b, np.arange(100), strata=strata)
     assert (low, high) == (pytest.approx(0.5 - unseen_loss(10, 0.975), abs=0.02), 0.5)
     low, high = paired_difference_interval(a, b, np.arange(100))
@@ -187,17 +187,17 @@ def test_a_wider_confidence_gives_a_wider_interval():
     [
         ([], [], {}, "no values"),
         ([1, 2], [1], {}, "same length"),
-        ([1, np.nan], [1, 2], {}, "1 values are NaN"),
+        ([1, np.nan], [1, 2], {}, "1 of 2 values are not finite"),
         ([1], [1], {"resamples": 0}, "resamples is 0"),
         ([1], [1], {"confidence": 1.0}, "confidence is 1.0"),
     ],
 )
-def test_what_cannot_be_resampled_is_refused(values, items, options, message):
+def test_invalid_arguments_are_refused(values, items, options, message):
     with pytest.raises(UserError, match=message):
         bootstrap_interval(np.array(values, float), np.array(items), **options)
 
 
-def test_unseen_loss_is_the_share_at_which_seeing_none_has_the_rest_of_the_confidence():
+def test_unseen_loss_is_the_exact_upper_limit_without_observed_losses():
     for items in (1, 5, 45, 1000):
         for confidence in (0.51, 0.9, 0.999):
             share = unseen_loss(items, confidence)

@@ -20,7 +20,7 @@ def make(kind, train=TRAIN, pq_bytes=4):
 @pytest.mark.parametrize(
     ("kind", "size"), [("float16", 24), ("int8", 12), ("pq", 4), ("binary", 2)]
 )
-def test_codes_take_the_bytes_that_are_told(kind, size):
+def test_codes_have_the_reported_size(kind, size):
     compressor = make(kind)
     codes = compressor.encode(TRAIN[:7])
 
@@ -32,7 +32,7 @@ def test_codes_take_the_bytes_that_are_told(kind, size):
 
 @given(VECTORS)
 @settings(max_examples=50, deadline=None, derandomize=True)
-def test_float16_is_off_by_its_last_place(vectors):
+def test_the_error_of_float16_is_at_most_its_last_place(vectors):
     compressor = make("float16")
     seen = compressor.decode(compressor.encode(vectors))
 
@@ -41,7 +41,7 @@ def test_float16_is_off_by_its_last_place(vectors):
 
 @given(VECTORS)
 @settings(max_examples=50, deadline=None, derandomize=True)
-def test_int8_is_off_by_half_a_step_where_training_embeddings_reach(vectors):
+def test_the_error_of_int8_is_at_most_half_a_step_within_the_training_range(vectors):
     compressor = make("int8")
     reach = np.abs(TRAIN).max(axis=0)
     inside = np.clip(vectors, -reach, reach)
@@ -50,7 +50,7 @@ def test_int8_is_off_by_half_a_step_where_training_embeddings_reach(vectors):
     assert (np.abs(seen - inside) <= reach / 254 + 1e-6).all()
 
 
-def test_binary_distances_are_hammings():
+def test_binary_distances_are_hamming_distances():
     compressor = make("binary", TRAIN - TRAIN.mean(axis=0))
     bits = RANDOM.integers(0, 2, (6, 12))
     seen = compressor.decode(compressor.encode(bits * 2.0 - 1))
@@ -60,7 +60,7 @@ def test_binary_distances_are_hammings():
     assert compressor.queries_too
 
 
-def test_pq_stores_the_nearest_codeword_of_each_part_and_leaves_queries():
+def test_pq_stores_the_nearest_codeword_of_each_part_but_does_not_encode_queries():
     compressor = make("pq")
     seen = compressor.decode(compressor.encode(TRAIN))
     every = compressor.decode(np.repeat(np.arange(256, dtype=np.uint8)[:, None], 4, axis=1))
@@ -76,13 +76,13 @@ def test_pq_stores_the_nearest_codeword_of_each_part_and_leaves_queries():
 
 
 @pytest.mark.parametrize(
-    ("kind", "train", "pq_bytes", "said"),
+    ("kind", "train", "pq_bytes", "message"),
     [
         ("int4", TRAIN, 4, "expected one of float16, int8, pq, binary"),
         ("pq", TRAIN, 5, "pq_bytes is 5; expected a divisor of the embedding's 12 dimensions"),
-        ("pq", TRAIN[:255], 4, "255 training embeddings are too few"),
+        ("pq", TRAIN[:255], 4, "at least 256 training embeddings, one per codeword; got 255"),
     ],
 )
-def test_what_cannot_be_says_what_is_allowed(kind, train, pq_bytes, said):
-    with pytest.raises(UserError, match=said):
+def test_invalid_settings_give_errors_with_the_expected_values(kind, train, pq_bytes, message):
+    with pytest.raises(UserError, match=message):
         make(kind, train, pq_bytes)

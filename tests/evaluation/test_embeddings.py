@@ -23,7 +23,7 @@ from apparel_embed.evaluation.embeddings import read_embeddings, write_embedding
     max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_what_is_written_is_read_bit_by_bit_in_record_order(tmp_path, data, records, dim):
+def test_embeddings_are_read_back_bit_by_bit_in_record_order(tmp_path, data, records, dim):
     finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
     values = data.draw(arrays.arrays(np.float32, (len(records), dim), elements=finite))
     records = np.array(records, np.int64)
@@ -36,7 +36,7 @@ def test_what_is_written_is_read_bit_by_bit_in_record_order(tmp_path, data, reco
     assert got_values.tobytes() == values[order].tobytes()
 
 
-def test_the_file_keeps_the_contract(tmp_path):
+def test_the_file_has_the_documented_columns_and_order(tmp_path):
     path = tmp_path / "deep" / "e.parquet"
     write_embeddings(path, np.array([9, 2]), np.array([[1, 2, 3], [4, 5, 6]]))
     table = pq.read_table(path)
@@ -59,7 +59,7 @@ def test_the_same_embeddings_give_the_same_bytes(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_many_row_groups_and_further_columns_and_any_order_are_read(tmp_path):
+def test_files_with_many_row_groups_extra_columns_and_any_order_are_read(tmp_path):
     path = tmp_path / "e.parquet"
     values = np.arange(40, dtype=np.float32).reshape(20, 2)
     table = pa.table(
@@ -78,7 +78,7 @@ def test_many_row_groups_and_further_columns_and_any_order_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("records", "values", "message"),
     [
-        ([1, 2, 1], np.ones((3, 2)), "record 1 is there more than once"),
+        ([1, 2, 1], np.ones((3, 2)), "record 1 occurs more than once"),
         ([1, -2], np.ones((2, 2)), "record -2 is negative"),
         ([1, 2], [[1, 2], [np.nan, 0]], "1 of 2 embeddings.*record 2"),
         ([1, 2], [[1e300, 2], [3, 4]], "1 of 2 embeddings.*infinite.*record 1"),
@@ -88,7 +88,7 @@ def test_many_row_groups_and_further_columns_and_any_order_are_read(tmp_path):
         ([1.5], np.ones((1, 2)), "records are float64"),
     ],
 )
-def test_what_breaks_the_contract_is_not_written_and_harms_no_older_file(
+def test_invalid_arrays_are_refused_and_leave_an_existing_file_unchanged(
     tmp_path, records, values, message
 ):
     path = tmp_path / "e.parquet"
@@ -117,17 +117,17 @@ VECTORS = pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32(), 2))
             {"record": [0, 1], "embedding": VECTORS.cast(pa.list_(pa.float64(), 2))},
             "double.*expected fixed_size_list<float32>",
         ),
-        ({"record": [3, 3], "embedding": VECTORS}, "record 3 is there more than once"),
+        ({"record": [3, 3], "embedding": VECTORS}, "record 3 occurs more than once"),
         ({"record": [-1, 3], "embedding": VECTORS}, "record -1 is negative"),
-        ({"record": pa.array([0, None]), "embedding": VECTORS}, "1 empty values"),
+        ({"record": pa.array([0, None]), "embedding": VECTORS}, "1 null values"),
         (
-            # Some releases of pyarrow cannot even read this; either way the file is named.
+            # Some releases of pyarrow cannot even read this; either way the error names the file.
             {"record": [0, 1], "embedding": pa.array([[1.0, 2.0], None], VECTORS.type)},
-            "(1 empty values|cannot be read as Parquet)",
+            "(1 null values|cannot be read as Parquet)",
         ),
         (
             {"record": [0, 1], "embedding": pa.array([[1.0, None], [2.0, 3.0]], VECTORS.type)},
-            "1 empty values",
+            "1 null values",
         ),
         (
             {"record": [8, 9], "embedding": pa.array([[1.0, 2.0], [np.nan, 0]], VECTORS.type)},
@@ -135,20 +135,20 @@ VECTORS = pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32(), 2))
         ),
     ],
 )
-def test_files_that_break_the_contract_are_refused_by_name(tmp_path, columns, message):
+def test_errors_name_files_with_invalid_content(tmp_path, columns, message):
     path = tmp_path / "others.parquet"
     pq.write_table(pa.table(columns), path)
     with pytest.raises(UserError, match=f"others.parquet: .*{message}"):
         read_embeddings(path)
 
 
-def test_a_missing_file_and_one_that_is_no_parquet_are_told_apart(tmp_path):
+def test_missing_and_non_parquet_files_give_different_errors(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_embeddings(tmp_path / "none.parquet")
     (tmp_path / "text.parquet").write_text("record,embedding\n")
     with pytest.raises(UserError, match="cannot be read as Parquet"):
         read_embeddings(tmp_path / "text.parquet")
-    with pytest.raises(UserError, match="cannot be read as Parquet"):
+    with pytest.raises(UserError, match=r"a directory without embeddings-\*.parquet"):
         read_embeddings(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A student beside an earlier one, on embeddings of which all is known."""
+"""Comparisons of a student with an earlier one, on constructed embeddings."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ VERTICALS = ("bag", "dress", "hat")
 
 @pytest.fixture
 def images():
-    """Of each vertical six items with two images."""
+    """Six items with two images each in every vertical."""
     count = len(VERTICALS) * ITEMS * 2
     everywhere = np.ones(count, bool)
     return EvaluationSet(
@@ -26,12 +26,12 @@ def images():
 
 
 def right():
-    """Embeddings that find every item."""
+    """Returns embeddings that find every item."""
     return np.repeat(np.eye(len(VERTICALS) * ITEMS, dtype=np.float32), 2, axis=0)
 
 
 def wrong(embeddings, *verticals):
-    """The same, but that the images of some verticals find the next item."""
+    """Returns embeddings changed so that images of some verticals find a neighbouring item."""
     found = embeddings.copy()
     for vertical in verticals:
         start = VERTICALS.index(vertical) * ITEMS * 2
@@ -43,7 +43,7 @@ def measure(images, old, new, full=None, old_verticals=("bag", "dress")):
     return measure_growth(images, old=old, new=new, full=full, old_verticals=old_verticals, seed=0)
 
 
-def test_what_is_the_same_has_not_changed(images):
+def test_equal_students_have_no_differences(images):
     found = measure(images, right(), right(), right())
 
     for name in ("old_on_old", "new_on_old", "new_on_new"):
@@ -52,10 +52,10 @@ def test_what_is_the_same_has_not_changed(images):
         assert (found[name]["difference"], found[name]["is_clear"]) == (0, False), name
 
 
-def test_old_verticals_are_told_from_new_ones(images):
+def test_old_and_new_verticals_are_measured_separately(images):
     found = measure(images, right(), wrong(right(), "dress", "hat"), right())
 
-    # Images of neighbouring items stand together: of each item one finds the other.
+    # Each image equals one of a neighbouring item, so no image finds its own item.
     by_vertical = found["old_verticals_change"]["by_vertical"]
     changes = {change["vertical"]: change["difference"] for change in by_vertical}
     assert changes["bag"] == 0
@@ -67,7 +67,7 @@ def test_old_verticals_are_told_from_new_ones(images):
     assert found["new_on_new"]["r_at_1"] == 0.5
 
 
-def test_queries_of_one_space_find_nothing_in_another(images):
+def test_queries_in_one_space_find_nothing_in_another(images):
     other = np.roll(right(), 2, axis=1)
     found = measure(images, right(), other)
 
@@ -77,13 +77,13 @@ def test_queries_of_one_space_find_nothing_in_another(images):
 
 
 @pytest.mark.parametrize("old_verticals", [("hat",), VERTICALS])
-def test_without_a_full_run_or_new_verticals_there_is_nothing_to_compare(images, old_verticals):
+def test_new_verticals_are_compared_only_with_a_full_run(images, old_verticals):
     assert measure(images, right(), right(), None)["new_vertical_difference"] is None
     found = measure(images, right(), right(), right(), old_verticals)
     assert (found["new_vertical_difference"] is None) == (old_verticals == VERTICALS)
 
 
-def test_old_verticals_without_an_image_are_not_measured_and_told_so(images):
+def test_old_verticals_without_images_are_reported_as_not_measured(images):
     found = measure(images, right(), right(), right(), ("shoe",))
     assert found["old_on_old"] is None
     assert found["old_verticals_change"] is None

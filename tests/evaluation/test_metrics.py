@@ -18,7 +18,7 @@ from apparel_embed.evaluation.metrics import (
 
 
 def at_angles(degrees):
-    """Unit vectors of the plane: nearness is nearness of angle."""
+    """Returns unit vectors in the plane, which are near if their angles are."""
     radians = np.deg2rad(np.asarray(degrees, float))
     return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
 
@@ -35,11 +35,11 @@ def judge(query_angles, query_items, gallery_angles, gallery_items, ks=(1, 5, 10
     )
 
 
-def test_a_case_worked_out_by_hand():
-    # The query sees, from near to far: wrong, right, wrong, right, right. R is 3.
+def test_a_case_computed_by_hand():
+    # From near to far, the query finds: wrong, right, wrong, right, right. R is 3.
     found = judge([0], ["a"], [1, 2, 3, 4, 5], ["x", "a", "y", "a", "a"], ks=(1, 2, 3))
     assert {k: values.tolist() for k, values in found.recall.items()} == {1: [0], 2: [1], 3: [1]}
-    # Of the first three only the second is right: precision 1/2 there.
+    # Only the second of the first three is right, with a precision of 1/2.
     assert found.average_precision_at_r.tolist() == [pytest.approx(1 / 2 / 3)]
 
 
@@ -72,7 +72,7 @@ def test_perfect_embeddings_score_one_everywhere():
     assert len(found) == 24 and found.without_answer == 0
 
 
-def test_random_embeddings_score_what_chance_gives():
+def test_random_embeddings_score_at_chance_level():
     random = np.random.default_rng(0)
     items = np.repeat(np.arange(200), 5)
     embeddings = random.normal(size=(1000, 16))
@@ -102,7 +102,7 @@ def test_queries_without_an_answer_do_not_count():
     assert mean_metrics(found)["r_at_1"] == 1
 
 
-def test_no_query_with_an_answer_leaves_nothing_to_average():
+def test_means_without_an_answered_query_are_an_error():
     found = judge([0], ["a"], [0], ["b"])
     assert len(found) == 0 and found.without_answer == 1
     with pytest.raises(UserError, match="no query"):
@@ -121,11 +121,11 @@ def test_a_collapsed_model_gains_nothing_from_ties():
     means = mean_metrics(
         retrieval_metrics(embeddings, items, records, embeddings, items, records, (1,))
     )
-    # All tie, so everyone finds position 0 and that one finds 1: only item 0's double is right.
+    # All tie, so query 0 finds position 1, the others 0: only item 0's second image is right.
     assert means["r_at_1"] == 1 / 40
 
 
-def test_queries_come_back_in_the_order_given_whatever_their_number_of_matches():
+def test_queries_keep_their_order_regardless_of_their_number_of_matches():
     found = judge(
         [0, 90, 180], ["many", "one", "two"], [1, 2, 3, 90, 181, 182],
         ["many"] * 3 + ["one"] + ["two"] * 2,
@@ -150,7 +150,7 @@ def test_memory_limits_do_not_change_results(monkeypatch, queries, neighbours):
 
 
 def judge_slowly(embeddings, items, records, is_query, is_gallery, ks):
-    """Metrics by their definitions, one query at a time: record -> (recalls, mAP@R)."""
+    """Returns metrics by their definitions, query by query: record -> (recalls, mAP@R)."""
     results = {}
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     for query in np.flatnonzero(is_query):
@@ -185,14 +185,14 @@ def test_agrees_with_the_definitions(seed, images, item_count):
         assert found.average_precision_at_r[row] == pytest.approx(precision)
 
 
-def test_some_of_the_queries_can_be_taken():
+def test_a_subset_of_queries_can_be_selected():
     found = judge([0, 3], ["a", "b"], [1, 2], ["a", "b"])
     part = found.select(found.items == "b")
     assert part.items.tolist() == ["b"] and part.records.tolist() == [1001]
     assert part.recall[1].tolist() == [1] and len(part) == 1
 
 
-def test_broken_embeddings_are_counted_even_where_the_query_has_no_answer():
+def test_broken_embeddings_are_counted_even_if_the_query_has_no_answer():
     broken = np.array([[1, 0], [np.nan, 0], [np.inf, 1]])
     good = np.eye(2)
     args = (np.array(["a", "x", "x"]), np.arange(3)), (np.array(["a", "b"]), np.array([8, 9]))
@@ -203,28 +203,28 @@ def test_broken_embeddings_are_counted_even_where_the_query_has_no_answer():
 
 
 @pytest.mark.parametrize("ks", [(), (0, 1)])
-def test_a_wrong_k_is_refused(ks):
+def test_an_invalid_k_is_refused(ks):
     with pytest.raises(UserError, match="each 1 or more"):
         judge([0], ["a"], [0], ["a"], ks)
 
 
-def test_a_record_twice_in_the_gallery_is_refused():
-    with pytest.raises(UserError, match="record 4 more than once"):
+def test_a_duplicate_record_in_the_gallery_is_refused():
+    with pytest.raises(UserError, match="record 4 occurs more than once in the gallery"):
         retrieval_metrics(
             np.eye(2), np.array(["a", "b"]), np.array([0, 1]),
             np.eye(2), np.array(["a", "b"]), np.array([4, 4]),
         )  # fmt: skip
 
 
-def test_items_that_do_not_fit_are_refused():
-    with pytest.raises(UserError, match="gallery: 2 embeddings"):
+def test_items_of_the_wrong_shape_are_refused():
+    with pytest.raises(UserError, match=r"gallery: items of shape \(1,\); expected \(2,\)"):
         retrieval_metrics(
             np.eye(2), np.array(["a", "b"]), np.array([0, 1]),
             np.eye(2), np.array(["a"]), np.array([4, 5]),
         )  # fmt: skip
 
 
-def test_what_was_found_is_not_kept(monkeypatch):
+def test_search_results_are_not_kept_in_memory(monkeypatch):
     monkeypatch.setattr(neighbours, "_PAIRS_FOR_THREADS", 1 << 60)
     monkeypatch.setattr(metrics_module, "_QUERIES_AT_ONCE", 512)
     random = np.random.default_rng(8)
@@ -234,5 +234,5 @@ def test_what_was_found_is_not_kept(monkeypatch):
     retrieval_metrics(embeddings, items, records, embeddings, items, records)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    # The 119 neighbours of all queries would have 8.6 MB, their products 144 MB.
+    # The 119 neighbours of all queries would take 8.6 MB, their products 144 MB.
     assert peak < 30e6

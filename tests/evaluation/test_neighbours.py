@@ -21,7 +21,7 @@ def nearest_in_blocks(queries, gallery, k, query_records, gallery_records, block
 
 
 def sort_everything(queries, gallery, k, query_records, gallery_records):
-    """Neighbours by a full sort of every query's distances, one query at a time."""
+    """Finds neighbours with a full sort of every query's distances, one query at a time."""
     queries, gallery = unit_length(queries), unit_length(gallery)
     k = min(k, len(gallery))
     positions = np.full((len(queries), k), -1)
@@ -40,7 +40,7 @@ def sort_everything(queries, gallery, k, query_records, gallery_records):
     return positions, distances
 
 
-# Quarters from a small range: many equal distances, and all sums are exact before scaling.
+# Quarters from a small range give many equal distances, and exact sums before scaling.
 QUARTERS = st.integers(-4, 4).map(lambda number: number / 4)
 
 
@@ -67,7 +67,7 @@ def searches(draw):
 
 @given(searches())
 @settings(derandomize=True, deadline=None, max_examples=150)
-def test_agrees_with_a_full_sort_where_many_distances_nearly_tie(search):
+def test_agrees_with_a_full_sort_if_many_distances_nearly_tie(search):
     positions, distances = nearest_in_blocks(*search, (4, 5))
     expected_positions, expected_distances = sort_everything(*search)
     assert distances.dtype == np.float32 and positions.dtype == np.int64
@@ -90,7 +90,7 @@ def test_agrees_with_a_full_sort_on_random_embeddings(dim):
 
 @pytest.mark.parametrize("spread", [1.0, 1e-2, 1e-4, 1e-6, 0.0])
 @pytest.mark.parametrize("blocks", [(1, 1), (3, 7), (16, 64), (1000, 1000)])
-def test_sizes_of_blocks_change_no_bit_even_when_the_model_has_collapsed(blocks, spread):
+def test_block_sizes_change_no_bit_even_if_the_model_has_collapsed(blocks, spread):
     random = np.random.default_rng(3)
     embeddings = (1 + spread * random.normal(size=(150, 33))).astype(np.float32)
     embeddings[100:] = embeddings[:50]
@@ -110,7 +110,7 @@ def sort_by_numpy(embeddings, k):
     return np.argsort(squared, axis=1, kind="stable")[:, :k]
 
 
-def test_nearly_equal_embeddings_are_told_apart_finer_than_a_float32_product_could():
+def test_nearly_equal_embeddings_are_ordered_beyond_the_precision_of_a_float32_product():
     # 1 - cosine is 5e-11 and 2e-10 here: both are lost in a float32 cosine, which is 1.
     gallery = np.array([[1, 2e-5], [1, 1e-5]], np.float32)
     query = np.array([[1, 0]], np.float32)
@@ -135,13 +135,13 @@ def test_ties_go_to_the_smaller_position():
     assert positions[0].tolist() == [position for position in range(31) if position != 20]
 
 
-def test_a_query_never_finds_its_own_record_but_its_double_under_another_number():
+def test_a_query_never_finds_its_own_record_but_finds_a_duplicate_with_another_number():
     embeddings = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     positions, _ = nearest(embeddings, embeddings, 3, np.array([5, 6, 7]), np.array([5, 6, 7]))
     assert positions.tolist() == [[1, 2, -1], [0, 2, -1], [0, 1, -1]]
 
 
-def test_where_neighbours_run_out_the_rest_is_padding():
+def test_missing_neighbours_are_padded():
     one = np.array([[1.0, 0.0]])
     positions, distances = nearest(one, one, 5, np.array([1]), np.array([1]))
     assert positions.tolist() == [[-1]] and distances.tolist() == [[np.inf]]
@@ -155,7 +155,7 @@ def test_k_larger_than_the_gallery_returns_the_whole_gallery():
     assert positions.tolist() == [[0, 1, 2]] and distances.shape == (1, 3)
 
 
-def test_lengths_that_overflow_a_square_still_become_one():
+def test_lengths_whose_squares_overflow_are_normalised():
     rows = np.array([[3e38, 3e38], [1e-40, 0], [3, 4]], np.float32)
     np.testing.assert_allclose(
         unit_length(rows), [[0.5**0.5, 0.5**0.5], [1, 0], [0.6, 0.8]], rtol=1e-6
@@ -169,12 +169,12 @@ def test_lengths_that_overflow_a_square_still_become_one():
         ([[1, 0]], [[1, 1], [0, 0], [1, 1]], 1, [0], "gallery.* 1 of 3.*all zero.*row 1"),
         ([[0, 0]], [[1, 0]] * 3, 1, [0], "query.* 1 of 1 .*all zero"),
         ([[1, 0]], [[1, 0]] * 3, 0, [0], "k is 0"),
-        ([[1, 0, 0]], [[1, 0]] * 3, 1, [0], "last dimension must be the same"),
+        ([[1, 0, 0]], [[1, 0]] * 3, 1, [0], "expected the same last dimension"),
         ([[1, 0]], [[1, 0]] * 3, 1, [0, 1], "1 embeddings but records of shape"),
         ([1, 0], [1, 0, 0], 1, [0, 1], "expected"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(queries, gallery, k, query_records, message):
+def test_incomparable_embeddings_are_refused(queries, gallery, k, query_records, message):
     with pytest.raises(UserError, match=message):
         nearest(np.array(queries), np.array(gallery), k, np.array(query_records), np.arange(3))
 
@@ -191,7 +191,7 @@ def test_many_equal_embeddings_still_find_each_other_in_order():
 
 
 def clustered(seed, count, dim, clusters, spread):
-    """Embeddings in clusters, some of them twice, and record numbers, some of them twice."""
+    """Returns embeddings in clusters and record numbers, both with some duplicates."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(clusters, dim))
     embeddings = centres[random.integers(0, clusters, count)]
@@ -201,7 +201,7 @@ def clustered(seed, count, dim, clusters, spread):
 
 
 @pytest.mark.parametrize("order", ["random", "from far to near", "from near to far"])
-def test_threads_and_the_order_of_the_gallery_change_nothing(monkeypatch, order):
+def test_threads_and_the_order_of_the_gallery_do_not_affect_results(monkeypatch, order):
     embeddings, records = clustered(3, 400, 16, 20, 0.3)
     if order != "random":
         away = np.argsort(
@@ -218,7 +218,7 @@ def test_threads_and_the_order_of_the_gallery_change_nothing(monkeypatch, order)
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 80), st.integers(1, 90))
 @settings(derandomize=True, deadline=None, max_examples=60)
-def test_agrees_with_a_full_sort_whatever_the_blocks_doubles_and_own_records(seed, q, g, k):
+def test_agrees_with_a_full_sort_for_any_blocks_duplicates_and_own_records(seed, q, g, k):
     random = np.random.default_rng(seed)
     gallery, gallery_records = clustered(seed, g, 3, 1 + g // 4, random.choice([1.0, 1e-5, 0.0]))
     queries, query_records = clustered(seed, q, 3, 1 + g // 4, 0.0)
@@ -229,8 +229,8 @@ def test_agrees_with_a_full_sort_whatever_the_blocks_doubles_and_own_records(see
     np.testing.assert_allclose(got[1], expected[1], atol=1e-6)
 
 
-def test_a_gallery_made_ready_once_answers_for_every_k():
-    # Most embeddings are equal: how many of them a search needs to look at depends on k.
+def test_a_prepared_gallery_can_be_searched_with_any_k():
+    # Most embeddings are equal, and k determines how many of them a search needs.
     embeddings, records = clustered(4, 90, 4, 3, 0.0)
     search = NearestSearch(embeddings, records)
     for k in (1, 30, 5, 200, 1):
@@ -240,7 +240,7 @@ def test_a_gallery_made_ready_once_answers_for_every_k():
 
 
 def test_memory_does_not_grow_with_the_number_of_pairs(monkeypatch):
-    # Each thread has a block of its own.
+    # Several threads would each have their own block.
     monkeypatch.setattr(neighbours, "_PAIRS_FOR_THREADS", 1 << 60)
     random = np.random.default_rng(6)
     embeddings, records = random.normal(size=(8000, 8)).astype(np.float32), np.arange(8000)
@@ -251,6 +251,6 @@ def test_memory_does_not_grow_with_the_number_of_pairs(monkeypatch):
     nearest(embeddings, embeddings, 20, records, records)
     _, many = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    # The result of 6,000 queries more has 6000 * 20 * 12 bytes; their pairs would have 192 MB.
+    # The results of 6,000 more queries take 6000 * 20 * 12 bytes; their pairs would take 192 MB.
     assert many - few < 10e6
     assert many < 64e6

@@ -24,7 +24,7 @@ FIELDS = [
 
 
 def make_set(rows):
-    """An evaluation set of rows (item, vertical, role), and their records 10, 11, 12 ..."""
+    """Returns an evaluation set of rows (item, vertical, role), with records 10, 11, 12 ..."""
     items, verticals, roles = (np.array(column) for column in zip(*rows))
     return EvaluationSet(
         records=10 + np.arange(len(rows)),
@@ -44,8 +44,8 @@ def by_key(rows):
     return {(row["scope"], row["vertical"]): row for row in rows}
 
 
-# Two bags whose queries are right, two tops of which one is wrong within its vertical; a bag lies
-# between the tops, so that the merged gallery misleads the other one as well. Hats have no answer.
+# Two bags whose queries are right, and two tops, one of which is wrong within its vertical. A bag
+# is between the tops, so in the merged gallery the other one is wrong too. Hats have no answer.
 SMALL = make_set(
     [
         ("b1", "bags", "query"), ("b1", "bags", "gallery"),
@@ -73,7 +73,7 @@ def test_rows_have_the_fields_of_the_summary_in_order_and_survive_json():
     assert {(row["parameters"], row["models_to_deploy"]) for row in rows} == {(1000, 1)}
 
 
-def test_each_scope_lists_every_vertical_and_then_all():
+def test_each_scope_lists_every_vertical_followed_by_all():
     assert [(row["scope"], row["vertical"]) for row in evaluate()] == [
         (scope, vertical)
         for scope in ("within", "merged")
@@ -81,9 +81,9 @@ def test_each_scope_lists_every_vertical_and_then_all():
     ]
 
 
-def test_figures_worked_out_by_hand():
+def test_figures_computed_by_hand():
     rows = by_key(evaluate())
-    # Query t1 at 60 sees t1 at 64 first within tops; t2 at 67 sees 64 (t1) before 75 (t2).
+    # Within tops, query t1 at 60 finds t1 at 64 first; t2 at 67 finds 64 (t1) before 75 (t2).
     assert rows["within", "bags"]["r_at_1"] == 1.0
     assert rows["within", "tops"]["r_at_1"] == 0.5
     assert rows["within", "tops"]["r_at_5"] == 1.0
@@ -116,24 +116,24 @@ def test_a_vertical_without_an_answer_has_no_figures_and_does_not_lower_the_mean
     assert by_key(evaluate())["within", "ALL"]["r_at_5"] == 1.0
 
 
-def test_intervals_hold_the_mean_and_resample_inside_verticals():
+def test_intervals_contain_the_mean_and_resample_within_verticals():
     rows = by_key(evaluate())
     ends = {
         name: (rows["within", name]["r_at_1_low"], rows["within", name]["r_at_1_high"])
         for name in ("bags", "tops", "ALL")
     }
-    # Both bags are found, which of unseen ones tells that 0.16 are (Clopper and Pearson).
+    # Both bags are found, so at least 0.16 of unseen ones are (Clopper and Pearson).
     assert ends["bags"] == (pytest.approx(0.16, abs=0.03), 1)
     assert ends["tops"] == (0, 1)
-    # A quarter of resamples has no top at all: then the mean is half of what becomes of bags.
+    # No top is found in a quarter of the resamples, so the mean is half of that of bags there.
     assert 0.08 < ends["ALL"][0] < 0.28 and ends["ALL"][1] > 0.95
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_queries_with_an_answer_are_counted_as_a_search_does(seed):
+def test_counts_of_answered_queries_agree_with_a_search(seed):
     random = np.random.default_rng(seed)
     roles = random.choice(["query", "gallery", "both"], 30)
-    # An item's name may be there in several verticals, where it is another garment.
+    # The same item id in two verticals stands for two garments.
     rows = [(f"i{random.integers(8)}", "abc"[random.integers(3)], role) for role in roles]
     images = make_set(rows)
     found = query_outcomes(random.normal(size=(30, 3)), images).verticals
@@ -144,10 +144,10 @@ def test_no_query_with_an_answer_gives_no_counts():
     assert answered_queries(make_set([("a", "x", "both"), ("a", "y", "both")])) == {}
 
 
-def test_verticals_of_few_items_do_not_count_in_all():
+def test_verticals_with_few_items_do_not_count_in_all():
     rows = [(f"big{n // 2}", "big", "both") for n in range(12)]
     rows += [("one", "small", "both")] * 2
-    # Of the six big items three are found; the only one of small cannot be missed.
+    # Three of the six big items are found; the only item of small cannot be missed.
     angles = [0, 1, 20, 21, 40, 41, 80, 110, 81, 111, 82, 112, 0, 5]
     found = by_key(evaluate(at_angles(angles), make_set(rows)))
     assert [found["within", name]["in_all"] for name in ("big", "small", "ALL")] == [1, 0, 1]
@@ -157,11 +157,11 @@ def test_verticals_of_few_items_do_not_count_in_all():
     assert found["within", "ALL"]["r_at_1"] == 0.5
 
 
-def test_where_no_vertical_has_enough_items_all_count():
+def test_all_verticals_count_if_none_has_enough_items():
     assert all(row["in_all"] for row in evaluate() if row["queries"])
 
 
-def test_a_difference_leaves_out_verticals_of_few_items():
+def test_the_overall_difference_leaves_out_verticals_with_few_items():
     rows = [(f"big{n // 2}", "big", "both") for n in range(12)] + [("one", "small", "both")] * 2
     images = make_set([*rows, ("two", "small", "both"), ("two", "small", "both")])
     near = at_angles([0, 1, 20, 21, 40, 41, 80, 81, 120, 121, 160, 161, 0, 1, 90, 91])
@@ -171,7 +171,7 @@ def test_a_difference_leaves_out_verticals_of_few_items():
     assert found["small"].difference == 1 and not found["small"].is_clear
 
 
-def test_chance_is_that_of_drawing_a_gallery_image_and_items_are_those_of_answered_queries():
+def test_chance_is_that_of_a_random_gallery_image_and_items_are_those_of_answered_queries():
     rows = by_key(evaluate())
     # One of three bags, one of two tops, one of six images.
     chances = {
@@ -181,13 +181,13 @@ def test_chance_is_that_of_drawing_a_gallery_image_and_items_are_those_of_answer
     for key, chance in chances.items():
         assert rows[key]["chance"] == pytest.approx(chance)
         assert rows[key]["items"] == (4 if key[1] == "ALL" else 2)
-    # An image that is query and gallery does not find itself: 2 of the other 5.
+    # An image that is query and gallery does not find itself, so 2 of the other 5 are right.
     both = make_set([(item, "bags", "both") for item in "xxxyyy"])
     row = by_key(evaluate(at_angles([0, 1, 2, 50, 51, 52]), both))["within", "bags"]
     assert row["chance"] == pytest.approx(2 / 5)
 
 
-def test_a_part_of_a_set_keeps_the_order_and_the_parts_of_its_images():
+def test_a_subset_keeps_the_order_and_roles_of_its_images():
     bags = SMALL.only(SMALL.verticals == "bags")
     assert bags.records.tolist() == [10, 11, 12, 13, 20]
     assert list(bags.by_vertical()) == ["bags"]
@@ -199,17 +199,17 @@ def test_a_part_of_a_set_keeps_the_order_and_the_parts_of_its_images():
     np.testing.assert_array_equal(found.recall[1], expected.recall[1])
 
 
-def test_every_vertical_weighs_the_same_in_all():
+def test_verticals_have_equal_weight_in_all():
     rows = [("x", "big", "both")] * 9 + [("y", "big", "both")] * 9
     rows += [("p", "small", "query"), ("p", "small", "gallery"), ("q", "small", "gallery")]
     embeddings = np.concatenate([at_angles([0] * 9 + [90] * 9), at_angles([0, 90, 1])])
     row = by_key(evaluate(embeddings, make_set(rows), scopes=("within",)))["within", "ALL"]
     assert row["r_at_1"] == 0.5 and row["queries"] == 19
-    # All queries but the one of small find their item.
+    # All queries except that of small find their item.
     assert row["r_at_1_pooled"] == pytest.approx(18 / 19)
 
 
-def test_within_verticals_their_spaces_may_overlap():
+def test_spaces_of_verticals_may_overlap_in_scope_within():
     rows = [(f"{vertical}{item}", vertical, "both") for vertical in "abc" for item in "12" * 2]
     embeddings = np.tile(np.eye(2), (6, 1))
     result = by_key(evaluate(embeddings, make_set(rows)))
@@ -236,7 +236,7 @@ def test_the_same_seed_gives_the_same_rows_in_any_order_of_images():
     assert evaluate(embeddings, first, seed=4) != rows
 
 
-def test_a_model_compared_with_itself_differs_by_nothing():
+def test_a_model_does_not_differ_from_itself():
     outcomes = query_outcomes(ANGLES, SMALL)
     differences = compare_models(outcomes, query_outcomes(ANGLES, SMALL))
     assert list(differences) == ["ALL", "bags", "tops"]
@@ -244,7 +244,7 @@ def test_a_model_compared_with_itself_differs_by_nothing():
     assert not differences["ALL"].is_clear
 
 
-def test_a_better_model_is_told_from_a_worse_one():
+def test_a_better_model_is_clearly_better_than_a_worse_one():
     random = np.random.default_rng(1)
     count = 300
     images = make_set([(f"i{n % 100}", "ab"[n % 2], "both") for n in range(count)])
@@ -276,16 +276,16 @@ def test_scopes_can_be_compared():
     assert same["ALL"].difference == 0.0
 
 
-def test_models_judged_on_different_queries_are_not_compared():
+def test_models_with_different_queries_are_not_compared():
     other = make_set([("b1", "bags", "both"), ("b1", "bags", "both")])
     with pytest.raises(UserError, match="same queries"):
         compare_models(query_outcomes(ANGLES, SMALL), query_outcomes(ANGLES[:2], other))
     one = query_outcomes(ANGLES, SMALL)
-    with pytest.raises(UserError, match="recall@2 was not measured"):
+    with pytest.raises(UserError, match="k is 2; expected one of 1, 5, 10, 20"):
         compare_models(one, one, k=2)
 
 
-def test_nothing_to_evaluate_is_told():
+def test_a_set_without_answered_queries_is_an_error():
     alone = make_set([("a", "x", "both"), ("b", "x", "both"), ("a", "y", "query")])
     with pytest.raises(UserError, match=r"none of 3 queries .* among 2 gallery"):
         query_outcomes(np.eye(3), alone)
@@ -296,7 +296,7 @@ def test_nothing_to_evaluate_is_told():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scopes": ("inside",)}, "scope 'inside' is unknown; expected one of within, merged"),
+        ({"scopes": ("inside",)}, "scope is 'inside'; expected one of within, merged"),
         ({"embeddings": ANGLES[:5]}, "for 11 images"),
         ({"embeddings": ANGLES * np.nan}, "NaN"),
         ({"embeddings": ANGLES * 0}, "all zero"),
@@ -304,7 +304,7 @@ def test_nothing_to_evaluate_is_told():
         ({"models_to_deploy": -2}, "unified: models_to_deploy is -2"),
     ],
 )
-def test_wrong_input_is_refused(options, message):
+def test_invalid_input_is_refused(options, message):
     with pytest.raises(UserError, match=message):
         evaluate(**options)
 
@@ -312,13 +312,13 @@ def test_wrong_input_is_refused(options, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"records": [1, 2, 1]}, "record 1 is in the evaluation set twice"),
+        ({"records": [1, 2, 1]}, "duplicate record 1 in the evaluation set"),
         ({"items": ["a", "b"]}, "items of shape"),
         ({"is_query": [[True]] * 3}, "is_query of shape"),
         ({"verticals": ["x", "ALL", "y"]}, "named 'ALL'"),
     ],
 )
-def test_an_evaluation_set_that_cannot_be_is_refused(change, message):
+def test_an_invalid_evaluation_set_is_refused(change, message):
     good = {
         "records": [1, 2, 3], "items": ["a", "b", "c"], "verticals": ["x", "x", "y"],
         "is_query": [True] * 3, "is_gallery": [True] * 3,
@@ -339,7 +339,7 @@ def test_a_thousand_verticals_are_evaluated():
         is_query=np.ones(len(number), bool),
         is_gallery=np.ones(len(number), bool),
     )
-    # Within a vertical each item has a direction of its own, which all verticals share.
+    # Each item of a vertical has its own direction; all verticals use the same directions.
     embeddings = np.eye(each // 2)[item]
     rows = by_key(evaluate(embeddings, images))
     assert len(rows) == 2 * (verticals + 1)

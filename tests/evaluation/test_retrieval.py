@@ -8,7 +8,7 @@ from apparel_embed.evaluation.retrieval import evaluate_retrieval
 
 @pytest.fixture
 def images():
-    """120 images of 2 verticals, 10 items each, of which one has a single image."""
+    """120 images of 2 verticals with 10 items each, and one image with an item of its own."""
     random = np.random.default_rng(0)
     items = np.repeat([f"item{i:02}" for i in range(20)], 6)
     items[0] = "single"
@@ -42,7 +42,7 @@ def test_metrics_and_intervals_are_those_of_the_pipeline(images, scope):
     assert (found.queries, found.without_answer) == (39, 1)
 
 
-def test_images_of_one_vertical_need_no_names_of_it(images):
+def test_images_of_one_vertical_need_no_vertical_names(images):
     embeddings, items, _ = images
     found = evaluate_retrieval(embeddings, items)
     assert found.verticals == {}
@@ -50,7 +50,7 @@ def test_images_of_one_vertical_need_no_names_of_it(images):
     assert str(found).startswith(f"119 queries: R@1 {found.r_at_1.value:.3f} [")
 
 
-def test_what_does_not_fit_is_refused(images):
+def test_mismatched_arguments_are_refused(images):
     embeddings, items, verticals = images
     with pytest.raises(UserError, match="embeddings of shape"):
         evaluate_retrieval(embeddings[:-1], items)
@@ -58,12 +58,12 @@ def test_what_does_not_fit_is_refused(images):
         evaluate_retrieval(embeddings, items, verticals=verticals[:5])
     with pytest.raises(UserError, match="nothing to evaluate"):
         evaluate_retrieval(np.eye(3), ["a", "b", "c"])
-    with pytest.raises(UserError, match="scope 'all' is unknown"):
+    with pytest.raises(UserError, match="scope is 'all'; expected one of"):
         evaluate_retrieval(embeddings, items, scope="all")
 
 
 @pytest.mark.parametrize("kind", [int, float, object, np.uint64])
-def test_numbers_name_items_and_verticals_as_texts_do(kind):
+def test_numbers_as_names_are_equivalent_to_strings(kind):
     random = np.random.default_rng(0)
     embeddings = random.normal(size=(8, 4))
     items, verticals = np.repeat([4006381333930, 4006381333931, 10, 9], 2), np.repeat([1, 2], 4)
@@ -85,13 +85,13 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.array([1, 1, NAN, NAN]), r"\[2\] is missing: None; every image needs one"),
-        (["a", "a", None, None], r"\[2\] is missing: None"),
-        (["a", NAN, "b", "b"], r"\[1\] is missing: None"),
-        (np.array(["a", "a", "b", NAN], object), r"\[3\] is missing: None"),
-        (["a", "a", " ", ""], r"\[2\] is missing: ' '"),
-        (["a", "a", 1, 1], ": texts, or integers of up to 64 bits, are needed"),
-        ([2**70] * 4, ": texts, or integers of up to 64 bits, are needed"),
+        (np.array([1, 1, NAN, NAN]), r"\[2\] is None; expected a value for every image"),
+        (["a", "a", None, None], r"\[2\] is None"),
+        (["a", NAN, "b", "b"], r"\[1\] is None"),
+        (np.array(["a", "a", "b", NAN], object), r"\[3\] is None"),
+        (["a", "a", " ", ""], r"\[2\] is ' '"),
+        (["a", "a", 1, 1], ": expected strings, or integers of up to 64 bits"),
+        ([2**70] * 4, ": expected strings, or integers of up to 64 bits"),
         (
             np.full(4, 2.0**53),
             r"evaluate_retrieval: row 0: column .*exactly below 9007199254740992",
@@ -99,7 +99,7 @@ NAN = float("nan")
         (np.full(4, 2**24, np.float32), "row 0: column .*exactly below 16777216"),
     ],
 )
-def test_missing_or_rounded_names_are_one_clear_error(argument, values, message):
+def test_missing_or_rounded_names_give_a_clear_error(argument, values, message):
     named = {"item_ids": ["a", "a", "b", "b"], argument: values}
     with pytest.raises(UserError, match=message) as caught:
         evaluate_retrieval(np.eye(4), **named)
@@ -108,14 +108,14 @@ def test_missing_or_rounded_names_are_one_clear_error(argument, values, message)
 
 @pytest.mark.parametrize("argument", ["is_query", "is_gallery"])
 @pytest.mark.parametrize("wrong", [None, NAN, "False", 2])
-def test_flags_that_are_none_are_refused(argument, wrong):
+def test_values_that_are_not_boolean_are_refused(argument, wrong):
     flags = np.array([True, False, wrong, True], object)
     with pytest.raises(UserError, match=rf"{argument}\[2\] is .*; expected True or False"):
         evaluate_retrieval(np.eye(4), list("aabb"), **{argument: flags})
 
 
-def test_an_item_id_in_two_verticals_is_two_items_where_all_are_searched():
-    # Nearest to each bag is a dress of its name, a degree away, and the other way round.
+def test_an_item_id_in_two_verticals_stands_for_two_items_in_scope_merged():
+    # The nearest image of each bag is a dress with the same id, a degree away, and vice versa.
     angles = np.radians([0, 90, 1, 91])
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     verticals = ["bag", "bag", "dress", "dress"]

@@ -1,4 +1,4 @@
-"""What the trainings behind a model took, on stages that are made up."""
+"""Training costs of a model, on constructed stages."""
 
 import dataclasses
 import shutil
@@ -14,13 +14,13 @@ from apparel_embed.store.record import StageSpec
 from apparel_embed.store.runs import run_stage
 
 MODEL = ModelConfig(image_size=32, embedding_dim=8)
-# Of one image.
+# Multiply-adds of one image.
 ONE = 20
 
 
 @pytest.fixture(autouse=True)
 def counted(monkeypatch):
-    """Counts no arithmetic: what is built, and by which size, is known."""
+    """Replaces counting multiply-adds, and records the input sizes of the models built."""
     built = []
 
     def count(model):
@@ -60,13 +60,13 @@ def run(tmp_path):
     return Run(tmp_path)
 
 
-def test_all_trainings_that_a_model_was_made_from_count_each_once(run):
+def test_every_training_behind_a_model_counts_once(run):
     start = run.triplets("combined-start", steps=10)
     some = [run.triplets(f"specialist-{name}", start, steps=5) for name in ("bag", "dress")]
     targets = run.make("targets", *some, start)
     student = run.make("student", targets, start, steps=7, batch_size=8)
 
-    # The start is behind all of them; targets were not trained.
+    # All others were made from the start, which counts once; targets are not a training.
     cost = road_cost("unified", run.directory, [student])
     assert (cost.model, cost.trainings, cost.steps, cost.seconds) == ("unified", 4, 27, 6.0)
     # Forward and backward.
@@ -77,12 +77,12 @@ def test_all_trainings_that_a_model_was_made_from_count_each_once(run):
     )
 
 
-def test_a_backbone_that_is_not_trained_takes_a_forward_pass_alone(run):
+def test_an_untrained_backbone_takes_only_a_forward_pass(run):
     frozen = run.triplets("specialist-bag", steps=5, trained=False)
     assert road_cost("specialists", run.directory, [frozen]).multiply_adds == ONE * 5 * 12
 
 
-def test_models_of_one_kind_are_counted_once_and_others_apart(run, counted):
+def test_multiply_adds_are_counted_once_per_model_configuration(run, counted):
     larger = dataclasses.replace(MODEL, image_size=64)
     stages = [
         run.triplets("a", steps=1),
@@ -93,7 +93,7 @@ def test_models_of_one_kind_are_counted_once_and_others_apart(run, counted):
     assert sorted(counted) == [32, 64]
 
 
-def test_a_stage_that_was_made_anew_since_is_not_behind_a_model(run):
+def test_a_stage_that_was_replaced_later_is_not_behind_a_model(run):
     start = run.triplets("combined-start", steps=10)
     own = run.triplets("specialist-bag", start, steps=5)
     shutil.rmtree(start.directory)
@@ -102,17 +102,17 @@ def test_a_stage_that_was_made_anew_since_is_not_behind_a_model(run):
     assert road_cost("specialists", run.directory, [own]).steps == 5
 
 
-def test_the_table_tells_steps_time_and_arithmetic():
+def test_the_table_shows_steps_time_and_multiply_adds():
     text = plain_text(roads_table([RoadCost("unified", 4, 12_345, 3661.4, 1_230_000_000)]))
     cells = [cell.strip() for cell in text.splitlines()[-1].strip("|").split("|")]
     assert cells == ["unified", "4", "12,345", "1:01:01", "1.23 G"]
 
 
-def test_multiply_adds_of_a_layer_are_those_worked_out_by_hand():
+def test_multiply_adds_of_a_layer_computed_by_hand():
     inputs = tf.keras.Input([6, 6, 3])
     x = tf.keras.layers.Conv2D(5, 3, padding="valid", use_bias=False)(inputs)
     model = tf.keras.Model(inputs, x)
-    # 4 x 4 places, each 3 x 3 of 3 channels to 5.
+    # 4 x 4 positions, each mapping 3 x 3 x 3 inputs to 5 channels.
     assert multiply_adds(model) == 16 * 27 * 5
 
 

@@ -40,18 +40,18 @@ def test_the_student_is_deployed_unless_the_combined_model_is_clearly_better(
     assert model_to_deploy([], [*others, compared(*difference)]) == (model, why)
 
 
-def test_without_one_of_them_there_is_nothing_to_decide():
+def test_no_model_is_chosen_if_the_two_were_not_compared():
     others = [compared(0.5, 0.4, 0.6, minus="specialists")]
     assert model_to_deploy([], others) == ("", "student and combined model were not compared")
 
 
-def test_a_histogram_that_finds_as_many_is_told():
+def test_a_histogram_that_is_as_good_is_reported():
     rows = [row("unified", 0.6), row("colour_histogram", 0.7), row("colour_histogram", 0, "merged")]
     model, why = model_to_deploy(rows, [compared(0.15, 0.12, 0.19)])
     assert model == "unified"
     assert why.endswith(
-        "above combined; yet a colour histogram reaches 0.700, and it 0.600: there was too little "
-        "to learn from"
+        "above combined; but a colour histogram reaches 0.700 against 0.600: there were too few "
+        "data to learn from"
     )
     rows[1]["r_at_1"] = 0.5
     assert "histogram" not in model_to_deploy(rows, [compared(0.15, 0.12, 0.19)])[1]

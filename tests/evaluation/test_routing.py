@@ -13,7 +13,7 @@ from apparel_embed.evaluation.routing import (
 )
 from apparel_embed.evaluation.table import render_routing
 
-# Two verticals of two items; each query lies on its own item's gallery image, but for the last.
+# Two verticals of two items; each query except the last is nearest to its own item's image.
 ITEMS = np.array(["a", "b", "c", "d"] * 2)
 VERTICALS = np.array(["bag", "bag", "dress", "dress"] * 2)
 ANGLES = np.deg2rad([0, 90, 0, 90, 1, 91, 1, 2])
@@ -27,7 +27,7 @@ IMAGES = EvaluationSet(
 )
 
 
-# Of the queries, the last four; nobody looks at those of gallery images.
+# Only the last four, those of the queries, matter.
 CONFIDENCE = np.array([0.0] * 4 + [0.5, 0.7, 0.8, 0.9])
 
 
@@ -59,7 +59,7 @@ def by_vertical(rows, field="r_at_1", scope="routed"):
     return {row["vertical"]: row[field] for row in rows if row.get("scope", scope) == scope}
 
 
-def test_with_every_vertical_right_it_is_the_search_within():
+def test_routing_with_correct_predictions_equals_the_search_within():
     rows, routing = evaluate()
     routed = [row for row in rows if row["scope"] == "routed"]
 
@@ -69,7 +69,7 @@ def test_with_every_vertical_right_it_is_the_search_within():
     assert routing["r_at_1_difference"]["difference"] == 0
 
 
-def test_a_query_that_is_sent_elsewhere_finds_nothing():
+def test_a_query_routed_to_a_wrong_vertical_finds_nothing():
     rows, routing = evaluate(wrong=[4])
 
     assert by_vertical(rows) == {"bag": 0.5, "dress": 0.5, "ALL": 0.5}
@@ -81,18 +81,18 @@ def test_a_query_that_is_sent_elsewhere_finds_nothing():
     assert routing["r_at_1_difference"]["difference"] == -0.25
 
 
-def test_what_was_wrong_already_costs_nothing():
+def test_misrouting_a_query_that_was_already_wrong_costs_nothing():
     rows, routing = evaluate(wrong=[7])
 
     assert by_vertical(rows)["ALL"] == 0.75
     assert routing["accuracy"] == 0.75
 
 
-def test_what_is_predicted_for_gallery_images_makes_no_difference():
+def test_predictions_for_gallery_images_have_no_effect():
     assert evaluate(wrong=[0, 1, 2, 3]) == evaluate()
 
 
-def test_without_a_confidence_it_is_served_by_the_search_in_all():
+def test_without_a_routing_confidence_all_verticals_are_searched():
     rows, routing = evaluate(wrong=[4])
     served = [row for row in rows if row["scope"] == "served"]
 
@@ -101,8 +101,8 @@ def test_without_a_confidence_it_is_served_by_the_search_in_all():
     assert routing["served_difference"]["difference"] == 0
 
 
-def test_as_it_is_served_the_sure_are_routed_and_the_others_searched_in_all():
-    # Each vertical has the other's angles: in all, a query may find its equal of the other one.
+def test_in_production_only_sure_predictions_are_routed():
+    # Both verticals have the same angles, so in all of them a query may find the other's image.
     merged = by_vertical(evaluate_by("merged"), scope="merged")
     rows, routing = evaluate(wrong=[4], routing_confidence=0.8)
     served = by_vertical(rows, scope="served")
@@ -112,17 +112,17 @@ def test_as_it_is_served_the_sure_are_routed_and_the_others_searched_in_all():
     assert (routing["routing_confidence"], routing["routed"]) == (0.8, 2)
     difference = served["ALL"] - merged["ALL"]
     assert routing["served_difference"]["difference"] == pytest.approx(difference)
-    # The wrong one is routed, too.
+    # The wrong prediction is also routed.
     rows, routing = evaluate(wrong=[4], routing_confidence=0.5)
     assert by_vertical(rows, scope="served") == by_vertical(rows)
     assert routing["routed"] == 4
 
 
-def test_lines_tell_it():
+def test_lines_show_the_effect_of_routing():
     rows, routing = evaluate(wrong=[4], routing_confidence=0.8)
     _, served, routed = render_routing({"rows": rows, "routing": [routing]})
 
-    assert "2 of 4 queries in the predicted vertical, from a confidence of 0.800 on" in served
+    assert "2 of 4 queries in the predicted vertical, with a confidence of at least 0.8" in served
     assert f"R@1 {by_vertical(rows, scope='served')['ALL']:.3f}" in served
     assert "R@1 0.500" in routed
     assert "-0.250" in routed
@@ -134,7 +134,7 @@ def test_lines_tell_it():
 
 
 @pytest.mark.parametrize("field", ["parameters", "models_to_deploy"])
-def test_rows_keep_the_contract(field):
+def test_rows_have_the_cost_of_the_model_and_head(field):
     rows, _ = evaluate()
     assert {row[field] for row in rows} == {{"parameters": 7, "models_to_deploy": 1}[field]}
 
@@ -146,7 +146,7 @@ def test_rows_keep_the_contract(field):
         max_size=4 * LEAST_ROUTED,
     )
 )
-def test_no_other_confidence_serves_better(queries):
+def test_no_other_confidence_is_better(queries):
     confidence, *right = np.array(queries, float).reshape(-1, 3).T
     routed, merged = (values.astype(bool) for values in right)
     found = calibrate_routing(confidence, routed, merged)
@@ -167,8 +167,8 @@ def test_no_other_confidence_serves_better(queries):
         assert found.r_at_1_routed >= found.r_at_1_merged
 
 
-def test_searches_are_routed_from_where_it_pays():
-    # 60 sure ones are as good in one vertical, 30 less sure ones better, and the rest wrong.
+def test_searches_are_routed_from_the_confidence_at_which_it_pays():
+    # Routing is as good for 60 sure predictions, better for 30 less sure, and wrong for the rest.
     confidence = [0.99] * 60 + [0.8] * 30 + [0.6] * 110
     routed = [True] * 90 + [False] * 110
     merged = [True] * 60 + [False] * 30 + [True] * 110
@@ -182,16 +182,16 @@ def test_searches_are_routed_from_where_it_pays():
     )
 
 
-def test_what_the_sure_gain_is_not_lost_with_the_doubtful():
+def test_gains_of_sure_predictions_are_not_lost_on_doubtful_ones():
     confidence = [0.9] * 60 + [0.5] * 10
     found = calibrate_routing(confidence, [1] * 60 + [0] * 10, [1] * 50 + [0] * 10 + [1] * 10)
 
-    # From 0.5 on there were as many hits either way.
+    # At 0.5 there are as many hits with routing as without.
     assert found.routing_confidence == 0.9
 
 
 @pytest.mark.parametrize("confidence", [np.ones(200), np.linspace(0.9, 1, 200)])
-def test_a_head_that_is_sure_and_wrong_is_never_followed(confidence):
+def test_a_head_that_is_confident_but_wrong_is_never_used(confidence):
     found = calibrate_routing(confidence, np.zeros(200), np.arange(200) % 4 > 0)
 
     assert found.routing_confidence is None
@@ -201,21 +201,21 @@ def test_a_head_that_is_sure_and_wrong_is_never_followed(confidence):
     )
 
 
-def test_queries_of_one_confidence_are_routed_together_or_not_at_all():
-    # In any order of them, those that lose count with those that do not.
+def test_queries_with_equal_confidence_are_routed_together_or_not_at_all():
+    # In any order, queries that lose by routing count along with those that do not.
     for order in (slice(None), slice(None, None, -1)):
         routed = np.array([True] * 100 + [False] * 20)[order]
         assert calibrate_routing([0.7] * 120, routed, [True] * 120).routing_confidence is None
 
 
-def test_where_all_is_wrong_either_way_all_may_be_routed():
+def test_all_queries_are_routed_if_all_are_wrong_either_way():
     found = calibrate_routing([0.3] * 100, [False] * 100, [False] * 100)
 
     assert (found.routing_confidence, found.routed_queries, found.r_at_1_routed) == (0.3, 100, 0)
 
 
 @pytest.mark.parametrize("count", [0, 1, LEAST_ROUTED - 1])
-def test_few_queries_show_nothing(count):
+def test_few_queries_are_not_enough_to_route(count):
     found = calibrate_routing([1.0] * count, [True] * count, [False] * count)
 
     assert found.routing_confidence is None
@@ -224,7 +224,7 @@ def test_few_queries_show_nothing(count):
     assert calibrate_routing([1.0] * 50, [True] * 50, [False] * 50).routing_confidence == 1.0
 
 
-def test_measured_is_the_search_of_the_evaluation(monkeypatch):
+def test_calibration_agrees_with_the_evaluation(monkeypatch):
     monkeypatch.setattr(module, "LEAST_ROUTED", 1)
     found = measure_routing(EMBEDDINGS, predicted_but([4]), CONFIDENCE, IMAGES)
     rows, _ = evaluate(wrong=[4], routing_confidence=found.routing_confidence)
@@ -237,7 +237,7 @@ def test_measured_is_the_search_of_the_evaluation(monkeypatch):
     assert gain >= 0
 
 
-def test_without_an_answered_query_nothing_is_measured():
+def test_routing_is_not_measured_without_an_answered_query():
     for some in (IMAGES.only(np.arange(8) > 7), IMAGES.only(np.arange(8) >= 4)):
         size = len(some)
         found = measure_routing(np.ones([size, 2]), np.full(size, "bag"), np.ones(size), some)
@@ -246,7 +246,7 @@ def test_without_an_answered_query_nothing_is_measured():
 
 
 def test_queries_whose_item_is_only_in_another_vertical_do_not_count():
-    # One more query, a bag of item "c", of which only the dress is in the gallery.
+    # Adds a query, a bag of item "c"; the gallery has only the dress of that id.
     images = EvaluationSet(
         records=np.arange(9),
         items=np.append(ITEMS, "c"),

@@ -17,9 +17,9 @@ from apparel_embed.evaluation.several_runs import (
 
 
 def outcomes(scope="within", **hits):
-    """Outcomes of one run: per vertical, whether each query was right; two queries an item.
+    """Returns outcomes of one run from whether each query was right; items have two queries.
 
-    Recall beyond the first is 1 and average precision half of recall@1.
+    Recall@k for k above 1 is 1, and average precision is half of recall@1.
     """
     verticals = {}
     for place, (name, values) in enumerate(hits.items()):
@@ -35,11 +35,11 @@ def outcomes(scope="within", **hits):
     return Outcomes(scope, verticals, dict.fromkeys(hits, 9), 9 * len(hits))
 
 
-# Two trainings on the same data: 3/4 and 1/2 of bags, 1/2 and all of tops.
+# Two trainings on the same data: 3/4 and 1/2 of bags are right, and 1/2 and all of tops.
 FIRST = outcomes(bags=[1, 1, 1, 0], tops=[1, 0])
 SECOND = outcomes(bags=[1, 0, 1, 0], tops=[1, 1])
-# Drawn anew, with more queries: 1/6 of bags, none of tops.
-ANEW = outcomes(bags=[0, 0, 0, 0, 0, 1], tops=[0, 0])
+# Other data, with more queries: 1/6 of bags are right, and no tops.
+OTHER = outcomes(bags=[0, 0, 0, 0, 0, 1], tops=[0, 0])
 
 
 def test_runs_of_one_dataset_are_averaged_query_by_query():
@@ -57,7 +57,7 @@ def test_runs_of_one_dataset_are_averaged_query_by_query():
 
 
 def test_every_vertical_of_every_dataset_is_a_stratum():
-    pooled = pool_runs([FIRST, ANEW, SECOND], ["a", "b", "a"])
+    pooled = pool_runs([FIRST, OTHER, SECOND], ["a", "b", "a"])
 
     assert {name: one.recall[1].tolist() for name, one in pooled.verticals.items()} == {
         "0/bags": [1, 0.5, 1, 0],
@@ -68,7 +68,7 @@ def test_every_vertical_of_every_dataset_is_a_stratum():
     assert pooled.gallery_in_all == 36
 
 
-def test_figures_over_runs_of_one_dataset_worked_out_by_hand():
+def test_figures_over_runs_of_one_dataset_computed_by_hand():
     row = row_over_runs([FIRST, SECOND], ["a", "a"])
 
     # Bags 2.5 of 4, tops 1.5 of 2.
@@ -76,32 +76,32 @@ def test_figures_over_runs_of_one_dataset_worked_out_by_hand():
     assert row["map_at_r"] == row["r_at_1"] / 2
     assert row["r_at_5"] == 1.0
     assert row["r_at_1_runs"] == [(0.75 + 0.5) / 2, (0.5 + 1) / 2]
-    # Two values lie 1/8 apart.
+    # The two values differ by 1/8.
     assert row["r_at_1_std"] == pytest.approx(0.125 / np.sqrt(2))
     assert (row["scope"], row["strata"], row["queries"]) == ("within", 2, 6)
-    # Bags are 0.75 and 0.5 by item; tops are one item, which tells next to nothing of others.
+    # Bags are 0.75 and 0.5 by item; tops are a single item, which says little about others.
     assert row["r_at_1_low"] < 0.4 and row["r_at_1_high"] > 0.75
     assert json.loads(json.dumps(row, allow_nan=False)) == row
 
 
-def test_a_dataset_weighs_the_same_however_many_runs_it_has():
-    row = row_over_runs([FIRST, SECOND, ANEW], ["a", "a", "b"])
+def test_datasets_have_equal_weight_regardless_of_their_runs():
+    row = row_over_runs([FIRST, SECOND, OTHER], ["a", "a", "b"])
 
     assert row["r_at_1"] == pytest.approx((0.625 + 0.75 + 1 / 6 + 0) / 4)
     assert row["r_at_1_runs"] == pytest.approx([0.625, 0.75, 1 / 12])
     assert (row["strata"], row["queries"]) == (4, 14)
 
 
-def test_items_of_the_same_name_in_two_datasets_are_drawn_apart():
+def test_items_of_the_same_name_in_two_datasets_are_drawn_separately():
     right, wrong = outcomes(bags=[1, 1]), outcomes(bags=[0, 0])
     row = row_over_runs([right, wrong], ["a", "b"])
 
-    # Each dataset has one item: were they two of one, a quarter of resamples would find neither.
+    # Each dataset has one item. As two items of one, a quarter of resamples would find neither.
     assert row["r_at_1"] == 0.5
     assert 0.05 < row["r_at_1_low"] < row["r_at_1_high"] < 0.95
 
 
-def test_runs_that_find_the_same_are_as_sure_as_one_and_do_not_spread():
+def test_equal_runs_have_the_interval_of_one_run_and_no_deviation():
     row = row_over_runs([FIRST, FIRST, FIRST], ["a", "a", "a"], seed=3)
     alone = next(one for one in summary_rows(FIRST, seed=3) if one["vertical"] == "ALL")
 
@@ -118,7 +118,7 @@ def random_runs(seed, shares, queries=80):
     ]
 
 
-def test_intervals_hold_the_mean_and_narrow_with_datasets_drawn_anew():
+def test_intervals_contain_the_mean_and_narrow_with_more_datasets():
     runs = random_runs(0, [0.5] * 4)
     one, four = (row_over_runs(runs, names) for names in ("aaaa", "abcd"))
 
@@ -128,11 +128,11 @@ def test_intervals_hold_the_mean_and_narrow_with_datasets_drawn_anew():
     assert one["r_at_1"] == pytest.approx(four["r_at_1"])
     alone = next(row for row in summary_rows(runs[0]) if row["vertical"] == "ALL")
     widths = [row["r_at_1_high"] - row["r_at_1_low"] for row in (alone, four)]
-    # Four times the items: half as wide.
+    # Four times the items give half the width.
     assert widths[1] / widths[0] == pytest.approx(0.5, abs=0.1)
 
 
-def test_the_order_of_runs_and_names_of_datasets_change_no_interval():
+def test_the_order_of_runs_and_names_of_datasets_do_not_affect_intervals():
     runs, names = random_runs(1, [0.4, 0.5, 0.6]), ["a", "b", "a"]
     row = row_over_runs(runs, names, seed=5)
     back = row_over_runs(runs[::-1], names[::-1], seed=5)
@@ -143,7 +143,7 @@ def test_the_order_of_runs_and_names_of_datasets_change_no_interval():
     assert row_over_runs(runs, names, seed=6)["r_at_1_low"] != row["r_at_1_low"]
 
 
-def test_a_vertical_without_an_answer_is_no_stratum():
+def test_a_vertical_without_an_answer_is_not_a_stratum():
     silent = outcomes(bags=[1, 0], tops=[])
     row = row_over_runs([silent, silent, outcomes(bags=[1, 1], tops=[1, 1])], ["a", "a", "b"])
 
@@ -152,8 +152,8 @@ def test_a_vertical_without_an_answer_is_no_stratum():
     assert row["r_at_1_runs"] == [0.5, 0.5, 1.0]
 
 
-def test_equal_models_differ_by_nothing():
-    found = difference_over_runs([FIRST, SECOND, ANEW], [FIRST, SECOND, ANEW], ["a", "a", "b"])
+def test_equal_models_have_zero_difference():
+    found = difference_over_runs([FIRST, SECOND, OTHER], [FIRST, SECOND, OTHER], ["a", "a", "b"])
 
     assert found == {
         "vertical": "ALL", "queries": 14, "difference": 0.0, "low": 0.0, "high": 0.0,
@@ -165,18 +165,18 @@ def test_differences_are_paired_over_queries_within_each_run():
     worse = [outcomes(bags=[0, 1, 0, 0], tops=[0, 0]), outcomes(bags=[0, 0, 0, 0], tops=[1, 0])]
     found = difference_over_runs([FIRST, SECOND], worse, ["a", "a"])
 
-    # Bags 3/4 - 1/4 and 1/2 - 0, tops 1/2 - 0 and 1 - 1/2: always a half.
+    # Bags 3/4 - 1/4 and 1/2 - 0, tops 1/2 - 0 and 1 - 1/2: each difference is 1/2.
     assert found["difference"] == 0.5
     assert found["difference_runs"] == [0.5, 0.5]
     assert found["difference_std"] == 0.0
-    # Every item is better by a half as well, but three items are too few to be sure of others.
+    # Every item is also better by 1/2, but three items are too few to be sure of others.
     assert found["low"] < 0 < 0.5 <= found["high"] and not found["is_clear"]
     assert found["queries"] == 6
     back = difference_over_runs(worse, [FIRST, SECOND], ["a", "a"])
     assert (back["difference"], back["is_clear"]) == (-0.5, False)
 
 
-def test_a_difference_is_that_of_the_two_rows():
+def test_the_difference_equals_that_of_the_two_rows():
     better, worse = random_runs(2, [0.7, 0.8, 0.6]), random_runs(3, [0.3, 0.2, 0.4])
     names = ["a", "b", "b"]
     found = difference_over_runs(better, worse, names)
@@ -190,30 +190,30 @@ def test_a_difference_is_that_of_the_two_rows():
 
 
 def test_recall_of_one_run_is_the_mean_over_verticals():
-    assert mean_recall(ANEW) == pytest.approx(1 / 12)
-    assert mean_recall(ANEW, k=5) == 1.0
+    assert mean_recall(OTHER) == pytest.approx(1 / 12)
+    assert mean_recall(OTHER, k=5) == 1.0
 
 
 @pytest.mark.parametrize(
-    ("runs", "datasets", "said"),
+    ("runs", "datasets", "message"),
     [
-        ([], [], "0 runs; at least 2"),
-        ([FIRST], ["a"], "1 runs; at least 2"),
+        ([], [], "0 runs; expected at least 2"),
+        ([FIRST], ["a"], "1 runs; expected at least 2"),
         ([FIRST, SECOND], ["a"], "2 outcomes and 1 datasets"),
         ([FIRST, outcomes("merged", bags=[1])], ["a", "b"], "scopes merged, within"),
-        ([FIRST, ANEW], ["a", "a"], "runs of dataset a did not answer the same queries"),
+        ([FIRST, OTHER], ["a", "a"], "runs of dataset a did not answer the same queries"),
         ([FIRST, outcomes(bags=[1] * 4)], ["a", "a"], "dataset a did not answer the same queries"),
     ],
 )
-def test_runs_that_do_not_belong_together_are_refused(runs, datasets, said):
-    with pytest.raises(UserError, match=said):
+def test_runs_that_do_not_belong_together_are_refused(runs, datasets, message):
+    with pytest.raises(UserError, match=message):
         row_over_runs(runs, datasets)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         difference_over_runs(runs, runs, datasets)
 
 
-def test_models_that_answered_other_queries_are_not_compared():
+def test_models_that_answered_different_queries_are_not_compared():
     with pytest.raises(UserError, match="same queries"):
-        difference_over_runs([FIRST, SECOND], [ANEW, ANEW], ["a", "a"])
+        difference_over_runs([FIRST, SECOND], [OTHER, OTHER], ["a", "a"])
     with pytest.raises(UserError, match="3 outcomes and 2 datasets"):
         difference_over_runs([FIRST, SECOND], [FIRST, SECOND, SECOND], ["a", "a"])

@@ -1,4 +1,4 @@
-"""From a photograph to the items of its garments, with a detector and a model that are known."""
+"""Evaluation from photographs to items, with a constructed detector and a small model."""
 
 import json
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def street(tmp_path_factory):
-    """Photographs, garments, and a model whose embedding tells items by their mean colour."""
+    """Photographs, their garments, and a model whose embeddings separate items by mean colour."""
     directory = tmp_path_factory.mktemp("street")
     photographs, dataset = prepare_street(make_street(directory), directory)
     config = ModelConfig(image_size=32, embedding_dim=8)
@@ -34,7 +34,7 @@ def street(tmp_path_factory):
 
 
 def measured(street, monkeypatch, change=lambda found: found):
-    """Returns what is measured with a detector that says what is true, changed."""
+    """Returns the measurement with a detector whose output is the truth, modified by `change`."""
     photographs, dataset, images, embeddings, directory = street
 
     def detect(photographs, records, detector):
@@ -57,7 +57,7 @@ def measured(street, monkeypatch, change=lambda found: found):
     )
 
 
-def test_a_perfect_detector_finds_what_true_boxes_find(street, monkeypatch):
+def test_a_perfect_detector_finds_as_much_as_true_boxes(street, monkeypatch):
     record = measured(street, monkeypatch)
     assert (record["ap50"], record["ap"]) == (1.0, 1.0)
     assert (record["photographs"], record["garments"], record["queries"]) == (8, 16, 16)
@@ -70,7 +70,7 @@ def test_a_perfect_detector_finds_what_true_boxes_find(street, monkeypatch):
     assert record["verticals"]["bags"]["queries"] == 8
 
 
-def test_true_boxes_find_what_the_evaluation_of_single_garments_finds(street, monkeypatch):
+def test_true_boxes_find_as_much_as_the_evaluation_of_single_garments(street, monkeypatch):
     _, _, images, embeddings, _ = street
     record = measured(street, monkeypatch)
     gallery, query = images.is_gallery, ~images.is_gallery
@@ -84,7 +84,7 @@ def test_true_boxes_find_what_the_evaluation_of_single_garments_finds(street, mo
     assert record["r_at_1_true_boxes"] == pytest.approx(np.mean(right), abs=0.13)
 
 
-def test_a_garment_that_is_missed_or_of_the_wrong_vertical_is_not_found(street, monkeypatch):
+def test_a_garment_missed_or_given_a_wrong_vertical_is_not_found(street, monkeypatch):
     def only_bags(found):
         return Found(*(values[found.verticals == "bags"] for values in found))
 
@@ -102,7 +102,7 @@ def test_a_garment_that_is_missed_or_of_the_wrong_vertical_is_not_found(street, 
     assert record["verticals"]["dresses"]["r_at_1_detected"] == 0.0
 
 
-def test_what_is_unlikely_counts_for_precision_alone(street, monkeypatch):
+def test_low_scores_count_only_for_average_precision(street, monkeypatch):
     def unlikely(found):
         return found._replace(scores=np.full(len(found.scores), 0.1, np.float32))
 
@@ -110,7 +110,7 @@ def test_what_is_unlikely_counts_for_precision_alone(street, monkeypatch):
     assert (record["ap50"], record["missed"], record["r_at_1_detected"]) == (1.0, 16, 0.0)
 
 
-def test_the_result_is_written_with_its_images(street, monkeypatch):
+def test_the_result_and_its_sheet_of_images_are_written(street, monkeypatch):
     def with_alarm(found):
         extra = Found(
             np.array([3]), np.array([[0, 0, 1, 1]]), np.array([0.8]), np.array(["bags"], object)
@@ -127,7 +127,7 @@ def test_the_result_is_written_with_its_images(street, monkeypatch):
 
 def test_a_photograph_does_not_find_itself(tmp_path, monkeypatch):
     manifest = make_street(tmp_path)
-    # All are query and gallery: the nearest of all would be the same crop.
+    # All images are query and gallery, so the nearest image would be the same crop.
     text = manifest.read_text().replace(",query,", ",both,")
     manifest.write_text(text)
     photographs, dataset = prepare_street(manifest, tmp_path)
@@ -138,5 +138,5 @@ def test_a_photograph_does_not_find_itself(tmp_path, monkeypatch):
     tf.keras.utils.set_random_seed(0)
     save_embedding_model(tmp_path / "model", build_embedding_model(config), config)
     street = (photographs, dataset, images, vectors, tmp_path)
-    # Random vectors of the gallery: finding by chance alone, a quarter at most within a vertical.
+    # Gallery vectors are random, so items are found only by chance.
     assert measured(street, monkeypatch)["r_at_1_true_boxes"] < 0.7

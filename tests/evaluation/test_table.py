@@ -26,13 +26,13 @@ def row(model, scope="within", vertical="ALL", r_at_1=0.5, **more):
 
 
 def cells(text, first):
-    """The cells of the table line whose first cell is `first`."""
+    """Returns the cells of the table row whose first cell is `first`."""
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     (found,) = [line[1:] for line in lines if line[0] == first]
     return found
 
 
-def test_the_gap_table_holds_the_figures_of_each_model():
+def test_the_gap_table_has_the_figures_of_each_model():
     text = render_tables(
         [
             row("unified", r_at_1=0.75),
@@ -70,7 +70,7 @@ def test_the_table_of_verticals_has_a_column_per_model_queries_items_and_chance(
     assert text.index("| bags") < text.index("| hats") < text.index("| tops") < text.index("| ALL")
 
 
-def test_verticals_of_few_items_are_marked_and_told_with_what_all_would_be_with_them():
+def test_verticals_with_few_items_are_marked_and_all_is_also_given_with_them():
     text = render_tables(
         [
             row("unified", vertical="tops", r_at_1=0.25, items=30),
@@ -80,17 +80,18 @@ def test_verticals_of_few_items_are_marked_and_told_with_what_all_would_be_with_
         ]
     )
     assert cells(text, "hats *") == ["40", "1", "0.400", "1.000"]
-    assert "* fewer than 5 items" in text and "With them it would be: unified 0.625" in text
+    assert "* fewer than 5 items" in text
+    assert "With these verticals ALL would be: unified 0.625" in text
 
 
-def test_models_judged_on_different_queries_show_both_numbers():
+def test_models_with_different_queries_show_both_counts():
     text = render_tables(
         [row("unified", vertical="tops", queries=7), row("combined", vertical="tops", queries=9)]
     )
     assert cells(text, "tops")[0] == "7 / 9"
 
 
-def test_models_come_in_the_order_of_the_ladder_and_others_last():
+def test_models_are_in_the_standard_order_and_others_last():
     names = ["zeta", "unified", "alpha", "colour_histogram", "combined", "zeta", "specialists"]
     assert ordered_models(names) == [
         "colour_histogram", "combined", "specialists", "unified", "zeta", "alpha",
@@ -99,7 +100,7 @@ def test_models_come_in_the_order_of_the_ladder_and_others_last():
     assert cells(text, "vertical") == ["queries", "items", "chance", *ordered_models(names)]
 
 
-def test_a_model_known_only_merged_still_has_its_line():
+def test_a_model_with_only_merged_figures_has_a_row():
     text = render_tables([row("unified", scope="merged", r_at_1=0.625)])
     assert cells(text, "unified") == ["-", "-", "-", "-", "0.625", "1.23 M", "1"]
     text = render_tables([row("unified", vertical="tops")])
@@ -114,11 +115,11 @@ def test_a_model_known_only_merged_still_has_its_line():
         (1_500_000_000, "1.50 G"), (2_500_000_000_000, "2500 G"),
     ],
 )  # fmt: skip
-def test_counts_are_told_in_three_digits(count, text):
+def test_counts_have_three_digits(count, text):
     assert human_count(count) == text
 
 
-def test_the_text_is_plain_whatever_the_names_and_the_terminal(monkeypatch):
+def test_the_text_is_plain_for_any_names_and_terminal(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "20")
     text = render_tables([row("[bold]mine[/bold]", vertical="a :smile: [red]"), row("unified")])
@@ -128,7 +129,7 @@ def test_the_text_is_plain_whatever_the_names_and_the_terminal(monkeypatch):
     assert text.endswith("|\n")
 
 
-def test_lines_keep_to_the_width_and_lose_no_figure():
+def test_lines_fit_the_width_without_losing_figures():
     long = "grouped_specialists_of_garments_and_shoes"
     text = render_tables([row(long, r_at_1=0.75), row("unified")])
     assert max(map(len, text.splitlines())) <= 120
@@ -153,7 +154,7 @@ def test_comparisons_of_the_mean_say_whether_they_may_be_chance():
     assert text.splitlines() == [
         "unified - combined: -0.012 [-0.031, +0.008], may be chance",
         "unified - combined: +0.050 [+0.010, +0.090], clear",
-        # Not -0.000: a zero has no sign of its own.
+        # Not -0.000: zero has no negative sign.
         "unified - combined: +0.000 [+0.000, +0.000], may be chance",
     ]
 
@@ -178,7 +179,7 @@ def several(runs, **more):
     return {"split": "test", "runs": names, "rows": rows, "comparisons": [difference], **more}
 
 
-def test_several_runs_show_each_runs_figures_beside_their_mean():
+def test_figures_of_each_run_are_next_to_their_mean():
     text = render_runs(several([0.5, 0.75, 1.0]))
 
     assert cells(text, "model")[:6] == [
@@ -199,13 +200,13 @@ def test_several_runs_show_each_runs_figures_beside_their_mean():
     assert max(map(len, text.splitlines())) <= 120
 
 
-def test_runs_of_one_dataset_differ_by_their_trainings_alone():
+def test_runs_of_one_dataset_differ_only_by_their_trainings():
     text = render_runs(several([0.5, 0.75]))
 
     assert "\nstd of runs: standard deviation of single runs, whose trainings differ\n" in text
 
 
-def test_of_many_runs_the_range_is_shown():
+def test_many_runs_are_shown_as_a_range():
     text = render_runs(several([0.5, 0.25, 0.75, 0.5, 0.5, 0.625]))
 
     assert cells(text, "unified")[2] == "0.250 .. 0.750"
@@ -228,7 +229,7 @@ CHOICES = [
 ]
 
 
-def test_every_vertical_has_a_line_of_its_teacher_and_the_evidence():
+def test_every_vertical_has_a_row_with_its_teacher_and_the_evidence():
     assert teacher_rows(CHOICES) == [
         ("bags", "specialist-bags", "120", "40", "joint 0.500, specialist-bags 0.750"),
         ("hats", "joint", "0", "0", "no query has an answer"),

@@ -20,7 +20,7 @@ def written(nasty_run, tmp_path_factory):
     return directory, result, (directory / "index.html").read_text("utf-8")
 
 
-def test_the_page_needs_no_other_file_no_network_and_no_script(written):
+def test_the_page_needs_no_other_file_network_or_script(written):
     _, _, text = written
 
     for link in ("http://", "https://", 'src="/', "src='", "@import", "url(", "<link", "<script"):
@@ -32,20 +32,20 @@ def test_the_page_needs_no_other_file_no_network_and_no_script(written):
     assert len(text) < 4e6
 
 
-def test_names_from_the_manifest_are_text_and_never_markup(written, nasty_run):
+def test_names_from_the_manifest_are_escaped(written, nasty_run):
     _, _, text = written
     page = Page(text)
 
     assert NASTY not in text
     assert NASTY in page.text
-    # Table, rank list and training: the name is whole.
+    # The name is complete in tables, rank lists and trainings.
     assert [NASTY] in [row[:1] for row in page.tables[1]]
     assert NASTY in [row[0] for row in page.tables[-1]]
     titles = [attributes["title"] for tag, attributes in page.tags if "title" in attributes]
     assert any(f"item {NASTY}0-test" in title for title in titles)
 
 
-def test_the_tables_of_the_page_are_those_of_the_sections(written, nasty_run):
+def test_the_page_has_the_tables_of_the_sections(written, nasty_run):
     _, _, text = written
     expected = [
         part for make in SECTIONS for part in make(nasty_run.inputs()).parts if part.kind == "table"
@@ -56,7 +56,7 @@ def test_the_tables_of_the_page_are_those_of_the_sections(written, nasty_run):
     assert [table[1:] for table in found] == [[list(row) for row in p.rows] for p in expected]
 
 
-def test_every_figure_is_a_png_file_and_those_in_the_page_are_the_same(written):
+def test_every_figure_is_a_png_file_with_the_same_content_as_in_the_page(written):
     directory, result, text = written
 
     assert sorted(path.name for path in directory.glob("*.png")) == sorted(result["figures"])
@@ -68,7 +68,7 @@ def test_every_figure_is_a_png_file_and_those_in_the_page_are_the_same(written):
     ]
 
 
-def test_the_frames_in_the_page_are_those_of_the_rank_lists(written, nasty_run):
+def test_the_frames_in_the_page_match_the_rank_lists(written, nasty_run):
     _, _, text = written
     ranks = next(s for s in (make(nasty_run.inputs()) for make in SECTIONS) if s.name == "ranks")
     expected = [
@@ -109,7 +109,7 @@ def test_a_run_with_one_vertical_and_one_query_is_reported(tmp_path):
         "map",
         "trainings",
     ]
-    # Two images are no map.
+    # Two images are too few for a map.
     assert "map.png" not in result["figures"]
     assert "No map" in (tmp_path / "report/index.html").read_text()
 
@@ -120,20 +120,20 @@ def test_embeddings_of_other_images_are_refused(nasty_run, tmp_path):
     records, embeddings = read_embeddings(path)
     write_embeddings(path, records[1:], embeddings[1:])
 
-    with pytest.raises(UserError, match=r"unified\.parquet: holds 34 records.*the 35 of split"):
+    with pytest.raises(UserError, match=r"unified\.parquet: expected the 35 records .* got 34"):
         run.inputs()
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [(None, "no such file"), ("[]", "not the summary"), ('{"rows": [], "comparisons": []}', "no")],
+    ("content", "message"),
+    [(None, "no such file"), ("[]", "not the"), ('{"rows": [], "comparisons": []}', "no rows")],
 )
-def test_a_broken_summary_is_told_by_its_name(nasty_run, tmp_path, content, said):
+def test_errors_name_a_broken_summary(nasty_run, tmp_path, content, message):
     run = make_run(tmp_path / "run", nasty_run.dataset)
     path = run.evaluation.directory / "summary.json"
     path.unlink()
     if content:
         path.write_text(content)
 
-    with pytest.raises(UserError, match=rf"summary\.json: .*{said}"):
+    with pytest.raises(UserError, match=rf"summary\.json: .*{message}"):
         run.inputs()

@@ -265,7 +265,7 @@ def test_after_an_evaluation_card_and_summary_tell_what_routing_costs(
     assert "names the right vertical of a query with accuracy" in card
     tables = (run_dir / "evaluation/tables.txt").read_text()
     assert "| served | ALL | 16 | 16 |" in card
-    assert "searching as it is served, always in all verticals" in tables
+    assert "searching as served, always in all verticals" in tables
     assert "always searching the vertical that its head predicts" in tables
     items = json.loads((run_dir / "evaluation/items.json").read_text())
     assert {row["index_by"] for row in items["rows"]} == {"image", "item"}
