@@ -1,4 +1,4 @@
-"""Tiny runs: embeddings made up, event files and models for real, nothing trained."""
+"""Tiny runs with constructed embeddings, and real event files and untrained models."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STEPS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run that was evaluated."""
+    """An evaluated run."""
 
     directory: Path
     dataset: PreparedDataset
@@ -56,13 +56,13 @@ def make_dataset(
     roles: tuple[str, ...] = ("both",),
     seed: int = 0,
 ) -> PreparedDataset:
-    """Prepares images of a split test, and the same again as val and train.
+    """Prepares a dataset with the same items in splits train, val and test.
 
     Args:
-      directory: where to.
-      items: item id, vertical and number of images.
-      roles: of the images of an item in turn.
-      seed: of what is in the images; their names are the same.
+      directory: the directory to create.
+      items: item id, vertical and number of images per split.
+      roles: roles of an item's images, in turn.
+      seed: seed of the images' content; their names do not depend on it.
     """
     directory.mkdir()
     random = np.random.default_rng(seed)
@@ -91,7 +91,7 @@ def make_run(
     groups: list[list[str]] | None = None,
     events: bool = True,
 ) -> Run:
-    """Makes up a run: every model's embeddings are an item's direction with more or less noise."""
+    """Creates a run in which a model's embeddings are the item's direction plus noise."""
     images = evaluation_set(dataset, "test")
     groups = groups or [[vertical] for vertical in dataset.verticals]
     alone = all(len(group) == 1 for group in groups)
@@ -131,15 +131,15 @@ def make_evaluation(
     training_seed: int = 0,
     behind: Sequence[Stage] = (),
 ) -> Stage:
-    """Makes the evaluation of a run from the embeddings that models are said to give.
+    """Creates the evaluation stage of a run from given embeddings.
 
     Args:
-      directory: of the run.
+      directory: directory of the run.
       dataset: a prepared dataset.
-      models: by name.
-      split: that is evaluated.
-      training_seed: tells apart runs that have no stages behind them.
-      behind: the stages that models are said to come from.
+      models: embeddings by name of the model.
+      split: the evaluated split.
+      training_seed: distinguishes runs without stages behind them.
+      behind: the stages recorded as inputs of the evaluation.
     """
     images = evaluation_set(dataset, split)
 
@@ -193,7 +193,7 @@ def make_training(
 
 
 def write_scalars(directory: Path, name: str, values: dict[int, float]) -> None:
-    """Writes an event file as trainings do."""
+    """Writes an event file in the way of trainings."""
     import tensorflow as tf
 
     writer = tf.summary.create_file_writer(str(directory))
@@ -204,7 +204,7 @@ def write_scalars(directory: Path, name: str, values: dict[int, float]) -> None:
 
 
 def is_drawn(png: bytes) -> bool:
-    """Whether a PNG can be read and shows more than one colour."""
+    """Returns whether a PNG has more than ten colours; fails if it is not a valid PNG."""
     with Image.open(io.BytesIO(png)) as image:
         assert image.format == "PNG"
         assert "Software" not in image.info
@@ -213,7 +213,7 @@ def is_drawn(png: bytes) -> bool:
 
 
 class Page(html.parser.HTMLParser):
-    """What a browser makes of a page: its tags with their attributes, tables and text."""
+    """A parsed page: its tags with their attributes, tables and text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

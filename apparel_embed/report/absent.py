@@ -1,4 +1,4 @@
-"""The section on queries whose item is not in the gallery: how many are taken for one that is."""
+"""The section on queries whose item is not in the gallery: how often they are wrongly accepted."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ def absent_section(inputs: ReportInputs) -> Section:
     """Returns the section on thresholds between "same item" and "similar only".
 
     Args:
-      inputs: of the report.
+      inputs: the inputs of the report.
     """
     absent = inputs.absent
     if absent is None:
-        return Section(_NAME, _TITLE, "This run has no student whose thresholds were measured.")
+        return Section(_NAME, _TITLE, "This run has no student with measured thresholds.")
 
     def share(value: float | None) -> str:
         return DASH if value is None else f"{value:.3f}"
 
     header = (
         "vertical", "searched", "gallery", "val items", "queries", "promised at most", "threshold",
-        "accepted, item removed", "accepted and right, item there",
+        "accepted, item removed", "accepted and right, item present",
     )  # fmt: skip
     lines = tuple(
         (
@@ -42,12 +42,12 @@ def absent_section(inputs: ReportInputs) -> Section:
         if (one["threshold"], one["false_accepts"]) != (None, None)
     )
     caption = (
-        f"A query whose nearest image is closer than the threshold is answered {SAME!r}, another "
-        f"{SIMILAR!r}. Thresholds are fitted on split val, in the gallery of all splits: of "
-        "queries whose item is removed at most the promised share is accepted, on average over "
-        "draws of val items. Only levels with a threshold are shown: 1 % needs 99 val items of a "
-        "vertical, 5 % 19, 10 % 9; with fewer a search gets no verdict. ALL within is the mean "
-        "over verticals, and merged a search in all of them."
+        f"A query whose nearest image is closer than the threshold is answered {SAME!r}, any other "
+        f"{SIMILAR!r}. Thresholds are fitted on split val, with the gallery of all splits: at most "
+        "the promised share of queries whose item is removed is accepted, on average over draws of "
+        "val items. Only levels with a threshold are shown: 1 % needs 99 val items in a vertical, "
+        "5 % needs 19, and 10 % needs 9; with fewer, a search gets no verdict. ALL within is the "
+        "mean over verticals, ALL merged is a search in all of them."
     )
     title = f"Queries of split {absent['split']}; 95 % intervals over items in brackets"
     return Section(_NAME, _TITLE, caption, (Table(title, header, lines),) if lines else ())

@@ -20,7 +20,7 @@ from apparel_embed.report.sweep import sweep_section
 from apparel_embed.report.trainings import teachers_section, trainings_section
 
 PAGE_FILE = "index.html"
-# In the order shown. A new section is a function and a line here.
+# In display order. To add a section, write a function and add a line here.
 SECTIONS = (
     gap_section,
     cost_section,
@@ -36,11 +36,11 @@ SECTIONS = (
 
 
 def write_report(inputs: ReportInputs, directory: Path) -> dict[str, list[str]]:
-    """Writes `index.html`, and each of its figures as a PNG file beside it.
+    """Writes `index.html` and each of its figures as a PNG file next to it.
 
     Args:
-      inputs: what to report.
-      directory: where to.
+      inputs: the inputs of the report.
+      directory: the directory to write to.
 
     Returns:
       Names of the sections and of the figures' files.

@@ -1,4 +1,4 @@
-"""What each model costs: parameters, files, images a second; and what smaller ones cost."""
+"""The cost of each model: parameters, files, images per second; and the effect of compression."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _SECONDS = 1.0
 
 
 def cost_section(inputs: ReportInputs) -> Section:
-    """Returns the table of what each model costs to deploy."""
+    """Returns the section on the cost of deploying each model."""
     row_of = {row["model"]: row for row in inputs.summary["rows"]}
     header = ["model", "parameters", "models to deploy", "model files", "SavedModel"]
     if inputs.measure_speed:
-        header.append("images / s, here and now")
+        header.append("images / s on this machine")
     body = []
     for model in inputs.models:
         directories = [
@@ -53,14 +53,14 @@ def cost_section(inputs: ReportInputs) -> Section:
     table = Table(_caption(inputs), tuple(header), tuple(body))
     return Section(
         "cost",
-        "What it costs",
-        "Parameters and files are of all models that have to be deployed together.",
+        "Cost",
+        "Parameters and files are totals over all models that have to be deployed together.",
         (table,),
     )
 
 
 def compression_section(inputs: ReportInputs) -> Section:
-    """Returns the table of costs, if the run has one."""
+    """Returns the section on compressed models and embeddings, empty if none were measured."""
     name, title = "compression", "Smaller models and embeddings"
     stage = inputs.stages.get(COMPRESSION)
     if stage is None:
@@ -77,8 +77,8 @@ def compression_section(inputs: ReportInputs) -> Section:
     queries = counted(record["rows"][0]["queries"], "query", "queries")
     caption = (
         f"R@1 within the vertical on split {record['split']}, mean over verticals, {queries}; 95 % "
-        "intervals over items in brackets, differences paired over the same queries. Bytes are of "
-        "the model's weights or file, or of one embedding."
+        "intervals over items in brackets, differences paired over the same queries. Bytes are the "
+        "size of the model's weights or file, or of one embedding."
     )
     header = ("what", "bytes", "R@1", "against float32")
     return Section(name, title, "", (Table(caption, header, body),))
@@ -86,8 +86,8 @@ def compression_section(inputs: ReportInputs) -> Section:
 
 def _caption(inputs: ReportInputs) -> str:
     caption = (
-        "Model files are weights and configuration as training stored them; the SavedModel, as far "
-        "as exported, adds preprocessing."
+        "Model files are weights and configuration as stored by training; the SavedModel, if "
+        "exported, adds preprocessing."
     )
     if not inputs.measure_speed:
         return caption
@@ -95,21 +95,21 @@ def _caption(inputs: ReportInputs) -> str:
     gpus = len(tf.config.list_physical_devices("GPU"))
     where = f"{os.cpu_count()} CPUs and {gpus} GPUs"
     return (
-        f"{caption} Images a second were measured on this machine ({where}) at {now}, for "
-        f"{_SECONDS:g} s with a batch of {min(_BATCH, len(inputs.images))} decoded images: "
-        "they differ from report to report. An image passes through one specialist only, so the "
+        f"{caption} Images per second were measured on this machine ({where}) at {now}, for "
+        f"{_SECONDS:g} s with a batch of {min(_BATCH, len(inputs.images))} decoded images, and "
+        "differ from report to report. An image passes through one specialist only, so the "
         "speed of specialists is that of one of them."
     )
 
 
 def _size(paths: Sequence[Path]) -> str:
-    """Returns the bytes of all files below directories."""
+    """Returns the total size of all files below directories."""
     files = [file for path in paths for file in path.rglob("*") if file.is_file()]
     return decimal(sum(file.stat().st_size for file in files)) if files else DASH
 
 
 def _speed(inputs: ReportInputs, directories: Sequence[Path]) -> str:
-    """Measures how many images a second the first model embeds, once they are decoded."""
+    """Measures how many decoded images per second the first model embeds."""
     if not directories:
         return DASH
     tf.keras.backend.clear_session()
@@ -117,7 +117,7 @@ def _speed(inputs: ReportInputs, directories: Sequence[Path]) -> str:
     embed = Embedder(loaded)
     records = inputs.images.records[:_BATCH]
     batch = list(decoded_batches(inputs.dataset, records, config.image_size, _BATCH))
-    # A first batch is not counted.
+    # The first call is a warm-up.
     images = len(embed(batch))
     rounds = 0
     start = time.perf_counter()

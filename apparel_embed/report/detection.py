@@ -1,4 +1,4 @@
-"""The section on photographs: how well their garments are found, and the garments' items."""
+"""The section on photographs: how well garments and their items are found."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from apparel_embed.evaluation.street import DETECTED, TRUE_BOXES, WHOLE
 from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.page import Figure, Section, Table
 
-_NAME, _TITLE = "detection", "Garments of photographs"
+_NAME, _TITLE = "detection", "Garments in photographs"
 _WAYS = {
     DETECTED: "detected box, in the detected vertical",
     TRUE_BOXES: "true box, in the true vertical",
@@ -23,7 +23,7 @@ def detection_section(inputs: ReportInputs) -> Section:
     """Returns the section on the detector.
 
     Args:
-      inputs: of the report.
+      inputs: the inputs of the report.
     """
     found = inputs.detection
     if found is None:
@@ -32,8 +32,8 @@ def detection_section(inputs: ReportInputs) -> Section:
     parts: list[Any] = [
         Table(
             f"Boxes: {counted(found['garments'], 'garment')} of "
-            f"{counted(found['photographs'], 'photograph')} of split {found['split']}; from a "
-            f"score of {found['score_threshold']:g} on a box counts as found",
+            f"{counted(found['photographs'], 'photograph')} of split {found['split']}; a box with "
+            f"a score of at least {found['score_threshold']:g} counts as found",
             ("vertical", "garments", "AP50", "AP", "missed", "wrong vertical", "false alarms"),
             tuple(_boxes(name, row) for name, row in verticals.items()),
         )
@@ -42,7 +42,7 @@ def detection_section(inputs: ReportInputs) -> Section:
     if searched:
         parts.append(
             Table(
-                "R@1 of items, searched by",
+                "R@1 of items by the part of the photograph that is the query",
                 ("vertical", "garments", *_WAYS.values()),
                 tuple(_items(name, row) for name, row in searched.items()),
             )
@@ -51,13 +51,13 @@ def detection_section(inputs: ReportInputs) -> Section:
         parts.append(
             Figure(
                 "detection",
-                "The photographs with most misses and false alarms. White: a garment's box; green: "
-                "found and right; red: a false alarm, or a wrong vertical.",
+                "The photographs with the most misses and false alarms. White: a garment's box; "
+                "green: found and right; red: a false alarm or a wrong vertical.",
                 inputs.detection_sheet,
             )
         )
     caption = (
-        "A box is right where it overlaps a garment's by half (IoU 0.5) or more. AP50 and AP are "
+        "A box is right if its overlap with a garment's box (IoU) is 0.5 or more. AP50 and AP are "
         "COCO's average precision. A garment that was not detected counts as not found."
     )
     return Section(_NAME, _TITLE, caption, tuple(parts))

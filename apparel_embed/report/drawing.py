@@ -1,6 +1,6 @@
-"""What all figures share: colours, text that is taken literally, and PNG files.
+"""Helpers shared by all figures: colours, literal text, and PNG files.
 
-Matplotlib's object-oriented interface only: no figure outlives its function, nothing is global.
+They use only matplotlib's object-oriented interface, which has no global state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from apparel_embed.store.names import COMBINED_START
 
 _DPI = 110
 _LONGEST_NAME = 28
-# Okabe and Ito's colours, told apart with any colour vision; the markers differ too.
+# Okabe and Ito's colours, distinguishable with any colour vision; the markers differ too.
 _STYLES = {
     HISTOGRAM: ("#8c8c8c", "v"),
     FROZEN: ("#56b4e9", "^"),
@@ -45,7 +45,7 @@ def model_style(model: str) -> tuple[str, str]:
 
 
 def vertical_style(number: int) -> tuple[str, str]:
-    """Returns colour and marker of a vertical by its number from 0; 64 differ."""
+    """Returns colour and marker of a vertical by its number from 0; 64 are distinct."""
     return (
         _COLOURS[number % len(_COLOURS)],
         _MARKERS[(number + number // len(_COLOURS)) % len(_MARKERS)],
@@ -53,21 +53,21 @@ def vertical_style(number: int) -> tuple[str, str]:
 
 
 def interval_arms(rows: Sequence[Mapping[str, float]]) -> tuple[list[float], list[float]]:
-    """Returns how far the intervals of R@1 reach below and above their middles, for error bars.
+    """Returns the lengths of error bars below and above R@1.
 
     Args:
       rows: each with `r_at_1`, `r_at_1_low` and `r_at_1_high`.
     """
-    # Rounding may put an end of an interval beyond its middle by a bit.
+    # Rounding errors may put an end of an interval on the wrong side of R@1.
     below = [max(0.0, row["r_at_1"] - row["r_at_1_low"]) for row in rows]
     above = [max(0.0, row["r_at_1_high"] - row["r_at_1"]) for row in rows]
     return below, above
 
 
 def literal(text: str) -> str:
-    """Returns text that matplotlib shows as it is, cut where it is too long for a label.
+    """Returns text that matplotlib shows literally, truncated to the length of a label.
 
-    A pair of dollars would be read as a formula, a line break would spoil the layout.
+    A pair of dollar signs would be rendered as a formula, and a line break would spoil the layout.
     """
     text = " ".join(text.split())
     if len(text) > _LONGEST_NAME:
@@ -76,13 +76,13 @@ def literal(text: str) -> str:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Returns an empty figure of a size in inches that lays itself out."""
+    """Returns an empty figure with automatic layout; width and height are in inches."""
     return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
 def png_bytes(figure: Figure) -> bytes:
     """Returns a figure as PNG; the same drawing gives the same bytes."""
     buffer = io.BytesIO()
-    # Neither the version of matplotlib nor the time belongs into a result.
+    # Omit the version of matplotlib, so that results do not depend on it.
     figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The space of embeddings in two dimensions, coloured by vertical."""
+"""Two-dimensional maps of embeddings, coloured by vertical."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.page import Figure, Section
 
 _MOST_IMAGES = 2000
-# A map of fewer shows nothing.
+# A map of fewer images would show nothing.
 _FEWEST_IMAGES = 8
 _SEED = 0
 
 
 def map_section(inputs: ReportInputs) -> Section:
-    """Returns maps of the specialists' spaces and of the student's, side by side."""
-    title = "The space of embeddings"
+    """Returns the section with maps of the specialists' spaces and the student's, side by side."""
+    title = "Embedding space"
     chosen = sampled(len(inputs.images), _MOST_IMAGES)
     shown = {
         name: inputs.embeddings[name][chosen]
@@ -38,36 +38,36 @@ def map_section(inputs: ReportInputs) -> Section:
             f"{_FEWEST_IMAGES} images with different embeddings.",
         )
     separate = (
-        f" Each vertical of {inputs.experts} has a space of its own, or shares one with its group: "
-        "there, verticals may overlap freely, and how near two of them lie means nothing."
+        f" Each vertical of {inputs.experts} has its own space, or shares one with its group, so "
+        "in that map an overlap of verticals or the distance between them means nothing."
         if inputs.experts
         else ""
     )
     figure = Figure(
         "map",
         f"{counted(len(chosen), 'image')} of the {len(inputs.images):,} of split "
-        f"{inputs.split}, coloured by vertical; each map is a t-SNE of its own, so positions in "
-        f"one say nothing about the other.{separate}",
+        f"{inputs.split}, coloured by vertical; each map is a separate t-SNE, so positions in "
+        f"different maps cannot be compared.{separate}",
         _draw(shown, inputs.images.verticals[chosen]),
     )
     return Section(
         "map",
         title,
-        "Images that a model holds to be similar lie close. Distances between clusters, and "
+        "Images that are similar to a model are close together. Distances between clusters, and "
         "their sizes, mean little in such a map.",
         (figure,),
     )
 
 
 def sampled(count: int, most: int) -> np.ndarray:
-    """Returns rising positions below `count`, at most `most`, the same at every call."""
+    """Returns at most `most` ascending positions below `count`, the same at every call."""
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(_SEED).choice(count, most, replace=False))
 
 
 def flattened(embeddings: np.ndarray) -> np.ndarray:
-    """Returns a map of embeddings by t-SNE.
+    """Returns a t-SNE map of embeddings.
 
     Args:
       embeddings: float32 [n, dim], n at least 4, dim at least 2, not all equal.
@@ -76,13 +76,13 @@ def flattened(embeddings: np.ndarray) -> np.ndarray:
       float32 [n, 2].
     """
     points = unit_length(embeddings)
-    # Here, as it takes seconds that a start need not.
+    # Imported here because the import takes seconds.
     from sklearn.manifold import TSNE
 
     tsne = TSNE(
         perplexity=min(30.0, (len(points) - 1) / 3), init="pca", random_state=_SEED, n_jobs=1
     )
-    # Sums of several threads are rounded differently each time, and t-SNE magnifies that.
+    # Sums over several threads round differently each time, and t-SNE magnifies that.
     with threadpool_limits(1):
         return tsne.fit_transform(points)
 
@@ -90,7 +90,7 @@ def flattened(embeddings: np.ndarray) -> np.ndarray:
 def _draw(embeddings: Mapping[str, np.ndarray], verticals: np.ndarray) -> bytes:
     names = [str(name) for name in np.unique(verticals)]
     width = 5.6 * len(embeddings)
-    # As many columns of names, with their marks, as go into the width.
+    # As many columns of names, with their markers, as fit the width.
     longest = max(len(literal(name)) for name in names)
     columns = max(1, min(6, len(names), int(width / (0.5 + 0.1 * longest))))
     figure = new_figure(width, 5.6 + 0.25 * (-(-len(names) // columns)))
@@ -106,7 +106,7 @@ def _draw(embeddings: Mapping[str, np.ndarray], verticals: np.ndarray) -> bytes:
                 marker=marker,
                 linewidths=0,
                 alpha=0.75,
-                # A name with a leading underscore would be left out of the legend.
+                # The legend omits names with a leading underscore.
                 label=literal(f"\u200b{name}" if name.startswith("_") else name),
             )
         axis.set_title(model, fontsize=11)

@@ -25,7 +25,7 @@ from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.page import Figure, Section, Table
 
 _Rows = Mapping[tuple[str, str, str], Mapping[str, Any]]
-# Of so many verticals; matplotlib draws at most 65,536 pixels, and nobody reads as many.
+# The most verticals drawn; matplotlib draws at most 65,536 pixels, and nobody reads that many.
 _MOST_DRAWN = 100
 _SHARES = (("R@5", "r_at_5"), ("R@10", "r_at_10"), ("R@20", "r_at_20"), ("mAP@R", "map_at_r"))
 _WHERE = {
@@ -35,7 +35,7 @@ _WHERE = {
 
 
 def gap_section(inputs: ReportInputs) -> Section:
-    """Returns the tables and the figure of the gap between models."""
+    """Returns the section with the tables and the figure of the gap between models."""
     rows = {(row["model"], row["scope"], row["vertical"]): row for row in inputs.summary["rows"]}
     verticals = sorted({key[2] for key in rows} - {ALL})
     parts: list[Table | Figure] = [_mean_table(rows, inputs.models)]
@@ -49,22 +49,22 @@ def gap_section(inputs: ReportInputs) -> Section:
         "The gap between models",
         (f"Deploy {model}: {why}. " if model else "")
         + "R@k is the share of queries with an image of the same item among the k nearest gallery "
-        "images, the query's own image left out. Only queries that have a match in the "
-        "gallery count. Intervals in brackets are 95 % bootstrap over items. ALL is the mean over "
-        f"verticals; one with queries of fewer than {LEAST_ITEMS} items is marked * and does not "
-        "count, unless all are so small. Chance is what drawing a gallery image at random gives. "
-        "Models with a space per vertical cannot be searched merged.",
+        "images, excluding the query's own image. Only queries that have a match in the "
+        "gallery count. Intervals in brackets are 95 %, from a bootstrap over items. ALL is the "
+        f"mean over verticals; one with queries of fewer than {LEAST_ITEMS} items is marked * and "
+        "does not count, unless all are that small. Chance is R@1 of drawing a gallery image at "
+        "random. Models with a space per vertical cannot be searched merged.",
         tuple(parts),
     )
 
 
 def share(value: float | None) -> str:
-    """Returns a share in three digits, a dash where there is none."""
+    """Returns a share with three decimals, or a dash if there is none."""
     return DASH if value is None else f"{value:.3f}"
 
 
 def _behind(rows: _Rows, models: Sequence[str], scope: str) -> str:
-    """Returns how many queries and gallery images stand behind the means of a scope."""
+    """Returns a phrase with the numbers of queries and gallery images behind a scope's means."""
     of_scope = [rows[key] for key in ((model, scope, ALL) for model in models) if key in rows]
     if not of_scope:
         return "no model has one space for all verticals"
@@ -122,8 +122,8 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[Table]:
     most = max(entry["queries"] for entry in comparisons)
     caption = (
         "Differences in R@1 within, paired over the same "
-        f"{counted(most, 'query', 'queries')}. A difference is clear where its 95 % interval "
-        "leaves out zero; about one in twenty that are only chance looks clear."
+        f"{counted(most, 'query', 'queries')}. A difference is clear if its 95 % interval "
+        "excludes zero; about one in twenty chance differences also looks clear."
     )
     return [Table(caption, ("models", "vertical", "queries", "difference", ""), body)]
 
@@ -144,9 +144,9 @@ def _routing(rows: _Rows, routing: Mapping[str, Any]) -> Table:
             )
         )
     return Table(
-        f"Searches by {model} as they are served: {what_is_routed(routing)}; in all verticals "
+        f"Searches with {model} as served: {what_is_routed(routing)}; in all verticals "
         "(merged); always in the one that its vertical head predicts for the query (routed); and "
-        "in the one that is known (within). Difference in R@1, served - merged: "
+        "in the query's true vertical (within). Difference in R@1, served - merged: "
         f"{signed_interval(routing['served_difference'])}, routed - within: "
         f"{signed_interval(routing['r_at_1_difference'])}, paired over "
         f"{counted(routing['queries'], 'query', 'queries')}.",
@@ -177,13 +177,13 @@ def _figure(rows: _Rows, models: Sequence[str], verticals: Sequence[str]) -> Fig
     )
     behind = "; ".join(f"{scope}, {_behind(rows, models, scope)}" for scope in scopes)
     caption = (
-        f"R@1 with 95 % intervals of each model, mean (ALL) and per vertical: {behind}. "
+        f"R@1 of each model with 95 % intervals, mean (ALL) and per vertical: {behind}. "
         "Verticals without an answered query have no dots."
     )
     if len(shown) < len(verticals):
         caption += (
-            f" Drawn are the {len(shown)} verticals with most queries; the other "
-            f"{len(verticals) - len(shown):,} are in the tables only."
+            f" Only the {len(shown)} verticals with the most queries are drawn; the other "
+            f"{len(verticals) - len(shown):,} are in the tables."
         )
     return Figure("gap", caption, png_bytes(figure))
 
@@ -220,7 +220,7 @@ def _draw_scope(
 
 
 def _limits(rows: _Rows) -> tuple[float, float]:
-    """Returns limits at whole tenths around all intervals."""
+    """Returns axis limits: all intervals, extended to multiples of 0.1, plus a margin."""
     known = [row for row in rows.values() if row["r_at_1"] is not None]
     low = math.floor(min(row["r_at_1_low"] for row in known) * 10) / 10
     high = math.ceil(max(row["r_at_1_high"] for row in known) * 10) / 10

@@ -1,4 +1,4 @@
-"""TensorBoard's HParams tab: trainings side by side, by what they differ in."""
+"""TensorBoard's HParams tab: trainings side by side with their hyperparameters."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ R_AT_1 = "r_at_1"
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """A line of the table.
+    """A row of the table.
 
     Attributes:
-      name: of its directory.
-      hparams: what it was made with.
+      name: name of its directory.
+      hparams: the hyperparameters.
       metrics: the results.
     """
 
@@ -30,11 +30,11 @@ class Session:
 
 
 def write_sessions(directory: Path, sessions: Sequence[Session]) -> None:
-    """Writes sessions, each into a directory of its name.
+    """Writes each session to a directory of its name.
 
     Args:
-      directory: where to; what an interrupted call has left there goes.
-      sessions: with different names; TensorBoard makes a table of all below its logdir.
+      directory: the directory to write to; leftovers of an interrupted call are deleted.
+      sessions: sessions with unique names; TensorBoard shows all of its logdir in one table.
     """
     remove_tree(directory)
     for session in sessions:
@@ -43,7 +43,7 @@ def write_sessions(directory: Path, sessions: Sequence[Session]) -> None:
             api.hparams(dict(session.hparams))
             for name, value in session.metrics.items():
                 tf.summary.scalar(name, value)
-            # Else it would be shown as one that still runs.
+            # Otherwise TensorBoard shows the session as still running.
             ended = summary.session_end_pb(api_pb2.STATUS_SUCCESS)
             tf.summary.experimental.write_raw_pb(ended.SerializeToString())
         writer.close()

@@ -1,4 +1,4 @@
-"""What a report is made from: the results of an evaluation and the stages behind it."""
+"""The inputs of a report: the results of an evaluation and the stages behind it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Training:
     """A finished training.
 
     Attributes:
-      label: what it is called in the report.
-      model: name of the model in the summary that it is, or is a part of.
-      stage: with `model/` and `tensorboard/`.
+      label: its name in the report.
+      model: name of the summary's model that was trained, or of which this is a part.
+      stage: the stage, which contains `model/` and `tensorboard/`.
     """
 
     label: str
@@ -37,22 +37,22 @@ class Training:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ReportInputs:
-    """Everything the sections are made from.
+    """The inputs of all sections.
 
     Attributes:
       run: name of the run.
-      split: that was evaluated.
+      split: the evaluated split.
       dataset: the prepared dataset.
-      images: of the split.
-      summary: the content of `summary.json`, without `grouped_specialists` where its groups
-        are single verticals, as it then is `specialists` once more.
-      embeddings: of each model of the summary, float32 [n, dim] in the order of `images`.
-      trainings: behind the models.
-      saved_models: directory of the SavedModel by name of the model, as far as exported.
-      measure_speed: whether to measure images per second, which no two reports share.
-      stages: further ones that the report shows, by name, such as that of the student's targets.
+      images: the images of the split.
+      summary: the content of `summary.json`, without `grouped_specialists` if each group is one
+        vertical, since it then equals `specialists`.
+      embeddings: embeddings of each model in the summary, float32 [n, dim], in order of `images`.
+      trainings: the trainings of the models.
+      saved_models: directories of the exported SavedModels, by name of the model.
+      measure_speed: whether to measure images per second, which differ in every report.
+      stages: other stages shown in the report, by name, such as the student's targets.
       detection: the content of `detection.json`; None without a detector.
-      detection_sheet: the photographs with most misses and false alarms, as PNG; empty likewise.
+      detection_sheet: PNG of the photographs with the most misses and false alarms, or empty.
       absent: the content of `absent.json`; None without a student.
     """
 
@@ -77,7 +77,7 @@ class ReportInputs:
 
     @property
     def experts(self) -> str | None:
-        """The model of several spaces: the student's teachers, or None."""
+        """Name of the model with several spaces, the student's teachers, or None."""
         return next((name for name in (GROUPED, SPECIALISTS) if name in self.models), None)
 
 
@@ -90,19 +90,19 @@ def load_inputs(
     measure_speed: bool,
     stages: Mapping[str, Stage] | None = None,
 ) -> ReportInputs:
-    """Reads what an evaluation has left.
+    """Reads the results of an evaluation.
 
     Args:
-      dataset: the prepared dataset that was evaluated.
+      dataset: the evaluated prepared dataset.
       evaluation: the finished stage.
-      summary_file: name of the summary in it.
-      trainings: behind the models.
-      saved_models: directory of the SavedModel by name of the model.
+      summary_file: name of the summary in the stage.
+      trainings: the trainings of the models.
+      saved_models: directories of the exported SavedModels, by name of the model.
       measure_speed: whether the report should measure images per second.
-      stages: further ones that the report shows, by name, such as that of the student's targets.
+      stages: other stages shown in the report, by name, such as the student's targets.
 
     Raises:
-      UserError: if a file is missing, broken or of other images than the split.
+      UserError: if a file is missing, damaged or of images other than the split's.
     """
     split = evaluation.flags["split"]
     images = evaluation_set(dataset, split)

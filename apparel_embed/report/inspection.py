@@ -1,4 +1,4 @@
-"""What an inspection of a dataset found: a page, a summary for machines, a list, and a terminal."""
+"""Output of a dataset's inspection: a page, a JSON summary, a list of findings, and a terminal."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ _STYLES = {ERROR: "bold red", WARNING: "bold yellow", NOTE: "bold blue"}
 
 
 def check_output(directory: Path) -> None:
-    """Raises a UserError if nothing can be written to the directory of a report, or it not made."""
+    """Raises a UserError if a report's directory cannot be created or written to."""
     try:
-        there = next(place for place in (directory, *directory.parents) if place.exists())
-        # Permissions alone are not enough: the disk may be read-only.
-        with tempfile.TemporaryFile(dir=there):
+        existing = next(place for place in (directory, *directory.parents) if place.exists())
+        # Checking permissions is not enough: the disk may be read-only.
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise UserError(f"--output={directory} cannot be written: {error.strerror}") from error
 
 
 def write_inspection(inspection: Inspection, directory: Path) -> None:
-    """Writes `index.html`, `summary.json` and `findings.csv`; the same input, the same bytes.
+    """Writes `index.html`, `summary.json` and `findings.csv`; the same input gives the same bytes.
 
     Args:
-      inspection: what was found.
-      directory: where to; what an earlier inspection wrote there is replaced.
+      inspection: the finished inspection.
+      directory: the directory to write to; files of an earlier inspection are replaced.
 
     Raises:
-      UserError: the directory cannot be made, or a file in it not be written.
+      UserError: if the directory cannot be created or a file cannot be written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--output={directory} cannot be made: {error.strerror}") from error
+        raise UserError(f"--output={directory} cannot be created: {error.strerror}") from error
     manifest = Path(inspection.config.manifest).absolute()
     summary = summarise(inspection)
     page = render(
@@ -91,8 +91,8 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     """Prints counts and findings.
 
     Args:
-      inspection: what was found.
-      console: where to; colours and width are its own.
+      inspection: the finished inspection.
+      console: the console to print to, which determines colours and width.
     """
     summary = summarise(inspection)
     console.print(Text(", ".join(f"{name} {value}" for name, value in _facts(summary))))
@@ -101,10 +101,10 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     table.add_column(part.header[0], overflow="fold")
     table.add_column(part.header[1], no_wrap=True)
     for name in part.header[2:]:
-        # Words below one another leave room for names; figures are never folded.
+        # One word per line leaves room for names; figures are never wrapped.
         table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in part.rows:
-        # As text: brackets in a name are no markup.
+        # Text shows brackets in names literally instead of as markup.
         table.add_row(*map(Text, row))
     console.print(table)
     findings = rich.table.Table.grid(padding=(0, 2, 1, 0))
@@ -122,11 +122,11 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
 
 
 def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Returns the figures at the head of the page."""
+    """Returns the figures at the top of the page."""
     images = summary["images"] or {"opened": "none"}
     counts = {
         "rows": summary["rows"],
-        "different images": summary["distinct_images"],
+        "distinct images": summary["distinct_images"],
         "items": summary["items"],
         "verticals": summary["verticals"],
         **{name: images[name] for name in ("opened", "unusable") if name in images},
@@ -136,7 +136,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _verdict(summary: Mapping[str, Any]) -> str:
-    """Returns how many findings of each severity there are, in words."""
+    """Returns a phrase with the number of findings of each severity."""
     errors, warnings, notes = (
         counted(count, severity) for severity, count in summary["findings_by_severity"].items()
     )
@@ -144,16 +144,16 @@ def _verdict(summary: Mapping[str, Any]) -> str:
 
 
 def _verticals_table(inspection: Inspection) -> Table:
-    """Returns what there is of each vertical in each split."""
+    """Returns a table of the counts of each vertical in each split."""
     cells = list(inspection.cells)
     if len(inspection.labels.verticals) > 1:
         of_splits = ([cell for cell in inspection.cells if cell.split == name] for name in SPLITS)
         cells += [_sum_of(some) for some in of_splits if some]
     return Table(
-        "Median and most: images of an item. Query, gallery, both: images by role. Few "
-        f"images: items with fewer than {inspection.config.min_images}. No answer: "
-        "queries without another gallery image of their item. Items answered: those that have a "
-        "query with one.",
+        "Median and most: images per item. Query, gallery, both: images by role. Few images: items "
+        f"with fewer than {inspection.config.min_images} images. No answer: queries without "
+        "another gallery image of their item. Items answered: items with at least one answered "
+        "query.",
         (
             *("vertical", "split", "items", "images", "median", "most", "query", "gallery"),
             *("both", "few images", "no answer", "items answered"),
@@ -179,7 +179,7 @@ def _verticals_table(inspection: Inspection) -> Table:
 
 
 def _sum_of(cells: Sequence[Cell]) -> Cell:
-    """Returns cells of one split as one; a median of medians would be none."""
+    """Returns cells of one split as one, without a median, since medians cannot be combined."""
     names = ["items", "images", "query_only", "gallery_only", "both", "few_images"]
     if cells[0].split in EVALUATED:
         names += ["queries", "unanswered", "answered_items"]
@@ -191,7 +191,7 @@ def _sum_of(cells: Sequence[Cell]) -> Cell:
 
 
 def summarise(inspection: Inspection) -> dict[str, Any]:
-    """Returns all counts of an inspection, as JSON."""
+    """Returns all counts of an inspection as values for JSON."""
     settings = dataclasses.asdict(inspection.config)
     settings["manifest"] = Path(inspection.config.manifest).name
     opened = inspection.opened
@@ -231,12 +231,12 @@ def summarise(inspection: Inspection) -> dict[str, Any]:
 
 
 def _findings_table(inspection: Inspection) -> pa.Table:
-    """Returns every row that a finding is about, whole columns at a time."""
+    """Returns a table of every row with a finding, built column by column."""
     text = pa.large_string()
     named = inspection.table.select(_COLUMNS)
     file_rows = pa.array(inspection.file_rows, pa.int64())
     parts = []
-    # Of none, so that there are columns where nothing was found.
+    # An empty finding first provides the columns even if nothing was found.
     for finding in (Finding("", "", 0, "", ""), *inspection.findings):
         total, details = len(finding.rows), finding.details
         columns = {"finding": pa.array([finding.code] * total, text)}

@@ -1,4 +1,4 @@
-"""What a page is made of, and HTML from it in which whatever comes from the user is text."""
+"""The parts of a page, and rendering to HTML in which all user input is escaped."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Table:
     """A table of text.
 
     Attributes:
-      caption: what it shows, and how many queries or images stand behind it.
+      caption: what it shows, and how many queries or images it is based on.
       header: names of the columns.
-      rows: cells as they are shown; the first of a row is its name.
+      rows: cells as shown; the first cell of a row is its name.
     """
 
     kind: ClassVar[str] = "table"
@@ -27,11 +27,11 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A figure, embedded in the page and a file beside it.
+    """A figure, embedded in the page and stored as a file next to it.
 
     Attributes:
-      name: of the file, without its suffix.
-      caption: what it shows, and how many queries or images stand behind it.
+      name: name of the file, without its suffix.
+      caption: what it shows, and how many queries or images it is based on.
       png: the file's content.
     """
 
@@ -46,10 +46,10 @@ class Section:
     """A section of a page.
 
     Attributes:
-      name: short, of letters, digits and "-": the anchor of the section.
+      name: a short name of letters, digits and "-", used as the section's anchor.
       title: its heading.
-      caption: what it is about, or why it is empty.
-      parts: in the order shown, of kinds that the page's template knows.
+      caption: its subject, or the reason why it is empty.
+      parts: parts in display order, of kinds that the page's template supports.
     """
 
     name: str
@@ -59,15 +59,15 @@ class Section:
 
 
 def render(template: str, **values: Any) -> str:
-    """Returns a page that needs no other file, network or script.
+    """Returns a self-contained page that needs no other file, network or script.
 
     Args:
       template: a file in apparel_embed/report/templates.
-      **values: what the template names.
+      **values: values of the template's variables.
     """
     environment = Environment(
         loader=PackageLoader("apparel_embed.report"),
-        # Names of verticals and items are the user's: nothing of them may become markup.
+        # Names of verticals and items come from the user and must not become markup.
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,4 +1,4 @@
-"""Rank lists: what the student and the specialists find for a good, a typical and a bad query."""
+"""Rank lists of the student and the specialists for a good, a typical and a bad query."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.page import Figure, Section
 
 MOST_WORST = 4
-"""Queries of a vertical that `worst_queries` chooses."""
+"""The most queries per vertical that `worst_queries` chooses."""
 
 RIGHT = "#1a8f4c"
 WRONG = "#c62828"
 _QUERY = "#444444"
 _HITS = 10
-# Bounds the size of the page: about 100 kB each.
+# Bounds the size of the page: a vertical takes about 100 kB.
 _MOST_VERTICALS = 16
 _THUMBNAIL_SIDE = 72
-# Fills the lines of queries that found less than others.
+# Pads the rows of queries with fewer hits than others.
 _NO_CELL = (np.full((1, 1, 3), 255), ("",) * 4, "white")
 
-# From the metrics of a vertical's queries to label and position of those to show.
+# Maps the metrics of a vertical's queries to label and position of those to show.
 _Choose = Callable[[QueryMetrics], list[tuple[str, int]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Hit:
-    """A gallery image that a query found: its thumbnail, its item, whether that is the query's."""
+    """A gallery image that a query found: thumbnail, item, and whether that is the query's."""
 
     jpeg: bytes
     item: str
@@ -47,7 +47,7 @@ class Hit:
 
 @dataclasses.dataclass(frozen=True)
 class RankList:
-    """What one model found for a query: average precision at R, and hits, nearest first."""
+    """The result of one model for a query: average precision at R, and hits, nearest first."""
 
     model: str
     average_precision: float
@@ -56,7 +56,7 @@ class RankList:
 
 @dataclasses.dataclass(frozen=True)
 class RankedQuery:
-    """A query and what models found for it.
+    """A query and the rank lists of models for it.
 
     Attributes:
       label: why it was chosen, e.g. "good".
@@ -75,11 +75,11 @@ class RankedQuery:
 
 @dataclasses.dataclass(frozen=True)
 class RankLists(Figure):
-    """The rank lists of one vertical: a figure, which the page draws from thumbnails.
+    """The rank lists of one vertical: a figure that the page draws from thumbnails.
 
     Attributes:
       vertical: its name.
-      queries: the chosen ones.
+      queries: the chosen queries.
     """
 
     kind: ClassVar[str] = "ranks"
@@ -97,8 +97,8 @@ class Searched:
 
 
 def ranks_section(inputs: ReportInputs) -> Section:
-    """Returns the rank lists of every vertical that has an answered query."""
-    title = "What is found"
+    """Returns the section with rank lists of every vertical that has an answered query."""
+    title = "Examples of search results"
     models = searched_models(inputs)
     if not models:
         return Section("ranks", title, "No trained model was evaluated.")
@@ -107,18 +107,18 @@ def ranks_section(inputs: ReportInputs) -> Section:
     parts = rank_lists(inputs, models, chosen_queries)
     caption = (
         "For each vertical three queries, chosen by the average precision at R of "
-        f"{models[0].name}, which looks at the R nearest where R images are right: good has "
-        "the highest, bad the lowest, typical the lower median; of equals the smaller record "
-        f"number is taken. Beside each query are its {_HITS} nearest gallery images within the "
-        "vertical, nearest first: ✓ and a green frame for an image of the query's item, ✗ and a "
-        "red frame for another."
+        f"{models[0].name}, which looks at the R nearest images if R images are right: good has "
+        "the highest, bad the lowest, typical the lower median; ties go to the smaller record "
+        f"number. Next to each query are its {_HITS} nearest gallery images within the vertical, "
+        "nearest first: ✓ and a green frame for an image of the query's item, ✗ and a red frame "
+        "for any other."
     )
     if len(models) > 1:
-        caption += f" Below it is the same query under {models[1].name}."
+        caption += f" Below are the results of {models[1].name} for the same query."
     if len(parts) < len(answered):
-        caption += f" Shown are the {len(parts)} of {len(answered)} verticals with most queries."
+        caption += f" Shown: the {len(parts)} of {len(answered)} verticals with the most queries."
     if silent:
-        caption += f" Without a query that has an answer: {', '.join(silent)}."
+        caption += f" Verticals without an answered query: {', '.join(silent)}."
     return Section("ranks", title, caption, parts)
 
 
@@ -126,10 +126,10 @@ def chosen_queries(metrics: QueryMetrics) -> list[tuple[str, int]]:
     """Chooses a good, a typical and a bad query by average precision at R.
 
     Args:
-      metrics: of at least one query.
+      metrics: metrics of at least one query.
 
     Returns:
-      Label and position of each, the best first; of fewer than three queries one carries several
+      Label and position of each, the best first; with fewer than three queries, one has several
       labels, such as "good and typical".
     """
     precision, records = metrics.average_precision_at_r, metrics.records
@@ -145,10 +145,10 @@ def chosen_queries(metrics: QueryMetrics) -> list[tuple[str, int]]:
 
 
 def worst_queries(metrics: QueryMetrics) -> list[tuple[str, int]]:
-    """Chooses the queries with the lowest average precision at R; of equals the smaller record.
+    """Chooses the queries with the lowest average precision at R; ties go to the smaller record.
 
     Args:
-      metrics: of any number of queries.
+      metrics: metrics of any number of queries.
 
     Returns:
       Label and position of each, at most `MOST_WORST`, the worst first.
@@ -158,7 +158,7 @@ def worst_queries(metrics: QueryMetrics) -> list[tuple[str, int]]:
 
 
 def searched_models(inputs: ReportInputs) -> list[Searched]:
-    """Returns the student, or what comes next, and the specialists; none if none was evaluated."""
+    """Returns the models to show: student or else combined model, and specialists, if evaluated."""
     known = [name for name in (UNIFIED, COMBINED, inputs.experts) if name in inputs.embeddings]
     names = dict.fromkeys(name for name in (*known[:1], inputs.experts) if name)
     found = ((name, inputs.embeddings[name]) for name in names)
@@ -168,15 +168,15 @@ def searched_models(inputs: ReportInputs) -> list[Searched]:
 def rank_lists(
     inputs: ReportInputs, models: Sequence[Searched], choose: _Choose
 ) -> tuple[RankLists, ...]:
-    """Returns what models find for chosen queries of each vertical.
+    """Returns the rank lists of models for chosen queries of each vertical.
 
     Args:
-      inputs: what to show.
-      models: at least one; queries are chosen by the first.
-      choose: from the metrics of a vertical's queries to label and position of those to show.
+      inputs: the inputs of the report.
+      models: at least one model; queries are chosen by the first.
+      choose: maps the metrics of a vertical's queries to label and position of those to show.
 
     Returns:
-      Rank lists of the verticals with most queries that have an answer, by name.
+      Rank lists of the verticals with the most answered queries, sorted by name.
     """
     answered = models[0].outcomes.answered()
     shown = sorted(sorted(answered), key=lambda name: -len(answered[name]))[:_MOST_VERTICALS]
@@ -186,7 +186,7 @@ def rank_lists(
         queries = _ranked_queries(inputs, models, vertical, choose(metrics))
         gallery = counted(models[0].outcomes.gallery[vertical], "gallery image")
         caption = (
-            f"{counted(len(queries), 'query', 'queries')} chosen of {len(metrics):,} that have an "
+            f"{counted(len(queries), 'query', 'queries')} chosen from {len(metrics):,} with an "
             f"answer, searching {gallery}."
         )
         png = draw_rank_lists(vertical, queries)
@@ -200,7 +200,7 @@ def _ranked_queries(
     vertical: str,
     chosen: Sequence[tuple[str, int]],
 ) -> tuple[RankedQuery, ...]:
-    # The same queries in the same order under every model.
+    # Every model has the same queries in the same order.
     metrics = [model.outcomes.verticals[vertical] for model in models]
     records = metrics[0].records[[position for _, position in chosen]]
     hits = [_search(inputs, model, vertical, records) for model in models]
@@ -249,11 +249,11 @@ def _search(
 
 
 def square_thumbnail(image: bytes, side: int) -> Image.Image:
-    """Returns an image as a square, on white where it is not square itself.
+    """Returns an image as a square, padded with white.
 
     Args:
-      image: a file that Pillow reads.
-      side: of the square, in pixels.
+      image: content of a file that Pillow can read.
+      side: side of the square, in pixels.
     """
     square = Image.new("RGB", (side, side), "white")
     with Image.open(io.BytesIO(image)) as opened:
@@ -266,23 +266,23 @@ def square_thumbnail(image: bytes, side: int) -> Image.Image:
 
 
 def _thumbnail(image: bytes) -> bytes:
-    """Returns an image as a JPEG of one size."""
+    """Returns an image as a JPEG of thumbnail size."""
     buffer = io.BytesIO()
     square_thumbnail(image, _THUMBNAIL_SIDE).save(buffer, "JPEG", quality=80)
     return buffer.getvalue()
 
 
 def draw_rank_lists(vertical: str, queries: Sequence[RankedQuery]) -> bytes:
-    """Returns rank lists as a figure, PNG: a line for each query and model."""
+    """Returns rank lists as a PNG figure with one row per query and model."""
     columns = 1 + max(len(found.hits) for query in queries for found in query.lists)
     cells: list[tuple[np.ndarray, tuple[str, ...], str]] = []
     for query in queries:
         for found in query.lists:
             score = f"AP@R {found.average_precision:.2f}"
-            told = (query.label, found.model, score, vertical)
-            cells.append((_pixels(query.jpeg), told, _QUERY))
+            caption = (query.label, found.model, score, vertical)
+            cells.append((_pixels(query.jpeg), caption, _QUERY))
             for hit in found.hits:
-                # Words, too, for those who see no difference of red and green.
+                # Words, because colour-blind readers may not distinguish red from green.
                 word, colour = ("right", RIGHT) if hit.right else ("wrong", WRONG)
                 cells.append((_pixels(hit.jpeg), (word, hit.item, "", ""), colour))
             cells += [_NO_CELL] * (-len(cells) % columns)

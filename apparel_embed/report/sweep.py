@@ -1,4 +1,4 @@
-"""The curve of the sweet spot as a figure, and as a section of the report."""
+"""The curve of R@1 against group size, as a figure and as a section of the report."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _NAMES = {
     "triplet": ("combined", "triplet model of a group"),
     "unified": ("unified", "student of the group's specialists"),
 }
-# Side by side, so that intervals at one size do not cover each other.
+# Shifts the points of the two models, so that their intervals do not cover each other.
 _SHIFT = 1.03
 
 
 def sweep_section(inputs: ReportInputs) -> Section:
-    """Returns the curve of group sizes, if the run has one."""
+    """Returns the section with the curve of group sizes, empty if the run has none."""
     name, title = "curve", "How many verticals can share a model"
     stage = inputs.stages.get(SWEEP)
     if stage is None:
         return Section(
-            name, title, "Not yet drawn: run tools/sweep_group_size.py, then evaluate.py."
+            name, title, "Not yet measured: run tools/sweep_group_size.py, then evaluate.py."
         )
     sweep = read_json(stage.directory / SWEEP_FILE)
     least = min(row["queries"] for row in sweep["rows"])
@@ -44,10 +44,10 @@ def sweep_section(inputs: ReportInputs) -> Section:
 
 
 def draw_curve(sweep: Mapping[str, Any]) -> bytes:
-    """Returns R@1 within the vertical against the mean number of verticals of a model, as PNG.
+    """Returns R@1 within the vertical against the mean number of verticals per model, as PNG.
 
     Args:
-      sweep: content of `sweep.json`.
+      sweep: the content of `sweep.json`.
     """
     figure = new_figure(7, 4.5)
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""Writes what TensorBoard shows of an evaluation: rank lists, and the Embedding Projector."""
+"""Writes an evaluation for TensorBoard: rank lists, and the Embedding Projector."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from apparel_embed.report.inputs import ReportInputs
 from apparel_embed.report.ranks import rank_lists, searched_models, square_thumbnail, worst_queries
 
 MOST_IMAGES = 2500
-"""Of more a sample is shown: t-SNE in a browser takes minutes, and a sprite a texture's memory."""
+"""Larger splits are sampled: t-SNE takes minutes in browsers, and the sprite must fit a texture."""
 
 SPRITE_SIDE = 48
-"""Of an image in the sprite, in pixels. 2,500 make one of 2,400 x 2,400; browsers take 8,192."""
+"""Side of an image in the sprite, in pixels: 2,500 take 2,400 x 2,400; browsers allow 8,192."""
 
 _METADATA_FILE = "metadata.tsv"
 _SPRITE_FILE = "sprite.png"
@@ -34,11 +34,11 @@ _READ_AT_ONCE = 256
 def write_summaries(inputs: ReportInputs, directory: Path) -> dict[str, Any]:
     """Writes the worst queries' rank lists as images, and embeddings for the projector.
 
-    These are the student's and the specialists', or else those of the combined model.
+    They come from the student and the specialists, or else from the combined model.
 
     Args:
-      inputs: what was evaluated.
-      directory: where to; what an interrupted call has left there goes.
+      inputs: the inputs of the report.
+      directory: the directory to write to; leftovers of an interrupted call are deleted.
 
     Returns:
       Names of the verticals with rank lists, and of the projector's files.
@@ -65,19 +65,19 @@ def write_projector(
     records: np.ndarray,
     embeddings: Mapping[str, np.ndarray],
 ) -> list[str]:
-    """Writes `projector_config.pbtxt` and what it names: `<model>.tsv`, metadata and sprite.
+    """Writes `projector_config.pbtxt` and its files: `<model>.tsv`, metadata and sprite.
 
-    TensorBoard finds them in a directory that has an event file, too.
+    TensorBoard finds them only if the directory also contains an event file.
 
     Args:
-      directory: where to.
+      directory: the directory to write to.
       dataset: a prepared dataset.
       records: int64 [n] record numbers.
-      embeddings: of each model, float [n, dim]; the first is shown first. Names are those of files;
-        TensorBoard shows them numbered.
+      embeddings: embeddings of each model, float [n, dim]; the first is shown first. Names become
+        file names, and TensorBoard shows them numbered.
 
     Returns:
-      Names of the files, none where there is nothing to show.
+      Names of the files; none if there is nothing to show.
     """
     if not embeddings or not len(records):
         return []
@@ -86,26 +86,26 @@ def write_projector(
     rows = dataset.index.select(["item_id", "vertical", "role", "record"]).take(shown)
     lines = [("item", "vertical", "role", "record")]
     lines += zip(*(column.to_pylist() for column in rows.columns))
-    # A tab or a line break in a name would be one of the table.
+    # A tab or a line break in a name would break the table.
     metadata = "".join("\t".join(map(one_line, line)) + "\n" for line in lines)
     (directory / _METADATA_FILE).write_text(metadata, "utf-8")
     _sprite(dataset, shown).save(directory / _SPRITE_FILE)
     config = projector.ProjectorConfig()
     for number, (name, values) in enumerate(embeddings.items(), start=1):
         tensor = config.embeddings.add()
-        # TensorBoard sorts by name and opens the first, whatever the order here.
+        # TensorBoard sorts by name and opens the first, regardless of the order here.
         tensor.tensor_name, tensor.tensor_path = f"{number} {name}", f"{name}.tsv"
         tensor.metadata_path = _METADATA_FILE
         tensor.sprite.image_path = _SPRITE_FILE
         tensor.sprite.single_image_dim.extend([SPRITE_SIDE, SPRITE_SIDE])
-        # Nine digits give every float32 back.
+        # Nine digits represent every float32 exactly.
         np.savetxt(directory / tensor.tensor_path, values[chosen], "%.9g", delimiter="\t")
     projector.visualize_embeddings(str(directory), config)
     return [_METADATA_FILE, _SPRITE_FILE, *(one.tensor_path for one in config.embeddings)]
 
 
 def _sprite(dataset: PreparedDataset, records: Sequence[int]) -> Image.Image:
-    """Returns images side by side in a square, line by line, as the projector cuts them."""
+    """Returns images in a square grid, row by row, as the projector expects."""
     columns = math.ceil(math.sqrt(len(records)))
     sheet = Image.new("RGB", (columns * SPRITE_SIDE, columns * SPRITE_SIDE), "white")
     for start in range(0, len(records), _READ_AT_ONCE):

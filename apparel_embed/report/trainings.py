@@ -1,4 +1,4 @@
-"""How the models were trained: who taught the student, and the course of every training."""
+"""The sections on training: the student's teachers, and the curves of every training."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from apparel_embed.store.names import TARGETS
 _LOSS = "loss"
 _VALIDATION = "validation/r_at_1"
 _PANELS_A_LINE = 4
-# Of so many trainings; matplotlib draws at most 65,536 pixels, and nobody reads as many.
+# The most trainings drawn; matplotlib draws at most 65,536 pixels, and nobody reads that many.
 _MOST_DRAWN = 100
 _Curve = Mapping[int, float]
 
 
 def teachers_section(inputs: ReportInputs) -> Section:
-    """Returns the tables of the teachers' evidence and of the student's agreement with them."""
+    """Returns the section on the choice of teachers and the student's agreement with them."""
     parts: list[Table] = []
     targets = inputs.stages.get(TARGETS)
     if targets:
         parts.append(
             Table(
-                "Candidates to teach each vertical; joint is all of them in one vector. The first "
-                "is chosen by the queries of all verticals together, and replaced where another is "
-                "shown to be better on the vertical's own queries (90 % confidence, bootstrap over "
-                "items).",
+                "Candidates to teach each vertical; joint combines all of them in one vector. The "
+                "first is chosen by the queries of all verticals together, and replaced if another "
+                "is shown to be better on the vertical's own queries (90 % confidence, bootstrap "
+                "over items).",
                 TEACHER_HEADER,
                 tuple(teacher_rows(targets.result["choices"])),
             )
         )
     student = next((one.stage for one in inputs.trainings if one.model == UNIFIED), None)
     agreement = student.result.get("agreement") if student else None
-    text = "What the student learnt to reproduce, and how well it does."
+    text = "The teachers whose embeddings the student learnt, and how well it reproduces them."
     if student and agreement:
         parts.append(
             Table(
                 "Mean cosine between the student's embeddings and its targets.",
-                ("images learnt from", "augmented views of them", "split val, not learnt from"),
+                ("training images", "augmented views of them", "split val, not trained on"),
                 (tuple(share(agreement[name]) for name in ("train", "augmented", "held_out")),),
             )
         )
@@ -59,11 +59,11 @@ def teachers_section(inputs: ReportInputs) -> Section:
 
 
 def trainings_section(inputs: ReportInputs) -> Section:
-    """Returns the losses and validation R@1 of all trainings against their steps."""
-    # The specialist of a vertical is that of a group, too, if the group is this vertical alone.
+    """Returns the section with losses and validation R@1 of all trainings against steps."""
+    # A group of one vertical shares its training with the specialist of that vertical.
     trainings = list({training.stage.name: training for training in inputs.trainings}.values())
     queries = answered_queries(evaluation_set(inputs.dataset, "val"))
-    # The last are the combined model and the student.
+    # Keep the last ones, which include the combined model and the student.
     drawn = trainings[-_MOST_DRAWN:]
     directories = [training.stage.directory / "tensorboard" for training in drawn]
     logged = [read_scalars(directory, (_LOSS, _VALIDATION)) for directory in directories]
@@ -75,41 +75,41 @@ def trainings_section(inputs: ReportInputs) -> Section:
         counts = [training.stage.result["train_images"] for training in trainings]
         few, many = min(counts), counted(max(counts), "training image")
         caption = (
-            "Loss of a batch against steps, as logged. Specialists and the combined model "
-            "have a triplet loss, the student a distance to its targets: their scales differ. "
+            "Loss of a batch against steps, as logged. Specialists and the combined model have "
+            "a triplet loss, the student has a distance to its targets, so their scales differ. "
             + (f"Each training has {many}" if few == max(counts) else f"{few:,} to {many} each")
             + f".{more}"
         )
         parts.append(Figure("losses", caption, _panels(drawn, losses, "loss")))
     if any(validations):
         caption = (
-            "R@1 within on split val against steps. The ring is the step whose weights were "
-            "kept: of those within a standard error of the best, the latest, or for the student "
+            "R@1 within on split val against steps. The ring marks the step whose weights were "
+            "kept: the latest of those within a standard error of the best, or for the student "
             "the one nearest to its teachers. "
-            f"{counted(sum(queries.values()), 'validation query', 'validation queries')} in all; "
+            f"{counted(sum(queries.values()), 'validation query', 'validation queries')} in total; "
             f"a specialist answers those of its own verticals.{more}"
         )
         png = _panels(drawn, validations, "R@1 within, split val", is_validation=True)
         parts.append(Figure("validation", caption, png))
-    missing = "" if len(parts) > 1 else " No event files are there to draw curves from."
-    text = f"What was trained for this run, and how it went.{missing}"
+    missing = "" if len(parts) > 1 else " There are no event files to draw curves from."
+    text = f"The trainings of this run and their results.{missing}"
     return Section("trainings", "Trainings", text, tuple(parts))
 
 
 def read_scalars(directory: Path, names: Sequence[str]) -> dict[str, dict[int, float]]:
-    """Reads numbers from the TensorBoard event files of a training.
+    """Reads scalars from the TensorBoard event files of a training.
 
     Args:
-      directory: of the event files; an interrupted training has left several.
-      names: of the numbers.
+      directory: directory of the event files; an interrupted training leaves several.
+      names: names of the scalars.
 
     Returns:
-      Of each its values by step, rising; of a step logged twice the later counts.
+      Values of each scalar by ascending step; if a step was logged twice, the later value.
     """
     points: dict[str, dict[int, float]] = {name: {} for name in names}
-    # File by file, in order of time: for a directory TensorBoard logs each file.
+    # File by file in order of time, because TensorBoard logs every file if given a directory.
     for file in sorted(directory.glob("events.out.tfevents.*")):
-        # 0 keeps all; the default is a sample.
+        # 0 keeps all events; the default is a sample.
         events = EventAccumulator(str(file), size_guidance={TENSORS: 0})
         events.Reload()
         for name in set(names) & set(events.Tags()[TENSORS]):
@@ -135,8 +135,8 @@ def _table(trainings: Sequence[Training], queries: Mapping[str, int]) -> Table:
             )
         )
     return Table(
-        "Every training: images it learnt from, steps, the step kept, and R@1 within on split "
-        "val at that step, over so many validation queries.",
+        "Every training: number of images, steps, the step whose weights were kept, and R@1 within "
+        "on split val at that step with its number of validation queries.",
         ("training", "images", "steps", "kept step", "val queries", "R@1 val", "last loss"),
         tuple(body),
     )
@@ -148,7 +148,7 @@ def _panels(
     what: str,
     is_validation: bool = False,
 ) -> bytes:
-    """Returns a figure with a panel per training; those of validations have one scale."""
+    """Returns a figure with one panel per training; validation panels share a scale."""
     columns = min(_PANELS_A_LINE, len(curves))
     lines = -(-len(curves) // columns)
     figure = new_figure(2.8 * columns, 2.1 * lines + 0.3)
@@ -171,7 +171,7 @@ def _panels(
             ring = {"color": colour, "fillstyle": "none", "markersize": 9}
             axis.plot(kept, [curve[step] for step in kept], "o", **ring)
         else:
-            # A single point is no line.
+            # A single point needs a marker to be visible.
             dot = "." if len(curve) == 1 else ""
             axis.plot(steps, values, color=colour, linewidth=1.2, marker=dot)
             axis.set_ylim(0, 1.08 * max(*values, 1e-4))

@@ -1,4 +1,4 @@
-"""The run that most tests of the report share."""
+"""The run shared by most tests of the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from report_runs import DOLLARS, NASTY, SILENT, Run, make_dataset, make_run
 
 @pytest.fixture(scope="session")
 def nasty_run(tmp_path_factory) -> Run:
-    """A run of four verticals, two with names that are markup or formulas, one never answered."""
+    """A run of four verticals: one named like markup, one like a formula, one without answers."""
     directory = tmp_path_factory.mktemp("nasty")
     items = [(f"{NASTY}{number}", NASTY, 3) for number in range(4)]
     items += [(f"dollar{number}", DOLLARS, 3) for number in range(3)]

@@ -16,7 +16,7 @@ RECORD = {
 }
 
 
-def test_thresholds_are_told_with_what_they_let_pass(nasty_run):
+def test_thresholds_are_shown_with_the_shares_they_accept(nasty_run):
     inputs = nasty_run.inputs()
     assert absent_section(inputs).parts == ()
     (table,) = absent_section(dataclasses.replace(inputs, absent=RECORD)).parts
@@ -26,4 +26,4 @@ def test_thresholds_are_told_with_what_they_let_pass(nasty_run):
     (row,) = RECORD["rows"]
     few = {**RECORD, "rows": [{**row, "levels": [NONE]}]}
     section = absent_section(dataclasses.replace(inputs, absent=few))
-    assert section.parts == () and "with fewer a search gets no verdict" in section.caption
+    assert section.parts == () and "with fewer, a search gets no verdict" in section.caption

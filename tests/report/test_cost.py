@@ -14,7 +14,7 @@ from apparel_embed.store.record import Stage
 pytestmark = pytest.mark.slow
 
 
-def test_files_and_counts_are_those_of_the_run(nasty_run, tmp_path):
+def test_sizes_and_counts_match_the_run(nasty_run, tmp_path):
     saved_model = tmp_path / "1"
     (saved_model / "variables").mkdir(parents=True)
     (saved_model / "saved_model.pb").write_bytes(bytes(1500))
@@ -33,11 +33,11 @@ def test_files_and_counts_are_those_of_the_run(nasty_run, tmp_path):
     assert rows["unified"] == ("1.00 k", "1", decimal(size), "2.0 kB")
 
 
-def test_speed_is_measured_when_asked_for_and_told_to_be_of_here_and_now(nasty_run):
+def test_speed_is_measured_on_request_and_labelled_with_the_machine(nasty_run):
     (table,) = cost_section(nasty_run.inputs(measure_speed=True)).parts
     rows = {line[0]: line[-1] for line in table.rows}
 
-    assert table.header[-1] == "images / s, here and now"
+    assert table.header[-1] == "images / s on this machine"
     assert rows["colour_histogram"] == rows["frozen_backbone"] == "-"
     for model in ("combined", "specialists", "unified"):
         assert re.fullmatch(r"[\d,]+", rows[model]) and rows[model] != "0"
@@ -45,21 +45,21 @@ def test_speed_is_measured_when_asked_for_and_told_to_be_of_here_and_now(nasty_r
     assert "a batch of 35 decoded images" in table.caption
 
 
-def test_a_run_without_student_has_costs_of_the_others(nasty_run, tmp_path):
+def test_a_run_without_a_student_has_costs_of_the_other_models(nasty_run, tmp_path):
     run = make_run(tmp_path / "run", nasty_run.dataset, student=False)
     (table,) = cost_section(run.inputs()).parts
 
     assert [line[0] for line in table.rows][-2:] == ["combined", "specialists"]
 
 
-def test_a_run_without_costs_says_how_to_get_them(nasty_run):
+def test_a_run_without_compression_says_how_to_measure_it(nasty_run):
     section = compression_section(nasty_run.inputs())
 
     assert "tools/measure_compression.py" in section.caption
     assert not section.parts
 
 
-def test_each_kind_has_its_line(nasty_run, tmp_path):
+def test_each_kind_has_a_row(nasty_run, tmp_path):
     difference = {"difference": -0.0104, "low": -0.02, "high": 0.001}
     common = {
         "queries": 40,

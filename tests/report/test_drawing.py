@@ -16,7 +16,7 @@ from apparel_embed.report.drawing import (
 
 
 @pytest.mark.parametrize("name", ["$x$", "100 $", r"a $\frac$ b", "<b>&", "two\nlines", "{}%s"])
-def test_a_name_is_drawn_as_it_is_and_never_as_a_formula(name):
+def test_a_name_is_drawn_literally_and_never_as_a_formula(name):
     text = literal(name)
     shown, is_formula = Text()._preprocess_math(text)
 
@@ -27,7 +27,7 @@ def test_a_name_is_drawn_as_it_is_and_never_as_a_formula(name):
     assert is_drawn(png_bytes(figure))
 
 
-def test_a_long_name_is_cut():
+def test_a_long_name_is_truncated():
     assert literal("x" * 100) == "x" * 27 + "…"
     assert literal("x" * 28) == "x" * 28
 
@@ -38,7 +38,7 @@ def test_every_model_has_its_own_colour_and_marker():
     assert len({colour for colour, _ in styles}) == len({mark for _, mark in styles}) == 7
 
 
-def test_arms_of_an_interval_are_never_negative():
+def test_error_bars_are_never_negative():
     rows = [
         {"r_at_1": 0.5, "r_at_1_low": 0.25, "r_at_1_high": 1.0},
         {"r_at_1": 0.5, "r_at_1_low": 0.5 + 1e-16 * 2, "r_at_1_high": 0.5 - 1e-12},
@@ -46,5 +46,5 @@ def test_arms_of_an_interval_are_never_negative():
     assert interval_arms(rows) == ([0.25, 0.0], [0.5, 0.0])
 
 
-def test_fifty_verticals_can_be_told_apart():
+def test_fifty_verticals_have_distinct_styles():
     assert len({vertical_style(number) for number in range(50)}) == 50

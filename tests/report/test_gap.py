@@ -24,7 +24,7 @@ def with_interval(row):
     return f"{row['r_at_1']:.3f} [{row['r_at_1_low']:.3f}, {row['r_at_1_high']:.3f}]"
 
 
-def test_every_number_of_the_tables_is_that_of_the_summary(nasty_run):
+def test_every_number_in_the_tables_matches_the_summary(nasty_run):
     summary = json.loads((nasty_run.evaluation.directory / "summary.json").read_text())
     rows = {(row["model"], row["scope"], row["vertical"]): row for row in summary["rows"]}
     means, within, merged, _ = tables(gap_section(nasty_run.inputs()))
@@ -65,7 +65,7 @@ def test_every_paired_difference_of_the_summary_is_in_the_table(nasty_run):
     summary = json.loads((nasty_run.evaluation.directory / "summary.json").read_text())
     *_, differences = tables(gap_section(nasty_run.inputs()))
 
-    # The groups are single verticals: grouped_specialists is specialists once more.
+    # Each group is one vertical, so grouped_specialists equals specialists.
     once = [
         one
         for one in summary["comparisons"]
@@ -81,25 +81,25 @@ def test_every_paired_difference_of_the_summary_is_in_the_table(nasty_run):
         assert line[4] == ("clear" if entry["is_clear"] else "may be chance")
 
 
-def test_the_captions_tell_the_number_of_queries_and_gallery_images(nasty_run):
+def test_the_captions_give_the_numbers_of_queries_and_gallery_images(nasty_run):
     section = gap_section(nasty_run.inputs())
-    # 4 and 3 items of 3 images, 3 of 4, each a query; merged, 2 hats more are searched.
+    # 7 items of 3 images and 3 of 4 are all queries; the merged gallery has 2 more hats.
     for part in section.parts[:3]:
         assert "33 queries and 33 gallery images" in part.caption
     assert "33 queries and 35 gallery images" in section.parts[3].caption
     assert "33 queries" in section.parts[4].caption
 
 
-def test_the_figure_is_drawn_and_the_same_each_time(nasty_run):
+def test_the_figure_is_drawn_and_deterministic(nasty_run):
     first, second = (gap_section(nasty_run.inputs()).parts[1].png for _ in range(2))
 
     assert is_drawn(first)
     assert first == second
 
 
-def test_of_very_many_verticals_those_with_most_queries_are_drawn(nasty_run, monkeypatch):
+def test_only_the_verticals_with_the_most_queries_are_drawn(nasty_run, monkeypatch):
     inputs = nasty_run.inputs()
-    # Matplotlib refuses a figure of more than 65,536 pixels, which 700 lines would have.
+    # Matplotlib refuses a figure of more than 65,536 pixels, which 700 rows would exceed.
     row = {"in_all": True, "items": 9, "gallery": 9, "chance": 0.1, "map_at_r": 0.5}
     row |= {"r_at_1": 0.5, "r_at_1_low": 0.4, "r_at_1_high": 0.6, "r_at_5": 0.5}
     many = [
@@ -116,12 +116,12 @@ def test_of_very_many_verticals_those_with_most_queries_are_drawn(nasty_run, mon
     assert labels == ["ALL", *(f"v{number}" for number in range(700, 800))]
     assert max(figures[0].get_size_inches() * figures[0].dpi) < 2**16
     assert image.caption.endswith(
-        "Drawn are the 100 verticals with most queries; the other 704 are in the tables only."
+        "Only the 100 verticals with the most queries are drawn; the other 704 are in the tables."
     )
-    assert "Drawn are" not in gap_section(inputs).parts[1].caption
+    assert "are drawn" not in gap_section(inputs).parts[1].caption
 
 
-def test_groups_of_several_verticals_have_a_line_of_their_own(nasty_run, tmp_path):
+def test_groups_of_several_verticals_have_their_own_row(nasty_run, tmp_path):
     names = list(nasty_run.dataset.verticals)
     run = make_run(tmp_path / "run", nasty_run.dataset, groups=[names[:2], names[2:]])
     means, within, *_, differences = tables(gap_section(run.inputs()))
@@ -131,7 +131,7 @@ def test_groups_of_several_verticals_have_a_line_of_their_own(nasty_run, tmp_pat
     assert "unified - grouped_specialists" in {line[0] for line in differences.rows}
 
 
-def test_a_run_without_student_has_a_gap_all_the_same(nasty_run, tmp_path):
+def test_a_run_without_a_student_has_a_gap_section(nasty_run, tmp_path):
     run = make_run(tmp_path / "run", nasty_run.dataset, student=False)
     section = gap_section(run.inputs())
 
@@ -140,14 +140,14 @@ def test_a_run_without_student_has_a_gap_all_the_same(nasty_run, tmp_path):
     assert is_drawn(section.parts[1].png)
 
 
-def test_without_a_pair_of_models_there_is_no_table_of_differences(nasty_run):
+def test_the_table_of_differences_needs_a_pair_of_models(nasty_run):
     inputs = nasty_run.inputs()
     alone = dataclasses.replace(inputs, summary={**inputs.summary, "comparisons": []})
 
     assert len(tables(gap_section(alone))) == 3
 
 
-def test_what_routing_costs_has_a_table_of_its_own(nasty_run):
+def test_the_effect_of_routing_has_its_own_table(nasty_run):
     inputs = nasty_run.inputs()
     predicted = inputs.images.verticals.astype(object).copy()
     predicted[::3] = "_bags"

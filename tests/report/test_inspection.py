@@ -42,7 +42,7 @@ def text(written):
     return (written / "index.html").read_text("utf-8")
 
 
-def test_the_page_needs_no_other_file_no_network_and_no_script(text):
+def test_the_page_needs_no_other_file_network_or_script(text):
     for link in ("http://", "https://", 'src="/', "src='", "@import", "url(", "<link", "<script"):
         assert link not in text
     for tag, attributes in Page(text).tags:
@@ -54,7 +54,7 @@ def test_the_page_needs_no_other_file_no_network_and_no_script(text):
     assert len(set(ids)) == len(ids) > 0
 
 
-def test_names_from_the_manifest_are_text_and_never_markup(text):
+def test_names_from_the_manifest_are_escaped(text):
     assert NASTY not in text
     assert NASTY in Page(text).text
     assert "Größe 5.png" in Page(text).text
@@ -79,7 +79,7 @@ def test_images_in_the_page_are_those_of_pairs_and_sheets(hostile, text):
     assert text.count('<span class="cross">') == len(rows) - len(shown) == 2
 
 
-def test_bars_on_the_sheets_tell_gallery_images_and_queries(text):
+def test_bars_on_the_sheets_mark_gallery_images_and_queries(text):
     roles = {
         row: (gallery != "", query != "")
         for row, gallery, query in re.findall(
@@ -92,7 +92,7 @@ def test_bars_on_the_sheets_tell_gallery_images_and_queries(text):
     assert (roles["14"], roles["15"], roles["2"]) == ((False, True), (True, False), (True, True))
 
 
-def test_the_table_of_verticals_tells_counts_and_sums(hostile, text):
+def test_the_table_of_verticals_has_counts_and_sums(hostile, text):
     (table,) = (one for one in Page(text).tables if one[0][:2] == ["vertical", "split"])
     rows = {tuple(row[:2]): row[2:] for row in table[1:]}
     assert rows["tops", "train"] == ["4", "9", "1.5", "5", "0", "0", "9", "2", "-", "-"]
@@ -167,7 +167,7 @@ def test_the_same_input_gives_the_same_bytes_with_any_number_of_processes(
     assert len(list((tmp_path / "again").iterdir())) == 3
 
 
-def test_a_table_without_findings_is_a_page_and_an_empty_list(tmp_path):
+def test_a_manifest_without_findings_gives_a_page_and_an_empty_list(tmp_path):
     rows = [
         (f"{split}{item}{image}.png", f"{split}{item}", "tops", split, "both")
         for split in ("train", "val", "test")
@@ -184,7 +184,7 @@ def test_a_table_without_findings_is_a_page_and_an_empty_list(tmp_path):
     assert summarise(inspection)["images"] is None
 
 
-def test_an_output_that_cannot_be_written_is_one_line_before_anything_is_opened(
+def test_an_unwritable_output_is_a_one_line_error_before_anything_is_opened(
     hostile, tmp_path, monkeypatch
 ):
     (tmp_path / "index.html" / "x").mkdir(parents=True)
@@ -195,7 +195,7 @@ def test_an_output_that_cannot_be_written_is_one_line_before_anything_is_opened(
     def refuse(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    # Who runs the tests may be allowed to write everywhere.
+    # The user who runs the tests may be allowed to write everywhere.
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     with pytest.raises(UserError) as error:
         check_output(tmp_path / "new")
@@ -208,13 +208,13 @@ def test_an_output_that_cannot_be_written_is_one_line_before_anything_is_opened(
     assert not (tmp_path / "new").exists()
 
 
-def test_an_output_that_cannot_be_made_is_one_line(hostile, tmp_path):
+def test_an_output_that_cannot_be_created_is_a_one_line_error(hostile, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"--output=.*file cannot be made"):
+    with pytest.raises(UserError, match=r"--output=.*file cannot be created"):
         write_inspection(hostile, tmp_path / "file")
 
 
-def test_the_terminal_tells_counts_and_findings_and_takes_no_name_for_markup(hostile):
+def test_the_terminal_shows_counts_and_findings_and_names_literally(hostile):
     table = hostile.table
     named = table.set_column(
         table.column_names.index("item_id"), "item_id", [["[red]x[/red]"] * table.num_rows]
@@ -238,7 +238,7 @@ def run_tool(manifest, output, *arguments):
     )
 
 
-def test_the_binary_fails_where_it_is_told_to(tmp_path, activated):
+def test_the_binary_fails_on_findings_of_the_given_severity(tmp_path, activated):
     pattern(0).save(tmp_path / "a.png")
     manifest = write_manifest(tmp_path / "manifest.csv", [("a.png", "1", "tops", "train", "both")])
     done = run_tool(manifest, tmp_path / "out", "--processes=1")
@@ -252,7 +252,7 @@ def test_the_binary_fails_where_it_is_told_to(tmp_path, activated):
     assert (done.returncode, done.stderr) == (2, "")
 
 
-def test_a_wrong_manifest_ends_the_binary_with_one_line(tmp_path):
+def test_the_binary_reports_a_missing_manifest_in_one_line(tmp_path):
     done = run_tool(tmp_path / "nowhere.csv", tmp_path / "out")
     assert done.returncode == 1
     assert done.stderr.strip().endswith(
@@ -263,5 +263,5 @@ def test_a_wrong_manifest_ends_the_binary_with_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     done = run_tool(tmp_path / "nowhere.csv", tmp_path / "file" / "out")
     assert done.returncode == 1
-    # The manifest has not been looked at.
+    # The output is checked before the manifest is read.
     assert done.stderr.strip().endswith("file/out cannot be written: Not a directory")

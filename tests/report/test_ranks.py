@@ -33,7 +33,7 @@ def metrics(precision, records=None):
     ("precision", "records", "expected"),
     [
         ([0.5, 0.1, 0.9, 0.3, 0.7], None, [("good", 2), ("typical", 0), ("bad", 1)]),
-        # Of equals the smaller record number.
+        # Ties go to the smaller record number.
         ([1.0, 0.5, 1.0, 0.5], [9, 8, 7, 6], [("good", 2), ("typical", 1), ("bad", 3)]),
         ([0.2, 0.8], None, [("good", 1), ("typical and bad", 0)]),
         ([0.4], None, [("good and typical and bad", 0)]),
@@ -47,19 +47,19 @@ def test_good_typical_and_bad_are_the_best_the_median_and_the_worst(precision, r
     ("precision", "records", "positions"),
     [
         ([0.5, 0.1, 0.9, 0.3, 0.7, 0.8], None, [1, 3, 0, 4]),
-        # Of equals the smaller record number.
+        # Ties go to the smaller record number.
         ([0.5, 0.0, 0.0], [1, 9, 8], [2, 1, 0]),
         ([], None, []),
     ],
 )
-def test_the_worst_queries_are_those_of_least_precision_the_worst_first(
+def test_the_worst_queries_have_the_lowest_precision_and_the_worst_is_first(
     precision, records, positions
 ):
     expected = [(f"worst {rank}", position) for rank, position in enumerate(positions, start=1)]
     assert worst_queries(metrics(precision, records)) == expected
 
 
-def test_right_and_wrong_are_as_the_metrics_say(nasty_run):
+def test_right_and_wrong_hits_agree_with_the_metrics(nasty_run):
     inputs = nasty_run.inputs()
     outcomes = {
         name: query_outcomes(inputs.embeddings[name], inputs.images)
@@ -79,25 +79,25 @@ def test_right_and_wrong_are_as_the_metrics_say(nasty_run):
                 assert right[0] == expected.recall[1][at]
                 assert any(right[:5]) == expected.recall[5][at]
                 assert found.average_precision == expected.average_precision_at_r[at]
-                # 9 or 12 images in the gallery, the query's own never found.
+                # The gallery has 9 or 12 images, and the query's own is never found.
                 assert len(found.hits) == min(10, outcomes["unified"].gallery[part.vertical] - 1)
                 wrong += not right[0]
     assert wrong
 
 
-def test_every_vertical_with_an_answer_is_there_and_the_silent_one_is_named(nasty_run):
+def test_every_vertical_with_an_answer_is_shown_and_the_others_are_named(nasty_run):
     section = ranks_section(nasty_run.inputs())
 
     verticals = [part.vertical for part in section.parts]
     assert verticals == [name for name in nasty_run.dataset.verticals if name != SILENT]
-    assert f"Without a query that has an answer: {SILENT}." in section.caption
+    assert f"Verticals without an answered query: {SILENT}." in section.caption
     assert all(is_drawn(part.png) for part in section.parts)
     (bags,) = [part for part in section.parts if part.vertical == "_bags"]
-    assert "3 queries chosen of 12 that have an answer" in bags.caption
+    assert "3 queries chosen from 12 with an answer" in bags.caption
     assert "12 gallery images" in bags.caption
 
 
-def test_without_student_the_combined_model_leads(nasty_run, tmp_path):
+def test_the_combined_model_comes_first_without_a_student(nasty_run, tmp_path):
     run = make_run(tmp_path / "run", nasty_run.dataset, student=False)
     section = ranks_section(run.inputs())
 
@@ -106,23 +106,23 @@ def test_without_student_the_combined_model_leads(nasty_run, tmp_path):
     assert "average precision at R of combined" in section.caption
 
 
-def test_one_query_alone_is_shown_once_and_never_finds_itself(tmp_path):
+def test_a_single_query_is_shown_once_and_never_finds_itself(tmp_path):
     dataset = make_dataset(
         tmp_path / "data", [("a", "bags", 2), ("b", "bags", 1)], roles=("both", "gallery")
     )
     section = ranks_section(make_run(tmp_path / "run", dataset).inputs())
 
-    # Item b asks too, but has no other image.
+    # The query of item b has no other image of its item.
     (part,) = section.parts
     (query,) = part.queries
     assert query.label == "good and typical and bad"
     assert query.item == "a-test"
-    assert "1 query chosen of 1 that have an answer, searching 3 gallery images" in part.caption
+    assert "1 query chosen from 1 with an answer, searching 3 gallery images" in part.caption
     for found in query.lists:
         assert sorted(hit.item for hit in found.hits) == ["a-test", "b-test"]
 
 
-def test_frames_are_green_where_right_and_red_where_wrong():
+def test_frames_are_green_for_right_hits_and_red_for_wrong_ones():
     buffer = io.BytesIO()
     Image.new("RGB", (72, 72), "white").save(buffer, "JPEG")
     grey = buffer.getvalue()

@@ -21,14 +21,14 @@ SWEEP = {
 }
 
 
-def test_a_run_without_a_curve_says_how_to_draw_one(nasty_run):
+def test_a_run_without_a_curve_says_how_to_measure_one(nasty_run):
     section = sweep_section(nasty_run.inputs())
 
     assert section.parts == ()
     assert "tools/sweep_group_size.py" in section.caption
 
 
-def test_the_caption_tells_queries_verticals_and_seeds(nasty_run, tmp_path):
+def test_the_caption_gives_queries_verticals_and_seeds(nasty_run, tmp_path):
     (tmp_path / SWEEP_FILE).write_text(json.dumps(SWEEP))
     section = sweep_section(
         dataclasses.replace(nasty_run.inputs(), stages={"sweep": Stage(tmp_path, "", {}, {}, 0.0)})
@@ -40,17 +40,17 @@ def test_the_caption_tells_queries_verticals_and_seeds(nasty_run, tmp_path):
     assert "Seeds: 3, 5." in image.caption
 
 
-def test_the_curve_is_the_same_twice_and_another_for_other_values():
+def test_the_curve_depends_only_on_its_values():
     other = {**SWEEP, "rows": [{**row, "r_at_1": 0.45} for row in SWEEP["rows"]]}
 
     assert draw_curve(SWEEP) == draw_curve(SWEEP)
     assert draw_curve(SWEEP) != draw_curve(other)
 
 
-def test_the_curve_is_at_the_mean_size_of_groups_not_at_that_asked_for(monkeypatch):
+def test_the_curve_uses_the_mean_size_of_groups_instead_of_the_requested_size(monkeypatch):
     figures = []
     monkeypatch.setattr(sweep, "png_bytes", figures.append)
-    # Of 8 verticals, size 3 makes groups of 3, 3 and 2.
+    # Size 3 divides 8 verticals into groups of 3, 3 and 2.
     rows = [{**SWEEP["rows"][0], "group_size": 8 / 3}, SWEEP["rows"][1]]
     draw_curve({**SWEEP, "rows": rows})
 
@@ -60,7 +60,7 @@ def test_the_curve_is_at_the_mean_size_of_groups_not_at_that_asked_for(monkeypat
     assert list(axes.lines[0].get_xdata()) == pytest.approx([8 / 3, 4], rel=0.05)
 
 
-def test_a_curve_whose_interval_ends_at_its_middle_by_a_bit_less_is_drawn():
+def test_a_curve_with_an_interval_end_rounded_below_its_value_is_drawn():
     rows = [{**SWEEP["rows"][0], "r_at_1": 1.0, "r_at_1_high": 1.0 - 1e-16 * 2}]
     assert rows[0]["r_at_1_high"] < 1
     assert is_drawn(draw_curve({**SWEEP, "rows": rows}))

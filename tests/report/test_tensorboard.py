@@ -1,4 +1,4 @@
-"""Worst queries and projector, read back by TensorBoard's own code."""
+"""Worst queries and projector, read back with TensorBoard's own code."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def test_the_worst_queries_of_each_vertical_with_an_answer_are_drawn(shown):
     assert set(found) == {f"worst_queries/{name}" for name in (NASTY, DOLLARS)}
     for one in found.values():
         assert one.plugin == "images"
-        # Four queries under two models each.
+        # Four queries with two models each.
         assert only_image(one).shape[0] > 500
         assert len(np.unique(only_image(one).reshape(-1, 3), axis=0)) > 100
 
@@ -64,20 +64,20 @@ def test_the_worst_queries_of_each_vertical_with_an_answer_are_drawn(shown):
 def test_the_projector_serves_embeddings_images_and_labels_of_student_and_specialists(shown):
     dataset, models, stage = shown
     run_dir = stage.directory.parent
-    ask = Plugin(ProjectorPlugin, run_dir)
+    get = Plugin(ProjectorPlugin, run_dir)
     records = dataset.select(split="test")
 
-    assert json.loads(ask("/runs")) == ["summaries/tensorboard"]
+    assert json.loads(get("/runs")) == ["summaries/tensorboard"]
     run = {"run": "summaries/tensorboard"}
-    config = json.loads(ask("/info", **run))
+    config = json.loads(get("/info", **run))
     # The page sorts by name and opens the first.
     names = sorted(one["tensorName"] for one in config["embeddings"])
     assert names == ["1 unified", "2 specialists"]
     for one in config["embeddings"]:
         name = one["tensorName"]
-        served = np.frombuffer(ask("/tensor", name=name, **run), np.float32)
+        served = np.frombuffer(get("/tensor", name=name, **run), np.float32)
         np.testing.assert_array_equal(served.reshape(-1, 8), models[name[2:]].embeddings)
-        lines = ask("/metadata", name=name, **run).decode().splitlines()
+        lines = get("/metadata", name=name, **run).decode().splitlines()
         assert lines[0].split("\t") == ["item", "vertical", "role", "record"]
         cells = [line.split("\t") for line in lines[1:]]
         assert [int(record) for *_, record in cells] == records.tolist()
@@ -85,8 +85,8 @@ def test_the_projector_serves_embeddings_images_and_labels_of_student_and_specia
         assert {role for _, _, role, _ in cells} == set(ROLES)
         assert {vertical for _, vertical, _, _ in cells} == {NASTY, DOLLARS, SILENT}
         assert "tab and line0-test" in {item for item, *_ in cells}
-        with Image.open(io.BytesIO(ask("/sprite_image", name=name, **run))) as sprite:
-            # 22 images in a square.
+        with Image.open(io.BytesIO(get("/sprite_image", name=name, **run))) as sprite:
+            # 22 images in a square grid.
             assert sprite.size == (5 * 48, 5 * 48)
             assert one["sprite"]["singleImageDim"] == [48, 48]
             pixels = np.asarray(sprite)
@@ -94,14 +94,14 @@ def test_the_projector_serves_embeddings_images_and_labels_of_student_and_specia
         top, left = place // 5 * 48, place % 5 * 48
         cell = pixels[top : top + 48, left : left + 48]
         with Image.open(io.BytesIO(dataset.read_images([record])[0])) as whole:
-            # Of 32 x 24 pixels, the left half in one colour.
+            # Images have 32 x 24 pixels, with one colour in the left half.
             assert whole.size == (32, 24)
             expected = np.asarray(whole)[:, 2:14].mean()
         assert cell[8:40, 3:20].mean() == pytest.approx(expected, abs=3)
         assert (cell[:5] == 255).all()
 
 
-def test_of_many_images_a_sample_is_shown_and_the_sprite_is_bounded(shown, tmp_path, monkeypatch):
+def test_many_images_are_sampled_and_the_sprite_is_bounded(shown, tmp_path, monkeypatch):
     dataset, models, _ = shown
     side = int(np.ceil(np.sqrt(tensorboard.MOST_IMAGES))) * tensorboard.SPRITE_SIDE
     assert side <= 8192
@@ -120,21 +120,21 @@ def test_of_many_images_a_sample_is_shown_and_the_sprite_is_bounded(shown, tmp_p
         assert sprite.size == (4 * 48, 4 * 48)
 
 
-def test_without_student_and_specialists_the_combined_model_is_shown(shown, tmp_path):
+def test_the_combined_model_is_shown_without_student_and_specialists(shown, tmp_path):
     dataset, _, _ = shown
     _, evaluation = evaluated(tmp_path, dataset, ["colour_histogram", "combined"])
     stage = summaries_stage(Run(tmp_path, dataset), evaluation)
     assert stage.result["projector"] == ["metadata.tsv", "sprite.png", "combined.tsv"]
 
 
-def test_where_no_model_was_trained_there_is_nothing_to_show(shown, tmp_path):
+def test_nothing_is_written_if_no_model_was_trained(shown, tmp_path):
     dataset, _, _ = shown
     _, evaluation = evaluated(tmp_path, dataset, ["colour_histogram"])
     stage = summaries_stage(Run(tmp_path, dataset), evaluation)
     assert stage.result == {"worst_queries": [], "projector": []}
 
 
-def test_the_stage_is_skipped_and_made_anew_for_another_evaluation(shown, tmp_path, monkeypatch):
+def test_the_stage_is_skipped_but_repeated_for_another_evaluation(shown, tmp_path, monkeypatch):
     dataset, _, _ = shown
     _, first = evaluated(tmp_path, dataset, ["unified"])
     stage = summaries_stage(Run(tmp_path, dataset), first)
@@ -156,5 +156,5 @@ def test_the_stage_is_skipped_and_made_anew_for_another_evaluation(shown, tmp_pa
     assert tensors.read_text() == before
     assert not summaries_stage(Run(tmp_path, dataset), second).skipped
     assert tensors.read_text() != before
-    # What the killed call has left is no part of it.
+    # Leftovers of the killed call are deleted.
     assert not (tensors.parent / "events.out.tfevents.1.x").exists()

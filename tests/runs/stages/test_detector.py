@@ -64,7 +64,7 @@ def test_what_was_found_is_in_evaluation_and_report(street_run):
         assert set(record["verticals"]) == {"bags", "dresses"}
     assert record["ap50"] > 0.5
     page = (run / "report" / "index.html").read_text()
-    assert "Garments of photographs" in page
+    assert "Garments in photographs" in page
     assert (run / "report" / "detection.png").is_file()
 
 
